@@ -1,0 +1,1 @@
+//! Admin API over small traits that the proxy implements.

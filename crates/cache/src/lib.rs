@@ -1,0 +1,1 @@
+//! L1 and waiting on tickets.

@@ -1,0 +1,83 @@
+//! The request log: four tables with one schema source.
+//!
+//! [`requests`](Request), [`calls`](CallRow), [`decisions`](Decision) and [`outcomes`](OutcomeRow) are declared once, in
+//! `tables.rs`. The Parquet writer of the proxy, the reader of the trainer and `docs/request-log.md` follow the
+//! declaration. Columns are only ever added; [`SCHEMA_VERSION`] counts the additions.
+
+mod tables;
+mod value;
+
+pub use tables::{CallRow, Decision, OutcomeRow, Request};
+pub use value::{Cell, ColumnType, Value};
+
+/// Version of the four tables, in each file's metadata under [`VERSION_KEY`].
+pub const SCHEMA_VERSION: u32 = 1;
+/// Parquet metadata key of the schema version.
+pub const VERSION_KEY: &str = "farthing.schema_version";
+/// Parquet metadata key of the table's name.
+pub const TABLE_KEY: &str = "farthing.table";
+
+/// One column of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Name in the file.
+    pub name: &'static str,
+    /// Type in the file.
+    pub ty: ColumnType,
+    /// Whether a value may be absent.
+    pub nullable: bool,
+    /// Meaning and unit.
+    pub doc: &'static str,
+}
+
+/// A table of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Name of the table and of its folder: `<log>/<name>/date=YYYY-MM-DD/hour=HH/*.parquet`.
+    pub name: &'static str,
+    /// What one row is.
+    pub doc: &'static str,
+    /// The columns in file order.
+    pub columns: &'static [Column],
+}
+
+/// A row of one of the tables.
+pub trait Row: Send + 'static {
+    /// The table it belongs to.
+    const TABLE: &'static Table;
+    /// When the row happened (ns): decides the partition.
+    fn ts_ns(&self) -> i64;
+    /// Hands each cell to `put`, in column order.
+    fn cells(&self, put: &mut dyn FnMut(usize, Value<'_>));
+}
+
+/// The four tables.
+pub const ALL: [&Table; 4] = [Request::TABLE, CallRow::TABLE, Decision::TABLE, OutcomeRow::TABLE];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_columns_described() {
+        for table in ALL {
+            let names: BTreeSet<_> = table.columns.iter().map(|c| c.name).collect();
+            assert_eq!(names.len(), table.columns.len(), "{}", table.name);
+            assert!(table.columns.iter().all(|c| !c.doc.trim().is_empty()), "{}", table.name);
+            assert_eq!(table.columns[0].name, "ts_ns");
+        }
+    }
+
+    #[test]
+    fn cells_come_in_column_order_with_declared_types() {
+        let row = Decision { features: vec![1.0], ..Decision::default() };
+        let mut seen = Vec::new();
+        row.cells(&mut |index, value| seen.push((index, value.ty())));
+        assert_eq!(seen.len(), Decision::TABLE.columns.len());
+        for (index, ty) in seen {
+            assert!(ty.is_none_or(|ty| ty == Decision::TABLE.columns[index].ty), "{}", Decision::TABLE.columns[index].name);
+        }
+    }
+}

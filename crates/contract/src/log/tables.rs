@@ -1,0 +1,254 @@
+//! The declaration of the four tables: the one schema source.
+
+use std::sync::Arc;
+
+use super::{Cell, Column, Row, Table, Value};
+
+macro_rules! table {
+    ($(#[doc = $doc:literal])+ $row:ident as $name:literal { $(#[doc = $cdoc:literal] $field:ident : $ty:ty,)+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct $row { $(#[doc = $cdoc] pub $field: $ty,)+ }
+        impl Row for $row {
+            const TABLE: &'static Table = &Table {
+                name: $name,
+                doc: concat!($($doc),+),
+                columns: &[$(Column { name: stringify!($field), ty: <$ty as Cell>::TYPE, nullable: <$ty as Cell>::NULLABLE, doc: $cdoc },)+],
+            };
+            fn ts_ns(&self) -> i64 { self.ts_ns }
+            fn cells(&self, put: &mut dyn FnMut(usize, Value<'_>)) {
+                let mut index = 0;
+                $(put(index, Cell::value(&self.$field)); index += 1;)+
+                let _ = index;
+            }
+        }
+    };
+}
+
+table! {
+    /// One client request (above `log.row_rate`: one row per key, variant, tags and 100 ms, with `weight`).
+    Request as "requests" {
+        /// When the request's head was read, ns since 1970 UTC on the proxy's clock.
+        ts_ns: i64,
+        /// Id of the request, as in `x-farthing-request-id`.
+        request_id: u64,
+        /// Requests that this row stands for.
+        weight: i64,
+        /// Who pays; for passed-through credentials a keyed digest.
+        tenant: Arc<str>,
+        /// Team of the tenant.
+        team: Option<Arc<str>>,
+        /// Service of the tenant.
+        service: Option<Arc<str>>,
+        /// Free tags `a=b,c=d` of the request.
+        tags: Option<Arc<str>>,
+        /// Configured route.
+        route: Arc<str>,
+        /// Path template within the route where one is configured or found.
+        endpoint: Option<Arc<str>>,
+        /// HTTP method.
+        method: Arc<str>,
+        /// First 64 bits of the salted cache-key digest.
+        key_hash: u64,
+        /// `hit`, `stale`, `lead`, `follow`, `bypass`, `refused` or `failed`.
+        outcome: &'static str,
+        /// Why it was not served from the cache; null for hits.
+        uncached_reason: Option<&'static str>,
+        /// Tier that served it (`l1`, `l2`); null when none did.
+        tier: Option<&'static str>,
+        /// Status sent to the client.
+        status: i32,
+        /// Body bytes sent to the client; null when the connection ended first.
+        bytes_out: Option<i64>,
+        /// Age of the served entry, ms; null when not served from the cache.
+        entry_age_ms: Option<i64>,
+        /// TTL in force for the served or stored entry, ms.
+        ttl_ms: Option<i64>,
+        /// Who chose that TTL (`model:3`, `rule:static` ...).
+        ttl_by: Option<Arc<str>>,
+        /// Call that answered the request (own or joined); null for hits.
+        call_id: Option<u64>,
+        /// Decision under which the served or stored entry was cached.
+        decision_id: Option<u64>,
+        /// What the request would have cost without Farthing, nano-dollars; null when unpriced.
+        base_nanousd: Option<i64>,
+        /// What it cost its payer, nano-dollars; 0 for hits and followers; null when unpriced.
+        cost_nanousd: Option<i64>,
+        /// Cause of the saving: `l1`, `stale`, `revalidated`, `dedupe`; null when nothing was saved.
+        saved_by: Option<&'static str>,
+        /// Whole time from head to last byte, microseconds; null when the client left.
+        latency_us: Option<i64>,
+        /// Part of it spent in Farthing, microseconds.
+        overhead_us: Option<i64>,
+        /// Whether the answer was stale as measured later by a refresh or audit; null when unknown.
+        stale_verdict: Option<bool>,
+        /// Experiment that assigned the unit.
+        experiment: Option<Arc<str>>,
+        /// Variant in force.
+        variant: Option<Arc<str>>,
+        /// Unit of the assignment (key hash).
+        unit: Option<u64>,
+        /// Assignment window.
+        window: Option<i64>,
+        /// Probability of the variant in force when it was drawn.
+        propensity: Option<f64>,
+        /// Whether the key was in the savings holdout.
+        holdout: bool,
+        /// What went wrong, when something did.
+        error_class: Option<&'static str>,
+    }
+}
+
+table! {
+    /// One attempt of a call to a provider.
+    CallRow as "calls" {
+        /// When the attempt began, ns since 1970 UTC on the proxy's clock.
+        ts_ns: i64,
+        /// Call the attempt belongs to.
+        call_id: u64,
+        /// 0 for the first attempt.
+        attempt: i32,
+        /// Tenant who pays.
+        tenant: Arc<str>,
+        /// Configured route.
+        route: Arc<str>,
+        /// Path template within the route.
+        endpoint: Option<Arc<str>>,
+        /// Provider that bills.
+        provider: Arc<str>,
+        /// Upstream that was tried.
+        upstream: Arc<str>,
+        /// LLM or other target named in the request.
+        target: Option<Arc<str>>,
+        /// First 64 bits of the salted cache-key digest.
+        key_hash: u64,
+        /// `user`, `refresh`, `prefetch`, `audit` or `holdout`.
+        purpose: &'static str,
+        /// Why a fetch was needed: `cold`, `expired`, `revalidate`, `bypass` ...
+        fetch_reason: &'static str,
+        /// Status; null when no head arrived.
+        status: Option<i32>,
+        /// `connect`, `timeout` ...; null when a head arrived.
+        error_class: Option<&'static str>,
+        /// Whether request bytes were sent.
+        sent: bool,
+        /// Time to the head, microseconds.
+        latency_us: i64,
+        /// Body bytes received; null when the transfer broke off.
+        bytes_in: Option<i64>,
+        /// First 64 bits of the body's digest; null when the body was not read whole.
+        body_hash: Option<u64>,
+        /// First 64 bits of the digest of the body in canonical form (JSON keys sorted, volatile fields dropped).
+        canonical_hash: Option<u64>,
+        /// Canonical digest at the previous fetch of the key; null on the first fetch.
+        prev_canonical_hash: Option<u64>,
+        /// Time since the previous fetch of the key, ms; null on the first fetch.
+        gap_ms: Option<i64>,
+        /// Whether the canonical body differs from the previous fetch; null on the first fetch.
+        changed: Option<bool>,
+        /// Whether the validators (ETag, Last-Modified) differ from the previous fetch; null when there are none.
+        validator_changed: Option<bool>,
+        /// `Last-Modified`, ns since 1970 UTC.
+        last_modified_ns: Option<i64>,
+        /// Explicit freshness lifetime from the origin, seconds; null when the origin gave none.
+        origin_ttl_s: Option<i64>,
+        /// Whether the answer was stored.
+        stored: bool,
+        /// Why it was not stored.
+        not_stored_reason: Option<&'static str>,
+        /// Decision that this fetch opened.
+        decision_id: Option<u64>,
+        /// Uncached input tokens.
+        tokens_input: Option<i64>,
+        /// Input tokens read from the provider's cache.
+        tokens_cached_input: Option<i64>,
+        /// Output tokens without reasoning.
+        tokens_output: Option<i64>,
+        /// Version of the price book.
+        price_book: Option<Arc<str>>,
+        /// What the provider charges for the attempt, nano-dollars; null when unpriced.
+        cost_nanousd: Option<i64>,
+    }
+}
+
+table! {
+    /// One decision that used a model or a draw.
+    Decision as "decisions" {
+        /// When it was made, ns since 1970 UTC on the proxy's clock.
+        ts_ns: i64,
+        /// Id of the decision.
+        decision_id: u64,
+        /// `ttl`, `assignment`, `refresh` ...
+        kind: &'static str,
+        /// Call whose answer it is about.
+        call_id: Option<u64>,
+        /// Request that caused it.
+        request_id: Option<u64>,
+        /// Configured route.
+        route: Arc<str>,
+        /// First 64 bits of the salted cache-key digest.
+        key_hash: u64,
+        /// Hash of the feature spec under which `features` were computed.
+        spec_hash: Option<Arc<str>>,
+        /// Features in the order of the spec; empty when none were used.
+        features: Vec<f32>,
+        /// What the predictor answered (for `ttl`: log hazards per horizon); empty when none ran.
+        outputs: Vec<f32>,
+        /// Bit i set: action i was eligible.
+        eligible_mask: u64,
+        /// Probability of each action.
+        pmf: Vec<f32>,
+        /// Index of the action taken.
+        action: i32,
+        /// Action as a value (for `ttl`: seconds).
+        action_value: f64,
+        /// The uniform draw that chose it; null when nothing was drawn.
+        draw: Option<f64>,
+        /// Who decided (`model:3`, `table:1`, `rule:static` ...).
+        by: Arc<str>,
+        /// Digest of the bundle in use.
+        model_digest: Option<Arc<str>>,
+        /// Experiment.
+        experiment: Option<Arc<str>>,
+        /// Variant whose choice this is.
+        variant: Option<Arc<str>>,
+        /// Unit of the assignment.
+        unit: Option<u64>,
+        /// Assignment window.
+        window: Option<i64>,
+        /// Price of one call as the decision saw it, nano-dollars.
+        price_nanousd: Option<i64>,
+    }
+}
+
+table! {
+    /// What became of a decision: written when the entry it created is replaced, evicted or purged.
+    OutcomeRow as "outcomes" {
+        /// When the outcome was settled, ns since 1970 UTC on the proxy's clock.
+        ts_ns: i64,
+        /// The decision.
+        decision_id: u64,
+        /// Configured route.
+        route: Arc<str>,
+        /// First 64 bits of the salted cache-key digest.
+        key_hash: u64,
+        /// When the decision was made, ns.
+        opened_ns: i64,
+        /// Why it ended: `replaced`, `revalidated`, `evicted`, `purged`, `shutdown`.
+        closed_by: &'static str,
+        /// Answers served from the entry.
+        hits: i64,
+        /// Of these, answers served after the TTL in force had passed.
+        served_expired: i64,
+        /// Whether the origin's answer had changed when it was next fetched; null when it was not fetched again.
+        changed: Option<bool>,
+        /// Time from fill to the next fetch, ms; null when it was not fetched again.
+        gap_ms: Option<i64>,
+        /// Time of the last answer served from the entry, ms after the fill; null without hits.
+        last_hit_ms: Option<i64>,
+        /// Paid for the fill, nano-dollars; null when unpriced.
+        paid_nanousd: Option<i64>,
+        /// Saved by the hits, nano-dollars; null when unpriced.
+        saved_nanousd: Option<i64>,
+    }
+}

@@ -1,0 +1,1 @@
+//! Assignment, intervals, e-processes; pure.

@@ -1,0 +1,1 @@
+//! Pure core of the cache: keys, HTTP semantics, entries, index, tickets.

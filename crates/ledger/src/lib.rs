@@ -1,0 +1,1 @@
+//! Prices, usage, cost records, Parquet log, aggregates.

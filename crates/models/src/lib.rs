@@ -1,0 +1,1 @@
+//! Predictors through ONNX Runtime: store, verify, warm, swap.

@@ -1,0 +1,1 @@
+//! Discrete-event engine over the log tables, and the change-process worlds.

@@ -1,0 +1,1 @@
+//! Simulated providers over loopback and the load driver.

@@ -1,0 +1,1 @@
+//! Features by polars, learners on linfa, ONNX out, evaluation by replay.

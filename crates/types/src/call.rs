@@ -1,0 +1,165 @@
+//! The border between the upper half (one client) and the lower half (anyone, any time) of the request path.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, StatusCode, Uri};
+
+use crate::reasons::reasons;
+use crate::{Body, CallId, KeyHash, RouteName, Span, Tenant, Time};
+
+reasons! {
+    /// Why a call is made, and so who caused its cost.
+    Purpose {
+        /// A client waits for it.
+        User = "user",
+        /// A stale or nearly stale entry is renewed in the background.
+        Refresh = "refresh",
+        /// Fetched before anybody asked.
+        Prefetch = "prefetch",
+        /// Made to measure staleness.
+        Audit = "audit",
+        /// Bought although an answer was cached, to measure what the cache saves.
+        Holdout = "holdout",
+    }
+}
+
+/// A call to a provider: everything the lower half needs, owned.
+pub struct Call {
+    /// Joins the call's attempts with the requests they answered.
+    pub id: CallId,
+    /// The route that ordered it.
+    pub route: RouteName,
+    /// The tenant who pays.
+    pub payer: Tenant,
+    /// Why it is made.
+    pub purpose: Purpose,
+    /// The cache key it fills, when it fills one.
+    pub key: Option<KeyHash>,
+    /// The method.
+    pub method: Method,
+    /// Path and query as they go upstream (credentials in the query included); the authority comes from the upstream.
+    pub target: Uri,
+    /// End-to-end headers as they go upstream, without hop-by-hop fields and Host.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+    /// When the call must have ended, on the tokio timeline as a span from now.
+    pub deadline: Span,
+    /// Where each attempt is reported.
+    pub sink: Arc<dyn CallSink>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No headers: they may hold credentials.
+        f.debug_struct("Call").field("id", &self.id).field("route", &self.route).field("method", &self.method).field("path", &self.target.path()).field("purpose", &self.purpose).finish_non_exhaustive()
+    }
+}
+
+/// A provider's answer: the head at once, the body as it comes.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// End-to-end headers; hop-by-hop fields are removed.
+    pub headers: HeaderMap,
+    /// The body, with trailers where the provider sent some.
+    pub body: Body,
+}
+
+reasons! {
+    /// What went wrong with a call.
+    FailureKind {
+        /// Name resolution, connect or TLS failed: no byte was sent.
+        Connect = "connect",
+        /// The connection broke before the head arrived; the request may have been processed.
+        Broken = "broken",
+        /// The head did not arrive in time.
+        Timeout = "timeout",
+        /// The breaker is open: not tried.
+        BreakerOpen = "breaker-open",
+        /// The answer was not HTTP.
+        Protocol = "protocol",
+        /// Refused before sending: limits, budgets, bounds.
+        Refused = "refused",
+        /// The holder of the ticket vanished (panic or cancel) too often.
+        LeaderGone = "leader-gone",
+        /// The request body broke off or was too large.
+        RequestBody = "request-body",
+    }
+}
+
+/// A failed call, cheap to hand to every follower.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{kind}: {detail}")]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// Details for the log and the problem document; holds no secrets.
+    pub detail: Arc<str>,
+    /// Whether request bytes had gone out: then a non-idempotent call must not be repeated.
+    pub sent: bool,
+}
+
+impl Failure {
+    /// A failure before any byte was sent.
+    pub fn unsent(kind: FailureKind, detail: impl Into<Arc<str>>) -> Self {
+        Self { kind, detail: detail.into(), sent: false }
+    }
+    /// A failure after request bytes were sent.
+    pub fn sent(kind: FailureKind, detail: impl Into<Arc<str>>) -> Self {
+        Self { kind, detail: detail.into(), sent: true }
+    }
+}
+
+/// Units that a provider bills; disjoint buckets. `None` is unknown, never zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Uncached input tokens.
+    pub input: Option<u64>,
+    /// Input tokens read from the provider's prompt cache.
+    pub cached_input: Option<u64>,
+    /// Input tokens written to the provider's prompt cache.
+    pub cache_write: Option<u64>,
+    /// Output tokens, reasoning excluded.
+    pub output: Option<u64>,
+    /// Reasoning tokens.
+    pub reasoning: Option<u64>,
+    /// Units of a route-specific meter (items, characters ...).
+    pub units: Option<u64>,
+}
+
+/// One attempt of a call, as the innermost client saw it.
+#[derive(Clone, Debug)]
+pub struct CallReport {
+    /// The call.
+    pub call: CallId,
+    /// 0 for the first attempt.
+    pub attempt: u16,
+    /// When the attempt began, by the proxy's clock.
+    pub started: Time,
+    /// From begin to the head (or to the failure), in real time.
+    pub head_after: Span,
+    /// The status, when a head arrived.
+    pub status: Option<StatusCode>,
+    /// What went wrong, when no head arrived.
+    pub failure: Option<FailureKind>,
+    /// Name of the upstream that was tried.
+    pub upstream: Arc<str>,
+    /// Whether request bytes went out: from then on the call may be billed.
+    pub sent: bool,
+}
+
+/// Receives the reports of a call's attempts.
+pub trait CallSink: Send + Sync {
+    /// Takes one attempt's report; must not block.
+    fn attempt(&self, report: CallReport);
+}
+
+/// A sink that drops everything, for tests.
+#[derive(Debug, Default)]
+pub struct NoSink;
+impl CallSink for NoSink {
+    fn attempt(&self, _report: CallReport) {}
+}

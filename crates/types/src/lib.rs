@@ -1,0 +1,21 @@
+//! Words of the project: money, time, draws, ids, calls and replies, and the closed lists of reasons.
+//!
+//! Everything here is plain data without a runtime: no tokio, no I/O. The terms are those of `docs/glossary.md`.
+
+pub mod body;
+pub mod call;
+pub mod draw;
+pub mod ids;
+pub mod money;
+pub mod overrides;
+pub mod reasons;
+pub mod time;
+
+pub use body::{Body, BodyError};
+pub use call::{Call, CallReport, CallSink, Failure, FailureKind, Purpose, Reply, Usage};
+pub use draw::{Draw, DrawKind};
+pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};
+pub use money::{Money, Rate};
+pub use overrides::Overrides;
+pub use reasons::{By, Choice, Outcome, UncachedReason};
+pub use time::{Clock, RealClock, ScaledClock, Span, Time, VirtualClock};

@@ -1,0 +1,1 @@
+//! Trait Origin and its decorators.
