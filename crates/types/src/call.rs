@@ -53,7 +53,13 @@ pub struct Call {
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // No headers: they may hold credentials.
-        f.debug_struct("Call").field("id", &self.id).field("route", &self.route).field("method", &self.method).field("path", &self.target.path()).field("purpose", &self.purpose).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("id", &self.id)
+            .field("route", &self.route)
+            .field("method", &self.method)
+            .field("path", &self.target.path())
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
     }
 }
 

@@ -113,7 +113,12 @@ fn parse_decimal(text: &str, digits: usize) -> Result<i128, MoneyError> {
     let body = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = body.split_once('.').unwrap_or((body, ""));
     let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    if (whole.is_empty() && fraction.is_empty()) || !all_digits(whole) || !all_digits(fraction) || fraction.len() > digits || whole.len() > 18 {
+    if (whole.is_empty() && fraction.is_empty())
+        || !all_digits(whole)
+        || !all_digits(fraction)
+        || fraction.len() > digits
+        || whole.len() > 18
+    {
         return Err(error());
     }
     let scaled: i128 = format!("{whole}{fraction:0<digits$}").parse().map_err(|_| error())?;
@@ -210,7 +215,8 @@ mod tests {
 
     #[test]
     fn reads_and_prints_dollars() {
-        for (text, nanos) in [("0.002", 2_000_000), ("1", 1_000_000_000), ("-0.5", -500_000_000), (".25", 250_000_000), ("0.000000001", 1)] {
+        for (text, nanos) in [("0.002", 2_000_000), ("1", 1_000_000_000), ("-0.5", -500_000_000), (".25", 250_000_000), ("0.000000001", 1)]
+        {
             assert_eq!(text.parse::<Money>().unwrap().nanos(), nanos, "{text}");
         }
         for text in ["", ".", "-", "1e3", "$1", "0.0000000001", "1.2.3", "99999999999"] {
