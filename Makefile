@@ -1,0 +1,72 @@
+# Every check and every measurement has one target here; CI calls only these.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Crates that never see polars: built and tested together, so that features are unified once.
+PROXY_CRATES := types config contract policy experiment freshness replay models cache upstream ledger proxy admin sim
+PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
+# Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
+TRAINER := target/debug/farthing-train
+
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test test-rust test-trainer test-e2e test-full simulate models results bench bench-load doc lint clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+deps: ## Get what build and tests need (idempotent)
+	@bash scripts/deps.sh test
+
+deps-runtime:
+	@bash scripts/deps.sh runtime
+
+deps-bench:
+	@bash scripts/deps.sh bench
+
+proxy: ## Build the proxy (release, without polars)
+	cargo build --release -p farthing
+
+trainer: ## Build the trainer
+	cargo build -p farthing-trainer
+
+demo: deps-runtime proxy trainer ## The main job: from nothing to a proven saving
+	FARTHING_TRAIN=$(TRAINER) target/release/farthing demo $(DEMO_ARGS)
+
+check: ## Fast checks: format, lints, types
+	cargo fmt --all --check
+	cargo clippy $(PROXY_FLAGS) -p farthing-tests -p farthing-bench --all-targets -- -D warnings
+	cargo clippy -p farthing-trainer --all-targets -- -D warnings
+
+test: deps test-rust test-trainer test-e2e ## All tests; what was skipped is listed at the end
+	@bash scripts/skipped.sh
+
+test-rust:
+	@mkdir -p target && : > target/skipped.txt
+	FARTHING_SKIPPED=$(CURDIR)/target/skipped.txt cargo test -q $(PROXY_FLAGS)
+
+test-trainer:
+	FARTHING_SKIPPED=$(CURDIR)/target/skipped.txt cargo test -q -p farthing-trainer
+
+test-e2e: trainer
+	cargo build -p farthing
+	FARTHING_SKIPPED=$(CURDIR)/target/skipped.txt FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests
+
+test-full: test simulate ## Tests plus the long simulations
+
+simulate: ## Long seeded simulations of the statistics and the learners
+	cargo test -q -p farthing-experiment --release -- --ignored
+	cargo test -q -p farthing-trainer -- --ignored
+
+doc: ## API documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(PROXY_FLAGS)
+
+models: trainer ## Rebuild the shipped predictors from data/
+	bash scripts/models.sh
+
+bench: ## Micro benches (decision, key, hit path) into target/results/
+	cargo run --release -p farthing-bench --bin micro
+
+bench-load: deps-bench proxy ## Load bench against bare hyper, nginx, HAProxy into target/results/load.json
+	cargo run --release -p farthing-bench --bin load
+
+clean:
+	cargo clean
