@@ -1,0 +1,12 @@
+//! What must hold for the tree as a whole: arrows between crates, documents that follow the code.
+//! A test belongs here when it reads files of the repository instead of running the program.
+
+mod arrows;
+mod requirements;
+
+use std::path::PathBuf;
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
