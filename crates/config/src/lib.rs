@@ -1,1 +1,21 @@
 //! Raw TOML to checked configuration.
+//!
+//! A file is read key by key against one registry of keys, which also prints the reference page; only the checked
+//! [`Config`] reaches the rest of Farthing. All problems of a file are reported together, each with file, line, key,
+//! what was found and the remedy.
+
+mod checked;
+mod error;
+mod key;
+mod provider;
+mod route;
+mod secret;
+
+pub use checked::{
+    AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, Salt, VariantConfig,
+};
+pub use error::{ConfigError, Problem};
+pub use key::FarthingKey;
+pub use provider::{Billed, CredentialPlace, Dialect, Price, Provider, Terms, UnitCount, UnitMeter, UpstreamConfig};
+pub use route::{CredentialMode, Matcher, Mode, Profile, Route, TtlBy};
+pub use secret::Secret;

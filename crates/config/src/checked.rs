@@ -1,0 +1,249 @@
+//! The checked configuration: what the rest of Farthing sees. Every value is in range and every name resolves.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use farthing_types::{Overrides, RouteName, Span};
+
+use crate::{FarthingKey, Provider, Route, Secret};
+
+/// The whole configuration of one instance.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The data port and the limits of its edge.
+    pub data: ListenConfig,
+    /// The admin port.
+    pub admin: AdminConfig,
+    /// Routes in the order in which they are tried: longer path prefixes first, routes with hosts before those without.
+    pub routes: Vec<Arc<Route>>,
+    /// Providers that routes refer to; every `Route::provider` is in here.
+    pub providers: Vec<Arc<Provider>>,
+    /// Keys of our own that clients may present.
+    pub keys: Vec<FarthingKey>,
+    /// Memory of the cache.
+    pub cache: CacheConfig,
+    /// The Parquet log.
+    pub log: LogConfig,
+    /// Predictors.
+    pub models: ModelsConfig,
+    /// Experiments that run from the start.
+    pub experiments: Vec<ExperimentConfig>,
+    /// The share of keys that is never optimised, to prove the saving.
+    pub holdout: HoldoutConfig,
+    /// Seed of all draws; equal on instances that shall decide alike.
+    pub seed: u64,
+    /// Key of all digests (cache keys, tenants of passed-through credentials); equal on instances that share logs.
+    pub salt: Salt,
+}
+
+impl Config {
+    /// The route of this name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| &*route.name == name)
+    }
+    /// The provider of this name.
+    pub fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| &*provider.name == name)
+    }
+}
+
+/// The deployment's salt and where it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Salt {
+    /// The secret: 64 hexadecimal digits when generated, any text when configured.
+    pub secret: Secret,
+    /// The file it should be kept in; `None` when the operator supplied it.
+    pub file: Option<PathBuf>,
+    /// True when it was made up by this process and is not on disk yet ([`Config::persist_salt`]).
+    pub fresh: bool,
+}
+
+impl Default for Salt {
+    /// A fixed salt, for tests: a loaded configuration never has it.
+    fn default() -> Self {
+        Self { secret: Secret::new("unsalted"), file: None, fresh: false }
+    }
+}
+
+/// The data port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenConfig {
+    /// Address to listen on; port 0 asks the system for one.
+    pub addr: SocketAddr,
+    /// Time a client has to send a request head.
+    pub header_timeout: Span,
+    /// Fewest bytes per second a client must send of a request body, after `body_grace`.
+    pub body_rate: u64,
+    /// Time before `body_rate` is enforced.
+    pub body_grace: Span,
+    /// Time an idle keep-alive connection is kept.
+    pub idle_timeout: Span,
+    /// Most connections at a time; more wait to be accepted.
+    pub max_connections: usize,
+    /// Most bytes of a request head (431 beyond).
+    pub max_header_bytes: usize,
+    /// Most header fields of a request (431 beyond).
+    pub max_headers: usize,
+    /// Most bytes of any request body (413 beyond); a route may allow less.
+    pub max_body: u64,
+    /// Time running requests get to end at shutdown.
+    pub drain: Span,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8787)),
+            header_timeout: Span::from_secs(10),
+            body_rate: 1_000,
+            body_grace: Span::from_secs(10),
+            idle_timeout: Span::from_secs(75),
+            max_connections: 10_000,
+            max_header_bytes: 64_000,
+            max_headers: 128,
+            max_body: 100_000_000,
+            drain: Span::from_secs(15),
+        }
+    }
+}
+
+/// The admin port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminConfig {
+    /// Address to listen on; port 0 asks the system for one. Not loopback only together with a token.
+    pub addr: SocketAddr,
+    /// Bearer token; without one only loopback clients are answered.
+    pub token: Option<Secret>,
+    /// Most bytes of a request body.
+    pub max_body: usize,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8788)), token: None, max_body: 1_000_000 }
+    }
+}
+
+/// Memory of the cache, all in bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CacheConfig {
+    /// Size of the memory cache, heads and overhead included.
+    pub l1_bytes: u64,
+    /// Largest entry that is stored.
+    pub max_entry: u64,
+    /// How much of one running answer is held for late joiners.
+    pub share_buffer: u64,
+    /// How much all running answers together may hold.
+    pub in_flight_bytes: u64,
+    /// Most followers of one running call; more go their own way.
+    pub max_followers: usize,
+    /// How long the slowest reader of a shared answer may hold the others up before it is cut.
+    pub reader_grace: Span,
+    /// How often a call whose leader vanished is handed to a follower.
+    pub max_handovers: u32,
+    /// Size of the table of per-key statistics for keys that are not in the cache.
+    pub statistics_bytes: u64,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            l1_bytes: 100_000_000,
+            max_entry: 8_000_000,
+            share_buffer: 1_000_000,
+            in_flight_bytes: 64_000_000,
+            max_followers: 10_000,
+            reader_grace: Span::from_secs(5),
+            max_handovers: 3,
+            statistics_bytes: 33_554_432,
+        }
+    }
+}
+
+/// The Parquet log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    /// Whether a log is written.
+    pub enabled: bool,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Longest time a row waits before it is in a finished file.
+    pub flush: Span,
+    /// Size of buffered rows that ends a file before `flush`.
+    pub flush_bytes: u64,
+    /// Most bytes of rows that wait for the writer; more are dropped and counted.
+    pub queue_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { enabled: true, dir: PathBuf::from("logs"), flush: Span::from_secs(10), flush_bytes: 32_000_000, queue_bytes: 64_000_000 }
+    }
+}
+
+/// Predictors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelsConfig {
+    /// The store: `<dir>/<kind>/<version>/`.
+    pub dir: PathBuf,
+    /// The ONNX Runtime library; looked for in the usual places when absent.
+    pub onnxruntime: Option<PathBuf>,
+    /// Time after which an inference counts as late.
+    pub deadline: Span,
+    /// How often the control loop looks at experiments and outcomes.
+    pub control_interval: Span,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("models"), onnxruntime: None, deadline: Span::from_micros(200), control_interval: Span::from_secs(60) }
+    }
+}
+
+/// An experiment: variants of the plan, compared on randomly assigned keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExperimentConfig {
+    /// Its name; part of the assignment, so a new name is a new assignment.
+    pub name: Arc<str>,
+    /// What it is to show.
+    pub hypothesis: String,
+    /// The routes it runs on; empty means all.
+    pub routes: Vec<RouteName>,
+    /// At least two; the first is the control.
+    pub variants: Vec<VariantConfig>,
+    /// How long a key keeps its variant.
+    pub window: Span,
+    /// The share of keys that is measured with the configured shares; the rest follows the leader.
+    pub slice: f64,
+    /// Fewest unit-windows before an effect is reported as decided.
+    pub min_units: u64,
+    /// Error probability of its interval.
+    pub alpha: f64,
+}
+
+/// One variant of an experiment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VariantConfig {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its share in the measurement slice; the shares of an experiment sum to 1.
+    pub share: f64,
+    /// What it changes.
+    pub overrides: Overrides,
+}
+
+/// The savings holdout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HoldoutConfig {
+    /// Share of keys that is never optimised, per window.
+    pub share: f64,
+    /// How long a key stays in or out.
+    pub window: Span,
+}
+
+impl Default for HoldoutConfig {
+    fn default() -> Self {
+        Self { share: 0.01, window: Span::from_secs(3_600) }
+    }
+}

@@ -1,0 +1,205 @@
+//! A route: which requests it takes, and what may be done with them.
+
+use std::sync::Arc;
+
+use farthing_types::{Money, RouteName, Span};
+use http::Method;
+
+/// How far a route may deviate from what the origin says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Never more than RFC 9111 allows.
+    Respect,
+    /// A predicted TTL where the origin gave no explicit freshness.
+    #[default]
+    Learned,
+    /// The operator knows better than the origin's freshness.
+    Override,
+    /// Changes no answer, logs all.
+    Observe,
+}
+
+/// How a cache key sees the headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Headers enter through `Vary` only.
+    #[default]
+    Http,
+    /// All forwarded headers enter, minus a deny-list.
+    Api,
+}
+
+/// Whose credential goes upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CredentialMode {
+    /// The client's own is forwarded; the tenant is its keyed digest.
+    #[default]
+    Pass,
+    /// A Farthing key comes in, the provider's configured credential goes out.
+    Swap,
+}
+
+/// Who chooses a route's TTL when neither a variant nor a header says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TtlBy {
+    /// The chain model, table, rule.
+    #[default]
+    Model,
+    /// The chain table, rule.
+    Table,
+    /// The rule alone.
+    Rule,
+    /// A fixed TTL.
+    Fixed(Span),
+}
+
+/// Which requests a route takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matcher {
+    /// Hosts in lower case without port; empty means any.
+    pub hosts: Vec<Arc<str>>,
+    /// The path starts with this, at a segment border; `/` takes all.
+    pub path_prefix: Arc<str>,
+    /// Methods; empty means any.
+    pub methods: Vec<Method>,
+}
+
+impl Matcher {
+    /// Whether a request for `host` (lower case, without port) and `path` is taken.
+    pub fn takes(&self, host: &str, path: &str, method: &Method) -> bool {
+        (self.hosts.is_empty() || self.hosts.iter().any(|h| &**h == host))
+            && (self.methods.is_empty() || self.methods.contains(method))
+            && has_prefix(path, &self.path_prefix)
+    }
+}
+
+/// Whether `path` is `prefix` or lies below it.
+fn has_prefix(path: &str, prefix: &str) -> bool {
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || rest.starts_with('?'))
+}
+
+/// A checked route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Its name: in keys, metrics, log and `/r/<name>/`.
+    pub name: RouteName,
+    /// The provider that is asked and billed.
+    pub provider: Arc<str>,
+    /// Which requests it takes.
+    pub matcher: Matcher,
+    /// Prefix that is cut off the path before it goes upstream (without a trailing slash; empty cuts nothing).
+    pub strip_prefix: Arc<str>,
+    /// How far it may deviate from what the origin says.
+    pub mode: Mode,
+    /// How keys see the headers.
+    pub profile: Profile,
+    /// One cache for all principals (true) or one for each (false).
+    pub shared: bool,
+    /// Whose credential goes upstream.
+    pub credential: CredentialMode,
+    /// Whether answers are cached at all.
+    pub cache: bool,
+    /// Whether concurrent identical requests share one call.
+    pub dedupe: bool,
+    /// Whether methods other than GET and HEAD may be deduplicated, cached and retried.
+    pub idempotent: bool,
+    /// Whether the body's digest is part of the key.
+    pub key_body: bool,
+    /// Query parameters that are not part of the key nor of any log (they still go upstream).
+    pub strip_query: Vec<Arc<str>>,
+    /// JSON pointers whose values differ from answer to answer and say nothing about change.
+    pub volatile: Vec<Arc<str>>,
+    /// Who chooses the TTL.
+    pub ttl: TtlBy,
+    /// Let a shipped predictor act before the route's own log has trained or validated one.
+    pub trust_shipped: bool,
+    /// TTL of the rule before anything is known.
+    pub base_ttl: Span,
+    /// Shortest TTL that is worth storing.
+    pub min_ttl: Span,
+    /// Longest TTL (already cut to `max_store`).
+    pub max_ttl: Span,
+    /// Share of answers that may be stale, 0 to 1.
+    pub stale_budget: f64,
+    /// How long after expiry a stale answer may go out while a refresh runs.
+    pub stale_while_revalidate: Span,
+    /// How long after expiry a stale answer may stand in for a failed call.
+    pub stale_if_error: Span,
+    /// Longest time the provider's terms allow an answer to be kept; `None` when they set none.
+    pub max_store: Option<Span>,
+    /// Largest request body (413 beyond).
+    pub max_body: u64,
+    /// Largest request body that is held for key, dedupe and retry; a larger one streams through as a bypass.
+    pub buffer_limit: u64,
+    /// Longest time a call may take.
+    pub deadline: Span,
+    /// Price of one call, in place of the provider's prices.
+    pub price: Option<Money>,
+    /// Price of one stale answer; `None` derives it from the stale budget.
+    pub price_stale: Option<Money>,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            name: "default".into(),
+            provider: "default".into(),
+            matcher: Matcher { path_prefix: "/".into(), ..Matcher::default() },
+            strip_prefix: "".into(),
+            mode: Mode::Learned,
+            profile: Profile::Http,
+            shared: false,
+            credential: CredentialMode::Pass,
+            cache: true,
+            dedupe: true,
+            idempotent: false,
+            key_body: true,
+            strip_query: Vec::new(),
+            volatile: Vec::new(),
+            ttl: TtlBy::Model,
+            trust_shipped: false,
+            base_ttl: Span::from_secs(60),
+            min_ttl: Span::from_secs(1),
+            max_ttl: Span::from_secs(86_400),
+            stale_budget: 0.005,
+            stale_while_revalidate: Span::ZERO,
+            stale_if_error: Span::from_secs(600),
+            max_store: None,
+            max_body: 100_000_000,
+            buffer_limit: 8_000_000,
+            deadline: Span::from_secs(60),
+            price: None,
+            price_stale: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_end_at_segments() {
+        let matcher = |prefix: &str| Matcher { path_prefix: prefix.into(), ..Matcher::default() };
+        for (prefix, path, takes) in [
+            ("/", "/", true),
+            ("/", "/a", true),
+            ("/a", "/a", true),
+            ("/a", "/a/b", true),
+            ("/a/", "/a", true),
+            ("/a", "/ab", false),
+            ("/a", "/", false),
+        ] {
+            assert_eq!(matcher(prefix).takes("h", path, &Method::GET), takes, "{prefix} {path}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_methods_narrow() {
+        let matcher = Matcher { hosts: vec!["api.test".into()], path_prefix: "/".into(), methods: vec![Method::GET] };
+        assert!(matcher.takes("api.test", "/", &Method::GET));
+        assert!(!matcher.takes("api.test", "/", &Method::POST));
+        assert!(!matcher.takes("other.test", "/", &Method::GET));
+    }
+}
