@@ -1,0 +1,241 @@
+//! What is known about one cache key, in 64 bytes that travel inside the cache entry.
+
+use farthing_types::{Span, Time};
+
+/// Time constant of everything a key remembers about its change rate and its request rate.
+pub const KEY_MEMORY: Span = Span::from_secs(86_400);
+/// Time constant of the slow memory of a key's change rate.
+pub const KEY_SLOW_MEMORY: Span = Span::from_secs(14 * 86_400);
+/// Length of [`KeyStats::encode`].
+pub const KEY_STATS_BYTES: usize = 64;
+
+/// Decay of the share of fetches that changed (rule D3): each fetch weighs 0.8 of the next.
+const SHARE_DECAY: f32 = 0.8;
+/// Most that one changed observation may count for (keeps a long gap with a change from outweighing everything).
+const MAX_EVENT: f64 = 20.0;
+
+/// Live statistics of one key. Times are kept in milliseconds (or whole seconds) since the epoch; zero means never.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct KeyStats {
+    pub(super) last_request_ms: i64,
+    pub(super) last_fetch_ms: i64,
+    pub(super) hash: u64,
+    pub(super) first_seen_s: u32,
+    pub(super) last_change_s: u32,
+    /// Requests, each weighing `exp(-age / KEY_MEMORY)`, as of the last request.
+    pub(super) requests: f32,
+    /// Changes and observed seconds, decayed with [`KEY_MEMORY`], as of the last fetch.
+    pub(super) events: f32,
+    pub(super) exposure_s: f32,
+    /// The same with [`KEY_SLOW_MEMORY`].
+    pub(super) slow_events: f32,
+    pub(super) slow_exposure_s: f32,
+    pub(super) changed_share: f32,
+    pub(super) longest_gap_s: f32,
+    pub(super) fetches: u16,
+    pub(super) changes: u16,
+}
+
+/// What a fetch told about the time since the previous one: the change, if any, lies somewhere within `gap`
+/// (interval-censored).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    /// Time since the previous fetch of the key.
+    pub gap: Span,
+    /// Whether the canonical body differs from that of the previous fetch.
+    pub changed: bool,
+}
+
+impl KeyStats {
+    /// Notes a client request at `now`, whatever answers it.
+    pub fn on_request(&mut self, now: Time) {
+        let now_ms = now.millis();
+        if self.first_seen_s == 0 {
+            self.first_seen_s = seconds(now_ms);
+            self.last_request_ms = now_ms;
+        }
+        let dt = seconds_between(self.last_request_ms, now_ms);
+        self.requests = self.requests * decay(dt, KEY_MEMORY) + 1.0;
+        self.last_request_ms = self.last_request_ms.max(now_ms);
+    }
+
+    /// Notes a complete answer from the origin whose canonical body has digest `hash`. `prior` is the change hazard (1/s)
+    /// expected of a key of this route that nothing else is known about ([`super::RouteStats::hazard`]).
+    /// `None` at the first fetch. [`super::RouteStats::on_fetch`] does this and its own share in one call.
+    ///
+    /// A change within a gap `g` counts as the expected number of changes `m / (1 - e^-m)`, `m = hazard * g`, given at least one:
+    /// one step of the EM algorithm for interval-censored exponential times.
+    pub fn on_fetch(&mut self, now: Time, hash: u64, prior: f64) -> Option<Observation> {
+        let now_ms = now.millis();
+        let observation = (self.fetches > 0).then(|| self.observe(now_ms, hash, prior));
+        if self.first_seen_s == 0 {
+            self.first_seen_s = seconds(now_ms);
+        }
+        self.fetches = self.fetches.saturating_add(1);
+        self.last_fetch_ms = self.last_fetch_ms.max(now_ms);
+        self.hash = hash;
+        observation
+    }
+
+    fn observe(&mut self, now_ms: i64, hash: u64, prior: f64) -> Observation {
+        let gap_s = seconds_between(self.last_fetch_ms, now_ms);
+        let changed = hash != self.hash;
+        let events = if changed { expected_events(self.hazard(prior), gap_s) as f32 } else { 0.0 };
+        let (fast, slow) = (decay(gap_s, KEY_MEMORY), decay(gap_s, KEY_SLOW_MEMORY));
+        self.events = self.events * fast + events;
+        self.exposure_s = self.exposure_s * fast + gap_s as f32;
+        self.slow_events = self.slow_events * slow + events;
+        self.slow_exposure_s = self.slow_exposure_s * slow + gap_s as f32;
+        self.changed_share = self.changed_share * SHARE_DECAY + if changed { 1.0 - SHARE_DECAY } else { 0.0 };
+        self.longest_gap_s = self.longest_gap_s.max(gap_s as f32);
+        if changed {
+            self.changes = self.changes.saturating_add(1);
+            self.last_change_s = seconds(now_ms);
+        }
+        Observation { gap: Span::try_from_secs_f64(gap_s).unwrap_or_default(), changed }
+    }
+
+    /// Posterior mean of the key's change hazard, 1/s: Gamma with the weight of [`super::PRIOR_EVENTS`] events at `prior`.
+    pub fn hazard(&self, prior: f64) -> f64 {
+        posterior(f64::from(self.events), f64::from(self.exposure_s), prior)
+    }
+
+    /// The same over the slow memory.
+    pub fn slow_hazard(&self, prior: f64) -> f64 {
+        posterior(f64::from(self.slow_events), f64::from(self.slow_exposure_s), prior)
+    }
+
+    /// Requests per second at `now`, shrunk toward `prior` (1/s) with the weight of one request.
+    pub fn rate(&self, now: Time, prior: f64) -> f64 {
+        let now_ms = now.millis();
+        let memory = KEY_MEMORY.as_secs_f64();
+        let seen = if self.first_seen_s == 0 { 0.0 } else { (now_ms as f64 / 1e3 - f64::from(self.first_seen_s)).max(0.0) };
+        let window = memory * -(-seen / memory).exp_m1();
+        let idle = seconds_between(self.last_request_ms, now_ms);
+        let requests = f64::from(self.requests * decay(idle, KEY_MEMORY));
+        // The first request opens the window, so it says nothing about the rate.
+        let prior = prior.clamp(1e-9, 1e6);
+        (requests - (-seen / memory).exp() + 1.0).max(0.1) / (window + 1.0 / prior)
+    }
+
+    /// When the key was last fetched.
+    pub fn last_fetch(&self) -> Option<Time> {
+        (self.fetches > 0).then(|| Time::from_millis(self.last_fetch_ms))
+    }
+    /// Complete answers seen from the origin (saturates at 65,535).
+    pub fn fetches(&self) -> u32 {
+        u32::from(self.fetches)
+    }
+    /// Of these, answers that differed from the one before.
+    pub fn changes(&self) -> u32 {
+        u32::from(self.changes)
+    }
+    /// Decayed share of fetches that changed, `q` of rule D3; `None` before the second fetch.
+    pub fn changed_share(&self) -> Option<f64> {
+        let n = i32::from(self.fetches.min(1_000)) - 1;
+        (n > 0).then(|| f64::from(self.changed_share) / (1.0 - f64::from(SHARE_DECAY).powi(n)))
+    }
+    /// Canonical digest at the last fetch; `None` before the first.
+    pub fn hash(&self) -> Option<u64> {
+        (self.fetches > 0).then_some(self.hash)
+    }
+
+    /// Fixed-size little-endian form for cache values and the statistics table.
+    pub fn encode(&self) -> [u8; KEY_STATS_BYTES] {
+        let mut out = [0; KEY_STATS_BYTES];
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            if let Some(slot) = out.get_mut(at..at + bytes.len()) {
+                slot.copy_from_slice(bytes);
+            }
+            at += bytes.len();
+        };
+        put(&self.last_request_ms.to_le_bytes());
+        put(&self.last_fetch_ms.to_le_bytes());
+        put(&self.hash.to_le_bytes());
+        put(&self.first_seen_s.to_le_bytes());
+        put(&self.last_change_s.to_le_bytes());
+        for value in self.floats() {
+            put(&value.to_le_bytes());
+        }
+        put(&self.fetches.to_le_bytes());
+        put(&self.changes.to_le_bytes());
+        out
+    }
+
+    /// Reads what [`KeyStats::encode`] wrote. Foreign bytes give bounded values, never NaN: numbers that no statistics can
+    /// hold become zero.
+    pub fn decode(bytes: &[u8; KEY_STATS_BYTES]) -> Self {
+        let mut reader = Reader(bytes);
+        Self {
+            last_request_ms: i64::from_le_bytes(reader.take()).max(0),
+            last_fetch_ms: i64::from_le_bytes(reader.take()).max(0),
+            hash: u64::from_le_bytes(reader.take()),
+            first_seen_s: u32::from_le_bytes(reader.take()),
+            last_change_s: u32::from_le_bytes(reader.take()),
+            requests: reader.float(),
+            events: reader.float(),
+            exposure_s: reader.float(),
+            slow_events: reader.float(),
+            slow_exposure_s: reader.float(),
+            changed_share: reader.float().min(1.0),
+            longest_gap_s: reader.float(),
+            fetches: u16::from_le_bytes(reader.take()),
+            changes: u16::from_le_bytes(reader.take()),
+        }
+    }
+
+    fn floats(&self) -> [f32; 7] {
+        [
+            self.requests,
+            self.events,
+            self.exposure_s,
+            self.slow_events,
+            self.slow_exposure_s,
+            self.changed_share,
+            self.longest_gap_s,
+        ]
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let Some((head, rest)) = self.0.split_first_chunk::<N>() else { return [0; N] };
+        self.0 = rest;
+        *head
+    }
+    fn float(&mut self) -> f32 {
+        let value = f32::from_le_bytes(self.take());
+        if value.is_finite() && (0.0..=1e12).contains(&value) { value } else { 0.0 }
+    }
+}
+
+/// Weight of the prior, in events.
+pub const PRIOR_EVENTS: f64 = 1.0;
+
+/// `(events + a) / (exposure + a / prior)` with `a =` [`PRIOR_EVENTS`].
+fn posterior(events: f64, exposure_s: f64, prior: f64) -> f64 {
+    let prior = prior.clamp(1e-9, 10.0);
+    (events + PRIOR_EVENTS) / (exposure_s + PRIOR_EVENTS / prior)
+}
+
+/// Expected number of changes within `gap_s` seconds, given at least one, at hazard `hazard`; at most [`MAX_EVENT`].
+pub(super) fn expected_events(hazard: f64, gap_s: f64) -> f64 {
+    let m = hazard * gap_s;
+    if m < 1e-9 { 1.0 } else { (m / -(-m).exp_m1()).min(MAX_EVENT) }
+}
+
+pub(super) fn seconds_between(earlier_ms: i64, later_ms: i64) -> f64 {
+    later_ms.saturating_sub(earlier_ms).max(0) as f64 / 1e3
+}
+
+fn seconds(ms: i64) -> u32 {
+    // Zero means never, so the first second of 1970 is moved to the next.
+    u32::try_from(ms.div_euclid(1_000)).unwrap_or(if ms < 0 { 1 } else { u32::MAX }).max(1)
+}
+
+fn decay(seconds: f64, memory: Span) -> f32 {
+    (-seconds / memory.as_secs_f64()).exp() as f32
+}

@@ -1,0 +1,94 @@
+//! The named, versioned, hashed list of features and horizons that predictors are trained on and called with.
+
+use sha2::{Digest, Sha256};
+
+/// Number of features of the `ttl` predictor.
+pub const TTL_FEATURES: usize = 26;
+/// Number of outputs of the `ttl` predictor: one log hazard per age interval of the copy.
+pub const TTL_OUTPUTS: usize = 8;
+
+/// Inner edges of the age intervals, seconds: output `i` is the natural log of the change hazard (1/s) of a copy whose
+/// age lies between edge `i - 1` (0 for the first) and edge `i` (no end for the last).
+pub const TTL_HORIZONS: [f64; TTL_OUTPUTS - 1] = [60.0, 240.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 172_800.0];
+
+/// What a predictor is fed and answers. Two specs agree exactly when their hashes do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FeatureSpec {
+    /// Kind of predictor.
+    pub kind: &'static str,
+    /// Counts every change of meaning, scale or order.
+    pub version: u32,
+    /// Names in order.
+    pub names: &'static [&'static str],
+    /// See [`TTL_HORIZONS`].
+    pub horizons: &'static [f64],
+}
+
+impl FeatureSpec {
+    /// First 16 hexadecimal digits of the SHA-256 of kind, version, names and horizons.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{}/{}\n", self.kind, self.version));
+        for name in self.names {
+            hasher.update(name);
+            hasher.update("\n");
+        }
+        for edge in self.horizons {
+            hasher.update(edge.to_le_bytes());
+        }
+        hex::encode(&hasher.finalize()[..8])
+    }
+}
+
+/// The spec of the `ttl` predictor.
+pub const TTL_SPEC: FeatureSpec = FeatureSpec { kind: "ttl", version: 1, names: &TTL_NAMES, horizons: &TTL_HORIZONS };
+
+const TTL_NAMES: [&str; TTL_FEATURES] = [
+    "key_log_hazard",
+    "key_slow_log_hazard",
+    "key_fetches",
+    "key_changes",
+    "key_changed_share",
+    "key_first_fetch",
+    "key_log_age",
+    "key_log_since_change",
+    "key_never_changed",
+    "key_since_change_over_interval",
+    "key_log_rate",
+    "key_log_gap",
+    "route_log_hazard",
+    "route_cell_log_hazard",
+    "route_changed_share",
+    "route_log_rate",
+    "log_body_bytes",
+    "log_last_modified_age",
+    "last_modified_missing",
+    "log_origin_ttl",
+    "origin_ttl_missing",
+    "has_etag",
+    "query_parameters",
+    "hour_sin",
+    "hour_cos",
+    "weekend",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_edges_rise() {
+        assert_eq!(TTL_NAMES.iter().collect::<BTreeSet<_>>().len(), TTL_FEATURES);
+        assert!(TTL_HORIZONS.windows(2).all(|w| w[0] < w[1]));
+    }
+
+    #[test]
+    fn the_hash_follows_the_content() {
+        let other = FeatureSpec { version: TTL_SPEC.version + 1, ..TTL_SPEC };
+        assert_ne!(other.hash(), TTL_SPEC.hash());
+        assert_ne!(FeatureSpec { horizons: &[1.0], ..TTL_SPEC }.hash(), TTL_SPEC.hash());
+        assert_eq!(TTL_SPEC.hash().len(), 16);
+    }
+}
