@@ -1,0 +1,262 @@
+//! Bundles on disk: publishing by rename, reading with digests. The only part of the crate that does I/O; blocking, off the request path.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{ALIASES_FILE, Aliases, BundleError, Check, FileRef, Kind, MANIFEST_FILE, Manifest};
+
+/// Largest manifest read, in bytes.
+pub const MAX_MANIFEST: u64 = 16 << 20;
+/// Largest file of a bundle read, in bytes.
+pub const MAX_FILE: u64 = 512 << 20;
+/// Tries to take a free version number while others publish too.
+const PUBLISH_TRIES: u32 = 64;
+
+/// `<root>/<kind>/<version>`.
+pub fn version_dir(root: &Path, kind: Kind, version: u32) -> PathBuf {
+    root.join(kind.as_str()).join(version.to_string())
+}
+
+/// Versions on disk that have a manifest, ascending. Other names, such as unfinished temporary ones, are passed over.
+pub fn versions(root: &Path, kind: Kind) -> Result<Vec<u32>, BundleError> {
+    let dir = root.join(kind.as_str());
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(BundleError::io(&dir)(e)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(BundleError::io(&dir))?.file_name();
+        if let Some(version) = name.to_str().and_then(version_of)
+            && dir.join(&name).join(MANIFEST_FILE).is_file()
+        {
+            found.push(version);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The version a directory name stands for: `3`, but not `03`, `0` or `+3`.
+fn version_of(name: &str) -> Option<u32> {
+    name.parse::<u32>().ok().filter(|version| *version > 0 && version.to_string() == name)
+}
+
+/// The number the next published version takes: one above everything on disk, finished or not, and in the aliases.
+pub fn next_version(root: &Path, kind: Kind) -> Result<u32, BundleError> {
+    let dir = root.join(kind.as_str());
+    let names = match fs::read_dir(&dir) {
+        Ok(entries) => entries.filter_map(|entry| entry.ok()?.file_name().to_str().and_then(version_of)).max(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(BundleError::io(&dir)(e)),
+    };
+    let remembered = read_aliases(root)?.kept(kind).last().copied();
+    Ok(names.max(remembered).unwrap_or(0).saturating_add(1))
+}
+
+/// Lower-case hexadecimal SHA-256.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// What [`publish`] wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// The manifest as written, with version and files.
+    pub manifest: Manifest,
+    /// The version's directory.
+    pub dir: PathBuf,
+    /// The bundle's digest.
+    pub digest: String,
+}
+
+/// Writes a bundle under the next free version: everything into a temporary directory, synced, then one rename.
+/// `version` and `files` of the manifest are filled in here. A killed process leaves at most a directory named `.tmp-..`, never a version.
+pub fn publish(root: &Path, manifest: Manifest, files: &[(&str, &[u8])]) -> Result<Published, BundleError> {
+    let mut manifest = manifest;
+    manifest.files = files.iter().map(|(name, bytes)| ((*name).to_owned(), file_ref(bytes))).collect();
+    manifest.check()?;
+    let kind_dir = root.join(manifest.kind.as_str());
+    fs::create_dir_all(&kind_dir).map_err(BundleError::io(&kind_dir))?;
+    let temporary = Temporary::create(&kind_dir)?;
+    for (name, bytes) in files {
+        write_synced(&temporary.0.join(name), bytes)?;
+    }
+    for _ in 0..PUBLISH_TRIES {
+        manifest.version = next_version(root, manifest.kind)?;
+        let bytes = manifest.to_bytes()?;
+        write_synced(&temporary.0.join(MANIFEST_FILE), &bytes)?;
+        sync_dir(&temporary.0)?;
+        let dir = version_dir(root, manifest.kind, manifest.version);
+        match fs::rename(&temporary.0, &dir) {
+            Ok(()) => {
+                sync_dir(&kind_dir)?;
+                return Ok(Published { digest: sha256(&bytes), manifest, dir });
+            }
+            // Somebody else took the number in between.
+            Err(e) if dir.exists() => drop(e),
+            Err(e) => return Err(BundleError::io(&dir)(e)),
+        }
+    }
+    Err(BundleError::io(&kind_dir)(io::Error::other("no free version number")))
+}
+
+fn file_ref(bytes: &[u8]) -> FileRef {
+    FileRef { sha256: sha256(bytes), bytes: bytes.len() as u64 }
+}
+
+/// A directory that is removed unless it was renamed away.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn create(parent: &Path) -> Result<Self, BundleError> {
+        for n in 0..1_000_u32 {
+            let dir = parent.join(format!(".tmp-{}-{n}", std::process::id()));
+            match fs::create_dir(&dir) {
+                Ok(()) => return Ok(Self(dir)),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(BundleError::io(&dir)(e)),
+            }
+        }
+        Err(BundleError::io(parent)(io::Error::other("too many unfinished .tmp-* directories; delete them")))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After the rename there is nothing under this name, and that is fine.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
+    let write = || -> io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(BundleError::io(path))
+}
+
+fn sync_dir(dir: &Path) -> Result<(), BundleError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(BundleError::io(dir))
+}
+
+/// Replaces a file so that a reader sees the old bytes or the new ones, also after a crash.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("file");
+    let temporary = path.with_file_name(format!(".tmp-{name}-{}", std::process::id()));
+    write_synced(&temporary, bytes)?;
+    fs::rename(&temporary, path).map_err(BundleError::io(path))?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// The aliases under `root`; none when there is no file.
+pub fn read_aliases(root: &Path) -> Result<Aliases, BundleError> {
+    let path = root.join(ALIASES_FILE);
+    match read_bounded(&path, MAX_MANIFEST) {
+        Ok(bytes) => Aliases::parse(&path, &bytes),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Aliases::default()),
+        Err(e) => Err(BundleError::io(&path)(e)),
+    }
+}
+
+/// Changes the aliases under an advisory lock, so that two processes cannot lose each other's change. The file moves atomically;
+/// when `change` fails, nothing is written.
+pub fn change_aliases<T>(root: &Path, change: impl FnOnce(&mut Aliases) -> Result<T, BundleError>) -> Result<T, BundleError> {
+    fs::create_dir_all(root).map_err(BundleError::io(root))?;
+    let lock_path = root.join(".aliases.lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(BundleError::io(&lock_path))?;
+    lock.lock().map_err(BundleError::io(&lock_path))?;
+    let before = read_aliases(root)?;
+    let mut aliases = before.clone();
+    let result = change(&mut aliases)?;
+    if aliases != before {
+        write_atomic(&root.join(ALIASES_FILE), &aliases.to_bytes())?;
+    }
+    Ok(result)
+}
+
+/// A version read from disk, every byte checked against its digests.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Digest of the bundle.
+    pub digest: String,
+    /// Its directory.
+    pub dir: PathBuf,
+    files: std::collections::BTreeMap<String, Vec<u8>>,
+}
+
+impl Bundle {
+    /// Reads manifest and files of a version. What is loaded afterwards comes from these bytes, never again from disk:
+    /// a file exchanged in between cannot go live.
+    pub fn read(root: &Path, kind: Kind, version: u32) -> Result<Self, BundleError> {
+        let (manifest, digest, dir) = Self::read_manifest(root, kind, version)?;
+        let mut files = std::collections::BTreeMap::new();
+        for (name, wanted) in &manifest.files {
+            files.insert(name.clone(), read_checked(&manifest.name(), &dir.join(name), wanted)?);
+        }
+        Ok(Self { manifest, digest, dir, files })
+    }
+
+    /// Manifest, digest and directory alone: enough for lists, not for deciding.
+    pub fn read_manifest(root: &Path, kind: Kind, version: u32) -> Result<(Manifest, String, PathBuf), BundleError> {
+        let dir = version_dir(root, kind, version);
+        let name = format!("{kind}/{version}");
+        if !dir.is_dir() {
+            return Err(BundleError::NoVersion { kind, version, root: root.to_path_buf() });
+        }
+        let path = dir.join(MANIFEST_FILE);
+        let bytes = read_bounded(&path, MAX_MANIFEST)
+            .map_err(|e| BundleError::refused(&name, Check::Manifest, format!("{}: {e}", path.display())))?;
+        let manifest = Manifest::parse(&name, &bytes)?;
+        if (manifest.kind, manifest.version) != (kind, version) {
+            return Err(BundleError::refused(&name, Check::Place, format!("the manifest is of {}", manifest.name())));
+        }
+        Ok((manifest, sha256(&bytes), dir))
+    }
+
+    /// The bytes of a file of the bundle.
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(Vec::as_slice)
+    }
+    /// What an alias stores of it.
+    pub fn target(&self) -> super::Target {
+        super::Target { version: self.manifest.version, digest: self.digest.clone() }
+    }
+}
+
+fn read_checked(bundle: &str, path: &Path, wanted: &FileRef) -> Result<Vec<u8>, BundleError> {
+    let refuse = |detail: String| BundleError::refused(bundle, Check::Files, format!("{}: {detail}", path.display()));
+    if wanted.bytes > MAX_FILE {
+        return Err(refuse(format!("{} bytes, at most {MAX_FILE} are read", wanted.bytes)));
+    }
+    let bytes = read_bounded(path, wanted.bytes).map_err(|e| refuse(e.to_string()))?;
+    if bytes.len() as u64 != wanted.bytes {
+        return Err(refuse(format!("{} bytes, the manifest says {}", bytes.len(), wanted.bytes)));
+    }
+    let found = sha256(&bytes);
+    if found != wanted.sha256 {
+        return Err(refuse(format!("SHA-256 {found}, the manifest says {}", wanted.sha256)));
+    }
+    Ok(bytes)
+}
+
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(format!("longer than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

@@ -1,0 +1,41 @@
+//! Bundles: how a trained predictor lies on disk, what must hold before it may decide, and which version decides now.
+//!
+//! ```text
+//! models/
+//!   aliases.json              which version each alias of each kind names (module `aliases`)
+//!   ttl/
+//!     1/ manifest.json        everything about the version (module `manifest`)
+//!        model.onnx           the predictor, and/or
+//!        table.bin            the survival table for proxies without the native library
+//!     2/ ...
+//! ```
+//! A version is a directory that appears complete, by a rename (module `disk`), and never changes afterwards.
+//! Its digest is the SHA-256 of `manifest.json` as stored; the manifest holds the digests of the other files.
+
+pub mod aliases;
+pub mod disk;
+mod error;
+pub mod manifest;
+mod pretty;
+
+pub use aliases::{Alias, AliasState, Aliases, Target};
+pub use disk::{Bundle, Published, publish};
+pub use error::{BundleError, Check};
+pub use manifest::{ElementType, FileRef, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
+
+/// Newest manifest and alias format this build writes; it reads this one and all before it.
+pub const FORMAT: u32 = 1;
+/// File name of the manifest within a version's directory.
+pub const MANIFEST_FILE: &str = "manifest.json";
+/// File name of the ONNX predictor.
+pub const MODEL_FILE: &str = "model.onnx";
+/// File name of the table that stands in for the ONNX predictor where the native library is absent.
+pub const TABLE_FILE: &str = "table.bin";
+/// File name of the aliases within the root of the store.
+pub const ALIASES_FILE: &str = "aliases.json";
+/// Golden rows agree when no output differs by more than this.
+pub const GOLDEN_TOLERANCE: f32 = 1e-5;
+/// Name of the single input of every predictor: one row of features per decision, `[batch, features]`.
+pub const INPUT_NAME: &str = "features";
+/// Name of the single output of every predictor: `[batch, outputs]`; for `ttl` one log hazard (ln 1/s) per age interval.
+pub const OUTPUT_NAME: &str = "outputs";
