@@ -1,0 +1,131 @@
+//! What is read out of experiments: for the API, the command line and the demo.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::guard::{GuardKind, SwitchOff};
+
+/// A point with its always-valid interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Interval {
+    /// The estimate.
+    pub point: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// One variant so far, measured unit-windows only.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VariantReport {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Distinct units that have had it.
+    pub units: u64,
+    /// Unit-windows.
+    pub unit_windows: u64,
+    /// Unit-windows drawn so far, the open window included, as the sample-ratio check counts them.
+    pub units_drawn: u64,
+    /// How many the logged probabilities make one expect.
+    pub units_expected: f64,
+    /// Client requests.
+    pub requests: u64,
+    /// Paid to providers, USD.
+    pub bill_usd: f64,
+    /// Bill plus priced stale answers, USD.
+    pub cost_usd: f64,
+    /// Stale answers per request.
+    pub stale_share: f64,
+    /// Failed requests per request.
+    pub error_share: f64,
+    /// The guardrail that switched it off.
+    pub off: Option<GuardKind>,
+}
+
+/// A challenger against control.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The challenger.
+    pub variant: Arc<str>,
+    /// The control.
+    pub control: Arc<str>,
+    /// Money cost per unit-window, challenger minus control (stabilised weights), USD; below 0 the challenger is cheaper.
+    pub effect_usd: Option<Interval>,
+    /// The same as a share of control's mean.
+    pub relative: Option<Interval>,
+    /// The effect with equal weights for all unit-windows, USD.
+    pub unweighted_usd: Option<f64>,
+    /// Evidence (e-value) against "no difference in any window".
+    pub evidence: f64,
+    /// Whether the evidence has been enough at some time: the two differ.
+    pub differs: bool,
+    /// Why there is no interval: `not enough units`, `calibrating`, `sample ratio mismatch`.
+    pub note: Option<&'static str>,
+    /// False-alarm probability of interval and decision.
+    pub alpha: f64,
+}
+
+/// Observations and unit-windows left out, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Observations in the discarded first part of a window.
+    pub burn_in: u64,
+    /// Observations of a window that was closed already.
+    pub late: u64,
+    /// Observations of units for which there was no room.
+    pub overflow: u64,
+    /// Unit-windows whose variant changed within the window, because one was switched off.
+    pub mixed: u64,
+    /// Observations without a price.
+    pub unpriced: u64,
+}
+
+/// The state of knowledge about an experiment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The experiment.
+    pub name: Arc<str>,
+    /// Control first.
+    pub variants: Vec<VariantReport>,
+    /// One per challenger.
+    pub comparisons: Vec<Comparison>,
+    /// Closed windows.
+    pub windows: u64,
+    /// Cap of a unit-window's money cost, USD; null while it is being found.
+    pub cap_usd: Option<f64>,
+    /// Share of tested unit-windows above the cap.
+    pub capped_share: f64,
+    /// Evidence (e-value) that the variants do not come in the logged proportions.
+    pub ratio_evidence: f64,
+    /// Whether that evidence blocks the read-out.
+    pub ratio_alarm: bool,
+    /// Variants that guardrails condemn.
+    pub switched_off: Vec<SwitchOff>,
+    /// What was left out.
+    pub dropped: Dropped,
+}
+
+/// The proven saving.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SavingReport {
+    /// What the requests would have cost without Farthing: the ledger's claim corrected by the holdout, USD.
+    pub base_usd: f64,
+    /// The ledger's uncorrected claim, USD.
+    pub claimed_base_usd: f64,
+    /// Paid to providers, holdout included, USD.
+    pub bill_usd: f64,
+    /// 1 - bill / base, with its always-valid interval; null without enough holdout units.
+    pub saving: Option<Interval>,
+    /// Unit-windows in all.
+    pub unit_windows: u64,
+    /// Of these, in the holdout.
+    pub holdout_unit_windows: u64,
+    /// Why there is no interval.
+    pub note: Option<&'static str>,
+    /// Calls and requests without a price, not in the sums.
+    pub unpriced: u64,
+    /// Observations counted one by one because there was no room for their unit.
+    pub overflow: u64,
+}
