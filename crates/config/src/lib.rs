@@ -16,6 +16,6 @@ pub use checked::{
 };
 pub use error::{ConfigError, Problem};
 pub use key::FarthingKey;
-pub use provider::{Billed, CredentialPlace, Dialect, Price, Provider, Terms, UnitCount, UnitMeter, UpstreamConfig};
+pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
 pub use route::{CredentialMode, Matcher, Mode, Profile, Route, TtlBy};
 pub use secret::Secret;

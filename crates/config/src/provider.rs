@@ -1,8 +1,9 @@
 //! A provider: where its upstream is, how it wants to be asked, what it charges and what its terms allow.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use farthing_types::{Money, Rate, Span, Time};
+use farthing_types::{Money, Rate, Span};
 use http::{HeaderName, Uri};
 
 use crate::Secret;
@@ -48,8 +49,8 @@ pub struct Provider {
     pub credential: Option<Secret>,
     /// The body formats it speaks.
     pub dialect: Dialect,
-    /// What it charges, the most special first: the first that matches a call counts. Empty: unknown.
-    pub prices: Vec<Price>,
+    /// What it charges; `None` is unknown, never free.
+    pub prices: Option<Prices>,
     /// What its terms allow.
     pub terms: Terms,
     /// Volatile JSON pointers of its answers; routes have them already merged in.
@@ -66,7 +67,7 @@ impl Default for Provider {
             credential_place: CredentialPlace::None,
             credential: None,
             dialect: Dialect::Generic,
-            prices: Vec::new(),
+            prices: None,
             terms: Terms::default(),
             volatile: Vec::new(),
             upstream: UpstreamConfig::default(),
@@ -134,69 +135,50 @@ impl Default for Terms {
     }
 }
 
-/// Which answers are billed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Billed {
-    /// Those with a status below 400.
-    #[default]
-    Success,
-    /// All.
-    All,
+/// What a provider (or, by local contract, a route) charges. All meters given are summed exactly and rounded once;
+/// the ledger's price specification has the same fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prices {
+    /// Costs nothing, by agreement: the one way to say that a price is zero without rates.
+    pub free: bool,
+    /// Dollars per call.
+    pub per_call: Option<Rate>,
+    /// Dollars per 1,024 bytes of the answer's body, charged by the byte.
+    pub per_kb: Option<Rate>,
+    /// Dollars per unit of the provider's own meter.
+    pub per_unit: Option<Rate>,
+    /// Token rates by target: a name, with a `*` at its end for whatever begins so.
+    pub targets: BTreeMap<String, TokenRates>,
+    /// Dollars per answer with status 304; the price of a call when absent.
+    pub not_modified: Option<Rate>,
+    /// Whether answers other than 2xx and 304, and calls without an answer, are charged like the rest.
+    pub errors_billed: bool,
+    /// Day from which the prices hold, `YYYY-MM-DD`.
+    pub effective: Option<String>,
+    /// Day on which they were read at the source, `YYYY-MM-DD`.
+    pub read: Option<String>,
+    /// Where they come from: a page, a contract.
+    pub source: Option<String>,
 }
 
-/// One price: what a call costs that falls under it. Meters add up; they are multiplied first and rounded once.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Price {
-    /// Upstream path prefixes it holds for; empty means all.
-    pub paths: Vec<Arc<str>>,
-    /// The request's `model`, exact or with a `*` at the end; empty means any.
-    pub targets: Vec<Arc<str>>,
-    /// From when it holds (midnight UTC); `None` since ever.
-    pub from: Option<Time>,
-    /// Until when it holds, exclusive.
-    pub until: Option<Time>,
-    /// Per call.
-    pub call: Option<Money>,
-    /// Per call answered with 304; the price of a call when absent.
-    pub not_modified: Option<Money>,
-    /// Per 1,000 bytes of the answer's body.
-    pub kilobyte: Option<Rate>,
+impl Prices {
+    /// One flat price per call, billed for every answer of success and for 304.
+    pub fn per_call(price: Money) -> Self {
+        Self { per_call: Some(Rate::per_unit(price)), ..Self::default() }
+    }
+}
+
+/// Dollars per token for one target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenRates {
     /// Per uncached input token.
     pub input: Option<Rate>,
     /// Per input token read from the provider's prompt cache.
     pub cached_input: Option<Rate>,
     /// Per input token written to the provider's prompt cache.
     pub cache_write: Option<Rate>,
-    /// Per output token, reasoning included when it has no rate of its own.
+    /// Per output token.
     pub output: Option<Rate>,
-    /// Per reasoning token.
+    /// Per reasoning token; the output rate when absent.
     pub reasoning: Option<Rate>,
-    /// Per unit that the answer states.
-    pub units: Option<UnitMeter>,
-    /// Which answers are billed.
-    pub billed: Billed,
-    /// Calls per month that are free.
-    pub free_calls: u64,
-    /// The day the price was read, `YYYY-MM-DD`.
-    pub as_of: String,
-    /// Where it is written.
-    pub source: String,
-}
-
-/// A meter that counts units stated in the answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct UnitMeter {
-    /// Where the count stands.
-    pub count: UnitCount,
-    /// Price of one unit.
-    pub rate: Rate,
-}
-
-/// Where an answer states its count of units.
-#[derive(Clone, Debug, PartialEq)]
-pub enum UnitCount {
-    /// JSON pointer to a number, or to an array whose length counts.
-    Pointer(Arc<str>),
-    /// A response header with a number.
-    Header(HeaderName),
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use farthing_types::{Money, RouteName, Span};
 use http::Method;
 
+use crate::Prices;
+
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -32,10 +34,11 @@ pub enum Profile {
 /// Whose credential goes upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CredentialMode {
-    /// The client's own is forwarded; the tenant is its keyed digest.
+    /// The client's own is forwarded; the tenant is its keyed digest. A Farthing key is never forwarded: it is
+    /// swapped where the provider has a configured credential, and refused otherwise.
     #[default]
     Pass,
-    /// A Farthing key comes in, the provider's configured credential goes out.
+    /// Only a Farthing key comes in; the provider's configured credential goes out. All else is refused (401).
     Swap,
 }
 
@@ -134,8 +137,8 @@ pub struct Route {
     pub buffer_limit: u64,
     /// Longest time a call may take.
     pub deadline: Span,
-    /// Price of one call, in place of the provider's prices.
-    pub price: Option<Money>,
+    /// Prices by local contract, in place of the provider's.
+    pub prices: Option<Prices>,
     /// Price of one stale answer; `None` derives it from the stale budget.
     pub price_stale: Option<Money>,
 }
@@ -169,7 +172,7 @@ impl Default for Route {
             max_body: 100_000_000,
             buffer_limit: 8_000_000,
             deadline: Span::from_secs(60),
-            price: None,
+            prices: None,
             price_stale: None,
         }
     }

@@ -1,0 +1,222 @@
+//! Reads tables of a TOML document against the registry of keys, collecting every problem on the way.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::registry::Keys;
+use crate::Problem;
+
+/// Where secrets and the salt come from: the environment and the file system, or a test's stand-in.
+pub trait Surroundings {
+    /// The value of an environment variable.
+    fn var(&self, name: &str) -> Option<String>;
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn file(&self, path: &str) -> std::io::Result<String>;
+}
+
+/// The process's own environment and files.
+#[derive(Debug, Default)]
+pub struct System;
+impl Surroundings for System {
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+    fn file(&self, path: &str) -> std::io::Result<String> {
+        std::fs::read_to_string(path)
+    }
+}
+
+/// A value that cannot be taken, and what to write instead.
+pub(crate) struct Bad {
+    pub found: String,
+    pub remedy: String,
+}
+
+/// Turns a value into a checked one.
+pub(crate) type Parse<T> = fn(&DeValue<'_>) -> Result<T, Bad>;
+
+/// One document and what was found wrong in it so far.
+pub(crate) struct Document<'a> {
+    file: &'a str,
+    text: &'a str,
+    pub surroundings: &'a dyn Surroundings,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl<'a> Document<'a> {
+    pub fn new(file: &'a str, text: &'a str, surroundings: &'a dyn Surroundings) -> Self {
+        Self { file, text, surroundings, problems: RefCell::default() }
+    }
+
+    /// Parses the text; what is not TOML becomes problems, and what is left of it is still read.
+    pub fn parse(&self) -> DeTable<'a> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            let message = error.message().lines().collect::<Vec<_>>().join(", ");
+            self.problem(error.span(), "", format!("not TOML: {message}"), "correct the line; text values need double quotes");
+        }
+        table.into_inner()
+    }
+
+    pub fn problem(&self, span: Option<Range<usize>>, key: &str, found: impl Into<String>, remedy: impl Into<String>) {
+        let line = span.map(|span| self.text.as_bytes().iter().take(span.start).filter(|&&b| b == b'\n').count() + 1);
+        self.problems.borrow_mut().push(Problem {
+            file: self.file.to_owned(),
+            line,
+            key: key.to_owned(),
+            found: found.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    /// All problems in order of lines, each once.
+    pub fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|p| p.line);
+        problems.dedup();
+        problems
+    }
+}
+
+/// One table of a document.
+#[derive(Clone, Copy)]
+pub(crate) struct Section<'d, 'a> {
+    pub doc: &'d Document<'a>,
+    table: &'d DeTable<'a>,
+    path: &'d str,
+}
+
+impl<'d, 'a> Section<'d, 'a> {
+    /// A table under `path`; keys that `keys` does not list are problems.
+    pub fn open(doc: &'d Document<'a>, table: &'d DeTable<'a>, path: &'d str, keys: Keys) -> Self {
+        let section = Self { doc, table, path };
+        for key in table.keys() {
+            if !keys.iter().any(|k| k.name == key.get_ref().as_ref()) {
+                section.doc.problem(Some(key.span()), &section.full(key.get_ref()), "unknown key", nearest(key.get_ref(), keys));
+            }
+        }
+        section
+    }
+
+    /// The path of `key` in this table.
+    pub fn full(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Whether the table has `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
+    /// Reads `key` when it is there.
+    pub fn opt<T>(&self, key: &str, parse: impl Fn(&DeValue<'_>) -> Result<T, Bad>) -> Option<T> {
+        let value = self.table.get(key)?;
+        match parse(value.get_ref()) {
+            Ok(parsed) => Some(parsed),
+            Err(bad) => {
+                self.doc.problem(Some(value.span()), &self.full(key), format!("found {}", bad.found), bad.remedy);
+                None
+            }
+        }
+    }
+
+    /// Reads `key` over the default that `into` holds.
+    pub fn set<T>(&self, key: &str, parse: impl Fn(&DeValue<'_>) -> Result<T, Bad>, into: &mut T) {
+        if let Some(value) = self.opt(key, parse) {
+            *into = value;
+        }
+    }
+
+    /// Reads `key` into an option that stays as it is when the key is absent.
+    pub fn set_opt<T>(&self, key: &str, parse: impl Fn(&DeValue<'_>) -> Result<T, Bad>, into: &mut Option<T>) {
+        if let Some(value) = self.opt(key, parse) {
+            *into = Some(value);
+        }
+    }
+
+    /// Reads `key`, which must be there.
+    pub fn need<T>(&self, key: &str, parse: impl Fn(&DeValue<'_>) -> Result<T, Bad>, remedy: &str) -> Option<T> {
+        if !self.has(key) {
+            self.wrong(key, "missing", remedy);
+        }
+        self.opt(key, parse)
+    }
+
+    /// A problem with the value of `key`, or with its absence.
+    pub fn wrong(&self, key: &str, found: impl Into<String>, remedy: impl Into<String>) {
+        self.doc.problem(self.span(key), &self.full(key), found, remedy);
+    }
+
+    fn span(&self, key: &str) -> Option<Range<usize>> {
+        // The first key of the table stands near enough for one that is missing.
+        self.table.get(key).map(|value| value.span()).or_else(|| self.table.keys().map(|key| key.span()).min_by_key(|span| span.start))
+    }
+
+    /// The table under `key`.
+    pub fn table(&self, key: &str) -> Option<&'d DeTable<'a>> {
+        let value = self.table.get(key)?;
+        self.as_table(key, value)
+    }
+
+    fn as_table(&self, key: &str, value: &'d toml::Spanned<DeValue<'a>>) -> Option<&'d DeTable<'a>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let remedy = format!("write a table: [{}]", self.full(key));
+            self.doc.problem(Some(value.span()), &self.full(key), format!("found {}", show(value.get_ref())), remedy);
+        }
+        table
+    }
+
+    /// The named tables under `key`, such as `[routes.geo]`: name and table.
+    pub fn tables(&self, key: &str) -> Vec<(&'d str, &'d DeTable<'a>)> {
+        let Some(outer) = self.table(key) else { return Vec::new() };
+        let inner = Self { doc: self.doc, table: outer, path: key };
+        outer.iter().filter_map(|(name, value)| Some((name.get_ref().as_ref(), inner.as_table(name.get_ref(), value)?))).collect()
+    }
+
+    /// The tables of the array under `key`, such as `[[keys]]`.
+    pub fn array(&self, key: &str) -> Vec<&'d DeTable<'a>> {
+        let Some(value) = self.table.get(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong(key, format!("found {}", show(value.get_ref())), format!("write an array of tables: [[{}]]", self.full(key)));
+            return Vec::new();
+        };
+        array.iter().filter_map(|value| self.as_table(key, value)).collect()
+    }
+}
+
+/// A value as an error names it; long ones cut.
+pub(crate) fn show(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) if text.len() > 60 => "a long text".to_owned(),
+        DeValue::String(text) => format!("\"{text}\""),
+        DeValue::Integer(number) => number.as_str().to_owned(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// The remedy for an unknown key.
+fn nearest(found: &str, keys: Keys) -> String {
+    best(found, keys.iter().map(|key| key.name)).map_or_else(
+        || format!("known here: {}", keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")),
+        |name| format!("did you mean `{name}`?"),
+    )
+}
+
+/// The name that `found` most likely means.
+pub(crate) fn best<'n>(found: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    names
+        .map(|name| (strsim::jaro_winkler(found, name), name))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
