@@ -1,1 +1,17 @@
-//! The decisions, pure and synchronous.
+//! The decisions, pure and synchronous: which strategies a request gets (`plan`) and for how long an answer is kept (`ttl`).
+//!
+//! Nothing here reads a clock, a price or a random number that it was not handed. [`guard::Guarded`] is the only place where
+//! predictors meet rules. A strategy is one file and one line in [`registry::ALL`].
+
+pub mod guard;
+pub mod plan;
+pub mod predictor;
+pub mod registry;
+pub mod strategies;
+pub mod ttl;
+
+pub use guard::{Guarded, Levels, TtlDecision};
+pub use plan::{Plan, PlanError, RouteFacts};
+pub use predictor::{PredictError, Predictor};
+pub use registry::{ALL, Strategy, StrategyId};
+pub use ttl::{Ttl, TtlParams, TtlSource};

@@ -186,15 +186,7 @@ impl KeyStats {
     }
 
     fn floats(&self) -> [f32; 7] {
-        [
-            self.requests,
-            self.events,
-            self.exposure_s,
-            self.slow_events,
-            self.slow_exposure_s,
-            self.changed_share,
-            self.longest_gap_s,
-        ]
+        [self.requests, self.events, self.exposure_s, self.slow_events, self.slow_exposure_s, self.changed_share, self.longest_gap_s]
     }
 }
 

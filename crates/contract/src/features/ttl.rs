@@ -116,7 +116,8 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let wait = prop_oneof![Just(0), 1..1_000i64, 1..100_000_000i64, Just(-5_000), 1..10_000_000_000_000i64];
-        let step = (wait, any::<bool>(), 0..4u64).prop_map(|(w, request, hash)| if request { Step::Request(w) } else { Step::Fetch(w, hash) });
+        let step =
+            (wait, any::<bool>(), 0..4u64).prop_map(|(w, request, hash)| if request { Step::Request(w) } else { Step::Fetch(w, hash) });
         proptest::collection::vec(step, 0..60)
     }
 

@@ -1,0 +1,198 @@
+//! The plan of a route and variant: which strategies apply and with which parameters. Compiled at each change of configuration,
+//! model or experiment, never per request.
+
+use farthing_types::{Overrides, UncachedReason};
+
+use crate::registry::{self, Strategy};
+use crate::strategies::{cache::Cache, dedupe::Dedupe};
+use crate::ttl::TtlParams;
+
+/// What is configured about a route that bears on its plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteFacts {
+    /// Caching is switched on.
+    pub cache: bool,
+    /// Joining is switched on.
+    pub dedupe: bool,
+    /// Answers must be exact at every moment.
+    pub realtime: bool,
+    /// Answers depend on who asks.
+    pub personalised: bool,
+    /// Several principals share one cache.
+    pub shared: bool,
+    /// Answers must not be kept.
+    pub sensitive: bool,
+    /// The same request gets another answer each time.
+    pub nondeterministic: bool,
+    /// `--mode observe`: nothing is changed.
+    pub observe: bool,
+    /// The provider's terms forbid keeping answers.
+    pub terms_forbid: bool,
+    /// TTL parameters.
+    pub ttl: TtlParams,
+}
+
+impl Default for RouteFacts {
+    fn default() -> Self {
+        Self {
+            cache: true,
+            dedupe: true,
+            realtime: false,
+            personalised: false,
+            shared: false,
+            sensitive: false,
+            nondeterministic: false,
+            observe: false,
+            terms_forbid: false,
+            ttl: TtlParams::default(),
+        }
+    }
+}
+
+/// What a request may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// GET or HEAD.
+    Safe,
+    /// Another method that the route marks as free of effects, keyed by its body.
+    Idempotent,
+    /// Anything else.
+    Mutating,
+}
+
+impl RequestKind {
+    /// By method; `marked` when the route keys the bodies of other methods (or the request carries `Idempotency-Key`).
+    pub fn of(method: &str, marked: bool) -> Self {
+        match method {
+            "GET" | "HEAD" => Self::Safe,
+            _ if marked => Self::Idempotent,
+            _ => Self::Mutating,
+        }
+    }
+}
+
+impl RouteFacts {
+    /// Whether a copy may answer other requests later.
+    pub(crate) fn reusable(&self, kind: RequestKind) -> Result<(), UncachedReason> {
+        let no = [
+            (self.observe, UncachedReason::Observe),
+            (!self.cache, UncachedReason::Disabled),
+            (self.terms_forbid, UncachedReason::Terms),
+            (kind == RequestKind::Mutating, UncachedReason::Method),
+            (self.personalised && self.shared, UncachedReason::Private),
+            (self.sensitive, UncachedReason::Private),
+            (self.realtime, UncachedReason::NotWorth),
+            (self.nondeterministic, UncachedReason::Nondeterministic),
+        ];
+        no.into_iter().find(|(forbidden, _)| *forbidden).map_or(Ok(()), |(_, reason)| Err(reason))
+    }
+
+    /// Whether concurrent identical requests may share one call.
+    pub(crate) fn joinable(&self, kind: RequestKind) -> Result<(), UncachedReason> {
+        let no = [
+            (self.observe, UncachedReason::Observe),
+            (!self.dedupe, UncachedReason::Disabled),
+            (kind == RequestKind::Mutating, UncachedReason::Method),
+            (self.personalised && self.shared, UncachedReason::Private),
+            (self.nondeterministic, UncachedReason::Nondeterministic),
+        ];
+        no.into_iter().find(|(forbidden, _)| *forbidden).map_or(Ok(()), |(_, reason)| Err(reason))
+    }
+}
+
+/// What is done to the requests of a route under a variant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    facts: RouteFacts,
+    /// TTL parameters with the variant's source.
+    pub ttl: TtlParams,
+    /// Version of the `ttl` predictor; the champion when `None`.
+    pub model_version: Option<u32>,
+    bypass: bool,
+}
+
+/// What is done to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// Answer from the cache and fill it; else why not.
+    pub cache: Result<(), UncachedReason>,
+    /// Join concurrent identical requests; else why not.
+    pub dedupe: Result<(), UncachedReason>,
+}
+
+/// Overrides that cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// `ttl` names no source.
+    #[error("ttl = \"{given}\": no such source; write `model`, `table`, `rule` or `fixed:SECONDS`")]
+    UnknownTtl {
+        /// What was given.
+        given: String,
+    },
+}
+
+/// Compiles the plan of a route under the overrides of a variant. `bypass` is the operator's switch that turns everything off.
+///
+/// # Errors
+/// [`PlanError::UnknownTtl`]. An override can switch a strategy off or choose its parameters; it cannot lift what the route
+/// forbids.
+pub fn compile(facts: &RouteFacts, overrides: &Overrides, bypass: bool) -> Result<Plan, PlanError> {
+    let mut facts = facts.clone();
+    facts.cache &= overrides.cache.unwrap_or(true);
+    facts.dedupe &= overrides.dedupe.unwrap_or(true);
+    let mut ttl = facts.ttl;
+    if let Some(text) = &overrides.ttl {
+        ttl.source = registry::ttl_source(text).ok_or_else(|| PlanError::UnknownTtl { given: text.clone() })?;
+    }
+    Ok(Plan { facts, ttl, model_version: overrides.model_version, bypass })
+}
+
+impl Plan {
+    /// What is done to a request of this kind.
+    pub fn steps(&self, kind: RequestKind) -> Steps {
+        if self.bypass {
+            return Steps { cache: Err(UncachedReason::Disabled), dedupe: Err(UncachedReason::Disabled) };
+        }
+        Steps { cache: Cache.eligible(&self.facts, kind), dedupe: Dedupe.eligible(&self.facts, kind) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_types::Span;
+
+    use super::*;
+    use crate::ttl::TtlSource;
+
+    #[test]
+    fn a_variant_chooses_but_cannot_lift_a_ban() {
+        let facts = RouteFacts { cache: false, ..RouteFacts::default() };
+        let overrides = Overrides { cache: Some(true), ttl: Some("fixed:5".into()), model_version: Some(3), ..Overrides::default() };
+        let plan = compile(&facts, &overrides, false).unwrap();
+        assert_eq!(plan.steps(RequestKind::Safe), Steps { cache: Err(UncachedReason::Disabled), dedupe: Ok(()) });
+        assert_eq!((plan.ttl.source, plan.model_version), (TtlSource::Fixed(Span::from_secs(5)), Some(3)));
+    }
+
+    #[test]
+    fn an_unknown_source_is_named() {
+        let overrides = Overrides { ttl: Some("magic".into()), ..Overrides::default() };
+        let error = compile(&RouteFacts::default(), &overrides, false).unwrap_err();
+        assert!(error.to_string().contains("magic") && error.to_string().contains("fixed:SECONDS"));
+    }
+
+    #[test]
+    fn the_bypass_switch_turns_everything_off() {
+        let plan = compile(&RouteFacts::default(), &Overrides::default(), true).unwrap();
+        for kind in [RequestKind::Safe, RequestKind::Idempotent, RequestKind::Mutating] {
+            let steps = plan.steps(kind);
+            assert!(steps.cache.is_err() && steps.dedupe.is_err());
+        }
+    }
+
+    #[test]
+    fn methods_are_sorted_into_kinds() {
+        assert_eq!(RequestKind::of("GET", false), RequestKind::Safe);
+        assert_eq!(RequestKind::of("POST", false), RequestKind::Mutating);
+        assert_eq!(RequestKind::of("POST", true), RequestKind::Idempotent);
+    }
+}

@@ -1,0 +1,8 @@
+//! One strategy per file.
+
+pub mod cache;
+pub mod dedupe;
+pub mod ttl_fixed;
+pub mod ttl_model;
+pub mod ttl_rule;
+pub mod ttl_table;

@@ -1,0 +1,139 @@
+//! Survival of a copy whose change hazard is constant within each age interval, up to an unknown factor per key.
+
+use farthing_contract::features::{TTL_HORIZONS, TTL_OUTPUTS};
+
+/// The change hazard of a copy by its age.
+///
+/// With frailty `a` the hazard carries an unknown factor with a Gamma distribution of mean 1 and shape `a`, which gives the
+/// survival `(1 + L / a)^-a` for the cumulated hazard `L`; without, `e^-L` (the limit of large `a`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Survival {
+    hazards: [f64; TTL_OUTPUTS],
+    frailty: f64,
+}
+
+/// Frailty shapes above this are taken as none.
+const NO_FRAILTY: f64 = 1e3;
+
+impl Survival {
+    /// From the natural logs of hazards (1/s), one per interval of [`TTL_HORIZONS`].
+    pub fn from_log_hazards(logs: &[f32; TTL_OUTPUTS]) -> Self {
+        Self { hazards: logs.map(|log| f64::from(log).clamp(-25.0, 5.0).exp()), frailty: f64::INFINITY }
+    }
+
+    /// A hazard that does not depend on age, 1/s.
+    pub fn constant(hazard: f64) -> Self {
+        Self { hazards: [hazard.clamp(1e-11, 1e2); TTL_OUTPUTS], frailty: f64::INFINITY }
+    }
+
+    /// The same with an unknown factor of mean 1 and Gamma shape `shape` (at least 0.05).
+    pub fn with_frailty(self, shape: f64) -> Self {
+        Self { frailty: shape.max(0.05), ..self }
+    }
+
+    /// Probability that the copy has changed by age `seconds`.
+    pub fn changed(&self, seconds: f64) -> f64 {
+        self.at(seconds).0
+    }
+
+    /// Integral of [`Survival::changed`] from 0 to `seconds`: expected stale time of a copy kept so long.
+    pub fn changed_area(&self, seconds: f64) -> f64 {
+        self.at(seconds).1
+    }
+
+    fn at(&self, seconds: f64) -> (f64, f64) {
+        self.segments().take_while(|s| s.start < seconds).last().map_or((0.0, 0.0), |s| s.changed(seconds))
+    }
+
+    pub(super) fn segments(&self) -> impl Iterator<Item = Segment> {
+        let (mut cumulated, mut area) = (0.0, 0.0);
+        let frailty = self.frailty;
+        self.hazards.into_iter().enumerate().map(move |(i, hazard)| {
+            let start = if i == 0 { 0.0 } else { TTL_HORIZONS[i - 1] };
+            let end = TTL_HORIZONS.get(i).copied().unwrap_or(f64::INFINITY);
+            let segment = Segment { start, end, hazard, cumulated, area, frailty };
+            if end.is_finite() {
+                area = segment.changed(end).1;
+                cumulated += hazard * (end - start);
+            }
+            segment
+        })
+    }
+}
+
+/// One age interval with what came before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub start: f64,
+    pub end: f64,
+    hazard: f64,
+    cumulated: f64,
+    area: f64,
+    frailty: f64,
+}
+
+impl Segment {
+    /// Probability of a change by `age` within the interval, and its integral from 0.
+    pub fn changed(&self, age: f64) -> (f64, f64) {
+        let span = age - self.start;
+        let added = self.hazard * span;
+        let (alive, alive_area) = if self.frailty > NO_FRAILTY { self.plain(span, added) } else { self.frail(span, added) };
+        (1.0 - alive, self.area + (span - alive_area).max(0.0))
+    }
+
+    /// Survival at the end of `span` and its integral over it.
+    fn plain(&self, span: f64, added: f64) -> (f64, f64) {
+        let before = (-self.cumulated).exp();
+        let area = if added < 1e-6 { span * (1.0 - 0.5 * added) } else { -(-added).exp_m1() / self.hazard };
+        (before * (-added).exp(), before * area)
+    }
+
+    fn frail(&self, span: f64, added: f64) -> (f64, f64) {
+        let shape = self.frailty;
+        let (before, after) = (self.cumulated / shape, (self.cumulated + added) / shape);
+        let (low, high) = ((1.0 + before).ln(), (1.0 + after).ln());
+        let alive = (-shape * high).exp();
+        // Integral of (1 + u)^-shape du from `before` to `after`, times shape / hazard; with w = ln(1 + u): of e^((1 - shape) w) dw.
+        let (k, width) = (1.0 - shape, high - low);
+        let integral = (k * low).exp() * if (k * width).abs() < 1e-9 { width } else { (k * width).exp_m1() / k };
+        let area = if added < 1e-6 { span * (-shape * low).exp() * (1.0 - 0.5 * added) } else { integral * shape / self.hazard };
+        (alive, area)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_area_is_the_integral(logs in proptest::array::uniform8(-14.0..-3.0f32), age in 1.0..400_000.0f64, frailty in 0.2..50.0f64) {
+            for survival in [Survival::from_log_hazards(&logs), Survival::from_log_hazards(&logs).with_frailty(frailty)] {
+                // Simpson's rule within each interval, where the survival is smooth.
+                let mut sum = 0.0;
+                for segment in survival.segments().take_while(|s| s.start < age) {
+                    let (a, b) = (segment.start, segment.end.min(age));
+                    let n = 2_000;
+                    let h = (b - a) / f64::from(n);
+                    for i in 0..n {
+                        let x = a + h * f64::from(i);
+                        sum += h / 6.0 * (segment.changed(x).0 + 4.0 * segment.changed(x + 0.5 * h).0 + segment.changed(x + h).0);
+                    }
+                }
+                let area = survival.changed_area(age);
+                prop_assert!((area - sum).abs() <= 1e-4 * sum + 1e-3, "{area} {sum}");
+            }
+        }
+    }
+
+    #[test]
+    fn much_information_means_no_frailty() {
+        let plain = Survival::constant(1e-3);
+        for age in [10.0, 1_000.0, 50_000.0] {
+            assert!((plain.with_frailty(999.0).changed(age) - plain.changed(age)).abs() < 1e-3);
+            assert!((plain.changed(age) - (1.0 - (-1e-3f64 * age).exp())).abs() < 1e-9);
+        }
+    }
+}
