@@ -1,0 +1,1 @@
+//! A map bounded in bytes with SIEVE eviction.

@@ -1,0 +1,42 @@
+//! Hop-by-hop fields: they belong to one connection and are neither forwarded nor stored.
+
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName};
+
+/// Hop-by-hop fields of RFC 9110 section 7.6.1 and their unregistered cousins.
+const HOP_BY_HOP: &[&str] =
+    &["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "proxy-authenticate", "proxy-authorization"];
+
+/// Removes hop-by-hop fields and those that `Connection` names.
+pub fn remove(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|member| HeaderName::from_bytes(member.trim_ascii()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(*name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn removes_what_connection_names() {
+        let mut headers = HeaderMap::new();
+        headers.append(CONNECTION, HeaderValue::from_static("close, X-Mine ,bad name"));
+        headers.append(CONNECTION, HeaderValue::from_static("x-yours"));
+        for name in ["x-mine", "x-yours", "te", "keep-alive", "etag"] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        remove(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
+    }
+}

@@ -1,0 +1,216 @@
+//! May this answer be stored, and what does it say about its freshness?
+
+use farthing_types::{Span, Time, UncachedReason};
+use http::header::{AGE, DATE, ETAG, EXPIRES, LAST_MODIFIED, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::directives::seconds;
+use super::{Directives, Mode, RequestFacts, Rules};
+use crate::key::{Vary, vary};
+
+/// The longest heuristic freshness (RFC 9111 section 4.2.2 leaves it to the cache; a day is the customary cap).
+const HEURISTIC_CAP: Span = Span::from_secs(24 * 3600);
+/// The share of the time since `Last-Modified` that heuristic freshness may take (RFC 9111 section 4.2.2).
+const HEURISTIC_SHARE: u32 = 10;
+
+/// The head of an answer and when it travelled.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// End-to-end headers.
+    pub headers: &'a HeaderMap,
+    /// When the request went out.
+    pub requested_at: Time,
+    /// When the head came in.
+    pub received_at: Time,
+}
+
+/// What RFC 9111 needs to know about a stored answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Age when it arrived (`corrected_initial_age`, RFC 9111 section 4.2.3).
+    pub initial_age: Span,
+    /// Freshness lifetime that the origin gave (`s-maxage` on shared routes, `max-age`, `Expires`), counted from the
+    /// answer's generation. `None`: the origin is silent.
+    pub explicit: Option<Span>,
+    /// Heuristic freshness from `Last-Modified`; only where the origin is silent.
+    pub heuristic: Option<Span>,
+    /// `no-cache`: every reuse needs validation.
+    pub no_cache: bool,
+    /// `must-revalidate` (or what amounts to it on a shared route): never stale.
+    pub must_revalidate: bool,
+    /// `immutable`.
+    pub immutable: bool,
+    /// `stale-while-revalidate`.
+    pub stale_while_revalidate: Option<Span>,
+    /// `stale-if-error`.
+    pub stale_if_error: Option<Span>,
+    /// `Date`, or the time of arrival.
+    pub date: Time,
+    /// `Last-Modified`.
+    pub last_modified: Option<Time>,
+    /// `ETag`, as received.
+    pub etag: Option<HeaderValue>,
+}
+
+/// Who says how long an answer is fresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// The origin: this long from the answer's generation.
+    Explicit(Span),
+    /// The heuristic of RFC 9111 section 4.2.2: this long from the answer's generation.
+    Heuristic(Span),
+    /// Farthing: a predicted (or configured) TTL counted from `fetched_at`.
+    Chosen,
+    /// Nobody: storable only to be validated.
+    None,
+}
+
+impl Facts {
+    /// Reads the head of an answer for a route.
+    pub fn read(received: &Received<'_>, rules: &Rules) -> Self {
+        let directives = Directives::read(received.headers);
+        let date = time_of(received.headers, &DATE).unwrap_or(received.received_at);
+        let explicit = explicit(&directives, received, date, rules.shared);
+        let last_modified = time_of(received.headers, &LAST_MODIFIED);
+        let shared_revalidate = rules.shared && (directives.proxy_revalidate || directives.s_maxage.is_some());
+        Self {
+            initial_age: initial_age(received, date),
+            explicit,
+            heuristic: last_modified
+                .filter(|_| explicit.is_none() && heuristic_status(received.status, &directives))
+                .map(|modified| (date.since(modified) / HEURISTIC_SHARE).min(HEURISTIC_CAP)),
+            no_cache: directives.no_cache,
+            must_revalidate: directives.must_revalidate || shared_revalidate,
+            immutable: directives.immutable,
+            stale_while_revalidate: directives.stale_while_revalidate,
+            stale_if_error: directives.stale_if_error,
+            date,
+            last_modified,
+            etag: received.headers.get(ETAG).cloned(),
+        }
+    }
+
+    /// Who decides about freshness under `mode`. Only [`Lifetime::Chosen`] asks for a prediction.
+    pub fn lifetime(&self, mode: Mode) -> Lifetime {
+        match (mode, self.explicit, self.heuristic) {
+            (Mode::Override, ..) | (Mode::Learned, None, _) => Lifetime::Chosen,
+            (_, Some(span), _) => Lifetime::Explicit(span),
+            (_, None, Some(span)) => Lifetime::Heuristic(span),
+            (_, None, None) => Lifetime::None,
+        }
+    }
+
+    /// Whether a later call can be made conditional.
+    pub fn has_validator(&self) -> bool {
+        self.etag.is_some() || self.last_modified.is_some()
+    }
+
+    /// The age of the answer at `now` when it was received at `fetched_at` (`current_age`, RFC 9111 section 4.2.3).
+    pub fn age(&self, fetched_at: Time, now: Time) -> Span {
+        self.initial_age.saturating_add(now.since(fetched_at))
+    }
+}
+
+/// Whether an answer may be stored on a route for reuse.
+///
+/// # Errors
+/// The one reason why it may not.
+pub fn may_store(request: &RequestFacts, received: &Received<'_>, rules: &Rules) -> Result<Facts, UncachedReason> {
+    super::may_lookup(request, rules)?;
+    storable_status(received.status, rules)?;
+    if vary(received.headers) == Vary::Star {
+        return Err(UncachedReason::Vary);
+    }
+    let directives = Directives::read(received.headers);
+    if rules.obeys() {
+        obey(request, received, &directives, rules)?;
+    }
+    let facts = Facts::read(received, rules);
+    let useless = match facts.lifetime(rules.mode) {
+        Lifetime::None => !facts.has_validator(),
+        Lifetime::Explicit(span) | Lifetime::Heuristic(span) => {
+            span <= facts.initial_age && !facts.has_validator() && facts.stale_while_revalidate.is_none() && facts.stale_if_error.is_none()
+        }
+        Lifetime::Chosen => facts.no_cache && rules.obeys() && !facts.has_validator(),
+    };
+    if useless { Err(UncachedReason::NoFreshness) } else { Ok(facts) }
+}
+
+/// The origin's prohibitions: `no-store` and Set-Cookie always, `private` and Authorization on shared routes.
+fn obey(request: &RequestFacts, received: &Received<'_>, directives: &Directives, rules: &Rules) -> Result<(), UncachedReason> {
+    if directives.no_store {
+        return Err(UncachedReason::OriginNoStore);
+    }
+    if received.headers.contains_key(SET_COOKIE) {
+        return Err(UncachedReason::SetCookie);
+    }
+    if !rules.shared {
+        return Ok(());
+    }
+    // RFC 9111 section 3.5: what makes an answer to an authorised request shareable.
+    let allowed = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
+    if directives.private || (request.authorization && !allowed) {
+        return Err(UncachedReason::Private);
+    }
+    Ok(())
+}
+
+/// Final statuses that are complete in themselves and that RFC 9110 section 15.1 calls heuristically cacheable, without 206
+/// (we store complete answers only). Errors of servers are never stored: a failure must not outlive its cause.
+fn storable_status(status: StatusCode, rules: &Rules) -> Result<(), UncachedReason> {
+    let ok = match status.as_u16() {
+        200 | 203 | 204 | 300 | 301 | 308 => true,
+        404 | 405 | 410 | 414 | 501 => rules.mode != Mode::Override,
+        302 | 307 => rules.mode != Mode::Override,
+        _ => false,
+    };
+    if ok { Ok(()) } else { Err(UncachedReason::Status) }
+}
+
+fn heuristic_status(status: StatusCode, directives: &Directives) -> bool {
+    directives.public || matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+fn explicit(directives: &Directives, received: &Received<'_>, date: Time, shared: bool) -> Option<Span> {
+    if let Some(span) = directives.s_maxage.filter(|_| shared) {
+        return Some(span);
+    }
+    if directives.max_age.is_some() {
+        return directives.max_age;
+    }
+    let mut values = received.headers.get_all(EXPIRES).iter();
+    let first = values.next()?;
+    // Two fields, or one that is no date ("0"), mean already expired (RFC 9111 section 5.3).
+    let at = if values.next().is_some() { None } else { parse_date(first) };
+    Some(at.map_or(Span::ZERO, |at| at.since(date)))
+}
+
+/// `corrected_initial_age` of RFC 9111 section 4.2.3.
+fn initial_age(received: &Received<'_>, date: Time) -> Span {
+    let apparent = received.received_at.since(date);
+    // Our time stamps are finer than HTTP's: within the second of `Date` an answer has no apparent age.
+    let apparent = Span::from_secs(apparent.as_secs());
+    let age = received.headers.get_all(AGE).iter().next().and_then(|v| v.to_str().ok());
+    let corrected = seconds(age).unwrap_or_default().saturating_add(received.received_at.since(received.requested_at));
+    apparent.max(corrected)
+}
+
+fn time_of(headers: &HeaderMap, name: &HeaderName) -> Option<Time> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_some() { None } else { parse_date(first) }
+}
+
+/// Reads an HTTP date in any of its three forms.
+pub(super) fn parse_date(value: &HeaderValue) -> Option<Time> {
+    let at = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
+    let span = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Time::ZERO + span)
+}
+
+/// HEAD and GET are the methods whose answers a client may validate by itself.
+pub(super) fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}

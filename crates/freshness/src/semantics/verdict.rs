@@ -1,0 +1,168 @@
+//! May a stored answer be served now?
+
+use farthing_types::{Span, Time, UncachedReason};
+use http::HeaderMap;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+
+use super::{Facts, Lifetime, Mode, RequestFacts, Rules};
+use crate::entry::{Entry, VariantTtl};
+
+/// What is judged: everything [`verdict`] looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// The entry's facts.
+    pub facts: &'a Facts,
+    /// When it was fetched or last validated.
+    pub fetched_at: Time,
+    /// The TTL of the variant now assigned to the key ([`Entry::variant`]).
+    pub chosen: Option<&'a VariantTtl>,
+    /// Whether a soft purge made it stale.
+    pub soft_purged: bool,
+}
+
+impl<'a> Judged<'a> {
+    /// An entry as `variant` sees it.
+    pub fn new(entry: &'a Entry, variant: &str, soft_purged: bool) -> Self {
+        Self { facts: &entry.facts, fetched_at: entry.fetched_at, chosen: entry.variant(variant), soft_purged }
+    }
+}
+
+/// How a stored answer may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Serve it.
+    Fresh {
+        /// Value of the `Age` field.
+        age: Span,
+        /// Time left.
+        left: Span,
+    },
+    /// Serve it and renew it in the background.
+    StaleWhileRevalidate {
+        /// Value of the `Age` field.
+        age: Span,
+        /// Time since it became stale.
+        past: Span,
+    },
+    /// Call the origin; serve it should the call fail.
+    StaleIfError {
+        /// Value of the `Age` field.
+        age: Span,
+        /// Why it may not be served at once.
+        reason: UncachedReason,
+    },
+    /// Call the origin (conditionally, where there is a validator); do not serve it unvalidated.
+    Revalidate {
+        /// Why.
+        reason: UncachedReason,
+    },
+}
+
+/// Judges a stored answer for a request. The client's directives can shorten what the entry allows; only `max-stale` accepts
+/// more, and only where the origin did not forbid staleness.
+pub fn verdict(judged: &Judged<'_>, request: &RequestFacts, rules: &Rules, now: Time) -> Verdict {
+    let freshness = Freshness::of(judged, rules, now);
+    let validate = request.no_cache || (judged.facts.no_cache && rules.obeys());
+    if validate || rules.mode == Mode::Observe {
+        let reason = if rules.mode == Mode::Observe { UncachedReason::Observe } else { UncachedReason::RequestDirective };
+        let reason = if request.no_cache || rules.mode == Mode::Observe { reason } else { UncachedReason::Expired };
+        return freshness.failing(request, reason, judged.facts.no_cache && rules.obeys());
+    }
+    let too_old = request.max_age.is_some_and(|limit| freshness.age > limit);
+    let too_near = request.min_fresh.is_some_and(|need| freshness.left < need);
+    if freshness.fresh() && !too_old && !too_near {
+        return Verdict::Fresh { age: freshness.age, left: freshness.left };
+    }
+    if freshness.fresh() {
+        return freshness.failing(request, UncachedReason::RequestDirective, false);
+    }
+    freshness.stale(request, too_old || request.min_fresh.is_some())
+}
+
+/// Where an entry stands between fresh and gone.
+struct Freshness {
+    age: Span,
+    left: Span,
+    past: Span,
+    window: Span,
+    error_window: Span,
+    never_stale: bool,
+    capped: bool,
+}
+
+impl Freshness {
+    fn of(judged: &Judged<'_>, rules: &Rules, now: Time) -> Self {
+        let facts = judged.facts;
+        let age = facts.age(judged.fetched_at, now);
+        let resident = now.since(judged.fetched_at);
+        let (lifetime, counted, window) = match facts.lifetime(rules.mode) {
+            Lifetime::Explicit(span) | Lifetime::Heuristic(span) => (span, age, facts.stale_while_revalidate.unwrap_or_default()),
+            Lifetime::Chosen => {
+                let chosen = judged.chosen.map_or((Span::ZERO, Span::ZERO), |c| (c.ttl, c.stale));
+                (chosen.0, resident, facts.stale_while_revalidate.filter(|_| rules.obeys()).unwrap_or(chosen.1))
+            }
+            Lifetime::None => (Span::ZERO, age, Span::ZERO),
+        };
+        let cap = rules.max_age.unwrap_or(Span::MAX);
+        let (left, past) = (lifetime.saturating_sub(counted), counted.saturating_sub(lifetime));
+        Self {
+            age,
+            left: if judged.soft_purged { Span::ZERO } else { left.min(cap.saturating_sub(resident)) },
+            past,
+            window,
+            error_window: facts.stale_if_error.filter(|_| rules.obeys()).unwrap_or(rules.stale_if_error),
+            never_stale: facts.must_revalidate && rules.obeys(),
+            capped: resident >= cap,
+        }
+    }
+
+    /// A lifetime of exactly the age is over (RFC 9111 section 4.2: fresh if lifetime > age).
+    fn fresh(&self) -> bool {
+        !self.left.is_zero()
+    }
+
+    fn stale(&self, request: &RequestFacts, refused: bool) -> Verdict {
+        let accepted = self.past < self.window || request.max_stale.is_some_and(|limit| self.past <= limit);
+        if accepted && !refused && !self.never_stale && !self.capped {
+            return Verdict::StaleWhileRevalidate { age: self.age, past: self.past };
+        }
+        self.failing(request, UncachedReason::Expired, false)
+    }
+
+    /// The origin must be asked; what if it fails?
+    fn failing(&self, request: &RequestFacts, reason: UncachedReason, no_cache: bool) -> Verdict {
+        let window = self.error_window.max(request.stale_if_error.unwrap_or_default());
+        let allowed = (self.fresh() || self.past < window) && !self.never_stale && !self.capped && !no_cache && !request.no_cache;
+        if allowed { Verdict::StaleIfError { age: self.age, reason } } else { Verdict::Revalidate { reason } }
+    }
+}
+
+/// Whether a client that sent `request` can read the entry's content coding. A mismatch is a miss with
+/// [`UncachedReason::Vary`]: profile `api` does not key on `Accept-Encoding`.
+pub fn acceptable(entry: &HeaderMap, request: &HeaderMap) -> bool {
+    let Some(coding) = entry.get(CONTENT_ENCODING) else { return true };
+    let coding = String::from_utf8_lossy(coding.as_bytes()).trim().to_ascii_lowercase();
+    if coding.is_empty() || coding == "identity" {
+        return true;
+    }
+    let mut star = false;
+    for value in request.get_all(ACCEPT_ENCODING) {
+        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        for member in text.split(',') {
+            let (name, refused) = weigh(member);
+            if name == coding || (name == "gzip" && coding == "x-gzip") {
+                return !refused;
+            }
+            star |= name == "*" && !refused;
+        }
+    }
+    star
+}
+
+/// A member of `Accept-Encoding`: its name, and whether its weight is zero.
+fn weigh(member: &str) -> (&str, bool) {
+    let mut parts = member.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let refused = parts.filter_map(|p| p.strip_prefix("q=")).any(|q| q.parse::<f32>().is_ok_and(|q| q == 0.0));
+    (name, refused)
+}
