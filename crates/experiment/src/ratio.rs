@@ -7,7 +7,7 @@ use crate::spec::MAX_VARIANTS;
 pub const RATIO_ALPHA: f64 = 0.001;
 
 /// Log-odds by which the alternatives tilt one variant's probability up or down.
-const TILTS: [f64; 6] = [0.04, 0.08, 0.16, 0.32, 0.64, 1.28];
+const TILTS: [f64; 4] = [0.07, 0.16, 0.4, 1.0];
 
 /// A sequential multinomial e-test against the propensities with which each unit was drawn (they may change over time).
 ///
@@ -44,8 +44,7 @@ impl RatioTest {
         for (expected, p) in self.expected.iter_mut().zip(pmf) {
             *expected += f64::from(*p);
         }
-        for tilted in 0..self.variants {
-            let p = f64::from(pmf[tilted]);
+        for (tilted, p) in pmf.iter().map(|p| f64::from(*p)).enumerate().take(self.variants) {
             for (step, tilt) in TILTS.into_iter().flat_map(|t| [t, -t]).enumerate() {
                 let norm = 1.0 + p * tilt.exp_m1();
                 let own = if variant == tilted { tilt } else { 0.0 };

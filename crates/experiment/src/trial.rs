@@ -203,11 +203,16 @@ impl Trial {
         self.test(rows);
     }
 
-    /// When there is no room left, units that were silent in the window just closed are forgotten with their past.
+    /// When there is no room left, units that were silent in the window just closed are forgotten with their past; if few were,
+    /// half of the others as well (by a bit of their digest, which no variant depends on), so that new units always find room.
     fn make_room(&mut self) {
-        if self.units.len() >= self.max_units {
-            let window = self.windows;
-            self.units.retain(|_, unit| unit.last_window == window);
+        if self.units.len() < self.max_units {
+            return;
+        }
+        let window = self.windows;
+        self.units.retain(|_, unit| unit.last_window == window);
+        if self.units.len() > self.max_units / 2 {
+            self.units.retain(|key, _| key.0 >> (window % 128) & 1 == 0);
         }
     }
 
