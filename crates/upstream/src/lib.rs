@@ -1,1 +1,107 @@
-//! Trait Origin and its decorators.
+//! The lower half's way out: trait [`Origin`] and its decorators.
+//!
+//! [`build`] composes `Retry(Breaker(Client))` for one upstream. Each decorator is an [`Origin`] around an [`Origin`], so a fake is an
+//! `Origin` with nothing inside. The innermost [`Client`] reports every attempt through the call's sink.
+//!
+//! What passes byte-true: method, path and query (percent-encoding untouched), header names' and values' bytes and their order within a name,
+//! body bytes, trailers. What changes on the way, all of it without meaning in HTTP:
+//! - header names go out in lower case, and the order of fields with *different* names may change;
+//! - `Host` (`:authority` in HTTP/2) is the upstream's, hop-by-hop fields are taken off, framing is chosen anew (chunk borders, HTTP version);
+//! - empty space around header values, interim (1xx) answers and the reason phrase are dropped.
+//!
+//! Never done: decompression, redirects, cookies.
+
+mod breaker;
+mod client;
+mod connect;
+mod credential;
+mod headers;
+mod reply;
+mod retry;
+mod spec;
+mod target;
+
+use std::sync::Arc;
+
+use farthing_types::{Call, Clock, Failure, Reply};
+use futures_util::future::BoxFuture;
+
+pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
+pub use client::Client;
+pub use credential::{Credential, Place, Secret};
+pub use headers::{is_hop_by_hop, strip_hop_by_hop};
+pub use retry::{Retry, RetrySpec};
+pub use spec::{Protocol, Roots, UpstreamSpec};
+pub use target::without_parameters;
+
+/// Something that answers calls: a provider, or a decorator around one.
+pub trait Origin: Send + Sync {
+    /// Answers `call`: resolves at the reply's head, or fails. Dropping the future gives the call up; what was already sent may still be
+    /// billed and has been reported through the call's sink.
+    fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>>;
+}
+
+/// An upstream that cannot be built as specified.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The base URI lacks scheme or authority, has a query, or is not http(s).
+    #[error("upstream {name}: base {base} must be http(s)://host[:port][/path] without query or fragment")]
+    Base {
+        /// The upstream.
+        name: Arc<str>,
+        /// The base, without user information.
+        base: String,
+    },
+    /// The credential cannot stand in a header or query.
+    #[error("upstream {name}: the credential has characters that cannot be sent in {place}")]
+    Credential {
+        /// The upstream.
+        name: Arc<str>,
+        /// Where it was to go.
+        place: &'static str,
+    },
+    /// The root certificates cannot be read.
+    #[error("upstream {name}: root certificates: {reason}")]
+    Roots {
+        /// The upstream.
+        name: Arc<str>,
+        /// What is wrong with them.
+        reason: String,
+    },
+}
+
+/// One upstream, ready to answer: `Retry(Breaker(Client))` with the breaker's state for status pages and metrics.
+pub struct Upstream {
+    name: Arc<str>,
+    origin: Arc<dyn Origin>,
+    health: Arc<Health>,
+}
+
+impl Upstream {
+    /// The upstream's name, as in reports.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+    /// The breaker's live state.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+}
+
+impl Origin for Upstream {
+    fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
+        self.origin.fetch(call)
+    }
+}
+
+/// Builds the upstream of `spec`: `Retry(Breaker(Client))`. `clock` stamps reports and reads dates in `Retry-After`.
+///
+/// # Errors
+/// When the specification cannot work at all; an upstream that is merely unreachable is built and fails per call.
+pub fn build(spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Arc<Upstream>, UpstreamError> {
+    let client: Arc<dyn Origin> = Arc::new(Client::new(&spec, Arc::clone(&clock))?);
+    let breaker = Breaker::new(client, Arc::clone(&spec.name), spec.breaker);
+    let health = Arc::clone(breaker.health());
+    let retry = Retry::new(Arc::new(breaker), Arc::clone(&spec.name), spec.retry, clock);
+    Ok(Arc::new(Upstream { name: spec.name, origin: Arc::new(retry), health }))
+}

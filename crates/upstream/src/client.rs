@@ -1,0 +1,302 @@
+//! The innermost origin: one attempt over the wire.
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
+
+use farthing_types::{Body, BodyError, Call, CallId, CallReport, CallSink, Clock, Failure, FailureKind, Reply, Span, Time};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::client::legacy::{self, Builder};
+use hyper_util::rt::TokioTimer;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+
+use crate::connect::{Connector, was_written};
+use crate::credential::{Swap, printable};
+use crate::headers::strip_hop_by_hop;
+use crate::reply::ReplyBody;
+use crate::target::Base;
+use crate::{Origin, Protocol, UpstreamError, UpstreamSpec};
+
+/// Sends each call once, over pooled connections.
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    name: Arc<str>,
+    base: Base,
+    swap: Option<Swap>,
+    http: legacy::Client<Connector, Body>,
+    slots: Arc<Semaphore>,
+    slot_wait: Span,
+    head_deadline: Span,
+    body_idle: Span,
+    clock: Arc<dyn Clock>,
+}
+
+impl Client {
+    /// A client for the upstream of `spec`; `clock` stamps its reports.
+    ///
+    /// # Errors
+    /// When base, credential or root certificates cannot work.
+    pub fn new(spec: &UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Self, UpstreamError> {
+        let name = &spec.name;
+        let base = Base::new(&spec.base).ok_or_else(|| UpstreamError::Base { name: Arc::clone(name), base: printable(&spec.base) })?;
+        let swap = spec.credential.as_ref().map(Swap::new).transpose();
+        let swap = swap.map_err(|place| UpstreamError::Credential { name: Arc::clone(name), place })?;
+        Ok(Self(Arc::new(Shared {
+            name: Arc::clone(name),
+            base,
+            swap,
+            http: pool(spec).build(Connector::new(spec)?),
+            slots: Arc::new(Semaphore::new(spec.max_concurrent.min(Semaphore::MAX_PERMITS))),
+            slot_wait: spec.connect_deadline,
+            head_deadline: spec.head_deadline,
+            body_idle: spec.body_idle,
+            clock,
+        })))
+    }
+}
+
+fn pool(spec: &UpstreamSpec) -> Builder {
+    let mut builder = legacy::Client::builder(Tracked(TaskTracker::new()));
+    builder
+        .pool_idle_timeout(spec.pool_idle)
+        .pool_max_idle_per_host(spec.pool_max_idle)
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .http2_only(spec.protocol == Protocol::Http2)
+        .http2_adaptive_window(true)
+        // A frozen peer under many multiplexed calls is found by pings, not by each call's deadline.
+        .http2_keep_alive_interval(Span::from_secs(20))
+        .http2_keep_alive_timeout(Span::from_secs(10))
+        .http1_max_headers(256);
+    builder
+}
+
+/// Runs the pool's connection tasks under a tracker of their own.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        drop(self.0.spawn(future));
+    }
+}
+
+impl Origin for Client {
+    fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
+        let shared = Arc::clone(&self.0);
+        async move { shared.attempt(call).await }.boxed()
+    }
+}
+
+impl Shared {
+    async fn attempt(&self, call: Call) -> Result<Reply, Failure> {
+        let ends = after(Instant::now(), call.deadline);
+        let slot = self.slot(ends).await?;
+        let attempt = Attempt::begin(&call, &self.name, self.clock.now());
+        let mut request = self.request(call)?;
+        let attempt = attempt.on(capture_connection(&mut request));
+        let head_by = ends.min(after(Instant::now(), self.head_deadline));
+        match timeout_at(head_by, self.http.request(request)).await {
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade"))
+            }
+            Ok(Ok(response)) => {
+                attempt.answered(response.status());
+                Ok(self.reply(response, ends, slot))
+            }
+            Ok(Err(error)) => {
+                let (kind, untouched) = classify(&error);
+                Err(attempt.failed_as(kind, chain(&error), untouched))
+            }
+            Err(_) => Err(attempt.failed(FailureKind::Timeout, "no answer in time")),
+        }
+    }
+
+    /// Waits its turn among the upstream's concurrent calls, about as long as for a connection.
+    async fn slot(&self, ends: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        let by = ends.min(after(Instant::now(), self.slot_wait));
+        match timeout_at(by, Arc::clone(&self.slots).acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            _ => Err(Failure::unsent(FailureKind::Refused, format!("upstream {}: too many calls under way (max_concurrent)", self.name))),
+        }
+    }
+
+    fn request(&self, call: Call) -> Result<Request<Body>, Failure> {
+        let mut path_and_query = self.base.join(&call.target);
+        let mut headers = call.headers;
+        strip_hop_by_hop(&mut headers);
+        headers.remove(HOST);
+        if let Some(swap) = &self.swap {
+            swap.headers(&mut headers);
+            path_and_query = swap.path_and_query(path_and_query);
+        }
+        frame(&mut headers, &call.method, &call.body);
+        let refused = |_| Failure::unsent(FailureKind::Refused, format!("upstream {}: the target is not a valid path", self.name));
+        let mut request = Request::new(call.body);
+        *request.uri_mut() = self.base.uri(path_and_query).map_err(refused)?;
+        *request.method_mut() = call.method;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    fn reply(&self, response: Response<Incoming>, ends: Instant, slot: OwnedSemaphorePermit) -> Reply {
+        let (mut head, body) = response.into_parts();
+        strip_hop_by_hop(&mut head.headers);
+        let body = if body.is_end_stream() { Body::empty() } else { Body::stream(ReplyBody::new(body, ends, self.body_idle, slot)) };
+        Reply { status: head.status, headers: head.headers, body }
+    }
+}
+
+/// `span` after `from`, or about thirty years when that is beyond the clock.
+pub(crate) fn after(from: Instant, span: Span) -> Instant {
+    from.checked_add(span).unwrap_or_else(|| from + Span::from_secs(86_400 * 365 * 30))
+}
+
+/// Makes the framing fields say what the body is: hyper trusts them over the body.
+fn frame(headers: &mut HeaderMap, method: &Method, body: &Body) {
+    let exact = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+    let mut announced = headers.get_all(CONTENT_LENGTH).iter();
+    let first = announced.next().cloned();
+    let single = announced.next().is_none();
+    match (exact, first) {
+        (Some(_), None) => {}
+        (Some(length), Some(told)) => {
+            if !single || told.as_bytes() != length.to_string().as_bytes() {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+        }
+        (None, Some(_)) if single => {}
+        (None, _) => {
+            headers.remove(CONTENT_LENGTH);
+            // For these two hyper would take a body of unknown length for none and lose it.
+            if *method == Method::GET || *method == Method::HEAD {
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+        }
+    }
+}
+
+/// The kind of a client error, and whether the peer surely processed nothing of the request.
+fn classify(error: &legacy::Error) -> (FailureKind, bool) {
+    if find::<BodyError>(error).is_some() {
+        return (FailureKind::RequestBody, false);
+    }
+    if error.is_connect() {
+        return (FailureKind::Connect, true);
+    }
+    if let Some(h2) = find::<h2::Error>(error) {
+        let refused = h2.reason() == Some(h2::Reason::REFUSED_STREAM) && h2.is_remote();
+        let broken = refused || h2.is_io() || h2.is_go_away() || h2.is_reset();
+        return (if broken { FailureKind::Broken } else { FailureKind::Protocol }, refused);
+    }
+    match find::<hyper::Error>(error) {
+        Some(inner) if inner.is_canceled() => (FailureKind::Broken, true),
+        Some(inner) if inner.is_parse() => (FailureKind::Protocol, false),
+        _ => (FailureKind::Broken, false),
+    }
+}
+
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The error and its sources; these name operations and addresses, never headers or targets.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        next = error.source();
+    }
+    text
+}
+
+/// One attempt under way. Reports itself exactly once; when dropped before an answer (the caller gave up) as broken.
+struct Attempt {
+    sink: Option<Arc<dyn CallSink>>,
+    call: CallId,
+    upstream: Arc<str>,
+    started: Time,
+    began: Instant,
+    wire: Option<CaptureConnection>,
+}
+
+impl Attempt {
+    fn begin(call: &Call, upstream: &Arc<str>, started: Time) -> Self {
+        // The sink is set with the connection: a request that cannot even be formed is no attempt.
+        Self {
+            sink: Some(Arc::clone(&call.sink)),
+            call: call.id,
+            upstream: Arc::clone(upstream),
+            started,
+            began: Instant::now(),
+            wire: None,
+        }
+    }
+    fn on(mut self, wire: CaptureConnection) -> Self {
+        self.wire = Some(wire);
+        self
+    }
+    /// Whether bytes of the request may have gone out. On a connection that was used before, the moment it was given to this request
+    /// counts; on a new one, the first byte written.
+    fn sent(&self) -> bool {
+        self.wire.as_ref().is_some_and(|wire| wire.connection_metadata().as_ref().is_some_and(was_written))
+    }
+    fn answered(mut self, status: StatusCode) {
+        self.report(Some(status), None, true);
+    }
+    fn failed(self, kind: FailureKind, detail: &str) -> Failure {
+        self.failed_as(kind, detail.to_owned(), false)
+    }
+    fn failed_as(mut self, kind: FailureKind, detail: String, untouched: bool) -> Failure {
+        let sent = !untouched && self.sent();
+        self.report(None, Some(kind), sent);
+        Failure { kind, detail: format!("upstream {}: {detail}", self.upstream).into(), sent }
+    }
+    fn report(&mut self, status: Option<StatusCode>, failure: Option<FailureKind>, sent: bool) {
+        let Some(sink) = self.sink.take() else { return };
+        sink.attempt(CallReport {
+            call: self.call,
+            attempt: 0,
+            started: self.started,
+            head_after: self.began.elapsed(),
+            status,
+            failure,
+            upstream: Arc::clone(&self.upstream),
+            sent,
+        });
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.wire.is_some() {
+            let sent = self.sent();
+            self.report(None, Some(FailureKind::Broken), sent);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Connections: TCP and TLS under one deadline, and a mark that tells whether anything was written to them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use farthing_types::Span;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{Extensions, Uri};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use crate::{Protocol, Roots, UpstreamError, UpstreamSpec};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Set once the first byte of HTTP was written to a connection.
+#[derive(Clone, Debug, Default)]
+struct Written(Arc<AtomicBool>);
+
+/// Whether anything of HTTP ever went out on the connection described by `connected`.
+pub(crate) fn was_written(connected: &Connected) -> bool {
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.get::<Written>().is_none_or(|written| written.0.load(Ordering::Acquire))
+}
+
+/// Opens connections within a deadline.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    inner: HttpsConnector<HttpConnector>,
+    deadline: Span,
+}
+
+impl Connector {
+    pub(crate) fn new(spec: &UpstreamSpec) -> Result<Self, UpstreamError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Span::from_secs(60)));
+        let schemes = HttpsConnectorBuilder::new().with_tls_config(tls(spec)?).https_or_http();
+        let inner = match spec.protocol {
+            Protocol::Auto => schemes.enable_all_versions().wrap_connector(tcp),
+            Protocol::Http1 => schemes.enable_http1().wrap_connector(tcp),
+            Protocol::Http2 => schemes.enable_http2().wrap_connector(tcp),
+        };
+        Ok(Self { inner, deadline: spec.connect_deadline })
+    }
+}
+
+fn tls(spec: &UpstreamSpec) -> Result<ClientConfig, UpstreamError> {
+    let bad = |reason: String| UpstreamError::Roots { name: Arc::clone(&spec.name), reason };
+    let mut roots = RootCertStore::empty();
+    match &spec.roots {
+        Roots::WebPki => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Roots::Pem(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                roots.add(certificate.map_err(|e| bad(e.to_string()))?).map_err(|e| bad(e.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(bad("the PEM text holds no certificate".to_owned()));
+            }
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|e| bad(e.to_string()))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+impl Service<Uri> for Connector {
+    type Response = Wire;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Wire, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = tokio::time::timeout(self.deadline, self.inner.call(uri));
+        let deadline = self.deadline;
+        async move {
+            match connecting.await {
+                Ok(connected) => Ok(Wire { io: connected?, written: Written::default() }),
+                Err(_) => Err(format!("no connection within {deadline:?}").into()),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A connection that remembers whether HTTP was written to it (the bytes of TLS itself do not count).
+pub(crate) struct Wire {
+    io: MaybeHttpsStream<TokioIo<TcpStream>>,
+    written: Written,
+}
+
+impl Wire {
+    fn note(&self, result: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
+        if matches!(result, Poll::Ready(Ok(n)) if n > 0) && !self.written.0.load(Ordering::Relaxed) {
+            self.written.0.store(true, Ordering::Release);
+        }
+        result
+    }
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        self.io.connected().extra(self.written.clone())
+    }
+}
+
+impl Read for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl Write for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.note(result)
+    }
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[std::io::IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.note(result)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
