@@ -1,1 +1,15 @@
-//! Features by polars, learners on linfa, ONNX out, evaluation by replay.
+//! Learns when answers change from the request log, and writes what it learned as bundles.
+//!
+//! Tables are read by polars ([`read`]), learners stand on linfa's trees and a survival table ([`learn`]), models leave as ONNX
+//! ([`onnx`]), and evaluation is replay of the log under the rule, fixed TTLs and the model. No polars, ndarray or linfa type
+//! appears in a signature. Formulas and their sources are in `docs/learning.md`.
+
+pub mod error;
+pub mod history;
+pub mod learn;
+pub mod onnx;
+pub mod read;
+pub mod rows;
+pub mod trees;
+
+pub use error::TrainError;
