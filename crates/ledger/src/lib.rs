@@ -1,1 +1,23 @@
-//! Prices, usage, cost records, Parquet log, aggregates.
+//! Money and memory of the proxy: prices, usage, cost records, the Parquet log, aggregates.
+//!
+//! - [`prices`]: an immutable [`PriceBook`] tells what a call costs; what it cannot price is `None`, never zero.
+//! - [`usage`]: reads token counts out of provider answers, whole or streaming, without holding the body.
+//! - [`cost`]: who paid what for an answer, and what that saved.
+//! - [`log`]: writes the four tables of [`farthing_contract::log`] as Parquet, off the request path.
+//! - [`read`]: reads them back for the command line and tests.
+//! - [`aggregate`]: running totals for status, metrics and the demo.
+//! - [`reference`](mod@reference): generates `docs/request-log.md` from the declaration of the tables.
+
+pub mod aggregate;
+pub mod cost;
+pub mod log;
+pub mod prices;
+pub mod read;
+pub mod reference;
+pub mod usage;
+
+pub use aggregate::{Aggregates, AggregatesSnapshot, CallSettled, RequestSettled};
+pub use cost::{CostRecord, Paid, SavedBy, Served};
+pub use log::{LogConfig, LogError, LogHandle, LogMetrics, LogWriter};
+pub use prices::{Billable, PriceBook, PriceError, PriceSpec, TokenRates};
+pub use usage::{RequestFacts, UsageReading, UsageTap};

@@ -1,0 +1,240 @@
+//! The request log's writer: rows in, Parquet files out, never in the way of a request.
+//!
+//! [`LogHandle::write`] moves a row into a queue that is bounded in bytes and returns; a full queue drops the row and
+//! counts it. One thread turns rows into columns and writes a file per table and hour
+//! (`<dir>/<table>/date=YYYY-MM-DD/hour=HH/part-<instance>-<pid>-<seq>.parquet`) at the latest [`LogConfig::flush_every`]
+//! after a row came. A file is written under a hidden temporary name, synced, then renamed: under its final name it is
+//! whole, whenever the process dies. A disk that refuses costs rows, counted, and the health flag, nothing else.
+
+mod columns;
+mod files;
+mod metrics;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::{JoinHandle, Thread};
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+use farthing_contract::log::{Row, Table, Value};
+use farthing_types::{Clock, Span};
+use parking_lot::Mutex;
+
+pub use files::check_dir;
+pub(crate) use files::{list, partitions};
+pub use metrics::{LogMetrics, TableMetrics};
+
+use metrics::Counters;
+use worker::Worker;
+
+/// How the log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Longest time between a row and the file that holds it.
+    pub flush_every: Span,
+    /// Rows of one table and hour that are gathered before a file is written.
+    pub max_file_rows: usize,
+    /// Bytes of rows, all tables together, that are gathered before files are written.
+    pub max_file_bytes: usize,
+    /// Bytes of rows that may wait for the writer's thread; beyond, rows are dropped and counted.
+    pub queue_bytes: usize,
+    /// Names the writer in file names: letters, digits, `_` and `.`, unique among the machines that share the folder.
+    pub instance: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            flush_every: Span::from_secs(10),
+            max_file_rows: 200_000,
+            max_file_bytes: 32 << 20,
+            queue_bytes: 32 << 20,
+            instance: "local".to_owned(),
+        }
+    }
+}
+
+/// What can go wrong with the log as a whole. Rows that cannot be written are counted instead, see [`LogMetrics`].
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The instance's name cannot stand in a file name.
+    #[error("log instance `{0}`: use 1 to 64 letters, digits, `_` or `.`")]
+    Instance(String),
+    /// The writer's thread could not be started.
+    #[error("cannot start the log's thread")]
+    Thread(#[source] std::io::Error),
+    /// The folder cannot be written to.
+    #[error("log folder `{}` cannot be written", path.display())]
+    Dir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Some rows did not reach the disk; they are counted as dropped.
+    #[error("log rows were dropped: {0}")]
+    Unwritten(String),
+    /// The writer's thread is gone or did not answer in time.
+    #[error("the log's thread did not answer within {0:?}")]
+    NoAnswer(Span),
+}
+
+/// Owns the writer's thread. Dropping it closes the log.
+#[derive(Debug)]
+pub struct LogWriter {
+    handle: LogHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Writes rows; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogHandle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    sender: Sender<Message>,
+    /// Bytes of rows that wait in the channel.
+    queued: Arc<AtomicUsize>,
+    limit: usize,
+    counters: Arc<Counters>,
+    thread: Mutex<Option<Thread>>,
+}
+
+enum Message {
+    Row(Box<dyn AnyRow>, usize),
+    /// Write everything out; the answer is the last error, if one was counted since the flush before.
+    Flush(Sender<Option<String>>),
+    Close,
+}
+
+/// A [`Row`] of whatever table.
+trait AnyRow: Send {
+    fn table(&self) -> &'static Table;
+    fn at_ns(&self) -> i64;
+    fn visit(&self, put: &mut dyn FnMut(usize, Value<'_>));
+}
+
+impl<R: Row> AnyRow for R {
+    fn table(&self) -> &'static Table {
+        R::TABLE
+    }
+    fn at_ns(&self) -> i64 {
+        self.ts_ns()
+    }
+    fn visit(&self, put: &mut dyn FnMut(usize, Value<'_>)) {
+        self.cells(put);
+    }
+}
+
+impl LogWriter {
+    /// Starts the writer for `dir`, which is created when needed.
+    ///
+    /// A folder that cannot be written is no error here, as it may heal: rows are dropped and counted, and
+    /// [`LogMetrics::healthy`] is false. Use [`check_dir`] to refuse it up front. `clock` measures
+    /// [`LogConfig::flush_every`]: pass the real one, also where requests run on another time.
+    ///
+    /// # Errors
+    /// An instance name that is no file name, or no thread to be had.
+    pub fn open(dir: impl Into<PathBuf>, config: LogConfig, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'.';
+        if !(1..=64).contains(&config.instance.len()) || !config.instance.bytes().all(fits) {
+            return Err(LogError::Instance(config.instance));
+        }
+        let (sender, receiver) = unbounded();
+        let queued = Arc::new(AtomicUsize::new(0));
+        let counters = Arc::new(Counters::default());
+        let limit = config.queue_bytes;
+        let worker = Worker::new(dir.into(), config, clock, worker::Inbox { receiver, queued: queued.clone() }, counters.clone());
+        let thread = std::thread::Builder::new().name("farthing-log".to_owned()).spawn(move || worker.run()).map_err(LogError::Thread)?;
+        let shared = Shared { sender, queued, limit, counters, thread: Mutex::new(Some(thread.thread().clone())) };
+        Ok(Self { handle: LogHandle(Arc::new(shared)), thread: Some(thread) })
+    }
+
+    /// A handle to write with.
+    pub fn handle(&self) -> LogHandle {
+        self.handle.clone()
+    }
+
+    /// Writes everything out and ends the thread; rows written later are dropped and counted. Blocks.
+    pub fn close(mut self) -> LogMetrics {
+        self.end();
+        self.handle.metrics()
+    }
+
+    fn end(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = self.handle.0.sender.send(Message::Close);
+            thread.thread().unpark();
+            let _ = thread.join();
+            *self.handle.0.thread.lock() = None;
+        }
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl LogHandle {
+    /// Hands a row to the writer. Never blocks; a row that finds the queue full is dropped and counted.
+    pub fn write<R: Row>(&self, row: R) {
+        let shared = &*self.0;
+        let bytes = weight(&row);
+        let before = shared.queued.fetch_add(bytes, Relaxed);
+        if before + bytes > shared.limit || shared.sender.send(Message::Row(Box::new(row), bytes)).is_err() {
+            shared.queued.fetch_sub(bytes, Relaxed);
+            shared.counters.of(R::TABLE).dropped_queue.fetch_add(1, Relaxed);
+            return;
+        }
+        // The thread looks into the queue by itself; it is woken only when that may be too late, because waking costs
+        // a system call.
+        let half = shared.limit / 2;
+        if before < half && before + bytes >= half {
+            self.wake();
+        }
+    }
+
+    /// Has everything written so far put into files. Blocks for at most `wait`.
+    ///
+    /// # Errors
+    /// [`LogError::Unwritten`] when rows had to be dropped since the last flush, [`LogError::NoAnswer`] when the thread
+    /// is busy for longer or gone.
+    pub fn flush(&self, wait: Span) -> Result<(), LogError> {
+        let (answer, answered) = bounded(1);
+        self.0.sender.send(Message::Flush(answer)).map_err(|_| LogError::NoAnswer(wait))?;
+        self.wake();
+        match answered.recv_timeout(wait) {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) => Err(LogError::Unwritten(error)),
+            Err(_) => Err(LogError::NoAnswer(wait)),
+        }
+    }
+
+    /// Rows, drops, files and bytes so far.
+    pub fn metrics(&self) -> LogMetrics {
+        self.0.counters.snapshot(self.0.queued.load(Relaxed))
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &*self.0.thread.lock() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Bytes that a waiting row is taken to hold: itself, its texts and lists, and its place in the queue.
+fn weight<R: Row>(row: &R) -> usize {
+    let mut bytes = size_of::<R>() + 64;
+    row.cells(&mut |_, value| match value {
+        Value::Text(text) => bytes += text.len(),
+        Value::F32List(list) => bytes += size_of_val(list),
+        _ => {}
+    });
+    bytes
+}

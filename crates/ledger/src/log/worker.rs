@@ -1,0 +1,126 @@
+//! The writer's thread.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use farthing_contract::log::Table;
+use farthing_types::{Clock, Span, Time};
+
+use super::columns::Columns;
+use super::files::Files;
+use super::metrics::Counters;
+use super::{AnyRow, LogConfig, Message};
+
+/// How often the thread looks into the queue by itself.
+const LOOK_EVERY: Span = Span::from_millis(50);
+const HOUR_NS: i64 = 3_600_000_000_000;
+
+/// Where rows come from.
+pub(super) struct Inbox {
+    pub(super) receiver: Receiver<Message>,
+    /// Bytes of rows in the channel.
+    pub(super) queued: Arc<AtomicUsize>,
+}
+
+pub(super) struct Worker {
+    files: Files,
+    config: LogConfig,
+    clock: Arc<dyn Clock>,
+    inbox: Inbox,
+    counters: Arc<Counters>,
+    /// By table and hour since 1970.
+    gathered: BTreeMap<(&'static str, i64), Gathered>,
+    gathered_bytes: usize,
+    /// When the oldest gathered row came.
+    since: Option<Time>,
+    error: Option<String>,
+}
+
+struct Gathered {
+    columns: Columns,
+    rows: usize,
+}
+
+impl Worker {
+    pub(super) fn new(dir: PathBuf, config: LogConfig, clock: Arc<dyn Clock>, inbox: Inbox, counters: Arc<Counters>) -> Self {
+        let files = Files::new(dir, &config.instance);
+        Self { files, config, clock, inbox, counters, gathered: BTreeMap::new(), gathered_bytes: 0, since: None, error: None }
+    }
+
+    pub(super) fn run(mut self) {
+        self.files.remove_leftovers();
+        loop {
+            match self.inbox.receiver.try_recv() {
+                Ok(Message::Row(row, bytes)) => self.gather(&*row, bytes),
+                Ok(Message::Flush(answer)) => self.answer(&answer),
+                Ok(Message::Close) | Err(TryRecvError::Disconnected) => return self.write_all(),
+                Err(TryRecvError::Empty) => {
+                    self.write_due();
+                    std::thread::park_timeout(LOOK_EVERY);
+                }
+            }
+        }
+    }
+
+    fn gather(&mut self, row: &dyn AnyRow, bytes: usize) {
+        self.inbox.queued.fetch_sub(bytes, Relaxed);
+        self.gathered_bytes += bytes;
+        if self.since.is_none() {
+            self.since = Some(self.clock.now());
+        }
+        let (table, hour) = (row.table(), row.at_ns().div_euclid(HOUR_NS));
+        let gathered = self.gathered.entry((table.name, hour)).or_insert_with(|| Gathered { columns: Columns::new(table), rows: 0 });
+        gathered.columns.push(row);
+        gathered.rows += 1;
+        if self.gathered_bytes >= self.config.max_file_bytes {
+            self.write_all();
+        } else if gathered.rows >= self.config.max_file_rows {
+            if let Some(full) = self.gathered.remove(&(table.name, hour)) {
+                self.write(table, hour, full);
+            }
+        }
+    }
+
+    fn write_due(&mut self) {
+        if self.since.is_some_and(|since| self.clock.now().since(since) >= self.config.flush_every) {
+            self.write_all();
+        }
+    }
+
+    fn write_all(&mut self) {
+        for ((_, hour), gathered) in std::mem::take(&mut self.gathered) {
+            self.write(gathered.columns.table(), hour, gathered);
+        }
+        self.gathered_bytes = 0;
+        self.since = None;
+    }
+
+    fn write(&mut self, table: &'static Table, hour: i64, gathered: Gathered) {
+        let rows = gathered.rows as u64;
+        let written = gathered.columns.finish().map_err(Into::into).and_then(|batch| self.files.write(table, hour, &batch));
+        let counters = self.counters.of(table);
+        match written {
+            Ok(bytes) => {
+                counters.rows.fetch_add(rows, Relaxed);
+                counters.files.fetch_add(1, Relaxed);
+                counters.bytes.fetch_add(bytes, Relaxed);
+                self.counters.wrote();
+            }
+            Err(error) => {
+                counters.dropped_write.fetch_add(rows, Relaxed);
+                let error = format!("{}: {error}", table.name);
+                tracing::warn!(table = table.name, rows, %error, "log rows dropped");
+                self.counters.failed(error.clone());
+                self.error = Some(error);
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: &Sender<Option<String>>) {
+        self.write_all();
+        let _ = answer.send(self.error.take());
+    }
+}

@@ -1,0 +1,88 @@
+//! The providers' usage objects, made into disjoint buckets.
+
+use farthing_types::Usage;
+use serde::Deserialize;
+
+/// The usage object of any of the known shapes; of a stream, what its events have said so far.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawUsage {
+    // OpenAI: chat completions, embeddings.
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<InputDetails>,
+    completion_tokens_details: Option<OutputDetails>,
+    // OpenAI: responses. Anthropic: messages.
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    input_tokens_details: Option<InputDetails>,
+    output_tokens_details: Option<OutputDetails>,
+    // Anthropic; beside `input_tokens`, not part of it.
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct InputDetails {
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct OutputDetails {
+    reasoning_tokens: Option<u64>,
+}
+
+impl RawUsage {
+    /// Takes over what a later event says; what it does not mention stays.
+    pub(super) fn update(&mut self, later: Self) {
+        macro_rules! take {
+            ($($field:ident),+) => { $(self.$field = later.$field.or(self.$field);)+ };
+        }
+        take!(prompt_tokens, completion_tokens, prompt_tokens_details, completion_tokens_details);
+        take!(input_tokens, output_tokens, input_tokens_details, output_tokens_details);
+        take!(cache_read_input_tokens, cache_creation_input_tokens, total_tokens);
+    }
+
+    /// Disjoint buckets; `None` when the object holds no count.
+    pub(super) fn buckets(&self) -> Option<Usage> {
+        let input = self.prompt_tokens.or(self.input_tokens);
+        let output = self.completion_tokens.or(self.output_tokens);
+        if input.is_none() && output.is_none() {
+            return None;
+        }
+        let input_details = self.prompt_tokens_details.or(self.input_tokens_details);
+        let output_details = self.completion_tokens_details.or(self.output_tokens_details);
+        let reasoning = output_details.and_then(|details| details.reasoning_tokens);
+        let (input, cached_input) = without(input, input_details.and_then(|details| details.cached_tokens));
+        let (output, reasoning) = if self.reasoning_is_extra(reasoning) { (output, reasoning) } else { without(output, reasoning) };
+        Some(Usage {
+            input,
+            cached_input: cached_input.or(self.cache_read_input_tokens),
+            cache_write: self.cache_creation_input_tokens,
+            output,
+            reasoning,
+            units: None,
+        })
+    }
+
+    /// Some providers of the OpenAI shape report reasoning beside the completion; their total tells.
+    fn reasoning_is_extra(&self, reasoning: Option<u64>) -> bool {
+        let (Some(prompt), Some(completion), Some(reasoning), Some(total)) =
+            (self.prompt_tokens.or(self.input_tokens), self.completion_tokens.or(self.output_tokens), reasoning, self.total_tokens)
+        else {
+            return false;
+        };
+        reasoning > 0 && prompt.saturating_add(completion).saturating_add(reasoning) == total
+    }
+}
+
+/// Takes `part` out of `whole`. A part larger than its whole is not believed: the whole stands alone.
+fn without(whole: Option<u64>, part: Option<u64>) -> (Option<u64>, Option<u64>) {
+    match (whole, part) {
+        (Some(all), Some(some)) => all.checked_sub(some).map_or((whole, None), |rest| (Some(rest), part)),
+        (whole, _) => (whole, None),
+    }
+}
