@@ -8,7 +8,9 @@ mod checked;
 mod error;
 mod key;
 mod provider;
+mod read;
 mod route;
+mod salt;
 mod secret;
 
 pub use checked::{
@@ -17,5 +19,6 @@ pub use checked::{
 pub use error::{ConfigError, Problem};
 pub use key::FarthingKey;
 pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
-pub use route::{CredentialMode, Matcher, Mode, Profile, Route, TtlBy};
+pub use read::{Flags, Surroundings, System, presets, reference};
+pub use route::{CredentialMode, Matcher, Mode, Profile, Route, TtlBy, TtlByError};
 pub use secret::Secret;

@@ -1,5 +1,7 @@
 //! A route: which requests it takes, and what may be done with them.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use farthing_types::{Money, RouteName, Span};
@@ -54,6 +56,40 @@ pub enum TtlBy {
     Rule,
     /// A fixed TTL.
     Fixed(Span),
+}
+
+/// A text that names nobody who could choose a TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write `model`, `table`, `rule` or `fixed:SECONDS`")]
+pub struct TtlByError;
+
+impl FromStr for TtlBy {
+    type Err = TtlByError;
+    /// Reads `model`, `table`, `rule`, `fixed:60s` or `fixed:60` (seconds).
+    fn from_str(text: &str) -> Result<Self, TtlByError> {
+        match text {
+            "model" => Ok(Self::Model),
+            "table" => Ok(Self::Table),
+            "rule" => Ok(Self::Rule),
+            _ => {
+                let time = text.strip_prefix("fixed:").ok_or(TtlByError)?;
+                let seconds = || time.parse().ok().and_then(|seconds| Span::try_from_secs_f64(seconds).ok());
+                crate::read::values::parse_span(time).or_else(seconds).map(Self::Fixed).ok_or(TtlByError)
+            }
+        }
+    }
+}
+
+impl fmt::Display for TtlBy {
+    /// As in [`farthing_types::Overrides::ttl`]; reads back as the same value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model => f.write_str("model"),
+            Self::Table => f.write_str("table"),
+            Self::Rule => f.write_str("rule"),
+            Self::Fixed(span) => write!(f, "fixed:{}", span.as_secs_f64()),
+        }
+    }
 }
 
 /// Which requests a route takes.
@@ -181,6 +217,17 @@ impl Default for Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_chooses_reads_back() {
+        for text in ["model", "table", "rule", "fixed:60", "fixed:0.5"] {
+            assert_eq!(text.parse::<TtlBy>().unwrap().to_string(), text);
+        }
+        assert_eq!("fixed:1h".parse(), Ok(TtlBy::Fixed(Span::from_secs(3_600))));
+        for text in ["", "fixed", "fixed:", "fixed:-1", "fixed:soon", "models", "fixed:NaN"] {
+            assert_eq!(text.parse::<TtlBy>(), Err(TtlByError), "{text}");
+        }
+    }
 
     #[test]
     fn prefixes_end_at_segments() {

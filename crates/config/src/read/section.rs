@@ -37,9 +37,6 @@ pub(crate) struct Bad {
     pub remedy: String,
 }
 
-/// Turns a value into a checked one.
-pub(crate) type Parse<T> = fn(&DeValue<'_>) -> Result<T, Bad>;
-
 /// One document and what was found wrong in it so far.
 pub(crate) struct Document<'a> {
     file: &'a str,
@@ -69,6 +66,17 @@ impl<'a> Document<'a> {
             file: self.file.to_owned(),
             line,
             key: key.to_owned(),
+            found: found.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    /// A problem with a command-line flag.
+    pub fn flag(&self, flag: &str, found: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem {
+            file: "command line".to_owned(),
+            line: None,
+            key: flag.to_owned(),
             found: found.into(),
             remedy: remedy.into(),
         });
@@ -160,14 +168,14 @@ impl<'d, 'a> Section<'d, 'a> {
     /// The table under `key`.
     pub fn table(&self, key: &str) -> Option<&'d DeTable<'a>> {
         let value = self.table.get(key)?;
-        self.as_table(key, value)
+        self.as_table(&self.full(key), value)
     }
 
-    fn as_table(&self, key: &str, value: &'d toml::Spanned<DeValue<'a>>) -> Option<&'d DeTable<'a>> {
+    fn as_table(&self, full: &str, value: &'d toml::Spanned<DeValue<'a>>) -> Option<&'d DeTable<'a>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
-            let remedy = format!("write a table: [{}]", self.full(key));
-            self.doc.problem(Some(value.span()), &self.full(key), format!("found {}", show(value.get_ref())), remedy);
+            let found = format!("found {}", show(value.get_ref()));
+            self.doc.problem(Some(value.span()), full, found, "write a table, with its name in brackets");
         }
         table
     }
@@ -175,8 +183,8 @@ impl<'d, 'a> Section<'d, 'a> {
     /// The named tables under `key`, such as `[routes.geo]`: name and table.
     pub fn tables(&self, key: &str) -> Vec<(&'d str, &'d DeTable<'a>)> {
         let Some(outer) = self.table(key) else { return Vec::new() };
-        let inner = Self { doc: self.doc, table: outer, path: key };
-        outer.iter().filter_map(|(name, value)| Some((name.get_ref().as_ref(), inner.as_table(name.get_ref(), value)?))).collect()
+        let named = |name: &str| format!("{}.{name}", self.full(key));
+        outer.iter().filter_map(|(name, value)| Some((name.get_ref().as_ref(), self.as_table(&named(name.get_ref()), value)?))).collect()
     }
 
     /// The tables of the array under `key`, such as `[[keys]]`.
@@ -186,7 +194,7 @@ impl<'d, 'a> Section<'d, 'a> {
             self.wrong(key, format!("found {}", show(value.get_ref())), format!("write an array of tables: [[{}]]", self.full(key)));
             return Vec::new();
         };
-        array.iter().filter_map(|value| self.as_table(key, value)).collect()
+        array.iter().filter_map(|value| self.as_table(&self.full(key), value)).collect()
     }
 }
 

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use farthing_types::{Money, Rate, Span, Time};
-use http::{HeaderName, Method, Uri};
+use farthing_types::{Money, Rate, Span};
+use http::{Method, Uri};
 use toml::de::DeValue;
 
 use super::section::{Bad, show};
@@ -164,11 +164,6 @@ pub(crate) fn per_unit(value: &DeValue<'_>) -> Parsed<Rate> {
     money(value).map(Rate::per_unit)
 }
 
-/// Dollars per 1,000 bytes, as a rate per byte.
-pub(crate) fn per_kilobyte(value: &DeValue<'_>) -> Parsed<Rate> {
-    money(value).map(|amount| Rate::per_million(amount.nanos().saturating_mul(1_000)))
-}
-
 /// The base URL of an upstream.
 pub(crate) fn base_url(value: &DeValue<'_>) -> Parsed<Uri> {
     let remedy = "write a URL with http or https and a host, without query, such as \"https://api.example.com\"";
@@ -237,11 +232,6 @@ pub(crate) fn pointer(value: &DeValue<'_>) -> Parsed<Arc<str>> {
     }
 }
 
-pub(crate) fn header(value: &DeValue<'_>) -> Parsed<HeaderName> {
-    let header = value.as_str().and_then(|text| text.parse().ok());
-    header.map_or_else(|| bad(value, "write a header name, such as \"x-units\""), Ok)
-}
-
 /// 32 bytes in hexadecimal.
 pub(crate) fn digest(value: &DeValue<'_>) -> Parsed<[u8; 32]> {
     let mut digest = [0u8; 32];
@@ -251,28 +241,27 @@ pub(crate) fn digest(value: &DeValue<'_>) -> Parsed<[u8; 32]> {
     }
 }
 
-/// A day, as a TOML date or a text, with its midnight in UTC.
-pub(crate) fn day(value: &DeValue<'_>) -> Parsed<(String, Time)> {
+/// A day, as a TOML date or a text.
+pub(crate) fn day(value: &DeValue<'_>) -> Parsed<String> {
     let text = value.as_datetime().map(ToString::to_string).or_else(|| value.as_str().map(ToOwned::to_owned));
-    let parsed = text.and_then(|text| midnight(&text).map(|time| (text, time)));
-    parsed.map_or_else(|| bad(value, "write a day as 2026-01-31"), Ok)
+    text.filter(|text| is_day(text)).map_or_else(|| bad(value, "write a day as 2026-01-31"), Ok)
 }
 
-/// Midnight UTC of `YYYY-MM-DD` in the proleptic Gregorian calendar.
-fn midnight(text: &str) -> Option<Time> {
-    let mut parts = text.split('-');
-    let mut part = |len: usize| parts.next().filter(|p| p.len() == len && p.bytes().all(|b| b.is_ascii_digit()))?.parse::<i64>().ok();
-    let (year, month, day) = (part(4)?, part(2)?, part(2)?);
+/// Whether `text` is a day of the Gregorian calendar, written `YYYY-MM-DD`.
+fn is_day(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let number =
+        |text: &str, len| (text.len() == len && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse::<u32>().ok()).flatten();
+    let [year, month, day] = parts[..] else { return false };
+    let (Some(year), Some(month), Some(day)) = (number(year, 4), number(month, 2), number(day, 2)) else { return false };
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let index = usize::try_from(month).ok()?.checked_sub(1)?;
-    if parts.next().is_some() || year < 1970 || !(1..=*lengths.get(index)?).contains(&day) {
-        return None;
-    }
-    let before = year - 1;
-    let leaps = (before / 4 - before / 100 + before / 400) - (1969 / 4 - 1969 / 100 + 1969 / 400);
-    let days = (year - 1970) * 365 + leaps + lengths.iter().take(index).sum::<i64>() + day - 1;
-    Some(Time::from_millis(days * 86_400_000))
+    let length = match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    (1..=length).contains(&day)
 }
 
 #[cfg(test)]
@@ -282,7 +271,9 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, nanos) in [("60s", 60_000_000_000u64), ("1h30m", 5_400_000_000_000), ("100ms", 100_000_000), ("0s", 0), ("250us", 250_000)] {
+        for (text, nanos) in
+            [("60s", 60_000_000_000u64), ("1h30m", 5_400_000_000_000), ("100ms", 100_000_000), ("0s", 0), ("250us", 250_000)]
+        {
             assert_eq!(parse_span(text), Some(Span::from_nanos(nanos)), "{text}");
         }
         for text in ["", "60", "s", "1 h", "-1s", "1.5s", "1w", "40000d", "99999999999999999999999999999999999999999s"] {
@@ -301,12 +292,12 @@ mod tests {
     }
 
     #[test]
-    fn days_are_midnights() {
-        for (text, seconds) in [("1970-01-01", 0), ("2000-03-01", 951_868_800), ("2024-02-29", 1_709_164_800), ("2026-11-24", 1_795_478_400)] {
-            assert_eq!(midnight(text), Some(Time::from_millis(seconds * 1_000)), "{text}");
+    fn days_are_of_the_calendar() {
+        for text in ["1970-01-01", "2000-02-29", "2024-02-29", "2026-11-30"] {
+            assert!(is_day(text), "{text}");
         }
-        for text in ["2023-02-29", "2024-13-01", "2024-00-01", "2024-1-1", "2024-01-01T00:00:00", "1969-01-01", ""] {
-            assert_eq!(midnight(text), None, "{text}");
+        for text in ["2023-02-29", "1900-02-29", "2024-13-01", "2024-00-01", "2024-1-1", "2024-01-01T00:00:00", "2026-11-31", ""] {
+            assert!(!is_day(text), "{text}");
         }
     }
 
@@ -321,7 +312,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_breaks_a_parser(text in ".{0,40}") {
-            let _ = (parse_span(&text), parse_size(&text), midnight(&text), parse_base_url(&text));
+            let _ = (parse_span(&text), parse_size(&text), is_day(&text), parse_base_url(&text));
         }
     }
 }

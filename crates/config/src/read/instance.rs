@@ -1,0 +1,154 @@
+//! The tables that are about this instance: ports, memory, log, models, holdout, keys.
+
+use std::collections::BTreeSet;
+
+use super::registry;
+use super::section::Section;
+use super::values as v;
+use crate::key::ID_LEN;
+use crate::{AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, Secret};
+
+/// Reads everything that concerns no route.
+pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
+    let within = |key: &'static str, keys| top.table(key).map(|table| Section::open(top.doc, table, key, keys));
+    if let Some(section) = within("data", registry::DATA) {
+        data(&section, &mut config.data);
+    }
+    if let Some(section) = within("admin", registry::ADMIN) {
+        admin(&section, &mut config.admin);
+    }
+    if let Some(section) = within("cache", registry::CACHE) {
+        cache(&section, &mut config.cache);
+    }
+    if let Some(section) = within("log", registry::LOG) {
+        log(&section, &mut config.log);
+    }
+    if let Some(section) = within("models", registry::MODELS) {
+        models(&section, &mut config.models);
+    }
+    if let Some(section) = within("holdout", registry::HOLDOUT) {
+        holdout(&section, &mut config.holdout);
+    }
+    config.keys = keys(top);
+}
+
+const GB: u64 = 1_000_000_000;
+
+fn data(s: &Section<'_, '_>, into: &mut ListenConfig) {
+    s.set("listen", v::addr, &mut into.addr);
+    s.set("header_timeout", v::positive_span, &mut into.header_timeout);
+    s.set("body_rate", v::size(0..=GB), &mut into.body_rate);
+    s.set("body_grace", v::span, &mut into.body_grace);
+    s.set("idle_timeout", v::positive_span, &mut into.idle_timeout);
+    s.set("max_connections", v::count(1..=1_000_000), &mut into.max_connections);
+    // Below 8 KB hyper refuses to work; above 1 MB a head is an attack.
+    s.set("max_header_bytes", v::size(8_192..=1_048_576), &mut into.max_header_bytes);
+    s.set("max_headers", v::count(16..=1_024), &mut into.max_headers);
+    s.set("max_body", v::size(0..=1_000 * GB), &mut into.max_body);
+    s.set("drain", v::span, &mut into.drain);
+}
+
+fn admin(s: &Section<'_, '_>, into: &mut AdminConfig) {
+    s.set("listen", v::addr, &mut into.addr);
+    into.token = secret(s, "token");
+    s.set("max_body", v::size(1_000..=GB), &mut into.max_body);
+    if into.token.is_none() && !into.addr.ip().is_loopback() && !s.has("token") {
+        s.wrong(
+            "listen",
+            format!("{} can be reached from outside, and there is no token", into.addr),
+            "set admin.token, or listen on 127.0.0.1",
+        );
+    }
+}
+
+fn cache(s: &Section<'_, '_>, into: &mut CacheConfig) {
+    s.set("l1_bytes", v::size(0..=100_000 * GB), &mut into.l1_bytes);
+    s.set("max_entry", v::size(0..=100 * GB), &mut into.max_entry);
+    s.set("share_buffer", v::size(1_000..=100 * GB), &mut into.share_buffer);
+    s.set("in_flight_bytes", v::size(1_000..=100_000 * GB), &mut into.in_flight_bytes);
+    s.set("max_followers", v::count(0..=10_000_000), &mut into.max_followers);
+    s.set("reader_grace", v::span, &mut into.reader_grace);
+    s.set("max_handovers", v::count(0..=100), &mut into.max_handovers);
+    s.set("statistics_bytes", v::size(65_536..=100 * GB), &mut into.statistics_bytes);
+    if into.max_entry > into.l1_bytes {
+        if s.has("max_entry") {
+            s.wrong("max_entry", "larger than cache.l1_bytes", "make it smaller, or l1_bytes larger");
+        }
+        into.max_entry = into.l1_bytes;
+    }
+    if into.share_buffer > into.in_flight_bytes {
+        s.wrong("in_flight_bytes", "smaller than cache.share_buffer", "make it at least as large");
+    }
+}
+
+fn log(s: &Section<'_, '_>, into: &mut LogConfig) {
+    s.set("enabled", v::flag, &mut into.enabled);
+    s.set("dir", v::path, &mut into.dir);
+    s.set("flush", v::positive_span, &mut into.flush);
+    s.set("flush_bytes", v::size(10_000..=10 * GB), &mut into.flush_bytes);
+    s.set("queue_bytes", v::size(10_000..=100 * GB), &mut into.queue_bytes);
+}
+
+fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {
+    s.set("dir", v::path, &mut into.dir);
+    s.set_opt("onnxruntime", v::path, &mut into.onnxruntime);
+    s.set("deadline", v::positive_span, &mut into.deadline);
+    s.set("control_interval", v::positive_span, &mut into.control_interval);
+}
+
+fn holdout(s: &Section<'_, '_>, into: &mut HoldoutConfig) {
+    s.set("share", v::share(0.0..=0.5), &mut into.share);
+    s.set("window", v::positive_span, &mut into.window);
+}
+
+fn keys(top: &Section<'_, '_>) -> Vec<FarthingKey> {
+    let mut seen = BTreeSet::new();
+    let mut keys = Vec::new();
+    for table in top.array("keys") {
+        let s = Section::open(top.doc, table, "keys", registry::KEY);
+        let how = "write the table that `farthing keys new --tenant NAME` prints";
+        let (id, sha256, tenant) = (s.need("id", v::arc_text, how), s.need("sha256", v::digest, how), s.need("tenant", v::name, how));
+        let (team, service) = (s.opt("team", v::name), s.opt("service", v::name));
+        let (Some(id), Some(sha256), Some(tenant)) = (id, sha256, tenant) else { continue };
+        if id.len() != ID_LEN || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            s.wrong("id", format!("found \"{id}\""), format!("write the {ID_LEN} letters and digits after `fth-`"));
+        }
+        if !seen.insert(id.clone()) {
+            s.wrong("id", format!("\"{id}\" stands here a second time"), "remove one of the two keys");
+        }
+        keys.push(FarthingKey { id, sha256, tenant, team, service });
+    }
+    keys
+}
+
+/// A secret by reference: `{ env = "NAME" }` or `{ file = "path" }`.
+pub(crate) fn secret(s: &Section<'_, '_>, key: &str) -> Option<Secret> {
+    const HOW: &str = "write { env = \"NAME\" } or { file = \"path\" }";
+    if !s.has(key) {
+        return None;
+    }
+    let reference = s.opt(key, |value| {
+        let table = value.as_table().filter(|table| table.len() == 1);
+        let entry = table.and_then(|table| table.iter().next());
+        match entry.map(|(name, value)| (name.get_ref().as_ref(), value.get_ref().as_str())) {
+            Some((kind @ ("env" | "file"), Some(name))) => Ok((kind == "env", name.to_owned())),
+            // The value is not shown: somebody may have pasted the secret itself.
+            _ => Err(super::section::Bad { found: "something that is no reference to a secret".to_owned(), remedy: HOW.to_owned() }),
+        }
+    })?;
+    let (from_env, name) = reference;
+    let content = if from_env {
+        s.doc.surroundings.var(&name).ok_or_else(|| format!("the environment has no variable {name}"))
+    } else {
+        s.doc.surroundings.file(&name).map_err(|e| format!("{name} cannot be read: {e}"))
+    };
+    match content.map(|text| text.trim().to_owned()) {
+        Ok(text) if text.is_empty() => s.wrong(key, format!("{name} is empty"), "put the secret there"),
+        Ok(text) if text.bytes().any(|b| b.is_ascii_control()) => {
+            s.wrong(key, format!("{name} has more than one line"), "put the secret alone there");
+        }
+        Ok(text) => return Some(Secret::new(text)),
+        Err(found) => s.wrong(key, found, "set it, or remove the key"),
+    }
+    None
+}

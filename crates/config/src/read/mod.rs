@@ -1,0 +1,77 @@
+//! From text to [`Config`]: reads table by table, then checks what tables say about each other.
+
+mod experiments;
+mod flags;
+mod instance;
+mod presets;
+mod providers;
+mod reference;
+pub(crate) mod registry;
+mod resolve;
+mod routes;
+pub(crate) mod section;
+pub(crate) mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+pub use flags::Flags;
+pub use presets::presets;
+pub use reference::reference;
+pub use section::{Surroundings, System};
+
+use crate::{Config, ConfigError};
+use resolve::Draft;
+use section::{Document, Section};
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] when it cannot be read, [`ConfigError::Problems`] with everything that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::build(Some(path), &Flags::default(), &System)
+    }
+
+    /// A configuration from command-line flags alone.
+    ///
+    /// # Errors
+    /// [`ConfigError::Problems`] with everything that is wrong in them.
+    pub fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
+        Self::build(None, flags, &System)
+    }
+
+    /// The file at `path`, if any, with `flags` laid over it.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn build(path: Option<&Path>, flags: &Flags, surroundings: &dyn Surroundings) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Self::parse("", "flags", flags, surroundings) };
+        let file = path.to_string_lossy();
+        let text = surroundings.file(&file).map_err(|e| ConfigError::Read { file: path.to_owned(), reason: e.to_string() })?;
+        Self::parse(&text, &file, flags, surroundings)
+    }
+
+    /// The TOML `text`, called `file` in errors, with `flags` laid over it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Problems`] with everything that is wrong.
+    pub fn parse(text: &str, file: &str, flags: &Flags, surroundings: &dyn Surroundings) -> Result<Self, ConfigError> {
+        let doc = Document::new(file, text, surroundings);
+        let table = doc.parse();
+        let top = Section::open(&doc, &table, "", registry::TOP);
+        let mut draft = Draft::default();
+        instance::read(&top, &mut draft.config);
+        draft.providers = providers::read(&top);
+        draft.config.experiments = experiments::read(&top);
+        flags.apply(&doc, &mut draft);
+        draft.routes = routes::read(&top, &draft.providers);
+        let config = resolve::finish(&top, draft, flags);
+        match doc.into_problems() {
+            problems if problems.is_empty() => config,
+            problems => Err(ConfigError::Problems(problems)),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Provider tables and the files of presets, which have the same keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use farthing_types::Money;
+use toml::de::{DeTable, DeValue};
+
+use super::instance::secret;
+use super::registry;
+use super::section::{Bad, Section, best, show};
+use super::values as v;
+use super::{presets, resolve::RouteDraft};
+use crate::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
+
+/// A provider under construction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProviderDraft {
+    pub provider: Provider,
+    /// Whether the base URL is known.
+    pub based: bool,
+    /// The preset's defaults for routes.
+    pub route: RouteDraft,
+}
+
+/// Reads `[providers.*]`.
+pub(crate) fn read(top: &Section<'_, '_>) -> BTreeMap<Arc<str>, ProviderDraft> {
+    top.tables("providers").into_iter().filter_map(|(name, table)| one(top, name, table)).collect()
+}
+
+fn one<'a>(top: &Section<'_, 'a>, name: &str, table: &DeTable<'a>) -> Option<(Arc<str>, ProviderDraft)> {
+    let path = format!("providers.{name}");
+    let s = Section::open(top.doc, table, &path, registry::PROVIDER);
+    if !v::is_name(name) {
+        top.wrong("providers", format!("a provider is called \"{name}\""), "use letters, digits, '-', '_' and '.'");
+        return None;
+    }
+    let preset = s.opt("preset", v::name);
+    if let Some(preset) = preset.as_deref().filter(|preset| presets::text(preset).is_none()) {
+        let names = presets::presets().map(|(name, _)| name);
+        let remedy =
+            best(preset, names.clone()).map_or_else(|| names.collect::<Vec<_>>().join(", "), |name| format!("did you mean \"{name}\"?"));
+        s.wrong("preset", format!("no preset is called \"{preset}\""), remedy);
+    }
+    let mut draft = presets::start(preset.as_deref().unwrap_or(name));
+    draft.provider.name = name.into();
+    fill(&s, &path, &mut draft);
+    draft.provider.credential = secret(&s, "credential");
+    if draft.provider.credential.is_some() && draft.provider.credential_place == CredentialPlace::None {
+        s.wrong(
+            "credential",
+            "set, but credential_place is \"none\"",
+            "set credential_place to \"bearer\", \"header:NAME\" or \"query:NAME\"",
+        );
+    }
+    price(&s, &mut draft.provider.prices);
+    if !draft.based && !s.has("base_url") {
+        s.wrong("base_url", "missing", "write the provider's URL, such as base_url = \"https://api.example.com\"");
+    }
+    Some((name.into(), draft))
+}
+
+/// Reads the keys that provider tables and presets share, `path` being the table's own.
+pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut ProviderDraft) {
+    let provider = &mut draft.provider;
+    if let Some(url) = s.opt("base_url", v::base_url) {
+        provider.base_url = url;
+        draft.based = true;
+    }
+    s.set("credential_place", credential_place, &mut provider.credential_place);
+    s.set("dialect", v::word(DIALECTS), &mut provider.dialect);
+    s.set("volatile", v::list(v::pointer), &mut provider.volatile);
+    if let Some(table) = s.table("terms") {
+        terms(&Section::open(s.doc, table, &format!("{path}.terms"), registry::TERMS), &mut provider.terms);
+    }
+    if let Some(table) = s.table("upstream") {
+        upstream(&Section::open(s.doc, table, &format!("{path}.upstream"), registry::UPSTREAM), &mut provider.upstream);
+    }
+    prices(s, path, &mut provider.prices);
+}
+
+const DIALECTS: &[(&str, Dialect)] =
+    &[("generic", Dialect::Generic), ("openai", Dialect::OpenAi), ("anthropic", Dialect::Anthropic), ("google", Dialect::Google)];
+
+fn credential_place(value: &DeValue<'_>) -> Result<CredentialPlace, Bad> {
+    let text = value.as_str().unwrap_or_default();
+    let parsed = match text.split_once(':') {
+        None if text == "none" => Some(CredentialPlace::None),
+        None if text == "bearer" => Some(CredentialPlace::Bearer),
+        Some(("header", name)) => name.parse().ok().map(CredentialPlace::Header),
+        Some(("query", name)) if v::is_name(name) => Some(CredentialPlace::Query(name.into())),
+        _ => None,
+    };
+    let remedy = "write \"none\", \"bearer\", \"header:NAME\" or \"query:NAME\"";
+    parsed.ok_or_else(|| Bad { found: show(value), remedy: remedy.to_owned() })
+}
+
+fn terms(s: &Section<'_, '_>, into: &mut Terms) {
+    s.set("storable", v::flag, &mut into.storable);
+    s.set_opt("max_store", v::positive_span, &mut into.max_store);
+    s.set("prefetch", v::flag, &mut into.prefetch);
+    s.set("share", v::flag, &mut into.share);
+    s.set("source", v::text, &mut into.source);
+}
+
+fn upstream(s: &Section<'_, '_>, into: &mut UpstreamConfig) {
+    s.set("connect_timeout", v::positive_span, &mut into.connect_timeout);
+    s.set("head_timeout", v::positive_span, &mut into.head_timeout);
+    s.set("idle_timeout", v::positive_span, &mut into.idle_timeout);
+    s.set("attempts", v::count(1..=10), &mut into.attempts);
+    s.set("backoff", v::span, &mut into.backoff);
+    s.set("breaker_share", v::share(0.01..=1.0), &mut into.breaker_share);
+    s.set("breaker_cooldown", v::positive_span, &mut into.breaker_cooldown);
+    s.set("max_idle", v::count(0..=100_000), &mut into.max_idle);
+    s.set("max_concurrent", v::count(1..=1_000_000), &mut into.max_concurrent);
+}
+
+/// `price = "0.002"`, the short form; it replaces what a preset charges, and excludes a table `prices`.
+pub(crate) fn price(s: &Section<'_, '_>, into: &mut Option<Prices>) {
+    let Some(price) = s.opt("price", v::money) else { return };
+    if s.has("prices") {
+        s.wrong("price", "stands beside a table `prices`", "keep one of them; `prices` can hold per_call");
+    }
+    *into = Some(flat(price));
+}
+
+/// One price per call; nothing at all when that is zero, which is an agreement.
+pub(crate) fn flat(price: Money) -> Prices {
+    if price == Money::ZERO { Prices { free: true, ..Prices::default() } } else { Prices::per_call(price) }
+}
+
+/// The table `prices`, which replaces what was there.
+pub(crate) fn prices(s: &Section<'_, '_>, path: &str, into: &mut Option<Prices>) {
+    let Some(table) = s.table("prices") else { return };
+    let path = format!("{path}.prices");
+    let s = Section::open(s.doc, table, &path, registry::PRICES);
+    let mut prices = Prices::default();
+    s.set("free", v::flag, &mut prices.free);
+    s.set_opt("per_call", v::per_unit, &mut prices.per_call);
+    s.set_opt("per_kb", v::per_unit, &mut prices.per_kb);
+    s.set_opt("per_unit", v::per_unit, &mut prices.per_unit);
+    s.set_opt("not_modified", v::per_unit, &mut prices.not_modified);
+    s.set("errors_billed", v::flag, &mut prices.errors_billed);
+    s.set_opt("effective", v::day, &mut prices.effective);
+    s.set_opt("read", v::day, &mut prices.read);
+    s.set_opt("source", v::text, &mut prices.source);
+    let targets = format!("{path}.targets");
+    for (target, table) in s.tables("targets") {
+        prices.targets.insert(
+            target.to_owned(),
+            token_rates(&Section::open(s.doc, table, &format!("{targets}.\"{target}\""), registry::TOKEN_RATES)),
+        );
+        if target.trim_end_matches('*').trim().is_empty() {
+            s.wrong("targets", format!("a target is called \"{target}\""), "name it as the provider does");
+        }
+    }
+    let rates = [prices.per_call, prices.per_kb, prices.per_unit, prices.not_modified];
+    let priced = rates.iter().any(Option::is_some) || s.has("targets");
+    if prices.free && priced {
+        s.wrong("free", "true beside rates", "keep one of them");
+    }
+    if !prices.free && !priced && !["per_call", "per_kb", "per_unit", "not_modified"].iter().any(|key| s.has(key)) {
+        s.wrong("per_call", "prices without a rate", "write a rate, free = true, or no prices where they are not known");
+    }
+    *into = Some(prices);
+}
+
+fn token_rates(s: &Section<'_, '_>) -> TokenRates {
+    TokenRates {
+        input: s.opt("input_per_million", v::per_million),
+        cached_input: s.opt("cached_input_per_million", v::per_million),
+        cache_write: s.opt("cache_write_per_million", v::per_million),
+        output: s.opt("output_per_million", v::per_million),
+        reasoning: s.opt("reasoning_per_million", v::per_million),
+    }
+}

@@ -1,0 +1,322 @@
+//! Every key of a configuration file, once: the reader refuses what is not here, and the reference page is printed from
+//! here. Defaults stand as TOML text; a test reads them all and compares with the defaults in the code.
+
+/// The keys of one table.
+pub(crate) type Keys = &'static [Key];
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// TOML text; empty when there is none.
+    pub default: &'static str,
+    pub doc: &'static str,
+}
+
+/// What stands behind a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A value of the named form.
+    Value(&'static str),
+    /// One table.
+    Table,
+    /// Tables by name: `[key.NAME]`.
+    Named,
+    /// An array of tables: `[[key]]`.
+    Array,
+}
+
+const fn key(name: &'static str, form: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Value(form), default, doc }
+}
+const fn table(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, default: "", doc }
+}
+
+/// One kind of table: its heading in the reference page, what it is for, its keys.
+pub(crate) struct Table {
+    pub heading: &'static str,
+    pub doc: &'static str,
+    pub keys: Keys,
+}
+
+/// All tables, in the order of the reference page.
+pub(crate) const TABLES: &[Table] = &[
+    Table { heading: "(top)", doc: "The document itself.", keys: TOP },
+    Table { heading: "[data]", doc: "The data port and the limits of its edge.", keys: DATA },
+    Table { heading: "[admin]", doc: "The admin port.", keys: ADMIN },
+    Table { heading: "[cache]", doc: "Memory of the cache. All bounds are in bytes.", keys: CACHE },
+    Table { heading: "[log]", doc: "The Parquet log.", keys: LOG },
+    Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
+    Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
+    Table {
+        heading: "[providers.NAME]",
+        doc: "A provider: who bills. With `preset`, the preset's values are the defaults; a provider named like a preset uses it. \
+              A provider that no route names gets a route of its own name.",
+        keys: PROVIDER,
+    },
+    Table { heading: "[providers.NAME.terms]", doc: "What the provider's terms allow.", keys: TERMS },
+    Table { heading: "[providers.NAME.upstream]", doc: "How the provider is reached.", keys: UPSTREAM },
+    Table {
+        heading: "[providers.NAME.prices]",
+        doc: "What it charges; all meters given are summed and rounded once. Without prices the cost is unknown, which is counted, \
+              and never taken for free.",
+        keys: PRICES,
+    },
+    Table {
+        heading: "[providers.NAME.prices.targets.\"TARGET\"]",
+        doc: "Token rates of one target. `*` at the end of the name stands for any continuation.",
+        keys: TOKEN_RATES,
+    },
+    Table {
+        heading: "[routes.NAME]",
+        doc: "A rule that matches requests. Routes with hosts come first, then longer path prefixes. Defaults may come from the \
+              provider's preset.",
+        keys: ROUTE,
+    },
+    Table { heading: "[[keys]]", doc: "Keys of our own; `farthing keys new` prints one with its table.", keys: KEY },
+    Table { heading: "[experiments.NAME]", doc: "An experiment that runs from the start.", keys: EXPERIMENT },
+    Table { heading: "[[experiments.NAME.variants]]", doc: "A variant: a share and what it changes.", keys: VARIANT },
+];
+
+pub(crate) const TOP: Keys = &[
+    key("state_dir", "path", "\".farthing\"", "Where this instance keeps the salt it made up."),
+    key(
+        "salt",
+        "secret",
+        "",
+        "Key of all digests (cache keys, tenants of passed credentials). Equal on instances that share logs. Without it one is made up and kept in `state_dir`.",
+    ),
+    key("seed", "number", "", "Seed of all draws: equal on instances that shall assign alike. Without it, it follows from the salt."),
+    table("data", Kind::Table, "The data port."),
+    table("admin", Kind::Table, "The admin port."),
+    table("cache", Kind::Table, "Memory of the cache."),
+    table("log", Kind::Table, "The Parquet log."),
+    table("models", Kind::Table, "Predictors."),
+    table("holdout", Kind::Table, "The savings holdout."),
+    table("providers", Kind::Named, "Providers."),
+    table("routes", Kind::Named, "Routes."),
+    table("keys", Kind::Array, "Farthing keys."),
+    table("experiments", Kind::Named, "Experiments."),
+];
+
+pub(crate) const DATA: Keys = &[
+    key("listen", "address", "\"127.0.0.1:8787\"", "Address to listen on; port 0 asks the system for one."),
+    key("header_timeout", "time", "\"10s\"", "Time a client has to send a request head."),
+    key("body_rate", "size", "\"1000B\"", "Fewest bytes per second a client must send of a request body; 0 turns it off."),
+    key("body_grace", "time", "\"10s\"", "Time before `body_rate` is enforced."),
+    key("idle_timeout", "time", "\"75s\"", "Time an idle keep-alive connection is kept."),
+    key("max_connections", "count", "10000", "Most connections at a time; more wait."),
+    key("max_header_bytes", "size", "\"64kB\"", "Most bytes of a request head; 431 beyond."),
+    key("max_headers", "count", "128", "Most header fields of a request; 431 beyond."),
+    key("max_body", "size", "\"100MB\"", "Most bytes of any request body; 413 beyond."),
+    key("drain", "time", "\"15s\"", "Time that running requests get to end at shutdown."),
+];
+
+pub(crate) const ADMIN: Keys = &[
+    key("listen", "address", "\"127.0.0.1:8788\"", "Address to listen on. An address that is not loopback needs a token."),
+    key("token", "secret", "", "Bearer token. Without one only clients on loopback are answered."),
+    key("max_body", "size", "\"1MB\"", "Most bytes of a request body; 413 beyond."),
+];
+
+pub(crate) const CACHE: Keys = &[
+    key("l1_bytes", "size", "\"100MB\"", "Size of the memory cache, heads and overhead included."),
+    key("max_entry", "size", "\"8MB\"", "Largest entry that is stored; at most `l1_bytes`."),
+    key("share_buffer", "size", "\"1MB\"", "How much of one running answer is held for late joiners."),
+    key("in_flight_bytes", "size", "\"64MB\"", "How much all running answers together may hold; at least `share_buffer`."),
+    key("max_followers", "count", "10000", "Most followers of one running call; more go their own way."),
+    key("reader_grace", "time", "\"5s\"", "How long the slowest reader of a shared answer may hold up the others before it is cut."),
+    key("max_handovers", "count", "3", "How often a call whose leader vanished is handed to a follower."),
+    key("statistics_bytes", "size", "\"32MiB\"", "Size of the table of statistics for keys that are not in the cache."),
+];
+
+pub(crate) const LOG: Keys = &[
+    key("enabled", "flag", "true", "Whether a log is written. Without it nothing can be learned."),
+    key("dir", "path", "\"logs\"", "Its directory."),
+    key("flush", "time", "\"10s\"", "Longest time a row waits before it is in a finished file."),
+    key("flush_bytes", "size", "\"32MB\"", "Size of buffered rows that ends a file earlier."),
+    key("queue_bytes", "size", "\"64MB\"", "Most bytes of rows that wait for the writer; more are dropped and counted."),
+];
+
+pub(crate) const MODELS: Keys = &[
+    key("dir", "path", "\"models\"", "The store: `<dir>/<kind>/<version>/`."),
+    key(
+        "onnxruntime",
+        "path",
+        "",
+        "The ONNX Runtime library. Without it the usual places are searched; when it is not found, tables and rules decide.",
+    ),
+    key("deadline", "time", "\"200us\"", "Time after which an inference counts as late."),
+    key("control_interval", "time", "\"60s\"", "How often experiments and outcomes are looked at."),
+];
+
+pub(crate) const HOLDOUT: Keys = &[
+    key("share", "share", "0.01", "Share of keys that is never optimised, 0 to 0.5. 0 means that the saving is claimed, not proved."),
+    key("window", "time", "\"1h\"", "How long a key stays in or out."),
+];
+
+pub(crate) const PROVIDER: Keys = &[
+    key("preset", "name", "", "The preset to start from: `openai`, `anthropic`, `google-geocoding`, `openweather`, `generic`."),
+    key("base_url", "URL", "", "Scheme, host and path prefix of the upstream. Needed unless the preset has one."),
+    key(
+        "credential_place",
+        "place",
+        "\"none\"",
+        "Where the provider looks for its credential: `none`, `bearer`, `header:NAME`, `query:NAME`.",
+    ),
+    key("credential", "secret", "", "Our own credential, sent for clients that present a Farthing key."),
+    key("dialect", "word", "\"generic\"", "The body formats it speaks: `generic`, `openai`, `anthropic`, `google`."),
+    key("volatile", "list", "[]", "JSON pointers whose values differ from answer to answer and say nothing about change."),
+    key("price", "dollars", "", "Price of a call: short for a table `prices` with `per_call` alone."),
+    table("terms", Kind::Table, "What its terms allow."),
+    table("upstream", Kind::Table, "How it is reached."),
+    table("prices", Kind::Table, "What it charges."),
+];
+
+/// A preset file is a provider's table with defaults for its routes.
+pub(crate) const PRESET: Keys = &[
+    key("base_url", "URL", "", "See `[providers.NAME]`."),
+    key("credential_place", "place", "\"none\"", "See `[providers.NAME]`."),
+    key("dialect", "word", "\"generic\"", "See `[providers.NAME]`."),
+    key("volatile", "list", "[]", "See `[providers.NAME]`."),
+    table("terms", Kind::Table, "See `[providers.NAME.terms]`."),
+    table("upstream", Kind::Table, "See `[providers.NAME.upstream]`."),
+    table("prices", Kind::Table, "See `[providers.NAME.prices]`."),
+    table("route", Kind::Table, "Defaults of its routes; see `[routes.NAME]`."),
+];
+
+pub(crate) const TERMS: Keys = &[
+    key("storable", "flag", "true", "Answers may be kept at all."),
+    key("max_store", "time", "", "Longest time an answer may be kept."),
+    key("prefetch", "flag", "true", "Answers may be fetched before anybody asked."),
+    key("share", "flag", "true", "One principal's answer may be given to another."),
+    key("source", "text", "\"\"", "Where this is written."),
+];
+
+pub(crate) const UPSTREAM: Keys = &[
+    key("connect_timeout", "time", "\"5s\"", "Time to connect, TLS included."),
+    key("head_timeout", "time", "\"60s\"", "Time from sending a request to the head of its answer."),
+    key("idle_timeout", "time", "\"60s\"", "Longest silence within an answer's body."),
+    key("attempts", "count", "3", "Attempts of one idempotent call, the first included."),
+    key("backoff", "time", "\"100ms\"", "Wait before the second attempt; doubles with each further one."),
+    key("breaker_share", "share", "0.5", "Share of failed attempts at which the breaker opens."),
+    key("breaker_cooldown", "time", "\"5s\"", "How long an open breaker waits before it tries one call."),
+    key("max_idle", "count", "64", "Most idle connections that are kept."),
+    key("max_concurrent", "count", "1024", "Most calls at a time."),
+];
+
+pub(crate) const PRICES: Keys = &[
+    key("free", "flag", "false", "Costs nothing, by agreement. Not together with rates."),
+    key("per_call", "dollars", "", "Dollars per call."),
+    key("per_kb", "dollars", "", "Dollars per 1,024 bytes of the answer's body, charged by the byte."),
+    key("per_unit", "dollars", "", "Dollars per unit of the provider's own meter."),
+    key("not_modified", "dollars", "", "Dollars per answer with status 304; without it a 304 costs what a call costs."),
+    key(
+        "errors_billed",
+        "flag",
+        "false",
+        "Whether answers other than 2xx and 304, and calls without an answer, are charged like the rest.",
+    ),
+    key("effective", "day", "", "Day from which the prices hold."),
+    key("read", "day", "", "Day on which they were read at the source."),
+    key("source", "text", "", "Where they come from: a page, a contract."),
+    table("targets", Kind::Named, "Token rates by target (the `model` of a request)."),
+];
+
+pub(crate) const TOKEN_RATES: Keys = &[
+    key("input_per_million", "dollars", "", "Dollars per million uncached input tokens."),
+    key("cached_input_per_million", "dollars", "", "Dollars per million input tokens read from the provider's prompt cache."),
+    key("cache_write_per_million", "dollars", "", "Dollars per million input tokens written to the provider's prompt cache."),
+    key("output_per_million", "dollars", "", "Dollars per million output tokens."),
+    key("reasoning_per_million", "dollars", "", "Dollars per million reasoning tokens; the output rate when absent."),
+];
+
+pub(crate) const ROUTE: Keys = &[
+    key("provider", "name", "", "The provider that is asked and billed; the one of the route's own name when absent."),
+    key("hosts", "list", "[]", "Hosts it takes, without port; none means any."),
+    key(
+        "path_prefix",
+        "path",
+        "",
+        "Its requests' paths start with this, at a segment border. Without it: the preset's, or `/r/NAME`; with hosts `/`.",
+    ),
+    key("methods", "list", "[]", "Methods it takes; none means any."),
+    key(
+        "strip_prefix",
+        "path",
+        "",
+        "Prefix cut off the path before it goes upstream. Without it: the preset's where it fits, or `path_prefix`; with hosts nothing. `/` cuts nothing.",
+    ),
+    key(
+        "mode",
+        "word",
+        "\"learned\"",
+        "`respect`: never more than RFC 9111 allows. `learned`: a predicted TTL where the origin gave no explicit freshness. `override`: the route's TTL whatever the origin says. `observe`: changes no answer, logs all.",
+    ),
+    key(
+        "profile",
+        "word",
+        "\"http\"",
+        "How keys see the headers. `http`: through `Vary` only. `api`: all forwarded headers but a deny-list.",
+    ),
+    key("shared", "flag", "false", "One cache for all principals. Without it each has its own."),
+    key(
+        "credential",
+        "word",
+        "\"pass\"",
+        "`pass`: the client's own credential goes upstream. `swap`: only Farthing keys come in, the provider's `credential` goes out.",
+    ),
+    key("cache", "flag", "true", "Cache answers."),
+    key("dedupe", "flag", "true", "Let concurrent identical requests share one call."),
+    key("idempotent", "flag", "false", "Treat methods other than GET and HEAD as repeatable: they may be shared, cached and retried."),
+    key("key_body", "flag", "true", "The body's digest is part of the key."),
+    key("strip_query", "list", "[]", "Query parameters that stay out of key and log. A credential in the query always does."),
+    key("volatile", "list", "[]", "JSON pointers to values that say nothing about change, beside the provider's."),
+    key("ttl", "word", "\"model\"", "Who chooses the TTL: `model` (then table, then rule), `table` (then rule), `rule`, or `fixed:TIME`."),
+    key("trust_shipped", "flag", "false", "Let a shipped predictor act before the route's own log has trained or validated one."),
+    key("base_ttl", "time", "\"60s\"", "TTL of the rule before anything is known."),
+    key("min_ttl", "time", "\"1s\"", "Shortest TTL worth storing."),
+    key("max_ttl", "time", "\"24h\"", "Longest TTL; the provider's terms may cut it."),
+    key("stale_budget", "share", "0.005", "Share of answers that may be stale."),
+    key("stale_while_revalidate", "time", "\"0s\"", "How long after expiry a stale answer may go out while a refresh runs."),
+    key("stale_if_error", "time", "\"10m\"", "How long after expiry a stale answer may stand in for a failed call."),
+    key("max_body", "size", "\"100MB\"", "Largest request body; 413 beyond."),
+    key(
+        "buffer_limit",
+        "size",
+        "\"8MB\"",
+        "Largest request body that is held for key, sharing and retry; a larger one streams through untouched.",
+    ),
+    key("deadline", "time", "\"60s\"", "Longest time a call may take."),
+    key("price", "dollars", "", "Price of a call: short for a table `prices` with `per_call` alone."),
+    key("price_stale", "dollars", "", "What one stale answer costs you. Without it, it follows from `stale_budget`."),
+    table("prices", Kind::Table, "Prices by local contract, in place of the provider's; see `[providers.NAME.prices]`."),
+];
+
+pub(crate) const KEY: Keys = &[
+    key("id", "text", "", "The 12 characters after `fth-`."),
+    key("sha256", "digest", "", "SHA-256 of the whole key: 64 hexadecimal digits."),
+    key("tenant", "name", "", "Who pays."),
+    key("team", "name", "", "Free attribution."),
+    key("service", "name", "", "Free attribution."),
+];
+
+pub(crate) const EXPERIMENT: Keys = &[
+    key("hypothesis", "text", "", "What it is to show."),
+    key("routes", "list", "[]", "Routes it runs on; none means all."),
+    key("window", "time", "\"1h\"", "How long a key keeps its variant."),
+    key("slice", "share", "1.0", "Share of keys that is measured with the variants' shares; the rest follows the leader."),
+    key("min_units", "count", "1000", "Fewest unit-windows before an effect may count as decided."),
+    key("alpha", "share", "0.05", "Error probability of its interval."),
+    table("variants", Kind::Array, "Two to four; the first is the control."),
+];
+
+pub(crate) const VARIANT: Keys = &[
+    key("name", "name", "", "Its name."),
+    key("share", "share", "", "Its share; the shares of an experiment sum to 1. Equal shares when none is given."),
+    key("cache", "flag", "", "Cache answers."),
+    key("dedupe", "flag", "", "Share running calls."),
+    key("ttl", "word", "", "Who chooses the TTL, as in `[routes.NAME]`."),
+    key("model_version", "count", "", "Version of the `ttl` predictor; the champion when absent."),
+];

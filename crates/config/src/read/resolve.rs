@@ -1,0 +1,202 @@
+//! What tables say about each other: routes find their providers, terms cut routes, names resolve, the salt is found.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rand::TryRngCore;
+use sha2::{Digest, Sha256};
+
+use super::flags::Flags;
+use super::instance::secret;
+use super::providers::ProviderDraft;
+use super::section::{Section, best};
+use super::values as v;
+use crate::{Config, ConfigError, CredentialMode, CredentialPlace, Provider, Route, Salt, Secret};
+
+/// Everything that was read, before it is known to fit.
+#[derive(Default)]
+pub(crate) struct Draft {
+    pub config: Config,
+    pub providers: BTreeMap<Arc<str>, ProviderDraft>,
+    pub routes: Vec<RouteDraft>,
+}
+
+/// A route under construction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RouteDraft {
+    pub route: Route,
+    pub path_prefix: Option<Arc<str>>,
+    pub strip_prefix: Option<Arc<str>>,
+    pub preset_prefix: Option<Arc<str>>,
+    pub preset_strip: Option<Arc<str>>,
+}
+
+/// Puts the parts together.
+///
+/// # Errors
+/// When the system has no random numbers for a salt; what is wrong in the document goes to the document.
+pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Result<Config, ConfigError> {
+    let Draft { mut config, providers, mut routes } = draft;
+    if providers.is_empty() && !top.has("providers") && flags.upstreams.is_empty() {
+        top.doc.problem(None, "providers", "no provider", "add a table [providers.NAME] with base_url, or --upstream NAME=URL");
+    }
+    add_plain_routes(&providers, &mut routes);
+    let mut checked: Vec<Route> = Vec::new();
+    for draft in routes {
+        let Some(provider) = providers.get(&draft.route.provider) else { continue };
+        let mut route = place(top, draft);
+        route.mode = flags.mode.unwrap_or(route.mode);
+        obey(top, &mut route, &provider.provider);
+        if let Some(other) = checked.iter().find(|other| overlap(&route, other)) {
+            let key = format!("routes.{}", route.name);
+            top.doc.problem(
+                None,
+                &key,
+                format!("takes the same requests as route \"{}\"", other.name),
+                "give one of them another path_prefix, host or method",
+            );
+        }
+        checked.push(route);
+    }
+    // A stable order: the more special first, then by name.
+    checked.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
+    config.routes = checked.into_iter().map(Arc::new).collect();
+    config.providers = providers.into_values().map(|draft| Arc::new(draft.provider)).collect();
+    check_experiments(top, &config);
+    if config.data.addr == config.admin.addr && config.data.addr.port() != 0 {
+        top.doc.problem(None, "admin.listen", "the address of the data port", "give them different ports");
+    }
+    (config.salt, config.seed) = identity(top)?;
+    Ok(config)
+}
+
+fn rank(route: &Route) -> (bool, usize, bool) {
+    (route.matcher.hosts.is_empty(), usize::MAX - route.matcher.path_prefix.len(), route.matcher.methods.is_empty())
+}
+
+/// A provider that no route names gets one of its own name.
+fn add_plain_routes(providers: &BTreeMap<Arc<str>, ProviderDraft>, routes: &mut Vec<RouteDraft>) {
+    for (name, provider) in providers {
+        if routes.iter().any(|draft| draft.route.provider == *name) {
+            continue;
+        }
+        let mut draft = provider.route.clone();
+        draft.preset_prefix = draft.path_prefix.take();
+        draft.preset_strip = draft.strip_prefix.take();
+        draft.route.name = name.clone();
+        draft.route.provider = name.clone();
+        routes.push(draft);
+    }
+}
+
+/// Settles which paths the route takes and what is cut off them.
+fn place(top: &Section<'_, '_>, draft: RouteDraft) -> Route {
+    let mut route = draft.route;
+    let hosts = !route.matcher.hosts.is_empty();
+    let plain: Arc<str> = if hosts { "/".into() } else { format!("/r/{}", route.name).into() };
+    let preset = draft.preset_prefix.filter(|_| !hosts);
+    let prefix = draft.path_prefix.or(preset).unwrap_or(plain);
+    let below = |whole: &str, part: &str| {
+        let part = part.trim_end_matches('/');
+        whole.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let strip = match (draft.strip_prefix, draft.preset_strip) {
+        (Some(strip), _) => {
+            if !below(&prefix, &strip) {
+                let key = format!("routes.{}.strip_prefix", route.name);
+                top.doc.problem(
+                    None,
+                    &key,
+                    format!("\"{strip}\" is no part of path_prefix \"{prefix}\""),
+                    "cut off the start of path_prefix, or \"/\" for nothing",
+                );
+            }
+            strip
+        }
+        (None, Some(strip)) if below(&prefix, &strip) => strip,
+        _ if hosts => "/".into(),
+        _ => prefix.clone(),
+    };
+    route.strip_prefix = strip.trim_end_matches('/').into();
+    route.matcher.path_prefix = prefix;
+    route
+}
+
+/// Lets the provider's terms and credential place act on the route.
+fn obey(top: &Section<'_, '_>, route: &mut Route, provider: &Provider) {
+    let key = |name: &str| format!("routes.{}.{name}", route.name);
+    let terms = &provider.terms;
+    if route.shared && !terms.share {
+        top.doc.problem(None, &key("shared"), format!("true, but the terms of \"{}\" forbid it", provider.name), "set it to false");
+    }
+    if route.credential == CredentialMode::Swap && provider.credential.is_none() {
+        let remedy = format!("set providers.{}.credential, such as {{ env = \"NAME\" }}", provider.name);
+        top.doc.problem(None, &key("credential"), "\"swap\", but the provider has no credential", remedy);
+    }
+    route.cache &= terms.storable;
+    route.max_store = terms.max_store;
+    if let Some(longest) = terms.max_store {
+        route.max_ttl = route.max_ttl.min(longest);
+        route.min_ttl = route.min_ttl.min(route.max_ttl);
+        route.base_ttl = route.base_ttl.min(route.max_ttl);
+    }
+    for pointer in &provider.volatile {
+        if !route.volatile.contains(pointer) {
+            route.volatile.push(pointer.clone());
+        }
+    }
+    if let CredentialPlace::Query(name) = &provider.credential_place
+        && !route.strip_query.contains(name)
+    {
+        route.strip_query.push(name.clone());
+    }
+}
+
+/// Whether no order of the two routes would let both be reached.
+fn overlap(a: &Route, b: &Route) -> bool {
+    let (a, b) = (&a.matcher, &b.matcher);
+    let meet = |x: bool, y: bool, any: bool| (x && y) || any;
+    let hosts = meet(a.hosts.is_empty(), b.hosts.is_empty(), a.hosts.iter().any(|host| b.hosts.contains(host)));
+    let methods = meet(a.methods.is_empty(), b.methods.is_empty(), a.methods.iter().any(|method| b.methods.contains(method)));
+    hosts && methods && a.path_prefix.trim_end_matches('/') == b.path_prefix.trim_end_matches('/')
+}
+
+fn check_experiments(top: &Section<'_, '_>, config: &Config) {
+    for experiment in &config.experiments {
+        for name in experiment.routes.iter().filter(|name| config.route(name).is_none()) {
+            let key = format!("experiments.{}.routes", experiment.name);
+            let remedy = best(name, config.routes.iter().map(|route| &*route.name))
+                .map_or_else(|| "name a configured route".to_owned(), |near| format!("did you mean \"{near}\"?"));
+            top.doc.problem(None, &key, format!("no route is called \"{name}\""), remedy);
+        }
+    }
+}
+
+/// The salt as given, as kept, or made up; and the seed that follows from it when none is given.
+fn identity(top: &Section<'_, '_>) -> Result<(Salt, u64), ConfigError> {
+    let mut dir = PathBuf::from(".farthing");
+    top.set("state_dir", v::path, &mut dir);
+    let salt = match secret(top, "salt") {
+        Some(secret) => Salt { secret, file: None, fresh: false },
+        None => kept(top, dir.join("salt"))?,
+    };
+    let seed = top.opt("seed", v::seed).unwrap_or_else(|| {
+        let digest = Sha256::new().chain_update("farthing seed 1").chain_update(salt.secret.expose()).finalize();
+        digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+    });
+    Ok((salt, seed))
+}
+
+fn kept(top: &Section<'_, '_>, file: PathBuf) -> Result<Salt, ConfigError> {
+    match top.doc.surroundings.file(&file.to_string_lossy()) {
+        Ok(text) if text.trim().len() >= 16 => return Ok(Salt { secret: Secret::new(text.trim()), file: Some(file), fresh: false }),
+        Ok(_) => top.wrong("state_dir", format!("{} is damaged", file.display()), "remove the file; a new salt starts new digests"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => top.wrong("state_dir", format!("{} cannot be read: {error}", file.display()), "let this user read it"),
+    }
+    let mut bytes = [0u8; 32];
+    rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(|e| ConfigError::Random(e.to_string()))?;
+    Ok(Salt { secret: Secret::new(hex::encode(bytes)), file: Some(file), fresh: true })
+}

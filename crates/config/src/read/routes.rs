@@ -1,0 +1,118 @@
+//! Route tables, and the defaults for routes in presets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use toml::de::DeValue;
+
+use super::providers::{ProviderDraft, price, prices};
+use super::registry;
+use super::resolve::RouteDraft;
+use super::section::{Bad, Section, best, show};
+use super::values as v;
+use crate::{CredentialMode, Mode, Profile, TtlBy};
+
+const GB: u64 = 1_000_000_000;
+
+/// Reads `[routes.*]`, each from the defaults of its provider's preset.
+pub(crate) fn read(top: &Section<'_, '_>, providers: &BTreeMap<Arc<str>, ProviderDraft>) -> Vec<RouteDraft> {
+    let mut routes = Vec::new();
+    for (name, table) in top.tables("routes") {
+        if !v::is_name(name) {
+            top.wrong("routes", format!("a route is called \"{name}\""), "use letters, digits, '-', '_' and '.'");
+            continue;
+        }
+        let path = format!("routes.{name}");
+        let s = Section::open(top.doc, table, &path, registry::ROUTE);
+        let provider = s.opt("provider", v::name).unwrap_or_else(|| name.into());
+        let Some(known) = providers.get(&provider) else {
+            let remedy = best(&provider, providers.keys().map(|name| &**name))
+                .map_or_else(|| format!("add a table [providers.{provider}]"), |near| format!("did you mean \"{near}\"?"));
+            s.wrong("provider", format!("no provider is called \"{provider}\""), remedy);
+            continue;
+        };
+        let mut draft = RouteDraft { preset_prefix: known.route.path_prefix.clone(), path_prefix: None, ..known.route.clone() };
+        draft.preset_strip = draft.strip_prefix.take();
+        draft.route.name = name.into();
+        draft.route.provider = provider;
+        fill(&s, &path, &mut draft);
+        price(&s, &mut draft.route.prices);
+        check(&s, &mut draft);
+        routes.push(draft);
+    }
+    routes
+}
+
+pub(crate) const MODES: &[(&str, Mode)] =
+    &[("respect", Mode::Respect), ("learned", Mode::Learned), ("override", Mode::Override), ("observe", Mode::Observe)];
+const PROFILES: &[(&str, Profile)] = &[("http", Profile::Http), ("api", Profile::Api)];
+const CREDENTIALS: &[(&str, CredentialMode)] = &[("pass", CredentialMode::Pass), ("swap", CredentialMode::Swap)];
+
+/// Reads the keys that route tables and presets share, over what `draft` holds.
+pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
+    s.set_opt("path_prefix", v::path_prefix, &mut draft.path_prefix);
+    s.set_opt("strip_prefix", v::path_prefix, &mut draft.strip_prefix);
+    let route = &mut draft.route;
+    s.set("hosts", v::list(v::host), &mut route.matcher.hosts);
+    s.set("methods", v::list(v::method), &mut route.matcher.methods);
+    s.set("mode", v::word(MODES), &mut route.mode);
+    s.set("profile", v::word(PROFILES), &mut route.profile);
+    s.set("shared", v::flag, &mut route.shared);
+    s.set("credential", v::word(CREDENTIALS), &mut route.credential);
+    s.set("cache", v::flag, &mut route.cache);
+    s.set("dedupe", v::flag, &mut route.dedupe);
+    s.set("idempotent", v::flag, &mut route.idempotent);
+    s.set("key_body", v::flag, &mut route.key_body);
+    s.set("strip_query", v::list(v::arc_text), &mut route.strip_query);
+    s.set("volatile", v::list(v::pointer), &mut route.volatile);
+    s.set("ttl", ttl_by, &mut route.ttl);
+    s.set("trust_shipped", v::flag, &mut route.trust_shipped);
+    times(s, draft);
+    let route = &mut draft.route;
+    s.set("stale_budget", v::share(0.0..=1.0), &mut route.stale_budget);
+    s.set("max_body", v::size(0..=1_000 * GB), &mut route.max_body);
+    s.set("buffer_limit", v::size(0..=10 * GB), &mut route.buffer_limit);
+    s.set_opt("price_stale", v::money, &mut route.price_stale);
+    prices(s, path, &mut route.prices);
+}
+
+fn times(s: &Section<'_, '_>, draft: &mut RouteDraft) {
+    let route = &mut draft.route;
+    s.set("base_ttl", v::positive_span, &mut route.base_ttl);
+    s.set("min_ttl", v::span, &mut route.min_ttl);
+    s.set("max_ttl", v::positive_span, &mut route.max_ttl);
+    s.set("stale_while_revalidate", v::span, &mut route.stale_while_revalidate);
+    s.set("stale_if_error", v::span, &mut route.stale_if_error);
+    s.set("deadline", v::positive_span, &mut route.deadline);
+}
+
+/// What keys of one route say about each other. Values that were given must agree; defaults give way.
+fn check(s: &Section<'_, '_>, draft: &mut RouteDraft) {
+    let route = &mut draft.route;
+    for (low, high) in [("min_ttl", "base_ttl"), ("base_ttl", "max_ttl"), ("min_ttl", "max_ttl")] {
+        let of = |key| match key {
+            "min_ttl" => route.min_ttl,
+            "base_ttl" => route.base_ttl,
+            _ => route.max_ttl,
+        };
+        if s.has(low) && s.has(high) && of(low) > of(high) {
+            s.wrong(low, format!("longer than {high}"), format!("make it at most {high}"));
+        }
+    }
+    if s.has("min_ttl") && !s.has("max_ttl") {
+        route.max_ttl = route.max_ttl.max(route.min_ttl);
+    }
+    route.min_ttl = route.min_ttl.min(route.max_ttl);
+    route.base_ttl = route.base_ttl.clamp(route.min_ttl, route.max_ttl);
+    if s.has("buffer_limit") && s.has("max_body") && route.buffer_limit > route.max_body {
+        s.wrong("buffer_limit", "larger than max_body", "make it at most max_body");
+    }
+    route.buffer_limit = route.buffer_limit.min(route.max_body);
+}
+
+/// Who chooses a TTL.
+pub(crate) fn ttl_by(value: &DeValue<'_>) -> Result<TtlBy, Bad> {
+    let remedy = "write \"model\", \"table\", \"rule\" or \"fixed:60s\"";
+    let parsed = value.as_str().and_then(|text| text.parse().ok());
+    parsed.ok_or_else(|| Bad { found: show(value), remedy: remedy.to_owned() })
+}
