@@ -137,6 +137,10 @@ impl Aliases {
         state.moved_ns = now_ns;
         true
     }
+    /// Takes an alias away; says whether it named anything.
+    pub fn clear(&mut self, kind: Kind, alias: Alias) -> bool {
+        self.kinds.get_mut(&kind).is_some_and(|aliases| aliases.remove(&alias).is_some())
+    }
     /// Moves an alias back to the version it named before, and returns that; a second rollback goes one further.
     pub fn rollback(&mut self, kind: Kind, alias: Alias, now_ns: i64) -> Result<Target, BundleError> {
         let nothing = || BundleError::NoTarget { kind, what: format!("earlier {alias} to roll back to") };

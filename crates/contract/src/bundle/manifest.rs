@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{BundleError, Check, FORMAT, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, TABLE_FILE, pretty};
+use crate::features::{FeatureSpec, TTL_SPEC};
 
 /// What a predictor predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +38,13 @@ impl Kind {
     /// The kind of that name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
+    }
+    /// The features this build computes for the kind; `None` where it computes none yet.
+    pub const fn spec(self) -> Option<&'static FeatureSpec> {
+        match self {
+            Self::Ttl => Some(&TTL_SPEC),
+            Self::Strategy | Self::Prefetch | Self::Cost => None,
+        }
     }
 }
 
@@ -213,6 +221,11 @@ impl Manifest {
         }
     }
 
+    /// A [`draft`](Self::draft) of kind `ttl` for the feature spec of this build.
+    pub fn draft_ttl() -> Self {
+        Self::draft(Kind::Ttl, (TTL_SPEC.version, &TTL_SPEC.hash()), TTL_SPEC.names.len(), TTL_SPEC.horizons.len() + 1)
+    }
+
     /// Reads and checks the bytes of a manifest; `bundle` names it in errors.
     pub fn parse(bundle: &str, bytes: &[u8]) -> Result<Self, BundleError> {
         #[derive(Deserialize)]
@@ -290,6 +303,21 @@ impl Manifest {
         }
         let detail =
             format!("trained on feature spec {} ({}), this build computes spec {version} ({hash})", self.spec_version, self.spec_hash);
+        Err(BundleError::refused(self.name(), Check::FeatureSpec, detail))
+    }
+
+    /// Whether this build can feed the bundle and use its answers: spec, number of features, number of outputs.
+    pub fn check_build(&self) -> Result<(), BundleError> {
+        let Some(spec) = self.kind.spec() else {
+            let detail = format!("this build computes no features for kind {}", self.kind);
+            return Err(BundleError::refused(self.name(), Check::FeatureSpec, detail));
+        };
+        self.check_spec(spec.version, &spec.hash())?;
+        let (found, wanted) = ((self.input_width(), self.output_width()), (spec.names.len(), spec.horizons.len() + 1));
+        if found == wanted {
+            return Ok(());
+        }
+        let detail = format!("(features, outputs) are {found:?}, the feature spec says {wanted:?}");
         Err(BundleError::refused(self.name(), Check::FeatureSpec, detail))
     }
 

@@ -125,3 +125,14 @@ fn kappa_meets_its_points_and_never_exceeds_them() {
     assert_eq!(kappa(0.0), 0.0);
     assert_eq!(kappa(-1.0), 0.0);
 }
+
+#[test]
+fn only_bundles_of_this_build_s_features_may_decide() {
+    assert!(Manifest::draft_ttl().check_build().is_ok());
+    let refused = |manifest: Manifest| manifest.check_build().unwrap_err().check();
+    assert_eq!(refused(sample()), Some(Check::FeatureSpec));
+    let mut other = Manifest::draft_ttl();
+    other.inputs = vec![TensorSpec::input(other.input_width() + 1)];
+    assert_eq!(refused(other), Some(Check::FeatureSpec));
+    assert_eq!(refused(Manifest { kind: Kind::Prefetch, ..Manifest::draft_ttl() }), Some(Check::FeatureSpec));
+}

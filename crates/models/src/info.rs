@@ -1,0 +1,141 @@
+//! What the command line, the admin API and `/readyz` show of a store.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use farthing_contract::bundle::disk::{read_aliases, versions};
+use farthing_contract::bundle::{Alias, Aliases, Bundle, Kind, Manifest, Target};
+use serde::Serialize;
+
+use crate::store::Store;
+use crate::{Counts, Generation, ModelsError};
+
+/// One version on disk.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VersionInfo {
+    /// Kind.
+    pub kind: Kind,
+    /// Version.
+    pub version: u32,
+    /// Digest, if the manifest can be read.
+    pub digest: Option<String>,
+    /// Aliases that name it.
+    pub aliases: Vec<Alias>,
+    /// Whether it decides in this process now.
+    pub live: bool,
+    /// When it was written, ns since the epoch.
+    pub created_ns: Option<i64>,
+    /// Rows it was trained on.
+    pub rows: Option<u64>,
+    /// Figures of the held-out time range.
+    pub metrics: BTreeMap<String, f64>,
+    /// Why it could not be read.
+    pub problem: Option<String>,
+}
+
+/// One alias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AliasInfo {
+    /// Kind.
+    pub kind: Kind,
+    /// Alias.
+    pub alias: Alias,
+    /// What `aliases.json` names.
+    pub wanted: Option<Target>,
+    /// The version that is live.
+    pub live: Option<u32>,
+    /// What runs of it: `model`, `table`.
+    pub engine: Option<&'static str>,
+    /// Why the wanted version is not live.
+    pub problem: Option<String>,
+}
+
+/// The whole store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The native library, if it is loaded.
+    pub library: Option<PathBuf>,
+    /// Aliases that name something or decide.
+    pub aliases: Vec<AliasInfo>,
+    /// Why `aliases.json` cannot be read.
+    pub aliases_problem: Option<String>,
+    /// Counts of generations.
+    pub counts: Counts,
+}
+
+impl Status {
+    /// Whether everything that should decide does, by its model.
+    pub fn is_ok(&self) -> bool {
+        let sound = |alias: &AliasInfo| alias.problem.is_none() && alias.engine == Some("model");
+        self.library.is_some() && self.aliases_problem.is_none() && self.aliases.iter().all(sound)
+    }
+}
+
+impl Store {
+    /// All versions on disk, by kind and version. A broken one is listed with its problem.
+    pub fn list(&self) -> Result<Vec<VersionInfo>, ModelsError> {
+        let aliases = self.known_aliases();
+        let mut found = Vec::new();
+        for kind in Kind::ALL {
+            let on_disk = versions(&self.root, *kind)?;
+            found.extend(on_disk.into_iter().map(|version| self.info(*kind, version, &aliases)));
+        }
+        Ok(found)
+    }
+
+    /// Manifest and state of one version.
+    pub fn show(&self, kind: Kind, version: u32) -> Result<(VersionInfo, Manifest), ModelsError> {
+        let (manifest, _, _) = Bundle::read_manifest(&self.root, kind, version)?;
+        Ok((self.info(kind, version, &self.known_aliases()), manifest))
+    }
+
+    /// What is wanted and what runs.
+    pub fn status(&self) -> Status {
+        let aliases = self.known_aliases();
+        let state = self.state.lock();
+        let mut infos = Vec::new();
+        for (kind, alias) in Kind::ALL.iter().flat_map(|kind| Alias::ALL.iter().map(move |alias| (*kind, *alias))) {
+            let wanted = aliases.get(kind, alias).map(|state| state.current.clone());
+            let live = self.current(kind, alias);
+            if wanted.is_none() && live.is_none() {
+                continue;
+            }
+            let problem = state.problems.get(&(kind, alias)).map(|problem| problem.text.clone());
+            let engine = live.as_deref().map(Generation::engine);
+            infos.push(AliasInfo { kind, alias, wanted, live: live.map(|generation| generation.version()), engine, problem });
+        }
+        let library = self.tools.runtime.as_ref().map(|runtime| runtime.path().to_path_buf());
+        Status { library, aliases: infos, aliases_problem: state.file_problem.clone(), counts: self.counts() }
+    }
+
+    /// For lists: an unreadable alias file is told by [`Store::status`], the versions are shown all the same.
+    fn known_aliases(&self) -> Aliases {
+        read_aliases(&self.root).unwrap_or_default()
+    }
+
+    fn info(&self, kind: Kind, version: u32, aliases: &Aliases) -> VersionInfo {
+        let named = |alias: &&Alias| aliases.get(kind, **alias).is_some_and(|state| state.current.version == version);
+        let lives = |alias: &Alias| self.current(kind, *alias).is_some_and(|generation| generation.version() == version);
+        let mut info = VersionInfo {
+            kind,
+            version,
+            digest: None,
+            aliases: Alias::ALL.iter().filter(named).copied().collect(),
+            live: Alias::ALL.iter().any(lives),
+            created_ns: None,
+            rows: None,
+            metrics: BTreeMap::new(),
+            problem: None,
+        };
+        match Bundle::read_manifest(&self.root, kind, version) {
+            Ok((manifest, digest, _)) => {
+                info.digest = Some(digest);
+                info.created_ns = Some(manifest.created_ns);
+                info.rows = Some(manifest.training.rows);
+                info.metrics = manifest.metrics;
+            }
+            Err(error) => info.problem = Some(error.to_string()),
+        }
+        info
+    }
+}

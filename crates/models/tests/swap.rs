@@ -1,0 +1,204 @@
+//! Swapping under load, sharing, rollback, and tables.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use common::{NOW, answer, manifest, model, open, put, row, runtime};
+use farthing_contract::bundle::{Bundle, Check, MODEL_FILE, TABLE_FILE, publish};
+use farthing_contract::features::TTL_OUTPUTS;
+use farthing_models::{Alias, Change, Kind, ModelsError, Store, StoreOptions};
+use farthing_policy::{PredictError, Predictor};
+use farthing_types::By;
+
+const THREADS: usize = 3;
+const SWAPS: u32 = 200;
+const VERSIONS: u32 = 4;
+
+/// Every prediction succeeds and is that of the version it says it is from; in the end only the last generation is left.
+#[test]
+fn two_hundred_swaps_under_load_fail_nobody_and_leak_nothing() {
+    let Some(runtime) = runtime() else { return };
+    let root = tempfile::tempdir().unwrap();
+    (1..=VERSIONS).for_each(|version| drop(put(root.path(), version as f32)));
+    let store = open(root.path(), &runtime, THREADS);
+    store.promote(Kind::Ttl, 1, Alias::Champion, NOW).unwrap();
+    let (stop, predictions) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let predict = || {
+            let features = row(0.5);
+            let mut out = [0.0; TTL_OUTPUTS];
+            while !stop.load(Ordering::Relaxed) {
+                let generation = store.current(Kind::Ttl, Alias::Champion).unwrap();
+                let model = generation.levels().model.as_ref().unwrap();
+                model.predict(&features, &mut out).unwrap();
+                assert_eq!(model.by(), By::Model(generation.version()));
+                assert_eq!(out.as_slice(), answer(&features, generation.version() as f32));
+                predictions.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(predict)).collect();
+        for swap in 0..SWAPS {
+            // Wait for predictions on the present generation, so that every swap meets load.
+            let before = predictions.load(Ordering::Relaxed);
+            while predictions.load(Ordering::Relaxed) < before + 10 && threads.iter().all(|t| !t.is_finished()) {
+                std::thread::yield_now();
+            }
+            store.promote(Kind::Ttl, 1 + (swap + 1) % VERSIONS, Alias::Champion, NOW).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let counts = store.counts();
+    assert_eq!((counts.built, counts.swaps, counts.refused), (u64::from(SWAPS) + 1, u64::from(SWAPS) + 1, 0));
+    assert_eq!((counts.live, counts.freed), (1, u64::from(SWAPS)));
+    assert!(predictions.load(Ordering::Relaxed) >= u64::from(SWAPS) * 10);
+    drop(store.clear(Kind::Ttl, Alias::Champion));
+    assert_eq!(store.counts().live, 0);
+}
+
+#[test]
+fn a_borrower_keeps_the_old_generation_alive() {
+    let Some(runtime) = runtime() else { return };
+    let root = tempfile::tempdir().unwrap();
+    (1..=2).for_each(|version| drop(put(root.path(), version as f32)));
+    let store = open(root.path(), &runtime, 1);
+    let old = store.promote(Kind::Ttl, 1, Alias::Champion, NOW).unwrap();
+    let sessions = old.levels().model.clone().unwrap();
+    store.promote(Kind::Ttl, 2, Alias::Champion, NOW).unwrap();
+    drop(old);
+    assert_eq!(store.counts().live, 2, "its sessions can still be asked");
+    let mut out = [0.0; TTL_OUTPUTS];
+    sessions.predict(&row(1.0), &mut out).unwrap();
+    assert_eq!(out.as_slice(), answer(&row(1.0), 1.0));
+    drop(sessions);
+    assert_eq!(store.counts().live, 1);
+}
+
+#[test]
+fn more_threads_than_sessions_wait_for_each_other() {
+    let Some(runtime) = runtime() else { return };
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), 1.0);
+    let generation = open(root.path(), &runtime, 1).load(Kind::Ttl, 1).unwrap();
+    let model = generation.levels().model.as_deref().unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            scope.spawn(move || {
+                let (features, mut out) = (row(n as f32), [0.0; TTL_OUTPUTS]);
+                for _ in 0..200 {
+                    match model.predict(&features, &mut out) {
+                        Ok(()) => assert_eq!(out.as_slice(), answer(&features, 1.0), "rows never mix"),
+                        Err(error) => assert_eq!(error, PredictError::Busy),
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn aliases_share_a_generation_and_follow_other_processes() {
+    let Some(runtime) = runtime() else { return };
+    let root = tempfile::tempdir().unwrap();
+    (1..=2).for_each(|version| drop(put(root.path(), version as f32)));
+    let (ours, theirs) = (open(root.path(), &runtime, 1), open(root.path(), &runtime, 1));
+    theirs.promote(Kind::Ttl, 1, Alias::Champion, NOW).unwrap();
+    theirs.promote(Kind::Ttl, 1, Alias::Shadow, NOW).unwrap();
+    let moved = |alias, version| Change::Moved { kind: Kind::Ttl, alias, version };
+    assert_eq!(ours.poll(), [moved(Alias::Champion, 1), moved(Alias::Shadow, 1)]);
+    let current = |alias| ours.current(Kind::Ttl, alias).unwrap();
+    assert!(Arc::ptr_eq(&current(Alias::Champion), &current(Alias::Shadow)));
+    assert_eq!(ours.counts().built, 1);
+    theirs.promote(Kind::Ttl, 2, Alias::Champion, NOW).unwrap();
+    theirs.clear(Kind::Ttl, Alias::Shadow).unwrap();
+    assert_eq!(ours.poll(), [moved(Alias::Champion, 2), Change::Cleared { kind: Kind::Ttl, alias: Alias::Shadow }]);
+    assert_eq!(ours.poll(), []);
+    assert!(ours.status().is_ok());
+    assert_eq!(ours.counts().live, 1);
+}
+
+#[test]
+fn rollback_is_one_step_and_survives_a_restart() {
+    let Some(runtime) = runtime() else { return };
+    let root = tempfile::tempdir().unwrap();
+    (1..=3).for_each(|version| drop(put(root.path(), version as f32)));
+    let store = open(root.path(), &runtime, 1);
+    let version = |store: &Store| store.current(Kind::Ttl, Alias::Champion).map(|generation| generation.version());
+    assert!(store.rollback(Kind::Ttl, Alias::Champion, NOW).is_err());
+    (1..=3).for_each(|version| drop(store.promote(Kind::Ttl, version, Alias::Champion, NOW).unwrap()));
+    assert_eq!(store.rollback(Kind::Ttl, Alias::Champion, NOW).unwrap().version(), 2);
+    assert_eq!((version(&store), version(&open(root.path(), &runtime, 1))), (Some(2), Some(2)));
+    std::fs::remove_file(root.path().join("ttl/1").join(MODEL_FILE)).unwrap();
+    assert!(store.rollback(Kind::Ttl, Alias::Champion, NOW).is_err(), "the one before is broken");
+    assert_eq!((version(&store), version(&open(root.path(), &runtime, 1))), (Some(2), Some(2)));
+}
+
+#[test]
+fn lists_show_what_is_there_and_what_is_wrong() {
+    let Some(runtime) = runtime() else { return };
+    let root = tempfile::tempdir().unwrap();
+    (1..=2).for_each(|version| drop(put(root.path(), version as f32)));
+    let store = open(root.path(), &runtime, 1);
+    store.promote(Kind::Ttl, 1, Alias::Champion, NOW).unwrap();
+    std::fs::write(root.path().join("ttl/2/manifest.json"), b"{").unwrap();
+    let list = store.list().unwrap();
+    assert_eq!(
+        list.iter().map(|v| (v.version, v.live, v.aliases.as_slice())).collect::<Vec<_>>(),
+        [(1, true, [Alias::Champion].as_slice()), (2, false, [].as_slice())]
+    );
+    assert!(list[0].problem.is_none() && list[1].problem.as_ref().unwrap().contains("ttl/2"));
+    let (info, shown) = store.show(Kind::Ttl, 1).unwrap();
+    assert_eq!((info, shown.trainer.as_str()), (list[0].clone(), "test"));
+    assert!(store.show(Kind::Ttl, 9).unwrap_err().to_string().contains("farthing models list"));
+}
+
+/// A table that answers one number, to test the way there.
+struct Constant(f32, u32, Arc<str>);
+
+impl Predictor for Constant {
+    fn predict(&self, _: &[f32], out: &mut [f32]) -> Result<(), PredictError> {
+        out.fill(self.0);
+        Ok(())
+    }
+    fn by(&self) -> By {
+        By::Table(self.1)
+    }
+    fn digest(&self) -> Arc<str> {
+        Arc::clone(&self.2)
+    }
+}
+
+fn read_constant(bundle: &Bundle, bytes: &[u8]) -> Result<Arc<dyn Predictor>, String> {
+    let bytes = bytes.try_into().map_err(|_| format!("{} bytes, wanted 4", bytes.len()))?;
+    Ok(Arc::new(Constant(f32::from_le_bytes(bytes), bundle.manifest.version, bundle.digest.as_str().into())))
+}
+
+fn put_with_table(root: &Path, table: &[u8]) {
+    let mut manifest = manifest(1.0);
+    manifest.table_golden = manifest.golden[..1].to_vec();
+    manifest.table_golden[0].outputs.fill(-7.5);
+    publish(root, manifest, &[(MODEL_FILE, &model(1.0)), (TABLE_FILE, table)]).unwrap();
+}
+
+#[test]
+fn without_the_library_the_table_decides() {
+    let root = tempfile::tempdir().unwrap();
+    put_with_table(root.path(), &(-7.5_f32).to_le_bytes());
+    put_with_table(root.path(), &(-7.0_f32).to_le_bytes());
+    put_with_table(root.path(), b"?");
+    let store = Store::open(root.path(), StoreOptions { read_table: Some(read_constant), ..StoreOptions::default() });
+    let generation = store.promote(Kind::Ttl, 1, Alias::Champion, NOW).unwrap();
+    assert_eq!((generation.engine(), generation.levels().model.is_none()), ("table", true));
+    let mut out = [0.0; TTL_OUTPUTS];
+    generation.levels().table.as_ref().unwrap().predict(&row(1.0), &mut out).unwrap();
+    assert_eq!(out, [-7.5; TTL_OUTPUTS]);
+    assert!(!store.status().is_ok(), "a table in place of a model is a degraded state");
+    let refused = |version| match store.promote(Kind::Ttl, version, Alias::Champion, NOW).unwrap_err() {
+        ModelsError::Bundle(error) => error.check(),
+        other => panic!("{other}"),
+    };
+    assert_eq!((refused(2), refused(3)), (Some(Check::Golden), Some(Check::Table)));
+    assert_eq!(store.current(Kind::Ttl, Alias::Champion).unwrap().version(), 1);
+}

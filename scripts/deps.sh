@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# Gets what build, tests and benches need beyond cargo. Idempotent; says nothing when there is nothing to do.
+#   runtime  the ONNX Runtime library into target/onnxruntime/, hash checked
+#   test     runtime, and target/venv with the Python packages of scripts/requirements-test.txt
+#   bench    runtime, and the peers of the load bench
+#   full     test, bench, and the servers of the long tests
+# What cannot be had goes into target/deps-missing.txt, one line with the reason each; with STRICT=1 that is a failure.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore DEBIAN_FRONTEND=noninteractive
+
+group=${1:-test}
+case $group in runtime | test | bench | full) ;; *)
+  echo "usage: scripts/deps.sh [runtime|test|bench|full]" >&2
+  exit 2
+  ;;
+esac
+
+mkdir -p target
+missing=target/deps-missing.txt
+if command -v flock >/dev/null; then
+  exec 9>target/.deps.lock
+  flock 9 # two makes at once must not unpack into each other
+fi
+: >"$missing"
+
+say() { echo "deps: $*" >&2; }
+lacks() { echo "$1: $2" | tee -a "$missing" | sed 's/^/deps: missing: /' >&2; }
+last_line() { tail -n 1 "$1" 2>/dev/null | cut -c1-200; }
+
+# Prints the python to call pip with: the one at hand, or one in an environment of ours where it comes without pip.
+python_with_pip() {
+  command -v python3 >/dev/null || return 1
+  if python3 -m pip --version >/dev/null 2>&1; then
+    echo python3
+  elif [ -x target/pip/bin/python ] || python3 -m venv target/pip >/dev/null 2>&1; then
+    echo target/pip/bin/python
+  else
+    return 1
+  fi
+}
+
+runtime_library() {
+  [ -z "${FARTHING_ONNXRUNTIME:-}" ] || return 0 # the operator brings their own
+  local machine dir=target/onnxruntime line wanted name library
+  machine=$(uname -m)
+  line=$(awk -v m="$machine/" 'index($2, m) == 1' scripts/onnxruntime.sha256)
+  if [ "$(uname -s)" != Linux ] || [ -z "$line" ]; then
+    lacks "onnxruntime library" "none is pinned for $(uname -s) $machine; set FARTHING_ONNXRUNTIME to one of version 1.24 or newer"
+    return 0
+  fi
+  wanted=${line%% *}
+  name=${line##*/}
+  library=$dir/$name
+  if ! echo "$wanted  $library" | sha256sum --check --status 2>/dev/null; then
+    fetch_library "$machine" "$wanted" "$name" || return 0
+  fi
+  [ "$(cat "$dir/path" 2>/dev/null)" = "$PWD/$library" ] || echo "$PWD/$library" >"$dir/path"
+}
+
+# The library inside the Python package is the same for every Python version, so one is asked for whatever Python runs here.
+fetch_library() {
+  local machine=$1 wanted=$2 name=$3 version=${3##*.so.} dir=target/onnxruntime python
+  if ! python=$(python_with_pip); then
+    lacks "onnxruntime library" "needs python3 with pip or venv (Debian: python3-venv)"
+    return 1
+  fi
+  say "fetching the ONNX Runtime library $version"
+  rm -rf "$dir.new"
+  mkdir -p "$dir.new" "$dir"
+  if ! "$python" -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+    --platform "manylinux_2_28_$machine" --dest "$dir.new" "onnxruntime==$version" >"$dir.new/log" 2>&1; then
+    lacks "onnxruntime library" "pip download failed: $(last_line "$dir.new/log")"
+    return 1
+  fi
+  "$python" - "$dir.new" "$name" <<'PY'
+import glob, shutil, sys, zipfile
+folder, name = sys.argv[1:]
+with zipfile.ZipFile(glob.glob(folder + "/*.whl")[0]) as wheel:
+    with wheel.open("onnxruntime/capi/" + name) as source, open(folder + "/" + name, "wb") as target:
+        shutil.copyfileobj(source, target)
+PY
+  if ! echo "$wanted  $dir.new/$name" | sha256sum --check --status; then
+    lacks "onnxruntime library" "the downloaded $name has not the SHA-256 in scripts/onnxruntime.sha256"
+    rm -rf "$dir.new"
+    return 1
+  fi
+  rm -f "$dir"/libonnxruntime.so.*
+  mv "$dir.new/$name" "$dir/$name"
+  rm -rf "$dir.new"
+}
+
+python_environment() {
+  local list=scripts/requirements-test.txt stamp
+  stamp=target/venv/.installed-$(sha256sum "$list" | cut -c1-16)
+  [ ! -e "$stamp" ] || return 0
+  if ! command -v python3 >/dev/null || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    lacks "python environment" "needs python3 with venv (Debian: python3-venv)"
+    return 0
+  fi
+  say "installing the Python packages of the interoperability tests into target/venv"
+  rm -rf target/venv
+  if python3 -m venv target/venv >target/venv.log 2>&1 &&
+    target/venv/bin/python -m pip install -q --only-binary=:all: -r "$list" >>target/venv.log 2>&1; then
+    touch "$stamp"
+    rm -f target/venv.log
+  else
+    lacks "python environment" "pip install failed: $(last_line target/venv.log)"
+    rm -rf target/venv
+  fi
+}
+
+# Each argument is program=package. What PATH lacks comes from Debian, when we may install.
+servers() {
+  local pair program package wanted=()
+  for pair in "$@"; do
+    command -v "${pair%%=*}" >/dev/null || wanted+=("${pair#*=}")
+  done
+  [ ${#wanted[@]} -gt 0 ] || return 0
+  install_packages "${wanted[@]}" || true
+  for pair in "$@"; do
+    program=${pair%%=*} package=${pair#*=}
+    command -v "$program" >/dev/null || lacks "$program" "not on PATH and $install_problem (Debian: $package)"
+  done
+}
+
+install_problem="its package does not bring it"
+install_packages() {
+  if ! command -v apt-get >/dev/null; then
+    install_problem="there is no apt-get"
+    return 1
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    install_problem="apt-get needs root"
+    return 1
+  fi
+  say "installing Debian packages: $*"
+  # Debian starts a server when it installs it; nothing may be left running.
+  local policy=/usr/sbin/policy-rc.d ours=no status=0
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+    ours=yes
+  fi
+  { apt-get install -qq -y --no-install-recommends "$@" ||
+    { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@"; }; } >target/apt.log 2>&1 </dev/null || status=1
+  [ $ours = no ] || rm -f $policy
+  [ $status = 0 ] || install_problem="apt-get failed: $(last_line target/apt.log)"
+  return $status
+}
+
+runtime_library
+case $group in test | full) python_environment ;; esac
+case $group in bench | full) servers nginx=nginx haproxy=haproxy wrk=wrk ;; esac
+case $group in full) servers redis-server=redis-server chromium=chromium ;; esac
+
+if [ "${STRICT:-0}" = 1 ] && [ -s "$missing" ]; then
+  say "STRICT=1: the above must not be missing"
+  exit 1
+fi
