@@ -1,1 +1,25 @@
 //! L1 and waiting on tickets.
+//!
+//! [`Cache::lookup`] answers from memory; [`Cache::join`] makes the caller of a missing key its one filler
+//! ([`Joined::Lead`]) or lets it wait for the one there is ([`Joined::Follow`]). The types carry the order of things:
+//! a [`Ticket`] becomes a [`Filling`] when the head is shared, that a [`Filled`] when the body has ended, that an entry.
+//! Dropping any of them, a panic included, frees everyone who waits.
+//!
+//! Locks: shard before flight before stream, purge log last; none is held across an await or while something is dropped.
+
+mod cache;
+mod cached;
+mod flight;
+mod join;
+mod purge;
+mod stream;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use cache::{Cache, CacheConfig, CacheStats, Stored};
+pub use cached::{CacheEvents, Cached, EndReason, EntryEnd, NoEvents};
+pub use flight::{Filled, Filling, SharedHead, Ticket};
+pub use join::{Followed, Join, Joined, Slot};
+pub use purge::{Purge, Purged};
+pub use table::StatsTable;

@@ -1,1 +1,245 @@
-//! A map bounded in bytes with SIEVE eviction.
+//! A map bounded in bytes: SIEVE (<https://www.usenix.org/conference/nsdi24/presentation/zhang-yazhuo>) decides who may stay, and
+//! among the few it would let go next the one worth least goes.
+//!
+//! SIEVE keeps entries in order of arrival and walks a hand from the oldest to the newest: an entry asked for since the
+//! hand's last visit is spared, the first one not asked for goes. Here the hand looks at up to [`CANDIDATES`] such
+//! entries and removes the one with the lowest [`worth`].
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::mem::size_of;
+
+use farthing_types::{KeyHash, Money, Span, Time};
+
+/// How many unvisited entries an eviction compares.
+const CANDIDATES: usize = 8;
+/// How far the hand looks for them.
+const LOOK: usize = 24;
+/// Stands in for a price nobody knows, in comparisons only: a tenth of a cent.
+const NOMINAL_NANOS: f64 = 1e6;
+/// Bytes of the table itself for one entry: node, map slot at its mean fill.
+const NODE_OVERHEAD: usize = 96;
+const NONE: u32 = u32::MAX;
+
+/// What an index holds.
+pub trait Weighed {
+    /// Bytes it occupies, honestly.
+    fn bytes(&self) -> usize;
+    /// What keeping it is worth at `now`: see [`worth`].
+    fn worth(&self, now: Time) -> f64;
+}
+
+/// Expected saving per byte of keeping an entry: price of the call it saves times the probability that it is asked for
+/// before it expires, by its size. `rate` in 1/s; `left` until the physical expiry. An expired entry is worth nothing.
+pub fn worth(price: Option<Money>, rate: f64, left: Span, bytes: usize) -> f64 {
+    let nanos = price.map_or(NOMINAL_NANOS, |p| p.nanos().max(0) as f64);
+    let reuse = -(-rate.max(0.0) * left.as_secs_f64()).exp_m1();
+    nanos * reuse / (bytes.max(1) as f64)
+}
+
+/// Takes a key as its own hash: keys are keyed hashes already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyIsHash(u64);
+
+impl Hasher for KeyIsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    fn write_u128(&mut self, key: u128) {
+        self.0 = (key >> 64) as u64 ^ key as u64;
+    }
+}
+
+/// A hash map from keys.
+pub type KeyMap<V> = HashMap<KeyHash, V, BuildHasherDefault<KeyIsHash>>;
+
+struct Node<V> {
+    key: KeyHash,
+    value: V,
+    bytes: usize,
+    visited: bool,
+    /// Towards the newer entries.
+    newer: u32,
+    /// Towards the older entries.
+    older: u32,
+}
+
+/// The map.
+pub struct Index<V> {
+    map: KeyMap<u32>,
+    nodes: Vec<Option<Node<V>>>,
+    free: Vec<u32>,
+    newest: u32,
+    oldest: u32,
+    hand: u32,
+    bytes: usize,
+    limit: usize,
+}
+
+/// What an insertion pushed out.
+#[derive(Debug)]
+pub struct Inserted<V> {
+    /// The value that was there under the same key.
+    pub replaced: Option<V>,
+    /// Values evicted to make room.
+    pub evicted: Vec<V>,
+    /// The value itself, when it is larger than the whole index.
+    pub refused: Option<V>,
+}
+
+impl<V: Weighed> Index<V> {
+    /// An empty index of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { map: KeyMap::default(), nodes: Vec::new(), free: Vec::new(), newest: NONE, oldest: NONE, hand: NONE, bytes: 0, limit }
+    }
+
+    /// Bytes held, overhead included; never more than the limit.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+    /// Entries held.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// The value of a key, which counts as asked for.
+    pub fn get(&mut self, key: KeyHash) -> Option<&V> {
+        let at = *self.map.get(&key)?;
+        let node = self.nodes.get_mut(at as usize)?.as_mut()?;
+        node.visited = true;
+        Some(&node.value)
+    }
+
+    /// The value of a key, without counting.
+    pub fn peek(&self, key: KeyHash) -> Option<&V> {
+        self.node(*self.map.get(&key)?).map(|n| &n.value)
+    }
+
+    /// Puts a value, evicting what is worth least until it fits.
+    pub fn insert(&mut self, key: KeyHash, value: V, now: Time) -> Inserted<V> {
+        let bytes = value.bytes() + NODE_OVERHEAD + size_of::<V>();
+        let mut out = Inserted { replaced: self.remove(key), evicted: Vec::new(), refused: None };
+        if bytes > self.limit {
+            out.refused = Some(value);
+            return out;
+        }
+        while self.bytes + bytes > self.limit {
+            let Some(victim) = self.victim(now) else { break };
+            out.evicted.extend(self.unlink(victim));
+        }
+        // What replaces a value was asked for: it keeps its predecessor's merit.
+        self.link(Node { key, value, bytes, visited: out.replaced.is_some(), newer: NONE, older: NONE });
+        out
+    }
+
+    /// Takes a value out.
+    pub fn remove(&mut self, key: KeyHash) -> Option<V> {
+        let at = *self.map.get(&key)?;
+        self.unlink(at)
+    }
+
+    /// Takes out all values for which `which` holds.
+    pub fn remove_where(&mut self, mut which: impl FnMut(KeyHash, &V) -> bool) -> Vec<V> {
+        let keys: Vec<KeyHash> = self.iter().filter(|(key, value)| which(*key, value)).map(|(key, _)| key).collect();
+        keys.into_iter().filter_map(|key| self.remove(key)).collect()
+    }
+
+    /// All keys and values, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (KeyHash, &V)> {
+        self.nodes.iter().flatten().map(|n| (n.key, &n.value))
+    }
+
+    fn node(&self, at: u32) -> Option<&Node<V>> {
+        self.nodes.get(at as usize)?.as_ref()
+    }
+    fn node_mut(&mut self, at: u32) -> Option<&mut Node<V>> {
+        self.nodes.get_mut(at as usize)?.as_mut()
+    }
+
+    fn link(&mut self, mut node: Node<V>) {
+        let key = node.key;
+        self.bytes += node.bytes;
+        node.older = self.newest;
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None => {
+                self.nodes.push(None);
+                (self.nodes.len() - 1) as u32
+            }
+        };
+        if let Some(slot) = self.nodes.get_mut(at as usize) {
+            *slot = Some(node);
+        }
+        let before = std::mem::replace(&mut self.newest, at);
+        match self.node_mut(before) {
+            Some(before) => before.newer = at,
+            None => self.oldest = at,
+        }
+        self.map.insert(key, at);
+    }
+
+    fn unlink(&mut self, at: u32) -> Option<V> {
+        let node = self.nodes.get_mut(at as usize)?.take()?;
+        self.free.push(at);
+        self.map.remove(&node.key);
+        self.bytes -= node.bytes;
+        match self.node_mut(node.newer) {
+            Some(newer) => newer.older = node.older,
+            None => self.newest = node.older,
+        }
+        match self.node_mut(node.older) {
+            Some(older) => older.newer = node.newer,
+            None => self.oldest = node.newer,
+        }
+        if self.hand == at {
+            self.hand = node.newer;
+        }
+        Some(node.value)
+    }
+
+    /// Moves the hand to the first entry not asked for since its last visit, then compares it with the next few.
+    fn victim(&mut self, now: Time) -> Option<u32> {
+        let mut at = if self.hand == NONE { self.oldest } else { self.hand };
+        // Two rounds at most: the first may spare everyone.
+        for _ in 0..2 * self.map.len() + 1 {
+            let newest_next = self.oldest;
+            let node = self.node_mut(at)?;
+            if !node.visited {
+                break;
+            }
+            node.visited = false;
+            at = if node.newer == NONE { newest_next } else { node.newer };
+        }
+        self.hand = at;
+        self.least_worth(at, now)
+    }
+
+    fn least_worth(&self, first: u32, now: Time) -> Option<u32> {
+        let mut best: Option<(u32, f64)> = None;
+        let (mut at, mut seen) = (first, 0);
+        for _ in 0..LOOK.min(self.map.len()) {
+            let Some(node) = self.node(at) else { break };
+            if !node.visited {
+                let value = node.value.worth(now);
+                if best.is_none_or(|(_, least)| value < least) {
+                    best = Some((at, value));
+                }
+                seen += 1;
+            }
+            if seen == CANDIDATES {
+                break;
+            }
+            at = node.newer;
+        }
+        best.map(|(at, _)| at).or(Some(first))
+    }
+}

@@ -1,0 +1,513 @@
+//! L1: shards of an index, the flights above it, purging.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use farthing_freshness::entry::KeyStats;
+use farthing_freshness::index::{Index, KeyMap, Weighed};
+use farthing_freshness::ticket::Limits;
+use farthing_freshness::{Entry, Keyer};
+use farthing_types::{Failure, FailureKind, KeyHash, Span, Time, UncachedReason};
+use http::{HeaderMap, HeaderName};
+use parking_lot::Mutex;
+
+use crate::cached::{CacheEvents, Cached, EndReason, EntryEnd};
+use crate::flight::{Flight, Found, Ticket};
+use crate::join::{Join, Joined, Slot};
+use crate::purge::{Purge, PurgeLog, Purged, Since};
+use crate::stream::Budget;
+use crate::table::StatsTable;
+
+/// Bounds of a cache.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// The deployment's keyer.
+    pub keyer: Keyer,
+    /// Bytes of all entries together, bookkeeping included.
+    pub l1_bytes: usize,
+    /// Bytes of one body up to which it is held whole, so that late joiners can have it and it can be stored.
+    pub share_buffer_bytes: usize,
+    /// Bytes of all bodies under way together; each flight may hold one chunk beyond it.
+    pub in_flight_bytes: usize,
+    /// How long a writer waits for the slowest reader.
+    pub reader_grace: Span,
+    /// Followers of one flight.
+    pub max_followers: usize,
+    /// Times a flight may change hands.
+    pub max_handovers: u32,
+    /// How long a key whose answer was not shareable lets everyone pass.
+    pub hit_for_miss: Span,
+    /// `Vary` variants of one key; the oldest goes.
+    pub max_vary: usize,
+    /// Bytes of the table of statistics for keys without an entry.
+    pub stats_bytes: usize,
+}
+
+impl CacheConfig {
+    /// 100 MB of entries, 32 MiB of statistics, 64 MiB in flight, 4 MiB a body.
+    pub const fn new(keyer: Keyer) -> Self {
+        Self {
+            keyer,
+            l1_bytes: 100_000_000,
+            share_buffer_bytes: 4 << 20,
+            in_flight_bytes: 64 << 20,
+            reader_grace: Span::from_secs(5),
+            max_followers: 10_000,
+            max_handovers: 3,
+            hit_for_miss: Span::from_secs(5),
+            max_vary: 64,
+            stats_bytes: 32 << 20,
+        }
+    }
+
+    const fn limits(&self) -> Limits {
+        Limits { max_followers: self.max_followers, max_handovers: self.max_handovers, hit_for_miss: self.hit_for_miss }
+    }
+}
+
+/// Shards at most; a shard has at least [`MIN_SHARD`] bytes, because an entry must fit into one.
+const MAX_SHARDS: usize = 16;
+const MIN_SHARD: usize = 4 << 20;
+/// Markers of uncacheable keys that a shard remembers.
+const MARKERS: usize = 1024;
+
+/// What [`crate::Filled::store`] did.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The entry, now in the cache.
+    pub entry: Arc<Cached>,
+    /// The entry whose place it took.
+    pub replaced: Option<Arc<Cached>>,
+}
+
+/// Counters and sizes now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Entries held.
+    pub entries: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Calls under way, markers of uncacheable keys included.
+    pub flights: usize,
+    /// Bytes of bodies under way.
+    pub in_flight_bytes: usize,
+    /// Lookups that found an entry (fresh or not).
+    pub found: u64,
+    /// Lookups that found none.
+    pub missing: u64,
+    /// Entries stored.
+    pub stored: u64,
+    /// Entries evicted to make room.
+    pub evicted: u64,
+    /// Entries purged.
+    pub purged: u64,
+    /// Answers not stored because they were purged while under way.
+    pub invalidated: u64,
+    /// Flights handed over to a follower.
+    pub handovers: u64,
+    /// Readers cut off.
+    pub cut: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    found: AtomicU64,
+    missing: AtomicU64,
+    stored: AtomicU64,
+    evicted: AtomicU64,
+    purged: AtomicU64,
+    invalidated: AtomicU64,
+    handovers: AtomicU64,
+    cut: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub(crate) fn handover(&self) {
+        add(&self.handovers, 1);
+    }
+    pub(crate) fn cut(&self, readers: usize) {
+        add(&self.cut, readers);
+    }
+}
+
+/// What stands under a key.
+enum Node {
+    Entry(Arc<Cached>),
+    /// Answers for the key were selected by these fields; they stand under second-level keys.
+    Varies(Arc<[HeaderName]>, VecDeque<KeyHash>),
+}
+
+impl Weighed for Node {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Entry(entry) => entry.size(),
+            Self::Varies(names, keys) => 64 + names.len() * 48 + keys.capacity() * size_of::<KeyHash>(),
+        }
+    }
+    fn worth(&self, now: Time) -> f64 {
+        match self {
+            Self::Entry(entry) => entry.worth(now),
+            // Without it its variants cannot be found.
+            Self::Varies(..) => f64::INFINITY,
+        }
+    }
+}
+
+struct Shard {
+    index: Index<Node>,
+    flights: KeyMap<Arc<Flight>>,
+    markers: VecDeque<KeyHash>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: CacheConfig,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) counters: Counters,
+    shards: Box<[Mutex<Shard>]>,
+    purges: PurgeLog,
+    table: StatsTable,
+    events: Arc<dyn CacheEvents>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("shards", &self.shards.len()).finish_non_exhaustive()
+    }
+}
+
+/// The cache: entries in memory, flights, purging. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cache(Arc<Inner>);
+
+impl Cache {
+    /// An empty cache. `events` hears of every entry that ends.
+    pub fn new(config: CacheConfig, events: Arc<dyn CacheEvents>) -> Self {
+        let count = (config.l1_bytes / MIN_SHARD).clamp(1, MAX_SHARDS);
+        let shard = || Shard { index: Index::new(config.l1_bytes / count), flights: KeyMap::default(), markers: VecDeque::new() };
+        Self(Arc::new(Inner {
+            shards: (0..count).map(|_| Mutex::new(shard())).collect(),
+            budget: Arc::new(Budget::new(config.in_flight_bytes)),
+            counters: Counters::default(),
+            purges: PurgeLog::default(),
+            table: StatsTable::new(config.stats_bytes),
+            events,
+            config,
+        }))
+    }
+
+    /// The entry that a request selects, fresh or not: judge it with [`farthing_freshness::semantics::verdict`], and count
+    /// an answer from it with [`Cached::on_hit`]. Notes the request in the key's statistics.
+    pub fn lookup(&self, primary: KeyHash, request: &HeaderMap, now: Time) -> Option<Arc<Cached>> {
+        let (key, found) = self.0.find(primary, request, true);
+        match &found {
+            Some(entry) => {
+                entry.update_stats(|s| s.on_request(now));
+                add(&self.0.counters.found, 1);
+            }
+            None => {
+                self.0.table.update(key, |s| s.on_request(now));
+                add(&self.0.counters.missing, 1);
+            }
+        }
+        found
+    }
+
+    /// As [`Cache::lookup`] without noting anything: for HEAD's look at GET's entry, prefetch and inspection.
+    pub fn peek(&self, primary: KeyHash, request: &HeaderMap) -> Option<Arc<Cached>> {
+        self.0.find(primary, request, false).1
+    }
+
+    /// Joins the flight that fills a key, or starts one.
+    pub fn join(&self, join: Join<'_>) -> Joined {
+        let key = self.0.flight_key(join.subject.key, join.headers);
+        let mut shard = self.0.shard(key).lock();
+        if let Some(Node::Entry(found)) = shard.index.peek(key)
+            && join.seen.is_none_or(|seen| !Arc::ptr_eq(seen, found))
+        {
+            return Joined::Stored(Arc::clone(found));
+        }
+        if let Some(flight) = shard.flights.get(&key).map(Arc::clone) {
+            let slot = |id, rx| Slot::waiting(Arc::clone(&self.0), Arc::clone(&flight), id, rx);
+            match flight.join(join.now, self.0.config.max_followers) {
+                Found::Slot(id, rx) => return Joined::Follow(slot(id, rx)),
+                Found::Ready(delivered) => return Joined::Follow(Slot::ready(Arc::clone(&self.0), Arc::clone(&flight), delivered)),
+                Found::Alone(reason) => return Joined::Alone(reason),
+                Found::Crowded => return Joined::Refused(Failure::unsent(FailureKind::Refused, "too many requests wait for this answer")),
+                Found::Over => {}
+            }
+        }
+        let flight = Arc::new(Flight::new(key, Arc::clone(join.subject), self.0.purges.epoch(), self.0.config.limits()));
+        let replaced = shard.flights.insert(key, Arc::clone(&flight));
+        drop(shard);
+        drop(replaced);
+        Joined::Lead(Ticket::new(Arc::clone(&self.0), flight, join.headers.clone()))
+    }
+
+    /// Purges entries and keeps answers under way from bringing them back. A `soft` purge makes entries stale instead, so
+    /// that they can be validated and served while or if the origin fails.
+    pub fn purge(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
+        let epoch = self.0.purges.add(purge.clone(), soft);
+        let mut out = Purged { epoch, ..Purged::default() };
+        for shard in &self.0.shards {
+            let mut shard = shard.lock();
+            let ended = if soft { soften(&shard.index, purge, &mut out.entries) } else { take(&mut shard.index, purge) };
+            let mut flights = Vec::new();
+            shard.flights.retain(|_, flight| {
+                let purged = flight.purge(purge);
+                if purged {
+                    flights.push(Arc::clone(flight));
+                }
+                !purged
+            });
+            drop(shard);
+            out.flights += flights.len();
+            out.entries += ended.len();
+            self.0.ended(ended, EndReason::Purged, now);
+        }
+        add(&self.0.counters.purged, out.entries);
+        out
+    }
+
+    /// How many entries a purge would hit.
+    pub fn purge_dry_run(&self, purge: &Purge) -> usize {
+        let hits = |shard: &Mutex<Shard>| shard.lock().index.iter().filter(|(_, node)| is_hit(node, purge)).count();
+        self.0.shards.iter().map(hits).sum()
+    }
+
+    /// Takes out entries that are longer than `keep` past every TTL (they serve only validation then); returns their number.
+    pub fn sweep(&self, keep: Span, now: Time) -> usize {
+        let gone = |node: &Node| matches!(node, Node::Entry(e) if e.fetched_at + e.longest().saturating_add(keep) < now);
+        self.0.drain(|node| gone(node), EndReason::Expired, now)
+    }
+
+    /// Ends every entry, so that its outcome is written. The cache can be used afterwards, empty.
+    pub fn shutdown(&self, now: Time) -> usize {
+        self.0.drain(|_| true, EndReason::Shutdown, now)
+    }
+
+    /// Statistics of a key ([`Ticket::key`], or the primary key), with or without an entry.
+    pub fn key_stats(&self, key: KeyHash) -> Option<KeyStats> {
+        match self.0.entry(key) {
+            Some(entry) => Some(entry.stats()),
+            None => self.0.table.get(key),
+        }
+    }
+
+    /// Changes the statistics of a key, with or without an entry.
+    pub fn update_key_stats<R>(&self, key: KeyHash, change: impl FnOnce(&mut KeyStats) -> R) -> R {
+        match self.0.entry(key) {
+            Some(entry) => entry.update_stats(change),
+            None => self.0.table.update(key, change),
+        }
+    }
+
+    /// The purge sequence number now.
+    pub fn epoch(&self) -> u64 {
+        self.0.purges.epoch()
+    }
+
+    /// Counters and sizes.
+    pub fn stats(&self) -> CacheStats {
+        let c = &self.0.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut out = CacheStats {
+            in_flight_bytes: self.0.budget.used(),
+            found: read(&c.found),
+            missing: read(&c.missing),
+            stored: read(&c.stored),
+            evicted: read(&c.evicted),
+            purged: read(&c.purged),
+            invalidated: read(&c.invalidated),
+            handovers: read(&c.handovers),
+            cut: read(&c.cut),
+            ..CacheStats::default()
+        };
+        for shard in &self.0.shards {
+            let shard = shard.lock();
+            out.entries += shard.index.len();
+            out.bytes += shard.index.bytes();
+            out.flights += shard.flights.len();
+        }
+        out
+    }
+}
+
+impl Inner {
+    fn shard(&self, key: KeyHash) -> &Mutex<Shard> {
+        &self.shards[(key.0 >> 96) as usize % self.shards.len()]
+    }
+
+    /// The entry that a request selects, and the key under which it stands or would stand.
+    fn find(&self, primary: KeyHash, request: &HeaderMap, visit: bool) -> (KeyHash, Option<Arc<Cached>>) {
+        let names = match Self::node(&mut self.shard(primary).lock().index, primary, visit) {
+            None => return (primary, None),
+            Some(Node::Entry(entry)) => return (primary, Some(Arc::clone(entry))),
+            Some(Node::Varies(names, _)) => Arc::clone(names),
+        };
+        let key = self.config.keyer.selected(primary, &names, request);
+        match Self::node(&mut self.shard(key).lock().index, key, visit) {
+            Some(Node::Entry(entry)) => (key, Some(Arc::clone(entry))),
+            _ => (key, None),
+        }
+    }
+
+    fn node(index: &mut Index<Node>, key: KeyHash, visit: bool) -> Option<&Node> {
+        if visit { index.get(key) } else { index.peek(key) }
+    }
+
+    fn entry(&self, key: KeyHash) -> Option<Arc<Cached>> {
+        match self.shard(key).lock().index.peek(key) {
+            Some(Node::Entry(entry)) => Some(Arc::clone(entry)),
+            _ => None,
+        }
+    }
+
+    fn flight_key(&self, primary: KeyHash, request: &HeaderMap) -> KeyHash {
+        let names = match self.shard(primary).lock().index.peek(primary) {
+            Some(Node::Varies(names, _)) => Arc::clone(names),
+            _ => return primary,
+        };
+        self.config.keyer.selected(primary, &names, request)
+    }
+
+    pub(crate) fn store(&self, entry: Entry, now: Time) -> Result<Stored, UncachedReason> {
+        if let Some(selected) = entry.selected.clone() {
+            self.note_variant(entry.subject.key, &selected, now);
+        }
+        let key = entry.stored_key();
+        let cached = Arc::new(Cached::new(entry));
+        let mut shard = self.shard(key).lock();
+        match self.purges.since(cached.epoch, &cached) {
+            Since::Hard => {
+                drop(shard);
+                add(&self.counters.invalidated, 1);
+                return Err(UncachedReason::Invalidated);
+            }
+            Since::Soft => cached.purge_soft(),
+            Since::Untouched => {}
+        }
+        let inserted = shard.index.insert(key, Node::Entry(Arc::clone(&cached)), now);
+        drop(shard);
+        let replaced = inserted.replaced.and_then(into_entry);
+        add(&self.counters.evicted, inserted.evicted.len());
+        self.ended(inserted.evicted.into_iter().filter_map(into_entry).collect(), EndReason::Evicted, now);
+        let refused = inserted.refused.is_some();
+        if let Some(old) = &replaced {
+            let successor = (!refused).then(|| Arc::clone(&cached));
+            self.events.ended(EntryEnd { entry: Arc::clone(old), why: EndReason::Replaced, successor, at: now });
+        }
+        if refused {
+            return Err(UncachedReason::TooLarge);
+        }
+        add(&self.counters.stored, 1);
+        Ok(Stored { entry: cached, replaced })
+    }
+
+    /// Notes under the primary key that its answers vary, and which variants there are.
+    fn note_variant(&self, primary: KeyHash, selected: &farthing_freshness::Selected, now: Time) {
+        let mut shard = self.shard(primary).lock();
+        let mut keys = match shard.index.remove(primary) {
+            Some(Node::Varies(names, keys)) if names == selected.names => keys,
+            Some(Node::Varies(_, old)) => {
+                drop(shard);
+                self.drop_variants(old, now);
+                shard = self.shard(primary).lock();
+                VecDeque::new()
+            }
+            Some(Node::Entry(entry)) => {
+                drop(shard);
+                self.ended(vec![entry], EndReason::Replaced, now);
+                shard = self.shard(primary).lock();
+                VecDeque::new()
+            }
+            None => VecDeque::new(),
+        };
+        keys.retain(|key| *key != selected.key);
+        keys.push_back(selected.key);
+        let surplus = keys.len().saturating_sub(self.config.max_vary.max(1));
+        let old: VecDeque<KeyHash> = keys.drain(..surplus).collect();
+        let inserted = shard.index.insert(primary, Node::Varies(Arc::clone(&selected.names), keys), now);
+        drop(shard);
+        self.ended(inserted.evicted.into_iter().filter_map(into_entry).collect(), EndReason::Evicted, now);
+        self.drop_variants(old, now);
+    }
+
+    fn drop_variants(&self, keys: VecDeque<KeyHash>, now: Time) {
+        let ended: Vec<_> = keys.into_iter().filter_map(|key| self.shard(key).lock().index.remove(key).and_then(into_entry)).collect();
+        add(&self.counters.evicted, ended.len());
+        self.ended(ended, EndReason::Evicted, now);
+    }
+
+    /// Keeps the statistics of ended entries and tells of the end; never called under a lock.
+    fn ended(&self, entries: Vec<Arc<Cached>>, why: EndReason, at: Time) {
+        for entry in entries {
+            let stats = entry.stats();
+            self.table.update(entry.stored_key(), |s| *s = stats);
+            self.events.ended(EntryEnd { entry, why, successor: None, at });
+        }
+    }
+
+    fn drain(&self, which: impl Fn(&Node) -> bool, why: EndReason, now: Time) -> usize {
+        let mut count = 0;
+        for shard in &self.shards {
+            let taken = shard.lock().index.remove_where(|_, node| which(node));
+            let entries: Vec<_> = taken.into_iter().filter_map(into_entry).collect();
+            count += entries.len();
+            self.ended(entries, why, now);
+        }
+        count
+    }
+
+    /// Takes a flight that is over out of the map, unless another one took its place.
+    pub(crate) fn forget(&self, flight: &Arc<Flight>) {
+        let mut shard = self.shard(flight.key).lock();
+        if shard.flights.get(&flight.key).is_some_and(|f| Arc::ptr_eq(f, flight)) {
+            shard.flights.remove(&flight.key);
+        }
+    }
+
+    /// Bounds the markers: the oldest is forgotten.
+    pub(crate) fn remember_marker(&self, flight: &Arc<Flight>) {
+        let mut shard = self.shard(flight.key).lock();
+        shard.markers.push_back(flight.key);
+        if shard.markers.len() <= MARKERS {
+            return;
+        }
+        if let Some(oldest) = shard.markers.pop_front()
+            && shard.flights.get(&oldest).is_some_and(|f| f.is_marker())
+        {
+            shard.flights.remove(&oldest);
+        }
+    }
+}
+
+fn into_entry(node: Node) -> Option<Arc<Cached>> {
+    match node {
+        Node::Entry(entry) => Some(entry),
+        Node::Varies(..) => None,
+    }
+}
+
+fn is_hit(node: &Node, purge: &Purge) -> bool {
+    matches!(node, Node::Entry(entry) if purge.matches(entry))
+}
+
+fn take(index: &mut Index<Node>, purge: &Purge) -> Vec<Arc<Cached>> {
+    index.remove_where(|_, node| is_hit(node, purge)).into_iter().filter_map(into_entry).collect()
+}
+
+fn soften(index: &Index<Node>, purge: &Purge, count: &mut usize) -> Vec<Arc<Cached>> {
+    for (_, node) in index.iter().filter(|(_, node)| is_hit(node, purge)) {
+        if let Node::Entry(entry) = node {
+            entry.purge_soft();
+            *count += 1;
+        }
+    }
+    Vec::new()
+}

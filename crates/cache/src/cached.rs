@@ -1,0 +1,152 @@
+//! A stored entry with what changes about it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use farthing_freshness::Entry;
+use farthing_freshness::entry::KeyStats;
+use farthing_freshness::index::{Weighed, worth};
+use farthing_types::Time;
+use parking_lot::Mutex;
+
+/// An entry in memory: the immutable answer (it derefs to [`Entry`]) with counters and the key's live statistics.
+#[derive(Debug)]
+pub struct Cached {
+    entry: Entry,
+    bytes: usize,
+    live: Mutex<KeyStats>,
+    hits: AtomicU64,
+    stale_hits: AtomicU64,
+    last_hit: AtomicI64,
+    soft_purged: AtomicBool,
+}
+
+impl Cached {
+    pub(crate) fn new(entry: Entry) -> Self {
+        Self {
+            bytes: entry.bytes() + size_of::<Self>() - size_of::<Entry>(),
+            live: Mutex::new(entry.stats),
+            entry,
+            hits: AtomicU64::new(0),
+            stale_hits: AtomicU64::new(0),
+            last_hit: AtomicI64::new(0),
+            soft_purged: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts an answer served from this entry: call it once per answer, `stale` when it was past its TTL.
+    pub fn on_hit(&self, now: Time, stale: bool) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        if stale {
+            self.stale_hits.fetch_add(1, Ordering::Relaxed);
+        }
+        self.last_hit.fetch_max(now.nanos(), Ordering::Relaxed);
+    }
+
+    /// Answers served from it.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+    /// Of these, answers served past its TTL.
+    pub fn stale_hits(&self) -> u64 {
+        self.stale_hits.load(Ordering::Relaxed)
+    }
+    /// When it last answered; `None` before the first time.
+    pub fn last_hit(&self) -> Option<Time> {
+        Some(self.last_hit.load(Ordering::Relaxed)).filter(|t| *t != 0).map(Time::from_nanos)
+    }
+    /// Whether a soft purge made it stale; goes into [`farthing_freshness::semantics::Judged`].
+    pub fn soft_purged(&self) -> bool {
+        self.soft_purged.load(Ordering::Acquire)
+    }
+    /// The key's statistics now, requests since the fill included.
+    pub fn stats(&self) -> KeyStats {
+        *self.live.lock()
+    }
+    /// Bytes it is accounted with.
+    pub const fn size(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn update_stats<R>(&self, change: impl FnOnce(&mut KeyStats) -> R) -> R {
+        change(&mut self.live.lock())
+    }
+    pub(crate) fn purge_soft(&self) {
+        self.soft_purged.store(true, Ordering::Release);
+    }
+}
+
+impl Deref for Cached {
+    type Target = Entry;
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+/// Prior request rate of a key about which little is known, 1/s: once a day.
+const PRIOR_RATE: f64 = 1.0 / 86_400.0;
+
+impl Weighed for Cached {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+    fn worth(&self, now: Time) -> f64 {
+        let left = (self.fetched_at + self.longest()).since(now);
+        worth(self.price, self.live.lock().rate(now, PRIOR_RATE), left, self.bytes)
+    }
+}
+
+/// Why an entry's life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// A newer answer took its place.
+    Replaced,
+    /// It had to make room.
+    Evicted,
+    /// It was purged.
+    Purged,
+    /// It was past every TTL and was swept out.
+    Expired,
+    /// The process is ending.
+    Shutdown,
+}
+
+impl EndReason {
+    /// The stable string for metric and log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replaced => "replaced",
+            Self::Evicted => "evicted",
+            Self::Purged => "purged",
+            Self::Expired => "expired",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// The end of an entry: what an outcome row is written from.
+#[derive(Clone, Debug)]
+pub struct EntryEnd {
+    /// The entry with its final counters.
+    pub entry: Arc<Cached>,
+    /// Why.
+    pub why: EndReason,
+    /// The entry that took its place.
+    pub successor: Option<Arc<Cached>>,
+    /// When.
+    pub at: Time,
+}
+
+/// Hears of entries that ended.
+pub trait CacheEvents: Send + Sync {
+    /// Called once per entry, outside of all locks, on the thread that ended it; must not block.
+    fn ended(&self, end: EntryEnd);
+}
+
+/// Hears nothing.
+#[derive(Debug, Default)]
+pub struct NoEvents;
+impl CacheEvents for NoEvents {
+    fn ended(&self, _end: EntryEnd) {}
+}

@@ -1,0 +1,113 @@
+//! Purging, and the log that keeps an answer under way from bringing back what was purged while it travelled.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use farthing_freshness::{Entry, Subject};
+use farthing_types::{KeyHash, RouteName, Tenant};
+use parking_lot::Mutex;
+
+/// How many purges are remembered one by one. An answer that began before the oldest of them is not stored.
+const REMEMBERED: usize = 4096;
+
+/// What to purge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// One primary key with all its `Vary` variants.
+    Key(KeyHash),
+    /// Everything with this tag.
+    Tag(Arc<str>),
+    /// Everything of a route whose path begins so (the empty prefix: the whole route); `None`: of any route.
+    Prefix {
+        /// The route.
+        route: Option<RouteName>,
+        /// The beginning of the path.
+        path: Arc<str>,
+    },
+    /// Everything of a tenant.
+    Tenant(Tenant),
+    /// Everything.
+    All,
+}
+
+impl Purge {
+    /// Whether it is about an entry.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        self.matches_subject(&entry.subject, Some(&entry.tags))
+    }
+
+    /// Whether it is about an answer under way. Tags not known yet count as matching: better a call too many.
+    pub(crate) fn matches_subject(&self, subject: &Subject, tags: Option<&[Arc<str>]>) -> bool {
+        match self {
+            Self::Key(key) => subject.key == *key,
+            Self::Tag(tag) => tags.is_none_or(|tags| tags.contains(tag)),
+            Self::Prefix { route, path } => route.as_ref().is_none_or(|r| *r == subject.route) && subject.path.starts_with(&**path),
+            Self::Tenant(tenant) => subject.tenant == *tenant,
+            Self::All => true,
+        }
+    }
+}
+
+/// What a purge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Entries removed, or made stale by a soft purge.
+    pub entries: usize,
+    /// Calls under way that nobody else may join any more and whose answers will not be stored (or stored as stale).
+    pub flights: usize,
+    /// The purge's sequence number.
+    pub epoch: u64,
+}
+
+/// What purges since some epoch mean for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    Untouched,
+    Soft,
+    Hard,
+}
+
+#[derive(Default)]
+struct Log {
+    epoch: u64,
+    recent: VecDeque<(u64, Purge, bool)>,
+}
+
+/// Recent purges under increasing sequence numbers.
+#[derive(Default)]
+pub(crate) struct PurgeLog(Mutex<Log>);
+
+impl PurgeLog {
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.lock().epoch
+    }
+
+    pub(crate) fn add(&self, purge: Purge, soft: bool) -> u64 {
+        let mut log = self.0.lock();
+        log.epoch += 1;
+        let epoch = log.epoch;
+        log.recent.push_back((epoch, purge, soft));
+        if log.recent.len() > REMEMBERED {
+            log.recent.pop_front();
+        }
+        epoch
+    }
+
+    /// Whether an answer whose call began at `epoch` was purged since.
+    pub(crate) fn since(&self, epoch: u64, entry: &Entry) -> Since {
+        let log = self.0.lock();
+        let forgotten = log.recent.front().is_some_and(|(oldest, ..)| *oldest > epoch + 1);
+        if forgotten {
+            return Since::Hard;
+        }
+        let mut out = Since::Untouched;
+        for (_, purge, soft) in log.recent.iter().rev().take_while(|(at, ..)| *at > epoch) {
+            match (purge.matches(entry), soft) {
+                (true, false) => return Since::Hard,
+                (true, true) => out = Since::Soft,
+                _ => {}
+            }
+        }
+        out
+    }
+}
