@@ -42,6 +42,7 @@ pub(super) struct Worker {
 struct Gathered {
     columns: Columns,
     rows: usize,
+    bytes: usize,
 }
 
 impl Worker {
@@ -65,16 +66,18 @@ impl Worker {
         }
     }
 
-    fn gather(&mut self, row: &dyn AnyRow, bytes: usize) {
+    pub(super) fn gather(&mut self, row: &dyn AnyRow, bytes: usize) {
         self.inbox.queued.fetch_sub(bytes, Relaxed);
         self.gathered_bytes += bytes;
         if self.since.is_none() {
             self.since = Some(self.clock.now());
         }
         let (table, hour) = (row.table(), row.at_ns().div_euclid(HOUR_NS));
-        let gathered = self.gathered.entry((table.name, hour)).or_insert_with(|| Gathered { columns: Columns::new(table), rows: 0 });
+        let gathered =
+            self.gathered.entry((table.name, hour)).or_insert_with(|| Gathered { columns: Columns::new(table), rows: 0, bytes: 0 });
         gathered.columns.push(row);
         gathered.rows += 1;
+        gathered.bytes += bytes;
         if self.gathered_bytes >= self.config.max_file_bytes {
             self.write_all();
         } else if gathered.rows >= self.config.max_file_rows {
@@ -84,22 +87,22 @@ impl Worker {
         }
     }
 
-    fn write_due(&mut self) {
+    pub(super) fn write_due(&mut self) {
         if self.since.is_some_and(|since| self.clock.now().since(since) >= self.config.flush_every) {
             self.write_all();
         }
     }
 
-    fn write_all(&mut self) {
+    pub(super) fn write_all(&mut self) {
         for ((_, hour), gathered) in std::mem::take(&mut self.gathered) {
             self.write(gathered.columns.table(), hour, gathered);
         }
-        self.gathered_bytes = 0;
         self.since = None;
     }
 
     fn write(&mut self, table: &'static Table, hour: i64, gathered: Gathered) {
         let rows = gathered.rows as u64;
+        self.gathered_bytes -= gathered.bytes;
         let written = gathered.columns.finish().map_err(Into::into).and_then(|batch| self.files.write(table, hour, &batch));
         let counters = self.counters.of(table);
         match written {

@@ -1,1 +1,225 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use farthing_types::{Money, Rate, Usage};
+use proptest::prelude::*;
+
+use super::*;
+
+fn rate(usd: &str) -> Rate {
+    usd.parse().unwrap()
+}
+
+fn usd(text: &str) -> Option<Money> {
+    Some(text.parse().unwrap())
+}
+
+fn book(spec: PriceSpec) -> PriceBook {
+    PriceBook::new(&BTreeMap::from([("p".into(), spec)]), &BTreeMap::new()).unwrap()
+}
+
+const NONE: Usage = Usage { input: None, cached_input: None, cache_write: None, output: None, reasoning: None, units: None };
+
+fn call(usage: &Usage) -> Billable<'_> {
+    Billable { route: "r", provider: "p", target: Some("m"), usage, status: Some(200), bytes: Some(0) }
+}
+
+fn per_call() -> PriceSpec {
+    PriceSpec { per_call: Some(rate("0.005")), ..PriceSpec::default() }
+}
+
+fn per_token() -> PriceSpec {
+    let rates = TokenRates { input: Some(rate("0.0000025")), output: Some(rate("0.00001")), ..TokenRates::default() };
+    let cached = TokenRates { cached_input: Some(rate("0.00000125")), ..rates };
+    PriceSpec { targets: BTreeMap::from([("m".into(), rates), ("m-pro".into(), cached), ("exp*".into(), rates)]), ..PriceSpec::default() }
+}
+
+#[test]
+fn what_is_not_known_has_no_price() {
+    let call = call(&NONE);
+    assert_eq!(PriceBook::default().price(&call), None);
+    // A spec without any rate says nothing, not even about errors.
+    let empty = book(PriceSpec { effective: Some("2026-11-01".into()), ..PriceSpec::default() });
+    assert_eq!(empty.price(&call), None);
+    assert_eq!(empty.price(&Billable { status: Some(500), ..call }), None);
+    // Metered by the token, but the answer reports no usage, names no target, or one without rates.
+    let tokens = book(per_token());
+    let usage = Usage { input: Some(10), output: Some(5), ..NONE };
+    assert_eq!(tokens.price(&call), None);
+    assert_eq!(tokens.price(&Billable { target: None, usage: &usage, ..call }), None);
+    assert_eq!(tokens.price(&Billable { target: Some("other"), usage: &usage, ..call }), None);
+    assert_eq!(tokens.price(&Billable { usage: &usage, ..call }), usd("0.000075"));
+    let sized = book(PriceSpec { per_kb: Some(rate("0.001")), ..PriceSpec::default() });
+    assert_eq!(sized.price(&Billable { bytes: None, ..call }), None);
+}
+
+#[test]
+fn statuses_are_billed_as_the_spec_says() {
+    let (plain, call) = (book(per_call()), call(&NONE));
+    for (status, cost) in
+        [(Some(200), "0.005"), (Some(204), "0.005"), (Some(304), "0.005"), (Some(404), "0"), (Some(500), "0"), (None, "0")]
+    {
+        assert_eq!(plain.price(&Billable { status, ..call }), usd(cost), "{status:?}");
+    }
+    let strict = book(PriceSpec { errors_billed: true, not_modified: Some(rate("0.001")), ..per_call() });
+    for (status, cost) in [(Some(304), "0.001"), (Some(301), "0.005"), (Some(404), "0.005"), (Some(503), "0.005"), (None, "0.005")] {
+        assert_eq!(strict.price(&Billable { status, ..call }), usd(cost), "{status:?}");
+    }
+    let free = book(PriceSpec { free: true, ..PriceSpec::default() });
+    assert_eq!(free.price(&Billable { status: None, ..call }), Some(Money::ZERO));
+}
+
+#[test]
+fn a_kilobyte_is_charged_by_the_byte_and_all_meters_add_up() {
+    let spec = PriceSpec { per_kb: Some(rate("0.001")), per_unit: Some(rate("0.01")), ..per_call() };
+    let usage = Usage { units: Some(3), ..NONE };
+    let sum = book(spec).price(&Billable { bytes: Some(1536), ..call(&usage) });
+    assert_eq!(sum, usd("0.0365")); // 0.005 + 1.5 x 0.001 + 3 x 0.01
+}
+
+#[test]
+fn targets_are_found_exactly_then_by_the_longest_name() {
+    let book = book(per_token());
+    let usage = Usage { cached_input: Some(1_000), ..NONE };
+    for (target, cost) in [
+        ("m", "0.0025"),
+        ("m-2024-08-06", "0.0025"),
+        ("m-pro", "0.00125"),
+        ("m-pro-latest", "0.00125"),
+        ("exp", "0.0025"),
+        ("experimental-7", "0.0025"),
+    ] {
+        assert_eq!(book.price(&Billable { target: Some(target), ..call(&usage) }), usd(cost), "{target}");
+    }
+    for target in ["m-mini", "m-pro-max", "mm", ""] {
+        assert_eq!(book.price(&Billable { target: Some(target), ..call(&usage) }), None, "{target}");
+    }
+}
+
+#[test]
+fn a_bucket_without_any_rate_leaves_the_call_unpriced() {
+    let embeddings = TokenRates { input: Some(rate("0.00000002")), ..TokenRates::default() };
+    let book = book(PriceSpec { targets: BTreeMap::from([("m".into(), embeddings)]), ..PriceSpec::default() });
+    let usage = Usage { input: Some(8), output: Some(0), ..NONE };
+    assert_eq!(book.price(&call(&usage)), usd("0.00000016"));
+    assert_eq!(book.price(&call(&Usage { output: Some(1), ..usage })), None);
+    // Writing to the prompt cache without a rate of its own is input.
+    assert_eq!(book.price(&call(&Usage { cache_write: Some(2), ..usage })), usd("0.0000002"));
+}
+
+#[test]
+fn the_route_s_own_price_beats_the_provider_s() {
+    let (provider, route) = (per_call(), PriceSpec { per_call: Some(rate("0.001")), ..PriceSpec::default() });
+    let book = PriceBook::new(&BTreeMap::from([("p".into(), provider)]), &BTreeMap::from([("local".into(), route)])).unwrap();
+    assert_eq!(book.price(&Billable { route: "local", ..call(&NONE) }), usd("0.001"));
+    assert_eq!(book.price(&call(&NONE)), usd("0.005"));
+    assert_eq!((book.flat("local", "p"), book.flat("r", "p"), book.flat("r", "x")), (usd("0.001"), usd("0.005"), None));
+    assert_eq!(super::tests::book(per_token()).flat("r", "p"), None);
+}
+
+#[test]
+fn the_digest_changes_with_the_prices_alone() {
+    let digest = |spec: PriceSpec| book(spec).digest();
+    assert_eq!(digest(per_call()), digest(per_call()));
+    assert_ne!(digest(per_call()), digest(PriceSpec { per_call: Some(rate("0.0050000001")), ..PriceSpec::default() }));
+    assert_eq!(digest(per_call()).len(), 16);
+    let on_route = PriceBook::new(&BTreeMap::new(), &BTreeMap::from([("p".into(), per_call())])).unwrap();
+    assert_ne!(on_route.digest(), digest(per_call()));
+}
+
+#[test]
+fn nonsense_is_refused_with_its_place() {
+    let error = |spec: PriceSpec| PriceBook::new(&BTreeMap::from([("p".into(), spec)]), &BTreeMap::new()).unwrap_err().to_string();
+    let negative = TokenRates { output: Some(rate("-1")), ..TokenRates::default() };
+    for (spec, part) in [
+        (PriceSpec { per_kb: Some(rate("-0.1")), ..PriceSpec::default() }, "`per_kb = \"-0.1\"` is negative"),
+        (PriceSpec { targets: BTreeMap::from([("m".into(), negative)]), ..PriceSpec::default() }, "`targets.\"m\".output = \"-1\"`"),
+        (PriceSpec { targets: BTreeMap::from([(" *".into(), TokenRates::default())]), ..PriceSpec::default() }, "nameless"),
+        (PriceSpec { free: true, ..per_call() }, "`free = true`"),
+        (PriceSpec { effective: Some("1 May 2026".into()), ..per_call() }, "write YYYY-MM-DD"),
+        (PriceSpec { effective: Some("2026-13-01".into()), ..per_call() }, "write YYYY-MM-DD"),
+    ] {
+        let error = error(spec);
+        assert!(error.starts_with("prices of provider `p`: ") && error.contains(part), "{error}");
+    }
+}
+
+fn any_usage() -> impl Strategy<Value = Usage> {
+    let count = || proptest::option::of(0u64..10_000_000);
+    (count(), count(), count(), count(), count()).prop_map(|(input, cached_input, cache_write, output, reasoning)| Usage {
+        input,
+        cached_input,
+        cache_write,
+        output,
+        reasoning,
+        units: None,
+    })
+}
+
+fn any_rates() -> impl Strategy<Value = TokenRates> {
+    let rate = || (0i64..100_000_000_000).prop_map(|nanos| Some(Rate::per_million(nanos)));
+    (rate(), rate(), rate(), rate(), rate()).prop_map(|(input, cached_input, cache_write, output, reasoning)| TokenRates {
+        input,
+        cached_input,
+        cache_write,
+        output,
+        reasoning,
+    })
+}
+
+proptest! {
+    /// The rounded price is never further than half a nano-dollar from the exact sum.
+    #[test]
+    fn rounded_once(usage in any_usage(), rates in any_rates(), flat in 0i64..i64::MAX / 1_000_000, kb in 0i64..1_000_000_000_000, bytes in 0u64..1 << 40) {
+        let spec = PriceSpec {
+            per_call: Some(Rate::per_million(flat)),
+            per_kb: Some(Rate::per_million(kb)),
+            targets: BTreeMap::from([("m".into(), rates)]),
+            ..PriceSpec::default()
+        };
+        let price = book(spec).price(&Billable { bytes: Some(bytes), ..call(&usage) });
+        let counts = [usage.input, usage.cached_input, usage.cache_write, usage.output, usage.reasoning];
+        if counts.iter().all(Option::is_none) {
+            prop_assert_eq!(price, None);
+        } else {
+            let each = [rates.input, rates.cached_input, rates.cache_write, rates.output, rates.reasoning];
+            let product = |(count, rate): (&Option<u64>, &Option<Rate>)| i128::from(count.unwrap_or(0)) * i128::from(rate.unwrap().nanos_per_million());
+            let millionths: i128 = counts.iter().zip(&each).map(product).sum::<i128>() + i128::from(flat);
+            let exact = millionths * 1024 + i128::from(kb) * i128::from(bytes);
+            let off = i128::from(price.unwrap().nanos()) * 1_024_000_000 - exact;
+            prop_assert!(off.abs() * 2 <= 1_024_000_000, "{}", off);
+        }
+    }
+
+    /// Extremes saturate, they do not wrap or panic.
+    #[test]
+    fn extremes_saturate(units in prop_oneof![Just(u64::MAX), any::<u64>()], nanos in prop_oneof![Just(i64::MAX), 0i64..i64::MAX]) {
+        let spec = PriceSpec { per_unit: Some(Rate::per_million(nanos)), per_kb: Some(Rate::per_million(nanos)), per_call: Some(Rate::per_million(nanos)), ..PriceSpec::default() };
+        let usage = Usage { units: Some(units), ..NONE };
+        let price = book(spec).price(&Billable { bytes: Some(units), ..call(&usage) }).unwrap();
+        prop_assert!(price >= Money::ZERO);
+        if nanos > 1_000_000_000 && units > 1 << 60 {
+            prop_assert_eq!(price.nanos(), i64::MAX);
+        }
+    }
+
+    /// More of anything never costs less.
+    #[test]
+    fn monotone(usage in any_usage(), rates in any_rates(), more in 0u64..1_000_000) {
+        let book = book(PriceSpec { targets: BTreeMap::from([("m".into(), rates)]), ..PriceSpec::default() });
+        let bigger = Usage { output: Some(usage.output.unwrap_or(0) + more), ..usage };
+        if let Some(price) = book.price(&call(&usage)) {
+            prop_assert!(book.price(&call(&bigger)).unwrap() >= price);
+        }
+    }
+}
+
+#[test]
+fn specs_are_plain_data() {
+    let text = "per_call = \"0.005\"\nerrors_billed = true\n[targets.m]\ninput = \"0.0000025\"\n";
+    let spec: PriceSpec = toml::from_str(text).unwrap();
+    assert_eq!((spec.per_call, spec.errors_billed), (Some(rate("0.005")), true));
+    assert_eq!(spec.targets["m"].input, Some(rate("0.0000025")));
+    assert!(toml::from_str::<PriceSpec>("per_cal = \"1\"").is_err());
+    let _: Arc<str> = book(spec).digest();
+}

@@ -1,1 +1,203 @@
+use farthing_types::Usage;
+use http::HeaderMap;
+use proptest::prelude::*;
 
+use super::*;
+
+/// File, target, buckets (input, cached, cache write, output, reasoning), and the provider's own total.
+type Golden = (&'static str, &'static str, [Option<u64>; 5], u64);
+
+/// The totals: OpenAI's `total_tokens`; for Anthropic all four counts together, which it documents as disjoint.
+const GOLDEN: &[Golden] = &[
+    (include_str!("golden/openai-chat.json"), "gpt-4o-2024-08-06", [Some(86), Some(1920), None, Some(172), Some(128)], 2306),
+    (include_str!("golden/openai-chat.sse"), "gpt-4o-mini-2024-07-18", [Some(17), Some(0), None, Some(9), Some(0)], 26),
+    (include_str!("golden/openai-responses.json"), "o4-mini-2025-04-16", [Some(17), Some(64), None, Some(203), Some(832)], 1116),
+    (include_str!("golden/openai-responses.sse"), "gpt-5-2025-08-07", [Some(37), Some(0), None, Some(11), Some(0)], 48),
+    (include_str!("golden/openai-embeddings.json"), "text-embedding-3-small", [Some(8), None, None, None, None], 8),
+    (
+        include_str!("golden/anthropic-message.json"),
+        "claude-sonnet-4-20250514",
+        [Some(21), Some(4096), Some(188_086), Some(393), None],
+        192_596,
+    ),
+    (include_str!("golden/anthropic-message.sse"), "claude-opus-4-20250514", [Some(25), Some(1200), Some(0), Some(15), None], 1240),
+    (include_str!("golden/reasoning-beside.json"), "thinker-1", [Some(28), Some(2), None, Some(8), Some(500)], 538),
+];
+
+fn tap(body: &str) -> UsageTap {
+    if body.starts_with('{') { UsageTap::json() } else { UsageTap::events() }
+}
+
+fn read(body: &[u8], mut tap: UsageTap, chunk: usize) -> UsageReading {
+    body.chunks(chunk).for_each(|chunk| tap.push(chunk));
+    tap.reading()
+}
+
+fn sum(usage: &Usage) -> u64 {
+    [usage.input, usage.cached_input, usage.cache_write, usage.output, usage.reasoning].into_iter().flatten().sum()
+}
+
+#[test]
+fn golden_answers_in_chunks_of_any_size() {
+    for (body, target, [input, cached_input, cache_write, output, reasoning], total) in GOLDEN {
+        let usage = Usage {
+            input: *input,
+            cached_input: *cached_input,
+            cache_write: *cache_write,
+            output: *output,
+            reasoning: *reasoning,
+            units: None,
+        };
+        for chunk in [1, 2, 3, 7, 64, usize::MAX >> 1] {
+            let reading = read(body.as_bytes(), tap(body), chunk);
+            assert_eq!(reading.usage, Some(usage), "{target} in chunks of {chunk}");
+            assert_eq!(reading.target.as_deref(), Some(*target));
+        }
+        assert_eq!(sum(&usage), *total, "{target}");
+    }
+}
+
+#[test]
+fn events_may_end_their_lines_in_three_ways() {
+    let (body, target, ..) = GOLDEN[1];
+    for end in ["\n", "\r\n", "\r"] {
+        let body = body.replace('\n', end);
+        for chunk in [1, 5, 4096] {
+            let reading = read(body.as_bytes(), UsageTap::events(), chunk);
+            assert_eq!((reading.target.as_deref(), reading.usage.unwrap().output), (Some(target), Some(9)), "{end:?}");
+        }
+    }
+}
+
+#[test]
+fn data_of_one_event_may_span_lines() {
+    let body = b"data:{\"model\": \"m\",\ndata: \"usage\":\ndata: {\"prompt_tokens\": 3}}\n\n";
+    assert_eq!(read(body, UsageTap::events(), 9).usage.unwrap().input, Some(3));
+}
+
+#[test]
+fn what_a_broken_stream_said_before_counts() {
+    let (body, ..) = GOLDEN[6];
+    let cut = &body.as_bytes()[..body.find("message_delta").unwrap()];
+    let usage = read(cut, UsageTap::events(), 11).usage.unwrap();
+    assert_eq!((usage.input, usage.cached_input, usage.output), (Some(25), Some(1200), Some(1)));
+}
+
+#[test]
+fn nothing_is_made_up() {
+    for body in [
+        "",
+        "null",
+        "[{\"usage\":{\"prompt_tokens\":1}}]",
+        "{\"model\":\"\",\"usage\":null}",
+        "{\"usage\":{}}",
+        "{\"usage\":{\"prompt_tokens\":-1}}",
+        "{\"usage\":{\"prompt_tokens\":\"many\"}}",
+        "{\"choices\":[{\"usage\":{\"prompt_tokens\":1}}]}",
+        "{\"a\":{\"b\":{\"usage\":{\"prompt_tokens\":1}}}}",
+        "{\"usage\":{\"prompt_tokens\":1}",
+    ] {
+        let reading = UsageTap::read_json(body.as_bytes());
+        let cut_after_usage = body.ends_with("1}");
+        assert_eq!(reading.usage.is_some(), cut_after_usage, "{body}");
+        assert_eq!(reading.target, None, "{body}");
+    }
+}
+
+#[test]
+fn a_part_larger_than_its_whole_is_not_believed() {
+    let body = b"{\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"prompt_tokens_details\":{\"cached_tokens\":6}}}";
+    let usage = UsageTap::read_json(body).usage.unwrap();
+    assert_eq!((usage.input, usage.cached_input), (Some(5), None));
+}
+
+#[test]
+fn values_beyond_the_bound_are_skipped_and_the_rest_is_read() {
+    let body = format!("{{\"model\":\"{}\",\"usage\":{{\"prompt_tokens\":4}}}}", "x".repeat(100_000));
+    let reading = read(body.as_bytes(), UsageTap::json(), 1000);
+    assert_eq!((reading.target, reading.usage.unwrap().input), (None, Some(4)));
+}
+
+#[test]
+fn only_readable_answers_are_tapped() {
+    let headers = |pairs: &[(&'static str, &'static str)]| {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+    };
+    let tapped = |pairs: &[(&'static str, &'static str)]| UsageTap::for_answer(&headers(pairs)).is_some();
+    assert!(tapped(&[("content-type", "application/json")]));
+    assert!(tapped(&[("content-type", "Application/JSON; charset=utf-8"), ("content-encoding", "identity")]));
+    assert!(tapped(&[("content-type", "text/event-stream;charset=utf-8")]));
+    assert!(tapped(&[("content-type", "application/vnd.api+json")]));
+    assert!(!tapped(&[("content-type", "application/json"), ("content-encoding", "gzip")]));
+    assert!(!tapped(&[("content-type", "text/html")]));
+    assert!(!tapped(&[]));
+}
+
+#[test]
+fn a_request_names_its_target() {
+    let facts = |body: &str| RequestFacts::read(body.as_bytes());
+    let full = facts("{\"messages\":[{\"content\":\"\\\"model\\\": \\\"no\\\"\",\"model\":\"no\"}],\"model\":\"gpt-4o\",\"stream\":true}");
+    assert_eq!(full, RequestFacts { target: Some("gpt-4o".into()), stream: true });
+    assert_eq!(facts("{\"stream\": true , \"model\": \"a\\u0062\" }"), RequestFacts { target: Some("ab".into()), stream: true });
+    assert_eq!(facts("{\"stream\":false,\"model\":7}"), RequestFacts::default());
+    assert_eq!(facts("{\"model\":\"m\",\"input\":\"cut of"), RequestFacts { target: Some("m".into()), stream: false });
+    assert_eq!(facts("model=m&stream=true"), RequestFacts::default());
+    let late = format!("{{\"input\":\"{}\",\"model\":\"m\"}}", "y".repeat(RequestFacts::LIMIT));
+    assert_eq!(facts(&late), RequestFacts::default());
+}
+
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let text = "[a-z\"\\\\{}\\[\\]:,\n\u{e9} ]{0,8}";
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        text.prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        let key = prop_oneof![
+            text.boxed(),
+            Just("usage".to_owned()).boxed(),
+            Just("model".to_owned()).boxed(),
+            Just("message".to_owned()).boxed()
+        ];
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            proptest::collection::vec((key, inner), 0..4).prop_map(|pairs| serde_json::Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever else an answer holds, its usage and target are found where a parser of the whole body finds them.
+    #[test]
+    fn agrees_with_a_whole_parse(mut body in any_json(), input in 0u64..1000, pretty in any::<bool>(), chunk in 1usize..40) {
+        if let Some(object) = body.as_object_mut() {
+            for nested in ["response", "message"] {
+                object.remove(nested);
+            }
+            object.insert("usage".to_owned(), serde_json::json!({"prompt_tokens": input, "x": {"y": [1, "}"]}}));
+        }
+        let text = if pretty { serde_json::to_string_pretty(&body) } else { serde_json::to_string(&body) }.unwrap();
+        let reading = read(text.as_bytes(), UsageTap::json(), chunk);
+        prop_assert_eq!(reading.usage.and_then(|usage| usage.input), body.is_object().then_some(input));
+        let model = body.get("model").and_then(|model| model.as_str()).filter(|model| !model.is_empty());
+        prop_assert_eq!(reading.target.as_deref(), model);
+    }
+
+    #[test]
+    fn buckets_sum_to_the_total(prompt in 0u64..1_000_000, completion in 0u64..1_000_000, cached in 0u64..1_100_000, reasoning in 0u64..1_100_000) {
+        let body = serde_json::json!({"usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": cached}, "completion_tokens_details": {"reasoning_tokens": reasoning}}});
+        let usage = UsageTap::read_json(body.to_string().as_bytes()).usage.unwrap();
+        prop_assert_eq!(sum(&usage), prompt + completion);
+    }
+
+    #[test]
+    fn any_bytes_are_survived(chunks in proptest::collection::vec(proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'{'), Just(b'}'), Just(b'\n')], 0..40), 0..10)) {
+        for mut tap in [UsageTap::json(), UsageTap::events()] {
+            chunks.iter().for_each(|chunk| tap.push(chunk));
+            let _ = tap.reading();
+        }
+    }
+}
