@@ -1,0 +1,291 @@
+//! One connection: guard, then hyper, then the service around the handler.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use farthing_types::{Body, Span};
+use futures_util::FutureExt;
+use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
+use http::request::Parts;
+use http::{Method, Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::body::{Answer, Signal, Upload};
+use super::guard::{Guard, Protocol};
+use super::scan::check_host;
+use super::state::{Busy, ConnState};
+use super::{Closed, EdgeConfig, EdgeStats, Handler, PeerInfo, Refusal};
+
+/// Serves connections of any transport; [`super::Edge`] feeds it from a listener, tests from pipes.
+#[derive(Clone)]
+pub struct Server(Arc<Shared>);
+
+struct Shared {
+    config: EdgeConfig,
+    handler: Arc<dyn Handler>,
+    stats: Arc<EdgeStats>,
+    stop: CancellationToken,
+    cut: CancellationToken,
+    streams: TaskTracker,
+}
+
+impl Server {
+    /// A server with these settings; `stop` makes its connections end after what they are doing.
+    pub fn new(config: EdgeConfig, handler: Arc<dyn Handler>, stats: Arc<EdgeStats>, stop: CancellationToken) -> Self {
+        Self(Arc::new(Shared { config, handler, stats, stop, cut: CancellationToken::new(), streams: TaskTracker::new() }))
+    }
+
+    /// Ends all connections now, whatever they are doing.
+    pub(super) fn cut(&self) {
+        self.0.cut.cancel();
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve<IO>(&self, io: IO, peer: PeerInfo)
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let shared = &self.0;
+        let state = Arc::new(ConnState::new(Arc::clone(&shared.stats)));
+        let opened = Opened::new(&shared.stats);
+        let mut guard = Guard::new(io, &shared.config, Arc::clone(&state));
+        let protocol = tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => None,
+            protocol = poll_fn(|cx| guard.poll_protocol(cx)) => protocol,
+        };
+        let connection = Arc::new(Connection { shared: Arc::clone(shared), state: Arc::clone(&state), peer });
+        let ended = match protocol {
+            None => Some(false),
+            Some(Protocol::Http1) => http1(connection, guard).await,
+            Some(Protocol::Http2) => http2(connection, guard).await,
+        };
+        opened.close(ended.map_or(Closed::Cut, |error| state.closed(error)));
+    }
+}
+
+/// Counts a connection as open; as cut when its task ends without saying how.
+struct Opened(Arc<EdgeStats>, Closed);
+
+impl Opened {
+    fn new(stats: &Arc<EdgeStats>) -> Self {
+        stats.count_opened();
+        Self(Arc::clone(stats), Closed::Cut)
+    }
+    fn close(mut self, closed: Closed) {
+        self.1 = closed;
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.count_closed(self.1);
+    }
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    state: Arc<ConnState>,
+    peer: PeerInfo,
+}
+
+/// Drives the connection; `None` when it was cut, else whether it ended in an error.
+async fn http1<IO>(connection: Arc<Connection>, guard: Guard<IO>) -> Option<bool>
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let shared = Arc::clone(&connection.shared);
+    let limits = shared.config.head_limits();
+    let mut builder = http1::Builder::new();
+    // The guard keeps time for heads and idle connections, and refuses with an answer where hyper would just close.
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(limits.bytes + 1_024);
+    if limits.headers >= 100 {
+        builder.max_headers(limits.headers + 1);
+    }
+    if limits.bytes > 256 * 1_024 {
+        builder.max_buf_size(limits.bytes * 2);
+    }
+    let service = service_fn(move |request| answer(Arc::clone(&connection), request));
+    let mut http = pin!(builder.serve_connection(TokioIo::new(guard), service));
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            biased;
+            result = http.as_mut() => return Some(result.is_err()),
+            () = shared.cut.cancelled() => return None,
+            () = shared.stop.cancelled(), if !stopping => {
+                stopping = true;
+                http.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// As [`http1`]; a connection without streams for the idle time is asked to end.
+async fn http2<IO>(connection: Arc<Connection>, guard: Guard<IO>) -> Option<bool>
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let shared = Arc::clone(&connection.shared);
+    let state = Arc::clone(&connection.state);
+    let config = &shared.config;
+    let mut builder = http2::Builder::new(Streams(shared.streams.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .max_concurrent_streams(config.max_streams)
+        .max_header_list_size(u32::try_from(config.max_header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(config.idle_timeout)
+        .keep_alive_timeout(config.header_timeout);
+    let service = service_fn(move |request| answer(Arc::clone(&connection), request));
+    let mut http = pin!(builder.serve_connection(TokioIo::new(guard), service));
+    let mut idle = pin!(idle(&state, config.idle_timeout));
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            biased;
+            result = http.as_mut() => return Some(result.is_err()),
+            () = shared.cut.cancelled() => return None,
+            () = shared.stop.cancelled(), if !stopping => {
+                stopping = true;
+                http.as_mut().graceful_shutdown();
+            }
+            () = idle.as_mut(), if !stopping => {
+                stopping = true;
+                state.ending(Closed::Idle);
+                http.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Resolves when no request came or was under way for at least `span`.
+async fn idle(state: &ConnState, span: Span) {
+    loop {
+        let before = state.started();
+        tokio::time::sleep(span).await;
+        if state.started() == before && !state.is_busy() {
+            return;
+        }
+    }
+}
+
+/// Runs the streams of HTTP/2 connections.
+#[derive(Clone)]
+struct Streams(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        drop(self.0.spawn(future));
+    }
+}
+
+async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    let (busy, refused) = connection.state.start();
+    let http1 = request.version() < Version::HTTP_2;
+    if let Some(refusal) = refused {
+        return Ok(wrap(refusal.response(http1), busy));
+    }
+    let (parts, incoming) = request.into_parts();
+    if let Err(refusal) = check(&parts, connection.shared.config.max_body) {
+        connection.state.stats.count_refused(refusal);
+        return Ok(wrap(refusal.response(http1), busy));
+    }
+    connection.state.stats.count_request();
+    let (body, signal) = upload(&connection, incoming);
+    let handler = Arc::clone(&connection.shared.handler);
+    let peer = connection.peer;
+    let handling = AssertUnwindSafe(async move { handler.handle(Request::from_parts(parts, body), peer).await }).catch_unwind();
+    let outcome = match signal {
+        None => handling.await,
+        Some(signal) => match until_failed(handling, &signal).await {
+            Ok(outcome) => outcome,
+            Err(refusal) => return Ok(wrap(refusal.response(http1), busy)),
+        },
+    };
+    let response = match outcome {
+        Ok(response) if !response.status().is_informational() => response,
+        _ => {
+            connection.state.stats.count_refused(Refusal::Defect);
+            Refusal::Defect.response(false)
+        }
+    };
+    Ok(wrap(response, busy))
+}
+
+fn wrap(response: Response<Body>, busy: Busy) -> Response<Answer> {
+    response.map(|body| Answer::new(body, busy))
+}
+
+fn upload(connection: &Connection, incoming: Incoming) -> (Body, Option<Arc<Signal>>) {
+    if incoming.is_end_stream() {
+        return (Body::empty(), None);
+    }
+    let signal = Arc::new(Signal::default());
+    let upload = Upload::new(incoming, Arc::clone(&connection.state), Arc::clone(&signal), &connection.shared.config);
+    (Body::stream(upload), Some(signal))
+}
+
+/// Polls `future` until it resolves or the request's body breaks off.
+async fn until_failed<F: Future>(future: F, signal: &Signal) -> Result<F::Output, Refusal> {
+    let mut future = pin!(future);
+    poll_fn(move |cx| {
+        if let Poll::Ready(refusal) = signal.poll_failed(cx) {
+            return Poll::Ready(Err(refusal));
+        }
+        let outcome = Pin::as_mut(&mut future).poll(cx);
+        // The body may have broken off during this very poll: the refusal says more than what the handler made of it.
+        match signal.poll_failed(cx) {
+            Poll::Ready(refusal) => Poll::Ready(Err(refusal)),
+            Poll::Pending => outcome.map(Ok),
+        }
+    })
+    .await
+}
+
+/// Checks that need a parsed request.
+fn check(parts: &Parts, max_body: Option<u64>) -> Result<(), Refusal> {
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    // An offer of HTTP/2 without TLS may be ignored (RFC 9110 section 7.8) and clients rely on that; others expect a switch.
+    if parts.headers.get_all(UPGRADE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"h2c")) {
+        return Err(Refusal::Upgrade);
+    }
+    if let (Some(max), Some(length)) = (max_body, parts.headers.get(CONTENT_LENGTH)) {
+        let length = length.to_str().ok().and_then(|text| text.parse::<u64>().ok()).ok_or(Refusal::Length)?;
+        if length > max {
+            return Err(Refusal::LargeBody);
+        }
+    }
+    if parts.version >= Version::HTTP_2 { check_authority(parts) } else { Ok(()) }
+}
+
+fn check_authority(parts: &Parts) -> Result<(), Refusal> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(Refusal::TwoHosts);
+    }
+    match (parts.uri.authority(), host) {
+        (None, None) => Err(Refusal::NoHost),
+        (Some(authority), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => Err(Refusal::HostMismatch),
+        (Some(authority), _) => check_host(authority.as_str().as_bytes()),
+        (None, Some(host)) => check_host(host.as_bytes()),
+    }
+}

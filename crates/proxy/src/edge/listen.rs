@@ -1,0 +1,214 @@
+//! The listener: accepts, counts, drains.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use farthing_types::Span;
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{EdgeConfig, EdgeStats, Handler, PeerInfo, Refusal, Server};
+
+/// The listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {listen}: {source}; choose another address or port")]
+pub struct EdgeError {
+    /// The configured address.
+    pub listen: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Whether every connection ended by itself within the time to drain.
+    pub clean: bool,
+    /// Connections that were cut off.
+    pub cut: u64,
+}
+
+/// A bound data listener.
+pub struct Edge {
+    listener: TcpListener,
+    local: SocketAddr,
+    config: EdgeConfig,
+    stats: Arc<EdgeStats>,
+}
+
+impl Edge {
+    /// Opens the listener; connections wait in the backlog until [`Edge::serve`].
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind(config: EdgeConfig) -> Result<Self, EdgeError> {
+        let failed = |source| EdgeError { listen: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, local, config, stats: Arc::default() })
+    }
+
+    /// The address it listens on, with the port that was chosen for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> Arc<EdgeStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Serves until `stop`, then ends idle connections at once and waits for open requests up to the time to drain.
+    pub async fn serve(self, handler: Arc<dyn Handler>, stop: CancellationToken) -> Drained {
+        let Self { listener, local, config, stats } = self;
+        let drain = config.drain;
+        let places = Places::new(&config);
+        let server = Server::new(config, handler, Arc::clone(&stats), stop.clone());
+        let connections = TaskTracker::new();
+        let accepting = accept(&listener, local, &places, &stats, |stream, place, peer| {
+            let server = server.clone();
+            drop(connections.spawn(async move {
+                server.serve(stream, peer).await;
+                drop(place);
+            }));
+        });
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = accepting => {}
+        }
+        drop(listener);
+        connections.close();
+        let clean = tokio::time::timeout(drain, connections.wait()).await.is_ok();
+        let cut = if clean { 0 } else { stats.active() };
+        server.cut();
+        connections.wait().await;
+        Drained { clean, cut }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    local: SocketAddr,
+    places: &Places,
+    stats: &EdgeStats,
+    mut serve: impl FnMut(TcpStream, Place, PeerInfo),
+) {
+    let mut connection = 0;
+    loop {
+        // The place comes first: above the cap clients wait in the backlog instead of costing us memory.
+        let Ok(permit) = Arc::clone(&places.all).acquire_owned().await else { return };
+        let (stream, addr) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                stats.count_accept_error();
+                if !is_of_one_connection(&error) {
+                    // Out of files or memory: trying again at once would only spin.
+                    tokio::time::sleep(Span::from_millis(50)).await;
+                }
+                continue;
+            }
+        };
+        // Small writes must not wait for each other; where the system refuses, the connection still works.
+        drop(stream.set_nodelay(true));
+        let Some(place) = places.of(addr.ip(), permit) else {
+            stats.count_refused(Refusal::AddressCap);
+            // A new socket's send buffer takes this whole; a client that cannot be told is just closed.
+            drop(stream.try_write(&Refusal::AddressCap.wire()));
+            continue;
+        };
+        connection += 1;
+        serve(stream, place, PeerInfo { addr, local, connection });
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted
+    )
+}
+
+/// Who may be connected.
+struct Places {
+    all: Arc<Semaphore>,
+    by_network: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_network: usize,
+}
+
+/// A connection's place, given back on drop.
+struct Place {
+    network: IpAddr,
+    by_network: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Places {
+    fn new(config: &EdgeConfig) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+            by_network: Arc::default(),
+            per_network: config.max_connections_per_ip.max(1),
+        }
+    }
+
+    fn of(&self, addr: IpAddr, permit: tokio::sync::OwnedSemaphorePermit) -> Option<Place> {
+        let network = network(addr);
+        let mut counts = self.by_network.lock();
+        let count = counts.entry(network).or_insert(0);
+        if *count >= self.per_network {
+            return None;
+        }
+        *count += 1;
+        Some(Place { network, by_network: Arc::clone(&self.by_network), _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.by_network.lock();
+        if let Some(count) = counts.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.network);
+            }
+        }
+    }
+}
+
+/// The address itself, or the /64 network of an IPv6 address: one host has a whole one.
+fn network(addr: IpAddr) -> IpAddr {
+    match addr.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & (u128::MAX << 64))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_network_cannot_take_all_places() {
+        let config = EdgeConfig { max_connections: 10, max_connections_per_ip: 2, ..EdgeConfig::default() };
+        let places = Places::new(&config);
+        let take = |addr: &str| places.of(addr.parse().unwrap(), Arc::clone(&places.all).try_acquire_owned().unwrap());
+        let first = take("2001:db8::1");
+        let second = take("2001:db8::2:3");
+        assert!(first.is_some() && second.is_some());
+        assert!(take("2001:db8::ffff").is_none());
+        assert!(take("2001:db8:0:1::1").is_some());
+        assert!(take("::ffff:10.0.0.1").is_some());
+        drop(first);
+        let again = take("2001:db8::ffff");
+        assert!(again.is_some());
+        drop((second, again));
+        assert!(places.by_network.lock().is_empty());
+        assert_eq!(places.all.available_permits(), 10);
+    }
+}
