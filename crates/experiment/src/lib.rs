@@ -21,6 +21,6 @@ pub use effect::{Effect, Estimate, Scaled};
 pub use guard::{GUARD_ALPHA, Guard, GuardKind, SwitchOff};
 pub use ratio::{RATIO_ALPHA, RatioTest};
 pub use report::{Comparison, Dropped, Interval, Report, SavingReport, VariantReport};
-pub use savings::{Holdout, Savings};
+pub use savings::{Holdout, SavingSums, Savings};
 pub use spec::{Assigned, Experiment, ExperimentSpec, MAX_VARIANTS, SpecError, UnitKind, Variant};
 pub use trial::{Observation, Trial};

@@ -52,8 +52,8 @@ struct Open {
     held: bool,
 }
 
-/// Sums over closed unit-windows, in USD.
-#[derive(Clone, Copy, Debug, Default)]
+/// Sums over unit-windows, in USD.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Sums {
     n: u64,
     base: f64,
@@ -71,6 +71,16 @@ impl Sums {
         self.base2 += base * base;
         self.bill2 += bill * bill;
         self.cross += base * bill;
+    }
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            n: self.n.saturating_sub(earlier.n),
+            base: self.base - earlier.base,
+            bill: self.bill - earlier.bill,
+            base2: self.base2 - earlier.base2,
+            bill2: self.bill2 - earlier.bill2,
+            cross: self.cross - earlier.cross,
+        }
     }
     /// Sum of squares of a * bill - b * base.
     fn square(&self, a: f64, b: f64) -> f64 {
@@ -120,7 +130,7 @@ impl Savings {
         let late = window < self.window;
         if late || (self.open.len() >= self.max_units && !self.open.contains_key(&unit)) {
             self.overflow += 1;
-            self.sums(held).add(base.as_usd_f64(), bill.as_usd_f64());
+            self.half(held).add(base.as_usd_f64(), bill.as_usd_f64());
             return;
         }
         let open = self.open.entry(unit).or_insert(Open { held, ..Open::default() });
@@ -128,7 +138,7 @@ impl Savings {
         open.bill = open.bill.saturating_add(bill.nanos());
     }
 
-    fn sums(&mut self, held: bool) -> &mut Sums {
+    fn half(&mut self, held: bool) -> &mut Sums {
         if held { &mut self.held } else { &mut self.treated }
     }
 
@@ -136,19 +146,51 @@ impl Savings {
     pub fn close_window(&mut self) {
         let usd = |nanos: i64| Money::from_nanos(nanos).as_usd_f64();
         for open in std::mem::take(&mut self.open).into_values() {
-            self.sums(open.held).add(usd(open.base), usd(open.bill));
+            self.half(open.held).add(usd(open.base), usd(open.bill));
         }
+    }
+
+    /// Everything so far, the open window included.
+    pub fn sums(&self) -> SavingSums {
+        let mut sums = SavingSums { treated: self.treated, held: self.held, unpriced: self.unpriced, overflow: self.overflow };
+        let usd = |nanos: i64| Money::from_nanos(nanos).as_usd_f64();
+        for open in self.open.values() {
+            if open.held { &mut sums.held } else { &mut sums.treated }.add(usd(open.base), usd(open.bill));
+        }
+        sums
     }
 
     /// The state of knowledge, the open window included.
     pub fn report(&self) -> SavingReport {
-        let (mut treated, mut held) = (self.treated, self.held);
-        let usd = |nanos: i64| Money::from_nanos(nanos).as_usd_f64();
-        for open in self.open.values() {
-            if open.held { &mut held } else { &mut treated }.add(usd(open.base), usd(open.bill));
+        self.sums().report(self.alpha)
+    }
+}
+
+/// What a record held at some moment: the difference of two moments proves the saving of the time between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SavingSums {
+    treated: Sums,
+    held: Sums,
+    unpriced: u64,
+    overflow: u64,
+}
+
+impl SavingSums {
+    /// What came after `earlier`. A unit-window that was open then counts as two.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            treated: self.treated.since(&earlier.treated),
+            held: self.held.since(&earlier.held),
+            unpriced: self.unpriced.saturating_sub(earlier.unpriced),
+            overflow: self.overflow.saturating_sub(earlier.overflow),
         }
+    }
+
+    /// The saving, with an interval that misses it at any time with probability `alpha` at most.
+    pub fn report(&self, alpha: f64) -> SavingReport {
+        let Self { treated, held, .. } = self;
         let claimed = treated.base + held.base;
-        let bill = treated.bill + held.bill;
         let correction = if held.base > 0.0 { held.bill / held.base } else { 1.0 };
         let n = treated.n + held.n;
         let note = if held.n < MIN_HOLDOUT || n < MIN_UNITS {
@@ -158,12 +200,11 @@ impl Savings {
         } else {
             None
         };
-        let saving = note.is_none().then(|| interval(&treated, &held, correction, self.alpha));
         SavingReport {
             base_usd: claimed * correction,
             claimed_base_usd: claimed,
-            bill_usd: bill,
-            saving,
+            bill_usd: treated.bill + held.bill,
+            saving: note.is_none().then(|| interval(treated, held, correction, alpha)),
             unit_windows: n,
             holdout_unit_windows: held.n,
             note,

@@ -27,7 +27,7 @@ const HISTORY: f64 = 16.0;
 pub struct Observation {
     /// Paid to providers; `None` when the call is unpriced (counted, and 0 in the outcome).
     pub bill: Option<Money>,
-    /// Stale answers, measured or expected: 0 to the number of requests.
+    /// Stale answers, measured or expected; may come later than the requests it is about, with `requests` 0.
     pub stale: f64,
     /// Client requests: 1, or 0 for a background call.
     pub requests: u32,
@@ -130,9 +130,14 @@ impl Trial {
         }
     }
 
-    /// Adds what a request did to its unit. Closes the window before when `assigned` belongs to a later one.
+    /// Adds what a request did to its unit. The first observation after the burn-in of a later window closes the window before:
+    /// until then what is found out late about that window still counts.
     pub fn record(&mut self, unit: KeyHash, assigned: &Assigned, seen: Observation) {
         if assigned.variant >= self.names.len() || !assigned.in_slice {
+            return;
+        }
+        if assigned.burn_in {
+            self.dropped.burn_in += 1;
             return;
         }
         if assigned.window > self.window {
@@ -140,10 +145,6 @@ impl Trial {
             self.window = assigned.window;
         } else if assigned.window < self.window {
             self.dropped.late += 1;
-            return;
-        }
-        if assigned.burn_in {
-            self.dropped.burn_in += 1;
             return;
         }
         if !self.units.contains_key(&unit) && self.units.len() >= self.max_units {
@@ -172,7 +173,7 @@ impl Trial {
         });
         open.mixed |= open.variant != assigned.variant;
         open.bill += seen.bill.unwrap_or(Money::ZERO);
-        open.stale += seen.stale.clamp(0.0, f64::from(seen.requests.max(1)));
+        open.stale += if seen.stale.is_finite() { seen.stale.max(0.0) } else { 0.0 };
         open.requests = open.requests.saturating_add(seen.requests);
         open.errors = open.errors.saturating_add(seen.errors);
         if !open.guarded && !open.mixed && open.requests >= GUARD_AFTER {

@@ -186,6 +186,27 @@ fn the_holdout_corrects_a_wrong_claim_and_the_interval_covers() {
 }
 
 #[test]
+fn the_saving_of_a_span_is_the_difference_of_two_moments() {
+    let mut savings = Savings::new(0.05, 10_000);
+    let usd = |usd: i64| Some(Money::from_nanos(usd * 1_000_000_000));
+    let feed = |savings: &mut Savings, from: i64, bill: i64| {
+        for i in 0..1_000 {
+            let held = i % 10 == 0;
+            savings.record(KeyHash(i), from + i as i64 / 100, held, (usd(10), usd(if held { 10 } else { bill + i as i64 % 3 - 1 })));
+        }
+    };
+    feed(&mut savings, 0, 9);
+    savings.close_window();
+    let mark = savings.sums();
+    feed(&mut savings, 100, 2);
+    let (all, later) = (savings.report(), savings.sums().since(&mark).report(0.05));
+    assert_eq!(later.base_usd, 10_000.0);
+    let (all, later) = (all.saving.unwrap(), later.saving.unwrap());
+    assert!((later.point - 0.72).abs() < 0.01 && (all.point - 0.405).abs() < 0.01, "{later:?} {all:?}");
+    assert!(later.low < 0.72 && later.high > 0.72 && later.low > 0.6);
+}
+
+#[test]
 fn without_holdout_units_there_is_no_interval() {
     let mut savings = Savings::new(0.05, 10);
     for unit in 0..500 {

@@ -46,7 +46,7 @@ fn plan(n: u32, route: u16) -> Arc<[Planned]> {
     (0..n).map(|i| Planned { at: Time::from_millis(i64::from(i)), route, key: i % 7 }).collect()
 }
 
-async fn send(world: &World, request: http::request::Builder, body: &'static str) -> Response<Bytes> {
+async fn send(request: http::request::Builder, body: &'static str) -> Response<Bytes> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let (head, body) = client.request(request.body(Full::from(body)).unwrap()).await.unwrap().into_parts();
     Response::from_parts(head, body.collect().await.unwrap().to_bytes())
@@ -110,24 +110,24 @@ async fn a_replay_keeps_the_traces_time_and_can_be_stopped() {
 #[tokio::test]
 async fn validators_follow_the_documents() {
     let world = world().await;
-    let first = send(&world, get(&world, "/geo/items/1"), "").await;
+    let first = send(get(&world, "/geo/items/1"), "").await;
     let etag = first.headers()["etag"].clone();
-    let again = send(&world, get(&world, "/geo/items/1").header("if-none-match", etag.clone()), "").await;
+    let again = send(get(&world, "/geo/items/1").header("if-none-match", etag.clone()), "").await;
     assert_eq!((again.status(), again.body().len()), (StatusCode::NOT_MODIFIED, 0));
     world.clock.set(Time::from_millis(5_000));
-    let changed = send(&world, get(&world, "/geo/items/1").header("if-none-match", etag), "").await;
+    let changed = send(get(&world, "/geo/items/1").header("if-none-match", etag), "").await;
     assert_eq!(changed.status(), StatusCode::OK);
     assert_eq!(changed.headers()["last-modified"], "Thu, 01 Jan 1970 00:00:05 GMT");
     assert_ne!(changed.body(), first.body());
     let reading = world.provider.reading(0);
     assert_eq!((reading.calls, reading.not_modified, reading.billed), (3, 1, PRICE.times(3)));
-    assert_eq!(send(&world, get(&world, "/nothing/1"), "").await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(send(get(&world, "/nothing/1"), "").await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
 async fn a_nondeterministic_api_never_answers_the_same_twice() {
     let world = world().await;
-    let (a, b) = (send(&world, get(&world, "/dice/1"), "").await, send(&world, get(&world, "/dice/1"), "").await);
+    let (a, b) = (send(get(&world, "/dice/1"), "").await, send(get(&world, "/dice/1"), "").await);
     assert_ne!(a.body(), b.body());
     assert!(!a.headers().contains_key("etag"));
 }
@@ -139,14 +139,14 @@ async fn chat_is_answered_plain_and_streamed_and_billed_by_the_token() {
         let builder = Request::builder().method(Method::POST).uri(format!("http://{}/v1/chat/completions", world.provider.addr()));
         if auth { builder.header("authorization", "Bearer k") } else { builder }
     };
-    let plain = send(&world, request(true), r#"{"model":"m","messages":[{"role":"user","content":"a b c"}]}"#).await;
+    let plain = send(request(true), r#"{"model":"m","messages":[{"role":"user","content":"a b c"}]}"#).await;
     let json: serde_json::Value = serde_json::from_slice(plain.body()).unwrap();
     assert_eq!(json["usage"]["prompt_tokens"], 3);
-    let streamed = send(&world, request(true), r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"a b c"}]}"#).await;
+    let streamed = send(request(true), r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"a b c"}]}"#).await;
     assert_eq!(streamed.headers()["content-type"], "text/event-stream; charset=utf-8");
     assert!(streamed.body().ends_with(b"data: [DONE]\n\n"));
     // 3 input tokens at 2.5 micro-dollars and 5 output tokens at 10, twice.
     assert_eq!(world.provider.chat_reading().billed.nanos(), 2 * (3 * 2_500 + 5 * 10_000));
-    assert_eq!(send(&world, request(false), "{}").await.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(send(&world, request(true), "{}").await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(send(request(false), "{}").await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(send(request(true), "{}").await.status(), StatusCode::BAD_REQUEST);
 }

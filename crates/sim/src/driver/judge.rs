@@ -32,7 +32,7 @@ impl Said {
 fn overhead(timing: &str) -> Option<u64> {
     let ours = timing.split(',').map(str::trim).find_map(|m| m.strip_prefix("farthing;"))?;
     let millis: f64 = ours.split(';').find_map(|p| p.trim().strip_prefix("dur="))?.parse().ok()?;
-    (millis.is_finite() && millis >= 0.0).then(|| (millis * 1e6) as u64)
+    (millis.is_finite() && millis >= 0.0).then_some((millis * 1e6) as u64)
 }
 
 /// What was asked for.
