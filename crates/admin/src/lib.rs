@@ -1,1 +1,24 @@
-//! Admin API over small traits that the proxy implements.
+//! Admin API: axum router with OpenAPI, problem documents and bearer token, over small traits that the proxy implements.
+//!
+//! [`router`] builds the service from [`Parts`]; [`serve`] runs it on a listener until told to stop. The handlers know
+//! nothing of the proxy: they see [`StatusView`] and its like, and the views they return are the API's documents.
+
+mod api;
+mod guard;
+mod problem;
+mod server;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+pub use api::{openapi, router};
+pub use problem::{Problem, ProblemDocument};
+pub use server::{ServeError, serve};
+pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest};
+pub use views::decisions::{DecisionView, DecisionsView};
+pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
+pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
+pub use views::routes::{RouteInfo, RoutesView};
+pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
+pub use views::{ControlError, MetricsView, Parts};

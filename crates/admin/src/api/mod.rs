@@ -1,0 +1,118 @@
+//! Handlers and their router.
+
+mod cache;
+mod health;
+mod models;
+mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use farthing_config::AdminConfig;
+use http::{StatusCode, header};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::{Parts, Problem, ProblemDocument, guard};
+
+/// Longest time a handler may take; loading a predictor takes milliseconds.
+const HANDLER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A JSON body whose rejection is a problem document.
+#[derive(FromRequest)]
+#[from_request(via(axum::Json), rejection(Problem))]
+struct Json<T>(T);
+
+/// Path parameters whose rejection is a problem document.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
+struct Path<T>(T);
+
+// The derives above name these conversions; keeping them here documents it.
+const _: fn(JsonRejection) -> Problem = Problem::from;
+const _: fn(PathRejection) -> Problem = Problem::from;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Farthing admin API", description = "Status, costs, cache, experiments and predictors of one instance."),
+    components(schemas(ProblemDocument)),
+    tags(
+        (name = "health", description = "For whoever runs the instance"),
+        (name = "views", description = "What the instance does and what it costs"),
+        (name = "cache", description = "The cache"),
+        (name = "models", description = "Predictors")
+    ),
+    security(("token" = []))
+)]
+struct Document;
+
+fn routes() -> OpenApiRouter<Parts> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(views::routes))
+        .routes(routes!(views::status))
+        .routes(routes!(views::costs))
+        .routes(routes!(views::decision))
+        .routes(routes!(views::experiments))
+        .routes(routes!(views::experiment))
+        .routes(routes!(cache::stats))
+        .routes(routes!(cache::purge))
+        .routes(routes!(models::list))
+        .routes(routes!(models::versions))
+        .routes(routes!(models::show))
+        .routes(routes!(models::load))
+        .routes(routes!(models::promote))
+        .routes(routes!(models::rollback))
+}
+
+/// The API's description.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = routes().to_openapi();
+    let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    document.components.get_or_insert_with(Default::default).add_security_scheme("token", scheme);
+    document
+}
+
+/// The service. Without a token in `config` the peer's address must be known
+/// (`into_make_service_with_connect_info::<SocketAddr>()`), else every request but the health checks is refused.
+pub fn router(parts: Parts, config: &AdminConfig) -> Router {
+    let (router, _) = routes().split_for_parts();
+    let description = openapi().to_json().unwrap_or_default();
+    let token = config.token.clone().map(Arc::new);
+    router
+        .route("/openapi.json", axum::routing::get(|| async move { ([(header::CONTENT_TYPE, "application/json")], description) }))
+        .fallback(|| async { Problem::not_found("no such endpoint; GET /openapi.json lists them") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "GET /openapi.json lists the methods of each endpoint")
+        })
+        .layer(DefaultBodyLimit::max(config.max_body))
+        .layer(middleware::from_fn_with_state(token, guard::guard))
+        .layer(middleware::from_fn(deadline))
+        .with_state(parts)
+}
+
+async fn deadline(request: Request, next: Next) -> Response {
+    let late = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "deadline", "the request took too long").into_response();
+    tokio::time::timeout(HANDLER_DEADLINE, next.run(request)).await.unwrap_or_else(|_| late())
+}
+
+/// Runs work that reads files or builds sessions off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, crate::ControlError> + Send + 'static) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(Problem::from),
+        Err(error) => {
+            tracing::error!(%error, "an admin operation panicked");
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "the operation broke off; the log has more"))
+        }
+    }
+}

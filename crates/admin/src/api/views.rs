@@ -1,0 +1,73 @@
+//! What the instance does and what it costs.
+
+use axum::Json;
+use axum::extract::State;
+use farthing_types::DecisionId;
+
+use super::Path;
+use crate::{Costs, DecisionView, ExperimentDetail, ExperimentSummary, Parts, Problem, ProblemDocument, RouteInfo, Status};
+
+/// The routes in the order in which they are tried.
+#[utoipa::path(get, path = "/api/v1/routes", tag = "views", responses(
+    (status = 200, description = "all routes", body = [RouteInfo]),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn routes(State(parts): State<Parts>) -> Json<Vec<RouteInfo>> {
+    Json(parts.routes.routes())
+}
+
+/// The instance at a glance.
+#[utoipa::path(get, path = "/api/v1/status", tag = "views", responses(
+    (status = 200, description = "the status", body = Status),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn status(State(parts): State<Parts>) -> Json<Status> {
+    Json(parts.status.status())
+}
+
+/// Money by route and tenant, since start.
+#[utoipa::path(get, path = "/api/v1/costs", tag = "views", responses(
+    (status = 200, description = "the costs", body = Costs),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn costs(State(parts): State<Parts>) -> Json<Costs> {
+    Json(parts.status.costs())
+}
+
+/// One decision: what it was made from and who made it.
+#[utoipa::path(get, path = "/api/v1/decisions/{id}", tag = "views",
+    params(("id" = String, Path, description = "16 hexadecimal digits, as in the log")),
+    responses(
+        (status = 200, description = "the decision", body = DecisionView),
+        (status = 400, description = "not an id", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "unknown or too old", body = ProblemDocument, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn decision(State(parts): State<Parts>, Path(id): Path<String>) -> Result<Json<DecisionView>, Problem> {
+    let digits = id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let number = u64::from_str_radix(&id, 16).ok().filter(|_| digits);
+    let number = number.ok_or_else(|| Problem::bad_request("a decision's id has 16 hexadecimal digits"))?;
+    let gone = || Problem::not_found("no such decision in memory; older ones stand in the table `decisions` of the log");
+    parts.decisions.decision(DecisionId(number)).map(Json).ok_or_else(gone)
+}
+
+/// All experiments.
+#[utoipa::path(get, path = "/api/v1/experiments", tag = "views", responses(
+    (status = 200, description = "all experiments", body = [ExperimentSummary]),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn experiments(State(parts): State<Parts>) -> Json<Vec<ExperimentSummary>> {
+    Json(parts.experiments.list())
+}
+
+/// One experiment with figures, comparisons and intervals.
+#[utoipa::path(get, path = "/api/v1/experiments/{name}", tag = "views",
+    params(("name" = String, Path, description = "its name")),
+    responses(
+        (status = 200, description = "the experiment", body = ExperimentDetail),
+        (status = 404, description = "unknown", body = ProblemDocument, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn experiment(State(parts): State<Parts>, Path(name): Path<String>) -> Result<Json<ExperimentDetail>, Problem> {
+    parts.experiments.show(&name).map(Json).ok_or_else(|| Problem::not_found("no such experiment; GET /api/v1/experiments lists them"))
+}

@@ -1,0 +1,59 @@
+//! What the handlers see: one small trait for each part, and the documents they return.
+
+pub mod cache;
+pub mod decisions;
+pub mod experiments;
+pub mod models;
+pub mod routes;
+pub mod status;
+
+use std::sync::Arc;
+
+use cache::CacheControl;
+use decisions::DecisionsView;
+use experiments::ExperimentsView;
+use models::ModelsControl;
+use routes::RoutesView;
+use status::StatusView;
+
+/// Everything behind the API.
+#[derive(Clone)]
+pub struct Parts {
+    /// Status, readiness, costs.
+    pub status: Arc<dyn StatusView>,
+    /// Routes.
+    pub routes: Arc<dyn RoutesView>,
+    /// Predictors.
+    pub models: Arc<dyn ModelsControl>,
+    /// Experiments.
+    pub experiments: Arc<dyn ExperimentsView>,
+    /// Logged decisions.
+    pub decisions: Arc<dyn DecisionsView>,
+    /// The cache.
+    pub cache: Arc<dyn CacheControl>,
+    /// Metrics.
+    pub metrics: Arc<dyn MetricsView>,
+}
+
+/// The metrics.
+pub trait MetricsView: Send + Sync {
+    /// All metrics in OpenMetrics text format.
+    fn text(&self) -> String;
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It was refused: the request, or what it names, is not good. What was live stays live.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be done now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It failed.
+    #[error("{0}")]
+    Failed(String),
+}
