@@ -22,8 +22,8 @@ pub enum Sides {
 #[derive(Clone, Debug)]
 pub struct EProcess {
     lambdas: Vec<f64>,
-    log_wealth: Vec<f64>,
-    max_log: f64,
+    wealth: Vec<f64>,
+    most: f64,
 }
 
 impl EProcess {
@@ -36,8 +36,8 @@ impl EProcess {
             Sides::Upper => steps.collect(),
             Sides::Two => steps.flat_map(|l| [l, -l]).collect(),
         };
-        let log_wealth = vec![0.0; lambdas.len()];
-        Self { lambdas, log_wealth, max_log: 0.0 }
+        let wealth = vec![1.0; lambdas.len()];
+        Self { lambdas, wealth, most: 1.0 }
     }
 
     /// Bets on one value; values that are not finite are ignored.
@@ -45,34 +45,32 @@ impl EProcess {
         if !value.is_finite() {
             return;
         }
-        for (wealth, lambda) in self.log_wealth.iter_mut().zip(&self.lambdas) {
-            // The clamp only matters for a caller who breaks the contract: wealth then stays positive.
-            *wealth += (lambda * value).max(-0.999).ln_1p();
+        for (wealth, lambda) in self.wealth.iter_mut().zip(&self.lambdas) {
+            // The lower clamp only matters for a caller who breaks the contract: wealth then stays positive.
+            grow(wealth, (1.0 + lambda * value).max(0.001));
         }
-        self.max_log = self.max_log.max(self.log_evidence());
+        self.most = self.most.max(self.evidence());
     }
 
-    /// Natural logarithm of the evidence now.
-    pub fn log_evidence(&self) -> f64 {
-        log_mean_exp(&self.log_wealth)
-    }
     /// Evidence now: mean wealth over the bets; 1 at the start.
     pub fn evidence(&self) -> f64 {
-        self.log_evidence().exp()
+        mean(&self.wealth)
     }
     /// Whether the evidence has at some time reached 1/`alpha`.
     pub fn crossed(&self, alpha: f64) -> bool {
-        self.max_log >= -alpha.ln()
+        self.most * alpha >= 1.0
     }
 }
 
-/// log of the mean of exponentials, without overflow; -inf for an empty slice.
-pub(crate) fn log_mean_exp(logs: &[f64]) -> f64 {
-    let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if !top.is_finite() {
-        return top;
-    }
-    top + (logs.iter().map(|l| (l - top).exp()).sum::<f64>() / logs.len() as f64).ln()
+/// Multiplies wealth. Throwing wealth away keeps an e-process valid, so what lies outside the range of a double is thrown away.
+pub(crate) fn grow(wealth: &mut f64, factor: f64) {
+    let next = *wealth * factor;
+    *wealth = if next < 1e-200 { 0.0 } else { next.min(1e200) };
+}
+
+/// The mean; 0 for an empty slice.
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / (values.len() as f64).max(1.0)
 }
 
 #[cfg(test)]
