@@ -190,7 +190,7 @@ fn step(inner: &Arc<Inner>, flight: &Arc<Flight>, event: Event, now: Time, failu
             _ => {}
         }
     }
-    let marker = state.core.marked_until().is_some();
+    let marker = matches!(event, Event::Alone(_)) && state.core.marked_until().is_some();
     drop(state);
     // Nothing may be sent under the lock: a follower that just left drops what it gets, and that may be a ticket.
     for (sender, delivered) in sends {

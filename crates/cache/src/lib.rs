@@ -9,6 +9,7 @@
 
 mod cache;
 mod cached;
+mod config;
 mod flight;
 mod join;
 mod purge;
@@ -17,8 +18,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use cache::{Cache, CacheConfig, CacheStats, Stored};
+pub use cache::{Cache, Stored};
 pub use cached::{CacheEvents, Cached, EndReason, EntryEnd, NoEvents};
+pub use config::{CacheConfig, CacheStats};
 pub use flight::{Filled, Filling, SharedHead, Ticket};
 pub use join::{Followed, Join, Joined, Slot};
 pub use purge::{Purge, Purged};

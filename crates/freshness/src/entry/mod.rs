@@ -1,6 +1,8 @@
 //! An entry: a complete answer with what is needed to decide about its reuse.
 
 mod codec;
+#[cfg(test)]
+mod tests;
 
 use std::mem::size_of;
 use std::sync::Arc;

@@ -7,7 +7,9 @@ use std::hash::Hasher;
 
 use super::field;
 
-/// Names of query parameters that are taken for credentials unless a route says otherwise.
+/// Names of query parameters that are taken for credentials unless a route says otherwise. The tenant must stand for what
+/// is left out: derived from [`Credentials::values`] where clients bring their own credential; where Farthing puts in its own
+/// one, the route should name its provider's parameter exactly, because `token` or `key` may be data elsewhere.
 pub const CREDENTIAL_NAMES: &[&str] = &[
     "key",
     "api_key",
@@ -15,13 +17,10 @@ pub const CREDENTIAL_NAMES: &[&str] = &[
     "api-key",
     "access_token",
     "accesstoken",
-    "auth",
     "auth_token",
     "token",
     "appid",
-    "app_id",
     "app_key",
-    "client_id",
     "client_secret",
     "secret",
     "password",
