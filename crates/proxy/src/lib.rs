@@ -1,1 +1,96 @@
-//! The request path: the only composer.
+//! The request path: typed stages above, [`Origin`](farthing_upstream::Origin) below. The only composer.
+//!
+//! [`Proxy::start`] builds everything from a checked configuration; `serve` takes one request from top to bottom; `run` is the
+//! lower half, which fills, refreshes and passes on without a client. See docs/life-of-a-request.md.
+
+mod answer;
+pub mod assembly;
+mod canonical;
+mod choose;
+pub mod edge;
+pub mod experiments;
+mod flight;
+mod identify;
+mod ids;
+mod predictors;
+mod prices;
+pub mod problem;
+mod request;
+mod route;
+mod run;
+mod serve;
+mod settle;
+mod state;
+mod stats;
+mod stream;
+pub mod telemetry;
+
+use std::sync::Arc;
+
+use farthing_types::RouteName;
+
+pub use assembly::Proxy;
+pub use experiments::ExperimentView;
+
+/// Why a proxy could not be started, or an experiment not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A route names a provider that does not exist.
+    #[error("route `{route}`: there is no provider `{provider}`; add [[providers]] with that name")]
+    NoProvider {
+        /// The route.
+        route: RouteName,
+        /// The provider.
+        provider: Arc<str>,
+    },
+    /// A plan cannot be compiled.
+    #[error("route `{route}`: {source}")]
+    Plan {
+        /// The route.
+        route: RouteName,
+        /// Why.
+        source: farthing_policy::PlanError,
+    },
+    /// An upstream cannot be built.
+    #[error(transparent)]
+    Upstream(#[from] farthing_upstream::UpstreamError),
+    /// Prices contradict each other.
+    #[error(transparent)]
+    Prices(#[from] farthing_ledger::PriceError),
+    /// The log cannot be started.
+    #[error(transparent)]
+    Log(#[from] farthing_ledger::LogError),
+    /// The data port cannot be opened.
+    #[error("the data port {addr} cannot be opened: {source}; choose another with --listen")]
+    Listen {
+        /// The address.
+        addr: std::net::SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The system gave no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+    /// A description is no experiment.
+    #[error(transparent)]
+    Experiment(#[from] farthing_experiment::SpecError),
+    /// An experiment names a route that does not exist.
+    #[error("experiment `{experiment}`: there is no route `{route}`")]
+    NoRoute {
+        /// The experiment.
+        experiment: Arc<str>,
+        /// The route.
+        route: RouteName,
+    },
+    /// Another experiment runs on the route; both change its TTLs, so neither could be read.
+    #[error("experiment `{experiment}`: another one runs on route `{route}`; stop it first")]
+    Layer {
+        /// The experiment.
+        experiment: Arc<str>,
+        /// The route.
+        route: RouteName,
+    },
+    /// A model version cannot go live.
+    #[error(transparent)]
+    Models(#[from] farthing_models::ModelsError),
+}

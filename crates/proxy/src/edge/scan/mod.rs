@@ -81,9 +81,8 @@ impl Scanner {
         while pass < data.len() {
             let rest = &data[pass..];
             let step = match &mut self.phase {
-                Phase::Head => self.scan_head(rest).map(|length| {
+                Phase::Head => self.scan_head(rest).inspect(|length| {
                     begun = length.map(|_| pass);
-                    length
                 }),
                 Phase::Length(left) => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());

@@ -1,0 +1,122 @@
+//! The canonical body: what must differ for an answer to count as changed.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use serde_json::Value;
+
+/// Bodies beyond this are compared byte by byte: parsing them would cost more than it tells.
+const MAX_JSON: usize = 256 * 1024;
+
+/// The two digests of a body, first 64 bits each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// Of the bytes.
+    pub exact: u64,
+    /// Of the canonical form: JSON with sorted members, without the volatile fields; the bytes where it is not JSON.
+    pub canonical: u64,
+}
+
+/// Digests a body. `volatile` are JSON pointers (RFC 6901) whose values say nothing about change; a `*` segment stands for every
+/// member of an object or element of an array.
+pub fn digests(headers: &HeaderMap, body: &Bytes, volatile: &[std::sync::Arc<str>]) -> Digests {
+    let exact = first_64(&blake3::hash(body));
+    let canonical = json(headers, body).map_or(exact, |mut value| {
+        for pointer in volatile {
+            drop_at(&mut value, &segments(pointer));
+        }
+        let mut hasher = blake3::Hasher::new();
+        // serde_json's map is ordered by key, so equal values have equal text.
+        match serde_json::to_writer(&mut hasher, &value) {
+            Ok(()) => first_64(&hasher.finalize()),
+            Err(_) => exact,
+        }
+    });
+    Digests { exact, canonical }
+}
+
+fn json(headers: &HeaderMap, body: &Bytes) -> Option<Value> {
+    let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = content_type.split(';').next()?.trim();
+    let is_json = essence == "application/json" || essence.ends_with("+json");
+    (is_json && body.len() <= MAX_JSON).then(|| serde_json::from_slice(body).ok()).flatten()
+}
+
+fn first_64(hash: &blake3::Hash) -> u64 {
+    let (head, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    u64::from_be_bytes(*head)
+}
+
+fn segments(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~")).collect()
+}
+
+fn drop_at(value: &mut Value, path: &[String]) {
+    let Some((first, rest)) = path.split_first() else { return };
+    match value {
+        Value::Object(map) if first == "*" => {
+            if rest.is_empty() {
+                map.clear();
+            }
+            map.values_mut().for_each(|v| drop_at(v, rest));
+        }
+        Value::Object(map) if rest.is_empty() => {
+            map.remove(first);
+        }
+        Value::Object(map) => {
+            if let Some(inner) = map.get_mut(first) {
+                drop_at(inner, rest);
+            }
+        }
+        Value::Array(items) if first == "*" => items.iter_mut().for_each(|v| drop_or_null(v, rest)),
+        Value::Array(items) => {
+            if let Some(item) = first.parse::<usize>().ok().and_then(|i| items.get_mut(i)) {
+                drop_or_null(item, rest);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An element keeps its place in the array: only its value goes.
+fn drop_or_null(value: &mut Value, rest: &[String]) {
+    if rest.is_empty() {
+        *value = Value::Null;
+    } else {
+        drop_at(value, rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn of(content_type: &'static str, body: &str, volatile: &[&str]) -> Digests {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        let volatile: Vec<_> = volatile.iter().map(|p| (*p).into()).collect();
+        digests(&headers, &Bytes::copy_from_slice(body.as_bytes()), &volatile)
+    }
+
+    #[test]
+    fn order_and_white_space_do_not_count() {
+        let (a, b) = (of("application/json", r#"{"a":1,"b":2}"#, &[]), of("application/json; charset=utf-8", r#"{ "b": 2, "a": 1 }"#, &[]));
+        assert_eq!(a.canonical, b.canonical);
+        assert_ne!(a.exact, b.exact);
+        assert_ne!(of("text/plain", "{}", &[]).canonical, of("text/plain", "{ }", &[]).canonical);
+    }
+
+    #[test]
+    fn volatile_fields_do_not_count() {
+        let run = |body| of("application/json", body, &["/id", "/items/*/at", "/list/1"]).canonical;
+        assert_eq!(run(r#"{"id":1,"items":[{"at":1,"v":5}],"list":[1,2]}"#), run(r#"{"id":9,"items":[{"at":7,"v":5}],"list":[1,3]}"#));
+        assert_ne!(run(r#"{"id":1,"items":[{"at":1,"v":5}]}"#), run(r#"{"id":1,"items":[{"at":1,"v":6}]}"#));
+    }
+
+    #[test]
+    fn what_is_not_json_counts_as_bytes() {
+        let broken = of("application/json", "{", &["/a"]);
+        assert_eq!(broken.canonical, broken.exact);
+    }
+}

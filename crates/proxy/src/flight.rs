@@ -1,0 +1,145 @@
+//! One call as the proxy follows it: who ordered it, its attempts, and what became of it.
+
+use std::sync::{Arc, OnceLock};
+
+use farthing_ledger::{Billable, PriceBook};
+use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, Usage};
+use parking_lot::Mutex;
+
+use crate::request::Variant;
+use crate::route::RouteState;
+
+/// A running or ended call, shared by whoever waits for it.
+pub struct Flight {
+    /// Its id.
+    pub id: CallId,
+    /// When it was ordered, on the proxy's clock.
+    pub at: Time,
+    /// The route.
+    pub route: Arc<RouteState>,
+    /// Who pays.
+    pub payer: Tenant,
+    /// Why it is made.
+    pub purpose: Purpose,
+    /// Why a fetch was needed: an [`UncachedReason`]'s string, or `revalidate`.
+    pub fetch_reason: &'static str,
+    /// The key it is about.
+    pub key: KeyHash,
+    /// The experiment's draw for the key when it was ordered.
+    pub variant: Option<Variant>,
+    /// The key was in the savings holdout when it was ordered.
+    pub holdout: bool,
+    /// Target named in the request.
+    pub target: Option<Arc<str>>,
+    /// The provider's own credential goes out.
+    pub swap: bool,
+    /// Query parameters of the request: a feature of the TTL decision.
+    pub query_parameters: u32,
+    reports: Mutex<Vec<CallReport>>,
+    done: OnceLock<Done>,
+}
+
+/// What became of a call. Set once, before its last byte reaches any reader.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// Price of one full answer; `None` when unpriced.
+    pub full: Option<Money>,
+    /// Paid for all attempts; `None` when one is unpriced.
+    pub attempts: Option<Money>,
+    /// The provider confirmed the stored entry (304).
+    pub revalidated: bool,
+}
+
+/// Who ordered a call and why.
+pub struct Order {
+    /// Why it is made.
+    pub purpose: Purpose,
+    /// Why a fetch was needed.
+    pub fetch_reason: &'static str,
+    /// Who pays.
+    pub payer: Tenant,
+    /// The key it is about.
+    pub key: KeyHash,
+    /// The experiment's draw for the key.
+    pub variant: Option<Variant>,
+    /// The key is in the savings holdout.
+    pub holdout: bool,
+    /// Target named in the request.
+    pub target: Option<Arc<str>>,
+    /// The provider's own credential goes out.
+    pub swap: bool,
+    /// Query parameters of the request.
+    pub query_parameters: u32,
+}
+
+impl Flight {
+    /// A call that begins.
+    pub fn new(id: CallId, at: Time, route: Arc<RouteState>, order: Order) -> Arc<Self> {
+        let Order { purpose, fetch_reason, payer, key, variant, holdout, target, swap, query_parameters } = order;
+        let (reports, done) = (Mutex::default(), OnceLock::new());
+        Arc::new(Self { id, at, route, payer, purpose, fetch_reason, key, variant, holdout, target, swap, query_parameters, reports, done })
+    }
+
+    /// What became of it; the empty outcome (unpriced, nothing stored) while it runs or when it broke off.
+    pub fn done(&self) -> Done {
+        self.done.get().cloned().unwrap_or_default()
+    }
+
+    /// Sets what became of it; a second time changes nothing.
+    pub fn finish(&self, done: Done) {
+        let _ = self.done.set(done);
+    }
+
+    /// The attempts so far.
+    pub fn reports(&self) -> Vec<CallReport> {
+        self.reports.lock().clone()
+    }
+
+    /// What the provider charges for each attempt: `None` is unpriced. What was metered belongs to the last attempt.
+    pub fn costs(&self, prices: &PriceBook, reports: &[CallReport], metered: &Metered<'_>) -> Vec<Option<Money>> {
+        let last = reports.len().saturating_sub(1);
+        let none = Usage::default();
+        let nothing = Metered { usage: &none, target: metered.target, bytes: None };
+        let price = |(index, report): (usize, &CallReport)| {
+            if !report.sent {
+                return Some(Money::ZERO);
+            }
+            let metered = if index == last { metered } else { &nothing };
+            prices.price(&self.billable(metered, report.status.map(|s| s.as_u16())))
+        };
+        reports.iter().enumerate().map(price).collect()
+    }
+
+    /// The price of one full answer like this one.
+    pub fn full_price(&self, prices: &PriceBook, metered: &Metered<'_>) -> Option<Money> {
+        prices.price(&self.billable(metered, Some(200)))
+    }
+
+    fn billable<'a>(&'a self, metered: &Metered<'a>, status: Option<u16>) -> Billable<'a> {
+        Billable {
+            route: &self.route.route.name,
+            provider: &self.route.provider.name,
+            target: metered.target.or(self.target.as_deref()),
+            usage: metered.usage,
+            status,
+            bytes: metered.bytes,
+        }
+    }
+}
+
+/// What an answer was metered by.
+#[derive(Clone, Copy, Debug)]
+pub struct Metered<'a> {
+    /// Units.
+    pub usage: &'a Usage,
+    /// The target that answered, as the provider names it.
+    pub target: Option<&'a str>,
+    /// Body bytes.
+    pub bytes: Option<u64>,
+}
+
+impl CallSink for Flight {
+    fn attempt(&self, report: CallReport) {
+        self.reports.lock().push(report);
+    }
+}

@@ -1,0 +1,229 @@
+//! Who asks: the tenant, and whose private cache the request sees.
+
+use std::sync::Arc;
+
+use farthing_config::{CredentialMode, CredentialPlace, FarthingKey, Provider, Route};
+use farthing_types::Tenant;
+use http::{HeaderMap, StatusCode};
+
+use crate::problem::Problem;
+
+/// Header for a key of ours beside the client's own credential.
+pub const KEY_HEADER: &str = "x-farthing-key";
+/// Header that names the tenant where no key does.
+const TENANT_HEADER: &str = "x-farthing-tenant";
+/// Places where client libraries put a credential.
+const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "x-api-key", "x-goog-api-key", "api-key"];
+/// Tenant of requests without any credential.
+const ANONYMOUS: &str = "anonymous";
+
+/// The identified client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Who pays and is counted.
+    pub tenant: Tenant,
+    /// Team of the key.
+    pub team: Option<Arc<str>>,
+    /// Service of the key.
+    pub service: Option<Arc<str>>,
+    /// Whose entries the request may see: the tenant together with the digest of a credential that passes through.
+    pub principal: Arc<str>,
+    /// The provider's credential goes out in place of the client's.
+    pub swap: bool,
+}
+
+/// What identification needs to know of the deployment.
+#[derive(Clone, Copy, Debug)]
+pub struct Deployment<'a> {
+    /// Keys of ours.
+    pub keys: &'a [FarthingKey],
+    /// Key of the digests of passed-through credentials.
+    pub salt: &'a [u8; 32],
+}
+
+/// Identifies the client of a request to `route`.
+///
+/// # Errors
+/// 401 when a key of ours is needed and missing or wrong, or when a key of ours was presented and the provider has no credential.
+pub fn identify(
+    deployment: Deployment<'_>,
+    (route, provider): (&Route, &Provider),
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Result<Identity, Problem> {
+    let own = own_key(headers);
+    let key = own.map(|presented| find(deployment.keys, presented)).transpose()?;
+    let presented_as_credential = credential_headers(headers).any(|c| FarthingKey::id_of(c).is_some());
+    if presented_as_credential || (route.credential == CredentialMode::Swap && (key.is_some() || deployment.keys.is_empty())) {
+        return swapped(route, provider, key, headers);
+    }
+    if route.credential == CredentialMode::Swap {
+        return Err(unauthorized(format!(
+            "route `{}` takes a Farthing key: send `Authorization: Bearer fth-...` (make one with `farthing keys new`)",
+            route.name
+        )));
+    }
+    Ok(passed(deployment, provider, key, headers, query))
+}
+
+fn unauthorized(detail: String) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+}
+
+fn swapped(route: &Route, provider: &Provider, key: Option<&FarthingKey>, headers: &HeaderMap) -> Result<Identity, Problem> {
+    if provider.credential.is_none() && provider.credential_place != CredentialPlace::None {
+        return Err(unauthorized(format!(
+            "a Farthing key was presented for route `{}`, but provider `{}` has no `credential` to send instead: configure one, or send \
+             your own",
+            route.name, provider.name
+        )));
+    }
+    let tenant = key.map_or_else(|| named_tenant(headers), |k| k.tenant.clone());
+    let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
+    Ok(Identity { principal: tenant.clone(), tenant, team, service, swap: true })
+}
+
+fn passed(
+    deployment: Deployment<'_>,
+    provider: &Provider,
+    key: Option<&FarthingKey>,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Identity {
+    let digest = credential_digest(deployment.salt, provider, headers, query);
+    let tenant = match (key, &digest) {
+        (Some(key), _) => key.tenant.clone(),
+        (None, Some(digest)) => digest.clone(),
+        (None, None) => named_tenant(headers),
+    };
+    let principal = match &digest {
+        Some(digest) if *digest != tenant => format!("{tenant}/{digest}").into(),
+        _ => tenant.clone(),
+    };
+    let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
+    Identity { tenant, team, service, principal, swap: false }
+}
+
+/// A tenant that the request names itself: attribution among clients without keys, never a way into another's cache, because
+/// the name is marked.
+fn named_tenant(headers: &HeaderMap) -> Tenant {
+    match headers.get(TENANT_HEADER).and_then(|v| v.to_str().ok()) {
+        Some(name) if !name.is_empty() && name.len() <= 64 => format!("named-{name}").into(),
+        _ => ANONYMOUS.into(),
+    }
+}
+
+fn credential_headers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    CREDENTIAL_HEADERS
+        .iter()
+        .filter_map(|name| headers.get(*name))
+        .filter_map(|value| value.to_str().ok())
+        .map(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")).unwrap_or(value).trim())
+}
+
+fn own_key(headers: &HeaderMap) -> Option<&str> {
+    let named = headers.get(KEY_HEADER).and_then(|v| v.to_str().ok());
+    named.or_else(|| credential_headers(headers).find(|c| FarthingKey::id_of(c).is_some()))
+}
+
+fn find<'a>(keys: &'a [FarthingKey], presented: &str) -> Result<&'a FarthingKey, Problem> {
+    keys.iter().find(|key| key.accepts(presented)).ok_or_else(|| {
+        let id = FarthingKey::id_of(presented).unwrap_or("without the shape fth-<id>-<secret>");
+        unauthorized(format!("unknown Farthing key {id}: list it under [[keys]], or make one with `farthing keys new`"))
+    })
+}
+
+/// Keyed digest of every credential the request carries: `p-` and 16 hexadecimal digits; `None` without any.
+fn credential_digest(salt: &[u8; 32], provider: &Provider, headers: &HeaderMap, query: Option<&str>) -> Option<Arc<str>> {
+    let mut hasher = blake3::Hasher::new_keyed(salt);
+    let mut any = false;
+    let mut add = |name: &str, value: &[u8]| {
+        any = true;
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(&(value.len() as u64).to_le_bytes());
+        hasher.update(value);
+    };
+    let extra = match &provider.credential_place {
+        CredentialPlace::Header(name) => Some(name.as_str()),
+        _ => None,
+    };
+    for name in CREDENTIAL_HEADERS.into_iter().chain(extra) {
+        for value in headers.get_all(name) {
+            add(name, value.as_bytes());
+        }
+    }
+    let credentials = farthing_freshness::key::Credentials::default();
+    for (name, value) in query.into_iter().flat_map(|q| q.split('&')).filter_map(|pair| pair.split_once('=')) {
+        if credentials.contains(name) || provider.credential_place == CredentialPlace::Query(name.into()) {
+            add(name, value.as_bytes());
+        }
+    }
+    any.then(|| format!("p-{}", &hasher.finalize().to_hex()[..16]).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_config::Secret;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap())).collect()
+    }
+
+    fn run(keys: &[FarthingKey], route: &Route, provider: &Provider, pairs: &[(&'static str, &str)]) -> Result<Identity, Problem> {
+        identify(Deployment { keys, salt: &[7; 32] }, (route, provider), &headers(pairs), None)
+    }
+
+    #[test]
+    fn two_credentials_are_two_principals() {
+        let (route, provider) = (Route::default(), Provider::default());
+        let a = run(&[], &route, &provider, &[("authorization", "Bearer sk-a")]).unwrap();
+        let b = run(&[], &route, &provider, &[("authorization", "Bearer sk-b")]).unwrap();
+        assert_ne!(a.principal, b.principal);
+        assert_eq!(a, run(&[], &route, &provider, &[("authorization", "Bearer sk-a")]).unwrap());
+        assert!(!a.swap && !a.principal.contains("sk-a"));
+        let none = run(&[], &route, &provider, &[]).unwrap();
+        assert_eq!(&*none.tenant, ANONYMOUS);
+    }
+
+    #[test]
+    fn a_query_credential_is_a_principal_too() {
+        let (route, provider) = (Route::default(), Provider::default());
+        let run = |query| identify(Deployment { keys: &[], salt: &[7; 32] }, (&route, &provider), &HeaderMap::new(), Some(query)).unwrap();
+        assert_ne!(run("q=1&key=A").principal, run("q=1&key=B").principal);
+        assert_eq!(run("q=1&key=A").principal, run("q=2&key=A").principal);
+    }
+
+    #[test]
+    fn a_farthing_key_swaps_and_never_passes() {
+        let (secret, key) = FarthingKey::generate("acme").unwrap();
+        let bearer = format!("Bearer {}", secret.expose());
+        let place = CredentialPlace::Bearer;
+        let with = Provider { credential: Some(Secret::new("sk-real")), credential_place: place.clone(), ..Provider::default() };
+        let without = Provider { credential_place: place, ..Provider::default() };
+        let route = Route::default();
+        let identity = run(&[key.clone()], &route, &with, &[("authorization", &bearer)]).unwrap();
+        assert!(identity.swap);
+        assert_eq!(&*identity.tenant, "acme");
+        assert_eq!(run(&[key.clone()], &route, &without, &[("authorization", &bearer)]).unwrap_err().status, StatusCode::UNAUTHORIZED);
+        assert_eq!(run(&[], &route, &with, &[("authorization", &bearer)]).unwrap_err().status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[test]
+    fn a_swap_route_with_keys_wants_one() {
+        let (_, key) = FarthingKey::generate("acme").unwrap();
+        let route = Route { credential: CredentialMode::Swap, ..Route::default() };
+        let provider = Provider::default();
+        assert!(run(&[key], &route, &provider, &[("authorization", "Bearer sk-a")]).is_err());
+        assert!(run(&[], &route, &provider, &[]).unwrap().swap);
+    }
+
+    #[test]
+    fn a_claimed_name_never_equals_a_real_tenant() {
+        let (route, provider) = (Route::default(), Provider::default());
+        let identity = run(&[], &route, &provider, &[("x-farthing-tenant", "acme")]).unwrap();
+        assert_eq!(&*identity.tenant, "named-acme");
+    }
+}

@@ -1,0 +1,144 @@
+//! Errors of ours as HTTP: the one place that turns a refusal into a status and a document.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use farthing_types::{Body, Failure, FailureKind};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+
+/// Shape of the error documents that the caller's client library understands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// RFC 9457 `application/problem+json`.
+    #[default]
+    Problem,
+    /// `{"error": {"message", "type", "param", "code"}}`.
+    OpenAi,
+    /// `{"type": "error", "error": {"type", "message"}}`.
+    Anthropic,
+}
+
+impl Dialect {
+    /// The dialect of a provider preset's name for it; problem documents for anything else.
+    pub fn parse(name: &str) -> Self {
+        match name {
+            "openai" => Self::OpenAi,
+            "anthropic" => Self::Anthropic,
+            _ => Self::Problem,
+        }
+    }
+}
+
+/// A refusal or failure of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status.
+    pub status: StatusCode,
+    /// Stable kind, also the label of the metric and the log's `error_class`.
+    pub kind: &'static str,
+    /// What happened and what to do about it; holds no secrets.
+    pub detail: String,
+    /// Seconds after which a retry makes sense.
+    pub retry_after: Option<u32>,
+}
+
+impl Problem {
+    /// A problem with `status`, a stable `kind` and a sentence that names the remedy.
+    pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, kind, detail: detail.into(), retry_after: None }
+    }
+
+    /// The problem as a response in the caller's dialect.
+    pub fn response(&self, dialect: Dialect) -> Response<Body> {
+        let (text, content_type) = self.document(dialect);
+        let mut response = Response::new(Body::full(Bytes::from(text)));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+
+    fn document(&self, dialect: Dialect) -> (String, &'static str) {
+        let detail = quoted(&self.detail);
+        match dialect {
+            Dialect::Problem => {
+                let title = quoted(self.status.canonical_reason().unwrap_or("error"));
+                let status = self.status.as_u16();
+                let kind = self.kind;
+                (
+                    format!("{{\"type\":\"urn:farthing:problem:{kind}\",\"title\":{title},\"status\":{status},\"detail\":{detail}}}\n"),
+                    "application/problem+json",
+                )
+            }
+            Dialect::OpenAi => {
+                let kind = self.kind;
+                (
+                    format!("{{\"error\":{{\"message\":{detail},\"type\":\"{kind}\",\"param\":null,\"code\":\"{kind}\"}}}}\n"),
+                    "application/json",
+                )
+            }
+            Dialect::Anthropic => {
+                (format!("{{\"type\":\"error\",\"error\":{{\"type\":\"{}\",\"message\":{detail}}}}}\n", self.kind), "application/json")
+            }
+        }
+    }
+}
+
+/// `text` as a JSON string.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if (c as u32) < 0x20 => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+impl From<&Failure> for Problem {
+    fn from(failure: &Failure) -> Self {
+        let status = match failure.kind {
+            FailureKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            FailureKind::BreakerOpen => StatusCode::SERVICE_UNAVAILABLE,
+            FailureKind::Refused => StatusCode::TOO_MANY_REQUESTS,
+            FailureKind::RequestBody => StatusCode::BAD_REQUEST,
+            FailureKind::Connect | FailureKind::Broken | FailureKind::Protocol | FailureKind::LeaderGone => StatusCode::BAD_GATEWAY,
+        };
+        let mut problem = Self::new(status, failure.kind.as_str(), failure.detail.to_string());
+        if failure.kind == FailureKind::BreakerOpen {
+            problem.retry_after = Some(1);
+        }
+        problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_json_in_every_dialect() {
+        let problem = Problem::new(StatusCode::NOT_FOUND, "no-route", "no route for \"/x\"\nadd one");
+        for dialect in [Dialect::Problem, Dialect::OpenAi, Dialect::Anthropic] {
+            let (text, _) = problem.document(dialect);
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert!(value.to_string().contains("add one"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_a_gateway_timeout() {
+        let failure = Failure::sent(FailureKind::Timeout, "no head within 30s");
+        assert_eq!(Problem::from(&failure).status, StatusCode::GATEWAY_TIMEOUT);
+    }
+}

@@ -1,0 +1,408 @@
+//! The upper half up to the plan: Received, Identified, Planned. Each stage consumes the one before.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use farthing_experiment::Assigned;
+use farthing_freshness::semantics::{conditional, hop, may_lookup};
+use farthing_freshness::{KeyParts, RequestFacts, Subject};
+use farthing_policy::Plan;
+use farthing_policy::plan::{RequestKind, Steps};
+use farthing_types::{Body, BodyError, KeyHash, RequestId, Span, Time, UncachedReason};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, request};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::identify::{self, Deployment, Identity, KEY_HEADER};
+use crate::problem::Problem;
+use crate::route::{self, RouteState};
+use crate::state::State;
+
+/// A request with its route.
+pub struct Received {
+    /// Its id.
+    pub id: RequestId,
+    /// When its head was read, on the proxy's clock.
+    pub at: Time,
+    /// The same in real time, for latencies.
+    pub started: Time,
+    /// Its route.
+    pub route: Arc<RouteState>,
+    /// Its head.
+    pub head: request::Parts,
+    /// Its body.
+    pub body: Body,
+}
+
+/// What a client asks of the cache with `x-farthing-cache`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheControl {
+    /// Everything.
+    #[default]
+    On,
+    /// Nothing.
+    Off,
+    /// Read, do not store.
+    ReadOnly,
+    /// Store, do not read (`write-only`, `refresh`).
+    Refresh,
+}
+
+/// A request whose client is known.
+pub struct Identified {
+    /// The request.
+    pub received: Received,
+    /// The client.
+    pub identity: Identity,
+}
+
+/// A request that knows what is to be done with it.
+pub struct Planned {
+    /// Its id.
+    pub id: RequestId,
+    /// When its head was read, on the proxy's clock.
+    pub at: Time,
+    /// The same in real time.
+    pub started: Time,
+    /// Its route.
+    pub route: Arc<RouteState>,
+    /// Its client.
+    pub identity: Identity,
+    /// Its caching facts.
+    pub facts: RequestFacts,
+    /// Its own headers as they came, for conditional answers.
+    pub headers: HeaderMap,
+    /// What goes upstream.
+    pub outbound: Outbound,
+    /// The experiment's draw for its key.
+    pub assigned: Option<Variant>,
+    /// What it is about; a request without a usable key still has one, for the log.
+    pub subject: Arc<Subject>,
+    /// Whether its key is in the savings holdout now.
+    pub holdout: bool,
+    /// Answer from and fill the cache, or why not.
+    pub cache: Result<(), UncachedReason>,
+    /// Join concurrent identical requests, or why not.
+    pub dedupe: Result<(), UncachedReason>,
+    /// What the client asks of the cache.
+    pub control: CacheControl,
+    /// How long it may take.
+    pub deadline: Span,
+}
+
+/// A draw of an experiment.
+#[derive(Clone)]
+pub struct Variant {
+    /// The experiment's snapshot.
+    pub experiment: Arc<farthing_experiment::Experiment>,
+    /// The draw.
+    pub assigned: Assigned,
+}
+
+impl Variant {
+    /// The variant's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.experiment.variants()[self.assigned.variant].name
+    }
+}
+
+/// What goes upstream.
+pub struct Outbound {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub target: Uri,
+    /// End-to-end headers of the client without ours.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+}
+
+/// Finds the route and gives the request an id and a time.
+///
+/// # Errors
+/// 404 when no route takes it; 501 for an upgrade, which is not tunnelled.
+pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(Problem, RequestId)>> {
+    let id = RequestId(state.ids.next());
+    let (at, started) = (state.clock.now(), state.real_now());
+    let (head, body) = request.into_parts();
+    let host = host(&head);
+    let Some(route) = route::find(&state.routes, &host, head.uri.path(), &head.method) else {
+        let known: Vec<String> =
+            state.routes.iter().take(20).map(|r| format!("{} (route {})", r.route.matcher.path_prefix, r.route.name)).collect();
+        let detail = format!("no route takes {} {}: there are {}", head.method, head.uri.path(), known.join(", "));
+        return Err(Box::new((Problem::new(StatusCode::NOT_FOUND, "no-route", detail), id)));
+    };
+    if wants_tunnel(&head) {
+        let problem =
+            Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade", "protocol upgrades are not passed on: connect to the provider directly");
+        return Err(Box::new((problem, id)));
+    }
+    Ok(Received { id, at, started, route: route.clone(), head, body })
+}
+
+/// Whether the client asks for another protocol that only a tunnel could speak. An offer of HTTP/2 may be ignored (RFC 9110 section 7.8).
+fn wants_tunnel(head: &request::Parts) -> bool {
+    head.version < http::Version::HTTP_2 && head.headers.get(http::header::UPGRADE).is_some_and(|v| v.as_bytes() != b"h2c")
+}
+
+fn host(head: &request::Parts) -> String {
+    let named = head.uri.host().map(str::to_owned);
+    let field = || head.headers.get(HOST).and_then(|v| v.to_str().ok()).map(|v| v.rsplit_once(':').map_or(v, |(name, _)| name).to_owned());
+    named.or_else(field).unwrap_or_default().to_ascii_lowercase()
+}
+
+impl Received {
+    /// Finds out who asks.
+    ///
+    /// # Errors
+    /// 401, see [`identify::identify`].
+    pub fn identify(self, state: &State) -> Result<Identified, Problem> {
+        let deployment = Deployment { keys: &state.config.keys, salt: &state.salt };
+        let route = (&*self.route.route, &*self.route.provider);
+        let identity = identify::identify(deployment, route, &self.head.headers, self.head.uri.query())?;
+        Ok(Identified { received: self, identity })
+    }
+}
+
+impl Identified {
+    /// Decides what may be done, reads the body where the key needs it, makes the key and draws the variant.
+    ///
+    /// # Errors
+    /// 413 when the body is larger than the route allows, 400 when it breaks off.
+    pub async fn plan(self, state: &State) -> Result<Planned, Problem> {
+        let Self { received, identity } = self;
+        let route = received.route.clone();
+        let facts = RequestFacts::read(&received.head.method, &received.head.headers);
+        let control = control(&received.head.headers);
+        let kind = kind(&route, &facts);
+        let mut steps = route.plan.steps(kind);
+        restrict(&mut steps, &facts, control, &route);
+        let deadline = deadline(&received.head.headers, route.route.deadline);
+        let (method, headers) = (received.head.method.clone(), received.head.headers);
+        let mut outbound = Outbound {
+            method,
+            target: route.target(&received.head.uri).ok_or_else(bad_target)?,
+            headers: forwarded(&headers),
+            body: received.body,
+        };
+        let wanted = steps.cache.is_ok() || steps.dedupe.is_ok();
+        let body = read_body(&mut outbound, &route, wanted).await?;
+        if wanted && body.is_none() {
+            steps = Steps { cache: Err(UncachedReason::TooLarge), dedupe: Err(UncachedReason::TooLarge) };
+        }
+        let subject = subject(state, &route, &identity, (&facts, &outbound), body.as_deref().unwrap_or_default());
+        let (plan, assigned) = variant(state, &route, subject.key, received.at);
+        let of_variant = plan.steps(kind);
+        let holdout = steps.cache.is_ok() && state.holdout.holds(&state.draw, &route.route.name, subject.key, received.at);
+        let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
+        Ok(Planned {
+            id: received.id,
+            at: received.at,
+            started: received.started,
+            facts,
+            headers,
+            outbound,
+            assigned,
+            subject,
+            holdout,
+            cache: off(steps.cache.and(of_variant.cache)),
+            dedupe: off(steps.dedupe.and(of_variant.dedupe)),
+            control,
+            deadline,
+            identity,
+            route,
+        })
+    }
+}
+
+fn bad_target() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad-target", "the path below the route's prefix is not a valid target")
+}
+
+fn kind(route: &RouteState, facts: &RequestFacts) -> RequestKind {
+    RequestKind::of(facts.method.as_str(), route.route.idempotent && route.route.key_body)
+}
+
+/// Lays the request's own wishes and the HTTP rules over the plan of the route.
+fn restrict(steps: &mut Steps, facts: &RequestFacts, control: CacheControl, route: &RouteState) {
+    if let Err(reason) = may_lookup(facts, &route.rules) {
+        steps.cache = steps.cache.and(Err(reason));
+        // What the cache must not touch because of its content may still be joined by the same principal; what it does not
+        // understand may not.
+        if matches!(reason, UncachedReason::Method | UncachedReason::PassThrough | UncachedReason::RequestCookie) {
+            steps.dedupe = steps.dedupe.and(Err(reason));
+        }
+    }
+    if control == CacheControl::Off {
+        *steps = Steps { cache: Err(UncachedReason::RequestDirective), dedupe: Err(UncachedReason::RequestDirective) };
+    }
+}
+
+fn control(headers: &HeaderMap) -> CacheControl {
+    match headers.get("x-farthing-cache").map(http::HeaderValue::as_bytes) {
+        Some(b"off") => CacheControl::Off,
+        Some(b"read-only") => CacheControl::ReadOnly,
+        Some(b"refresh" | b"write-only") => CacheControl::Refresh,
+        _ => CacheControl::On,
+    }
+}
+
+/// The route's deadline, or a shorter one that the client names.
+fn deadline(headers: &HeaderMap, longest: Span) -> Span {
+    let named = headers.get("x-farthing-deadline-ms").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    named.map_or(longest, |ms| Span::from_millis(ms).clamp(Span::from_millis(1), longest))
+}
+
+/// End-to-end headers without Host (the upstream's goes out) and without ours.
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let mut out = headers.clone();
+    hop::remove(&mut out);
+    out.remove(HOST);
+    let ours: Vec<_> = out.keys().filter(|n| n.as_str().starts_with("x-farthing-")).cloned().collect();
+    for name in ours {
+        out.remove(name);
+    }
+    debug_assert!(!out.contains_key(KEY_HEADER));
+    out
+}
+
+/// Holds the body whole where it is needed and fits; `None` leaves it streaming.
+async fn read_body(outbound: &mut Outbound, route: &RouteState, wanted: bool) -> Result<Option<Bytes>, Problem> {
+    let declared = outbound.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if declared.is_some_and(|n| n > route.route.max_body) {
+        return Err(too_large(route));
+    }
+    if outbound.body.is_end_stream() {
+        outbound.body = Body::empty();
+        return Ok(Some(Bytes::new()));
+    }
+    if !wanted || declared.is_some_and(|n| n > route.route.buffer_limit) {
+        let body = std::mem::take(&mut outbound.body);
+        outbound.body = Body::stream(Bounded { inner: body, left: route.route.max_body });
+        return Ok(None);
+    }
+    collect(outbound, route).await
+}
+
+fn too_large(route: &RouteState) -> Problem {
+    let detail = format!("the body is larger than `max_body` = {} bytes of route `{}`", route.route.max_body, route.route.name);
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+}
+
+async fn collect(outbound: &mut Outbound, route: &RouteState) -> Result<Option<Bytes>, Problem> {
+    use http_body_util::BodyExt;
+    let mut body = std::mem::take(&mut outbound.body);
+    let mut held = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "request-body", e.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        held.extend_from_slice(&data);
+        if held.len() as u64 > route.route.buffer_limit {
+            let rest = Bounded { inner: body, left: route.route.max_body.saturating_sub(held.len() as u64) };
+            outbound.body = Body::stream(Prefixed { first: Some(held.freeze()), rest });
+            return Ok(None);
+        }
+    }
+    let whole = held.freeze();
+    outbound.body = Body::full(whole.clone());
+    Ok(Some(whole))
+}
+
+fn subject(state: &State, route: &RouteState, identity: &Identity, request: (&RequestFacts, &Outbound), body: &[u8]) -> Arc<Subject> {
+    let (facts, outbound) = request;
+    let tenant: Arc<str> = if route.route.shared { "".into() } else { identity.principal.clone() };
+    // A GET entry answers HEAD.
+    let method = if facts.method == Method::HEAD { &Method::GET } else { &facts.method };
+    let parts = KeyParts {
+        tenant: &tenant,
+        route: &route.route.name,
+        method,
+        authority: route.authority(),
+        target: &outbound.target,
+        headers: &outbound.headers,
+        body,
+    };
+    let key: KeyHash = state.keyer.primary(&route.key_spec, &parts);
+    Arc::new(Subject { key, tenant, route: route.route.name.clone(), path: outbound.target.path().into() })
+}
+
+fn variant(state: &State, route: &RouteState, key: KeyHash, at: Time) -> (Arc<Plan>, Option<Variant>) {
+    let Some(running) = route.experiment.load_full() else { return (route.plan.clone(), None) };
+    let assigned = running.experiment.assign(&state.draw, key, at);
+    let plan = running.plans.get(assigned.variant).unwrap_or(&route.plan).clone();
+    (plan, Some(Variant { experiment: running.experiment.clone(), assigned }))
+}
+
+impl Planned {
+    /// Headers of a call under a ticket: without the client's own conditions, which its answer is measured against later.
+    pub fn unconditional(&self) -> HeaderMap {
+        let mut headers = self.outbound.headers.clone();
+        conditional::strip_conditions(&mut headers);
+        headers
+    }
+
+    /// The body for a call: a held one can be had again and again, a streaming one once.
+    pub fn take_body(&mut self) -> Body {
+        match self.outbound.body.as_full() {
+            Some(bytes) => Body::full(bytes),
+            None => std::mem::take(&mut self.outbound.body),
+        }
+    }
+
+    /// The name under which entries keep this request's TTL.
+    pub fn variant_name(&self) -> &str {
+        self.assigned.as_ref().map_or("", |v| v.name())
+    }
+}
+
+/// Ends with an error when more than `left` bytes come.
+struct Bounded {
+    inner: Body,
+    left: u64,
+}
+
+impl HttpBody for Bounded {
+    type Data = Bytes;
+    type Error = BodyError;
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => return Poll::Ready(Some(Err(BodyError("larger than the route's max_body".into())))),
+            }
+        }
+        polled
+    }
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A body whose beginning was already read.
+struct Prefixed {
+    first: Option<Bytes>,
+    rest: Bounded,
+}
+
+impl HttpBody for Prefixed {
+    type Data = Bytes;
+    type Error = BodyError;
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+}

@@ -1,0 +1,205 @@
+//! Routes as the request path uses them: matched, with plan, keys, rules, upstreams and live statistics.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use farthing_config::{Config, CredentialPlace, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TtlBy};
+use farthing_contract::features::RouteStats;
+use farthing_experiment::Experiment;
+use farthing_freshness::key::Credentials;
+use farthing_freshness::{BodyKey, KeySpec, Mode, Profile, Rules};
+use farthing_policy::{Plan, RouteFacts, TtlParams, TtlSource, plan};
+use farthing_types::{Clock, Overrides};
+use farthing_upstream::{BreakerSpec, Credential, Origin, Place, RetrySpec, Upstream, UpstreamSpec};
+use http::{Method, Uri, header};
+use parking_lot::Mutex;
+
+use crate::StartError;
+use crate::problem::Dialect;
+
+/// One configured route, compiled.
+pub struct RouteState {
+    /// Its configuration.
+    pub route: Arc<Route>,
+    /// Who is asked and billed.
+    pub provider: Arc<Provider>,
+    /// Asked with the client's own credential.
+    pub pass: Arc<Upstream>,
+    /// Asked with the provider's configured credential; `None` when there is none.
+    pub swap: Option<Arc<Upstream>>,
+    /// What enters keys.
+    pub key_spec: KeySpec,
+    /// What may be reused.
+    pub rules: Rules,
+    /// What the plan is compiled from.
+    pub facts: RouteFacts,
+    /// The plan without an experiment.
+    pub plan: Arc<Plan>,
+    /// The experiment that runs on the route, with a plan for each variant.
+    pub experiment: ArcSwapOption<RouteExperiment>,
+    /// Live statistics of the route.
+    pub stats: Mutex<RouteStats>,
+    /// Shape of our errors.
+    pub dialect: Dialect,
+}
+
+/// An experiment as a route sees it: immutable, replaced as a whole.
+pub struct RouteExperiment {
+    /// The snapshot that assigns.
+    pub experiment: Arc<Experiment>,
+    /// One plan for each of its variants.
+    pub plans: Vec<Arc<Plan>>,
+}
+
+/// The route of a request: the first that takes it.
+pub fn find<'a>(routes: &'a [Arc<RouteState>], host: &str, path: &str, method: &Method) -> Option<&'a Arc<RouteState>> {
+    routes.iter().find(|state| state.route.matcher.takes(host, path, method))
+}
+
+/// Compiles every route of the configuration.
+///
+/// # Errors
+/// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
+pub fn compile(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<RouteState>>, StartError> {
+    config.routes.iter().map(|route| one(config, route, clock).map(Arc::new)).collect()
+}
+
+fn one(config: &Config, route: &Arc<Route>, clock: &Arc<dyn Clock>) -> Result<RouteState, StartError> {
+    let provider = config
+        .provider(&route.provider)
+        .ok_or_else(|| StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() })?
+        .clone();
+    let facts = facts(route, &provider);
+    let overrides = Overrides::default();
+    let compiled = plan::compile(&facts, &overrides, false).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
+    let swap = credential(&provider).map(|credential| upstream(&provider, Some(credential), clock)).transpose()?;
+    Ok(RouteState {
+        pass: upstream(&provider, None, clock)?,
+        swap,
+        key_spec: key_spec(route, &provider),
+        rules: rules(route),
+        plan: Arc::new(compiled),
+        facts,
+        experiment: ArcSwapOption::empty(),
+        stats: Mutex::new(RouteStats::default()),
+        dialect: dialect(&provider),
+        route: route.clone(),
+        provider,
+    })
+}
+
+const fn dialect(provider: &Provider) -> Dialect {
+    match provider.dialect {
+        farthing_config::Dialect::OpenAi => Dialect::OpenAi,
+        farthing_config::Dialect::Anthropic => Dialect::Anthropic,
+        farthing_config::Dialect::Generic | farthing_config::Dialect::Google => Dialect::Problem,
+    }
+}
+
+const fn rules(route: &Route) -> Rules {
+    let mode = match route.mode {
+        RouteMode::Respect => Mode::Respect,
+        RouteMode::Learned => Mode::Learned,
+        RouteMode::Override => Mode::Override,
+        RouteMode::Observe => Mode::Observe,
+    };
+    Rules {
+        shared: route.shared,
+        any_method: route.idempotent && route.key_body,
+        max_age: Some(match route.max_store {
+            Some(terms) if terms.as_nanos() < route.max_ttl.as_nanos() => terms,
+            _ => route.max_ttl,
+        }),
+        stale_if_error: route.stale_if_error,
+        ..Rules::new(mode)
+    }
+}
+
+fn key_spec(route: &Route, provider: &Provider) -> KeySpec {
+    let place = match &provider.credential_place {
+        CredentialPlace::Query(name) => Some(&**name),
+        _ => None,
+    };
+    let names = route.strip_query.iter().map(|n| &**n).chain(place);
+    let all: Vec<&str> = farthing_freshness::key::CREDENTIAL_NAMES.iter().copied().chain(names).collect();
+    KeySpec {
+        profile: match route.profile {
+            RouteProfile::Http => Profile::Http,
+            RouteProfile::Api => Profile::Api,
+        },
+        body: if route.key_body { BodyKey::CanonicalJson } else { BodyKey::Ignored },
+        credentials: Arc::new(Credentials::new(all)),
+    }
+}
+
+fn facts(route: &Route, provider: &Provider) -> RouteFacts {
+    RouteFacts {
+        cache: route.cache,
+        dedupe: route.dedupe,
+        shared: route.shared,
+        observe: route.mode == RouteMode::Observe,
+        terms_forbid: !provider.terms.storable,
+        ttl: TtlParams {
+            source: match route.ttl {
+                TtlBy::Model => TtlSource::Model,
+                TtlBy::Table => TtlSource::Table,
+                TtlBy::Rule => TtlSource::Rule,
+                TtlBy::Fixed(ttl) => TtlSource::Fixed(ttl),
+            },
+            base: route.base_ttl,
+            min: route.min_ttl,
+            max: route.max_ttl,
+            stale_budget: route.stale_budget,
+            ..TtlParams::default()
+        },
+        ..RouteFacts::default()
+    }
+}
+
+fn credential(provider: &Provider) -> Option<Credential> {
+    let secret = farthing_upstream::Secret::new(provider.credential.as_ref()?.expose());
+    let place = match &provider.credential_place {
+        CredentialPlace::None => return None,
+        CredentialPlace::Bearer => Place::Header(header::AUTHORIZATION, "Bearer ".into()),
+        CredentialPlace::Header(name) => Place::Header(name.clone(), "".into()),
+        CredentialPlace::Query(name) => Place::Query(name.clone()),
+    };
+    Some(Credential::new(place, secret))
+}
+
+fn upstream(provider: &Provider, credential: Option<Credential>, clock: &Arc<dyn Clock>) -> Result<Arc<Upstream>, StartError> {
+    let settings = &provider.upstream;
+    let spec = UpstreamSpec {
+        credential,
+        connect_deadline: settings.connect_timeout,
+        head_deadline: settings.head_timeout,
+        body_idle: settings.idle_timeout,
+        pool_max_idle: settings.max_idle,
+        retry: RetrySpec { attempts: settings.attempts.clamp(1, 10) as u16, backoff: settings.backoff, ..RetrySpec::default() },
+        breaker: BreakerSpec { cool_down: settings.breaker_cooldown, ..BreakerSpec::default() },
+        ..UpstreamSpec::new(provider.name.clone(), provider.base_url.clone())
+    };
+    Ok(farthing_upstream::build(spec, clock.clone())?)
+}
+
+impl RouteState {
+    /// The path and query that go upstream: `uri` without scheme, authority and the route's prefix, byte by byte.
+    pub fn target(&self, uri: &Uri) -> Option<Uri> {
+        let whole = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let rest = whole.strip_prefix(&*self.route.strip_prefix).unwrap_or(whole);
+        if rest.starts_with('/') { rest.parse().ok() } else { format!("/{rest}").parse().ok() }
+    }
+
+    /// What tells the route's targets apart beyond the path: the provider's authority.
+    pub fn authority(&self) -> &str {
+        self.provider.base_url.authority().map_or("", http::uri::Authority::as_str)
+    }
+
+    /// Who answers calls: with the provider's configured credential (`swap`) or with the client's own.
+    pub fn origin(&self, swap: bool) -> Arc<dyn Origin> {
+        match &self.swap {
+            Some(origin) if swap => origin.clone(),
+            _ => self.pass.clone(),
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The lower half: a call with no client. Run by leaders, by refreshes, and for requests that pass by the cache.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use farthing_cache::{Cached, Filling, SharedHead, Ticket};
+use farthing_contract::features::HeadFacts;
+use farthing_freshness::entry::Entry;
+use farthing_freshness::semantics::{Facts, Lifetime, Received, conditional, may_store};
+use farthing_freshness::{RequestFacts, Subject};
+use farthing_types::{Body, BodyError, Call, Failure, Reply, Span, Time, UncachedReason};
+use farthing_upstream::Origin;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use http_body_util::BodyExt;
+
+use crate::canonical;
+use crate::choose::Occasion;
+use crate::flight::Flight;
+use crate::settle::CallEnd;
+use crate::state::State;
+use crate::stream::{Meter, Passing, PassingJob};
+
+/// Where a call's answer goes.
+pub enum Landing {
+    /// To the ticket's followers, and into the cache where that is allowed.
+    Store(Ticket),
+    /// To the ticket's followers; not stored, for this reason.
+    ShareOnly(Ticket, UncachedReason),
+}
+
+impl Landing {
+    fn split(self) -> (Ticket, Result<(), UncachedReason>) {
+        match self {
+            Self::Store(ticket) => (ticket, Ok(())),
+            Self::ShareOnly(ticket, reason) => (ticket, Err(reason)),
+        }
+    }
+}
+
+/// A call that can be built more than once: with and without validators.
+pub struct Template {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub target: Uri,
+    /// Headers without the client's conditions.
+    pub headers: HeaderMap,
+    /// The body, held whole.
+    pub body: Bytes,
+    /// The longest it may take.
+    pub deadline: Span,
+    /// Who answers it.
+    pub origin: Arc<dyn Origin>,
+}
+
+impl Template {
+    fn call(&self, flight: &Arc<Flight>, conditions: Option<HeaderMap>) -> Call {
+        let mut headers = self.headers.clone();
+        headers.extend(conditions.into_iter().flatten().filter_map(|(name, value)| name.map(|n| (n, value))));
+        call(flight, (self.method.clone(), self.target.clone(), headers), Body::full(self.body.clone()), self.deadline)
+    }
+}
+
+fn call(flight: &Arc<Flight>, head: (Method, Uri, HeaderMap), body: Body, deadline: Span) -> Call {
+    let (method, target, headers) = head;
+    Call {
+        id: flight.id,
+        route: flight.route.route.name.clone(),
+        payer: flight.payer.clone(),
+        purpose: flight.purpose,
+        key: Some(flight.key),
+        method,
+        target,
+        headers,
+        body,
+        deadline,
+        sink: flight.clone(),
+    }
+}
+
+/// Everything a fill needs; owned, because no client may be needed for it.
+pub struct Job {
+    /// What all requests share.
+    pub state: Arc<State>,
+    /// The call.
+    pub flight: Arc<Flight>,
+    /// How to make it.
+    pub template: Template,
+    /// Caching facts of the request that ordered it.
+    pub request: RequestFacts,
+    /// The entry it may confirm.
+    pub previous: Option<Arc<Cached>>,
+    /// Cancel when nobody reads any more: the bill grows with the answer.
+    pub cancel_idle: bool,
+}
+
+/// An answer whose head has come.
+struct Landed {
+    reply: Reply,
+    requested_at: Time,
+    received_at: Time,
+    end: CallEnd,
+}
+
+impl Landed {
+    fn received(&self) -> Received<'_> {
+        Received { status: self.reply.status, headers: &self.reply.headers, requested_at: self.requested_at, received_at: self.received_at }
+    }
+}
+
+/// Makes the call and lands its answer. Dropping the future (a panic, a shutdown) hands the ticket over.
+pub async fn run(job: Job, landing: Landing) {
+    let (ticket, wanted) = landing.split();
+    let conditions = job.previous.as_ref().filter(|_| wanted.is_ok()).map(|entry| conditional::validators(entry));
+    let conditional_call = conditions.as_ref().is_some_and(|c| !c.is_empty());
+    let landed = match fetch(&job, conditions).await {
+        Ok(landed) => landed,
+        Err(failure) => return failed(&job, ticket, failure),
+    };
+    if landed.reply.status == StatusCode::NOT_MODIFIED && conditional_call {
+        return revalidated(job, ticket, landed).await;
+    }
+    share(job, ticket, landed, wanted).await;
+}
+
+async fn fetch(job: &Job, conditions: Option<HeaderMap>) -> Result<Landed, Failure> {
+    let (state, flight) = (&job.state, &job.flight);
+    let requested_at = state.clock.now();
+    let reply = job.template.origin.fetch(job.template.call(flight, conditions)).await?;
+    let end = CallEnd { keyed: true, ..CallEnd::default() };
+    Ok(Landed { reply, requested_at, received_at: state.clock.now(), end })
+}
+
+fn failed(job: &Job, ticket: Ticket, failure: Failure) {
+    let end = CallEnd { keyed: true, stored: Some(Err(UncachedReason::UpstreamFailed)), ..CallEnd::default() };
+    job.state.settle_call(&job.flight, &end);
+    ticket.fail(failure);
+}
+
+/// The provider confirmed the stored entry: its body is the answer, its head is renewed.
+async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
+    let Some(previous) = job.previous.take() else { return share(job, ticket, landed, Ok(())).await };
+    let Some((headers, facts)) = conditional::merge_304(&previous, &landed.received(), &job.flight.route.rules) else {
+        // It confirmed another answer than ours: asked again without conditions.
+        return match fetch(&job, None).await {
+            Ok(landed) => share(job, ticket, landed, Ok(())).await,
+            Err(failure) => failed(&job, ticket, failure),
+        };
+    };
+    let state = job.state.clone();
+    let Landed { received_at, mut end, .. } = landed;
+    end.revalidated = true;
+    end.entry_price = previous.price;
+    end.bytes = Some(0);
+    end.validator_changed = Some(false);
+    state.price_call(&job.flight, &end);
+    let key = ticket.key();
+    let mut filling = ticket.share(head(&job.flight, previous.status, headers.clone()), received_at);
+    filling.push(previous.body.clone()).await;
+    let filled = filling.finish(previous.trailers.clone());
+    let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price };
+    let (entry, chosen_end) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
+    end.observed = chosen_end.observed;
+    end.decision = chosen_end.decision;
+    end.stored = Some(entry.and_then(|entry| filled.store(entry, received_at).map(|_| ())));
+    state.settle_call(&job.flight, &end);
+}
+
+fn head(flight: &Arc<Flight>, status: StatusCode, headers: HeaderMap) -> SharedHead {
+    let mut head = SharedHead::new(status, headers, flight.id);
+    head.note = Some(flight.clone());
+    head
+}
+
+/// Decides sharing once, streams the body, then prices, stores and settles.
+async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), UncachedReason>) {
+    let state = job.state.clone();
+    let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
+    let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason));
+    let Landed { reply, received_at, mut end, .. } = landed;
+    let key = ticket.key();
+    let shared = head(&job.flight, reply.status, reply.headers.clone());
+    let mut filling = match &storable {
+        Err(reason) if !joinable(*reason) => ticket.alone(*reason, shared, received_at),
+        _ => ticket.share(shared, received_at),
+    };
+    let mut meter = Meter::new(&reply.headers, false);
+    let trailers = match pump(reply.body, &mut filling, &mut meter, job.cancel_idle).await {
+        Ok(trailers) => trailers,
+        Err(error) => {
+            meter.read_into(&mut end, false);
+            end.stored = Some(Err(UncachedReason::Incomplete));
+            state.settle_call(&job.flight, &end);
+            return filling.abort(error);
+        }
+    };
+    meter.read_into(&mut end, true);
+    state.price_call(&job.flight, &end);
+    let filled = filling.finish(trailers);
+    let Some(body) = filled.body.clone() else {
+        end.stored = Some(Err(plan.err().unwrap_or(UncachedReason::TooLarge)));
+        return state.settle_call(&job.flight, &end);
+    };
+    let digests = canonical::digests(&reply.headers, &body, &job.flight.route.route.volatile);
+    end.digests = Some(digests);
+    end.stored = Some(match (plan, storable) {
+        (Ok(()), Ok(facts)) => {
+            note_origin(&mut end, &facts, job.previous.as_deref());
+            let price = job.flight.done().full;
+            let prepared = Prepared { status: reply.status, headers: reply.headers, facts, body, price };
+            let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), digests.canonical, received_at);
+            (end.observed, end.decision) = (chosen.observed, chosen.decision);
+            entry.and_then(|entry| filled.store(entry, received_at).map(|_| ()))
+        }
+        (plan, _) => {
+            if reply.status.is_success() {
+                end.observed = state.note_fetch(&job.flight.route, key, digests.canonical, received_at).observed;
+            }
+            plan.and(Err(UncachedReason::Disabled))
+        }
+    });
+    state.settle_call(&job.flight, &end);
+}
+
+/// Whether those who wait for the same answer may have it although it is not to be stored. What belongs to one request alone
+/// (cookies, privacy, prohibitions) is not handed around.
+const fn joinable(reason: UncachedReason) -> bool {
+    !matches!(
+        reason,
+        UncachedReason::SetCookie
+            | UncachedReason::Private
+            | UncachedReason::OriginNoStore
+            | UncachedReason::RequestDirective
+            | UncachedReason::RequestCookie
+            | UncachedReason::Vary
+            | UncachedReason::Nondeterministic
+            | UncachedReason::PassThrough
+    )
+}
+
+fn note_origin(end: &mut CallEnd, facts: &Facts, previous: Option<&Cached>) {
+    end.last_modified = facts.last_modified;
+    end.origin_ttl = facts.explicit;
+    end.validator_changed = previous
+        .filter(|p| p.facts.has_validator() && facts.has_validator())
+        .map(|p| p.facts.etag != facts.etag || p.facts.last_modified != facts.last_modified);
+}
+
+/// Moves the body from the provider to the readers, unbuffered; returns its trailers.
+async fn pump(mut body: Body, filling: &mut Filling, meter: &mut Meter, cancel_idle: bool) -> Result<Option<HeaderMap>, BodyError> {
+    let mut trailers = None;
+    let idle = filling.idle();
+    tokio::pin!(idle);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = &mut idle, if cancel_idle => return Err(BodyError("every client has left".into())),
+        };
+        match frame {
+            None => return Ok(trailers),
+            Some(Err(error)) => return Err(error),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    meter.push(&data);
+                    filling.push(data).await;
+                }
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
+        }
+    }
+}
+
+/// A complete answer that is about to become an entry.
+struct Prepared {
+    status: StatusCode,
+    headers: HeaderMap,
+    facts: Facts,
+    body: Bytes,
+    price: Option<farthing_types::Money>,
+}
+
+impl State {
+    /// Learns from the answer, chooses its TTLs and builds the entry; `Err` says why it is not kept.
+    fn prepare(
+        &self,
+        flight: &Flight,
+        (key, answer): (farthing_types::KeyHash, &Prepared),
+        canonical: u64,
+        now: Time,
+    ) -> (Result<Entry, UncachedReason>, CallEnd) {
+        let learned = self.note_fetch(&flight.route, key, canonical, now);
+        let mut end = CallEnd { observed: learned.observed, ..CallEnd::default() };
+        let chosen = match answer.facts.lifetime(flight.route.rules.mode) {
+            Lifetime::Chosen => self.choose(&Occasion {
+                flight,
+                key: &learned.key,
+                route: &learned.route,
+                head: head_facts(flight, answer),
+                price: answer.price,
+                now,
+            }),
+            Lifetime::Explicit(_) | Lifetime::Heuristic(_) => crate::choose::Chosen::default(),
+            Lifetime::None if answer.facts.has_validator() => crate::choose::Chosen::default(),
+            Lifetime::None => return (Err(UncachedReason::NoFreshness), end),
+        };
+        end.decision = chosen.decision;
+        let pays = chosen.variants.is_empty() || chosen.variants.iter().any(|v| !v.ttl.is_zero());
+        if !pays && !answer.facts.has_validator() {
+            return (Err(UncachedReason::NotWorth), end);
+        }
+        let subject = Arc::new(Subject { key, tenant: "".into(), route: flight.route.route.name.clone(), path: "".into() });
+        let entry = Entry {
+            // Subject, selection and epoch are the flight's, set when it is stored.
+            subject,
+            selected: None,
+            status: answer.status,
+            headers: answer.headers.clone(),
+            body: answer.body.clone(),
+            trailers: None,
+            fetched_at: now,
+            facts: answer.facts.clone(),
+            variants: chosen.variants,
+            stats: learned.key,
+            price: answer.price,
+            call: flight.id,
+            decision: chosen.decision,
+            tags: tags(&answer.headers),
+            epoch: 0,
+            canonical_hash: canonical,
+        };
+        (Ok(entry), end)
+    }
+}
+
+fn head_facts(flight: &Flight, answer: &Prepared) -> HeadFacts {
+    HeadFacts {
+        body_bytes: answer.body.len() as u64,
+        last_modified: answer.facts.last_modified,
+        origin_ttl: answer.facts.explicit,
+        has_etag: answer.facts.etag.is_some(),
+        query_parameters: flight.query_parameters,
+    }
+}
+
+/// Purge tags from `Surrogate-Key` (space separated) and `Cache-Tag` (comma separated).
+fn tags(headers: &HeaderMap) -> Vec<Arc<str>> {
+    let texts = |name: &str| headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>();
+    let spaced = texts("surrogate-key").into_iter().flat_map(str::split_ascii_whitespace);
+    let listed = texts("cache-tag").into_iter().flat_map(|v| v.split(',')).map(str::trim);
+    spaced.chain(listed).filter(|t| !t.is_empty()).take(64).map(Arc::from).collect()
+}
+
+/// A call for one client alone: nothing is shared or stored, the body is metered as it passes.
+pub async fn pass(
+    state: &Arc<State>,
+    flight: &Arc<Flight>,
+    head: (Method, Uri, HeaderMap),
+    body: Body,
+    (deadline, keyed): (Span, bool),
+) -> Result<(StatusCode, HeaderMap, Body), Failure> {
+    let origin: Arc<dyn Origin> = flight.route.origin(flight.swap);
+    let reply = match origin.fetch(call(flight, head, body, deadline)).await {
+        Ok(reply) => reply,
+        Err(failure) => {
+            state.settle_call(flight, &CallEnd { keyed, ..CallEnd::default() });
+            return Err(failure);
+        }
+    };
+    let end = CallEnd { keyed, ..CallEnd::default() };
+    let job = PassingJob { state: state.clone(), flight: flight.clone(), end };
+    let body = Passing::new(reply.body, &reply.headers, job);
+    Ok((reply.status, reply.headers, Body::stream(body)))
+}

@@ -1,0 +1,366 @@
+//! Settling: each answered request and each ended call goes to totals, log, experiment and savings record exactly once.
+
+use std::sync::Arc;
+
+use farthing_contract::log;
+use farthing_experiment::Observation;
+use farthing_freshness::entry::Entry;
+use farthing_ledger::{CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
+use farthing_types::{By, CallId, DecisionId, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason, Usage};
+use http::Method;
+
+use crate::canonical::Digests;
+use crate::flight::{Done, Flight, Metered};
+use crate::identify::Identity;
+use crate::request::{Planned, Variant};
+use crate::route::RouteState;
+use crate::state::State;
+
+/// What a request's settlement needs of the request itself.
+#[derive(Clone)]
+pub struct Account {
+    /// Its id.
+    pub id: RequestId,
+    /// When it came, on the proxy's clock.
+    pub at: Time,
+    /// The same in real time.
+    pub started: Time,
+    /// Its route.
+    pub route: Arc<RouteState>,
+    /// Its client.
+    pub identity: Identity,
+    /// Its method.
+    pub method: Method,
+    /// Its key.
+    pub key: KeyHash,
+    /// The experiment's draw.
+    pub variant: Option<Variant>,
+    /// Whether the key is held out.
+    pub holdout: bool,
+}
+
+impl Account {
+    /// The account of a planned request.
+    pub fn of(planned: &Planned) -> Self {
+        Self {
+            id: planned.id,
+            at: planned.at,
+            started: planned.started,
+            route: planned.route.clone(),
+            identity: planned.identity.clone(),
+            method: planned.facts.method.clone(),
+            key: planned.subject.key,
+            variant: planned.assigned.clone(),
+            holdout: planned.holdout,
+        }
+    }
+}
+
+/// How a request was answered.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// For the cost record; a lead that a 304 answered is `Revalidated`.
+    pub served: Served,
+    /// Why it was not served from the cache.
+    pub uncached: Option<UncachedReason>,
+    /// Status sent.
+    pub status: u16,
+    /// Body bytes sent; `None` when the client left first.
+    pub bytes_out: Option<u64>,
+    /// Age of the served entry.
+    pub age: Option<Span>,
+    /// TTL in force and who chose it.
+    pub ttl: Option<(Span, By)>,
+    /// The call that answered it.
+    pub call: Option<CallId>,
+    /// The decision under which the entry was stored.
+    pub decision: Option<DecisionId>,
+    /// The prices.
+    pub paid: Paid,
+    /// Time spent in Farthing until the head.
+    pub overhead: Span,
+    /// What went wrong.
+    pub error: Option<&'static str>,
+}
+
+impl State {
+    /// Settles an answered request.
+    pub fn settle_request(&self, account: &Account, settled: &Settled) {
+        let cost = CostRecord::settle(settled.served, settled.paid);
+        let latency = settled.bytes_out.map(|_| self.real_now().since(account.started));
+        self.totals.request(&RequestSettled {
+            route: &account.route.route.name,
+            tenant: &account.identity.tenant,
+            outcome: settled.outcome,
+            uncached: settled.uncached,
+            cost,
+            latency,
+            overhead: Some(settled.overhead),
+        });
+        self.prove(account, settled, &cost);
+        if let Some(log) = &self.log {
+            log.write(request_row(account, settled, &cost, latency));
+        }
+    }
+
+    /// The request's part in the experiment and the savings record; the money of calls is added by [`State::settle_call`].
+    fn prove(&self, account: &Account, settled: &Settled, cost: &CostRecord) {
+        let keyed = !matches!(settled.outcome, Outcome::Refused) && (settled.holdoutable() || account.holdout);
+        if !keyed {
+            return;
+        }
+        if self.holdout.share() > 0.0 {
+            let window = self.holdout.window(account.at);
+            self.savings.lock().record(account.key, window, account.holdout, (cost.base, Some(Money::ZERO)));
+        }
+        if let Some(variant) = account.variant.as_ref().filter(|_| !account.holdout) {
+            let errors = u32::from(settled.status >= 500);
+            self.trials.record(variant, account.key, Observation { bill: Some(Money::ZERO), stale: 0.0, requests: 1, errors });
+        }
+    }
+
+    /// Prices a call whose body has ended. To be done before its readers see the end, because they settle on it.
+    pub fn price_call(&self, flight: &Flight, end: &CallEnd) {
+        let usage = end.usage.usage.unwrap_or_default();
+        let reports = flight.reports();
+        let metered = end.metered(&usage);
+        let attempts: Option<Money> = flight.costs(&self.prices, &reports, &metered).into_iter().sum();
+        let full = if end.revalidated { end.entry_price } else { flight.full_price(&self.prices, &metered) };
+        flight.finish(Done { full, attempts, revalidated: end.revalidated });
+    }
+
+    /// Settles an ended call: one log row for each attempt, the bill to its payer.
+    pub fn settle_call(&self, flight: &Flight, end: &CallEnd) {
+        self.price_call(flight, end);
+        let usage = end.usage.usage.unwrap_or_default();
+        let reports = flight.reports();
+        let costs = flight.costs(&self.prices, &reports, &end.metered(&usage));
+        let attempts: Option<Money> = costs.iter().copied().sum();
+        let route = &flight.route;
+        let sent = reports.iter().filter(|r| r.sent).count() as u64;
+        self.totals.call(&CallSettled {
+            route: &route.route.name,
+            tenant: &flight.payer,
+            purpose: flight.purpose,
+            attempts: sent,
+            cost: attempts,
+        });
+        if self.holdout.share() > 0.0 && end.keyed {
+            let window = self.holdout.window(flight.at);
+            self.savings.lock().record(flight.key, window, flight.holdout, (Some(Money::ZERO), attempts));
+        }
+        if let Some(variant) = flight.variant.as_ref().filter(|_| !flight.holdout && end.keyed) {
+            self.trials.record(variant, flight.key, Observation { bill: attempts, ..Observation::default() });
+        }
+        let Some(log) = &self.log else { return };
+        let last = reports.len().saturating_sub(1);
+        for (index, (report, cost)) in reports.iter().zip(costs).enumerate() {
+            let mut row = attempt_row(flight, report, cost);
+            row.price_book = Some(self.prices.digest());
+            if index == last {
+                end.enrich(&mut row);
+            }
+            log.write(row);
+        }
+    }
+
+    /// Settles an entry that ended: what its decision was worth.
+    pub fn settle_entry(&self, ended: &Ended<'_>) {
+        let entry = ended.entry;
+        let Some(decision) = entry.decision else { return };
+        if let Some(log) = &self.log {
+            log.write(log::OutcomeRow {
+                ts_ns: ended.at.nanos(),
+                decision_id: decision.0,
+                route: entry.subject.route.clone(),
+                key_hash: entry.subject.key.short(),
+                opened_ns: entry.fetched_at.nanos(),
+                closed_by: ended.by,
+                hits: i64::try_from(ended.hits).unwrap_or(i64::MAX),
+                served_expired: i64::try_from(ended.served_expired).unwrap_or(i64::MAX),
+                changed: ended.changed,
+                gap_ms: ended.changed.map(|_| millis(ended.at.since(entry.fetched_at))),
+                last_hit_ms: ended.last_hit.map(|at| millis(at.since(entry.fetched_at))),
+                paid_nanousd: entry.price.map(Money::nanos),
+                saved_nanousd: entry.price.map(|p| p.times(i64::try_from(ended.hits).unwrap_or(i64::MAX)).nanos()),
+            });
+        }
+    }
+}
+
+impl Settled {
+    /// Whether the answer is part of what the cache could do: everything keyed and not passed by on principle.
+    fn holdoutable(&self) -> bool {
+        self.outcome != Outcome::Bypass
+    }
+}
+
+/// An entry's end.
+pub struct Ended<'a> {
+    /// The entry.
+    pub entry: &'a Entry,
+    /// When it ended.
+    pub at: Time,
+    /// Why: `replaced`, `revalidated`, `evicted`, `purged`, `shutdown`.
+    pub by: &'static str,
+    /// Answers served from it.
+    pub hits: u64,
+    /// Of these, after its TTL had passed.
+    pub served_expired: u64,
+    /// The last one.
+    pub last_hit: Option<Time>,
+    /// Whether the origin's answer had changed; `None` when it was not asked again.
+    pub changed: Option<bool>,
+}
+
+/// A call's end, beyond its attempts.
+#[derive(Clone, Debug, Default)]
+pub struct CallEnd {
+    /// The provider confirmed the stored entry (304).
+    pub revalidated: bool,
+    /// Price of a full answer of the entry that was confirmed.
+    pub entry_price: Option<Money>,
+    /// Stored, or why not; `None` when that was not the question.
+    pub stored: Option<Result<(), UncachedReason>>,
+    /// The logged TTL decision.
+    pub decision: Option<DecisionId>,
+    /// Body bytes received; `None` when the transfer broke off.
+    pub bytes: Option<u64>,
+    /// What the answer said of its usage.
+    pub usage: UsageReading,
+    /// Digests of the whole body.
+    pub digests: Option<Digests>,
+    /// What the fetch told about the key: previous digest, time since, changed.
+    pub observed: Option<Observed>,
+    /// `Last-Modified`.
+    pub last_modified: Option<Time>,
+    /// Explicit freshness of the origin.
+    pub origin_ttl: Option<Span>,
+    /// Whether ETag or Last-Modified differ from the previous answer.
+    pub validator_changed: Option<bool>,
+    /// Whether the call belongs to a keyed request.
+    pub keyed: bool,
+}
+
+/// The difference to the previous fetch of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Canonical digest then.
+    pub previous: u64,
+    /// Time since then.
+    pub gap: Span,
+    /// Whether it differs now.
+    pub changed: bool,
+}
+
+impl CallEnd {
+    fn metered<'a>(&'a self, usage: &'a Usage) -> Metered<'a> {
+        Metered { usage, target: self.usage.target.as_deref(), bytes: self.bytes }
+    }
+
+    fn enrich(&self, row: &mut log::CallRow) {
+        let tokens = self.usage.usage.unwrap_or_default();
+        let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
+        row.bytes_in = count(self.bytes);
+        row.body_hash = self.digests.map(|d| d.exact);
+        row.canonical_hash = self.digests.map(|d| d.canonical);
+        row.prev_canonical_hash = self.observed.map(|o| o.previous);
+        row.gap_ms = self.observed.map(|o| millis(o.gap));
+        row.changed = self.observed.map(|o| o.changed);
+        row.validator_changed = self.validator_changed;
+        row.last_modified_ns = self.last_modified.map(Time::nanos);
+        row.origin_ttl_s = self.origin_ttl.map(|ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+        row.stored = self.stored == Some(Ok(()));
+        row.not_stored_reason = self.stored.and_then(Result::err).map(UncachedReason::as_str);
+        row.decision_id = self.decision.map(|d| d.0);
+        row.tokens_input = count(tokens.input);
+        row.tokens_cached_input = count(tokens.cached_input);
+        row.tokens_output = count(tokens.output);
+        if let Some(target) = &self.usage.target {
+            row.target = Some(target.clone());
+        }
+    }
+}
+
+fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Option<Money>) -> log::CallRow {
+    log::CallRow {
+        ts_ns: report.started.nanos(),
+        call_id: flight.id.0,
+        attempt: i32::from(report.attempt),
+        tenant: flight.payer.clone(),
+        route: flight.route.route.name.clone(),
+        provider: flight.route.provider.name.clone(),
+        upstream: report.upstream.clone(),
+        target: flight.target.clone(),
+        key_hash: flight.key.short(),
+        purpose: flight.purpose.as_str(),
+        fetch_reason: flight.fetch_reason,
+        status: report.status.map(|s| i32::from(s.as_u16())),
+        error_class: report.failure.map(farthing_types::FailureKind::as_str),
+        sent: report.sent,
+        latency_us: micros(report.head_after),
+        cost_nanousd: cost.map(Money::nanos),
+        ..log::CallRow::default()
+    }
+}
+
+fn request_row(account: &Account, settled: &Settled, cost: &CostRecord, latency: Option<Span>) -> log::Request {
+    let variant = account.variant.as_ref();
+    log::Request {
+        ts_ns: account.at.nanos(),
+        request_id: account.id.0,
+        weight: 1,
+        tenant: account.identity.tenant.clone(),
+        team: account.identity.team.clone(),
+        service: account.identity.service.clone(),
+        route: account.route.route.name.clone(),
+        method: method_text(&account.method),
+        key_hash: account.key.short(),
+        outcome: settled.outcome.as_str(),
+        uncached_reason: settled.uncached.map(UncachedReason::as_str),
+        tier: matches!(settled.outcome, Outcome::Hit | Outcome::Stale).then_some("l1"),
+        status: i32::from(settled.status),
+        bytes_out: settled.bytes_out.and_then(|n| i64::try_from(n).ok()),
+        entry_age_ms: settled.age.map(millis),
+        ttl_ms: settled.ttl.as_ref().map(|(ttl, _)| millis(*ttl)),
+        ttl_by: settled.ttl.as_ref().map(|(_, by)| by.to_string().into()),
+        call_id: settled.call.map(|c| c.0),
+        decision_id: settled.decision.map(|d| d.0),
+        base_nanousd: cost.base.map(Money::nanos),
+        cost_nanousd: cost.cost.map(Money::nanos),
+        saved_by: cost.by.map(farthing_ledger::SavedBy::as_str),
+        latency_us: latency.map(micros),
+        overhead_us: Some(micros(settled.overhead)),
+        experiment: variant.map(|v| v.experiment.name().clone()),
+        variant: variant.map(|v| v.name().clone()),
+        unit: variant.map(|_| account.key.short()),
+        window: variant.map(|v| v.assigned.window),
+        propensity: variant.map(|v| v.assigned.propensity),
+        holdout: account.holdout,
+        error_class: settled.error,
+        ..log::Request::default()
+    }
+}
+
+/// The usual methods without an allocation.
+fn method_text(method: &Method) -> Arc<str> {
+    use std::sync::LazyLock;
+    static GET: LazyLock<Arc<str>> = LazyLock::new(|| "GET".into());
+    static POST: LazyLock<Arc<str>> = LazyLock::new(|| "POST".into());
+    match method.as_str() {
+        "GET" => GET.clone(),
+        "POST" => POST.clone(),
+        other => other.into(),
+    }
+}
+
+/// Whole milliseconds, for the log.
+pub fn millis(span: Span) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn micros(span: Span) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,214 @@
+//! Bodies that account for what passes: towards the client, and from the provider where no ticket is held.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use farthing_ledger::UsageTap;
+use farthing_types::{Body, BodyError};
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::canonical::{self, Digests};
+use crate::flight::Flight;
+use crate::settle::{Account, CallEnd, Settled};
+use crate::state::State;
+
+/// Bodies passing by are held up to this size, to learn whether they change.
+const DIGEST_LIMIT: usize = 256 * 1024;
+
+/// Settles a request when its answer's last byte has gone out, or when the client has left.
+pub struct Accounted {
+    inner: Body,
+    bytes: u64,
+    pending: Option<Box<Pending>>,
+}
+
+/// What settles an answer.
+pub struct Pending {
+    /// What all requests share.
+    pub state: Arc<State>,
+    /// The request.
+    pub account: Account,
+    /// How it was answered, but for bytes and prices.
+    pub settled: Settled,
+    /// The call that answers it.
+    pub flight: Arc<Flight>,
+}
+
+impl Accounted {
+    /// Wraps the body of an answer.
+    pub fn new(inner: Body, pending: Pending) -> Self {
+        let mut body = Self { inner, bytes: 0, pending: Some(Box::new(pending)) };
+        if body.inner.is_end_stream() {
+            body.settle(true);
+        }
+        body
+    }
+
+    fn settle(&mut self, complete: bool) {
+        let Some(pending) = self.pending.take() else { return };
+        let Pending { state, account, mut settled, flight } = *pending;
+        let done = flight.done();
+        settled.bytes_out = complete.then_some(self.bytes);
+        settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
+        if done.revalidated && settled.served == farthing_ledger::Served::Lead {
+            settled.served = farthing_ledger::Served::Revalidated;
+        }
+        state.settle_request(&account, &settled);
+    }
+}
+
+impl HttpBody for Accounted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.bytes += frame.data_ref().map_or(0, |d| d.len() as u64);
+                if self.inner.is_end_stream() {
+                    self.settle(true);
+                }
+            }
+            Poll::Ready(None) => self.settle(true),
+            Poll::Ready(Some(Err(_))) => self.settle(false),
+            Poll::Pending => {}
+        }
+        polled
+    }
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Accounted {
+    fn drop(&mut self) {
+        self.settle(false);
+    }
+}
+
+/// Reads along with a provider's body: bytes, usage, digests.
+pub struct Meter {
+    headers: HeaderMap,
+    tap: Option<UsageTap>,
+    bytes: u64,
+    held: Option<BytesMut>,
+}
+
+impl Meter {
+    /// A meter for an answer with these headers; `digest` holds small bodies to digest them.
+    pub fn new(headers: &HeaderMap, digest: bool) -> Self {
+        Self { tap: UsageTap::for_answer(headers), bytes: 0, held: digest.then(BytesMut::new), headers: headers.clone() }
+    }
+
+    /// Takes the next bytes.
+    pub fn push(&mut self, data: &Bytes) {
+        self.bytes += data.len() as u64;
+        if let Some(tap) = &mut self.tap {
+            tap.push(data);
+        }
+        if let Some(held) = &mut self.held {
+            if held.len() + data.len() > DIGEST_LIMIT {
+                self.held = None;
+            } else {
+                held.extend_from_slice(data);
+            }
+        }
+    }
+
+    /// Writes what was read into a call's end. `complete` tells whether the body ended properly.
+    pub fn read_into(&self, end: &mut CallEnd, complete: bool) {
+        end.bytes = complete.then_some(self.bytes);
+        end.usage = self.tap.as_ref().map(UsageTap::reading).unwrap_or_default();
+    }
+
+    /// The digests of a body that was held whole.
+    pub fn digests(&mut self, volatile: &[Arc<str>]) -> Option<Digests> {
+        let body = self.held.take()?.freeze();
+        Some(canonical::digests(&self.headers, &body, volatile))
+    }
+}
+
+/// A provider's body on its way to the one client who asked: metered, and settled at its end.
+pub struct Passing {
+    inner: Body,
+    meter: Meter,
+    job: Option<Box<PassingJob>>,
+}
+
+/// What settles a passing call.
+pub struct PassingJob {
+    /// What all requests share.
+    pub state: Arc<State>,
+    /// The call.
+    pub flight: Arc<Flight>,
+    /// What is known of its end already.
+    pub end: CallEnd,
+}
+
+impl Passing {
+    /// Wraps a provider's body; bodies of keyed calls are digested.
+    pub fn new(inner: Body, headers: &HeaderMap, job: PassingJob) -> Self {
+        let mut body = Self { inner, meter: Meter::new(headers, job.end.keyed), job: Some(Box::new(job)) };
+        if body.inner.is_end_stream() {
+            body.settle(true);
+        }
+        body
+    }
+
+    fn settle(&mut self, complete: bool) {
+        let Some(job) = self.job.take() else { return };
+        let PassingJob { state, flight, mut end } = *job;
+        self.meter.read_into(&mut end, complete);
+        let ok = complete && flight.reports().last().and_then(|r| r.status).is_some_and(|s| s.is_success());
+        if end.keyed && ok {
+            end.digests = self.meter.digests(&flight.route.route.volatile);
+        }
+        if let Some(digests) = end.digests {
+            let learned = state.note_fetch(&flight.route, flight.key, digests.canonical, state.clock.now());
+            end.observed = learned.observed;
+        }
+        state.settle_call(&flight, &end);
+    }
+}
+
+impl HttpBody for Passing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.meter.push(data);
+                }
+                if self.inner.is_end_stream() {
+                    self.settle(true);
+                }
+            }
+            Poll::Ready(None) => self.settle(true),
+            Poll::Ready(Some(Err(_))) => self.settle(false),
+            Poll::Pending => {}
+        }
+        polled
+    }
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.settle(false);
+    }
+}

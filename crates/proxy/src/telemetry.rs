@@ -1,0 +1,190 @@
+//! Metrics: one collector that reads the totals when it is scraped, so that a request pays nothing for being counted twice.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use farthing_ledger::aggregate::HistogramSnapshot;
+use farthing_ledger::aggregate::RouteSnapshot;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::assembly::Proxy;
+
+/// The text that `/metrics` serves.
+///
+/// # Errors
+/// When the text cannot be formatted, which memory alone can cause.
+pub fn render(proxy: &Arc<Proxy>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("farthing");
+    registry.register_collector(Box::new(Totals(proxy.clone())));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+struct Totals(Arc<Proxy>);
+
+impl fmt::Debug for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Totals")
+    }
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+/// One metric family being written.
+struct Family<'a> {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    kind: MetricType,
+    rows: Vec<(Labels<'a>, f64)>,
+}
+
+impl<'a> Family<'a> {
+    fn counter(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, unit: None, kind: MetricType::Counter, rows: Vec::new() }
+    }
+    fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self { kind: MetricType::Gauge, ..Self::counter(name, help) }
+    }
+    fn usd(self) -> Self {
+        Self { unit: Some(Unit::Other("usd".into())), ..self }
+    }
+    fn add(&mut self, labels: Labels<'a>, value: f64) {
+        self.rows.push((labels, value));
+    }
+    fn with(mut self, labels: Labels<'a>, value: f64) -> Self {
+        self.add(labels, value);
+        self
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(self.name, self.help, self.unit.as_ref(), self.kind)?;
+        for (labels, value) in &self.rows {
+            let row = metric.encode_family(labels)?;
+            self.value(*value, row)?;
+        }
+        Ok(())
+    }
+
+    fn value(&self, value: f64, row: MetricEncoder<'_>) -> fmt::Result {
+        match self.kind {
+            MetricType::Counter => ConstCounter::new(value).encode(row),
+            _ => ConstGauge::new(value).encode(row),
+        }
+    }
+}
+
+impl Collector for Totals {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = self.0.totals();
+        let routes: Vec<(&str, &RouteSnapshot)> = totals.routes.iter().map(|(name, route)| (&**name, route)).collect();
+        for family in money(&routes).into_iter().chain(counts(&routes)) {
+            family.encode(&mut encoder)?;
+        }
+        for family in process(&self.0) {
+            family.encode(&mut encoder)?;
+        }
+        latencies(&routes, &mut encoder)
+    }
+}
+
+fn money<'a>(routes: &[(&'a str, &'a RouteSnapshot)]) -> Vec<Family<'a>> {
+    let mut bill = Family::counter("bill", "Paid to providers, whatever for").usd();
+    let mut base = Family::counter("base", "What the same requests would have cost without Farthing").usd();
+    let mut saved = Family::counter("saved", "Saved, by cause").usd();
+    let mut missed = Family::counter("uncached_base", "Base cost of answers not served from the cache, by reason").usd();
+    for (route, totals) in routes {
+        bill.add(vec![("route", route)], totals.bill_usd.as_usd_f64());
+        base.add(vec![("route", route)], totals.base_usd.as_usd_f64());
+        for (cause, tally) in &totals.saved {
+            saved.add(vec![("route", route), ("cause", cause)], tally.usd.as_usd_f64());
+        }
+        for (reason, tally) in &totals.uncached {
+            missed.add(vec![("route", route), ("reason", reason)], tally.usd.as_usd_f64());
+        }
+    }
+    vec![bill, base, saved, missed]
+}
+
+fn counts<'a>(routes: &[(&'a str, &'a RouteSnapshot)]) -> Vec<Family<'a>> {
+    let mut requests = Family::counter("requests", "Answered requests, by outcome");
+    let mut uncached = Family::counter("uncached", "Answers not served from the cache, by reason");
+    let mut calls = Family::counter("calls", "Calls to providers, by purpose");
+    let mut attempts = Family::counter("call_attempts", "Attempts of calls that were sent");
+    let mut unpriced = Family::counter("unpriced", "Requests and calls whose price is unknown");
+    let mut decisions = Family::counter("decisions", "TTL decisions, by who decided");
+    let mut checked = Family::counter("stale_checked", "Cached answers whose staleness became known");
+    let mut stale = Family::counter("stale_served", "Of these, expected stale ones");
+    for (route, totals) in routes {
+        for (outcome, tally) in &totals.outcomes {
+            requests.add(vec![("route", route), ("outcome", outcome)], tally.count as f64);
+        }
+        for (reason, tally) in &totals.uncached {
+            uncached.add(vec![("route", route), ("reason", reason)], tally.count as f64);
+        }
+        for (purpose, tally) in &totals.calls {
+            calls.add(vec![("route", route), ("purpose", purpose)], tally.count as f64);
+        }
+        for (by, count) in &totals.decisions {
+            decisions.add(vec![("route", route), ("by", by)], *count as f64);
+        }
+        attempts.add(vec![("route", route)], totals.attempts as f64);
+        unpriced.add(vec![("route", route)], totals.unpriced as f64);
+        checked.add(vec![("route", route)], totals.checked as f64);
+        stale.add(vec![("route", route)], totals.stale as f64);
+    }
+    vec![requests, uncached, calls, attempts, unpriced, decisions, checked, stale]
+}
+
+fn process(proxy: &Proxy) -> Vec<Family<'static>> {
+    let (cache, models) = (proxy.cache_stats(), proxy.model_counts());
+    let (late, open) = proxy.predictor_lateness();
+    let counters = proxy.counters();
+    let mut families = vec![
+        Family::gauge("cache_entries", "Entries in memory").with(vec![], cache.entries as f64),
+        Family::gauge("cache_bytes", "Bytes of entries in memory").with(vec![], cache.bytes as f64),
+        Family::gauge("in_flight_bytes", "Bytes of bodies under way").with(vec![], cache.in_flight_bytes as f64),
+        Family::counter("cache_evicted", "Entries evicted").with(vec![], cache.evicted as f64),
+        Family::counter("cache_purged", "Entries purged").with(vec![], cache.purged as f64),
+        Family::counter("handovers", "Calls handed over to a follower").with(vec![], cache.handovers as f64),
+        Family::counter("refreshes", "Background refreshes").with(vec![], counters.refreshes.load(Ordering::Relaxed) as f64),
+        Family::counter("unrouted", "Requests that no route took").with(vec![], counters.unrouted.load(Ordering::Relaxed) as f64),
+        Family::counter("fill_panics", "Fills that panicked").with(vec![], counters.panics.load(Ordering::Relaxed) as f64),
+        Family::counter("predictor_late", "Predictions that came late").with(vec![], late as f64),
+        Family::gauge("predictor_breaker_open", "1 while late predictions close the model out").with(vec![], f64::from(u8::from(open))),
+        Family::gauge("model_generations_live", "Generations of predictors in memory").with(vec![], models.live as f64),
+        Family::counter("model_generations_freed", "Generations of predictors freed").with(vec![], models.freed as f64),
+        Family::counter("model_bundles_refused", "Bundles that failed a check").with(vec![], models.refused as f64),
+    ];
+    if let Some(log) = proxy.log_metrics() {
+        families.push(Family::counter("log_rows", "Log rows written to files").with(vec![], log.rows() as f64));
+        families.push(Family::counter("log_rows_dropped", "Log rows dropped").with(vec![], log.dropped() as f64));
+        families.push(Family::gauge("log_healthy", "1 while the log can be written").with(vec![], f64::from(u8::from(log.healthy))));
+    }
+    families
+}
+
+fn latencies(routes: &[(&str, &RouteSnapshot)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let seconds = Unit::Seconds;
+    let mut write = |name: &str, help: &str, pick: &dyn Fn(&RouteSnapshot) -> HistogramSnapshot| -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(name, help, Some(&seconds), MetricType::Gauge)?;
+        for (route, totals) in routes {
+            let histogram = pick(totals);
+            for (quantile, q) in [("0.5", 0.5), ("0.95", 0.95), ("0.99", 0.99)] {
+                let labels = [("route", *route), ("quantile", quantile)];
+                let seconds = histogram.quantile(q).unwrap_or_default().as_secs_f64();
+                ConstGauge::new(seconds).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    };
+    write("request_duration", "Time from head to last byte, quantiles since start", &|r| r.latency.clone())?;
+    write("overhead", "Time spent in Farthing until the head, quantiles since start", &|r| r.overhead.clone())
+}
