@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{Column, ColumnType, Table, Value};
 
-use super::AnyRow;
+use super::queue::AnyRow;
 
 /// Columns of one table under construction.
 pub(super) struct Columns {

@@ -9,17 +9,19 @@
 mod columns;
 mod files;
 mod metrics;
+mod queue;
 #[cfg(test)]
 mod tests;
 mod worker;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{JoinHandle, Thread};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
-use farthing_contract::log::{Row, Table, Value};
+use farthing_contract::log::Row;
 use farthing_types::{Clock, Span};
 use parking_lot::Mutex;
 
@@ -28,7 +30,8 @@ pub(crate) use files::{list, partitions};
 pub use metrics::{LogMetrics, TableMetrics};
 
 use metrics::Counters;
-use worker::Worker;
+use queue::{Pushed, Queue};
+use worker::{Inbox, Worker};
 
 /// How the log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,43 +94,27 @@ pub struct LogWriter {
 }
 
 /// Writes rows; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LogHandle(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
-    sender: Sender<Message>,
-    /// Bytes of rows that wait in the channel.
-    queued: Arc<AtomicUsize>,
-    limit: usize,
+    queue: Arc<Queue>,
+    orders: Sender<Order>,
     counters: Arc<Counters>,
     thread: Mutex<Option<Thread>>,
 }
 
-enum Message {
-    Row(Box<dyn AnyRow>, usize),
-    /// Write everything out; the answer is the last error, if one was counted since the flush before.
+impl fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LogHandle").field(&self.metrics()).finish()
+    }
+}
+
+/// What the thread is told beside rows.
+enum Order {
+    /// Write everything out; the answer is the last error since the flush before, if there was one.
     Flush(Sender<Option<String>>),
     Close,
-}
-
-/// A [`Row`] of whatever table.
-trait AnyRow: Send {
-    fn table(&self) -> &'static Table;
-    fn at_ns(&self) -> i64;
-    fn visit(&self, put: &mut dyn FnMut(usize, Value<'_>));
-}
-
-impl<R: Row> AnyRow for R {
-    fn table(&self) -> &'static Table {
-        R::TABLE
-    }
-    fn at_ns(&self) -> i64 {
-        self.ts_ns()
-    }
-    fn visit(&self, put: &mut dyn FnMut(usize, Value<'_>)) {
-        self.cells(put);
-    }
 }
 
 impl LogWriter {
@@ -144,13 +131,12 @@ impl LogWriter {
         if !(1..=64).contains(&config.instance.len()) || !config.instance.bytes().all(fits) {
             return Err(LogError::Instance(config.instance));
         }
-        let (sender, receiver) = unbounded();
-        let queued = Arc::new(AtomicUsize::new(0));
+        let (orders, received) = unbounded();
+        let queue = Arc::new(Queue::new(config.queue_bytes));
         let counters = Arc::new(Counters::default());
-        let limit = config.queue_bytes;
-        let worker = Worker::new(dir.into(), config, clock, worker::Inbox { receiver, queued: queued.clone() }, counters.clone());
+        let worker = Worker::new(dir.into(), config, clock, Inbox { queue: queue.clone(), orders: received }, counters.clone());
         let thread = std::thread::Builder::new().name("farthing-log".to_owned()).spawn(move || worker.run()).map_err(LogError::Thread)?;
-        let shared = Shared { sender, queued, limit, counters, thread: Mutex::new(Some(thread.thread().clone())) };
+        let shared = Shared { queue, orders, counters, thread: Mutex::new(Some(thread.thread().clone())) };
         Ok(Self { handle: LogHandle(Arc::new(shared)), thread: Some(thread) })
     }
 
@@ -167,7 +153,7 @@ impl LogWriter {
 
     fn end(&mut self) {
         if let Some(thread) = self.thread.take() {
-            let _ = self.handle.0.sender.send(Message::Close);
+            let _ = self.handle.0.orders.send(Order::Close);
             thread.thread().unpark();
             let _ = thread.join();
             *self.handle.0.thread.lock() = None;
@@ -184,19 +170,14 @@ impl Drop for LogWriter {
 impl LogHandle {
     /// Hands a row to the writer. Never blocks; a row that finds the queue full is dropped and counted.
     pub fn write<R: Row>(&self, row: R) {
-        let shared = &*self.0;
-        let bytes = weight(&row);
-        let before = shared.queued.fetch_add(bytes, Relaxed);
-        if before + bytes > shared.limit || shared.sender.send(Message::Row(Box::new(row), bytes)).is_err() {
-            shared.queued.fetch_sub(bytes, Relaxed);
-            shared.counters.of(R::TABLE).dropped_queue.fetch_add(1, Relaxed);
-            return;
-        }
         // The thread looks into the queue by itself; it is woken only when that may be too late, because waking costs
         // a system call.
-        let half = shared.limit / 2;
-        if before < half && before + bytes >= half {
-            self.wake();
+        match self.0.queue.push(row) {
+            Pushed::Queued => {}
+            Pushed::QueuedHalf => self.wake(),
+            Pushed::Refused => {
+                self.0.counters.of(R::TABLE).dropped_queue.fetch_add(1, Relaxed);
+            }
         }
     }
 
@@ -207,7 +188,7 @@ impl LogHandle {
     /// is busy for longer or gone.
     pub fn flush(&self, wait: Span) -> Result<(), LogError> {
         let (answer, answered) = bounded(1);
-        self.0.sender.send(Message::Flush(answer)).map_err(|_| LogError::NoAnswer(wait))?;
+        self.0.orders.send(Order::Flush(answer)).map_err(|_| LogError::NoAnswer(wait))?;
         self.wake();
         match answered.recv_timeout(wait) {
             Ok(None) => Ok(()),
@@ -218,7 +199,7 @@ impl LogHandle {
 
     /// Rows, drops, files and bytes so far.
     pub fn metrics(&self) -> LogMetrics {
-        self.0.counters.snapshot(self.0.queued.load(Relaxed))
+        self.0.counters.snapshot(self.0.queue.bytes())
     }
 
     fn wake(&self) {
@@ -226,15 +207,4 @@ impl LogHandle {
             thread.unpark();
         }
     }
-}
-
-/// Bytes that a waiting row is taken to hold: itself, its texts and lists, and its place in the queue.
-fn weight<R: Row>(row: &R) -> usize {
-    let mut bytes = size_of::<R>() + 64;
-    row.cells(&mut |_, value| match value {
-        Value::Text(text) => bytes += text.len(),
-        Value::F32List(list) => bytes += size_of_val(list),
-        _ => {}
-    });
-    bytes
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crossbeam_channel::unbounded;
-use farthing_contract::log::{ALL, CallRow, Decision, OutcomeRow, Request};
+use farthing_contract::log::{ALL, CallRow, Decision, OutcomeRow, Request, Table, Value};
 use farthing_types::{RealClock, Time, VirtualClock};
 
 use super::*;
@@ -215,7 +215,7 @@ fn an_instance_is_a_file_name() {
 /// A worker without its thread: the test says when it looks.
 fn worker(dir: &Path, config: LogConfig, clock: &Arc<VirtualClock>) -> (Worker, Arc<Counters>) {
     let counters = Arc::new(Counters::default());
-    let inbox = worker::Inbox { receiver: unbounded().1, queued: Arc::default() };
+    let inbox = Inbox { queue: Arc::new(Queue::new(1 << 20)), orders: unbounded().1 };
     (Worker::new(dir.to_owned(), config, clock.clone(), inbox, counters.clone()), counters)
 }
 
@@ -226,19 +226,19 @@ fn rows_wait_for_the_flush_time_or_for_company() {
     let config = LogConfig { flush_every: Span::from_secs(10), max_file_rows: 3, max_file_bytes: 10_000, ..config() };
     let (mut worker, counters) = worker(dir.path(), config, &clock);
     let rows = || counters.snapshot(0).rows();
-    worker.gather(&decision(1), 100);
+    worker.gather(Decision::TABLE, &decision(1), 100);
     worker.write_due();
     clock.advance(Span::from_secs(9));
-    worker.gather(&decision(2), 100);
+    worker.gather(Decision::TABLE, &decision(2), 100);
     worker.write_due();
     assert_eq!(rows(), 0);
     clock.advance(Span::from_secs(1));
     worker.write_due();
     assert_eq!(rows(), 2);
-    (0..3).for_each(|_| worker.gather(&request(1), 100));
-    worker.gather(&decision(1), 100);
+    (0..3).for_each(|_| worker.gather(Request::TABLE, &request(1), 100));
+    worker.gather(Decision::TABLE, &decision(1), 100);
     assert_eq!(rows(), 5, "a full file is written, the others wait");
-    worker.gather(&decision(2), 9_900);
+    worker.gather(Decision::TABLE, &decision(2), 9_900);
     assert_eq!(rows(), 7, "too many bytes in memory: all are written");
 }
 
@@ -246,7 +246,7 @@ fn rows_wait_for_the_flush_time_or_for_company() {
 fn a_row_that_breaks_its_declaration_costs_its_file_only() {
     struct Bad;
     impl Row for Bad {
-        const TABLE: &'static Table = &Table { columns: &Request::TABLE.columns.split_at(2).0, ..*OutcomeRow::TABLE };
+        const TABLE: &'static Table = &Table { columns: Request::TABLE.columns.split_at(2).0, ..*OutcomeRow::TABLE };
         fn ts_ns(&self) -> i64 {
             0
         }
@@ -258,8 +258,8 @@ fn a_row_that_breaks_its_declaration_costs_its_file_only() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (mut worker, counters) = worker(dir.path(), config(), &Arc::default());
-    worker.gather(&Bad, 1);
-    worker.gather(&decision(1), 1);
+    worker.gather(Bad::TABLE, &Bad, 1);
+    worker.gather(Decision::TABLE, &decision(1), 1);
     worker.write_all();
     let metrics = counters.snapshot(0);
     assert_eq!((metrics.tables["outcomes"].dropped_write, metrics.tables["decisions"].rows), (1, 1));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use farthing_contract::log::Table;
@@ -12,17 +12,17 @@ use farthing_types::{Clock, Span, Time};
 use super::columns::Columns;
 use super::files::Files;
 use super::metrics::Counters;
-use super::{AnyRow, LogConfig, Message};
+use super::queue::{AnyRow, Queue};
+use super::{LogConfig, Order};
 
 /// How often the thread looks into the queue by itself.
 const LOOK_EVERY: Span = Span::from_millis(50);
 const HOUR_NS: i64 = 3_600_000_000_000;
 
-/// Where rows come from.
+/// Where rows and orders come from.
 pub(super) struct Inbox {
-    pub(super) receiver: Receiver<Message>,
-    /// Bytes of rows in the channel.
-    pub(super) queued: Arc<AtomicUsize>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) orders: Receiver<Order>,
 }
 
 pub(super) struct Worker {
@@ -54,25 +54,36 @@ impl Worker {
     pub(super) fn run(mut self) {
         self.files.remove_leftovers();
         loop {
-            match self.inbox.receiver.try_recv() {
-                Ok(Message::Row(row, bytes)) => self.gather(&*row, bytes),
-                Ok(Message::Flush(answer)) => self.answer(&answer),
-                Ok(Message::Close) | Err(TryRecvError::Disconnected) => return self.write_all(),
+            // The order is taken before the rows: what was written before it is then among them.
+            let order = self.inbox.orders.try_recv();
+            self.take(false);
+            match order {
+                Ok(Order::Flush(answer)) => self.answer(&answer),
+                Ok(Order::Close) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {
                     self.write_due();
                     std::thread::park_timeout(LOOK_EVERY);
                 }
             }
         }
+        self.take(true);
+        self.write_all();
     }
 
-    pub(super) fn gather(&mut self, row: &dyn AnyRow, bytes: usize) {
-        self.inbox.queued.fetch_sub(bytes, Relaxed);
+    fn take(&mut self, close: bool) {
+        let queue = self.inbox.queue.clone();
+        queue.take(close, &mut |batch| {
+            let each = batch.bytes() / batch.len().max(1);
+            batch.visit(&mut |row| self.gather(batch.table(), row, each));
+        });
+    }
+
+    pub(super) fn gather(&mut self, table: &'static Table, row: &dyn AnyRow, bytes: usize) {
         self.gathered_bytes += bytes;
         if self.since.is_none() {
             self.since = Some(self.clock.now());
         }
-        let (table, hour) = (row.table(), row.at_ns().div_euclid(HOUR_NS));
+        let hour = row.at_ns().div_euclid(HOUR_NS);
         let gathered =
             self.gathered.entry((table.name, hour)).or_insert_with(|| Gathered { columns: Columns::new(table), rows: 0, bytes: 0 });
         gathered.columns.push(row);
@@ -80,10 +91,10 @@ impl Worker {
         gathered.bytes += bytes;
         if self.gathered_bytes >= self.config.max_file_bytes {
             self.write_all();
-        } else if gathered.rows >= self.config.max_file_rows {
-            if let Some(full) = self.gathered.remove(&(table.name, hour)) {
-                self.write(table, hour, full);
-            }
+        } else if gathered.rows >= self.config.max_file_rows
+            && let Some(full) = self.gathered.remove(&(table.name, hour))
+        {
+            self.write(table, hour, full);
         }
     }
 
@@ -125,5 +136,15 @@ impl Worker {
     fn answer(&mut self, answer: &Sender<Option<String>>) {
         self.write_all();
         let _ = answer.send(self.error.take());
+    }
+}
+
+impl Drop for Worker {
+    /// However the thread ends: rows that come later are refused, and so counted.
+    fn drop(&mut self) {
+        let counters = &self.counters;
+        self.inbox.queue.take(true, &mut |batch| {
+            counters.of(batch.table()).dropped_queue.fetch_add(batch.len() as u64, Relaxed);
+        });
     }
 }

@@ -107,11 +107,11 @@ impl Scan {
 
     /// Keeps bytes of a key or of a captured value.
     fn keep(&mut self, bytes: &[u8]) {
-        if self.string.as_ref().is_some_and(|string| string.key) {
-            if let Some(level) = self.depth.checked_sub(1).and_then(|i| self.levels.get_mut(i)) {
-                let room = (MAX_KEY + 1).saturating_sub(level.key.len());
-                level.key.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            }
+        if self.string.as_ref().is_some_and(|string| string.key)
+            && let Some(level) = self.level()
+        {
+            let room = (MAX_KEY + 1).saturating_sub(level.key.len());
+            level.key.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
         if let Some(capture) = &mut self.capture {
             if capture.text.len() + bytes.len() > MAX_VALUE {
