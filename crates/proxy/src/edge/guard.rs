@@ -101,7 +101,7 @@ pub(super) struct Guard<IO> {
     /// Bytes that were read but not yet given to hyper; the first `ready` of them may be.
     held: BytesMut,
     ready: usize,
-    waiting: Wait,
+    waiting: (Wait, u64),
     read_deadline: Deadline,
     write_deadline: Deadline,
     header_timeout: Span,
@@ -119,7 +119,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
             gate: Gate::Scanning,
             held: BytesMut::new(),
             ready: 0,
-            waiting: Wait::Body,
+            waiting: (Wait::Body, 0),
             read_deadline: Deadline::default(),
             write_deadline: Deadline::default(),
             header_timeout: config.header_timeout,
@@ -227,8 +227,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
             (true, b"" | b"\r" | b"\r\n") => Wait::Idle,
             (true, _) => Wait::Head,
         };
-        if wait != self.waiting {
-            self.waiting = wait;
+        // Each wait has a deadline of its own, and so has each message.
+        if (wait, self.scanner.heads()) != self.waiting {
+            self.waiting = (wait, self.scanner.heads());
             self.read_deadline.clear();
         }
         match wait {

@@ -1,1 +1,72 @@
-fn main() {}
+//! The data listener against hostile, odd and slow clients. `corpus` holds the requests; here they go through the edge and the upstream client
+//! to an origin that records every byte; `pace` has the slow clients, on a paused clock; `life` the listener's start, caps and end.
+
+mod corpus;
+mod life;
+mod pace;
+mod support;
+
+use std::sync::Arc;
+
+use corpus::{Expect, cases};
+use farthing_proxy::edge::{EdgeConfig, Refusal};
+use support::{Forward, Origin, exchange, read_answers, requests, start};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn every_request_is_refused_or_reaches_the_origin_unambiguously() {
+    let origin = Origin::start().await;
+    let edge = start(EdgeConfig::default(), Arc::new(Forward::to(origin.addr))).await;
+    let cases = cases();
+    assert!(cases.len() >= 100, "{} cases", cases.len());
+    for case in &cases {
+        origin.forget();
+        match case.expect {
+            Expect::Refused(status) => {
+                let answer = exchange(edge.addr, &case.bytes).await;
+                let text = String::from_utf8_lossy(&answer);
+                assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {text}", case.name);
+                assert_eq!(text.matches("\r\ncontent-type: application/problem+json\r\n").count(), 1, "{}: {text}", case.name);
+                assert_eq!(String::from_utf8_lossy(&origin.recorded()), "", "{}", case.name);
+            }
+            Expect::Passed(expected) => {
+                let mut client = TcpStream::connect(edge.addr).await.unwrap();
+                client.write_all(&case.bytes).await.unwrap();
+                let statuses = read_answers(&mut client, expected.len()).await;
+                assert!(statuses.iter().all(|status| *status == 200), "{}: {statuses:?}", case.name);
+                let seen = requests(&origin.recorded()).unwrap_or_else(|fault| panic!("{}: {fault}", case.name));
+                assert_eq!(seen, expected, "{}", case.name);
+            }
+        }
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn pipelined_answers_come_in_order_before_the_refusal() {
+    let origin = Origin::start().await;
+    let edge = start(EdgeConfig::default(), Arc::new(Forward::to(origin.addr))).await;
+    let answer = exchange(edge.addr, b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let text = String::from_utf8_lossy(&answer);
+    let (ok, refused) = (text.find("HTTP/1.1 200 ").unwrap(), text.find("HTTP/1.1 400 ").unwrap());
+    assert!(ok < refused && text.contains("missing-host"), "{text}");
+    assert_eq!(requests(&origin.recorded()).unwrap(), ["GET /a HTTP/1.1 "]);
+    assert_eq!(edge.stats.refused(Refusal::NoHost), 1);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_goes_wrong_later_is_never_complete_at_the_origin() {
+    let origin = Origin::start().await;
+    let edge = start(EdgeConfig::default(), Arc::new(Forward::to(origin.addr))).await;
+    let mut client = TcpStream::connect(edge.addr).await.unwrap();
+    client.write_all(b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await.unwrap();
+    origin.wait_for(b"hello").await;
+    client.write_all(b"zz\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let text = String::from_utf8_lossy(&support::to_end(&mut client).await).into_owned();
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("chunk-size"), "{text}");
+    assert!(requests(&origin.recorded()).is_err(), "the origin saw a whole request");
+    assert_eq!(edge.stats.refused(Refusal::ChunkSize), 1);
+    edge.stop().await;
+}
