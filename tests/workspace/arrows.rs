@@ -37,7 +37,11 @@ const FREE_OF: &[(&str, &[&str])] = &[
 ];
 
 fn metadata() -> Metadata {
-    MetadataCommand::new().manifest_path(super::root().join("Cargo.toml")).other_options(vec!["--locked".into(), "--offline".into()]).exec().unwrap()
+    MetadataCommand::new()
+        .manifest_path(super::root().join("Cargo.toml"))
+        .other_options(vec!["--locked".into(), "--offline".into()])
+        .exec()
+        .unwrap()
 }
 
 #[test]

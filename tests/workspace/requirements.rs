@@ -50,7 +50,11 @@ fn what_shows_a_requirement_exists() {
             }
             let file = super::root().join(path);
             assert!(file.exists(), "{}: {path} does not exist", requirement.id);
-            assert!(name.is_empty() || contains(&file, &format!("fn {name}(")) || contains(&file, name), "{}: {path} has no {name}", requirement.id);
+            assert!(
+                name.is_empty() || contains(&file, &format!("fn {name}(")) || contains(&file, name),
+                "{}: {path} has no {name}",
+                requirement.id
+            );
         }
     }
 }

@@ -171,6 +171,10 @@ impl Proxy {
     pub fn counters(&self) -> &Counters {
         &self.state.counters
     }
+    /// Requests that wait for a call now.
+    pub fn waiting(&self) -> usize {
+        usize::try_from(self.counters().waiting.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
     /// Late answers of the predictor, and whether it is closed out for them.
     pub fn predictor_lateness(&self) -> (u64, bool) {
         (self.state.guarded.late(), self.state.guarded.breaker_open())

@@ -57,6 +57,14 @@ struct Usable {
     left: Result<Span, Span>,
 }
 
+impl Usable {
+    /// An entry past its freshness that stands in for a failed call.
+    fn expired(entry: Arc<Cached>, age: Span, variant: &str) -> Self {
+        let ttl = entry.variant(variant).map(|v| v.ttl).or(entry.facts.explicit).unwrap_or_default();
+        Self { left: Err(age.saturating_sub(ttl)), entry, age }
+    }
+}
+
 /// Answers a request.
 pub async fn serve(state: Arc<State>, request: Request<Body>) -> Response<Body> {
     let received = match receive(&state, request) {
@@ -293,6 +301,7 @@ fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) -> Ord
 
 async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: (Slot, bool)) -> Response<Body> {
     let (mut slot, mut leading) = place;
+    let _waiting = Waiting::new(state);
     let since = state.real_now();
     let until = tokio::time::Instant::now() + planned.deadline;
     loop {
@@ -313,6 +322,22 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
     }
 }
 
+/// Counts a waiting request for as long as it waits.
+struct Waiting(Arc<State>);
+
+impl Waiting {
+    fn new(state: &Arc<State>) -> Self {
+        state.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A shared answer as it reached one client.
 struct Arrived {
     head: Arc<SharedHead>,
@@ -325,7 +350,7 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
     let Arrived { head, body, leading, since } = arrived;
     let is_error = matches!(head.status.as_u16(), 500 | 502 | 503 | 504);
     if is_error && let (Some(entry), Some(age)) = (&wanted.previous, wanted.stale) {
-        let usable = Usable { entry: entry.clone(), age, left: Err(Span::ZERO) };
+        let usable = Usable::expired(entry.clone(), age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }
     let Some(flight) = head.note.clone().and_then(|note| note.downcast::<Flight>().ok()) else {
@@ -446,7 +471,7 @@ fn invalidate(state: &State, planned: &Planned, status: StatusCode) {
 
 fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &Failure) -> Response<Body> {
     if let (Some(entry), Some(age)) = (wanted.previous, wanted.stale) {
-        let usable = Usable { entry, age, left: Err(Span::ZERO) };
+        let usable = Usable::expired(entry, age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }
     own_answer(state, planned, &Problem::from(failure), Outcome::Failed)

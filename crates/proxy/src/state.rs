@@ -71,6 +71,8 @@ pub struct Counters {
     pub panics: AtomicU64,
     /// Background refreshes started.
     pub refreshes: AtomicU64,
+    /// Requests that wait for a call now.
+    pub waiting: AtomicU64,
 }
 
 impl State {

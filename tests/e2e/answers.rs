@@ -1,0 +1,180 @@
+//! D1, D3, D8, J1, S1: what one client gets, what it costs, and who else may have it.
+
+use std::time::Duration;
+
+use farthing_config::{CredentialPlace, Mode, Profile, Secret, TtlBy};
+use farthing_tests::origin::{answer_of, ok};
+use farthing_tests::{Origin, Setup};
+use http::{Method, StatusCode};
+
+#[tokio::test]
+async fn an_answer_is_kept_for_its_ttl_and_then_asked_for_again() {
+    let origin = Origin::simple(|_, n| ok(format!("{{\"n\":{n}}}"))).await;
+    let (started, clock) = Setup::new(origin.addr).route(|r| r.ttl = TtlBy::Fixed(Duration::from_secs(60))).start_virtual().await;
+    let client = started.client;
+    assert_eq!(client.get("/api/doc?a=1", &[]).await.text(), "{\"n\":0}");
+    let hit = client.get("/api/doc?a=1", &[]).await;
+    assert!(hit.is_hit() && hit.text() == "{\"n\":0}", "{hit:?}");
+    assert_eq!((hit.header("x-farthing-cost-usd"), hit.header("x-farthing-saved-usd")), ("0", "0.002"));
+    assert_eq!(origin.seen()[0].target, "/doc?a=1");
+    clock.advance(Duration::from_secs(61));
+    assert_eq!(client.get("/api/doc?a=1", &[]).await.text(), "{\"n\":1}");
+    assert_eq!(client.get("/api/doc?a=2", &[]).await.text(), "{\"n\":2}");
+    let totals = started.proxy.totals().total;
+    assert_eq!((totals.bill_usd.to_string(), totals.base_usd.to_string()), ("0.006".into(), "0.008".into()));
+}
+
+#[tokio::test]
+async fn a_confirmed_entry_serves_on() {
+    let origin = Origin::simple(|seen, _| {
+        if seen.headers.contains_key("if-none-match") {
+            answer_of(StatusCode::NOT_MODIFIED, &[("etag", "\"v1\"")], "")
+        } else {
+            answer_of(StatusCode::OK, &[("etag", "\"v1\"")], "body")
+        }
+    })
+    .await;
+    let (started, clock) = Setup::new(origin.addr).route(|r| r.ttl = TtlBy::Fixed(Duration::from_secs(60))).start_virtual().await;
+    let client = started.client;
+    client.get("/api/doc", &[]).await;
+    clock.advance(Duration::from_secs(61));
+    let confirmed = client.get("/api/doc", &[]).await;
+    assert_eq!((confirmed.status, confirmed.text()), (StatusCode::OK, "body".into()));
+    assert!(client.get("/api/doc", &[]).await.is_hit());
+    assert_eq!(origin.calls(), 2);
+    let own = client.get("/api/doc", &[("if-none-match", "\"v1\"")]).await;
+    assert_eq!(own.status, StatusCode::NOT_MODIFIED);
+    assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_stale_answer_stands_in_for_a_dead_provider() {
+    let origin = Origin::simple(|_, n| if n == 0 { ok("good") } else { answer_of(StatusCode::SERVICE_UNAVAILABLE, &[], "down") }).await;
+    let (started, clock) = Setup::new(origin.addr).route(|r| r.ttl = TtlBy::Fixed(Duration::from_secs(60))).start_virtual().await;
+    let client = started.client;
+    client.get("/api/doc", &[]).await;
+    clock.advance(Duration::from_secs(100));
+    let stale = client.get("/api/doc", &[]).await;
+    assert_eq!((stale.status, stale.text()), (StatusCode::OK, "good".into()));
+    assert!(stale.header("cache-status").contains("ttl=-40"), "{}", stale.header("cache-status"));
+    clock.advance(Duration::from_secs(10_000));
+    assert_eq!(client.get("/api/doc", &[]).await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_provider_that_is_gone_is_a_clear_502() {
+    let origin = Origin::simple(|_, _| ok("{}")).await;
+    let addr = origin.addr;
+    drop(origin);
+    let started = Setup::new(addr).start().await;
+    let answer = started.client.get("/api/doc", &[]).await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    assert!(answer.text().contains("urn:farthing:problem:connect"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_second_principal_never_gets_the_firsts_answer() {
+    let origin = Origin::simple(|seen, _| ok(seen.headers.get("authorization").map(|v| v.as_bytes().to_vec()).unwrap_or_default())).await;
+    let started = Setup::new(origin.addr).start().await;
+    let client = started.client;
+    for who in ["Bearer sk-a", "Bearer sk-b", "Bearer sk-a", "Bearer sk-b"] {
+        assert_eq!(client.get("/api/me", &[("authorization", who)]).await.text(), who);
+    }
+    assert_eq!(origin.calls(), 2);
+    assert!(client.get("/api/me", &[("authorization", "Bearer sk-a")]).await.is_hit());
+}
+
+#[tokio::test]
+async fn a_farthing_key_goes_in_and_the_providers_credential_goes_out() {
+    let origin = Origin::simple(|seen, _| ok(seen.headers.get("authorization").map(|v| v.as_bytes().to_vec()).unwrap_or_default())).await;
+    let mut setup = Setup::new(origin.addr).provider(|p| {
+        p.credential = Some(Secret::new("sk-real"));
+        p.credential_place = CredentialPlace::Bearer;
+    });
+    let (acme, other) = (setup.key("acme"), setup.key("other"));
+    let started = setup.start().await;
+    let get = |key: &str| {
+        let (client, bearer) = (started.client, format!("Bearer {key}"));
+        async move { client.get("/api/me", &[("authorization", &bearer)]).await }
+    };
+    assert_eq!(get(&acme).await.text(), "Bearer sk-real");
+    assert!(get(&acme).await.is_hit());
+    assert!(!get(&other).await.is_hit(), "another tenant has a cache of its own");
+    assert_eq!(get("fth-000000000000-nonsense").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn prohibitions_are_obeyed() {
+    let cases: [(&str, &str); 3] = [("cache-control", "no-store"), ("set-cookie", "a=b"), ("cache-control", "max-age=0")];
+    for (name, value) in cases {
+        let origin = Origin::simple(move |_, _| answer_of(StatusCode::OK, &[(name, value)], "x")).await;
+        let started = Setup::new(origin.addr).start().await;
+        started.client.get("/api/doc", &[]).await;
+        assert!(!started.client.get("/api/doc", &[]).await.is_hit(), "{name}: {value}");
+        assert_eq!(origin.calls(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_marked_post_is_answered_from_the_cache_and_a_plain_one_never() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let started = Setup::new(origin.addr).start().await;
+    for n in 0..2 {
+        let answer = started.client.send(Method::POST, "/api/chat", &[], "{\"q\":1}").await;
+        assert_eq!(answer.text(), n.to_string());
+    }
+    let marked = Setup::new(origin.addr).route(|r| {
+        (r.idempotent, r.key_body, r.profile, r.mode) = (true, true, Profile::Api, Mode::Override);
+        r.ttl = TtlBy::Fixed(Duration::from_secs(60));
+    });
+    let started = marked.start().await;
+    let post = |body: &'static str| async move {
+        started.client.send(Method::POST, "/api/chat", &[("content-type", "application/json")], body).await
+    };
+    assert_eq!(post("{\"q\":1,\"r\":2}").await.text(), "2");
+    assert!(post("{\"r\":2, \"q\":1}").await.is_hit(), "member order does not matter");
+    assert!(!post("{\"q\":1,\"r\":3}").await.is_hit());
+}
+
+#[tokio::test]
+async fn observe_changes_nothing_and_logs_all() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let started = Setup::new(origin.addr).route(|r| r.mode = Mode::Observe).start().await;
+    for n in 0..3 {
+        assert_eq!(started.client.get("/api/doc", &[]).await.text(), n.to_string());
+    }
+    started.proxy.flush_log().await.unwrap();
+    let metrics = started.proxy.log_metrics().unwrap();
+    assert_eq!(metrics.rows(), 6, "{metrics:?}");
+}
+
+#[tokio::test]
+async fn a_write_drops_the_entry_of_its_target() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let started = Setup::new(origin.addr).route(|r| r.ttl = TtlBy::Fixed(Duration::from_secs(60))).start().await;
+    let client = started.client;
+    client.get("/api/doc", &[]).await;
+    assert!(client.get("/api/doc", &[]).await.is_hit());
+    client.send(Method::PUT, "/api/doc", &[], "new").await;
+    assert!(!client.get("/api/doc", &[]).await.is_hit());
+}
+
+#[tokio::test]
+async fn what_no_route_takes_is_told() {
+    let origin = Origin::simple(|_, _| ok("{}")).await;
+    let started = Setup::new(origin.addr).start().await;
+    let answer = started.client.get("/nowhere", &[]).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert!(answer.text().contains("/api"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_413() {
+    let origin = Origin::simple(|_, _| ok("{}")).await;
+    let started = Setup::new(origin.addr).route(|r| r.max_body = 1_000).start().await;
+    let answer = started.client.send(Method::POST, "/api/doc", &[], vec![b'x'; 2_000]).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(origin.calls(), 0);
+}

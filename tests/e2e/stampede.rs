@@ -1,0 +1,125 @@
+//! K8, F1, F2: a stampede on one key is one upstream call, also when the answer streams, whoever leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use farthing_tests::origin::ok;
+use farthing_tests::{Client, Origin, Setup};
+use farthing_types::{Body, BodyError};
+use futures_util::future::join_all;
+use futures_util::stream;
+use http::{Method, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::sync::{Notify, Semaphore};
+
+/// An origin that answers when told to.
+async fn held_origin(gate: Arc<Semaphore>, answer: impl Fn() -> Response<Body> + Send + Sync + 'static) -> Origin {
+    let answer = Arc::new(answer);
+    Origin::start(Arc::new(move |_, _| {
+        let (gate, answer) = (gate.clone(), answer.clone());
+        Box::pin(async move {
+            gate.acquire().await.unwrap().forget();
+            answer()
+        })
+    }))
+    .await
+}
+
+/// Waits until `n` requests wait for the one call; bounded by the test's own timeout.
+async fn until_waiting(started: &farthing_tests::Started, origin: &Origin, n: usize) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while origin.calls() < 1 || started.proxy.waiting() < n {
+        assert!(tokio::time::Instant::now() < deadline, "{} calls, {} waiting", origin.calls(), started.proxy.waiting());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_cold_requests_are_one_call() {
+    let gate = Arc::new(Semaphore::new(0));
+    let body = Bytes::from(vec![b'x'; 300_000]);
+    let origin = held_origin(gate.clone(), {
+        let body = body.clone();
+        move || ok(body.clone())
+    })
+    .await;
+    let started = Setup::new(origin.addr).start().await;
+    let client = started.client;
+    let all: Vec<_> = (0..100).map(|_| tokio::task::spawn(async move { client.get("/api/doc/1", &[]).await })).collect();
+    until_waiting(&started, &origin, 100).await;
+    gate.add_permits(10);
+    for answer in join_all(all).await {
+        assert_eq!(answer.unwrap().body, body);
+    }
+    assert_eq!(origin.calls(), 1);
+    assert!(client.get("/api/doc/1", &[]).await.is_hit());
+    let totals = started.proxy.totals().total;
+    assert_eq!(totals.bill_usd.to_string(), "0.002");
+    assert_eq!(totals.base_usd.to_string(), "0.202");
+}
+
+/// A stream of numbered chunks, each sent when `next` is told.
+fn chunks(next: Arc<Notify>, count: usize) -> Response<Body> {
+    let steps = stream::unfold(0, move |n| {
+        let next = next.clone();
+        async move {
+            if n == count {
+                return None;
+            }
+            next.notified().await;
+            let frame = Frame::data(Bytes::from(format!("data: {n}\n\n")));
+            Some((Ok::<_, BodyError>(frame), n + 1))
+        }
+    });
+    let mut response = Response::new(Body::stream(StreamBody::new(Box::pin(steps))));
+    response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+    response
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_streamed_answer_is_followed_and_survives_its_leader() {
+    let next = Arc::new(Notify::new());
+    let gate = Arc::new(Semaphore::new(1));
+    let told = next.clone();
+    let origin = held_origin(gate, move || chunks(told.clone(), 20)).await;
+    let started = Setup::new(origin.addr).start().await;
+    let client = started.client;
+    let mut leader = client.open(Method::GET, "/api/stream", &[], Bytes::new()).await.into_body();
+    next.notify_one();
+    assert_eq!(leader.frame().await.unwrap().unwrap().into_data().unwrap(), "data: 0\n\n");
+    // Those who come late get the whole of it, from its first byte.
+    let followers = join_all((0..99).map(|_| client.open(Method::GET, "/api/stream", &[], Bytes::new()))).await;
+    drop(leader);
+    let bodies: Vec<_> =
+        followers.into_iter().map(|f| tokio::task::spawn(async move { f.into_body().collect().await.unwrap().to_bytes() })).collect();
+    let feeder = tokio::task::spawn(async move {
+        loop {
+            next.notify_one();
+            tokio::task::yield_now().await;
+        }
+    });
+    let whole: String = (0..20).map(|n| format!("data: {n}\n\n")).collect();
+    for body in bodies {
+        assert_eq!(body.await.unwrap(), whole);
+    }
+    feeder.abort();
+    assert_eq!(origin.calls(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_leaves_before_the_head_changes_nothing() {
+    let gate = Arc::new(Semaphore::new(0));
+    let origin = held_origin(gate.clone(), || ok("{}")).await;
+    let started = Setup::new(origin.addr).start().await;
+    let client: Client = started.client;
+    let leader = tokio::task::spawn(async move { client.get("/api/doc/1", &[]).await });
+    until_waiting(&started, &origin, 1).await;
+    let follower = tokio::task::spawn(async move { client.get("/api/doc/1", &[]).await });
+    until_waiting(&started, &origin, 2).await;
+    leader.abort();
+    gate.add_permits(1);
+    assert_eq!(follower.await.unwrap().body, "{}");
+    assert_eq!(origin.calls(), 1);
+}
