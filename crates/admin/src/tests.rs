@@ -103,19 +103,21 @@ impl ExperimentsView for Fake {
     }
 }
 impl DecisionsView for Fake {
-    fn decision(&self, id: DecisionId) -> Option<DecisionView> {
-        (id.0 == 0xff).then(|| DecisionView {
+    fn decision(&self, id: DecisionId) -> Result<Option<DecisionView>, ControlError> {
+        Ok((id.0 == 0xff).then(|| DecisionView {
             id: id.to_string(),
             at_ns: 1,
             kind: "ttl".to_owned(),
             route: "geo".to_owned(),
             key: "k".to_owned(),
+            call_id: None,
+            experiment: None,
             value: 60.0,
             by: "model:1".to_owned(),
             variant: None,
             features: BTreeMap::new(),
             outputs: Vec::new(),
-        })
+        }))
     }
 }
 impl CacheControl for Fake {

@@ -56,6 +56,12 @@ pub enum ConfigError {
         /// What the system said.
         reason: String,
     },
+    /// Another instance has just kept another salt at the same place.
+    #[error("{file}: another instance wrote its salt there just now; start again to use it")]
+    SaltTaken {
+        /// The file.
+        file: PathBuf,
+    },
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
     Random(String),

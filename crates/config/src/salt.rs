@@ -11,7 +11,8 @@ impl Config {
     /// when there is nothing to keep.
     ///
     /// # Errors
-    /// [`ConfigError::Salt`] when it cannot be written, or when another instance has just written its own.
+    /// [`ConfigError::Salt`] when it cannot be written: this process can go on with it, the next will have another.
+    /// [`ConfigError::SaltTaken`] when another instance has just written its own.
     pub fn persist_salt(&self) -> Result<(), ConfigError> {
         let (Some(file), true) = (&self.salt.file, self.salt.fresh) else { return Ok(()) };
         let fail = |reason: String| ConfigError::Salt { file: file.clone(), reason };
@@ -20,9 +21,7 @@ impl Config {
         }
         match write_new(file, self.salt.secret.expose()) {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Err(fail("another instance wrote one just now: start again".to_owned()))
-            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(ConfigError::SaltTaken { file: file.clone() }),
             Err(error) => Err(fail(error.to_string())),
         }
     }

@@ -1,11 +1,16 @@
 //! The binary `farthing`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program prints")]
 
+mod adapters;
 mod check;
 mod demo;
 mod flags;
 mod keys;
+mod logs;
+mod remote;
+mod serve;
 mod table;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -21,18 +26,33 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve: listen for the app, call the providers.
+    Serve(serve::Args),
     /// Show the main job on simulated APIs, with a bill.
     Demo(demo::Args),
     /// Read a configuration and print everything that is wrong with it.
     Check(check::Args),
+    /// Show a running proxy: routes, bill, savings.
+    Status(remote::status::Args),
+    /// Show and change the predictors of a running proxy.
+    Models(remote::models::Args),
+    /// Show the experiments of a running proxy.
+    Experiments(remote::experiments::Args),
+    /// Look into the Parquet log.
+    Logs(logs::Args),
     /// Make keys that clients present in place of a provider's credential.
     Keys(keys::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Status(args) => remote::status::run(&args),
+        Command::Models(args) => remote::models::run(&args),
+        Command::Experiments(args) => remote::experiments::run(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Keys(args) => keys::run(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use farthing_types::DecisionId;
 
-use super::Path;
+use super::{Path, blocking};
 use crate::{Costs, DecisionView, ExperimentDetail, ExperimentSummary, Parts, Problem, ProblemDocument, RouteInfo, Status};
 
 /// The routes in the order in which they are tried.
@@ -34,21 +34,23 @@ pub(super) async fn costs(State(parts): State<Parts>) -> Json<Costs> {
     Json(parts.status.costs())
 }
 
-/// One decision: what it was made from and who made it.
+/// One logged decision: what it was made from and who made it.
 #[utoipa::path(get, path = "/api/v1/decisions/{id}", tag = "views",
     params(("id" = String, Path, description = "16 hexadecimal digits, as in the log")),
     responses(
         (status = 200, description = "the decision", body = DecisionView),
         (status = 400, description = "not an id", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "unknown or too old", body = ProblemDocument, content_type = "application/problem+json")
+        (status = 404, description = "unknown, or not written yet", body = ProblemDocument, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn decision(State(parts): State<Parts>, Path(id): Path<String>) -> Result<Json<DecisionView>, Problem> {
     let digits = id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
     let number = u64::from_str_radix(&id, 16).ok().filter(|_| digits);
     let number = number.ok_or_else(|| Problem::bad_request("a decision's id has 16 hexadecimal digits"))?;
-    let gone = || Problem::not_found("no such decision in memory; older ones stand in the table `decisions` of the log");
-    parts.decisions.decision(DecisionId(number)).map(Json).ok_or_else(gone)
+    let found = blocking(move || parts.decisions.decision(DecisionId(number))).await?;
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("no such decision in the log; a new one is there once its file is written (log.flush)"))
 }
 
 /// All experiments.

@@ -6,10 +6,16 @@ use farthing_types::DecisionId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The decisions that are still at hand.
+use super::ControlError;
+
+/// The logged decisions.
 pub trait DecisionsView: Send + Sync {
-    /// One of them; `None` when it is unknown or too old.
-    fn decision(&self, id: DecisionId) -> Option<DecisionView>;
+    /// One of them; `None` when it is unknown, or not yet in a finished file. May read files: it is called off the async
+    /// threads.
+    ///
+    /// # Errors
+    /// No log, or one that cannot be read.
+    fn decision(&self, id: DecisionId) -> Result<Option<DecisionView>, ControlError>;
 }
 
 /// One decision.
@@ -23,15 +29,19 @@ pub struct DecisionView {
     pub kind: String,
     /// The route.
     pub route: String,
-    /// Digest of the cache key.
+    /// First 64 bits of the cache key's digest, 16 hexadecimal digits.
     pub key: String,
+    /// The call whose answer it is about, 16 hexadecimal digits.
+    pub call_id: Option<String>,
     /// The value, such as a TTL in seconds.
     pub value: f64,
     /// Who decided: `model:3`, `rule:adaptive` ...
     pub by: String,
-    /// The variant of an experiment.
+    /// The experiment.
+    pub experiment: Option<String>,
+    /// Its variant.
     pub variant: Option<String>,
-    /// Features it was made from, by name; empty when a rule decided without them.
+    /// Features it was made from, by name (by number when they are of another build); empty when none were used.
     pub features: BTreeMap<String, f64>,
     /// Outputs of the predictor.
     pub outputs: Vec<f64>,

@@ -27,6 +27,12 @@ pub struct ExperimentSummary {
     pub variants: Vec<ExperimentVariant>,
     /// Closed windows.
     pub windows: u64,
+    /// The variant that keys outside the measurement slice get.
+    pub leader: String,
+    /// Since when it runs, ns since 1970 UTC.
+    pub started_ns: i64,
+    /// When it was stopped; null while it runs.
+    pub stopped_ns: Option<i64>,
     /// Whether the evidence has been enough at some time to say that variants differ.
     pub differs: bool,
 }

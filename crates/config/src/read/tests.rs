@@ -255,7 +255,7 @@ fn the_salt_is_kept_and_seeds() {
     assert!(first.salt.fresh);
     let rival = Config::parse(&text, "t", &Flags::default(), &System).unwrap();
     first.persist_salt().unwrap();
-    assert!(matches!(rival.persist_salt(), Err(ConfigError::Salt { .. })), "a second instance must not go on with another salt");
+    assert!(matches!(rival.persist_salt(), Err(ConfigError::SaltTaken { .. })), "a second instance must not go on with another salt");
     let second = Config::parse(&text, "t", &Flags::default(), &System).unwrap();
     assert_eq!((second.salt.secret, second.salt.fresh, second.seed), (first.salt.secret, false, first.seed));
 }

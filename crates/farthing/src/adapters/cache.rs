@@ -1,0 +1,80 @@
+//! Figures of the cache, and purging.
+
+use farthing_admin::{CacheControl, CacheStats, ControlError, PurgeReport, PurgeRequest};
+use farthing_cache::Purge;
+use farthing_types::KeyHash;
+
+use super::Running;
+
+impl CacheControl for Running {
+    fn stats(&self) -> CacheStats {
+        let stats = self.proxy.cache_stats();
+        CacheStats {
+            entries: stats.entries as u64,
+            bytes: stats.bytes as u64,
+            capacity_bytes: self.proxy.config().cache.l1_bytes,
+            flights: stats.flights as u64,
+            in_flight_bytes: stats.in_flight_bytes as u64,
+            evictions: stats.evicted,
+            stored: stats.stored,
+        }
+    }
+
+    fn purge(&self, request: &PurgeRequest) -> Result<PurgeReport, ControlError> {
+        if let Some(route) = request.route.as_deref().filter(|route| self.proxy.config().route(route).is_none()) {
+            return Err(ControlError::NotFound(format!("no route is called `{route}`")));
+        }
+        let mut report = PurgeReport { dry_run: request.dry_run, ..PurgeReport::default() };
+        for purge in purges(request)? {
+            if request.dry_run {
+                report.entries += self.proxy.purge_dry_run(&purge) as u64;
+            } else {
+                let purged = self.proxy.purge(&purge, request.soft);
+                report.entries += purged.entries as u64;
+                report.flights += purged.flights as u64;
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// The purges a request names; all are understood before the first is done.
+fn purges(request: &PurgeRequest) -> Result<Vec<Purge>, ControlError> {
+    if request.all {
+        return Ok(vec![Purge::All]);
+    }
+    let mut purges: Vec<Purge> = request.tags.iter().map(|tag| Purge::Tag(tag.as_str().into())).collect();
+    for key in &request.keys {
+        let digits = key.len() == 32 && key.bytes().all(|b| b.is_ascii_hexdigit());
+        let hash = u128::from_str_radix(key, 16).ok().filter(|_| digits);
+        let hash = hash.ok_or_else(|| ControlError::Refused(format!("`{key}` is not a key's digest: 32 hexadecimal digits")))?;
+        purges.push(Purge::Key(KeyHash(hash)));
+    }
+    if request.route.is_some() || request.prefix.is_some() {
+        let route = request.route.as_deref().map(Into::into);
+        purges.push(Purge::Prefix { route, path: request.prefix.as_deref().unwrap_or_default().into() });
+    }
+    purges.extend(request.tenant.as_deref().map(|tenant| Purge::Tenant(tenant.into())));
+    Ok(purges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_its_purges() {
+        let request = PurgeRequest {
+            tags: vec!["a".to_owned()],
+            keys: vec!["000000000000000000000000000000ff".to_owned()],
+            route: Some("geo".to_owned()),
+            prefix: Some("/v1".to_owned()),
+            ..PurgeRequest::default()
+        };
+        let prefix = Purge::Prefix { route: Some("geo".into()), path: "/v1".into() };
+        assert_eq!(purges(&request), Ok(vec![Purge::Tag("a".into()), Purge::Key(KeyHash(255)), prefix]));
+        assert_eq!(purges(&PurgeRequest { all: true, ..request }), Ok(vec![Purge::All]));
+        let bad = PurgeRequest { keys: vec!["ff".to_owned()], ..PurgeRequest::default() };
+        assert!(matches!(purges(&bad), Err(ControlError::Refused(_))));
+    }
+}

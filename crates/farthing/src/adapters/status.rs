@@ -1,0 +1,90 @@
+//! Status, readiness, routes, costs.
+
+use farthing_admin::{Costs, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView};
+use farthing_config::{Mode, Route};
+use farthing_ledger::AggregatesSnapshot;
+use farthing_models::{Alias, Kind};
+use farthing_types::Clock;
+
+use super::Running;
+use super::totals::{costs, totals};
+
+impl StatusView for Running {
+    fn readiness(&self) -> Readiness {
+        let parts: Vec<Part> = self.proxy.parts().into_iter().map(part).collect();
+        let status = match parts.iter().all(|part| part.ok) {
+            _ if self.proxy.is_draining() => Phase::Draining,
+            true => Phase::Ok,
+            false => Phase::Degraded,
+        };
+        Readiness { status, parts }
+    }
+
+    fn status(&self) -> Status {
+        let aliases = self.proxy.models().status().aliases;
+        let champion = aliases.into_iter().find(|info| (info.kind, info.alias) == (Kind::Ttl, Alias::Champion));
+        let predictor = champion.and_then(|info| Some(format!("ttl {} ({})", info.live?, info.engine.unwrap_or("nothing"))));
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            readiness: self.readiness(),
+            data_addr: self.proxy.data_addr().to_string(),
+            started_ns: self.started.nanos(),
+            uptime_s: self.real.now().since(self.real_start).as_secs_f64(),
+            total: totals(&self.proxy.totals().total),
+            predictor,
+            saving: serde_json::to_value(self.proxy.savings()).ok(),
+        }
+    }
+
+    fn costs(&self) -> Costs {
+        costs(&self.proxy.totals(), serde_json::to_value(self.proxy.savings()).ok())
+    }
+}
+
+fn part(part: farthing_proxy::assembly::Part) -> Part {
+    Part { ok: part.problem.is_none(), name: part.name, detail: part.problem.unwrap_or_else(|| "ok".to_owned()) }
+}
+
+impl RoutesView for Running {
+    fn routes(&self) -> Vec<RouteInfo> {
+        let snapshot = self.proxy.totals();
+        let experiments = self.proxy.experiments();
+        let experiment = |route: &Route| {
+            let on = |routes: &[farthing_types::RouteName]| routes.is_empty() || routes.contains(&route.name);
+            experiments.iter().find(|view| view.stopped.is_none() && on(&view.config.routes)).map(|view| view.config.name.to_string())
+        };
+        self.proxy.config().routes.iter().map(|route| self.route(route, experiment(route), &snapshot)).collect()
+    }
+}
+
+impl Running {
+    fn route(&self, route: &Route, experiment: Option<String>, snapshot: &AggregatesSnapshot) -> RouteInfo {
+        let provider = self.proxy.config().provider(&route.provider);
+        RouteInfo {
+            name: route.name.to_string(),
+            provider: route.provider.to_string(),
+            base_url: provider.map_or_else(String::new, |provider| provider.base_url.to_string()),
+            hosts: route.matcher.hosts.iter().map(ToString::to_string).collect(),
+            path_prefix: route.matcher.path_prefix.to_string(),
+            methods: route.matcher.methods.iter().map(ToString::to_string).collect(),
+            mode: mode(route.mode).to_owned(),
+            shared: route.shared,
+            cache: route.cache,
+            dedupe: route.dedupe,
+            ttl: route.ttl.to_string(),
+            stale_budget: route.stale_budget,
+            experiment,
+            totals: snapshot.routes.get(&route.name).map(totals).unwrap_or_default(),
+        }
+    }
+}
+
+/// The word of a mode in configuration and views.
+pub fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Respect => "respect",
+        Mode::Learned => "learned",
+        Mode::Override => "override",
+        Mode::Observe => "observe",
+    }
+}

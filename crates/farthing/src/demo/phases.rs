@@ -1,0 +1,210 @@
+//! The money phases: rules, training, the model, model against rule; all under one continuous load.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use farthing_config::{ExperimentConfig, VariantConfig};
+use farthing_experiment::SavingReport;
+use farthing_models::Kind;
+use farthing_sim::Counts;
+use farthing_types::{Overrides, Span};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::fit::{self, Fitted};
+use super::progress::Progress;
+use super::report::{Money3, Phase, Versus};
+use super::speed::promote;
+use super::stage::Stage;
+use super::workload::Workload;
+
+/// Longest time the trainer may take.
+pub const FIT_LIMIT: Duration = Duration::from_secs(45);
+/// How often progress is shown.
+const TICK: Duration = Duration::from_millis(250);
+/// Windows of the experiment.
+const WINDOWS: f64 = 6.0;
+/// Name of the experiment.
+const EXPERIMENT: &str = "model-vs-rule";
+
+/// What the money phases found.
+pub struct Money {
+    pub phases: Vec<Phase>,
+    pub saving: SavingReport,
+    pub version: Option<u32>,
+    pub versus: Option<Versus>,
+    pub swaps: u64,
+    pub failed_after_swap: u64,
+    pub notes: Vec<String>,
+}
+
+/// Shares of the given seconds: rules, model, experiment.
+const SHARES: [f64; 3] = [0.36, 0.32, 0.32];
+
+struct Run<'a> {
+    stage: &'a Stage,
+    progress: &'a mut Progress,
+    load: JoinHandle<()>,
+    seconds: f64,
+}
+
+/// Where counters stood when a phase began.
+struct Mark {
+    name: &'static str,
+    seen: Counts,
+    money: Money3,
+    decisions: BTreeMap<&'static str, u64>,
+}
+
+/// Runs the phases for about `seconds` and the time of the fit.
+pub async fn run(stage: &Stage, work: &Workload, dir: &Path, seconds: f64, progress: &mut Progress) -> anyhow::Result<Money> {
+    let stop = CancellationToken::new();
+    let (driver, plan, clock) = (stage.driver.clone(), work.plan.clone(), stage.clock.clone());
+    let stopped = stop.clone();
+    let load = TaskTracker::new().spawn(async move { driver.replay(plan, clock, stopped).await });
+    let mut run = Run { stage, progress, load, seconds };
+    let mut money = run.all(dir).await?;
+    stop.cancel();
+    let _ = run.load.await; // it ends by itself; a panic in it shows as missing requests
+    money.notes.extend(reconcile(stage));
+    Ok(money)
+}
+
+impl Run<'_> {
+    async fn all(&mut self, dir: &Path) -> anyhow::Result<Money> {
+        let mut phases = vec![self.phase("rules", self.seconds * SHARES[0]).await];
+        let mut notes = Vec::new();
+        let version = match self.fit(dir, &mut phases).await? {
+            Fitted::Published => newest(self.stage),
+            Fitted::Not(why) => {
+                self.progress.say(&format!("no model: {why}"));
+                notes.push(why);
+                None
+            }
+        };
+        self.stage.proxy.reset_savings();
+        let Some(version) = version else {
+            phases.push(self.phase("rules", self.seconds * SHARES[1]).await);
+            let saving = self.stage.proxy.savings();
+            return Ok(Money { phases, saving, version: None, versus: None, swaps: 0, failed_after_swap: 0, notes });
+        };
+        let failed_before = self.stage.driver.tally().total().failed;
+        promote(&self.stage.proxy, version).await?;
+        self.progress.say(&format!("model version {version} went live under load"));
+        phases.push(self.phase("model", self.seconds * SHARES[1]).await);
+        let saving = self.stage.proxy.savings();
+        let versus = self.experiment(&mut phases).await?;
+        let failed_after_swap = self.stage.driver.tally().total().failed - failed_before;
+        Ok(Money { phases, saving, version: Some(version), versus: Some(versus), swaps: 1, failed_after_swap, notes })
+    }
+
+    /// Lets the load run for `seconds` (or to its end) and reports what happened in them.
+    async fn phase(&mut self, name: &'static str, seconds: f64) -> Phase {
+        let mark = Mark::now(name, self.stage);
+        let ticks = (seconds / TICK.as_secs_f64()).ceil() as u64;
+        for _ in 0..ticks.max(1) {
+            if self.load.is_finished() {
+                break;
+            }
+            tokio::time::sleep(TICK).await;
+            self.progress.show(&mark.phase(self.stage));
+        }
+        mark.finish(self.stage, self.progress)
+    }
+
+    /// Trains on the log while rules go on deciding.
+    async fn fit(&mut self, dir: &Path, phases: &mut Vec<Phase>) -> anyhow::Result<Fitted> {
+        self.stage.proxy.flush_log().await?;
+        let mark = Mark::now("training", self.stage);
+        let dir = dir.to_owned();
+        let mut training = tokio::task::spawn_blocking(move || fit::run(&dir, FIT_LIMIT));
+        let fitted = loop {
+            tokio::select! {
+                fitted = &mut training => break fitted?,
+                () = tokio::time::sleep(TICK) => self.progress.show(&mark.phase(self.stage)),
+            }
+        };
+        phases.push(mark.finish(self.stage, self.progress));
+        Ok(fitted)
+    }
+
+    /// Model against rule on randomly assigned key-windows.
+    async fn experiment(&mut self, phases: &mut Vec<Phase>) -> anyhow::Result<Versus> {
+        let seconds = self.seconds * SHARES[2];
+        let window = Span::from_secs_f64(seconds / WINDOWS * self.stage.clock.factor());
+        let variant = |name: &str, ttl: &str| VariantConfig {
+            name: name.into(),
+            share: 0.5,
+            overrides: Overrides { ttl: Some(ttl.into()), ..Overrides::default() },
+        };
+        self.stage.proxy.start_experiment(&ExperimentConfig {
+            name: EXPERIMENT.into(),
+            hypothesis: "the fitted model costs less than the rule, stale answers priced in".into(),
+            routes: Vec::new(),
+            variants: vec![variant("rule", "rule"), variant("model", "model")],
+            window,
+            slice: 1.0,
+            min_units: 20,
+            alpha: 0.05,
+        })?;
+        phases.push(self.phase("experiment", seconds).await);
+        self.stage.proxy.stop_experiment(EXPERIMENT);
+        let view = self.stage.proxy.experiment(EXPERIMENT);
+        let report = view.map(|v| v.report);
+        let comparison = report.as_ref().and_then(|r| r.comparisons.first().cloned());
+        let rows = |index: usize| report.as_ref().and_then(|r| r.variants.get(index)).map_or(0, |v| v.unit_windows);
+        Ok(Versus {
+            relative: comparison.as_ref().and_then(|c| c.relative),
+            effect_usd: comparison.as_ref().and_then(|c| c.effect_usd),
+            evidence: comparison.as_ref().map_or(1.0, |c| c.evidence),
+            differs: comparison.as_ref().is_some_and(|c| c.differs),
+            unit_windows: [rows(0), rows(1)],
+            note: comparison.and_then(|c| c.note),
+        })
+    }
+}
+
+impl Mark {
+    fn now(name: &'static str, stage: &Stage) -> Self {
+        let totals = stage.proxy.totals().total;
+        let money = Money3 {
+            base: totals.base_usd.as_usd_f64(),
+            bill: totals.bill_usd.as_usd_f64(),
+            metered: stage.provider.bill().as_usd_f64(),
+        };
+        Self { name, seen: stage.driver.tally().total(), money, decisions: totals.decisions }
+    }
+
+    /// What happened since.
+    fn phase(&self, stage: &Stage) -> Phase {
+        let now = Self::now(self.name, stage);
+        let money = Money3 {
+            base: now.money.base - self.money.base,
+            bill: now.money.bill - self.money.bill,
+            metered: now.money.metered - self.money.metered,
+        };
+        let since = |kind: &str| now.decisions.get(kind).copied().unwrap_or(0) - self.decisions.get(kind).copied().unwrap_or(0);
+        let all: u64 = now.decisions.keys().map(|kind| since(kind)).sum();
+        Phase::new(self.name, now.seen.since(self.seen), money, since("model") as f64 / (all as f64).max(1.0))
+    }
+
+    fn finish(self, stage: &Stage, progress: &mut Progress) -> Phase {
+        let phase = self.phase(stage);
+        progress.done(&phase);
+        phase
+    }
+}
+
+/// The newest version of the `ttl` predictor that can be read.
+fn newest(stage: &Stage) -> Option<u32> {
+    let list = stage.proxy.models().list().unwrap_or_default();
+    list.iter().filter(|v| v.kind == Kind::Ttl && v.problem.is_none()).map(|v| v.version).max()
+}
+
+/// The ledger against the providers' own meters, once nothing is under way any more.
+fn reconcile(stage: &Stage) -> Option<String> {
+    let (ledger, meters) = (stage.proxy.totals().total.bill_usd, stage.provider.bill());
+    (ledger != meters).then(|| format!("the ledger says ${ledger} was paid, the providers' meters say ${meters}"))
+}

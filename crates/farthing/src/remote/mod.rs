@@ -1,0 +1,49 @@
+//! Commands that ask a running proxy's admin API.
+
+pub mod client;
+pub mod experiments;
+pub mod models;
+pub mod status;
+
+use std::process::ExitCode;
+
+use client::{Client, ClientError};
+use serde::Serialize;
+
+/// Exit code when no proxy answers.
+const UNREACHABLE: u8 = 4;
+
+/// Flags of every command that asks a running proxy.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AdminFlags {
+    /// Admin API of the running proxy. A token is taken from FARTHING_ADMIN_TOKEN.
+    #[arg(long, value_name = "URL", env = "FARTHING_ADMIN", default_value = "http://127.0.0.1:8788", global = true)]
+    admin: String,
+    /// Print JSON instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Asks, prints, and turns what went wrong into a message and an exit code.
+fn ask<F>(flags: &AdminFlags, question: impl FnOnce(Client) -> F) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = Result<ExitCode, ClientError>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = Client::new(&flags.admin, std::env::var("FARTHING_ADMIN_TOKEN").ok()).map(question);
+    match outcome.map(|question| runtime.block_on(question)) {
+        Ok(Ok(code)) => Ok(code),
+        Ok(Err(error)) | Err(error) => {
+            eprintln!("farthing: {error}");
+            Ok(if error.is_unreachable() { ExitCode::from(UNREACHABLE) } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+/// Prints `view` as JSON, or as what `table` makes of it.
+fn print<T: Serialize>(flags: &AdminFlags, view: &T, table: impl FnOnce(&T) -> String) {
+    match serde_json::to_string_pretty(view) {
+        Ok(json) if flags.json => println!("{json}"),
+        _ => print!("{}", table(view)),
+    }
+}

@@ -1,0 +1,131 @@
+//! `farthing models`.
+
+use std::process::ExitCode;
+
+use farthing_admin::{AliasState, ModelDetail, ModelList, ModelVersion};
+use http::Method;
+use serde_json::json;
+
+use super::{AdminFlags, ask, print};
+use crate::table::render;
+
+/// Flags of `farthing models`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    admin: AdminFlags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// All versions on disk, and what decides.
+    List,
+    /// One version with its manifest.
+    Show(Named),
+    /// Load a version with all its checks; it does not decide yet.
+    Load(Named),
+    /// Let a version decide; no request waits.
+    Promote {
+        #[command(flatten)]
+        named: Named,
+        /// `champion`, `challenger` or `shadow`.
+        #[arg(long, default_value = "champion")]
+        alias: String,
+    },
+    /// Go back to the version before.
+    Rollback {
+        /// Kind of predictor.
+        #[arg(default_value = "ttl")]
+        kind: String,
+        /// `champion`, `challenger` or `shadow`.
+        #[arg(long, default_value = "champion")]
+        alias: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Named {
+    /// Kind of predictor, such as `ttl`.
+    #[arg(value_parser = word)]
+    kind: String,
+    /// Version.
+    version: u32,
+}
+
+/// A word that can stand in a path.
+fn word(text: &str) -> Result<String, String> {
+    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    if good { Ok(text.to_owned()) } else { Err("a word of letters and digits, such as ttl".to_owned()) }
+}
+
+/// Shows or changes predictors.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let flags = &args.admin;
+    ask(flags, async |client| {
+        match &args.command {
+            Command::List => print(flags, &client.get("/api/v1/models").await?, list),
+            Command::Show(Named { kind, version }) => {
+                print(flags, &client.get(&format!("/api/v1/models/{kind}/versions/{version}")).await?, detail);
+            }
+            Command::Load(Named { kind, version }) => {
+                let path = format!("/api/v1/models/{kind}/versions/{version}/load");
+                print(flags, &client.call(Method::POST, &path, &()).await?, |loaded: &ModelVersion| {
+                    format!("{} {} passes all checks; `farthing models promote {0} {1}` lets it decide\n", loaded.kind, loaded.version)
+                });
+            }
+            Command::Promote { named: Named { kind, version }, alias } => {
+                let path = format!("/api/v1/models/{kind}/aliases/{alias}");
+                print(flags, &client.call(Method::PUT, &path, &json!({ "version": version })).await?, alias_line);
+            }
+            Command::Rollback { kind, alias } => {
+                let path = format!("/api/v1/models/{kind}/rollback");
+                print(flags, &client.call(Method::POST, &path, &json!({ "alias": alias })).await?, alias_line);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn list(models: &ModelList) -> String {
+    let rows = models.versions.iter().map(|version| {
+        let metric = |name: &str| version.metrics.get(name).map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+        vec![
+            version.kind.clone(),
+            version.version.to_string(),
+            version.aliases.join(","),
+            if version.live { "yes" } else { "no" }.to_owned(),
+            version.rows.map_or_else(|| "-".to_owned(), |rows| rows.to_string()),
+            metric("saving_vs_rule"),
+            version.digest.as_deref().map_or("-", |digest| digest.get(..12).unwrap_or(digest)).to_owned(),
+            version.problem.clone().unwrap_or_default(),
+        ]
+    });
+    let mut text = render(&["kind", "version", "aliases", "live", "rows", "vs rule", "digest", "problem"], rows);
+    for alias in &models.aliases {
+        text += &alias_line(alias);
+    }
+    text += &match &models.library {
+        Some(library) => format!("runtime {library}; {} generations loaded, {} freed\n", models.loaded, models.freed),
+        None => "no ONNX Runtime library: tables and rules decide\n".to_owned(),
+    };
+    text
+}
+
+fn alias_line(alias: &AliasState) -> String {
+    let number = |version: Option<u32>| version.map_or_else(|| "nothing".to_owned(), |version| version.to_string());
+    let engine = alias.engine.as_deref().map_or_else(String::new, |engine| format!(" ({engine})"));
+    let problem = alias.problem.as_deref().map_or_else(String::new, |problem| format!(": {problem}"));
+    let wanted = if alias.version == alias.live { String::new() } else { format!(", wanted {}", number(alias.version)) };
+    format!("{} {} is {}{engine}{wanted}{problem}\n", alias.kind, alias.alias, number(alias.live))
+}
+
+fn detail(detail: &ModelDetail) -> String {
+    let version = &detail.version;
+    let mut text = format!("{} {}\n", version.kind, version.version);
+    for (name, value) in &version.metrics {
+        text += &format!("  {name} = {value}\n");
+    }
+    text + &serde_json::to_string_pretty(&detail.manifest).unwrap_or_default() + "\n"
+}
