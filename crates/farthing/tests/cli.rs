@@ -1,0 +1,187 @@
+//! The binary as an operator meets it: serve, ask, change, end, look into the log.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::Value;
+
+/// A provider that answers each call with its number.
+fn upstream() -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let calls = Arc::new(AtomicU64::new(0));
+    let counter = calls.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let body = format!("{{\"call\":{}}}", counter.fetch_add(1, Ordering::SeqCst) + 1);
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all((head + &body).as_bytes());
+        }
+    });
+    (addr, calls)
+}
+
+/// One request over its own connection: head and body.
+fn get(addr: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP answer: {text:?}"));
+    (head.to_lowercase(), body.to_owned())
+}
+
+fn farthing(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farthing"));
+    command.args(args).current_dir(dir).env_remove("FARTHING_CONFIG").env_remove("FARTHING_ADMIN").env_remove("FARTHING_ADMIN_TOKEN");
+    command
+}
+
+fn output(dir: &Path, args: &[&str]) -> Output {
+    farthing(dir, args).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A running `farthing serve`, ended with the test.
+struct Serving {
+    child: Child,
+    data: String,
+    admin: String,
+}
+
+impl Serving {
+    fn start(dir: &Path, args: &[&str], token: Option<&str>) -> Self {
+        let mut command = farthing(dir, &["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        if let Some(token) = token {
+            command.env("TEST_TOKEN", token);
+        }
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let after = |mark: &str| {
+            let rest = line.split_once(mark).unwrap_or_else(|| panic!("no greeting: {line:?}")).1;
+            rest.split([';', '\n', ' ']).next().unwrap().trim_start_matches("http://").to_owned()
+        };
+        let (data, admin) = (after("answers at "), after("admin API at "));
+        Self { child, data, admin: format!("http://{admin}") }
+    }
+
+    /// Asks it to end, and waits until it has.
+    fn end(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The status once all `requests` are settled, which happens after their last byte has been sent.
+fn settled(dir: &Path, admin: &str, requests: u64) -> Value {
+    for _ in 0..200 {
+        let shown = output(dir, &["status", "--json", "--admin", admin]);
+        assert!(shown.status.success(), "{}", text(&shown));
+        let view: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        if view["status"]["total"]["requests"].as_u64() >= Some(requests) {
+            return view;
+        }
+    }
+    panic!("{requests} requests were never settled");
+}
+
+#[test]
+fn serve_ask_change_end_and_read_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, calls) = upstream();
+    let serving =
+        Serving::start(dir.path(), &["--upstream", &format!("geo=http://{addr}"), "--price", "0.002", "--models", "models"], None);
+    let (head, first) = get(&serving.data, "/r/geo/places?q=1");
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(head.contains("cache-status: farthing"), "{head}");
+    let (_, second) = get(&serving.data, "/r/geo/places?q=1");
+    assert_eq!((first.as_str(), second.as_str()), ("{\"call\":1}", "{\"call\":1}"));
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "the second answer comes from the cache");
+
+    let view = settled(dir.path(), &serving.admin, 2);
+    assert_eq!(view["status"]["total"]["bill_usd"], "0.002");
+    assert_eq!(view["status"]["total"]["base_usd"], "0.004");
+    assert_eq!(view["routes"][0]["name"], "geo");
+    let table = text(&output(dir.path(), &["status", "--admin", &serving.admin]));
+    assert!(table.contains("ROUTE") && table.contains("/r/geo") && table.contains("50.0 %"), "{table}");
+
+    let models = output(dir.path(), &["models", "list", "--admin", &serving.admin]);
+    assert!(models.status.success() && text(&models).contains("KIND"), "{}", text(&models));
+    let refused = output(dir.path(), &["models", "promote", "ttl", "99", "--admin", &serving.admin]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused).contains("ttl version 99 does not exist"), "{}", text(&refused));
+    let none = output(dir.path(), &["experiments", "show", "none", "--admin", &serving.admin]);
+    assert_eq!(none.status.code(), Some(1), "{}", text(&none));
+    let (head, metrics) = get(serving.admin.trim_start_matches("http://"), "/metrics");
+    assert!(head.starts_with("http/1.1 200") && metrics.contains("farthing_bill_usd"), "{head}\n{metrics}");
+    let (head, ready) = get(serving.admin.trim_start_matches("http://"), "/readyz");
+    assert!(head.starts_with("http/1.1 200") && ready.contains("\"models\""), "{head}\n{ready}");
+
+    assert_eq!(serving.end(), Some(0));
+    let logs = output(dir.path(), &["logs", "ls", "--json"]);
+    assert!(logs.status.success(), "{}", text(&logs));
+    let tables: Value = serde_json::from_slice(&logs.stdout).unwrap();
+    let rows = |name: &str| tables.as_array().unwrap().iter().find(|t| t["table"] == name).unwrap()["rows"].as_u64();
+    assert_eq!((rows("requests"), rows("calls")), (Some(2), Some(1)), "{tables}");
+    assert!(dir.path().join(".farthing/salt").exists(), "the salt is kept for the next start");
+}
+
+#[test]
+fn a_token_guards_the_admin_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, _) = upstream();
+    let file = format!("[admin]\ntoken = {{ env = \"TEST_TOKEN\" }}\n[providers.geo]\nbase_url = \"http://{addr}\"\n");
+    std::fs::write(dir.path().join("farthing.toml"), file).unwrap();
+    let serving = Serving::start(dir.path(), &["--config", "farthing.toml"], Some("t0ken"));
+    let without = output(dir.path(), &["status", "--admin", &serving.admin]);
+    assert_eq!(without.status.code(), Some(1));
+    assert!(text(&without).contains("FARTHING_ADMIN_TOKEN"), "{}", text(&without));
+    let with = farthing(dir.path(), &["status", "--admin", &serving.admin]).env("FARTHING_ADMIN_TOKEN", "t0ken").output().unwrap();
+    assert!(with.status.success(), "{}", text(&with));
+    assert_eq!(serving.end(), Some(0));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place_and_an_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unreachable = output(dir.path(), &["status", "--admin", &format!("http://{nobody}")]);
+    assert_eq!(unreachable.status.code(), Some(4), "{}", text(&unreachable));
+    assert!(text(&unreachable).contains("farthing serve"), "{}", text(&unreachable));
+
+    std::fs::write(dir.path().join("bad.toml"), "[data]\nlisten = 8787\n[cahce]\n").unwrap();
+    for command in ["check", "serve"] {
+        let bad = output(dir.path(), &[command, "--config", "bad.toml"]);
+        assert_eq!(bad.status.code(), Some(2), "{}", text(&bad));
+        assert!(text(&bad).contains("bad.toml:2: data.listen") && text(&bad).contains("did you mean `cache`?"), "{}", text(&bad));
+    }
+    let good = output(dir.path(), &["check", "--upstream", "openai"]);
+    assert!(good.status.success() && text(&good).contains("https://api.openai.com"), "{}", text(&good));
+    assert!(!dir.path().join(".farthing").exists(), "check writes nothing");
+    assert_eq!(output(dir.path(), &["logs", "ls"]).status.code(), Some(1));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = taken.local_addr().unwrap().to_string();
+    let busy = output(dir.path(), &["serve", "--upstream", "openai", "--listen", "127.0.0.1:0", "--admin", &admin]);
+    assert!(busy.status.code() == Some(1) && text(&busy).contains("choose another with --admin"), "{}", text(&busy));
+}
