@@ -12,9 +12,9 @@ use std::mem::size_of;
 use farthing_types::{KeyHash, Money, Span, Time};
 
 /// How many unvisited entries an eviction compares.
-const CANDIDATES: usize = 8;
+const CANDIDATES: usize = 16;
 /// How far the hand looks for them.
-const LOOK: usize = 24;
+const LOOK: usize = 48;
 /// Stands in for a price nobody knows, in comparisons only: a tenth of a cent.
 const NOMINAL_NANOS: f64 = 1e6;
 /// Bytes of the table itself for one entry: node, map slot at its mean fill.
@@ -243,3 +243,6 @@ impl<V: Weighed> Index<V> {
         best.map(|(at, _)| at).or(Some(first))
     }
 }
+
+#[cfg(test)]
+mod tests;

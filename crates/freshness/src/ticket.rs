@@ -231,3 +231,6 @@ impl Flight {
         if all.is_empty() { Vec::new() } else { vec![Action::Wake(all, wake)] }
     }
 }
+
+#[cfg(test)]
+mod tests;

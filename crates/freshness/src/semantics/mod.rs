@@ -7,6 +7,8 @@
 
 pub mod cache_status;
 pub mod conditional;
+#[cfg(test)]
+mod conditional_tests;
 mod directives;
 pub mod hop;
 #[cfg(test)]

@@ -119,7 +119,9 @@ impl Facts {
 /// The one reason why it may not.
 pub fn may_store(request: &RequestFacts, received: &Received<'_>, rules: &Rules) -> Result<Facts, UncachedReason> {
     super::may_lookup(request, rules)?;
-    storable_status(received.status, rules)?;
+    if storable(received.status) == Storable::No {
+        return Err(UncachedReason::Status);
+    }
     if vary(received.headers) == Vary::Star {
         return Err(UncachedReason::Vary);
     }
@@ -128,6 +130,10 @@ pub fn may_store(request: &RequestFacts, received: &Received<'_>, rules: &Rules)
         obey(request, received, &directives, rules)?;
     }
     let facts = Facts::read(received, rules);
+    let silent = facts.explicit.is_none() || rules.mode == Mode::Override;
+    if silent && storable(received.status) == Storable::Explicit {
+        return Err(UncachedReason::Status);
+    }
     let useless = match facts.lifetime(rules.mode) {
         Lifetime::None => !facts.has_validator(),
         Lifetime::Explicit(span) | Lifetime::Heuristic(span) => {
@@ -157,20 +163,28 @@ fn obey(request: &RequestFacts, received: &Received<'_>, directives: &Directives
     Ok(())
 }
 
-/// Final statuses that are complete in themselves and that RFC 9110 section 15.1 calls heuristically cacheable, without 206
-/// (we store complete answers only). Errors of servers are never stored: a failure must not outlive its cause.
-fn storable_status(status: StatusCode, rules: &Rules) -> Result<(), UncachedReason> {
-    let ok = match status.as_u16() {
-        200 | 203 | 204 | 300 | 301 | 308 => true,
-        404 | 405 | 410 | 414 | 501 => rules.mode != Mode::Override,
-        302 | 307 => rules.mode != Mode::Override,
-        _ => false,
-    };
-    if ok { Ok(()) } else { Err(UncachedReason::Status) }
+/// Which statuses are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Storable {
+    /// Complete successes and permanent redirects.
+    Yes,
+    /// Negative answers and temporary redirects: only when the origin itself says for how long, because a failure must not
+    /// outlive its cause on a guess.
+    Explicit,
+    /// All others: 206 (we store complete answers only), authentication, server and rate errors.
+    No,
+}
+
+fn storable(status: StatusCode) -> Storable {
+    match status.as_u16() {
+        200 | 203 | 204 | 300 | 301 | 308 => Storable::Yes,
+        302 | 307 | 404 | 405 | 410 | 414 | 501 => Storable::Explicit,
+        _ => Storable::No,
+    }
 }
 
 fn heuristic_status(status: StatusCode, directives: &Directives) -> bool {
-    directives.public || matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+    storable(status) == Storable::Yes || directives.public
 }
 
 fn explicit(directives: &Directives, received: &Received<'_>, date: Time, shared: bool) -> Option<Span> {

@@ -62,11 +62,14 @@ pub enum Verdict {
 /// more, and only where the origin did not forbid staleness.
 pub fn verdict(judged: &Judged<'_>, request: &RequestFacts, rules: &Rules, now: Time) -> Verdict {
     let freshness = Freshness::of(judged, rules, now);
-    let validate = request.no_cache || (judged.facts.no_cache && rules.obeys());
-    if validate || rules.mode == Mode::Observe {
-        let reason = if rules.mode == Mode::Observe { UncachedReason::Observe } else { UncachedReason::RequestDirective };
-        let reason = if request.no_cache || rules.mode == Mode::Observe { reason } else { UncachedReason::Expired };
-        return freshness.failing(request, reason, judged.facts.no_cache && rules.obeys());
+    if rules.mode == Mode::Observe {
+        return Verdict::Revalidate { reason: UncachedReason::Observe };
+    }
+    if request.no_cache {
+        return Verdict::Revalidate { reason: UncachedReason::RequestDirective };
+    }
+    if judged.facts.no_cache && rules.obeys() {
+        return Verdict::Revalidate { reason: UncachedReason::Expired };
     }
     let too_old = request.max_age.is_some_and(|limit| freshness.age > limit);
     let too_near = request.min_fresh.is_some_and(|need| freshness.left < need);
@@ -74,9 +77,9 @@ pub fn verdict(judged: &Judged<'_>, request: &RequestFacts, rules: &Rules, now: 
         return Verdict::Fresh { age: freshness.age, left: freshness.left };
     }
     if freshness.fresh() {
-        return freshness.failing(request, UncachedReason::RequestDirective, false);
+        return freshness.failing(request, UncachedReason::RequestDirective);
     }
-    freshness.stale(request, too_old || request.min_fresh.is_some())
+    freshness.stale(request, too_old || too_near)
 }
 
 /// Where an entry stands between fresh and gone.
@@ -126,13 +129,13 @@ impl Freshness {
         if accepted && !refused && !self.never_stale && !self.capped {
             return Verdict::StaleWhileRevalidate { age: self.age, past: self.past };
         }
-        self.failing(request, UncachedReason::Expired, false)
+        self.failing(request, UncachedReason::Expired)
     }
 
     /// The origin must be asked; what if it fails?
-    fn failing(&self, request: &RequestFacts, reason: UncachedReason, no_cache: bool) -> Verdict {
+    fn failing(&self, request: &RequestFacts, reason: UncachedReason) -> Verdict {
         let window = self.error_window.max(request.stale_if_error.unwrap_or_default());
-        let allowed = (self.fresh() || self.past < window) && !self.never_stale && !self.capped && !no_cache && !request.no_cache;
+        let allowed = (self.fresh() || self.past < window) && !self.never_stale && !self.capped;
         if allowed { Verdict::StaleIfError { age: self.age, reason } } else { Verdict::Revalidate { reason } }
     }
 }
