@@ -1,5 +1,6 @@
 //! The data listener against hostile, odd and slow clients. `corpus` holds the requests; here they go through the edge and the upstream client
 //! to an origin that records every byte; `pace` has the slow clients, on a paused clock; `life` the listener's start, caps and end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod corpus;
 mod life;
