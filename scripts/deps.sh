@@ -55,6 +55,7 @@ runtime_library() {
   name=${line##*/}
   library=$dir/$name
   if ! echo "$wanted  $library" | sha256sum --check --status 2>/dev/null; then
+    rm -f "$library" # never load what is not the pinned file
     fetch_library "$machine" "$wanted" "$name" || return 0
   fi
   [ "$(cat "$dir/path" 2>/dev/null)" = "$PWD/$library" ] || echo "$PWD/$library" >"$dir/path"
@@ -87,7 +88,7 @@ PY
     rm -rf "$dir.new"
     return 1
   fi
-  rm -f "$dir"/libonnxruntime.so.*
+  rm -f "$dir"/libonnxruntime.so.* # those of earlier pins
   mv "$dir.new/$name" "$dir/$name"
   rm -rf "$dir.new"
 }

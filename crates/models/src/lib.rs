@@ -11,6 +11,7 @@ mod info;
 mod onnx;
 mod runtime;
 mod store;
+mod table;
 
 pub use count::Counts;
 pub use error::ModelsError;
@@ -19,3 +20,4 @@ pub use generation::{Generation, TableReader};
 pub use info::{AliasInfo, Status, VersionInfo};
 pub use runtime::{LIBRARY_VARIABLE, Runtime};
 pub use store::{Change, Store, StoreOptions};
+pub use table::read_table;

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::count::{Counters, Counts};
 use crate::generation::{Generation, TableReader, Tools};
+use crate::table::read_table;
 use crate::{ModelsError, Runtime};
 
 const KINDS: usize = Kind::ALL.len();
@@ -23,14 +24,19 @@ const ALIASES: usize = Alias::ALL.len();
 const LONGEST_WAIT: u32 = 64;
 
 /// How a store is opened.
-#[derive(Default)]
 pub struct StoreOptions {
     /// The native library; without it only tables can run.
     pub runtime: Option<Runtime>,
     /// Sessions per model: the number of worker threads.
     pub slots: usize,
-    /// Reader of `table.bin`; without it tables are passed over.
+    /// Reader of `table.bin`, [`read_table`] by default; without it tables are passed over.
     pub read_table: Option<TableReader>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { runtime: None, slots: 1, read_table: Some(read_table) }
+    }
 }
 
 /// What one [`Store::poll`], promotion or rollback did to an alias.

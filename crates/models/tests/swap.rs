@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::{NOW, answer, manifest, model, open, put, row, runtime};
-use farthing_contract::bundle::{Bundle, Check, MODEL_FILE, TABLE_FILE, publish};
-use farthing_contract::features::TTL_OUTPUTS;
+use farthing_contract::bundle::{Check, MODEL_FILE, TABLE_FILE, publish};
+use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS};
 use farthing_models::{Alias, Change, Kind, ModelsError, Store, StoreOptions};
-use farthing_policy::{PredictError, Predictor};
+use farthing_policy::PredictError;
 use farthing_types::By;
 
 const THREADS: usize = 3;
@@ -154,25 +154,11 @@ fn lists_show_what_is_there_and_what_is_wrong() {
     assert!(store.show(Kind::Ttl, 9).unwrap_err().to_string().contains("farthing models list"));
 }
 
-/// A table that answers one number, to test the way there.
-struct Constant(f32, u32, Arc<str>);
-
-impl Predictor for Constant {
-    fn predict(&self, _: &[f32], out: &mut [f32]) -> Result<(), PredictError> {
-        out.fill(self.0);
-        Ok(())
-    }
-    fn by(&self) -> By {
-        By::Table(self.1)
-    }
-    fn digest(&self) -> Arc<str> {
-        Arc::clone(&self.2)
-    }
-}
-
-fn read_constant(bundle: &Bundle, bytes: &[u8]) -> Result<Arc<dyn Predictor>, String> {
-    let bytes = bytes.try_into().map_err(|_| format!("{} bytes, wanted 4", bytes.len()))?;
-    Ok(Arc::new(Constant(f32::from_le_bytes(bytes), bundle.manifest.version, bundle.digest.as_str().into())))
+/// A table of no trees: it answers `base` to everything.
+fn constant_table(base: f32) -> Vec<u8> {
+    let words = |n: usize| (n as u32).to_le_bytes();
+    let head = [b"FTREES01".as_slice(), &words(TTL_FEATURES), &words(TTL_OUTPUTS)].concat();
+    [head, base.to_le_bytes().repeat(TTL_OUTPUTS), words(0).to_vec()].concat()
 }
 
 fn put_with_table(root: &Path, table: &[u8]) {
@@ -185,15 +171,17 @@ fn put_with_table(root: &Path, table: &[u8]) {
 #[test]
 fn without_the_library_the_table_decides() {
     let root = tempfile::tempdir().unwrap();
-    put_with_table(root.path(), &(-7.5_f32).to_le_bytes());
-    put_with_table(root.path(), &(-7.0_f32).to_le_bytes());
-    put_with_table(root.path(), b"?");
-    let store = Store::open(root.path(), StoreOptions { read_table: Some(read_constant), ..StoreOptions::default() });
+    put_with_table(root.path(), &constant_table(-7.5));
+    put_with_table(root.path(), &constant_table(-7.0));
+    put_with_table(root.path(), b"FTREES00");
+    let store = Store::open(root.path(), StoreOptions::default());
     let generation = store.promote(Kind::Ttl, 1, Alias::Champion, NOW).unwrap();
     assert_eq!((generation.engine(), generation.levels().model.is_none()), ("table", true));
+    let table = generation.levels().table.clone().unwrap();
     let mut out = [0.0; TTL_OUTPUTS];
-    generation.levels().table.as_ref().unwrap().predict(&row(1.0), &mut out).unwrap();
-    assert_eq!(out, [-7.5; TTL_OUTPUTS]);
+    table.predict(&row(1.0), &mut out).unwrap();
+    assert_eq!((out, table.by(), table.digest()), ([-7.5; TTL_OUTPUTS], By::Table(1), Arc::clone(generation.digest())));
+    assert!(table.predict(&row(1.0)[1..], &mut out).is_err());
     assert!(!store.status().is_ok(), "a table in place of a model is a degraded state");
     let refused = |version| match store.promote(Kind::Ttl, version, Alias::Champion, NOW).unwrap_err() {
         ModelsError::Bundle(error) => error.check(),
@@ -201,4 +189,16 @@ fn without_the_library_the_table_decides() {
     };
     assert_eq!((refused(2), refused(3)), (Some(Check::Golden), Some(Check::Table)));
     assert_eq!(store.current(Kind::Ttl, Alias::Champion).unwrap().version(), 1);
+}
+
+#[test]
+fn a_bundle_with_both_is_refused_when_either_is_wrong() {
+    let Some(runtime) = runtime() else { return };
+    let root = tempfile::tempdir().unwrap();
+    put_with_table(root.path(), &constant_table(-7.5));
+    put_with_table(root.path(), &constant_table(-7.0));
+    let store = Store::open(root.path(), StoreOptions { runtime: Some(runtime), ..StoreOptions::default() });
+    let generation = store.promote(Kind::Ttl, 1, Alias::Champion, NOW).unwrap();
+    assert!(generation.levels().model.is_some() && generation.levels().table.is_some());
+    assert!(store.promote(Kind::Ttl, 2, Alias::Champion, NOW).is_err());
 }

@@ -10,8 +10,8 @@ use super::{ALIASES_FILE, Aliases, BundleError, Check, FileRef, Kind, MANIFEST_F
 
 /// Largest manifest read, in bytes.
 pub const MAX_MANIFEST: u64 = 16 << 20;
-/// Largest file of a bundle read, in bytes.
-pub const MAX_FILE: u64 = 512 << 20;
+/// Most bytes of all other files of a bundle together that are read.
+pub const MAX_FILES: u64 = 512 << 20;
 /// Tries to take a free version number while others publish too.
 const PUBLISH_TRIES: u32 = 64;
 
@@ -198,6 +198,11 @@ impl Bundle {
     /// a file exchanged in between cannot go live.
     pub fn read(root: &Path, kind: Kind, version: u32) -> Result<Self, BundleError> {
         let (manifest, digest, dir) = Self::read_manifest(root, kind, version)?;
+        let total = manifest.files.values().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
+        if total > MAX_FILES {
+            let detail = format!("{total} bytes in all, at most {MAX_FILES} are read");
+            return Err(BundleError::refused(manifest.name(), Check::Files, detail));
+        }
         let mut files = std::collections::BTreeMap::new();
         for (name, wanted) in &manifest.files {
             files.insert(name.clone(), read_checked(&manifest.name(), &dir.join(name), wanted)?);
@@ -234,9 +239,6 @@ impl Bundle {
 
 fn read_checked(bundle: &str, path: &Path, wanted: &FileRef) -> Result<Vec<u8>, BundleError> {
     let refuse = |detail: String| BundleError::refused(bundle, Check::Files, format!("{}: {detail}", path.display()));
-    if wanted.bytes > MAX_FILE {
-        return Err(refuse(format!("{} bytes, at most {MAX_FILE} are read", wanted.bytes)));
-    }
     let bytes = read_bounded(path, wanted.bytes).map_err(|e| refuse(e.to_string()))?;
     if bytes.len() as u64 != wanted.bytes {
         return Err(refuse(format!("{} bytes, the manifest says {}", bytes.len(), wanted.bytes)));
@@ -249,6 +251,10 @@ fn read_checked(bundle: &str, path: &Path, wanted: &FileRef) -> Result<Vec<u8>, 
 }
 
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for a writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {

@@ -6,7 +6,7 @@
 //!   ttl/
 //!     1/ manifest.json        everything about the version (module `manifest`)
 //!        model.onnx           the predictor, and/or
-//!        table.bin            the survival table for proxies without the native library
+//!        table.bin            trees (module `table`) for proxies without the native library
 //!     2/ ...
 //! ```
 //! A version is a directory that appears complete, by a rename (module `disk`), and never changes afterwards.
@@ -17,11 +17,13 @@ pub mod disk;
 mod error;
 pub mod manifest;
 mod pretty;
+pub mod table;
 
 pub use aliases::{Alias, AliasState, Aliases, Target};
 pub use disk::{Bundle, Published, publish};
 pub use error::{BundleError, Check};
 pub use manifest::{ElementType, FileRef, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
+pub use table::Table;
 
 /// Newest manifest and alias format this build writes; it reads this one and all before it.
 pub const FORMAT: u32 = 1;
