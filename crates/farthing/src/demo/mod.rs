@@ -1,16 +1,106 @@
-//! `farthing demo`: simulated paid APIs, the real proxy, a bill.
+//! `farthing demo`: from nothing to a proven saving, on simulated paid APIs.
+//!
+//! Money and learning run on a scaled clock (rules, training on the log just written, the model swapped in under load, model
+//! against rule as an experiment); speed runs in real time. All requests go over real HTTP through the real proxy.
 
+mod fit;
+mod phases;
+mod progress;
+mod report;
+mod speed;
+mod stage;
+mod workload;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
+
+use progress::Progress;
+use report::Report;
+use stage::{Folder, STALE_BUDGET, Stage};
+
 /// Flags of `farthing demo`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Print one JSON object instead of the table.
     #[arg(long)]
     pub json: bool,
+    /// Replay this Parquet trace (columns ts_ms, key, endpoint, is_write) instead of the generated one.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Stay up afterwards and say what can be tried.
+    #[arg(long)]
+    pub keep: bool,
+    /// Seconds of the money phases; training and the speed phase (at most 20 s) come on top.
+    #[arg(long, value_name = "N", default_value_t = 75, value_parser = clap::value_parser!(u32).range(5..=3_600))]
+    pub seconds: u32,
+    /// Seed of documents, requests and draws.
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub seed: u64,
 }
 
+/// Longest speed phase, seconds.
+const SPEED_S: f64 = 20.0;
+
 /// Runs the demo.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the demo is not part of this build")
+///
+/// # Errors
+/// A trace that cannot be read, or a part that cannot be started; what merely falls back is told in the result.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(demo(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn demo(args: Args) -> anyhow::Result<()> {
+    let seconds = f64::from(args.seconds);
+    // The plan must outlast a slow training.
+    let real = seconds + phases::FIT_LIMIT.as_secs_f64() + 5.0;
+    let work = match &args.trace {
+        Some(path) => workload::from_trace(path, real, args.seed)?,
+        None => workload::generated(real, args.seed)?,
+    };
+    let mut progress = Progress::new();
+    progress.say(&work.about);
+    let folder = Folder::new(args.keep)?;
+    let stage = Stage::start(&work, folder.path(), real, args.seed).await?;
+    let money = phases::run(&stage, &work, folder.path(), seconds, &mut progress).await?;
+
+    let speed_s = SPEED_S.min(seconds / 3.0);
+    progress.say(&format!("speed: {speed_s:.0} s in real time at a fixed rate"));
+    let speed = speed::run(folder.path(), speed_s, args.seed, money.version).await?;
+
+    let mut report = Report::new(money.phases, &money.saving, STALE_BUDGET);
+    report.overhead_ms = speed.overhead_ms;
+    report.swaps = money.swaps + speed.swaps;
+    report.failed_during_swap = money.failed_after_swap + speed.failed;
+    report.model_version = money.version;
+    report.experiment = money.versus;
+    report.speed = speed;
+    report.notes = money.notes;
+    report.notes.extend(stage.proxy.parts().into_iter().filter_map(|p| p.problem.map(|why| format!("{}: {why}", p.name))));
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", report.render());
+    }
+    if args.keep {
+        keep(&stage, &folder, &work).await?;
+    }
+    stage.proxy.shutdown().await;
+    stage.provider.stop().await;
+    Ok(())
+}
+
+/// Stays up until Ctrl-C.
+async fn keep(stage: &Stage, folder: &Folder, work: &workload::Workload) -> anyhow::Result<()> {
+    let (addr, dir) = (stage.proxy.data_addr(), folder.path().display());
+    let name = work.apis.first().map_or("", |api| &api.name);
+    eprintln!("\nThe proxy is up at http://{addr}; three things to try:");
+    eprintln!("  curl -si -H 'x-farthing-debug: 1' http://{addr}/r/{name}/{name}/items/1    # twice: the second is a hit");
+    eprintln!("  python3 -c \"import polars as p; print(p.scan_parquet('{dir}/logs/**/*.parquet').collect())\"");
+    eprintln!("  farthing-train fit ttl --logs '{dir}/logs/**/*.parquet' --out '{dir}/models'    # the proxy follows within seconds");
+    eprintln!("Ctrl-C ends it; {dir} stays.");
+    tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")
 }

@@ -77,13 +77,16 @@ impl Run<'_> {
         let mut phases = vec![self.phase("rules", self.seconds * SHARES[0]).await];
         let mut notes = Vec::new();
         let version = match self.fit(dir, &mut phases).await? {
-            Fitted::Published => newest(self.stage),
-            Fitted::Not(why) => {
-                self.progress.say(&format!("no model: {why}"));
-                notes.push(why);
-                None
+            Fitted::Published => {
+                newest(self.stage).ok_or_else(|| "the trainer published nothing that can be read; rules decide".to_owned())
             }
+            Fitted::Not(why) => Err(why),
         };
+        let version = version.map_err(|why| {
+            self.progress.say(&format!("no model: {why}"));
+            notes.push(why);
+        });
+        let version = version.ok();
         self.stage.proxy.reset_savings();
         let Some(version) = version else {
             phases.push(self.phase("rules", self.seconds * SHARES[1]).await);
@@ -169,11 +172,8 @@ impl Run<'_> {
 impl Mark {
     fn now(name: &'static str, stage: &Stage) -> Self {
         let totals = stage.proxy.totals().total;
-        let money = Money3 {
-            base: totals.base_usd.as_usd_f64(),
-            bill: totals.bill_usd.as_usd_f64(),
-            metered: stage.provider.bill().as_usd_f64(),
-        };
+        let money =
+            Money3 { base: totals.base_usd.as_usd_f64(), bill: totals.bill_usd.as_usd_f64(), metered: stage.provider.bill().as_usd_f64() };
         Self { name, seen: stage.driver.tally().total(), money, decisions: totals.decisions }
     }
 

@@ -332,7 +332,8 @@ mod tests {
         let mut report = report();
         report.notes.push("the trainer was not found".into());
         let text = report.render();
-        for part in ["Money and learning", "rules", "model", "60.0 %", "between 55.0 % and 65.0 %", "budget 0.50 %", "not run", "note: the"] {
+        for part in ["Money and learning", "rules", "model", "60.0 %", "between 55.0 % and 65.0 %", "budget 0.50 %", "not run", "note: the"]
+        {
             assert!(text.contains(part), "{part} in\n{text}");
         }
     }

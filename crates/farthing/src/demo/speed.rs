@@ -42,8 +42,11 @@ pub async fn run(dir: &Path, seconds: f64, seed: u64, version: Option<u32>) -> a
         Driver::new(DriverSpec { server, targets, workers: 32, truth: truth.clone(), clock: clock.clone() })
     };
     let through = proxy.data_addr();
-    let drivers =
-        [driver(through, "/r/cached/cached/items/"), driver(through, "/r/through/through/items/"), driver(provider.addr(), "/cached/items/")];
+    let drivers = [
+        driver(through, "/r/cached/cached/items/"),
+        driver(through, "/r/through/through/items/"),
+        driver(provider.addr(), "/cached/items/"),
+    ];
     let swaps = drive(&drivers, &proxy, seconds, (seed, version)).await;
 
     let totals = proxy.totals().total;

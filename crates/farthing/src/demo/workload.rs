@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use farthing_replay::{EventKind, Process, Recipe, RecipeRoute, World, WorldKey};
 use farthing_sim::{ApiSpec, ListedChanges, Planned, Trace, Truth};
 use farthing_types::{Draw, DrawKind, Money, Span, Time};
 
 /// Latency of the simulated APIs. Small, because time is scaled while the money is counted.
 const LATENCY: Span = Span::from_millis(2);
+/// The recipe of the generated world.
+const RECIPE: &str = include_str!("../../../../data/demo.toml");
 /// Price of a call in a trace.
 const TRACE_PRICE: Money = Money::from_nanos(2_000_000);
 /// Requests per second of real time that the demo sends at most in its first phases.
@@ -74,6 +77,59 @@ pub fn from_trace(path: &Path, real: f64, seed: u64) -> anyhow::Result<Workload>
         span: Span::from_millis(span_ms.unsigned_abs()),
         about,
     })
+}
+
+/// The truth of a generated world, as the simulated providers tell it.
+struct Generated(World);
+
+impl Truth for Generated {
+    fn version_at(&self, route: usize, key: u32, at: Time) -> u64 {
+        self.0.version_at(WorldKey { route: route as u16, index: key }, at)
+    }
+    fn changed_at(&self, route: usize, key: u32, at: Time) -> Option<Time> {
+        self.0.last_change(WorldKey { route: route as u16, index: key }, at)
+    }
+}
+
+/// Generates the demo's world and its requests from the recipe, as many as `real` seconds can hold.
+pub fn generated(real: f64, seed: u64) -> anyhow::Result<Workload> {
+    let mut recipe: Recipe = toml::from_str(RECIPE).context("data/demo.toml")?;
+    let wanted = recipe.rate * recipe.duration_s;
+    let held = (MAX_RATE * real).min(wanted);
+    // The requests of the recipe at its own rate, for as long as there is room.
+    recipe.duration_s *= held / wanted;
+    let trace = recipe.generate(seed).context("data/demo.toml")?;
+    let first = recipe.first_keys();
+    let index = |route: u16, key: u32| key - first.get(usize::from(route)).copied().unwrap_or(0);
+    let reads = trace.events.iter().filter(|e| e.kind == EventKind::Read);
+    let plan: Arc<[Planned]> = reads.map(|e| Planned { at: e.at, route: e.route, key: index(e.route, e.key) }).collect();
+    let about = format!(
+        "generated trace, seed {seed}: {} routes, {} documents, {} requests over {:.1} simulated days in {real:.0} s",
+        recipe.routes.len(),
+        recipe.routes.iter().map(|r| r.keys).sum::<u32>(),
+        plan.len(),
+        recipe.duration_s / 86_400.0,
+    );
+    Ok(Workload {
+        apis: recipe.routes.iter().map(api).collect(),
+        start: recipe.start(),
+        span: Span::from_secs_f64(recipe.duration_s),
+        truth: Arc::new(Generated(World::new(recipe, seed))),
+        plan,
+        about,
+    })
+}
+
+fn api(route: &RecipeRoute) -> ApiSpec {
+    let nondeterministic = matches!(route.process, Process::Nondeterministic);
+    ApiSpec {
+        latency: LATENCY,
+        nondeterministic,
+        volatile: !nondeterministic,
+        last_modified: matches!(route.process, Process::Poisson { .. } | Process::Drifting { .. }),
+        bytes: usize::try_from(route.bytes).unwrap_or(1_024),
+        ..ApiSpec::new(route.name.as_str(), route.price)
+    }
 }
 
 /// Start of the stretch of `span_ms` that holds the most requests.
