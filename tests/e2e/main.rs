@@ -2,4 +2,7 @@
 //! core or one crate can show is tested there.
 
 mod answers;
+mod clients;
+mod durability;
+mod fidelity;
 mod stampede;

@@ -1,0 +1,87 @@
+//! A1, A3: clients that people use, with only the base URL changed: curl and OpenAI's Python SDK, with the application's own key and with a
+//! key of ours.
+
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::Arc;
+
+use farthing_config::{CredentialPlace, Dialect, Prices, Secret, TokenRates};
+use farthing_sim::{ListedChanges, Provider as SimProvider};
+use farthing_tests::skip::skip;
+use farthing_tests::{Setup, Started};
+use farthing_types::RealClock;
+use tokio::process::Command;
+
+/// A chat provider behind a proxy on `/openai`, and a key of ours.
+async fn chat() -> (SimProvider, Started, String) {
+    let provider = SimProvider::start(Vec::new(), Arc::new(ListedChanges::new([])), Arc::new(RealClock::default())).await.unwrap();
+    let rates = TokenRates {
+        input: Some("0.0000025".parse().unwrap()),
+        output: Some("0.00001".parse().unwrap()),
+        ..TokenRates::default()
+    };
+    let mut setup = Setup::new(provider.addr())
+        .provider(|p| {
+            (p.dialect, p.credential_place, p.credential) = (Dialect::OpenAi, CredentialPlace::Bearer, Some(Secret::new("sk-real")));
+            p.prices = Some(Prices { targets: [("gpt-4o".to_owned(), rates)].into(), ..Prices::default() });
+        })
+        .route(|r| {
+            (r.strip_prefix, r.matcher.path_prefix) = ("/openai".into(), "/openai".into());
+        });
+    let key = setup.key("acme");
+    (provider, setup.start().await, key)
+}
+
+fn python() -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python");
+    path.exists().then_some(path)
+}
+
+fn script(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openais_client_works_with_its_own_key_and_with_ours() {
+    let Some(python) = python() else { return skip("OpenAI's Python client: no target/venv (make deps)") };
+    let (provider, started, ours) = chat().await;
+    for key in ["sk-the-apps-own", &ours] {
+        let base = format!("http://{}/openai/v1", started.client.addr);
+        let output = Command::new(&python).arg(script("openai_client.py")).args([&base, key]).output().await.unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(!told["text"].as_str().unwrap().is_empty(), "{told}");
+        assert_eq!(told["text"], told["streamed"], "{told}");
+        assert_eq!(told["refused"], 400, "{told}");
+        assert!(told["cache_status"][1].as_str().unwrap().starts_with("farthing"), "{told}");
+    }
+    // The ledger's bill is the provider's, to the nano-dollar, plain and streamed alike where the provider tells its usage.
+    started.proxy.flush_log().await.unwrap();
+    let totals = started.proxy.totals().total;
+    let unpriced = totals.unpriced;
+    if unpriced == 0 {
+        assert_eq!(totals.bill_usd, provider.bill());
+    } else {
+        assert!(totals.bill_usd <= provider.bill(), "{} unpriced answers are not counted as free", unpriced);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_works_with_only_the_url_changed() {
+    let (_provider, started, ours) = chat().await;
+    let url = format!("http://{}/openai/v1/chat/completions", started.client.addr);
+    for key in ["sk-the-apps-own", &ours] {
+        let authorization = format!("authorization: Bearer {key}");
+        let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}"#;
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-D", "-", &url, "-H", &authorization, "-H", "content-type: application/json", "-d", body]);
+        let Ok(output) = curl.output().await else { return skip("curl: not on PATH") };
+        let told = text(&output);
+        assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+        assert!(told.to_ascii_lowercase().contains("x-farthing-request-id:") && told.contains("\"choices\""), "{told}");
+    }
+}
