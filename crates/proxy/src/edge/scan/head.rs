@@ -225,29 +225,41 @@ impl TrailerScan {
 
 /// Name and trimmed value of a header line.
 fn split_field(text: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    check_controls(text)?;
-    if matches!(text, [b' ' | b'\t', ..]) {
-        return Err(Refusal::Fold);
+    let end = text.iter().position(|b| !TOKEN[usize::from(*b)]).unwrap_or(text.len());
+    match text.get(end) {
+        Some(b':') if end > 0 => {
+            let value = &text[end + 1..];
+            check_controls(value)?;
+            Ok((&text[..end], value.trim_ascii()))
+        }
+        at => Err(bad_name(text, end, at.copied())),
     }
-    let colon = memchr(b':', text).ok_or(Refusal::FieldName)?;
-    let name = &text[..colon];
-    if matches!(name, [.., b' ' | b'\t']) {
-        return Err(Refusal::SpaceBeforeColon);
-    }
-    if !is_token(name) {
-        return Err(Refusal::FieldName);
-    }
-    Ok((name, text[colon + 1..].trim_ascii()))
 }
 
-/// Refuses control characters other than TAB; written as a fold so that it compiles to vector instructions.
-fn check_controls(text: &[u8]) -> Result<(), Refusal> {
-    let bad = text.iter().fold(false, |bad, b| bad | ((*b < 0x20) & (*b != b'\t')) | (*b == 0x7f));
-    match bad {
-        false => Ok(()),
-        true if memchr(b'\r', text).is_some() => Err(Refusal::BareCr),
-        true => Err(Refusal::Control),
+/// What is wrong with a header line whose name ends at `end` with `at` instead of a colon.
+fn bad_name(text: &[u8], end: usize, at: Option<u8>) -> Refusal {
+    match (check_controls(text), at) {
+        (Err(refusal), _) => refusal,
+        (_, Some(b' ' | b'\t')) if end == 0 => Refusal::Fold,
+        (_, Some(b' ' | b'\t')) if text[end..].trim_ascii_start().starts_with(b":") => Refusal::SpaceBeforeColon,
+        _ => Refusal::FieldName,
     }
+}
+
+/// Refuses control characters other than TAB, sixteen bytes at a time.
+fn check_controls(text: &[u8]) -> Result<(), Refusal> {
+    let (blocks, rest) = text.as_chunks::<16>();
+    let bad = blocks.iter().fold(0, |bad, block| bad | block.iter().fold(0, |bad, b| bad | is_control(*b)));
+    match bad | rest.iter().fold(0, |bad, b| bad | is_control(*b)) {
+        0 => Ok(()),
+        _ if memchr(b'\r', text).is_some() => Err(Refusal::BareCr),
+        _ => Err(Refusal::Control),
+    }
+}
+
+/// 1 for a control character other than TAB; without branches, so that loops over it become vector instructions.
+const fn is_control(byte: u8) -> u8 {
+    ((byte < 0x20) as u8 & (byte != b'\t') as u8) | (byte == 0x7f) as u8
 }
 
 const fn class(allowed: &[u8]) -> [bool; 256] {
@@ -291,6 +303,9 @@ fn version(text: &[u8]) -> Result<Version, Refusal> {
 
 /// Whether the target is a URL; refuses what is neither URL nor path (nor `*` for OPTIONS).
 fn check_target(method: &[u8], target: &[u8]) -> Result<bool, Refusal> {
+    if matches!(target, [b'/', rest @ ..] if rest.iter().all(|b| PATH[usize::from(*b)])) {
+        return Ok(false);
+    }
     check_controls(target)?;
     if target.contains(&b'#') {
         return Err(Refusal::Fragment);
@@ -299,7 +314,6 @@ fn check_target(method: &[u8], target: &[u8]) -> Result<bool, Refusal> {
         return Err(Refusal::RequestLine);
     }
     match target {
-        [b'/', ..] if target.iter().all(|b| PATH[usize::from(*b)]) => Ok(false),
         // Rare and not quite lawful: whether it can travel on decides.
         [b'/', ..] => PathAndQuery::try_from(target).map(|_| false).map_err(|_| Refusal::Target),
         b"*" if method == b"OPTIONS" => Ok(false),
