@@ -15,7 +15,7 @@ plain = client.chat.completions.with_raw_response.create(**question)
 again = client.chat.completions.with_raw_response.create(**question)
 chunks = list(client.chat.completions.create(**question, stream=True))
 try:
-    client.chat.completions.create(model="", messages=[])
+    client.post("/chat/completions", body={"model": "gpt-4o"}, cast_to=object)
     refused = None
 except openai.APIStatusError as error:
     refused = error.status_code
