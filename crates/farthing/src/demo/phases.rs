@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_config::{ExperimentConfig, VariantConfig};
 use farthing_experiment::SavingReport;
+use farthing_ledger::aggregate::RouteSnapshot;
 use farthing_models::Kind;
 use farthing_sim::Counts;
-use farthing_types::{Overrides, Span};
+use farthing_types::{Money, Overrides, Span};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,7 +32,7 @@ const WINDOWS: f64 = 6.0;
 const EXPERIMENT: &str = "model-vs-rule";
 
 /// What the money phases found.
-pub struct Money {
+pub struct Outcome {
     pub phases: Vec<Phase>,
     pub saving: SavingReport,
     pub version: Option<u32>,
@@ -53,13 +55,19 @@ struct Run<'a> {
 /// Where counters stood when a phase began.
 struct Mark {
     name: &'static str,
+    total: At,
+    routes: Vec<(Arc<str>, At)>,
+}
+
+/// Counters of one route, or of all.
+struct At {
     seen: Counts,
     money: Money3,
     decisions: BTreeMap<&'static str, u64>,
 }
 
 /// Runs the phases for about `seconds` and the time of the fit.
-pub async fn run(stage: &Stage, work: &Workload, dir: &Path, seconds: f64, progress: &mut Progress) -> anyhow::Result<Money> {
+pub async fn run(stage: &Stage, work: &Workload, dir: &Path, seconds: f64, progress: &mut Progress) -> anyhow::Result<Outcome> {
     let stop = CancellationToken::new();
     let (driver, plan, clock) = (stage.driver.clone(), work.plan.clone(), stage.clock.clone());
     let stopped = stop.clone();
@@ -73,7 +81,7 @@ pub async fn run(stage: &Stage, work: &Workload, dir: &Path, seconds: f64, progr
 }
 
 impl Run<'_> {
-    async fn all(&mut self, dir: &Path) -> anyhow::Result<Money> {
+    async fn all(&mut self, dir: &Path) -> anyhow::Result<Outcome> {
         let mut phases = vec![self.phase("rules", self.seconds * SHARES[0]).await];
         let mut notes = Vec::new();
         let version = match self.fit(dir, &mut phases).await? {
@@ -91,7 +99,7 @@ impl Run<'_> {
         let Some(version) = version else {
             phases.push(self.phase("rules", self.seconds * SHARES[1]).await);
             let saving = self.stage.proxy.savings();
-            return Ok(Money { phases, saving, version: None, versus: None, swaps: 0, failed_after_swap: 0, notes });
+            return Ok(Outcome { phases, saving, version: None, versus: None, swaps: 0, failed_after_swap: 0, notes });
         };
         let failed_before = self.stage.driver.tally().total().failed;
         promote(&self.stage.proxy, version).await?;
@@ -100,7 +108,7 @@ impl Run<'_> {
         let saving = self.stage.proxy.savings();
         let versus = self.experiment(&mut phases).await?;
         let failed_after_swap = self.stage.driver.tally().total().failed - failed_before;
-        Ok(Money { phases, saving, version: Some(version), versus: Some(versus), swaps: 1, failed_after_swap, notes })
+        Ok(Outcome { phases, saving, version: Some(version), versus: Some(versus), swaps: 1, failed_after_swap, notes })
     }
 
     /// Lets the load run for `seconds` (or to its end) and reports what happened in them.
@@ -171,29 +179,46 @@ impl Run<'_> {
 
 impl Mark {
     fn now(name: &'static str, stage: &Stage) -> Self {
-        let totals = stage.proxy.totals().total;
-        let money =
-            Money3 { base: totals.base_usd.as_usd_f64(), bill: totals.bill_usd.as_usd_f64(), metered: stage.provider.bill().as_usd_f64() };
-        Self { name, seen: stage.driver.tally().total(), money, decisions: totals.decisions }
+        let (totals, tally) = (stage.proxy.totals(), stage.driver.tally());
+        let route = |(index, name): (usize, &Arc<str>)| {
+            let ledger = totals.routes.get(name).cloned().unwrap_or_default();
+            (name.clone(), At::new(tally.route(index), ledger, stage.provider.reading(index).billed))
+        };
+        let routes = stage.names.iter().enumerate().map(route).collect();
+        Self { name, total: At::new(tally.total(), totals.total, stage.provider.bill()), routes }
     }
 
     /// What happened since.
     fn phase(&self, stage: &Stage) -> Phase {
         let now = Self::now(self.name, stage);
-        let money = Money3 {
-            base: now.money.base - self.money.base,
-            bill: now.money.bill - self.money.bill,
-            metered: now.money.metered - self.money.metered,
-        };
-        let since = |kind: &str| now.decisions.get(kind).copied().unwrap_or(0) - self.decisions.get(kind).copied().unwrap_or(0);
-        let all: u64 = now.decisions.keys().map(|kind| since(kind)).sum();
-        Phase::new(self.name, now.seen.since(self.seen), money, since("model") as f64 / (all as f64).max(1.0))
+        let mut phase = now.total.since(&self.total, self.name.into());
+        let pairs = now.routes.iter().zip(&self.routes);
+        phase.routes = pairs.map(|((name, now), (_, then))| now.since(then, name.clone())).collect();
+        phase
     }
 
     fn finish(self, stage: &Stage, progress: &mut Progress) -> Phase {
         let phase = self.phase(stage);
         progress.done(&phase);
         phase
+    }
+}
+
+impl At {
+    fn new(seen: Counts, ledger: RouteSnapshot, metered: Money) -> Self {
+        let [base, bill, metered] = [ledger.base_usd, ledger.bill_usd, metered].map(Money::as_usd_f64);
+        Self { seen, money: Money3 { base, bill, metered }, decisions: ledger.decisions }
+    }
+
+    fn since(&self, then: &Self, name: Arc<str>) -> Phase {
+        let money = Money3 {
+            base: self.money.base - then.money.base,
+            bill: self.money.bill - then.money.bill,
+            metered: self.money.metered - then.money.metered,
+        };
+        let decided = |kind: &str| self.decisions.get(kind).copied().unwrap_or(0) - then.decisions.get(kind).copied().unwrap_or(0);
+        let all: u64 = self.decisions.keys().map(|kind| decided(kind)).sum();
+        Phase::new(name, self.seen.since(then.seen), money, decided("model") as f64 / (all as f64).max(1.0))
     }
 }
 

@@ -25,7 +25,7 @@ impl Progress {
         if self.terminal {
             eprint!("\r\x1b[2K{}", line(phase));
             let _ = std::io::stderr().flush(); // progress only
-        } else if self.ticks % PLAIN_EVERY == 0 {
+        } else if self.ticks.is_multiple_of(PLAIN_EVERY) {
             eprintln!("{}", line(phase));
         }
     }

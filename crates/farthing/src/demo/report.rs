@@ -1,5 +1,7 @@
 //! What the demo found: one JSON object, or a table that says which figure is from which phase.
 
+use std::sync::Arc;
+
 use farthing_experiment::{Interval, SavingReport};
 use farthing_sim::Counts;
 use serde::Serialize;
@@ -21,7 +23,7 @@ pub struct Quantiles {
 #[derive(Clone, Debug, Serialize)]
 pub struct Phase {
     /// Its name.
-    pub name: &'static str,
+    pub name: Arc<str>,
     /// Requests sent.
     pub requests: u64,
     /// Failed ones.
@@ -40,14 +42,17 @@ pub struct Phase {
     pub stale_share: f64,
     /// TTL decisions taken by the model.
     pub model_share: f64,
+    /// The same by route; empty for a route itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Phase>,
 }
 
 impl Phase {
     /// From the driver's counts and the ledger's money.
-    pub fn new(name: &'static str, seen: Counts, money: Money3, model_share: f64) -> Self {
+    pub fn new(name: impl Into<Arc<str>>, seen: Counts, money: Money3, model_share: f64) -> Self {
         let Money3 { base, bill, metered } = money;
         Self {
-            name,
+            name: name.into(),
             requests: seen.requests,
             failed: seen.failed,
             baseline_usd: base,
@@ -57,7 +62,22 @@ impl Phase {
             hit_ratio: seen.hit_ratio(),
             stale_share: seen.stale_share(),
             model_share,
+            routes: Vec::new(),
         }
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.to_string(),
+            self.requests.to_string(),
+            format!("${:.2}", self.baseline_usd),
+            format!("${:.2}", self.actual_usd),
+            percent(self.saving_share),
+            percent(self.hit_ratio),
+            format!("{:.2} %", self.stale_share * 100.0),
+            percent(self.model_share),
+            self.failed.to_string(),
+        ]
     }
 }
 
@@ -155,7 +175,7 @@ impl Report {
     /// Puts the phases together. The headline figures are those of the phase named `model`, or of the last one without a model.
     pub fn new(phases: Vec<Phase>, saving: &SavingReport, stale_budget: f64) -> Self {
         let empty = Phase::new("none", Counts::default(), Money3::default(), 0.0);
-        let head = phases.iter().find(|p| p.name == "model").or(phases.last()).unwrap_or(&empty).clone();
+        let head = head(&phases).unwrap_or(&empty).clone();
         // The holdout's correction of the base belongs to the headline; point, base and bill are one consistent set.
         let (base, bill) = (saving.base_usd, saving.bill_usd);
         Self {
@@ -192,21 +212,19 @@ impl Report {
     }
 
     fn money(&self) -> String {
-        let rows = self.phases.iter().map(|p| {
-            vec![
-                p.name.to_owned(),
-                p.requests.to_string(),
-                format!("${:.2}", p.baseline_usd),
-                format!("${:.2}", p.actual_usd),
-                percent(p.saving_share),
-                percent(p.hit_ratio),
-                format!("{:.2} %", p.stale_share * 100.0),
-                percent(p.model_share),
-                p.failed.to_string(),
-            ]
-        });
-        let head = ["phase", "requests", "without", "bill", "saving", "hits", "stale", "by model", "failed"];
-        format!("\nMoney and learning (scaled clock)\n{}", table::render(&head, rows))
+        let head = |first| [first, "requests", "without", "bill", "saving", "hits", "stale", "by model", "failed"];
+        let phases = table::render(&head("phase"), self.phases.iter().map(Phase::row));
+        let mut out = format!("\nMoney and learning (scaled clock)\n{phases}");
+        if let Some(phase) = self.head() {
+            let routes = table::render(&head("route"), phase.routes.iter().map(Phase::row));
+            out.push_str(&format!("\nThe same by route, phase {}\n{routes}", phase.name));
+        }
+        out
+    }
+
+    /// The phase of the headline figures.
+    fn head(&self) -> Option<&Phase> {
+        head(&self.phases)
     }
 
     fn proof(&self) -> String {
@@ -269,6 +287,11 @@ impl Report {
             table::render(&["time", "p50", "p95", "p99"], rows)
         )
     }
+}
+
+/// The phase in which a model decided; the last one if none did.
+fn head(phases: &[Phase]) -> Option<&Phase> {
+    phases.iter().find(|p| &*p.name == "model").or(phases.last())
 }
 
 fn percent(share: f64) -> String {

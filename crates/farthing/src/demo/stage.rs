@@ -55,6 +55,8 @@ pub struct Stage {
     pub proxy: Arc<Proxy>,
     pub clock: Arc<ScaledClock>,
     pub driver: Driver,
+    /// Names of the routes, in the order of the truth.
+    pub names: Vec<Arc<str>>,
 }
 
 impl Stage {
@@ -66,7 +68,8 @@ impl Stage {
         let config = Config { holdout, seed, ..config(&work.apis, &provider, dir) };
         let proxy = Proxy::start(Arc::new(config), clock.clone()).await.context("proxy")?;
         let driver = driver(&work.apis, proxy.data_addr(), work.truth.clone(), clock.clone());
-        Ok(Self { provider, proxy, clock, driver })
+        let names = work.apis.iter().map(|api| api.name.clone()).collect();
+        Ok(Self { provider, proxy, clock, driver, names })
     }
 }
 
