@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use farthing_freshness::Entry;
 use farthing_freshness::entry::KeyStats;
 use farthing_freshness::index::{Index, KeyMap, Weighed};
+use farthing_freshness::semantics::acceptable;
 use farthing_types::{Failure, FailureKind, KeyHash, Span, Time, UncachedReason};
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
@@ -153,6 +154,7 @@ impl Cache {
         let mut shard = self.0.shard(key).lock();
         if let Some(Node::Entry(found)) = shard.index.peek(key)
             && join.seen.is_none_or(|seen| !Arc::ptr_eq(seen, found))
+            && acceptable(&found.headers, join.headers)
         {
             return Joined::Stored(Arc::clone(found));
         }

@@ -283,7 +283,7 @@ impl Ticket {
         let (tx, rx) = oneshot::channel();
         state.senders.insert(id, tx);
         drop(state);
-        Slot::waiting(Arc::clone(&self.inner), Arc::clone(&self.flight), id, rx)
+        Slot::waiting(Arc::clone(&self.inner), Arc::clone(&self.flight), id, rx).of_the_leader()
     }
 
     /// The head has come and everyone may have the answer. An answer with `Vary: *` is for the own client alone.

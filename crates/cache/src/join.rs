@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use farthing_freshness::Subject;
+use farthing_freshness::semantics::acceptable;
 use farthing_freshness::ticket::Follower;
 use farthing_types::{Body, Failure, FailureKind, KeyHash, Time, UncachedReason};
 use http::HeaderMap;
@@ -32,7 +33,8 @@ pub enum Joined {
     Lead(Ticket),
     /// Someone fills it: wait.
     Follow(Slot),
-    /// An entry came in between lookup and join: judge it; join again with it as `seen` if it cannot be used.
+    /// An entry that the request can read came in between lookup and join: judge it; join again with it as `seen` if it
+    /// cannot be used.
     Stored(Arc<Cached>),
     /// The key's answer cannot be shared at present (it was not a moment ago): make a call without a ticket.
     Alone(UncachedReason),
@@ -60,6 +62,8 @@ pub struct Slot {
     inner: Arc<Inner>,
     flight: Arc<Flight>,
     place: Place,
+    /// The leader's own client: the answer was made for its request, whatever it says.
+    own: bool,
 }
 
 #[derive(Debug)]
@@ -71,10 +75,14 @@ enum Place {
 
 impl Slot {
     pub(crate) const fn waiting(inner: Arc<Inner>, flight: Arc<Flight>, id: Follower, rx: oneshot::Receiver<Delivered>) -> Self {
-        Self { inner, flight, place: Place::Waiting(id, rx) }
+        Self { inner, flight, place: Place::Waiting(id, rx), own: false }
     }
     pub(crate) const fn ready(inner: Arc<Inner>, flight: Arc<Flight>, delivered: Delivered) -> Self {
-        Self { inner, flight, place: Place::Ready(delivered) }
+        Self { inner, flight, place: Place::Ready(delivered), own: false }
+    }
+    pub(crate) const fn of_the_leader(mut self) -> Self {
+        self.own = true;
+        self
     }
 
     /// The key it waits for.
@@ -83,7 +91,7 @@ impl Slot {
     }
 
     /// Waits for the outcome. `headers` are the client's request headers: an answer whose `Vary` selects another request
-    /// than this one ends in [`Followed::Alone`]. May be dropped (a timeout) and called again; after it has returned
+    /// than this one, or whose content coding this one does not accept, ends in [`Followed::Alone`]. May be dropped (a timeout) and called again; after it has returned
     /// once it returns [`Followed::Failed`].
     pub async fn wait(&mut self, headers: &HeaderMap) -> Followed {
         let delivered = match &mut self.place {
@@ -104,7 +112,11 @@ impl Slot {
     }
 
     fn selects(&self, head: &SharedHead, headers: &HeaderMap) -> bool {
-        head.selected().is_none_or(|s| self.inner.config.keyer.selected(self.flight.subject.key, &s.names, headers) == s.key)
+        if self.own {
+            return true;
+        }
+        let same = head.selected().is_none_or(|s| self.inner.config.keyer.selected(self.flight.subject.key, &s.names, headers) == s.key);
+        same && acceptable(&head.headers, headers)
     }
 }
 

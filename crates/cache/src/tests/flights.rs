@@ -287,6 +287,24 @@ async fn vary_star_is_for_the_leader_alone() {
     assert!(matches!(outcome(&mut other).await, Followed::Alone(UncachedReason::Vary)));
 }
 
+#[tokio::test]
+async fn a_coding_that_a_follower_cannot_read_is_not_shared_with_it() {
+    let (cache, subject) = (cache(config()), subject(1));
+    let (br, gzip) = (headers(&[("accept-encoding", "br")]), headers(&[("accept-encoding", "gzip")]));
+    let ticket = lead(join_with(&cache, &subject, &HeaderMap::new(), NOW));
+    let mut own = ticket.slot();
+    let mut readers = [follow(join_with(&cache, &subject, &br, NOW)), follow(join_with(&cache, &subject, &gzip, NOW))];
+    let coded = SharedHead::new(StatusCode::OK, headers(&[("content-encoding", "br")]), CallId(1));
+    let filled = ticket.share(coded, NOW).finish(None);
+    assert!(matches!(own.wait(&HeaderMap::new()).await, Followed::Share(..)), "what the origin sent its client");
+    assert!(matches!(readers[0].wait(&br).await, Followed::Share(..)));
+    assert!(matches!(readers[1].wait(&gzip).await, Followed::Alone(UncachedReason::Vary)));
+    let coded = Entry { headers: headers(&[("content-encoding", "br")]), ..entry(&subject, "x") };
+    filled.store(coded, NOW).unwrap();
+    assert!(matches!(join_with(&cache, &subject, &br, NOW), Joined::Stored(_)));
+    assert!(matches!(join_with(&cache, &subject, &gzip, NOW), Joined::Lead(_)), "an entry it cannot read is no entry for it");
+}
+
 /// Real threads: whoever comes first, there is one call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn racing_requests_make_one_call_per_key() {

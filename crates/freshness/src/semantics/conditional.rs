@@ -90,7 +90,10 @@ pub fn render(kind: Answer, status: StatusCode, mut headers: HeaderMap, body: &B
     let length = body.len() as u64;
     let (status, body) = match kind {
         Answer::Full => {
-            if !matches!(status.as_u16(), 100..=199 | 204 | 304) && !(method == Method::HEAD && body.is_empty()) {
+            let bodiless = matches!(status.as_u16(), 100..=199 | 204 | 304);
+            // An entry that HEAD itself brought keeps the origin's length.
+            let own_head = method == Method::HEAD && body.is_empty();
+            if !bodiless && !own_head {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
             (status, body.clone())

@@ -208,14 +208,18 @@ fn age_counts_date_age_and_the_journey() {
     assert_eq!(facts.initial_age, Span::ZERO);
 }
 
+type Fields = &'static [(&'static str, &'static str)];
+/// Mode, shared, response fields, what is found.
+type ModeCase = (Mode, bool, Fields, Result<Lifetime, UncachedReason>);
+
 /// Mode, response fields, shared -> what may be stored and who says for how long.
 #[test]
 fn modes_obey_as_designed() {
     use Lifetime::{Chosen, Explicit, Heuristic};
     let ten = Span::from_secs(10);
-    let modified = date(NOW - Span::from_secs(100));
-    let fields: &[(&str, &str)] = &[("last-modified", &modified)];
-    let cases: &[(Mode, bool, &[(&str, &str)], Result<Lifetime, UncachedReason>)] = &[
+    // A hundred seconds before NOW.
+    let fields: Fields = &[("last-modified", "Tue, 14 Nov 2023 22:11:40 GMT"), ("date", "Tue, 14 Nov 2023 22:13:20 GMT")];
+    let cases: &[ModeCase] = &[
         (Mode::Respect, false, &[], Err(UncachedReason::NoFreshness)),
         (Mode::Respect, false, &[("etag", "\"a\"")], Ok(Lifetime::None)),
         (Mode::Respect, false, fields, Ok(Heuristic(ten))),
