@@ -207,6 +207,15 @@ mod tests {
         assert!(Aliases::parse(path, newer.as_bytes()).unwrap_err().to_string().contains("aliases.json: format 2"));
     }
 
+    /// Formats are read for ever: this file was written by the first release and must never be changed.
+    #[test]
+    fn the_first_format_is_still_read() {
+        let aliases = Aliases::parse(Path::new("aliases.json"), include_bytes!("fixtures/aliases-1.json")).unwrap();
+        let state = aliases.get(Kind::Ttl, Alias::Champion).unwrap();
+        assert_eq!((state.current.version, state.current.digest.as_str(), state.moved_ns), (3, "cc", 5));
+        assert_eq!(aliases.kept(Kind::Ttl), [2, 3, 4]);
+    }
+
     #[test]
     fn names_are_their_own_inverse() {
         assert!(Alias::ALL.iter().all(|alias| Alias::parse(alias.as_str()) == Some(*alias)));

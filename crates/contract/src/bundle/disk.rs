@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -114,8 +115,8 @@ struct Temporary(PathBuf);
 
 impl Temporary {
     fn create(parent: &Path) -> Result<Self, BundleError> {
-        for n in 0..1_000_u32 {
-            let dir = parent.join(format!(".tmp-{}-{n}", std::process::id()));
+        for _ in 0..1_000 {
+            let dir = parent.join(temporary_name());
             match fs::create_dir(&dir) {
                 Ok(()) => return Ok(Self(dir)),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -133,6 +134,12 @@ impl Drop for Temporary {
     }
 }
 
+/// Never the same twice in a process: removing one's own must not meet that of another thread.
+fn temporary_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!(".tmp-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
     let write = || -> io::Result<()> {
         let mut file = File::create(path)?;
@@ -148,8 +155,7 @@ fn sync_dir(dir: &Path) -> Result<(), BundleError> {
 
 /// Replaces a file so that a reader sees the old bytes or the new ones, also after a crash.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("file");
-    let temporary = path.with_file_name(format!(".tmp-{name}-{}", std::process::id()));
+    let temporary = path.with_file_name(temporary_name());
     write_synced(&temporary, bytes)?;
     fs::rename(&temporary, path).map_err(BundleError::io(path))?;
     path.parent().map_or(Ok(()), sync_dir)

@@ -136,3 +136,13 @@ fn only_bundles_of_this_build_s_features_may_decide() {
     assert_eq!(refused(other), Some(Check::FeatureSpec));
     assert_eq!(refused(Manifest { kind: Kind::Prefetch, ..Manifest::draft_ttl() }), Some(Check::FeatureSpec));
 }
+
+/// Formats are read for ever: this file was written by the first release and must never be changed.
+#[test]
+fn the_first_format_is_still_read() {
+    let manifest = Manifest::parse("ttl/3", include_bytes!("fixtures/manifest-1.json")).unwrap();
+    assert_eq!((manifest.name().as_str(), manifest.input_width(), manifest.output_width()), ("ttl/3", 2, 1));
+    assert_eq!(manifest.golden, [GoldenRow { features: vec![0.1, -3.0], outputs: vec![0.3] }]);
+    assert_eq!(manifest.operating_points, [OperatingPoint { stale_budget: 0.005, kappa: 0.25 }]);
+    assert_eq!((manifest.training.rows, manifest.created_ns, manifest.parent.as_deref()), (1_000, 1_700_000_000_000_000_000, Some("aa")));
+}
