@@ -12,6 +12,8 @@ use serde::Serialize;
 pub struct TableMetrics {
     /// Rows in files.
     pub rows: u64,
+    /// Rows that were merged into others, whose `weight` counts them.
+    pub merged: u64,
     /// Rows dropped because the queue was full or the log was closed.
     pub dropped_queue: u64,
     /// Rows dropped because their file could not be written.
@@ -50,6 +52,7 @@ impl LogMetrics {
 #[derive(Debug, Default)]
 pub(super) struct TableCounters {
     pub(super) rows: AtomicU64,
+    pub(super) merged: AtomicU64,
     pub(super) dropped_queue: AtomicU64,
     pub(super) dropped_write: AtomicU64,
     pub(super) files: AtomicU64,
@@ -82,6 +85,7 @@ impl Counters {
     pub(super) fn snapshot(&self, queued_bytes: usize) -> LogMetrics {
         let read = |counters: &TableCounters| TableMetrics {
             rows: counters.rows.load(Relaxed),
+            merged: counters.merged.load(Relaxed),
             dropped_queue: counters.dropped_queue.load(Relaxed),
             dropped_write: counters.dropped_write.load(Relaxed),
             files: counters.files.load(Relaxed),

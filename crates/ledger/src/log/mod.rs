@@ -12,6 +12,7 @@ mod metrics;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod thin;
 mod worker;
 
 use std::fmt;
@@ -40,6 +41,9 @@ pub struct LogConfig {
     pub flush_every: Span,
     /// Rows of one table and hour that are gathered before a file is written.
     pub max_file_rows: usize,
+    /// Rows of the table `requests` in a second, with a second's worth of burst; beyond, alike rows of the same 100 ms
+    /// become one with a `weight`.
+    pub row_rate: u32,
     /// Bytes of rows, all tables together, that are gathered before files are written.
     pub max_file_bytes: usize,
     /// Bytes of rows that may wait for the writer's thread; beyond, rows are dropped and counted.
@@ -53,6 +57,7 @@ impl Default for LogConfig {
         Self {
             flush_every: Span::from_secs(10),
             max_file_rows: 200_000,
+            row_rate: 5_000,
             max_file_bytes: 32 << 20,
             queue_bytes: 32 << 20,
             instance: "local".to_owned(),

@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use farthing_contract::log::{ALL, Row, Table, Value};
+use farthing_contract::log::{ALL, Request, Row, Table, Value};
 use parking_lot::Mutex;
 
 /// Lock shards; a power of two.
@@ -24,6 +24,11 @@ pub(super) trait Batch: Send {
     fn bytes(&self) -> usize;
     fn visit(&self, each: &mut dyn FnMut(&dyn AnyRow));
     fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// Takes the rows out of a batch of request rows; none from others.
+pub(super) fn requests(batch: &mut dyn Batch) -> Option<Vec<Request>> {
+    batch.as_any().downcast_mut::<Rows<Request>>().map(|batch| std::mem::take(&mut batch.rows))
 }
 
 /// A [`Row`] of whatever table.
@@ -117,7 +122,7 @@ impl Queue {
 
     /// Takes all that waits, the rows of one thread in the order they came. Nothing is accepted any more afterwards
     /// when `close` is set.
-    pub(super) fn take(&self, close: bool, each: &mut dyn FnMut(&dyn Batch)) {
+    pub(super) fn take(&self, close: bool, each: &mut dyn FnMut(Box<dyn Batch>)) {
         for place in self.shards.iter().flatten() {
             let (full, open) = {
                 let mut place = place.lock();
@@ -126,7 +131,7 @@ impl Queue {
             };
             for batch in full.into_iter().chain(open) {
                 self.bytes.fetch_sub(batch.bytes(), Relaxed);
-                each(&*batch);
+                each(batch);
             }
         }
     }

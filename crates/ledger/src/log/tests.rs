@@ -166,7 +166,7 @@ fn a_full_queue_drops_and_counts() {
 #[test]
 fn every_row_is_written_or_counted_under_pressure() {
     let dir = tempfile::tempdir().unwrap();
-    let small = LogConfig { queue_bytes: 40_000, max_file_bytes: 300_000, max_file_rows: 100, ..config() };
+    let small = LogConfig { row_rate: 500, queue_bytes: 40_000, max_file_bytes: 300_000, max_file_rows: 100, ..config() };
     let writer = LogWriter::open(dir.path(), small, Arc::new(RealClock::default())).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -175,8 +175,15 @@ fn every_row_is_written_or_counted_under_pressure() {
         }
     });
     let metrics = writer.close();
-    assert_eq!(metrics.rows() + metrics.dropped(), 8_000);
     let summary = &read::summary(dir.path())[0];
+    let mut weight = 0;
+    let count = read::rows(dir.path(), Request::TABLE, &["weight"], &mut |cells| {
+        weight += if let [Value::I64(n)] = cells { *n as u64 } else { 0 };
+        ControlFlow::Continue(())
+    });
+    let merged = metrics.tables["requests"].merged;
+    assert_eq!((weight + metrics.dropped(), metrics.rows() + merged + metrics.dropped()), (8_000, 8_000));
+    assert_eq!(count.unwrap(), metrics.rows());
     assert_eq!((summary.rows, summary.files), (metrics.tables["requests"].rows, metrics.tables["requests"].files));
     assert!(summary.files >= summary.rows / 100);
 }
@@ -332,7 +339,8 @@ fn child_on_a_full_disk() {
     let dir = Path::new(&dir);
     let writer = open(dir);
     let log = writer.handle();
-    let noise = |n: i64| Request { request_id: (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15), ..request(n) };
+    // No two rows alike.
+    let noise = |n: i64| Request { key_hash: n as u64, request_id: (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15), ..request(n) };
     (0..20_000).for_each(|n| log.write(noise(n)));
     assert!(matches!(log.flush(WAIT), Err(LogError::Unwritten(_))));
     log.write(OutcomeRow { ts_ns: 1, ..OutcomeRow::default() });

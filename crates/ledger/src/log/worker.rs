@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use farthing_contract::log::Table;
+use farthing_contract::log::{Request, Row, Table};
 use farthing_types::{Clock, Span, Time};
 
 use super::columns::Columns;
 use super::files::Files;
 use super::metrics::Counters;
-use super::queue::{AnyRow, Queue};
+use super::queue::{AnyRow, Queue, requests};
+use super::thin::Thin;
 use super::{LogConfig, Order};
 
 /// How often the thread looks into the queue by itself.
@@ -27,6 +28,7 @@ pub(super) struct Inbox {
 
 pub(super) struct Worker {
     files: Files,
+    thin: Thin,
     config: LogConfig,
     clock: Arc<dyn Clock>,
     inbox: Inbox,
@@ -47,8 +49,8 @@ struct Gathered {
 
 impl Worker {
     pub(super) fn new(dir: PathBuf, config: LogConfig, clock: Arc<dyn Clock>, inbox: Inbox, counters: Arc<Counters>) -> Self {
-        let files = Files::new(dir, &config.instance);
-        Self { files, config, clock, inbox, counters, gathered: BTreeMap::new(), gathered_bytes: 0, since: None, error: None }
+        let (files, thin) = (Files::new(dir, &config.instance), Thin::new(config.row_rate));
+        Self { files, thin, config, clock, inbox, counters, gathered: BTreeMap::new(), gathered_bytes: 0, since: None, error: None }
     }
 
     pub(super) fn run(mut self) {
@@ -72,10 +74,21 @@ impl Worker {
 
     fn take(&mut self, close: bool) {
         let queue = self.inbox.queue.clone();
-        queue.take(close, &mut |batch| {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        queue.take(close, &mut |mut batch| {
             let each = batch.bytes() / batch.len().max(1);
-            batch.visit(&mut |row| self.gather(batch.table(), row, each));
+            match requests(&mut *batch) {
+                Some(taken) => {
+                    rows.extend(taken);
+                    bytes += batch.bytes();
+                }
+                None => batch.visit(&mut |row| self.gather(batch.table(), row, each)),
+            }
         });
+        let each = bytes / rows.len().max(1);
+        let merged = self.thin.apply(&mut rows, self.clock.now());
+        self.counters.of(Request::TABLE).merged.fetch_add(merged, Relaxed);
+        rows.iter().for_each(|row| self.gather(Request::TABLE, row, each));
     }
 
     pub(super) fn gather(&mut self, table: &'static Table, row: &dyn AnyRow, bytes: usize) {
