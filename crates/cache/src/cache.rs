@@ -321,8 +321,7 @@ impl Inner {
         let inserted = shard.index.insert(key, Node::Entry(Arc::clone(&cached)), now);
         drop(shard);
         let replaced = inserted.replaced.and_then(into_entry);
-        add(&self.counters.evicted, inserted.evicted.len());
-        self.ended(inserted.evicted.into_iter().filter_map(into_entry).collect(), EndReason::Evicted, now);
+        self.evicted(inserted.evicted, now);
         let refused = inserted.refused.is_some();
         if let Some(old) = &replaced {
             let successor = (!refused).then(|| Arc::clone(&cached));
@@ -360,14 +359,19 @@ impl Inner {
         let old: VecDeque<KeyHash> = keys.drain(..surplus).collect();
         let inserted = shard.index.insert(primary, Node::Varies(Arc::clone(&selected.names), keys), now);
         drop(shard);
-        self.ended(inserted.evicted.into_iter().filter_map(into_entry).collect(), EndReason::Evicted, now);
+        self.evicted(inserted.evicted, now);
         self.drop_variants(old, now);
     }
 
     fn drop_variants(&self, keys: VecDeque<KeyHash>, now: Time) {
-        let ended: Vec<_> = keys.into_iter().filter_map(|key| self.shard(key).lock().index.remove(key).and_then(into_entry)).collect();
-        add(&self.counters.evicted, ended.len());
-        self.ended(ended, EndReason::Evicted, now);
+        let nodes = keys.into_iter().filter_map(|key| self.shard(key).lock().index.remove(key)).collect();
+        self.evicted(nodes, now);
+    }
+
+    fn evicted(&self, nodes: Vec<Node>, now: Time) {
+        let entries: Vec<_> = nodes.into_iter().filter_map(into_entry).collect();
+        add(&self.counters.evicted, entries.len());
+        self.ended(entries, EndReason::Evicted, now);
     }
 
     /// Keeps the statistics of ended entries and tells of the end; never called under a lock.

@@ -15,7 +15,7 @@ pub struct CacheConfig {
     pub share_buffer_bytes: usize,
     /// Bytes of all bodies under way together; each flight may hold one chunk beyond it.
     pub in_flight_bytes: usize,
-    /// How long a writer waits for the slowest reader.
+    /// How long a writer waits for a reader that holds up others.
     pub reader_grace: Span,
     /// Followers of one flight.
     pub max_followers: usize,
@@ -54,7 +54,7 @@ impl CacheConfig {
 /// Counters and sizes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Entries held.
+    /// Entries held; a key whose answers vary counts once more.
     pub entries: usize,
     /// Bytes of them.
     pub bytes: usize,

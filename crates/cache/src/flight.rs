@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::cache::{Inner, Stored};
 use crate::join::{Slot, leader_gone};
-use crate::stream::{Offer, Reader, Stream};
+use crate::stream::{Reader, Stream};
 
 /// The head of an answer as every follower gets it.
 pub struct SharedHead {
@@ -345,7 +345,9 @@ struct Landed {
 impl Drop for Landed {
     fn drop(&mut self) {
         step(&self.inner, &self.flight, Event::End, Time::ZERO, None);
-        self.flight.state.lock().live = None;
+        // Dropped after the lock: the composer's note goes with it.
+        let live = self.flight.state.lock().live.take();
+        drop(live);
     }
 }
 
@@ -365,8 +367,8 @@ impl fmt::Debug for Filling {
 }
 
 impl Filling {
-    /// Appends a chunk. Returns at once while the body is held from byte 0; beyond the bounds waits for the slowest reader,
-    /// up to the reader grace, and then cuts it off.
+    /// Appends a chunk. Returns at once while the body is held from byte 0; beyond the bounds waits for the slowest reader, and
+    /// after the reader grace cuts it off if it holds up others. A reader that holds up nobody is waited for.
     pub async fn push(&mut self, chunk: Bytes) {
         if chunk.is_empty() {
             return;
@@ -374,20 +376,21 @@ impl Filling {
         let Some(landed) = &self.landed else { return };
         let grace = tokio::time::sleep(landed.inner.config.reader_grace);
         tokio::pin!(grace);
+        let mut patient = true;
         loop {
             let room = self.stream.room();
-            match self.stream.offer(&chunk) {
-                Offer::Taken => return,
-                Offer::Full => {}
+            if self.stream.offer(&chunk) {
+                return;
+            }
+            let cut = if patient { 0 } else { self.stream.cut_slowest() };
+            landed.inner.counters.cut(cut);
+            if cut > 0 {
+                continue;
             }
             tokio::select! {
                 biased;
                 () = room => {}
-                () = &mut grace => {
-                    let before = self.stream.cuts();
-                    self.stream.cut_slowest();
-                    landed.inner.counters.cut(self.stream.cuts() - before);
-                }
+                () = &mut grace, if patient => patient = false,
             }
         }
     }

@@ -73,21 +73,15 @@ pub(crate) struct Stream {
     state: Mutex<State>,
     budget: Arc<Budget>,
     bound: usize,
-    /// Told when room was made or a reader left.
+    /// Told when a reader of a sliding stream went on or left.
     room: Notify,
     /// Told when the last reader left.
     idle: Notify,
-    cuts: AtomicUsize,
-}
-
-pub(crate) enum Offer {
-    Taken,
-    Full,
 }
 
 impl Stream {
     pub(crate) fn new(budget: Arc<Budget>, bound: usize) -> Self {
-        Self { state: Mutex::default(), budget, bound, room: Notify::new(), idle: Notify::new(), cuts: AtomicUsize::new(0) }
+        Self { state: Mutex::default(), budget, bound, room: Notify::new(), idle: Notify::new() }
     }
 
     /// A reader from byte 0; `None` when that is held no longer.
@@ -115,10 +109,6 @@ impl Stream {
         self.state.lock().live
     }
 
-    pub(crate) fn cuts(&self) -> usize {
-        self.cuts.load(Ordering::Relaxed)
-    }
-
     /// Resolves when nobody reads.
     pub(crate) async fn idle(self: Arc<Self>) {
         loop {
@@ -134,8 +124,8 @@ impl Stream {
         self.room.notified()
     }
 
-    /// Appends a chunk if it fits, letting go what everyone has read when it does not fit otherwise.
-    pub(crate) fn offer(&self, chunk: &Bytes) -> Offer {
+    /// Appends a chunk if it fits, letting go what everyone has read when it does not fit otherwise; whether it did.
+    pub(crate) fn offer(&self, chunk: &Bytes) -> bool {
         let mut state = self.state.lock();
         if state.slid {
             self.budget.give(state.trim());
@@ -152,33 +142,36 @@ impl Stream {
             fits = true;
         }
         if !fits {
-            return Offer::Full;
+            return false;
         }
         state.held += chunk.len();
         state.chunks.push_back(chunk.clone());
         let wakers = state.wakers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
-        Offer::Taken
+        true
     }
 
     fn reserve(&self, state: &State, bytes: usize) -> bool {
         state.held + bytes <= self.bound && self.budget.try_take(bytes)
     }
 
-    /// Cuts off the readers that hold up the rest.
-    pub(crate) fn cut_slowest(&self) {
+    /// Cuts off the readers that hold up others; returns how many. Nobody is cut when all have read equally far.
+    pub(crate) fn cut_slowest(&self) -> usize {
         let mut state = self.state.lock();
         let base = state.base;
+        let held_up = state.readers.iter().flatten().any(|r| !r.cut && r.next > base);
         let mut wakers = Vec::new();
-        for reader in state.readers.iter_mut().flatten().filter(|r| r.next == base && !r.cut) {
+        let mut cut = 0;
+        for reader in state.readers.iter_mut().flatten().filter(|r| held_up && r.next == base && !r.cut) {
             reader.cut = true;
             wakers.extend(reader.waker.take());
-            self.cuts.fetch_add(1, Ordering::Relaxed);
+            cut += 1;
         }
         self.budget.give(state.trim());
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        cut
     }
 
     pub(crate) fn finish(&self, trailers: Option<HeaderMap>) {
@@ -254,7 +247,7 @@ impl Stream {
             let freed = if slid { state.trim() } else { 0 };
             drop(state);
             self.budget.give(freed);
-            if freed > 0 {
+            if slid {
                 self.room.notify_waiters();
             }
             return Poll::Ready(Some(Ok(Frame::data(chunk))));

@@ -57,7 +57,13 @@ impl World {
                 let (subject, ticket) = self.tickets.remove(i);
                 self.fillings.push((subject, ticket.share(head(), NOW)));
             }
-            Step::Push(i, n) if i < self.fillings.len() => self.fillings[i].1.push(Bytes::from(vec![7; n])).await,
+            // A push that waits for a reader who stands still ends with its filling.
+            Step::Push(i, n) if i < self.fillings.len() => {
+                let pushed = tokio::time::timeout(Span::from_secs(1), self.fillings[i].1.push(Bytes::from(vec![7; n]))).await;
+                if pushed.is_err() {
+                    drop(self.fillings.remove(i));
+                }
+            }
             Step::Read(i) => self.read(i).await,
             Step::DropReader(i) if i < self.bodies.len() => drop(self.bodies.remove(i)),
             Step::Finish(i) if i < self.fillings.len() => {

@@ -56,6 +56,32 @@ async fn a_reader_that_keeps_up_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_holds_up_nobody_is_waited_for() {
+    let (cache, subject) = (cache(small(10)), subject(1));
+    let ticket = lead(join(&cache, &subject));
+    let (mut own, mut second) = (ticket.slot(), follow(join(&cache, &subject)));
+    let mut filling = ticket.share(head(), NOW);
+    let (mut first, mut second) = (share_of(&mut own).await, share_of(&mut second).await);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        for part in ["12345", "67890", "abcde", "fghij"] {
+            filling.push(part.into()).await;
+        }
+        drop(filling.finish(None));
+    });
+    tokio::time::sleep(Span::from_secs(3600)).await;
+    assert_eq!(cache.stats().cut, 0, "both stand still");
+    // One goes on and finds the other in its way, whose grace is long over.
+    let mut all = Vec::new();
+    while let Some(frame) = first.frame().await {
+        all.extend_from_slice(&frame.unwrap().into_data().unwrap());
+    }
+    assert_eq!(all, b"1234567890abcdefghij");
+    assert!(second.frame().await.unwrap().is_err());
+    assert_eq!(cache.stats().cut, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_attaches_after_byte_0_was_let_go() {
     let (cache, subject) = (cache(small(10)), subject(1));
     let mut filling = lead(join(&cache, &subject)).share(head(), NOW);
