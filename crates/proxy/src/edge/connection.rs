@@ -47,8 +47,10 @@ impl Server {
     }
 
     /// Ends all connections now, whatever they are doing.
-    pub(super) fn cut(&self) {
+    pub(super) async fn cut(&self) {
         self.0.cut.cancel();
+        self.0.streams.close();
+        self.0.streams.wait().await;
     }
 
     /// Serves one connection to its end.
@@ -140,7 +142,7 @@ where
     let shared = Arc::clone(&connection.shared);
     let state = Arc::clone(&connection.state);
     let config = &shared.config;
-    let mut builder = http2::Builder::new(Streams(shared.streams.clone()));
+    let mut builder = http2::Builder::new(Streams { tasks: shared.streams.clone(), cut: shared.cut.clone() });
     builder
         .timer(TokioTimer::new())
         .adaptive_window(true)
@@ -181,9 +183,12 @@ async fn idle(state: &ConnState, span: Span) {
     }
 }
 
-/// Runs the streams of HTTP/2 connections.
+/// Runs the streams of HTTP/2 connections, until they are cut.
 #[derive(Clone)]
-struct Streams(TaskTracker);
+struct Streams {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
 
 impl<F> hyper::rt::Executor<F> for Streams
 where
@@ -191,7 +196,8 @@ where
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        drop(self.0.spawn(future));
+        let cut = self.cut.clone();
+        drop(self.tasks.spawn(async move { drop(cut.run_until_cancelled_owned(future).await) }));
     }
 }
 

@@ -86,7 +86,7 @@ impl Edge {
         connections.close();
         let clean = tokio::time::timeout(drain, connections.wait()).await.is_ok();
         let cut = if clean { 0 } else { stats.active() };
-        server.cut();
+        server.cut().await;
         connections.wait().await;
         Drained { clean, cut }
     }

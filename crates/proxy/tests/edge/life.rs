@@ -85,6 +85,24 @@ async fn a_request_that_never_ends_is_cut_after_the_time_to_drain() {
 }
 
 #[tokio::test]
+async fn a_stream_that_never_ends_is_cut_too() {
+    let handler = Arc::new(Echo::default());
+    let (reached, left) = (Arc::clone(&handler.0), Arc::downgrade(&handler));
+    let edge = start(EdgeConfig { drain: Duration::from_millis(30), ..EdgeConfig::default() }, handler).await;
+    let stream = TcpStream::connect(edge.addr).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let mut hanging = JoinSet::new();
+    hanging.spawn(async move { sender.send_request(Request::get("http://h/hang").body(Full::new(Bytes::new())).unwrap()).await });
+    reached.notified().await;
+    let drained = edge.stop().await;
+    assert_eq!((drained.clean, drained.cut), (false, 1));
+    assert!(hanging.join_next().await.unwrap().unwrap().is_err());
+    assert!(left.upgrade().is_none(), "no task holds the handler");
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named() {
     let edge = Edge::bind(EdgeConfig { listen: "127.0.0.1:0".parse().unwrap(), ..EdgeConfig::default() }).await.unwrap();
     let error = Edge::bind(EdgeConfig { listen: edge.local_addr(), ..EdgeConfig::default() }).await.err().unwrap();

@@ -10,10 +10,11 @@ mod support;
 use std::sync::Arc;
 
 use corpus::{Expect, cases};
-use farthing_proxy::edge::{EdgeConfig, Refusal};
+use farthing_proxy::edge::{EdgeConfig, PeerInfo, Refusal, Server};
 use support::{Forward, Origin, exchange, read_answers, requests, start};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn every_request_is_refused_or_reaches_the_origin_unambiguously() {
@@ -42,6 +43,51 @@ async fn every_request_is_refused_or_reaches_the_origin_unambiguously() {
         }
     }
     edge.stop().await;
+}
+
+/// The same through a pipe of seven bytes: no verdict may depend on how the bytes are cut. A fault in a body may then come to light when its
+/// head is already at the origin, but the origin must never see a complete request.
+#[tokio::test]
+async fn small_pieces_change_no_verdict() {
+    let origin = Origin::start().await;
+    let server = Server::new(EdgeConfig::default(), Arc::new(Forward::to(origin.addr)), Arc::default(), CancellationToken::new());
+    for case in &cases() {
+        origin.forget();
+        let (client, io) = tokio::io::duplex(7);
+        let (mut reads, mut writes) = tokio::io::split(client);
+        let addr = "127.0.0.1:1".parse().unwrap();
+        let serving = server.serve(io, PeerInfo { addr, local: addr, connection: 1 });
+        let sending = async {
+            drop(writes.write_all(&case.bytes).await); // a refusal may close the pipe before its end
+            std::future::pending::<()>().await;
+        };
+        let receiving = async {
+            match case.expect {
+                Expect::Refused(_) => vec![status(&support::to_end(&mut reads).await)],
+                Expect::Passed(expected) => read_answers(&mut reads, expected.len()).await,
+            }
+        };
+        let statuses = tokio::select! {
+            statuses = receiving => statuses,
+            () = sending => unreachable!("it never ends"),
+            () = async { serving.await; std::future::pending().await } => unreachable!("it never ends"),
+        };
+        match case.expect {
+            Expect::Refused(status) => {
+                assert_eq!(statuses, [status], "{}", case.name);
+                assert!(requests(&origin.recorded()).map_or(true, |seen| seen.is_empty()), "{}: a whole request passed", case.name);
+            }
+            Expect::Passed(expected) => {
+                assert!(statuses.iter().all(|status| *status == 200), "{}: {statuses:?}", case.name);
+                assert_eq!(requests(&origin.recorded()).unwrap(), expected, "{}", case.name);
+            }
+        }
+    }
+}
+
+fn status(answer: &[u8]) -> u16 {
+    let text = String::from_utf8_lossy(answer);
+    text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status in {text:?}"))
 }
 
 #[tokio::test]
