@@ -206,3 +206,54 @@ fn the_statistics_table_keeps_its_bounds_and_the_recent_keys() {
     let held = keys.iter().filter(|k| table.get(**k).is_some()).count();
     assert!(held <= table.capacity() && held > table.capacity() / 2, "{held} of {}", table.capacity());
 }
+
+/// Real threads: a change is written at the origin and its key purged; from then on nobody gets an older value, whatever
+/// was under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_gets_a_value_older_than_the_last_purge() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let (cache, subject) = (cache(config()), subject(1));
+    let (origin, purged) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (cache, subject, origin, purged) = (cache.clone(), Arc::clone(&subject), Arc::clone(&origin), Arc::clone(&purged));
+        tasks.spawn(async move {
+            for _ in 0..300 {
+                let least = purged.load(Ordering::SeqCst);
+                let value = value_of(&cache, &subject, &origin).await;
+                assert!(value >= least, "{value} after the purge of {least}");
+            }
+        });
+    }
+    for version in 1..400 {
+        origin.store(version, Ordering::SeqCst);
+        cache.purge(&Purge::Key(subject.key), false, NOW);
+        purged.store(version, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!((cache.stats().flights, cache.stats().in_flight_bytes), (0, 0));
+}
+
+async fn value_of(cache: &Cache, subject: &Arc<Subject>, origin: &std::sync::atomic::AtomicU64) -> u64 {
+    let number = |bytes: &[u8]| std::str::from_utf8(bytes).unwrap().parse().unwrap();
+    if let Some(found) = cache.lookup(subject.key, &HeaderMap::new(), NOW) {
+        return number(&found.body);
+    }
+    match join(cache, subject) {
+        Joined::Stored(found) => number(&found.body),
+        Joined::Follow(mut slot) => number(&read(share_of(&mut slot).await).await.unwrap()),
+        Joined::Lead(ticket) => {
+            let body = origin.load(std::sync::atomic::Ordering::SeqCst).to_string();
+            tokio::task::yield_now().await;
+            let mut filling = ticket.share(head(), NOW);
+            filling.push(body.clone().into()).await;
+            tokio::task::yield_now().await;
+            drop(filling.finish(None).store(entry(subject, body.clone()), NOW));
+            number(body.as_bytes())
+        }
+        other => panic!("{other:?}"),
+    }
+}

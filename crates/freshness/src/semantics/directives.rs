@@ -10,11 +10,11 @@ const MAX_DELTA: u64 = 1 << 31;
 /// The members of `Cache-Control` that we know; unknown ones are ignored as the RFC demands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directives {
-    /// `no-cache` without field names.
+    /// `no-cache`; the form with field names is treated like the bare one, which is always allowed.
     pub no_cache: bool,
-    /// `no-cache="..."` or `private="..."` with field names: treated like the bare form, which is always allowed.
+    /// `no-store`.
     pub no_store: bool,
-    /// `private`.
+    /// `private`; the form with field names likewise.
     pub private: bool,
     /// `public`.
     pub public: bool,
