@@ -15,7 +15,7 @@ pub enum ModelsError {
         looked: String,
     },
     /// The library is there and cannot be used.
-    #[error("{}: {detail}; run `make deps`, or set FARTHING_ONNXRUNTIME to an ONNX Runtime library of version 1.24 or newer", path.display())]
+    #[error("{}: {detail}; run `make deps`, or set FARTHING_ONNXRUNTIME to ONNX Runtime 1.24 or newer", path.display())]
     Library {
         /// The file.
         path: PathBuf,
