@@ -172,12 +172,12 @@ where
     }
 }
 
-/// Resolves when no request came or was under way for at least `span`.
+/// Resolves when no request came or was under way for at least `span`, and at most two.
 async fn idle(state: &ConnState, span: Span) {
     loop {
-        let before = state.started();
+        let (quiet, before) = (!state.is_busy(), state.started());
         tokio::time::sleep(span).await;
-        if state.started() == before && !state.is_busy() {
+        if quiet && state.started() == before {
             return;
         }
     }

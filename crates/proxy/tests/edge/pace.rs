@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use farthing_proxy::edge::{Closed, EdgeConfig, EdgeStats, Handler, PeerInfo, Refusal, Server};
 use farthing_types::Body;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -266,4 +268,21 @@ async fn a_client_that_waits_for_permission_gets_it() {
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     pipe.write(b"hello").await;
     assert!(pipe.rest().await.ends_with("done"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_http2_connection_is_closed_but_not_a_busy_one() {
+    let mut pipe = Pipe::open();
+    let (server_end, client_end) = tokio::io::duplex(1);
+    drop(server_end);
+    let io = TokioIo::new(std::mem::replace(&mut pipe.client, client_end));
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let request = Request::get("http://h/slow").body(Full::new(Bytes::new())).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+    let began = Instant::now();
+    assert!(tasks.join_next().await.unwrap().unwrap().is_ok());
+    assert!(began.elapsed() >= Duration::from_secs(60) && began.elapsed() <= Duration::from_secs(121), "{:?}", began.elapsed());
+    assert_eq!(pipe.end().await.closed(Closed::Idle), 1);
 }
