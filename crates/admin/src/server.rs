@@ -2,14 +2,31 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
 
 /// Time that running requests get to end after the stop.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Time a client has to send a request head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most connections at a time; more wait.
+const MAX_CONNECTIONS: usize = 256;
+/// Wait after a failed accept: the usual reason is that the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The admin port broke down.
 #[derive(Debug, thiserror::Error)]
@@ -17,28 +34,61 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct ServeError(#[from] std::io::Error);
 
 /// Serves `router` on `listener` until `stop` resolves; then takes no new connection, lets running requests end, and
-/// returns after a few seconds at the latest.
+/// returns after a few seconds at the latest. Never more than 256 connections at a time, and none that sends its head
+/// slowly.
 ///
 /// # Errors
-/// When the listener breaks down.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
-    let stopping = std::sync::Arc::new(Notify::new());
-    let told = stopping.clone();
-    let signal = async move {
-        stop.await;
-        told.notify_one();
-    };
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(signal);
-    let overdue = async {
-        stopping.notified().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        ended = async { serving.await } => ended.map_err(ServeError),
-        () = overdue => {
-            tracing::warn!("admin requests were cut off at shutdown");
-            Ok(())
+/// When the listener has no address any more.
+pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    listener.local_addr()?;
+    let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    tokio::pin!(stop);
+    loop {
+        let accept = async {
+            let room = room.clone().acquire_owned().await;
+            (room, listener.accept().await)
+        };
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => {}
+            (room, accepted) = accept => match accepted {
+                Ok((stream, peer)) => {
+                    let connection = graceful.watch(connection(stream, peer, router.clone()));
+                    connections.spawn(async move {
+                        let _room = room;
+                        if let Err(error) = connection.await {
+                            tracing::debug!(%error, %peer, "admin connection broke off");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "admin connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
         }
     }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("admin requests were cut off at shutdown");
+    }
+    Ok(())
+}
+
+type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<BoxService>>;
+type BoxService = tower::util::BoxCloneSyncService<Request<Incoming>, http::Response<Body>, std::convert::Infallible>;
+
+fn connection(stream: TcpStream, peer: SocketAddr, router: Router) -> Connection {
+    let service = router.map_request(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(BoxService::new(service)))
 }

@@ -341,6 +341,27 @@ async fn the_description_lists_every_endpoint() {
     assert!(document["components"]["securitySchemes"]["token"].is_object());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_head_is_cut_off() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = serve(listener, app(None), async move {
+        let _ = stopped.await;
+    });
+    let client = async {
+        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow").await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+        stop.send(()).unwrap();
+    };
+    let (served, ()) = tokio::join!(serving, client);
+    served.unwrap();
+}
+
 #[tokio::test]
 async fn it_serves_and_stops() {
     use hyper_util::rt::TokioIo;

@@ -22,12 +22,12 @@ pub struct Args {
 /// Prints the routes of a good configuration, or what is wrong with a bad one.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.reference {
-        print!("{}", farthing_config::reference());
+        crate::table::out(&farthing_config::reference());
         return Ok(ExitCode::SUCCESS);
     }
     match args.config.load() {
         Ok(config) => {
-            print!("{}", describe(&config));
+            crate::table::out(&describe(&config));
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Ok(refuse(&error)),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use farthing_ledger::read;
 
-use crate::table::render;
+use crate::table::{out, render};
 
 /// Flags of `farthing logs`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(log_dir.is_dir(), "{} is not a directory; name the log with --log-dir", log_dir.display());
     let tables = read::summary(log_dir);
     if *json {
-        println!("{}", serde_json::to_string_pretty(&tables)?);
+        out(&(serde_json::to_string_pretty(&tables)? + "\n"));
     } else {
         let span = |ns: Option<i64>| ns.map_or_else(|| "-".to_owned(), utc);
         let rows = tables.iter().map(|table| {
@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 span(table.last_ns),
             ]
         });
-        print!("{}", render(&["table", "files", "rows", "bytes", "first", "last"], rows));
+        out(&render(&["table", "files", "rows", "bytes", "first", "last"], rows));
     }
     let unreadable: Vec<&String> = tables.iter().flat_map(|table| &table.unreadable).collect();
     unreadable.iter().for_each(|file| eprintln!("unreadable: {file}"));

@@ -18,11 +18,13 @@ use clap::{Parser, Subcommand};
 
 /// A proxy in front of paid APIs: caches with predicted freshness, knows prices.
 #[derive(Debug, Parser)]
-#[command(name = "farthing", version, about, max_term_width = 110)]
+#[command(name = "farthing", version, about, max_term_width = 110, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 bad flags or configuration, 4 no proxy answers.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -49,7 +49,7 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<ExitCode> {
         TcpListener::bind(addr).await.with_context(|| format!("the admin port {addr} cannot be opened; choose another with --admin"))?;
     let admin_addr = listener.local_addr()?;
     let proxy = Proxy::start(config.clone(), Arc::new(RealClock::default())).await?;
-    print!("{}", greeting(&config, &proxy.data_addr().to_string(), &admin_addr.to_string()));
+    crate::table::out(&greeting(&config, &proxy.data_addr().to_string(), &admin_addr.to_string()));
     for part in proxy.parts() {
         if let Some(problem) = part.problem {
             tracing::warn!(part = part.name, problem, "degraded");
@@ -125,6 +125,13 @@ fn greeting(config: &Config, data: &str, admin: &str) -> String {
         };
         let _ = writeln!(text, "{names}: mode {says}{stale}");
     }
+    for route in &config.routes {
+        let known = route.prices.is_some() || config.provider(&route.provider).is_some_and(|provider| provider.prices.is_some());
+        if !known {
+            let _ =
+                writeln!(text, "{}: price unknown, its costs are counted as unpriced; set --price {}=DOLLARS", route.name, route.provider);
+        }
+    }
     text
 }
 
@@ -150,6 +157,7 @@ mod tests {
         let text = greeting(&config, "127.0.0.1:8787", "127.0.0.1:8788");
         assert!(text.contains("base_url=\"http://127.0.0.1:8787/openai/v1\""), "{text}");
         assert!(text.contains("http://127.0.0.1:8787/r/geo   (https://maps.example.com/)"), "{text}");
+        assert!(text.contains("geo: price unknown") && !text.contains("openai: price unknown"), "{text}");
         assert!(text.contains("at most 0.5 % stale; --mode respect|observe"), "{text}");
     }
 }

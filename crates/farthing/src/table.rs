@@ -1,5 +1,13 @@
 //! Plain tables for terminals and pipes.
 
+use std::io::Write;
+
+/// Writes to standard output. A reader that has left (`| head`) is no error, and no panic as it is with `print!`.
+pub fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
 /// Columns as wide as their widest cell, two spaces apart, no trailing spaces.
 pub fn render(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut lines = vec![head.iter().map(|cell| cell.to_uppercase()).collect::<Vec<_>>()];

@@ -8,6 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use farthing_contract::log::{Decision, Row};
+use farthing_ledger::read;
 use serde_json::Value;
 
 /// A provider that answers each call with its number.
@@ -159,6 +161,39 @@ fn a_token_guards_the_admin_port() {
     assert!(text(&without).contains("FARTHING_ADMIN_TOKEN"), "{}", text(&without));
     let with = farthing(dir.path(), &["status", "--admin", &serving.admin]).env("FARTHING_ADMIN_TOKEN", "t0ken").output().unwrap();
     assert!(with.status.success(), "{}", text(&with));
+    assert_eq!(serving.end(), Some(0));
+}
+
+#[test]
+fn experiments_and_decisions_can_be_looked_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, _) = upstream();
+    let variants = "[[experiments.ttl.variants]]\nname = \"rule\"\nttl = \"rule\"\n[[experiments.ttl.variants]]\nname = \"long\"\nttl = \"fixed:1h\"\n";
+    let file = format!(
+        "[log]\nflush = \"20ms\"\n[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{addr}\"\nprice = \"0.002\"\n\
+         [experiments.ttl]\nhypothesis = \"long TTLs are cheaper\"\n{variants}"
+    );
+    std::fs::write(dir.path().join("farthing.toml"), file).unwrap();
+    let serving = Serving::start(dir.path(), &["--config", "farthing.toml"], None);
+    get(&serving.data, "/r/geo/a");
+    let listed = text(&output(dir.path(), &["experiments", "list", "--admin", &serving.admin]));
+    assert!(listed.contains("rule 50 %, long 50 %") && listed.contains("long TTLs are cheaper"), "{listed}");
+    let shown = output(dir.path(), &["experiments", "show", "ttl", "--admin", &serving.admin]);
+    assert!(shown.status.success() && text(&shown).contains("long against rule"), "{}", text(&shown));
+
+    let admin = serving.admin.trim_start_matches("http://");
+    // Each look takes as long as a program's start; the file is written within the flush time.
+    let id = (0..500).find_map(|_| {
+        assert!(output(dir.path(), &["status", "--admin", &serving.admin]).status.success());
+        let rows = read::tail(&dir.path().join("logs"), Decision::TABLE, &["decision_id"], 1).unwrap();
+        rows.into_iter().flatten().next()
+    });
+    let id = id.expect("a decision is logged");
+    let (head, body) = get(admin, &format!("/api/v1/decisions/{id}"));
+    assert!(head.starts_with("http/1.1 200"), "{head}\n{body}");
+    let decision: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&decision["id"], &decision["route"]), (&Value::String(id), &Value::String("geo".to_owned())), "{body}");
+    assert!(decision["value"].as_f64().unwrap() > 0.0, "{body}");
     assert_eq!(serving.end(), Some(0));
 }
 

@@ -340,3 +340,26 @@ fn the_reference_page_is_current() {
     }
     assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), reference(), "run with UPDATE_DOCS=1");
 }
+
+mod any_text {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A document with every kind of table.
+    const WHOLE: &str = "seed = 1\n[data]\nlisten = \"127.0.0.1:0\"\n[cache]\nl1_bytes = \"1MB\"\n[providers.geo]\nbase_url = \"http://h\"\n\
+        prices = { per_call = \"0.1\", targets = { x = { input_per_million = \"1\" } } }\n[routes.geo]\nmax_ttl = \"1h\"\nhosts = [\"a\"]\n\
+        [[keys]]\nid = \"abcdefabcdef\"\n[experiments.e]\nvariants = [{ name = \"a\" }, { name = \"b\", ttl = \"rule\" }]\n";
+
+    proptest! {
+        #[test]
+        fn damaged_documents_are_refused_with_a_place(at in 0..WHOLE.len(), cut in 0usize..12, put in "[ -~\n]{0,6}") {
+            let mut text = WHOLE.to_owned();
+            text.replace_range(at..(at + cut).min(WHOLE.len()), &put);
+            if let Err(error) = parse(&text) {
+                let ConfigError::Problems(problems) = error else { panic!("{error}") };
+                prop_assert!(!problems.is_empty());
+                prop_assert!(problems.iter().all(|p| !p.remedy.is_empty() && p.line.is_none_or(|line| line <= text.lines().count() + 1)));
+            }
+        }
+    }
+}
