@@ -4,6 +4,7 @@
 //! against rule as an experiment); speed runs in real time. All requests go over real HTTP through the real proxy.
 
 mod fit;
+mod keep;
 mod phases;
 mod progress;
 mod report;
@@ -79,28 +80,25 @@ async fn demo(args: Args) -> anyhow::Result<()> {
     report.experiment = money.versus;
     report.speed = speed;
     report.notes = money.notes;
+    report.notes.extend(late(&work, &report, stage.clock.factor()));
     report.notes.extend(stage.proxy.parts().into_iter().filter_map(|p| p.problem.map(|why| format!("{}: {why}", p.name))));
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        crate::table::out(&(serde_json::to_string(&report)? + "\n"));
     } else {
-        print!("{}", report.render());
+        crate::table::out(&report.render());
     }
     if args.keep {
-        keep(&stage, &folder, &work).await?;
+        keep::up(&stage, &folder).await?;
     }
     stage.proxy.shutdown().await;
     stage.provider.stop().await;
     Ok(())
 }
 
-/// Stays up until Ctrl-C.
-async fn keep(stage: &Stage, folder: &Folder, work: &workload::Workload) -> anyhow::Result<()> {
-    let (addr, dir) = (stage.proxy.data_addr(), folder.path().display());
-    let name = work.apis.first().map_or("", |api| &api.name);
-    eprintln!("\nThe proxy is up at http://{addr}; three things to try:");
-    eprintln!("  curl -si -H 'x-farthing-debug: 1' http://{addr}/r/{name}/{name}/items/1    # twice: the second is a hit");
-    eprintln!("  python3 -c \"import polars as p; print(p.scan_parquet('{dir}/logs/**/*.parquet').collect())\"");
-    eprintln!("  farthing-train fit ttl --logs '{dir}/logs/**/*.parquet' --out '{dir}/models'    # the proxy follows within seconds");
-    eprintln!("Ctrl-C ends it; {dir} stays.");
-    tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")
+/// Says when this machine could not send what was planned: the traffic was thinner then, and hits rarer.
+fn late(work: &workload::Workload, report: &Report, speed: f64) -> Option<String> {
+    let planned = work.plan.len() as f64 / work.span.as_secs_f64() * speed;
+    let sent = report.requests as f64 / report.seconds.max(0.001);
+    (sent < 0.8 * planned)
+        .then(|| format!("this machine sent {sent:.0} of {planned:.0} planned requests per second; thinner traffic makes hits rarer"))
 }

@@ -10,7 +10,7 @@ use farthing_experiment::SavingReport;
 use farthing_ledger::aggregate::RouteSnapshot;
 use farthing_models::Kind;
 use farthing_sim::Counts;
-use farthing_types::{Money, Overrides, Span};
+use farthing_types::{Clock, Money, Overrides, Span, Time};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +55,7 @@ struct Run<'a> {
 /// Where counters stood when a phase began.
 struct Mark {
     name: &'static str,
+    at: Time,
     total: At,
     routes: Vec<(Arc<str>, At)>,
 }
@@ -185,13 +186,14 @@ impl Mark {
             (name.clone(), At::new(tally.route(index), ledger, stage.provider.reading(index).billed))
         };
         let routes = stage.names.iter().enumerate().map(route).collect();
-        Self { name, total: At::new(tally.total(), totals.total, stage.provider.bill()), routes }
+        Self { name, at: stage.clock.now(), total: At::new(tally.total(), totals.total, stage.provider.bill()), routes }
     }
 
     /// What happened since.
     fn phase(&self, stage: &Stage) -> Phase {
         let now = Self::now(self.name, stage);
         let mut phase = now.total.since(&self.total, self.name.into());
+        phase.seconds = stage.clock.real_span(now.at.since(self.at)).as_secs_f64();
         let pairs = now.routes.iter().zip(&self.routes);
         phase.routes = pairs.map(|((name, now), (_, then))| now.since(then, name.clone())).collect();
         phase

@@ -24,6 +24,8 @@ pub struct Quantiles {
 pub struct Phase {
     /// Its name.
     pub name: Arc<str>,
+    /// Real seconds it took; 0 for a route.
+    pub seconds: f64,
     /// Requests sent.
     pub requests: u64,
     /// Failed ones.
@@ -53,6 +55,7 @@ impl Phase {
         let Money3 { base, bill, metered } = money;
         Self {
             name: name.into(),
+            seconds: 0.0,
             requests: seen.requests,
             failed: seen.failed,
             baseline_usd: base,
@@ -161,6 +164,8 @@ pub struct Report {
     pub model_version: Option<u32>,
     /// Phase `model`: TTL decisions taken by the model.
     pub decisions_by_model_share: f64,
+    /// Real seconds of the money phases.
+    pub seconds: f64,
     /// The money phases.
     pub phases: Vec<Phase>,
     /// Model against rule.
@@ -193,6 +198,7 @@ impl Report {
             failed_during_swap: 0,
             model_version: None,
             decisions_by_model_share: head.model_share,
+            seconds: phases.iter().map(|p| p.seconds).sum(),
             phases,
             experiment: None,
             speed: Speed::default(),
@@ -234,7 +240,8 @@ impl Report {
             _ => "no interval: the holdout was too small".to_owned(),
         };
         out.push_str(&format!(
-            "saving, phase model       {} {interval}: ${:.2} instead of ${:.2}\n",
+            "saving, phase {:<12} {} {interval}: ${:.2} instead of ${:.2}\n",
+            self.head().map_or("none", |p| &p.name),
             percent(self.saving_share),
             self.actual_usd,
             self.baseline_usd

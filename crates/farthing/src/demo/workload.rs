@@ -9,16 +9,17 @@ use farthing_replay::{EventKind, Process, Recipe, RecipeRoute, World, WorldKey};
 use farthing_sim::{ApiSpec, ListedChanges, Planned, Trace, Truth};
 use farthing_types::{Draw, DrawKind, Money, Span, Time};
 
-/// Latency of the simulated APIs. Small, because time is scaled while the money is counted.
-const LATENCY: Span = Span::from_millis(2);
+/// Latency of the simulated APIs: none, because a millisecond of real time is seconds of scaled time, in which far more requests
+/// would share a call than ever do. The speed phase has a latency.
+const LATENCY: Span = Span::ZERO;
 /// The recipe of the generated world.
 const RECIPE: &str = include_str!("../../../../data/demo.toml");
 /// Price of a call in a trace.
 const TRACE_PRICE: Money = Money::from_nanos(2_000_000);
 /// Requests per second of real time that the demo sends at most in its first phases.
-pub const MAX_RATE: f64 = 1_500.0;
+pub const MAX_RATE: f64 = 2_000.0;
 /// How many times as fast as real time a trace may run: beyond that, an answer under way would be old on arrival.
-const MAX_SPEED: f64 = 20_000.0;
+const MAX_SPEED: f64 = 5_000.0;
 /// APIs a trace may have; rarer endpoints are left out.
 const MAX_APIS: usize = 12;
 
