@@ -8,7 +8,7 @@ PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
 
-.PHONY: help deps deps-bench proxy trainer demo demo-json check test test-rust test-trainer test-e2e test-full simulate models results bench bench-load doc lint clean
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test test-rust test-trainer test-e2e test-python test-full simulate models results bench bench-load doc lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,7 +36,7 @@ check: ## Fast checks: format, lints, types
 	cargo clippy $(PROXY_FLAGS) -p farthing-tests -p farthing-bench --all-targets -- -D warnings
 	cargo clippy -p farthing-trainer --all-targets -- -D warnings
 
-test: deps test-rust test-trainer test-e2e ## All tests; what was skipped is listed at the end
+test: deps test-rust test-trainer test-e2e test-python ## All tests; what was skipped is listed at the end
 	@bash scripts/skipped.sh
 
 test-rust:
@@ -49,6 +49,10 @@ test-trainer:
 test-e2e: trainer
 	cargo build -p farthing
 	FARTHING_SKIPPED=$(CURDIR)/target/skipped.txt FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests
+
+test-python:
+	@if [ -x target/venv/bin/python ]; then PYTHONPATH=sdk/python target/venv/bin/python -W error::ResourceWarning -m unittest discover -q sdk/python/tests; \
+	else echo "Python SDK: no target/venv" | tee -a target/skipped.txt; fi
 
 test-full: test simulate ## Tests plus the long simulations
 

@@ -271,7 +271,6 @@ fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<LogWriter>,
         flush_every: log.flush,
         max_file_bytes: size(log.flush_bytes),
         queue_bytes: size(log.queue_bytes),
-        instance: format!("p{}", std::process::id()),
         ..LogConfig::default()
     };
     Ok(Some(LogWriter::open(log.dir.clone(), settings, real.clone())?))

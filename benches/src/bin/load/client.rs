@@ -1,0 +1,123 @@
+//! The load: raw HTTP/1.1 over kept connections, so that the client costs as little as can be.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+const CONNECTIONS: usize = 64;
+
+/// What one round measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests per second.
+    pub per_second: f64,
+    /// CPU of the server per request, microseconds; set by the caller.
+    pub cpu_us: f64,
+}
+
+struct Connection {
+    stream: TcpStream,
+    request: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(addr: SocketAddr, target: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {addr}\r\nAccept: */*\r\nUser-Agent: bench\r\n\r\n").into_bytes();
+        Ok(Self { stream, request, buffer: Vec::with_capacity(8_192) })
+    }
+
+    /// One request; the answer must be 200 with a Content-Length.
+    async fn once(&mut self) -> anyhow::Result<()> {
+        self.stream.write_all(&self.request).await?;
+        self.buffer.clear();
+        loop {
+            anyhow::ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
+            let Some(head) = find(&self.buffer, b"\r\n\r\n") else { continue };
+            anyhow::ensure!(self.buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer[..head]));
+            let length = content_length(&self.buffer[..head]).context("no Content-Length")?;
+            while self.buffer.len() < head + 4 + length {
+                anyhow::ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
+            }
+            return Ok(());
+        }
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|w| w == needle)
+}
+
+fn content_length(head: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(head).ok()?;
+    let value = text.lines().find_map(|l| l.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case("content-length")))?.1;
+    value.trim().parse().ok()
+}
+
+/// Fills caches and pools.
+pub async fn warm(addr: SocketAddr, target: &str) -> anyhow::Result<()> {
+    let mut connection = Connection::open(addr, target).await?;
+    for _ in 0..200 {
+        connection.once().await?;
+    }
+    Ok(())
+}
+
+/// As many requests as go through in `time`, over 64 connections.
+pub async fn closed_loop(addr: SocketAddr, target: &str, time: Duration) -> anyhow::Result<Load> {
+    let mut tasks = JoinSet::new();
+    let until = Instant::now() + time;
+    for _ in 0..CONNECTIONS {
+        let mut connection = Connection::open(addr, target).await?;
+        tasks.spawn(async move {
+            let mut done = 0u64;
+            while Instant::now() < until {
+                connection.once().await?;
+                done += 1;
+            }
+            anyhow::Ok(done)
+        });
+    }
+    let mut requests = 0;
+    while let Some(done) = tasks.join_next().await {
+        requests += done??;
+    }
+    Ok(Load { requests, per_second: requests as f64 / time.as_secs_f64(), cpu_us: 0.0 })
+}
+
+/// Latencies in microseconds at `rate` requests a second, counted from when each request was due.
+pub async fn open_loop(addr: SocketAddr, target: &str, rate: f64, time: Duration) -> anyhow::Result<Vec<f64>> {
+    let mut tasks = JoinSet::new();
+    let start = Instant::now() + Duration::from_millis(50);
+    let each = CONNECTIONS as f64 / rate;
+    for n in 0..CONNECTIONS {
+        let mut connection = Connection::open(addr, target).await?;
+        tasks.spawn(async move {
+            let mut latencies = Vec::new();
+            let mut due = start + Duration::from_secs_f64(n as f64 / rate);
+            while due < start + time {
+                tokio::time::sleep_until(due).await;
+                // The timer has a resolution of 1 ms; what it adds is not the server's.
+                let sent = Instant::now().max(due);
+                connection.once().await?;
+                latencies.push(sent.elapsed().as_secs_f64() * 1e6);
+                due += Duration::from_secs_f64(each);
+            }
+            anyhow::Ok(latencies)
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(latencies) = tasks.join_next().await {
+        all.extend(latencies??);
+    }
+    Ok(all)
+}

@@ -1,0 +1,118 @@
+//! Micro measurements: a TTL decision through ONNX Runtime and by the rule, and a cache key. Each figure stands beside another from the same
+//! run, because only ratios of one run compare.
+#![allow(clippy::print_stdout)]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+use farthing_bench::{quantile, write};
+use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TtlInput};
+use farthing_freshness::key::Credentials;
+use farthing_freshness::{BodyKey, KeyParts, KeySpec, Keyer, Profile};
+use farthing_models::{Alias, Kind, Runtime, Store, StoreOptions};
+use farthing_policy::{Guarded, Levels, TtlParams, TtlSource};
+use farthing_types::{Clock, RealClock, Span, Time};
+use http::{HeaderMap, Method, Uri};
+use serde::Serialize;
+
+/// Timed repetitions of one case.
+const ROUNDS: usize = 20_000;
+
+#[derive(Serialize)]
+struct Figure {
+    case: &'static str,
+    p50_us: f64,
+    p99_us: f64,
+    /// p50 over the p50 of the first case of its group.
+    ratio: f64,
+}
+
+fn time(clock: &RealClock, mut work: impl FnMut(usize)) -> Vec<f64> {
+    (0..ROUNDS)
+        .map(|n| {
+            let started = clock.now();
+            work(n);
+            clock.now().since(started).as_nanos() as f64 / 1e3
+        })
+        .collect()
+}
+
+/// A key with some history, different for each `n`.
+fn history(n: usize) -> (KeyStats, RouteStats, Time) {
+    let (mut key, mut route) = (KeyStats::default(), RouteStats::default());
+    let mut now = Time::from_millis(1_700_000_000_000);
+    for step in 0..8 + n % 5 {
+        now = now + Span::from_secs(60 + 37 * (step as u64 + n as u64 % 11));
+        key.on_request(now);
+        route.on_request(now, step == 0);
+        route.on_fetch(&mut key, now, (step / 3) as u64);
+    }
+    (key, route, now)
+}
+
+fn decisions(clock: &Arc<RealClock>) -> anyhow::Result<Vec<Figure>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let runtime = Runtime::load(None)?;
+    let store = Store::open(root, StoreOptions { runtime: Some(runtime), slots: 2, ..StoreOptions::default() });
+    let Some(champion) = store.current(Kind::Ttl, Alias::Champion) else { anyhow::bail!("models/ has no champion: make models") };
+    let guarded = Guarded::new(clock.clone(), Span::from_secs(1), Span::from_secs(1));
+    let histories: Vec<_> = (0..64).map(history).collect();
+    let levels: Levels = champion.levels().clone();
+    let mut figures: Vec<Figure> = Vec::new();
+    for (case, source) in
+        [("decision, rule", TtlSource::Rule), ("decision, table", TtlSource::Table), ("decision, model", TtlSource::Model)]
+    {
+        let params = TtlParams { source, kappa: champion.manifest().kappa(0.005), ..TtlParams::default() };
+        let times = time(clock, |n| {
+            let (key, route, now) = &histories[n % histories.len()];
+            let input = TtlInput { key, route, head: HeadFacts { body_bytes: 900, ..HeadFacts::default() }, now: *now };
+            black_box(guarded.decide(&levels, &params, &input));
+        });
+        let p50 = quantile(&times, 0.5);
+        let ratio = figures.first().map_or(1.0, |first| p50 / first.p50_us);
+        figures.push(Figure { case, p50_us: p50, p99_us: quantile(&times, 0.99), ratio });
+    }
+    Ok(figures)
+}
+
+fn keys(clock: &RealClock) -> anyhow::Result<Vec<Figure>> {
+    let keyer = Keyer::new([7; 16]);
+    let target: Uri = "/v1/geocode/json?address=1600+Amphitheatre+Parkway&language=en&key=SECRET&region=us".parse()?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("accept", "application/json"), ("accept-encoding", "gzip"), ("user-agent", "app/1.0"), ("x-team", "maps")] {
+        headers.insert(name, value.parse()?);
+    }
+    let body = br#"{"model":"gpt-4o","messages":[{"role":"user","content":"What does a farthing buy?"}],"temperature":0}"#;
+    let mut figures: Vec<Figure> = Vec::new();
+    for (case, profile, body) in [("key, http", Profile::Http, &b""[..]), ("key, api with a JSON body", Profile::Api, &body[..])] {
+        let spec = KeySpec { profile, body: BodyKey::CanonicalJson, credentials: Arc::new(Credentials::default()) };
+        let times = time(clock, |_| {
+            let parts = KeyParts {
+                tenant: "acme",
+                route: "geo",
+                method: &Method::GET,
+                authority: "maps.example.com",
+                target: &target,
+                headers: &headers,
+                body,
+            };
+            black_box(keyer.primary(&spec, &parts));
+        });
+        let p50 = quantile(&times, 0.5);
+        let ratio = figures.first().map_or(1.0, |first| p50 / first.p50_us);
+        figures.push(Figure { case, p50_us: p50, p99_us: quantile(&times, 0.99), ratio });
+    }
+    Ok(figures)
+}
+
+fn main() -> anyhow::Result<()> {
+    let clock = Arc::new(RealClock::default());
+    let mut figures = decisions(&clock)?;
+    figures.extend(keys(&clock)?);
+    for figure in &figures {
+        println!("{:<28} p50 {:>7.2} us   p99 {:>7.2} us   {:>5.2}x", figure.case, figure.p50_us, figure.p99_us, figure.ratio);
+    }
+    println!("{}", write("micro", &figures)?.display());
+    Ok(())
+}
