@@ -1,16 +1,17 @@
-//! From a log or a trace to training rows: the statistics of keys and routes are built up in time order by the code that the
-//! proxy runs, and each fetch becomes a row with the age at which its copy was first seen changed.
+//! Training rows of a log: the statistics of keys and routes are built up in time order by the code that the proxy runs, and each
+//! fetch becomes a row with the age at which its copy was first seen changed.
 
 use std::collections::HashMap;
 
-use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TTL_FEATURES, TtlInput, ttl_features};
+use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TTL_FEATURES, TTL_HORIZONS, TTL_OUTPUTS, TtlInput, ttl_features};
+use farthing_replay::ROW_HORIZON;
 use farthing_types::{Span, Time};
 
 use crate::read::{Fetch, Log, Read};
-use crate::rows::{Fate, Rows};
+use crate::rows::{Fate, Row, Rows};
 
 /// Gaps up to this are "at once": what changes at once is not a document that changes but an answer that differs by call.
-const AT_ONCE: Span = Span::from_secs(10);
+const AT_ONCE_NS: i64 = 10_000_000_000;
 /// Refetches at once that are needed to judge a route.
 const JUDGED: u32 = 5;
 /// Share of changes at once from which a route counts as nondeterministic.
@@ -23,128 +24,129 @@ pub struct History {
     pub rows: Rows,
     /// Routes whose answers differ from call to call: nothing can be learned from them, and nothing cached.
     pub nondeterministic: Vec<String>,
-    /// Fetches that no later fetch of their key followed.
+    /// Fetches of other routes that no later fetch of their key followed.
     pub last_fetches: usize,
 }
 
 impl History {
     /// The rows of a log.
     pub fn of(log: &Log) -> Self {
-        let mut walk = Walk::new(log.routes.len());
+        let excluded = nondeterministic(log);
+        let fates = fates(&log.fetches);
+        let mut walk = Walk { keys: HashMap::new(), routes: vec![RouteStats::default(); log.routes.len()] };
+        let mut rows = Rows { routes: log.routes.clone(), ..Rows::new(TTL_FEATURES, TTL_OUTPUTS) };
+        let mut last_fetches = 0;
         let mut reads = log.reads.iter().peekable();
-        for fetch in &log.fetches {
+        for (fetch, fate) in log.fetches.iter().zip(fates) {
             while let Some(read) = reads.next_if(|read| read.at_ns <= fetch.at_ns) {
                 walk.read(read);
             }
-            walk.fetch(fetch, !log.reads.is_empty());
+            if log.reads.is_empty() {
+                walk.read(&Read { at_ns: fetch.at_ns, key: fetch.key, route: fetch.route, weight: 1 });
+            }
+            let out = excluded.get(fetch.route as usize).copied().unwrap_or(true);
+            walk.fetch(fetch, fate.filter(|_| !out), &mut rows);
+            last_fetches += usize::from(fate.is_none() && !out);
         }
-        walk.finish(&log.routes)
+        let nondeterministic = log.routes.iter().zip(&excluded).filter(|(_, out)| **out).map(|(route, _)| route.clone()).collect();
+        Self { rows, nondeterministic, last_fetches }
     }
 }
 
-/// A fetch on its way to becoming a row.
-struct Pending {
-    features: [f32; TTL_FEATURES],
-    at_ns: i64,
-    hash: u64,
-    route: u32,
+/// For each route, whether nearly all refetches at once found another answer.
+fn nondeterministic(log: &Log) -> Vec<bool> {
+    let mut counts = vec![(0u32, 0u32); log.routes.len()];
+    let mut last: HashMap<u64, (i64, u64)> = HashMap::new();
+    for fetch in &log.fetches {
+        let before = last.insert(fetch.key, (fetch.at_ns, fetch.hash));
+        if let (Some((at_ns, hash)), Some(count)) = (before, counts.get_mut(fetch.route as usize))
+            && fetch.at_ns - at_ns <= AT_ONCE_NS
+        {
+            count.0 += 1;
+            count.1 += u32::from(hash != fetch.hash);
+        }
+    }
+    counts.into_iter().map(|(seen, changed)| seen >= JUDGED && f64::from(changed) >= NONDETERMINISTIC * f64::from(seen)).collect()
 }
 
-/// Refetches at once on a route, and how many found a change.
-#[derive(Clone, Copy, Default)]
-struct AtOnce {
-    seen: u32,
-    changed: u32,
+/// What is known of a key's later fetches while walking back in time.
+#[derive(Clone, Copy)]
+struct Later {
+    next_hash: u64,
+    next_ns: i64,
+    /// Last fetch with the next fetch's body, and the first with the one after.
+    same_ns: i64,
+    other_ns: Option<i64>,
 }
 
+/// Fates of the fetches: the first later fetch of the key with another body bounds the change.
+fn fates(fetches: &[Fetch]) -> Vec<Option<Fate>> {
+    let mut later: HashMap<u64, Later> = HashMap::new();
+    let mut fates = vec![None; fetches.len()];
+    for (fate, fetch) in fates.iter_mut().zip(fetches).rev() {
+        let (same_ns, other_ns) = match later.get(&fetch.key) {
+            Some(next) if next.next_hash != fetch.hash => (fetch.at_ns, Some(next.next_ns)),
+            Some(next) => (next.same_ns, next.other_ns),
+            None => (fetch.at_ns, None),
+        };
+        let age = |at: i64| ((at - fetch.at_ns).max(0) as f64 / 1e9) as f32;
+        *fate = Some(Fate { unchanged_s: age(same_ns), changed_s: other_ns.map_or(f32::INFINITY, age) }).filter(Fate::tells);
+        later.insert(fetch.key, Later { next_hash: fetch.hash, next_ns: fetch.at_ns, same_ns, other_ns });
+    }
+    fates
+}
+
+/// Statistics as the proxy keeps them.
 struct Walk {
-    keys: HashMap<u64, (KeyStats, Vec<u32>)>,
+    keys: HashMap<u64, KeyStats>,
     routes: Vec<RouteStats>,
-    at_once: Vec<AtOnce>,
-    pending: Vec<Pending>,
 }
 
 impl Walk {
-    fn new(routes: usize) -> Self {
-        let routes = routes.max(1);
-        Self {
-            keys: HashMap::new(),
-            routes: vec![RouteStats::default(); routes],
-            at_once: vec![AtOnce::default(); routes],
-            pending: Vec::new(),
-        }
-    }
-
     fn read(&mut self, read: &Read) {
         let Some(route) = self.routes.get_mut(read.route as usize) else { return };
-        let known = self.keys.contains_key(&read.key);
-        let (key, _) = self.keys.entry(read.key).or_default();
+        let key = self.keys.entry(read.key).or_default();
+        let now = Time::from_nanos(read.at_ns);
         for n in 0..read.weight.min(10_000) {
-            route.on_request(Time::from_nanos(read.at_ns), !known && n == 0);
-            key.on_request(Time::from_nanos(read.at_ns));
+            route.on_request(now, n == 0 && key.fetches() == 0);
+            key.on_request(now);
         }
     }
 
-    /// `reads_logged`: whether requests have rows of their own; else each fetch stands for a request.
-    fn fetch(&mut self, fetch: &Fetch, reads_logged: bool) {
-        if !reads_logged {
-            self.read(&Read { at_ns: fetch.at_ns, key: fetch.key, route: fetch.route, weight: 1 });
-        }
+    fn fetch(&mut self, fetch: &Fetch, fate: Option<Fate>, rows: &mut Rows) {
         let Some(route) = self.routes.get_mut(fetch.route as usize) else { return };
-        let (key, places) = self.keys.entry(fetch.key).or_default();
+        let key = self.keys.entry(fetch.key).or_default();
         let now = Time::from_nanos(fetch.at_ns);
-        if let Some(seen) = route.on_fetch(key, now, fetch.hash)
-            && seen.gap <= AT_ONCE
-            && let Some(at_once) = self.at_once.get_mut(fetch.route as usize)
-        {
-            at_once.seen += 1;
-            at_once.changed += u32::from(seen.changed);
-        }
+        route.on_fetch(key, now, fetch.hash);
+        let Some(fate) = fate else { return };
+        let input = TtlInput { key, route, head: head(fetch), now };
         let logged = fetch.features.as_deref().and_then(|f| <[f32; TTL_FEATURES]>::try_from(f).ok());
-        let features = logged.unwrap_or_else(|| ttl_features(&TtlInput { key, route, head: head(fetch), now }));
-        places.push(self.pending.len() as u32);
-        self.pending.push(Pending { features, at_ns: fetch.at_ns, hash: fetch.hash, route: fetch.route });
-    }
-
-    fn finish(self, routes: &[String]) -> History {
-        let differs = |s: &AtOnce| s.seen >= JUDGED && f64::from(s.changed) >= NONDETERMINISTIC * f64::from(s.seen);
-        let excluded: Vec<bool> = self.at_once.iter().map(differs).collect();
-        let mut fates: Vec<Option<Fate>> = vec![None; self.pending.len()];
-        for (_, places) in self.keys.values() {
-            settle(places, &self.pending, &mut fates);
+        let features = logged.unwrap_or_else(|| ttl_features(&input));
+        let (survived, within) = exposures(&input, fate);
+        if survived.iter().chain(&within).any(|e| *e > 0.0) {
+            rows.push(&Row { features: &features, survived: &survived, within: &within, at_ns: fetch.at_ns, route: fetch.route, weight: 1.0 });
         }
-        let mut history = History { rows: Rows { routes: routes.to_vec(), ..Rows::new(TTL_FEATURES) }, ..History::default() };
-        for (pending, fate) in self.pending.iter().zip(fates) {
-            match fate {
-                _ if excluded.get(pending.route as usize).copied().unwrap_or(false) => {}
-                Some(fate) => history.rows.push(&pending.features, fate, pending.at_ns, pending.route),
-                None => history.last_fetches += 1,
-            }
-        }
-        history.nondeterministic = routes.iter().zip(&excluded).filter(|(_, e)| **e).map(|(r, _)| r.clone()).collect();
-        history
     }
 }
 
-/// Fates of one key's fetches: the first later fetch with another body bounds the change.
-fn settle(places: &[u32], pending: &[Pending], fates: &mut [Option<Fate>]) {
-    // Last fetch with the present body, and the first with the next one.
-    let mut same: Option<i64> = None;
-    let mut other: Option<i64> = None;
-    for (n, place) in places.iter().enumerate().rev() {
-        let here = &pending[*place as usize];
-        let next = places.get(n + 1).map(|p| &pending[*p as usize]);
-        match next {
-            Some(next) if next.hash != here.hash => (same, other) = (Some(here.at_ns), Some(next.at_ns)),
-            Some(_) => {}
-            None => (same, other) = (Some(here.at_ns), None),
-        }
-        let age = |at: i64| ((at - here.at_ns).max(0) as f64 / 1e9) as f32;
-        let fate = Fate { unchanged_s: same.map_or(0.0, age), changed_s: other.map_or(f32::INFINITY, age) };
-        // A change "within nothing" has no likelihood; nothing seen has none either.
-        let tells = if fate.changed() { fate.changed_s > fate.unchanged_s } else { fate.unchanged_s > 0.0 };
-        fates[*place as usize] = tells.then_some(fate);
-    }
+/// Changes that the live statistics expected, per age interval, while the copy was seen unchanged, and from there to the sight of the
+/// change; the measure and the limits are those of the replay's rows.
+fn exposures(input: &TtlInput<'_>, fate: Fate) -> ([f32; TTL_OUTPUTS], [f32; TTL_OUTPUTS]) {
+    let limit = ROW_HORIZON.as_secs_f64();
+    let (unchanged, changed) = (f64::from(fate.unchanged_s), f64::from(fate.changed_s));
+    let survived = expected(input, 0.0, unchanged.min(limit));
+    let within = if unchanged < limit && changed <= 1.5 * limit { expected(input, unchanged, changed) } else { [0.0; TTL_OUTPUTS] };
+    (survived, within)
+}
+
+fn expected(input: &TtlInput<'_>, from: f64, to: f64) -> [f32; TTL_OUTPUTS] {
+    let (live, rhythm) = (input.hazard(), input.route.rhythm());
+    std::array::from_fn(|k| {
+        let start = if k == 0 { 0.0 } else { TTL_HORIZONS[k - 1] };
+        let end = TTL_HORIZONS.get(k).copied().unwrap_or(f64::INFINITY);
+        let (a, b) = (from.max(start), to.min(end));
+        if b <= a { 0.0 } else { (live * (rhythm.weight(input.now, b) - rhythm.weight(input.now, a))) as f32 }
+    })
 }
 
 fn head(fetch: &Fetch) -> HeadFacts {
@@ -165,18 +167,7 @@ mod tests {
     const S: i64 = 1_000_000_000;
 
     fn fetch(at_s: i64, key: u64, route: u32, hash: u64) -> Fetch {
-        Fetch {
-            at_ns: at_s * S,
-            key,
-            route,
-            hash,
-            bytes: 100,
-            last_modified_ns: None,
-            origin_ttl_s: None,
-            validators: false,
-            cost_nanousd: None,
-            features: None,
-        }
+        Fetch { at_ns: at_s * S, key, route, hash, bytes: 100, ..Fetch::default() }
     }
 
     fn log(fetches: Vec<Fetch>) -> Log {
@@ -185,12 +176,11 @@ mod tests {
 
     #[test]
     fn each_fetch_gets_the_bounds_of_its_first_change() {
-        let history = History::of(&log(vec![fetch(1_000, 1, 0, 7), fetch(1_030, 1, 0, 7), fetch(1_100, 1, 0, 8), fetch(1_150, 1, 0, 8)]));
-        let fates = &history.rows.fates;
-        assert_eq!(fates[0], Fate { unchanged_s: 30.0, changed_s: 100.0 });
-        assert_eq!(fates[1], Fate { unchanged_s: 0.0, changed_s: 70.0 });
-        assert_eq!(fates[2], Fate { unchanged_s: 50.0, changed_s: f32::INFINITY });
-        assert_eq!((fates.len(), history.last_fetches), (3, 1));
+        let fetches = vec![fetch(1_000, 1, 0, 7), fetch(1_010, 2, 0, 1), fetch(1_030, 1, 0, 7), fetch(1_100, 1, 0, 8), fetch(1_150, 1, 0, 8)];
+        let fate = |unchanged_s, changed_s| Some(Fate { unchanged_s, changed_s });
+        assert_eq!(fates(&fetches), [fate(30.0, 100.0), None, fate(0.0, 70.0), fate(50.0, f32::INFINITY), None]);
+        let history = History::of(&log(fetches));
+        assert_eq!((history.rows.len(), history.rows.changes(), history.last_fetches), (3, 2, 2));
     }
 
     #[test]
@@ -206,15 +196,14 @@ mod tests {
     fn logged_features_are_taken_as_they_are() {
         let mut fetches = vec![fetch(1_000, 1, 0, 7), fetch(1_100, 1, 0, 7)];
         fetches[0].features = Some(vec![0.25; TTL_FEATURES]);
-        let history = History::of(&log(fetches.clone()));
-        assert_eq!(history.rows.row(0), [0.25; TTL_FEATURES]);
+        assert_eq!(History::of(&log(fetches.clone())).rows.row(0), [0.25; TTL_FEATURES]);
         fetches[0].features = Some(vec![0.25; 3]);
         assert_ne!(History::of(&log(fetches)).rows.row(0), [0.25; TTL_FEATURES], "a row of another length is computed anew");
     }
 
     #[test]
-    fn two_fetches_at_the_same_time_do_no_harm() {
-        let history = History::of(&log(vec![fetch(5, 1, 0, 7), fetch(5, 1, 0, 8), fetch(5, 1, 9, 8)]));
-        assert!(history.rows.is_empty());
+    fn two_fetches_at_the_same_time_and_unknown_routes_do_no_harm() {
+        let history = History::of(&log(vec![fetch(5, 1, 0, 7), fetch(5, 1, 0, 8), fetch(6, 1, 9, 8)]));
+        assert!(history.rows.len() <= 1 && history.nondeterministic.is_empty());
     }
 }

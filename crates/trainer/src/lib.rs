@@ -5,10 +5,15 @@
 //! appears in a signature. Formulas and their sources are in `docs/learning.md`.
 
 pub mod error;
+pub mod evaluate;
+pub mod fit;
 pub mod history;
 pub mod learn;
 pub mod onnx;
+pub mod predictor;
+pub mod publish;
 pub mod read;
+pub mod report;
 pub mod rows;
 pub mod trees;
 

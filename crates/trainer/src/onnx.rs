@@ -6,14 +6,11 @@
 //! The graph is a single `TreeEnsembleRegressor` of `ai.onnx.ml` opset 3, the form that ONNX Runtime and skl2onnx agree on.
 //! Inner nodes are `BRANCH_LT`: features below the threshold go to the true branch, equality and NaN to the false one.
 
+use farthing_contract::bundle::{INPUT_NAME, OUTPUT_NAME};
 use prost::Message;
 
 use crate::trees::Ensemble;
 
-/// Name of the graph's input: f32 `[rows, features]`.
-pub const INPUT: &str = "features";
-/// Name of the graph's output: f32 `[rows, outputs]`.
-pub const OUTPUT: &str = "log_hazards";
 /// Version of the file format: the lowest that both ONNX Runtime 1.30 to 1.32 and the opsets below allow.
 const IR_VERSION: i64 = 8;
 /// Opset of the default domain: none of its operators is used, but an import is required.
@@ -187,12 +184,12 @@ pub struct Dimension {
 }
 
 /// The bytes of an ONNX file that answers `[rows, outputs]` for `[rows, features]`, with the given properties.
-pub fn encode(ensemble: &Ensemble, name: &str, properties: &[(&str, &str)]) -> Vec<u8> {
+pub fn encode(ensemble: &Ensemble, name: &str, properties: &[(&str, String)]) -> Vec<u8> {
     let graph = Graph {
         node: vec![regressor(ensemble)],
         name: name.to_owned(),
-        input: vec![matrix(INPUT, ensemble.features)],
-        output: vec![matrix(OUTPUT, ensemble.outputs())],
+        input: vec![matrix(INPUT_NAME, ensemble.features)],
+        output: vec![matrix(OUTPUT_NAME, ensemble.outputs())],
     };
     let model = Model {
         ir_version: IR_VERSION,
@@ -201,7 +198,7 @@ pub fn encode(ensemble: &Ensemble, name: &str, properties: &[(&str, &str)]) -> V
         domain: "farthing".to_owned(),
         graph: Some(graph),
         opset_import: vec![opset("", OPSET), opset("ai.onnx.ml", ML_OPSET)],
-        metadata_props: properties.iter().map(|(k, v)| Property { key: (*k).to_owned(), value: (*v).to_owned() }).collect(),
+        metadata_props: properties.iter().map(|(k, v)| Property { key: (*k).to_owned(), value: v.clone() }).collect(),
     };
     model.encode_to_vec()
 }
@@ -223,8 +220,8 @@ fn regressor(ensemble: &Ensemble) -> Operator {
         columns.add(id as i64, tree);
     }
     Operator {
-        input: vec![INPUT.to_owned()],
-        output: vec![OUTPUT.to_owned()],
+        input: vec![INPUT_NAME.to_owned()],
+        output: vec![OUTPUT_NAME.to_owned()],
         name: "trees".to_owned(),
         op_type: "TreeEnsembleRegressor".to_owned(),
         attribute: columns.attributes(ensemble),

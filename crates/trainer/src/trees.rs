@@ -1,4 +1,8 @@
 //! Tree ensembles with several outputs: what each learner produces, what the ONNX file holds, what Rust evaluates.
+//!
+//! `table.bin` is an ensemble in a flat little-endian form: the magic `FTREES01`, u32 features, u32 outputs, the base (f32 per
+//! output), u32 trees; per tree u32 nodes, u32 leaves, the nodes (u32 feature or `u32::MAX` for a leaf, f32 threshold, u32 low child
+//! or number of the leaf, u32 high child), the leaf values (f32, leaf-major). Digests are the manifest's business.
 
 /// Marks a leaf in [`Node::feature`].
 const LEAF: u32 = u32::MAX;
@@ -115,13 +119,15 @@ pub struct Ensemble {
 impl Ensemble {
     /// Adds the trees' values for `row` to the base, into `out` (one place per output; longer slices keep their rest).
     pub fn eval(&self, row: &[f32], out: &mut [f32]) {
-        for (place, base) in out.iter_mut().zip(&self.base) {
-            *place = *base;
-        }
+        out.fill(0.0);
         for tree in &self.trees {
             for (place, value) in out.iter_mut().zip(tree.leaf_values(tree.leaf_of(row))) {
                 *place += value;
             }
+        }
+        // Last, as ONNX Runtime does it: the same roundings in the same order.
+        for (place, base) in out.iter_mut().zip(&self.base) {
+            *place += base;
         }
     }
 
@@ -135,8 +141,8 @@ impl Ensemble {
         self.trees.iter().map(Tree::depth).max().unwrap_or(0)
     }
 
-    /// The weighted sum of ensembles over the same features and outputs, again as one ensemble. With log hazards and
-    /// weights that sum to 1 this is the weighted geometric mean of the hazards. `None` when the shapes differ.
+    /// The weighted sum of ensembles over the same features and outputs, again as one ensemble. With logs and
+    /// weights that sum to 1 this is the weighted geometric mean. `None` when the shapes differ.
     pub fn blend(parts: &[(f32, &Self)]) -> Option<Self> {
         let (_, first) = parts.first()?;
         let same = parts.iter().all(|(_, e)| e.features == first.features && e.outputs() == first.outputs());
@@ -152,6 +158,90 @@ impl Ensemble {
             trees.extend(part.trees.iter().map(|tree| tree.scaled(*weight)));
         }
         Some(Self { features: first.features, base, trees })
+    }
+}
+
+/// First bytes of the flat form.
+const MAGIC: &[u8; 8] = b"FTREES01";
+
+/// Bytes that are not an ensemble in the flat form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a table of trees: {0}")]
+pub struct FlatError(&'static str);
+
+impl Ensemble {
+    /// The flat form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        let word = |out: &mut Vec<u8>, n: usize| out.extend((n as u32).to_le_bytes());
+        word(&mut out, self.features);
+        word(&mut out, self.outputs());
+        out.extend(self.base.iter().flat_map(|v| v.to_le_bytes()));
+        word(&mut out, self.trees.len());
+        for tree in &self.trees {
+            word(&mut out, tree.nodes.len());
+            word(&mut out, tree.leaves());
+            for node in &tree.nodes {
+                out.extend(node.feature.to_le_bytes());
+                out.extend(node.threshold.to_le_bytes());
+                out.extend(node.low.to_le_bytes());
+                out.extend(node.high.to_le_bytes());
+            }
+            out.extend(tree.values.iter().flat_map(|v| v.to_le_bytes()));
+        }
+        out
+    }
+
+    /// Reads the flat form; refuses what could loop, read outside a row or answer numbers that are not finite.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FlatError> {
+        let mut reader = Flat(bytes.strip_prefix(MAGIC).ok_or(FlatError("it does not begin with FTREES01"))?);
+        let (features, outputs) = (reader.word()? as usize, reader.word()? as usize);
+        if features == 0 || outputs == 0 {
+            return Err(FlatError("no features or no outputs"));
+        }
+        let base = reader.floats(outputs)?;
+        let count = reader.word()?;
+        let mut trees = Vec::new();
+        for _ in 0..count {
+            trees.push(reader.tree(features, outputs)?);
+        }
+        if reader.0.is_empty() { Ok(Self { features, base, trees }) } else { Err(FlatError("bytes follow the last tree")) }
+    }
+}
+
+struct Flat<'a>(&'a [u8]);
+
+impl Flat<'_> {
+    fn take(&mut self) -> Result<[u8; 4], FlatError> {
+        let (head, rest) = self.0.split_first_chunk::<4>().ok_or(FlatError("it is cut short"))?;
+        self.0 = rest;
+        Ok(*head)
+    }
+    fn word(&mut self) -> Result<u32, FlatError> {
+        self.take().map(u32::from_le_bytes)
+    }
+    fn floats(&mut self, count: usize) -> Result<Vec<f32>, FlatError> {
+        if self.0.len() / 4 < count {
+            return Err(FlatError("it is cut short"));
+        }
+        let values: Vec<f32> = (0..count).map(|_| self.take().map(f32::from_le_bytes)).collect::<Result<_, _>>()?;
+        if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(FlatError("a value is not finite")) }
+    }
+    fn tree(&mut self, features: usize, outputs: usize) -> Result<Tree, FlatError> {
+        let (nodes, leaves) = (self.word()? as usize, self.word()? as usize);
+        if self.0.len() / 16 < nodes {
+            return Err(FlatError("it is cut short"));
+        }
+        let mut list = Vec::with_capacity(nodes);
+        for _ in 0..nodes {
+            let (feature, threshold) = (self.word()?, f32::from_le_bytes(self.take()?));
+            list.push(Node { feature, threshold, low: self.word()?, high: self.word()? });
+        }
+        if list.iter().any(|n| n.feature != LEAF && n.feature as usize >= features) {
+            return Err(FlatError("a node asks for a feature that is not there"));
+        }
+        let values = self.floats(leaves.saturating_mul(outputs))?;
+        Tree::new(list, values, outputs).ok_or(FlatError("its nodes do not make a tree"))
     }
 }
 
@@ -203,6 +293,25 @@ mod tests {
             }
         }
         assert!(Ensemble::blend(&[(1.0, &a), (1.0, &Ensemble { features: 3, ..b })]).is_none());
+    }
+
+    #[test]
+    fn the_flat_form_is_read_back_and_damage_is_refused() {
+        let ensemble = Ensemble { features: 2, base: vec![0.5, -0.5], trees: vec![stump(1, 0.0, [1.0, 2.0], [3.0, 4.0]); 3] };
+        let bytes = ensemble.to_bytes();
+        assert_eq!(Ensemble::from_bytes(&bytes).unwrap(), ensemble);
+        for end in 0..bytes.len() {
+            assert!(Ensemble::from_bytes(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0xff;
+            if let Ok(read) = Ensemble::from_bytes(&damaged) {
+                let mut out = [0.0; 2];
+                read.eval(&[0.0; 2], &mut out);
+                assert!(out.iter().all(|o| !o.is_nan()), "byte {at}");
+            }
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The weighted geometric mean of the hazards of two learners: their errors differ, and the table has no staleness floor.
+//! The weighted geometric mean of two learners' factors: their errors differ.
 
 use super::{Boost, Learner, Setting, Table};
 use crate::error::TrainError;
@@ -12,7 +12,7 @@ pub struct Blend {
     pub boost: Boost,
     /// The table.
     pub table: Table,
-    /// Weight of the boosting's log hazards; the table has the rest.
+    /// Weight of the boosting's log factors; the table has the rest.
     pub weight: f32,
 }
 

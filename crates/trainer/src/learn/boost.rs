@@ -13,8 +13,8 @@ use linfa::traits::Fit;
 use linfa_trees::{DecisionTree, SplitQuality, TreeNode};
 use ndarray::{Array1, Array2};
 
-use super::loss::Intervals;
-use super::{LOG_HAZARD_RANGE, Learner, Setting, check};
+use super::loss::derivatives;
+use super::{LOG_RANGE, Learner, Setting, check};
 use crate::error::TrainError;
 use crate::rows::Rows;
 use crate::trees::{Ensemble, Node, Tree, round_up};
@@ -38,7 +38,7 @@ pub struct Boost {
 
 impl Default for Boost {
     fn default() -> Self {
-        Self { trees: 40, depth: 5, rate: 0.25, sample: 16_000, leaf_share: 0.004, columns: 0.6 }
+        Self { trees: 40, depth: 5, rate: 0.2, sample: 16_000, leaf_share: 0.004, columns: 0.6 }
     }
 }
 
@@ -46,8 +46,10 @@ impl Default for Boost {
 const LEAF_PRIOR: f32 = 5.0;
 /// Pulls the step of one age interval toward the leaf's common step.
 const INTERVAL_PRIOR: f32 = 20.0;
-/// Longest step of a round, in log hazard.
-const MAX_STEP: f32 = 1.5;
+/// Longest Newton step, in log factors.
+const MAX_STEP: f32 = 2.0;
+/// Newton steps that find a constant.
+const CONSTANT_STEPS: usize = 15;
 
 impl Learner for Boost {
     fn name(&self) -> &'static str {
@@ -56,9 +58,8 @@ impl Learner for Boost {
 
     fn fit(&self, rows: &Rows, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
         check(rows)?;
-        let intervals = Intervals::new(setting.horizons);
-        let base = base(rows, &intervals);
-        let mut state = State { rows, outputs: intervals.count(), score: base.repeat(rows.len()), intervals };
+        let base = base(rows);
+        let mut state = State { rows, outputs: rows.outputs, score: base.repeat(rows.len()) };
         let mut trees = Vec::with_capacity(self.trees);
         for round in 0..self.trees {
             setting.watch.step("boosting", round, self.trees);
@@ -71,28 +72,35 @@ impl Learner for Boost {
     }
 }
 
-/// Log hazards that fit all rows taken together: the start of the boosting.
-pub(super) fn base(rows: &Rows, intervals: &Intervals) -> Vec<f32> {
-    let exposure: f64 = rows.fates.iter().map(|f| f64::from(if f.changed() { f.changed_s } else { f.unchanged_s })).sum();
-    let start = ((rows.changes() as f64 + 0.5) / exposure.max(1.0)).ln() as f32;
-    let mut base = vec![start.clamp(LOG_HAZARD_RANGE.0, LOG_HAZARD_RANGE.1); intervals.count()];
-    for _ in 0..20 {
-        let (mut gradient, mut curvature) = (vec![0.0; base.len()], vec![0.0; base.len()]);
-        let (mut g, mut h) = (vec![0.0f64; base.len()], vec![0.0f64; base.len()]);
-        for i in 0..rows.len() {
+/// Log factors that fit all rows taken together: the start of the boosting, and the coarsest cell of the table.
+pub(super) fn base(rows: &Rows) -> Vec<f32> {
+    let all: Vec<usize> = (0..rows.len()).collect();
+    fit_constant(rows, &all, &vec![0.0; rows.outputs], f64::from(LEAF_PRIOR))
+}
+
+/// The most likely constant log factors of some rows, under a Gamma prior that weighs `prior` changes at `start`, by Newton steps.
+pub(super) fn fit_constant(rows: &Rows, members: &[usize], start: &[f32], prior: f64) -> Vec<f32> {
+    let k = start.len();
+    let mut at = start.to_vec();
+    let (mut gradient, mut curvature) = (vec![0.0; k], vec![0.0; k]);
+    for _ in 0..CONSTANT_STEPS {
+        let (mut g, mut h) = (vec![0.0f64; k], vec![0.0f64; k]);
+        for i in members {
             gradient.fill(0.0);
             curvature.fill(0.0);
-            intervals.derivatives(&base, rows.fates[i], rows.weights[i], (&mut gradient, &mut curvature));
-            for k in 0..base.len() {
-                g[k] += f64::from(gradient[k]);
-                h[k] += f64::from(curvature[k]);
+            derivatives(&at, rows.exposure(*i), rows.weights[*i], (&mut gradient, &mut curvature));
+            for j in 0..k {
+                g[j] += f64::from(gradient[j]);
+                h[j] += f64::from(curvature[j]);
             }
         }
-        for (k, step) in steps(&g, &h).into_iter().enumerate() {
-            base[k] = (base[k] + step).clamp(LOG_HAZARD_RANGE.0, LOG_HAZARD_RANGE.1);
+        for j in 0..k {
+            let ratio = f64::from(at[j] - start[j]).exp();
+            let step = (g[j] + prior * (1.0 - ratio)) / (h[j] + prior * ratio);
+            at[j] = (at[j] + step.clamp(-1.0, 1.0) as f32).clamp(-LOG_RANGE, LOG_RANGE);
         }
     }
-    base
+    at
 }
 
 /// Newton steps of the intervals, pulled toward their common step, which is pulled toward zero.
@@ -107,9 +115,8 @@ fn steps(gradient: &[f64], curvature: &[f64]) -> Vec<f32> {
 /// Where the boosting stands.
 struct State<'a> {
     rows: &'a Rows,
-    intervals: Intervals,
     outputs: usize,
-    /// Log hazards so far, row after row.
+    /// Log factors so far, row after row.
     score: Vec<f32>,
 }
 
@@ -119,7 +126,7 @@ impl State<'_> {
         gradient.fill(0.0);
         curvature.fill(0.0);
         let score = &self.score[i * self.outputs..(i + 1) * self.outputs];
-        self.intervals.derivatives(score, self.rows.fates[i], self.rows.weights[i], (gradient, curvature));
+        derivatives(score, self.rows.exposure(i), self.rows.weights[i], (gradient, curvature));
     }
 
     /// Leaf values of a tree's shape: Newton steps on all rows. Moves the scores along.

@@ -1,93 +1,55 @@
-//! The loss: interval-censored exponential times with a hazard that is constant within each age interval of the copy.
+//! The loss: interval-censored times of change whose hazard is the live hazard times a factor per age interval of the copy.
 //!
-//! With hazards `h_k` and the time `e_k(t)` that a copy of age `t` spent in interval `k`, `L(t) = sum h_k e_k(t)` is the
-//! cumulative hazard. A copy seen unchanged at `a` and changed at `b` has likelihood `exp(-L(a)) (1 - exp(-(L(b) - L(a))))`;
-//! one never seen changed has `exp(-L(a))`. (Standard survival analysis; for one interval and `a = 0` this is the likelihood of
-//! Cho and Garcia-Molina's irregular-access estimator.)
+//! A learner answers log factors `f_k`. With `a_k` the changes that the live statistics expected in age interval `k` while the copy
+//! was seen unchanged, and `b_k` those expected between that and the first look that saw a change, the log likelihood of a row is
+//! `ln(1 - e^-m) - sum a_k e^f_k` with `m = sum b_k e^f_k`, without the first term when no change was seen. (Survival analysis; for
+//! one interval and a constant hazard this is the likelihood of Cho and Garcia-Molina's estimator for irregular accesses.)
 
-use crate::rows::{Fate, Rows};
+use crate::rows::Rows;
 use crate::trees::Ensemble;
 
-/// Most that is gained or lost by a single exponential: keeps `exp` finite.
-const MAX_LOG: f32 = 30.0;
+/// Largest log factor that is exponentiated.
+const MAX_LOG: f32 = 20.0;
+/// Least expected change of a row that saw one: keeps logarithm and quotient finite.
+const LEAST: f32 = 1e-9;
 
-/// The age intervals.
-#[derive(Clone, Debug)]
-pub struct Intervals {
-    starts: Vec<f32>,
-    widths: Vec<f32>,
+fn factor(log: f32) -> f32 {
+    log.clamp(-MAX_LOG, MAX_LOG).exp()
 }
 
-impl Intervals {
-    /// Intervals between the given inner edges: `[0, e0), [e0, e1) ... [en, oo)`.
-    pub fn new(edges: &[f64]) -> Self {
-        let starts: Vec<f32> = std::iter::once(0.0).chain(edges.iter().map(|e| *e as f32)).collect();
-        let ends = starts.iter().skip(1).copied().chain(std::iter::once(f32::INFINITY));
-        let widths = starts.iter().zip(ends).map(|(start, end)| end - start).collect();
-        Self { starts, widths }
-    }
+/// Log likelihood of a row.
+pub fn row_log_likelihood(logs: &[f32], survived: &[f32], within: &[f32]) -> f64 {
+    let sum = |exposure: &[f32]| exposure.iter().zip(logs).map(|(e, f)| f64::from(e * factor(*f))).sum::<f64>();
+    let (before, m) = (sum(survived), sum(within));
+    if m > 0.0 { (-(-m.max(f64::from(LEAST))).exp_m1()).ln() - before } else { -before }
+}
 
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.starts.len()
-    }
-
-    /// Time that a copy of age `age_s` spent in interval `k`.
-    pub fn exposure(&self, k: usize, age_s: f32) -> f32 {
-        (age_s - self.starts[k]).clamp(0.0, self.widths[k])
-    }
-
-    /// Cumulative hazard at `age_s`.
-    pub fn cumulative(&self, log_hazards: &[f32], age_s: f32) -> f64 {
-        (0..self.count()).map(|k| f64::from(log_hazards[k].clamp(-MAX_LOG, MAX_LOG).exp()) * f64::from(self.exposure(k, age_s))).sum()
-    }
-
-    /// Log likelihood of a fate.
-    pub fn log_likelihood(&self, log_hazards: &[f32], fate: Fate) -> f64 {
-        let before = self.cumulative(log_hazards, fate.unchanged_s);
-        if !fate.changed() {
-            return -before;
+/// Adds the gradient of a row's log likelihood with respect to each log factor, and a positive curvature, times `weight`.
+pub fn derivatives(logs: &[f32], (survived, within): (&[f32], &[f32]), weight: f32, into: (&mut [f32], &mut [f32])) {
+    let (gradient, curvature) = into;
+    let m: f32 = within.iter().zip(logs).map(|(b, f)| b * factor(*f)).sum();
+    // e^-m / (1 - e^-m): how strongly the seen change pulls.
+    let pull = if m > 0.0 { 1.0 / m.clamp(LEAST, 60.0).exp_m1() } else { 0.0 };
+    for k in 0..logs.len() {
+        if survived[k] == 0.0 && within[k] == 0.0 {
+            continue;
         }
-        let within = (self.cumulative(log_hazards, fate.changed_s) - before).max(1e-12);
-        -before + (-(-within).exp_m1()).ln()
-    }
-
-    /// Gradient of the log likelihood with respect to each log hazard, and a positive curvature (Fisher's, in the direction of a
-    /// common factor), added to `gradient` and `curvature` with `weight`.
-    pub fn derivatives(&self, log_hazards: &[f32], fate: Fate, weight: f32, into: (&mut [f32], &mut [f32])) {
-        let (gradient, curvature) = into;
-        let hazard = |k: usize| log_hazards[k].clamp(-MAX_LOG, MAX_LOG).exp();
-        let (mut within, mut factor, mut information) = (0.0f32, 0.0f32, 0.0f32);
-        if fate.changed() {
-            for k in 0..self.count() {
-                within += hazard(k) * (self.exposure(k, fate.changed_s) - self.exposure(k, fate.unchanged_s));
-            }
-            // e^-d / (1 - e^-d), and d times it, which is the share of the exposure that is informative.
-            factor = 1.0 / within.max(1e-12).min(MAX_LOG).exp_m1();
-            information = (within * factor).min(1.0);
-        }
-        for k in 0..self.count() {
-            let before = self.exposure(k, fate.unchanged_s);
-            if before <= 0.0 && !fate.changed() {
-                break;
-            }
-            let h = hazard(k);
-            let lost = h * before;
-            let gained = if fate.changed() { h * (self.exposure(k, fate.changed_s) - before) } else { 0.0 };
-            gradient[k] += weight * (gained * factor - lost);
-            curvature[k] += weight * (gained * information + lost);
-        }
+        let e = factor(logs[k]);
+        let (lost, gained) = (survived[k] * e, within[k] * e);
+        gradient[k] += weight * (gained * pull - lost);
+        // Fisher's information of the observation in the direction of a common factor, shared out by exposure.
+        curvature[k] += weight * (lost + gained * (m * pull * (pull + 1.0)).min(1.0));
     }
 }
 
 /// Mean log likelihood of rows under an ensemble.
-pub fn log_likelihood(ensemble: &Ensemble, rows: &Rows, horizons: &[f64]) -> f64 {
-    let intervals = Intervals::new(horizons);
+pub fn log_likelihood(ensemble: &Ensemble, rows: &Rows) -> f64 {
     let mut out = vec![0.0; ensemble.outputs()];
     let (mut sum, mut weight) = (0.0, 0.0);
     for i in 0..rows.len() {
         ensemble.eval(rows.row(i), &mut out);
-        sum += f64::from(rows.weights[i]) * intervals.log_likelihood(&out, rows.fates[i]);
+        let (survived, within) = rows.exposure(i);
+        sum += f64::from(rows.weights[i]) * row_log_likelihood(&out, survived, within);
         weight += f64::from(rows.weights[i]);
     }
     if weight > 0.0 { sum / weight } else { 0.0 }
@@ -97,32 +59,38 @@ pub fn log_likelihood(ensemble: &Ensemble, rows: &Rows, horizons: &[f64]) -> f64
 mod tests {
     use super::*;
 
-    #[test]
-    fn exposures_add_up_to_the_age() {
-        let intervals = Intervals::new(&[60.0, 600.0]);
-        for age in [0.0, 30.0, 60.0, 61.0, 599.0, 1e6] {
-            let sum: f32 = (0..3).map(|k| intervals.exposure(k, age)).sum();
-            assert_eq!(sum, age);
-        }
-    }
+    const ROWS: [([f32; 3], [f32; 3]); 5] = [
+        ([0.0; 3], [0.2, 0.0, 0.0]),
+        ([0.1, 0.7, 0.0], [0.0, 0.4, 3.0]),
+        ([0.1, 0.2, 2.0], [0.0; 3]),
+        ([0.0; 3], [1e-6, 0.0, 0.0]),
+        ([0.5, 0.5, 0.5], [0.0, 0.0, 12.0]),
+    ];
 
     #[test]
     fn the_gradient_is_that_of_the_likelihood() {
-        let intervals = Intervals::new(&[60.0, 600.0]);
-        let fates = [(0.0, 30.0), (0.0, 5_000.0), (100.0, 400.0), (700.0, 701.0), (50.0, f32::INFINITY), (9e3, f32::INFINITY)];
-        let at = [-5.0f32, -6.5, -4.0];
-        for (unchanged_s, changed_s) in fates {
-            let fate = Fate { unchanged_s, changed_s };
+        let at = [-0.3f32, 0.4, 1.1];
+        for (survived, within) in ROWS {
             let (mut g, mut h) = ([0.0; 3], [0.0; 3]);
-            intervals.derivatives(&at, fate, 1.0, (&mut g, &mut h));
+            derivatives(&at, (&survived, &within), 1.0, (&mut g, &mut h));
             for k in 0..3 {
                 let (mut up, mut down) = (at, at);
                 up[k] += 1e-2;
                 down[k] -= 1e-2;
-                let slope = (intervals.log_likelihood(&up, fate) - intervals.log_likelihood(&down, fate)) / 2e-2;
-                assert!((slope - f64::from(g[k])).abs() < 2e-3 * (1.0 + slope.abs()), "{fate:?} {k}: {slope} {}", g[k]);
+                let slope = (row_log_likelihood(&up, &survived, &within) - row_log_likelihood(&down, &survived, &within)) / 2e-2;
+                assert!((slope - f64::from(g[k])).abs() < 2e-3 * (1.0 + slope.abs()), "{within:?} {k}: {slope} {}", g[k]);
                 assert!(h[k] >= 0.0 && h[k].is_finite());
             }
+        }
+    }
+
+    #[test]
+    fn extreme_exposures_stay_finite() {
+        for (survived, within) in [([1e30f32; 3], [1e30f32; 3]), ([0.0; 3], [1e-30; 3])] {
+            let (mut g, mut h) = ([0.0; 3], [0.0; 3]);
+            derivatives(&[3.0; 3], (&survived, &within), 1.0, (&mut g, &mut h));
+            assert!(g.iter().chain(&h).all(|x| x.is_finite()), "{g:?} {h:?}");
+            assert!(row_log_likelihood(&[0.0; 3], &survived, &within).is_finite());
         }
     }
 }

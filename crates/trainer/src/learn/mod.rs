@@ -1,4 +1,5 @@
-//! Learners of change hazards. Each answers an [`Ensemble`] whose outputs are log hazards (1/s) per age interval of a copy.
+//! Learners of change hazards. Each answers an [`Ensemble`] whose outputs are the natural logs of true over live hazard, one per age
+//! interval of a copy: live statistics do most, a learner corrects them.
 
 mod blend;
 mod boost;
@@ -7,7 +8,7 @@ mod table;
 
 pub use blend::Blend;
 pub use boost::Boost;
-pub use loss::{Intervals, log_likelihood};
+pub use loss::{derivatives, log_likelihood, row_log_likelihood};
 pub use table::Table;
 
 use crate::error::TrainError;
@@ -30,15 +31,13 @@ impl Watch for Unwatched {
 /// What a fit needs besides the rows.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
-    /// Inner edges of the age intervals, seconds.
-    pub horizons: &'a [f64],
     /// Seed of everything random: same rows and seed give the same bytes.
     pub seed: u64,
     /// Told of the progress.
     pub watch: &'a dyn Watch,
 }
 
-/// Learns log hazards from rows.
+/// Learns log factors from rows.
 pub trait Learner {
     /// Name in reports and manifests.
     fn name(&self) -> &'static str;
@@ -46,8 +45,8 @@ pub trait Learner {
     fn fit(&self, rows: &Rows, setting: &Setting<'_>) -> Result<Ensemble, TrainError>;
 }
 
-/// Lowest and highest log hazard that any learner answers: once in 30 years, and twenty times a second.
-pub(crate) const LOG_HAZARD_RANGE: (f32, f32) = (-20.7, 3.0);
+/// Largest log factor, either way, that a constant is given.
+pub(crate) const LOG_RANGE: f32 = 3.0;
 
 /// Fewest rows, and fewest with a change, that anything is learned from.
 pub(crate) const MIN_ROWS: usize = 20;

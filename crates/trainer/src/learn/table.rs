@@ -1,8 +1,7 @@
-//! The survival table: hazards per cell of a few features, each cell shrunk toward the cell one feature coarser.
+//! The survival table: factors of the live hazard per cell of a few features, each cell shrunk toward the cell one feature coarser.
 
-use super::boost::base;
-use super::loss::Intervals;
-use super::{LOG_HAZARD_RANGE, Learner, Setting, check};
+use super::boost::{base, fit_constant};
+use super::{Learner, Setting, check};
 use crate::error::TrainError;
 use crate::rows::Rows;
 use crate::trees::{Ensemble, Node, Tree};
@@ -32,25 +31,22 @@ impl Learner for Table {
 
     fn fit(&self, rows: &Rows, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
         check(rows)?;
-        let intervals = Intervals::new(setting.horizons);
-        let base = base(rows, &intervals);
-        let mut builder = Builder { table: self, rows, intervals, nodes: Vec::new(), values: Vec::new() };
+        let base = base(rows);
+        let mut builder = Builder { table: self, rows, base: &base, nodes: Vec::new(), values: Vec::new() };
         let all: Vec<usize> = (0..rows.len()).collect();
         builder.cell(&all, 0, &base);
         setting.watch.step("table", 1, 1);
-        let tree = Tree::new(builder.nodes, builder.values, base.len())
+        let Builder { nodes, values, .. } = builder;
+        let tree = Tree::new(nodes, values, base.len())
             .ok_or_else(|| TrainError::Learner { learner: "table", reason: "its cells do not make a tree".to_owned() })?;
-        Ok(Ensemble { features: rows.width, base: vec![0.0; base.len()], trees: vec![tree] })
+        Ok(Ensemble { features: rows.width, base, trees: vec![tree] })
     }
 }
-
-/// Newton steps that find a cell's hazards.
-const STEPS: usize = 12;
 
 struct Builder<'a> {
     table: &'a Table,
     rows: &'a Rows,
-    intervals: Intervals,
+    base: &'a [f32],
     nodes: Vec<Node>,
     values: Vec<f32>,
 }
@@ -58,7 +54,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// Adds the cell of `members`, divided by the dimensions from `level` on; the number of its first node.
     fn cell(&mut self, members: &[usize], level: usize, parent: &[f32]) -> u32 {
-        let here = self.hazards(members, parent);
+        let here = fit_constant(self.rows, members, parent, self.table.prior);
         match self.table.dimensions.get(level) {
             Some((feature, bins)) => {
                 let edges = self.edges(members, *feature, *bins);
@@ -67,7 +63,7 @@ impl Builder<'_> {
             None => {
                 let place = self.nodes.len() as u32;
                 self.nodes.push(Node::leaf((self.values.len() / here.len()) as u32));
-                self.values.extend(here);
+                self.values.extend(here.iter().zip(self.base).map(|(value, base)| value - base));
                 place
             }
         }
@@ -94,30 +90,5 @@ impl Builder<'_> {
         // An edge at the lowest value would leave nothing below it.
         edges.retain(|edge| values.first().is_some_and(|lowest| edge > lowest));
         edges
-    }
-
-    /// Most likely hazards of the members under a Gamma prior of `prior` changes at the parent's hazards.
-    fn hazards(&self, members: &[usize], parent: &[f32]) -> Vec<f32> {
-        let (k, prior) = (parent.len(), self.table.prior);
-        let mut at = parent.to_vec();
-        let (mut gradient, mut curvature) = (vec![0.0; k], vec![0.0; k]);
-        for _ in 0..STEPS {
-            let (mut g, mut h) = (vec![0.0f64; k], vec![0.0f64; k]);
-            for i in members {
-                gradient.fill(0.0);
-                curvature.fill(0.0);
-                self.intervals.derivatives(&at, self.rows.fates[*i], self.rows.weights[*i], (&mut gradient, &mut curvature));
-                for j in 0..k {
-                    g[j] += f64::from(gradient[j]);
-                    h[j] += f64::from(curvature[j]);
-                }
-            }
-            for j in 0..k {
-                let ratio = f64::from(at[j] - parent[j]).exp();
-                let step = (g[j] + prior * (1.0 - ratio)) / (h[j] + prior * ratio);
-                at[j] = (at[j] + step.clamp(-1.5, 1.5) as f32).clamp(LOG_HAZARD_RANGE.0, LOG_HAZARD_RANGE.1);
-            }
-        }
-        at
     }
 }

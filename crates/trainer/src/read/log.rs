@@ -11,7 +11,7 @@ use super::files::{self, Opened, Wanted};
 use crate::error::TrainError;
 
 /// A whole answer that came from the origin.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fetch {
     /// When the call began, ns.
     pub at_ns: i64,
@@ -184,6 +184,19 @@ fn stack(frames: Vec<DataFrame>) -> Option<LazyFrame> {
 }
 
 impl Log {
+    /// The part of the log before a moment.
+    pub fn before(&self, ns: i64) -> Self {
+        let fetches = self.fetches.iter().filter(|f| f.at_ns < ns).cloned().collect();
+        let reads = self.reads.iter().filter(|r| r.at_ns < ns).copied().collect();
+        Self { routes: self.routes.clone(), fetches, reads, digest: self.digest.clone(), ..*self }
+    }
+
+    /// Time of the first and last row; zeros for an empty log.
+    pub fn range_ns(&self) -> (i64, i64) {
+        let times = || self.fetches.iter().map(|f| f.at_ns).chain(self.reads.iter().map(|r| r.at_ns));
+        (times().min().unwrap_or(0), times().max().unwrap_or(0))
+    }
+
     fn take_calls(&mut self, frame: DataFrame) -> Result<(), PolarsError> {
         let columns = Columns(&frame);
         let (at, key, route) = (columns.i64s("ts_ns")?, columns.u64s("key_hash")?, self.route_places(&columns)?);

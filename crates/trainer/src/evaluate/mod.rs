@@ -1,0 +1,7 @@
+//! Replays models, rules and fixed TTLs against reads and changes, and compares their bills at equal staleness.
+
+pub mod compare;
+pub mod points;
+pub mod stream;
+
+pub use compare::{Comparison, Line, compare};

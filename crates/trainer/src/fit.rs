@@ -1,0 +1,213 @@
+//! `fit ttl`: from a log to a judged model.
+//!
+//! The log is cut by time. A candidate learns on the first part, gets its operating points there, and is judged on the rest against
+//! the rule and fixed TTLs, all by replay. What is published has learned from the whole log in the same way.
+
+use std::collections::BTreeMap;
+
+use farthing_contract::bundle::{OperatingPoint, Training};
+use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
+use farthing_policy::TtlParams;
+use farthing_replay::{Decided, Engine, Event, PassThroughAll, Trace, TrainingRow, training_rows};
+
+use crate::error::TrainError;
+use crate::evaluate::points::{self, Tried};
+use crate::evaluate::{Comparison, compare, stream};
+use crate::history::History;
+use crate::learn::{Blend, Boost, Learner, Setting, Table, Watch, log_likelihood};
+use crate::predictor::Trees;
+use crate::read::Log;
+use crate::report::{Calibration, FitReport, calibration};
+use crate::rows::{Row, Rows};
+use crate::trees::Ensemble;
+
+/// Share of the events that a candidate learns on.
+pub const TRAIN_SHARE: f64 = 0.7;
+/// Price ratios under which the log is replayed for training rows: rows must look like those a proxy in service will see,
+/// whose knowledge comes from few fetches, also when the log passed everything through.
+const PRACTICE: [f64; 3] = [0.003, 0.02, 0.1];
+/// Most rows that are learned from; more are thinned evenly.
+const MAX_ROWS: usize = 400_000;
+/// Fewest held-out reads that judge a candidate.
+const MIN_JUDGED: u64 = 200;
+
+/// What a fit is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Largest share of stale answers, as configured on the routes.
+    pub stale_budget: f64,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { stale_budget: 0.005, seed: 1 }
+    }
+}
+
+/// What was learned from some part of a stream.
+#[derive(Clone, Debug)]
+pub struct Learned {
+    /// The boosting alone.
+    pub boost: Ensemble,
+    /// The survival table.
+    pub table: Ensemble,
+    /// The blend of both: what is shipped.
+    pub model: Ensemble,
+    /// The rows they learned from.
+    pub rows: Rows,
+    /// Operating points of the model on that part.
+    pub points: Vec<OperatingPoint>,
+    /// The sweep behind them.
+    pub sweep: Vec<Tried>,
+}
+
+/// A fit and how it was judged.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// Learned from the whole log.
+    pub learned: Learned,
+    /// How the candidate did.
+    pub report: FitReport,
+    /// What the manifest says of the training.
+    pub training: Training,
+    /// Figures for the manifest.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Learners as shipped: 41 trees of at most 5 questions (the table's tree: 8), below the 50 trees of depth 6 that the request
+/// path allows.
+pub fn recipe() -> Blend {
+    let cells = [("key_changes", 4), ("key_log_age", 7), ("key_log_since_change", 7)];
+    Blend { boost: Boost::default(), table: Table::over(TTL_SPEC.names, &cells), weight: 0.5 }
+}
+
+/// Learns from the first `count` events of a trace; `logged` are rows that the log itself gives of that part.
+pub fn learn(trace: &Trace, count: usize, logged: Rows, options: Options, watch: &dyn Watch) -> Result<Learned, TrainError> {
+    let events = &trace.events[..count.min(trace.events.len())];
+    let rows = thinned(practice(trace, events, logged, watch));
+    let setting = Setting { seed: options.seed, watch };
+    let recipe = recipe();
+    let table = recipe.table.fit(&rows, &setting)?;
+    let boost = recipe.boost.fit(&rows, &setting)?;
+    let model = recipe.of(&boost, &table)?;
+    watch.step("operating points", 0, 1);
+    let sweep = points::sweep(&Engine::new(trace), (trace, events), &Trees::levels(&model));
+    watch.step("operating points", 1, 1);
+    Ok(Learned { boost, table, model, rows, points: points::operating_points(&sweep), sweep })
+}
+
+/// Adds the rows of replays under the live statistics to those of the log.
+fn practice(trace: &Trace, events: &[Event], logged: Rows, watch: &dyn Watch) -> Rows {
+    let mut rows = Rows { routes: trace.routes.iter().map(|r| r.name.clone()).collect(), ..logged };
+    let levels = Trees::levels(&zeros());
+    for (n, kappa) in PRACTICE.into_iter().enumerate() {
+        watch.step("replaying", n, PRACTICE.len());
+        let params = TtlParams { kappa: Some(kappa), ..TtlParams::default() };
+        let mut chooser = Decided::new(&levels, vec![params; trace.routes.len()]);
+        for row in training_rows(&mut Engine::new(trace), trace, events, &mut chooser) {
+            push(&mut rows, &row);
+        }
+    }
+    watch.step("replaying", PRACTICE.len(), PRACTICE.len());
+    rows
+}
+
+/// Adds a row that tells something.
+fn push(rows: &mut Rows, row: &TrainingRow) {
+    if row.survived.iter().chain(&row.within).any(|e| *e > 0.0) {
+        let TrainingRow { features, survived, within, .. } = row;
+        rows.push(&Row { features, survived, within, at_ns: row.at.nanos(), route: u32::from(row.route), weight: 1.0 });
+    }
+}
+
+fn thinned(rows: Rows) -> Rows {
+    let n = rows.len();
+    if n <= MAX_ROWS { rows } else { rows.filter(|i| i * MAX_ROWS / n != (i + 1) * MAX_ROWS / n) }
+}
+
+/// Fits and judges. `Err` only when there is nothing to learn from.
+pub fn fit(log: &Log, options: Options, watch: &dyn Watch) -> Result<Fit, TrainError> {
+    let history = History::of(log);
+    let trace = stream::of_log(log, &history.nondeterministic);
+    if trace.events.is_empty() {
+        return Err(TrainError::TooLittle(nothing_left(log, &history)));
+    }
+    let cut = (trace.events.len() as f64 * TRAIN_SHARE) as usize;
+    let cut_ns = trace.events[cut.min(trace.events.len() - 1)].at.nanos();
+    let before = History::of(&log.before(cut_ns));
+    let judged = learn(&trace, cut, before.rows, options, watch).map(|candidate| judge(&trace, cut, &candidate, options, watch));
+    let learned = learn(&trace, trace.events.len(), history.rows.clone(), options, watch)?;
+    let judged = judged.map_err(|e| e.to_string()).and_then(|(comparison, calibration)| {
+        if comparison.reads < MIN_JUDGED {
+            return Err(format!("only {} reads in the held-out time range, at least {MIN_JUDGED} judge a model", comparison.reads));
+        }
+        Ok((comparison, calibration))
+    });
+    Ok(finish(log, &history, learned, (judged, cut_ns), options))
+}
+
+fn nothing_left(log: &Log, history: &History) -> String {
+    match (log.fetches.is_empty(), history.nondeterministic.is_empty()) {
+        (true, _) => "the log holds no whole answer from an origin".to_owned(),
+        (false, true) => "the log holds no request".to_owned(),
+        (false, false) => format!("every route answers differently each time ({})", history.nondeterministic.join(", ")),
+    }
+}
+
+/// Replays the candidate and its competitors on the held-out part.
+fn judge(trace: &Trace, cut: usize, candidate: &Learned, options: Options, watch: &dyn Watch) -> (Comparison, Vec<Calibration>) {
+    watch.step("judging", 0, 1);
+    let comparison = compare(trace, cut, candidate, options.stale_budget);
+    let mut engine = Engine::new(trace);
+    engine.run(trace, &trace.events[..cut], &mut PassThroughAll);
+    let mut rows = Rows::new(TTL_FEATURES, TTL_OUTPUTS);
+    training_rows(&mut engine, trace, &trace.events[cut..], &mut PassThroughAll).iter().for_each(|row| push(&mut rows, row));
+    let bins = calibration(&candidate.model, &rows);
+    watch.step("judging", 1, 1);
+    (comparison, bins)
+}
+
+type Judged = (Result<(Comparison, Vec<Calibration>), String>, i64);
+
+fn finish(log: &Log, history: &History, learned: Learned, (judged, cut_ns): Judged, options: Options) -> Fit {
+    let rows = &learned.rows;
+    let (from_ns, to_ns) = log.range_ns();
+    let training = Training { data_digest: log.digest.clone(), from_ns, to_ns, rows: rows.len() as u64, seed: options.seed };
+    let mut metrics = BTreeMap::new();
+    metrics.insert("log_likelihood".to_owned(), log_likelihood(&learned.model, rows));
+    metrics.insert("log_likelihood_live".to_owned(), log_likelihood(&zeros(), rows));
+    let (comparison, calibration, unjudged) = match judged {
+        Ok((comparison, calibration)) => (Some(comparison), calibration, None),
+        Err(reason) => (None, Vec::new(), Some(reason)),
+    };
+    if let Some(comparison) = &comparison {
+        metrics.extend(comparison.metrics());
+    }
+    let report = FitReport {
+        files: log.files,
+        fetches: log.fetches.len(),
+        reads: log.reads.len(),
+        rows: rows.len(),
+        changes: rows.changes(),
+        recomputed: log.recomputed,
+        routes: log.routes.clone(),
+        left_out: history.nondeterministic.clone(),
+        from_ns,
+        split_ns: cut_ns,
+        to_ns,
+        trees: learned.model.trees.len(),
+        depth: learned.model.depth(),
+        comparison,
+        unjudged,
+        calibration,
+        operating_points: learned.points.clone(),
+    };
+    Fit { learned, report, training, metrics }
+}
+
+/// The ensemble that leaves the live statistics as they are.
+pub fn zeros() -> Ensemble {
+    Ensemble { features: TTL_FEATURES, base: vec![0.0; TTL_OUTPUTS], trees: Vec::new() }
+}

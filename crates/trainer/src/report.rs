@@ -1,0 +1,172 @@
+//! What a fit or an evaluation found, for people and for scripts.
+
+use std::fmt::Write as _;
+
+use farthing_contract::bundle::OperatingPoint;
+use serde::Serialize;
+
+use crate::evaluate::{Comparison, Line};
+use crate::rows::Rows;
+use crate::trees::Ensemble;
+
+/// Changes seen and expected among held-out copies of similar prediction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Calibration {
+    /// Mean natural log of predicted over live hazard of the bin.
+    pub correction: f64,
+    /// Changes that were seen.
+    pub seen: f64,
+    /// Changes that the model expected.
+    pub expected: f64,
+    /// Changes that the live statistics alone expected.
+    pub live: f64,
+}
+
+/// What `fit` found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FitReport {
+    /// Files read.
+    pub files: usize,
+    /// Whole answers from origins.
+    pub fetches: usize,
+    /// Rows of the requests table.
+    pub reads: usize,
+    /// Training rows.
+    pub rows: usize,
+    /// Of these, rows that saw a change.
+    pub changes: usize,
+    /// Fetches whose features were computed anew.
+    pub recomputed: usize,
+    /// Routes of the log.
+    pub routes: Vec<String>,
+    /// Routes left out because their answers differ from call to call.
+    pub left_out: Vec<String>,
+    /// Start of the log, ns.
+    pub from_ns: i64,
+    /// Where it was cut, ns.
+    pub split_ns: i64,
+    /// End of the log, ns.
+    pub to_ns: i64,
+    /// Trees of the model.
+    pub trees: usize,
+    /// Questions of its deepest tree.
+    pub depth: usize,
+    /// The candidate on the held-out part.
+    pub comparison: Option<Comparison>,
+    /// Why it could not be judged.
+    pub unjudged: Option<String>,
+    /// Calibration on the held-out part.
+    pub calibration: Vec<Calibration>,
+    /// Operating points of what is published.
+    pub operating_points: Vec<OperatingPoint>,
+}
+
+impl FitReport {
+    /// Whether the model may be published unforced.
+    pub fn passes(&self) -> bool {
+        self.comparison.as_ref().is_some_and(Comparison::beats_rule)
+    }
+
+    /// The verdict in a sentence.
+    pub fn verdict(&self) -> String {
+        match (&self.comparison, &self.unjudged) {
+            (Some(c), _) if c.beats_rule() => {
+                format!("better than the rule: {:.1} % lower bill at a stale share of {:.2} %", 100.0 * c.saving_against_rule, 100.0 * c.model.stale_share)
+            }
+            (Some(c), _) if c.saving_against_rule > 0.0 => {
+                format!("stale share {:.2} % on the held-out range is above the budget of {:.2} %", 100.0 * c.model.stale_share, 100.0 * c.stale_budget)
+            }
+            (Some(c), _) => format!("not better than the rule: bill {:.1} % higher at equal staleness", -100.0 * c.saving_against_rule),
+            (None, reason) => format!("not judged: {}", reason.as_deref().unwrap_or("no held-out range")),
+        }
+    }
+
+    /// For a terminal.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let days = (self.to_ns - self.from_ns) as f64 / 86_400e9;
+        let _ = writeln!(out, "log         {} files, {} fetches, {} requests over {days:.2} days", self.files, self.fetches, self.reads);
+        let _ = writeln!(out, "rows        {} of which {} saw a change; features of {} fetches computed anew", self.rows, self.changes, self.recomputed);
+        if !self.left_out.is_empty() {
+            let _ = writeln!(out, "left out    {}: answers differ from call to call, nothing to cache", self.left_out.join(", "));
+        }
+        let _ = writeln!(out, "model       {} trees, at most {} questions deep", self.trees, self.depth);
+        if let Some(comparison) = &self.comparison {
+            out.push_str(&table(comparison));
+        }
+        for bin in &self.calibration {
+            let (model, live) = (bin.seen / bin.expected.max(1e-9), bin.seen / bin.live.max(1e-9));
+            let _ = writeln!(out, "calibration correction {:+.2}: seen / expected {model:.2} (live statistics {live:.2}), {} changes", bin.correction, bin.seen);
+        }
+        let points: Vec<String> = self.operating_points.iter().map(|p| format!("{} %: {:.4}", 100.0 * p.stale_budget, p.kappa)).collect();
+        let _ = writeln!(out, "points      call price / stale price by budget: {}", points.join(", "));
+        let _ = writeln!(out, "verdict     {}", self.verdict());
+        out
+    }
+
+    /// The model card of the bundle.
+    pub fn card(&self, digest: &str, seed: u64) -> String {
+        let mut out = String::from("# ttl model\n\nPredicts by what factor the change hazard of a cached answer differs from what live statistics say, per age interval.\n\n");
+        let _ = writeln!(out, "- data: {} files, digest {digest}, {} to {} ns, {} fetches, {} rows, {} changes", self.files, self.from_ns, self.to_ns, self.fetches, self.rows, self.changes);
+        let _ = writeln!(out, "- learners: boosting on linfa trees and a survival table, mean of logs; {} trees, at most {} deep; seed {seed}", self.trees, self.depth);
+        let _ = writeln!(out, "- judged on the log's last {:.0} % of events: {}", 100.0 * (1.0 - crate::fit::TRAIN_SHARE), self.verdict());
+        let _ = writeln!(out, "- blind spots: sources that change by schedule beyond the live profile; answers that differ from call to call are left out ({})", if self.left_out.is_empty() { "none here".to_owned() } else { self.left_out.join(", ") });
+        out
+    }
+}
+
+/// The comparison as lines of a table.
+pub fn table(comparison: &Comparison) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "held out    {} reads, ${:.4} without a cache, stale budget {:.2} %", comparison.reads, comparison.base_usd, 100.0 * comparison.stale_budget);
+    let _ = writeln!(out, "{:<32}{:>12}{:>10}{:>10}{:>12}", "at the model's staleness", "bill", "share", "stale", "setting");
+    for line in [&comparison.model, &comparison.table, &comparison.boost, &comparison.live, &comparison.rule, &comparison.fixed, &comparison.fixed_per_route] {
+        push_line(&mut out, line);
+    }
+    let _ = writeln!(out, "tuned to the budget in hindsight");
+    for line in &comparison.tuned {
+        push_line(&mut out, line);
+    }
+    out
+}
+
+fn push_line(out: &mut String, line: &Line) {
+    let setting = line.setting.map_or_else(|| "per route".to_owned(), |s| format!("{s:.4}"));
+    let _ = writeln!(out, "  {:<30}{:>12.4}{:>9.1}%{:>9.2}%{:>12}", line.name, line.bill_usd, 100.0 * line.bill_share, 100.0 * line.stale_share, setting);
+}
+
+/// Bins of calibration.
+const BINS: usize = 10;
+
+/// Calibration of an ensemble on rows, in ten bins of equal size by the size of the correction.
+///
+/// For a row with cumulative hazard `s` before and `m` within the interval of its change, the changes expected up to the moment of the
+/// change are `s + 1 - m / (e^m - 1)`: the compensator, whose mean equals the changes seen when the hazards are right.
+pub fn calibration(ensemble: &Ensemble, rows: &Rows) -> Vec<Calibration> {
+    let mut outputs = vec![0.0; ensemble.outputs()];
+    let zeros = vec![0.0; ensemble.outputs()];
+    let mut all: Vec<Calibration> = (0..rows.len())
+        .map(|i| {
+            ensemble.eval(rows.row(i), &mut outputs);
+            let correction = outputs.iter().map(|o| f64::from(*o)).sum::<f64>() / outputs.len().max(1) as f64;
+            let seen = f64::from(u8::from(rows.changed(i)));
+            Calibration { correction, seen, expected: expected(&outputs, rows.exposure(i)), live: expected(&zeros, rows.exposure(i)) }
+        })
+        .collect();
+    all.sort_by(|a, b| a.correction.total_cmp(&b.correction));
+    let size = all.len().div_ceil(BINS).max(1);
+    all.chunks(size).map(bin).collect()
+}
+
+fn expected(logs: &[f32], (survived, within): (&[f32], &[f32])) -> f64 {
+    let sum = |exposure: &[f32]| exposure.iter().zip(logs).map(|(e, f)| f64::from(*e) * f64::from(*f).exp()).sum::<f64>();
+    let (s, m) = (sum(survived), sum(within));
+    // 1 - m / (e^m - 1) is about m / 2 for small m.
+    s + if m <= 0.0 { 0.0 } else if m < 1e-6 { m / 2.0 } else { 1.0 - m / m.exp_m1() }
+}
+
+fn bin(rows: &[Calibration]) -> Calibration {
+    let sum = |of: fn(&Calibration) -> f64| rows.iter().map(of).sum::<f64>();
+    let n = rows.len().max(1) as f64;
+    Calibration { correction: sum(|c| c.correction) / n, seen: sum(|c| c.seen), expected: sum(|c| c.expected), live: sum(|c| c.live) }
+}
