@@ -2,7 +2,7 @@
 //! among the few it would let go next the one worth least goes.
 //!
 //! SIEVE keeps entries in order of arrival and walks a hand from the oldest to the newest: an entry asked for since the
-//! hand's last visit is spared, the first one not asked for goes. Here the hand looks at up to [`CANDIDATES`] such
+//! hand's last visit is spared, the first one not asked for goes. Here the hand looks at up to 16 such
 //! entries and removes the one with the lowest [`worth`].
 
 use std::collections::HashMap;
