@@ -15,11 +15,7 @@ use tokio::process::Command;
 /// A chat provider behind a proxy on `/openai`, and a key of ours.
 async fn chat() -> (SimProvider, Started, String) {
     let provider = SimProvider::start(Vec::new(), Arc::new(ListedChanges::new([])), Arc::new(RealClock::default())).await.unwrap();
-    let rates = TokenRates {
-        input: Some("0.0000025".parse().unwrap()),
-        output: Some("0.00001".parse().unwrap()),
-        ..TokenRates::default()
-    };
+    let rates = TokenRates { input: Some("0.0000025".parse().unwrap()), output: Some("0.00001".parse().unwrap()), ..TokenRates::default() };
     let mut setup = Setup::new(provider.addr())
         .provider(|p| {
             (p.dialect, p.credential_place, p.credential) = (Dialect::OpenAi, CredentialPlace::Bearer, Some(Secret::new("sk-real")));

@@ -180,7 +180,8 @@ fn request(rng: &mut StdRng) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
         _ => {
             fields.extend(b"Transfer-Encoding: chunked\r\n");
             let size = rng.random_range(1..200);
-            let mut framed: Vec<u8> = content.chunks(size).flat_map(|c| [format!("{:x}\r\n", c.len()).as_bytes(), c, b"\r\n"].concat()).collect();
+            let mut framed: Vec<u8> =
+                content.chunks(size).flat_map(|c| [format!("{:x}\r\n", c.len()).as_bytes(), c, b"\r\n"].concat()).collect();
             framed.extend(b"0\r\n\r\n");
             framed
         }

@@ -1,6 +1,15 @@
 //! The whole proxy over loopback. A test belongs here when it needs real sockets, real clients or real processes; everything that a pure
 //! core or one crate can show is tested there.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test says what went wrong by failing, and may spawn what ends with it"
+)]
+
 mod answers;
 mod clients;
 mod durability;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Peer {
     pub addr: SocketAddr,
     child: Child,
     _dir: Option<TempDir>,
+    /// Kept open for as long as the peer runs: it may print more.
+    _lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Peer {
@@ -87,9 +89,7 @@ async fn spawn(name: &'static str, command: &mut Command, dir: Option<TempDir>) 
             break SocketAddr::from(([127, 0, 0, 1], port.parse()?));
         }
     };
-    // The pipe stays open for as long as the peer runs.
-    tokio::task::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    Ok(Peer { name, addr, child, _dir: dir })
+    Ok(Peer { name, addr, child, _dir: dir, _lines: Some(lines) })
 }
 
 /// A server that does not say where it listens: it is told, and waited for.
@@ -100,7 +100,7 @@ async fn spawn_at(name: &'static str, addr: SocketAddr, command: &mut Command, d
         anyhow::ensure!(tokio::time::Instant::now() < until, "{name} does not listen on {addr}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(Peer { name, addr, child, _dir: Some(dir) })
+    Ok(Peer { name, addr, child, _dir: Some(dir), _lines: None })
 }
 
 fn free() -> anyhow::Result<SocketAddr> {
