@@ -57,13 +57,21 @@ fn describe(config: &Config) -> String {
                 CredentialMode::Pass => "pass".to_owned(),
                 CredentialMode::Swap => "swap".to_owned(),
             },
-            format!("{:?}", route.max_ttl),
+            time(route.max_ttl),
             format!("{} %", route.stale_budget * 100.0),
             price.map_or_else(|| "unknown".to_owned(), show_price),
         ]
     });
     let head = ["route", "takes", "upstream", "mode", "credential", "max ttl", "stale budget", "price"];
     crate::table::render(&head, rows)
+}
+
+/// A time in its largest whole unit.
+fn time(span: farthing_types::Span) -> String {
+    let millis = span.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let found = units.iter().find(|(scale, _)| millis >= *scale && millis.is_multiple_of(*scale));
+    found.map_or_else(|| format!("{millis}ms"), |(scale, unit)| format!("{}{unit}", millis / scale))
 }
 
 fn show_price(prices: &Prices) -> String {
@@ -73,5 +81,17 @@ fn show_price(prices: &Prices) -> String {
         (_, Some(rate), targets) => format!("${} a call, {targets} targets", rate.cost(1)),
         (_, None, 0) => "metered".to_owned(),
         (_, None, targets) => format!("{targets} targets"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_types::Span;
+
+    #[test]
+    fn times_read_well() {
+        for (millis, text) in [(86_400_000, "1d"), (5_400_000, "90m"), (60_000, "1m"), (1_500, "1500ms"), (0, "0ms")] {
+            assert_eq!(super::time(Span::from_millis(millis)), text);
+        }
     }
 }

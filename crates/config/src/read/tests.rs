@@ -25,7 +25,7 @@ impl Surroundings for Fake {
 
 fn fake() -> Fake {
     Fake {
-        vars: [("TOKEN", "secret-token"), ("OPENAI", "sk-1"), ("EMPTY", " "), ("TWO", "a\nb")].into(),
+        vars: [("TOKEN", "secret-token"), ("OPENAI", "sk-1"), ("EMPTY", " "), ("TWO", "a\nb"), ("TWO_WORDS", "two words of salt")].into(),
         files: [("/run/token", "from-file\n"), (".farthing/salt", "0123456789abcdef0123456789abcdef\n")].into(),
     }
 }
@@ -137,6 +137,17 @@ fn secrets_come_by_reference_only() {
     ] {
         let found = problems(&format!("[admin]\ntoken = {value}\n{GEO}"));
         assert!(found.len() == 1 && found[0].contains(says) && !found[0].contains("hunter2"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_configuration_prints_without_its_secrets() {
+    let config = good(&format!(
+        "salt = {{ env = \"TWO_WORDS\" }}\n[admin]\ntoken = {{ env = \"TOKEN\" }}\n[providers.openai]\ncredential = {{ env = \"OPENAI\" }}\n{GEO}"
+    ));
+    let text = format!("{config:?}");
+    for secret in ["secret-token", "sk-1", "two words"] {
+        assert!(!text.contains(secret), "{secret} is printed");
     }
 }
 

@@ -39,14 +39,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let flags = &args.admin;
     ask(flags, async |client| {
         match &args.command {
-            Command::List => print(flags, &client.get("/api/v1/experiments").await?, |all| list(all)),
+            Command::List => {
+                let all: Vec<ExperimentSummary> = client.get("/api/v1/experiments").await?;
+                print(flags, all.as_slice(), list);
+            }
             Command::Show { name } => print(flags, &client.get(&format!("/api/v1/experiments/{name}")).await?, show),
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn list(all: &Vec<ExperimentSummary>) -> String {
+fn list(all: &[ExperimentSummary]) -> String {
     let rows = all.iter().map(|experiment| {
         let variants = experiment.variants.iter().map(|variant| match &variant.off {
             Some(why) => format!("{} (off: {why})", variant.name),

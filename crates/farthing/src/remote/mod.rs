@@ -41,7 +41,7 @@ where
 }
 
 /// Prints `view` as JSON, or as what `table` makes of it.
-fn print<T: Serialize>(flags: &AdminFlags, view: &T, table: impl FnOnce(&T) -> String) {
+fn print<T: Serialize + ?Sized>(flags: &AdminFlags, view: &T, table: impl FnOnce(&T) -> String) {
     match serde_json::to_string_pretty(view) {
         Ok(json) if flags.json => crate::table::out(&(json + "\n")),
         _ => crate::table::out(&table(view)),
