@@ -109,13 +109,13 @@ impl From<&Failure> for Problem {
     fn from(failure: &Failure) -> Self {
         let status = match failure.kind {
             FailureKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            FailureKind::BreakerOpen => StatusCode::SERVICE_UNAVAILABLE,
-            FailureKind::Refused => StatusCode::TOO_MANY_REQUESTS,
+            // Bounds of ours (waiting requests, concurrent calls), not a rate the client broke.
+            FailureKind::BreakerOpen | FailureKind::Refused => StatusCode::SERVICE_UNAVAILABLE,
             FailureKind::RequestBody => StatusCode::BAD_REQUEST,
             FailureKind::Connect | FailureKind::Broken | FailureKind::Protocol | FailureKind::LeaderGone => StatusCode::BAD_GATEWAY,
         };
         let mut problem = Self::new(status, failure.kind.as_str(), failure.detail.to_string());
-        if failure.kind == FailureKind::BreakerOpen {
+        if matches!(failure.kind, FailureKind::BreakerOpen | FailureKind::Refused) {
             problem.retry_after = Some(1);
         }
         problem

@@ -72,9 +72,9 @@ fn one(config: &Config, route: &Arc<Route>, clock: &Arc<dyn Clock>) -> Result<Ro
     let facts = facts(route, &provider);
     let overrides = Overrides::default();
     let compiled = plan::compile(&facts, &overrides, false).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
-    let swap = credential(&provider).map(|credential| upstream(&provider, Some(credential), clock)).transpose()?;
+    let swap = credential(&provider).map(|credential| upstream(&provider, Some(credential), config.seed, clock)).transpose()?;
     Ok(RouteState {
-        pass: upstream(&provider, None, clock)?,
+        pass: upstream(&provider, None, config.seed, clock)?,
         swap,
         key_spec: key_spec(route, &provider),
         rules: rules(route),
@@ -167,7 +167,7 @@ fn credential(provider: &Provider) -> Option<Credential> {
     Some(Credential::new(place, secret))
 }
 
-fn upstream(provider: &Provider, credential: Option<Credential>, clock: &Arc<dyn Clock>) -> Result<Arc<Upstream>, StartError> {
+fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64, clock: &Arc<dyn Clock>) -> Result<Arc<Upstream>, StartError> {
     let settings = &provider.upstream;
     let spec = UpstreamSpec {
         credential,
@@ -175,8 +175,9 @@ fn upstream(provider: &Provider, credential: Option<Credential>, clock: &Arc<dyn
         head_deadline: settings.head_timeout,
         body_idle: settings.idle_timeout,
         pool_max_idle: settings.max_idle,
-        retry: RetrySpec { attempts: settings.attempts.clamp(1, 10) as u16, backoff: settings.backoff, ..RetrySpec::default() },
-        breaker: BreakerSpec { cool_down: settings.breaker_cooldown, ..BreakerSpec::default() },
+        retry: RetrySpec { attempts: settings.attempts.clamp(1, 10) as u16, backoff: settings.backoff, seed, ..RetrySpec::default() },
+        breaker: BreakerSpec { cool_down: settings.breaker_cooldown, error_share: settings.breaker_share, ..BreakerSpec::default() },
+        max_concurrent: settings.max_concurrent,
         ..UpstreamSpec::new(provider.name.clone(), provider.base_url.clone())
     };
     Ok(farthing_upstream::build(spec, clock.clone())?)

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::assembly::Proxy;
+use crate::edge::{Closed, EdgeStats, Refusal};
 
 /// The text that `/metrics` serves.
 ///
@@ -163,12 +164,25 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         Family::counter("model_generations_freed", "Generations of predictors freed").with(vec![], models.freed as f64),
         Family::counter("model_bundles_refused", "Bundles that failed a check").with(vec![], models.refused as f64),
     ];
+    families.extend(edge(proxy.edge_stats()));
     if let Some(log) = proxy.log_metrics() {
         families.push(Family::counter("log_rows", "Log rows written to files").with(vec![], log.rows() as f64));
         families.push(Family::counter("log_rows_dropped", "Log rows dropped").with(vec![], log.dropped() as f64));
         families.push(Family::gauge("log_healthy", "1 while the log can be written").with(vec![], f64::from(u8::from(log.healthy))));
     }
     families
+}
+
+fn edge(stats: &EdgeStats) -> [Family<'static>; 2] {
+    let mut refused = Family::counter("edge_refused", "Requests refused at the edge, by reason");
+    for reason in Refusal::ALL {
+        refused.add(vec![("reason", reason.as_str())], stats.refused(*reason) as f64);
+    }
+    let mut closed = Family::counter("edge_closed", "Connections closed by the edge, by reason");
+    for reason in Closed::ALL {
+        closed.add(vec![("reason", reason.as_str())], stats.closed(*reason) as f64);
+    }
+    [refused, closed]
 }
 
 fn latencies(routes: &[(&str, &RouteSnapshot)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
