@@ -30,7 +30,7 @@ pub struct TtlDecision {
     pub choice: Choice<Ttl>,
     /// Features in the order of the spec; `None` when no predictor was asked.
     pub features: Option<[f32; TTL_FEATURES]>,
-    /// Log hazards of the predictor that decided; `None` when a rule did.
+    /// Outputs of the predictor that decided (`TTL_HORIZONS`); `None` when a rule did.
     pub outputs: Option<[f32; TTL_OUTPUTS]>,
     /// Digest of the bundle that decided.
     pub digest: Option<Arc<str>>,
@@ -121,7 +121,7 @@ fn predicted(
     features: [f32; TTL_FEATURES],
     outputs: [f32; TTL_OUTPUTS],
 ) -> TtlDecision {
-    let choice = Choice { value: params.from_log_hazards(&outputs, input), by: predictor.by() };
+    let choice = Choice { value: params.from_outputs(&outputs, input), by: predictor.by() };
     TtlDecision { choice, features: Some(features), outputs: Some(outputs), digest: Some(predictor.digest()) }
 }
 

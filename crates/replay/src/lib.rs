@@ -1,1 +1,24 @@
-//! Discrete-event engine over the log tables, and the change-process worlds.
+//! Discrete-event replay of requests through the decision code of the proxy, and worlds whose truth is known.
+//!
+//! - [`Trace`]: reads and changes in the order of time, from a pass-through log, a public trace or a [`Recipe`].
+//! - [`Engine`]: statistics and copies of a proxy under virtual time; [`Decided`] is the real decision chain.
+//! - [`training_rows`], [`choose_kappa`]: what the trainer fits and where it sets the operating point.
+//! - [`FixedCurves`], [`oracle`]: competitors in hindsight.
+
+mod baselines;
+mod choosers;
+mod engine;
+mod event;
+mod operating;
+mod recipe;
+mod rows;
+mod worlds;
+
+pub use baselines::{FixedCurves, FixedResult, oracle};
+pub use choosers::{Decided, Fixed, LiveStatistics, PassThroughAll};
+pub use engine::{Chooser, Engine, Outcome, RouteOutcome};
+pub use event::{Event, EventKind, PassThrough, Trace, TraceRoute};
+pub use operating::{OperatingPoint, choose_kappa, replay_at};
+pub use recipe::{Process, Recipe, RecipeError, RecipeRoute};
+pub use rows::{ROW_HORIZON, TrainingRow, training_rows};
+pub use worlds::{World, WorldKey};

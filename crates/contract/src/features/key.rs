@@ -2,10 +2,12 @@
 
 use farthing_types::{Span, Time};
 
-/// Time constant of everything a key remembers about its change rate and its request rate.
-pub const KEY_MEMORY: Span = Span::from_secs(86_400);
+/// Time constant of the fast memory of a key's change rate: follows bursts.
+pub const KEY_FAST_MEMORY: Span = Span::from_secs(3 * 3_600);
 /// Time constant of the slow memory of a key's change rate.
-pub const KEY_SLOW_MEMORY: Span = Span::from_secs(14 * 86_400);
+pub const KEY_SLOW_MEMORY: Span = Span::from_secs(2 * 86_400);
+/// Time constant of a key's request rate.
+pub const KEY_RATE_MEMORY: Span = Span::from_secs(86_400);
 /// Length of [`KeyStats::encode`].
 pub const KEY_STATS_BYTES: usize = 64;
 
@@ -14,27 +16,34 @@ const SHARE_DECAY: f32 = 0.8;
 /// Most that one changed observation may count for (keeps a long gap with a change from outweighing everything).
 const MAX_EVENT: f64 = 20.0;
 
-/// Live statistics of one key. Times are kept in milliseconds (or whole seconds) since the epoch; zero means never.
+/// Live statistics of one key. Times are kept in milliseconds or whole seconds since the epoch; zero means never.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct KeyStats {
-    pub(super) last_request_ms: i64,
     pub(super) last_fetch_ms: i64,
     pub(super) hash: u64,
     pub(super) first_seen_s: u32,
     pub(super) last_change_s: u32,
-    /// Requests, each weighing `exp(-age / KEY_MEMORY)`, as of the last request.
+    pub(super) last_request_s: u32,
+    /// Requests, each weighing `exp(-age / KEY_RATE_MEMORY)`, as of the last request.
     pub(super) requests: f32,
-    /// Changes and observed seconds, decayed with [`KEY_MEMORY`], as of the last fetch.
+    /// Changes and observed seconds, decayed with [`KEY_FAST_MEMORY`], as of the last fetch.
     pub(super) events: f32,
     pub(super) exposure_s: f32,
     /// The same with [`KEY_SLOW_MEMORY`].
     pub(super) slow_events: f32,
     pub(super) slow_exposure_s: f32,
-    pub(super) changed_share: f32,
-    pub(super) longest_gap_s: f32,
+    pub(super) last_gap_s: f32,
+    /// Sum of the copy's ages at the requests since the last fetch.
+    pub(super) request_ages_s: f32,
+    /// Decayed share of fetches that changed, in 65,535ths.
+    changed_share: u16,
+    /// Requests since the last fetch (15 bits), and whether the copy's TTL is exempt from steering (top bit).
+    answers: u16,
     pub(super) fetches: u16,
     pub(super) changes: u16,
 }
+
+const EXEMPT: u16 = 1 << 15;
 
 /// What a fetch told about the time since the previous one: the change, if any, lies somewhere within `gap`
 /// (interval-censored).
@@ -44,19 +53,30 @@ pub struct Observation {
     pub gap: Span,
     /// Whether the canonical body differs from that of the previous fetch.
     pub changed: bool,
+    /// Requests since the previous fetch, this fetch's included.
+    pub answers: u32,
+    /// Mean age of the copy at those of them that it answered (all but the one that led to this fetch).
+    pub mean_age: Span,
+    /// Whether the copy was kept under the operating point, so that its staleness steers it.
+    pub steers: bool,
 }
 
 impl KeyStats {
     /// Notes a client request at `now`, whatever answers it.
     pub fn on_request(&mut self, now: Time) {
         let now_ms = now.millis();
+        let now_s = seconds(now_ms);
         if self.first_seen_s == 0 {
-            self.first_seen_s = seconds(now_ms);
-            self.last_request_ms = now_ms;
+            self.first_seen_s = now_s;
+            self.last_request_s = now_s;
         }
-        let dt = seconds_between(self.last_request_ms, now_ms);
-        self.requests = self.requests * decay(dt, KEY_MEMORY) + 1.0;
-        self.last_request_ms = self.last_request_ms.max(now_ms);
+        let dt = f64::from(now_s.saturating_sub(self.last_request_s));
+        self.requests = self.requests * decay(dt, KEY_RATE_MEMORY) + 1.0;
+        self.last_request_s = self.last_request_s.max(now_s);
+        if self.fetches > 0 {
+            self.request_ages_s += seconds_between(self.last_fetch_ms, now_ms) as f32;
+            self.answers = (self.answers & EXEMPT) | ((self.answers & !EXEMPT) + 1).min(EXEMPT - 1);
+        }
     }
 
     /// Notes a complete answer from the origin whose canonical body has digest `hash`. `prior` is the change hazard (1/s)
@@ -74,6 +94,7 @@ impl KeyStats {
         self.fetches = self.fetches.saturating_add(1);
         self.last_fetch_ms = self.last_fetch_ms.max(now_ms);
         self.hash = hash;
+        (self.request_ages_s, self.answers) = (0.0, 0);
         observation
     }
 
@@ -81,26 +102,39 @@ impl KeyStats {
         let gap_s = seconds_between(self.last_fetch_ms, now_ms);
         let changed = hash != self.hash;
         let events = if changed { expected_events(self.hazard(prior), gap_s) as f32 } else { 0.0 };
-        let (fast, slow) = (decay(gap_s, KEY_MEMORY), decay(gap_s, KEY_SLOW_MEMORY));
+        let (fast, slow) = (decay(gap_s, KEY_FAST_MEMORY), decay(gap_s, KEY_SLOW_MEMORY));
         self.events = self.events * fast + events;
         self.exposure_s = self.exposure_s * fast + gap_s as f32;
         self.slow_events = self.slow_events * slow + events;
         self.slow_exposure_s = self.slow_exposure_s * slow + gap_s as f32;
-        self.changed_share = self.changed_share * SHARE_DECAY + if changed { 1.0 - SHARE_DECAY } else { 0.0 };
-        self.longest_gap_s = self.longest_gap_s.max(gap_s as f32);
+        let share = f32::from(self.changed_share) * SHARE_DECAY + if changed { 65_535.0 * (1.0 - SHARE_DECAY) } else { 0.0 };
+        self.changed_share = share as u16;
+        self.last_gap_s = gap_s as f32;
         if changed {
             self.changes = self.changes.saturating_add(1);
             self.last_change_s = seconds(now_ms);
         }
-        Observation { gap: Span::try_from_secs_f64(gap_s).unwrap_or_default(), changed }
+        let answers = u32::from(self.answers & !EXEMPT);
+        // The request that led to this fetch was not answered from the copy.
+        let ages = (f64::from(self.request_ages_s) - gap_s).max(0.0);
+        let mean_age = Span::try_from_secs_f64(ages / f64::from(answers.saturating_sub(1).max(1))).unwrap_or_default();
+        Observation {
+            gap: Span::try_from_secs_f64(gap_s).unwrap_or_default(),
+            changed,
+            answers,
+            mean_age,
+            steers: self.answers & EXEMPT == 0,
+        }
     }
 
-    /// Posterior mean of the key's change hazard, 1/s: Gamma with the weight of [`super::PRIOR_EVENTS`] events at `prior`.
+    /// Posterior mean of the key's change hazard now, 1/s: Gamma with the weight of [`PRIOR_EVENTS`] changes at
+    /// [`KeyStats::slow_hazard`], which in turn starts from `prior`. So it follows a burst within hours, and forgets it
+    /// toward what the key, and then its kind, does in the long run.
     pub fn hazard(&self, prior: f64) -> f64 {
-        posterior(f64::from(self.events), f64::from(self.exposure_s), prior)
+        posterior(f64::from(self.events), f64::from(self.exposure_s), self.slow_hazard(prior))
     }
 
-    /// The same over the slow memory.
+    /// The same over the slow memory alone.
     pub fn slow_hazard(&self, prior: f64) -> f64 {
         posterior(f64::from(self.slow_events), f64::from(self.slow_exposure_s), prior)
     }
@@ -108,14 +142,20 @@ impl KeyStats {
     /// Requests per second at `now`, shrunk toward `prior` (1/s) with the weight of one request.
     pub fn rate(&self, now: Time, prior: f64) -> f64 {
         let now_ms = now.millis();
-        let memory = KEY_MEMORY.as_secs_f64();
+        let memory = KEY_RATE_MEMORY.as_secs_f64();
         let seen = if self.first_seen_s == 0 { 0.0 } else { (now_ms as f64 / 1e3 - f64::from(self.first_seen_s)).max(0.0) };
         let window = memory * -(-seen / memory).exp_m1();
-        let idle = seconds_between(self.last_request_ms, now_ms);
-        let requests = f64::from(self.requests * decay(idle, KEY_MEMORY));
+        let idle = seconds_between(i64::from(self.last_request_s) * 1_000, now_ms);
+        let requests = f64::from(self.requests * decay(idle, KEY_RATE_MEMORY));
         // The first request opens the window, so it says nothing about the rate.
         let prior = prior.clamp(1e-9, 1e6);
         (requests - (-seen / memory).exp() + 1.0).max(0.1) / (window + 1.0 / prior)
+    }
+
+    /// Exempts the copy just fetched from steering the operating point: for answers that are not kept, and for variants whose
+    /// TTL does not follow it (rule, fixed).
+    pub fn exempt_from_steering(&mut self) {
+        self.answers |= EXEMPT;
     }
 
     /// When the key was last fetched.
@@ -133,7 +173,7 @@ impl KeyStats {
     /// Decayed share of fetches that changed, `q` of rule D3; `None` before the second fetch.
     pub fn changed_share(&self) -> Option<f64> {
         let n = i32::from(self.fetches.min(1_000)) - 1;
-        (n > 0).then(|| f64::from(self.changed_share) / (1.0 - f64::from(SHARE_DECAY).powi(n)))
+        (n > 0).then(|| (f64::from(self.changed_share) / 65_535.0 / (1.0 - f64::from(SHARE_DECAY).powi(n))).min(1.0))
     }
     /// Canonical digest at the last fetch; `None` before the first.
     pub fn hash(&self) -> Option<u64> {
@@ -150,16 +190,17 @@ impl KeyStats {
             }
             at += bytes.len();
         };
-        put(&self.last_request_ms.to_le_bytes());
         put(&self.last_fetch_ms.to_le_bytes());
         put(&self.hash.to_le_bytes());
-        put(&self.first_seen_s.to_le_bytes());
-        put(&self.last_change_s.to_le_bytes());
+        for value in [self.first_seen_s, self.last_change_s, self.last_request_s] {
+            put(&value.to_le_bytes());
+        }
         for value in self.floats() {
             put(&value.to_le_bytes());
         }
-        put(&self.fetches.to_le_bytes());
-        put(&self.changes.to_le_bytes());
+        for value in [self.changed_share, self.answers, self.fetches, self.changes] {
+            put(&value.to_le_bytes());
+        }
         out
     }
 
@@ -168,25 +209,27 @@ impl KeyStats {
     pub fn decode(bytes: &[u8; KEY_STATS_BYTES]) -> Self {
         let mut reader = Reader(bytes);
         Self {
-            last_request_ms: i64::from_le_bytes(reader.take()).max(0),
             last_fetch_ms: i64::from_le_bytes(reader.take()).max(0),
             hash: u64::from_le_bytes(reader.take()),
             first_seen_s: u32::from_le_bytes(reader.take()),
             last_change_s: u32::from_le_bytes(reader.take()),
+            last_request_s: u32::from_le_bytes(reader.take()),
             requests: reader.float(),
             events: reader.float(),
             exposure_s: reader.float(),
             slow_events: reader.float(),
             slow_exposure_s: reader.float(),
-            changed_share: reader.float().min(1.0),
-            longest_gap_s: reader.float(),
+            last_gap_s: reader.float(),
+            request_ages_s: reader.float(),
+            changed_share: u16::from_le_bytes(reader.take()),
+            answers: u16::from_le_bytes(reader.take()),
             fetches: u16::from_le_bytes(reader.take()),
             changes: u16::from_le_bytes(reader.take()),
         }
     }
 
     fn floats(&self) -> [f32; 7] {
-        [self.requests, self.events, self.exposure_s, self.slow_events, self.slow_exposure_s, self.changed_share, self.longest_gap_s]
+        [self.requests, self.events, self.exposure_s, self.slow_events, self.slow_exposure_s, self.last_gap_s, self.request_ages_s]
     }
 }
 
@@ -204,8 +247,8 @@ impl Reader<'_> {
     }
 }
 
-/// Weight of the prior, in events.
-pub const PRIOR_EVENTS: f64 = 1.0;
+/// Weight of what a posterior starts from, in changes.
+pub const PRIOR_EVENTS: f64 = 2.0;
 
 /// `(events + a) / (exposure + a / prior)` with `a =` [`PRIOR_EVENTS`].
 fn posterior(events: f64, exposure_s: f64, prior: f64) -> f64 {
@@ -216,7 +259,7 @@ fn posterior(events: f64, exposure_s: f64, prior: f64) -> f64 {
 /// Expected number of changes within `gap_s` seconds, given at least one, at hazard `hazard`; at most [`MAX_EVENT`].
 pub(super) fn expected_events(hazard: f64, gap_s: f64) -> f64 {
     let m = hazard * gap_s;
-    if m < 1e-9 { 1.0 } else { (m / -(-m).exp_m1()).min(MAX_EVENT) }
+    if m < 1e-9 || m.is_nan() { 1.0 } else { (m / -(-m).exp_m1()).min(MAX_EVENT) }
 }
 
 pub(super) fn seconds_between(earlier_ms: i64, later_ms: i64) -> f64 {

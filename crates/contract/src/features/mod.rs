@@ -4,11 +4,14 @@
 //! live statistics of the route ([`RouteStats`]), so a model holds no names and works on routes it has never seen.
 
 mod key;
+mod rhythm;
 mod route;
 mod spec;
+mod steering;
 mod ttl;
 
-pub use key::{KEY_MEMORY, KEY_SLOW_MEMORY, KEY_STATS_BYTES, KeyStats, Observation, PRIOR_EVENTS};
+pub use key::{KEY_FAST_MEMORY, KEY_RATE_MEMORY, KEY_SLOW_MEMORY, KEY_STATS_BYTES, KeyStats, Observation, PRIOR_EVENTS};
+pub use rhythm::{Piece, RHYTHM_MEMORY, Rhythm};
 pub use route::{DEFAULT_HAZARD, ROUTE_MEMORY, RouteStats};
 pub use spec::{FeatureSpec, TTL_FEATURES, TTL_HORIZONS, TTL_OUTPUTS, TTL_SPEC};
 pub use ttl::{HeadFacts, TtlInput, ttl_features};

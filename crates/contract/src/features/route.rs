@@ -3,6 +3,8 @@
 use farthing_types::{Span, Time};
 
 use super::key::{KeyStats, Observation, expected_events, seconds_between};
+use super::rhythm::Rhythm;
+use super::steering::Steering;
 
 /// Time constant with which a route's statistics forget toward the prior.
 pub const ROUTE_MEMORY: Span = Span::from_secs(7 * 86_400);
@@ -13,11 +15,14 @@ pub const DEFAULT_HAZARD: f64 = 1.0 / 3_600.0;
 const START_EVENTS: f64 = 0.5;
 /// Weight of the route's hazard in each of its cells, in events.
 const CELL_PRIOR: f64 = 2.0;
+/// Refetches, and the share of them that found a change, from which a route counts as one whose answers always change.
+const ALWAYS_AFTER: f64 = 30.0;
+const ALWAYS_SHARE: f64 = 0.99;
 const AGES: usize = 7;
 const COUNTS: usize = 4;
 const DAY_MS: i64 = 86_400_000;
 
-/// Live statistics of one route; about 700 bytes. `Clone` is a snapshot for decisions made elsewhere.
+/// Live statistics of one route; about 3 KiB. `Clone` is a snapshot for decisions made elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteStats {
     updated_ms: i64,
@@ -29,6 +34,8 @@ pub struct RouteStats {
     fetches: f64,
     changed: f64,
     longest_gap_s: f64,
+    rhythm: Rhythm,
+    steering: Steering,
 }
 
 /// Changes and observed seconds, decayed as of `at_ms`.
@@ -63,6 +70,8 @@ impl Default for RouteStats {
             fetches: 0.0,
             changed: 0.0,
             longest_gap_s: 0.0,
+            rhythm: Rhythm::default(),
+            steering: Steering::default(),
         }
     }
 }
@@ -93,9 +102,26 @@ impl RouteStats {
         self.pooled.add(now_ms, events, gap_s);
         let (age, count) = cell_of(before, start);
         self.cells[age][count].add(now_ms, events, gap_s);
+        self.rhythm.observe(start, seen.gap, seen.changed, before.hazard(at_start));
+        if seen.steers {
+            self.steering.note(seen.answers, self.probably_stale(start, &seen));
+        }
         self.fetches += 1.0;
         self.changed += f64::from(u8::from(seen.changed));
         self.longest_gap_s = self.longest_gap_s.max(gap_s);
+    }
+
+    /// Expected number of stale answers among those given from a copy fetched at `start`. When something changed within the gap,
+    /// it did so by age `a` with probability `W(a) / W(gap)`, `W` the integral of the rhythm's factor; the answers are taken as
+    /// spread evenly over the ages up to twice their mean (Simpson's rule).
+    fn probably_stale(&self, start: Time, seen: &Observation) -> f64 {
+        let (mean, gap) = (seen.mean_age.as_secs_f64(), seen.gap.as_secs_f64());
+        if !seen.changed || seen.answers < 2 || gap <= 0.0 {
+            return 0.0;
+        }
+        let weight = |age: f64| self.rhythm.weight(start, age.min(gap));
+        let share = (4.0 * weight(mean) + weight(2.0 * mean)) / 6.0 / weight(gap).max(1e-9);
+        f64::from(seen.answers - 1) * share.min(1.0)
     }
 
     /// Decays the counts to `now_ms`.
@@ -130,6 +156,12 @@ impl RouteStats {
         (self.fetches > 0.0).then(|| self.changed / self.fetches)
     }
 
+    /// Whether (nearly) every refetch of the last days found another answer, as with sampled texts: then a copy is stale as
+    /// soon as it is made, whatever its age, and a hazard cannot describe it.
+    pub fn always_changes(&self) -> bool {
+        self.fetches >= ALWAYS_AFTER && self.changed >= ALWAYS_SHARE * self.fetches
+    }
+
     /// Requests per second and key at `now`, averaged over the route's keys.
     pub fn rate_per_key(&self, now: Time) -> f64 {
         let seen = seconds_between(self.first_ms, now.millis());
@@ -141,6 +173,33 @@ impl RouteStats {
     /// Longest time between two fetches of one key that was ever seen: nothing is known about older copies.
     pub fn longest_gap(&self) -> Span {
         Span::try_from_secs_f64(self.longest_gap_s).unwrap_or_default()
+    }
+
+    /// Statistics of a route whose share of stale answers is to stay below `stale_budget`.
+    pub fn with_stale_budget(stale_budget: f64) -> Self {
+        let mut stats = Self::default();
+        stats.set_stale_budget(stale_budget);
+        stats
+    }
+
+    /// Changes the budget that the route is steered to.
+    pub fn set_stale_budget(&mut self, stale_budget: f64) {
+        self.steering.budget = stale_budget.clamp(1e-6, 1.0);
+    }
+
+    /// Factor on the operating point's kappa that keeps the stale share at the budget; 1 before anything was seen.
+    pub fn steering(&self) -> f64 {
+        self.steering.factor()
+    }
+
+    /// Share of answers that were probably stale, as the refetches show; `None` before the first.
+    pub fn stale_share(&self) -> Option<f64> {
+        self.steering.stale_share()
+    }
+
+    /// When in the day and the hour its answers change.
+    pub fn rhythm(&self) -> &Rhythm {
+        &self.rhythm
     }
 
     /// Refetches in memory (decayed).

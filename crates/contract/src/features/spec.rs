@@ -4,11 +4,13 @@ use sha2::{Digest, Sha256};
 
 /// Number of features of the `ttl` predictor.
 pub const TTL_FEATURES: usize = 26;
-/// Number of outputs of the `ttl` predictor: one log hazard per age interval of the copy.
+/// Number of outputs of the `ttl` predictor, one per age interval of the copy.
 pub const TTL_OUTPUTS: usize = 8;
 
-/// Inner edges of the age intervals, seconds: output `i` is the natural log of the change hazard (1/s) of a copy whose
-/// age lies between edge `i - 1` (0 for the first) and edge `i` (no end for the last).
+/// Inner edges of the age intervals, seconds: output `i` is the natural log of (change hazard / live hazard) of a copy whose
+/// age lies between edge `i - 1` (0 for the first) and edge `i` (no end for the last). The live hazard is
+/// [`super::TtlInput::hazard`] times the factors of the route's [`super::Rhythm`]: a predictor corrects what the live
+/// statistics say, so all outputs zero mean "as the statistics say", and it cannot be far off on a route it never saw.
 pub const TTL_HORIZONS: [f64; TTL_OUTPUTS - 1] = [60.0, 240.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 172_800.0];
 
 /// What a predictor is fed and answers. Two specs agree exactly when their hashes do.
@@ -55,7 +57,7 @@ const TTL_NAMES: [&str; TTL_FEATURES] = [
     "key_never_changed",
     "key_since_change_over_interval",
     "key_log_rate",
-    "key_log_gap",
+    "key_log_last_gap",
     "route_log_hazard",
     "route_cell_log_hazard",
     "route_changed_share",

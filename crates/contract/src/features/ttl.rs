@@ -34,6 +34,12 @@ pub struct TtlInput<'a> {
 }
 
 impl TtlInput<'_> {
+    /// The live change hazard of the copy, 1/s: the key's posterior, which starts from keys of its age and kind on its route.
+    /// To be multiplied by the route's rhythm.
+    pub fn hazard(&self) -> f64 {
+        self.key.hazard(self.route.cell_hazard(self.key, self.now))
+    }
+
     /// The key's request rate, 1/s, shrunk toward the route's average.
     pub fn rate(&self) -> f64 {
         self.key.rate(self.now, self.route.rate_per_key(self.now))
@@ -65,7 +71,7 @@ pub fn ttl_features(input: &TtlInput<'_>) -> [f32; TTL_FEATURES] {
         flag(key.changes == 0),
         (since_change * hazard).min(8.0) as f32,
         log_hazard(input.rate()),
-        log_seconds(f64::from(key.longest_gap_s)),
+        log_seconds(f64::from(key.last_gap_s)),
         log_hazard(route_hazard),
         log_hazard(cell_hazard),
         route.changed_share().unwrap_or(0.0) as f32,
@@ -76,7 +82,7 @@ pub fn ttl_features(input: &TtlInput<'_>) -> [f32; TTL_FEATURES] {
         origin.map_or(0.0, log_seconds),
         flag(origin.is_none()),
         flag(head.has_etag),
-        log1(f64::from(head.query_parameters)),
+        log1(f64::from(head.query_parameters)) / 4.0,
         day.sin() as f32,
         day.cos() as f32,
         flag(matches!(weekday as u8, 2 | 3)),

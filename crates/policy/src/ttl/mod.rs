@@ -60,6 +60,11 @@ pub struct TtlParams {
     /// Operating point of the bundle: call price / shadow price of one stale answer, chosen in replay so that the stale share
     /// meets the budget. `None`: each copy keeps within the budget by itself, which is safe but dearer.
     pub kappa: Option<f64>,
+    /// Whether the route's measured staleness moves `kappa` ([`RouteStats::steering`]); default true. Off while an operating
+    /// point is being chosen.
+    ///
+    /// [`RouteStats::steering`]: farthing_contract::features::RouteStats::steering
+    pub steer: bool,
     /// Largest share of stale answers; default 0.005.
     pub stale_budget: f64,
     /// Share of the TTL that may be served stale while refreshing (`stale-while-revalidate`); default 0.
@@ -75,6 +80,7 @@ impl Default for TtlParams {
             max: Span::from_secs(86_400),
             stale_price: None,
             kappa: None,
+            steer: true,
             stale_budget: 0.005,
             stale_share_of_ttl: 0.0,
         }
@@ -83,18 +89,23 @@ impl Default for TtlParams {
 
 impl TtlParams {
     /// The TTL that a copy with this survival should get.
-    pub fn from_survival(&self, survival: &Survival, input: &TtlInput<'_>) -> Ttl {
+    pub fn from_survival(&self, survival: &Survival<'_>, input: &TtlInput<'_>) -> Ttl {
+        if input.route.always_changes() {
+            return Ttl::NONE;
+        }
         let price = self.stale_price.filter(|p| *p > 0.0).map(|p| 1.0 / p);
-        let economics = Economics { kappa: price.unwrap_or(f64::INFINITY).min(self.kappa.unwrap_or(f64::INFINITY)), rate: input.rate() };
+        let factor = if self.steer { input.route.steering() } else { 1.0 };
+        let shadow = self.kappa.map(|kappa| kappa * factor);
+        let economics = Economics { kappa: price.unwrap_or(f64::INFINITY).min(shadow.unwrap_or(f64::INFINITY)), rate: input.rate() };
         let cap = self.cap(input);
         let best = economics.best_ttl(survival, cap);
         let within = if self.kappa.is_some() { cap } else { economics.longest_within(survival, self.stale_budget, cap) };
         self.bounded(best.min(within))
     }
 
-    /// The TTL that the predicted log hazards make best for this copy.
-    pub fn from_log_hazards(&self, log_hazards: &[f32; TTL_OUTPUTS], input: &TtlInput<'_>) -> Ttl {
-        self.from_survival(&Survival::from_log_hazards(log_hazards), input)
+    /// The TTL that the live statistics of the copy, corrected by a predictor's outputs, make best.
+    pub fn from_outputs(&self, outputs: &[f32; TTL_OUTPUTS], input: &TtlInput<'_>) -> Ttl {
+        self.from_survival(&Survival::corrected(input, outputs), input)
     }
 
     /// No prediction reaches further than twice the longest gap between fetches seen on the route (nor, before anything was

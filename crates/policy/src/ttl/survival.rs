@@ -1,29 +1,41 @@
 //! Survival of a copy whose change hazard is constant within each age interval, up to an unknown factor per key.
 
-use farthing_contract::features::{TTL_HORIZONS, TTL_OUTPUTS};
+use farthing_contract::features::{Rhythm, TTL_HORIZONS, TTL_OUTPUTS, TtlInput};
+use farthing_types::Time;
 
 /// The change hazard of a copy by its age.
 ///
 /// With frailty `a` the hazard carries an unknown factor with a Gamma distribution of mean 1 and shape `a`, which gives the
 /// survival `(1 + L / a)^-a` for the cumulated hazard `L`; without, `e^-L` (the limit of large `a`).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Survival {
+#[derive(Clone, Copy, Debug)]
+pub struct Survival<'a> {
     hazards: [f64; TTL_OUTPUTS],
     frailty: f64,
+    rhythm: Option<(&'a Rhythm, Time)>,
 }
 
 /// Frailty shapes above this are taken as none.
 const NO_FRAILTY: f64 = 1e3;
 
-impl Survival {
+/// Largest correction a predictor may make, as a natural log: a factor of 20.
+const MAX_CORRECTION: f32 = 3.0;
+
+impl<'a> Survival<'a> {
+    /// The live statistics of the copy, corrected by a predictor's outputs ([`TTL_HORIZONS`]).
+    pub fn corrected(input: &TtlInput<'a>, outputs: &[f32; TTL_OUTPUTS]) -> Self {
+        let live = input.hazard();
+        let hazards = outputs.map(|o| (live * f64::from(o.clamp(-MAX_CORRECTION, MAX_CORRECTION)).exp()).clamp(1e-11, 1e2));
+        Self { hazards, rhythm: Some((input.route.rhythm(), input.now)), ..Self::constant(live) }
+    }
+
     /// From the natural logs of hazards (1/s), one per interval of [`TTL_HORIZONS`].
     pub fn from_log_hazards(logs: &[f32; TTL_OUTPUTS]) -> Self {
-        Self { hazards: logs.map(|log| f64::from(log).clamp(-25.0, 5.0).exp()), frailty: f64::INFINITY }
+        Self { hazards: logs.map(|log| f64::from(log).clamp(-25.0, 5.0).exp()), ..Self::constant(1.0) }
     }
 
     /// A hazard that does not depend on age, 1/s.
     pub fn constant(hazard: f64) -> Self {
-        Self { hazards: [hazard.clamp(1e-11, 1e2); TTL_OUTPUTS], frailty: f64::INFINITY }
+        Self { hazards: [hazard.clamp(1e-11, 1e2); TTL_OUTPUTS], frailty: f64::INFINITY, rhythm: None }
     }
 
     /// The same with an unknown factor of mean 1 and Gamma shape `shape` (at least 0.05).
@@ -45,18 +57,28 @@ impl Survival {
         self.segments().take_while(|s| s.start < seconds).last().map_or((0.0, 0.0), |s| s.changed(seconds))
     }
 
-    pub(super) fn segments(&self) -> impl Iterator<Item = Segment> {
-        let (mut cumulated, mut area) = (0.0, 0.0);
-        let frailty = self.frailty;
-        self.hazards.into_iter().enumerate().map(move |(i, hazard)| {
-            let start = if i == 0 { 0.0 } else { TTL_HORIZONS[i - 1] };
-            let end = TTL_HORIZONS.get(i).copied().unwrap_or(f64::INFINITY);
-            let segment = Segment { start, end, hazard, cumulated, area, frailty };
+    /// Stretches of constant hazard: the age intervals, cut where the route's rhythm changes.
+    pub(super) fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
+        let flat = self.rhythm.is_none().then_some((f64::INFINITY, 1.0));
+        let pieces = self.rhythm.into_iter().flat_map(|(rhythm, start)| rhythm.pieces(start).map(|p| (p.end, p.factor)));
+        let mut pieces = flat.into_iter().chain(pieces);
+        let (mut piece_end, mut factor) = (0.0, 1.0);
+        let (mut start, mut cumulated, mut area, mut interval) = (0.0, 0.0, 0.0, 0);
+        let (frailty, hazards) = (self.frailty, self.hazards);
+        std::iter::from_fn(move || {
+            if start >= piece_end {
+                (piece_end, factor) = pieces.next()?;
+            }
+            let edge = TTL_HORIZONS.get(interval).copied().unwrap_or(f64::INFINITY);
+            let end = edge.min(piece_end);
+            let segment = Segment { start, end, hazard: hazards[interval] * factor, cumulated, area, frailty };
             if end.is_finite() {
                 area = segment.changed(end).1;
-                cumulated += hazard * (end - start);
+                cumulated += segment.hazard * (end - start);
             }
-            segment
+            interval += usize::from(edge <= piece_end);
+            start = end;
+            (segment.start < f64::INFINITY).then_some(segment)
         })
     }
 }

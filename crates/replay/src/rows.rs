@@ -1,0 +1,129 @@
+//! Training rows from a pass-through run: what the statistics said at each fetch, and when the first change was seen after it.
+
+use farthing_contract::features::{TTL_FEATURES, TTL_HORIZONS, TTL_OUTPUTS, TtlInput, ttl_features};
+use farthing_types::{Span, Time};
+
+use crate::engine::{Chooser, Engine};
+use crate::event::{Event, EventKind, Trace};
+
+/// One fetch: features, and the time until the first change seen after it, per age interval of the copy, measured in the
+/// changes that the live statistics expected (hazard times rhythm). A learner's outputs are the logs of the true rates in
+/// this measure; with `e_k = exp(output_k)` and `mu = sum of e_k within_k` the log likelihood of a row is
+/// `[changed] ln(1 - exp(-mu)) - sum of e_k survived_k`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainingRow {
+    /// When the copy was fetched.
+    pub at: Time,
+    /// Index of the route.
+    pub route: u16,
+    /// Number of the key.
+    pub key: u32,
+    /// Features at the fetch.
+    pub features: [f32; TTL_FEATURES],
+    /// Expected changes while the copy was known to be unchanged.
+    pub survived: [f32; TTL_OUTPUTS],
+    /// Expected changes in the interval between the last read that saw the copy unchanged and the first that did not;
+    /// all zero when no change was seen (right-censored).
+    pub within: [f32; TTL_OUTPUTS],
+    /// Time to the next read of the key; `None` at its last.
+    pub next_gap: Option<Span>,
+    /// Whether the next read saw a change.
+    pub next_changed: bool,
+}
+
+impl TrainingRow {
+    /// Whether a change was seen after the fetch.
+    pub fn changed(&self) -> bool {
+        self.within.iter().any(|w| *w > 0.0)
+    }
+}
+
+/// Longest age that a row speaks about: no TTL is longer by default.
+pub const ROW_HORIZON: Span = Span::from_secs(86_400);
+
+/// Reads of each key with the version they saw.
+struct Sightings(Vec<Vec<(Time, u32)>>);
+
+impl Sightings {
+    fn of(trace: &Trace, events: &[Event]) -> Self {
+        let mut seen = vec![Vec::new(); trace.keys()];
+        let mut versions = vec![0u32; seen.len()];
+        let mut fresh_versions = 0;
+        for event in events {
+            let key = event.key as usize;
+            let nondeterministic = trace.routes.get(usize::from(event.route)).is_some_and(|r| r.nondeterministic);
+            match event.kind {
+                EventKind::Change => versions[key] += 1,
+                EventKind::Read if nondeterministic => {
+                    fresh_versions += 1;
+                    seen[key].push((event.at, fresh_versions));
+                }
+                EventKind::Read => seen[key].push((event.at, versions[key])),
+            }
+        }
+        Self(seen)
+    }
+
+    /// For a fetch at `at`: seconds to the last read that saw the same, and to the first that did not.
+    fn after(&self, key: u32, at: Time) -> (f64, Option<f64>, Option<(Span, bool)>) {
+        let reads = &self.0[key as usize];
+        let here = reads.partition_point(|r| r.0 < at);
+        let Some((_, version)) = reads.get(here) else { return (0.0, None, None) };
+        let end = reads.partition_point(|r| r.1 <= *version);
+        let seconds = |i: usize| reads.get(i).map(|r| r.0.since(at).as_secs_f64());
+        let next = reads.get(here + 1).map(|r| (r.0.since(at), r.1 != *version));
+        (seconds(end.saturating_sub(1)).unwrap_or(0.0), seconds(end), next)
+    }
+}
+
+struct Collector<'a> {
+    sightings: Sightings,
+    rows: Vec<TrainingRow>,
+    fetches: &'a mut dyn Chooser,
+}
+
+impl Chooser for Collector<'_> {
+    fn ttl(&mut self, event: &Event, input: &TtlInput<'_>) -> Span {
+        self.rows.push(row(&self.sightings, event, input));
+        self.fetches.ttl(event, input)
+    }
+}
+
+fn row(sightings: &Sightings, event: &Event, input: &TtlInput<'_>) -> TrainingRow {
+    let (unchanged, changed, next) = sightings.after(event.key, event.at);
+    let limit = ROW_HORIZON.as_secs_f64();
+    let survived = expected(input, 0.0, unchanged.min(limit));
+    // A change first seen long after the limit says nothing about the time before it.
+    let within = changed.filter(|_| unchanged < limit).filter(|c| *c <= 1.5 * limit).map(|c| expected(input, unchanged, c));
+    TrainingRow {
+        at: event.at,
+        route: event.route,
+        key: event.key,
+        features: ttl_features(input),
+        survived,
+        within: within.unwrap_or_default(),
+        next_gap: next.map(|n| n.0),
+        next_changed: next.is_some_and(|n| n.1),
+    }
+}
+
+/// Changes that the live statistics expect between two ages of the copy, per age interval.
+fn expected(input: &TtlInput<'_>, from: f64, to: f64) -> [f32; TTL_OUTPUTS] {
+    let (live, rhythm) = (input.hazard(), input.route.rhythm());
+    let mut start = 0.0;
+    std::array::from_fn(|k| {
+        let end = TTL_HORIZONS.get(k).copied().unwrap_or(f64::INFINITY);
+        let (a, b) = (from.max(start), to.min(end));
+        start = end;
+        if b <= a { 0.0 } else { (live * (rhythm.weight(input.now, b) - rhythm.weight(input.now, a))) as f32 }
+    })
+}
+
+/// Replays `events` as a pass-through run in `engine` and gives one row per fetch. With a `chooser` other than
+/// [`crate::PassThroughAll`] the statistics are those of a proxy that caches (fewer fetches), the labels still those of the
+/// whole log: rows as the predictor will meet them.
+pub fn training_rows(engine: &mut Engine, trace: &Trace, events: &[Event], chooser: &mut dyn Chooser) -> Vec<TrainingRow> {
+    let mut collector = Collector { sightings: Sightings::of(trace, events), rows: Vec::new(), fetches: chooser };
+    engine.run(trace, events, &mut collector);
+    collector.rows
+}
