@@ -130,9 +130,7 @@ impl Default for AdminConfig {
 pub struct CacheConfig {
     /// Size of the memory cache, heads and overhead included.
     pub l1_bytes: u64,
-    /// Largest entry that is stored.
-    pub max_entry: u64,
-    /// How much of one running answer is held for late joiners.
+    /// Largest body of an answer that is held whole, for late joiners and to be stored; a larger one streams through.
     pub share_buffer: u64,
     /// How much all running answers together may hold.
     pub in_flight_bytes: u64,
@@ -150,8 +148,7 @@ impl Default for CacheConfig {
     fn default() -> Self {
         Self {
             l1_bytes: 100_000_000,
-            max_entry: 8_000_000,
-            share_buffer: 1_000_000,
+            share_buffer: 4_000_000,
             in_flight_bytes: 64_000_000,
             max_followers: 10_000,
             reader_grace: Span::from_secs(5),

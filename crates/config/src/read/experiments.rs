@@ -34,7 +34,7 @@ pub(crate) fn read(top: &Section<'_, '_>) -> Vec<ExperimentConfig> {
         s.set("window", v::positive_span, &mut experiment.window);
         s.set("slice", v::share(0.01..=1.0), &mut experiment.slice);
         s.set("min_units", v::count(1..=1_000_000_000), &mut experiment.min_units);
-        s.set("alpha", v::share(0.000_001..=0.5), &mut experiment.alpha);
+        s.set("alpha", v::share(0.000_001..=0.49), &mut experiment.alpha);
         experiments.push(experiment);
     }
     experiments

@@ -63,19 +63,12 @@ fn admin(s: &Section<'_, '_>, into: &mut AdminConfig) {
 
 fn cache(s: &Section<'_, '_>, into: &mut CacheConfig) {
     s.set("l1_bytes", v::size(0..=100_000 * GB), &mut into.l1_bytes);
-    s.set("max_entry", v::size(0..=100 * GB), &mut into.max_entry);
     s.set("share_buffer", v::size(1_000..=100 * GB), &mut into.share_buffer);
     s.set("in_flight_bytes", v::size(1_000..=100_000 * GB), &mut into.in_flight_bytes);
     s.set("max_followers", v::count(0..=10_000_000), &mut into.max_followers);
     s.set("reader_grace", v::span, &mut into.reader_grace);
     s.set("max_handovers", v::count(0..=100), &mut into.max_handovers);
     s.set("statistics_bytes", v::size(65_536..=100 * GB), &mut into.statistics_bytes);
-    if into.max_entry > into.l1_bytes {
-        if s.has("max_entry") {
-            s.wrong("max_entry", "larger than cache.l1_bytes", "make it smaller, or l1_bytes larger");
-        }
-        into.max_entry = into.l1_bytes;
-    }
     if into.share_buffer > into.in_flight_bytes {
         s.wrong("in_flight_bytes", "smaller than cache.share_buffer", "make it at least as large");
     }

@@ -122,8 +122,12 @@ pub(crate) const ADMIN: Keys = &[
 
 pub(crate) const CACHE: Keys = &[
     key("l1_bytes", "size", "\"100MB\"", "Size of the memory cache, heads and overhead included."),
-    key("max_entry", "size", "\"8MB\"", "Largest entry that is stored; at most `l1_bytes`."),
-    key("share_buffer", "size", "\"1MB\"", "How much of one running answer is held for late joiners."),
+    key(
+        "share_buffer",
+        "size",
+        "\"4MB\"",
+        "Largest body of an answer that is held whole, for late joiners and to be stored; a larger one streams through.",
+    ),
     key("in_flight_bytes", "size", "\"64MB\"", "How much all running answers together may hold; at least `share_buffer`."),
     key("max_followers", "count", "10000", "Most followers of one running call; more go their own way."),
     key("reader_grace", "time", "\"5s\"", "How long the slowest reader of a shared answer may hold up the others before it is cut."),

@@ -13,7 +13,7 @@ use super::instance::secret;
 use super::providers::ProviderDraft;
 use super::section::{Section, best};
 use super::values as v;
-use crate::{Config, ConfigError, CredentialMode, CredentialPlace, Provider, Route, Salt, Secret};
+use crate::{Config, ConfigError, CredentialMode, CredentialPlace, ExperimentConfig, Provider, Route, Salt, Secret};
 
 /// Everything that was read, before it is known to fit.
 #[derive(Default)]
@@ -164,7 +164,16 @@ fn overlap(a: &Route, b: &Route) -> bool {
 }
 
 fn check_experiments(top: &Section<'_, '_>, config: &Config) {
-    for experiment in &config.experiments {
+    for (index, experiment) in config.experiments.iter().enumerate() {
+        let meets = |other: &&ExperimentConfig| {
+            let (a, b) = (&experiment.routes, &other.routes);
+            a.is_empty() || b.is_empty() || a.iter().any(|name| b.contains(name))
+        };
+        if let Some(other) = config.experiments.iter().take(index).find(meets) {
+            let key = format!("experiments.{}.routes", experiment.name);
+            let remedy = "give them different routes: two experiments on one route could not be told apart";
+            top.doc.problem(None, &key, format!("shares a route with experiment \"{}\"", other.name), remedy);
+        }
         for name in experiment.routes.iter().filter(|name| config.route(name).is_none()) {
             let key = format!("experiments.{}.routes", experiment.name);
             let remedy = best(name, config.routes.iter().map(|route| &*route.name))

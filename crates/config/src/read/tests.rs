@@ -236,6 +236,8 @@ fn experiments_are_checked() {
         let found = problems(&text(&variants));
         assert!(found[0].contains(says), "{found:?}");
     }
+    let second = text(two) + &text(two).replace(GEO, "").replace("experiments.ttl", "experiments.other");
+    assert!(problems(&second)[0].contains("shares a route with experiment"), "{:?}", problems(&second));
     let found = problems(&text(two).replace("[\"geo\"]", "[\"gea\"]"));
     assert!(found[0].contains("no route is called \"gea\"; did you mean \"geo\"?"), "{found:?}");
 }
