@@ -20,6 +20,7 @@ use anyhow::Context;
 use progress::Progress;
 use report::Report;
 use stage::{Folder, STALE_BUDGET, Stage};
+use workload::Room;
 
 /// Flags of `farthing demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -58,13 +59,14 @@ async fn demo(args: Args) -> anyhow::Result<()> {
     let seconds = f64::from(args.seconds);
     // The plan must outlast a slow training.
     let real = seconds + phases::FIT_LIMIT.as_secs_f64() + 5.0;
+    let folder = Folder::new(args.keep)?;
+    let room = Room::new(real, speed::capacity(folder.path(), args.seed).await?);
     let work = match &args.trace {
-        Some(path) => workload::from_trace(path, real, args.seed)?,
-        None => workload::generated(real, args.seed)?,
+        Some(path) => workload::from_trace(path, room, args.seed)?,
+        None => workload::generated(room, args.seed)?,
     };
     let mut progress = Progress::new();
     progress.say(&work.about);
-    let folder = Folder::new(args.keep)?;
     let stage = Stage::start(&work, folder.path(), real, args.seed).await?;
     let money = phases::run(&stage, &work, folder.path(), seconds, &mut progress).await?;
 

@@ -1,5 +1,6 @@
 //! The speed phase: real time, a fixed rate, models swapped meanwhile; direct and proxied requests side by side.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,39 +21,80 @@ use super::stage::config;
 const RATES: [f64; 3] = [800.0, 100.0, 100.0];
 /// Latency of the simulated API.
 const LATENCY: Span = Span::from_millis(5);
+/// How long the machine's capacity is measured.
+const CAPACITY_FOR: Duration = Duration::from_millis(1_000);
 /// Documents asked for on the cached route.
 const KEYS: f64 = 2_000.0;
 /// Time between swaps.
 const SWAP_EVERY: Duration = Duration::from_millis(1_000);
 
+/// A proxy in real time before a simulated API with a cached route (0) and one that only passes through (1).
+struct Track {
+    clock: Arc<dyn Clock>,
+    truth: Arc<dyn Truth>,
+    provider: Provider,
+    proxy: Arc<Proxy>,
+}
+
+impl Track {
+    async fn start(dir: &Path, seed: u64, latency: Span) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
+        let truth: Arc<dyn Truth> = Arc::new(ListedChanges::default());
+        let api = |name: &str| ApiSpec { latency, ..ApiSpec::new(name, Money::from_nanos(1_000_000)) };
+        let apis = [api("cached"), api("through")];
+        let provider = Provider::start(apis.to_vec(), truth.clone(), clock.clone()).await.context("simulated provider")?;
+        let mut settings = Config { seed, ..config(&apis, &provider, dir) };
+        settings.log.dir = dir.join("speed-logs");
+        settings.routes[1] = Arc::new(Route { cache: false, dedupe: false, ..Route::clone(&settings.routes[1]) });
+        let proxy = Proxy::start(Arc::new(settings), clock.clone()).await.context("proxy")?;
+        Ok(Self { clock, truth, provider, proxy })
+    }
+
+    /// A driver that asks `server` for documents below `path`.
+    fn driver(&self, server: SocketAddr, path: &str) -> Driver {
+        let targets = vec![Target { path: path.to_owned(), nondeterministic: false }];
+        Driver::new(DriverSpec { server, targets, workers: 32, truth: self.truth.clone(), clock: self.clock.clone() })
+    }
+
+    async fn stop(self) {
+        self.proxy.shutdown().await;
+        self.provider.stop().await;
+    }
+}
+
+/// Requests per second that this machine can send, pass through and answer, all in one process.
+pub async fn capacity(dir: &Path, seed: u64) -> anyhow::Result<f64> {
+    let track = Track::start(dir, seed, Span::ZERO).await?;
+    let driver = track.driver(track.proxy.data_addr(), "/r/through/through/items/");
+    let stop = CancellationToken::new();
+    let all = driver.steady(plan(1e6, seed), 1e9, stop.clone());
+    tokio::pin!(all);
+    let real = RealClock::default();
+    let began = real.now();
+    tokio::select! {
+        () = &mut all => {}
+        () = tokio::time::sleep(CAPACITY_FOR) => stop.cancel(),
+    }
+    all.await;
+    let capacity = driver.tally().total().requests as f64 / real.now().since(began).as_secs_f64().max(0.1);
+    track.stop().await;
+    Ok(capacity)
+}
+
 /// Runs for `seconds`; `dir` holds the models of the phases before.
 pub async fn run(dir: &Path, seconds: f64, seed: u64, version: Option<u32>) -> anyhow::Result<Speed> {
-    let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
-    let truth: Arc<dyn Truth> = Arc::new(ListedChanges::default());
-    let api = |name: &str| ApiSpec { latency: LATENCY, ..ApiSpec::new(name, Money::from_nanos(1_000_000)) };
-    let apis = [api("cached"), api("through")];
-    let provider = Provider::start(apis.to_vec(), truth.clone(), clock.clone()).await.context("simulated provider")?;
-    let mut settings = Config { seed, ..config(&apis, &provider, dir) };
-    settings.log.dir = dir.join("speed-logs");
-    settings.routes[1] = Arc::new(Route { cache: false, dedupe: false, ..Route::clone(&settings.routes[1]) });
-    let proxy = Proxy::start(Arc::new(settings), clock.clone()).await.context("proxy")?;
-
-    let driver = |server, path: &str| {
-        let targets = vec![Target { path: path.to_owned(), nondeterministic: false }];
-        Driver::new(DriverSpec { server, targets, workers: 32, truth: truth.clone(), clock: clock.clone() })
-    };
-    let through = proxy.data_addr();
+    let track = Track::start(dir, seed, LATENCY).await?;
+    let (through, direct) = (track.proxy.data_addr(), track.provider.addr());
     let drivers = [
-        driver(through, "/r/cached/cached/items/"),
-        driver(through, "/r/through/through/items/"),
-        driver(provider.addr(), "/cached/items/"),
+        track.driver(through, "/r/cached/cached/items/"),
+        track.driver(through, "/r/through/through/items/"),
+        track.driver(direct, "/cached/items/"),
     ];
-    let swaps = drive(&drivers, &proxy, seconds, (seed, version)).await;
-
-    let totals = proxy.totals().total;
+    let swaps = drive(&drivers, &track.proxy, seconds, (seed, version)).await;
+    let totals = track.proxy.totals().total;
     let counts: Vec<_> = drivers.iter().map(|d| d.tally().total()).collect();
     let speed = Speed {
-        rate: RATES.iter().sum::<f64>() - RATES[2],
+        rate: RATES[0] + RATES[1],
         requests: counts[0].requests + counts[1].requests,
         overhead_ms: of_snapshot(&totals.overhead),
         cached_ms: quantiles(&drivers[0].tally().latency),
@@ -61,8 +103,7 @@ pub async fn run(dir: &Path, seconds: f64, seed: u64, version: Option<u32>) -> a
         swaps,
         failed: counts[0].failed + counts[1].failed,
     };
-    proxy.shutdown().await;
-    provider.stop().await;
+    track.stop().await;
     Ok(speed)
 }
 

@@ -16,8 +16,10 @@ const LATENCY: Span = Span::ZERO;
 const RECIPE: &str = include_str!("../../../../data/demo.toml");
 /// Price of a call in a trace.
 const TRACE_PRICE: Money = Money::from_nanos(2_000_000);
-/// Requests per second of real time that the demo sends at most in its first phases.
-pub const MAX_RATE: f64 = 2_000.0;
+/// Requests per second of real time that the money phases send at most.
+const MAX_RATE: f64 = 2_000.0;
+/// Share of the machine's capacity they take: the trainer and others need some too.
+const CAPACITY_SHARE: f64 = 0.5;
 /// How many times as fast as real time a trace may run: beyond that, an answer under way would be old on arrival.
 const MAX_SPEED: f64 = 5_000.0;
 /// APIs a trace may have; rarer endpoints are left out.
@@ -39,15 +41,31 @@ pub struct Workload {
     pub about: String,
 }
 
-/// Reads a trace and cuts from it what `real` seconds can hold: its busiest stretch, and of that a share of the keys.
-pub fn from_trace(path: &Path, real: f64, seed: u64) -> anyhow::Result<Workload> {
+/// What there is room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Seconds of real time.
+    pub real: f64,
+    /// Requests per second of real time.
+    pub rate: f64,
+}
+
+impl Room {
+    /// `real` seconds on a machine of this capacity (requests per second).
+    pub fn new(real: f64, capacity: f64) -> Self {
+        Self { real, rate: (capacity * CAPACITY_SHARE).clamp(100.0, MAX_RATE) }
+    }
+}
+
+/// Reads a trace and cuts from it what there is room for: its busiest stretch, and of that a share of the keys.
+pub fn from_trace(path: &Path, Room { real, rate }: Room, seed: u64) -> anyhow::Result<Workload> {
     let trace = Trace::read(path)?;
     let span_ms = trace.span_ms().min((real * MAX_SPEED * 1e3) as i64).max(1);
     let from = busiest(&trace, span_ms);
     let within = |ts: i64| (from..=from + span_ms).contains(&ts);
     let apis = commonest(&trace, &within);
     let reads: Vec<_> = trace.events.iter().filter(|e| !e.is_write && within(e.ts_ms) && apis.contains_key(&e.endpoint)).collect();
-    let share = (MAX_RATE * real / reads.len().max(1) as f64).min(1.0);
+    let share = (rate * real / reads.len().max(1) as f64).min(1.0);
     let draw = Draw::new(seed);
     let keeps = |key: u32| share >= 1.0 || draw.uniform(DrawKind::Sample, "trace", u128::from(key), 0) < share;
     let plan: Arc<[Planned]> = reads
@@ -92,11 +110,11 @@ impl Truth for Generated {
     }
 }
 
-/// Generates the demo's world and its requests from the recipe, as many as `real` seconds can hold.
-pub fn generated(real: f64, seed: u64) -> anyhow::Result<Workload> {
+/// Generates the demo's world and its requests from the recipe, as many as there is room for.
+pub fn generated(Room { real, rate }: Room, seed: u64) -> anyhow::Result<Workload> {
     let mut recipe: Recipe = toml::from_str(RECIPE).context("data/demo.toml")?;
     let wanted = recipe.rate * recipe.duration_s;
-    let held = (MAX_RATE * real).min(wanted);
+    let held = (rate * real).min(wanted);
     // The requests of the recipe at its own rate, for as long as there is room.
     recipe.duration_s *= held / wanted;
     let trace = recipe.generate(seed).context("data/demo.toml")?;
@@ -105,7 +123,7 @@ pub fn generated(real: f64, seed: u64) -> anyhow::Result<Workload> {
     let reads = trace.events.iter().filter(|e| e.kind == EventKind::Read);
     let plan: Arc<[Planned]> = reads.map(|e| Planned { at: e.at, route: e.route, key: index(e.route, e.key) }).collect();
     let about = format!(
-        "generated trace, seed {seed}: {} routes, {} documents, {} requests over {:.1} simulated days in {real:.0} s",
+        "generated trace, seed {seed}: {} routes, {} documents, {} requests over {:.1} simulated days in {real:.0} s at most",
         recipe.routes.len(),
         recipe.routes.iter().map(|r| r.keys).sum::<u32>(),
         plan.len(),

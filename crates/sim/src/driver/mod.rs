@@ -174,7 +174,7 @@ impl Driver {
         };
         let said = Said::read(&answer.headers);
         let asked = Asked { route, key: planned.key, nondeterministic: target.nondeterministic, sent, answered };
-        let verdict = judge(&asked, &*self.spec.truth, answer.status, &answer.body, said.hit);
+        let verdict = judge(&asked, &*self.spec.truth, answer.status, &answer.body, &said);
         if verdict == Verdict::Failed {
             tracing::debug!(status = %answer.status, route, key = planned.key, "not the document");
         }
