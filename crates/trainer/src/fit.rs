@@ -27,7 +27,7 @@ pub const TRAIN_SHARE: f64 = 0.7;
 /// whose knowledge comes from few fetches, also when the log passed everything through.
 const PRACTICE: [f64; 3] = [0.003, 0.02, 0.1];
 /// Most rows that are learned from; more are thinned evenly.
-const MAX_ROWS: usize = 400_000;
+const MAX_ROWS: usize = 200_000;
 /// Fewest held-out reads that judge a candidate.
 const MIN_JUDGED: u64 = 200;
 
@@ -159,7 +159,7 @@ fn nothing_left(log: &Log, history: &History) -> String {
 /// Replays the candidate and its competitors on the held-out part.
 fn judge(trace: &Trace, cut: usize, candidate: &Learned, options: Options, watch: &dyn Watch) -> (Comparison, Vec<Calibration>) {
     watch.step("judging", 0, 1);
-    let comparison = compare(trace, cut, candidate, options.stale_budget);
+    let comparison = compare((trace, cut), candidate, options.stale_budget, false);
     let mut engine = Engine::new(trace);
     engine.run(trace, &trace.events[..cut], &mut PassThroughAll);
     let mut rows = Rows::new(TTL_FEATURES, TTL_OUTPUTS);

@@ -71,10 +71,9 @@ impl FitReport {
     pub fn verdict(&self) -> String {
         match (&self.comparison, &self.unjudged) {
             (Some(c), _) if c.beats_rule() => {
-                format!("better than the rule: {:.1} % lower bill at a stale share of {:.2} %", 100.0 * c.saving_against_rule, 100.0 * c.model.stale_share)
-            }
-            (Some(c), _) if c.saving_against_rule > 0.0 => {
-                format!("stale share {:.2} % on the held-out range is above the budget of {:.2} %", 100.0 * c.model.stale_share, 100.0 * c.stale_budget)
+                let over = if c.model.stale_share > c.stale_budget { format!(" (above the budget of {:.2} %)", 100.0 * c.stale_budget) } else { String::new() };
+                let (saved, stale) = (100.0 * c.saving_against_rule, 100.0 * c.model.stale_share);
+                format!("better than the rule: bill {saved:.1} % lower at the same stale share of {stale:.2} %{over}")
             }
             (Some(c), _) => format!("not better than the rule: bill {:.1} % higher at equal staleness", -100.0 * c.saving_against_rule),
             (None, reason) => format!("not judged: {}", reason.as_deref().unwrap_or("no held-out range")),
@@ -123,10 +122,10 @@ pub fn table(comparison: &Comparison) -> String {
     for line in [&comparison.model, &comparison.table, &comparison.boost, &comparison.live, &comparison.rule, &comparison.fixed, &comparison.fixed_per_route] {
         push_line(&mut out, line);
     }
-    let _ = writeln!(out, "tuned to the budget in hindsight");
-    for line in &comparison.tuned {
-        push_line(&mut out, line);
+    if !comparison.tuned.is_empty() {
+        let _ = writeln!(out, "tuned to the budget in hindsight");
     }
+    comparison.tuned.iter().for_each(|line| push_line(&mut out, line));
     out
 }
 

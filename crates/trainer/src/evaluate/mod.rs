@@ -3,5 +3,7 @@
 pub mod compare;
 pub mod points;
 pub mod stream;
+pub mod whole;
 
+pub use whole::{Evaluated, Evaluation, evaluate, read_recipe};
 pub use compare::{Comparison, Line, compare};

@@ -8,8 +8,8 @@ use farthing_replay::{Engine, Event, Outcome, Trace, replay_at};
 pub const BUDGETS: [f64; 6] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05];
 /// Share of a budget that is used: what follows is not what was.
 pub const MARGIN: f64 = 0.9;
-/// Price ratios that are tried: from 0.0005, each 2.1 times the last.
-const TRIED: usize = 12;
+/// Price ratios that are tried: from 0.001, each 2.7 times the last.
+const TRIED: usize = 9;
 
 /// What one price ratio came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ impl Tried {
 
 /// Replays `events` under each price ratio, from a copy of `engine` with an empty cache. One sweep serves all budgets.
 pub fn sweep(engine: &Engine, (trace, events): (&Trace, &[Event]), levels: &Levels) -> Vec<Tried> {
-    let ratios = std::iter::successors(Some(5e-4), |k| Some(k * 2.1)).take(TRIED);
+    let ratios = std::iter::successors(Some(1e-3), |k| Some(k * 2.7)).take(TRIED);
     let params = TtlParams::default();
     ratios.map(|kappa| Tried { kappa, outcome: replay_at(engine, (trace, events), levels, &params, kappa) }).collect()
 }
