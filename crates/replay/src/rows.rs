@@ -109,13 +109,13 @@ fn row(sightings: &Sightings, event: &Event, input: &TtlInput<'_>) -> TrainingRo
 
 /// Changes that the live statistics expect between two ages of the copy, per age interval.
 fn expected(input: &TtlInput<'_>, from: f64, to: f64) -> [f32; TTL_OUTPUTS] {
-    let (live, rhythm) = (input.hazard(), input.route.rhythm());
+    let (live, rhythm, factors) = (input.hazard(), input.route.rhythm(), input.route.calibration(input.key));
     let mut start = 0.0;
     std::array::from_fn(|k| {
         let end = TTL_HORIZONS.get(k).copied().unwrap_or(f64::INFINITY);
         let (a, b) = (from.max(start), to.min(end));
         start = end;
-        if b <= a { 0.0 } else { (live * (rhythm.weight(input.now, b) - rhythm.weight(input.now, a))) as f32 }
+        if b <= a { 0.0 } else { (live * factors[k] * rhythm.weight_between(input.now, a, b)) as f32 }
     })
 }
 

@@ -3,6 +3,7 @@
 //! A feature is an `f32` of order one, never NaN; what is absent is zero with a flag beside it. Route effects enter only as
 //! live statistics of the route ([`RouteStats`]), so a model holds no names and works on routes it has never seen.
 
+mod calibration;
 mod key;
 mod rhythm;
 mod route;

@@ -212,6 +212,11 @@ impl Rhythm {
         self.pieces(start).take_while(|p| p.start < age).map(|p| p.factor * (p.end.min(age) - p.start)).sum()
     }
 
+    /// Integral of the factor between two ages, seconds from `start`.
+    pub fn weight_between(&self, start: Time, from: f64, to: f64) -> f64 {
+        if self.is_used() { self.weight(start, to) - self.weight(start, from) } else { to - from }
+    }
+
     fn pieces_by(&self, from: f64, fine_s: f64, raw: bool) -> impl Iterator<Item = Piece> + '_ {
         let mut start = 0.0;
         std::iter::from_fn(move || {

@@ -2,8 +2,10 @@
 
 use farthing_types::{Span, Time};
 
+use super::calibration::{Calibration, intervals};
 use super::key::{KeyStats, Observation, expected_events, seconds_between};
 use super::rhythm::Rhythm;
+use super::spec::TTL_OUTPUTS;
 use super::steering::Steering;
 
 /// Time constant with which a route's statistics forget toward the prior.
@@ -35,6 +37,7 @@ pub struct RouteStats {
     changed: f64,
     longest_gap_s: f64,
     rhythm: Rhythm,
+    calibration: Calibration,
     steering: Steering,
 }
 
@@ -71,6 +74,7 @@ impl Default for RouteStats {
             changed: 0.0,
             longest_gap_s: 0.0,
             rhythm: Rhythm::default(),
+            calibration: Calibration::default(),
             steering: Steering::default(),
         }
     }
@@ -102,13 +106,32 @@ impl RouteStats {
         self.pooled.add(now_ms, events, gap_s);
         let (age, count) = cell_of(before, start);
         self.cells[age][count].add(now_ms, events, gap_s);
-        self.rhythm.observe(start, seen.gap, seen.changed, before.hazard(at_start));
+        let hazard = before.hazard(at_start);
+        self.calibrate(before, &seen, hazard);
+        self.rhythm.observe(start, seen.gap, seen.changed, hazard);
         if seen.steers {
             self.steering.note(seen.answers, self.probably_stale(start, &seen));
         }
         self.fetches += 1.0;
         self.changed += f64::from(u8::from(seen.changed));
         self.longest_gap_s = self.longest_gap_s.max(gap_s);
+    }
+
+    fn calibrate(&mut self, before: &KeyStats, seen: &Observation, hazard: f64) {
+        let (start, gap) = (Time::from_millis(before.last_fetch_ms), seen.gap.as_secs_f64());
+        let factors = self.calibration.factors(before);
+        let mut expected = [0.0; TTL_OUTPUTS];
+        for (k, from, to) in intervals().take_while(|(_, from, _)| *from < gap) {
+            expected[k] = hazard * factors[k] * self.rhythm.weight_between(start, from, to.min(gap));
+        }
+        let total: f64 = expected.iter().sum();
+        let changes = if seen.changed { expected_events(total / gap.max(1e-9), gap) } else { 0.0 };
+        self.calibration.note(before, changes, &expected);
+    }
+
+    /// Factors on the live hazard of a copy of `key` just fetched, per age interval: observed / expected changes of such copies.
+    pub fn calibration(&self, key: &KeyStats) -> [f64; TTL_OUTPUTS] {
+        self.calibration.factors(key)
     }
 
     /// Expected number of stale answers among those given from a copy fetched at `start`. When something changed within the gap,

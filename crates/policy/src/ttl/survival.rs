@@ -24,7 +24,9 @@ impl<'a> Survival<'a> {
     /// The live statistics of the copy, corrected by a predictor's outputs ([`TTL_HORIZONS`]).
     pub fn corrected(input: &TtlInput<'a>, outputs: &[f32; TTL_OUTPUTS]) -> Self {
         let live = input.hazard();
-        let hazards = outputs.map(|o| (live * f64::from(o.clamp(-MAX_CORRECTION, MAX_CORRECTION)).exp()).clamp(1e-11, 1e2));
+        let factors = input.route.calibration(input.key);
+        let corrected = |k: usize| live * factors[k] * f64::from(outputs[k].clamp(-MAX_CORRECTION, MAX_CORRECTION)).exp();
+        let hazards = std::array::from_fn(|k| corrected(k).clamp(1e-11, 1e2));
         Self { hazards, rhythm: Some((input.route.rhythm(), input.now)), ..Self::constant(live) }
     }
 
