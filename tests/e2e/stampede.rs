@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use farthing_tests::origin::ok;
 use farthing_tests::{Client, Origin, Setup};
-use farthing_types::{Body, BodyError};
+use farthing_types::{Body, BodyError, Outcome};
 use futures_util::future::join_all;
 use futures_util::stream;
 use http::{Method, Response};
@@ -122,4 +122,10 @@ async fn a_leader_that_leaves_before_the_head_changes_nothing() {
     gate.add_permits(1);
     assert_eq!(follower.await.unwrap().body, "{}");
     assert_eq!(origin.calls(), 1);
+    // The one who left is settled too: an answer that nobody got is not counted as given.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while started.proxy.totals().total.outcome(Outcome::Failed) < 1 {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", started.proxy.totals().total.outcomes);
+        tokio::task::yield_now().await;
+    }
 }

@@ -39,6 +39,10 @@ const MAX_SAVINGS_UNITS: usize = 1_000_000;
 const SAVINGS_ALPHA: f64 = 0.05;
 /// How often aliases on disk are looked at, in real time.
 const POLL: Span = Span::from_secs(2);
+/// Turns of the control loop between sweeps of expired entries.
+const SWEEP_TURNS: u64 = 30;
+/// How long an expired entry is kept for validation and for standing in when the provider fails.
+const KEEP_EXPIRED: Span = Span::from_secs(24 * 3_600);
 /// How long a finished log may take to be written at shutdown or on demand.
 const LOG_WAIT: Span = Span::from_secs(30);
 
@@ -347,6 +351,7 @@ fn cache_config(config: &Config, keyer: Keyer) -> farthing_cache::CacheConfig {
 
 /// The control loop of the single instance: guardrails and leaders of experiments, aliases on disk, entries past use.
 async fn control(state: Arc<State>, stop: CancellationToken) {
+    let mut turns = 0u64;
     let mut turn = tokio::time::interval(POLL.min(state.config.models.control_interval));
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -355,6 +360,10 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
             _ = turn.tick() => {}
         }
         state.control();
+        turns += 1;
+        if turns.is_multiple_of(SWEEP_TURNS) {
+            state.cache.sweep(KEEP_EXPIRED, state.clock.now());
+        }
         let polled = state.clone();
         let changes = tokio::task::spawn_blocking(move || polled.predictors.store().poll()).await.unwrap_or_default();
         for change in changes {

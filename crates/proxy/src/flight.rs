@@ -29,6 +29,8 @@ pub struct Flight {
     pub variant: Option<Variant>,
     /// The key was in the savings holdout when it was ordered.
     pub holdout: bool,
+    /// The holdout could have drawn the key.
+    pub measured: bool,
     /// Target named in the request.
     pub target: Option<Arc<str>>,
     /// The provider's own credential goes out.
@@ -64,6 +66,8 @@ pub struct Order {
     pub variant: Option<Variant>,
     /// The key is in the savings holdout.
     pub holdout: bool,
+    /// The holdout could have drawn the key.
+    pub measured: bool,
     /// Target named in the request.
     pub target: Option<Arc<str>>,
     /// The provider's own credential goes out.
@@ -75,9 +79,25 @@ pub struct Order {
 impl Flight {
     /// A call that begins.
     pub fn new(id: CallId, at: Time, route: Arc<RouteState>, order: Order) -> Arc<Self> {
-        let Order { purpose, fetch_reason, payer, key, variant, holdout, target, swap, query_parameters } = order;
+        let Order { purpose, fetch_reason, payer, key, variant, holdout, measured, target, swap, query_parameters } = order;
         let (reports, done) = (Mutex::default(), OnceLock::new());
-        Arc::new(Self { id, at, route, payer, purpose, fetch_reason, key, variant, holdout, target, swap, query_parameters, reports, done })
+        Arc::new(Self {
+            id,
+            at,
+            route,
+            payer,
+            purpose,
+            fetch_reason,
+            key,
+            variant,
+            holdout,
+            measured,
+            target,
+            swap,
+            query_parameters,
+            reports,
+            done,
+        })
     }
 
     /// What became of it; the empty outcome (unpriced, nothing stored) while it runs or when it broke off.

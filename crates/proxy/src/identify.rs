@@ -204,10 +204,10 @@ mod tests {
         let with = Provider { credential: Some(Secret::new("sk-real")), credential_place: place.clone(), ..Provider::default() };
         let without = Provider { credential_place: place, ..Provider::default() };
         let route = Route::default();
-        let identity = run(&[key.clone()], &route, &with, &[("authorization", &bearer)]).unwrap();
+        let identity = run(std::slice::from_ref(&key), &route, &with, &[("authorization", &bearer)]).unwrap();
         assert!(identity.swap);
         assert_eq!(&*identity.tenant, "acme");
-        assert_eq!(run(&[key.clone()], &route, &without, &[("authorization", &bearer)]).unwrap_err().status, StatusCode::UNAUTHORIZED);
+        assert_eq!(run(std::slice::from_ref(&key), &route, &without, &[("authorization", &bearer)]).unwrap_err().status, StatusCode::UNAUTHORIZED);
         assert_eq!(run(&[], &route, &with, &[("authorization", &bearer)]).unwrap_err().status, StatusCode::UNAUTHORIZED);
     }
 

@@ -82,6 +82,8 @@ pub struct Planned {
     pub subject: Arc<Subject>,
     /// Whether its key is in the savings holdout now.
     pub holdout: bool,
+    /// Whether the holdout could have drawn its key: only such requests enter the proof of savings.
+    pub measured: bool,
     /// Answer from and fill the cache, or why not.
     pub cache: Result<(), UncachedReason>,
     /// Join concurrent identical requests, or why not.
@@ -196,7 +198,8 @@ impl Identified {
         let subject = subject(state, &route, &identity, (&facts, &outbound), body.as_deref().unwrap_or_default());
         let (plan, assigned) = variant(state, &route, subject.key, received.at);
         let of_variant = plan.steps(kind);
-        let holdout = steps.cache.is_ok() && state.holdout.holds(&state.draw, &route.route.name, subject.key, received.at);
+        let measured = steps.cache.is_ok();
+        let holdout = measured && state.holdout.holds(&state.draw, &route.route.name, subject.key, received.at);
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
         Ok(Planned {
             id: received.id,
@@ -208,6 +211,7 @@ impl Identified {
             assigned,
             subject,
             holdout,
+            measured,
             cache: off(steps.cache.and(of_variant.cache)),
             dedupe: off(steps.dedupe.and(of_variant.dedupe)),
             control,

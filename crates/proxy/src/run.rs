@@ -169,6 +169,7 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
 fn head(flight: &Arc<Flight>, status: StatusCode, headers: HeaderMap) -> SharedHead {
     let mut head = SharedHead::new(status, headers, flight.id);
     head.note = Some(flight.clone());
+    head.tags = tags(&head.headers);
     head
 }
 

@@ -27,6 +27,9 @@ use crate::stream::{Accounted, Pending};
 /// How often a request may find an entry that came in between, before it makes its own call.
 const MAX_JOINS: usize = 4;
 
+/// Logged where a client left before its answer began; nothing was sent.
+const CLIENT_LEFT: u16 = 499;
+
 /// The data port's handler.
 pub struct Service {
     /// What all requests share.
@@ -83,6 +86,7 @@ pub async fn serve(state: Arc<State>, request: Request<Body>) -> Response<Body> 
         Ok(planned) => planned,
         Err(problem) => return refused(&problem, dialect, id),
     };
+    let leaving = Leaving::new(&state, &planned);
     let mut response = match look_up(&state, &planned) {
         Found::Usable(usable) => {
             if usable.left.is_err() {
@@ -98,8 +102,32 @@ pub async fn serve(state: Arc<State>, request: Request<Body>) -> Response<Body> 
         Found::Call { previous, stale, reason } => joined(&state, &mut planned, Wanted { previous, stale, reason }).await,
         Found::Bypass(reason) => bypass(&state, &mut planned, reason).await,
     };
+    leaving.stays();
     answer::debug(response.headers_mut(), &planned);
     response
+}
+
+/// Settles a request whose client leaves before there is an answer: the handler's future is dropped then.
+struct Leaving(Option<(Arc<State>, Account)>);
+
+impl Leaving {
+    fn new(state: &Arc<State>, planned: &Planned) -> Self {
+        Self(Some((state.clone(), Account::of(planned))))
+    }
+    fn stays(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let Some((state, account)) = self.0.take() else { return };
+        let overhead = Span::ZERO; // it was waiting; how long of it was ours cannot be told
+        let mut left = settled(Outcome::Failed, None, (StatusCode::OK, overhead), None);
+        (left.status, left.error) = (CLIENT_LEFT, Some("client-left"));
+        left.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
+        state.settle_request(&account, &left);
+    }
 }
 
 fn unrouted(problem: &Problem, id: RequestId) -> Response<Body> {
@@ -293,6 +321,7 @@ fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) -> Ord
         key: planned.subject.key,
         variant: planned.assigned.clone(),
         holdout: planned.holdout,
+        measured: planned.measured,
         target: None,
         swap: planned.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),

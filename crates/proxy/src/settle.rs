@@ -37,6 +37,8 @@ pub struct Account {
     pub variant: Option<Variant>,
     /// Whether the key is held out.
     pub holdout: bool,
+    /// Whether the holdout could have drawn the key.
+    pub measured: bool,
 }
 
 impl Account {
@@ -52,6 +54,7 @@ impl Account {
             key: planned.subject.key,
             variant: planned.assigned.clone(),
             holdout: planned.holdout,
+            measured: planned.measured,
         }
     }
 }
@@ -107,8 +110,7 @@ impl State {
 
     /// The request's part in the experiment and the savings record; the money of calls is added by [`State::settle_call`].
     fn prove(&self, account: &Account, settled: &Settled, cost: &CostRecord) {
-        let keyed = !matches!(settled.outcome, Outcome::Refused) && (settled.holdoutable() || account.holdout);
-        if !keyed {
+        if !account.measured || settled.outcome == Outcome::Refused {
             return;
         }
         if self.holdout.share() > 0.0 {
@@ -147,11 +149,11 @@ impl State {
             attempts: sent,
             cost: attempts,
         });
-        if self.holdout.share() > 0.0 && end.keyed {
+        if self.holdout.share() > 0.0 && flight.measured {
             let window = self.holdout.window(flight.at);
             self.savings.lock().record(flight.key, window, flight.holdout, (Some(Money::ZERO), attempts));
         }
-        if let Some(variant) = flight.variant.as_ref().filter(|_| !flight.holdout && end.keyed) {
+        if let Some(variant) = flight.variant.as_ref().filter(|_| !flight.holdout && flight.measured) {
             self.trials.record(variant, flight.key, Observation { bill: attempts, ..Observation::default() });
         }
         let Some(log) = &self.log else { return };
@@ -187,13 +189,6 @@ impl State {
                 saved_nanousd: entry.price.map(|p| p.times(i64::try_from(ended.hits).unwrap_or(i64::MAX)).nanos()),
             });
         }
-    }
-}
-
-impl Settled {
-    /// Whether the answer is part of what the cache could do: everything keyed and not passed by on principle.
-    fn holdoutable(&self) -> bool {
-        self.outcome != Outcome::Bypass
     }
 }
 
