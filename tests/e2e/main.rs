@@ -11,7 +11,12 @@
 )]
 
 mod answers;
+mod badinput;
+mod bundles;
 mod clients;
+mod degraded;
 mod durability;
 mod fidelity;
+mod program;
 mod stampede;
+mod swaps;

@@ -1,0 +1,219 @@
+//! H2, M4, R2, R3: parts that are missing, broken or frozen. Requests are answered, and what is not well is said.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use farthing_config::TtlBy;
+use farthing_tests::origin::{answer_of, ok};
+use farthing_tests::skip::skip;
+use farthing_tests::{Answer, Client, Origin, Setup};
+use futures_util::future::{self, FutureExt};
+use http::StatusCode;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::bundles;
+use crate::program::{self, Serving};
+
+/// The document of a problem; it must be one.
+fn problem(answer: &Answer) -> Value {
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{answer:?}");
+    let document: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{e}: {}", answer.text()));
+    assert_eq!(document["status"], answer.status.as_u16(), "{document}");
+    document
+}
+
+/// The Cache-Status of a stored answer: it tells who decided how long to keep it.
+async fn decided(client: Client, path: &str) -> String {
+    assert_eq!(client.get(path, &[]).await.status, StatusCode::OK);
+    let mut again = client.get(path, &[]).await;
+    // The answer is stored a moment after its first client has it.
+    for _ in 0..1_000 {
+        if again.is_hit() {
+            break;
+        }
+        again = client.get(path, &[]).await;
+    }
+    assert!(again.is_hit(), "{again:?}");
+    again.header("cache-status").to_owned()
+}
+
+/// `farthing serve` without the native library.
+async fn without_library(dir: &std::path::Path, origin: &Origin) -> Option<Serving> {
+    let Some(farthing) = program::built("farthing") else {
+        skip("serving without the native library: the program is not built (cargo build -p farthing)");
+        return None;
+    };
+    let config = format!("[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{}\"\nprice = \"0.002\"\n", origin.addr);
+    std::fs::write(dir.join("farthing.toml"), config).unwrap();
+    let flags = ["--config", "farthing.toml", "--onnxruntime", "nowhere/libonnxruntime.so"];
+    Some(Serving::start(&farthing, dir, &flags).await)
+}
+
+fn part<'a>(readiness: &'a Value, name: &str) -> &'a Value {
+    let parts = readiness["parts"].as_array().unwrap_or_else(|| panic!("{readiness}"));
+    parts.iter().find(|part| part["name"] == name).unwrap_or_else(|| panic!("{name} in {readiness}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_library_the_table_decides_and_readiness_says_why() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let dir = tempfile::tempdir().unwrap();
+    bundles::with_table(&dir.path().join("models"));
+    let Some(serving) = without_library(dir.path(), &origin).await else { return };
+    let promoted = serving.json(&["models", "promote", "ttl", "1"]).await;
+    assert_eq!((&promoted["live"], &promoted["engine"]), (&1.into(), &"table".into()), "{promoted}");
+    let status = decided(serving.data, "/r/geo/a").await;
+    assert!(status.contains("table:1"), "{status}");
+
+    let (answer, readiness) = serving.readiness().await;
+    assert_eq!((answer.status, &readiness["status"]), (StatusCode::OK, &"degraded".into()), "{readiness}");
+    let models = part(&readiness, "models");
+    let why = models["detail"].as_str().unwrap();
+    assert!(models["ok"] == false && why.contains("ONNX Runtime") && why.contains("nowhere"), "{readiness}");
+    assert!(why.contains("make deps") && why.contains("tables and rules decide"), "{readiness}");
+    assert!(serving.json(&["models", "list"]).await["library"].is_null());
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_library_and_table_the_rule_decides() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let dir = tempfile::tempdir().unwrap();
+    bundles::good(&dir.path().join("models"), 1.0);
+    let Some(serving) = without_library(dir.path(), &origin).await else { return };
+    let refused = serving.cli(&["models", "promote", "ttl", "1"]).await;
+    assert_eq!(refused.status.code(), Some(1), "{}", program::said(&refused));
+    assert!(program::said(&refused).contains("make deps"), "{}", program::said(&refused));
+    let status = decided(serving.data, "/r/geo/a").await;
+    assert!(status.contains("fallback:no-model"), "{status}");
+    assert_eq!(serving.readiness().await.1["status"], "degraded");
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_written_drops_rows_and_no_request() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let mut setup = Setup::new(origin.addr);
+    // Below a file there can be no folder, whoever runs the test.
+    let file = setup.config.models.dir.with_file_name("file");
+    std::fs::write(&file, "in the way").unwrap();
+    setup.config.log.dir = file.join("logs");
+    let started = setup.start().await;
+    for n in 0..20 {
+        assert_eq!(started.client.get(&format!("/api/doc/{n}"), &[]).await.status, StatusCode::OK);
+    }
+    let error = started.proxy.flush_log().await.unwrap_err().to_string();
+    let metrics = started.proxy.log_metrics().unwrap();
+    assert!(metrics.dropped() >= 20 && metrics.rows() == 0 && !metrics.healthy, "{metrics:?}");
+    assert!(metrics.last_error.is_some() && !error.is_empty(), "{metrics:?} {error}");
+    let parts = started.proxy.parts();
+    let log = parts.iter().find(|part| part.name == "log").unwrap();
+    assert!(log.problem.as_ref().is_some_and(|why| why.contains("dropped")), "{parts:?}");
+    assert!(started.client.get("/api/doc/0", &[]).await.is_hit());
+    let left = started.proxy.shutdown().await.unwrap();
+    assert!(left.dropped() > metrics.dropped(), "rows after the failure are counted, too: {left:?}");
+}
+
+/// Takes connections and never says a word. Ends with the test.
+struct Frozen {
+    addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Frozen {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let task = tokio::task::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                held.push(stream);
+            }
+        });
+        Self { addr, task }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_provider_is_a_504_at_the_routes_deadline() {
+    let frozen = Frozen::start().await;
+    let deadline = Duration::from_millis(150);
+    let started = Setup::new(frozen.addr).route(|r| r.deadline = deadline).start().await;
+    let since = std::time::Instant::now();
+    let (first, follower) = tokio::join!(started.client.get("/api/doc", &[]), started.client.get("/api/doc", &[]));
+    assert!(since.elapsed() >= deadline, "not before its time");
+    for answer in [first, follower] {
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(problem(&answer)["type"], "urn:farthing:problem:timeout");
+    }
+    // A client may ask for less time, never for more.
+    let hurried = started.client.get("/api/other", &[("x-farthing-deadline-ms", "20")]).await;
+    assert_eq!(hurried.status, StatusCode::GATEWAY_TIMEOUT);
+    let patient = started.client.get("/api/third", &[("x-farthing-deadline-ms", "3600000")]).await;
+    assert_eq!(patient.status, StatusCode::GATEWAY_TIMEOUT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stale_answer_stands_in_for_a_frozen_provider() {
+    let origin = Origin::start(std::sync::Arc::new(
+        |_, n| if n == 0 { future::ready(ok("good")).boxed() } else { future::pending().boxed() },
+    ))
+    .await;
+    let setup = Setup::new(origin.addr).route(|r| {
+        (r.ttl, r.deadline) = (TtlBy::Fixed(Duration::from_secs(60)), Duration::from_millis(150));
+    });
+    let (started, clock) = setup.start_virtual().await;
+    decided(started.client, "/api/doc").await;
+    clock.advance(Duration::from_secs(100));
+    let stale = started.client.get("/api/doc", &[]).await;
+    assert_eq!((stale.status, stale.text().as_str()), (StatusCode::OK, "good"), "{stale:?}");
+    assert!(stale.header("cache-status").contains("ttl=-40"), "{stale:?}");
+    assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_provider_is_left_alone() {
+    let origin = Origin::simple(|_, _| answer_of(StatusCode::SERVICE_UNAVAILABLE, &[("x-origin", "1")], "down")).await;
+    // The breaker must not cool down while the test looks.
+    let setup = Setup::new(origin.addr).provider(|p| p.upstream.breaker_cooldown = Duration::from_secs(3_600));
+    let started = setup.start().await;
+    let mut answers = Vec::new();
+    for n in 0..40 {
+        answers.push(started.client.get(&format!("/api/doc/{n}"), &[]).await);
+    }
+    assert!(answers.iter().all(|a| a.status == StatusCode::SERVICE_UNAVAILABLE));
+    let (theirs, ours): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.headers.contains_key("x-origin"));
+    assert_eq!(theirs.len(), origin.calls());
+    assert!(ours.len() >= 20, "{} calls for 40 requests", origin.calls());
+    for answer in ours {
+        assert_eq!(problem(answer)["type"], "urn:farthing:problem:breaker-open");
+        assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+    }
+    let parts = started.proxy.parts();
+    assert!(parts.iter().any(|p| p.name == "upstream:origin" && p.problem.is_some()), "{parts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_nobody_reaches_is_left_alone_too() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let setup = Setup::new(gone).provider(|p| p.upstream.breaker_cooldown = Duration::from_secs(3_600));
+    let started = setup.start().await;
+    let mut statuses = Vec::new();
+    for n in 0..30 {
+        let answer = started.client.get(&format!("/api/doc/{n}"), &[]).await;
+        let kind = problem(&answer)["type"].as_str().unwrap().to_owned();
+        statuses.push((answer.status.as_u16(), kind));
+    }
+    assert_eq!(statuses.first().unwrap(), &(502, "urn:farthing:problem:connect".to_owned()));
+    assert_eq!(statuses.last().unwrap(), &(503, "urn:farthing:problem:breaker-open".to_owned()));
+    let bill = started.proxy.totals().total.bill_usd;
+    assert_eq!(bill.to_string(), "0", "nobody was asked, nothing is owed");
+}
