@@ -215,7 +215,7 @@ impl Proxy {
         let status = self.models().status();
         let models = match &self.runtime {
             Err(problem) => Some(format!("{problem}; tables and rules decide")),
-            Ok(()) => status.aliases.iter().find_map(|a| a.problem.clone()),
+            Ok(()) => status.aliases.iter().find_map(|a| a.problem.clone()).or_else(|| self.no_champion()),
         };
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
@@ -226,6 +226,13 @@ impl Proxy {
         }
         parts.dedup();
         parts
+    }
+
+    /// Said as long as routes wait for a model that is not there.
+    fn no_champion(&self) -> Option<String> {
+        let waits = self.state.routes.iter().any(|r| r.route.cache && r.plan.ttl.source == farthing_policy::TtlSource::Model);
+        let none = self.state.predictors.ttl(None).is_none();
+        (waits && none).then(|| "no `ttl` champion: rules decide (farthing-train fit ttl, then farthing models promote)".to_owned())
     }
 
     /// Ends: no new requests, running ones drain, the log is written.

@@ -1,6 +1,6 @@
 //! Who asks: the tenant, and whose private cache the request sees.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use farthing_config::{CredentialMode, CredentialPlace, FarthingKey, Provider, Route};
 use farthing_types::Tenant;
@@ -30,6 +30,14 @@ pub struct Identity {
     pub principal: Arc<str>,
     /// The provider's credential goes out in place of the client's.
     pub swap: bool,
+}
+
+impl Identity {
+    /// Of a request that was refused before its client was known.
+    pub fn unknown() -> Self {
+        static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| "unknown".into());
+        Self { tenant: UNKNOWN.clone(), team: None, service: None, principal: UNKNOWN.clone(), swap: false }
+    }
 }
 
 /// What identification needs to know of the deployment.
@@ -207,7 +215,10 @@ mod tests {
         let identity = run(std::slice::from_ref(&key), &route, &with, &[("authorization", &bearer)]).unwrap();
         assert!(identity.swap);
         assert_eq!(&*identity.tenant, "acme");
-        assert_eq!(run(std::slice::from_ref(&key), &route, &without, &[("authorization", &bearer)]).unwrap_err().status, StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            run(std::slice::from_ref(&key), &route, &without, &[("authorization", &bearer)]).unwrap_err().status,
+            StatusCode::UNAUTHORIZED
+        );
         assert_eq!(run(&[], &route, &with, &[("authorization", &bearer)]).unwrap_err().status, StatusCode::UNAUTHORIZED);
     }
 

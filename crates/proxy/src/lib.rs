@@ -36,7 +36,7 @@ pub use experiments::ExperimentView;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A route names a provider that does not exist.
-    #[error("route `{route}`: there is no provider `{provider}`; add [[providers]] with that name")]
+    #[error("route `{route}`: there is no provider `{provider}`; add [providers.{provider}]")]
     NoProvider {
         /// The route.
         route: RouteName,

@@ -78,13 +78,17 @@ pub async fn serve(state: Arc<State>, request: Request<Body>) -> Response<Body> 
         }
     };
     let (dialect, id) = (received.route.dialect, received.id);
+    let early = Account::early(&received);
     let planned = match received.identify(&state) {
         Ok(identified) => identified.plan(&state).await,
         Err(problem) => Err(problem),
     };
     let mut planned = match planned {
         Ok(planned) => planned,
-        Err(problem) => return refused(&problem, dialect, id),
+        Err(problem) => {
+            state.settle_request(&early, &refusal(&problem));
+            return refused(&problem, dialect, id);
+        }
     };
     let leaving = Leaving::new(&state, &planned);
     let mut response = match look_up(&state, &planned) {
@@ -128,6 +132,13 @@ impl Drop for Leaving {
         left.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
         state.settle_request(&account, &left);
     }
+}
+
+/// The settlement of a request that was refused before it could cost anything.
+fn refusal(problem: &Problem) -> Settled {
+    let mut refused = settled(Outcome::Refused, None, (problem.status, Span::ZERO), None);
+    refused.error = Some(problem.kind);
+    refused
 }
 
 fn unrouted(problem: &Problem, id: RequestId) -> Response<Body> {

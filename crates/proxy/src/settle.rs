@@ -12,7 +12,7 @@ use http::Method;
 use crate::canonical::Digests;
 use crate::flight::{Done, Flight, Metered};
 use crate::identify::Identity;
-use crate::request::{Planned, Variant};
+use crate::request::{Planned, Received, Variant};
 use crate::route::RouteState;
 use crate::state::State;
 
@@ -42,6 +42,22 @@ pub struct Account {
 }
 
 impl Account {
+    /// The account of a request whose client is not known yet.
+    pub fn early(received: &Received) -> Self {
+        Self {
+            id: received.id,
+            at: received.at,
+            started: received.started,
+            route: received.route.clone(),
+            identity: Identity::unknown(),
+            method: received.head.method.clone(),
+            key: KeyHash::default(),
+            variant: None,
+            holdout: false,
+            measured: false,
+        }
+    }
+
     /// The account of a planned request.
     pub fn of(planned: &Planned) -> Self {
         Self {
