@@ -155,3 +155,154 @@ impl Breaker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use farthing_contract::features::{HeadFacts, KeyStats, RouteStats};
+    use farthing_types::VirtualClock;
+
+    use super::*;
+
+    /// Answers a constant after a delay, or fails.
+    struct Fake {
+        answer: Result<f32, PredictError>,
+        by: By,
+        takes: Span,
+        clock: Arc<VirtualClock>,
+        asked: AtomicU64,
+    }
+
+    impl Predictor for Fake {
+        fn predict(&self, _: &[f32], out: &mut [f32]) -> Result<(), PredictError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.clock.advance(self.takes);
+            out.fill(self.answer.clone()?);
+            Ok(())
+        }
+        fn by(&self) -> By {
+            self.by.clone()
+        }
+        fn digest(&self) -> Arc<str> {
+            "d".into()
+        }
+    }
+
+    struct Bench {
+        clock: Arc<VirtualClock>,
+        guarded: Guarded,
+        key: KeyStats,
+        route: RouteStats,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let clock = Arc::new(VirtualClock::default());
+            let guarded = Guarded::new(clock.clone(), Span::from_millis(1), Span::from_secs(30));
+            let (mut key, mut route) = (KeyStats::default(), RouteStats::default());
+            for i in 0..20 {
+                let now = Time::from_millis(1_000 + i * 60_000);
+                route.on_request(now, i == 0);
+                key.on_request(now);
+                route.on_fetch(&mut key, now, i as u64 / 5);
+            }
+            Self { clock, guarded, key, route }
+        }
+        fn fake(&self, answer: Result<f32, PredictError>, by: By, takes: Span) -> Arc<Fake> {
+            Arc::new(Fake { answer, by, takes, clock: self.clock.clone(), asked: AtomicU64::new(0) })
+        }
+        fn decide(&self, model: Option<Arc<Fake>>, table: Option<Arc<Fake>>, source: TtlSource) -> TtlDecision {
+            let levels = Levels { model: model.map(|m| m as _), table: table.map(|t| t as _) };
+            let params = TtlParams { source, kappa: Some(0.1), ..TtlParams::default() };
+            let input = TtlInput { key: &self.key, route: &self.route, head: HeadFacts::default(), now: Time::from_millis(1_141_000) };
+            self.guarded.decide(&levels, &params, &input)
+        }
+    }
+
+    #[test]
+    fn the_best_level_that_answers_decides() {
+        let bench = Bench::new();
+        let model = || Some(bench.fake(Ok(0.0), By::Model(3), Span::ZERO));
+        let table = || Some(bench.fake(Ok(0.0), By::Table(1), Span::ZERO));
+        let by = |m, t, s| bench.decide(m, t, s).choice.by;
+        assert_eq!(by(model(), table(), TtlSource::Model), By::Model(3));
+        assert_eq!(by(model(), table(), TtlSource::Table), By::Table(1));
+        assert_eq!(by(None, table(), TtlSource::Model), By::Table(1));
+        assert_eq!(by(None, None, TtlSource::Model), By::Fallback("no-model"));
+        assert_eq!(by(model(), None, TtlSource::Table), By::Fallback("no-table"));
+        assert_eq!(by(model(), table(), TtlSource::Rule), By::Rule("static"));
+        assert_eq!(by(model(), table(), TtlSource::Fixed(Span::from_secs(9))), By::Override("fixed".into()));
+    }
+
+    #[test]
+    fn what_decided_is_logged_with_its_features() {
+        let bench = Bench::new();
+        let decision = bench.decide(Some(bench.fake(Ok(0.5), By::Model(3), Span::ZERO)), None, TtlSource::Model);
+        assert_eq!((decision.outputs, decision.digest.as_deref()), (Some([0.5; TTL_OUTPUTS]), Some("d")));
+        assert!(decision.features.is_some() && decision.choice.value.pays());
+        assert_eq!(bench.decide(None, None, TtlSource::Rule).features, None);
+    }
+
+    #[test]
+    fn a_higher_hazard_shortens_the_ttl() {
+        let bench = Bench::new();
+        let ttl = |output| bench.decide(Some(bench.fake(Ok(output), By::Model(1), Span::ZERO)), None, TtlSource::Model).choice.value.fresh;
+        assert!(ttl(1.5) < ttl(0.0) && ttl(0.0) <= ttl(-1.5), "{:?} {:?} {:?}", ttl(1.5), ttl(0.0), ttl(-1.5));
+    }
+
+    #[test]
+    fn errors_and_nonsense_fall_to_the_table_and_then_to_the_rule() {
+        let bench = Bench::new();
+        for wrong in [Ok(f32::NAN), Ok(f32::INFINITY), Err(PredictError::Busy), Err(PredictError::Runtime("x".into()))] {
+            let model = || Some(bench.fake(wrong.clone(), By::Model(3), Span::ZERO));
+            let table = bench.fake(Ok(0.0), By::Table(1), Span::ZERO);
+            assert_eq!(bench.decide(model(), Some(table), TtlSource::Model).choice.by, By::Table(1));
+            let reason = wrong.clone().err().map_or("not-finite", |e| e.as_str());
+            assert_eq!(bench.decide(model(), None, TtlSource::Model).choice.by, By::Fallback(reason));
+            let broken = bench.fake(wrong.clone(), By::Table(1), Span::ZERO);
+            assert_eq!(bench.decide(None, Some(broken), TtlSource::Table).choice.by, By::Fallback(reason));
+        }
+    }
+
+    #[test]
+    fn late_answers_count_three_open_the_breaker_and_rest_closes_it() {
+        let bench = Bench::new();
+        let slow = bench.fake(Ok(0.0), By::Model(3), Span::from_millis(2));
+        for _ in 0..2 {
+            assert_eq!(bench.decide(Some(slow.clone()), None, TtlSource::Model).choice.by, By::Model(3));
+        }
+        assert!(!bench.guarded.breaker_open());
+        // The third late answer is still used.
+        assert_eq!(bench.decide(Some(slow.clone()), None, TtlSource::Model).choice.by, By::Model(3));
+        assert!(bench.guarded.breaker_open());
+        assert_eq!(bench.decide(Some(slow.clone()), None, TtlSource::Model).choice.by, By::Fallback("breaker"));
+        assert_eq!((slow.asked.load(Ordering::Relaxed), bench.guarded.late()), (3, 3));
+        bench.clock.advance(Span::from_secs(30));
+        let quick = bench.fake(Ok(0.0), By::Model(3), Span::ZERO);
+        assert_eq!(bench.decide(Some(quick), None, TtlSource::Model).choice.by, By::Model(3));
+        assert!(!bench.guarded.breaker_open());
+    }
+
+    #[test]
+    fn two_late_in_a_hundred_are_forgiven() {
+        let bench = Bench::new();
+        for i in 0..500 {
+            let takes = if i % 50 == 0 { Span::from_millis(2) } else { Span::ZERO };
+            let model = bench.fake(Ok(0.0), By::Model(3), takes);
+            assert_eq!(bench.decide(Some(model), None, TtlSource::Model).choice.by, By::Model(3), "{i}");
+        }
+    }
+
+    #[test]
+    fn answers_that_always_change_are_not_kept() {
+        let mut bench = Bench::new();
+        for i in 0..4_000i64 {
+            let now = Time::from_millis(2_000_000 + i * 1_000);
+            bench.key.on_request(now);
+            bench.route.on_fetch(&mut bench.key, now, 1_000 + i as u64);
+        }
+        let model = bench.fake(Ok(-3.0), By::Model(3), Span::ZERO);
+        assert_eq!(bench.decide(Some(model), None, TtlSource::Model).choice.value, Ttl::NONE);
+    }
+}

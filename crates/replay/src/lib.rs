@@ -12,6 +12,8 @@ mod event;
 mod operating;
 mod recipe;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod worlds;
 
 pub use baselines::{FixedCurves, FixedResult, oracle};
