@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use farthing_types::{Draw, DrawKind, KeyHash, Money, Overrides, Span, Time};
 
-/// Live variants of one experiment, control included: an entry stores a TTL for each (DESIGN section 3).
+/// Live variants of one experiment, control included: an entry stores a TTL for each
+/// (docs/adr/0002-ttl-per-variant.md).
 pub const MAX_VARIANTS: usize = 4;
 
 /// What the coin is tossed for.

@@ -279,8 +279,9 @@ impl Manifest {
 
     /// The price ratio for a staleness budget, from the operating points; `None` when there are none.
     ///
-    /// Between two points it is interpolated on log scales. Below the lowest it falls with the square of the budget: the stale share grows
-    /// at least as fast as the square root of kappa there (ML.md section 1 for short TTLs), so that errs to the fresh side.
+    /// Between two points it is interpolated on log scales. Below the lowest it falls with the square of the budget: there the best
+    /// TTL is about sqrt(2 kappa / (rate x hazard)) and the stale share half of TTL x hazard, so the share grows at least as fast as
+    /// the square root of kappa, and this errs to the fresh side.
     /// Above the highest it stays at the highest: nothing was tried there.
     pub fn kappa(&self, stale_budget: f64) -> Option<f64> {
         let points = &self.operating_points;
