@@ -124,7 +124,14 @@ impl Walk {
         let features = logged.unwrap_or_else(|| ttl_features(&input));
         let (survived, within) = exposures(&input, fate);
         if survived.iter().chain(&within).any(|e| *e > 0.0) {
-            rows.push(&Row { features: &features, survived: &survived, within: &within, at_ns: fetch.at_ns, route: fetch.route, weight: 1.0 });
+            rows.push(&Row {
+                features: &features,
+                survived: &survived,
+                within: &within,
+                at_ns: fetch.at_ns,
+                route: fetch.route,
+                weight: 1.0,
+            });
         }
     }
 }
@@ -176,7 +183,8 @@ mod tests {
 
     #[test]
     fn each_fetch_gets_the_bounds_of_its_first_change() {
-        let fetches = vec![fetch(1_000, 1, 0, 7), fetch(1_010, 2, 0, 1), fetch(1_030, 1, 0, 7), fetch(1_100, 1, 0, 8), fetch(1_150, 1, 0, 8)];
+        let fetches =
+            vec![fetch(1_000, 1, 0, 7), fetch(1_010, 2, 0, 1), fetch(1_030, 1, 0, 7), fetch(1_100, 1, 0, 8), fetch(1_150, 1, 0, 8)];
         let fate = |unchanged_s, changed_s| Some(Fate { unchanged_s, changed_s });
         assert_eq!(fates(&fetches), [fate(30.0, 100.0), None, fate(0.0, 70.0), fate(50.0, f32::INFINITY), None]);
         let history = History::of(&log(fetches));

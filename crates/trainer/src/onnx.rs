@@ -311,3 +311,55 @@ fn ints(name: &str, ints: Vec<i64>) -> Attribute {
 fn texts(name: &str, strings: Vec<Vec<u8>>) -> Attribute {
     Attribute { strings, ..attribute(name, 8) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::trees::{Node, Tree};
+
+    /// Evaluates a `TreeEnsembleRegressor` as its specification says, from the file alone.
+    fn run(bytes: &[u8], row: &[f32]) -> Vec<f32> {
+        let graph = Model::decode(bytes).unwrap().graph.unwrap();
+        let op = &graph.node[0];
+        assert_eq!((op.op_type.as_str(), op.domain.as_str()), ("TreeEnsembleRegressor", "ai.onnx.ml"));
+        let attribute = |name: &str| op.attribute.iter().find(|a| a.name == name).unwrap();
+        let ints = |name: &str| attribute(name).ints.clone();
+        let (trees, nodes, features) = (ints("nodes_treeids"), ints("nodes_nodeids"), ints("nodes_featureids"));
+        let (low, high) = (ints("nodes_truenodeids"), ints("nodes_falsenodeids"));
+        let place: HashMap<_, _> = trees.iter().zip(&nodes).enumerate().map(|(i, (t, n))| ((*t, *n), i)).collect();
+        let mut out = vec![0.0; attribute("n_targets").i as usize];
+        let last = trees.iter().max().map_or(0, |t| t + 1);
+        for tree in 0..last {
+            let mut at = place[&(tree, 0)];
+            while attribute("nodes_modes").strings[at] == b"BRANCH_LT" {
+                let below = row[features[at] as usize] < attribute("nodes_values").floats[at];
+                at = place[&(tree, if below { low[at] } else { high[at] })];
+            }
+            let targets = ints("target_treeids").into_iter().zip(ints("target_nodeids")).zip(ints("target_ids"));
+            for (((t, n), id), weight) in targets.zip(&attribute("target_weights").floats) {
+                if (t, n) == (tree, nodes[at]) {
+                    out[id as usize] += weight;
+                }
+            }
+        }
+        out.iter().zip(&attribute("base_values").floats).map(|(sum, base)| sum + base).collect()
+    }
+
+    #[test]
+    fn the_file_says_what_the_ensemble_says() {
+        let nodes = vec![Node::split(1, 0.5, 1, 4), Node::split(0, -1.0, 2, 3), Node::leaf(0), Node::leaf(1), Node::leaf(2)];
+        let tree = Tree::new(nodes, vec![1.0, -1.0, 0.25, 2.0, -3.5, 0.125], 2).unwrap();
+        let ensemble = Ensemble { features: 2, base: vec![0.5, -0.5], trees: vec![tree.clone(), tree] };
+        let bytes = encode(&ensemble, "ttl", &[("farthing.task", "ttl".to_owned())]);
+        let mut out = [0.0; 2];
+        for row in [[-2.0, 0.0], [-1.0, 0.0], [0.0, 0.49], [0.0, 0.5], [f32::NAN, 0.0], [0.0, f32::NAN]] {
+            ensemble.eval(&row, &mut out);
+            assert_eq!(run(&bytes, &row), out, "{row:?}");
+        }
+        let model = Model::decode(bytes.as_slice()).unwrap();
+        assert_eq!(model.metadata_props[0].key, "farthing.task");
+        assert_eq!(model.opset_import.iter().find(|o| o.domain == "ai.onnx.ml").unwrap().version, ML_OPSET);
+    }
+}

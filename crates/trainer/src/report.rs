@@ -71,7 +71,11 @@ impl FitReport {
     pub fn verdict(&self) -> String {
         match (&self.comparison, &self.unjudged) {
             (Some(c), _) if c.beats_rule() => {
-                let over = if c.model.stale_share > c.stale_budget { format!(" (above the budget of {:.2} %)", 100.0 * c.stale_budget) } else { String::new() };
+                let over = if c.model.stale_share > c.stale_budget {
+                    format!(" (above the budget of {:.2} %)", 100.0 * c.stale_budget)
+                } else {
+                    String::new()
+                };
                 let (saved, stale) = (100.0 * c.saving_against_rule, 100.0 * c.model.stale_share);
                 format!("better than the rule: bill {saved:.1} % lower at the same stale share of {stale:.2} %{over}")
             }
@@ -85,7 +89,11 @@ impl FitReport {
         let mut out = String::new();
         let days = (self.to_ns - self.from_ns) as f64 / 86_400e9;
         let _ = writeln!(out, "log         {} files, {} fetches, {} requests over {days:.2} days", self.files, self.fetches, self.reads);
-        let _ = writeln!(out, "rows        {} of which {} saw a change; features of {} fetches computed anew", self.rows, self.changes, self.recomputed);
+        let _ = writeln!(
+            out,
+            "rows        {} of which {} saw a change; features of {} fetches computed anew",
+            self.rows, self.changes, self.recomputed
+        );
         if !self.left_out.is_empty() {
             let _ = writeln!(out, "left out    {}: answers differ from call to call, nothing to cache", self.left_out.join(", "));
         }
@@ -95,7 +103,11 @@ impl FitReport {
         }
         for bin in &self.calibration {
             let (model, live) = (bin.seen / bin.expected.max(1e-9), bin.seen / bin.live.max(1e-9));
-            let _ = writeln!(out, "calibration correction {:+.2}: seen / expected {model:.2} (live statistics {live:.2}), {} changes", bin.correction, bin.seen);
+            let _ = writeln!(
+                out,
+                "calibration correction {:+.2}: seen / expected {model:.2} (live statistics {live:.2}), {} changes",
+                bin.correction, bin.seen
+            );
         }
         let points: Vec<String> = self.operating_points.iter().map(|p| format!("{} %: {:.4}", 100.0 * p.stale_budget, p.kappa)).collect();
         let _ = writeln!(out, "points      call price / stale price by budget: {}", points.join(", "));
@@ -105,11 +117,25 @@ impl FitReport {
 
     /// The model card of the bundle.
     pub fn card(&self, digest: &str, seed: u64) -> String {
-        let mut out = String::from("# ttl model\n\nPredicts by what factor the change hazard of a cached answer differs from what live statistics say, per age interval.\n\n");
-        let _ = writeln!(out, "- data: {} files, digest {digest}, {} to {} ns, {} fetches, {} rows, {} changes", self.files, self.from_ns, self.to_ns, self.fetches, self.rows, self.changes);
-        let _ = writeln!(out, "- learners: boosting on linfa trees and a survival table, mean of logs; {} trees, at most {} deep; seed {seed}", self.trees, self.depth);
+        let mut out = String::from(
+            "# ttl model\n\nPredicts by what factor the change hazard of a cached answer differs from what live statistics say, per age interval.\n\n",
+        );
+        let _ = writeln!(
+            out,
+            "- data: {} files, digest {digest}, {} to {} ns, {} fetches, {} rows, {} changes",
+            self.files, self.from_ns, self.to_ns, self.fetches, self.rows, self.changes
+        );
+        let _ = writeln!(
+            out,
+            "- learners: boosting on linfa trees and a survival table, mean of logs; {} trees, at most {} deep; seed {seed}",
+            self.trees, self.depth
+        );
         let _ = writeln!(out, "- judged on the log's last {:.0} % of events: {}", 100.0 * (1.0 - crate::fit::TRAIN_SHARE), self.verdict());
-        let _ = writeln!(out, "- blind spots: sources that change by schedule beyond the live profile; answers that differ from call to call are left out ({})", if self.left_out.is_empty() { "none here".to_owned() } else { self.left_out.join(", ") });
+        let _ = writeln!(
+            out,
+            "- blind spots: sources that change by schedule beyond the live profile; answers that differ from call to call are left out ({})",
+            if self.left_out.is_empty() { "none here".to_owned() } else { self.left_out.join(", ") }
+        );
         out
     }
 }
@@ -117,9 +143,23 @@ impl FitReport {
 /// The comparison as lines of a table.
 pub fn table(comparison: &Comparison) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "held out    {} reads, ${:.4} without a cache, stale budget {:.2} %", comparison.reads, comparison.base_usd, 100.0 * comparison.stale_budget);
+    let _ = writeln!(
+        out,
+        "held out    {} reads, ${:.4} without a cache, stale budget {:.2} %",
+        comparison.reads,
+        comparison.base_usd,
+        100.0 * comparison.stale_budget
+    );
     let _ = writeln!(out, "{:<32}{:>12}{:>10}{:>10}{:>12}", "at the model's staleness", "bill", "share", "stale", "setting");
-    for line in [&comparison.model, &comparison.table, &comparison.boost, &comparison.live, &comparison.rule, &comparison.fixed, &comparison.fixed_per_route] {
+    for line in [
+        &comparison.model,
+        &comparison.table,
+        &comparison.boost,
+        &comparison.live,
+        &comparison.rule,
+        &comparison.fixed,
+        &comparison.fixed_per_route,
+    ] {
         push_line(&mut out, line);
     }
     if !comparison.tuned.is_empty() {
@@ -131,7 +171,15 @@ pub fn table(comparison: &Comparison) -> String {
 
 fn push_line(out: &mut String, line: &Line) {
     let setting = line.setting.map_or_else(|| "per route".to_owned(), |s| format!("{s:.4}"));
-    let _ = writeln!(out, "  {:<30}{:>12.4}{:>9.1}%{:>9.2}%{:>12}", line.name, line.bill_usd, 100.0 * line.bill_share, 100.0 * line.stale_share, setting);
+    let _ = writeln!(
+        out,
+        "  {:<30}{:>12.4}{:>9.1}%{:>9.2}%{:>12}",
+        line.name,
+        line.bill_usd,
+        100.0 * line.bill_share,
+        100.0 * line.stale_share,
+        setting
+    );
 }
 
 /// Bins of calibration.
@@ -161,7 +209,13 @@ fn expected(logs: &[f32], (survived, within): (&[f32], &[f32])) -> f64 {
     let sum = |exposure: &[f32]| exposure.iter().zip(logs).map(|(e, f)| f64::from(*e) * f64::from(*f).exp()).sum::<f64>();
     let (s, m) = (sum(survived), sum(within));
     // 1 - m / (e^m - 1) is about m / 2 for small m.
-    s + if m <= 0.0 { 0.0 } else if m < 1e-6 { m / 2.0 } else { 1.0 - m / m.exp_m1() }
+    s + if m <= 0.0 {
+        0.0
+    } else if m < 1e-6 {
+        m / 2.0
+    } else {
+        1.0 - m / m.exp_m1()
+    }
 }
 
 fn bin(rows: &[Calibration]) -> Calibration {

@@ -220,7 +220,7 @@ fn json(fit: &Fit, published: Option<&Published>) -> anyhow::Result<String> {
 }
 
 fn evaluate_ttl(args: &EvaluateTtl) -> anyhow::Result<ExitCode> {
-    let mut evaluation = Evaluation { stale: args.stale, train_share: args.train_share, seed: args.seed, stale_price: None };
+    let mut evaluation = Evaluation { stale: args.stale, train_share: args.train_share, seed: args.seed, ..Evaluation::default() };
     let trace = match (&args.trace, &args.recipe) {
         (Some(path), _) => stream::of_trace(&read_trace(path)?),
         (None, Some(path)) => {

@@ -37,7 +37,7 @@ pub struct Comparison {
     pub base_usd: f64,
     /// The staleness budget.
     pub stale_budget: f64,
-    /// The model at the operating point that was found on the training part.
+    /// The model at the operating point that was found on the training part, steered as in the proxy.
     pub model: Line,
     /// The table at the model's operating point.
     pub table: Line,
@@ -77,7 +77,8 @@ impl Comparison {
             ("fixed_", &self.fixed),
             ("fixed_per_route_", &self.fixed_per_route),
         ];
-        let figures = |(name, line): (&str, &Line)| [(format!("{name}bill_usd"), line.bill_usd), (format!("{name}stale_share"), line.stale_share)];
+        let figures =
+            |(name, line): (&str, &Line)| [(format!("{name}bill_usd"), line.bill_usd), (format!("{name}stale_share"), line.stale_share)];
         let mut metrics: BTreeMap<String, f64> = lines.into_iter().flat_map(figures).collect();
         metrics.insert("base_usd".to_owned(), self.base_usd);
         metrics.insert("saving_against_rule".to_owned(), self.saving_against_rule);
@@ -88,7 +89,7 @@ impl Comparison {
 }
 
 /// Bisections when tuning a competitor.
-const TUNING: usize = 8;
+const TUNING: usize = 10;
 /// Price ratios between which policies are tuned.
 const KAPPAS: (f64, f64) = (1e-4, 10.0);
 /// Base TTLs between which the rule is tuned, seconds.
@@ -105,6 +106,15 @@ impl Field<'_> {
     fn at_kappa(&self, name: &str, levels: &Levels, kappa: f64) -> Line {
         let outcome = replay_at(&self.start, (self.trace, self.events), levels, &TtlParams::default(), kappa);
         line(name, &outcome, Some(kappa))
+    }
+
+    /// As the proxy runs it: the operating point, moved by each route's measured staleness.
+    fn steered(&self, name: &str, levels: &Levels, (kappa, budget): (f64, f64)) -> Line {
+        let mut engine = self.start.clone();
+        engine.set_stale_budget(budget);
+        let params = TtlParams { kappa: Some(kappa), stale_budget: budget, ..TtlParams::default() };
+        let mut chooser = Decided::new(levels, vec![params; self.trace.routes.len()]);
+        line(name, &engine.run(self.trace, self.events, &mut chooser), Some(kappa))
     }
 
     fn rule(&self, base_s: f64) -> Line {
@@ -162,15 +172,15 @@ pub fn compare((trace, cut): (&Trace, usize), learned: &Learned, stale_budget: f
     let curves = FixedCurves::of(trace, events);
     let kappa = kappa_at(&learned.sweep, stale_budget * MARGIN).unwrap_or(KAPPAS.0);
     let levels = [&learned.model, &learned.table, &learned.boost, &zeros()].map(Trees::levels);
-    let model = field.at_kappa("model", &levels[0], kappa);
+    let model = field.steered("model", &levels[0], (kappa, stale_budget));
     let share = model.stale_share;
     let nothing = curves.best_global(-1.0).outcome.total();
     let comparison = Comparison {
         reads: nothing.requests,
         base_usd: nothing.base.as_usd_f64(),
         stale_budget,
-        table: field.at_kappa("table", &levels[1], kappa),
-        boost: field.at_kappa("boosting", &levels[2], kappa),
+        table: field.steered("table", &levels[1], (kappa, stale_budget)),
+        boost: field.steered("boosting", &levels[2], (kappa, stale_budget)),
         live: field.tuned(share, KAPPAS, |k| field.at_kappa("live statistics", &levels[3], k)),
         rule: field.tuned(share, BASES, |seconds| field.rule(seconds)),
         fixed: fixed_line("best fixed TTL", &curves.best_global(share)),

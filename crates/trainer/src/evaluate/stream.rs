@@ -52,7 +52,9 @@ pub fn of_log(log: &Log, without: &[String]) -> Trace {
             let place = draw.uniform(DrawKind::Sample, "train.change", n as u128, 0);
             let back = before.map_or(0.0, |(since, _)| (fetch.at_ns - since) as f64 * place);
             // At least a little after the last fetch, which did not see it.
-            let at = Time::from_nanos(before.map_or(fetch.at_ns, |(since, _)| (fetch.at_ns - back as i64).clamp(since + 1, fetch.at_ns.max(since + 1))));
+            let at = Time::from_nanos(
+                before.map_or(fetch.at_ns, |(since, _)| (fetch.at_ns - back as i64).clamp(since + 1, fetch.at_ns.max(since + 1))),
+            );
             events.push(Event { at, key, route, kind: EventKind::Change, bytes });
         }
         if log.reads.is_empty() {
@@ -60,7 +62,13 @@ pub fn of_log(log: &Log, without: &[String]) -> Trace {
         }
     }
     for read in log.reads.iter().filter(|read| kept(read.route)) {
-        let event = Event { at: Time::from_nanos(read.at_ns), key: numbers.of(read.key), route: read.route as u16, kind: EventKind::Read, bytes: 0 };
+        let event = Event {
+            at: Time::from_nanos(read.at_ns),
+            key: numbers.of(read.key),
+            route: read.route as u16,
+            kind: EventKind::Read,
+            bytes: 0,
+        };
         events.extend(std::iter::repeat_n(event, read.weight.min(1_000) as usize));
     }
     events.sort_by_key(|e| (e.at, e.kind == EventKind::Read, e.key));
@@ -77,7 +85,11 @@ fn routes(log: &Log) -> Vec<TraceRoute> {
     }
     let mean = |(paid, calls): (i64, i64)| (calls > 0 && paid > 0).then(|| Money::from_nanos((paid / calls).max(1)));
     let usual = mean(sums.iter().fold((0, 0), |(p, c), (paid, calls)| (p.saturating_add(*paid), c + calls))).unwrap_or(USUAL);
-    let route = |(name, sum): (&String, &(i64, i64))| TraceRoute { name: name.clone(), price: mean(*sum).unwrap_or(usual), nondeterministic: false };
+    let route = |(name, sum): (&String, &(i64, i64))| TraceRoute {
+        name: name.clone(),
+        price: mean(*sum).unwrap_or(usual),
+        nondeterministic: false,
+    };
     log.routes.iter().zip(&sums).map(route).collect()
 }
 

@@ -23,13 +23,15 @@ pub struct Evaluation {
     pub train_share: f64,
     /// Seed of the learners.
     pub seed: u64,
+    /// Whether each learner is also tuned to the budget in hindsight.
+    pub thorough: bool,
     /// Price of a stale answer in the money cost; none leaves that out.
     pub stale_price: Option<Money>,
 }
 
 impl Default for Evaluation {
     fn default() -> Self {
-        Self { stale: 0.01, train_share: 0.6, seed: 1, stale_price: None }
+        Self { stale: 0.01, train_share: 0.6, seed: 1, thorough: true, stale_price: None }
     }
 }
 
@@ -50,7 +52,8 @@ impl Evaluated {
     /// For a terminal.
     pub fn text(&self) -> String {
         let [live, table, boost, model] = self.log_likelihood;
-        let mut out = format!("rows        {}\nlikelihood  live {live:.4}, table {table:.4}, boosting {boost:.4}, model {model:.4}\n", self.rows);
+        let mut out =
+            format!("rows        {}\nlikelihood  live {live:.4}, table {table:.4}, boosting {boost:.4}, model {model:.4}\n", self.rows);
         out.push_str(&report::table(&self.comparison));
         let c = &self.comparison;
         out.push_str(&format!("against best fixed TTL {:.3}x, per route {:.3}x", c.ratio_to_fixed, 1.0 - c.saving_against_fixed_per_route));
@@ -74,7 +77,7 @@ pub fn evaluate(trace: &Trace, evaluation: Evaluation, watch: &dyn Watch) -> Res
     let options = Options { stale_budget: evaluation.stale, seed: evaluation.seed };
     let learned = fit::learn(&seen, seen.events.len(), history.rows, options, watch)?;
     watch.step("judging", 0, 1);
-    let comparison = compare((trace, cut), &learned, evaluation.stale, true);
+    let comparison = compare((trace, cut), &learned, evaluation.stale, evaluation.thorough);
     watch.step("judging", 1, 1);
     let money = |price| 1.0 - money_cost(&comparison.model, price) / money_cost(&comparison.fixed_per_route, price).max(1e-12);
     let rows = &learned.rows;

@@ -1,0 +1,180 @@
+//! Fits on logs of every kind: good, thin, odd. Nothing panics; the same data and seed give the same bytes.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use farthing_contract::bundle::{Alias, Bundle, Kind, disk};
+use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
+use farthing_replay::{Process, Recipe, RecipeRoute};
+use farthing_trainer::TrainError;
+use farthing_trainer::evaluate::stream;
+use farthing_trainer::fit::{Fit, Options, fit};
+use farthing_trainer::learn::Unwatched;
+use farthing_trainer::read::{Fetch, Log};
+use farthing_trainer::trees::Ensemble;
+
+fn recipe(hours: f64, process: Process) -> Recipe {
+    let route = |name: &str, process| RecipeRoute {
+        name: name.to_owned(),
+        keys: 40,
+        weight: 1.0,
+        price: "0.002".parse().unwrap(),
+        bytes: 900,
+        latency_ms: 10,
+        process,
+    };
+    Recipe {
+        seed: 1,
+        start_s: 1_767_225_600,
+        duration_s: hours * 3_600.0,
+        rate: 0.3,
+        zipf: 0.9,
+        stale_price: "0.02".parse().unwrap(),
+        routes: vec![route("one", process), route("other", Process::Poisson { mean_interval_s: 3_000.0, sigma: 1.0 })],
+    }
+}
+
+fn log_of(recipe: &Recipe, seed: u64) -> Log {
+    let trace = recipe.generate(seed).unwrap();
+    stream::pass_through(&trace, trace.events.len())
+}
+
+fn fitted(log: &Log) -> Result<Fit, TrainError> {
+    fit(log, Options::default(), &Unwatched)
+}
+
+fn answers(ensemble: &Ensemble, row: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; TTL_OUTPUTS];
+    ensemble.eval(row, &mut out);
+    out
+}
+
+fn fetches(count: i64, hash: impl Fn(i64) -> u64) -> Log {
+    let fetch = |i: i64| Fetch { at_ns: (1_000 + 60 * i) * 1_000_000_000, key: 1, hash: hash(i), bytes: 10, ..Fetch::default() };
+    Log { routes: vec!["only".into()], fetches: (0..count).map(fetch).collect(), ..Log::default() }
+}
+
+#[test]
+fn thin_logs_are_refused_with_a_reason() {
+    for log in [Log::default(), fetches(1, |_| 1), fetches(10, |_| 1)] {
+        let error = fitted(&log).unwrap_err();
+        assert!(matches!(error, TrainError::TooLittle(_)) && error.to_string().contains("nothing to learn from"), "{error}");
+    }
+    let flicker = Log {
+        fetches: (0..50).map(|i| Fetch { at_ns: i * 1_000_000_000, key: 1, hash: i as u64, ..Fetch::default() }).collect(),
+        ..fetches(0, |_| 0)
+    };
+    let error = fitted(&flicker).unwrap_err().to_string();
+    assert!(error.contains("every route answers differently") && error.contains("only"), "{error}");
+}
+
+#[test]
+fn one_route_that_never_or_always_changes_gives_a_finite_model() {
+    for hash in [|_: i64| 1u64, |i: i64| i as u64] {
+        let fit = fitted(&fetches(600, hash)).unwrap();
+        for row in [[0.0; TTL_FEATURES], [1e6; TTL_FEATURES], [f32::NAN; TTL_FEATURES]] {
+            assert!(answers(&fit.learned.model, &row).iter().all(|o| o.is_finite() && o.abs() < 10.0));
+        }
+    }
+    let always = fitted(&fetches(600, |i| i as u64)).unwrap();
+    let never = fitted(&fetches(600, |_| 1)).unwrap();
+    let sum = |fit: &Fit| answers(&fit.learned.model, fit.learned.rows.row(fit.learned.rows.len() / 2)).iter().sum::<f32>();
+    assert!(sum(&always) > sum(&never), "{} {}", sum(&always), sum(&never));
+}
+
+#[test]
+fn features_that_are_not_numbers_do_no_harm() {
+    let mut log = log_of(&recipe(12.0, Process::Never), 3);
+    for (i, fetch) in log.fetches.iter_mut().enumerate() {
+        fetch.features = Some(vec![if i % 2 == 0 { f32::NAN } else { f32::INFINITY }; TTL_FEATURES]);
+    }
+    let fit = fitted(&log).unwrap();
+    assert!(answers(&fit.learned.model, &[0.0; TTL_FEATURES]).iter().all(|o| o.is_finite()));
+}
+
+#[test]
+fn a_fit_beats_the_rule_and_stays_small() {
+    let fit = fitted(&log_of(&recipe(48.0, Process::Never), 5)).unwrap();
+    let comparison = fit.report.comparison.as_ref().unwrap();
+    assert!(fit.report.passes() && comparison.saving_against_rule > 0.05, "{}", fit.report.text());
+    assert!(
+        fit.learned.model.trees.len() <= 50 && fit.report.depth <= 9,
+        "{} trees, depth {}",
+        fit.learned.model.trees.len(),
+        fit.report.depth
+    );
+    assert!(fit.learned.points.len() >= 4, "{:?}", fit.learned.points);
+    let text = fit.report.text();
+    for part in ["held out", "best fixed TTL per route", "calibration", "verdict", "better than the rule"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+fn train(recipe: &Path, out: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farthing-train"));
+    command.args(["fit", "ttl", "--recipe"]).arg(recipe).arg("--out").arg(out).args(more);
+    command.output().unwrap()
+}
+
+fn write_recipe(dir: &Path, name: &str, recipe: &Recipe) -> std::path::PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, toml::to_string(recipe).unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn the_same_data_and_seed_give_the_same_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = write_recipe(dir.path(), "world.toml", &recipe(30.0, Process::Never));
+    let digests = ["a", "b"].map(|name| {
+        let out = train(&recipe, &dir.path().join(name), &["--json"]);
+        let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!(out.status.code(), Some(0), "{value}");
+        value["published"]["digest"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(digests[0], digests[1]);
+    let root = dir.path().join("a");
+    let bundle = Bundle::read(&root, Kind::Ttl, 1).unwrap();
+    assert_eq!(bundle.manifest.spec_hash, TTL_SPEC.hash());
+    assert_eq!((bundle.manifest.golden.len(), bundle.manifest.table_golden.len()), (256, 256));
+    let table = Ensemble::from_bytes(bundle.file("table.bin").unwrap()).unwrap();
+    for row in &bundle.manifest.table_golden {
+        assert_eq!(answers(&table, &row.features), row.outputs);
+    }
+    let champion = disk::read_aliases(&root).unwrap().get(Kind::Ttl, Alias::Champion).unwrap().current.clone();
+    assert_eq!((champion.version, champion.digest), (1, digests[0].clone()));
+}
+
+#[test]
+fn what_is_not_better_is_not_published_unless_forced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recipe, out) = (write_recipe(dir.path(), "world.toml", &recipe(0.4, Process::Never)), dir.path().join("models"));
+    let refused = train(&recipe, &out, &[]);
+    assert_eq!(refused.status.code(), Some(3), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("give --force"));
+    assert!(!out.join("ttl").exists());
+    for (version, aliased) in [(1, 1), (2, 1)] {
+        assert_eq!(train(&recipe, &out, &["--force"]).status.code(), Some(0));
+        assert_eq!(disk::versions(&out, Kind::Ttl).unwrap().last(), Some(&version));
+        let aliases = disk::read_aliases(&out).unwrap();
+        assert_eq!(aliases.get(Kind::Ttl, Alias::Champion).unwrap().current.version, aliased, "only asked for does the alias move");
+    }
+    assert_eq!(train(&recipe, &out, &["--force", "--promote", "champion"]).status.code(), Some(0));
+    assert_eq!(disk::read_aliases(&out).unwrap().get(Kind::Ttl, Alias::Champion).unwrap().current.version, 3);
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_farthing-train")).args(args).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let (code, text) = run(&["fit", "ttl", "--logs", &format!("{}/**/*.parquet", dir.path().display())]);
+    assert!(code == Some(1) && text.contains("no Parquet file matches"), "{text}");
+    let (code, text) = run(&["fit", "ttl", "--logs", "x", "--stale-budget", "50"]);
+    assert!(code == Some(2) && text.contains("between 0 and 1"), "{text}");
+    std::fs::write(dir.path().join("r.toml"), "seed = 1\n").unwrap();
+    let (code, text) = run(&["evaluate", "ttl", "--recipe", dir.path().join("r.toml").to_str().unwrap()]);
+    assert!(code == Some(1) && text.contains("r.toml"), "{text}");
+}
