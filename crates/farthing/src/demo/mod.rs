@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long)]
     pub keep: bool,
     /// Seconds of the money phases; training and the speed phase (at most 20 s) come on top.
-    #[arg(long, value_name = "N", default_value_t = 75, value_parser = clap::value_parser!(u32).range(5..=3_600))]
+    #[arg(long, value_name = "N", default_value_t = 70, value_parser = clap::value_parser!(u32).range(5..=3_600))]
     pub seconds: u32,
     /// Seed of documents, requests and draws.
     #[arg(long, value_name = "N", default_value_t = 7)]
