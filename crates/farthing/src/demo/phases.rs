@@ -43,7 +43,7 @@ pub struct Outcome {
 }
 
 /// Shares of the given seconds: rules, model, experiment.
-const SHARES: [f64; 3] = [0.36, 0.32, 0.32];
+const SHARES: [f64; 3] = [0.4, 0.3, 0.3];
 
 struct Run<'a> {
     stage: &'a Stage,
@@ -175,6 +175,7 @@ impl Run<'_> {
             differs: comparison.as_ref().is_some_and(|c| c.differs),
             unit_windows: [rows(0), rows(1)],
             note: comparison.and_then(|c| c.note),
+            switched_off: report.and_then(|r| r.switched_off.first().map(|off| off.guard.as_str())),
         })
     }
 }

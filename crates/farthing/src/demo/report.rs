@@ -110,6 +110,8 @@ pub struct Versus {
     pub unit_windows: [u64; 2],
     /// Why there is no interval.
     pub note: Option<&'static str>,
+    /// The guardrail that switched the model off on the way.
+    pub switched_off: Option<&'static str>,
 }
 
 /// The speed phase, in real time.
@@ -265,6 +267,9 @@ impl Report {
                 out.push_str(&format!("model against rule        no interval: {}\n", note.unwrap_or("no observations")));
             }
             None => out.push_str("model against rule        not run: there is no model\n"),
+        }
+        if let Some(guard) = self.experiment.as_ref().and_then(|v| v.switched_off) {
+            out.push_str(&format!("                          guardrail `{guard}` switched the model off on the way\n"));
         }
         let version = self.model_version.map_or_else(|| "none".to_owned(), |v| v.to_string());
         out.push_str(&format!(
