@@ -59,16 +59,16 @@ impl Guarded {
         match params.source {
             TtlSource::Fixed(ttl) => plain(params.fixed(ttl), By::Override("fixed".into())),
             TtlSource::Rule => plain(params.by_rule(input), By::Rule("static")),
-            TtlSource::Table => self.from_table(levels, params, input, None),
-            TtlSource::Model => self.from_model(levels, params, input),
+            TtlSource::Table => self.by_table(levels, params, input, None),
+            TtlSource::Model => self.by_model(levels, params, input),
         }
     }
 
-    fn from_model(&self, levels: &Levels, params: &TtlParams, input: &TtlInput<'_>) -> TtlDecision {
-        let Some(model) = &levels.model else { return self.from_table(levels, params, input, Some("no-model")) };
+    fn by_model(&self, levels: &Levels, params: &TtlParams, input: &TtlInput<'_>) -> TtlDecision {
+        let Some(model) = &levels.model else { return self.by_table(levels, params, input, Some("no-model")) };
         let started = self.clock.now();
         if !self.model.lock().admits(started) {
-            return self.from_table(levels, params, input, Some("breaker"));
+            return self.by_table(levels, params, input, Some("breaker"));
         }
         let features = ttl_features(input);
         let answer = ask(model.as_ref(), &features);
@@ -76,12 +76,12 @@ impl Guarded {
         self.model.lock().note(late, started + self.rest);
         match answer {
             Ok(outputs) => predicted(model.as_ref(), params, input, features, outputs),
-            Err(error) => self.from_table(levels, params, input, Some(error.as_str())),
+            Err(error) => self.by_table(levels, params, input, Some(error.as_str())),
         }
     }
 
     /// The table's answer; `instead_of` says why the model did not decide.
-    fn from_table(&self, levels: &Levels, params: &TtlParams, input: &TtlInput<'_>, instead_of: Option<&'static str>) -> TtlDecision {
+    fn by_table(&self, levels: &Levels, params: &TtlParams, input: &TtlInput<'_>, instead_of: Option<&'static str>) -> TtlDecision {
         let Some(table) = &levels.table else {
             return plain(params.by_rule(input), By::Fallback(instead_of.unwrap_or("no-table")));
         };
@@ -121,7 +121,7 @@ fn predicted(
     features: [f32; TTL_FEATURES],
     outputs: [f32; TTL_OUTPUTS],
 ) -> TtlDecision {
-    let choice = Choice { value: params.from_outputs(&outputs, input), by: predictor.by() };
+    let choice = Choice { value: params.for_outputs(&outputs, input), by: predictor.by() };
     TtlDecision { choice, features: Some(features), outputs: Some(outputs), digest: Some(predictor.digest()) }
 }
 

@@ -140,10 +140,10 @@ impl Rhythm {
         let changes = if changed { expected_events(hazard * weight / gap_s, gap_s) } else { 0.0 };
         self.judge(from, &pieces[..count], (hazard, changed, fine));
         for piece in &pieces[..count] {
-            self.credit(from, piece, changes / weight.max(1e-9), hazard, fine);
+            self.credit(from, piece, (changes / weight.max(1e-9), hazard, fine));
         }
         self.observed = self.observed.wrapping_add(1);
-        if self.observed % SETTLE_EVERY == 0 {
+        if self.observed.is_multiple_of(SETTLE_EVERY) {
             self.settle();
         }
     }
@@ -170,7 +170,7 @@ impl Rhythm {
         }
     }
 
-    fn credit(&mut self, from: f64, piece: &Piece, changes_per_weight: f64, hazard: f64, fine: bool) {
+    fn credit(&mut self, from: f64, piece: &Piece, (changes_per_weight, hazard, fine): (f64, f64, bool)) {
         let span = piece.end - piece.start;
         let at = from + 0.5 * (piece.start + piece.end);
         let (quarter, minute) = (quarter_of(at), minute_of(at));

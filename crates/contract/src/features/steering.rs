@@ -5,7 +5,7 @@
 //! (of a change somewhere in the gap, and of the ages at which answers were given). After enough answers to expect a few stale ones, the factor on kappa moves toward the budget.
 
 /// Share of the budget that is aimed at.
-const AIM: f64 = 0.9;
+const AIM: f64 = 0.85;
 /// A window ends when this many stale answers would be within its budget.
 const WINDOW: f64 = 6.0;
 /// Weight of "as the budget says" in a window, in stale answers.

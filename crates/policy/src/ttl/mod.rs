@@ -89,7 +89,7 @@ impl Default for TtlParams {
 
 impl TtlParams {
     /// The TTL that a copy with this survival should get.
-    pub fn from_survival(&self, survival: &Survival<'_>, input: &TtlInput<'_>) -> Ttl {
+    pub fn for_survival(&self, survival: &Survival<'_>, input: &TtlInput<'_>) -> Ttl {
         if input.route.always_changes() {
             return Ttl::NONE;
         }
@@ -104,8 +104,8 @@ impl TtlParams {
     }
 
     /// The TTL that the live statistics of the copy, corrected by a predictor's outputs, make best.
-    pub fn from_outputs(&self, outputs: &[f32; TTL_OUTPUTS], input: &TtlInput<'_>) -> Ttl {
-        self.from_survival(&Survival::corrected(input, outputs), input)
+    pub fn for_outputs(&self, outputs: &[f32; TTL_OUTPUTS], input: &TtlInput<'_>) -> Ttl {
+        self.for_survival(&Survival::corrected(input, outputs), input)
     }
 
     /// No prediction reaches further than twice the longest gap between fetches seen on the route (nor, before anything was
