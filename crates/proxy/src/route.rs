@@ -81,7 +81,7 @@ fn one(config: &Config, route: &Arc<Route>, clock: &Arc<dyn Clock>) -> Result<Ro
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
-        stats: Mutex::new(RouteStats::default()),
+        stats: Mutex::new(RouteStats::with_stale_budget(route.stale_budget)),
         dialect: dialect(&provider),
         route: route.clone(),
         provider,

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use farthing_cache::{Cached, Filling, SharedHead, Ticket};
-use farthing_contract::features::HeadFacts;
+use farthing_contract::features::{HeadFacts, KeyStats};
 use farthing_freshness::entry::Entry;
 use farthing_freshness::semantics::{Facts, Lifetime, Received, conditional, may_store};
 use farthing_freshness::{RequestFacts, Subject};
-use farthing_types::{Body, BodyError, Call, Failure, Reply, Span, Time, UncachedReason};
+use farthing_types::{Body, BodyError, By, Call, Failure, Reply, Span, Time, UncachedReason};
 use farthing_upstream::Origin;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
 use crate::canonical;
-use crate::choose::Occasion;
+use crate::choose::{Chosen, Occasion};
 use crate::flight::Flight;
 use crate::settle::CallEnd;
 use crate::state::State;
@@ -215,7 +215,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
         }
         (plan, _) => {
             if reply.status.is_success() {
-                end.observed = state.note_fetch(&job.flight.route, key, digests.canonical, received_at).observed;
+                end.observed = state.note_unkept(&job.flight.route, key, digests.canonical, received_at);
             }
             plan.and(Err(UncachedReason::Disabled))
         }
@@ -290,7 +290,7 @@ impl State {
         canonical: u64,
         now: Time,
     ) -> (Result<Entry, UncachedReason>, CallEnd) {
-        let learned = self.note_fetch(&flight.route, key, canonical, now);
+        let mut learned = self.note_fetch(&flight.route, key, canonical, now);
         let mut end = CallEnd { observed: learned.observed, ..CallEnd::default() };
         let chosen = match answer.facts.lifetime(flight.route.rules.mode) {
             Lifetime::Chosen => self.choose(&Occasion {
@@ -301,11 +301,15 @@ impl State {
                 price: answer.price,
                 now,
             }),
-            Lifetime::Explicit(_) | Lifetime::Heuristic(_) => crate::choose::Chosen::default(),
-            Lifetime::None if answer.facts.has_validator() => crate::choose::Chosen::default(),
+            Lifetime::Explicit(_) | Lifetime::Heuristic(_) => Chosen::default(),
+            Lifetime::None if answer.facts.has_validator() => Chosen::default(),
             Lifetime::None => return (Err(UncachedReason::NoFreshness), end),
         };
         end.decision = chosen.decision;
+        if !follows_operating_point(flight, &chosen) {
+            self.cache.update_key_stats(key, KeyStats::exempt_from_steering);
+            learned.key.exempt_from_steering();
+        }
         let pays = chosen.variants.is_empty() || chosen.variants.iter().any(|v| !v.ttl.is_zero());
         if !pays && !answer.facts.has_validator() {
             return (Err(UncachedReason::NotWorth), end);
@@ -332,6 +336,13 @@ impl State {
         };
         (Ok(entry), end)
     }
+}
+
+/// Whether the staleness of the entry tells something about the operating point: its TTL was chosen by a predictor.
+fn follows_operating_point(flight: &Flight, chosen: &Chosen) -> bool {
+    let name = flight.variant.as_ref().map_or("", |v| v.name());
+    let ttl = chosen.variants.iter().find(|v| &*v.variant == name).or_else(|| chosen.variants.first());
+    ttl.is_some_and(|v| matches!(v.by, By::Model(_) | By::Table(_)))
 }
 
 fn head_facts(flight: &Flight, answer: &Prepared) -> HeadFacts {

@@ -39,6 +39,15 @@ impl State {
     }
 }
 
+impl State {
+    /// Notes a fetched body that nobody will be answered with again: its age at the next fetch says nothing about our choices.
+    pub fn note_unkept(&self, route: &RouteState, key: KeyHash, canonical: u64, now: Time) -> Option<Observed> {
+        let learned = self.note_fetch(route, key, canonical, now);
+        self.cache.update_key_stats(key, KeyStats::exempt_from_steering);
+        learned.observed
+    }
+}
+
 /// Hears of entries that ended and settles them.
 #[derive(Default)]
 pub struct Events {

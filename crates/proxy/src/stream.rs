@@ -171,8 +171,7 @@ impl Passing {
             end.digests = self.meter.digests(&flight.route.route.volatile);
         }
         if let Some(digests) = end.digests {
-            let learned = state.note_fetch(&flight.route, flight.key, digests.canonical, state.clock.now());
-            end.observed = learned.observed;
+            end.observed = state.note_unkept(&flight.route, flight.key, digests.canonical, state.clock.now());
         }
         state.settle_call(&flight, &end);
     }
