@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use farthing_contract::bundle::{OperatingPoint, Training};
 use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
 use farthing_policy::TtlParams;
-use farthing_replay::{Decided, Engine, Event, PassThroughAll, Trace, TrainingRow, training_rows};
+use farthing_replay::{Decided, Engine, Event, EventKind, PassThroughAll, Trace, TrainingRow, training_rows};
 
 use crate::error::TrainError;
 use crate::evaluate::points::{self, Tried};
@@ -86,7 +86,8 @@ pub fn recipe() -> Blend {
 /// Learns from the first `count` events of a trace; `logged` are rows that the log itself gives of that part.
 pub fn learn(trace: &Trace, count: usize, logged: Rows, options: Options, watch: &dyn Watch) -> Result<Learned, TrainError> {
     let events = &trace.events[..count.min(trace.events.len())];
-    let rows = thinned(practice(trace, events, logged, watch));
+    let mut rows = thinned(practice(trace, events, logged, watch));
+    weigh(&mut rows, events);
     let setting = Setting { seed: options.seed, watch };
     let recipe = recipe();
     let table = recipe.table.fit(&rows, &setting)?;
@@ -120,6 +121,14 @@ fn push(rows: &mut Rows, row: &TrainingRow) {
         let TrainingRow { features, survived, within, .. } = row;
         rows.push(&Row { features, survived, within, at_ns: row.at.nanos(), route: u32::from(row.route), weight: 1.0 });
     }
+}
+
+/// Every fetch before a change has that change as its own, so there are many more rows with a change than changes. Weights count
+/// each change about once, so that the learners' priors, in changes, weigh what they say.
+fn weigh(rows: &mut Rows, events: &[Event]) {
+    let changes = events.iter().filter(|e| e.kind == EventKind::Change).count();
+    let weight = (changes as f32 / rows.changes().max(1) as f32).clamp(1e-3, 1.0);
+    rows.weights.fill(weight);
 }
 
 fn thinned(rows: Rows) -> Rows {

@@ -1,5 +1,7 @@
 //! What the learned TTLs must be worth: money against the best fixed TTLs that hindsight finds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a test ends here when it fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,17 +13,16 @@ fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/demo.toml")
 }
 
-/// Evaluates on the demo's world at `rate` of its requests.
-fn world(seed: u64, rate: f64) -> Evaluated {
-    let mut recipe = read_recipe(&demo()).unwrap();
-    recipe.rate *= rate;
+/// Evaluates on the demo's world under a seed of its own.
+fn world(seed: u64) -> Evaluated {
+    let recipe = read_recipe(&demo()).unwrap();
     let trace = recipe.generate(seed).unwrap();
     let evaluation = Evaluation { stale: 0.005, thorough: false, stale_price: Some(recipe.stale_price), ..Evaluation::default() };
     evaluate(&trace, evaluation, &Unwatched).unwrap()
 }
 
-fn check(seed: u64, rate: f64) {
-    let found = world(seed, rate);
+fn check(seed: u64) {
+    let found = world(seed);
     let c = &found.comparison;
     let money = found.money_saving_against_fixed_per_route.unwrap();
     println!(
@@ -31,21 +32,17 @@ fn check(seed: u64, rate: f64) {
         100.0 * money
     );
     assert!(money >= 0.10 && c.saving_against_fixed_per_route >= 0.10, "seed {seed}\n{}", found.text());
-    assert!(c.fixed_per_route.stale <= c.model.stale, "the competitor is allowed the same staleness");
     assert!(c.saving_against_rule > 0.10, "seed {seed}\n{}", found.text());
-    assert!(c.model.stale_share <= 0.0065, "seed {seed}: {}", c.model.stale_share);
+    assert!(c.model.stale_share <= 0.005, "seed {seed}\n{}", found.text());
 }
 
-/// At a third of the demo's traffic, so that it runs with every change; the full size is `whole_worlds`.
+/// Five worlds at full size (345,000 requests each), two at a time: half a minute on two free cores.
 #[test]
 fn generated_worlds() {
-    (1..=5).for_each(|seed| check(seed, 0.35));
-}
-
-#[test]
-#[ignore = "minutes: the five worlds at full size"]
-fn whole_worlds() {
-    (1..=5).for_each(|seed| check(seed, 1.0));
+    std::thread::scope(|scope| {
+        let threads = [[1u64, 3, 5].as_slice(), &[2, 4]].map(|seeds| scope.spawn(|| seeds.iter().for_each(|seed| check(*seed))));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
 }
 
 /// Real changes with overlaid reads: `FARTHING_DATA` names a folder with `reads7.parquet`, or with `api_changes.parquet` and

@@ -1,5 +1,7 @@
 //! Fits on logs of every kind: good, thin, odd. Nothing panics; the same data and seed give the same bytes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a test ends here when it fails")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,5 +1,7 @@
 //! Reading logs and traces: what is taken, and what is said about what cannot be.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a test ends here when it fails")]
+
 mod common;
 
 use std::path::Path;

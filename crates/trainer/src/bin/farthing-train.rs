@@ -1,5 +1,7 @@
 //! `farthing-train`: learns when answers change from the request log, judges what it learned, and publishes it as a bundle.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -58,7 +58,7 @@ impl Builder<'_> {
         match self.table.dimensions.get(level) {
             Some((feature, bins)) => {
                 let edges = self.edges(members, *feature, *bins);
-                self.divide(members, *feature, &edges, level, &here)
+                self.divide(members, (*feature, level), &edges, &here)
             }
             None => {
                 let place = self.nodes.len() as u32;
@@ -70,13 +70,13 @@ impl Builder<'_> {
     }
 
     /// Halves the edges until each bin stands alone.
-    fn divide(&mut self, members: &[usize], feature: usize, edges: &[f32], level: usize, parent: &[f32]) -> u32 {
+    fn divide(&mut self, members: &[usize], (feature, level): (usize, usize), edges: &[f32], parent: &[f32]) -> u32 {
         let Some(edge) = edges.get(edges.len() / 2).copied() else { return self.cell(members, level + 1, parent) };
         let (below, above): (Vec<usize>, Vec<usize>) = members.iter().partition(|i| self.rows.row(**i)[feature] < edge);
         let place = self.nodes.len();
         self.nodes.push(Node::leaf(0));
-        let low = self.divide(&below, feature, &edges[..edges.len() / 2], level, parent);
-        let high = self.divide(&above, feature, &edges[edges.len() / 2 + 1..], level, parent);
+        let low = self.divide(&below, (feature, level), &edges[..edges.len() / 2], parent);
+        let high = self.divide(&above, (feature, level), &edges[edges.len() / 2 + 1..], parent);
         self.nodes[place] = Node::split(feature as u32, edge, low, high);
         place as u32
     }
