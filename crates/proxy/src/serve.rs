@@ -156,10 +156,13 @@ fn refused(problem: &Problem, dialect: Dialect, id: RequestId) -> Response<Body>
 
 fn look_up(state: &State, planned: &Planned) -> Found {
     if let Err(reason) = planned.cache {
-        return match planned.dedupe {
-            Ok(()) if planned.facts.method != Method::HEAD => Found::Call { previous: None, stale: None, reason },
-            _ => Found::Bypass(reason),
-        };
+        if is_keyed(reason) {
+            note_unlooked(state, planned);
+        }
+        if planned.dedupe.is_err() || planned.facts.method == Method::HEAD {
+            return Found::Bypass(reason);
+        }
+        return Found::Call { previous: None, stale: None, reason };
     }
     let entry = state.cache.lookup(planned.subject.key, &planned.headers, planned.at);
     state.note_request(&planned.route, is_new(state, planned, entry.as_ref()), planned.at);
@@ -171,6 +174,19 @@ fn look_up(state: &State, planned: &Planned) -> Found {
         return missing(planned, Some(entry), UncachedReason::RequestDirective);
     }
     judge(planned, entry)
+}
+
+/// Whether requests passed by for this reason have a key that means something.
+const fn is_keyed(reason: UncachedReason) -> bool {
+    !matches!(reason, UncachedReason::Method | UncachedReason::PassThrough | UncachedReason::TooLarge)
+}
+
+/// Notes a request that the cache was not asked for; a lookup notes by itself.
+fn note_unlooked(state: &State, planned: &Planned) {
+    let key = planned.subject.key;
+    let new = state.cache.key_stats(key).is_none_or(|s| s.fetches() == 0);
+    state.cache.update_key_stats(key, |stats| stats.on_request(planned.at));
+    state.note_request(&planned.route, new, planned.at);
 }
 
 fn is_new(state: &State, planned: &Planned, entry: Option<&Arc<Cached>>) -> bool {
@@ -449,12 +465,7 @@ fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &Notes
 // ---- calls for one client alone
 
 async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason) -> Response<Body> {
-    let keyed = !matches!(reason, UncachedReason::Method | UncachedReason::PassThrough | UncachedReason::TooLarge);
-    if keyed && planned.cache.is_err() {
-        let new = state.cache.key_stats(planned.subject.key).is_none_or(|s| s.fetches() == 0);
-        state.cache.update_key_stats(planned.subject.key, |stats| stats.on_request(planned.at));
-        state.note_request(&planned.route, new, planned.at);
-    }
+    let keyed = is_keyed(reason);
     let body = planned.take_body();
     let purpose = if planned.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
