@@ -15,6 +15,7 @@ mod badinput;
 mod bundles;
 mod clients;
 mod degraded;
+mod demo;
 mod durability;
 mod fidelity;
 mod program;

@@ -32,6 +32,8 @@ pub fn command(program: &Path, dir: &Path, args: &[&str]) -> Command {
     for name in ["FARTHING_CONFIG", "FARTHING_ADMIN", "FARTHING_ADMIN_TOKEN", "RUST_LOG"] {
         command.env_remove(name);
     }
+    // Some releases of the native library report to their maker unless this is set; tests have nothing to report.
+    command.env("ORT_DISABLE_TELEMETRY", "1");
     command
 }
 
@@ -59,7 +61,13 @@ pub struct Serving {
 impl Serving {
     /// Starts it in `dir` on free ports, with further flags.
     pub async fn start(program: &Path, dir: &Path, args: &[&str]) -> Self {
+        Self::start_with(program, dir, args, |_| ()).await
+    }
+
+    /// The same in an environment that `change` makes.
+    pub async fn start_with(program: &Path, dir: &Path, args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = command(program, dir, &["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        change(&mut command);
         let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let greeting = tokio::time::timeout(HANGS, lines.next_line()).await.expect("serve greets").unwrap().expect("serve starts");
