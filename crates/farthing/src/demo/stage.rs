@@ -87,8 +87,9 @@ pub fn config(apis: &[ApiSpec], provider: &Provider, dir: &Path) -> Config {
         log: LogConfig { dir: dir.join("logs"), flush: Span::from_secs(5), ..LogConfig::default() },
         models: ModelsConfig {
             dir: dir.join("models"),
-            // Driver, providers, trainer and proxy share this machine's cores: a decision that waits for a core is not late.
-            deadline: Span::from_millis(20),
+            // Driver, providers, trainer and proxy share this machine's cores: a decision that waits for a core is not late. No
+            // client waits for it either: it is taken after the answer has gone out.
+            deadline: Span::from_secs(1),
             control_interval: Span::from_secs(1),
             ..ModelsConfig::default()
         },
