@@ -1,6 +1,6 @@
 //! Betting e-processes: evidence against "no effect" that may be read at any time.
 //!
-//! Source: betting on bounded means (Waudby-Smith and Ramdas), with a fixed grid of bets; docs/learning.md.
+//! Source: betting on bounded means (Waudby-Smith and Ramdas), with a fixed grid of bets; docs/proving.md.
 
 /// Bets per direction.
 const STEPS: usize = 12;

@@ -1,6 +1,6 @@
 //! The effect of one variant against control: stabilised AIPW with an always-valid interval, and an exact e-process for the decision.
 //!
-//! Sources (docs/learning.md): adaptively weighted AIPW (Hadad et al.), asymptotic confidence sequences (Waudby-Smith et al.),
+//! Sources (docs/proving.md): adaptively weighted AIPW (Hadad et al.), asymptotic confidence sequences (Waudby-Smith et al.),
 //! betting e-processes. The weights sqrt(p(1-p)) make the estimate an average over time weighted by them; it equals the plain
 //! average effect when the effect does not change over time or the shares do not. The unweighted estimate stands beside it.
 

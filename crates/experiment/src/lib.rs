@@ -1,7 +1,7 @@
 //! Experiments and proofs of savings: assignment, unit-windows, intervals that stay valid under peeking, guardrails, holdout.
 //!
 //! Pure: time, draws and money are arguments; nothing here knows a runtime, a file or a socket. The formulas and their public
-//! sources stand in docs/learning.md.
+//! sources stand in docs/proving.md.
 //!
 //! A composer holds an [`Experiment`] (immutable snapshot) on the request path and a [`Trial`] beside the ledger:
 //! [`Experiment::assign`] gives the variant of a key now; each settled request goes to [`Trial::record`]; [`Trial::report`] is the

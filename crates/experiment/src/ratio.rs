@@ -12,7 +12,7 @@ const TILTS: [f64; 8] = [1.08, 1.0 / 1.08, 1.17, 1.0 / 1.17, 1.5, 1.0 / 1.5, 2.7
 /// A sequential multinomial e-test against the propensities with which each unit was drawn (they may change over time).
 ///
 /// The alternatives tilt one variant's probability by a fixed factor of its odds; the evidence is the mean of their likelihood ratios
-/// (after Lindon and Malek; docs/learning.md). The probability that it ever reaches 1/a without a mismatch is at most a.
+/// (after Lindon and Malek; docs/proving.md). The probability that it ever reaches 1/a without a mismatch is at most a.
 #[derive(Clone, Debug)]
 pub struct RatioTest {
     ratio: Vec<f64>,
