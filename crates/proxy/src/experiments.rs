@@ -218,10 +218,18 @@ fn publish(routes: &[Arc<RouteState>], experiment: &Arc<Experiment>) -> Result<(
     Ok(())
 }
 
-/// Expected stale answers among `hits` that were spread evenly over `last` after the fill, when a change came at an unknown
-/// moment within `gap`: each answer at age a was stale with probability a / gap.
-pub fn expected_stale(hits: u64, last: Span, gap: Span) -> f64 {
-    if gap.is_zero() { 0.0 } else { hits as f64 * (last.as_secs_f64() / (2.0 * gap.as_secs_f64())).min(1.0) }
+/// Expected stale answers among `hits` that were spread evenly over `last` after the fill, when the next fetch after `gap` found a change:
+/// an answer of age a was stale with probability (1 - e^-ha) / (1 - e^-hg) under the key's change hazard h (1/s), the chance that the
+/// first of the changes within the gap had come by then.
+pub fn expected_stale(hits: u64, last: Span, gap: Span, hazard: f64) -> f64 {
+    let (last, gap) = (last.min(gap).as_secs_f64(), gap.as_secs_f64());
+    let (upto, within) = (hazard * last, hazard * gap);
+    if last <= 0.0 || gap <= 0.0 {
+        return 0.0;
+    }
+    // For small h the change is equally likely anywhere in the gap.
+    let mean = if within < 1e-6 { last / (2.0 * gap) } else { (1.0 - -(-upto).exp_m1() / upto) / -(-within).exp_m1() };
+    hits as f64 * mean.clamp(0.0, 1.0)
 }
 
 #[cfg(test)]
@@ -229,10 +237,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_evenly_spread_hits_were_stale() {
+    fn a_rare_change_leaves_half_of_evenly_spread_hits_stale() {
         let gap = Span::from_secs(100);
-        assert!((expected_stale(10, gap, gap) - 5.0).abs() < 1e-9);
-        assert_eq!(expected_stale(10, gap, Span::ZERO), 0.0);
-        assert!(expected_stale(10, Span::from_secs(10), gap) < 1.0);
+        assert!((expected_stale(10, gap, gap, 1e-9) - 5.0).abs() < 1e-3);
+        assert!((expected_stale(10, gap, gap, 1e-5) - 5.0).abs() < 1e-2);
+        assert_eq!(expected_stale(10, gap, Span::ZERO, 1.0), 0.0);
+        assert!(expected_stale(10, Span::from_secs(10), gap, 1e-9) < 1.0);
+    }
+
+    #[test]
+    fn frequent_changes_come_early() {
+        let gap = Span::from_secs(100);
+        let often = expected_stale(10, gap, gap, 0.1);
+        assert!((often - 9.0).abs() < 0.05, "{often}");
+        assert!(expected_stale(10, gap, gap, 1e3) <= 10.0);
     }
 }

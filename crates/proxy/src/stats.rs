@@ -90,7 +90,10 @@ fn verdict(state: &State, end: &EntryEnd, changed: bool) {
     let entry = &end.entry;
     let Some(route) = state.routes.iter().find(|r| r.route.name == entry.subject.route) else { return };
     let stale = match entry.last_hit().filter(|_| changed) {
-        Some(last) => expected_stale(entry.hits(), last.since(entry.fetched_at), end.at.since(entry.fetched_at)),
+        Some(last) => {
+            let hazard = entry.stats.hazard(route.stats.lock().hazard());
+            expected_stale(entry.hits(), last.since(entry.fetched_at), end.at.since(entry.fetched_at), hazard)
+        }
         None => 0.0,
     };
     state.totals.verdicts(&route.route.name, entry.hits(), stale.round() as u64);
