@@ -3,12 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use farthing_config::TtlBy;
 use farthing_tests::origin::{answer_of, ok};
 use farthing_tests::skip::skip;
 use farthing_tests::{Answer, Client, Origin, Setup};
+use farthing_types::{Body, BodyError};
 use futures_util::future::{self, FutureExt};
-use http::StatusCode;
+use futures_util::stream::{self, StreamExt};
+use http::{Method, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -174,6 +179,29 @@ async fn a_stale_answer_stands_in_for_a_frozen_provider() {
     let stale = started.client.get("/api/doc", &[]).await;
     assert_eq!((stale.status, stale.text().as_str()), (StatusCode::OK, "good"), "{stale:?}");
     assert!(stale.header("cache-status").contains("ttl=-40"), "{stale:?}");
+    assert_eq!(origin.calls(), 2);
+}
+
+/// A JSON answer that begins and never ends.
+fn begun() -> Response<Body> {
+    let first = Frame::data(Bytes::from_static(b"{\"half\":"));
+    let frames = stream::once(future::ready(Ok::<_, BodyError>(first))).chain(stream::pending());
+    let mut response = Response::new(Body::stream(StreamBody::new(frames)));
+    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_freezes_half_way_is_cut_and_not_kept() {
+    let origin = Origin::simple(|_, n| if n == 0 { begun() } else { ok("{\"half\":0}") }).await;
+    let setup = Setup::new(origin.addr).provider(|p| p.upstream.idle_timeout = Duration::from_millis(150));
+    let started = setup.start().await;
+    let answer = started.client.open(Method::GET, "/api/doc", &[], Bytes::new()).await;
+    assert_eq!(answer.status(), StatusCode::OK, "its head had come");
+    let read = tokio::time::timeout(Duration::from_secs(60), answer.into_body().collect()).await.expect("it does not hang");
+    assert!(read.is_err(), "half an answer does not look like a whole one");
+    let again = started.client.get("/api/doc", &[]).await;
+    assert_eq!((again.text().as_str(), again.is_hit()), ("{\"half\":0}", false));
     assert_eq!(origin.calls(), 2);
 }
 
