@@ -14,7 +14,7 @@ use crate::error::TrainError;
 use crate::evaluate::points::{self, Tried};
 use crate::evaluate::{Comparison, compare, stream};
 use crate::history::History;
-use crate::learn::{Blend, Boost, Learner, Setting, Table, Watch, log_likelihood};
+use crate::learn::{Blend, Boost, Learner, Setting, Table, Watch, enough, log_likelihood};
 use crate::predictor::Trees;
 use crate::read::Log;
 use crate::report::{Calibration, FitReport, calibration};
@@ -86,6 +86,8 @@ pub fn recipe() -> Blend {
 /// Learns from the first `count` events of a trace; `logged` are rows that the log itself gives of that part.
 pub fn learn(trace: &Trace, count: usize, logged: Rows, options: Options, watch: &dyn Watch) -> Result<Learned, TrainError> {
     let events = &trace.events[..count.min(trace.events.len())];
+    // Replays show the same refetches again: what is there to learn from is what the log holds.
+    enough(&logged)?;
     let mut rows = thinned(practice(trace, events, logged, watch));
     weigh(&mut rows, events);
     let setting = Setting { seed: options.seed, watch };

@@ -14,7 +14,7 @@ use linfa_trees::{DecisionTree, SplitQuality, TreeNode};
 use ndarray::{Array1, Array2};
 
 use super::loss::derivatives;
-use super::{LOG_RANGE, Learner, Setting, check};
+use super::{LOG_RANGE, Learner, Setting, enough};
 use crate::error::TrainError;
 use crate::rows::Rows;
 use crate::trees::{Ensemble, Node, Tree, round_up};
@@ -57,7 +57,7 @@ impl Learner for Boost {
     }
 
     fn fit(&self, rows: &Rows, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
-        check(rows)?;
+        enough(rows)?;
         let base = base(rows);
         let mut state = State { rows, outputs: rows.outputs, score: base.repeat(rows.len()) };
         let mut trees = Vec::with_capacity(self.trees);

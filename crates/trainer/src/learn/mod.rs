@@ -51,7 +51,8 @@ pub(crate) const LOG_RANGE: f32 = 3.0;
 /// Fewest rows, and fewest with a change, that anything is learned from.
 pub(crate) const MIN_ROWS: usize = 20;
 
-pub(crate) fn check(rows: &Rows) -> Result<(), TrainError> {
+/// Whether there are enough rows to learn from.
+pub(crate) fn enough(rows: &Rows) -> Result<(), TrainError> {
     if rows.len() < MIN_ROWS {
         let what =
             format!("{} usable refetches, at least {MIN_ROWS} are needed: let the proxy run longer, or in `--mode observe`", rows.len());

@@ -1,7 +1,7 @@
 //! The survival table: factors of the live hazard per cell of a few features, each cell shrunk toward the cell one feature coarser.
 
 use super::boost::{base, fit_constant};
-use super::{Learner, Setting, check};
+use super::{Learner, Setting, enough};
 use crate::error::TrainError;
 use crate::rows::Rows;
 use crate::trees::{Ensemble, Node, Tree};
@@ -30,7 +30,7 @@ impl Learner for Table {
     }
 
     fn fit(&self, rows: &Rows, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
-        check(rows)?;
+        enough(rows)?;
         let base = base(rows);
         let mut builder = Builder { table: self, rows, base: &base, nodes: Vec::new(), values: Vec::new() };
         let all: Vec<usize> = (0..rows.len()).collect();
