@@ -62,13 +62,13 @@ table! {
         bytes_out: Option<i64>,
         /// Age of the served entry, ms; null when not served from the cache.
         entry_age_ms: Option<i64>,
-        /// TTL in force for the served or stored entry, ms.
+        /// TTL in force for the served entry, ms; null when none was served.
         ttl_ms: Option<i64>,
         /// Who chose that TTL (`model:3`, `rule:static` ...).
         ttl_by: Option<Arc<str>>,
         /// Call that answered the request (own or joined); null for hits.
         call_id: Option<u64>,
-        /// Decision under which the served or stored entry was cached.
+        /// Decision under which the served entry was cached; what a call's answer was stored under is in `calls`.
         decision_id: Option<u64>,
         /// What the request would have cost without Farthing, nano-dollars; null when unpriced.
         base_nanousd: Option<i64>,
@@ -192,7 +192,7 @@ table! {
         spec_hash: Option<Arc<str>>,
         /// Features in the order of the spec; empty when none were used.
         features: Vec<f32>,
-        /// What the predictor answered (for `ttl`: log hazards per horizon); empty when none ran.
+        /// What the predictor answered (for `ttl`: log of hazard over live hazard per age interval); empty when none ran.
         outputs: Vec<f32>,
         /// Bit i set: action i was eligible.
         eligible_mask: u64,
