@@ -58,7 +58,27 @@ impl Runtime {
     }
 }
 
+/// Setting it (to anything but nothing) keeps the library from reporting to its maker.
+const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
+/// The first minor version of 1.x that reports to its maker on Linux unless [`NO_TELEMETRY`] is set before it is loaded.
+const REPORTS_SINCE: u32 = 29;
+
+/// Refuses a library that would report to its maker: what runs here is nobody else's business, and switching the reports off after loading
+/// comes too late. Goes by the version in the file's name.
+fn keeps_to_itself(path: &Path, switched_off: bool) -> Result<(), String> {
+    let resolved = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let minor =
+        resolved.file_name().and_then(|n| n.to_str()).and_then(|n| n.split(".so.1.").nth(1)?.split('.').next()?.parse::<u32>().ok());
+    if switched_off || minor.is_none_or(|minor| minor < REPORTS_SINCE) {
+        return Ok(());
+    }
+    Err(format!(
+        "this version reports to its maker: set {NO_TELEMETRY}=1 in the environment before the start, or use a version below 1.{REPORTS_SINCE}"
+    ))
+}
+
 fn initialise(path: &Path) -> Result<Environment, String> {
+    keeps_to_itself(path, std::env::var_os(NO_TELEMETRY).is_some_and(|v| !v.is_empty()))?;
     let builder = ort::init_from(path).map_err(|e| e.to_string())?;
     let environment =
         builder.with_name("farthing").with_telemetry(false).with_logger(Arc::new(forward)).build().map_err(|e| e.to_string())?;
@@ -124,6 +144,19 @@ fn is_library(name: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_that_reports_to_its_maker_is_refused() {
+        for (name, switched_off, loads) in [
+            ("libonnxruntime.so.1.28.0", false, true),
+            ("libonnxruntime.so.1.29.0", false, false),
+            ("libonnxruntime.so.1.31.1", false, false),
+            ("libonnxruntime.so.1.31.1", true, true),
+            ("libonnxruntime.so", false, true),
+        ] {
+            assert_eq!(keeps_to_itself(Path::new(name), switched_off).is_ok(), loads, "{name} {switched_off}");
+        }
+    }
 
     #[test]
     fn the_library_is_found_by_file_and_by_directory() {

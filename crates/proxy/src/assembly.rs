@@ -215,7 +215,7 @@ impl Proxy {
         let status = self.models().status();
         let models = match &self.runtime {
             Err(problem) => Some(format!("{problem}; tables and rules decide")),
-            Ok(()) => status.aliases.iter().find_map(|a| a.problem.clone()).or_else(|| self.no_champion()),
+            Ok(()) => status.aliases.iter().find_map(|a| a.problem.clone()).or_else(|| self.no_champion()).or_else(|| self.resting()),
         };
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
@@ -233,6 +233,12 @@ impl Proxy {
         let waits = self.state.routes.iter().any(|r| r.route.cache && r.plan.ttl.source == farthing_policy::TtlSource::Model);
         let none = self.state.predictors.ttl(None).is_none();
         (waits && none).then(|| "no `ttl` champion: rules decide (farthing-train fit ttl, then farthing models promote)".to_owned())
+    }
+
+    /// Said as long as the model is closed out for being late.
+    fn resting(&self) -> Option<String> {
+        let (late, open) = self.predictor_lateness();
+        open.then(|| format!("the model was late {late} times: table and rules decide until it has rested"))
     }
 
     /// Ends: no new requests, running ones drain, the log is written.
