@@ -50,7 +50,11 @@ async fn without_library(dir: &std::path::Path, origin: &Origin) -> Option<Servi
         skip("serving without the native library: the program is not built (cargo build -p farthing)");
         return None;
     };
-    let config = format!("[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{}\"\nprice = \"0.002\"\n", origin.addr);
+    let config = format!(
+        "[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{}\"\nprice = \"0.002\"\n[routes.geo]\n\
+         [routes.trusted]\nprovider = \"geo\"\npath_prefix = \"/trusted\"\ntrust_shipped = true\n",
+        origin.addr
+    );
     std::fs::write(dir.join("farthing.toml"), config).unwrap();
     let flags = ["--config", "farthing.toml", "--onnxruntime", "nowhere/libonnxruntime.so"];
     Some(Serving::start(&farthing, dir, &flags).await)
@@ -94,6 +98,40 @@ async fn without_library_and_table_the_rule_decides() {
     let status = decided(serving.data, "/r/geo/a").await;
     assert!(status.contains("fallback:no-model"), "{status}");
     assert_eq!(serving.readiness().await.1["status"], "degraded");
+    serving.end().await;
+}
+
+/// Without the native library, with the shipped bundle as champion.
+async fn with_shipped(dir: &std::path::Path, origin: &Origin) -> Option<Serving> {
+    if bundles::shipped(&dir.join("models")).is_none() {
+        skip(&format!("the shipped table: none in {} (make models)", bundles::shipped_root().display()));
+        return None;
+    }
+    let serving = without_library(dir, origin).await?;
+    let promoted = serving.json(&["models", "promote", "ttl", "1"]).await;
+    assert_eq!((&promoted["live"], &promoted["engine"]), (&1.into(), &"table".into()), "{promoted}");
+    Some(serving)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shipped_table_decides_where_it_is_trusted() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let dir = tempfile::tempdir().unwrap();
+    let Some(serving) = with_shipped(dir.path(), &origin).await else { return };
+    let status = decided(serving.data, "/trusted/a").await;
+    assert!(status.contains("table:1"), "{status}");
+    serving.end().await;
+}
+
+/// It was trained on a generated world and knows nothing of this deployment's traffic.
+#[ignore = "the shipped manifest does not say that it is shipped"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shipped_table_does_not_decide_untried() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let dir = tempfile::tempdir().unwrap();
+    let Some(serving) = with_shipped(dir.path(), &origin).await else { return };
+    let status = decided(serving.data, "/r/geo/a").await;
+    assert!(status.contains("fallback:shipped-untried"), "{status}");
     serving.end().await;
 }
 
