@@ -139,6 +139,37 @@ async fn a_marked_post_is_answered_from_the_cache_and_a_plain_one_never() {
 }
 
 #[tokio::test]
+async fn an_error_that_is_not_billed_is_no_saving() {
+    let origin = Origin::simple(|_, _| answer_of(StatusCode::INTERNAL_SERVER_ERROR, &[], "broken")).await;
+    for mode in [Mode::Observe, Mode::Learned] {
+        let started = Setup::new(origin.addr).route(|r| r.mode = mode).start().await;
+        let answer = started.client.get("/api/doc", &[]).await;
+        assert_eq!((answer.status, answer.header("x-farthing-cost-usd")), (StatusCode::INTERNAL_SERVER_ERROR, ""));
+        let total = started.proxy.totals().total;
+        assert_eq!((total.base_usd.to_string(), total.bill_usd.to_string(), total.unpriced), ("0".into(), "0".into(), 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_that_was_read_to_its_end_is_settled_with_its_price() {
+    let origin = Origin::simple(|_, n| ok(format!("{{\"n\":{n}}}"))).await;
+    for mode in [Mode::Observe, Mode::Learned] {
+        let started = Setup::new(origin.addr).route(|r| r.mode = mode).start().await;
+        for n in 0..400 {
+            assert!(!started.client.get(&format!("/api/doc/{n}"), &[]).await.is_hit());
+        }
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while started.proxy.totals().total.requests < 400 {
+            assert!(tokio::time::Instant::now() < deadline, "{:?}", started.proxy.totals().total.outcomes);
+            tokio::task::yield_now().await;
+        }
+        let total = started.proxy.totals().total;
+        assert_eq!((total.base_usd.to_string(), total.bill_usd.to_string(), total.unpriced), ("0.8".into(), "0.8".into(), 0));
+        assert_eq!(total.latency.count, 400);
+    }
+}
+
+#[tokio::test]
 async fn observe_changes_nothing_and_logs_all() {
     let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
     let started = Setup::new(origin.addr).route(|r| r.mode = Mode::Observe).start().await;

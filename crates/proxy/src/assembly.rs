@@ -220,11 +220,11 @@ impl Proxy {
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
         for route in &self.state.routes {
-            let open = route.pass.health().state() != BreakerState::Closed;
-            let problem = open.then(|| "the breaker is not closed: calls fail fast".to_owned());
-            parts.push(part(&format!("upstream:{}", route.pass.name()), problem));
+            let upstreams = std::iter::once(&route.pass).chain(&route.swap);
+            let open = upstreams.into_iter().any(|u| u.health().state() != BreakerState::Closed);
+            let problem = open.then(|| format!("the breaker of `{}` is not closed: calls fail fast", route.pass.name()));
+            parts.push(part(&format!("upstream:{}", route.route.name), problem));
         }
-        parts.dedup();
         parts
     }
 

@@ -1,6 +1,6 @@
 //! One call as the proxy follows it: who ordered it, its attempts, and what became of it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use farthing_ledger::{Billable, PriceBook};
 use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, Usage};
@@ -38,7 +38,16 @@ pub struct Flight {
     /// Query parameters of the request: a feature of the TTL decision.
     pub query_parameters: u32,
     reports: Mutex<Vec<CallReport>>,
-    done: OnceLock<Done>,
+    done: Mutex<Ending>,
+}
+
+/// What is called with what became of a call.
+type Settler = Box<dyn FnOnce(&Done) + Send>;
+
+/// Whether a call has ended, and who waits to settle on it.
+enum Ending {
+    Running(Vec<Settler>),
+    Ended(Done),
 }
 
 /// What became of a call. Set once, before its last byte reaches any reader.
@@ -80,7 +89,7 @@ impl Flight {
     /// A call that begins.
     pub fn new(id: CallId, at: Time, route: Arc<RouteState>, order: Order) -> Arc<Self> {
         let Order { purpose, fetch_reason, payer, key, variant, holdout, measured, target, swap, query_parameters } = order;
-        let (reports, done) = (Mutex::default(), OnceLock::new());
+        let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
             id,
             at,
@@ -100,14 +109,33 @@ impl Flight {
         })
     }
 
-    /// What became of it; the empty outcome (unpriced, nothing stored) while it runs or when it broke off.
+    /// What became of it; the empty outcome (unpriced) while it runs or when it broke off.
     pub fn done(&self) -> Done {
-        self.done.get().cloned().unwrap_or_default()
+        match &*self.done.lock() {
+            Ending::Ended(done) => done.clone(),
+            Ending::Running(_) => Done::default(),
+        }
     }
 
-    /// Sets what became of it; a second time changes nothing.
+    /// Sets what became of it and settles those who wait; a second time changes nothing.
     pub fn finish(&self, done: Done) {
-        let _ = self.done.set(done);
+        let waiting = match &mut *self.done.lock() {
+            Ending::Ended(_) => return,
+            running => std::mem::replace(running, Ending::Ended(done.clone())),
+        };
+        if let Ending::Running(waiting) = waiting {
+            waiting.into_iter().for_each(|settle| settle(&done));
+        }
+    }
+
+    /// Calls `settle` once it is known what became of the call: at once, or when it ends. A client's last byte may come before the
+    /// call's end is seen, and its money is known then only.
+    pub fn on_done(&self, settle: impl FnOnce(&Done) + Send + 'static) {
+        let done = match &mut *self.done.lock() {
+            Ending::Running(waiting) => return waiting.push(Box::new(settle)),
+            Ending::Ended(done) => done.clone(),
+        };
+        settle(&done);
     }
 
     /// The attempts so far.
@@ -156,6 +184,13 @@ pub struct Metered<'a> {
     pub target: Option<&'a str>,
     /// Body bytes.
     pub bytes: Option<u64>,
+}
+
+impl Drop for Flight {
+    /// A call that never ended (a panic) settles its requests unpriced: counted, never free.
+    fn drop(&mut self) {
+        self.finish(Done::default());
+    }
 }
 
 impl CallSink for Flight {

@@ -9,7 +9,7 @@ use farthing_freshness::Verdict;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_freshness::semantics::{Judged, acceptable, conditional, verdict};
 use farthing_ledger::{Paid, Served};
-use farthing_types::{Body, CallId, Failure, FailureKind, Money, Outcome, Purpose, RequestId, Span, Time, UncachedReason};
+use farthing_types::{Body, By, CallId, Failure, FailureKind, Money, Outcome, Purpose, RequestId, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -22,7 +22,7 @@ use crate::request::{CacheControl, Planned, receive};
 use crate::run::{self, Job, Landing, Template};
 use crate::settle::{Account, Settled};
 use crate::state::State;
-use crate::stream::{Accounted, Pending};
+use crate::stream::{Accounted, Pending, content_length};
 
 /// How often a request may find an entry that came in between, before it makes its own call.
 const MAX_JOINS: usize = 4;
@@ -217,7 +217,8 @@ fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Option<
     entry.on_hit(planned.at, stale);
     let served = conditional::serve(entry, &planned.facts.method, &planned.headers, usable.age);
     let outcome = if stale { Outcome::Stale } else { Outcome::Hit };
-    let ttl = entry.variant(planned.variant_name()).map(|v| (v.ttl, v.by.clone()));
+    let chosen = entry.variant(planned.variant_name()).map(|v| (v.ttl, v.by.clone()));
+    let ttl = chosen.or_else(|| entry.facts.explicit.map(|ttl| (ttl, By::Rule("origin"))));
     let overhead = state.real_now().since(planned.started);
     let settled = Settled {
         outcome,
@@ -225,6 +226,7 @@ fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Option<
         uncached: None,
         status: served.status.as_u16(),
         bytes_out: Some(served.body.len() as u64),
+        latency: Some(overhead),
         age: Some(usable.age),
         call: None,
         decision: entry.decision,
@@ -422,7 +424,7 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
         served: if leading { Served::Lead } else { Served::Follower },
         ..settled(outcome, Some(wanted.reason), (status, overhead), Some(flight.id))
     };
-    let flat = state.prices.flat(&planned.route.route.name, &planned.route.provider.name);
+    let flat = flat_price(state, planned, head.status);
     let detail = answer::detail(outcome, Some(wanted.reason), None);
     let notes = Notes {
         status: CacheStatus { collapsed: !leading, detail: Some(&detail), ..CacheStatus::forward(Fwd::of(wanted.reason)) },
@@ -442,6 +444,7 @@ fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (StatusCode
         uncached,
         status: head.0.as_u16(),
         bytes_out: None,
+        latency: None,
         age: None,
         ttl: None,
         call,
@@ -454,12 +457,18 @@ fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (StatusCode
 
 fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &Notes<'_>, pending: Pending) -> Response<Body> {
     let (status, headers, body) = head;
-    let body = Accounted::new(body, pending);
+    let body = Accounted::new(body, content_length(&headers), pending);
     let mut response = Response::new(Body::stream(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     answer::annotate(response.headers_mut(), planned.id, notes);
     response
+}
+
+/// The price of an answer that is known at its head: a flat price per call, of an answer that is billed whatever follows.
+fn flat_price(state: &State, planned: &Planned, status: StatusCode) -> Option<Money> {
+    let flat = state.prices.flat(&planned.route.route.name, &planned.route.provider.name);
+    flat.filter(|_| status.is_success())
 }
 
 // ---- calls for one client alone
@@ -491,7 +500,7 @@ async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedReaso
         status: CacheStatus { detail: Some(&detail), ..CacheStatus::forward(Fwd::of(reason)) },
         overhead,
         upstream: Some(waited),
-        cost: state.prices.flat(&planned.route.route.name, &planned.route.provider.name),
+        cost: flat_price(state, planned, status),
         saved: None,
     };
     let pending = Pending { state: state.clone(), account: Account::of(planned), settled, flight };

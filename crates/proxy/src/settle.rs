@@ -7,7 +7,7 @@ use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
 use farthing_ledger::{CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_types::{By, CallId, DecisionId, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason, Usage};
-use http::Method;
+use http::{HeaderMap, Method};
 
 use crate::canonical::Digests;
 use crate::flight::{Done, Flight, Metered};
@@ -15,6 +15,9 @@ use crate::identify::Identity;
 use crate::request::{Planned, Received, Variant};
 use crate::route::RouteState;
 use crate::state::State;
+
+/// Bytes of `x-farthing-tags` that are logged; more are left out whole, because half a tag is a wrong one.
+const MAX_TAGS: usize = 512;
 
 /// What a request's settlement needs of the request itself.
 #[derive(Clone)]
@@ -33,6 +36,8 @@ pub struct Account {
     pub method: Method,
     /// Its key.
     pub key: KeyHash,
+    /// Its free tags.
+    pub tags: Option<Arc<str>>,
     /// The experiment's draw.
     pub variant: Option<Variant>,
     /// Whether the key is held out.
@@ -52,6 +57,7 @@ impl Account {
             identity: Identity::unknown(),
             method: received.head.method.clone(),
             key: KeyHash::default(),
+            tags: None,
             variant: None,
             holdout: false,
             measured: false,
@@ -68,6 +74,7 @@ impl Account {
             identity: planned.identity.clone(),
             method: planned.facts.method.clone(),
             key: planned.subject.key,
+            tags: tags(&planned.headers),
             variant: planned.assigned.clone(),
             holdout: planned.holdout,
             measured: planned.measured,
@@ -88,6 +95,8 @@ pub struct Settled {
     pub status: u16,
     /// Body bytes sent; `None` when the client left first.
     pub bytes_out: Option<u64>,
+    /// Whole time from head to last byte; `None` when the client left first.
+    pub latency: Option<Span>,
     /// Age of the served entry.
     pub age: Option<Span>,
     /// TTL in force and who chose it.
@@ -108,19 +117,18 @@ impl State {
     /// Settles an answered request.
     pub fn settle_request(&self, account: &Account, settled: &Settled) {
         let cost = CostRecord::settle(settled.served, settled.paid);
-        let latency = settled.bytes_out.map(|_| self.real_now().since(account.started));
         self.totals.request(&RequestSettled {
             route: &account.route.route.name,
             tenant: &account.identity.tenant,
             outcome: settled.outcome,
             uncached: settled.uncached,
             cost,
-            latency,
+            latency: settled.latency,
             overhead: Some(settled.overhead),
         });
         self.prove(account, settled, &cost);
         if let Some(log) = &self.log {
-            log.write(request_row(account, settled, &cost, latency));
+            log.write(request_row(account, settled, &cost));
         }
     }
 
@@ -145,7 +153,13 @@ impl State {
         let reports = flight.reports();
         let metered = end.metered(&usage);
         let attempts: Option<Money> = flight.costs(&self.prices, &reports, &metered).into_iter().sum();
-        let full = if end.revalidated { end.entry_price } else { flight.full_price(&self.prices, &metered) };
+        let billed = reports.last().and_then(|r| r.status).is_some_and(|s| s.is_success());
+        let full = match (end.revalidated, billed) {
+            (true, _) => end.entry_price,
+            (false, true) => flight.full_price(&self.prices, &metered),
+            // Without Farthing the same answer would have come, and cost the same.
+            (false, false) => attempts,
+        };
         flight.finish(Done { full, attempts, revalidated: end.revalidated });
     }
 
@@ -317,7 +331,7 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
     }
 }
 
-fn request_row(account: &Account, settled: &Settled, cost: &CostRecord, latency: Option<Span>) -> log::Request {
+fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::Request {
     let variant = account.variant.as_ref();
     log::Request {
         ts_ns: account.at.nanos(),
@@ -326,6 +340,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord, latency:
         tenant: account.identity.tenant.clone(),
         team: account.identity.team.clone(),
         service: account.identity.service.clone(),
+        tags: account.tags.clone(),
         route: account.route.route.name.clone(),
         method: method_text(&account.method),
         key_hash: account.key.short(),
@@ -342,7 +357,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord, latency:
         base_nanousd: cost.base.map(Money::nanos),
         cost_nanousd: cost.cost.map(Money::nanos),
         saved_by: cost.by.map(farthing_ledger::SavedBy::as_str),
-        latency_us: latency.map(micros),
+        latency_us: settled.latency.map(micros),
         overhead_us: Some(micros(settled.overhead)),
         experiment: variant.map(|v| v.experiment.name().clone()),
         variant: variant.map(|v| v.name().clone()),
@@ -353,6 +368,12 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord, latency:
         error_class: settled.error,
         ..log::Request::default()
     }
+}
+
+/// The request's tags, as far as they fit.
+fn tags(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get("x-farthing-tags")?.to_str().ok()?;
+    (!text.is_empty() && text.len() <= MAX_TAGS).then(|| text.into())
 }
 
 /// The usual methods without an allocation.

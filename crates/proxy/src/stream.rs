@@ -22,6 +22,8 @@ const DIGEST_LIMIT: usize = 256 * 1024;
 pub struct Accounted {
     inner: Body,
     bytes: u64,
+    /// Length of the whole body, where the head tells.
+    expected: Option<u64>,
     pending: Option<Box<Pending>>,
 }
 
@@ -39,8 +41,8 @@ pub struct Pending {
 
 impl Accounted {
     /// Wraps the body of an answer.
-    pub fn new(inner: Body, pending: Pending) -> Self {
-        let mut body = Self { inner, bytes: 0, pending: Some(Box::new(pending)) };
+    pub fn new(inner: Body, expected: Option<u64>, pending: Pending) -> Self {
+        let mut body = Self { inner, bytes: 0, expected, pending: Some(Box::new(pending)) };
         if body.inner.is_end_stream() {
             body.settle(true);
         }
@@ -50,13 +52,17 @@ impl Accounted {
     fn settle(&mut self, complete: bool) {
         let Some(pending) = self.pending.take() else { return };
         let Pending { state, account, mut settled, flight } = *pending;
-        let done = flight.done();
+        // HTTP/1 with a known length drops the body after its last byte, before its end was polled.
+        let complete = complete || self.expected == Some(self.bytes);
         settled.bytes_out = complete.then_some(self.bytes);
-        settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
-        if done.revalidated && settled.served == farthing_ledger::Served::Lead {
-            settled.served = farthing_ledger::Served::Revalidated;
-        }
-        state.settle_request(&account, &settled);
+        settled.latency = complete.then(|| state.real_now().since(account.started));
+        flight.on_done(move |done| {
+            settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
+            if done.revalidated && settled.served == farthing_ledger::Served::Lead {
+                settled.served = farthing_ledger::Served::Revalidated;
+            }
+            state.settle_request(&account, &settled);
+        });
     }
 }
 
@@ -142,6 +148,11 @@ pub struct Passing {
     job: Option<Box<PassingJob>>,
 }
 
+/// The length that a head tells.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// What settles a passing call.
 pub struct PassingJob {
     /// What all requests share.
@@ -165,6 +176,7 @@ impl Passing {
     fn settle(&mut self, complete: bool) {
         let Some(job) = self.job.take() else { return };
         let PassingJob { state, flight, mut end } = *job;
+        let complete = complete || content_length(&self.meter.headers) == Some(self.meter.bytes);
         self.meter.read_into(&mut end, complete);
         let ok = complete && flight.reports().last().and_then(|r| r.status).is_some_and(|s| s.is_success());
         if end.keyed && ok {
