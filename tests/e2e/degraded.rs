@@ -262,7 +262,7 @@ async fn a_failing_provider_is_left_alone() {
         assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
     }
     let parts = started.proxy.parts();
-    assert!(parts.iter().any(|p| p.name == "upstream:origin" && p.problem.is_some()), "{parts:?}");
+    assert!(parts.iter().any(|p| p.name.starts_with("upstream:") && p.problem.is_some()), "{parts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -284,7 +284,6 @@ async fn a_provider_nobody_reaches_is_left_alone_too() {
 
 /// Some releases of the native library send reports to their maker and keep a device id for them, unless they are told not to before
 /// they are loaded. Whatever it does leaves traces in the user's folders.
-#[ignore = "does not hold with ONNX Runtime 1.29 or newer unless ORT_DISABLE_TELEMETRY=1 is in the environment"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_native_library_reports_to_nobody() {
     let Some(farthing) = program::built("farthing") else {
