@@ -55,12 +55,14 @@ test-e2e: trainer
 test-python:
 	@if [ -x target/venv/bin/python ]; then PYTHONPATH=sdk/python target/venv/bin/python -W error::ResourceWarning -m unittest discover -q sdk/python/tests; \
 	else echo "Python SDK: no target/venv" | tee -a target/skipped.txt; fi
+	@if [ -x target/venv/bin/python ]; then target/venv/bin/python tests/python/run_notebooks.py; \
+	else echo "notebooks: no target/venv" | tee -a target/skipped.txt; fi
 
 test-full: test simulate ## Tests plus the long simulations
 
 simulate: ## Long seeded simulations of the statistics and the learners
 	cargo test -q -p farthing-experiment --release -- --ignored
-	cargo test -q -p farthing-trainer -- --ignored
+	cargo test -q -p farthing-trainer --release -- --ignored
 
 doc: ## API documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(PROXY_FLAGS)

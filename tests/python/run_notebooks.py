@@ -30,7 +30,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 PRICE = 0.002
-UNPRICED = 0.02  # share of requests that may be logged without a price
 RUN_SECONDS, LONGEST_SECONDS = 14.0, 60.0
 ENOUGH = 1_000  # requests, on a slow machine the reason to go on
 WORKERS, KEYS = 4, 40
@@ -223,9 +222,8 @@ def check_exploration(names: dict[str, Any], run: Run) -> None:
     require(not run.problems, "; ".join(run.problems[:3]))
     require(money["requests"].sum() == run.requests, f"{money['requests'].sum()} requests in the log, {run.requests} were sent")
     require(money["calls"].sum() == run.calls, f"{money['calls'].sum()} calls in the log, the upstream saw {run.calls}")
-    # A request whose client took the last byte before the call was settled is logged without a price.
     unpriced = money["unpriced"].sum()
-    require(unpriced <= UNPRICED * run.requests, f"{unpriced} of {run.requests} requests have no price")
+    require(unpriced == 0, f"{unpriced} of {run.requests} requests have no price")
     for column, count in (("base_usd", run.requests - unpriced), ("bill_usd", run.calls)):
         require(abs(money[column].sum() - count * PRICE) < 1e-6, f"{column} is {money[column].sum()}, expected {count * PRICE}")
     difference = (money["base_usd"] - money["bill_usd"]).sum() + unpriced * PRICE
