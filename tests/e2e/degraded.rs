@@ -124,7 +124,6 @@ async fn the_shipped_table_decides_where_it_is_trusted() {
 }
 
 /// It was trained on a generated world and knows nothing of this deployment's traffic.
-#[ignore = "the shipped manifest does not say that it is shipped"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_shipped_table_does_not_decide_untried() {
     let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;

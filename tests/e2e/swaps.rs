@@ -139,6 +139,7 @@ async fn two_hundred_swaps_under_load_fail_no_request() {
     assert!(counts.built > SWAPS, "{counts:?}");
     assert_eq!(champion(proxy), Some(now));
     let totals = proxy.totals().total;
+    assert_eq!((totals.requests, totals.unpriced), (requests, 0), "each request is settled with its price");
     assert_eq!(totals.decisions.keys().copied().collect::<Vec<_>>(), ["model"], "{:?}", totals.decisions);
     assert_eq!(proxy.counters().panics.load(Ordering::Relaxed), 0);
 }
