@@ -12,9 +12,12 @@ pub mod experiments;
 mod flight;
 mod identify;
 mod ids;
+mod lookup;
+mod passing;
 mod predictors;
 mod prices;
 pub mod problem;
+mod reply;
 mod request;
 mod route;
 mod run;
@@ -24,6 +27,7 @@ mod state;
 mod stats;
 mod stream;
 pub mod telemetry;
+mod ticketed;
 
 use std::sync::Arc;
 

@@ -1,0 +1,95 @@
+//! Looking up: what the cache has for a request.
+
+use std::sync::Arc;
+
+use farthing_cache::Cached;
+use farthing_freshness::Verdict;
+use farthing_freshness::semantics::{Judged, acceptable, verdict};
+use farthing_types::{Span, UncachedReason};
+use http::Method;
+
+use crate::request::{CacheControl, Planned};
+use crate::state::State;
+
+/// What the cache has for a request.
+pub enum Found {
+    /// An entry to answer with.
+    Usable(Usable),
+    /// A call is needed; `stale` may stand in for it when it fails.
+    Call { previous: Option<Arc<Cached>>, stale: Option<Span>, reason: UncachedReason },
+    /// The cache has no part in it.
+    Bypass(UncachedReason),
+}
+
+/// An entry that may answer a request.
+pub struct Usable {
+    pub entry: Arc<Cached>,
+    pub age: Span,
+    /// Freshness left, or how long past it the entry is.
+    pub left: Result<Span, Span>,
+}
+
+impl Usable {
+    /// An entry past its freshness that stands in for a failed call.
+    pub fn expired(entry: Arc<Cached>, age: Span, variant: &str) -> Self {
+        let ttl = entry.variant(variant).map(|v| v.ttl).or(entry.facts.explicit).unwrap_or_default();
+        Self { left: Err(age.saturating_sub(ttl)), entry, age }
+    }
+}
+
+/// Asks the cache.
+pub fn look_up(state: &State, planned: &Planned) -> Found {
+    if let Err(reason) = planned.cache {
+        if is_keyed(reason) {
+            note_unlooked(state, planned);
+        }
+        if planned.dedupe.is_err() || planned.facts.method == Method::HEAD {
+            return Found::Bypass(reason);
+        }
+        return Found::Call { previous: None, stale: None, reason };
+    }
+    let entry = state.cache.lookup(planned.subject.key, &planned.headers, planned.at);
+    state.note_request(&planned.route, is_new(state, planned, entry.as_ref()), planned.at);
+    let Some(entry) = entry else { return missing(planned, None, UncachedReason::Cold) };
+    if !acceptable(&entry.headers, &planned.headers) {
+        return missing(planned, None, UncachedReason::Vary);
+    }
+    if planned.control == CacheControl::Refresh {
+        return missing(planned, Some(entry), UncachedReason::RequestDirective);
+    }
+    judge(planned, entry)
+}
+
+/// Whether requests passed by for this reason have a key that means something.
+pub const fn is_keyed(reason: UncachedReason) -> bool {
+    !matches!(reason, UncachedReason::Method | UncachedReason::PassThrough | UncachedReason::TooLarge)
+}
+
+/// Notes a request that the cache was not asked for; a lookup notes by itself.
+fn note_unlooked(state: &State, planned: &Planned) {
+    let key = planned.subject.key;
+    let new = state.cache.key_stats(key).is_none_or(|s| s.fetches() == 0);
+    state.cache.update_key_stats(key, |stats| stats.on_request(planned.at));
+    state.note_request(&planned.route, new, planned.at);
+}
+
+fn is_new(state: &State, planned: &Planned, entry: Option<&Arc<Cached>>) -> bool {
+    entry.is_none() && state.cache.key_stats(planned.subject.key).is_none_or(|s| s.fetches() == 0)
+}
+
+fn missing(planned: &Planned, previous: Option<Arc<Cached>>, reason: UncachedReason) -> Found {
+    // HEAD is answered from GET's entry but does not fill it.
+    if planned.facts.method == Method::HEAD { Found::Bypass(reason) } else { Found::Call { previous, stale: None, reason } }
+}
+
+/// Judges an entry for a request.
+pub fn judge(planned: &Planned, entry: Arc<Cached>) -> Found {
+    let judged = Judged::new(&entry, planned.variant_name(), entry.soft_purged());
+    match verdict(&judged, &planned.facts, &planned.route.rules, planned.at) {
+        Verdict::Fresh { age, left } => Found::Usable(Usable { entry, age, left: Ok(left) }),
+        Verdict::StaleWhileRevalidate { age, past } => Found::Usable(Usable { entry, age, left: Err(past) }),
+        _ if planned.facts.method == Method::HEAD => Found::Bypass(UncachedReason::Expired),
+        Verdict::StaleIfError { age, reason } => Found::Call { previous: Some(entry), stale: Some(age), reason },
+        Verdict::Revalidate { reason } => Found::Call { previous: Some(entry), stale: None, reason },
+    }
+}

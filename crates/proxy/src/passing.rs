@@ -1,0 +1,73 @@
+//! Calls for one client alone: nothing is shared or stored.
+
+use std::sync::Arc;
+
+use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
+use farthing_types::{Body, CallId, Outcome, Purpose, UncachedReason};
+use http::{Method, Response, StatusCode};
+
+use crate::answer::{self, Notes};
+use crate::flight::Flight;
+use crate::lookup::is_keyed;
+use crate::reply::{failed, flat_price, respond, settled};
+use crate::request::Planned;
+use crate::run;
+use crate::settle::Account;
+use crate::state::State;
+use crate::stream::Pending;
+use crate::ticketed::{Wanted, order};
+
+/// Passes a request on; `reason` says why the cache has no part in it.
+pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason) -> Response<Body> {
+    let keyed = is_keyed(reason);
+    let body = planned.take_body();
+    let purpose = if planned.holdout { Purpose::Holdout } else { Purpose::User };
+    let mut order = order(planned, purpose, reason.as_str());
+    order.target = body.as_full().and_then(|bytes| farthing_ledger::RequestFacts::read(&bytes).target);
+    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.route.clone(), order);
+    let out = &planned.outbound;
+    let head = (out.method.clone(), out.target.clone(), out.headers.clone());
+    let since = state.real_now();
+    let passed = run::pass(state, &flight, head, body, (planned.deadline, keyed)).await;
+    let waited = state.real_now().since(since);
+    let (status, headers, body) = match passed {
+        Ok(answer) => answer,
+        Err(failure) => {
+            let wanted = Wanted { previous: None, stale: None, reason };
+            return failed(state, planned, wanted, &failure);
+        }
+    };
+    invalidate(state, planned, status);
+    let overhead = state.real_now().since(planned.started).saturating_sub(waited);
+    let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
+    let detail = answer::detail(Outcome::Bypass, Some(reason), None);
+    let notes = Notes {
+        status: CacheStatus { detail: Some(&detail), ..CacheStatus::forward(Fwd::of(reason)) },
+        overhead,
+        upstream: Some(waited),
+        cost: flat_price(state, planned, status),
+        saved: None,
+    };
+    let pending = Pending { state: state.clone(), account: Account::of(planned), settled, flight };
+    respond(planned, (status, headers, body), &notes, pending)
+}
+
+/// A successful unsafe request drops the entry of its target (RFC 9111 section 4.4).
+fn invalidate(state: &State, planned: &Planned, status: StatusCode) {
+    let safe = planned.facts.method.is_safe() || (planned.route.route.idempotent && planned.route.route.key_body);
+    if safe || !(status.is_success() || status.is_redirection()) {
+        return;
+    }
+    let target = &planned.outbound.target;
+    let parts = farthing_freshness::KeyParts {
+        tenant: &planned.subject.tenant,
+        route: &planned.route.route.name,
+        method: &Method::GET,
+        authority: planned.route.authority(),
+        target,
+        headers: &planned.outbound.headers,
+        body: &[],
+    };
+    let key = state.keyer.primary(&planned.route.key_spec, &parts);
+    state.cache.purge(&farthing_cache::Purge::Key(key), false, state.clock.now());
+}

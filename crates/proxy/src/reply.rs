@@ -1,0 +1,121 @@
+//! Answers: from an entry, from a call, or of our own; each settled once.
+
+use std::sync::Arc;
+
+use farthing_freshness::semantics::cache_status::CacheStatus;
+use farthing_freshness::semantics::conditional;
+use farthing_ledger::{Paid, Served};
+use farthing_types::{Body, By, CallId, Failure, Money, Outcome, Span, UncachedReason};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::answer::{self, Notes};
+use crate::lookup::Usable;
+use crate::problem::Problem;
+use crate::request::Planned;
+use crate::settle::{Account, Settled};
+use crate::state::State;
+use crate::stream::{Accounted, Pending, content_length};
+use crate::ticketed::Wanted;
+
+/// The answer from an entry; `failed` names what it stands in for.
+pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Option<UncachedReason>) -> Response<Body> {
+    let entry = &usable.entry;
+    let stale = usable.left.is_err();
+    entry.on_hit(planned.at, stale);
+    let served = conditional::serve(entry, &planned.facts.method, &planned.headers, usable.age);
+    let outcome = if stale { Outcome::Stale } else { Outcome::Hit };
+    let chosen = entry.variant(planned.variant_name()).map(|v| (v.ttl, v.by.clone()));
+    let ttl = chosen.or_else(|| entry.facts.explicit.map(|ttl| (ttl, By::Rule("origin"))));
+    let overhead = state.real_now().since(planned.started);
+    let settled = Settled {
+        outcome,
+        served: if stale { Served::Stale } else { Served::Hit },
+        uncached: None,
+        status: served.status.as_u16(),
+        bytes_out: Some(served.body.len() as u64),
+        latency: Some(overhead),
+        age: Some(usable.age),
+        call: None,
+        decision: entry.decision,
+        paid: Paid { full: entry.price, attempts: None },
+        overhead,
+        error: failed.map(UncachedReason::as_str),
+        ttl,
+    };
+    let detail = answer::detail(outcome, failed, settled.ttl.as_ref().map(|(_, by)| by));
+    let base = match usable.left {
+        Ok(left) => CacheStatus::hit(left),
+        Err(past) => CacheStatus::stale(past),
+    };
+    let notes = Notes {
+        status: CacheStatus { detail: Some(&detail), ..base },
+        overhead,
+        upstream: None,
+        cost: entry.price.map(|_| Money::ZERO),
+        saved: entry.price,
+    };
+    let mut response = Response::new(Body::full(served.body));
+    *response.status_mut() = served.status;
+    *response.headers_mut() = served.headers;
+    answer::annotate(response.headers_mut(), planned.id, &notes);
+    state.settle_request(&Account::of(planned), &settled);
+    response
+}
+
+/// A settlement with nothing known but outcome, reason, head and call.
+pub fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (StatusCode, Span), call: Option<CallId>) -> Settled {
+    Settled {
+        outcome,
+        served: outcome.into(),
+        uncached,
+        status: head.0.as_u16(),
+        bytes_out: None,
+        latency: None,
+        age: None,
+        ttl: None,
+        call,
+        decision: None,
+        paid: Paid::default(),
+        overhead: head.1,
+        error: None,
+    }
+}
+
+/// The answer of a call: annotated, and settled when its body ends.
+pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &Notes<'_>, pending: Pending) -> Response<Body> {
+    let (status, headers, body) = head;
+    let body = Accounted::new(body, content_length(&headers), pending);
+    let mut response = Response::new(Body::stream(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    answer::annotate(response.headers_mut(), planned.id, notes);
+    response
+}
+
+/// The price of an answer that is known at its head: a flat price per call, of an answer that is billed whatever follows.
+pub fn flat_price(state: &State, planned: &Planned, status: StatusCode) -> Option<Money> {
+    let flat = state.prices.flat(&planned.route.route.name, &planned.route.provider.name);
+    flat.filter(|_| status.is_success())
+}
+
+/// The answer to a failed call: a stale entry where one may stand in, else a problem.
+pub fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &Failure) -> Response<Body> {
+    if let (Some(entry), Some(age)) = (wanted.previous, wanted.stale) {
+        let usable = Usable::expired(entry, age, planned.variant_name());
+        return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
+    }
+    own_answer(state, planned, &Problem::from(failure), Outcome::Failed)
+}
+
+/// An answer of our own.
+pub fn own_answer(state: &State, planned: &Planned, problem: &Problem, outcome: Outcome) -> Response<Body> {
+    let overhead = state.real_now().since(planned.started);
+    let mut settled = settled(outcome, Some(UncachedReason::UpstreamFailed), (problem.status, overhead), None);
+    settled.error = Some(problem.kind);
+    settled.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
+    state.settle_request(&Account::of(planned), &settled);
+    let mut response = problem.response(planned.route.dialect);
+    let notes = Notes { status: CacheStatus { detail: Some(problem.kind), ..CacheStatus::default() }, overhead, ..Notes::default() };
+    answer::annotate(response.headers_mut(), planned.id, &notes);
+    response
+}

@@ -1,0 +1,209 @@
+//! Calls under a ticket: led in a task of their own, followed by whoever asks for the same.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use farthing_cache::{Cached, Followed, Join, Joined, SharedHead, Slot, Ticket};
+use farthing_config::Dialect as ProviderDialect;
+use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
+use farthing_freshness::semantics::conditional;
+use farthing_ledger::Served;
+use farthing_types::{Body, CallId, Failure, FailureKind, Money, Outcome, Purpose, Span, Time, UncachedReason};
+use futures_util::FutureExt;
+use http::{Response, StatusCode};
+
+use crate::answer::{self, Notes};
+use crate::flight::{Flight, Order};
+use crate::lookup::{Found, Usable, judge};
+use crate::passing::bypass;
+use crate::reply::{failed, flat_price, from_entry, respond, settled};
+use crate::request::{CacheControl, Planned};
+use crate::run::{self, Job, Landing, Template};
+use crate::settle::{Account, Settled};
+use crate::state::State;
+use crate::stream::Pending;
+
+/// How often a request may find an entry that came in between, before it makes its own call.
+const MAX_JOINS: usize = 4;
+
+/// Renews an entry in the background, unless somebody does already.
+pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
+    if planned.control == CacheControl::ReadOnly {
+        return;
+    }
+    let join = Join { subject: &planned.subject, headers: &planned.headers, seen: Some(entry), now: planned.at };
+    if let Joined::Lead(ticket) = state.cache.join(join) {
+        state.counters.refreshes.fetch_add(1, Ordering::Relaxed);
+        let wanted = Wanted { previous: Some(entry.clone()), stale: None, reason: UncachedReason::Expired };
+        lead(state, planned, &wanted, (ticket, Purpose::Refresh));
+    }
+}
+
+/// Why a call is wanted, and what may stand in for it.
+pub struct Wanted {
+    pub previous: Option<Arc<Cached>>,
+    pub stale: Option<Span>,
+    pub reason: UncachedReason,
+}
+
+/// Leads or follows the call that fills the key.
+pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wanted) -> Response<Body> {
+    for _ in 0..MAX_JOINS {
+        let join = Join { subject: &planned.subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: state.clock.now() };
+        match state.cache.join(join) {
+            Joined::Lead(ticket) => {
+                let slot = ticket.slot();
+                lead(state, planned, &wanted, (ticket, Purpose::User));
+                return wait(state, planned, wanted, (slot, true)).await;
+            }
+            Joined::Follow(_) if planned.dedupe.is_err() => break,
+            Joined::Follow(slot) => return wait(state, planned, wanted, (slot, false)).await,
+            Joined::Stored(_) if planned.cache.is_err() || planned.control == CacheControl::Refresh => break,
+            Joined::Stored(entry) => match judge(planned, entry) {
+                Found::Usable(usable) => return from_entry(state, planned, &usable, None),
+                Found::Call { previous, stale, reason } => wanted = Wanted { previous, stale, reason },
+                Found::Bypass(reason) => return bypass(state, planned, reason).await,
+            },
+            Joined::Alone(reason) => return bypass(state, planned, reason).await,
+            Joined::Refused(failure) => return failed(state, planned, wanted, &failure),
+        }
+    }
+    bypass(state, planned, wanted.reason).await
+}
+
+/// Starts the fill in a task of its own: its client may leave without harm.
+fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) {
+    let body = planned.take_body().as_full().unwrap_or_default();
+    let facts = farthing_ledger::RequestFacts::read(&body);
+    let conditional = wanted.previous.is_some();
+    let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
+    (order.target, order.key) = (facts.target, ticket.key());
+    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.route.clone(), order);
+    let metered = matches!(planned.route.provider.dialect, ProviderDialect::OpenAi | ProviderDialect::Anthropic);
+    let job = Job {
+        state: state.clone(),
+        template: Template {
+            method: planned.outbound.method.clone(),
+            target: planned.outbound.target.clone(),
+            headers: planned.unconditional(),
+            body,
+            deadline: planned.route.route.deadline,
+            origin: planned.route.origin(planned.identity.swap),
+        },
+        request: planned.facts.clone(),
+        previous: wanted.previous.clone(),
+        cancel_idle: metered && facts.stream && purpose == Purpose::User,
+        flight,
+    };
+    let landing = match (planned.cache, planned.control) {
+        (Err(reason), _) => Landing::ShareOnly(ticket, reason),
+        (Ok(()), CacheControl::ReadOnly) => Landing::ShareOnly(ticket, UncachedReason::RequestDirective),
+        (Ok(()), _) => Landing::Store(ticket),
+    };
+    let state = state.clone();
+    let tasks = state.tasks.clone();
+    tasks.spawn(async move {
+        // A panic must not end the task silently: the ticket's drop has handed over by then, this counts it.
+        if std::panic::AssertUnwindSafe(run::run(job, landing)).catch_unwind().await.is_err() {
+            state.counters.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a fill panicked; its ticket was handed over");
+        }
+    });
+}
+
+/// Who orders a call and why, as its record keeps it.
+pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) -> Order {
+    let query = planned.outbound.target.query();
+    Order {
+        purpose,
+        fetch_reason,
+        payer: planned.identity.tenant.clone(),
+        key: planned.subject.key,
+        variant: planned.assigned.clone(),
+        holdout: planned.holdout,
+        measured: planned.measured,
+        target: None,
+        swap: planned.identity.swap,
+        query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
+    }
+}
+
+async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: (Slot, bool)) -> Response<Body> {
+    let (mut slot, mut leading) = place;
+    let _waiting = Waiting::new(state);
+    let since = state.real_now();
+    let until = tokio::time::Instant::now() + planned.deadline;
+    loop {
+        match tokio::time::timeout_at(until, slot.wait(&planned.headers)).await {
+            Err(_) => {
+                let failure = Failure::sent(FailureKind::Timeout, format!("no answer within {:?}", planned.deadline));
+                return failed(state, planned, wanted, &failure);
+            }
+            Ok(Followed::Share(head, body)) => return shared(state, planned, wanted, Arrived { head, body, leading, since }),
+            Ok(Followed::Alone(reason)) => return bypass(state, planned, reason).await,
+            Ok(Followed::Failed(failure)) => return failed(state, planned, wanted, &failure),
+            Ok(Followed::Lead(ticket)) => {
+                slot = ticket.slot();
+                leading = true;
+                lead(state, planned, &wanted, (ticket, Purpose::User));
+            }
+        }
+    }
+}
+
+/// Counts a waiting request for as long as it waits.
+struct Waiting(Arc<State>);
+
+impl Waiting {
+    fn new(state: &Arc<State>) -> Self {
+        state.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A shared answer as it reached one client.
+struct Arrived {
+    pub head: Arc<SharedHead>,
+    pub body: Body,
+    pub leading: bool,
+    pub since: Time,
+}
+
+fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrived) -> Response<Body> {
+    let Arrived { head, body, leading, since } = arrived;
+    let is_error = matches!(head.status.as_u16(), 500 | 502 | 503 | 504);
+    if is_error && let (Some(entry), Some(age)) = (&wanted.previous, wanted.stale) {
+        let usable = Usable::expired(entry.clone(), age, planned.variant_name());
+        return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
+    }
+    let Some(flight) = head.note.clone().and_then(|note| note.downcast::<Flight>().ok()) else {
+        let failure = Failure::sent(FailureKind::Protocol, "the call's record is missing");
+        return failed(state, planned, wanted, &failure);
+    };
+    let waited = state.real_now().since(since);
+    let not_modified = conditional::not_modified(head.status, &head.headers, &planned.facts.method, &planned.headers);
+    let (status, body) = if not_modified { (StatusCode::NOT_MODIFIED, Body::empty()) } else { (head.status, body) };
+    let overhead = state.real_now().since(planned.started).saturating_sub(waited);
+    let outcome = if leading { Outcome::Lead } else { Outcome::Follow };
+    let settled = Settled {
+        served: if leading { Served::Lead } else { Served::Follower },
+        ..settled(outcome, Some(wanted.reason), (status, overhead), Some(flight.id))
+    };
+    let flat = flat_price(state, planned, head.status);
+    let detail = answer::detail(outcome, Some(wanted.reason), None);
+    let notes = Notes {
+        status: CacheStatus { collapsed: !leading, detail: Some(&detail), ..CacheStatus::forward(Fwd::of(wanted.reason)) },
+        overhead,
+        upstream: Some(waited),
+        cost: flat.map(|price| if leading { price } else { Money::ZERO }),
+        saved: flat.map(|price| if leading { Money::ZERO } else { price }),
+    };
+    let pending = Pending { state: state.clone(), account: Account::of(planned), settled, flight };
+    respond(planned, (status, head.headers.clone(), body), &notes, pending)
+}
