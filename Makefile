@@ -10,7 +10,7 @@ PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
 
-.PHONY: help deps deps-bench proxy trainer demo demo-json check test test-rust test-trainer test-e2e test-python test-full simulate models results bench bench-load doc lint clean
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test test-rust test-trainer test-e2e test-python test-full simulate models bench bench-load doc lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
