@@ -1,6 +1,6 @@
 """Send an application's calls to paid APIs through Farthing.
 
-A transport for httpx rewrites calls to known origins to the proxy and adds the context (tenant, tags, priority). When
+A transport for httpx rewrites calls to known origins to the proxy and adds the context (tenant, tags). When
 the proxy cannot be reached, the same call goes to the provider directly: only when connecting failed, so no call is
 ever made twice. Direct calls are counted (`transport.direct`) and logged.
 """
@@ -35,7 +35,6 @@ class Context:
 
     tenant: str | None = None
     tags: Mapping[str, str] = field(default_factory=lambda: NOTHING)
-    priority: str | None = None
     key: str | None = None
     """A Farthing key (`fth-...`) beside the provider's own credential."""
     proxy: str = field(default_factory=lambda: os.environ.get("FARTHING_URL", DEFAULT_PROXY))
@@ -45,7 +44,7 @@ class Context:
     def headers(self) -> dict[str, str]:
         """The context as the proxy reads it."""
         tags = ",".join(f"{name}={value}" for name, value in self.tags.items())
-        values = {"tenant": self.tenant, "tags": tags, "priority": self.priority, "key": self.key}
+        values = {"tenant": self.tenant, "tags": tags, "key": self.key}
         return {f"x-farthing-{name}": value for name, value in values.items() if value}
 
 

@@ -107,7 +107,7 @@ class Case(unittest.TestCase):
 
     def context(self, proxy: str | None = None, **more: Any) -> Context:
         tags = {"team": "maps", "env": "test"}
-        return Context(tenant="acme", tags=tags, priority="low", key="fth-1-s", proxy=proxy or self.proxy.url, **more)
+        return Context(tenant="acme", tags=tags, key="fth-1-s", proxy=proxy or self.proxy.url, **more)
 
     def client(self, proxy: str | None = None, **more: Any) -> httpx.Client:
         client = farthing.client(self.routes, self.context(proxy, **more))
@@ -125,7 +125,7 @@ class Transport(Case):
         self.assertEqual(seen["path"], "/r/geo/a%2Fb?q=Z%C3%BCrich&x=1")
         prefix, headers = "x-farthing-", seen["headers"]
         context = {name.removeprefix(prefix): headers[name] for name in headers if name.startswith(prefix)}
-        self.assertEqual(context, {"tenant": "acme", "tags": "team=maps,env=test", "priority": "low", "key": "fth-1-s"})
+        self.assertEqual(context, {"tenant": "acme", "tags": "team=maps,env=test", "key": "fth-1-s"})
         self.assertEqual(seen["headers"]["authorization"], "Bearer sk-1")
         self.assertEqual(f"http://{seen['headers']['host']}", self.proxy.url)
         self.assertEqual(self.provider.seen, [])
