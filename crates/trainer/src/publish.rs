@@ -15,6 +15,9 @@ use crate::trees::Ensemble;
 const GOLDEN: usize = 256;
 /// Rows that are run before the first decision.
 const WARM_UP: usize = 16;
+/// Metric above zero in bundles that learned from a generated world: they know nothing of the deployment that runs them, so the proxy keeps
+/// them in shadow on a route until its operator trusts them (`trust_shipped`).
+pub const SHIPPED_METRIC: &str = "shipped";
 /// The thin model card within the bundle.
 pub const CARD_FILE: &str = "model-card.md";
 

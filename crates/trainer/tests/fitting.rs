@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a test ends here when it fails")]
 
+mod common;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -12,6 +14,7 @@ use farthing_trainer::TrainError;
 use farthing_trainer::evaluate::stream;
 use farthing_trainer::fit::{Fit, Options, fit};
 use farthing_trainer::learn::Unwatched;
+use farthing_trainer::publish::SHIPPED_METRIC;
 use farthing_trainer::read::{Fetch, Log};
 use farthing_trainer::trees::Ensemble;
 
@@ -138,6 +141,7 @@ fn the_same_data_and_seed_give_the_same_bundle() {
     let root = dir.path().join("a");
     let bundle = Bundle::read(&root, Kind::Ttl, 1).unwrap();
     assert_eq!(bundle.manifest.spec_hash, TTL_SPEC.hash());
+    assert_eq!(bundle.manifest.metrics[SHIPPED_METRIC], 1.0, "a generated world is nobody's traffic");
     assert_eq!((bundle.manifest.golden.len(), bundle.manifest.table_golden.len()), (256, 256));
     let table = Ensemble::from_bytes(bundle.file("table.bin").unwrap()).unwrap();
     for row in &bundle.manifest.table_golden {
@@ -145,6 +149,21 @@ fn the_same_data_and_seed_give_the_same_bundle() {
     }
     let champion = disk::read_aliases(&root).unwrap().get(Kind::Ttl, Alias::Champion).unwrap().current.clone();
     assert_eq!((champion.version, champion.digest), (1, digests[0].clone()));
+}
+
+/// The proxy keeps what is marked as shipped in shadow: a model of the operator's own log is not.
+#[test]
+fn what_a_log_taught_may_decide() {
+    let dir = tempfile::tempdir().unwrap();
+    let (logs, models) = (dir.path().join("logs"), dir.path().join("models"));
+    let at = |i: u64| 1_767_225_600 + 60 * i as i64;
+    common::table(&logs, &(1..600).map(|i| common::call(at(i), i, i % 3, 1 + i / 10)).collect::<Vec<_>>());
+    common::table(&logs, &(1..600).map(|i| common::request(at(i), i, i % 3)).collect::<Vec<_>>());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farthing-train"));
+    let out = command.args(["fit", "ttl", "--force", "--logs"]).arg(&logs).arg("--out").arg(&models).output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let metrics = Bundle::read(&models, Kind::Ttl, 1).unwrap().manifest.metrics;
+    assert!(!metrics.is_empty() && !metrics.contains_key(SHIPPED_METRIC), "{metrics:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use farthing_contract::bundle::{Alias, Bundle, Kind, MODEL_FILE, TABLE_FILE, disk};
 use farthing_contract::features::TTL_SPEC;
+use farthing_trainer::publish::SHIPPED_METRIC;
 use farthing_trainer::trees::Ensemble;
 
 fn root() -> PathBuf {
@@ -23,6 +24,7 @@ fn the_shipped_champion_is_whole_and_current() {
     bundle.manifest.check_spec(TTL_SPEC.version, &TTL_SPEC.hash()).expect("the features changed: run `make models`");
     assert!(bundle.manifest.operating_points.len() >= 5, "{:?}", bundle.manifest.operating_points);
     assert!(bundle.manifest.metrics["saving_against_rule"] > 0.1);
+    assert_eq!(bundle.manifest.metrics[SHIPPED_METRIC], 1.0, "it would act at once on every route: run `make models`");
     let table = Ensemble::from_bytes(bundle.file(TABLE_FILE).unwrap()).unwrap();
     let mut out = vec![0.0; table.outputs()];
     for row in &bundle.manifest.table_golden {

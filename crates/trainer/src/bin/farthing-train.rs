@@ -12,7 +12,7 @@ use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Published, Ta
 use farthing_trainer::evaluate::{Evaluated, Evaluation, evaluate, read_recipe, stream};
 use farthing_trainer::fit::{self, Fit, Options};
 use farthing_trainer::learn::Watch;
-use farthing_trainer::publish::{Draft, publish};
+use farthing_trainer::publish::{Draft, SHIPPED_METRIC, publish};
 use farthing_trainer::read::{Log, read_log, read_trace};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -150,10 +150,13 @@ fn main() -> ExitCode {
 
 fn fit_ttl(args: &FitTtl) -> anyhow::Result<ExitCode> {
     let log = source(args)?;
-    let fit = {
+    let mut fit = {
         let bar = Bar::new(args.json);
         fit::fit(&log, Options { stale_budget: args.stale_budget, seed: args.seed }, &bar)?
     };
+    if args.logs.is_none() {
+        fit.metrics.insert(SHIPPED_METRIC.to_owned(), 1.0);
+    }
     let published = if fit.report.passes() || args.force { Some(write(&fit, args)?) } else { None };
     if args.json {
         println!("{}", json(&fit, published.as_ref())?);
