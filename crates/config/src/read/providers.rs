@@ -129,13 +129,19 @@ pub(crate) fn flat(price: Money) -> Prices {
     if price == Money::ZERO { Prices { free: true, ..Prices::default() } } else { Prices::per_call(price) }
 }
 
-/// The table `prices`, which replaces what was there.
+/// The table `prices`: its keys replace those that were there before (a preset's), its targets those of the same name.
 pub(crate) fn prices(s: &Section<'_, '_>, path: &str, into: &mut Option<Prices>) {
     let Some(table) = s.table("prices") else { return };
     let path = format!("{path}.prices");
     let s = Section::open(s.doc, table, &path, registry::PRICES);
-    let mut prices = Prices::default();
-    s.set("free", v::flag, &mut prices.free);
+    let rated = ["per_call", "per_kb", "per_unit", "not_modified", "targets"].iter().any(|key| s.has(key));
+    let free = s.opt("free", v::flag);
+    if free == Some(true) && rated {
+        s.wrong("free", "true beside rates", "keep one of them");
+    }
+    // What is free has no rates, and what has rates is not free, whatever stood there.
+    let start = if free == Some(true) { None } else { into.take() };
+    let mut prices = Prices { free: false, ..start.unwrap_or_default() };
     s.set_opt("per_call", v::per_unit, &mut prices.per_call);
     s.set_opt("per_kb", v::per_unit, &mut prices.per_kb);
     s.set_opt("per_unit", v::per_unit, &mut prices.per_unit);
@@ -144,25 +150,24 @@ pub(crate) fn prices(s: &Section<'_, '_>, path: &str, into: &mut Option<Prices>)
     s.set_opt("effective", v::day, &mut prices.effective);
     s.set_opt("read", v::day, &mut prices.read);
     s.set_opt("source", v::text, &mut prices.source);
-    let targets = format!("{path}.targets");
+    targets(&s, &path, &mut prices);
+    let rates = [prices.per_call, prices.per_kb, prices.per_unit, prices.not_modified];
+    let priced = rated || !prices.targets.is_empty() || rates.iter().any(Option::is_some);
+    prices.free = free == Some(true);
+    if !prices.free && !priced {
+        s.wrong("per_call", "prices without a rate", "write a rate, free = true, or no prices where they are not known");
+    }
+    *into = Some(prices);
+}
+
+fn targets(s: &Section<'_, '_>, path: &str, prices: &mut Prices) {
     for (target, table) in s.tables("targets") {
-        prices.targets.insert(
-            target.to_owned(),
-            token_rates(&Section::open(s.doc, table, &format!("{targets}.\"{target}\""), registry::TOKEN_RATES)),
-        );
+        let path = format!("{path}.targets.\"{target}\"");
+        prices.targets.insert(target.to_owned(), token_rates(&Section::open(s.doc, table, &path, registry::TOKEN_RATES)));
         if target.trim_end_matches('*').trim().is_empty() {
             s.wrong("targets", format!("a target is called \"{target}\""), "name it as the provider does");
         }
     }
-    let rates = [prices.per_call, prices.per_kb, prices.per_unit, prices.not_modified];
-    let priced = rates.iter().any(Option::is_some) || s.has("targets");
-    if prices.free && priced {
-        s.wrong("free", "true beside rates", "keep one of them");
-    }
-    if !prices.free && !priced && !["per_call", "per_kb", "per_unit", "not_modified"].iter().any(|key| s.has(key)) {
-        s.wrong("per_call", "prices without a rate", "write a rate, free = true, or no prices where they are not known");
-    }
-    *into = Some(prices);
 }
 
 fn token_rates(s: &Section<'_, '_>) -> TokenRates {

@@ -60,8 +60,8 @@ pub(crate) const TABLES: &[Table] = &[
     Table { heading: "[providers.NAME.upstream]", doc: "How the provider is reached.", keys: UPSTREAM },
     Table {
         heading: "[providers.NAME.prices]",
-        doc: "What it charges; all meters given are summed and rounded once. Without prices the cost is unknown, which is counted, \
-              and never taken for free.",
+        doc: "What it charges; all meters given are summed and rounded once. Keys replace those of a preset, targets those of the \
+              same name. Without prices the cost is unknown, which is counted, and never taken for free.",
         keys: PRICES,
     },
     Table {

@@ -280,6 +280,27 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn prices_of_ones_own_stand_beside_those_of_the_preset() {
+    let target = "[providers.openai.prices.targets.\"gpt-4o\"]\ninput_per_million = \"2\"\n\
+                  [providers.openai.prices.targets.\"tuned\"]\ninput_per_million = \"3\"\n";
+    let of = |text: &str| good(text).provider("openai").unwrap().prices.clone().unwrap();
+    let (listed, merged) = (of("[providers.openai]\n"), of(target));
+    assert_eq!(merged.targets.len(), listed.targets.len() + 1);
+    assert_eq!(merged.targets["gpt-4o-mini"], listed.targets["gpt-4o-mini"]);
+    assert_eq!(merged.targets["tuned"].input.unwrap().cost(1_000_000), "3".parse::<Money>().unwrap());
+    let own = &merged.targets["gpt-4o"];
+    assert_eq!((own.input.unwrap().cost(1_000_000), own.output), ("2".parse::<Money>().unwrap(), None), "a target is replaced as a whole");
+    assert_eq!((&merged.source, &merged.read), (&listed.source, &listed.read));
+
+    let billed = of("[providers.openai.prices]\nerrors_billed = true\nsource = \"contract\"\n");
+    assert!(billed.errors_billed && billed.targets == listed.targets && billed.source.as_deref() == Some("contract"));
+    let free = of("[providers.openai.prices]\nfree = true\n");
+    assert!(free.free && free.targets.is_empty());
+    let flat = of("[providers.openai]\nprice = \"1\"\n");
+    assert!(flat.targets.is_empty() && flat.per_call.is_some(), "the short form replaces all");
+}
+
+#[test]
 fn prices_are_exact() {
     let config = good(&format!(
         "{GEO}[providers.geo.prices]\nper_call = \"0.0005\"\nper_kb = \"0.00001\"\neffective = 2026-01-31\n[providers.geo.prices.targets.\"x*\"]\ninput_per_million = \"0.1\"\n"
