@@ -96,7 +96,25 @@ mod tests {
         assert_eq!(ttl_source("table"), Some(TtlSource::Table));
         assert_eq!(ttl_source("rule"), Some(TtlSource::Rule));
         assert_eq!(ttl_source("fixed:90"), Some(TtlSource::Fixed(farthing_types::Span::from_secs(90))));
-        for wrong in ["", "fixed", "fixed:", "fixed:-1", "fixed:nan", "fixed:1e99", "model:3", "cache", "Model"] {
+        assert_eq!(ttl_source("fixed:0.5"), Some(TtlSource::Fixed(farthing_types::Span::from_millis(500))));
+        assert_eq!(ttl_source("fixed:3155760000"), Some(TtlSource::Fixed(farthing_types::Span::from_secs(3_155_760_000))));
+        for wrong in [
+            "",
+            "fixed",
+            "fixed:",
+            "fixed:.",
+            "fixed:1.2.3",
+            "fixed:1s",
+            "fixed:-1",
+            "fixed:+1",
+            "fixed:inf",
+            "fixed:9999999999",
+            "fixed:nan",
+            "fixed:1e99",
+            "model:3",
+            "cache",
+            "Model",
+        ] {
             assert_eq!(ttl_source(wrong), None, "{wrong}");
         }
     }

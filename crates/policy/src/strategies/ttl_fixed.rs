@@ -1,10 +1,13 @@
 //! Keeps every answer for the same number of seconds.
 
-use farthing_types::UncachedReason;
+use farthing_types::{Span, UncachedReason};
 
 use crate::plan::{RequestKind, RouteFacts};
 use crate::registry::{Strategy, StrategyId};
 use crate::ttl::TtlSource;
+
+/// As long as a configuration may name.
+const LONGEST: Span = Span::from_secs(36_525 * 86_400);
 
 /// See the module.
 pub struct TtlFixed;
@@ -26,7 +29,7 @@ impl Strategy for TtlFixed {
         route.reusable(kind)
     }
     fn ttl_source(&self, argument: Option<&str>) -> Option<TtlSource> {
-        let seconds: u32 = argument?.parse().ok()?;
-        Some(TtlSource::Fixed(farthing_types::Span::from_secs(u64::from(seconds))))
+        let seconds = argument.filter(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
+        Span::try_from_secs_f64(seconds.parse().ok()?).ok().filter(|span| *span <= LONGEST).map(TtlSource::Fixed)
     }
 }
