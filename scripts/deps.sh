@@ -48,7 +48,7 @@ runtime_library() {
   machine=$(uname -m)
   line=$(awk -v m="$machine/" 'index($2, m) == 1' scripts/onnxruntime.sha256)
   if [ "$(uname -s)" != Linux ] || [ -z "$line" ]; then
-    lacks "onnxruntime library" "none is pinned for $(uname -s) $machine; set FARTHING_ONNXRUNTIME to one of version 1.24 or newer"
+    lacks "onnxruntime library" "none is pinned for $(uname -s) $machine; set FARTHING_ONNXRUNTIME to one of version 1.24 to 1.28, or newer with ORT_DISABLE_TELEMETRY=1"
     return 0
   fi
   wanted=${line%% *}

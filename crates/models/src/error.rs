@@ -15,7 +15,10 @@ pub enum ModelsError {
         looked: String,
     },
     /// The library is there and cannot be used.
-    #[error("{}: {detail}; run `make deps`, or set FARTHING_ONNXRUNTIME to ONNX Runtime 1.24 or newer", path.display())]
+    #[error(
+        "{}: {detail}; run `make deps`, or set FARTHING_ONNXRUNTIME to ONNX Runtime 1.24 to 1.28, or newer with ORT_DISABLE_TELEMETRY=1 in the environment",
+        path.display()
+    )]
     Library {
         /// The file.
         path: PathBuf,

@@ -72,9 +72,7 @@ fn keeps_to_itself(path: &Path, switched_off: bool) -> Result<(), String> {
     if switched_off || minor.is_none_or(|minor| minor < REPORTS_SINCE) {
         return Ok(());
     }
-    Err(format!(
-        "this version reports to its maker: set {NO_TELEMETRY}=1 in the environment before the start, or use a version below 1.{REPORTS_SINCE}"
-    ))
+    Err("this version reports to its maker".to_owned())
 }
 
 fn initialise(path: &Path) -> Result<Environment, String> {
@@ -156,6 +154,10 @@ mod tests {
         ] {
             assert_eq!(keeps_to_itself(Path::new(name), switched_off).is_ok(), loads, "{name} {switched_off}");
         }
+        let detail = keeps_to_itself(Path::new("libonnxruntime.so.1.29.0"), false).unwrap_err();
+        let error = ModelsError::Library { path: "x".into(), detail }.to_string();
+        let bounds = format!("1.24 to 1.{}, or newer with {NO_TELEMETRY}=1", REPORTS_SINCE - 1);
+        assert!(error.contains("reports to its maker") && error.contains(&bounds), "{error}");
     }
 
     #[test]
