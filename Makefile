@@ -58,7 +58,8 @@ test-python:
 	@if [ -x target/venv/bin/python ]; then target/venv/bin/python tests/python/run_notebooks.py; \
 	else echo "notebooks: no target/venv" | tee -a target/skipped.txt; fi
 
-test-full: test simulate ## Tests plus the long simulations
+test-full: test simulate proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
+	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests -- --ignored
 
 simulate: ## Long seeded simulations of the statistics and the learners
 	cargo test -q -p farthing-experiment --release -- --ignored

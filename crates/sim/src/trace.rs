@@ -97,7 +97,7 @@ impl Trace {
             builder.schema().fields().iter().enumerate().filter(|(_, f)| wanted.contains(&f.name().as_str())).map(|(i, _)| i).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), indexes);
         let reader = builder.with_projection(mask).build().map_err(|e| parquet(&e))?;
-        let mut rows = Rows { path, trace: Self::default(), names: HashMap::new() };
+        let mut rows = Rows { path, trace: Self::default(), names: HashMap::new(), unknown: 0 };
         for batch in reader {
             rows.add(&batch.map_err(|e| parquet(&e))?)?;
         }
@@ -120,21 +120,37 @@ struct Rows<'a> {
     path: &'a Path,
     trace: Trace,
     names: HashMap<Arc<str>, u16>,
+    unknown: u32,
 }
 
 impl Rows<'_> {
     fn add(&mut self, batch: &RecordBatch) -> Result<(), TraceError> {
         let ts = self.column(batch, "ts_ms", &DataType::Int64)?;
-        let key = self.column(batch, "key", &DataType::UInt32)?;
+        let key = self.keys(batch)?;
         let endpoint = self.column(batch, "endpoint", &DataType::Utf8)?;
         let write = batch.column_by_name("is_write").map(|_| self.column(batch, "is_write", &DataType::Boolean)).transpose()?;
         let (ts, key, endpoint) = (ts.as_primitive::<Int64Type>(), key.as_primitive::<UInt32Type>(), endpoint.as_string::<i32>());
         for row in 0..batch.num_rows() {
             let endpoint = self.endpoint(endpoint.value(row))?;
             let is_write = write.as_ref().is_some_and(|w| w.as_boolean().value(row));
-            self.trace.events.push(Event { ts_ms: ts.value(row), endpoint, key: key.value(row), is_write });
+            let key = if key.is_null(row) { self.unknown() } else { key.value(row) };
+            self.trace.events.push(Event { ts_ms: ts.value(row), endpoint, key, is_write });
         }
         Ok(())
+    }
+
+    /// Keys; one that is absent stands for a request that is like no other.
+    fn keys(&self, batch: &RecordBatch) -> Result<ArrayRef, TraceError> {
+        match batch.column_by_name("key").filter(|c| c.data_type() == &DataType::UInt32) {
+            Some(column) => Ok(column.clone()),
+            None => self.column(batch, "key", &DataType::UInt32),
+        }
+    }
+
+    /// A number for a key that is not known, counted down so that it meets none of the dense ones.
+    fn unknown(&mut self) -> u32 {
+        self.unknown = self.unknown.wrapping_sub(1);
+        self.unknown
     }
 
     fn column(&self, batch: &RecordBatch, column: &'static str, ty: &DataType) -> Result<ArrayRef, TraceError> {
@@ -201,6 +217,21 @@ mod tests {
         let rows: Vec<_> = trace.events.iter().map(|e| (e.ts_ms, e.endpoint, e.key, e.is_write)).collect();
         assert_eq!(rows, vec![(10, 0, 3, true), (10, 1, 2, false), (20, 0, 1, false)]);
         assert_eq!(trace.span_ms(), 10);
+    }
+
+    #[test]
+    fn a_request_without_a_key_is_like_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(
+            dir.path(),
+            vec![
+                ("ts_ms", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+                ("key", Arc::new(UInt32Array::from(vec![None, Some(0), None]))),
+                ("endpoint", Arc::new(StringArray::from(vec!["/chat", "/chat", "/chat"]))),
+            ],
+        );
+        let keys: Vec<_> = Trace::read(&path).unwrap().events.iter().map(|e| e.key).collect();
+        assert_eq!(keys, vec![u32::MAX, 0, u32::MAX - 1]);
     }
 
     #[test]
