@@ -47,6 +47,16 @@ pub trait Row: Send + 'static {
     const TABLE: &'static Table;
     /// When the row happened (ns): decides the partition.
     fn ts_ns(&self) -> i64;
+    /// Bytes that its texts and lists hold.
+    fn extent(&self) -> usize {
+        let mut bytes = 0;
+        self.cells(&mut |_, value| match value {
+            Value::Text(text) => bytes += text.len(),
+            Value::F32List(list) => bytes += size_of_val(list),
+            _ => {}
+        });
+        bytes
+    }
     /// Hands each cell to `put`, in column order.
     fn cells(&self, put: &mut dyn FnMut(usize, Value<'_>));
 }
@@ -68,6 +78,19 @@ mod tests {
             assert!(table.columns.iter().all(|c| !c.doc.trim().is_empty()), "{}", table.name);
             assert_eq!(table.columns[0].name, "ts_ns");
         }
+    }
+
+    #[test]
+    fn the_extent_is_that_of_texts_and_lists() {
+        let row =
+            Decision { route: "abc".into(), kind: "ttl", features: vec![1.0, 2.0], variant: Some("xy".into()), ..Decision::default() };
+        let mut sum = 0;
+        row.cells(&mut |_, value| match value {
+            Value::Text(text) => sum += text.len(),
+            Value::F32List(list) => sum += size_of_val(list),
+            _ => {}
+        });
+        assert_eq!((row.extent(), sum), (3 + 3 + 8 + 2, 3 + 3 + 8 + 2));
     }
 
     #[test]

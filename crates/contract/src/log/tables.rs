@@ -16,6 +16,7 @@ macro_rules! table {
                 columns: &[$(Column { name: stringify!($field), ty: <$ty as Cell>::TYPE, nullable: <$ty as Cell>::NULLABLE, doc: $cdoc },)+],
             };
             fn ts_ns(&self) -> i64 { self.ts_ns }
+            fn extent(&self) -> usize { 0 $(+ Cell::extent(&self.$field))+ }
             fn cells(&self, put: &mut dyn FnMut(usize, Value<'_>)) {
                 let mut index = 0;
                 $(put(index, Cell::value(&self.$field)); index += 1;)+

@@ -71,6 +71,11 @@ pub trait Cell {
     const NULLABLE: bool = false;
     /// Its value.
     fn value(&self) -> Value<'_>;
+    /// Bytes it refers to beyond its own size: of a text, of a list.
+    #[inline]
+    fn extent(&self) -> usize {
+        0
+    }
 }
 
 macro_rules! cell {
@@ -86,11 +91,17 @@ impl Cell for Arc<str> {
     fn value(&self) -> Value<'_> {
         Value::Text(self)
     }
+    fn extent(&self) -> usize {
+        self.len()
+    }
 }
 impl Cell for &'static str {
     const TYPE: ColumnType = ColumnType::Text;
     fn value(&self) -> Value<'_> {
         Value::Text(self)
+    }
+    fn extent(&self) -> usize {
+        self.len()
     }
 }
 impl Cell for Vec<f32> {
@@ -98,11 +109,17 @@ impl Cell for Vec<f32> {
     fn value(&self) -> Value<'_> {
         Value::F32List(self)
     }
+    fn extent(&self) -> usize {
+        size_of_val(self.as_slice())
+    }
 }
 impl<T: Cell> Cell for Option<T> {
     const TYPE: ColumnType = T::TYPE;
     const NULLABLE: bool = true;
     fn value(&self) -> Value<'_> {
         self.as_ref().map_or(Value::Null, Cell::value)
+    }
+    fn extent(&self) -> usize {
+        self.as_ref().map_or(0, Cell::extent)
     }
 }

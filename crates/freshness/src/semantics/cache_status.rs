@@ -131,16 +131,25 @@ impl fmt::Display for CacheStatus<'_> {
         }
         if let Some(detail) = self.detail {
             f.write_str("; detail=\"")?;
-            for c in detail.chars().filter(|c| matches!(c, ' '..='~')) {
-                if matches!(c, '"' | '\\') {
-                    f.write_char('\\')?;
-                }
-                f.write_char(c)?;
-            }
+            quote(detail, f)?;
             f.write_char('"')?;
         }
         Ok(())
     }
+}
+
+/// The inside of a quoted string.
+fn quote(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if text.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\')) {
+        return f.write_str(text);
+    }
+    for c in text.chars().filter(|c| matches!(c, ' '..='~')) {
+        if matches!(c, '"' | '\\') {
+            f.write_char('\\')?;
+        }
+        f.write_char(c)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -144,28 +144,31 @@ impl Freshness {
 /// [`UncachedReason::Vary`]: profile `api` does not key on `Accept-Encoding`.
 pub fn acceptable(entry: &HeaderMap, request: &HeaderMap) -> bool {
     let Some(coding) = entry.get(CONTENT_ENCODING) else { return true };
-    let coding = String::from_utf8_lossy(coding.as_bytes()).trim().to_ascii_lowercase();
-    if coding.is_empty() || coding == "identity" {
+    let coding = coding.as_bytes().trim_ascii();
+    if coding.is_empty() || coding.eq_ignore_ascii_case(b"identity") {
         return true;
     }
     let mut star = false;
     for value in request.get_all(ACCEPT_ENCODING) {
-        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
-        for member in text.split(',') {
+        for member in value.as_bytes().split(|b| *b == b',') {
             let (name, refused) = weigh(member);
-            if name == coding || (name == "gzip" && coding == "x-gzip") {
+            if name.eq_ignore_ascii_case(coding) || (name.eq_ignore_ascii_case(b"gzip") && coding.eq_ignore_ascii_case(b"x-gzip")) {
                 return !refused;
             }
-            star |= name == "*" && !refused;
+            star |= name == b"*" && !refused;
         }
     }
     star
 }
 
 /// A member of `Accept-Encoding`: its name, and whether its weight is zero.
-fn weigh(member: &str) -> (&str, bool) {
-    let mut parts = member.split(';').map(str::trim);
+fn weigh(member: &[u8]) -> (&[u8], bool) {
+    let mut parts = member.split(|b| *b == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().unwrap_or_default();
-    let refused = parts.filter_map(|p| p.strip_prefix("q=")).any(|q| q.parse::<f32>().is_ok_and(|q| q == 0.0));
-    (name, refused)
+    let weight = |part: &[u8]| {
+        let (field, value) = part.split_at_checked(2)?;
+        let value = std::str::from_utf8(value).ok().filter(|_| field.eq_ignore_ascii_case(b"q="))?;
+        value.parse::<f32>().ok()
+    };
+    (name, parts.filter_map(weight).any(|q| q == 0.0))
 }

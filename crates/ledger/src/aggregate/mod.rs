@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use farthing_types::{By, Money, Outcome, Purpose, RouteName, Span, Tenant, UncachedReason};
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use crate::cost::CostRecord;
@@ -81,8 +82,8 @@ impl Aggregates {
 
     /// Adds an answered request.
     pub fn request(&self, settled: &RequestSettled<'_>) {
-        self.route(settled.route).request(settled);
-        self.tenants.get(settled.tenant).request(&settled.cost);
+        self.routes.with(settled.route, |totals| totals.request(settled));
+        self.tenants.with(settled.tenant, |totals| totals.request(&settled.cost));
     }
 
     /// Adds a call. The bill is the sum of these, whatever they were made for.
@@ -115,7 +116,7 @@ impl Aggregates {
 /// A map that only grows, up to a bound; reading takes no lock.
 #[derive(Debug)]
 struct Bounded<T> {
-    map: ArcSwap<HashMap<Arc<str>, Arc<T>>>,
+    map: ArcSwap<HashMap<Arc<str>, Arc<T>, RandomState>>,
     growing: Mutex<()>,
     other: Arc<T>,
     max: usize,
@@ -124,6 +125,14 @@ struct Bounded<T> {
 impl<T: Default> Bounded<T> {
     fn new(max: usize) -> Self {
         Self { map: ArcSwap::default(), growing: Mutex::new(()), other: Arc::default(), max }
+    }
+
+    /// As [`Bounded::get`] without touching the count of references, which all threads would write to.
+    fn with(&self, name: &Arc<str>, record: impl FnOnce(&T)) {
+        match self.map.load().get(name) {
+            Some(found) => record(found),
+            None => record(&self.get(name)),
+        }
     }
 
     fn get(&self, name: &Arc<str>) -> Arc<T> {

@@ -1,8 +1,10 @@
 //! Request rows at high rates: alike ones of the same 100 ms become one row with a weight.
 
 use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, Entry};
-use std::hash::{Hash, Hasher};
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use foldhash::quality::RandomState;
 
 use farthing_contract::log::{Request, Row, Value};
 use farthing_types::{Span, Time};
@@ -16,6 +18,10 @@ const SAMPLED: [&str; 6] = ["ts_ns", "request_id", "weight", "entry_age_ms", "la
 /// Merges rows beyond a rate, with a second's worth of burst.
 #[derive(Debug)]
 pub(super) struct Thin {
+    /// Seeds the digests: what a client can choose must not make rows meet.
+    seed: RandomState,
+    /// A bit for each column that tells rows apart.
+    telling: u64,
     rate: f64,
     /// Rows that may pass unmerged.
     allowance: f64,
@@ -24,7 +30,9 @@ pub(super) struct Thin {
 
 impl Thin {
     pub(super) fn new(row_rate: u32) -> Self {
-        Self { rate: f64::from(row_rate), allowance: f64::from(row_rate), last: None }
+        let columns = Request::TABLE.columns.iter().enumerate();
+        let telling = columns.filter(|(_, column)| !SAMPLED.contains(&column.name)).fold(0, |bits, (index, _)| bits | 1 << index);
+        Self { seed: RandomState::default(), telling, rate: f64::from(row_rate), allowance: f64::from(row_rate), last: None }
     }
 
     /// Merges `rows` when they exceed the rate; answers how many are gone.
@@ -33,45 +41,44 @@ impl Thin {
         self.allowance = (self.allowance + self.rate * elapsed.as_secs_f64()).min(self.rate);
         let before = rows.len();
         if before as f64 > self.allowance {
-            merge(rows);
+            self.merge(rows);
         }
         self.allowance = (self.allowance - rows.len() as f64).max(0.0);
         (before - rows.len()) as u64
     }
-}
 
-fn merge(rows: &mut Vec<Request>) {
-    let mut first: HashMap<u64, usize> = HashMap::with_capacity(rows.len());
-    let mut kept = 0;
-    for index in 0..rows.len() {
-        match first.entry(likeness(&rows[index])) {
-            Entry::Occupied(entry) => rows[*entry.get()].weight += rows[index].weight,
-            Entry::Vacant(entry) => {
-                entry.insert(kept);
-                rows.swap(kept, index);
-                kept += 1;
+    fn merge(&self, rows: &mut Vec<Request>) {
+        let mut first: HashMap<u64, usize, RandomState> = HashMap::default();
+        let mut kept = 0;
+        for index in 0..rows.len() {
+            match first.entry(self.likeness(&rows[index])) {
+                Entry::Occupied(entry) => rows[*entry.get()].weight += rows[index].weight,
+                Entry::Vacant(entry) => {
+                    entry.insert(kept);
+                    rows.swap(kept, index);
+                    kept += 1;
+                }
             }
         }
+        rows.truncate(kept);
     }
-    rows.truncate(kept);
+
+    /// A 64-bit digest of everything that merged rows have in common. Among the 100,000 rows of a second two different
+    /// ones meet with a probability of 3e-10.
+    fn likeness(&self, row: &Request) -> u64 {
+        let mut hasher = self.seed.build_hasher();
+        hasher.write_i64(row.ts_ns.div_euclid(WINDOW_NS));
+        row.cells(&mut |index, value| {
+            if self.telling >> index & 1 == 1 {
+                hash(&value, &mut hasher);
+            }
+        });
+        hasher.finish()
+    }
 }
 
-/// A 64-bit digest of everything that merged rows have in common. Among the 100,000 rows of a second two different
-/// ones meet with a probability of 3e-10.
-fn likeness(row: &Request) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    row.ts_ns.div_euclid(WINDOW_NS).hash(&mut hasher);
-    let columns = Request::TABLE.columns;
-    row.cells(&mut |index, value| {
-        if !columns.get(index).is_some_and(|column| SAMPLED.contains(&column.name)) {
-            hash(&value, &mut hasher);
-        }
-    });
-    hasher.finish()
-}
-
-fn hash(value: &Value<'_>, hasher: &mut DefaultHasher) {
-    std::mem::discriminant(value).hash(hasher);
+fn hash(value: &Value<'_>, hasher: &mut impl Hasher) {
+    hasher.write_u8(value.ty().map_or(0, |ty| 1 + ty as u8));
     match value {
         Value::Null => {}
         Value::I64(v) => v.hash(hasher),
@@ -135,5 +142,7 @@ mod tests {
     #[test]
     fn what_may_differ_is_in_the_table() {
         assert!(SAMPLED.iter().all(|name| Request::TABLE.columns.iter().any(|column| column.name == *name)));
+        // One bit for each column.
+        assert!(Request::TABLE.columns.len() <= 64);
     }
 }
