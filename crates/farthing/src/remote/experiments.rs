@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use farthing_admin::{ExperimentDetail, ExperimentSummary};
 use serde_json::Value;
 
-use super::{AdminFlags, ask, print};
+use super::{AdminFlags, ask, print, segment};
 use crate::table::render;
 
 /// Flags of `farthing experiments`.
@@ -24,14 +24,9 @@ enum Command {
     /// Figures by variant, and the effect with its interval.
     Show {
         /// The experiment.
-        #[arg(value_parser = name)]
+        #[arg(value_parser = segment)]
         name: String,
     },
-}
-
-fn name(text: &str) -> Result<String, String> {
-    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if good { Ok(text.to_owned()) } else { Err("letters, digits, '-', '_' and '.'".to_owned()) }
 }
 
 /// Shows experiments.

@@ -24,6 +24,12 @@ pub struct AdminFlags {
     json: bool,
 }
 
+/// A name that can stand in a path.
+fn segment(text: &str) -> Result<String, String> {
+    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if good { Ok(text.to_owned()) } else { Err("letters, digits, '-', '_' and '.'".to_owned()) }
+}
+
 /// Asks, prints, and turns what went wrong into a message and an exit code.
 fn ask<F>(flags: &AdminFlags, question: impl FnOnce(Client) -> F) -> anyhow::Result<ExitCode>
 where

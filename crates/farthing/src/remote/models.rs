@@ -6,7 +6,7 @@ use farthing_admin::{AliasState, ModelDetail, ModelList, ModelVersion};
 use http::Method;
 use serde_json::json;
 
-use super::{AdminFlags, ask, print};
+use super::{AdminFlags, ask, print, segment};
 use crate::table::render;
 
 /// Flags of `farthing models`.
@@ -48,16 +48,10 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Named {
     /// Kind of predictor, such as `ttl`.
-    #[arg(value_parser = word)]
+    #[arg(value_parser = segment)]
     kind: String,
     /// Version.
     version: u32,
-}
-
-/// A word that can stand in a path.
-fn word(text: &str) -> Result<String, String> {
-    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    if good { Ok(text.to_owned()) } else { Err("a word of letters and digits, such as ttl".to_owned()) }
 }
 
 /// Shows or changes predictors.
@@ -90,19 +84,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn list(models: &ModelList) -> String {
     let rows = models.versions.iter().map(|version| {
-        let metric = |name: &str| version.metrics.get(name).map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
         vec![
             version.kind.clone(),
             version.version.to_string(),
             version.aliases.join(","),
             if version.live { "yes" } else { "no" }.to_owned(),
             version.rows.map_or_else(|| "-".to_owned(), |rows| rows.to_string()),
-            metric("saving_vs_rule"),
+            version.metrics.get("saving_against_rule").map_or_else(|| "-".to_owned(), |share| format!("{:+.1} %", -share * 100.0)),
             version.digest.as_deref().map_or("-", |digest| digest.get(..12).unwrap_or(digest)).to_owned(),
             version.problem.clone().unwrap_or_default(),
         ]
     });
-    let mut text = render(&["kind", "version", "aliases", "live", "rows", "vs rule", "digest", "problem"], rows);
+    let mut text = render(&["kind", "version", "aliases", "live", "rows", "bill vs rule", "digest", "problem"], rows);
     for alias in &models.aliases {
         text += &alias_line(alias);
     }
@@ -128,4 +121,29 @@ fn detail(detail: &ModelDetail) -> String {
         text += &format!("  {name} = {value}\n");
     }
     text + &serde_json::to_string_pretty(&detail.manifest).unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_shows_what_a_version_saves_against_the_rule() {
+        let version = |version, saving: Option<f64>| ModelVersion {
+            kind: "ttl".to_owned(),
+            version,
+            digest: None,
+            aliases: Vec::new(),
+            live: false,
+            created_ns: None,
+            rows: None,
+            metrics: saving.map(|share| ("saving_against_rule".to_owned(), share)).into_iter().collect(),
+            problem: None,
+        };
+        let versions = vec![version(1, Some(0.4923)), version(2, Some(-0.05)), version(3, None)];
+        let text = list(&ModelList { library: None, versions, aliases: Vec::new(), loaded: 0, freed: 0 });
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("BILL VS RULE"), "{text}");
+        assert!(lines[1].contains("-49.2 %") && lines[2].contains("+5.0 %") && !lines[3].contains('%'), "{text}");
+    }
 }
