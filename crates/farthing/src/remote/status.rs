@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use farthing_admin::{RouteInfo, Status, Totals};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{AdminFlags, ask, print};
 use crate::table::render;
@@ -43,7 +44,23 @@ fn table(view: &View) -> String {
     let routes = view.routes.iter().map(|route| (route.name.clone(), route.path_prefix.clone(), route.mode.clone(), &route.totals));
     let rows = routes.chain(all).map(|(name, takes, mode, totals)| [vec![name, takes, mode], money(totals)].concat());
     text += &render(&["route", "takes", "mode", "requests", "hits", "bill $", "without $", "saving", "stale", "unpriced", "p95 ms"], rows);
-    text
+    text + &status.saving.as_ref().map_or_else(String::new, proof)
+}
+
+/// The saving as the holdout proves it, or why it cannot yet.
+fn proof(report: &Value) -> String {
+    let (all, held) = (&report["unit_windows"], &report["holdout_unit_windows"]);
+    let units = format!("{held} of {all} key-windows held out");
+    let percent = |part: &str| report["saving"][part].as_f64().map(|share| format!("{:.1} %", share * 100.0));
+    let usd = |name: &str| report[name].as_f64().unwrap_or_default();
+    match (percent("point"), percent("low"), percent("high")) {
+        (Some(point), Some(low), Some(high)) => format!(
+            "\nproved saving {point}, between {low} and {high} (95 %, at any time): {:.6} $ instead of {:.6} $; {units}\n",
+            usd("bill_usd"),
+            usd("base_usd")
+        ),
+        _ => format!("\nno proved saving yet: {}; {units}\n", report["note"].as_str().unwrap_or("no interval")),
+    }
 }
 
 fn money(totals: &Totals) -> Vec<String> {
@@ -68,5 +85,32 @@ fn uptime(seconds: f64) -> String {
         60..3_600 => format!("{} min", seconds / 60),
         3_600..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_experiment::{Interval, SavingReport};
+
+    #[test]
+    fn the_saving_is_shown_with_its_interval_or_why_there_is_none() {
+        let mut report = SavingReport {
+            base_usd: 2.0,
+            claimed_base_usd: 2.1,
+            bill_usd: 0.8,
+            saving: Some(Interval { point: 0.6, low: 0.55, high: 0.65 }),
+            unit_windows: 900,
+            holdout_unit_windows: 30,
+            note: None,
+            unpriced: 0,
+            overflow: 0,
+        };
+        let text = super::proof(&serde_json::to_value(&report).unwrap());
+        for part in ["60.0 %", "between 55.0 % and 65.0 %", "0.800000 $ instead of 2.000000 $", "30 of 900"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        (report.saving, report.note, report.holdout_unit_windows) = (None, Some("not enough units"), 3);
+        let text = super::proof(&serde_json::to_value(&report).unwrap());
+        assert!(text.contains("no proved saving yet: not enough units; 3 of 900"), "{text}");
     }
 }
