@@ -86,7 +86,28 @@ fn show_price(prices: &Prices) -> String {
 
 #[cfg(test)]
 mod tests {
+    use farthing_config::TtlBy;
+    use farthing_policy::{TtlSource, registry::ttl_source};
     use farthing_types::Span;
+
+    /// What `check` lets pass, `serve` can compile: the word that a variant's TTL is kept as names the same source.
+    #[test]
+    fn a_ttl_is_the_same_in_configuration_and_plan() {
+        for (text, source) in [
+            ("model", TtlSource::Model),
+            ("table", TtlSource::Table),
+            ("rule", TtlSource::Rule),
+            ("fixed:500ms", TtlSource::Fixed(Span::from_millis(500))),
+            ("fixed:1ns", TtlSource::Fixed(Span::from_nanos(1))),
+            ("fixed:0s", TtlSource::Fixed(Span::ZERO)),
+            ("fixed:1h30m1ms", TtlSource::Fixed(Span::from_millis(5_400_001))),
+            ("fixed:36525d", TtlSource::Fixed(Span::from_secs(36_525 * 86_400))),
+        ] {
+            let by: TtlBy = text.parse().unwrap();
+            assert_eq!(ttl_source(&by.to_string()), Some(source), "{text} is kept as {by}");
+            assert_eq!(by.to_string().parse(), Ok(by), "{text}");
+        }
+    }
 
     #[test]
     fn times_read_well() {

@@ -168,7 +168,7 @@ fn a_token_guards_the_admin_port() {
 fn experiments_and_decisions_can_be_looked_into() {
     let dir = tempfile::tempdir().unwrap();
     let (addr, _) = upstream();
-    let variants = "[[experiments.ttl.variants]]\nname = \"rule\"\nttl = \"rule\"\n[[experiments.ttl.variants]]\nname = \"long\"\nttl = \"fixed:1h\"\n";
+    let variants = "[[experiments.ttl.variants]]\nname = \"rule\"\nttl = \"rule\"\n[[experiments.ttl.variants]]\nname = \"long\"\nttl = \"fixed:1h500ms\"\n";
     let file = format!(
         "[log]\nflush = \"20ms\"\n[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{addr}\"\nprice = \"0.002\"\n\
          [experiments.ttl]\nhypothesis = \"long TTLs are cheaper\"\n{variants}"
