@@ -81,8 +81,9 @@ async fn demo(args: Args) -> anyhow::Result<()> {
     report.model_version = money.version;
     report.experiment = money.versus;
     report.speed = speed;
-    report.notes = money.notes;
+    report.notes.extend(money.notes);
     report.notes.extend(late(&work, &report, stage.clock.factor()));
+    report.notes.extend(late_predictions(stage.proxy.predictor_lateness()));
     report.notes.extend(stage.proxy.parts().into_iter().filter_map(|p| p.problem.map(|why| format!("{}: {why}", p.name))));
     if args.json {
         crate::table::out(&(serde_json::to_string(&report)? + "\n"));
@@ -97,10 +98,27 @@ async fn demo(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says how many predictions came too late; when that closes the model out, the proxy's parts say so.
+fn late_predictions((late, closed_out): (u64, bool)) -> Option<String> {
+    (late > 0 && !closed_out).then(|| format!("{late} predictions took longer than a second; the model went on deciding"))
+}
+
 /// Says when this machine could not send what was planned: the traffic was thinner then, and hits rarer.
 fn late(work: &workload::Workload, report: &Report, speed: f64) -> Option<String> {
     let planned = work.plan.len() as f64 / work.span.as_secs_f64() * speed;
     let sent = report.requests as f64 / report.seconds.max(0.001);
     (sent < 0.8 * planned)
         .then(|| format!("this machine sent {sent:.0} of {planned:.0} planned requests per second; thinner traffic makes hits rarer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::late_predictions;
+
+    #[test]
+    fn late_predictions_are_told_once() {
+        assert_eq!(late_predictions((0, false)), None);
+        assert!(late_predictions((2, false)).unwrap().starts_with("2 predictions took longer"));
+        assert_eq!(late_predictions((5, true)), None);
+    }
 }

@@ -178,6 +178,13 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+/// Why the saving has no interval.
+fn unproved(saving: &SavingReport) -> Option<String> {
+    let SavingReport { unit_windows, holdout_unit_windows, .. } = saving;
+    let why = saving.note.filter(|_| saving.saving.is_none())?;
+    Some(format!("no interval of the saving: {why}; {holdout_unit_windows} of {unit_windows} key-windows were held out"))
+}
+
 impl Report {
     /// Puts the phases together. The headline figures are those of the phase named `model`, or of the last one without a model.
     pub fn new(phases: Vec<Phase>, saving: &SavingReport, stale_budget: f64) -> Self {
@@ -204,7 +211,7 @@ impl Report {
             phases,
             experiment: None,
             speed: Speed::default(),
-            notes: Vec::new(),
+            notes: unproved(saving).into_iter().collect(),
         }
     }
 
@@ -239,7 +246,7 @@ impl Report {
         let mut out = String::from("\nWhat it is worth\n");
         let interval = match (self.saving_low, self.saving_high) {
             (Some(low), Some(high)) => format!("between {} and {} (95 %, holdout)", percent(low), percent(high)),
-            _ => "no interval: the holdout was too small".to_owned(),
+            _ => "without an interval (see the notes)".to_owned(),
         };
         out.push_str(&format!(
             "saving, phase {:<12} {} {interval}: ${:.2} instead of ${:.2}\n",
@@ -319,6 +326,10 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
+        report_of(Some(Interval { point: 0.6, low: 0.55, high: 0.65 }), None)
+    }
+
+    fn report_of(interval: Option<Interval>, note: Option<&'static str>) -> Report {
         let seen = Counts { requests: 1_000, hits: 600, stale: 3, ..Counts::default() };
         let money = |bill| Money3 { base: 2.0, bill, metered: bill };
         let phases = vec![Phase::new("rules", seen, money(1.8), 0.0), Phase::new("model", seen, money(0.8), 0.98)];
@@ -326,10 +337,10 @@ mod tests {
             base_usd: 2.0,
             claimed_base_usd: 2.0,
             bill_usd: 0.8,
-            saving: Some(Interval { point: 0.6, low: 0.55, high: 0.65 }),
+            saving: interval,
             unit_windows: 900,
             holdout_unit_windows: 30,
-            note: None,
+            note,
             unpriced: 0,
             overflow: 0,
         };
@@ -360,6 +371,14 @@ mod tests {
         assert_eq!(json["requests"], 2_000);
         assert!((json["saving_share"].as_f64().unwrap() - 0.6).abs() < 1e-9);
         assert_eq!(json["stale_share"], 0.003);
+    }
+
+    #[test]
+    fn a_missing_interval_has_its_reason() {
+        let json = serde_json::to_value(report_of(None, Some("not enough units"))).unwrap();
+        assert!(json["saving_low"].is_null());
+        assert_eq!(json["notes"][0], "no interval of the saving: not enough units; 30 of 900 key-windows were held out");
+        assert_eq!(serde_json::to_value(report()).unwrap()["notes"], serde_json::json!([]));
     }
 
     #[test]
