@@ -16,9 +16,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// A proxy in front of paid APIs: caches with predicted freshness, knows prices.
 #[derive(Debug, Parser)]
 #[command(name = "farthing", version, about, max_term_width = 110, after_help = EXIT_CODES)]
@@ -61,7 +58,31 @@ fn main() -> ExitCode {
         Command::Keys(args) => keys::run(&args),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("farthing: {error:#}");
+        eprintln!("farthing: {}", told(&error));
         ExitCode::FAILURE
     })
+}
+
+/// The error with its causes; a cause that the error's own text already tells is not told again.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        text if text.contains(&cause) => text.to_owned(),
+        text => format!("{text}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || Err::<(), _>(std::io::Error::other("no such source"));
+        assert_eq!(super::told(&cause().context("route `geo`").unwrap_err()), "route `geo`: no such source");
+        assert_eq!(
+            super::told(&cause().context("route `geo`: no such source; write one").unwrap_err()),
+            "route `geo`: no such source; write one"
+        );
+    }
 }
