@@ -16,6 +16,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A proxy in front of paid APIs: caches with predicted freshness, knows prices.
 #[derive(Debug, Parser)]
 #[command(name = "farthing", version, about, max_term_width = 110, after_help = EXIT_CODES)]
