@@ -26,12 +26,14 @@ pub async fn up(stage: &Stage, folder: &Folder) -> anyhow::Result<()> {
 
 fn text(stage: &Stage, folder: &Folder, admin: &str) -> String {
     let (data, dir) = (stage.proxy.data_addr(), folder.path().display());
+    // As it was called, so that the lines can be copied.
+    let program = std::env::args().next().unwrap_or_else(|| "farthing".to_owned());
     let name = stage.names.first().map_or("", |name| &**name);
     format!(
         "\nThe proxy is up at http://{data}, its clock still runs {:.0} times as fast as yours. Three things to try:\n  \
          curl -si -H 'x-farthing-debug: 1' http://{data}/r/{name}/{name}/items/1     # twice: the second is a hit\n  \
-         farthing status --admin http://{admin}\n  \
-         farthing logs --help     # the Parquet log is in {dir}/logs\n\
+         {program} status --admin http://{admin}\n  \
+         {program} logs ls --log-dir {dir}/logs\n\
          Ctrl-C ends it; {dir} stays.",
         stage.clock.factor()
     )
