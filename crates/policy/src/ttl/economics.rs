@@ -122,6 +122,18 @@ mod tests {
     }
 
     #[test]
+    fn a_small_hazard_keeps_its_digits_under_frailty() {
+        let mut logs = [-3.0f32; 8];
+        logs[0] = -13.695_598;
+        let (survival, plain) = (Survival::from_log_hazards(&logs).with_frailty(25.2), Survival::from_log_hazards(&logs));
+        let economics = Economics { kappa: 5.5e-4, rate: 8.7 };
+        let (best, expected) = (economics.best_ttl(&survival, 1e5), economics.best_ttl(&plain, 1e5));
+        assert!((best / expected - 1.0).abs() < 1e-4, "{best} {expected}");
+        let ratio = economics.cost(&survival, best) / economics.cost(&plain, expected);
+        assert!((ratio - 1.0).abs() < 1e-6, "{ratio}");
+    }
+
+    #[test]
     fn the_published_equation_holds_for_a_constant_hazard() {
         for (hazard, rate, kappa) in [(1e-3f64, 1.0f64, 0.1f64), (1e-4, 0.001, 0.5), (0.01, 10.0, 2.0), (1e-5, 0.01, 0.01)] {
             let ttl = Economics { kappa, rate }.best_ttl(&Survival::constant(hazard), 1e7);

@@ -115,10 +115,12 @@ impl Segment {
     fn frail(&self, span: f64, added: f64) -> (f64, f64) {
         let shape = self.frailty;
         let (before, after) = (self.cumulated / shape, (self.cumulated + added) / shape);
-        let (low, high) = ((1.0 + before).ln(), (1.0 + after).ln());
-        let alive = (-shape * high).exp();
+        let low = before.ln_1p();
+        // Not ln(1 + after) - low: both are tiny for a small hazard, and the area of stale time is what is left of their difference.
+        let width = ((after - before) / (1.0 + before)).ln_1p();
+        let alive = (-shape * (low + width)).exp();
         // Integral of (1 + u)^-shape du from `before` to `after`, times shape / hazard; with w = ln(1 + u): of e^((1 - shape) w) dw.
-        let (k, width) = (1.0 - shape, high - low);
+        let k = 1.0 - shape;
         let integral = (k * low).exp() * if (k * width).abs() < 1e-9 { width } else { (k * width).exp_m1() / k };
         let area = if added < 1e-6 { span * (-shape * low).exp() * (1.0 - 0.5 * added) } else { integral * shape / self.hazard };
         (alive, area)
