@@ -36,7 +36,7 @@ fn check(seed: u64) {
     assert!(c.model.stale_share <= 0.005, "seed {seed}\n{}", found.text());
 }
 
-/// Five worlds at full size (345,000 requests each), two at a time: half a minute on two free cores.
+/// Five worlds at full size (345,000 requests each), two at a time: a minute on two free cores.
 #[test]
 fn generated_worlds() {
     std::thread::scope(|scope| {
