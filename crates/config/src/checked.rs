@@ -101,7 +101,7 @@ impl Default for ListenConfig {
             idle_timeout: Span::from_secs(75),
             max_connections: 10_000,
             max_header_bytes: 64_000,
-            max_headers: 128,
+            max_headers: 100,
             max_body: 100_000_000,
             drain: Span::from_secs(15),
         }

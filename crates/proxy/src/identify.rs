@@ -3,17 +3,22 @@
 use std::sync::{Arc, LazyLock};
 
 use farthing_config::{CredentialMode, CredentialPlace, FarthingKey, Provider, Route};
+use farthing_freshness::key::Credentials;
 use farthing_types::Tenant;
-use http::{HeaderMap, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::problem::Problem;
 
 /// Header for a key of ours beside the client's own credential.
-pub const KEY_HEADER: &str = "x-farthing-key";
+pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-farthing-key");
 /// Header that names the tenant where no key does.
-const TENANT_HEADER: &str = "x-farthing-tenant";
+const TENANT_HEADER: HeaderName = HeaderName::from_static("x-farthing-tenant");
 /// Places where client libraries put a credential.
-const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "x-api-key", "x-goog-api-key", "api-key"];
+static CREDENTIAL_HEADERS: [HeaderName; 4] =
+    [AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("x-goog-api-key"), HeaderName::from_static("api-key")];
+/// Query parameters that are credentials whatever the provider.
+static CREDENTIAL_PARAMETERS: LazyLock<Credentials> = LazyLock::new(Credentials::default);
 /// Tenant of requests without any credential.
 const ANONYMOUS: &str = "anonymous";
 
@@ -117,14 +122,22 @@ fn passed(
 fn named_tenant(headers: &HeaderMap) -> Tenant {
     match headers.get(TENANT_HEADER).and_then(|v| v.to_str().ok()) {
         Some(name) if !name.is_empty() && name.len() <= 64 => format!("named-{name}").into(),
-        _ => ANONYMOUS.into(),
+        _ => anonymous(),
     }
+}
+
+fn anonymous() -> Tenant {
+    thread_local! {
+        // One for each thread: a count that all of them change at every request would cost more than the text.
+        static NAME: Tenant = ANONYMOUS.into();
+    }
+    NAME.with(Tenant::clone)
 }
 
 fn credential_headers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     CREDENTIAL_HEADERS
         .iter()
-        .filter_map(|name| headers.get(*name))
+        .filter_map(|name| headers.get(name))
         .filter_map(|value| value.to_str().ok())
         .map(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")).unwrap_or(value).trim())
 }
@@ -143,31 +156,30 @@ fn find<'a>(keys: &'a [FarthingKey], presented: &str) -> Result<&'a FarthingKey,
 
 /// Keyed digest of every credential the request carries: `p-` and 16 hexadecimal digits; `None` without any.
 fn credential_digest(salt: &[u8; 32], provider: &Provider, headers: &HeaderMap, query: Option<&str>) -> Option<Arc<str>> {
-    let mut hasher = blake3::Hasher::new_keyed(salt);
-    let mut any = false;
+    let mut hasher = None;
     let mut add = |name: &str, value: &[u8]| {
-        any = true;
+        let hasher = hasher.get_or_insert_with(|| blake3::Hasher::new_keyed(salt));
         hasher.update(&(name.len() as u64).to_le_bytes());
         hasher.update(name.as_bytes());
         hasher.update(&(value.len() as u64).to_le_bytes());
         hasher.update(value);
     };
-    let extra = match &provider.credential_place {
-        CredentialPlace::Header(name) => Some(name.as_str()),
-        _ => None,
+    let (header, parameter) = match &provider.credential_place {
+        CredentialPlace::Header(name) => (Some(name), None),
+        CredentialPlace::Query(name) => (None, Some(&**name)),
+        _ => (None, None),
     };
-    for name in CREDENTIAL_HEADERS.into_iter().chain(extra) {
+    for name in CREDENTIAL_HEADERS.iter().chain(header) {
         for value in headers.get_all(name) {
-            add(name, value.as_bytes());
+            add(name.as_str(), value.as_bytes());
         }
     }
-    let credentials = farthing_freshness::key::Credentials::default();
     for (name, value) in query.into_iter().flat_map(|q| q.split('&')).filter_map(|pair| pair.split_once('=')) {
-        if credentials.contains(name) || provider.credential_place == CredentialPlace::Query(name.into()) {
+        if CREDENTIAL_PARAMETERS.contains(name) || parameter == Some(name) {
             add(name, value.as_bytes());
         }
     }
-    any.then(|| format!("p-{}", &hasher.finalize().to_hex()[..16]).into())
+    hasher.map(|hasher| format!("p-{}", &hasher.finalize().to_hex()[..16]).into())
 }
 
 #[cfg(test)]

@@ -43,13 +43,13 @@ pub fn look_up(state: &State, planned: &Planned) -> Found {
         if is_keyed(reason) {
             note_unlooked(state, planned);
         }
-        if planned.dedupe.is_err() || planned.facts.method == Method::HEAD {
+        if planned.dedupe.is_err() || planned.account.method == Method::HEAD {
             return Found::Bypass(reason);
         }
         return Found::Call { previous: None, stale: None, reason };
     }
-    let entry = state.cache.lookup(planned.subject.key, &planned.headers, planned.at);
-    state.note_request(&planned.route, is_new(state, planned, entry.as_ref()), planned.at);
+    let entry = state.cache.lookup(planned.account.key, &planned.headers, planned.account.at);
+    state.note_request(&planned.account.route, is_new(state, planned, entry.as_ref()), planned.account.at);
     let Some(entry) = entry else { return missing(planned, None, UncachedReason::Cold) };
     if !acceptable(&entry.headers, &planned.headers) {
         return missing(planned, None, UncachedReason::Vary);
@@ -67,28 +67,28 @@ pub const fn is_keyed(reason: UncachedReason) -> bool {
 
 /// Notes a request that the cache was not asked for; a lookup notes by itself.
 fn note_unlooked(state: &State, planned: &Planned) {
-    let key = planned.subject.key;
+    let key = planned.account.key;
     let new = state.cache.key_stats(key).is_none_or(|s| s.fetches() == 0);
-    state.cache.update_key_stats(key, |stats| stats.on_request(planned.at));
-    state.note_request(&planned.route, new, planned.at);
+    state.cache.update_key_stats(key, |stats| stats.on_request(planned.account.at));
+    state.note_request(&planned.account.route, new, planned.account.at);
 }
 
 fn is_new(state: &State, planned: &Planned, entry: Option<&Arc<Cached>>) -> bool {
-    entry.is_none() && state.cache.key_stats(planned.subject.key).is_none_or(|s| s.fetches() == 0)
+    entry.is_none() && state.cache.key_stats(planned.account.key).is_none_or(|s| s.fetches() == 0)
 }
 
 fn missing(planned: &Planned, previous: Option<Arc<Cached>>, reason: UncachedReason) -> Found {
     // HEAD is answered from GET's entry but does not fill it.
-    if planned.facts.method == Method::HEAD { Found::Bypass(reason) } else { Found::Call { previous, stale: None, reason } }
+    if planned.account.method == Method::HEAD { Found::Bypass(reason) } else { Found::Call { previous, stale: None, reason } }
 }
 
 /// Judges an entry for a request.
 pub fn judge(planned: &Planned, entry: Arc<Cached>) -> Found {
     let judged = Judged::new(&entry, planned.variant_name(), entry.soft_purged());
-    match verdict(&judged, &planned.facts, &planned.route.rules, planned.at) {
+    match verdict(&judged, &planned.facts, &planned.account.route.rules, planned.account.at) {
         Verdict::Fresh { age, left } => Found::Usable(Usable { entry, age, left: Ok(left) }),
         Verdict::StaleWhileRevalidate { age, past } => Found::Usable(Usable { entry, age, left: Err(past) }),
-        _ if planned.facts.method == Method::HEAD => Found::Bypass(UncachedReason::Expired),
+        _ if planned.account.method == Method::HEAD => Found::Bypass(UncachedReason::Expired),
         Verdict::StaleIfError { age, reason } => Found::Call { previous: Some(entry), stale: Some(age), reason },
         Verdict::Revalidate { reason } => Found::Call { previous: Some(entry), stale: None, reason },
     }

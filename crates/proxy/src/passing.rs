@@ -12,7 +12,6 @@ use crate::lookup::is_keyed;
 use crate::reply::{failed, flat_price, respond, settled};
 use crate::request::Planned;
 use crate::run;
-use crate::settle::Account;
 use crate::state::State;
 use crate::stream::Pending;
 use crate::ticketed::{Wanted, order};
@@ -21,12 +20,11 @@ use crate::ticketed::{Wanted, order};
 pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason) -> Response<Body> {
     let keyed = is_keyed(reason);
     let body = planned.take_body();
-    let purpose = if planned.holdout { Purpose::Holdout } else { Purpose::User };
+    let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
     order.target = body.as_full().and_then(|bytes| farthing_ledger::RequestFacts::read(&bytes).target);
-    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.route.clone(), order);
-    let out = &planned.outbound;
-    let head = (out.method.clone(), out.target.clone(), out.headers.clone());
+    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order);
+    let head = (planned.account.method.clone(), planned.outbound.target.clone(), planned.forwarded());
     let since = state.real_now();
     let passed = run::pass(state, &flight, head, body, (planned.deadline, keyed)).await;
     let waited = state.real_now().since(since);
@@ -38,7 +36,7 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
         }
     };
     invalidate(state, planned, status);
-    let overhead = state.real_now().since(planned.started).saturating_sub(waited);
+    let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
     let detail = answer::detail(Outcome::Bypass, Some(reason), None);
     let notes = Notes {
@@ -48,26 +46,26 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
         cost: flat_price(state, planned, status),
         saved: None,
     };
-    let pending = Pending { state: state.clone(), account: Account::of(planned), settled, flight };
+    let pending = Pending { state: state.clone(), account: planned.account.clone(), settled, flight };
     respond(planned, (status, headers, body), &notes, pending)
 }
 
 /// A successful unsafe request drops the entry of its target (RFC 9111 section 4.4).
 fn invalidate(state: &State, planned: &Planned, status: StatusCode) {
-    let safe = planned.facts.method.is_safe() || (planned.route.route.idempotent && planned.route.route.key_body);
+    let safe = planned.account.method.is_safe() || (planned.account.route.route.idempotent && planned.account.route.route.key_body);
     if safe || !(status.is_success() || status.is_redirection()) {
         return;
     }
     let target = &planned.outbound.target;
     let parts = farthing_freshness::KeyParts {
-        tenant: &planned.subject.tenant,
-        route: &planned.route.route.name,
+        tenant: planned.owner(),
+        route: &planned.account.route.route.name,
         method: &Method::GET,
-        authority: planned.route.authority(),
+        authority: planned.account.route.authority(),
         target,
-        headers: &planned.outbound.headers,
+        headers: &planned.forwarded(),
         body: &[],
     };
-    let key = state.keyer.primary(&planned.route.key_spec, &parts);
+    let key = state.keyer.primary(&planned.account.route.key_spec, &parts);
     state.cache.purge(&farthing_cache::Purge::Key(key), false, state.clock.now());
 }

@@ -12,7 +12,7 @@ use crate::answer::{self, Notes};
 use crate::lookup::Usable;
 use crate::problem::Problem;
 use crate::request::Planned;
-use crate::settle::{Account, Settled};
+use crate::settle::Settled;
 use crate::state::State;
 use crate::stream::{Accounted, Pending, content_length};
 use crate::ticketed::Wanted;
@@ -21,12 +21,12 @@ use crate::ticketed::Wanted;
 pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Option<UncachedReason>) -> Response<Body> {
     let entry = &usable.entry;
     let stale = usable.left.is_err();
-    entry.on_hit(planned.at, stale);
-    let served = conditional::serve(entry, &planned.facts.method, &planned.headers, usable.age);
+    entry.on_hit(planned.account.at, stale);
+    let served = conditional::serve(entry, &planned.account.method, &planned.headers, usable.age);
     let outcome = if stale { Outcome::Stale } else { Outcome::Hit };
     let chosen = entry.variant(planned.variant_name()).map(|v| (v.ttl, v.by.clone()));
     let ttl = chosen.or_else(|| entry.facts.explicit.map(|ttl| (ttl, By::Rule("origin"))));
-    let overhead = state.real_now().since(planned.started);
+    let overhead = state.real_now().since(planned.account.started);
     let settled = Settled {
         outcome,
         served: if stale { Served::Stale } else { Served::Hit },
@@ -57,8 +57,8 @@ pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Opt
     let mut response = Response::new(Body::full(served.body));
     *response.status_mut() = served.status;
     *response.headers_mut() = served.headers;
-    answer::annotate(response.headers_mut(), planned.id, &notes);
-    state.settle_request(&Account::of(planned), &settled);
+    answer::annotate(response.headers_mut(), planned.account.id, &notes);
+    state.settle_request(&planned.account, &settled);
     response
 }
 
@@ -88,13 +88,13 @@ pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &N
     let mut response = Response::new(Body::stream(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    answer::annotate(response.headers_mut(), planned.id, notes);
+    answer::annotate(response.headers_mut(), planned.account.id, notes);
     response
 }
 
 /// The price of an answer that is known at its head: a flat price per call, of an answer that is billed whatever follows.
 pub fn flat_price(state: &State, planned: &Planned, status: StatusCode) -> Option<Money> {
-    let flat = state.prices.flat(&planned.route.route.name, &planned.route.provider.name);
+    let flat = state.prices.flat(&planned.account.route.route.name, &planned.account.route.provider.name);
     flat.filter(|_| status.is_success())
 }
 
@@ -109,13 +109,13 @@ pub fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &F
 
 /// An answer of our own.
 pub fn own_answer(state: &State, planned: &Planned, problem: &Problem, outcome: Outcome) -> Response<Body> {
-    let overhead = state.real_now().since(planned.started);
+    let overhead = state.real_now().since(planned.account.started);
     let mut settled = settled(outcome, Some(UncachedReason::UpstreamFailed), (problem.status, overhead), None);
     settled.error = Some(problem.kind);
     settled.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
-    state.settle_request(&Account::of(planned), &settled);
-    let mut response = problem.response(planned.route.dialect);
+    state.settle_request(&planned.account, &settled);
+    let mut response = problem.response(planned.account.route.dialect);
     let notes = Notes { status: CacheStatus { detail: Some(problem.kind), ..CacheStatus::default() }, overhead, ..Notes::default() };
-    answer::annotate(response.headers_mut(), planned.id, &notes);
+    answer::annotate(response.headers_mut(), planned.account.id, &notes);
     response
 }

@@ -1,5 +1,6 @@
 //! The upper half up to the plan: Received, Identified, Planned. Each stage consumes the one before.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,18 +8,21 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use farthing_experiment::Assigned;
 use farthing_freshness::semantics::{conditional, hop, may_lookup};
-use farthing_freshness::{KeyParts, RequestFacts, Subject};
-use farthing_policy::Plan;
+use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
 use farthing_types::{Body, BodyError, KeyHash, RequestId, Span, Time, UncachedReason};
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, Method, Request, StatusCode, Uri, request};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
 use crate::problem::Problem;
 use crate::route::{self, RouteState};
+use crate::settle::{self, Account};
 use crate::state::State;
+
+const CACHE: HeaderName = HeaderName::from_static("x-farthing-cache");
+const DEADLINE: HeaderName = HeaderName::from_static("x-farthing-deadline-ms");
 
 /// A request with its route.
 pub struct Received {
@@ -60,30 +64,14 @@ pub struct Identified {
 
 /// A request that knows what is to be done with it.
 pub struct Planned {
-    /// Its id.
-    pub id: RequestId,
-    /// When its head was read, on the proxy's clock.
-    pub at: Time,
-    /// The same in real time.
-    pub started: Time,
-    /// Its route.
-    pub route: Arc<RouteState>,
-    /// Its client.
-    pub identity: Identity,
+    /// Who asks for what, as it is settled.
+    pub account: Account,
     /// Its caching facts.
     pub facts: RequestFacts,
     /// Its own headers as they came, for conditional answers.
     pub headers: HeaderMap,
     /// What goes upstream.
     pub outbound: Outbound,
-    /// The experiment's draw for its key.
-    pub assigned: Option<Variant>,
-    /// What it is about; a request without a usable key still has one, for the log.
-    pub subject: Arc<Subject>,
-    /// Whether its key is in the savings holdout now.
-    pub holdout: bool,
-    /// Whether the holdout could have drawn its key: only such requests enter the proof of savings.
-    pub measured: bool,
     /// Answer from and fill the cache, or why not.
     pub cache: Result<(), UncachedReason>,
     /// Join concurrent identical requests, or why not.
@@ -112,14 +100,18 @@ impl Variant {
 
 /// What goes upstream.
 pub struct Outbound {
-    /// The method.
-    pub method: Method,
     /// Path and query.
     pub target: Uri,
-    /// End-to-end headers of the client without ours.
-    pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+}
+
+/// A request that was refused before it could cost anything.
+pub struct Refused {
+    /// Who asked, as far as that is known.
+    pub account: Account,
+    /// Why.
+    pub problem: Problem,
 }
 
 /// Finds the route and gives the request an id and a time.
@@ -150,10 +142,10 @@ fn wants_tunnel(head: &request::Parts) -> bool {
     head.version < http::Version::HTTP_2 && head.headers.get(http::header::UPGRADE).is_some_and(|v| v.as_bytes() != b"h2c")
 }
 
-fn host(head: &request::Parts) -> String {
-    let named = head.uri.host().map(str::to_owned);
-    let field = || head.headers.get(HOST).and_then(|v| v.to_str().ok()).map(|v| v.rsplit_once(':').map_or(v, |(name, _)| name).to_owned());
-    named.or_else(field).unwrap_or_default().to_ascii_lowercase()
+fn host(head: &request::Parts) -> Cow<'_, str> {
+    let field = || head.headers.get(HOST).and_then(|v| v.to_str().ok()).map(|v| v.rsplit_once(':').map_or(v, |(name, _)| name));
+    let host = head.uri.host().or_else(field).unwrap_or_default();
+    if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
 impl Received {
@@ -161,11 +153,17 @@ impl Received {
     ///
     /// # Errors
     /// 401, see [`identify::identify`].
-    pub fn identify(self, state: &State) -> Result<Identified, Problem> {
+    pub fn identify(self, state: &State) -> Result<Identified, Box<Refused>> {
         let deployment = Deployment { keys: &state.config.keys, salt: &state.salt };
         let route = (&*self.route.route, &*self.route.provider);
-        let identity = identify::identify(deployment, route, &self.head.headers, self.head.uri.query())?;
-        Ok(Identified { received: self, identity })
+        match identify::identify(deployment, route, &self.head.headers, self.head.uri.query()) {
+            Ok(identity) => Ok(Identified { received: self, identity }),
+            Err(problem) => Err(self.refused(problem)),
+        }
+    }
+
+    fn refused(&self, problem: Problem) -> Box<Refused> {
+        Box::new(Refused { account: Account::early(self), problem })
     }
 }
 
@@ -174,51 +172,67 @@ impl Identified {
     ///
     /// # Errors
     /// 413 when the body is larger than the route allows, 400 when it breaks off.
-    pub async fn plan(self, state: &State) -> Result<Planned, Problem> {
-        let Self { received, identity } = self;
-        let route = received.route.clone();
+    pub async fn plan(self, state: &State) -> Result<Planned, Box<Refused>> {
+        let Self { mut received, identity } = self;
+        let route = &*received.route;
         let facts = RequestFacts::read(&received.head.method, &received.head.headers);
         let control = control(&received.head.headers);
-        let kind = kind(&route, &facts);
-        let mut steps = route.plan.steps(kind);
-        restrict(&mut steps, &facts, control, &route);
-        let deadline = deadline(&received.head.headers, route.route.deadline);
-        let (method, headers) = (received.head.method.clone(), received.head.headers);
-        let mut outbound = Outbound {
-            method,
-            target: route.target(&received.head.uri).ok_or_else(bad_target)?,
-            headers: forwarded(&headers),
-            body: received.body,
-        };
+        let mut steps = route.plan.steps(kind(route, &facts));
+        restrict(&mut steps, &facts, control, route);
+        let Some(target) = route.target(&received.head.uri) else { return Err(received.refused(bad_target())) };
         let wanted = steps.cache.is_ok() || steps.dedupe.is_ok();
-        let body = read_body(&mut outbound, &route, wanted).await?;
+        let body = match read_body(&mut received.body, &received.head.headers, route, wanted).await {
+            Ok(body) => body,
+            Err(problem) => return Err(received.refused(problem)),
+        };
         if wanted && body.is_none() {
             steps = Steps { cache: Err(UncachedReason::TooLarge), dedupe: Err(UncachedReason::TooLarge) };
         }
-        let subject = subject(state, &route, &identity, (&facts, &outbound), body.as_deref().unwrap_or_default());
-        let (plan, assigned) = variant(state, &route, subject.key, received.at);
-        let of_variant = plan.steps(kind);
+        let wish = Wish { facts, control, steps, target };
+        Ok(wish.decide(state, (received, identity), &body.unwrap_or_default()))
+    }
+}
+
+/// What a request asks for, and what its route and the rules of HTTP leave of it.
+struct Wish {
+    facts: RequestFacts,
+    control: CacheControl,
+    steps: Steps,
+    target: Uri,
+}
+
+impl Wish {
+    /// Makes the key and draws the variant.
+    fn decide(self, state: &State, (received, identity): (Received, Identity), body: &[u8]) -> Planned {
+        let Self { facts, control, steps, target } = self;
+        let Received { id, at, started, route, head, body: unread } = received;
+        let key = key(state, &route, &identity, (&facts, &head.headers, &target), body);
+        let (of_variant, variant) = variant(state, &route, (key, kind(&route, &facts)), at);
         let measured = steps.cache.is_ok();
-        let holdout = measured && state.holdout.holds(&state.draw, &route.route.name, subject.key, received.at);
+        let holdout = measured && state.holdout.holds(&state.draw, &route.route.name, key, at);
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
-        Ok(Planned {
-            id: received.id,
-            at: received.at,
-            started: received.started,
-            facts,
-            headers,
-            outbound,
-            assigned,
-            subject,
-            holdout,
-            measured,
+        Planned {
             cache: off(steps.cache.and(of_variant.cache)),
             dedupe: off(steps.dedupe.and(of_variant.dedupe)),
             control,
-            deadline,
-            identity,
-            route,
-        })
+            deadline: deadline(&head.headers, route.route.deadline),
+            account: Account {
+                tags: settle::tags(&head.headers),
+                method: head.method,
+                id,
+                at,
+                started,
+                route,
+                identity,
+                key,
+                variant,
+                holdout,
+                measured,
+            },
+            facts,
+            headers: head.headers,
+            outbound: Outbound { target, body: unread },
+        }
     }
 }
 
@@ -246,7 +260,7 @@ fn restrict(steps: &mut Steps, facts: &RequestFacts, control: CacheControl, rout
 }
 
 fn control(headers: &HeaderMap) -> CacheControl {
-    match headers.get("x-farthing-cache").map(http::HeaderValue::as_bytes) {
+    match headers.get(CACHE).map(http::HeaderValue::as_bytes) {
         Some(b"off") => CacheControl::Off,
         Some(b"read-only") => CacheControl::ReadOnly,
         Some(b"refresh" | b"write-only") => CacheControl::Refresh,
@@ -256,7 +270,7 @@ fn control(headers: &HeaderMap) -> CacheControl {
 
 /// The route's deadline, or a shorter one that the client names.
 fn deadline(headers: &HeaderMap, longest: Span) -> Span {
-    let named = headers.get("x-farthing-deadline-ms").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let named = headers.get(DEADLINE).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     named.map_or(longest, |ms| Span::from_millis(ms).clamp(Span::from_millis(1), longest))
 }
 
@@ -274,21 +288,21 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Holds the body whole where it is needed and fits; `None` leaves it streaming.
-async fn read_body(outbound: &mut Outbound, route: &RouteState, wanted: bool) -> Result<Option<Bytes>, Problem> {
-    let declared = outbound.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+async fn read_body(body: &mut Body, headers: &HeaderMap, route: &RouteState, wanted: bool) -> Result<Option<Bytes>, Problem> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if declared.is_some_and(|n| n > route.route.max_body) {
         return Err(too_large(route));
     }
-    if outbound.body.is_end_stream() {
-        outbound.body = Body::empty();
+    if body.is_end_stream() {
+        *body = Body::empty();
         return Ok(Some(Bytes::new()));
     }
     if !wanted || declared.is_some_and(|n| n > route.route.buffer_limit) {
-        let body = std::mem::take(&mut outbound.body);
-        outbound.body = Body::stream(Bounded { inner: body, left: route.route.max_body });
+        let inner = std::mem::take(body);
+        *body = Body::stream(Bounded { inner, left: route.route.max_body });
         return Ok(None);
     }
-    collect(outbound, route).await
+    collect(body, route).await
 }
 
 fn too_large(route: &RouteState) -> Problem {
@@ -296,9 +310,9 @@ fn too_large(route: &RouteState) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
 }
 
-async fn collect(outbound: &mut Outbound, route: &RouteState) -> Result<Option<Bytes>, Problem> {
+async fn collect(whole: &mut Body, route: &RouteState) -> Result<Option<Bytes>, Problem> {
     use http_body_util::BodyExt;
-    let mut body = std::mem::take(&mut outbound.body);
+    let mut body = std::mem::take(whole);
     let mut held = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "request-body", e.to_string()))?;
@@ -306,44 +320,68 @@ async fn collect(outbound: &mut Outbound, route: &RouteState) -> Result<Option<B
         held.extend_from_slice(&data);
         if held.len() as u64 > route.route.buffer_limit {
             let rest = Bounded { inner: body, left: route.route.max_body.saturating_sub(held.len() as u64) };
-            outbound.body = Body::stream(Prefixed { first: Some(held.freeze()), rest });
+            *whole = Body::stream(Prefixed { first: Some(held.freeze()), rest });
             return Ok(None);
         }
     }
-    let whole = held.freeze();
-    outbound.body = Body::full(whole.clone());
-    Ok(Some(whole))
+    let held = held.freeze();
+    *whole = Body::full(held.clone());
+    Ok(Some(held))
 }
 
-fn subject(state: &State, route: &RouteState, identity: &Identity, request: (&RequestFacts, &Outbound), body: &[u8]) -> Arc<Subject> {
-    let (facts, outbound) = request;
-    let tenant: Arc<str> = if route.route.shared { "".into() } else { identity.principal.clone() };
-    // A GET entry answers HEAD.
-    let method = if facts.method == Method::HEAD { &Method::GET } else { &facts.method };
+/// Whose entries a request may see; nobody's in particular on shared routes.
+fn owner<'a>(route: &RouteState, identity: &'a Identity) -> &'a str {
+    if route.route.shared { "" } else { &identity.principal }
+}
+
+/// The key; a request without a usable one still has one, for the log.
+fn key(state: &State, route: &RouteState, identity: &Identity, request: (&RequestFacts, &HeaderMap, &Uri), body: &[u8]) -> KeyHash {
+    let (facts, headers, target) = request;
+    // Only this profile looks at them.
+    let headers = if route.key_spec.profile == Profile::Api { Cow::Owned(forwarded(headers)) } else { Cow::Borrowed(headers) };
     let parts = KeyParts {
-        tenant: &tenant,
+        tenant: owner(route, identity),
         route: &route.route.name,
-        method,
+        // A GET entry answers HEAD.
+        method: if facts.method == Method::HEAD { &Method::GET } else { &facts.method },
         authority: route.authority(),
-        target: &outbound.target,
-        headers: &outbound.headers,
+        target,
+        headers: &headers,
         body,
     };
-    let key: KeyHash = state.keyer.primary(&route.key_spec, &parts);
-    Arc::new(Subject { key, tenant, route: route.route.name.clone(), path: outbound.target.path().into() })
+    state.keyer.primary(&route.key_spec, &parts)
 }
 
-fn variant(state: &State, route: &RouteState, key: KeyHash, at: Time) -> (Arc<Plan>, Option<Variant>) {
-    let Some(running) = route.experiment.load_full() else { return (route.plan.clone(), None) };
+/// The steps of the plan in force for a key, and the experiment's draw.
+fn variant(state: &State, route: &RouteState, (key, kind): (KeyHash, RequestKind), at: Time) -> (Steps, Option<Variant>) {
+    let running = route.experiment.load();
+    let Some(running) = &*running else { return (route.plan.steps(kind), None) };
     let assigned = running.experiment.assign(&state.draw, key, at);
-    let plan = running.plans.get(assigned.variant).unwrap_or(&route.plan).clone();
-    (plan, Some(Variant { experiment: running.experiment.clone(), assigned }))
+    let plan = running.plans.get(assigned.variant).unwrap_or(&route.plan);
+    (plan.steps(kind), Some(Variant { experiment: running.experiment.clone(), assigned }))
 }
 
 impl Planned {
+    /// Whose entries it may see.
+    pub fn owner(&self) -> &str {
+        owner(&self.account.route, &self.account.identity)
+    }
+
+    /// What it is about.
+    pub fn subject(&self) -> Arc<Subject> {
+        let Account { route, identity, key, .. } = &self.account;
+        let tenant = if route.route.shared { self.owner().into() } else { identity.principal.clone() };
+        Arc::new(Subject { key: *key, tenant, route: route.route.name.clone(), path: self.outbound.target.path().into() })
+    }
+
+    /// Headers of a call: end-to-end ones of the client, without ours.
+    pub fn forwarded(&self) -> HeaderMap {
+        forwarded(&self.headers)
+    }
+
     /// Headers of a call under a ticket: without the client's own conditions, which its answer is measured against later.
     pub fn unconditional(&self) -> HeaderMap {
-        let mut headers = self.outbound.headers.clone();
+        let mut headers = self.forwarded();
         conditional::strip_conditions(&mut headers);
         headers
     }
@@ -358,7 +396,7 @@ impl Planned {
 
     /// The name under which entries keep this request's TTL.
     pub fn variant_name(&self) -> &str {
-        self.assigned.as_ref().map_or("", |v| v.name())
+        self.account.variant.as_ref().map_or("", |v| v.name())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use farthing_freshness::semantics::cache_status::CacheStatus;
 use farthing_ledger::Paid;
-use farthing_types::{Body, Money, Outcome, RequestId, Span};
+use farthing_types::{Body, Money, Outcome, RequestId, Span, UncachedReason};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
@@ -45,20 +45,17 @@ pub async fn serve(state: Arc<State>, request: Request<Body>) -> Response<Body> 
             return unrouted(&refused.0, refused.1);
         }
     };
-    let (dialect, id) = (received.route.dialect, received.id);
-    let early = Account::early(&received);
     let planned = match received.identify(&state) {
         Ok(identified) => identified.plan(&state).await,
-        Err(problem) => Err(problem),
+        Err(refused) => Err(refused),
     };
     let mut planned = match planned {
         Ok(planned) => planned,
-        Err(problem) => {
-            state.settle_request(&early, &refusal(&problem));
-            return refused(&problem, dialect, id);
+        Err(early) => {
+            state.settle_request(&early.account, &refusal(&early.problem));
+            return refused(&early.problem, early.account.route.dialect, early.account.id);
         }
     };
-    let leaving = Leaving::new(&state, &planned);
     let mut response = match look_up(&state, &planned) {
         Found::Usable(usable) => {
             if usable.left.is_err() {
@@ -71,11 +68,22 @@ pub async fn serve(state: Arc<State>, request: Request<Body>) -> Response<Body> 
                 Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", "nothing usable is stored, and the request allows no call");
             own_answer(&state, &planned, &problem, Outcome::Refused)
         }
-        Found::Call { previous, stale, reason } => joined(&state, &mut planned, Wanted { previous, stale, reason }).await,
-        Found::Bypass(reason) => bypass(&state, &mut planned, reason).await,
+        // Boxed: a hit must not pay for the room that waiting takes.
+        Found::Call { previous, stale, reason } => Box::pin(called(&state, &mut planned, Ok(Wanted { previous, stale, reason }))).await,
+        Found::Bypass(reason) => Box::pin(called(&state, &mut planned, Err(reason))).await,
+    };
+    answer::debug(response.headers_mut(), &planned);
+    response
+}
+
+/// The answer of a call: one that others may share, or one for this request alone.
+async fn called(state: &Arc<State>, planned: &mut Planned, call: Result<Wanted, UncachedReason>) -> Response<Body> {
+    let leaving = Leaving::new(state, planned);
+    let response = match call {
+        Ok(wanted) => joined(state, planned, wanted).await,
+        Err(reason) => bypass(state, planned, reason).await,
     };
     leaving.stays();
-    answer::debug(response.headers_mut(), &planned);
     response
 }
 
@@ -84,7 +92,7 @@ struct Leaving(Option<(Arc<State>, Account)>);
 
 impl Leaving {
     fn new(state: &Arc<State>, planned: &Planned) -> Self {
-        Self(Some((state.clone(), Account::of(planned))))
+        Self(Some((state.clone(), planned.account.clone())))
     }
     fn stays(mut self) {
         self.0 = None;

@@ -7,15 +7,16 @@ use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
 use farthing_ledger::{CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_types::{By, CallId, DecisionId, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason, Usage};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::canonical::Digests;
 use crate::flight::{Done, Flight, Metered};
 use crate::identify::Identity;
-use crate::request::{Planned, Received, Variant};
+use crate::request::{Received, Variant};
 use crate::route::RouteState;
 use crate::state::State;
 
+const TAGS: HeaderName = HeaderName::from_static("x-farthing-tags");
 /// Bytes of `x-farthing-tags` that are logged; more are left out whole, because half a tag is a wrong one.
 const MAX_TAGS: usize = 512;
 
@@ -61,23 +62,6 @@ impl Account {
             variant: None,
             holdout: false,
             measured: false,
-        }
-    }
-
-    /// The account of a planned request.
-    pub fn of(planned: &Planned) -> Self {
-        Self {
-            id: planned.id,
-            at: planned.at,
-            started: planned.started,
-            route: planned.route.clone(),
-            identity: planned.identity.clone(),
-            method: planned.facts.method.clone(),
-            key: planned.subject.key,
-            tags: tags(&planned.headers),
-            variant: planned.assigned.clone(),
-            holdout: planned.holdout,
-            measured: planned.measured,
         }
     }
 }
@@ -371,8 +355,8 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
 }
 
 /// The request's tags, as far as they fit.
-fn tags(headers: &HeaderMap) -> Option<Arc<str>> {
-    let text = headers.get("x-farthing-tags")?.to_str().ok()?;
+pub fn tags(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get(TAGS)?.to_str().ok()?;
     (!text.is_empty() && text.len() <= MAX_TAGS).then(|| text.into())
 }
 

@@ -19,7 +19,7 @@ use crate::passing::bypass;
 use crate::reply::{failed, flat_price, from_entry, respond, settled};
 use crate::request::{CacheControl, Planned};
 use crate::run::{self, Job, Landing, Template};
-use crate::settle::{Account, Settled};
+use crate::settle::Settled;
 use crate::state::State;
 use crate::stream::Pending;
 
@@ -31,7 +31,7 @@ pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
     if planned.control == CacheControl::ReadOnly {
         return;
     }
-    let join = Join { subject: &planned.subject, headers: &planned.headers, seen: Some(entry), now: planned.at };
+    let join = Join { subject: &planned.subject(), headers: &planned.headers, seen: Some(entry), now: planned.account.at };
     if let Joined::Lead(ticket) = state.cache.join(join) {
         state.counters.refreshes.fetch_add(1, Ordering::Relaxed);
         let wanted = Wanted { previous: Some(entry.clone()), stale: None, reason: UncachedReason::Expired };
@@ -48,8 +48,9 @@ pub struct Wanted {
 
 /// Leads or follows the call that fills the key.
 pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wanted) -> Response<Body> {
+    let subject = planned.subject();
     for _ in 0..MAX_JOINS {
-        let join = Join { subject: &planned.subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: state.clock.now() };
+        let join = Join { subject: &subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: state.clock.now() };
         match state.cache.join(join) {
             Joined::Lead(ticket) => {
                 let slot = ticket.slot();
@@ -78,17 +79,17 @@ fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, pur
     let conditional = wanted.previous.is_some();
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
     (order.target, order.key) = (facts.target, ticket.key());
-    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.route.clone(), order);
-    let metered = matches!(planned.route.provider.dialect, ProviderDialect::OpenAi | ProviderDialect::Anthropic);
+    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order);
+    let metered = matches!(planned.account.route.provider.dialect, ProviderDialect::OpenAi | ProviderDialect::Anthropic);
     let job = Job {
         state: state.clone(),
         template: Template {
-            method: planned.outbound.method.clone(),
+            method: planned.account.method.clone(),
             target: planned.outbound.target.clone(),
             headers: planned.unconditional(),
             body,
-            deadline: planned.route.route.deadline,
-            origin: planned.route.origin(planned.identity.swap),
+            deadline: planned.account.route.route.deadline,
+            origin: planned.account.route.origin(planned.account.identity.swap),
         },
         request: planned.facts.clone(),
         previous: wanted.previous.clone(),
@@ -117,13 +118,13 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
     Order {
         purpose,
         fetch_reason,
-        payer: planned.identity.tenant.clone(),
-        key: planned.subject.key,
-        variant: planned.assigned.clone(),
-        holdout: planned.holdout,
-        measured: planned.measured,
+        payer: planned.account.identity.tenant.clone(),
+        key: planned.account.key,
+        variant: planned.account.variant.clone(),
+        holdout: planned.account.holdout,
+        measured: planned.account.measured,
         target: None,
-        swap: planned.identity.swap,
+        swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
     }
 }
@@ -187,9 +188,9 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
         return failed(state, planned, wanted, &failure);
     };
     let waited = state.real_now().since(since);
-    let not_modified = conditional::not_modified(head.status, &head.headers, &planned.facts.method, &planned.headers);
+    let not_modified = conditional::not_modified(head.status, &head.headers, &planned.account.method, &planned.headers);
     let (status, body) = if not_modified { (StatusCode::NOT_MODIFIED, Body::empty()) } else { (head.status, body) };
-    let overhead = state.real_now().since(planned.started).saturating_sub(waited);
+    let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
     let outcome = if leading { Outcome::Lead } else { Outcome::Follow };
     let settled = Settled {
         served: if leading { Served::Lead } else { Served::Follower },
@@ -204,6 +205,6 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
         cost: flat.map(|price| if leading { price } else { Money::ZERO }),
         saved: flat.map(|price| if leading { Money::ZERO } else { price }),
     };
-    let pending = Pending { state: state.clone(), account: Account::of(planned), settled, flight };
+    let pending = Pending { state: state.clone(), account: planned.account.clone(), settled, flight };
     respond(planned, (status, head.headers.clone(), body), &notes, pending)
 }

@@ -91,7 +91,15 @@ impl Sum for Money {
 impl fmt::Display for Money {
     /// Dollars as a plain decimal without trailing zeros: `0.002`, `-1.5`, `0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&decimal(i128::from(self.0), 9))
+        let (sign, nanos) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs());
+        let (whole, mut fraction, mut width) = (nanos / 1_000_000_000, nanos % 1_000_000_000, 9);
+        if fraction == 0 {
+            return write!(f, "{sign}{whole}");
+        }
+        while fraction % 10 == 0 {
+            (fraction, width) = (fraction / 10, width - 1);
+        }
+        write!(f, "{sign}{whole}.{fraction:0width$}")
     }
 }
 
@@ -234,6 +242,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_printed_is_read_back(nanos: i64, zeros in 0u32..12) {
+            let money = Money::from_nanos(nanos / 10i64.pow(zeros) * 10i64.pow(zeros));
+            // The least amount has no positive counterpart, and is out of reach of any bill.
+            if money.nanos() > i64::MIN + 1 {
+                prop_assert_eq!(money.to_string().parse::<Money>().unwrap(), money);
+            }
+            prop_assert_eq!(money.to_string(), decimal(i128::from(money.nanos()), 9));
+        }
+
         #[test]
         fn shares_sum_exactly(nanos in -1_000_000_000_000i64..1_000_000_000_000, n in 1usize..1000) {
             let money = Money::from_nanos(nanos);

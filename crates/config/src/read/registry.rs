@@ -109,7 +109,7 @@ pub(crate) const DATA: Keys = &[
     key("idle_timeout", "time", "\"75s\"", "Time an idle keep-alive connection is kept."),
     key("max_connections", "count", "10000", "Most connections at a time; more wait."),
     key("max_header_bytes", "size", "\"64kB\"", "Most bytes of a request head; 431 beyond."),
-    key("max_headers", "count", "128", "Most header fields of a request; 431 beyond."),
+    key("max_headers", "count", "100", "Most header fields of a request; 431 beyond."),
     key("max_body", "size", "\"100MB\"", "Most bytes of any request body; 413 beyond."),
     key("drain", "time", "\"15s\"", "Time that running requests get to end at shutdown."),
 ];

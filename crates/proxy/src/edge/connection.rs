@@ -112,7 +112,8 @@ where
     let mut builder = http1::Builder::new();
     // The guard keeps time for heads and idle connections, and refuses with an answer where hyper would just close.
     builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(limits.bytes + 1_024);
-    if limits.headers >= 100 {
+    // hyper has room for this many on its stack; for more it asks the allocator, at every request.
+    if limits.headers > 100 {
         builder.max_headers(limits.headers + 1);
     }
     if limits.bytes > 256 * 1_024 {
