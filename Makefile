@@ -10,7 +10,7 @@ PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
 
-.PHONY: help deps deps-bench proxy trainer demo demo-json check test test-rust test-trainer test-e2e test-python test-full simulate models bench bench-load doc lint clean
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test test-rust test-trainer test-e2e test-python test-full explore simulate models bench bench-load doc lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ check: ## Fast checks: format, lints, types
 test: deps test-rust test-trainer test-e2e test-python ## All tests; what was skipped is listed at the end
 	@bash scripts/skipped.sh
 
+# Property tests draw the same cases in every run of `make test`, so that a red run means a change; `make explore` draws new ones.
+test test-rust test-trainer test-e2e: export PROPTEST_RNG_SEED := 1
+
 test-rust:
 	@mkdir -p target && : > target/skipped.txt
 	FARTHING_SKIPPED=$(CURDIR)/target/skipped.txt cargo test -q $(PROXY_FLAGS)
@@ -58,7 +61,10 @@ test-python:
 	@if [ -x target/venv/bin/python ]; then target/venv/bin/python tests/python/run_notebooks.py; \
 	else echo "notebooks: no target/venv" | tee -a target/skipped.txt; fi
 
-test-full: test simulate proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
+explore: ## Property tests with new random cases, ten times
+	for n in 1 2 3 4 5 6 7 8 9 10; do cargo test -q $(PROXY_FLAGS) --lib || exit 1; done
+
+test-full: test explore simulate proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests -- --ignored
 
 simulate: ## Long seeded simulations of the statistics and the learners
