@@ -185,6 +185,17 @@ fn unproved(saving: &SavingReport) -> Option<String> {
     Some(format!("no interval of the saving: {why}; {holdout_unit_windows} of {unit_windows} key-windows were held out"))
 }
 
+/// Said when the budget was missed: the log of a short run shows too few changes to learn from, and steering needs refetches.
+fn over_budget(stale_share: f64, budget: f64) -> Option<String> {
+    (stale_share > budget).then(|| {
+        format!(
+            "stale answers are {:.2} % of all, over the budget of {:.2} %: a short run sees too few changes to hold it; 75 seconds do",
+            stale_share * 100.0,
+            budget * 100.0
+        )
+    })
+}
+
 impl Report {
     /// Puts the phases together. The headline figures are those of the phase named `model`, or of the last one without a model.
     pub fn new(phases: Vec<Phase>, saving: &SavingReport, stale_budget: f64) -> Self {
@@ -211,7 +222,7 @@ impl Report {
             phases,
             experiment: None,
             speed: Speed::default(),
-            notes: unproved(saving).into_iter().collect(),
+            notes: unproved(saving).into_iter().chain(over_budget(head.stale_share, stale_budget)).collect(),
         }
     }
 
