@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use farthing_freshness::semantics::cache_status::{CACHE_STATUS, CacheStatus};
-use farthing_types::{By, Money, Outcome, RequestId, Span, UncachedReason};
+use farthing_types::{Money, RequestId, Span};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::request::Planned;
@@ -13,7 +13,6 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-farthing-request-i
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const COST: HeaderName = HeaderName::from_static("x-farthing-cost-usd");
 const SAVED: HeaderName = HeaderName::from_static("x-farthing-saved-usd");
-const DEBUG: HeaderName = HeaderName::from_static("x-farthing-debug");
 
 /// What is told about an answer in its head.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +72,7 @@ impl fmt::Display for Millis {
 
 /// The larger surface of `x-farthing-debug: 1`.
 pub fn debug(headers: &mut HeaderMap, planned: &Planned) {
-    if planned.headers.get(DEBUG).is_none_or(|v| v.as_bytes() != b"1") {
+    if !planned.debug {
         return;
     }
     insert(headers, HeaderName::from_static("x-farthing-route"), &planned.account.route.route.name);
@@ -89,16 +88,5 @@ pub fn debug(headers: &mut HeaderMap, planned: &Planned) {
 fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(name, value);
-    }
-}
-
-/// The `detail` of Cache-Status: tier and decider of a hit, or the reason of anything else.
-pub fn detail(outcome: Outcome, reason: Option<UncachedReason>, by: Option<&By>) -> String {
-    match (outcome, reason, by) {
-        (Outcome::Hit | Outcome::Stale, _, Some(by)) => format!("l1 {by}"),
-        (Outcome::Hit | Outcome::Stale, _, None) => "l1 origin".to_owned(),
-        (_, Some(reason), Some(by)) => format!("{reason} {by}"),
-        (_, Some(reason), None) => reason.as_str().to_owned(),
-        (outcome, None, _) => outcome.as_str().to_owned(),
     }
 }

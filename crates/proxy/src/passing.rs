@@ -6,7 +6,7 @@ use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_types::{Body, CallId, Outcome, Purpose, UncachedReason};
 use http::{Method, Response, StatusCode};
 
-use crate::answer::{self, Notes};
+use crate::answer::Notes;
 use crate::flight::Flight;
 use crate::lookup::is_keyed;
 use crate::reply::{failed, flat_price, respond, settled};
@@ -38,9 +38,8 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     invalidate(state, planned, status);
     let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
-    let detail = answer::detail(Outcome::Bypass, Some(reason), None);
     let notes = Notes {
-        status: CacheStatus { detail: Some(&detail), ..CacheStatus::forward(Fwd::of(reason)) },
+        status: CacheStatus { detail: Some(reason.as_str()), ..CacheStatus::forward(Fwd::of(reason)) },
         overhead,
         upstream: Some(waited),
         cost: flat_price(state, planned, status),

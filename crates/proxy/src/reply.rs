@@ -12,7 +12,7 @@ use crate::answer::{self, Notes};
 use crate::lookup::Usable;
 use crate::problem::Problem;
 use crate::request::Planned;
-use crate::settle::Settled;
+use crate::settle::{Settled, text_of};
 use crate::state::State;
 use crate::stream::{Accounted, Pending, content_length};
 use crate::ticketed::Wanted;
@@ -24,8 +24,8 @@ pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Opt
     entry.on_hit(planned.account.at, stale);
     let served = conditional::serve(entry, &planned.account.method, &planned.headers, usable.age);
     let outcome = if stale { Outcome::Stale } else { Outcome::Hit };
-    let chosen = entry.variant(planned.variant_name()).map(|v| (v.ttl, v.by.clone()));
-    let ttl = chosen.or_else(|| entry.facts.explicit.map(|ttl| (ttl, By::Rule("origin"))));
+    let chosen = entry.variant(planned.variant_name()).map(|v| (v.ttl, text_of(&v.by)));
+    let ttl = chosen.or_else(|| entry.facts.explicit.map(|ttl| (ttl, text_of(&By::Rule("origin")))));
     let overhead = state.real_now().since(planned.account.started);
     let settled = Settled {
         outcome,
@@ -42,13 +42,13 @@ pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Opt
         error: failed.map(UncachedReason::as_str),
         ttl,
     };
-    let detail = answer::detail(outcome, failed, settled.ttl.as_ref().map(|(_, by)| by));
+    let by = settled.ttl.as_ref().map_or("origin", |(_, by)| by);
     let base = match usable.left {
         Ok(left) => CacheStatus::hit(left),
         Err(past) => CacheStatus::stale(past),
     };
     let notes = Notes {
-        status: CacheStatus { detail: Some(&detail), ..base },
+        status: CacheStatus { detail: Some("l1"), by: Some(by), ..base },
         overhead,
         upstream: None,
         cost: entry.price.map(|_| Money::ZERO),

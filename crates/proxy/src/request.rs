@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -22,6 +22,7 @@ use crate::settle::{self, Account};
 use crate::state::State;
 
 const CACHE: HeaderName = HeaderName::from_static("x-farthing-cache");
+const DEBUG: HeaderName = HeaderName::from_static("x-farthing-debug");
 const DEADLINE: HeaderName = HeaderName::from_static("x-farthing-deadline-ms");
 
 /// A request with its route.
@@ -80,6 +81,8 @@ pub struct Planned {
     pub control: CacheControl,
     /// How long it may take.
     pub deadline: Span,
+    /// The client wants to see more.
+    pub debug: bool,
 }
 
 /// A draw of an experiment.
@@ -176,9 +179,9 @@ impl Identified {
         let Self { mut received, identity } = self;
         let route = &*received.route;
         let facts = RequestFacts::read(&received.head.method, &received.head.headers);
-        let control = control(&received.head.headers);
+        let wishes = Wishes::read(own_fields(&received.head.headers), route);
         let mut steps = route.plan.steps(kind(route, &facts));
-        restrict(&mut steps, &facts, control, route);
+        restrict(&mut steps, &facts, wishes.control, route);
         let Some(target) = route.target(&received.head.uri) else { return Err(received.refused(bad_target())) };
         let wanted = steps.cache.is_ok() || steps.dedupe.is_ok();
         let body = match read_body(&mut received.body, &received.head.headers, route, wanted).await {
@@ -188,23 +191,42 @@ impl Identified {
         if wanted && body.is_none() {
             steps = Steps { cache: Err(UncachedReason::TooLarge), dedupe: Err(UncachedReason::TooLarge) };
         }
-        let wish = Wish { facts, control, steps, target };
-        Ok(wish.decide(state, (received, identity), &body.unwrap_or_default()))
+        let asked = Asked { facts, wishes, steps, target };
+        Ok(asked.decide(state, (received, identity), &body.unwrap_or_default()))
+    }
+}
+
+/// What a client says to Farthing itself.
+struct Wishes {
+    control: CacheControl,
+    deadline: Span,
+    tags: Option<Arc<str>>,
+    debug: bool,
+}
+
+impl Wishes {
+    fn read(own: &HeaderMap, route: &RouteState) -> Self {
+        Self {
+            control: control(own),
+            deadline: deadline(own, route.route.deadline),
+            tags: settle::tags(own),
+            debug: own.get(DEBUG).is_some_and(|v| v.as_bytes() == b"1"),
+        }
     }
 }
 
 /// What a request asks for, and what its route and the rules of HTTP leave of it.
-struct Wish {
+struct Asked {
     facts: RequestFacts,
-    control: CacheControl,
+    wishes: Wishes,
     steps: Steps,
     target: Uri,
 }
 
-impl Wish {
+impl Asked {
     /// Makes the key and draws the variant.
     fn decide(self, state: &State, (received, identity): (Received, Identity), body: &[u8]) -> Planned {
-        let Self { facts, control, steps, target } = self;
+        let Self { facts, wishes, steps, target } = self;
         let Received { id, at, started, route, head, body: unread } = received;
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), body);
         let (of_variant, variant) = variant(state, &route, (key, kind(&route, &facts)), at);
@@ -214,21 +236,10 @@ impl Wish {
         Planned {
             cache: off(steps.cache.and(of_variant.cache)),
             dedupe: off(steps.dedupe.and(of_variant.dedupe)),
-            control,
-            deadline: deadline(&head.headers, route.route.deadline),
-            account: Account {
-                tags: settle::tags(&head.headers),
-                method: head.method,
-                id,
-                at,
-                started,
-                route,
-                identity,
-                key,
-                variant,
-                holdout,
-                measured,
-            },
+            control: wishes.control,
+            deadline: wishes.deadline,
+            debug: wishes.debug,
+            account: Account { tags: wishes.tags, method: head.method, id, at, started, route, identity, key, variant, holdout, measured },
             facts,
             headers: head.headers,
             outbound: Outbound { target, body: unread },
@@ -257,6 +268,12 @@ fn restrict(steps: &mut Steps, facts: &RequestFacts, control: CacheControl, rout
     if control == CacheControl::Off {
         *steps = Steps { cache: Err(UncachedReason::RequestDirective), dedupe: Err(UncachedReason::RequestDirective) };
     }
+}
+
+/// `headers` where there is one of ours among them, else none: one look at the names costs less than a search for each of ours.
+pub fn own_fields(headers: &HeaderMap) -> &HeaderMap {
+    static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+    if headers.keys().any(|name| name.as_str().starts_with("x-farthing-")) { headers } else { &NONE }
 }
 
 fn control(headers: &HeaderMap) -> CacheControl {
@@ -302,7 +319,8 @@ async fn read_body(body: &mut Body, headers: &HeaderMap, route: &RouteState, wan
         *body = Body::stream(Bounded { inner, left: route.route.max_body });
         return Ok(None);
     }
-    collect(body, route).await
+    // Boxed: most requests have no body, and must not pay for its room.
+    Box::pin(collect(body, route)).await
 }
 
 fn too_large(route: &RouteState) -> Problem {

@@ -1,5 +1,6 @@
 //! Settling: each answered request and each ended call goes to totals, log, experiment and savings record exactly once.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use farthing_contract::log;
@@ -84,7 +85,7 @@ pub struct Settled {
     /// Age of the served entry.
     pub age: Option<Span>,
     /// TTL in force and who chose it.
-    pub ttl: Option<(Span, By)>,
+    pub ttl: Option<(Span, Arc<str>)>,
     /// The call that answered it.
     pub call: Option<CallId>,
     /// The decision under which the entry was stored.
@@ -335,7 +336,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         bytes_out: settled.bytes_out.and_then(|n| i64::try_from(n).ok()),
         entry_age_ms: settled.age.map(millis),
         ttl_ms: settled.ttl.as_ref().map(|(ttl, _)| millis(*ttl)),
-        ttl_by: settled.ttl.as_ref().map(|(_, by)| by.to_string().into()),
+        ttl_by: settled.ttl.as_ref().map(|(_, by)| by.clone()),
         call_id: settled.call.map(|c| c.0),
         decision_id: settled.decision.map(|d| d.0),
         base_nanousd: cost.base.map(Money::nanos),
@@ -362,14 +363,35 @@ pub fn tags(headers: &HeaderMap) -> Option<Arc<str>> {
 
 /// The usual methods without an allocation.
 fn method_text(method: &Method) -> Arc<str> {
-    use std::sync::LazyLock;
-    static GET: LazyLock<Arc<str>> = LazyLock::new(|| "GET".into());
-    static POST: LazyLock<Arc<str>> = LazyLock::new(|| "POST".into());
-    match method.as_str() {
-        "GET" => GET.clone(),
-        "POST" => POST.clone(),
-        other => other.into(),
+    thread_local! {
+        static GET: Arc<str> = "GET".into();
+        static POST: Arc<str> = "POST".into();
     }
+    match *method {
+        Method::GET => GET.with(Arc::clone),
+        Method::POST => POST.with(Arc::clone),
+        ref other => other.as_str().into(),
+    }
+}
+
+/// The text of a decider. Few different ones make all the hits, so each thread remembers some; together they would fight for
+/// the count of references.
+pub fn text_of(by: &By) -> Arc<str> {
+    const KNOWN: usize = 16;
+    thread_local! {
+        static TEXTS: RefCell<Vec<(By, Arc<str>)>> = const { RefCell::new(Vec::new()) };
+    }
+    TEXTS.with_borrow_mut(|texts| {
+        if let Some((_, text)) = texts.iter().find(|(known, _)| known == by) {
+            return text.clone();
+        }
+        let text: Arc<str> = by.to_string().into();
+        if texts.len() == KNOWN {
+            texts.clear();
+        }
+        texts.push((by.clone(), text.clone()));
+        text
+    })
 }
 
 /// Whole milliseconds, for the log.

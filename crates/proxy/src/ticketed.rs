@@ -12,7 +12,7 @@ use farthing_types::{Body, CallId, Failure, FailureKind, Money, Outcome, Purpose
 use futures_util::FutureExt;
 use http::{Response, StatusCode};
 
-use crate::answer::{self, Notes};
+use crate::answer::Notes;
 use crate::flight::{Flight, Order};
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
@@ -197,9 +197,8 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
         ..settled(outcome, Some(wanted.reason), (status, overhead), Some(flight.id))
     };
     let flat = flat_price(state, planned, head.status);
-    let detail = answer::detail(outcome, Some(wanted.reason), None);
     let notes = Notes {
-        status: CacheStatus { collapsed: !leading, detail: Some(&detail), ..CacheStatus::forward(Fwd::of(wanted.reason)) },
+        status: CacheStatus { collapsed: !leading, detail: Some(wanted.reason.as_str()), ..CacheStatus::forward(Fwd::of(wanted.reason)) },
         overhead,
         upstream: Some(waited),
         cost: flat.map(|price| if leading { price } else { Money::ZERO }),

@@ -83,6 +83,8 @@ pub struct CacheStatus<'a> {
     pub collapsed: bool,
     /// Who decided and the like; characters that a quoted string cannot hold are dropped.
     pub detail: Option<&'a str>,
+    /// What stands after it in the same text.
+    pub by: Option<&'a str>,
 }
 
 impl CacheStatus<'_> {
@@ -132,6 +134,10 @@ impl fmt::Display for CacheStatus<'_> {
         if let Some(detail) = self.detail {
             f.write_str("; detail=\"")?;
             quote(detail, f)?;
+            if let Some(by) = self.by {
+                f.write_char(' ')?;
+                quote(by, f)?;
+            }
             f.write_char('"')?;
         }
         Ok(())
@@ -160,6 +166,8 @@ mod tests {
     fn renders_as_the_rfc_writes_it() {
         let hit = CacheStatus { detail: Some("model:3"), ..CacheStatus::hit(Span::from_millis(42_900)) };
         assert_eq!(hit.value(), "farthing; hit; ttl=42; detail=\"model:3\"");
+        let two = CacheStatus { detail: Some("l1"), by: Some("rule:static"), ..CacheStatus::default() };
+        assert_eq!(two.value(), "farthing; detail=\"l1 rule:static\"");
         assert_eq!(CacheStatus::stale(Span::from_secs(5)).value(), "farthing; hit; ttl=-5");
         let miss = CacheStatus { stored: true, collapsed: true, ..CacheStatus::forward(Fwd::UriMiss) };
         assert_eq!(miss.value(), "farthing; fwd=uri-miss; stored; collapsed");

@@ -82,9 +82,12 @@ pub fn not_modified(status: StatusCode, headers: &HeaderMap, method: &Method, re
 /// The answer to a request from an entry, `age` old.
 pub fn serve(entry: &Entry, method: &Method, request: &HeaderMap, age: Span) -> Served {
     let length = entry.body.len() as u64;
-    let mut headers = entry.headers.clone();
-    headers.reserve(ADDED);
-    headers.insert(AGE, HeaderValue::from(age.as_secs()));
+    // Filled into a new map: a clone has no room to spare, and making it later moves everything once more.
+    let mut headers = HeaderMap::with_capacity(entry.headers.len() + ADDED);
+    for (name, value) in &entry.headers {
+        headers.append(name, value.clone());
+    }
+    headers.insert(AGE, number(age.as_secs()));
     let kind = answer(entry.status, &entry.headers, length, method, request);
     render(kind, entry.status, headers, &entry.body, method)
 }
@@ -98,7 +101,7 @@ pub fn render(kind: Answer, status: StatusCode, mut headers: HeaderMap, body: &B
             // An entry that HEAD itself brought keeps the origin's length.
             let own_head = method == Method::HEAD && body.is_empty();
             if !bodiless && !own_head {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                insert_length(&mut headers, length);
             }
             (status, body.clone())
         }
@@ -123,6 +126,29 @@ pub fn render(kind: Answer, status: StatusCode, mut headers: HeaderMap, body: &B
         }
     };
     Served { status, headers, body: if method == Method::HEAD { Bytes::new() } else { body } }
+}
+
+/// Sets the length, unless it stands there already.
+fn insert_length(headers: &mut HeaderMap, length: u64) {
+    let value = number(length);
+    if !headers.get_all(CONTENT_LENGTH).iter().eq([&value]) {
+        headers.insert(CONTENT_LENGTH, value);
+    }
+}
+
+/// A number as a value, without the room for the longest one that the conversion of the library makes.
+fn number(n: u64) -> HeaderValue {
+    let mut digits = [0u8; 20];
+    let (mut at, mut rest) = (digits.len(), n);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    HeaderValue::from_bytes(&digits[at..]).unwrap_or_else(|_| HeaderValue::from(n))
 }
 
 /// The header fields that make a call for an entry conditional; empty when it has no validator.

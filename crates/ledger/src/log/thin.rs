@@ -35,32 +35,34 @@ impl Thin {
         Self { seed: RandomState::default(), telling, rate: f64::from(row_rate), allowance: f64::from(row_rate), last: None }
     }
 
-    /// Merges `rows` when they exceed the rate; answers how many are gone.
-    pub(super) fn apply(&mut self, rows: &mut Vec<Request>, now: Time) -> u64 {
+    /// The rows that stay; those of `batches` are merged when together they exceed the rate.
+    pub(super) fn apply(&mut self, batches: Vec<Vec<Request>>, now: Time) -> Vec<Request> {
         let elapsed = self.last.replace(now).map_or(Span::ZERO, |last| now.since(last));
         self.allowance = (self.allowance + self.rate * elapsed.as_secs_f64()).min(self.rate);
-        let before = rows.len();
-        if before as f64 > self.allowance {
-            self.merge(rows);
-        }
-        self.allowance = (self.allowance - rows.len() as f64).max(0.0);
-        (before - rows.len()) as u64
+        let before: usize = batches.iter().map(Vec::len).sum();
+        let rows = batches.into_iter().flatten();
+        let kept = if before as f64 > self.allowance { self.merge(rows) } else { rows.collect() };
+        self.allowance = (self.allowance - kept.len() as f64).max(0.0);
+        kept
     }
 
-    fn merge(&self, rows: &mut Vec<Request>) {
+    fn merge(&self, rows: impl Iterator<Item = Request>) -> Vec<Request> {
         let mut first: HashMap<u64, usize, RandomState> = HashMap::default();
-        let mut kept = 0;
-        for index in 0..rows.len() {
-            match first.entry(self.likeness(&rows[index])) {
-                Entry::Occupied(entry) => rows[*entry.get()].weight += rows[index].weight,
+        let mut kept: Vec<Request> = Vec::new();
+        for row in rows {
+            match first.entry(self.likeness(&row)) {
+                Entry::Occupied(entry) => {
+                    if let Some(alike) = kept.get_mut(*entry.get()) {
+                        alike.weight += row.weight;
+                    }
+                }
                 Entry::Vacant(entry) => {
-                    entry.insert(kept);
-                    rows.swap(kept, index);
-                    kept += 1;
+                    entry.insert(kept.len());
+                    kept.push(row);
                 }
             }
         }
-        rows.truncate(kept);
+        kept
     }
 
     /// A 64-bit digest of everything that merged rows have in common. Among the 100,000 rows of a second two different
@@ -113,8 +115,8 @@ mod tests {
     fn below_the_rate_every_row_stays() {
         let mut thin = Thin::new(100);
         for second in 0..5 {
-            let mut rows: Vec<_> = (0..100).map(|_| hit(1, second * 1_000)).collect();
-            assert_eq!((thin.apply(&mut rows, Time::from_millis(second * 1_000)), rows.len()), (0, 100));
+            let rows: Vec<_> = (0..100).map(|_| hit(1, second * 1_000)).collect();
+            assert_eq!(thin.apply(vec![rows], Time::from_millis(second * 1_000)).len(), 100);
         }
     }
 
@@ -125,7 +127,8 @@ mod tests {
         rows.push(Request { variant: Some("b".into()), ..hit(0, 0) });
         rows.push(Request { outcome: "lead", ..hit(0, 0) });
         rows.push(Request { weight: 4, ..hit(0, 0) });
-        assert_eq!(thin.apply(&mut rows, Time::ZERO), 303 - 8);
+        let rest = rows.split_off(100);
+        let rows = thin.apply(vec![rows, rest], Time::ZERO);
         assert_eq!(rows.len(), 8, "two keys in three windows, another variant, another outcome");
         assert_eq!(rows.iter().map(|row| row.weight).sum::<i64>(), 306);
         let of = |key: u64, window: i64| {
@@ -135,8 +138,8 @@ mod tests {
         };
         assert_eq!((of(0, 0), of(1, 0), of(0, 2)), (vec![54], vec![50], vec![50]));
         // The rate is back a second later.
-        let mut rows: Vec<_> = (0..10).map(|_| hit(1, 2_000)).collect();
-        assert_eq!(thin.apply(&mut rows, Time::from_millis(2_000)), 0);
+        let rows: Vec<_> = (0..10).map(|_| hit(1, 2_000)).collect();
+        assert_eq!(thin.apply(vec![rows], Time::from_millis(2_000)).len(), 10);
     }
 
     #[test]

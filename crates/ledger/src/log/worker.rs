@@ -74,20 +74,21 @@ impl Worker {
 
     fn take(&mut self, close: bool) {
         let queue = self.inbox.queue.clone();
-        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let (mut batches, mut bytes) = (Vec::new(), 0);
         queue.take(close, &mut |mut batch| {
             let each = batch.bytes() / batch.len().max(1);
             match requests(&mut *batch) {
                 Some(taken) => {
-                    rows.extend(taken);
                     bytes += batch.bytes();
+                    batches.push(taken);
                 }
                 None => batch.visit(&mut |row| self.gather(batch.table(), row, each)),
             }
         });
-        let each = bytes / rows.len().max(1);
-        let merged = self.thin.apply(&mut rows, self.clock.now());
-        self.counters.of(Request::TABLE).merged.fetch_add(merged, Relaxed);
+        let before: usize = batches.iter().map(Vec::len).sum();
+        let each = bytes / before.max(1);
+        let rows = self.thin.apply(batches, self.clock.now());
+        self.counters.of(Request::TABLE).merged.fetch_add((before - rows.len()) as u64, Relaxed);
         rows.iter().for_each(|row| self.gather(Request::TABLE, row, each));
     }
 
