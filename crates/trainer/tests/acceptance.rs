@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a test ends here when it fails")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,13 +51,11 @@ fn generated_worlds() {
 #[test]
 fn real_changes() {
     let Some(folder) = std::env::var_os("FARTHING_DATA").map(PathBuf::from) else {
-        eprintln!("SKIPPED real_changes: FARTHING_DATA is not set");
-        return;
+        return skip("FARTHING_DATA is not set");
     };
     let dir = tempfile::tempdir().unwrap();
     let Some(path) = reads(&folder, dir.path()) else {
-        eprintln!("SKIPPED real_changes: no reads7.parquet in {}, and make_reads.py did not run", folder.display());
-        return;
+        return skip(&format!("no reads7.parquet in {}, and make_reads.py did not run", folder.display()));
     };
     let trace = stream::of_trace(&read_trace(&path).unwrap());
     let found = evaluate(&trace, Evaluation::default(), &Unwatched).unwrap();
@@ -64,6 +63,17 @@ fn real_changes() {
     let bill = |name: &str| found.comparison.tuned.iter().find(|l| l.name == name).unwrap().bill_usd;
     assert!(bill("model") <= 0.62 * bill("best fixed TTL"), "at a stale share of 1 %");
     assert!(found.comparison.ratio_to_fixed <= 0.62, "at the stale share that the model came to");
+}
+
+/// Says what was not tested, also in the list at the end of `make test`. Real traces are no part of the project: CI may do without them.
+fn skip(why: &str) {
+    let line = format!("optional: real traces of changes: {why}");
+    eprintln!("SKIPPED: {line}");
+    if let Some(list) = std::env::var_os("FARTHING_SKIPPED")
+        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(list)
+    {
+        let _ = writeln!(file, "{line}");
+    }
 }
 
 fn reads(folder: &Path, scratch: &Path) -> Option<PathBuf> {
