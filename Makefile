@@ -10,7 +10,7 @@ PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
 
-.PHONY: help deps deps-bench proxy trainer demo demo-json check test test-rust test-trainer test-e2e test-python test-full explore simulate models bench bench-load doc lint clean
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-full explore simulate models bench bench-load doc lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,22 +38,27 @@ check: ## Fast checks: format, lints, types
 	cargo clippy $(PROXY_FLAGS) -p farthing-tests -p farthing-bench --all-targets -- -D warnings
 	cargo clippy -p farthing-trainer --all-targets -- -D warnings
 
-test: deps test-rust test-trainer test-e2e test-python ## All tests; what was skipped is listed at the end
+test: deps skips test-trainer test-rust test-python ## All tests; what was skipped is listed at the end
 	@bash scripts/skipped.sh
+
+# The list is begun anew; what is skipped adds a line.
+skips:
+	@mkdir -p target && : > target/skipped.txt
 
 # Property tests draw the same cases in every run of `make test`, so that a red run means a change; `make explore` draws new ones.
 test test-rust test-trainer test-e2e: export PROPTEST_RNG_SEED := 1
 
-test-rust:
-	@mkdir -p target && : > target/skipped.txt
-	FARTHING_SKIPPED=$(CURDIR)/target/skipped.txt cargo test -q $(PROXY_FLAGS)
-
+# First, because the end-to-end tests run the trainer that it builds.
 test-trainer:
 	FARTHING_SKIPPED=$(CURDIR)/target/skipped.txt cargo test -q -p farthing-trainer
 
-test-e2e: trainer
+# Everything else in one build, the end-to-end tests with it: features are unified once.
+test-rust:
+	FARTHING_SKIPPED=$(CURDIR)/target/skipped.txt FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q $(PROXY_FLAGS) -p farthing-tests -p farthing-bench
+
+test-e2e: trainer ## The end-to-end tests alone
 	cargo build -p farthing
-	FARTHING_SKIPPED=$(CURDIR)/target/skipped.txt FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests
+	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests
 
 test-python:
 	@if [ -x target/venv/bin/python ]; then PYTHONPATH=sdk/python target/venv/bin/python -W error::ResourceWarning -m unittest discover -q sdk/python/tests; \
