@@ -1,4 +1,4 @@
-//! The upper half up to the plan: Received, Identified, Planned. Each stage consumes the one before.
+//! The upper half up to the plan: Received, Identified, Asked, Planned. Each stage consumes the one before.
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -11,6 +11,8 @@ use farthing_freshness::semantics::{conditional, hop, may_lookup};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
 use farthing_types::{Body, BodyError, KeyHash, RequestId, Span, Time, UncachedReason};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -171,28 +173,21 @@ impl Received {
 }
 
 impl Identified {
-    /// Decides what may be done, reads the body where the key needs it, makes the key and draws the variant.
+    /// Decides what may be done, as far as the head tells.
     ///
     /// # Errors
-    /// 413 when the body is larger than the route allows, 400 when it breaks off.
-    pub async fn plan(self, state: &State) -> Result<Planned, Box<Refused>> {
-        let Self { mut received, identity } = self;
+    /// 400 when the target is none below the route's prefix.
+    pub fn ask(self) -> Result<Asked, Box<Refused>> {
+        let Self { received, identity } = self;
         let route = &*received.route;
         let facts = RequestFacts::read(&received.head.method, &received.head.headers);
         let wishes = Wishes::read(own_fields(&received.head.headers), route);
         let mut steps = route.plan.steps(kind(route, &facts));
         restrict(&mut steps, &facts, wishes.control, route);
-        let Some(target) = route.target(&received.head.uri) else { return Err(received.refused(bad_target())) };
-        let wanted = steps.cache.is_ok() || steps.dedupe.is_ok();
-        let body = match read_body(&mut received.body, &received.head.headers, route, wanted).await {
-            Ok(body) => body,
-            Err(problem) => return Err(received.refused(problem)),
-        };
-        if wanted && body.is_none() {
-            steps = Steps { cache: Err(UncachedReason::TooLarge), dedupe: Err(UncachedReason::TooLarge) };
+        match route.target(&received.head.uri) {
+            Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new() }),
+            None => Err(received.refused(bad_target())),
         }
-        let asked = Asked { facts, wishes, steps, target };
-        Ok(asked.decide(state, (received, identity), &body.unwrap_or_default()))
     }
 }
 
@@ -215,20 +210,56 @@ impl Wishes {
     }
 }
 
-/// What a request asks for, and what its route and the rules of HTTP leave of it.
-struct Asked {
+/// A request with what it asks for, and what its route and the rules of HTTP leave of it.
+pub struct Asked {
+    received: Received,
+    identity: Identity,
     facts: RequestFacts,
     wishes: Wishes,
     steps: Steps,
     target: Uri,
+    /// The whole body, where it is held.
+    body: Bytes,
+}
+
+/// Whether a request's body has to be waited for. Most have none, and make no room for waiting.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and is taken apart at once")]
+pub enum Upload {
+    /// There is none.
+    None(Asked),
+    /// It is read where the key needs it; 413 when it is larger than the route allows, 400 when it breaks off.
+    Coming(BoxFuture<'static, Result<Asked, Box<Refused>>>),
 }
 
 impl Asked {
+    /// The request with its body.
+    pub fn upload(mut self) -> Upload {
+        if !self.received.body.is_end_stream() {
+            return Upload::Coming(self.hold().boxed());
+        }
+        self.received.body = Body::empty();
+        Upload::None(self)
+    }
+
+    async fn hold(mut self) -> Result<Self, Box<Refused>> {
+        let received = &mut self.received;
+        let wanted = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
+        match read_body(&mut received.body, &received.head.headers, &received.route, wanted).await {
+            Ok(Some(body)) => self.body = body,
+            Ok(None) if wanted => {
+                self.steps = Steps { cache: Err(UncachedReason::TooLarge), dedupe: Err(UncachedReason::TooLarge) };
+            }
+            Ok(None) => {}
+            Err(problem) => return Err(self.received.refused(problem)),
+        }
+        Ok(self)
+    }
+
     /// Makes the key and draws the variant.
-    fn decide(self, state: &State, (received, identity): (Received, Identity), body: &[u8]) -> Planned {
-        let Self { facts, wishes, steps, target } = self;
-        let Received { id, at, started, route, head, body: unread } = received;
-        let key = key(state, &route, &identity, (&facts, &head.headers, &target), body);
+    pub fn plan(self, state: &State) -> Planned {
+        let Self { received, identity, facts, wishes, steps, target, body: held } = self;
+        let Received { id, at, started, route, head, body } = received;
+        let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
         let (of_variant, variant) = variant(state, &route, (key, kind(&route, &facts)), at);
         let measured = steps.cache.is_ok();
         let holdout = measured && state.holdout.holds(&state.draw, &route.route.name, key, at);
@@ -242,7 +273,7 @@ impl Asked {
             account: Account { tags: wishes.tags, method: head.method, id, at, started, route, identity, key, variant, holdout, measured },
             facts,
             headers: head.headers,
-            outbound: Outbound { target, body: unread },
+            outbound: Outbound { target, body },
         }
     }
 }
@@ -310,17 +341,12 @@ async fn read_body(body: &mut Body, headers: &HeaderMap, route: &RouteState, wan
     if declared.is_some_and(|n| n > route.route.max_body) {
         return Err(too_large(route));
     }
-    if body.is_end_stream() {
-        *body = Body::empty();
-        return Ok(Some(Bytes::new()));
-    }
     if !wanted || declared.is_some_and(|n| n > route.route.buffer_limit) {
         let inner = std::mem::take(body);
         *body = Body::stream(Bounded { inner, left: route.route.max_body });
         return Ok(None);
     }
-    // Boxed: most requests have no body, and must not pay for its room.
-    Box::pin(collect(body, route)).await
+    collect(body, route).await
 }
 
 fn too_large(route: &RouteState) -> Problem {

@@ -1,5 +1,6 @@
 //! One request, from top to bottom.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,8 +17,8 @@ use crate::lookup::{Found, look_up};
 use crate::passing::bypass;
 use crate::problem::{Dialect, Problem};
 use crate::reply::{from_entry, own_answer, settled};
-use crate::request::{Planned, receive};
-use crate::settle::{Account, Settled};
+use crate::request::{Asked, Identified, Planned, Refused, Upload, receive};
+use crate::settle::Account;
 use crate::state::State;
 use crate::ticketed::{Wanted, joined, refresh};
 
@@ -32,58 +33,64 @@ pub struct Service {
 
 impl Handler for Service {
     fn handle(self: Arc<Self>, request: Request<Body>, _peer: PeerInfo) -> BoxFuture<'static, Response<Body>> {
-        serve(self.state.clone(), request).boxed()
+        serve(&self.state, request)
     }
 }
 
-/// Answers a request.
-pub async fn serve(state: Arc<State>, request: Request<Body>) -> Response<Body> {
-    let received = match receive(&state, request) {
+/// Answers a request. What needs no waiting is done before this returns: a hit makes no room for what it does not do.
+fn serve(state: &Arc<State>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+    let received = match receive(state, request) {
         Ok(received) => received,
-        Err(refused) => {
+        Err(unrouted) => {
             state.counters.unrouted.fetch_add(1, Ordering::Relaxed);
-            return unrouted(&refused.0, refused.1);
+            return ready(refused(&unrouted.0, Dialect::Problem, unrouted.1)).boxed();
         }
     };
-    let planned = match received.identify(&state) {
-        Ok(identified) => identified.plan(&state).await,
-        Err(refused) => Err(refused),
-    };
-    let mut planned = match planned {
-        Ok(planned) => planned,
-        Err(early) => {
-            state.settle_request(&early.account, &refusal(&early.problem));
-            return refused(&early.problem, early.account.route.dialect, early.account.id);
-        }
-    };
-    let mut response = match look_up(&state, &planned) {
+    match received.identify(state).and_then(Identified::ask).map(Asked::upload) {
+        Ok(Upload::None(asked)) => answered(state, asked.plan(state)),
+        Ok(Upload::Coming(asked)) => uploaded(state.clone(), asked).boxed(),
+        Err(early) => ready(refused_early(state, &early)).boxed(),
+    }
+}
+
+/// Goes on when the body is there.
+async fn uploaded(state: Arc<State>, asked: BoxFuture<'static, Result<Asked, Box<Refused>>>) -> Response<Body> {
+    match asked.await {
+        Ok(asked) => answered(&state, asked.plan(&state)).await,
+        Err(early) => refused_early(&state, &early),
+    }
+}
+
+/// From the plan to the answer: at once where the cache has it, else by a call.
+fn answered(state: &Arc<State>, mut planned: Planned) -> BoxFuture<'static, Response<Body>> {
+    let mut response = match look_up(state, &planned) {
         Found::Usable(usable) => {
             if usable.left.is_err() {
-                refresh(&state, &mut planned, &usable.entry);
+                refresh(state, &mut planned, &usable.entry);
             }
-            from_entry(&state, &planned, &usable, None)
+            from_entry(state, &planned, &usable, None)
         }
         Found::Call { .. } if planned.facts.only_if_cached => {
             let problem =
                 Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", "nothing usable is stored, and the request allows no call");
-            own_answer(&state, &planned, &problem, Outcome::Refused)
+            own_answer(state, &planned, &problem, Outcome::Refused)
         }
-        // Boxed: a hit must not pay for the room that waiting takes.
-        Found::Call { previous, stale, reason } => Box::pin(called(&state, &mut planned, Ok(Wanted { previous, stale, reason }))).await,
-        Found::Bypass(reason) => Box::pin(called(&state, &mut planned, Err(reason))).await,
+        Found::Call { previous, stale, reason } => return called(state.clone(), planned, Ok(Wanted { previous, stale, reason })).boxed(),
+        Found::Bypass(reason) => return called(state.clone(), planned, Err(reason)).boxed(),
     };
     answer::debug(response.headers_mut(), &planned);
-    response
+    ready(response).boxed()
 }
 
 /// The answer of a call: one that others may share, or one for this request alone.
-async fn called(state: &Arc<State>, planned: &mut Planned, call: Result<Wanted, UncachedReason>) -> Response<Body> {
-    let leaving = Leaving::new(state, planned);
-    let response = match call {
-        Ok(wanted) => joined(state, planned, wanted).await,
-        Err(reason) => bypass(state, planned, reason).await,
+async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, UncachedReason>) -> Response<Body> {
+    let leaving = Leaving::new(&state, &planned);
+    let mut response = match call {
+        Ok(wanted) => joined(&state, &mut planned, wanted).await,
+        Err(reason) => bypass(&state, &mut planned, reason).await,
     };
     leaving.stays();
+    answer::debug(response.headers_mut(), &planned);
     response
 }
 
@@ -110,15 +117,13 @@ impl Drop for Leaving {
     }
 }
 
-/// The settlement of a request that was refused before it could cost anything.
-fn refusal(problem: &Problem) -> Settled {
-    let mut refused = settled(Outcome::Refused, None, (problem.status, Span::ZERO), None);
-    refused.error = Some(problem.kind);
-    refused
-}
-
-fn unrouted(problem: &Problem, id: RequestId) -> Response<Body> {
-    refused(problem, Dialect::Problem, id)
+/// The answer to a request that was refused before it could cost anything.
+fn refused_early(state: &State, early: &Refused) -> Response<Body> {
+    let Refused { account, problem } = early;
+    let mut settlement = settled(Outcome::Refused, None, (problem.status, Span::ZERO), None);
+    settlement.error = Some(problem.kind);
+    state.settle_request(account, &settlement);
+    refused(problem, account.route.dialect, account.id)
 }
 
 fn refused(problem: &Problem, dialect: Dialect, id: RequestId) -> Response<Body> {
