@@ -29,6 +29,8 @@ pub struct Observation {
     pub bill: Option<Money>,
     /// Stale answers, measured or expected; may come later than the requests it is about, with `requests` 0.
     pub stale: f64,
+    /// Price of one of them where it is not the experiment's: units of several routes have prices of their own.
+    pub stale_price: Option<Money>,
     /// Client requests: 1, or 0 for a background call.
     pub requests: u32,
     /// Of these, failed ones.
@@ -41,6 +43,7 @@ struct Open {
     pmf: [f32; MAX_VARIANTS],
     bill: Money,
     stale: f64,
+    stale_usd: f64,
     requests: u32,
     errors: u32,
     mixed: bool,
@@ -165,6 +168,7 @@ impl Trial {
                 pmf: assigned.pmf,
                 bill: Money::ZERO,
                 stale: 0.0,
+                stale_usd: 0.0,
                 requests: 0,
                 errors: 0,
                 mixed: false,
@@ -173,7 +177,9 @@ impl Trial {
         });
         open.mixed |= open.variant != assigned.variant;
         open.bill += seen.bill.unwrap_or(Money::ZERO);
-        open.stale += if seen.stale.is_finite() { seen.stale.max(0.0) } else { 0.0 };
+        let stale = if seen.stale.is_finite() { seen.stale.max(0.0) } else { 0.0 };
+        open.stale += stale;
+        open.stale_usd += stale * seen.stale_price.map_or(self.price_stale, Money::as_usd_f64);
         open.requests = open.requests.saturating_add(seen.requests);
         open.errors = open.errors.saturating_add(seen.errors);
         if !open.guarded && !open.mixed && open.requests >= GUARD_AFTER {
@@ -218,7 +224,7 @@ impl Trial {
     }
 
     fn close_unit(&mut self, unit: KeyHash, open: &Open) -> Row {
-        let usd = open.bill.as_usd_f64() + self.price_stale * open.stale;
+        let usd = open.bill.as_usd_f64() + open.stale_usd;
         let totals = &mut self.totals[open.variant];
         totals.unit_windows += 1;
         totals.requests += u64::from(open.requests);

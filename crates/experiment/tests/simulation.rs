@@ -93,7 +93,7 @@ fn run(world: &World, seed: u64) -> Run {
                 true_n += 1.0;
             }
             let bill = Some(Money::from_nanos((paid * 1e9) as i64));
-            trial.record(unit, &assigned, Observation { bill, stale: 0.0, requests: 1, errors: failed });
+            trial.record(unit, &assigned, Observation { bill, requests: 1, errors: failed, ..Observation::default() });
         }
         trial.close_window();
         let report = trial.report();
@@ -244,6 +244,22 @@ fn memory_is_bounded_and_what_finds_no_room_is_counted() {
     let kept: u64 = report.variants.iter().map(|v| v.unit_windows).sum();
     assert!(kept > 50, "silent units make room for new ones: {kept}");
     assert_eq!(kept + report.dropped.overflow, 1_000);
+}
+
+#[test]
+fn a_stale_answer_costs_what_its_own_route_says() {
+    let world = World::pair(Law::Usual, 1.0);
+    let mut spec = experiment(&world).spec().clone();
+    (spec.price_stale, spec.burn_in) = (Money::from_nanos(1_000_000_000), Span::ZERO);
+    let experiment = Experiment::new(spec).unwrap();
+    let mut trial = Trial::new(&experiment);
+    for (unit, stale_price) in [(1u128, None), (2, Some(Money::from_nanos(10_000_000_000)))] {
+        let assigned = experiment.assign(&Draw::new(1), KeyHash(unit), Time::ZERO);
+        trial.record(KeyHash(unit), &assigned, Observation { bill: Some(Money::ZERO), stale: 1.0, stale_price, ..Observation::default() });
+    }
+    trial.close_window();
+    let cost: f64 = trial.report().variants.iter().map(|v| v.cost_usd).sum();
+    assert!((cost - 11.0).abs() < 1e-9, "{cost}");
 }
 
 /// The whole table: `cargo test -p farthing-experiment --test simulation -- --ignored --nocapture`.

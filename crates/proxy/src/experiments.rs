@@ -97,7 +97,7 @@ impl State {
         for version in config.variants.iter().filter_map(|v| v.overrides.model_version) {
             self.predictors.pin(version)?;
         }
-        let experiment = Arc::new(Experiment::new(self.spec(config, &routes))?);
+        let experiment = Arc::new(Experiment::new(Self::spec(config))?);
         self.trials.0.lock().insert(
             config.name.clone(),
             Running { config: config.clone(), trial: Trial::new(&experiment), experiment: experiment.clone(), started: now, stopped: None },
@@ -121,7 +121,7 @@ impl State {
         self.routes.iter().filter(move |r| r.experiment.load().as_ref().is_some_and(|e| &**e.experiment.name() == name))
     }
 
-    fn spec(&self, config: &ExperimentConfig, routes: &[Arc<RouteState>]) -> ExperimentSpec {
+    fn spec(config: &ExperimentConfig) -> ExperimentSpec {
         let variants = config.variants.iter().map(|v| farthing_experiment::Variant {
             name: v.name.clone(),
             overrides: v.overrides.clone(),
@@ -135,7 +135,8 @@ impl State {
             burn_in: config.window / BURN_IN,
             slice: config.slice,
             leader: 0,
-            price_stale: self.price_stale(routes),
+            // Each stale answer brings the price of its own route.
+            price_stale: Money::ZERO,
             cap: None,
             alpha: config.alpha,
             min_units: u32::try_from(config.min_units).unwrap_or(u32::MAX),
@@ -143,15 +144,14 @@ impl State {
         }
     }
 
-    /// The dearest price of a stale answer among the routes: configured, or the call's price over the champion's kappa.
-    fn price_stale(&self, routes: &[Arc<RouteState>]) -> Money {
-        let champion = self.predictors.ttl(None);
-        let derived = |route: &RouteState| {
+    /// The price of a stale answer of a route: configured, or the call's price over the champion's kappa.
+    fn stale_price(&self, route: &RouteState) -> Option<Money> {
+        let derived = || {
             let call = self.prices.flat(&route.route.name, &route.provider.name)?;
-            let kappa = champion.as_ref()?.manifest().kappa(route.route.stale_budget).filter(|k| *k > 0.0)?;
+            let kappa = self.predictors.ttl(None)?.manifest().kappa(route.route.stale_budget).filter(|k| *k > 0.0)?;
             Some(Money::from_nanos((call.nanos() as f64 / kappa) as i64))
         };
-        routes.iter().filter_map(|r| r.route.price_stale.or_else(|| derived(r))).max().unwrap_or(Money::ZERO)
+        route.route.price_stale.or_else(derived)
     }
 
     /// One turn of the control loop: guardrails switch variants off, a decided experiment leads the rest of the keys.
@@ -176,7 +176,11 @@ impl State {
         let Some(running) = route.experiment.load_full() else { return };
         let assigned = running.experiment.assign(&self.draw, key, at);
         let variant = Variant { experiment: running.experiment.clone(), assigned };
-        self.trials.record(&variant, key, Observation { bill: Some(Money::ZERO), stale, requests: 0, errors: 0 });
+        self.trials.record(
+            &variant,
+            key,
+            Observation { bill: Some(Money::ZERO), stale, stale_price: self.stale_price(route), ..Observation::default() },
+        );
     }
 }
 

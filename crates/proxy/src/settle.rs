@@ -128,7 +128,11 @@ impl State {
         }
         if let Some(variant) = account.variant.as_ref().filter(|_| !account.holdout) {
             let errors = u32::from(settled.status >= 500);
-            self.trials.record(variant, account.key, Observation { bill: Some(Money::ZERO), stale: 0.0, requests: 1, errors });
+            self.trials.record(
+                variant,
+                account.key,
+                Observation { bill: Some(Money::ZERO), requests: 1, errors, ..Observation::default() },
+            );
         }
     }
 
