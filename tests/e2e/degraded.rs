@@ -208,7 +208,7 @@ async fn a_stale_answer_stands_in_for_a_frozen_provider() {
     let origin =
         Origin::start(std::sync::Arc::new(|_, n| if n == 0 { future::ready(ok("good")).boxed() } else { future::pending().boxed() })).await;
     let setup = Setup::new(origin.addr).route(|r| {
-        (r.ttl, r.deadline) = (TtlBy::Fixed(Duration::from_secs(60)), Duration::from_millis(150));
+        (r.ttl, r.deadline) = (TtlBy::Fixed(Duration::from_secs(60)), Duration::from_millis(1_500));
     });
     let (started, clock) = setup.start_virtual().await;
     decided(started.client, "/api/doc").await;

@@ -15,7 +15,6 @@ mod badinput;
 mod bundles;
 mod clients;
 mod degraded;
-mod demo;
 mod durability;
 mod fidelity;
 mod program;

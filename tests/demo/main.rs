@@ -2,6 +2,23 @@
 //!
 //! The short form shows that the loop closes and that no request is lost on the way. Whether the staleness budget holds is a matter of
 //! how much the trainer could see, and so of the full length: see the ignored test, which `make test-full` runs.
+//!
+//! A program of its own, because the demo runs in real time: beside other tests on two cores it would measure them.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test says what went wrong by failing; the support modules serve other tests, too"
+)]
+
+#[path = "../e2e/bundles.rs"]
+mod bundles;
+#[path = "../e2e/program.rs"]
+mod program;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -9,8 +26,7 @@ use std::process::Output;
 use farthing_tests::skip::skip;
 use serde_json::Value;
 
-use crate::bundles;
-use crate::program::{self, command, said};
+use crate::program::{command, said};
 
 /// Seconds of the money phases in the short form: enough for some thousand requests on a busy machine and an unoptimised build.
 const SHORT: &str = "12";
@@ -34,7 +50,11 @@ const NUMBERS: [&str; 10] = [
     "decisions_by_model_share",
 ];
 
+/// One demo at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn demo(program: &Path, trainer: &Path, args: &[&str]) -> Output {
+    let _alone = ALONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let mut command = command(program, dir.path(), &["demo"]);
     command.args(args).env("FARTHING_TRAIN", trainer).env("TMPDIR", dir.path());
