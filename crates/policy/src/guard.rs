@@ -23,6 +23,26 @@ pub struct Levels {
     pub table: Option<Arc<dyn Predictor>>,
 }
 
+/// What a predictor answered, or why none did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked<const O: usize> {
+    /// A predictor answered.
+    Predicted(Prediction<O>),
+    /// None did: the caller's rule decides, and says `By::Fallback` with this reason.
+    None(&'static str),
+}
+
+/// The answer of a predictor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction<const O: usize> {
+    /// Outputs in the order of the feature spec; finite.
+    pub outputs: [f32; O],
+    /// Who answered: `model:3`, `table:1`.
+    pub by: By,
+    /// Digest of its bundle.
+    pub digest: Arc<str>,
+}
+
 /// A TTL decision with what it was made of, for the decision log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TtlDecision {
@@ -59,37 +79,34 @@ impl Guarded {
         match params.source {
             TtlSource::Fixed(ttl) => plain(params.fixed(ttl), By::Override("fixed".into())),
             TtlSource::Rule => plain(params.by_rule(input), By::Rule("static")),
-            TtlSource::Table => self.by_table(levels, params, input, None),
-            TtlSource::Model => self.by_model(levels, params, input),
+            TtlSource::Table | TtlSource::Model => self.by_predictor(levels, params, input),
         }
     }
 
-    fn by_model(&self, levels: &Levels, params: &TtlParams, input: &TtlInput<'_>) -> TtlDecision {
-        let Some(model) = &levels.model else { return self.by_table(levels, params, input, Some("no-model")) };
+    fn by_predictor(&self, levels: &Levels, params: &TtlParams, input: &TtlInput<'_>) -> TtlDecision {
+        if levels.model.is_none() && levels.table.is_none() {
+            let reason = if params.source == TtlSource::Table { "no-table" } else { "no-model" };
+            return plain(params.by_rule(input), By::Fallback(reason));
+        }
+        let features = ttl_features(input);
+        let asked = if params.source == TtlSource::Table { ask_table(levels, &features, None) } else { self.ask(levels, &features) };
+        match asked {
+            Asked::Predicted(prediction) => predicted(prediction, params, input, features),
+            Asked::None(reason) => plain(params.by_rule(input), By::Fallback(reason)),
+        }
+    }
+
+    /// Asks the model, and where that cannot answer the table. One guard serves one kind of predictor: it remembers late answers.
+    pub fn ask<const O: usize>(&self, levels: &Levels, features: &[f32]) -> Asked<O> {
+        let Some(model) = &levels.model else { return ask_table(levels, features, Some("no-model")) };
         let started = self.clock.now();
         if !self.model.lock().admits(started) {
-            return self.by_table(levels, params, input, Some("breaker"));
+            return ask_table(levels, features, Some("breaker"));
         }
-        let features = ttl_features(input);
-        let answer = ask(model.as_ref(), &features);
+        let answer = answer(model.as_ref(), features);
         let late = self.clock.now().since(started) > self.late_after;
         self.model.lock().note(late, started + self.rest);
-        match answer {
-            Ok(outputs) => predicted(model.as_ref(), params, input, features, outputs),
-            Err(error) => self.by_table(levels, params, input, Some(error.as_str())),
-        }
-    }
-
-    /// The table's answer; `instead_of` says why the model did not decide.
-    fn by_table(&self, levels: &Levels, params: &TtlParams, input: &TtlInput<'_>, instead_of: Option<&'static str>) -> TtlDecision {
-        let Some(table) = &levels.table else {
-            return plain(params.by_rule(input), By::Fallback(instead_of.unwrap_or("no-table")));
-        };
-        let features = ttl_features(input);
-        match ask(table.as_ref(), &features) {
-            Ok(outputs) => predicted(table.as_ref(), params, input, features, outputs),
-            Err(error) => plain(params.by_rule(input), By::Fallback(instead_of.unwrap_or(error.as_str()))),
-        }
+        answer.map_or_else(|error| ask_table(levels, features, Some(error.as_str())), Asked::Predicted)
     }
 
     /// Whether the model is closed out for being late.
@@ -104,25 +121,27 @@ impl Guarded {
     }
 }
 
-fn ask(predictor: &dyn Predictor, features: &[f32; TTL_FEATURES]) -> Result<[f32; TTL_OUTPUTS], PredictError> {
-    let mut outputs = [0.0; TTL_OUTPUTS];
+/// The table's answer; `instead_of` says why the model did not decide.
+fn ask_table<const O: usize>(levels: &Levels, features: &[f32], instead_of: Option<&'static str>) -> Asked<O> {
+    let Some(table) = &levels.table else { return Asked::None(instead_of.unwrap_or("no-table")) };
+    answer(table.as_ref(), features).map_or_else(|error| Asked::None(instead_of.unwrap_or(error.as_str())), Asked::Predicted)
+}
+
+fn answer<const O: usize>(predictor: &dyn Predictor, features: &[f32]) -> Result<Prediction<O>, PredictError> {
+    let mut outputs = [0.0; O];
     predictor.predict(features, &mut outputs)?;
-    if outputs.iter().all(|o| o.is_finite()) { Ok(outputs) } else { Err(PredictError::NotFinite) }
+    let finite = outputs.iter().all(|o| o.is_finite());
+    if finite { Ok(Prediction { outputs, by: predictor.by(), digest: predictor.digest() }) } else { Err(PredictError::NotFinite) }
 }
 
 fn plain(value: Ttl, by: By) -> TtlDecision {
     TtlDecision { choice: Choice { value, by }, features: None, outputs: None, digest: None }
 }
 
-fn predicted(
-    predictor: &dyn Predictor,
-    params: &TtlParams,
-    input: &TtlInput<'_>,
-    features: [f32; TTL_FEATURES],
-    outputs: [f32; TTL_OUTPUTS],
-) -> TtlDecision {
-    let choice = Choice { value: params.for_outputs(&outputs, input), by: predictor.by() };
-    TtlDecision { choice, features: Some(features), outputs: Some(outputs), digest: Some(predictor.digest()) }
+fn predicted(prediction: Prediction<TTL_OUTPUTS>, params: &TtlParams, input: &TtlInput<'_>, features: [f32; TTL_FEATURES]) -> TtlDecision {
+    let Prediction { outputs, by, digest } = prediction;
+    let choice = Choice { value: params.for_outputs(&outputs, input), by };
+    TtlDecision { choice, features: Some(features), outputs: Some(outputs), digest: Some(digest) }
 }
 
 /// The last [`WINDOW`] calls, one bit each.

@@ -10,7 +10,7 @@ pub mod registry;
 pub mod strategies;
 pub mod ttl;
 
-pub use guard::{Guarded, Levels, TtlDecision};
+pub use guard::{Asked, Guarded, Levels, Prediction, TtlDecision};
 pub use plan::{Plan, PlanError, RouteFacts};
 pub use predictor::{PredictError, Predictor};
 pub use registry::{ALL, Strategy, StrategyId};

@@ -87,7 +87,7 @@ pub fn recipe() -> Blend {
 pub fn learn(trace: &Trace, count: usize, logged: Rows, options: Options, watch: &dyn Watch) -> Result<Learned, TrainError> {
     let events = &trace.events[..count.min(trace.events.len())];
     // Replays show the same refetches again: what is there to learn from is what the log holds.
-    enough(&logged)?;
+    enough(logged.len())?;
     let mut rows = thinned(practice(trace, events, logged, watch));
     weigh(&mut rows, events);
     let setting = Setting { seed: options.seed, watch };

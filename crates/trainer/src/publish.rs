@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use farthing_contract::bundle::{self, GoldenRow, Kind, MODEL_FILE, Manifest, OperatingPoint, Published, TABLE_FILE, Training};
-use farthing_contract::features::TTL_SPEC;
+use farthing_contract::features::FeatureSpec;
 
 use crate::error::TrainError;
+use crate::learn::Examples;
 use crate::onnx;
-use crate::rows::Rows;
 use crate::trees::Ensemble;
 
 /// Rows whose answers travel with the bundle.
@@ -21,20 +21,22 @@ pub const SHIPPED_METRIC: &str = "shipped";
 /// The thin model card within the bundle.
 pub const CARD_FILE: &str = "model-card.md";
 
-/// Everything that goes into a `ttl` bundle.
-#[derive(Clone, Debug)]
+/// Everything that goes into a bundle.
+#[derive(Clone)]
 pub struct Draft<'a> {
+    /// What it predicts; its features are those of this build.
+    pub kind: Kind,
     /// What decides.
     pub model: &'a Ensemble,
     /// What stands in where the native library is absent.
     pub table: &'a Ensemble,
     /// Rows to take golden rows from.
-    pub rows: &'a Rows,
+    pub rows: &'a dyn Examples,
     /// What it was trained on. The end of its time range is also the bundle's date: the same data and seed give the same bytes.
     pub training: Training,
     /// Figures of the held-out time range.
     pub metrics: BTreeMap<String, f64>,
-    /// Price ratios that met staleness budgets.
+    /// Price ratios that met staleness budgets; for other kinds than `ttl` none.
     pub operating_points: Vec<OperatingPoint>,
     /// Digest of the bundle that was champion before.
     pub parent: Option<String>,
@@ -47,8 +49,11 @@ pub struct Draft<'a> {
 /// # Errors
 /// When the folder cannot be written, or the parts do not make a valid manifest.
 pub fn publish(root: &Path, draft: &Draft<'_>) -> Result<Published, TrainError> {
-    let spec_hash = TTL_SPEC.hash();
-    let mut manifest = Manifest::draft(Kind::Ttl, (TTL_SPEC.version, &spec_hash), draft.rows.width, draft.rows.outputs);
+    let Some(spec) = draft.kind.spec() else {
+        let reason = format!("this build computes no features for kind {}", draft.kind);
+        return Err(TrainError::Bundle { path: root.to_path_buf(), reason });
+    };
+    let mut manifest = Manifest::draft(draft.kind, (spec.version, &spec.hash()), draft.rows.width(), draft.rows.outputs());
     manifest.parent.clone_from(&draft.parent);
     manifest.trainer = concat!("farthing-train ", env!("CARGO_PKG_VERSION")).to_owned();
     manifest.created_ns = draft.training.to_ns;
@@ -58,14 +63,14 @@ pub fn publish(root: &Path, draft: &Draft<'_>) -> Result<Published, TrainError> 
     manifest.golden = golden(draft.model, draft.rows);
     manifest.table_golden = golden(draft.table, draft.rows);
     manifest.warm_up = manifest.golden.iter().step_by(GOLDEN / WARM_UP).map(|row| row.features.clone()).collect();
-    let model = onnx::encode(draft.model, "ttl", &properties(draft, &spec_hash));
+    let model = onnx::encode(draft.model, draft.kind.as_str(), &properties(draft, spec));
     let table = draft.table.to_bytes();
     let files: [(&str, &[u8]); 3] = [(MODEL_FILE, &model), (TABLE_FILE, &table), (CARD_FILE, draft.card.as_bytes())];
     bundle::publish(root, manifest, &files).map_err(|e| TrainError::Bundle { path: root.to_path_buf(), reason: e.to_string() })
 }
 
 /// Rows spread evenly over the training rows, with what `ensemble` answers.
-fn golden(ensemble: &Ensemble, rows: &Rows) -> Vec<GoldenRow> {
+fn golden(ensemble: &Ensemble, rows: &dyn Examples) -> Vec<GoldenRow> {
     let answer = |features: &[f32]| {
         let mut outputs = vec![0.0; ensemble.outputs()];
         ensemble.eval(features, &mut outputs);
@@ -75,14 +80,15 @@ fn golden(ensemble: &Ensemble, rows: &Rows) -> Vec<GoldenRow> {
 }
 
 /// Properties of the ONNX file: what it is, also for those who meet it without its manifest.
-fn properties(draft: &Draft<'_>, spec_hash: &str) -> Vec<(&'static str, String)> {
-    let edges: Vec<String> = TTL_SPEC.horizons.iter().map(ToString::to_string).collect();
+fn properties(draft: &Draft<'_>, spec: &FeatureSpec) -> Vec<(&'static str, String)> {
+    let edges: Vec<String> = spec.horizons.iter().map(ToString::to_string).collect();
     vec![
-        ("farthing.task", "ttl".to_owned()),
-        ("farthing.spec_hash", spec_hash.to_owned()),
-        ("farthing.spec_version", TTL_SPEC.version.to_string()),
-        ("farthing.features", TTL_SPEC.names.join(",")),
+        ("farthing.task", draft.kind.to_string()),
+        ("farthing.spec_hash", spec.hash()),
+        ("farthing.spec_version", spec.version.to_string()),
+        ("farthing.features", spec.names.join(",")),
         ("farthing.horizons_s", edges.join(",")),
+        ("farthing.answers", spec.answers.join(",")),
         ("farthing.data_digest", draft.training.data_digest.clone()),
         ("farthing.train_from_ns", draft.training.from_ns.to_string()),
         ("farthing.train_to_ns", draft.training.to_ns.to_string()),

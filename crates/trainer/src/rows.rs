@@ -1,5 +1,7 @@
 //! Training rows of the `ttl` task: what was known when a copy was fetched, and when it was first seen to have changed.
 
+use crate::learn::{Examples, LOG_RANGE, Priors, derivatives as hazard_derivatives};
+
 /// Rows in columns. Ages are cut into [`Rows::outputs`] intervals (`TTL_HORIZONS`); exposures are counted in changes that the live
 /// statistics expected, so a learner that answers zero everywhere says "the live statistics are right".
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -118,6 +120,35 @@ impl Rows {
             out.push(&self.get(i));
         }
         out
+    }
+}
+
+impl Examples for Rows {
+    fn len(&self) -> usize {
+        self.at_ns.len()
+    }
+    fn width(&self) -> usize {
+        self.width
+    }
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+    fn row(&self, i: usize) -> &[f32] {
+        Self::row(self, i)
+    }
+    fn derivatives(&self, i: usize, at: &[f32], into: (&mut [f32], &mut [f32])) {
+        hazard_derivatives(at, self.exposure(i), self.weights[i], into);
+    }
+    /// A Gamma prior of mean 1 on the factor.
+    fn pull(&self, distance: f64) -> (f64, f64) {
+        let ratio = distance.exp();
+        (1.0 - ratio, ratio)
+    }
+    fn range(&self) -> f32 {
+        LOG_RANGE
+    }
+    fn priors(&self) -> Priors {
+        Priors { leaf: 5.0, output: 20.0 }
     }
 }
 

@@ -223,7 +223,7 @@ impl Manifest {
 
     /// A [`draft`](Self::draft) of kind `ttl` for the feature spec of this build.
     pub fn draft_ttl() -> Self {
-        Self::draft(Kind::Ttl, (TTL_SPEC.version, &TTL_SPEC.hash()), TTL_SPEC.names.len(), TTL_SPEC.horizons.len() + 1)
+        Self::draft(Kind::Ttl, (TTL_SPEC.version, &TTL_SPEC.hash()), TTL_SPEC.names.len(), TTL_SPEC.outputs())
     }
 
     /// Reads and checks the bytes of a manifest; `bundle` names it in errors.
@@ -314,7 +314,7 @@ impl Manifest {
             return Err(BundleError::refused(self.name(), Check::FeatureSpec, detail));
         };
         self.check_spec(spec.version, &spec.hash())?;
-        let (found, wanted) = ((self.input_width(), self.output_width()), (spec.names.len(), spec.horizons.len() + 1));
+        let (found, wanted) = ((self.input_width(), self.output_width()), (spec.names.len(), spec.outputs()));
         if found == wanted {
             return Ok(());
         }

@@ -22,12 +22,19 @@ pub struct FeatureSpec {
     pub version: u32,
     /// Names in order.
     pub names: &'static [&'static str],
-    /// See [`TTL_HORIZONS`].
+    /// See [`TTL_HORIZONS`]; empty for kinds whose outputs have names of their own.
     pub horizons: &'static [f64],
+    /// Names of the outputs, in order; empty where [`Self::horizons`] makes them: one per age interval.
+    pub answers: &'static [&'static str],
 }
 
 impl FeatureSpec {
-    /// First 16 hexadecimal digits of the SHA-256 of kind, version, names and horizons.
+    /// How many numbers a predictor of this kind answers.
+    pub const fn outputs(&self) -> usize {
+        if self.answers.is_empty() { self.horizons.len() + 1 } else { self.answers.len() }
+    }
+
+    /// First 16 hexadecimal digits of the SHA-256 of kind, version, names, horizons and, where there are any, names of outputs.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
         hasher.update(format!("{}/{}\n", self.kind, self.version));
@@ -38,12 +45,16 @@ impl FeatureSpec {
         for edge in self.horizons {
             hasher.update(edge.to_le_bytes());
         }
+        for answer in self.answers {
+            hasher.update(answer);
+            hasher.update("\n");
+        }
         hex::encode(&hasher.finalize()[..8])
     }
 }
 
 /// The spec of the `ttl` predictor.
-pub const TTL_SPEC: FeatureSpec = FeatureSpec { kind: "ttl", version: 1, names: &TTL_NAMES, horizons: &TTL_HORIZONS };
+pub const TTL_SPEC: FeatureSpec = FeatureSpec { kind: "ttl", version: 1, names: &TTL_NAMES, horizons: &TTL_HORIZONS, answers: &[] };
 
 const TTL_NAMES: [&str; TTL_FEATURES] = [
     "key_log_hazard",
@@ -91,6 +102,7 @@ mod tests {
         let other = FeatureSpec { version: TTL_SPEC.version + 1, ..TTL_SPEC };
         assert_ne!(other.hash(), TTL_SPEC.hash());
         assert_ne!(FeatureSpec { horizons: &[1.0], ..TTL_SPEC }.hash(), TTL_SPEC.hash());
+        assert_ne!(FeatureSpec { answers: &["cost"], ..TTL_SPEC }.hash(), TTL_SPEC.hash());
         assert_eq!(TTL_SPEC.hash().len(), 16);
     }
 }

@@ -1,8 +1,7 @@
 //! The weighted geometric mean of two learners' factors: their errors differ.
 
-use super::{Boost, Learner, Setting, Table};
+use super::{Boost, Examples, Learner, Setting, Table};
 use crate::error::TrainError;
-use crate::rows::Rows;
 use crate::trees::Ensemble;
 
 /// Boosting and table together.
@@ -29,7 +28,7 @@ impl Learner for Blend {
         "blend"
     }
 
-    fn fit(&self, rows: &Rows, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
+    fn fit(&self, rows: &dyn Examples, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
         let table = self.table.fit(rows, setting)?;
         let boost = self.boost.fit(rows, setting)?;
         self.of(&boost, &table)

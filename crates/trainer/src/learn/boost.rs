@@ -13,10 +13,8 @@ use linfa::traits::Fit;
 use linfa_trees::{DecisionTree, SplitQuality, TreeNode};
 use ndarray::{Array1, Array2};
 
-use super::loss::derivatives;
-use super::{LOG_RANGE, Learner, Setting, enough};
+use super::{Examples, Learner, Priors, Setting, enough};
 use crate::error::TrainError;
-use crate::rows::Rows;
 use crate::trees::{Ensemble, Node, Tree, round_up};
 
 /// Boosted trees. The defaults are what a single core answers well below 10 us through ONNX Runtime.
@@ -42,10 +40,6 @@ impl Default for Boost {
     }
 }
 
-/// Pulls a leaf's step toward zero, in units of expected changes.
-const LEAF_PRIOR: f32 = 5.0;
-/// Pulls the step of one age interval toward the leaf's common step.
-const INTERVAL_PRIOR: f32 = 20.0;
 /// Longest Newton step, in log factors.
 const MAX_STEP: f32 = 2.0;
 /// Newton steps that find a constant.
@@ -56,10 +50,10 @@ impl Learner for Boost {
         "boost"
     }
 
-    fn fit(&self, rows: &Rows, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
-        enough(rows)?;
+    fn fit(&self, rows: &dyn Examples, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
+        enough(rows.len())?;
         let base = base(rows);
-        let mut state = State { rows, outputs: rows.outputs, score: base.repeat(rows.len()) };
+        let mut state = State { rows, outputs: rows.outputs(), priors: rows.priors(), score: base.repeat(rows.len()) };
         let mut trees = Vec::with_capacity(self.trees);
         for round in 0..self.trees {
             setting.watch.step("boosting", round, self.trees);
@@ -68,18 +62,18 @@ impl Learner for Boost {
             }
         }
         setting.watch.step("boosting", self.trees, self.trees);
-        Ok(Ensemble { features: rows.width, base, trees })
+        Ok(Ensemble { features: rows.width(), base, trees })
     }
 }
 
 /// Log factors that fit all rows taken together: the start of the boosting, and the coarsest cell of the table.
-pub(super) fn base(rows: &Rows) -> Vec<f32> {
+pub(super) fn base(rows: &dyn Examples) -> Vec<f32> {
     let all: Vec<usize> = (0..rows.len()).collect();
-    fit_constant(rows, &all, &vec![0.0; rows.outputs], f64::from(LEAF_PRIOR))
+    fit_constant(rows, &all, &vec![0.0; rows.outputs()], f64::from(rows.priors().leaf))
 }
 
-/// The most likely constant log factors of some rows, under a Gamma prior that weighs `prior` changes at `start`, by Newton steps.
-pub(super) fn fit_constant(rows: &Rows, members: &[usize], start: &[f32], prior: f64) -> Vec<f32> {
+/// The most likely constant answers of some rows, under a prior at `start` of weight `prior` ([`Examples::pull`]), by Newton steps.
+pub(super) fn fit_constant(rows: &dyn Examples, members: &[usize], start: &[f32], prior: f64) -> Vec<f32> {
     let k = start.len();
     let mut at = start.to_vec();
     let (mut gradient, mut curvature) = (vec![0.0; k], vec![0.0; k]);
@@ -88,34 +82,37 @@ pub(super) fn fit_constant(rows: &Rows, members: &[usize], start: &[f32], prior:
         for i in members {
             gradient.fill(0.0);
             curvature.fill(0.0);
-            derivatives(&at, rows.exposure(*i), rows.weights[*i], (&mut gradient, &mut curvature));
+            rows.derivatives(*i, &at, (&mut gradient, &mut curvature));
             for j in 0..k {
                 g[j] += f64::from(gradient[j]);
                 h[j] += f64::from(curvature[j]);
             }
         }
         for j in 0..k {
-            let ratio = f64::from(at[j] - start[j]).exp();
-            let step = (g[j] + prior * (1.0 - ratio)) / (h[j] + prior * ratio);
-            at[j] = (at[j] + step.clamp(-1.0, 1.0) as f32).clamp(-LOG_RANGE, LOG_RANGE);
+            let (slope, bend) = rows.pull(f64::from(at[j] - start[j]));
+            let step = (g[j] + prior * slope) / (h[j] + prior * bend);
+            at[j] = (at[j] + step.clamp(-1.0, 1.0) as f32).clamp(-rows.range(), rows.range());
         }
     }
     at
 }
 
-/// Newton steps of the intervals, pulled toward their common step, which is pulled toward zero.
-fn steps(gradient: &[f64], curvature: &[f64]) -> Vec<f32> {
-    let common = gradient.iter().sum::<f64>() / (curvature.iter().sum::<f64>() + f64::from(LEAF_PRIOR));
+/// Newton steps of the outputs. Where they mean the same thing at different ages they are pulled toward their common step, which is
+/// pulled toward zero; else each toward zero.
+fn steps(gradient: &[f64], curvature: &[f64], priors: Priors) -> Vec<f32> {
+    let (leaf, prior) = (f64::from(priors.leaf), f64::from(priors.output));
+    let common = gradient.iter().sum::<f64>() / (curvature.iter().sum::<f64>() + leaf);
     let common = common.clamp(-f64::from(MAX_STEP), f64::from(MAX_STEP));
-    let prior = f64::from(INTERVAL_PRIOR);
-    let step = |(g, h): (&f64, &f64)| ((g + prior * common) / (h + prior)) as f32;
+    let shared = prior > 0.0;
+    let step = |(g, h): (&f64, &f64)| if shared { ((g + prior * common) / (h + prior)) as f32 } else { (g / (h + leaf)) as f32 };
     gradient.iter().zip(curvature).map(step).map(|s| s.clamp(-MAX_STEP, MAX_STEP)).collect()
 }
 
 /// Where the boosting stands.
 struct State<'a> {
-    rows: &'a Rows,
+    rows: &'a dyn Examples,
     outputs: usize,
+    priors: Priors,
     /// Log factors so far, row after row.
     score: Vec<f32>,
 }
@@ -126,7 +123,7 @@ impl State<'_> {
         gradient.fill(0.0);
         curvature.fill(0.0);
         let score = &self.score[i * self.outputs..(i + 1) * self.outputs];
-        derivatives(score, self.rows.exposure(i), self.rows.weights[i], (gradient, curvature));
+        self.rows.derivatives(i, score, (gradient, curvature));
     }
 
     /// Leaf values of a tree's shape: Newton steps on all rows. Moves the scores along.
@@ -142,7 +139,7 @@ impl State<'_> {
                 h[*leaf as usize * k + j] += f64::from(curvature[j]);
             }
         }
-        let steps = g.chunks(k).zip(h.chunks(k)).flat_map(|(g, h)| steps(g, h));
+        let steps = g.chunks(k).zip(h.chunks(k)).flat_map(|(g, h)| steps(g, h, self.priors));
         let values: Vec<f32> = steps.map(|s| s * rate).collect();
         for (i, leaf) in leaves.iter().enumerate() {
             for j in 0..k {
@@ -158,7 +155,7 @@ impl Boost {
     fn round(&self, round: usize, state: &mut State<'_>, seed: u64) -> Result<Option<Tree>, TrainError> {
         let draw = Draw::new(seed);
         let sample = self.sample_rows(state.rows.len(), &draw, round);
-        let columns = self.sample_columns(state.rows.width, &draw, round);
+        let columns = self.sample_columns(state.rows.width(), &draw, round);
         let (labels, weights) = self.labels(round, &sample, state, &draw);
         let total: f32 = weights.iter().sum();
         if labels.iter().all(|l| *l) || !labels.iter().any(|l| *l) || total <= 0.0 {

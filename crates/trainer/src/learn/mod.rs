@@ -1,18 +1,19 @@
-//! Learners of change hazards. Each answers an [`Ensemble`] whose outputs are the natural logs of true over live hazard, one per age
-//! interval of a copy: live statistics do most, a learner corrects them.
+//! Learners: anything that makes an [`Ensemble`] of [`Examples`], whatever their loss. For change hazards the outputs are the natural logs
+//! of true over live hazard, one per age interval of a copy: live statistics do most, a learner corrects them.
 
 mod blend;
 mod boost;
+mod examples;
 mod loss;
 mod table;
 
 pub use blend::Blend;
 pub use boost::Boost;
+pub use examples::{Examples, Labelled, Loss, Priors};
 pub use loss::{derivatives, log_likelihood, row_log_likelihood};
 pub use table::Table;
 
 use crate::error::TrainError;
-use crate::rows::Rows;
 use crate::trees::Ensemble;
 
 /// Told how far a fit has come.
@@ -37,12 +38,12 @@ pub struct Setting<'a> {
     pub watch: &'a dyn Watch,
 }
 
-/// Learns log factors from rows.
+/// Learns from rows.
 pub trait Learner {
     /// Name in reports and manifests.
     fn name(&self) -> &'static str;
     /// Fits. Fails on too few rows and never panics, whatever the rows hold.
-    fn fit(&self, rows: &Rows, setting: &Setting<'_>) -> Result<Ensemble, TrainError>;
+    fn fit(&self, rows: &dyn Examples, setting: &Setting<'_>) -> Result<Ensemble, TrainError>;
 }
 
 /// Largest log factor, either way, that a constant is given.
@@ -52,10 +53,9 @@ pub(crate) const LOG_RANGE: f32 = 3.0;
 pub(crate) const MIN_ROWS: usize = 20;
 
 /// Whether there are enough rows to learn from.
-pub(crate) fn enough(rows: &Rows) -> Result<(), TrainError> {
-    if rows.len() < MIN_ROWS {
-        let what =
-            format!("{} usable refetches, at least {MIN_ROWS} are needed: let the proxy run longer, or in `--mode observe`", rows.len());
+pub(crate) fn enough(rows: usize) -> Result<(), TrainError> {
+    if rows < MIN_ROWS {
+        let what = format!("{rows} usable rows, at least {MIN_ROWS} are needed: let the proxy run longer, or in `--mode observe`");
         return Err(TrainError::TooLittle(what));
     }
     Ok(())

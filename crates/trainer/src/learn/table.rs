@@ -1,9 +1,8 @@
 //! The survival table: factors of the live hazard per cell of a few features, each cell shrunk toward the cell one feature coarser.
 
 use super::boost::{base, fit_constant};
-use super::{Learner, Setting, enough};
+use super::{Examples, Learner, Setting, enough};
 use crate::error::TrainError;
-use crate::rows::Rows;
 use crate::trees::{Ensemble, Node, Tree};
 
 /// A table over some features, cut at quantiles.
@@ -29,8 +28,8 @@ impl Learner for Table {
         "table"
     }
 
-    fn fit(&self, rows: &Rows, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
-        enough(rows)?;
+    fn fit(&self, rows: &dyn Examples, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
+        enough(rows.len())?;
         let base = base(rows);
         let mut builder = Builder { table: self, rows, base: &base, nodes: Vec::new(), values: Vec::new() };
         let all: Vec<usize> = (0..rows.len()).collect();
@@ -39,13 +38,13 @@ impl Learner for Table {
         let Builder { nodes, values, .. } = builder;
         let tree = Tree::new(nodes, values, base.len())
             .ok_or_else(|| TrainError::Learner { learner: "table", reason: "its cells do not make a tree".to_owned() })?;
-        Ok(Ensemble { features: rows.width, base, trees: vec![tree] })
+        Ok(Ensemble { features: rows.width(), base, trees: vec![tree] })
     }
 }
 
 struct Builder<'a> {
     table: &'a Table,
-    rows: &'a Rows,
+    rows: &'a dyn Examples,
     base: &'a [f32],
     nodes: Vec<Node>,
     values: Vec<f32>,

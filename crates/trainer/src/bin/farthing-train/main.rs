@@ -1,23 +1,15 @@
 //! `farthing-train`: learns when answers change from the request log, judges what it learned, and publishes it as a bundle.
+//! One file per command; what they share is in `common`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+mod common;
+mod evaluate;
+mod fit;
+
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Published, Target, disk};
-use farthing_trainer::evaluate::{Evaluated, Evaluation, evaluate, read_recipe, stream};
-use farthing_trainer::fit::{self, Fit, Options};
-use farthing_trainer::learn::Watch;
-use farthing_trainer::publish::{Draft, SHIPPED_METRIC, publish};
-use farthing_trainer::read::{Log, read_log, read_trace};
-use indicatif::{ProgressBar, ProgressStyle};
-
-/// Exit code when a model was fitted but not published.
-const NOT_PUBLISHED: u8 = 3;
 
 #[derive(Parser)]
 #[command(name = "farthing-train", version, about = "Learns when answers change from Farthing's request log")]
@@ -43,205 +35,22 @@ enum Command {
 #[derive(Subcommand)]
 enum FitKind {
     /// How long answers stay true.
-    Ttl(FitTtl),
+    Ttl(fit::FitTtl),
 }
 
 #[derive(Subcommand)]
 enum EvaluateKind {
     /// How long answers stay true.
-    Ttl(EvaluateTtl),
-}
-
-#[derive(clap::Args)]
-struct FitTtl {
-    /// Files of the log, as a quoted pattern or a folder: 'logs/**/*.parquet'.
-    #[arg(long, conflicts_with = "recipe", required_unless_present = "recipe")]
-    logs: Option<String>,
-    /// Learn from the pass-through log of a generated world instead.
-    #[arg(long)]
-    recipe: Option<PathBuf>,
-    /// Folder of the bundles.
-    #[arg(long, default_value = "models")]
-    out: PathBuf,
-    /// Largest share of stale answers, as configured on the routes.
-    #[arg(long, default_value_t = 0.005, value_parser = share)]
-    stale_budget: f64,
-    /// Publish even when it is not better than the rule.
-    #[arg(long)]
-    force: bool,
-    /// Move this alias (champion, challenger, shadow) to the new version. Without any aliases.json the champion is set.
-    #[arg(long, value_parser = alias)]
-    promote: Option<Alias>,
-    /// Seed: the same log and seed give the same bundle, byte for byte.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print one JSON object instead of the report.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(clap::Args)]
-struct EvaluateTtl {
-    /// Parquet file with ts_ms, key, endpoint, is_write, bytes.
-    #[arg(long, conflicts_with = "recipe", required_unless_present = "recipe")]
-    trace: Option<PathBuf>,
-    /// A generated world instead, such as data/demo.toml.
-    #[arg(long)]
-    recipe: Option<PathBuf>,
-    /// Staleness budget.
-    #[arg(long, default_value_t = 0.01, value_parser = share)]
-    stale: f64,
-    /// Share of the time that is learned from.
-    #[arg(long, default_value_t = 0.6, value_parser = share)]
-    train_share: f64,
-    /// Seed of the world and of the learners.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print one JSON object instead of the table.
-    #[arg(long)]
-    json: bool,
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
-    if value > 0.0 && value < 1.0 { Ok(value) } else { Err(format!("{value} is not a share: give a number between 0 and 1, like 0.005")) }
-}
-
-fn alias(text: &str) -> Result<Alias, String> {
-    Alias::parse(text).ok_or_else(|| format!("`{text}` is no alias: give champion, challenger or shadow"))
-}
-
-/// A progress bar on a terminal, nothing elsewhere.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new(quiet: bool) -> Self {
-        let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(1) };
-        let style = ProgressStyle::with_template("{msg:<18} {wide_bar} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
-        bar.set_style(style);
-        Self(bar)
-    }
-}
-
-impl Watch for Bar {
-    fn step(&self, what: &'static str, done: usize, of: usize) {
-        self.0.set_message(what);
-        self.0.set_length(of as u64);
-        self.0.set_position(done as u64);
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
+    Ttl(evaluate::EvaluateTtl),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Fit { kind: FitKind::Ttl(args) } => fit_ttl(&args),
-        Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate_ttl(&args),
+        Command::Fit { kind: FitKind::Ttl(args) } => fit::fit_ttl(&args),
+        Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate::evaluate_ttl(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("farthing-train: {error:#}");
         ExitCode::FAILURE
     })
-}
-
-fn fit_ttl(args: &FitTtl) -> anyhow::Result<ExitCode> {
-    let log = source(args)?;
-    let mut fit = {
-        let bar = Bar::new(args.json);
-        fit::fit(&log, Options { stale_budget: args.stale_budget, seed: args.seed }, &bar)?
-    };
-    if args.logs.is_none() {
-        fit.metrics.insert(SHIPPED_METRIC.to_owned(), 1.0);
-    }
-    let published = if fit.report.passes() || args.force { Some(write(&fit, args)?) } else { None };
-    if args.json {
-        println!("{}", json(&fit, published.as_ref())?);
-    } else {
-        print!("{}", fit.report.text());
-        match &published {
-            Some(done) => println!("published   {} ({})", done.dir.display(), &done.digest[..12.min(done.digest.len())]),
-            None => println!("published   nothing: give --force to publish all the same"),
-        }
-    }
-    Ok(if published.is_some() { ExitCode::SUCCESS } else { ExitCode::from(NOT_PUBLISHED) })
-}
-
-fn source(args: &FitTtl) -> anyhow::Result<Log> {
-    match (&args.logs, &args.recipe) {
-        (Some(pattern), _) => Ok(read_log(pattern)?),
-        (None, Some(path)) => generated_log(path, args.seed),
-        (None, None) => bail!("give --logs or --recipe"),
-    }
-}
-
-/// The log that a pass-through proxy would write of a generated world; its digest is that of recipe and seed.
-fn generated_log(path: &Path, seed: u64) -> anyhow::Result<Log> {
-    let recipe = read_recipe(path)?;
-    let trace = recipe.generate(seed).context(path.display().to_string())?;
-    let mut log = stream::pass_through(&trace, trace.events.len());
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    log.digest = disk::sha256(&[bytes.as_slice(), &seed.to_le_bytes()].concat());
-    log.files = 1;
-    Ok(log)
-}
-
-fn write(fit: &Fit, args: &FitTtl) -> anyhow::Result<Published> {
-    let first = !args.out.join(ALIASES_FILE).exists();
-    let parent = disk::read_aliases(&args.out)?.get(Kind::Ttl, Alias::Champion).map(|state| state.current.digest.clone());
-    let draft = Draft {
-        model: &fit.learned.model,
-        table: &fit.learned.table,
-        rows: &fit.learned.rows,
-        training: fit.training.clone(),
-        metrics: fit.metrics.clone(),
-        operating_points: fit.report.operating_points.clone(),
-        parent,
-        card: fit.report.card(&fit.training.data_digest, args.seed),
-    };
-    let published = publish(&args.out, &draft)?;
-    // What is promoted is what can be read back, every byte against its digest.
-    let version = Bundle::read(&args.out, Kind::Ttl, published.manifest.version)?.manifest.version;
-    if let Some(alias) = args.promote.or(first.then_some(Alias::Champion)) {
-        let target = Target { version, digest: published.digest.clone() };
-        let at = fit.training.to_ns;
-        disk::change_aliases(&args.out, |aliases| Ok(aliases.promote(Kind::Ttl, alias, target, at)))?;
-    }
-    Ok(published)
-}
-
-fn json(fit: &Fit, published: Option<&Published>) -> anyhow::Result<String> {
-    let bundle = published.map(|p| serde_json::json!({"version": p.manifest.version, "path": p.dir, "digest": p.digest}));
-    let value = serde_json::json!({
-        "published": bundle,
-        "verdict": fit.report.verdict(),
-        "report": fit.report,
-        "training": fit.training,
-    });
-    Ok(serde_json::to_string_pretty(&value)?)
-}
-
-fn evaluate_ttl(args: &EvaluateTtl) -> anyhow::Result<ExitCode> {
-    let mut evaluation = Evaluation { stale: args.stale, train_share: args.train_share, seed: args.seed, ..Evaluation::default() };
-    let trace = match (&args.trace, &args.recipe) {
-        (Some(path), _) => stream::of_trace(&read_trace(path)?),
-        (None, Some(path)) => {
-            let recipe = read_recipe(path)?;
-            evaluation.stale_price = Some(recipe.stale_price);
-            recipe.generate(args.seed).context(path.display().to_string())?
-        }
-        (None, None) => bail!("give --trace or --recipe"),
-    };
-    let bar = Bar::new(args.json);
-    let evaluated: Evaluated = evaluate(&trace, evaluation, &bar)?;
-    drop(bar);
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&evaluated)?);
-    } else {
-        print!("{}", evaluated.text());
-    }
-    Ok(ExitCode::SUCCESS)
 }
