@@ -8,6 +8,7 @@ mod flags;
 mod keys;
 mod logs;
 mod remote;
+mod replay;
 mod serve;
 mod table;
 mod telemetry;
@@ -45,6 +46,8 @@ enum Command {
     Experiments(remote::experiments::Args),
     /// Look into the Parquet log.
     Logs(logs::Args),
+    /// Replay a log or a generated world under a policy: bill, hits, staleness, worth of each predictor.
+    Replay(replay::Args),
     /// Make keys that clients present in place of a provider's credential.
     Keys(keys::Args),
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Models(args) => remote::models::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Keys(args) => keys::run(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -35,6 +35,7 @@ use farthing_types::RouteName;
 
 pub use assembly::Proxy;
 pub use experiments::ExperimentView;
+pub use route::{facts as route_facts, rules as route_rules, ttl_params};
 
 /// Why a proxy could not be started, or an experiment not be run.
 #[derive(Debug, thiserror::Error)]

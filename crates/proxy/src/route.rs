@@ -96,7 +96,8 @@ const fn dialect(provider: &Provider) -> Dialect {
     }
 }
 
-const fn rules(route: &Route) -> Rules {
+/// What may be reused on a route.
+pub const fn rules(route: &Route) -> Rules {
     let mode = match route.mode {
         RouteMode::Respect => Mode::Respect,
         RouteMode::Learned => Mode::Learned,
@@ -132,27 +133,33 @@ fn key_spec(route: &Route, provider: &Provider) -> KeySpec {
     }
 }
 
-fn facts(route: &Route, provider: &Provider) -> RouteFacts {
+/// What a route's plan is compiled from.
+pub fn facts(route: &Route, provider: &Provider) -> RouteFacts {
     RouteFacts {
         cache: route.cache,
         dedupe: route.dedupe,
         shared: route.shared,
         observe: route.mode == RouteMode::Observe,
         terms_forbid: !provider.terms.storable,
-        ttl: TtlParams {
-            source: match route.ttl {
-                TtlBy::Model => TtlSource::Model,
-                TtlBy::Table => TtlSource::Table,
-                TtlBy::Rule => TtlSource::Rule,
-                TtlBy::Fixed(ttl) => TtlSource::Fixed(ttl),
-            },
-            base: route.base_ttl,
-            min: route.min_ttl,
-            max: route.max_ttl,
-            stale_budget: route.stale_budget,
-            ..TtlParams::default()
-        },
+        ttl: ttl_params(route),
         ..RouteFacts::default()
+    }
+}
+
+/// What a route's TTL decisions work with, before prices and the bundle's operating point are known.
+pub fn ttl_params(route: &Route) -> TtlParams {
+    TtlParams {
+        source: match route.ttl {
+            TtlBy::Model => TtlSource::Model,
+            TtlBy::Table => TtlSource::Table,
+            TtlBy::Rule => TtlSource::Rule,
+            TtlBy::Fixed(ttl) => TtlSource::Fixed(ttl),
+        },
+        base: route.base_ttl,
+        min: route.min_ttl,
+        max: route.max_ttl,
+        stale_budget: route.stale_budget,
+        ..TtlParams::default()
     }
 }
 

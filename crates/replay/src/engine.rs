@@ -98,6 +98,13 @@ impl Engine {
         self.routes.iter_mut().for_each(|r| r.set_stale_budget(stale_budget));
     }
 
+    /// Sets the staleness budget that one route is steered to.
+    pub fn set_route_budget(&mut self, route: usize, stale_budget: f64) {
+        if let Some(route) = self.routes.get_mut(route) {
+            route.set_stale_budget(stale_budget);
+        }
+    }
+
     /// Empties the cache; what was learned stays.
     pub fn drop_copies(&mut self) {
         self.keys.iter_mut().for_each(|k| k.fresh_until = None);

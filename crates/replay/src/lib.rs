@@ -10,6 +10,7 @@ mod choosers;
 mod engine;
 mod event;
 mod operating;
+mod paired;
 mod recipe;
 mod rows;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use choosers::{Decided, Fixed, LiveStatistics, PassThroughAll};
 pub use engine::{Chooser, Engine, Outcome, RouteOutcome};
 pub use event::{Event, EventKind, PassThrough, Trace, TraceRoute};
 pub use operating::{OperatingPoint, choose_kappa, replay_at};
+pub use paired::{Difference, Paired};
 pub use recipe::{Process, Recipe, RecipeError, RecipeRoute};
 pub use rows::{ROW_HORIZON, TrainingRow, training_rows};
 pub use worlds::{World, WorldKey};
