@@ -14,6 +14,7 @@ pub mod predictor;
 pub mod publish;
 pub mod read;
 pub mod report;
+pub mod results;
 pub mod rows;
 pub mod trees;
 

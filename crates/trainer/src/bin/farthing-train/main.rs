@@ -6,6 +6,7 @@
 mod common;
 mod evaluate;
 mod fit;
+mod results;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Command {
         #[command(subcommand)]
         kind: EvaluateKind,
     },
+    /// Measures what the learners are promised to be worth and writes the page of results.
+    Results(results::Results),
 }
 
 #[derive(Subcommand)]
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Fit { kind: FitKind::Ttl(args) } => fit::fit_ttl(&args),
         Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate::evaluate_ttl(&args),
+        Command::Results(args) => results::results(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("farthing-train: {error:#}");
