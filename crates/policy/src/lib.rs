@@ -1,13 +1,17 @@
-//! The decisions, pure and synchronous: which strategies a request gets (`plan`) and for how long an answer is kept (`ttl`).
+//! The decisions, pure and synchronous: which strategies a request gets (`plan`; `strategy` where prices decide), for how long an answer is
+//! kept (`ttl`), what a call will cost (`cost`).
 //!
 //! Nothing here reads a clock, a price or a random number that it was not handed. [`guard::Guarded`] is the only place where
 //! predictors meet rules. A strategy is one file and one line in [`registry::ALL`].
 
+pub mod cost;
 pub mod guard;
 pub mod plan;
 pub mod predictor;
+pub mod prompt_cache;
 pub mod registry;
 pub mod strategies;
+pub mod strategy;
 pub mod ttl;
 
 pub use guard::{Asked, Guarded, Levels, Prediction, TtlDecision};

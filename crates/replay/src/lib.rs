@@ -4,6 +4,7 @@
 //! - [`Engine`]: statistics and copies of a proxy under virtual time; [`Decided`] is the real decision chain.
 //! - [`training_rows`], [`choose_kappa`]: what the trainer fits and where it sets the operating point.
 //! - [`FixedCurves`], [`oracle`]: competitors in hindsight.
+//! - [`strategies`]: what joining, batching and caching cost together, under any chooser.
 
 mod baselines;
 mod choosers;
@@ -13,6 +14,7 @@ mod operating;
 mod paired;
 mod recipe;
 mod rows;
+pub mod strategies;
 #[cfg(test)]
 mod tests;
 mod worlds;

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{BundleError, Check, FORMAT, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, TABLE_FILE, pretty};
-use crate::features::{FeatureSpec, TTL_SPEC};
+use crate::features::{COST_SPEC, FeatureSpec, STRATEGY_SPEC, TTL_SPEC};
 
 /// What a predictor predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,7 +43,9 @@ impl Kind {
     pub const fn spec(self) -> Option<&'static FeatureSpec> {
         match self {
             Self::Ttl => Some(&TTL_SPEC),
-            Self::Strategy | Self::Prefetch | Self::Cost => None,
+            Self::Strategy => Some(&STRATEGY_SPEC),
+            Self::Cost => Some(&COST_SPEC),
+            Self::Prefetch => None,
         }
     }
 }

@@ -4,15 +4,21 @@
 //! live statistics of the route ([`RouteStats`]), so a model holds no names and works on routes it has never seen.
 
 mod calibration;
+mod cost;
 mod key;
 mod rhythm;
 mod route;
 mod spec;
 mod steering;
+mod strategy;
+mod strategy_stats;
 mod ttl;
 
+pub use cost::{COST_FEATURES, COST_LEVELS, COST_OUTPUTS, COST_SPEC, CallFacts, CostInput, CostStats, cost_features, log_units};
 pub use key::{KEY_FAST_MEMORY, KEY_RATE_MEMORY, KEY_SLOW_MEMORY, KEY_STATS_BYTES, KeyStats, Observation, PRIOR_EVENTS};
 pub use rhythm::{Piece, RHYTHM_MEMORY, Rhythm};
 pub use route::{DEFAULT_HAZARD, ROUTE_MEMORY, RouteStats};
 pub use spec::{FeatureSpec, TTL_FEATURES, TTL_HORIZONS, TTL_OUTPUTS, TTL_SPEC};
+pub use strategy::{CacheView, KeySeen, STRATEGY_FEATURES, STRATEGY_OUTPUTS, STRATEGY_SPEC, StrategyInput, strategy_features};
+pub use strategy_stats::{BatchWindow, KeyShares, Latency, LiveShares, STRATEGY_FAST_MEMORY, STRATEGY_SLOW_MEMORY, StrategyStats};
 pub use ttl::{HeadFacts, TtlInput, ttl_features};
