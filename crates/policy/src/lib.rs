@@ -8,6 +8,7 @@ pub mod cost;
 pub mod guard;
 pub mod plan;
 pub mod predictor;
+pub mod prefetch;
 pub mod prompt_cache;
 pub mod registry;
 pub mod strategies;

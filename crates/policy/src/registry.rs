@@ -5,7 +5,9 @@ use std::fmt;
 use farthing_types::UncachedReason;
 
 use crate::plan::{RequestKind, RouteFacts};
-use crate::strategies::{cache::Cache, dedupe::Dedupe, ttl_fixed::TtlFixed, ttl_model::TtlModel, ttl_rule::TtlRule, ttl_table::TtlTable};
+use crate::strategies::{
+    cache::Cache, dedupe::Dedupe, prefetch::Prefetch, ttl_fixed::TtlFixed, ttl_model::TtlModel, ttl_rule::TtlRule, ttl_table::TtlTable,
+};
 use crate::ttl::TtlSource;
 
 /// Which strategy.
@@ -15,6 +17,8 @@ pub enum StrategyId {
     Cache,
     /// Join concurrent identical requests.
     Dedupe,
+    /// Fetch ahead.
+    Prefetch,
     /// TTL by the ONNX model.
     TtlModel,
     /// TTL by the survival table.
@@ -48,7 +52,7 @@ pub trait Strategy: Sync {
 }
 
 /// Every strategy, in the order of the reference page.
-pub static ALL: &[&dyn Strategy] = &[&Cache, &Dedupe, &TtlModel, &TtlTable, &TtlRule, &TtlFixed];
+pub static ALL: &[&dyn Strategy] = &[&Cache, &Dedupe, &Prefetch, &TtlModel, &TtlTable, &TtlRule, &TtlFixed];
 
 impl fmt::Display for StrategyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{BundleError, Check, FORMAT, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, TABLE_FILE, pretty};
-use crate::features::{COST_SPEC, FeatureSpec, STRATEGY_SPEC, TTL_SPEC};
+use crate::features::{COST_SPEC, FeatureSpec, PREFETCH_SPEC, STRATEGY_SPEC, TTL_SPEC};
 
 /// What a predictor predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ impl Kind {
             Self::Ttl => Some(&TTL_SPEC),
             Self::Strategy => Some(&STRATEGY_SPEC),
             Self::Cost => Some(&COST_SPEC),
-            Self::Prefetch => None,
+            Self::Prefetch => Some(&PREFETCH_SPEC),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod calibration;
 mod cost;
 mod key;
+mod prefetch;
 mod rhythm;
 mod route;
 mod spec;
@@ -16,6 +17,10 @@ mod ttl;
 
 pub use cost::{COST_FEATURES, COST_LEVELS, COST_OUTPUTS, COST_SPEC, CallFacts, CostInput, CostStats, cost_features, log_units};
 pub use key::{KEY_FAST_MEMORY, KEY_RATE_MEMORY, KEY_SLOW_MEMORY, KEY_STATS_BYTES, KeyStats, Observation, PRIOR_EVENTS};
+pub use prefetch::{
+    Associations, CANDIDATES, Candidate, Capacity, LiveOdds, PREFETCH_FEATURES, PREFETCH_OUTPUTS, PREFETCH_SPEC, STEPS, SUCCESSORS, Visit,
+    prefetch_features, probability, thing_of,
+};
 pub use rhythm::{Piece, RHYTHM_MEMORY, Rhythm};
 pub use route::{DEFAULT_HAZARD, ROUTE_MEMORY, RouteStats};
 pub use spec::{FeatureSpec, TTL_FEATURES, TTL_HORIZONS, TTL_OUTPUTS, TTL_SPEC};

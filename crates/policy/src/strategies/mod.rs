@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod dedupe;
+pub mod prefetch;
 pub mod ttl_fixed;
 pub mod ttl_model;
 pub mod ttl_rule;
