@@ -26,6 +26,22 @@ pub enum TrainError {
         /// What to do.
         remedy: String,
     },
+    /// A mapping file is wrong.
+    #[error("mapping {path}: {reason}", path = .path.display())]
+    Mapping {
+        /// The file.
+        path: PathBuf,
+        /// The line, the key and what to write instead.
+        reason: String,
+    },
+    /// A configuration cannot be used or written.
+    #[error("{path}: {reason}", path = .path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with its place and remedy.
+        reason: String,
+    },
     /// The log has too little to learn from.
     #[error("nothing to learn from: {0}")]
     TooLittle(String),

@@ -4,10 +4,12 @@
 //! ([`onnx`]), and evaluation is replay of the log under the rule, fixed TTLs and the model. No polars, ndarray or linfa type
 //! appears in a signature. Formulas and their sources are in `docs/learning.md`.
 
+pub mod advise;
 pub mod error;
 pub mod evaluate;
 pub mod fit;
 pub mod history;
+pub mod import;
 pub mod learn;
 pub mod onnx;
 pub mod predictor;
@@ -17,5 +19,6 @@ pub mod report;
 pub mod results;
 pub mod rows;
 pub mod trees;
+pub mod write;
 
 pub use error::TrainError;

@@ -29,6 +29,8 @@ impl Columns<'_> {
         i64s: i64 = DataType::Int64, i64;
         /// Hashes and ids.
         u64s: u64 = DataType::UInt64, u64;
+        /// Numbers.
+        f64s: f64 = DataType::Float64, f64;
         /// Yes or no.
         bools: bool = DataType::Boolean, bool;
     }

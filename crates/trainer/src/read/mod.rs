@@ -2,9 +2,13 @@
 
 mod columns;
 mod files;
+mod foreign;
 mod log;
+mod observed;
 mod trace;
 
 pub use files::find;
+pub use foreign::{ForeignColumn, ForeignTable};
 pub use log::{Fetch, Log, Read, read_log};
+pub use observed::{Ask, Observed, ObservedRoute, read_observed};
 pub use trace::{Trace, TraceRow, read_trace};

@@ -3,9 +3,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod advise;
 mod common;
 mod evaluate;
 mod fit;
+mod import;
 mod results;
 
 use std::process::ExitCode;
@@ -21,6 +23,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Turns a log of others (access log, JSON lines, LiteLLM, Parquet or CSV) into Farthing's request log.
+    Import(import::ImportLog),
+    /// Says what a log of an observing proxy, or an imported one, could save, and how.
+    Advise(advise::AdviseLog),
     /// Fits a predictor on the request log and publishes it when it is better than the rule.
     Fit {
         #[command(subcommand)]
@@ -49,6 +55,8 @@ enum EvaluateKind {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Import(args) => import::run(&args),
+        Command::Advise(args) => advise::run(&args),
         Command::Fit { kind: FitKind::Ttl(args) } => fit::fit_ttl(&args),
         Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate::evaluate_ttl(&args),
         Command::Results(args) => results::results(&args),

@@ -1,0 +1,197 @@
+//! What a row of a foreign log says, whatever its format.
+
+use std::borrow::Cow;
+
+use farthing_types::{Money, UncachedReason};
+
+/// A text of the row or made from it.
+pub type Text<'a> = Cow<'a, str>;
+
+/// One row: a request and its answer, or a change of an answer. What the log does not say is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record<'a> {
+    /// When, ns since 1970 UTC.
+    pub at_ns: i64,
+    /// HTTP method in capitals.
+    pub method: Text<'a>,
+    /// What was asked for.
+    pub what: What<'a>,
+    /// Status of the answer.
+    pub status: Option<i32>,
+    /// Body bytes of the answer.
+    pub bytes: Option<i64>,
+    /// Time to the answer, microseconds.
+    pub latency_us: Option<i64>,
+    /// What the call cost.
+    pub cost: Option<Money>,
+    /// Who asked.
+    pub client: Option<Text<'a>>,
+    /// Fingerprint of whatever identifies the answer's body: a digest that was logged, or an ETag.
+    pub body: Option<u64>,
+    /// Fingerprint of the ETag.
+    pub etag: Option<u64>,
+    /// `Last-Modified`, ns.
+    pub last_modified_ns: Option<i64>,
+    /// Explicit freshness lifetime, seconds.
+    pub origin_ttl_s: Option<i64>,
+    /// Why the answer must not be kept, where the log says so.
+    pub forbidden: Option<UncachedReason>,
+    /// What else of the request tells answers apart: body, digest of it.
+    pub request_body: Option<Text<'a>>,
+    /// Uncached input, cached input and output tokens.
+    pub tokens: [Option<i64>; 3],
+    /// LLM or other target.
+    pub model: Option<Text<'a>>,
+    /// Not a request: from here on the answer is another one.
+    pub is_change: bool,
+}
+
+/// What a request asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What<'a> {
+    /// A path, with the host where the log has it.
+    Url {
+        /// Host and port.
+        host: Option<Text<'a>>,
+        /// Path and query.
+        target: Text<'a>,
+    },
+    /// A template that the log already names, and what tells its answers apart; without that, a request like no other.
+    Endpoint {
+        /// The template.
+        endpoint: Text<'a>,
+        /// The key.
+        key: Option<Text<'a>>,
+        /// Who bills.
+        provider: Option<Text<'a>>,
+    },
+}
+
+impl Default for What<'_> {
+    fn default() -> Self {
+        Self::Url { host: None, target: Cow::Borrowed("/") }
+    }
+}
+
+/// Bytes that a text holds beyond its own size.
+fn held(text: &Option<Text<'_>>) -> usize {
+    text.as_ref().map_or(0, |t| t.len())
+}
+
+impl Record<'_> {
+    /// The same, holding its texts.
+    pub fn into_owned(self) -> Record<'static> {
+        let own = |text: Text<'_>| Cow::Owned(text.into_owned());
+        let what = match self.what {
+            What::Url { host, target } => What::Url { host: host.map(own), target: own(target) },
+            What::Endpoint { endpoint, key, provider } => {
+                What::Endpoint { endpoint: own(endpoint), key: key.map(own), provider: provider.map(own) }
+            }
+        };
+        Record {
+            what,
+            method: own(self.method),
+            client: self.client.map(own),
+            request_body: self.request_body.map(own),
+            model: self.model.map(own),
+            at_ns: self.at_ns,
+            status: self.status,
+            bytes: self.bytes,
+            latency_us: self.latency_us,
+            cost: self.cost,
+            body: self.body,
+            etag: self.etag,
+            last_modified_ns: self.last_modified_ns,
+            origin_ttl_s: self.origin_ttl_s,
+            forbidden: self.forbidden,
+            tokens: self.tokens,
+            is_change: self.is_change,
+        }
+    }
+
+    /// Bytes that it holds.
+    pub fn extent(&self) -> usize {
+        let what = match &self.what {
+            What::Url { host, target } => held(host) + target.len(),
+            What::Endpoint { endpoint, key, provider } => endpoint.len() + held(key) + held(provider),
+        };
+        size_of::<Self>() + what + self.method.len() + held(&self.client) + held(&self.request_body) + held(&self.model)
+    }
+}
+
+/// An amount of dollars that a log holds as a number or text; rounded to a nano-dollar. `None` when it is none.
+pub fn dollars(text: &str) -> Option<Money> {
+    let value: f64 = text.trim().parse().ok()?;
+    // The way to money leads through a decimal text: binary fractions are not amounts.
+    (value.is_finite() && value.abs() < 1e9).then(|| format!("{value:.9}").parse().ok()).flatten()
+}
+
+/// Splits a URL or path into host and path with query; `None` when it is neither. Credentials before the host are dropped.
+pub fn url(text: &str) -> Option<(Option<&str>, &str)> {
+    if text.starts_with('/') {
+        return Some((None, cut_fragment(text)));
+    }
+    let (scheme, rest) = text.split_once("://")?;
+    if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if host.is_empty() {
+        return None;
+    }
+    Some((Some(host), cut_fragment(target)))
+}
+
+fn cut_fragment(target: &str) -> &str {
+    target.split_once('#').map_or(target, |(before, _)| before)
+}
+
+/// What `Cache-Control` says: explicit lifetime, and why the answer must not be kept.
+pub fn cache_control(text: &str) -> (Option<i64>, Option<UncachedReason>) {
+    let (mut age, mut shared_age, mut forbidden) = (None, None, None);
+    for directive in text.split(',') {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        let seconds = || value.trim().trim_matches('"').parse::<i64>().ok().filter(|s| *s >= 0);
+        match name.trim().to_ascii_lowercase().as_str() {
+            "max-age" => age = seconds(),
+            "s-maxage" => shared_age = seconds(),
+            "no-store" => forbidden = Some(UncachedReason::OriginNoStore),
+            _ => {}
+        }
+    }
+    (age.or(shared_age), forbidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lose_their_credentials() {
+        assert_eq!(url("/a?b=1#c"), Some((None, "/a?b=1")));
+        assert_eq!(url("https://u:p@api.test:8443/a?b"), Some((Some("api.test:8443"), "/a?b")));
+        assert_eq!(url("http://api.test?q=1"), Some((Some("api.test"), "?q=1")));
+        for wrong in ["", "a/b", "api.test:443", "://x", "http://"] {
+            assert_eq!(url(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn money_keeps_its_nanos() {
+        assert_eq!(dollars("0.0000054").map(Money::nanos), Some(5_400));
+        assert_eq!(dollars("1.5e-6").map(Money::nanos), Some(1_500));
+        assert_eq!(dollars("2").map(Money::nanos), Some(2_000_000_000));
+        for wrong in ["", "NaN", "inf", "1e300", "free"] {
+            assert_eq!(dollars(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cache_control_is_read() {
+        assert_eq!(cache_control("public, Max-Age=60"), (Some(60), None));
+        assert_eq!(cache_control("no-store, max-age=0"), (Some(0), Some(UncachedReason::OriginNoStore)));
+        assert_eq!(cache_control("private"), (None, None));
+    }
+}
