@@ -1,5 +1,7 @@
 //! `import` from files of every format to the log that the trainer reads.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a test ends here when it fails")]
+
 mod common;
 
 use std::fs;
