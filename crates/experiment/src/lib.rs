@@ -10,6 +10,7 @@
 pub mod betting;
 pub mod effect;
 pub mod guard;
+pub mod offpolicy;
 pub mod ratio;
 pub mod report;
 pub mod savings;
@@ -19,6 +20,7 @@ pub mod trial;
 pub use betting::{EProcess, Sides};
 pub use effect::{Effect, Estimate, Scaled};
 pub use guard::{GUARD_ALPHA, Guard, GuardKind, SwitchOff};
+pub use offpolicy::{Estimated, Logged, OffPolicy, Refusal, off_policy};
 pub use ratio::{RATIO_ALPHA, RatioTest};
 pub use report::{Comparison, Dropped, Interval, Report, SavingReport, VariantReport};
 pub use savings::{Holdout, SavingSums, Savings};

@@ -58,6 +58,20 @@ impl Outcome {
     }
 }
 
+/// What came of one read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// Answered from the cache, with what the origin would have said.
+    Hit,
+    /// Answered from the cache, with what the origin would no longer have said.
+    Stale,
+    /// A call was paid for.
+    Call,
+}
+
+/// Told of every read what came of it.
+pub type Count<'a> = dyn FnMut(&Event, Came) + 'a;
+
 /// A copy has just been fetched: how long to keep it. The statistics in the input already hold the fetch.
 pub trait Chooser {
     /// The TTL; zero to keep nothing.
@@ -117,11 +131,20 @@ impl Engine {
 
     /// Replays `events` (a slice of the trace) and counts.
     pub fn run(&mut self, trace: &Trace, events: &[Event], chooser: &mut dyn Chooser) -> Outcome {
+        self.run_counted(trace, events, chooser, &mut |_, _| ())
+    }
+
+    /// The same; `count` is told of each read what came of it, for sums finer than per route.
+    pub fn run_counted(&mut self, trace: &Trace, events: &[Event], chooser: &mut dyn Chooser, count: &mut Count<'_>) -> Outcome {
         let mut outcome = Outcome { routes: vec![RouteOutcome::default(); trace.routes.len()] };
         for event in events {
             match event.kind {
                 EventKind::Change => self.change(event),
-                EventKind::Read => self.read(trace, event, chooser, &mut outcome),
+                EventKind::Read => {
+                    if let Some(came) = self.read(trace, event, chooser, &mut outcome) {
+                        count(event, came);
+                    }
+                }
             }
         }
         outcome
@@ -134,17 +157,19 @@ impl Engine {
         }
     }
 
-    fn read(&mut self, trace: &Trace, event: &Event, chooser: &mut dyn Chooser, outcome: &mut Outcome) {
+    /// `None` for a key or route that the trace does not have.
+    fn read(&mut self, trace: &Trace, event: &Event, chooser: &mut dyn Chooser, outcome: &mut Outcome) -> Option<Came> {
         let index = usize::from(event.route);
-        let (Some(key), Some(stats)) = (self.keys.get_mut(event.key as usize), self.routes.get_mut(index)) else { return };
-        let (Some(route), Some(count)) = (trace.routes.get(index), outcome.routes.get_mut(index)) else { return };
+        let (key, stats) = (self.keys.get_mut(event.key as usize)?, self.routes.get_mut(index)?);
+        let (route, count) = (trace.routes.get(index)?, outcome.routes.get_mut(index)?);
         stats.on_request(event.at, key.stats.fetches() == 0);
         key.stats.on_request(event.at);
         count.requests += 1;
         count.base += route.price;
         if key.fresh_until.is_some_and(|until| event.at < until) {
-            count.stale += u64::from(route.nondeterministic || key.version != key.held);
-            return;
+            let stale = route.nondeterministic || key.version != key.held;
+            count.stale += u64::from(stale);
+            return Some(if stale { Came::Stale } else { Came::Hit });
         }
         count.calls += 1;
         count.bill += route.price;
@@ -159,5 +184,6 @@ impl Engine {
             key.stats.exempt_from_steering();
         }
         key.fresh_until = (!ttl.is_zero()).then(|| event.at + ttl);
+        Some(Came::Call)
     }
 }

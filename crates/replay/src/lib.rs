@@ -7,6 +7,7 @@
 //! - [`strategies`]: what joining, batching and caching cost together, under any chooser.
 
 mod baselines;
+mod blocks;
 mod choosers;
 mod engine;
 mod event;
@@ -20,8 +21,9 @@ mod tests;
 mod worlds;
 
 pub use baselines::{FixedCurves, FixedResult, oracle};
+pub use blocks::{BlockOutcome, Blocks};
 pub use choosers::{Decided, Fixed, LiveStatistics, PassThroughAll};
-pub use engine::{Chooser, Engine, Outcome, RouteOutcome};
+pub use engine::{Came, Chooser, Count, Engine, Outcome, RouteOutcome};
 pub use event::{Event, EventKind, PassThrough, Trace, TraceRoute};
 pub use operating::{OperatingPoint, choose_kappa, replay_at};
 pub use paired::{Difference, Paired};

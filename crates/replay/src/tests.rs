@@ -249,3 +249,20 @@ fn rows_say_what_was_expected_and_what_was_seen() {
     let seen = mature.iter().filter(|r| r.changed()).count() as f32;
     assert!((expected / seen - 1.0).abs() < 0.25, "{expected} {seen}");
 }
+
+#[test]
+fn blocks_add_up_and_pair_up_under_any_policy() {
+    let recipe = Recipe { duration_s: 200_000.0, ..demo() };
+    let trace = recipe.generate(2).unwrap();
+    let run = |seconds: u64| {
+        let mut chooser = Fixed(vec![Span::from_secs(seconds); trace.routes.len()]);
+        Engine::new(&trace).run_blocks(&trace, &trace.events, &mut chooser)
+    };
+    let ((outcome, blocks), (other, others)) = (run(30), run(3_000));
+    let (total, sum) = (outcome.total(), |of: fn(&BlockOutcome) -> u64| blocks.iter().map(of).sum::<u64>());
+    assert_eq!((total.requests, total.calls, total.stale), (sum(|b| b.requests), sum(|b| b.calls), sum(|b| b.stale)));
+    assert_eq!(total.bill, blocks.iter().fold(Money::ZERO, |all, b| all + b.bill));
+    let names = |blocks: &[BlockOutcome]| blocks.iter().map(|b| (b.key, b.day, b.route, b.requests)).collect::<Vec<_>>();
+    assert_eq!(names(&blocks), names(&others));
+    assert!(other.total().bill < total.bill && blocks.iter().map(|b| b.day).collect::<std::collections::BTreeSet<_>>().len() >= 3);
+}

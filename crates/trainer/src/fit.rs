@@ -10,9 +10,11 @@ use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
 use farthing_policy::TtlParams;
 use farthing_replay::{Decided, Engine, Event, EventKind, PassThroughAll, Trace, TrainingRow, training_rows};
 
+use crate::card::{Curve, importance};
 use crate::error::TrainError;
 use crate::evaluate::points::{self, Tried};
 use crate::evaluate::{Comparison, compare, stream};
+use crate::gate::{self, Judgement};
 use crate::history::History;
 use crate::learn::{Blend, Boost, Learner, Setting, Table, Watch, enough, log_likelihood};
 use crate::predictor::Trees;
@@ -138,8 +140,18 @@ fn thinned(rows: Rows) -> Rows {
     if n <= MAX_ROWS { rows } else { rows.filter(|i| i * MAX_ROWS / n != (i + 1) * MAX_ROWS / n) }
 }
 
-/// Fits and judges. `Err` only when there is nothing to learn from.
+/// Fits and judges where there is no champion. `Err` only when there is nothing to learn from.
 pub fn fit(log: &Log, options: Options, watch: &dyn Watch) -> Result<Fit, TrainError> {
+    fit_against(log, options, Err("no bundle decides yet"), watch)
+}
+
+/// Fits and judges, also against the bundle that decides at present (or why there is none).
+pub fn fit_against(
+    log: &Log,
+    options: Options,
+    champion: Result<&gate::ttl::Champion, &str>,
+    watch: &dyn Watch,
+) -> Result<Fit, TrainError> {
     let history = History::of(log);
     let trace = stream::of_log(log, &history.nondeterministic);
     if trace.events.is_empty() {
@@ -148,13 +160,15 @@ pub fn fit(log: &Log, options: Options, watch: &dyn Watch) -> Result<Fit, TrainE
     let cut = (trace.events.len() as f64 * TRAIN_SHARE) as usize;
     let cut_ns = trace.events[cut.min(trace.events.len() - 1)].at.nanos();
     let before = History::of(&log.before(cut_ns));
-    let judged = learn(&trace, cut, before.rows, options, watch).map(|candidate| judge(&trace, cut, &candidate, options, watch));
+    let judged =
+        learn(&trace, cut, before.rows, options, watch).map(|candidate| judge((&trace, cut), &candidate, (options, champion), watch));
     let learned = learn(&trace, trace.events.len(), history.rows.clone(), options, watch)?;
-    let judged = judged.map_err(|e| e.to_string()).and_then(|(comparison, calibration)| {
-        if comparison.reads < MIN_JUDGED {
-            return Err(format!("only {} reads in the held-out time range, at least {MIN_JUDGED} judge a model", comparison.reads));
+    let judged = judged.map_err(|e| e.to_string()).and_then(|found| {
+        let reads = found.comparison.reads;
+        if reads < MIN_JUDGED {
+            return Err(format!("only {reads} reads in the held-out time range, at least {MIN_JUDGED} judge a model"));
         }
-        Ok((comparison, calibration))
+        Ok(found)
     });
     Ok(finish(log, &history, learned, (judged, cut_ns), options))
 }
@@ -167,20 +181,33 @@ fn nothing_left(log: &Log, history: &History) -> String {
     }
 }
 
+/// What the held-out part said of the candidate.
+struct HeldOut {
+    comparison: Comparison,
+    calibration: Vec<Calibration>,
+    judgement: Judgement,
+    curves: Vec<Curve>,
+}
+
+type Judge<'a> = (Options, Result<&'a gate::ttl::Champion, &'a str>);
+
 /// Replays the candidate and its competitors on the held-out part.
-fn judge(trace: &Trace, cut: usize, candidate: &Learned, options: Options, watch: &dyn Watch) -> (Comparison, Vec<Calibration>) {
-    watch.step("judging", 0, 1);
+fn judge((trace, cut): (&Trace, usize), candidate: &Learned, (options, champion): Judge<'_>, watch: &dyn Watch) -> HeldOut {
+    watch.step("judging", 0, 2);
     let comparison = compare((trace, cut), candidate, options.stale_budget, false);
     let mut engine = Engine::new(trace);
     engine.run(trace, &trace.events[..cut], &mut PassThroughAll);
     let mut rows = Rows::new(TTL_FEATURES, TTL_OUTPUTS);
     training_rows(&mut engine, trace, &trace.events[cut..], &mut PassThroughAll).iter().for_each(|row| push(&mut rows, row));
-    let bins = calibration(&candidate.model, &rows);
-    watch.step("judging", 1, 1);
-    (comparison, bins)
+    let calibration = calibration(&candidate.model, &rows);
+    watch.step("judging", 1, 2);
+    let judgement = gate::ttl::judge_model((trace, cut), &candidate.model, &comparison, (champion, options.seed));
+    let curves = gate::ttl::curves((trace, cut), &candidate.model, &comparison);
+    watch.step("judging", 2, 2);
+    HeldOut { comparison, calibration, judgement, curves }
 }
 
-type Judged = (Result<(Comparison, Vec<Calibration>), String>, i64);
+type Judged = (Result<HeldOut, String>, i64);
 
 fn finish(log: &Log, history: &History, learned: Learned, (judged, cut_ns): Judged, options: Options) -> Fit {
     let rows = &learned.rows;
@@ -189,9 +216,10 @@ fn finish(log: &Log, history: &History, learned: Learned, (judged, cut_ns): Judg
     let mut metrics = BTreeMap::new();
     metrics.insert("log_likelihood".to_owned(), log_likelihood(&learned.model, rows));
     metrics.insert("log_likelihood_live".to_owned(), log_likelihood(&zeros(), rows));
-    let (comparison, calibration, unjudged) = match judged {
-        Ok((comparison, calibration)) => (Some(comparison), calibration, None),
-        Err(reason) => (None, Vec::new(), Some(reason)),
+    let (held_out, unjudged) = judged.map_or_else(|reason| (None, Some(reason)), |held_out| (Some(held_out), None));
+    let (comparison, calibration, judgement, curves) = match held_out {
+        Some(HeldOut { comparison, calibration, judgement, curves }) => (Some(comparison), calibration, judgement, curves),
+        None => Default::default(),
     };
     if let Some(comparison) = &comparison {
         metrics.extend(comparison.metrics());
@@ -212,6 +240,9 @@ fn finish(log: &Log, history: &History, learned: Learned, (judged, cut_ns): Judg
         depth: learned.model.depth(),
         comparison,
         unjudged,
+        judgement,
+        curves,
+        importance: importance(&learned.model, TTL_SPEC.names, rows),
         calibration,
         operating_points: learned.points.clone(),
     };

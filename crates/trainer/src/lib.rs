@@ -5,13 +5,16 @@
 //! appears in a signature. Formulas and their sources are in `docs/learning.md`.
 
 pub mod advise;
+pub mod card;
 pub mod error;
 pub mod evaluate;
 pub mod fit;
+pub mod gate;
 pub mod history;
 pub mod import;
 pub mod learn;
 pub mod onnx;
+pub mod ope;
 pub mod predictor;
 pub mod publish;
 pub mod read;

@@ -6,6 +6,10 @@
 //! The graph is a single `TreeEnsembleRegressor` of `ai.onnx.ml` opset 3, the form that ONNX Runtime and skl2onnx agree on.
 //! Inner nodes are `BRANCH_LT`: features below the threshold go to the true branch, equality and NaN to the false one.
 
+mod decode;
+
+pub use decode::decode;
+
 use farthing_contract::bundle::{INPUT_NAME, OUTPUT_NAME};
 use prost::Message;
 
@@ -207,7 +211,7 @@ fn opset(domain: &str, version: i64) -> OperatorSet {
     OperatorSet { domain: domain.to_owned(), version }
 }
 
-fn matrix(name: &str, columns: usize) -> ValueInfo {
+pub(crate) fn matrix(name: &str, columns: usize) -> ValueInfo {
     let rows = Dimension { dim_value: None, dim_param: Some("rows".to_owned()) };
     let columns = Dimension { dim_value: i64::try_from(columns).ok(), dim_param: None };
     let tensor = TensorType { elem_type: FLOAT, shape: Some(Shape { dim: vec![rows, columns] }) };
@@ -358,6 +362,7 @@ mod tests {
             ensemble.eval(&row, &mut out);
             assert_eq!(run(&bytes, &row), out, "{row:?}");
         }
+        assert_eq!(decode(&bytes).unwrap(), ensemble);
         let model = Model::decode(bytes.as_slice()).unwrap();
         assert_eq!(model.metadata_props[0].key, "farthing.task");
         assert_eq!(model.opset_import.iter().find(|o| o.domain == "ai.onnx.ml").unwrap().version, ML_OPSET);

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use farthing_contract::bundle::{Bundle, MODEL_FILE, TREES_FILE};
 use farthing_policy::{Levels, PredictError, Predictor};
 use farthing_types::By;
 
+use crate::onnx;
 use crate::trees::Ensemble;
 
 /// Answers from an ensemble evaluated in Rust.
@@ -36,5 +38,19 @@ impl Predictor for Trees {
     }
     fn digest(&self) -> Arc<str> {
         Arc::clone(&self.digest)
+    }
+}
+
+impl Ensemble {
+    /// The trees of a bundle's model.
+    ///
+    /// # Errors
+    /// Why there are none: the model is no tree ensemble.
+    pub fn of_bundle(bundle: &Bundle) -> Result<Self, String> {
+        let wrong = |what: String| format!("{}: {what}", bundle.manifest.name());
+        if let Some(bytes) = bundle.file(TREES_FILE) {
+            return Self::from_bytes(bytes).map_err(|e| wrong(e.to_string()));
+        }
+        onnx::decode(bundle.file(MODEL_FILE).ok_or_else(|| wrong(format!("no {MODEL_FILE}")))?).map_err(wrong)
     }
 }

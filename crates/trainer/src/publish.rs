@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use farthing_contract::bundle::{self, GoldenRow, Kind, MODEL_FILE, Manifest, OperatingPoint, Published, TABLE_FILE, Training};
+use farthing_contract::bundle::{
+    self, GateRecord, GoldenRow, Kind, MODEL_FILE, Manifest, OperatingPoint, Published, TABLE_FILE, TREES_FILE, Training,
+};
 use farthing_contract::features::FeatureSpec;
 
 use crate::error::TrainError;
@@ -20,6 +22,21 @@ const WARM_UP: usize = 16;
 pub const SHIPPED_METRIC: &str = "shipped";
 /// The thin model card within the bundle.
 pub const CARD_FILE: &str = "model-card.md";
+
+/// The model card: Markdown, and the plots that it shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Card {
+    /// The text.
+    pub text: String,
+    /// Names and contents of SVG files.
+    pub plots: Vec<(String, String)>,
+}
+
+impl From<String> for Card {
+    fn from(text: String) -> Self {
+        Self { text, plots: Vec::new() }
+    }
+}
 
 /// Everything that goes into a bundle.
 #[derive(Clone)]
@@ -38,10 +55,12 @@ pub struct Draft<'a> {
     pub metrics: BTreeMap<String, f64>,
     /// Price ratios that met staleness budgets; for other kinds than `ttl` none.
     pub operating_points: Vec<OperatingPoint>,
+    /// How the gate ended.
+    pub gate: Option<GateRecord>,
     /// Digest of the bundle that was champion before.
     pub parent: Option<String>,
     /// The model card.
-    pub card: String,
+    pub card: Card,
 }
 
 /// Writes the bundle under the next free version.
@@ -60,12 +79,15 @@ pub fn publish(root: &Path, draft: &Draft<'_>) -> Result<Published, TrainError> 
     manifest.training = draft.training.clone();
     manifest.metrics = draft.metrics.iter().filter(|(_, v)| v.is_finite()).map(|(k, v)| (k.clone(), *v)).collect();
     manifest.operating_points.clone_from(&draft.operating_points);
+    manifest.gate.clone_from(&draft.gate);
     manifest.golden = golden(draft.model, draft.rows);
     manifest.table_golden = golden(draft.table, draft.rows);
     manifest.warm_up = manifest.golden.iter().step_by(GOLDEN / WARM_UP).map(|row| row.features.clone()).collect();
     let model = onnx::encode(draft.model, draft.kind.as_str(), &properties(draft, spec));
-    let table = draft.table.to_bytes();
-    let files: [(&str, &[u8]); 3] = [(MODEL_FILE, &model), (TABLE_FILE, &table), (CARD_FILE, draft.card.as_bytes())];
+    let (table, trees) = (draft.table.to_bytes(), draft.model.to_bytes());
+    let mut files: Vec<(&str, &[u8])> =
+        vec![(MODEL_FILE, &model), (TABLE_FILE, &table), (TREES_FILE, &trees), (CARD_FILE, draft.card.text.as_bytes())];
+    files.extend(draft.card.plots.iter().map(|(name, svg)| (name.as_str(), svg.as_bytes())));
     bundle::publish(root, manifest, &files).map_err(|e| TrainError::Bundle { path: root.to_path_buf(), reason: e.to_string() })
 }
 

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use farthing_contract::bundle::OperatingPoint;
+use farthing_contract::bundle::{Kind, OperatingPoint};
 use serde::Serialize;
 
+use crate::card::{self, Contents, Curve};
 use crate::evaluate::{Comparison, Line};
+use crate::gate::Judgement;
+use crate::publish::Card;
 use crate::rows::Rows;
 use crate::trees::Ensemble;
 
@@ -55,6 +58,12 @@ pub struct FitReport {
     pub comparison: Option<Comparison>,
     /// Why it could not be judged.
     pub unjudged: Option<String>,
+    /// The gate's answer on the held-out part; without any check when it could not be judged.
+    pub judgement: Judgement,
+    /// Bills against stale shares on the held-out part.
+    pub curves: Vec<Curve>,
+    /// How far each feature moves the outputs, largest first.
+    pub importance: Vec<(String, f64)>,
     /// Calibration on the held-out part.
     pub calibration: Vec<Calibration>,
     /// Operating points of what is published.
@@ -64,7 +73,7 @@ pub struct FitReport {
 impl FitReport {
     /// Whether the model may be published unforced.
     pub fn passes(&self) -> bool {
-        self.comparison.as_ref().is_some_and(Comparison::beats_rule)
+        self.judgement.passed()
     }
 
     /// The verdict in a sentence.
@@ -77,7 +86,8 @@ impl FitReport {
                     String::new()
                 };
                 let (saved, stale) = (100.0 * c.saving_against_rule, 100.0 * c.model.stale_share);
-                format!("better than the rule: bill {saved:.1} % lower at the same stale share of {stale:.2} %{over}")
+                let gate = self.judgement.sentence();
+                format!("better than the rule: bill {saved:.1} % lower at the same stale share of {stale:.2} %{over}; {gate}")
             }
             (Some(c), _) => format!("not better than the rule: bill {:.1} % higher at equal staleness", -100.0 * c.saving_against_rule),
             (None, reason) => format!("not judged: {}", reason.as_deref().unwrap_or("no held-out range")),
@@ -109,6 +119,7 @@ impl FitReport {
                 bin.correction, bin.seen
             );
         }
+        out.push_str(&self.judgement.text());
         let points: Vec<String> = self.operating_points.iter().map(|p| format!("{} %: {:.4}", 100.0 * p.stale_budget, p.kappa)).collect();
         let _ = writeln!(out, "points      call price / stale price by budget: {}", points.join(", "));
         let _ = writeln!(out, "verdict     {}", self.verdict());
@@ -116,27 +127,44 @@ impl FitReport {
     }
 
     /// The model card of the bundle.
-    pub fn card(&self, digest: &str, seed: u64) -> String {
-        let mut out = String::from(
-            "# ttl model\n\nPredicts by what factor the change hazard of a cached answer differs from what live statistics say, per age interval.\n\n",
-        );
-        let _ = writeln!(
-            out,
-            "- data: {} files, digest {digest}, {} to {} ns, {} fetches, {} rows, {} changes",
-            self.files, self.from_ns, self.to_ns, self.fetches, self.rows, self.changes
-        );
-        let _ = writeln!(
-            out,
-            "- learners: boosting on linfa trees and a survival table, mean of logs; {} trees, at most {} deep; seed {seed}",
-            self.trees, self.depth
-        );
-        let _ = writeln!(out, "- judged on the log's last {:.0} % of events: {}", 100.0 * (1.0 - crate::fit::TRAIN_SHARE), self.verdict());
-        let _ = writeln!(
-            out,
-            "- blind spots: sources that change by schedule beyond the live profile; answers that differ from call to call are left out ({})",
-            if self.left_out.is_empty() { "none here".to_owned() } else { self.left_out.join(", ") }
-        );
-        out
+    pub fn card(&self, digest: &str, seed: u64) -> Card {
+        card::card(&Contents {
+            kind: Kind::Ttl,
+            says: "Predicts by what factor the change hazard of a cached answer differs from what live statistics say, per age interval.",
+            facts: self.facts(digest, seed),
+            verdict: self.verdict(),
+            judgement: &self.judgement,
+            importance: self.importance.clone(),
+            curves: &self.curves,
+            stale_budget: self.comparison.as_ref().map(|c| c.stale_budget),
+            limits: self.limits(),
+        })
+    }
+
+    fn facts(&self, digest: &str, seed: u64) -> Vec<String> {
+        vec![
+            format!(
+                "data: {} files, digest {digest}, {} to {} ns, {} fetches, {} rows, {} changes",
+                self.files, self.from_ns, self.to_ns, self.fetches, self.rows, self.changes
+            ),
+            format!(
+                "learners: boosting on linfa trees and a survival table, mean of logs; {} trees, at most {} deep; seed {seed}",
+                self.trees, self.depth
+            ),
+            format!(
+                "judged on the log's last {:.0} % of events by a model that learned from those before; what is published learned from all",
+                100.0 * (1.0 - crate::fit::TRAIN_SHARE)
+            ),
+        ]
+    }
+
+    fn limits(&self) -> Vec<String> {
+        let left_out = if self.left_out.is_empty() { "none here".to_owned() } else { self.left_out.join(", ") };
+        vec![
+            "sources that change by schedule beyond the live profile of the day and the hour".to_owned(),
+            format!("answers that differ from call to call are left out: {left_out}"),
+            "a change between two fetches is seen at the second: staleness on a log is that of the moments that were asked".to_owned(),
+        ]
     }
 }
 

@@ -161,6 +161,18 @@ impl Ensemble {
     }
 }
 
+impl Ensemble {
+    /// One output repeated `outputs` times; `None` when there is more than one.
+    pub fn repeated(&self, outputs: usize) -> Option<Self> {
+        let [base] = self.base.as_slice() else { return None };
+        let wide = |tree: &Tree| {
+            let values = tree.values.iter().flat_map(|v| std::iter::repeat_n(*v, outputs)).collect();
+            Tree { nodes: tree.nodes.clone(), values, outputs }
+        };
+        Some(Self { features: self.features, base: vec![*base; outputs], trees: self.trees.iter().map(wide).collect() })
+    }
+}
+
 /// First bytes of the flat form.
 const MAGIC: &[u8; 8] = b"FTREES01";
 

@@ -13,6 +13,7 @@ use farthing_replay::{Process, Recipe, RecipeRoute};
 use farthing_trainer::TrainError;
 use farthing_trainer::evaluate::stream;
 use farthing_trainer::fit::{Fit, Options, fit};
+use farthing_trainer::gate::CheckName;
 use farthing_trainer::learn::Unwatched;
 use farthing_trainer::publish::SHIPPED_METRIC;
 use farthing_trainer::read::{Fetch, Log};
@@ -132,7 +133,7 @@ fn the_same_data_and_seed_give_the_same_bundle() {
     let dir = tempfile::tempdir().unwrap();
     let recipe = write_recipe(dir.path(), "world.toml", &recipe(30.0, Process::Never));
     let digests = ["a", "b"].map(|name| {
-        let out = train(&recipe, &dir.path().join(name), &["--json"]);
+        let out = train(&recipe, &dir.path().join(name), &["--json", "--force"]);
         let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
         assert_eq!(out.status.code(), Some(0), "{value}");
         value["published"]["digest"].as_str().unwrap().to_owned()
@@ -142,6 +143,12 @@ fn the_same_data_and_seed_give_the_same_bundle() {
     let bundle = Bundle::read(&root, Kind::Ttl, 1).unwrap();
     assert_eq!(bundle.manifest.spec_hash, TTL_SPEC.hash());
     assert_eq!(bundle.manifest.metrics[SHIPPED_METRIC], 1.0, "a generated world is nobody's traffic");
+    let gate = bundle.manifest.gate.as_ref().unwrap();
+    assert_eq!(
+        gate.checks.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+        CheckName::ALL.iter().map(|n| n.as_str()).collect::<Vec<_>>()
+    );
+    assert!(gate.forced && !gate.passed, "thirty hours are too little to hold calibration within 0.02: {gate:?}");
     assert_eq!((bundle.manifest.golden.len(), bundle.manifest.table_golden.len()), (256, 256));
     let table = Ensemble::from_bytes(bundle.file("table.bin").unwrap()).unwrap();
     for row in &bundle.manifest.table_golden {

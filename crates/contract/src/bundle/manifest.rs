@@ -156,6 +156,33 @@ pub struct OperatingPoint {
     pub kappa: f64,
 }
 
+/// One check of the gate that a bundle went through before it was published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateCheck {
+    /// What was asked, as a stable string: `saving-vs-rules`, `calibration` ...
+    pub name: String,
+    /// What was found; none where there was nothing to measure, or where it is a figure of the machine that trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// What it was held against.
+    pub bound: f64,
+    /// `passed`, `failed`, `reported` or `absent`.
+    pub verdict: String,
+}
+
+/// How the gate ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateRecord {
+    /// Whether no check failed.
+    pub passed: bool,
+    /// Whether it was published all the same.
+    pub forced: bool,
+    /// Every check.
+    pub checks: Vec<GateCheck>,
+}
+
 /// `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -190,6 +217,9 @@ pub struct Manifest {
     /// Prices of staleness by staleness budget, for kind `ttl`; ascending in both.
     #[serde(default)]
     pub operating_points: Vec<OperatingPoint>,
+    /// How the gate ended; none for bundles that went through none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateRecord>,
     /// Rows whose answers are compared before the version may decide; of the model if there is one, else of the table.
     pub golden: Vec<GoldenRow>,
     /// The same for the table where the bundle has both.
@@ -217,6 +247,7 @@ impl Manifest {
             training: Training::default(),
             metrics: BTreeMap::new(),
             operating_points: Vec::new(),
+            gate: None,
             golden: Vec::new(),
             table_golden: Vec::new(),
             warm_up: Vec::new(),

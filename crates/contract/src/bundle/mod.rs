@@ -13,6 +13,7 @@
 //! Its digest is the SHA-256 of `manifest.json` as stored; the manifest holds the digests of the other files.
 
 pub mod aliases;
+mod attribution;
 pub mod disk;
 mod error;
 pub mod manifest;
@@ -20,9 +21,10 @@ mod pretty;
 pub mod table;
 
 pub use aliases::{Alias, AliasState, Aliases, Target};
+pub use attribution::{Attribution, Explainer};
 pub use disk::{Bundle, Published, publish};
 pub use error::{BundleError, Check};
-pub use manifest::{ElementType, FileRef, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
+pub use manifest::{ElementType, FileRef, GateCheck, GateRecord, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
 pub use table::Table;
 
 /// Newest manifest and alias format this build writes; it reads this one and all before it.
@@ -33,6 +35,9 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub const MODEL_FILE: &str = "model.onnx";
 /// File name of the table that stands in for the ONNX predictor where the native library is absent.
 pub const TABLE_FILE: &str = "table.bin";
+/// File name of the predictor's trees in the form of [`TABLE_FILE`], for explaining it and for judging its successors; absent where the
+/// predictor is no tree ensemble. What decides is [`MODEL_FILE`].
+pub const TREES_FILE: &str = "trees.bin";
 /// File name of the aliases within the root of the store.
 pub const ALIASES_FILE: &str = "aliases.json";
 /// Golden rows agree when no output differs by more than this.

@@ -93,6 +93,41 @@ impl Table {
         self.base.len()
     }
 
+    /// Nodes of all trees.
+    pub(super) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+    /// What is added to every answer.
+    pub(super) fn base(&self) -> &[f32] {
+        &self.base
+    }
+    /// The feature that a node asks for; `None` for leaves.
+    pub(super) fn asks(&self, node: usize) -> Option<usize> {
+        self.nodes.get(node).filter(|n| n.feature != LEAF).map(|n| n.feature as usize)
+    }
+    /// The nodes below and not below the threshold; `None` for leaves.
+    pub(super) fn children(&self, node: usize) -> Option<[usize; 2]> {
+        self.nodes.get(node).filter(|n| n.feature != LEAF).map(|n| [n.low as usize, n.high as usize])
+    }
+    /// The values of a leaf.
+    pub(super) fn leaf_values(&self, node: usize) -> &[f32] {
+        let from = self.nodes.get(node).map_or(0, |n| n.low as usize);
+        self.values.get(from..from + self.outputs()).unwrap_or_default()
+    }
+    /// Visits the nodes on the row's way through each tree, root first.
+    pub(super) fn paths(&self, row: &[f32], mut visit: impl FnMut(usize)) {
+        for root in &self.roots {
+            let mut at = *root as usize;
+            while let Some(node) = self.nodes.get(at) {
+                visit(at);
+                if node.feature == LEAF {
+                    break;
+                }
+                at = Self::next(node, row) as usize;
+            }
+        }
+    }
+
     /// Answers a row of [`features`](Self::features) numbers into `out` of [`outputs`](Self::outputs) places; microseconds, no allocation.
     pub fn answer(&self, row: &[f32], out: &mut [f32]) {
         out.fill(0.0);
@@ -112,10 +147,14 @@ impl Table {
             if node.feature == LEAF {
                 return node.low as usize;
             }
-            let below = row.get(node.feature as usize).is_some_and(|x| *x < node.threshold);
-            at = if below { node.low } else { node.high };
+            at = Self::next(node, row);
         }
         self.values.len()
+    }
+
+    fn next(node: &Node, row: &[f32]) -> u32 {
+        let below = row.get(node.feature as usize).is_some_and(|x| *x < node.threshold);
+        if below { node.low } else { node.high }
     }
 }
 

@@ -164,13 +164,13 @@ fn features_type() -> polars::prelude::DataType {
     polars::prelude::DataType::List(Box::new(polars::prelude::DataType::Float32))
 }
 
-fn wanted(table: &Table, names: &[&str]) -> Vec<Wanted> {
+pub(super) fn wanted(table: &Table, names: &[&str]) -> Vec<Wanted> {
     let find = |name: &&str| table.columns.iter().find(|c| c.name == *name);
     names.iter().filter_map(find).map(|c| Wanted { name: c.name, ty: c.ty }).collect()
 }
 
 /// All frames below each other, text as plain strings (dictionaries differ from file to file).
-fn stack(frames: Vec<DataFrame>) -> Option<LazyFrame> {
+pub(super) fn stack(frames: Vec<DataFrame>) -> Option<LazyFrame> {
     use polars::prelude::{DataType, UnionArgs, concat};
     if frames.is_empty() {
         return None;

@@ -1,12 +1,14 @@
 //! Reads Parquet with polars: the log tables and traces of reads and changes. Nothing of polars leaves this module.
 
 mod columns;
+mod decisions;
 mod files;
 mod foreign;
 mod log;
 mod observed;
 mod trace;
 
+pub use decisions::{read_decisions, read_pmf};
 pub use files::find;
 pub use foreign::{ForeignColumn, ForeignTable};
 pub use log::{Fetch, Log, Read, read_log};

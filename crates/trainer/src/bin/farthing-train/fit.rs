@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Published, Target, disk};
 use farthing_trainer::evaluate::{read_recipe, stream};
 use farthing_trainer::fit::{self, Fit, Options};
-use farthing_trainer::publish::{Draft, SHIPPED_METRIC, publish};
+use farthing_trainer::gate;
+use farthing_trainer::publish::{CARD_FILE, Draft, SHIPPED_METRIC, publish};
 use farthing_trainer::read::{Log, read_log};
 
 use crate::common::{Bar, alias, share};
@@ -29,7 +30,7 @@ pub struct FitTtl {
     /// Largest share of stale answers, as configured on the routes.
     #[arg(long, default_value_t = 0.005, value_parser = share)]
     stale_budget: f64,
-    /// Publish even when it is not better than the rule.
+    /// Publish even when the gate says no; the manifest records it.
     #[arg(long)]
     force: bool,
     /// Move this alias (champion, challenger, shadow) to the new version. Without any aliases.json the champion is set.
@@ -46,9 +47,11 @@ pub struct FitTtl {
 /// Runs the command.
 pub fn fit_ttl(args: &FitTtl) -> anyhow::Result<ExitCode> {
     let log = source(args)?;
+    let champion = gate::ttl::Champion::read(&args.out).map_err(|why| why.to_string());
     let mut fit = {
         let bar = Bar::new(args.json);
-        fit::fit(&log, Options { stale_budget: args.stale_budget, seed: args.seed }, &bar)?
+        let options = Options { stale_budget: args.stale_budget, seed: args.seed };
+        fit::fit_against(&log, options, champion.as_ref().map_err(String::as_str), &bar)?
     };
     if args.logs.is_none() {
         fit.metrics.insert(SHIPPED_METRIC.to_owned(), 1.0);
@@ -59,8 +62,11 @@ pub fn fit_ttl(args: &FitTtl) -> anyhow::Result<ExitCode> {
     } else {
         print!("{}", fit.report.text());
         match &published {
-            Some(done) => println!("published   {} ({})", done.dir.display(), &done.digest[..12.min(done.digest.len())]),
-            None => println!("published   nothing: give --force to publish all the same"),
+            Some(done) => {
+                println!("published   {} ({})", done.dir.display(), &done.digest[..12.min(done.digest.len())]);
+                println!("card        {}", done.dir.join(CARD_FILE).display());
+            }
+            None => println!("published   nothing ({}): give --force to publish all the same", fit.report.judgement.sentence()),
         }
     }
     Ok(if published.is_some() { ExitCode::SUCCESS } else { ExitCode::from(NOT_PUBLISHED) })
@@ -96,6 +102,7 @@ fn write(fit: &Fit, args: &FitTtl) -> anyhow::Result<Published> {
         training: fit.training.clone(),
         metrics: fit.metrics.clone(),
         operating_points: fit.report.operating_points.clone(),
+        gate: Some(fit.report.judgement.record()),
         parent,
         card: fit.report.card(&fit.training.data_digest, args.seed),
     };

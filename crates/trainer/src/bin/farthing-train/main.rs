@@ -8,6 +8,7 @@ mod common;
 mod evaluate;
 mod fit;
 mod import;
+mod policy;
 mod results;
 
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum FitKind {
 enum EvaluateKind {
     /// How long answers stay true.
     Ttl(evaluate::EvaluateTtl),
+    /// What another policy would have cost, from decisions that were drawn with logged probabilities.
+    Policy(policy::EvaluatePolicy),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Fit { kind: FitKind::Ttl(args) } => fit::fit_ttl(&args),
         Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate::evaluate_ttl(&args),
         Command::Results(args) => results::results(&args),
+        Command::Evaluate { kind: EvaluateKind::Policy(args) } => policy::evaluate_policy(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("farthing-train: {error:#}");
