@@ -17,6 +17,7 @@ mod clients;
 mod degraded;
 mod durability;
 mod fidelity;
+mod parity;
 mod program;
 mod stampede;
 mod swaps;

@@ -19,6 +19,6 @@ pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest};
 pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
-pub use views::routes::{RouteInfo, RoutesView};
+pub use views::routes::{RouteInfo, RoutesView, VolatileField, VolatileReport};
 pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
 pub use views::{ControlError, MetricsView, Parts};

@@ -61,6 +61,17 @@ impl RoutesView for Fake {
     fn routes(&self) -> Vec<RouteInfo> {
         Vec::new()
     }
+    fn volatile(&self, route: &str) -> Option<crate::VolatileReport> {
+        (route == "geo").then(|| crate::VolatileReport {
+            route: route.to_owned(),
+            pairs: 3,
+            differing: 0,
+            apart: 0,
+            explained: 0,
+            confirmed: Vec::new(),
+            proposed: Vec::new(),
+        })
+    }
 }
 impl ModelsControl for Fake {
     fn list(&self, kind: Option<&str>) -> Result<ModelList, ControlError> {
@@ -232,6 +243,7 @@ async fn bad_requests_are_problems() {
     for (method, path, body, expected) in [
         ("GET", "/nothing", Value::Null, StatusCode::NOT_FOUND),
         ("GET", "/api/v1/experiments/none", Value::Null, StatusCode::NOT_FOUND),
+        ("GET", "/api/v1/routes/none/volatile", Value::Null, StatusCode::NOT_FOUND),
         ("DELETE", "/api/v1/status", Value::Null, StatusCode::METHOD_NOT_ALLOWED),
         ("GET", "/api/v1/decisions/xyz", Value::Null, StatusCode::BAD_REQUEST),
         ("GET", "/api/v1/decisions/+0000000000000ff", Value::Null, StatusCode::BAD_REQUEST),

@@ -19,7 +19,7 @@ use crate::flight::{Flight, Found, Ticket};
 use crate::join::{Join, Joined, Slot};
 use crate::purge::{Purge, PurgeLog, Purged, Since};
 use crate::stream::Budget;
-use crate::table::StatsTable;
+use crate::table::{SavedKey, StatsTable};
 
 /// Shards at most; a shard has at least [`MIN_SHARD`] bytes, because an entry must fit into one.
 const MAX_SHARDS: usize = 16;
@@ -129,23 +129,25 @@ impl Cache {
     /// The entry that a request selects, fresh or not: judge it with [`farthing_freshness::semantics::verdict`], and count
     /// an answer from it with [`Cached::on_hit`]. Notes the request in the key's statistics.
     pub fn lookup(&self, primary: KeyHash, request: &HeaderMap, now: Time) -> Option<Arc<Cached>> {
-        let (key, found) = self.0.find(primary, request, true);
-        match &found {
-            Some(entry) => {
-                entry.update_stats(|s| s.on_request(now));
-                add(&self.0.counters.found, 1);
-            }
-            None => {
-                self.0.table.update(key, |s| s.on_request(now));
-                add(&self.0.counters.missing, 1);
-            }
-        }
-        found
+        self.lookup_noting(primary, request, |_, stats| stats.on_request(now)).0
+    }
+
+    /// As [`Cache::lookup`], with `note` instead: it is handed the key whose statistics these are, and runs under the lock that
+    /// orders all changes to them. So what it does is in the same order for the key and for whatever it locks itself.
+    pub fn lookup_noting<R>(
+        &self,
+        primary: KeyHash,
+        request: &HeaderMap,
+        note: impl FnOnce(KeyHash, &mut KeyStats) -> R,
+    ) -> (Option<Arc<Cached>>, R) {
+        let (found, noted) = self.0.find_noting(primary, request, note);
+        add(if found.is_some() { &self.0.counters.found } else { &self.0.counters.missing }, 1);
+        (found, noted)
     }
 
     /// As [`Cache::lookup`] without noting anything: for HEAD's look at GET's entry, prefetch and inspection.
     pub fn peek(&self, primary: KeyHash, request: &HeaderMap) -> Option<Arc<Cached>> {
-        self.0.find(primary, request, false).1
+        self.0.find(primary, request)
     }
 
     /// Joins the flight that fills a key, or starts one.
@@ -183,6 +185,7 @@ impl Cache {
         for shard in &self.0.shards {
             let mut shard = shard.lock();
             let ended = if soft { soften(&shard.index, purge, &mut out.entries) } else { take(&mut shard.index, purge) };
+            self.0.keep_stats(&ended);
             let mut flights = Vec::new();
             shard.flights.retain(|_, flight| {
                 let purged = flight.purge(purge);
@@ -219,18 +222,41 @@ impl Cache {
 
     /// Statistics of a key ([`Ticket::key`], or the primary key), with or without an entry.
     pub fn key_stats(&self, key: KeyHash) -> Option<KeyStats> {
-        match self.0.entry(key) {
-            Some(entry) => Some(entry.stats()),
-            None => self.0.table.get(key),
+        match self.0.shard(key).lock().index.peek(key) {
+            Some(Node::Entry(entry)) => Some(entry.stats()),
+            _ => self.0.table.get(key),
         }
     }
 
-    /// Changes the statistics of a key, with or without an entry.
+    /// Changes the statistics of a key, with or without an entry. `change` runs under the lock that orders all changes to them.
     pub fn update_key_stats<R>(&self, key: KeyHash, change: impl FnOnce(&mut KeyStats) -> R) -> R {
-        match self.0.entry(key) {
-            Some(entry) => entry.update_stats(change),
-            None => self.0.table.update(key, change),
+        match self.0.shard(key).lock().index.peek(key) {
+            Some(Node::Entry(entry)) => entry.update_stats(change),
+            _ => self.0.table.update(key, change),
         }
+    }
+
+    /// Hands the statistics of every key to `each`. A key may come more than once: the first are the right ones, of its entry.
+    /// No lock is held for longer than a part takes, so the whole is not of one moment.
+    pub fn visit_key_stats(&self, each: &mut dyn FnMut(SavedKey)) {
+        for shard in &self.0.shards {
+            let entries: Vec<SavedKey> = shard
+                .lock()
+                .index
+                .iter()
+                .filter_map(|(key, node)| match node {
+                    Node::Entry(entry) => Some(SavedKey::new(key, entry.stats())),
+                    Node::Varies(..) => None,
+                })
+                .collect();
+            entries.into_iter().for_each(&mut *each);
+        }
+        self.0.table.visit(each);
+    }
+
+    /// Puts back what [`Cache::visit_key_stats`] gave; for a cache that nobody uses yet.
+    pub fn restore_key_stats(&self, saved: SavedKey) {
+        self.0.table.restore(saved);
     }
 
     /// The purge sequence number now.
@@ -269,28 +295,34 @@ impl Inner {
         &self.shards[(key.0 >> 96) as usize % self.shards.len()]
     }
 
-    /// The entry that a request selects, and the key under which it stands or would stand.
-    fn find(&self, primary: KeyHash, request: &HeaderMap, visit: bool) -> (KeyHash, Option<Arc<Cached>>) {
-        let names = match Self::node(&mut self.shard(primary).lock().index, primary, visit) {
-            None => return (primary, None),
-            Some(Node::Entry(entry)) => return (primary, Some(Arc::clone(entry))),
-            Some(Node::Varies(names, _)) => Arc::clone(names),
-        };
-        let key = self.config.keyer.selected(primary, &names, request);
-        match Self::node(&mut self.shard(key).lock().index, key, visit) {
-            Some(Node::Entry(entry)) => (key, Some(Arc::clone(entry))),
-            _ => (key, None),
-        }
-    }
-
-    fn node(index: &mut Index<Node>, key: KeyHash, visit: bool) -> Option<&Node> {
-        if visit { index.get(key) } else { index.peek(key) }
-    }
-
-    fn entry(&self, key: KeyHash) -> Option<Arc<Cached>> {
+    /// The entry that a request selects.
+    fn find(&self, primary: KeyHash, request: &HeaderMap) -> Option<Arc<Cached>> {
+        let key = self.flight_key(primary, request);
         match self.shard(key).lock().index.peek(key) {
             Some(Node::Entry(entry)) => Some(Arc::clone(entry)),
             _ => None,
+        }
+    }
+
+    /// The entry that a request selects, which counts as asked for; `note` is given the statistics of the key under which it
+    /// stands or would stand.
+    fn find_noting<R>(
+        &self,
+        primary: KeyHash,
+        request: &HeaderMap,
+        note: impl FnOnce(KeyHash, &mut KeyStats) -> R,
+    ) -> (Option<Arc<Cached>>, R) {
+        let mut shard = self.shard(primary).lock();
+        let names = match shard.index.get(primary) {
+            None => return (None, self.table.update(primary, |stats| note(primary, stats))),
+            Some(Node::Entry(entry)) => return (Some(Arc::clone(entry)), entry.update_stats(|stats| note(primary, stats))),
+            Some(Node::Varies(names, _)) => Arc::clone(names),
+        };
+        drop(shard);
+        let key = self.config.keyer.selected(primary, &names, request);
+        match self.shard(key).lock().index.get(key) {
+            Some(Node::Entry(entry)) => (Some(Arc::clone(entry)), entry.update_stats(|stats| note(key, stats))),
+            _ => (None, self.table.update(key, |stats| note(key, stats))),
         }
     }
 
@@ -318,11 +350,24 @@ impl Inner {
             Since::Soft => cached.purge_soft(),
             Since::Untouched => {}
         }
+        // What was noted since the entry was built counts, too.
+        let live = match shard.index.peek(key) {
+            Some(Node::Entry(old)) => Some(old.stats()),
+            _ => self.table.get(key),
+        };
+        if let Some(live) = live {
+            cached.update_stats(|stats| *stats = live);
+        }
         let inserted = shard.index.insert(key, Node::Entry(Arc::clone(&cached)), now);
+        let refused = inserted.refused.is_some();
+        let evicted: Vec<_> = inserted.evicted.into_iter().filter_map(into_entry).collect();
+        self.keep_stats(&evicted);
+        if refused {
+            self.keep_stats(std::slice::from_ref(&cached));
+        }
         drop(shard);
         let replaced = inserted.replaced.and_then(into_entry);
-        self.evicted(inserted.evicted, now);
-        let refused = inserted.refused.is_some();
+        self.evicted(evicted, now);
         if let Some(old) = &replaced {
             let successor = (!refused).then(|| Arc::clone(&cached));
             self.events.ended(EntryEnd { entry: Arc::clone(old), why: EndReason::Replaced, successor, at: now });
@@ -346,6 +391,7 @@ impl Inner {
                 VecDeque::new()
             }
             Some(Node::Entry(entry)) => {
+                self.keep_stats(std::slice::from_ref(&entry));
                 drop(shard);
                 self.ended(vec![entry], EndReason::Replaced, now);
                 shard = self.shard(primary).lock();
@@ -358,27 +404,40 @@ impl Inner {
         let surplus = keys.len().saturating_sub(self.config.max_vary.max(1));
         let old: VecDeque<KeyHash> = keys.drain(..surplus).collect();
         let inserted = shard.index.insert(primary, Node::Varies(Arc::clone(&selected.names), keys), now);
+        let evicted: Vec<_> = inserted.evicted.into_iter().filter_map(into_entry).collect();
+        self.keep_stats(&evicted);
         drop(shard);
-        self.evicted(inserted.evicted, now);
+        self.evicted(evicted, now);
         self.drop_variants(old, now);
     }
 
     fn drop_variants(&self, keys: VecDeque<KeyHash>, now: Time) {
-        let nodes = keys.into_iter().filter_map(|key| self.shard(key).lock().index.remove(key)).collect();
-        self.evicted(nodes, now);
+        let removed = |key| {
+            let mut shard = self.shard(key).lock();
+            let entry = shard.index.remove(key).and_then(into_entry);
+            self.keep_stats(entry.as_slice());
+            entry
+        };
+        self.evicted(keys.into_iter().filter_map(removed).collect(), now);
     }
 
-    fn evicted(&self, nodes: Vec<Node>, now: Time) {
-        let entries: Vec<_> = nodes.into_iter().filter_map(into_entry).collect();
+    fn evicted(&self, entries: Vec<Arc<Cached>>, now: Time) {
         add(&self.counters.evicted, entries.len());
         self.ended(entries, EndReason::Evicted, now);
     }
 
-    /// Keeps the statistics of ended entries and tells of the end; never called under a lock.
-    fn ended(&self, entries: Vec<Arc<Cached>>, why: EndReason, at: Time) {
-        for entry in entries {
+    /// Keeps the statistics of entries that are no longer in the index. To be called under the lock of the shard that they
+    /// were in, so that nothing noted meanwhile is lost.
+    fn keep_stats(&self, gone: &[Arc<Cached>]) {
+        for entry in gone {
             let stats = entry.stats();
             self.table.update(entry.stored_key(), |s| *s = stats);
+        }
+    }
+
+    /// Tells of ended entries; never called under a lock.
+    fn ended(&self, entries: Vec<Arc<Cached>>, why: EndReason, at: Time) {
+        for entry in entries {
             self.events.ended(EntryEnd { entry, why, successor: None, at });
         }
     }
@@ -386,8 +445,11 @@ impl Inner {
     fn drain(&self, which: impl Fn(&Node) -> bool, why: EndReason, now: Time) -> usize {
         let mut count = 0;
         for shard in &self.shards {
-            let taken = shard.lock().index.remove_where(|_, node| which(node));
+            let mut shard = shard.lock();
+            let taken = shard.index.remove_where(|_, node| which(node));
             let entries: Vec<_> = taken.into_iter().filter_map(into_entry).collect();
+            self.keep_stats(&entries);
+            drop(shard);
             count += entries.len();
             self.ended(entries, why, now);
         }

@@ -415,6 +415,12 @@ impl Filling {
         self.landed.take();
     }
 
+    /// The key under which the answer is stored: the one selected by its `Vary`, else the flight's. Statistics are kept under it.
+    pub fn key(&self) -> KeyHash {
+        let flight = self.landed.as_ref().map(|landed| landed.flight.key);
+        self.selected.as_ref().map(|selected| selected.key).or(flight).unwrap_or_default()
+    }
+
     /// Readers there are, those included that have not begun.
     pub fn readers(&self) -> usize {
         self.stream.readers()

@@ -5,7 +5,7 @@
 //! a [`Ticket`] becomes a [`Filling`] when the head is shared, that a [`Filled`] when the body has ended, that an entry.
 //! Dropping any of them, a panic included, frees everyone who waits.
 //!
-//! Locks: shard before flight before stream, purge log last; none is held across an await or while something is dropped.
+//! Locks: shard before flight before stream, shard before an entry's statistics or the table, purge log last; none is held across an await or while something is dropped.
 
 mod cache;
 mod cached;
@@ -24,4 +24,4 @@ pub use config::{CacheConfig, CacheStats};
 pub use flight::{Filled, Filling, SharedHead, Ticket};
 pub use join::{Followed, Join, Joined, Slot};
 pub use purge::{Purge, Purged};
-pub use table::StatsTable;
+pub use table::{SavedKey, StatsTable};

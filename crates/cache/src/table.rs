@@ -15,7 +15,26 @@ struct Slot {
     tag: u64,
     /// Sequence of last use within the stripe, for replacement.
     used: u32,
+    /// The key's lowest bits, by which its place is found.
+    place: u32,
     stats: KeyStats,
+}
+
+/// The statistics of a key as they leave and enter the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SavedKey {
+    /// Upper half of the key, as in the log.
+    pub tag: u64,
+    /// Its lowest bits.
+    pub place: u32,
+    /// What is known about it.
+    pub stats: KeyStats,
+}
+
+impl SavedKey {
+    pub(crate) const fn new(key: KeyHash, stats: KeyStats) -> Self {
+        Self { tag: key.short(), place: key.0 as u32, stats }
+    }
 }
 
 #[derive(Default)]
@@ -44,40 +63,59 @@ impl StatsTable {
 
     /// What is known about a key.
     pub fn get(&self, key: KeyHash) -> Option<KeyStats> {
-        let tag = key.short().max(1);
-        let mut stripe = self.stripe(key).lock();
+        let (tag, place) = (key.short().max(1), key.0 as u32);
+        let mut stripe = self.stripe(place).lock();
         let used = stripe.tick();
-        let slot = self.set(&mut stripe, key).iter_mut().find(|s| s.tag == tag)?;
+        let slot = self.set(&mut stripe, place).iter_mut().find(|s| s.tag == tag)?;
         slot.used = used;
         Some(slot.stats)
     }
 
     /// Changes what is known about a key, from nothing when it is new.
     pub fn update<R>(&self, key: KeyHash, change: impl FnOnce(&mut KeyStats) -> R) -> R {
-        let tag = key.short().max(1);
-        let mut stripe = self.stripe(key).lock();
+        self.change(key.short(), key.0 as u32, change)
+    }
+
+    /// All that is known, by part; the lock of one part is held at a time, and not while `each` runs.
+    pub fn visit(&self, each: &mut dyn FnMut(SavedKey)) {
+        for stripe in &self.stripes {
+            let slots = stripe.lock().slots.clone();
+            for slot in slots.iter().filter(|slot| slot.tag != 0) {
+                each(SavedKey { tag: slot.tag, place: slot.place, stats: slot.stats });
+            }
+        }
+    }
+
+    /// Puts back what [`StatsTable::visit`] gave, also of a table of another size.
+    pub fn restore(&self, saved: SavedKey) {
+        self.change(saved.tag, saved.place, |stats| *stats = saved.stats);
+    }
+
+    fn change<R>(&self, tag: u64, place: u32, change: impl FnOnce(&mut KeyStats) -> R) -> R {
+        let tag = tag.max(1);
+        let mut stripe = self.stripe(place).lock();
         if stripe.slots.is_empty() {
             stripe.slots = vec![Slot::default(); self.sets_per_stripe * WAYS];
         }
         let used = stripe.tick();
         let mut spare = Slot::default();
-        let set = self.set(&mut stripe, key);
+        let set = self.set(&mut stripe, place);
         let at = set.iter().position(|s| s.tag == tag);
         let at = at.or_else(|| set.iter().enumerate().min_by_key(|(_, s)| (s.tag != 0, s.used)).map(|(i, _)| i));
         let slot = at.and_then(|at| set.get_mut(at)).unwrap_or(&mut spare);
         if slot.tag != tag {
-            *slot = Slot { tag, ..Slot::default() };
+            *slot = Slot { tag, place, ..Slot::default() };
         }
         slot.used = used;
         change(&mut slot.stats)
     }
 
-    fn stripe(&self, key: KeyHash) -> &Mutex<Stripe> {
-        &self.stripes[(key.0 as usize) % STRIPES]
+    fn stripe(&self, place: u32) -> &Mutex<Stripe> {
+        &self.stripes[place as usize % STRIPES]
     }
 
-    fn set<'a>(&self, stripe: &'a mut Stripe, key: KeyHash) -> &'a mut [Slot] {
-        let start = ((key.0 as u64 >> 8) as usize % self.sets_per_stripe) * WAYS;
+    fn set<'a>(&self, stripe: &'a mut Stripe, place: u32) -> &'a mut [Slot] {
+        let start = ((place >> 8) as usize % self.sets_per_stripe) * WAYS;
         stripe.slots.get_mut(start..start + WAYS).unwrap_or_default()
     }
 }

@@ -171,11 +171,20 @@ pub struct LogConfig {
     pub flush_bytes: u64,
     /// Most bytes of rows that wait for the writer; more are dropped and counted.
     pub queue_bytes: u64,
+    /// Requests in a second from which alike ones of the same 100 ms share a row.
+    pub row_rate: u32,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { enabled: true, dir: PathBuf::from("logs"), flush: Span::from_secs(10), flush_bytes: 32_000_000, queue_bytes: 64_000_000 }
+        Self {
+            enabled: true,
+            dir: PathBuf::from("logs"),
+            flush: Span::from_secs(10),
+            flush_bytes: 32_000_000,
+            queue_bytes: 64_000_000,
+            row_rate: 5_000,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What proxy and trainer agree on, in one place: the four log tables, the feature spec and its extraction,
-//! the bundle manifest and the ONNX signatures.
+//! the live statistics on disk, the bundle manifest and the ONNX signatures.
 
 pub mod bundle;
 pub mod features;
 pub mod log;
+pub mod statistics;

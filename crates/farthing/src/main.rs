@@ -40,6 +40,8 @@ enum Command {
     Check(check::Args),
     /// Show a running proxy: routes, bill, savings.
     Status(remote::status::Args),
+    /// Show which fields of answers differ from call to call, for `volatile` of a route.
+    Volatile(remote::volatile::Args),
     /// Show and change the predictors of a running proxy.
     Models(remote::models::Args),
     /// Show the experiments of a running proxy.
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => remote::status::run(&args),
+        Command::Volatile(args) => remote::volatile::run(&args),
         Command::Models(args) => remote::models::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),
         Command::Logs(args) => logs::run(&args),

@@ -35,9 +35,10 @@ pub fn request_log_markdown() -> String {
 
 fn section(page: &mut String, table: &Table) {
     let _ = write!(page, "## `{}`\n\n{}\n\n| column | type | null | meaning |\n|---|---|---|---|\n", table.name, table.doc.trim());
-    for Column { name, ty, nullable, doc } in table.columns {
+    for Column { name, ty, nullable, since, doc } in table.columns {
         let null = if *nullable { "yes" } else { "" };
-        let _ = writeln!(page, "| `{name}` | {} | {null} | {} |", type_name(*ty), doc.trim().replace('|', "\\|"));
+        let since = if *since > 1 { format!(" (Since version {since}.)") } else { String::new() };
+        let _ = writeln!(page, "| `{name}` | {} | {null} | {}{since} |", type_name(*ty), doc.trim().replace('|', "\\|"));
     }
     page.push('\n');
 }

@@ -25,10 +25,12 @@ use crate::StartError;
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::experiments::{ExperimentView, Trials};
 use crate::ids::Ids;
+use crate::memory::{self, Memory};
 use crate::predictors::Predictors;
 use crate::serve::Service;
 use crate::state::{Counters, State};
 use crate::stats::Events;
+use crate::volatile::{self, Volatile};
 use crate::{prices, route};
 
 /// How long a predictor that was late too often rests.
@@ -83,6 +85,8 @@ impl Proxy {
         let events = Arc::new(Events::default());
         let state = Arc::new(build(&config, (clock, real), log.as_ref().map(LogWriter::handle), store, events.clone())?);
         events.connect(&state);
+        let recalling = state.clone();
+        let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
         let now = state.clock.now();
         for experiment in &config.experiments {
             state.start_experiment(experiment, now)?;
@@ -158,6 +162,11 @@ impl Proxy {
     /// The saving against the holdout.
     pub fn savings(&self) -> SavingReport {
         self.state.savings.lock().report()
+    }
+    /// Where the answers of a route differ when they are fetched at once; `None` when there is no such route.
+    pub fn volatile(&self, route: &str) -> Option<volatile::Report> {
+        let state = self.state.routes.iter().find(|state| *state.route.name == *route)?;
+        Some(self.state.volatile.report(state))
     }
     /// Starts the record of savings afresh, for a new period.
     pub fn reset_savings(&self) {
@@ -252,6 +261,7 @@ impl Proxy {
         self.state.tasks.close();
         let _ = tokio::time::timeout(self.state.config.data.drain, self.state.tasks.wait()).await;
         self.state.cache.shutdown(self.now());
+        memory::remember(&self.state).await;
         let log = self.log.lock().take();
         match log {
             Some(log) => tokio::task::spawn_blocking(move || log.close()).await.ok(),
@@ -288,6 +298,7 @@ fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<LogWriter>,
         flush_every: log.flush,
         max_file_bytes: size(log.flush_bytes),
         queue_bytes: size(log.queue_bytes),
+        row_rate: log.row_rate,
         ..LogConfig::default()
     };
     Ok(Some(LogWriter::open(log.dir.clone(), settings, real.clone())?))
@@ -323,6 +334,7 @@ fn build(
     let keyer = Keyer::new(*head);
     let start = rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?;
     let totals = Aggregates::default();
+    let log_on = log.is_some();
     Ok(State {
         routes: route::compile(config, &clock)?,
         cache: Cache::new(cache_config(config, keyer), events),
@@ -338,7 +350,10 @@ fn build(
         holdout: Holdout::new(config.holdout.share, config.holdout.window),
         savings: Mutex::new(Savings::new(SAVINGS_ALPHA, MAX_SAVINGS_UNITS)),
         ids: Ids::new(start),
+        memory: log_on.then(|| Memory::new(&config.log.dir, &LogConfig::default().instance)),
+        stat_epoch: rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?,
         spec_hash: TTL_SPEC.hash().into(),
+        volatile: Volatile::default(),
         tasks: TaskTracker::new(),
         counters: Counters::default(),
         config: config.clone(),
@@ -376,6 +391,7 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
         turns += 1;
         if turns.is_multiple_of(SWEEP_TURNS) {
             state.cache.sweep(KEEP_EXPIRED, state.clock.now());
+            memory::remember(&state).await;
         }
         let polled = state.clone();
         let changes = tokio::task::spawn_blocking(move || polled.predictors.store().poll()).await.unwrap_or_default();

@@ -6,7 +6,9 @@ use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 /// Bodies beyond this are compared byte by byte: parsing them would cost more than it tells.
-const MAX_JSON: usize = 256 * 1024;
+pub const MAX_JSON: usize = 256 * 1024;
+/// Up to this size a digest costs no more than handing it to another thread.
+pub const AT_ONCE: usize = 1024;
 
 /// The two digests of a body, first 64 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub fn digests(headers: &HeaderMap, body: &Bytes, volatile: &[std::sync::Arc<str
     let exact = first_64(&blake3::hash(body));
     let canonical = json(headers, body).map_or(exact, |mut value| {
         for pointer in volatile {
-            drop_at(&mut value, &segments(pointer));
+            drop_pointer(&mut value, pointer);
         }
         let mut hasher = blake3::Hasher::new();
         // serde_json's map is ordered by key, so equal values have equal text.
@@ -35,11 +37,20 @@ pub fn digests(headers: &HeaderMap, body: &Bytes, volatile: &[std::sync::Arc<str
     Digests { exact, canonical }
 }
 
+/// Takes what a pointer points at out of a value.
+pub fn drop_pointer(value: &mut Value, pointer: &str) {
+    drop_at(value, &segments(pointer));
+}
+
+/// Whether the head says that the body is JSON.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
 fn json(headers: &HeaderMap, body: &Bytes) -> Option<Value> {
-    let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let essence = content_type.split(';').next()?.trim();
-    let is_json = essence == "application/json" || essence.ends_with("+json");
-    (is_json && body.len() <= MAX_JSON).then(|| serde_json::from_slice(body).ok()).flatten()
+    (is_json(headers) && body.len() <= MAX_JSON).then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
 fn first_64(hash: &blake3::Hash) -> u64 {

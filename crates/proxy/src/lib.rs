@@ -13,6 +13,7 @@ mod flight;
 mod identify;
 mod ids;
 mod lookup;
+mod memory;
 mod passing;
 mod predictors;
 mod prices;
@@ -28,6 +29,7 @@ mod stats;
 mod stream;
 pub mod telemetry;
 mod ticketed;
+pub mod volatile;
 
 use std::sync::Arc;
 

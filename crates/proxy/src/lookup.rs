@@ -9,6 +9,7 @@ use farthing_types::{Span, UncachedReason};
 use http::Method;
 
 use crate::request::{CacheControl, Planned};
+use crate::settle::Account;
 use crate::state::State;
 
 /// What the cache has for a request.
@@ -38,7 +39,7 @@ impl Usable {
 }
 
 /// Asks the cache.
-pub fn look_up(state: &State, planned: &Planned) -> Found {
+pub fn look_up(state: &State, planned: &mut Planned) -> Found {
     if let Err(reason) = planned.cache {
         if is_keyed(reason) {
             note_unlooked(state, planned);
@@ -48,8 +49,10 @@ pub fn look_up(state: &State, planned: &Planned) -> Found {
         }
         return Found::Call { previous: None, stale: None, reason };
     }
-    let entry = state.cache.lookup(planned.account.key, &planned.headers, planned.account.at);
-    state.note_request(&planned.account.route, is_new(state, planned, entry.as_ref()), planned.account.at);
+    let (route, at) = (&planned.account.route, planned.account.at);
+    let (entry, noted) =
+        state.cache.lookup_noting(planned.account.key, &planned.headers, |key, stats| route.note_request((key, stats), at));
+    planned.account.noted = Some(noted);
     let Some(entry) = entry else { return missing(planned, None, UncachedReason::Cold) };
     if !acceptable(&entry.headers, &planned.headers) {
         return missing(planned, None, UncachedReason::Vary);
@@ -66,15 +69,9 @@ pub const fn is_keyed(reason: UncachedReason) -> bool {
 }
 
 /// Notes a request that the cache was not asked for; a lookup notes by itself.
-fn note_unlooked(state: &State, planned: &Planned) {
-    let key = planned.account.key;
-    let new = state.cache.key_stats(key).is_none_or(|s| s.fetches() == 0);
-    state.cache.update_key_stats(key, |stats| stats.on_request(planned.account.at));
-    state.note_request(&planned.account.route, new, planned.account.at);
-}
-
-fn is_new(state: &State, planned: &Planned, entry: Option<&Arc<Cached>>) -> bool {
-    entry.is_none() && state.cache.key_stats(planned.account.key).is_none_or(|s| s.fetches() == 0)
+fn note_unlooked(state: &State, planned: &mut Planned) {
+    let Account { key, at, route, .. } = &planned.account;
+    planned.account.noted = Some(state.cache.update_key_stats(*key, |stats| route.note_request((*key, stats), *at)));
 }
 
 fn missing(planned: &Planned, previous: Option<Arc<Cached>>, reason: UncachedReason) -> Found {

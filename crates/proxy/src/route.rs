@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::StartError;
 use crate::problem::Dialect;
+use crate::stats::Numbered;
 
 /// One configured route, compiled.
 pub struct RouteState {
@@ -38,7 +39,7 @@ pub struct RouteState {
     /// The experiment that runs on the route, with a plan for each variant.
     pub experiment: ArcSwapOption<RouteExperiment>,
     /// Live statistics of the route.
-    pub stats: Mutex<RouteStats>,
+    pub stats: Mutex<Numbered>,
     /// Shape of our errors.
     pub dialect: Dialect,
 }
@@ -81,7 +82,7 @@ fn one(config: &Config, route: &Arc<Route>, clock: &Arc<dyn Clock>) -> Result<Ro
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
-        stats: Mutex::new(RouteStats::with_stale_budget(route.stale_budget)),
+        stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
         dialect: dialect(&provider),
         route: route.clone(),
         provider,

@@ -1,19 +1,20 @@
 //! The lower half: a call with no client. Run by leaders, by refreshes, and for requests that pass by the cache.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use farthing_cache::{Cached, Filling, SharedHead, Ticket};
-use farthing_contract::features::{HeadFacts, KeyStats};
+use farthing_contract::features::HeadFacts;
 use farthing_freshness::entry::Entry;
 use farthing_freshness::semantics::{Facts, Lifetime, Received, conditional, may_store};
 use farthing_freshness::{RequestFacts, Subject};
-use farthing_types::{Body, BodyError, By, Call, Failure, Reply, Span, Time, UncachedReason};
+use farthing_types::{Body, BodyError, By, Call, Failure, KeyHash, Reply, Span, Time, UncachedReason};
 use farthing_upstream::Origin;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
-use crate::canonical;
+use crate::canonical::{self, Digests};
 use crate::choose::{Chosen, Occasion};
 use crate::flight::Flight;
 use crate::settle::CallEnd;
@@ -154,14 +155,13 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     end.bytes = Some(0);
     end.validator_changed = Some(false);
     state.price_call(&job.flight, &end);
-    let key = ticket.key();
     let mut filling = ticket.share(head(&job.flight, previous.status, headers.clone()), received_at);
+    let key = filling.key();
     filling.push(previous.body.clone()).await;
     let filled = filling.finish(previous.trailers.clone());
     let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price };
-    let (entry, chosen_end) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
-    end.observed = chosen_end.observed;
-    end.decision = chosen_end.decision;
+    let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
+    end.take(chosen);
     end.stored = Some(entry.and_then(|entry| filled.store(entry, received_at).map(|_| ())));
     state.settle_call(&job.flight, &end);
 }
@@ -179,12 +179,12 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
     let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason));
     let Landed { reply, received_at, mut end, .. } = landed;
-    let key = ticket.key();
     let shared = head(&job.flight, reply.status, reply.headers.clone());
     let mut filling = match &storable {
         Err(reason) if !joinable(*reason) => ticket.alone(*reason, shared, received_at),
         _ => ticket.share(shared, received_at),
     };
+    let key = filling.key();
     let mut meter = Meter::new(&reply.headers, false);
     let trailers = match pump(reply.body, &mut filling, &mut meter, job.cancel_idle).await {
         Ok(trailers) => trailers,
@@ -202,7 +202,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
         end.stored = Some(Err(plan.err().unwrap_or(UncachedReason::TooLarge)));
         return state.settle_call(&job.flight, &end);
     };
-    let digests = canonical::digests(&reply.headers, &body, &job.flight.route.route.volatile);
+    let digests = digests(&job, (&reply.headers, &body), (key, received_at)).await;
     end.digests = Some(digests);
     end.stored = Some(match (plan, storable) {
         (Ok(()), Ok(facts)) => {
@@ -210,17 +210,44 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
             let price = job.flight.done().full;
             let prepared = Prepared { status: reply.status, headers: reply.headers, facts, body, price };
             let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), digests.canonical, received_at);
-            (end.observed, end.decision) = (chosen.observed, chosen.decision);
+            end.take(chosen);
             entry.and_then(|entry| filled.store(entry, received_at).map(|_| ()))
         }
         (plan, _) => {
             if reply.status.is_success() {
-                end.observed = state.note_unkept(&job.flight.route, key, digests.canonical, received_at);
+                let (observed, entered) = state.note_unkept(&job.flight.route, key, digests.canonical, received_at);
+                (end.observed, end.entered) = (observed, Some(entered));
             }
             plan.and(Err(UncachedReason::Disabled))
         }
     });
     state.settle_call(&job.flight, &end);
+}
+
+/// Digests a body whose last byte has been handed to every reader; long ones on a thread that nobody waits for.
+async fn digests(job: &Job, (headers, body): (&HeaderMap, &Bytes), (key, at): (KeyHash, Time)) -> Digests {
+    let (state, route) = (job.state.clone(), job.flight.route.clone());
+    if body.len() > canonical::MAX_JSON {
+        state.counters.undigested.fetch_add(1, Ordering::Relaxed);
+    }
+    let (headers, body) = (headers.clone(), body.clone());
+    let short = body.len() <= canonical::AT_ONCE;
+    let digest = move || {
+        let digests = canonical::digests(&headers, &body, &route.route.volatile);
+        state.volatile.look(&route, (key, at), (&headers, &body), digests);
+        digests
+    };
+    if short {
+        return digest();
+    }
+    match tokio::task::spawn_blocking(digest).await {
+        Ok(digests) => digests,
+        Err(broken) => match broken.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is ending, and this future with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
 }
 
 /// Whether those who wait for the same answer may have it although it is not to be stored. What belongs to one request alone
@@ -286,29 +313,23 @@ impl State {
     fn prepare(
         &self,
         flight: &Flight,
-        (key, answer): (farthing_types::KeyHash, &Prepared),
+        (key, answer): (KeyHash, &Prepared),
         canonical: u64,
         now: Time,
     ) -> (Result<Entry, UncachedReason>, CallEnd) {
         let mut learned = self.note_fetch(&flight.route, key, canonical, now);
-        let mut end = CallEnd { observed: learned.observed, ..CallEnd::default() };
+        let head = head_facts(flight, answer);
+        let mut end = CallEnd { observed: learned.observed, entered: Some(learned.entered), head: Some(head), ..CallEnd::default() };
         let chosen = match answer.facts.lifetime(flight.route.rules.mode) {
-            Lifetime::Chosen => self.choose(&Occasion {
-                flight,
-                key: &learned.key,
-                route: &learned.route,
-                head: head_facts(flight, answer),
-                price: answer.price,
-                now,
-            }),
+            Lifetime::Chosen => self.choose(&Occasion { flight, key: &learned.key, route: &learned.route, head, price: answer.price, now }),
             Lifetime::Explicit(_) | Lifetime::Heuristic(_) => Chosen::default(),
             Lifetime::None if answer.facts.has_validator() => Chosen::default(),
             Lifetime::None => return (Err(UncachedReason::NoFreshness), end),
         };
         end.decision = chosen.decision;
         if !follows_operating_point(flight, &chosen) {
-            self.cache.update_key_stats(key, KeyStats::exempt_from_steering);
-            learned.key.exempt_from_steering();
+            self.exempt(key, &mut learned);
+            end.entered = Some(learned.entered);
         }
         let pays = chosen.variants.is_empty() || chosen.variants.iter().any(|v| !v.ttl.is_zero());
         if !pays && !answer.facts.has_validator() {

@@ -63,7 +63,7 @@ async fn uploaded(state: Arc<State>, asked: BoxFuture<'static, Result<Asked, Box
 
 /// From the plan to the answer: at once where the cache has it, else by a call.
 fn answered(state: &Arc<State>, mut planned: Planned) -> BoxFuture<'static, Response<Body>> {
-    let mut response = match look_up(state, &planned) {
+    let mut response = match look_up(state, &mut planned) {
         Found::Usable(usable) => {
             if usable.left.is_err() {
                 refresh(state, &mut planned, &usable.entry);

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use farthing_contract::features::HeadFacts;
 use farthing_contract::log;
 use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
@@ -16,6 +17,7 @@ use crate::identify::Identity;
 use crate::request::{Received, Variant};
 use crate::route::RouteState;
 use crate::state::State;
+use crate::stats::{Entered, Noted};
 
 const TAGS: HeaderName = HeaderName::from_static("x-farthing-tags");
 /// Bytes of `x-farthing-tags` that are logged; more are left out whole, because half a tag is a wrong one.
@@ -46,6 +48,8 @@ pub struct Account {
     pub holdout: bool,
     /// Whether the holdout could have drawn the key.
     pub measured: bool,
+    /// How it entered the live statistics; `None` when it did not.
+    pub noted: Option<Noted>,
 }
 
 impl Account {
@@ -63,6 +67,7 @@ impl Account {
             variant: None,
             holdout: false,
             measured: false,
+            noted: None,
         }
     }
 }
@@ -113,7 +118,7 @@ impl State {
         });
         self.prove(account, settled, &cost);
         if let Some(log) = &self.log {
-            log.write(request_row(account, settled, &cost));
+            log.write(self.request_row(account, settled, &cost));
         }
     }
 
@@ -182,6 +187,7 @@ impl State {
             row.price_book = Some(self.prices.digest());
             if index == last {
                 end.enrich(&mut row);
+                self.enter(&mut row, flight, end);
             }
             log.write(row);
         }
@@ -256,6 +262,10 @@ pub struct CallEnd {
     pub validator_changed: Option<bool>,
     /// Whether the call belongs to a keyed request.
     pub keyed: bool,
+    /// How the answer entered the live statistics.
+    pub entered: Option<Entered>,
+    /// Facts of its head, as a decision about it saw them.
+    pub head: Option<HeadFacts>,
 }
 
 /// The difference to the previous fetch of the key.
@@ -270,6 +280,11 @@ pub struct Observed {
 }
 
 impl CallEnd {
+    /// Takes over what was learned and decided about the answer.
+    pub fn take(&mut self, chosen: Self) {
+        (self.observed, self.decision, self.entered, self.head) = (chosen.observed, chosen.decision, chosen.entered, chosen.head);
+    }
+
     fn metered<'a>(&'a self, usage: &'a Usage) -> Metered<'a> {
         Metered { usage, target: self.usage.target.as_deref(), bytes: self.bytes }
     }
@@ -317,6 +332,37 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
         latency_us: micros(report.head_after),
         cost_nanousd: cost.map(Money::nanos),
         ..log::CallRow::default()
+    }
+}
+
+impl State {
+    /// Writes into a call's row how the answer entered the live statistics, and what a decision about it saw.
+    fn enter(&self, row: &mut log::CallRow, flight: &Flight, end: &CallEnd) {
+        row.query_parameters = Some(i64::from(flight.query_parameters));
+        if let Some(head) = &end.head {
+            row.has_etag = Some(head.has_etag);
+            row.body_bytes = i64::try_from(head.body_bytes).ok();
+            row.last_modified_ns = head.last_modified.map(Time::nanos);
+            row.origin_ttl_s = head.origin_ttl.map(|ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+        }
+        let Some(Entered { noted, at, hash, steers }) = end.entered else { return };
+        row.stat_epoch = Some(self.stat_epoch);
+        row.stat_seq = Some(noted.seq);
+        row.stat_key = Some(noted.key.short()).filter(|key| *key != row.key_hash);
+        row.stat_known = Some(noted.known);
+        row.stat_at_ns = Some(at.nanos());
+        row.stat_hash = Some(hash);
+        row.steers = Some(steers);
+    }
+
+    fn request_row(&self, account: &Account, settled: &Settled, cost: &CostRecord) -> log::Request {
+        log::Request {
+            stat_epoch: account.noted.map(|_| self.stat_epoch),
+            stat_seq: account.noted.map(|noted| noted.seq),
+            stat_key: account.noted.map(|noted| noted.key.short()).filter(|key| *key != account.key.short()),
+            stat_known: account.noted.map(|noted| noted.known),
+            ..request_row(account, settled, cost)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use farthing_cache::Cache;
 use farthing_config::Config;
@@ -15,8 +15,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::experiments::Trials;
 use crate::ids::Ids;
+use crate::memory::Memory;
 use crate::predictors::Predictors;
 use crate::route::RouteState;
+use crate::volatile::Volatile;
 
 /// What all requests share.
 pub struct State {
@@ -54,8 +56,14 @@ pub struct State {
     pub savings: Mutex<Savings>,
     /// Ids.
     pub ids: Ids,
+    /// Where the live statistics outlive the process; `None` without a log.
+    pub memory: Option<Memory>,
+    /// Names this run of the live statistics in the log.
+    pub stat_epoch: u64,
     /// Hash of the features that this build computes.
     pub spec_hash: Arc<str>,
+    /// What differs between answers fetched at once.
+    pub volatile: Volatile,
     /// Fills, refreshes and other work that outlives a request.
     pub tasks: TaskTracker,
     /// Events without a route.
@@ -73,6 +81,14 @@ pub struct Counters {
     pub refreshes: AtomicU64,
     /// Requests that wait for a call now.
     pub waiting: AtomicU64,
+    /// Answers too long for a canonical digest.
+    pub undigested: AtomicU64,
+    /// Saved statistics that could not be used at the start.
+    pub statistics_refused: AtomicU64,
+    /// Times that the statistics could not be saved.
+    pub statistics_unsaved: AtomicU64,
+    /// Requests and answers in the statistics when they were saved last.
+    pub statistics_saved: AtomicI64,
 }
 
 impl State {

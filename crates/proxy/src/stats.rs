@@ -11,40 +11,116 @@ use crate::route::RouteState;
 use crate::settle::{Ended, Observed};
 use crate::state::State;
 
+/// Statistics of a route, and how much has entered them in this run.
+pub struct Numbered {
+    /// The statistics.
+    pub stats: RouteStats,
+    /// Requests and answers that have entered.
+    entered: i64,
+}
+
+impl Numbered {
+    /// Statistics that nothing has entered in this run.
+    pub const fn new(stats: RouteStats) -> Self {
+        Self { stats, entered: 0 }
+    }
+    /// Begins with what the run before knew.
+    pub fn start_from(&mut self, stats: RouteStats, stale_budget: f64) {
+        self.stats = stats;
+        self.stats.set_stale_budget(stale_budget);
+    }
+    /// How many requests and answers have entered in this run.
+    pub const fn entered(&self) -> i64 {
+        self.entered
+    }
+    fn enter(&mut self, key: KeyHash, known: bool) -> Noted {
+        self.entered += 1;
+        Noted { seq: self.entered, key, known }
+    }
+}
+
+/// How a request or an answer entered the live statistics: with this the log can repeat what they saw, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// Place among all that entered the route's statistics in this run, from 1.
+    pub seq: i64,
+    /// Key under which the statistics are kept.
+    pub key: KeyHash,
+    /// Whether anything was known of the key before.
+    pub known: bool,
+}
+
 /// What a fetch taught.
 pub struct Learned {
     /// Statistics of the key, this fetch included.
     pub key: KeyStats,
-    /// Statistics of the route.
+    /// Statistics of the route, of the same moment.
     pub route: RouteStats,
     /// The difference to the fetch before.
     pub observed: Option<Observed>,
+    /// How it entered.
+    pub entered: Entered,
+}
+
+/// A fetched answer as it entered the live statistics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Entered {
+    /// Where.
+    pub noted: Noted,
+    /// Under which time.
+    pub at: Time,
+    /// With which canonical digest.
+    pub hash: u64,
+    /// Whether the copy's staleness steers the route.
+    pub steers: bool,
+}
+
+impl RouteState {
+    /// Notes a request in the statistics of the route and of the key. Whoever hands over `stats` holds their lock, so both see
+    /// their events in one order.
+    pub fn note_request(&self, (key, stats): (KeyHash, &mut KeyStats), now: Time) -> Noted {
+        let (known, new) = (stats.is_known(), stats.fetches() == 0);
+        stats.on_request(now);
+        let mut live = self.stats.lock();
+        live.stats.on_request(now, new);
+        live.enter(key, known)
+    }
 }
 
 impl State {
-    /// Notes a request in the statistics of its route.
-    pub fn note_request(&self, route: &RouteState, new_key: bool, now: Time) {
-        route.stats.lock().on_request(now, new_key);
-    }
-
     /// Notes a fetched body in the statistics of its key and route.
-    pub fn note_fetch(&self, route: &RouteState, key: KeyHash, canonical: u64, now: Time) -> Learned {
-        let (key_stats, previous, seen) = self.cache.update_key_stats(key, |stats| {
-            let previous = stats.hash();
-            let seen = route.stats.lock().on_fetch(stats, now, canonical);
-            (*stats, previous, seen)
-        });
-        let observed = seen.zip(previous).map(|(seen, previous)| Observed { previous, gap: seen.gap, changed: seen.changed });
-        Learned { key: key_stats, route: route.stats.lock().clone(), observed }
+    pub fn note_fetch(&self, route: &RouteState, key: KeyHash, hash: u64, at: Time) -> Learned {
+        self.cache.update_key_stats(key, |stats| {
+            let (known, previous) = (stats.is_known(), stats.hash());
+            let mut live = route.stats.lock();
+            let seen = live.stats.on_fetch(stats, at, hash);
+            let observed = seen.zip(previous).map(|(seen, previous)| Observed { previous, gap: seen.gap, changed: seen.changed });
+            let entered = Entered { noted: live.enter(key, known), at, hash, steers: true };
+            Learned { key: *stats, route: live.stats.clone(), observed, entered }
+        })
     }
-}
 
-impl State {
+    /// Exempts the copy just fetched from steering, unless another fetch came in between.
+    pub fn exempt(&self, key: KeyHash, learned: &mut Learned) {
+        let of = learned.key;
+        let done = self.cache.update_key_stats(key, |stats| {
+            let same = stats.same_fetch(&of);
+            if same {
+                stats.exempt_from_steering();
+            }
+            same
+        });
+        if done {
+            learned.key.exempt_from_steering();
+            learned.entered.steers = false;
+        }
+    }
+
     /// Notes a fetched body that nobody will be answered with again: its age at the next fetch says nothing about our choices.
-    pub fn note_unkept(&self, route: &RouteState, key: KeyHash, canonical: u64, now: Time) -> Option<Observed> {
-        let learned = self.note_fetch(route, key, canonical, now);
-        self.cache.update_key_stats(key, KeyStats::exempt_from_steering);
-        learned.observed
+    pub fn note_unkept(&self, route: &RouteState, key: KeyHash, hash: u64, at: Time) -> (Option<Observed>, Entered) {
+        let mut learned = self.note_fetch(route, key, hash, at);
+        self.exempt(key, &mut learned);
+        (learned.observed, learned.entered)
     }
 }
 
@@ -91,7 +167,7 @@ fn verdict(state: &State, end: &EntryEnd, changed: bool) {
     let Some(route) = state.routes.iter().find(|r| r.route.name == entry.subject.route) else { return };
     let stale = match entry.last_hit().filter(|_| changed) {
         Some(last) => {
-            let hazard = entry.stats.hazard(route.stats.lock().hazard());
+            let hazard = entry.stats.hazard(route.stats.lock().stats.hazard());
             expected_stale(entry.hits(), last.since(entry.fetched_at), end.at.since(entry.fetched_at), hazard)
         }
         None => 0.0,

@@ -2,21 +2,22 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use farthing_ledger::UsageTap;
-use farthing_types::{Body, BodyError};
+use farthing_types::{Body, BodyError, Time};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::canonical::{self, Digests};
+use crate::canonical;
 use crate::flight::Flight;
 use crate::settle::{Account, CallEnd, Settled};
 use crate::state::State;
 
 /// Bodies passing by are held up to this size, to learn whether they change.
-const DIGEST_LIMIT: usize = 256 * 1024;
+const DIGEST_LIMIT: usize = canonical::MAX_JSON;
 
 /// Settles a request when its answer's last byte has gone out, or when the client has left.
 pub struct Accounted {
@@ -134,10 +135,9 @@ impl Meter {
         end.usage = self.tap.as_ref().map(UsageTap::reading).unwrap_or_default();
     }
 
-    /// The digests of a body that was held whole.
-    pub fn digests(&mut self, volatile: &[Arc<str>]) -> Option<Digests> {
-        let body = self.held.take()?.freeze();
-        Some(canonical::digests(&self.headers, &body, volatile))
+    /// The body, where it was held whole.
+    pub fn held(&mut self) -> Option<Bytes> {
+        self.held.take().map(BytesMut::freeze)
     }
 }
 
@@ -174,18 +174,41 @@ impl Passing {
     }
 
     fn settle(&mut self, complete: bool) {
-        let Some(job) = self.job.take() else { return };
-        let PassingJob { state, flight, mut end } = *job;
+        let Some(mut job) = self.job.take() else { return };
+        let PassingJob { ref state, ref flight, ref mut end } = *job;
         let complete = complete || content_length(&self.meter.headers) == Some(self.meter.bytes);
-        self.meter.read_into(&mut end, complete);
+        self.meter.read_into(end, complete);
         let ok = complete && flight.reports().last().and_then(|r| r.status).is_some_and(|s| s.is_success());
-        if end.keyed && ok {
-            end.digests = self.meter.digests(&flight.route.route.volatile);
+        // Readers settle on the price.
+        state.price_call(flight, end);
+        let held = if end.keyed && ok { self.meter.held() } else { None };
+        if end.keyed && ok && held.is_none() {
+            state.counters.undigested.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(digests) = end.digests {
-            end.observed = state.note_unkept(&flight.route, flight.key, digests.canonical, state.clock.now());
+        let long = held.as_ref().is_some_and(|body| body.len() > canonical::AT_ONCE);
+        let (at, headers) = (state.clock.now(), std::mem::take(&mut self.meter.headers));
+        let tasks = state.tasks.clone();
+        let settle = move || job.settle((headers, held), at);
+        // The last bytes are still on their way to the client: what takes time is done elsewhere.
+        if long && tokio::runtime::Handle::try_current().is_ok() {
+            tasks.spawn_blocking(settle);
+        } else {
+            settle();
         }
-        state.settle_call(&flight, &end);
+    }
+}
+
+impl PassingJob {
+    /// Learns from the body that was `held`, and settles the call.
+    fn settle(mut self, (headers, held): (HeaderMap, Option<Bytes>), at: Time) {
+        let Self { state, flight, end } = &mut self;
+        if let Some(body) = held {
+            let digests = canonical::digests(&headers, &body, &flight.route.route.volatile);
+            state.volatile.look(&flight.route, (flight.key, at), (&headers, &body), digests);
+            let (observed, entered) = state.note_unkept(&flight.route, flight.key, digests.canonical, at);
+            (end.digests, end.observed, end.entered) = (Some(digests), observed, Some(entered));
+        }
+        state.settle_call(flight, end);
     }
 }
 

@@ -158,6 +158,15 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         Family::counter("refreshes", "Background refreshes").with(vec![], counters.refreshes.load(Ordering::Relaxed) as f64),
         Family::counter("unrouted", "Requests that no route took").with(vec![], counters.unrouted.load(Ordering::Relaxed) as f64),
         Family::counter("fill_panics", "Fills that panicked").with(vec![], counters.panics.load(Ordering::Relaxed) as f64),
+        Family::counter("statistics_refused", "Saved statistics that could not be used at the start")
+            .with(vec![], counters.statistics_refused.load(Ordering::Relaxed) as f64),
+        Family::counter("statistics_unsaved", "Times that the statistics could not be saved")
+            .with(vec![], counters.statistics_unsaved.load(Ordering::Relaxed) as f64),
+        Family::counter(
+            "bodies_undigested",
+            "Answers too long for a canonical digest: compared byte by byte, or not at all where none was stored",
+        )
+        .with(vec![], counters.undigested.load(Ordering::Relaxed) as f64),
         Family::counter("predictor_late", "Predictions that came late").with(vec![], late as f64),
         Family::gauge("predictor_breaker_open", "1 while late predictions close the model out").with(vec![], f64::from(u8::from(open))),
         Family::gauge("model_generations_live", "Generations of predictors in memory").with(vec![], models.live as f64),

@@ -22,6 +22,7 @@ pub mod report;
 pub mod results;
 pub mod rows;
 pub mod trees;
+pub mod verify;
 pub mod write;
 
 pub use error::TrainError;

@@ -60,6 +60,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::metrics))
         .routes(routes!(views::routes))
+        .routes(routes!(views::volatile))
         .routes(routes!(views::status))
         .routes(routes!(views::costs))
         .routes(routes!(views::decision))

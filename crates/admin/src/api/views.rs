@@ -5,7 +5,7 @@ use axum::extract::State;
 use farthing_types::DecisionId;
 
 use super::{Path, blocking};
-use crate::{Costs, DecisionView, ExperimentDetail, ExperimentSummary, Parts, Problem, ProblemDocument, RouteInfo, Status};
+use crate::{Costs, DecisionView, ExperimentDetail, ExperimentSummary, Parts, Problem, ProblemDocument, RouteInfo, Status, VolatileReport};
 
 /// The routes in the order in which they are tried.
 #[utoipa::path(get, path = "/api/v1/routes", tag = "views", responses(
@@ -14,6 +14,18 @@ use crate::{Costs, DecisionView, ExperimentDetail, ExperimentSummary, Parts, Pro
 ))]
 pub(super) async fn routes(State(parts): State<Parts>) -> Json<Vec<RouteInfo>> {
     Json(parts.routes.routes())
+}
+
+/// Fields that differ between answers fetched at once, for an operator to confirm.
+#[utoipa::path(get, path = "/api/v1/routes/{route}/volatile", tag = "views",
+    params(("route" = String, Path, description = "the route's name")),
+    responses(
+        (status = 200, description = "what was seen", body = VolatileReport),
+        (status = 404, description = "no such route", body = ProblemDocument, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn volatile(State(parts): State<Parts>, Path(route): Path<String>) -> Result<Json<VolatileReport>, Problem> {
+    parts.routes.volatile(&route).map(Json).ok_or_else(|| Problem::not_found("no such route; GET /api/v1/routes lists them"))
 }
 
 /// The instance at a glance.

@@ -9,6 +9,41 @@ use super::status::Totals;
 pub trait RoutesView: Send + Sync {
     /// In the order in which they are tried.
     fn routes(&self) -> Vec<RouteInfo>;
+    /// Where the answers of a route differ when they are fetched at once; `None` when there is no such route.
+    fn volatile(&self, route: &str) -> Option<VolatileReport>;
+}
+
+/// Where the answers of a route differ when they are fetched at once: such fields say nothing about change. They are left out
+/// only when they stand under `volatile` of the route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct VolatileReport {
+    /// The route.
+    pub route: String,
+    /// Pairs of answers to the same request, fetched within ten seconds.
+    pub pairs: u64,
+    /// Of these, pairs that differed although the confirmed fields were left out.
+    pub differing: u64,
+    /// Of these, pairs that differed as a whole, or in too many places.
+    pub apart: u64,
+    /// Of those that differed, pairs that would have been equal without the fields proposed then.
+    pub explained: u64,
+    /// Fields that the configuration already leaves out.
+    pub confirmed: Vec<String>,
+    /// Fields to look at, those that differed most often first.
+    pub proposed: Vec<VolatileField>,
+}
+
+/// A field that differed in nearly every pair.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct VolatileField {
+    /// JSON pointer; `*` stands for every element of an array.
+    pub pointer: String,
+    /// Pairs in which it differed.
+    pub differed: u64,
+    /// What its values look like: `time`, `id` or `other`.
+    pub looks: String,
+    /// Two of its values, shortened.
+    pub examples: Vec<String>,
 }
 
 /// One route: configuration and totals.

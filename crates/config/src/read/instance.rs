@@ -80,6 +80,7 @@ fn log(s: &Section<'_, '_>, into: &mut LogConfig) {
     s.set("flush", v::positive_span, &mut into.flush);
     s.set("flush_bytes", v::size(10_000..=10 * GB), &mut into.flush_bytes);
     s.set("queue_bytes", v::size(10_000..=100 * GB), &mut into.queue_bytes);
+    s.set("row_rate", v::count(1..=u64::from(u32::MAX)), &mut into.row_rate);
 }
 
 fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {

@@ -141,6 +141,12 @@ pub(crate) const LOG: Keys = &[
     key("flush", "time", "\"10s\"", "Longest time a row waits before it is in a finished file."),
     key("flush_bytes", "size", "\"32MB\"", "Size of buffered rows that ends a file earlier."),
     key("queue_bytes", "size", "\"64MB\"", "Most bytes of rows that wait for the writer; more are dropped and counted."),
+    key(
+        "row_rate",
+        "number",
+        "5000",
+        "Requests in a second from which alike ones of the same 100 ms share a row with a weight. Features are recomputed exactly only from logs without such rows.",
+    ),
 ];
 
 pub(crate) const MODELS: Keys = &[

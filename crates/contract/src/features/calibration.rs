@@ -5,6 +5,7 @@
 //! key, and their ratio corrects the hazard.
 
 use super::key::KeyStats;
+use super::persist::{Persist, persist};
 use super::spec::{TTL_HORIZONS, TTL_OUTPUTS};
 
 /// Weight of "the hazards are right", in changes.
@@ -45,6 +46,17 @@ impl Calibration {
     /// Factor on the hazard, per age interval.
     pub fn factors(&self, key: &KeyStats) -> [f64; TTL_OUTPUTS] {
         self.0[state(key)].map(|cell| f64::from(((cell.changes + PRIOR) / (cell.expected + PRIOR)).clamp(0.05, 20.0)))
+    }
+}
+
+persist!(Cell { changes, expected });
+
+impl Persist for Calibration {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        Persist::take(from).map(Self)
     }
 }
 

@@ -158,6 +158,14 @@ impl KeyStats {
         self.answers |= EXEMPT;
     }
 
+    /// Whether anything was ever noted.
+    pub const fn is_known(&self) -> bool {
+        self.first_seen_s != 0
+    }
+    /// Whether both hold the same last fetch: nothing was fetched between them.
+    pub const fn same_fetch(&self, other: &Self) -> bool {
+        self.fetches == other.fetches && self.last_fetch_ms == other.last_fetch_ms && self.hash == other.hash
+    }
     /// When the key was last fetched.
     pub fn last_fetch(&self) -> Option<Time> {
         (self.fetches > 0).then(|| Time::from_millis(self.last_fetch_ms))

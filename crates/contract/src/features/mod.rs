@@ -6,6 +6,7 @@
 mod calibration;
 mod cost;
 mod key;
+mod persist;
 mod prefetch;
 mod rhythm;
 mod route;

@@ -8,6 +8,7 @@
 use farthing_types::{Span, Time};
 
 use super::key::expected_events;
+use super::persist::persist;
 
 /// Time constant of the rhythm: schedules last, and each slot sees few changes.
 pub const RHYTHM_MEMORY: Span = Span::from_secs(180 * 86_400);
@@ -243,6 +244,10 @@ impl Rhythm {
         day * hour
     }
 }
+
+persist!(Slot { changes, expected });
+persist!(Profile<const N: usize> { slots, factors, evidence, used });
+persist!(Rhythm { day, hour, quarter_means, faded, observed });
 
 fn quarter_of(at: f64) -> usize {
     (at.rem_euclid(86_400.0) / QUARTER_S) as usize % QUARTERS

@@ -4,6 +4,7 @@ use farthing_types::{Span, Time};
 
 use super::calibration::{Calibration, intervals};
 use super::key::{KeyStats, Observation, expected_events, seconds_between};
+use super::persist::{Persist, persist};
 use super::rhythm::Rhythm;
 use super::spec::TTL_OUTPUTS;
 use super::steering::Steering;
@@ -228,6 +229,36 @@ impl RouteStats {
     /// Refetches in memory (decayed).
     pub fn refetches(&self) -> f64 {
         self.fetches
+    }
+}
+
+persist!(Cell { events, exposure_s, at_ms });
+persist!(RouteStats {
+    updated_ms,
+    first_ms,
+    pooled,
+    cells,
+    keys,
+    requests,
+    fetches,
+    changed,
+    longest_gap_s,
+    rhythm,
+    calibration,
+    steering,
+});
+
+impl RouteStats {
+    /// All of it as bytes, in the layout that [`crate::statistics::LAYOUT`] counts.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(4_096);
+        self.put(&mut out);
+        out
+    }
+
+    /// Reads what [`RouteStats::encode`] wrote; `None` for anything else.
+    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
+        Self::take(&mut bytes).filter(|_| bytes.is_empty())
     }
 }
 

@@ -4,6 +4,8 @@
 //! give another stale share. The statistics see that: each refetch tells how many answers were probably stale
 //! (of a change somewhere in the gap, and of the ages at which answers were given). After enough answers to expect a few stale ones, the factor on kappa moves toward the budget.
 
+use super::persist::persist;
+
 /// Share of the budget that is aimed at.
 const AIM: f64 = 0.85;
 /// A window ends when this many stale answers would be within its budget.
@@ -28,6 +30,8 @@ pub(super) struct Steering {
     total_answers: f64,
     total_stale: f64,
 }
+
+persist!(Steering { budget, log_factor, answers, stale, total_answers, total_stale });
 
 impl Default for Steering {
     fn default() -> Self {

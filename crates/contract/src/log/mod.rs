@@ -11,7 +11,7 @@ pub use tables::{CallRow, Decision, OutcomeRow, Request};
 pub use value::{Cell, ColumnType, Value};
 
 /// Version of the four tables, in each file's metadata under [`VERSION_KEY`].
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 /// Parquet metadata key of the schema version.
 pub const VERSION_KEY: &str = "farthing.schema_version";
 /// Parquet metadata key of the table's name.
@@ -26,6 +26,8 @@ pub struct Column {
     pub ty: ColumnType,
     /// Whether a value may be absent.
     pub nullable: bool,
+    /// The schema version that added it: older files lack it, and there it is absent.
+    pub since: u32,
     /// Meaning and unit.
     pub doc: &'static str,
 }
@@ -77,6 +79,19 @@ mod tests {
             assert_eq!(names.len(), table.columns.len(), "{}", table.name);
             assert!(table.columns.iter().all(|c| !c.doc.trim().is_empty()), "{}", table.name);
             assert_eq!(table.columns[0].name, "ts_ns");
+        }
+    }
+
+    /// Files of older releases are read for ever: what they lack must be able to be absent.
+    #[test]
+    fn later_columns_may_be_absent_and_come_last() {
+        for table in ALL {
+            assert!(
+                table.columns.iter().all(|c| (1..=SCHEMA_VERSION).contains(&c.since) && (c.since == 1 || c.nullable)),
+                "{}",
+                table.name
+            );
+            assert!(table.columns.windows(2).all(|c| c[0].since <= c[1].since), "{}", table.name);
         }
     }
 

@@ -4,8 +4,18 @@ use std::sync::Arc;
 
 use super::{Cell, Column, Row, Table, Value};
 
+macro_rules! since {
+    () => {
+        1
+    };
+    ($version:literal) => {
+        $version
+    };
+}
+
+// `field: type = 2` is a column that schema version 2 added.
 macro_rules! table {
-    ($(#[doc = $doc:literal])+ $row:ident as $name:literal { $(#[doc = $cdoc:literal] $field:ident : $ty:ty,)+ }) => {
+    ($(#[doc = $doc:literal])+ $row:ident as $name:literal { $(#[doc = $cdoc:literal] $field:ident : $ty:ty $(= $since:literal)?,)+ }) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $row { $(#[doc = $cdoc] pub $field: $ty,)+ }
@@ -13,7 +23,13 @@ macro_rules! table {
             const TABLE: &'static Table = &Table {
                 name: $name,
                 doc: concat!($($doc),+),
-                columns: &[$(Column { name: stringify!($field), ty: <$ty as Cell>::TYPE, nullable: <$ty as Cell>::NULLABLE, doc: $cdoc },)+],
+                columns: &[$(Column {
+                    name: stringify!($field),
+                    ty: <$ty as Cell>::TYPE,
+                    nullable: <$ty as Cell>::NULLABLE,
+                    since: since!($($since)?),
+                    doc: $cdoc,
+                },)+],
             };
             fn ts_ns(&self) -> i64 { self.ts_ns }
             fn extent(&self) -> usize { 0 $(+ Cell::extent(&self.$field))+ }
@@ -97,6 +113,14 @@ table! {
         holdout: bool,
         /// What went wrong, when something did.
         error_class: Option<&'static str>,
+        /// Run of the live statistics that the request entered: a new one at each start; null when it entered none.
+        stat_epoch: Option<u64> = 2,
+        /// Its place, from 1, among all that entered the statistics of its route in that run.
+        stat_seq: Option<i64> = 2,
+        /// Key under which the statistics are kept, where it is not `key_hash`: of the answers selected by `Vary`.
+        stat_key: Option<u64> = 2,
+        /// Whether anything was known of that key before; what was known and is not any more had to make room.
+        stat_known: Option<bool> = 2,
     }
 }
 
@@ -169,6 +193,26 @@ table! {
         price_book: Option<Arc<str>>,
         /// What the provider charges for the attempt, nano-dollars; null when unpriced.
         cost_nanousd: Option<i64>,
+        /// Run of the live statistics that the answer entered: a new one at each start; null when it entered none.
+        stat_epoch: Option<u64> = 2,
+        /// Its place, from 1, among all that entered the statistics of its route in that run.
+        stat_seq: Option<i64> = 2,
+        /// Key under which the statistics are kept, where it is not `key_hash`: of the answers selected by `Vary`.
+        stat_key: Option<u64> = 2,
+        /// Whether anything was known of that key before; what was known and is not any more had to make room.
+        stat_known: Option<bool> = 2,
+        /// Time under which the answer entered the statistics and was decided about, ns since 1970 UTC.
+        stat_at_ns: Option<i64> = 2,
+        /// Canonical digest that entered the statistics: of the body, or of the entry that a 304 confirmed.
+        stat_hash: Option<u64> = 2,
+        /// Whether the staleness of the copy steers the route's operating point: a predictor chose its TTL.
+        steers: Option<bool> = 2,
+        /// Whether the answer has an ETag; null when no decision was made about it.
+        has_etag: Option<bool> = 2,
+        /// Parameters of the request's query.
+        query_parameters: Option<i64> = 2,
+        /// Length of the answer's body, bytes: of a 304 that of the confirmed entry; null when no decision was made about it.
+        body_bytes: Option<i64> = 2,
     }
 }
 

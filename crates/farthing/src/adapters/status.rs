@@ -1,6 +1,6 @@
 //! Status, readiness, routes, costs.
 
-use farthing_admin::{Costs, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView};
+use farthing_admin::{Costs, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField, VolatileReport};
 use farthing_config::{Mode, Route};
 use farthing_ledger::AggregatesSnapshot;
 use farthing_models::{Alias, Kind};
@@ -54,6 +54,25 @@ impl RoutesView for Running {
             experiments.iter().find(|view| view.stopped.is_none() && on(&view.config.routes)).map(|view| view.config.name.to_string())
         };
         self.proxy.config().routes.iter().map(|route| self.route(route, experiment(route), &snapshot)).collect()
+    }
+
+    fn volatile(&self, route: &str) -> Option<VolatileReport> {
+        let report = self.proxy.volatile(route)?;
+        let field = |p: farthing_proxy::volatile::Proposal| VolatileField {
+            pointer: p.pointer,
+            differed: p.differed,
+            looks: p.looks.as_str().to_owned(),
+            examples: p.examples.into(),
+        };
+        Some(VolatileReport {
+            route: route.to_owned(),
+            pairs: report.pairs,
+            differing: report.differing,
+            apart: report.apart,
+            explained: report.explained,
+            confirmed: report.confirmed,
+            proposed: report.proposed.into_iter().map(field).collect(),
+        })
     }
 }
 

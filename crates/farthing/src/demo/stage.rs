@@ -84,7 +84,7 @@ pub fn config(apis: &[ApiSpec], provider: &Provider, dir: &Path) -> Config {
     let addr = provider.addr();
     let mut config = Config {
         data: ListenConfig { addr: (std::net::Ipv4Addr::LOCALHOST, 0).into(), drain: Span::from_secs(3), ..ListenConfig::default() },
-        log: LogConfig { dir: dir.join("logs"), flush: Span::from_secs(5), ..LogConfig::default() },
+        log: LogConfig { dir: dir.join("logs"), flush: Span::from_secs(5), row_rate: u32::MAX, ..LogConfig::default() },
         models: ModelsConfig {
             dir: dir.join("models"),
             // Driver, providers, trainer and proxy share this machine's cores: a decision that waits for a core is not late. No

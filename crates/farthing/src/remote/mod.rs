@@ -4,6 +4,7 @@ pub mod client;
 pub mod experiments;
 pub mod models;
 pub mod status;
+pub mod volatile;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use farthing_contract::log::{ColumnType, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY};
-use polars::prelude::{DataFrame, DataType};
+use polars::prelude::{Column, DataFrame, DataType, PolarsError};
 use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
 use sha2::{Digest, Sha256};
@@ -36,6 +36,9 @@ pub(super) fn digest(files: &[PathBuf]) -> Result<String, TrainError> {
     Ok(hex::encode(Sha256::digest(digests.join("\n"))))
 }
 
+/// What to do about a file whose columns are not those of its table.
+pub(super) const CHANGED: &str = "the file says it is of this log but was changed by another program: restore or remove it";
+
 /// A column that is wanted of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
@@ -43,12 +46,16 @@ pub(super) struct Wanted {
     pub name: &'static str,
     /// Its type.
     pub ty: ColumnType,
+    /// The schema version that added it: for rows of older files it is null.
+    pub since: u32,
 }
 
 /// A Parquet file whose footer has been read.
 pub(super) struct Opened {
     path: PathBuf,
     reader: ParquetReader<File>,
+    /// Of the schema; the highest for foreign files, which are to have all that is wanted.
+    version: u32,
 }
 
 impl Opened {
@@ -58,7 +65,7 @@ impl Opened {
         let bad = |e: polars::prelude::PolarsError| TrainError::Unreadable { path: path.to_path_buf(), reason: e.to_string() };
         reader.get_metadata().map_err(bad)?;
         reader.schema().map_err(bad)?;
-        Ok(Self { path: path.to_path_buf(), reader })
+        Ok(Self { path: path.to_path_buf(), reader, version: u32::MAX })
     }
 
     /// The log table that the file says it is.
@@ -72,6 +79,7 @@ impl Opened {
             let what = format!("schema version {version}, this farthing-train reads 1 to {SCHEMA_VERSION}");
             return Err(self.foreign(what, "use the farthing-train of the proxy that wrote it".to_owned()));
         }
+        self.version = version;
         Ok(table)
     }
 
@@ -114,7 +122,9 @@ impl Opened {
         remedy: &str,
     ) -> Result<DataFrame, TrainError> {
         let types = self.types();
-        for want in wanted {
+        let version = self.version;
+        let lacking = |want: &&Wanted| want.since > version;
+        for want in wanted.iter().filter(|want| !lacking(want)) {
             let what = match types.iter().find(|(name, _)| name == want.name) {
                 None => format!("column `{}` is missing", want.name),
                 Some((_, ty)) if !fits(want.ty, ty) => format!("column `{}` is {ty}, wanted {:?}", want.name, want.ty),
@@ -122,9 +132,29 @@ impl Opened {
             };
             return Err(self.foreign(what, remedy.to_owned()));
         }
-        let Self { path, reader } = self;
-        let names = wanted.iter().map(|w| w.name.to_owned()).collect();
-        reader.with_columns(Some(names)).finish().map_err(|e| TrainError::Unreadable { path, reason: e.to_string() })
+        let Self { path, reader, .. } = self;
+        let there = wanted.iter().filter(|w| !lacking(w)).map(|w| w.name.to_owned()).collect();
+        let bad = |e: PolarsError| TrainError::Unreadable { path: path.clone(), reason: e.to_string() };
+        let mut frame = reader.with_columns(Some(there)).finish().map_err(bad)?;
+        for want in wanted.iter().filter(lacking) {
+            frame.with_column(Column::full_null(want.name.into(), frame.height(), &data_type(want.ty))).map_err(bad)?;
+        }
+        let names: Vec<_> = wanted.iter().map(|w| w.name).collect();
+        frame.select(names).map_err(bad)
+    }
+}
+
+/// The type of a column in memory.
+pub(super) fn data_type(ty: ColumnType) -> DataType {
+    match ty {
+        ColumnType::I64 => DataType::Int64,
+        ColumnType::U64 => DataType::UInt64,
+        ColumnType::I32 => DataType::Int32,
+        ColumnType::F64 => DataType::Float64,
+        ColumnType::F32 => DataType::Float32,
+        ColumnType::Bool => DataType::Boolean,
+        ColumnType::Text => DataType::String,
+        ColumnType::F32List => DataType::List(Box::new(DataType::Float32)),
     }
 }
 

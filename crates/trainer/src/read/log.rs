@@ -1,6 +1,7 @@
 //! The log as the trainer sees it: fetches with the features that were logged for them, and reads.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use farthing_contract::features::TTL_SPEC;
 use farthing_contract::log::{CallRow, Decision, Request, Row, Table};
@@ -123,8 +124,7 @@ impl Frames {
             name if name == Request::TABLE.name => (REQUESTS, &mut self.requests),
             _ => return Ok(()),
         };
-        let remedy = "the file says it is of this log but was changed by another program: restore or remove it";
-        frames.push(file.columns(&wanted(table, names), files::exact, remedy)?);
+        frames.push(file.columns(&wanted(table, names), files::exact, files::CHANGED)?);
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Frames {
             None => calls.with_column(lit(polars::prelude::NULL).cast(features_type()).alias("features")),
             Some(decisions) => {
                 let logged = decisions
-                    .filter(col("kind").eq(lit("ttl")).and(col("spec_hash").eq(lit(TTL_SPEC.hash()))))
+                    .filter(col("kind").eq(lit(TTL_KIND)).and(col("spec_hash").eq(lit(spec_hash()))))
                     .select([col("decision_id"), col("features")])
                     .unique_stable(Some(polars::prelude::cols(["decision_id"])), UniqueKeepStrategy::First);
                 calls.join(logged, [col("decision_id")], [col("decision_id")], JoinArgs::new(JoinType::Left))
@@ -160,13 +160,22 @@ impl Frames {
     }
 }
 
+/// The kind of decisions that are about a TTL.
+pub(super) const TTL_KIND: &str = "ttl";
+
+/// Hash of the features that this build computes.
+pub(super) fn spec_hash() -> &'static str {
+    static HASH: LazyLock<String> = LazyLock::new(|| TTL_SPEC.hash());
+    &HASH
+}
+
 fn features_type() -> polars::prelude::DataType {
     polars::prelude::DataType::List(Box::new(polars::prelude::DataType::Float32))
 }
 
 pub(super) fn wanted(table: &Table, names: &[&str]) -> Vec<Wanted> {
     let find = |name: &&str| table.columns.iter().find(|c| c.name == *name);
-    names.iter().filter_map(find).map(|c| Wanted { name: c.name, ty: c.ty }).collect()
+    names.iter().filter_map(find).map(|c| Wanted { name: c.name, ty: c.ty, since: c.since }).collect()
 }
 
 /// All frames below each other, text as plain strings (dictionaries differ from file to file).

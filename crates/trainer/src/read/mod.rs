@@ -2,6 +2,7 @@
 
 mod columns;
 mod decisions;
+mod entered;
 mod files;
 mod foreign;
 mod log;
@@ -9,6 +10,7 @@ mod observed;
 mod trace;
 
 pub use decisions::{read_decisions, read_pmf};
+pub use entered::{Entered, EnteredLog, Logged, read_entered};
 pub use files::find;
 pub use foreign::{ForeignColumn, ForeignTable};
 pub use log::{Fetch, Log, Read, read_log};

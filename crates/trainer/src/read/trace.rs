@@ -35,11 +35,11 @@ pub struct Trace {
 }
 
 const WANTED: [Wanted; 5] = [
-    Wanted { name: "ts_ms", ty: ColumnType::I64 },
-    Wanted { name: "key", ty: ColumnType::U64 },
-    Wanted { name: "endpoint", ty: ColumnType::Text },
-    Wanted { name: "is_write", ty: ColumnType::Bool },
-    Wanted { name: "bytes", ty: ColumnType::I64 },
+    Wanted { name: "ts_ms", ty: ColumnType::I64, since: 1 },
+    Wanted { name: "key", ty: ColumnType::U64, since: 1 },
+    Wanted { name: "endpoint", ty: ColumnType::Text, since: 1 },
+    Wanted { name: "is_write", ty: ColumnType::Bool, since: 1 },
+    Wanted { name: "bytes", ty: ColumnType::I64, since: 1 },
 ];
 
 /// Reads a trace.

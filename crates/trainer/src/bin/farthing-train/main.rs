@@ -10,6 +10,7 @@ mod fit;
 mod import;
 mod policy;
 mod results;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
         #[command(subcommand)]
         kind: FitKind,
     },
+    /// Compares the features that were logged with those that the log gives, bit by bit.
+    Verify(verify::Verify),
     /// Learns from the first part of a trace with known changes and compares bills on the rest.
     Evaluate {
         #[command(subcommand)]
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Advise(args) => advise::run(&args),
         Command::Fit { kind: FitKind::Ttl(args) } => fit::fit_ttl(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate::evaluate_ttl(&args),
         Command::Results(args) => results::results(&args),
         Command::Evaluate { kind: EvaluateKind::Policy(args) } => policy::evaluate_policy(&args),

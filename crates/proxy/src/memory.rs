@@ -1,0 +1,155 @@
+//! Live statistics on disk: a restart forgets nothing, and the log can be repeated from the state in which a run began.
+//!
+//! `<log>/statistics/latest-<instance>.stats` is written at shutdown and every minute that brought something new; a run
+//! starts from it and keeps the state it started from as `run-<id>.stats`. A file that is damaged, of another layout or of a
+//! later time than the clock's is not used: the run starts empty, which is counted and said.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use farthing_cache::SavedKey;
+use farthing_contract::statistics::{FOLDER, KeyState, Saved, SavedError, latest_file, run_file};
+use farthing_types::Time;
+
+use crate::state::State;
+
+/// States at the start of runs that are kept; older ones go.
+const RUNS_KEPT: usize = 16;
+
+/// Why saved statistics were not used.
+#[derive(Debug, thiserror::Error)]
+enum Unused {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Bytes(#[from] SavedError),
+    #[error("it is of a later time than the clock's")]
+    Later,
+}
+
+/// The folder of a proxy's statistics.
+pub struct Memory {
+    dir: PathBuf,
+    latest: PathBuf,
+}
+
+impl Memory {
+    /// Below the log's folder, for an instance's name.
+    pub fn new(log: &Path, instance: &str) -> Self {
+        let dir = log.join(FOLDER);
+        Self { latest: dir.join(latest_file(instance)), dir }
+    }
+
+    /// What the run before left; nothing is left when there was none.
+    fn load(&self, now: Time) -> Result<Option<Saved>, Unused> {
+        let bytes = match fs::read(&self.latest) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let saved = Saved::decode(&bytes)?;
+        if saved.at > now { Err(Unused::Later) } else { Ok(Some(saved)) }
+    }
+
+    /// Keeps the state from which `run` starts: the file that was loaded, or an empty one.
+    fn begin(&self, run: u64, loaded: bool) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        let path = self.dir.join(run_file(run));
+        // The latest file is replaced, never changed, so a second name for it keeps this state.
+        if !(loaded && fs::hard_link(&self.latest, &path).is_ok()) {
+            if loaded { fs::copy(&self.latest, &path).map(drop)? } else { write(&path, &Saved::default().encode())? }
+        }
+        self.prune(&path)
+    }
+
+    /// Removes the oldest states of runs beside the one of this run.
+    fn prune(&self, own: &Path) -> io::Result<()> {
+        let mut runs: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(&self.dir)?
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("run-"))
+            .filter(|entry| entry.path() != own)
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        runs.sort();
+        let surplus = runs.len().saturating_sub(RUNS_KEPT - 1);
+        runs.drain(..surplus).try_for_each(|(_, path)| fs::remove_file(path))
+    }
+
+    fn save(&self, saved: &Saved) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        write(&self.latest, &saved.encode())
+    }
+}
+
+/// Whole under its name, or not there.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temp = path.with_file_name(format!(".{name}-{}.tmp", std::process::id()));
+    let mut file = File::create(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temp, path)
+}
+
+impl State {
+    /// Takes over what the run before has learned; before the first request. Blocks on files.
+    pub fn recall(&self) {
+        let Some(memory) = &self.memory else { return };
+        let loaded = match memory.load(self.clock.now()) {
+            Ok(loaded) => loaded,
+            Err(reason) => {
+                self.counters.statistics_refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(file = %memory.latest.display(), %reason, "saved statistics are not used: starting without");
+                None
+            }
+        };
+        if let Err(error) = memory.begin(self.stat_epoch, loaded.is_some()) {
+            tracing::warn!(%error, "the state at the start is not kept: the features of this run cannot be recomputed");
+        }
+        let Some(saved) = loaded else { return };
+        tracing::info!(keys = saved.keys.len(), routes = saved.routes.len(), "statistics of the run before are used");
+        for (name, stats) in saved.routes {
+            if let Some(route) = self.routes.iter().find(|route| *route.route.name == *name) {
+                route.stats.lock().start_from(stats, route.route.stale_budget);
+            }
+        }
+        for KeyState { key, place, stats } in saved.keys {
+            self.cache.restore_key_stats(SavedKey { tag: key, place, stats });
+        }
+    }
+
+    /// Saves the statistics when something entered since they were saved last. Blocks on files.
+    pub fn remember(&self) {
+        let Some(memory) = &self.memory else { return };
+        let entered = self.routes.iter().map(|route| route.stats.lock().entered()).sum();
+        if self.counters.statistics_saved.swap(entered, Ordering::Relaxed) == entered {
+            return;
+        }
+        let routes = self.routes.iter().map(|route| (route.route.name.to_string(), route.stats.lock().stats.clone())).collect();
+        let saved = Saved { run: self.stat_epoch, at: self.clock.now(), routes, keys: self.keys() };
+        if let Err(error) = memory.save(&saved) {
+            self.counters.statistics_unsaved.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(file = %memory.latest.display(), %error, "statistics are not saved: a restart would forget them");
+        }
+    }
+
+    /// Statistics of all keys, each once: where a key has an entry, the entry's.
+    fn keys(&self) -> Vec<KeyState> {
+        let (mut seen, mut keys) = (HashSet::new(), Vec::new());
+        self.cache.visit_key_stats(&mut |SavedKey { tag, place, stats }| {
+            if seen.insert((tag, place)) {
+                keys.push(KeyState { key: tag, place, stats });
+            }
+        });
+        keys
+    }
+}
+
+/// [`State::remember`] off the runtime's threads.
+pub async fn remember(state: &Arc<State>) {
+    let state = state.clone();
+    let _ = tokio::task::spawn_blocking(move || state.remember()).await;
+}
