@@ -297,7 +297,6 @@ async fn three_runs(requests: u64) -> Compared {
 }
 
 fn check(compared: &Compared, requests: usize) {
-    println!("{compared:?}");
     assert!(compared.rows >= requests && compared.runs == 3, "{compared:?}");
     assert!(compared.equal >= requests / 10, "too few to tell: {compared:?}");
     assert_eq!((compared.differing.len(), compared.gaps.len(), compared.equal), (0, 0, compared.decisions), "{compared:?}");
