@@ -73,7 +73,7 @@ fn with_outcomes(decisions: LazyFrame, outcomes: Option<LazyFrame>) -> LazyFrame
 /// # Errors
 /// Names the file and the column.
 pub fn read_pmf(path: &Path) -> Result<HashMap<u64, Vec<f32>>, TrainError> {
-    let names = [Wanted { name: "decision_id", ty: ColumnType::U64 }, Wanted { name: "pmf", ty: ColumnType::F32List }];
+    let names = [Wanted { name: "decision_id", ty: ColumnType::U64, since: 1 }, Wanted { name: "pmf", ty: ColumnType::F32List, since: 1 }];
     let fits = |wanted: ColumnType, found: &DataType| match wanted {
         ColumnType::F32List => matches!(found, DataType::List(inner) if inner.is_float()),
         _ => files::roughly(wanted, found),

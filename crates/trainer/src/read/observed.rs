@@ -141,7 +141,8 @@ struct Reading {
 }
 
 fn wanted(table: &'static Table, names: &[&'static str]) -> Vec<Wanted> {
-    let of = |name: &&'static str| table.columns.iter().find(|c| c.name == *name).map(|c| Wanted { name: c.name, ty: c.ty });
+    let of =
+        |name: &&'static str| table.columns.iter().find(|c| c.name == *name).map(|c| Wanted { name: c.name, ty: c.ty, since: c.since });
     names.iter().filter_map(of).collect()
 }
 
