@@ -14,6 +14,7 @@ mod event;
 mod operating;
 mod paired;
 mod recipe;
+mod recipe_terms;
 mod rows;
 pub mod strategies;
 #[cfg(test)]
@@ -28,5 +29,6 @@ pub use event::{Event, EventKind, PassThrough, Trace, TraceRoute};
 pub use operating::{OperatingPoint, choose_kappa, replay_at};
 pub use paired::{Difference, Paired};
 pub use recipe::{Process, Recipe, RecipeError, RecipeRoute};
+pub use recipe_terms::{RecipeBatch, RecipeTerms, RecipeTokens, TokenCall};
 pub use rows::{ROW_HORIZON, TrainingRow, training_rows};
 pub use worlds::{World, WorldKey};

@@ -7,6 +7,7 @@ use rand_distr::{Distribution, Exp, Zipf};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventKind, Trace, TraceRoute};
+use crate::recipe_terms::{RecipeTerms, RecipeTokens};
 use crate::worlds::{World, WorldKey};
 
 /// How the answers of a route's keys change. Spans in seconds.
@@ -66,6 +67,12 @@ pub struct RecipeRoute {
     pub latency_ms: u32,
     /// How its keys change.
     pub process: Process,
+    /// Prices and promises beyond the price of a call.
+    #[serde(default, skip_serializing_if = "RecipeTerms::is_plain")]
+    pub terms: RecipeTerms,
+    /// For calls that are billed by the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<RecipeTokens>,
 }
 
 fn default_bytes() -> u32 {
@@ -212,6 +219,8 @@ impl RecipeRoute {
         let place = |key: &str| format!("routes.{}.{key}", self.name);
         within(&place("keys"), f64::from(self.keys), 1.0, 1e8)?;
         within(&place("weight"), self.weight, 1e-9, 1e9)?;
+        self.terms.check(&place)?;
+        self.tokens.iter().try_for_each(|tokens| tokens.check(&place))?;
         match self.process {
             Process::Never | Process::Nondeterministic => Ok(()),
             Process::Poisson { mean_interval_s, sigma } => {
@@ -233,7 +242,7 @@ impl RecipeRoute {
     }
 }
 
-fn within(place: &str, value: f64, low: f64, high: f64) -> Result<(), RecipeError> {
+pub(crate) fn within(place: &str, value: f64, low: f64, high: f64) -> Result<(), RecipeError> {
     if (low..=high).contains(&value) {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 
 pub mod advise;
 pub mod card;
+pub mod cost;
 pub mod error;
 pub mod evaluate;
 pub mod fit;
@@ -21,6 +22,7 @@ pub mod read;
 pub mod report;
 pub mod results;
 pub mod rows;
+pub mod strategy;
 pub mod trees;
 pub mod verify;
 pub mod write;

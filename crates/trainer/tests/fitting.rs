@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use farthing_contract::bundle::{Alias, Bundle, Kind, disk};
 use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
-use farthing_replay::{Process, Recipe, RecipeRoute};
+use farthing_replay::{Process, Recipe, RecipeRoute, RecipeTerms};
 use farthing_trainer::TrainError;
 use farthing_trainer::evaluate::stream;
 use farthing_trainer::fit::{Fit, Options, fit};
@@ -28,6 +28,8 @@ fn recipe(hours: f64, process: Process) -> Recipe {
         bytes: 900,
         latency_ms: 10,
         process,
+        terms: RecipeTerms::default(),
+        tokens: None,
     };
     Recipe {
         seed: 1,

@@ -4,7 +4,7 @@ use farthing_policy::strategy::Mix;
 use farthing_types::Money;
 
 use super::route::Bill;
-use super::run::{Model, Run, fixed, simulate};
+use super::run::{Judged, Model, Run, simulate_fixed};
 use crate::event::Trace;
 
 /// What every fixed mix would have cost.
@@ -30,13 +30,12 @@ impl Hindsight {
 }
 
 /// Runs every mix over the whole trace.
-pub fn hindsight(trace: &Trace, model: &Model, judged_from: usize) -> Hindsight {
-    let runs: Vec<Run> =
-        Mix::ALL.iter().map(|mix| simulate(trace, model, judged_from, &mut fixed(vec![*mix; trace.routes.len()]))).collect();
-    let judged: Vec<Vec<Bill>> = runs.iter().map(Run::judged).collect();
+pub fn hindsight(trace: &Trace, model: &Model, judged: Judged) -> Hindsight {
+    let runs: Vec<Run> = Mix::ALL.iter().map(|mix| simulate_fixed(trace, model, judged, vec![*mix; trace.routes.len()])).collect();
+    let bills: Vec<Vec<Bill>> = runs.iter().map(Run::judged).collect();
     let cost = |mix: Mix, route: usize| {
         let terms = model.terms.get(route).copied().unwrap_or_default();
-        judged[mix.index()].get(route).map_or(Money::ZERO, |bill| bill.cost(&terms))
+        bills[mix.index()].get(route).map_or(Money::ZERO, |bill| bill.cost(&terms))
     };
     // The first of equals is the plainest.
     let best = |route: usize| Mix::ALL.into_iter().map(|m| (m, cost(m, route))).min_by_key(|(m, c)| (*c, *m)).unwrap_or_default();

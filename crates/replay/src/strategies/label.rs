@@ -48,7 +48,7 @@ pub fn labels(trace: &Trace, events: &[Event], model: &Model, options: LabelOpti
 /// Runs a mix and cuts its bills by windows.
 fn windows(trace: &Trace, events: &[Event], model: &Model, (mix, place): (Mix, &dyn Fn(Time) -> usize)) -> Windows {
     let guarded = guard();
-    let mut running = Running::new(trace, model, &guarded);
+    let mut running = Running::new(trace, model, &guarded).quiet();
     let mut chooser = fixed(vec![mix; trace.routes.len()]);
     let mut windows = Windows::new();
     let mut before: Vec<Bill> = vec![Bill::default(); trace.routes.len()];
@@ -65,7 +65,7 @@ fn windows(trace: &Trace, events: &[Event], model: &Model, (mix, place): (Mix, &
 }
 
 fn cut(running: &Running<'_>, before: &mut [Bill]) -> Vec<Bill> {
-    let bills: Vec<Bill> = running.routes.iter().map(|r| r.bill).collect();
+    let bills = running.bills();
     let cut = bills.iter().zip(before.iter()).map(|(all, before)| all.since(before)).collect();
     before.copy_from_slice(&bills);
     cut

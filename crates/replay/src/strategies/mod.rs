@@ -14,4 +14,4 @@ mod tests;
 pub use hindsight::{Hindsight, hindsight};
 pub use label::{LabelOptions, StrategyRow, labels};
 pub use route::{Bill, RouteView};
-pub use run::{MixChooser, Model, Modelled, Run, fixed, simulate};
+pub use run::{DEFAULT_KAPPA, Judged, MixChooser, Model, Modelled, Run, fixed, may, simulate, simulate_fixed};

@@ -115,6 +115,8 @@ pub(super) struct Route<'a> {
     pub live: StrategyStats,
     open: Option<Open>,
     calls: u64,
+    /// Nobody asks for the live statistics: they are not kept.
+    quiet: bool,
     pub bill: Bill,
 }
 
@@ -132,8 +134,14 @@ impl<'a> Route<'a> {
             live: StrategyStats::default(),
             open: None,
             calls: 0,
+            quiet: false,
             bill: Bill::default(),
         }
+    }
+
+    /// Keeps no live statistics: for runs of a fixed mix, of which only the bill is wanted.
+    pub fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
     }
 
     fn window(&self) -> Option<BatchWindow> {
@@ -167,12 +175,12 @@ impl<'a> Route<'a> {
             // The proxy does not see that an answer is stale: it counts what the route's refetches show.
             let expected = self.stats.stale_share().unwrap_or(0.0) as f32;
             let view = CacheView { needs_call: 0.0, stale: expected, cached: true };
-            self.live.on_request(at, u64::from(number), (seen, view), self.window());
+            self.note(at, number, (seen, view));
             return;
         }
         if mix.joins() && self.join(at, number, mix) {
             let view = CacheView { needs_call: 0.0, stale: 0.0, cached: mix.caches() };
-            self.live.on_request(at, u64::from(number), (seen, view), self.window());
+            self.note(at, number, (seen, view));
             return;
         }
         self.call(at, number, mix, seen);
@@ -214,7 +222,10 @@ impl<'a> Route<'a> {
             self.answered(at, number, mix, Some(seen));
             return;
         };
-        self.note_unanswered(at, number, mix, seen);
+        if !self.quiet {
+            let view = self.cache_view(at, number, mix, None);
+            self.note(at, number, (seen, view));
+        }
         if let Some(key) = self.keys.get_mut(&number) {
             key.flight = Some((at, None));
         }
@@ -227,21 +238,30 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// A request that waits for a batch: what the cache does with it is known, its answer is not.
-    fn note_unanswered(&mut self, at: Time, number: u32, mix: Mix, seen: KeySeen) {
-        let view = self.cache_view(at, number, mix, None);
-        self.live.on_request(at, u64::from(number), (seen, view), self.window());
+    /// Counts a request in the live statistics, with what the cache does with it.
+    fn note(&mut self, at: Time, number: u32, about: (KeySeen, CacheView)) {
+        if !self.quiet {
+            self.live.on_request(at, u64::from(number), about, self.window());
+        }
     }
 
     /// The origin's answer to a call that began at `at`: statistics, the copy, and, for requests that did not wait, the live counts.
     fn answered(&mut self, at: Time, number: u32, mix: Mix, seen: Option<KeySeen>) {
+        let latency = self.latency;
+        if self.quiet && !mix.caches() {
+            if let Some(key) = self.keys.get_mut(&number) {
+                key.flight = Some((at, Some(at + latency)));
+            }
+            return;
+        }
         self.calls += 1;
         let hash_of_new = self.calls | (1 << 63);
-        let (latency, window) = (self.latency, self.window());
         let Some(key) = self.keys.get_mut(&number) else { return };
         let hash = if self.nondeterministic { hash_of_new } else { key.version };
         self.stats.on_fetch(&mut key.stats, at, hash);
-        self.live.on_call(latency, u64::from(key.bytes));
+        if !self.quiet {
+            self.live.on_call(latency, u64::from(key.bytes));
+        }
         let head = HeadFacts { body_bytes: u64::from(key.bytes), ..HeadFacts::default() };
         let input = TtlInput { key: &key.stats, route: &self.stats, head, now: at };
         let ttl = self.ttl.guarded.decide(self.ttl.levels, &self.ttl.params, &input).choice.value.fresh;
@@ -252,7 +272,7 @@ impl<'a> Route<'a> {
         key.flight = Some((at, Some(at + latency)));
         if let Some(seen) = seen {
             let view = self.cache_view(at, number, mix, Some(ttl));
-            self.live.on_request(at, u64::from(number), (seen, view), window);
+            self.note(at, number, (seen, view));
         }
     }
 

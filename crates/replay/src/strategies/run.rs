@@ -23,6 +23,41 @@ pub struct Model {
     pub ttl_levels: Levels,
 }
 
+impl Model {
+    /// As a recipe says. The live TTL decision runs on live statistics alone, without a shadow price of its own: a stale answer costs what
+    /// the route says.
+    pub fn of_recipe(recipe: &crate::recipe::Recipe) -> Self {
+        let live = Levels { model: None, table: Some(Arc::new(crate::choosers::LiveStatistics)) };
+        Self {
+            terms: recipe.routes.iter().map(|r| r.strategy_terms(recipe)).collect(),
+            latency: recipe.routes.iter().map(|r| Span::from_millis(u64::from(r.latency_ms))).collect(),
+            ttl: TtlParams { kappa: Some(DEFAULT_KAPPA), ..TtlParams::default() },
+            ttl_levels: live,
+        }
+    }
+}
+
+/// Price of a call / shadow price of a stale answer where no operating point is known: steered from there to the budget.
+pub const DEFAULT_KAPPA: f64 = 0.05;
+
+/// Which part of a run is judged, and in which blocks it is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged {
+    /// Number of the first event that counts.
+    pub from: usize,
+    /// Length of a block.
+    pub block: Span,
+}
+
+impl Judged {
+    /// From an event on, in about 200 blocks of at least a minute.
+    pub fn from(trace: &Trace, from: usize) -> Self {
+        let first = trace.events.get(from).map_or(trace.events.last().map(|e| e.at), |e| Some(e.at));
+        let span = first.zip(trace.events.last()).map_or(Span::ZERO, |(first, last)| last.at.since(first));
+        Self { from, block: (span / 200).max(Span::from_secs(60)) }
+    }
+}
+
 /// Chooses the mix at each request.
 pub trait MixChooser {
     /// The mix, and whether a predictor chose it.
@@ -48,7 +83,8 @@ fn allowed(view: &RouteView<'_>, mix: Mix) -> Mix {
     Mix::of(mix.caches() && may.cache, mix.joins() && may.dedupe, batch)
 }
 
-fn may(view: &RouteView<'_>) -> Allowed {
+/// What may be done to requests of the route at all.
+pub fn may(view: &RouteView<'_>) -> Allowed {
     Allowed { cache: !view.nondeterministic, dedupe: !view.nondeterministic, batch: view.terms.batch.is_some() }
 }
 
@@ -85,6 +121,8 @@ pub struct Run {
     pub routes: Vec<Bill>,
     /// Per route, what had come of it when the events judged began.
     pub before: Vec<Bill>,
+    /// Block by block of the judged part, per route; blocks without an event are left out. What waits at the end is in none.
+    pub blocks: Vec<Vec<Bill>>,
 }
 
 impl Run {
@@ -95,6 +133,13 @@ impl Run {
     /// Bill, staleness and waiting of the judged part.
     pub fn cost(&self, model: &Model) -> Money {
         self.judged().iter().zip(&model.terms).map(|(bill, terms)| bill.cost(terms)).sum()
+    }
+    /// Cost of each route in each block, for paired comparisons: (block, route, nano-dollars).
+    pub fn costs<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (usize, usize, i64)> + 'a {
+        let of = |(block, bills): (usize, &'a Vec<Bill>)| {
+            bills.iter().zip(&model.terms).enumerate().map(move |(route, (bill, terms))| (block, route, bill.cost(terms).nanos()))
+        };
+        self.blocks.iter().enumerate().flat_map(of)
     }
     /// The judged part of all routes.
     pub fn total(&self) -> Bill {
@@ -120,6 +165,15 @@ impl<'a> Running<'a> {
         Self { routes: trace.routes.iter().enumerate().map(route).collect() }
     }
 
+    /// Without live statistics.
+    pub fn quiet(self) -> Self {
+        Self { routes: self.routes.into_iter().map(Route::quiet).collect() }
+    }
+
+    pub fn bills(&self) -> Vec<Bill> {
+        self.routes.iter().map(|r| r.bill).collect()
+    }
+
     pub fn step(&mut self, event: &Event, chooser: &mut dyn MixChooser) {
         let Some(route) = self.routes.get_mut(usize::from(event.route)) else { return };
         if event.kind == EventKind::Change {
@@ -131,21 +185,56 @@ impl<'a> Running<'a> {
     }
 }
 
-/// Replays the whole trace under a chooser; what comes before event number `judged_from` warms up.
-pub fn simulate(trace: &Trace, model: &Model, judged_from: usize, chooser: &mut dyn MixChooser) -> Run {
+/// Replays the whole trace under a chooser; what comes before the judged part warms up.
+pub fn simulate(trace: &Trace, model: &Model, judged: Judged, chooser: &mut dyn MixChooser) -> Run {
     let guarded = still();
-    let mut running = Running::new(trace, model, &guarded);
+    play(trace, Running::new(trace, model, &guarded), judged, chooser)
+}
+
+/// The same for a mix that is fixed per route: nothing is decided, so no live statistics are kept.
+pub fn simulate_fixed(trace: &Trace, model: &Model, judged: Judged, mixes: Vec<Mix>) -> Run {
+    let guarded = still();
+    play(trace, Running::new(trace, model, &guarded).quiet(), judged, &mut fixed(mixes))
+}
+
+fn play(trace: &Trace, mut running: Running<'_>, judged: Judged, chooser: &mut dyn MixChooser) -> Run {
     let mut run = Run::default();
+    let mut cut = Cut::default();
+    let block_ns = i64::try_from(judged.block.as_nanos()).unwrap_or(i64::MAX).max(1);
     for (n, event) in trace.events.iter().enumerate() {
-        if n == judged_from {
-            run.before = running.routes.iter().map(|r| r.bill).collect();
+        if n == judged.from {
+            run.before = running.bills();
+            cut = Cut { place: event.at.nanos().div_euclid(block_ns), bills: run.before.clone() };
+        }
+        let place = event.at.nanos().div_euclid(block_ns);
+        if n > judged.from && place != cut.place {
+            run.blocks.push(cut.next(place, running.bills()));
         }
         running.step(event, chooser);
     }
+    if trace.events.len() > judged.from {
+        run.blocks.push(cut.next(0, running.bills()));
+    }
     running.routes.iter_mut().for_each(Route::finish);
-    run.routes = running.routes.iter().map(|r| r.bill).collect();
+    run.routes = running.bills();
     run.before.resize(run.routes.len(), Bill::default());
     run
+}
+
+/// Where the last block ended.
+#[derive(Default)]
+struct Cut {
+    place: i64,
+    bills: Vec<Bill>,
+}
+
+impl Cut {
+    /// What came since; the next block begins.
+    fn next(&mut self, place: i64, bills: Vec<Bill>) -> Vec<Bill> {
+        let block = bills.iter().zip(&self.bills).map(|(all, before)| all.since(before)).collect();
+        *self = Self { place, bills };
+        block
+    }
 }
 
 /// A guard whose clock stands still.

@@ -27,7 +27,7 @@ fn model(latency_ms: u64, window_ms: u64) -> Model {
 }
 
 fn run(trace: &Trace, model: &Model, mix: Mix) -> Bill {
-    simulate(trace, model, 0, &mut fixed(vec![mix])).routes[0]
+    simulate(trace, model, Judged::from(trace, 0), &mut fixed(vec![mix])).routes[0]
 }
 
 use EventKind::{Change, Read};
@@ -84,7 +84,7 @@ fn the_cache_is_that_of_the_engine() {
     let trace = recipe().generate(3).unwrap();
     let one = model(0, 50);
     let model = Model { terms: vec![one.terms[0]; 6], latency: vec![Span::ZERO; 6], ..one };
-    let ours = simulate(&trace, &model, 0, &mut fixed(vec![Mix::Cache; 6]));
+    let ours = simulate(&trace, &model, Judged::from(&trace, 0), &mut fixed(vec![Mix::Cache; 6]));
     let mut engine = Engine::new(&trace);
     engine.set_stale_budget(model.ttl.stale_budget);
     let theirs = engine.run(&trace, &trace.events, &mut Decided::new(&model.ttl_levels, vec![model.ttl; 6]));
@@ -113,7 +113,7 @@ fn hindsight_is_no_dearer_than_any_single_mix_and_the_decision_close() {
     let trace = recipe().generate(1).unwrap();
     let one = model(40, 100);
     let model = Model { terms: vec![one.terms[0]; 6], latency: vec![Span::from_millis(40); 6], ..one };
-    let from = trace.split(0.5);
+    let from = Judged::from(&trace, trace.split(0.5));
     let found = hindsight(&trace, &model, from);
     assert!(found.best() <= found.single.1);
     // Live statistics without a model, asked as the proxy would.
@@ -136,6 +136,9 @@ fn hindsight_is_no_dearer_than_any_single_mix_and_the_decision_close() {
     println!("regret {regret:.4}, single {:?} {:.3}", found.single.0, found.single.1.as_usd_f64() / found.best().as_usd_f64());
     assert!(regret < 0.10, "{regret}");
     assert!(ours.total().predicted == ours.total().requests);
+    // Blocks hold everything but what was waiting at the end.
+    let blocks: i64 = ours.costs(&model).map(|(_, _, nanos)| nanos).sum();
+    assert!((blocks - ours.cost(&model).nanos()).abs() < 100_000_000 && ours.blocks.len() > 100);
     let rule = simulate(&trace, &model, from, &mut Modelled::new(&Levels::default(), StrategyParams::default()));
     assert_eq!(rule.total().predicted, 0);
 }
@@ -154,7 +157,7 @@ proptest! {
         // The mix changes from request to request: whatever is open or in flight then, nothing is lost.
         let mut n = 0;
         let mut chooser = |_: &RouteView<'_>| { n += 1; (Mix::ALL[mixes[n % mixes.len()]], false) };
-        let bill = simulate(&trace, &model, 0, &mut chooser).routes[0];
+        let bill = simulate(&trace, &model, Judged::from(&trace, 0), &mut chooser).routes[0];
         prop_assert_eq!(bill.requests, reads);
         prop_assert!(bill.items <= reads && bill.batches <= bill.items);
         for mix in Mix::ALL {
@@ -164,6 +167,8 @@ proptest! {
             prop_assert_eq!(bill.bill.nanos(), exact);
             prop_assert_eq!(bill.batches > 0, batched && reads > 0);
             prop_assert!(mix.joins() || bill.items == reads);
+            let quiet = simulate_fixed(&trace, &model, Judged::from(&trace, 0), vec![mix]).routes[0];
+            prop_assert_eq!(quiet, bill, "live statistics change nothing");
         }
     }
 }

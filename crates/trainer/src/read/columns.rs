@@ -49,6 +49,20 @@ impl Columns<'_> {
         Ok((values, rows))
     }
 
+    /// Lists of ids; null gives an empty one.
+    pub(super) fn id_lists(&self, name: &str) -> Result<Vec<Vec<u64>>, PolarsError> {
+        let list = self.0.column(name)?.list()?;
+        let mut rows = Vec::with_capacity(self.0.height());
+        for i in 0..list.len() {
+            let series = list.get_as_series(i).map(|series| series.cast(&DataType::UInt64)).transpose()?;
+            rows.push(match &series {
+                Some(series) => series.u64()?.iter().flatten().collect(),
+                None => Vec::new(),
+            });
+        }
+        Ok(rows)
+    }
+
     /// Lists of f32; null and empty lists give none.
     pub(super) fn lists(&self, name: &str) -> Result<Vec<Option<Vec<f32>>>, PolarsError> {
         let list = self.0.column(name)?.list()?;

@@ -109,7 +109,7 @@ impl Opened {
     }
 
     /// Names and types of the columns.
-    fn types(&mut self) -> Vec<(String, DataType)> {
+    pub(super) fn types(&mut self) -> Vec<(String, DataType)> {
         let Ok(schema) = self.reader.schema() else { return Vec::new() };
         schema.iter().map(|(name, field)| (name.to_string(), DataType::from_arrow_field(field))).collect()
     }

@@ -5,6 +5,7 @@
 mod api_changes;
 mod page;
 mod section;
+mod strategy;
 
 pub use page::{Page, Written};
 pub use section::{Bar, Found, Ground, Measured, Section};
@@ -12,7 +13,13 @@ pub use section::{Bar, Found, Ground, Measured, Section};
 use crate::error::TrainError;
 
 /// Every section, in the order of the page.
-pub static ALL: [&dyn Section; 1] = [&api_changes::ApiChanges];
+pub static ALL: [&dyn Section; 5] = [
+    &api_changes::ApiChanges,
+    &strategy::Strategies,
+    &strategy::traces::StrategyTraces,
+    &strategy::prompts::PromptCaches,
+    &strategy::costs::CostOfCalls,
+];
 
 /// Runs the sections named in `only` (all when empty) and puts what they found into `page`; what is not run stays as it was.
 ///

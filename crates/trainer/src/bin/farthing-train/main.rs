@@ -8,6 +8,7 @@ mod common;
 mod evaluate;
 mod fit;
 mod import;
+mod kinds;
 mod policy;
 mod results;
 mod verify;
@@ -49,6 +50,10 @@ enum Command {
 enum FitKind {
     /// How long answers stay true.
     Ttl(fit::FitTtl),
+    /// What each combination of strategies leaves to pay.
+    Strategy(kinds::FitStrategy),
+    /// How much a call will answer.
+    Cost(kinds::FitCost),
 }
 
 #[derive(Subcommand)]
@@ -65,6 +70,8 @@ fn main() -> ExitCode {
         Command::Advise(args) => advise::run(&args),
         Command::Fit { kind: FitKind::Ttl(args) } => fit::fit_ttl(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Fit { kind: FitKind::Strategy(args) } => kinds::fit_strategy(&args),
+        Command::Fit { kind: FitKind::Cost(args) } => kinds::fit_cost(&args),
         Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate::evaluate_ttl(&args),
         Command::Results(args) => results::results(&args),
         Command::Evaluate { kind: EvaluateKind::Policy(args) } => policy::evaluate_policy(&args),
