@@ -59,8 +59,8 @@ impl FixedCurves {
         self.spend_rest(self.at_price(high), stale)
     }
 
-    /// The best TTL of each route when a stale answer costs `price` nano-dollars.
-    fn at_price(&self, price: f64) -> FixedResult {
+    /// The TTL of each route with the lowest bill when a stale answer costs `price` nano-dollars more.
+    pub fn at_price(&self, price: f64) -> FixedResult {
         let routes = self.curves.first().map_or(0, |c| c.routes.len());
         let cost = |step: usize, route: usize| {
             let o = self.curves[step].routes[route];

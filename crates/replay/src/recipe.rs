@@ -3,7 +3,7 @@
 use farthing_types::{Money, Span, Time};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rand_distr::{Distribution, Exp, Zipf};
+use rand_distr::{Distribution, Exp, Poisson, Zipf};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventKind, Trace, TraceRoute};
@@ -41,11 +41,25 @@ pub enum Process {
         /// Lateness, uniform.
         jitter_s: f64,
     },
+    /// As `poisson`, but people ask because something changed: each change draws readers of its own.
+    Informative {
+        /// As in `poisson`.
+        mean_interval_s: f64,
+        /// As in `poisson`.
+        sigma: f64,
+        /// Mean number of reads that a change draws (Poisson).
+        reads_per_change: f64,
+        /// Mean time from the change to such a read (exponential).
+        delay_s: f64,
+    },
     /// Never.
     Never,
     /// Each call gets another answer.
     Nondeterministic,
 }
+
+/// Sets the draws of informed reads apart from the others.
+const INFORMED: u64 = 0x1f0_6d_ed;
 
 /// One route of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -149,6 +163,7 @@ impl Recipe {
         let world = World::new(self.clone(), seed);
         let mut events = self.reads(seed);
         self.add_changes(&world, &mut events);
+        self.add_informed(seed, &mut events);
         events.sort_by_key(|e| (e.at, e.kind == EventKind::Read, e.key));
         let routes = self.routes.iter().map(RecipeRoute::facts).collect();
         Ok(Trace { routes, events })
@@ -190,6 +205,22 @@ impl Recipe {
         events
     }
 
+    /// Reads that changes draw.
+    fn add_informed(&self, seed: u64, events: &mut Vec<Event>) {
+        let mut rng = StdRng::seed_from_u64(seed ^ INFORMED);
+        let end = self.start() + Span::from_secs_f64(self.duration_s);
+        let mut drawn = Vec::new();
+        for change in events.iter().filter(|e| e.kind == EventKind::Change) {
+            let Process::Informative { reads_per_change, delay_s, .. } = self.routes[usize::from(change.route)].process else { continue };
+            let (Ok(count), Ok(delay)) = (Poisson::new(reads_per_change), Exp::new(1.0 / delay_s)) else { continue };
+            for _ in 0..count.sample(&mut rng) as u32 {
+                let at = change.at + Span::from_secs_f64(delay.sample(&mut rng));
+                drawn.push(Event { at, kind: EventKind::Read, bytes: 0, ..*change });
+            }
+        }
+        events.extend(drawn.into_iter().filter(|e| e.at < end));
+    }
+
     /// Changes of every key between its first and its last read (others cannot matter).
     fn add_changes(&self, world: &World, events: &mut Vec<Event>) {
         let first = self.first_keys();
@@ -226,6 +257,12 @@ impl RecipeRoute {
             Process::Poisson { mean_interval_s, sigma } => {
                 within(&place("process.mean_interval_s"), mean_interval_s, 1.0, 1e10)?;
                 within(&place("process.sigma"), sigma, 0.0, 4.0)
+            }
+            Process::Informative { mean_interval_s, sigma, reads_per_change, delay_s } => {
+                within(&place("process.mean_interval_s"), mean_interval_s, 1.0, 1e10)?;
+                within(&place("process.sigma"), sigma, 0.0, 4.0)?;
+                within(&place("process.reads_per_change"), reads_per_change, 1e-6, 1e3)?;
+                within(&place("process.delay_s"), delay_s, 0.001, 1e9)
             }
             Process::Drifting { mean_interval_s, sigma, factor, every_s } => {
                 within(&place("process.mean_interval_s"), mean_interval_s, 1.0, 1e10)?;

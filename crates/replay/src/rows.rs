@@ -1,6 +1,6 @@
 //! Training rows from a pass-through run: what the statistics said at each fetch, and when the first change was seen after it.
 
-use farthing_contract::features::{TTL_FEATURES, TTL_HORIZONS, TTL_OUTPUTS, TtlInput, ttl_features};
+use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TtlInput, ttl_features};
 use farthing_types::{Span, Time};
 
 use crate::engine::{Chooser, Engine};
@@ -109,14 +109,7 @@ fn row(sightings: &Sightings, event: &Event, input: &TtlInput<'_>) -> TrainingRo
 
 /// Changes that the live statistics expect between two ages of the copy, per age interval.
 fn expected(input: &TtlInput<'_>, from: f64, to: f64) -> [f32; TTL_OUTPUTS] {
-    let (live, rhythm, factors) = (input.hazard(), input.route.rhythm(), input.route.calibration(input.key));
-    let mut start = 0.0;
-    std::array::from_fn(|k| {
-        let end = TTL_HORIZONS.get(k).copied().unwrap_or(f64::INFINITY);
-        let (a, b) = (from.max(start), to.min(end));
-        start = end;
-        if b <= a { 0.0 } else { (live * factors[k] * rhythm.weight_between(input.now, a, b)) as f32 }
-    })
+    input.ahead().expected(from, to).map(|e| e as f32)
 }
 
 /// Replays `events` as a pass-through run in `engine` and gives one row per fetch. With a `chooser` other than

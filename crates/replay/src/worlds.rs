@@ -66,7 +66,7 @@ impl World {
         let found = match route.process {
             Process::Never | Process::Nondeterministic => None,
             Process::Periodic { period_s, offset_s, jitter_s } => self.periodic(key, at, (period_s, offset_s, jitter_s), back),
-            Process::Poisson { .. } | Process::Drifting { .. } => self.poisson(key, route, at, back),
+            Process::Poisson { .. } | Process::Drifting { .. } | Process::Informative { .. } => self.poisson(key, route, at, back),
         };
         found.map(Time::from_millis)
     }
@@ -78,7 +78,7 @@ impl World {
             Process::Never => 0.0,
             Process::Nondeterministic => f64::INFINITY,
             Process::Periodic { period_s, .. } => 1.0 / period_s,
-            Process::Poisson { .. } => self.base_hazard(key, route),
+            Process::Poisson { .. } | Process::Informative { .. } => self.base_hazard(key, route),
             Process::Drifting { every_s, .. } => self.drifted(key, route, (at.secs_f64() / every_s).floor() as i64),
         }
     }
@@ -86,7 +86,9 @@ impl World {
     /// Log-normal within the route: `median` in the middle, `sigma` the standard deviation of the log.
     fn base_hazard(&self, key: WorldKey, route: &RecipeRoute) -> f64 {
         let (mean_interval_s, sigma) = match route.process {
-            Process::Poisson { mean_interval_s, sigma } | Process::Drifting { mean_interval_s, sigma, .. } => (mean_interval_s, sigma),
+            Process::Poisson { mean_interval_s, sigma }
+            | Process::Drifting { mean_interval_s, sigma, .. }
+            | Process::Informative { mean_interval_s, sigma, .. } => (mean_interval_s, sigma),
             _ => return 0.0,
         };
         (sigma * self.normal(key, 1, 0)).exp() / mean_interval_s

@@ -11,6 +11,7 @@ use farthing_policy::TtlParams;
 use farthing_replay::{Decided, Engine, Event, EventKind, PassThroughAll, Trace, TrainingRow, training_rows};
 
 use crate::card::{Curve, importance};
+use crate::choice::{self, Choice, Chosen};
 use crate::error::TrainError;
 use crate::evaluate::points::{self, Tried};
 use crate::evaluate::{Comparison, compare, stream};
@@ -55,8 +56,10 @@ pub struct Learned {
     pub boost: Ensemble,
     /// The survival table.
     pub table: Ensemble,
-    /// The blend of both: what is shipped.
+    /// What is shipped: one of these or their blend.
     pub model: Ensemble,
+    /// Which, and why.
+    pub choice: Choice,
     /// The rows they learned from.
     pub rows: Rows,
     /// Operating points of the model on that part.
@@ -78,29 +81,63 @@ pub struct Fit {
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// Learners as shipped: 41 trees of at most 5 questions (the table's tree: 8), below the 50 trees of depth 6 that the request
-/// path allows.
+/// The learners: a table of one tree of at most 8 questions, and 40 boosted trees of at most 5, below the 50 trees of depth 6 that the
+/// request path allows.
 pub fn recipe() -> Blend {
     let cells = [("key_changes", 4), ("key_log_age", 7), ("key_log_since_change", 7)];
     Blend { boost: Boost::default(), table: Table::over(TTL_SPEC.names, &cells), weight: 0.5 }
 }
 
-/// Learns from the first `count` events of a trace; `logged` are rows that the log itself gives of that part.
-pub fn learn(trace: &Trace, count: usize, logged: Rows, options: Options, watch: &dyn Watch) -> Result<Learned, TrainError> {
+/// Chooses among the learners on the later part of the first `count` events of a trace, after they have learned from the part before.
+pub fn choose(trace: &Trace, count: usize, options: Options, watch: &dyn Watch) -> Choice {
+    let seen = Trace { routes: trace.routes.clone(), events: trace.events[..count.min(trace.events.len())].to_vec() };
+    let cut = choice::cut(&seen.events);
+    let Ok(fitted) = learners(&seen, cut, Rows::new(TTL_FEATURES, TTL_OUTPUTS), options, watch) else { return Choice::default() };
+    let Ok(blend) = recipe().of(&fitted.boost, &fitted.table) else { return Choice::default() };
+    watch.step("choosing", 0, 1);
+    let choice = choice::choose((&seen, cut), &fitted.table, &fitted.boost, &blend);
+    watch.step("choosing", 1, 1);
+    choice
+}
+
+struct Fitted {
+    boost: Ensemble,
+    table: Ensemble,
+    rows: Rows,
+}
+
+fn learners(trace: &Trace, count: usize, logged: Rows, options: Options, watch: &dyn Watch) -> Result<Fitted, TrainError> {
     let events = &trace.events[..count.min(trace.events.len())];
-    // Replays show the same refetches again: what is there to learn from is what the log holds.
-    enough(logged.len())?;
     let mut rows = thinned(practice(trace, events, logged, watch));
     weigh(&mut rows, events);
     let setting = Setting { seed: options.seed, watch };
     let recipe = recipe();
-    let table = recipe.table.fit(&rows, &setting)?;
-    let boost = recipe.boost.fit(&rows, &setting)?;
-    let model = recipe.of(&boost, &table)?;
+    Ok(Fitted { table: recipe.table.fit(&rows, &setting)?, boost: recipe.boost.fit(&rows, &setting)?, rows })
+}
+
+/// Learns from the first `count` events of a trace; `logged` are rows that the log itself gives of that part. What is shipped is as
+/// chosen.
+pub fn learn(
+    (trace, count): (&Trace, usize),
+    logged: Rows,
+    choice: &Choice,
+    options: Options,
+    watch: &dyn Watch,
+) -> Result<Learned, TrainError> {
+    let events = &trace.events[..count.min(trace.events.len())];
+    // Replays show the same refetches again: what is there to learn from is what the log holds.
+    enough(logged.len())?;
+    let Fitted { boost, table, rows } = learners(trace, count, logged, options, watch)?;
+    let model = match choice.chosen {
+        Chosen::Table => table.clone(),
+        Chosen::Boost => boost.clone(),
+        Chosen::Blend => recipe().of(&boost, &table)?,
+    };
     watch.step("operating points", 0, 1);
     let sweep = points::sweep(&Engine::new(trace), (trace, events), &Trees::levels(&model));
     watch.step("operating points", 1, 1);
-    Ok(Learned { boost, table, model, rows, points: points::operating_points(&sweep), sweep })
+    let choice = choice.clone();
+    Ok(Learned { boost, table, model, choice, rows, points: points::operating_points(&sweep), sweep })
 }
 
 /// Adds the rows of replays under the live statistics to those of the log.
@@ -160,9 +197,10 @@ pub fn fit_against(
     let cut = (trace.events.len() as f64 * TRAIN_SHARE) as usize;
     let cut_ns = trace.events[cut.min(trace.events.len() - 1)].at.nanos();
     let before = History::of(&log.before(cut_ns));
-    let judged =
-        learn(&trace, cut, before.rows, options, watch).map(|candidate| judge((&trace, cut), &candidate, (options, champion), watch));
-    let learned = learn(&trace, trace.events.len(), history.rows.clone(), options, watch)?;
+    let choice = choose(&trace, cut, options, watch);
+    let judged = learn((&trace, cut), before.rows, &choice, options, watch)
+        .map(|candidate| judge((&trace, cut), &candidate, (options, champion), watch));
+    let learned = learn((&trace, trace.events.len()), history.rows.clone(), &choice, options, watch)?;
     let judged = judged.map_err(|e| e.to_string()).and_then(|found| {
         let reads = found.comparison.reads;
         if reads < MIN_JUDGED {
@@ -238,6 +276,7 @@ fn finish(log: &Log, history: &History, learned: Learned, (judged, cut_ns): Judg
         to_ns,
         trees: learned.model.trees.len(),
         depth: learned.model.depth(),
+        choice: learned.choice.clone(),
         comparison,
         unjudged,
         judgement,

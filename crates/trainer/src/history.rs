@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TTL_FEATURES, TTL_HORIZONS, TTL_OUTPUTS, TtlInput, ttl_features};
+use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TTL_FEATURES, TTL_OUTPUTS, TtlInput, ttl_features};
 use farthing_replay::ROW_HORIZON;
 use farthing_types::{Span, Time};
 
@@ -147,13 +147,7 @@ fn exposures(input: &TtlInput<'_>, fate: Fate) -> ([f32; TTL_OUTPUTS], [f32; TTL
 }
 
 fn expected(input: &TtlInput<'_>, from: f64, to: f64) -> [f32; TTL_OUTPUTS] {
-    let (live, rhythm) = (input.hazard(), input.route.rhythm());
-    std::array::from_fn(|k| {
-        let start = if k == 0 { 0.0 } else { TTL_HORIZONS[k - 1] };
-        let end = TTL_HORIZONS.get(k).copied().unwrap_or(f64::INFINITY);
-        let (a, b) = (from.max(start), to.min(end));
-        if b <= a { 0.0 } else { (live * (rhythm.weight(input.now, b) - rhythm.weight(input.now, a))) as f32 }
-    })
+    input.ahead().expected(from, to).map(|e| e as f32)
 }
 
 fn head(fetch: &Fetch) -> HeadFacts {

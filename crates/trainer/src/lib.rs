@@ -6,6 +6,7 @@
 
 pub mod advise;
 pub mod card;
+pub mod choice;
 pub mod cost;
 pub mod error;
 pub mod evaluate;

@@ -6,6 +6,7 @@ use farthing_contract::bundle::{Kind, OperatingPoint};
 use serde::Serialize;
 
 use crate::card::{self, Contents, Curve};
+use crate::choice::Choice;
 use crate::evaluate::{Comparison, Line};
 use crate::gate::Judgement;
 use crate::publish::Card;
@@ -54,6 +55,8 @@ pub struct FitReport {
     pub trees: usize,
     /// Questions of its deepest tree.
     pub depth: usize,
+    /// Which learner was chosen, and why.
+    pub choice: Choice,
     /// The candidate on the held-out part.
     pub comparison: Option<Comparison>,
     /// Why it could not be judged.
@@ -108,6 +111,7 @@ impl FitReport {
             let _ = writeln!(out, "left out    {}: answers differ from call to call, nothing to cache", self.left_out.join(", "));
         }
         let _ = writeln!(out, "model       {} trees, at most {} questions deep", self.trees, self.depth);
+        let _ = writeln!(out, "chosen      {}", self.choice.why());
         if let Some(comparison) = &self.comparison {
             out.push_str(&table(comparison));
         }
@@ -147,10 +151,7 @@ impl FitReport {
                 "data: {} files, digest {digest}, {} to {} ns, {} fetches, {} rows, {} changes",
                 self.files, self.from_ns, self.to_ns, self.fetches, self.rows, self.changes
             ),
-            format!(
-                "learners: boosting on linfa trees and a survival table, mean of logs; {} trees, at most {} deep; seed {seed}",
-                self.trees, self.depth
-            ),
+            format!("learner: {}; {} trees, at most {} deep; seed {seed}", self.choice.why(), self.trees, self.depth),
             format!(
                 "judged on the log's last {:.0} % of events by a model that learned from those before; what is published learned from all",
                 100.0 * (1.0 - crate::fit::TRAIN_SHARE)

@@ -26,12 +26,12 @@ pub struct KeyStats {
     pub(super) last_request_s: u32,
     /// Requests, each weighing `exp(-age / KEY_RATE_MEMORY)`, as of the last request.
     pub(super) requests: f32,
-    /// Changes and observed seconds, decayed with [`KEY_FAST_MEMORY`], as of the last fetch.
+    /// Changes seen and changes expected of a key of its kind, decayed with [`KEY_FAST_MEMORY`], as of the last fetch.
     pub(super) events: f32,
-    pub(super) exposure_s: f32,
+    pub(super) expected: f32,
     /// The same with [`KEY_SLOW_MEMORY`].
     pub(super) slow_events: f32,
-    pub(super) slow_exposure_s: f32,
+    pub(super) slow_expected: f32,
     pub(super) last_gap_s: f32,
     /// Sum of the copy's ages at the requests since the last fetch.
     pub(super) request_ages_s: f32,
@@ -79,15 +79,12 @@ impl KeyStats {
         }
     }
 
-    /// Notes a complete answer from the origin whose canonical body has digest `hash`. `prior` is the change hazard (1/s)
-    /// expected of a key of this route that nothing else is known about ([`super::RouteStats::hazard`]).
-    /// `None` at the first fetch. [`super::RouteStats::on_fetch`] does this and its own share in one call.
-    ///
-    /// A change within a gap `g` counts as the expected number of changes `m / (1 - e^-m)`, `m = hazard * g`, given at least one:
-    /// one step of the EM algorithm for interval-censored exponential times.
-    pub fn on_fetch(&mut self, now: Time, hash: u64, prior: f64) -> Option<Observation> {
+    /// Notes a complete answer from the origin whose canonical body has digest `hash`, when `expected` changes were expected of
+    /// a key of its kind since the last fetch, as far as it was then unchanged. `None` at the first fetch.
+    /// [`super::RouteStats::on_fetch`] does this and its own share in one call.
+    pub fn on_fetch(&mut self, now: Time, hash: u64, expected: f64) -> Option<Observation> {
         let now_ms = now.millis();
-        let observation = (self.fetches > 0).then(|| self.observe(now_ms, hash, prior));
+        let observation = (self.fetches > 0).then(|| self.observe(now_ms, hash, expected));
         if self.first_seen_s == 0 {
             self.first_seen_s = seconds(now_ms);
         }
@@ -98,21 +95,21 @@ impl KeyStats {
         observation
     }
 
-    fn observe(&mut self, now_ms: i64, hash: u64, prior: f64) -> Observation {
+    fn observe(&mut self, now_ms: i64, hash: u64, expected: f64) -> Observation {
         let gap_s = seconds_between(self.last_fetch_ms, now_ms);
         let changed = hash != self.hash;
-        let events = if changed { expected_events(self.hazard(prior), gap_s) as f32 } else { 0.0 };
+        let (events, expected) = (f32::from(u8::from(changed)), expected.clamp(0.0, 1e6) as f32);
         let (fast, slow) = (decay(gap_s, KEY_FAST_MEMORY), decay(gap_s, KEY_SLOW_MEMORY));
         self.events = self.events * fast + events;
-        self.exposure_s = self.exposure_s * fast + gap_s as f32;
+        self.expected = self.expected * fast + expected;
         self.slow_events = self.slow_events * slow + events;
-        self.slow_exposure_s = self.slow_exposure_s * slow + gap_s as f32;
+        self.slow_expected = self.slow_expected * slow + expected;
         let share = f32::from(self.changed_share) * SHARE_DECAY + if changed { 65_535.0 * (1.0 - SHARE_DECAY) } else { 0.0 };
         self.changed_share = share as u16;
         self.last_gap_s = gap_s as f32;
         if changed {
             self.changes = self.changes.saturating_add(1);
-            self.last_change_s = seconds(now_ms);
+            self.last_change_s = seconds(now_ms - (gap_s * 500.0) as i64);
         }
         let answers = u32::from(self.answers & !EXEMPT);
         // The request that led to this fetch was not answered from the copy.
@@ -127,16 +124,26 @@ impl KeyStats {
         }
     }
 
-    /// Posterior mean of the key's change hazard now, 1/s: Gamma with the weight of [`PRIOR_EVENTS`] changes at
-    /// [`KeyStats::slow_hazard`], which in turn starts from `prior`. So it follows a burst within hours, and forgets it
+    /// By what factor the key changes more often than its kind: Gamma posterior mean with the weight of [`PRIOR_EVENTS`] changes at
+    /// [`KeyStats::slow_factor`], which in turn starts from 1. So it follows a burst within hours, and forgets it
     /// toward what the key, and then its kind, does in the long run.
-    pub fn hazard(&self, prior: f64) -> f64 {
-        posterior(f64::from(self.events), f64::from(self.exposure_s), self.slow_hazard(prior))
+    pub fn factor(&self) -> f64 {
+        posterior(f64::from(self.events), f64::from(self.expected), self.slow_factor())
     }
 
     /// The same over the slow memory alone.
-    pub fn slow_hazard(&self, prior: f64) -> f64 {
-        posterior(f64::from(self.slow_events), f64::from(self.slow_exposure_s), prior)
+    pub fn slow_factor(&self) -> f64 {
+        posterior(f64::from(self.slow_events), f64::from(self.slow_expected), 1.0)
+    }
+
+    /// How sure the factor is: shape of its Gamma distribution, in changes.
+    pub fn certainty(&self) -> f64 {
+        PRIOR_EVENTS + f64::from(self.slow_events)
+    }
+
+    /// The key's change hazard (1/s) where its kind has `prior`.
+    pub fn hazard(&self, prior: f64) -> f64 {
+        self.factor() * prior
     }
 
     /// Requests per second at `now`, shrunk toward `prior` (1/s) with the weight of one request.
@@ -224,9 +231,9 @@ impl KeyStats {
             last_request_s: u32::from_le_bytes(reader.take()),
             requests: reader.float(),
             events: reader.float(),
-            exposure_s: reader.float(),
+            expected: reader.float(),
             slow_events: reader.float(),
-            slow_exposure_s: reader.float(),
+            slow_expected: reader.float(),
             last_gap_s: reader.float(),
             request_ages_s: reader.float(),
             changed_share: u16::from_le_bytes(reader.take()),
@@ -237,7 +244,7 @@ impl KeyStats {
     }
 
     fn floats(&self) -> [f32; 7] {
-        [self.requests, self.events, self.exposure_s, self.slow_events, self.slow_exposure_s, self.last_gap_s, self.request_ages_s]
+        [self.requests, self.events, self.expected, self.slow_events, self.slow_expected, self.last_gap_s, self.request_ages_s]
     }
 }
 
@@ -256,12 +263,12 @@ impl Reader<'_> {
 }
 
 /// Weight of what a posterior starts from, in changes.
-pub const PRIOR_EVENTS: f64 = 2.0;
+pub const PRIOR_EVENTS: f64 = 4.0;
 
-/// `(events + a) / (exposure + a / prior)` with `a =` [`PRIOR_EVENTS`].
-fn posterior(events: f64, exposure_s: f64, prior: f64) -> f64 {
-    let prior = prior.clamp(1e-9, 10.0);
-    (events + PRIOR_EVENTS) / (exposure_s + PRIOR_EVENTS / prior)
+/// `(events + a) / (expected + a / prior)` with `a =` [`PRIOR_EVENTS`].
+fn posterior(events: f64, expected: f64, prior: f64) -> f64 {
+    let prior = prior.clamp(1e-3, 1e3);
+    (events + PRIOR_EVENTS) / (expected + PRIOR_EVENTS / prior)
 }
 
 /// Expected number of changes within `gap_s` seconds, given at least one, at hazard `hazard`; at most [`MAX_EVENT`].

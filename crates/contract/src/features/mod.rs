@@ -3,9 +3,11 @@
 //! A feature is an `f32` of order one, never NaN; what is absent is zero with a flag beside it. Route effects enter only as
 //! live statistics of the route ([`RouteStats`]), so a model holds no names and works on routes it has never seen.
 
-mod calibration;
+mod ahead;
+mod baseline;
 mod cost;
 mod key;
+mod passed;
 mod persist;
 mod prefetch;
 mod rhythm;
@@ -16,6 +18,7 @@ mod strategy;
 mod strategy_stats;
 mod ttl;
 
+pub use ahead::{Ahead, Stretch};
 pub use cost::{COST_FEATURES, COST_LEVELS, COST_OUTPUTS, COST_SPEC, CallFacts, CostInput, CostStats, cost_features, log_units};
 pub use key::{KEY_FAST_MEMORY, KEY_RATE_MEMORY, KEY_SLOW_MEMORY, KEY_STATS_BYTES, KeyStats, Observation, PRIOR_EVENTS};
 pub use prefetch::{

@@ -119,8 +119,9 @@ impl Default for Rhythm {
 }
 
 impl Rhythm {
-    /// Notes that a copy with hazard `hazard` (1/s, without rhythm) was watched from `start` for `gap`.
-    pub(super) fn observe(&mut self, start: Time, gap: Span, changed: bool, hazard: f64) {
+    /// Notes that a copy was watched from `start` for `gap`; `hazard` gives the changes expected between two ages (seconds), without
+    /// rhythm.
+    pub(super) fn observe(&mut self, start: Time, gap: Span, changed: bool, hazard: impl Fn(f64, f64) -> f64) {
         let (from, gap_s) = (start.secs_f64(), gap.as_secs_f64());
         if gap_s <= 0.0 || gap_s > LONGEST_S {
             return;
@@ -128,20 +129,21 @@ impl Rhythm {
         self.fade(start + gap);
         // The minute of the hour can only be learned from gaps shorter than an hour.
         let fine = gap_s <= FINE_S;
-        let mut pieces = [Piece::default(); PIECES];
+        let mut pieces = [(Piece::default(), 0.0); PIECES];
         let mut count = 0;
         for (slot, piece) in pieces.iter_mut().zip(self.pieces_by(from, if fine { FINE_S } else { 0.0 }, true)) {
-            *slot = Piece { end: piece.end.min(gap_s), ..piece };
+            let end = piece.end.min(gap_s);
+            *slot = (Piece { end, ..piece }, hazard(piece.start, end));
             count += 1;
             if piece.end >= gap_s {
                 break;
             }
         }
-        let weight: f64 = pieces[..count].iter().map(|p| p.factor * (p.end - p.start)).sum();
-        let changes = if changed { expected_events(hazard * weight / gap_s, gap_s) } else { 0.0 };
-        self.judge(from, &pieces[..count], (hazard, changed, fine));
+        let total: f64 = pieces[..count].iter().map(|(p, flat)| p.factor * flat).sum();
+        let changes = if changed { expected_events(total, 1.0) } else { 0.0 };
+        self.judge(from, &pieces[..count], (changed, fine));
         for piece in &pieces[..count] {
-            self.credit(from, piece, (changes / weight.max(1e-9), hazard, fine));
+            self.credit(from, piece, (changes / total.max(1e-12), fine));
         }
         self.observed = self.observed.wrapping_add(1);
         if self.observed.is_multiple_of(SETTLE_EVERY) {
@@ -149,13 +151,13 @@ impl Rhythm {
         }
     }
 
-    fn judge(&mut self, from: f64, pieces: &[Piece], (hazard, changed, fine): (f64, bool, bool)) {
+    fn judge(&mut self, from: f64, pieces: &[(Piece, f64)], (changed, fine): (bool, bool)) {
         let (mut flat, mut day, mut hour) = (0.0, 0.0, 0.0);
-        for piece in pieces {
-            let (span, at) = (piece.end - piece.start, from + 0.5 * (piece.start + piece.end));
-            flat += hazard * span;
-            day += hazard * span * self.day.raw(quarter_of(at));
-            hour += hazard * span * self.hour.raw(minute_of(at));
+        for (piece, expected) in pieces {
+            let at = from + 0.5 * (piece.start + piece.end);
+            flat += expected;
+            day += expected * self.day.raw(quarter_of(at));
+            hour += expected * self.hour.raw(minute_of(at));
         }
         self.day.judge(changed, flat, day);
         if fine {
@@ -171,11 +173,11 @@ impl Rhythm {
         }
     }
 
-    fn credit(&mut self, from: f64, piece: &Piece, (changes_per_weight, hazard, fine): (f64, f64, bool)) {
-        let span = piece.end - piece.start;
+    fn credit(&mut self, from: f64, (piece, flat): &(Piece, f64), (changes_per_expected, fine): (f64, bool)) {
         let at = from + 0.5 * (piece.start + piece.end);
         let (quarter, minute) = (quarter_of(at), minute_of(at));
-        let (changes, expected) = (changes_per_weight * piece.factor * span, hazard * piece.factor * span);
+        let expected = flat * piece.factor;
+        let changes = changes_per_expected * expected;
         let (day, hour) = (self.day.raw(quarter), self.hour.raw(minute));
         self.day.add(quarter, changes, expected / day);
         if fine {
@@ -271,7 +273,7 @@ mod tests {
         for step in 0..days * 144 {
             let (from, to) = (step * 600, (step + 1) * 600);
             let change = (from / 86_400) * 86_400 + when(from / 86_400);
-            rhythm.observe(Time::from_millis(from * 1_000), Span::from_secs(600), (from..to).contains(&change), 1.0 / 86_400.0);
+            rhythm.observe(Time::from_millis(from * 1_000), Span::from_secs(600), (from..to).contains(&change), |a, b| (b - a) / 86_400.0);
         }
         rhythm
     }

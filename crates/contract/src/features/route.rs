@@ -2,11 +2,12 @@
 
 use farthing_types::{Span, Time};
 
-use super::calibration::{Calibration, intervals};
-use super::key::{KeyStats, Observation, expected_events, seconds_between};
+use super::ahead::Ahead;
+use super::baseline::{Baseline, bucket_of, since_change};
+use super::key::{KeyStats, Observation, seconds_between};
+use super::passed::Passed;
 use super::persist::{Persist, persist};
 use super::rhythm::Rhythm;
-use super::spec::TTL_OUTPUTS;
 use super::steering::Steering;
 
 /// Time constant with which a route's statistics forget toward the prior.
@@ -16,14 +17,9 @@ pub const DEFAULT_HAZARD: f64 = 1.0 / 3_600.0;
 
 /// Weight of [`DEFAULT_HAZARD`], in events.
 const START_EVENTS: f64 = 0.5;
-/// Weight of the route's hazard in each of its cells, in events.
-const CELL_PRIOR: f64 = 2.0;
 /// Refetches, and the share of them that found a change, from which a route counts as one whose answers always change.
 const ALWAYS_AFTER: f64 = 30.0;
 const ALWAYS_SHARE: f64 = 0.99;
-const AGES: usize = 7;
-const COUNTS: usize = 4;
-const DAY_MS: i64 = 86_400_000;
 
 /// Live statistics of one route; about 3 KiB. `Clone` is a snapshot for decisions made elsewhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,14 +27,15 @@ pub struct RouteStats {
     updated_ms: i64,
     first_ms: i64,
     pooled: Cell,
-    cells: [[Cell; COUNTS]; AGES],
+    baseline: Baseline,
     keys: f64,
     requests: f64,
     fetches: f64,
     changed: f64,
     longest_gap_s: f64,
     rhythm: Rhythm,
-    calibration: Calibration,
+    rate_answers: f64,
+    rate_seconds: f64,
     steering: Steering,
 }
 
@@ -68,14 +65,15 @@ impl Default for RouteStats {
             updated_ms: 0,
             first_ms: 0,
             pooled: Cell::default(),
-            cells: Default::default(),
+            baseline: Baseline::default(),
             keys: 0.0,
             requests: 0.0,
             fetches: 0.0,
             changed: 0.0,
             longest_gap_s: 0.0,
             rhythm: Rhythm::default(),
-            calibration: Calibration::default(),
+            rate_answers: 0.0,
+            rate_seconds: 0.0,
             steering: Steering::default(),
         }
     }
@@ -94,58 +92,40 @@ impl RouteStats {
     pub fn on_fetch(&mut self, key: &mut KeyStats, now: Time, canonical_hash: u64) -> Option<Observation> {
         self.advance(now.millis());
         let before = *key;
-        let observation = key.on_fetch(now, canonical_hash, self.hazard())?;
-        self.observe(&before, observation, now.millis());
+        let start = Time::from_millis(before.last_fetch_ms);
+        let gap_s = seconds_between(before.last_fetch_ms, now.millis());
+        let passed = before.hash().map(|hash| Passed::of(&self.ahead(&before, start), gap_s, hash != canonical_hash));
+        let expected = passed.as_ref().map_or(0.0, |p| p.expected() / before.factor());
+        let observation = key.on_fetch(now, canonical_hash, expected)?;
+        self.observe(&before, &observation, &passed?, now.millis());
         Some(observation)
     }
 
-    fn observe(&mut self, before: &KeyStats, seen: Observation, now_ms: i64) {
+    fn observe(&mut self, before: &KeyStats, seen: &Observation, passed: &Passed, now_ms: i64) {
         let gap_s = seen.gap.as_secs_f64();
         let start = Time::from_millis(before.last_fetch_ms);
-        let at_start = self.cell_hazard(before, start);
-        let events = if seen.changed { expected_events(at_start, gap_s) } else { 0.0 };
-        self.pooled.add(now_ms, events, gap_s);
-        let (age, count) = cell_of(before, start);
-        self.cells[age][count].add(now_ms, events, gap_s);
-        let hazard = before.hazard(at_start);
-        self.calibrate(before, &seen, hazard);
-        self.rhythm.observe(start, seen.gap, seen.changed, hazard);
-        if seen.steers {
-            self.steering.note(seen.answers, self.probably_stale(start, &seen));
+        let factor = before.factor();
+        self.pooled.add(now_ms, f64::from(u8::from(seen.changed)), passed.seconds());
+        let ahead = self.ahead(before, start).flat();
+        self.rhythm.observe(start, seen.gap, seen.changed, |from, to| ahead.between(from, to));
+        for part in passed.parts() {
+            self.baseline.add(before.changes, part.bucket, part.changes, part.seconds * part.rhythm * factor);
         }
+        if seen.steers {
+            self.steering.note(seen.answers, probably_stale(passed, seen));
+        }
+        self.rate_answers += f64::from(seen.answers);
+        self.rate_seconds += gap_s;
         self.fetches += 1.0;
         self.changed += f64::from(u8::from(seen.changed));
         self.longest_gap_s = self.longest_gap_s.max(gap_s);
     }
 
-    fn calibrate(&mut self, before: &KeyStats, seen: &Observation, hazard: f64) {
-        let (start, gap) = (Time::from_millis(before.last_fetch_ms), seen.gap.as_secs_f64());
-        let factors = self.calibration.factors(before);
-        let mut expected = [0.0; TTL_OUTPUTS];
-        for (k, from, to) in intervals().take_while(|(_, from, _)| *from < gap) {
-            expected[k] = hazard * factors[k] * self.rhythm.weight_between(start, from, to.min(gap));
-        }
-        let total: f64 = expected.iter().sum();
-        let changes = if seen.changed { expected_events(total / gap.max(1e-9), gap) } else { 0.0 };
-        self.calibration.note(before, changes, &expected);
-    }
-
-    /// Factors on the live hazard of a copy of `key` just fetched, per age interval: observed / expected changes of such copies.
-    pub fn calibration(&self, key: &KeyStats) -> [f64; TTL_OUTPUTS] {
-        self.calibration.factors(key)
-    }
-
-    /// Expected number of stale answers among those given from a copy fetched at `start`. When something changed within the gap,
-    /// it did so by age `a` with probability `W(a) / W(gap)`, `W` the integral of the rhythm's factor; the answers are taken as
-    /// spread evenly over the ages up to twice their mean (Simpson's rule).
-    fn probably_stale(&self, start: Time, seen: &Observation) -> f64 {
-        let (mean, gap) = (seen.mean_age.as_secs_f64(), seen.gap.as_secs_f64());
-        if !seen.changed || seen.answers < 2 || gap <= 0.0 {
-            return 0.0;
-        }
-        let weight = |age: f64| self.rhythm.weight(start, age.min(gap));
-        let share = (4.0 * weight(mean) + weight(2.0 * mean)) / 6.0 / weight(gap).max(1e-9);
-        f64::from(seen.answers - 1) * share.min(1.0)
+    /// The change hazard of a copy of `key` fetched at `now`, for the ages to come.
+    pub fn ahead(&self, key: &KeyStats, now: Time) -> Ahead<'_> {
+        let factor = key.factor();
+        let hazards = self.baseline.hazards(key.changes, self.hazard()).map(|h| (h * factor).clamp(1e-11, 1e2));
+        Ahead { hazards, since_s: since_change(key, now.secs_f64()), rhythm: Some((&self.rhythm, now)) }
     }
 
     /// Decays the counts to `now_ms`.
@@ -157,9 +137,11 @@ impl RouteStats {
         // Once a minute is exact enough for a memory of days, and keeps the exponential off the request path.
         if now_ms.saturating_sub(self.updated_ms) >= 60_000 {
             let keep = forget(self.updated_ms, now_ms);
-            for count in [&mut self.keys, &mut self.requests, &mut self.fetches, &mut self.changed] {
+            let counts = [&mut self.keys, &mut self.requests, &mut self.fetches, &mut self.changed];
+            for count in counts.into_iter().chain([&mut self.rate_answers, &mut self.rate_seconds]) {
                 *count *= keep;
             }
+            self.baseline.fade(keep as f32);
             self.updated_ms = now_ms;
         }
     }
@@ -169,10 +151,9 @@ impl RouteStats {
         self.pooled.hazard(START_EVENTS, DEFAULT_HAZARD)
     }
 
-    /// Change hazard (1/s) of the route's keys of the same age and number of changes as `key`.
+    /// Change hazard (1/s) of the route's keys that changed as often as `key` and as long ago.
     pub fn cell_hazard(&self, key: &KeyStats, now: Time) -> f64 {
-        let (age, count) = cell_of(key, now);
-        self.cells[age][count].hazard(CELL_PRIOR, self.hazard())
+        self.baseline.hazards(key.changes, self.hazard())[bucket_of(since_change(key, now.secs_f64()))]
     }
 
     /// Share of refetches that found a change, decayed; `None` before the first refetch.
@@ -186,12 +167,14 @@ impl RouteStats {
         self.fetches >= ALWAYS_AFTER && self.changed >= ALWAYS_SHARE * self.fetches
     }
 
-    /// Requests per second and key at `now`, averaged over the route's keys.
+    /// Requests per second of a key that is asked for, averaged over the time that the route's keys were watched. Before anything was
+    /// fetched again, the route's requests over its keys and its age.
     pub fn rate_per_key(&self, now: Time) -> f64 {
         let seen = seconds_between(self.first_ms, now.millis());
         let memory = ROUTE_MEMORY.as_secs_f64();
         let window = memory * -(-seen / memory).exp_m1() + 60.0;
-        ((self.requests + 1.0) / self.keys.max(1.0) / window).clamp(1e-9, 1e6)
+        let start = ((self.requests + 1.0) / self.keys.max(1.0) / window).clamp(1e-9, 1e6);
+        ((self.rate_answers + 1.0) / (self.rate_seconds + 1.0 / start)).clamp(1e-9, 1e6)
     }
 
     /// Longest time between two fetches of one key that was ever seen: nothing is known about older copies.
@@ -237,14 +220,15 @@ persist!(RouteStats {
     updated_ms,
     first_ms,
     pooled,
-    cells,
+    baseline,
     keys,
     requests,
     fetches,
     changed,
     longest_gap_s,
     rhythm,
-    calibration,
+    rate_answers,
+    rate_seconds,
     steering,
 });
 
@@ -266,16 +250,13 @@ fn forget(since_ms: i64, now_ms: i64) -> f64 {
     (-seconds_between(since_ms, now_ms) / ROUTE_MEMORY.as_secs_f64()).exp()
 }
 
-/// Cell by the key's age and its number of changes.
-fn cell_of(key: &KeyStats, now: Time) -> (usize, usize) {
-    const EDGES_MS: [i64; AGES - 1] = [600_000, 3_600_000, 4 * 3_600_000, 12 * 3_600_000, DAY_MS, 7 * DAY_MS];
-    let age_ms = now.millis().saturating_sub(i64::from(key.first_seen_s) * 1_000);
-    let age = EDGES_MS.iter().filter(|edge| age_ms >= **edge).count();
-    let count = match key.changes {
-        0 => 0,
-        1 => 1,
-        2..=4 => 2,
-        _ => 3,
-    };
-    (age, count)
+/// Expected number of stale answers among those given from a copy whose time has passed; the answers are taken as spread evenly
+/// over the ages up to twice their mean (Simpson's rule).
+fn probably_stale(passed: &Passed, seen: &Observation) -> f64 {
+    let mean = seen.mean_age.as_secs_f64();
+    if !seen.changed || seen.answers < 2 {
+        return 0.0;
+    }
+    let share = (4.0 * passed.changed_by(mean) + passed.changed_by(2.0 * mean)) / 6.0;
+    f64::from(seen.answers - 1) * share.min(1.0)
 }

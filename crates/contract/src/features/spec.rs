@@ -3,14 +3,14 @@
 use sha2::{Digest, Sha256};
 
 /// Number of features of the `ttl` predictor.
-pub const TTL_FEATURES: usize = 26;
+pub const TTL_FEATURES: usize = 30;
 /// Number of outputs of the `ttl` predictor, one per age interval of the copy.
 pub const TTL_OUTPUTS: usize = 8;
 
 /// Inner edges of the age intervals, seconds: output `i` is the natural log of (change hazard / live hazard) of a copy whose
 /// age lies between edge `i - 1` (0 for the first) and edge `i` (no end for the last). The live hazard is
-/// [`super::TtlInput::hazard`] times the factors of the route's [`super::Rhythm`]: a predictor corrects what the live
-/// statistics say, so all outputs zero mean "as the statistics say", and it cannot be far off on a route it never saw.
+/// [`super::TtlInput::ahead`]: a predictor corrects what the live statistics say, so all outputs zero mean "as the statistics
+/// say", and it cannot be far off on a route it never saw.
 pub const TTL_HORIZONS: [f64; TTL_OUTPUTS - 1] = [60.0, 240.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 172_800.0];
 
 /// What a predictor is fed and answers. Two specs agree exactly when their hashes do.
@@ -54,11 +54,13 @@ impl FeatureSpec {
 }
 
 /// The spec of the `ttl` predictor.
-pub const TTL_SPEC: FeatureSpec = FeatureSpec { kind: "ttl", version: 1, names: &TTL_NAMES, horizons: &TTL_HORIZONS, answers: &[] };
+pub const TTL_SPEC: FeatureSpec = FeatureSpec { kind: "ttl", version: 2, names: &TTL_NAMES, horizons: &TTL_HORIZONS, answers: &[] };
 
 const TTL_NAMES: [&str; TTL_FEATURES] = [
     "key_log_hazard",
     "key_slow_log_hazard",
+    "key_log_factor",
+    "key_log_expected",
     "key_fetches",
     "key_changes",
     "key_changed_share",
@@ -82,6 +84,8 @@ const TTL_NAMES: [&str; TTL_FEATURES] = [
     "query_parameters",
     "hour_sin",
     "hour_cos",
+    "minute_sin",
+    "minute_cos",
     "weekend",
 ];
 

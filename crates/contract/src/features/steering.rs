@@ -14,6 +14,8 @@ const WINDOW: f64 = 6.0;
 const PRIOR: f64 = 2.0;
 /// Exponent of the correction: the stale share moves about as the square root of kappa, and a window is noisy.
 const GAIN: f64 = 0.6;
+/// The least that the exponent falls to as windows pass: enough to follow a route that changes its ways.
+const SLOWEST: f64 = 0.1;
 /// Largest step of the log factor.
 const STEP: f64 = 0.7;
 /// Bounds of the log factor: down to a 55th, up to four times.
@@ -29,13 +31,14 @@ pub(super) struct Steering {
     stale: f64,
     total_answers: f64,
     total_stale: f64,
+    windows: f64,
 }
 
-persist!(Steering { budget, log_factor, answers, stale, total_answers, total_stale });
+persist!(Steering { budget, log_factor, answers, stale, total_answers, total_stale, windows });
 
 impl Default for Steering {
     fn default() -> Self {
-        Self { budget: 0.005, log_factor: 0.0, answers: 0.0, stale: 0.0, total_answers: 0.0, total_stale: 0.0 }
+        Self { budget: 0.005, log_factor: 0.0, answers: 0.0, stale: 0.0, total_answers: 0.0, total_stale: 0.0, windows: 0.0 }
     }
 }
 
@@ -49,7 +52,9 @@ impl Steering {
         if within < WINDOW && self.stale < 2.0 * WINDOW {
             return;
         }
-        let step = GAIN * ((within + PRIOR) / (self.stale + PRIOR)).ln();
+        let gain = (GAIN / (1.0 + 0.25 * self.windows)).max(SLOWEST);
+        self.windows += 1.0;
+        let step = gain * ((within + PRIOR) / (self.stale + PRIOR)).ln();
         self.log_factor = (self.log_factor + step.clamp(-STEP, STEP)).clamp(LOWEST, HIGHEST);
         (self.answers, self.stale) = (0.0, 0.0);
     }

@@ -2,8 +2,9 @@
 
 use farthing_types::{Span, Time};
 
+use super::baseline::since_change;
 use super::spec::TTL_FEATURES;
-use super::{KeyStats, RouteStats};
+use super::{Ahead, KeyStats, RouteStats};
 
 /// What the head of an answer says that bears on its change rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,11 +34,16 @@ pub struct TtlInput<'a> {
     pub now: Time,
 }
 
-impl TtlInput<'_> {
+impl<'a> TtlInput<'a> {
     /// The live change hazard of the copy, 1/s: the key's posterior, which starts from keys of its age and kind on its route.
     /// To be multiplied by the route's rhythm.
     pub fn hazard(&self) -> f64 {
-        self.key.hazard(self.route.cell_hazard(self.key, self.now))
+        self.ahead().now()
+    }
+
+    /// The live change hazard of the copy for the ages to come.
+    pub fn ahead(&self) -> Ahead<'a> {
+        self.route.ahead(self.key, self.now)
     }
 
     /// The key's request rate, 1/s, shrunk toward the route's average.
@@ -54,14 +60,17 @@ pub fn ttl_features(input: &TtlInput<'_>) -> [f32; TTL_FEATURES] {
     let hazard = key.hazard(cell_hazard);
     let since = |second: u32| (now_s - f64::from(second)).max(0.0);
     let age = since(key.first_seen_s);
-    let since_change = if key.changes > 0 { since(key.last_change_s) } else { age };
+    let since_change = since_change(key, now_s);
     let day = now_s.rem_euclid(86_400.0) / 86_400.0 * std::f64::consts::TAU;
+    let hour = now_s.rem_euclid(3_600.0) / 3_600.0 * std::f64::consts::TAU;
     let weekday = (now_s / 86_400.0).floor().rem_euclid(7.0);
     let modified = head.last_modified.map(|at| now.since(at).as_secs_f64());
     let origin = head.origin_ttl.map(|ttl| ttl.as_secs_f64());
     [
         log_hazard(hazard),
-        log_hazard(key.slow_hazard(cell_hazard)),
+        log_hazard(key.slow_factor() * cell_hazard),
+        (key.factor().clamp(1e-4, 1e4).ln() / 3.0) as f32,
+        log1(f64::from(key.slow_expected).min(1e6)) / 2.0,
         log1(f64::from(key.fetches)) / 4.0,
         log1(f64::from(key.changes)) / 4.0,
         key.changed_share().unwrap_or(0.0) as f32,
@@ -85,6 +94,8 @@ pub fn ttl_features(input: &TtlInput<'_>) -> [f32; TTL_FEATURES] {
         log1(f64::from(head.query_parameters)) / 4.0,
         day.sin() as f32,
         day.cos() as f32,
+        hour.sin() as f32,
+        hour.cos() as f32,
         flag(matches!(weekday as u8, 2 | 3)),
     ]
 }

@@ -1,7 +1,6 @@
 //! Survival of a copy whose change hazard is constant within each age interval, up to an unknown factor per key.
 
-use farthing_contract::features::{Rhythm, TTL_HORIZONS, TTL_OUTPUTS, TtlInput};
-use farthing_types::Time;
+use farthing_contract::features::{Ahead, TTL_HORIZONS, TTL_OUTPUTS, TtlInput};
 
 /// The change hazard of a copy by its age.
 ///
@@ -9,9 +8,10 @@ use farthing_types::Time;
 /// survival `(1 + L / a)^-a` for the cumulated hazard `L`; without, `e^-L` (the limit of large `a`).
 #[derive(Clone, Copy, Debug)]
 pub struct Survival<'a> {
-    hazards: [f64; TTL_OUTPUTS],
+    ahead: Ahead<'a>,
+    /// Factors on it, per age interval.
+    factors: [f64; TTL_OUTPUTS],
     frailty: f64,
-    rhythm: Option<(&'a Rhythm, Time)>,
 }
 
 /// Frailty shapes above this are taken as none.
@@ -21,23 +21,21 @@ const NO_FRAILTY: f64 = 1e3;
 const MAX_CORRECTION: f32 = 3.0;
 
 impl<'a> Survival<'a> {
-    /// The live statistics of the copy, corrected by a predictor's outputs ([`TTL_HORIZONS`]).
+    /// The live statistics of the copy, corrected by a predictor's outputs ([`TTL_HORIZONS`]). That the key's factor is not known
+    /// exactly is its frailty: with the mean alone, the probability of a change would be overstated.
     pub fn corrected(input: &TtlInput<'a>, outputs: &[f32; TTL_OUTPUTS]) -> Self {
-        let live = input.hazard();
-        let factors = input.route.calibration(input.key);
-        let corrected = |k: usize| live * factors[k] * f64::from(outputs[k].clamp(-MAX_CORRECTION, MAX_CORRECTION)).exp();
-        let hazards = std::array::from_fn(|k| corrected(k).clamp(1e-11, 1e2));
-        Self { hazards, rhythm: Some((input.route.rhythm(), input.now)), ..Self::constant(live) }
+        let factors = outputs.map(|o| f64::from(o.clamp(-MAX_CORRECTION, MAX_CORRECTION)).exp());
+        Self { ahead: input.ahead(), factors, frailty: input.key.certainty() }
     }
 
     /// From the natural logs of hazards (1/s), one per interval of [`TTL_HORIZONS`].
     pub fn from_log_hazards(logs: &[f32; TTL_OUTPUTS]) -> Self {
-        Self { hazards: logs.map(|log| f64::from(log).clamp(-25.0, 5.0).exp()), ..Self::constant(1.0) }
+        Self { factors: logs.map(|log| f64::from(log).clamp(-25.0, 5.0).exp()), ..Self::constant(1.0) }
     }
 
     /// A hazard that does not depend on age, 1/s.
     pub fn constant(hazard: f64) -> Self {
-        Self { hazards: [hazard.clamp(1e-11, 1e2); TTL_OUTPUTS], frailty: f64::INFINITY, rhythm: None }
+        Self { ahead: Ahead::constant(hazard.clamp(1e-11, 1e2)), factors: [1.0; TTL_OUTPUTS], frailty: f64::INFINITY }
     }
 
     /// The same with an unknown factor of mean 1 and Gamma shape `shape` (at least 0.05).
@@ -59,26 +57,25 @@ impl<'a> Survival<'a> {
         self.segments().take_while(|s| s.start < seconds).last().map_or((0.0, 0.0), |s| s.changed(seconds))
     }
 
-    /// Stretches of constant hazard: the age intervals, cut where the route's rhythm changes.
+    /// Stretches of constant hazard: those of the live statistics, cut at the age intervals.
     pub(super) fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
-        let flat = self.rhythm.is_none().then_some((f64::INFINITY, 1.0));
-        let pieces = self.rhythm.into_iter().flat_map(|(rhythm, start)| rhythm.pieces(start).map(|p| (p.end, p.factor)));
-        let mut pieces = flat.into_iter().chain(pieces);
-        let (mut piece_end, mut factor) = (0.0, 1.0);
+        let mut stretches = self.ahead.stretches();
+        let (mut stretch_end, mut hazard) = (0.0, 0.0);
         let (mut start, mut cumulated, mut area, mut interval) = (0.0, 0.0, 0.0, 0);
-        let (frailty, hazards) = (self.frailty, self.hazards);
+        let (frailty, factors) = (self.frailty, self.factors);
         std::iter::from_fn(move || {
-            if start >= piece_end {
-                (piece_end, factor) = pieces.next()?;
+            if start >= stretch_end {
+                let stretch = stretches.next()?;
+                (stretch_end, hazard) = (stretch.end, stretch.hazard);
             }
             let edge = TTL_HORIZONS.get(interval).copied().unwrap_or(f64::INFINITY);
-            let end = edge.min(piece_end);
-            let segment = Segment { start, end, hazard: hazards[interval] * factor, cumulated, area, frailty };
+            let end = edge.min(stretch_end);
+            let segment = Segment { start, end, hazard: hazard * factors[interval], cumulated, area, frailty };
             if end.is_finite() {
                 area = segment.changed(end).1;
                 cumulated += segment.hazard * (end - start);
             }
-            interval += usize::from(edge <= piece_end);
+            interval += usize::from(edge <= stretch_end);
             start = end;
             (segment.start < f64::INFINITY).then_some(segment)
         })

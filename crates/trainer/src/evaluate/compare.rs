@@ -161,15 +161,36 @@ fn fixed_line(name: &str, result: &FixedResult) -> Line {
     line(name, &result.outcome, result.ttls.first().filter(|_| same).map(Span::as_secs_f64))
 }
 
+/// A field of competitors on everything from event `cut` on, for several budgets.
+pub struct Against<'a> {
+    field: Field<'a>,
+    curves: FixedCurves,
+}
+
+impl<'a> Against<'a> {
+    /// The statistics at `cut` are those of a proxy that passed everything before through; the cache is empty.
+    pub fn of(trace: &'a Trace, cut: usize) -> Self {
+        let (before, events) = trace.events.split_at(cut.min(trace.events.len()));
+        let mut start = Engine::new(trace);
+        start.run(trace, before, &mut PassThroughAll);
+        start.drop_copies();
+        Self { field: Field { trace, events, start }, curves: FixedCurves::of(trace, events) }
+    }
+
+    /// The model as the proxy runs it under a budget, and the best fixed TTLs, for all and per route, at its stale share.
+    pub fn fixed(&self, learned: &Learned, budget: f64) -> [Line; 3] {
+        let kappa = kappa_at(&learned.sweep, budget * MARGIN).unwrap_or(KAPPAS.0);
+        let model = self.field.steered("model", &Trees::levels(&learned.model), (kappa, budget));
+        let fixed = fixed_line("best fixed TTL", &self.curves.best_global(model.stale_share));
+        let per_route = fixed_line("best fixed TTL per route", &self.curves.best_per_route(model.stale));
+        [model, fixed, per_route]
+    }
+}
+
 /// Compares on everything from event `cut` on. The statistics at its start are those of a proxy that passed everything before
 /// through; the cache is empty. A thorough comparison also tunes each learner to the budget itself, in hindsight.
 pub fn compare((trace, cut): (&Trace, usize), learned: &Learned, stale_budget: f64, thorough: bool) -> Comparison {
-    let (before, events) = trace.events.split_at(cut.min(trace.events.len()));
-    let mut start = Engine::new(trace);
-    start.run(trace, before, &mut PassThroughAll);
-    start.drop_copies();
-    let field = Field { trace, events, start };
-    let curves = FixedCurves::of(trace, events);
+    let Against { field, curves } = Against::of(trace, cut);
     let kappa = kappa_at(&learned.sweep, stale_budget * MARGIN).unwrap_or(KAPPAS.0);
     let levels = [&learned.model, &learned.table, &learned.boost, &zeros()].map(Trees::levels);
     let model = field.steered("model", &levels[0], (kappa, stale_budget));

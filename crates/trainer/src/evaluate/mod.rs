@@ -5,5 +5,5 @@ pub mod points;
 pub mod stream;
 pub mod whole;
 
-pub use compare::{Comparison, Line, compare};
-pub use whole::{Evaluated, Evaluation, evaluate, read_recipe};
+pub use compare::{Against, Comparison, Line, compare};
+pub use whole::{Evaluated, Evaluation, evaluate, learned, read_recipe};

@@ -45,6 +45,16 @@ pub fn kappa_at(sweep: &[Tried], share: f64) -> Option<f64> {
     Some(last.kappa * (next.kappa / last.kappa).powf(way))
 }
 
+/// The bill at a stale share, from a sweep: between two outcomes on log scales; `None` outside of what was tried.
+pub fn bill_at(sweep: &[Tried], share: f64) -> Option<f64> {
+    let last = sweep.iter().take_while(|o| o.stale_share() <= share).last()?;
+    let next = sweep.iter().find(|o| o.kappa > last.kappa)?;
+    let bill = |o: &Tried| o.outcome.total().bill.as_usd_f64().max(1e-12);
+    let (low, high) = (last.stale_share().max(1e-6), next.stale_share().max(1e-6));
+    let way = if high > low { ((share.max(1e-6) / low).ln() / (high / low).ln()).clamp(0.0, 1.0) } else { 0.0 };
+    Some(bill(last) * (bill(next) / bill(last)).powf(way))
+}
+
 /// The operating points of a sweep; budgets that no tried ratio meets have none.
 pub fn operating_points(sweep: &[Tried]) -> Vec<OperatingPoint> {
     let point = |budget: &f64| Some(OperatingPoint { stale_budget: *budget, kappa: kappa_at(sweep, budget * MARGIN)? });

@@ -1,5 +1,6 @@
 //! `evaluate ttl`: learning from the first part of a trace as from a log, judged on the rest with the truth known.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use farthing_replay::{Recipe, Trace};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::compare::{Comparison, compare, money_cost};
 use super::stream;
 use crate::error::TrainError;
-use crate::fit::{self, Options};
+use crate::fit::{self, Learned, Options};
 use crate::history::History;
 use crate::learn::{Watch, log_likelihood};
 use crate::report;
@@ -40,6 +41,8 @@ impl Default for Evaluation {
 pub struct Evaluated {
     /// Training rows.
     pub rows: usize,
+    /// Which learner was chosen, and why.
+    pub choice: String,
     /// Mean log likelihood of the training rows: live statistics, table, boosting, model.
     pub log_likelihood: [f64; 4],
     /// The comparison on the rest.
@@ -54,6 +57,7 @@ impl Evaluated {
         let [live, table, boost, model] = self.log_likelihood;
         let mut out =
             format!("rows        {}\nlikelihood  live {live:.4}, table {table:.4}, boosting {boost:.4}, model {model:.4}\n", self.rows);
+        let _ = writeln!(out, "chosen      {}", self.choice);
         out.push_str(&report::table(&self.comparison));
         let c = &self.comparison;
         out.push_str(&format!("against best fixed TTL {:.3}x, per route {:.3}x", c.ratio_to_fixed, 1.0 - c.saving_against_fixed_per_route));
@@ -65,17 +69,26 @@ impl Evaluated {
     }
 }
 
+/// What is learned from the pass-through log of the first `count` events, by digests alone.
+///
+/// # Errors
+/// When they have too little to learn from.
+pub fn learned(trace: &Trace, count: usize, options: Options, watch: &dyn Watch) -> Result<Learned, TrainError> {
+    let log = stream::pass_through(trace, count);
+    let history = History::of(&log);
+    let seen = stream::of_log(&log, &history.nondeterministic);
+    let choice = fit::choose(&seen, seen.events.len(), options, watch);
+    fit::learn((&seen, seen.events.len()), history.rows, &choice, options, watch)
+}
+
 /// Evaluates on a trace with known changes.
 ///
 /// # Errors
 /// When the training part has too little to learn from.
 pub fn evaluate(trace: &Trace, evaluation: Evaluation, watch: &dyn Watch) -> Result<Evaluated, TrainError> {
     let cut = trace.split(evaluation.train_share);
-    let log = stream::pass_through(trace, cut);
-    let history = History::of(&log);
-    let seen = stream::of_log(&log, &history.nondeterministic);
     let options = Options { stale_budget: evaluation.stale, seed: evaluation.seed };
-    let learned = fit::learn(&seen, seen.events.len(), history.rows, options, watch)?;
+    let learned = learned(trace, cut, options, watch)?;
     watch.step("judging", 0, 1);
     let comparison = compare((trace, cut), &learned, evaluation.stale, evaluation.thorough);
     watch.step("judging", 1, 1);
@@ -83,6 +96,7 @@ pub fn evaluate(trace: &Trace, evaluation: Evaluation, watch: &dyn Watch) -> Res
     let rows = &learned.rows;
     Ok(Evaluated {
         rows: rows.len(),
+        choice: learned.choice.why(),
         log_likelihood: [&fit::zeros(), &learned.table, &learned.boost, &learned.model].map(|e| log_likelihood(e, rows)),
         money_saving_against_fixed_per_route: evaluation.stale_price.map(money),
         comparison,

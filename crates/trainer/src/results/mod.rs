@@ -6,6 +6,7 @@ mod api_changes;
 mod page;
 mod section;
 mod strategy;
+mod worlds;
 
 pub use page::{Page, Written};
 pub use section::{Bar, Found, Ground, Measured, Section};
@@ -13,7 +14,8 @@ pub use section::{Bar, Found, Ground, Measured, Section};
 use crate::error::TrainError;
 
 /// Every section, in the order of the page.
-pub static ALL: [&dyn Section; 5] = [
+pub static ALL: [&dyn Section; 6] = [
+    &worlds::Worlds,
     &api_changes::ApiChanges,
     &strategy::Strategies,
     &strategy::traces::StrategyTraces,

@@ -17,6 +17,8 @@ pub struct Ground<'a> {
     pub scratch: &'a Path,
     /// A Python with pandas and pyarrow, for the data's own scripts.
     pub python: &'a str,
+    /// Seeds 1 to this are measured, at most five: promises are about all five, fewer are for a quick look.
+    pub seeds: u64,
     /// Told of the progress.
     pub watch: &'a dyn Watch,
 }

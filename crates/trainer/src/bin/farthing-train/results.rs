@@ -22,6 +22,9 @@ pub struct Results {
     /// Sections to measure, by name; all when not given.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// How many seeds: five for the promises, fewer for a quick look.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=5))]
+    seeds: u64,
 }
 
 /// Exit code when a promise is missed.
@@ -37,7 +40,7 @@ pub fn results(args: &Results) -> anyhow::Result<ExitCode> {
     let python = std::env::var("FARTHING_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let mut page = Page::read(&args.json)?;
     let bar = Bar::new(false);
-    run(&Ground { data: args.data.as_deref(), scratch: &scratch, python: &python, watch: &bar }, &args.only, &mut page)?;
+    run(&Ground { data: args.data.as_deref(), scratch: &scratch, python: &python, seeds: args.seeds, watch: &bar }, &args.only, &mut page)?;
     drop(bar);
     page.write(&args.out, &args.json, &names)?;
     print(&page);

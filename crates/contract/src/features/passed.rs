@@ -1,0 +1,96 @@
+//! What the time between two fetches of a key tells about its hazard.
+//!
+//! When the second fetch found a change, the first one since lies somewhere between (interval-censored). Given the hazard so far, each
+//! stretch of the time gets its probability of holding it, and the time watched ends there: one step of the EM algorithm
+//! (Dempster, Laird and Rubin 1977). What came after the first change in the gap is not seen.
+
+use super::ahead::{Ahead, Stretch};
+
+/// Longer gaps say nothing about the rhythm, and are taken without.
+pub(super) const RHYTHMIC_S: f64 = 86_400.0;
+/// Most stretches: 60 minutes, 96 quarters and 16 intervals, with broken ones at the ends.
+const PARTS: usize = 180;
+
+/// One stretch of the time that passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Part {
+    /// Interval of the time since the change before.
+    pub bucket: usize,
+    /// Probability that the first change lies in it.
+    pub changes: f64,
+    /// Expected seconds in it before the change.
+    pub seconds: f64,
+    /// The rhythm's factor.
+    pub rhythm: f64,
+    start: f64,
+    end: f64,
+    hazard: f64,
+    cumulated: f64,
+}
+
+/// All of it.
+pub(super) struct Passed {
+    parts: [Part; PARTS],
+    count: usize,
+    total: f64,
+}
+
+impl Passed {
+    /// The time from a fetch with the hazard `ahead` to the next, `gap_s` later.
+    pub fn of(ahead: &Ahead<'_>, gap_s: f64, changed: bool) -> Self {
+        let flat = ahead.flat();
+        let ahead = if gap_s > RHYTHMIC_S { &flat } else { ahead };
+        let mut passed = Self { parts: [Part::default(); PARTS], count: 0, total: 0.0 };
+        for stretch in ahead.stretches().take_while(|s| s.start < gap_s).take(PARTS) {
+            passed.add(&stretch, gap_s);
+        }
+        if changed {
+            passed.share_change();
+        }
+        passed
+    }
+
+    fn add(&mut self, stretch: &Stretch, gap_s: f64) {
+        let end = stretch.end.min(gap_s);
+        let seconds = end - stretch.start;
+        let Stretch { start, hazard, bucket, factor, .. } = *stretch;
+        self.parts[self.count] = Part { bucket, changes: 0.0, seconds, rhythm: factor, start, end, hazard, cumulated: self.total };
+        self.total += hazard * seconds;
+        self.count += 1;
+    }
+
+    /// Spreads the change that was seen, and ends the time watched with it.
+    fn share_change(&mut self) {
+        let total = self.total.max(1e-12);
+        let seen = -(-total).exp_m1();
+        for part in &mut self.parts[..self.count] {
+            let within = part.hazard * part.seconds;
+            part.changes = (-part.cumulated).exp() * -(-within).exp_m1() / seen;
+            // Probability that the change was still to come in the middle of the stretch.
+            let middle = part.cumulated + 0.5 * within;
+            let to_come = (-middle).exp() * -(-(total - middle).max(0.0)).exp_m1() / seen;
+            part.seconds *= to_come.min(1.0);
+        }
+    }
+
+    /// The stretches.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts[..self.count]
+    }
+
+    /// Changes expected while there was none.
+    pub fn expected(&self) -> f64 {
+        self.parts().iter().map(|p| p.hazard * p.seconds).sum()
+    }
+
+    /// Seconds watched while there was none.
+    pub fn seconds(&self) -> f64 {
+        self.parts().iter().map(|p| p.seconds).sum()
+    }
+
+    /// Probability that the change that was seen had come by an age (seconds).
+    pub fn changed_by(&self, age: f64) -> f64 {
+        let parts = self.parts().iter().take_while(|p| p.start < age);
+        parts.map(|p| p.changes * ((age.min(p.end) - p.start) / (p.end - p.start).max(1e-9))).sum()
+    }
+}
