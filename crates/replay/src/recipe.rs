@@ -59,7 +59,7 @@ pub enum Process {
 }
 
 /// Sets the draws of informed reads apart from the others.
-const INFORMED: u64 = 0x1f0_6d_ed;
+const INFORMED: u64 = 0x01f0_6ded;
 
 /// One route of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
