@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::section::{Bar, Found, Ground, Measured, Section};
 use crate::error::TrainError;
 use crate::learn::Watch;
-use play::{Days, Played, play};
+use play::{Arrival, Count, Days, Played, play};
 
 /// See the module.
 pub struct Worlds;
@@ -88,7 +88,7 @@ fn together(name: &'static str, played: Vec<Played>) -> WorldFound {
         stale as f64 / answers.max(1) as f64 / play::BUDGET
     };
     let newcomers: Vec<_> = played.iter().filter_map(|p| p.newcomer).collect();
-    let share = |of: fn(&((u64, u64), (u64, u64))) -> (u64, u64)| {
+    let share = |of: fn(&Arrival) -> Count| {
         let (answers, stale) = newcomers.iter().map(of).fold((0, 0), |(a, s), x| (a + x.0, s + x.1));
         stale as f64 / answers.max(1) as f64 / play::BUDGET
     };

@@ -60,7 +60,12 @@ fn wilson_low(hits: u64, of: u64) -> f64 {
     (p + z2 / (2.0 * n) - Z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt()) / (1.0 + z2 / n)
 }
 
-/// What came of it. Pairs of counts are answers and stale ones.
+/// Answers, and stale ones among them.
+pub type Count = (u64, u64);
+/// Of the first hour and of the first day.
+pub type Arrival = (Count, Count);
+
+/// What came of it.
 #[derive(Clone, Debug)]
 pub struct Played {
     /// Money cost of ours, of the oracle, of the cheapest fixed TTL per route.
@@ -70,7 +75,7 @@ pub struct Played {
     pub days: Days,
     pub routes: Vec<(u64, u64)>,
     /// First hour and first day of the route that appears late.
-    pub newcomer: Option<((u64, u64), (u64, u64))>,
+    pub newcomer: Option<Arrival>,
     /// Predicted probability of a change, and whether there was one.
     pub judged: Vec<(f64, bool)>,
 }
@@ -178,7 +183,7 @@ fn slices(events: &[Event], span: Span) -> Vec<&[Event]> {
 }
 
 /// The first route appears only after the training: its first hour and its first day.
-fn arriving(recipe: &Recipe, world: &World, trace: &Trace, seed: u64) -> Result<((u64, u64), (u64, u64)), TrainError> {
+fn arriving(recipe: &Recipe, world: &World, trace: &Trace, seed: u64) -> Result<Arrival, TrainError> {
     let cut_at = trace.events[trace.split(TRAIN).min(trace.events.len().saturating_sub(1))].at;
     let events = trace.events.iter().filter(|e| e.route != 0 || e.at >= cut_at).copied().collect();
     let late = Trace { routes: trace.routes.clone(), events };
