@@ -3,6 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-rm -rf models/ttl models/aliases.json
-"${FARTHING_TRAIN:-target/debug/farthing-train}" fit ttl --recipe data/demo.toml --seed 7 --out models
+train="${FARTHING_TRAIN:-target/debug/farthing-train}"
+rm -rf models/ttl models/strategy models/cost models/aliases.json
+"$train" fit ttl --recipe data/demo.toml --seed 7 --out models
+"$train" fit strategy --recipe data/services.toml --seed 11 --out models
+"$train" fit cost --recipe data/services.toml --seed 11 --out models
 rm -f models/.aliases.lock

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use farthing_contract::bundle::{Alias, Bundle, Kind, MODEL_FILE, TABLE_FILE, disk};
-use farthing_contract::features::TTL_SPEC;
+use farthing_contract::features::{COST_SPEC, FeatureSpec, STRATEGY_SPEC, TTL_SPEC};
 use farthing_trainer::publish::SHIPPED_METRIC;
 use farthing_trainer::trees::Ensemble;
 
@@ -27,6 +27,32 @@ fn the_shipped_champion_is_whole_and_current() {
     assert_eq!(bundle.manifest.metrics[SHIPPED_METRIC], 1.0, "it would act at once on every route: run `make models`");
     let table = Ensemble::from_bytes(bundle.file(TABLE_FILE).unwrap()).unwrap();
     let mut out = vec![0.0; table.outputs()];
+    for row in &bundle.manifest.table_golden {
+        table.eval(&row.features, &mut out);
+        assert_eq!(out, row.outputs);
+    }
+    assert!(bundle.file(MODEL_FILE).unwrap().len() < 1 << 20);
+}
+
+/// The kinds that were trained on `data/services.toml`: whole, of this build's features, small, and their tables answer as recorded.
+#[test]
+fn the_other_shipped_kinds_are_whole_and_current() {
+    let models = root().join("models");
+    let aliases = disk::read_aliases(&models).unwrap();
+    for (kind, spec) in [(Kind::Strategy, STRATEGY_SPEC), (Kind::Cost, COST_SPEC)] {
+        let champion = &aliases.get(kind, Alias::Champion).expect("models/aliases.json names a champion: run `make models`").current;
+        let bundle = Bundle::read(&models, kind, champion.version).unwrap();
+        assert_eq!(bundle.digest, champion.digest, "{kind}: the alias names other bytes: run `make models`");
+        check_kind(&bundle, &spec);
+    }
+}
+
+fn check_kind(bundle: &Bundle, spec: &FeatureSpec) {
+    bundle.manifest.check_spec(spec.version, &spec.hash()).expect("the features changed: run `make models`");
+    assert_eq!(bundle.manifest.metrics[SHIPPED_METRIC], 1.0, "it would act at once on every route: run `make models`");
+    let table = Ensemble::from_bytes(bundle.file(TABLE_FILE).unwrap()).unwrap();
+    let mut out = vec![0.0; table.outputs()];
+    assert!(!bundle.manifest.table_golden.is_empty());
     for row in &bundle.manifest.table_golden {
         table.eval(&row.features, &mut out);
         assert_eq!(out, row.outputs);
