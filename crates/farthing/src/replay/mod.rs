@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (recipe, trace, seed) = world::generate(&args.world, args.seed)?;
     let (store, runtime_problem) = open_store(args, config.as_ref());
     let routes = world::routes(&trace, Some(&recipe), config.as_ref());
-    let scene = Scene { trace: &trace, routes: &routes, warm: WARM, store: &store, seed };
+    let scene = Scene { trace: &trace, routes: &routes, warm: WARM, recipe: Some(&recipe), store: &store, seed };
     let about = format!("{}, seed {seed}: {} events, {} routes", args.world.display(), trace.events.len(), trace.routes.len());
     let report = Report { about, runtime_problem, kinds: kinds::replay_all(&scene, &progress) };
     drop(progress);

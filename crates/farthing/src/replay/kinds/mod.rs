@@ -5,6 +5,8 @@
 //! (`farthing_policy::Guarded` over [`Bundle::levels`], the engines of `farthing_replay`), and answers who decided how often and what
 //! both cost per key and day. Table, JSON and interval come from here.
 
+mod cost;
+mod strategy;
 mod ttl;
 
 use std::collections::BTreeMap;
@@ -13,14 +15,14 @@ use std::sync::Arc;
 use farthing_contract::bundle::Manifest;
 use farthing_models::{Alias, Generation, Kind, Store};
 use farthing_policy::Levels;
-use farthing_replay::{Paired, Trace};
+use farthing_replay::{Paired, Recipe, Trace};
 use farthing_types::{By, Money};
 use serde::Serialize;
 
 use super::progress::Progress;
 
 /// Every kind that can be replayed, in the order of the report.
-pub const ALL: &[&dyn KindReplay] = &[&ttl::TtlReplay];
+pub const ALL: &[&dyn KindReplay] = &[&ttl::TtlReplay, &strategy::StrategyReplay, &cost::CostReplay];
 
 /// A kind of predictor in a replay.
 pub trait KindReplay: Sync {
@@ -41,6 +43,8 @@ pub struct Scene<'a> {
     pub routes: &'a [RouteScene],
     /// Share of the time that is only watched: money counts from there on, and live statistics are warm by then.
     pub warm: f64,
+    /// The recipe, where the world is a generated one: prices and promises of its routes, tokens of its calls.
+    pub recipe: Option<&'a Recipe>,
     /// The bundles.
     pub store: &'a Store,
     /// Seed of everything that is drawn.
