@@ -269,6 +269,8 @@ fn finish(log: &Log, history: &History, learned: Learned, (judged, cut_ns): Judg
         rows: rows.len(),
         changes: rows.changes(),
         recomputed: log.recomputed,
+        repeated: log.repeated,
+        impossible: log.impossible,
         routes: log.routes.clone(),
         left_out: history.nondeterministic.clone(),
         from_ns,

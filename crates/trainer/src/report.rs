@@ -41,6 +41,10 @@ pub struct FitReport {
     pub changes: usize,
     /// Fetches whose features were computed anew.
     pub recomputed: usize,
+    /// Of these, fetches whose features are exactly the proxy's.
+    pub repeated: usize,
+    /// Rows left out because their times cannot be.
+    pub impossible: usize,
     /// Routes of the log.
     pub routes: Vec<String>,
     /// Routes left out because their answers differ from call to call.
@@ -104,9 +108,12 @@ impl FitReport {
         let _ = writeln!(out, "log         {} files, {} fetches, {} requests over {days:.2} days", self.files, self.fetches, self.reads);
         let _ = writeln!(
             out,
-            "rows        {} of which {} saw a change; features of {} fetches computed anew",
-            self.rows, self.changes, self.recomputed
+            "rows        {} of which {} saw a change; features of {} fetches computed anew, {} of them exactly as the proxy had them",
+            self.rows, self.changes, self.recomputed, self.repeated
         );
+        if self.impossible > 0 {
+            let _ = writeln!(out, "left out    {} rows whose times lie before 1970 or after 2116", self.impossible);
+        }
         if !self.left_out.is_empty() {
             let _ = writeln!(out, "left out    {}: answers differ from call to call, nothing to cache", self.left_out.join(", "));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
-use farthing_contract::features::{KeyStats, TTL_SPEC};
+use farthing_contract::features::{KeyStats, TTL_FEATURES, TTL_SPEC, TtlInput, ttl_features};
 use farthing_contract::statistics::{Gap, Repeat, Saved, differing};
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ pub fn verify(pattern: &str) -> Result<Verified, TrainError> {
 
 fn compare(log: &EnteredLog) -> Verified {
     let mut verified = Verified { rows: log.rows, outside: log.outside, ..Verified::default() };
-    let mut unseen = log.logged.len() as u64;
+    let mut seen = vec![false; log.logged.len()];
     let mut start: Option<(u64, Start)> = None;
     for ((run, route), part) in &log.parts {
         // Parts come run by run, so one state is held at a time.
@@ -74,14 +74,34 @@ fn compare(log: &EnteredLog) -> Verified {
             verified.runs += 1;
         }
         let state = start.as_ref().and_then(|(_, state)| state.as_ref()).map(|(keys, saved)| (saved, keys));
-        unseen -= verified.part(Repeat::new(route, state), part, &log.logged);
+        verified.part(Repeat::new(route, state), part, (&log.logged, &mut seen));
     }
+    let unseen = seen.iter().filter(|seen| !**seen).count() as u64;
     if unseen > 0 {
         verified
             .not_comparable
             .insert("the call is not in the log, or of a release that did not log how it entered the statistics".into(), unseen);
     }
     verified
+}
+
+/// The features of every answer that the log gives exactly, by call.
+pub fn features(log: &EnteredLog) -> HashMap<u64, [f32; TTL_FEATURES]> {
+    let mut all = HashMap::new();
+    let mut start: Option<(u64, Start)> = None;
+    for ((run, route), part) in &log.parts {
+        if start.as_ref().is_none_or(|(held, _)| held != run) {
+            start = Some((*run, log.start(*run).map(|saved| (by_key(&saved), saved))));
+        }
+        let state = start.as_ref().and_then(|(_, state)| state.as_ref()).map(|(keys, saved)| (saved, keys));
+        let mut repeat = Repeat::new(route, state);
+        for Entered { entry, answer } in part {
+            if let (Ok((key, route)), Some((call, head))) = (repeat.step(entry), answer.as_deref()) {
+                all.insert(*call, ttl_features(&TtlInput { key, route, head: *head, now: entry.at }));
+            }
+        }
+    }
+    all
 }
 
 type Start = Option<(HashMap<u64, KeyStats>, Saved)>;
@@ -91,15 +111,16 @@ fn by_key(saved: &Saved) -> HashMap<u64, KeyStats> {
 }
 
 impl Verified {
-    /// Compares the decisions of one route in one run; answers how many there were.
-    fn part(&mut self, mut repeat: Repeat<'_>, part: &[Entered], logged: &[Logged]) -> u64 {
-        let (mut seen, mut gaps) = (0, BTreeMap::<Gap, u64>::new());
+    /// Compares the decisions of one route in one run, each once, however often its call is there.
+    fn part(&mut self, mut repeat: Repeat<'_>, part: &[Entered], (logged, seen): (&[Logged], &mut [bool])) {
+        let mut gaps = BTreeMap::<Gap, u64>::new();
         for Entered { entry, answer } in part {
             let stats = repeat.step(entry);
-            let Some((call, head)) = answer else { continue };
+            let Some((call, head)) = answer.as_deref() else { continue };
             let first = logged.partition_point(|one| one.call < *call);
-            for one in logged[first..].iter().take_while(|one| one.call == *call) {
-                seen += 1;
+            let decisions = logged.iter().zip(&mut *seen).skip(first).take_while(|(one, _)| one.call == *call);
+            for (one, seen) in decisions.filter(|(_, seen)| !**seen) {
+                *seen = true;
                 match stats {
                     Err(gap) => *gaps.entry(gap).or_default() += 1,
                     Ok(stats) => match differing(&one.features, stats, *head, entry.at) {
@@ -112,6 +133,5 @@ impl Verified {
         for (gap, count) in gaps {
             *self.not_comparable.entry(gap.to_string()).or_default() += count;
         }
-        seen
     }
 }

@@ -35,12 +35,12 @@ const CALLS: &[&str] = &[
 const DECISIONS: &[&str] = &["call_id", "kind", "spec_hash", "features"];
 
 /// One entry; for an answer the call that brought it and what a decision saw of its head.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entered {
     /// What entered, and how.
     pub entry: Entry,
-    /// Call and head of an answer.
-    pub answer: Option<(u64, HeadFacts)>,
+    /// Call and head of an answer; requests are many more, so they do not hold the room.
+    pub answer: Option<Box<(u64, HeadFacts)>>,
 }
 
 /// The features logged with a decision.
@@ -138,7 +138,7 @@ impl EnteredLog {
                 has_etag: etag[i].unwrap_or(false),
                 query_parameters: query[i].and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             };
-            self.part(part).push(Entered { entry, answer: Some((call, head)) });
+            self.part(part).push(Entered { entry, answer: Some(Box::new((call, head))) });
         }
         Ok(())
     }

@@ -1,15 +1,18 @@
 //! The log as the trainer sees it: fetches with the features that were logged for them, and reads.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use farthing_contract::features::TTL_SPEC;
 use farthing_contract::log::{CallRow, Decision, Request, Row, Table};
-use polars::prelude::{DataFrame, IntoLazy, JoinArgs, JoinType, LazyFrame, PolarsError, SortMultipleOptions, UniqueKeepStrategy, col, lit};
+use polars::prelude::{DataFrame, IntoLazy, LazyFrame, PolarsError, col};
 
 use super::columns::Columns;
 use super::files::{self, Opened, Wanted};
 use crate::error::TrainError;
+use crate::verify;
 
 /// A whole answer that came from the origin.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +37,8 @@ pub struct Fetch {
     pub cost_nanousd: Option<i64>,
     /// Features logged with the decision about this answer, under the present spec.
     pub features: Option<Vec<f32>>,
+    /// The call.
+    pub call: u64,
 }
 
 /// A client request of a key.
@@ -64,6 +69,10 @@ pub struct Log {
     pub files: usize,
     /// Fetches whose features were logged under another spec, or not at all: they are computed anew.
     pub recomputed: usize,
+    /// Of these, fetches whose features are exactly those that the proxy had: the log tells how they came about.
+    pub repeated: usize,
+    /// Rows with times that cannot be; they are left out.
+    pub impossible: usize,
 }
 
 const CALLS: &[&str] = &[
@@ -85,78 +94,197 @@ const CALLS: &[&str] = &[
 const DECISIONS: &[&str] = &["decision_id", "kind", "spec_hash", "features"];
 const REQUESTS: &[&str] = &["ts_ns", "request_id", "weight", "route", "key_hash", "outcome"];
 
-/// Reads the tables among the files that `pattern` matches.
+/// Most routes of a log; the replay numbers them with 16 bits.
+const MAX_ROUTES: usize = 65_535;
+
+/// Reads the tables among the files that `pattern` matches, one file at a time.
 ///
 /// # Errors
 /// Names the file, and for foreign ones the column, with what to do about it.
 pub fn read_log(pattern: &str) -> Result<Log, TrainError> {
     let files = files::find(pattern)?;
-    let mut frames = Frames::default();
+    let mut gathered = Gathered::default();
     for path in &files {
-        frames.add(path)?;
+        gathered.add(path)?;
     }
-    let mut log = Log { digest: files::digest(&files)?, files: files.len(), ..Log::default() };
-    let place = |e: PolarsError| TrainError::Unreadable { path: PathBuf::from(pattern), reason: e.to_string() };
-    if let Some(calls) = frames.calls() {
-        log.take_calls(calls.collect().map_err(place)?).map_err(place)?;
+    if gathered.routes.len() > MAX_ROUTES {
+        let reason = format!("{} routes, at most {MAX_ROUTES} can be learned from at once: name fewer files", gathered.routes.len());
+        return Err(TrainError::Unreadable { path: PathBuf::from(pattern), reason });
     }
-    if let Some(requests) = frames.requests() {
-        log.take_requests(requests.collect().map_err(place)?).map_err(place)?;
+    let mut log = Log { digest: files::digest(&files)?, files: files.len(), ..gathered.log() };
+    if log.recomputed > 0 {
+        log.repeat(pattern)?;
     }
     Ok(log)
 }
 
-/// Data frames of the tables, file by file.
-#[derive(Default)]
-struct Frames {
-    calls: Vec<DataFrame>,
-    decisions: Vec<DataFrame>,
-    requests: Vec<DataFrame>,
+/// A call's answer before it is known which of its attempts counts.
+struct Answer {
+    fetch: Fetch,
+    attempt: i64,
+    decision: Option<u64>,
 }
 
-impl Frames {
+/// Rows of the tables as they come, file by file.
+#[derive(Default)]
+struct Gathered {
+    routes: Vec<String>,
+    numbers: HashMap<String, u32>,
+    /// By call: the last attempt that told something.
+    answers: HashMap<u64, Answer>,
+    features: HashMap<u64, Vec<f32>>,
+    /// With the request's id, for an order of its own.
+    reads: Vec<(Read, u64)>,
+    impossible: usize,
+}
+
+/// Times that can be subtracted from each other: of this epoch, before the year 2116.
+fn possible(at_ns: i64) -> bool {
+    (1..i64::MAX / 2).contains(&at_ns)
+}
+
+impl Gathered {
     fn add(&mut self, path: &Path) -> Result<(), TrainError> {
         let mut file = Opened::open(path)?;
         let table = file.table()?;
-        let (names, frames) = match table.name {
-            name if name == CallRow::TABLE.name => (CALLS, &mut self.calls),
-            name if name == Decision::TABLE.name => (DECISIONS, &mut self.decisions),
-            name if name == Request::TABLE.name => (REQUESTS, &mut self.requests),
+        type Take = fn(&mut Gathered, &DataFrame) -> Result<(), PolarsError>;
+        let (names, take): (_, Take) = match table.name {
+            name if name == CallRow::TABLE.name => (CALLS, Self::take_calls),
+            name if name == Decision::TABLE.name => (DECISIONS, Self::take_decisions),
+            name if name == Request::TABLE.name => (REQUESTS, Self::take_requests),
             _ => return Ok(()),
         };
-        frames.push(file.columns(&wanted(table, names), files::exact, files::CHANGED)?);
+        let frame = file.columns(&wanted(table, names), files::exact, files::CHANGED)?;
+        take(self, &frame).map_err(|e| TrainError::Unreadable { path: path.to_path_buf(), reason: e.to_string() })
+    }
+
+    /// Of each call the last attempt that brought a whole answer.
+    fn take_calls(&mut self, frame: &DataFrame) -> Result<(), PolarsError> {
+        let columns = Columns(frame);
+        let (at, key, route) = (columns.i64s("ts_ns")?, columns.u64s("key_hash")?, self.route_places(&columns)?);
+        let (call, attempt, status) = (columns.u64s("call_id")?, columns.i64s("attempt")?, columns.i64s("status")?);
+        let (hash, before) = (columns.u64s("canonical_hash")?, columns.u64s("prev_canonical_hash")?);
+        let (bytes, modified, ttl) = (columns.i64s("bytes_in")?, columns.i64s("last_modified_ns")?, columns.i64s("origin_ttl_s")?);
+        let (validators, cost, decision) =
+            (columns.bools("validator_changed")?, columns.i64s("cost_nanousd")?, columns.u64s("decision_id")?);
+        for i in 0..frame.height() {
+            // Errors and throttling say nothing about the content; 304 says that it is what it was.
+            let Some(status) = status[i].filter(|s| *s < 500 && *s != 429) else { continue };
+            let hash = hash[i].or(before[i].filter(|_| status == 304));
+            let (Some(call), Some(at_ns), Some(key), Some(route), Some(hash)) = (call[i], at[i], key[i], route[i], hash) else { continue };
+            if !possible(at_ns) {
+                self.impossible += 1;
+                continue;
+            }
+            let fetch = Fetch {
+                at_ns,
+                key,
+                route,
+                hash,
+                bytes: bytes[i].and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
+                last_modified_ns: modified[i],
+                origin_ttl_s: ttl[i].filter(|s| *s >= 0),
+                validators: validators[i].is_some(),
+                cost_nanousd: cost[i],
+                features: None,
+                call,
+            };
+            let answer = Answer { fetch, attempt: attempt[i].unwrap_or(0), decision: decision[i] };
+            let last = self.answers.entry(call);
+            match last {
+                Entry::Vacant(place) => {
+                    place.insert(answer);
+                }
+                Entry::Occupied(mut place) if answer.is_after(place.get()) => {
+                    place.insert(answer);
+                }
+                Entry::Occupied(_) => {}
+            }
+        }
         Ok(())
     }
 
-    /// One row per call that brought a whole answer, with the features logged for it.
-    fn calls(&mut self) -> Option<LazyFrame> {
-        let calls = stack(std::mem::take(&mut self.calls))?;
-        // Errors and throttling say nothing about the content; 304 says that it is what it was.
-        let status = || col("status");
-        let told = status().lt(lit(500)).and(status().neq(lit(429)));
-        let whole = col("canonical_hash").is_not_null().or(status().eq(lit(304)).and(col("prev_canonical_hash").is_not_null()));
-        let calls = calls
-            .filter(status().is_not_null().and(told).and(whole))
-            .sort(["call_id", "attempt"], SortMultipleOptions::default())
-            .unique_stable(Some(polars::prelude::cols(["call_id"])), UniqueKeepStrategy::Last);
-        let joined = match stack(std::mem::take(&mut self.decisions)) {
-            None => calls.with_column(lit(polars::prelude::NULL).cast(features_type()).alias("features")),
-            Some(decisions) => {
-                let logged = decisions
-                    .filter(col("kind").eq(lit(TTL_KIND)).and(col("spec_hash").eq(lit(spec_hash()))))
-                    .select([col("decision_id"), col("features")])
-                    .unique_stable(Some(polars::prelude::cols(["decision_id"])), UniqueKeepStrategy::First);
-                calls.join(logged, [col("decision_id")], [col("decision_id")], JoinArgs::new(JoinType::Left))
-            }
+    fn take_decisions(&mut self, frame: &DataFrame) -> Result<(), PolarsError> {
+        let columns = Columns(frame);
+        let (id, kind, spec) = (columns.u64s("decision_id")?, columns.texts("kind")?, columns.texts("spec_hash")?);
+        let mut features = columns.lists("features")?;
+        let is = |texts: &(Vec<String>, Vec<Option<u32>>), i: usize, wanted: &str| {
+            texts.1[i].and_then(|place| texts.0.get(place as usize)).is_some_and(|text| text == wanted)
         };
-        Some(joined.sort(["ts_ns", "call_id"], SortMultipleOptions::default()))
+        for i in (0..frame.height()).filter(|i| is(&kind, *i, TTL_KIND) && is(&spec, *i, spec_hash())) {
+            if let (Some(id), Some(features)) = (id[i], features[i].take()) {
+                self.features.entry(id).or_insert(features);
+            }
+        }
+        Ok(())
     }
 
-    /// Requests that asked for content, by time.
-    fn requests(&mut self) -> Option<LazyFrame> {
-        let requests = stack(std::mem::take(&mut self.requests))?;
-        let refused = col("outcome").eq(lit("refused"));
-        Some(requests.filter(refused.not()).sort(["ts_ns", "request_id"], SortMultipleOptions::default()))
+    /// Requests that asked for content.
+    fn take_requests(&mut self, frame: &DataFrame) -> Result<(), PolarsError> {
+        let columns = Columns(frame);
+        let (at, key, route) = (columns.i64s("ts_ns")?, columns.u64s("key_hash")?, self.route_places(&columns)?);
+        let (id, weight, outcome) = (columns.u64s("request_id")?, columns.i64s("weight")?, columns.texts("outcome")?);
+        let refused = outcome.0.iter().position(|text| text == "refused").map(|place| place as u32);
+        self.reads.reserve(frame.height());
+        for i in 0..frame.height() {
+            let (Some(at_ns), Some(key), Some(route)) = (at[i], key[i], route[i]) else { continue };
+            if outcome.1[i].is_none() || outcome.1[i] == refused {
+                continue;
+            }
+            if !possible(at_ns) {
+                self.impossible += 1;
+                continue;
+            }
+            let weight = weight[i].and_then(|w| u32::try_from(w).ok()).unwrap_or(1).max(1);
+            self.reads.push((Read { at_ns, key, route, weight }, id[i].unwrap_or(0)));
+        }
+        Ok(())
+    }
+
+    /// Places of the frame's routes among all routes of the log.
+    fn route_places(&mut self, columns: &Columns<'_>) -> Result<Vec<Option<u32>>, PolarsError> {
+        let (names, rows) = columns.texts("route")?;
+        let places: Vec<u32> = names.into_iter().map(|name| self.route_place(name)).collect();
+        Ok(rows.into_iter().map(|row| row.and_then(|r| places.get(r as usize).copied())).collect())
+    }
+
+    fn route_place(&mut self, name: String) -> u32 {
+        let next = self.routes.len() as u32;
+        let place = *self.numbers.entry(name.clone()).or_insert(next);
+        if place == next {
+            self.routes.push(name);
+        }
+        place
+    }
+
+    /// All of it in an order that does not depend on how the rows were spread over files: routes by name, the rest by time and id.
+    fn log(self) -> Log {
+        let Self { routes, answers, mut features, mut reads, impossible, .. } = self;
+        let mut order: Vec<u32> = (0..routes.len() as u32).collect();
+        order.sort_by(|a, b| routes[*a as usize].cmp(&routes[*b as usize]));
+        let mut place = vec![0; routes.len()];
+        for (new, old) in order.iter().enumerate() {
+            place[*old as usize] = new as u32;
+        }
+        let mut log = Log { routes: order.iter().map(|old| routes[*old as usize].clone()).collect(), impossible, ..Log::default() };
+        reads.sort_unstable_by_key(|(read, id)| (read.at_ns, *id, read.key, read.weight));
+        log.reads = reads.into_iter().map(|(read, _)| Read { route: place[read.route as usize], ..read }).collect();
+        let mut answers: Vec<Answer> = answers.into_values().collect();
+        answers.sort_unstable_by_key(|answer| (answer.fetch.at_ns, answer.fetch.call));
+        for Answer { fetch, decision, .. } in answers {
+            let features = decision.and_then(|id| features.remove(&id));
+            let features = features.filter(|f| f.len() == TTL_SPEC.names.len() && f.iter().all(|x| x.is_finite()));
+            log.recomputed += usize::from(features.is_none());
+            log.fetches.push(Fetch { route: place[fetch.route as usize], features, ..fetch });
+        }
+        log
+    }
+}
+
+impl Answer {
+    /// Whether it is the later attempt; of equal ones (a row that is there twice) the later time.
+    fn is_after(&self, other: &Self) -> bool {
+        (self.attempt, self.fetch.at_ns, self.fetch.hash) > (other.attempt, other.fetch.at_ns, other.fetch.hash)
     }
 }
 
@@ -167,10 +295,6 @@ pub(super) const TTL_KIND: &str = "ttl";
 pub(super) fn spec_hash() -> &'static str {
     static HASH: LazyLock<String> = LazyLock::new(|| TTL_SPEC.hash());
     &HASH
-}
-
-fn features_type() -> polars::prelude::DataType {
-    polars::prelude::DataType::List(Box::new(polars::prelude::DataType::Float32))
 }
 
 pub(super) fn wanted(table: &Table, names: &[&str]) -> Vec<Wanted> {
@@ -206,57 +330,13 @@ impl Log {
         (times().min().unwrap_or(0), times().max().unwrap_or(0))
     }
 
-    fn take_calls(&mut self, frame: DataFrame) -> Result<(), PolarsError> {
-        let columns = Columns(&frame);
-        let (at, key, route) = (columns.i64s("ts_ns")?, columns.u64s("key_hash")?, self.route_places(&columns)?);
-        let (hash, before) = (columns.u64s("canonical_hash")?, columns.u64s("prev_canonical_hash")?);
-        let (bytes, modified, ttl) = (columns.i64s("bytes_in")?, columns.i64s("last_modified_ns")?, columns.i64s("origin_ttl_s")?);
-        let (validators, cost) = (columns.bools("validator_changed")?, columns.i64s("cost_nanousd")?);
-        let mut features = columns.lists("features")?;
-        for i in 0..frame.height() {
-            let (Some(at_ns), Some(key), Some(route), Some(hash)) = (at[i], key[i], route[i], hash[i].or(before[i])) else { continue };
-            let features = features[i].take().filter(|f| f.len() == TTL_SPEC.names.len() && f.iter().all(|x| x.is_finite()));
-            self.recomputed += usize::from(features.is_none());
-            self.fetches.push(Fetch {
-                at_ns,
-                key,
-                route,
-                hash,
-                bytes: bytes[i].and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
-                last_modified_ns: modified[i],
-                origin_ttl_s: ttl[i].filter(|s| *s >= 0),
-                validators: validators[i].is_some(),
-                cost_nanousd: cost[i],
-                features,
-            });
+    /// Gives fetches without logged features those that the log itself gives, where it tells how answers entered the statistics.
+    fn repeat(&mut self, pattern: &str) -> Result<(), TrainError> {
+        let mut given = verify::features(&super::read_entered(pattern)?);
+        for fetch in self.fetches.iter_mut().filter(|fetch| fetch.features.is_none()) {
+            fetch.features = given.remove(&fetch.call).map(Vec::from);
+            self.repeated += usize::from(fetch.features.is_some());
         }
         Ok(())
-    }
-
-    fn take_requests(&mut self, frame: DataFrame) -> Result<(), PolarsError> {
-        let columns = Columns(&frame);
-        let (at, key, route) = (columns.i64s("ts_ns")?, columns.u64s("key_hash")?, self.route_places(&columns)?);
-        let weight = columns.i64s("weight")?;
-        for i in 0..frame.height() {
-            let (Some(at_ns), Some(key), Some(route)) = (at[i], key[i], route[i]) else { continue };
-            let weight = weight[i].and_then(|w| u32::try_from(w).ok()).unwrap_or(1).max(1);
-            self.reads.push(Read { at_ns, key, route, weight });
-        }
-        Ok(())
-    }
-
-    /// Places of the frame's routes among all routes of the log.
-    fn route_places(&mut self, columns: &Columns<'_>) -> Result<Vec<Option<u32>>, PolarsError> {
-        let (names, rows) = columns.texts("route")?;
-        let places: Vec<u32> = names.into_iter().map(|name| self.route_place(name)).collect();
-        Ok(rows.into_iter().map(|row| row.and_then(|r| places.get(r as usize).copied())).collect())
-    }
-
-    fn route_place(&mut self, name: String) -> u32 {
-        let known = self.routes.iter().position(|r| *r == name);
-        known.unwrap_or_else(|| {
-            self.routes.push(name);
-            self.routes.len() - 1
-        }) as u32
     }
 }
