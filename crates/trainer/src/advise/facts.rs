@@ -1,6 +1,6 @@
 //! What a log says of each route, before anything is tried.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -40,6 +40,10 @@ pub struct Facts {
     pub explicit: u64,
     /// Requests that no cache can answer, by reason.
     pub not_cacheable: BTreeMap<&'static str, u64>,
+    /// Requests by other methods than GET.
+    pub other_methods: u64,
+    /// Of these, requests for what was asked for before, as far as their bodies are known.
+    pub repeats_by_other_methods: u64,
     /// Answers differ from call to call.
     pub nondeterministic: bool,
     /// It is known when answers change.
@@ -67,6 +71,7 @@ pub fn facts(observed: &Observed, natures: &[Nature]) -> Vec<Facts> {
     let mut facts: Vec<Facts> = observed.routes.iter().zip(natures).map(start).collect();
     let mut watched_s = vec![0.0; facts.len()];
     let mut last: HashMap<u64, Last> = HashMap::new();
+    let mut others: HashSet<u64> = HashSet::new();
     for ask in &observed.asks {
         let Some(fact) = facts.get_mut(ask.route as usize) else { continue };
         let weight = u64::from(ask.weight);
@@ -77,6 +82,10 @@ pub fn facts(observed: &Observed, natures: &[Nature]) -> Vec<Facts> {
         }
         if let Some(reason) = uncacheable(ask) {
             *fact.not_cacheable.entry(reason.as_str()).or_insert(0) += weight;
+            if !ask.is_get {
+                fact.other_methods += weight;
+                fact.repeats_by_other_methods += if others.insert(ask.key) { weight - 1 } else { weight };
+            }
             continue;
         }
         fact.cacheable += weight;

@@ -200,7 +200,9 @@ impl Work<'_> {
         for way in Way::ALL {
             for budget in way.budgets(budgets) {
                 let choices = self.tried.within(*way, *budget);
-                if choices.iter().all(Option::is_none) {
+                // The best of nothing but what was told before is not told again.
+                let new = |c: &Option<Choice>| c.as_ref().is_some_and(|c| *way != Way::Best || c.setting.ttl.is_some());
+                if !choices.iter().any(new) {
                     continue;
                 }
                 let filled: Vec<Choice> = choices.iter().map(|c| c.clone().unwrap_or_else(Choice::observe)).collect();

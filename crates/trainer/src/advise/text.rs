@@ -16,6 +16,9 @@ fn percent(share: f64) -> String {
 }
 
 fn interval(s: &Saving) -> String {
+    if (s.low, s.high) == (0.0, 1.0) {
+        return format!("{} (one key and day: no interval)", percent(s.share));
+    }
     format!("{:.1} % ({:.1} to {:.1})", 100.0 * s.share, 100.0 * s.low, 100.0 * s.high)
 }
 
@@ -23,24 +26,32 @@ fn usd(nanos: i64) -> String {
     format!("${:.4}", Money::from_nanos(nanos).as_usd_f64())
 }
 
+fn time(ns: i64) -> String {
+    let hours = ns as f64 / 3_600e9;
+    match hours {
+        h if h < 2.0 => format!("{:.0} minutes", 60.0 * h),
+        h if h < 48.0 => format!("{h:.1} hours"),
+        h => format!("{:.1} days", h / 24.0),
+    }
+}
+
 /// The whole advice.
 pub fn text(advice: &Advice) -> String {
     let mut out = String::new();
-    let days = |ns: i64| ns as f64 / 86_400e9;
     let _ = writeln!(
         out,
-        "log         {} files, {} requests of {} routes over {:.2} days{}",
+        "log         {} files, {} requests of {} routes over {}{}",
         advice.files,
         advice.requests,
         advice.routes.len(),
-        days(advice.to_ns - advice.from_ns),
+        time(advice.to_ns - advice.from_ns),
         if advice.left_out > 0 { format!("; {} older ones left out", advice.left_out) } else { String::new() }
     );
     let _ = writeln!(
         out,
-        "how         settings were chosen on the first {:.2} days; every saving below is that of the {:.2} days after, with its 95 % interval",
-        days(advice.cut_ns - advice.from_ns),
-        days(advice.to_ns - advice.cut_ns)
+        "how         settings were chosen on the first {}; every saving below is that of the {} after, with its 95 % interval",
+        time(advice.cut_ns - advice.from_ns),
+        time(advice.to_ns - advice.cut_ns)
     );
     for route in advice.routes.iter().take(ROUTES) {
         push_route(&mut out, advice, route);
@@ -65,6 +76,13 @@ fn push_route(out: &mut String, advice: &Advice, route: &RouteAdvice) {
     let duplicates = if f.timed { of(f.duplicates, f.requests) } else { "not known (no latencies)".to_owned() };
     let _ = writeln!(out, "  repeats {}, concurrent duplicates {duplicates}, {}", of(f.repeats, f.requests), changes(route));
     let reasons: Vec<String> = f.not_cacheable.iter().map(|(reason, n)| format!("{reason} {}", of(*n, f.requests))).collect();
+    if f.other_methods > 0 && f.repeats_by_other_methods > 0 {
+        let share = of(f.repeats_by_other_methods, f.other_methods);
+        let _ = writeln!(
+            out,
+            "  of its requests by other methods than GET, {share} repeat an earlier one: worth `idempotent = true` only where asking twice is as good as once"
+        );
+    }
     let _ = writeln!(out, "  not cacheable: {}", if reasons.is_empty() { "nothing".to_owned() } else { reasons.join(", ") });
     if f.nondeterministic {
         let _ = writeln!(out, "  answers differ from call to call: nothing to keep");
@@ -98,7 +116,7 @@ fn changes(route: &RouteAdvice) -> String {
 
 fn push_way(out: &mut String, route: &RouteAdvice, way: Way) {
     let lines: Vec<_> = route.lines.iter().filter(|l| l.way == way).collect();
-    if lines.iter().all(|l| l.setting.is_none()) {
+    if lines.iter().all(|l| l.setting.is_none()) || (way == Way::Best && !route.facts.known) {
         return;
     }
     let _ = write!(out, "  {:<24}", way.name());
@@ -119,20 +137,20 @@ fn push_way(out: &mut String, route: &RouteAdvice, way: Way) {
 
 /// All of it in a sentence.
 pub fn sentence(advice: &Advice) -> String {
-    let days = (advice.to_ns - advice.cut_ns) as f64 / 86_400e9;
+    let after = time(advice.to_ns - advice.cut_ns);
     let unknown = advice.routes.iter().filter(|r| !r.facts.known && r.facts.cacheable > 0).count();
     let changed = advice.routes.iter().filter(|r| r.advised != "observe").count();
     let ask = "run `farthing serve --mode observe` for a few days, which changes nothing and logs when answers change, and ask again";
     if advice.pays() {
         let money = if advice.base_nanousd > 0 {
             format!(
-                "the bill of the last {days:.1} days by {}, from {} to {}",
+                "the bill of the last {after} by {}, from {} to {}",
                 interval(&advice.saving),
                 usd(advice.base_nanousd),
                 usd(advice.bill_nanousd)
             )
         } else {
-            format!("the calls of the last {days:.1} days by {} (nothing is priced)", interval(&advice.calls_saving))
+            format!("the calls of the last {after} by {} (nothing is priced)", interval(&advice.calls_saving))
         };
         let more =
             if unknown > 0 { format!(" For {unknown} routes this log does not say when answers change: {ask}.") } else { String::new() };
@@ -152,6 +170,11 @@ pub fn sentence(advice: &Advice) -> String {
             unknown,
             advice.routes.len()
         );
+    }
+    let cacheable: u64 = advice.routes.iter().map(|r| r.facts.cacheable).sum();
+    if cacheable == 0 {
+        return "There is nothing to save here by keeping or sharing answers: none of these requests may be answered from a cache (see `not cacheable`)."
+            .to_owned();
     }
     "There is nothing to save here within this staleness budget: answers change before they are asked for again, or must not be kept."
         .to_owned()

@@ -52,7 +52,7 @@ fn keys(route: &ObservedRoute, choice: &Choice, stale_budget: f64) -> Vec<(&'sta
     let text = |t: &str| Value::String(t.to_owned());
     let Some(ttl) = &choice.setting.ttl else {
         let mode = if choice.setting == Setting::OBSERVE { "observe" } else { "respect" };
-        let mut keys = vec![("mode", text(mode)), ("dedupe", Value::Boolean(true))];
+        let mut keys = vec![("mode", text(mode)), ("dedupe", Value::Boolean(true)), ("stale_budget", Value::Float(stale_budget))];
         if route.shared && mode != "observe" {
             keys.push(("shared", Value::Boolean(true)));
         }
@@ -117,15 +117,15 @@ fn whole<'a>(routes: impl Iterator<Item = (&'a ObservedRoute, &'a Choice)>, (bas
     let mut providers: Vec<&str> = routes.iter().map(|(route, _)| provider(route)).collect();
     providers.sort_unstable();
     providers.dedup();
-    for name in providers {
-        let _ = writeln!(out, "\n[providers.{}]", quoted(&plain(name)));
-        match host(name) {
-            Some(host) => drop(writeln!(out, "base_url = {}", quoted(&format!("https://{host}")))),
-            None => drop(writeln!(out, "base_url = \"https://example.invalid\" # put the provider's address here")),
+    for provider in providers {
+        let _ = writeln!(out, "\n[providers.{}]", name(&plain(provider)));
+        match host(provider) {
+            Some(host) => out.push_str(&format!("base_url = {}\n", quoted(&format!("https://{host}")))),
+            None => out.push_str("base_url = \"https://example.invalid\" # put the provider's address here\n"),
         }
     }
     for (route, choice) in routes {
-        let _ = writeln!(out, "\n[routes.{}]\nprovider = {}", quoted(&route.name), quoted(&plain(provider(route))));
+        let _ = writeln!(out, "\n[routes.{}]\nprovider = {}", name(&route.name), quoted(&plain(provider(route))));
         if let Some(host) = host(&route.provider) {
             let _ = writeln!(out, "hosts = [{}]", quoted(host.split(':').next().unwrap_or(host)));
         }
@@ -151,6 +151,12 @@ fn host(provider: &str) -> Option<&str> {
 
 fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' }).collect()
+}
+
+/// A key of a table: quoted where it must be.
+fn name(text: &str) -> String {
+    let bare = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if bare { text.to_owned() } else { quoted(text) }
 }
 
 fn quoted(text: &str) -> String {

@@ -69,7 +69,8 @@ impl Choice {
 }
 
 /// TTLs that are tried, seconds.
-const TTLS: [u64; 15] = [1, 5, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 57_600, 86_400];
+const TTLS: [u64; 21] =
+    [1, 5, 15, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 28_800, 57_600, 86_400];
 /// Base TTLs of the rule that are tried, seconds.
 const BASES: [u64; 6] = [15, 60, 300, 1_200, 3_600, 14_400];
 /// Share of a budget that may be used on the first part: what follows is not what was.
@@ -124,8 +125,11 @@ impl<'a> Tried<'a> {
         let levels = published.map_or(&none, |p| &p.levels);
         let plain = |way, setting, name: &str| (Choice { way, setting, name: name.to_owned() }, None);
         let mut candidates = vec![plain(Way::Dedupe, Setting::DEDUPE, "dedupe"), plain(Way::Respect, Setting::RESPECT, "respect")];
-        candidates.extend(TTLS.iter().map(|s| (fixed(Span::from_secs(*s)), None)));
-        candidates.extend(BASES.iter().map(|s| (rule(*s), None)));
+        // Without knowing when answers change no TTL can be advised, so none is tried.
+        let judged = field.natures.iter().any(|n| n.known && !n.nondeterministic);
+        let (ttls, bases, published) = if judged { (&TTLS[..], &BASES[..], published) } else { (&[][..], &[][..], None) };
+        candidates.extend(ttls.iter().map(|s| (fixed(Span::from_secs(*s)), None)));
+        candidates.extend(bases.iter().map(|s| (rule(*s), None)));
         candidates.extend(published.iter().flat_map(|p| budgets.iter().filter(|b| **b > 0.0).map(|b| (table(p, *b), Some(*b)))));
         let figures = |run: &RouteRun| (run.saving(), run.stale, run.requests);
         let trial = |(choice, budget): (Choice, Option<f64>)| {

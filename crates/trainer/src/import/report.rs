@@ -15,7 +15,7 @@ pub struct RouteReport {
     pub requests: u64,
     /// Of these, without a price.
     pub unpriced: u64,
-    /// Of these, with a known content (digest, ETag or change).
+    /// Of these, GET and HEAD with a known content (digest, ETag or change).
     pub hashed: u64,
     /// Templates of its paths.
     pub endpoints: std::collections::BTreeSet<String>,
@@ -63,7 +63,7 @@ impl Report {
         let Some(route) = self.routes.get_mut(&*request.route) else { return };
         route.requests += 1;
         route.unpriced += u64::from(request.cost_nanousd.is_none());
-        route.hashed += u64::from(call.canonical_hash.is_some());
+        route.hashed += u64::from(call.canonical_hash.is_some() && matches!(&*request.method, "GET" | "HEAD"));
         if let Some(endpoint) = &request.endpoint
             && !route.endpoints.contains(&**endpoint)
         {

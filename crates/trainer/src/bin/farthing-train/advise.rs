@@ -8,7 +8,7 @@ use farthing_trainer::advise::bundle::published;
 use farthing_trainer::advise::{Base, Options, advise};
 use farthing_trainer::read::read_observed;
 
-use crate::common::share;
+use crate::common::{out, share};
 
 #[derive(clap::Args)]
 pub struct AdviseLog {
@@ -51,13 +51,13 @@ pub fn run(args: &AdviseLog) -> anyhow::Result<ExitCode> {
     let observed = read_observed(&args.logs, args.most)?;
     let options = Options { stale: args.stale, train_share: args.train_share, seed: args.seed };
     let advice = advise(&observed, table.as_ref(), &base, options)?;
-    if let Some(out) = &args.out {
-        std::fs::write(out, &advice.toml).with_context(|| out.display().to_string())?;
+    if let Some(path) = &args.out {
+        std::fs::write(path, &advice.toml).with_context(|| path.display().to_string())?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&advice)?);
+        out(&(serde_json::to_string_pretty(&advice)? + "\n"));
     } else {
-        print!("{}", advice.text());
+        out(&advice.text());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,13 @@ use farthing_contract::bundle::Alias;
 use farthing_trainer::learn::Watch;
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// Prints to the standard output; a reader that has left (`| head`) is no error.
+pub fn out(text: &str) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
 /// A number strictly between 0 and 1.
 pub fn share(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;

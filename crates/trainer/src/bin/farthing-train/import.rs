@@ -8,7 +8,7 @@ use farthing_trainer::import::mapping::Mapping;
 use farthing_trainer::import::{Import, import, read_salt};
 use farthing_types::Money;
 
-use crate::common::Bar;
+use crate::common::{Bar, out};
 
 /// Exit code when nothing, or too little, was imported.
 const TOO_LITTLE: u8 = 3;
@@ -74,11 +74,11 @@ pub fn run(args: &ImportLog) -> anyhow::Result<ExitCode> {
     drop(bar);
     let failure = report.failure(args.max_skipped);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({"log": args.out, "failure": failure, "report": report}))?);
+        out(&(serde_json::to_string_pretty(&serde_json::json!({"log": args.out, "failure": failure, "report": report}))? + "\n"));
     } else {
-        print!("{}", report.text());
+        out(&report.text());
         if report.requests > 0 {
-            println!("next        farthing-train advise --logs {}", args.out.display());
+            out(&format!("next        farthing-train advise --logs {}\n", args.out.display()));
         }
         if let Some(failure) = &failure {
             eprintln!("farthing-train: {failure}");
