@@ -172,6 +172,10 @@ impl<'a> Tried<'a> {
     /// Whether a candidate keeps a budget on a route. One stale answer more than was seen is assumed, so that a few requests
     /// without any prove nothing; for a budget of zero none may have been seen.
     fn allowed(&self, route: usize, trial: &Trial, budget: f64, (stale, requests): (u64, u64)) -> bool {
+        // Two askers want two samples: not even a call under way is shared.
+        if self.field.natures.get(route).is_some_and(|n| n.nondeterministic) {
+            return false;
+        }
         if trial.choice.setting.ttl.is_none() {
             return true;
         }
