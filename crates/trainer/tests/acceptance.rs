@@ -9,6 +9,7 @@ use std::process::Command;
 use farthing_trainer::evaluate::{Evaluated, Evaluation, evaluate, read_recipe, stream};
 use farthing_trainer::learn::Unwatched;
 use farthing_trainer::read::read_trace;
+use farthing_trainer::results::worlds;
 
 fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/demo.toml")
@@ -44,6 +45,25 @@ fn generated_worlds() {
         let threads = [[1u64, 3, 5].as_slice(), &[2, 4]].map(|seeds| scope.spawn(|| seeds.iter().for_each(|seed| check(*seed))));
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
+}
+
+/// Money in worlds whose truth is known, short: a tight schedule, and keys with rates of their own. A minute.
+#[test]
+fn known_worlds_short() {
+    let found = worlds::measure(&["stable", "periodic"], &[1], 0.4, &Unwatched).unwrap();
+    println!("{found:?}");
+    assert!(found[0].to_oracle[0] <= 1.05 && found[0].to_fixed[0] <= 0.95, "{:?}", found[0]);
+    assert!(found[1].to_oracle[0] <= 0.70 && found[1].to_fixed[0] <= 0.90, "{:?}", found[1]);
+    assert!(found[0].worst_route <= 1.25 && found[1].worst_route <= 1.0, "{found:?}");
+}
+
+/// The same in full, as `make results` measures it.
+#[test]
+#[ignore = "many minutes: five worlds, five seeds"]
+fn known_worlds() {
+    let found = worlds::measure(&worlds::NAMES, &[1, 2, 3, 4, 5], 1.0, &Unwatched).unwrap();
+    let missed: Vec<_> = worlds::bars(&found).into_iter().filter(|bar| !bar.holds()).collect();
+    assert!(missed.is_empty(), "{missed:#?}");
 }
 
 /// Real changes with overlaid reads: `FARTHING_DATA` names a folder with `reads7.parquet`, or with `api_changes.parquet` and

@@ -13,8 +13,6 @@ pub const KEY_STATS_BYTES: usize = 64;
 
 /// Decay of the share of fetches that changed (rule D3): each fetch weighs 0.8 of the next.
 const SHARE_DECAY: f32 = 0.8;
-/// Most that one changed observation may count for (keeps a long gap with a change from outweighing everything).
-const MAX_EVENT: f64 = 20.0;
 
 /// Live statistics of one key. Times are kept in milliseconds or whole seconds since the epoch; zero means never.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -124,26 +122,26 @@ impl KeyStats {
         }
     }
 
-    /// By what factor the key changes more often than its kind: Gamma posterior mean with the weight of [`PRIOR_EVENTS`] changes at
-    /// [`KeyStats::slow_factor`], which in turn starts from 1. So it follows a burst within hours, and forgets it
+    /// By what factor the key changes more often than its kind: Gamma posterior mean with the weight of `likeness` changes
+    /// ([`super::RouteStats::likeness`]) at [`KeyStats::slow_factor`], which in turn starts from 1. So it follows a burst within hours, and forgets it
     /// toward what the key, and then its kind, does in the long run.
-    pub fn factor(&self) -> f64 {
-        posterior(f64::from(self.events), f64::from(self.expected), self.slow_factor())
+    pub fn factor(&self, likeness: f64) -> f64 {
+        posterior(f64::from(self.events), f64::from(self.expected), self.slow_factor(likeness), likeness)
     }
 
     /// The same over the slow memory alone.
-    pub fn slow_factor(&self) -> f64 {
-        posterior(f64::from(self.slow_events), f64::from(self.slow_expected), 1.0)
+    pub fn slow_factor(&self, likeness: f64) -> f64 {
+        posterior(f64::from(self.slow_events), f64::from(self.slow_expected), 1.0, likeness)
     }
 
     /// How sure the factor is: shape of its Gamma distribution, in changes.
-    pub fn certainty(&self) -> f64 {
-        PRIOR_EVENTS + f64::from(self.slow_events)
+    pub fn certainty(&self, likeness: f64) -> f64 {
+        likeness + f64::from(self.slow_events)
     }
 
     /// The key's change hazard (1/s) where its kind has `prior`.
     pub fn hazard(&self, prior: f64) -> f64 {
-        self.factor() * prior
+        self.factor(PRIOR_EVENTS) * prior
     }
 
     /// Requests per second at `now`, shrunk toward `prior` (1/s) with the weight of one request.
@@ -262,19 +260,13 @@ impl Reader<'_> {
     }
 }
 
-/// Weight of what a posterior starts from, in changes.
+/// Weight of what a posterior starts from, in changes, where nothing is known of how alike the keys are.
 pub const PRIOR_EVENTS: f64 = 4.0;
 
-/// `(events + a) / (expected + a / prior)` with `a =` [`PRIOR_EVENTS`].
-fn posterior(events: f64, expected: f64, prior: f64) -> f64 {
+/// `(events + a) / (expected + a / prior)`.
+fn posterior(events: f64, expected: f64, prior: f64, a: f64) -> f64 {
     let prior = prior.clamp(1e-3, 1e3);
-    (events + PRIOR_EVENTS) / (expected + PRIOR_EVENTS / prior)
-}
-
-/// Expected number of changes within `gap_s` seconds, given at least one, at hazard `hazard`; at most [`MAX_EVENT`].
-pub(super) fn expected_events(hazard: f64, gap_s: f64) -> f64 {
-    let m = hazard * gap_s;
-    if m < 1e-9 || m.is_nan() { 1.0 } else { (m / -(-m).exp_m1()).min(MAX_EVENT) }
+    (events + a) / (expected + a / prior)
 }
 
 pub(super) fn seconds_between(earlier_ms: i64, later_ms: i64) -> f64 {

@@ -6,7 +6,9 @@
 mod ahead;
 mod baseline;
 mod cost;
+mod informed;
 mod key;
+mod likeness;
 mod passed;
 mod persist;
 mod prefetch;

@@ -78,6 +78,11 @@ impl Passed {
         &self.parts[..self.count]
     }
 
+    /// Changes expected over all of it.
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
     /// Changes expected while there was none.
     pub fn expected(&self) -> f64 {
         self.parts().iter().map(|p| p.hazard * p.seconds).sum()

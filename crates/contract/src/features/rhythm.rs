@@ -7,7 +7,6 @@
 
 use farthing_types::{Span, Time};
 
-use super::key::expected_events;
 use super::persist::persist;
 
 /// Time constant of the rhythm: schedules last, and each slot sees few changes.
@@ -139,11 +138,14 @@ impl Rhythm {
                 break;
             }
         }
-        let total: f64 = pieces[..count].iter().map(|(p, flat)| p.factor * flat).sum();
-        let changes = if changed { expected_events(total, 1.0) } else { 0.0 };
         self.judge(from, &pieces[..count], (changed, fine));
-        for piece in &pieces[..count] {
-            self.credit(from, piece, (changes / total.max(1e-12), fine));
+        let total: f64 = pieces[..count].iter().map(|(p, flat)| p.factor * flat).sum();
+        let mut before = 0.0;
+        for (piece, flat) in &pieces[..count] {
+            let within = piece.factor * flat;
+            let (changes, watched) = if changed { first_change(before, within, total) } else { (0.0, 1.0) };
+            self.credit(from, piece, (changes, within * watched, fine));
+            before += within;
         }
         self.observed = self.observed.wrapping_add(1);
         if self.observed.is_multiple_of(SETTLE_EVERY) {
@@ -173,11 +175,9 @@ impl Rhythm {
         }
     }
 
-    fn credit(&mut self, from: f64, (piece, flat): &(Piece, f64), (changes_per_expected, fine): (f64, bool)) {
+    fn credit(&mut self, from: f64, piece: &Piece, (changes, expected, fine): (f64, f64, bool)) {
         let at = from + 0.5 * (piece.start + piece.end);
         let (quarter, minute) = (quarter_of(at), minute_of(at));
-        let expected = flat * piece.factor;
-        let changes = changes_per_expected * expected;
         let (day, hour) = (self.day.raw(quarter), self.hour.raw(minute));
         self.day.add(quarter, changes, expected / day);
         if fine {
@@ -250,6 +250,16 @@ impl Rhythm {
 persist!(Slot { changes, expected });
 persist!(Profile<const N: usize> { slots, factors, evidence, used });
 persist!(Rhythm { day, hour, quarter_means, faded, observed });
+
+/// Where one change or more was seen among `total` expected ones: the probability that the first lies in a piece of `within` of them
+/// that `before` of them precede, and the share of the piece that had passed by then.
+fn first_change(before: f64, within: f64, total: f64) -> (f64, f64) {
+    let seen = -(-total.max(1e-12)).exp_m1();
+    let changes = (-before).exp() * -(-within).exp_m1() / seen;
+    let middle = before + 0.5 * within;
+    let to_come = (-middle).exp() * -(-(total - middle).max(0.0)).exp_m1() / seen;
+    (changes, to_come.min(1.0))
+}
 
 fn quarter_of(at: f64) -> usize {
     (at.rem_euclid(86_400.0) / QUARTER_S) as usize % QUARTERS

@@ -4,7 +4,9 @@ use farthing_types::{Span, Time};
 
 use super::ahead::Ahead;
 use super::baseline::{Baseline, bucket_of, since_change};
+use super::informed::Informed;
 use super::key::{KeyStats, Observation, seconds_between};
+use super::likeness::Likeness;
 use super::passed::Passed;
 use super::persist::{Persist, persist};
 use super::rhythm::Rhythm;
@@ -36,6 +38,8 @@ pub struct RouteStats {
     rhythm: Rhythm,
     rate_answers: f64,
     rate_seconds: f64,
+    likeness: Likeness,
+    informed: Informed,
     steering: Steering,
 }
 
@@ -74,6 +78,8 @@ impl Default for RouteStats {
             rhythm: Rhythm::default(),
             rate_answers: 0.0,
             rate_seconds: 0.0,
+            likeness: Likeness::default(),
+            informed: Informed::default(),
             steering: Steering::default(),
         }
     }
@@ -95,7 +101,7 @@ impl RouteStats {
         let start = Time::from_millis(before.last_fetch_ms);
         let gap_s = seconds_between(before.last_fetch_ms, now.millis());
         let passed = before.hash().map(|hash| Passed::of(&self.ahead(&before, start), gap_s, hash != canonical_hash));
-        let expected = passed.as_ref().map_or(0.0, |p| p.expected() / before.factor());
+        let expected = passed.as_ref().map_or(0.0, |p| p.expected() / before.factor(self.likeness()));
         let observation = key.on_fetch(now, canonical_hash, expected)?;
         self.observe(&before, &observation, &passed?, now.millis());
         Some(observation)
@@ -104,15 +110,24 @@ impl RouteStats {
     fn observe(&mut self, before: &KeyStats, seen: &Observation, passed: &Passed, now_ms: i64) {
         let gap_s = seen.gap.as_secs_f64();
         let start = Time::from_millis(before.last_fetch_ms);
-        let factor = before.factor();
+        let factor = before.factor(self.likeness());
+        let rate = before.rate(start, self.rate_per_key(start));
+        self.likeness.note(before, passed.total() / factor, seen.changed);
         self.pooled.add(now_ms, f64::from(u8::from(seen.changed)), passed.seconds());
         let ahead = self.ahead(before, start).flat();
         self.rhythm.observe(start, seen.gap, seen.changed, |from, to| ahead.between(from, to));
         for part in passed.parts() {
             self.baseline.add(before.changes, part.bucket, part.changes, part.seconds * part.rhythm * factor);
         }
+        let plain = probably_stale(passed, seen);
+        if seen.changed && seen.answers > 1 {
+            self.informed.note(f64::from(seen.answers), rate * gap_s);
+        }
+        let drawn = self.informed.drawn();
+        let stale = if seen.changed { plain * (1.0 - drawn) + f64::from(seen.answers.saturating_sub(1)) * drawn } else { plain };
+        self.informed.stale(plain, stale);
         if seen.steers {
-            self.steering.note(seen.answers, probably_stale(passed, seen));
+            self.steering.note(seen.answers, stale);
         }
         self.rate_answers += f64::from(seen.answers);
         self.rate_seconds += gap_s;
@@ -123,7 +138,7 @@ impl RouteStats {
 
     /// The change hazard of a copy of `key` fetched at `now`, for the ages to come.
     pub fn ahead(&self, key: &KeyStats, now: Time) -> Ahead<'_> {
-        let factor = key.factor();
+        let factor = key.factor(self.likeness());
         let hazards = self.baseline.hazards(key.changes, self.hazard()).map(|h| (h * factor).clamp(1e-11, 1e2));
         Ahead { hazards, since_s: since_change(key, now.secs_f64()), rhythm: Some((&self.rhythm, now)) }
     }
@@ -154,6 +169,16 @@ impl RouteStats {
     /// Change hazard (1/s) of the route's keys that changed as often as `key` and as long ago.
     pub fn cell_hazard(&self, key: &KeyStats, now: Time) -> f64 {
         self.baseline.hazards(key.changes, self.hazard())[bucket_of(since_change(key, now.secs_f64()))]
+    }
+
+    /// Weight of the route in what is said of a key's factor, in changes: how alike its keys are.
+    pub fn likeness(&self) -> f64 {
+        self.likeness.weight()
+    }
+
+    /// Stale answers by the keys' rates over those there probably are, which is less than 1 where people ask because something changed.
+    pub fn candour(&self) -> f64 {
+        self.informed.candour()
     }
 
     /// Share of refetches that found a change, decayed; `None` before the first refetch.
@@ -229,6 +254,8 @@ persist!(RouteStats {
     rhythm,
     rate_answers,
     rate_seconds,
+    likeness,
+    informed,
     steering,
 });
 

@@ -57,7 +57,8 @@ pub fn ttl_features(input: &TtlInput<'_>) -> [f32; TTL_FEATURES] {
     let TtlInput { key, route, head, now } = input;
     let now_s = now.secs_f64();
     let (route_hazard, cell_hazard) = (route.hazard(), route.cell_hazard(key, *now));
-    let hazard = key.hazard(cell_hazard);
+    let likeness = route.likeness();
+    let hazard = key.factor(likeness) * cell_hazard;
     let since = |second: u32| (now_s - f64::from(second)).max(0.0);
     let age = since(key.first_seen_s);
     let since_change = since_change(key, now_s);
@@ -68,8 +69,8 @@ pub fn ttl_features(input: &TtlInput<'_>) -> [f32; TTL_FEATURES] {
     let origin = head.origin_ttl.map(|ttl| ttl.as_secs_f64());
     [
         log_hazard(hazard),
-        log_hazard(key.slow_factor() * cell_hazard),
-        (key.factor().clamp(1e-4, 1e4).ln() / 3.0) as f32,
+        log_hazard(key.slow_factor(likeness) * cell_hazard),
+        (key.factor(likeness).clamp(1e-4, 1e4).ln() / 3.0) as f32,
         log1(f64::from(key.slow_expected).min(1e6)) / 2.0,
         log1(f64::from(key.fetches)) / 4.0,
         log1(f64::from(key.changes)) / 4.0,

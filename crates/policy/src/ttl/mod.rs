@@ -93,7 +93,7 @@ impl TtlParams {
         if input.route.always_changes() {
             return Ttl::NONE;
         }
-        let price = self.stale_price.filter(|p| *p > 0.0).map(|p| 1.0 / p);
+        let price = self.stale_price.filter(|p| *p > 0.0).map(|p| input.route.candour() / p);
         let factor = if self.steer { input.route.steering() } else { 1.0 };
         let shadow = self.kappa.map(|kappa| kappa * factor);
         let economics = Economics { kappa: price.unwrap_or(f64::INFINITY).min(shadow.unwrap_or(f64::INFINITY)), rate: input.rate() };

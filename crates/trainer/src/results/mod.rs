@@ -2,11 +2,11 @@
 //!
 //! One section is one file and one line in [`ALL`]. A section whose data is absent says so; nothing is passed over in silence.
 
-mod api_changes;
+pub mod api_changes;
 mod page;
 mod section;
 mod strategy;
-mod worlds;
+pub mod worlds;
 
 pub use page::{Page, Written};
 pub use section::{Bar, Found, Ground, Measured, Section};
