@@ -90,7 +90,17 @@ fn advised_and_run(recipe: &Recipe, seed: u64, table: Option<&Published>, option
 }
 
 fn route(name: &str, keys: u32, process: Process) -> RecipeRoute {
-    RecipeRoute { name: name.into(), keys, weight: 1.0, price: Money::from_nanos(2_000_000), bytes: 500, latency_ms: 20, process }
+    RecipeRoute {
+        name: name.into(),
+        keys,
+        weight: 1.0,
+        price: Money::from_nanos(2_000_000),
+        bytes: 500,
+        latency_ms: 20,
+        process,
+        terms: Default::default(),
+        tokens: None,
+    }
 }
 
 fn world(rate: f64, routes: Vec<RecipeRoute>) -> Recipe {
