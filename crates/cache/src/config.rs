@@ -30,6 +30,9 @@ pub struct CacheConfig {
 }
 
 impl CacheConfig {
+    /// How long a key whose answer could not be shared lets everyone pass, unless configured.
+    pub const HIT_FOR_MISS: Span = Span::from_secs(5);
+
     /// 100 MB of entries, 32 MiB of statistics, 64 MiB in flight, 4 MiB a body.
     pub const fn new(keyer: Keyer) -> Self {
         Self {
@@ -40,7 +43,7 @@ impl CacheConfig {
             reader_grace: Span::from_secs(5),
             max_followers: 10_000,
             max_handovers: 3,
-            hit_for_miss: Span::from_secs(5),
+            hit_for_miss: Self::HIT_FOR_MISS,
             max_vary: 64,
             stats_bytes: 32 << 20,
         }

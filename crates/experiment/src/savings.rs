@@ -39,9 +39,10 @@ impl Holdout {
     pub fn window(&self, now: Time) -> i64 {
         now.nanos().div_euclid(self.window_ns)
     }
-    /// Whether `unit` is held out at `now`. `scope` names the route, so that routes are held out independently.
+    /// Whether `unit` is held out at `now`. `scope` names the route, so that routes are held out independently. Only what the log keeps
+    /// of a key is drawn from.
     pub fn holds(&self, draw: &Draw, scope: &str, unit: KeyHash, now: Time) -> bool {
-        self.share > 0.0 && draw.uniform(DrawKind::Holdout, scope, unit.0, self.window(now)) < self.share
+        self.share > 0.0 && draw.uniform(DrawKind::Holdout, scope, u128::from(unit.short()), self.window(now)) < self.share
     }
 }
 

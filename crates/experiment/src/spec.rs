@@ -229,17 +229,19 @@ impl Experiment {
     }
 
     /// The variant of `unit` at `now`. A function of its arguments alone: equal on every instance that shares the draw's seed.
+    /// Only what the log keeps of a key is drawn from, so that every assignment can be recomputed from it.
     pub fn assign(&self, draw: &Draw, unit: KeyHash, now: Time) -> Assigned {
+        let unit = u128::from(unit.short());
         let window = now.nanos().div_euclid(self.window_ns);
         let into = now.nanos().rem_euclid(self.window_ns);
         let burn_in = u128::from(into.unsigned_abs()) < self.spec.burn_in.as_nanos();
-        let in_slice = self.spec.slice >= 1.0 || draw.uniform(DrawKind::Slice, &self.spec.name, unit.0, 0) < self.spec.slice;
+        let in_slice = self.spec.slice >= 1.0 || draw.uniform(DrawKind::Slice, &self.spec.name, unit, 0) < self.spec.slice;
         if !in_slice {
             let mut pmf = [0.0; MAX_VARIANTS];
             pmf[self.spec.leader] = 1.0;
             return Assigned { variant: self.spec.leader, propensity: 1.0, pmf, window, in_slice, burn_in, draw: 0.0 };
         }
-        let u = draw.uniform(DrawKind::Assignment, &self.spec.name, unit.0, window);
+        let u = draw.uniform(DrawKind::Assignment, &self.spec.name, unit, window);
         let variant = self.pick(u);
         Assigned { variant, propensity: self.pmf[variant], pmf: self.pmf.map(|p| p as f32), window, in_slice, burn_in, draw: u }
     }
@@ -346,7 +348,7 @@ mod tests {
     fn coins_are_fair_fresh_in_each_window_and_kept_within_it() {
         let experiment = Experiment::new(pair()).unwrap();
         let draw = Draw::new(3);
-        let at = |unit: u128, s: u64| experiment.assign(&draw, KeyHash(unit), Time::ZERO + Span::from_secs(s));
+        let at = |unit: u128, s: u64| experiment.assign(&draw, KeyHash(unit << 64), Time::ZERO + Span::from_secs(s));
         let share = (0..10_000).filter(|&u| at(u, 0).variant == 1).count();
         assert!((4_800..5_200).contains(&share), "{share}");
         assert!((0..1_000).all(|u| at(u, 0).variant == at(u, 59).variant));
@@ -358,7 +360,7 @@ mod tests {
     #[test]
     fn the_slice_is_measured_and_the_rest_follows_the_leader() {
         let experiment = Experiment::new(ExperimentSpec { slice: 0.2, ..pair() }).unwrap().with_leader(1);
-        let all: Vec<_> = (0..10_000).map(|u| experiment.assign(&Draw::new(1), KeyHash(u), Time::ZERO)).collect();
+        let all: Vec<_> = (0..10_000).map(|u| experiment.assign(&Draw::new(1), KeyHash(u << 64), Time::ZERO)).collect();
         let slice = all.iter().filter(|a| a.in_slice).count();
         assert!((1_850..2_150).contains(&slice), "{slice}");
         assert!(all.iter().filter(|a| !a.in_slice).all(|a| a.variant == 1 && a.propensity == 1.0));
@@ -368,7 +370,7 @@ mod tests {
     fn a_variant_switched_off_gives_its_units_to_control() {
         let experiment = Experiment::new(pair()).unwrap().with_leader(1).without(1);
         assert_eq!(experiment.spec().leader, 0);
-        let all: Vec<_> = (0..100).map(|u| experiment.assign(&Draw::new(1), KeyHash(u), Time::ZERO)).collect();
+        let all: Vec<_> = (0..100).map(|u| experiment.assign(&Draw::new(1), KeyHash(u << 64), Time::ZERO)).collect();
         assert!(all.iter().all(|a| a.variant == 0 && a.propensity == 1.0));
         assert!(!experiment.clone().without(0).is_off(0), "control stays");
         assert_eq!(experiment.clone().with_leader(1).spec().leader, 0, "a switched-off variant cannot lead");

@@ -85,7 +85,7 @@ fn run(world: &World, seed: u64) -> Run {
         for (unit, level) in levels.iter().enumerate() {
             let usd = if rng.random::<f64>() < zeros { 0.0 } else { level * cycle * noise.sample(&mut rng) };
             let failed = u32::from(rng.random::<f64>() < 0.02);
-            let unit = KeyHash(unit as u128);
+            let unit = KeyHash((unit as u128) << 64);
             let assigned = experiment.assign(&draw, unit, now);
             let paid = if assigned.variant == last { usd * world.factor } else { usd };
             if assigned.variant == 0 || assigned.variant == last {
@@ -159,7 +159,7 @@ fn savings_run(seed: u64, claim: f64, save: f64) -> (farthing_experiment::Saving
     for window in 0..30u64 {
         let now = Time::ZERO + Span::from_secs(window * WINDOW_S);
         for (unit, level) in levels.iter().enumerate() {
-            let key = KeyHash(unit as u128);
+            let key = KeyHash((unit as u128) << 64);
             let held = holdout.holds(&draw, "r", key, now);
             let requests = (level * 20.0 * rng.random::<f64>()) as i64;
             for _ in 0..requests {
@@ -234,7 +234,7 @@ fn memory_is_bounded_and_what_finds_no_room_is_counted() {
     let mut trial = Trial::new(&experiment);
     for step in 0..1_000u64 {
         let now = Time::ZERO + Span::from_secs(step / 200 * WINDOW_S);
-        let unit = KeyHash(u128::from(step));
+        let unit = KeyHash(u128::from(step) << 64);
         let assigned = experiment.assign(&Draw::new(1), unit, now);
         trial.record(unit, &assigned, Observation { bill: Some(Money::ZERO), requests: 1, ..Observation::default() });
     }
@@ -254,8 +254,12 @@ fn a_stale_answer_costs_what_its_own_route_says() {
     let experiment = Experiment::new(spec).unwrap();
     let mut trial = Trial::new(&experiment);
     for (unit, stale_price) in [(1u128, None), (2, Some(Money::from_nanos(10_000_000_000)))] {
-        let assigned = experiment.assign(&Draw::new(1), KeyHash(unit), Time::ZERO);
-        trial.record(KeyHash(unit), &assigned, Observation { bill: Some(Money::ZERO), stale: 1.0, stale_price, ..Observation::default() });
+        let assigned = experiment.assign(&Draw::new(1), KeyHash(unit << 64), Time::ZERO);
+        trial.record(
+            KeyHash(unit << 64),
+            &assigned,
+            Observation { bill: Some(Money::ZERO), stale: 1.0, stale_price, ..Observation::default() },
+        );
     }
     trial.close_window();
     let cost: f64 = trial.report().variants.iter().map(|v| v.cost_usd).sum();

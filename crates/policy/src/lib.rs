@@ -6,6 +6,7 @@
 
 pub mod cost;
 pub mod guard;
+mod occasion;
 pub mod plan;
 pub mod predictor;
 pub mod prefetch;
@@ -16,6 +17,7 @@ pub mod strategy;
 pub mod ttl;
 
 pub use guard::{Asked, Guarded, Levels, Prediction, TtlDecision};
+pub use occasion::{Champion, Decided, RouteEconomics};
 pub use plan::{Plan, PlanError, RouteFacts};
 pub use predictor::{PredictError, Predictor};
 pub use registry::{ALL, Strategy, StrategyId};

@@ -27,6 +27,7 @@ use crate::experiments::{ExperimentView, Trials};
 use crate::ids::Ids;
 use crate::memory::{self, Memory};
 use crate::predictors::Predictors;
+use crate::route::RouteState;
 use crate::serve::Service;
 use crate::state::{Counters, State};
 use crate::stats::Events;
@@ -83,7 +84,10 @@ impl Proxy {
         let log = open_log(&config, &real)?;
         let (store, runtime) = open_models(&config).await;
         let events = Arc::new(Events::default());
-        let state = Arc::new(build(&config, (clock, real), log.as_ref().map(LogWriter::handle), store, events.clone())?);
+        let wire = clock.clone();
+        let upstream = move |spec| farthing_upstream::build(spec, wire.clone());
+        let routes = route::compile(&config, &upstream)?;
+        let state = Arc::new(build((&config, routes), (clock, real), log.as_ref().map(LogWriter::handle), store, events.clone())?);
         events.connect(&state);
         let recalling = state.clone();
         let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
@@ -288,7 +292,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
     }
 }
 
-fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<LogWriter>, StartError> {
+pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<LogWriter>, StartError> {
     let log = &config.log;
     if !log.enabled {
         return Ok(None);
@@ -320,10 +324,14 @@ async fn open_models(config: &Arc<Config>) -> (Store, Result<(), String>) {
     }
 }
 
-type Clocks = (Arc<dyn Clock>, Arc<RealClock>);
+pub(crate) type Clocks = (Arc<dyn Clock>, Arc<RealClock>);
 
-fn build(
-    config: &Arc<Config>,
+/// Puts the parts together.
+///
+/// # Errors
+/// Prices that contradict each other, a system without random numbers.
+pub(crate) fn build(
+    (config, routes): (&Arc<Config>, Vec<Arc<RouteState>>),
     (clock, real): Clocks,
     log: Option<farthing_ledger::LogHandle>,
     store: Store,
@@ -336,7 +344,7 @@ fn build(
     let totals = Aggregates::default();
     let log_on = log.is_some();
     Ok(State {
-        routes: route::compile(config, &clock)?,
+        routes,
         cache: Cache::new(cache_config(config, keyer), events),
         draw: Draw::new(config.seed),
         keyer,

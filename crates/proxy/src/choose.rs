@@ -5,13 +5,11 @@ use std::sync::Arc;
 use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TtlInput};
 use farthing_contract::log;
 use farthing_freshness::entry::{MAX_VARIANTS, VariantTtl};
-use farthing_models::Generation;
-use farthing_policy::ttl::TtlParams;
-use farthing_policy::{Plan, TtlDecision, TtlSource};
-use farthing_types::{By, Choice, DecisionId, Money, Time};
+use farthing_policy::{Decided, Plan, TtlDecision};
+use farthing_types::{Choice, DecisionId, Money, Time};
 
 use crate::flight::Flight;
-use crate::predictors::{levels, shipped};
+use crate::predictors::champion;
 use crate::state::State;
 
 /// Name under which a predictor that may not act yet is logged.
@@ -63,36 +61,18 @@ impl State {
     }
 
     fn choose_one(&self, occasion: &Occasion<'_>, plan: &Plan, variant: &str) -> (VariantTtl, DecisionId) {
-        let generation = self.predictors.ttl(plan.model_version);
-        let params = self.params(occasion, plan, generation.as_deref());
+        let route = &occasion.flight.route;
+        let champion = champion(self.predictors.ttl(plan.model_version).as_ref(), route.economics.stale_budget);
         let input = TtlInput { key: occasion.key, route: occasion.route, head: occasion.head, now: occasion.now };
-        let decision = self.guarded.decide(&levels(generation.as_ref()), &params, &input);
-        let learned = matches!(params.source, TtlSource::Model | TtlSource::Table);
-        let barred =
-            learned && variant.is_empty() && !occasion.flight.route.route.trust_shipped && generation.as_deref().is_some_and(shipped);
-        let decision = if barred {
-            self.log_decision(occasion, &decision, SHADOW);
-            let choice = Choice { value: params.by_rule(&input), by: By::Fallback("shipped-untried") };
-            TtlDecision { choice, features: decision.features, outputs: None, digest: None }
-        } else {
-            decision
-        };
+        let money = (occasion.price, !variant.is_empty());
+        let Decided { acting: decision, shadow } = self.guarded.choose((plan, &route.economics), &champion, money, &input);
+        if let Some(shadow) = shadow {
+            self.log_decision(occasion, &shadow, SHADOW);
+        }
         self.totals.decision(&occasion.flight.route.route.name, &decision.choice.by);
         let id = self.log_decision(occasion, &decision, variant);
         let Choice { value, by } = decision.choice;
         (VariantTtl { variant: variant.into(), ttl: value.fresh, stale: value.stale, by }, id)
-    }
-
-    /// The plan's parameters with the prices of this occasion and the bundle's operating point.
-    fn params(&self, occasion: &Occasion<'_>, plan: &Plan, generation: Option<&Generation>) -> TtlParams {
-        let route = &occasion.flight.route.route;
-        let stale_price = route.price_stale.zip(occasion.price).filter(|(_, call)| *call > Money::ZERO);
-        TtlParams {
-            stale_price: stale_price.map(|(stale, call)| stale.nanos() as f64 / call.nanos() as f64),
-            kappa: generation.and_then(|g| g.manifest().kappa(route.stale_budget)),
-            stale_share_of_ttl: share_of_ttl(route),
-            ..plan.ttl
-        }
     }
 
     fn log_decision(&self, occasion: &Occasion<'_>, decision: &TtlDecision, variant: &str) -> DecisionId {
@@ -126,10 +106,4 @@ impl State {
         });
         id
     }
-}
-
-/// A configured stale-while-revalidate window as a share of the base TTL; it grows with the chosen TTL.
-fn share_of_ttl(route: &farthing_config::Route) -> f64 {
-    let base = route.base_ttl.as_secs_f64();
-    if base > 0.0 { (route.stale_while_revalidate.as_secs_f64() / base).min(1.0) } else { 0.0 }
 }

@@ -97,7 +97,7 @@ impl State {
         for version in config.variants.iter().filter_map(|v| v.overrides.model_version) {
             self.predictors.pin(version)?;
         }
-        let experiment = Arc::new(Experiment::new(Self::spec(config))?);
+        let experiment = Arc::new(Experiment::new(experiment_spec(config))?);
         self.trials.0.lock().insert(
             config.name.clone(),
             Running { config: config.clone(), trial: Trial::new(&experiment), experiment: experiment.clone(), started: now, stopped: None },
@@ -119,29 +119,6 @@ impl State {
 
     fn on<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<RouteState>> {
         self.routes.iter().filter(move |r| r.experiment.load().as_ref().is_some_and(|e| &**e.experiment.name() == name))
-    }
-
-    fn spec(config: &ExperimentConfig) -> ExperimentSpec {
-        let variants = config.variants.iter().map(|v| farthing_experiment::Variant {
-            name: v.name.clone(),
-            overrides: v.overrides.clone(),
-            share: v.share,
-        });
-        ExperimentSpec {
-            name: config.name.clone(),
-            variants: variants.collect(),
-            unit: UnitKind::Key,
-            window: config.window,
-            burn_in: config.window / BURN_IN,
-            slice: config.slice,
-            leader: 0,
-            // Each stale answer brings the price of its own route.
-            price_stale: Money::ZERO,
-            cap: None,
-            alpha: config.alpha,
-            min_units: u32::try_from(config.min_units).unwrap_or(u32::MAX),
-            max_units: MAX_UNITS,
-        }
     }
 
     /// The price of a stale answer of a route: configured, or the call's price over the champion's kappa.
@@ -181,6 +158,30 @@ impl State {
             key,
             Observation { bill: Some(Money::ZERO), stale, stale_price: self.stale_price(route), ..Observation::default() },
         );
+    }
+}
+
+/// A configured experiment as its assignment and analysis see it.
+pub fn experiment_spec(config: &ExperimentConfig) -> ExperimentSpec {
+    let variants = config.variants.iter().map(|v| farthing_experiment::Variant {
+        name: v.name.clone(),
+        overrides: v.overrides.clone(),
+        share: v.share,
+    });
+    ExperimentSpec {
+        name: config.name.clone(),
+        variants: variants.collect(),
+        unit: UnitKind::Key,
+        window: config.window,
+        burn_in: config.window / BURN_IN,
+        slice: config.slice,
+        leader: 0,
+        // Each stale answer brings the price of its own route.
+        price_stale: Money::ZERO,
+        cap: None,
+        alpha: config.alpha,
+        min_units: u32::try_from(config.min_units).unwrap_or(u32::MAX),
+        max_units: MAX_UNITS,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod experiments;
 mod flight;
 mod identify;
 mod ids;
+mod inside;
 mod lookup;
 mod memory;
 mod passing;
@@ -36,8 +37,10 @@ use std::sync::Arc;
 use farthing_types::RouteName;
 
 pub use assembly::Proxy;
-pub use experiments::ExperimentView;
-pub use route::{facts as route_facts, rules as route_rules, ttl_params};
+pub use experiments::{ExperimentView, experiment_spec};
+pub use inside::Inside;
+pub use predictors::champion;
+pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 
 /// Why a proxy could not be started, or an experiment not be run.
 #[derive(Debug, thiserror::Error)]

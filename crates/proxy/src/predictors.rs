@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use farthing_models::{Alias, Generation, Kind, Store};
-use farthing_policy::Levels;
+use farthing_policy::Champion;
 
 /// Versions held for variants that name one; more than a route's variants can need.
 const PINNED: usize = 8;
@@ -51,12 +51,9 @@ impl Predictors {
     }
 }
 
-/// The levels of the chain that a generation offers.
-pub fn levels(generation: Option<&Arc<Generation>>) -> Levels {
-    generation.map(|g| g.levels().clone()).unwrap_or_default()
-}
-
-/// Whether the bundle came with the program instead of being trained on this deployment's log.
-pub fn shipped(generation: &Generation) -> bool {
-    generation.manifest().metrics.get("shipped").is_some_and(|v| *v > 0.0)
+/// A generation as decisions at a stale budget ask it; without one, rules decide.
+pub fn champion(generation: Option<&Arc<Generation>>, stale_budget: f64) -> Champion {
+    let Some(generation) = generation else { return Champion::default() };
+    let shipped = generation.manifest().metrics.get("shipped").is_some_and(|v| *v > 0.0);
+    Champion { levels: generation.levels().clone(), kappa: generation.manifest().kappa(stale_budget), shipped }
 }

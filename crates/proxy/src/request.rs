@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use farthing_experiment::Assigned;
-use farthing_freshness::semantics::{conditional, hop, may_lookup};
+use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
 use farthing_types::{Body, BodyError, KeyHash, RequestId, Span, Time, UncachedReason};
@@ -22,6 +22,7 @@ use crate::problem::Problem;
 use crate::route::{self, RouteState};
 use crate::settle::{self, Account};
 use crate::state::State;
+pub use farthing_freshness::semantics::CacheControl;
 
 const CACHE: HeaderName = HeaderName::from_static("x-farthing-cache");
 const DEBUG: HeaderName = HeaderName::from_static("x-farthing-debug");
@@ -41,20 +42,6 @@ pub struct Received {
     pub head: request::Parts,
     /// Its body.
     pub body: Body,
-}
-
-/// What a client asks of the cache with `x-farthing-cache`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheControl {
-    /// Everything.
-    #[default]
-    On,
-    /// Nothing.
-    Off,
-    /// Read, do not store.
-    ReadOnly,
-    /// Store, do not read (`write-only`, `refresh`).
-    Refresh,
 }
 
 /// A request whose client is known.
@@ -182,8 +169,9 @@ impl Identified {
         let route = &*received.route;
         let facts = RequestFacts::read(&received.head.method, &received.head.headers);
         let wishes = Wishes::read(own_fields(&received.head.headers), route);
-        let mut steps = route.plan.steps(kind(route, &facts));
-        restrict(&mut steps, &facts, wishes.control, route);
+        let Steps { cache, dedupe } = route.plan.steps(kind(route, &facts));
+        let (cache, dedupe) = restrict((cache, dedupe), &facts, wishes.control == CacheControl::Off, &route.rules);
+        let steps = Steps { cache, dedupe };
         match route.target(&received.head.uri) {
             Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new() }),
             None => Err(received.refused(bad_target())),
@@ -271,6 +259,7 @@ impl Asked {
             deadline: wishes.deadline,
             debug: wishes.debug,
             account: Account {
+                asked: facts.noted(wishes.control).map(Arc::from),
                 tags: wishes.tags,
                 method: head.method,
                 noted: None,
@@ -297,21 +286,6 @@ fn bad_target() -> Problem {
 
 fn kind(route: &RouteState, facts: &RequestFacts) -> RequestKind {
     RequestKind::of(facts.method.as_str(), route.route.idempotent && route.route.key_body)
-}
-
-/// Lays the request's own wishes and the HTTP rules over the plan of the route.
-fn restrict(steps: &mut Steps, facts: &RequestFacts, control: CacheControl, route: &RouteState) {
-    if let Err(reason) = may_lookup(facts, &route.rules) {
-        steps.cache = steps.cache.and(Err(reason));
-        // What the cache must not touch because of its content may still be joined by the same principal; what it does not
-        // understand may not.
-        if matches!(reason, UncachedReason::Method | UncachedReason::PassThrough | UncachedReason::RequestCookie) {
-            steps.dedupe = steps.dedupe.and(Err(reason));
-        }
-    }
-    if control == CacheControl::Off {
-        *steps = Steps { cache: Err(UncachedReason::RequestDirective), dedupe: Err(UncachedReason::RequestDirective) };
-    }
 }
 
 /// `headers` where there is one of ours among them, else none: one look at the names costs less than a search for each of ours.

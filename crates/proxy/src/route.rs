@@ -8,9 +8,9 @@ use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
 use farthing_freshness::key::Credentials;
 use farthing_freshness::{BodyKey, KeySpec, Mode, Profile, Rules};
-use farthing_policy::{Plan, RouteFacts, TtlParams, TtlSource, plan};
-use farthing_types::{Clock, Overrides};
-use farthing_upstream::{BreakerSpec, Credential, Origin, Place, RetrySpec, Upstream, UpstreamSpec};
+use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
+use farthing_types::Overrides;
+use farthing_upstream::{BreakerSpec, Credential, Origin, Place, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
 use http::{Method, Uri, header};
 use parking_lot::Mutex;
 
@@ -34,6 +34,8 @@ pub struct RouteState {
     pub rules: Rules,
     /// What the plan is compiled from.
     pub facts: RouteFacts,
+    /// Money and trust, as decisions see them.
+    pub economics: RouteEconomics,
     /// The plan without an experiment.
     pub plan: Arc<Plan>,
     /// The experiment that runs on the route, with a plan for each variant.
@@ -57,15 +59,18 @@ pub fn find<'a>(routes: &'a [Arc<RouteState>], host: &str, path: &str, method: &
     routes.iter().find(|state| state.route.matcher.takes(host, path, method))
 }
 
-/// Compiles every route of the configuration.
+/// Builds the upstream of a specification.
+pub type Build<'a> = dyn Fn(UpstreamSpec) -> Result<Arc<Upstream>, UpstreamError> + 'a;
+
+/// Compiles every route of the configuration; `build` makes its upstreams.
 ///
 /// # Errors
 /// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
-pub fn compile(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<RouteState>>, StartError> {
-    config.routes.iter().map(|route| one(config, route, clock).map(Arc::new)).collect()
+pub fn compile(config: &Config, build: &Build<'_>) -> Result<Vec<Arc<RouteState>>, StartError> {
+    config.routes.iter().map(|route| one(config, route, build).map(Arc::new)).collect()
 }
 
-fn one(config: &Config, route: &Arc<Route>, clock: &Arc<dyn Clock>) -> Result<RouteState, StartError> {
+fn one(config: &Config, route: &Arc<Route>, build: &Build<'_>) -> Result<RouteState, StartError> {
     let provider = config
         .provider(&route.provider)
         .ok_or_else(|| StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() })?
@@ -73,12 +78,13 @@ fn one(config: &Config, route: &Arc<Route>, clock: &Arc<dyn Clock>) -> Result<Ro
     let facts = facts(route, &provider);
     let overrides = Overrides::default();
     let compiled = plan::compile(&facts, &overrides, false).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
-    let swap = credential(&provider).map(|credential| upstream(&provider, Some(credential), config.seed, clock)).transpose()?;
+    let swap = credential(&provider).map(|credential| build(upstream(&provider, Some(credential), config.seed))).transpose()?;
     Ok(RouteState {
-        pass: upstream(&provider, None, config.seed, clock)?,
+        pass: build(upstream(&provider, None, config.seed))?,
         swap,
         key_spec: key_spec(route, &provider),
         rules: rules(route),
+        economics: economics(route),
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
@@ -147,6 +153,19 @@ pub fn facts(route: &Route, provider: &Provider) -> RouteFacts {
     }
 }
 
+/// What a route says about money and trust. A configured stale-while-revalidate window is a share of the base TTL; it grows with the
+/// chosen TTL.
+pub fn economics(route: &Route) -> RouteEconomics {
+    let base = route.base_ttl.as_secs_f64();
+    let stale_share_of_ttl = if base > 0.0 { (route.stale_while_revalidate.as_secs_f64() / base).min(1.0) } else { 0.0 };
+    RouteEconomics {
+        price_stale: route.price_stale,
+        stale_budget: route.stale_budget,
+        stale_share_of_ttl,
+        trust_shipped: route.trust_shipped,
+    }
+}
+
 /// What a route's TTL decisions work with, before prices and the bundle's operating point are known.
 pub fn ttl_params(route: &Route) -> TtlParams {
     TtlParams {
@@ -175,9 +194,9 @@ fn credential(provider: &Provider) -> Option<Credential> {
     Some(Credential::new(place, secret))
 }
 
-fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64, clock: &Arc<dyn Clock>) -> Result<Arc<Upstream>, StartError> {
+fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64) -> UpstreamSpec {
     let settings = &provider.upstream;
-    let spec = UpstreamSpec {
+    UpstreamSpec {
         credential,
         connect_deadline: settings.connect_timeout,
         head_deadline: settings.head_timeout,
@@ -187,8 +206,7 @@ fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64, cloc
         breaker: BreakerSpec { cool_down: settings.breaker_cooldown, error_share: settings.breaker_share, ..BreakerSpec::default() },
         max_concurrent: settings.max_concurrent,
         ..UpstreamSpec::new(provider.name.clone(), provider.base_url.clone())
-    };
-    Ok(farthing_upstream::build(spec, clock.clone())?)
+    }
 }
 
 impl RouteState {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use farthing_cache::{Cached, Filling, SharedHead, Ticket};
 use farthing_contract::features::HeadFacts;
 use farthing_freshness::entry::Entry;
-use farthing_freshness::semantics::{Facts, Lifetime, Received, conditional, may_store};
-use farthing_freshness::{RequestFacts, Subject};
+use farthing_freshness::semantics::{Facts, Lifetime, Received, answer_noted, conditional, may_store};
+use farthing_freshness::{RequestFacts, Rules, Subject};
 use farthing_types::{Body, BodyError, By, Call, Failure, KeyHash, Reply, Span, Time, UncachedReason};
 use farthing_upstream::Origin;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -128,12 +128,15 @@ async fn fetch(job: &Job, conditions: Option<HeaderMap>) -> Result<Landed, Failu
     let (state, flight) = (&job.state, &job.flight);
     let requested_at = state.clock.now();
     let reply = job.template.origin.fetch(job.template.call(flight, conditions)).await?;
-    let end = CallEnd { keyed: true, ..CallEnd::default() };
-    Ok(Landed { reply, requested_at, received_at: state.clock.now(), end })
+    let received_at = state.clock.now();
+    let mut end = CallEnd { keyed: true, ..CallEnd::default() };
+    note_head(&mut end, &Received { status: reply.status, headers: &reply.headers, requested_at, received_at }, &flight.route.rules);
+    Ok(Landed { reply, requested_at, received_at, end })
 }
 
 fn failed(job: &Job, ticket: Ticket, failure: Failure) {
-    let end = CallEnd { keyed: true, stored: Some(Err(UncachedReason::UpstreamFailed)), ..CallEnd::default() };
+    let stored = Some(Err(UncachedReason::UpstreamFailed));
+    let end = CallEnd { keyed: true, stored, failure: Some(failure.kind), ..CallEnd::default() };
     job.state.settle_call(&job.flight, &end);
     ticket.fail(failure);
 }
@@ -163,6 +166,7 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
     end.take(chosen);
     end.stored = Some(entry.and_then(|entry| filled.store(entry, received_at).map(|_| ())));
+    end.ended = Some(state.clock.now());
     state.settle_call(&job.flight, &end);
 }
 
@@ -196,6 +200,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
         }
     };
     meter.read_into(&mut end, true);
+    end.ended = Some(state.clock.now());
     state.price_call(&job.flight, &end);
     let filled = filling.finish(trailers);
     let Some(body) = filled.body.clone() else {
@@ -206,7 +211,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
     end.digests = Some(digests);
     end.stored = Some(match (plan, storable) {
         (Ok(()), Ok(facts)) => {
-            note_origin(&mut end, &facts, job.previous.as_deref());
+            end.validator_changed = validator_changed(&facts, job.previous.as_deref());
             let price = job.flight.done().full;
             let prepared = Prepared { status: reply.status, headers: reply.headers, facts, body, price };
             let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), digests.canonical, received_at);
@@ -266,12 +271,17 @@ const fn joinable(reason: UncachedReason) -> bool {
     )
 }
 
-fn note_origin(end: &mut CallEnd, facts: &Facts, previous: Option<&Cached>) {
+fn validator_changed(facts: &Facts, previous: Option<&Cached>) -> Option<bool> {
+    let comparable = previous.filter(|p| p.facts.has_validator() && facts.has_validator());
+    comparable.map(|p| p.facts.etag != facts.etag || p.facts.last_modified != facts.last_modified)
+}
+
+/// Keeps what the head says about reuse, whether or not the answer is stored: a replay under another policy asks for it.
+fn note_head(end: &mut CallEnd, received: &Received<'_>, rules: &Rules) {
+    let facts = Facts::read(received, rules);
     end.last_modified = facts.last_modified;
     end.origin_ttl = facts.explicit;
-    end.validator_changed = previous
-        .filter(|p| p.facts.has_validator() && facts.has_validator())
-        .map(|p| p.facts.etag != facts.etag || p.facts.last_modified != facts.last_modified);
+    end.answer = answer_noted(received, &facts).map(Arc::from);
 }
 
 /// Moves the body from the provider to the readers, unbuffered; returns its trailers.
@@ -393,14 +403,17 @@ pub async fn pass(
     (deadline, keyed): (Span, bool),
 ) -> Result<(StatusCode, HeaderMap, Body), Failure> {
     let origin: Arc<dyn Origin> = flight.route.origin(flight.swap);
+    let requested_at = state.clock.now();
     let reply = match origin.fetch(call(flight, head, body, deadline)).await {
         Ok(reply) => reply,
         Err(failure) => {
-            state.settle_call(flight, &CallEnd { keyed, ..CallEnd::default() });
+            state.settle_call(flight, &CallEnd { keyed, failure: Some(failure.kind), ..CallEnd::default() });
             return Err(failure);
         }
     };
-    let end = CallEnd { keyed, ..CallEnd::default() };
+    let mut end = CallEnd { keyed, ..CallEnd::default() };
+    let (status, headers) = (reply.status, &reply.headers);
+    note_head(&mut end, &Received { status, headers, requested_at, received_at: state.clock.now() }, &flight.route.rules);
     let job = PassingJob { state: state.clone(), flight: flight.clone(), end };
     let body = Passing::new(reply.body, &reply.headers, job);
     Ok((reply.status, reply.headers, Body::stream(body)))

@@ -38,7 +38,7 @@ impl Handler for Service {
 }
 
 /// Answers a request. What needs no waiting is done before this returns: a hit makes no room for what it does not do.
-fn serve(state: &Arc<State>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+pub fn serve(state: &Arc<State>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
     let received = match receive(state, request) {
         Ok(received) => received,
         Err(unrouted) => {

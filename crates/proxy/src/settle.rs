@@ -8,7 +8,9 @@ use farthing_contract::log;
 use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
 use farthing_ledger::{CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
-use farthing_types::{By, CallId, DecisionId, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason, Usage};
+use farthing_types::{
+    By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason, Usage,
+};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::canonical::Digests;
@@ -50,6 +52,8 @@ pub struct Account {
     pub measured: bool,
     /// How it entered the live statistics; `None` when it did not.
     pub noted: Option<Noted>,
+    /// The short form of what it asks of caches.
+    pub asked: Option<Arc<str>>,
 }
 
 impl Account {
@@ -68,6 +72,7 @@ impl Account {
             holdout: false,
             measured: false,
             noted: None,
+            asked: None,
         }
     }
 }
@@ -181,6 +186,9 @@ impl State {
             self.trials.record(variant, flight.key, Observation { bill: attempts, ..Observation::default() });
         }
         let Some(log) = &self.log else { return };
+        if let (true, Some(failure)) = (reports.is_empty(), end.failure) {
+            return log.write(attempt_row(flight, &untried(flight, failure), Some(Money::ZERO)));
+        }
         let last = reports.len().saturating_sub(1);
         for (index, (report, cost)) in reports.iter().zip(costs).enumerate() {
             let mut row = attempt_row(flight, report, cost);
@@ -196,7 +204,11 @@ impl State {
     /// Settles an entry that ended: what its decision was worth.
     pub fn settle_entry(&self, ended: &Ended<'_>) {
         let entry = ended.entry;
-        let Some(decision) = entry.decision else { return };
+        // Copies under the origin's own freshness have no decision. A replay asks only why they are gone.
+        if entry.decision.is_none() && ended.changed.is_some() {
+            return;
+        }
+        let decision = entry.decision.unwrap_or_default();
         if let Some(log) = &self.log {
             log.write(log::OutcomeRow {
                 ts_ns: ended.at.nanos(),
@@ -266,6 +278,12 @@ pub struct CallEnd {
     pub entered: Option<Entered>,
     /// Facts of its head, as a decision about it saw them.
     pub head: Option<HeadFacts>,
+    /// The short form of what the head says about reuse.
+    pub answer: Option<Arc<str>>,
+    /// When the body had ended.
+    pub ended: Option<Time>,
+    /// Why no answer came.
+    pub failure: Option<FailureKind>,
 }
 
 /// The difference to the previous fetch of the key.
@@ -299,6 +317,8 @@ impl CallEnd {
         row.gap_ms = self.observed.map(|o| millis(o.gap));
         row.changed = self.observed.map(|o| o.changed);
         row.validator_changed = self.validator_changed;
+        row.answer = self.answer.clone();
+        row.ended_ns = self.ended.map(Time::nanos);
         row.last_modified_ns = self.last_modified.map(Time::nanos);
         row.origin_ttl_s = self.origin_ttl.map(|ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
         row.stored = self.stored == Some(Ok(()));
@@ -310,6 +330,20 @@ impl CallEnd {
         if let Some(target) = &self.usage.target {
             row.target = Some(target.clone());
         }
+    }
+}
+
+/// Stands for the attempt of a call that was given up before one was made: the breaker was open, or too many calls were under way.
+fn untried(flight: &Flight, failure: FailureKind) -> CallReport {
+    CallReport {
+        call: flight.id,
+        attempt: 0,
+        started: flight.at,
+        head_after: Span::ZERO,
+        status: None,
+        failure: Some(failure),
+        upstream: flight.route.pass.name().clone(),
+        sent: false,
     }
 }
 
@@ -401,6 +435,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         propensity: variant.map(|v| v.assigned.propensity),
         holdout: account.holdout,
         error_class: settled.error,
+        asked: account.asked.clone(),
         ..log::Request::default()
     }
 }

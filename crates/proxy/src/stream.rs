@@ -178,6 +178,7 @@ impl Passing {
         let PassingJob { ref state, ref flight, ref mut end } = *job;
         let complete = complete || content_length(&self.meter.headers) == Some(self.meter.bytes);
         self.meter.read_into(end, complete);
+        end.ended = Some(state.clock.now());
         let ok = complete && flight.reports().last().and_then(|r| r.status).is_some_and(|s| s.is_success());
         // Readers settle on the price.
         state.price_call(flight, end);

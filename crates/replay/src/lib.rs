@@ -13,6 +13,7 @@ mod engine;
 mod event;
 mod operating;
 mod paired;
+pub mod path;
 mod recipe;
 mod recipe_terms;
 mod rows;

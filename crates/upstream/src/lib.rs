@@ -99,9 +99,14 @@ impl Origin for Upstream {
 /// # Errors
 /// When the specification cannot work at all; an upstream that is merely unreachable is built and fails per call.
 pub fn build(spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Arc<Upstream>, UpstreamError> {
-    let client: Arc<dyn Origin> = Arc::new(Client::new(&spec, Arc::clone(&clock))?);
+    let client = Arc::new(Client::new(&spec, Arc::clone(&clock))?);
+    Ok(around(client, spec, clock))
+}
+
+/// The upstream of `spec` around another client than the one over the wire, which must report each attempt to the call's sink.
+pub fn around(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Arc<Upstream> {
     let breaker = Breaker::new(client, Arc::clone(&spec.name), spec.breaker);
     let health = Arc::clone(breaker.health());
     let retry = Retry::new(Arc::new(breaker), Arc::clone(&spec.name), spec.retry, clock);
-    Ok(Arc::new(Upstream { name: spec.name, origin: Arc::new(retry), health }))
+    Arc::new(Upstream { name: spec.name, origin: Arc::new(retry), health })
 }

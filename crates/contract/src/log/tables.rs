@@ -121,6 +121,8 @@ table! {
         stat_key: Option<u64> = 2,
         /// Whether anything was known of that key before; what was known and is not any more had to make room.
         stat_known: Option<bool> = 2,
+        /// What the request asked of caches, in words: its directives, `authorization`, `cookie`, `precondition`, `cache=off` ...; null when nothing.
+        asked: Option<Arc<str>> = 2,
     }
 }
 
@@ -153,7 +155,7 @@ table! {
         fetch_reason: &'static str,
         /// Status; null when no head arrived.
         status: Option<i32>,
-        /// `connect`, `timeout` ...; null when a head arrived.
+        /// `connect`, `timeout` ...; `breaker-open` and `refused` of a call that was not even tried; null when a head arrived.
         error_class: Option<&'static str>,
         /// Whether request bytes were sent.
         sent: bool,
@@ -213,6 +215,10 @@ table! {
         query_parameters: Option<i64> = 2,
         /// Length of the answer's body, bytes: of a 304 that of the confirmed entry; null when no decision was made about it.
         body_bytes: Option<i64> = 2,
+        /// What the answer's head says about reuse beyond `origin_ttl_s` and `last_modified_ns`, in words: `etag`, `no-store`, `set-cookie`, `age=5` ...; null when nothing.
+        answer: Option<Arc<str>> = 2,
+        /// When the body had ended, ns since 1970 UTC on the proxy's clock; null when no answer came or it broke off.
+        ended_ns: Option<i64> = 2,
     }
 }
 
@@ -271,7 +277,7 @@ table! {
     OutcomeRow as "outcomes" {
         /// When the outcome was settled, ns since 1970 UTC on the proxy's clock.
         ts_ns: i64,
-        /// The decision.
+        /// The decision; 0 for a copy under the origin's own freshness, which has a row only when nothing newer took its place.
         decision_id: u64,
         /// Configured route.
         route: Arc<str>,

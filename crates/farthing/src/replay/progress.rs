@@ -21,6 +21,11 @@ impl Progress {
         self.0.set_length(1);
         self.0.set_position(0);
     }
+    /// How far it is.
+    pub fn at(&self, done: usize, of: usize) {
+        self.0.set_length(of as u64);
+        self.0.set_position(done as u64);
+    }
 }
 
 impl Drop for Progress {

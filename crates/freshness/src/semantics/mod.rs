@@ -11,6 +11,7 @@ pub mod conditional;
 mod conditional_tests;
 mod directives;
 pub mod hop;
+mod noted;
 #[cfg(test)]
 mod oracle;
 mod request;
@@ -20,8 +21,9 @@ mod verdict;
 use farthing_types::Span;
 
 pub use directives::Directives;
+pub use noted::{Bans, CacheControl, Logged, UnknownWord, answer_noted, restrict};
 pub use request::{RequestFacts, may_lookup};
-pub use store::{Facts, Lifetime, Received, may_store};
+pub use store::{Facts, Lifetime, Received, may_keep, may_store};
 pub use verdict::{Judged, Verdict, acceptable, verdict};
 
 /// How far the cache may go on a route.

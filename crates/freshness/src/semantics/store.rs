@@ -1,12 +1,11 @@
 //! May this answer be stored, and what does it say about its freshness?
 
 use farthing_types::{Span, Time, UncachedReason};
-use http::header::{AGE, DATE, ETAG, EXPIRES, LAST_MODIFIED, SET_COOKIE};
+use http::header::{AGE, DATE, ETAG, EXPIRES, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::directives::seconds;
-use super::{Directives, Mode, RequestFacts, Rules};
-use crate::key::{Vary, vary};
+use super::{Bans, Directives, Mode, RequestFacts, Rules};
 
 /// The longest heuristic freshness (RFC 9111 section 4.2.2 leaves it to the cache; a day is the customary cap).
 const HEURISTIC_CAP: Span = Span::from_secs(24 * 3600);
@@ -118,20 +117,28 @@ impl Facts {
 /// # Errors
 /// The one reason why it may not.
 pub fn may_store(request: &RequestFacts, received: &Received<'_>, rules: &Rules) -> Result<Facts, UncachedReason> {
+    let facts = Facts::read(received, rules);
+    may_keep(request, received.status, (&facts, Bans::read(received.headers)), rules)?;
+    Ok(facts)
+}
+
+/// As [`may_store`], for an answer whose head was read before.
+///
+/// # Errors
+/// The one reason why it may not be stored.
+pub fn may_keep(request: &RequestFacts, status: StatusCode, (facts, bans): (&Facts, Bans), rules: &Rules) -> Result<(), UncachedReason> {
     super::may_lookup(request, rules)?;
-    if storable(received.status) == Storable::No {
+    if storable(status) == Storable::No {
         return Err(UncachedReason::Status);
     }
-    if vary(received.headers) == Vary::Star {
+    if bans.vary_star {
         return Err(UncachedReason::Vary);
     }
-    let directives = Directives::read(received.headers);
     if rules.obeys() {
-        obey(request, received, &directives, rules)?;
+        obey(request, bans, rules)?;
     }
-    let facts = Facts::read(received, rules);
     let silent = facts.explicit.is_none() || rules.mode == Mode::Override;
-    if silent && storable(received.status) == Storable::Explicit {
+    if silent && storable(status) == Storable::Explicit {
         return Err(UncachedReason::Status);
     }
     let useless = match facts.lifetime(rules.mode) {
@@ -141,23 +148,19 @@ pub fn may_store(request: &RequestFacts, received: &Received<'_>, rules: &Rules)
         }
         Lifetime::Chosen => facts.no_cache && rules.obeys() && !facts.has_validator(),
     };
-    if useless { Err(UncachedReason::NoFreshness) } else { Ok(facts) }
+    if useless { Err(UncachedReason::NoFreshness) } else { Ok(()) }
 }
 
 /// The origin's prohibitions: `no-store` and Set-Cookie always, `private` and Authorization on shared routes.
-fn obey(request: &RequestFacts, received: &Received<'_>, directives: &Directives, rules: &Rules) -> Result<(), UncachedReason> {
-    if directives.no_store {
+fn obey(request: &RequestFacts, bans: Bans, rules: &Rules) -> Result<(), UncachedReason> {
+    if bans.no_store {
         return Err(UncachedReason::OriginNoStore);
     }
-    if received.headers.contains_key(SET_COOKIE) {
+    if bans.set_cookie {
         return Err(UncachedReason::SetCookie);
     }
-    if !rules.shared {
-        return Ok(());
-    }
     // RFC 9111 section 3.5: what makes an answer to an authorised request shareable.
-    let allowed = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
-    if directives.private || (request.authorization && !allowed) {
+    if rules.shared && (bans.private || (request.authorization && !bans.shareable)) {
         return Err(UncachedReason::Private);
     }
     Ok(())
@@ -207,11 +210,15 @@ fn initial_age(received: &Received<'_>, date: Time) -> Span {
     // Our time stamps are finer than HTTP's: within the second of `Date` an answer has no apparent age.
     let apparent = Span::from_secs(apparent.as_secs());
     let age = received.headers.get_all(AGE).iter().next().and_then(|v| v.to_str().ok());
-    let corrected = seconds(age).unwrap_or_default().saturating_add(received.received_at.since(received.requested_at));
-    apparent.max(corrected)
+    corrected_age(apparent, seconds(age).unwrap_or_default(), received.received_at.since(received.requested_at))
 }
 
-fn time_of(headers: &HeaderMap, name: &HeaderName) -> Option<Time> {
+/// The age of an answer on arrival: by its `Date`, or by its `Age` and the time it travelled, whichever is more.
+pub(super) fn corrected_age(apparent: Span, told: Span, travelled: Span) -> Span {
+    apparent.max(told.saturating_add(travelled))
+}
+
+pub(super) fn time_of(headers: &HeaderMap, name: &HeaderName) -> Option<Time> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     if values.next().is_some() { None } else { parse_date(first) }

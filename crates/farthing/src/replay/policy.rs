@@ -1,0 +1,78 @@
+//! A configuration file as the policy of a replay, compiled as the proxy compiles it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use farthing_config::{Config, ConfigError, Flags, Route, System};
+use farthing_experiment::{Experiment, Holdout};
+use farthing_models::{Alias, Kind, Store};
+use farthing_policy::{Champion, RouteFacts, plan};
+use farthing_replay::path::{Acting, Policy, RoutePolicy, Running};
+use farthing_types::{Draw, Overrides};
+
+/// Reads a configuration.
+///
+/// # Errors
+/// Everything that is wrong in it.
+pub fn read(path: &Path) -> Result<Config, ConfigError> {
+    Config::build(Some(path), &Flags::default(), &System)
+}
+
+/// Compiles `config` for the routes of a log. Routes that it does not have are named in the second value: what they were asked is left
+/// out of the replay.
+///
+/// # Errors
+/// An experiment or a model version that the proxy would refuse, too.
+pub fn compile(config: &Config, names: &[Arc<str>], store: &Store) -> anyhow::Result<(Policy, Vec<Arc<str>>)> {
+    let mut absent = Vec::new();
+    let mut routes = Vec::new();
+    for name in names {
+        match config.route(name) {
+            Some(route) => routes.push(Some(one(config, route, store).with_context(|| format!("route `{name}`"))?)),
+            None => {
+                absent.push(name.clone());
+                routes.push(None);
+            }
+        }
+    }
+    let policy = Policy {
+        routes,
+        draw: Draw::new(config.seed),
+        holdout: Holdout::new(config.holdout.share, config.holdout.window),
+        hit_for_miss: farthing_cache::CacheConfig::HIT_FOR_MISS,
+        max_followers: config.cache.max_followers,
+    };
+    Ok((policy, absent))
+}
+
+fn one(config: &Config, route: &Arc<Route>, store: &Store) -> anyhow::Result<RoutePolicy> {
+    let provider = config.provider(&route.provider).with_context(|| format!("there is no provider `{}`", route.provider))?;
+    let facts = farthing_proxy::route_facts(route, provider);
+    let acting = |overrides: &Overrides| acting(&facts, overrides, (store, route.stale_budget));
+    let mut experiment = None;
+    if let Some(configured) = config.experiments.iter().find(|e| e.routes.is_empty() || e.routes.contains(&route.name)) {
+        let snapshot = Experiment::new(farthing_proxy::experiment_spec(configured))?;
+        let variants = snapshot.variants().iter().map(|v| acting(&v.overrides)).collect::<anyhow::Result<_>>()?;
+        experiment = Some(Running { experiment: Arc::new(snapshot), variants });
+    }
+    Ok(RoutePolicy {
+        name: route.name.clone(),
+        rules: farthing_proxy::route_rules(route),
+        idempotent: route.idempotent && route.key_body,
+        economics: farthing_proxy::route_economics(route),
+        main: acting(&Overrides::default())?,
+        experiment,
+    })
+}
+
+fn acting(facts: &RouteFacts, overrides: &Overrides, (store, stale_budget): (&Store, f64)) -> anyhow::Result<Acting> {
+    let plan = plan::compile(facts, overrides, false)?;
+    let champion = store.current(Kind::Ttl, Alias::Champion);
+    let generation = match plan.model_version {
+        Some(version) if champion.as_ref().is_none_or(|c| c.version() != version) => Some(store.load(Kind::Ttl, version)?),
+        _ => champion,
+    };
+    let champion: Champion = farthing_proxy::champion(generation.as_ref(), stale_budget);
+    Ok(Acting { plan, champion })
+}

@@ -1,0 +1,75 @@
+//! A proxy without a port: requests are handed in, providers are any [`Origin`]. For simulations in virtual time, which must meet the
+//! very path that serves.
+
+use std::sync::Arc;
+
+use farthing_cache::Purge;
+use farthing_config::Config;
+use farthing_ledger::{LogMetrics, LogWriter};
+use farthing_models::Store;
+use farthing_types::{Body, Clock, RealClock};
+use farthing_upstream::{Origin, UpstreamSpec};
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+
+use crate::StartError;
+use crate::assembly::{build, open_log};
+use crate::ids::Ids;
+use crate::route;
+use crate::serve::serve;
+use crate::state::State;
+use crate::stats::Events;
+
+/// See the module. It has no control loop: nothing sweeps, no experiment is decided, no alias is followed, so that what happens
+/// depends on the requests alone.
+pub struct Inside {
+    state: Arc<State>,
+    log: Option<LogWriter>,
+}
+
+impl Inside {
+    /// A proxy under `config` whose time is `clock`; `client` makes what stands for the wire of each upstream.
+    ///
+    /// # Errors
+    /// A configuration that cannot run.
+    pub fn new(
+        config: &Arc<Config>,
+        clock: Arc<dyn Clock>,
+        store: Store,
+        client: &dyn Fn(&UpstreamSpec) -> Arc<dyn Origin>,
+    ) -> Result<Self, StartError> {
+        let real = Arc::new(RealClock::default());
+        let log = open_log(config, &real)?;
+        let events = Arc::new(Events::default());
+        let routes = route::compile(config, &|spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone())))?;
+        let handle = log.as_ref().map(LogWriter::handle);
+        let mut state = build((config, routes), (clock, real), handle, store, events.clone())?;
+        // Ids enter draws (the jitter of retries): the same requests shall meet the same ones.
+        state.ids = Ids::new(config.seed);
+        let state = Arc::new(state);
+        events.connect(&state);
+        let now = state.clock.now();
+        for experiment in &config.experiments {
+            state.start_experiment(experiment, now)?;
+        }
+        Ok(Self { state, log })
+    }
+
+    /// Answers a request.
+    pub fn ask(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        serve(&self.state, request)
+    }
+
+    /// Purges entries; how many.
+    pub fn purge(&self, purge: &Purge) -> usize {
+        self.state.cache.purge(purge, false, self.state.clock.now()).entries
+    }
+
+    /// Ends: running calls end, the log is written.
+    pub async fn close(self) -> Option<LogMetrics> {
+        self.state.tasks.close();
+        self.state.tasks.wait().await;
+        self.state.cache.shutdown(self.state.clock.now());
+        self.log.map(LogWriter::close)
+    }
+}

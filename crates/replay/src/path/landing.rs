@@ -1,0 +1,259 @@
+//! The lower half: what becomes of a call's answer.
+
+use std::sync::Arc;
+
+use farthing_contract::features::{HeadFacts, KeyStats, TtlInput};
+use farthing_freshness::VariantTtl;
+use farthing_freshness::semantics::{Lifetime, may_keep};
+use farthing_types::{By, Choice, Money, Outcome, Purpose, Time, UncachedReason};
+use http::StatusCode;
+
+use super::calls::{Copy, Flight, Passing, Phase, Waiter};
+use super::engine::{Due, Path, variant_name};
+use super::policy::{Acting, RoutePolicy};
+use super::rows::AskedRow;
+
+/// Variants whose TTLs a copy keeps.
+const MAX_VARIANTS: usize = farthing_freshness::entry::MAX_VARIANTS;
+
+impl Path<'_> {
+    /// What is due happens.
+    pub(super) fn happen(&mut self, now: Time, due: Due) {
+        match due {
+            Due::Head(flight) => self.head(flight, now),
+            Due::End(flight) => {
+                if let Some(flight) = self.flights.get_mut(flight as usize).and_then(Option::take) {
+                    self.end(flight, now);
+                }
+            }
+            Due::Passed(passing) => {
+                if let Some(passing) = self.passing.get_mut(passing as usize).and_then(Option::take) {
+                    self.passed(passing, now);
+                }
+            }
+        }
+    }
+
+    /// The head of a call under a ticket has come, or the call has failed.
+    fn head(&mut self, slot: u32, now: Time) {
+        let Some(Some(flight)) = self.flights.get_mut(slot as usize) else { return };
+        let waiting = std::mem::take(&mut flight.waiting);
+        let (led, status, end) = (flight.led, flight.answer.status, flight.answer.end);
+        let confirmed = status == Some(304) && flight.conditional;
+        let Some(status) = status else { return self.failed(slot, &waiting, now) };
+        let kept = self.flights.get(slot as usize).and_then(Option::as_ref).map_or(Ok(()), |flight| self.keeps(flight, status));
+        let alone = kept.err().filter(|reason| !confirmed && !joinable(*reason));
+        if let Some(Some(flight)) = self.flights.get_mut(slot as usize) {
+            flight.phase = if alone.is_some() { Phase::Alone } else { Phase::Streaming };
+            let state = &mut self.keys[flight.key as usize];
+            state.last_event = Some(now);
+            if let Some(reason) = alone {
+                (state.flight, state.marker) = (None, Some((reason, now + self.policy.hit_for_miss)));
+            }
+        }
+        for (place, waiter) in waiting.iter().enumerate() {
+            let leads = led && place == 0;
+            match alone {
+                Some(reason) if !leads => self.pass(waiter.request, reason, now),
+                _ => self.shared(slot, waiter, leads),
+            }
+        }
+        if end <= now {
+            self.happen(now, Due::End(slot));
+        } else {
+            self.schedule(end, Due::End(slot));
+        }
+    }
+
+    /// The answer reaches one of those who waited, or somebody who reads along.
+    pub(super) fn shared(&mut self, slot: u32, waiter: &Waiter, leads: bool) {
+        let log = self.log;
+        let Some(Some(flight)) = self.flights.get(slot as usize) else { return };
+        let is_error = matches!(flight.answer.status, Some(500 | 502 | 503 | 504));
+        let stand_in = waiter.wanted.previous.clone().filter(|_| is_error && waiter.wanted.stale);
+        match (stand_in, log.asked.get(waiter.request as usize)) {
+            (Some(copy), Some(row)) => self.stands_in(row, &copy),
+            _ => self.waited(waiter.request, if leads { Outcome::Lead } else { Outcome::Follow }),
+        }
+    }
+
+    /// An expired copy stands in for a failed call.
+    fn stands_in(&mut self, row: &AskedRow, copy: &Arc<Copy>) {
+        self.serve(row, copy, (Outcome::Stale, None));
+    }
+
+    /// The call failed: everyone gets the failure, or a copy that may stand in.
+    fn failed(&mut self, slot: u32, waiting: &[Waiter], now: Time) {
+        let Some(flight) = self.flights.get_mut(slot as usize).and_then(Option::take) else { return };
+        let state = &mut self.keys[flight.key as usize];
+        (state.flight, state.last_event) = (None, Some(now));
+        self.settle(&flight);
+        let log = self.log;
+        for waiter in waiting {
+            let copy = waiter.wanted.previous.clone().filter(|_| waiter.wanted.stale);
+            match (copy, log.asked.get(waiter.request as usize)) {
+                (Some(copy), Some(row)) => self.stands_in(row, &copy),
+                _ => self.waited(waiter.request, Outcome::Failed),
+            }
+        }
+    }
+
+    /// The body has ended.
+    fn end(&mut self, flight: Flight, now: Time) {
+        let key = flight.key as usize;
+        let answer = &flight.answer;
+        let status = answer.status.unwrap_or(0);
+        let success = (200..300).contains(&status);
+        let confirmed = status == 304 && flight.conditional;
+        self.settle(&flight);
+        let verdict = self.keeps(&flight, status);
+        // An answer that only its leader may have left the key when its head came.
+        if flight.phase != Phase::Alone {
+            self.keys[key].flight = None;
+        }
+        self.keys[key].last_event = Some(now);
+        // A 304 has no body: it confirms that of the copy.
+        let hash = flight.previous.as_ref().filter(|_| confirmed).map(|copy| copy.hash).or(answer.hash);
+        let Some(hash) = hash.filter(|_| !answer.unheld && flight.phase != Phase::Alone) else { return };
+        if confirmed || (verdict.is_ok() && flight.landing.is_ok()) {
+            self.prepare(&flight, hash);
+        } else if success {
+            self.note_unkept(flight.key, flight.route, hash, answer.head);
+        }
+    }
+
+    /// Whether the answer may be stored.
+    fn keeps(&self, flight: &Flight, status: u16) -> Result<(), UncachedReason> {
+        let Some(Some(route)) = self.policy.routes.get(usize::from(flight.route)) else { return Err(UncachedReason::Disabled) };
+        let Some(class) = self.log.classes.get(flight.class as usize) else { return Err(UncachedReason::Disabled) };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        may_keep(&class.facts, status, (&flight.answer.facts, flight.answer.bans), &route.rules)
+    }
+
+    /// Learns from the answer, chooses its TTLs and keeps it where that pays.
+    fn prepare(&mut self, flight: &Flight, hash: u64) {
+        let policy = self.policy;
+        let Some(Some(route)) = policy.routes.get(usize::from(flight.route)) else { return };
+        let (key, now, answer) = (flight.key as usize, flight.answer.head, &flight.answer);
+        self.note_fetch(flight.key, flight.route, hash, now);
+        let confirmed = flight.previous.as_ref().filter(|_| answer.status == Some(304));
+        let bytes = confirmed.map_or(answer.bytes, |copy| copy.bytes);
+        let price = confirmed.map_or(answer.price, |copy| copy.price);
+        let facts = answer.facts.clone();
+        let (variants, other_ttl) = match facts.lifetime(route.rules.mode) {
+            Lifetime::Chosen => self.choose(flight, route, (bytes, price)),
+            Lifetime::Explicit(_) | Lifetime::Heuristic(_) => (Vec::new(), false),
+            Lifetime::None if facts.has_validator() => (Vec::new(), false),
+            Lifetime::None => return,
+        };
+        let name = variant_name(route, flight.variant);
+        let of_flight = variants.iter().find(|v| &*v.variant == name).or_else(|| variants.first());
+        if !of_flight.is_some_and(|v| matches!(v.by, By::Model(_) | By::Table(_))) {
+            self.keys[key].stats.exempt_from_steering();
+        }
+        let pays = variants.is_empty() || variants.iter().any(|v| !v.ttl.is_zero());
+        if !pays && !facts.has_validator() {
+            return;
+        }
+        self.drop_copy(key);
+        let status = confirmed.map_or(answer.status.unwrap_or(200), |copy| copy.status);
+        let refreshed = flight.purpose == Purpose::Refresh;
+        let paid = answer.paid;
+        let copy = Copy { route: flight.route, fetched_at: now, facts, status, variants, price, paid, hash, bytes, refreshed, other_ttl };
+        self.keys[key].copy = Some(Arc::new(copy));
+    }
+
+    /// The TTL of each live variant, and whether one differs from the log.
+    fn choose(&mut self, flight: &Flight, route: &RoutePolicy, (bytes, price): (u64, Option<Money>)) -> (Vec<VariantTtl>, bool) {
+        let Some(running) = &route.experiment else {
+            let (ttl, same) = self.choose_one(flight, (route, &route.main, ""), (bytes, price));
+            return (vec![ttl], !same);
+        };
+        let (mut ttls, mut other) = (Vec::new(), false);
+        for (variant, acting) in running.experiment.variants().iter().zip(&running.variants).take(MAX_VARIANTS) {
+            let (ttl, same) = self.choose_one(flight, (route, acting, &variant.name), (bytes, price));
+            ttls.push(ttl);
+            other |= !same;
+        }
+        (ttls, other)
+    }
+
+    fn choose_one(
+        &mut self,
+        flight: &Flight,
+        (route, acting, variant): (&RoutePolicy, &Acting, &str),
+        (bytes, price): (u64, Option<Money>),
+    ) -> (VariantTtl, bool) {
+        let answer = &flight.answer;
+        let head = HeadFacts {
+            body_bytes: bytes,
+            last_modified: answer.facts.last_modified,
+            origin_ttl: answer.facts.explicit,
+            has_etag: answer.facts.etag.is_some(),
+            query_parameters: answer.query_parameters,
+        };
+        let key = self.keys[flight.key as usize].stats;
+        let input = TtlInput { key: &key, route: &self.routes[usize::from(flight.route)], head, now: answer.head };
+        let in_variant = !variant.is_empty();
+        let decided = self.guarded.choose((&acting.plan, &route.economics), &acting.champion, (price, in_variant), &input);
+        if let Some(tally) = self.tally.routes.get_mut(usize::from(flight.route)) {
+            tally.decided(&decided.acting.choice.by);
+        }
+        let same = answer.logged.and_then(|call| self.comparer.decision(self.log, call, variant, &decided.acting)).unwrap_or(true);
+        let Choice { value, by } = decided.acting.choice;
+        (VariantTtl { variant: variant.into(), ttl: value.fresh, stale: value.stale, by }, same)
+    }
+
+    fn note_fetch(&mut self, key: u32, route: u16, hash: u64, now: Time) {
+        let (Some(state), Some(route)) = (self.keys.get_mut(key as usize), self.routes.get_mut(usize::from(route))) else { return };
+        route.on_fetch(&mut state.stats, now, hash);
+    }
+
+    /// A fetched body that nobody will be answered with again: its age at the next fetch says nothing about our choices.
+    fn note_unkept(&mut self, key: u32, route: u16, hash: u64, now: Time) {
+        self.note_fetch(key, route, hash, now);
+        self.keys.get_mut(key as usize).map(|state| KeyStats::exempt_from_steering(&mut state.stats));
+    }
+
+    /// The answer of a call for one request alone has ended.
+    fn passed(&mut self, passing: Passing, now: Time) {
+        let Passing { request, key, route, keyed, purpose, answer } = passing;
+        self.pay(key, route, purpose, &answer);
+        self.keys[key as usize].last_event = Some(now);
+        let ok = answer.status.is_some_and(|s| (200..300).contains(&s));
+        if let Some(hash) = answer.hash.filter(|_| ok && keyed) {
+            self.note_unkept(key, route, hash, now);
+        }
+        self.waited(request, if answer.status.is_some() { Outcome::Bypass } else { Outcome::Failed });
+    }
+
+    fn settle(&mut self, flight: &Flight) {
+        self.pay(flight.key, flight.route, flight.purpose, &flight.answer);
+    }
+
+    fn pay(&mut self, key: u32, route: u16, purpose: Purpose, answer: &super::provider::Answer) {
+        if let Some(tally) = self.tally.routes.get_mut(usize::from(route)) {
+            tally.call(purpose, (answer.paid, answer.attempts), answer.logged.is_none());
+        }
+        let counts = if answer.logged.is_some() { &mut self.comparer.fidelity.same_calls } else { &mut self.comparer.fidelity.other_calls };
+        *counts += 1;
+        let nanos = answer.paid.unwrap_or(Money::ZERO).nanos();
+        let digest = self.log.keys.get(key as usize).copied().unwrap_or_default();
+        (self.settings.pay)(digest, answer.head, nanos);
+    }
+}
+
+/// Whether those who wait for the same answer may have it although it is not to be stored, as in the proxy.
+const fn joinable(reason: UncachedReason) -> bool {
+    !matches!(
+        reason,
+        UncachedReason::SetCookie
+            | UncachedReason::Private
+            | UncachedReason::OriginNoStore
+            | UncachedReason::RequestDirective
+            | UncachedReason::RequestCookie
+            | UncachedReason::Vary
+            | UncachedReason::Nondeterministic
+            | UncachedReason::PassThrough
+    )
+}
