@@ -19,5 +19,6 @@ mod durability;
 mod fidelity;
 mod parity;
 mod program;
+mod replay;
 mod stampede;
 mod swaps;

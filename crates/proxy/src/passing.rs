@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
-use farthing_types::{Body, CallId, Outcome, Purpose, UncachedReason};
+use farthing_types::{Body, CallId, KeyHash, Outcome, Purpose, UncachedReason};
 use http::{Method, Response, StatusCode};
 
 use crate::answer::Notes;
@@ -35,7 +35,7 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
             return failed(state, planned, wanted, &failure);
         }
     };
-    invalidate(state, planned, status);
+    planned.account.invalidates = invalidate(state, planned, status);
     let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
     let notes = Notes {
@@ -49,11 +49,11 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     respond(planned, (status, headers, body), &notes, pending)
 }
 
-/// A successful unsafe request drops the entry of its target (RFC 9111 section 4.4).
-fn invalidate(state: &State, planned: &Planned, status: StatusCode) {
+/// A successful unsafe request drops the entry of its target (RFC 9111 section 4.4): its key.
+fn invalidate(state: &State, planned: &Planned, status: StatusCode) -> Option<KeyHash> {
     let safe = planned.account.method.is_safe() || (planned.account.route.route.idempotent && planned.account.route.route.key_body);
     if safe || !(status.is_success() || status.is_redirection()) {
-        return;
+        return None;
     }
     let target = &planned.outbound.target;
     let parts = farthing_freshness::KeyParts {
@@ -67,4 +67,5 @@ fn invalidate(state: &State, planned: &Planned, status: StatusCode) {
     };
     let key = state.keyer.primary(&planned.account.route.key_spec, &parts);
     state.cache.purge(&farthing_cache::Purge::Key(key), false, state.clock.now());
+    Some(key)
 }

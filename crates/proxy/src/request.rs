@@ -260,6 +260,7 @@ impl Asked {
             debug: wishes.debug,
             account: Account {
                 asked: facts.noted(wishes.control).map(Arc::from),
+                invalidates: None,
                 tags: wishes.tags,
                 method: head.method,
                 noted: None,

@@ -136,7 +136,8 @@ async fn fetch(job: &Job, conditions: Option<HeaderMap>) -> Result<Landed, Failu
 
 fn failed(job: &Job, ticket: Ticket, failure: Failure) {
     let stored = Some(Err(UncachedReason::UpstreamFailed));
-    let end = CallEnd { keyed: true, stored, failure: Some(failure.kind), ..CallEnd::default() };
+    let ended = Some(job.state.clock.now());
+    let end = CallEnd { keyed: true, stored, failure: Some(failure.kind), ended, ..CallEnd::default() };
     job.state.settle_call(&job.flight, &end);
     ticket.fail(failure);
 }
@@ -407,7 +408,8 @@ pub async fn pass(
     let reply = match origin.fetch(call(flight, head, body, deadline)).await {
         Ok(reply) => reply,
         Err(failure) => {
-            state.settle_call(flight, &CallEnd { keyed, failure: Some(failure.kind), ..CallEnd::default() });
+            let ended = Some(state.clock.now());
+            state.settle_call(flight, &CallEnd { keyed, failure: Some(failure.kind), ended, ..CallEnd::default() });
             return Err(failure);
         }
     };

@@ -54,6 +54,8 @@ pub struct Account {
     pub noted: Option<Noted>,
     /// The short form of what it asks of caches.
     pub asked: Option<Arc<str>>,
+    /// The key whose copy it dropped.
+    pub invalidates: Option<KeyHash>,
 }
 
 impl Account {
@@ -73,6 +75,7 @@ impl Account {
             measured: false,
             noted: None,
             asked: None,
+            invalidates: None,
         }
     }
 }
@@ -166,7 +169,11 @@ impl State {
     pub fn settle_call(&self, flight: &Flight, end: &CallEnd) {
         self.price_call(flight, end);
         let usage = end.usage.usage.unwrap_or_default();
-        let reports = flight.reports();
+        let mut reports = flight.reports();
+        // A call that was given up without an attempt of its own: the breaker was open, or too many calls were under way.
+        if let Some(failure) = end.failure.filter(|_| reports.last().is_none_or(|last| last.failure.is_none())) {
+            reports.push(untried(flight, failure, (reports.len(), self.clock.now())));
+        }
         let costs = flight.costs(&self.prices, &reports, &end.metered(&usage));
         let attempts: Option<Money> = costs.iter().copied().sum();
         let route = &flight.route;
@@ -186,9 +193,6 @@ impl State {
             self.trials.record(variant, flight.key, Observation { bill: attempts, ..Observation::default() });
         }
         let Some(log) = &self.log else { return };
-        if let (true, Some(failure)) = (reports.is_empty(), end.failure) {
-            return log.write(attempt_row(flight, &untried(flight, failure), Some(Money::ZERO)));
-        }
         let last = reports.len().saturating_sub(1);
         for (index, (report, cost)) in reports.iter().zip(costs).enumerate() {
             let mut row = attempt_row(flight, report, cost);
@@ -333,12 +337,12 @@ impl CallEnd {
     }
 }
 
-/// Stands for the attempt of a call that was given up before one was made: the breaker was open, or too many calls were under way.
-fn untried(flight: &Flight, failure: FailureKind) -> CallReport {
+/// Stands for the attempt that was not made.
+fn untried(flight: &Flight, failure: FailureKind, (attempt, started): (usize, Time)) -> CallReport {
     CallReport {
         call: flight.id,
-        attempt: 0,
-        started: flight.at,
+        attempt: u16::try_from(attempt).unwrap_or(u16::MAX),
+        started,
         head_after: Span::ZERO,
         status: None,
         failure: Some(failure),
@@ -436,6 +440,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         holdout: account.holdout,
         error_class: settled.error,
         asked: account.asked.clone(),
+        invalidates: account.invalidates.map(KeyHash::short),
         ..log::Request::default()
     }
 }

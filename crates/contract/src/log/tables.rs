@@ -123,6 +123,8 @@ table! {
         stat_known: Option<bool> = 2,
         /// What the request asked of caches, in words: its directives, `authorization`, `cookie`, `precondition`, `cache=off` ...; null when nothing.
         asked: Option<Arc<str>> = 2,
+        /// Key whose copy, and calls under way, the request dropped: a successful one with an unsafe method; null otherwise.
+        invalidates: Option<u64> = 2,
     }
 }
 
@@ -217,7 +219,7 @@ table! {
         body_bytes: Option<i64> = 2,
         /// What the answer's head says about reuse beyond `origin_ttl_s` and `last_modified_ns`, in words: `etag`, `no-store`, `set-cookie`, `age=5` ...; null when nothing.
         answer: Option<Arc<str>> = 2,
-        /// When the body had ended, ns since 1970 UTC on the proxy's clock; null when no answer came or it broke off.
+        /// When the body had ended, or the call had failed after all attempts, ns since 1970 UTC on the proxy's clock; null when it broke off.
         ended_ns: Option<i64> = 2,
     }
 }

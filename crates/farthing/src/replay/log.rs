@@ -33,6 +33,7 @@ const REQUESTS: &[&str] = &[
     "error_class",
     "base_nanousd",
     "asked",
+    "invalidates",
     "stat_seq",
     "stat_key",
 ];
@@ -148,13 +149,18 @@ struct Loader {
     routes: HashMap<Arc<str>, u16>,
     classes: HashMap<(Arc<str>, Arc<str>), u32>,
     prices: HashMap<u64, Option<Money>>,
+    /// Keys whose copies a request dropped, by its call.
+    invalidated: Vec<(u64, u32)>,
     /// Calls and their attempts; row and short form of the answer are those of the last attempt.
     calls: HashMap<u64, (Vec<Attempt>, CalledRow, String)>,
 }
 
 impl Loader {
     fn key(&mut self, cells: &Cells<'_>) -> u32 {
-        let digest = cells.u64("stat_key").or(cells.u64("key_hash")).unwrap_or_default();
+        self.numbered(cells.u64("stat_key").or(cells.u64("key_hash")).unwrap_or_default())
+    }
+
+    fn numbered(&mut self, digest: u64) -> u32 {
         let next = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
         let number = *self.keys.entry(digest).or_insert(next);
         if number == next {
@@ -207,6 +213,10 @@ impl Loader {
             upstream_failed: !gave_up && (outcome == Outcome::Failed || error == Some(UncachedReason::UpstreamFailed.as_str())),
             base: cells.money("base_nanousd"),
         };
+        if let Some(digest) = cells.u64("invalidates") {
+            let key = self.numbered(digest);
+            self.invalidated.push((row.call, key));
+        }
         self.log.asked.push(row);
         Ok(())
     }
@@ -246,10 +256,12 @@ impl Loader {
     /// The call as its last attempt shows it.
     fn called(&mut self, cells: &Cells<'_>, id: u64, start: Time) -> anyhow::Result<CalledRow> {
         let latency = Span::from_micros(cells.i64("latency_us").and_then(|us| u64::try_from(us).ok()).unwrap_or_default());
-        let head = cells.time("stat_at_ns").unwrap_or(start + latency);
+        let status = cells.i64("status").and_then(|s| u16::try_from(s).ok());
+        // A call that failed is over only when no further attempt is made.
+        let failed = cells.time("ended_ns").filter(|_| status.is_none());
+        let head = cells.time("stat_at_ns").or(failed).unwrap_or(start + latency);
         let explicit = cells.i64("origin_ttl_s").and_then(|s| u64::try_from(s).ok()).map(Span::from_secs);
         let facts = Facts { explicit, last_modified: cells.time("last_modified_ns"), ..Facts::default() };
-        let status = cells.i64("status").and_then(|s| u16::try_from(s).ok());
         let paid = cells.money("cost_nanousd");
         let count = |name: &str| cells.i64(name).and_then(|n| u64::try_from(n).ok());
         let own_price = paid.filter(|_| status.is_some_and(|s| (200..300).contains(&s)));
@@ -299,6 +311,12 @@ impl Loader {
             call.paid = attempts.iter().map(|attempt| attempt.cost).sum();
             call.attempts = u32::try_from(attempts.iter().filter(|attempt| attempt.sent).count()).unwrap_or(u32::MAX);
             self.log.called.push(call);
+        }
+        // A copy is dropped when the head of the unsafe call has come.
+        let heads: HashMap<u64, Time> = self.log.called.iter().map(|call| (call.id, call.head)).collect();
+        for (call, key) in self.invalidated.drain(..) {
+            let Some(at) = heads.get(&call).copied() else { continue };
+            self.log.ended.push(EndedRow { at, key, opened: at, purged: true });
         }
         self.log.restarts.sort_unstable();
         self.log.restarts.dedup();

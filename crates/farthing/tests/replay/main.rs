@@ -15,3 +15,4 @@
 mod exact;
 mod provider;
 mod virtually;
+mod world;

@@ -74,6 +74,8 @@ pub fn run(scenario: &Scenario) -> Written {
     let dir = tempfile::tempdir().unwrap();
     let recipe: Recipe = toml::from_str(WORLD).unwrap();
     let path = dir.path().join("policy.toml");
+    // The same keys in each run, so the same draws.
+    std::fs::write(dir.path().join("salt"), "a salt for a test").unwrap();
     std::fs::write(&path, policy(&recipe, scenario, &dir.path().join("logs"))).unwrap();
     let config = Arc::new(Config::build(Some(&path), &Flags::default(), &System).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -84,7 +86,8 @@ pub fn run(scenario: &Scenario) -> Written {
 /// The configuration text.
 pub fn policy(recipe: &Recipe, scenario: &Scenario, logs: &Path) -> String {
     let mut text = format!(
-        "seed = 11\n[log]\ndir = {logs:?}\nrow_rate = 1000000000\nqueue_bytes = \"1GB\"\n[models]\ndir = {:?}\ndeadline = \"60s\"\n{}\n",
+        "seed = 11\nsalt = {{ file = {:?} }}\n[log]\ndir = {logs:?}\nrow_rate = 1000000000\nqueue_bytes = \"1GB\"\n[models]\ndir = {:?}\ndeadline = \"60s\"\n{}\n",
+        logs.with_file_name("salt"),
         root().join("models"),
         scenario.tables
     );

@@ -106,6 +106,8 @@ pub struct Flight {
     pub waiting: Vec<Waiter>,
     /// Whether the first of those waiting leads.
     pub led: bool,
+    /// Somebody purged what it will bring: it is not kept.
+    pub purged: bool,
 }
 
 /// A call for one request alone.

@@ -185,7 +185,12 @@ impl<'a> Path<'a> {
 
     /// A purge would have come under any policy; memory ran out, or the sweep came, for the very copy of the log.
     fn end_copy(&mut self, row: &EndedRow) {
-        let Some(state) = self.keys.get(row.key as usize) else { return };
+        let Some(state) = self.keys.get_mut(row.key as usize) else { return };
+        if row.purged {
+            state.marker = None;
+            let under_way = state.flight.take().and_then(|slot| self.flights.get_mut(slot as usize)).and_then(Option::as_mut);
+            under_way.map(|flight| flight.purged = true);
+        }
         let same = state.copy.as_ref().is_some_and(|copy| row.purged || copy.fetched_at == row.opened);
         if same {
             self.drop_copy(row.key as usize);
@@ -430,6 +435,7 @@ impl<'a> Path<'a> {
             phase: Phase::Filling,
             waiting: if led { vec![Waiter { request: planned.index, wanted }] } else { Vec::new() },
             led,
+            purged: false,
             answer,
         };
         self.take_off(flight, row.at);

@@ -22,8 +22,8 @@ impl Path<'_> {
         match due {
             Due::Head(flight) => self.head(flight, now),
             Due::End(flight) => {
-                if let Some(flight) = self.flights.get_mut(flight as usize).and_then(Option::take) {
-                    self.end(flight, now);
+                if let Some(ended) = self.flights.get_mut(flight as usize).and_then(Option::take) {
+                    self.end((flight, ended), now);
                 }
             }
             Due::Passed(passing) => {
@@ -47,7 +47,7 @@ impl Path<'_> {
             flight.phase = if alone.is_some() { Phase::Alone } else { Phase::Streaming };
             let state = &mut self.keys[flight.key as usize];
             state.last_event = Some(now);
-            if let Some(reason) = alone {
+            if let (Some(reason), false) = (alone, flight.purged) {
                 (state.flight, state.marker) = (None, Some((reason, now + self.policy.hit_for_miss)));
             }
         }
@@ -85,8 +85,8 @@ impl Path<'_> {
     /// The call failed: everyone gets the failure, or a copy that may stand in.
     fn failed(&mut self, slot: u32, waiting: &[Waiter], now: Time) {
         let Some(flight) = self.flights.get_mut(slot as usize).and_then(Option::take) else { return };
-        let state = &mut self.keys[flight.key as usize];
-        (state.flight, state.last_event) = (None, Some(now));
+        self.leave(flight.key as usize, slot);
+        self.keys[flight.key as usize].last_event = Some(now);
         self.settle(&flight);
         let log = self.log;
         for waiter in waiting {
@@ -98,8 +98,16 @@ impl Path<'_> {
         }
     }
 
+    /// The flight is the key's no longer; one that was purged, or is its leader's alone, has left it before.
+    fn leave(&mut self, key: usize, slot: u32) {
+        let state = &mut self.keys[key];
+        if state.flight == Some(slot) {
+            state.flight = None;
+        }
+    }
+
     /// The body has ended.
-    fn end(&mut self, flight: Flight, now: Time) {
+    fn end(&mut self, (slot, flight): (u32, Flight), now: Time) {
         let key = flight.key as usize;
         let answer = &flight.answer;
         let status = answer.status.unwrap_or(0);
@@ -107,10 +115,7 @@ impl Path<'_> {
         let confirmed = status == 304 && flight.conditional;
         self.settle(&flight);
         let verdict = self.keeps(&flight, status);
-        // An answer that only its leader may have left the key when its head came.
-        if flight.phase != Phase::Alone {
-            self.keys[key].flight = None;
-        }
+        self.leave(key, slot);
         self.keys[key].last_event = Some(now);
         // A 304 has no body: it confirms that of the copy.
         let hash = flight.previous.as_ref().filter(|_| confirmed).map(|copy| copy.hash).or(answer.hash);
@@ -152,7 +157,7 @@ impl Path<'_> {
             self.keys[key].stats.exempt_from_steering();
         }
         let pays = variants.is_empty() || variants.iter().any(|v| !v.ttl.is_zero());
-        if !pays && !facts.has_validator() {
+        if flight.purged || (!pays && !facts.has_validator()) {
             return;
         }
         self.drop_copy(key);
