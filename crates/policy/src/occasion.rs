@@ -59,7 +59,8 @@ impl Guarded {
         };
         let decision = self.decide(&champion.levels, &params, input);
         let learned = matches!(params.source, TtlSource::Model | TtlSource::Table);
-        if !(learned && !in_variant && !route.trust_shipped && champion.shipped) {
+        let barred = learned && !in_variant && !route.trust_shipped && champion.shipped;
+        if !barred {
             return Decided { acting: decision, shadow: None };
         }
         let choice = Choice { value: params.by_rule(input), by: By::Fallback("shipped-untried") };
