@@ -19,6 +19,5 @@ mod durability;
 mod fidelity;
 mod parity;
 mod program;
-mod replay;
 mod stampede;
 mod swaps;

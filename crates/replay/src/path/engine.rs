@@ -189,7 +189,9 @@ impl<'a> Path<'a> {
         if row.purged {
             state.marker = None;
             let under_way = state.flight.take().and_then(|slot| self.flights.get_mut(slot as usize)).and_then(Option::as_mut);
-            under_way.map(|flight| flight.purged = true);
+            if let Some(flight) = under_way {
+                flight.purged = true;
+            }
         }
         let same = state.copy.as_ref().is_some_and(|copy| row.purged || copy.fetched_at == row.opened);
         if same {

@@ -217,7 +217,9 @@ impl Path<'_> {
     /// A fetched body that nobody will be answered with again: its age at the next fetch says nothing about our choices.
     fn note_unkept(&mut self, key: u32, route: u16, hash: u64, now: Time) {
         self.note_fetch(key, route, hash, now);
-        self.keys.get_mut(key as usize).map(|state| KeyStats::exempt_from_steering(&mut state.stats));
+        if let Some(state) = self.keys.get_mut(key as usize) {
+            KeyStats::exempt_from_steering(&mut state.stats);
+        }
     }
 
     /// The answer of a call for one request alone has ended.

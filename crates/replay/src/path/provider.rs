@@ -206,13 +206,10 @@ impl<'a> Provider<'a> {
     fn logged(&self, index: u32, order: &Order) -> Answer {
         let call = &self.log.called[index as usize];
         let mut answer = of(call, Some(index));
-        match (order.confirms, call.status) {
-            // It confirmed a copy that is not held here: the answer comes whole.
-            (None, Some(304)) => {
-                answer.status = Some(200);
-                answer.paid = call.price.or(call.paid);
-            }
-            _ => {}
+        // It confirmed a copy that is not held here: the answer comes whole.
+        if order.confirms.is_none() && call.status == Some(304) {
+            answer.status = Some(200);
+            answer.paid = call.price.or(call.paid);
         }
         answer
     }
