@@ -14,6 +14,7 @@ mod event;
 mod operating;
 mod paired;
 pub mod path;
+pub mod prefetch;
 mod recipe;
 mod recipe_terms;
 mod rows;

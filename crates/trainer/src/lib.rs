@@ -18,6 +18,7 @@ pub mod learn;
 pub mod onnx;
 pub mod ope;
 pub mod predictor;
+pub mod prefetch;
 pub mod publish;
 pub mod read;
 pub mod report;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use farthing_contract::bundle::{Alias, Bundle, Kind, MODEL_FILE, TABLE_FILE, disk};
-use farthing_contract::features::{COST_SPEC, FeatureSpec, STRATEGY_SPEC, TTL_SPEC};
+use farthing_contract::features::{COST_SPEC, FeatureSpec, PREFETCH_SPEC, STRATEGY_SPEC, TTL_SPEC};
 use farthing_trainer::publish::SHIPPED_METRIC;
 use farthing_trainer::trees::Ensemble;
 
@@ -34,12 +34,12 @@ fn the_shipped_champion_is_whole_and_current() {
     assert!(bundle.file(MODEL_FILE).unwrap().len() < 1 << 20);
 }
 
-/// The kinds that were trained on `data/services.toml`: whole, of this build's features, small, and their tables answer as recorded.
+/// The kinds that were trained on `data/services.toml` and `data/sessions.toml`: whole, of this build's features, small, and their tables answer as recorded.
 #[test]
 fn the_other_shipped_kinds_are_whole_and_current() {
     let models = root().join("models");
     let aliases = disk::read_aliases(&models).unwrap();
-    for (kind, spec) in [(Kind::Strategy, STRATEGY_SPEC), (Kind::Cost, COST_SPEC)] {
+    for (kind, spec) in [(Kind::Strategy, STRATEGY_SPEC), (Kind::Cost, COST_SPEC), (Kind::Prefetch, PREFETCH_SPEC)] {
         let champion = &aliases.get(kind, Alias::Champion).expect("models/aliases.json names a champion: run `make models`").current;
         let bundle = Bundle::read(&models, kind, champion.version).unwrap();
         assert_eq!(bundle.digest, champion.digest, "{kind}: the alias names other bytes: run `make models`");

@@ -8,7 +8,7 @@ const BETS: [f64; 5] = [0.05, 0.12, 0.25, 0.45, 0.7];
 /// Evidence of a gain that turns prefetch on: at most one in twenty routes without gain ever gets so far.
 const ON: f64 = 20.0;
 /// Evidence of a loss that turns it off.
-const OFF: f64 = 5.0;
+const OFF: f64 = 20.0;
 /// After so many tries a route with a net loss is off, whatever the evidence.
 pub const TRIES: u32 = 500;
 /// Tries in shadow after which evidence is gathered anew: the world may have changed.

@@ -10,6 +10,7 @@ mod latency;
 mod log;
 mod observed;
 mod public;
+mod sessions;
 mod trace;
 
 pub use calls::{CallLog, read_calls};
@@ -21,4 +22,5 @@ pub use latency::read_latencies;
 pub use log::{Fetch, Log, Read, read_log};
 pub use observed::{Ask, Observed, ObservedRoute, read_observed};
 pub use public::{PublicRow, PublicTrace, read_public};
+pub use sessions::{SessionLog, read_session_log, read_session_trace};
 pub use trace::{Trace, TraceRow, read_trace};

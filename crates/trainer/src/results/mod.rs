@@ -4,6 +4,7 @@
 
 pub mod api_changes;
 mod page;
+mod prefetch;
 mod section;
 mod strategy;
 pub mod worlds;
@@ -14,13 +15,14 @@ pub use section::{Bar, Found, Ground, Measured, Section};
 use crate::error::TrainError;
 
 /// Every section, in the order of the page.
-pub static ALL: [&dyn Section; 6] = [
+pub static ALL: [&dyn Section; 7] = [
     &worlds::Worlds,
     &api_changes::ApiChanges,
     &strategy::Strategies,
     &strategy::traces::StrategyTraces,
     &strategy::prompts::PromptCaches,
     &strategy::costs::CostOfCalls,
+    &prefetch::Prefetch,
 ];
 
 /// Runs the sections named in `only` (all when empty) and puts what they found into `page`; what is not run stays as it was.

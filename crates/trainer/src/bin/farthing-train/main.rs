@@ -7,6 +7,7 @@ mod advise;
 mod common;
 mod evaluate;
 mod fit;
+mod fit_prefetch;
 mod import;
 mod kinds;
 mod policy;
@@ -54,6 +55,8 @@ enum FitKind {
     Strategy(kinds::FitStrategy),
     /// How much a call will answer.
     Cost(kinds::FitCost),
+    /// What will be asked for next, before the cache has it.
+    Prefetch(fit_prefetch::FitPrefetch),
 }
 
 #[derive(Subcommand)]
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Fit { kind: FitKind::Strategy(args) } => kinds::fit_strategy(&args),
         Command::Fit { kind: FitKind::Cost(args) } => kinds::fit_cost(&args),
+        Command::Fit { kind: FitKind::Prefetch(args) } => fit_prefetch::fit_prefetch(&args),
         Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate::evaluate_ttl(&args),
         Command::Results(args) => results::results(&args),
         Command::Evaluate { kind: EvaluateKind::Policy(args) } => policy::evaluate_policy(&args),

@@ -1,0 +1,93 @@
+//! From sessions to trees.
+
+use farthing_contract::features::{PREFETCH_FEATURES, PREFETCH_OUTPUTS, PREFETCH_SPEC};
+use farthing_policy::Levels;
+use farthing_policy::prefetch::{PrefetchParams, Tariff};
+use farthing_replay::prefetch::{Engine, PrefetchRow, Sessions, Setup};
+use farthing_types::{Money, Span};
+
+use crate::error::TrainError;
+use crate::learn::{Blend, Boost, Examples, Labelled, Learner, Loss, Setting, Table, Watch, enough};
+use crate::predictor::Trees;
+use crate::trees::Ensemble;
+
+/// Thresholds at which practice runs fetch ahead: rows must look like those of a proxy that does.
+const PRACTICE: [f64; 2] = [0.5, 0.75];
+/// Most rows that are learned from; more are thinned evenly.
+const MAX_ROWS: usize = 200_000;
+
+/// What was learned.
+#[derive(Clone, Debug)]
+pub struct Learned {
+    /// What is shipped: boosting and table together.
+    pub model: Ensemble,
+    /// The table alone, for proxies without the native library.
+    pub table: Ensemble,
+    /// The rows.
+    pub rows: Labelled,
+    /// Rows whose candidate was used.
+    pub used: usize,
+}
+
+/// Learners as shipped: at most 41 trees of at most 6 questions.
+pub fn recipe() -> Blend {
+    let cells = [("ratio", 6), ("ratio_earlier", 3), ("others_slow", 5), ("ratio_template", 2), ("since_session_asked", 2)];
+    let boost = Boost { trees: 40, depth: 5, ..Boost::default() };
+    Blend { boost, table: Table { prior: 6.0, ..Table::over(PREFETCH_SPEC.names, &cells) }, weight: 0.8 }
+}
+
+/// The routes' terms in practice: no prefetch at all, or everything above `threshold` at the price of a call.
+fn terms(sessions: &Sessions, threshold: Option<f64>) -> Sessions {
+    let mut practice = sessions.clone();
+    for route in &mut practice.routes {
+        // A use is worth 1/threshold calls.
+        let latency = threshold.map_or(Money::ZERO, |t| Money::from_nanos((route.price.nanos() as f64 * (1.0 / t - 1.0)) as i64));
+        route.params = PrefetchParams { tariff: Tariff::PerCall, latency, must_earn: false, ..PrefetchParams::default() };
+    }
+    practice
+}
+
+/// Rows of a replay of the first `count` requests: without prefetch, or with what `levels` says at `threshold`.
+pub fn rows_of(sessions: &Sessions, count: usize, (levels, threshold): (Levels, Option<f64>), horizon: Span) -> Vec<PrefetchRow> {
+    let practice = terms(sessions, threshold);
+    let mut engine = Engine::new(&practice, Setup { collect: true, ..Setup::new(levels, horizon) });
+    engine.run(&practice.visits[..count.min(practice.visits.len())]);
+    engine.rows().copied().collect()
+}
+
+/// Learns from the first `count` requests.
+///
+/// # Errors
+/// When there is too little to learn from.
+pub fn learn(sessions: &Sessions, count: usize, horizon: Span, setting: &Setting<'_>) -> Result<Learned, TrainError> {
+    let mut rows = rows_of(sessions, count, (Levels::default(), None), horizon);
+    if rows.is_empty() {
+        let why = "no request follows another of the same session: requests need a tenant, service or tags that tell clients apart";
+        return Err(TrainError::TooLittle(why.to_owned()));
+    }
+    let first = recipe().fit(&labelled(&rows, setting.watch)?, setting)?;
+    for threshold in PRACTICE {
+        rows.extend(rows_of(sessions, count, (Trees::levels(&first), Some(threshold)), horizon));
+    }
+    let labelled = labelled(&rows, setting.watch)?;
+    let recipe = recipe();
+    let table = recipe.table.fit(&labelled, setting)?;
+    let boost = recipe.boost.fit(&labelled, setting)?;
+    let model = recipe.of(&boost, &table)?;
+    let used = rows.iter().filter(|r| r.used).count();
+    Ok(Learned { model, table, rows: labelled, used })
+}
+
+fn labelled(rows: &[PrefetchRow], watch: &dyn Watch) -> Result<Labelled, TrainError> {
+    watch.step("rows", rows.len(), rows.len());
+    let n = rows.len();
+    let mut out = Labelled::new(PREFETCH_FEATURES, PREFETCH_OUTPUTS, Loss::Logistic);
+    for (i, row) in rows.iter().enumerate() {
+        if n <= MAX_ROWS || i * MAX_ROWS / n != (i + 1) * MAX_ROWS / n {
+            // A label is seen whatever was done, so rows weigh the same; the propensity serves evaluation.
+            out.push(&row.features, &[f32::from(u8::from(row.used))], 1.0);
+        }
+    }
+    enough(out.len())?;
+    Ok(out)
+}
