@@ -121,7 +121,7 @@ fn answer(truth: &Truth, name: &str, call: &Call, number: u64) -> Reply {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let etag = HeaderValue::from_str(&format!("\"{version}\"")).unwrap();
-    if index % 3 == 0 {
+    if index.is_multiple_of(3) {
         headers.insert(ETAG, etag.clone());
     }
     if index % 5 == 1 {
@@ -137,7 +137,7 @@ fn answer(truth: &Truth, name: &str, call: &Call, number: u64) -> Reply {
         6 => drop(headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"))),
         _ => {}
     }
-    if index % 3 == 0 && call.headers.get(IF_NONE_MATCH) == Some(&etag) {
+    if index.is_multiple_of(3) && call.headers.get(IF_NONE_MATCH) == Some(&etag) {
         return Reply { status: StatusCode::NOT_MODIFIED, headers, body: Body::empty() };
     }
     if index % 19 == 7 {

@@ -1,6 +1,6 @@
 //! Client requests by session, from traces and from the log.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use farthing_contract::features::thing_of;
 use farthing_contract::log::{ColumnType, Request, Row};
@@ -75,7 +75,7 @@ pub fn read_session_log(pattern: &str) -> Result<SessionLog, TrainError> {
 }
 
 impl SessionLog {
-    fn take_file(&mut self, path: &PathBuf) -> Result<(), TrainError> {
+    fn take_file(&mut self, path: &Path) -> Result<(), TrainError> {
         let mut file = Opened::open(path)?;
         let table = file.table()?;
         if table.name != Request::TABLE.name {
@@ -85,7 +85,7 @@ impl SessionLog {
         let wanted: Vec<Wanted> = LOG.iter().filter_map(find).map(|c| Wanted { name: c.name, ty: c.ty, since: c.since }).collect();
         let remedy = "the file says it is of this log but was changed by another program: restore or remove it";
         let frame = file.columns(&wanted, files::exact, remedy)?;
-        self.take_log(&frame).map_err(|e| TrainError::Unreadable { path: path.clone(), reason: e.to_string() })
+        self.take_log(&frame).map_err(|e| TrainError::Unreadable { path: path.to_path_buf(), reason: e.to_string() })
     }
 
     fn take_trace(&mut self, frame: &DataFrame) -> Result<(), PolarsError> {

@@ -6,6 +6,7 @@
 //! both cost per key and day. Table, JSON and interval come from here.
 
 mod cost;
+mod prefetch;
 mod strategy;
 mod ttl;
 
@@ -22,7 +23,7 @@ use serde::Serialize;
 use super::progress::Progress;
 
 /// Every kind that can be replayed, in the order of the report.
-pub const ALL: &[&dyn KindReplay] = &[&ttl::TtlReplay, &strategy::StrategyReplay, &cost::CostReplay];
+pub const ALL: &[&dyn KindReplay] = &[&ttl::TtlReplay, &strategy::StrategyReplay, &prefetch::PrefetchReplay, &cost::CostReplay];
 
 /// A kind of predictor in a replay.
 pub trait KindReplay: Sync {
