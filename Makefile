@@ -65,6 +65,8 @@ test-python:
 	else echo "Python SDK: no target/venv" | tee -a target/skipped.txt; fi
 	@if [ -x target/venv/bin/python ]; then target/venv/bin/python tests/python/run_notebooks.py; \
 	else echo "notebooks: no target/venv" | tee -a target/skipped.txt; fi
+	@if [ -x target/venv/bin/python ]; then target/venv/bin/python tests/python/check_bundles.py; \
+	else echo "bundles by other programs: no target/venv" | tee -a target/skipped.txt; fi
 
 explore: ## Property tests with new random cases, ten times
 	for n in 1 2 3 4 5 6 7 8 9 10; do cargo test -q $(PROXY_FLAGS) --lib || exit 1; done

@@ -256,10 +256,66 @@ def check_experiment(names: dict[str, Any], run: Run) -> None:
         require(report["comparisons"][0]["effect_usd"] is not None, f"no effect was reported: {report['comparisons'][0]['note']}")
 
 
+WORLD = """
+seed = 1
+start_s = 1767225600
+duration_s = 86400.0
+rate = 0.15
+zipf = 0.9
+stale_price = "0.02"
+[[routes]]
+name = "steady"
+keys = 40
+weight = 1.0
+price = "0.002"
+bytes = 900
+latency_ms = 10
+process = { kind = "never" }
+[[routes]]
+name = "moving"
+keys = 40
+weight = 1.0
+price = "0.002"
+bytes = 900
+latency_ms = 10
+process = { kind = "poisson", mean_interval_s = 3000.0, sigma = 1.0 }
+"""
+
+
+def check_model(names: dict[str, Any]) -> None:
+    """The pictures show what the model does."""
+    require(names["ranked"][0][1] > 0, "no feature moves the model")
+    require(all("NaN" not in picture.svg and "nan" not in picture.svg for picture in [names["importance"], *names["responses"].values()]), "a picture holds no numbers")
+
+
+def skipped(why: str) -> None:
+    """Says what was not tested, also in the list at the end of `make test`."""
+    print(f"SKIPPED: {why}", file=sys.stderr)
+    with contextlib.suppress(OSError), (ROOT / "target" / "skipped.txt").open("a") as skips:
+        skips.write(f"notebooks: {why}\n")
+
+
+def run_bring_your_own(train: Path, show: bool) -> None:
+    library = os.environ.get("FARTHING_ONNXRUNTIME") or str(ROOT / "target" / "onnxruntime")
+    if not train.is_file() or not Path(library).exists():
+        skipped("04-bring-your-own: no trainer or no ONNX Runtime library (make trainer deps)")
+        return
+    os.environ["FARTHING_ONNXRUNTIME"] = library
+    with tempfile.TemporaryDirectory(prefix="farthing-own-") as directory:
+        world = Path(directory) / "world.toml"
+        world.write_text(WORLD)
+        source = ["--recipe", str(world)]
+        names = execute(NOTEBOOKS / "04-bring-your-own.ipynb", {"TRAIN": str(train), "SOURCE": source, "OUT": directory, "AGAINST": None}, show)
+        require(names["gains"][1] < names["gains"][0], f"the model learned nothing: {names['gains']}")
+        require(len(names["packed"]["judgement"]["checks"]) >= 10, "the gate did not judge")
+        require((Path(directory) / "models" / "ttl" / "1" / "trees.bin").is_file(), "its trees were not read back")
+
+
 def run_notebooks(run: Run, show: bool) -> None:
     log, report = str(run.log), None if run.report is None else str(run.report)
     check_exploration(execute(NOTEBOOKS / "01-explore-a-log.ipynb", {"LOG_DIR": log}, show), run)
     check_experiment(execute(NOTEBOOKS / "02-read-an-experiment.ipynb", {"LOG_DIR": log, "REPORT": report}, show), run)
+    check_model(execute(NOTEBOOKS / "03-inspect-a-model.ipynb", {"MODELS": str(ROOT / "models")}, show))
 
 
 def main() -> int:
@@ -280,6 +336,7 @@ def main() -> int:
                 run = Run(directory / "logs")
                 serve(args.farthing.resolve(), directory, run)
                 run_notebooks(run, args.show)
+                run_bring_your_own(args.farthing.resolve().with_name("farthing-train"), args.show)
                 print(f"notebooks: {run.requests} requests, {run.calls} calls, log and report agree")
     except (Disagreement, OSError) as error:
         print(f"run_notebooks: {error}", file=sys.stderr)

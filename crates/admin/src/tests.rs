@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use farthing_config::{AdminConfig, Secret};
-use farthing_types::DecisionId;
+use farthing_types::{DecisionId, RequestId};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -130,6 +130,9 @@ impl DecisionsView for Fake {
             outputs: Vec::new(),
         }))
     }
+    fn explain(&self, request: RequestId) -> Result<ExplanationView, ControlError> {
+        Err(ControlError::NotFound(format!("{request} is not there")))
+    }
 }
 impl CacheControl for Fake {
     fn stats(&self) -> CacheStats {
@@ -249,6 +252,8 @@ async fn bad_requests_are_problems() {
         ("GET", "/api/v1/decisions/+0000000000000ff", Value::Null, StatusCode::BAD_REQUEST),
         ("GET", "/api/v1/decisions/0000000000000001", Value::Null, StatusCode::NOT_FOUND),
         ("GET", "/api/v1/decisions/00000000000000ff", Value::Null, StatusCode::OK),
+        ("GET", "/api/v1/requests/12/explanation", Value::Null, StatusCode::BAD_REQUEST),
+        ("GET", "/api/v1/requests/00000000000000ff/explanation", Value::Null, StatusCode::NOT_FOUND),
         ("GET", "/api/v1/models/ttl/versions/two", Value::Null, StatusCode::BAD_REQUEST),
         ("PUT", "/api/v1/models/ttl/aliases/champion", json!({ "vers": 1 }), StatusCode::UNPROCESSABLE_ENTITY),
         ("POST", "/api/v1/cache/purge", json!({}), StatusCode::BAD_REQUEST),

@@ -4,4 +4,5 @@
 pub mod bundle;
 pub mod features;
 pub mod log;
+pub mod native;
 pub mod statistics;

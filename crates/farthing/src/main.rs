@@ -4,6 +4,7 @@
 mod adapters;
 mod check;
 mod demo;
+mod explain;
 mod flags;
 mod keys;
 mod logs;

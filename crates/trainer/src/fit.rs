@@ -107,12 +107,18 @@ struct Fitted {
 }
 
 fn learners(trace: &Trace, count: usize, logged: Rows, options: Options, watch: &dyn Watch) -> Result<Fitted, TrainError> {
-    let events = &trace.events[..count.min(trace.events.len())];
-    let mut rows = thinned(practice(trace, events, logged, watch));
-    weigh(&mut rows, events);
+    let rows = rows_of(trace, count, logged, watch);
     let setting = Setting { seed: options.seed, watch };
     let recipe = recipe();
     Ok(Fitted { table: recipe.table.fit(&rows, &setting)?, boost: recipe.boost.fit(&rows, &setting)?, rows })
+}
+
+/// The rows that learners see of the first `count` events; `logged` are those that the log itself gives of that part.
+pub fn rows_of(trace: &Trace, count: usize, logged: Rows, watch: &dyn Watch) -> Rows {
+    let events = &trace.events[..count.min(trace.events.len())];
+    let mut rows = thinned(practice(trace, events, logged, watch));
+    weigh(&mut rows, events);
+    rows
 }
 
 /// Learns from the first `count` events of a trace; `logged` are rows that the log itself gives of that part. What is shipped is as

@@ -63,15 +63,43 @@ pub struct Draft<'a> {
     pub card: Card,
 }
 
+/// A model that is no ensemble of ours.
+pub struct Foreign<'a> {
+    /// The ONNX file.
+    pub onnx: &'a [u8],
+    /// Answers a row.
+    pub answer: &'a dyn Fn(&[f32]) -> Vec<f32>,
+    /// Its trees, where it is nothing but trees.
+    pub trees: Option<&'a Ensemble>,
+}
+
 /// Writes the bundle under the next free version.
 ///
 /// # Errors
 /// When the folder cannot be written, or the parts do not make a valid manifest.
 pub fn publish(root: &Path, draft: &Draft<'_>) -> Result<Published, TrainError> {
-    let Some(spec) = draft.kind.spec() else {
-        let reason = format!("this build computes no features for kind {}", draft.kind);
-        return Err(TrainError::Bundle { path: root.to_path_buf(), reason });
-    };
+    let spec = spec_of(root, draft.kind)?;
+    let onnx = onnx::encode(draft.model, draft.kind.as_str(), &properties(draft, spec));
+    put(root, draft, &Foreign { onnx: &onnx, answer: &|row| answer(draft.model, row), trees: Some(draft.model) })
+}
+
+/// Writes a bundle around a model that another program has made; of the draft all counts but its model.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_foreign(root: &Path, draft: &Draft<'_>, model: &Foreign<'_>) -> Result<Published, TrainError> {
+    put(root, draft, model)
+}
+
+fn spec_of(root: &Path, kind: Kind) -> Result<&'static FeatureSpec, TrainError> {
+    kind.spec().ok_or_else(|| {
+        let reason = format!("this build computes no features for kind {kind}");
+        TrainError::Bundle { path: root.to_path_buf(), reason }
+    })
+}
+
+fn put(root: &Path, draft: &Draft<'_>, model: &Foreign<'_>) -> Result<Published, TrainError> {
+    let spec = spec_of(root, draft.kind)?;
     let mut manifest = Manifest::draft(draft.kind, (spec.version, &spec.hash()), draft.rows.width(), draft.rows.outputs());
     manifest.parent.clone_from(&draft.parent);
     manifest.trainer = concat!("farthing-train ", env!("CARGO_PKG_VERSION")).to_owned();
@@ -80,25 +108,27 @@ pub fn publish(root: &Path, draft: &Draft<'_>) -> Result<Published, TrainError> 
     manifest.metrics = draft.metrics.iter().filter(|(_, v)| v.is_finite()).map(|(k, v)| (k.clone(), *v)).collect();
     manifest.operating_points.clone_from(&draft.operating_points);
     manifest.gate.clone_from(&draft.gate);
-    manifest.golden = golden(draft.model, draft.rows);
-    manifest.table_golden = golden(draft.table, draft.rows);
+    manifest.golden = golden(model.answer, draft.rows);
+    manifest.table_golden = golden(&|row| answer(draft.table, row), draft.rows);
     manifest.warm_up = manifest.golden.iter().step_by(GOLDEN / WARM_UP).map(|row| row.features.clone()).collect();
-    let model = onnx::encode(draft.model, draft.kind.as_str(), &properties(draft, spec));
-    let (table, trees) = (draft.table.to_bytes(), draft.model.to_bytes());
-    let mut files: Vec<(&str, &[u8])> =
-        vec![(MODEL_FILE, &model), (TABLE_FILE, &table), (TREES_FILE, &trees), (CARD_FILE, draft.card.text.as_bytes())];
+    let (table, trees) = (draft.table.to_bytes(), model.trees.map(Ensemble::to_bytes));
+    let mut files: Vec<(&str, &[u8])> = vec![(MODEL_FILE, model.onnx), (TABLE_FILE, &table), (CARD_FILE, draft.card.text.as_bytes())];
+    files.extend(trees.as_deref().map(|trees| (TREES_FILE, trees)));
     files.extend(draft.card.plots.iter().map(|(name, svg)| (name.as_str(), svg.as_bytes())));
     bundle::publish(root, manifest, &files).map_err(|e| TrainError::Bundle { path: root.to_path_buf(), reason: e.to_string() })
 }
 
-/// Rows spread evenly over the training rows, with what `ensemble` answers.
-fn golden(ensemble: &Ensemble, rows: &dyn Examples) -> Vec<GoldenRow> {
-    let answer = |features: &[f32]| {
-        let mut outputs = vec![0.0; ensemble.outputs()];
-        ensemble.eval(features, &mut outputs);
-        GoldenRow { features: features.to_vec(), outputs }
-    };
-    (0..GOLDEN).filter(|_| !rows.is_empty()).map(|i| answer(rows.row(i * rows.len() / GOLDEN))).collect()
+fn answer(ensemble: &Ensemble, row: &[f32]) -> Vec<f32> {
+    let mut outputs = vec![0.0; ensemble.outputs()];
+    ensemble.eval(row, &mut outputs);
+    outputs
+}
+
+/// Rows spread evenly over the training rows, with what is answered to them.
+fn golden(answer: &dyn Fn(&[f32]) -> Vec<f32>, rows: &dyn Examples) -> Vec<GoldenRow> {
+    let row = |i: usize| rows.row(i * rows.len() / GOLDEN);
+    let filled = (0..GOLDEN).filter(|_| !rows.is_empty());
+    filled.map(|i| GoldenRow { features: row(i).to_vec(), outputs: answer(row(i)) }).collect()
 }
 
 /// Properties of the ONNX file: what it is, also for those who meet it without its manifest.

@@ -64,6 +64,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::status))
         .routes(routes!(views::costs))
         .routes(routes!(views::decision))
+        .routes(routes!(views::explanation))
         .routes(routes!(views::experiments))
         .routes(routes!(views::experiment))
         .routes(routes!(cache::stats))

@@ -2,10 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use farthing_types::DecisionId;
+use farthing_types::{DecisionId, RequestId};
 
 use super::{Path, blocking};
-use crate::{Costs, DecisionView, ExperimentDetail, ExperimentSummary, Parts, Problem, ProblemDocument, RouteInfo, Status, VolatileReport};
+use crate::{
+    Costs, DecisionView, ExperimentDetail, ExperimentSummary, ExplanationView, Parts, Problem, ProblemDocument, RouteInfo, Status,
+    VolatileReport,
+};
 
 /// The routes in the order in which they are tried.
 #[utoipa::path(get, path = "/api/v1/routes", tag = "views", responses(
@@ -56,13 +59,31 @@ pub(super) async fn costs(State(parts): State<Parts>) -> Json<Costs> {
     )
 )]
 pub(super) async fn decision(State(parts): State<Parts>, Path(id): Path<String>) -> Result<Json<DecisionView>, Problem> {
-    let digits = id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    let number = u64::from_str_radix(&id, 16).ok().filter(|_| digits);
-    let number = number.ok_or_else(|| Problem::bad_request("a decision's id has 16 hexadecimal digits"))?;
+    let number = id_of(&id).ok_or_else(|| Problem::bad_request("a decision's id has 16 hexadecimal digits"))?;
     let found = blocking(move || parts.decisions.decision(DecisionId(number))).await?;
     found
         .map(Json)
         .ok_or_else(|| Problem::not_found("no such decision in the log; a new one is there once its file is written (log.flush)"))
+}
+
+/// Exactly 16 hexadecimal digits.
+fn id_of(text: &str) -> Option<u64> {
+    let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    u64::from_str_radix(text, 16).ok().filter(|_| digits)
+}
+
+/// Why a request was answered as it was: its decision, taken apart.
+#[utoipa::path(get, path = "/api/v1/requests/{id}/explanation", tag = "views",
+    params(("id" = String, Path, description = "`x-farthing-request-id`: 16 hexadecimal digits")),
+    responses(
+        (status = 200, description = "the explanation", body = ExplanationView),
+        (status = 400, description = "not an id", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "unknown, not written yet, or without a decision", body = ProblemDocument, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn explanation(State(parts): State<Parts>, Path(id): Path<String>) -> Result<Json<ExplanationView>, Problem> {
+    let number = id_of(&id).ok_or_else(|| Problem::bad_request("a request's id has 16 hexadecimal digits"))?;
+    blocking(move || parts.decisions.explain(RequestId(number))).await.map(Json)
 }
 
 /// All experiments.

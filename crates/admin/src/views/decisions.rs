@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use farthing_types::DecisionId;
+use farthing_types::{DecisionId, RequestId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ControlError;
+use super::explanations::ExplanationView;
 
 /// The logged decisions.
 pub trait DecisionsView: Send + Sync {
@@ -16,6 +17,12 @@ pub trait DecisionsView: Send + Sync {
     /// # Errors
     /// No log, or one that cannot be read.
     fn decision(&self, id: DecisionId) -> Result<Option<DecisionView>, ControlError>;
+
+    /// Why a request was answered as it was. Reads files, as above.
+    ///
+    /// # Errors
+    /// Unknown, or no decision stands behind it; no log, or one that cannot be read.
+    fn explain(&self, request: RequestId) -> Result<ExplanationView, ControlError>;
 }
 
 /// One decision.

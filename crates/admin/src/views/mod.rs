@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod decisions;
 pub mod experiments;
+pub mod explanations;
 pub mod models;
 pub mod routes;
 pub mod status;

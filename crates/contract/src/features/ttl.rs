@@ -119,6 +119,11 @@ fn log_hazard(per_second: f64) -> f32 {
     ((per_second.clamp(1e-10, 1e6) * 3_600.0).ln() / 7.0) as f32
 }
 
+/// The rate (1/s) behind a feature that holds the logarithm of one.
+pub fn rate_of_feature(feature: f32) -> f64 {
+    (f64::from(feature) * 7.0).exp() / 3_600.0
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

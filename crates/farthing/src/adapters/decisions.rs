@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 
-use farthing_admin::{ControlError, DecisionView, DecisionsView};
+use farthing_admin::{ControlError, DecisionView, DecisionsView, ExplanationView};
 use farthing_contract::features::TTL_SPEC;
 use farthing_contract::log::{Decision, Row, Value};
 use farthing_ledger::read;
-use farthing_types::DecisionId;
+use farthing_types::{DecisionId, RequestId};
 
 use super::Running;
+use crate::explain::{self, Places};
 
 /// The columns that are read, in this order.
 const COLUMNS: [&str; 13] = [
@@ -30,7 +32,7 @@ const COLUMNS: [&str; 13] = [
 
 impl DecisionsView for Running {
     fn decision(&self, id: DecisionId) -> Result<Option<DecisionView>, ControlError> {
-        let dir = self.proxy.log_dir().ok_or_else(|| ControlError::Unavailable("the log is off (log.enabled)".to_owned()))?;
+        let dir = self.log_folder()?;
         let mut found = None;
         let mut visit = |cells: &[Value<'_>]| {
             if matches!(cells.first(), Some(Value::U64(number)) if *number == id.0) {
@@ -41,6 +43,21 @@ impl DecisionsView for Running {
         };
         read::rows(dir, Decision::TABLE, &COLUMNS, &mut visit).map_err(|error| ControlError::Failed(error.to_string()))?;
         Ok(found)
+    }
+
+    fn explain(&self, request: RequestId) -> Result<ExplanationView, ControlError> {
+        let budget = |route: &str| {
+            let found = self.proxy.config().routes.iter().find(|r| &*r.name == route);
+            found.map(|r| r.stale_budget)
+        };
+        let places = Places { log: self.log_folder()?, models: self.proxy.models().root(), stale_budget: &budget };
+        explain::request(&places, request.0)
+    }
+}
+
+impl Running {
+    fn log_folder(&self) -> Result<&Path, ControlError> {
+        self.proxy.log_dir().ok_or_else(|| ControlError::Unavailable("the log is off (log.enabled)".to_owned()))
     }
 }
 

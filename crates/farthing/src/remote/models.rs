@@ -1,12 +1,14 @@
 //! `farthing models`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use farthing_admin::{AliasState, ModelDetail, ModelList, ModelVersion};
+use farthing_admin::{AliasState, ExplanationView, ModelDetail, ModelList, ModelVersion};
 use http::Method;
 use serde_json::json;
 
 use super::{AdminFlags, ask, print, segment};
+use crate::explain::{self, Places};
 use crate::table::render;
 
 /// Flags of `farthing models`.
@@ -34,6 +36,21 @@ enum Command {
         #[arg(long, default_value = "champion")]
         alias: String,
     },
+    /// Why a request was answered as it was: its decision, with how far each feature moved the prediction.
+    Explain {
+        /// `x-farthing-request-id` of the answer: 16 hexadecimal digits.
+        #[arg(long, value_name = "ID", value_parser = id)]
+        request: u64,
+        /// Read this folder of logs instead of asking a running proxy.
+        #[arg(long, value_name = "DIR")]
+        log_dir: Option<PathBuf>,
+        /// Folder of the bundles, with --log-dir.
+        #[arg(long, value_name = "DIR", default_value = "models", requires = "log_dir")]
+        models: PathBuf,
+        /// Staleness budget of the route, with --log-dir: for the operating point.
+        #[arg(long, requires = "log_dir")]
+        stale_budget: Option<f64>,
+    },
     /// Go back to the version before.
     Rollback {
         /// Kind of predictor.
@@ -54,9 +71,21 @@ struct Named {
     version: u32,
 }
 
+/// An id as it stands in headers and logs.
+fn id(text: &str) -> Result<u64, String> {
+    let good = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    u64::from_str_radix(text, 16).ok().filter(|_| good).ok_or_else(|| "16 hexadecimal digits, as in x-farthing-request-id".to_owned())
+}
+
 /// Shows or changes predictors.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let flags = &args.admin;
+    if let Command::Explain { request, log_dir: Some(log), models, stale_budget } = &args.command {
+        let places = Places { log, models, stale_budget: &|_| *stale_budget };
+        let view = explain::request(&places, *request)?;
+        print(flags, &view, explain::text);
+        return Ok(ExitCode::SUCCESS);
+    }
     ask(flags, async |client| {
         match &args.command {
             Command::List => print(flags, &client.get("/api/v1/models").await?, list),
@@ -72,6 +101,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Command::Promote { named: Named { kind, version }, alias } => {
                 let path = format!("/api/v1/models/{kind}/aliases/{alias}");
                 print(flags, &client.call(Method::PUT, &path, &json!({ "version": version })).await?, alias_line);
+            }
+            Command::Explain { request, .. } => {
+                let path = format!("/api/v1/requests/{request:016x}/explanation");
+                print(flags, &client.get::<ExplanationView>(&path).await?, explain::text);
             }
             Command::Rollback { kind, alias } => {
                 let path = format!("/api/v1/models/{kind}/rollback");

@@ -1,6 +1,6 @@
 //! The plots of a card.
 
-use super::svg::{Axis, Bars, Chart, Scale, trimmed};
+use super::svg::{Axis, Bars, Chart, Scale};
 use super::{Contents, Curve};
 use crate::gate::{CALIBRATION_BOUND, CalibrationBin, Opponent};
 
@@ -69,7 +69,7 @@ fn calibration(bins: &[CalibrationBin]) -> Option<String> {
 fn importance(features: &[(String, f64)]) -> Option<String> {
     let mut bars = Bars::new("How far each feature moves the output, on average", &["move"]);
     let moving: Vec<_> = features.iter().filter(|(_, moved)| *moved > 0.0).take(BARS).collect();
-    moving.iter().for_each(|(name, moved)| bars.row(name, &[(*moved, trimmed(*moved))]));
+    moving.iter().for_each(|(name, moved)| bars.row(name, &[(*moved, format!("{moved:.3}"))]));
     (!moving.is_empty()).then(|| bars.to_svg())
 }
 

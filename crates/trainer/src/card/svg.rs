@@ -285,7 +285,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// A number without needless zeros.
-pub fn trimmed(x: f64) -> String {
+fn trimmed(x: f64) -> String {
     let text = format!("{x:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -12,6 +12,7 @@ mod check;
 pub mod latency;
 mod text;
 pub mod ttl;
+pub mod versus;
 
 use farthing_contract::bundle::GateRecord;
 use farthing_types::Money;

@@ -1,8 +1,9 @@
 //! Evidence for kind `ttl`: replays of held-out reads.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use farthing_contract::bundle::{Alias, Bundle, Kind, disk};
+use farthing_contract::bundle::{Alias, Bundle, Kind, MODEL_FILE, disk};
 use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TTL_OUTPUTS, TtlInput, ttl_features};
 use farthing_policy::ttl::Survival;
 use farthing_policy::{Levels, Predictor, TtlParams, TtlSource};
@@ -12,6 +13,7 @@ use farthing_types::{Money, Span, Time};
 use super::{Amount, Block, CalibrationBin, Evidence, Judgement, Opponent, Rival, Setting, Size, judge};
 use crate::card::Curve;
 use crate::evaluate::Comparison;
+use crate::foreign::Foreign;
 use crate::predictor::Trees;
 use crate::trees::Ensemble;
 
@@ -54,9 +56,26 @@ impl Champion {
         let aliases = disk::read_aliases(root).map_err(|e| e.to_string())?;
         let target = &aliases.get(Kind::Ttl, Alias::Champion).ok_or("no bundle decides yet")?.current;
         let bundle = Bundle::read(root, Kind::Ttl, target.version).map_err(|e| e.to_string())?;
-        bundle.manifest.check_build().map_err(|e| e.to_string())?;
-        Ok(Self { levels: Trees::levels(&Ensemble::of_bundle(&bundle)?), name: bundle.manifest.name() })
+        Self::of(&bundle)
     }
+
+    /// A bundle of this build's features: its trees, or where it has none the model itself in ONNX Runtime.
+    ///
+    /// # Errors
+    /// Why it cannot be replayed.
+    pub fn of(bundle: &Bundle) -> Result<Self, String> {
+        bundle.manifest.check_build().map_err(|e| e.to_string())?;
+        let levels = match Ensemble::of_bundle(bundle) {
+            Ok(trees) => Trees::levels(&trees),
+            Err(why) => Levels { model: Some(Arc::new(foreign(bundle, &why)?)), table: None },
+        };
+        Ok(Self { levels, name: bundle.manifest.name() })
+    }
+}
+
+fn foreign(bundle: &Bundle, why: &str) -> Result<Foreign, String> {
+    let bytes = bundle.file(MODEL_FILE).ok_or_else(|| why.to_owned())?;
+    Foreign::load(bytes, (bundle.manifest.input_width(), bundle.manifest.output_width()), &bundle.digest).map_err(|e| format!("{why}; {e}"))
 }
 
 /// Settings of competitors that have been tuned to the candidate's stale share already.
@@ -72,8 +91,8 @@ pub struct Tuned {
 pub struct Rivals<'a> {
     /// The present champion, or why there is none.
     pub champion: Result<&'a Champion, &'a str>,
-    /// What is known of the others.
-    pub tuned: Tuned,
+    /// What is known of rules and live statistics; `None` leaves them out.
+    pub tuned: Option<Tuned>,
 }
 
 /// Judges an ensemble at the operating point of a comparison on the same events, whose competitors are tuned already.
@@ -87,7 +106,7 @@ pub fn judge_model(
     let kappa = comparison.model.setting.unwrap_or(KAPPAS.0);
     let candidate = Candidate { levels: &levels, kappa, stale_budget: comparison.stale_budget };
     let tuned = Tuned { rule_base_s: comparison.rule.setting, live_kappa: comparison.live.setting };
-    let (mut evidence, samples) = evidence(at, &candidate, &Rivals { champion, tuned });
+    let (mut evidence, samples) = evidence(at, &candidate, &Rivals { champion, tuned: Some(tuned) });
     if !samples.is_empty() {
         evidence.size = Size::of(model, |n, row| samples[n % samples.len()].features(row));
     }
@@ -115,6 +134,11 @@ pub fn curves((trace, cut): (&Trace, usize), model: &Ensemble, comparison: &Comp
     named.into_iter().map(|(name, points)| Curve { name: name.to_owned(), points }).collect()
 }
 
+/// Predicted and observed changes by the next read on everything from event `cut` on.
+pub fn calibration((trace, cut): (&Trace, usize), levels: &Levels) -> Vec<CalibrationBin> {
+    Field::new(trace, cut).calibration(levels).0
+}
+
 /// Replays the candidate and its competitors on everything from event `cut` on. `size` is left for the caller.
 pub fn evidence((trace, cut): (&Trace, usize), candidate: &Candidate<'_>, rivals: &Rivals<'_>) -> (Evidence, Vec<Sample>) {
     let field = Field::new(trace, cut);
@@ -125,12 +149,9 @@ pub fn evidence((trace, cut): (&Trace, usize), candidate: &Candidate<'_>, rivals
         let play = |kappa| field.steered(&champion.levels, kappa, candidate.stale_budget);
         found.push(field.rival(Opponent::Champion, &champion.name, tuned(share, KAPPAS, play)));
     }
-    let rule = rivals.tuned.rule_base_s.map_or_else(|| tuned(share, BASES, |base| field.rule(base)), |s| (s, field.rule(s)));
-    found.push(field.rival(Opponent::Rules, "base TTL", rule));
-    let zeros = Levels { model: None, table: Some(std::sync::Arc::new(LiveStatistics)) };
-    let play = |kappa| field.unsteered(&zeros, kappa);
-    let live = rivals.tuned.live_kappa.map_or_else(|| tuned(share, KAPPAS, play), |kappa| (kappa, play(kappa)));
-    found.push(field.rival(Opponent::Live, "kappa", live));
+    if let Some(known) = rivals.tuned {
+        found.extend(field.rules_and_live(share, known));
+    }
     let (calibration, samples) = field.calibration(candidate.levels);
     let evidence = Evidence {
         routes: trace.routes.iter().map(|r| r.name.clone()).collect(),
@@ -196,6 +217,14 @@ impl<'a> Field<'a> {
     fn rule(&self, base_s: f64) -> Played {
         let base = Span::try_from_secs_f64(base_s).unwrap_or_default();
         self.play(self.start.clone(), &Levels::default(), TtlParams { source: TtlSource::Rule, base, ..TtlParams::default() })
+    }
+
+    fn rules_and_live(&self, share: f64, known: Tuned) -> [Rival; 2] {
+        let rule = known.rule_base_s.map_or_else(|| tuned(share, BASES, |base| self.rule(base)), |base| (base, self.rule(base)));
+        let zeros = Levels { model: None, table: Some(Arc::new(LiveStatistics)) };
+        let play = |kappa| self.unsteered(&zeros, kappa);
+        let live = known.live_kappa.map_or_else(|| tuned(share, KAPPAS, play), |kappa| (kappa, play(kappa)));
+        [self.rival(Opponent::Rules, "base TTL", rule), self.rival(Opponent::Live, "kappa", live)]
     }
 
     fn rival(&self, opponent: Opponent, what: &str, (setting, played): (f64, Played)) -> Rival {

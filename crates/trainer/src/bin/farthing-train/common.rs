@@ -1,9 +1,15 @@
 //! What the commands share: parsers of arguments, the progress bar.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
-use farthing_contract::bundle::Alias;
+use anyhow::Context;
+use farthing_contract::bundle::{Alias, Kind, disk};
+use farthing_replay::Trace;
+use farthing_trainer::evaluate::{read_recipe, stream};
+use farthing_trainer::history::History;
 use farthing_trainer::learn::Watch;
+use farthing_trainer::read::{Log, read_log, read_trace};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints to the standard output; a reader that has left (`| head`) is no error.
@@ -22,6 +28,66 @@ pub fn share(text: &str) -> Result<f64, String> {
 /// An alias by name.
 pub fn alias(text: &str) -> Result<Alias, String> {
     Alias::parse(text).ok_or_else(|| format!("`{text}` is no alias: give champion, challenger or shadow"))
+}
+
+/// A kind of predictor by name.
+pub fn kind(text: &str) -> Result<Kind, String> {
+    Kind::parse(text).ok_or_else(|| format!("`{text}` is no kind: give ttl, strategy, prefetch or cost"))
+}
+
+/// Requests to learn from or to judge by.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Source {
+    /// Files of the log, as a quoted pattern or a folder: 'logs/**/*.parquet'.
+    #[arg(long)]
+    logs: Option<String>,
+    /// The pass-through log of a generated world instead, such as data/demo.toml.
+    #[arg(long)]
+    recipe: Option<PathBuf>,
+    /// A trace of reads and changes instead: Parquet with ts_ms, key, endpoint, is_write, bytes.
+    #[arg(long)]
+    trace: Option<PathBuf>,
+}
+
+impl Source {
+    /// The log, or what a pass-through proxy would have logged.
+    pub fn log(&self, seed: u64) -> anyhow::Result<Log> {
+        match (&self.logs, &self.recipe, &self.trace) {
+            (Some(pattern), ..) => Ok(read_log(pattern)?),
+            (_, Some(path), _) => generated_log(path, seed),
+            (.., Some(path)) => {
+                let trace = stream::of_trace(&read_trace(path)?);
+                let mut log = stream::pass_through(&trace, trace.events.len());
+                log.digest = disk::sha256(&std::fs::read(path).with_context(|| path.display().to_string())?);
+                Ok(log)
+            }
+            _ => anyhow::bail!("give --logs, --recipe or --trace"),
+        }
+    }
+
+    /// The events: of a log those that it tells of, else all of them.
+    pub fn trace(&self, seed: u64) -> anyhow::Result<Trace> {
+        match (&self.recipe, &self.trace) {
+            (Some(path), _) => read_recipe(path)?.generate(seed).with_context(|| path.display().to_string()),
+            (_, Some(path)) => Ok(stream::of_trace(&read_trace(path)?)),
+            _ => {
+                let log = self.log(seed)?;
+                Ok(stream::of_log(&log, &History::of(&log).nondeterministic))
+            }
+        }
+    }
+}
+
+/// The log that a pass-through proxy would write of a generated world; its digest is that of recipe and seed.
+pub fn generated_log(path: &Path, seed: u64) -> anyhow::Result<Log> {
+    let recipe = read_recipe(path)?;
+    let trace = recipe.generate(seed).with_context(|| path.display().to_string())?;
+    let mut log = stream::pass_through(&trace, trace.events.len());
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    log.digest = disk::sha256(&[bytes.as_slice(), &seed.to_le_bytes()].concat());
+    log.files = 1;
+    Ok(log)
 }
 
 /// A progress bar on a terminal, nothing elsewhere.

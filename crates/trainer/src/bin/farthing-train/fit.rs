@@ -1,20 +1,19 @@
 //! `fit ttl`: learns from a log, judges what it learned, publishes it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Published, Target, disk};
-use farthing_trainer::evaluate::{read_recipe, stream};
 use farthing_trainer::fit::{self, Fit, Options};
 use farthing_trainer::gate;
 use farthing_trainer::publish::{CARD_FILE, Draft, SHIPPED_METRIC, publish};
 use farthing_trainer::read::{Log, read_log};
 
-use crate::common::{Bar, alias, share};
+use crate::common::{Bar, alias, generated_log, share};
 
 /// Exit code when a model was fitted but not published.
-const NOT_PUBLISHED: u8 = 3;
+pub const NOT_PUBLISHED: u8 = 3;
 
 #[derive(clap::Args)]
 pub struct FitTtl {
@@ -78,17 +77,6 @@ fn source(args: &FitTtl) -> anyhow::Result<Log> {
         (None, Some(path)) => generated_log(path, args.seed),
         (None, None) => bail!("give --logs or --recipe"),
     }
-}
-
-/// The log that a pass-through proxy would write of a generated world; its digest is that of recipe and seed.
-fn generated_log(path: &Path, seed: u64) -> anyhow::Result<Log> {
-    let recipe = read_recipe(path)?;
-    let trace = recipe.generate(seed).context(path.display().to_string())?;
-    let mut log = stream::pass_through(&trace, trace.events.len());
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    log.digest = disk::sha256(&[bytes.as_slice(), &seed.to_le_bytes()].concat());
-    log.files = 1;
-    Ok(log)
 }
 
 fn write(fit: &Fit, args: &FitTtl) -> anyhow::Result<Published> {

@@ -5,11 +5,13 @@
 
 mod advise;
 mod common;
+mod compare;
 mod evaluate;
 mod fit;
 mod fit_prefetch;
 mod import;
 mod kinds;
+mod pack;
 mod policy;
 mod results;
 mod verify;
@@ -43,6 +45,12 @@ enum Command {
         #[command(subcommand)]
         kind: EvaluateKind,
     },
+    /// Compares two bundles on the same requests: who is cheaper at equal staleness, with interval, per route.
+    Compare(compare::Compare),
+    /// Writes the rows as the learners see them, for learners of another program.
+    Features(pack::Features),
+    /// Checks, judges and packs a model that another program has made.
+    Pack(pack::Pack),
     /// Measures what the learners are promised to be worth and writes the page of results.
     Results(results::Results),
 }
@@ -77,6 +85,9 @@ fn main() -> ExitCode {
         Command::Fit { kind: FitKind::Cost(args) } => kinds::fit_cost(&args),
         Command::Fit { kind: FitKind::Prefetch(args) } => fit_prefetch::fit_prefetch(&args),
         Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate::evaluate_ttl(&args),
+        Command::Compare(args) => compare::compare(&args),
+        Command::Features(args) => pack::features(&args),
+        Command::Pack(args) => pack::pack(&args),
         Command::Results(args) => results::results(&args),
         Command::Evaluate { kind: EvaluateKind::Policy(args) } => policy::evaluate_policy(&args),
     };

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use farthing_contract::bundle::{Bundle, Kind};
+use farthing_contract::bundle::Kind;
 use farthing_trainer::ope::{self, Decisions, Options, PolicyReport, Target, dsjson};
 use farthing_trainer::read::{read_decisions, read_pmf};
 use farthing_trainer::trees::Ensemble;
 
 use crate::common::Bar;
+use crate::compare::bundle;
 
 /// Exit code when the log says too little.
 const REFUSED: u8 = 3;
@@ -66,20 +67,10 @@ fn target(text: &str) -> anyhow::Result<Target> {
         None if text == "uniform" => Target::Uniform,
         None if text == "logged" => Target::Logged,
         Some(("fixed", action)) => Target::Fixed(action.parse().with_context(|| format!("`{action}` is no number of an action"))?),
-        Some(("bundle", path)) => Target::Cheapest(bundle(Path::new(path))?),
+        Some(("bundle", path)) => Target::Cheapest(Ensemble::of_bundle(&bundle(Path::new(path))?).map_err(anyhow::Error::msg)?),
         Some(("pmf", path)) => Target::Given(read_pmf(Path::new(path))?),
         _ => bail!("`{text}` is no policy: give fixed:ACTION, uniform, logged, bundle:DIR or pmf:FILE"),
     })
-}
-
-/// The trees of `ROOT/KIND/VERSION`.
-fn bundle(path: &Path) -> anyhow::Result<Ensemble> {
-    let wanted = || format!("{}: give a version's folder, like models/strategy/3", path.display());
-    let version: u32 = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()).with_context(wanted)?;
-    let dir = path.parent().with_context(wanted)?;
-    let kind = dir.file_name().and_then(|n| n.to_str()).and_then(Kind::parse).with_context(wanted)?;
-    let bundle = Bundle::read(dir.parent().with_context(wanted)?, kind, version)?;
-    Ensemble::of_bundle(&bundle).map_err(anyhow::Error::msg)
 }
 
 fn write_dsjson(path: &Path, decisions: &Decisions, kind: &str) -> anyhow::Result<usize> {
