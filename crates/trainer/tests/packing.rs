@@ -25,6 +25,8 @@ fn world(dir: &Path) -> PathBuf {
         bytes: 900,
         latency_ms: 10,
         process,
+        terms: None,
+        tokens: None,
     };
     let recipe = Recipe {
         seed: 1,

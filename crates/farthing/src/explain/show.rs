@@ -85,5 +85,5 @@ fn features(view: &ExplanationView) -> String {
     rows.push(vec!["(others)".to_owned(), String::new(), format!("{rest:+.4}"), String::new()]);
     let outputs: Vec<f64> = view.intervals.iter().map(|i| i.output).collect();
     rows.push(vec!["= output".to_owned(), String::new(), format!("{:+.4}", mean(&outputs)), String::new()]);
-    render(&["feature", "value", "moves the output", "over the intervals"], rows.into_iter())
+    render(&["feature", "value", "moves the output", "over the intervals"], rows)
 }
