@@ -25,7 +25,7 @@ fn world(dir: &Path) -> PathBuf {
         bytes: 900,
         latency_ms: 10,
         process,
-        terms: None,
+        terms: farthing_replay::RecipeTerms::default(),
         tokens: None,
     };
     let recipe = Recipe {
