@@ -234,7 +234,8 @@ fn memory_is_bounded_and_what_finds_no_room_is_counted() {
     let mut trial = Trial::new(&experiment);
     for step in 0..1_000u64 {
         let now = Time::ZERO + Span::from_secs(step / 200 * WINDOW_S);
-        let unit = KeyHash(u128::from(step) << 64);
+        // Digests differ in all their bits; room is made by one of the lower.
+        let unit = KeyHash(u128::from(step) << 64 | u128::from(step));
         let assigned = experiment.assign(&Draw::new(1), unit, now);
         trial.record(unit, &assigned, Observation { bill: Some(Money::ZERO), requests: 1, ..Observation::default() });
     }
