@@ -117,8 +117,9 @@ fn bad_files_leave_a_report_and_no_panic() {
 fn digests_and_etags_become_something_to_learn_from() {
     let dir = tempfile::tempdir().unwrap();
     let mapping = Mapping::parse("time = \"/t\"\ntime_format = \"epoch_ms\"\nurl = \"/u\"\netag = \"/e\"\ncost = \"/c\"\n").unwrap();
-    let rows: String =
-        (0..1_000u64).map(|n| format!("{{\"t\":{},\"u\":\"/x/{}\",\"e\":\"v{}\",\"c\":0.25}}\n", 1_000 * n, n % 5, n / 100)).collect();
+    let rows: String = (0..1_000u64)
+        .map(|n| format!("{{\"t\":{},\"u\":\"/x/{}\",\"e\":\"v{}\",\"c\":0.25}}\n", 1_000 * (n + 1), n % 5, n / 100))
+        .collect();
     let out = dir.path().join("log");
     let report = run("json-lines", &[file(dir.path(), "a.jsonl", rows.as_bytes())], &mapping, &out).unwrap();
     assert_eq!((report.requests, report.cost_nanousd), (1_000, 250_000_000_000));
@@ -196,7 +197,7 @@ fn many_hours_and_disorder_stay_bounded_and_whole() {
     let mut csv = "ts_ms,key,endpoint\n".to_owned();
     for n in 0..80_000u64 {
         // 20 hours, jumping back and forth.
-        csv.push_str(&format!("{},{},/a\n", (n * 7_919 % 20) * 3_600_000 + n, n % 1_000));
+        csv.push_str(&format!("{},{},/a\n", (n * 7_919 % 20) * 3_600_000 + n + 1, n % 1_000));
     }
     let out = dir.path().join("log");
     let report = run("columns", &[file(dir.path(), "t.csv", csv.as_bytes())], &Mapping::default(), &out).unwrap();
