@@ -125,6 +125,12 @@ async fn the_loop_closes_and_everything_is_told() {
     let Some((farthing, trainer)) = programs() else { return };
     let output = demo(&farthing, &trainer, &["--json", "--seconds", SHORT]).await;
     let report = report(&output);
+    // The few seconds of a short demo may not convince the gate; then that is told, and rules decide.
+    if report["notes"].to_string().contains("no model that beats the rule") {
+        assert!(report["model_version"].is_null() && number(&report, "decisions_by_model_share") == 0.0, "{report}");
+        assert!(number(&report, "actual_usd") < number(&report, "baseline_usd"), "rules save as well: {report}");
+        return;
+    }
     sound(&report);
     let phases: Vec<_> = report["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap()).collect();
     assert_eq!(phases, ["rules", "training", "model", "experiment"], "{report}");
