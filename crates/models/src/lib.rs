@@ -11,13 +11,12 @@ mod info;
 mod onnx;
 mod runtime;
 mod store;
-mod table;
 
 pub use count::Counts;
 pub use error::ModelsError;
 pub use farthing_contract::bundle::{Alias, Kind};
+pub use farthing_policy::read_table;
 pub use generation::{Generation, TableReader};
 pub use info::{AliasInfo, Status, VersionInfo};
 pub use runtime::{LIBRARY_VARIABLE, Runtime};
 pub use store::{Change, Store, StoreOptions};
-pub use table::read_table;

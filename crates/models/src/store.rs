@@ -15,8 +15,7 @@ use parking_lot::Mutex;
 
 use crate::count::{Counters, Counts};
 use crate::generation::{Generation, TableReader, Tools};
-use crate::table::read_table;
-use crate::{ModelsError, Runtime};
+use crate::{ModelsError, Runtime, read_table};
 
 const KINDS: usize = Kind::ALL.len();
 const ALIASES: usize = Alias::ALL.len();

@@ -14,6 +14,7 @@ pub mod prompt_cache;
 pub mod registry;
 pub mod strategies;
 pub mod strategy;
+mod table;
 pub mod ttl;
 
 pub use guard::{Asked, Guarded, Levels, Prediction, TtlDecision};
@@ -21,4 +22,5 @@ pub use occasion::{Champion, Decided, RouteEconomics};
 pub use plan::{Plan, PlanError, RouteFacts};
 pub use predictor::{PredictError, Predictor};
 pub use registry::{ALL, Strategy, StrategyId};
+pub use table::read_table;
 pub use ttl::{Ttl, TtlParams, TtlSource};

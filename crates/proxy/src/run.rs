@@ -186,7 +186,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
     let Landed { reply, received_at, mut end, .. } = landed;
     let shared = head(&job.flight, reply.status, reply.headers.clone());
     let mut filling = match &storable {
-        Err(reason) if !joinable(*reason) => ticket.alone(*reason, shared, received_at),
+        Err(reason) if !reason.joinable() => ticket.alone(*reason, shared, received_at),
         _ => ticket.share(shared, received_at),
     };
     let key = filling.key();
@@ -254,22 +254,6 @@ async fn digests(job: &Job, (headers, body): (&HeaderMap, &Bytes), (key, at): (K
             Err(_) => std::future::pending().await,
         },
     }
-}
-
-/// Whether those who wait for the same answer may have it although it is not to be stored. What belongs to one request alone
-/// (cookies, privacy, prohibitions) is not handed around.
-const fn joinable(reason: UncachedReason) -> bool {
-    !matches!(
-        reason,
-        UncachedReason::SetCookie
-            | UncachedReason::Private
-            | UncachedReason::OriginNoStore
-            | UncachedReason::RequestDirective
-            | UncachedReason::RequestCookie
-            | UncachedReason::Vary
-            | UncachedReason::Nondeterministic
-            | UncachedReason::PassThrough
-    )
 }
 
 fn validator_changed(facts: &Facts, previous: Option<&Cached>) -> Option<bool> {

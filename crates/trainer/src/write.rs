@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use farthing_contract::log::{ColumnType, Row, SCHEMA_VERSION, TABLE_KEY, VERSION_KEY, Value};
+use farthing_contract::log::{ColumnType, Row, SCHEMA_VERSION, TABLE_KEY, VERSION_KEY, Value, partition};
 use polars::prelude::{
     BooleanChunkedBuilder, ChunkedBuilder, Column, DataFrame, DataType, IntoSeries, ListBuilderTrait, ListPrimitiveChunkedBuilder,
     NamedFrom, PlSmallStr, PolarsResult, Series, StringChunkedBuilder,
@@ -14,6 +14,7 @@ use polars::prelude::{
 use polars_io::parquet::write::{KeyValueMetadata, ParquetWriter};
 
 use crate::error::TrainError;
+use crate::read::data_type;
 
 /// One column in the making; nulls cost nothing until the first value comes.
 enum Cells {
@@ -91,19 +92,6 @@ impl Cells {
             Self::Text(c) => c.finish().into_series(),
             Self::List(mut c) => c.finish().into_series(),
         }
-    }
-}
-
-fn data_type(ty: ColumnType) -> DataType {
-    match ty {
-        ColumnType::I64 => DataType::Int64,
-        ColumnType::U64 => DataType::UInt64,
-        ColumnType::I32 => DataType::Int32,
-        ColumnType::F64 => DataType::Float64,
-        ColumnType::F32 => DataType::Float32,
-        ColumnType::Bool => DataType::Boolean,
-        ColumnType::Text => DataType::String,
-        ColumnType::F32List => DataType::List(Box::new(DataType::Float32)),
     }
 }
 
@@ -191,24 +179,6 @@ impl Drop for Parts {
             let _ = fs::remove_file(hidden);
         }
     }
-}
-
-/// `date=YYYY-MM-DD/hour=HH` of an hour since 1970 UTC.
-fn partition(hour: i64) -> String {
-    let (year, month, day) = civil(hour.div_euclid(24));
-    format!("date={year:04}-{month:02}-{day:02}/hour={:02}", hour.rem_euclid(24))
-}
-
-/// Year, month and day of a day since 1970 in the Gregorian calendar, counted from 1 March of year 0.
-const fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year_of_era + carry, month, day)
 }
 
 /// Rows by the hour they belong to, bounded in number.

@@ -18,4 +18,4 @@ pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};
 pub use money::{Money, Rate};
 pub use overrides::Overrides;
 pub use reasons::{By, Choice, Outcome, UncachedReason};
-pub use time::{Clock, RealClock, ScaledClock, Span, Time, VirtualClock};
+pub use time::{Clock, RealClock, ScaledClock, Span, Time, VirtualClock, civil};

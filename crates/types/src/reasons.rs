@@ -148,3 +148,21 @@ reasons! {
         UpstreamFailed = "upstream-failed",
     }
 }
+
+impl UncachedReason {
+    /// Whether those who wait for the same answer may have it although it is not to be stored. What belongs to one request alone
+    /// (cookies, privacy, prohibitions) is not handed around.
+    pub const fn joinable(self) -> bool {
+        !matches!(
+            self,
+            Self::SetCookie
+                | Self::Private
+                | Self::OriginNoStore
+                | Self::RequestDirective
+                | Self::RequestCookie
+                | Self::Vary
+                | Self::Nondeterministic
+                | Self::PassThrough
+        )
+    }
+}

@@ -50,6 +50,22 @@ impl Time {
     }
 }
 
+/// Year, month and day of a day since 1970 in the Gregorian calendar (civil-from-days after Howard Hinnant's "chrono-compatible date
+/// algorithms").
+///
+/// Counts from 1 March of year 0, so that the leap day is the last of its year: an era of 400 years has 146,097 days, a
+/// century 36,524, four years 1,461; from March on, five months have 153 days.
+pub const fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year_of_era + carry, month, day)
+}
+
 impl Add<Span> for Time {
     type Output = Self;
     fn add(self, span: Span) -> Self {

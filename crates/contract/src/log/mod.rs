@@ -66,6 +66,12 @@ pub trait Row: Send + 'static {
 /// The four tables.
 pub const ALL: [&Table; 4] = [Request::TABLE, CallRow::TABLE, Decision::TABLE, OutcomeRow::TABLE];
 
+/// `date=YYYY-MM-DD/hour=HH`: the folder within a table's of the rows of an hour since 1970 UTC.
+pub fn partition(hour: i64) -> String {
+    let (year, month, day) = farthing_types::civil(hour.div_euclid(24));
+    format!("date={year:04}-{month:02}-{day:02}/hour={:02}", hour.rem_euclid(24))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

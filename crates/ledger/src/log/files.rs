@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use arrow::record_batch::RecordBatch;
-use farthing_contract::log::{ALL, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY};
+use farthing_contract::log::{ALL, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY, partition};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
@@ -104,27 +104,6 @@ pub fn check_dir(dir: &Path) -> Result<(), LogError> {
     tried.map_err(|source| LogError::Dir { path: dir.to_owned(), source })
 }
 
-/// `date=YYYY-MM-DD/hour=HH` of an hour since 1970 UTC.
-pub(super) fn partition(hour: i64) -> String {
-    let (year, month, day) = civil(hour.div_euclid(24));
-    format!("date={year:04}-{month:02}-{day:02}/hour={:02}", hour.rem_euclid(24))
-}
-
-/// Year, month and day of a day since 1970 in the Gregorian calendar.
-///
-/// Counts from 1 March of year 0, so that the leap day is the last of its year: an era of 400 years has 146,097 days, a
-/// century 36,524, four years 1,461; from March on, five months have 153 days.
-const fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year_of_era + carry, month, day)
-}
-
 /// The partition folders of a table.
 pub(crate) fn partitions(table_dir: &Path) -> Vec<PathBuf> {
     list(table_dir).iter().flat_map(|date| list(date)).collect()
@@ -157,6 +136,7 @@ mod tests {
 
     #[test]
     fn days_follow_each_other() {
+        use farthing_types::civil;
         let (mut year, mut month, mut day) = civil(-200_000);
         for days in -199_999..200_000 {
             let (y, m, d) = civil(days);

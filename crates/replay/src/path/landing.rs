@@ -42,7 +42,7 @@ impl Path<'_> {
         let confirmed = status == Some(304) && flight.conditional;
         let Some(status) = status else { return self.failed(slot, &waiting, now) };
         let kept = self.flights.get(slot as usize).and_then(Option::as_ref).map_or(Ok(()), |flight| self.keeps(flight, status));
-        let alone = kept.err().filter(|reason| !confirmed && !joinable(*reason));
+        let alone = kept.err().filter(|reason| !confirmed && !reason.joinable());
         if let Some(Some(flight)) = self.flights.get_mut(slot as usize) {
             flight.phase = if alone.is_some() { Phase::Alone } else { Phase::Streaming };
             let state = &mut self.keys[flight.key as usize];
@@ -248,19 +248,4 @@ impl Path<'_> {
         let digest = self.log.keys.get(key as usize).copied().unwrap_or_default();
         (self.settings.pay)(digest, answer.head, nanos);
     }
-}
-
-/// Whether those who wait for the same answer may have it although it is not to be stored, as in the proxy.
-const fn joinable(reason: UncachedReason) -> bool {
-    !matches!(
-        reason,
-        UncachedReason::SetCookie
-            | UncachedReason::Private
-            | UncachedReason::OriginNoStore
-            | UncachedReason::RequestDirective
-            | UncachedReason::RequestCookie
-            | UncachedReason::Vary
-            | UncachedReason::Nondeterministic
-            | UncachedReason::PassThrough
-    )
 }

@@ -1,11 +1,9 @@
 //! The table of a published bundle as a candidate: the same numbers that the proxy answers with `ttl = "table"`.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use farthing_contract::bundle::{Alias, Bundle, Kind, Manifest, TABLE_FILE, Table, disk};
-use farthing_policy::{Levels, PredictError, Predictor};
-use farthing_types::By;
+use farthing_contract::bundle::{Alias, Bundle, Kind, Manifest, TABLE_FILE, disk};
+use farthing_policy::{Levels, read_table};
 
 use crate::error::TrainError;
 
@@ -15,30 +13,6 @@ pub struct Published {
     pub levels: Levels,
     /// Its operating points and origin.
     pub manifest: Manifest,
-}
-
-struct TablePredictor {
-    table: Table,
-    version: u32,
-    digest: Arc<str>,
-}
-
-impl Predictor for TablePredictor {
-    fn predict(&self, features: &[f32], out: &mut [f32]) -> Result<(), PredictError> {
-        for (expected, got) in [(self.table.features(), features.len()), (self.table.outputs(), out.len())] {
-            if expected != got {
-                return Err(PredictError::Shape { expected, got });
-            }
-        }
-        self.table.answer(features, out);
-        Ok(())
-    }
-    fn by(&self) -> By {
-        By::Table(self.version)
-    }
-    fn digest(&self) -> Arc<str> {
-        Arc::clone(&self.digest)
-    }
 }
 
 /// The champion of a store, or its newest version; none when there is no store or no table in it that fits this build.
@@ -59,7 +33,6 @@ pub fn published(root: &Path) -> Result<Option<Published>, TrainError> {
         return Ok(None);
     }
     let Some(bytes) = bundle.file(TABLE_FILE) else { return Ok(None) };
-    let table = Table::parse(bytes).map_err(|e| wrong(e.to_owned()))?;
-    let predictor = TablePredictor { table, version, digest: bundle.digest.as_str().into() };
-    Ok(Some(Published { levels: Levels { model: None, table: Some(Arc::new(predictor)) }, manifest: bundle.manifest }))
+    let table = read_table(&bundle, bytes).map_err(wrong)?;
+    Ok(Some(Published { levels: Levels { model: None, table: Some(table) }, manifest: bundle.manifest }))
 }

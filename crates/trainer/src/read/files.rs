@@ -145,7 +145,7 @@ impl Opened {
 }
 
 /// The type of a column in memory.
-pub(super) fn data_type(ty: ColumnType) -> DataType {
+pub(crate) fn data_type(ty: ColumnType) -> DataType {
     match ty {
         ColumnType::I64 => DataType::Int64,
         ColumnType::U64 => DataType::UInt64,

@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
-use farthing_contract::bundle::{Alias, Kind, disk};
+use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Published, Target, disk};
 use farthing_replay::Trace;
 use farthing_trainer::evaluate::{read_recipe, stream};
 use farthing_trainer::history::History;
@@ -88,6 +89,74 @@ pub fn generated_log(path: &Path, seed: u64) -> anyhow::Result<Log> {
     log.digest = disk::sha256(&[bytes.as_slice(), &seed.to_le_bytes()].concat());
     log.files = 1;
     Ok(log)
+}
+
+/// Exit code when a model was fitted but not published.
+const NOT_PUBLISHED: u8 = 3;
+
+/// Where a bundle goes and whether it is moved to an alias.
+#[derive(clap::Args)]
+pub struct Publishing {
+    /// Folder of the bundles.
+    #[arg(long, default_value = "models")]
+    pub out: PathBuf,
+    /// Publish even when it was judged not better; the manifest records it where there is a gate.
+    #[arg(long)]
+    pub force: bool,
+    /// Move this alias (champion, challenger, shadow) to the new version. Without any aliases.json the champion is set; of strategy and
+    /// cost the first version of the kind becomes its champion.
+    #[arg(long, value_parser = alias)]
+    promote: Option<Alias>,
+    /// Seed: the same data and seed give the same bundle, byte for byte.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object instead of the report.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Publishing {
+    /// Whether nothing was published to the folder yet.
+    pub fn is_new(&self) -> bool {
+        !self.out.join(ALIASES_FILE).exists()
+    }
+
+    /// Digest of the present champion of a kind.
+    pub fn champion(&self, kind: Kind) -> anyhow::Result<Option<String>> {
+        Ok(disk::read_aliases(&self.out)?.get(kind, Alias::Champion).map(|state| state.current.digest.clone()))
+    }
+
+    /// Moves the alias that was asked for to what was just published, the champion when it is the `first`. `at_ns` is the end of the
+    /// training data.
+    pub fn promote(&self, published: &Published, first: bool, at_ns: i64) -> anyhow::Result<()> {
+        let kind = published.manifest.kind;
+        // What is promoted is what can be read back, every byte against its digest.
+        let version = Bundle::read(&self.out, kind, published.manifest.version)?.manifest.version;
+        if let Some(alias) = self.promote.or(first.then_some(Alias::Champion)) {
+            let target = Target { version, digest: published.digest.clone() };
+            disk::change_aliases(&self.out, |aliases| Ok(aliases.promote(kind, alias, target, at_ns)))?;
+        }
+        Ok(())
+    }
+}
+
+/// The `published` member of a JSON report.
+pub fn bundle_json(published: Option<&Published>) -> serde_json::Value {
+    published.map_or(serde_json::Value::Null, |p| serde_json::json!({"version": p.manifest.version, "path": p.dir, "digest": p.digest}))
+}
+
+/// The last line of a report: where the bundle is, or that there is none, and `why` where that is known.
+pub fn tell(published: Option<&Published>, why: Option<&str>) {
+    match (published, why) {
+        (Some(done), _) => println!("published   {} ({})", done.dir.display(), &done.digest[..12.min(done.digest.len())]),
+        (None, Some(why)) => println!("published   nothing ({why}): give --force to publish all the same"),
+        (None, None) => println!("published   nothing: give --force to publish all the same"),
+    }
+}
+
+/// The exit code of a fit.
+pub fn ended(published: Option<&Published>) -> ExitCode {
+    if published.is_some() { ExitCode::SUCCESS } else { ExitCode::from(NOT_PUBLISHED) }
 }
 
 /// A progress bar on a terminal, nothing elsewhere.

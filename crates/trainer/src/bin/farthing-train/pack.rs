@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Target, disk};
+use farthing_contract::bundle::Kind;
 use farthing_contract::features::TTL_SPEC;
 use farthing_trainer::fit::Options;
 use farthing_trainer::gate::ttl::Champion;
 use farthing_trainer::pack::{self, Matrix};
 
-use crate::common::{Bar, Source, alias, kind, share};
-use crate::fit::NOT_PUBLISHED;
+use crate::common::{Bar, Publishing, Source, bundle_json, ended, kind, share, tell};
 
 #[derive(clap::Args)]
 pub struct Features {
@@ -50,65 +49,43 @@ pub struct Pack {
     onnx: PathBuf,
     #[command(flatten)]
     source: Source,
-    /// Folder of the bundles.
-    #[arg(long, default_value = "models")]
-    out: PathBuf,
     /// Largest share of stale answers, as configured on the routes.
     #[arg(long, default_value_t = 0.005, value_parser = share)]
     stale_budget: f64,
-    /// Publish even when the gate says no; the manifest records it.
-    #[arg(long)]
-    force: bool,
-    /// Move this alias (champion, challenger, shadow) to the new version. Without any aliases.json the champion is set.
-    #[arg(long, value_parser = alias)]
-    promote: Option<Alias>,
-    /// Seed of bootstrap and generated world.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print one JSON object instead of the report.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    publishing: Publishing,
 }
 
 /// Checks, judges, publishes.
 pub fn pack(args: &Pack) -> anyhow::Result<ExitCode> {
     only_ttl(args.kind)?;
+    let publishing = &args.publishing;
     let onnx = std::fs::read(&args.onnx).with_context(|| args.onnx.display().to_string())?;
-    let log = args.source.log(args.seed)?;
-    let champion = Champion::read(&args.out);
-    let options = Options { stale_budget: args.stale_budget, seed: args.seed };
+    let log = args.source.log(publishing.seed)?;
+    let champion = Champion::read(&publishing.out);
+    let options = Options { stale_budget: args.stale_budget, seed: publishing.seed };
     let packed = {
-        let bar = Bar::new(args.json);
+        let bar = Bar::new(publishing.json);
         let against = champion.as_ref().map_err(String::as_str);
         pack::ttl(&log, &onnx, (options, against), &bar).with_context(|| args.onnx.display().to_string())?
     };
-    let wanted = packed.judgement.passed() || args.force;
-    let first = !args.out.join(ALIASES_FILE).exists();
-    let published = if wanted {
-        let parent = disk::read_aliases(&args.out)?.get(Kind::Ttl, Alias::Champion).map(|state| state.current.digest.clone());
-        let published = packed.publish(&args.out, parent)?;
-        // What is promoted is what can be read back, every byte against its digest.
-        let version = Bundle::read(&args.out, Kind::Ttl, published.manifest.version)?.manifest.version;
-        if let Some(alias) = args.promote.or(first.then_some(Alias::Champion)) {
-            let (target, at) = (Target { version, digest: published.digest.clone() }, log.range_ns().1);
-            disk::change_aliases(&args.out, |aliases| Ok(aliases.promote(Kind::Ttl, alias, target, at)))?;
-        }
+    let published = if packed.judgement.passed() || publishing.force {
+        let (first, parent) = (publishing.is_new(), publishing.champion(Kind::Ttl)?);
+        let published = packed.publish(&publishing.out, parent)?;
+        publishing.promote(&published, first, log.range_ns().1)?;
         Some(published)
     } else {
         None
     };
-    if args.json {
-        let bundle = published.as_ref().map(|p| serde_json::json!({"version": p.manifest.version, "path": p.dir, "digest": p.digest}));
-        let value = serde_json::json!({"published": bundle, "verdict": packed.judgement.sentence(), "judgement": packed.judgement});
+    let verdict = packed.judgement.sentence();
+    if publishing.json {
+        let value = serde_json::json!({"published": bundle_json(published.as_ref()), "verdict": verdict, "judgement": packed.judgement});
         println!("{}", serde_json::to_string_pretty(&value)?);
     } else {
         print!("{}", packed.text());
-        match &published {
-            Some(done) => println!("published   {} ({})", done.dir.display(), &done.digest[..12.min(done.digest.len())]),
-            None => println!("published   nothing ({}): give --force to publish all the same", packed.judgement.sentence()),
-        }
+        tell(published.as_ref(), Some(&verdict));
     }
-    Ok(if published.is_some() { ExitCode::SUCCESS } else { ExitCode::from(NOT_PUBLISHED) })
+    Ok(ended(published.as_ref()))
 }
 
 fn only_ttl(kind: Kind) -> anyhow::Result<()> {

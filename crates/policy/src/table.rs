@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use farthing_contract::bundle::{Bundle, Table};
-use farthing_policy::{PredictError, Predictor};
 use farthing_types::By;
+
+use crate::predictor::{PredictError, Predictor};
 
 struct TablePredictor {
     table: Table,
@@ -13,6 +14,9 @@ struct TablePredictor {
 }
 
 /// Reads `table.bin`; see [`farthing_contract::bundle::table`]. Its shape must be that of the manifest.
+///
+/// # Errors
+/// What is wrong with the bytes, for the one who names the bundle.
 pub fn read_table(bundle: &Bundle, bytes: &[u8]) -> Result<Arc<dyn Predictor>, String> {
     let table = Table::parse(bytes)?;
     let (found, wanted) = ((table.features(), table.outputs()), (bundle.manifest.input_width(), bundle.manifest.output_width()));
