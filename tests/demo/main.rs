@@ -125,12 +125,6 @@ async fn the_loop_closes_and_everything_is_told() {
     let Some((farthing, trainer)) = programs() else { return };
     let output = demo(&farthing, &trainer, &["--json", "--seconds", SHORT]).await;
     let report = report(&output);
-    // The few seconds of a short demo may not convince the gate; then that is told, and rules decide.
-    if report["notes"].to_string().contains("no model that beats the rule") {
-        assert!(report["model_version"].is_null() && number(&report, "decisions_by_model_share") == 0.0, "{report}");
-        assert!(number(&report, "actual_usd") < number(&report, "baseline_usd"), "rules save as well: {report}");
-        return;
-    }
     sound(&report);
     let phases: Vec<_> = report["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap()).collect();
     assert_eq!(phases, ["rules", "training", "model", "experiment"], "{report}");
@@ -185,5 +179,6 @@ async fn the_staleness_budget_holds_at_full_length() {
     let report = report(&demo(&farthing, &trainer, &["--json"]).await);
     sound(&report);
     assert!(number(&report, "saving_low") > 0.0, "{report}");
+    assert!(!report["notes"].to_string().contains("by force"), "the gate lets the model pass: {report}");
     assert!(number(&report, "stale_share") <= number(&report, "stale_budget"), "{report}");
 }

@@ -1,6 +1,6 @@
 //! Training rows of the `ttl` task: what was known when a copy was fetched, and when it was first seen to have changed.
 
-use crate::learn::{Examples, LOG_RANGE, Priors, derivatives as hazard_derivatives};
+use crate::learn::{Examples, LOG_RANGE, Priors, derivatives as hazard_derivatives, factors};
 
 /// Rows in columns. Ages are cut into [`Rows::outputs`] intervals (`TTL_HORIZONS`); exposures are counted in changes that the live
 /// statistics expected, so a learner that answers zero everywhere says "the live statistics are right".
@@ -135,6 +135,9 @@ impl Examples for Rows {
     }
     fn row(&self, i: usize) -> &[f32] {
         Self::row(self, i)
+    }
+    fn prepared(&self, answers: &[f32], into: &mut [f32]) {
+        factors(answers, into);
     }
     fn derivatives(&self, i: usize, at: &[f32], into: (&mut [f32], &mut [f32])) {
         hazard_derivatives(at, self.exposure(i), self.weights[i], into);

@@ -4,20 +4,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use farthing_contract::bundle::{Alias, Bundle, GateCheck, Kind, disk};
+
 /// How the trainer ended.
 #[derive(Debug)]
 pub enum Fitted {
-    /// It published a version that beats the rule on the held-out time range.
-    Published,
+    /// It published a version.
+    Published {
+        /// Checks of the gate that a log of some seconds did not pass. The demo publishes by force and shows on traffic what the model
+        /// is worth, which is what the checks are there to foretell.
+        refused: Vec<String>,
+    },
     /// Nothing was published; why, and what happens instead.
     Not(String),
 }
 
 /// Name of the trainer's program.
 const PROGRAM: &str = "farthing-train";
-/// Exit code of the trainer for "not better than the rule".
-const NOT_BETTER: i32 = 3;
-
 /// The trainer: named by the environment, beside this program, or in a sibling folder of the same build.
 pub fn find() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("FARTHING_TRAIN").filter(|p| !p.is_empty()) {
@@ -35,8 +38,7 @@ pub fn run(dir: &Path, limit: Duration) -> Fitted {
         return Fitted::Not(format!("{PROGRAM} was not found (build it with `make trainer` or name it in FARTHING_TRAIN); rules decide"));
     };
     match fit(&program, dir, limit) {
-        Ok(Some(0)) => Fitted::Published,
-        Ok(Some(NOT_BETTER)) => Fitted::Not("the trainer found no model that beats the rule on this log; rules decide".into()),
+        Ok(Some(0)) => Fitted::Published { refused: refused(&dir.join("models")) },
         Ok(code) => {
             let code = code.map_or_else(|| "a signal".to_owned(), |c| format!("code {c}"));
             Fitted::Not(format!("{PROGRAM} ended with {code}: {}; rules decide", last_line(&dir.join("fit.txt"))))
@@ -52,6 +54,7 @@ fn fit(program: &Path, dir: &Path, limit: Duration) -> std::io::Result<Option<i3
         .arg(dir.join("logs").join("**").join("*.parquet"))
         .arg("--out")
         .arg(dir.join("models"))
+        .arg("--force")
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
@@ -67,6 +70,15 @@ fn fit(program: &Path, dir: &Path, limit: Duration) -> std::io::Result<Option<i3
     child.kill()?;
     child.wait()?;
     Err(std::io::Error::other(format!("was not done after {} s and was ended", limit.as_secs())))
+}
+
+/// The checks that the champion under `root` failed; none when it cannot be read, which its promotion will tell.
+fn refused(root: &Path) -> Vec<String> {
+    let aliases = disk::read_aliases(root).ok();
+    let version = aliases.and_then(|a| a.get(Kind::Ttl, Alias::Champion).map(|target| target.current.version));
+    let gate = version.and_then(|v| Bundle::read(root, Kind::Ttl, v).ok()).and_then(|bundle| bundle.manifest.gate);
+    let failed = |check: GateCheck| (check.verdict == "failed").then_some(check.name);
+    gate.map(|gate| gate.checks.into_iter().filter_map(failed).collect()).unwrap_or_default()
 }
 
 fn last_line(path: &Path) -> String {

@@ -81,6 +81,14 @@ pub async fn run(stage: &Stage, work: &Workload, dir: &Path, seconds: f64, progr
     Ok(money)
 }
 
+/// What is told of a model that the gate did not let pass.
+fn by_force(refused: &[String]) -> Option<String> {
+    (!refused.is_empty()).then(|| {
+        let checks = refused.join(", ");
+        format!("the gate refuses this model on so short a log ({checks}); it went live by force, and the experiment says what it is worth")
+    })
+}
+
 impl Run<'_> {
     async fn all(&mut self, dir: &Path) -> anyhow::Result<Outcome> {
         let mut phases = vec![self.phase("rules", self.seconds * SHARES[0]).await];
@@ -88,7 +96,8 @@ impl Run<'_> {
         // The trainer may move the alias itself, and the proxy follows: counted from before that.
         let failed_before = self.stage.driver.tally().total().failed;
         let version = match self.fit(dir, &mut phases).await? {
-            Fitted::Published => {
+            Fitted::Published { refused } => {
+                notes.extend(by_force(&refused));
                 newest(self.stage).ok_or_else(|| "the trainer published nothing that can be read; rules decide".to_owned())
             }
             Fitted::Not(why) => Err(why),

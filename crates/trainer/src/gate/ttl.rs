@@ -139,6 +139,11 @@ pub fn calibration((trace, cut): (&Trace, usize), levels: &Levels) -> Vec<Calibr
     Field::new(trace, cut).calibration(levels).0
 }
 
+/// The pairs behind [`calibration`]: at each read the predicted probability of a change by the key's next read, and whether it came.
+pub fn foretold((trace, cut): (&Trace, usize), levels: &Levels) -> Vec<(f64, bool)> {
+    Field::new(trace, cut).foretold(levels).0
+}
+
 /// Replays the candidate and its competitors on everything from event `cut` on. `size` is left for the caller.
 pub fn evidence((trace, cut): (&Trace, usize), candidate: &Candidate<'_>, rivals: &Rivals<'_>) -> (Evidence, Vec<Sample>) {
     let field = Field::new(trace, cut);
@@ -233,6 +238,11 @@ impl<'a> Field<'a> {
 
     /// Predicted and observed changes by the next read, all reads passed through; and inputs of decisions to time.
     fn calibration(&self, levels: &Levels) -> (Vec<CalibrationBin>, Vec<Sample>) {
+        let (pairs, samples) = self.foretold(levels);
+        (CalibrationBin::deciles(pairs), samples)
+    }
+
+    fn foretold(&self, levels: &Levels) -> (Vec<(f64, bool)>, Vec<Sample>) {
         let Some(predictor) = levels.model.as_deref().or(levels.table.as_deref()) else { return (Vec::new(), Vec::new()) };
         let mut ahead = Ahead::of(self.trace, self.events);
         let (mut pairs, mut samples) = (Vec::new(), Vec::new());
@@ -247,7 +257,7 @@ impl<'a> Field<'a> {
             Span::ZERO
         };
         self.start.clone().run(self.trace, self.events, &mut chooser);
-        (CalibrationBin::deciles(pairs), samples)
+        (pairs, samples)
     }
 }
 

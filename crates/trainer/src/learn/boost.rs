@@ -53,7 +53,7 @@ impl Learner for Boost {
     fn fit(&self, rows: &dyn Examples, setting: &Setting<'_>) -> Result<Ensemble, TrainError> {
         enough(rows.len())?;
         let base = base(rows);
-        let mut state = State { rows, outputs: rows.outputs(), priors: rows.priors(), score: base.repeat(rows.len()) };
+        let mut state = State::at(rows, &base);
         let mut trees = Vec::with_capacity(self.trees);
         for round in 0..self.trees {
             setting.watch.step("boosting", round, self.trees);
@@ -76,13 +76,14 @@ pub(super) fn base(rows: &dyn Examples) -> Vec<f32> {
 pub(super) fn fit_constant(rows: &dyn Examples, members: &[usize], start: &[f32], prior: f64) -> Vec<f32> {
     let k = start.len();
     let mut at = start.to_vec();
-    let (mut gradient, mut curvature) = (vec![0.0; k], vec![0.0; k]);
+    let (mut gradient, mut curvature, mut prepared) = (vec![0.0; k], vec![0.0; k], vec![0.0; k]);
     for _ in 0..CONSTANT_STEPS {
+        rows.prepared(&at, &mut prepared);
         let (mut g, mut h) = (vec![0.0f64; k], vec![0.0f64; k]);
         for i in members {
             gradient.fill(0.0);
             curvature.fill(0.0);
-            rows.derivatives(*i, &at, (&mut gradient, &mut curvature));
+            rows.derivatives(*i, &prepared, (&mut gradient, &mut curvature));
             for j in 0..k {
                 g[j] += f64::from(gradient[j]);
                 h[j] += f64::from(curvature[j]);
@@ -113,17 +114,26 @@ struct State<'a> {
     rows: &'a dyn Examples,
     outputs: usize,
     priors: Priors,
-    /// Log factors so far, row after row.
+    /// Answers so far, row after row.
     score: Vec<f32>,
+    /// Of the same, [`Examples::prepared`].
+    prepared: Vec<f32>,
 }
 
-impl State<'_> {
+impl<'a> State<'a> {
+    fn at(rows: &'a dyn Examples, base: &[f32]) -> Self {
+        let mut prepared = vec![0.0; base.len()];
+        rows.prepared(base, &mut prepared);
+        let n = rows.len();
+        Self { rows, outputs: base.len(), priors: rows.priors(), score: base.repeat(n), prepared: prepared.repeat(n) }
+    }
+
     /// Gradients and curvatures of row `i` at its score.
     fn derivatives(&self, i: usize, gradient: &mut [f32], curvature: &mut [f32]) {
         gradient.fill(0.0);
         curvature.fill(0.0);
-        let score = &self.score[i * self.outputs..(i + 1) * self.outputs];
-        self.rows.derivatives(i, score, (gradient, curvature));
+        let at = &self.prepared[i * self.outputs..(i + 1) * self.outputs];
+        self.rows.derivatives(i, at, (gradient, curvature));
     }
 
     /// Leaf values of a tree's shape: Newton steps on all rows. Moves the scores along.
@@ -145,6 +155,8 @@ impl State<'_> {
             for j in 0..k {
                 self.score[i * k + j] += values[*leaf as usize * k + j];
             }
+            let part = i * k..(i + 1) * k;
+            self.rows.prepared(&self.score[part.clone()], &mut self.prepared[part]);
         }
         values
     }

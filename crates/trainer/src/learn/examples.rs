@@ -15,8 +15,12 @@ pub trait Examples {
     fn outputs(&self) -> usize;
     /// The features of row `i`.
     fn row(&self, i: usize) -> &[f32];
-    /// Adds the gradient of row `i`'s log likelihood with respect to each answer in `at`, and a curvature of at least zero, both
-    /// times the row's weight.
+    /// What [`Self::derivatives`] wants to know of answers, one number each: computed once where answers are used for many rows.
+    fn prepared(&self, answers: &[f32], into: &mut [f32]) {
+        into.copy_from_slice(answers);
+    }
+    /// Adds the gradient of row `i`'s log likelihood with respect to each answer, and a curvature of at least zero, both times the
+    /// row's weight; `at` is [`Self::prepared`].
     fn derivatives(&self, i: usize, at: &[f32], into: (&mut [f32], &mut [f32]));
     /// Slope and curvature of the penalty, per unit of weight, on an answer that lies `distance` above where it starts.
     fn pull(&self, distance: f64) -> (f64, f64) {

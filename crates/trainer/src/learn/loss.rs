@@ -24,21 +24,23 @@ pub fn row_log_likelihood(logs: &[f32], survived: &[f32], within: &[f32]) -> f64
     if m > 0.0 { (-(-m.max(f64::from(LEAST))).exp_m1()).ln() - before } else { -before }
 }
 
-/// Adds the gradient of a row's log likelihood with respect to each log factor, and a positive curvature, times `weight`.
-pub fn derivatives(logs: &[f32], (survived, within): (&[f32], &[f32]), weight: f32, into: (&mut [f32], &mut [f32])) {
+/// Factors of log factors: what [`derivatives`] wants.
+pub fn factors(logs: &[f32], into: &mut [f32]) {
+    into.iter_mut().zip(logs).for_each(|(e, f)| *e = factor(*f));
+}
+
+/// Adds the gradient of a row's log likelihood with respect to each log factor, at `factors`, and a positive curvature, times `weight`.
+pub fn derivatives(factors: &[f32], (survived, within): (&[f32], &[f32]), weight: f32, into: (&mut [f32], &mut [f32])) {
     let (gradient, curvature) = into;
-    let m: f32 = within.iter().zip(logs).map(|(b, f)| b * factor(*f)).sum();
+    let m: f32 = within.iter().zip(factors).map(|(b, e)| b * e).sum();
     // e^-m / (1 - e^-m): how strongly the seen change pulls.
     let pull = if m > 0.0 { 1.0 / m.clamp(LEAST, 60.0).exp_m1() } else { 0.0 };
-    for k in 0..logs.len() {
-        if survived[k] == 0.0 && within[k] == 0.0 {
-            continue;
-        }
-        let e = factor(logs[k]);
+    // Fisher's information of the observation in the direction of a common factor, shared out by exposure.
+    let bend = (m * pull * (pull + 1.0)).min(1.0);
+    for (k, e) in factors.iter().enumerate() {
         let (lost, gained) = (survived[k] * e, within[k] * e);
         gradient[k] += weight * (gained * pull - lost);
-        // Fisher's information of the observation in the direction of a common factor, shared out by exposure.
-        curvature[k] += weight * (lost + gained * (m * pull * (pull + 1.0)).min(1.0));
+        curvature[k] += weight * (lost + gained * bend);
     }
 }
 
@@ -71,8 +73,9 @@ mod tests {
     fn the_gradient_is_that_of_the_likelihood() {
         let at = [-0.3f32, 0.4, 1.1];
         for (survived, within) in ROWS {
-            let (mut g, mut h) = ([0.0; 3], [0.0; 3]);
-            derivatives(&at, (&survived, &within), 1.0, (&mut g, &mut h));
+            let (mut e, mut g, mut h) = ([0.0; 3], [0.0; 3], [0.0; 3]);
+            factors(&at, &mut e);
+            derivatives(&e, (&survived, &within), 1.0, (&mut g, &mut h));
             for k in 0..3 {
                 let (mut up, mut down) = (at, at);
                 up[k] += 1e-2;
@@ -88,7 +91,7 @@ mod tests {
     fn extreme_exposures_stay_finite() {
         for (survived, within) in [([1e30f32; 3], [1e30f32; 3]), ([0.0; 3], [1e-30; 3])] {
             let (mut g, mut h) = ([0.0; 3], [0.0; 3]);
-            derivatives(&[3.0; 3], (&survived, &within), 1.0, (&mut g, &mut h));
+            derivatives(&[3f32.exp(); 3], (&survived, &within), 1.0, (&mut g, &mut h));
             assert!(g.iter().chain(&h).all(|x| x.is_finite()), "{g:?} {h:?}");
             assert!(row_log_likelihood(&[0.0; 3], &survived, &within).is_finite());
         }

@@ -10,7 +10,7 @@ mod table;
 pub use blend::Blend;
 pub use boost::Boost;
 pub use examples::{Examples, Labelled, Loss, Priors};
-pub use loss::{derivatives, log_likelihood, row_log_likelihood};
+pub use loss::{derivatives, factors, log_likelihood, row_log_likelihood};
 pub use table::Table;
 
 use crate::error::TrainError;

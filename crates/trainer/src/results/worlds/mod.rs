@@ -60,8 +60,10 @@ pub struct WorldFound {
     pub worst_route: f64,
     /// Stale share of the first hour and day of the route that appears after training, in budgets.
     pub newcomer: Option<(f64, f64)>,
-    /// Largest distance of predicted and observed changes among ten bins.
+    /// Largest distance of predicted and observed changes by the next read among ten bins, where every read is passed through.
     pub calibration: f64,
+    /// The same of copies in service, by a drawn age.
+    pub calibration_in_service: f64,
 }
 
 /// Plays the worlds called `names` under `seeds`; `length` shortens or lengthens them.
@@ -102,7 +104,8 @@ fn together(name: &'static str, played: Vec<Played>) -> WorldFound {
         days: played.iter().fold(Days::default(), |sum, p| sum.and(p.days)),
         worst_route: (0..routes).map(pooled).fold(0.0, f64::max),
         newcomer: (!newcomers.is_empty()).then(|| (share(|n| n.0), share(|n| n.1))),
-        calibration: play::distance(played.into_iter().flat_map(|p| p.judged).collect()),
+        calibration: play::distance(played.iter().flat_map(|p| p.sentinel.iter().copied()).collect()),
+        calibration_in_service: play::distance(played.into_iter().flat_map(|p| p.judged).collect()),
     }
 }
 

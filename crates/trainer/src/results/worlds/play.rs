@@ -76,7 +76,9 @@ pub struct Played {
     pub routes: Vec<(u64, u64)>,
     /// First hour and first day of the route that appears late.
     pub newcomer: Option<Arrival>,
-    /// Predicted probability of a change, and whether there was one.
+    /// Predicted probability of a change by the key's next read, and whether there was one; every read is passed through, as a holdout's is.
+    pub sentinel: Vec<(f64, bool)>,
+    /// The same of copies that the proxy fetched in service, by a drawn age.
     pub judged: Vec<(f64, bool)>,
 }
 
@@ -92,7 +94,7 @@ pub fn play(recipe: &Recipe, seed: u64, newcomer: bool) -> Result<Played, TrainE
     let fixed = FixedCurves::of(&trace, field.test()).at_price(stale_price.nanos() as f64);
     let (days, routes) = field.steered();
     let newcomer = if newcomer { Some(arriving(recipe, &world, &trace, seed)?) } else { None };
-    Ok(Played { money: cost(&money), oracle: cost(&field.oracle()), fixed: cost(&fixed.outcome), days, routes, newcomer, judged })
+    Ok(Played { money: cost(&money), oracle: cost(&field.oracle()), fixed: cost(&fixed.outcome), days, routes, newcomer, sentinel: field.sentinel(), judged })
 }
 
 struct Field<'a> {
@@ -134,6 +136,10 @@ impl<'a> Field<'a> {
             Watching { decided, model: &self.learned.model, world: self.world, first: self.recipe.first_keys(), judged: Vec::new() };
         let outcome = self.start.clone().run(self.trace, self.test(), &mut watching);
         (outcome, watching.judged)
+    }
+
+    fn sentinel(&self) -> Vec<(f64, bool)> {
+        crate::gate::ttl::foretold((self.trace, self.cut), &self.levels)
     }
 
     fn oracle(&self) -> Outcome {
