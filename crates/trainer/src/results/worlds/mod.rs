@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::section::{Bar, Found, Ground, Measured, Section};
 use crate::error::TrainError;
+use crate::gate::CalibrationBin;
 use crate::learn::Watch;
 use play::{Arrival, Count, Days, Played, play};
 
@@ -37,8 +38,8 @@ impl Section for Worlds {
             replayed. The oracle knows each key's hazard and request rate at every moment, and uses the TTL that is cheapest for a constant hazard \
             (`docs/learning.md`, section 1); in the periodic world that TTL is the exponential one. Money is bill + price of stale answers; fixed TTLs \
             are the cheapest of each route in hindsight. Staleness is that of the steered proxy at a budget of 0.5 %; a route-day is over when the lower \
-            end of its 95 % Wilson interval is above the budget. Calibration: ten bins of equal size, copies fetched by the proxy in service, ages \
-            log-uniform from half a minute to a day."
+            end of its 95 % Wilson interval is above the budget. Calibration: ten bins of equal size; at each read of a key whose reads are all \
+            passed through, as a holdout's are, the probability that its next read finds a change."
             .to_owned();
         let figures = serde_json::to_value(&found).unwrap_or_default();
         Ok(Found::Measured(Measured { text, bars: bars(&found), figures }))
@@ -62,6 +63,8 @@ pub struct WorldFound {
     pub newcomer: Option<(f64, f64)>,
     /// Largest distance of predicted and observed changes by the next read among ten bins, where every read is passed through.
     pub calibration: f64,
+    /// The bins behind it.
+    pub bins: Vec<CalibrationBin>,
     /// The same of copies in service, by a drawn age.
     pub calibration_in_service: f64,
 }
@@ -97,6 +100,8 @@ fn together(name: &'static str, played: Vec<Played>) -> WorldFound {
         let (answers, stale) = newcomers.iter().map(of).fold((0, 0), |(a, s), x| (a + x.0, s + x.1));
         stale as f64 / answers.max(1) as f64 / play::BUDGET
     };
+    let bins = CalibrationBin::deciles(played.iter().flat_map(|p| p.sentinel.iter().copied()).collect());
+    let worst = |bins: &[CalibrationBin]| bins.iter().map(CalibrationBin::error).fold(0.0, f64::max);
     WorldFound {
         name,
         to_oracle: played.iter().map(|p| p.money / p.oracle).collect(),
@@ -104,8 +109,9 @@ fn together(name: &'static str, played: Vec<Played>) -> WorldFound {
         days: played.iter().fold(Days::default(), |sum, p| sum.and(p.days)),
         worst_route: (0..routes).map(pooled).fold(0.0, f64::max),
         newcomer: (!newcomers.is_empty()).then(|| (share(|n| n.0), share(|n| n.1))),
-        calibration: play::distance(played.iter().flat_map(|p| p.sentinel.iter().copied()).collect()),
-        calibration_in_service: play::distance(played.into_iter().flat_map(|p| p.judged).collect()),
+        calibration: worst(&bins),
+        bins,
+        calibration_in_service: worst(&CalibrationBin::deciles(played.into_iter().flat_map(|p| p.judged).collect())),
     }
 }
 

@@ -25,7 +25,6 @@ const JUDGED: u64 = 2_000;
 const Z: f64 = 1.96;
 /// Ages of the copies that calibration is judged at, seconds.
 const AGES: (f64, f64) = (30.0, 86_400.0);
-const BINS: usize = 10;
 
 /// Route-days.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -94,7 +93,16 @@ pub fn play(recipe: &Recipe, seed: u64, newcomer: bool) -> Result<Played, TrainE
     let fixed = FixedCurves::of(&trace, field.test()).at_price(stale_price.nanos() as f64);
     let (days, routes) = field.steered();
     let newcomer = if newcomer { Some(arriving(recipe, &world, &trace, seed)?) } else { None };
-    Ok(Played { money: cost(&money), oracle: cost(&field.oracle()), fixed: cost(&fixed.outcome), days, routes, newcomer, sentinel: field.sentinel(), judged })
+    Ok(Played {
+        money: cost(&money),
+        oracle: cost(&field.oracle()),
+        fixed: cost(&fixed.outcome),
+        days,
+        routes,
+        newcomer,
+        sentinel: field.sentinel(),
+        judged,
+    })
 }
 
 struct Field<'a> {
@@ -246,17 +254,6 @@ impl Chooser for Watching<'_> {
     }
 }
 
-/// Largest distance between what was foretold and what came, among ten bins of equal size.
-pub fn distance(mut judged: Vec<(f64, bool)>) -> f64 {
-    judged.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let size = judged.len().div_ceil(BINS).max(1);
-    let gap = |bin: &[(f64, bool)]| {
-        let sum = bin.iter().map(|(p, y)| p - f64::from(u8::from(*y))).sum::<f64>();
-        (sum / bin.len().max(1) as f64).abs()
-    };
-    judged.chunks(size).map(gap).fold(0.0, f64::max)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,12 +262,5 @@ mod tests {
     fn an_interval_needs_more_than_a_few_stale_answers() {
         assert!(wilson_low(11, 2_000) < BUDGET && wilson_low(20, 2_000) > BUDGET);
         assert!(wilson_low(0, 2_000).abs() < 1e-9);
-    }
-
-    #[test]
-    fn bins_show_a_wrong_forecast() {
-        let judged = |p: f64| (0..1_000).map(|i| (p, i % 10 < 3)).collect();
-        assert!(distance(judged(0.3)) < 1e-9);
-        assert!((distance(judged(0.5)) - 0.2).abs() < 1e-9);
     }
 }
