@@ -232,16 +232,19 @@ impl Clusters {
         let variance = moment(2) * clusters / (clusters - 1.0).max(1.0);
         let error = (variance * clusters).sqrt() / n;
         let skewness = if variance > 0.0 { moment(3) / variance.powf(1.5) } else { 0.0 };
-        let (low, high) = hall(clusters, skewness);
+        // Satterthwaite 1946: a variance estimated from a long tail is worth as many degrees of freedom as it varies like a chi-square of.
+        let kurtosis = if variance > 0.0 { moment(4) / (variance * variance) } else { 3.0 };
+        let df = (2.0 * clusters / (kurtosis - 1.0).max(1e-9)).min(clusters - 1.0);
+        let (low, high) = hall(clusters, skewness, df);
         Estimated { value, low: value - high * error, high: value - low * error, error }
     }
 }
 
 /// Ends of the distribution of (mean - truth) / error at 2.5 and 97.5 %, with Hall's cubic for skewness: with `u = s / sqrt(n)` of the skewness
-/// `s`, `t + u t^2 / 3 + u^2 t^3 / 27 + u / 6` is nearly normal, and the cubic can be undone.
-fn hall(clusters: f64, skewness: f64) -> (f64, f64) {
+/// `s`, `t + u t^2 / 3 + u^2 t^3 / 27 + u / 6` is nearly normal, and the cubic can be undone. `df` degrees of freedom are in the variance.
+fn hall(clusters: f64, skewness: f64, df: f64) -> (f64, f64) {
     // Student's t by its first terms (Cornish and Fisher 1938).
-    let df = (clusters - 1.0).max(2.0);
+    let df = df.max(2.0);
     let z = 1.959_964;
     let z = z + (z * z * z + z) / (4.0 * df);
     let u = (skewness / clusters.sqrt()).clamp(-2.0, 2.0);
@@ -328,13 +331,14 @@ mod tests {
 
     #[test]
     fn skewness_moves_the_interval_and_none_leaves_it() {
-        let (low, high) = hall(1_000.0, 0.0);
+        let (low, high) = hall(1_000.0, 0.0, 999.0);
         assert!((low + high).abs() < 1e-9 && (high - 1.96).abs() < 0.01);
         // Costs with a long right tail: a mean that came out low has a small error too, so the interval reaches further up.
-        let (low, high) = hall(1_000.0, 5.0);
+        assert!(hall(1_000.0, 0.0, 20.0).1 > high, "a variance that is known badly widens it");
+        let (low, high) = hall(1_000.0, 5.0, 999.0);
         assert!(-low > high && -low < 2.6, "{low} {high}");
         for skewness in [-1e9, 1e9] {
-            let (low, high) = hall(10.0, skewness);
+            let (low, high) = hall(10.0, skewness, 9.0);
             assert!(low < high && low.is_finite() && high.is_finite(), "{low} {high}");
         }
     }

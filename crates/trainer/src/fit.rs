@@ -189,12 +189,7 @@ pub fn fit(log: &Log, options: Options, watch: &dyn Watch) -> Result<Fit, TrainE
 }
 
 /// Fits and judges, also against the bundle that decides at present (or why there is none).
-pub fn fit_against(
-    log: &Log,
-    options: Options,
-    champion: Result<&gate::ttl::Champion, &str>,
-    watch: &dyn Watch,
-) -> Result<Fit, TrainError> {
+pub fn fit_against(log: &Log, options: Options, champion: Result<&gate::Champion, &str>, watch: &dyn Watch) -> Result<Fit, TrainError> {
     let history = History::of(log);
     let trace = stream::of_log(log, &history.nondeterministic);
     if trace.events.is_empty() {
@@ -233,7 +228,7 @@ struct HeldOut {
     curves: Vec<Curve>,
 }
 
-type Judge<'a> = (Options, Result<&'a gate::ttl::Champion, &'a str>);
+type Judge<'a> = (Options, Result<&'a gate::Champion, &'a str>);
 
 /// Replays the candidate and its competitors on the held-out part.
 fn judge((trace, cut): (&Trace, usize), candidate: &Learned, (options, champion): Judge<'_>, watch: &dyn Watch) -> HeldOut {

@@ -21,7 +21,7 @@ fn a_strategy_fit_comes_close_to_hindsight_and_beats_the_rules() {
     let recipe = world();
     let source =
         strategy::Source { trace: recipe.generate(5).unwrap(), model: Model::of_recipe(&recipe), digest: "world".into(), generated: true };
-    let fit = strategy::fit(&source, strategy::Options { seed: 3, ..strategy::Options::default() }, &Unwatched).unwrap();
+    let fit = strategy::fit(&source, strategy::Options { seed: 3, ..strategy::Options::default() }, Err("none"), &Unwatched).unwrap();
     let verdict = fit.judged.as_ref().unwrap();
     println!("{}", strategy::text(&fit));
     assert!(fit.passes() && verdict.below_rules() > 0.05, "{}", strategy::text(&fit));
@@ -62,7 +62,7 @@ fn too_little_is_said_in_words() {
     let recipe = Recipe { duration_s: 30.0, ..world() };
     let source =
         strategy::Source { trace: recipe.generate(5).unwrap(), model: Model::of_recipe(&recipe), digest: String::new(), generated: true };
-    let error = strategy::fit(&source, strategy::Options::default(), &Unwatched).unwrap_err();
+    let error = strategy::fit(&source, strategy::Options::default(), Err("none"), &Unwatched).unwrap_err();
     assert!(error.to_string().contains("nothing to learn from"), "{error}");
     let error = cost::fit(&cost::Source::default(), cost::Options::default(), &Unwatched).unwrap_err();
     assert!(error.to_string().contains("nothing to learn from"), "{error}");

@@ -8,6 +8,7 @@
 //! only if its interval excludes that nothing is wrong, or every log with many small routes would fail by chance.
 
 pub mod bootstrap;
+mod champion;
 mod check;
 pub mod latency;
 mod text;
@@ -19,6 +20,7 @@ use farthing_types::Money;
 use serde::Serialize;
 
 pub use bootstrap::{Interval, Setting};
+pub use champion::Champion;
 pub use check::{Check, CheckName, Verdict};
 
 use bootstrap::{Resampled, resample};

@@ -6,7 +6,8 @@ use farthing_contract::bundle::{Bundle, Manifest};
 use farthing_replay::Trace;
 use serde::Serialize;
 
-use super::ttl::{Candidate, Champion, Rivals, calibration, evidence};
+use super::Champion;
+use super::ttl::{Candidate, Rivals, calibration, evidence};
 use super::{Against, CalibrationBin, Opponent, Setting, judge};
 use crate::learn::Watch;
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use farthing_contract::bundle::Training;
 
+use super::gate::judgement;
 use super::judge::{Verdict, judge};
 use super::learn::{Learned, learn, window_of};
 use super::source::Source;
 use crate::error::TrainError;
+use crate::gate::{Champion, Judgement};
 use crate::learn::{Examples, Watch};
 use crate::predictor::Trees;
 
@@ -38,6 +40,8 @@ pub struct Fit {
     pub learned: Learned,
     /// How the candidate did; else why it was not judged.
     pub judged: Result<Verdict, String>,
+    /// The gate's answer; without any check when the candidate was not judged.
+    pub judgement: Judgement,
     /// What the manifest says of the training.
     pub training: Training,
     /// Figures for the manifest.
@@ -47,26 +51,28 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Cheaper than the rules on held-out time, beyond chance.
+    /// Whether every check of the gate holds.
     pub fn passes(&self) -> bool {
-        self.judged.as_ref().is_ok_and(Verdict::passes)
+        self.judgement.passed()
     }
 }
 
-/// Fits and judges.
+/// Fits and judges, also against the bundle that decides at present (or why there is none).
 ///
 /// # Errors
 /// Only when there is nothing to learn from.
-pub fn fit(source: &Source, options: Options, watch: &dyn Watch) -> Result<Fit, TrainError> {
+pub fn fit(source: &Source, options: Options, champion: Result<&Champion, &str>, watch: &dyn Watch) -> Result<Fit, TrainError> {
     let Source { trace, model, .. } = source;
     let (cut, all) = (trace.split(options.train_share), trace.events.len());
-    let judged = learn((trace, cut), model, options.seed, watch)
-        .map_err(|e| e.to_string())
-        .map(|candidate| judge((trace, cut), model, &Trees::levels(&candidate.model), options.seed))
-        .and_then(|verdict| {
-            let few = format!("only {} requests in the held-out time, at least {MIN_JUDGED} judge a predictor", verdict.requests);
-            if verdict.requests < MIN_JUDGED { Err(few) } else { Ok(verdict) }
-        });
+    let judged = learn((trace, cut), model, options.seed, watch).map_err(|e| e.to_string()).and_then(|candidate| {
+        let verdict = judge((trace, cut), model, &Trees::levels(&candidate.model), options.seed);
+        let few = format!("only {} requests in the held-out time, at least {MIN_JUDGED} judge a predictor", verdict.requests);
+        if verdict.requests < MIN_JUDGED { Err(few) } else { Ok((verdict, candidate)) }
+    });
+    let (judged, judgement) = match judged {
+        Ok((verdict, candidate)) => (Ok(verdict), judgement((trace, cut), model, &candidate, (champion, options.seed))),
+        Err(why) => (Err(why), Judgement::default()),
+    };
     let learned = learn((trace, all), model, options.seed, watch)?;
     let at = |i: usize| trace.events.get(i).map_or(0, |e| e.at.nanos());
     let training = Training {
@@ -77,5 +83,5 @@ pub fn fit(source: &Source, options: Options, watch: &dyn Watch) -> Result<Fit, 
         seed: options.seed,
     };
     let metrics = judged.as_ref().map(Verdict::metrics).unwrap_or_default();
-    Ok(Fit { learned, judged, training, metrics, window_s: window_of(trace, all).as_secs_f64() })
+    Ok(Fit { learned, judged, judgement, training, metrics, window_s: window_of(trace, all).as_secs_f64() })
 }

@@ -4,6 +4,7 @@
 //! in force. The candidate learns on the first part of the time and is judged on the rest, in money, against the rules and against hindsight.
 
 mod fit;
+mod gate;
 mod judge;
 mod learn;
 mod report;

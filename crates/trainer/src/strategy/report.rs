@@ -43,8 +43,9 @@ pub fn text(fit: &Fit) -> String {
             }
         }
     }
-    let verdict = if fit.passes() { "better than the rules" } else { "not better than the rules beyond chance" };
-    let _ = writeln!(out, "verdict     {verdict}");
+    out.push_str(&fit.judgement.text());
+    let verdict = if fit.passes() { "may be published" } else { "is not published" };
+    let _ = writeln!(out, "verdict     {verdict}: {}", fit.judgement.sentence());
     out
 }
 

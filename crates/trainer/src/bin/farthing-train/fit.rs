@@ -30,7 +30,7 @@ pub struct FitTtl {
 /// Runs the command.
 pub fn fit_ttl(args: &FitTtl) -> anyhow::Result<ExitCode> {
     let log = source(args)?;
-    let champion = gate::ttl::Champion::read(&args.publishing.out).map_err(|why| why.to_string());
+    let champion = gate::Champion::read(&args.publishing.out, Kind::Ttl).map_err(|why| why.to_string());
     let mut fit = {
         let bar = Bar::new(args.publishing.json);
         let options = Options { stale_budget: args.stale_budget, seed: args.publishing.seed };

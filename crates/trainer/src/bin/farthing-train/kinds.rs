@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use farthing_contract::bundle::{Kind, Published};
+use farthing_trainer::gate::Champion;
 use farthing_trainer::publish::{Draft, SHIPPED_METRIC, publish};
 use farthing_trainer::{cost, strategy};
 
@@ -50,9 +51,11 @@ pub fn fit_strategy(args: &FitStrategy) -> anyhow::Result<ExitCode> {
         (None, Some(path)) => strategy::Source::of_recipe(path, common.publishing.seed)?,
         (None, None) => bail!("give --logs or --recipe"),
     };
+    let champion = Champion::read(&common.publishing.out, Kind::Strategy);
     let mut fit = {
         let bar = Bar::new(common.publishing.json);
-        strategy::fit(&source, strategy::Options { seed: common.publishing.seed, ..strategy::Options::default() }, &bar)?
+        let options = strategy::Options { seed: common.publishing.seed, ..strategy::Options::default() };
+        strategy::fit(&source, options, champion.as_ref().map_err(String::as_str), &bar)?
     };
     if source.generated {
         fit.metrics.insert(SHIPPED_METRIC.to_owned(), 1.0);
@@ -65,7 +68,7 @@ pub fn fit_strategy(args: &FitStrategy) -> anyhow::Result<ExitCode> {
         training: fit.training.clone(),
         metrics: fit.metrics.clone(),
         operating_points: Vec::new(),
-        gate: None,
+        gate: Some(fit.judgement.record()),
         parent: None,
         card: strategy::card(&fit).into(),
     };

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use farthing_contract::bundle::Kind;
 use farthing_contract::features::TTL_SPEC;
 use farthing_trainer::fit::Options;
-use farthing_trainer::gate::ttl::Champion;
+use farthing_trainer::gate::Champion;
 use farthing_trainer::pack::{self, Matrix};
 
 use crate::common::{Bar, Publishing, Source, bundle_json, ended, kind, share, tell};
@@ -62,7 +62,7 @@ pub fn pack(args: &Pack) -> anyhow::Result<ExitCode> {
     let publishing = &args.publishing;
     let onnx = std::fs::read(&args.onnx).with_context(|| args.onnx.display().to_string())?;
     let log = args.source.log(publishing.seed)?;
-    let champion = Champion::read(&publishing.out);
+    let champion = Champion::read(&publishing.out, Kind::Ttl);
     let options = Options { stale_budget: args.stale_budget, seed: publishing.seed };
     let packed = {
         let bar = Bar::new(publishing.json);
