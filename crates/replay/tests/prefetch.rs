@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test ends here when it fails")]
 
 use farthing_policy::Levels;
-use farthing_policy::prefetch::{PermitState, PrefetchParams, PrefetchSource, Quota, Tariff};
-use farthing_replay::prefetch::{Books, Engine, SessionRecipe, SessionWorld, Setup, WorldShape};
-use farthing_types::{Money, Span};
+use farthing_policy::prefetch::{Permit, Permits, PrefetchParams, PrefetchSource, Quota, Tariff};
+use farthing_replay::prefetch::{Books, Engine, SessionRecipe, SessionWorld, Sessions, Setup, WorldShape};
+use farthing_types::{Draw, DrawKind, Money, Span};
 
 const PRICE: Money = Money::from_nanos(1_000_000);
 
@@ -27,11 +27,14 @@ fn rule(tariff: Tariff, latency: i64) -> PrefetchParams {
     PrefetchParams { source: PrefetchSource::Rule, tariff, latency: Money::from_nanos(latency), ..PrefetchParams::default() }
 }
 
-fn played(shape: WorldShape, params: PrefetchParams, seed: u64) -> (Books, Vec<PermitState>) {
-    let sessions = world(shape).generate(seed, params).unwrap();
-    let mut engine = Engine::new(&sessions, Setup::new(Levels::default(), Span::from_secs(30)));
+fn played(shape: WorldShape, params: PrefetchParams, seed: u64) -> (Books, Permits) {
+    replayed(&world(shape).generate(seed, params).unwrap())
+}
+
+fn replayed(sessions: &Sessions) -> (Books, Permits) {
+    let mut engine = Engine::new(sessions, Setup::new(Levels::default(), Span::from_secs(30)));
     engine.run(&sessions.visits);
-    (engine.total(), engine.permits().iter().map(|p| p.state()).collect())
+    (engine.total(), engine.permits().clone())
 }
 
 const STRUCTURED: WorldShape = WorldShape::Structured { lists: 100, details: 8, opened: 0.9 };
@@ -51,10 +54,11 @@ fn a_world_without_structure_costs_nothing() {
     for seed in 1..=3 {
         for params in [rule(Tariff::PerCall, 1_000_000), rule(Tariff::Share(0.5), 0), rule(Tariff::Batch(10), 0)] {
             for shape in [RANDOM, POPULAR] {
-                let (books, states) = played(shape, params, seed);
+                let (books, permits) = played(shape, params, seed);
                 assert!(books.net() >= Money::ZERO, "{seed} {params:?} {shape:?}: {:?}", books.net());
-                // Popularity alone may earn a wait; without any structure nothing does.
-                assert!(shape == POPULAR || (books.ahead_calls <= 500 && !states.contains(&PermitState::Live)), "{books:?} {states:?}");
+                // Popularity alone earns a wait; without any structure nothing does.
+                let live = permits.pools().iter().chain(permits.routes()).any(Permit::is_live);
+                assert!(shape == POPULAR || (books.ahead_calls == 0 && !live), "{books:?} {permits:?}");
             }
         }
     }
@@ -64,9 +68,46 @@ fn a_world_without_structure_costs_nothing() {
 fn where_there_is_structure_a_batch_saves_and_a_wait_is_bought() {
     for seed in 1..=3 {
         let (batch, _) = played(STRUCTURED, rule(Tariff::Batch(10), 0), seed);
-        assert!(batch.fewer_billed() > 0.2 && batch.net() > Money::ZERO, "{batch:?}");
-        let (wait, states) = played(STRUCTURED, rule(Tariff::PerCall, 1_000_000), seed);
-        assert!(wait.net() > Money::ZERO && wait.precision() > 0.5 && states.contains(&PermitState::Live), "{wait:?} {states:?}");
+        assert!(batch.fewer_billed() >= 0.6 && batch.net() > Money::ZERO, "{batch:?}");
+        assert_eq!(batch.ahead_calls, 0, "for money alone things ride with the misses of clients");
+        let (wait, _) = played(STRUCTURED, rule(Tariff::PerCall, 1_000_000), seed);
+        assert!(wait.net() > Money::ZERO && wait.precision() >= 0.55 && wait.removed() >= 0.35, "{wait:?}");
+        // A wait worth less asks for more than the rule can tell of most things.
+        let (rare, _) = played(STRUCTURED, rule(Tariff::PerCall, 430_000), seed);
+        assert!(rare.net() >= Money::ZERO, "{rare:?}");
+    }
+}
+
+#[test]
+fn a_batch_endpoint_per_route_saves_less_than_one_for_all() {
+    let together = world(STRUCTURED).generate(1, rule(Tariff::Batch(10), 0)).unwrap();
+    let mut apart = together.clone();
+    apart.routes.iter_mut().enumerate().for_each(|(n, route)| route.provider = n as u16);
+    assert_eq!((together.pools(), apart.pools()), (vec![0, 0, 0], vec![0, 1, 2]));
+    let (together, apart) = (replayed(&together).0, replayed(&apart).0);
+    assert!(apart.fewer_billed() > 0.4 && apart.fewer_billed() < together.fewer_billed(), "{apart:?}");
+}
+
+#[test]
+fn a_world_that_loses_its_structure_is_left_within_500_tries() {
+    for seed in 1..=3u64 {
+        let mut sessions = world(STRUCTURED).generate(seed, rule(Tariff::PerCall, 1_000_000)).unwrap();
+        let (half, end) = (sessions.split(0.5), sessions.visits.len());
+        for i in half..end {
+            let draw = Draw::new(seed).uniform(DrawKind::Sample, "shuffle", i as u128, 0);
+            let other = i + ((end - i) as f64 * draw) as usize;
+            let (one, two) = (sessions.visits[i], sessions.visits[other]);
+            (sessions.visits[i].thing, sessions.visits[i].route, sessions.visits[i].params) = (two.thing, two.route, two.params);
+            (sessions.visits[other].thing, sessions.visits[other].route, sessions.visits[other].params) =
+                (one.thing, one.route, one.params);
+        }
+        let mut engine = Engine::new(&sessions, Setup::new(Levels::default(), Span::from_secs(30)));
+        engine.run(&sessions.visits[..half]);
+        assert!(engine.total().prefetches > 500 && engine.permits().pools()[0].is_live());
+        engine.judge_from_here();
+        engine.run(&sessions.visits[half..]);
+        let after = engine.total();
+        assert!(after.prefetches <= 500, "{after:?}");
     }
 }
 
@@ -75,7 +116,7 @@ fn a_free_quota_is_used_and_a_cap_holds() {
     let free = Quota { left: 1e6, demand: 1e3, reserve: 1e3 };
     let (books, _) = played(STRUCTURED, rule(Tariff::Quota(free), 0), 1);
     assert!(books.prefetches > 1_000 && books.net() > Money::ZERO, "{books:?}");
-    let sessions = world(STRUCTURED).generate(1, rule(Tariff::Batch(10), 0)).unwrap();
+    let sessions = world(STRUCTURED).generate(1, rule(Tariff::PerCall, 2_000_000)).unwrap();
     let cap = Money::from_nanos(20 * PRICE.nanos());
     let mut engine = Engine::new(&sessions, Setup { budget: Some(cap), ..Setup::new(Levels::default(), Span::from_secs(30)) });
     engine.run(&sessions.visits);

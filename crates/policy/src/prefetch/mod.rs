@@ -18,7 +18,7 @@ use crate::guard::{Asked, Guarded, Levels};
 
 pub use budget::Budget;
 pub use economics::{Batch, Quota, Rider, Stakes, Tariff};
-pub use permit::{Permit, State as PermitState, TRIES};
+pub use permit::{Outcome, Permit, Permits, State as PermitState, TRIES};
 pub use refresh::{early_by, read_within, refresh_pays};
 pub use watch::{Awaited, Watch};
 
@@ -108,6 +108,11 @@ impl PrefetchParams {
     /// Whether fetching ahead can pay at all on a route with this price: money alone never pays at the price of a call.
     pub fn enabled(&self, call: Money) -> bool {
         self.latency > Money::ZERO || self.tariff.can_save(call)
+    }
+
+    /// Whether candidates need to be asked about after a hit: for money alone a batch waits for the first miss.
+    pub fn before_a_miss(&self) -> bool {
+        self.latency > Money::ZERO || self.tariff.places() == 1
     }
 
     /// What is at stake with a candidate; `thrown` is the share of its copy's life that is left.

@@ -1,10 +1,10 @@
 //! The replay.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use farthing_contract::features::{Associations, Candidate, Capacity, LiveOdds, PREFETCH_FEATURES, Visit, prefetch_features};
-use farthing_policy::prefetch::{Awaited, Batch, Budget, Permit, Question, Rider, Watch, likelihood};
+use farthing_policy::prefetch::{Awaited, Batch, Budget, Outcome, Permits, Question, Rider, Stakes, Watch, likelihood};
 use farthing_policy::{Guarded, Levels};
 use farthing_types::{By, Draw, DrawKind, Span, Time, VirtualClock};
 
@@ -69,10 +69,25 @@ struct Note {
     route: u16,
     raw: f32,
     p: f32,
-    /// Threshold, when it was to be fetched.
-    tried: Option<f64>,
     row: Option<u32>,
     judged: bool,
+}
+
+/// A decision to fetch ahead, carried out or not.
+#[derive(Clone, Copy)]
+struct Try {
+    until: Time,
+    used: bool,
+    route: u16,
+    threshold: f64,
+    /// How many were decided after the same request.
+    together: u32,
+}
+
+impl Try {
+    fn outcome(&self) -> Outcome {
+        Outcome { threshold: self.threshold, used: self.used, together: self.together }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -99,9 +114,18 @@ pub struct Engine<'a> {
     copies: HashMap<u64, Copy>,
     /// Expiry without prefetch.
     base: HashMap<u64, Time>,
-    permits: Vec<Permit>,
+    /// Expiry of what would have been fetched in shadow: as long as that copy is fresh there is nothing to try again.
+    shadow: HashMap<u64, Time>,
+    permits: Permits,
+    /// Pool of each route.
+    pools: Vec<usize>,
     odds: Vec<LiveOdds>,
     watch: Watch<Note>,
+    /// Tries in the order in which they were decided; they are judged in that order, when their time is over.
+    tries: VecDeque<Try>,
+    /// Number of the first of them.
+    first_try: u64,
+    awaited_tries: Watch<u64>,
     budget: Budget,
     books: Vec<Books>,
     reliability: Reliability,
@@ -123,9 +147,14 @@ impl<'a> Engine<'a> {
             seen: Associations::new(setup.capacity, setup.horizon),
             copies: HashMap::new(),
             base: HashMap::new(),
-            permits: vec![Permit::default(); routes],
+            shadow: HashMap::new(),
+            permits: Permits::new(sessions.pools()),
+            pools: sessions.pools(),
             odds: vec![LiveOdds::default(); routes],
             watch: Watch::new(WATCHED),
+            tries: VecDeque::new(),
+            first_try: 0,
+            awaited_tries: Watch::new(WATCHED),
             budget: Budget::new(setup.budget, Span::from_secs(3_600)),
             books: vec![Books::default(); routes],
             reliability: Reliability::default(),
@@ -166,8 +195,8 @@ impl<'a> Engine<'a> {
     pub fn books(&self) -> &[Books] {
         &self.books
     }
-    /// The permits, per route.
-    pub fn permits(&self) -> &[Permit] {
+    /// The permits.
+    pub fn permits(&self) -> &Permits {
         &self.permits
     }
     /// Predicted against observed since [`Self::judge_from_here`].
@@ -231,20 +260,21 @@ impl<'a> Engine<'a> {
         offers.sort_by(|a, b| b.p.total_cmp(&a.p).then(a.candidate.thing.cmp(&b.candidate.thing)));
         let batched = |s: &Self, o: &Offer| s.sessions.routes[usize::from(o.candidate.route)].params.tariff.places() > 1;
         let (together, alone): (Vec<Offer>, Vec<Offer>) = offers.into_iter().partition(|o| batched(self, o));
+        let wanted = alone.iter().filter(|o| o.p > o.threshold).count() as u32;
         for offer in alone {
-            self.alone(visit, offer);
+            self.alone(visit, offer, wanted);
         }
         self.together(visit, together);
     }
 
-    /// What is known about a candidate; `None` when it has a fresh copy, or its route cannot pay.
+    /// What is known about a candidate; `None` when it has a fresh copy, or fetching it now cannot pay.
     fn offer(&mut self, visit: &Visit, candidate: &Candidate) -> Option<Offer> {
         let index = usize::from(candidate.route);
         let route = self.sessions.routes.get(index)?;
         if self.copies.get(&candidate.thing).is_some_and(|copy| visit.at < copy.until) {
             return None;
         }
-        let enabled = route.params.enabled(route.price);
+        let enabled = route.params.enabled(route.price) && (route.params.before_a_miss() || self.opens(visit, index));
         if !enabled && !self.setup.collect {
             return None;
         }
@@ -275,12 +305,12 @@ impl<'a> Engine<'a> {
         });
         let threshold = if enabled { route.params.stakes(route.price, 0.0).threshold() } else { f64::INFINITY };
         let p = said.choice.value;
-        let note = Note { route: candidate.route, raw: said.raw, p, tried: None, row, judged: self.judging };
+        let note = Note { route: candidate.route, raw: said.raw, p, row, judged: self.judging };
         Some(Offer { candidate: *candidate, p: f64::from(p), threshold, note })
     }
 
     /// A prefetch that is billed by itself.
-    fn alone(&mut self, visit: &Visit, mut offer: Offer) {
+    fn alone(&mut self, visit: &Visit, offer: Offer, together: u32) {
         let route = &self.sessions.routes[usize::from(offer.candidate.route)];
         let price = route.params.tariff.ahead(route.price);
         let mut wanted = offer.p > offer.threshold;
@@ -295,10 +325,12 @@ impl<'a> Engine<'a> {
                 row.propensity = (if wanted == greedy { 1.0 - other } else { other }) as f32;
             }
         }
-        offer.note.tried = wanted.then_some(offer.threshold);
+        if wanted {
+            self.try_once(visit, &offer.candidate, (offer.threshold, together));
+        }
         // What costs nothing cannot lose money: it needs no permit, only some chance of use.
         let free = offer.threshold <= 0.0 && offer.p >= LEAST_RIDER;
-        let live = free || self.permits[usize::from(offer.candidate.route)].is_live() || !route.params.must_earn;
+        let live = free || self.permits.is_live(usize::from(offer.candidate.route)) || !route.params.must_earn;
         if wanted && live {
             let index = usize::from(offer.candidate.route);
             if self.budget.spend(visit.at, price) {
@@ -312,52 +344,53 @@ impl<'a> Engine<'a> {
         self.await_outcome(visit, &offer);
     }
 
+    /// Whether the visit's own miss opens a batch call in which things of `route` have a place.
+    fn opens(&self, visit: &Visit, route: usize) -> bool {
+        visit.missed && self.pools.get(usize::from(visit.route)) == self.pools.get(route)
+    }
+
     /// Prefetches that share billed calls: with the visit's own miss, or among themselves.
     fn together(&mut self, visit: &Visit, mut offers: Vec<Offer>) {
-        let mut by_route: Vec<u16> = offers.iter().map(|o| o.candidate.route).collect();
-        by_route.sort_unstable();
-        by_route.dedup();
-        for route in by_route {
-            let (group, rest): (Vec<Offer>, Vec<Offer>) = offers.into_iter().partition(|o| o.candidate.route == route);
+        while let Some(first) = offers.first() {
+            let pool = self.pools[usize::from(first.candidate.route)];
+            let (group, rest): (Vec<Offer>, Vec<Offer>) =
+                offers.into_iter().partition(|o| self.pools[usize::from(o.candidate.route)] == pool);
             offers = rest;
-            self.batch(visit, route, group);
+            self.batch(visit, group);
         }
     }
 
-    fn batch(&mut self, visit: &Visit, index: u16, mut group: Vec<Offer>) {
-        let place = usize::from(index);
+    /// Fills the batch calls of one pool, best first; `group` is sorted by falling probability.
+    fn batch(&mut self, visit: &Visit, group: Vec<Offer>) {
+        let Some(place) = group.first().map(|o| usize::from(o.candidate.route)) else { return };
         let route = &self.sessions.routes[place];
-        // Its own miss opened a batch call, and what follows rides for nothing.
-        let opened = visit.missed && visit.route == index;
-        let batch =
-            Batch { call: route.price, latency: route.params.latency, places: route.params.tariff.places(), opened, least: LEAST_RIDER };
-        let live = self.permits[place].is_live() || !route.params.must_earn;
-        let mut from = 0;
-        let mut opened = opened;
+        let (places, latency, price) = (route.params.tariff.places(), route.params.latency, route.price);
+        let (must_earn, alone) = (route.params.must_earn, Stakes { call: price, ahead: price, latency, thrown: 0.0 }.threshold());
+        let (mut from, mut opened) = (0, self.opens(visit, place));
         while from < group.len() {
             let riders: Vec<Rider> = group[from..].iter().map(|o| Rider { p: o.p, thrown: 0.0 }).collect();
-            let taken = Batch { opened, ..batch }.fill(&riders);
+            let taken = Batch { call: price, latency, places, opened, least: LEAST_RIDER }.fill(&riders);
             if taken == 0 && !opened {
                 break;
             }
-            // A place in a full batch costs its share of it; a ride with a miss costs nothing.
-            let threshold = if opened { 0.0 } else { batch_threshold(&batch, taken) };
-            let paid = live && (opened || self.budget.spend(visit.at, route.price));
-            self.books[place].over_budget += u64::from(live && !paid);
-            if paid && !opened {
-                self.books[place].bill += route.price;
-                self.books[place].ahead_calls += 1;
-            }
-            for offer in &mut group[from..from + taken] {
-                offer.note.tried = Some(threshold);
-            }
-            for offer in &group[from..from + taken] {
-                if paid || opened {
-                    self.fetch(visit, offer);
+            // What rides with a miss costs nothing; a call that nobody missed for is borne by its first rider.
+            let mut paid = opened;
+            if let Some(bearer) = group.get(from).filter(|_| !opened) {
+                self.try_once(visit, &bearer.candidate, (alone, 1));
+                let index = usize::from(bearer.candidate.route);
+                let live = self.permits.is_live(index) || !must_earn;
+                paid = live && self.budget.spend(visit.at, price);
+                let books = &mut self.books[index];
+                books.over_budget += u64::from(live && !paid);
+                if paid {
+                    books.bill += price;
+                    books.ahead_calls += 1;
                 }
             }
-            from += taken;
-            opened = false;
+            if paid {
+                group[from..from + taken].iter().for_each(|offer| self.fetch(visit, offer));
+            }
+            (from, opened) = (from + taken, false);
         }
         group.iter().for_each(|offer| self.await_outcome(visit, offer));
     }
@@ -372,6 +405,20 @@ impl<'a> Engine<'a> {
         self.copies.insert(offer.candidate.thing, Copy { until, ahead: true });
     }
 
+    /// Notes a try: it succeeds when the copy is used while fresh. Unless the copy of an earlier one would still be fresh, as tries that
+    /// share an outcome would count as so much evidence; and what costs nothing proves nothing.
+    fn try_once(&mut self, visit: &Visit, candidate: &Candidate, (threshold, together): (f64, u32)) {
+        if threshold > 0.0 && self.shadow.get(&candidate.thing).is_none_or(|until| visit.at >= *until) {
+            let until = visit.at + self.sessions.routes[usize::from(candidate.route)].ttl;
+            self.shadow.insert(candidate.thing, until);
+            if self.tries.len() < WATCHED {
+                let number = self.first_try + self.tries.len() as u64;
+                self.tries.push_back(Try { until, used: false, route: candidate.route, threshold, together });
+                self.awaited_tries.add(Awaited { thing: candidate.thing, until, note: number });
+            }
+        }
+    }
+
     fn await_outcome(&mut self, visit: &Visit, offer: &Offer) {
         let life = self.sessions.routes[usize::from(offer.candidate.route)].ttl.min(self.setup.horizon);
         self.watch.add(Awaited { thing: offer.candidate.thing, until: visit.at + life, note: offer.note });
@@ -381,12 +428,24 @@ impl<'a> Engine<'a> {
         let mut notes = Vec::new();
         self.watch.asked(visited.thing, visited.at, |note| notes.push(note));
         notes.iter().for_each(|note| self.mature(note, true));
+        let (first, tries) = (self.first_try, &mut self.tries);
+        self.awaited_tries.asked(visited.thing, visited.at, |number| {
+            if let Some(one) = number.checked_sub(first).and_then(|n| tries.get_mut(n as usize)) {
+                one.used = true;
+            }
+        });
     }
 
     fn settle(&mut self, now: Time) {
         let mut notes = Vec::new();
         self.watch.expire(now, |note| notes.push(note));
         notes.iter().for_each(|note| self.mature(note, false));
+        self.awaited_tries.expire(now, |_| {});
+        while let Some(one) = self.tries.front().filter(|one| one.until < now).copied() {
+            self.tries.pop_front();
+            self.first_try += 1;
+            self.permits.matured(usize::from(one.route), one.outcome());
+        }
     }
 
     fn mature(&mut self, note: &Note, used: bool) {
@@ -395,18 +454,8 @@ impl<'a> Engine<'a> {
         if note.judged {
             self.reliability.add(f64::from(note.p), used);
         }
-        // What rides for nothing cannot lose money and proves nothing.
-        if let Some(threshold) = note.tried.filter(|t| *t > 0.0) {
-            self.permits[index].matured(threshold, used);
-        }
         if let Some(row) = note.row.and_then(|r| self.rows.get_mut(r as usize)) {
             (row.used, row.matured) = (used, true);
         }
     }
-}
-
-/// Probability of use at which a place in a batch of `taken` earns its share of the call.
-fn batch_threshold(batch: &Batch, taken: usize) -> f64 {
-    let (call, latency) = (batch.call.nanos().max(1) as f64, batch.latency.nanos().max(0) as f64);
-    call / (taken.max(1) as f64 * (call + latency))
 }

@@ -14,6 +14,15 @@ pub struct SessionRoute {
     pub ttl: Span,
     /// What is configured about prefetch.
     pub params: PrefetchParams,
+    /// Whose route it is: things of one provider may share a call of its batch endpoint.
+    pub provider: u16,
+}
+
+impl SessionRoute {
+    /// Whether fetching ahead costs and earns the same on both, so that they may share calls and a permit.
+    fn same_terms(&self, other: &Self) -> bool {
+        (self.provider, self.price, self.params) == (other.provider, other.price, other.params)
+    }
 }
 
 /// One client request.
@@ -46,6 +55,16 @@ impl Sessions {
         let (Some(first), Some(last)) = (self.visits.first(), self.visits.last()) else { return 0 };
         let cut = first.at + last.at.since(first.at).mul_f64(share.clamp(0.0, 1.0));
         self.visits.partition_point(|v| v.at < cut)
+    }
+
+    /// The pool of each route, counted from zero: routes of one provider with equal terms are in the same.
+    pub fn pools(&self) -> Vec<usize> {
+        let first_like = |route: &SessionRoute| self.routes.iter().position(|other| other.same_terms(route)).unwrap_or_default();
+        let firsts: Vec<usize> = self.routes.iter().map(first_like).collect();
+        let mut heads = firsts.clone();
+        heads.sort_unstable();
+        heads.dedup();
+        firsts.iter().map(|first| heads.partition_point(|head| head < first)).collect()
     }
 
     /// The same requests under other terms on every route.

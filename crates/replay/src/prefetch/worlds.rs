@@ -59,7 +59,7 @@ pub struct SessionWorld {
     pub shape: WorldShape,
 }
 
-/// Several worlds at once, each with routes of its own: a recipe file such as `data/sessions.toml`.
+/// Several worlds at once, each a provider with routes of its own: a recipe file such as `data/sessions.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionRecipe {
@@ -80,7 +80,11 @@ impl SessionRecipe {
         for (n, world) in self.worlds.iter().enumerate() {
             let made = world.generate(seed.wrapping_add(world.seed), params).map_err(|e| format!("worlds[{n}]: {e}"))?;
             let first = all.routes.len() as u16;
-            all.routes.extend(made.routes.into_iter().map(|r| SessionRoute { name: format!("{}-{}", r.name, n + 1), ..r }));
+            all.routes.extend(made.routes.into_iter().map(|r| SessionRoute {
+                name: format!("{}-{}", r.name, n + 1),
+                provider: n as u16,
+                ..r
+            }));
             all.visits.extend(made.visits.into_iter().map(|v| {
                 let route = first + v.route;
                 Visited { session: v.session + ((n as u64 + 1) << 40), route, thing: thing_of(route, v.params), ..v }
@@ -142,7 +146,7 @@ impl SessionWorld {
         visits.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.session.cmp(&b.1.session)));
         let visits = visits.into_iter().map(|(at, visit)| Visited { at: start + Span::from_secs_f64(at), ..visit }).collect();
         let ttl = Span::from_secs_f64(self.ttl_s);
-        let route = |name: &str| SessionRoute { name: name.to_owned(), price: self.price, ttl, params };
+        let route = |name: &str| SessionRoute { name: name.to_owned(), price: self.price, ttl, params, provider: 0 };
         let routes = match self.shape {
             WorldShape::Structured { .. } => vec![route("list"), route("detail"), route("about")],
             WorldShape::Random { .. } | WorldShape::Popular { .. } => vec![route("any")],

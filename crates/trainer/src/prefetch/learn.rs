@@ -11,8 +11,8 @@ use crate::learn::{Blend, Boost, Examples, Labelled, Learner, Loss, Setting, Tab
 use crate::predictor::Trees;
 use crate::trees::Ensemble;
 
-/// Thresholds at which practice runs fetch ahead: rows must look like those of a proxy that does.
-const PRACTICE: [f64; 2] = [0.5, 0.75];
+/// How practice runs fetch ahead: rows must look like those of a proxy that does.
+const PRACTICE: [Practice; 3] = [Practice::Above(0.5), Practice::Above(0.75), Practice::Batches];
 /// Most rows that are learned from; more are thinned evenly.
 const MAX_ROWS: usize = 200_000;
 
@@ -36,22 +36,37 @@ pub fn recipe() -> Blend {
     Blend { boost, table: Table { prior: 6.0, ..Table::over(PREFETCH_SPEC.names, &cells) }, weight: 0.8 }
 }
 
-/// The routes' terms in practice: no prefetch at all, or everything above `threshold` at the price of a call.
-fn terms(sessions: &Sessions, threshold: Option<f64>) -> Sessions {
-    let mut practice = sessions.clone();
-    for route in &mut practice.routes {
-        // A use is worth 1/threshold calls.
-        let latency = threshold.map_or(Money::ZERO, |t| Money::from_nanos((route.price.nanos() as f64 * (1.0 / t - 1.0)) as i64));
-        route.params = PrefetchParams { tariff: Tariff::PerCall, latency, must_earn: false, ..PrefetchParams::default() };
-    }
-    practice
+/// What is fetched ahead in a run that makes rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Practice {
+    /// Nothing.
+    Nothing,
+    /// At the price of a call, everything above this probability.
+    Above(f64),
+    /// Whatever rides for nothing with a miss, in batches of ten.
+    Batches,
 }
 
-/// Rows of a replay of the first `count` requests: without prefetch, or with what `levels` says at `threshold`.
-pub fn rows_of(sessions: &Sessions, count: usize, (levels, threshold): (Levels, Option<f64>), horizon: Span) -> Vec<PrefetchRow> {
-    let practice = terms(sessions, threshold);
-    let mut engine = Engine::new(&practice, Setup { collect: true, ..Setup::new(levels, horizon) });
-    engine.run(&practice.visits[..count.min(practice.visits.len())]);
+impl Practice {
+    fn params(self, price: Money) -> PrefetchParams {
+        let base = PrefetchParams { must_earn: false, ..PrefetchParams::default() };
+        match self {
+            Self::Nothing => base,
+            // A use is worth 1/threshold calls.
+            Self::Above(threshold) => {
+                PrefetchParams { latency: Money::from_nanos((price.nanos() as f64 * (1.0 / threshold - 1.0)) as i64), ..base }
+            }
+            Self::Batches => PrefetchParams { tariff: Tariff::Batch(10), ..base },
+        }
+    }
+}
+
+/// Rows of a replay of the first `count` requests with `practice` by what `levels` says.
+pub fn rows_of(sessions: &Sessions, count: usize, (levels, practice): (Levels, Practice), horizon: Span) -> Vec<PrefetchRow> {
+    let mut terms = sessions.clone();
+    terms.routes.iter_mut().for_each(|route| route.params = practice.params(route.price));
+    let mut engine = Engine::new(&terms, Setup { collect: true, ..Setup::new(levels, horizon) });
+    engine.run(&terms.visits[..count.min(terms.visits.len())]);
     engine.rows().copied().collect()
 }
 
@@ -60,14 +75,14 @@ pub fn rows_of(sessions: &Sessions, count: usize, (levels, threshold): (Levels, 
 /// # Errors
 /// When there is too little to learn from.
 pub fn learn(sessions: &Sessions, count: usize, horizon: Span, setting: &Setting<'_>) -> Result<Learned, TrainError> {
-    let mut rows = rows_of(sessions, count, (Levels::default(), None), horizon);
+    let mut rows = rows_of(sessions, count, (Levels::default(), Practice::Nothing), horizon);
     if rows.is_empty() {
         let why = "no request follows another of the same session: requests need a tenant, service or tags that tell clients apart";
         return Err(TrainError::TooLittle(why.to_owned()));
     }
     let first = recipe().fit(&labelled(&rows, setting.watch)?, setting)?;
-    for threshold in PRACTICE {
-        rows.extend(rows_of(sessions, count, (Trees::levels(&first), Some(threshold)), horizon));
+    for practice in PRACTICE {
+        rows.extend(rows_of(sessions, count, (Trees::levels(&first), practice), horizon));
     }
     let labelled = labelled(&rows, setting.watch)?;
     let recipe = recipe();

@@ -5,5 +5,5 @@ mod learn;
 mod report;
 
 pub use fit::{Fit, Options, TRAIN_SHARE, fit, judge};
-pub use learn::{Learned, learn, rows_of};
+pub use learn::{Learned, Practice, learn, rows_of};
 pub use report::{Judged, PrefetchReport};

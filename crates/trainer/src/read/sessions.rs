@@ -140,7 +140,7 @@ impl SessionLog {
     fn route(&mut self, name: &str) -> Option<u16> {
         let routes = &mut self.sessions.routes;
         let place = routes.iter().position(|r| r.name == name).unwrap_or_else(|| {
-            routes.push(SessionRoute { name: name.to_owned(), price: PRICE, ttl: TTL, params: PrefetchParams::default() });
+            routes.push(SessionRoute { name: name.to_owned(), price: PRICE, ttl: TTL, params: PrefetchParams::default(), provider: 0 });
             routes.len() - 1
         });
         u16::try_from(place).ok()

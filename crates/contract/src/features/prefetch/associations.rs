@@ -3,11 +3,10 @@
 use farthing_types::{Span, Time};
 
 use super::slots::Slots;
-use super::state::{Popularity, Session, State, Step};
+use super::state::{FEWER_SUCCESSORS, Popularity, SUCCESSORS, Session, State, Step, delay_of};
 use super::{Visit, mix};
 
-/// Kinds of states, so that their hashes differ.
-const ORDER_1: u64 = 1;
+/// Kinds of states in the table of pairs, so that their hashes differ.
 const ORDER_2: u64 = 2;
 const ROUTE: u64 = 3;
 const TEMPLATE: u64 = 4;
@@ -15,8 +14,10 @@ const TEMPLATE: u64 = 4;
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// States with their successors, about 200 bytes each.
+    /// Things with what follows them, about 400 bytes each.
     pub states: usize,
+    /// Pairs of things, and routes, with what follows them, about 150 bytes each.
+    pub pairs: usize,
     /// Sessions, about 550 bytes each.
     pub sessions: usize,
     /// Things with their popularity, 32 bytes each.
@@ -24,25 +25,23 @@ pub struct Capacity {
 }
 
 impl Default for Capacity {
-    /// About 16 MiB.
+    /// About 17 MiB.
     fn default() -> Self {
-        Self { states: 32_768, sessions: 8_192, things: 65_536 }
+        Self { states: 16_384, pairs: 32_768, sessions: 8_192, things: 65_536 }
     }
 }
 
 /// What followed what, per state, route and template; who is where; how often things are asked for.
 #[derive(Clone, Debug)]
 pub struct Associations {
-    pub(super) states: Slots<State>,
+    pub(super) states: Slots<State<SUCCESSORS>>,
+    pub(super) pairs: Slots<State<FEWER_SUCCESSORS>>,
     pub(super) sessions: Slots<Session>,
     pub(super) things: Slots<Popularity>,
     /// How far ahead a request still counts as following.
     pub(super) horizon: Span,
 }
 
-pub(super) fn order_1(thing: u64) -> u64 {
-    mix(ORDER_1, thing)
-}
 pub(super) fn order_2(before: u64, thing: u64) -> u64 {
     mix(mix(ORDER_2, before), thing)
 }
@@ -62,6 +61,7 @@ impl Associations {
     pub fn new(capacity: Capacity, horizon: Span) -> Self {
         Self {
             states: Slots::new(capacity.states),
+            pairs: Slots::new(capacity.pairs),
             sessions: Slots::new(capacity.sessions),
             things: Slots::new(capacity.things),
             horizon: horizon.max(Span::from_millis(1)),
@@ -75,7 +75,7 @@ impl Associations {
 
     /// Bytes held, the same at all times.
     pub fn bytes(&self) -> usize {
-        self.states.bytes() + self.sessions.bytes() + self.things.bytes()
+        self.states.bytes() + self.pairs.bytes() + self.sessions.bytes() + self.things.bytes()
     }
 
     /// Learns from a request: it follows what its session asked for within the horizon before.
@@ -101,17 +101,17 @@ impl Associations {
             if session.steps().take(n).any(|later| later.thing == step.thing) {
                 continue;
             }
-            let delay = delay.as_secs_f32();
-            self.states.touch(order_1(step.thing)).follow(visit.thing, visit.route, delay, now);
+            let delay = delay_of(delay.as_secs_f64() / self.horizon.as_secs_f64());
+            self.states.touch(step.thing).follow(visit.thing, visit.route, delay, now);
             if let Some(before) = session.back(n + 1) {
-                self.states.touch(order_2(before.thing, step.thing)).follow(visit.thing, visit.route, delay, now);
+                self.pairs.touch(order_2(before.thing, step.thing)).follow(visit.thing, visit.route, delay, now);
             }
             let first_of_route = !session.steps().take(n).any(|later| later.route == step.route);
             if first_of_route {
-                self.states.touch(route_state(step.route)).follow(u64::from(visit.route), visit.route, delay, now);
+                self.pairs.touch(route_state(step.route)).follow(u64::from(visit.route), visit.route, delay, now);
             }
             if visit.params != 0 && step.params == visit.params && step.route != visit.route {
-                self.states.touch(template_state(step.route)).follow(u64::from(visit.route), visit.route, delay, now);
+                self.pairs.touch(template_state(step.route)).follow(u64::from(visit.route), visit.route, delay, now);
             }
         }
     }
@@ -119,13 +119,13 @@ impl Associations {
     /// The visit itself is a new occurrence of its states.
     fn occur(&mut self, session: &Session, visit: &Visit) {
         let now = seconds(visit.at);
-        self.states.touch(order_1(visit.thing)).occur(now);
+        self.states.touch(visit.thing).occur(now);
         if let Some(before) = session.back(0).filter(|step| visit.at.since(step.at) <= self.horizon) {
-            self.states.touch(order_2(before.thing, visit.thing)).occur(now);
+            self.pairs.touch(order_2(before.thing, visit.thing)).occur(now);
         }
-        self.states.touch(route_state(visit.route)).occur(now);
+        self.pairs.touch(route_state(visit.route)).occur(now);
         if visit.params != 0 {
-            self.states.touch(template_state(visit.route)).occur(now);
+            self.pairs.touch(template_state(visit.route)).occur(now);
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use farthing_types::{Span, Time};
 
-use super::associations::{Associations, order_1, order_2, route_state, template_state};
-use super::state::{Session, State, Successor};
+use super::associations::{Associations, order_2, route_state, template_state};
+use super::state::{FEWER_SUCCESSORS, SUCCESSORS, Session, State, Successor, delay_of};
 use super::{PREFETCH_FEATURES, Visit, thing_of};
 
 /// Most candidates per visit.
-pub const CANDIDATES: usize = 24;
+pub const CANDIDATES: usize = 48;
 
 /// Something that may be asked for within the horizon after a visit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -35,13 +35,15 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The rule: the plain conditional share, from the highest order with at least two occurrences, down to the template's.
+    /// The rule: the conditional share, from the highest order with at least two occurrences, down to the template's. Of `n` occurrences
+    /// one more is counted after which something else follows (method A of prediction by partial matching, Cleary and Witten 1984).
     pub fn plain_ratio(&self) -> f32 {
+        let shrunk = |ratio: f32, n: f32| ratio * n / (n + 1.0);
         if self.support_2 >= 4.0 && self.ratio_2 > 0.0 {
-            return self.ratio_2;
+            return shrunk(self.ratio_2, self.support_2);
         }
         if self.support >= 2.0 && self.ratio > 0.0 {
-            return self.ratio;
+            return shrunk(self.ratio, self.support);
         }
         self.ratio_template
     }
@@ -52,26 +54,25 @@ impl Associations {
     pub fn candidates(&self, visit: &Visit, into: &mut Vec<Candidate>) {
         into.clear();
         let session = self.session(visit);
-        let empty = State::default();
-        let state = |key: u64| self.states.get(key).unwrap_or(&empty);
-        let first = state(order_1(visit.thing));
+        let (no_thing, no_pair) = (State::<SUCCESSORS>::default(), State::<FEWER_SUCCESSORS>::default());
+        let first = self.states.get(visit.thing).unwrap_or(&no_thing);
         let before = session.back(1);
-        let second = before.map_or(&empty, |step| state(order_2(step.thing, visit.thing)));
+        let second = before.and_then(|step| self.pairs.get(order_2(step.thing, visit.thing))).unwrap_or(&no_pair);
         for successor in first.successors() {
             let ratio = first.ratio(successor);
-            found(into, visit, successor, |c| c.ratio = ratio);
+            self.found(into, visit, successor, |c| c.ratio = ratio);
         }
         for successor in second.successors() {
             let ratio = second.ratio(successor);
-            found(into, visit, successor, |c| c.ratio_2 = ratio);
+            self.found(into, visit, successor, |c| c.ratio_2 = ratio);
         }
         if let Some(step) = before.filter(|step| visit.at.since(step.at) <= self.horizon) {
-            let earlier = state(order_1(step.thing));
-            let age = visit.at.since(step.at).as_secs_f32();
+            let earlier = self.states.get(step.thing).unwrap_or(&no_thing);
+            let age = delay_of(visit.at.since(step.at).as_secs_f64() / self.horizon.as_secs_f64());
             for successor in earlier.successors() {
                 let ratio = earlier.ratio(successor);
-                let rest = Successor { delay_s: (successor.delay_s - age).max(0.0), ..*successor };
-                found(into, visit, &rest, |c| c.ratio_earlier = ratio);
+                let rest = Successor { delay: successor.delay.saturating_sub(age), ..*successor };
+                self.found(into, visit, &rest, |c| c.ratio_earlier = ratio);
             }
         }
         self.by_template(visit, into);
@@ -84,11 +85,11 @@ impl Associations {
         if visit.params == 0 {
             return;
         }
-        let Some(state) = self.states.get(template_state(visit.route)) else { return };
+        let Some(state) = self.pairs.get(template_state(visit.route)) else { return };
         for successor in state.successors() {
             let ratio = state.ratio(successor);
             let there = Successor { thing: thing_of(successor.route, visit.params), ..*successor };
-            found(into, visit, &there, |c| {
+            self.found(into, visit, &there, |c| {
                 c.ratio_template = ratio;
                 c.params = visit.params;
             });
@@ -98,22 +99,22 @@ impl Associations {
     fn session(&self, visit: &Visit) -> Session {
         self.sessions.get(visit.session).copied().filter(|_| visit.session != 0).unwrap_or_default()
     }
-}
 
-/// Merges one reason for a candidate.
-fn found(into: &mut Vec<Candidate>, visit: &Visit, successor: &Successor, set: impl Fn(&mut Candidate)) {
-    if successor.thing == visit.thing {
-        return;
-    }
-    if let Some(known) = into.iter_mut().find(|c| c.thing == successor.thing) {
-        set(known);
-        return;
-    }
-    if into.len() < CANDIDATES {
-        let delay_s = Some(successor.delay_s);
-        let mut candidate = Candidate { thing: successor.thing, route: successor.route, delay_s, ..Candidate::default() };
-        set(&mut candidate);
-        into.push(candidate);
+    /// Merges one reason for a candidate.
+    fn found(&self, into: &mut Vec<Candidate>, visit: &Visit, successor: &Successor, set: impl Fn(&mut Candidate)) {
+        if successor.thing == visit.thing {
+            return;
+        }
+        if let Some(known) = into.iter_mut().find(|c| c.thing == successor.thing) {
+            set(known);
+            return;
+        }
+        if into.len() < CANDIDATES {
+            let delay_s = Some(successor.delay() * self.horizon.as_secs_f32());
+            let mut candidate = Candidate { thing: successor.thing, route: successor.route, delay_s, ..Candidate::default() };
+            set(&mut candidate);
+            into.push(candidate);
+        }
     }
 }
 
@@ -122,7 +123,7 @@ fn found(into: &mut Vec<Candidate>, visit: &Visit, successor: &Successor, set: i
 pub fn prefetch_features(seen: &Associations, visit: &Visit, candidate: &Candidate, life: Span) -> [f32; PREFETCH_FEATURES] {
     let horizon = seen.horizon.as_secs_f64();
     let session = seen.session(visit);
-    let route = seen.states.get(route_state(visit.route)).copied().unwrap_or_default();
+    let route = seen.pairs.get(route_state(visit.route)).copied().unwrap_or_default();
     let ratio_route = route.successors().find(|s| s.route == candidate.route).map_or(0.0, |s| route.ratio(s));
     let popularity = seen.things.get(candidate.thing).copied();
     let (fast, slow) = popularity.map_or((0.0, 0.0), |p| p.rates(visit.at));
@@ -185,7 +186,7 @@ mod tests {
     use super::super::{Capacity, PREFETCH_NAMES, PREFETCH_SPEC};
     use super::*;
 
-    const SMALL: Capacity = Capacity { states: 64, sessions: 16, things: 64 };
+    const SMALL: Capacity = Capacity { states: 64, pairs: 64, sessions: 16, things: 64 };
 
     fn visit(ms: i64, session: u64, thing: u64) -> Visit {
         Visit { at: Time::from_millis(ms), session, thing, route: (thing % 5) as u16, params: thing % 3, missed: thing.is_multiple_of(2) }

@@ -2,8 +2,10 @@
 
 use farthing_types::{Span, Time};
 
-/// Successors remembered per state.
-pub const SUCCESSORS: usize = 8;
+/// Successors remembered per thing: a page of a list leads to all of its entries within the horizon.
+pub const SUCCESSORS: usize = 24;
+/// Successors remembered per pair of things, and per route.
+pub const FEWER_SUCCESSORS: usize = 8;
 /// Requests remembered per session.
 pub const STEPS: usize = 16;
 /// A session that has been silent for so long begins anew.
@@ -18,22 +20,40 @@ pub(super) struct Successor {
     pub thing: u64,
     /// Decayed number of times it followed.
     pub count: f32,
-    /// Usual time until then, seconds.
-    pub delay_s: f32,
     /// Its route.
     pub route: u16,
+    /// Usual time until then, in 65,535ths of the horizon.
+    pub delay: u16,
 }
 
-/// Counts of one state.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct State {
-    successors: [Successor; SUCCESSORS],
+impl Successor {
+    /// Usual time until it follows, as a share of the horizon.
+    pub fn delay(&self) -> f32 {
+        f32::from(self.delay) / f32::from(u16::MAX)
+    }
+}
+
+/// A share of the horizon in the unit of [`Successor::delay`].
+pub(super) fn delay_of(share: f64) -> u16 {
+    (share.clamp(0.0, 1.0) * f64::from(u16::MAX)) as u16
+}
+
+/// Counts of one state, with the `N` successors that follow it most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct State<const N: usize> {
+    successors: [Successor; N],
     /// Decayed number of times the state occurred.
     seen: f32,
     at_s: u32,
 }
 
-impl State {
+impl<const N: usize> Default for State<N> {
+    fn default() -> Self {
+        Self { successors: [Successor::default(); N], seen: 0.0, at_s: 0 }
+    }
+}
+
+impl<const N: usize> State<N> {
     fn decay(&mut self, now_s: u32) {
         let passed = now_s.saturating_sub(self.at_s);
         if passed >= 60 || self.at_s == 0 {
@@ -50,20 +70,20 @@ impl State {
         self.seen += 1.0;
     }
 
-    /// `thing` of `route` followed, `delay_s` after the state. In a full state the rarest makes room as it wears down, so a passer-by
+    /// `thing` of `route` followed, `delay` ([`delay_of`]) after the state. In a full state the rarest makes room as it wears down, so a passer-by
     /// does not displace what often follows.
-    pub fn follow(&mut self, thing: u64, route: u16, delay_s: f32, now_s: u32) {
+    pub fn follow(&mut self, thing: u64, route: u16, delay: u16, now_s: u32) {
         self.decay(now_s);
         if let Some(known) = self.successors.iter_mut().find(|s| s.count > 0.0 && s.thing == thing && s.route == route) {
             known.count += 1.0;
-            known.delay_s += 0.2 * (delay_s - known.delay_s);
+            known.delay = ((u32::from(known.delay) * 4 + u32::from(delay)) / 5) as u16;
             return;
         }
         let Some(rarest) = self.successors.iter_mut().min_by(|a, b| a.count.total_cmp(&b.count)) else { return };
         if rarest.count > 1.0 {
             rarest.count -= 0.5;
         } else {
-            *rarest = Successor { thing, count: 1.0, delay_s, route };
+            *rarest = Successor { thing, count: 1.0, route, delay };
         }
     }
 
@@ -167,13 +187,13 @@ mod tests {
 
     #[test]
     fn a_full_state_keeps_what_often_follows() {
-        let mut state = State::default();
+        let mut state = State::<SUCCESSORS>::default();
         for round in 0..50 {
             state.occur(100 + round);
             for thing in 0..SUCCESSORS as u64 {
-                state.follow(thing, 0, 1.0, 100 + round);
+                state.follow(thing, 0, 1, 100 + round);
             }
-            state.follow(1_000 + u64::from(round), 0, 1.0, 100 + round);
+            state.follow(1_000 + u64::from(round), 0, 1, 100 + round);
         }
         let kept = state.successors().filter(|s| s.thing < SUCCESSORS as u64).count();
         assert!(kept >= SUCCESSORS - 1, "{kept}");
@@ -182,9 +202,9 @@ mod tests {
 
     #[test]
     fn counts_fade() {
-        let mut state = State::default();
+        let mut state = State::<FEWER_SUCCESSORS>::default();
         state.occur(1_000);
-        state.follow(1, 0, 1.0, 1_000);
+        state.follow(1, 0, 1, 1_000);
         state.occur(1_000 + 10 * 86_400);
         assert!((state.seen() - 1.0).abs() < 1e-3);
         let ratio = state.successors().next().map_or(0.0, |s| state.ratio(s));
