@@ -14,7 +14,7 @@ fn log(shape: WorldShape) -> SessionLog {
     let world = SessionWorld {
         seed: 0,
         start_s: 1_767_225_600,
-        duration_s: 3_600.0,
+        duration_s: 1_800.0,
         sessions_per_s: 0.06,
         requests: 12.0,
         think_s: 2.0,
