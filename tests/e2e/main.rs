@@ -17,6 +17,7 @@ mod clients;
 mod degraded;
 mod durability;
 mod fidelity;
+mod live;
 mod parity;
 mod program;
 mod stampede;

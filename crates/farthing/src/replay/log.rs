@@ -36,6 +36,7 @@ const REQUESTS: &[&str] = &[
     "invalidates",
     "stat_seq",
     "stat_key",
+    "stat_epoch",
 ];
 const CALLS: &[&str] = &[
     "ts_ns",
@@ -151,6 +152,8 @@ struct Loader {
     prices: HashMap<u64, Option<Money>>,
     /// Keys whose copies a request dropped, by its call.
     invalidated: Vec<(u64, u32)>,
+    /// First and last request of each run of a proxy.
+    runs: HashMap<u64, (Time, Time)>,
     /// Calls and their attempts; row and short form of the answer are those of the last attempt.
     calls: HashMap<u64, (Vec<Attempt>, CalledRow, String)>,
 }
@@ -216,6 +219,10 @@ impl Loader {
         if let Some(digest) = cells.u64("invalidates") {
             let key = self.numbered(digest);
             self.invalidated.push((row.call, key));
+        }
+        if let Some(run) = cells.u64("stat_epoch") {
+            let (first, last) = self.runs.entry(run).or_insert((row.at, row.at));
+            (*first, *last) = ((*first).min(row.at), (*last).max(row.at));
         }
         self.log.asked.push(row);
         Ok(())
@@ -318,9 +325,36 @@ impl Loader {
             let Some(at) = heads.get(&call).copied() else { continue };
             self.log.ended.push(EndedRow { at, key, opened: at, purged: true });
         }
+        self.log.restarts.extend(begun_anew(self.runs.values().copied().collect()));
         self.log.restarts.sort_unstable();
         self.log.restarts.dedup();
         self.log.sort();
         Ok(self.log)
+    }
+}
+
+/// When a run began after all runs before it had ended: a process that was killed tells nothing of its copies. Runs that overlap are
+/// instances side by side.
+fn begun_anew(mut runs: Vec<(Time, Time)>) -> Vec<Time> {
+    runs.sort_unstable();
+    let mut ended: Option<Time> = None;
+    let mut begun = Vec::new();
+    for (first, last) in runs {
+        begun.extend(ended.filter(|ended| *ended < first).map(|_| first));
+        ended = ended.max(Some(last));
+    }
+    begun
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_after_all_others_is_a_restart_and_one_beside_them_is_none() {
+        let span = |first, last| (Time::from_millis(first), Time::from_millis(last));
+        assert_eq!(begun_anew(vec![span(30, 40), span(0, 20)]), [Time::from_millis(30)]);
+        assert!(begun_anew(vec![span(0, 100), span(30, 40), span(50, 200)]).is_empty());
+        assert!(begun_anew(vec![span(0, 100)]).is_empty() && begun_anew(Vec::new()).is_empty());
     }
 }

@@ -171,7 +171,7 @@ impl<'a> Path<'a> {
                 }
                 _ => match ended.pop() {
                     Ending::Copy(row) => self.end_copy(row),
-                    Ending::All => (0..self.keys.len()).for_each(|key| self.drop_copy(key)),
+                    Ending::All => self.restart(),
                     Ending::None => return,
                 },
             }
@@ -196,6 +196,16 @@ impl<'a> Path<'a> {
         let same = state.copy.as_ref().is_some_and(|copy| row.purged || copy.fetched_at == row.opened);
         if same {
             self.drop_copy(row.key as usize);
+        }
+    }
+
+    /// The process ended and began anew: what was only in its memory is gone.
+    fn restart(&mut self) {
+        for key in 0..self.keys.len() {
+            self.drop_copy(key);
+            if let Some(state) = self.keys.get_mut(key) {
+                state.marker = None;
+            }
         }
     }
 
