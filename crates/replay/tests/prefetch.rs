@@ -71,7 +71,7 @@ fn where_there_is_structure_a_batch_saves_and_a_wait_is_bought() {
         assert!(batch.fewer_billed() >= 0.6 && batch.net() > Money::ZERO, "{batch:?}");
         assert_eq!(batch.ahead_calls, 0, "for money alone things ride with the misses of clients");
         let (wait, _) = played(STRUCTURED, rule(Tariff::PerCall, 1_000_000), seed);
-        assert!(wait.net() > Money::ZERO && wait.precision() >= 0.55 && wait.removed() >= 0.35, "{wait:?}");
+        assert!(wait.net() > Money::ZERO && wait.precision() >= 0.55 && wait.removed() >= 0.3, "{wait:?}");
         // A wait worth less asks for more than the rule can tell of most things.
         let (rare, _) = played(STRUCTURED, rule(Tariff::PerCall, 430_000), seed);
         assert!(rare.net() >= Money::ZERO, "{rare:?}");

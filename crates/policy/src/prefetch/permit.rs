@@ -8,8 +8,8 @@
 
 /// Stakes of the bets, as shares of the largest that is safe.
 const BETS: [f64; 5] = [0.05, 0.12, 0.25, 0.45, 0.7];
-/// Evidence of a gain that turns prefetch on: at most one in twenty routes without gain ever gets so far.
-const ON: f64 = 20.0;
+/// Evidence of a gain that turns prefetch on: at most one in a hundred routes without gain ever gets so far.
+const ON: f64 = 100.0;
 /// Evidence of a loss that turns it off: more than to begin, as tries of one session hang together a little beyond one request.
 const OFF: f64 = 100.0;
 /// After so many tries a route with a net loss is off, whatever the evidence.

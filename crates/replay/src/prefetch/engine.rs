@@ -11,6 +11,8 @@ use farthing_types::{By, Draw, DrawKind, Span, Time, VirtualClock};
 use super::books::{Books, Reliability};
 use super::sessions::{Sessions, Visited};
 
+/// Most rows that are kept to learn from.
+const ROWS: usize = 400_000;
 /// Outcomes awaited at a time.
 const WATCHED: usize = 65_536;
 /// Least probability of what rides in a batch that is paid anyway.
@@ -63,13 +65,20 @@ pub struct PrefetchRow {
     pub matured: bool,
 }
 
+/// A place among the rows, and the candidate that had it.
+#[derive(Clone, Copy)]
+struct RowId {
+    slot: usize,
+    number: u64,
+}
+
 /// What is remembered of an awaited candidate.
 #[derive(Clone, Copy)]
 struct Note {
     route: u16,
     raw: f32,
     p: f32,
-    row: Option<u32>,
+    row: Option<RowId>,
     judged: bool,
 }
 
@@ -129,7 +138,9 @@ pub struct Engine<'a> {
     budget: Budget,
     books: Vec<Books>,
     reliability: Reliability,
-    rows: Vec<PrefetchRow>,
+    /// Rows with the number of their candidate.
+    rows: Vec<(u64, PrefetchRow)>,
+    row_count: u64,
     found: Vec<Candidate>,
     count: u64,
     judging: bool,
@@ -159,6 +170,7 @@ impl<'a> Engine<'a> {
             books: vec![Books::default(); routes],
             reliability: Reliability::default(),
             rows: Vec::new(),
+            row_count: 0,
             found: Vec::new(),
             count: 0,
             judging: false,
@@ -203,9 +215,9 @@ impl<'a> Engine<'a> {
     pub fn reliability(&self) -> &Reliability {
         &self.reliability
     }
-    /// Rows whose outcome is known, if they were to be kept.
+    /// Rows whose outcome is known, if they were to be kept; of very many an even sample.
     pub fn rows(&self) -> impl Iterator<Item = &PrefetchRow> {
-        self.rows.iter().filter(|row| row.matured)
+        self.rows.iter().map(|(_, row)| row).filter(|row| row.matured)
     }
     /// Decisions by who made them since [`Self::judge_from_here`].
     pub fn deciders(&self) -> &[(By, u64)] {
@@ -287,26 +299,36 @@ impl<'a> Engine<'a> {
         let books = &mut self.books[index];
         books.candidates += 1;
         books.by_model += u64::from(matches!(said.choice.by, By::Model(_) | By::Table(_)));
-        let row = self.setup.collect.then(|| {
-            let features = prefetch_features(&self.seen, visit, candidate, route.ttl);
-            let plain = candidate.plain_ratio();
-            let row = PrefetchRow {
-                at: visit.at,
-                route: candidate.route,
-                features,
-                plain,
-                propensity: 1.0,
-                fetched: false,
-                used: false,
-                matured: false,
-            };
-            self.rows.push(row);
-            self.rows.len() as u32 - 1
-        });
+        let row = if self.setup.collect { self.keep_row(visit, candidate, route.ttl) } else { None };
         let threshold = if enabled { route.params.stakes(route.price, 0.0).threshold() } else { f64::INFINITY };
         let p = said.choice.value;
         let note = Note { route: candidate.route, raw: said.raw, p, row, judged: self.judging };
         Some(Offer { candidate: *candidate, p: f64::from(p), threshold, note })
+    }
+
+    /// Keeps a row of the candidate, and says which: of more than [`ROWS`] an even sample (each new one takes the place of a drawn one).
+    fn keep_row(&mut self, visit: &Visit, candidate: &Candidate, life: Span) -> Option<RowId> {
+        let number = self.row_count;
+        self.row_count += 1;
+        let draw = || Draw::new(self.setup.seed).uniform(DrawKind::Sample, "prefetch.row", u128::from(number), 0);
+        let slot = if self.rows.len() < ROWS { self.rows.len() } else { (draw() * (number + 1) as f64) as usize };
+        if slot >= ROWS {
+            return None;
+        }
+        let features = prefetch_features(&self.seen, visit, candidate, life);
+        let (at, route, plain) = (visit.at, candidate.route, candidate.plain_ratio());
+        let row = PrefetchRow { at, route, features, plain, propensity: 1.0, fetched: false, used: false, matured: false };
+        match self.rows.get_mut(slot) {
+            Some(place) => *place = (number, row),
+            None => self.rows.push((number, row)),
+        }
+        Some(RowId { slot, number })
+    }
+
+    /// The row, unless another has taken its place since.
+    fn row(&mut self, id: Option<RowId>) -> Option<&mut PrefetchRow> {
+        let RowId { slot, number } = id?;
+        self.rows.get_mut(slot).filter(|(there, _)| *there == number).map(|(_, row)| row)
     }
 
     /// A prefetch that is billed by itself.
@@ -321,7 +343,7 @@ impl<'a> Engine<'a> {
                 wanted = draw.uniform(DrawKind::Exploration, "prefetch.action", unit, 0) < 0.5;
             }
             let other = self.setup.explore / 2.0;
-            if let Some(row) = offer.note.row.and_then(|r| self.rows.get_mut(r as usize)) {
+            if let Some(row) = self.row(offer.note.row) {
                 row.propensity = (if wanted == greedy { 1.0 - other } else { other }) as f32;
             }
         }
@@ -398,7 +420,7 @@ impl<'a> Engine<'a> {
     fn fetch(&mut self, visit: &Visit, offer: &Offer) {
         let index = usize::from(offer.candidate.route);
         self.books[index].prefetches += 1;
-        if let Some(row) = offer.note.row.and_then(|r| self.rows.get_mut(r as usize)) {
+        if let Some(row) = self.row(offer.note.row) {
             row.fetched = true;
         }
         let until = visit.at + self.sessions.routes[index].ttl;
@@ -454,7 +476,7 @@ impl<'a> Engine<'a> {
         if note.judged {
             self.reliability.add(f64::from(note.p), used);
         }
-        if let Some(row) = note.row.and_then(|r| self.rows.get_mut(r as usize)) {
+        if let Some(row) = self.row(note.row) {
             (row.used, row.matured) = (used, true);
         }
     }

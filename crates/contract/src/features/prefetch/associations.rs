@@ -18,14 +18,14 @@ pub struct Capacity {
     pub states: usize,
     /// Pairs of things, and routes, with what follows them, about 150 bytes each.
     pub pairs: usize,
-    /// Sessions, about 550 bytes each.
+    /// Sessions, about 650 bytes each.
     pub sessions: usize,
     /// Things with their popularity, 32 bytes each.
     pub things: usize,
 }
 
 impl Default for Capacity {
-    /// About 17 MiB.
+    /// About 18 MiB.
     fn default() -> Self {
         Self { states: 16_384, pairs: 32_768, sessions: 8_192, things: 65_536 }
     }

@@ -154,6 +154,8 @@ pub fn prefetch_features(seen: &Associations, visit: &Visit, candidate: &Candida
         any.clamp(0.0, 1.0) as f32,
         since(asked),
         flag(asked.is_none()),
+        flag(session.ever_asked(candidate.thing)),
+        flag(session.again),
         log1(session.visits as f32),
         since(gap),
         flag(visit.missed),

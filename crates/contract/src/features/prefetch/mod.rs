@@ -21,14 +21,14 @@ pub use candidates::{CANDIDATES, Candidate, prefetch_features};
 pub use state::{STEPS, SUCCESSORS};
 
 /// Number of features of the `prefetch` predictor.
-pub const PREFETCH_FEATURES: usize = 24;
+pub const PREFETCH_FEATURES: usize = 26;
 /// Number of its outputs.
 pub const PREFETCH_OUTPUTS: usize = 1;
 
 /// The spec of the `prefetch` predictor. Its output is the log odds that the thing is asked for, by anyone, within the horizon
 /// *and* that this request would have missed the cache.
 pub const PREFETCH_SPEC: FeatureSpec =
-    FeatureSpec { kind: "prefetch", version: 1, names: &PREFETCH_NAMES, horizons: &[], answers: &["log_odds_used"] };
+    FeatureSpec { kind: "prefetch", version: 2, names: &PREFETCH_NAMES, horizons: &[], answers: &["log_odds_used"] };
 
 const PREFETCH_NAMES: [&str; PREFETCH_FEATURES] = [
     "ratio",
@@ -49,6 +49,8 @@ const PREFETCH_NAMES: [&str; PREFETCH_FEATURES] = [
     "any_reason",
     "since_session_asked",
     "session_never_asked",
+    "session_ever_asked",
+    "trigger_asked_again",
     "session_visits",
     "session_gap",
     "trigger_missed",

@@ -112,14 +112,27 @@ pub(super) struct Step {
     pub route: u16,
 }
 
+/// Words of the filter of what a session asked for.
+const FILTER: usize = 8;
+
 /// The last requests of a session.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Session {
     steps: [Step; STEPS],
+    /// What it ever asked for, as a Bloom filter of two bits per thing: clients keep copies of their own and do not ask again.
+    filter: [u64; FILTER],
+    /// Whether the last request was for something that it had asked for before.
+    pub again: bool,
     /// When it began.
     pub started: Time,
     /// Requests since then.
     pub visits: u32,
+}
+
+/// The two bits of a thing in a filter.
+fn bits(thing: u64) -> [usize; 2] {
+    let hash = super::mix(3, thing);
+    [hash, hash >> 32].map(|half| (half as usize) % (FILTER * 64))
 }
 
 impl Session {
@@ -131,9 +144,18 @@ impl Session {
         if self.visits == 0 {
             self.started = step.at;
         }
+        self.again = self.ever_asked(step.thing);
+        for bit in bits(step.thing) {
+            self.filter[bit / 64] |= 1 << (bit % 64);
+        }
         self.steps[self.visits as usize % STEPS] = step;
         // Stays in step with the ring when it wraps.
         self.visits = if self.visits == u32::MAX { STEPS as u32 } else { self.visits + 1 };
+    }
+
+    /// Whether it asked for `thing` since it began; seldom true for what it did not ask for: 2 % after fifty things.
+    pub fn ever_asked(&self, thing: u64) -> bool {
+        bits(thing).into_iter().all(|bit| self.filter[bit / 64] & (1 << (bit % 64)) != 0)
     }
 
     fn last(&self) -> Step {
@@ -209,6 +231,20 @@ mod tests {
         assert!((state.seen() - 1.0).abs() < 1e-3);
         let ratio = state.successors().next().map_or(0.0, |s| state.ratio(s));
         assert!(ratio < 1e-3, "{ratio}");
+    }
+
+    #[test]
+    fn a_session_knows_what_it_ever_asked_for() {
+        let mut session = Session::default();
+        for thing in 1..=50u64 {
+            session.push(Step { thing, params: 0, at: Time::from_millis(thing as i64), route: 0 });
+            assert!(!session.again || thing > 10, "{thing}");
+        }
+        assert!((1..=50).all(|thing| session.ever_asked(thing)));
+        let wrong = (1_000..2_000).filter(|thing| session.ever_asked(*thing)).count();
+        assert!(wrong < 60, "{wrong} of 1000");
+        session.push(Step { thing: 7, params: 0, at: Time::from_millis(60), route: 0 });
+        assert!(session.again);
     }
 
     #[test]
