@@ -100,3 +100,16 @@ fn traces_may_have_dictionaries_and_narrow_integers() {
     assert_eq!(trace.endpoints, ["/a", "/b"]);
     assert!(trace.rows[0].is_write && !trace.rows[1].is_write, "at equal times the change comes first");
 }
+
+/// Formats are read for ever: the fixture is a log of schema version 1, before the columns that tell how a row entered the statistics.
+#[test]
+fn a_log_of_the_first_version_is_still_read_and_learned_from() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-v1");
+    let log = read_log(fixture.to_str().unwrap()).unwrap();
+    assert_eq!((log.fetches.len(), log.reads.len(), log.recomputed), (120, 360, 120), "features of then are computed anew");
+    assert_eq!(log.fetches[7].cost_nanousd, Some(2_000_000));
+    let history = History::of(&log);
+    assert_eq!(history.rows.len(), 114, "every fetch but the last of each of six keys");
+    // Twenty versions of the keys of the first route, and fewer of the others.
+    assert!((10..114).contains(&history.rows.changes()), "{}", history.rows.changes());
+}

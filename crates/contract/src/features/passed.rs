@@ -30,8 +30,7 @@ pub(super) struct Part {
 
 /// All of it.
 pub(super) struct Passed {
-    parts: [Part; PARTS],
-    count: usize,
+    parts: Vec<Part>,
     total: f64,
 }
 
@@ -40,7 +39,7 @@ impl Passed {
     pub fn of(ahead: &Ahead<'_>, gap_s: f64, changed: bool) -> Self {
         let flat = ahead.flat();
         let ahead = if gap_s > RHYTHMIC_S { &flat } else { ahead };
-        let mut passed = Self { parts: [Part::default(); PARTS], count: 0, total: 0.0 };
+        let mut passed = Self { parts: Vec::with_capacity(16), total: 0.0 };
         for stretch in ahead.stretches().take_while(|s| s.start < gap_s).take(PARTS) {
             passed.add(&stretch, gap_s);
         }
@@ -54,16 +53,15 @@ impl Passed {
         let end = stretch.end.min(gap_s);
         let seconds = end - stretch.start;
         let Stretch { start, hazard, bucket, factor, .. } = *stretch;
-        self.parts[self.count] = Part { bucket, changes: 0.0, seconds, rhythm: factor, start, end, hazard, cumulated: self.total };
+        self.parts.push(Part { bucket, changes: 0.0, seconds, rhythm: factor, start, end, hazard, cumulated: self.total });
         self.total += hazard * seconds;
-        self.count += 1;
     }
 
     /// Spreads the change that was seen, and ends the time watched with it.
     fn share_change(&mut self) {
         let total = self.total.max(1e-12);
         let seen = -(-total).exp_m1();
-        for part in &mut self.parts[..self.count] {
+        for part in &mut self.parts {
             let within = part.hazard * part.seconds;
             part.changes = (-part.cumulated).exp() * -(-within).exp_m1() / seen;
             // Probability that the change was still to come in the middle of the stretch.
@@ -75,7 +73,7 @@ impl Passed {
 
     /// The stretches.
     pub fn parts(&self) -> &[Part] {
-        &self.parts[..self.count]
+        &self.parts
     }
 
     /// Changes expected over all of it.

@@ -61,6 +61,22 @@ pub struct Piece {
     pub factor: f64,
 }
 
+/// Quarter of the day and minute of the hour.
+#[derive(Clone, Copy, Debug)]
+struct Slots {
+    quarter: usize,
+    minute: usize,
+}
+
+/// A piece of an interval that was watched.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    /// Changes expected without rhythm.
+    flat: f64,
+    factor: f64,
+    slots: Slots,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 struct Profile<const N: usize> {
     slots: [Slot; N],
@@ -128,23 +144,14 @@ impl Rhythm {
         self.fade(start + gap);
         // The minute of the hour can only be learned from gaps shorter than an hour.
         let fine = gap_s <= FINE_S;
-        let mut pieces = [(Piece::default(), 0.0); PIECES];
-        let mut count = 0;
-        for (slot, piece) in pieces.iter_mut().zip(self.pieces_by(from, if fine { FINE_S } else { 0.0 }, true)) {
-            let end = piece.end.min(gap_s);
-            *slot = (Piece { end, ..piece }, hazard(piece.start, end));
-            count += 1;
-            if piece.end >= gap_s {
-                break;
-            }
-        }
-        self.judge(from, &pieces[..count], (changed, fine));
-        let total: f64 = pieces[..count].iter().map(|(p, flat)| p.factor * flat).sum();
+        let watched = self.watched((from, gap_s), fine, hazard);
+        self.judge(&watched, (changed, fine));
+        let total: f64 = watched.iter().map(|w| w.factor * w.flat).sum();
         let mut before = 0.0;
-        for (piece, flat) in &pieces[..count] {
-            let within = piece.factor * flat;
-            let (changes, watched) = if changed { first_change(before, within, total) } else { (0.0, 1.0) };
-            self.credit(from, piece, (changes, within * watched, fine));
+        for piece in &watched {
+            let within = piece.factor * piece.flat;
+            let (changes, seen) = if changed { first_change(before, within, total) } else { (0.0, 1.0) };
+            self.credit(piece, (changes, within * seen, fine));
             before += within;
         }
         self.observed = self.observed.wrapping_add(1);
@@ -153,13 +160,27 @@ impl Rhythm {
         }
     }
 
-    fn judge(&mut self, from: f64, pieces: &[(Piece, f64)], (changed, fine): (bool, bool)) {
+    /// The pieces of a gap, with the changes expected in each without rhythm.
+    fn watched(&self, (from, gap_s): (f64, f64), fine: bool, hazard: impl Fn(f64, f64) -> f64) -> Vec<Watched> {
+        let most = (gap_s / if fine { MINUTE_S } else { QUARTER_S }) as usize + 2;
+        let mut watched = Vec::with_capacity(most.min(PIECES));
+        for (piece, slots) in self.pieces_by(from, if fine { FINE_S } else { 0.0 }, true).take(PIECES) {
+            let end = piece.end.min(gap_s);
+            let slots = if end < piece.end { Slots::at(from + 0.5 * (piece.start + end)) } else { slots };
+            watched.push(Watched { flat: hazard(piece.start, end), factor: piece.factor, slots });
+            if piece.end >= gap_s {
+                break;
+            }
+        }
+        watched
+    }
+
+    fn judge(&mut self, watched: &[Watched], (changed, fine): (bool, bool)) {
         let (mut flat, mut day, mut hour) = (0.0, 0.0, 0.0);
-        for (piece, expected) in pieces {
-            let at = from + 0.5 * (piece.start + piece.end);
-            flat += expected;
-            day += expected * self.day.raw(quarter_of(at));
-            hour += expected * self.hour.raw(minute_of(at));
+        for piece in watched {
+            flat += piece.flat;
+            day += piece.flat * self.day.raw(piece.slots.quarter);
+            hour += piece.flat * self.hour.raw(piece.slots.minute);
         }
         self.day.judge(changed, flat, day);
         if fine {
@@ -175,9 +196,8 @@ impl Rhythm {
         }
     }
 
-    fn credit(&mut self, from: f64, piece: &Piece, (changes, expected, fine): (f64, f64, bool)) {
-        let at = from + 0.5 * (piece.start + piece.end);
-        let (quarter, minute) = (quarter_of(at), minute_of(at));
+    fn credit(&mut self, piece: &Watched, (changes, expected, fine): (f64, f64, bool)) {
+        let Slots { quarter, minute } = piece.slots;
         let (day, hour) = (self.day.raw(quarter), self.hour.raw(minute));
         self.day.add(quarter, changes, expected / day);
         if fine {
@@ -203,7 +223,8 @@ impl Rhythm {
     /// The factors from `start` on, without end. One piece of factor 1 when there is no rhythm.
     pub fn pieces(&self, start: Time) -> impl Iterator<Item = Piece> + '_ {
         let flat = (!self.is_used()).then_some(Piece { start: 0.0, end: f64::INFINITY, factor: 1.0 });
-        let varying = self.is_used().then(|| self.pieces_by(start.secs_f64(), if self.hour.used { FINE_S } else { 0.0 }, false));
+        let varying = || self.pieces_by(start.secs_f64(), if self.hour.used { FINE_S } else { 0.0 }, false).map(|(piece, _)| piece);
+        let varying = self.is_used().then(varying);
         flat.into_iter().chain(varying.into_iter().flatten())
     }
 
@@ -220,7 +241,8 @@ impl Rhythm {
         if self.is_used() { self.weight(start, to) - self.weight(start, from) } else { to - from }
     }
 
-    fn pieces_by(&self, from: f64, fine_s: f64, raw: bool) -> impl Iterator<Item = Piece> + '_ {
+    /// Each with the slots of its middle.
+    fn pieces_by(&self, from: f64, fine_s: f64, raw: bool) -> impl Iterator<Item = (Piece, Slots)> + '_ {
         let mut start = 0.0;
         std::iter::from_fn(move || {
             let at = from + start;
@@ -229,19 +251,19 @@ impl Rhythm {
             // Half a step on, so that rounding at a border cannot pick the slot before it.
             let end = (((at + 1e-6) / step).floor() + 1.0) * step - from;
             let end = if end > start + 1e-6 { end } else { start + step };
-            let middle = from + 0.5 * (start + end);
-            let piece = Piece { start, end, factor: self.factor(middle, fine, raw) };
+            let slots = Slots::at(from + 0.5 * (start + end));
+            let piece = Piece { start, end, factor: self.factor(slots, fine, raw) };
             start = end;
-            Some(piece)
+            Some((piece, slots))
         })
     }
 
-    fn factor(&self, at: f64, fine: bool, raw: bool) -> f64 {
-        let day = if raw { self.day.raw(quarter_of(at)) } else { self.day.factor(quarter_of(at)) };
+    fn factor(&self, Slots { quarter, minute }: Slots, fine: bool, raw: bool) -> f64 {
+        let day = if raw { self.day.raw(quarter) } else { self.day.factor(quarter) };
         let hour = match (fine, raw || self.hour.used) {
             (_, false) => 1.0,
-            (true, true) => self.hour.raw(minute_of(at)),
-            (false, true) => f64::from(self.quarter_means[quarter_of(at) % 4]),
+            (true, true) => self.hour.raw(minute),
+            (false, true) => f64::from(self.quarter_means[quarter % 4]),
         };
         day * hour
     }
@@ -261,11 +283,18 @@ fn first_change(before: f64, within: f64, total: f64) -> (f64, f64) {
     (changes, to_come.min(1.0))
 }
 
-fn quarter_of(at: f64) -> usize {
-    (at.rem_euclid(86_400.0) / QUARTER_S) as usize % QUARTERS
+impl Slots {
+    fn at(second: f64) -> Self {
+        let quarter = (rest(second, 86_400.0) / QUARTER_S) as usize % QUARTERS;
+        Self { quarter, minute: (rest(second, 3_600.0) / MINUTE_S) as usize % MINUTES }
+    }
 }
-fn minute_of(at: f64) -> usize {
-    (at.rem_euclid(3_600.0) / MINUTE_S) as usize % MINUTES
+
+/// `rem_euclid` for whole divisors and times of this age, bit by bit, without its long division: quotient times divisor and the
+/// difference are exact.
+fn rest(second: f64, divisor: f64) -> f64 {
+    let rest = second - (second / divisor) as i64 as f64 * divisor;
+    if rest < 0.0 { rest + divisor } else { rest }
 }
 
 #[cfg(test)]
@@ -306,6 +335,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_rest_is_that_of_the_long_division(nanos in any::<i64>(), near in 0..40_000_000i64, off in -3..=3i64) {
+            let borders = [near as f64 * 3_600.0, near as f64 * 86_400.0].map(|s| f64::from_bits(s.to_bits().saturating_add_signed(off)));
+            for second in [nanos as f64 / 1e9, borders[0], borders[1], -borders[0]] {
+                for divisor in [3_600.0, 86_400.0] {
+                    prop_assert_eq!(rest(second, divisor).to_bits(), (second.rem_euclid(divisor) + 0.0).to_bits(), "{} {}", second, divisor);
+                }
+            }
+        }
+
         #[test]
         fn pieces_join_without_gaps(start in 0..4_000_000_000_000i64, age in 0.0..200_000.0f64) {
             static WATCHED: LazyLock<Rhythm> = LazyLock::new(|| watched(60, |_| 30_000));

@@ -73,3 +73,16 @@ fn wrong_input_is_named_with_its_remedy() {
     let (text, code) = said(&[]);
     assert!(code == 2 && text.contains("--log"), "{code} {text}");
 }
+
+/// Logs are read for ever: one of schema version 1, which does not tell what requests asked and answers said.
+#[test]
+fn a_log_of_the_first_version_is_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.toml");
+    let provider = |name: &str| format!("[providers.{name}]\nbase_url = \"http://{name}.test\"\nprice = \"0.002\"\n");
+    std::fs::write(&policy, ["geo", "news", "rates"].map(provider).concat()).unwrap();
+    let log = root().join("crates/trainer/tests/fixtures/log-v1");
+    let (report, code) = replay(&["--log", log.to_str().unwrap(), "--policy", policy.to_str().unwrap()]);
+    assert_eq!((code, &report["policy"]["total"]["requests"]), (0, &serde_json::json!(360)));
+    assert_eq!(report["policy"]["fidelity"]["same_calls"], 120, "every call of the log is found: {report:#}");
+}

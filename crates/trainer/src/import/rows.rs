@@ -112,7 +112,7 @@ impl Rows {
             latency_us: record.latency_us,
             ..Request::default()
         };
-        let call = CallRow {
+        let mut call = CallRow {
             ts_ns: record.at_ns,
             call_id: id,
             tenant,
@@ -139,7 +139,8 @@ impl Rows {
             cost_nanousd: cost,
             ..CallRow::default()
         };
-        Ok(Some((request, before.compared(call, record))))
+        before.compare(&mut call, record);
+        Ok(Some((request, call)))
     }
 
     /// The key; a request whose body is not known is like no other unless it is a GET or HEAD.
@@ -251,16 +252,12 @@ struct Before {
 }
 
 impl Before {
-    fn compared(self, call: CallRow, record: &Record<'_>) -> CallRow {
+    fn compare(self, call: &mut CallRow, record: &Record<'_>) {
         let both = self.hash.zip(call.canonical_hash);
-        CallRow {
-            gap_ms: self.gap_ms,
-            prev_canonical_hash: self.hash,
-            changed: both.map(|(before, now)| before != now),
-            // Where the ETag stands for the body, both changed together.
-            validator_changed: both.filter(|_| record.etag.is_some() && record.etag == record.body).map(|(before, now)| before != now),
-            ..call
-        }
+        (call.gap_ms, call.prev_canonical_hash) = (self.gap_ms, self.hash);
+        call.changed = both.map(|(before, now)| before != now);
+        // Where the ETag stands for the body, both changed together.
+        call.validator_changed = both.filter(|_| record.etag.is_some() && record.etag == record.body).map(|(before, now)| before != now);
     }
 }
 

@@ -16,6 +16,7 @@ mod trace;
 pub use calls::{CallLog, read_calls};
 pub use decisions::{read_decisions, read_pmf};
 pub use entered::{Entered, EnteredLog, Logged, read_entered};
+#[cfg(test)]
 pub(crate) use files::data_type;
 pub use files::find;
 pub use foreign::{ForeignColumn, ForeignTable};
