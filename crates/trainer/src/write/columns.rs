@@ -259,7 +259,7 @@ mod tests {
         let request = |n: u64| Request {
             request_id: u64::MAX - n,
             route: format!("route-{n}").into(),
-            bytes_out: (n % 2 == 0).then_some(n as i64 - 1),
+            bytes_out: n.is_multiple_of(2).then_some(n as i64 - 1),
             ts_ns: [i64::MIN, i64::MAX, 0][n as usize],
             ..Request::default()
         };
