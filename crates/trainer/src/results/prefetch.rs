@@ -206,12 +206,24 @@ fn measured(bench: &Bench<'_>, absent: &[String]) -> Measured {
             0.03,
         ),
     ];
+    if let Some(nasa) = bench.of("http_nasa", WAIT, "model") {
+        bars.extend([
+            Bar::at_least(
+                "NASA, TTL 60 s, a wait worth one call, the terms that every fit is judged under: precision",
+                nasa.precision,
+                0.8,
+            ),
+            Bar::at_least("the same terms: misses removed", nasa.misses_removed, 0.4),
+            Bar::at_most("the same terms: calls beyond no prefetch", nasa.more_calls, 0.14),
+            Bar::at_most("the same terms: calibration error", nasa.calibration, 0.03),
+        ]);
+    }
     if let (Some(nasa), Some(aim)) = (bench.of("http_nasa", PROMISED, "model"), bench.of("http_nasa", AIMED, "model")) {
         bars.extend([
             Bar::at_least("NASA, TTL 60 s, setting chosen on the training part: precision", nasa.precision, 0.8),
-            Bar::at_least("the same: misses removed", nasa.misses_removed, 0.4),
-            Bar::at_most("the same: calls beyond no prefetch", nasa.more_calls, 0.14),
-            Bar::at_most("the same: calibration error", nasa.calibration, 0.03),
+            Bar::at_least("chosen: misses removed", nasa.misses_removed, 0.4),
+            Bar::at_most("chosen: calls beyond no prefetch", nasa.more_calls, 0.14),
+            Bar::at_most("chosen: calibration error", nasa.calibration, 0.03),
             Bar::at_least("NASA, setting chosen for the aim: precision", aim.precision, 0.8).aiming_at(0.9),
             Bar::at_least("the same: misses removed", aim.misses_removed, 0.0).aiming_at(0.3),
             Bar::at_most("the same: calls beyond no prefetch", aim.more_calls, 0.14).aiming_at(0.05),
