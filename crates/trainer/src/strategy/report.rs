@@ -7,6 +7,12 @@ use crate::learn::Examples;
 
 /// For a terminal.
 pub fn text(fit: &Fit) -> String {
+    let verdict = if fit.passes() { "may be published" } else { "is not published" };
+    format!("{}{}verdict     {verdict}: {}\n", found(fit), fit.judgement.text(), fit.judgement.sentence())
+}
+
+/// What was found on held-out time.
+fn found(fit: &Fit) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
@@ -43,9 +49,6 @@ pub fn text(fit: &Fit) -> String {
             }
         }
     }
-    out.push_str(&fit.judgement.text());
-    let verdict = if fit.passes() { "may be published" } else { "is not published" };
-    let _ = writeln!(out, "verdict     {verdict}: {}", fit.judgement.sentence());
     out
 }
 
@@ -59,7 +62,7 @@ pub fn card(fit: &Fit) -> String {
     );
     let t = &fit.training;
     let _ = writeln!(out, "- trained on {} rows, data {}, seed {}", t.rows, t.data_digest, t.seed);
-    let _ = writeln!(out, "- windows of {:.0} s\n\n```\n{}```\n", fit.window_s, text(fit));
+    let _ = writeln!(out, "- windows of {:.0} s\n\n```\n{}{}```\n", fit.window_s, found(fit), fit.judgement.lasting_text());
     let _ = writeln!(
         out,
         "Blind spots: batches across routes, providers that answer slower when batched, clients that come back because of an error."
