@@ -162,9 +162,9 @@ fn practice(trace: &Trace, events: &[Event], logged: Rows, watch: &dyn Watch) ->
     rows
 }
 
-/// Adds a row that tells something of statistics that have settled: a learner would take the error of the first guess for theirs.
+/// Adds a row that tells something.
 fn push(rows: &mut Rows, row: &TrainingRow) {
-    if row.settled && row.survived.iter().chain(&row.within).any(|e| *e > 0.0) {
+    if row.survived.iter().chain(&row.within).any(|e| *e > 0.0) {
         let TrainingRow { features, survived, within, .. } = row;
         rows.push(&Row { features, survived, within, at_ns: row.at.nanos(), route: u32::from(row.route), weight: 1.0 });
     }
@@ -199,9 +199,9 @@ pub fn fit_against(log: &Log, options: Options, champion: Result<&gate::Champion
     let cut_ns = trace.events[cut.min(trace.events.len() - 1)].at.nanos();
     let before = History::of(&log.before(cut_ns));
     let choice = choose(&trace, cut, options, watch);
-    let judged = learn((&trace, cut), before.teaching(), &choice, options, watch)
+    let judged = learn((&trace, cut), before.rows, &choice, options, watch)
         .map(|candidate| judge((&trace, cut), &candidate, (options, champion), watch));
-    let learned = learn((&trace, trace.events.len()), history.teaching(), &choice, options, watch)?;
+    let learned = learn((&trace, trace.events.len()), history.rows.clone(), &choice, options, watch)?;
     let judged = judged.map_err(|e| e.to_string()).and_then(|found| {
         let reads = found.comparison.reads;
         if reads < MIN_JUDGED {

@@ -41,10 +41,6 @@ impl Fate {
     pub fn changed(&self) -> bool {
         self.changed_s.is_finite()
     }
-    /// Age at which a change was seen, seconds.
-    pub fn seen_s(&self) -> Option<f64> {
-        self.changed().then_some(f64::from(self.changed_s))
-    }
     /// Whether anything was seen: a change within no time has no likelihood, nor has a copy that was not looked at again.
     pub fn tells(&self) -> bool {
         if self.changed() { self.changed_s > self.unchanged_s } else { self.unchanged_s > 0.0 }

@@ -19,8 +19,6 @@ pub const DEFAULT_HAZARD: f64 = 1.0 / 3_600.0;
 
 /// Weight of [`DEFAULT_HAZARD`], in events.
 const START_EVENTS: f64 = 0.5;
-/// Refetches that found a change, from which a route's hazards are its own.
-const SETTLED: f64 = 10.0;
 /// Refetches, and the share of them that found a change, from which a route counts as one whose answers always change.
 const ALWAYS_AFTER: f64 = 30.0;
 const ALWAYS_SHARE: f64 = 0.99;
@@ -181,12 +179,6 @@ impl RouteStats {
     /// Stale answers by the keys' rates over those there probably are, which is less than 1 where people ask because something changed.
     pub fn candour(&self) -> f64 {
         self.informed.candour()
-    }
-
-    /// Whether enough changes were seen that the hazards are the route's own, and no longer [`DEFAULT_HAZARD`]. What happens before
-    /// teaches nothing about the statistics.
-    pub fn is_settled(&self) -> bool {
-        self.changed >= SETTLED
     }
 
     /// Share of refetches that found a change, decayed; `None` before the first refetch.
