@@ -21,6 +21,7 @@ pub enum Fitted {
 
 /// Name of the trainer's program.
 const PROGRAM: &str = "farthing-train";
+
 /// The trainer: named by the environment, beside this program, or in a sibling folder of the same build.
 pub fn find() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("FARTHING_TRAIN").filter(|p| !p.is_empty()) {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use farthing_contract::bundle::Training;
+use farthing_policy::Levels;
 
 use super::gate::judgement;
-use super::judge::{Verdict, judge};
+use super::judge::{Verdict, played, verdict};
 use super::learn::{Learned, learn, window_of};
 use super::source::Source;
 use crate::error::TrainError;
@@ -64,13 +65,17 @@ impl Fit {
 pub fn fit(source: &Source, options: Options, champion: Result<&Champion, &str>, watch: &dyn Watch) -> Result<Fit, TrainError> {
     let Source { trace, model, .. } = source;
     let (cut, all) = (trace.split(options.train_share), trace.events.len());
-    let judged = learn((trace, cut), model, options.seed, watch).map_err(|e| e.to_string()).and_then(|candidate| {
-        let verdict = judge((trace, cut), model, &Trees::levels(&candidate.model), options.seed);
-        let few = format!("only {} requests in the held-out time, at least {MIN_JUDGED} judge a predictor", verdict.requests);
-        if verdict.requests < MIN_JUDGED { Err(few) } else { Ok((verdict, candidate)) }
+    let held_out = learn((trace, cut), model, options.seed, watch).map_err(|e| e.to_string()).and_then(|candidate| {
+        let ours = played((trace, cut), model, &Trees::levels(&candidate.model));
+        let rule = played((trace, cut), model, &Levels::default());
+        let verdict = verdict((trace, cut), model, (&ours, &rule), options.seed);
+        if verdict.requests < MIN_JUDGED {
+            return Err(format!("only {} requests in the held-out time, at least {MIN_JUDGED} judge a predictor", verdict.requests));
+        }
+        Ok((verdict, judgement((trace, cut), model, &candidate, (&ours, &rule), (champion, options.seed))))
     });
-    let (judged, judgement) = match judged {
-        Ok((verdict, candidate)) => (Ok(verdict), judgement((trace, cut), model, &candidate, (champion, options.seed))),
+    let (judged, judgement) = match held_out {
+        Ok((verdict, judgement)) => (Ok(verdict), judgement),
         Err(why) => (Err(why), Judgement::default()),
     };
     let learned = learn((trace, all), model, options.seed, watch)?;

@@ -1,36 +1,33 @@
 //! Evidence for kind `strategy`: the held-out time under the candidate, the present champion and the rules. Costs hold staleness and waiting at
 //! their prices, so nothing is exchanged on top.
 
-use farthing_policy::Levels;
-use farthing_policy::strategy::StrategyParams;
 use farthing_replay::Trace;
-use farthing_replay::strategies::{Judged, Model, Modelled, Run, simulate};
+use farthing_replay::strategies::{Model, Run};
 use farthing_types::Money;
 
+use super::judge::played;
 use super::learn::Learned;
 use crate::gate::{Amount, Block, Champion, Evidence, Judgement, Opponent, Rival, Setting, Size, judge};
 use crate::learn::Examples;
-use crate::predictor::Trees;
 
-/// Judges what was learned from the events before number `from` on the others.
+/// Judges what was learned from the events before number `at.1` by what it and the rules made of the others.
 pub fn judgement(
-    (trace, from): (&Trace, usize),
+    at: (&Trace, usize),
     model: &Model,
     learned: &Learned,
+    (ours, rule): (&Run, &Run),
     (champion, seed): (Result<&Champion, &str>, u64),
 ) -> Judgement {
-    let play = |levels: &Levels| simulate(trace, model, Judged::from(trace, from), &mut Modelled::new(levels, StrategyParams::default()));
-    let ours = play(&Trees::levels(&learned.model));
     let rival = |opponent, setting: &str, run: &Run| Rival { opponent, setting: setting.to_owned(), amounts: amounts(run, model) };
-    let mut rivals = vec![rival(Opponent::Rules, "rules", &play(&Levels::default()))];
+    let mut rivals = vec![rival(Opponent::Rules, "rules", rule)];
     if let Ok(champion) = champion {
-        rivals.push(rival(Opponent::Champion, &champion.name, &play(&champion.levels)));
+        rivals.push(rival(Opponent::Champion, &champion.name, &played(at, model, &champion.levels)));
     }
     let rows = learned.rows.len().max(1);
     let evidence = Evidence {
-        routes: trace.routes.iter().map(|r| r.name.clone()).collect(),
-        blocks: blocks(&ours, model),
-        ours: amounts(&ours, model),
+        routes: at.0.routes.iter().map(|r| r.name.clone()).collect(),
+        blocks: blocks(ours, model),
+        ours: amounts(ours, model),
         rivals,
         no_champion: champion.err().unwrap_or_default().to_owned(),
         size: Size::of(&learned.model, |n, row| row.copy_from_slice(learned.rows.row(n % rows))),

@@ -97,15 +97,21 @@ fn ratio(a: f64, b: f64) -> f64 {
     if b > 0.0 { a / b } else { 1.0 }
 }
 
-/// Judges predictors on the events from number `from` on; what comes before warms the statistics.
-pub fn judge((trace, from): (&Trace, usize), model: &Model, levels: &Levels, seed: u64) -> Verdict {
-    let judged = Judged::from(trace, from);
-    let params = StrategyParams::default();
-    let ours = simulate(trace, model, judged, &mut Modelled::new(levels, params));
-    let rule = simulate(trace, model, judged, &mut Modelled::new(&Levels::default(), params));
-    let past = hindsight(trace, model, judged);
+/// The events from number `from` on, decided by `levels`; what comes before warms the statistics.
+pub(super) fn played((trace, from): (&Trace, usize), model: &Model, levels: &Levels) -> Run {
+    simulate(trace, model, Judged::from(trace, from), &mut Modelled::new(levels, StrategyParams::default()))
+}
+
+/// Judges predictors on the events from number `from` on.
+pub fn judge(at: (&Trace, usize), model: &Model, levels: &Levels, seed: u64) -> Verdict {
+    verdict(at, model, (&played(at, model, levels), &played(at, model, &Levels::default())), seed)
+}
+
+/// Judges what a predictor and the rules have [`played`].
+pub(super) fn verdict((trace, from): (&Trace, usize), model: &Model, (ours, rule): (&Run, &Run), seed: u64) -> Verdict {
+    let past = hindsight(trace, model, Judged::from(trace, from));
     let usd = |money: Money| money.as_usd_f64();
-    let paired = paired(&ours, &rule, model).difference(seed);
+    let paired = paired(ours, rule, model).difference(seed);
     let (total, rule_total) = (ours.total(), rule.total());
     let share = |count: u64, of: u64| count as f64 / of.max(1) as f64;
     Verdict {
@@ -121,7 +127,7 @@ pub fn judge((trace, from): (&Trace, usize), model: &Model, levels: &Levels, see
         predicted: share(total.predicted, total.requests),
         late: (share(total.late, total.requests), share(rule_total.late, rule_total.requests)),
         stale: (share(total.stale, total.requests), share(rule_total.stale, rule_total.requests)),
-        routes: routes(trace, model, (&ours, &rule), &past.per_route),
+        routes: routes(trace, model, (ours, rule), &past.per_route),
     }
 }
 
