@@ -14,6 +14,7 @@ mod answers;
 mod badinput;
 mod bundles;
 mod clients;
+mod content;
 mod degraded;
 mod durability;
 mod fidelity;

@@ -20,6 +20,6 @@ pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView};
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
-pub use views::routes::{RouteInfo, RoutesView, VolatileField, VolatileReport};
+pub use views::routes::{NotSaved, RouteInfo, RoutesView, VolatileField, VolatileReport};
 pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
 pub use views::{ControlError, MetricsView, Parts};

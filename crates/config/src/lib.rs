@@ -5,10 +5,12 @@
 //! what was found and the remedy.
 
 mod checked;
+mod content;
 mod error;
 mod key;
 mod provider;
 mod read;
+mod remedy;
 mod route;
 mod salt;
 mod secret;
@@ -16,9 +18,11 @@ mod secret;
 pub use checked::{
     AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, Salt, VariantConfig,
 };
+pub use content::{CacheableIf, PersonalField};
 pub use error::{ConfigError, Problem};
 pub use key::FarthingKey;
 pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
 pub use read::{Flags, Surroundings, System, presets, reference};
+pub use remedy::{Remedy, remedy};
 pub use route::{CredentialMode, Matcher, Mode, Profile, Route, TtlBy, TtlByError};
 pub use secret::Secret;

@@ -121,6 +121,8 @@ pub struct Terms {
     pub storable: bool,
     /// Longest time an answer may be kept.
     pub max_store: Option<Span>,
+    /// JSON pointers to the only fields that may be kept; empty means all.
+    pub storable_fields: Vec<Arc<str>>,
     /// Answers may be fetched before anybody asked.
     pub prefetch: bool,
     /// One principal's answer may be given to another.
@@ -131,7 +133,7 @@ pub struct Terms {
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { storable: true, max_store: None, prefetch: true, share: true, source: String::new() }
+        Self { storable: true, max_store: None, storable_fields: Vec::new(), prefetch: true, share: true, source: String::new() }
     }
 }
 

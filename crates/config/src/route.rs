@@ -7,7 +7,7 @@ use std::sync::Arc;
 use farthing_types::{Money, RouteName, Span};
 use http::Method;
 
-use crate::Prices;
+use crate::{CacheableIf, PersonalField, Prices};
 
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,6 +149,10 @@ pub struct Route {
     pub strip_query: Vec<Arc<str>>,
     /// JSON pointers whose values differ from answer to answer and say nothing about change.
     pub volatile: Vec<Arc<str>>,
+    /// Personal fields: a request or an answer that has one is neither kept nor shared.
+    pub pii: Vec<PersonalField>,
+    /// What an answer's body must say for the answer to be kept; all must hold.
+    pub cacheable_if: Vec<CacheableIf>,
     /// Who chooses the TTL.
     pub ttl: TtlBy,
     /// Let a shipped predictor act before the route's own log has trained or validated one.
@@ -196,6 +200,8 @@ impl Default for Route {
             key_body: true,
             strip_query: Vec::new(),
             volatile: Vec::new(),
+            pii: Vec::new(),
+            cacheable_if: Vec::new(),
             ttl: TtlBy::Model,
             trust_shipped: false,
             base_ttl: Span::from_secs(60),

@@ -41,6 +41,8 @@ enum Command {
     Check(check::Args),
     /// Show a running proxy: routes, bill, savings.
     Status(remote::status::Args),
+    /// Show why answers were not served from the cache: dearest first, with the key that would change it.
+    Routes(remote::routes::Args),
     /// Show which fields of answers differ from call to call, for `volatile` of a route.
     Volatile(remote::volatile::Args),
     /// Show and change the predictors of a running proxy.
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => remote::status::run(&args),
+        Command::Routes(args) => remote::routes::run(&args),
         Command::Volatile(args) => remote::volatile::run(&args),
         Command::Models(args) => remote::models::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),

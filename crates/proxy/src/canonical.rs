@@ -1,6 +1,9 @@
 //! The canonical body: what must differ for an answer to count as changed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use farthing_freshness::content::Pointer;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
@@ -21,7 +24,7 @@ pub struct Digests {
 
 /// Digests a body. `volatile` are JSON pointers (RFC 6901) whose values say nothing about change; a `*` segment stands for every
 /// member of an object or element of an array.
-pub fn digests(headers: &HeaderMap, body: &Bytes, volatile: &[std::sync::Arc<str>]) -> Digests {
+pub fn digests(headers: &HeaderMap, body: &Bytes, volatile: &[Arc<str>]) -> Digests {
     let exact = first_64(&blake3::hash(body));
     let canonical = json(headers, body).map_or(exact, |mut value| {
         for pointer in volatile {
@@ -39,7 +42,7 @@ pub fn digests(headers: &HeaderMap, body: &Bytes, volatile: &[std::sync::Arc<str
 
 /// Takes what a pointer points at out of a value.
 pub fn drop_pointer(value: &mut Value, pointer: &str) {
-    drop_at(value, &segments(pointer));
+    drop_at(value, Pointer::new(pointer).segments());
 }
 
 /// Whether the head says that the body is JSON.
@@ -49,7 +52,8 @@ pub fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || essence.ends_with("+json")
 }
 
-fn json(headers: &HeaderMap, body: &Bytes) -> Option<Value> {
+/// The body as JSON, where it is said to be that, and short enough to be read.
+pub fn json(headers: &HeaderMap, body: &Bytes) -> Option<Value> {
     (is_json(headers) && body.len() <= MAX_JSON).then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
@@ -58,28 +62,24 @@ fn first_64(hash: &blake3::Hash) -> u64 {
     u64::from_be_bytes(*head)
 }
 
-fn segments(pointer: &str) -> Vec<String> {
-    pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~")).collect()
-}
-
-fn drop_at(value: &mut Value, path: &[String]) {
+fn drop_at(value: &mut Value, path: &[Arc<str>]) {
     let Some((first, rest)) = path.split_first() else { return };
     match value {
-        Value::Object(map) if first == "*" => {
+        Value::Object(map) if &**first == "*" => {
             if rest.is_empty() {
                 map.clear();
             }
             map.values_mut().for_each(|v| drop_at(v, rest));
         }
         Value::Object(map) if rest.is_empty() => {
-            map.remove(first);
+            map.remove(&**first);
         }
         Value::Object(map) => {
-            if let Some(inner) = map.get_mut(first) {
+            if let Some(inner) = map.get_mut(&**first) {
                 drop_at(inner, rest);
             }
         }
-        Value::Array(items) if first == "*" => items.iter_mut().for_each(|v| drop_or_null(v, rest)),
+        Value::Array(items) if &**first == "*" => items.iter_mut().for_each(|v| drop_or_null(v, rest)),
         Value::Array(items) => {
             if let Some(item) = first.parse::<usize>().ok().and_then(|i| items.get_mut(i)) {
                 drop_or_null(item, rest);
@@ -90,7 +90,7 @@ fn drop_at(value: &mut Value, path: &[String]) {
 }
 
 /// An element keeps its place in the array: only its value goes.
-fn drop_or_null(value: &mut Value, rest: &[String]) {
+fn drop_or_null(value: &mut Value, rest: &[Arc<str>]) {
     if rest.is_empty() {
         *value = Value::Null;
     } else {

@@ -7,6 +7,7 @@ mod answer;
 pub mod assembly;
 mod canonical;
 mod choose;
+mod content;
 pub mod edge;
 pub mod experiments;
 mod flight;

@@ -247,6 +247,7 @@ impl Asked {
     pub fn plan(self, state: &State) -> Planned {
         let Self { received, identity, facts, wishes, steps, target, body: held } = self;
         let Received { id, at, started, route, head, body } = received;
+        let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
         let (of_variant, variant) = variant(state, &route, (key, kind(&route, &facts)), at);
         let measured = steps.cache.is_ok();

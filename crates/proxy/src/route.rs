@@ -7,7 +7,7 @@ use farthing_config::{Config, CredentialPlace, Mode as RouteMode, Profile as Rou
 use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
 use farthing_freshness::key::Credentials;
-use farthing_freshness::{BodyKey, KeySpec, Mode, Profile, Rules};
+use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
 use farthing_types::Overrides;
 use farthing_upstream::{BreakerSpec, Credential, Origin, Place, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
@@ -15,6 +15,7 @@ use http::{Method, Uri, header};
 use parking_lot::Mutex;
 
 use crate::StartError;
+use crate::content::{self, Personal};
 use crate::problem::Dialect;
 use crate::stats::Numbered;
 
@@ -32,6 +33,10 @@ pub struct RouteState {
     pub key_spec: KeySpec,
     /// What may be reused.
     pub rules: Rules,
+    /// What bodies may hold for their answers to be kept.
+    pub content: ContentRules,
+    /// Requests that have a personal field.
+    pub personal: Personal,
     /// What the plan is compiled from.
     pub facts: RouteFacts,
     /// Money and trust, as decisions see them.
@@ -84,6 +89,8 @@ fn one(config: &Config, route: &Arc<Route>, build: &Build<'_>) -> Result<RouteSt
         swap,
         key_spec: key_spec(route, &provider),
         rules: rules(route),
+        content: content::rules(route, &provider),
+        personal: Personal::of(route),
         economics: economics(route),
         plan: Arc::new(compiled),
         facts,

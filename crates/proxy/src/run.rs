@@ -208,8 +208,9 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
         end.stored = Some(Err(plan.err().unwrap_or(UncachedReason::TooLarge)));
         return state.settle_call(&job.flight, &end);
     };
-    let digests = digests(&job, (&reply.headers, &body), (key, received_at)).await;
+    let (digests, content) = read_content(&job, (&reply.headers, &body), (key, received_at)).await;
     end.digests = Some(digests);
+    let plan = plan.and(content);
     end.stored = Some(match (plan, storable) {
         (Ok(()), Ok(facts)) => {
             end.validator_changed = validator_changed(&facts, job.previous.as_deref());
@@ -230,24 +231,30 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
     state.settle_call(&job.flight, &end);
 }
 
-/// Digests a body whose last byte has been handed to every reader; long ones on a thread that nobody waits for.
-async fn digests(job: &Job, (headers, body): (&HeaderMap, &Bytes), (key, at): (KeyHash, Time)) -> Digests {
+/// What a body tells: its digests, and whether it may be kept.
+type Content = (Digests, Result<(), UncachedReason>);
+
+/// Reads a body whose last byte has been handed to every reader; a long one on a thread that nobody waits for.
+async fn read_content(job: &Job, (headers, body): (&HeaderMap, &Bytes), (key, at): (KeyHash, Time)) -> Content {
     let (state, route) = (job.state.clone(), job.flight.route.clone());
     if body.len() > canonical::MAX_JSON {
         state.counters.undigested.fetch_add(1, Ordering::Relaxed);
     }
     let (headers, body) = (headers.clone(), body.clone());
     let short = body.len() <= canonical::AT_ONCE;
-    let digest = move || {
+    let read = move || {
         let digests = canonical::digests(&headers, &body, &route.route.volatile);
-        state.volatile.look(&route, (key, at), (&headers, &body), digests);
-        digests
+        let kept = route.content.may_keep(|| canonical::json(&headers, &body));
+        if kept != Err(UncachedReason::Personal) {
+            state.volatile.look(&route, (key, at), (&headers, &body), digests);
+        }
+        (digests, kept)
     };
     if short {
-        return digest();
+        return read();
     }
-    match tokio::task::spawn_blocking(digest).await {
-        Ok(digests) => digests,
+    match tokio::task::spawn_blocking(read).await {
+        Ok(content) => content,
         Err(broken) => match broken.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime is ending, and this future with it.

@@ -130,6 +130,10 @@ reasons! {
         Nondeterministic = "nondeterministic",
         /// The predicted saving of storing is not positive.
         NotWorth = "not-worth",
+        /// The answer says in its body that it is none (`cacheable_if` of the route).
+        SoftError = "soft-error",
+        /// The request or the answer has a personal field (`pii` of the route).
+        Personal = "pii",
         /// The route, tenant or a variant has caching off.
         Disabled = "disabled",
         /// `--mode observe`.
@@ -162,6 +166,7 @@ impl UncachedReason {
                 | Self::RequestCookie
                 | Self::Vary
                 | Self::Nondeterministic
+                | Self::Personal
                 | Self::PassThrough
         )
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::status::Totals;
+use super::status::{Tally, Totals};
 
 /// The configured routes.
 pub trait RoutesView: Send + Sync {
@@ -46,6 +46,20 @@ pub struct VolatileField {
     pub examples: Vec<String>,
 }
 
+/// Answers of a route that were not served from the cache for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NotSaved {
+    /// The closed reason.
+    pub reason: String,
+    /// How many, and what they cost.
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// The key of the configuration that would change it, in the route's table unless it names another; null where none would.
+    pub key: Option<String>,
+    /// What to do, or why nothing is to be done.
+    pub advice: String,
+}
+
 /// One route: configuration and totals.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RouteInfo {
@@ -77,4 +91,6 @@ pub struct RouteInfo {
     pub experiment: Option<String>,
     /// Totals since start.
     pub totals: Totals,
+    /// Why answers were not served from the cache, dearest first.
+    pub not_saved: Vec<NotSaved>,
 }

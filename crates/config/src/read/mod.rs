@@ -1,5 +1,6 @@
 //! From text to [`Config`]: reads table by table, then checks what tables say about each other.
 
+mod content;
 mod experiments;
 mod flags;
 mod instance;

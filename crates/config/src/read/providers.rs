@@ -98,6 +98,7 @@ fn credential_place(value: &DeValue<'_>) -> Result<CredentialPlace, Bad> {
 fn terms(s: &Section<'_, '_>, into: &mut Terms) {
     s.set("storable", v::flag, &mut into.storable);
     s.set_opt("max_store", v::positive_span, &mut into.max_store);
+    s.set("storable_fields", v::list(v::pointer), &mut into.storable_fields);
     s.set("prefetch", v::flag, &mut into.prefetch);
     s.set("share", v::flag, &mut into.share);
     s.set("source", v::text, &mut into.source);

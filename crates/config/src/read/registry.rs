@@ -75,6 +75,7 @@ pub(crate) const TABLES: &[Table] = &[
               provider's preset.",
         keys: ROUTE,
     },
+    Table { heading: "[[routes.NAME.cacheable_if]]", doc: "A condition on answers.", keys: CONDITION },
     Table { heading: "[[keys]]", doc: "Keys of our own; `farthing keys new` prints one with its table.", keys: KEY },
     Table { heading: "[experiments.NAME]", doc: "An experiment that runs from the start.", keys: EXPERIMENT },
     Table { heading: "[[experiments.NAME.variants]]", doc: "A variant: a share and what it changes.", keys: VARIANT },
@@ -199,6 +200,12 @@ pub(crate) const PRESET: Keys = &[
 pub(crate) const TERMS: Keys = &[
     key("storable", "flag", "true", "Answers may be kept at all."),
     key("max_store", "time", "", "Longest time an answer may be kept."),
+    key(
+        "storable_fields",
+        "list",
+        "[]",
+        "JSON pointers to the only fields that may be kept; an answer with others is not. None means all.",
+    ),
     key("prefetch", "flag", "true", "Answers may be fetched before anybody asked."),
     key("share", "flag", "true", "One principal's answer may be given to another."),
     key("source", "text", "\"\"", "Where this is written."),
@@ -283,6 +290,17 @@ pub(crate) const ROUTE: Keys = &[
     key("key_body", "flag", "true", "The body's digest is part of the key."),
     key("strip_query", "list", "[]", "Query parameters that stay out of key and log. A credential in the query always does."),
     key("volatile", "list", "[]", "JSON pointers to values that say nothing about change, beside the provider's."),
+    key(
+        "pii",
+        "list",
+        "[]",
+        "Personal fields: `query:NAME`, `header:NAME`, `request:/POINTER`, `answer:/POINTER` (JSON pointers into the body). What has one is neither kept nor shared, nor shown as an example. The log holds no query, header or body.",
+    ),
+    table(
+        "cacheable_if",
+        Kind::Array,
+        "What an answer's body must say for it to be kept; all must hold. Soft errors with status 200 do not.",
+    ),
     key("ttl", "word", "\"model\"", "Who chooses the TTL: `model` (then table, then rule), `table` (then rule), `rule`, or `fixed:TIME`."),
     key("trust_shipped", "flag", "false", "Let a shipped predictor act before the route's own log has trained or validated one."),
     key("base_ttl", "time", "\"60s\"", "TTL of the rule before anything is known."),
@@ -302,6 +320,12 @@ pub(crate) const ROUTE: Keys = &[
     key("price", "dollars", "", "Price of a call: short for a table `prices` with `per_call` alone."),
     key("price_stale", "dollars", "", "What one stale answer costs you. Without it, it follows from `stale_budget`."),
     table("prices", Kind::Table, "Prices by local contract, in place of the provider's; see `[providers.NAME.prices]`."),
+];
+
+pub(crate) const CONDITION: Keys = &[
+    key("pointer", "pointer", "", "Where to look in the answer's JSON; `*` stands for every element. A value must be there."),
+    key("is", "list", "[]", "Values that pass; none means all but those of `not`."),
+    key("not", "list", "[]", "Values that do not pass."),
 ];
 
 pub(crate) const KEY: Keys = &[

@@ -73,6 +73,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("max_body", v::size(0..=1_000 * GB), &mut route.max_body);
     s.set("buffer_limit", v::size(0..=10 * GB), &mut route.buffer_limit);
     s.set_opt("price_stale", v::money, &mut route.price_stale);
+    super::content::fill(s, path, route);
     prices(s, path, &mut route.prices);
 }
 

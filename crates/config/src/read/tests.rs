@@ -313,6 +313,22 @@ fn prices_are_exact() {
     assert!(problems(&format!("{GEO}prices = {{ errors_billed = true }}\n"))[0].contains("prices without a rate"));
 }
 
+#[test]
+fn rules_about_content_are_read() {
+    let text = "[routes.geo]\npii = [\"query:email\", \"header:X-User\", \"request:/a/b\", \"answer:/c\"]\n\
+                [[routes.geo.cacheable_if]]\npointer = \"/status\"\nis = [\"OK\", 1, true]\nnot = [0.5]\n";
+    let config = good(&format!("{GEO}terms = {{ storable_fields = [\"/id\"] }}\n{text}"));
+    let route = config.route("geo").unwrap();
+    assert_eq!(route.pii.len(), 4);
+    assert_eq!(route.pii[1], crate::PersonalField::Header(http::HeaderName::from_static("x-user")));
+    let condition = &route.cacheable_if[0];
+    assert_eq!((&condition.is, &condition.not), (&vec!["OK".into(), "1".into(), "true".into()], &vec!["0.5".into()]));
+    assert_eq!(config.provider("geo").unwrap().terms.storable_fields.len(), 1);
+    for wrong in ["email", "query:", "cookie:a", "answer:email", "header:a b"] {
+        assert!(problems(&format!("{GEO}[routes.geo]\npii = [\"{wrong}\"]\n"))[0].contains("routes.geo.pii"), "{wrong}");
+    }
+}
+
 /// A document that holds `line` in the table of `heading`, and nothing else that could be wrong.
 fn document(table: &Table, line: &str) -> String {
     let (base, heading) = match table.heading {
@@ -351,8 +367,12 @@ fn documented_defaults_are_the_defaults() {
             if table.heading.starts_with("[experiments") {
                 continue;
             }
-            // Prices without a rate are refused.
-            let beside = if table.heading.ends_with("prices]") { "per_call = \"1\"" } else { "" };
+            // Prices without a rate are refused, and conditions on nothing.
+            let beside = match table.heading {
+                heading if heading.ends_with("prices]") => "per_call = \"1\"",
+                heading if heading.ends_with("cacheable_if]]") => "pointer = \"/status\"",
+                _ => "",
+            };
             let text = document(table, &format!("{} = {}\n{beside}", key.name, key.default));
             assert_eq!(good(&text), good(&document(table, beside)), "{} {} = {}", table.heading, key.name, key.default);
         }

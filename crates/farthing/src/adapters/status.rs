@@ -1,10 +1,15 @@
 //! Status, readiness, routes, costs.
 
-use farthing_admin::{Costs, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField, VolatileReport};
-use farthing_config::{Mode, Route};
+use std::cmp::Reverse;
+
+use farthing_admin::{
+    Costs, NotSaved, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView, Tally, VolatileField, VolatileReport,
+};
+use farthing_config::{Mode, Route, remedy};
 use farthing_ledger::AggregatesSnapshot;
+use farthing_ledger::aggregate::RouteSnapshot;
 use farthing_models::{Alias, Kind};
-use farthing_types::Clock;
+use farthing_types::{Clock, UncachedReason};
 
 use super::Running;
 use super::totals::{costs, totals};
@@ -93,9 +98,26 @@ impl Running {
             ttl: route.ttl.to_string(),
             stale_budget: route.stale_budget,
             experiment,
+            not_saved: snapshot.routes.get(&route.name).map(|found| not_saved(route, found)).unwrap_or_default(),
             totals: snapshot.routes.get(&route.name).map(totals).unwrap_or_default(),
         }
     }
+}
+
+/// What was not served from the cache, by reason with its remedy; dearest first, then most frequent.
+fn not_saved(route: &Route, snapshot: &RouteSnapshot) -> Vec<NotSaved> {
+    let told = |(name, tally): (&&'static str, &farthing_ledger::aggregate::Tally)| {
+        let remedy = UncachedReason::parse(name).map(|reason| remedy(reason, route))?;
+        Some(NotSaved {
+            reason: (*name).to_owned(),
+            tally: Tally { count: tally.count, usd: tally.usd, unpriced: tally.unpriced },
+            key: remedy.key.map(str::to_owned),
+            advice: remedy.advice.to_owned(),
+        })
+    };
+    let mut reasons: Vec<NotSaved> = snapshot.uncached.iter().filter_map(told).collect();
+    reasons.sort_by_key(|found| Reverse((found.tally.usd, found.tally.count)));
+    reasons
 }
 
 /// The word of a mode in configuration and views.

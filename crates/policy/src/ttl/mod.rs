@@ -58,7 +58,7 @@ pub struct TtlParams {
     /// With `kappa` also given, the dearer of the two counts.
     pub stale_price: Option<f64>,
     /// Operating point of the bundle: call price / shadow price of one stale answer, chosen in replay so that the stale share
-    /// meets the budget. `None`: each copy keeps within the budget by itself, which is safe but dearer.
+    /// meets the budget; each copy also keeps within the budget by itself. `None`: the budget alone bounds it, which is dearer.
     pub kappa: Option<f64>,
     /// Whether the route's measured staleness moves `kappa` ([`RouteStats::steering`]); default true. Off while an operating
     /// point is being chosen.
@@ -87,6 +87,10 @@ impl Default for TtlParams {
     }
 }
 
+/// Share of the budget that one copy may use up by itself. A shadow price alone would let copies of a thin route overrun it for long:
+/// their stale answers are seen only when they are fetched again. What it costs elsewhere is less than what steering back would.
+const USED: f64 = 0.9;
+
 impl TtlParams {
     /// The TTL that a copy with this survival should get.
     pub fn for_survival(&self, survival: &Survival<'_>, input: &TtlInput<'_>) -> Ttl {
@@ -99,7 +103,9 @@ impl TtlParams {
         let economics = Economics { kappa: price.unwrap_or(f64::INFINITY).min(shadow.unwrap_or(f64::INFINITY)), rate: input.rate() };
         let cap = self.cap(input);
         let best = economics.best_ttl(survival, cap);
-        let within = if self.kappa.is_some() { cap } else { economics.longest_within(survival, self.stale_budget, cap) };
+        // An operating point that is being chosen is bound by nothing else.
+        let bound = self.kappa.is_none() || self.steer;
+        let within = if bound { economics.longest_within(survival, self.stale_budget * USED, cap) } else { cap };
         self.bounded(best.min(within))
     }
 

@@ -243,8 +243,10 @@ impl<'a> Path<'a> {
         let kind = RequestKind::of(class.facts.method.as_str(), route.idempotent);
         let main = route.main.plan.steps(kind);
         let (mut cache, mut dedupe) = restrict((main.cache, main.dedupe), &class.facts, class.control == CacheControl::Off, &route.rules);
-        if row.reason == Some(UncachedReason::TooLarge) && row.outcome == Outcome::Bypass && (cache.is_ok() || dedupe.is_ok()) {
-            (cache, dedupe) = (Err(UncachedReason::TooLarge), Err(UncachedReason::TooLarge));
+        // What the body said is not in the log, but what came of it is.
+        let by_body = row.reason.filter(|reason| matches!(reason, UncachedReason::TooLarge | UncachedReason::Personal));
+        if let Some(reason) = by_body.filter(|_| row.outcome == Outcome::Bypass && (cache.is_ok() || dedupe.is_ok())) {
+            (cache, dedupe) = (Err(reason), Err(reason));
         }
         let holdout = cache.is_ok() && self.policy.holdout.holds(&self.policy.draw, &route.name, unit, row.at);
         if let (Some(running), Some(assigned)) = (&route.experiment, &assigned)

@@ -114,7 +114,8 @@ impl Path<'_> {
         let success = (200..300).contains(&status);
         let confirmed = status == 304 && flight.conditional;
         self.settle(&flight);
-        let verdict = self.keeps(&flight, status);
+        // Sharing was decided at the head; what the body says decides about keeping alone.
+        let verdict = self.keeps(&flight, status).and(answer.content.filter(|_| !confirmed).map_or(Ok(()), Err));
         self.leave(key, slot);
         self.keys[key].last_event = Some(now);
         // A 304 has no body: it confirms that of the copy.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use farthing_freshness::semantics::{Bans, Facts};
-use farthing_types::{Draw, DrawKind, Money, Span, Time};
+use farthing_types::{Draw, DrawKind, Money, Span, Time, UncachedReason};
 
 use super::rows::{CalledRow, Log};
 
@@ -44,6 +44,8 @@ pub struct Answer {
     pub query_parameters: u32,
     /// The body was too large to be held, or broke off.
     pub unheld: bool,
+    /// Why its body forbade to keep it; the body itself is not in the log.
+    pub content: Option<UncachedReason>,
     /// The logged call behind it; `None` for a modelled one.
     pub logged: Option<u32>,
 }
@@ -241,7 +243,7 @@ impl<'a> Provider<'a> {
 }
 
 fn of(call: &CalledRow, logged: Option<u32>) -> Answer {
-    use farthing_types::UncachedReason::{Incomplete, TooLarge};
+    use UncachedReason::{Incomplete, Personal, SoftError, Terms, TooLarge};
     Answer {
         head: call.head,
         end: call.end,
@@ -255,6 +257,7 @@ fn of(call: &CalledRow, logged: Option<u32>) -> Answer {
         price: call.price,
         query_parameters: call.query_parameters,
         unheld: matches!(call.not_stored, Some(Incomplete | TooLarge)),
+        content: call.not_stored.filter(|reason| matches!(reason, SoftError | Personal | Terms)),
         logged,
     }
 }
@@ -279,6 +282,7 @@ fn unknown(order: &Order, hash: Option<u64>) -> Answer {
         price: None,
         query_parameters: 0,
         unheld: false,
+        content: None,
         logged: None,
     }
 }

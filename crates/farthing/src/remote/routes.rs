@@ -1,0 +1,109 @@
+//! `farthing routes`.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use farthing_admin::{NotSaved, RouteInfo};
+
+use super::{AdminFlags, ask, print};
+use crate::table::render;
+
+/// Flags of `farthing routes`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this route.
+    route: Option<String>,
+    #[command(flatten)]
+    admin: AdminFlags,
+}
+
+/// Shows each route with what was not saved and why; fails when a named route does not exist.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    ask(&args.admin, async |client| {
+        let mut routes: Vec<RouteInfo> = client.get("/api/v1/routes").await?;
+        let names: Vec<String> = routes.iter().map(|route| route.name.clone()).collect();
+        routes.retain(|route| args.route.as_ref().is_none_or(|name| *name == route.name));
+        if let Some(name) = args.route.as_ref().filter(|_| routes.is_empty()) {
+            eprintln!("farthing: no route is called \"{name}\"; there are {}", names.join(", "));
+            return Ok(ExitCode::FAILURE);
+        }
+        print(&args.admin, &routes, |routes| routes.iter().map(told).collect::<Vec<_>>().join("\n"));
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn told(route: &RouteInfo) -> String {
+    let totals = &route.totals;
+    let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0));
+    let mut text = format!(
+        "{}  {} {}, {} -> {}\n  {} requests, hits {}, paid {} $, without Farthing {} $, saved {}\n",
+        route.name,
+        route.mode,
+        if route.shared { "shared" } else { "private" },
+        route.path_prefix,
+        route.base_url,
+        totals.requests,
+        percent(totals.hit_ratio),
+        totals.bill_usd,
+        totals.base_usd,
+        percent(totals.saving_share),
+    );
+    if route.not_saved.is_empty() {
+        let _ = writeln!(text, "  everything was served from the cache, or nothing was asked yet"); // cannot fail on a String
+        return text;
+    }
+    let _ = writeln!(text, "  not saved because");
+    let table = render(&["reason", "answers", "paid $", "unpriced", "key", "what to do"], route.not_saved.iter().map(row));
+    table.lines().fold(text, |text, line| text + "    " + line + "\n")
+}
+
+fn row(found: &NotSaved) -> Vec<String> {
+    vec![
+        found.reason.clone(),
+        found.tally.count.to_string(),
+        found.tally.usd.to_string(),
+        found.tally.unpriced.to_string(),
+        found.key.clone().unwrap_or_else(|| "-".to_owned()),
+        found.advice.clone(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_admin::{Tally, Totals};
+
+    use super::*;
+
+    #[test]
+    fn the_dearest_reason_stands_first_with_its_key() {
+        let not_saved = |reason: &str, usd: &str, key: Option<&str>| NotSaved {
+            reason: reason.to_owned(),
+            tally: Tally { count: 3, usd: usd.parse().unwrap(), unpriced: 0 },
+            key: key.map(str::to_owned),
+            advice: "do it".to_owned(),
+        };
+        let route = RouteInfo {
+            name: "geo".to_owned(),
+            provider: "maps".to_owned(),
+            base_url: "https://maps.example.com".to_owned(),
+            hosts: Vec::new(),
+            path_prefix: "/r/geo".to_owned(),
+            methods: Vec::new(),
+            mode: "learned".to_owned(),
+            shared: false,
+            cache: true,
+            dedupe: true,
+            ttl: "model".to_owned(),
+            stale_budget: 0.005,
+            experiment: None,
+            totals: Totals::default(),
+            not_saved: vec![not_saved("expired", "0.006", Some("stale_budget")), not_saved("cold", "0.002", None)],
+        };
+        let text = told(&route);
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
+        assert!(at("not saved because") < at("expired") && at("expired") < at("cold"));
+        assert!(at("0.006") < at("stale_budget"));
+        let text = told(&RouteInfo { not_saved: Vec::new(), ..route });
+        assert!(text.contains("nothing was asked yet"), "{text}");
+    }
+}
