@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use farthing_config::TtlBy;
 use farthing_tests::origin::ok;
 use farthing_tests::{Client, Origin, Setup};
 use farthing_types::{Body, BodyError, Outcome};
@@ -137,4 +138,29 @@ async fn a_leader_that_leaves_before_the_head_changes_nothing() {
     // The one who left is settled too: an answer that nobody got is not counted as given.
     let outcomes = || started.proxy.totals().total;
     until(|| outcomes().outcome(Outcome::Failed) >= 1, || format!("{:?}", outcomes().outcomes)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_is_read_is_refreshed_ahead_by_one_call() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let setup =
+        Setup::new(origin.addr).route(|r| (r.ttl, r.refresh_ahead) = (TtlBy::Fixed(Duration::from_secs(60)), Duration::from_secs(6)));
+    let (started, clock) = setup.start_virtual().await;
+    let keys: Vec<String> = (0..20).map(|key| format!("/api/doc/{key}")).collect();
+    for key in &keys {
+        started.client.get(key, &[]).await;
+    }
+    let refreshes = || started.proxy.totals().total.calls.get("refresh").map_or(0, |tally| tally.count);
+    let mut called = 0;
+    for _ in 0..59 {
+        clock.advance(Duration::from_secs(1));
+        // Four reads of each key at once: at most one of them refreshes.
+        let reads = keys.iter().flat_map(|key| [key; 4]).map(|key| started.client.get(key, &[]));
+        assert!(join_all(reads).await.iter().all(farthing_tests::Answer::is_hit), "nobody waits for a refresh");
+        until(|| refreshes() >= origin.calls() as u64 - 20, || format!("{} of {}", refreshes(), origin.calls())).await;
+        assert!(refreshes() - called <= 20);
+        called = refreshes();
+    }
+    // Each key is refreshed once in its lifetime; a second time only where the first was more than ten means early.
+    assert!((12..=24).contains(&called), "{called} refreshes of 20 keys");
 }

@@ -121,6 +121,7 @@ fn caching(log: &Log) -> anyhow::Result<Policy> {
             name: name.clone(),
             rules: Rules::new(Mode::Learned),
             idempotent: false,
+            refresh_ahead: farthing_types::Span::ZERO,
             economics,
             main: Acting { plan: plan.clone(), champion: Champion::default() },
             experiment: None,

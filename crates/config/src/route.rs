@@ -167,6 +167,8 @@ pub struct Route {
     pub stale_budget: f64,
     /// How long after expiry a stale answer may go out while a refresh runs.
     pub stale_while_revalidate: Span,
+    /// Mean time before its expiry at which an entry that is still read is refreshed in the background; zero: never.
+    pub refresh_ahead: Span,
     /// How long after expiry a stale answer may stand in for a failed call.
     pub stale_if_error: Span,
     /// Longest time the provider's terms allow an answer to be kept; `None` when they set none.
@@ -209,6 +211,7 @@ impl Default for Route {
             max_ttl: Span::from_secs(86_400),
             stale_budget: 0.005,
             stale_while_revalidate: Span::ZERO,
+            refresh_ahead: Span::ZERO,
             stale_if_error: Span::from_secs(600),
             max_store: None,
             max_body: 100_000_000,

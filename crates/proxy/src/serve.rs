@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use farthing_freshness::semantics::cache_status::CacheStatus;
 use farthing_ledger::Paid;
+use farthing_policy::prefetch::RefreshAhead;
 use farthing_types::{Body, Money, Outcome, RequestId, Span, UncachedReason};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,7 +14,7 @@ use http::{Request, Response, StatusCode};
 
 use crate::answer::{self, Notes};
 use crate::edge::{Handler, PeerInfo};
-use crate::lookup::{Found, look_up};
+use crate::lookup::{Found, Usable, look_up};
 use crate::passing::bypass;
 use crate::problem::{Dialect, Problem};
 use crate::reply::{from_entry, own_answer, settled};
@@ -65,7 +66,7 @@ async fn uploaded(state: Arc<State>, asked: BoxFuture<'static, Result<Asked, Box
 fn answered(state: &Arc<State>, mut planned: Planned) -> BoxFuture<'static, Response<Body>> {
     let mut response = match look_up(state, &mut planned) {
         Found::Usable(usable) => {
-            if usable.left.is_err() {
+            if usable.left.map_or(true, |left| is_due_ahead(state, &planned, &usable, left)) {
                 refresh(state, &mut planned, &usable.entry);
             }
             from_entry(state, &planned, &usable, None)
@@ -80,6 +81,13 @@ fn answered(state: &Arc<State>, mut planned: Planned) -> BoxFuture<'static, Resp
     };
     answer::debug(response.headers_mut(), &planned);
     ready(response).boxed()
+}
+
+/// Whether a fresh entry is to be refreshed ahead of its expiry.
+fn is_due_ahead(state: &State, planned: &Planned, usable: &Usable, left: Span) -> bool {
+    let route = &planned.account.route.route;
+    let ahead = RefreshAhead { mean: route.refresh_ahead, scope: &route.name, draw: state.draw };
+    ahead.is_due((planned.account.key, usable.entry.fetched_at), usable.age, left)
 }
 
 /// The answer of a call: one that others may share, or one for this request alone.

@@ -308,6 +308,12 @@ pub(crate) const ROUTE: Keys = &[
     key("max_ttl", "time", "\"24h\"", "Longest TTL; the provider's terms may cut it."),
     key("stale_budget", "share", "0.005", "Share of answers that may be stale."),
     key("stale_while_revalidate", "time", "\"0s\"", "How long after expiry a stale answer may go out while a refresh runs."),
+    key(
+        "refresh_ahead",
+        "time",
+        "\"0s\"",
+        "Mean time before its expiry at which an entry that is still read is refreshed in the background, at a random time of its own and by one call; at most a tenth of its lifetime. Buys latency for calls.",
+    ),
     key("stale_if_error", "time", "\"10m\"", "How long after expiry a stale answer may stand in for a failed call."),
     key("max_body", "size", "\"100MB\"", "Largest request body; 413 beyond."),
     key(

@@ -83,6 +83,7 @@ fn times(s: &Section<'_, '_>, draft: &mut RouteDraft) {
     s.set("min_ttl", v::span, &mut route.min_ttl);
     s.set("max_ttl", v::positive_span, &mut route.max_ttl);
     s.set("stale_while_revalidate", v::span, &mut route.stale_while_revalidate);
+    s.set("refresh_ahead", v::span, &mut route.refresh_ahead);
     s.set("stale_if_error", v::span, &mut route.stale_if_error);
     s.set("deadline", v::positive_span, &mut route.deadline);
 }

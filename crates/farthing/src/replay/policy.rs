@@ -60,6 +60,7 @@ fn one(config: &Config, route: &Arc<Route>, store: &Store) -> anyhow::Result<Rou
         name: route.name.clone(),
         rules: farthing_proxy::route_rules(route),
         idempotent: route.idempotent && route.key_body,
+        refresh_ahead: route.refresh_ahead,
         economics: farthing_proxy::route_economics(route),
         main: acting(&Overrides::default())?,
         experiment,

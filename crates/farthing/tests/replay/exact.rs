@@ -52,6 +52,12 @@ fn with_an_experiment_and_a_holdout() {
 }
 
 #[test]
+fn with_refresh_ahead() {
+    let report = is_exact(&run(&Scenario { route: "ttl = \"rule\"\nrefresh_ahead = \"20s\"", crowding: 4, ..PLAIN }));
+    assert!(report["policy"]["total"]["refreshes"].as_u64().unwrap() > 50, "{}", report["policy"]["total"]);
+}
+
+#[test]
 fn with_stale_while_revalidate() {
     let route = "ttl = \"rule\"\nstale_while_revalidate = \"30s\"";
     let report = is_exact(&run(&Scenario { route, crowding: 4, ..PLAIN }));

@@ -19,7 +19,7 @@ use crate::guard::{Asked, Guarded, Levels};
 pub use budget::Budget;
 pub use economics::{Batch, Quota, Rider, Stakes, Tariff};
 pub use permit::{Outcome, Permit, Permits, State as PermitState, TRIES};
-pub use refresh::{early_by, read_within, refresh_pays};
+pub use refresh::{RefreshAhead, early_by, read_within, refresh_pays};
 pub use watch::{Awaited, Watch};
 
 /// Who says how likely a use is.

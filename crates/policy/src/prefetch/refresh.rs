@@ -1,6 +1,6 @@
 //! Refresh-ahead of hot keys: the same rule, at a random early time that is only the *time* of one single-flight refresh.
 
-use farthing_types::Span;
+use farthing_types::{Draw, DrawKind, KeyHash, Span, Time};
 
 use super::Stakes;
 
@@ -17,6 +17,35 @@ pub fn early_by(beta: f64, delta: Span, u: f64, ttl: Span) -> Span {
     Span::try_from_secs_f64(gap).unwrap_or(ttl).min(ttl)
 }
 
+/// Share of an entry's lifetime that refreshing ahead may give away on average.
+const MOST_GIVEN: u32 = 10;
+
+/// Refresh-ahead of one route, as configured.
+#[derive(Clone, Copy, Debug)]
+pub struct RefreshAhead<'a> {
+    /// Mean time before its expiry at which an entry that is still read is refreshed; zero: never.
+    pub mean: Span,
+    /// Scope of the draws: the route's name.
+    pub scope: &'a str,
+    /// The source of draws.
+    pub draw: Draw,
+}
+
+impl RefreshAhead<'_> {
+    /// Whether a read at `age`, with `left` to the expiry, is the time to refresh the entry of `key` fetched at `fetched_at`. Each entry has
+    /// one time of its own (the same on every instance); the first read after it refreshes, by a single flight like any other.
+    pub fn is_due(&self, (key, fetched_at): (KeyHash, Time), age: Span, left: Span) -> bool {
+        let lifetime = age.saturating_add(left);
+        let mean = self.mean.min(lifetime / MOST_GIVEN);
+        // An earlier time than twenty means has a chance of 2e-9: no hash is paid for it.
+        if mean.is_zero() || left > mean.saturating_mul(20) {
+            return false;
+        }
+        let u = self.draw.uniform(DrawKind::EarlyRefresh, self.scope, u128::from(key.short()), fetched_at.millis());
+        left <= early_by(1.0, mean, u, lifetime)
+    }
+}
+
 /// Whether refreshing `early` before the expiry pays for a key of this `rate`: a read within the new copy's `ttl` uses it; what is
 /// left of the old copy is thrown away. `stakes.thrown` is computed here.
 pub fn refresh_pays(stakes: Stakes, rate: f64, ttl: Span, early: Span) -> bool {
@@ -26,7 +55,7 @@ pub fn refresh_pays(stakes: Stakes, rate: f64, ttl: Span, early: Span) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use farthing_types::{Draw, DrawKind, Money};
+    use farthing_types::Money;
 
     use super::*;
 
@@ -43,6 +72,25 @@ mod tests {
         }
         assert_eq!(early_by(1.0, delta, 0.0, Span::from_secs(1)), Span::from_secs(1));
         assert_eq!(early_by(0.0, delta, 0.5, Span::from_secs(1)), Span::ZERO);
+    }
+
+    #[test]
+    fn an_entry_has_one_time_of_its_own_within_its_lifetime() {
+        let ahead = |mean_ms| RefreshAhead { mean: Span::from_millis(mean_ms), scope: "r", draw: Draw::new(3) };
+        let (lifetime, fetched_at) = (Span::from_secs(60), Time::from_millis(1_000));
+        let due = |ahead: RefreshAhead<'_>, key: u32, left_ms: u64| {
+            let left = Span::from_millis(left_ms);
+            ahead.is_due((KeyHash(u128::from(key) << 64), fetched_at), lifetime.saturating_sub(left), left)
+        };
+        let share = |mean, left| (0..10_000).filter(|key| due(ahead(mean), *key, left)).count() as f64 / 10_000.0;
+        assert!((share(2_000, 2_000) - (-1.0f64).exp()).abs() < 0.02, "{}", share(2_000, 2_000));
+        // No more than a tenth of the lifetime is given away, whatever is asked for.
+        assert!((share(600_000, 6_000) - (-1.0f64).exp()).abs() < 0.02, "{}", share(600_000, 6_000));
+        assert_eq!((share(0, 0), share(2_000, 59_000)), (0.0, 0.0));
+        for key in 0..200 {
+            let first = (0..=60_000).rev().step_by(50).find(|left| due(ahead(2_000), key, *left)).unwrap_or(0);
+            assert!((0..first).step_by(500).all(|left| due(ahead(2_000), key, left)), "once due, it stays due");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use farthing_freshness::Verdict;
 use farthing_freshness::semantics::{CacheControl, Judged, restrict, verdict};
 use farthing_policy::Guarded;
 use farthing_policy::plan::RequestKind;
+use farthing_policy::prefetch::RefreshAhead;
 use farthing_types::{KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
 use http::Method;
 
@@ -312,7 +313,14 @@ impl<'a> Path<'a> {
         let name = variant_name(planned.route, planned.variant);
         let judged = Judged { facts: &copy.facts, fetched_at: copy.fetched_at, chosen: copy.variant(name), soft_purged: false };
         match verdict(&judged, planned.facts, &planned.route.rules, planned.row.at) {
-            Verdict::Fresh { left, .. } => self.serve(planned.row, &copy, (Outcome::Hit, Some(left))),
+            Verdict::Fresh { age, left } => {
+                let (route, key) = (planned.route, KeyHash(u128::from(planned.row.unit) << 64));
+                let ahead = RefreshAhead { mean: route.refresh_ahead, scope: &route.name, draw: self.policy.draw };
+                if ahead.is_due((key, copy.fetched_at), age, left) {
+                    self.refresh(planned, &copy);
+                }
+                self.serve(planned.row, &copy, (Outcome::Hit, Some(left)));
+            }
             Verdict::StaleWhileRevalidate { past, .. } => {
                 self.refresh(planned, &copy);
                 self.serve(planned.row, &copy, (Outcome::Stale, Some(past)));

@@ -34,6 +34,8 @@ pub struct RoutePolicy {
     pub rules: Rules,
     /// Whether methods other than GET and HEAD are free of effects.
     pub idempotent: bool,
+    /// Mean time before its expiry at which an entry that is still read is refreshed; zero: never.
+    pub refresh_ahead: Span,
     /// Money and trust.
     pub economics: RouteEconomics,
     /// The plan without an experiment.
