@@ -20,5 +20,6 @@ mod fidelity;
 mod live;
 mod parity;
 mod program;
+mod semantics;
 mod stampede;
 mod swaps;

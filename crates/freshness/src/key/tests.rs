@@ -195,6 +195,14 @@ fn selected_keys_follow_the_named_fields_only() {
     assert_eq!(key(&[("origin", "a"), ("accept", "x")], &["origin"]), key(&[("origin", "a")], &["origin"]));
     assert_ne!(key(&[("origin", "a")], &["origin"]), key(&[("origin", "b")], &["origin"]));
     assert_ne!(key(&[("origin", "")], &["origin"]), key(&[], &["origin"]));
+    let same = |a: &[(&'static str, &'static str)], b: &[(&'static str, &'static str)]| key(a, &["foo"]) == key(b, &["foo"]);
+    assert!(same(&[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")]) && same(&[("foo", "1,2")], &[("foo", " 1 ,\t2 ")]));
+    assert!(!same(&[("foo", "1, 2")], &[("foo", "2, 1")]) && !same(&[("foo", "a b")], &[("foo", "ab")]));
+    assert!(!same(&[("foo", "\"1, 2\"")], &[("foo", "\"1,2\"")]), "a quoted string is one value");
+    assert!(!same(&[("foo", "\"a\\\", b\"")], &[("foo", "\"a\\\",b\"")]));
+    let language = ["accept-language"];
+    assert_eq!(key(&[("accept-language", "eN, De")], &language), key(&[("accept-language", " en ,de")], &language));
+    assert_ne!(key(&[("accept-language", "en, de")], &language), key(&[("accept-language", "de, en")], &language));
     let accept = ["accept-encoding"];
     assert_eq!(key(&[("accept-encoding", "gzip, br")], &accept), key(&[("accept-encoding", "BR,gzip")], &accept));
     assert_ne!(key(&[("accept-encoding", "gzip, br")], &accept), key(&[("accept-encoding", "gzip")], &accept));
