@@ -185,7 +185,7 @@ install_packages() {
 }
 
 runtime_library
-case $group in test | full) python_environment && http_cache_suite ;; esac
+case $group in test | full) python_environment; http_cache_suite ;; esac
 case $group in bench | full) servers nginx=nginx haproxy=haproxy wrk=wrk ;; esac
 case $group in full) servers redis-server=redis-server chromium=chromium ;; esac
 

@@ -196,7 +196,7 @@ impl<'a> Digest<'a> {
 
     fn headers(&mut self, provider: &Provider, headers: &HeaderMap) {
         let place = match &provider.credential_place {
-            CredentialPlace::Header(name) if !CREDENTIAL_HEADERS.contains(name) => Some(name),
+            CredentialPlace::Header(name) => Some(name),
             _ => None,
         };
         for name in CREDENTIAL_HEADERS.iter().chain(place) {
@@ -209,7 +209,8 @@ impl<'a> Digest<'a> {
     /// The very pairs that a key leaves out, so that none of them is lost between the two.
     fn query(&mut self, credentials: &Credentials, query: Option<&str>) {
         for pair in query.into_iter().flat_map(|query| credentials.pairs(query)) {
-            self.add("", pair.as_bytes());
+            let (name, value) = pair.split_once('=').unwrap_or(("", pair));
+            self.add(name, value.as_bytes());
         }
     }
 

@@ -1,5 +1,6 @@
 //! Headers in the key.
 
+use std::borrow::Cow;
 use std::hash::Hasher;
 use std::sync::Arc;
 
@@ -129,7 +130,15 @@ pub(super) fn hash_selected(hash: &mut SipHasher13, names: &[HeaderName], reques
 
 /// A selecting field in the normal form of RFC 9111 section 4.1: its lines combined to one list, without white space at commas, language
 /// tags in lower case. Order stays: to some origins it tells what is preferred.
-fn combined(name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
+fn combined<'a>(name: &HeaderName, request: &'a HeaderMap) -> Cow<'a, [u8]> {
+    let mut lines = request.get_all(name).iter();
+    if let (Some(only), None) = (lines.next(), lines.next())
+        && name != ACCEPT_LANGUAGE
+        && !only.as_bytes().contains(&b',')
+    {
+        // Most are no lists, and need no room of their own.
+        return Cow::Borrowed(only.as_bytes().trim_ascii());
+    }
     let mut out = Vec::new();
     for (line, value) in request.get_all(name).iter().enumerate() {
         if line > 0 {
@@ -140,7 +149,7 @@ fn combined(name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
     if name == ACCEPT_LANGUAGE {
         out.make_ascii_lowercase();
     }
-    out
+    Cow::Owned(out)
 }
 
 /// Appends a list without white space around its commas; inside of quotes nothing changes.
