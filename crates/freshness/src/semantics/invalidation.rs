@@ -167,6 +167,15 @@ mod tests {
         assert_eq!(changed("http://api.test/v1", "/v10/x"), [""; 0]);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_named_stays_below_the_prefix(location in "[a./?:#%-]{0,12}", prefix in "(/v1)?") {
+            for uri in changed(&format!("http://api.test{prefix}"), &location) {
+                proptest::prop_assert!(uri.starts_with('/') && !uri.split('?').next().unwrap().split('/').any(|s| s == ".."), "{uri}");
+            }
+        }
+    }
+
     #[test]
     fn errors_invalidate_nothing_and_both_fields_count() {
         let (base, target) = ("http://api.test".parse().unwrap(), "/a".parse().unwrap());

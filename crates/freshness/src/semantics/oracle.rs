@@ -186,6 +186,24 @@ proptest! {
     }
 }
 
+proptest! {
+    /// A targeted field says what `Cache-Control` would say in its place, and `Expires` is void.
+    #[test]
+    fn a_targeted_field_means_what_cache_control_means(case in case(), other in response_directives()) {
+        let mut plain = Case { expires: None, ..case.clone() };
+        // An empty field counts as absent.
+        plain.directives.push("unknown".to_owned());
+        let rules = Rules { shared: case.shared, ..Rules::new(Mode::Respect) };
+        let status = StatusCode::from_u16(case.status).unwrap();
+        let request = RequestFacts::read(&Method::GET, &case.request());
+        let judge = |headers: &HeaderMap| may_store(&request, &Received { status, ..received(headers) }, &rules);
+        let mut targeted = case.response();
+        targeted.insert("farthing-cache-control", HeaderValue::from_str(&plain.directives.join(", ")).unwrap());
+        targeted.insert("cache-control", HeaderValue::from_str(&other.join(", ")).unwrap());
+        prop_assert_eq!(judge(&targeted), judge(&plain.response()));
+    }
+}
+
 fn received<'a>(headers: &'a HeaderMap) -> Received<'a> {
     Received { status: StatusCode::OK, headers, requested_at: NOW, received_at: NOW }
 }

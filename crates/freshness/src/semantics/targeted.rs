@@ -201,8 +201,26 @@ fn is_tchar(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::semantics::oracle::map;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(members in proptest::collection::btree_map("[a-z*][a-z0-9_.*-]{0,5}", -1_000_000i64..1_000_000, 1..6)) {
+            let text = members.iter().map(|(name, n)| format!("{name}={n};p")).collect::<Vec<_>>().join(" ,\t");
+            let expected: Vec<_> = members.into_iter().map(|(name, n)| (name, Value::Integer(n))).collect();
+            prop_assert_eq!(read(&text), Some(expected));
+        }
+
+        #[test]
+        fn anything_may_come(bytes in proptest::collection::vec(prop_oneof![prop::sample::select(&b"a1=\",;()?:@ -.\\"[..]), any::<u8>()], 0..24)) {
+            if let Some(members) = Dictionary(&bytes).read() {
+                prop_assert!(members.iter().all(|(name, _)| !name.is_empty()));
+            }
+        }
+    }
 
     fn read(text: &str) -> Option<Vec<(String, Value)>> {
         Dictionary(text.as_bytes()).read()
