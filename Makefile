@@ -10,7 +10,7 @@ PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
 
-.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-full explore simulate models results bench bench-load doc lint clean
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-http-cache http-cache test-full explore simulate models results bench bench-load doc lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,7 +38,7 @@ check: ## Fast checks: format, lints, types
 	cargo clippy $(PROXY_FLAGS) -p farthing-tests -p farthing-bench --all-targets -- -D warnings
 	cargo clippy -p farthing-trainer --all-targets -- -D warnings
 
-test: deps skips test-trainer test-rust test-python ## All tests; what was skipped is listed at the end
+test: deps skips test-trainer test-rust test-python test-http-cache ## All tests; what was skipped is listed at the end
 	@bash scripts/skipped.sh
 
 # The list is begun anew; what is skipped adds a line.
@@ -67,6 +67,15 @@ test-python:
 	else echo "notebooks: no target/venv" | tee -a target/skipped.txt; fi
 	@if [ -x target/venv/bin/python ]; then target/venv/bin/python tests/python/check_bundles.py; \
 	else echo "bundles by other programs: no target/venv" | tee -a target/skipped.txt; fi
+
+test-http-cache:
+	cargo build -q $(PROXY_FLAGS)
+	@if [ -n "$$(ls target/http-cache/.installed-* 2>/dev/null)" ]; then node tests/http-cache/run.mjs --suite target/http-cache/node_modules/http-cache-tests \
+		--farthing target/debug/farthing --known tests/http-cache/known.json --out target/results/http-cache.json; \
+	else echo "HTTP cache suite: no target/http-cache" | tee -a target/skipped.txt; fi
+
+http-cache: deps ## The public suite of HTTP cache tests into target/results/http-cache.json, held to tests/http-cache/known.json
+	@$(MAKE) --no-print-directory test-http-cache
 
 explore: ## Property tests with new random cases, ten times
 	for n in 1 2 3 4 5 6 7 8 9 10; do cargo test -q $(PROXY_FLAGS) --lib || exit 1; done

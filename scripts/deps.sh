@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Gets what build, tests and benches need beyond cargo. Idempotent; says nothing when there is nothing to do.
 #   runtime  the ONNX Runtime library into target/onnxruntime/, hash checked
-#   test     runtime, and target/venv with the Python packages of scripts/requirements-test.txt
+#   test     runtime, target/venv with the Python packages of scripts/requirements-test.txt, and target/http-cache with the suite of HTTP
+#            cache tests of scripts/http-cache-suite.integrity
 #   bench    runtime, and the peers of the load bench
 #   full     test, bench, and the servers of the long tests
 # What cannot be had goes into target/deps-missing.txt, one line with the reason each; with STRICT=1 that is a failure.
@@ -113,6 +114,37 @@ python_environment() {
   fi
 }
 
+# The public suite of HTTP cache tests and the HTTP client it runs with, each package held to its digest. They are unpacked by themselves:
+# npm would install much that the suite needs for its web pages only.
+http_cache_suite() {
+  local list=scripts/http-cache-suite.integrity dir=target/http-cache stamp name version wanted
+  stamp=$dir/.installed-$(sha256sum "$list" | cut -c1-16)
+  [ ! -e "$stamp" ] || return 0
+  if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+    lacks "HTTP cache suite" "needs node and npm (Debian: nodejs, npm)"
+    return 0
+  fi
+  say "fetching the suite of HTTP cache tests"
+  rm -rf "$dir"
+  mkdir -p "$dir/packed"
+  while read -r name version wanted; do
+    if ! npm pack --silent --pack-destination "$dir/packed" "$name@$version" >"$dir/log" 2>&1; then
+      lacks "HTTP cache suite" "npm pack $name failed: $(last_line "$dir/log")"
+      return 0
+    fi
+    if ! node -e 'const [file, wanted] = process.argv.slice(1)
+      const digest = require("crypto").createHash("sha512").update(require("fs").readFileSync(file)).digest("base64")
+      process.exit(wanted === "sha512-" + digest ? 0 : 1)' "$dir/packed/$name-$version.tgz" "$wanted"; then
+      lacks "HTTP cache suite" "$name $version has not the digest in $list"
+      return 0
+    fi
+    mkdir -p "$dir/node_modules/$name"
+    tar -xzf "$dir/packed/$name-$version.tgz" -C "$dir/node_modules/$name" --strip-components=1
+  done <"$list"
+  rm -rf "$dir/packed" "$dir/log"
+  touch "$stamp"
+}
+
 # Each argument is program=package. What PATH lacks comes from Debian, when we may install.
 servers() {
   local pair program package wanted=()
@@ -153,7 +185,7 @@ install_packages() {
 }
 
 runtime_library
-case $group in test | full) python_environment ;; esac
+case $group in test | full) python_environment; http_cache_suite ;; esac
 case $group in bench | full) servers nginx=nginx haproxy=haproxy wrk=wrk ;; esac
 case $group in full) servers redis-server=redis-server chromium=chromium ;; esac
 

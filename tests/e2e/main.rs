@@ -21,5 +21,6 @@ mod fidelity;
 mod live;
 mod parity;
 mod program;
+mod semantics;
 mod stampede;
 mod swaps;

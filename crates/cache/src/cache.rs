@@ -5,11 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use farthing_freshness::Entry;
 use farthing_freshness::entry::KeyStats;
 use farthing_freshness::index::{Index, KeyMap, Weighed};
 use farthing_freshness::semantics::acceptable;
-use farthing_types::{Failure, FailureKind, KeyHash, Span, Time, UncachedReason};
+use farthing_types::{Failure, FailureKind, KeyHash, Span, Time};
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
 
@@ -17,9 +16,11 @@ use crate::cached::{CacheEvents, Cached, EndReason, EntryEnd};
 use crate::config::{CacheConfig, CacheStats};
 use crate::flight::{Flight, Found, Ticket};
 use crate::join::{Join, Joined, Slot};
-use crate::purge::{Purge, PurgeLog, Purged, Since};
+use crate::purge::{Purge, PurgeLog, Purged};
 use crate::stream::Budget;
 use crate::table::{SavedKey, StatsTable};
+
+mod store;
 
 /// Shards at most; a shard has at least [`MIN_SHARD`] bytes, because an entry must fit into one.
 const MAX_SHARDS: usize = 16;
@@ -332,93 +333,6 @@ impl Inner {
             _ => return primary,
         };
         self.config.keyer.selected(primary, &names, request)
-    }
-
-    pub(crate) fn store(&self, entry: Entry, now: Time) -> Result<Stored, UncachedReason> {
-        if let Some(selected) = entry.selected.clone() {
-            self.note_variant(entry.subject.key, &selected, now);
-        }
-        let key = entry.stored_key();
-        let cached = Arc::new(Cached::new(entry));
-        let mut shard = self.shard(key).lock();
-        match self.purges.since(cached.epoch, &cached) {
-            Since::Hard => {
-                drop(shard);
-                add(&self.counters.invalidated, 1);
-                return Err(UncachedReason::Invalidated);
-            }
-            Since::Soft => cached.purge_soft(),
-            Since::Untouched => {}
-        }
-        // What was noted since the entry was built counts, too.
-        let live = match shard.index.peek(key) {
-            Some(Node::Entry(old)) => Some(old.stats()),
-            _ => self.table.get(key),
-        };
-        if let Some(live) = live {
-            cached.update_stats(|stats| *stats = live);
-        }
-        let inserted = shard.index.insert(key, Node::Entry(Arc::clone(&cached)), now);
-        let refused = inserted.refused.is_some();
-        let evicted: Vec<_> = inserted.evicted.into_iter().filter_map(into_entry).collect();
-        self.keep_stats(&evicted);
-        if refused {
-            self.keep_stats(std::slice::from_ref(&cached));
-        }
-        drop(shard);
-        let replaced = inserted.replaced.and_then(into_entry);
-        self.evicted(evicted, now);
-        if let Some(old) = &replaced {
-            let successor = (!refused).then(|| Arc::clone(&cached));
-            self.events.ended(EntryEnd { entry: Arc::clone(old), why: EndReason::Replaced, successor, at: now });
-        }
-        if refused {
-            return Err(UncachedReason::TooLarge);
-        }
-        add(&self.counters.stored, 1);
-        Ok(Stored { entry: cached, replaced })
-    }
-
-    /// Notes under the primary key that its answers vary, and which variants there are.
-    fn note_variant(&self, primary: KeyHash, selected: &farthing_freshness::Selected, now: Time) {
-        let mut shard = self.shard(primary).lock();
-        let mut keys = match shard.index.remove(primary) {
-            Some(Node::Varies(names, keys)) if names == selected.names => keys,
-            Some(Node::Varies(_, old)) => {
-                drop(shard);
-                self.drop_variants(old, now);
-                shard = self.shard(primary).lock();
-                VecDeque::new()
-            }
-            Some(Node::Entry(entry)) => {
-                self.keep_stats(std::slice::from_ref(&entry));
-                drop(shard);
-                self.ended(vec![entry], EndReason::Replaced, now);
-                shard = self.shard(primary).lock();
-                VecDeque::new()
-            }
-            None => VecDeque::new(),
-        };
-        keys.retain(|key| *key != selected.key);
-        keys.push_back(selected.key);
-        let surplus = keys.len().saturating_sub(self.config.max_vary.max(1));
-        let old: VecDeque<KeyHash> = keys.drain(..surplus).collect();
-        let inserted = shard.index.insert(primary, Node::Varies(Arc::clone(&selected.names), keys), now);
-        let evicted: Vec<_> = inserted.evicted.into_iter().filter_map(into_entry).collect();
-        self.keep_stats(&evicted);
-        drop(shard);
-        self.evicted(evicted, now);
-        self.drop_variants(old, now);
-    }
-
-    fn drop_variants(&self, keys: VecDeque<KeyHash>, now: Time) {
-        let removed = |key| {
-            let mut shard = self.shard(key).lock();
-            let entry = shard.index.remove(key).and_then(into_entry);
-            self.keep_stats(entry.as_slice());
-            entry
-        };
-        self.evicted(keys.into_iter().filter_map(removed).collect(), now);
     }
 
     fn evicted(&self, entries: Vec<Arc<Cached>>, now: Time) {

@@ -15,6 +15,15 @@ const REMEMBERED: usize = 4096;
 pub enum Purge {
     /// One primary key with all its `Vary` variants.
     Key(KeyHash),
+    /// Everything of one path on a route, whatever its query, body and headers.
+    Path {
+        /// The route.
+        route: RouteName,
+        /// Whose entries; the empty name on shared routes.
+        tenant: Tenant,
+        /// The path.
+        path: Arc<str>,
+    },
     /// Everything with this tag.
     Tag(Arc<str>),
     /// Everything of a route whose path begins so (the empty prefix: the whole route); `None`: of any route.
@@ -40,6 +49,7 @@ impl Purge {
     pub(crate) fn matches_subject(&self, subject: &Subject, tags: Option<&[Arc<str>]>) -> bool {
         match self {
             Self::Key(key) => subject.key == *key,
+            Self::Path { route, tenant, path } => subject.path == *path && subject.route == *route && subject.tenant == *tenant,
             Self::Tag(tag) => tags.is_none_or(|tags| tags.contains(tag)),
             Self::Prefix { route, path } => route.as_ref().is_none_or(|r| *r == subject.route) && subject.path.starts_with(&**path),
             Self::Tenant(tenant) => subject.tenant == *tenant,

@@ -38,7 +38,7 @@ impl Personal {
     }
 
     fn is_in(&self, target: &Uri, headers: &HeaderMap) -> bool {
-        let named = |names: &Credentials| target.query().is_some_and(|query| names.values(query).next().is_some());
+        let named = |names: &Credentials| target.query().is_some_and(|query| names.pairs(query).next().is_some());
         self.headers.iter().any(|name| headers.contains_key(name)) || self.query.as_ref().is_some_and(named)
     }
 }

@@ -1,9 +1,10 @@
 //! One call as the proxy follows it: who ordered it, its attempts, and what became of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use farthing_ledger::{Billable, PriceBook};
-use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, Usage};
+use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, UncachedReason, Usage};
+use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::request::Variant;
@@ -38,7 +39,17 @@ pub struct Flight {
     /// Query parameters of the request: a feature of the TTL decision.
     pub query_parameters: u32,
     reports: Mutex<Vec<CallReport>>,
+    head: OnceLock<Came>,
     done: Mutex<Ending>,
+}
+
+/// What the head of an answer told; known before anybody may have the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Came {
+    /// The status that the provider sent.
+    pub status: StatusCode,
+    /// Why the answer may not be stored, as far as its head tells.
+    pub kept: Result<(), UncachedReason>,
 }
 
 /// What is called with what became of a call.
@@ -105,8 +116,19 @@ impl Flight {
             swap,
             query_parameters,
             reports,
+            head: OnceLock::new(),
             done,
         })
+    }
+
+    /// Notes the head of the answer, once.
+    pub fn came(&self, head: Came) {
+        let _ = self.head.set(head);
+    }
+
+    /// What the head told; `None` before it came.
+    pub fn head(&self) -> Option<Came> {
+        self.head.get().copied()
     }
 
     /// What became of it; the empty outcome (unpriced) while it runs or when it broke off.

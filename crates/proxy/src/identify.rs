@@ -17,8 +17,6 @@ const TENANT_HEADER: HeaderName = HeaderName::from_static("x-farthing-tenant");
 /// Places where client libraries put a credential.
 static CREDENTIAL_HEADERS: [HeaderName; 4] =
     [AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("x-goog-api-key"), HeaderName::from_static("api-key")];
-/// Query parameters that are credentials whatever the provider.
-static CREDENTIAL_PARAMETERS: LazyLock<Credentials> = LazyLock::new(Credentials::default);
 /// Tenant of requests without any credential.
 const ANONYMOUS: &str = "anonymous";
 
@@ -54,22 +52,29 @@ pub struct Deployment<'a> {
     pub salt: &'a [u8; 32],
 }
 
-/// Identifies the client of a request to `route`.
+/// What identification needs to know of the route.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The route.
+    pub route: &'a Route,
+    /// Its provider.
+    pub provider: &'a Provider,
+    /// Query parameters that are left out of keys because the principal stands for them.
+    pub credentials: &'a Credentials,
+}
+
+/// Identifies the client of a request.
 ///
 /// # Errors
 /// 401 when a key of ours is needed and missing or wrong, or when a key of ours was presented and the provider has no credential.
-pub fn identify(
-    deployment: Deployment<'_>,
-    (route, provider): (&Route, &Provider),
-    headers: &HeaderMap,
-    query: Option<&str>,
-) -> Result<Identity, Problem> {
-    let headers = telling(headers, provider);
+pub fn identify(deployment: Deployment<'_>, asked: Asked<'_>, headers: &HeaderMap, query: Option<&str>) -> Result<Identity, Problem> {
+    let route = asked.route;
+    let headers = telling(headers, asked.provider);
     let own = own_key(headers);
     let key = own.map(|presented| find(deployment.keys, presented)).transpose()?;
     let presented_as_credential = credential_headers(headers).any(|c| FarthingKey::id_of(c).is_some());
     if presented_as_credential || (route.credential == CredentialMode::Swap && (key.is_some() || deployment.keys.is_empty())) {
-        return swapped(route, provider, key, headers);
+        return swapped(deployment, asked, key, (headers, query));
     }
     if route.credential == CredentialMode::Swap {
         return Err(unauthorized(format!(
@@ -77,7 +82,7 @@ pub fn identify(
             route.name
         )));
     }
-    Ok(passed(deployment, provider, key, headers, query))
+    Ok(passed(deployment, asked, key, (headers, query)))
 }
 
 /// `headers` where one of them tells who asks, else none: one look at the names costs less than a search for each.
@@ -92,7 +97,13 @@ fn unauthorized(detail: String) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
 }
 
-fn swapped(route: &Route, provider: &Provider, key: Option<&FarthingKey>, headers: &HeaderMap) -> Result<Identity, Problem> {
+fn swapped(
+    deployment: Deployment<'_>,
+    asked: Asked<'_>,
+    key: Option<&FarthingKey>,
+    (headers, query): (&HeaderMap, Option<&str>),
+) -> Result<Identity, Problem> {
+    let Asked { route, provider, .. } = asked;
     if provider.credential.is_none() && provider.credential_place != CredentialPlace::None {
         return Err(unauthorized(format!(
             "a Farthing key was presented for route `{}`, but provider `{}` has no `credential` to send instead: configure one, or send \
@@ -102,28 +113,37 @@ fn swapped(route: &Route, provider: &Provider, key: Option<&FarthingKey>, header
     }
     let tenant = key.map_or_else(|| named_tenant(headers), |k| k.tenant.clone());
     let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
-    Ok(Identity { principal: tenant.clone(), tenant, team, service, swap: true })
+    // What looks like a credential but goes out as it came (`token` may be a page's name) is in no key, so it is in the principal.
+    let mut digest = Digest::new(deployment.salt);
+    digest.query(asked.credentials, query);
+    Ok(Identity { principal: principal(&tenant, digest.text().as_ref()), tenant, team, service, swap: true })
 }
 
 fn passed(
     deployment: Deployment<'_>,
-    provider: &Provider,
+    asked: Asked<'_>,
     key: Option<&FarthingKey>,
-    headers: &HeaderMap,
-    query: Option<&str>,
+    (headers, query): (&HeaderMap, Option<&str>),
 ) -> Identity {
-    let digest = credential_digest(deployment.salt, provider, headers, query);
+    let mut digest = Digest::new(deployment.salt);
+    digest.headers(asked.provider, headers);
+    digest.query(asked.credentials, query);
+    let digest = digest.text();
     let tenant = match (key, &digest) {
         (Some(key), _) => key.tenant.clone(),
         (None, Some(digest)) => digest.clone(),
         (None, None) => named_tenant(headers),
     };
-    let principal = match &digest {
-        Some(digest) if *digest != tenant => format!("{tenant}/{digest}").into(),
-        _ => tenant.clone(),
-    };
+    let principal = principal(&tenant, digest.as_ref());
     let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
     Identity { tenant, team, service, principal, swap: false }
+}
+
+fn principal(tenant: &Tenant, digest: Option<&Arc<str>>) -> Arc<str> {
+    match digest {
+        Some(digest) if digest != tenant => format!("{tenant}/{digest}").into(),
+        _ => tenant.clone(),
+    }
 }
 
 /// A tenant that the request names itself: attribution among clients without keys, never a way into another's cache, because
@@ -163,32 +183,49 @@ fn find<'a>(keys: &'a [FarthingKey], presented: &str) -> Result<&'a FarthingKey,
     })
 }
 
-/// Keyed digest of every credential the request carries: `p-` and 16 hexadecimal digits; `None` without any.
-fn credential_digest(salt: &[u8; 32], provider: &Provider, headers: &HeaderMap, query: Option<&str>) -> Option<Arc<str>> {
-    let mut hasher = None;
-    let mut add = |name: &str, value: &[u8]| {
-        let hasher = hasher.get_or_insert_with(|| blake3::Hasher::new_keyed(salt));
-        hasher.update(&(name.len() as u64).to_le_bytes());
-        hasher.update(name.as_bytes());
-        hasher.update(&(value.len() as u64).to_le_bytes());
-        hasher.update(value);
-    };
-    let (header, parameter) = match &provider.credential_place {
-        CredentialPlace::Header(name) => (Some(name), None),
-        CredentialPlace::Query(name) => (None, Some(&**name)),
-        _ => (None, None),
-    };
-    for name in CREDENTIAL_HEADERS.iter().chain(header) {
-        for value in headers.get_all(name) {
-            add(name.as_str(), value.as_bytes());
+/// Keyed digest of every credential that a request carries.
+struct Digest<'a> {
+    salt: &'a [u8; 32],
+    hasher: Option<blake3::Hasher>,
+}
+
+impl<'a> Digest<'a> {
+    const fn new(salt: &'a [u8; 32]) -> Self {
+        Self { salt, hasher: None }
+    }
+
+    fn headers(&mut self, provider: &Provider, headers: &HeaderMap) {
+        let place = match &provider.credential_place {
+            CredentialPlace::Header(name) => Some(name),
+            _ => None,
+        };
+        for name in CREDENTIAL_HEADERS.iter().chain(place) {
+            for value in headers.get_all(name) {
+                self.add(name.as_str(), value.as_bytes());
+            }
         }
     }
-    for (name, value) in query.into_iter().flat_map(|q| q.split('&')).filter_map(|pair| pair.split_once('=')) {
-        if CREDENTIAL_PARAMETERS.contains(name) || parameter == Some(name) {
-            add(name, value.as_bytes());
+
+    /// The very pairs that a key leaves out, so that none of them is lost between the two.
+    fn query(&mut self, credentials: &Credentials, query: Option<&str>) {
+        for pair in query.into_iter().flat_map(|query| credentials.pairs(query)) {
+            let (name, value) = pair.split_once('=').unwrap_or(("", pair));
+            self.add(name, value.as_bytes());
         }
     }
-    hasher.map(|hasher| format!("p-{}", &hasher.finalize().to_hex()[..16]).into())
+
+    fn add(&mut self, name: &str, value: &[u8]) {
+        let hasher = self.hasher.get_or_insert_with(|| blake3::Hasher::new_keyed(self.salt));
+        for part in [name.as_bytes(), value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+
+    /// `p-` and 16 hexadecimal digits; `None` without any credential.
+    fn text(self) -> Option<Arc<str>> {
+        self.hasher.map(|hasher| format!("p-{}", &hasher.finalize().to_hex()[..16]).into())
+    }
 }
 
 #[cfg(test)]
@@ -202,7 +239,8 @@ mod tests {
     }
 
     fn run(keys: &[FarthingKey], route: &Route, provider: &Provider, pairs: &[(&'static str, &str)]) -> Result<Identity, Problem> {
-        identify(Deployment { keys, salt: &[7; 32] }, (route, provider), &headers(pairs), None)
+        let asked = Asked { route, provider, credentials: &Credentials::default() };
+        identify(Deployment { keys, salt: &[7; 32] }, asked, &headers(pairs), None)
     }
 
     #[test]
@@ -219,10 +257,16 @@ mod tests {
 
     #[test]
     fn a_query_credential_is_a_principal_too() {
-        let (route, provider) = (Route::default(), Provider::default());
-        let run = |query| identify(Deployment { keys: &[], salt: &[7; 32] }, (&route, &provider), &HeaderMap::new(), Some(query)).unwrap();
+        let (route, provider, credentials) = (Route::default(), Provider::default(), Credentials::new(["key", "our-place"]));
+        let asked = Asked { route: &route, provider: &provider, credentials: &credentials };
+        let run = |query: &str| identify(Deployment { keys: &[], salt: &[7; 32] }, asked, &HeaderMap::new(), Some(query)).unwrap();
         assert_ne!(run("q=1&key=A").principal, run("q=1&key=B").principal);
         assert_eq!(run("q=1&key=A").principal, run("q=2&key=A").principal);
+        // However it is spelled: the key leaves it out all the same.
+        for spelled in ["KEY", "%6Bey", "Our-Place"] {
+            assert_ne!(run(&format!("{spelled}=A")).principal, run(&format!("{spelled}=B")).principal, "{spelled}");
+            assert_ne!(run(spelled).principal, run("q=1").principal, "{spelled}");
+        }
     }
 
     #[test]
@@ -235,7 +279,14 @@ mod tests {
         let route = Route::default();
         let identity = run(std::slice::from_ref(&key), &route, &with, &[("authorization", &bearer)]).unwrap();
         assert!(identity.swap);
-        assert_eq!(&*identity.tenant, "acme");
+        assert_eq!((&*identity.tenant, &*identity.principal), ("acme", "acme"));
+        let asked = Asked { route: &route, provider: &with, credentials: &Credentials::default() };
+        let page = |query| {
+            let deployment = Deployment { keys: std::slice::from_ref(&key), salt: &[7; 32] };
+            identify(deployment, asked, &headers(&[("authorization", &bearer)]), Some(query)).unwrap()
+        };
+        assert_ne!(page("token=1").principal, page("token=2").principal, "what may be data is told apart");
+        assert_eq!((page("token=1").principal, page("q=1").tenant), (page("token=1&q=2").principal, page("token=2").tenant));
         assert_eq!(
             run(std::slice::from_ref(&key), &route, &without, &[("authorization", &bearer)]).unwrap_err().status,
             StatusCode::UNAUTHORIZED

@@ -32,6 +32,7 @@ mod stream;
 pub mod telemetry;
 mod ticketed;
 pub mod volatile;
+mod writes;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use farthing_cache::Cached;
 use farthing_freshness::Verdict;
-use farthing_freshness::semantics::{Judged, acceptable, verdict};
+use farthing_freshness::semantics::{Judged, acceptable, may_stand_in, verdict};
 use farthing_types::{Span, UncachedReason};
 use http::Method;
 
@@ -86,7 +86,10 @@ pub fn judge(planned: &Planned, entry: Arc<Cached>) -> Found {
         Verdict::Fresh { age, left } => Found::Usable(Usable { entry, age, left: Ok(left) }),
         Verdict::StaleWhileRevalidate { age, past } => Found::Usable(Usable { entry, age, left: Err(past) }),
         _ if planned.account.method == Method::HEAD => Found::Bypass(UncachedReason::Expired),
-        Verdict::StaleIfError { age, reason } => Found::Call { previous: Some(entry), stale: Some(age), reason },
+        Verdict::StaleIfError { age, reason } => {
+            let stale = Some(age).filter(|_| may_stand_in(entry.status));
+            Found::Call { previous: Some(entry), stale, reason }
+        }
         Verdict::Revalidate { reason } => Found::Call { previous: Some(entry), stale: None, reason },
     }
 }

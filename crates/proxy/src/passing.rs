@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use farthing_freshness::semantics::Received;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
-use farthing_types::{Body, CallId, KeyHash, Outcome, Purpose, UncachedReason};
-use http::{Method, Response, StatusCode};
+use farthing_types::{Body, CallId, Outcome, Purpose, UncachedReason};
+use http::Response;
 
 use crate::answer::Notes;
 use crate::flight::Flight;
@@ -15,6 +16,7 @@ use crate::run;
 use crate::state::State;
 use crate::stream::Pending;
 use crate::ticketed::{Wanted, order};
+use crate::writes;
 
 /// Passes a request on; `reason` says why the cache has no part in it.
 pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason) -> Response<Body> {
@@ -25,7 +27,7 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     order.target = body.as_full().and_then(|bytes| farthing_ledger::RequestFacts::read(&bytes).target);
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order);
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), planned.forwarded());
-    let since = state.real_now();
+    let (at, since) = (state.clock.now(), state.real_now());
     let passed = run::pass(state, &flight, head, body, (planned.deadline, keyed)).await;
     let waited = state.real_now().since(since);
     let (status, headers, body) = match passed {
@@ -35,7 +37,8 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
             return failed(state, planned, wanted, &failure);
         }
     };
-    planned.account.invalidates = invalidate(state, planned, status);
+    let received = Received { status, headers: &headers, requested_at: at, received_at: state.clock.now() };
+    planned.account.invalidates = writes::note(state, planned, &received);
     let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
     let notes = Notes {
@@ -47,25 +50,4 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     };
     let pending = Pending { state: state.clone(), account: planned.account.clone(), settled, flight };
     respond(planned, (status, headers, body), &notes, pending)
-}
-
-/// A successful unsafe request drops the entry of its target (RFC 9111 section 4.4): its key.
-fn invalidate(state: &State, planned: &Planned, status: StatusCode) -> Option<KeyHash> {
-    let safe = planned.account.method.is_safe() || (planned.account.route.route.idempotent && planned.account.route.route.key_body);
-    if safe || !(status.is_success() || status.is_redirection()) {
-        return None;
-    }
-    let target = &planned.outbound.target;
-    let parts = farthing_freshness::KeyParts {
-        tenant: planned.owner(),
-        route: &planned.account.route.route.name,
-        method: &Method::GET,
-        authority: planned.account.route.authority(),
-        target,
-        headers: &planned.forwarded(),
-        body: &[],
-    };
-    let key = state.keyer.primary(&planned.account.route.key_spec, &parts);
-    state.cache.purge(&farthing_cache::Purge::Key(key), false, state.clock.now());
-    Some(key)
 }

@@ -147,8 +147,8 @@ impl Received {
     /// 401, see [`identify::identify`].
     pub fn identify(self, state: &State) -> Result<Identified, Box<Refused>> {
         let deployment = Deployment { keys: &state.config.keys, salt: &state.salt };
-        let route = (&*self.route.route, &*self.route.provider);
-        match identify::identify(deployment, route, &self.head.headers, self.head.uri.query()) {
+        let RouteState { route, provider, credentials, .. } = &*self.route;
+        match identify::identify(deployment, identify::Asked { route, provider, credentials }, &self.head.headers, self.head.uri.query()) {
             Ok(identity) => Ok(Identified { received: self, identity }),
             Err(problem) => Err(self.refused(problem)),
         }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use farthing_config::{Config, CredentialPlace, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TtlBy};
 use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
-use farthing_freshness::key::Credentials;
+use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
 use farthing_types::Overrides;
@@ -31,6 +31,8 @@ pub struct RouteState {
     pub swap: Option<Arc<Upstream>>,
     /// What enters keys.
     pub key_spec: KeySpec,
+    /// Query parameters that the principal stands for.
+    pub credentials: Credentials,
     /// What may be reused.
     pub rules: Rules,
     /// What bodies may hold for their answers to be kept.
@@ -88,6 +90,7 @@ fn one(config: &Config, route: &Arc<Route>, build: &Build<'_>) -> Result<RouteSt
         pass: build(upstream(&provider, None, config.seed))?,
         swap,
         key_spec: key_spec(route, &provider),
+        credentials: credentials(&provider),
         rules: rules(route),
         content: content::rules(route, &provider),
         personal: Personal::of(route),
@@ -130,13 +133,24 @@ pub const fn rules(route: &Route) -> Rules {
     }
 }
 
-fn key_spec(route: &Route, provider: &Provider) -> KeySpec {
-    let place = match &provider.credential_place {
+/// The query parameter in which the provider wants its credential.
+fn place(provider: &Provider) -> Option<&str> {
+    match &provider.credential_place {
         CredentialPlace::Query(name) => Some(&**name),
         _ => None,
-    };
-    let names = route.strip_query.iter().map(|n| &**n).chain(place);
-    let all: Vec<&str> = farthing_freshness::key::CREDENTIAL_NAMES.iter().copied().chain(names).collect();
+    }
+}
+
+fn credentials(provider: &Provider) -> Credentials {
+    Credentials::new(CREDENTIAL_NAMES.iter().copied().chain(place(provider)))
+}
+
+/// Left out of a key is what the principal stands for, and what the configuration says means nothing. On a shared route no principal
+/// stands for anything: there a parameter that only looks like a credential may be data, and counts.
+fn key_spec(route: &Route, provider: &Provider) -> KeySpec {
+    let stood_for: &[&str] = if route.shared { &[] } else { CREDENTIAL_NAMES };
+    let named = route.strip_query.iter().map(|n| &**n).chain(place(provider));
+    let all: Vec<&str> = stood_for.iter().copied().chain(named).collect();
     KeySpec {
         profile: match route.profile {
             RouteProfile::Http => Profile::Http,

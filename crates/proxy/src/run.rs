@@ -7,7 +7,7 @@ use bytes::Bytes;
 use farthing_cache::{Cached, Filling, SharedHead, Ticket};
 use farthing_contract::features::HeadFacts;
 use farthing_freshness::entry::Entry;
-use farthing_freshness::semantics::{Facts, Lifetime, Received, answer_noted, conditional, may_store};
+use farthing_freshness::semantics::{Facts, Lifetime, Received, answer_noted, conditional, may_replace, may_store, without_unstored};
 use farthing_freshness::{RequestFacts, Rules, Subject};
 use farthing_types::{Body, BodyError, By, Call, Failure, KeyHash, Reply, Span, Time, UncachedReason};
 use farthing_upstream::Origin;
@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 
 use crate::canonical::{self, Digests};
 use crate::choose::{Chosen, Occasion};
-use crate::flight::Flight;
+use crate::flight::{Came, Flight};
 use crate::settle::CallEnd;
 use crate::state::State;
 use crate::stream::{Meter, Passing, PassingJob};
@@ -159,6 +159,7 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     end.bytes = Some(0);
     end.validator_changed = Some(false);
     state.price_call(&job.flight, &end);
+    job.flight.came(Came { status: StatusCode::NOT_MODIFIED, kept: Ok(()) });
     let mut filling = ticket.share(head(&job.flight, previous.status, headers.clone()), received_at);
     let key = filling.key();
     filling.push(previous.body.clone()).await;
@@ -182,8 +183,10 @@ fn head(flight: &Arc<Flight>, status: StatusCode, headers: HeaderMap) -> SharedH
 async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), UncachedReason>) {
     let state = job.state.clone();
     let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
-    let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason));
+    let stored = job.previous.as_ref().map(|previous| previous.status);
+    let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
     let Landed { reply, received_at, mut end, .. } = landed;
+    job.flight.came(Came { status: reply.status, kept: plan });
     let shared = head(&job.flight, reply.status, reply.headers.clone());
     let mut filling = match &storable {
         Err(reason) if !reason.joinable() => ticket.alone(*reason, shared, received_at),
@@ -215,7 +218,8 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
         (Ok(()), Ok(facts)) => {
             end.validator_changed = validator_changed(&facts, job.previous.as_deref());
             let price = job.flight.done().full;
-            let prepared = Prepared { status: reply.status, headers: reply.headers, facts, body, price };
+            let headers = without_unstored(&reply.headers, &job.flight.route.rules);
+            let prepared = Prepared { status: reply.status, headers, facts, body, price };
             let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), digests.canonical, received_at);
             end.take(chosen);
             entry.and_then(|entry| filled.store(entry, received_at).map(|_| ()))
@@ -273,7 +277,7 @@ fn note_head(end: &mut CallEnd, received: &Received<'_>, rules: &Rules) {
     let facts = Facts::read(received, rules);
     end.last_modified = facts.last_modified;
     end.origin_ttl = facts.explicit;
-    end.answer = answer_noted(received, &facts).map(Arc::from);
+    end.answer = answer_noted(received, &facts, rules).map(Arc::from);
 }
 
 /// Moves the body from the provider to the readers, unbuffered; returns its trailers.

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use http::{Response, StatusCode};
 
 use crate::answer::Notes;
-use crate::flight::{Flight, Order};
+use crate::flight::{Came, Flight, Order};
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
 use crate::reply::{failed, flat_price, from_entry, respond, settled};
@@ -176,6 +176,12 @@ struct Arrived {
     pub since: Time,
 }
 
+/// Why an answer did not come from the cache: nothing was stored, and where such an answer never is, that is the reason.
+fn why(wanted: UncachedReason, came: Option<Came>) -> UncachedReason {
+    let unkept = came.and_then(|came| came.kept.err());
+    unkept.filter(|_| wanted == UncachedReason::Cold).unwrap_or(wanted)
+}
+
 fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrived) -> Response<Body> {
     let Arrived { head, body, leading, since } = arrived;
     let is_error = matches!(head.status.as_u16(), 500 | 502 | 503 | 504);
@@ -192,13 +198,20 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
     let (status, body) = if not_modified { (StatusCode::NOT_MODIFIED, Body::empty()) } else { (head.status, body) };
     let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
     let outcome = if leading { Outcome::Lead } else { Outcome::Follow };
+    let came = flight.head();
+    let reason = why(wanted.reason, came);
     let settled = Settled {
         served: if leading { Served::Lead } else { Served::Follower },
-        ..settled(outcome, Some(wanted.reason), (status, overhead), Some(flight.id))
+        ..settled(outcome, Some(reason), (status, overhead), Some(flight.id))
     };
     let flat = flat_price(state, planned, head.status);
     let notes = Notes {
-        status: CacheStatus { collapsed: !leading, detail: Some(wanted.reason.as_str()), ..CacheStatus::forward(Fwd::of(wanted.reason)) },
+        status: CacheStatus {
+            collapsed: !leading,
+            fwd_status: came.map(|came| came.status.as_u16()).filter(|came| *came != status.as_u16()),
+            detail: Some(reason.as_str()),
+            ..CacheStatus::forward(Fwd::of(wanted.reason))
+        },
         overhead,
         upstream: Some(waited),
         cost: flat.map(|price| if leading { price } else { Money::ZERO }),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farthing_types::{Body, Call, CallReport, CallSink, Clock, Draw, DrawKind, Failure, FailureKind, Reply, Span, Time};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{HeaderName, RETRY_AFTER};
+use http::header::{ETAG, HeaderName, LAST_MODIFIED, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -48,7 +48,8 @@ impl Default for RetrySpec {
 /// Repeats a call when all of these hold:
 /// - its body is held whole (a stream cannot be sent twice);
 /// - no request byte was sent, or the method is idempotent, or the client sent an `Idempotency-Key`;
-/// - it failed on the way, or was answered 502, 503 or 504, or 408, 429 or 503 with a `Retry-After`;
+/// - it failed on the way, or was answered 502, 503 or 504, or 408, 429 or 503 with a `Retry-After`; an error with an `ETag` or a
+///   `Last-Modified` is a representation that the origin keeps (RFC 9110 section 8.8), so that asking again would bring the same;
 /// - attempts, retry budget and the call's deadline allow it, the wait included.
 ///
 /// The wait is drawn uniformly from zero to a bound that doubles with each attempt ("full jitter"); a `Retry-After` replaces it. When the
@@ -111,7 +112,9 @@ impl Shared {
             Ok(_) if !template.repeatable => None,
             Ok(reply) => match (reply.status, retry_after(&reply.headers, self.clock.now())) {
                 (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(wait)) => Some(wait),
-                (StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT, None) => {
+                (StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT, None)
+                    if !has_validator(&reply.headers) =>
+                {
                     Some(self.backoff(template, attempt))
                 }
                 _ => None,
@@ -124,6 +127,10 @@ impl Shared {
         let draw = Draw::new(self.spec.seed).uniform(DrawKind::Jitter, &self.name, u128::from(template.call.id.0), i64::from(attempt));
         doubled.min(self.spec.backoff_max).mul_f64(draw)
     }
+}
+
+fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
 }
 
 /// The wait that the upstream asks for: seconds, or a date.

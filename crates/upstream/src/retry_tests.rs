@@ -138,6 +138,10 @@ async fn statuses() {
     for status in [400, 401, 404, 408, 429, 500, 501] {
         assert_eq!(run(call(Method::GET, &[]), vec![Ok((status, &[]))]).await, (Ok(status), 1));
     }
+    let kept: [&'static [(&'static str, &'static str)]; 2] = [&[("etag", "\"a\"")], &[("last-modified", "Thu, 01 Jan 1970 00:01:20 GMT")]];
+    for validator in kept {
+        assert_eq!(run(call(Method::GET, &[]), vec![Ok((503, validator))]).await, (Ok(503), 1), "the origin keeps this one");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -288,7 +288,12 @@ pub(crate) const ROUTE: Keys = &[
     key("dedupe", "flag", "true", "Let concurrent identical requests share one call."),
     key("idempotent", "flag", "false", "Treat methods other than GET and HEAD as repeatable: they may be shared, cached and retried."),
     key("key_body", "flag", "true", "The body's digest is part of the key."),
-    key("strip_query", "list", "[]", "Query parameters that stay out of key and log. A credential in the query always does."),
+    key(
+        "strip_query",
+        "list",
+        "[]",
+        "Query parameters that stay out of key and log, as the parameter of `credential_place` always does. On routes that are not shared all that look like credentials do, and the principal stands for them.",
+    ),
     key("volatile", "list", "[]", "JSON pointers to values that say nothing about change, beside the provider's."),
     key(
         "pii",

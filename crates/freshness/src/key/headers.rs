@@ -1,9 +1,10 @@
 //! Headers in the key.
 
+use std::borrow::Cow;
 use std::hash::Hasher;
 use std::sync::Arc;
 
-use http::header::{ACCEPT_ENCODING, VARY};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName};
 use siphasher::sip128::SipHasher13;
 
@@ -116,12 +117,67 @@ pub(super) fn hash_all(hash: &mut SipHasher13, headers: &HeaderMap) {
 pub(super) fn hash_selected(hash: &mut SipHasher13, names: &[HeaderName], request: &HeaderMap) {
     hash.write_u64(names.len() as u64);
     for name in names {
+        field(hash, name.as_str().as_bytes());
         if name == ACCEPT_ENCODING {
-            field(hash, name.as_str().as_bytes());
             field(hash, codings(request).as_bytes());
         } else {
-            one(hash, name, request);
+            // Absent is not the same as empty.
+            hash.write_u8(u8::from(request.contains_key(name)));
+            field(hash, &combined(name, request));
         }
+    }
+}
+
+/// A selecting field in the normal form of RFC 9111 section 4.1: its lines combined to one list, without white space at commas, language
+/// tags in lower case. Order stays: to some origins it tells what is preferred.
+fn combined<'a>(name: &HeaderName, request: &'a HeaderMap) -> Cow<'a, [u8]> {
+    let mut lines = request.get_all(name).iter();
+    if let (Some(only), None) = (lines.next(), lines.next())
+        && name != ACCEPT_LANGUAGE
+        && !only.as_bytes().contains(&b',')
+    {
+        // Most are no lists, and need no room of their own.
+        return Cow::Borrowed(only.as_bytes().trim_ascii());
+    }
+    let mut out = Vec::new();
+    for (line, value) in request.get_all(name).iter().enumerate() {
+        if line > 0 {
+            out.push(b',');
+        }
+        trimmed_list(value.as_bytes(), &mut out);
+    }
+    if name == ACCEPT_LANGUAGE {
+        out.make_ascii_lowercase();
+    }
+    Cow::Owned(out)
+}
+
+/// Appends a list without white space around its commas; inside of quotes nothing changes.
+fn trimmed_list(text: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    let (mut quoted, mut escaped, mut after_comma) = (false, false, true);
+    for byte in text {
+        if !quoted && matches!(byte, b' ' | b'\t') && after_comma {
+            continue;
+        }
+        if !quoted && *byte == b',' {
+            trim_end(out, start);
+        }
+        after_comma = !quoted && *byte == b',';
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+        out.push(*byte);
+    }
+    trim_end(out, start);
+}
+
+fn trim_end(out: &mut Vec<u8>, start: usize) {
+    while out.len() > start && out.last().is_some_and(|b| matches!(b, b' ' | b'\t')) {
+        out.pop();
     }
 }
 

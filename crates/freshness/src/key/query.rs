@@ -7,9 +7,8 @@ use std::hash::Hasher;
 
 use super::field;
 
-/// Names of query parameters that are taken for credentials unless a route says otherwise. The tenant must stand for what
-/// is left out: derived from [`Credentials::values`] where clients bring their own credential; where Farthing puts in its own
-/// one, the route should name its provider's parameter exactly, because `token` or `key` may be data elsewhere.
+/// Names of query parameters that are taken for credentials. The principal must stand for what is left out of a key: it is
+/// derived from [`Credentials::pairs`]. Where nobody stands for them they must not be left out, because `token` or `key` may be data.
 pub const CREDENTIAL_NAMES: &[&str] = &[
     "key",
     "api_key",
@@ -56,9 +55,9 @@ impl Credentials {
         self.0.iter().any(|n| n.as_bytes().eq_ignore_ascii_case(&name))
     }
 
-    /// The raw values of the credentials in a query, in order.
-    pub fn values<'a>(&'a self, query: &'a str) -> impl Iterator<Item = &'a str> {
-        pairs(query).filter(|pair| self.contains(name(pair))).map(|pair| pair.split_once('=').map_or("", |(_, value)| value))
+    /// The credentials in a query as they stand there, in order: exactly what is left out of a key.
+    pub fn pairs<'a>(&'a self, query: &'a str) -> impl Iterator<Item = &'a str> {
+        pairs(query).filter(|pair| self.contains(name(pair)))
     }
 
     /// Path and query for logs and traces: credentials' values are replaced by `REDACTED`.

@@ -50,10 +50,13 @@ impl Request {
         KEYER.primary(spec, &parts)
     }
     fn get(target: &str) -> KeyHash {
-        Self { target: target.into(), ..Self::default() }.key(&spec(Profile::Http, BodyKey::Ignored))
+        Self::get_in(Profile::Http, target)
     }
-    fn json(body: &Value) -> KeyHash {
-        Self { body: body.to_string().into(), ..Self::default() }.key(&spec(Profile::Api, BodyKey::CanonicalJson))
+    fn get_in(profile: Profile, target: &str) -> KeyHash {
+        Self { target: target.into(), ..Self::default() }.key(&spec(profile, BodyKey::Ignored))
+    }
+    fn json(profile: Profile, body: &Value) -> KeyHash {
+        Self { body: body.to_string().into(), ..Self::default() }.key(&spec(profile, BodyKey::CanonicalJson))
     }
     fn body(text: &str, how: BodyKey) -> KeyHash {
         Self { body: text.into(), ..Self::default() }.key(&spec(Profile::Api, how))
@@ -106,7 +109,7 @@ fn credentials_in_the_query_are_left_out_of_key_and_log() {
     let credentials = Credentials::default();
     let target: Uri = "/x?q=a%20b&KEY=secret&token&r=1".parse().unwrap();
     assert_eq!(credentials.log_text(&target), "/x?q=a%20b&KEY=REDACTED&token=REDACTED&r=1");
-    assert_eq!(credentials.values(target.query().unwrap()).collect::<Vec<_>>(), ["secret", ""]);
+    assert_eq!(credentials.pairs(target.query().unwrap()).collect::<Vec<_>>(), ["KEY=secret", "token"]);
     assert_eq!(credentials.log_text(&"/plain".parse().unwrap()), "/plain");
 }
 
@@ -195,6 +198,14 @@ fn selected_keys_follow_the_named_fields_only() {
     assert_eq!(key(&[("origin", "a"), ("accept", "x")], &["origin"]), key(&[("origin", "a")], &["origin"]));
     assert_ne!(key(&[("origin", "a")], &["origin"]), key(&[("origin", "b")], &["origin"]));
     assert_ne!(key(&[("origin", "")], &["origin"]), key(&[], &["origin"]));
+    let same = |a: &[(&'static str, &'static str)], b: &[(&'static str, &'static str)]| key(a, &["foo"]) == key(b, &["foo"]);
+    assert!(same(&[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")]) && same(&[("foo", "1,2")], &[("foo", " 1 ,\t2 ")]));
+    assert!(!same(&[("foo", "1, 2")], &[("foo", "2, 1")]) && !same(&[("foo", "a b")], &[("foo", "ab")]));
+    assert!(!same(&[("foo", "\"1, 2\"")], &[("foo", "\"1,2\"")]), "a quoted string is one value");
+    assert!(!same(&[("foo", "\"a\\\", b\"")], &[("foo", "\"a\\\",b\"")]));
+    let language = ["accept-language"];
+    assert_eq!(key(&[("accept-language", "eN, De")], &language), key(&[("accept-language", " en ,de")], &language));
+    assert_ne!(key(&[("accept-language", "en, de")], &language), key(&[("accept-language", "de, en")], &language));
     let accept = ["accept-encoding"];
     assert_eq!(key(&[("accept-encoding", "gzip, br")], &accept), key(&[("accept-encoding", "BR,gzip")], &accept));
     assert_ne!(key(&[("accept-encoding", "gzip, br")], &accept), key(&[("accept-encoding", "gzip")], &accept));
@@ -252,16 +263,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]
     fn every_json_leaf_counts(value in json_value()) {
-        let key = Request::json(&value);
-        for other in neighbours(&value) {
-            prop_assert_ne!(Request::json(&other), key, "{} and {}", value, other);
+        for profile in [Profile::Http, Profile::Api] {
+            let key = Request::json(profile, &value);
+            for other in neighbours(&value) {
+                prop_assert_ne!(Request::json(profile, &other), key, "{:?}: {} and {}", profile, value, other);
+            }
         }
     }
 
     #[test]
-    fn every_parameter_counts(pairs in vec(("[b-d]{1,2}", "[0-9]{0,2}"), 1..5), at in any::<prop::sample::Index>()) {
+    fn every_parameter_counts(api in any::<bool>(), pairs in vec(("[b-d]{1,2}", "[0-9]{0,2}"), 1..5), at in any::<prop::sample::Index>()) {
+        let profile = if api { Profile::Api } else { Profile::Http };
         let query = |pairs: &[(String, String)]| {
-            Request::get(&format!("/x?{}", pairs.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("&")))
+            Request::get_in(profile, &format!("/x?{}", pairs.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("&")))
         };
         let key = query(&pairs);
         let at = at.index(pairs.len());
@@ -299,6 +313,34 @@ proptest! {
         changed = pairs.clone();
         changed.sort_by(|a, b| b.0.cmp(&a.0));
         prop_assert_eq!(key(&changed), base, "the order of different names has no meaning");
+    }
+
+    /// Whatever a change does to a field that `Vary` names, it does to the key, unless the two lists say the same; other fields do not.
+    #[test]
+    fn every_header_named_in_vary_counts(
+        fields in vec(("[f-h]", "[a-c, ]{0,6}"), 1..4), named in vec("[f-h]", 1..3), at in any::<prop::sample::Index>(), to in "[a-c, ]{0,6}"
+    ) {
+        let names: Vec<HeaderName> = named.iter().map(|n| HeaderName::from_bytes(n.as_bytes()).unwrap()).collect();
+        let map = |fields: &[(String, String)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            }
+            headers
+        };
+        let at = at.index(fields.len());
+        let mut changed = fields.clone();
+        changed[at].1 = to;
+        let (before, after) = (map(&fields), map(&changed));
+        let list = |headers: &HeaderMap| {
+            let texts: Vec<_> = headers.get_all(&*fields[at].0).iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+            texts.join(",").split(',').map(|member| member.trim().to_owned()).collect::<Vec<_>>()
+        };
+        let same = KEYER.selected(KeyHash(1), &names, &before) == KEYER.selected(KeyHash(1), &names, &after);
+        prop_assert_eq!(same, !named.contains(&fields[at].0) || list(&before) == list(&after));
+        let mut absent = before.clone();
+        absent.remove(&*fields[at].0);
+        prop_assert_eq!(KEYER.selected(KeyHash(1), &names, &before) == KEYER.selected(KeyHash(1), &names, &absent), !named.contains(&fields[at].0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::store::{is_read, parse_date};
+use super::store::{is_read, parse_date, without_unstored};
 use super::{Facts, Received, Rules};
 use crate::entry::Entry;
 
@@ -200,12 +200,26 @@ pub fn merge_304(entry: &Entry, received: &Received<'_>, rules: &Rules) -> Optio
         aged.remove(DATE);
     }
     let fresh = Received { status: entry.status, headers: &aged, ..*received };
-    Some((headers, Facts::read(&fresh, rules)))
+    Some((without_unstored(&headers, rules), Facts::read(&fresh, rules)))
 }
 
-/// Fields that a 304 must not change: they belong to the stored body (RFC 9111 section 3.2).
+/// Whether a HEAD answer tells that the representation is another one than the entry's, which a GET would be answered from: by a
+/// validator that differs, or by the length (RFC 9111 section 4.3.5).
+pub fn head_tells_change(entry: &Entry, received: &Received<'_>) -> bool {
+    if received.status != StatusCode::OK || entry.status != StatusCode::OK {
+        return false;
+    }
+    let differs = |name: HeaderName| received.headers.get(&name).is_some_and(|told| entry.headers.get(&name) != Some(told));
+    let length = received.headers.get(CONTENT_LENGTH).is_some_and(|told| told.as_bytes() != number(entry.body.len() as u64).as_bytes());
+    differs(ETAG) || differs(LAST_MODIFIED) || length
+}
+
+/// Fields that a 304 must not change: they say how the stored body is cut, coded or checked, and would be wrong of it (RFC 9111 section
+/// 3.2). `Content-Type` is not among them: it says what the body means.
 fn describes_body(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "content-length" | "content-encoding" | "content-range" | "content-type" | "transfer-encoding" | "trailer")
+    const OF_THE_BODY: [&str; 7] =
+        ["content-length", "content-encoding", "content-range", "content-md5", "content-digest", "transfer-encoding", "trailer"];
+    OF_THE_BODY.contains(&name.as_str())
 }
 
 /// `If-Range`: a strong ETag that is equal, or the exact Last-Modified date.

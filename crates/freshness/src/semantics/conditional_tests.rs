@@ -139,10 +139,30 @@ fn a_304_renews_the_head_but_not_what_describes_the_body() {
     let (headers, facts) = merge_304(&entry, &received, &Rules::new(Mode::Respect)).unwrap();
     assert_eq!(facts.explicit, Some(Span::from_secs(60)));
     assert_eq!(facts.initial_age, Span::ZERO, "without a Date of its own the 304 is as old as its arrival");
-    assert_eq!(headers["content-type"], "text/plain");
+    assert_eq!(headers["content-type"], "image/png");
     assert!(!headers.contains_key("content-length"));
     assert_eq!(headers.get_all("x-a").iter().collect::<Vec<_>>(), ["2", "3"]);
     assert_eq!(headers["x-b"], "1");
     let other = map(&[("etag", "\"b\"")]);
     assert!(merge_304(&entry, &Received { headers: &other, ..received }, &Rules::new(Mode::Respect)).is_none());
+}
+
+#[test]
+fn a_head_answer_tells_of_change() {
+    let modified = date(NOW - Span::from_secs(9));
+    let entry = entry(&[("etag", "\"a\""), ("last-modified", &modified), ("cache-control", "max-age=5")]);
+    let changed = |status, fields: &[(&str, &str)]| {
+        head_tells_change(&entry, &Received { status, headers: &map(fields), requested_at: NOW, received_at: NOW })
+    };
+    let ok = StatusCode::OK;
+    assert!(!changed(ok, &[("etag", "\"a\""), ("last-modified", &modified), ("content-length", "10"), ("x-a", "1")]));
+    assert!(!changed(ok, &[]) && !changed(StatusCode::GONE, &[("etag", "\"b\"")]));
+    for fields in [
+        &[("etag", "\"b\"")][..],
+        &[("etag", "\"a\""), ("content-length", "11")],
+        &[("etag", "\"a\""), ("last-modified", &date(NOW))],
+        &[("content-length", "9")],
+    ] {
+        assert!(changed(ok, fields), "{fields:?}");
+    }
 }

@@ -1,8 +1,10 @@
 //! `Cache-Control` as both sides send it.
 
 use farthing_types::Span;
-use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
+use http::{HeaderMap, HeaderName};
+
+use super::targeted::{self, Value};
 
 /// The greatest delta-seconds we keep: RFC 9111 section 1.2.2 asks for at least 2^31.
 const MAX_DELTA: u64 = 1 << 31;
@@ -10,11 +12,14 @@ const MAX_DELTA: u64 = 1 << 31;
 /// The members of `Cache-Control` that we know; unknown ones are ignored as the RFC demands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directives {
-    /// `no-cache`; the form with field names is treated like the bare one, which is always allowed.
+    /// `no-cache`, the bare form.
     pub no_cache: bool,
+    /// The fields named by the other form, `no-cache="f"`: not to be sent again before they are validated.
+    pub no_cache_fields: Vec<HeaderName>,
     /// `no-store`.
     pub no_store: bool,
-    /// `private`; the form with field names likewise.
+    /// `private`; the form with field names is treated like the bare one, which is always allowed: those who share a running answer
+    /// would get the fields otherwise.
     pub private: bool,
     /// `public`.
     pub public: bool,
@@ -22,6 +27,8 @@ pub struct Directives {
     pub must_revalidate: bool,
     /// `proxy-revalidate` (binds shared caches).
     pub proxy_revalidate: bool,
+    /// `must-understand`: only for caches that know what the status demands; these ignore a `no-store` beside it.
+    pub must_understand: bool,
     /// `immutable` (RFC 8246).
     pub immutable: bool,
     /// `only-if-cached`.
@@ -40,6 +47,8 @@ pub struct Directives {
     pub stale_if_error: Option<Span>,
     /// Whether there was a `Cache-Control` field at all.
     pub present: bool,
+    /// Whether these come from a targeted field (RFC 9213): `Expires` is void then.
+    pub targeted: bool,
 }
 
 impl Directives {
@@ -59,6 +68,22 @@ impl Directives {
         out
     }
 
+    /// As [`Directives::read`] for a response, where a targeted field may take the place of `Cache-Control` (RFC 9213).
+    pub fn read_response(headers: &HeaderMap, shared: bool) -> Self {
+        let Some(members) = targeted::select(headers, shared) else { return Self::read(headers) };
+        let mut out = Self { targeted: true, ..Self::default() };
+        for (name, value) in members {
+            match value {
+                Value::Flag(true) if !takes_seconds(&name) => out.member(&name, None),
+                Value::Integer(n) if takes_seconds(&name) => out.member(&name, Some(&n.to_string())),
+                Value::Text(text) if !takes_seconds(&name) => out.member(&name, Some(&text)),
+                // A value of another type than the directive's is not consumed (RFC 9213 section 2.1).
+                _ => {}
+            }
+        }
+        out
+    }
+
     /// As [`Directives::read`] for a request: `Pragma: no-cache` counts when there is no `Cache-Control`.
     pub fn read_request(headers: &HeaderMap) -> Self {
         let mut out = Self::read(headers);
@@ -71,12 +96,13 @@ impl Directives {
 
     fn member(&mut self, name: &str, argument: Option<&str>) {
         match name {
-            "no-cache" => self.no_cache = true,
+            "no-cache" => self.no_cache(argument),
             "no-store" => self.no_store = true,
             "private" => self.private = true,
             "public" => self.public = true,
             "must-revalidate" => self.must_revalidate = true,
             "proxy-revalidate" => self.proxy_revalidate = true,
+            "must-understand" => self.must_understand = true,
             "immutable" => self.immutable = true,
             "only-if-cached" => self.only_if_cached = true,
             "max-age" => lower(&mut self.max_age, seconds(argument).unwrap_or(Span::ZERO)),
@@ -88,6 +114,20 @@ impl Directives {
             _ => {}
         }
     }
+
+    /// Names that are none make it the bare form, which forbids more.
+    fn no_cache(&mut self, fields: Option<&str>) {
+        let names = fields.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+        match names.map(|name| HeaderName::from_bytes(name.as_bytes())).collect::<Result<Vec<_>, _>>() {
+            Ok(names) if !names.is_empty() => self.no_cache_fields.extend(names),
+            _ => self.no_cache = true,
+        }
+    }
+}
+
+/// Whether the value of a directive is a number of seconds.
+fn takes_seconds(name: &str) -> bool {
+    matches!(name, "max-age" | "s-maxage" | "stale-while-revalidate" | "stale-if-error")
 }
 
 fn lower(slot: &mut Option<Span>, value: Span) {
@@ -174,6 +214,31 @@ mod tests {
     fn a_quoted_comma_does_not_hide_or_invent_directives() {
         assert!(!read("x=\"no-store, y\"").no_store);
         assert!(read("x=\"a\\\", b\", no-store").no_store);
+    }
+
+    #[test]
+    fn no_cache_of_fields_is_not_no_cache() {
+        let d = read("no-cache=\"Set-X, b\", no-cache=c, must-understand");
+        assert!(!d.no_cache && d.must_understand);
+        assert_eq!(d.no_cache_fields.iter().map(HeaderName::as_str).collect::<Vec<_>>(), ["set-x", "b", "c"]);
+        for bare in ["no-cache", "no-cache=", "no-cache=\"\"", "no-cache=\"a b\"", "no-cache=\"a\", no-cache"] {
+            assert!(read(bare).no_cache, "{bare}");
+        }
+    }
+
+    #[test]
+    fn a_targeted_field_takes_the_place_of_cache_control() {
+        let read = |shared, text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert("cdn-cache-control", HeaderValue::from_static(text));
+            Directives::read_response(&headers, shared)
+        };
+        let d = read(true, "max-age=60, no-cache=\"a\", s-maxage=\"9\", private=?0");
+        assert!(d.targeted && !d.no_store && !d.private);
+        assert_eq!((d.max_age, d.s_maxage, d.no_cache_fields.len()), (Some(Span::from_secs(60)), None, 1));
+        assert_eq!(read(true, "max-age=-1").max_age, Some(Span::ZERO));
+        assert!(read(true, "max-age=60, &").no_store && read(false, "max-age=60").no_store);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! HTTP caching semantics: RFC 9111 (caching), 9110 (conditional requests, ranges), 5861 (stale windows), 9211 (Cache-Status),
-//! as a set of pure functions over heads.
+//! 9213 (targeted cache control), as a set of pure functions over heads.
 //!
 //! Order of use: [`RequestFacts::read`] and [`may_lookup`] before the cache is asked; [`verdict`] on what it has;
 //! [`conditional::answer`] for the client; [`conditional::validators`] for the call; [`may_store`] on the reply's head;
@@ -11,11 +11,13 @@ pub mod conditional;
 mod conditional_tests;
 mod directives;
 pub mod hop;
+pub mod invalidation;
 mod noted;
 #[cfg(test)]
 mod oracle;
 mod request;
 mod store;
+mod targeted;
 mod verdict;
 
 use farthing_types::Span;
@@ -23,7 +25,7 @@ use farthing_types::Span;
 pub use directives::Directives;
 pub use noted::{Bans, CacheControl, Logged, UnknownWord, answer_noted, restrict};
 pub use request::{RequestFacts, may_lookup};
-pub use store::{Facts, Lifetime, Received, may_keep, may_store};
+pub use store::{Facts, Lifetime, Received, may_keep, may_replace, may_stand_in, may_store, without_unstored};
 pub use verdict::{Judged, Verdict, acceptable, verdict};
 
 /// How far the cache may go on a route.

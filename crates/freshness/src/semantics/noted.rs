@@ -4,11 +4,10 @@
 use std::fmt::Write;
 
 use farthing_types::{Span, Time};
-use http::header::{AGE, DATE, ETAG, HeaderValue, SET_COOKIE};
+use http::header::{DATE, ETAG, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Method};
 
-use super::directives::seconds;
-use super::store::{corrected_age, time_of};
+use super::store::{corrected_age, is_understood, time_of, told_age};
 use super::{Directives, Facts, Received, RequestFacts, Rules};
 use crate::key::{Vary, vary};
 
@@ -137,7 +136,7 @@ fn control_of(word: &str) -> Result<CacheControl, UnknownWord> {
 /// What forbids an answer's reuse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bans {
-    /// `no-store`.
+    /// `no-store`, or `must-understand` with a status that we do not know.
     pub no_store: bool,
     /// It sets a cookie.
     pub set_cookie: bool,
@@ -153,11 +152,12 @@ pub struct Bans {
 }
 
 impl Bans {
-    /// Reads an answer's head.
-    pub fn read(headers: &HeaderMap) -> Self {
-        let directives = Directives::read(headers);
+    /// Reads an answer's head as a route sees it.
+    pub fn read(received: &Received<'_>, rules: &Rules) -> Self {
+        let headers = received.headers;
+        let directives = Directives::read_response(headers, rules.shared);
         Self {
-            no_store: directives.no_store,
+            no_store: if directives.must_understand { !is_understood(received.status) } else { directives.no_store },
             set_cookie: headers.contains_key(SET_COOKIE),
             private: directives.private,
             shareable: directives.public || directives.must_revalidate || directives.s_maxage.is_some(),
@@ -168,9 +168,9 @@ impl Bans {
 }
 
 /// The short form of what an answer's head says about reuse beyond its explicit freshness and `Last-Modified`, which have columns of
-/// their own; `None` where it says nothing. `facts` are those of the same head.
-pub fn answer_noted(received: &Received<'_>, facts: &Facts) -> Option<String> {
-    let bans = Bans::read(received.headers);
+/// their own; `None` where it says nothing. `facts` are those of the same head on the same route.
+pub fn answer_noted(received: &Received<'_>, facts: &Facts, rules: &Rules) -> Option<String> {
+    let bans = Bans::read(received, rules);
     let mut words = Words::default();
     words.flag("etag", received.headers.contains_key(ETAG));
     words.flag("no-store", bans.no_store);
@@ -187,8 +187,7 @@ pub fn answer_noted(received: &Received<'_>, facts: &Facts) -> Option<String> {
     if let Some(heuristic) = facts.heuristic {
         words.put(format_args!("heuristic={}ms", heuristic.as_millis()));
     }
-    let age = received.headers.get_all(AGE).iter().next().and_then(|v| v.to_str().ok());
-    words.span("age", seconds(age).filter(|age| !age.is_zero()));
+    words.span("age", Some(told_age(received.headers)).filter(|age| !age.is_zero()));
     let date = time_of(received.headers, &DATE).unwrap_or(received.received_at);
     words.span("apparent", Some(Span::from_secs(received.received_at.since(date).as_secs())).filter(|span| !span.is_zero()));
     words.done()
@@ -265,7 +264,7 @@ pub fn restrict<E: From<farthing_types::UncachedReason>>(
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
-    use http::header::{AUTHORIZATION, CACHE_CONTROL, LAST_MODIFIED};
+    use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, LAST_MODIFIED};
     use proptest::prelude::*;
 
     use super::*;
@@ -313,10 +312,10 @@ mod tests {
             let received = Received { status: StatusCode::OK, headers: &headers, requested_at, received_at: requested_at + Span::from_millis(late_ms) };
             let rules = Rules { shared, ..Rules::new(Mode::Learned) };
             let facts = Facts::read(&received, &rules);
-            let text = answer_noted(&received, &facts).unwrap_or_default();
+            let text = answer_noted(&received, &facts, &rules).unwrap_or_default();
             let logged = Logged { requested_at, received_at: received.received_at, explicit: facts.explicit, last_modified: facts.last_modified };
             let (read, bans) = Facts::from_noted(&text, &logged).unwrap();
-            prop_assert_eq!(bans, Bans::read(&headers));
+            prop_assert_eq!(bans, Bans::read(&received, &rules));
             prop_assert_eq!(read.etag.is_some(), facts.etag.is_some());
             prop_assert_eq!(Facts { etag: facts.etag.clone(), heuristic: read.heuristic, ..read.clone() }, Facts { heuristic: read.heuristic, ..facts.clone() });
             prop_assert_eq!(read.heuristic.map(|h| h.as_millis()), facts.heuristic.map(|h| h.as_millis()));

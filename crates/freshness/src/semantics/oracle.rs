@@ -1,9 +1,10 @@
 //! Freshness against an independent implementation of the RFC (`http-cache-semantics`), and what that one leaves out.
 //!
 //! Known differences, where ours is the stricter and so only "never more than the oracle" holds: Set-Cookie and Cookie
-//! forbid reuse on private routes too; no-cache binds `max-stale`; `s-maxage` implies revalidation on shared routes; negative
-//! answers need explicit freshness; heuristic freshness is capped at a day. The oracle ignores apparent age, so `Date` is
-//! the time of arrival here; apparent age has its own test.
+//! forbid reuse on private routes too; no-cache binds `max-stale`; `s-maxage` implies revalidation on shared routes; RFC 6585
+//! keeps 429 out of caches; heuristic freshness is capped at a day, of negative answers at a minute. The oracle stores a closed list of
+//! statuses, RFC 9111 section 3 any final one with explicit freshness: those have their own test. The oracle ignores apparent age, so
+//! `Date` is the time of arrival here; apparent age has its own test.
 
 use std::time::{Duration, SystemTime};
 
@@ -86,7 +87,7 @@ fn request_directives() -> impl Strategy<Value = Vec<String>> {
 prop_compose! {
     fn case()(
         (shared, vary, cookie, authorization) in (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.2)),
-        status in prop::sample::select(vec![200u16, 200, 200, 203, 204, 206, 301, 302, 303, 404, 410, 429, 500, 503]),
+        status in prop::sample::select(vec![200u16, 200, 200, 203, 204, 206, 301, 302, 303, 404, 410, 429, 501]),
         directives in response_directives(), request in request_directives(),
         age in option::weighted(0.3, 0u64..30), expires in option::weighted(0.3, -20i64..40),
         modified in option::weighted(0.4, (0u64..60).prop_map(|n| n * 10)), after in 0u64..60,
@@ -161,10 +162,7 @@ impl Case {
         let fleeting = self.modified.is_none();
         let never_stale = has(&self.directives, "no-cache") || (self.shared && has(&self.directives, "s-maxage"));
         let explicit = self.expires.is_some() || has(&self.directives, "max-age") || (self.shared && has(&self.directives, "s-maxage"));
-        self.cookie
-            || (max_stale && (never_stale || !explicit || fleeting))
-            || (!matches!(self.status, 200 | 203 | 204 | 301) && !explicit)
-            || self.status == 303
+        self.cookie || (max_stale && (never_stale || !explicit || fleeting)) || (self.status == 302 && !explicit) || self.status == 429
     }
 }
 
@@ -185,6 +183,24 @@ proptest! {
         if !case.stricter() {
             prop_assert!(ours || !oracle, "served less than the oracle");
         }
+    }
+}
+
+proptest! {
+    /// A targeted field says what `Cache-Control` would say in its place, and `Expires` is void.
+    #[test]
+    fn a_targeted_field_means_what_cache_control_means(case in case(), other in response_directives()) {
+        let mut plain = Case { expires: None, ..case.clone() };
+        // An empty field counts as absent.
+        plain.directives.push("unknown".to_owned());
+        let rules = Rules { shared: case.shared, ..Rules::new(Mode::Respect) };
+        let status = StatusCode::from_u16(case.status).unwrap();
+        let request = RequestFacts::read(&Method::GET, &case.request());
+        let judge = |headers: &HeaderMap| may_store(&request, &Received { status, ..received(headers) }, &rules);
+        let mut targeted = case.response();
+        targeted.insert("farthing-cache-control", HeaderValue::from_str(&plain.directives.join(", ")).unwrap());
+        targeted.insert("cache-control", HeaderValue::from_str(&other.join(", ")).unwrap());
+        prop_assert_eq!(judge(&targeted), judge(&plain.response()));
     }
 }
 
@@ -279,6 +295,81 @@ fn requests_that_pass_by_the_cache_say_why() {
     assert_eq!(may(Method::GET, &[], &Rules::new(Mode::Observe)), Err(UncachedReason::Observe));
 }
 
+#[test]
+fn statuses_are_stored_when_the_origin_says_for_how_long() {
+    let store = |status: u16, fields: &[(&str, &str)], mode| {
+        let status = StatusCode::from_u16(status).unwrap();
+        may_store(&get(), &Received { status, ..received(&map(fields)) }, &Rules::new(mode)).map(drop)
+    };
+    let (told, modified) = ([("cache-control", "max-age=9")], [("last-modified", "Tue, 14 Nov 2023 22:00:00 GMT")]);
+    let public = [modified[0], ("cache-control", "public")];
+    for status in [201, 202, 299, 302, 303, 307, 400, 403, 404, 410, 422, 499, 500, 502, 503, 599] {
+        assert_eq!(store(status, &told, Mode::Learned), Ok(()), "{status}");
+        assert_eq!(store(status, &[("etag", "\"a\"")], Mode::Learned), Err(UncachedReason::Status), "{status}");
+        assert_eq!(store(status, &modified, Mode::Learned), Err(UncachedReason::Status), "{status}");
+        assert_eq!(store(status, &modified, Mode::Respect).is_ok(), matches!(status, 404 | 410), "{status}");
+        assert_eq!(store(status, &public, Mode::Respect), Ok(()), "{status}");
+        assert_eq!(store(status, &told, Mode::Override), Err(UncachedReason::Status), "{status}");
+    }
+    for status in [103, 206, 304, 401, 407, 412, 416, 428, 429, 431, 511] {
+        assert_eq!(store(status, &told, Mode::Respect), Err(UncachedReason::Status), "{status}");
+    }
+}
+
+#[test]
+fn must_understand_is_for_caches_that_do() {
+    let store = |status: u16, directives: &str| {
+        let (status, headers) = (StatusCode::from_u16(status).unwrap(), map(&[("cache-control", directives)]));
+        may_store(&get(), &Received { status, ..received(&headers) }, &Rules::new(Mode::Respect)).is_ok()
+    };
+    assert!(store(200, "max-age=9, no-store, must-understand") && store(404, "max-age=9, must-understand"));
+    assert!(!store(599, "max-age=9, no-store, must-understand") && !store(599, "max-age=9, must-understand"));
+    assert!(store(599, "max-age=9") && !store(200, "max-age=9, no-store"));
+}
+
+#[test]
+fn targeted_fields_govern_shared_routes_and_expires_is_void_then() {
+    let read = |fields: &[(&str, &str)], shared| {
+        let headers = map(fields);
+        let rules = Rules { shared, ..Rules::new(Mode::Respect) };
+        may_store(&get(), &received(&headers), &rules).map(|facts| facts.lifetime(Mode::Respect))
+    };
+    let fields = [("cache-control", "no-store"), ("cdn-cache-control", "max-age=10"), ("expires", "0")];
+    assert_eq!(read(&fields, true), Ok(Lifetime::Explicit(Span::from_secs(10))));
+    assert_eq!(read(&fields, false), Err(UncachedReason::OriginNoStore));
+    let late = [("cdn-cache-control", "public"), ("expires", "Tue, 14 Nov 2090 22:13:20 GMT"), ("etag", "\"a\"")];
+    assert_eq!(read(&late, true), Ok(Lifetime::None));
+    let own = [("farthing-cache-control", "private, max-age=10"), ("cdn-cache-control", "max-age=20")];
+    assert_eq!(read(&own, true), Err(UncachedReason::Private));
+    assert_eq!(read(&own, false), Ok(Lifetime::Explicit(Span::from_secs(10))));
+}
+
+#[test]
+fn the_first_age_counts_and_one_that_is_no_number_does_not() {
+    let age = |values: &[&str]| {
+        let fields: Vec<_> = values.iter().map(|value| ("age", *value)).collect();
+        Facts::read(&received(&map(&fields)), &Rules::new(Mode::Respect)).initial_age.as_secs()
+    };
+    assert_eq!((age(&["7"]), age(&["7, 0"]), age(&["0,7"]), age(&["0", "7"]), age(&["7", "0"])), (7, 7, 0, 0, 7));
+    assert_eq!((age(&["abc"]), age(&["-7"]), age(&["7.0"]), age(&[""]), age(&["7;a=b"])), (0, 0, 0, 0, 7));
+}
+
+#[test]
+fn fields_that_must_not_be_sent_again_are_not_stored() {
+    let headers = map(&[
+        ("cache-control", "no-cache=\"x-a, x-b\", max-age=9"),
+        ("x-a", "1"),
+        ("x-b", "1"),
+        ("x-c", "1"),
+        ("proxy-authenticate", "x"),
+    ]);
+    let stored = |mode| without_unstored(&headers, &Rules::new(mode)).keys().map(|n| n.as_str().to_owned()).collect::<Vec<_>>();
+    assert_eq!(stored(Mode::Respect), ["cache-control", "x-c"]);
+    assert_eq!(stored(Mode::Override), ["cache-control", "x-a", "x-b", "x-c"]);
+    let facts = Facts::read(&received(&headers), &Rules::new(Mode::Respect));
+    assert!(!facts.no_cache);
+}
+
 fn chosen(ttl: u64, stale: u64) -> VariantTtl {
     VariantTtl { variant: "".into(), ttl: Span::from_secs(ttl), stale: Span::from_secs(stale), by: By::Rule("static") }
 }
@@ -351,4 +442,7 @@ fn a_coding_the_client_cannot_read_is_noticed() {
         assert_eq!(acceptable(&br, &map(&[("accept-encoding", accept)])), ok, "{accept}");
     }
     assert!(!acceptable(&br, &HeaderMap::new()) && acceptable(&HeaderMap::new(), &HeaderMap::new()));
+    let both = map(&[("content-encoding", "gzip, br")]);
+    assert!(!acceptable(&both, &map(&[("accept-encoding", "gzip")])) && acceptable(&both, &map(&[("accept-encoding", "br, gzip")])));
+    assert!(acceptable(&map(&[("content-encoding", "x-ours")]), &HeaderMap::new()), "nobody asks for what no client can name");
 }

@@ -1,7 +1,7 @@
 //! May this answer be stored, and what does it say about its freshness?
 
 use farthing_types::{Span, Time, UncachedReason};
-use http::header::{AGE, DATE, ETAG, EXPIRES, LAST_MODIFIED};
+use http::header::{AGE, DATE, ETAG, EXPIRES, LAST_MODIFIED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::directives::seconds;
@@ -9,6 +9,8 @@ use super::{Bans, Directives, Mode, RequestFacts, Rules};
 
 /// The longest heuristic freshness (RFC 9111 section 4.2.2 leaves it to the cache; a day is the customary cap).
 const HEURISTIC_CAP: Span = Span::from_secs(24 * 3600);
+/// The longest heuristic freshness of a negative answer: a failure must not outlive its cause for long on a guess.
+const NEGATIVE_CAP: Span = Span::from_secs(60);
 /// The share of the time since `Last-Modified` that heuristic freshness may take (RFC 9111 section 4.2.2).
 const HEURISTIC_SHARE: u32 = 10;
 
@@ -69,17 +71,16 @@ pub enum Lifetime {
 impl Facts {
     /// Reads the head of an answer for a route.
     pub fn read(received: &Received<'_>, rules: &Rules) -> Self {
-        let directives = Directives::read(received.headers);
+        let directives = Directives::read_response(received.headers, rules.shared);
         let date = time_of(received.headers, &DATE).unwrap_or(received.received_at);
         let explicit = explicit(&directives, received, date, rules.shared);
         let last_modified = time_of(received.headers, &LAST_MODIFIED);
+        let guessable = heuristic_cap(received.status, &directives).filter(|_| explicit.is_none());
         let shared_revalidate = rules.shared && (directives.proxy_revalidate || directives.s_maxage.is_some());
         Self {
             initial_age: initial_age(received, date),
             explicit,
-            heuristic: last_modified
-                .filter(|_| explicit.is_none() && heuristic_status(received.status, &directives))
-                .map(|modified| (date.since(modified) / HEURISTIC_SHARE).min(HEURISTIC_CAP)),
+            heuristic: last_modified.zip(guessable).map(|(modified, cap)| (date.since(modified) / HEURISTIC_SHARE).min(cap)),
             no_cache: directives.no_cache,
             must_revalidate: directives.must_revalidate || shared_revalidate,
             immutable: directives.immutable,
@@ -118,7 +119,7 @@ impl Facts {
 /// The one reason why it may not.
 pub fn may_store(request: &RequestFacts, received: &Received<'_>, rules: &Rules) -> Result<Facts, UncachedReason> {
     let facts = Facts::read(received, rules);
-    may_keep(request, received.status, (&facts, Bans::read(received.headers)), rules)?;
+    may_keep(request, received.status, (&facts, Bans::read(received, rules)), rules)?;
     Ok(facts)
 }
 
@@ -128,7 +129,8 @@ pub fn may_store(request: &RequestFacts, received: &Received<'_>, rules: &Rules)
 /// The one reason why it may not be stored.
 pub fn may_keep(request: &RequestFacts, status: StatusCode, (facts, bans): (&Facts, Bans), rules: &Rules) -> Result<(), UncachedReason> {
     super::may_lookup(request, rules)?;
-    if storable(status) == Storable::No {
+    let storable = storable(status);
+    if storable == Storable::Never {
         return Err(UncachedReason::Status);
     }
     if bans.vary_star {
@@ -137,8 +139,12 @@ pub fn may_keep(request: &RequestFacts, status: StatusCode, (facts, bans): (&Fac
     if rules.obeys() {
         obey(request, bans, rules)?;
     }
-    let silent = facts.explicit.is_none() || rules.mode == Mode::Override;
-    if silent && storable(status) == Storable::Explicit {
+    let told = match rules.mode {
+        Mode::Override => false,
+        Mode::Respect => facts.explicit.is_some() || facts.heuristic.is_some(),
+        Mode::Learned | Mode::Observe => facts.explicit.is_some(),
+    };
+    if storable != Storable::ByDefault && !told {
         return Err(UncachedReason::Status);
     }
     let useless = match facts.lifetime(rules.mode) {
@@ -149,6 +155,21 @@ pub fn may_keep(request: &RequestFacts, status: StatusCode, (facts, bans): (&Fac
         Lifetime::Chosen => facts.no_cache && rules.obeys() && !facts.has_validator(),
     };
     if useless { Err(UncachedReason::NoFreshness) } else { Ok(()) }
+}
+
+/// Whether a stored answer of this status may stand in for a failed call. A stored error is no better than the one it would hide.
+pub fn may_stand_in(stored: StatusCode) -> bool {
+    !stored.is_client_error() && !stored.is_server_error()
+}
+
+/// Whether an answer may take the place of a stored one, if there is one: a failure must not push out a good answer, which may stand in
+/// for it.
+///
+/// # Errors
+/// The reason why it may not.
+pub fn may_replace(stored: Option<StatusCode>, answer: StatusCode) -> Result<(), UncachedReason> {
+    let good = stored.is_some_and(|stored| stored.is_success());
+    if good && answer.is_server_error() { Err(UncachedReason::Status) } else { Ok(()) }
 }
 
 /// The origin's prohibitions: `no-store` and Set-Cookie always, `private` and Authorization on shared routes.
@@ -170,24 +191,53 @@ fn obey(request: &RequestFacts, bans: Bans, rules: &Rules) -> Result<(), Uncache
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Storable {
     /// Complete successes and permanent redirects.
-    Yes,
-    /// Negative answers and temporary redirects: only when the origin itself says for how long, because a failure must not
-    /// outlive its cause on a guess.
-    Explicit,
-    /// All others: 206 (we store complete answers only), authentication, server and rate errors.
-    No,
+    ByDefault,
+    /// Negative answers: when the origin says for how long, and in `Respect` for a short time by the heuristic of the RFC.
+    Negative,
+    /// All other final statuses, only when the origin itself says for how long, or `public` (RFC 9111 section 3).
+    WhenTold,
+    /// Answers to a condition, a range or a credential of one request, and those that RFC 6585 keeps out of caches.
+    Never,
 }
 
 fn storable(status: StatusCode) -> Storable {
     match status.as_u16() {
-        200 | 203 | 204 | 300 | 301 | 308 => Storable::Yes,
-        302 | 307 | 404 | 405 | 410 | 414 | 501 => Storable::Explicit,
-        _ => Storable::No,
+        200 | 203 | 204 | 300 | 301 | 308 => Storable::ByDefault,
+        404 | 405 | 410 | 414 | 501 => Storable::Negative,
+        0..=199 | 206 | 304 | 401 | 407 | 412 | 416 | 428 | 429 | 431 | 511 => Storable::Never,
+        _ => Storable::WhenTold,
     }
 }
 
-fn heuristic_status(status: StatusCode, directives: &Directives) -> bool {
-    storable(status) == Storable::Yes || directives.public
+/// The longest heuristic freshness; `None` where the heuristic does not apply (RFC 9111 section 4.2.2).
+fn heuristic_cap(status: StatusCode, directives: &Directives) -> Option<Span> {
+    match storable(status) {
+        Storable::ByDefault => Some(HEURISTIC_CAP),
+        Storable::Negative => Some(NEGATIVE_CAP),
+        Storable::WhenTold if directives.public => Some(NEGATIVE_CAP),
+        Storable::WhenTold | Storable::Never => None,
+    }
+}
+
+/// Statuses of RFC 9110 whose demands on caches are implemented here: what `must-understand` asks about.
+pub(super) fn is_understood(status: StatusCode) -> bool {
+    let known =
+        matches!(status.as_u16(), 200..=205 | 300..=303 | 305 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421 | 422 | 426 | 500..=505);
+    known && storable(status) != Storable::Never
+}
+
+/// Fields that one proxy says to the next; they are not stored (RFC 9111 section 3.1).
+const PROXY_FIELDS: [HeaderName; 3] = [PROXY_AUTHENTICATE, HeaderName::from_static("proxy-authentication-info"), PROXY_AUTHORIZATION];
+
+/// An answer's headers as they are stored: without fields for proxies, and without those that `no-cache="f"` keeps from being sent
+/// again (RFC 9111 sections 3.1 and 5.2.2.4).
+pub fn without_unstored(headers: &HeaderMap, rules: &Rules) -> HeaderMap {
+    let mut out = headers.clone();
+    let fields = if rules.obeys() { Directives::read_response(headers, rules.shared).no_cache_fields } else { Vec::new() };
+    for name in PROXY_FIELDS.iter().chain(&fields) {
+        out.remove(name);
+    }
+    out
 }
 
 fn explicit(directives: &Directives, received: &Received<'_>, date: Time, shared: bool) -> Option<Span> {
@@ -196,6 +246,9 @@ fn explicit(directives: &Directives, received: &Received<'_>, date: Time, shared
     }
     if directives.max_age.is_some() {
         return directives.max_age;
+    }
+    if directives.targeted {
+        return None;
     }
     let mut values = received.headers.get_all(EXPIRES).iter();
     let first = values.next()?;
@@ -209,8 +262,14 @@ fn initial_age(received: &Received<'_>, date: Time) -> Span {
     let apparent = received.received_at.since(date);
     // Our time stamps are finer than HTTP's: within the second of `Date` an answer has no apparent age.
     let apparent = Span::from_secs(apparent.as_secs());
-    let age = received.headers.get_all(AGE).iter().next().and_then(|v| v.to_str().ok());
-    corrected_age(apparent, seconds(age).unwrap_or_default(), received.received_at.since(received.requested_at))
+    corrected_age(apparent, told_age(received.headers), received.received_at.since(received.requested_at))
+}
+
+/// The `Age` that caches before us tell: the first member where it is a list, nothing where that is no number (RFC 9111 section 5.1).
+/// What a parameter follows is still a number: taking an old answer for a new one is the worse mistake.
+pub(super) fn told_age(headers: &HeaderMap) -> Span {
+    let text = headers.get(AGE).and_then(|v| v.to_str().ok());
+    seconds(text.and_then(|text| text.split([',', ';']).next())).unwrap_or_default()
 }
 
 /// The age of an answer on arrival: by its `Date`, or by its `Age` and the time it travelled, whichever is more.

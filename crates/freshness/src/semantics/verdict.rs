@@ -140,14 +140,19 @@ impl Freshness {
     }
 }
 
-/// Whether a client that sent `request` can read the entry's content coding. A mismatch is a miss with
-/// [`UncachedReason::Vary`]: profile `api` does not key on `Accept-Encoding`.
+/// Content codings that clients and origins agree upon in `Accept-Encoding` (the registry of RFC 9110 section 18.6). An origin applies any
+/// other one whoever asks.
+const NEGOTIATED: [&[u8]; 9] = [b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"compress", b"x-compress", b"dcb", b"dcz"];
+
+/// Whether a client that sent `request` can read the entry's content codings. A mismatch is a miss with
+/// [`UncachedReason::Vary`]: profile `api` does not key on `Accept-Encoding`, and origins forget to say `Vary: Accept-Encoding`.
 pub fn acceptable(entry: &HeaderMap, request: &HeaderMap) -> bool {
-    let Some(coding) = entry.get(CONTENT_ENCODING) else { return true };
-    let coding = coding.as_bytes().trim_ascii();
-    if coding.is_empty() || coding.eq_ignore_ascii_case(b"identity") {
-        return true;
-    }
+    let codings = entry.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let mut negotiated = codings.map(<[u8]>::trim_ascii).filter(|coding| NEGOTIATED.iter().any(|known| known.eq_ignore_ascii_case(coding)));
+    negotiated.all(|coding| accepts(request, coding))
+}
+
+fn accepts(request: &HeaderMap, coding: &[u8]) -> bool {
     let mut star = false;
     for value in request.get_all(ACCEPT_ENCODING) {
         for member in value.as_bytes().split(|b| *b == b',') {

@@ -1,7 +1,7 @@
 //! The data listener: accepts connections, guards them against ambiguous, slow and oversized input, and hands requests to a [`Handler`].
 //!
-//! Bytes pass three gates. The *guard* ([`guard`], its pure core in [`scan`]) reads HTTP/1 heads and framing before hyper does and lets only
-//! unambiguous ones pass. hyper parses. The *service* ([`connection`]) checks what needs a parsed request and watches its body's pace.
+//! Bytes pass three gates. The *guard* (`guard`, its pure core in `scan`) reads HTTP/1 heads and framing before hyper does and lets only
+//! unambiguous ones pass. hyper parses. The *service* (`connection`) checks what needs a parsed request and watches its body's pace.
 //! A request refused at any gate never reaches the handler; one refused within its body breaks that body off, so it is never seen whole.
 
 mod body;

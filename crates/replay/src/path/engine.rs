@@ -7,12 +7,12 @@ use std::sync::Arc;
 use farthing_contract::features::{KeyStats, RouteStats};
 use farthing_experiment::Assigned;
 use farthing_freshness::Verdict;
-use farthing_freshness::semantics::{CacheControl, Judged, restrict, verdict};
+use farthing_freshness::semantics::{CacheControl, Judged, may_stand_in, restrict, verdict};
 use farthing_policy::Guarded;
 use farthing_policy::plan::RequestKind;
 use farthing_policy::prefetch::RefreshAhead;
 use farthing_types::{KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::calls::{Copy, Flight, Passing, Phase, Waiter, Wanted};
 use super::compare::{Comparer, Fidelity, Near};
@@ -326,7 +326,10 @@ impl<'a> Path<'a> {
                 self.serve(planned.row, &copy, (Outcome::Stale, Some(past)));
             }
             _ if planned.facts.method == Method::HEAD => self.pass(planned.index, UncachedReason::Expired, planned.row.at),
-            Verdict::StaleIfError { reason, .. } => self.call(planned, Wanted { previous: Some(copy), stale: true, reason }),
+            Verdict::StaleIfError { reason, .. } => {
+                let stale = may_stand_in(StatusCode::from_u16(copy.status).unwrap_or_default());
+                self.call(planned, Wanted { previous: Some(copy), stale, reason });
+            }
             Verdict::Revalidate { reason } => self.call(planned, Wanted { previous: Some(copy), stale: false, reason }),
         }
     }

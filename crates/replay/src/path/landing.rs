@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use farthing_contract::features::{HeadFacts, KeyStats, TtlInput};
 use farthing_freshness::VariantTtl;
-use farthing_freshness::semantics::{Lifetime, may_keep};
+use farthing_freshness::semantics::{Lifetime, may_keep, may_replace};
 use farthing_types::{By, Choice, Money, Outcome, Purpose, Time, UncachedReason};
 use http::StatusCode;
 
@@ -121,7 +121,9 @@ impl Path<'_> {
         // A 304 has no body: it confirms that of the copy.
         let hash = flight.previous.as_ref().filter(|_| confirmed).map(|copy| copy.hash).or(answer.hash);
         let Some(hash) = hash.filter(|_| !answer.unheld && flight.phase != Phase::Alone) else { return };
-        if confirmed || (verdict.is_ok() && flight.landing.is_ok()) {
+        let stored = flight.previous.as_ref().and_then(|copy| StatusCode::from_u16(copy.status).ok());
+        let replaces = may_replace(stored, StatusCode::from_u16(status).unwrap_or_default());
+        if confirmed || (verdict.is_ok() && flight.landing.is_ok() && replaces.is_ok()) {
             self.prepare(&flight, hash);
         } else if success {
             self.note_unkept(flight.key, flight.route, hash, answer.head);
