@@ -40,6 +40,13 @@ async fn a_soft_error_is_given_and_not_kept() {
         assert_eq!(started.client.get(&path(json), &[]).await.is_hit(), kept, "{json}");
     }
     assert_eq!(origin.calls(), 5);
+    let unkept = || started.proxy.totals().total.unkept;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while unkept().get("soft-error").is_none_or(|tally| tally.count < 4) {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", counts(&unkept()));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(counts(&unkept()), [("soft-error", 4)]);
 }
 
 #[tokio::test]

@@ -184,6 +184,7 @@ impl State {
             purpose: flight.purpose,
             attempts: sent,
             cost: attempts,
+            unkept: end.stored.and_then(Result::err),
         });
         if self.holdout.share() > 0.0 && flight.measured {
             let window = self.holdout.window(flight.at);

@@ -46,7 +46,7 @@ pub struct VolatileField {
     pub examples: Vec<String>,
 }
 
-/// Answers of a route that were not served from the cache for one reason.
+/// Answers of a route that were not served from the cache, or not kept for the next request, for one reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NotSaved {
     /// The closed reason.
@@ -93,4 +93,6 @@ pub struct RouteInfo {
     pub totals: Totals,
     /// Why answers were not served from the cache, dearest first.
     pub not_saved: Vec<NotSaved>,
+    /// Why the answers of calls were not kept for the next request, dearest first.
+    pub not_kept: Vec<NotSaved>,
 }

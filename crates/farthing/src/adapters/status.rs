@@ -7,7 +7,7 @@ use farthing_admin::{
 };
 use farthing_config::{Mode, Route, remedy};
 use farthing_ledger::AggregatesSnapshot;
-use farthing_ledger::aggregate::RouteSnapshot;
+use farthing_ledger::aggregate::Tallies;
 use farthing_models::{Alias, Kind};
 use farthing_types::{Clock, UncachedReason};
 
@@ -98,14 +98,15 @@ impl Running {
             ttl: route.ttl.to_string(),
             stale_budget: route.stale_budget,
             experiment,
-            not_saved: snapshot.routes.get(&route.name).map(|found| not_saved(route, found)).unwrap_or_default(),
+            not_saved: snapshot.routes.get(&route.name).map(|found| not_saved(route, &found.uncached)).unwrap_or_default(),
+            not_kept: snapshot.routes.get(&route.name).map(|found| not_saved(route, &found.unkept)).unwrap_or_default(),
             totals: snapshot.routes.get(&route.name).map(totals).unwrap_or_default(),
         }
     }
 }
 
-/// What was not served from the cache, by reason with its remedy; dearest first, then most frequent.
-fn not_saved(route: &Route, snapshot: &RouteSnapshot) -> Vec<NotSaved> {
+/// Reasons with their remedies; dearest first, then most frequent.
+fn not_saved(route: &Route, tallies: &Tallies) -> Vec<NotSaved> {
     let told = |(name, tally): (&&'static str, &farthing_ledger::aggregate::Tally)| {
         let remedy = UncachedReason::parse(name).map(|reason| remedy(reason, route))?;
         Some(NotSaved {
@@ -115,7 +116,7 @@ fn not_saved(route: &Route, snapshot: &RouteSnapshot) -> Vec<NotSaved> {
             advice: remedy.advice.to_owned(),
         })
     };
-    let mut reasons: Vec<NotSaved> = snapshot.uncached.iter().filter_map(told).collect();
+    let mut reasons: Vec<NotSaved> = tallies.iter().filter_map(told).collect();
     reasons.sort_by_key(|found| Reverse((found.tally.usd, found.tally.count)));
     reasons
 }

@@ -1,6 +1,5 @@
 //! `farthing routes`.
 
-use std::fmt::Write;
 use std::process::ExitCode;
 
 use farthing_admin::{NotSaved, RouteInfo};
@@ -49,12 +48,17 @@ fn told(route: &RouteInfo) -> String {
         percent(totals.saving_share),
     );
     if route.not_saved.is_empty() {
-        let _ = writeln!(text, "  everything was served from the cache, or nothing was asked yet"); // cannot fail on a String
-        return text;
+        text += "  everything was served from the cache, or nothing was asked yet\n";
     }
-    let _ = writeln!(text, "  not saved because");
-    let table = render(&["reason", "answers", "paid $", "unpriced", "key", "what to do"], route.not_saved.iter().map(row));
-    table.lines().fold(text, |text, line| text + "    " + line + "\n")
+    text + &listed("not saved because", "answers", &route.not_saved) + &listed("fetched and not kept because", "calls", &route.not_kept)
+}
+
+fn listed(title: &str, what: &str, reasons: &[NotSaved]) -> String {
+    if reasons.is_empty() {
+        return String::new();
+    }
+    let table = render(&["reason", what, "paid $", "unpriced", "key", "what to do"], reasons.iter().map(row));
+    table.lines().fold(format!("  {title}\n"), |text, line| text + "    " + line + "\n")
 }
 
 fn row(found: &NotSaved) -> Vec<String> {
@@ -97,13 +101,15 @@ mod tests {
             stale_budget: 0.005,
             experiment: None,
             totals: Totals::default(),
+            not_kept: vec![not_saved("soft-error", "0.004", Some("cacheable_if"))],
             not_saved: vec![not_saved("expired", "0.006", Some("stale_budget")), not_saved("cold", "0.002", None)],
         };
         let text = told(&route);
         let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
         assert!(at("not saved because") < at("expired") && at("expired") < at("cold"));
         assert!(at("0.006") < at("stale_budget"));
-        let text = told(&RouteInfo { not_saved: Vec::new(), ..route });
+        assert!(at("cold") < at("fetched and not kept because") && at("not kept") < at("soft-error"));
+        let text = told(&RouteInfo { not_saved: Vec::new(), not_kept: Vec::new(), ..route });
         assert!(text.contains("nothing was asked yet"), "{text}");
     }
 }

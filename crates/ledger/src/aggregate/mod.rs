@@ -58,6 +58,8 @@ pub struct CallSettled<'a> {
     pub attempts: u64,
     /// What the provider charges for it; `None` when unpriced.
     pub cost: Option<Money>,
+    /// Why its answer was not kept; `None` where it was, or nobody asked for that.
+    pub unkept: Option<UncachedReason>,
 }
 
 /// Totals since start.

@@ -50,6 +50,8 @@ pub struct RouteSnapshot {
     pub outcomes: Tallies,
     /// Requests not served from the cache by reason, with what they cost.
     pub uncached: Tallies,
+    /// Calls whose answer was not kept, by reason, with what they cost.
+    pub unkept: Tallies,
     /// What the requests would have cost without Farthing, as far as priced.
     pub base_usd: Money,
     /// Paid to the provider for all purposes, as far as priced.
@@ -97,6 +99,7 @@ impl RouteSnapshot {
             bill_usd: bill.usd,
             unpriced: requests.unpriced + bill.unpriced,
             uncached: tallies(UncachedReason::ALL.iter().map(|r| r.as_str()).collect(), &totals.uncached),
+            unkept: tallies(UncachedReason::ALL.iter().map(|r| r.as_str()).collect(), &totals.unkept),
             saved: tallies(SavedBy::ALL.iter().map(|s| s.as_str()).collect(), &totals.saved),
             outcomes,
             calls,
@@ -136,6 +139,7 @@ impl RouteSnapshot {
         let add = |to: &mut Tallies, from: &Tallies| from.iter().for_each(|(name, tally)| to.entry(name).or_default().add(tally));
         add(&mut self.outcomes, &other.outcomes);
         add(&mut self.uncached, &other.uncached);
+        add(&mut self.unkept, &other.unkept);
         add(&mut self.saved, &other.saved);
         add(&mut self.calls, &other.calls);
         for (kind, count) in &other.decisions {

@@ -29,7 +29,7 @@ fn a_bill_is_what_was_paid_for_whatever_reason() {
         aggregates.request(&settled(&route, &tenant, outcome, price));
     }
     for purpose in [Purpose::User, Purpose::Refresh] {
-        aggregates.call(&CallSettled { route: &route, tenant: &tenant, purpose, attempts: 1, cost: price });
+        aggregates.call(&CallSettled { route: &route, tenant: &tenant, purpose, attempts: 1, cost: price, unkept: None });
     }
     let snapshot = aggregates.snapshot();
     let geo = &snapshot.routes["geo"];
@@ -48,7 +48,14 @@ fn unpriced_is_counted_and_never_zero_by_accident() {
     let (aggregates, route, tenant): (_, RouteName, Tenant) = (Aggregates::default(), "r".into(), "t".into());
     aggregates.request(&settled(&route, &tenant, Outcome::Lead, None));
     aggregates.request(&settled(&route, &tenant, Outcome::Hit, None));
-    aggregates.call(&CallSettled { route: &route, tenant: &tenant, purpose: Purpose::User, attempts: 2, cost: None });
+    aggregates.call(&CallSettled {
+        route: &route,
+        tenant: &tenant,
+        purpose: Purpose::User,
+        attempts: 2,
+        cost: None,
+        unkept: Some(UncachedReason::SoftError),
+    });
     let total = aggregates.snapshot().total;
     assert_eq!((total.unpriced, total.base_usd, total.saving_share()), (3, Money::ZERO, None));
     assert_eq!(total.saved["l1"], Tally { count: 1, usd: Money::ZERO, unpriced: 1 });

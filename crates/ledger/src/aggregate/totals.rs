@@ -41,6 +41,8 @@ pub struct RouteTotals {
     pub(super) outcomes: [Counted; Outcome::ALL.len()],
     /// Not served from the cache, by reason, with the cost.
     pub(super) uncached: [Counted; UncachedReason::ALL.len()],
+    /// Calls whose answer was not kept, by reason, with their bill.
+    pub(super) unkept: [Counted; UncachedReason::ALL.len()],
     /// By cause, with the saving.
     pub(super) saved: [Counted; SavedBy::ALL.len()],
     /// By purpose, with the bill.
@@ -58,6 +60,7 @@ impl Default for RouteTotals {
         Self {
             outcomes: Default::default(),
             uncached: std::array::from_fn(|_| Counted::default()),
+            unkept: std::array::from_fn(|_| Counted::default()),
             saved: Default::default(),
             calls: Default::default(),
             attempts: AtomicU64::new(0),
@@ -91,6 +94,9 @@ impl RouteTotals {
     /// Adds a call.
     pub fn call(&self, settled: &CallSettled<'_>) {
         self.calls[settled.purpose as usize].add(settled.cost);
+        if let Some(reason) = settled.unkept {
+            self.unkept[reason as usize].add(settled.cost);
+        }
         self.attempts.fetch_add(settled.attempts, Relaxed);
     }
 
