@@ -1,4 +1,4 @@
-//! L1 and waiting on tickets.
+//! L1, L2 and waiting on tickets.
 //!
 //! [`Cache::lookup`] answers from memory; [`Cache::join`] makes the caller of a missing key its one filler
 //! ([`Joined::Lead`]) or lets it wait for the one there is ([`Joined::Follow`]). The types carry the order of things:
@@ -12,6 +12,7 @@ mod cached;
 mod config;
 mod flight;
 mod join;
+pub mod l2;
 mod purge;
 mod stream;
 mod table;

@@ -1,0 +1,139 @@
+//! The tier over a store that fails on command; values that are encrypted.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::memory::MemoryStore;
+use super::*;
+
+fn failing() -> (Arc<MemoryStore>, Tier) {
+    let store = Arc::new(MemoryStore::default());
+    let options = TierOptions { deadline: Span::from_millis(5), ..options() };
+    (Arc::clone(&store), tier(store, None, options))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_fault_is_a_miss_with_its_own_count() {
+    let (store, tier) = failing();
+    for fault in StoreFault::ALL {
+        store.fail(Some(*fault));
+        let outcome = look(&tier, &subject(1)).await.unwrap_err();
+        assert_eq!(outcome.as_str(), fault.as_str());
+        assert_eq!(tier.outcomes().get(outcome), 1);
+        tier.put(cached(fetched(1, "x")), now());
+        assert!(tier.flush().await);
+    }
+    let counts = tier.outcomes();
+    let puts = PutOutcome::ALL.iter().map(|o| counts.put(*o)).collect::<Vec<_>>();
+    assert_eq!(puts, [0, 1, 1, 1, 1, 2], "stored, dropped, too large, late, unavailable, failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_never_takes_longer_than_the_deadline() {
+    let (store, tier) = failing();
+    tier.put(cached(varying(1, "x", &HeaderMap::new())), now());
+    assert!(tier.flush().await);
+    assert!(look(&tier, &subject(1)).await.is_ok());
+    // Two questions of 3 ms each are more than 5 ms together.
+    store.delay(Duration::from_millis(3));
+    let start = tokio::time::Instant::now();
+    assert_eq!(look(&tier, &subject(1)).await, Err(GetOutcome::Late));
+    assert!(start.elapsed() <= Duration::from_millis(6));
+    assert_eq!(tier.outcomes().get(GetOutcome::Late), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_bounded_in_bytes() {
+    let (store, tier) = failing();
+    store.delay(Duration::from_secs(1));
+    let entry = cached(fetched(1, &"x".repeat(1 << 20)));
+    let bound = options().queue_bytes;
+    for _ in 0..20 {
+        tier.put(Arc::clone(&entry), now());
+        assert!(tier.queued_bytes() <= bound);
+    }
+    let fit = (bound / entry.size()) as u64;
+    assert_eq!(tier.outcomes().put(PutOutcome::Dropped), 20 - fit);
+    assert!(tier.flush().await);
+    assert_eq!((tier.queued_bytes(), tier.outcomes().put(PutOutcome::TooLarge)), (0, fit), "the memory store takes less than 1 MiB");
+}
+
+#[tokio::test]
+async fn damaged_values_are_deleted_and_foreign_ones_left_to_those_who_can_read_them() {
+    let (store, tier) = failing();
+    let key = subject(1).key;
+    for (damage, left) in [(0, false), (20, false), (usize::MAX, true)] {
+        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), &Default::default(), None).unwrap().to_vec();
+        let at = damage.min(bytes.len() - 1);
+        bytes[at] ^= 1;
+        store.put(put(key.0, bytes)).await.unwrap();
+        let _miss = look(&tier, &subject(1)).await.unwrap_err();
+        assert!(tier.flush().await);
+        assert_eq!(store.raw(key).is_some(), left || damage == 0, "{damage}");
+        store.delete(key).await.unwrap();
+    }
+}
+
+fn sealer(secret: u8) -> Sealer {
+    Sealer::new(&[secret; 32]).unwrap()
+}
+
+#[tokio::test]
+async fn encrypted_values_open_with_their_own_key_only() {
+    let store = Arc::new(MemoryStore::default());
+    let mine = tier(Arc::clone(&store) as Arc<dyn Store>, Some(sealer(1)), options());
+    let secret_body = "a very particular body";
+    mine.put(cached(fetched(1, secret_body)), now());
+    mine.put(cached(varying(2, secret_body, &HeaderMap::new())), now());
+    assert!(mine.flush().await);
+    for n in [1, 2] {
+        assert_eq!(look(&mine, &subject(n)).await.unwrap().body, secret_body);
+        let raw = store.raw(subject(n).key).unwrap();
+        for shown in [secret_body.as_bytes(), b"acme", b"accept-language"] {
+            assert!(!raw.windows(shown.len()).any(|w| w == shown), "the value shows what it holds");
+        }
+    }
+    for other in [Some(sealer(2)), None] {
+        let other = tier(Arc::clone(&store) as Arc<dyn Store>, other, options());
+        assert_eq!(look(&other, &subject(1)).await, Err(GetOutcome::OtherSecret));
+        assert_eq!(other.outcomes().get(GetOutcome::OtherSecret), 1);
+    }
+    assert_eq!(look(&mine, &subject(1)).await.unwrap().body, secret_body, "nobody deleted it");
+    // A plain value is no answer for who encrypts.
+    let plain = tier(Arc::clone(&store) as Arc<dyn Store>, None, options());
+    plain.put(cached(fetched(3, "planted")), now());
+    assert!(plain.flush().await);
+    assert_eq!(look(&mine, &subject(3)).await, Err(GetOutcome::OtherSecret));
+    // Nor is an encrypted one that stands elsewhere.
+    store.put(Put { key: subject(4).key, ..put(0, store.raw(subject(1).key).unwrap()) }).await.unwrap();
+    assert_eq!(look(&mine, &subject(4)).await, Err(GetOutcome::Damaged));
+}
+
+#[test]
+fn a_short_secret_is_refused() {
+    assert_eq!(Sealer::new(&[1; 31]).unwrap_err(), SealError::ShortSecret);
+    assert!(!format!("{:?}", sealer(1)).contains("key"));
+}
+
+proptest! {
+    #[test]
+    fn a_changed_encrypted_value_never_opens(at: prop::sample::Index, bit in 0u8..8, cut: bool) {
+        let sealer = sealer(1);
+        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), &Default::default(), Some(&sealer)).unwrap().to_vec();
+        let at = at.index(bytes.len());
+        if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
+        let found = envelope::unwrap(&bytes.into(), subject(1).key, &subject(1), Some(&sealer));
+        prop_assert!(found.is_err());
+    }
+
+    #[test]
+    fn whatever_bytes_come_nothing_breaks(content: Vec<u8>, kind in 0u8..3, sealed in 0u8..3) {
+        let mut bytes = content;
+        bytes.extend_from_slice(&[kind, sealed, 0, 1]);
+        bytes.extend_from_slice(b"FRL2");
+        for sealer in [None, Some(&sealer(1))] {
+            prop_assert!(envelope::unwrap(&bytes.clone().into(), subject(1).key, &subject(1), sealer).is_err());
+        }
+    }
+}
