@@ -3,6 +3,7 @@
 mod conformance;
 mod disk;
 mod memory;
+mod redis;
 mod tier;
 
 use std::sync::Arc;
