@@ -17,6 +17,7 @@ mod clients;
 mod degraded;
 mod durability;
 mod fidelity;
+mod l2;
 mod live;
 mod parity;
 mod program;

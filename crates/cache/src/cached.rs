@@ -20,6 +20,7 @@ pub struct Cached {
     stale_hits: AtomicU64,
     last_hit: AtomicI64,
     soft_purged: AtomicBool,
+    promoted: bool,
 }
 
 impl Cached {
@@ -32,7 +33,18 @@ impl Cached {
             stale_hits: AtomicU64::new(0),
             last_hit: AtomicI64::new(0),
             soft_purged: AtomicBool::new(false),
+            promoted: false,
         }
+    }
+
+    /// An entry that L2 had.
+    pub(crate) fn promoted(entry: Entry) -> Self {
+        Self { promoted: true, ..Self::new(entry) }
+    }
+
+    /// Where the next answer comes from: `l2` for the first one after a promotion, else `l1`. To be asked before [`Cached::on_hit`].
+    pub fn tier(&self) -> &'static str {
+        if self.promoted && self.hits() == 0 { "l2" } else { "l1" }
     }
 
     /// Counts an answer served from this entry: call it once per answer, `stale` when it was past its TTL.

@@ -7,6 +7,7 @@
 mod checked;
 mod error;
 mod key;
+mod l2;
 mod provider;
 mod read;
 mod route;
@@ -18,6 +19,7 @@ pub use checked::{
 };
 pub use error::{ConfigError, Problem};
 pub use key::FarthingKey;
+pub use l2::{L2Config, L2Redis, L2Store};
 pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
 pub use read::{Flags, Surroundings, System, presets, reference};
 pub use route::{CredentialMode, Matcher, Mode, Profile, Route, TtlBy, TtlByError};

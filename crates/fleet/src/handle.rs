@@ -105,6 +105,11 @@ impl Handle {
         self.run(key, &command).await.map(drop)
     }
 
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        self.inner.link.read().is_some()
+    }
+
     /// Whether an operation on this key would be tried now.
     pub fn is_available(&self, key: &[u8]) -> bool {
         self.inner.link.read().is_some() && !self.inner.breaker(key).is_some_and(Breaker::is_open)

@@ -259,6 +259,7 @@ async fn a_cluster_loses_a_master_and_the_others_go_on() {
         handle.set(key.as_bytes(), key.as_bytes(), HOUR).await.unwrap();
     }
     let quick = connected(RedisConfig::cluster(cluster.urls())).await;
+    cluster.wait_for_replicas();
     for how in ["-STOP", "-KILL"] {
         let at = if how == "-STOP" { 0 } else { 1 };
         if how == "-KILL" {

@@ -7,6 +7,7 @@
 mod disk;
 mod envelope;
 mod outcome;
+mod purges;
 mod redis;
 mod seal;
 mod store;
@@ -19,4 +20,4 @@ pub use outcome::{GetOutcome, OutcomeCounts, PutOutcome, StoreFault};
 pub use redis::RedisStore;
 pub use seal::{SealError, Sealer};
 pub use store::{Put, Store, StoreFuture};
-pub use tier::{Tier, TierOptions, Writer};
+pub use tier::{Looked, Tier, TierOptions, Writer};

@@ -81,6 +81,9 @@ impl Store for RedisStore {
     fn max_value_bytes(&self) -> usize {
         self.max_value_bytes
     }
+    fn is_shared(&self) -> bool {
+        true
+    }
     fn get(&self, key: KeyHash, _now: Time) -> StoreFuture<'_, Option<Bytes>> {
         Box::pin(self.read(key))
     }

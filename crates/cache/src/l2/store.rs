@@ -44,6 +44,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The largest value it takes, bytes.
     fn max_value_bytes(&self) -> usize;
 
+    /// Whether other processes write to it, too.
+    fn is_shared(&self) -> bool;
+
     /// The value of a key that has not expired at `now`.
     fn get(&self, key: KeyHash, now: Time) -> StoreFuture<'_, Option<Bytes>>;
 

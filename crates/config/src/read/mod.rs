@@ -3,6 +3,7 @@
 mod experiments;
 mod flags;
 mod instance;
+mod l2;
 mod presets;
 mod providers;
 mod reference;
@@ -12,6 +13,8 @@ mod routes;
 pub(crate) mod section;
 pub(crate) mod values;
 
+#[cfg(test)]
+mod l2_tests;
 #[cfg(test)]
 mod tests;
 

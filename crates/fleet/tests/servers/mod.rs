@@ -24,7 +24,7 @@ fn program() -> Option<PathBuf> {
 fn missing() {
     let reason = "redis-server is not there (make deps gets it)";
     assert!(std::env::var("STRICT").as_deref() != Ok("1"), "STRICT=1: {reason}");
-    eprintln!("SKIPPED: {reason}");
+    let _nobody_reads = writeln!(std::io::stderr(), "SKIPPED: {reason}");
     if let Some(list) = std::env::var_os("FARTHING_SKIPPED") {
         let mut file = OpenOptions::new().create(true).append(true).open(list).unwrap();
         // One write: tests run at once and must not tear each other's lines.
@@ -235,6 +235,14 @@ impl Cluster {
 
     fn wait(&self, what: &str, holds: impl Fn(&Server) -> bool) {
         wait_for(what, || self.nodes.iter().all(&holds));
+    }
+
+    /// Waits until every replica has what its master has.
+    pub fn wait_for_replicas(&self) {
+        for at in 0..3 {
+            let keys = |node: usize| self.nodes[node].ask(&["DBSIZE"]);
+            wait_for("the replica has everything", || keys(at) == keys(at + 3));
+        }
     }
 
     /// Waits until a node has taken its master's place.

@@ -133,8 +133,23 @@ pub(crate) struct Shared {
     kept: AtomicU64,
     damaged: AtomicU64,
     lost_bytes: u64,
-    /// Held while the store lives, so that no second process writes here.
-    _lock: File,
+    /// Held until the writer has ended, so that no second process writes here.
+    lock: File,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.unlock();
+    }
+}
+
+impl Shared {
+    /// Said and not left to the closing of the file: a process that is being started may have it open for a moment, too.
+    fn unlock(&self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!(directory = %self.dir.display(), %error, "the disk cache's directory was not unlocked");
+        }
+    }
 }
 
 /// The store.
@@ -185,7 +200,7 @@ impl DiskStore {
             kept: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
             lost_bytes: recovered.lost_bytes,
-            _lock: lock,
+            lock,
         });
         let (jobs, queue) = crossbeam_channel::bounded(QUEUE_JOBS);
         let writer = Writer::new(Arc::clone(&shared), recovered.active, now.millis());
@@ -202,9 +217,16 @@ impl DiskStore {
         let writer = self.writer.lock().take();
         if let Some(writer) = writer {
             let ended = tokio::task::spawn_blocking(move || writer.join().is_ok()).await;
+            // Whoever still holds the store only reads.
+            self.shared.unlock();
             return if ended.unwrap_or(false) { Ok(()) } else { Err(StoreFault::Failed) };
         }
         Ok(())
+    }
+
+    /// Whether the last write went well.
+    pub fn is_healthy(&self) -> bool {
+        self.shared.healthy.load(Ordering::Acquire)
     }
 
     /// Sizes and counters now.
@@ -288,6 +310,9 @@ impl Store for DiskStore {
     }
     fn max_value_bytes(&self) -> usize {
         usize::try_from(self.shared.options.segment_bytes).unwrap_or(usize::MAX) - record::SEGMENT_HEADER - record::HEADER
+    }
+    fn is_shared(&self) -> bool {
+        false
     }
     fn get(&self, key: KeyHash, now: Time) -> StoreFuture<'_, Option<Bytes>> {
         Box::pin(self.read(key, now))

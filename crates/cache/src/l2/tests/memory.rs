@@ -16,6 +16,8 @@ pub(super) struct MemoryStore {
     values: Mutex<HashMap<KeyHash, (Bytes, Time)>>,
     /// What every question ends with, when set.
     fault: Mutex<Option<StoreFault>>,
+    /// A key that cannot be reached.
+    hidden: Mutex<Option<KeyHash>>,
     /// How long each question takes.
     delay: Mutex<Duration>,
 }
@@ -23,6 +25,9 @@ pub(super) struct MemoryStore {
 impl MemoryStore {
     pub(super) fn fail(&self, fault: Option<StoreFault>) {
         *self.fault.lock() = fault;
+    }
+    pub(super) fn hide(&self, key: Option<KeyHash>) {
+        *self.hidden.lock() = key;
     }
     pub(super) fn delay(&self, delay: Duration) {
         *self.delay.lock() = delay;
@@ -47,9 +52,15 @@ impl Store for MemoryStore {
     fn max_value_bytes(&self) -> usize {
         BOUND
     }
+    fn is_shared(&self) -> bool {
+        true
+    }
     fn get(&self, key: KeyHash, now: Time) -> StoreFuture<'_, Option<Bytes>> {
         Box::pin(async move {
             self.pass().await?;
+            if *self.hidden.lock() == Some(key) {
+                return Err(StoreFault::Unavailable);
+            }
             Ok(self.values.lock().get(&key).filter(|(_, expires)| *expires > now).map(|(value, _)| value.clone()))
         })
     }

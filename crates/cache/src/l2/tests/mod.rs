@@ -28,7 +28,7 @@ pub(super) fn keyer() -> Keyer {
 }
 
 pub(super) fn options() -> TierOptions {
-    TierOptions { keyer: keyer(), deadline: Span::from_secs(5), queue_bytes: 8 << 20, keep: Span::ZERO }
+    TierOptions { keyer: keyer(), deadline: Span::from_secs(5), queue_bytes: 8 << 20, max_value_bytes: usize::MAX, keep: Span::ZERO }
 }
 
 /// An entry fetched now.
@@ -70,5 +70,5 @@ pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl 
 }
 
 pub(super) async fn look(tier: &Tier, subject: &Arc<Subject>) -> Result<Box<Entry>, GetOutcome> {
-    tier.get(subject, &HeaderMap::new(), now()).await
+    tier.get(subject, &HeaderMap::new(), now()).await.map(|looked| looked.entry)
 }

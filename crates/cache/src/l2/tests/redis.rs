@@ -147,6 +147,7 @@ async fn a_cluster_that_loses_a_master_goes_on() {
     assert!(patient_tier.flush().await);
     assert_eq!(patient_tier.outcomes().put(PutOutcome::Stored), 100);
     let tier = tier(store(RedisConfig::cluster(cluster.urls())).await, None, quick());
+    cluster.wait_for_replicas();
     cluster.nodes[2].kill();
     let (mut hits, mut asked) = (0, 0);
     let start = Instant::now();

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::memory::MemoryStore;
 use super::*;
+use crate::purge::Purge;
 
 fn failing() -> (Arc<MemoryStore>, Tier) {
     let store = Arc::new(MemoryStore::default());
@@ -64,7 +65,7 @@ async fn damaged_values_are_deleted_and_foreign_ones_left_to_those_who_can_read_
     let (store, tier) = failing();
     let key = subject(1).key;
     for (damage, left) in [(0, false), (20, false), (usize::MAX, true)] {
-        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), &Default::default(), None).unwrap().to_vec();
+        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), &Default::default(), subject(1).key, None).unwrap().to_vec();
         let at = damage.min(bytes.len() - 1);
         bytes[at] ^= 1;
         store.put(put(key.0, bytes)).await.unwrap();
@@ -73,6 +74,60 @@ async fn damaged_values_are_deleted_and_foreign_ones_left_to_those_who_can_read_
         assert_eq!(store.raw(key).is_some(), left || damage == 0, "{damage}");
         store.delete(key).await.unwrap();
     }
+}
+
+/// Two processes on one store: each hears of the other's purges within a second, and trusts no tagged answer when it cannot.
+#[tokio::test]
+async fn purges_reach_others_who_share_the_store() {
+    let store = Arc::new(MemoryStore::default());
+    let one = tier(Arc::clone(&store) as Arc<dyn Store>, None, options());
+    let two = tier(Arc::clone(&store) as Arc<dyn Store>, None, options());
+    let start = now();
+    let at = |seconds| start + Span::from_secs(seconds);
+    let entry = |n, tags: &[&str]| cached(Entry { tags: tags.iter().map(|t| (*t).into()).collect(), ..fetched(n, "x") });
+    one.put(entry(1, &["red"]), start);
+    one.put(entry(2, &[]), start);
+    assert!(one.flush().await);
+    let look = |tier: &Tier, n, now| {
+        let (tier, subject) = (tier.clone(), subject(n));
+        async move { tier.get(&subject, &HeaderMap::new(), now).await.map(drop) }
+    };
+    assert_eq!(look(&two, 1, start).await, Ok(()));
+    one.purge(&Purge::Tag("red".into()), false, at(2));
+    assert_eq!(look(&one, 1, at(2)).await, Err(GetOutcome::Outdated), "at once for who purged");
+    assert!(one.flush().await);
+    assert_eq!(look(&two, 1, at(3)).await, Err(GetOutcome::Outdated));
+    assert_eq!(look(&two, 2, at(3)).await, Ok(()));
+    // The list is gone: who knows more writes it again.
+    store.delete(envelope::PURGES_KEY).await.unwrap();
+    assert_eq!(look(&two, 1, at(5)).await, Err(GetOutcome::Outdated));
+    assert!(two.flush().await);
+    let three = tier(Arc::clone(&store) as Arc<dyn Store>, None, options());
+    assert_eq!(look(&three, 1, at(5)).await, Err(GetOutcome::Outdated));
+    // The list is damaged: nothing fetched before is trusted.
+    store.put(put(envelope::PURGES_KEY.0, "damaged")).await.unwrap();
+    let four = tier(Arc::clone(&store) as Arc<dyn Store>, None, options());
+    assert_eq!(look(&four, 2, at(5)).await, Err(GetOutcome::Outdated));
+}
+
+#[tokio::test]
+async fn who_cannot_hear_of_purges_trusts_no_tagged_answer() {
+    let store = Arc::new(MemoryStore::default());
+    let tier = tier(Arc::clone(&store) as Arc<dyn Store>, None, options());
+    let (tagged, plain) = (fetched(1, "x"), Entry { tags: Vec::new(), ..fetched(2, "y") });
+    tier.put(cached(tagged), now());
+    tier.put(cached(plain), now());
+    assert!(tier.flush().await);
+    let look = |n, later| {
+        let (tier, subject) = (tier.clone(), subject(n));
+        async move { tier.get(&subject, &HeaderMap::new(), now() + Span::from_secs(later)).await.map(drop) }
+    };
+    store.hide(Some(envelope::PURGES_KEY));
+    assert_eq!(look(2, 0).await, Err(GetOutcome::Unavailable), "never heard of any");
+    store.hide(None);
+    assert_eq!((look(1, 0).await, look(2, 0).await), (Ok(()), Ok(())));
+    store.hide(Some(envelope::PURGES_KEY));
+    assert_eq!((look(1, 2).await, look(2, 2).await), (Err(GetOutcome::Unavailable), Ok(())));
 }
 
 fn sealer(secret: u8) -> Sealer {
@@ -120,7 +175,7 @@ proptest! {
     #[test]
     fn a_changed_encrypted_value_never_opens(at: prop::sample::Index, bit in 0u8..8, cut: bool) {
         let sealer = sealer(1);
-        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), &Default::default(), Some(&sealer)).unwrap().to_vec();
+        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), &Default::default(), subject(1).key, Some(&sealer)).unwrap().to_vec();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
         let found = envelope::unwrap(&bytes.into(), subject(1).key, &subject(1), Some(&sealer));
