@@ -1,12 +1,16 @@
 //! L2 under the whole proxy: restarts, purges, a Redis that is frozen, killed and shared.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use farthing_cache::Purge;
 use farthing_config::{L2Config, L2Redis, L2Store, Secret};
 use farthing_tests::origin::ok;
-use farthing_tests::{Origin, Setup, Started};
+use farthing_tests::{Client, Origin, Setup, Started};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
 
 #[path = "../../crates/fleet/tests/servers/mod.rs"]
 mod servers;
@@ -194,6 +198,85 @@ async fn a_cluster_that_loses_a_master_costs_no_request() {
     let third = start(&origin, redis(cluster.nodes[1..].iter().map(Server::url).collect(), Duration::from_secs(2))).await;
     until_connected(&[&third]).await;
     assert!(hits(&third).await >= KEYS * 9 / 10, "hits resume");
+}
+
+/// The program with a disk L2, in a directory of its own.
+struct Serving {
+    child: Child,
+    client: Client,
+}
+
+async fn serve(program: &Path, origin: &Origin, dir: &Path) -> Serving {
+    let config = format!(
+        "state_dir = \"state\"\n[data]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[models]\ndir = \"no-models\"\n[holdout]\nshare = 0\n\
+         [l2]\ndir = \"l2\"\ndeadline = \"2s\"\n[providers.geo]\nbase_url = \"http://{}\"\nprice = \"0.002\"\n",
+        origin.addr
+    );
+    std::fs::write(dir.join("farthing.toml"), config).unwrap();
+    let mut child = Command::new(program)
+        .args(["serve", "--config", "farthing.toml"])
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while let Some(line) = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap() {
+        if let Some((_, rest)) = line.split_once("http://127.0.0.1:") {
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            return Serving { child, client: Client { addr: format!("127.0.0.1:{port}").parse().unwrap() } };
+        }
+    }
+    panic!("serve names its data port");
+}
+
+/// Fills the program's cache for more than a second, ends it with a signal, starts it again; the share of the answers that had been there for a second
+/// or longer (with `all`: of all answers) and are served again, and how long the start took.
+async fn share_after(signal: &str, all: bool) -> Option<(f64, Duration)> {
+    let exe = std::env::current_exe().unwrap();
+    let program = exe.parent().unwrap().parent().unwrap().join("farthing");
+    if !program.exists() {
+        farthing_tests::skip::skip("L2 over kill -9: the program is not built (cargo build -p farthing)");
+        return None;
+    }
+    let (origin, dir) = (origin().await, tempfile::tempdir().unwrap());
+    let mut first = serve(&program, &origin, dir.path()).await;
+    let (start, mut answered) = (Instant::now(), Vec::new());
+    while start.elapsed() < Duration::from_millis(2_500) {
+        let n = answered.len();
+        assert_eq!(first.client.get(&format!("/r/geo/doc/{n}"), &[]).await.status, 200);
+        answered.push(Instant::now());
+    }
+    let ended = Instant::now();
+    let id = first.child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
+    first.child.wait().await.unwrap();
+    let starting = Instant::now();
+    let second = serve(&program, &origin, dir.path()).await;
+    let took = starting.elapsed();
+    let asked = answered.iter().filter(|at| all || ended.duration_since(**at) >= Duration::from_secs(1)).count();
+    let mut hits = 0;
+    for n in 0..asked {
+        hits += usize::from(second.client.get(&format!("/r/geo/doc/{n}"), &[]).await.is_hit());
+    }
+    let _nobody_reads = writeln!(std::io::stderr(), "{signal}: {hits} of {asked} answers are served again; started in {took:?}");
+    assert!(asked >= 100);
+    Some((hits as f64 / asked as f64, took))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_kill_9_what_is_older_than_a_second_is_served_again() {
+    if let Some((share, _)) = share_after("-KILL", false).await {
+        assert!(share >= 0.95, "{share}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_sigterm_everything_is_served_again() {
+    if let Some((share, _)) = share_after("-TERM", true).await {
+        assert!(share >= 0.99, "{share}");
+    }
 }
 
 async fn until_connected(proxies: &[&Started]) {

@@ -410,7 +410,7 @@ impl Inner {
 
     /// Keeps the statistics of entries that are no longer in the index. To be called under the lock of the shard that they
     /// were in, so that nothing noted meanwhile is lost.
-    fn keep_stats(&self, gone: &[Arc<Cached>]) {
+    pub(crate) fn keep_stats(&self, gone: &[Arc<Cached>]) {
         for entry in gone {
             let stats = entry.stats();
             self.table.update(entry.stored_key(), |s| *s = stats);
@@ -418,7 +418,7 @@ impl Inner {
     }
 
     /// Tells of ended entries; never called under a lock.
-    fn ended(&self, entries: Vec<Arc<Cached>>, why: EndReason, at: Time) {
+    pub(crate) fn ended(&self, entries: Vec<Arc<Cached>>, why: EndReason, at: Time) {
         for entry in entries {
             self.events.ended(EntryEnd { entry, why, successor: None, at });
         }

@@ -28,5 +28,6 @@ pub use config::{CacheConfig, CacheStats};
 pub use flight::{Filled, Filling, Ticket};
 pub use head::SharedHead;
 pub use join::{Followed, Join, Joined, Slot};
+pub use promote::Rechecked;
 pub use purge::{Purge, Purged};
 pub use table::{SavedKey, StatsTable};

@@ -108,6 +108,11 @@ impl Tier {
         (Self { inner: Arc::clone(&inner), queue }, Writer { inner, jobs })
     }
 
+    /// Whether other processes write to its store, too.
+    pub fn is_shared(&self) -> bool {
+        self.inner.store.is_shared()
+    }
+
     /// The kind of its store.
     pub fn kind(&self) -> &'static str {
         self.inner.store.kind()
@@ -272,7 +277,10 @@ impl Inner {
 
     async fn write(&self, entry: &Cached, now: Time) -> PutOutcome {
         match self.try_write(entry, now).await {
-            Ok(()) => PutOutcome::Stored,
+            Ok(()) => {
+                entry.written();
+                PutOutcome::Stored
+            }
             Err(outcome) => outcome,
         }
     }

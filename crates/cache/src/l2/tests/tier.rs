@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::memory::MemoryStore;
 use super::*;
+use crate::Cache;
 use crate::purge::Purge;
 
 fn failing() -> (Arc<MemoryStore>, Tier) {
@@ -191,4 +192,42 @@ proptest! {
             prop_assert!(envelope::unwrap(&bytes.clone().into(), subject(1).key, &subject(1), sealer).is_err());
         }
     }
+}
+
+/// Two processes on one store: a copy in memory is compared once a minute, and what the other did to it takes effect then.
+#[tokio::test]
+async fn copies_in_memory_are_checked_once_a_minute() {
+    let store = Arc::new(MemoryStore::default());
+    let process = || {
+        let tier = tier(Arc::clone(&store) as Arc<dyn Store>, None, TierOptions { keep: Span::from_secs(3_600), ..options() });
+        Cache::with_l2(crate::tests::config(), Arc::new(crate::NoEvents), Some(tier))
+    };
+    let (one, two) = (process(), process());
+    let (start, none) = (now(), HeaderMap::new());
+    let at = |seconds| start + Span::from_secs(seconds);
+    let put = |cache: &Cache, n: u64, body: &'static str, at: farthing_types::Time| {
+        let (subject, join) = (subject(n), crate::tests::head());
+        let joined = cache.join(crate::Join { subject: &subject, headers: &none, seen: cache.peek(subject.key, &none).as_ref(), now: at });
+        let crate::Joined::Lead(ticket) = joined else { panic!("{joined:?}") };
+        ticket.share(join, at).finish(None).store(Entry { fetched_at: at, ..fetched(n, body) }, at).unwrap().entry
+    };
+    let (first, second, third) = (put(&one, 1, "old", start), put(&one, 2, "stays", start), put(&one, 3, "goes", start));
+    assert!(one.l2().unwrap().flush().await);
+    assert!(!one.is_due(&first, at(59)));
+    put(&two, 1, "new", at(10));
+    two.purge(&Purge::Key(subject(3).key), false, at(10));
+    assert!(two.l2().unwrap().flush().await);
+    assert!(one.is_due(&first, at(60)) && !one.is_due(&first, at(60)), "one of them is to check");
+    match one.recheck(&first, &none, at(60)).await {
+        crate::Rechecked::Newer(entry) => assert_eq!(entry.body, "new"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(one.peek(subject(1).key, &none).unwrap().body, "new");
+    assert!(matches!(one.recheck(&second, &none, at(60)).await, crate::Rechecked::Same));
+    assert!(matches!(one.recheck(&third, &none, at(60)).await, crate::Rechecked::Purged));
+    assert!(one.peek(subject(3).key, &none).is_none());
+    // L2 away says nothing.
+    store.fail(Some(StoreFault::Unavailable));
+    assert!(matches!(one.recheck(&second, &none, at(120)).await, crate::Rechecked::Same));
+    assert!(one.peek(subject(2).key, &none).is_some());
 }
