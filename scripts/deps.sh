@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Gets what build, tests and benches need beyond cargo. Idempotent; says nothing when there is nothing to do.
 #   runtime  the ONNX Runtime library into target/onnxruntime/, hash checked
-#   test     runtime, target/venv with the Python packages of scripts/requirements-test.txt, and target/http-cache with the suite of HTTP
-#            cache tests of scripts/http-cache-suite.integrity
+#   test     runtime, redis-server, target/venv with the Python packages of scripts/requirements-test.txt, and target/http-cache with the
+#            suite of HTTP cache tests of scripts/http-cache-suite.integrity
 #   bench    runtime, and the peers of the load bench
 #   full     test, bench, and the servers of the long tests
 # What cannot be had goes into target/deps-missing.txt, one line with the reason each; with STRICT=1 that is a failure.
@@ -159,6 +159,57 @@ servers() {
   done
 }
 
+# Debian's redis-server, whose program is in redis-tools: installed where we may, else unpacked into target/redis/, where the tests look, too.
+redis_server() {
+  if command -v redis-server >/dev/null || [ -x target/redis/usr/bin/redis-server ]; then
+    return 0
+  fi
+  if [ "$(id -u)" = 0 ]; then
+    servers redis-server=redis-server
+    return 0
+  fi
+  local dir=target/redis package
+  if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
+    lacks "redis-server" "not on PATH and there is no apt-get (Debian: redis-server)"
+    return 0
+  fi
+  say "unpacking Debian's redis-server into $dir"
+  rm -rf "$dir.new"
+  mkdir -p "$dir.new"
+  # Its libraries come along where the machine has not got them; apt-get knows which.
+  if (cd "$dir.new" && apt-get download -qq redis-server redis-tools $(redis_libraries)) >target/apt.log 2>&1 &&
+    for package in "$dir.new"/*.deb; do dpkg -x "$package" "$dir.new" || exit 1; done; then
+    rm -f "$dir.new"/*.deb
+    rm -rf "$dir"
+    mv "$dir.new" "$dir"
+    wrap_redis "$dir"
+  else
+    rm -rf "$dir.new"
+    lacks "redis-server" "not on PATH and it cannot be unpacked: $(last_line target/apt.log)"
+    return 0
+  fi
+  "$dir/usr/bin/redis-server" --version >target/apt.log 2>&1 || lacks "redis-server" "unpacked, but does not run: $(last_line target/apt.log)"
+}
+
+redis_libraries() {
+  local library
+  for library in libjemalloc2 liblua5.1-0 liblzf1 lua-bitop lua-cjson libatomic1 libssl3 libsystemd0; do
+    dpkg -s "$library" >/dev/null 2>&1 || ! apt-cache show "$library" >/dev/null 2>&1 || echo "$library"
+  done
+}
+
+# The program finds the libraries beside it.
+wrap_redis() {
+  local dir=$PWD/$1 libraries
+  libraries=$(find "$dir/usr/lib" -name '*.so*' -printf '%h\n' 2>/dev/null | sort -u | paste -sd: -)
+  [ -n "$libraries" ] || return 0
+  mv "$dir/usr/bin/redis-check-rdb" "$dir/usr/bin/redis-program"
+  rm -f "$dir/usr/bin/redis-server"
+  # Its own name tells the program what to be.
+  printf '#!/bin/bash\nLD_LIBRARY_PATH=%q exec -a redis-server %q "$@"\n' "$libraries" "$dir/usr/bin/redis-program" >"$dir/usr/bin/redis-server"
+  chmod +x "$dir/usr/bin/redis-server"
+}
+
 install_problem="its package does not bring it"
 install_packages() {
   if ! command -v apt-get >/dev/null; then
@@ -185,9 +236,9 @@ install_packages() {
 }
 
 runtime_library
-case $group in test | full) python_environment; http_cache_suite ;; esac
+case $group in test | full) python_environment; http_cache_suite; redis_server ;; esac
 case $group in bench | full) servers nginx=nginx haproxy=haproxy wrk=wrk ;; esac
-case $group in full) servers redis-server=redis-server chromium=chromium ;; esac
+case $group in full) servers chromium=chromium ;; esac
 
 if [ "${STRICT:-0}" = 1 ] && [ -s "$missing" ]; then
   say "STRICT=1: the above must not be missing"

@@ -18,6 +18,7 @@ mod content;
 mod degraded;
 mod durability;
 mod fidelity;
+mod l2;
 mod live;
 mod parity;
 mod program;

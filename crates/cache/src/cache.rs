@@ -16,9 +16,10 @@ use crate::cached::{CacheEvents, Cached, EndReason, EntryEnd};
 use crate::config::{CacheConfig, CacheStats};
 use crate::flight::{Flight, Found, Ticket};
 use crate::join::{Join, Joined, Slot};
+use crate::l2::Tier;
 use crate::purge::{Purge, PurgeLog, Purged};
 use crate::stream::Budget;
-use crate::table::{SavedKey, StatsTable};
+use crate::table::StatsTable;
 
 mod store;
 
@@ -63,7 +64,7 @@ impl Counters {
 }
 
 /// What stands under a key.
-enum Node {
+pub(crate) enum Node {
     Entry(Arc<Cached>),
     /// Answers for the key were selected by these fields; they stand under second-level keys.
     Varies(Arc<[HeaderName]>, VecDeque<KeyHash>),
@@ -85,8 +86,8 @@ impl Weighed for Node {
     }
 }
 
-struct Shard {
-    index: Index<Node>,
+pub(crate) struct Shard {
+    pub(crate) index: Index<Node>,
     flights: KeyMap<Arc<Flight>>,
     markers: VecDeque<KeyHash>,
 }
@@ -95,9 +96,10 @@ pub(crate) struct Inner {
     pub(crate) config: CacheConfig,
     pub(crate) budget: Arc<Budget>,
     pub(crate) counters: Counters,
-    shards: Box<[Mutex<Shard>]>,
+    pub(crate) l2: Option<Tier>,
+    pub(crate) shards: Box<[Mutex<Shard>]>,
     purges: PurgeLog,
-    table: StatsTable,
+    pub(crate) table: StatsTable,
     events: Arc<dyn CacheEvents>,
 }
 
@@ -109,11 +111,17 @@ impl fmt::Debug for Inner {
 
 /// The cache: entries in memory, flights, purging. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Cache(Arc<Inner>);
+pub struct Cache(pub(crate) Arc<Inner>);
 
 impl Cache {
-    /// An empty cache. `events` hears of every entry that ends.
+    /// An empty cache without an L2. `events` hears of every entry that ends.
     pub fn new(config: CacheConfig, events: Arc<dyn CacheEvents>) -> Self {
+        Self::with_l2(config, events, None)
+    }
+
+    /// An empty cache, above an L2 if there is one: what is stored is written to it behind, what is purged is purged there, and
+    /// [`Ticket::from_l2`] reads from it.
+    pub fn with_l2(config: CacheConfig, events: Arc<dyn CacheEvents>, l2: Option<Tier>) -> Self {
         let count = (config.l1_bytes / MIN_SHARD).clamp(1, MAX_SHARDS);
         let shard = || Shard { index: Index::new(config.l1_bytes / count), flights: KeyMap::default(), markers: VecDeque::new() };
         Self(Arc::new(Inner {
@@ -123,6 +131,7 @@ impl Cache {
             purges: PurgeLog::default(),
             table: StatsTable::new(config.stats_bytes),
             events,
+            l2,
             config,
         }))
     }
@@ -181,6 +190,9 @@ impl Cache {
     /// Purges entries and keeps answers under way from bringing them back. A `soft` purge makes entries stale instead, so
     /// that they can be validated and served while or if the origin fails.
     pub fn purge(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
+        if let Some(l2) = &self.0.l2 {
+            l2.purge(purge, soft, now);
+        }
         let epoch = self.0.purges.add(purge.clone(), soft);
         let mut out = Purged { epoch, ..Purged::default() };
         for shard in &self.0.shards {
@@ -221,45 +233,6 @@ impl Cache {
         self.0.drain(|_| true, EndReason::Shutdown, now)
     }
 
-    /// Statistics of a key ([`Ticket::key`], or the primary key), with or without an entry.
-    pub fn key_stats(&self, key: KeyHash) -> Option<KeyStats> {
-        match self.0.shard(key).lock().index.peek(key) {
-            Some(Node::Entry(entry)) => Some(entry.stats()),
-            _ => self.0.table.get(key),
-        }
-    }
-
-    /// Changes the statistics of a key, with or without an entry. `change` runs under the lock that orders all changes to them.
-    pub fn update_key_stats<R>(&self, key: KeyHash, change: impl FnOnce(&mut KeyStats) -> R) -> R {
-        match self.0.shard(key).lock().index.peek(key) {
-            Some(Node::Entry(entry)) => entry.update_stats(change),
-            _ => self.0.table.update(key, change),
-        }
-    }
-
-    /// Hands the statistics of every key to `each`. A key may come more than once: the first are the right ones, of its entry.
-    /// No lock is held for longer than a part takes, so the whole is not of one moment.
-    pub fn visit_key_stats(&self, each: &mut dyn FnMut(SavedKey)) {
-        for shard in &self.0.shards {
-            let entries: Vec<SavedKey> = shard
-                .lock()
-                .index
-                .iter()
-                .filter_map(|(key, node)| match node {
-                    Node::Entry(entry) => Some(SavedKey::new(key, entry.stats())),
-                    Node::Varies(..) => None,
-                })
-                .collect();
-            entries.into_iter().for_each(&mut *each);
-        }
-        self.0.table.visit(each);
-    }
-
-    /// Puts back what [`Cache::visit_key_stats`] gave; for a cache that nobody uses yet.
-    pub fn restore_key_stats(&self, saved: SavedKey) {
-        self.0.table.restore(saved);
-    }
-
     /// The purge sequence number now.
     pub fn epoch(&self) -> u64 {
         self.0.purges.epoch()
@@ -292,7 +265,7 @@ impl Cache {
 }
 
 impl Inner {
-    fn shard(&self, key: KeyHash) -> &Mutex<Shard> {
+    pub(crate) fn shard(&self, key: KeyHash) -> &Mutex<Shard> {
         &self.shards[(key.0 >> 96) as usize % self.shards.len()]
     }
 
@@ -342,7 +315,7 @@ impl Inner {
 
     /// Keeps the statistics of entries that are no longer in the index. To be called under the lock of the shard that they
     /// were in, so that nothing noted meanwhile is lost.
-    fn keep_stats(&self, gone: &[Arc<Cached>]) {
+    pub(crate) fn keep_stats(&self, gone: &[Arc<Cached>]) {
         for entry in gone {
             let stats = entry.stats();
             self.table.update(entry.stored_key(), |s| *s = stats);
@@ -350,7 +323,7 @@ impl Inner {
     }
 
     /// Tells of ended entries; never called under a lock.
-    fn ended(&self, entries: Vec<Arc<Cached>>, why: EndReason, at: Time) {
+    pub(crate) fn ended(&self, entries: Vec<Arc<Cached>>, why: EndReason, at: Time) {
         for entry in entries {
             self.events.ended(EntryEnd { entry, why, successor: None, at });
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use farthing_freshness::Entry;
 use farthing_freshness::entry::KeyStats;
 use farthing_freshness::index::{Weighed, worth};
-use farthing_types::Time;
+use farthing_types::{Span, Time};
 use parking_lot::Mutex;
 
 /// An entry in memory: the immutable answer (it derefs to [`Entry`]) with counters and the key's live statistics.
@@ -20,10 +20,16 @@ pub struct Cached {
     stale_hits: AtomicU64,
     last_hit: AtomicI64,
     soft_purged: AtomicBool,
+    promoted: bool,
+    /// Whether L2 has it, as far as is known here.
+    in_l2: AtomicBool,
+    /// When it was last known to be what L2 has, or came from the provider; ns since 1970.
+    checked: AtomicI64,
 }
 
 impl Cached {
     pub(crate) fn new(entry: Entry) -> Self {
+        let checked = AtomicI64::new(entry.fetched_at.nanos());
         Self {
             bytes: entry.bytes() + size_of::<Self>() - size_of::<Entry>(),
             live: Mutex::new(entry.stats),
@@ -32,7 +38,35 @@ impl Cached {
             stale_hits: AtomicU64::new(0),
             last_hit: AtomicI64::new(0),
             soft_purged: AtomicBool::new(false),
+            promoted: false,
+            in_l2: AtomicBool::new(false),
+            checked,
         }
+    }
+
+    /// An entry that L2 has at `now`.
+    pub(crate) fn promoted(entry: Entry, now: Time) -> Self {
+        Self { promoted: true, in_l2: AtomicBool::new(true), checked: AtomicI64::new(now.nanos()), ..Self::new(entry) }
+    }
+
+    /// L2 has taken it.
+    pub(crate) fn written(&self) {
+        self.in_l2.store(true, Ordering::Release);
+    }
+    pub(crate) fn is_in_l2(&self) -> bool {
+        self.in_l2.load(Ordering::Acquire)
+    }
+
+    /// True for one caller when the last check is `every` or longer ago; that caller is to check.
+    pub(crate) fn claim_check(&self, every: Span, now: Time) -> bool {
+        let last = self.checked.load(Ordering::Relaxed);
+        now.since(Time::from_nanos(last)) >= every
+            && self.checked.compare_exchange(last, now.nanos(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Where the next answer comes from: `l2` for the first one after a promotion, else `l1`. To be asked before [`Cached::on_hit`].
+    pub fn tier(&self) -> &'static str {
+        if self.promoted && self.hits() == 0 { "l2" } else { "l1" }
     }
 
     /// Counts an answer served from this entry: call it once per answer, `stale` when it was past its TTL.

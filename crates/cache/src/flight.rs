@@ -1,6 +1,5 @@
 //! A flight and what its leader holds: ticket, filling, filled.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -9,52 +8,22 @@ use bytes::Bytes;
 use farthing_freshness::key::{Selected, Vary, vary};
 use farthing_freshness::ticket::{self, Action, Event, Follower, Wake};
 use farthing_freshness::{Entry, Subject};
-use farthing_types::{BodyError, CallId, Failure, KeyHash, Time, UncachedReason};
-use http::{HeaderMap, StatusCode};
+use farthing_types::{BodyError, Failure, KeyHash, Time, UncachedReason};
+use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::cache::{Inner, Stored};
+use crate::head::SharedHead;
 use crate::join::{Slot, leader_gone};
 use crate::stream::{Reader, Stream};
-
-/// The head of an answer as every follower gets it.
-pub struct SharedHead {
-    /// The status.
-    pub status: StatusCode,
-    /// End-to-end headers of the whole answer.
-    pub headers: HeaderMap,
-    /// The call, to join the followers' records with.
-    pub call: CallId,
-    /// Purge tags known so far.
-    pub tags: Vec<Arc<str>>,
-    /// What else the composer hands to followers, such as the cell into which the price is written at the end.
-    pub note: Option<Arc<dyn Any + Send + Sync>>,
-    selected: Option<Selected>,
-}
-
-impl SharedHead {
-    /// A head without tags and note.
-    pub const fn new(status: StatusCode, headers: HeaderMap, call: CallId) -> Self {
-        Self { status, headers, call, tags: Vec::new(), note: None, selected: None }
-    }
-    /// The request fields the answer was selected by; known once it is shared.
-    pub const fn selected(&self) -> Option<&Selected> {
-        self.selected.as_ref()
-    }
-}
-
-impl fmt::Debug for SharedHead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedHead").field("status", &self.status).field("call", &self.call).finish_non_exhaustive()
-    }
-}
 
 pub(crate) enum Delivered {
     Share(Arc<SharedHead>, Reader),
     Alone(UncachedReason),
     Failed(Failure),
     Lead(Ticket),
+    Again,
 }
 
 impl fmt::Debug for Delivered {
@@ -171,8 +140,17 @@ impl State {
     }
 }
 
-/// Steps a flight and does what follows. `told` says what a wake of each kind delivers.
-fn step(inner: &Arc<Inner>, flight: &Arc<Flight>, event: Event, now: Time, failure: Option<&Failure>) {
+/// What those are told who wait in a flight that ends without an answer of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Told<'a> {
+    LeaderGone,
+    Failed(&'a Failure),
+    /// The answer is in L1 now.
+    Again,
+}
+
+/// Steps a flight and does what follows. `told` says what a wake of those delivers who get no answer.
+fn step(inner: &Arc<Inner>, flight: &Arc<Flight>, event: Event, now: Time, told: Told<'_>) {
     let mut sends: Vec<(oneshot::Sender<Delivered>, Delivered)> = Vec::new();
     let mut heir = None;
     let mut forget = false;
@@ -182,7 +160,7 @@ fn step(inner: &Arc<Inner>, flight: &Arc<Flight>, event: Event, now: Time, failu
             Action::Wake(all, wake) => {
                 for id in all {
                     let Some(sender) = state.senders.remove(&id) else { continue };
-                    sends.extend(state.delivery(wake, failure).map(|d| (sender, d)));
+                    sends.extend(state.delivery(wake, told).map(|d| (sender, d)));
                 }
             }
             Action::HandOver(id) => heir = state.senders.remove(&id),
@@ -208,14 +186,18 @@ fn step(inner: &Arc<Inner>, flight: &Arc<Flight>, event: Event, now: Time, failu
 }
 
 impl State {
-    fn delivery(&self, wake: Wake, failure: Option<&Failure>) -> Option<Delivered> {
+    fn delivery(&self, wake: Wake, told: Told<'_>) -> Option<Delivered> {
         match wake {
             Wake::Share => {
                 let (head, stream) = self.live.as_ref()?;
                 Some(Delivered::Share(Arc::clone(head), stream.attach()?))
             }
             Wake::Alone(reason) => Some(Delivered::Alone(reason)),
-            Wake::Fail | Wake::LeaderGone => Some(Delivered::Failed(failure.cloned().unwrap_or_else(leader_gone))),
+            Wake::Fail | Wake::LeaderGone => Some(match told {
+                Told::Failed(failure) => Delivered::Failed(failure.clone()),
+                Told::LeaderGone => Delivered::Failed(leader_gone()),
+                Told::Again => Delivered::Again,
+            }),
         }
     }
 }
@@ -232,9 +214,9 @@ impl State {
 /// ```
 #[must_use = "dropping a ticket hands the call over to a follower"]
 pub struct Ticket {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     flight: Arc<Flight>,
-    request: HeaderMap,
+    pub(crate) request: HeaderMap,
     armed: bool,
 }
 
@@ -305,9 +287,13 @@ impl Ticket {
     }
 
     /// The call failed: everyone gets the failure.
-    pub fn fail(mut self, failure: Failure) {
+    pub fn fail(self, failure: Failure) {
+        self.end(Event::Fail, Told::Failed(&failure));
+    }
+
+    pub(crate) fn end(mut self, event: Event, told: Told<'_>) {
         self.armed = false;
-        step(&self.inner, &self.flight, Event::Fail, Time::ZERO, Some(&failure));
+        step(&self.inner, &self.flight, event, Time::ZERO, told);
     }
 
     fn begin(mut self, mut head: SharedHead, selected: Option<Selected>, event: Event, now: Time) -> Filling {
@@ -315,7 +301,7 @@ impl Ticket {
         head.selected = selected.clone();
         let stream = Arc::new(Stream::new(Arc::clone(&self.inner.budget), self.inner.config.share_buffer_bytes));
         self.flight.state.lock().live = Some((Arc::new(head), Arc::clone(&stream)));
-        step(&self.inner, &self.flight, event, now, None);
+        step(&self.inner, &self.flight, event, now, Told::LeaderGone);
         let alone = match event {
             Event::Alone(reason) => {
                 stream.close();
@@ -331,7 +317,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.armed {
-            step(&self.inner, &self.flight, Event::LeaderGone, Time::ZERO, None);
+            step(&self.inner, &self.flight, Event::LeaderGone, Time::ZERO, Told::LeaderGone);
         }
     }
 }
@@ -344,7 +330,7 @@ struct Landed {
 
 impl Drop for Landed {
     fn drop(&mut self) {
-        step(&self.inner, &self.flight, Event::End, Time::ZERO, None);
+        step(&self.inner, &self.flight, Event::End, Time::ZERO, Told::LeaderGone);
         // Dropped after the lock: the composer's note goes with it.
         let live = self.flight.state.lock().live.take();
         drop(live);

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::cache::Inner;
 use crate::cached::Cached;
-use crate::flight::{Delivered, Flight, SharedHead, Ticket};
+use crate::flight::{Delivered, Flight, Ticket};
+use crate::head::SharedHead;
 
 /// A request for a key that the cache could not answer.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,8 @@ pub enum Followed {
     Failed(Failure),
     /// The leader vanished: this request leads now. Its place in the wait is used up; take a new [`Ticket::slot`].
     Lead(Ticket),
+    /// The answer came from L2 and is in L1 now: join again.
+    Again,
 }
 
 /// A place in a flight. Dropping it leaves the flight, which changes nothing for the others.
@@ -107,6 +110,7 @@ impl Slot {
             Delivered::Share(head, reader) => Followed::Share(head, Body::stream(reader)),
             Delivered::Alone(reason) => Followed::Alone(reason),
             Delivered::Failed(failure) => Followed::Failed(failure),
+            Delivered::Again => Followed::Again,
             Delivered::Lead(ticket) => Followed::Lead(ticket.with_request(headers)),
         }
     }

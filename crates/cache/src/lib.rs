@@ -1,4 +1,4 @@
-//! L1 and waiting on tickets.
+//! L1, L2 and waiting on tickets.
 //!
 //! [`Cache::lookup`] answers from memory; [`Cache::join`] makes the caller of a missing key its one filler
 //! ([`Joined::Lead`]) or lets it wait for the one there is ([`Joined::Follow`]). The types carry the order of things:
@@ -11,8 +11,12 @@ mod cache;
 mod cached;
 mod config;
 mod flight;
+mod head;
 mod join;
+pub mod l2;
+mod promote;
 mod purge;
+mod statistics;
 mod stream;
 mod table;
 #[cfg(test)]
@@ -21,7 +25,9 @@ mod tests;
 pub use cache::{Cache, Stored};
 pub use cached::{CacheEvents, Cached, EndReason, EntryEnd, NoEvents};
 pub use config::{CacheConfig, CacheStats};
-pub use flight::{Filled, Filling, SharedHead, Ticket};
+pub use flight::{Filled, Filling, Ticket};
+pub use head::SharedHead;
 pub use join::{Followed, Join, Joined, Slot};
+pub use promote::Rechecked;
 pub use purge::{Purge, Purged};
 pub use table::{SavedKey, StatsTable};

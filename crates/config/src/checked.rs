@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use farthing_types::{Overrides, RouteName, Span};
 
-use crate::{FarthingKey, Provider, Route, Secret};
+use crate::{FarthingKey, L2Config, Provider, Route, Secret};
 
 /// The whole configuration of one instance.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub keys: Vec<FarthingKey>,
     /// Memory of the cache.
     pub cache: CacheConfig,
+    /// Where answers are kept beside memory; `None`: nowhere.
+    pub l2: Option<L2Config>,
     /// The Parquet log.
     pub log: LogConfig,
     /// Predictors.

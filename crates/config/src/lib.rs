@@ -8,6 +8,7 @@ mod checked;
 mod content;
 mod error;
 mod key;
+mod l2;
 mod provider;
 mod read;
 mod remedy;
@@ -21,6 +22,7 @@ pub use checked::{
 pub use content::{CacheableIf, PersonalField};
 pub use error::{ConfigError, Problem};
 pub use key::FarthingKey;
+pub use l2::{L2Config, L2Redis, L2Store};
 pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
 pub use read::{Flags, Surroundings, System, presets, reference};
 pub use remedy::{Remedy, remedy};

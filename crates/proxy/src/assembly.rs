@@ -25,6 +25,7 @@ use crate::StartError;
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::experiments::{ExperimentView, Trials};
 use crate::ids::Ids;
+use crate::l2::{L2, L2Stats};
 use crate::memory::{self, Memory};
 use crate::predictors::Predictors;
 use crate::route::RouteState;
@@ -87,7 +88,11 @@ impl Proxy {
         let wire = clock.clone();
         let upstream = move |spec| farthing_upstream::build(spec, wire.clone());
         let routes = route::compile(&config, &upstream)?;
-        let state = Arc::new(build((&config, routes), (clock, real), log.as_ref().map(LogWriter::handle), store, events.clone())?);
+        let l2 = match &config.l2 {
+            Some(l2) => Some(L2::open(l2, (keyer(&config).0, KEEP_EXPIRED), clock.now()).await?),
+            None => None,
+        };
+        let state = Arc::new(build((&config, routes), (clock, real), log.as_ref().map(LogWriter::handle), store, (events.clone(), l2))?);
         events.connect(&state);
         let recalling = state.clone();
         let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
@@ -131,6 +136,10 @@ impl Proxy {
     /// Counters and sizes of the cache.
     pub fn cache_stats(&self) -> CacheStats {
         self.state.cache.stats()
+    }
+    /// Figures of L2; `None` where there is none.
+    pub fn l2_stats(&self) -> Option<L2Stats> {
+        self.state.l2.as_ref().map(L2::stats)
     }
     /// Counters of the edge.
     pub fn edge_stats(&self) -> &EdgeStats {
@@ -232,6 +241,7 @@ impl Proxy {
         };
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
+        parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         for route in &self.state.routes {
             let upstreams = std::iter::once(&route.pass).chain(&route.swap);
             let open = upstreams.into_iter().any(|u| u.health().state() != BreakerState::Closed);
@@ -265,6 +275,9 @@ impl Proxy {
         self.state.tasks.close();
         let _ = tokio::time::timeout(self.state.config.data.drain, self.state.tasks.wait()).await;
         self.state.cache.shutdown(self.now());
+        if let Some(l2) = &self.state.l2 {
+            l2.close().await;
+        }
         memory::remember(&self.state).await;
         let log = self.log.lock().take();
         match log {
@@ -335,17 +348,16 @@ pub(crate) fn build(
     (clock, real): Clocks,
     log: Option<farthing_ledger::LogHandle>,
     store: Store,
-    events: Arc<Events>,
+    (events, l2): (Arc<Events>, Option<L2>),
 ) -> Result<State, StartError> {
-    let salt = *blake3::hash(config.salt.secret.expose().as_bytes()).as_bytes();
-    let (head, _) = salt.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
-    let keyer = Keyer::new(*head);
+    let (keyer, salt) = keyer(config);
     let start = rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?;
     let totals = Aggregates::default();
     let log_on = log.is_some();
     Ok(State {
         routes,
-        cache: Cache::new(cache_config(config, keyer), events),
+        cache: Cache::with_l2(cache_config(config, keyer), events, l2.as_ref().map(|l2| l2.tier.clone())),
+        l2,
         draw: Draw::new(config.seed),
         keyer,
         salt,
@@ -368,6 +380,13 @@ pub(crate) fn build(
         clock,
         real,
     })
+}
+
+/// What keys are computed with, and the salt that it comes from.
+fn keyer(config: &Config) -> (Keyer, [u8; 32]) {
+    let salt = *blake3::hash(config.salt.secret.expose().as_bytes()).as_bytes();
+    let (head, _) = salt.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+    (Keyer::new(*head), salt)
 }
 
 fn cache_config(config: &Config, keyer: Keyer) -> farthing_cache::CacheConfig {

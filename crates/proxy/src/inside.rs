@@ -43,7 +43,7 @@ impl Inside {
         let events = Arc::new(Events::default());
         let routes = route::compile(config, &|spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone())))?;
         let handle = log.as_ref().map(LogWriter::handle);
-        let mut state = build((config, routes), (clock, real), handle, store, events.clone())?;
+        let mut state = build((config, routes), (clock, real), handle, store, (events.clone(), None))?;
         // Ids enter draws (the jitter of retries): the same requests shall meet the same ones.
         state.ids = Ids::new(config.seed);
         let state = Arc::new(state);

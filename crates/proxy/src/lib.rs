@@ -14,6 +14,7 @@ mod flight;
 mod identify;
 mod ids;
 mod inside;
+mod l2;
 mod lookup;
 mod memory;
 mod passing;
@@ -41,6 +42,7 @@ use farthing_types::RouteName;
 pub use assembly::Proxy;
 pub use experiments::{ExperimentView, experiment_spec};
 pub use inside::Inside;
+pub use l2::{L2Error, L2Stats};
 pub use predictors::champion;
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 
@@ -80,6 +82,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// L2 cannot be opened.
+    #[error(transparent)]
+    L2(#[from] L2Error),
     /// The system gave no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),

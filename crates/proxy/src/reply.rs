@@ -21,6 +21,7 @@ use crate::ticketed::Wanted;
 pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Option<UncachedReason>) -> Response<Body> {
     let entry = &usable.entry;
     let stale = usable.left.is_err();
+    let tier = entry.tier();
     entry.on_hit(planned.account.at, stale);
     let served = conditional::serve(entry, &planned.account.method, &planned.headers, usable.age);
     let outcome = if stale { Outcome::Stale } else { Outcome::Hit };
@@ -29,6 +30,7 @@ pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Opt
     let overhead = state.real_now().since(planned.account.started);
     let settled = Settled {
         outcome,
+        tier: Some(tier),
         served: if stale { Served::Stale } else { Served::Hit },
         uncached: None,
         status: served.status.as_u16(),
@@ -48,7 +50,7 @@ pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Opt
         Err(past) => CacheStatus::stale(past),
     };
     let notes = Notes {
-        status: CacheStatus { detail: Some("l1"), by: Some(by), ..base },
+        status: CacheStatus { detail: Some(tier), by: Some(by), ..base },
         overhead,
         upstream: None,
         cost: entry.price.map(|_| Money::ZERO),
@@ -66,6 +68,7 @@ pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Opt
 pub fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (StatusCode, Span), call: Option<CallId>) -> Settled {
     Settled {
         outcome,
+        tier: None,
         served: outcome.into(),
         uncached,
         status: head.0.as_u16(),

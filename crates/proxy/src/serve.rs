@@ -4,6 +4,7 @@ use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use farthing_cache::Rechecked;
 use farthing_freshness::semantics::cache_status::CacheStatus;
 use farthing_ledger::Paid;
 use farthing_policy::prefetch::RefreshAhead;
@@ -14,7 +15,7 @@ use http::{Request, Response, StatusCode};
 
 use crate::answer::{self, Notes};
 use crate::edge::{Handler, PeerInfo};
-use crate::lookup::{Found, Usable, look_up};
+use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
 use crate::problem::{Dialect, Problem};
 use crate::reply::{from_entry, own_answer, settled};
@@ -64,7 +65,27 @@ async fn uploaded(state: Arc<State>, asked: BoxFuture<'static, Result<Asked, Box
 
 /// From the plan to the answer: at once where the cache has it, else by a call.
 fn answered(state: &Arc<State>, mut planned: Planned) -> BoxFuture<'static, Response<Body>> {
-    let mut response = match look_up(state, &mut planned) {
+    match look_up(state, &mut planned) {
+        Found::Usable(usable) if state.cache.is_due(&usable.entry, planned.account.at) => rechecked(state.clone(), planned, usable).boxed(),
+        found => concluded(state, planned, found),
+    }
+}
+
+/// An entry that has stood in memory for a minute is compared with what others have written to L2 since.
+async fn rechecked(state: Arc<State>, planned: Planned, usable: Usable) -> Response<Body> {
+    let leaving = Leaving::new(&state, &planned);
+    let found = match state.cache.recheck(&usable.entry, &planned.headers, planned.account.at).await {
+        Rechecked::Same => Found::Usable(usable),
+        Rechecked::Newer(entry) => judge(&planned, entry),
+        Rechecked::Purged => Found::Call { previous: None, stale: None, reason: UncachedReason::Invalidated },
+    };
+    leaving.stays();
+    concluded(&state, planned, found).await
+}
+
+/// From what was found to the answer.
+fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFuture<'static, Response<Body>> {
+    let mut response = match found {
         Found::Usable(usable) => {
             if usable.left.map_or(true, |left| is_due_ahead(state, &planned, &usable, left)) {
                 refresh(state, &mut planned, &usable.entry);

@@ -85,6 +85,8 @@ impl Account {
 pub struct Settled {
     /// The outcome.
     pub outcome: Outcome,
+    /// The tier that had it, where one had it.
+    pub tier: Option<&'static str>,
     /// For the cost record; a lead that a 304 answered is `Revalidated`.
     pub served: Served,
     /// Why it was not served from the cache.
@@ -420,7 +422,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         key_hash: account.key.short(),
         outcome: settled.outcome.as_str(),
         uncached_reason: settled.uncached.map(UncachedReason::as_str),
-        tier: matches!(settled.outcome, Outcome::Hit | Outcome::Stale).then_some("l1"),
+        tier: settled.tier,
         status: i32::from(settled.status),
         bytes_out: settled.bytes_out.and_then(|n| i64::try_from(n).ok()),
         entry_age_ms: settled.age.map(millis),

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::experiments::Trials;
 use crate::ids::Ids;
+use crate::l2::L2;
 use crate::memory::Memory;
 use crate::predictors::Predictors;
 use crate::route::RouteState;
@@ -38,6 +39,8 @@ pub struct State {
     pub routes: Vec<Arc<RouteState>>,
     /// L1 and flights.
     pub cache: Cache,
+    /// The tier below; `None` where none is configured.
+    pub l2: Option<L2>,
     /// Totals since start.
     pub totals: Aggregates,
     /// The Parquet log.

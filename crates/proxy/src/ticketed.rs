@@ -14,6 +14,7 @@ use http::{Response, StatusCode};
 
 use crate::answer::Notes;
 use crate::flight::{Came, Flight, Order};
+use crate::l2;
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
 use crate::reply::{failed, flat_price, from_entry, respond, settled};
@@ -49,16 +50,33 @@ pub struct Wanted {
 /// Leads or follows the call that fills the key.
 pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wanted) -> Response<Body> {
     let subject = planned.subject();
+    let mut ask_l2 = l2::may_ask(state, planned, wanted.reason, wanted.previous.as_ref());
     for _ in 0..MAX_JOINS {
         let join = Join { subject: &subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: state.clock.now() };
         match state.cache.join(join) {
             Joined::Lead(ticket) => {
+                let asked = if std::mem::take(&mut ask_l2) { l2::ask(state, ticket).await } else { Err(ticket) };
+                let ticket = match asked.map(|entry| judge(planned, entry)) {
+                    Err(ticket) => ticket,
+                    Ok(Found::Usable(usable)) => return from_entry(state, planned, &usable, None),
+                    Ok(Found::Bypass(reason)) => return bypass(state, planned, reason).await,
+                    Ok(Found::Call { previous, stale, reason }) => {
+                        wanted = Wanted { previous, stale, reason };
+                        continue;
+                    }
+                };
                 let slot = ticket.slot();
                 lead(state, planned, &wanted, (ticket, Purpose::User));
-                return wait(state, planned, wanted, (slot, true)).await;
+                match wait(state, planned, wanted, (slot, true)).await {
+                    Ok(response) => return response,
+                    Err(again) => wanted = again,
+                }
             }
             Joined::Follow(_) if planned.dedupe.is_err() => break,
-            Joined::Follow(slot) => return wait(state, planned, wanted, (slot, false)).await,
+            Joined::Follow(slot) => match wait(state, planned, wanted, (slot, false)).await {
+                Ok(response) => return response,
+                Err(again) => wanted = again,
+            },
             Joined::Stored(_) if planned.cache.is_err() || planned.control == CacheControl::Refresh => break,
             Joined::Stored(entry) => match judge(planned, entry) {
                 Found::Usable(usable) => return from_entry(state, planned, &usable, None),
@@ -129,7 +147,8 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
     }
 }
 
-async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: (Slot, bool)) -> Response<Body> {
+/// Waits for the answer; `Err`: L2 had it, join again.
+async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: (Slot, bool)) -> Result<Response<Body>, Wanted> {
     let (mut slot, mut leading) = place;
     let _waiting = Waiting::new(state);
     let since = state.real_now();
@@ -138,11 +157,12 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
         match tokio::time::timeout_at(until, slot.wait(&planned.headers)).await {
             Err(_) => {
                 let failure = Failure::sent(FailureKind::Timeout, format!("no answer within {:?}", planned.deadline));
-                return failed(state, planned, wanted, &failure);
+                return Ok(failed(state, planned, wanted, &failure));
             }
-            Ok(Followed::Share(head, body)) => return shared(state, planned, wanted, Arrived { head, body, leading, since }),
-            Ok(Followed::Alone(reason)) => return bypass(state, planned, reason).await,
-            Ok(Followed::Failed(failure)) => return failed(state, planned, wanted, &failure),
+            Ok(Followed::Share(head, body)) => return Ok(shared(state, planned, wanted, Arrived { head, body, leading, since })),
+            Ok(Followed::Alone(reason)) => return Ok(bypass(state, planned, reason).await),
+            Ok(Followed::Again) => return Err(wanted),
+            Ok(Followed::Failed(failure)) => return Ok(failed(state, planned, wanted, &failure)),
             Ok(Followed::Lead(ticket)) => {
                 slot = ticket.slot();
                 leading = true;

@@ -11,12 +11,22 @@ use crate::cached::{Cached, EndReason, EntryEnd};
 use crate::purge::Since;
 
 impl Inner {
+    /// Stores an answer that has just come, here and behind in L2.
     pub(crate) fn store(&self, entry: Entry, now: Time) -> Result<Stored, UncachedReason> {
+        let stored = self.keep(Cached::new(entry), now)?;
+        if let Some(l2) = &self.l2 {
+            l2.put(Arc::clone(&stored.entry), now);
+        }
+        Ok(stored)
+    }
+
+    /// Stores an entry here alone.
+    pub(crate) fn keep(&self, entry: Cached, now: Time) -> Result<Stored, UncachedReason> {
         if let Some(selected) = entry.selected.clone() {
             self.note_variant(entry.subject.key, &selected, now);
         }
         let key = entry.stored_key();
-        let cached = Arc::new(Cached::new(entry));
+        let cached = Arc::new(entry);
         let mut shard = self.shard(key).lock();
         match self.purges.since(cached.epoch, &cached) {
             Since::Hard => {

@@ -4,6 +4,7 @@ mod bounds;
 mod entries;
 mod flights;
 mod streams;
+mod tiers;
 
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@ mod content;
 mod experiments;
 mod flags;
 mod instance;
+mod l2;
 mod presets;
 mod providers;
 mod reference;
@@ -13,6 +14,8 @@ mod routes;
 pub(crate) mod section;
 pub(crate) mod values;
 
+#[cfg(test)]
+mod l2_tests;
 #[cfg(test)]
 mod tests;
 

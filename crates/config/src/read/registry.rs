@@ -47,6 +47,11 @@ pub(crate) const TABLES: &[Table] = &[
     Table { heading: "[data]", doc: "The data port and the limits of its edge.", keys: DATA },
     Table { heading: "[admin]", doc: "The admin port.", keys: ADMIN },
     Table { heading: "[cache]", doc: "Memory of the cache. All bounds are in bytes.", keys: CACHE },
+    Table {
+        heading: "[l2]",
+        doc: "A tier outside of memory, asked before a provider is: it survives a restart, or is shared by instances. Without the table there is none.",
+        keys: L2,
+    },
     Table { heading: "[log]", doc: "The Parquet log.", keys: LOG },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
@@ -93,6 +98,7 @@ pub(crate) const TOP: Keys = &[
     table("data", Kind::Table, "The data port."),
     table("admin", Kind::Table, "The admin port."),
     table("cache", Kind::Table, "Memory of the cache."),
+    table("l2", Kind::Table, "Answers outside of memory."),
     table("log", Kind::Table, "The Parquet log."),
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
@@ -134,6 +140,31 @@ pub(crate) const CACHE: Keys = &[
     key("reader_grace", "time", "\"5s\"", "How long the slowest reader of a shared answer may hold up the others before it is cut."),
     key("max_handovers", "count", "3", "How often a call whose leader vanished is handed to a follower."),
     key("statistics_bytes", "size", "\"32MiB\"", "Size of the table of statistics for keys that are not in the cache."),
+];
+
+pub(crate) const L2: Keys = &[
+    key(
+        "kind",
+        "word",
+        "\"disk\"",
+        "`disk`: a directory of this instance's own. `redis`: a server or Cluster, shared by instances with the same salt.",
+    ),
+    key("dir", "path", "\".farthing/l2\"", "Disk: the directory."),
+    key("max_bytes", "size", "\"1GiB\"", "Disk: most bytes of its files; the oldest answers go. Redis has its own bound (`maxmemory`)."),
+    key("addresses", "list", "", "Redis: `redis://host:port`, with TLS `rediss://host:port`; for a Cluster some of its nodes."),
+    key("cluster", "flag", "false", "Redis: whether it is a Cluster."),
+    key("user", "text", "", "Redis: the ACL user; the default user without it."),
+    key("password", "secret", "", "Redis: the password."),
+    key("authorities", "path", "", "Redis: certificates of authorities to trust (PEM) in place of the public ones."),
+    key("deadline", "time", "", "How long a look may take; then it is a miss. Without it 50ms for disk, 5ms for Redis."),
+    key("max_value", "size", "\"1MB\"", "Largest answer that is kept there."),
+    key("queue_bytes", "size", "\"16MB\"", "Most bytes of answers that wait to be written; more are dropped and counted."),
+    key(
+        "encrypt",
+        "secret",
+        "",
+        "Encrypts all values with AES-256-GCM under a key derived from this secret of at least 32 characters. With another secret they are misses.",
+    ),
 ];
 
 pub(crate) const LOG: Keys = &[

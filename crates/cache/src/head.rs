@@ -1,0 +1,41 @@
+//! The head of a shared answer.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use farthing_freshness::key::Selected;
+use farthing_types::CallId;
+use http::{HeaderMap, StatusCode};
+
+/// The head of an answer as every follower gets it.
+pub struct SharedHead {
+    /// The status.
+    pub status: StatusCode,
+    /// End-to-end headers of the whole answer.
+    pub headers: HeaderMap,
+    /// The call, to join the followers' records with.
+    pub call: CallId,
+    /// Purge tags known so far.
+    pub tags: Vec<Arc<str>>,
+    /// What else the composer hands to followers, such as the cell into which the price is written at the end.
+    pub note: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) selected: Option<Selected>,
+}
+
+impl SharedHead {
+    /// A head without tags and note.
+    pub const fn new(status: StatusCode, headers: HeaderMap, call: CallId) -> Self {
+        Self { status, headers, call, tags: Vec::new(), note: None, selected: None }
+    }
+    /// The request fields the answer was selected by; known once it is shared.
+    pub const fn selected(&self) -> Option<&Selected> {
+        self.selected.as_ref()
+    }
+}
+
+impl fmt::Debug for SharedHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedHead").field("status", &self.status).field("call", &self.call).finish_non_exhaustive()
+    }
+}

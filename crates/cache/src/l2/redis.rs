@@ -1,0 +1,100 @@
+//! L2 in Redis or a Redis Cluster, shared by all instances with the same salt.
+//!
+//! A value stands under `farthing:l2:1:` and the key digest in hexadecimal; 1 is the version of this layout, so that a release with another one
+//! neither reads nor overwrites these. Before the value stands one byte, which tells an empty value from none. Redis
+//! expires values itself, in its own time. No more of a value is read than a value may have.
+
+use bytes::Bytes;
+use farthing_fleet::{Fault, Handle};
+use farthing_types::{KeyHash, Time};
+
+use super::{Put, Store, StoreFault, StoreFuture};
+
+const PREFIX: &str = "farthing:l2:1:";
+const PRESENT: u8 = b'+';
+
+/// The store. It has no files and no tasks of its own: all that is the handle's.
+#[derive(Debug)]
+pub struct RedisStore {
+    handle: Handle,
+    max_value_bytes: usize,
+}
+
+impl RedisStore {
+    /// A store through a handle. Larger values cost every other operation on the same connection its deadline, so the bound is small.
+    pub const fn new(handle: Handle, max_value_bytes: usize) -> Self {
+        Self { handle, max_value_bytes }
+    }
+
+    /// The handle.
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    async fn read(&self, key: KeyHash) -> Result<Option<Bytes>, StoreFault> {
+        let most = 1 + self.max_value_bytes;
+        // One byte more than allowed shows that there is more.
+        let mut value = self.handle.get(&name(key), most + 1).await?;
+        match value.first() {
+            None => Ok(None),
+            Some(_) if value.len() > most => Err(StoreFault::TooLarge),
+            Some(&PRESENT) => Ok(Some(value.split_off(1))),
+            // Somebody else's.
+            Some(_) => Err(StoreFault::Damaged),
+        }
+    }
+
+    async fn write(&self, put: Put) -> Result<(), StoreFault> {
+        if put.value.len() > self.max_value_bytes {
+            return Err(StoreFault::TooLarge);
+        }
+        let lifetime = put.expires.since(put.now);
+        if lifetime.is_zero() {
+            return Ok(self.handle.delete(&name(put.key)).await?);
+        }
+        let mut value = Vec::with_capacity(1 + put.value.len());
+        value.push(PRESENT);
+        value.extend_from_slice(&put.value);
+        Ok(self.handle.set(&name(put.key), &value, lifetime).await?)
+    }
+}
+
+fn name(key: KeyHash) -> Vec<u8> {
+    format!("{PREFIX}{key}").into_bytes()
+}
+
+impl From<Fault> for StoreFault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Late => Self::Late,
+            Fault::Unavailable => Self::Unavailable,
+            Fault::Busy => Self::Busy,
+            Fault::Broken | Fault::Refused => Self::Failed,
+        }
+    }
+}
+
+impl Store for RedisStore {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+    fn max_value_bytes(&self) -> usize {
+        self.max_value_bytes
+    }
+    fn is_shared(&self) -> bool {
+        true
+    }
+    fn get(&self, key: KeyHash, _now: Time) -> StoreFuture<'_, Option<Bytes>> {
+        Box::pin(self.read(key))
+    }
+    fn put(&self, put: Put) -> StoreFuture<'_, ()> {
+        Box::pin(self.write(put))
+    }
+    fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()> {
+        Box::pin(async move { Ok(self.handle.delete(&name(key)).await?) })
+    }
+    fn flush(&self) -> StoreFuture<'_, ()> {
+        // A put has been answered when it returns.
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

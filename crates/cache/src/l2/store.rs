@@ -1,0 +1,61 @@
+//! What a tier asks of the place where it keeps values.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use farthing_types::{KeyHash, Time};
+
+use super::StoreFault;
+
+/// What a store's methods return.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreFault>> + Send + 'a>>;
+
+/// A value to keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Its key.
+    pub key: KeyHash,
+    /// The value, as it shall come back.
+    pub value: Bytes,
+    /// When it is of no use any more; the store may let it go from then on and does not return it.
+    pub expires: Time,
+    /// Now.
+    pub now: Time,
+}
+
+/// Bytes under key digests, outside of the process's memory.
+///
+/// # Contract
+/// - `get` returns the value last put under the key, whole and unchanged, or nothing. A store may forget anything at any time (bounds,
+///   failures, a restart); it may also return an older value where a newer put was refused or lost. It never returns bytes
+///   that it knows to be damaged: that is [`StoreFault::Damaged`]. What damage it cannot see, the reader's checksum does.
+/// - `put` is accepted or refused; an accepted value is readable when a later `flush` has returned. A value beyond
+///   [`Store::max_value_bytes`] is refused with [`StoreFault::TooLarge`].
+/// - `delete` is done when it returns: no later `get` returns a value put before, nor does one after a restart.
+/// - Puts, deletes and flushes of one caller take effect in the order in which they were called.
+/// - Nothing blocks the thread that polls. No method waits for longer than the store's own bounds say, whatever the peer does; the caller
+///   adds its deadline, and may drop any future without harm.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// The kind, for messages and metrics.
+    fn kind(&self) -> &'static str;
+
+    /// The largest value it takes, bytes.
+    fn max_value_bytes(&self) -> usize;
+
+    /// Whether other processes write to it, too.
+    fn is_shared(&self) -> bool;
+
+    /// The value of a key that has not expired at `now`.
+    fn get(&self, key: KeyHash, now: Time) -> StoreFuture<'_, Option<Bytes>>;
+
+    /// Keeps a value until it expires.
+    fn put(&self, put: Put) -> StoreFuture<'_, ()>;
+
+    /// Forgets a key.
+    fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()>;
+
+    /// Returns when everything accepted before is readable, and as durable as the store makes it.
+    fn flush(&self) -> StoreFuture<'_, ()>;
+}

@@ -1,0 +1,87 @@
+//! A store in memory: the simplest one that keeps the contract, and one that can be told to fail.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use farthing_types::{KeyHash, Time};
+use parking_lot::Mutex;
+
+use super::*;
+
+const BOUND: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+pub(super) struct MemoryStore {
+    values: Mutex<HashMap<KeyHash, (Bytes, Time)>>,
+    /// What every question ends with, when set.
+    fault: Mutex<Option<StoreFault>>,
+    /// A key that cannot be reached.
+    hidden: Mutex<Option<KeyHash>>,
+    /// How long each question takes.
+    delay: Mutex<Duration>,
+}
+
+impl MemoryStore {
+    pub(super) fn fail(&self, fault: Option<StoreFault>) {
+        *self.fault.lock() = fault;
+    }
+    pub(super) fn hide(&self, key: Option<KeyHash>) {
+        *self.hidden.lock() = key;
+    }
+    pub(super) fn delay(&self, delay: Duration) {
+        *self.delay.lock() = delay;
+    }
+    pub(super) fn raw(&self, key: KeyHash) -> Option<Bytes> {
+        self.values.lock().get(&key).map(|(value, _)| value.clone())
+    }
+
+    async fn pass(&self) -> Result<(), StoreFault> {
+        let delay = *self.delay.lock();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        self.fault.lock().map_or(Ok(()), Err)
+    }
+}
+
+impl Store for MemoryStore {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+    fn max_value_bytes(&self) -> usize {
+        BOUND
+    }
+    fn is_shared(&self) -> bool {
+        true
+    }
+    fn get(&self, key: KeyHash, now: Time) -> StoreFuture<'_, Option<Bytes>> {
+        Box::pin(async move {
+            self.pass().await?;
+            if *self.hidden.lock() == Some(key) {
+                return Err(StoreFault::Unavailable);
+            }
+            Ok(self.values.lock().get(&key).filter(|(_, expires)| *expires > now).map(|(value, _)| value.clone()))
+        })
+    }
+    fn put(&self, put: Put) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            self.pass().await?;
+            if put.value.len() > BOUND {
+                return Err(StoreFault::TooLarge);
+            }
+            self.values.lock().insert(put.key, (put.value, put.expires));
+            Ok(())
+        })
+    }
+    fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            self.pass().await?;
+            self.values.lock().remove(&key);
+            Ok(())
+        })
+    }
+    fn flush(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.pass())
+    }
+}

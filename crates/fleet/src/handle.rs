@@ -1,0 +1,188 @@
+//! The handle: operations with a deadline.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use farthing_types::Span;
+use parking_lot::RwLock;
+use redis::{Cmd, ErrorKind, RedisError, Value, cmd};
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::breaker::Breaker;
+use crate::config::{ConfigError, RedisConfig};
+use crate::keeper::Keeper;
+use crate::link::{Connector, Link};
+use crate::slot;
+use crate::stats::{Counters, Fault, HandleStats};
+
+/// What handle and keeper share.
+pub(crate) struct Inner {
+    pub(crate) deadline: Span,
+    pub(crate) link: RwLock<Option<Link>>,
+    pub(crate) breakers: Box<[Breaker]>,
+    pub(crate) counters: Counters,
+    /// Tells the keeper that something is wrong.
+    pub(crate) wake: Notify,
+    in_flight: AtomicUsize,
+    max_in_flight: usize,
+}
+
+/// The handle. Cheap to clone; the background task ends with the last one.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+    _keeper: Arc<DropGuard>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// Starts connecting in the background, on a task of `tasks`; nothing needs to be reachable yet.
+    ///
+    /// # Errors
+    /// The configuration says nothing that could ever be reached.
+    pub fn start(config: &RedisConfig, tasks: &TaskTracker) -> Result<Self, ConfigError> {
+        let connector = Connector::new(config)?;
+        let parts = if config.cluster { slot::PARTS } else { 1 };
+        let inner = Arc::new(Inner {
+            deadline: config.deadline,
+            link: RwLock::new(None),
+            breakers: (0..parts).map(|_| Breaker::default()).collect(),
+            counters: Counters::default(),
+            wake: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            max_in_flight: config.max_in_flight,
+        });
+        let ended = CancellationToken::new();
+        let keeper = Keeper::new(Arc::clone(&inner), connector, config.connect_timeout);
+        let until = ended.clone();
+        tasks.spawn(async move {
+            until.run_until_cancelled(keeper.run()).await;
+        });
+        Ok(Self { inner, _keeper: Arc::new(ended.drop_guard()) })
+    }
+
+    /// The value of a key, at most its first `most` bytes; empty when there is none.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub async fn get(&self, key: &[u8], most: usize) -> Result<Bytes, Fault> {
+        let mut command = cmd("GETRANGE");
+        command.arg(key).arg(0).arg(most.saturating_sub(1));
+        match self.run(key, &command).await? {
+            Value::BulkString(value) => Ok(Bytes::from(value)),
+            Value::Nil => Ok(Bytes::new()),
+            _ => Err(Fault::Refused),
+        }
+    }
+
+    /// Sets a key for a time, which is rounded up to whole milliseconds.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub async fn set(&self, key: &[u8], value: &[u8], lifetime: Span) -> Result<(), Fault> {
+        let millis = u64::try_from(lifetime.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).clamp(1, i64::MAX as u64 / 4);
+        let mut command = cmd("SET");
+        command.arg(key).arg(value).arg("PX").arg(millis);
+        self.run(key, &command).await.map(drop)
+    }
+
+    /// Deletes a key.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub async fn delete(&self, key: &[u8]) -> Result<(), Fault> {
+        let mut command = cmd("UNLINK");
+        command.arg(key);
+        self.run(key, &command).await.map(drop)
+    }
+
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        self.inner.link.read().is_some()
+    }
+
+    /// Whether an operation on this key would be tried now.
+    pub fn is_available(&self, key: &[u8]) -> bool {
+        self.inner.link.read().is_some() && !self.inner.breaker(key).is_some_and(Breaker::is_open)
+    }
+
+    /// Counters and state now.
+    pub fn stats(&self) -> HandleStats {
+        let mut stats = self.inner.counters.read();
+        stats.open_breakers = self.inner.breakers.iter().filter(|b| b.is_open()).count();
+        stats.in_flight = self.inner.in_flight.load(Ordering::Relaxed);
+        stats
+    }
+
+    async fn run(&self, key: &[u8], command: &Cmd) -> Result<Value, Fault> {
+        let result = self.inner.admitted(key, command).await;
+        self.inner.counters.outcome(&result);
+        result
+    }
+}
+
+/// Counts an operation while it is under way, also when it is given up.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Inner {
+    fn breaker(&self, key: &[u8]) -> Option<&Breaker> {
+        // One breaker: one server.
+        self.breakers.get(if self.breakers.len() == 1 { 0 } else { slot::part(key) })
+    }
+
+    async fn admitted(&self, key: &[u8], command: &Cmd) -> Result<Value, Fault> {
+        let breaker = self.breaker(key).filter(|b| !b.is_open()).ok_or(Fault::Unavailable)?;
+        let link = self.link.read().clone().ok_or(Fault::Unavailable)?;
+        let under_way = self.in_flight.fetch_add(1, Ordering::AcqRel);
+        let _in_flight = InFlight(&self.in_flight);
+        if under_way >= self.max_in_flight {
+            return Err(Fault::Busy);
+        }
+        let result = self.within_deadline(link, command).await;
+        match result {
+            Ok(_) | Err(Fault::Refused) => breaker.success(),
+            Err(fault) => {
+                // A connection to one server that broke stays broken; those to a Cluster's nodes mend themselves.
+                let opened = if fault == Fault::Broken && self.breakers.len() == 1 { breaker.trip() } else { breaker.failure() };
+                if opened {
+                    self.counters.opened();
+                    self.wake.notify_one();
+                }
+            }
+        }
+        result
+    }
+
+    /// One operation on a link, whatever the breaker says: what a probe is, too.
+    pub(crate) async fn within_deadline(&self, mut link: Link, command: &Cmd) -> Result<Value, Fault> {
+        match tokio::time::timeout(self.deadline, link.send(command)).await {
+            Err(_) => Err(Fault::Late),
+            // The client hands on what the server refuses as a value.
+            Ok(answer) => answer.and_then(Value::extract_error).map_err(|error| fault(&error)),
+        }
+    }
+}
+
+fn fault(error: &RedisError) -> Fault {
+    match error.kind() {
+        // The server's own words, and it said them in time.
+        ErrorKind::Server(_) | ErrorKind::Extension if !error.is_cluster_error() => Fault::Refused,
+        _ if error.is_timeout() => Fault::Late,
+        _ => Fault::Broken,
+    }
+}

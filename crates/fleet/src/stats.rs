@@ -1,0 +1,102 @@
+//! Why an operation was not done, and counters.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why an operation was not done, or may not have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// No answer within the deadline; a write may have happened.
+    Late,
+    /// Not connected, or the breaker is open: nothing was sent.
+    Unavailable,
+    /// As many operations are under way as the handle allows: nothing was sent.
+    Busy,
+    /// The connection broke; a write may have happened.
+    Broken,
+    /// The server said no: memory full, no permission, wrong type.
+    Refused,
+}
+
+impl Fault {
+    /// Every value, in the order of declaration.
+    pub const ALL: &'static [Self] = &[Self::Late, Self::Unavailable, Self::Busy, Self::Broken, Self::Refused];
+
+    /// The stable string for metric and log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Unavailable => "unavailable",
+            Self::Busy => "busy",
+            Self::Broken => "broken",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+impl std::error::Error for Fault {}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    done: AtomicU64,
+    faults: [AtomicU64; Fault::ALL.len()],
+    connected: AtomicU64,
+    opened: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn outcome<T>(&self, result: &Result<T, Fault>) {
+        let counter = match result {
+            Ok(_) => Some(&self.done),
+            Err(fault) => self.faults.get(*fault as usize),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    pub(crate) fn connected(&self) {
+        self.connected.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(crate) fn opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(crate) fn read(&self) -> HandleStats {
+        let load = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        HandleStats {
+            done: load(&self.done),
+            faults: self.faults.each_ref().map(load),
+            connected: load(&self.connected),
+            opened: load(&self.opened),
+            open_breakers: 0,
+            in_flight: 0,
+        }
+    }
+}
+
+/// Counters and state of a handle now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandleStats {
+    /// Operations that were done.
+    pub done: u64,
+    faults: [u64; Fault::ALL.len()],
+    /// Times that a connection (to a Cluster: to its nodes) was made.
+    pub connected: u64,
+    /// Times that a breaker opened.
+    pub opened: u64,
+    /// Breakers that are open.
+    pub open_breakers: usize,
+    /// Operations under way.
+    pub in_flight: usize,
+}
+
+impl HandleStats {
+    /// Operations that ended with this fault.
+    pub fn fault(&self, fault: Fault) -> u64 {
+        self.faults.get(fault as usize).copied().unwrap_or_default()
+    }
+}
