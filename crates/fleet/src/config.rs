@@ -47,8 +47,10 @@ pub struct RedisConfig {
     pub password: Option<Password>,
     /// For `rediss://`.
     pub tls: Tls,
-    /// How long one operation may take.
+    /// How long one operation that somebody waits for may take.
     pub deadline: Span,
+    /// How long a write may take: nobody waits, and a large value needs its time on the wire.
+    pub write_deadline: Span,
     /// How long connecting may take.
     pub connect_timeout: Span,
     /// Operations under way at once; more are refused.
@@ -56,7 +58,7 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
-    /// A single server at an address: 5 ms an operation, a second to connect, 1,024 operations at once.
+    /// A single server at an address: 5 ms an operation, 50 ms a write, a second to connect, 1,024 operations at once.
     pub fn single(address: impl Into<String>) -> Self {
         Self {
             addresses: vec![address.into()],
@@ -65,6 +67,7 @@ impl RedisConfig {
             password: None,
             tls: Tls::default(),
             deadline: Span::from_millis(5),
+            write_deadline: Span::from_millis(50),
             connect_timeout: Span::from_secs(1),
             max_in_flight: 1024,
         }

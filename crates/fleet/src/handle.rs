@@ -22,6 +22,7 @@ use crate::stats::{Counters, Fault, HandleStats};
 /// What handle and keeper share.
 pub(crate) struct Inner {
     pub(crate) deadline: Span,
+    write_deadline: Span,
     pub(crate) link: RwLock<Option<Link>>,
     pub(crate) breakers: Box<[Breaker]>,
     pub(crate) counters: Counters,
@@ -54,6 +55,7 @@ impl Handle {
         let parts = if config.cluster { slot::PARTS } else { 1 };
         let inner = Arc::new(Inner {
             deadline: config.deadline,
+            write_deadline: config.write_deadline.max(config.deadline),
             link: RwLock::new(None),
             breakers: (0..parts).map(|_| Breaker::default()).collect(),
             counters: Counters::default(),
@@ -77,7 +79,7 @@ impl Handle {
     pub async fn get(&self, key: &[u8], most: usize) -> Result<Bytes, Fault> {
         let mut command = cmd("GETRANGE");
         command.arg(key).arg(0).arg(most.saturating_sub(1));
-        match self.run(key, &command).await? {
+        match self.run(key, &command, self.inner.deadline).await? {
             Value::BulkString(value) => Ok(Bytes::from(value)),
             Value::Nil => Ok(Bytes::new()),
             _ => Err(Fault::Refused),
@@ -92,7 +94,7 @@ impl Handle {
         let millis = u64::try_from(lifetime.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).clamp(1, i64::MAX as u64 / 4);
         let mut command = cmd("SET");
         command.arg(key).arg(value).arg("PX").arg(millis);
-        self.run(key, &command).await.map(drop)
+        self.run(key, &command, self.inner.write_deadline).await.map(drop)
     }
 
     /// Deletes a key.
@@ -102,7 +104,7 @@ impl Handle {
     pub async fn delete(&self, key: &[u8]) -> Result<(), Fault> {
         let mut command = cmd("UNLINK");
         command.arg(key);
-        self.run(key, &command).await.map(drop)
+        self.run(key, &command, self.inner.write_deadline).await.map(drop)
     }
 
     /// Whether there is a connection.
@@ -123,8 +125,8 @@ impl Handle {
         stats
     }
 
-    async fn run(&self, key: &[u8], command: &Cmd) -> Result<Value, Fault> {
-        let result = self.inner.admitted(key, command).await;
+    async fn run(&self, key: &[u8], command: &Cmd, deadline: Span) -> Result<Value, Fault> {
+        let result = self.inner.admitted(key, command, deadline).await;
         self.inner.counters.outcome(&result);
         result
     }
@@ -145,7 +147,7 @@ impl Inner {
         self.breakers.get(if self.breakers.len() == 1 { 0 } else { slot::part(key) })
     }
 
-    async fn admitted(&self, key: &[u8], command: &Cmd) -> Result<Value, Fault> {
+    async fn admitted(&self, key: &[u8], command: &Cmd, deadline: Span) -> Result<Value, Fault> {
         let breaker = self.breaker(key).filter(|b| !b.is_open()).ok_or(Fault::Unavailable)?;
         let link = self.link.read().clone().ok_or(Fault::Unavailable)?;
         let under_way = self.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -153,7 +155,7 @@ impl Inner {
         if under_way >= self.max_in_flight {
             return Err(Fault::Busy);
         }
-        let result = self.within_deadline(link, command).await;
+        let result = send(link, command, deadline).await;
         match result {
             Ok(_) | Err(Fault::Refused) => breaker.success(),
             Err(fault) => {
@@ -167,14 +169,14 @@ impl Inner {
         }
         result
     }
+}
 
-    /// One operation on a link, whatever the breaker says: what a probe is, too.
-    pub(crate) async fn within_deadline(&self, mut link: Link, command: &Cmd) -> Result<Value, Fault> {
-        match tokio::time::timeout(self.deadline, link.send(command)).await {
-            Err(_) => Err(Fault::Late),
-            // The client hands on what the server refuses as a value.
-            Ok(answer) => answer.and_then(Value::extract_error).map_err(|error| fault(&error)),
-        }
+/// One operation on a link, whatever the breaker says: what a probe is, too.
+pub(crate) async fn send(mut link: Link, command: &Cmd, deadline: Span) -> Result<Value, Fault> {
+    match tokio::time::timeout(deadline, link.send(command)).await {
+        Err(_) => Err(Fault::Late),
+        // The client hands on what the server refuses as a value.
+        Ok(answer) => answer.and_then(Value::extract_error).map_err(|error| fault(&error)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farthing_types::Span;
 use redis::cmd;
 
-use crate::handle::Inner;
+use crate::handle::{Inner, send};
 use crate::link::{Connector, Link};
 use crate::slot;
 use crate::stats::Fault;
@@ -95,7 +95,7 @@ impl Keeper {
         let mut command = cmd("EXISTS");
         command.arg(key);
         // Also a no, in time, is an answer.
-        matches!(self.inner.within_deadline(link, &command).await, Ok(_) | Err(Fault::Refused))
+        matches!(send(link, &command, self.inner.deadline).await, Ok(_) | Err(Fault::Refused))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one Redis handle: single server or Cluster, with a deadline for each operation and a breaker.
 //!
-//! [`Handle::start`] returns at once and connects in the background. Each operation ends within the configured deadline, whatever the
+//! [`Handle::start`] returns at once and connects in the background. Each operation ends within its configured deadline, whatever the
 //! peer does: a server that is frozen, killed or slow costs its callers a few deadlines, then its breaker opens and they are told
 //! [`Fault::Unavailable`] without waiting. Only the background task tries again, at most once a second, and closes the breaker when the
 //! peer answers in time. In a Cluster there is a breaker for each sixteenth of the slots, so that one node that is away does not take

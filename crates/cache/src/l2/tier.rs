@@ -25,6 +25,8 @@ use crate::purge::{Purge, Since};
 const PURGES_TRUSTED: Span = Span::from_secs(1);
 /// How far the clocks of those who share a store may differ.
 const SKEW: Span = Span::from_secs(1);
+/// Deletions that wait at once; purged keys beyond go into the list, which is bounded by itself.
+const MOST_DELETIONS: usize = 65_536;
 /// How long the list of purges is kept: longer than anything it is about.
 const PURGES_KEPT: Span = Span::from_secs(10 * 365 * 86_400);
 
@@ -63,8 +65,11 @@ struct Inner {
 /// What is known about purges.
 #[derive(Debug, Default)]
 struct Known {
-    /// Primary keys that are about to be deleted, and how often.
+    /// Primary keys that are about to be deleted, and how often; how many deletions that are.
     leaving: KeyMap<usize>,
+    deletions: usize,
+    /// Whether the list is about to be written.
+    unwritten: bool,
     purges: Purges,
     /// When the store's list was read last; nothing read from the store is trusted before it was.
     read: Option<Time>,
@@ -148,12 +153,16 @@ impl Tier {
         let mut known = self.inner.known.lock();
         let job = match purge {
             // Every write of a client's purges a key: the list would overflow. With its selector a key's variants go, too.
-            Purge::Key(key) if !soft => {
+            Purge::Key(key) if !soft && known.deletions < MOST_DELETIONS => {
                 *known.leaving.entry(*key).or_default() += 1;
+                known.deletions += 1;
                 Job::Purge(*key, now)
             }
             _ => {
                 known.purges.add(purge.clone(), soft, now);
+                if std::mem::replace(&mut known.unwritten, true) {
+                    return;
+                }
                 Job::Purges(now)
             }
         };
@@ -266,6 +275,7 @@ impl Inner {
 
     /// Writes our list of purges, with what the store's has beside it.
     async fn write_purges(&self, now: Time) -> Result<(), StoreFault> {
+        self.known.lock().unwritten = false;
         self.read_purges(now).await?;
         let value = envelope::wrap_purges(&self.known.lock().purges, self.sealer.as_ref()).map_err(|_| StoreFault::Failed)?;
         self.store.put(Put { key: PURGES_KEY, value, expires: now + PURGES_KEPT, now }).await
@@ -349,6 +359,7 @@ async fn delete(inner: &Inner, key: KeyHash, now: Time) {
     if deleted.is_err() {
         known.purges.add(Purge::Key(key), false, now);
     }
+    known.deletions -= 1;
     if let hash_map::Entry::Occupied(mut leaving) = known.leaving.entry(key) {
         *leaving.get_mut() -= 1;
         if *leaving.get() == 0 {

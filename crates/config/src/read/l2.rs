@@ -13,6 +13,9 @@ const GB: u64 = 1_000_000_000;
 /// How long looks may take unless configured: a disk waits for its turn, and either is far below what a call takes.
 const DISK_DEADLINE: Span = Span::from_millis(50);
 const REDIS_DEADLINE: Span = Span::from_millis(5);
+/// The largest value unless configured. In Redis a larger one would hold up what shares its connection for longer than a deadline.
+const DISK_MAX_VALUE: u64 = 1_000_000;
+const REDIS_MAX_VALUE: u64 = 256_000;
 /// A shorter secret can be guessed.
 const SHORTEST_SECRET: usize = 32;
 
@@ -21,11 +24,11 @@ pub(crate) fn read(s: &Section<'_, '_>) -> L2Config {
     let redis = s.opt("kind", v::word(&[("disk", false), ("redis", true)])).unwrap_or(false);
     let (disk, server) = (disk(s), server(s));
     only_for(s, redis);
-    let deadline = if redis { REDIS_DEADLINE } else { DISK_DEADLINE };
+    let (deadline, max_value) = if redis { (REDIS_DEADLINE, REDIS_MAX_VALUE) } else { (DISK_DEADLINE, DISK_MAX_VALUE) };
     let mut out = L2Config {
         store: if redis { L2Store::Redis(server) } else { disk },
         deadline,
-        max_value: 1_000_000,
+        max_value,
         queue_bytes: 16_000_000,
         encrypt: secret(s, "encrypt"),
     };

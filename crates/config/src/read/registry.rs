@@ -157,7 +157,7 @@ pub(crate) const L2: Keys = &[
     key("password", "secret", "", "Redis: the password."),
     key("authorities", "path", "", "Redis: certificates of authorities to trust (PEM) in place of the public ones."),
     key("deadline", "time", "", "How long a look may take; then it is a miss. Without it 50ms for disk, 5ms for Redis."),
-    key("max_value", "size", "\"1MB\"", "Largest answer that is kept there."),
+    key("max_value", "size", "", "Largest answer that is kept there. Without it 1MB for disk, 256kB for Redis."),
     key("queue_bytes", "size", "\"16MB\"", "Most bytes of answers that wait to be written; more are dropped and counted."),
     key(
         "encrypt",
