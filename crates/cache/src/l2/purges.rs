@@ -128,6 +128,7 @@ impl Mark {
             Purge::Key(_) => 16,
             Purge::Tag(word) | Purge::Tenant(word) => word.len(),
             Purge::Prefix { route, path } => route.as_ref().map_or(0, |r| r.len()) + path.len(),
+            Purge::Path { route, tenant, path } => route.len() + tenant.len() + path.len(),
             Purge::All => 0,
         };
         size_of::<Self>() + words
@@ -155,6 +156,10 @@ impl Mark {
                 put(out, tenant.as_bytes());
             }
             Purge::All => out.push(5),
+            Purge::Path { route, tenant, path } => {
+                out.push(6);
+                [route, tenant, path].iter().for_each(|word| put(out, word.as_bytes()));
+            }
         }
     }
 
@@ -168,6 +173,7 @@ impl Mark {
             3 => Purge::Prefix { route: None, path: word(fields)? },
             4 => Purge::Tenant(word(fields)?),
             5 => Purge::All,
+            6 => Purge::Path { route: word(fields)?, tenant: word(fields)?, path: word(fields)? },
             _ => return None,
         };
         Some(Self { at, purge, soft: soft == 1 })
@@ -176,6 +182,7 @@ impl Mark {
 
 #[cfg(test)]
 mod tests {
+    use farthing_freshness::Subject;
     use proptest::prelude::*;
 
     use super::*;
@@ -187,6 +194,10 @@ mod tests {
             prop_oneof![Just("red"), Just("blue")].prop_map(|tag| Purge::Tag(tag.into())),
             any::<bool>().prop_map(|any| Purge::Prefix { route: any.then(|| "geo".into()), path: "/v1/items/1".into() }),
             Just(Purge::Tenant("globex".into())),
+            (0u64..4).prop_map(|n| {
+                let Subject { route, tenant, path, .. } = Subject::clone(&subject(n));
+                Purge::Path { route, tenant, path }
+            }),
             Just(Purge::All),
         ]
     }
