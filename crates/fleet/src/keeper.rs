@@ -39,13 +39,14 @@ impl Keeper {
         }
     }
 
-    /// Returns when there is a connection and every breaker is closed.
+    /// Returns when there is a connection and every breaker is closed. Connecting to a Cluster with a frozen node takes long; meanwhile the other
+    /// nodes go on being probed.
     async fn repair(&self) {
-        let mut pause = FIRST_PAUSE;
-        let mut in_vain = 0;
+        let (mut pause, mut in_vain) = (FIRST_PAUSE, 0);
+        let mut connecting = None;
         loop {
-            if in_vain >= PATIENCE || self.inner.link.read().is_none() {
-                self.connect().await;
+            if connecting.is_none() && (in_vain >= PATIENCE || self.inner.link.read().is_none()) {
+                connecting = Some(Box::pin(self.connect(pause)));
                 in_vain = 0;
             }
             match self.probe().await {
@@ -53,13 +54,16 @@ impl Keeper {
                 Probed::Some => (in_vain, pause) = (in_vain + 1, FIRST_PAUSE),
                 Probed::None => in_vain += 1,
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::select! {
+                () = finished(&mut connecting) => connecting = None,
+                () = self.inner.wake.notified() => pause = FIRST_PAUSE,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
         }
     }
 
-    /// Makes the connections anew. The old ones stay until then: in a Cluster they may serve most keys.
-    async fn connect(&self) {
+    /// Makes the connections anew, and waits for `pause` where that fails. The old ones stay until then: in a Cluster they may serve most keys.
+    async fn connect(&self, pause: Duration) {
         let error = match tokio::time::timeout(self.connecting, self.connector.connect()).await {
             Ok(Ok(link)) => {
                 *self.inner.link.write() = Some(link);
@@ -70,6 +74,7 @@ impl Keeper {
             Err(_) => "no answer in time".to_owned(),
         };
         tracing::debug!(error, "redis cannot be reached");
+        tokio::time::sleep(pause).await;
     }
 
     /// Asks behind every open breaker.
@@ -96,6 +101,14 @@ impl Keeper {
         command.arg(key);
         // Also a no, in time, is an answer.
         matches!(send(link, &command, self.inner.deadline).await, Ok(_) | Err(Fault::Refused))
+    }
+}
+
+/// Resolves when what is under way has finished; never when nothing is.
+async fn finished<F: Future<Output = ()> + Unpin>(under_way: &mut Option<F>) {
+    match under_way {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 
