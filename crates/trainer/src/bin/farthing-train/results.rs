@@ -36,6 +36,10 @@ pub fn results(args: &Results) -> anyhow::Result<ExitCode> {
     if let Some(unknown) = args.only.iter().find(|name| !names.contains(&name.as_str())) {
         bail!("--only: no section is called `{unknown}`: give some of {}", names.join(", "));
     }
+    // Known before an hour of measuring, not after.
+    if let Some(folder) = [&args.out, &args.json].into_iter().find(|path| path.is_dir()) {
+        bail!("{} is a folder: give --out and --json the names of files", folder.display());
+    }
     let scratch = args.json.parent().map_or_else(PathBuf::new, |folder| folder.join("traces"));
     let python = std::env::var("FARTHING_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let mut page = Page::read(&args.json)?;

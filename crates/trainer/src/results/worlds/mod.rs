@@ -40,7 +40,8 @@ impl Section for Worlds {
             are the cheapest of each route in hindsight. Staleness is that of the steered proxy at a budget of 0.5 %; a route-day is over when the lower \
             end of its 95 % Wilson interval is above the budget. Calibration: ten bins of equal size; at each read of a key whose reads are all \
             passed through, as a holdout's are, the probability that its next read finds a change."
-            .to_owned();
+            .to_owned()
+            + &format!(" Seeds: {}.", ground.seeds);
         let figures = serde_json::to_value(&found).unwrap_or_default();
         Ok(Found::Measured(Measured { text, bars: bars(&found), figures }))
     }
