@@ -256,7 +256,7 @@ impl DiskStore {
             let value = segment::read(&file, &place);
             drop(permit);
             match value {
-                Ok(Some(value)) => Ok(Some(Bytes::from(value))),
+                Ok(Some(value)) => Ok(Some(value)),
                 Ok(None) => {
                     shared.damaged.fetch_add(1, Ordering::Relaxed);
                     shared.index.lock().forget(&place);

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::record::{self, HEADER, Header, Placed, SEGMENT_HEADER, SEGMENT_MAGIC, VERSION};
 
 /// How much a scan reads at once.
@@ -134,7 +136,7 @@ impl Window<'_> {
 }
 
 /// Reads a record and checks it; `None` when it is not what was written for the key.
-pub(super) fn read(file: &File, place: &Placed) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read(file: &File, place: &Placed) -> io::Result<Option<Bytes>> {
     let mut record = vec![0; place.record_bytes()];
     match file.read_exact_at(&mut record, u64::from(place.offset)) {
         Ok(()) => {}
@@ -146,6 +148,7 @@ pub(super) fn read(file: &File, place: &Placed) -> io::Result<Option<Vec<u8>>> {
     if header.key != place.key || header.len != place.len || header.expires.is_none() {
         return Ok(None);
     }
-    let value = record.split_off(HEADER);
+    // Header and value stay one allocation.
+    let value = Bytes::from(record).slice(HEADER..);
     Ok((record::sum64(&value) == header.sum).then_some(value))
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "waits of real servers are measured in real time")]
 
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use farthing_fleet::{Handle, RedisConfig};
@@ -39,14 +40,22 @@ suite!(single, async {
     Some((server, store))
 });
 
-/// The cases share a Cluster: starting one takes seconds. Each case has it empty and alone.
-fn shared_cluster() -> Option<tokio::sync::MappedMutexGuard<'static, Cluster>> {
-    static CLUSTER: tokio::sync::Mutex<Option<Cluster>> = tokio::sync::Mutex::const_new(None);
-    let mut guard = tokio::task::block_in_place(|| CLUSTER.blocking_lock());
-    if guard.is_none() {
-        *guard = Cluster::start();
-    }
-    let cluster = tokio::sync::MutexGuard::try_map(guard, Option::as_mut).ok()?;
+/// The cases that run at the same time share a Cluster, one after the other: starting one takes seconds. Each case has it empty; it ends with
+/// the last case that has it, so that nothing outlives the tests.
+async fn shared_cluster() -> Option<tokio::sync::OwnedMutexGuard<Cluster>> {
+    static CLUSTER: parking_lot::Mutex<Weak<tokio::sync::Mutex<Cluster>>> = parking_lot::Mutex::new(Weak::new());
+    let cluster = {
+        let mut shared = CLUSTER.lock();
+        match shared.upgrade() {
+            Some(cluster) => cluster,
+            None => {
+                let cluster = Arc::new(tokio::sync::Mutex::new(Cluster::start()?));
+                *shared = Arc::downgrade(&cluster);
+                cluster
+            }
+        }
+    };
+    let cluster = cluster.lock_owned().await;
     for master in &cluster.nodes[..3] {
         assert_eq!(master.ask(&["FLUSHALL"]), "+OK");
     }
@@ -54,7 +63,7 @@ fn shared_cluster() -> Option<tokio::sync::MappedMutexGuard<'static, Cluster>> {
 }
 
 suite!(cluster, async {
-    let cluster = crate::l2::tests::redis::shared_cluster()?;
+    let cluster = crate::l2::tests::redis::shared_cluster().await?;
     let config = crate::l2::tests::redis::patient(farthing_fleet::RedisConfig::cluster(cluster.urls()));
     let store = crate::l2::tests::redis::store(config).await;
     Some((cluster, store))
