@@ -120,6 +120,7 @@ http_cache_suite() {
   local list=scripts/http-cache-suite.integrity dir=target/http-cache stamp name version wanted
   stamp=$dir/.installed-$(sha256sum "$list" | cut -c1-16)
   [ ! -e "$stamp" ] || return 0
+  servers node=nodejs npm=npm
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
     lacks "HTTP cache suite" "needs node and npm (Debian: nodejs, npm)"
     return 0

@@ -10,7 +10,6 @@ use farthing_freshness::Verdict;
 use farthing_freshness::semantics::{CacheControl, Judged, may_stand_in, restrict, verdict};
 use farthing_policy::Guarded;
 use farthing_policy::plan::RequestKind;
-use farthing_policy::prefetch::RefreshAhead;
 use farthing_types::{KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
 use http::{Method, StatusCode};
 
@@ -310,13 +309,12 @@ impl<'a> Path<'a> {
     }
 
     fn judge(&mut self, planned: &Planned<'a>, copy: Arc<Copy>) {
-        let name = variant_name(planned.route, planned.variant);
+        let name = planned.route.variant_name(planned.variant);
         let judged = Judged { facts: &copy.facts, fetched_at: copy.fetched_at, chosen: copy.variant(name), soft_purged: false };
         match verdict(&judged, planned.facts, &planned.route.rules, planned.row.at) {
             Verdict::Fresh { age, left } => {
-                let (route, key) = (planned.route, KeyHash(u128::from(planned.row.unit) << 64));
-                let ahead = RefreshAhead { mean: route.refresh_ahead, scope: &route.name, draw: self.policy.draw };
-                if ahead.is_due((key, copy.fetched_at), age, left) {
+                let unit = KeyHash(u128::from(planned.row.unit) << 64);
+                if planned.route.ahead(self.policy.draw).is_due((unit, copy.fetched_at), age, left) {
                     self.refresh(planned, &copy);
                 }
                 self.serve(planned.row, &copy, (Outcome::Hit, Some(left)));
@@ -495,10 +493,4 @@ fn place<T>(list: &mut Vec<Option<T>>, item: T) -> u32 {
     }
     list.push(Some(item));
     u32::try_from(list.len() - 1).unwrap_or(u32::MAX)
-}
-
-/// The name under which copies keep a variant's TTL.
-pub(super) fn variant_name(route: &RoutePolicy, variant: Option<u16>) -> &str {
-    let running = route.experiment.as_ref();
-    variant.and_then(|v| running?.experiment.variants().get(usize::from(v))).map_or("", |v| &*v.name)
 }

@@ -9,7 +9,7 @@ use farthing_types::{By, Choice, Money, Outcome, Purpose, Time, UncachedReason};
 use http::StatusCode;
 
 use super::calls::{Copy, Flight, Passing, Phase, Waiter};
-use super::engine::{Due, Path, variant_name};
+use super::engine::{Due, Path};
 use super::policy::{Acting, RoutePolicy};
 use super::rows::AskedRow;
 
@@ -154,7 +154,7 @@ impl Path<'_> {
             Lifetime::None if facts.has_validator() => (Vec::new(), false),
             Lifetime::None => return,
         };
-        let name = variant_name(route, flight.variant);
+        let name = route.variant_name(flight.variant);
         let of_flight = variants.iter().find(|v| &*v.variant == name).or_else(|| variants.first());
         if !of_flight.is_some_and(|v| matches!(v.by, By::Model(_) | By::Table(_))) {
             self.keys[key].stats.exempt_from_steering();

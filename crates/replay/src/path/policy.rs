@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use farthing_experiment::{Experiment, Holdout};
 use farthing_freshness::Rules;
+use farthing_policy::prefetch::RefreshAhead;
 use farthing_policy::{Champion, Guarded, Plan, RouteEconomics};
 use farthing_types::{Draw, Span, VirtualClock};
 
@@ -42,6 +43,19 @@ pub struct RoutePolicy {
     pub main: Acting,
     /// The experiment that runs on it.
     pub experiment: Option<Running>,
+}
+
+impl RoutePolicy {
+    /// When its entries are refreshed before they expire.
+    pub(super) fn ahead(&self, draw: Draw) -> RefreshAhead<'_> {
+        RefreshAhead { mean: self.refresh_ahead, scope: &self.name, draw }
+    }
+
+    /// The name under which copies keep a variant's TTL.
+    pub(super) fn variant_name(&self, variant: Option<u16>) -> &str {
+        let running = self.experiment.as_ref();
+        variant.and_then(|v| running?.experiment.variants().get(usize::from(v))).map_or("", |v| &*v.name)
+    }
 }
 
 /// A configuration.
