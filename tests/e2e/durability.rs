@@ -1,53 +1,21 @@
 //! J4, O6: killing the process leaves whole files and nothing else under a final name; other tools read them.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
+use farthing_tests::Origin;
 use farthing_tests::origin::ok;
 use farthing_tests::skip::skip;
-use farthing_tests::{Client, Origin};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-/// The program, built beside the tests.
-fn program() -> Option<PathBuf> {
-    let exe = std::env::current_exe().ok()?;
-    let path = exe.parent()?.parent()?.join("farthing");
-    path.exists().then_some(path)
-}
+use crate::program::{Serving, built};
 
-struct Serving {
-    child: Child,
-    client: Client,
-}
-
-/// Starts `farthing serve` and waits for the line that names its data port.
+/// Starts `farthing serve` with a log in `logs`; it greets at once.
 async fn serve(program: &Path, origin: &Origin, logs: &Path) -> Serving {
-    let mut child = Command::new(program)
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--price", "0.002"])
-        .arg("--upstream")
-        .arg(format!("geo=http://{}", origin.addr))
-        .arg("--log-dir")
-        .arg(logs)
-        .arg("--models")
-        .arg(logs.join("no-models"))
-        .current_dir(logs)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut addr = None;
-    while let Some(line) = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap() {
-        if let Some((_, rest)) = line.split_once("http://127.0.0.1:") {
-            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            addr = Some(format!("127.0.0.1:{port}").parse().unwrap());
-            break;
-        }
-    }
-    Serving { child, client: Client { addr: addr.expect("serve names its data port") } }
+    let (upstream, dir, models) = (format!("geo=http://{}", origin.addr), logs.to_string_lossy(), logs.join("no-models"));
+    let models = models.to_string_lossy();
+    let args = ["--price", "0.002", "--upstream", &upstream, "--log-dir", &dir, "--models", &models];
+    tokio::time::timeout(Duration::from_secs(20), Serving::start(program, logs, &args)).await.expect("serve names its data port")
 }
 
 fn files(dir: &Path, out: &mut Vec<PathBuf>) {
@@ -66,23 +34,20 @@ fn parquet(dir: &Path) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_process_leaves_only_whole_files() {
-    let Some(program) = program() else { return skip("kill -9: the program is not built (cargo build -p farthing)") };
+    let Some(program) = built("farthing") else { return skip("kill -9: the program is not built (cargo build -p farthing)") };
     let origin = Origin::simple(|_, n| ok(format!("{{\"n\":{n}}}"))).await;
     let logs = tempfile::tempdir().unwrap();
-    let mut first = serve(&program, &origin, logs.path()).await;
+    let first = serve(&program, &origin, logs.path()).await;
     for n in 0..200 {
-        first.client.get(&format!("/r/geo/doc/{n}"), &[]).await;
+        first.data.get(&format!("/r/geo/doc/{n}"), &[]).await;
     }
-    first.child.kill().await.unwrap();
+    first.signal("-KILL").await;
 
-    let mut second = serve(&program, &origin, logs.path()).await;
+    let second = serve(&program, &origin, logs.path()).await;
     for n in 0..200 {
-        second.client.get(&format!("/r/geo/doc/{n}"), &[]).await;
+        second.data.get(&format!("/r/geo/doc/{n}"), &[]).await;
     }
-    let pid = second.child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-    let ended = tokio::time::timeout(Duration::from_secs(30), second.child.wait()).await.expect("ends when told").unwrap();
-    assert!(ended.success(), "{ended}");
+    tokio::time::timeout(Duration::from_secs(30), second.end()).await.expect("ends when told");
 
     let whole = parquet(logs.path());
     assert!(!whole.is_empty());

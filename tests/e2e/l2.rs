@@ -2,16 +2,15 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use farthing_cache::Purge;
 use farthing_cache::l2::GetOutcome;
 use farthing_config::{L2Config, L2Redis, L2Store, Secret};
 use farthing_tests::origin::ok;
-use farthing_tests::{Client, Origin, Setup, Started};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use farthing_tests::{Origin, Setup, Started};
+
+use crate::program::{Serving, built};
 
 #[path = "../../crates/fleet/tests/servers/mod.rs"]
 mod servers;
@@ -218,64 +217,41 @@ async fn a_cluster_that_loses_a_master_costs_no_request() {
 }
 
 /// The program with a disk L2, in a directory of its own.
-struct Serving {
-    child: Child,
-    client: Client,
-}
-
 async fn serve(program: &Path, origin: &Origin, dir: &Path) -> Serving {
     let config = format!(
-        "state_dir = \"state\"\n[data]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[models]\ndir = \"no-models\"\n[holdout]\nshare = 0\n\
+        "state_dir = \"state\"\n[models]\ndir = \"no-models\"\n[holdout]\nshare = 0\n\
          [l2]\ndir = \"l2\"\ndeadline = \"2s\"\n[providers.geo]\nbase_url = \"http://{}\"\nprice = \"0.002\"\n",
         origin.addr
     );
     std::fs::write(dir.join("farthing.toml"), config).unwrap();
-    let mut child = Command::new(program)
-        .args(["serve", "--config", "farthing.toml"])
-        .current_dir(dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    while let Some(line) = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap() {
-        if let Some((_, rest)) = line.split_once("http://127.0.0.1:") {
-            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            return Serving { child, client: Client { addr: format!("127.0.0.1:{port}").parse().unwrap() } };
-        }
-    }
-    panic!("serve names its data port");
+    let starting = Serving::start(program, dir, &["--config", "farthing.toml"]);
+    tokio::time::timeout(Duration::from_secs(20), starting).await.expect("serve names its data port")
 }
 
 /// Fills the program's cache for more than a second, ends it with a signal, starts it again; the share of the answers that had been there for a second
 /// or longer (with `all`: of all answers) and are served again, and how long the start took.
 async fn share_after(signal: &str, all: bool) -> Option<(f64, Duration)> {
-    let exe = std::env::current_exe().unwrap();
-    let program = exe.parent().unwrap().parent().unwrap().join("farthing");
-    if !program.exists() {
+    let Some(program) = built("farthing") else {
         farthing_tests::skip::skip("L2 over kill -9: the program is not built (cargo build -p farthing)");
         return None;
-    }
+    };
     let (origin, dir) = (origin().await, tempfile::tempdir().unwrap());
-    let mut first = serve(&program, &origin, dir.path()).await;
+    let first = serve(&program, &origin, dir.path()).await;
     let (start, mut answered) = (Instant::now(), Vec::new());
     while start.elapsed() < Duration::from_millis(2_500) {
         let n = answered.len();
-        assert_eq!(first.client.get(&format!("/r/geo/doc/{n}"), &[]).await.status, 200);
+        assert_eq!(first.data.get(&format!("/r/geo/doc/{n}"), &[]).await.status, 200);
         answered.push(Instant::now());
     }
     let ended = Instant::now();
-    let id = first.child.id().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
-    first.child.wait().await.unwrap();
+    first.signal(signal).await;
     let starting = Instant::now();
     let second = serve(&program, &origin, dir.path()).await;
     let took = starting.elapsed();
     let asked = answered.iter().filter(|at| all || ended.duration_since(**at) >= Duration::from_secs(1)).count();
     let mut hits = 0;
     for n in 0..asked {
-        hits += usize::from(second.client.get(&format!("/r/geo/doc/{n}"), &[]).await.is_hit());
+        hits += usize::from(second.data.get(&format!("/r/geo/doc/{n}"), &[]).await.is_hit());
     }
     let _nobody_reads = writeln!(std::io::stderr(), "{signal}: {hits} of {asked} answers are served again; started in {took:?}");
     assert!(asked >= 100);

@@ -1,7 +1,7 @@
 //! The built programs, run as an operator runs them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use farthing_tests::{Answer, Client};
@@ -104,11 +104,16 @@ impl Serving {
         (answer, document)
     }
 
-    /// Asks it to end in order, and waits until it has.
-    pub async fn end(mut self) {
+    /// Sends it a signal (`-TERM`, `-KILL`), and waits until it has ended.
+    pub async fn signal(mut self, signal: &str) -> ExitStatus {
         let pid = self.child.id().expect("it still runs").to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-        let ended = tokio::time::timeout(HANGS, self.child.wait()).await.expect("it ends when told").unwrap();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+        tokio::time::timeout(HANGS, self.child.wait()).await.expect("it ends when told").unwrap()
+    }
+
+    /// Asks it to end in order, and waits until it has.
+    pub async fn end(self) {
+        let ended = self.signal("-TERM").await;
         assert!(ended.success(), "{ended}");
     }
 }

@@ -1,44 +1,25 @@
 //! Why an operation was not done, and counters.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why an operation was not done, or may not have been.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fault {
-    /// No answer within the deadline; a write may have happened.
-    Late,
-    /// Not connected, or the breaker is open: nothing was sent.
-    Unavailable,
-    /// As many operations are under way as the handle allows: nothing was sent.
-    Busy,
-    /// The connection broke; a write may have happened.
-    Broken,
-    /// The server said no: memory full, no permission, wrong type.
-    Refused,
-}
+use farthing_types::reasons;
 
-impl Fault {
-    /// Every value, in the order of declaration.
-    pub const ALL: &'static [Self] = &[Self::Late, Self::Unavailable, Self::Busy, Self::Broken, Self::Refused];
-
-    /// The stable string for metric and log.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Late => "late",
-            Self::Unavailable => "unavailable",
-            Self::Busy => "busy",
-            Self::Broken => "broken",
-            Self::Refused => "refused",
-        }
+reasons! {
+    /// Why an operation was not done, or may not have been.
+    Fault {
+        /// No answer within the deadline; a write may have happened.
+        Late = "late",
+        /// Not connected, or the breaker is open: nothing was sent.
+        Unavailable = "unavailable",
+        /// As many operations are under way as the handle allows: nothing was sent.
+        Busy = "busy",
+        /// The connection broke; a write may have happened.
+        Broken = "broken",
+        /// The server said no: memory full, no permission, wrong type.
+        Refused = "refused",
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 impl std::error::Error for Fault {}
 
 #[derive(Debug, Default)]

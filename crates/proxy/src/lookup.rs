@@ -41,7 +41,7 @@ impl Usable {
 /// Asks the cache.
 pub fn look_up(state: &State, planned: &mut Planned) -> Found {
     if let Err(reason) = planned.cache {
-        if is_keyed(reason) {
+        if reason.is_keyed() {
             note_unlooked(state, planned);
         }
         if planned.dedupe.is_err() || planned.account.method == Method::HEAD {
@@ -61,11 +61,6 @@ pub fn look_up(state: &State, planned: &mut Planned) -> Found {
         return missing(planned, Some(entry), UncachedReason::RequestDirective);
     }
     judge(planned, entry)
-}
-
-/// Whether requests passed by for this reason have a key that means something.
-pub const fn is_keyed(reason: UncachedReason) -> bool {
-    !matches!(reason, UncachedReason::Method | UncachedReason::PassThrough | UncachedReason::TooLarge)
 }
 
 /// Notes a request that the cache was not asked for; a lookup notes by itself.

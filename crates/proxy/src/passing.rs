@@ -9,7 +9,6 @@ use http::Response;
 
 use crate::answer::Notes;
 use crate::flight::Flight;
-use crate::lookup::is_keyed;
 use crate::reply::{failed, flat_price, respond, settled};
 use crate::request::Planned;
 use crate::run;
@@ -20,7 +19,7 @@ use crate::writes;
 
 /// Passes a request on; `reason` says why the cache has no part in it.
 pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason) -> Response<Body> {
-    let keyed = is_keyed(reason);
+    let keyed = reason.is_keyed();
     let body = planned.take_body();
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());

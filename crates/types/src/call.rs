@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode, Uri};
 
-use crate::reasons::reasons;
+use crate::reasons;
 use crate::{Body, CallId, KeyHash, RouteName, Span, Tenant, Time};
 
 reasons! {

@@ -53,6 +53,8 @@ pub struct Choice<T> {
     pub by: By,
 }
 
+/// A closed list: an enum whose values have one stable string each.
+#[macro_export]
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -70,15 +72,13 @@ macro_rules! reasons {
                 Self::ALL.iter().copied().find(|r| r.as_str() == text)
             }
         }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
     };
 }
-pub(crate) use reasons;
-
 reasons! {
     /// How a client request was answered.
     Outcome {
@@ -154,6 +154,11 @@ reasons! {
 }
 
 impl UncachedReason {
+    /// Whether a request that passed by the cache for this reason has a key that means something.
+    pub const fn is_keyed(self) -> bool {
+        !matches!(self, Self::Method | Self::PassThrough | Self::TooLarge)
+    }
+
     /// Whether those who wait for the same answer may have it although it is not to be stored. What belongs to one request alone
     /// (cookies, privacy, prohibitions) is not handed around.
     pub const fn joinable(self) -> bool {

@@ -3,24 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use farthing_freshness::entry::DecodeError;
+use farthing_types::reasons;
 
-macro_rules! closed {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)+ }
-        impl $name {
-            /// Every value, in the order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-            /// The stable string for metric and log.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-    };
-}
-
-closed! {
+reasons! {
     /// Why a store did not do what it was asked.
     StoreFault {
         /// It took longer than its deadline.
@@ -38,7 +23,7 @@ closed! {
     }
 }
 
-closed! {
+reasons! {
     /// What became of a look into L2.
     GetOutcome {
         /// An entry was found.
@@ -68,7 +53,7 @@ closed! {
     }
 }
 
-closed! {
+reasons! {
     /// What became of a value for L2.
     PutOutcome {
         /// The store has accepted it.

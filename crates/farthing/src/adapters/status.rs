@@ -2,9 +2,7 @@
 
 use std::cmp::Reverse;
 
-use farthing_admin::{
-    Costs, NotSaved, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView, Tally, VolatileField, VolatileReport,
-};
+use farthing_admin::{Costs, NotSaved, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField, VolatileReport};
 use farthing_config::{Mode, Route, remedy};
 use farthing_ledger::AggregatesSnapshot;
 use farthing_ledger::aggregate::Tallies;
@@ -12,7 +10,7 @@ use farthing_models::{Alias, Kind};
 use farthing_types::{Clock, UncachedReason};
 
 use super::Running;
-use super::totals::{costs, totals};
+use super::totals::{costs, tally_of, totals};
 
 impl StatusView for Running {
     fn readiness(&self) -> Readiness {
@@ -84,6 +82,7 @@ impl RoutesView for Running {
 impl Running {
     fn route(&self, route: &Route, experiment: Option<String>, snapshot: &AggregatesSnapshot) -> RouteInfo {
         let provider = self.proxy.config().provider(&route.provider);
+        let counted = snapshot.routes.get(&route.name);
         RouteInfo {
             name: route.name.to_string(),
             provider: route.provider.to_string(),
@@ -98,9 +97,9 @@ impl Running {
             ttl: route.ttl.to_string(),
             stale_budget: route.stale_budget,
             experiment,
-            not_saved: snapshot.routes.get(&route.name).map(|found| not_saved(route, &found.uncached)).unwrap_or_default(),
-            not_kept: snapshot.routes.get(&route.name).map(|found| not_saved(route, &found.unkept)).unwrap_or_default(),
-            totals: snapshot.routes.get(&route.name).map(totals).unwrap_or_default(),
+            not_saved: counted.map(|found| not_saved(route, &found.uncached)).unwrap_or_default(),
+            not_kept: counted.map(|found| not_saved(route, &found.unkept)).unwrap_or_default(),
+            totals: counted.map(totals).unwrap_or_default(),
         }
     }
 }
@@ -111,7 +110,7 @@ fn not_saved(route: &Route, tallies: &Tallies) -> Vec<NotSaved> {
         let remedy = UncachedReason::parse(name).map(|reason| remedy(reason, route))?;
         Some(NotSaved {
             reason: (*name).to_owned(),
-            tally: Tally { count: tally.count, usd: tally.usd, unpriced: tally.unpriced },
+            tally: tally_of(tally),
             key: remedy.key.map(str::to_owned),
             advice: remedy.advice.to_owned(),
         })

@@ -46,7 +46,12 @@ pub fn costs(snapshot: &AggregatesSnapshot, saving: Option<Value>) -> Costs {
 }
 
 fn tallies(from: &Tallies) -> BTreeMap<String, Tally> {
-    from.iter().map(|(name, tally)| ((*name).to_owned(), Tally { count: tally.count, usd: tally.usd, unpriced: tally.unpriced })).collect()
+    from.iter().map(|(name, tally)| ((*name).to_owned(), tally_of(tally))).collect()
+}
+
+/// One count with its money.
+pub fn tally_of(tally: &farthing_ledger::aggregate::Tally) -> Tally {
+    Tally { count: tally.count, usd: tally.usd, unpriced: tally.unpriced }
 }
 
 fn quantiles(histogram: &HistogramSnapshot) -> Quantiles {

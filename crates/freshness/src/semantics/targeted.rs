@@ -28,7 +28,7 @@ pub(super) enum Value {
 /// The members of the field that governs a response on a route, if one does.
 pub(super) fn select(headers: &HeaderMap, shared: bool) -> Option<Vec<(String, Value)>> {
     let names: &[&str] = if shared { &[OWN, CDN] } else { &[OWN] };
-    names.iter().find_map(|name| field(headers, name)).filter(|members| !members.is_empty())
+    names.iter().find_map(|name| field(headers, name))
 }
 
 fn field(headers: &HeaderMap, name: &str) -> Option<Vec<(String, Value)>> {

@@ -1,6 +1,6 @@
 //! Refresh-ahead of hot keys: the same rule, at a random early time that is only the *time* of one single-flight refresh.
 
-use farthing_types::{Draw, DrawKind, KeyHash, Span, Time};
+use farthing_types::{Draw, DrawKind, Span, Time};
 
 use super::Stakes;
 
@@ -32,16 +32,17 @@ pub struct RefreshAhead<'a> {
 }
 
 impl RefreshAhead<'_> {
-    /// Whether a read at `age`, with `left` to the expiry, is the time to refresh the entry of `key` fetched at `fetched_at`. Each entry has
+    /// Whether a read at `age`, with `left` to the expiry, is the time to refresh the entry of `key` ([`farthing_types::KeyHash::short`], as
+    /// logged) fetched at `fetched_at`. Each entry has
     /// one time of its own (the same on every instance); the first read after it refreshes, by a single flight like any other.
-    pub fn is_due(&self, (key, fetched_at): (KeyHash, Time), age: Span, left: Span) -> bool {
+    pub fn is_due(&self, (key, fetched_at): (u64, Time), age: Span, left: Span) -> bool {
         let lifetime = age.saturating_add(left);
         let mean = self.mean.min(lifetime / MOST_GIVEN);
         // An earlier time than twenty means has a chance of 2e-9: no hash is paid for it.
         if mean.is_zero() || left > mean.saturating_mul(20) {
             return false;
         }
-        let u = self.draw.uniform(DrawKind::EarlyRefresh, self.scope, u128::from(key.short()), fetched_at.millis());
+        let u = self.draw.uniform(DrawKind::EarlyRefresh, self.scope, u128::from(key), fetched_at.millis());
         left <= early_by(1.0, mean, u, lifetime)
     }
 }
@@ -80,7 +81,7 @@ mod tests {
         let (lifetime, fetched_at) = (Span::from_secs(60), Time::from_millis(1_000));
         let due = |ahead: RefreshAhead<'_>, key: u32, left_ms: u64| {
             let left = Span::from_millis(left_ms);
-            ahead.is_due((KeyHash(u128::from(key) << 64), fetched_at), lifetime.saturating_sub(left), left)
+            ahead.is_due((u64::from(key), fetched_at), lifetime.saturating_sub(left), left)
         };
         let share = |mean, left| (0..10_000).filter(|key| due(ahead(mean), *key, left)).count() as f64 / 10_000.0;
         assert!((share(2_000, 2_000) - (-1.0f64).exp()).abs() < 0.02, "{}", share(2_000, 2_000));

@@ -265,7 +265,7 @@ impl<'a> Path<'a> {
     fn look_up(&mut self, planned: &Planned<'a>) {
         let (row, key) = (planned.row, planned.row.key as usize);
         if let Err(reason) = planned.cache {
-            if !matches!(reason, UncachedReason::Method | UncachedReason::PassThrough | UncachedReason::TooLarge) {
+            if reason.is_keyed() {
                 self.note_request(row);
             }
             if planned.dedupe.is_err() || planned.facts.method == Method::HEAD {
@@ -313,8 +313,7 @@ impl<'a> Path<'a> {
         let judged = Judged { facts: &copy.facts, fetched_at: copy.fetched_at, chosen: copy.variant(name), soft_purged: false };
         match verdict(&judged, planned.facts, &planned.route.rules, planned.row.at) {
             Verdict::Fresh { age, left } => {
-                let unit = KeyHash(u128::from(planned.row.unit) << 64);
-                if planned.route.ahead(self.policy.draw).is_due((unit, copy.fetched_at), age, left) {
+                if planned.route.ahead(self.policy.draw).is_due((planned.row.unit, copy.fetched_at), age, left) {
                     self.refresh(planned, &copy);
                 }
                 self.serve(planned.row, &copy, (Outcome::Hit, Some(left)));
@@ -477,7 +476,7 @@ impl<'a> Path<'a> {
         let row = &self.log.asked[request as usize];
         let order = Order { key: row.key, route: row.route, at: now, named: row.call, failed: row.upstream_failed, confirms: None };
         let answer = self.provider.answer(&order);
-        let keyed = !matches!(reason, UncachedReason::Method | UncachedReason::PassThrough | UncachedReason::TooLarge);
+        let keyed = reason.is_keyed();
         let end = answer.end.max(now);
         let purpose = if reason == UncachedReason::Holdout { Purpose::Holdout } else { Purpose::User };
         let slot = place(&mut self.passing, Passing { request, key: row.key, route: row.route, keyed, purpose, answer });
