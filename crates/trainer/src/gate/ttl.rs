@@ -103,28 +103,30 @@ pub fn foretold((trace, cut): (&Trace, usize), levels: &Levels) -> Vec<(f64, boo
 /// Replays the candidate and its competitors on everything from event `cut` on. `size` is left for the caller.
 pub fn evidence((trace, cut): (&Trace, usize), candidate: &Candidate<'_>, rivals: &Rivals<'_>) -> (Evidence, Vec<Sample>) {
     let field = Field::new(trace, cut);
-    let (ours, blocks) = field.steered(candidate.levels, candidate.kappa, candidate.stale_budget);
-    let share = ours.total().stale_share();
+    let played = field.steered(candidate.levels, candidate.kappa, candidate.stale_budget);
+    let share = played.0.total().stale_share();
     let mut found = Vec::new();
     if let Ok(champion) = rivals.champion {
-        let play = |kappa| field.steered(&champion.levels, kappa, candidate.stale_budget);
-        found.push(field.rival(Opponent::Champion, &champion.name, tuned(share, KAPPAS, play)));
+        found.push(field.champion(champion, field.tuned(&champion.levels, share, candidate.stale_budget)));
     }
     if let Some(known) = rivals.tuned {
         found.extend(field.rules_and_live(share, known));
     }
     let (calibration, samples) = field.calibration(candidate.levels);
-    let evidence = Evidence {
-        routes: trace.routes.iter().map(|r| r.name.clone()).collect(),
-        stale_prices: trace.routes.iter().map(|r| exchange(r.price, candidate.kappa)).collect(),
-        blocks: blocks.iter().map(block).collect(),
-        ours: blocks.iter().map(amount).collect(),
-        rivals: found,
-        no_champion: rivals.champion.err().unwrap_or_default().to_owned(),
-        calibration: Some(calibration),
-        size: Size::default(),
-    };
+    let mut evidence = field.evidence((candidate.kappa, played), found);
+    evidence.calibration = Some(calibration);
+    evidence.no_champion = rivals.champion.err().unwrap_or_default().to_owned();
     (evidence, samples)
+}
+
+/// Two predictors as equals: each is steered to the budget from its own operating point (`kappas`), then both are tuned in hindsight
+/// to at most the smaller of the two stale shares. Tuning one alone would find it better than itself.
+pub fn duel((trace, cut): (&Trace, usize), (a, b): (&Champion, &Champion), kappas: [f64; 2], budget: f64) -> Evidence {
+    let field = Field::new(trace, cut);
+    let share = |(side, kappa): (&Champion, f64)| field.steered(&side.levels, kappa, budget).0.total().stale_share();
+    let share = share((a, kappas[0])).min(share((b, kappas[1])));
+    let theirs = field.champion(b, field.tuned(&b.levels, share, budget));
+    field.evidence(field.tuned(&a.levels, share, budget), vec![theirs])
 }
 
 /// The price of a stale answer at an operating point.
@@ -169,6 +171,29 @@ impl<'a> Field<'a> {
         let mut engine = self.start.clone();
         engine.set_stale_budget(budget);
         self.play(engine, levels, TtlParams { kappa: Some(kappa), stale_budget: budget, ..TtlParams::default() })
+    }
+
+    /// Steered, its operating point tuned in hindsight to at most this stale share.
+    fn tuned(&self, levels: &Levels, share: f64, budget: f64) -> (f64, Played) {
+        tuned(share, KAPPAS, |kappa| self.steered(levels, kappa, budget))
+    }
+
+    fn champion(&self, champion: &Champion, played: (f64, Played)) -> Rival {
+        self.rival(Opponent::Champion, &champion.name, played)
+    }
+
+    /// What was played against the rivals; calibration and size are left for the caller.
+    fn evidence(&self, (kappa, (_, blocks)): (f64, Played), rivals: Vec<Rival>) -> Evidence {
+        Evidence {
+            routes: self.trace.routes.iter().map(|r| r.name.clone()).collect(),
+            stale_prices: self.trace.routes.iter().map(|r| exchange(r.price, kappa)).collect(),
+            blocks: blocks.iter().map(block).collect(),
+            ours: blocks.iter().map(amount).collect(),
+            rivals,
+            no_champion: String::new(),
+            calibration: None,
+            size: Size::default(),
+        }
     }
 
     fn unsteered(&self, levels: &Levels, kappa: f64) -> Played {

@@ -1,4 +1,4 @@
-//! Two `ttl` bundles on the same requests, at each budget under the first one's staleness.
+//! Two `ttl` bundles on the same requests, at each budget with equally many stale answers.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use farthing_replay::Trace;
 use serde::Serialize;
 
 use super::Champion;
-use super::ttl::{Candidate, Rivals, calibration, evidence};
+use super::ttl::{calibration, duel};
 use super::{Against, CalibrationBin, Opponent, Setting, judge};
 use crate::learn::Watch;
 
@@ -32,11 +32,11 @@ impl Side {
 pub struct AtBudget {
     /// The budget.
     pub stale_budget: f64,
-    /// A's stale share, as steered.
+    /// A's stale share: at most the smaller of what both come to when they are steered to the budget.
     pub stale_share: f64,
     /// A's bill, dollars.
     pub money_usd: f64,
-    /// B, tuned in hindsight to at most A's stale share; the saving is A's.
+    /// B, tuned in hindsight to the same bound as A; the saving is A's.
     pub against: Against,
     /// Blocks of a key and a day, in equal ones.
     pub effective_blocks: f64,
@@ -69,9 +69,8 @@ pub fn versus(at: (&Trace, usize), (a, b): (&Side, &Side), budgets: &[f64], (see
 }
 
 fn at_budget(at: (&Trace, usize), (a, b): (&Side, &Side), budget: f64, seed: u64) -> Option<AtBudget> {
-    let kappa = a.manifest.kappa(budget).unwrap_or(0.01);
-    let candidate = Candidate { levels: &a.champion.levels, kappa, stale_budget: budget };
-    let (evidence, _) = evidence(at, &candidate, &Rivals { champion: Ok(&b.champion), tuned: None });
+    let kappas = [a, b].map(|side| side.manifest.kappa(budget).unwrap_or(0.01));
+    let evidence = duel(at, (&a.champion, &b.champion), kappas, budget);
     let judged = judge(&evidence, &Setting { seed, ..Setting::default() });
     let against = judged.against(Opponent::Champion)?.clone();
     let (stale_share, money_usd, effective_blocks) = (judged.stale_share, judged.money_usd, judged.effective_blocks);
@@ -101,8 +100,9 @@ impl Report {
     /// For a terminal.
     pub fn text(&self) -> String {
         let [a, b] = &self.names;
-        let mut out =
-            format!("A {a}, B {b}; B tuned in hindsight to at most A's stale answers; 95 % from a paired bootstrap over key and day\n");
+        let mut out = format!(
+            "A {a}, B {b}; both tuned in hindsight to at most the stale answers of the more careful one; 95 % from a paired bootstrap over key and day\n"
+        );
         let _ = writeln!(out, "{:<10}{:>10}{:>12}{:>12}{:>12}   saving of A", "budget", "stale", "bill of A", "bill of B", "blocks");
         for at in &self.budgets {
             let saving = at.against.saving;
