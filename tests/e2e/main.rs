@@ -23,5 +23,6 @@ mod live;
 mod parity;
 mod program;
 mod semantics;
+mod shortcuts;
 mod stampede;
 mod swaps;

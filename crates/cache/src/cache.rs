@@ -155,6 +155,20 @@ impl Cache {
         (found, noted)
     }
 
+    /// As [`Cache::lookup_noting`], but only of an entry that `judge` accepts; else nothing is noted or counted. `judge` runs under the
+    /// lock of the entry's shard.
+    pub fn lookup_if<T, R>(
+        &self,
+        primary: KeyHash,
+        request: &HeaderMap,
+        judge: impl FnOnce(&Arc<Cached>) -> Option<T>,
+        note: impl FnOnce(KeyHash, &mut KeyStats) -> R,
+    ) -> Option<(T, R)> {
+        let found = self.0.find_if(primary, request, judge, note);
+        add(&self.0.counters.found, usize::from(found.is_some()));
+        found
+    }
+
     /// As [`Cache::lookup`] without noting anything: for HEAD's look at GET's entry, prefetch and inspection.
     pub fn peek(&self, primary: KeyHash, request: &HeaderMap) -> Option<Arc<Cached>> {
         self.0.find(primary, request)
@@ -297,6 +311,27 @@ impl Inner {
         match self.shard(key).lock().index.get(key) {
             Some(Node::Entry(entry)) => (Some(Arc::clone(entry)), entry.update_stats(|stats| note(key, stats))),
             _ => (None, self.table.update(key, |stats| note(key, stats))),
+        }
+    }
+
+    fn find_if<T, R>(
+        &self,
+        primary: KeyHash,
+        request: &HeaderMap,
+        judge: impl FnOnce(&Arc<Cached>) -> Option<T>,
+        note: impl FnOnce(KeyHash, &mut KeyStats) -> R,
+    ) -> Option<(T, R)> {
+        let accept = |key, entry: &Arc<Cached>| judge(entry).map(|judged| (judged, entry.update_stats(|stats| note(key, stats))));
+        let mut shard = self.shard(primary).lock();
+        let names = match shard.index.get(primary)? {
+            Node::Entry(entry) => return accept(primary, entry),
+            Node::Varies(names, _) => Arc::clone(names),
+        };
+        drop(shard);
+        let key = self.config.keyer.selected(primary, &names, request);
+        match self.shard(key).lock().index.get(key)? {
+            Node::Entry(entry) => accept(key, entry),
+            Node::Varies(..) => None,
         }
     }
 

@@ -60,8 +60,12 @@ impl Cached {
     /// True for one caller when the last check is `every` or longer ago; that caller is to check.
     pub(crate) fn claim_check(&self, every: Span, now: Time) -> bool {
         let last = self.checked.load(Ordering::Relaxed);
-        now.since(Time::from_nanos(last)) >= every
-            && self.checked.compare_exchange(last, now.nanos(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.needs_check(every, now) && self.checked.compare_exchange(last, now.nanos(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether the next one who asks is to check.
+    pub(crate) fn needs_check(&self, every: Span, now: Time) -> bool {
+        now.since(Time::from_nanos(self.checked.load(Ordering::Relaxed))) >= every
     }
 
     /// Where the next answer comes from: `l2` for the first one after a promotion, else `l1`. To be asked before [`Cached::on_hit`].

@@ -136,6 +136,13 @@ impl Keyer {
         finish(&hash)
     }
 
+    /// A keyed digest of the bytes of a request's head: equal ones are the same request.
+    pub fn raw_head(&self, head: &[u8]) -> KeyHash {
+        let mut hash = self.hasher(b'r');
+        hash.write(head);
+        finish(&hash)
+    }
+
     fn hasher(&self, domain: u8) -> SipHasher13 {
         let mut hash = SipHasher13::new_with_key(&self.salt);
         hash.write(&[KEY_VERSION, domain]);

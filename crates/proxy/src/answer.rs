@@ -1,7 +1,5 @@
 //! The answer to the client: what Farthing adds to a head.
 
-use std::fmt::{self, Write as _};
-
 use farthing_freshness::semantics::cache_status::{CACHE_STATUS, CacheStatus};
 use farthing_types::{Money, RequestId, Span};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -29,45 +27,68 @@ pub struct Notes<'a> {
     pub saved: Option<Money>,
 }
 
-/// Adds id, Cache-Status, Server-Timing and money to a head.
-pub fn annotate(headers: &mut HeaderMap, id: RequestId, notes: &Notes<'_>) {
-    let mut text = Text(String::with_capacity(128));
-    // Appended: caches behind us may have said something already (RFC 9211 section 2).
-    headers.append(CACHE_STATUS, text.value(format_args!("{}", notes.status)));
-    headers.insert(REQUEST_ID, text.value(format_args!("{id}")));
-    let ours = Millis(notes.overhead);
-    let timing = match notes.upstream.map(Millis) {
-        Some(upstream) => text.value(format_args!("farthing;dur={ours}, upstream;dur={upstream}")),
-        None => text.value(format_args!("farthing;dur={ours}")),
-    };
-    headers.append(SERVER_TIMING, timing);
-    for (name, money) in [(COST, notes.cost), (SAVED, notes.saved)] {
-        let Some(money) = money else { continue };
-        let value = if money == Money::ZERO { HeaderValue::from_static("0") } else { text.value(format_args!("{money}")) };
-        headers.insert(name, value);
+/// How a field enters a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Beside what others have said: caches behind us may have (RFC 9211 section 2).
+    Beside,
+    /// In the place of what stands there.
+    Instead,
+}
+
+/// The fields that replace what the origin calls the same.
+pub const REPLACED: [HeaderName; 3] = [REQUEST_ID, COST, SAVED];
+
+impl Notes<'_> {
+    /// What is added to a head: id, Cache-Status, Server-Timing and money.
+    pub fn fields(&self, id: RequestId, mut put: impl FnMut(HeaderName, Place, &str)) {
+        let mut text = String::with_capacity(128);
+        self.status.push(&mut text);
+        put(CACHE_STATUS, Place::Beside, &text);
+        text.clear();
+        hexadecimal(&mut text, id);
+        put(REQUEST_ID, Place::Instead, &text);
+        text.clear();
+        text.push_str("farthing;dur=");
+        millis(&mut text, self.overhead);
+        if let Some(upstream) = self.upstream {
+            text.push_str(", upstream;dur=");
+            millis(&mut text, upstream);
+        }
+        put(SERVER_TIMING, Place::Beside, &text);
+        for (name, money) in [(COST, self.cost), (SAVED, self.saved)] {
+            let Some(money) = money else { continue };
+            text.clear();
+            money.push(&mut text);
+            put(name, Place::Instead, &text);
+        }
     }
 }
 
-/// A buffer in which one value after the other is written.
-struct Text(String);
+/// Adds [`Notes::fields`] to a head.
+pub fn annotate(headers: &mut HeaderMap, id: RequestId, notes: &Notes<'_>) {
+    notes.fields(id, |name, place, text| {
+        // Our own values are words and numbers, so none of them is ever refused.
+        let value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("farthing"));
+        match place {
+            Place::Beside => drop(headers.append(name, value)),
+            Place::Instead => drop(headers.insert(name, value)),
+        }
+    });
+}
 
-impl Text {
-    /// Our own values are words and numbers, so none of them is ever refused.
-    fn value(&mut self, text: std::fmt::Arguments<'_>) -> HeaderValue {
-        self.0.clear();
-        let _ = self.0.write_fmt(text);
-        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("farthing"))
-    }
+/// As an id is printed.
+fn hexadecimal(out: &mut String, id: RequestId) {
+    out.extend((0..16).rev().map(|digit| char::from(b"0123456789abcdef"[(id.0 >> (4 * digit) & 0xf) as usize])));
 }
 
 /// Milliseconds to the microsecond.
-struct Millis(Span);
-
-impl fmt::Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = (self.0.as_nanos() + 500) / 1_000;
-        write!(f, "{}.{:03}", micros / 1_000, micros % 1_000)
-    }
+fn millis(out: &mut String, span: Span) {
+    let micros = (span.as_nanos() + 500) / 1_000;
+    out.push_str(itoa::Buffer::new().format(micros / 1_000));
+    out.push('.');
+    // With a leading one its digits keep their zeros.
+    out.push_str(&itoa::Buffer::new().format(1_000 + micros % 1_000)[1..]);
 }
 
 /// The larger surface of `x-farthing-debug: 1`.
@@ -88,5 +109,25 @@ pub fn debug(headers: &mut HeaderMap, planned: &Planned) {
 fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_their_types_print_them() {
+        for (id, span, text) in [
+            (0, Span::ZERO, "0.000"),
+            (0xf00d, Span::from_nanos(1_499), "0.001"),
+            (u64::MAX, Span::from_nanos(1_999_999_600), "2000.000"),
+            (1 << 60, Span::from_millis(7), "7.000"),
+        ] {
+            let (mut hex, mut dur) = (String::new(), String::new());
+            hexadecimal(&mut hex, RequestId(id));
+            millis(&mut dur, span);
+            assert_eq!((hex, dur.as_str()), (RequestId(id).to_string(), text));
+        }
     }
 }

@@ -30,6 +30,7 @@ use crate::memory::{self, Memory};
 use crate::predictors::Predictors;
 use crate::route::RouteState;
 use crate::serve::Service;
+use crate::shortcut::Shortcuts;
 use crate::state::{Counters, State};
 use crate::stats::Events;
 use crate::volatile::{self, Volatile};
@@ -370,6 +371,7 @@ pub(crate) fn build(
         holdout: Holdout::new(config.holdout.share, config.holdout.window),
         savings: Mutex::new(Savings::new(SAVINGS_ALPHA, MAX_SAVINGS_UNITS)),
         ids: Ids::new(start),
+        shortcuts: Shortcuts::default(),
         memory: log_on.then(|| Memory::new(&config.log.dir, &LogConfig::default().instance)),
         stat_epoch: rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?,
         spec_hash: TTL_SPEC.hash().into(),

@@ -27,6 +27,7 @@ mod route;
 mod run;
 mod serve;
 mod settle;
+mod shortcut;
 mod state;
 mod stats;
 mod stream;

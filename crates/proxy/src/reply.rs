@@ -12,56 +12,65 @@ use crate::answer::{self, Notes};
 use crate::lookup::Usable;
 use crate::problem::Problem;
 use crate::request::Planned;
-use crate::settle::{Settled, text_of};
+use crate::settle::{Account, Settled, text_of};
 use crate::state::State;
 use crate::stream::{Accounted, Pending, content_length};
 use crate::ticketed::Wanted;
 
 /// The answer from an entry; `failed` names what it stands in for.
 pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Option<UncachedReason>) -> Response<Body> {
+    let served = conditional::serve(&usable.entry, &planned.account.method, &planned.headers, usable.age);
+    let sent = (served.status, served.body.len() as u64);
+    let mut settled = settled_from(state, (&planned.account, planned.variant_name()), usable, sent);
+    settled.error = failed.map(UncachedReason::as_str);
+    let mut response = Response::new(Body::full(served.body));
+    *response.status_mut() = served.status;
+    *response.headers_mut() = served.headers;
+    answer::annotate(response.headers_mut(), planned.account.id, &notes_from(&settled, usable));
+    state.settle_request(&planned.account, &settled);
+    response
+}
+
+/// Counts an answer from an entry that is sent with this status and so many bytes, and says how it is settled.
+pub fn settled_from(state: &State, (account, variant): (&Account, &str), usable: &Usable, sent: (StatusCode, u64)) -> Settled {
     let entry = &usable.entry;
     let stale = usable.left.is_err();
     let tier = entry.tier();
-    entry.on_hit(planned.account.at, stale);
-    let served = conditional::serve(entry, &planned.account.method, &planned.headers, usable.age);
-    let outcome = if stale { Outcome::Stale } else { Outcome::Hit };
-    let chosen = entry.variant(planned.variant_name()).map(|v| (v.ttl, text_of(&v.by)));
-    let ttl = chosen.or_else(|| entry.facts.explicit.map(|ttl| (ttl, text_of(&By::Rule("origin")))));
-    let overhead = state.real_now().since(planned.account.started);
-    let settled = Settled {
-        outcome,
+    entry.on_hit(account.at, stale);
+    let chosen = entry.variant(variant).map(|v| (v.ttl, text_of(&v.by)));
+    let overhead = state.real_now().since(account.started);
+    Settled {
+        outcome: if stale { Outcome::Stale } else { Outcome::Hit },
         tier: Some(tier),
         served: if stale { Served::Stale } else { Served::Hit },
         uncached: None,
-        status: served.status.as_u16(),
-        bytes_out: Some(served.body.len() as u64),
+        status: sent.0.as_u16(),
+        bytes_out: Some(sent.1),
         latency: Some(overhead),
         age: Some(usable.age),
         call: None,
         decision: entry.decision,
         paid: Paid { full: entry.price, attempts: None },
         overhead,
-        error: failed.map(UncachedReason::as_str),
-        ttl,
-    };
+        error: None,
+        ttl: chosen.or_else(|| entry.facts.explicit.map(|ttl| (ttl, text_of(&By::Rule("origin"))))),
+    }
+}
+
+/// What the head of such an answer tells.
+pub fn notes_from<'a>(settled: &'a Settled, usable: &Usable) -> Notes<'a> {
     let by = settled.ttl.as_ref().map_or("origin", |(_, by)| by);
     let base = match usable.left {
         Ok(left) => CacheStatus::hit(left),
         Err(past) => CacheStatus::stale(past),
     };
-    let notes = Notes {
-        status: CacheStatus { detail: Some(tier), by: Some(by), ..base },
-        overhead,
+    Notes {
+        status: CacheStatus { detail: settled.tier, by: Some(by), ..base },
+        overhead: settled.overhead,
         upstream: None,
-        cost: entry.price.map(|_| Money::ZERO),
-        saved: entry.price,
-    };
-    let mut response = Response::new(Body::full(served.body));
-    *response.status_mut() = served.status;
-    *response.headers_mut() = served.headers;
-    answer::annotate(response.headers_mut(), planned.account.id, &notes);
-    state.settle_request(&planned.account, &settled);
-    response
+        cost: settled.paid.full.map(|_| Money::ZERO),
+        saved: settled.paid.full,
+    }
 }
 
 /// A settlement with nothing known but outcome, reason, head and call.

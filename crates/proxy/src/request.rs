@@ -14,9 +14,10 @@ use farthing_types::{Body, BodyError, KeyHash, RequestId, Span, Time, UncachedRe
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, request};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use crate::edge::RawHead;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
 use crate::problem::Problem;
 use crate::route::{self, RouteState};
@@ -72,6 +73,8 @@ pub struct Planned {
     pub deadline: Span,
     /// The client wants to see more.
     pub debug: bool,
+    /// The name of its head's bytes, where it was met before.
+    pub raw: Option<RawHead>,
 }
 
 /// A draw of an experiment.
@@ -259,6 +262,7 @@ impl Asked {
             control: wishes.control,
             deadline: wishes.deadline,
             debug: wishes.debug,
+            raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),
             account: Account {
                 asked: facts.noted(wishes.control).map(Arc::from),
                 invalidates: None,

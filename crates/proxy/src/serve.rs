@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 
 use crate::answer::{self, Notes};
-use crate::edge::{Handler, PeerInfo};
+use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
 use crate::problem::{Dialect, Problem};
@@ -36,6 +36,10 @@ pub struct Service {
 impl Handler for Service {
     fn handle(self: Arc<Self>, request: Request<Body>, _peer: PeerInfo) -> BoxFuture<'static, Response<Body>> {
         serve(&self.state, request)
+    }
+
+    fn recall(&self, head: &[u8]) -> Recalled {
+        self.state.recall_head(head)
     }
 }
 
@@ -87,8 +91,10 @@ async fn rechecked(state: Arc<State>, planned: Planned, usable: Usable) -> Respo
 fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFuture<'static, Response<Body>> {
     let mut response = match found {
         Found::Usable(usable) => {
-            if usable.left.map_or(true, |left| is_due_ahead(state, &planned, &usable, left)) {
+            if usable.left.map_or(true, |left| is_due_ahead(state, &planned.account, &usable, left)) {
                 refresh(state, &mut planned, &usable.entry);
+            } else {
+                state.remember_head(&planned);
             }
             from_entry(state, &planned, &usable, None)
         }
@@ -105,10 +111,10 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
 }
 
 /// Whether a fresh entry is to be refreshed ahead of its expiry.
-fn is_due_ahead(state: &State, planned: &Planned, usable: &Usable, left: Span) -> bool {
-    let route = &planned.account.route.route;
+pub fn is_due_ahead(state: &State, account: &Account, usable: &Usable, left: Span) -> bool {
+    let route = &account.route.route;
     let ahead = RefreshAhead { mean: route.refresh_ahead, scope: &route.name, draw: state.draw };
-    ahead.is_due((planned.account.key.short(), usable.entry.fetched_at), usable.age, left)
+    ahead.is_due((account.key.short(), usable.entry.fetched_at), usable.age, left)
 }
 
 /// The answer of a call: one that others may share, or one for this request alone.

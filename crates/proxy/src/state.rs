@@ -19,6 +19,7 @@ use crate::l2::L2;
 use crate::memory::Memory;
 use crate::predictors::Predictors;
 use crate::route::RouteState;
+use crate::shortcut::Shortcuts;
 use crate::volatile::Volatile;
 
 /// What all requests share.
@@ -59,6 +60,8 @@ pub struct State {
     pub savings: Mutex<Savings>,
     /// Ids.
     pub ids: Ids,
+    /// Requests known by the bytes of their heads.
+    pub shortcuts: Shortcuts,
     /// Where the live statistics outlive the process; `None` without a log.
     pub memory: Option<Memory>,
     /// Names this run of the live statistics in the log.
@@ -80,6 +83,8 @@ pub struct Counters {
     pub unrouted: AtomicU64,
     /// Fills that panicked.
     pub panics: AtomicU64,
+    /// Answers from memory to requests that were known by the bytes of their heads.
+    pub recalled: AtomicU64,
     /// Background refreshes started.
     pub refreshes: AtomicU64,
     /// Requests that wait for a call now.

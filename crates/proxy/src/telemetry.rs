@@ -158,6 +158,8 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         Family::counter("cache_evicted", "Entries evicted").with(vec![], cache.evicted as f64),
         Family::counter("cache_purged", "Entries purged").with(vec![], cache.purged as f64),
         Family::counter("handovers", "Calls handed over to a follower").with(vec![], cache.handovers as f64),
+        Family::counter("recalled", "Answers from memory to requests known by the bytes of their heads")
+            .with(vec![], counters.recalled.load(Ordering::Relaxed) as f64),
         Family::counter("refreshes", "Background refreshes").with(vec![], counters.refreshes.load(Ordering::Relaxed) as f64),
         Family::counter("unrouted", "Requests that no route took").with(vec![], counters.unrouted.load(Ordering::Relaxed) as f64),
         Family::counter("fill_panics", "Fills that panicked").with(vec![], counters.panics.load(Ordering::Relaxed) as f64),

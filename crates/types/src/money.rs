@@ -91,15 +91,28 @@ impl Sum for Money {
 impl fmt::Display for Money {
     /// Dollars as a plain decimal without trailing zeros: `0.002`, `-1.5`, `0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, nanos) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs());
-        let (whole, mut fraction, mut width) = (nanos / 1_000_000_000, nanos % 1_000_000_000, 9);
-        if fraction == 0 {
-            return write!(f, "{sign}{whole}");
+        let mut text = String::with_capacity(24);
+        self.push(&mut text);
+        f.write_str(&text)
+    }
+}
+
+impl Money {
+    /// Writes the same as its `Display`, without the formatter's machinery: every answer says what it saved.
+    pub fn push(self, out: &mut String) {
+        let nanos = self.0.unsigned_abs();
+        if self.0 < 0 {
+            out.push('-');
         }
-        while fraction % 10 == 0 {
-            (fraction, width) = (fraction / 10, width - 1);
+        out.push_str(itoa::Buffer::new().format(nanos / 1_000_000_000));
+        let fraction = nanos % 1_000_000_000;
+        if fraction > 0 {
+            // With a leading one its digits keep their zeros.
+            let mut buffer = itoa::Buffer::new();
+            let digits = &buffer.format(1_000_000_000 + fraction)[1..];
+            out.push('.');
+            out.push_str(digits.trim_end_matches('0'));
         }
-        write!(f, "{sign}{whole}.{fraction:0width$}")
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `Cache-Status` response field (RFC 9211).
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use farthing_types::{Span, UncachedReason};
 use http::{HeaderName, HeaderValue};
@@ -112,50 +112,61 @@ impl CacheStatus<'_> {
 
 impl fmt::Display for CacheStatus<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("farthing")?;
+        let mut text = String::with_capacity(96);
+        self.push(&mut text);
+        f.write_str(&text)
+    }
+}
+
+impl CacheStatus<'_> {
+    /// Writes the field's value, without the formatter's machinery: every answer has one.
+    pub fn push(&self, out: &mut String) {
+        out.push_str("farthing");
         if self.hit {
-            f.write_str("; hit")?;
+            out.push_str("; hit");
         }
         if let Some(fwd) = self.fwd {
-            write!(f, "; fwd={}", fwd.as_str())?;
+            out.push_str("; fwd=");
+            out.push_str(fwd.as_str());
         }
         if let Some(status) = self.fwd_status {
-            write!(f, "; fwd-status={status}")?;
+            out.push_str("; fwd-status=");
+            out.push_str(itoa::Buffer::new().format(status));
         }
         if let Some(ttl) = self.ttl {
-            write!(f, "; ttl={ttl}")?;
+            out.push_str("; ttl=");
+            out.push_str(itoa::Buffer::new().format(ttl));
         }
         if self.stored {
-            f.write_str("; stored")?;
+            out.push_str("; stored");
         }
         if self.collapsed {
-            f.write_str("; collapsed")?;
+            out.push_str("; collapsed");
         }
         if let Some(detail) = self.detail {
-            f.write_str("; detail=\"")?;
-            quote(detail, f)?;
+            out.push_str("; detail=\"");
+            quote(detail, out);
             if let Some(by) = self.by {
-                f.write_char(' ')?;
-                quote(by, f)?;
+                out.push(' ');
+                quote(by, out);
             }
-            f.write_char('"')?;
+            out.push('"');
         }
-        Ok(())
     }
 }
 
 /// The inside of a quoted string.
-fn quote(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn quote(text: &str, out: &mut String) {
     if text.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\')) {
-        return f.write_str(text);
+        out.push_str(text);
+        return;
     }
     for c in text.chars().filter(|c| matches!(c, ' '..='~')) {
         if matches!(c, '"' | '\\') {
-            f.write_char('\\')?;
+            out.push('\\');
         }
-        f.write_char(c)?;
+        out.push(c);
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::body::{Answer, Signal, Upload};
 use super::guard::{Guard, Protocol};
+use super::recall::Recall;
 use super::scan::check_host;
 use super::state::{Busy, ConnState};
 use super::{Closed, EdgeConfig, EdgeStats, Handler, PeerInfo, Refusal};
@@ -61,7 +62,8 @@ impl Server {
         let shared = &self.0;
         let state = Arc::new(ConnState::new(Arc::clone(&shared.stats)));
         let opened = Opened::new(&shared.stats);
-        let mut guard = Guard::new(io, &shared.config, Arc::clone(&state));
+        let recall = Recall { handler: Arc::clone(&shared.handler), stop: shared.stop.clone() };
+        let mut guard = Guard::new(io, &shared.config, Arc::clone(&state), recall);
         let protocol = tokio::select! {
             biased;
             () = shared.stop.cancelled() => None,
@@ -208,7 +210,10 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
     if let Some(refusal) = refused {
         return Ok(wrap(refusal.response(http1), busy));
     }
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
+    if let Some(name) = connection.state.take_name() {
+        parts.extensions.insert(name);
+    }
     if let Err(refusal) = check(&parts, connection.shared.config.max_body) {
         connection.state.stats.count_refused(refusal);
         return Ok(wrap(refusal.response(http1), busy));

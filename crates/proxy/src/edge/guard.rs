@@ -13,6 +13,7 @@ use farthing_types::Span;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::recall::{Out, Recall, Recalled};
 use super::scan::{At, Scanned, Scanner};
 use super::state::ConnState;
 use super::{Closed, EdgeConfig, Refusal};
@@ -108,10 +109,15 @@ pub(super) struct Guard<IO> {
     idle_timeout: Span,
     write_stall: Span,
     closing: Closing,
+    recall: Recall,
+    /// An answer that was recalled, not yet wholly written. Until it is, nothing more is read.
+    out: Option<Out>,
+    /// Whether hyper may still hold bytes of an answer: it has written since it flushed last.
+    unflushed: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
-    pub(super) fn new(io: IO, config: &EdgeConfig, state: Arc<ConnState>) -> Self {
+    pub(super) fn new(io: IO, config: &EdgeConfig, state: Arc<ConnState>, recall: Recall) -> Self {
         Self {
             io,
             state,
@@ -126,6 +132,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
             idle_timeout: config.idle_timeout,
             write_stall: config.body_idle,
             closing: Closing::No,
+            recall,
+            out: None,
+            unflushed: false,
         }
     }
 
@@ -205,19 +214,47 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
         }
     }
 
-    /// Reads into hyper's own buffer and scans there; what may not pass yet is taken back.
+    /// Reads into hyper's own buffer and scans there; what may not pass yet is taken back. A head that the handler knows by its bytes is
+    /// answered here and never reaches hyper.
     fn poll_direct(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let fresh = &buf.filled()[before..];
         let read = fresh.len();
+        let heads = self.scanner.heads();
+        let recalled = if self.is_quiet() { self.recall.ask(fresh) } else { Recalled::Unknown };
+        if let Recalled::Answer(wire) = recalled {
+            buf.set_filled(before);
+            self.out = Some(Out::new(wire));
+            self.state.stats.count_request();
+            self.read_deadline.clear();
+            return Poll::Ready(Ok(read));
+        }
         let Scanned { pass, refused } = self.scanner.scan(fresh);
-        match refused {
-            Some((refusal, at)) => self.refuse(refusal, at),
-            None => self.held.extend_from_slice(&fresh[pass..]),
+        match (refused, recalled) {
+            (Some((refusal, at)), _) => self.refuse(refusal, at),
+            (None, Recalled::Wanted(name)) if pass == read && self.scanner.heads() == heads + 1 && self.scanner.between_messages() => {
+                self.state.name_next(name);
+            }
+            (None, _) => self.held.extend_from_slice(&fresh[pass..]),
         }
         buf.set_filled(before + pass);
         Poll::Ready(Ok(read))
+    }
+
+    /// Whether hyper has nothing to do: all it was shown is answered, and what it wrote is out of its hands. Only then may somebody else
+    /// write, or the order of answers would break.
+    fn is_quiet(&self) -> bool {
+        !self.unflushed && self.scanner.between_messages() && self.state.is_done(self.scanner.heads())
+    }
+
+    /// Writes what was recalled.
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(out) = &mut self.out else { return Poll::Ready(Ok(())) };
+        let result = out.poll_write(&mut self.io, cx);
+        let result = ready!(self.watch(cx, result));
+        self.out = None;
+        Poll::Ready(result)
     }
 
     /// Keeps time while nothing arrives: ready when the connection was shut or refused for it.
@@ -254,6 +291,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
     fn poll_scanned(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         loop {
+            ready!(self.poll_out(cx))?;
             if self.ready > 0 {
                 self.give(buf);
                 return Poll::Ready(Ok(()));
@@ -316,10 +354,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
         let result = Pin::new(&mut self.io).poll_write(cx, buf);
         self.watch(cx, result)
     }
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.watch(cx, result)
     }
@@ -327,10 +367,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         self.io.is_write_vectored()
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper has nothing of its own to flush then, and the deadline is that of the answer under way.
+        if self.out.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        // hyper flushes when its own buffer is empty.
         let result = Pin::new(&mut self.io).poll_flush(cx);
+        self.unflushed &= !matches!(result, Poll::Ready(Ok(())));
         self.watch(cx, result)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_out(cx))?;
         if matches!(self.closing, Closing::No) {
             let result = Pin::new(&mut self.io).poll_shutdown(cx);
             ready!(self.watch(cx, result))?;

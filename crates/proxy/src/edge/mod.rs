@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod guard;
 mod listen;
+mod recall;
 mod refusal;
 mod scan;
 mod state;
@@ -21,6 +22,7 @@ use http::{Request, Response};
 
 pub use connection::Server;
 pub use listen::{Drained, Edge, EdgeError};
+pub use recall::{RawHead, Recalled, Wire};
 pub use refusal::Refusal;
 pub use scan::HeadLimits;
 pub use stats::{Closed, EdgeStats};
@@ -32,6 +34,12 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers `request`, which came from `peer`. HTTP/1 requests carry `Host`, HTTP/2 ones the authority in their URI.
     /// The future is dropped when the client leaves or its body breaks off before there is an answer.
     fn handle(self: Arc<Self>, request: Request<Body>, peer: PeerInfo) -> BoxFuture<'static, Response<Body>>;
+
+    /// Called with bytes that a client of HTTP/1 sent at once, before anything has looked at them. A handler that has met just these
+    /// bytes as a request's whole head may answer them here, without waiting. What it was never shown as a request it must not know.
+    fn recall(&self, _head: &[u8]) -> Recalled {
+        Recalled::Unknown
+    }
 }
 
 /// The other end of a connection.

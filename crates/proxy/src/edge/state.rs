@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Context;
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 
-use super::{Closed, EdgeStats, Refusal};
+use super::{Closed, EdgeStats, RawHead, Refusal};
 
 /// A refusal in one atomic byte; 0 is none.
 #[derive(Debug, Default)]
@@ -43,6 +44,8 @@ pub(super) struct ConnState {
     busy: AtomicUsize,
     /// The guard, when it waits for the connection to fall idle.
     quiet: AtomicWaker,
+    /// The name of the next request's head, where its handler wants it.
+    wanted: Mutex<Option<RawHead>>,
 }
 
 impl ConnState {
@@ -56,6 +59,7 @@ impl ConnState {
             started: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
             quiet: AtomicWaker::new(),
+            wanted: Mutex::new(None),
         }
     }
 
@@ -103,6 +107,19 @@ impl ConnState {
 
     pub(super) fn started(&self) -> u64 {
         self.started.load(Ordering::Acquire)
+    }
+
+    /// Whether all of the first `heads` requests were started and are answered.
+    pub(super) fn is_done(&self, heads: u64) -> bool {
+        self.started() == heads && !self.is_busy()
+    }
+
+    /// The next request to start has this head.
+    pub(super) fn name_next(&self, head: RawHead) {
+        *self.wanted.lock() = Some(head);
+    }
+    pub(super) fn take_name(&self) -> Option<RawHead> {
+        self.wanted.lock().take()
     }
 
     pub(super) fn is_busy(&self) -> bool {

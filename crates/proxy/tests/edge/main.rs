@@ -5,6 +5,7 @@
 mod corpus;
 mod life;
 mod pace;
+mod recall;
 mod support;
 
 use std::sync::Arc;

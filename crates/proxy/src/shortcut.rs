@@ -1,0 +1,195 @@
+//! Requests that were met before, known by the bytes of their heads: what the upper half made of one is remembered, so that an answer
+//! from memory needs no second parsing.
+//!
+//! Remembered is only what follows from the bytes and the configuration: who asks, the key, what the rules of HTTP leave. Whatever may
+//! differ between two equal requests is asked each time: the entry and its age, the holdout, experiments, refreshes that are due. Where
+//! any of them wants more than a plain answer, the request takes the usual way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use farthing_cache::Cached;
+use farthing_freshness::RequestFacts;
+use farthing_freshness::entry::Entry;
+use farthing_freshness::index::{Index, Weighed};
+use farthing_freshness::semantics::{Judged, Verdict, acceptable, verdict};
+use farthing_types::{KeyHash, RequestId, Span, Time};
+use http::header::{
+    AGE, CONNECTION, CONTENT_LENGTH, DATE, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+use parking_lot::Mutex;
+
+use crate::answer::{Notes, REPLACED};
+use crate::edge::{RawHead, Recalled, Wire};
+use crate::lookup::Usable;
+use crate::reply::{notes_from, settled_from};
+use crate::request::{CacheControl, Planned};
+use crate::serve::is_due_ahead;
+use crate::settle::Account;
+use crate::state::State;
+
+/// Bytes that all of them together take.
+const BYTES: usize = 8 << 20;
+const SHARDS: usize = 16;
+/// Heads that came once and are not remembered yet, by a part of their names.
+const SEEN: usize = 1 << 13;
+/// Beside an answer that takes longer to send than to find, parsing is nothing.
+const LARGEST: usize = 64 << 10;
+/// Fields that make an answer depend on more than the entry, or say something about the connection.
+const TELLING: [HeaderName; 8] = [CONTENT_LENGTH, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, TRANSFER_ENCODING, UPGRADE];
+
+/// What is remembered of requests, bounded in bytes.
+pub struct Shortcuts {
+    shards: Box<[Mutex<Index<Known>>]>,
+    seen: Box<[AtomicU32]>,
+}
+
+impl Default for Shortcuts {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Index::new(BYTES / SHARDS))).collect(),
+            seen: (0..SEEN).map(|_| AtomicU32::new(0)).collect(),
+        }
+    }
+}
+
+impl Shortcuts {
+    fn shard(&self, name: KeyHash) -> &Mutex<Index<Known>> {
+        &self.shards[(name.0 >> 96) as usize % SHARDS]
+    }
+
+    fn get(&self, name: KeyHash) -> Option<Arc<Shortcut>> {
+        self.shard(name).lock().get(name).map(|known| Arc::clone(&known.0))
+    }
+
+    /// Whether a head came lately; it has now. Most come once, and are not worth the room.
+    fn saw(&self, name: KeyHash) -> bool {
+        let (place, mark) = (name.0 as usize % SEEN, (name.0 >> 32) as u32);
+        self.seen[place].swap(mark, Ordering::Relaxed) == mark
+    }
+
+    fn put(&self, name: KeyHash, shortcut: Shortcut, now: Time) {
+        // Dropped when the lock is free again.
+        let _out = self.shard(name).lock().insert(name, Known(Arc::new(shortcut)), now);
+    }
+}
+
+/// What the bytes of a head come to: a plain GET that the cache may answer.
+struct Shortcut {
+    account: Account,
+    facts: RequestFacts,
+    headers: HeaderMap,
+}
+
+/// What the map holds: whoever answers by it keeps it meanwhile.
+struct Known(Arc<Shortcut>);
+
+impl Weighed for Known {
+    fn bytes(&self) -> usize {
+        let Shortcut { account, headers, .. } = &*self.0;
+        let texts = [&account.identity.tenant, &account.identity.principal].map(|text| text.len() + 16);
+        let optional =
+            [&account.identity.team, &account.identity.service, &account.asked].map(|text| text.as_ref().map_or(0, |t| t.len() + 16));
+        // A field's place in the map is about as large as the slots that lead to it.
+        let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let map = headers.capacity() * 128;
+        size_of::<Shortcut>() + 16 + texts.iter().chain(&optional).sum::<usize>() + fields + map
+    }
+    fn worth(&self, _now: Time) -> f64 {
+        1.0
+    }
+}
+
+impl Shortcut {
+    /// What is remembered of a request that was answered from the cache; `None` for one whose like may need more than that.
+    fn of(planned: &Planned) -> Option<Self> {
+        let Planned { account, facts, headers, cache, control, debug, .. } = planned;
+        let plain = account.method == Method::GET
+            && cache.is_ok()
+            && *control == CacheControl::On
+            && !debug
+            && account.tags.is_none()
+            && account.variant.is_none()
+            && !account.holdout
+            && !TELLING.iter().any(|name| headers.contains_key(name))
+            // Many clients say what is so anyway.
+            && headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+        plain.then(|| Self { account: Account { noted: None, ..account.clone() }, facts: facts.clone(), headers: headers.clone() })
+    }
+
+    /// The answer to one more such request.
+    fn answer(&self, state: &State) -> Option<Wire> {
+        let Account { route, key, .. } = &self.account;
+        let (at, started) = (state.clock.now(), state.real_now());
+        if route.experiment.load().is_some() || state.holdout.holds(&state.draw, &route.route.name, *key, at) {
+            return None;
+        }
+        let usable = |entry: &Arc<Cached>| self.usable(state, entry, at);
+        let (usable, noted) = state.cache.lookup_if(*key, &self.headers, usable, |key, stats| route.note_request((key, stats), at))?;
+        let id = RequestId(state.ids.next());
+        let account = Account { id, at, started, noted: Some(noted), ..self.account.clone() };
+        let body = usable.entry.body.clone();
+        let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, body.len() as u64));
+        let head = head(&usable.entry, usable.age, id, &notes_from(&settled, &usable));
+        state.settle_request(&account, &settled);
+        Some(Wire { head, body })
+    }
+
+    /// The entry, where it is fresh and nothing else is to be done about it.
+    fn usable(&self, state: &State, entry: &Arc<Cached>, at: Time) -> Option<Usable> {
+        let simple = entry.status == StatusCode::OK && entry.body.len() <= LARGEST && entry.headers.contains_key(DATE);
+        if !simple || !acceptable(&entry.headers, &self.headers) || state.cache.will_be_due(entry, at) {
+            return None;
+        }
+        let judged = Judged::new(entry, "", entry.soft_purged());
+        let Verdict::Fresh { age, left } = verdict(&judged, &self.facts, &self.account.route.rules, at) else { return None };
+        let usable = Usable { entry: Arc::clone(entry), age, left: Ok(left) };
+        (!is_due_ahead(state, &self.account, &usable, left)).then_some(usable)
+    }
+}
+
+/// The head of a whole answer from an entry, as the usual way gives it.
+fn head(entry: &Entry, age: Span, id: RequestId, notes: &Notes<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(768);
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    for (name, value) in &entry.headers {
+        if *name != CONTENT_LENGTH && *name != AGE && !REPLACED.contains(name) {
+            line(&mut out, name, value.as_bytes());
+        }
+    }
+    line(&mut out, &CONTENT_LENGTH, itoa::Buffer::new().format(entry.body.len()).as_bytes());
+    line(&mut out, &AGE, itoa::Buffer::new().format(age.as_secs()).as_bytes());
+    notes.fields(id, |name, _, text| line(&mut out, &name, text.as_bytes()));
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+fn line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+impl State {
+    /// The answer to a request that is known by the bytes of its head.
+    pub fn recall_head(&self, head: &[u8]) -> Recalled {
+        let name = self.keyer.raw_head(head);
+        let Some(shortcut) = self.shortcuts.get(name) else {
+            return if self.shortcuts.saw(name) { Recalled::Wanted(RawHead(name)) } else { Recalled::Unknown };
+        };
+        let Some(wire) = shortcut.answer(self) else { return Recalled::Unknown };
+        self.counters.recalled.fetch_add(1, Ordering::Relaxed);
+        Recalled::Answer(wire)
+    }
+
+    /// Remembers a request that is being answered from a fresh entry.
+    pub fn remember_head(&self, planned: &Planned) {
+        if let Some(RawHead(name)) = planned.raw
+            && let Some(shortcut) = Shortcut::of(planned)
+        {
+            self.shortcuts.put(name, shortcut, planned.account.at);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! D1, K1: a request whose head came before, byte by byte, is answered from memory without being parsed again; nothing about the answer,
+//! its price or its record tells which way it took.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use farthing_cache::Purge;
+use farthing_config::Mode;
+use farthing_tests::origin::answer_of;
+use farthing_tests::{Answer, Origin, Setup, Started};
+use farthing_types::{Outcome, Span};
+use http::{HeaderMap, HeaderName, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// One connection, spoken byte by byte.
+struct Wire(TcpStream);
+
+impl Wire {
+    async fn to(started: &Started) -> Self {
+        let mut wire = Self(TcpStream::connect(started.client.addr).await.unwrap());
+        // The first request of a connection is parsed in any case.
+        wire.ask("GET /api/first HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        wire
+    }
+
+    async fn ask(&mut self, head: &str) -> Answer {
+        self.0.write_all(head.as_bytes()).await.unwrap();
+        let (mut bytes, mut buf) = (Vec::new(), [0u8; 4_096]);
+        loop {
+            let read = self.0.read(&mut buf).await.unwrap();
+            assert!(read > 0, "closed after {}", String::from_utf8_lossy(&bytes));
+            bytes.extend_from_slice(&buf[..read]);
+            if let Some(answer) = parse(&bytes) {
+                return answer;
+            }
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Answer> {
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&bytes[..end]).unwrap();
+    let (status, fields) = head.split_once("\r\n").unwrap();
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields.lines().map(|line| line.split_once(": ").unwrap()) {
+        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+    }
+    let status = StatusCode::from_bytes(&status.as_bytes()[9..12]).unwrap();
+    let length: usize = headers.get("content-length").map_or(0, |length| length.to_str().unwrap().parse().unwrap());
+    let body = bytes.get(end + 4..end + 4 + length)?.to_vec().into();
+    Some(Answer { status, headers, body })
+}
+
+fn recalled(started: &Started) -> u64 {
+    started.proxy.counters().recalled.load(Ordering::Relaxed)
+}
+
+const PLAIN: &str = "GET /api/doc HTTP/1.1\r\nhost: h\r\nconnection: keep-alive\r\n\r\n";
+
+#[tokio::test]
+async fn the_answer_is_the_same_as_by_the_usual_way_and_costs_and_counts_the_same() {
+    let fields = [
+        ("cache-control", "max-age=60"),
+        ("date", "Thu, 26 Nov 2026 10:00:00 GMT"),
+        ("age", "3"),
+        ("x-two", "a"),
+        ("x-two", "b"),
+        ("cache-status", "behind; hit"),
+        ("x-farthing-saved-usd", "99"),
+        ("etag", "\"v\""),
+    ];
+    let origin = Origin::simple(move |_, n| answer_of(StatusCode::OK, &fields, format!("body {n}"))).await;
+    let (started, _clock) = Setup::new(origin.addr).start_virtual().await;
+    let mut wire = Wire::to(&started).await;
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        answers.push(wire.ask(PLAIN).await);
+    }
+    // The first was a call, the second made the head known, the third was remembered.
+    assert!((7..=8).contains(&recalled(&started)), "{}", recalled(&started));
+    let (usual, short) = (&answers[1], &answers[9]);
+    assert!(usual.is_hit() && usual.body == short.body, "{short:?}");
+    let told = |answer: &Answer| {
+        let own = ["x-farthing-request-id", "server-timing"];
+        let mut lines: Vec<_> =
+            answer.headers.iter().filter(|(name, _)| !own.contains(&name.as_str())).map(|(n, v)| format!("{n}: {v:?}")).collect();
+        lines.sort();
+        (lines, own.map(|name| answer.headers.get_all(name).iter().count()))
+    };
+    assert_eq!(told(usual), told(short));
+    assert_ne!(usual.header("x-farthing-request-id"), short.header("x-farthing-request-id"));
+
+    let total = started.proxy.totals().total;
+    assert_eq!(total.outcome(Outcome::Hit), 9, "{total:?}");
+    assert_eq!((total.base_usd.nanos(), total.bill_usd.nanos()), (11 * 2_000_000, 2 * 2_000_000), "{total:?}");
+    assert_eq!(started.proxy.edge_stats().requests(), 11);
+    assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn whatever_changes_between_two_equal_requests_is_asked_anew() {
+    let version = Arc::new(AtomicUsize::new(1));
+    let now = version.clone();
+    let fields = [("cache-control", "max-age=60"), ("date", "Thu, 26 Nov 2026 10:00:00 GMT")];
+    let origin = Origin::simple(move |_, _| answer_of(StatusCode::OK, &fields, now.load(Ordering::Relaxed).to_string())).await;
+    let (started, clock) = Setup::new(origin.addr).route(|r| r.mode = Mode::Respect).start_virtual().await;
+    let mut wire = Wire::to(&started).await;
+    for _ in 0..5 {
+        assert_eq!(wire.ask(PLAIN).await.text(), "1");
+    }
+    assert!(recalled(&started) > 0);
+
+    version.store(2, Ordering::Relaxed);
+    started.proxy.purge(&Purge::All, false);
+    assert_eq!(wire.ask(PLAIN).await.text(), "2", "purged");
+    assert_eq!(wire.ask(PLAIN).await.text(), "2");
+    version.store(3, Ordering::Relaxed);
+    clock.advance(Span::from_secs(59));
+    assert_eq!(wire.ask(PLAIN).await.header("age"), "59");
+    clock.advance(Span::from_secs(1));
+    assert_eq!(wire.ask(PLAIN).await.text(), "3", "expired");
+    started.proxy.purge(&Purge::All, true);
+    version.store(4, Ordering::Relaxed);
+    assert_eq!(wire.ask(PLAIN).await.text(), "4", "purged softly");
+}
+
+#[tokio::test]
+async fn what_needs_more_than_a_plain_answer_takes_the_usual_way() {
+    let fields = [("cache-control", "max-age=60"), ("date", "Thu, 26 Nov 2026 10:00:00 GMT"), ("etag", "\"v\"")];
+    let origin = Origin::simple(move |seen, _| {
+        let who = seen.headers.get("authorization").map_or("nobody", |v| v.to_str().unwrap());
+        answer_of(StatusCode::OK, &fields, who.to_owned())
+    })
+    .await;
+    let (started, _clock) = Setup::new(origin.addr).start_virtual().await;
+    let mut wire = Wire::to(&started).await;
+    for (field, status) in [
+        ("if-none-match: \"v\"", 304),
+        ("range: bytes=0-1", 206),
+        ("cache-control: no-cache", 200),
+        ("x-farthing-debug: 1", 200),
+        ("x-farthing-cache: refresh", 200),
+        ("x-farthing-tags: a", 200),
+        ("cookie: a=b", 200),
+    ] {
+        for _ in 0..5 {
+            let answer = wire.ask(&format!("GET /api/doc HTTP/1.1\r\nhost: h\r\n{field}\r\n\r\n")).await;
+            assert_eq!(answer.status.as_u16(), status, "{field}");
+        }
+        assert_eq!(recalled(&started), 0, "{field}");
+    }
+    // Principals differ in the bytes of their heads, so neither meets what is remembered of the other.
+    for who in ["a", "b", "a", "b", "a", "b", "a", "b", "a", "b"] {
+        let answer = wire.ask(&format!("GET /api/doc HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {who}\r\n\r\n")).await;
+        assert_eq!(answer.text(), format!("Bearer {who}"));
+    }
+    assert!(recalled(&started) > 0);
+}
+
+#[tokio::test]
+async fn a_held_out_key_is_never_recalled() {
+    let fields = [("cache-control", "max-age=60"), ("date", "Thu, 26 Nov 2026 10:00:00 GMT")];
+    let origin = Origin::simple(move |_, n| answer_of(StatusCode::OK, &fields, n.to_string())).await;
+    let mut setup = Setup::new(origin.addr);
+    setup.config.holdout.share = 0.5;
+    let (started, clock) = setup.start_virtual().await;
+    let mut wire = Wire::to(&started).await;
+    let (mut held, mut hits) = (0, 0);
+    for _ in 0..40 {
+        for _ in 0..4 {
+            let answer = wire.ask(PLAIN).await;
+            held += usize::from(answer.header("cache-status").contains("holdout"));
+            hits += usize::from(answer.is_hit());
+        }
+        clock.advance(started.proxy.config().holdout.window);
+    }
+    assert!(held > 30 && held % 4 == 0 && hits > 30 && recalled(&started) > 10, "held {held}, hits {hits}, {}", recalled(&started));
+}
