@@ -100,7 +100,7 @@ bench: ## Micro benches (decision, key, hit path, replay) into target/results/
 	cargo run --release -p farthing-bench --bin micro
 	cargo run --release -p farthing-bench --bin replay
 
-bench-load: deps-bench proxy ## Load bench against bare hyper, nginx, HAProxy into target/results/load.json
+bench-load: deps-bench proxy ## Load bench against bare hyper, nginx, HAProxy, Varnish into target/results/load.json
 	cargo run --release -p farthing-bench --bin load
 
 clean:

@@ -238,7 +238,7 @@ install_packages() {
 
 runtime_library
 case $group in test | full) python_environment; http_cache_suite; redis_server ;; esac
-case $group in bench | full) servers nginx=nginx haproxy=haproxy wrk=wrk ;; esac
+case $group in bench | full) servers nginx=nginx haproxy=haproxy varnishd=varnish wrk=wrk ;; esac
 case $group in full) servers chromium=chromium ;; esac
 
 if [ "${STRICT:-0}" = 1 ] && [ -s "$missing" ]; then

@@ -22,22 +22,45 @@ pub struct Load {
     pub cpu_us: f64,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// The target.
+    pub target: &'static str,
+    /// Whether each request carries an id of its own, as clients with tracing send one.
+    pub ids: bool,
+}
+
 struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
     buffer: Vec<u8>,
+    /// The next id, where requests carry one.
+    id: Option<u64>,
 }
 
 impl Connection {
-    async fn open(addr: SocketAddr, target: &str) -> anyhow::Result<Self> {
+    async fn open(addr: SocketAddr, ask: Ask) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
-        let request = format!("GET {target} HTTP/1.1\r\nHost: {addr}\r\nAccept: */*\r\nUser-Agent: bench\r\n\r\n").into_bytes();
-        Ok(Self { stream, request, buffer: Vec::with_capacity(8_192) })
+        let (target, line) = (ask.target, if ask.ids { "X-Request-Id: 0000000000000000\r\n" } else { "" });
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {addr}\r\nAccept: */*\r\nUser-Agent: bench\r\n{line}\r\n").into_bytes();
+        // Connections count in ranges of their own.
+        let id = ask.ids.then(|| u64::from(stream.local_addr().map_or(0, |local| local.port())) << 40);
+        Ok(Self { stream, request, buffer: Vec::with_capacity(8_192), id })
+    }
+
+    /// Writes the next id over the last one, which ends the head.
+    fn renew(&mut self) {
+        let Some(id) = &mut self.id else { return };
+        *id += 1;
+        let end = self.request.len() - 4;
+        self.request[end - 16..end].copy_from_slice(format!("{id:016x}").as_bytes());
     }
 
     /// One request; the answer must be 200 with a Content-Length.
     async fn once(&mut self) -> anyhow::Result<()> {
+        self.renew();
         self.stream.write_all(&self.request).await?;
         self.buffer.clear();
         loop {
@@ -64,8 +87,8 @@ fn content_length(head: &[u8]) -> Option<usize> {
 }
 
 /// Fills caches and pools.
-pub async fn warm(addr: SocketAddr, target: &str) -> anyhow::Result<()> {
-    let mut connection = Connection::open(addr, target).await?;
+pub async fn warm(addr: SocketAddr, ask: Ask) -> anyhow::Result<()> {
+    let mut connection = Connection::open(addr, ask).await?;
     for _ in 0..200 {
         connection.once().await?;
     }
@@ -73,11 +96,11 @@ pub async fn warm(addr: SocketAddr, target: &str) -> anyhow::Result<()> {
 }
 
 /// As many requests as go through in `time`, over 64 connections.
-pub async fn closed_loop(addr: SocketAddr, target: &str, time: Duration) -> anyhow::Result<Load> {
+pub async fn closed_loop(addr: SocketAddr, ask: Ask, time: Duration) -> anyhow::Result<Load> {
     let mut tasks = JoinSet::new();
     let until = Instant::now() + time;
     for _ in 0..CONNECTIONS {
-        let mut connection = Connection::open(addr, target).await?;
+        let mut connection = Connection::open(addr, ask).await?;
         tasks.spawn(async move {
             let mut done = 0u64;
             while Instant::now() < until {
@@ -95,12 +118,12 @@ pub async fn closed_loop(addr: SocketAddr, target: &str, time: Duration) -> anyh
 }
 
 /// Latencies in microseconds at `rate` requests a second, counted from when each request was due.
-pub async fn open_loop(addr: SocketAddr, target: &str, rate: f64, time: Duration) -> anyhow::Result<Vec<f64>> {
+pub async fn open_loop(addr: SocketAddr, ask: Ask, rate: f64, time: Duration) -> anyhow::Result<Vec<f64>> {
     let mut tasks = JoinSet::new();
     let start = Instant::now() + Duration::from_millis(50);
     let each = CONNECTIONS as f64 / rate;
     for n in 0..CONNECTIONS {
-        let mut connection = Connection::open(addr, target).await?;
+        let mut connection = Connection::open(addr, ask).await?;
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             let mut due = start + Duration::from_secs_f64(n as f64 / rate);

@@ -1,4 +1,4 @@
-//! The load bench: Farthing beside bare hyper, nginx and HAProxy, as a report.
+//! The load bench: Farthing beside bare hyper, nginx, HAProxy and Varnish, as a report.
 //!
 //! Every server runs as a process of its own and answers the same bytes; CPU is its user and system time alone, over alternating rounds, and
 //! compared as the ratio to bare hyper within the round (median with a bootstrap interval). Latency at a fixed rate is measured open loop, so
@@ -57,7 +57,7 @@ async fn measure(settings: &Settings) -> anyhow::Result<()> {
     for case in Case::ALL {
         let peers = peers::start(case, origin.addr).await?;
         for peer in &peers {
-            client::warm(peer.addr, case.target()).await?;
+            client::warm(peer.addr, case.ask()).await?;
         }
         lines.extend(compare(case, &peers, settings).await?);
     }
@@ -86,7 +86,7 @@ async fn compare(case: Case, peers: &[Peer], settings: &Settings) -> anyhow::Res
     for _ in 0..settings.rounds {
         for (peer, rounds) in peers.iter().zip(&mut rounds) {
             let before = peer.cpu()?;
-            let mut load = client::closed_loop(peer.addr, case.target(), settings.round).await?;
+            let mut load = client::closed_loop(peer.addr, case.ask(), settings.round).await?;
             load.cpu_us = (peer.cpu()?.saturating_sub(before)).as_micros() as f64 / load.requests.max(1) as f64;
             rounds.push(load);
         }
@@ -97,7 +97,7 @@ async fn compare(case: Case, peers: &[Peer], settings: &Settings) -> anyhow::Res
         let ratios: Vec<f64> = loads.iter().zip(&bare).map(|(l, b)| l.cpu_us / b).collect();
         let ratio = median(&ratios);
         let of = |pick: fn(&Load) -> f64| quantile(&loads.iter().map(pick).collect::<Vec<_>>(), 0.5);
-        let latencies = client::open_loop(peer.addr, case.target(), 2_000.0, settings.round * 2).await?;
+        let latencies = client::open_loop(peer.addr, case.ask(), 2_000.0, settings.round * 2).await?;
         lines.push(Line {
             case: case.name(),
             peer: peer.name,

@@ -10,30 +10,40 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::client::Ask;
+
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
     /// The answer comes from the peer's cache; bare hyper answers the same bytes by itself.
     Hit,
+    /// The same, each request with an id of its own: no head comes twice.
+    NewHead,
     /// Every request goes to the origin.
     PassThrough,
 }
 
 impl Case {
-    /// Both, in the order in which they are measured.
-    pub const ALL: [Self; 2] = [Self::Hit, Self::PassThrough];
+    /// All, in the order in which they are measured.
+    pub const ALL: [Self; 3] = [Self::Hit, Self::NewHead, Self::PassThrough];
 
     /// Its name in results.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::NewHead => "hit, new head",
             Self::PassThrough => "pass-through",
         }
     }
 
     /// What is asked for.
-    pub const fn target(self) -> &'static str {
-        "/r/bench/doc"
+    pub const fn ask(self) -> Ask {
+        Ask { target: "/r/bench/doc", ids: matches!(self, Self::NewHead) }
+    }
+
+    /// Whether answers come from a cache.
+    const fn is_hit(self) -> bool {
+        !matches!(self, Self::PassThrough)
     }
 }
 
@@ -116,16 +126,21 @@ pub async fn origin() -> anyhow::Result<Peer> {
 pub async fn start(case: Case, origin: SocketAddr) -> anyhow::Result<Vec<Peer>> {
     let mut bare = Command::new(std::env::current_exe()?);
     match case {
-        Case::Hit => bare.arg("bare-origin"),
+        Case::Hit | Case::NewHead => bare.arg("bare-origin"),
         Case::PassThrough => bare.arg("bare-proxy").arg(origin.to_string()),
     };
     let mut peers = vec![spawn("bare hyper", &mut bare, None).await?, farthing(case, origin).await?];
-    for (program, start) in [("nginx", 0), ("haproxy", 1)] {
+    // Varnish is a cache: forwarding everything is not its trade.
+    for program in ["nginx", "haproxy", "varnishd"].into_iter().filter(|program| case.is_hit() || *program != "varnishd") {
         let Some(path) = find(program) else {
             println!("left out: {program} is not installed (make deps-bench)");
             continue;
         };
-        peers.push(if start == 0 { nginx(&path, case, origin).await? } else { haproxy(&path, case, origin).await? });
+        peers.push(match program {
+            "nginx" => nginx(&path, case, origin).await?,
+            "haproxy" => haproxy(&path, case, origin).await?,
+            _ => varnish(&path, origin).await?,
+        });
     }
     Ok(peers)
 }
@@ -139,7 +154,7 @@ fn find(program: &str) -> Option<PathBuf> {
 async fn farthing(case: Case, origin: SocketAddr) -> anyhow::Result<Peer> {
     let dir = tempfile::tempdir()?;
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/farthing");
-    let mode = if case == Case::Hit { "learned" } else { "observe" };
+    let mode = if case.is_hit() { "learned" } else { "observe" };
     let upstream = format!("bench=http://{origin}");
     let mut command = Command::new(program.canonicalize().context("target/release/farthing is missing: make proxy")?);
     command.args([
@@ -162,7 +177,7 @@ async fn farthing(case: Case, origin: SocketAddr) -> anyhow::Result<Peer> {
 async fn nginx(program: &Path, case: Case, origin: SocketAddr) -> anyhow::Result<Peer> {
     let (dir, addr) = (tempfile::tempdir()?, free()?);
     let root = dir.path().display();
-    let cache = if case == Case::Hit { "proxy_cache c; proxy_cache_key $uri; proxy_ignore_headers Vary;" } else { "" };
+    let cache = if case.is_hit() { "proxy_cache c; proxy_cache_key $uri; proxy_ignore_headers Vary;" } else { "" };
     let config = format!(
         "worker_processes auto; daemon off; pid {root}/pid; error_log {root}/error.log crit;\n\
          events {{ worker_connections 1024; }}\n\
@@ -182,7 +197,9 @@ async fn nginx(program: &Path, case: Case, origin: SocketAddr) -> anyhow::Result
 async fn haproxy(program: &Path, case: Case, origin: SocketAddr) -> anyhow::Result<Peer> {
     let (dir, addr) = (tempfile::tempdir()?, free()?);
     let (cache, rules) = match case {
-        Case::Hit => ("cache c\n  total-max-size 16\n  max-age 3600\n", "  http-request cache-use c\n  http-response cache-store c\n"),
+        Case::Hit | Case::NewHead => {
+            ("cache c\n  total-max-size 16\n  max-age 3600\n", "  http-request cache-use c\n  http-response cache-store c\n")
+        }
         Case::PassThrough => ("", ""),
     };
     let config = format!(
@@ -194,4 +211,15 @@ async fn haproxy(program: &Path, case: Case, origin: SocketAddr) -> anyhow::Resu
     let mut command = Command::new(program);
     command.arg("-f").arg(file).arg("-db");
     spawn_at("haproxy", addr, &mut command, dir).await
+}
+
+async fn varnish(program: &Path, origin: SocketAddr) -> anyhow::Result<Peer> {
+    let (dir, addr) = (tempfile::tempdir()?, free()?);
+    let file = dir.path().join("bench.vcl");
+    let (host, port) = (origin.ip(), origin.port());
+    std::fs::write(&file, format!("vcl 4.1;\nbackend default {{ .host = \"{host}\"; .port = \"{port}\"; }}\n"))?;
+    let mut command = Command::new(program);
+    command.args(["-F", "-j", "none", "-s", "malloc,64m", "-a"]).arg(addr.to_string());
+    command.arg("-f").arg(&file).arg("-n").arg(dir.path().join("work"));
+    spawn_at("varnish", addr, &mut command, dir).await
 }
