@@ -41,37 +41,62 @@ impl TrainingRow {
 /// Longest age that a row speaks about: no TTL is longer by default.
 pub const ROW_HORIZON: Span = Span::from_secs(86_400);
 
-/// Reads of each key with the version they saw.
-struct Sightings(Vec<Vec<(Time, u32)>>);
+/// One read of a key.
+#[derive(Clone, Copy)]
+struct Sight {
+    at: Time,
+    version: u32,
+    /// Index of the first read that saw another version; the number of reads where none did.
+    end: u32,
+}
+
+/// Reads of each key, and the first that is not over.
+struct Sightings(Vec<(Vec<Sight>, usize)>);
 
 impl Sightings {
     fn of(trace: &Trace, events: &[Event]) -> Self {
-        let mut seen = vec![Vec::new(); trace.keys()];
+        let mut seen = vec![(Vec::new(), 0); trace.keys()];
         let mut versions = vec![0u32; seen.len()];
         let mut fresh_versions = 0;
         for event in events {
             let key = event.key as usize;
             let nondeterministic = trace.routes.get(usize::from(event.route)).is_some_and(|r| r.nondeterministic);
-            match event.kind {
-                EventKind::Change => versions[key] += 1,
+            let version = match event.kind {
+                EventKind::Change => {
+                    versions[key] += 1;
+                    continue;
+                }
                 EventKind::Read if nondeterministic => {
                     fresh_versions += 1;
-                    seen[key].push((event.at, fresh_versions));
+                    fresh_versions
                 }
-                EventKind::Read => seen[key].push((event.at, versions[key])),
+                EventKind::Read => versions[key],
+            };
+            seen[key].0.push(Sight { at: event.at, version, end: 0 });
+        }
+        for (sights, _) in &mut seen {
+            let mut end = sights.len() as u32;
+            for i in (0..sights.len()).rev() {
+                if sights.get(i + 1).is_some_and(|next| next.version != sights[i].version) {
+                    end = i as u32 + 1;
+                }
+                sights[i].end = end;
             }
         }
         Self(seen)
     }
 
-    /// For a fetch at `at`: seconds to the last read that saw the same, and to the first that did not.
-    fn after(&self, key: u32, at: Time) -> (f64, Option<f64>, Option<(Span, bool)>) {
-        let reads = &self.0[key as usize];
-        let here = reads.partition_point(|r| r.0 < at);
-        let Some((_, version)) = reads.get(here) else { return (0.0, None, None) };
-        let end = reads.partition_point(|r| r.1 <= *version);
-        let seconds = |i: usize| reads.get(i).map(|r| r.0.since(at).as_secs_f64());
-        let next = reads.get(here + 1).map(|r| (r.0.since(at), r.1 != *version));
+    /// For a fetch at `at`, no earlier than those asked about before: seconds to the last read that saw the same, to the first that did
+    /// not, and the next read.
+    fn after(&mut self, key: u32, at: Time) -> (f64, Option<f64>, Option<(Span, bool)>) {
+        let (reads, here) = &mut self.0[key as usize];
+        while reads.get(*here).is_some_and(|sight| sight.at < at) {
+            *here += 1;
+        }
+        let Some(sight) = reads.get(*here) else { return (0.0, None, None) };
+        let end = sight.end as usize;
+        let seconds = |i: usize| reads.get(i).map(|r| r.at.since(at).as_secs_f64());
+        let next = reads.get(*here + 1).map(|r| (r.at.since(at), r.version != sight.version));
         (seconds(end.saturating_sub(1)).unwrap_or(0.0), seconds(end), next)
     }
 }
@@ -84,12 +109,12 @@ struct Collector<'a> {
 
 impl Chooser for Collector<'_> {
     fn ttl(&mut self, event: &Event, input: &TtlInput<'_>) -> Span {
-        self.rows.push(row(&self.sightings, event, input));
+        self.rows.push(row(&mut self.sightings, event, input));
         self.fetches.ttl(event, input)
     }
 }
 
-fn row(sightings: &Sightings, event: &Event, input: &TtlInput<'_>) -> TrainingRow {
+fn row(sightings: &mut Sightings, event: &Event, input: &TtlInput<'_>) -> TrainingRow {
     let (unchanged, changed, next) = sightings.after(event.key, event.at);
     let limit = ROW_HORIZON.as_secs_f64();
     let survived = expected(input, 0.0, unchanged.min(limit));
