@@ -198,6 +198,41 @@ fn experiments_and_decisions_can_be_looked_into() {
 }
 
 #[test]
+fn purging_from_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, calls) = upstream();
+    let serving = Serving::start(dir.path(), &["--upstream", &format!("geo=http://{addr}")], None);
+    let purge = |args: &[&str]| output(dir.path(), &[&["purge", "--admin", &serving.admin], args].concat());
+    let json = |args: &[&str]| -> Value {
+        let done = purge(&[args, &["--json"]].concat());
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+        serde_json::from_slice(&done.stdout).unwrap()
+    };
+    get(&serving.data, "/r/geo/a/1");
+    get(&serving.data, "/r/geo/b/1");
+    assert_eq!(json(&["--route", "geo", "--prefix", "/a", "--dry-run"]), serde_json::json!({"entries": 1, "flights": 0, "dry_run": true}));
+    assert_eq!(json(&["--prefix", "/a", "--tag", "none"])["entries"], 1);
+    get(&serving.data, "/r/geo/b/1");
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "the other one stayed");
+    assert!(text(&purge(&["--all", "--soft"])).contains("1 entry made stale"));
+    assert_eq!(json(&["--tenant", "nobody"])["entries"], 0, "nothing there is no failure");
+
+    let unknown = purge(&["--route", "gee"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown).contains("no route is called `gee`"), "{}", text(&unknown));
+    for (bad, says) in
+        [(&[][..], "--tag"), (&["--soft"], "--tag"), (&["--all", "--tag", "x"], "cannot be used"), (&["--key", "ff"], "x-farthing-key")]
+    {
+        let refused = purge(bad);
+        assert_eq!(refused.status.code(), Some(2), "{bad:?}: {}", text(&refused));
+        assert!(text(&refused).contains(says), "{bad:?}: {}", text(&refused));
+    }
+    let admin = serving.admin.clone();
+    assert_eq!(serving.end(), Some(0));
+    assert_eq!(output(dir.path(), &["purge", "--all", "--admin", &admin]).status.code(), Some(4));
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place_and_an_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
