@@ -75,7 +75,7 @@ async fn an_answer_under_way_does_not_bring_back_what_was_purged() {
             let ticket = lead(join(&cache, &subject));
             let mut early = follow(join(&cache, &subject));
             let mut tagged = head();
-            tagged.tags.push("red".into());
+            tagged.tags = Some(vec!["red".into()]);
             let mut filling = None;
             let mut ticket = Some(ticket);
             if after_head {
@@ -103,7 +103,7 @@ async fn a_purge_of_something_else_leaves_a_flight_alone() {
     let cache = cache(config());
     let ticket = lead(join(&cache, &subject(1)));
     let mut tagged = head();
-    tagged.tags.push("red".into());
+    tagged.tags = Some(vec!["red".into()]);
     let filling = ticket.share(tagged, NOW);
     for purge in [Purge::Key(subject(2).key), Purge::Tag("blue".into()), Purge::Tenant("other".into())] {
         assert_eq!(cache.purge(&purge, false, NOW).flights, 0);
