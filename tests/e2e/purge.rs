@@ -179,6 +179,37 @@ async fn a_write_purges_what_the_rules_of_its_route_say() {
     assert!(text.contains("farthing_rule_purges_unfilled_total{} 2.0") && text.contains("farthing_rule_purges_total{} 4.0"), "{text}");
 }
 
+#[tokio::test]
+async fn what_was_purged_stands_in_for_nothing() {
+    let (asked, go) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (tell, wait) = (asked.clone(), go.clone());
+    let origin = Origin::start(Arc::new(move |_, n| {
+        let (tell, wait) = (tell.clone(), wait.clone());
+        Box::pin(async move {
+            if n == 0 {
+                return answer_of(StatusCode::OK, &[("cache-control", "max-age=0, stale-if-error=600"), ("etag", "\"1\"")], "old");
+            }
+            tell.notify_one();
+            wait.notified().await;
+            answer_of(StatusCode::BAD_GATEWAY, &[], "none")
+        })
+    }))
+    .await;
+    let proxy = Setup::new(origin.addr).start().await;
+    proxy.client.get("/api/a", &[]).await;
+    for purged in [false, true] {
+        let client = proxy.client;
+        let waiting = tokio::task::spawn(async move { client.get("/api/a", &[]).await });
+        asked.notified().await;
+        if purged {
+            proxy.proxy.purge(&Purge::All, false);
+        }
+        go.notify_one();
+        let answer = waiting.await.unwrap();
+        assert_eq!(answer.status, if purged { StatusCode::BAD_GATEWAY } else { StatusCode::OK });
+    }
+}
+
 /// Acceptance 5 over loopback: once a purge has returned, every request that is sent gets what the origin had by then, whatever was under way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_stale_answer_after_the_purge_returned() {

@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use farthing_contract::log::{Decision, Row};
 use farthing_ledger::read;
+use farthing_types::{Clock, RealClock};
 use ring::hmac;
 use serde_json::Value;
 
@@ -268,7 +269,7 @@ fn signed_events_purge_through_the_admin_port() {
     get(&serving.data, "/r/geo/items/8");
 
     let admin = serving.admin.trim_start_matches("http://");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = Clock::now(&RealClock::default()).millis().unsigned_abs() / 1_000;
     let body = "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/shop\",\"type\":\"item.changed\",\"subject\":\"7\"}";
     let deliver = |id: &str, time: u64, key: &[u8]| {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), format!("{id}.{time}.{body}").as_bytes());

@@ -84,6 +84,8 @@ pub struct StreamNews {
     pub entries: Vec<StreamEntry>,
     /// Entries before this are not known, or are gone: where the reader began without a position, or something was trimmed.
     pub missed: bool,
+    /// More are there already.
+    pub more: bool,
     /// Where the reader stands now.
     pub position: Position,
 }
@@ -153,13 +155,13 @@ impl StreamReader {
             None => {
                 let position = Position { last: info.last, added: info.added };
                 self.position = Some(position);
-                return Ok(StreamNews { entries: Vec::new(), missed: true, position });
+                return Ok(StreamNews { entries: Vec::new(), missed: true, more: false, position });
             }
         };
         let (entries, last) = self.wait(link, position.last).await?;
         let position = Position { last, added: position.added.map(|added| added + entries.len() as u64) };
         self.position = Some(position);
-        Ok(StreamNews { entries, missed: false, position })
+        Ok(StreamNews { more: entries.len() == MOST_ENTRIES, entries, missed: false, position })
     }
 
     async fn info(&self, link: Link) -> Result<Info, Fault> {

@@ -35,7 +35,7 @@ async fn entries_come_in_order_and_none_is_missed_silently() {
         add(&server, &n.to_string());
     }
     let (one, two) = (events.next().await.unwrap(), events.next().await.unwrap());
-    assert!(!one.missed && !two.missed);
+    assert!(!one.missed && !two.missed && one.more && !two.more);
     assert_eq!([values(&one), values(&two)].concat(), (0..200).map(|n| n.to_string()).collect::<Vec<_>>());
 
     // Trimming what was read is no loss, nor is a reader that goes on from where another was.

@@ -122,6 +122,41 @@ async fn a_soft_purge_during_the_call_stores_stale() {
 }
 
 #[tokio::test]
+async fn what_was_purged_or_replaced_is_not_held() {
+    let cache = cache(config());
+    let entry = fill(&cache, &subject(1), b"x").await;
+    assert!(cache.holds(&entry));
+    cache.purge(&Purge::All, true, NOW);
+    assert!(cache.holds(&entry), "stale, and there");
+    cache.purge(&Purge::Tag("red".into()), false, NOW);
+    assert!(!cache.holds(&entry));
+    let newer = fill(&cache, &subject(1), b"y").await;
+    assert!(cache.holds(&newer) && !cache.holds(&entry));
+}
+
+#[tokio::test]
+async fn what_is_given_within_a_route_has_to_fit_together() {
+    let cache = cache(config());
+    for n in [1, 2] {
+        fill(&cache, &subject(n), b"x").await;
+    }
+    let within = |route: &str, tenant: Option<&str>, path: Option<&str>, tag: Option<&str>| {
+        let word = |text: Option<&str>| text.map(Into::into);
+        cache.purge_dry_run(&Purge::Within { route: route.into(), tenant: word(tenant), path: word(path), tag: word(tag) })
+    };
+    assert_eq!(within("geo", None, None, None), 2);
+    assert_eq!(within("geo", Some("acme"), Some("/v1/items/1"), Some("red")), 1);
+    for (route, tenant, path, tag) in [
+        ("other", None, None, None),
+        ("geo", Some("x"), None, None),
+        ("geo", None, Some("/v1/items"), None),
+        ("geo", None, None, Some("blue")),
+    ] {
+        assert_eq!(within(route, tenant, path, tag), 0);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_older_than_the_purge_log_is_not_stored() {
     let cache = cache(config());
     let ticket = lead(join(&cache, &subject(1)));

@@ -25,11 +25,13 @@ pub(super) struct Driver {
     position: Option<String>,
     kept: Option<PathBuf>,
     kept_at: Instant,
+    /// What stands there.
+    written: Option<String>,
 }
 
 impl Driver {
     pub(super) fn new(state: Arc<State>, shared: Arc<SourceState>, kept: Option<PathBuf>) -> Self {
-        Self { state, shared, heard: Instant::now(), position: None, kept, kept_at: Instant::now() }
+        Self { state, shared, heard: Instant::now(), position: None, kept, kept_at: Instant::now(), written: None }
     }
 
     pub(super) async fn run(mut self, mut source: Box<dyn EventSource>, stop: CancellationToken) {
@@ -40,7 +42,7 @@ impl Driver {
                 news = Self::listen(&mut *source, &self.shared, self.heard) => news,
             };
             match news {
-                News::Trouble(why) => *self.shared.trouble.lock() = Some(why),
+                News::Trouble(why) => self.trouble(why),
                 News::Came(arrival) => self.take(arrival, source.remembers()).await,
             }
             if self.kept_at.elapsed() >= KEEP_EVERY {
@@ -67,8 +69,16 @@ impl Driver {
         }
     }
 
+    fn trouble(&self, why: String) {
+        // Later troubles are told of when they have lasted.
+        if self.shared.heard().is_none() && self.shared.trouble.lock().is_none() {
+            tracing::warn!(source = &*self.shared.config.name, why, "the source of events cannot be heard yet");
+        }
+        *self.shared.trouble.lock() = Some(why);
+    }
+
     async fn take(&mut self, arrival: Arrival, remembers: bool) {
-        let Arrival { events, malformed, missed, position, obeyed } = arrival;
+        let Arrival { events, malformed, missed, more, position, obeyed } = arrival;
         self.heard = Instant::now();
         self.shared.heard.store(self.state.clock.now().nanos(), Ordering::Relaxed);
         let gap = missed || (self.shared.is_down() && !remembers);
@@ -84,8 +94,8 @@ impl Driver {
         };
         // Only now: until the purges are done it is not known what is old.
         *self.shared.trouble.lock() = None;
-        if self.shared.down.swap(false, Ordering::Relaxed) {
-            tracing::info!(source = &*self.shared.config.name, "the source of events is back");
+        if !more && self.shared.down.swap(false, Ordering::Relaxed) {
+            tracing::info!(source = &*self.shared.config.name, "the source of events is heard");
         }
         self.position = position.or(self.position.take());
         if let Some(obeyed) = obeyed {
@@ -97,13 +107,18 @@ impl Driver {
     async fn keep(&mut self) {
         self.kept_at = Instant::now();
         let (Some(path), Some(position)) = (self.kept.clone(), self.position.take()) else { return };
+        if self.written.as_ref() == Some(&position) {
+            return;
+        }
         let Some(l2) = &self.state.l2 else { return };
         if !tokio::time::timeout(FLUSH, l2.tier.flush()).await.unwrap_or(false) {
             self.position = Some(position);
             return;
         }
+        self.written = Some(position.clone());
         let written = tokio::task::spawn_blocking(move || write(&path, &position)).await;
         if let Ok(Err(error)) = written {
+            self.written = None;
             tracing::warn!(source = &*self.shared.config.name, %error, "how far the source was read is not kept: a restart purges its routes");
         }
     }
@@ -142,10 +157,10 @@ fn each(state: &State, shared: &SourceState, events: &[Event]) -> usize {
             matched = true;
             let one = Filled::new(&rule.purges, |field, in_path| event.value(field, in_path));
             if one.missing > 0 && !shared.told.swap(true, Ordering::Relaxed) {
-                let source = &*shared.config.name;
+                let (source, kind) = (&*shared.config.name, &*rule.kind);
                 tracing::warn!(
                     source,
-                    kind = event.kind,
+                    kind,
                     "an event had no value for a field of `purges`: that purges nothing; further ones are counted only"
                 );
             }

@@ -83,6 +83,8 @@ pub struct Arrival {
     pub malformed: u64,
     /// Events before these may have been missed.
     pub missed: bool,
+    /// More has come already: until that is obeyed, too, it is not known what is old.
+    pub more: bool,
     /// Where the source stands after them, to go on from after a restart.
     pub position: Option<String>,
     /// Who waits until they have been obeyed; is told how many entries were purged.
@@ -127,7 +129,8 @@ pub struct SourceCounts {
 }
 
 impl SourceState {
-    fn new(config: &EventsConfig, routes: Vec<RouteName>) -> Self {
+    /// `unheard`: what is answered before it has said anything may be older than what it has to say.
+    fn new(config: &EventsConfig, routes: Vec<RouteName>, unheard: bool) -> Self {
         let door = match &config.from {
             EventsFrom::Webhook { keys } => Some(webhook::Door::new(keys)),
             EventsFrom::Redis { .. } => None,
@@ -136,7 +139,7 @@ impl SourceState {
             config: config.clone(),
             routes,
             counts: SourceCounts::default(),
-            down: AtomicBool::new(false),
+            down: AtomicBool::new(unheard),
             told: AtomicBool::new(false),
             heard: AtomicI64::new(0),
             trouble: Mutex::default(),
@@ -165,7 +168,7 @@ impl SourceState {
     /// What is wrong, for the list of parts.
     pub fn problem(&self) -> Option<String> {
         self.is_down().then(|| {
-            let why = self.trouble.lock().clone().unwrap_or_else(|| "it says nothing".to_owned());
+            let why = self.trouble.lock().clone().unwrap_or_else(|| "nothing is heard of it".to_owned());
             format!("{why}: answers of {} are kept for `ttl_when_down` until it is back", self.routes.join(", "))
         })
     }
@@ -174,8 +177,10 @@ impl SourceState {
 /// The sources of a configuration, each with the routes that name it.
 pub fn sources(config: &Config) -> Vec<Arc<SourceState>> {
     let of = |source: &EventsConfig| {
+        // Only an L2 holds answers from before the process.
+        let unheard = config.l2.is_some() && matches!(source.from, EventsFrom::Redis { .. });
         let named = config.routes.iter().filter(|route| route.events.as_ref() == Some(&source.name));
-        Arc::new(SourceState::new(source, named.map(|route| route.name.clone()).collect()))
+        Arc::new(SourceState::new(source, named.map(|route| route.name.clone()).collect(), unheard))
     };
     config.events.iter().map(of).collect()
 }

@@ -44,7 +44,14 @@ impl Stream {
                 let read: Vec<Option<Event>> = news.entries.iter().map(event).collect();
                 let malformed = read.iter().filter(|event| event.is_none()).count() as u64;
                 let position = Some(news.position.to_string());
-                News::Came(Arrival { events: read.into_iter().flatten().collect(), malformed, missed: news.missed, position, obeyed: None })
+                News::Came(Arrival {
+                    events: read.into_iter().flatten().collect(),
+                    malformed,
+                    missed: news.missed,
+                    more: news.more,
+                    position,
+                    obeyed: None,
+                })
             }
             Err(fault) => {
                 tokio::time::sleep(self.pause).await;

@@ -224,6 +224,20 @@ async fn what_may_have_been_missed_purges_everything_of_the_sources_routes() {
     stage.end().await;
 }
 
+/// With an L2 there are answers from before the process: what it missed has to be obeyed first.
+#[tokio::test(start_paused = true)]
+async fn a_source_counts_as_down_until_all_that_waits_has_been_obeyed() {
+    assert!(SourceState::new(&config().events[0], Vec::new(), true).is_down());
+    let stage = Stage::new(true);
+    stage.shared().down.store(true, Ordering::SeqCst);
+    stage.says(Arrival { more: true, ..event("product.changed", "7") }).await;
+    assert!(stage.shared().is_down());
+    stage.says(event("product.changed", "8")).await;
+    assert!(!stage.shared().is_down());
+    assert_eq!(stage.shared().counts.outages.load(Ordering::Relaxed), 0);
+    stage.end().await;
+}
+
 #[test]
 fn subjects_are_taken_apart() {
     let event = Event { kind: "t".into(), subject: Some("shop 1/a&b".into()), data: json!({"id": 7, "tags": []}) };
