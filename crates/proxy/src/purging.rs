@@ -28,16 +28,42 @@ pub fn takes(route: &RouteState, method: &Method) -> bool {
 }
 
 /// Purges what the request names, and answers with counts. It costs nothing and is no request to a provider: it is in no total.
-pub fn answer(state: &State, identified: &Identified) -> Response<Body> {
+pub async fn answer(state: Arc<State>, identified: Identified) -> Response<Body> {
     state.counters.purge_requests.fetch_add(1, Ordering::Relaxed);
-    let received = &identified.received;
-    match purge(state, identified) {
-        Ok(document) => {
-            let mut response = Response::new(Body::full(document));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            annotated(response, received.id, "purged")
-        }
-        Err(problem) => annotated(problem.response(received.route.dialect), received.id, problem.kind),
+    let wanted = wanted(&state, &identified);
+    let (id, dialect) = (identified.received.id, identified.received.route.dialect);
+    drop(identified);
+    let Wanted { purges, soft, dry_run } = match wanted {
+        Ok(wanted) => wanted,
+        Err(problem) => return annotated(problem.response(dialect), id, problem.kind),
+    };
+    let sum = apart(move || {
+        purges.iter().fold(Purged::default(), |sum, purge| {
+            let now = state.clock.now();
+            let done = if dry_run {
+                Purged { entries: state.cache.purge_dry_run(purge), ..Purged::default() }
+            } else {
+                state.cache.purge(purge, soft, now)
+            };
+            Purged { entries: sum.entries + done.entries, flights: sum.flights + done.flights, ..done }
+        })
+    })
+    .await;
+    let document = format!("{{\"entries\":{},\"flights\":{},\"dry_run\":{dry_run}}}", sum.entries, sum.flights);
+    let mut response = Response::new(Body::full(document));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    annotated(response, id, "purged")
+}
+
+/// Does what goes through the whole memory on a thread that nobody else waits for. Once begun it is done, also when whoever waits leaves.
+pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(broken) => match broken.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is ending, and this future with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
@@ -47,7 +73,14 @@ fn annotated(mut response: Response<Body>, id: RequestId, detail: &'static str) 
     response
 }
 
-fn purge(state: &State, identified: &Identified) -> Result<String, Problem> {
+/// What a request wants to be purged.
+struct Wanted {
+    purges: Vec<Purge>,
+    soft: bool,
+    dry_run: bool,
+}
+
+fn wanted(state: &State, identified: &Identified) -> Result<Wanted, Problem> {
     let Identified { received, identity } = identified;
     let route = &received.route;
     let everybody = route.route.purge_by == PurgeBy::Key;
@@ -58,16 +91,7 @@ fn purge(state: &State, identified: &Identified) -> Result<String, Problem> {
     }
     let (soft, dry_run) = how(&received.head.headers)?;
     let whose = if everybody { None } else { Some(owner(route, identity)) };
-    let mut sum = Purged::default();
-    for purge in named(state, received, whose)? {
-        if dry_run {
-            sum.entries += state.cache.purge_dry_run(&purge);
-        } else {
-            let done = state.cache.purge(&purge, soft, state.clock.now());
-            (sum.entries, sum.flights) = (sum.entries + done.entries, sum.flights + done.flights);
-        }
-    }
-    Ok(format!("{{\"entries\":{},\"flights\":{},\"dry_run\":{dry_run}}}", sum.entries, sum.flights))
+    Ok(Wanted { purges: named(state, received, whose)?, soft, dry_run })
 }
 
 fn how(headers: &HeaderMap) -> Result<(bool, bool), Problem> {

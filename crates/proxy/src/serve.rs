@@ -51,7 +51,7 @@ pub fn serve(state: &Arc<State>, request: Request<Body>) -> BoxFuture<'static, R
     };
     let identified = match received.identify(state) {
         Ok(identified) if purging::takes(&identified.received.route, &identified.received.head.method) => {
-            return ready(purging::answer(state, &identified)).boxed();
+            return purging::answer(state.clone(), identified).boxed();
         }
         identified => identified,
     };

@@ -1,5 +1,6 @@
 //! What an answer that passes by the cache says about entries in it: writes drop them, and so does a HEAD that tells of a change.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use farthing_freshness::KeyParts;
 use farthing_freshness::semantics::Received;
 use farthing_freshness::semantics::conditional::head_tells_change;
 use farthing_freshness::semantics::invalidation::{Site, also_changed, invalidates};
-use farthing_types::KeyHash;
+use farthing_types::{KeyHash, RouteName};
 use http::{Method, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
@@ -61,28 +62,42 @@ pub fn note(state: &State, planned: &Planned, received: &Received<'_>) -> Option
     for other in also_changed(site, received.status, received.headers) {
         drop_target(state, planned, &other);
     }
-    obey_rules(state, planned);
     Some(key)
 }
 
-fn obey_rules(state: &State, planned: &Planned) {
+/// What the rules of its route say about a write that was no error; each with the route that it is about.
+pub fn ruled(planned: &Planned) -> Vec<(Filled, RouteName)> {
     let (method, target) = (&planned.account.method, &planned.outbound.target);
     let rules = &planned.account.route.write_rules;
-    let mut about = rules.iter().filter(|rule| rule.rule.is_about(method, target.path())).peekable();
-    if about.peek().is_none() {
-        return;
+    let about: Vec<&Rule> = rules.iter().filter(|rule| !method.is_safe() && rule.rule.is_about(method, target.path())).collect();
+    if about.is_empty() {
+        return Vec::new();
     }
     let held: Bytes = planned.outbound.body.as_full().unwrap_or_default();
     let body = canonical::json(&planned.headers, &held);
     let written = Written { target, body: body.as_ref() };
-    for rule in about {
-        let filled = Filled::new(&rule.rule.purges, |field, in_path| written.value(field, in_path));
-        if filled.missing > 0 && !rule.told.swap(true, Ordering::Relaxed) {
+    about.into_iter().map(|rule| (rule.fill(&written, planned), rule.rule.route.clone())).collect()
+}
+
+impl Rule {
+    fn fill(&self, written: &Written<'_>, planned: &Planned) -> Filled {
+        let filled = Filled::new(&self.rule.purges, |field, in_path| written.value(field, in_path));
+        if filled.missing > 0 && !self.told.swap(true, Ordering::Relaxed) {
             let route = &*planned.account.route.route.name;
             tracing::warn!(route, "a write had no value for a field of `purges`: that purges nothing; further ones are counted only");
         }
-        filled.purge(state, std::slice::from_ref(&rule.rule.route));
+        filled
     }
+}
+
+/// Purges that, before the writer has its answer.
+pub async fn obey(state: &Arc<State>, ruled: Vec<(Filled, RouteName)>) {
+    if ruled.is_empty() {
+        return;
+    }
+    let state = state.clone();
+    let purge = move |(filled, route): (Filled, RouteName)| filled.purge(&state, std::slice::from_ref(&route));
+    purging::apart(move || ruled.into_iter().map(purge).sum::<usize>()).await;
 }
 
 /// A write, as the fields of rules see it.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use farthing_cache::Purge;
 use farthing_cache::l2::{Put, Store as L2Store, StoreFuture};
-use farthing_config::{Config, L2Config, L2Store as L2Kind, Provider, PurgeBy, Route, TtlBy};
+use farthing_config::{Config, L2Config, L2Store as L2Kind, Provider, Route, TtlBy};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::Inside;
 use farthing_types::{Body, Call, CallReport, Failure, FailureKind, KeyHash, Reply, Span, Time, VirtualClock};
@@ -195,13 +195,7 @@ fn config() -> Config {
     let store = L2Kind::Disk { dir: "unused".into(), max_bytes: 0 };
     config.l2 = Some(L2Config { store, deadline: Duration::from_secs(3600), max_value: 1 << 20, queue_bytes: 1 << 20, encrypt: None });
     let provider = Provider { name: "o".into(), base_url: "http://o.test".parse().unwrap(), ..Provider::default() };
-    let mut route = Route {
-        name: "o".into(),
-        provider: "o".into(),
-        purge_by: PurgeBy::Own,
-        ttl: TtlBy::Fixed(Span::from_secs(20)),
-        ..Route::default()
-    };
+    let mut route = Route { name: "o".into(), provider: "o".into(), ttl: TtlBy::Fixed(Span::from_secs(20)), ..Route::default() };
     route.stale_while_revalidate = Span::from_secs(20);
     route.refresh_ahead = Span::from_secs(2);
     config.providers.push(Arc::new(provider));
@@ -209,15 +203,24 @@ fn config() -> Config {
     config
 }
 
+/// The key of a path, as an answer tells it that costs no call.
+async fn key_of(inside: &Inside, path: usize) -> KeyHash {
+    let fields = [("host", "o.test"), ("cache-control", "only-if-cached"), ("x-farthing-debug", "1")];
+    let request = fields.into_iter().fold(Request::builder().uri(format!("/{path}")), |request, (name, value)| request.header(name, value));
+    let answer = inside.ask(request.body(Body::empty()).unwrap()).await;
+    KeyHash(u128::from_str_radix(answer.headers()["x-farthing-key"].to_str().unwrap(), 16).unwrap())
+}
+
 /// One proxy with its world.
 struct Stage {
     inside: Inside,
     clock: Arc<VirtualClock>,
     world: Shared,
+    keys: [KeyHash; PATHS],
 }
 
 impl Stage {
-    fn new(seed: u64, models: &std::path::Path) -> Self {
+    async fn new(seed: u64, models: &std::path::Path) -> Self {
         let rng = StdRng::seed_from_u64(seed);
         let world = Arc::new(Mutex::new(World { rng, now: [1; PATHS], hard: [0; PATHS], soft: [0; PATHS], seen: BTreeMap::new() }));
         let clock = Arc::new(VirtualClock::new(Time::from_millis(1_700_000_000_000)));
@@ -226,7 +229,11 @@ impl Stage {
         let l2: Arc<dyn L2Store> = Arc::new(Slow(world.clone(), Mutex::default()));
         let stores = (Store::open(models.to_owned(), StoreOptions::default()), Some(l2));
         let inside = Inside::with_l2(&Arc::new(Config { seed, ..config() }), clock.clone(), stores, &client).unwrap();
-        Self { inside, clock, world }
+        let mut keys = [KeyHash::default(); PATHS];
+        for (path, key) in keys.iter_mut().enumerate() {
+            *key = key_of(&inside, path).await;
+        }
+        Self { inside, clock, world, keys }
     }
 
     async fn ask(&self, method: &str, path: usize, fields: &[(&str, &str)]) -> (StatusCode, String, String) {
@@ -304,7 +311,7 @@ impl Stage {
                 Purge::Within { route: "o".into(), tenant: Some("anonymous".into()), path: Some(format!("/{path}").into()), tag: None },
                 path..path + 1,
             ),
-            7 => return self.purge_by_method(path, before).await,
+            7 => (Purge::Key(self.keys[path]), path..path + 1),
             _ => return self.write(path).await,
         };
         let soft = drawn(&self.world, 2) == 0;
@@ -314,13 +321,6 @@ impl Stage {
             self.inside.purge(&purge)
         };
         self.purged(paths, before, soft);
-    }
-
-    async fn purge_by_method(&self, path: usize, before: [u64; PATHS]) {
-        let soft = drawn(&self.world, 2) == 0;
-        let fields: &[_] = if soft { &[("x-farthing-purge", "soft")] } else { &[] };
-        assert_eq!(self.ask("PURGE", path, fields).await.0, StatusCode::OK);
-        self.purged(path..path + 1, before, soft);
     }
 
     async fn write(&self, path: usize) {
@@ -360,7 +360,7 @@ async fn nothing_older_than_a_purge_is_answered_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut seen: BTreeMap<&'static str, u64> = BTreeMap::new();
     for first in (0..SCHEDULES).step_by(TOGETHER as usize) {
-        let stage = Stage::new(first, dir.path());
+        let stage = Stage::new(first, dir.path()).await;
         for schedule in first..first + TOGETHER {
             stage.world.lock().rng = StdRng::seed_from_u64(schedule);
             (0..CLIENTS).map(|_| stage.client(schedule)).collect::<FuturesUnordered<_>>().collect::<()>().await;
