@@ -17,6 +17,7 @@ pub use problem::{Problem, ProblemDocument};
 pub use server::{ServeError, serve};
 pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest};
 pub use views::decisions::{DecisionView, DecisionsView};
+pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView};
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};

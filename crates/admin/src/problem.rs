@@ -57,7 +57,7 @@ impl IntoResponse for Problem {
         };
         let mut response = (self.status, axum::Json(document)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.status == StatusCode::UNAUTHORIZED && self.kind != "unsigned" {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"farthing admin\""));
         }
         response
@@ -69,6 +69,7 @@ impl From<ControlError> for Problem {
         match error {
             ControlError::NotFound(detail) => Self::not_found(detail),
             ControlError::Refused(detail) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", detail),
+            ControlError::Unauthorized(detail) => Self::new(StatusCode::UNAUTHORIZED, "unsigned", detail),
             ControlError::Unavailable(detail) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail),
             ControlError::Failed(detail) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", detail),
         }

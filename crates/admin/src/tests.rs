@@ -142,6 +142,21 @@ impl CacheControl for Fake {
         Ok(PurgeReport { entries: request.tags.len() as u64, flights: 0, dry_run: request.dry_run })
     }
 }
+impl EventsControl for Fake {
+    fn sources(&self) -> Vec<EventSourceInfo> {
+        Vec::new()
+    }
+    fn deliver(&self, source: &str, headers: http::HeaderMap, body: axum::body::Bytes) -> EventsDelivery {
+        let outcome = match source {
+            "shop" if headers.contains_key("webhook-signature") => {
+                Ok(DeliveryReport { events: 1, entries: body.len() as u64, repeated: false })
+            }
+            "shop" => Err(ControlError::Unauthorized("no header webhook-signature".to_owned())),
+            _ => Err(ControlError::NotFound(format!("no source `{source}`"))),
+        };
+        Box::pin(std::future::ready(outcome))
+    }
+}
 impl MetricsView for Fake {
     fn text(&self) -> String {
         "# EOF\n".to_owned()
@@ -157,6 +172,7 @@ fn parts(phase: Phase) -> Parts {
         experiments: fake.clone(),
         decisions: fake.clone(),
         cache: fake.clone(),
+        events: fake.clone(),
         metrics: fake,
     }
 }
@@ -199,7 +215,9 @@ async fn call(method: &str, path: &str, body: Value) -> (StatusCode, Value) {
 
 #[tokio::test]
 async fn views_answer() {
-    for path in ["routes", "status", "costs", "experiments", "models", "models/ttl/versions", "models/ttl/versions/3", "cache/stats"] {
+    for path in
+        ["routes", "status", "costs", "experiments", "models", "models/ttl/versions", "models/ttl/versions/3", "cache/stats", "events"]
+    {
         let (status, _) = call("GET", &format!("/api/v1/{path}"), Value::Null).await;
         assert_eq!(status, StatusCode::OK, "{path}");
     }
@@ -293,6 +311,34 @@ async fn a_token_is_asked_for_from_everybody() {
     let mut remote = with("Bearer s3cret");
     remote.extensions_mut().insert(ConnectInfo(SocketAddr::from(([203, 0, 113, 9], 5))));
     assert_eq!(send(&app, remote).await.0, StatusCode::OK);
+}
+
+/// Whoever sends events has a secret of the source, and neither our token nor our machine.
+#[tokio::test]
+async fn signed_deliveries_need_no_token() {
+    for app in [app(Some("s3cret")), app(None)] {
+        let from_outside = |method: &str, path: &str, body: Value| {
+            let mut request = request(method, path, body);
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([203, 0, 113, 9], 5))));
+            request.headers_mut().insert(header::HOST, "hooks.example.com".parse().unwrap());
+            request
+        };
+        let mut signed = from_outside("POST", "/api/v1/events/shop", json!({}));
+        signed.headers_mut().insert("webhook-signature", "v1,AAAA".parse().unwrap());
+        let (status, _, text) = send(&app, signed).await;
+        assert_eq!((status, text.as_str()), (StatusCode::OK, "{\"events\":1,\"entries\":2,\"repeated\":false}"));
+        let (status, kind, _) = send(&app, from_outside("POST", "/api/v1/events/shop", json!({}))).await;
+        assert_eq!((status, kind.as_str()), (StatusCode::UNAUTHORIZED, "application/problem+json"));
+        assert_eq!(send(&app, from_outside("POST", "/api/v1/events/none", json!({}))).await.0, StatusCode::NOT_FOUND);
+        assert_eq!(
+            send(&app, from_outside("POST", "/api/v1/events/shop", json!("x".repeat(2_000)))).await.0,
+            StatusCode::PAYLOAD_TOO_LARGE
+        );
+        for (method, path) in [("GET", "/api/v1/events"), ("GET", "/api/v1/events/shop"), ("POST", "/api/v1/events/../cache/purge")] {
+            let status = send(&app, from_outside(method, path, Value::Null)).await.0;
+            assert!([401, 403, 404].contains(&status.as_u16()), "{method} {path}: {status}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -194,7 +194,7 @@ impl Cache {
                 Found::Over => {}
             }
         }
-        let flight = Arc::new(Flight::new(key, Arc::clone(join.subject), self.0.purges.epoch(), self.0.config.limits()));
+        let flight = Arc::new(Flight::new(key, Arc::clone(join.subject), self.0.purges.settled(), self.0.config.limits()));
         let replaced = shard.flights.insert(key, Arc::clone(&flight));
         drop(shard);
         drop(replaced);
@@ -204,11 +204,10 @@ impl Cache {
     /// Purges entries and keeps answers under way from bringing them back. A `soft` purge makes entries stale instead, so
     /// that they can be validated and served while or if the origin fails.
     pub fn purge(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
-        if let Some(l2) = &self.0.l2 {
-            l2.purge(purge, soft, now);
-        }
-        let epoch = self.0.purges.add(purge.clone(), soft);
-        let mut out = Purged { epoch, ..Purged::default() };
+        // In this order: what is stored from here on is refused; what stood before is taken out, here and then below, where an entry is put
+        // under its shard's lock; and only then may a flight that begins count as younger.
+        let unfinished = self.0.purges.begin(purge.clone(), soft);
+        let mut out = Purged { epoch: unfinished.epoch, ..Purged::default() };
         for shard in &self.0.shards {
             let mut shard = shard.lock();
             let ended = if soft { soften(&shard.index, purge, &mut out.entries) } else { take(&mut shard.index, purge) };
@@ -226,8 +225,19 @@ impl Cache {
             out.entries += ended.len();
             self.0.ended(ended, EndReason::Purged, now);
         }
+        if let Some(l2) = &self.0.l2 {
+            l2.purge(purge, soft, now);
+        }
+        drop(unfinished);
         add(&self.0.counters.purged, out.entries);
         out
+    }
+
+    /// Whether an entry is still what stands under its key: neither purged nor replaced nor evicted. One that is not must not be confirmed by
+    /// a call that began later, nor stand in for a failed one.
+    pub fn holds(&self, entry: &Arc<Cached>) -> bool {
+        let key = entry.stored_key();
+        matches!(self.0.shard(key).lock().index.peek(key), Some(Node::Entry(found)) if Arc::ptr_eq(found, entry))
     }
 
     /// How many entries a purge would hit.
@@ -247,9 +257,9 @@ impl Cache {
         self.0.drain(|_| true, EndReason::Shutdown, now)
     }
 
-    /// The purge sequence number now.
+    /// The purge sequence number now, of purges that have gone through everything.
     pub fn epoch(&self) -> u64 {
-        self.0.purges.epoch()
+        self.0.purges.settled()
     }
 
     /// Counters and sizes.

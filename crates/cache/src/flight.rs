@@ -105,7 +105,7 @@ impl Flight {
     /// Marks the flight as purged when `purge` is about it; whether it was.
     pub(crate) fn purge(&self, purge: &crate::Purge) -> bool {
         let mut state = self.state.lock();
-        let tags = state.live.as_ref().map(|(head, _)| head.tags.as_slice());
+        let tags = state.live.as_ref().and_then(|(head, _)| head.tags.as_deref());
         let hit = purge.matches_subject(&self.subject, tags);
         if hit {
             state.core.step(Event::Purged, Time::ZERO);

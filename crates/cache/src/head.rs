@@ -16,17 +16,17 @@ pub struct SharedHead {
     pub headers: HeaderMap,
     /// The call, to join the followers' records with.
     pub call: CallId,
-    /// Purge tags known so far.
-    pub tags: Vec<Arc<str>>,
+    /// Its purge tags; `None` where they cannot be told, so that a purge by any tag is about it.
+    pub tags: Option<Vec<Arc<str>>>,
     /// What else the composer hands to followers, such as the cell into which the price is written at the end.
     pub note: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) selected: Option<Selected>,
 }
 
 impl SharedHead {
-    /// A head without tags and note.
-    pub const fn new(status: StatusCode, headers: HeaderMap, call: CallId) -> Self {
-        Self { status, headers, call, tags: Vec::new(), note: None, selected: None }
+    /// A head that has no tags and no note.
+    pub fn new(status: StatusCode, headers: HeaderMap, call: CallId) -> Self {
+        Self { status, headers, call, tags: Some(Vec::new()), note: None, selected: None }
     }
     /// The request fields the answer was selected by; known once it is shared.
     pub const fn selected(&self) -> Option<&Selected> {

@@ -26,6 +26,17 @@ pub enum Purge {
     },
     /// Everything with this tag.
     Tag(Arc<str>),
+    /// What of a route meets all that is given here.
+    Within {
+        /// The route.
+        route: RouteName,
+        /// Whose entries; `None`: everybody's. The empty name on shared routes.
+        tenant: Option<Tenant>,
+        /// Everything of exactly this path, whatever its query, body and headers.
+        path: Option<Arc<str>>,
+        /// Everything with this tag.
+        tag: Option<Arc<str>>,
+    },
     /// Everything of a route whose path begins so (the empty prefix: the whole route); `None`: of any route.
     Prefix {
         /// The route.
@@ -51,6 +62,12 @@ impl Purge {
             Self::Key(key) => subject.key == *key,
             Self::Path { route, tenant, path } => subject.path == *path && subject.route == *route && subject.tenant == *tenant,
             Self::Tag(tag) => tags.is_none_or(|tags| tags.contains(tag)),
+            Self::Within { route, tenant, path, tag } => {
+                subject.route == *route
+                    && tenant.as_ref().is_none_or(|tenant| subject.tenant == *tenant)
+                    && path.as_ref().is_none_or(|path| subject.path == *path)
+                    && tag.as_ref().is_none_or(|tag| tags.is_none_or(|tags| tags.contains(tag)))
+            }
             Self::Prefix { route, path } => route.as_ref().is_none_or(|r| *r == subject.route) && subject.path.starts_with(&**path),
             Self::Tenant(tenant) => subject.tenant == *tenant,
             Self::All => true,
@@ -69,6 +86,18 @@ pub struct Purged {
     pub epoch: u64,
 }
 
+/// A purge on its way through shards and tiers.
+pub(crate) struct Unfinished<'a> {
+    log: &'a PurgeLog,
+    pub(crate) epoch: u64,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.log.0.lock().unfinished.retain(|unfinished| *unfinished != self.epoch);
+    }
+}
+
 /// What purges since some epoch mean for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Since {
@@ -81,6 +110,8 @@ pub(crate) enum Since {
 struct Log {
     epoch: u64,
     recent: VecDeque<(u64, Purge, bool)>,
+    /// Purges that have not gone through all shards and tiers yet, oldest first.
+    unfinished: VecDeque<u64>,
 }
 
 /// Recent purges under increasing sequence numbers.
@@ -88,15 +119,24 @@ struct Log {
 pub(crate) struct PurgeLog(Mutex<Log>);
 
 impl PurgeLog {
-    pub(crate) fn epoch(&self) -> u64 {
-        self.0.lock().epoch
+    /// The newest purge of which nothing can be met any more: it and all before it have gone through every shard and tier. What is found
+    /// or called for from now on is known to be no older than it.
+    pub(crate) fn settled(&self) -> u64 {
+        let log = self.0.lock();
+        log.unfinished.front().map_or(log.epoch, |oldest| oldest - 1)
     }
 
-    pub(crate) fn add(&self, purge: Purge, soft: bool) -> u64 {
+    /// Notes a purge, which is finished when the guard is dropped: also by a panic, or nothing could be stored any more.
+    pub(crate) fn begin(&self, purge: Purge, soft: bool) -> Unfinished<'_> {
+        Unfinished { log: self, epoch: self.add(purge, soft) }
+    }
+
+    fn add(&self, purge: Purge, soft: bool) -> u64 {
         let mut log = self.0.lock();
         log.epoch += 1;
         let epoch = log.epoch;
         log.recent.push_back((epoch, purge, soft));
+        log.unfinished.push_back(epoch);
         if log.recent.len() > REMEMBERED {
             log.recent.pop_front();
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use farthing_types::{Overrides, RouteName, Span};
 
-use crate::{FarthingKey, L2Config, Provider, Route, Secret};
+use crate::{EventsConfig, FarthingKey, L2Config, Provider, Route, Secret};
 
 /// The whole configuration of one instance.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +25,10 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Where answers are kept beside memory; `None`: nowhere.
     pub l2: Option<L2Config>,
+    /// Sources of events that say what has changed.
+    pub events: Vec<EventsConfig>,
+    /// Where this instance keeps what is its own; empty: nowhere.
+    pub state_dir: PathBuf,
     /// The Parquet log.
     pub log: LogConfig,
     /// Predictors.

@@ -25,6 +25,8 @@ pub struct FarthingKey {
     pub team: Option<Arc<str>>,
     /// Free attribution.
     pub service: Option<Arc<str>>,
+    /// Whether its holder may purge everybody's entries of routes with `purge_by = "key"`.
+    pub purge: bool,
 }
 
 impl FarthingKey {
@@ -49,7 +51,14 @@ impl FarthingKey {
         let text = hex::encode(bytes);
         let (id, secret) = text.split_at(ID_LEN);
         let text = format!("fth-{id}-{secret}");
-        let key = Self { id: id.into(), sha256: Sha256::digest(text.as_bytes()).into(), tenant: tenant.into(), team: None, service: None };
+        let key = Self {
+            id: id.into(),
+            sha256: Sha256::digest(text.as_bytes()).into(),
+            tenant: tenant.into(),
+            team: None,
+            service: None,
+            purge: false,
+        };
         Ok((Secret::new(text), key))
     }
 }

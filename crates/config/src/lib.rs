@@ -7,9 +7,11 @@
 mod checked;
 mod content;
 mod error;
+mod events;
 mod key;
 mod l2;
 mod provider;
+mod purges;
 mod read;
 mod remedy;
 mod route;
@@ -21,10 +23,12 @@ pub use checked::{
 };
 pub use content::{CacheableIf, PersonalField};
 pub use error::{ConfigError, Problem};
+pub use events::{EventRule, EventsConfig, EventsFrom, SigningKey};
 pub use key::FarthingKey;
 pub use l2::{L2Config, L2Redis, L2Store};
 pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
+pub use purges::{Field, FilledBy, Purges, Template, WriteRule};
 pub use read::{Flags, Surroundings, System, presets, reference};
 pub use remedy::{Remedy, remedy};
-pub use route::{CredentialMode, Matcher, Mode, Profile, Route, TtlBy, TtlByError};
+pub use route::{CredentialMode, Matcher, Mode, Profile, PurgeBy, Route, TtlBy, TtlByError};
 pub use secret::Secret;

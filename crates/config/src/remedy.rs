@@ -46,6 +46,10 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::NotWorth => {
             set("stale_budget", "answers change faster than they are asked for: a larger budget of stale answers keeps them longer")
         }
+        UncachedReason::EventsDown => {
+            set("ttl_when_down", "the source of events is down, so answers are kept for less time: see farthing status")
+        }
+        UncachedReason::Tags => none("the answers have more, longer or other tags than can be purged by: see docs/invalidation.md"),
         UncachedReason::SoftError => set("cacheable_if", "answers did not meet the conditions: widen them where such answers may be kept"),
         UncachedReason::Personal => set("pii", "requests or answers with personal fields are never kept"),
         UncachedReason::Disabled => disabled(route),

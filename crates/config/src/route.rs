@@ -7,7 +7,7 @@ use std::sync::Arc;
 use farthing_types::{Money, RouteName, Span};
 use http::Method;
 
-use crate::{CacheableIf, PersonalField, Prices};
+use crate::{CacheableIf, PersonalField, Prices, WriteRule};
 
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,18 @@ pub enum TtlBy {
     Rule,
     /// A fixed TTL.
     Fixed(Span),
+}
+
+/// Who may purge by the method `PURGE` on the data port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PurgeBy {
+    /// Nobody: the method goes to the provider like any other.
+    #[default]
+    Nobody,
+    /// Every client its own entries; not on shared routes, where there are none.
+    Own,
+    /// Holders of a Farthing key with `purge = true`, everybody's entries of the route.
+    Key,
 }
 
 /// A text that names nobody who could choose a TTL.
@@ -113,7 +125,7 @@ impl Matcher {
 }
 
 /// Whether `path` is `prefix` or lies below it.
-fn has_prefix(path: &str, prefix: &str) -> bool {
+pub(crate) fn has_prefix(path: &str, prefix: &str) -> bool {
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || rest.starts_with('?'))
 }
@@ -137,6 +149,8 @@ pub struct Route {
     pub shared: bool,
     /// Whose credential goes upstream.
     pub credential: CredentialMode,
+    /// Who may purge by the method `PURGE`.
+    pub purge_by: PurgeBy,
     /// Whether answers are cached at all.
     pub cache: bool,
     /// Whether concurrent identical requests share one call.
@@ -153,6 +167,12 @@ pub struct Route {
     pub pii: Vec<PersonalField>,
     /// What an answer's body must say for the answer to be kept; all must hold.
     pub cacheable_if: Vec<CacheableIf>,
+    /// What writes on it purge beside their own target.
+    pub purges: Vec<WriteRule>,
+    /// The source of events that tell of changes.
+    pub events: Option<Arc<str>>,
+    /// Longest time an answer is served for while that source is down.
+    pub ttl_when_down: Span,
     /// Who chooses the TTL.
     pub ttl: TtlBy,
     /// Let a shipped predictor act before the route's own log has trained or validated one.
@@ -196,6 +216,7 @@ impl Default for Route {
             profile: Profile::Http,
             shared: false,
             credential: CredentialMode::Pass,
+            purge_by: PurgeBy::Nobody,
             cache: true,
             dedupe: true,
             idempotent: false,
@@ -204,6 +225,9 @@ impl Default for Route {
             volatile: Vec::new(),
             pii: Vec::new(),
             cacheable_if: Vec::new(),
+            purges: Vec::new(),
+            events: None,
+            ttl_when_down: Span::from_secs(10),
             ttl: TtlBy::Model,
             trust_shipped: false,
             base_ttl: Span::from_secs(60),

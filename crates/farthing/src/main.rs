@@ -43,6 +43,8 @@ enum Command {
     Status(remote::status::Args),
     /// Show why answers were not served from the cache: dearest first, with the key that would change it.
     Routes(remote::routes::Args),
+    /// Purge the cache of a running proxy: by tag, key, prefix, route, tenant, or all of it.
+    Purge(remote::purge::Args),
     /// Show which fields of answers differ from call to call, for `volatile` of a route.
     Volatile(remote::volatile::Args),
     /// Show and change the predictors of a running proxy.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => remote::status::run(&args),
         Command::Routes(args) => remote::routes::run(&args),
+        Command::Purge(args) => remote::purge::run(&args),
         Command::Volatile(args) => remote::volatile::run(&args),
         Command::Models(args) => remote::models::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),

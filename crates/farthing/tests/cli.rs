@@ -8,8 +8,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use farthing_contract::log::{Decision, Row};
 use farthing_ledger::read;
+use farthing_types::{Clock, RealClock};
+use ring::hmac;
 use serde_json::Value;
 
 /// A provider that answers each call with its number.
@@ -194,6 +198,100 @@ fn experiments_and_decisions_can_be_looked_into() {
     let decision: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&decision["id"], &decision["route"]), (&Value::String(id), &Value::String("geo".to_owned())), "{body}");
     assert!(decision["value"].as_f64().unwrap() > 0.0, "{body}");
+    assert_eq!(serving.end(), Some(0));
+}
+
+#[test]
+fn purging_from_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, calls) = upstream();
+    let serving = Serving::start(dir.path(), &["--upstream", &format!("geo=http://{addr}")], None);
+    let purge = |args: &[&str]| output(dir.path(), &[&["purge", "--admin", &serving.admin], args].concat());
+    let json = |args: &[&str]| -> Value {
+        let done = purge(&[args, &["--json"]].concat());
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+        serde_json::from_slice(&done.stdout).unwrap()
+    };
+    get(&serving.data, "/r/geo/a/1");
+    get(&serving.data, "/r/geo/b/1");
+    assert_eq!(json(&["--route", "geo", "--prefix", "/a", "--dry-run"]), serde_json::json!({"entries": 1, "flights": 0, "dry_run": true}));
+    assert_eq!(json(&["--prefix", "/a", "--tag", "none"])["entries"], 1);
+    get(&serving.data, "/r/geo/b/1");
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "the other one stayed");
+    assert!(text(&purge(&["--all", "--soft"])).contains("1 entry made stale"));
+    assert_eq!(json(&["--tenant", "nobody"])["entries"], 0, "nothing there is no failure");
+
+    let unknown = purge(&["--route", "gee"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown).contains("no route is called `gee`"), "{}", text(&unknown));
+    for (bad, says) in
+        [(&[][..], "--tag"), (&["--soft"], "--tag"), (&["--all", "--tag", "x"], "cannot be used"), (&["--key", "ff"], "x-farthing-key")]
+    {
+        let refused = purge(bad);
+        assert_eq!(refused.status.code(), Some(2), "{bad:?}: {}", text(&refused));
+        assert!(text(&refused).contains(says), "{bad:?}: {}", text(&refused));
+    }
+    let admin = serving.admin.clone();
+    assert_eq!(serving.end(), Some(0));
+    assert_eq!(output(dir.path(), &["purge", "--all", "--admin", &admin]).status.code(), Some(4));
+}
+
+/// A POST over its own connection: status and body.
+fn post(addr: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: hooks.example.com\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn signed_events_purge_through_the_admin_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, calls) = upstream();
+    let key = b"0123456789abcdef01234567";
+    let file = format!(
+        "[admin]\ntoken = {{ env = \"TEST_TOKEN\" }}\n[providers.geo]\nbase_url = \"http://{addr}\"\n[routes.geo]\nevents = \"shop\"\n\
+         [events.shop]\nkind = \"webhook\"\nsecrets = [{{ file = \"hook\" }}]\n\
+         [[events.shop.purges]]\ntype = \"item.changed\"\npaths = [\"/items/{{subject}}\"]\n"
+    );
+    std::fs::write(dir.path().join("farthing.toml"), file).unwrap();
+    std::fs::write(dir.path().join("hook"), format!("whsec_{}\n", STANDARD.encode(key))).unwrap();
+    let serving = Serving::start(dir.path(), &["--config", "farthing.toml"], Some("t0ken"));
+    get(&serving.data, "/r/geo/items/7?q=1");
+    get(&serving.data, "/r/geo/items/8");
+
+    let admin = serving.admin.trim_start_matches("http://");
+    let now = Clock::now(&RealClock::default()).millis().unsigned_abs() / 1_000;
+    let body = "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/shop\",\"type\":\"item.changed\",\"subject\":\"7\"}";
+    let deliver = |id: &str, time: u64, key: &[u8]| {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), format!("{id}.{time}.{body}").as_bytes());
+        let (time, signature) = (time.to_string(), format!("v1,{}", STANDARD.encode(tag)));
+        let headers = [
+            ("content-type", "application/cloudevents+json"),
+            ("webhook-id", id),
+            ("webhook-timestamp", &time),
+            ("webhook-signature", &signature),
+        ];
+        post(admin, "/api/v1/events/shop", &headers, body)
+    };
+    assert_eq!(deliver("m1", now, key), (200, serde_json::json!({"events": 1, "entries": 1, "repeated": false})));
+    assert_eq!(deliver("m1", now, key), (200, serde_json::json!({"events": 1, "entries": 0, "repeated": true})));
+    assert_eq!(deliver("m2", now, b"another key of the same ").0, 401);
+    assert_eq!(deliver("m2", now - 400, key).0, 401);
+    get(&serving.data, "/r/geo/items/7?q=1");
+    get(&serving.data, "/r/geo/items/8");
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    let metrics =
+        farthing(dir.path(), &["status", "--json", "--admin", &serving.admin]).env("FARTHING_ADMIN_TOKEN", "t0ken").output().unwrap();
+    assert!(text(&metrics).contains("\"events:shop\""), "{}", text(&metrics));
     assert_eq!(serving.end(), Some(0));
 }
 

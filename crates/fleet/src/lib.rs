@@ -15,7 +15,9 @@ mod keeper;
 mod link;
 mod slot;
 mod stats;
+mod stream;
 
 pub use config::{ConfigError, Password, RedisConfig, Tls};
 pub use handle::Handle;
 pub use stats::{Fault, HandleStats};
+pub use stream::{Position, PositionError, StreamEntry, StreamNews, StreamReader};

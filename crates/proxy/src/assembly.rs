@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use farthing_cache::{Cache, CacheStats, Purge, Purged};
 use farthing_config::{Config, ExperimentConfig};
 use farthing_contract::features::TTL_SPEC;
@@ -15,6 +16,7 @@ use farthing_models::{Counts, Runtime, Store, StoreOptions};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, RealClock, Span, Time};
 use farthing_upstream::BreakerState;
+use http::HeaderMap;
 use parking_lot::Mutex;
 use rand::TryRngCore;
 use tokio::task::JoinHandle;
@@ -23,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::StartError;
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
+use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::{ExperimentView, Trials};
 use crate::ids::Ids;
 use crate::l2::{L2, L2Stats};
@@ -47,7 +50,7 @@ const POLL: Span = Span::from_secs(2);
 /// Turns of the control loop between sweeps of expired entries.
 const SWEEP_TURNS: u64 = 30;
 /// How long an expired entry is kept for validation and for standing in when the provider fails.
-const KEEP_EXPIRED: Span = Span::from_secs(24 * 3_600);
+pub(crate) const KEEP_EXPIRED: Span = Span::from_secs(24 * 3_600);
 /// How long a finished log may take to be written at shutdown or on demand.
 const LOG_WAIT: Span = Span::from_secs(30);
 
@@ -88,12 +91,14 @@ impl Proxy {
         let events = Arc::new(Events::default());
         let wire = clock.clone();
         let upstream = move |spec| farthing_upstream::build(spec, wire.clone());
-        let routes = route::compile(&config, &upstream)?;
+        let sources = events::sources(&config);
+        let routes = route::compile(&config, &sources, &upstream)?;
         let l2 = match &config.l2 {
             Some(l2) => Some(L2::open(l2, (keyer(&config).0, KEEP_EXPIRED), clock.now()).await?),
             None => None,
         };
-        let state = Arc::new(build((&config, routes), (clock, real), log.as_ref().map(LogWriter::handle), store, (events.clone(), l2))?);
+        let state =
+            Arc::new(build((&config, routes, sources), (clock, real), log.as_ref().map(LogWriter::handle), store, (events.clone(), l2))?);
         events.connect(&state);
         let recalling = state.clone();
         let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
@@ -104,6 +109,7 @@ impl Proxy {
         let stop = CancellationToken::new();
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
+        events::start(&state, &stop)?;
         let control = control(state.clone(), stop.clone());
         state.tasks.spawn(control);
         Ok(Arc::new(Self {
@@ -194,6 +200,28 @@ impl Proxy {
     pub fn purge_dry_run(&self, purge: &Purge) -> usize {
         self.state.cache.purge_dry_run(purge)
     }
+    /// The sources of events.
+    pub fn event_sources(&self) -> &[Arc<SourceState>] {
+        &self.state.events
+    }
+    /// Takes a delivery for a source of events; resolves when what it says has been obeyed.
+    ///
+    /// # Errors
+    /// See [`DeliveryError`].
+    pub fn deliver(
+        &self,
+        source: &str,
+        delivery: (HeaderMap, Bytes),
+    ) -> impl Future<Output = Result<Delivered, DeliveryError>> + Send + use<> {
+        let found = self.state.events.iter().find(|known| *known.config.name == *source).cloned();
+        let (unknown, now) = (DeliveryError::Unknown(source.to_owned()), self.now());
+        async move {
+            match found {
+                Some(source) => events::deliver(source, delivery, now).await,
+                None => Err(unknown),
+            }
+        }
+    }
     /// Background refreshes started, requests without a route, fills that panicked.
     pub fn counters(&self) -> &Counters {
         &self.state.counters
@@ -243,6 +271,7 @@ impl Proxy {
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
+        parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         for route in &self.state.routes {
             let upstreams = std::iter::once(&route.pass).chain(&route.swap);
             let open = upstreams.into_iter().any(|u| u.health().state() != BreakerState::Closed);
@@ -345,7 +374,7 @@ pub(crate) type Clocks = (Arc<dyn Clock>, Arc<RealClock>);
 /// # Errors
 /// Prices that contradict each other, a system without random numbers.
 pub(crate) fn build(
-    (config, routes): (&Arc<Config>, Vec<Arc<RouteState>>),
+    (config, routes, sources): (&Arc<Config>, Vec<Arc<RouteState>>, Vec<Arc<SourceState>>),
     (clock, real): Clocks,
     log: Option<farthing_ledger::LogHandle>,
     store: Store,
@@ -357,6 +386,7 @@ pub(crate) fn build(
     let log_on = log.is_some();
     Ok(State {
         routes,
+        events: sources,
         cache: Cache::with_l2(cache_config(config, keyer), events, l2.as_ref().map(|l2| l2.tier.clone())),
         l2,
         draw: Draw::new(config.seed),
@@ -385,7 +415,7 @@ pub(crate) fn build(
 }
 
 /// What keys are computed with, and the salt that it comes from.
-fn keyer(config: &Config) -> (Keyer, [u8; 32]) {
+pub(crate) fn keyer(config: &Config) -> (Keyer, [u8; 32]) {
     let salt = *blake3::hash(config.salt.secret.expose().as_bytes()).as_bytes();
     let (head, _) = salt.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
     (Keyer::new(*head), salt)

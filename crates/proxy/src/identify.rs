@@ -33,13 +33,15 @@ pub struct Identity {
     pub principal: Arc<str>,
     /// The provider's credential goes out in place of the client's.
     pub swap: bool,
+    /// Its Farthing key may purge everybody's entries.
+    pub may_purge: bool,
 }
 
 impl Identity {
     /// Of a request that was refused before its client was known.
     pub fn unknown() -> Self {
         static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| "unknown".into());
-        Self { tenant: UNKNOWN.clone(), team: None, service: None, principal: UNKNOWN.clone(), swap: false }
+        Self { tenant: UNKNOWN.clone(), team: None, service: None, principal: UNKNOWN.clone(), swap: false, may_purge: false }
     }
 }
 
@@ -116,7 +118,14 @@ fn swapped(
     // What looks like a credential but goes out as it came (`token` may be a page's name) is in no key, so it is in the principal.
     let mut digest = Digest::new(deployment.salt);
     digest.query(asked.credentials, query);
-    Ok(Identity { principal: principal(&tenant, digest.text().as_ref()), tenant, team, service, swap: true })
+    Ok(Identity {
+        principal: principal(&tenant, digest.text().as_ref()),
+        tenant,
+        team,
+        service,
+        swap: true,
+        may_purge: key.is_some_and(|k| k.purge),
+    })
 }
 
 fn passed(
@@ -136,7 +145,7 @@ fn passed(
     };
     let principal = principal(&tenant, digest.as_ref());
     let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
-    Identity { tenant, team, service, principal, swap: false }
+    Identity { tenant, team, service, principal, swap: false, may_purge: key.is_some_and(|k| k.purge) }
 }
 
 fn principal(tenant: &Tenant, digest: Option<&Arc<str>>) -> Arc<str> {

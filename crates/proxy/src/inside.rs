@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use farthing_cache::Purge;
+use farthing_cache::l2::Store as L2Store;
+use farthing_cache::{CacheStats, Purge};
 use farthing_config::Config;
 use farthing_ledger::{LogMetrics, LogWriter};
 use farthing_models::Store;
@@ -13,8 +14,9 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 
 use crate::StartError;
-use crate::assembly::{build, open_log};
+use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
 use crate::ids::Ids;
+use crate::l2::L2;
 use crate::route;
 use crate::serve::serve;
 use crate::state::State;
@@ -23,7 +25,7 @@ use crate::stats::Events;
 /// See the module. It has no control loop: nothing sweeps, no experiment is decided, no alias is followed, so that what happens
 /// depends on the requests alone.
 pub struct Inside {
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
     log: Option<LogWriter>,
 }
 
@@ -38,12 +40,28 @@ impl Inside {
         store: Store,
         client: &dyn Fn(&UpstreamSpec) -> Arc<dyn Origin>,
     ) -> Result<Self, StartError> {
+        Self::with_l2(config, clock, (store, None), client)
+    }
+
+    /// As [`Inside::new`], above a store that keeps answers outside of memory, to the bounds of `config.l2`.
+    ///
+    /// # Errors
+    /// A configuration that cannot run.
+    pub fn with_l2(
+        config: &Arc<Config>,
+        clock: Arc<dyn Clock>,
+        (store, l2): (Store, Option<Arc<dyn L2Store>>),
+        client: &dyn Fn(&UpstreamSpec) -> Arc<dyn Origin>,
+    ) -> Result<Self, StartError> {
         let real = Arc::new(RealClock::default());
         let log = open_log(config, &real)?;
         let events = Arc::new(Events::default());
-        let routes = route::compile(config, &|spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone())))?;
+        let sources = crate::events::sources(config);
+        let routes = route::compile(config, &sources, &|spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone())))?;
         let handle = log.as_ref().map(LogWriter::handle);
-        let mut state = build((config, routes), (clock, real), handle, store, (events.clone(), None))?;
+        let over = |(store, bounds)| L2::over(store, bounds, (keyer(config).0, KEEP_EXPIRED));
+        let l2 = l2.zip(config.l2.as_ref()).map(over);
+        let mut state = build((config, routes, sources), (clock, real), handle, store, (events.clone(), l2))?;
         // Ids enter draws (the jitter of retries): the same requests shall meet the same ones.
         state.ids = Ids::new(config.seed);
         let state = Arc::new(state);
@@ -63,6 +81,16 @@ impl Inside {
     /// Purges entries; how many.
     pub fn purge(&self, purge: &Purge) -> usize {
         self.state.cache.purge(purge, false, self.state.clock.now()).entries
+    }
+
+    /// Makes entries stale; how many.
+    pub fn soften(&self, purge: &Purge) -> usize {
+        self.state.cache.purge(purge, true, self.state.clock.now()).entries
+    }
+
+    /// Counters and sizes of the cache.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.state.cache.stats()
     }
 
     /// Ends: running calls end, the log is written.

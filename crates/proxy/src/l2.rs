@@ -38,6 +38,8 @@ pub enum L2Error {
 enum Kind {
     Disk(Arc<DiskStore>),
     Redis(Handle),
+    /// A store that was handed in.
+    Given,
 }
 
 /// An open L2.
@@ -88,16 +90,18 @@ impl L2 {
                 (Arc::new(RedisStore::new(handle.clone(), size(config.max_value))), Kind::Redis(handle))
             }
         };
-        let options = TierOptions {
-            keyer,
-            deadline: config.deadline,
-            queue_bytes: size(config.queue_bytes),
-            max_value_bytes: size(config.max_value),
-            keep,
-        };
+        let options = options(config, keyer, keep);
         let (tier, writer) = Tier::new(store, sealer, options);
         tasks.spawn(writer.run());
         Ok(Self { tier, kind, _tasks: tasks })
+    }
+
+    /// Starts to write behind to a store that is open.
+    pub fn over(store: Arc<dyn Store>, config: &L2Config, (keyer, keep): (Keyer, Span)) -> Self {
+        let (tier, writer) = Tier::new(store, None, options(config, keyer, keep));
+        let tasks = TaskTracker::new();
+        tasks.spawn(writer.run());
+        Self { tier, kind: Kind::Given, _tasks: tasks }
     }
 
     /// Writes what waits and closes the store.
@@ -106,7 +110,7 @@ impl L2 {
             self.tier.flush().await;
             match &self.kind {
                 Kind::Disk(disk) => disk.close().await.err().map(|fault| fault.as_str()),
-                Kind::Redis(_) => None,
+                Kind::Redis(_) | Kind::Given => None,
             }
         };
         match tokio::time::timeout(CLOSING, closing).await {
@@ -121,6 +125,7 @@ impl L2 {
         let (disk, redis) = match &self.kind {
             Kind::Disk(disk) => (Some(disk.stats()), None),
             Kind::Redis(handle) => (None, Some(handle.stats())),
+            Kind::Given => (None, None),
         };
         L2Stats { kind: self.tier.kind(), outcomes: self.tier.outcomes(), queued_bytes: self.tier.queued_bytes(), disk, redis }
     }
@@ -135,11 +140,18 @@ impl L2 {
                 let away = !handle.is_connected() || handle.stats().open_breakers > 0;
                 away.then(|| "redis is away, or some of its nodes: its answers are misses until it is back".to_owned())
             }
+            Kind::Given => None,
         }
     }
 }
 
-fn redis_config(redis: &L2Redis, deadline: Span) -> RedisConfig {
+fn options(config: &L2Config, keyer: Keyer, keep: Span) -> TierOptions {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    TierOptions { keyer, deadline: config.deadline, queue_bytes: size(config.queue_bytes), max_value_bytes: size(config.max_value), keep }
+}
+
+/// How a Redis is reached.
+pub fn redis_config(redis: &L2Redis, deadline: Span) -> RedisConfig {
     RedisConfig {
         addresses: redis.addresses.clone(),
         cluster: redis.cluster,

@@ -9,6 +9,7 @@ mod canonical;
 mod choose;
 mod content;
 pub mod edge;
+pub mod events;
 pub mod experiments;
 mod flight;
 mod identify;
@@ -21,6 +22,7 @@ mod passing;
 mod predictors;
 mod prices;
 pub mod problem;
+mod purging;
 mod reply;
 mod request;
 mod route;
@@ -31,6 +33,7 @@ mod shortcut;
 mod state;
 mod stats;
 mod stream;
+mod tags;
 pub mod telemetry;
 mod ticketed;
 pub mod volatile;
@@ -86,6 +89,14 @@ pub enum StartError {
     /// L2 cannot be opened.
     #[error(transparent)]
     L2(#[from] L2Error),
+    /// A source of events can never be reached.
+    #[error("[events.{name}] {source}")]
+    Events {
+        /// The source.
+        name: Arc<str>,
+        /// Why.
+        source: farthing_fleet::ConfigError,
+    },
     /// The system gave no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),

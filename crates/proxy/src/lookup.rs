@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use farthing_cache::Cached;
-use farthing_freshness::Verdict;
+use farthing_freshness::{RequestFacts, Verdict};
 use farthing_freshness::semantics::{Judged, acceptable, may_stand_in, verdict};
-use farthing_types::{Span, UncachedReason};
+use farthing_types::{Span, Time, UncachedReason};
 use http::Method;
 
 use crate::request::{CacheControl, Planned};
+use crate::route::RouteState;
 use crate::settle::Account;
 use crate::state::State;
 
@@ -74,10 +75,25 @@ fn missing(planned: &Planned, previous: Option<Arc<Cached>>, reason: UncachedRea
     if planned.account.method == Method::HEAD { Found::Bypass(reason) } else { Found::Call { previous, stale: None, reason } }
 }
 
+/// By the route's rules; by stricter ones while its source of events is down. Then only a call that fails may be answered with what is older.
+pub fn judged_now(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, at: Time) -> Verdict {
+    let usual = verdict(judged, facts, &route.rules, at);
+    let Some(cautious) = route.cautious() else { return usual };
+    match (usual, verdict(judged, facts, &cautious, at)) {
+        (_, strict @ Verdict::Fresh { .. }) => strict,
+        (Verdict::Fresh { age, .. } | Verdict::StaleWhileRevalidate { age, .. }, _) => {
+            let reason = UncachedReason::EventsDown;
+            let stands_in = !route.rules.stale_if_error.is_zero() && !judged.facts.must_revalidate;
+            if stands_in { Verdict::StaleIfError { age, reason } } else { Verdict::Revalidate { reason } }
+        }
+        (usual, _) => usual,
+    }
+}
+
 /// Judges an entry for a request.
 pub fn judge(planned: &Planned, entry: Arc<Cached>) -> Found {
     let judged = Judged::new(&entry, planned.variant_name(), entry.soft_purged());
-    match verdict(&judged, &planned.facts, &planned.account.route.rules, planned.account.at) {
+    match judged_now(&planned.account.route, &planned.facts, &judged, planned.account.at) {
         Verdict::Fresh { age, left } => Found::Usable(Usable { entry, age, left: Ok(left) }),
         Verdict::StaleWhileRevalidate { age, past } => Found::Usable(Usable { entry, age, left: Err(past) }),
         _ if planned.account.method == Method::HEAD => Found::Bypass(UncachedReason::Expired),

@@ -38,6 +38,10 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     };
     let received = Received { status, headers: &headers, requested_at: at, received_at: state.clock.now() };
     planned.account.invalidates = writes::note(state, planned, &received);
+    if planned.account.invalidates.is_some() {
+        let ruled = writes::ruled(planned);
+        writes::obey(state, ruled).await;
+    }
     let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
     let notes = Notes {

@@ -20,9 +20,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::edge::RawHead;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
 use crate::problem::Problem;
+use crate::purging;
 use crate::route::{self, RouteState};
 use crate::settle::{self, Account};
 use crate::state::State;
+use crate::writes;
 pub use farthing_freshness::semantics::CacheControl;
 
 const CACHE: HeaderName = HeaderName::from_static("x-farthing-cache");
@@ -118,7 +120,10 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
     let (at, started) = (state.clock.now(), state.real_now());
     let (head, body) = request.into_parts();
     let host = host(&head);
-    let Some(route) = route::find(&state.routes, &host, head.uri.path(), &head.method) else {
+    let found = route::find(&state.routes, &host, head.uri.path(), &head.method);
+    // A route's methods are about what goes to its provider.
+    let purged = || route::find(&state.routes, &host, head.uri.path(), &Method::GET).filter(|route| purging::takes(route, &head.method));
+    let Some(route) = found.or_else(purged) else {
         let known: Vec<String> =
             state.routes.iter().take(20).map(|r| format!("{} (route {})", r.route.matcher.path_prefix, r.route.name)).collect();
         let detail = format!("no route takes {} {}: there are {}", head.method, head.uri.path(), known.join(", "));
@@ -234,10 +239,11 @@ impl Asked {
 
     async fn hold(mut self) -> Result<Self, Box<Refused>> {
         let received = &mut self.received;
-        let wanted = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
+        let keyed = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
+        let wanted = keyed || writes::needs_body(&received.route, &received.head.method);
         match read_body(&mut received.body, &received.head.headers, &received.route, wanted).await {
             Ok(Some(body)) => self.body = body,
-            Ok(None) if wanted => {
+            Ok(None) if keyed => {
                 self.steps = Steps { cache: Err(UncachedReason::TooLarge), dedupe: Err(UncachedReason::TooLarge) };
             }
             Ok(None) => {}
@@ -367,7 +373,7 @@ async fn collect(whole: &mut Body, route: &RouteState) -> Result<Option<Bytes>, 
 }
 
 /// Whose entries a request may see; nobody's in particular on shared routes.
-fn owner<'a>(route: &RouteState, identity: &'a Identity) -> &'a str {
+pub fn owner<'a>(route: &RouteState, identity: &'a Identity) -> &'a str {
     if route.route.shared { "" } else { &identity.principal }
 }
 

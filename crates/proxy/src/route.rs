@@ -16,8 +16,10 @@ use parking_lot::Mutex;
 
 use crate::StartError;
 use crate::content::{self, Personal};
+use crate::events::SourceState;
 use crate::problem::Dialect;
 use crate::stats::Numbered;
+use crate::writes;
 
 /// One configured route, compiled.
 pub struct RouteState {
@@ -39,6 +41,10 @@ pub struct RouteState {
     pub content: ContentRules,
     /// Requests that have a personal field.
     pub personal: Personal,
+    /// The source of events that tells of changes.
+    pub events: Option<Arc<SourceState>>,
+    /// What its writes purge.
+    pub write_rules: Vec<writes::Rule>,
     /// What the plan is compiled from.
     pub facts: RouteFacts,
     /// Money and trust, as decisions see them.
@@ -69,15 +75,15 @@ pub fn find<'a>(routes: &'a [Arc<RouteState>], host: &str, path: &str, method: &
 /// Builds the upstream of a specification.
 pub type Build<'a> = dyn Fn(UpstreamSpec) -> Result<Arc<Upstream>, UpstreamError> + 'a;
 
-/// Compiles every route of the configuration; `build` makes its upstreams.
+/// Compiles every route of the configuration, with its source of `events`; `build` makes its upstreams.
 ///
 /// # Errors
 /// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
-pub fn compile(config: &Config, build: &Build<'_>) -> Result<Vec<Arc<RouteState>>, StartError> {
-    config.routes.iter().map(|route| one(config, route, build).map(Arc::new)).collect()
+pub fn compile(config: &Config, events: &[Arc<SourceState>], build: &Build<'_>) -> Result<Vec<Arc<RouteState>>, StartError> {
+    config.routes.iter().map(|route| one((config, events), route, build).map(Arc::new)).collect()
 }
 
-fn one(config: &Config, route: &Arc<Route>, build: &Build<'_>) -> Result<RouteState, StartError> {
+fn one((config, events): (&Config, &[Arc<SourceState>]), route: &Arc<Route>, build: &Build<'_>) -> Result<RouteState, StartError> {
     let provider = config
         .provider(&route.provider)
         .ok_or_else(|| StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() })?
@@ -94,6 +100,8 @@ fn one(config: &Config, route: &Arc<Route>, build: &Build<'_>) -> Result<RouteSt
         rules: rules(route),
         content: content::rules(route, &provider),
         personal: Personal::of(route),
+        events: route.events.as_ref().and_then(|name| events.iter().find(|source| source.config.name == *name)).cloned(),
+        write_rules: route.purges.iter().cloned().map(writes::Rule::new).collect(),
         economics: economics(route),
         plan: Arc::new(compiled),
         facts,
@@ -236,6 +244,13 @@ impl RouteState {
         let whole = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let rest = whole.strip_prefix(&*self.route.strip_prefix).unwrap_or(whole);
         if rest.starts_with('/') { rest.parse().ok() } else { format!("/{rest}").parse().ok() }
+    }
+
+    /// What may be reused while the source of events is down; `None` while it is not.
+    pub fn cautious(&self) -> Option<Rules> {
+        let down = self.events.as_ref().is_some_and(|source| source.is_down());
+        let longest = self.rules.max_age.map_or(self.route.ttl_when_down, |longest| longest.min(self.route.ttl_when_down));
+        down.then_some(Rules { max_age: Some(longest), ..self.rules })
     }
 
     /// What tells the route's targets apart beyond the path: the provider's authority.

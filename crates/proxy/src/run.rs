@@ -20,6 +20,7 @@ use crate::flight::{Came, Flight};
 use crate::settle::CallEnd;
 use crate::state::State;
 use crate::stream::{Meter, Passing, PassingJob};
+use crate::tags;
 
 /// Where a call's answer goes.
 pub enum Landing {
@@ -145,13 +146,17 @@ fn failed(job: &Job, ticket: Ticket, failure: Failure) {
 /// The provider confirmed the stored entry: its body is the answer, its head is renewed.
 async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     let Some(previous) = job.previous.take() else { return share(job, ticket, landed, Ok(())).await };
-    let Some((headers, facts)) = conditional::merge_304(&previous, &landed.received(), &job.flight.route.rules) else {
+    let Some((mut headers, facts)) = conditional::merge_304(&previous, &landed.received(), &job.flight.route.rules) else {
         // It confirmed another answer than ours: asked again without conditions.
         return match fetch(&job, None).await {
             Ok(landed) => share(job, ticket, landed, Ok(())).await,
             Err(failure) => failed(&job, ticket, failure),
         };
     };
+    // What it does not say anew still holds.
+    let told = &landed.reply.headers;
+    let tagged = if tags::are_named(told) { tags::read(told) } else { Ok(previous.tags.clone()) };
+    tags::strip(&mut headers, &job.flight.route);
     let state = job.state.clone();
     let Landed { received_at, mut end, .. } = landed;
     end.revalidated = true;
@@ -160,22 +165,24 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     end.validator_changed = Some(false);
     state.price_call(&job.flight, &end);
     job.flight.came(Came { status: StatusCode::NOT_MODIFIED, kept: Ok(()) });
-    let mut filling = ticket.share(head(&job.flight, previous.status, headers.clone()), received_at);
+    let mut filling = ticket.share(head(&job.flight, (previous.status, headers.clone()), tagged.clone().ok()), received_at);
     let key = filling.key();
     filling.push(previous.body.clone()).await;
     let filled = filling.finish(previous.trailers.clone());
-    let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price };
+    let kept = tagged.as_ref().map(|_| ()).map_err(|reason| *reason);
+    let tags = tagged.unwrap_or_default();
+    let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price, tags };
     let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
     end.take(chosen);
-    end.stored = Some(entry.and_then(|entry| filled.store(entry, received_at).map(|_| ())));
+    end.stored = Some(kept.and(entry).and_then(|entry| filled.store(entry, received_at).map(|_| ())));
     end.ended = Some(state.clock.now());
     state.settle_call(&job.flight, &end);
 }
 
-fn head(flight: &Arc<Flight>, status: StatusCode, headers: HeaderMap) -> SharedHead {
+fn head(flight: &Arc<Flight>, (status, headers): (StatusCode, HeaderMap), tags: Option<Vec<Arc<str>>>) -> SharedHead {
     let mut head = SharedHead::new(status, headers, flight.id);
     head.note = Some(flight.clone());
-    head.tags = tags(&head.headers);
+    head.tags = tags;
     head
 }
 
@@ -184,10 +191,13 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
     let state = job.state.clone();
     let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
     let stored = job.previous.as_ref().map(|previous| previous.status);
+    let tagged = tags::read(&landed.reply.headers);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
-    let Landed { reply, received_at, mut end, .. } = landed;
+    let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason));
+    let Landed { mut reply, received_at, mut end, .. } = landed;
+    tags::strip(&mut reply.headers, &job.flight.route);
     job.flight.came(Came { status: reply.status, kept: plan });
-    let shared = head(&job.flight, reply.status, reply.headers.clone());
+    let shared = head(&job.flight, (reply.status, reply.headers.clone()), tagged.clone().ok());
     let mut filling = match &storable {
         Err(reason) if !reason.joinable() => ticket.alone(*reason, shared, received_at),
         _ => ticket.share(shared, received_at),
@@ -219,7 +229,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
             end.validator_changed = validator_changed(&facts, job.previous.as_deref());
             let price = job.flight.done().full;
             let headers = without_unstored(&reply.headers, &job.flight.route.rules);
-            let prepared = Prepared { status: reply.status, headers, facts, body, price };
+            let prepared = Prepared { status: reply.status, headers, facts, body, price, tags: tagged.unwrap_or_default() };
             let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), digests.canonical, received_at);
             end.take(chosen);
             entry.and_then(|entry| filled.store(entry, received_at).map(|_| ()))
@@ -312,6 +322,7 @@ struct Prepared {
     facts: Facts,
     body: Bytes,
     price: Option<farthing_types::Money>,
+    tags: Vec<Arc<str>>,
 }
 
 impl State {
@@ -357,7 +368,7 @@ impl State {
             price: answer.price,
             call: flight.id,
             decision: chosen.decision,
-            tags: tags(&answer.headers),
+            tags: answer.tags.clone(),
             epoch: 0,
             canonical_hash: canonical,
         };
@@ -382,14 +393,6 @@ fn head_facts(flight: &Flight, answer: &Prepared) -> HeadFacts {
     }
 }
 
-/// Purge tags from `Surrogate-Key` (space separated) and `Cache-Tag` (comma separated).
-fn tags(headers: &HeaderMap) -> Vec<Arc<str>> {
-    let texts = |name: &str| headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>();
-    let spaced = texts("surrogate-key").into_iter().flat_map(str::split_ascii_whitespace);
-    let listed = texts("cache-tag").into_iter().flat_map(|v| v.split(',')).map(str::trim);
-    spaced.chain(listed).filter(|t| !t.is_empty()).take(64).map(Arc::from).collect()
-}
-
 /// A call for one client alone: nothing is shared or stored, the body is metered as it passes.
 pub async fn pass(
     state: &Arc<State>,
@@ -400,7 +403,7 @@ pub async fn pass(
 ) -> Result<(StatusCode, HeaderMap, Body), Failure> {
     let origin: Arc<dyn Origin> = flight.route.origin(flight.swap);
     let requested_at = state.clock.now();
-    let reply = match origin.fetch(call(flight, head, body, deadline)).await {
+    let mut reply = match origin.fetch(call(flight, head, body, deadline)).await {
         Ok(reply) => reply,
         Err(failure) => {
             let ended = Some(state.clock.now());
@@ -411,6 +414,7 @@ pub async fn pass(
     let mut end = CallEnd { keyed, ..CallEnd::default() };
     let (status, headers) = (reply.status, &reply.headers);
     note_head(&mut end, &Received { status, headers, requested_at, received_at: state.clock.now() }, &flight.route.rules);
+    tags::strip(&mut reply.headers, &flight.route);
     let job = PassingJob { state: state.clone(), flight: flight.clone(), end };
     let body = Passing::new(reply.body, &reply.headers, job);
     Ok((reply.status, reply.headers, Body::stream(body)))

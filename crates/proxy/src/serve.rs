@@ -18,6 +18,7 @@ use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
 use crate::problem::{Dialect, Problem};
+use crate::purging;
 use crate::reply::{from_entry, own_answer, settled};
 use crate::request::{Asked, Identified, Planned, Refused, Upload, receive};
 use crate::settle::Account;
@@ -52,7 +53,13 @@ pub fn serve(state: &Arc<State>, request: Request<Body>) -> BoxFuture<'static, R
             return ready(refused(&unrouted.0, Dialect::Problem, unrouted.1)).boxed();
         }
     };
-    match received.identify(state).and_then(Identified::ask).map(Asked::upload) {
+    let identified = match received.identify(state) {
+        Ok(identified) if purging::takes(&identified.received.route, &identified.received.head.method) => {
+            return purging::answer(state.clone(), identified).boxed();
+        }
+        identified => identified,
+    };
+    match identified.and_then(Identified::ask).map(Asked::upload) {
         Ok(Upload::None(asked)) => answered(state, asked.plan(state)),
         Ok(Upload::Coming(asked)) => uploaded(state.clone(), asked).boxed(),
         Err(early) => ready(refused_early(state, &early)).boxed(),

@@ -12,7 +12,7 @@ use farthing_cache::Cached;
 use farthing_freshness::RequestFacts;
 use farthing_freshness::entry::Entry;
 use farthing_freshness::index::{Index, Weighed};
-use farthing_freshness::semantics::{Judged, Verdict, acceptable, verdict};
+use farthing_freshness::semantics::{Judged, Verdict, acceptable};
 use farthing_types::{KeyHash, RequestId, Span, Time};
 use http::header::{
     AGE, CONNECTION, CONTENT_LENGTH, DATE, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, TRANSFER_ENCODING, UPGRADE,
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use crate::answer::{Notes, REPLACED};
 use crate::edge::{RawHead, Recalled, Wire};
-use crate::lookup::Usable;
+use crate::lookup::{Usable, judged_now};
 use crate::reply::{notes_from, settled_from};
 use crate::request::{CacheControl, Planned};
 use crate::serve::is_due_ahead;
@@ -143,7 +143,7 @@ impl Shortcut {
             return None;
         }
         let judged = Judged::new(entry, "", entry.soft_purged());
-        let Verdict::Fresh { age, left } = verdict(&judged, &self.facts, &self.account.route.rules, at) else { return None };
+        let Verdict::Fresh { age, left } = judged_now(&self.account.route, &self.facts, &judged, at) else { return None };
         let usable = Usable { entry: Arc::clone(entry), age, left: Ok(left) };
         (!is_due_ahead(state, &self.account, &usable, left)).then_some(usable)
     }

@@ -13,6 +13,7 @@ use farthing_types::{Clock, Draw, RealClock, Time};
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
@@ -38,6 +39,8 @@ pub struct State {
     pub salt: [u8; 32],
     /// Routes in the order in which they are tried.
     pub routes: Vec<Arc<RouteState>>,
+    /// Sources of events.
+    pub events: Vec<Arc<SourceState>>,
     /// L1 and flights.
     pub cache: Cache,
     /// The tier below; `None` where none is configured.
@@ -89,6 +92,12 @@ pub struct Counters {
     pub refreshes: AtomicU64,
     /// Requests that wait for a call now.
     pub waiting: AtomicU64,
+    /// Requests with the method `PURGE` that were ours to answer.
+    pub purge_requests: AtomicU64,
+    /// Purges by rules about writes and events.
+    pub ruled: AtomicU64,
+    /// Texts of such rules that a field left without a value: they purged nothing.
+    pub unfilled: AtomicU64,
     /// Answers too long for a canonical digest.
     pub undigested: AtomicU64,
     /// Saved statistics that could not be used at the start.

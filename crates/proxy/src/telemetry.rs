@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use farthing_cache::l2::{GetOutcome, PutOutcome};
 use farthing_fleet::Fault;
@@ -92,7 +92,7 @@ impl Collector for Totals {
         for family in money(&routes).into_iter().chain(counts(&routes)) {
             family.encode(&mut encoder)?;
         }
-        for family in process(&self.0) {
+        for family in process(&self.0).into_iter().chain(events(&self.0)) {
             family.encode(&mut encoder)?;
         }
         latencies(&routes, &mut encoder)
@@ -147,6 +147,31 @@ fn counts<'a>(routes: &[(&'a str, &'a RouteSnapshot)]) -> Vec<Family<'a>> {
     vec![requests, uncached, calls, attempts, unpriced, decisions, checked, stale]
 }
 
+fn events(proxy: &Proxy) -> Vec<Family<'_>> {
+    let mut up = Family::gauge("events_up", "1 unless the source of events is down");
+    let mut outages = Family::counter("events_outages", "Times that the source went down");
+    let mut gaps = Family::counter("events_gaps", "Times that events may have been missed, so that its routes were purged");
+    let mut events = Family::counter("events", "Events, by what became of them");
+    for source in proxy.event_sources() {
+        let (name, counts) = (&*source.config.name, &source.counts);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        up.add(vec![("source", name)], f64::from(u8::from(!source.is_down())));
+        outages.add(vec![("source", name)], read(&counts.outages));
+        gaps.add(vec![("source", name)], read(&counts.gaps));
+        let unmatched = read(&counts.unmatched);
+        for (outcome, count) in [
+            ("obeyed", read(&counts.events) - unmatched),
+            ("unmatched", unmatched),
+            ("malformed", read(&counts.malformed)),
+            ("unsigned", read(&counts.unsigned)),
+            ("repeated", read(&counts.repeated)),
+        ] {
+            events.add(vec![("source", name), ("outcome", outcome)], count);
+        }
+    }
+    vec![up, outages, gaps, events]
+}
+
 fn process(proxy: &Proxy) -> Vec<Family<'static>> {
     let (cache, models) = (proxy.cache_stats(), proxy.model_counts());
     let (late, open) = proxy.predictor_lateness();
@@ -161,6 +186,12 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         Family::counter("recalled", "Answers from memory to requests known by the bytes of their heads")
             .with(vec![], counters.recalled.load(Ordering::Relaxed) as f64),
         Family::counter("refreshes", "Background refreshes").with(vec![], counters.refreshes.load(Ordering::Relaxed) as f64),
+        Family::counter("purge_requests", "Requests with the method PURGE that were ours to answer")
+            .with(vec![], counters.purge_requests.load(Ordering::Relaxed) as f64),
+        Family::counter("rule_purges", "Purges by rules about writes and events")
+            .with(vec![], counters.ruled.load(Ordering::Relaxed) as f64),
+        Family::counter("rule_purges_unfilled", "Texts of such rules that purged nothing: a field had no value")
+            .with(vec![], counters.unfilled.load(Ordering::Relaxed) as f64),
         Family::counter("unrouted", "Requests that no route took").with(vec![], counters.unrouted.load(Ordering::Relaxed) as f64),
         Family::counter("fill_panics", "Fills that panicked").with(vec![], counters.panics.load(Ordering::Relaxed) as f64),
         Family::counter("statistics_refused", "Saved statistics that could not be used at the start")

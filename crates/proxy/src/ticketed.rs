@@ -94,7 +94,9 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) {
     let body = planned.take_body().as_full().unwrap_or_default();
     let facts = farthing_ledger::RequestFacts::read(&body);
-    let conditional = wanted.previous.is_some();
+    // What was purged meanwhile is not to be confirmed: whoever purged it may know better than its validator.
+    let previous = wanted.previous.clone().filter(|entry| state.cache.holds(entry));
+    let conditional = previous.is_some();
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
     (order.target, order.key) = (facts.target, ticket.key());
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order);
@@ -110,7 +112,7 @@ fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, pur
             origin: planned.account.route.origin(planned.account.identity.swap),
         },
         request: planned.facts.clone(),
-        previous: wanted.previous.clone(),
+        previous,
         cancel_idle: metered && facts.stream && purpose == Purpose::User,
         flight,
     };
@@ -205,7 +207,7 @@ fn why(wanted: UncachedReason, came: Option<Came>) -> UncachedReason {
 fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrived) -> Response<Body> {
     let Arrived { head, body, leading, since } = arrived;
     let is_error = matches!(head.status.as_u16(), 500 | 502 | 503 | 504);
-    if is_error && let (Some(entry), Some(age)) = (&wanted.previous, wanted.stale) {
+    if is_error && let (Some(entry), Some(age)) = (wanted.previous.as_ref().filter(|entry| state.cache.holds(entry)), wanted.stale) {
         let usable = Usable::expired(entry.clone(), age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }

@@ -130,6 +130,10 @@ reasons! {
         Nondeterministic = "nondeterministic",
         /// The predicted saving of storing is not positive.
         NotWorth = "not-worth",
+        /// The source of events that would tell of changes is down: the entry was older than the route's `ttl_when_down`.
+        EventsDown = "events-down",
+        /// More tags than are kept, or such that cannot be read: a purge could miss the answer.
+        Tags = "tags",
         /// The answer says in its body that it is none (`cacheable_if` of the route).
         SoftError = "soft-error",
         /// The request or the answer has a personal field (`pii` of the route).

@@ -1,6 +1,7 @@
 //! Handlers and their router.
 
 mod cache;
+mod events;
 mod health;
 mod models;
 mod views;
@@ -47,6 +48,7 @@ const _: fn(PathRejection) -> Problem = Problem::from;
         (name = "health", description = "For whoever runs the instance"),
         (name = "views", description = "What the instance does and what it costs"),
         (name = "cache", description = "The cache"),
+        (name = "events", description = "Sources of events that say what has changed"),
         (name = "models", description = "Predictors")
     ),
     security(("token" = []))
@@ -69,6 +71,8 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::experiment))
         .routes(routes!(cache::stats))
         .routes(routes!(cache::purge))
+        .routes(routes!(events::list))
+        .routes(routes!(events::deliver))
         .routes(routes!(models::list))
         .routes(routes!(models::versions))
         .routes(routes!(models::show))

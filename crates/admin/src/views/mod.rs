@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod decisions;
+pub mod events;
 pub mod experiments;
 pub mod explanations;
 pub mod models;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use cache::CacheControl;
 use decisions::DecisionsView;
+use events::EventsControl;
 use experiments::ExperimentsView;
 use models::ModelsControl;
 use routes::RoutesView;
@@ -32,6 +34,8 @@ pub struct Parts {
     pub decisions: Arc<dyn DecisionsView>,
     /// The cache.
     pub cache: Arc<dyn CacheControl>,
+    /// Sources of events.
+    pub events: Arc<dyn EventsControl>,
     /// Metrics.
     pub metrics: Arc<dyn MetricsView>,
 }
@@ -51,6 +55,9 @@ pub enum ControlError {
     /// It was refused: the request, or what it names, is not good. What was live stays live.
     #[error("{0}")]
     Refused(String),
+    /// Whoever asks has not shown that they may.
+    #[error("{0}")]
+    Unauthorized(String),
     /// It cannot be done now.
     #[error("{0}")]
     Unavailable(String),

@@ -13,15 +13,20 @@ use crate::purge::Since;
 impl Inner {
     /// Stores an answer that has just come, here and behind in L2.
     pub(crate) fn store(&self, entry: Entry, now: Time) -> Result<Stored, UncachedReason> {
-        let stored = self.keep(Cached::new(entry), now)?;
-        if let Some(l2) = &self.l2 {
-            l2.put(Arc::clone(&stored.entry), now);
-        }
-        Ok(stored)
+        self.keep_and(Cached::new(entry), now, |cached| {
+            if let Some(l2) = &self.l2 {
+                l2.put(Arc::clone(cached), now);
+            }
+        })
     }
 
     /// Stores an entry here alone.
     pub(crate) fn keep(&self, entry: Cached, now: Time) -> Result<Stored, UncachedReason> {
+        self.keep_and(entry, now, |_| {})
+    }
+
+    /// Stores an entry; `also` is done with one that stays, under its shard's lock, so that a purge which comes later finds that done.
+    fn keep_and(&self, entry: Cached, now: Time, also: impl FnOnce(&Arc<Cached>)) -> Result<Stored, UncachedReason> {
         if let Some(selected) = entry.selected.clone() {
             self.note_variant(entry.subject.key, &selected, now);
         }
@@ -51,6 +56,9 @@ impl Inner {
         self.keep_stats(&evicted);
         if refused {
             self.keep_stats(std::slice::from_ref(&cached));
+        } else if !cached.soft_purged() {
+            // What is below takes an answer for as young as its arrival, and would not know that this one was asked for before the purge.
+            also(&cached);
         }
         drop(shard);
         let replaced = inserted.replaced.and_then(into_entry);

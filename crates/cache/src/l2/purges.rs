@@ -2,7 +2,8 @@
 //!
 //! An answer that was fetched before a purge of it is gone, wherever it still stands. The newest purges are kept one by one; of those
 //! that are forgotten only the latest time is kept, and everything fetched before that is gone, too. Little endian: floor i64 (ms since
-//! 1970), count u32, then for each time i64 (ms), soft u8, kind u8 and its words (u32 length and bytes); 16 bytes of blake3 at the end.
+//! 1970), count u32, then for each time i64 (ms), soft u8, kind u8 and its words (u32 length and bytes; kind 7 has
+//! a u8 before them whose bits say which there are); 16 bytes of blake3 at the end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl Purges {
 
     /// Takes over what another list knows; whether it lacked something that this one has.
     pub(super) fn merge(&mut self, other: Self) -> bool {
-        let lacked = self.floor > other.floor || self.recent.iter().any(|mark| mark.at > other.floor && !other.recent.contains(mark));
+        let lacked = self.floor > other.floor || self.recent.iter().any(|mark| mark.at > other.floor && !other.has(mark));
         self.floor = self.floor.max(other.floor);
         other.recent.into_iter().for_each(|mark| self.insert(mark));
         let floor = self.floor;
@@ -72,15 +73,21 @@ impl Purges {
     }
 
     fn insert(&mut self, mark: Mark) {
-        let at = self.recent.partition_point(|known| known.at <= mark.at);
-        if mark.at <= self.floor || self.recent.contains(&mark) {
+        if mark.at <= self.floor || self.has(&mark) {
             return;
         }
+        let at = self.recent.partition_point(|known| known.at <= mark.at);
         self.bytes += mark.bytes();
         self.recent.insert(at, mark);
         while self.recent.len() > MOST || self.bytes > MOST_BYTES {
             self.forget_oldest();
         }
+    }
+
+    /// Whether a mark is in the list; only those of its time are compared, because lists are merged mark by mark.
+    fn has(&self, mark: &Mark) -> bool {
+        let from = self.recent.partition_point(|known| known.at < mark.at);
+        self.recent.range(from..).take_while(|known| known.at == mark.at).any(|known| known == mark)
     }
 
     fn forget_oldest(&mut self) {
@@ -129,6 +136,9 @@ impl Mark {
             Purge::Tag(word) | Purge::Tenant(word) => word.len(),
             Purge::Prefix { route, path } => route.as_ref().map_or(0, |r| r.len()) + path.len(),
             Purge::Path { route, tenant, path } => route.len() + tenant.len() + path.len(),
+            Purge::Within { route, tenant, path, tag } => {
+                route.len() + [tenant, path, tag].into_iter().flatten().map(|word| word.len()).sum::<usize>()
+            }
             Purge::All => 0,
         };
         size_of::<Self>() + words
@@ -160,6 +170,13 @@ impl Mark {
                 out.push(6);
                 [route, tenant, path].iter().for_each(|word| put(out, word.as_bytes()));
             }
+            Purge::Within { route, tenant, path, tag } => {
+                let given = [tenant, path, tag];
+                out.push(7);
+                out.push(given.iter().enumerate().fold(0, |bits, (at, word)| bits | u8::from(word.is_some()) << at));
+                put(out, route.as_bytes());
+                given.into_iter().flatten().for_each(|word| put(out, word.as_bytes()));
+            }
         }
     }
 
@@ -174,6 +191,12 @@ impl Mark {
             4 => Purge::Tenant(word(fields)?),
             5 => Purge::All,
             6 => Purge::Path { route: word(fields)?, tenant: word(fields)?, path: word(fields)? },
+            7 => {
+                let [given @ 0..8] = *take(fields, 1)? else { return None };
+                let route = word(fields)?;
+                let mut next = |bit: u8| if given & bit == 0 { Some(None) } else { word(fields).map(Some) };
+                Purge::Within { route, tenant: next(1)?, path: next(2)?, tag: next(4)? }
+            }
             _ => return None,
         };
         Some(Self { at, purge, soft: soft == 1 })
@@ -197,6 +220,17 @@ mod tests {
             (0u64..4).prop_map(|n| {
                 let Subject { route, tenant, path, .. } = Subject::clone(&subject(n));
                 Purge::Path { route, tenant, path }
+            }),
+            (0u64..4, any::<[bool; 3]>()).prop_map(|(n, given)| {
+                let Subject { route, tenant, path, .. } = Subject::clone(&subject(n));
+                let [tenant, path, tag] = [tenant, path, "red".into()]
+                    .into_iter()
+                    .zip(given)
+                    .map(|(w, g)| g.then_some(w))
+                    .collect::<Vec<_>>()
+                    .try_into()
+                    .unwrap();
+                Purge::Within { route, tenant, path, tag }
             }),
             Just(Purge::All),
         ]

@@ -75,7 +75,7 @@ async fn an_answer_under_way_does_not_bring_back_what_was_purged() {
             let ticket = lead(join(&cache, &subject));
             let mut early = follow(join(&cache, &subject));
             let mut tagged = head();
-            tagged.tags.push("red".into());
+            tagged.tags = Some(vec!["red".into()]);
             let mut filling = None;
             let mut ticket = Some(ticket);
             if after_head {
@@ -103,7 +103,7 @@ async fn a_purge_of_something_else_leaves_a_flight_alone() {
     let cache = cache(config());
     let ticket = lead(join(&cache, &subject(1)));
     let mut tagged = head();
-    tagged.tags.push("red".into());
+    tagged.tags = Some(vec!["red".into()]);
     let filling = ticket.share(tagged, NOW);
     for purge in [Purge::Key(subject(2).key), Purge::Tag("blue".into()), Purge::Tenant("other".into())] {
         assert_eq!(cache.purge(&purge, false, NOW).flights, 0);
@@ -119,6 +119,41 @@ async fn a_soft_purge_during_the_call_stores_stale() {
     cache.purge(&Purge::All, true, NOW);
     let stored = ticket.share(head(), NOW).finish(None).store(entry(&subject(1), "x"), NOW).unwrap();
     assert!(stored.entry.soft_purged());
+}
+
+#[tokio::test]
+async fn what_was_purged_or_replaced_is_not_held() {
+    let cache = cache(config());
+    let entry = fill(&cache, &subject(1), b"x").await;
+    assert!(cache.holds(&entry));
+    cache.purge(&Purge::All, true, NOW);
+    assert!(cache.holds(&entry), "stale, and there");
+    cache.purge(&Purge::Tag("red".into()), false, NOW);
+    assert!(!cache.holds(&entry));
+    let newer = fill(&cache, &subject(1), b"y").await;
+    assert!(cache.holds(&newer) && !cache.holds(&entry));
+}
+
+#[tokio::test]
+async fn what_is_given_within_a_route_has_to_fit_together() {
+    let cache = cache(config());
+    for n in [1, 2] {
+        fill(&cache, &subject(n), b"x").await;
+    }
+    let within = |route: &str, tenant: Option<&str>, path: Option<&str>, tag: Option<&str>| {
+        let word = |text: Option<&str>| text.map(Into::into);
+        cache.purge_dry_run(&Purge::Within { route: route.into(), tenant: word(tenant), path: word(path), tag: word(tag) })
+    };
+    assert_eq!(within("geo", None, None, None), 2);
+    assert_eq!(within("geo", Some("acme"), Some("/v1/items/1"), Some("red")), 1);
+    for (route, tenant, path, tag) in [
+        ("other", None, None, None),
+        ("geo", Some("x"), None, None),
+        ("geo", None, Some("/v1/items"), None),
+        ("geo", None, None, Some("blue")),
+    ] {
+        assert_eq!(within(route, tenant, path, tag), 0);
+    }
 }
 
 #[tokio::test]

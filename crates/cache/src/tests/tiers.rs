@@ -178,6 +178,21 @@ async fn a_soft_purge_is_remembered_as_such() {
     assert!(lead(&cache, 1, &none).from_l2(NOW).await.unwrap().soft_purged());
 }
 
+/// Its time is that of its arrival, which is after the purge: L2 would take it for younger.
+#[tokio::test]
+async fn what_was_under_way_during_a_soft_purge_does_not_come_back_fresh() {
+    let machine = Machine::new();
+    let process = machine.start();
+    let none = HeaderMap::new();
+    let ticket = lead(&process.0, 1, &none);
+    process.0.purge(&Purge::Tag("red".into()), true, NOW);
+    let later = NOW + Span::from_secs(5);
+    let filled = ticket.share(head(), later).finish(None);
+    filled.store(Entry { fetched_at: later, ..entry(&subject(1), "old") }, later).unwrap();
+    let (cache, _store) = machine.restart(process).await;
+    assert!(lead(&cache, 1, &none).from_l2(later).await.is_err());
+}
+
 #[tokio::test]
 async fn a_purge_while_l2_is_asked_wins() {
     let machine = Machine::new();

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use toml::de::DeValue;
+
 use super::registry;
-use super::section::Section;
+use super::section::{Bad, Section};
 use super::values as v;
 use crate::key::ID_LEN;
 use crate::{AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, Secret};
@@ -104,6 +106,7 @@ fn keys(top: &Section<'_, '_>) -> Vec<FarthingKey> {
         let how = "write the table that `farthing keys new --tenant NAME` prints";
         let (id, sha256, tenant) = (s.need("id", v::arc_text, how), s.need("sha256", v::digest, how), s.need("tenant", v::name, how));
         let (team, service) = (s.opt("team", v::name), s.opt("service", v::name));
+        let purge = s.opt("purge", v::flag).unwrap_or_default();
         let (Some(id), Some(sha256), Some(tenant)) = (id, sha256, tenant) else { continue };
         if id.len() != ID_LEN || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
             s.wrong("id", format!("found \"{id}\""), format!("write the {ID_LEN} letters and digits after `fth-`"));
@@ -111,31 +114,43 @@ fn keys(top: &Section<'_, '_>) -> Vec<FarthingKey> {
         if !seen.insert(id.clone()) {
             s.wrong("id", format!("\"{id}\" stands here a second time"), "remove one of the two keys");
         }
-        keys.push(FarthingKey { id, sha256, tenant, team, service });
+        keys.push(FarthingKey { id, sha256, tenant, team, service, purge });
     }
     keys
 }
 
+const HOW: &str = "write { env = \"NAME\" } or { file = \"path\" }";
+
 /// A secret by reference: `{ env = "NAME" }` or `{ file = "path" }`.
 pub(crate) fn secret(s: &Section<'_, '_>, key: &str) -> Option<Secret> {
-    const HOW: &str = "write { env = \"NAME\" } or { file = \"path\" }";
-    if !s.has(key) {
-        return None;
+    let reference = s.opt(key, reference)?;
+    resolved(s, key, &reference)
+}
+
+/// A list of secrets by reference.
+pub(crate) fn secrets(s: &Section<'_, '_>, key: &str) -> Vec<Secret> {
+    let references = s.opt(key, v::list(reference)).unwrap_or_default();
+    references.iter().filter_map(|reference| resolved(s, key, reference)).collect()
+}
+
+/// Whether it is a variable of the environment, and the name.
+type Reference = (bool, String);
+
+fn reference(value: &DeValue<'_>) -> Result<Reference, Bad> {
+    let table = value.as_table().filter(|table| table.len() == 1);
+    let entry = table.and_then(|table| table.iter().next());
+    match entry.map(|(name, value)| (name.get_ref().as_ref(), value.get_ref().as_str())) {
+        Some((kind @ ("env" | "file"), Some(name))) => Ok((kind == "env", name.to_owned())),
+        // The value is not shown: somebody may have pasted the secret itself.
+        _ => Err(Bad { found: "something that is no reference to a secret".to_owned(), remedy: HOW.to_owned() }),
     }
-    let reference = s.opt(key, |value| {
-        let table = value.as_table().filter(|table| table.len() == 1);
-        let entry = table.and_then(|table| table.iter().next());
-        match entry.map(|(name, value)| (name.get_ref().as_ref(), value.get_ref().as_str())) {
-            Some((kind @ ("env" | "file"), Some(name))) => Ok((kind == "env", name.to_owned())),
-            // The value is not shown: somebody may have pasted the secret itself.
-            _ => Err(super::section::Bad { found: "something that is no reference to a secret".to_owned(), remedy: HOW.to_owned() }),
-        }
-    })?;
-    let (from_env, name) = reference;
-    let content = if from_env {
-        s.doc.surroundings.var(&name).ok_or_else(|| format!("the environment has no variable {name}"))
+}
+
+fn resolved(s: &Section<'_, '_>, key: &str, (from_env, name): &Reference) -> Option<Secret> {
+    let content = if *from_env {
+        s.doc.surroundings.var(name).ok_or_else(|| format!("the environment has no variable {name}"))
     } else {
-        s.doc.surroundings.file(&name).map_err(|e| format!("{name} cannot be read: {e}"))
+        s.doc.surroundings.file(name).map_err(|e| format!("{name} cannot be read: {e}"))
     };
     match content.map(|text| text.trim().to_owned()) {
         Ok(text) if text.is_empty() => s.wrong(key, format!("{name} is empty"), "put the secret there"),

@@ -48,7 +48,8 @@ fn disk(s: &Section<'_, '_>) -> L2Store {
     L2Store::Disk { dir, max_bytes }
 }
 
-fn server(s: &Section<'_, '_>) -> L2Redis {
+/// How to reach Redis; the keys are the same wherever it is reached.
+pub(crate) fn server(s: &Section<'_, '_>) -> L2Redis {
     let mut out = L2Redis { password: secret(s, "password"), ..L2Redis::default() };
     s.set("addresses", v::list(v::text), &mut out.addresses);
     s.set("cluster", v::flag, &mut out.cluster);

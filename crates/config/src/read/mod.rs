@@ -1,12 +1,14 @@
 //! From text to [`Config`]: reads table by table, then checks what tables say about each other.
 
 mod content;
+mod events;
 mod experiments;
 mod flags;
 mod instance;
 mod l2;
 mod presets;
 mod providers;
+mod purges;
 mod reference;
 pub(crate) mod registry;
 mod resolve;
@@ -14,6 +16,8 @@ mod routes;
 pub(crate) mod section;
 pub(crate) mod values;
 
+#[cfg(test)]
+mod events_tests;
 #[cfg(test)]
 mod l2_tests;
 #[cfg(test)]
@@ -70,6 +74,7 @@ impl Config {
         instance::read(&top, &mut draft.config);
         draft.providers = providers::read(&top);
         draft.config.experiments = experiments::read(&top);
+        draft.config.events = events::read(&top);
         flags.apply(&doc, &mut draft);
         draft.routes = routes::read(&top, &draft.providers);
         let config = resolve::finish(&top, draft, flags);

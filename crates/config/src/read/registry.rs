@@ -81,13 +81,32 @@ pub(crate) const TABLES: &[Table] = &[
         keys: ROUTE,
     },
     Table { heading: "[[routes.NAME.cacheable_if]]", doc: "A condition on answers.", keys: CONDITION },
+    Table {
+        heading: "[[routes.NAME.purges]]",
+        doc: "What writes on the route purge, of everybody, beside their own target. Texts may have fields: `{path.N}` (the Nth segment, from 1, of the \
+              path below the route's), `{query.NAME}`, `{body:/POINTER}` (a text, number or flag in the request's JSON). A text whose field has no value, or \
+              one longer than 256 bytes, purges nothing and is counted.",
+        keys: WRITE_RULE,
+    },
+    Table {
+        heading: "[events.NAME]",
+        doc: "A source of events that say what has changed. It acts on the routes that name it.",
+        keys: EVENTS,
+    },
+    Table {
+        heading: "[[events.NAME.purges]]",
+        doc: "What events of some types purge, of everybody. Texts may have fields: `{subject}`, `{subject.N}` (its Nth part, from 1, between slashes), \
+              `{data:/POINTER}` (a text, number or flag in the event's JSON data). A text whose field has no value, or one longer than 256 bytes, purges \
+              nothing and is counted.",
+        keys: EVENT_RULE,
+    },
     Table { heading: "[[keys]]", doc: "Keys of our own; `farthing keys new` prints one with its table.", keys: KEY },
     Table { heading: "[experiments.NAME]", doc: "An experiment that runs from the start.", keys: EXPERIMENT },
     Table { heading: "[[experiments.NAME.variants]]", doc: "A variant: a share and what it changes.", keys: VARIANT },
 ];
 
 pub(crate) const TOP: Keys = &[
-    key("state_dir", "path", "\".farthing\"", "Where this instance keeps the salt it made up."),
+    key("state_dir", "path", "\".farthing\"", "Where this instance keeps the salt it made up, and how far it has read streams of events."),
     key(
         "salt",
         "secret",
@@ -99,6 +118,7 @@ pub(crate) const TOP: Keys = &[
     table("admin", Kind::Table, "The admin port."),
     table("cache", Kind::Table, "Memory of the cache."),
     table("l2", Kind::Table, "Answers outside of memory."),
+    table("events", Kind::Named, "Sources of events that say what has changed."),
     table("log", Kind::Table, "The Parquet log."),
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
@@ -315,6 +335,12 @@ pub(crate) const ROUTE: Keys = &[
         "\"pass\"",
         "`pass`: the client's own credential goes upstream. `swap`: only Farthing keys come in, the provider's `credential` goes out.",
     ),
+    key(
+        "purge_by",
+        "word",
+        "\"nobody\"",
+        "Who may purge by the method `PURGE` on the data port. `nobody`: it goes to the provider like any other. `own`: every client its own entries. `key`: holders of a Farthing key with `purge = true`, everybody's entries of the route.",
+    ),
     key("cache", "flag", "true", "Cache answers."),
     key("dedupe", "flag", "true", "Let concurrent identical requests share one call."),
     key("idempotent", "flag", "false", "Treat methods other than GET and HEAD as repeatable: they may be shared, cached and retried."),
@@ -336,6 +362,14 @@ pub(crate) const ROUTE: Keys = &[
         "cacheable_if",
         Kind::Array,
         "What an answer's body must say for it to be kept; all must hold. Soft errors with status 200 do not.",
+    ),
+    table("purges", Kind::Array, "What writes on the route purge beside their own target."),
+    key("events", "name", "", "The source of events that tell of changes, a table `[events.NAME]`."),
+    key(
+        "ttl_when_down",
+        "time",
+        "\"10s\"",
+        "Longest time an answer is served for while that source is down, however long it was meant to be.",
     ),
     key("ttl", "word", "\"model\"", "Who chooses the TTL: `model` (then table, then rule), `table` (then rule), `rule`, or `fixed:TIME`."),
     key("trust_shipped", "flag", "false", "Let a shipped predictor act before the route's own log has trained or validated one."),
@@ -370,12 +404,61 @@ pub(crate) const CONDITION: Keys = &[
     key("not", "list", "[]", "Values that do not pass."),
 ];
 
+pub(crate) const WRITE_RULE: Keys = &[
+    key("methods", "list", "[]", "Methods of the writes it is about; none means every one that is not safe."),
+    key("below", "path", "\"/\"", "The writes' paths, below the route's, start with this, at a segment border."),
+    key("route", "name", "", "The route whose answers are purged; this one when absent."),
+    key("tags", "list", "", "Purges everything with these tags."),
+    key("paths", "list", "", "Purges everything of exactly these paths, whatever the query; below the route's prefix."),
+    key("prefixes", "list", "", "Purges everything whose path begins so. `/products/7` is the beginning of `/products/70`, too."),
+    key("soft", "flag", "false", "Make stale instead of removing."),
+];
+
+pub(crate) const EVENTS: Keys = &[
+    key("kind", "word", "", "`webhook`: signed deliveries to `POST /api/v1/events/NAME` of the admin port. `redis`: a stream."),
+    key(
+        "down_after",
+        "time",
+        "",
+        "Without news for so long it counts as down. Without it 5s for Redis, where every read is news; a webhook never does.",
+    ),
+    key(
+        "on_gap",
+        "word",
+        "\"hard\"",
+        "What becomes of its routes' answers when events may have been missed: `hard` removes them, `soft` makes them stale.",
+    ),
+    key(
+        "secrets",
+        "list",
+        "",
+        "Webhook: secrets `whsec_...` (Standard Webhooks) of which any may have signed; each a reference like every secret.",
+    ),
+    key("addresses", "list", "", "Redis: as in `[l2]`."),
+    key("cluster", "flag", "", "Redis: as in `[l2]`."),
+    key("user", "text", "", "Redis: as in `[l2]`."),
+    key("password", "secret", "", "Redis: as in `[l2]`."),
+    key("authorities", "path", "", "Redis: as in `[l2]`."),
+    key("stream", "text", "", "Redis: the stream's key. Each entry has a field `event` with a CloudEvent as JSON."),
+    table("purges", Kind::Array, "What its events purge."),
+];
+
+pub(crate) const EVENT_RULE: Keys = &[
+    key("type", "text", "", "The events' `type`; `*` at its end stands for any continuation."),
+    key("tags", "list", "", "Purges everything with these tags."),
+    key("paths", "list", "", "Purges everything of exactly these paths, whatever the query; below the route's prefix."),
+    key("prefixes", "list", "", "Purges everything whose path begins so."),
+    key("keys", "list", "", "Purges entries by their keys, as `x-farthing-key` shows them."),
+    key("soft", "flag", "false", "Make stale instead of removing."),
+];
+
 pub(crate) const KEY: Keys = &[
     key("id", "text", "", "The 12 characters after `fth-`."),
     key("sha256", "digest", "", "SHA-256 of the whole key: 64 hexadecimal digits."),
     key("tenant", "name", "", "Who pays."),
     key("team", "name", "", "Free attribution."),
     key("service", "name", "", "Free attribution."),
+    key("purge", "flag", "false", "Its holder may purge everybody's entries of routes with `purge_by = \"key\"`."),
 ];
 
 pub(crate) const EXPERIMENT: Keys = &[

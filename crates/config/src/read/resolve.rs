@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rand::TryRngCore;
@@ -13,7 +13,7 @@ use super::instance::secret;
 use super::providers::ProviderDraft;
 use super::section::{Section, best};
 use super::values as v;
-use crate::{Config, ConfigError, CredentialMode, CredentialPlace, ExperimentConfig, Provider, Route, Salt, Secret};
+use crate::{Config, ConfigError, CredentialMode, CredentialPlace, ExperimentConfig, Provider, PurgeBy, Route, Salt, Secret};
 
 /// Everything that was read, before it is known to fit.
 #[derive(Default)]
@@ -65,10 +65,15 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
     config.routes = checked.into_iter().map(Arc::new).collect();
     config.providers = providers.into_values().map(|draft| Arc::new(draft.provider)).collect();
     check_experiments(top, &config);
+    check_purgers(top, &config);
+    check_write_rules(top, &config);
+    check_events(top, &config);
     if config.data.addr == config.admin.addr && config.data.addr.port() != 0 {
         top.doc.problem(None, "admin.listen", "the address of the data port", "give them different ports");
     }
-    (config.salt, config.seed) = identity(top)?;
+    config.state_dir = PathBuf::from(".farthing");
+    top.set("state_dir", v::path, &mut config.state_dir);
+    (config.salt, config.seed) = identity(top, &config.state_dir)?;
     Ok(config)
 }
 
@@ -183,10 +188,46 @@ fn check_experiments(top: &Section<'_, '_>, config: &Config) {
     }
 }
 
+/// A route that waits for a key which nobody can have would never purge.
+fn check_purgers(top: &Section<'_, '_>, config: &Config) {
+    if config.keys.iter().any(|key| key.purge) {
+        return;
+    }
+    for route in config.routes.iter().filter(|route| route.purge_by == PurgeBy::Key) {
+        let key = format!("routes.{}.purge_by", route.name);
+        top.doc.problem(None, &key, "\"key\", but no key may purge", "set purge = true in a table of [[keys]]");
+    }
+}
+
+fn check_write_rules(top: &Section<'_, '_>, config: &Config) {
+    let rules = config.routes.iter().flat_map(|route| route.purges.iter().map(move |rule| (route, rule)));
+    for (route, rule) in rules.filter(|(_, rule)| config.route(&rule.route).is_none()) {
+        let key = format!("routes.{}.purges.route", route.name);
+        let remedy = best(&rule.route, config.routes.iter().map(|route| &*route.name))
+            .map_or_else(|| "name a configured route".to_owned(), |near| format!("did you mean \"{near}\"?"));
+        top.doc.problem(None, &key, format!("no route is called \"{}\"", rule.route), remedy);
+    }
+}
+
+/// Every route's source exists, and every source has a route.
+fn check_events(top: &Section<'_, '_>, config: &Config) {
+    for route in &config.routes {
+        let Some(name) = route.events.as_ref().filter(|name| config.events.iter().all(|source| source.name != **name)) else { continue };
+        let key = format!("routes.{}.events", route.name);
+        let remedy = best(name, config.events.iter().map(|source| &*source.name))
+            .map_or_else(|| format!("add a table [events.{name}]"), |near| format!("did you mean \"{near}\"?"));
+        top.doc.problem(None, &key, format!("no source of events is called \"{name}\""), remedy);
+    }
+    for source in &config.events {
+        if config.routes.iter().all(|route| route.events.as_ref() != Some(&source.name)) {
+            let remedy = format!("set events = \"{}\" on the routes that its events are about", source.name);
+            top.doc.problem(None, &format!("events.{}", source.name), "no route names it", remedy);
+        }
+    }
+}
+
 /// The salt as given, as kept, or made up; and the seed that follows from it when none is given.
-fn identity(top: &Section<'_, '_>) -> Result<(Salt, u64), ConfigError> {
-    let mut dir = PathBuf::from(".farthing");
-    top.set("state_dir", v::path, &mut dir);
+fn identity(top: &Section<'_, '_>, dir: &Path) -> Result<(Salt, u64), ConfigError> {
     let salt = match secret(top, "salt") {
         Some(secret) => Salt { secret, file: None, fresh: false },
         None => kept(top, dir.join("salt"))?,

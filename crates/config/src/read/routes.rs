@@ -10,7 +10,7 @@ use super::registry;
 use super::resolve::RouteDraft;
 use super::section::{Bad, Section, best, show};
 use super::values as v;
-use crate::{CredentialMode, Mode, Profile, TtlBy};
+use crate::{CredentialMode, Mode, Profile, PurgeBy, TtlBy};
 
 const GB: u64 = 1_000_000_000;
 
@@ -47,6 +47,7 @@ pub(crate) const MODES: &[(&str, Mode)] =
     &[("respect", Mode::Respect), ("learned", Mode::Learned), ("override", Mode::Override), ("observe", Mode::Observe)];
 const PROFILES: &[(&str, Profile)] = &[("http", Profile::Http), ("api", Profile::Api)];
 const CREDENTIALS: &[(&str, CredentialMode)] = &[("pass", CredentialMode::Pass), ("swap", CredentialMode::Swap)];
+const PURGERS: &[(&str, PurgeBy)] = &[("nobody", PurgeBy::Nobody), ("own", PurgeBy::Own), ("key", PurgeBy::Key)];
 
 /// Reads the keys that route tables and presets share, over what `draft` holds.
 pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
@@ -59,12 +60,14 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("profile", v::word(PROFILES), &mut route.profile);
     s.set("shared", v::flag, &mut route.shared);
     s.set("credential", v::word(CREDENTIALS), &mut route.credential);
+    s.set("purge_by", v::word(PURGERS), &mut route.purge_by);
     s.set("cache", v::flag, &mut route.cache);
     s.set("dedupe", v::flag, &mut route.dedupe);
     s.set("idempotent", v::flag, &mut route.idempotent);
     s.set("key_body", v::flag, &mut route.key_body);
     s.set("strip_query", v::list(v::arc_text), &mut route.strip_query);
     s.set("volatile", v::list(v::pointer), &mut route.volatile);
+    s.set_opt("events", v::name, &mut route.events);
     s.set("ttl", ttl_by, &mut route.ttl);
     s.set("trust_shipped", v::flag, &mut route.trust_shipped);
     times(s, draft);
@@ -74,6 +77,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("buffer_limit", v::size(0..=10 * GB), &mut route.buffer_limit);
     s.set_opt("price_stale", v::money, &mut route.price_stale);
     super::content::fill(s, path, route);
+    super::purges::fill(s, path, route);
     prices(s, path, &mut route.prices);
 }
 
@@ -85,6 +89,7 @@ fn times(s: &Section<'_, '_>, draft: &mut RouteDraft) {
     s.set("stale_while_revalidate", v::span, &mut route.stale_while_revalidate);
     s.set("refresh_ahead", v::span, &mut route.refresh_ahead);
     s.set("stale_if_error", v::span, &mut route.stale_if_error);
+    s.set("ttl_when_down", v::span, &mut route.ttl_when_down);
     s.set("deadline", v::positive_span, &mut route.deadline);
 }
 
@@ -100,6 +105,13 @@ fn check(s: &Section<'_, '_>, draft: &mut RouteDraft) {
         if s.has(low) && s.has(high) && of(low) > of(high) {
             s.wrong(low, format!("longer than {high}"), format!("make it at most {high}"));
         }
+    }
+    if route.shared && route.purge_by == PurgeBy::Own {
+        s.wrong(
+            "purge_by",
+            "\"own\" on a shared route, where nobody has entries of their own",
+            "write \"key\", and purge = true in a table of [[keys]]",
+        );
     }
     if s.has("min_ttl") && !s.has("max_ttl") {
         route.max_ttl = route.max_ttl.max(route.min_ttl);

@@ -25,7 +25,15 @@ impl Surroundings for Fake {
 
 fn fake() -> Fake {
     Fake {
-        vars: [("TOKEN", "secret-token"), ("OPENAI", "sk-1"), ("EMPTY", " "), ("TWO", "a\nb"), ("TWO_WORDS", "two words of salt")].into(),
+        vars: [
+            ("TOKEN", "secret-token"),
+            ("OPENAI", "sk-1"),
+            ("EMPTY", " "),
+            ("TWO", "a\nb"),
+            ("TWO_WORDS", "two words of salt"),
+            ("HOOK", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"),
+        ]
+        .into(),
         files: [("/run/token", "from-file\n"), (".farthing/salt", "0123456789abcdef0123456789abcdef\n")].into(),
     }
 }
@@ -34,18 +42,18 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, "test.toml", &Flags::default(), &fake())
 }
 
-fn good(text: &str) -> Config {
+pub(super) fn good(text: &str) -> Config {
     parse(text).unwrap_or_else(|e| panic!("{e}\nin\n{text}"))
 }
 
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
     match parse(text) {
         Err(ConfigError::Problems(problems)) => problems.iter().map(ToString::to_string).collect(),
         other => panic!("expected problems, got {other:?}\nin\n{text}"),
     }
 }
 
-const GEO: &str = "[providers.geo]\nbase_url = \"https://maps.example.com\"\n";
+pub(super) const GEO: &str = "[providers.geo]\nbase_url = \"https://maps.example.com\"\n";
 
 #[test]
 fn the_smallest_file_is_enough() {
@@ -359,6 +367,47 @@ fn every_key_is_read() {
     }
 }
 
+const KEY: &str = "id = \"abcdefabcdef\"\ntenant = \"acme\"\nsha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"";
+
+#[test]
+fn who_may_purge_is_checked() {
+    let route = |lines: &str| format!("{GEO}[routes.geo]\n{lines}\n");
+    assert_eq!(good(&route("")).routes[0].purge_by, PurgeBy::Nobody);
+    assert_eq!(good(&route("purge_by = \"own\"")).routes[0].purge_by, PurgeBy::Own);
+    let shared = problems(&route("shared = true\npurge_by = \"own\""));
+    assert!(shared[0].contains("test.toml:5: routes.geo.purge_by") && shared[0].contains("write \"key\""), "{shared:?}");
+    let nobody = problems(&format!("{}[[keys]]\n{KEY}\n", route("purge_by = \"key\"")));
+    assert!(nobody[0].contains("routes.geo.purge_by: \"key\", but no key may purge; set purge = true"), "{nobody:?}");
+    let config = good(&format!("{}[[keys]]\n{KEY}\npurge = true\n", route("purge_by = \"key\"\nshared = true")));
+    assert!(config.keys[0].purge);
+}
+
+#[test]
+fn rules_about_writes_are_read_and_checked() {
+    let rule = |lines: &str| format!("{GEO}[providers.shop]\nbase_url = \"http://shop\"\n[routes.geo]\n[[routes.geo.purges]]\n{lines}\n");
+    let config = good(&rule(
+        "methods = [\"PUT\"]\nbelow = \"/items\"\nroute = \"shop\"\ntags = [\"item-{path.2}\", \"items\"]\npaths = [\"/items/{body:/id}\"]\nsoft = true",
+    ));
+    let found = &config.route("geo").unwrap().purges[0];
+    assert_eq!((&*found.route, &*found.below, found.purges.tags.len(), found.purges.soft), ("shop", "/items", 2, true));
+    assert!(found.is_about(&http::Method::PUT, "/items/7") && !found.is_about(&http::Method::PUT, "/itemsets"));
+    assert!(!found.is_about(&http::Method::POST, "/items/7"));
+    let only = |lines: &str| {
+        let found = problems(&rule(lines));
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0].clone()
+    };
+    assert!(only("tags = [\"item-{id}\"]").contains("test.toml:7: routes.geo.purges.tags: found \"item-{id}\"; fields are {path.1}"));
+    assert!(only("paths = [\"items\"]").contains("begin it with a slash"));
+    assert!(only("prefixes = [\"{path.1}\"]").contains("begin it with a slash"));
+    assert!(only("below = \"/a\"").contains("say what is purged"));
+    assert!(only("tags = [\"a\"]\nroute = \"shpo\"").contains("did you mean \"shop\"?"));
+    assert!(only("tags = [\"a\"]\nmethods = [\"GET\"]").contains("GET is no write"));
+    assert!(only("tags = [\"a\"]\nkeys = [\"a\"]").contains("unknown key"));
+    let idempotent = problems(&rule("tags = [\"a\"]").replace("[routes.geo]\n", "[routes.geo]\nidempotent = true\n"));
+    assert!(idempotent[0].contains("no request is a write"), "{idempotent:?}");
+}
+
 /// The defaults of the reference page are those of the code: a document of all of them changes nothing.
 #[test]
 fn documented_defaults_are_the_defaults() {
@@ -370,7 +419,11 @@ fn documented_defaults_are_the_defaults() {
             // Prices without a rate are refused, and conditions on nothing.
             let beside = match table.heading {
                 heading if heading.ends_with("prices]") => "per_call = \"1\"",
+                // Their defaults are read in `events_tests`: a source needs a route.
+                heading if heading.contains("events.") => continue,
                 heading if heading.ends_with("cacheable_if]]") => "pointer = \"/status\"",
+                heading if heading.ends_with("purges]]") => "tags = [\"all\"]",
+                "[[keys]]" => KEY,
                 _ => "",
             };
             let text = document(table, &format!("{} = {}\n{beside}", key.name, key.default));

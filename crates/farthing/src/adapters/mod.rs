@@ -2,6 +2,7 @@
 
 mod cache;
 mod decisions;
+mod events;
 mod experiments;
 mod models;
 mod status;
@@ -35,6 +36,7 @@ impl Running {
             experiments: running.clone(),
             decisions: running.clone(),
             cache: running.clone(),
+            events: running.clone(),
             metrics: running,
         }
     }

@@ -243,7 +243,7 @@ impl<'a> Provider<'a> {
 }
 
 fn of(call: &CalledRow, logged: Option<u32>) -> Answer {
-    use UncachedReason::{Incomplete, Personal, SoftError, Terms, TooLarge};
+    use UncachedReason::{Incomplete, Personal, SoftError, Tags, Terms, TooLarge};
     Answer {
         head: call.head,
         end: call.end,
@@ -257,7 +257,7 @@ fn of(call: &CalledRow, logged: Option<u32>) -> Answer {
         price: call.price,
         query_parameters: call.query_parameters,
         unheld: matches!(call.not_stored, Some(Incomplete | TooLarge)),
-        content: call.not_stored.filter(|reason| matches!(reason, SoftError | Personal | Terms)),
+        content: call.not_stored.filter(|reason| matches!(reason, SoftError | Personal | Tags | Terms)),
         logged,
     }
 }
