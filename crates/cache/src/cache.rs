@@ -180,7 +180,7 @@ impl Cache {
         let mut shard = self.0.shard(key).lock();
         if let Some(Node::Entry(found)) = shard.index.peek(key)
             && join.seen.is_none_or(|seen| !Arc::ptr_eq(seen, found))
-            && acceptable(&found.headers, join.headers)
+            && acceptable(found, join.headers)
         {
             return Joined::Stored(Arc::clone(found));
         }

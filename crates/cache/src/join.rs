@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use farthing_freshness::Subject;
-use farthing_freshness::semantics::acceptable;
+use farthing_freshness::semantics::acceptable_head;
 use farthing_freshness::ticket::Follower;
 use farthing_types::{Body, Failure, FailureKind, KeyHash, Time, UncachedReason};
 use http::HeaderMap;
@@ -120,7 +120,7 @@ impl Slot {
             return true;
         }
         let same = head.selected().is_none_or(|s| self.inner.config.keyer.selected(self.flight.subject.key, &s.names, headers) == s.key);
-        same && acceptable(&head.headers, headers)
+        same && acceptable_head(&head.headers, headers)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use farthing_cache::Cached;
-use farthing_freshness::{RequestFacts, Verdict};
 use farthing_freshness::semantics::{Judged, acceptable, may_stand_in, verdict};
+use farthing_freshness::{RequestFacts, Verdict};
 use farthing_types::{Span, Time, UncachedReason};
 use http::Method;
 
@@ -55,7 +55,7 @@ pub fn look_up(state: &State, planned: &mut Planned) -> Found {
         state.cache.lookup_noting(planned.account.key, &planned.headers, |key, stats| route.note_request((key, stats), at));
     planned.account.noted = Some(noted);
     let Some(entry) = entry else { return missing(planned, None, UncachedReason::Cold) };
-    if !acceptable(&entry.headers, &planned.headers) {
+    if !acceptable(&entry, &planned.headers) {
         return missing(planned, None, UncachedReason::Vary);
     }
     if planned.control == CacheControl::Refresh {

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use farthing_cache::{Cached, Filling, SharedHead, Ticket};
 use farthing_contract::features::HeadFacts;
-use farthing_freshness::entry::Entry;
+use farthing_freshness::entry::{Entry, Fields};
 use farthing_freshness::semantics::{Facts, Lifetime, Received, answer_noted, conditional, may_replace, may_store, without_unstored};
 use farthing_freshness::{RequestFacts, Rules, Subject};
 use farthing_types::{Body, BodyError, By, Call, Failure, KeyHash, Reply, Span, Time, UncachedReason};
 use farthing_upstream::Origin;
+use http::header::ETAG;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
@@ -168,7 +169,7 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     let mut filling = ticket.share(head(&job.flight, (previous.status, headers.clone()), tagged.clone().ok()), received_at);
     let key = filling.key();
     filling.push(previous.body.clone()).await;
-    let filled = filling.finish(previous.trailers.clone());
+    let filled = filling.finish(previous.trailers.as_deref().cloned());
     let kept = tagged.as_ref().map(|_| ()).map_err(|reason| *reason);
     let tags = tagged.unwrap_or_default();
     let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price, tags };
@@ -353,16 +354,19 @@ impl State {
             return (Err(UncachedReason::NotWorth), end);
         }
         let subject = Arc::new(Subject { key, tenant: "".into(), route: flight.route.route.name.clone(), path: "".into() });
+        let headers = Fields::of(&answer.headers);
+        let etag = answer.facts.etag.as_ref().and_then(|_| headers.value(&ETAG));
         let entry = Entry {
             // Subject, selection and epoch are the flight's, set when it is stored.
             subject,
             selected: None,
             status: answer.status,
-            headers: answer.headers.clone(),
-            body: answer.body.clone(),
+            headers,
+            // A piece of a larger buffer would keep all of it.
+            body: Bytes::copy_from_slice(&answer.body),
             trailers: None,
             fetched_at: now,
-            facts: answer.facts.clone(),
+            facts: Facts { etag, ..answer.facts.clone() },
             variants: chosen.variants,
             stats: learned.key,
             price: answer.price,

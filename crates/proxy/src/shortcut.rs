@@ -138,8 +138,8 @@ impl Shortcut {
 
     /// The entry, where it is fresh and nothing else is to be done about it.
     fn usable(&self, state: &State, entry: &Arc<Cached>, at: Time) -> Option<Usable> {
-        let simple = entry.status == StatusCode::OK && entry.body.len() <= LARGEST && entry.headers.contains_key(DATE);
-        if !simple || !acceptable(&entry.headers, &self.headers) || state.cache.will_be_due(entry, at) {
+        let simple = entry.status == StatusCode::OK && entry.body.len() <= LARGEST && entry.headers.get(&DATE).is_some();
+        if !simple || !acceptable(entry, &self.headers) || state.cache.will_be_due(entry, at) {
             return None;
         }
         let judged = Judged::new(entry, "", entry.soft_purged());
@@ -153,20 +153,20 @@ impl Shortcut {
 fn head(entry: &Entry, age: Span, id: RequestId, notes: &Notes<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(768);
     out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-    for (name, value) in &entry.headers {
-        if *name != CONTENT_LENGTH && *name != AGE && !REPLACED.contains(name) {
-            line(&mut out, name, value.as_bytes());
+    for (name, value) in entry.headers.iter() {
+        if !REPLACED.iter().chain(&[CONTENT_LENGTH, AGE]).any(|replaced| replaced.as_str().as_bytes() == name) {
+            line(&mut out, name, value);
         }
     }
-    line(&mut out, &CONTENT_LENGTH, itoa::Buffer::new().format(entry.body.len()).as_bytes());
-    line(&mut out, &AGE, itoa::Buffer::new().format(age.as_secs()).as_bytes());
-    notes.fields(id, |name, _, text| line(&mut out, &name, text.as_bytes()));
+    line(&mut out, CONTENT_LENGTH.as_str().as_bytes(), itoa::Buffer::new().format(entry.body.len()).as_bytes());
+    line(&mut out, AGE.as_str().as_bytes(), itoa::Buffer::new().format(age.as_secs()).as_bytes());
+    notes.fields(id, |name, _, text| line(&mut out, name.as_str().as_bytes(), text.as_bytes()));
     out.extend_from_slice(b"\r\n");
     out
 }
 
-fn line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    out.extend_from_slice(name.as_str().as_bytes());
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");

@@ -299,7 +299,7 @@ async fn a_coding_that_a_follower_cannot_read_is_not_shared_with_it() {
     assert!(matches!(own.wait(&HeaderMap::new()).await, Followed::Share(..)), "what the origin sent its client");
     assert!(matches!(readers[0].wait(&br).await, Followed::Share(..)));
     assert!(matches!(readers[1].wait(&gzip).await, Followed::Alone(UncachedReason::Vary)));
-    let coded = Entry { headers: headers(&[("content-encoding", "br")]), ..entry(&subject, "x") };
+    let coded = Entry { headers: headers(&[("content-encoding", "br")]).into(), ..entry(&subject, "x") };
     filled.store(coded, NOW).unwrap();
     assert!(matches!(join_with(&cache, &subject, &br, NOW), Joined::Stored(_)));
     assert!(matches!(join_with(&cache, &subject, &gzip, NOW), Joined::Lead(_)), "an entry it cannot read is no entry for it");

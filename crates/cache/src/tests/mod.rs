@@ -65,7 +65,7 @@ pub(super) fn entry(subject: &Arc<Subject>, body: impl Into<Bytes>) -> Entry {
         subject: Arc::clone(subject),
         selected: None,
         status: StatusCode::OK,
-        headers: headers(&[("content-type", "text/plain")]),
+        headers: headers(&[("content-type", "text/plain")]).into(),
         body: body.into(),
         trailers: None,
         fetched_at: NOW,

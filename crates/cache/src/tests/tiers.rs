@@ -53,7 +53,7 @@ fn lead(cache: &Cache, n: u64, request: &HeaderMap) -> Ticket {
 async fn fill(cache: &Cache, n: u64, request: &HeaderMap, vary: Option<&'static str>, body: &'static str) {
     let mut answer = head();
     answer.headers.extend(vary.map(|v| (http::header::VARY, HeaderValue::from_static(v))));
-    let headers = answer.headers.clone();
+    let headers = answer.headers.clone().into();
     let mut filling = lead(cache, n, request).share(answer, NOW);
     filling.push(Bytes::from_static(body.as_bytes())).await;
     let filled = filling.finish(None);

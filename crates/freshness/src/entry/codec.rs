@@ -12,7 +12,7 @@ use farthing_contract::features::KEY_STATS_BYTES;
 use farthing_types::{By, CallId, DecisionId, KeyHash, Money, Span, Time};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{Entry, KeyStats, MAX_VARIANTS, Subject, VariantTtl};
+use super::{Entry, Fields, KeyStats, MAX_VARIANTS, Subject, VariantTtl};
 use crate::key::Selected;
 use crate::semantics::Facts;
 
@@ -57,9 +57,9 @@ pub(super) fn encode(entry: &Entry, stats: &KeyStats) -> Vec<u8> {
         s.names.iter().for_each(|n| w.bytes(n.as_str().as_bytes()));
     });
     w.u32(u32::from(entry.status.as_u16()));
-    w.headers(&entry.headers);
+    w.fields(&entry.headers);
     w.bytes(&entry.body);
-    w.opt(entry.trailers.as_ref(), Writer::headers);
+    w.opt(entry.trailers.as_deref(), Writer::headers);
     w.i64(entry.fetched_at.millis());
     w.facts(&entry.facts);
     w.count(entry.variants.len().min(MAX_VARIANTS));
@@ -143,6 +143,13 @@ impl Writer {
         self.bytes(subject.tenant.as_bytes());
         self.bytes(subject.route.as_bytes());
         self.bytes(subject.path.as_bytes());
+    }
+    fn fields(&mut self, fields: &Fields) {
+        self.count(fields.len());
+        for (name, value) in fields.iter() {
+            self.bytes(name);
+            self.bytes(value);
+        }
     }
     fn headers(&mut self, headers: &HeaderMap) {
         self.count(headers.len());
@@ -285,9 +292,9 @@ impl Reader {
             subject,
             selected: self.opt(Self::selected)?,
             status: StatusCode::from_u16(u16::try_from(self.u32()?).ok()?).ok()?,
-            headers: self.headers()?,
+            headers: self.headers()?.into(),
             body: self.bytes()?,
-            trailers: self.opt(Self::headers)?,
+            trailers: self.opt(Self::headers)?.map(Box::new),
             fetched_at: Time::from_millis(self.i64()?),
             facts: self.facts()?,
             variants: self.list(Self::variant).filter(|v| v.len() <= MAX_VARIANTS)?,

@@ -1,6 +1,7 @@
 //! An entry: a complete answer with what is needed to decide about its reuse.
 
 mod codec;
+mod fields;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use crate::semantics::Facts;
 
 pub use codec::{DecodeError, FORMAT_VERSION};
 pub use farthing_contract::features::KeyStats;
+pub use fields::Fields;
 
 /// At most this many variants keep a TTL of their own in an entry.
 pub const MAX_VARIANTS: usize = 4;
@@ -58,11 +60,11 @@ pub struct Entry {
     /// The status.
     pub status: StatusCode,
     /// End-to-end headers, without `Age`.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The whole body.
     pub body: Bytes,
     /// Trailers, when the provider sent some.
-    pub trailers: Option<HeaderMap>,
+    pub trailers: Option<Box<HeaderMap>>,
     /// When the answer (or its last 304) arrived; kept to the millisecond in the flat format.
     pub fetched_at: Time,
     /// What RFC 9111 needs to know.
@@ -111,8 +113,8 @@ impl Entry {
             + self.subject.tenant.len()
             + self.subject.path.len()
             + self.body.len()
-            + headers(&self.headers)
-            + self.trailers.as_ref().map_or(0, headers)
+            + self.headers.bytes()
+            + self.trailers.as_deref().map_or(0, headers)
             + self.tags.iter().map(|t| t.len() + size_of::<Arc<str>>() + 16).sum::<usize>()
             + self.variants.iter().map(|v| size_of::<VariantTtl>() + v.variant.len()).sum::<usize>()
             + self.selected.as_ref().map_or(0, |s| s.names.len() * 32)

@@ -82,13 +82,9 @@ pub fn not_modified(status: StatusCode, headers: &HeaderMap, method: &Method, re
 /// The answer to a request from an entry, `age` old.
 pub fn serve(entry: &Entry, method: &Method, request: &HeaderMap, age: Span) -> Served {
     let length = entry.body.len() as u64;
-    // Filled into a new map: a clone has no room to spare, and making it later moves everything once more.
-    let mut headers = HeaderMap::with_capacity(entry.headers.len() + ADDED);
-    for (name, value) in &entry.headers {
-        headers.append(name, value.clone());
-    }
+    let mut headers = entry.headers.to_map(ADDED);
     headers.insert(AGE, number(age.as_secs()));
-    let kind = answer(entry.status, &entry.headers, length, method, request);
+    let kind = answer(entry.status, &headers, length, method, request);
     render(kind, entry.status, headers, &entry.body, method)
 }
 
@@ -160,8 +156,8 @@ pub fn validators(entry: &Entry) -> HeaderMap {
     if let Some(etag) = &entry.facts.etag {
         out.insert(IF_NONE_MATCH, etag.clone());
     }
-    if let Some(modified) = entry.headers.get(LAST_MODIFIED).filter(|_| entry.facts.last_modified.is_some()) {
-        out.insert(IF_MODIFIED_SINCE, modified.clone());
+    if let Some(modified) = entry.headers.value(&LAST_MODIFIED).filter(|_| entry.facts.last_modified.is_some()) {
+        out.insert(IF_MODIFIED_SINCE, modified);
     }
     out
 }
@@ -183,7 +179,7 @@ pub fn merge_304(entry: &Entry, received: &Received<'_>, rules: &Rules) -> Optio
     {
         return None;
     }
-    let mut headers = entry.headers.clone();
+    let mut headers = entry.headers.to_map(received.headers.len());
     for name in received.headers.keys().filter(|name| !describes_body(name)) {
         headers.remove(name);
         for value in received.headers.get_all(name) {
@@ -209,7 +205,7 @@ pub fn head_tells_change(entry: &Entry, received: &Received<'_>) -> bool {
     if received.status != StatusCode::OK || entry.status != StatusCode::OK {
         return false;
     }
-    let differs = |name: HeaderName| received.headers.get(&name).is_some_and(|told| entry.headers.get(&name) != Some(told));
+    let differs = |name: HeaderName| received.headers.get(&name).is_some_and(|told| entry.headers.get(&name) != Some(told.as_bytes()));
     let length = received.headers.get(CONTENT_LENGTH).is_some_and(|told| told.as_bytes() != number(entry.body.len() as u64).as_bytes());
     differs(ETAG) || differs(LAST_MODIFIED) || length
 }

@@ -17,7 +17,7 @@ fn entry(fields: &[(&str, &str)]) -> Entry {
         selected: None::<Selected>,
         status: StatusCode::OK,
         facts: Facts::read(&received, &Rules::new(Mode::Respect)),
-        headers,
+        headers: headers.into(),
         body: Bytes::from_static(b"0123456789"),
         trailers: None,
         fetched_at: NOW,

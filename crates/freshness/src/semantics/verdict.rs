@@ -1,8 +1,8 @@
 //! May a stored answer be served now?
 
 use farthing_types::{Span, Time, UncachedReason};
-use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::{HeaderMap, HeaderValue};
 
 use super::{Facts, Lifetime, Mode, RequestFacts, Rules};
 use crate::entry::{Entry, VariantTtl};
@@ -146,8 +146,17 @@ const NEGOTIATED: [&[u8]; 9] = [b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", 
 
 /// Whether a client that sent `request` can read the entry's content codings. A mismatch is a miss with
 /// [`UncachedReason::Vary`]: profile `api` does not key on `Accept-Encoding`, and origins forget to say `Vary: Accept-Encoding`.
-pub fn acceptable(entry: &HeaderMap, request: &HeaderMap) -> bool {
-    let codings = entry.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+pub fn acceptable(entry: &Entry, request: &HeaderMap) -> bool {
+    reads(entry.headers.all(&CONTENT_ENCODING), request)
+}
+
+/// The same for an answer that is not stored yet, by its head.
+pub fn acceptable_head(head: &HeaderMap, request: &HeaderMap) -> bool {
+    reads(head.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes), request)
+}
+
+fn reads<'a>(codings: impl Iterator<Item = &'a [u8]>, request: &HeaderMap) -> bool {
+    let codings = codings.flat_map(|value| value.split(|b| *b == b','));
     let mut negotiated = codings.map(<[u8]>::trim_ascii).filter(|coding| NEGOTIATED.iter().any(|known| known.eq_ignore_ascii_case(coding)));
     negotiated.all(|coding| accepts(request, coding))
 }
