@@ -1,5 +1,6 @@
 //! Builds a running proxy from a checked configuration, and is its handle.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::experiments::{ExperimentView, Trials};
 use crate::ids::Ids;
 use crate::l2::{L2, L2Stats};
 use crate::memory::{self, Memory};
+use crate::pace::PaceStats;
 use crate::predictors::Predictors;
 use crate::route::RouteState;
 use crate::serve::Service;
@@ -140,6 +142,11 @@ impl Proxy {
     /// Figures of L2; `None` where there is none.
     pub fn l2_stats(&self) -> Option<L2Stats> {
         self.state.l2.as_ref().map(L2::stats)
+    }
+    /// The lines in front of the providers that have a route, by name.
+    pub fn paces(&self) -> Vec<PaceStats> {
+        let stats = self.state.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));
+        stats.collect::<BTreeMap<_, _>>().into_values().collect()
     }
     /// Counters of the edge.
     pub fn edge_stats(&self) -> &EdgeStats {

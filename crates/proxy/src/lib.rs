@@ -17,6 +17,7 @@ mod inside;
 mod l2;
 mod lookup;
 mod memory;
+mod pace;
 mod passing;
 mod predictors;
 mod prices;
@@ -43,6 +44,7 @@ pub use assembly::Proxy;
 pub use experiments::{ExperimentView, experiment_spec};
 pub use inside::Inside;
 pub use l2::{L2Error, L2Stats};
+pub use pace::PaceStats;
 pub use predictors::champion;
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 

@@ -1,5 +1,6 @@
 //! Routes as the request path uses them: matched, with plan, keys, rules, upstreams and live statistics.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::StartError;
 use crate::content::{self, Personal};
+use crate::pace::Pace;
 use crate::problem::Dialect;
 use crate::stats::Numbered;
 
@@ -49,6 +51,8 @@ pub struct RouteState {
     pub experiment: ArcSwapOption<RouteExperiment>,
     /// Live statistics of the route.
     pub stats: Mutex<Numbered>,
+    /// The line in front of the provider, shared by its routes.
+    pub pace: Arc<Pace>,
     /// Shape of our errors.
     pub dialect: Dialect,
 }
@@ -74,14 +78,15 @@ pub type Build<'a> = dyn Fn(UpstreamSpec) -> Result<Arc<Upstream>, UpstreamError
 /// # Errors
 /// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
 pub fn compile(config: &Config, build: &Build<'_>) -> Result<Vec<Arc<RouteState>>, StartError> {
-    config.routes.iter().map(|route| one(config, route, build).map(Arc::new)).collect()
+    let paces: HashMap<Arc<str>, Arc<Pace>> =
+        config.providers.iter().map(|provider| (provider.name.clone(), Arc::new(Pace::new(provider)))).collect();
+    config.routes.iter().map(|route| one((config, &paces), route, build).map(Arc::new)).collect()
 }
 
-fn one(config: &Config, route: &Arc<Route>, build: &Build<'_>) -> Result<RouteState, StartError> {
-    let provider = config
-        .provider(&route.provider)
-        .ok_or_else(|| StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() })?
-        .clone();
+fn one((config, paces): (&Config, &HashMap<Arc<str>, Arc<Pace>>), route: &Arc<Route>, build: &Build<'_>) -> Result<RouteState, StartError> {
+    let found = config.provider(&route.provider).zip(paces.get(&route.provider));
+    let (provider, pace) = found.ok_or_else(|| StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() })?;
+    let (provider, pace) = (provider.clone(), pace.clone());
     let facts = facts(route, &provider);
     let overrides = Overrides::default();
     let compiled = plan::compile(&facts, &overrides, false).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
@@ -99,6 +104,7 @@ fn one(config: &Config, route: &Arc<Route>, build: &Build<'_>) -> Result<RouteSt
         facts,
         experiment: ArcSwapOption::empty(),
         stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
+        pace,
         dialect: dialect(&provider),
         route: route.clone(),
         provider,

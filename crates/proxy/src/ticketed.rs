@@ -8,7 +8,7 @@ use farthing_config::Dialect as ProviderDialect;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_freshness::semantics::conditional;
 use farthing_ledger::Served;
-use farthing_types::{Body, CallId, Failure, FailureKind, Money, Outcome, Purpose, Span, Time, UncachedReason};
+use farthing_types::{Body, CallId, Failure, FailureKind, KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use http::{Response, StatusCode};
 
@@ -92,6 +92,7 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 
 /// Starts the fill in a task of its own: its client may leave without harm.
 fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) {
+    let purpose = if brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();
     let facts = farthing_ledger::RequestFacts::read(&body);
     let conditional = wanted.previous.is_some();
@@ -111,7 +112,8 @@ fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, pur
         },
         request: planned.facts.clone(),
         previous: wanted.previous.clone(),
-        cancel_idle: metered && facts.stream && purpose == Purpose::User,
+        cancel_idle: metered && facts.stream && purpose != Purpose::Refresh,
+        patience: planned.deadline / 2,
         flight,
     };
     let landing = match (planned.cache, planned.control) {
@@ -128,6 +130,15 @@ fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, pur
             tracing::error!("a fill panicked; its ticket was handed over");
         }
     });
+}
+
+/// Whether a call brings a copy back that was lost: there is none, or a purge of many has made it stale, and it should be fresh.
+fn brings_back(state: &State, planned: &Planned, wanted: &Wanted, key: KeyHash) -> bool {
+    let gone = match &wanted.previous {
+        Some(previous) => previous.soft_purged(),
+        None => matches!(wanted.reason, UncachedReason::Cold | UncachedReason::Invalidated),
+    };
+    gone && planned.cache.is_ok() && state.cache.has_lost(key, state.clock.now())
 }
 
 /// Who orders a call and why, as its record keeps it.
