@@ -13,7 +13,7 @@ use farthing_tests::{Origin, Setup, Started};
 use crate::program::{Serving, built};
 
 #[path = "../../crates/fleet/tests/servers/mod.rs"]
-mod servers;
+pub mod servers;
 
 use servers::{Cluster, Server};
 

@@ -22,6 +22,7 @@ mod l2;
 mod live;
 mod parity;
 mod program;
+mod refill;
 mod semantics;
 mod stampede;
 mod swaps;

@@ -314,8 +314,9 @@ impl Inner {
 
     fn evicted(&self, entries: Vec<Arc<Cached>>, now: Time) {
         add(&self.counters.evicted, entries.len());
-        // What made room here and is nowhere else was not lost.
-        entries.iter().filter(|entry| !entry.is_in_l2()).for_each(|entry| self.copies.forget(entry.stored_key()));
+        // What made room here and is nowhere else was not lost. What is being written to L2 will be there.
+        let below = |entry: &Cached| entry.is_in_l2() || self.l2.as_ref().is_some_and(|l2| l2.takes(entry.size()));
+        entries.iter().filter(|entry| !below(entry)).for_each(|entry| self.copies.forget(entry.stored_key()));
         self.ended(entries, EndReason::Evicted, now);
     }
 

@@ -11,8 +11,9 @@ const MEMORY: Span = Span::from_secs(300);
 const KNOWN_AFTER: Span = Span::from_secs(2);
 /// ... and so many calls. A provider that is hardly asked is not flooded either.
 const KNOWN_CALLS: f64 = 10.0;
-/// Part of the room above the rate that is used: the rest is left for what cannot be held back and comes in bursts.
-const USED: f64 = 0.9;
+/// Part of the room above the rate that is used: the rest is left for an error of the rate, and for what comes in bursts and
+/// cannot be held back.
+const USED: f64 = 0.8;
 /// Room that may be saved up: what comes in between two ticks of a timer.
 const SAVED: Span = Span::from_millis(10);
 /// Calls beyond the room of so long are forgiven.

@@ -163,7 +163,7 @@ fn warming_takes_what_is_left() {
         }
         warmed += u32::from(matches!(refill.turn_to_warm(now), Turn::Go { .. }));
     }
-    assert!((80..=95).contains(&warmed), "{warmed} beside 100 ordinary calls");
+    assert!((70..=85).contains(&warmed), "{warmed} beside 100 ordinary calls");
     assert!(refill.enter(START + Span::from_secs(60)));
     assert!(matches!(refill.turn_to_warm(START + Span::from_secs(20)), Turn::Wait(_)), "not before those who have a client");
     assert!((refill.rate().unwrap() - 10.0).abs() < 0.5, "warming does not raise the bound");
