@@ -26,3 +26,4 @@ mod refill;
 mod semantics;
 mod stampede;
 mod swaps;
+mod warm;

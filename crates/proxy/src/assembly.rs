@@ -35,6 +35,7 @@ use crate::serve::Service;
 use crate::state::{Counters, State};
 use crate::stats::Events;
 use crate::volatile::{self, Volatile};
+use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
 use crate::{prices, route};
 
 /// How long a predictor that was late too often rests.
@@ -142,6 +143,13 @@ impl Proxy {
     /// Figures of L2; `None` where there is none.
     pub fn l2_stats(&self) -> Option<L2Stats> {
         self.state.l2.as_ref().map(L2::stats)
+    }
+    /// Fetches what is ordered into the cache, within its limit.
+    ///
+    /// # Errors
+    /// See [`WarmRefused`].
+    pub async fn warm(&self, order: WarmOrder) -> Result<WarmReport, WarmRefused> {
+        warm::warm(&self.state, order).await
     }
     /// The lines in front of the providers that have a route, by name.
     pub fn paces(&self) -> Vec<PaceStats> {

@@ -34,6 +34,7 @@ mod stream;
 pub mod telemetry;
 mod ticketed;
 pub mod volatile;
+mod warm;
 mod writes;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub use l2::{L2Error, L2Stats};
 pub use pace::PaceStats;
 pub use predictors::champion;
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
+pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
 
 /// Why a proxy could not be started, or an experiment not be run.
 #[derive(Debug, thiserror::Error)]

@@ -91,8 +91,8 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 }
 
 /// Starts the fill in a task of its own: its client may leave without harm.
-fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) {
-    let purpose = if brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
+pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) -> Arc<Flight> {
+    let purpose = if purpose != Purpose::Warm && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();
     let facts = farthing_ledger::RequestFacts::read(&body);
     let conditional = wanted.previous.is_some();
@@ -112,9 +112,9 @@ fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, pur
         },
         request: planned.facts.clone(),
         previous: wanted.previous.clone(),
-        cancel_idle: metered && facts.stream && purpose != Purpose::Refresh,
+        cancel_idle: metered && facts.stream && !matches!(purpose, Purpose::Refresh | Purpose::Warm),
         patience: planned.deadline / 2,
-        flight,
+        flight: flight.clone(),
     };
     let landing = match (planned.cache, planned.control) {
         (Err(reason), _) => Landing::ShareOnly(ticket, reason),
@@ -130,6 +130,7 @@ fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, pur
             tracing::error!("a fill panicked; its ticket was handed over");
         }
     });
+    flight
 }
 
 /// Whether a call brings a copy back that was lost: there is none, or a purge of many has made it stale, and it should be fresh.

@@ -69,6 +69,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::experiment))
         .routes(routes!(cache::stats))
         .routes(routes!(cache::purge))
+        .routes(routes!(cache::warm))
         .routes(routes!(models::list))
         .routes(routes!(models::versions))
         .routes(routes!(models::show))

@@ -6,6 +6,7 @@ pub mod models;
 pub mod routes;
 pub mod status;
 pub mod volatile;
+pub mod warm;
 
 use std::process::ExitCode;
 
