@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use farthing_cache::Purge;
+use farthing_cache::{CacheStats, Purge};
 use farthing_config::Config;
 use farthing_ledger::{LogMetrics, LogWriter};
 use farthing_models::Store;
@@ -58,6 +58,11 @@ impl Inside {
     /// Answers a request.
     pub fn ask(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         serve(&self.state, request)
+    }
+
+    /// Counters and sizes of the cache.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.state.cache.stats()
     }
 
     /// Purges entries; how many.

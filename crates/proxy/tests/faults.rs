@@ -1,6 +1,12 @@
 //! F2, K8: a thousand requests for one cold key, GET and POST, and whatever happens to the call: never more than one extra call, and everybody
 //! is answered. The whole request path in paused time; the provider does what a test says.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "helpers of tests may fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "helpers of tests may fail the test"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
