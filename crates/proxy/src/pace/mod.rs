@@ -4,7 +4,7 @@
 mod saved;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use farthing_config::Provider;
 use farthing_policy::{Demand, Refill, RefillBound, Turn};
@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub use saved::Losses;
+
+/// Most bytes of request bodies that wait in one line; a call with more goes beyond the bound.
+const MOST_BYTES: usize = 64 << 20;
 
 /// The calls to one provider, over all its routes.
 pub struct Pace {
@@ -23,6 +26,8 @@ pub struct Pace {
     refill: Mutex<Refill>,
     /// Whoever holds it is the first in line.
     first: tokio::sync::Mutex<()>,
+    /// Of the bodies of calls that wait.
+    bytes: AtomicUsize,
     held: AtomicU64,
     late: AtomicU64,
 }
@@ -61,6 +66,7 @@ impl Pace {
             began: Instant::now(),
             refill: Mutex::new(Refill::new(bound, Time::ZERO)),
             first: tokio::sync::Mutex::default(),
+            bytes: AtomicUsize::new(0),
             held: AtomicU64::new(0),
             late: AtomicU64::new(0),
         }
@@ -92,14 +98,14 @@ impl Pace {
         self.refill.lock().called(demand(purpose), self.now());
     }
 
-    /// Notes a call, after its turn if it has to wait for one: a refill for no longer than `patience`.
-    pub async fn admit(&self, purpose: Purpose, patience: Span) {
+    /// Notes a call, after its turn if it has to wait for one: a refill for no longer than `patience`, while its body of so many `bytes` is held.
+    pub async fn admit(&self, purpose: Purpose, (patience, bytes): (Span, usize)) {
         match demand(purpose) {
             Demand::Ordinary => self.refill.lock().called(Demand::Ordinary, self.now()),
             Demand::Warm => self.room().await,
             Demand::Refill => {
                 let asked = self.now();
-                if !self.turn(asked + patience.min(self.bound.wait)).await {
+                if !self.turn(asked + patience.min(self.bound.wait), bytes).await {
                     self.late.fetch_add(1, Relaxed);
                 }
                 // Less is the work of the timer.
@@ -111,9 +117,9 @@ impl Pace {
     }
 
     /// Waits for the turn of a refill that must have gone at `deadline`; false when it goes beyond the bound.
-    async fn turn(&self, deadline: Time) -> bool {
+    async fn turn(&self, deadline: Time, bytes: usize) -> bool {
         let until = self.began + deadline.since(Time::ZERO);
-        let place = Place::take(self, deadline);
+        let place = Place::take(self, deadline, bytes);
         let in_line = async {
             let _first = self.first.lock().await;
             loop {
@@ -146,17 +152,25 @@ impl Pace {
 }
 
 /// A place in the line, given back whatever becomes of the call.
-struct Place<'a>(&'a Pace);
+struct Place<'a>(&'a Pace, usize);
 
 impl<'a> Place<'a> {
-    fn take(pace: &'a Pace, deadline: Time) -> Option<Self> {
-        pace.refill.lock().enter(deadline).then_some(Self(pace))
+    fn take(pace: &'a Pace, deadline: Time, bytes: usize) -> Option<Self> {
+        let mut refill = pace.refill.lock();
+        // Under the lock, so that two cannot pass the bound together.
+        let fits = pace.bytes.load(Relaxed).saturating_add(bytes) <= MOST_BYTES;
+        (fits && refill.enter(deadline)).then(|| {
+            pace.bytes.fetch_add(bytes, Relaxed);
+            Self(pace, bytes)
+        })
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.refill.lock().leave();
+        let mut refill = self.0.refill.lock();
+        self.0.bytes.fetch_sub(self.1, Relaxed);
+        refill.leave();
     }
 }
 
@@ -174,7 +188,7 @@ mod tests {
 
     async fn took(pace: &Pace, purpose: Purpose, patience: Span) -> Span {
         let asked = Instant::now();
-        pace.admit(purpose, patience).await;
+        pace.admit(purpose, (patience, 0)).await;
         asked.elapsed()
     }
 
@@ -203,11 +217,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_leaves_no_place_behind() {
         let pace = pace(1.0);
-        pace.admit(Purpose::Refill, Span::from_secs(2)).await;
-        let gone = tokio::time::timeout(Span::from_millis(10), pace.admit(Purpose::Refill, Span::from_secs(2))).await;
+        pace.admit(Purpose::Refill, (Span::from_secs(2), 0)).await;
+        let gone = tokio::time::timeout(Span::from_millis(10), pace.admit(Purpose::Refill, (Span::from_secs(2), 0))).await;
         assert!(gone.is_err());
         assert_eq!(pace.stats().waiting, 0);
         assert!(took(&pace, Purpose::Refill, Span::from_secs(2)).await < Span::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_wait_are_bounded() {
+        let pace = pace(1.0);
+        let big = |_| async {
+            let asked = Instant::now();
+            pace.admit(Purpose::Refill, (Span::from_secs(2), MOST_BYTES / 4)).await;
+            asked.elapsed()
+        };
+        let waits = join_all((0..10).map(big)).await;
+        let at_once = waits.iter().filter(|wait| wait.is_zero()).count();
+        assert!(at_once >= 5, "the first, and what is too much to hold: {waits:?}");
+        assert_eq!(pace.bytes.load(Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,7 +243,7 @@ mod tests {
         let pace = pace(1.0);
         let started = Instant::now();
         for _ in 0..20 {
-            pace.admit(Purpose::Warm, Span::ZERO).await;
+            pace.admit(Purpose::Warm, (Span::ZERO, 0)).await;
         }
         assert!(started.elapsed() > Span::from_secs(9), "{:?}", started.elapsed());
     }
