@@ -96,10 +96,12 @@ models: trainer ## Rebuild the shipped predictors from data/
 results: trainer ## Measure what the learners are worth into docs/results.md; DATA=dir is the folder of real traces
 	FARTHING_PYTHON=$${FARTHING_PYTHON:-$$([ -x target/venv/bin/python ] && echo target/venv/bin/python || echo python3)} $(TRAINER) results $(if $(DATA),--data $(DATA)) --out docs/results.md --json target/results/learning.json
 
-bench: ## Micro benches (decision, key, replay, start of the disk store) into target/results/
+bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, stampede) into target/results/
 	cargo run --release -p farthing-bench --bin micro
 	cargo run --release -p farthing-bench --bin replay
 	cargo run --release -p farthing-bench --bin disk
+	cargo run --release -p farthing-bench --bin memory
+	cargo run --release -p farthing-bench --bin stampede
 
 bench-load: deps-bench proxy ## Load bench against bare hyper, nginx, HAProxy, Varnish into target/results/load.json
 	cargo run --release -p farthing-bench --bin load

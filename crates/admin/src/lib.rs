@@ -15,7 +15,7 @@ mod tests;
 pub use api::{openapi, router};
 pub use problem::{Problem, ProblemDocument};
 pub use server::{ServeError, serve};
-pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest};
+pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
 pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};

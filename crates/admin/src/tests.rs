@@ -141,6 +141,14 @@ impl CacheControl for Fake {
     fn purge(&self, request: &PurgeRequest) -> Result<PurgeReport, ControlError> {
         Ok(PurgeReport { entries: request.tags.len() as u64, flights: 0, dry_run: request.dry_run })
     }
+    fn warm(&self, request: WarmRequest) -> Warming {
+        Box::pin(async move {
+            match &*request.route {
+                "geo" => Ok(WarmReport { spent_usd: request.limit_usd.unwrap_or_default(), ..WarmReport::default() }),
+                other => Err(ControlError::NotFound(format!("no route is called `{other}`"))),
+            }
+        })
+    }
 }
 impl EventsControl for Fake {
     fn sources(&self) -> Vec<EventSourceInfo> {
@@ -277,6 +285,10 @@ async fn bad_requests_are_problems() {
         ("POST", "/api/v1/cache/purge", json!({}), StatusCode::BAD_REQUEST),
         ("POST", "/api/v1/cache/purge", json!({ "tags": ["a", "b"], "dry_run": true }), StatusCode::OK),
         ("POST", "/api/v1/cache/purge", json!({ "tag": "a" }), StatusCode::UNPROCESSABLE_ENTITY),
+        ("POST", "/api/v1/cache/warm", json!({ "route": "geo", "targets": ["/a"], "limit_usd": "0.5" }), StatusCode::OK),
+        ("POST", "/api/v1/cache/warm", json!({ "route": "geo", "targets": [] }), StatusCode::BAD_REQUEST),
+        ("POST", "/api/v1/cache/warm", json!({ "route": "sea", "targets": ["/a"] }), StatusCode::NOT_FOUND),
+        ("POST", "/api/v1/cache/warm", json!({ "route": "geo", "targets": ["/a"], "limit": 1 }), StatusCode::UNPROCESSABLE_ENTITY),
         ("POST", "/api/v1/cache/purge", json!({ "tags": ["a".repeat(2_000)] }), StatusCode::PAYLOAD_TOO_LARGE),
     ] {
         assert_eq!(call(method, path, body).await.0, expected, "{method} {path}");

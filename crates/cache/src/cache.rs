@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::cached::{CacheEvents, Cached, EndReason, EntryEnd};
 use crate::config::{CacheConfig, CacheStats};
+use crate::copies::Copies;
 use crate::flight::{Flight, Found, Ticket};
 use crate::join::{Join, Joined, Slot};
 use crate::l2::Tier;
@@ -100,6 +101,7 @@ pub(crate) struct Inner {
     pub(crate) shards: Box<[Mutex<Shard>]>,
     purges: PurgeLog,
     pub(crate) table: StatsTable,
+    pub(crate) copies: Copies,
     events: Arc<dyn CacheEvents>,
 }
 
@@ -130,6 +132,7 @@ impl Cache {
             counters: Counters::default(),
             purges: PurgeLog::default(),
             table: StatsTable::new(config.stats_bytes),
+            copies: Copies::new(config.stats_bytes / 8),
             events,
             l2,
             config,
@@ -212,6 +215,7 @@ impl Cache {
             let mut shard = shard.lock();
             let ended = if soft { soften(&shard.index, purge, &mut out.entries) } else { take(&mut shard.index, purge) };
             self.0.keep_stats(&ended);
+            self.0.forget_if_one(purge, soft, (&shard.index, &ended));
             let mut flights = Vec::new();
             shard.flights.retain(|_, flight| {
                 let purged = flight.purge(purge);
@@ -355,6 +359,9 @@ impl Inner {
 
     fn evicted(&self, entries: Vec<Arc<Cached>>, now: Time) {
         add(&self.counters.evicted, entries.len());
+        // What made room here and is nowhere else was not lost. What is being written to L2 will be there.
+        let below = |entry: &Cached| entry.is_in_l2() || self.l2.as_ref().is_some_and(|l2| l2.takes(entry.size()));
+        entries.iter().filter(|entry| !below(entry)).for_each(|entry| self.copies.forget(entry.stored_key()));
         self.ended(entries, EndReason::Evicted, now);
     }
 
@@ -364,6 +371,19 @@ impl Inner {
         for entry in gone {
             let stats = entry.stats();
             self.table.update(entry.stored_key(), |s| *s = stats);
+        }
+    }
+
+    /// A purge of one resource says that its answer has changed: whoever fetches it anew brings nothing back. Larger ones are losses.
+    fn forget_if_one(&self, purge: &Purge, soft: bool, (index, ended): (&Index<Node>, &[Arc<Cached>])) {
+        match purge {
+            Purge::Key(key) => self.copies.forget(*key),
+            Purge::Path { .. } => {}
+            _ => return,
+        }
+        ended.iter().for_each(|entry| self.copies.forget(entry.stored_key()));
+        if soft {
+            index.iter().filter(|(_, node)| is_hit(node, purge)).for_each(|(key, _)| self.copies.forget(key));
         }
     }
 

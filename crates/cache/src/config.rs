@@ -25,7 +25,7 @@ pub struct CacheConfig {
     pub hit_for_miss: Span,
     /// `Vary` variants of one key; the oldest goes.
     pub max_vary: usize,
-    /// Bytes of the table of statistics for keys without an entry.
+    /// Bytes of the table of statistics for keys without an entry. An eighth on top knows which copies should be there.
     pub stats_bytes: usize,
 }
 

@@ -10,6 +10,7 @@
 mod cache;
 mod cached;
 mod config;
+mod copies;
 mod flight;
 mod head;
 mod join;
@@ -25,6 +26,7 @@ mod tests;
 pub use cache::{Cache, Stored};
 pub use cached::{CacheEvents, Cached, EndReason, EntryEnd, NoEvents};
 pub use config::{CacheConfig, CacheStats};
+pub use copies::SavedCopy;
 pub use flight::{Filled, Filling, Ticket};
 pub use head::SharedHead;
 pub use join::{Followed, Join, Joined, Slot};

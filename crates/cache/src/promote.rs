@@ -79,7 +79,11 @@ impl Cache {
                 Rechecked::Same
             }
             // L2 keeps an answer for longer than it may be served: what is missing there was taken out.
-            Err(GetOutcome::Outdated | GetOutcome::Absent) if entry.is_in_l2() => {
+            Err(outcome @ (GetOutcome::Outdated | GetOutcome::Absent)) if entry.is_in_l2() => {
+                // Named in a purge, it was taken back; else it was lost there with all the others.
+                if outcome == GetOutcome::Outdated {
+                    self.0.copies.forget(entry.stored_key());
+                }
                 self.0.take_out(entry, now);
                 Rechecked::Purged
             }

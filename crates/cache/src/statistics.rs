@@ -1,9 +1,10 @@
-//! Live statistics of keys: in the entry where there is one, else in the table.
+//! Live statistics of keys: in the entry where there is one, else in the table. And which copies should be there.
 
 use farthing_freshness::entry::KeyStats;
-use farthing_types::KeyHash;
+use farthing_types::{KeyHash, Time};
 
 use crate::cache::{Cache, Node};
+use crate::copies::SavedCopy;
 use crate::table::SavedKey;
 
 impl Cache {
@@ -44,5 +45,25 @@ impl Cache {
     /// Puts back what [`Cache::visit_key_stats`] gave; for a cache that nobody uses yet.
     pub fn restore_key_stats(&self, saved: SavedKey) {
         self.0.table.restore(saved);
+    }
+
+    /// Whether a copy of a key without one should be there and fresh: it was stored here, and neither made room nor was purged by itself.
+    pub fn has_lost(&self, key: KeyHash, now: Time) -> bool {
+        self.0.copies.is_due(key, now)
+    }
+
+    /// How many copies are known of at most; what [`Cache::visit_copies`] gives is of use to a cache with the same number.
+    pub fn copies_capacity(&self) -> usize {
+        self.0.copies.capacity()
+    }
+
+    /// Hands every copy that should be fresh at `now` to `each`.
+    pub fn visit_copies(&self, now: Time, each: &mut dyn FnMut(SavedCopy)) {
+        self.0.copies.visit(now, each);
+    }
+
+    /// Puts back what [`Cache::visit_copies`] gave; for a cache that nobody uses yet.
+    pub fn restore_copy(&self, saved: SavedCopy) {
+        self.0.copies.restore(saved);
     }
 }

@@ -57,6 +57,10 @@ pub struct Provider {
     pub volatile: Vec<Arc<str>>,
     /// How it is reached.
     pub upstream: UpstreamConfig,
+    /// Most calls while lost copies are brought back, as a multiple of the rate before; 0: no bound.
+    pub refill: f64,
+    /// Longest time that such a call waits for its turn.
+    pub refill_wait: Span,
 }
 
 impl Default for Provider {
@@ -71,6 +75,8 @@ impl Default for Provider {
             terms: Terms::default(),
             volatile: Vec::new(),
             upstream: UpstreamConfig::default(),
+            refill: 2.0,
+            refill_wait: Span::from_secs(5),
         }
     }
 }

@@ -47,6 +47,8 @@ enum Command {
     Purge(remote::purge::Args),
     /// Show which fields of answers differ from call to call, for `volatile` of a route.
     Volatile(remote::volatile::Args),
+    /// Fetch what a list or an access log names into a running proxy's cache, hottest first, within a limit of money.
+    Warm(remote::warm::Args),
     /// Show and change the predictors of a running proxy.
     Models(remote::models::Args),
     /// Show the experiments of a running proxy.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Routes(args) => remote::routes::run(&args),
         Command::Purge(args) => remote::purge::run(&args),
         Command::Volatile(args) => remote::volatile::run(&args),
+        Command::Warm(args) => remote::warm::run(&args),
         Command::Models(args) => remote::models::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),
         Command::Logs(args) => logs::run(&args),

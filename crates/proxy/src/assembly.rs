@@ -1,5 +1,6 @@
 //! Builds a running proxy from a checked configuration, and is its handle.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::experiments::{ExperimentView, Trials};
 use crate::ids::Ids;
 use crate::l2::{L2, L2Stats};
 use crate::memory::{self, Memory};
+use crate::pace::PaceStats;
 use crate::predictors::Predictors;
 use crate::route::RouteState;
 use crate::serve::Service;
@@ -37,6 +39,7 @@ use crate::shortcut::Shortcuts;
 use crate::state::{Counters, State};
 use crate::stats::Events;
 use crate::volatile::{self, Volatile};
+use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
 use crate::{prices, route};
 
 /// How long a predictor that was late too often rests.
@@ -147,6 +150,18 @@ impl Proxy {
     /// Figures of L2; `None` where there is none.
     pub fn l2_stats(&self) -> Option<L2Stats> {
         self.state.l2.as_ref().map(L2::stats)
+    }
+    /// Fetches what is ordered into the cache, within its limit.
+    ///
+    /// # Errors
+    /// See [`WarmRefused`].
+    pub async fn warm(&self, order: WarmOrder) -> Result<WarmReport, WarmRefused> {
+        warm::warm(&self.state, order).await
+    }
+    /// The lines in front of the providers that have a route, by name.
+    pub fn paces(&self) -> Vec<PaceStats> {
+        let stats = self.state.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));
+        stats.collect::<BTreeMap<_, _>>().into_values().collect()
     }
     /// Counters of the edge.
     pub fn edge_stats(&self) -> &EdgeStats {

@@ -217,6 +217,10 @@ impl Drop for Flight {
 
 impl CallSink for Flight {
     fn attempt(&self, report: CallReport) {
+        // The first is noted before it goes out.
+        if report.sent && report.attempt > 0 {
+            self.route.pace.repeated(self.purpose);
+        }
         self.reports.lock().push(report);
     }
 }

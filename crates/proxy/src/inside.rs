@@ -78,6 +78,11 @@ impl Inside {
         serve(&self.state, request)
     }
 
+    /// Counters and sizes of the cache.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.state.cache.stats()
+    }
+
     /// Purges entries; how many.
     pub fn purge(&self, purge: &Purge) -> usize {
         self.state.cache.purge(purge, false, self.state.clock.now()).entries
@@ -86,11 +91,6 @@ impl Inside {
     /// Makes entries stale; how many.
     pub fn soften(&self, purge: &Purge) -> usize {
         self.state.cache.purge(purge, true, self.state.clock.now()).entries
-    }
-
-    /// Counters and sizes of the cache.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.state.cache.stats()
     }
 
     /// Ends: running calls end, the log is written.

@@ -18,6 +18,7 @@ mod inside;
 mod l2;
 mod lookup;
 mod memory;
+mod pace;
 mod passing;
 mod predictors;
 mod prices;
@@ -37,6 +38,7 @@ mod tags;
 pub mod telemetry;
 mod ticketed;
 pub mod volatile;
+mod warm;
 mod writes;
 
 use std::sync::Arc;
@@ -47,8 +49,10 @@ pub use assembly::Proxy;
 pub use experiments::{ExperimentView, experiment_spec};
 pub use inside::Inside;
 pub use l2::{L2Error, L2Stats};
+pub use pace::PaceStats;
 pub use predictors::champion;
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
+pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
 
 /// Why a proxy could not be started, or an experiment not be run.
 #[derive(Debug, thiserror::Error)]

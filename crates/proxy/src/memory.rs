@@ -3,6 +3,9 @@
 //! `<log>/statistics/latest-<instance>.stats` is written at shutdown and every minute that brought something new; a run
 //! starts from it and keeps the state it started from as `run-<id>.stats`. A file that is damaged, of another layout or of a
 //! later time than the clock's is not used: the run starts empty, which is counted and said.
+//!
+//! Beside it stands `copies-<instance>.bin`: which copies there were, and how often providers were called. A run that starts without the
+//! copies brings them back within the bound of a refill.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -15,6 +18,7 @@ use farthing_cache::SavedKey;
 use farthing_contract::statistics::{FOLDER, KeyState, Saved, SavedError, latest_file, run_file};
 use farthing_types::Time;
 
+use crate::pace::Losses;
 use crate::state::State;
 
 /// States at the start of runs that are kept; older ones go.
@@ -35,13 +39,14 @@ enum Unused {
 pub struct Memory {
     dir: PathBuf,
     latest: PathBuf,
+    copies: PathBuf,
 }
 
 impl Memory {
     /// Below the log's folder, for an instance's name.
     pub fn new(log: &Path, instance: &str) -> Self {
         let dir = log.join(FOLDER);
-        Self { latest: dir.join(latest_file(instance)), dir }
+        Self { latest: dir.join(latest_file(instance)), copies: dir.join(format!("copies-{instance}.bin")), dir }
     }
 
     /// What the run before left; nothing is left when there was none.
@@ -52,6 +57,12 @@ impl Memory {
         };
         let saved = Saved::decode(&bytes)?;
         if saved.at > now { Err(Unused::Later) } else { Ok(Some(saved)) }
+    }
+
+    /// What the run before had; a file that cannot be read is one that is not there.
+    fn losses(&self, now: Time) -> Option<Losses> {
+        let losses = Losses::decode(&fs::read(&self.copies).ok()?)?;
+        (losses.at <= now).then_some(losses)
     }
 
     /// Keeps the state from which `run` starts: the file that was loaded, or an empty one.
@@ -82,6 +93,10 @@ impl Memory {
         fs::create_dir_all(&self.dir)?;
         write(&self.latest, &saved.encode())
     }
+
+    fn save_losses(&self, losses: &Losses) -> io::Result<()> {
+        write(&self.copies, &losses.encode())
+    }
 }
 
 /// Whole under its name, or not there.
@@ -98,6 +113,9 @@ impl State {
     /// Takes over what the run before has learned; before the first request. Blocks on files.
     pub fn recall(&self) {
         let Some(memory) = &self.memory else { return };
+        if let Some(losses) = memory.losses(self.clock.now()) {
+            self.expect(losses);
+        }
         let loaded = match memory.load(self.clock.now()) {
             Ok(loaded) => loaded,
             Err(reason) => {
@@ -130,9 +148,31 @@ impl State {
         }
         let routes = self.routes.iter().map(|route| (route.route.name.to_string(), route.stats.lock().stats.clone())).collect();
         let saved = Saved { run: self.stat_epoch, at: self.clock.now(), routes, keys: self.keys() };
-        if let Err(error) = memory.save(&saved) {
+        if let Err(error) = memory.save(&saved).and_then(|()| memory.save_losses(&self.losses())) {
             self.counters.statistics_unsaved.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(file = %memory.latest.display(), %error, "statistics are not saved: a restart would forget them");
+        }
+    }
+
+    /// What a start without the copies would lose.
+    fn losses(&self) -> Losses {
+        let at = self.clock.now();
+        let rates = self.routes.iter().map(|route| route.pace.stats()).filter_map(|stats| Some((stats.provider.to_string(), stats.rate?)));
+        let mut losses = Losses { at, rates: rates.collect(), capacity: self.cache.copies_capacity() as u64, copies: Vec::new() };
+        losses.rates.dedup_by(|a, b| a.0 == b.0);
+        self.cache.visit_copies(at, &mut |copy| losses.copies.push(copy));
+        losses
+    }
+
+    /// Expects what the run before had: what is not there was lost.
+    fn expect(&self, losses: Losses) {
+        for route in &self.routes {
+            if let Some((_, rate)) = losses.rates.iter().find(|(name, _)| **name == *route.provider.name) {
+                route.pace.recall(*rate);
+            }
+        }
+        if losses.capacity == self.cache.copies_capacity() as u64 {
+            losses.copies.into_iter().for_each(|copy| self.cache.restore_copy(copy));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Routes as the request path uses them: matched, with plan, keys, rules, upstreams and live statistics.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 use crate::StartError;
 use crate::content::{self, Personal};
 use crate::events::SourceState;
+use crate::pace::Pace;
 use crate::problem::Dialect;
 use crate::stats::Numbered;
 use crate::writes;
@@ -55,6 +57,8 @@ pub struct RouteState {
     pub experiment: ArcSwapOption<RouteExperiment>,
     /// Live statistics of the route.
     pub stats: Mutex<Numbered>,
+    /// The line in front of the provider, shared by its routes.
+    pub pace: Arc<Pace>,
     /// Shape of our errors.
     pub dialect: Dialect,
 }
@@ -80,14 +84,21 @@ pub type Build<'a> = dyn Fn(UpstreamSpec) -> Result<Arc<Upstream>, UpstreamError
 /// # Errors
 /// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
 pub fn compile(config: &Config, events: &[Arc<SourceState>], build: &Build<'_>) -> Result<Vec<Arc<RouteState>>, StartError> {
-    config.routes.iter().map(|route| one((config, events), route, build).map(Arc::new)).collect()
+    let paces: Paces = config.providers.iter().map(|provider| (provider.name.clone(), Arc::new(Pace::new(provider)))).collect();
+    config.routes.iter().map(|route| one((config, events, &paces), route, build).map(Arc::new)).collect()
 }
 
-fn one((config, events): (&Config, &[Arc<SourceState>]), route: &Arc<Route>, build: &Build<'_>) -> Result<RouteState, StartError> {
-    let provider = config
-        .provider(&route.provider)
-        .ok_or_else(|| StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() })?
-        .clone();
+/// One for each provider, by its name.
+type Paces = HashMap<Arc<str>, Arc<Pace>>;
+
+fn one(
+    (config, events, paces): (&Config, &[Arc<SourceState>], &Paces),
+    route: &Arc<Route>,
+    build: &Build<'_>,
+) -> Result<RouteState, StartError> {
+    let found = config.provider(&route.provider).zip(paces.get(&route.provider));
+    let (provider, pace) = found.ok_or_else(|| StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() })?;
+    let (provider, pace) = (provider.clone(), pace.clone());
     let facts = facts(route, &provider);
     let overrides = Overrides::default();
     let compiled = plan::compile(&facts, &overrides, false).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
@@ -107,6 +118,7 @@ fn one((config, events): (&Config, &[Arc<SourceState>]), route: &Arc<Route>, bui
         facts,
         experiment: ArcSwapOption::empty(),
         stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
+        pace,
         dialect: dialect(&provider),
         route: route.clone(),
         provider,

@@ -95,6 +95,8 @@ pub struct Job {
     pub previous: Option<Arc<Cached>>,
     /// Cancel when nobody reads any more: the bill grows with the answer.
     pub cancel_idle: bool,
+    /// Longest time that it may wait for its turn.
+    pub patience: Span,
 }
 
 /// An answer whose head has come.
@@ -128,6 +130,7 @@ pub async fn run(job: Job, landing: Landing) {
 
 async fn fetch(job: &Job, conditions: Option<HeaderMap>) -> Result<Landed, Failure> {
     let (state, flight) = (&job.state, &job.flight);
+    flight.route.pace.admit(flight.purpose, (job.patience, job.template.body.len())).await;
     let requested_at = state.clock.now();
     let reply = job.template.origin.fetch(job.template.call(flight, conditions)).await?;
     let received_at = state.clock.now();
@@ -406,6 +409,7 @@ pub async fn pass(
     (deadline, keyed): (Span, bool),
 ) -> Result<(StatusCode, HeaderMap, Body), Failure> {
     let origin: Arc<dyn Origin> = flight.route.origin(flight.swap);
+    flight.route.pace.admit(flight.purpose, (deadline, 0)).await;
     let requested_at = state.clock.now();
     let mut reply = match origin.fetch(call(flight, head, body, deadline)).await {
         Ok(reply) => reply,

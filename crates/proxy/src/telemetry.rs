@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::assembly::Proxy;
 use crate::edge::{Closed, EdgeStats, Refusal};
 use crate::l2::L2Stats;
+use crate::pace::PaceStats;
 
 /// The text that `/metrics` serves.
 ///
@@ -95,18 +96,25 @@ impl Collector for Totals {
         for family in process(&self.0).into_iter().chain(events(&self.0)) {
             family.encode(&mut encoder)?;
         }
+        for family in refills(&self.0.paces()) {
+            family.encode(&mut encoder)?;
+        }
         latencies(&routes, &mut encoder)
     }
 }
 
 fn money<'a>(routes: &[(&'a str, &'a RouteSnapshot)]) -> Vec<Family<'a>> {
     let mut bill = Family::counter("bill", "Paid to providers, whatever for").usd();
+    let mut paid = Family::counter("calls", "Paid to providers, by what the calls were made for").usd();
     let mut base = Family::counter("base", "What the same requests would have cost without Farthing").usd();
     let mut saved = Family::counter("saved", "Saved, by cause").usd();
     let mut missed = Family::counter("uncached_base", "Base cost of answers not served from the cache, by reason").usd();
     for (route, totals) in routes {
         bill.add(vec![("route", route)], totals.bill_usd.as_usd_f64());
         base.add(vec![("route", route)], totals.base_usd.as_usd_f64());
+        for (purpose, tally) in &totals.calls {
+            paid.add(vec![("route", route), ("purpose", purpose)], tally.usd.as_usd_f64());
+        }
         for (cause, tally) in &totals.saved {
             saved.add(vec![("route", route), ("cause", cause)], tally.usd.as_usd_f64());
         }
@@ -114,7 +122,7 @@ fn money<'a>(routes: &[(&'a str, &'a RouteSnapshot)]) -> Vec<Family<'a>> {
             missed.add(vec![("route", route), ("reason", reason)], tally.usd.as_usd_f64());
         }
     }
-    vec![bill, base, saved, missed]
+    vec![bill, paid, base, saved, missed]
 }
 
 fn counts<'a>(routes: &[(&'a str, &'a RouteSnapshot)]) -> Vec<Family<'a>> {
@@ -217,6 +225,21 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         families.push(Family::gauge("log_healthy", "1 while the log can be written").with(vec![], f64::from(u8::from(log.healthy))));
     }
     families
+}
+
+fn refills(paces: &[PaceStats]) -> [Family<'_>; 4] {
+    let mut rate = Family::gauge("provider_rate", "Calls to a provider per second, without those that bring lost copies back");
+    let mut waiting = Family::gauge("refill_waiting", "Calls that wait to bring a lost copy back");
+    let mut held = Family::counter("refill_held", "Calls that had to wait to bring a lost copy back");
+    let mut late = Family::counter("refill_late", "Calls that went beyond the bound of a refill, to come in time");
+    for pace in paces {
+        let provider = || vec![("provider", &*pace.provider)];
+        rate.add(provider(), pace.rate.unwrap_or_default());
+        waiting.add(provider(), pace.waiting as f64);
+        held.add(provider(), pace.held as f64);
+        late.add(provider(), pace.late as f64);
+    }
+    [rate, waiting, held, late]
 }
 
 fn l2(stats: &L2Stats) -> Vec<Family<'static>> {

@@ -8,7 +8,7 @@ use farthing_config::Dialect as ProviderDialect;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_freshness::semantics::conditional;
 use farthing_ledger::Served;
-use farthing_types::{Body, CallId, Failure, FailureKind, Money, Outcome, Purpose, Span, Time, UncachedReason};
+use farthing_types::{Body, CallId, Failure, FailureKind, KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use http::{Response, StatusCode};
 
@@ -91,7 +91,8 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 }
 
 /// Starts the fill in a task of its own: its client may leave without harm.
-fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) {
+pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) -> Arc<Flight> {
+    let purpose = if purpose != Purpose::Warm && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();
     let facts = farthing_ledger::RequestFacts::read(&body);
     // What was purged meanwhile is not to be confirmed: whoever purged it may know better than its validator.
@@ -113,8 +114,9 @@ fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, pur
         },
         request: planned.facts.clone(),
         previous,
-        cancel_idle: metered && facts.stream && purpose == Purpose::User,
-        flight,
+        cancel_idle: metered && facts.stream && !matches!(purpose, Purpose::Refresh | Purpose::Warm),
+        patience: planned.deadline / 2,
+        flight: flight.clone(),
     };
     let landing = match (planned.cache, planned.control) {
         (Err(reason), _) => Landing::ShareOnly(ticket, reason),
@@ -130,6 +132,16 @@ fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, pur
             tracing::error!("a fill panicked; its ticket was handed over");
         }
     });
+    flight
+}
+
+/// Whether a call brings a copy back that was lost: there is none, or a purge of many has made it stale, and it should be fresh.
+fn brings_back(state: &State, planned: &Planned, wanted: &Wanted, key: KeyHash) -> bool {
+    let gone = match &wanted.previous {
+        Some(previous) => previous.soft_purged(),
+        None => matches!(wanted.reason, UncachedReason::Cold | UncachedReason::Invalidated),
+    };
+    gone && planned.cache.is_ok() && state.cache.has_lost(key, state.clock.now())
 }
 
 /// Who orders a call and why, as its record keeps it.

@@ -15,8 +15,12 @@ reasons! {
         User = "user",
         /// A stale or nearly stale entry is renewed in the background.
         Refresh = "refresh",
+        /// A client waits for it; the copy that should have answered was lost: flushed, purged as a whole, or gone with a restart.
+        Refill = "refill",
         /// Fetched before anybody asked.
         Prefetch = "prefetch",
+        /// Fetched before anybody asked, because an operator ordered it.
+        Warm = "warm",
         /// Made to measure staleness.
         Audit = "audit",
         /// Bought although an answer was cached, to measure what the cache saves.

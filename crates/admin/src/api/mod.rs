@@ -73,6 +73,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(cache::purge))
         .routes(routes!(events::list))
         .routes(routes!(events::deliver))
+        .routes(routes!(cache::warm))
         .routes(routes!(models::list))
         .routes(routes!(models::versions))
         .routes(routes!(models::show))

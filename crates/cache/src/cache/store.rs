@@ -68,10 +68,21 @@ impl Inner {
             self.events.ended(EntryEnd { entry: Arc::clone(old), why: EndReason::Replaced, successor, at: now });
         }
         if refused {
+            self.copies.forget(key);
             return Err(UncachedReason::TooLarge);
         }
+        self.note_copy(&cached);
         add(&self.counters.stored, 1);
         Ok(Stored { entry: cached, replaced })
+    }
+
+    /// Under the primary key too: without the entry nobody knows that its answers vary.
+    fn note_copy(&self, entry: &Cached) {
+        let end = entry.fetched_at + entry.fresh_for();
+        self.copies.note(entry.stored_key(), end);
+        if entry.selected.is_some() {
+            self.copies.note(entry.subject.key, end);
+        }
     }
 
     /// Notes under the primary key that its answers vary, and which variants there are.

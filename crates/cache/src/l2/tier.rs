@@ -134,6 +134,11 @@ impl Tier {
         found
     }
 
+    /// Whether an entry of this size is kept here, if all goes well.
+    pub fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.inner.options.max_value_bytes
+    }
+
     /// Writes an entry behind: returns at once. What the key's statistics are by the time it is written travels with it.
     pub fn put(&self, entry: Arc<Cached>, now: Time) {
         let bytes = entry.size();

@@ -300,3 +300,34 @@ async fn value_of(cache: &Cache, subject: &Arc<Subject>, origin: &std::sync::ato
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn a_copy_is_lost_unless_it_made_room_or_its_own_answer_was_purged() {
+    let (cache, none) = (cache(config()), HeaderMap::new());
+    for n in 0..6 {
+        fill(&cache, &subject(n), b"x").await;
+    }
+    let lost = |n: u64| cache.has_lost(subject(n).key, NOW + Span::from_secs(59));
+    let path = |n: u64| Purge::Path { route: "geo".into(), tenant: "acme".into(), path: format!("/v1/items/{n}").into() };
+    cache.purge(&Purge::Key(subject(0).key), false, NOW);
+    cache.purge(&path(1), false, NOW);
+    cache.purge(&path(2), true, NOW);
+    assert!(!lost(0) && !lost(1) && !lost(2), "what has changed is fetched anew");
+    cache.purge(&Purge::All, false, NOW);
+    assert!(cache.peek(subject(3).key, &none).is_none());
+    assert!(lost(3) && lost(5) && !lost(6));
+    assert!(!cache.has_lost(subject(3).key, NOW + Span::from_secs(61)), "it would have expired");
+}
+
+#[tokio::test]
+async fn what_makes_room_is_not_lost() {
+    let cache = cache(CacheConfig { l1_bytes: 20_000, ..config() });
+    for n in 0..100 {
+        fill(&cache, &subject(n), b"x").await;
+    }
+    assert!(cache.stats().evicted > 50);
+    let gone = |n: &u64| cache.peek(subject(*n).key, &HeaderMap::new()).is_none();
+    assert_eq!((0..100).filter(gone).filter(|n| cache.has_lost(subject(*n).key, NOW)).count(), 0);
+    assert_eq!(cache.shutdown(NOW), cache.stats().stored as usize - cache.stats().evicted as usize);
+    assert!((0..100).any(|n| cache.has_lost(subject(n).key, NOW)), "a restart loses what was there");
+}

@@ -54,6 +54,8 @@ fn one<'a>(top: &Section<'_, 'a>, name: &str, table: &DeTable<'a>) -> Option<(Ar
         );
     }
     price(&s, &mut draft.provider.prices);
+    s.set("refill", v::multiple, &mut draft.provider.refill);
+    s.set("refill_wait", v::positive_span, &mut draft.provider.refill_wait);
     if !draft.based && !s.has("base_url") {
         s.wrong("base_url", "missing", "write the provider's URL, such as base_url = \"https://api.example.com\"");
     }

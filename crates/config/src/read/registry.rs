@@ -231,6 +231,19 @@ pub(crate) const PROVIDER: Keys = &[
     key("dialect", "word", "\"generic\"", "The body formats it speaks: `generic`, `openai`, `anthropic`, `google`."),
     key("volatile", "list", "[]", "JSON pointers whose values differ from answer to answer and say nothing about change."),
     key("price", "dollars", "", "Price of a call: short for a table `prices` with `per_call` alone."),
+    key(
+        "refill",
+        "number",
+        "2.0",
+        "Most calls while copies that were lost (a flush, a purge of many, a start without them) are brought back, as a multiple of the \
+         rate before. 0: no bound.",
+    ),
+    key(
+        "refill_wait",
+        "time",
+        "\"5s\"",
+        "Longest time that such a call waits for its turn; half of the request's deadline if that is less.",
+    ),
     table("terms", Kind::Table, "What its terms allow."),
     table("upstream", Kind::Table, "How it is reached."),
     table("prices", Kind::Table, "What it charges."),

@@ -318,6 +318,8 @@ fn prices_are_exact() {
     assert_eq!(prices.targets["x*"].input.unwrap().cost(1_000_000), "0.1".parse::<Money>().unwrap());
     assert_eq!(prices.effective.as_deref(), Some("2026-01-31"));
     assert!(problems(&format!("{GEO}prices = {{ free = true, per_call = \"1\" }}\n"))[0].contains("true beside rates"));
+    assert!(problems(&format!("{GEO}refill = 1.0\n"))[0].contains("from 1.1 to 1000, or 0"));
+    assert!(problems(&format!("{GEO}refill_wait = \"0s\"\n"))[0].contains("longer than zero"));
     assert!(problems(&format!("{GEO}prices = {{ errors_billed = true }}\n"))[0].contains("prices without a rate"));
 }
 

@@ -83,6 +83,12 @@ pub(crate) fn share(range: std::ops::RangeInclusive<f64>) -> impl Fn(&DeValue<'_
     }
 }
 
+/// A multiple that leaves room: more than one, or 0 for none.
+pub(crate) fn multiple(value: &DeValue<'_>) -> Parsed<f64> {
+    let remedy = "write a multiple such as 2.0, from 1.1 to 1000, or 0 for no bound";
+    number(value).filter(|number| *number == 0.0 || (1.1..=1_000.0).contains(number)).map_or_else(|| bad(value, remedy), Ok)
+}
+
 /// A length of time.
 pub(crate) fn span(value: &DeValue<'_>) -> Parsed<Span> {
     let remedy = "write a time with its unit, such as \"500ms\", \"60s\", \"1h30m\" or \"7d\"";

@@ -151,7 +151,7 @@ table! {
         target: Option<Arc<str>>,
         /// First 64 bits of the salted cache-key digest.
         key_hash: u64,
-        /// `user`, `refresh`, `prefetch`, `audit` or `holdout`.
+        /// `user`, `refresh`, `refill`, `prefetch`, `warm`, `audit` or `holdout`.
         purpose: &'static str,
         /// Why a fetch was needed: `cold`, `expired`, `revalidate`, `bypass` ...
         fetch_reason: &'static str,

@@ -1,8 +1,10 @@
 //! Figures of the cache, and purging.
 
-use farthing_admin::{CacheControl, CacheStats, ControlError, PurgeReport, PurgeRequest};
+use farthing_admin::{CacheControl, CacheStats, ControlError, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
 use farthing_cache::Purge;
-use farthing_types::KeyHash;
+use farthing_proxy::{WarmOrder, WarmRefused};
+use farthing_types::{KeyHash, Span};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Running;
 
@@ -36,6 +38,54 @@ impl CacheControl for Running {
         }
         Ok(report)
     }
+
+    fn warm(&self, request: WarmRequest) -> Warming {
+        let proxy = self.proxy.clone();
+        Box::pin(async move {
+            let report = proxy.warm(order(request)?).await.map_err(|refused| match refused {
+                WarmRefused::NoRoute(_) => ControlError::NotFound(refused.to_string()),
+                WarmRefused::Order(_) => ControlError::Refused(refused.to_string()),
+            })?;
+            let told = |warmed: farthing_proxy::Warmed| WarmedTarget {
+                target: warmed.target,
+                outcome: warmed.outcome.as_str().to_owned(),
+                cost_usd: warmed.cost,
+                rate: warmed.rate,
+            };
+            Ok(WarmReport {
+                warmed: report.warmed.into_iter().map(told).collect(),
+                spent_usd: report.spent,
+                price_usd: report.price,
+                limit_reached: report.limit_reached,
+            })
+        })
+    }
+}
+
+/// How long an order may begin calls; it ends after twice as long, within the API's deadline.
+const WARMING: Span = Span::from_secs(10);
+
+fn order(request: WarmRequest) -> Result<WarmOrder, ControlError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &request.headers {
+        let own = name.starts_with("x-farthing-") || name == "authorization" || name == "cookie";
+        let pair = HeaderName::try_from(name.as_str()).ok().zip(HeaderValue::try_from(value.as_str()).ok()).filter(|_| !own);
+        let (name, value) = pair.ok_or_else(|| {
+            ControlError::Refused(format!("`{name}` cannot be sent: name headers for which answers vary, and no credentials"))
+        })?;
+        headers.insert(name, value);
+    }
+    Ok(WarmOrder {
+        route: request.route,
+        targets: request.targets,
+        tenant: request.tenant,
+        headers,
+        limit: request.limit_usd,
+        rate: request.rate,
+        unpriced_ok: request.unpriced_ok,
+        dry_run: request.dry_run,
+        within: WARMING,
+    })
 }
 
 /// The purges a request names; all are understood before the first is done.

@@ -7,6 +7,7 @@ pub mod purge;
 pub mod routes;
 pub mod status;
 pub mod volatile;
+pub mod warm;
 
 use std::process::ExitCode;
 

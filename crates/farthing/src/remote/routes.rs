@@ -47,6 +47,9 @@ fn told(route: &RouteInfo) -> String {
         totals.base_usd,
         percent(totals.saving_share),
     );
+    for line in super::status::extra(totals).lines() {
+        text += &format!("  {line}\n");
+    }
     if route.not_saved.is_empty() {
         text += "  everything was served from the cache, or nothing was asked yet\n";
     }

@@ -44,7 +44,19 @@ fn table(view: &View) -> String {
     let routes = view.routes.iter().map(|route| (route.name.clone(), route.path_prefix.clone(), route.mode.clone(), &route.totals));
     let rows = routes.chain(all).map(|(name, takes, mode, totals)| [vec![name, takes, mode], money(totals)].concat());
     text += &render(&["route", "takes", "mode", "requests", "hits", "bill $", "without $", "saving", "stale", "unpriced", "p95 ms"], rows);
+    text += &extra(&status.total);
     text + &status.saving.as_ref().map_or_else(String::new, proof)
+}
+
+/// What was paid beside the calls that clients waited for, a line for each cause; nothing where there was none.
+pub fn extra(totals: &Totals) -> String {
+    let told = [("refill", "to bring lost copies back"), ("warm", "to warm"), ("refresh", "to refresh"), ("prefetch", "to fetch ahead")];
+    let line = |(purpose, what): (&str, &str)| {
+        let tally = totals.calls.get(purpose).filter(|tally| tally.count > 0)?;
+        let unpriced = if tally.unpriced > 0 { format!(", {} unpriced", tally.unpriced) } else { String::new() };
+        Some(format!("{purpose}: {} calls {what}, {} $ of the bill{unpriced}\n", tally.count, tally.usd))
+    };
+    told.into_iter().filter_map(line).collect()
 }
 
 /// The saving as the holdout proves it, or why it cannot yet.
@@ -90,7 +102,17 @@ fn uptime(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use farthing_admin::{Tally, Totals};
     use farthing_experiment::{Interval, SavingReport};
+
+    #[test]
+    fn what_a_refill_cost_has_a_line_of_its_own() {
+        let mut totals = Totals::default();
+        assert_eq!(super::extra(&totals), "");
+        totals.calls.insert("user".into(), Tally { count: 9, usd: "0.018".parse().unwrap(), unpriced: 0 });
+        totals.calls.insert("refill".into(), Tally { count: 3, usd: "0.006".parse().unwrap(), unpriced: 1 });
+        assert_eq!(super::extra(&totals), "refill: 3 calls to bring lost copies back, 0.006 $ of the bill, 1 unpriced\n");
+    }
 
     #[test]
     fn the_saving_is_shown_with_its_interval_or_why_there_is_none() {

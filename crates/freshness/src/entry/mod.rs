@@ -98,6 +98,11 @@ impl Entry {
         self.variants.iter().find(|v| &*v.variant == variant).or_else(|| self.variants.first())
     }
 
+    /// The age up to which some variant takes it for fresh.
+    pub fn fresh_for(&self) -> Span {
+        self.variants.iter().map(|v| v.ttl).max().or(self.facts.explicit).unwrap_or_default()
+    }
+
     /// The age after which no variant may serve it any more, stale windows included.
     pub fn longest(&self) -> Span {
         let chosen = self.variants.iter().map(|v| v.ttl.saturating_add(v.stale)).max().unwrap_or_default();

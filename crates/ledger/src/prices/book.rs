@@ -70,6 +70,13 @@ impl PriceBook {
             _ => None,
         }
     }
+
+    /// The most that a plain call of `route` can cost, all its `attempts` together. `None` where [`PriceBook::flat`] is.
+    pub fn most(&self, route: &str, provider: &str, attempts: u32) -> Option<Money> {
+        let spec = &self.routes.get(route).or_else(|| self.providers.get(provider))?.spec;
+        let billed = if spec.errors_billed { attempts.max(1) } else { 1 };
+        self.flat(route, provider).map(|price| price.times(i64::from(billed)))
+    }
 }
 
 impl Schedule {

@@ -1,0 +1,356 @@
+//! Warming: answers fetched because an operator ordered it, within a limit of money. Runs the stages of a request without a client; a key
+//! that is fresh, or that somebody fetches already, is left alone.
+
+use std::sync::Arc;
+
+use farthing_cache::{Join, Joined};
+use farthing_config::{CredentialMode, CredentialPlace};
+use farthing_freshness::semantics::acceptable;
+use farthing_types::{Body, Money, Purpose, RequestId, Span, Tenant, UncachedReason};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::{HeaderMap, Method, Request};
+use tokio::time::Instant;
+
+use crate::flight::Flight;
+use crate::identify::Identity;
+use crate::l2;
+use crate::lookup::{Found, judge};
+use crate::request::{Identified, Planned, Received, Upload};
+use crate::route::RouteState;
+use crate::state::State;
+use crate::ticketed::{Wanted, lead};
+
+/// Calls of one order under way at a time.
+const AT_ONCE: usize = 8;
+
+/// What to warm.
+#[derive(Clone, Debug)]
+pub struct WarmOrder {
+    /// The route.
+    pub route: String,
+    /// Paths as clients ask for them, or URLs or paths of the provider; in order.
+    pub targets: Vec<String>,
+    /// Whose copies, where the route is private.
+    pub tenant: Option<String>,
+    /// Headers as clients send them, for answers that vary.
+    pub headers: HeaderMap,
+    /// Most that may be spent; `None`: no limit.
+    pub limit: Option<Money>,
+    /// Most calls per second; `None`: no limit but the provider's.
+    pub rate: Option<f64>,
+    /// Fetch although the price of a call is not known beforehand.
+    pub unpriced_ok: bool,
+    /// Look only.
+    pub dry_run: bool,
+    /// No call begins after so long, and none is waited for until twice as long.
+    pub within: Span,
+}
+
+/// What became of a target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Warmed {
+    /// The target as ordered.
+    pub target: String,
+    /// What became of it.
+    pub outcome: WarmOutcome,
+    /// What the call cost; `None` without a call, or unpriced.
+    pub cost: Option<Money>,
+    /// How often the key is asked for, per second; 0 when nothing is known.
+    pub rate: f64,
+}
+
+/// What became of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarmOutcome {
+    /// Fetched and kept.
+    Fetched,
+    /// Would be fetched.
+    Wanted,
+    /// There is a fresh copy, in memory or in L2.
+    Fresh,
+    /// Somebody fetches it already.
+    UnderWay,
+    /// Fetched and not kept, or not to be cached at all.
+    NotKept(UncachedReason),
+    /// The provider failed.
+    Failed,
+    /// The call had not ended; it goes on. Its price is counted as spent.
+    Unfinished,
+}
+
+impl WarmOutcome {
+    /// The stable string.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetched => "fetched",
+            Self::Wanted => "wanted",
+            Self::Fresh => "fresh",
+            Self::UnderWay => "under-way",
+            Self::NotKept(reason) => reason.as_str(),
+            Self::Failed => "failed",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
+/// What an order did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WarmReport {
+    /// What became of the targets that were come to: the first ones of the order.
+    pub warmed: Vec<Warmed>,
+    /// Spent, with the whole price of calls that had not ended.
+    pub spent: Money,
+    /// Price of a call, the attempts that may be billed included; `None` when unknown.
+    pub price: Option<Money>,
+    /// The next call could have gone beyond the limit.
+    pub limit_reached: bool,
+}
+
+/// Why an order is refused as a whole; the text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WarmRefused {
+    /// There is no such route.
+    #[error("no route is called `{0}`")]
+    NoRoute(String),
+    /// It cannot be done as ordered.
+    #[error("{0}")]
+    Order(String),
+}
+
+/// Warms what is ordered, in order, until the limit or the time is reached.
+///
+/// # Errors
+/// See [`WarmRefused`]; nothing was fetched then.
+pub async fn warm(state: &Arc<State>, order: WarmOrder) -> Result<WarmReport, WarmRefused> {
+    let found = state.routes.iter().find(|route| *route.route.name == *order.route);
+    let route = found.ok_or_else(|| WarmRefused::NoRoute(order.route.clone()))?.clone();
+    let refused = |text: String| Err(WarmRefused::Order(text));
+    let (name, provider) = (&route.route.name, &route.provider);
+    if !provider.terms.prefetch {
+        return refused(format!("the terms of provider `{}` forbid to fetch ahead (prefetch = false)", provider.name));
+    }
+    let methods = &route.route.matcher.methods;
+    if !methods.is_empty() && !methods.contains(&Method::GET) {
+        return refused(format!("route `{name}` takes no GET, and only GET is warmed"));
+    }
+    if order.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
+        return refused("the rate must be more than 0 calls per second".to_owned());
+    }
+    let price = state.prices.most(name, &provider.name, provider.upstream.attempts);
+    if price.is_none() && (order.limit.is_some() || !order.unpriced_ok) && !order.dry_run {
+        return refused(format!(
+            "the price of a call on route `{name}` is not known beforehand, so no limit can hold: set a price per call, or order it \
+             unpriced and without a limit"
+        ));
+    }
+    let identity = identity(state, &route, order.tenant.as_deref())?;
+    Ok(Warming { state: state.clone(), route, identity, order, price }.run().await)
+}
+
+/// Whose copies are warmed.
+fn identity(state: &State, route: &RouteState, tenant: Option<&str>) -> Result<Identity, WarmRefused> {
+    let (name, provider) = (&route.route.name, &route.provider);
+    let swap = route.route.credential == CredentialMode::Swap;
+    let needs_one = provider.credential_place != CredentialPlace::None;
+    if needs_one && !(swap && provider.credential.is_some()) {
+        return Err(WarmRefused::Order(format!(
+            "route `{name}` passes the clients' own credentials, and there is none to warm with: set credential = \"swap\" and the \
+             provider's credential"
+        )));
+    }
+    let mut tenants: Vec<&Tenant> = state.config.keys.iter().map(|key| &key.tenant).collect();
+    tenants.sort();
+    tenants.dedup();
+    let known = |name: &str| tenants.iter().find(|tenant| ****tenant == *name).map(|tenant| (**tenant).clone());
+    let private = swap && !route.route.shared && !tenants.is_empty();
+    let tenant = match tenant {
+        Some(named) => known(named),
+        None if private => None,
+        None => Some("anonymous".into()),
+    };
+    let list = || tenants.iter().map(|tenant| &***tenant).collect::<Vec<_>>().join(", ");
+    let tenant = tenant.ok_or_else(|| {
+        WarmRefused::Order(format!("route `{name}`: name the tenant whose copies to warm; those with keys are: {}", list()))
+    })?;
+    Ok(Identity { principal: tenant.clone(), tenant, team: None, service: None, swap, may_purge: false })
+}
+
+/// An order being carried out.
+struct Warming {
+    state: Arc<State>,
+    route: Arc<RouteState>,
+    identity: Identity,
+    order: WarmOrder,
+    price: Option<Money>,
+}
+
+impl Warming {
+    async fn run(self) -> WarmReport {
+        let (began, targets) = (Instant::now(), self.order.targets.clone());
+        let mut report = WarmReport { price: self.price, ..WarmReport::default() };
+        let mut running = FuturesUnordered::new();
+        let mut outcomes: Vec<Option<Warmed>> = Vec::new();
+        let pause = self.order.rate.and_then(|rate| Span::try_from_secs_f64(1.0 / rate).ok()).unwrap_or_default();
+        let (mut next, mut index) = (began, 0);
+        while index < targets.len() && began.elapsed() < self.order.within {
+            let reserved = self.price.unwrap_or_default().times(running.len() as i64 + 1);
+            let over = self.order.limit.is_some_and(|limit| report.spent.nanos().saturating_add(reserved.nanos()) > limit.nanos());
+            if running.len() >= AT_ONCE || (over && !running.is_empty()) {
+                self.take(running.next().await, (&mut report, &mut outcomes));
+                continue;
+            }
+            let step = self.begin(&targets[index], over).await;
+            match step {
+                Begun::Told(warmed) => outcomes.push(Some(warmed)),
+                Begun::Over => {
+                    report.limit_reached = true;
+                    break;
+                }
+                Begun::Called(warmed, flight) => {
+                    tokio::time::sleep_until(next).await;
+                    next = next.max(Instant::now()) + pause;
+                    outcomes.push(None);
+                    let until = began + self.order.within.saturating_mul(2);
+                    running.push(ended(outcomes.len() - 1, warmed, flight, until));
+                }
+            }
+            index += 1;
+        }
+        while let Some(end) = running.next().await {
+            self.take(Some(end), (&mut report, &mut outcomes));
+        }
+        report.warmed = outcomes.into_iter().flatten().collect();
+        report
+    }
+
+    fn take(&self, end: Option<(usize, Warmed)>, (report, outcomes): (&mut WarmReport, &mut Vec<Option<Warmed>>)) {
+        let Some((at, mut warmed)) = end else { return };
+        if warmed.outcome == WarmOutcome::Unfinished {
+            warmed.cost = self.price;
+        }
+        report.spent += warmed.cost.unwrap_or_default();
+        if let Some(slot) = outcomes.get_mut(at) {
+            *slot = Some(warmed);
+        }
+    }
+
+    /// Looks at a target, and begins its call unless that would be too much.
+    async fn begin(&self, target: &str, over: bool) -> Begun {
+        let mut warmed = Warmed { target: target.to_owned(), outcome: WarmOutcome::Fresh, cost: None, rate: 0.0 };
+        let mut planned = match self.plan(target) {
+            Ok(planned) => planned,
+            Err(reason) => return Begun::Told(Warmed { outcome: WarmOutcome::NotKept(reason), ..warmed }),
+        };
+        warmed.rate = self.state.cache.key_stats(planned.account.key).map_or(0.0, |stats| stats.rate(planned.account.at, 1e-9));
+        let wanted = match self.look(&planned) {
+            Ok(wanted) => wanted,
+            Err(outcome) => return Begun::Told(Warmed { outcome, ..warmed }),
+        };
+        if self.order.dry_run {
+            return Begun::Told(Warmed { outcome: WarmOutcome::Wanted, ..warmed });
+        }
+        if over {
+            return Begun::Over;
+        }
+        match self.call(&mut planned, wanted).await {
+            Ok(flight) => Begun::Called(warmed, flight),
+            Err(outcome) => Begun::Told(Warmed { outcome, ..warmed }),
+        }
+    }
+
+    /// The stages of a request, for a GET of the target.
+    fn plan(&self, target: &str) -> Result<Planned, UncachedReason> {
+        let path = self.path(target);
+        let request = Request::builder().method(Method::GET).uri(path).body(()).map_err(|_| UncachedReason::PassThrough)?;
+        let (mut head, ()) = request.into_parts();
+        head.headers = self.order.headers.clone();
+        let (at, started) = (self.state.clock.now(), self.state.real_now());
+        let received = Received { id: RequestId(self.state.ids.next()), at, started, route: self.route.clone(), head, body: Body::empty() };
+        let identified = Identified { received, identity: self.identity.clone() };
+        match identified.ask().map(crate::request::Asked::upload) {
+            Ok(Upload::None(asked)) => Ok(asked.plan(&self.state)),
+            _ => Err(UncachedReason::PassThrough),
+        }
+    }
+
+    /// The path for which clients ask the proxy.
+    fn path(&self, target: &str) -> String {
+        let base = self.route.provider.base_url.to_string();
+        let target = target.strip_prefix(base.trim_end_matches('/')).unwrap_or(target);
+        let prefix = self.route.route.strip_prefix.trim_end_matches('/');
+        let below = target.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+        if below { target.to_owned() } else { format!("{prefix}/{}", target.trim_start_matches('/')) }
+    }
+
+    /// What is there, without counting as a request; `Err` where no call is wanted.
+    fn look(&self, planned: &Planned) -> Result<Wanted, WarmOutcome> {
+        planned.cache.map_err(WarmOutcome::NotKept)?;
+        let entry = self.state.cache.peek(planned.account.key, &planned.headers);
+        match entry.filter(|entry| acceptable(entry, &planned.headers)).map(|entry| judge(planned, entry)) {
+            None => Ok(Wanted { previous: None, stale: None, reason: UncachedReason::Cold }),
+            Some(Found::Usable(usable)) if usable.left.is_ok() => Err(WarmOutcome::Fresh),
+            Some(Found::Usable(usable)) => Ok(Wanted { previous: Some(usable.entry), stale: None, reason: UncachedReason::Expired }),
+            Some(Found::Call { previous, stale, reason }) => Ok(Wanted { previous, stale, reason }),
+            Some(Found::Bypass(reason)) => Err(WarmOutcome::NotKept(reason)),
+        }
+    }
+
+    /// Leads the call that fills the key, unless there is one or L2 has it.
+    async fn call(&self, planned: &mut Planned, mut wanted: Wanted) -> Result<Arc<Flight>, WarmOutcome> {
+        let subject = planned.subject();
+        let join = Join { subject: &subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: self.state.clock.now() };
+        let mut ticket = match self.state.cache.join(join) {
+            Joined::Lead(ticket) => ticket,
+            Joined::Follow(_) | Joined::Stored(_) => return Err(WarmOutcome::UnderWay),
+            Joined::Alone(reason) => return Err(WarmOutcome::NotKept(reason)),
+            Joined::Refused(_) => return Err(WarmOutcome::UnderWay),
+        };
+        if l2::may_ask(&self.state, planned, wanted.reason, wanted.previous.as_ref()) {
+            ticket = match l2::ask(&self.state, ticket).await {
+                Err(ticket) => ticket,
+                Ok(entry) => {
+                    wanted.previous = Some(entry);
+                    let again =
+                        Join { subject: &subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: self.state.clock.now() };
+                    match (self.look(planned), self.state.cache.join(again)) {
+                        (Ok(stale), Joined::Lead(ticket)) => {
+                            wanted = stale;
+                            ticket
+                        }
+                        (Err(outcome), _) => return Err(outcome),
+                        _ => return Err(WarmOutcome::UnderWay),
+                    }
+                }
+            };
+        }
+        Ok(lead(&self.state, planned, &wanted, (ticket, Purpose::Warm)))
+    }
+}
+
+/// What a target begins with.
+enum Begun {
+    Told(Warmed),
+    Over,
+    Called(Warmed, Arc<Flight>),
+}
+
+/// Waits for a call's end, and says what came of it.
+async fn ended(at: usize, warmed: Warmed, flight: Arc<Flight>, until: Instant) -> (usize, Warmed) {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    flight.on_done(move |done| {
+        // Who does not wait any more does not hear it.
+        let _ = tell.send(done.clone());
+    });
+    let done = tokio::time::timeout_at(until, told).await;
+    let came = flight.head();
+    let (outcome, cost) = match done {
+        Err(_) => (WarmOutcome::Unfinished, None),
+        Ok(Err(_)) => (WarmOutcome::Failed, None),
+        Ok(Ok(done)) => match came {
+            Some(came) => (came.kept.map_or_else(WarmOutcome::NotKept, |()| WarmOutcome::Fetched), done.attempts),
+            None => (WarmOutcome::Failed, done.attempts),
+        },
+    };
+    (at, Warmed { outcome, cost, ..warmed })
+}
