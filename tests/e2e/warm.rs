@@ -63,6 +63,8 @@ async fn what_is_warmed_is_a_hit_and_what_is_fresh_is_left_alone() {
     let origin = origin().await;
     let (started, clock) = setup(&origin).start_virtual().await;
     started.client.get("/api/a", &[]).await;
+    // Its client has the answer a moment before the cache does.
+    until(|| started.proxy.cache_stats().entries == 1, || "nothing was stored".to_owned()).await;
     let url = format!("http://{}/c", origin.addr);
     let targets = ["/api/a", "/b", &*url, "/broken", "/secret", "bad target"];
     let dry = started.proxy.warm(WarmOrder { dry_run: true, ..order(&targets) }).await.unwrap();

@@ -131,7 +131,7 @@ async fn tls_with_an_authority_of_ones_own() {
     let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     std::fs::write(file("cert"), certificate.pem()).unwrap();
     std::fs::write(file("key"), key.serialize_pem()).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = servers::free_port();
     let (port_text, cert, key) = (port.to_string(), file("cert"), file("key"));
     let args = [
         "--tls-port",
