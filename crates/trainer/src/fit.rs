@@ -326,7 +326,7 @@ mod tests {
                 rows.push(&Row { features: &[0.0], survived: &survived, within: &within, at_ns: n, route: 0, key, weight: 1.0 });
             }
         }
-        let change = Event { at: farthing_types::Time::ZERO, key: 0, route: 0, kind: EventKind::Change };
+        let change = Event { at: farthing_types::Time::ZERO, key: 0, route: 0, kind: EventKind::Change, bytes: 0 };
         weigh(&mut rows, &vec![change; 30]);
         let of = |key: u64| (0..rows.len()).filter(|i| rows.keys[*i] == key).map(|i| rows.weights[i]).sum::<f32>();
         assert!((of(1) / of(2) - 2.0).abs() < 1e-3, "{} {}", of(1), of(2));
