@@ -32,5 +32,5 @@ pub use operating::{OperatingPoint, choose_kappa, replay_at};
 pub use paired::{Difference, Paired};
 pub use recipe::{Process, Recipe, RecipeError, RecipeRoute};
 pub use recipe_terms::{RecipeBatch, RecipeTerms, RecipeTokens, TokenCall};
-pub use rows::{ROW_HORIZON, TrainingRow, training_rows};
+pub use rows::{TrainingRow, exposures, training_rows};
 pub use worlds::{World, WorldKey};

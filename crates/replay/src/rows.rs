@@ -25,6 +25,8 @@ pub struct TrainingRow {
     /// Expected changes in the interval between the last read that saw the copy unchanged and the first that did not;
     /// all zero when no change was seen (right-censored).
     pub within: [f32; TTL_OUTPUTS],
+    /// Whether the route's statistics were its own by then ([`farthing_contract::features::RouteStats::is_settled`]).
+    pub settled: bool,
     /// Time to the next read of the key; `None` at its last.
     pub next_gap: Option<Span>,
     /// Whether the next read saw a change.
@@ -38,8 +40,10 @@ impl TrainingRow {
     }
 }
 
-/// Longest age that a row speaks about: no TTL is longer by default.
-pub const ROW_HORIZON: Span = Span::from_secs(86_400);
+/// Longest age that is watched: the live statistics know no more.
+const LONGEST_S: f64 = 7.0 * 86_400.0;
+/// Longer spans are taken without rhythm.
+const RHYTHMIC_S: f64 = 2.0 * 86_400.0;
 
 /// One read of a key.
 #[derive(Clone, Copy)]
@@ -116,25 +120,31 @@ impl Chooser for Collector<'_> {
 
 fn row(sightings: &mut Sightings, event: &Event, input: &TtlInput<'_>) -> TrainingRow {
     let (unchanged, changed, next) = sightings.after(event.key, event.at);
-    let limit = ROW_HORIZON.as_secs_f64();
-    let survived = expected(input, 0.0, unchanged.min(limit));
-    // A change first seen long after the limit says nothing about the time before it.
-    let within = changed.filter(|_| unchanged < limit).filter(|c| *c <= 1.5 * limit).map(|c| expected(input, unchanged, c));
+    let (survived, within) = exposures(input, unchanged, changed);
     TrainingRow {
         at: event.at,
         route: event.route,
         key: event.key,
         features: ttl_features(input),
         survived,
-        within: within.unwrap_or_default(),
+        within,
+        settled: input.route.is_settled(),
         next_gap: next.map(|n| n.0),
         next_changed: next.is_some_and(|n| n.1),
     }
 }
 
-/// Changes that the live statistics expect between two ages of the copy, per age interval.
-fn expected(input: &TtlInput<'_>, from: f64, to: f64) -> [f32; TTL_OUTPUTS] {
-    input.ahead().expected(from, to).map(|e| e as f32)
+/// Changes that the live statistics expect, per age interval, of a copy seen unchanged until the age `unchanged` and changed at `changed`
+/// (seconds), `None` where no change was seen: while it was known to be unchanged, and from there to the sight of the change.
+///
+/// Whether a row counts must not depend on whether a change was seen, or the hazard is biased: a first look after days counts in full.
+pub fn exposures(input: &TtlInput<'_>, unchanged: f64, changed: Option<f64>) -> ([f32; TTL_OUTPUTS], [f32; TTL_OUTPUTS]) {
+    let ahead = input.ahead();
+    // Over days the rhythm averages out, and would be walked minute by minute.
+    let ahead = if changed.unwrap_or(unchanged) > RHYTHMIC_S { ahead.flat() } else { ahead };
+    let between = |from: f64, to: f64| ahead.expected(from, to).map(|e| e as f32);
+    let within = changed.filter(|_| unchanged < LONGEST_S).map(|at| between(unchanged, at));
+    (between(0.0, unchanged.min(LONGEST_S)), within.unwrap_or_default())
 }
 
 /// Replays `events` as a pass-through run in `engine` and gives one row per fetch. With a `chooser` other than

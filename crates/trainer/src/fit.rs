@@ -3,7 +3,7 @@
 //! The log is cut by time. A candidate learns on the first part, gets its operating points there, and is judged on the rest against
 //! the rule and fixed TTLs, all by replay. What is published has learned from the whole log in the same way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use farthing_contract::bundle::{OperatingPoint, Training};
 use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
@@ -33,6 +33,8 @@ const PRACTICE: [f64; 3] = [0.003, 0.02, 0.1];
 const MAX_ROWS: usize = 200_000;
 /// Fewest held-out reads that judge a candidate.
 const MIN_JUDGED: u64 = 200;
+/// Rows of a key, in one pass over the log, beyond which each weighs less.
+const MOST_OF_A_KEY: f32 = 200.0;
 
 /// What a fit is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -155,27 +157,42 @@ fn practice(trace: &Trace, events: &[Event], logged: Rows, watch: &dyn Watch) ->
         let params = TtlParams { kappa: Some(kappa), ..TtlParams::default() };
         let mut chooser = Decided::new(&levels, vec![params; trace.routes.len()]);
         for row in training_rows(&mut Engine::new(trace), trace, events, &mut chooser) {
-            push(&mut rows, &row);
+            push(&mut rows, &row, n as u64 + 1);
         }
     }
     watch.step("replaying", PRACTICE.len(), PRACTICE.len());
     rows
 }
 
-/// Adds a row that tells something.
-fn push(rows: &mut Rows, row: &TrainingRow) {
-    if row.survived.iter().chain(&row.within).any(|e| *e > 0.0) {
+/// Adds a row that tells something of statistics that have settled: a learner would take the error of the first guess for theirs.
+fn push(rows: &mut Rows, row: &TrainingRow, pass: u64) {
+    if row.settled && row.survived.iter().chain(&row.within).any(|e| *e > 0.0) {
         let TrainingRow { features, survived, within, .. } = row;
-        rows.push(&Row { features, survived, within, at_ns: row.at.nanos(), route: u32::from(row.route), weight: 1.0 });
+        rows.push(&Row {
+            features,
+            survived,
+            within,
+            at_ns: row.at.nanos(),
+            route: u32::from(row.route),
+            key: pass << 48 | u64::from(row.key),
+            weight: 1.0,
+        });
     }
 }
 
 /// Every fetch before a change has that change as its own, so there are many more rows with a change than changes. Weights count
-/// each change about once, so that the learners' priors, in changes, weigh what they say.
+/// each change about once, so that the learners' priors, in changes, weigh what they say. The rows of a key weigh no more than
+/// [`MOST_OF_A_KEY`] of them, or a few hot keys would be all that is learned; how often a key is read says nothing of its changes,
+/// while weighing each change alike would count short times between changes too often.
 fn weigh(rows: &mut Rows, events: &[Event]) {
     let changes = events.iter().filter(|e| e.kind == EventKind::Change).count();
-    let weight = (changes as f32 / rows.changes().max(1) as f32).clamp(1e-3, 1.0);
-    rows.weights.fill(weight);
+    let mut counts: HashMap<u64, u32> = HashMap::new();
+    rows.keys.iter().for_each(|key| *counts.entry(*key).or_default() += 1);
+    let of_key = |key: &u64| (MOST_OF_A_KEY / counts.get(key).map_or(1.0, |n| *n as f32)).min(1.0);
+    rows.weights = rows.keys.iter().map(of_key).collect();
+    let seen: f32 = (0..rows.len()).filter(|i| rows.changed(*i)).map(|i| rows.weights[i]).sum();
+    let each = (changes as f32 / seen.max(1.0)).clamp(1e-3, 1.0);
+    rows.weights.iter_mut().for_each(|weight| *weight *= each);
 }
 
 fn thinned(rows: Rows) -> Rows {
@@ -199,9 +216,9 @@ pub fn fit_against(log: &Log, options: Options, champion: Result<&gate::Champion
     let cut_ns = trace.events[cut.min(trace.events.len() - 1)].at.nanos();
     let before = History::of(&log.before(cut_ns));
     let choice = choose(&trace, cut, options, watch);
-    let judged = learn((&trace, cut), before.rows, &choice, options, watch)
+    let judged = learn((&trace, cut), before.teaching(), &choice, options, watch)
         .map(|candidate| judge((&trace, cut), &candidate, (options, champion), watch));
-    let learned = learn((&trace, trace.events.len()), history.rows.clone(), &choice, options, watch)?;
+    let learned = learn((&trace, trace.events.len()), history.teaching(), &choice, options, watch)?;
     let judged = judged.map_err(|e| e.to_string()).and_then(|found| {
         let reads = found.comparison.reads;
         if reads < MIN_JUDGED {
@@ -237,7 +254,7 @@ fn judge((trace, cut): (&Trace, usize), candidate: &Learned, (options, champion)
     let mut engine = Engine::new(trace);
     engine.run(trace, &trace.events[..cut], &mut PassThroughAll);
     let mut rows = Rows::new(TTL_FEATURES, TTL_OUTPUTS);
-    training_rows(&mut engine, trace, &trace.events[cut..], &mut PassThroughAll).iter().for_each(|row| push(&mut rows, row));
+    training_rows(&mut engine, trace, &trace.events[cut..], &mut PassThroughAll).iter().for_each(|row| push(&mut rows, row, 0));
     let calibration = calibration(&candidate.model, &rows);
     watch.step("judging", 1, 2);
     let judgement = gate::ttl::judge_model((trace, cut), &candidate.model, &comparison, (champion, options.seed));
@@ -294,4 +311,26 @@ fn finish(log: &Log, history: &History, learned: Learned, (judged, cut_ns): Judg
 /// The ensemble that leaves the live statistics as they are.
 pub fn zeros() -> Ensemble {
     Ensemble { features: TTL_FEATURES, base: vec![0.0; TTL_OUTPUTS], trees: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hot_key_weighs_no_more_than_its_share_and_changes_count_once() {
+        let mut rows = Rows::new(1, 1);
+        for (key, count) in [(1, 1_000), (2, 100)] {
+            for n in 0..count {
+                let (survived, within) = ([0.5], [if n % 2 == 0 { 0.5 } else { 0.0 }]);
+                rows.push(&Row { features: &[0.0], survived: &survived, within: &within, at_ns: n, route: 0, key, weight: 1.0 });
+            }
+        }
+        let change = Event { at: farthing_types::Time::ZERO, key: 0, route: 0, kind: EventKind::Change, bytes: 0 };
+        weigh(&mut rows, &vec![change; 30]);
+        let of = |key: u64| (0..rows.len()).filter(|i| rows.keys[*i] == key).map(|i| rows.weights[i]).sum::<f32>();
+        assert!((of(1) / of(2) - 2.0).abs() < 1e-3, "{} {}", of(1), of(2));
+        let changes: f32 = (0..rows.len()).filter(|i| rows.changed(*i)).map(|i| rows.weights[i]).sum();
+        assert!((changes - 30.0).abs() < 1e-2, "{changes}");
+    }
 }

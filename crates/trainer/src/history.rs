@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TTL_FEATURES, TTL_OUTPUTS, TtlInput, ttl_features};
-use farthing_replay::ROW_HORIZON;
+use farthing_replay::exposures;
 use farthing_types::{Span, Time};
 
 use crate::read::{Fetch, Log, Read};
@@ -22,6 +22,9 @@ const NONDETERMINISTIC: f64 = 0.9;
 pub struct History {
     /// The rows, by time.
     pub rows: Rows,
+    /// Which of them teach: the route's statistics had settled ([`RouteStats::is_settled`]). A learner would take the error of the first
+    /// guess for theirs.
+    pub teaches: Vec<bool>,
     /// Routes whose answers differ from call to call: nothing can be learned from them, and nothing cached.
     pub nondeterministic: Vec<String>,
     /// Fetches of other routes that no later fetch of their key followed.
@@ -29,13 +32,18 @@ pub struct History {
 }
 
 impl History {
+    /// The rows that teach.
+    pub fn teaching(&self) -> Rows {
+        self.rows.filter(|i| self.teaches.get(i).copied().unwrap_or(false))
+    }
+
     /// The rows of a log.
     pub fn of(log: &Log) -> Self {
         let excluded = nondeterministic(log);
         let fates = fates(&log.fetches);
         let mut walk = Walk { keys: HashMap::new(), routes: vec![RouteStats::default(); log.routes.len()] };
         let mut rows = Rows { routes: log.routes.clone(), ..Rows::new(TTL_FEATURES, TTL_OUTPUTS) };
-        let mut last_fetches = 0;
+        let (mut teaches, mut last_fetches) = (Vec::new(), 0);
         let mut reads = log.reads.iter().peekable();
         for (fetch, fate) in log.fetches.iter().zip(fates) {
             while let Some(read) = reads.next_if(|read| read.at_ns <= fetch.at_ns) {
@@ -46,10 +54,12 @@ impl History {
             }
             let out = excluded.get(fetch.route as usize).copied().unwrap_or(true);
             walk.fetch(fetch, fate.filter(|_| !out), &mut rows);
+            let settled = walk.routes.get(fetch.route as usize).is_some_and(RouteStats::is_settled);
+            teaches.resize(rows.len(), settled);
             last_fetches += usize::from(fate.is_none() && !out);
         }
         let nondeterministic = log.routes.iter().zip(&excluded).filter(|(_, out)| **out).map(|(route, _)| route.clone()).collect();
-        Self { rows, nondeterministic, last_fetches }
+        Self { rows, teaches, nondeterministic, last_fetches }
     }
 }
 
@@ -122,7 +132,7 @@ impl Walk {
         let input = TtlInput { key, route, head: head(fetch), now };
         let logged = fetch.features.as_deref().and_then(|f| <[f32; TTL_FEATURES]>::try_from(f).ok());
         let features = logged.unwrap_or_else(|| ttl_features(&input));
-        let (survived, within) = exposures(&input, fate);
+        let (survived, within) = exposures(&input, f64::from(fate.unchanged_s), fate.seen_s());
         if survived.iter().chain(&within).any(|e| *e > 0.0) {
             rows.push(&Row {
                 features: &features,
@@ -130,24 +140,11 @@ impl Walk {
                 within: &within,
                 at_ns: fetch.at_ns,
                 route: fetch.route,
+                key: fetch.key,
                 weight: 1.0,
             });
         }
     }
-}
-
-/// Changes that the live statistics expected, per age interval, while the copy was seen unchanged, and from there to the sight of the
-/// change; the measure and the limits are those of the replay's rows.
-fn exposures(input: &TtlInput<'_>, fate: Fate) -> ([f32; TTL_OUTPUTS], [f32; TTL_OUTPUTS]) {
-    let limit = ROW_HORIZON.as_secs_f64();
-    let (unchanged, changed) = (f64::from(fate.unchanged_s), f64::from(fate.changed_s));
-    let survived = expected(input, 0.0, unchanged.min(limit));
-    let within = if unchanged < limit && changed <= 1.5 * limit { expected(input, unchanged, changed) } else { [0.0; TTL_OUTPUTS] };
-    (survived, within)
-}
-
-fn expected(input: &TtlInput<'_>, from: f64, to: f64) -> [f32; TTL_OUTPUTS] {
-    input.ahead().expected(from, to).map(|e| e as f32)
 }
 
 fn head(fetch: &Fetch) -> HeadFacts {
@@ -183,6 +180,16 @@ mod tests {
         assert_eq!(fates(&fetches), [fate(30.0, 100.0), None, fate(0.0, 70.0), fate(50.0, f32::INFINITY), None]);
         let history = History::of(&log(fetches));
         assert_eq!((history.rows.len(), history.rows.changes(), history.last_fetches), (3, 2, 2));
+    }
+
+    #[test]
+    fn rows_teach_once_the_route_is_known() {
+        // Every second fetch finds a change. A little is forgotten meanwhile, so the eleventh makes ten.
+        let fetches = (0..60).map(|i| fetch(1_000 + 600 * i, 1, 0, i as u64 / 2)).collect();
+        let history = History::of(&log(fetches));
+        let first = history.teaches.iter().position(|t| *t);
+        assert_eq!((first, history.rows.len()), (Some(22), history.teaches.len()));
+        assert_eq!(history.teaching().len(), history.rows.len() - 22);
     }
 
     #[test]

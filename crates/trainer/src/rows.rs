@@ -23,6 +23,8 @@ pub struct Rows {
     pub weights: Vec<f32>,
     /// Index of each row's route in [`Rows::routes`].
     pub route: Vec<u32>,
+    /// Whose copies they are: equal for the rows of one key in one pass over the log.
+    pub keys: Vec<u64>,
     /// Names of the routes.
     pub routes: Vec<String>,
 }
@@ -40,6 +42,10 @@ impl Fate {
     /// Whether a change was seen.
     pub fn changed(&self) -> bool {
         self.changed_s.is_finite()
+    }
+    /// Age at which a change was seen, seconds.
+    pub fn seen_s(&self) -> Option<f64> {
+        self.changed().then_some(f64::from(self.changed_s))
     }
     /// Whether anything was seen: a change within no time has no likelihood, nor has a copy that was not looked at again.
     pub fn tells(&self) -> bool {
@@ -60,6 +66,8 @@ pub struct Row<'a> {
     pub at_ns: i64,
     /// See [`Rows::route`].
     pub route: u32,
+    /// See [`Rows::keys`].
+    pub key: u64,
     /// See [`Rows::weights`].
     pub weight: f32,
 }
@@ -105,12 +113,21 @@ impl Rows {
         self.at_ns.push(row.at_ns);
         self.weights.push(if row.weight.is_finite() { row.weight.max(0.0) } else { 0.0 });
         self.route.push(row.route);
+        self.keys.push(row.key);
     }
 
     /// Row `i`.
     pub fn get(&self, i: usize) -> Row<'_> {
         let (survived, within) = self.exposure(i);
-        Row { features: self.row(i), survived, within, at_ns: self.at_ns[i], route: self.route[i], weight: self.weights[i] }
+        Row {
+            features: self.row(i),
+            survived,
+            within,
+            at_ns: self.at_ns[i],
+            route: self.route[i],
+            key: self.keys[i],
+            weight: self.weights[i],
+        }
     }
 
     /// The rows that `keep` chooses.

@@ -44,7 +44,7 @@ impl<'a> Ahead<'a> {
     }
 
     /// Without rhythm.
-    pub(super) fn flat(&self) -> Ahead<'static> {
+    pub fn flat(&self) -> Ahead<'static> {
         Ahead { hazards: self.hazards, since_s: self.since_s, rhythm: None }
     }
 

@@ -6,7 +6,7 @@ use super::ahead::Ahead;
 use super::baseline::{Baseline, bucket_of, since_change};
 use super::informed::Informed;
 use super::key::{KeyStats, Observation, seconds_between};
-use super::likeness::Likeness;
+use super::likeness::{Likeness, doubted};
 use super::passed::Passed;
 use super::persist::{Persist, persist};
 use super::rhythm::Rhythm;
@@ -19,6 +19,8 @@ pub const DEFAULT_HAZARD: f64 = 1.0 / 3_600.0;
 
 /// Weight of [`DEFAULT_HAZARD`], in events.
 const START_EVENTS: f64 = 0.5;
+/// Refetches that found a change, from which a route's hazards are its own.
+const SETTLED: f64 = 10.0;
 /// Refetches, and the share of them that found a change, from which a route counts as one whose answers always change.
 const ALWAYS_AFTER: f64 = 30.0;
 const ALWAYS_SHARE: f64 = 0.99;
@@ -176,9 +178,21 @@ impl RouteStats {
         self.likeness.weight()
     }
 
+    /// How sure a key's factor is: shape of its Gamma distribution, in changes. Evidence of the key, less what experience with the route's keys
+    /// leaves of it.
+    pub fn certainty(&self, key: &KeyStats) -> f64 {
+        doubted(key.certainty(self.likeness.weight()), self.likeness.doubt())
+    }
+
     /// Stale answers by the keys' rates over those there probably are, which is less than 1 where people ask because something changed.
     pub fn candour(&self) -> f64 {
         self.informed.candour()
+    }
+
+    /// Whether enough changes were seen that the hazards are the route's own, and no longer [`DEFAULT_HAZARD`]. What happens before
+    /// teaches nothing about the statistics.
+    pub fn is_settled(&self) -> bool {
+        self.changed >= SETTLED
     }
 
     /// Share of refetches that found a change, decayed; `None` before the first refetch.

@@ -25,7 +25,7 @@ impl<'a> Survival<'a> {
     /// exactly is its frailty: with the mean alone, the probability of a change would be overstated.
     pub fn corrected(input: &TtlInput<'a>, outputs: &[f32; TTL_OUTPUTS]) -> Self {
         let factors = outputs.map(|o| f64::from(o.clamp(-MAX_CORRECTION, MAX_CORRECTION)).exp());
-        Self { ahead: input.ahead(), factors, frailty: input.key.certainty(input.route.likeness()) }
+        Self { ahead: input.ahead(), factors, frailty: input.route.certainty(input.key) }
     }
 
     /// From the natural logs of hazards (1/s), one per interval of [`TTL_HORIZONS`].

@@ -78,7 +78,7 @@ pub fn learned(trace: &Trace, count: usize, options: Options, watch: &dyn Watch)
     let history = History::of(&log);
     let seen = stream::of_log(&log, &history.nondeterministic);
     let choice = fit::choose(&seen, seen.events.len(), options, watch);
-    fit::learn((&seen, seen.events.len()), history.rows, &choice, options, watch)
+    fit::learn((&seen, seen.events.len()), history.teaching(), &choice, options, watch)
 }
 
 /// Evaluates on a trace with known changes.
