@@ -57,8 +57,37 @@ async fn a_stale_answer_stands_in_for_a_dead_provider() {
     let stale = client.get("/api/doc", &[]).await;
     assert_eq!((stale.status, stale.text()), (StatusCode::OK, "good".into()));
     assert!(stale.header("cache-status").contains("ttl=-40"), "{}", stale.header("cache-status"));
+    // For a second that failure speaks for others; then the provider is asked again.
+    for _ in 0..20 {
+        assert_eq!(client.get("/api/doc", &[]).await.text(), "good");
+    }
+    assert_eq!(origin.calls(), 2);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(client.get("/api/doc", &[]).await.text(), "good");
+    assert_eq!(origin.calls(), 3);
     clock.advance(Duration::from_secs(10_000));
     assert_eq!(client.get("/api/doc", &[]).await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_refresh_that_failed_is_not_begun_again_for_a_second() {
+    let origin = Origin::simple(|_, n| if n == 0 { ok("good") } else { answer_of(StatusCode::SERVICE_UNAVAILABLE, &[], "down") }).await;
+    let window = Duration::from_secs(600);
+    let setup = Setup::new(origin.addr).route(|r| (r.ttl, r.stale_while_revalidate) = (TtlBy::Fixed(Duration::from_secs(60)), window));
+    let (started, clock) = setup.start_virtual().await;
+    let client = started.client;
+    client.get("/api/doc", &[]).await;
+    for seconds in 1..=3 {
+        clock.advance(Duration::from_secs(if seconds == 1 { 100 } else { 1 }));
+        for _ in 0..20 {
+            assert!(client.get("/api/doc", &[]).await.is_hit());
+            // Each refresh has failed before the next one is wanted.
+            while started.proxy.cache_stats().flights > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(started.proxy.counters().refreshes.load(std::sync::atomic::Ordering::Relaxed), seconds);
+    }
 }
 
 #[tokio::test]

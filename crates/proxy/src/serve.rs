@@ -25,6 +25,10 @@ use crate::settle::Account;
 use crate::state::State;
 use crate::ticketed::{Wanted, joined, refresh};
 
+/// How long a failed call speaks for the next ones where a stale entry may stand in: a dead provider costs its clients no time and its
+/// route no row of a call for each of them.
+const FAILED_LATELY: Span = Span::from_secs(1);
+
 /// Logged where a client left before its answer began; nothing was sent.
 const CLIENT_LEFT: u16 = 499;
 
@@ -109,6 +113,11 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
             let problem =
                 Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", "nothing usable is stored, and the request allows no call");
             own_answer(state, &planned, &problem, Outcome::Refused)
+        }
+        // A call that failed a moment ago says what another one would: the entry stands in without one.
+        Found::Call { previous: Some(entry), stale: Some(age), .. } if entry.has_failed(FAILED_LATELY, planned.account.at) => {
+            let usable = Usable::expired(entry, age, planned.variant_name());
+            from_entry(state, &planned, &usable, Some(UncachedReason::UpstreamFailed))
         }
         Found::Call { previous, stale, reason } => return called(state.clone(), planned, Ok(Wanted { previous, stale, reason })).boxed(),
         Found::Bypass(reason) => return called(state.clone(), planned, Err(reason)).boxed(),

@@ -27,9 +27,13 @@ use crate::stream::Pending;
 /// How often a request may find an entry that came in between, before it makes its own call.
 const MAX_JOINS: usize = 4;
 
-/// Renews an entry in the background, unless somebody does already.
+/// How soon after a background refresh the same entry may have the next: the one before has failed then. Without it every stale answer of a
+/// dead provider would begin one, and each has its row in the log.
+const REFRESH_AGAIN: Span = Span::from_secs(1);
+
+/// Renews an entry in the background, unless somebody does already or has just failed to.
 pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
-    if planned.control == CacheControl::ReadOnly {
+    if planned.control == CacheControl::ReadOnly || !entry.claim_refresh(REFRESH_AGAIN, planned.account.at) {
         return;
     }
     let join = Join { subject: &planned.subject(), headers: &planned.headers, seen: Some(entry), now: planned.account.at };
@@ -220,6 +224,7 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
     let Arrived { head, body, leading, since } = arrived;
     let is_error = matches!(head.status.as_u16(), 500 | 502 | 503 | 504);
     if is_error && let (Some(entry), Some(age)) = (wanted.previous.as_ref().filter(|entry| state.cache.holds(entry)), wanted.stale) {
+        entry.call_failed(state.clock.now());
         let usable = Usable::expired(entry.clone(), age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }
