@@ -17,7 +17,7 @@ use crate::evaluate::points::{self, Tried};
 use crate::evaluate::{Comparison, compare, stream};
 use crate::gate::{self, Judgement};
 use crate::history::History;
-use crate::learn::{Blend, Boost, Learner, Setting, Table, Watch, enough, log_likelihood};
+use crate::learn::{Blend, Boost, Learner, MIN_ROWS, Setting, Table, Watch, enough, log_likelihood};
 use crate::predictor::Trees;
 use crate::read::Log;
 use crate::report::{Calibration, FitReport, calibration};
@@ -156,27 +156,21 @@ fn practice(trace: &Trace, events: &[Event], logged: Rows, watch: &dyn Watch) ->
         watch.step("replaying", n, PRACTICE.len());
         let params = TtlParams { kappa: Some(kappa), ..TtlParams::default() };
         let mut chooser = Decided::new(&levels, vec![params; trace.routes.len()]);
-        for row in training_rows(&mut Engine::new(trace), trace, events, &mut chooser) {
-            push(&mut rows, &row, n as u64 + 1);
-        }
+        push(&mut rows, &training_rows(&mut Engine::new(trace), trace, events, &mut chooser), n as u64 + 1);
     }
     watch.step("replaying", PRACTICE.len(), PRACTICE.len());
     rows
 }
 
-/// Adds a row that tells something of statistics that have settled: a learner would take the error of the first guess for theirs.
-fn push(rows: &mut Rows, row: &TrainingRow, pass: u64) {
-    if row.settled && row.survived.iter().chain(&row.within).any(|e| *e > 0.0) {
+/// Adds the rows of a pass that tell something of statistics that have settled: a learner would take the error of the first guess for
+/// theirs. Where hardly any has, as on routes that never change, all are added: better that error than nothing.
+fn push(rows: &mut Rows, pass: &[TrainingRow], number: u64) {
+    let tells = |row: &&TrainingRow| row.survived.iter().chain(&row.within).any(|e| *e > 0.0);
+    let settled = pass.iter().filter(tells).filter(|row| row.settled).count();
+    for row in pass.iter().filter(tells).filter(|row| row.settled || settled < MIN_ROWS) {
         let TrainingRow { features, survived, within, .. } = row;
-        rows.push(&Row {
-            features,
-            survived,
-            within,
-            at_ns: row.at.nanos(),
-            route: u32::from(row.route),
-            key: pass << 48 | u64::from(row.key),
-            weight: 1.0,
-        });
+        let (route, key) = (u32::from(row.route), number << 48 | u64::from(row.key));
+        rows.push(&Row { features, survived, within, at_ns: row.at.nanos(), route, key, weight: 1.0 });
     }
 }
 
@@ -254,7 +248,7 @@ fn judge((trace, cut): (&Trace, usize), candidate: &Learned, (options, champion)
     let mut engine = Engine::new(trace);
     engine.run(trace, &trace.events[..cut], &mut PassThroughAll);
     let mut rows = Rows::new(TTL_FEATURES, TTL_OUTPUTS);
-    training_rows(&mut engine, trace, &trace.events[cut..], &mut PassThroughAll).iter().for_each(|row| push(&mut rows, row, 0));
+    push(&mut rows, &training_rows(&mut engine, trace, &trace.events[cut..], &mut PassThroughAll), 0);
     let calibration = calibration(&candidate.model, &rows);
     watch.step("judging", 1, 2);
     let judgement = gate::ttl::judge_model((trace, cut), &candidate.model, &comparison, (champion, options.seed));

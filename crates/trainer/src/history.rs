@@ -7,6 +7,7 @@ use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TTL_FEATURES,
 use farthing_replay::exposures;
 use farthing_types::{Span, Time};
 
+use crate::learn::MIN_ROWS;
 use crate::read::{Fetch, Log, Read};
 use crate::rows::{Fate, Row, Rows};
 
@@ -32,9 +33,10 @@ pub struct History {
 }
 
 impl History {
-    /// The rows that teach.
+    /// The rows that teach; all where hardly any does, as on routes that never change.
     pub fn teaching(&self) -> Rows {
-        self.rows.filter(|i| self.teaches.get(i).copied().unwrap_or(false))
+        let teaching = self.rows.filter(|i| self.teaches.get(i).copied().unwrap_or(false));
+        if teaching.len() < MIN_ROWS { self.rows.clone() } else { teaching }
     }
 
     /// The rows of a log.
