@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use farthing_freshness::Entry;
-use farthing_freshness::entry::KeyStats;
+use farthing_freshness::entry::{KeyStats, Lately};
 use farthing_freshness::index::{Weighed, worth};
 use farthing_types::{Span, Time};
 use parking_lot::Mutex;
@@ -25,10 +25,10 @@ pub struct Cached {
     in_l2: AtomicBool,
     /// When it was last known to be what L2 has, or came from the provider; ns since 1970.
     checked: AtomicI64,
-    /// When a background refresh was last begun; ns since 1970, [`i64::MIN`] before the first.
-    refreshed: AtomicI64,
-    /// When a call for it last failed; likewise.
-    failed: AtomicI64,
+    /// When a background refresh was last begun. What takes this entry's place begins anew, so only one that failed is waited for.
+    pub refreshed: Lately,
+    /// When a call for it last failed, and it stood in.
+    pub failed: Lately,
 }
 
 impl Cached {
@@ -45,8 +45,8 @@ impl Cached {
             promoted: false,
             in_l2: AtomicBool::new(false),
             checked,
-            refreshed: AtomicI64::new(i64::MIN),
-            failed: AtomicI64::new(i64::MIN),
+            refreshed: Lately::default(),
+            failed: Lately::default(),
         }
     }
 
@@ -72,25 +72,6 @@ impl Cached {
     /// Whether the next one who asks is to check.
     pub(crate) fn needs_check(&self, every: Span, now: Time) -> bool {
         now.since(Time::from_nanos(self.checked.load(Ordering::Relaxed))) >= every
-    }
-
-    /// True for the caller who is to begin a background refresh: for one, and for none within `every` after it. What replaces this entry
-    /// begins anew, so only a refresh that failed is waited for.
-    pub fn claim_refresh(&self, every: Span, now: Time) -> bool {
-        let last = self.refreshed.load(Ordering::Relaxed);
-        (last == i64::MIN || now.since(Time::from_nanos(last)) >= every)
-            && self.refreshed.compare_exchange(last, now.nanos(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    /// A call for it has failed, and it stood in.
-    pub fn call_failed(&self, now: Time) {
-        self.failed.store(now.nanos(), Ordering::Relaxed);
-    }
-
-    /// Whether a call for it failed within `span`.
-    pub fn has_failed(&self, span: Span, now: Time) -> bool {
-        let last = self.failed.load(Ordering::Relaxed);
-        last != i64::MIN && now.since(Time::from_nanos(last)) < span
     }
 
     /// Where the next answer comes from: `l2` for the first one after a promotion, else `l1`. To be asked before [`Cached::on_hit`].

@@ -113,7 +113,7 @@ pub fn flat_price(state: &State, planned: &Planned, status: StatusCode) -> Optio
 /// The answer to a failed call: a stale entry where one may stand in, else a problem.
 pub fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &Failure) -> Response<Body> {
     if let (Some(entry), Some(age)) = (wanted.previous.filter(|entry| state.cache.holds(entry)), wanted.stale) {
-        entry.call_failed(state.clock.now());
+        entry.failed.note(state.clock.now());
         let usable = Usable::expired(entry, age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }

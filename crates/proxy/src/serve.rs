@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use farthing_cache::Rechecked;
+use farthing_freshness::entry::FAILED_LATELY;
 use farthing_freshness::semantics::cache_status::CacheStatus;
 use farthing_ledger::Paid;
 use farthing_policy::prefetch::RefreshAhead;
@@ -24,10 +25,6 @@ use crate::request::{Asked, Identified, Planned, Refused, Upload, receive};
 use crate::settle::Account;
 use crate::state::State;
 use crate::ticketed::{Wanted, joined, refresh};
-
-/// How long a failed call speaks for the next ones where a stale entry may stand in: a dead provider costs its clients no time and its
-/// route no row of a call for each of them.
-const FAILED_LATELY: Span = Span::from_secs(1);
 
 /// Logged where a client left before its answer began; nothing was sent.
 const CLIENT_LEFT: u16 = 499;
@@ -115,7 +112,7 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
             own_answer(state, &planned, &problem, Outcome::Refused)
         }
         // A call that failed a moment ago says what another one would: the entry stands in without one.
-        Found::Call { previous: Some(entry), stale: Some(age), .. } if entry.has_failed(FAILED_LATELY, planned.account.at) => {
+        Found::Call { previous: Some(entry), stale: Some(age), .. } if entry.failed.within(FAILED_LATELY, planned.account.at) => {
             let usable = Usable::expired(entry, age, planned.variant_name());
             from_entry(state, &planned, &usable, Some(UncachedReason::UpstreamFailed))
         }

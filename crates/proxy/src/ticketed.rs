@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use farthing_cache::{Cached, Followed, Join, Joined, SharedHead, Slot, Ticket};
 use farthing_config::Dialect as ProviderDialect;
+use farthing_freshness::entry::REFRESH_AGAIN;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_freshness::semantics::conditional;
 use farthing_ledger::Served;
@@ -27,13 +28,9 @@ use crate::stream::Pending;
 /// How often a request may find an entry that came in between, before it makes its own call.
 const MAX_JOINS: usize = 4;
 
-/// How soon after a background refresh the same entry may have the next: the one before has failed then. Without it every stale answer of a
-/// dead provider would begin one, and each has its row in the log.
-const REFRESH_AGAIN: Span = Span::from_secs(1);
-
 /// Renews an entry in the background, unless somebody does already or has just failed to.
 pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
-    if planned.control == CacheControl::ReadOnly || !entry.claim_refresh(REFRESH_AGAIN, planned.account.at) {
+    if planned.control == CacheControl::ReadOnly || !entry.refreshed.claim(REFRESH_AGAIN, planned.account.at) {
         return;
     }
     let join = Join { subject: &planned.subject(), headers: &planned.headers, seen: Some(entry), now: planned.account.at };
@@ -224,7 +221,7 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
     let Arrived { head, body, leading, since } = arrived;
     let is_error = matches!(head.status.as_u16(), 500 | 502 | 503 | 504);
     if is_error && let (Some(entry), Some(age)) = (wanted.previous.as_ref().filter(|entry| state.cache.holds(entry)), wanted.stale) {
-        entry.call_failed(state.clock.now());
+        entry.failed.note(state.clock.now());
         let usable = Usable::expired(entry.clone(), age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }

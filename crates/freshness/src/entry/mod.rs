@@ -2,6 +2,7 @@
 
 mod codec;
 mod fields;
+mod lately;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use crate::semantics::Facts;
 pub use codec::{DecodeError, FORMAT_VERSION};
 pub use farthing_contract::features::KeyStats;
 pub use fields::Fields;
+pub use lately::{FAILED_LATELY, Lately, REFRESH_AGAIN};
 
 /// At most this many variants keep a TTL of their own in an entry.
 pub const MAX_VARIANTS: usize = 4;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use farthing_freshness::VariantTtl;
+use farthing_freshness::entry::Lately;
 use farthing_freshness::semantics::Facts;
 use farthing_types::{Money, Purpose, Time, UncachedReason};
 
@@ -33,6 +34,10 @@ pub struct Copy {
     pub refreshed: bool,
     /// Its TTL was decided otherwise than in the log.
     pub other_ttl: bool,
+    /// When a background refresh of it was last begun.
+    pub begun: Lately,
+    /// When a call for it last failed, and it stood in.
+    pub failed: Lately,
 }
 
 impl Copy {

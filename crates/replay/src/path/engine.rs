@@ -7,6 +7,7 @@ use std::sync::Arc;
 use farthing_contract::features::{KeyStats, RouteStats};
 use farthing_experiment::Assigned;
 use farthing_freshness::Verdict;
+use farthing_freshness::entry::{FAILED_LATELY, REFRESH_AGAIN};
 use farthing_freshness::semantics::{CacheControl, Judged, may_stand_in, restrict, verdict};
 use farthing_policy::Guarded;
 use farthing_policy::plan::RequestKind;
@@ -325,6 +326,9 @@ impl<'a> Path<'a> {
             _ if planned.facts.method == Method::HEAD => self.pass(planned.index, UncachedReason::Expired, planned.row.at),
             Verdict::StaleIfError { reason, .. } => {
                 let stale = may_stand_in(StatusCode::from_u16(copy.status).unwrap_or_default());
+                if stale && !planned.facts.only_if_cached && copy.failed.within(FAILED_LATELY, planned.row.at) {
+                    return self.serve(planned.row, &copy, (Outcome::Stale, None));
+                }
                 self.call(planned, Wanted { previous: Some(copy), stale, reason });
             }
             Verdict::Revalidate { reason } => self.call(planned, Wanted { previous: Some(copy), stale: false, reason }),
@@ -382,11 +386,14 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Renews a copy in the background, unless somebody does already.
+    /// Renews a copy in the background, unless somebody does already or has just failed to.
     fn refresh(&mut self, planned: &Planned<'a>, copy: &Arc<Copy>) {
+        if planned.control == CacheControl::ReadOnly || !copy.begun.claim(REFRESH_AGAIN, planned.row.at) {
+            return;
+        }
         let state = &self.keys[planned.row.key as usize];
         let marked = state.marker.is_some_and(|(_, until)| planned.row.at < until);
-        if planned.control == CacheControl::ReadOnly || state.flight.is_some() || marked {
+        if state.flight.is_some() || marked {
             return;
         }
         let wanted = Wanted { previous: Some(Arc::clone(copy)), stale: false, reason: UncachedReason::Expired };
@@ -417,7 +424,7 @@ impl<'a> Path<'a> {
                 flight.waiting.push(waiter);
             }
         } else {
-            self.shared(flight, &waiter, false);
+            self.shared((flight, planned.row.at), &waiter, false);
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use farthing_contract::features::{HeadFacts, KeyStats, TtlInput};
 use farthing_freshness::VariantTtl;
+use farthing_freshness::entry::Lately;
 use farthing_freshness::semantics::{Lifetime, may_keep, may_replace};
 use farthing_types::{By, Choice, Money, Outcome, Purpose, Time, UncachedReason};
 use http::StatusCode;
@@ -55,7 +56,7 @@ impl Path<'_> {
             let leads = led && place == 0;
             match alone {
                 Some(reason) if !leads => self.pass(waiter.request, reason, now),
-                _ => self.shared(slot, waiter, leads),
+                _ => self.shared((slot, now), waiter, leads),
             }
         }
         if end <= now {
@@ -66,19 +67,20 @@ impl Path<'_> {
     }
 
     /// The answer reaches one of those who waited, or somebody who reads along.
-    pub(super) fn shared(&mut self, slot: u32, waiter: &Waiter, leads: bool) {
+    pub(super) fn shared(&mut self, (slot, now): (u32, Time), waiter: &Waiter, leads: bool) {
         let log = self.log;
         let Some(Some(flight)) = self.flights.get(slot as usize) else { return };
         let is_error = matches!(flight.answer.status, Some(500 | 502 | 503 | 504));
         let stand_in = waiter.wanted.previous.clone().filter(|_| is_error && waiter.wanted.stale);
         match (stand_in, log.asked.get(waiter.request as usize)) {
-            (Some(copy), Some(row)) => self.stands_in(row, &copy),
+            (Some(copy), Some(row)) => self.stands_in(row, &copy, now),
             _ => self.waited(waiter.request, if leads { Outcome::Lead } else { Outcome::Follow }),
         }
     }
 
     /// An expired copy stands in for a failed call.
-    fn stands_in(&mut self, row: &AskedRow, copy: &Arc<Copy>) {
+    fn stands_in(&mut self, row: &AskedRow, copy: &Arc<Copy>, now: Time) {
+        copy.failed.note(now);
         self.serve(row, copy, (Outcome::Stale, None));
     }
 
@@ -92,7 +94,7 @@ impl Path<'_> {
         for waiter in waiting {
             let copy = waiter.wanted.previous.clone().filter(|_| waiter.wanted.stale);
             match (copy, log.asked.get(waiter.request as usize)) {
-                (Some(copy), Some(row)) => self.stands_in(row, &copy),
+                (Some(copy), Some(row)) => self.stands_in(row, &copy, now),
                 _ => self.waited(waiter.request, Outcome::Failed),
             }
         }
@@ -167,7 +169,22 @@ impl Path<'_> {
         let status = confirmed.map_or(answer.status.unwrap_or(200), |copy| copy.status);
         let refreshed = flight.purpose == Purpose::Refresh;
         let paid = answer.paid;
-        let copy = Copy { route: flight.route, fetched_at: now, facts, status, variants, price, paid, hash, bytes, refreshed, other_ttl };
+        let (begun, failed) = (Lately::default(), Lately::default());
+        let copy = Copy {
+            route: flight.route,
+            fetched_at: now,
+            facts,
+            status,
+            variants,
+            price,
+            paid,
+            hash,
+            bytes,
+            refreshed,
+            other_ttl,
+            begun,
+            failed,
+        };
         self.keys[key].copy = Some(Arc::new(copy));
     }
 
