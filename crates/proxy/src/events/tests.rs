@@ -189,6 +189,8 @@ async fn while_a_source_is_down_what_is_stored_is_kept_for_less_time() {
     let (status, text, told) = stage.ask().await;
     assert_eq!((status, text.as_str()), (StatusCode::OK, "1"), "{told}");
     stage.fails.store(false, Ordering::SeqCst);
+    // The failed call speaks for a second.
+    stage.passes(Duration::from_secs(1)).await;
     let (_, text, told) = stage.ask().await;
     assert!(text != "1" && told.contains("fwd=stale") && told.contains("detail=\"events-down\""), "{text} {told}");
     assert_eq!(stage.ask().await.1, text, "what is new is served for as long again");
