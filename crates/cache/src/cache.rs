@@ -10,7 +10,7 @@ use farthing_freshness::index::{Index, KeyMap, Weighed};
 use farthing_freshness::semantics::acceptable;
 use farthing_types::{Failure, FailureKind, KeyHash, Span, Time};
 use http::{HeaderMap, HeaderName};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::cached::{CacheEvents, Cached, EndReason, EntryEnd};
 use crate::config::{CacheConfig, CacheStats};
@@ -314,20 +314,14 @@ impl Inner {
         request: &HeaderMap,
         note: impl FnOnce(KeyHash, &mut KeyStats) -> R,
     ) -> (Option<Arc<Cached>>, R) {
-        let mut shard = self.shard(primary).lock();
-        let names = match shard.index.get(primary) {
-            None => return (None, self.table.update(primary, |stats| note(primary, stats))),
-            Some(Node::Entry(entry)) => return (Some(Arc::clone(entry)), entry.update_stats(|stats| note(primary, stats))),
-            Some(Node::Varies(names, _)) => Arc::clone(names),
-        };
-        drop(shard);
-        let key = self.config.keyer.selected(primary, &names, request);
-        match self.shard(key).lock().index.get(key) {
+        let (mut shard, key) = self.selecting(primary, request);
+        match shard.index.get(key) {
             Some(Node::Entry(entry)) => (Some(Arc::clone(entry)), entry.update_stats(|stats| note(key, stats))),
             _ => (None, self.table.update(key, |stats| note(key, stats))),
         }
     }
 
+    /// As [`Inner::find_noting`], of an entry that `judge` accepts alone.
     fn find_if<T, R>(
         &self,
         primary: KeyHash,
@@ -335,18 +329,21 @@ impl Inner {
         judge: impl FnOnce(&Arc<Cached>) -> Option<T>,
         note: impl FnOnce(KeyHash, &mut KeyStats) -> R,
     ) -> Option<(T, R)> {
-        let accept = |key, entry: &Arc<Cached>| judge(entry).map(|judged| (judged, entry.update_stats(|stats| note(key, stats))));
+        let (mut shard, key) = self.selecting(primary, request);
+        let Node::Entry(entry) = shard.index.get(key)? else { return None };
+        let judged = judge(entry)?;
+        Some((judged, entry.update_stats(|stats| note(key, stats))))
+    }
+
+    /// The key under which what a request selects stands or would stand, and its shard. That the answers of the primary key vary counts as
+    /// asked for.
+    fn selecting(&self, primary: KeyHash, request: &HeaderMap) -> (MutexGuard<'_, Shard>, KeyHash) {
         let mut shard = self.shard(primary).lock();
-        let names = match shard.index.get(primary)? {
-            Node::Entry(entry) => return accept(primary, entry),
-            Node::Varies(names, _) => Arc::clone(names),
-        };
+        let Some(Node::Varies(names, _)) = shard.index.get(primary) else { return (shard, primary) };
+        let names = Arc::clone(names);
         drop(shard);
         let key = self.config.keyer.selected(primary, &names, request);
-        match self.shard(key).lock().index.get(key)? {
-            Node::Entry(entry) => accept(key, entry),
-            Node::Varies(..) => None,
-        }
+        (self.shard(key).lock(), key)
     }
 
     fn flight_key(&self, primary: KeyHash, request: &HeaderMap) -> KeyHash {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use farthing_freshness::Entry;
 use farthing_freshness::entry::{KeyStats, Lately};
 use farthing_freshness::index::{Weighed, worth};
-use farthing_types::{Span, Time};
+use farthing_types::Time;
 use parking_lot::Mutex;
 
 /// An entry in memory: the immutable answer (it derefs to [`Entry`]) with counters and the key's live statistics.
@@ -23,8 +23,8 @@ pub struct Cached {
     promoted: bool,
     /// Whether L2 has it, as far as is known here.
     in_l2: AtomicBool,
-    /// When it was last known to be what L2 has, or came from the provider; ns since 1970.
-    checked: AtomicI64,
+    /// When it was last known to be what L2 has, or came from the provider.
+    pub(crate) checked: Lately,
     /// When a background refresh was last begun. What takes this entry's place begins anew, so only one that failed is waited for.
     pub refreshed: Lately,
     /// When a call for it last failed, and it stood in.
@@ -33,8 +33,8 @@ pub struct Cached {
 
 impl Cached {
     pub(crate) fn new(entry: Entry) -> Self {
-        let checked = AtomicI64::new(entry.fetched_at.nanos());
         Self {
+            checked: Lately::at(entry.fetched_at),
             bytes: entry.bytes() + size_of::<Self>() - size_of::<Entry>(),
             live: Mutex::new(entry.stats),
             entry,
@@ -44,7 +44,6 @@ impl Cached {
             soft_purged: AtomicBool::new(false),
             promoted: false,
             in_l2: AtomicBool::new(false),
-            checked,
             refreshed: Lately::default(),
             failed: Lately::default(),
         }
@@ -52,7 +51,7 @@ impl Cached {
 
     /// An entry that L2 has at `now`.
     pub(crate) fn promoted(entry: Entry, now: Time) -> Self {
-        Self { promoted: true, in_l2: AtomicBool::new(true), checked: AtomicI64::new(now.nanos()), ..Self::new(entry) }
+        Self { promoted: true, in_l2: AtomicBool::new(true), checked: Lately::at(now), ..Self::new(entry) }
     }
 
     /// L2 has taken it.
@@ -61,17 +60,6 @@ impl Cached {
     }
     pub(crate) fn is_in_l2(&self) -> bool {
         self.in_l2.load(Ordering::Acquire)
-    }
-
-    /// True for one caller when the last check is `every` or longer ago; that caller is to check.
-    pub(crate) fn claim_check(&self, every: Span, now: Time) -> bool {
-        let last = self.checked.load(Ordering::Relaxed);
-        self.needs_check(every, now) && self.checked.compare_exchange(last, now.nanos(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    /// Whether the next one who asks is to check.
-    pub(crate) fn needs_check(&self, every: Span, now: Time) -> bool {
-        now.since(Time::from_nanos(self.checked.load(Ordering::Relaxed))) >= every
     }
 
     /// Where the next answer comes from: `l2` for the first one after a promotion, else `l1`. To be asked before [`Cached::on_hit`].

@@ -52,12 +52,12 @@ impl Cache {
 
     /// Whether the caller is to [`Cache::recheck`] this entry before it answers: true for one caller a minute where others write to L2.
     pub fn is_due(&self, entry: &Cached, now: Time) -> bool {
-        self.is_rechecked() && entry.claim_check(RECHECK, now)
+        self.is_rechecked() && entry.checked.claim(RECHECK, now)
     }
 
     /// Whether [`Cache::is_due`] would tell somebody so now.
     pub fn will_be_due(&self, entry: &Cached, now: Time) -> bool {
-        self.is_rechecked() && entry.needs_check(RECHECK, now)
+        self.is_rechecked() && !entry.checked.within(RECHECK, now)
     }
 
     fn is_rechecked(&self) -> bool {

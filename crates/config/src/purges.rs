@@ -156,9 +156,14 @@ pub struct WriteRule {
 }
 
 impl WriteRule {
+    /// Whether it is about writes of this method.
+    pub fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+
     /// Whether it is about a write of this method on this path below the route's.
     pub fn is_about(&self, method: &Method, path: &str) -> bool {
-        (self.methods.is_empty() || self.methods.contains(method)) && crate::route::has_prefix(path, &self.below)
+        self.takes(method) && crate::route::has_prefix(path, &self.below)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Builds a running proxy from a checked configuration, and is its handle.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -160,8 +159,7 @@ impl Proxy {
     }
     /// The lines in front of the providers that have a route, by name.
     pub fn paces(&self) -> Vec<PaceStats> {
-        let stats = self.state.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));
-        stats.collect::<BTreeMap<_, _>>().into_values().collect()
+        self.state.paces()
     }
     /// Counters of the edge.
     pub fn edge_stats(&self) -> &EdgeStats {

@@ -157,9 +157,8 @@ impl State {
     /// What a start without the copies would lose.
     fn losses(&self) -> Losses {
         let at = self.clock.now();
-        let rates = self.routes.iter().map(|route| route.pace.stats()).filter_map(|stats| Some((stats.provider.to_string(), stats.rate?)));
-        let mut losses = Losses { at, rates: rates.collect(), capacity: self.cache.copies_capacity() as u64, copies: Vec::new() };
-        losses.rates.dedup_by(|a, b| a.0 == b.0);
+        let rates = self.paces().into_iter().filter_map(|stats| Some((stats.provider.to_string(), stats.rate?))).collect();
+        let mut losses = Losses { at, rates, capacity: self.cache.copies_capacity() as u64, copies: Vec::new() };
         self.cache.visit_copies(at, &mut |copy| losses.copies.push(copy));
         losses
     }

@@ -154,9 +154,8 @@ impl Filled {
             }
         }
         for template in &purges.keys {
-            let digits = template.fill(|field| value(field, false)).filter(|text| text.len() == 32);
-            match digits.and_then(|text| u128::from_str_radix(&text, 16).ok()) {
-                Some(key) => out.keys.push(KeyHash(key)),
+            match template.fill(|field| value(field, false)).and_then(|text| text.parse().ok()) {
+                Some(key) => out.keys.push(key),
                 None => out.missing += 1,
             }
         }
@@ -184,14 +183,19 @@ pub fn of_target(state: &State, route: &Arc<RouteState>, owner: &str, target: &U
     if route.key_spec.profile == Profile::Api || route.rules.any_method {
         return Purge::Path { route: route.route.name.clone(), tenant: owner.into(), path: target.path().into() };
     }
+    Purge::Key(key_of_get(state, route, (owner, target), &HeaderMap::new()))
+}
+
+/// The key of a GET of `target` by `owner` with these headers.
+pub fn key_of_get(state: &State, route: &RouteState, (owner, target): (&str, &Uri), headers: &HeaderMap) -> KeyHash {
     let parts = KeyParts {
         tenant: owner,
         route: &route.route.name,
         method: &Method::GET,
         authority: route.authority(),
         target,
-        headers: &HeaderMap::new(),
+        headers,
         body: &[],
     };
-    Purge::Key(state.keyer.primary(&route.key_spec, &parts))
+    state.keyer.primary(&route.key_spec, &parts)
 }

@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -18,6 +19,7 @@ use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::memory::Memory;
+use crate::pace::PaceStats;
 use crate::predictors::Predictors;
 use crate::route::RouteState;
 use crate::shortcut::Shortcuts;
@@ -109,6 +111,12 @@ pub struct Counters {
 }
 
 impl State {
+    /// Figures of the lines in front of the providers that have a route, by name.
+    pub fn paces(&self) -> Vec<PaceStats> {
+        let stats = self.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));
+        stats.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
     /// Real time, for latencies.
     pub fn real_now(&self) -> Time {
         self.real.now()

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use farthing_cache::Purge;
 use farthing_config::{Field, WriteRule};
-use farthing_freshness::KeyParts;
 use farthing_freshness::semantics::Received;
 use farthing_freshness::semantics::conditional::head_tells_change;
 use farthing_freshness::semantics::invalidation::{Site, also_changed, invalidates};
@@ -39,10 +38,7 @@ impl Rule {
 /// Whether a request's body has to be held for a rule of its route.
 pub fn needs_body(route: &RouteState, method: &Method) -> bool {
     !method.is_safe()
-        && route.write_rules.iter().any(|r| {
-            (r.rule.methods.is_empty() || r.rule.methods.contains(method))
-                && r.rule.purges.templates().any(farthing_config::Template::needs_body)
-        })
+        && route.write_rules.iter().any(|r| r.rule.takes(method) && r.rule.purges.templates().any(farthing_config::Template::needs_body))
 }
 
 /// Notes an answer in the cache; returns the key of the request's target when its entry was dropped.
@@ -150,24 +146,9 @@ fn drop_target(state: &State, planned: &Planned, target: &Uri) -> KeyHash {
     state.cache.purge(&purge, false, state.clock.now());
     match purge {
         Purge::Key(key) => key,
-        _ => get_key(state, planned, target),
+        // For the log: a reader's headers may differ from the writer's.
+        _ => purging::key_of_get(state, &planned.account.route, (planned.owner(), target), &planned.forwarded()),
     }
-}
-
-/// The key of a GET with the writer's headers, for the log: a reader's may differ.
-fn get_key(state: &State, planned: &Planned, target: &Uri) -> KeyHash {
-    let route = &planned.account.route;
-    let forwarded = planned.forwarded();
-    let parts = KeyParts {
-        tenant: planned.owner(),
-        route: &route.route.name,
-        method: &Method::GET,
-        authority: route.authority(),
-        target,
-        headers: &forwarded,
-        body: &[],
-    };
-    state.keyer.primary(&route.key_spec, &parts)
 }
 
 /// A HEAD answer about another representation than the stored one drops it (RFC 9111 section 4.3.5). One about the same leaves it as it

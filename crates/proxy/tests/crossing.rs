@@ -15,7 +15,7 @@ use farthing_cache::Purge;
 use farthing_config::{Config, CredentialMode, CredentialPlace, FarthingKey, Mode, Profile, Provider, Route, Secret, TtlBy};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::Inside;
-use farthing_types::{Body, Call, CallReport, Failure, RealClock, Reply, Span};
+use farthing_types::{Body, Call, CallReport, Failure, RealClock, Reply};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -62,16 +62,7 @@ impl Origin for Echo {
             if about == 0 {
                 headers.insert("vary", "accept".parse().unwrap());
             }
-            call.sink.attempt(CallReport {
-                call: call.id,
-                attempt: 0,
-                started: farthing_types::Time::ZERO,
-                head_after: Span::ZERO,
-                status: Some(StatusCode::OK),
-                failure: None,
-                upstream: "echo".into(),
-                sent: true,
-            });
+            call.sink.attempt(CallReport::only(&call, "echo", Some(StatusCode::OK)));
             Ok(Reply { status: StatusCode::OK, headers, body: Body::full(text) })
         }
         .boxed()

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use farthing_config::{Config, Mode, Prices, Provider, Route, TtlBy};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::Inside;
-use farthing_types::{Body, BodyError, Call, CallReport, Failure, FailureKind, RealClock, Reply, Span, Time};
+use farthing_types::{Body, BodyError, Call, CallReport, Failure, FailureKind, RealClock, Reply};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -63,16 +63,7 @@ impl Origin for Fateful {
                 Fate::Cut => (StatusCode::OK, cut()),
                 Fate::Freezes => std::future::pending().await,
             };
-            call.sink.attempt(CallReport {
-                call: call.id,
-                attempt: 0,
-                started: Time::ZERO,
-                head_after: Span::ZERO,
-                status: Some(status),
-                failure: None,
-                upstream: "provider".into(),
-                sent: true,
-            });
+            call.sink.attempt(CallReport::only(&call, "provider", Some(status)));
             Ok(Reply { status, headers: HeaderMap::new(), body })
         }
         .boxed()

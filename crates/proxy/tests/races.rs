@@ -115,17 +115,8 @@ async fn answer(world: Shared, call: Call) -> Result<Reply, Failure> {
 }
 
 fn report(call: &Call, status: Option<StatusCode>) {
-    let (failure, started) = (status.is_none().then_some(FailureKind::Connect), Time::ZERO);
-    call.sink.attempt(CallReport {
-        call: call.id,
-        attempt: 0,
-        started,
-        head_after: Span::ZERO,
-        status,
-        failure,
-        upstream: "o".into(),
-        sent: true,
-    });
+    let failure = status.is_none().then_some(FailureKind::Connect);
+    call.sink.attempt(CallReport { failure, ..CallReport::only(call, "o", status) });
 }
 
 /// The version in two parts with a pause between.

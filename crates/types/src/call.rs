@@ -161,6 +161,22 @@ pub struct CallReport {
     pub sent: bool,
 }
 
+impl CallReport {
+    /// The only attempt of a call that went out and took no time: what stands for an upstream where there is no wire.
+    pub fn only(call: &Call, upstream: &str, status: Option<StatusCode>) -> Self {
+        Self {
+            call: call.id,
+            attempt: 0,
+            started: Time::ZERO,
+            head_after: Span::ZERO,
+            status,
+            failure: None,
+            upstream: upstream.into(),
+            sent: true,
+        }
+    }
+}
+
 /// Receives the reports of a call's attempts.
 pub trait CallSink: Send + Sync {
     /// Takes one attempt's report; must not block.

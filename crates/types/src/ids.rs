@@ -1,6 +1,7 @@
 //! Ids and names.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,19 @@ impl fmt::Display for KeyHash {
         write!(f, "{:032x}", self.0)
     }
 }
+
+impl FromStr for KeyHash {
+    type Err = KeyHashError;
+    fn from_str(text: &str) -> Result<Self, KeyHashError> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        u128::from_str_radix(text, 16).ok().filter(|_| digits).map(Self).ok_or(KeyHashError)
+    }
+}
+
+/// A text that is no key's digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("32 hexadecimal digits, as in x-farthing-key of an answer to x-farthing-debug: 1")]
+pub struct KeyHashError;
 
 /// The name of a configured route.
 pub type RouteName = Arc<str>;

@@ -33,16 +33,7 @@ impl Origin for Arc<Scripted> {
 }
 
 fn report(call: &Call) -> CallReport {
-    CallReport {
-        call: call.id,
-        attempt: 0,
-        started: Time::ZERO,
-        head_after: Span::ZERO,
-        status: None,
-        failure: None,
-        upstream: "u".into(),
-        sent: true,
-    }
+    CallReport::only(call, "u", None)
 }
 
 #[derive(Default)]

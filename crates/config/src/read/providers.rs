@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::instance::secret;
 use super::registry;
-use super::section::{Bad, Section, best, show};
+use super::section::{Bad, Section, meant, show};
 use super::values as v;
 use super::{presets, resolve::RouteDraft};
 use crate::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
@@ -38,8 +38,7 @@ fn one<'a>(top: &Section<'_, 'a>, name: &str, table: &DeTable<'a>) -> Option<(Ar
     let preset = s.opt("preset", v::name);
     if let Some(preset) = preset.as_deref().filter(|preset| presets::text(preset).is_none()) {
         let names = presets::presets().map(|(name, _)| name);
-        let remedy =
-            best(preset, names.clone()).map_or_else(|| names.collect::<Vec<_>>().join(", "), |name| format!("did you mean \"{name}\"?"));
+        let remedy = meant(preset, names.clone(), || names.collect::<Vec<_>>().join(", "));
         s.wrong("preset", format!("no preset is called \"{preset}\""), remedy);
     }
     let mut draft = presets::start(preset.as_deref().unwrap_or(name));

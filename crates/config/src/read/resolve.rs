@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::flags::Flags;
 use super::instance::secret;
 use super::providers::ProviderDraft;
-use super::section::{Section, best};
+use super::section::{Section, meant};
 use super::values as v;
 use crate::{Config, ConfigError, CredentialMode, CredentialPlace, ExperimentConfig, Provider, PurgeBy, Route, Salt, Secret};
 
@@ -181,9 +181,7 @@ fn check_experiments(top: &Section<'_, '_>, config: &Config) {
         }
         for name in experiment.routes.iter().filter(|name| config.route(name).is_none()) {
             let key = format!("experiments.{}.routes", experiment.name);
-            let remedy = best(name, config.routes.iter().map(|route| &*route.name))
-                .map_or_else(|| "name a configured route".to_owned(), |near| format!("did you mean \"{near}\"?"));
-            top.doc.problem(None, &key, format!("no route is called \"{name}\""), remedy);
+            no_route(top, config, (&key, name));
         }
     }
 }
@@ -203,10 +201,13 @@ fn check_write_rules(top: &Section<'_, '_>, config: &Config) {
     let rules = config.routes.iter().flat_map(|route| route.purges.iter().map(move |rule| (route, rule)));
     for (route, rule) in rules.filter(|(_, rule)| config.route(&rule.route).is_none()) {
         let key = format!("routes.{}.purges.route", route.name);
-        let remedy = best(&rule.route, config.routes.iter().map(|route| &*route.name))
-            .map_or_else(|| "name a configured route".to_owned(), |near| format!("did you mean \"{near}\"?"));
-        top.doc.problem(None, &key, format!("no route is called \"{}\"", rule.route), remedy);
+        no_route(top, config, (&key, &rule.route));
     }
+}
+
+fn no_route(top: &Section<'_, '_>, config: &Config, (key, name): (&str, &str)) {
+    let remedy = meant(name, config.routes.iter().map(|route| &*route.name), || "name a configured route".to_owned());
+    top.doc.problem(None, key, format!("no route is called \"{name}\""), remedy);
 }
 
 /// Every route's source exists, and every source has a route.
@@ -214,8 +215,7 @@ fn check_events(top: &Section<'_, '_>, config: &Config) {
     for route in &config.routes {
         let Some(name) = route.events.as_ref().filter(|name| config.events.iter().all(|source| source.name != **name)) else { continue };
         let key = format!("routes.{}.events", route.name);
-        let remedy = best(name, config.events.iter().map(|source| &*source.name))
-            .map_or_else(|| format!("add a table [events.{name}]"), |near| format!("did you mean \"{near}\"?"));
+        let remedy = meant(name, config.events.iter().map(|source| &*source.name), || format!("add a table [events.{name}]"));
         top.doc.problem(None, &key, format!("no source of events is called \"{name}\""), remedy);
     }
     for source in &config.events {

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::providers::{ProviderDraft, price, prices};
 use super::registry;
 use super::resolve::RouteDraft;
-use super::section::{Bad, Section, best, show};
+use super::section::{Bad, Section, meant, show};
 use super::values as v;
 use crate::{CredentialMode, Mode, Profile, PurgeBy, TtlBy};
 
@@ -26,8 +26,7 @@ pub(crate) fn read(top: &Section<'_, '_>, providers: &BTreeMap<Arc<str>, Provide
         let s = Section::open(top.doc, table, &path, registry::ROUTE);
         let provider = s.opt("provider", v::name).unwrap_or_else(|| name.into());
         let Some(known) = providers.get(&provider) else {
-            let remedy = best(&provider, providers.keys().map(|name| &**name))
-                .map_or_else(|| format!("add a table [providers.{provider}]"), |near| format!("did you mean \"{near}\"?"));
+            let remedy = meant(&provider, providers.keys().map(|name| &**name), || format!("add a table [providers.{provider}]"));
             s.wrong("provider", format!("no provider is called \"{provider}\""), remedy);
             continue;
         };

@@ -220,6 +220,11 @@ fn nearest(found: &str, keys: Keys) -> String {
     )
 }
 
+/// The remedy for the name of something that does not exist: the name that is most likely meant, or `otherwise`.
+pub(crate) fn meant<'n>(found: &str, names: impl Iterator<Item = &'n str>, otherwise: impl FnOnce() -> String) -> String {
+    best(found, names).map_or_else(otherwise, |near| format!("did you mean \"{near}\"?"))
+}
+
 /// The name that `found` most likely means.
 pub(crate) fn best<'n>(found: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     names

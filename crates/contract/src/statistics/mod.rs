@@ -5,6 +5,7 @@
 //! log under [`run_file`], and numbers what enters each route from 1. Columns `stat_*` of the log tell, for each request and
 //! answer, run, number, key and time; [`Repeat`] goes through them and arrives at the same statistics, bit by bit.
 
+pub mod framing;
 mod repeat;
 mod saved;
 

@@ -4,13 +4,13 @@ use sha2::{Digest, Sha256};
 
 use farthing_types::Time;
 
+use super::framing::{Reader, put_bytes, put_count};
 use crate::features::{KEY_STATS_BYTES, KeyStats, RouteStats};
 
 const MAGIC: &[u8; 8] = b"FSTATS01";
 /// Version of the bytes of [`RouteStats::encode`]; counts every change of its fields.
 pub const LAYOUT: u32 = 4;
 const CHECKSUM: usize = 32;
-const LONGEST_NAME: usize = 1 << 16;
 
 /// What is known about one key.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,35 +108,6 @@ impl Saved {
             keys.push(KeyState { key, place, stats: KeyStats::decode(&from.chunk()?) });
         }
         from.0.is_empty().then_some(Self { run, at, routes, keys })
-    }
-}
-
-fn put_count(out: &mut Vec<u8>, count: usize) {
-    out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    let bytes = &bytes[..bytes.len().min(LONGEST_NAME)];
-    put_count(out, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-    fn count(&mut self) -> Option<usize> {
-        self.chunk().map(|count| u32::from_le_bytes(count) as usize)
-    }
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let count = self.count()?;
-        let (head, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(head)
     }
 }
 

@@ -3,7 +3,7 @@
 use farthing_admin::{CacheControl, CacheStats, ControlError, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
 use farthing_cache::Purge;
 use farthing_proxy::{WarmOrder, WarmRefused};
-use farthing_types::{KeyHash, Span};
+use farthing_types::Span;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Running;
@@ -95,10 +95,8 @@ fn purges(request: &PurgeRequest) -> Result<Vec<Purge>, ControlError> {
     }
     let mut purges: Vec<Purge> = request.tags.iter().map(|tag| Purge::Tag(tag.as_str().into())).collect();
     for key in &request.keys {
-        let digits = key.len() == 32 && key.bytes().all(|b| b.is_ascii_hexdigit());
-        let hash = u128::from_str_radix(key, 16).ok().filter(|_| digits);
-        let hash = hash.ok_or_else(|| ControlError::Refused(format!("`{key}` is not a key's digest: 32 hexadecimal digits")))?;
-        purges.push(Purge::Key(KeyHash(hash)));
+        let hash = key.parse().map_err(|wanted| ControlError::Refused(format!("`{key}` is not a key's digest: {wanted}")))?;
+        purges.push(Purge::Key(hash));
     }
     if request.route.is_some() || request.prefix.is_some() {
         let route = request.route.as_deref().map(Into::into);
@@ -110,6 +108,8 @@ fn purges(request: &PurgeRequest) -> Result<Vec<Purge>, ControlError> {
 
 #[cfg(test)]
 mod tests {
+    use farthing_types::KeyHash;
+
     use super::*;
 
     #[test]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use farthing_admin::{PurgeReport, PurgeRequest};
+use farthing_types::KeyHash;
 use http::Method;
 
 use super::{AdminFlags, ask, print};
@@ -15,8 +16,8 @@ pub struct Args {
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
     /// An entry with all its variants, by its key: 32 hexadecimal digits, from `x-farthing-key`; may be given more than once.
-    #[arg(long, value_name = "KEY", value_parser = key)]
-    key: Vec<String>,
+    #[arg(long, value_name = "KEY")]
+    key: Vec<KeyHash>,
     /// Everything whose path, below the route's, begins so; of --route when that is given.
     #[arg(long, value_name = "PATH")]
     prefix: Option<String>,
@@ -39,21 +40,11 @@ pub struct Args {
     admin: AdminFlags,
 }
 
-/// A key's digest as headers show it.
-fn key(text: &str) -> Result<String, String> {
-    let good = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if good {
-        Ok(text.to_owned())
-    } else {
-        Err("32 hexadecimal digits, as in x-farthing-key of an answer to x-farthing-debug: 1".to_owned())
-    }
-}
-
 /// Purges, and says how much.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let request = PurgeRequest {
         tags: args.tag.clone(),
-        keys: args.key.clone(),
+        keys: args.key.iter().map(KeyHash::to_string).collect(),
         prefix: args.prefix.clone(),
         route: args.route.clone(),
         tenant: args.tenant.clone(),

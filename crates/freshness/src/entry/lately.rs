@@ -22,6 +22,11 @@ impl Default for Lately {
 }
 
 impl Lately {
+    /// It happened then.
+    pub const fn at(then: Time) -> Self {
+        Self(AtomicI64::new(then.nanos()))
+    }
+
     /// It happens now.
     pub fn note(&self, now: Time) {
         self.0.store(now.nanos(), Ordering::Relaxed);

@@ -134,17 +134,7 @@ fn insert_length(headers: &mut HeaderMap, length: u64) {
 
 /// A number as a value, without the room for the longest one that the conversion of the library makes.
 fn number(n: u64) -> HeaderValue {
-    let mut digits = [0u8; 20];
-    let (mut at, mut rest) = (digits.len(), n);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    HeaderValue::from_bytes(&digits[at..]).unwrap_or_else(|_| HeaderValue::from(n))
+    HeaderValue::from_str(itoa::Buffer::new().format(n)).unwrap_or_else(|_| HeaderValue::from(n))
 }
 
 /// The header fields that make a call for an entry conditional; empty when it has no validator.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use farthing_cache::Purge;
+use farthing_types::RouteName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -136,17 +137,19 @@ fn went_down(shared: &SourceState) {
     );
 }
 
-/// Purges what the events say, or everything of the source's routes where some may have been missed; how many entries.
+/// Purges what the events say, and before that everything of the source's routes where some may have been missed; how many entries.
 fn obey(state: &State, shared: &SourceState, (events, gap): (&[Event], bool)) -> usize {
-    if gap {
-        shared.counts.gaps.fetch_add(1, Ordering::Relaxed);
-        let (source, routes) = (&*shared.config.name, shared.routes.join(", "));
-        tracing::warn!(source, routes, "events may have been missed: everything of the source's routes is purged");
-        let whole = |route: &farthing_types::RouteName| Purge::Prefix { route: Some(route.clone()), path: "".into() };
-        let purge = |route| state.cache.purge(&whole(route), shared.config.soft_on_gap, state.clock.now()).entries;
-        return shared.routes.iter().map(purge).sum::<usize>() + each(state, shared, events);
-    }
-    each(state, shared, events)
+    let missed = if gap { whole(state, shared) } else { 0 };
+    missed + each(state, shared, events)
+}
+
+fn whole(state: &State, shared: &SourceState) -> usize {
+    shared.counts.gaps.fetch_add(1, Ordering::Relaxed);
+    let (source, routes) = (&*shared.config.name, shared.routes.join(", "));
+    tracing::warn!(source, routes, "events may have been missed: everything of the source's routes is purged");
+    let all_of = |route: &RouteName| Purge::Prefix { route: Some(route.clone()), path: "".into() };
+    let purge = |route| state.cache.purge(&all_of(route), shared.config.soft_on_gap, state.clock.now()).entries;
+    shared.routes.iter().map(purge).sum()
 }
 
 fn each(state: &State, shared: &SourceState, events: &[Event]) -> usize {

@@ -30,17 +30,7 @@ impl Origin for Counting {
         headers.insert("cache-tag", "all,product-7".parse().unwrap());
         async move {
             let status = failure.is_none().then_some(StatusCode::OK);
-            let (id, started) = (call.id, Time::ZERO);
-            call.sink.attempt(CallReport {
-                call: id,
-                attempt: 0,
-                started,
-                head_after: Span::ZERO,
-                status,
-                failure,
-                upstream: "o".into(),
-                sent: false,
-            });
+            call.sink.attempt(CallReport { failure, sent: false, ..CallReport::only(&call, "o", status) });
             match failure {
                 None => Ok(Reply { status: StatusCode::OK, headers, body: Body::full(number.to_string()) }),
                 Some(kind) => Err(Failure::sent(kind, "told to")),

@@ -1,10 +1,10 @@
 //! What the bound of a refill needs to know of the run before: which copies there were, and how often providers were called.
 
 use farthing_cache::SavedCopy;
+use farthing_contract::statistics::framing::{Reader, put_bytes, put_count};
 use farthing_types::Time;
 
 const MAGIC: &[u8; 8] = b"FCOPIES1";
-const LONGEST_NAME: usize = 1 << 16;
 const CHECKSUM: usize = 32;
 
 /// What a restart without the copies has lost.
@@ -28,9 +28,7 @@ impl Losses {
         out.extend_from_slice(&self.at.nanos().to_le_bytes());
         put_count(&mut out, self.rates.len());
         for (name, rate) in &self.rates {
-            let name = &name.as_bytes()[..name.len().min(LONGEST_NAME)];
-            put_count(&mut out, name.len());
-            out.extend_from_slice(name);
+            put_bytes(&mut out, name.as_bytes());
             out.extend_from_slice(&rate.to_le_bytes());
         }
         out.extend_from_slice(&self.capacity.to_le_bytes());
@@ -56,8 +54,7 @@ impl Losses {
         let at = Time::from_nanos(i64::from_le_bytes(from.chunk()?));
         let mut rates = Vec::new();
         for _ in 0..from.count()? {
-            let length = from.count()?;
-            let name = String::from_utf8(from.bytes(length)?.to_vec()).ok()?;
+            let name = String::from_utf8(from.bytes()?.to_vec()).ok()?;
             rates.push((name, f64::from_le_bytes(from.chunk()?)));
         }
         let capacity = u64::from_le_bytes(from.chunk()?);
@@ -66,28 +63,6 @@ impl Losses {
             copies.push(SavedCopy { place: u32::from_le_bytes(from.chunk()?), slot: u64::from_le_bytes(from.chunk()?) });
         }
         from.0.is_empty().then_some(Self { at, rates, capacity, copies })
-    }
-}
-
-fn put_count(out: &mut Vec<u8>, count: usize) {
-    out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-    fn count(&mut self) -> Option<usize> {
-        self.chunk().map(|count| u32::from_le_bytes(count) as usize)
-    }
-    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(head)
     }
 }
 

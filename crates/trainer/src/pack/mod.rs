@@ -48,8 +48,7 @@ pub fn ttl_parts(log: &Log, watch: &dyn Watch) -> Result<Parts, TrainError> {
     let trace = stream::of_log(log, &history.nondeterministic);
     let Some(cut) = cut_of(&trace) else { return Err(TrainError::TooLittle("the log holds no whole answer from an origin".to_owned())) };
     let cut_ns = trace.events[cut].at.nanos();
-    let before = History::of(&log.before(cut_ns));
-    let before = before.teaching();
+    let before = History::of(&log.before(cut_ns)).teaching();
     enough(before.len())?;
     let train = fit::rows_of(&trace, cut, before, watch);
     let all = fit::rows_of(&trace, trace.events.len(), history.teaching(), watch);
@@ -87,8 +86,9 @@ pub fn ttl(
     let history = History::of(log);
     let trace = stream::of_log(log, &history.nondeterministic);
     let Some(cut) = cut_of(&trace) else { return Err(TrainError::TooLittle("the log holds no whole answer from an origin".to_owned())) };
-    enough(history.teaching().len())?;
-    let rows = fit::rows_of(&trace, trace.events.len(), history.teaching(), watch);
+    let teaching = history.teaching();
+    enough(teaching.len())?;
+    let rows = fit::rows_of(&trace, trace.events.len(), teaching, watch);
     let wrong =
         |reason: String| TrainError::Foreign { path: "the ONNX file".into(), what: reason, remedy: "see docs/models.md".to_owned() };
     watch.step("checking", 0, 1);
