@@ -5,10 +5,12 @@
 //! - [`cost`]: who paid what for an answer, and what that saved.
 //! - [`log`]: writes the four tables of [`farthing_contract::log`] as Parquet, off the request path.
 //! - [`read`]: reads them back for the command line and tests.
+//! - [`budget`]: money set aside before a call, so that no more is spent than was allowed.
 //! - [`aggregate`]: running totals for status, metrics and the demo.
 //! - [`reference`](mod@reference): generates `docs/request-log.md` from the declaration of the tables.
 
 pub mod aggregate;
+pub mod budget;
 pub mod cost;
 pub mod log;
 pub mod prices;

@@ -3,6 +3,7 @@
 //! Everything here is plain data without a runtime: no tokio, no I/O. The terms are those of `docs/glossary.md`.
 
 pub mod body;
+pub mod budget;
 pub mod call;
 pub mod draw;
 pub mod ids;
@@ -12,6 +13,7 @@ pub mod reasons;
 pub mod time;
 
 pub use body::{Body, BodyError};
+pub use budget::{BudgetScope, BudgetSpec, BudgetUnit, BudgetWindow, Enforce, OnExceeded, Priority};
 pub use call::{Call, CallReport, CallSink, Failure, FailureKind, Purpose, Reply, Usage};
 pub use draw::{Draw, DrawKind};
 pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};

@@ -154,6 +154,8 @@ reasons! {
         Invalidated = "invalidated",
         /// The upstream failed.
         UpstreamFailed = "upstream-failed",
+        /// A budget is used up, or could not be kept with the call.
+        OverBudget = "over-budget",
     }
 }
 

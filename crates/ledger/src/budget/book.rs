@@ -1,0 +1,413 @@
+//! All budgets with their counters.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use farthing_types::{BudgetSpec, BudgetUnit, Enforce, Money, Priority, Time};
+use foldhash::quality::RandomState;
+
+use super::counter::{Counter, Raise};
+use super::store::{Record, Written};
+use super::{Ask, Blocked, Charge, CounterKey, Grant, Hold, Part, Reached, UnknownZone, Verdict, Who, Why, WindowSpan, Windows};
+
+/// Counters at a time, all budgets together: some hundred bytes each.
+const MAX_COUNTERS: usize = 20_000;
+
+/// All budgets with their counters. Decides, and does nothing else.
+#[derive(Debug)]
+pub struct Book {
+    budgets: Vec<Budget>,
+    pub(super) max_counters: usize,
+    /// Why nothing can be written down, while that is so.
+    fault: Option<String>,
+}
+
+#[derive(Debug)]
+struct Budget {
+    spec: BudgetSpec,
+    windows: Windows,
+    /// By unit.
+    counters: HashMap<Arc<str>, Counter, RandomState>,
+}
+
+/// A counter as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CounterView {
+    /// Which.
+    pub counter: Arc<CounterKey>,
+    /// Its window.
+    pub window: WindowSpan,
+    /// The limit now.
+    pub limit: Money,
+    /// Part of it that was added for some time.
+    pub raises: Vec<Raise>,
+    /// What providers have charged.
+    pub spent: Money,
+    /// What they may have charged beyond.
+    pub uncertain: Money,
+    /// Granted before a crash, and not accounted for.
+    pub lost: Money,
+    /// Set aside for calls under way.
+    pub reserved: Money,
+    /// May be spent without another word.
+    pub granted: Money,
+    /// Calls held back.
+    pub blocked: u64,
+}
+
+impl CounterView {
+    /// Spent, uncertain and lost.
+    pub fn used(&self) -> Money {
+        self.spent + self.uncertain + self.lost
+    }
+}
+
+/// What an operator's order cannot mean.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BookError {
+    /// There is no such budget.
+    #[error("no budget is called `{0}`; there are: {1}")]
+    NoBudget(String, String),
+    /// It has a counter for each unit.
+    #[error("budget `{budget}` has a counter for each {unit}: name one with `unit`")]
+    NoUnit {
+        /// The budget.
+        budget: String,
+        /// What it has one for.
+        unit: BudgetUnit,
+    },
+    /// All share one counter.
+    #[error("budget `{0}` has one counter for all: leave `unit` out")]
+    NoUnits(String),
+    /// No time is left.
+    #[error("`until` lies in the past")]
+    Past,
+    /// More units than are counted.
+    #[error("more units than are counted ({0})")]
+    Full(usize),
+}
+
+impl Book {
+    /// Budgets without anything spent.
+    ///
+    /// # Errors
+    /// A time zone that nobody knows.
+    pub fn new(specs: impl IntoIterator<Item = BudgetSpec>) -> Result<Self, UnknownZone> {
+        let budget = |spec: BudgetSpec| Ok(Budget { windows: Windows::new(spec.window, &spec.zone)?, spec, counters: HashMap::default() });
+        let budgets = specs.into_iter().map(budget).collect::<Result<_, _>>()?;
+        Ok(Self { budgets, max_counters: MAX_COUNTERS, fault: None })
+    }
+
+    /// Whether there is no budget.
+    pub fn is_empty(&self) -> bool {
+        self.budgets.is_empty()
+    }
+
+    /// The budgets.
+    pub fn specs(&self) -> impl Iterator<Item = &BudgetSpec> {
+        self.budgets.iter().map(|budget| &budget.spec)
+    }
+
+    /// Notes whether what may be spent can be written down; why not, where it cannot.
+    pub fn set_fault(&mut self, fault: Option<String>) {
+        self.fault = fault;
+    }
+
+    /// Why nothing can be written down.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// Sets money aside in every budget that counts the call, or in none.
+    pub fn hold(&mut self, ask: &Ask<'_>) -> Verdict {
+        let (mut parts, mut needs) = (Vec::new(), Vec::new());
+        for index in 0..self.budgets.len() {
+            let Some(unit) = unit(&self.budgets[index].spec, &ask.who) else { continue };
+            let (max, fault) = (self.max_counters, self.fault.is_some());
+            let full = !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now);
+            let budget = &mut self.budgets[index];
+            if full {
+                tracing::warn!(budget = %budget.spec.name, max, "more units than a budget counts: calls of new ones are held back");
+                if budget.spec.holds_back(ask.priority) {
+                    return Verdict::Blocked(budget.too_many(unit, ask));
+                }
+                continue;
+            }
+            budget.roll(unit, ask.now);
+            match budget.room(unit, ask, fault) {
+                Err(why) => return Verdict::Blocked(budget.blocked((unit, why), ask)),
+                Ok(grant) => needs.extend(grant),
+            }
+            parts.extend(budget.counters.get(unit).map(|counter| (index, counter.key.clone(), counter.window.start)));
+        }
+        if !needs.is_empty() {
+            return Verdict::Needs(needs);
+        }
+        let mut hold = Hold { parts, amount: Money::ZERO };
+        let ahead = self.set_aside(&mut hold, ask);
+        Verdict::Held(hold, ahead)
+    }
+
+    fn set_aside(&mut self, hold: &mut Hold, ask: &Ask<'_>) -> Vec<Grant> {
+        hold.amount = ask.bound.unwrap_or_default();
+        let mut ahead = Vec::new();
+        for part in &hold.parts {
+            let Some((spec, counter)) = self.find(part) else { continue };
+            counter.reserved += hold.amount;
+            if spec.enforce != Enforce::Soft {
+                ahead.extend(counter.ahead(counter.limit(spec.limit, ask.now)));
+            }
+        }
+        ahead
+    }
+
+    /// The counter in the window in which money was set aside; `None` when that is over.
+    fn find(&mut self, (index, key, window): &Part) -> Option<(&BudgetSpec, &mut Counter)> {
+        let budget = self.budgets.get_mut(*index)?;
+        let counter = budget.counters.get_mut(&key.unit).filter(|counter| counter.window.start == *window)?;
+        Some((&budget.spec, counter))
+    }
+
+    /// Notes what is durable.
+    pub fn granted(&mut self, grants: &[Grant]) {
+        for grant in grants {
+            let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == grant.counter.budget);
+            let counter = budget.and_then(|budget| budget.counters.get_mut(&grant.counter.unit));
+            if let Some(counter) = counter.filter(|counter| counter.window.start == grant.window) {
+                counter.granted = counter.granted.max(grant.total);
+            }
+        }
+    }
+
+    /// Settles a call; tells the levels that its counters have reached.
+    pub fn settle(&mut self, hold: &Hold, charge: Charge, now: Time) -> Vec<Reached> {
+        let mut reached = Vec::new();
+        for part in &hold.parts {
+            let Some((spec, counter)) = self.find(part) else { continue };
+            counter.settle(hold.amount, charge);
+            let (limit, used) = (counter.limit(spec.limit, now), counter.used());
+            let level = level(used, limit, spec.warn_at);
+            if level > counter.told {
+                counter.told = level;
+                reached.push(Reached { counter: counter.key.clone(), used_up: level == 2, used, limit, window: counter.window.start });
+            }
+        }
+        reached
+    }
+
+    /// Gives back what a call that goes on can no longer cost.
+    pub fn shrink(&mut self, hold: &mut Hold, to: Money) {
+        let less = hold.amount - to;
+        if less <= Money::ZERO {
+            return;
+        }
+        for part in &hold.parts {
+            if let Some((_, counter)) = self.find(part) {
+                counter.reserved -= less;
+            }
+        }
+        hold.amount = to;
+    }
+
+    /// Adds money to a counter for some time; the record is to be made durable.
+    ///
+    /// # Errors
+    /// See [`BookError`].
+    pub fn raise(&mut self, (budget, unit): (&str, Option<&str>), raise: Raise, now: Time) -> Result<Record, BookError> {
+        let index = self.budgets.iter().position(|known| *known.spec.name == *budget);
+        let index = index.ok_or_else(|| {
+            let names: Vec<&str> = self.specs().map(|spec| &*spec.name).collect();
+            BookError::NoBudget(budget.to_owned(), names.join(", "))
+        })?;
+        let unit = match (self.budgets[index].spec.per, unit) {
+            (Some(per), None) => return Err(BookError::NoUnit { budget: budget.to_owned(), unit: per }),
+            (None, Some(_)) => return Err(BookError::NoUnits(budget.to_owned())),
+            (_, unit) => unit.unwrap_or_default(),
+        };
+        if raise.until <= now {
+            return Err(BookError::Past);
+        }
+        if !self.budgets[index].counters.contains_key(unit) && !self.makes_room(now) {
+            return Err(BookError::Full(self.max_counters));
+        }
+        let Budget { spec, counters, .. } = self.budgets[index].roll(unit, now);
+        if let Some(counter) = counters.get_mut(unit) {
+            counter.raises.push(raise.clone());
+            counter.told = level(counter.used(), counter.limit(spec.limit, now), spec.warn_at).min(counter.told);
+        }
+        Ok(Record::raise((budget, unit), raise))
+    }
+
+    /// Every counter in its present window.
+    pub fn views(&mut self, now: Time) -> Vec<CounterView> {
+        let mut views = Vec::new();
+        for budget in &mut self.budgets {
+            if budget.spec.per.is_none() {
+                budget.roll("", now);
+            }
+            let Budget { spec, windows, counters } = budget;
+            for counter in counters.values_mut() {
+                if counter.window.is_over(now) {
+                    counter.roll(windows.at(now));
+                }
+                views.push(counter.view(spec.limit, now));
+            }
+        }
+        views.sort_by(|a, b| a.counter.cmp(&b.counter));
+        views
+    }
+
+    /// Whether one more counter may be made; those of windows that are over go first.
+    fn makes_room(&mut self, now: Time) -> bool {
+        let count = |book: &Self| book.budgets.iter().map(|budget| budget.counters.len()).sum::<usize>();
+        if count(self) < self.max_counters {
+            return true;
+        }
+        for budget in &mut self.budgets {
+            budget.counters.retain(|_, counter| !counter.window.is_over(now) || counter.reserved > Money::ZERO);
+        }
+        count(self) < self.max_counters
+    }
+
+    /// Takes over what was written down before the start. What was granted and is not accounted for counts as spent.
+    pub fn restore(&mut self, records: impl IntoIterator<Item = Record>, now: Time) {
+        for record in records {
+            let (name, unit) = record.counter();
+            let Some(index) = self.budgets.iter().position(|budget| *budget.spec.name == *name) else { continue };
+            if unit.is_empty() == self.budgets[index].spec.per.is_some() {
+                continue;
+            }
+            if !self.budgets[index].counters.contains_key(&unit) && !self.makes_room(now) {
+                continue;
+            }
+            if let Some(counter) = self.budgets[index].roll(&unit, now).counters.get_mut(&unit) {
+                record.apply(counter);
+            }
+        }
+        for Budget { spec, counters, .. } in &mut self.budgets {
+            for counter in counters.values_mut() {
+                counter.lost = (counter.granted - counter.spent - counter.uncertain).max(Money::ZERO);
+                counter.changed = true;
+                counter.told = level(counter.used(), counter.limit(spec.limit, now), spec.warn_at);
+            }
+        }
+    }
+
+    /// What is to be written down: of counters that have changed since the last time, or of all. To be ordered before anything else is held:
+    /// what is given back here is gone.
+    pub fn records(&mut self, what: Written, now: Time) -> Vec<Record> {
+        let mut records = Vec::new();
+        for Budget { spec, counters, .. } in &mut self.budgets {
+            for counter in counters.values_mut() {
+                let changed = std::mem::take(&mut counter.changed);
+                if changed || what != Written::Change {
+                    counter.give_back(counter.limit(spec.limit, now));
+                    records.extend(Record::of(counter, what));
+                }
+            }
+        }
+        records
+    }
+
+    /// Drops what a unit has been counted by: one that is to be forgotten.
+    pub fn forget(&mut self, unit: BudgetUnit, name: &str) -> usize {
+        let budgets = self.budgets.iter_mut().filter(|budget| budget.spec.per == Some(unit));
+        budgets.filter_map(|budget| budget.counters.remove(name)).count()
+    }
+
+    /// Whether any budget may hold requests of this priority back.
+    pub fn holds_back(&self, priority: Priority) -> bool {
+        self.specs().any(|spec| spec.holds_back(priority))
+    }
+}
+
+impl Budget {
+    /// Brings the counter of a unit into the present window; it is made where there is none yet.
+    fn roll(&mut self, unit: &str, now: Time) -> &mut Self {
+        match self.counters.get_mut(unit) {
+            Some(counter) if !counter.window.is_over(now) => {}
+            Some(counter) => counter.roll(self.windows.at(now)),
+            None => {
+                let key = CounterKey { budget: self.spec.name.clone(), unit: unit.into() };
+                self.counters.insert(key.unit.clone(), Counter::new(Arc::new(key), self.windows.at(now)));
+            }
+        }
+        self
+    }
+
+    /// Whether the counter has room for the call; the grant that it needs first.
+    fn room(&mut self, unit: &str, ask: &Ask<'_>, fault: bool) -> Result<Option<Grant>, Why> {
+        let spec = &self.spec;
+        let holds = spec.holds_back(ask.priority);
+        let Some(counter) = self.counters.get_mut(unit) else { return Ok(None) };
+        let Some(bound) = ask.bound else {
+            return if holds && !spec.unpriced_ok { Err(Why::Unpriced) } else { Ok(None) };
+        };
+        let limit = counter.limit(spec.limit, ask.now);
+        if holds && counter.held() + bound > limit {
+            return Err(Why::Exceeded);
+        }
+        let grant = (spec.enforce != Enforce::Soft).then(|| counter.needs(bound, limit)).flatten();
+        match grant {
+            Some(_) if fault && holds && !spec.fault_ok => Err(Why::Fault),
+            Some(_) if fault => Ok(None),
+            grant => Ok(grant),
+        }
+    }
+
+    fn blocked(&mut self, (unit, why): (&str, Why), ask: &Ask<'_>) -> Blocked {
+        let Some(counter) = self.counters.get_mut(unit) else { return self.too_many(unit, ask) };
+        counter.blocked += 1;
+        Blocked {
+            counter: counter.key.clone(),
+            why,
+            action: self.spec.action(ask.priority),
+            limit: counter.limit(self.spec.limit, ask.now),
+            used: counter.used(),
+            reserved: counter.reserved,
+            needed: ask.bound,
+            resets: counter.window.end,
+        }
+    }
+
+    fn too_many(&self, unit: &str, ask: &Ask<'_>) -> Blocked {
+        Blocked {
+            counter: Arc::new(CounterKey { budget: self.spec.name.clone(), unit: unit.into() }),
+            why: Why::TooManyUnits,
+            action: self.spec.action(ask.priority),
+            limit: self.spec.limit,
+            used: Money::ZERO,
+            reserved: Money::ZERO,
+            needed: ask.bound,
+            resets: self.windows.at(ask.now).end,
+        }
+    }
+}
+
+/// 2 used up, 1 near the limit.
+fn level(used: Money, limit: Money, warn_at: f64) -> u8 {
+    let near = limit.nanos() as f64 * warn_at;
+    if used >= limit { 2 } else { u8::from(used.nanos() as f64 >= near) }
+}
+
+/// The unit whose counter counts the call; `None` where the budget does not count it. A call without the unit (no team) is not counted
+/// by a budget for each of them.
+fn unit<'a>(spec: &BudgetSpec, who: &Who<'a>) -> Option<&'a str> {
+    let scope = &spec.scope;
+    let is = |wanted: &Option<Arc<str>>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
+    let counted = is(&scope.tenant, Some(who.tenant))
+        && is(&scope.team, who.team)
+        && is(&scope.service, who.service)
+        && is(&scope.key, who.key)
+        && (scope.routes.is_empty() || scope.routes.iter().any(|route| **route == *who.route));
+    if !counted {
+        return None;
+    }
+    match spec.per {
+        None => Some(""),
+        Some(BudgetUnit::Tenant) => Some(who.tenant),
+        Some(BudgetUnit::Team) => who.team,
+        Some(BudgetUnit::Service) => who.service,
+        Some(BudgetUnit::Key) => who.key,
+    }
+}
