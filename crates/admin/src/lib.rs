@@ -15,6 +15,7 @@ mod tests;
 pub use api::{openapi, router};
 pub use problem::{Problem, ProblemDocument};
 pub use server::{ServeError, serve};
+pub use views::budgets::{BudgetRow, BudgetsControl, BudgetsView, CounterRow, RaiseRequest, RaiseView, Raising, RefusalView};
 pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
 pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use farthing_types::{Overrides, RouteName, Span};
+use farthing_types::{BudgetSpec, Overrides, RouteName, Span};
 
 use crate::{EventsConfig, FarthingKey, L2Config, Provider, Route, Secret};
 
@@ -27,6 +27,8 @@ pub struct Config {
     pub l2: Option<L2Config>,
     /// Sources of events that say what has changed.
     pub events: Vec<EventsConfig>,
+    /// Money that may be spent over a time.
+    pub budgets: Vec<BudgetSpec>,
     /// Where this instance keeps what is its own; empty: nowhere.
     pub state_dir: PathBuf,
     /// The Parquet log.

@@ -59,6 +59,7 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::NoFreshness => set("mode", "the provider says nothing about freshness: \"learned\" predicts it"),
         UncachedReason::PassThrough => none("ranges, preconditions and unknown methods pass through untouched"),
         UncachedReason::Invalidated => none("purged or written to while the call ran"),
+        UncachedReason::OverBudget => set("budgets.NAME.limit", "a budget had no room for the call: see farthing budgets why"),
         UncachedReason::UpstreamFailed => set("stale_if_error", "the provider failed: stale answers may stand in for so long"),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use farthing_types::{Money, RouteName, Span};
+use farthing_types::{Money, Priority, RouteName, Span};
 use http::Method;
 
 use crate::{CacheableIf, PersonalField, Prices, WriteRule};
@@ -203,6 +203,10 @@ pub struct Route {
     pub prices: Option<Prices>,
     /// Price of one stale answer; `None` derives it from the stale budget.
     pub price_stale: Option<Money>,
+    /// How much its requests matter where they do not say.
+    pub priority: Priority,
+    /// The most that one attempt of a call can cost, where prices do not tell.
+    pub max_call_cost: Option<Money>,
 }
 
 impl Default for Route {
@@ -243,6 +247,8 @@ impl Default for Route {
             deadline: Span::from_secs(60),
             prices: None,
             price_stale: None,
+            priority: Priority::Medium,
+            max_call_cost: None,
         }
     }
 }

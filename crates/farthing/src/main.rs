@@ -51,6 +51,8 @@ enum Command {
     Warm(remote::warm::Args),
     /// Show and change the predictors of a running proxy.
     Models(remote::models::Args),
+    /// Show what is spent of each budget, raise one, or show why requests were held back.
+    Budgets(remote::budgets::Args),
     /// Show the experiments of a running proxy.
     Experiments(remote::experiments::Args),
     /// Look into the Parquet log.
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Volatile(args) => remote::volatile::run(&args),
         Command::Warm(args) => remote::warm::run(&args),
         Command::Models(args) => remote::models::run(&args),
+        Command::Budgets(args) => remote::budgets::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Replay(args) => replay::run(&args),

@@ -11,6 +11,7 @@ use farthing_config::{Config, ExperimentConfig};
 use farthing_contract::features::TTL_SPEC;
 use farthing_experiment::{Holdout, SavingReport, Savings};
 use farthing_freshness::Keyer;
+use farthing_ledger::budget::Raise;
 use farthing_ledger::{Aggregates, AggregatesSnapshot, LogConfig, LogError, LogMetrics, LogWriter};
 use farthing_models::{Counts, Runtime, Store, StoreOptions};
 use farthing_policy::Guarded;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::StartError;
+use crate::budgets::{self, Budgets, BudgetsReport, RaiseError};
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::{ExperimentView, Trials};
@@ -114,6 +116,8 @@ impl Proxy {
         events::start(&state, &stop)?;
         let control = control(state.clone(), stop.clone());
         state.tasks.spawn(control);
+        let budgets = keep_budgets(state.clone(), stop.clone());
+        state.tasks.spawn(budgets);
         Ok(Arc::new(Self {
             state,
             addr,
@@ -213,6 +217,17 @@ impl Proxy {
     pub fn purge_dry_run(&self, purge: &Purge) -> usize {
         self.state.cache.purge_dry_run(purge)
     }
+    /// What is told of the budgets; `None` where there is none.
+    pub fn budgets(&self) -> Option<BudgetsReport> {
+        self.state.budgets.report()
+    }
+    /// Adds money to a budget for some time: to its counter of a unit, where it has one for each.
+    ///
+    /// # Errors
+    /// See [`RaiseError`].
+    pub async fn raise_budget(&self, counter: (&str, Option<&str>), raise: Raise) -> Result<(), RaiseError> {
+        self.state.budgets.raise(counter, raise).await
+    }
     /// The sources of events.
     pub fn event_sources(&self) -> &[Arc<SourceState>] {
         &self.state.events
@@ -284,6 +299,7 @@ impl Proxy {
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
+        parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         for route in &self.state.routes {
             let upstreams = std::iter::once(&route.pass).chain(&route.swap);
@@ -322,6 +338,8 @@ impl Proxy {
             l2.close().await;
         }
         memory::remember(&self.state).await;
+        let kept = self.state.clone();
+        let _ = tokio::task::spawn_blocking(move || kept.budgets.close()).await;
         let log = self.log.lock().take();
         match log {
             Some(log) => tokio::task::spawn_blocking(move || log.close()).await.ok(),
@@ -408,6 +426,7 @@ pub(crate) fn build(
         totals,
         log,
         prices: prices::book(config)?,
+        budgets: Budgets::open(config, clock.clone())?,
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
         trials: Trials::default(),
@@ -450,6 +469,23 @@ fn cache_config(config: &Config, keyer: Keyer) -> farthing_cache::CacheConfig {
 }
 
 /// The control loop of the single instance: guardrails and leaders of experiments, aliases on disk, entries past use.
+/// Writes down what was spent, and wakes who waits for a new window.
+async fn keep_budgets(state: Arc<State>, stop: CancellationToken) {
+    if state.budgets.is_empty() {
+        return;
+    }
+    let mut turn = tokio::time::interval(budgets::TICK);
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turn.tick() => {}
+        }
+        let kept = state.clone();
+        let _ = tokio::task::spawn_blocking(move || kept.budgets.tick()).await;
+    }
+}
+
 async fn control(state: Arc<State>, stop: CancellationToken) {
     let mut turns = 0u64;
     let mut turn = tokio::time::interval(POLL.min(state.config.models.control_interval));

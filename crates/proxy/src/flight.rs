@@ -7,6 +7,7 @@ use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tena
 use http::StatusCode;
 use parking_lot::Mutex;
 
+use crate::budgets::Held;
 use crate::request::Variant;
 use crate::route::RouteState;
 
@@ -38,6 +39,8 @@ pub struct Flight {
     pub swap: bool,
     /// Query parameters of the request: a feature of the TTL decision.
     pub query_parameters: u32,
+    /// Money set aside for it, until it is settled.
+    held: Mutex<Option<Held>>,
     reports: Mutex<Vec<CallReport>>,
     head: OnceLock<Came>,
     done: Mutex<Ending>,
@@ -97,8 +100,8 @@ pub struct Order {
 }
 
 impl Flight {
-    /// A call that begins.
-    pub fn new(id: CallId, at: Time, route: Arc<RouteState>, order: Order) -> Arc<Self> {
+    /// A call that begins, for which money is set aside.
+    pub fn new(id: CallId, at: Time, route: Arc<RouteState>, order: Order, held: Held) -> Arc<Self> {
         let Order { purpose, fetch_reason, payer, key, variant, holdout, measured, target, swap, query_parameters } = order;
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
@@ -115,6 +118,7 @@ impl Flight {
             target,
             swap,
             query_parameters,
+            held: Mutex::new(Some(held)),
             reports,
             head: OnceLock::new(),
             done,
@@ -124,6 +128,23 @@ impl Flight {
     /// Notes the head of the answer, once.
     pub fn came(&self, head: Came) {
         let _ = self.head.set(head);
+        self.answered();
+    }
+
+    /// Gives back the money of attempts that are not needed any more: an answer has come.
+    pub fn answered(&self) {
+        let attempts = self.reports.lock().len();
+        if let Some(held) = &mut *self.held.lock() {
+            held.answered(attempts);
+        }
+    }
+
+    /// Settles the call with its budgets. See [`Held::settle`].
+    pub fn charge(&self, attempts: &[(&CallReport, Option<Money>)], told: (bool, bool)) {
+        let held = self.held.lock().take();
+        if let Some(held) = held {
+            held.settle(attempts, told);
+        }
     }
 
     /// What the head told; `None` before it came.
@@ -212,6 +233,8 @@ impl Drop for Flight {
     /// A call that never ended (a panic) settles its requests unpriced: counted, never free.
     fn drop(&mut self) {
         self.finish(Done::default());
+        let reports = self.reports();
+        self.charge(&reports.iter().map(|report| (report, None)).collect::<Vec<_>>(), (true, false));
     }
 }
 

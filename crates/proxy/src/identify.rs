@@ -29,6 +29,8 @@ pub struct Identity {
     pub team: Option<Arc<str>>,
     /// Service of the key.
     pub service: Option<Arc<str>>,
+    /// Public id of the Farthing key.
+    pub key: Option<Arc<str>>,
     /// Whose entries the request may see: the tenant together with the digest of a credential that passes through.
     pub principal: Arc<str>,
     /// The provider's credential goes out in place of the client's.
@@ -41,7 +43,7 @@ impl Identity {
     /// Of a request that was refused before its client was known.
     pub fn unknown() -> Self {
         static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| "unknown".into());
-        Self { tenant: UNKNOWN.clone(), team: None, service: None, principal: UNKNOWN.clone(), swap: false, may_purge: false }
+        Self { tenant: UNKNOWN.clone(), team: None, service: None, key: None, principal: UNKNOWN.clone(), swap: false, may_purge: false }
     }
 }
 
@@ -123,6 +125,7 @@ fn swapped(
         tenant,
         team,
         service,
+        key: key.map(|k| k.id.clone()),
         swap: true,
         may_purge: key.is_some_and(|k| k.purge),
     })
@@ -145,7 +148,7 @@ fn passed(
     };
     let principal = principal(&tenant, digest.as_ref());
     let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
-    Identity { tenant, team, service, principal, swap: false, may_purge: key.is_some_and(|k| k.purge) }
+    Identity { tenant, team, service, key: key.map(|k| k.id.clone()), principal, swap: false, may_purge: key.is_some_and(|k| k.purge) }
 }
 
 fn principal(tenant: &Tenant, digest: Option<&Arc<str>>) -> Arc<str> {

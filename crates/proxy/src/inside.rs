@@ -15,6 +15,7 @@ use http::{Request, Response};
 
 use crate::StartError;
 use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
+use crate::budgets::BudgetsReport;
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::route;
@@ -93,11 +94,22 @@ impl Inside {
         self.state.cache.purge(purge, true, self.state.clock.now()).entries
     }
 
+    /// Does what is done every second for the budgets. Blocks.
+    pub fn tick_budgets(&self) {
+        self.state.budgets.tick();
+    }
+
+    /// What is told of the budgets; `None` where there is none.
+    pub fn budgets(&self) -> Option<BudgetsReport> {
+        self.state.budgets.report()
+    }
+
     /// Ends: running calls end, the log is written.
     pub async fn close(self) -> Option<LogMetrics> {
         self.state.tasks.close();
         self.state.tasks.wait().await;
         self.state.cache.shutdown(self.state.clock.now());
+        self.state.budgets.close();
         self.log.map(LogWriter::close)
     }
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod assembly;
+mod budgets;
 mod canonical;
 mod choose;
 mod content;
@@ -46,6 +47,7 @@ use std::sync::Arc;
 use farthing_types::RouteName;
 
 pub use assembly::Proxy;
+pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
 pub use experiments::{ExperimentView, experiment_spec};
 pub use inside::Inside;
 pub use l2::{L2Error, L2Stats};
@@ -76,6 +78,12 @@ pub enum StartError {
     /// An upstream cannot be built.
     #[error(transparent)]
     Upstream(#[from] farthing_upstream::UpstreamError),
+    /// A budget's time zone.
+    #[error(transparent)]
+    Zone(#[from] farthing_ledger::budget::UnknownZone),
+    /// Budgets cannot be kept.
+    #[error(transparent)]
+    Budgets(farthing_ledger::budget::StoreError),
     /// Prices contradict each other.
     #[error(transparent)]
     Prices(#[from] farthing_ledger::PriceError),

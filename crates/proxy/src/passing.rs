@@ -8,6 +8,7 @@ use farthing_types::{Body, CallId, Outcome, Purpose, UncachedReason};
 use http::Response;
 
 use crate::answer::Notes;
+use crate::budgets::{self, Admission};
 use crate::flight::Flight;
 use crate::reply::{failed, flat_price, respond, settled};
 use crate::request::Planned;
@@ -24,7 +25,13 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
     order.target = body.as_full().and_then(|bytes| farthing_ledger::RequestFacts::read(&bytes).target);
-    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order);
+    let admission = Admission::of(state, planned, body.as_full().as_deref(), false);
+    let until = tokio::time::Instant::now() + planned.deadline;
+    let held = match budgets::admit(state, &planned.account, &admission, Some(until)).await {
+        Ok(held) => held,
+        Err(blocked) => return budgets::answer(state, planned, Wanted { previous: None, stale: None, reason }, &blocked),
+    };
+    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), planned.forwarded());
     let (at, since) = (state.clock.now(), state.real_now());
     let passed = run::pass(state, &flight, head, body, (planned.deadline, keyed)).await;

@@ -117,13 +117,13 @@ pub fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &F
         let usable = Usable::expired(entry, age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }
-    own_answer(state, planned, &Problem::from(failure), Outcome::Failed)
+    own_answer(state, planned, &Problem::from(failure), (Outcome::Failed, UncachedReason::UpstreamFailed))
 }
 
 /// An answer of our own.
-pub fn own_answer(state: &State, planned: &Planned, problem: &Problem, outcome: Outcome) -> Response<Body> {
+pub fn own_answer(state: &State, planned: &Planned, problem: &Problem, (outcome, reason): (Outcome, UncachedReason)) -> Response<Body> {
     let overhead = state.real_now().since(planned.account.started);
-    let mut settled = settled(outcome, Some(UncachedReason::UpstreamFailed), (problem.status, overhead), None);
+    let mut settled = settled(outcome, Some(reason), (problem.status, overhead), None);
     settled.error = Some(problem.kind);
     settled.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
     state.settle_request(&planned.account, &settled);

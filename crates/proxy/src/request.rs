@@ -10,7 +10,7 @@ use farthing_experiment::Assigned;
 use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
-use farthing_types::{Body, BodyError, KeyHash, RequestId, Span, Time, UncachedReason};
+use farthing_types::{Body, BodyError, KeyHash, Priority, RequestId, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST};
@@ -30,6 +30,7 @@ pub use farthing_freshness::semantics::CacheControl;
 const CACHE: HeaderName = HeaderName::from_static("x-farthing-cache");
 const DEBUG: HeaderName = HeaderName::from_static("x-farthing-debug");
 const DEADLINE: HeaderName = HeaderName::from_static("x-farthing-deadline-ms");
+const PRIORITY: HeaderName = HeaderName::from_static("x-farthing-priority");
 
 /// A request with its route.
 pub struct Received {
@@ -73,6 +74,8 @@ pub struct Planned {
     pub control: CacheControl,
     /// How long it may take.
     pub deadline: Span,
+    /// How much it matters.
+    pub priority: Priority,
     /// The client wants to see more.
     pub debug: bool,
     /// The name of its head's bytes, where it was met before.
@@ -191,6 +194,7 @@ impl Identified {
 struct Wishes {
     control: CacheControl,
     deadline: Span,
+    priority: Priority,
     tags: Option<Arc<str>>,
     debug: bool,
 }
@@ -200,6 +204,7 @@ impl Wishes {
         Self {
             control: control(own),
             deadline: deadline(own, route.route.deadline),
+            priority: priority(own, route.route.priority),
             tags: settle::tags(own),
             debug: own.get(DEBUG).is_some_and(|v| v.as_bytes() == b"1"),
         }
@@ -267,6 +272,7 @@ impl Asked {
             dedupe: off(steps.dedupe.and(of_variant.dedupe)),
             control: wishes.control,
             deadline: wishes.deadline,
+            priority: wishes.priority,
             debug: wishes.debug,
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),
             account: Account {
@@ -319,6 +325,11 @@ fn control(headers: &HeaderMap) -> CacheControl {
 fn deadline(headers: &HeaderMap, longest: Span) -> Span {
     let named = headers.get(DEADLINE).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     named.map_or(longest, |ms| Span::from_millis(ms).clamp(Span::from_millis(1), longest))
+}
+
+/// How much the request says that it matters; the route's word where it says nothing that is known.
+fn priority(headers: &HeaderMap, of_route: Priority) -> Priority {
+    headers.get(PRIORITY).and_then(|v| v.to_str().ok()).and_then(Priority::parse).unwrap_or(of_route)
 }
 
 /// End-to-end headers without Host (the upstream's goes out) and without ours.

@@ -423,6 +423,7 @@ pub async fn pass(
     let (status, headers) = (reply.status, &reply.headers);
     note_head(&mut end, &Received { status, headers, requested_at, received_at: state.clock.now() }, &flight.route.rules);
     tags::strip(&mut reply.headers, &flight.route);
+    flight.answered();
     let job = PassingJob { state: state.clone(), flight: flight.clone(), end };
     let body = Passing::new(reply.body, &reply.headers, job);
     Ok((reply.status, reply.headers, Body::stream(body)))

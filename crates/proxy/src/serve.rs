@@ -109,7 +109,7 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
         Found::Call { .. } if planned.facts.only_if_cached => {
             let problem =
                 Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", "nothing usable is stored, and the request allows no call");
-            own_answer(state, &planned, &problem, Outcome::Refused)
+            own_answer(state, &planned, &problem, (Outcome::Refused, UncachedReason::RequestDirective))
         }
         // A call that failed a moment ago says what another one would: the entry stands in without one.
         Found::Call { previous: Some(entry), stale: Some(age), .. } if entry.failed.within(FAILED_LATELY, planned.account.at) => {

@@ -179,6 +179,9 @@ impl State {
         let costs = flight.costs(&self.prices, &reports, &end.metered(&usage));
         let attempts: Option<Money> = costs.iter().copied().sum();
         let route = &flight.route;
+        let metered = self.prices.flat(&route.route.name, &route.provider.name).is_none();
+        let charged: Vec<_> = reports.iter().zip(costs.iter().copied()).collect();
+        flight.charge(&charged, (metered, end.bytes.is_some() || end.failure.is_some()));
         let sent = reports.iter().filter(|r| r.sent).count() as u64;
         self.totals.call(&CallSettled {
             route: &route.route.name,

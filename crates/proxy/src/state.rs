@@ -14,6 +14,7 @@ use farthing_types::{Clock, Draw, RealClock, Time};
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::budgets::Budgets;
 use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
@@ -53,6 +54,8 @@ pub struct State {
     pub log: Option<LogHandle>,
     /// Prices.
     pub prices: PriceBook,
+    /// Money that may be spent.
+    pub budgets: Budgets,
     /// Predictors in force.
     pub predictors: Predictors,
     /// Where predictors meet rules.

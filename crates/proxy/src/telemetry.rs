@@ -8,6 +8,8 @@ use farthing_cache::l2::{GetOutcome, PutOutcome};
 use farthing_fleet::Fault;
 use farthing_ledger::aggregate::HistogramSnapshot;
 use farthing_ledger::aggregate::RouteSnapshot;
+use farthing_ledger::budget::CounterView;
+use farthing_types::Money;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
@@ -16,6 +18,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::assembly::Proxy;
+use crate::budgets::BudgetsReport;
 use crate::edge::{Closed, EdgeStats, Refusal};
 use crate::l2::L2Stats;
 use crate::pace::PaceStats;
@@ -97,6 +100,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in refills(&self.0.paces()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in self.0.budgets().iter().flat_map(budgets) {
             family.encode(&mut encoder)?;
         }
         latencies(&routes, &mut encoder)
@@ -225,6 +231,41 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         families.push(Family::gauge("log_healthy", "1 while the log can be written").with(vec![], f64::from(u8::from(log.healthy))));
     }
     families
+}
+
+/// Figures of a budget are sums over its counters: how many of those there are is not ours to bound.
+fn budgets(report: &BudgetsReport) -> Vec<Family<'_>> {
+    let mut limit = Family::gauge("budget_limit", "What may be spent in the present window, all counters of the budget together").usd();
+    let mut used = Family::gauge("budget_used", "Spent in the present window, with what is uncertain or lost in a crash").usd();
+    let mut reserved = Family::gauge("budget_reserved", "Set aside for calls under way").usd();
+    let mut near = Family::gauge("budget_counters_near", "Counters that are near their limit or beyond");
+    let mut held_back = Family::gauge("budget_held_back", "Requests held back in the present window");
+    for spec in &report.specs {
+        let of = || vec![("budget", &*spec.name)];
+        let counters: Vec<_> = report.counters.iter().filter(|view| view.counter.budget == spec.name).collect();
+        let sum = |amount: fn(&CounterView) -> Money| counters.iter().map(|view| amount(view)).sum::<Money>().as_usd_f64();
+        limit.add(of(), sum(|view| view.limit));
+        used.add(of(), sum(CounterView::used));
+        reserved.add(of(), sum(|view| view.reserved));
+        let is_near = |view: &&&CounterView| view.used().nanos() as f64 >= view.limit.nanos() as f64 * spec.warn_at;
+        near.add(of(), counters.iter().filter(is_near).count() as f64);
+        held_back.add(of(), counters.iter().map(|view| view.blocked).sum::<u64>() as f64);
+    }
+    let ok = f64::from(u8::from(report.fault.is_none()));
+    let count = |name, help, value: u64| Family::counter(name, help).with(vec![], value as f64);
+    vec![
+        limit,
+        used,
+        reserved,
+        near,
+        held_back,
+        Family::gauge("budgets_healthy", "1 while it can be written down what may be spent").with(vec![], ok),
+        Family::gauge("budget_waiting", "Requests that wait for room in a budget").with(vec![], report.waiting as f64),
+        count("budget_overruns", "Calls that cost more than could be set aside for them", report.overruns),
+        count("budget_unbounded", "Calls of which no bound was known, let through", report.unbounded),
+        count("budget_faults_passed", "Calls let through although they could not be written down", report.faults_passed),
+        count("budget_left_out", "Calls that nobody waits for, left out for want of room", report.left_out),
+    ]
 }
 
 fn refills(paces: &[PaceStats]) -> [Family<'_>; 4] {

@@ -9,11 +9,13 @@ use farthing_freshness::entry::REFRESH_AGAIN;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_freshness::semantics::conditional;
 use farthing_ledger::Served;
+use farthing_ledger::budget::Blocked;
 use farthing_types::{Body, CallId, Failure, FailureKind, KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use http::{Response, StatusCode};
 
 use crate::answer::Notes;
+use crate::budgets::{self, Admission, Held};
 use crate::flight::{Came, Flight, Order};
 use crate::l2;
 use crate::lookup::{Found, Usable, judge};
@@ -35,9 +37,11 @@ pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
     }
     let join = Join { subject: &planned.subject(), headers: &planned.headers, seen: Some(entry), now: planned.account.at };
     if let Joined::Lead(ticket) = state.cache.join(join) {
-        state.counters.refreshes.fetch_add(1, Ordering::Relaxed);
         let wanted = Wanted { previous: Some(entry.clone()), stale: None, reason: UncachedReason::Expired };
-        lead(state, planned, &wanted, (ticket, Purpose::Refresh));
+        // Without room for it the entry serves on, for as long as it may.
+        let Some(held) = budgets::at_once(state, &planned.account, admission(state, planned, &wanted)) else { return };
+        state.counters.refreshes.fetch_add(1, Ordering::Relaxed);
+        lead(state, planned, &wanted, (ticket, Purpose::Refresh, held));
     }
 }
 
@@ -48,9 +52,25 @@ pub struct Wanted {
     pub reason: UncachedReason,
 }
 
+/// What the call of a request that may lead asks its budgets for.
+pub fn admission(state: &State, planned: &Planned, wanted: &Wanted) -> Admission {
+    Admission::of(state, planned, planned.outbound.body.as_full().as_deref(), wanted.previous.is_some())
+}
+
+/// Sets money aside for the call of a request that may lead; waits for room no longer than `until`.
+fn admitted<'a>(
+    state: &'a State,
+    planned: &'a Planned,
+    (wanted, until): (&Wanted, Option<tokio::time::Instant>),
+) -> impl Future<Output = Result<Held, Blocked>> + Send + use<'a> {
+    let (admission, account) = (admission(state, planned, wanted), &planned.account);
+    async move { budgets::admit(state, account, &admission, until).await }
+}
+
 /// Leads or follows the call that fills the key.
 pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wanted) -> Response<Body> {
     let subject = planned.subject();
+    let mut room = None;
     let mut ask_l2 = l2::may_ask(state, planned, wanted.reason, wanted.previous.as_ref());
     for _ in 0..MAX_JOINS {
         let join = Join { subject: &subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: state.clock.now() };
@@ -66,17 +86,34 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
                         continue;
                     }
                 };
+                let held = match room.take() {
+                    Some(held) => Ok(held),
+                    None => admitted(state, planned, (&wanted, None)).await,
+                };
+                let held = match held {
+                    Ok(held) => held,
+                    // Whoever waits for the same may have room: the call is theirs meanwhile.
+                    Err(_) => {
+                        drop(ticket);
+                        let until = tokio::time::Instant::now() + planned.deadline;
+                        match admitted(state, planned, (&wanted, Some(until))).await {
+                            Ok(held) => room = Some(held),
+                            Err(blocked) => return budgets::answer(state, planned, wanted, &blocked),
+                        }
+                        continue;
+                    }
+                };
                 let slot = ticket.slot();
-                lead(state, planned, &wanted, (ticket, Purpose::User));
+                lead(state, planned, &wanted, (ticket, Purpose::User, held));
                 match wait(state, planned, wanted, (slot, true)).await {
                     Ok(response) => return response,
-                    Err(again) => wanted = again,
+                    Err(again) => (wanted, room) = again,
                 }
             }
             Joined::Follow(_) if planned.dedupe.is_err() => break,
             Joined::Follow(slot) => match wait(state, planned, wanted, (slot, false)).await {
                 Ok(response) => return response,
-                Err(again) => wanted = again,
+                Err(again) => (wanted, room) = again,
             },
             Joined::Stored(_) if planned.cache.is_err() || planned.control == CacheControl::Refresh => break,
             Joined::Stored(entry) => match judge(planned, entry) {
@@ -92,7 +129,7 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 }
 
 /// Starts the fill in a task of its own: its client may leave without harm.
-pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) -> Arc<Flight> {
+pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose, held): (Ticket, Purpose, Held)) -> Arc<Flight> {
     let purpose = if purpose != Purpose::Warm && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();
     let facts = farthing_ledger::RequestFacts::read(&body);
@@ -101,7 +138,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let conditional = previous.is_some();
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
     (order.target, order.key) = (facts.target, ticket.key());
-    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order);
+    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);
     let metered = matches!(planned.account.route.provider.dialect, ProviderDialect::OpenAi | ProviderDialect::Anthropic);
     let job = Job {
         state: state.clone(),
@@ -162,8 +199,11 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
     }
 }
 
-/// Waits for the answer; `Err`: L2 had it, join again.
-async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: (Slot, bool)) -> Result<Response<Body>, Wanted> {
+/// What a request goes on with that has to join again.
+type Again = (Wanted, Option<Held>);
+
+/// Waits for the answer; `Err`: join again, because L2 had it, or with room that has come meanwhile.
+async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: (Slot, bool)) -> Result<Response<Body>, Again> {
     let (mut slot, mut leading) = place;
     let _waiting = Waiting::new(state);
     let since = state.real_now();
@@ -176,13 +216,22 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
             }
             Ok(Followed::Share(head, body)) => return Ok(shared(state, planned, wanted, Arrived { head, body, leading, since })),
             Ok(Followed::Alone(reason)) => return Ok(bypass(state, planned, reason).await),
-            Ok(Followed::Again) => return Err(wanted),
+            Ok(Followed::Again) => return Err((wanted, None)),
             Ok(Followed::Failed(failure)) => return Ok(failed(state, planned, wanted, &failure)),
-            Ok(Followed::Lead(ticket)) => {
-                slot = ticket.slot();
-                leading = true;
-                lead(state, planned, &wanted, (ticket, Purpose::User));
-            }
+            Ok(Followed::Lead(ticket)) => match admitted(state, planned, (&wanted, None)).await {
+                Ok(held) => {
+                    slot = ticket.slot();
+                    leading = true;
+                    lead(state, planned, &wanted, (ticket, Purpose::User, held));
+                }
+                Err(_) => {
+                    drop(ticket);
+                    return match admitted(state, planned, (&wanted, Some(until))).await {
+                        Ok(held) => Err((wanted, Some(held))),
+                        Err(blocked) => Ok(budgets::answer(state, planned, wanted, &blocked)),
+                    };
+                }
+            },
         }
     }
 }

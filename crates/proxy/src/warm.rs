@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use http::{HeaderMap, Method, Request};
 use tokio::time::Instant;
 
+use crate::budgets;
 use crate::flight::Flight;
 use crate::identify::Identity;
 use crate::l2;
@@ -19,7 +20,7 @@ use crate::lookup::{Found, judge};
 use crate::request::{Identified, Planned, Received, Upload};
 use crate::route::RouteState;
 use crate::state::State;
-use crate::ticketed::{Wanted, lead};
+use crate::ticketed::{Wanted, admission, lead};
 
 /// Calls of one order under way at a time.
 const AT_ONCE: usize = 8;
@@ -173,7 +174,7 @@ fn identity(state: &State, route: &RouteState, tenant: Option<&str>) -> Result<I
     let tenant = tenant.ok_or_else(|| {
         WarmRefused::Order(format!("route `{name}`: name the tenant whose copies to warm; those with keys are: {}", list()))
     })?;
-    Ok(Identity { principal: tenant.clone(), tenant, team: None, service: None, swap, may_purge: false })
+    Ok(Identity { principal: tenant.clone(), tenant, team: None, service: None, key: None, swap, may_purge: false })
 }
 
 /// An order being carried out.
@@ -324,7 +325,11 @@ impl Warming {
                 }
             };
         }
-        Ok(lead(&self.state, planned, &wanted, (ticket, Purpose::Warm)))
+        let admission = admission(&self.state, planned, &wanted).in_background();
+        let held = budgets::admit(&self.state, &planned.account, &admission, None)
+            .await
+            .map_err(|_| WarmOutcome::NotKept(UncachedReason::OverBudget))?;
+        Ok(lead(&self.state, planned, &wanted, (ticket, Purpose::Warm, held)))
     }
 }
 

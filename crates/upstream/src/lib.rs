@@ -30,7 +30,7 @@ pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
 pub use credential::{Credential, Place, Secret};
 pub use headers::{is_hop_by_hop, strip_hop_by_hop};
-pub use retry::{Retry, RetrySpec};
+pub use retry::{Retry, RetrySpec, is_repeatable};
 pub use spec::{Protocol, Roots, UpstreamSpec};
 pub use target::without_parameters;
 

@@ -6,7 +6,7 @@ use farthing_types::{Body, Call, CallReport, CallSink, Clock, Draw, DrawKind, Fa
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{ETAG, HeaderName, LAST_MODIFIED, RETRY_AFTER};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -143,6 +143,11 @@ fn retry_after(headers: &HeaderMap, now: Time) -> Option<Span> {
     Some((Time::ZERO + date).since(now))
 }
 
+/// Whether a call may be made again after request bytes were sent: a provider may then bill it more than once.
+pub fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
+    method.is_idempotent() || headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty())
+}
+
 /// What is needed to make a call again. Its body is always whole.
 struct Template {
     call: Call,
@@ -153,8 +158,7 @@ struct Template {
 impl Template {
     fn of(call: &Call) -> Option<Self> {
         let body = call.body.as_full()?;
-        let keyed = call.headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
-        Some(Self { repeatable: call.method.is_idempotent() || keyed, call: copy(call, body.clone()), body })
+        Some(Self { repeatable: is_repeatable(&call.method, &call.headers), call: copy(call, body.clone()), body })
     }
 
     fn call(&self, attempt: u16, deadline: Span) -> Call {

@@ -1,5 +1,6 @@
 //! Handlers and their router.
 
+mod budgets;
 mod cache;
 mod events;
 mod health;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -36,9 +37,15 @@ struct Json<T>(T);
 #[from_request(via(axum::extract::Path), rejection(Problem))]
 struct Path<T>(T);
 
+/// Query parameters whose rejection is a problem document.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
+struct Query<T>(T);
+
 // The derives above name these conversions; keeping them here documents it.
 const _: fn(JsonRejection) -> Problem = Problem::from;
 const _: fn(PathRejection) -> Problem = Problem::from;
+const _: fn(QueryRejection) -> Problem = Problem::from;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -48,6 +55,7 @@ const _: fn(PathRejection) -> Problem = Problem::from;
         (name = "health", description = "For whoever runs the instance"),
         (name = "views", description = "What the instance does and what it costs"),
         (name = "cache", description = "The cache"),
+        (name = "budgets", description = "Money that may be spent over a time"),
         (name = "events", description = "Sources of events that say what has changed"),
         (name = "models", description = "Predictors")
     ),
@@ -69,6 +77,9 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::explanation))
         .routes(routes!(views::experiments))
         .routes(routes!(views::experiment))
+        .routes(routes!(budgets::list))
+        .routes(routes!(budgets::refusals))
+        .routes(routes!(budgets::raise))
         .routes(routes!(cache::stats))
         .routes(routes!(cache::purge))
         .routes(routes!(events::list))

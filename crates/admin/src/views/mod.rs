@@ -1,5 +1,6 @@
 //! What the handlers see: one small trait for each part, and the documents they return.
 
+pub mod budgets;
 pub mod cache;
 pub mod decisions;
 pub mod events;
@@ -11,6 +12,7 @@ pub mod status;
 
 use std::sync::Arc;
 
+use budgets::BudgetsControl;
 use cache::CacheControl;
 use decisions::DecisionsView;
 use events::EventsControl;
@@ -36,6 +38,8 @@ pub struct Parts {
     pub cache: Arc<dyn CacheControl>,
     /// Sources of events.
     pub events: Arc<dyn EventsControl>,
+    /// Budgets.
+    pub budgets: Arc<dyn BudgetsControl>,
     /// Metrics.
     pub metrics: Arc<dyn MetricsView>,
 }

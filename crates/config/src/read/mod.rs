@@ -1,5 +1,6 @@
 //! From text to [`Config`]: reads table by table, then checks what tables say about each other.
 
+mod budgets;
 mod content;
 mod events;
 mod experiments;
@@ -75,6 +76,7 @@ impl Config {
         draft.providers = providers::read(&top);
         draft.config.experiments = experiments::read(&top);
         draft.config.events = events::read(&top);
+        draft.config.budgets = budgets::read(&top);
         flags.apply(&doc, &mut draft);
         draft.routes = routes::read(&top, &draft.providers);
         let config = resolve::finish(&top, draft, flags);

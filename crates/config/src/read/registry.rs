@@ -52,6 +52,12 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "A tier outside of memory, asked before a provider is: it survives a restart, or is shared by instances. Without the table there is none.",
         keys: L2,
     },
+    Table {
+        heading: "[budgets.NAME]",
+        doc: "Money that may be spent over a time. Before a call is sent, the most that it can cost is set aside in every budget that counts it; a call \
+              for which one has no room is held back. What may be spent is written into `state_dir` first, so that no crash lets more be spent.",
+        keys: BUDGET,
+    },
     Table { heading: "[log]", doc: "The Parquet log.", keys: LOG },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
@@ -106,7 +112,12 @@ pub(crate) const TABLES: &[Table] = &[
 ];
 
 pub(crate) const TOP: Keys = &[
-    key("state_dir", "path", "\".farthing\"", "Where this instance keeps the salt it made up, and how far it has read streams of events."),
+    key(
+        "state_dir",
+        "path",
+        "\".farthing\"",
+        "Where this instance keeps the salt it made up, what budgets may spend, and how far it has read streams of events.",
+    ),
     key(
         "salt",
         "secret",
@@ -119,6 +130,7 @@ pub(crate) const TOP: Keys = &[
     table("cache", Kind::Table, "Memory of the cache."),
     table("l2", Kind::Table, "Answers outside of memory."),
     table("events", Kind::Named, "Sources of events that say what has changed."),
+    table("budgets", Kind::Named, "Money that may be spent over a time."),
     table("log", Kind::Table, "The Parquet log."),
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
@@ -406,6 +418,18 @@ pub(crate) const ROUTE: Keys = &[
         "Largest request body that is held for key, sharing and retry; a larger one streams through untouched.",
     ),
     key("deadline", "time", "\"60s\"", "Longest time a call may take."),
+    key(
+        "priority",
+        "word",
+        "\"medium\"",
+        "How much its requests matter where they do not say (`x-farthing-priority`): `high`, `medium` or `low`.",
+    ),
+    key(
+        "max_call_cost",
+        "dollars",
+        "",
+        "The most that one attempt of a call can cost, where prices do not tell (no `max_tokens`, images by URL, prices by size): budgets set this much aside. What costs more is counted.",
+    ),
     key("price", "dollars", "", "Price of a call: short for a table `prices` with `per_call` alone."),
     key("price_stale", "dollars", "", "What one stale answer costs you. Without it, it follows from `stale_budget`."),
     table("prices", Kind::Table, "Prices by local contract, in place of the provider's; see `[providers.NAME.prices]`."),
@@ -463,6 +487,43 @@ pub(crate) const EVENT_RULE: Keys = &[
     key("prefixes", "list", "", "Purges everything whose path begins so."),
     key("keys", "list", "", "Purges entries by their keys, as `x-farthing-key` shows them."),
     key("soft", "flag", "false", "Make stale instead of removing."),
+];
+
+pub(crate) const BUDGET: Keys = &[
+    key("limit", "dollars", "", "Dollars of one window."),
+    key("window", "word", "", "`day` and `month` begin anew in the time zone; `ever` is prepaid: only a raise adds to it."),
+    key("time_zone", "zone", "\"UTC\"", "IANA name of the time zone in which days and months begin."),
+    key(
+        "tenant",
+        "name",
+        "",
+        "Counts calls that this tenant pays. All of `tenant`, `team`, `service`, `key` and `routes` that are given must fit; without any it counts all calls.",
+    ),
+    key("team", "name", "", "Counts calls ordered under keys of this team."),
+    key("service", "name", "", "Counts calls ordered under keys of this service."),
+    key("key", "text", "", "Counts calls ordered under the Farthing key with this id."),
+    key("routes", "list", "[]", "Counts calls of these routes; none means all."),
+    key(
+        "per",
+        "word",
+        "",
+        "`tenant`, `team`, `service` or `key`: each has a counter of its own. Calls without the unit are not counted then.",
+    ),
+    key("warn_at", "share", "0.9", "Share of the limit at which it warns."),
+    key(
+        "enforce",
+        "word",
+        "",
+        "Whom it holds back: `hard` everybody, `high-passes` everybody but requests of high priority, `soft` nobody. Without it `high-passes` for a day, else `hard`.",
+    ),
+    key(
+        "on_exceeded",
+        "word or table",
+        "\"reject\"",
+        "What becomes of requests that it holds back: `reject` (429), `queue` (waits for room until the deadline, then 429), `stale` (a copy past its freshness where there is one, else 429); or by priority: `{ high = \"stale\", medium = \"queue\" }`.",
+    ),
+    key("unpriced", "word", "\"refuse\"", "Calls of which no upper bound is known: `refuse` or `allow`. See `max_call_cost` of a route."),
+    key("on_fault", "word", "\"closed\"", "When it cannot be written down what may be spent: `closed` holds back, `open` lets through."),
 ];
 
 pub(crate) const KEY: Keys = &[

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
+use super::budgets::PRIORITIES;
 use super::providers::{ProviderDraft, price, prices};
 use super::registry;
 use super::resolve::RouteDraft;
@@ -75,6 +76,8 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("max_body", v::size(0..=1_000 * GB), &mut route.max_body);
     s.set("buffer_limit", v::size(0..=10 * GB), &mut route.buffer_limit);
     s.set_opt("price_stale", v::money, &mut route.price_stale);
+    s.set("priority", v::word(PRIORITIES), &mut route.priority);
+    s.set_opt("max_call_cost", v::money, &mut route.max_call_cost);
     super::content::fill(s, path, route);
     super::purges::fill(s, path, route);
     prices(s, path, &mut route.prices);

@@ -426,6 +426,7 @@ fn documented_defaults_are_the_defaults() {
                 heading if heading.ends_with("cacheable_if]]") => "pointer = \"/status\"",
                 heading if heading.ends_with("purges]]") => "tags = [\"all\"]",
                 "[[keys]]" => KEY,
+                "[budgets.NAME]" => "limit = \"1\"\nwindow = \"ever\"",
                 _ => "",
             };
             let text = document(table, &format!("{} = {}\n{beside}", key.name, key.default));

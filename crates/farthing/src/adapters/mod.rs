@@ -1,5 +1,6 @@
 //! The proxy behind the admin API: proxy and admin do not know each other.
 
+mod budgets;
 mod cache;
 mod decisions;
 mod events;
@@ -35,6 +36,7 @@ impl Running {
             models: running.clone(),
             experiments: running.clone(),
             decisions: running.clone(),
+            budgets: running.clone(),
             cache: running.clone(),
             events: running.clone(),
             metrics: running,

@@ -179,6 +179,21 @@ impl Book {
         }
     }
 
+    /// What is said to a call where its grants cannot be made durable.
+    pub fn would_block(&self, grants: &[Grant], ask: &Ask<'_>) -> Option<Blocked> {
+        let counter = &grants.first()?.counter;
+        let budget = self.budgets.iter().find(|budget| budget.spec.name == counter.budget)?;
+        Some(budget.blocked((&counter.unit, Why::Fault), ask))
+    }
+
+    /// Counts a call that was held back for good.
+    pub fn note_blocked(&mut self, counter: &CounterKey) {
+        let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == counter.budget);
+        if let Some(counter) = budget.and_then(|budget| budget.counters.get_mut(&counter.unit)) {
+            counter.blocked += 1;
+        }
+    }
+
     /// Settles a call; tells the levels that its counters have reached.
     pub fn settle(&mut self, hold: &Hold, charge: Charge, now: Time) -> Vec<Reached> {
         let mut reached = Vec::new();
@@ -355,9 +370,8 @@ impl Budget {
         }
     }
 
-    fn blocked(&mut self, (unit, why): (&str, Why), ask: &Ask<'_>) -> Blocked {
-        let Some(counter) = self.counters.get_mut(unit) else { return self.too_many(unit, ask) };
-        counter.blocked += 1;
+    fn blocked(&self, (unit, why): (&str, Why), ask: &Ask<'_>) -> Blocked {
+        let Some(counter) = self.counters.get(unit) else { return self.too_many(unit, ask) };
         Blocked {
             counter: counter.key.clone(),
             why,

@@ -78,7 +78,7 @@ pub struct Grant {
 pub(crate) type Part = (usize, Arc<CounterKey>, Time);
 
 /// Money set aside for a call, in every budget that counts it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hold {
     /// The counters with the windows in which it was set aside.
     pub(crate) parts: Vec<Part>,

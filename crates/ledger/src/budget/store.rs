@@ -233,7 +233,8 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         let _ = self.orders.send(Order::Close);
-        if let Some(thread) = self.thread.take() {
+        // Whoever is told last may drop it on the thread itself.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
     }

@@ -33,7 +33,10 @@ fn hold(book: &mut Book, ask: &Ask<'_>) -> Result<Hold, Blocked> {
         match book.hold(ask) {
             Verdict::Held(hold, _) => return Ok(hold),
             Verdict::Needs(grants) => book.granted(&grants),
-            Verdict::Blocked(blocked) => return Err(blocked),
+            Verdict::Blocked(blocked) => {
+                book.note_blocked(&blocked.counter);
+                return Err(blocked);
+            }
         }
     }
 }

@@ -1,0 +1,172 @@
+//! Budgets: what is spent, who was held back, and raises.
+
+use farthing_admin::{BudgetRow, BudgetsControl, BudgetsView, ControlError, CounterRow, RaiseRequest, RaiseView, Raising, RefusalView};
+use farthing_ledger::budget::{BookError, CounterView, Raise};
+use farthing_proxy::{RaiseError, RefusalReport};
+use farthing_types::{BudgetSpec, Money, Time};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::Running;
+
+impl BudgetsControl for Running {
+    fn budgets(&self) -> BudgetsView {
+        let Some(report) = self.proxy.budgets() else { return BudgetsView::default() };
+        let rows = report.specs.iter().map(|spec| {
+            let counters = report.counters.iter().filter(|counter| counter.counter.budget == spec.name);
+            row(spec, counters.map(counter).collect())
+        });
+        BudgetsView {
+            budgets: rows.collect(),
+            fault: report.fault,
+            waiting: report.waiting as u64,
+            overruns: report.overruns,
+            unbounded: report.unbounded,
+            left_out: report.left_out,
+        }
+    }
+
+    fn refusals(&self, request: Option<&str>, budget: Option<&str>) -> Vec<RefusalView> {
+        let Some(report) = self.proxy.budgets() else { return Vec::new() };
+        let wanted = |view: &RefusalView| request.is_none_or(|id| view.request == id) && budget.is_none_or(|name| view.budget == name);
+        report.refusals.iter().rev().map(refusal).filter(wanted).collect()
+    }
+
+    fn raise(&self, budget: String, request: RaiseRequest) -> Raising {
+        let proxy = self.proxy.clone();
+        Box::pin(async move {
+            let unit = request.unit.as_deref();
+            let until = until(&proxy, (&budget, unit), request.until.as_deref())?;
+            let raise = Raise { by: request.by_usd, until, note: request.note.clone() };
+            proxy.raise_budget((&budget, unit), raise).await.map_err(|error| match error {
+                RaiseError::Book(error @ BookError::NoBudget(..)) => ControlError::NotFound(error.to_string()),
+                RaiseError::Book(error) => ControlError::Refused(error.to_string()),
+                RaiseError::Unwritten(_) => ControlError::Failed(error.to_string()),
+            })?;
+            tracing::info!(budget, unit, by = %request.by_usd, until = text(until), note = request.note, "a budget is raised");
+            let report = proxy.budgets();
+            let counters = report.as_ref().map(|report| report.counters.as_slice()).unwrap_or_default();
+            let found = counters.iter().find(|found| *found.counter.budget == *budget && *found.counter.unit == *unit.unwrap_or_default());
+            found.map(counter).ok_or_else(|| ControlError::Failed("the counter is gone".to_owned()))
+        })
+    }
+}
+
+/// When a raise ends: as said, else with the window.
+fn until(proxy: &farthing_proxy::Proxy, (budget, unit): (&str, Option<&str>), said: Option<&str>) -> Result<Time, ControlError> {
+    if let Some(said) = said {
+        return read(said).ok_or_else(|| {
+            ControlError::Refused(format!("until: `{said}` is no time; write 2026-12-31 (its begin in UTC) or 2026-12-31T18:00:00Z"))
+        });
+    }
+    let report = proxy.budgets();
+    let counters = report.as_ref().map(|report| report.counters.as_slice()).unwrap_or_default();
+    let found = counters.iter().find(|found| *found.counter.budget == *budget && unit.is_none_or(|unit| *found.counter.unit == *unit));
+    match found.map(|found| found.window.end) {
+        Some(None) => Ok(Time::from_nanos(i64::MAX)),
+        Some(Some(end)) => Ok(end),
+        // One that has spent nothing yet has no window; one that does not exist is named as such.
+        None if report.as_ref().is_some_and(|report| report.specs.iter().any(|spec| *spec.name == *budget)) => {
+            Err(ControlError::Refused("it has no counter yet: say `until`".to_owned()))
+        }
+        None => Ok(Time::from_nanos(i64::MAX)),
+    }
+}
+
+fn read(said: &str) -> Option<Time> {
+    let at: Timestamp = match said.parse::<Date>() {
+        Ok(date) if said.len() <= 10 => TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?,
+        _ => said.parse().ok()?,
+    };
+    i64::try_from(at.as_nanosecond()).ok().map(Time::from_nanos)
+}
+
+/// RFC 3339, in whole seconds.
+fn text(time: Time) -> String {
+    Timestamp::from_second(time.nanos().div_euclid(1_000_000_000)).map(|at| at.to_string()).unwrap_or_default()
+}
+
+fn row(spec: &BudgetSpec, counters: Vec<CounterRow>) -> BudgetRow {
+    BudgetRow {
+        name: spec.name.to_string(),
+        limit_usd: spec.limit,
+        window: spec.window.to_string(),
+        time_zone: spec.zone.to_string(),
+        counts: counts(spec),
+        per: spec.per.map(|per| per.to_string()),
+        enforce: spec.enforce.to_string(),
+        on_exceeded: spec.on_exceeded.iter().map(ToString::to_string).collect(),
+        counters,
+    }
+}
+
+fn counts(spec: &BudgetSpec) -> String {
+    let scope = &spec.scope;
+    let one = |name: &str, value: &Option<std::sync::Arc<str>>| value.as_ref().map(|value| format!("{name} {value}"));
+    let mut words: Vec<String> =
+        [one("tenant", &scope.tenant), one("team", &scope.team), one("service", &scope.service), one("key", &scope.key)]
+            .into_iter()
+            .flatten()
+            .collect();
+    if !scope.routes.is_empty() {
+        words.push(format!("routes {}", scope.routes.iter().map(|route| &**route).collect::<Vec<_>>().join(", ")));
+    }
+    if words.is_empty() { "all calls".to_owned() } else { words.join(", ") }
+}
+
+fn counter(view: &CounterView) -> CounterRow {
+    let left = view.limit - view.used() - view.reserved;
+    let since = view.window.end.map(|_| text(view.window.start));
+    CounterRow {
+        unit: view.counter.unit.to_string(),
+        since,
+        until: view.window.end.map(text),
+        limit_usd: view.limit,
+        spent_usd: view.spent,
+        uncertain_usd: view.uncertain,
+        lost_usd: view.lost,
+        reserved_usd: view.reserved,
+        left_usd: left.max(Money::ZERO),
+        held_back: view.blocked,
+        raises: view
+            .raises
+            .iter()
+            .map(|raise| RaiseView { by_usd: raise.by, until: text(raise.until), note: raise.note.clone() })
+            .collect(),
+    }
+}
+
+fn refusal(report: &RefusalReport) -> RefusalView {
+    let blocked = &report.blocked;
+    RefusalView {
+        request: report.request.to_string(),
+        at: text(report.at),
+        tenant: report.tenant.to_string(),
+        route: report.route.to_string(),
+        priority: report.priority.to_string(),
+        budget: blocked.counter.budget.to_string(),
+        unit: blocked.counter.unit.to_string(),
+        why: blocked.why.to_string(),
+        needed_usd: blocked.needed,
+        used_usd: blocked.used,
+        reserved_usd: blocked.reserved,
+        limit_usd: blocked.limit,
+        resets: blocked.resets.map(text),
+        stood_in: report.stood_in,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let day = Time::from_millis(1_796_083_200_000);
+        assert_eq!(read("2026-12-01"), Some(day));
+        assert_eq!(read("2026-12-01T01:00:00+01:00"), Some(day));
+        assert_eq!((read("tomorrow"), read("2026-13-01"), read("")), (None, None, None));
+        assert_eq!(text(day), "2026-12-01T00:00:00Z");
+    }
+}

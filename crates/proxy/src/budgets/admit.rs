@@ -1,0 +1,148 @@
+//! A request asks its budgets: what its call can cost at most, and what it is told when there is no room.
+
+use std::sync::Arc;
+
+use farthing_ledger::budget::{Ask, Blocked, Who, Why};
+use farthing_types::{Body, Money, OnExceeded, Outcome, Priority, UncachedReason};
+use farthing_upstream::is_repeatable;
+use http::{Response, StatusCode};
+use tokio::time::Instant;
+
+use super::{Held, RefusalReport};
+use crate::lookup::Usable;
+use crate::problem::Problem;
+use crate::reply::{from_entry, own_answer};
+use crate::request::Planned;
+use crate::settle::Account;
+use crate::state::State;
+use crate::ticketed::Wanted;
+
+/// What a call asks its budgets for.
+pub struct Admission {
+    /// The most that one attempt can cost.
+    each: Option<Money>,
+    /// The most that all attempts can cost together.
+    all: Option<Money>,
+    priority: Priority,
+}
+
+impl Admission {
+    /// What the call of a request asks for; `body` is `None` where it is not held. A `conditional` one may have to be made a second time
+    /// without its conditions.
+    pub fn of(state: &State, planned: &Planned, body: Option<&[u8]>, conditional: bool) -> Self {
+        if state.budgets.is_empty() {
+            return Self { each: None, all: None, priority: planned.priority };
+        }
+        let each = bound(state, planned, body);
+        let attempts = attempts(planned, body.is_some()) * if conditional { 2 } else { 1 };
+        Self { each, all: each.map(|each| each.times(attempts)), priority: planned.priority }
+    }
+
+    /// The same for a call that nobody waits for.
+    pub fn in_background(self) -> Self {
+        Self { priority: Priority::Low, ..self }
+    }
+
+    fn ask<'a>(&self, state: &State, account: &'a Account) -> Ask<'a> {
+        let identity = &account.identity;
+        let who = Who {
+            tenant: &identity.tenant,
+            team: identity.team.as_deref(),
+            service: identity.service.as_deref(),
+            key: identity.key.as_deref(),
+            route: &account.route.route.name,
+        };
+        Ask { who, priority: self.priority, bound: self.all, now: state.clock.now() }
+    }
+}
+
+/// The most that one attempt of a request's call can cost; `None` when that cannot be told.
+fn bound(state: &State, planned: &Planned, _body: Option<&[u8]>) -> Option<Money> {
+    let route = &planned.account.route;
+    state.prices.most(&route.route.name, &route.provider.name, 1).or(route.route.max_call_cost)
+}
+
+/// How often a call may be billed: what cannot be repeated once bytes were sent is billed once.
+fn attempts(planned: &Planned, held: bool) -> i64 {
+    let repeatable = held && is_repeatable(&planned.account.method, &planned.headers);
+    if repeatable { i64::from(planned.account.route.provider.upstream.attempts.max(1)) } else { 1 }
+}
+
+/// Sets money aside for a call that nobody waits for, where that can be done at once.
+pub fn at_once(state: &State, account: &Account, admission: Admission) -> Option<Held> {
+    let admission = admission.in_background();
+    state.budgets.try_hold(&admission.ask(state, account)).map(|held| held.of_each(admission.each))
+}
+
+/// Sets money aside for a request's call; waits for room no longer than `until`.
+///
+/// # Errors
+/// The budget that holds it back.
+pub async fn admit(state: &State, account: &Account, admission: &Admission, until: Option<Instant>) -> Result<Held, Blocked> {
+    let held = match (state.budgets.hold(&admission.ask(state, account)).await, until) {
+        (Err(blocked), Some(until)) => state.budgets.wait(|| admission.ask(state, account), blocked, until).await,
+        (held, _) => held,
+    };
+    held.map(|held| held.of_each(admission.each))
+}
+
+/// The answer to a request that is held back: an older copy where the budget says so and there is one, else a refusal.
+pub fn answer(state: &Arc<State>, planned: &Planned, wanted: Wanted, blocked: &Blocked) -> Response<Body> {
+    let old =
+        wanted.previous.filter(|entry| blocked.action == OnExceeded::Stale && state.cache.holds(entry) && !entry.facts.must_revalidate);
+    let refusal = RefusalReport {
+        request: planned.account.id,
+        at: state.clock.now(),
+        tenant: planned.account.identity.tenant.clone(),
+        route: planned.account.route.route.name.clone(),
+        priority: planned.priority,
+        blocked: blocked.clone(),
+        stood_in: old.is_some(),
+    };
+    state.budgets.refused(refusal);
+    if let Some(entry) = old {
+        let age = entry.facts.age(entry.fetched_at, planned.account.at);
+        let usable = Usable::expired(entry, age, planned.variant_name());
+        return from_entry(state, planned, &usable, Some(UncachedReason::OverBudget));
+    }
+    own_answer(state, planned, &problem(state, blocked), (Outcome::Refused, UncachedReason::OverBudget))
+}
+
+/// What the client is told. No figures: whose they are is not the client's business.
+fn problem(state: &State, blocked: &Blocked) -> Problem {
+    let budget = &blocked.counter.budget;
+    let (status, kind, detail) = match blocked.why {
+        Why::Exceeded => {
+            let detail = format!("budget `{budget}` has no room for this call; raise it with `farthing budgets raise {budget}`");
+            (StatusCode::TOO_MANY_REQUESTS, "budget_exceeded", detail)
+        }
+        // Not a matter of time: whoever tried again would be told the same.
+        Why::Unpriced => {
+            let detail = format!(
+                "budget `{budget}` cannot be kept, because it is not known what this call can cost at most: give its target a price and send \
+                 `max_tokens`, or set `max_call_cost` on the route"
+            );
+            (StatusCode::FORBIDDEN, "budget_unpriced", detail)
+        }
+        Why::Fault => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "budget_unavailable",
+            format!("budget `{budget}` cannot be kept now: what may be spent cannot be written down"),
+        ),
+        Why::TooManyUnits => {
+            (StatusCode::SERVICE_UNAVAILABLE, "budget_unavailable", format!("budget `{budget}` counts too many of its units already"))
+        }
+    };
+    let mut problem = Problem::new(status, kind, detail);
+    problem.retry_after = match blocked.why {
+        Why::Unpriced => None,
+        Why::Exceeded if blocked.may_pass() => Some(1),
+        Why::Exceeded => blocked.resets.map(|resets| resets.since(state.clock.now()).as_secs().saturating_add(1)).map(clamped),
+        Why::Fault | Why::TooManyUnits => Some(1),
+    };
+    problem
+}
+
+fn clamped(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}

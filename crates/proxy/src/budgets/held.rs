@@ -1,0 +1,80 @@
+//! Money set aside for one call.
+
+use std::sync::Arc;
+
+use farthing_ledger::budget::{Charge, Hold};
+use farthing_types::{CallReport, Money};
+
+use super::Shared;
+
+/// Money set aside for one call, in every budget that counts it. Proof that the call may be sent; dropped before it is, it is given back.
+#[must_use = "without it the call may not be sent"]
+pub struct Held {
+    /// `None` where no budget counts the call.
+    held: Option<(Arc<Shared>, Hold)>,
+    /// The most that one attempt can cost.
+    each: Money,
+}
+
+impl Held {
+    /// For a call that no budget counts.
+    pub const fn free() -> Self {
+        Self { held: None, each: Money::ZERO }
+    }
+
+    pub(super) fn new(shared: &Arc<Shared>, hold: Hold, bound: Option<Money>) -> Self {
+        let each = bound.unwrap_or_default();
+        Self { held: (!hold.is_free()).then(|| (shared.clone(), hold)), each }
+    }
+
+    /// Says what one attempt of the call can cost at most.
+    pub fn of_each(mut self, each: Option<Money>) -> Self {
+        self.each = each.unwrap_or_default();
+        self
+    }
+
+    /// The head of an answer has come: attempts that are not needed any more are given back.
+    pub fn answered(&mut self, attempts: usize) {
+        if let Some((shared, hold)) = &mut self.held {
+            let sent = i64::try_from(attempts).unwrap_or(i64::MAX).max(1);
+            let most = self.each.times(sent);
+            if most < hold.amount() {
+                shared.book.lock().shrink(hold, most);
+                shared.freed.notify_one();
+            }
+        }
+    }
+
+    /// Settles the call: what its attempts cost, and what they may have cost beyond. `metered` says that the price depends on what the answer
+    /// tells at its end, and `whole` that it came.
+    pub fn settle(mut self, attempts: &[(&CallReport, Option<Money>)], (metered, whole): (bool, bool)) {
+        let Some((shared, hold)) = self.held.take() else { return };
+        let last = attempts.len().saturating_sub(1);
+        let charge = attempts.iter().enumerate().fold(Charge::default(), |sum, (index, (report, cost))| {
+            let broke_off = index == last && metered && !whole;
+            let of = charge(report, *cost, (self.each, broke_off));
+            Charge { spent: sum.spent + of.spent, uncertain: sum.uncertain + of.uncertain }
+        });
+        shared.settle(&hold, charge);
+    }
+}
+
+/// What one attempt cost. Where the provider may have billed more than is known, all that it can have billed is uncertain: a budget that
+/// holds must not be told less.
+fn charge(report: &CallReport, cost: Option<Money>, (most, broke_off): (Money, bool)) -> Charge {
+    if !report.sent {
+        return Charge::default();
+    }
+    let spent = cost.unwrap_or_default();
+    let known = cost.is_some() && report.status.is_some() && !broke_off;
+    let uncertain = if known { Money::ZERO } else { (most - spent).max(Money::ZERO) };
+    Charge { spent, uncertain }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((shared, hold)) = self.held.take() {
+            shared.settle(&hold, Charge::default());
+        }
+    }
+}
