@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use farthing_ledger::{Billable, PriceBook};
-use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, UncachedReason, Usage};
+use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, UncachedReason};
 use http::StatusCode;
 use parking_lot::Mutex;
 
+use crate::pricing::Charged;
 use crate::request::Variant;
 use crate::route::RouteState;
 
@@ -38,7 +38,10 @@ pub struct Flight {
     pub swap: bool,
     /// Query parameters of the request: a feature of the TTL decision.
     pub query_parameters: u32,
+    /// Bytes of the request's body; `None` when it was not held.
+    pub request_bytes: Option<u64>,
     reports: Mutex<Vec<CallReport>>,
+    charged: OnceLock<Charged>,
     head: OnceLock<Came>,
     done: Mutex<Ending>,
 }
@@ -94,12 +97,14 @@ pub struct Order {
     pub swap: bool,
     /// Query parameters of the request.
     pub query_parameters: u32,
+    /// Bytes of the request's body; `None` when it was not held.
+    pub request_bytes: Option<u64>,
 }
 
 impl Flight {
     /// A call that begins.
     pub fn new(id: CallId, at: Time, route: Arc<RouteState>, order: Order) -> Arc<Self> {
-        let Order { purpose, fetch_reason, payer, key, variant, holdout, measured, target, swap, query_parameters } = order;
+        let Order { purpose, fetch_reason, payer, key, variant, holdout, measured, target, swap, query_parameters, request_bytes } = order;
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
             id,
@@ -115,7 +120,9 @@ impl Flight {
             target,
             swap,
             query_parameters,
+            request_bytes,
             reports,
+            charged: OnceLock::new(),
             head: OnceLock::new(),
             done,
         })
@@ -165,47 +172,10 @@ impl Flight {
         self.reports.lock().clone()
     }
 
-    /// What the provider charges for each attempt: `None` is unpriced. What was metered belongs to the last attempt.
-    pub fn costs(&self, prices: &PriceBook, reports: &[CallReport], metered: &Metered<'_>) -> Vec<Option<Money>> {
-        let last = reports.len().saturating_sub(1);
-        let none = Usage::default();
-        let nothing = Metered { usage: &none, target: metered.target, bytes: None };
-        let price = |(index, report): (usize, &CallReport)| {
-            if !report.sent {
-                return Some(Money::ZERO);
-            }
-            let metered = if index == last { metered } else { &nothing };
-            prices.price(&self.billable(metered, report.status.map(|s| s.as_u16())))
-        };
-        reports.iter().enumerate().map(price).collect()
+    /// How it was priced: `price` is asked once, by whoever comes first.
+    pub fn charged(&self, price: impl FnOnce() -> Charged) -> &Charged {
+        self.charged.get_or_init(price)
     }
-
-    /// The price of one full answer like this one.
-    pub fn full_price(&self, prices: &PriceBook, metered: &Metered<'_>) -> Option<Money> {
-        prices.price(&self.billable(metered, Some(200)))
-    }
-
-    fn billable<'a>(&'a self, metered: &Metered<'a>, status: Option<u16>) -> Billable<'a> {
-        Billable {
-            route: &self.route.route.name,
-            provider: &self.route.provider.name,
-            target: metered.target.or(self.target.as_deref()),
-            usage: metered.usage,
-            status,
-            bytes: metered.bytes,
-        }
-    }
-}
-
-/// What an answer was metered by.
-#[derive(Clone, Copy, Debug)]
-pub struct Metered<'a> {
-    /// Units.
-    pub usage: &'a Usage,
-    /// The target that answered, as the provider names it.
-    pub target: Option<&'a str>,
-    /// Body bytes.
-    pub bytes: Option<u64>,
 }
 
 impl Drop for Flight {

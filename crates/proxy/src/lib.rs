@@ -22,6 +22,7 @@ mod pace;
 mod passing;
 mod predictors;
 mod prices;
+mod pricing;
 pub mod problem;
 mod purging;
 mod reply;

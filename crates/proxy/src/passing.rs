@@ -23,7 +23,10 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     let body = planned.take_body();
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
-    order.target = body.as_full().and_then(|bytes| farthing_ledger::RequestFacts::read(&bytes).target);
+    if let Some(bytes) = body.as_full() {
+        order.target = farthing_ledger::RequestFacts::read(&bytes).target;
+        order.request_bytes = Some(bytes.len() as u64);
+    }
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order);
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), planned.forwarded());
     let (at, since) = (state.clock.now(), state.real_now());

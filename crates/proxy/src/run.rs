@@ -207,7 +207,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
         _ => ticket.share(shared, received_at),
     };
     let key = filling.key();
-    let mut meter = Meter::new(&reply.headers, false);
+    let mut meter = Meter::new(&reply.headers, state.reads(&job.flight).as_ref(), false);
     let trailers = match pump(reply.body, &mut filling, &mut meter, job.cancel_idle).await {
         Ok(trailers) => trailers,
         Err(error) => {

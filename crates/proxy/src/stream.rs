@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use farthing_ledger::UsageTap;
+use farthing_ledger::{Amounts, Reads, UsageTap};
 use farthing_types::{Body, BodyError, Time};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -104,14 +104,22 @@ impl Drop for Accounted {
 pub struct Meter {
     headers: HeaderMap,
     tap: Option<UsageTap>,
+    head_amounts: Amounts,
     bytes: u64,
     held: Option<BytesMut>,
 }
 
 impl Meter {
-    /// A meter for an answer with these headers; `digest` holds small bodies to digest them.
-    pub fn new(headers: &HeaderMap, digest: bool) -> Self {
-        Self { tap: UsageTap::for_answer(headers), bytes: 0, held: digest.then(BytesMut::new), headers: headers.clone() }
+    /// A meter for an answer with these headers, which looks where prices `reads`; `digest` holds small bodies to digest them.
+    pub fn new(headers: &HeaderMap, reads: Option<&Arc<Reads>>, digest: bool) -> Self {
+        let head_amounts = reads.map(|reads| reads.of_headers(headers)).unwrap_or_default();
+        Self {
+            tap: UsageTap::for_answer(headers, reads),
+            head_amounts,
+            bytes: 0,
+            held: digest.then(BytesMut::new),
+            headers: headers.clone(),
+        }
     }
 
     /// Takes the next bytes.
@@ -132,6 +140,8 @@ impl Meter {
     /// Writes what was read into a call's end. `complete` tells whether the body ended properly.
     pub fn read_into(&self, end: &mut CallEnd, complete: bool) {
         end.bytes = complete.then_some(self.bytes);
+        end.received = Some(self.bytes);
+        end.head_amounts = self.head_amounts.clone();
         end.usage = self.tap.as_ref().map(UsageTap::reading).unwrap_or_default();
     }
 
@@ -166,7 +176,8 @@ pub struct PassingJob {
 impl Passing {
     /// Wraps a provider's body; bodies of keyed calls are digested.
     pub fn new(inner: Body, headers: &HeaderMap, job: PassingJob) -> Self {
-        let mut body = Self { inner, meter: Meter::new(headers, job.end.keyed), job: Some(Box::new(job)) };
+        let meter = Meter::new(headers, job.state.reads(&job.flight).as_ref(), job.end.keyed);
+        let mut body = Self { inner, meter, job: Some(Box::new(job)) };
         if body.inner.is_end_stream() {
             body.settle(true);
         }

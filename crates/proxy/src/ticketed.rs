@@ -100,7 +100,8 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let previous = wanted.previous.clone().filter(|entry| state.cache.holds(entry));
     let conditional = previous.is_some();
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
-    (order.target, order.key) = (facts.target, ticket.key());
+    (order.target, order.key) = (facts.target.clone(), ticket.key());
+    order.request_bytes = Some(body.len() as u64);
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order);
     let metered = matches!(planned.account.route.provider.dialect, ProviderDialect::OpenAi | ProviderDialect::Anthropic);
     let job = Job {
@@ -157,6 +158,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         holdout: planned.account.holdout,
         measured: planned.account.measured,
         target: None,
+        request_bytes: None,
         swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
     }
