@@ -40,6 +40,10 @@ pub struct Flight {
     pub query_parameters: u32,
     /// Bytes of the request's body; `None` when it was not held.
     pub request_bytes: Option<u64>,
+    /// Usage was asked for on the client's behalf: the event that tells it is taken out.
+    pub strips_usage: bool,
+    /// It goes on to its end when every client has left.
+    pub finishes: bool,
     reports: Mutex<Vec<CallReport>>,
     charged: OnceLock<Charged>,
     head: OnceLock<Came>,
@@ -99,12 +103,30 @@ pub struct Order {
     pub query_parameters: u32,
     /// Bytes of the request's body; `None` when it was not held.
     pub request_bytes: Option<u64>,
+    /// Usage was asked for on the client's behalf.
+    pub strips_usage: bool,
+    /// It goes on to its end when every client has left.
+    pub finishes: bool,
 }
 
 impl Flight {
     /// A call that begins.
     pub fn new(id: CallId, at: Time, route: Arc<RouteState>, order: Order) -> Arc<Self> {
-        let Order { purpose, fetch_reason, payer, key, variant, holdout, measured, target, swap, query_parameters, request_bytes } = order;
+        let Order {
+            purpose,
+            fetch_reason,
+            payer,
+            key,
+            variant,
+            holdout,
+            measured,
+            target,
+            swap,
+            query_parameters,
+            request_bytes,
+            strips_usage,
+            finishes,
+        } = order;
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
             id,
@@ -121,6 +143,8 @@ impl Flight {
             swap,
             query_parameters,
             request_bytes,
+            strips_usage,
+            finishes,
             reports,
             charged: OnceLock::new(),
             head: OnceLock::new(),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use farthing_contract::log;
 use farthing_ledger::usage::Stopped;
 use farthing_ledger::usage::estimate::{Seen, estimate};
 use farthing_ledger::{Amounts, Billable, Month, PriceBook, Priced, Reads, Unpriced, Volumes};
 use farthing_types::{CallReport, Money, Time, Usage};
 use parking_lot::Mutex;
 
-use crate::flight::Flight;
+use crate::flight::{Done, Flight};
 use crate::settle::CallEnd;
 use crate::state::State;
 
@@ -147,7 +148,8 @@ impl Pricing {
         let reading = &bills.end.usage;
         let known = reading.usage.unwrap_or_default();
         let whole = bills.end.bytes.is_some() && reading.usage.is_some();
-        let answered = reports.last().and_then(|report| report.status).is_some_and(|status| status.is_success());
+        let last = reports.last().and_then(|report| report.status);
+        let answered = last.map_or(bills.end.abandoned, |status| status.is_success());
         let flight = bills.flight;
         let names = (&*flight.route.route.name, &*flight.route.provider.name);
         let by_token = bills.target.is_some_and(|target| bills.book.by_token(names, target, flight.at));
@@ -236,6 +238,8 @@ impl Bills<'_> {
             return Ok(Priced::default());
         }
         let none = Usage::default();
+        // A call that we broke off is charged as if it had been answered: the provider cannot know that nobody waits.
+        let given_up = metered.is_some() && self.end.abandoned;
         let (usage, amounts) = metered.unwrap_or((&none, &NOTHING));
         let billable = Billable {
             route: &self.flight.route.route.name,
@@ -245,7 +249,7 @@ impl Bills<'_> {
             usage,
             amounts,
             service: self.end.usage.service.as_deref(),
-            status: report.status.map(|status| status.as_u16()),
+            status: report.status.map(|status| status.as_u16()).or_else(|| given_up.then_some(200)),
             bytes: metered.and(self.end.bytes.or(self.end.received)),
         };
         self.book.price(&billable, volumes)
@@ -265,7 +269,39 @@ impl CallEnd {
     }
 }
 
+impl Charged {
+    /// Writes into the row of the call's last attempt what it was charged for.
+    pub fn enrich(&self, row: &mut log::CallRow) {
+        let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
+        row.tokens_input = count(self.usage.input);
+        row.tokens_cached_input = count(self.usage.cached_input);
+        row.tokens_cache_write = count(self.usage.cache_write);
+        row.tokens_cache_write_1h = count(self.usage.cache_write_1h);
+        row.tokens_output = count(self.usage.output);
+        row.tokens_reasoning = count(self.usage.reasoning);
+        row.usage_estimated = (self.usage != Usage::default()).then_some(self.estimated);
+        row.metered = self.metered.clone();
+        row.unpriced_reason = self.unpriced.map(Unpriced::as_str);
+    }
+}
+
 impl State {
+    /// Prices a call whose body has ended. To be done before its readers see the end, because they settle on it.
+    pub fn price_call(&self, flight: &Flight, end: &CallEnd) {
+        let reports = flight.reports();
+        let charged = flight.charged(|| self.pricing.charge(flight, &reports, end));
+        let attempts: Option<Money> = charged.costs.iter().copied().sum();
+        let billed = reports.last().and_then(|r| r.status).is_some_and(|s| s.is_success());
+        let full = match (end.revalidated, billed) {
+            (true, _) => end.entry_price,
+            // The last attempt brought the full answer.
+            (false, true) => charged.costs.last().copied().flatten(),
+            // Without Farthing the same answer would have come, and cost the same.
+            (false, false) => attempts,
+        };
+        flight.finish(Done { full, attempts, revalidated: end.revalidated });
+    }
+
     /// Where the prices of a call look into its answer.
     pub fn reads(&self, flight: &Flight) -> Option<Arc<Reads>> {
         self.pricing.book.load().reads(&flight.route.route.name, &flight.route.provider.name).cloned()

@@ -7,14 +7,12 @@ use farthing_contract::features::HeadFacts;
 use farthing_contract::log;
 use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
-use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, Unpriced, UsageReading};
-use farthing_types::{
-    By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason, Usage,
-};
+use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
+use farthing_types::{By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::canonical::Digests;
-use crate::flight::{Done, Flight};
+use crate::flight::Flight;
 use crate::identify::Identity;
 use crate::pricing::Charged;
 use crate::request::{Received, Variant};
@@ -152,22 +150,6 @@ impl State {
         }
     }
 
-    /// Prices a call whose body has ended. To be done before its readers see the end, because they settle on it.
-    pub fn price_call(&self, flight: &Flight, end: &CallEnd) {
-        let reports = flight.reports();
-        let charged = flight.charged(|| self.pricing.charge(flight, &reports, end));
-        let attempts: Option<Money> = charged.costs.iter().copied().sum();
-        let billed = reports.last().and_then(|r| r.status).is_some_and(|s| s.is_success());
-        let full = match (end.revalidated, billed) {
-            (true, _) => end.entry_price,
-            // The last attempt brought the full answer.
-            (false, true) => charged.costs.last().copied().flatten(),
-            // Without Farthing the same answer would have come, and cost the same.
-            (false, false) => attempts,
-        };
-        flight.finish(Done { full, attempts, revalidated: end.revalidated });
-    }
-
     /// Settles an ended call: one log row for each attempt, the bill to its payer.
     pub fn settle_call(&self, flight: &Flight, end: &CallEnd) {
         self.price_call(flight, end);
@@ -298,6 +280,8 @@ pub struct CallEnd {
     pub ended: Option<Time>,
     /// Why no answer came.
     pub failure: Option<FailureKind>,
+    /// We broke off before any answer came, because nobody waited: what was sent is billed all the same.
+    pub abandoned: bool,
 }
 
 /// The difference to the previous fetch of the key.
@@ -318,8 +302,7 @@ impl CallEnd {
     }
 
     fn enrich(&self, row: &mut log::CallRow) {
-        let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
-        row.bytes_in = count(self.bytes);
+        row.bytes_in = self.bytes.and_then(|n| i64::try_from(n).ok());
         row.body_hash = self.digests.map(|d| d.exact);
         row.canonical_hash = self.digests.map(|d| d.canonical);
         row.prev_canonical_hash = self.observed.map(|o| o.previous);
@@ -338,21 +321,6 @@ impl CallEnd {
         if let Some(target) = &self.usage.target {
             row.target = Some(target.clone());
         }
-    }
-}
-
-impl Charged {
-    fn enrich(&self, row: &mut log::CallRow) {
-        let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
-        row.tokens_input = count(self.usage.input);
-        row.tokens_cached_input = count(self.usage.cached_input);
-        row.tokens_cache_write = count(self.usage.cache_write);
-        row.tokens_cache_write_1h = count(self.usage.cache_write_1h);
-        row.tokens_output = count(self.usage.output);
-        row.tokens_reasoning = count(self.usage.reasoning);
-        row.usage_estimated = (self.usage != Usage::default()).then_some(self.estimated);
-        row.metered = self.metered.clone();
-        row.unpriced_reason = self.unpriced.map(Unpriced::as_str);
     }
 }
 

@@ -75,13 +75,10 @@ fn meters_are_bounded_by_their_own_word_alone() {
 
 fn any_rates() -> impl Strategy<Value = TokenRates> {
     let rate = || proptest::option::of((0i64..100_000_000_000).prop_map(Rate::per_million));
-    let six = (rate(), rate(), rate(), rate(), rate(), rate()).prop_map(
-        |(input, cached_input, cache_write, cache_write_1h, output, reasoning)| {
-            let (input, output) = (input.or(Some(Rate::default())), output.or(Some(Rate::default())));
-            TokenRates { input, cached_input, cache_write, cache_write_1h, output, reasoning, ..TokenRates::default() }
-        },
-    );
-    six
+    (rate(), rate(), rate(), rate(), rate(), rate()).prop_map(|(input, cached_input, cache_write, cache_write_1h, output, reasoning)| {
+        let (input, output) = (input.or(Some(Rate::default())), output.or(Some(Rate::default())));
+        TokenRates { input, cached_input, cache_write, cache_write_1h, output, reasoning, ..TokenRates::default() }
+    })
 }
 
 proptest! {
