@@ -30,5 +30,5 @@ pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates
 pub use purges::{Field, FilledBy, Purges, Template, WriteRule};
 pub use read::{Flags, Surroundings, System, presets, reference};
 pub use remedy::{Remedy, remedy};
-pub use route::{CredentialMode, Matcher, Mode, Profile, PurgeBy, Route, TtlBy, TtlByError};
+pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Profile, PurgeBy, Route, TtlBy, TtlByError};
 pub use secret::Secret;

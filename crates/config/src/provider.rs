@@ -1,9 +1,9 @@
 //! A provider: where its upstream is, how it wants to be asked, what it charges and what its terms allow.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use farthing_types::{Money, Rate, Span};
+use farthing_types::Span;
+pub use farthing_types::{PriceSpec as Prices, TokenRates};
 use http::{HeaderName, Uri};
 
 use crate::Secret;
@@ -141,52 +141,4 @@ impl Default for Terms {
     fn default() -> Self {
         Self { storable: true, max_store: None, storable_fields: Vec::new(), prefetch: true, share: true, source: String::new() }
     }
-}
-
-/// What a provider (or, by local contract, a route) charges. All meters given are summed exactly and rounded once;
-/// the ledger's price specification has the same fields.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Prices {
-    /// Costs nothing, by agreement: the one way to say that a price is zero without rates.
-    pub free: bool,
-    /// Dollars per call.
-    pub per_call: Option<Rate>,
-    /// Dollars per 1,024 bytes of the answer's body, charged by the byte.
-    pub per_kb: Option<Rate>,
-    /// Dollars per unit of the provider's own meter.
-    pub per_unit: Option<Rate>,
-    /// Token rates by target: a name, with a `*` at its end for whatever begins so.
-    pub targets: BTreeMap<String, TokenRates>,
-    /// Dollars per answer with status 304; the price of a call when absent.
-    pub not_modified: Option<Rate>,
-    /// Whether answers other than 2xx and 304, and calls without an answer, are charged like the rest.
-    pub errors_billed: bool,
-    /// Day from which the prices hold, `YYYY-MM-DD`.
-    pub effective: Option<String>,
-    /// Day on which they were read at the source, `YYYY-MM-DD`.
-    pub read: Option<String>,
-    /// Where they come from: a page, a contract.
-    pub source: Option<String>,
-}
-
-impl Prices {
-    /// One flat price per call, billed for every answer of success and for 304.
-    pub fn per_call(price: Money) -> Self {
-        Self { per_call: Some(Rate::per_unit(price)), ..Self::default() }
-    }
-}
-
-/// Dollars per token for one target.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TokenRates {
-    /// Per uncached input token.
-    pub input: Option<Rate>,
-    /// Per input token read from the provider's prompt cache.
-    pub cached_input: Option<Rate>,
-    /// Per input token written to the provider's prompt cache.
-    pub cache_write: Option<Rate>,
-    /// Per output token.
-    pub output: Option<Rate>,
-    /// Per reasoning token; the output rate when absent.
-    pub reasoning: Option<Rate>,
 }

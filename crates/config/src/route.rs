@@ -58,6 +58,15 @@ pub enum TtlBy {
     Fixed(Span),
 }
 
+/// What becomes of a call when every client has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// It goes on to its end: the bill is due anyway.
+    Finish,
+    /// It is broken off.
+    Cancel,
+}
+
 /// Who may purge by the method `PURGE` on the data port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PurgeBy {
@@ -199,6 +208,10 @@ pub struct Route {
     pub buffer_limit: u64,
     /// Longest time a call may take.
     pub deadline: Span,
+    /// What becomes of a call when every client has left; `None`: as its dialect bills.
+    pub on_disconnect: Option<OnDisconnect>,
+    /// Whether usage is asked for in streams where the client did not; `None`: where the provider speaks the OpenAI dialect.
+    pub include_usage: Option<bool>,
     /// Prices by local contract, in place of the provider's.
     pub prices: Option<Prices>,
     /// Price of one stale answer; `None` derives it from the stale budget.
@@ -245,6 +258,8 @@ impl Default for Route {
             max_body: 100_000_000,
             buffer_limit: 8_000_000,
             deadline: Span::from_secs(60),
+            on_disconnect: None,
+            include_usage: None,
             prices: None,
             price_stale: None,
             priority: Priority::Medium,

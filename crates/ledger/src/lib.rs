@@ -21,5 +21,7 @@ pub mod usage;
 pub use aggregate::{Aggregates, AggregatesSnapshot, CallSettled, RequestSettled};
 pub use cost::{CostRecord, Paid, SavedBy, Served};
 pub use log::{LogConfig, LogError, LogHandle, LogMetrics, LogWriter};
-pub use prices::{Billable, PriceBook, PriceError, PriceSpec, TokenRates};
+pub use prices::{
+    Amount, Amounts, Ask, Billable, Month, PriceBook, PriceError, PriceSpec, Priced, Reads, TokenRates, Unpriced, VolumeKey, Volumes,
+};
 pub use usage::{RequestFacts, UsageReading, UsageTap};

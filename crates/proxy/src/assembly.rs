@@ -12,7 +12,7 @@ use farthing_contract::features::TTL_SPEC;
 use farthing_experiment::{Holdout, SavingReport, Savings};
 use farthing_freshness::Keyer;
 use farthing_ledger::budget::Raise;
-use farthing_ledger::{Aggregates, AggregatesSnapshot, LogConfig, LogError, LogMetrics, LogWriter};
+use farthing_ledger::{Aggregates, AggregatesSnapshot, LogConfig, LogError, LogMetrics, LogWriter, Volumes};
 use farthing_models::{Counts, Runtime, Store, StoreOptions};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, RealClock, Span, Time};
@@ -34,6 +34,7 @@ use crate::l2::{L2, L2Stats};
 use crate::memory::{self, Memory};
 use crate::pace::PaceStats;
 use crate::predictors::Predictors;
+use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::serve::Service;
 use crate::shortcut::Shortcuts;
@@ -272,7 +273,7 @@ impl Proxy {
     }
     /// Digest of the prices in force.
     pub fn price_digest(&self) -> Arc<str> {
-        self.state.prices.digest()
+        self.state.pricing.book().digest()
     }
     /// Whether it is ending.
     pub fn is_draining(&self) -> bool {
@@ -425,8 +426,8 @@ pub(crate) fn build(
         salt,
         totals,
         log,
-        prices: prices::book(config)?,
         budgets: Budgets::open(config, clock.clone())?,
+        pricing: Pricing::new(prices::book(config)?, Volumes::default()),
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
         trials: Trials::default(),

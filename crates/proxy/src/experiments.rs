@@ -124,7 +124,7 @@ impl State {
     /// The price of a stale answer of a route: configured, or the call's price over the champion's kappa.
     fn stale_price(&self, route: &RouteState) -> Option<Money> {
         let derived = || {
-            let call = self.prices.flat(&route.route.name, &route.provider.name)?;
+            let call = self.pricing.flat(&route.route.name, &route.provider.name, self.clock.now())?;
             let kappa = self.predictors.ttl(None)?.manifest().kappa(route.route.stale_budget).filter(|k| *k > 0.0)?;
             Some(Money::from_nanos((call.nanos() as f64 / kappa) as i64))
         };

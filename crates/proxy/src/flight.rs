@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use farthing_ledger::{Billable, PriceBook};
-use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, UncachedReason, Usage};
+use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, UncachedReason};
 use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::budgets::Held;
+use crate::pricing::Charged;
 use crate::request::Variant;
 use crate::route::RouteState;
 
@@ -41,7 +41,14 @@ pub struct Flight {
     pub query_parameters: u32,
     /// Money set aside for it, until it is settled.
     held: Mutex<Option<Held>>,
+    /// Bytes of the request's body; `None` when it was not held.
+    pub request_bytes: Option<u64>,
+    /// Usage was asked for on the client's behalf: the event that tells it is taken out.
+    pub strips_usage: bool,
+    /// It goes on to its end when every client has left.
+    pub finishes: bool,
     reports: Mutex<Vec<CallReport>>,
+    charged: OnceLock<Charged>,
     head: OnceLock<Came>,
     done: Mutex<Ending>,
 }
@@ -97,12 +104,32 @@ pub struct Order {
     pub swap: bool,
     /// Query parameters of the request.
     pub query_parameters: u32,
+    /// Bytes of the request's body; `None` when it was not held.
+    pub request_bytes: Option<u64>,
+    /// Usage was asked for on the client's behalf.
+    pub strips_usage: bool,
+    /// It goes on to its end when every client has left.
+    pub finishes: bool,
 }
 
 impl Flight {
     /// A call that begins, for which money is set aside.
     pub fn new(id: CallId, at: Time, route: Arc<RouteState>, order: Order, held: Held) -> Arc<Self> {
-        let Order { purpose, fetch_reason, payer, key, variant, holdout, measured, target, swap, query_parameters } = order;
+        let Order {
+            purpose,
+            fetch_reason,
+            payer,
+            key,
+            variant,
+            holdout,
+            measured,
+            target,
+            swap,
+            query_parameters,
+            request_bytes,
+            strips_usage,
+            finishes,
+        } = order;
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
             id,
@@ -119,7 +146,11 @@ impl Flight {
             swap,
             query_parameters,
             held: Mutex::new(Some(held)),
+            request_bytes,
+            strips_usage,
+            finishes,
             reports,
+            charged: OnceLock::new(),
             head: OnceLock::new(),
             done,
         })
@@ -140,10 +171,10 @@ impl Flight {
     }
 
     /// Settles the call with its budgets. See [`Held::settle`].
-    pub fn charge(&self, attempts: &[(&CallReport, Option<Money>)], told: (bool, bool)) {
+    pub fn charge(&self, attempts: &[(&CallReport, Option<Money>)], broke_off: bool) {
         let held = self.held.lock().take();
         if let Some(held) = held {
-            held.settle(attempts, told);
+            held.settle(attempts, broke_off);
         }
     }
 
@@ -186,47 +217,10 @@ impl Flight {
         self.reports.lock().clone()
     }
 
-    /// What the provider charges for each attempt: `None` is unpriced. What was metered belongs to the last attempt.
-    pub fn costs(&self, prices: &PriceBook, reports: &[CallReport], metered: &Metered<'_>) -> Vec<Option<Money>> {
-        let last = reports.len().saturating_sub(1);
-        let none = Usage::default();
-        let nothing = Metered { usage: &none, target: metered.target, bytes: None };
-        let price = |(index, report): (usize, &CallReport)| {
-            if !report.sent {
-                return Some(Money::ZERO);
-            }
-            let metered = if index == last { metered } else { &nothing };
-            prices.price(&self.billable(metered, report.status.map(|s| s.as_u16())))
-        };
-        reports.iter().enumerate().map(price).collect()
+    /// How it was priced: `price` is asked once, by whoever comes first.
+    pub fn charged(&self, price: impl FnOnce() -> Charged) -> &Charged {
+        self.charged.get_or_init(price)
     }
-
-    /// The price of one full answer like this one.
-    pub fn full_price(&self, prices: &PriceBook, metered: &Metered<'_>) -> Option<Money> {
-        prices.price(&self.billable(metered, Some(200)))
-    }
-
-    fn billable<'a>(&'a self, metered: &Metered<'a>, status: Option<u16>) -> Billable<'a> {
-        Billable {
-            route: &self.route.route.name,
-            provider: &self.route.provider.name,
-            target: metered.target.or(self.target.as_deref()),
-            usage: metered.usage,
-            status,
-            bytes: metered.bytes,
-        }
-    }
-}
-
-/// What an answer was metered by.
-#[derive(Clone, Copy, Debug)]
-pub struct Metered<'a> {
-    /// Units.
-    pub usage: &'a Usage,
-    /// The target that answered, as the provider names it.
-    pub target: Option<&'a str>,
-    /// Body bytes.
-    pub bytes: Option<u64>,
 }
 
 impl Drop for Flight {
@@ -234,7 +228,7 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.finish(Done::default());
         let reports = self.reports();
-        self.charge(&reports.iter().map(|report| (report, None)).collect::<Vec<_>>(), (true, false));
+        self.charge(&reports.iter().map(|report| (report, None)).collect::<Vec<_>>(), true);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use farthing_cache::l2::Store as L2Store;
 use farthing_cache::{CacheStats, Purge};
 use farthing_config::Config;
-use farthing_ledger::{LogMetrics, LogWriter};
+use farthing_ledger::{AggregatesSnapshot, LogMetrics, LogWriter};
 use farthing_models::Store;
 use farthing_types::{Body, Clock, RealClock};
 use farthing_upstream::{Origin, UpstreamSpec};
@@ -18,6 +18,7 @@ use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
 use crate::budgets::BudgetsReport;
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::pricing::PricingStats;
 use crate::route;
 use crate::serve::serve;
 use crate::state::State;
@@ -82,6 +83,23 @@ impl Inside {
     /// Counters and sizes of the cache.
     pub fn cache_stats(&self) -> CacheStats {
         self.state.cache.stats()
+    }
+
+    /// Totals since the start.
+    pub fn totals(&self) -> AggregatesSnapshot {
+        self.state.totals.snapshot()
+    }
+
+    /// What of prices and usage was not as it should be.
+    pub fn pricing_stats(&self) -> PricingStats {
+        self.state.pricing.stats()
+    }
+
+    /// Waits until no call is under way.
+    pub async fn settle(&self) {
+        while !self.state.tasks.is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Purges entries; how many.

@@ -4,6 +4,7 @@
 //! lower half, which fills, refreshes and passes on without a client. See docs/life-of-a-request.md.
 
 mod answer;
+mod asking;
 pub mod assembly;
 mod budgets;
 mod canonical;
@@ -23,6 +24,7 @@ mod pace;
 mod passing;
 mod predictors;
 mod prices;
+mod pricing;
 pub mod problem;
 mod purging;
 mod reply;
@@ -53,6 +55,7 @@ pub use inside::Inside;
 pub use l2::{L2Error, L2Stats};
 pub use pace::PaceStats;
 pub use predictors::champion;
+pub use pricing::{Charged, PricingStats};
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
 

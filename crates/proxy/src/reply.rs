@@ -106,7 +106,8 @@ pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &N
 
 /// The price of an answer that is known at its head: a flat price per call, of an answer that is billed whatever follows.
 pub fn flat_price(state: &State, planned: &Planned, status: StatusCode) -> Option<Money> {
-    let flat = state.prices.flat(&planned.account.route.route.name, &planned.account.route.provider.name);
+    let route = &planned.account.route;
+    let flat = state.pricing.flat(&route.route.name, &route.provider.name, planned.account.at);
     flat.filter(|_| status.is_success())
 }
 

@@ -20,7 +20,7 @@ use crate::choose::{Chosen, Occasion};
 use crate::flight::{Came, Flight};
 use crate::settle::CallEnd;
 use crate::state::State;
-use crate::stream::{Meter, Passing, PassingJob};
+use crate::stream::{Meter, Passing, PassingJob, Stripper};
 use crate::tags;
 
 /// Where a call's answer goes.
@@ -200,6 +200,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
     let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason));
     let Landed { mut reply, received_at, mut end, .. } = landed;
     tags::strip(&mut reply.headers, &job.flight.route);
+    let strip = state.stripper(&job.flight, &mut reply.headers);
     job.flight.came(Came { status: reply.status, kept: plan });
     let shared = head(&job.flight, (reply.status, reply.headers.clone()), tagged.clone().ok());
     let mut filling = match &storable {
@@ -207,8 +208,8 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
         _ => ticket.share(shared, received_at),
     };
     let key = filling.key();
-    let mut meter = Meter::new(&reply.headers, false);
-    let trailers = match pump(reply.body, &mut filling, &mut meter, job.cancel_idle).await {
+    let mut meter = Meter::new(&reply.headers, state.reads(&job.flight).as_ref(), false);
+    let trailers = match pump((reply.body, strip), &mut filling, &mut meter, job.cancel_idle).await {
         Ok(trailers) => trailers,
         Err(error) => {
             meter.read_into(&mut end, false);
@@ -295,7 +296,12 @@ fn note_head(end: &mut CallEnd, received: &Received<'_>, rules: &Rules) {
 }
 
 /// Moves the body from the provider to the readers, unbuffered; returns its trailers.
-async fn pump(mut body: Body, filling: &mut Filling, meter: &mut Meter, cancel_idle: bool) -> Result<Option<HeaderMap>, BodyError> {
+async fn pump(
+    (mut body, mut strip): (Body, Stripper),
+    filling: &mut Filling,
+    meter: &mut Meter,
+    cancel_idle: bool,
+) -> Result<Option<HeaderMap>, BodyError> {
     let mut trailers = None;
     let idle = filling.idle();
     tokio::pin!(idle);
@@ -306,16 +312,25 @@ async fn pump(mut body: Body, filling: &mut Filling, meter: &mut Meter, cancel_i
             () = &mut idle, if cancel_idle => return Err(BodyError("every client has left".into())),
         };
         match frame {
-            None => return Ok(trailers),
+            None => {
+                hand_on(filling, strip.finish()).await;
+                return Ok(trailers);
+            }
             Some(Err(error)) => return Err(error),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     meter.push(&data);
-                    filling.push(data).await;
+                    hand_on(filling, strip.take(data)).await;
                 }
                 Err(frame) => trailers = frame.into_trailers().ok(),
             },
         }
+    }
+}
+
+async fn hand_on(filling: &mut Filling, data: Bytes) {
+    if !data.is_empty() {
+        filling.push(data).await;
     }
 }
 
@@ -401,6 +416,8 @@ fn head_facts(flight: &Flight, answer: &Prepared) -> HeadFacts {
 }
 
 /// A call for one client alone: nothing is shared or stored, the body is metered as it passes.
+///
+/// Where the route says that calls go on without their client, this one runs in a task of its own.
 pub async fn pass(
     state: &Arc<State>,
     flight: &Arc<Flight>,
@@ -408,14 +425,34 @@ pub async fn pass(
     body: Body,
     (deadline, keyed): (Span, bool),
 ) -> Result<(StatusCode, HeaderMap, Body), Failure> {
+    if !flight.finishes {
+        return pass_here(state.clone(), flight.clone(), head, body, (deadline, keyed)).await;
+    }
+    let passing = pass_here(state.clone(), flight.clone(), head, body, (deadline, keyed));
+    state.tasks.spawn(passing).await.unwrap_or_else(|_| {
+        state.counters.panics.fetch_add(1, Ordering::Relaxed);
+        Err(Failure::sent(farthing_types::FailureKind::LeaderGone, "the call broke off within Farthing"))
+    })
+}
+
+async fn pass_here(
+    state: Arc<State>,
+    flight: Arc<Flight>,
+    head: (Method, Uri, HeaderMap),
+    body: Body,
+    (deadline, keyed): (Span, bool),
+) -> Result<(StatusCode, HeaderMap, Body), Failure> {
     let origin: Arc<dyn Origin> = flight.route.origin(flight.swap);
     flight.route.pace.admit(flight.purpose, (deadline, 0)).await;
     let requested_at = state.clock.now();
-    let mut reply = match origin.fetch(call(flight, head, body, deadline)).await {
+    let call = call(&flight, head, body, deadline);
+    let leaving = Leaving { state: &state, flight: &flight, keyed, answered: false };
+    let fetched = leaving.fetch(origin.fetch(call)).await;
+    let mut reply = match fetched {
         Ok(reply) => reply,
         Err(failure) => {
             let ended = Some(state.clock.now());
-            state.settle_call(flight, &CallEnd { keyed, failure: Some(failure.kind), ended, ..CallEnd::default() });
+            state.settle_call(&flight, &CallEnd { keyed, failure: Some(failure.kind), ended, ..CallEnd::default() });
             return Err(failure);
         }
     };
@@ -424,7 +461,37 @@ pub async fn pass(
     note_head(&mut end, &Received { status, headers, requested_at, received_at: state.clock.now() }, &flight.route.rules);
     tags::strip(&mut reply.headers, &flight.route);
     flight.answered();
+    let strip = state.stripper(&flight, &mut reply.headers);
     let job = PassingJob { state: state.clone(), flight: flight.clone(), end };
-    let body = Passing::new(reply.body, &reply.headers, job);
+    let body = Passing::new((reply.body, strip), &reply.headers, job);
     Ok((reply.status, reply.headers, Body::stream(body)))
+}
+
+/// Settles a call whose client left before its head came, which drops the future that would have settled it.
+struct Leaving<'a> {
+    state: &'a State,
+    flight: &'a Flight,
+    keyed: bool,
+    answered: bool,
+}
+
+impl Leaving<'_> {
+    async fn fetch(mut self, fetching: impl Future<Output = Result<Reply, Failure>>) -> Result<Reply, Failure> {
+        // Dropped before `self`, so that its last attempt is reported by then.
+        let fetched = {
+            let fetching = std::pin::pin!(fetching);
+            fetching.await
+        };
+        self.answered = true;
+        fetched
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            let ended = Some(self.state.clock.now());
+            self.state.settle_call(self.flight, &CallEnd { keyed: self.keyed, abandoned: true, ended, ..CallEnd::default() });
+        }
+    }
 }

@@ -7,15 +7,14 @@ use farthing_contract::features::HeadFacts;
 use farthing_contract::log;
 use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
-use farthing_ledger::{CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
-use farthing_types::{
-    By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason, Usage,
-};
+use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
+use farthing_types::{By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::canonical::Digests;
-use crate::flight::{Done, Flight, Metered};
+use crate::flight::Flight;
 use crate::identify::Identity;
+use crate::pricing::Charged;
 use crate::request::{Received, Variant};
 use crate::route::RouteState;
 use crate::state::State;
@@ -151,37 +150,21 @@ impl State {
         }
     }
 
-    /// Prices a call whose body has ended. To be done before its readers see the end, because they settle on it.
-    pub fn price_call(&self, flight: &Flight, end: &CallEnd) {
-        let usage = end.usage.usage.unwrap_or_default();
-        let reports = flight.reports();
-        let metered = end.metered(&usage);
-        let attempts: Option<Money> = flight.costs(&self.prices, &reports, &metered).into_iter().sum();
-        let billed = reports.last().and_then(|r| r.status).is_some_and(|s| s.is_success());
-        let full = match (end.revalidated, billed) {
-            (true, _) => end.entry_price,
-            (false, true) => flight.full_price(&self.prices, &metered),
-            // Without Farthing the same answer would have come, and cost the same.
-            (false, false) => attempts,
-        };
-        flight.finish(Done { full, attempts, revalidated: end.revalidated });
-    }
-
     /// Settles an ended call: one log row for each attempt, the bill to its payer.
     pub fn settle_call(&self, flight: &Flight, end: &CallEnd) {
         self.price_call(flight, end);
-        let usage = end.usage.usage.unwrap_or_default();
         let mut reports = flight.reports();
+        let charged = flight.charged(Charged::default);
         // A call that was given up without an attempt of its own: the breaker was open, or too many calls were under way.
         if let Some(failure) = end.failure.filter(|_| reports.last().is_none_or(|last| last.failure.is_none())) {
             reports.push(untried(flight, failure, (reports.len(), self.clock.now())));
         }
-        let costs = flight.costs(&self.prices, &reports, &end.metered(&usage));
-        let attempts: Option<Money> = costs.iter().copied().sum();
+        let attempts: Option<Money> = charged.costs.iter().copied().sum();
         let route = &flight.route;
-        let metered = self.prices.flat(&route.route.name, &route.provider.name).is_none();
-        let charged: Vec<_> = reports.iter().zip(costs.iter().copied()).collect();
-        flight.charge(&charged, (metered, end.bytes.is_some() || end.failure.is_some()));
+        let metered = self.pricing.flat(&route.route.name, &route.provider.name, flight.at).is_none();
+        let broke_off = charged.estimated || (metered && end.bytes.is_none() && end.failure.is_none());
+        let costs = charged.costs.iter().copied().chain(std::iter::repeat(Some(Money::ZERO)));
+        flight.charge(&reports.iter().zip(costs).collect::<Vec<_>>(), broke_off);
         let sent = reports.iter().filter(|r| r.sent).count() as u64;
         self.totals.call(&CallSettled {
             route: &route.route.name,
@@ -200,11 +183,14 @@ impl State {
         }
         let Some(log) = &self.log else { return };
         let last = reports.len().saturating_sub(1);
-        for (index, (report, cost)) in reports.iter().zip(costs).enumerate() {
+        for (index, report) in reports.iter().enumerate() {
+            // What was not tried after all costs nothing.
+            let cost = charged.costs.get(index).copied().unwrap_or(Some(Money::ZERO));
             let mut row = attempt_row(flight, report, cost);
-            row.price_book = Some(self.prices.digest());
+            row.price_book = Some(charged.book.clone());
             if index == last {
                 end.enrich(&mut row);
+                charged.enrich(&mut row);
                 self.enter(&mut row, flight, end);
             }
             log.write(row);
@@ -270,8 +256,12 @@ pub struct CallEnd {
     pub decision: Option<DecisionId>,
     /// Body bytes received; `None` when the transfer broke off.
     pub bytes: Option<u64>,
+    /// Body bytes received, whether or not more were to come.
+    pub received: Option<u64>,
     /// What the answer said of its usage.
     pub usage: UsageReading,
+    /// What its head said where meters look.
+    pub head_amounts: Amounts,
     /// Digests of the whole body.
     pub digests: Option<Digests>,
     /// What the fetch told about the key: previous digest, time since, changed.
@@ -294,6 +284,8 @@ pub struct CallEnd {
     pub ended: Option<Time>,
     /// Why no answer came.
     pub failure: Option<FailureKind>,
+    /// We broke off before any answer came, because nobody waited: what was sent is billed all the same.
+    pub abandoned: bool,
 }
 
 /// The difference to the previous fetch of the key.
@@ -313,14 +305,8 @@ impl CallEnd {
         (self.observed, self.decision, self.entered, self.head) = (chosen.observed, chosen.decision, chosen.entered, chosen.head);
     }
 
-    fn metered<'a>(&'a self, usage: &'a Usage) -> Metered<'a> {
-        Metered { usage, target: self.usage.target.as_deref(), bytes: self.bytes }
-    }
-
     fn enrich(&self, row: &mut log::CallRow) {
-        let tokens = self.usage.usage.unwrap_or_default();
-        let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
-        row.bytes_in = count(self.bytes);
+        row.bytes_in = self.bytes.and_then(|n| i64::try_from(n).ok());
         row.body_hash = self.digests.map(|d| d.exact);
         row.canonical_hash = self.digests.map(|d| d.canonical);
         row.prev_canonical_hash = self.observed.map(|o| o.previous);
@@ -334,9 +320,8 @@ impl CallEnd {
         row.stored = self.stored == Some(Ok(()));
         row.not_stored_reason = self.stored.and_then(Result::err).map(UncachedReason::as_str);
         row.decision_id = self.decision.map(|d| d.0);
-        row.tokens_input = count(tokens.input);
-        row.tokens_cached_input = count(tokens.cached_input);
-        row.tokens_output = count(tokens.output);
+        row.service_tier = self.usage.service.clone();
+        row.usage_contradictory = self.usage.usage.map(|_| self.usage.contradictory);
         if let Some(target) = &self.usage.target {
             row.target = Some(target.clone());
         }

@@ -8,7 +8,7 @@ use farthing_cache::Cache;
 use farthing_config::Config;
 use farthing_experiment::{Holdout, Savings};
 use farthing_freshness::Keyer;
-use farthing_ledger::{Aggregates, LogHandle, PriceBook};
+use farthing_ledger::{Aggregates, LogHandle};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, RealClock, Time};
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ use crate::l2::L2;
 use crate::memory::Memory;
 use crate::pace::PaceStats;
 use crate::predictors::Predictors;
+use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::shortcut::Shortcuts;
 use crate::volatile::Volatile;
@@ -52,10 +53,10 @@ pub struct State {
     pub totals: Aggregates,
     /// The Parquet log.
     pub log: Option<LogHandle>,
-    /// Prices.
-    pub prices: PriceBook,
     /// Money that may be spent.
     pub budgets: Budgets,
+    /// Prices in force, and what they need to be applied.
+    pub pricing: Pricing,
     /// Predictors in force.
     pub predictors: Predictors,
     /// Where predictors meet rules.

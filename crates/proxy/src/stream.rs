@@ -3,14 +3,17 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use farthing_ledger::UsageTap;
+use farthing_ledger::usage::strip::Strip;
+use farthing_ledger::{Amounts, Reads, UsageTap};
 use farthing_types::{Body, BodyError, Time};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 
+use crate::asking;
 use crate::canonical;
 use crate::flight::Flight;
 use crate::settle::{Account, CallEnd, Settled};
@@ -104,14 +107,22 @@ impl Drop for Accounted {
 pub struct Meter {
     headers: HeaderMap,
     tap: Option<UsageTap>,
+    head_amounts: Amounts,
     bytes: u64,
     held: Option<BytesMut>,
 }
 
 impl Meter {
-    /// A meter for an answer with these headers; `digest` holds small bodies to digest them.
-    pub fn new(headers: &HeaderMap, digest: bool) -> Self {
-        Self { tap: UsageTap::for_answer(headers), bytes: 0, held: digest.then(BytesMut::new), headers: headers.clone() }
+    /// A meter for an answer with these headers, which looks where prices `reads`; `digest` holds small bodies to digest them.
+    pub fn new(headers: &HeaderMap, reads: Option<&Arc<Reads>>, digest: bool) -> Self {
+        let head_amounts = reads.map(|reads| reads.of_headers(headers)).unwrap_or_default();
+        Self {
+            tap: UsageTap::for_answer(headers, reads),
+            head_amounts,
+            bytes: 0,
+            held: digest.then(BytesMut::new),
+            headers: headers.clone(),
+        }
     }
 
     /// Takes the next bytes.
@@ -132,6 +143,8 @@ impl Meter {
     /// Writes what was read into a call's end. `complete` tells whether the body ended properly.
     pub fn read_into(&self, end: &mut CallEnd, complete: bool) {
         end.bytes = complete.then_some(self.bytes);
+        end.received = Some(self.bytes);
+        end.head_amounts = self.head_amounts.clone();
         end.usage = self.tap.as_ref().map(UsageTap::reading).unwrap_or_default();
     }
 
@@ -141,9 +154,50 @@ impl Meter {
     }
 }
 
+/// Takes the event that tells usage out of a stream whose client did not ask for it; else hands on what comes.
+#[derive(Default)]
+pub struct Stripper(Option<(Strip, Arc<State>)>);
+
+impl Stripper {
+    /// What may go on of the next bytes.
+    pub fn take(&mut self, data: Bytes) -> Bytes {
+        match &mut self.0 {
+            Some((strip, _)) => strip.push(&data).into(),
+            None => data,
+        }
+    }
+
+    /// What was held back at the end of the stream.
+    pub fn finish(&mut self) -> Bytes {
+        match &mut self.0 {
+            Some((strip, state)) => {
+                let rest = strip.finish();
+                state.pricing.strip(strip.removed());
+                self.0 = None;
+                rest.into()
+            }
+            None => Bytes::new(),
+        }
+    }
+}
+
+impl State {
+    /// What takes usage out of a call's answer; its length is not known beforehand then.
+    pub fn stripper(self: &Arc<Self>, flight: &Flight, headers: &mut HeaderMap) -> Stripper {
+        if !flight.strips_usage || !asking::can_strip(headers) {
+            return Stripper::default();
+        }
+        headers.remove(http::header::CONTENT_LENGTH);
+        Stripper(Some((Strip::new(), self.clone())))
+    }
+}
+
 /// A provider's body on its way to the one client who asked: metered, and settled at its end.
 pub struct Passing {
     inner: Body,
+    strip: Stripper,
+    /// Trailers that wait until the last bytes have gone out.
+    trailers: Option<Frame<Bytes>>,
     meter: Meter,
     job: Option<Box<PassingJob>>,
 }
@@ -165,12 +219,64 @@ pub struct PassingJob {
 
 impl Passing {
     /// Wraps a provider's body; bodies of keyed calls are digested.
-    pub fn new(inner: Body, headers: &HeaderMap, job: PassingJob) -> Self {
-        let mut body = Self { inner, meter: Meter::new(headers, job.end.keyed), job: Some(Box::new(job)) };
+    pub fn new((inner, strip): (Body, Stripper), headers: &HeaderMap, job: PassingJob) -> Self {
+        let meter = Meter::new(headers, job.state.reads(&job.flight).as_ref(), job.end.keyed);
+        let mut body = Self { inner, strip, trailers: None, meter, job: Some(Box::new(job)) };
         if body.inner.is_end_stream() {
             body.settle(true);
         }
         body
+    }
+
+    /// Meters and filters one frame; `None` when nothing of it goes on.
+    fn pass(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(trailers) => {
+                let rest = self.strip.finish();
+                if rest.is_empty() {
+                    return Some(trailers);
+                }
+                self.trailers = Some(trailers);
+                return Some(Frame::data(rest));
+            }
+        };
+        self.meter.push(&data);
+        let data = self.strip.take(data);
+        if self.inner.is_end_stream() {
+            self.settle(true);
+        }
+        (!data.is_empty()).then(|| Frame::data(data))
+    }
+
+    /// Reads the rest of an answer whose client has left, in a task of its own, to learn what it costs.
+    fn finish_alone(&mut self) {
+        let finishes = self.job.as_ref().is_some_and(|job| job.flight.finishes);
+        if !finishes || tokio::runtime::Handle::try_current().is_err() {
+            return self.settle(false);
+        }
+        let Some(job) = self.job.take() else { return };
+        let tasks = job.state.tasks.clone();
+        let deadline = job.flight.route.route.deadline;
+        let meter = std::mem::replace(&mut self.meter, Meter::new(&HeaderMap::new(), None, false));
+        let mut rest = Self { inner: std::mem::take(&mut self.inner), strip: Stripper::default(), trailers: None, meter, job: None };
+        tasks.spawn(async move {
+            let drained = tokio::time::timeout(deadline, rest.drain()).await;
+            rest.job = Some(job);
+            rest.settle(drained == Ok(true));
+        });
+    }
+
+    /// Reads to the end; false when it broke off.
+    async fn drain(&mut self) -> bool {
+        while let Some(frame) = self.inner.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => self.meter.push(&data),
+                Ok(Err(_)) => {}
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     fn settle(&mut self, complete: bool) {
@@ -218,32 +324,41 @@ impl HttpBody for Passing {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.meter.push(data);
+        loop {
+            if let Some(trailers) = self.trailers.take() {
+                return Poll::Ready(Some(Ok(trailers)));
+            }
+            match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Some(frame) = self.pass(frame) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
                 }
-                if self.inner.is_end_stream() {
+                Some(Err(error)) => {
+                    self.settle(false);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
                     self.settle(true);
+                    self.inner = Body::empty();
+                    let rest = self.strip.finish();
+                    return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
                 }
             }
-            Poll::Ready(None) => self.settle(true),
-            Poll::Ready(Some(Err(_))) => self.settle(false),
-            Poll::Pending => {}
         }
-        polled
     }
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.is_end_stream() && self.strip.0.is_none() && self.trailers.is_none()
     }
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        if self.strip.0.is_some() { SizeHint::default() } else { self.inner.size_hint() }
     }
 }
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        self.settle(false);
+        if self.job.is_some() {
+            self.finish_alone();
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use farthing_cache::{Cached, Followed, Join, Joined, SharedHead, Slot, Ticket};
-use farthing_config::Dialect as ProviderDialect;
 use farthing_freshness::entry::REFRESH_AGAIN;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_freshness::semantics::conditional;
@@ -15,6 +14,7 @@ use futures_util::FutureExt;
 use http::{Response, StatusCode};
 
 use crate::answer::Notes;
+use crate::asking;
 use crate::budgets::{self, Admission, Held};
 use crate::flight::{Came, Flight, Order};
 use crate::l2;
@@ -133,26 +133,32 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let purpose = if purpose != Purpose::Warm && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();
     let facts = farthing_ledger::RequestFacts::read(&body);
+    let route = planned.account.route.clone();
+    let mut headers = planned.unconditional();
     // What was purged meanwhile is not to be confirmed: whoever purged it may know better than its validator.
     let previous = wanted.previous.clone().filter(|entry| state.cache.holds(entry));
     let conditional = previous.is_some();
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
-    (order.target, order.key) = (facts.target, ticket.key());
-    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);
-    let metered = matches!(planned.account.route.provider.dialect, ProviderDialect::OpenAi | ProviderDialect::Anthropic);
+    (order.target, order.key) = (facts.target.clone(), ticket.key());
+    order.request_bytes = Some(body.len() as u64);
+    order.finishes = asking::fill_finishes(&route, &facts);
+    let (body, strips_usage) = asking::with_usage(&route, &planned.outbound.target, &facts, (&mut headers, body));
+    order.strips_usage = strips_usage;
+    let cancel_idle = !order.finishes && !matches!(purpose, Purpose::Refresh | Purpose::Warm);
+    let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), route.clone(), order, held);
     let job = Job {
         state: state.clone(),
         template: Template {
             method: planned.account.method.clone(),
             target: planned.outbound.target.clone(),
-            headers: planned.unconditional(),
+            headers,
             body,
-            deadline: planned.account.route.route.deadline,
-            origin: planned.account.route.origin(planned.account.identity.swap),
+            deadline: route.route.deadline,
+            origin: route.origin(planned.account.identity.swap),
         },
         request: planned.facts.clone(),
         previous,
-        cancel_idle: metered && facts.stream && !matches!(purpose, Purpose::Refresh | Purpose::Warm),
+        cancel_idle,
         patience: planned.deadline / 2,
         flight: flight.clone(),
     };
@@ -194,6 +200,9 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         holdout: planned.account.holdout,
         measured: planned.account.measured,
         target: None,
+        request_bytes: None,
+        strips_usage: false,
+        finishes: true,
         swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
     }

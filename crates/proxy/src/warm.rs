@@ -138,7 +138,7 @@ pub async fn warm(state: &Arc<State>, order: WarmOrder) -> Result<WarmReport, Wa
     if order.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
         return refused("the rate must be more than 0 calls per second".to_owned());
     }
-    let price = state.prices.most(name, &provider.name, provider.upstream.attempts);
+    let price = state.pricing.book().most((name, &provider.name), provider.upstream.attempts, state.clock.now());
     if price.is_none() && (order.limit.is_some() || !order.unpriced_ok) && !order.dry_run {
         return refused(format!(
             "the price of a call on route `{name}` is not known beforehand, so no limit can hold: set a price per call, or order it \

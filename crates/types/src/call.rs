@@ -130,8 +130,10 @@ pub struct Usage {
     pub input: Option<u64>,
     /// Input tokens read from the provider's prompt cache.
     pub cached_input: Option<u64>,
-    /// Input tokens written to the provider's prompt cache.
+    /// Input tokens written to the provider's prompt cache for its usual lifetime.
     pub cache_write: Option<u64>,
+    /// Input tokens written to the provider's prompt cache for an hour.
+    pub cache_write_1h: Option<u64>,
     /// Output tokens, reasoning excluded.
     pub output: Option<u64>,
     /// Reasoning tokens.

@@ -9,6 +9,7 @@ pub mod draw;
 pub mod ids;
 pub mod money;
 pub mod overrides;
+pub mod price;
 pub mod reasons;
 pub mod time;
 
@@ -19,5 +20,6 @@ pub use draw::{Draw, DrawKind};
 pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};
 pub use money::{Money, Rate};
 pub use overrides::Overrides;
+pub use price::{Currency, Factor, LongContext, Meter, MeterSource, PriceSpec, Tier, TokenRates};
 pub use reasons::{By, Choice, Outcome, UncachedReason};
-pub use time::{Clock, RealClock, ScaledClock, Span, Time, VirtualClock, civil};
+pub use time::{Clock, RealClock, ScaledClock, Span, Time, VirtualClock, civil, days_of};

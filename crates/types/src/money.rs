@@ -129,6 +129,12 @@ fn decimal(value: i128, digits: usize) -> String {
 #[error("`{0}` is not an amount of dollars: write a decimal like \"0.002\" with at most {1} digits after the point")]
 pub struct MoneyError(String, usize);
 
+impl MoneyError {
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.to_owned(), 9)
+    }
+}
+
 fn parse_decimal(text: &str, digits: usize) -> Result<i128, MoneyError> {
     let error = || MoneyError(text.to_owned(), digits);
     let body = text.strip_prefix('-').unwrap_or(text);

@@ -66,6 +66,18 @@ pub const fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + carry, month, day)
 }
 
+/// The day since 1970 of a date in the Gregorian calendar; `None` when there is no such date. The inverse of [`civil`].
+pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
+    if !(1..=9_999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let era = y.div_euclid(400);
+    let of_era = y.rem_euclid(400);
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * m + 2) / 5 + day - 1 - 719_468;
+    (civil(days) == (year, month, day)).then_some(days)
+}
+
 impl Add<Span> for Time {
     type Output = Self;
     fn add(self, span: Span) -> Self {
@@ -179,5 +191,22 @@ mod tests {
         clock.set(Time::from_millis(5));
         clock.advance(Span::from_millis(1));
         assert_eq!(clock.now(), Time::from_millis(11));
+    }
+}
+
+#[cfg(test)]
+mod calendar_tests {
+    use super::{civil, days_of};
+
+    #[test]
+    fn dates_and_days_are_inverse() {
+        for days in (-200_000..200_000).step_by(13) {
+            let (year, month, day) = civil(days);
+            assert_eq!(days_of(year, month, day), Some(days));
+        }
+        assert_eq!((days_of(1970, 1, 1), days_of(2026, 11, 26)), (Some(0), Some(20_783)));
+        for (year, month, day) in [(2023, 2, 29), (1900, 2, 29), (2024, 13, 1), (2024, 0, 1), (2024, 4, 31), (2024, 1, 0), (0, 1, 1)] {
+            assert_eq!(days_of(year, month, day), None, "{year}-{month}-{day}");
+        }
     }
 }

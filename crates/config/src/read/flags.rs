@@ -7,7 +7,7 @@ use std::sync::Arc;
 use farthing_types::Money;
 
 use super::presets;
-use super::providers::flat;
+use super::prices::flat;
 use super::resolve::Draft;
 use super::section::{Document, best};
 use super::values::{is_name, parse_base_url};

@@ -5,9 +5,11 @@ mod content;
 mod events;
 mod experiments;
 mod flags;
+mod imports;
 mod instance;
 mod l2;
 mod presets;
+mod prices;
 mod providers;
 mod purges;
 mod reference;
@@ -21,6 +23,8 @@ pub(crate) mod values;
 mod events_tests;
 #[cfg(test)]
 mod l2_tests;
+#[cfg(test)]
+mod prices_tests;
 #[cfg(test)]
 mod tests;
 
@@ -73,7 +77,7 @@ impl Config {
         let top = Section::open(&doc, &table, "", registry::TOP);
         let mut draft = Draft::default();
         instance::read(&top, &mut draft.config);
-        draft.providers = providers::read(&top);
+        draft.providers = providers::read(&top, &imports::read(&top));
         draft.config.experiments = experiments::read(&top);
         draft.config.events = events::read(&top);
         draft.config.budgets = budgets::read(&top);

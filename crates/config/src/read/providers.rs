@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use farthing_types::Money;
 use toml::de::{DeTable, DeValue};
 
+use super::imports::{self, Imported};
 use super::instance::secret;
+use super::prices::{price, prices};
 use super::registry;
 use super::section::{Bad, Section, meant, show};
 use super::values as v;
 use super::{presets, resolve::RouteDraft};
-use crate::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
+use crate::{CredentialPlace, Dialect, Provider, Terms, UpstreamConfig};
 
 /// A provider under construction.
 #[derive(Clone, Debug, Default)]
@@ -24,11 +25,11 @@ pub(crate) struct ProviderDraft {
 }
 
 /// Reads `[providers.*]`.
-pub(crate) fn read(top: &Section<'_, '_>) -> BTreeMap<Arc<str>, ProviderDraft> {
-    top.tables("providers").into_iter().filter_map(|(name, table)| one(top, name, table)).collect()
+pub(crate) fn read(top: &Section<'_, '_>, imported: &[Imported]) -> BTreeMap<Arc<str>, ProviderDraft> {
+    top.tables("providers").into_iter().filter_map(|(name, table)| one(top, imported, name, table)).collect()
 }
 
-fn one<'a>(top: &Section<'_, 'a>, name: &str, table: &DeTable<'a>) -> Option<(Arc<str>, ProviderDraft)> {
+fn one<'a>(top: &Section<'_, 'a>, imported: &[Imported], name: &str, table: &DeTable<'a>) -> Option<(Arc<str>, ProviderDraft)> {
     let path = format!("providers.{name}");
     let s = Section::open(top.doc, table, &path, registry::PROVIDER);
     if !v::is_name(name) {
@@ -43,6 +44,7 @@ fn one<'a>(top: &Section<'_, 'a>, name: &str, table: &DeTable<'a>) -> Option<(Ar
     }
     let mut draft = presets::start(preset.as_deref().unwrap_or(name));
     draft.provider.name = name.into();
+    imports::lay(top, imported, name, &mut draft.provider.prices);
     fill(&s, &path, &mut draft);
     draft.provider.credential = secret(&s, "credential");
     if draft.provider.credential.is_some() && draft.provider.credential_place == CredentialPlace::None {
@@ -115,69 +117,4 @@ fn upstream(s: &Section<'_, '_>, into: &mut UpstreamConfig) {
     s.set("breaker_cooldown", v::positive_span, &mut into.breaker_cooldown);
     s.set("max_idle", v::count(0..=100_000), &mut into.max_idle);
     s.set("max_concurrent", v::count(1..=1_000_000), &mut into.max_concurrent);
-}
-
-/// `price = "0.002"`, the short form; it replaces what a preset charges, and excludes a table `prices`.
-pub(crate) fn price(s: &Section<'_, '_>, into: &mut Option<Prices>) {
-    let Some(price) = s.opt("price", v::money) else { return };
-    if s.has("prices") {
-        s.wrong("price", "stands beside a table `prices`", "keep one of them; `prices` can hold per_call");
-    }
-    *into = Some(flat(price));
-}
-
-/// One price per call; nothing at all when that is zero, which is an agreement.
-pub(crate) fn flat(price: Money) -> Prices {
-    if price == Money::ZERO { Prices { free: true, ..Prices::default() } } else { Prices::per_call(price) }
-}
-
-/// The table `prices`: its keys replace those that were there before (a preset's), its targets those of the same name.
-pub(crate) fn prices(s: &Section<'_, '_>, path: &str, into: &mut Option<Prices>) {
-    let Some(table) = s.table("prices") else { return };
-    let path = format!("{path}.prices");
-    let s = Section::open(s.doc, table, &path, registry::PRICES);
-    let rated = ["per_call", "per_kb", "per_unit", "not_modified", "targets"].iter().any(|key| s.has(key));
-    let free = s.opt("free", v::flag);
-    if free == Some(true) && rated {
-        s.wrong("free", "true beside rates", "keep one of them");
-    }
-    // What is free has no rates, and what has rates is not free, whatever stood there.
-    let start = if free == Some(true) { None } else { into.take() };
-    let mut prices = Prices { free: false, ..start.unwrap_or_default() };
-    s.set_opt("per_call", v::per_unit, &mut prices.per_call);
-    s.set_opt("per_kb", v::per_unit, &mut prices.per_kb);
-    s.set_opt("per_unit", v::per_unit, &mut prices.per_unit);
-    s.set_opt("not_modified", v::per_unit, &mut prices.not_modified);
-    s.set("errors_billed", v::flag, &mut prices.errors_billed);
-    s.set_opt("effective", v::day, &mut prices.effective);
-    s.set_opt("read", v::day, &mut prices.read);
-    s.set_opt("source", v::text, &mut prices.source);
-    targets(&s, &path, &mut prices);
-    let rates = [prices.per_call, prices.per_kb, prices.per_unit, prices.not_modified];
-    let priced = rated || !prices.targets.is_empty() || rates.iter().any(Option::is_some);
-    prices.free = free == Some(true);
-    if !prices.free && !priced {
-        s.wrong("per_call", "prices without a rate", "write a rate, free = true, or no prices where they are not known");
-    }
-    *into = Some(prices);
-}
-
-fn targets(s: &Section<'_, '_>, path: &str, prices: &mut Prices) {
-    for (target, table) in s.tables("targets") {
-        let path = format!("{path}.targets.\"{target}\"");
-        prices.targets.insert(target.to_owned(), token_rates(&Section::open(s.doc, table, &path, registry::TOKEN_RATES)));
-        if target.trim_end_matches('*').trim().is_empty() {
-            s.wrong("targets", format!("a target is called \"{target}\""), "name it as the provider does");
-        }
-    }
-}
-
-fn token_rates(s: &Section<'_, '_>) -> TokenRates {
-    TokenRates {
-        input: s.opt("input_per_million", v::per_million),
-        cached_input: s.opt("cached_input_per_million", v::per_million),
-        cache_write: s.opt("cache_write_per_million", v::per_million),
-        output: s.opt("output_per_million", v::per_million),
-        reasoning: s.opt("reasoning_per_million", v::per_million),
-    }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use toml::de::DeValue;
 
 use super::budgets::PRIORITIES;
-use super::providers::{ProviderDraft, price, prices};
+use super::prices::{price, prices};
+use super::providers::ProviderDraft;
 use super::registry;
 use super::resolve::RouteDraft;
 use super::section::{Bad, Section, meant, show};
 use super::values as v;
-use crate::{CredentialMode, Mode, Profile, PurgeBy, TtlBy};
+use crate::{CredentialMode, Mode, OnDisconnect, Profile, PurgeBy, TtlBy};
 
 const GB: u64 = 1_000_000_000;
 
@@ -49,6 +50,8 @@ const PROFILES: &[(&str, Profile)] = &[("http", Profile::Http), ("api", Profile:
 const CREDENTIALS: &[(&str, CredentialMode)] = &[("pass", CredentialMode::Pass), ("swap", CredentialMode::Swap)];
 const PURGERS: &[(&str, PurgeBy)] = &[("nobody", PurgeBy::Nobody), ("own", PurgeBy::Own), ("key", PurgeBy::Key)];
 
+const LEAVING: &[(&str, OnDisconnect)] = &[("finish", OnDisconnect::Finish), ("cancel", OnDisconnect::Cancel)];
+
 /// Reads the keys that route tables and presets share, over what `draft` holds.
 pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set_opt("path_prefix", v::path_prefix, &mut draft.path_prefix);
@@ -78,6 +81,8 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set_opt("price_stale", v::money, &mut route.price_stale);
     s.set("priority", v::word(PRIORITIES), &mut route.priority);
     s.set_opt("max_call_cost", v::money, &mut route.max_call_cost);
+    s.set_opt("on_disconnect", v::word(LEAVING), &mut route.on_disconnect);
+    s.set_opt("include_usage", v::flag, &mut route.include_usage);
     super::content::fill(s, path, route);
     super::purges::fill(s, path, route);
     prices(s, path, &mut route.prices);

@@ -82,6 +82,11 @@ impl<'a> Document<'a> {
         });
     }
 
+    /// Takes over what is wrong in a file that this one names.
+    pub fn absorb(&self, problems: Vec<Problem>) {
+        self.problems.borrow_mut().extend(problems);
+    }
+
     /// All problems in order of lines, each once.
     pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();

@@ -347,6 +347,9 @@ fn document(table: &Table, line: &str) -> String {
         "[providers.NAME]" => return format!("{GEO}{line}\n"),
         "[[keys]]" => ("", "[[keys]]".to_owned()),
         "[[experiments.NAME.variants]]" => ("[experiments.e]\nhypothesis = \"h\"\n", "[[experiments.e.variants]]".to_owned()),
+        "[[providers.NAME.prices.meters.tiers]]" => {
+            ("[[providers.geo.prices.meters]]\n", "[[providers.geo.prices.meters.tiers]]".to_owned())
+        }
         other if other.starts_with("[experiments") => ("", "[experiments.e]".to_owned()),
         other => ("", other.replace("NAME", "geo")),
     };
@@ -420,6 +423,8 @@ fn documented_defaults_are_the_defaults() {
             }
             // Prices without a rate are refused, and conditions on nothing.
             let beside = match table.heading {
+                "[prices]" => "",
+                heading if heading.ends_with("prices.meters]]") => "name = \"m\"\ncount = \"call\"\nrate = \"1\"",
                 heading if heading.ends_with("prices]") => "per_call = \"1\"",
                 // Their defaults are read in `events_tests`: a source needs a route.
                 heading if heading.contains("events.") => continue,

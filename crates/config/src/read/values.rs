@@ -253,6 +253,19 @@ pub(crate) fn day(value: &DeValue<'_>) -> Parsed<String> {
     text.filter(|text| is_day(text)).map_or_else(|| bad(value, "write a day as 2026-01-31"), Ok)
 }
 
+/// A day, or a day and time with its offset, as text.
+pub(crate) fn instant(value: &DeValue<'_>) -> Parsed<String> {
+    let text = value.as_datetime().map(ToString::to_string).or_else(|| value.as_str().map(ToOwned::to_owned));
+    let remedy = "write a day as 2027-01-01 (midnight UTC), or a day and time with its offset as 2027-01-01T00:00:00+01:00";
+    text.filter(|text| farthing_types::price::effective_from(text).is_some()).map_or_else(|| bad(value, remedy), Ok)
+}
+
+/// The name of a header.
+pub(crate) fn header(value: &DeValue<'_>) -> Parsed<http::HeaderName> {
+    let name = value.as_str().and_then(|text| text.parse().ok());
+    name.map_or_else(|| bad(value, "write the name of a header, such as \"x-credits\""), Ok)
+}
+
 /// Whether `text` is a day of the Gregorian calendar, written `YYYY-MM-DD`.
 fn is_day(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();

@@ -91,7 +91,7 @@ table! {
         base_nanousd: Option<i64>,
         /// What it cost its payer, nano-dollars; 0 for hits and followers; null when unpriced.
         cost_nanousd: Option<i64>,
-        /// Cause of the saving: `l1`, `stale`, `revalidated`, `dedupe`; null when nothing was saved.
+        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`; null when nothing was saved.
         saved_by: Option<&'static str>,
         /// Whole time from head to last byte, microseconds; null when the client left.
         latency_us: Option<i64>,
@@ -221,6 +221,22 @@ table! {
         answer: Option<Arc<str>> = 2,
         /// When the body had ended, or the call had failed after all attempts, ns since 1970 UTC on the proxy's clock; null when it broke off.
         ended_ns: Option<i64> = 2,
+        /// Input tokens written to the provider's cache for its usual lifetime.
+        tokens_cache_write: Option<i64> = 3,
+        /// Input tokens written to the provider's cache for an hour.
+        tokens_cache_write_1h: Option<i64> = 3,
+        /// Reasoning tokens.
+        tokens_reasoning: Option<i64> = 3,
+        /// Whether the token counts are an estimate by bytes: the answer reported none, or broke off; null when there are none.
+        usage_estimated: Option<bool> = 3,
+        /// Whether the provider's counts contradict its own total; null when it reported none.
+        usage_contradictory: Option<bool> = 3,
+        /// Service tier that answered, as the provider names it.
+        service_tier: Option<Arc<str>> = 3,
+        /// What the prices' meters counted, of all attempts together: `name=amount,name=amount`; started units where those are charged whole, else what the meter's source counts.
+        metered: Option<Arc<str>> = 3,
+        /// Why there is no price: `no-prices`, `unknown-target`, `no-usage` ...; null when there is one.
+        unpriced_reason: Option<&'static str> = 3,
     }
 }
 

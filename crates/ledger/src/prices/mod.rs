@@ -2,79 +2,37 @@
 //!
 //! A provider has one [`PriceSpec`]; a route may bring its own, which then replaces the provider's for that route (a
 //! local contract beats a list price). The sum over all meters of a call is exact and rounded once. A price that is
-//! not known stays `None`: it is counted as unpriced, never taken for free.
+//! not known stays unknown, with its reason ([`Unpriced`]): it is counted, never taken for free.
 //!
-//! Tiers and free quotas need the amounts of the month so far; they will become further fields of [`PriceSpec`] and
-//! [`Billable`], the snapshot stays immutable.
+//! Meters with tiers or a free quota need the volumes of the month so far ([`Volumes`]): an argument of [`PriceBook::price`], whose
+//! result says how they grow. Several versions of the prices may follow each other; the one in force at the call's start is taken.
 
+mod amount;
 mod book;
+mod bound;
+#[cfg(test)]
+mod bound_tests;
+mod check;
+mod explain;
 mod names;
+mod schedule;
 #[cfg(test)]
 mod tests;
+mod tokens;
+mod volumes;
 
-use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
-use farthing_types::{Rate, Usage};
-use serde::{Deserialize, Serialize};
+use farthing_types::{Money, Time, Usage};
 
-pub use book::PriceBook;
+pub use farthing_types::{PriceSpec, TokenRates};
 
-/// Rates per token for one target (an LLM or another thing named in the request).
-///
-/// A bucket of [`Usage`] that is reported but has no rate here falls back as the providers bill it: `cached_input` and
-/// `cache_write` to `input`, `reasoning` to `output`. Without that either, the call is unpriced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TokenRates {
-    /// Dollars per uncached input token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub input: Option<Rate>,
-    /// Dollars per input token read from the provider's prompt cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cached_input: Option<Rate>,
-    /// Dollars per input token written to the provider's prompt cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_write: Option<Rate>,
-    /// Dollars per output token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output: Option<Rate>,
-    /// Dollars per reasoning token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning: Option<Rate>,
-}
-
-/// What a provider (or, by local contract, a route) charges. All meters given are summed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PriceSpec {
-    /// Costs nothing, by agreement: the one way to say that a price is zero without rates.
-    pub free: bool,
-    /// Dollars per call.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_call: Option<Rate>,
-    /// Dollars per 1,024 bytes of answer body, charged by the byte.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_kb: Option<Rate>,
-    /// Dollars per unit of the route's own meter ([`Usage::units`]).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_unit: Option<Rate>,
-    /// Token rates by target. A name matches itself and itself plus a release suffix (`gpt-4o` also prices
-    /// `gpt-4o-2024-08-06`, not `gpt-4o-mini`); a name that ends in `*` matches whatever begins so. An exact name
-    /// wins, then the longest.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub targets: BTreeMap<String, TokenRates>,
-    /// Dollars per answer with status 304; when absent, a 304 costs what `per_call` says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_modified: Option<Rate>,
-    /// Whether answers other than 2xx and 304, and calls without an answer, are charged like the rest.
-    pub errors_billed: bool,
-    /// Date from which the prices hold, `YYYY-MM-DD`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub effective: Option<String>,
-    /// Where the prices come from: a page, a contract.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-}
+pub use amount::{Amount, Amounts};
+pub use book::{PriceBook, Reads};
+pub use bound::Ask;
+pub use explain::PriceLine;
+pub use volumes::{Month, VolumeKey, Volumes};
 
 /// One attempt of a call, as far as its price depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -85,12 +43,110 @@ pub struct Billable<'a> {
     pub provider: &'a str,
     /// The target named in the answer, or else in the request.
     pub target: Option<&'a str>,
+    /// When the call began: which version of the prices holds, and which month it counts for.
+    pub at: Time,
     /// What the provider says it metered.
     pub usage: &'a Usage,
+    /// What stands at the places that meters read.
+    pub amounts: &'a Amounts,
+    /// The service tier that answered (`batch`, `priority` ...), as the provider names it.
+    pub service: Option<&'a str>,
     /// Status of the answer; `None` when no head arrived although the request was sent.
     pub status: Option<u16>,
     /// Body bytes received; `None` when unknown.
     pub bytes: Option<u64>,
+}
+
+/// The price of one attempt, and by how much it raises the volumes of its month.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Priced {
+    /// What it costs.
+    pub cost: Money,
+    /// What the meters counted, by meter, in the order of the price spec: billed units where started ones are charged whole, else what
+    /// the source counts.
+    pub metered: Vec<(Arc<str>, Amount)>,
+    /// The volumes that it raises: the metered amounts of monthly meters.
+    pub volumes: Vec<(VolumeKey, Amount)>,
+}
+
+impl Priced {
+    pub(crate) fn of(cost: Money) -> Self {
+        Self { cost, ..Self::default() }
+    }
+
+    /// Counts the call in `volumes`.
+    pub fn enter(&self, volumes: &mut Volumes) {
+        self.volumes.iter().for_each(|(key, amount)| volumes.add(key.clone(), *amount));
+    }
+}
+
+/// Why a price is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unpriced {
+    /// Neither route nor provider has prices.
+    NoPrices,
+    /// The call began before the first prices hold.
+    NotYetEffective,
+    /// Priced by target, and neither request nor answer names one.
+    NoTarget,
+    /// The target has no rates.
+    UnknownTarget,
+    /// Priced by the token, and the answer reports none.
+    NoUsage,
+    /// Tokens of a kind for which the target has no rate.
+    NoRate,
+    /// A required meter found no amount in the answer.
+    NoAmount,
+    /// Priced by the byte, and the answer was not received whole.
+    NoBytes,
+}
+
+impl Unpriced {
+    /// Every value, in the order of declaration.
+    pub const ALL: &'static [Self] = &[
+        Self::NoPrices,
+        Self::NotYetEffective,
+        Self::NoTarget,
+        Self::UnknownTarget,
+        Self::NoUsage,
+        Self::NoRate,
+        Self::NoAmount,
+        Self::NoBytes,
+    ];
+
+    /// The stable string.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoPrices => "no-prices",
+            Self::NotYetEffective => "not-yet-effective",
+            Self::NoTarget => "no-target",
+            Self::UnknownTarget => "unknown-target",
+            Self::NoUsage => "no-usage",
+            Self::NoRate => "no-rate",
+            Self::NoAmount => "no-amount",
+            Self::NoBytes => "no-bytes",
+        }
+    }
+
+    /// What to do about it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::NoPrices => "write [providers.NAME.prices], or free = true by agreement",
+            Self::NotYetEffective => "give prices that hold already, or an earlier `effective`",
+            Self::NoTarget => "the request names no target: price the route by call, or send a `model`",
+            Self::UnknownTarget => "add the target under `prices.targets`, or import a price map (farthing prices import)",
+            Self::NoUsage => "the answer reports no usage: set include_usage, or price the target by call",
+            Self::NoRate => "add the missing rate to the target",
+            Self::NoAmount => "correct the meter's pointer or header, or set required = false",
+            Self::NoBytes => "the transfer broke off; nothing to correct in the prices",
+        }
+    }
+}
+
+impl fmt::Display for Unpriced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A price spec that cannot be meant.

@@ -18,11 +18,11 @@ impl TargetRates {
         let mut rates = Self::default();
         for (name, price) in targets {
             match name.strip_suffix('*') {
-                Some(stem) => rates.prefixes.push((stem.into(), true, *price)),
+                Some(stem) => rates.prefixes.push((stem.into(), true, price.clone())),
                 None => {
                     let name: Arc<str> = name.as_str().into();
-                    rates.exact.insert(name.clone(), *price);
-                    rates.prefixes.push((name, false, *price));
+                    rates.exact.insert(name.clone(), price.clone());
+                    rates.prefixes.push((name, false, price.clone()));
                 }
             }
         }

@@ -1,13 +1,18 @@
-//! Token counts out of provider answers, and the target out of requests.
+//! Token counts and metered amounts out of provider answers, and what a request asks for.
 //!
-//! Read are the shapes of OpenAI (chat completions, responses, embeddings) and of Anthropic (messages), as plain JSON
-//! and as server-sent events. The body is scanned as it passes; only the few values of interest are held, each in a
-//! bounded buffer, so an answer may be of any length.
+//! Read are the shapes of OpenAI (chat completions, legacy completions, responses, embeddings) and of Anthropic (messages), as plain
+//! JSON and as server-sent events, and whatever the prices' own pointers name. The body is scanned as it passes, decoded where it is
+//! compressed; only the few values of interest are held, each in a bounded buffer, so an answer may be of any length.
 //!
-//! The counts become disjoint buckets of [`Usage`] whose sum is the provider's own total. What the provider did not
-//! report stays `None`.
+//! The counts become disjoint buckets of [`Usage`] whose sum is the provider's own total; a provider that contradicts itself is
+//! believed, and marked. What the provider did not report stays `None`, or is [`estimate`]d and marked so.
 
+mod decode;
+pub mod estimate;
+mod facts;
+pub mod inject;
 mod scan;
+pub mod strip;
 mod tap;
 #[cfg(test)]
 mod tests;
@@ -17,33 +22,29 @@ use std::sync::Arc;
 
 use farthing_types::Usage;
 
+pub use decode::Stopped;
+pub use facts::RequestFacts;
+pub(crate) use scan::Path;
 pub use tap::UsageTap;
+pub(crate) use tap::wanted;
+
+use crate::prices::Amounts;
 
 /// What an answer says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsageReading {
     /// Metered amounts; `None` when the answer reports none.
     pub usage: Option<Usage>,
+    /// The provider contradicts itself: its buckets do not sum to its total.
+    pub contradictory: bool,
     /// The target that answered, as the provider names it.
     pub target: Option<Arc<str>>,
-}
-
-/// What a request asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestFacts {
-    /// The `model` of the JSON body.
-    pub target: Option<Arc<str>>,
-    /// Whether the body asks for a stream (`"stream": true`).
-    pub stream: bool,
-}
-
-impl RequestFacts {
-    /// Bytes of a request body that are read at most.
-    pub const LIMIT: usize = 1 << 20;
-
-    /// Reads `model` and `stream` out of a JSON object. The body may be cut short and is read up to [`Self::LIMIT`]:
-    /// what does not appear by then counts as absent, as in a body that is no JSON object.
-    pub fn read(body: &[u8]) -> Self {
-        tap::request_facts(body.get(..Self::LIMIT).unwrap_or(body))
-    }
+    /// The service tier that answered, as the provider names it.
+    pub service: Option<Arc<str>>,
+    /// What stands where the prices' meters look.
+    pub amounts: Amounts,
+    /// Bytes of generated text so far: what an estimate of the output goes by.
+    pub text_bytes: u64,
+    /// Why the rest of the body was not read.
+    pub stopped: Option<Stopped>,
 }

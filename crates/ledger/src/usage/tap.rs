@@ -1,72 +1,153 @@
 //! Reads an answer's usage as the answer passes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
-use super::scan::{Path, Scan};
+use super::UsageReading;
+use super::decode::{Decoder, Reader, Stopped};
+use super::scan::{Path, Scan, Take};
 use super::tokens::RawUsage;
-use super::{RequestFacts, UsageReading};
+use crate::prices::{Amount, Amounts, Reads};
 
-/// Where answers hold usage (even index) and their target (odd index): plain, within an event of the responses API,
-/// within the first event of an Anthropic stream.
-const ANSWER: &[Path] =
-    &[&["usage"], &["model"], &["response", "usage"], &["response", "model"], &["message", "usage"], &["message", "model"]];
-const REQUEST: &[Path] = &[&["model"], &["stream"]];
+/// What an answer is searched for, before the prices' own pointers.
+#[derive(Clone, Copy)]
+enum What {
+    Usage,
+    Target,
+    Service,
+    /// Generated text, whose bytes count.
+    Text,
+}
+
+/// Where answers hold it: plain, within an event of the responses API, within the first event of an Anthropic stream. Text: of chat
+/// completions and legacy ones, of responses, of messages; whole and as it comes.
+const ANSWER: &[(&[&str], What)] = &[
+    (&["usage"], What::Usage),
+    (&["response", "usage"], What::Usage),
+    (&["message", "usage"], What::Usage),
+    (&["model"], What::Target),
+    (&["response", "model"], What::Target),
+    (&["message", "model"], What::Target),
+    (&["service_tier"], What::Service),
+    (&["response", "service_tier"], What::Service),
+    (&["usage", "service_tier"], What::Service),
+    (&["message", "usage", "service_tier"], What::Service),
+    (&["choices", "*", "delta", "content"], What::Text),
+    (&["choices", "*", "delta", "reasoning_content"], What::Text),
+    (&["choices", "*", "delta", "tool_calls", "*", "function", "arguments"], What::Text),
+    (&["choices", "*", "message", "content"], What::Text),
+    (&["choices", "*", "message", "tool_calls", "*", "function", "arguments"], What::Text),
+    (&["choices", "*", "text"], What::Text),
+    (&["delta"], What::Text),
+    (&["output", "*", "content", "*", "text"], What::Text),
+    (&["delta", "text"], What::Text),
+    (&["delta", "thinking"], What::Text),
+    (&["delta", "partial_json"], What::Text),
+    (&["content", "*", "text"], What::Text),
+    (&["content", "*", "thinking"], What::Text),
+];
+
+static USUAL: LazyLock<Arc<[Path]>> = LazyLock::new(|| wanted(&[]));
+
+/// Everything an answer is searched for: the usual places, then these pointers.
+pub(crate) fn wanted(pointers: &[Arc<str>]) -> Arc<[Path]> {
+    let usual = ANSWER.iter().map(|(keys, what)| match what {
+        What::Text => Path::keys(keys, Take::Length),
+        What::Usage | What::Target | What::Service => Path::keys(keys, Take::Text),
+    });
+    // A pointer to the whole document finds nothing; the place is kept, so that the others keep theirs.
+    let nothing = || Path::keys(&[], Take::Text);
+    usual.chain(pointers.iter().map(|pointer| Path::pointer(pointer).unwrap_or_else(nothing))).collect()
+}
+
 /// Longest target that is believed, bytes.
 const MAX_TARGET: usize = 256;
 
-/// Reads usage out of a body that is pushed through it chunk by chunk, in bounded memory (about 8 KiB at most).
+/// Reads usage out of a body that is pushed through it chunk by chunk, in bounded memory (about 8 KiB beyond a decoder's window).
 #[derive(Debug)]
 pub struct UsageTap {
+    decoder: Decoder<Inner>,
+    stopped: Option<Stopped>,
+}
+
+#[derive(Debug)]
+struct Inner {
     lines: Option<Lines>,
     scan: Scan,
+    found: Found,
+}
+
+#[derive(Debug, Default)]
+struct Found {
     usage: Option<RawUsage>,
     target: Option<Arc<str>>,
+    service: Option<Arc<str>>,
+    text_bytes: u64,
+    amounts: Amounts,
+    reads: Option<Arc<Reads>>,
 }
 
 impl UsageTap {
-    /// For an answer with these headers; `None` when it is neither JSON nor an event stream, or is compressed.
-    pub fn for_answer(headers: &HeaderMap) -> Option<Self> {
-        let encoded = headers.get_all(CONTENT_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
-        if encoded {
-            return None;
-        }
+    /// For an answer with these headers, looking where the prices' meters `reads`; `None` when it is neither JSON nor an event stream.
+    /// A compressed one is decoded on the way.
+    pub fn for_answer(headers: &HeaderMap, reads: Option<&Arc<Reads>>) -> Option<Self> {
         let media = headers.get(CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim().to_ascii_lowercase();
-        match media.as_str() {
-            "text/event-stream" => Some(Self::events()),
-            media if media == "application/json" || (media.starts_with("application/") && media.ends_with("+json")) => Some(Self::json()),
-            _ => None,
-        }
+        let lines = match media.as_str() {
+            "text/event-stream" => Some(Lines::default()),
+            media if media == "application/json" || (media.starts_with("application/") && media.ends_with("+json")) => None,
+            _ => return None,
+        };
+        Some(Self::new(lines, reads, &encoding(headers)))
+    }
+
+    fn new(lines: Option<Lines>, reads: Option<&Arc<Reads>>, encoding: &str) -> Self {
+        let inner = || {
+            let named = reads.filter(|reads| !reads.pointers.is_empty());
+            let wanted = named.map_or_else(|| USUAL.clone(), |reads| reads.wanted());
+            Inner { lines, scan: Scan::new(wanted), found: Found { reads: reads.cloned(), ..Found::default() } }
+        };
+        let plain =
+            |stopped| (Decoder::Plain(Inner { lines: None, scan: Scan::new(USUAL.clone()), found: Found::default() }), Some(stopped));
+        let (decoder, stopped) = match Decoder::new(encoding, inner()) {
+            Ok(decoder) => (decoder, None),
+            Err(stopped) => plain(stopped),
+        };
+        Self { decoder, stopped }
     }
 
     /// For a plain JSON body.
     pub fn json() -> Self {
-        Self { lines: None, scan: Scan::new(ANSWER), usage: None, target: None }
+        Self::new(None, None, "")
     }
 
     /// For server-sent events.
     pub fn events() -> Self {
-        Self { lines: Some(Lines::default()), ..Self::json() }
+        Self::new(Some(Lines::default()), None, "")
     }
 
     /// Takes the next bytes of the body.
     pub fn push(&mut self, bytes: &[u8]) {
-        let Self { lines, scan, usage, target } = self;
-        let mut found = |path: usize, text: &[u8]| keep(path, text, usage, target);
-        match lines {
-            None => scan.push(bytes, &mut found),
-            Some(lines) => lines.push(bytes, &mut |piece| match piece {
-                Piece::Data(data) => scan.push(data, &mut found),
-                Piece::EndOfEvent => scan.reset(),
-            }),
+        if self.stopped.is_none() {
+            self.stopped = self.decoder.push(bytes).err();
         }
     }
 
     /// What has been read so far. A stream that broke off still tells what it told before.
     pub fn reading(&self) -> UsageReading {
-        UsageReading { usage: self.usage.and_then(|usage| usage.buckets()), target: self.target.clone() }
+        let Found { usage: raw, target, service, text_bytes, amounts, .. } = &self.decoder.reader().found;
+        let usage = raw.and_then(|raw| raw.buckets());
+        let contradictory = raw.zip(usage).is_some_and(|(raw, usage)| raw.contradicts(&usage));
+        UsageReading {
+            usage,
+            contradictory,
+            target: target.clone(),
+            service: service.clone(),
+            amounts: amounts.clone(),
+            text_bytes: *text_bytes,
+            stopped: self.stopped,
+        }
     }
 
     /// The reading of a whole body.
@@ -77,25 +158,53 @@ impl UsageTap {
     }
 }
 
-fn keep(path: usize, text: &[u8], usage: &mut Option<RawUsage>, target: &mut Option<Arc<str>>) {
-    if path % 2 == 1 {
-        *target = text_of(text).or_else(|| target.take());
-    } else if let Ok(Some(later)) = serde_json::from_slice::<Option<RawUsage>>(text) {
-        usage.get_or_insert_default().update(later);
+/// The content encoding, in lower case; several become one that nobody knows.
+fn encoding(headers: &HeaderMap) -> String {
+    let all = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let named: Vec<String> = all.map(|one| one.trim().to_ascii_lowercase()).filter(|one| !one.is_empty() && one != "identity").collect();
+    named.join(", ")
+}
+
+impl Reader for Inner {
+    fn read(&mut self, bytes: &[u8]) {
+        let Self { lines, scan, found } = self;
+        let mut keep = |path: usize, text: &[u8]| found.keep(path, text);
+        match lines {
+            None => scan.push(bytes, &mut keep),
+            Some(lines) => lines.push(bytes, &mut |piece| match piece {
+                Piece::Data(data) => scan.push(data, &mut keep),
+                Piece::EndOfEvent => scan.reset(),
+            }),
+        }
     }
 }
 
-fn text_of(json: &[u8]) -> Option<Arc<str>> {
-    serde_json::from_slice::<Arc<str>>(json).ok().filter(|text| !text.is_empty() && text.len() <= MAX_TARGET)
+impl Found {
+    fn keep(&mut self, path: usize, text: &[u8]) {
+        match ANSWER.get(path).map(|(_, what)| what) {
+            Some(What::Usage) => {
+                if let Ok(Some(later)) = serde_json::from_slice::<Option<RawUsage>>(text) {
+                    self.usage.get_or_insert_default().update(later);
+                }
+            }
+            Some(What::Target) => self.target = text_of(text).or_else(|| self.target.take()),
+            Some(What::Service) => self.service = text_of(text).or_else(|| self.service.take()),
+            Some(What::Text) => {
+                let bytes = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
+                self.text_bytes = self.text_bytes.saturating_add(bytes.unwrap_or(0));
+            }
+            None => {
+                let place = self.reads.as_ref().and_then(|reads| reads.pointers.get(path - ANSWER.len()));
+                if let (Some(place), Some(amount)) = (place, Amount::parse(text)) {
+                    self.amounts.set(place, amount);
+                }
+            }
+        }
+    }
 }
 
-pub(super) fn request_facts(body: &[u8]) -> RequestFacts {
-    let mut facts = RequestFacts::default();
-    Scan::new(REQUEST).push(body, &mut |path, text| match path {
-        0 => facts.target = text_of(text),
-        _ => facts.stream = text == b"true",
-    });
-    facts
+pub(super) fn text_of(json: &[u8]) -> Option<Arc<str>> {
+    serde_json::from_slice::<Arc<str>>(json).ok().filter(|text| !text.is_empty() && text.len() <= MAX_TARGET)
 }
 
 /// Splits an event stream into the content of its `data` fields; holds at most a field name.

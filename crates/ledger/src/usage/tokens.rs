@@ -20,7 +20,16 @@ pub(super) struct RawUsage {
     // Anthropic; beside `input_tokens`, not part of it.
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
+    cache_creation: Option<CacheCreation>,
     total_tokens: Option<u64>,
+}
+
+/// What was written to the prompt cache, by how long it is kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct CacheCreation {
+    ephemeral_5m_input_tokens: Option<u64>,
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -43,7 +52,7 @@ impl RawUsage {
         }
         take!(prompt_tokens, completion_tokens, prompt_tokens_details, completion_tokens_details);
         take!(input_tokens, output_tokens, input_tokens_details, output_tokens_details);
-        take!(cache_read_input_tokens, cache_creation_input_tokens, total_tokens);
+        take!(cache_read_input_tokens, cache_creation_input_tokens, cache_creation, total_tokens);
     }
 
     /// Disjoint buckets; `None` when the object holds no count.
@@ -58,14 +67,43 @@ impl RawUsage {
         let reasoning = output_details.and_then(|details| details.reasoning_tokens);
         let (input, cached_input) = without(input, input_details.and_then(|details| details.cached_tokens));
         let (output, reasoning) = if self.reasoning_is_extra(reasoning) { (output, reasoning) } else { without(output, reasoning) };
+        let (cache_write, cache_write_1h) = self.written();
         Some(Usage {
             input,
             cached_input: cached_input.or(self.cache_read_input_tokens),
-            cache_write: self.cache_creation_input_tokens,
+            cache_write,
+            cache_write_1h,
             output,
             reasoning,
             units: None,
         })
+    }
+
+    /// Writes to the prompt cache: for the usual lifetime, and for an hour.
+    fn written(&self) -> (Option<u64>, Option<u64>) {
+        let Some(split) = self.cache_creation else { return (self.cache_creation_input_tokens, None) };
+        let hour = split.ephemeral_1h_input_tokens.filter(|hour| *hour > 0);
+        match (self.cache_creation_input_tokens, hour) {
+            (None, _) => (split.ephemeral_5m_input_tokens, hour),
+            (all, None) => (all, None),
+            (all, hour) => without(all, hour),
+        }
+    }
+
+    /// Whether the provider contradicts itself: the buckets do not sum to its total, or a part is larger than its whole.
+    pub(super) fn contradicts(&self, usage: &Usage) -> bool {
+        let all = [usage.input, usage.cached_input, usage.cache_write, usage.cache_write_1h, usage.output, usage.reasoning];
+        let sum = all.into_iter().flatten().fold(0u64, u64::saturating_add);
+        let input_parts = self.prompt_tokens_details.or(self.input_tokens_details).and_then(|details| details.cached_tokens);
+        let output_parts = self.completion_tokens_details.or(self.output_tokens_details).and_then(|details| details.reasoning_tokens);
+        let larger = |part: Option<u64>, whole: Option<u64>| part.zip(whole).is_some_and(|(part, whole)| part > whole);
+        let split = self
+            .cache_creation
+            .map(|split| split.ephemeral_5m_input_tokens.unwrap_or(0).saturating_add(split.ephemeral_1h_input_tokens.unwrap_or(0)));
+        self.total_tokens.is_some_and(|total| total != sum)
+            || larger(input_parts, self.prompt_tokens.or(self.input_tokens))
+            || (!self.reasoning_is_extra(output_parts) && larger(output_parts, self.completion_tokens.or(self.output_tokens)))
+            || self.cache_creation_input_tokens.zip(split).is_some_and(|(all, split)| all != split)
     }
 
     /// Some providers of the OpenAI shape report reasoning beside the completion; their total tells.

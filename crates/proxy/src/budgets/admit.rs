@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use farthing_ledger::RequestFacts;
 use farthing_ledger::budget::{Ask, Blocked, Who, Why};
+use farthing_ledger::prices;
 use farthing_types::{Body, Money, OnExceeded, Outcome, Priority, UncachedReason};
 use farthing_upstream::is_repeatable;
 use http::{Response, StatusCode};
@@ -57,9 +59,14 @@ impl Admission {
 }
 
 /// The most that one attempt of a request's call can cost; `None` when that cannot be told.
-fn bound(state: &State, planned: &Planned, _body: Option<&[u8]>) -> Option<Money> {
+fn bound(state: &State, planned: &Planned, body: Option<&[u8]>) -> Option<Money> {
     let route = &planned.account.route;
-    state.prices.most(&route.route.name, &route.provider.name, 1).or(route.route.max_call_cost)
+    let names = (&*route.route.name, &*route.provider.name);
+    // A body that is not held may have any length, and refer to anything.
+    let facts = body.map_or_else(|| RequestFacts { media: true, ..RequestFacts::default() }, RequestFacts::read);
+    let once = (1, planned.account.at);
+    let ask = prices::Ask::of(names, &facts, body.map_or(0, |body| body.len() as u64), once);
+    state.pricing.book().bound(&ask).or(route.route.max_call_cost)
 }
 
 /// How often a call may be billed: what cannot be repeated once bytes were sent is billed once.

@@ -45,14 +45,13 @@ impl Held {
         }
     }
 
-    /// Settles the call: what its attempts cost, and what they may have cost beyond. `metered` says that the price depends on what the answer
-    /// tells at its end, and `whole` that it came.
-    pub fn settle(mut self, attempts: &[(&CallReport, Option<Money>)], (metered, whole): (bool, bool)) {
+    /// Settles the call: what its attempts cost, and what they may have cost beyond. `broke_off`: what the last one costs depends on what
+    /// its answer tells, and it did not tell all.
+    pub fn settle(mut self, attempts: &[(&CallReport, Option<Money>)], broke_off: bool) {
         let Some((shared, hold)) = self.held.take() else { return };
         let last = attempts.len().saturating_sub(1);
         let charge = attempts.iter().enumerate().fold(Charge::default(), |sum, (index, (report, cost))| {
-            let broke_off = index == last && metered && !whole;
-            let of = charge(report, *cost, (self.each, broke_off));
+            let of = charge(report, *cost, (self.each, index == last && broke_off));
             Charge { spent: sum.spent + of.spent, uncertain: sum.uncertain + of.uncertain }
         });
         shared.settle(&hold, charge);

@@ -1,0 +1,157 @@
+//! What a request asks for, as far as its price depends on it.
+
+use std::sync::{Arc, LazyLock};
+
+use super::scan::{Path, Scan, Take};
+use super::tap::text_of;
+
+/// What a request asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// The `model` of the JSON body.
+    pub target: Option<Arc<str>>,
+    /// Whether the body asks for a stream (`"stream": true`).
+    pub stream: bool,
+    /// What it says of usage in the stream (`stream_options.include_usage`).
+    pub include_usage: Option<bool>,
+    /// Most output tokens of one choice: `max_completion_tokens`, `max_output_tokens` or `max_tokens`.
+    pub max_output: Option<u64>,
+    /// How many answers it asks for at once: `n` or `best_of`, times the prompts where it has a list of them.
+    pub choices: Option<u32>,
+    /// Its input is not bounded by its bytes: it refers to images, audio, files, stored text or the provider's tools, or is too long to
+    /// be read.
+    pub media: bool,
+}
+
+/// Parts of a request whose tokens its own bytes do not bound. Within a JSON text a quote is escaped, so none of these occurs there.
+const BEYOND: &[&[u8]] = &[
+    b"\"image_url\"",
+    b"\"input_image\"",
+    b"\"input_audio\"",
+    b"\"input_file\"",
+    b"\"file_id\"",
+    b"\"file\"",
+    b"\"image\"",
+    b"\"document\"",
+    b"\"audio\"",
+    b"\"video\"",
+    b"\"previous_response_id\"",
+    b"\"conversation\"",
+    b"\"container\"",
+    b"\"mcp",
+    b"\"web_search",
+    b"\"web_fetch",
+    b"\"file_search",
+    b"\"code_interpreter",
+    b"\"code_execution",
+    b"\"computer",
+];
+
+static REQUEST: LazyLock<Arc<[Path]>> = LazyLock::new(|| {
+    [
+        Path::keys(&["model"], Take::Text),
+        Path::keys(&["stream"], Take::Text),
+        Path::keys(&["stream_options", "include_usage"], Take::Text),
+        Path::keys(&["max_tokens"], Take::Text),
+        Path::keys(&["max_completion_tokens"], Take::Text),
+        Path::keys(&["max_output_tokens"], Take::Text),
+        Path::keys(&["n"], Take::Text),
+        Path::keys(&["best_of"], Take::Text),
+        Path::keys(&["prompt"], Take::Amount),
+        // A stored prompt is an object, and none of our bytes.
+        Path::keys(&["prompt", "id"], Take::Text),
+    ]
+    .into()
+});
+
+impl RequestFacts {
+    /// Bytes of a request body that are read at most.
+    pub const LIMIT: usize = 1 << 20;
+
+    /// Reads a JSON object. The body may be cut short and is read up to [`Self::LIMIT`]: what does not appear by then counts as
+    /// absent, as in a body that is no JSON object.
+    pub fn read(body: &[u8]) -> Self {
+        let mut facts = Self { media: body.len() > Self::LIMIT || beyond(body), ..Self::default() };
+        let (mut n, mut prompts) = (None, 1u32);
+        let mut most = [None; 3];
+        let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u64>().ok();
+        let small = |text: &[u8]| number(text).and_then(|n| u32::try_from(n).ok());
+        Scan::new(REQUEST.clone()).push(body.get(..Self::LIMIT).unwrap_or(body), &mut |path, text| match path {
+            0 => facts.target = text_of(text),
+            1 => facts.stream = text == b"true",
+            2 => facts.include_usage = Some(text == b"true"),
+            3..=5 => most[path - 3] = number(text),
+            6 | 7 => n = n.max(small(text)),
+            8 => prompts = small(text).unwrap_or(1),
+            _ => facts.media = true,
+        });
+        let [tokens, completion, output] = most;
+        facts.max_output = completion.or(output).or(tokens);
+        facts.choices = n.or((prompts > 1).then_some(1)).map(|n| n.max(1).saturating_mul(prompts.max(1)));
+        facts
+    }
+}
+
+fn beyond(body: &[u8]) -> bool {
+    BEYOND.iter().any(|part| memchr::memmem::find(body, part).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(body: &str) -> RequestFacts {
+        RequestFacts::read(body.as_bytes())
+    }
+
+    #[test]
+    fn a_request_names_its_target() {
+        let full =
+            facts("{\"messages\":[{\"content\":\"\\\"model\\\": \\\"no\\\"\",\"model\":\"no\"}],\"model\":\"gpt-4o\",\"stream\":true}");
+        assert_eq!(full, RequestFacts { target: Some("gpt-4o".into()), stream: true, ..RequestFacts::default() });
+        let spaced = facts("{\"stream\": true , \"model\": \"a\\u0062\" }");
+        assert_eq!(spaced, RequestFacts { target: Some("ab".into()), stream: true, ..RequestFacts::default() });
+        assert_eq!(facts("{\"stream\":false,\"model\":7}"), RequestFacts::default());
+        assert_eq!(facts("{\"model\":\"m\",\"input\":\"cut of"), RequestFacts { target: Some("m".into()), ..RequestFacts::default() });
+        assert_eq!(facts("model=m&stream=true"), RequestFacts::default());
+        let late = format!("{{\"input\":\"{}\",\"model\":\"m\"}}", "y".repeat(RequestFacts::LIMIT));
+        assert_eq!(facts(&late), RequestFacts { media: true, ..RequestFacts::default() });
+    }
+
+    #[test]
+    fn a_request_bounds_its_output() {
+        for (body, max_output, choices) in [
+            (r#"{"max_tokens":100}"#, Some(100), None),
+            (r#"{"max_tokens":100,"max_completion_tokens":50,"n":3}"#, Some(50), Some(3)),
+            (r#"{"max_output_tokens":7}"#, Some(7), None),
+            (r#"{"max_tokens":null,"n":0}"#, None, Some(1)),
+            (r#"{"prompt":["a","b"],"n":2,"best_of":4,"max_tokens":5}"#, Some(5), Some(8)),
+            (r#"{"prompt":["a","b"]}"#, None, Some(2)),
+            (r#"{"prompt":"9","metadata":{"max_tokens":5}}"#, None, None),
+        ] {
+            let facts = facts(body);
+            assert_eq!((facts.max_output, facts.choices, facts.media), (max_output, choices, false), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_its_bytes_do_not_bound_is_seen() {
+        for body in [
+            r#"{"messages":[{"content":[{"type":"image_url","image_url":{"url":"https://x"}}]}]}"#,
+            r#"{"input":[{"type":"input_file","file_id":"f"}]}"#,
+            r#"{"previous_response_id":"r"}"#,
+            r#"{"tools":[{"type":"web_search_preview"}]}"#,
+            r#"{"prompt":{"id":"p"}}"#,
+        ] {
+            assert!(facts(body).media, "{body}");
+        }
+        assert!(!facts(r#"{"messages":[{"content":"say \"image\" and \"file\""}]}"#).media);
+    }
+
+    #[test]
+    fn usage_in_streams_may_be_asked_for() {
+        assert_eq!(facts(r#"{"stream_options":{"include_usage":true}}"#).include_usage, Some(true));
+        assert_eq!(facts(r#"{"stream_options":{"include_usage":false}}"#).include_usage, Some(false));
+        assert_eq!(facts(r#"{"stream_options":null,"x":{"include_usage":true}}"#).include_usage, None);
+    }
+}

@@ -1,0 +1,68 @@
+//! What is asked of a provider on a client's behalf, and what becomes of it when the client leaves.
+
+use bytes::Bytes;
+use farthing_config::{Dialect, Mode, OnDisconnect};
+use farthing_ledger::RequestFacts;
+use farthing_ledger::usage::inject;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Uri};
+
+use crate::route::RouteState;
+
+/// Fields that vouch for the bytes of a body.
+const VOUCHING: [HeaderName; 4] = [
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("signature"),
+];
+
+/// Asks for usage in a stream where the client did not; `true` when the event that tells it is ours, and is to be taken out.
+///
+/// The answer must come uncompressed then: an event cannot be taken out of compressed bytes. The key is not touched, it was computed
+/// from what the client sent.
+pub fn with_usage(route: &RouteState, target: &Uri, facts: &RequestFacts, (headers, body): (&mut HeaderMap, Bytes)) -> (Bytes, bool) {
+    let speaks = route.provider.dialect == Dialect::OpenAi && route.route.mode != Mode::Observe;
+    let wanted = route.route.include_usage.unwrap_or(speaks) && target.path().ends_with("/completions");
+    let open = facts.stream && facts.include_usage != Some(true) && !headers.contains_key(CONTENT_ENCODING);
+    if !wanted || !open || VOUCHING.iter().any(|name| headers.contains_key(name)) {
+        return (body, false);
+    }
+    match inject::with_usage(&body) {
+        Some(asking) => {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            (asking.into(), true)
+        }
+        None => (body, false),
+    }
+}
+
+/// Whether an event can be taken out of an answer with these headers.
+pub fn can_strip(headers: &HeaderMap) -> bool {
+    let events = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.trim_start().starts_with("text/event-stream"));
+    let plain = headers.get_all(CONTENT_ENCODING).iter().all(|v| v.as_bytes().eq_ignore_ascii_case(b"identity"));
+    events && plain
+}
+
+/// Whether the provider bills by the token, so that a stream's bill grows as it comes.
+fn by_token(route: &RouteState) -> bool {
+    matches!(route.provider.dialect, Dialect::OpenAi | Dialect::Anthropic)
+}
+
+/// Whether a call under a ticket goes on to its end when every client has left: its answer will be stored, and is paid for unless its bill
+/// still grows.
+pub fn fill_finishes(route: &RouteState, facts: &RequestFacts) -> bool {
+    match route.route.on_disconnect {
+        Some(choice) => choice == OnDisconnect::Finish,
+        None => !(by_token(route) && facts.stream),
+    }
+}
+
+/// Whether a call for one client alone goes on to its end when that client leaves: nobody will have the answer, but where usage stands in it
+/// the bill can only be known from its end.
+pub fn pass_finishes(route: &RouteState, facts: &RequestFacts) -> bool {
+    match route.route.on_disconnect {
+        Some(choice) => choice == OnDisconnect::Finish,
+        None => by_token(route) && !facts.stream,
+    }
+}

@@ -1,0 +1,309 @@
+//! Prices in force, the month's volumes, and what of calls could not be priced as it should.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use farthing_contract::log;
+use farthing_ledger::usage::Stopped;
+use farthing_ledger::usage::estimate::{Seen, estimate};
+use farthing_ledger::{Amounts, Billable, Month, PriceBook, Priced, Reads, Unpriced, Volumes};
+use farthing_types::{CallReport, Money, Time, Usage};
+use parking_lot::Mutex;
+
+use crate::flight::{Done, Flight};
+use crate::settle::CallEnd;
+use crate::state::State;
+
+/// Pairs of provider and target that are told apart; whatever comes later is counted together.
+const MAX_TARGETS: usize = 256;
+/// The name that later targets share.
+const OTHER: &str = "other";
+
+/// Prices and what they need to be applied, shared by all requests.
+#[derive(Debug)]
+pub struct Pricing {
+    book: ArcSwap<PriceBook>,
+    volumes: Mutex<Volumes>,
+    seen: Mutex<BTreeMap<Pair, Seen>>,
+    unpriced: Mutex<BTreeMap<(Pair, Unpriced), u64>>,
+    estimated: AtomicU64,
+    contradictory: AtomicU64,
+    stripped: AtomicU64,
+    stopped: [AtomicU64; Stopped::ALL.len()],
+    reloaded: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// Provider and target; the target is empty where none is named.
+type Pair = (Arc<str>, Arc<str>);
+
+/// Counts of what went otherwise than it should.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PricingStats {
+    /// Attempts without a price: provider, target, reason, how many.
+    pub unpriced: Vec<(Arc<str>, Arc<str>, Unpriced, u64)>,
+    /// Calls whose usage was estimated, in whole or in part.
+    pub estimated: u64,
+    /// Answers whose usage contradicts itself.
+    pub contradictory: u64,
+    /// Events with usage that clients did not ask for, taken out of their streams.
+    pub stripped: u64,
+    /// Answers that were not read to their end, by reason.
+    pub stopped: Vec<(Stopped, u64)>,
+    /// Prices reloaded.
+    pub reloaded: u64,
+    /// Reloads refused.
+    pub refused: u64,
+    /// Volumes of the month: owner, meter, month, amount.
+    pub volumes: Vec<(Arc<str>, Arc<str>, String, f64)>,
+}
+
+/// How a call was priced: once, when its body has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Charged {
+    /// What each attempt costs; `None` is unpriced.
+    pub costs: Vec<Option<Money>>,
+    /// Why the last attempt has no price.
+    pub unpriced: Option<Unpriced>,
+    /// The usage that was charged: reported, or estimated.
+    pub usage: Usage,
+    /// It was estimated, in whole or in part.
+    pub estimated: bool,
+    /// What meters counted, `name=amount,...`; of the attempts together.
+    pub metered: Option<Arc<str>>,
+    /// Digest of the prices.
+    pub book: Arc<str>,
+}
+
+impl Pricing {
+    /// These prices, after `volumes` were used.
+    pub fn new(book: PriceBook, volumes: Volumes) -> Self {
+        Self {
+            book: ArcSwap::from_pointee(book),
+            volumes: Mutex::new(volumes),
+            seen: Mutex::default(),
+            unpriced: Mutex::default(),
+            estimated: AtomicU64::default(),
+            contradictory: AtomicU64::default(),
+            stripped: AtomicU64::default(),
+            stopped: Default::default(),
+            reloaded: AtomicU64::default(),
+            refused: AtomicU64::default(),
+        }
+    }
+
+    /// The prices in force.
+    pub fn book(&self) -> Arc<PriceBook> {
+        self.book.load_full()
+    }
+
+    /// Puts other prices in force, whole; calls that are settled from now on are priced by them. Answers the digest.
+    pub fn replace(&self, book: PriceBook) -> Arc<str> {
+        let digest = book.digest();
+        self.book.store(Arc::new(book));
+        self.reloaded.fetch_add(1, Ordering::Relaxed);
+        digest
+    }
+
+    /// Counts a reload that was refused.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts events that were taken out of a stream.
+    pub fn strip(&self, events: u64) {
+        self.stripped.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Prices a call whose body has ended, and counts it in the month's volumes: to be called once for each call.
+    pub fn charge(&self, flight: &Flight, reports: &[CallReport], end: &CallEnd) -> Charged {
+        let book = self.book();
+        let bills = Bills { book: &book, flight, end, target: end.usage.target.as_deref().or(flight.target.as_deref()) };
+        let (usage, estimated) = self.usage(&bills, reports);
+        let amounts = end.amounts();
+        let last = reports.len().saturating_sub(1);
+        let mut charged = Charged { usage, estimated, book: book.digest(), ..Charged::default() };
+        let mut metered = Vec::new();
+        let mut volumes = self.volumes.lock();
+        for (index, report) in reports.iter().enumerate() {
+            let priced = bills.price(report, (index == last).then_some((&usage, &amounts)), &volumes);
+            if let Ok(priced) = &priced {
+                priced.enter(&mut volumes);
+                metered.extend(priced.metered.iter().map(|(name, amount)| format!("{name}={amount}")));
+            }
+            charged.unpriced = priced.as_ref().err().copied();
+            charged.costs.push(priced.ok().map(|priced| priced.cost));
+        }
+        volumes.forget_before(Month::of(flight.at));
+        drop(volumes);
+        charged.metered = (!metered.is_empty()).then(|| metered.join(",").into());
+        self.note(&bills, &charged);
+        charged
+    }
+
+    /// The usage to charge for, and whether it is an estimate.
+    fn usage(&self, bills: &Bills<'_>, reports: &[CallReport]) -> (Usage, bool) {
+        let reading = &bills.end.usage;
+        let known = reading.usage.unwrap_or_default();
+        let whole = bills.end.bytes.is_some() && reading.usage.is_some();
+        let last = reports.last().and_then(|report| report.status);
+        let answered = last.map_or(bills.end.abandoned, |status| status.is_success());
+        let flight = bills.flight;
+        let names = (&*flight.route.route.name, &*flight.route.provider.name);
+        let by_token = bills.target.is_some_and(|target| bills.book.by_token(names, target, flight.at));
+        match flight.request_bytes {
+            Some(bytes) if answered && by_token && !whole => {
+                let seen = self.seen.lock().get(&bills.pair()).copied().unwrap_or_default();
+                (estimate(reading, bytes, seen), true)
+            }
+            _ => (known, false),
+        }
+    }
+
+    /// Counts what was learned, and what is not as it should be.
+    fn note(&self, bills: &Bills<'_>, charged: &Charged) {
+        let reading = &bills.end.usage;
+        let pair = bills.pair();
+        if charged.estimated {
+            self.estimated.fetch_add(1, Ordering::Relaxed);
+        } else if let (Some(usage), Some(bytes)) = (&reading.usage, bills.flight.request_bytes) {
+            let mut seen = self.seen.lock();
+            if seen.len() < MAX_TARGETS || seen.contains_key(&pair) {
+                seen.entry(pair.clone()).or_default().add(bytes, usage);
+            }
+        }
+        if reading.contradictory {
+            self.contradictory.fetch_add(1, Ordering::Relaxed);
+        }
+        let stopped = reading.stopped.and_then(|stopped| self.stopped.get(stopped as usize));
+        if let Some(counter) = stopped {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(reason) = charged.unpriced {
+            self.note_unpriced(pair, reason);
+        }
+    }
+
+    fn note_unpriced(&self, pair: Pair, reason: Unpriced) {
+        let mut unpriced = self.unpriced.lock();
+        let known = unpriced.contains_key(&(pair.clone(), reason));
+        let pair = if known || unpriced.len() < MAX_TARGETS { pair } else { (OTHER.into(), OTHER.into()) };
+        let count = unpriced.entry((pair.clone(), reason)).or_default();
+        *count += 1;
+        // Once for each target and reason: what follows is in the counter.
+        if *count == 1 {
+            let (provider, target) = pair;
+            tracing::warn!(%provider, %target, %reason, remedy = reason.remedy(), "calls have no price");
+        }
+    }
+
+    /// The counts now.
+    pub fn stats(&self) -> PricingStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let unpriced = self.unpriced.lock();
+        let volumes = self.volumes.lock();
+        PricingStats {
+            unpriced: unpriced.iter().map(|(((provider, target), reason), n)| (provider.clone(), target.clone(), *reason, *n)).collect(),
+            estimated: read(&self.estimated),
+            contradictory: read(&self.contradictory),
+            stripped: read(&self.stripped),
+            stopped: Stopped::ALL.iter().zip(&self.stopped).map(|(stopped, count)| (*stopped, read(count))).collect(),
+            reloaded: read(&self.reloaded),
+            refused: read(&self.refused),
+            volumes: volumes.iter().map(|(k, n)| (k.owner.clone(), k.meter.clone(), k.month.text(), n.nano() as f64 / 1e9)).collect(),
+        }
+    }
+
+    /// The flat price of a plain call of a route now.
+    pub fn flat(&self, route: &str, provider: &str, at: Time) -> Option<Money> {
+        self.book.load().flat(route, provider, at)
+    }
+}
+
+/// What all attempts of one call are priced with.
+struct Bills<'a> {
+    book: &'a PriceBook,
+    flight: &'a Flight,
+    end: &'a CallEnd,
+    target: Option<&'a str>,
+}
+
+impl Bills<'_> {
+    /// What was metered belongs to the last attempt; the others are charged for what is flat.
+    fn price(&self, report: &CallReport, metered: Option<(&Usage, &Amounts)>, volumes: &Volumes) -> Result<Priced, Unpriced> {
+        static NOTHING: Amounts = Amounts::none();
+        if !report.sent {
+            return Ok(Priced::default());
+        }
+        let none = Usage::default();
+        // A call that we broke off is charged as if it had been answered: the provider cannot know that nobody waits.
+        let given_up = metered.is_some() && self.end.abandoned;
+        let (usage, amounts) = metered.unwrap_or((&none, &NOTHING));
+        let billable = Billable {
+            route: &self.flight.route.route.name,
+            provider: &self.flight.route.provider.name,
+            target: self.target,
+            at: self.flight.at,
+            usage,
+            amounts,
+            service: self.end.usage.service.as_deref(),
+            status: report.status.map(|status| status.as_u16()).or_else(|| given_up.then_some(200)),
+            bytes: metered.and(self.end.bytes.or(self.end.received)),
+        };
+        self.book.price(&billable, volumes)
+    }
+
+    fn pair(&self) -> Pair {
+        (self.flight.route.provider.name.clone(), self.target.unwrap_or_default().into())
+    }
+}
+
+impl CallEnd {
+    /// What stands where meters look: in the body, and in the head.
+    fn amounts(&self) -> Amounts {
+        let mut amounts = self.usage.amounts.clone();
+        amounts.extend(&self.head_amounts);
+        amounts
+    }
+}
+
+impl Charged {
+    /// Writes into the row of the call's last attempt what it was charged for.
+    pub fn enrich(&self, row: &mut log::CallRow) {
+        let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
+        row.tokens_input = count(self.usage.input);
+        row.tokens_cached_input = count(self.usage.cached_input);
+        row.tokens_cache_write = count(self.usage.cache_write);
+        row.tokens_cache_write_1h = count(self.usage.cache_write_1h);
+        row.tokens_output = count(self.usage.output);
+        row.tokens_reasoning = count(self.usage.reasoning);
+        row.usage_estimated = (self.usage != Usage::default()).then_some(self.estimated);
+        row.metered = self.metered.clone();
+        row.unpriced_reason = self.unpriced.map(Unpriced::as_str);
+    }
+}
+
+impl State {
+    /// Prices a call whose body has ended. To be done before its readers see the end, because they settle on it.
+    pub fn price_call(&self, flight: &Flight, end: &CallEnd) {
+        let reports = flight.reports();
+        let charged = flight.charged(|| self.pricing.charge(flight, &reports, end));
+        let attempts: Option<Money> = charged.costs.iter().copied().sum();
+        let billed = reports.last().and_then(|r| r.status).is_some_and(|s| s.is_success());
+        let full = match (end.revalidated, billed) {
+            (true, _) => end.entry_price,
+            // The last attempt brought the full answer.
+            (false, true) => charged.costs.last().copied().flatten(),
+            // Without Farthing the same answer would have come, and cost the same.
+            (false, false) => attempts,
+        };
+        flight.finish(Done { full, attempts, revalidated: end.revalidated });
+    }
+
+    /// Where the prices of a call look into its answer.
+    pub fn reads(&self, flight: &Flight) -> Option<Arc<Reads>> {
+        self.pricing.book.load().reads(&flight.route.route.name, &flight.route.provider.name).cloned()
+    }
+}
