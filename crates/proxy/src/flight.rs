@@ -38,9 +38,22 @@ pub struct Flight {
     pub swap: bool,
     /// Query parameters of the request: a feature of the TTL decision.
     pub query_parameters: u32,
+    /// Whom its cost is told of.
+    pub attribution: Attribution,
     reports: Mutex<Vec<CallReport>>,
     head: OnceLock<Came>,
     done: Mutex<Ending>,
+}
+
+/// Whom the cost of a call is told of, beside its payer.
+#[derive(Clone, Debug, Default)]
+pub struct Attribution {
+    /// Team of the tenant.
+    pub team: Option<Arc<str>>,
+    /// Service of the tenant.
+    pub service: Option<Arc<str>>,
+    /// Free tags of the request that caused it; none for calls that no request waited for.
+    pub tags: Option<Arc<str>>,
 }
 
 /// What the head of an answer told; known before anybody may have the answer.
@@ -94,12 +107,14 @@ pub struct Order {
     pub swap: bool,
     /// Query parameters of the request.
     pub query_parameters: u32,
+    /// Whom its cost is told of.
+    pub attribution: Attribution,
 }
 
 impl Flight {
     /// A call that begins.
     pub fn new(id: CallId, at: Time, route: Arc<RouteState>, order: Order) -> Arc<Self> {
-        let Order { purpose, fetch_reason, payer, key, variant, holdout, measured, target, swap, query_parameters } = order;
+        let Order { purpose, fetch_reason, payer, key, variant, holdout, measured, target, swap, query_parameters, attribution } = order;
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
             id,
@@ -115,6 +130,7 @@ impl Flight {
             target,
             swap,
             query_parameters,
+            attribution,
             reports,
             head: OnceLock::new(),
             done,

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use http::{Response, StatusCode};
 
 use crate::answer::Notes;
-use crate::flight::{Came, Flight, Order};
+use crate::flight::{Attribution, Came, Flight, Order};
 use crate::l2;
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
@@ -159,6 +159,18 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         target: None,
         swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
+        attribution: attribution(planned, purpose),
+    }
+}
+
+/// Tags are those of one request: a call in the background is made for all that may ask.
+fn attribution(planned: &Planned, purpose: Purpose) -> Attribution {
+    let identity = &planned.account.identity;
+    let waited = matches!(purpose, Purpose::User | Purpose::Refill | Purpose::Holdout);
+    Attribution {
+        team: identity.team.clone(),
+        service: identity.service.clone(),
+        tags: planned.account.tags.clone().filter(|_| waited),
     }
 }
 

@@ -125,6 +125,8 @@ table! {
         asked: Option<Arc<str>> = 2,
         /// Key whose copy, and calls under way, the request dropped: a successful one with an unsafe method; null otherwise.
         invalidates: Option<u64> = 2,
+        /// Provider that bills the route's calls.
+        provider: Option<Arc<str>> = 3,
     }
 }
 
@@ -221,6 +223,16 @@ table! {
         answer: Option<Arc<str>> = 2,
         /// When the body had ended, or the call had failed after all attempts, ns since 1970 UTC on the proxy's clock; null when it broke off.
         ended_ns: Option<i64> = 2,
+        /// Team of the tenant, of whoever caused the call.
+        team: Option<Arc<str>> = 3,
+        /// Service of the tenant, of whoever caused the call.
+        service: Option<Arc<str>> = 3,
+        /// Free tags `a=b,c=d` of the request that caused it; null for calls that no request waited for.
+        tags: Option<Arc<str>> = 3,
+        /// Experiment that had assigned the key when the call was ordered.
+        experiment: Option<Arc<str>> = 3,
+        /// Variant then.
+        variant: Option<Arc<str>> = 3,
     }
 }
 
