@@ -167,11 +167,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
 fn attribution(planned: &Planned, purpose: Purpose) -> Attribution {
     let identity = &planned.account.identity;
     let waited = matches!(purpose, Purpose::User | Purpose::Refill | Purpose::Holdout);
-    Attribution {
-        team: identity.team.clone(),
-        service: identity.service.clone(),
-        tags: planned.account.tags.clone().filter(|_| waited),
-    }
+    Attribution { team: identity.team.clone(), service: identity.service.clone(), tags: planned.account.tags.clone().filter(|_| waited) }
 }
 
 /// Waits for the answer; `Err`: L2 had it, join again.

@@ -1,6 +1,7 @@
 //! Handlers and their router.
 
 mod cache;
+mod costs;
 mod events;
 mod health;
 mod models;
@@ -47,6 +48,7 @@ const _: fn(PathRejection) -> Problem = Problem::from;
     tags(
         (name = "health", description = "For whoever runs the instance"),
         (name = "views", description = "What the instance does and what it costs"),
+        (name = "costs", description = "Money, from the log"),
         (name = "cache", description = "The cache"),
         (name = "events", description = "Sources of events that say what has changed"),
         (name = "models", description = "Predictors")
@@ -65,6 +67,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::volatile))
         .routes(routes!(views::status))
         .routes(routes!(views::costs))
+        .routes(routes!(costs::ask))
         .routes(routes!(views::decision))
         .routes(routes!(views::explanation))
         .routes(routes!(views::experiments))

@@ -1,6 +1,7 @@
 //! What the handlers see: one small trait for each part, and the documents they return.
 
 pub mod cache;
+pub mod costs;
 pub mod decisions;
 pub mod events;
 pub mod experiments;
@@ -12,6 +13,7 @@ pub mod status;
 use std::sync::Arc;
 
 use cache::CacheControl;
+use costs::CostsView;
 use decisions::DecisionsView;
 use events::EventsControl;
 use experiments::ExperimentsView;
@@ -34,6 +36,8 @@ pub struct Parts {
     pub decisions: Arc<dyn DecisionsView>,
     /// The cache.
     pub cache: Arc<dyn CacheControl>,
+    /// Questions about money.
+    pub costs: Arc<dyn CostsView>,
     /// Sources of events.
     pub events: Arc<dyn EventsControl>,
     /// Metrics.

@@ -1,6 +1,7 @@
 //! The proxy behind the admin API: proxy and admin do not know each other.
 
 mod cache;
+pub mod costs;
 mod decisions;
 mod events;
 mod experiments;
@@ -21,6 +22,7 @@ pub struct Running {
     real: RealClock,
     real_start: Time,
     started: Time,
+    places: costs::Places,
 }
 
 impl Running {
@@ -28,7 +30,7 @@ impl Running {
     pub fn parts(proxy: Arc<Proxy>) -> Parts {
         let real = RealClock::default();
         let real_start = farthing_types::Clock::now(&real);
-        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start });
+        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start, places: costs::Places::default() });
         Parts {
             status: running.clone(),
             routes: running.clone(),
@@ -36,6 +38,7 @@ impl Running {
             experiments: running.clone(),
             decisions: running.clone(),
             cache: running.clone(),
+            costs: running.clone(),
             events: running.clone(),
             metrics: running,
         }

@@ -1,6 +1,8 @@
 //! Commands that ask a running proxy's admin API.
 
 pub mod client;
+pub mod costs;
+mod costs_table;
 pub mod experiments;
 pub mod models;
 pub mod purge;

@@ -15,6 +15,7 @@ mod query;
 mod recent;
 mod report;
 mod scan;
+mod self_cost;
 mod store;
 mod sums;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use dimension::Dimension;
 pub use query::{Asked, CostQuery, Filter, QueryError};
 pub use recent::FlushedLog;
 pub use report::{CostGroup, CostReport, Point, Strategy};
+pub use self_cost::{Net, SelfCost};
 pub use store::{CostError, CostStore, Limits, Recent, RecentRows};
 pub use sums::{CallSums, CostSums, RequestSums, money};
 pub use window::{Window, day_number, parse_time, utc};

@@ -142,8 +142,12 @@ fn point(query: &CostQuery, step: i64, sums: CostSums) -> Point {
 
 /// Causes with the calls that they have to pay for, then purposes that no saving is credited to.
 fn strategies(part: &Part) -> Vec<Strategy> {
-    let mut purposes: BTreeMap<Arc<str>, CallSums> =
-        part.purposes.iter().filter_map(|(name, sums)| Some((name.clone()?, *sums))).filter(|(name, _)| !WAITED.contains(&&**name)).collect();
+    let mut purposes: BTreeMap<Arc<str>, CallSums> = part
+        .purposes
+        .iter()
+        .filter_map(|(name, sums)| Some((name.clone()?, *sums)))
+        .filter(|(name, _)| !WAITED.contains(&&**name))
+        .collect();
     let causes: BTreeMap<Arc<str>, RequestSums> = part.causes.iter().filter_map(|(name, sums)| Some((name.clone()?, *sums))).collect();
     let mut strategies: Vec<Strategy> = causes
         .into_iter()

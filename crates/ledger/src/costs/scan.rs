@@ -255,7 +255,8 @@ impl<'a> Reader<'a> {
         let purpose = Axis::new(batch, &super::dimension::Cell::Text("purpose")).map_err(Stop::File)?;
         let waited = |name: &Arc<str>| [Purpose::User, Purpose::Refill, Purpose::Holdout].iter().any(|known| known.as_str() == &**name);
         let background: Vec<bool> = std::iter::once(false).chain(purpose.names.iter().map(|name| !waited(name))).collect();
-        let ahead: Vec<bool> = std::iter::once(false).chain(purpose.names.iter().map(|name| **name == *Purpose::Prefetch.as_str())).collect();
+        let ahead: Vec<bool> =
+            std::iter::once(false).chain(purpose.names.iter().map(|name| **name == *Purpose::Prefetch.as_str())).collect();
         let purposes = self.purposes.of_batch(std::slice::from_ref(&purpose), None, taken)?;
         self.by_purpose.resize(self.purposes.len(), CallSums::default());
         for (row, (group, of_purpose)) in groups.iter().zip(purposes).enumerate() {

@@ -69,7 +69,12 @@ fn names(group: &CostGroup) -> String {
 }
 
 fn sample(log: &LogHandle) {
-    log.write(Request { weight: 3, tags: Some("city=Ulm,x=y".into()), team: Some("maps".into()), ..request(1, "geo", "hit", (Some(5), Some(0))) });
+    log.write(Request {
+        weight: 3,
+        tags: Some("city=Ulm,x=y".into()),
+        team: Some("maps".into()),
+        ..request(1, "geo", "hit", (Some(5), Some(0)))
+    });
     log.write(request(2, "geo", "lead", (Some(5), Some(5))));
     log.write(request(3, "wx", "lead", (None, None)));
     log.write(request(4, "wx", "failed", (Some(0), Some(0))));
@@ -93,7 +98,11 @@ fn money_by_route_with_what_has_no_price_beside_it() {
         .iter()
         .map(|group| {
             let (requests, calls) = (group.sums.requests.unwrap(), group.sums.calls.unwrap());
-            (names(group), (requests.requests, requests.hits, requests.base, requests.saved, requests.unpriced), (calls.calls, calls.bill, calls.unpriced))
+            (
+                names(group),
+                (requests.requests, requests.hits, requests.base, requests.saved, requests.unpriced),
+                (calls.calls, calls.bill, calls.unpriced),
+            )
         })
         .collect();
     assert_eq!(told, [("geo".to_owned(), (4, 3, 20, 15, 0), (3, 16, 0)), ("wx".to_owned(), (2, 0, 0, 0, 1), (1, 0, 1))]);
@@ -113,7 +122,10 @@ fn names_that_one_table_knows_and_the_other_does_not() {
         told.collect::<Vec<_>>()
     };
     let row = |name: &str, requests: Option<i128>, bill: Option<i128>| (name.to_owned(), requests, bill);
-    assert_eq!(by("purpose", ""), [row("refresh", Some(0), Some(7)), row("user", Some(0), Some(5)), row("prefetch", Some(0), Some(4)), row("-", Some(6), Some(0))]);
+    assert_eq!(
+        by("purpose", ""),
+        [row("refresh", Some(0), Some(7)), row("user", Some(0), Some(5)), row("prefetch", Some(0), Some(4)), row("-", Some(6), Some(0))]
+    );
     assert_eq!(by("purpose", "purpose:prefetch"), [row("prefetch", None, Some(4))], "requests do not know it: no zero");
     assert_eq!(by("outcome", "outcome:hit,outcome:failed"), [row("hit", Some(3), None), row("failed", Some(1), None)]);
     assert_eq!(by("tag:city,team", "team:maps"), [row("Ulm/maps", Some(3), Some(0))]);
@@ -132,7 +144,10 @@ fn the_dearest_groups_and_a_series_of_each() {
     writer.close();
     let query = CostQuery { top: 2, step: Some(24 * HOUR), ..asked("route", "") };
     let report = ask(&dir, &query);
-    assert_eq!(report.groups.iter().map(|g| (names(g), g.others)).collect::<Vec<_>>(), [("r29".to_owned(), false), ("r28".to_owned(), false), ("-".to_owned(), true)]);
+    assert_eq!(
+        report.groups.iter().map(|g| (names(g), g.others)).collect::<Vec<_>>(),
+        [("r29".to_owned(), false), ("r28".to_owned(), false), ("-".to_owned(), true)]
+    );
     let bills = |points: &[Point]| points.iter().map(|p| (p.at.nanos() - START, p.sums.calls.unwrap().bill)).collect::<Vec<_>>();
     assert_eq!(bills(&report.groups[0].series), [(0, 100), (24 * HOUR, 29)]);
     assert_eq!(report.groups_in_all, 30);
@@ -161,7 +176,13 @@ fn what_a_strategy_was_worth() {
     let row = |name: &str, saved, avoided, bill, net, unpriced| (name.to_owned(), saved, avoided, bill, net, unpriced);
     assert_eq!(
         told,
-        [row("l1", 40, 4, 0, 40, 0), row("revalidated", 9, 0, 0, 9, 0), row("stale", 10, 1, 4, 6, 0), row("dedupe", 0, 1, 0, 0, 1), row("audit", 0, 0, 3, -3, 1)]
+        [
+            row("l1", 40, 4, 0, 40, 0),
+            row("revalidated", 9, 0, 0, 9, 0),
+            row("stale", 10, 1, 4, 6, 0),
+            row("dedupe", 0, 1, 0, 0, 1),
+            row("audit", 0, 0, 3, -3, 1)
+        ]
     );
 }
 
@@ -182,18 +203,27 @@ fn rows_in_no_file_yet_count_once_and_damaged_files_are_named() {
         }
     }
     let files = crate::read::files(dir.path(), &farthing_contract::log::ALL[1]);
-    let mut reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&files[0]).unwrap()).unwrap().build().unwrap();
+    let mut reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&files[0]).unwrap())
+        .unwrap()
+        .build()
+        .unwrap();
     let plain = reader.next().unwrap().unwrap();
-    let columns: Vec<_> = plain.schema().fields().iter().zip(plain.columns()).map(|(field, column)| {
-        let column = match field.data_type() {
-            arrow::datatypes::DataType::Utf8 => {
-                let text = column.as_any().downcast_ref::<arrow::array::StringArray>().unwrap();
-                Arc::new(text.iter().collect::<arrow::array::DictionaryArray<arrow::datatypes::Int32Type>>()) as arrow::array::ArrayRef
-            }
-            _ => column.clone(),
-        };
-        (field.name().clone(), column, true)
-    }).collect();
+    let columns: Vec<_> = plain
+        .schema()
+        .fields()
+        .iter()
+        .zip(plain.columns())
+        .map(|(field, column)| {
+            let column = match field.data_type() {
+                arrow::datatypes::DataType::Utf8 => {
+                    let text = column.as_any().downcast_ref::<arrow::array::StringArray>().unwrap();
+                    Arc::new(text.iter().collect::<arrow::array::DictionaryArray<arrow::datatypes::Int32Type>>()) as arrow::array::ArrayRef
+                }
+                _ => column.clone(),
+            };
+            (field.name().clone(), column, true)
+        })
+        .collect();
     let batch = arrow::record_batch::RecordBatch::try_from_iter_with_nullable(columns).unwrap();
     for (files, bill) in [(None, 10), (Some(BTreeMap::new()), 5)] {
         let recent = Recent { batches: vec![("calls", batch.clone())], files };
