@@ -7,6 +7,7 @@
 //! - [`log`]: writes the four tables of [`farthing_contract::log`] as Parquet, off the request path.
 //! - [`read`]: reads them back for the command line and tests.
 //! - [`aggregate`]: running totals for status, metrics and the demo.
+//! - [`watch`]: what is unusual about spend, where a period will end, and who is told.
 //! - [`reference`](mod@reference): generates `docs/request-log.md` from the declaration of the tables.
 
 pub mod aggregate;
@@ -17,6 +18,7 @@ pub mod prices;
 pub mod read;
 pub mod reference;
 pub mod usage;
+pub mod watch;
 
 pub use aggregate::{Aggregates, AggregatesSnapshot, CallSettled, RequestSettled};
 pub use cost::{CostRecord, Paid, SavedBy, Served};
