@@ -10,7 +10,7 @@ PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
 
-.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-http-cache http-cache test-full explore simulate models results bench bench-load doc lint clean
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-http-cache http-cache test-full explore simulate models results bench bench-costs bench-load doc lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -102,6 +102,13 @@ bench: ## Micro benches (decision, key, replay, start of the disk store, memory 
 	cargo run --release -p farthing-bench --bin disk
 	cargo run --release -p farthing-bench --bin memory
 	cargo run --release -p farthing-bench --bin stampede
+
+bench-costs: ## Questions about money over 1e7 rows, beside DuckDB on the same files, into target/results/costs.json
+	@mkdir -p target/results
+	[ -d target/bench-costs/log/calls ] || cargo run --release -p farthing-ledger --example costs -- write target/bench-costs/log
+	cargo run --release -q -p farthing-ledger --example costs -- ask target/bench-costs/log > target/bench-costs/farthing.json
+	@if [ -x target/venv/bin/python ]; then target/venv/bin/python scripts/bench_costs.py target/bench-costs/log target/bench-costs/farthing.json target/results/costs.json; \
+	else cp target/bench-costs/farthing.json target/results/costs.json; echo "DuckDB beside bench-costs: no target/venv (make deps)" | tee -a target/skipped.txt; fi
 
 bench-load: deps-bench proxy ## Load bench against bare hyper, nginx, HAProxy, Varnish into target/results/load.json
 	cargo run --release -p farthing-bench --bin load

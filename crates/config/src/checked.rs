@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use farthing_types::{BudgetSpec, Overrides, RouteName, Span};
 
-use crate::{EventsConfig, FarthingKey, L2Config, Provider, Route, Secret};
+use crate::{AlertsConfig, EventsConfig, FarthingKey, L2Config, Provider, Route, Secret, SelfCostConfig};
 
 /// The whole configuration of one instance.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +39,10 @@ pub struct Config {
     pub experiments: Vec<ExperimentConfig>,
     /// The share of keys that is never optimised, to prove the saving.
     pub holdout: HoldoutConfig,
+    /// Alerts about money.
+    pub alerts: AlertsConfig,
+    /// What Farthing itself costs; `None`: unknown.
+    pub self_cost: Option<SelfCostConfig>,
     /// Seed of all draws; equal on instances that shall decide alike.
     pub seed: u64,
     /// Key of all digests (cache keys, tenants of passed-through credentials); equal on instances that share logs.

@@ -4,6 +4,7 @@
 //! [`Config`] reaches the rest of Farthing. All problems of a file are reported together, each with file, line, key,
 //! what was found and the remedy.
 
+mod alerts;
 mod checked;
 mod content;
 mod error;
@@ -18,6 +19,7 @@ mod route;
 mod salt;
 mod secret;
 
+pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use checked::{
     AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, Salt, VariantConfig,
 };

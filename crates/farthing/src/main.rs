@@ -41,6 +41,8 @@ enum Command {
     Check(check::Args),
     /// Show a running proxy: routes, bill, savings.
     Status(remote::status::Args),
+    /// Show money by any names and over any time: bill, savings, what remains; of a running proxy or of a log folder.
+    Costs(remote::costs::Args),
     /// Show why answers were not served from the cache: dearest first, with the key that would change it.
     Routes(remote::routes::Args),
     /// Purge the cache of a running proxy: by tag, key, prefix, route, tenant, or all of it.
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => remote::status::run(&args),
+        Command::Costs(args) => remote::costs::run(&args),
         Command::Routes(args) => remote::routes::run(&args),
         Command::Purge(args) => remote::purge::run(&args),
         Command::Volatile(args) => remote::volatile::run(&args),

@@ -3,20 +3,24 @@
 //! - [`prices`]: an immutable [`PriceBook`] tells what a call costs; what it cannot price is `None`, never zero.
 //! - [`usage`]: reads token counts out of provider answers, whole or streaming, without holding the body.
 //! - [`cost`]: who paid what for an answer, and what that saved.
+//! - [`costs`]: questions about money, answered from the log.
 //! - [`log`]: writes the four tables of [`farthing_contract::log`] as Parquet, off the request path.
 //! - [`read`]: reads them back for the command line and tests.
 //! - [`budget`]: money set aside before a call, so that no more is spent than was allowed.
 //! - [`aggregate`]: running totals for status, metrics and the demo.
+//! - [`watch`]: what is unusual about spend, where a period will end, and who is told.
 //! - [`reference`](mod@reference): generates `docs/request-log.md` from the declaration of the tables.
 
 pub mod aggregate;
 pub mod budget;
 pub mod cost;
+pub mod costs;
 pub mod log;
 pub mod prices;
 pub mod read;
 pub mod reference;
 pub mod usage;
+pub mod watch;
 
 pub use aggregate::{Aggregates, AggregatesSnapshot, CallSettled, RequestSettled};
 pub use cost::{CostRecord, Paid, SavedBy, Served};

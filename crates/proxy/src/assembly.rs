@@ -12,6 +12,7 @@ use farthing_contract::features::TTL_SPEC;
 use farthing_experiment::{Holdout, SavingReport, Savings};
 use farthing_freshness::Keyer;
 use farthing_ledger::budget::Raise;
+use farthing_ledger::costs::{CostStore, FlushedLog, Limits};
 use farthing_ledger::{Aggregates, AggregatesSnapshot, LogConfig, LogError, LogMetrics, LogWriter, Volumes};
 use farthing_models::{Counts, Runtime, Store, StoreOptions};
 use farthing_policy::Guarded;
@@ -270,6 +271,11 @@ impl Proxy {
     /// The log's folder; `None` when it is off.
     pub fn log_dir(&self) -> Option<&Path> {
         self.state.log.as_ref().map(|_| self.state.config.log.dir.as_path())
+    }
+    /// The money in the log; `None` when it is off.
+    pub fn cost_store(&self) -> Option<CostStore> {
+        let recent = FlushedLog::new(self.state.log.clone()?, LOG_WAIT);
+        Some(CostStore::new(self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
     }
     /// Digest of the prices in force.
     pub fn price_digest(&self) -> Arc<str> {

@@ -47,10 +47,23 @@ pub struct Flight {
     pub strips_usage: bool,
     /// It goes on to its end when every client has left.
     pub finishes: bool,
+    /// Whom its cost is told of.
+    pub attribution: Attribution,
     reports: Mutex<Vec<CallReport>>,
     charged: OnceLock<Charged>,
     head: OnceLock<Came>,
     done: Mutex<Ending>,
+}
+
+/// Whom the cost of a call is told of, beside its payer.
+#[derive(Clone, Debug, Default)]
+pub struct Attribution {
+    /// Team of the tenant.
+    pub team: Option<Arc<str>>,
+    /// Service of the tenant.
+    pub service: Option<Arc<str>>,
+    /// Free tags of the request that caused it; none for calls that no request waited for.
+    pub tags: Option<Arc<str>>,
 }
 
 /// What the head of an answer told; known before anybody may have the answer.
@@ -110,6 +123,8 @@ pub struct Order {
     pub strips_usage: bool,
     /// It goes on to its end when every client has left.
     pub finishes: bool,
+    /// Whom its cost is told of.
+    pub attribution: Attribution,
 }
 
 impl Flight {
@@ -129,6 +144,7 @@ impl Flight {
             request_bytes,
             strips_usage,
             finishes,
+            attribution,
         } = order;
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
@@ -149,6 +165,7 @@ impl Flight {
             request_bytes,
             strips_usage,
             finishes,
+            attribution,
             reports,
             charged: OnceLock::new(),
             head: OnceLock::new(),

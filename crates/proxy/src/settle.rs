@@ -360,6 +360,11 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
         sent: report.sent,
         latency_us: micros(report.head_after),
         cost_nanousd: cost.map(Money::nanos),
+        team: flight.attribution.team.clone(),
+        service: flight.attribution.service.clone(),
+        tags: flight.attribution.tags.clone(),
+        experiment: flight.variant.as_ref().map(|v| v.experiment.name().clone()),
+        variant: flight.variant.as_ref().map(|v| v.name().clone()),
         ..log::CallRow::default()
     }
 }
@@ -432,6 +437,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         error_class: settled.error,
         asked: account.asked.clone(),
         invalidates: account.invalidates.map(KeyHash::short),
+        provider: Some(account.route.provider.name.clone()),
         ..log::Request::default()
     }
 }

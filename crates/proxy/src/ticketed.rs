@@ -16,7 +16,7 @@ use http::{Response, StatusCode};
 use crate::answer::Notes;
 use crate::asking;
 use crate::budgets::{self, Admission, Held};
-use crate::flight::{Came, Flight, Order};
+use crate::flight::{Attribution, Came, Flight, Order};
 use crate::l2;
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
@@ -205,7 +205,15 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         finishes: true,
         swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
+        attribution: attribution(planned, purpose),
     }
+}
+
+/// Tags are those of one request: a call in the background is made for all that may ask.
+fn attribution(planned: &Planned, purpose: Purpose) -> Attribution {
+    let identity = &planned.account.identity;
+    let waited = matches!(purpose, Purpose::User | Purpose::Refill | Purpose::Holdout);
+    Attribution { team: identity.team.clone(), service: identity.service.clone(), tags: planned.account.tags.clone().filter(|_| waited) }
 }
 
 /// What a request goes on with that has to join again.

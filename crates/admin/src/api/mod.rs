@@ -2,6 +2,7 @@
 
 mod budgets;
 mod cache;
+mod costs;
 mod events;
 mod health;
 mod models;
@@ -54,6 +55,7 @@ const _: fn(QueryRejection) -> Problem = Problem::from;
     tags(
         (name = "health", description = "For whoever runs the instance"),
         (name = "views", description = "What the instance does and what it costs"),
+        (name = "costs", description = "Money, from the log"),
         (name = "cache", description = "The cache"),
         (name = "budgets", description = "Money that may be spent over a time"),
         (name = "events", description = "Sources of events that say what has changed"),
@@ -73,6 +75,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::volatile))
         .routes(routes!(views::status))
         .routes(routes!(views::costs))
+        .routes(routes!(costs::ask))
         .routes(routes!(views::decision))
         .routes(routes!(views::explanation))
         .routes(routes!(views::experiments))

@@ -40,8 +40,8 @@ pub(super) async fn status(State(parts): State<Parts>) -> Json<Status> {
     Json(parts.status.status())
 }
 
-/// Money by route and tenant, since start.
-#[utoipa::path(get, path = "/api/v1/costs", tag = "views", responses(
+/// Money by route and tenant, since start, without reading the log.
+#[utoipa::path(get, path = "/api/v1/costs/totals", tag = "views", responses(
     (status = 200, description = "the costs", body = Costs),
     (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
 ))]

@@ -2,6 +2,7 @@
 
 pub mod budgets;
 pub mod cache;
+pub mod costs;
 pub mod decisions;
 pub mod events;
 pub mod experiments;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use budgets::BudgetsControl;
 use cache::CacheControl;
+use costs::CostsView;
 use decisions::DecisionsView;
 use events::EventsControl;
 use experiments::ExperimentsView;
@@ -36,6 +38,8 @@ pub struct Parts {
     pub decisions: Arc<dyn DecisionsView>,
     /// The cache.
     pub cache: Arc<dyn CacheControl>,
+    /// Questions about money.
+    pub costs: Arc<dyn CostsView>,
     /// Sources of events.
     pub events: Arc<dyn EventsControl>,
     /// Budgets.

@@ -1,5 +1,6 @@
 //! From text to [`Config`]: reads table by table, then checks what tables say about each other.
 
+mod alerts;
 mod budgets;
 mod content;
 mod events;
@@ -14,6 +15,7 @@ mod providers;
 mod purges;
 mod reference;
 pub(crate) mod registry;
+mod registry_money;
 mod resolve;
 mod routes;
 pub(crate) mod section;
@@ -77,6 +79,8 @@ impl Config {
         let top = Section::open(&doc, &table, "", registry::TOP);
         let mut draft = Draft::default();
         instance::read(&top, &mut draft.config);
+        draft.config.alerts = alerts::alerts(&top);
+        draft.config.self_cost = alerts::self_cost(&top);
         draft.providers = providers::read(&top, &imports::read(&top));
         draft.config.experiments = experiments::read(&top);
         draft.config.events = events::read(&top);

@@ -1,6 +1,8 @@
 //! Every key of a configuration file, once: the reader refuses what is not here, and the reference page is printed from
 //! here. Defaults stand as TOML text; a test reads them all and compares with the defaults in the code.
 
+pub(crate) use super::registry_money::{ALERTS, SELF_COST};
+
 /// The keys of one table.
 pub(crate) type Keys = &'static [Key];
 
@@ -27,7 +29,7 @@ pub(crate) enum Kind {
     Array,
 }
 
-const fn key(name: &'static str, form: &'static str, default: &'static str, doc: &'static str) -> Key {
+pub(crate) const fn key(name: &'static str, form: &'static str, default: &'static str, doc: &'static str) -> Key {
     Key { name, kind: Kind::Value(form), default, doc }
 }
 const fn table(name: &'static str, kind: Kind, doc: &'static str) -> Key {
@@ -61,6 +63,12 @@ pub(crate) const TABLES: &[Table] = &[
     Table { heading: "[log]", doc: "The Parquet log.", keys: LOG },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
+    Table { heading: "[alerts]", doc: "Who is told when money goes wrong; docs/alerts.md says of what.", keys: ALERTS },
+    Table {
+        heading: "[self_cost]",
+        doc: "What Farthing itself costs, to be set against what it saves. Without the table it is unknown, and no net saving is told.",
+        keys: SELF_COST,
+    },
     Table {
         heading: "[providers.NAME]",
         doc: "A provider: who bills. With `preset`, the preset's values are the defaults; a provider named like a preset uses it. \
@@ -146,6 +154,8 @@ pub(crate) const TOP: Keys = &[
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
     table("prices", Kind::Table, "Files of imported prices."),
+    table("alerts", Kind::Table, "Alerts about money."),
+    table("self_cost", Kind::Table, "What Farthing itself costs."),
     table("providers", Kind::Named, "Providers."),
     table("routes", Kind::Named, "Routes."),
     table("keys", Kind::Array, "Farthing keys."),

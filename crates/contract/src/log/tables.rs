@@ -125,6 +125,8 @@ table! {
         asked: Option<Arc<str>> = 2,
         /// Key whose copy, and calls under way, the request dropped: a successful one with an unsafe method; null otherwise.
         invalidates: Option<u64> = 2,
+        /// Provider that bills the route's calls.
+        provider: Option<Arc<str>> = 3,
     }
 }
 
@@ -237,6 +239,16 @@ table! {
         metered: Option<Arc<str>> = 3,
         /// Why there is no price: `no-prices`, `unknown-target`, `no-usage` ...; null when there is one.
         unpriced_reason: Option<&'static str> = 3,
+        /// Team of the tenant, of whoever caused the call.
+        team: Option<Arc<str>> = 3,
+        /// Service of the tenant, of whoever caused the call.
+        service: Option<Arc<str>> = 3,
+        /// Free tags `a=b,c=d` of the request that caused it; null for calls that no request waited for.
+        tags: Option<Arc<str>> = 3,
+        /// Experiment that had assigned the key when the call was ordered.
+        experiment: Option<Arc<str>> = 3,
+        /// Variant then.
+        variant: Option<Arc<str>> = 3,
     }
 }
 

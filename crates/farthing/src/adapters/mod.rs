@@ -2,6 +2,7 @@
 
 mod budgets;
 mod cache;
+pub mod costs;
 mod decisions;
 mod events;
 mod experiments;
@@ -22,6 +23,7 @@ pub struct Running {
     real: RealClock,
     real_start: Time,
     started: Time,
+    places: costs::Places,
 }
 
 impl Running {
@@ -29,7 +31,7 @@ impl Running {
     pub fn parts(proxy: Arc<Proxy>) -> Parts {
         let real = RealClock::default();
         let real_start = farthing_types::Clock::now(&real);
-        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start });
+        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start, places: costs::Places::default() });
         Parts {
             status: running.clone(),
             routes: running.clone(),
@@ -38,6 +40,7 @@ impl Running {
             decisions: running.clone(),
             budgets: running.clone(),
             cache: running.clone(),
+            costs: running.clone(),
             events: running.clone(),
             metrics: running,
         }

@@ -2,6 +2,8 @@
 
 pub mod budgets;
 pub mod client;
+pub mod costs;
+mod costs_table;
 pub mod experiments;
 pub mod models;
 pub mod purge;

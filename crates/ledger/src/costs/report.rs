@@ -1,0 +1,184 @@
+//! The answer: groups in order, their sum, and what each strategy was worth.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use farthing_types::Time;
+
+use super::query::CostQuery;
+use super::scan::Part;
+use super::sums::{CallSums, CostSums, RequestSums};
+use super::window::Window;
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CostReport {
+    /// Over what time.
+    pub window: Window,
+    /// Names of the groups.
+    pub by: Vec<String>,
+    /// Groups, dearest first.
+    pub groups: Vec<CostGroup>,
+    /// How many groups there are in all; those beyond `top` are one.
+    pub groups_in_all: usize,
+    /// All rows together.
+    pub total: CostSums,
+    /// All rows together, by steps of time; empty without a step.
+    pub series: Vec<Point>,
+    /// What saved money, and what was paid beside the calls that clients waited for.
+    pub strategies: Vec<Strategy>,
+    /// Rows that were taken.
+    pub rows: u64,
+    /// Files that were read.
+    pub files: u64,
+    /// What could not be read: the sums lack it.
+    pub unreadable: Vec<String>,
+}
+
+/// Rows of the same names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CostGroup {
+    /// The names in the order asked for; `None` for rows without one. Empty for the group of all that are not among the dearest.
+    pub names: Vec<Option<Arc<str>>>,
+    /// Whether it is the group of all others.
+    pub others: bool,
+    /// Their sums.
+    pub sums: CostSums,
+    /// The same by steps of time; empty without a step.
+    pub series: Vec<Point>,
+}
+
+/// Sums of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Where the step begins. The first and the last may reach beyond the window, whose rows alone count.
+    pub at: Time,
+    /// Sums of its rows.
+    pub sums: CostSums,
+}
+
+/// What a strategy was worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strategy {
+    /// The cause of savings, or the purpose of calls where no saving is credited to it.
+    pub name: Arc<str>,
+    /// Requests that it answered for less.
+    pub requests: i128,
+    /// Calls that were not made because of it.
+    pub calls_avoided: i128,
+    /// What it saved, nano-dollars.
+    pub saved: i128,
+    /// What its own calls cost, nano-dollars.
+    pub bill: i128,
+    /// Its own calls.
+    pub calls: i128,
+    /// Requests and calls of it without a known price.
+    pub unpriced: i128,
+}
+
+impl Strategy {
+    /// What remains of the saving.
+    pub const fn net(&self) -> i128 {
+        self.saved - self.bill
+    }
+}
+
+/// The purpose whose calls a cause of savings has to pay for.
+const OWN_CALLS: [(&str, &str); 2] = [("stale", "refresh"), ("prefetch", "prefetch")];
+/// Purposes that are no strategy: a client waited for the call.
+const WAITED: [&str; 3] = ["user", "refill", "holdout"];
+/// The cause whose requests are calls all the same, cheaper ones.
+const CHEAPER_CALLS: [&str; 4] = ["revalidated", "routing", "compression", "batch"];
+
+pub(super) fn build(query: &CostQuery, part: Part) -> CostReport {
+    let strategies = strategies(&part);
+    let none = CostSums::none(query.reads());
+    let mut total = none;
+    let mut steps: BTreeMap<i64, CostSums> = BTreeMap::new();
+    let mut gathered: BTreeMap<Vec<Option<Arc<str>>>, (CostSums, BTreeMap<i64, CostSums>)> = BTreeMap::new();
+    for ((names, step), sums) in part.groups {
+        total += sums;
+        let (whole, series) = gathered.entry(names.into_vec()).or_insert_with(|| (none, BTreeMap::new()));
+        *whole += sums;
+        if query.step.is_some() {
+            *steps.entry(step).or_insert(none) += sums;
+            *series.entry(step).or_insert(none) += sums;
+        }
+    }
+    let points = |series: BTreeMap<i64, CostSums>| series.into_iter().map(|(step, sums)| point(query, step, sums)).collect();
+    let mut groups: Vec<(Vec<Option<Arc<str>>>, CostSums, BTreeMap<i64, CostSums>)> =
+        gathered.into_iter().map(|(names, (sums, series))| (names, sums, series)).collect();
+    // Equal ones stay in the order of their names.
+    groups.sort_by_key(|(_, sums, _)| std::cmp::Reverse(sums.weight()));
+    let groups_in_all = groups.len();
+    let rest = groups.split_off(query.top.min(groups.len()));
+    let mut groups: Vec<CostGroup> =
+        groups.into_iter().map(|(names, sums, series)| CostGroup { names, others: false, sums, series: points(series) }).collect();
+    if !rest.is_empty() {
+        let (mut sums, mut series) = (none, BTreeMap::new());
+        for (_, more, more_series) in rest {
+            sums += more;
+            more_series.into_iter().for_each(|(step, more)| *series.entry(step).or_insert(none) += more);
+        }
+        groups.push(CostGroup { names: vec![None; query.by.len()], others: true, sums, series: points(series) });
+    }
+    CostReport {
+        window: query.window,
+        by: query.by.iter().map(ToString::to_string).collect(),
+        groups,
+        groups_in_all,
+        total,
+        series: points(steps),
+        strategies,
+        rows: part.rows,
+        files: part.files,
+        unreadable: part.unreadable,
+    }
+}
+
+fn point(query: &CostQuery, step: i64, sums: CostSums) -> Point {
+    Point { at: Time::from_nanos(step.saturating_mul(query.step.unwrap_or(1))), sums }
+}
+
+/// Causes with the calls that they have to pay for, then purposes that no saving is credited to.
+fn strategies(part: &Part) -> Vec<Strategy> {
+    let mut purposes: BTreeMap<Arc<str>, CallSums> = part
+        .purposes
+        .iter()
+        .filter_map(|(name, sums)| Some((name.clone()?, *sums)))
+        .filter(|(name, _)| !WAITED.contains(&&**name))
+        .collect();
+    let causes: BTreeMap<Arc<str>, RequestSums> = part.causes.iter().filter_map(|(name, sums)| Some((name.clone()?, *sums))).collect();
+    let mut strategies: Vec<Strategy> = causes
+        .into_iter()
+        .map(|(name, sums)| {
+            let own = OWN_CALLS.iter().find(|(cause, _)| *cause == &*name).and_then(|(_, purpose)| purposes.remove(*purpose));
+            strategy(name, sums, own.unwrap_or_default())
+        })
+        .collect();
+    strategies.extend(purposes.into_iter().map(|(name, calls)| strategy(name, RequestSums::default(), calls)));
+    strategies.sort_by_key(|strategy| std::cmp::Reverse((strategy.net(), strategy.calls_avoided)));
+    strategies
+}
+
+fn strategy(name: Arc<str>, requests: RequestSums, calls: CallSums) -> Strategy {
+    let cheaper = CHEAPER_CALLS.contains(&&*name);
+    Strategy {
+        requests: requests.requests,
+        calls_avoided: if cheaper { 0 } else { requests.requests },
+        saved: requests.saved,
+        bill: calls.bill,
+        calls: calls.calls,
+        unpriced: requests.unpriced + calls.unpriced,
+        name,
+    }
+}
+
+impl CostReport {
+    /// Paid for fetching ahead and not used: the bill of prefetched calls beyond what they saved. `None` where calls are not read.
+    pub fn prefetch_waste(&self) -> Option<i128> {
+        let bill = self.total.calls?.prefetch;
+        let saved = self.strategies.iter().find(|strategy| &*strategy.name == "prefetch").map_or(0, |strategy| strategy.saved);
+        Some((bill - saved).max(0))
+    }
+}
