@@ -18,6 +18,6 @@ pub mod usage;
 
 pub use aggregate::{Aggregates, AggregatesSnapshot, CallSettled, RequestSettled};
 pub use cost::{CostRecord, Paid, SavedBy, Served};
-pub use log::{LogConfig, LogError, LogHandle, LogMetrics, LogWriter};
+pub use log::{LogConfig, LogError, LogHandle, LogMetrics, LogWriter, Unwritten};
 pub use prices::{Billable, PriceBook, PriceError, PriceSpec, TokenRates};
 pub use usage::{RequestFacts, UsageReading, UsageTap};

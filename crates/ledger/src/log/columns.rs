@@ -56,6 +56,14 @@ impl Columns {
         RecordBatch::try_new(self.schema, arrays)
     }
 
+    /// A copy of the rows gathered so far.
+    ///
+    /// # Errors
+    /// As [`Columns::finish`].
+    pub(super) fn copy(&self) -> Result<RecordBatch, ArrowError> {
+        RecordBatch::try_new(self.schema.clone(), self.builders.iter().map(Builder::copy).collect())
+    }
+
     pub(super) const fn table(&self) -> &'static Table {
         self.table
     }
@@ -116,6 +124,19 @@ impl Builder {
             Self::Bool(builder) => Arc::new(builder.finish()),
             Self::Text(builder) => ArrayBuilder::finish(builder),
             Self::F32List(builder) => Arc::new(builder.finish()),
+        }
+    }
+
+    fn copy(&self) -> ArrayRef {
+        match self {
+            Self::I64(builder) => Arc::new(builder.finish_cloned()),
+            Self::U64(builder) => Arc::new(builder.finish_cloned()),
+            Self::I32(builder) => Arc::new(builder.finish_cloned()),
+            Self::F64(builder) => Arc::new(builder.finish_cloned()),
+            Self::F32(builder) => Arc::new(builder.finish_cloned()),
+            Self::Bool(builder) => Arc::new(builder.finish_cloned()),
+            Self::Text(builder) => ArrayBuilder::finish_cloned(builder),
+            Self::F32List(builder) => Arc::new(builder.finish_cloned()),
         }
     }
 }

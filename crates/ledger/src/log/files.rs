@@ -13,7 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::LogError;
+use super::{LogError, Unwritten};
 
 /// End of a temporary name; together with the leading dot no reader's `*.parquet` finds it.
 const TEMP_END: &str = ".tmp";
@@ -29,6 +29,11 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(dir: PathBuf, instance: &str) -> Self {
         Self { dir, stem: format!("part-{instance}-"), sequence: 0 }
+    }
+
+    /// The cut before the next file: `batches` are the rows that it and later ones will hold.
+    pub(super) fn unwritten(&self, batches: Vec<(&'static Table, RecordBatch)>) -> Unwritten {
+        Unwritten { batches, stem: format!("{}{}-", self.stem, std::process::id()), from: self.sequence }
     }
 
     /// Removes temporary files of this instance whose process has died; others may still be written.

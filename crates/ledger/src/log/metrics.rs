@@ -65,12 +65,17 @@ pub(super) struct Counters {
     /// Tables that the contract does not list (in tests).
     other: TableCounters,
     unhealthy: AtomicBool,
+    billing_at_risk: AtomicBool,
     last_error: Mutex<Option<String>>,
 }
 
 impl Counters {
     pub(super) fn of(&self, table: &Table) -> &TableCounters {
         ALL.iter().position(|known| known.name == table.name).map_or(&self.other, |index| &self.tables[index])
+    }
+
+    pub(super) fn billing_at_risk(&self) -> bool {
+        self.billing_at_risk.load(Relaxed)
     }
 
     pub(super) fn wrote(&self) {

@@ -13,6 +13,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 mod thin;
+mod unwritten;
 mod worker;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 pub use files::check_dir;
 pub(crate) use files::{list, partitions};
 pub use metrics::{LogMetrics, TableMetrics};
+pub use unwritten::Unwritten;
 
 use metrics::Counters;
 use queue::{Pushed, Queue};
@@ -86,6 +88,9 @@ pub enum LogError {
     /// Some rows did not reach the disk; they are counted as dropped.
     #[error("log rows were dropped: {0}")]
     Unwritten(String),
+    /// The rows that wait cannot be copied.
+    #[error("the rows that wait for their file cannot be copied: {0}")]
+    Uncopied(String),
     /// The writer's thread is gone or did not answer in time.
     #[error("the log's thread did not answer within {0:?}")]
     NoAnswer(Span),
@@ -119,6 +124,8 @@ impl fmt::Debug for LogHandle {
 enum Order {
     /// Write everything out; the answer is the last error since the flush before, if there was one.
     Flush(Sender<Option<String>>),
+    /// Copy what no file holds yet.
+    Unwritten(Sender<Result<Unwritten, String>>),
     Close,
 }
 
@@ -200,6 +207,24 @@ impl LogHandle {
             Ok(Some(error)) => Err(LogError::Unwritten(error)),
             Err(_) => Err(LogError::NoAnswer(wait)),
         }
+    }
+
+    /// The rows written so far that are in no file yet, and which files hold the others. Blocks for at most `wait`.
+    ///
+    /// # Errors
+    /// [`LogError::NoAnswer`] when the thread is busy for longer or gone, [`LogError::Uncopied`] when a row breaks its
+    /// table's declaration.
+    pub fn unwritten(&self, wait: Span) -> Result<Unwritten, LogError> {
+        let (answer, answered) = bounded(1);
+        self.0.orders.send(Order::Unwritten(answer)).map_err(|_| LogError::NoAnswer(wait))?;
+        self.wake();
+        answered.recv_timeout(wait).map_err(|_| LogError::NoAnswer(wait))?.map_err(LogError::Uncopied)
+    }
+
+    /// Whether records of money may be lost if the process dies now: the disk takes nothing any more, not even from the
+    /// reserve, and they wait in memory. Cheap: one load.
+    pub fn billing_at_risk(&self) -> bool {
+        self.0.counters.billing_at_risk()
     }
 
     /// Rows, drops, files and bytes so far.

@@ -110,6 +110,28 @@ fn what_is_written_is_read_back_cell_by_cell() {
 }
 
 #[test]
+fn files_and_the_unwritten_together_hold_each_row_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = open(dir.path());
+    let log = writer.handle();
+    (0..30).for_each(|n| log.write(request(n)));
+    log.flush(WAIT).unwrap();
+    (30..50).for_each(|n| log.write(request(n)));
+    log.write(decision(1));
+    let cut = log.unwritten(WAIT).unwrap();
+    // Files that come after the cut hold what it holds already.
+    (50..60).for_each(|n| log.write(request(n)));
+    log.flush(WAIT).unwrap();
+    let rows = |table: &Table| cut.batches.iter().filter(|(of, _)| of.name == table.name).map(|(_, batch)| batch.num_rows()).sum::<usize>();
+    assert_eq!((rows(Request::TABLE), rows(Decision::TABLE)), (20, 1));
+    let files = read::files(dir.path(), Request::TABLE);
+    let covered: Vec<_> = files.iter().map(|file| cut.covers(file)).collect();
+    assert_eq!(covered, [true, false]);
+    assert!(cut.covers(Path::new("requests/date=2026-09-21/hour=14/part-other-1-000007.parquet")));
+    assert!(log.unwritten(WAIT).unwrap().batches.is_empty() && !log.billing_at_risk());
+}
+
+#[test]
 fn the_tail_is_the_newest_rows_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let writer = open(dir.path());

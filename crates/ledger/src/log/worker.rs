@@ -14,7 +14,7 @@ use super::files::Files;
 use super::metrics::Counters;
 use super::queue::{AnyRow, Queue, requests};
 use super::thin::Thin;
-use super::{LogConfig, Order};
+use super::{LogConfig, Order, Unwritten};
 
 /// How often the thread looks into the queue by itself.
 const LOOK_EVERY: Span = Span::from_millis(50);
@@ -61,6 +61,9 @@ impl Worker {
             self.take(false);
             match order {
                 Ok(Order::Flush(answer)) => self.answer(&answer),
+                Ok(Order::Unwritten(answer)) => {
+                    let _ = answer.send(self.unwritten());
+                }
                 Ok(Order::Close) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {
                     self.write_due();
@@ -145,6 +148,12 @@ impl Worker {
                 self.error = Some(error);
             }
         }
+    }
+
+    fn unwritten(&self) -> Result<Unwritten, String> {
+        let copy = |gathered: &Gathered| gathered.columns.copy().map(|batch| (gathered.columns.table(), batch));
+        let batches = self.gathered.values().map(copy).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        Ok(self.files.unwritten(batches))
     }
 
     fn answer(&mut self, answer: &Sender<Option<String>>) {
