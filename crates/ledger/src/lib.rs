@@ -3,6 +3,7 @@
 //! - [`prices`]: an immutable [`PriceBook`] tells what a call costs; what it cannot price is `None`, never zero.
 //! - [`usage`]: reads token counts out of provider answers, whole or streaming, without holding the body.
 //! - [`cost`]: who paid what for an answer, and what that saved.
+//! - `journal`: has rows safe within a second, long before they are in a file.
 //! - [`log`]: writes the four tables of [`farthing_contract::log`] as Parquet, off the request path.
 //! - [`read`]: reads them back for the command line and tests.
 //! - [`aggregate`]: running totals for status, metrics and the demo.
@@ -10,6 +11,7 @@
 
 pub mod aggregate;
 pub mod cost;
+mod journal;
 pub mod log;
 pub mod prices;
 pub mod read;

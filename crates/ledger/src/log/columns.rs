@@ -11,13 +11,14 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{Column, ColumnType, Table, Value};
 
-use super::queue::AnyRow;
+use crate::journal::AnyRow;
 
 /// Columns of one table under construction.
 pub(super) struct Columns {
     table: &'static Table,
     schema: SchemaRef,
     builders: Vec<Builder>,
+    rows: usize,
 }
 
 enum Builder {
@@ -35,10 +36,11 @@ enum Builder {
 impl Columns {
     pub(super) fn new(table: &'static Table) -> Self {
         let builders = table.columns.iter().map(|column| Builder::new(column.ty)).collect();
-        Self { table, schema: schema(table), builders }
+        Self { table, schema: schema(table), builders, rows: 0 }
     }
 
     pub(super) fn push(&mut self, row: &dyn AnyRow) {
+        self.rows += 1;
         let builders = &mut self.builders;
         row.visit(&mut |index, value| {
             if let Some(builder) = builders.get_mut(index) {
@@ -62,6 +64,10 @@ impl Columns {
     /// As [`Columns::finish`].
     pub(super) fn copy(&self) -> Result<RecordBatch, ArrowError> {
         RecordBatch::try_new(self.schema.clone(), self.builders.iter().map(Builder::copy).collect())
+    }
+
+    pub(super) const fn rows(&self) -> usize {
+        self.rows
     }
 
     pub(super) const fn table(&self) -> &'static Table {

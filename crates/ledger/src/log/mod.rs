@@ -1,18 +1,28 @@
 //! The request log's writer: rows in, Parquet files out, never in the way of a request.
 //!
 //! [`LogHandle::write`] moves a row into a queue that is bounded in bytes and returns; a full queue drops the row and
-//! counts it. One thread turns rows into columns and writes a file per table and hour
-//! (`<dir>/<table>/date=YYYY-MM-DD/hour=HH/part-<instance>-<pid>-<seq>.parquet`) at the latest [`LogConfig::flush_every`]
-//! after a row came. A file is written under a hidden temporary name, synced, then renamed: under its final name it is
-//! whole, whenever the process dies. A disk that refuses costs rows, counted, and the health flag, nothing else.
+//! counts it. One thread looks into the queue every 50 ms and appends the rows to a segment of the journal, which a killed
+//! process leaves behind and the next one reads. At the latest [`LogConfig::flush_every`] after a row came the segment is
+//! sealed, and another thread makes it into a file per table and hour
+//! (`<dir>/<table>/date=YYYY-MM-DD/hour=HH/part-<instance>-<start>-<n>.parquet`). A file is written under a hidden temporary
+//! name, synced, then renamed: under its final name it is whole, whenever the process dies.
+//!
+//! A full disk costs log rows, counted, and the health flag; records of money (all of `calls`, and requests that cost or
+//! saved something) go into space that was set aside, and when that is used up into bounded memory, which
+//! [`LogHandle::billing_at_risk`] tells.
 
 mod columns;
+mod filer;
 mod files;
+mod gathered;
 mod metrics;
 mod queue;
+mod recorder;
+mod shelf;
 #[cfg(test)]
 mod tests;
 mod thin;
+mod tick;
 mod unwritten;
 mod worker;
 
@@ -29,12 +39,14 @@ use parking_lot::Mutex;
 
 pub use files::check_dir;
 pub(crate) use files::{list, partitions};
-pub use metrics::{LogMetrics, TableMetrics};
+pub use metrics::{JournalMetrics, LogMetrics, TableMetrics};
 pub use unwritten::Unwritten;
 
 use metrics::Counters;
 use queue::{Pushed, Queue};
-use worker::{Inbox, Worker};
+use worker::Inbox;
+
+use crate::journal::RealDisk;
 
 /// How the log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +62,12 @@ pub struct LogConfig {
     pub max_file_bytes: usize,
     /// Bytes of rows that may wait for the writer's thread; beyond, rows are dropped and counted.
     pub queue_bytes: usize,
+    /// Whether rows are journaled before they are in files.
+    pub journal: bool,
+    /// Longest time between a journaled row and its being safe from a power cut.
+    pub journal_sync: Span,
+    /// Bytes on the disk that are set aside for records of money, for when it is full.
+    pub journal_reserve: u64,
     /// Names the writer in file names: letters, digits, `_` and `.`, unique among the machines that share the folder.
     pub instance: String,
 }
@@ -62,6 +80,9 @@ impl Default for LogConfig {
             row_rate: 5_000,
             max_file_bytes: 32 << 20,
             queue_bytes: 32 << 20,
+            journal: true,
+            journal_sync: Span::from_millis(500),
+            journal_reserve: 16 << 20,
             instance: "local".to_owned(),
         }
     }
@@ -85,8 +106,8 @@ pub enum LogError {
         #[source]
         source: std::io::Error,
     },
-    /// Some rows did not reach the disk; they are counted as dropped.
-    #[error("log rows were dropped: {0}")]
+    /// Some rows are in no file: they were dropped and counted, or they wait in the journal for a disk that takes them.
+    #[error("log rows are in no file: {0}")]
     Unwritten(String),
     /// The rows that wait cannot be copied.
     #[error("the rows that wait for their file cannot be copied: {0}")]
@@ -146,8 +167,12 @@ impl LogWriter {
         let (orders, received) = unbounded();
         let queue = Arc::new(Queue::new(config.queue_bytes));
         let counters = Arc::new(Counters::default());
-        let worker = Worker::new(dir.into(), config, clock, Inbox { queue: queue.clone(), orders: received }, counters.clone());
-        let thread = std::thread::Builder::new().name("farthing-log".to_owned()).spawn(move || worker.run()).map_err(LogError::Thread)?;
+        let inbox = Inbox { queue: queue.clone(), orders: received };
+        let (worker, mut filer, jobs) = worker::pair((Arc::new(RealDisk), dir.into()), config, clock, inbox, counters.clone());
+        let file = move || jobs.iter().for_each(|job| filer.run(job));
+        let filing = thread("farthing-files", file)?;
+        let end = move || drop(filing.join());
+        let thread = thread("farthing-log", move || worker.run(end))?;
         let shared = Shared { queue, orders, counters, thread: Mutex::new(Some(thread.thread().clone())) };
         Ok(Self { handle: LogHandle(Arc::new(shared)), thread: Some(thread) })
     }
@@ -171,6 +196,10 @@ impl LogWriter {
             *self.handle.0.thread.lock() = None;
         }
     }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(LogError::Thread)
 }
 
 impl Drop for LogWriter {
