@@ -283,6 +283,9 @@ impl Proxy {
         };
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
+        parts.extend(
+            self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
+        );
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         for route in &self.state.routes {
@@ -359,6 +362,9 @@ pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<
         max_file_bytes: size(log.flush_bytes),
         queue_bytes: size(log.queue_bytes),
         row_rate: log.row_rate,
+        journal: log.journal,
+        journal_sync: log.journal_sync,
+        journal_reserve: log.journal_reserve,
         ..LogConfig::default()
     };
     Ok(Some(LogWriter::open(log.dir.clone(), settings, real.clone())?))

@@ -61,7 +61,7 @@ pub struct JournalMetrics {
 }
 
 /// The writer's state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LogMetrics {
     /// By table.
     pub tables: BTreeMap<&'static str, TableMetrics>,
