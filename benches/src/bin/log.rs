@@ -105,7 +105,14 @@ fn measure(case: &'static str, rows: i64, keys: i64, row_rate: u32) -> anyhow::R
         (in_files, dropped) = (metrics.rows(), metrics.dropped());
     }
     let per_core_second = median(&rates);
-    Ok(Figure { case, per_core_second, cpu_ns: 1e9 / per_core_second.value, push_ns: median(&pushes).value, rows_in_files: in_files, dropped })
+    Ok(Figure {
+        case,
+        per_core_second,
+        cpu_ns: 1e9 / per_core_second.value,
+        push_ns: median(&pushes).value,
+        rows_in_files: in_files,
+        dropped,
+    })
 }
 
 fn main() -> anyhow::Result<()> {

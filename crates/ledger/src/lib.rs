@@ -6,10 +6,12 @@
 //! - `journal`: has rows safe within a second, long before they are in a file.
 //! - [`log`]: writes the four tables of [`farthing_contract::log`] as Parquet, off the request path.
 //! - [`read`]: reads them back for the command line and tests.
+//! - [`archive`]: exports, prunes and forgets what is in the log's files.
 //! - [`aggregate`]: running totals for status, metrics and the demo.
 //! - [`reference`](mod@reference): generates `docs/request-log.md` from the declaration of the tables.
 
 pub mod aggregate;
+pub mod archive;
 pub mod cost;
 mod journal;
 pub mod log;

@@ -13,6 +13,8 @@ pub(crate) type Guard = Box<dyn Any + Send + Sync>;
 pub(crate) trait DiskFile: Write + Send {
     /// Has what was written survive a power cut.
     fn sync(&mut self) -> io::Result<()>;
+    /// Another hold on the file, to sync it while this one goes on writing.
+    fn again(&self) -> io::Result<Box<dyn DiskFile>>;
     /// Goes back to `length`, and with `cut` ends the file there.
     fn back_to(&mut self, length: u64, cut: bool) -> io::Result<()>;
 }
@@ -45,6 +47,9 @@ pub(crate) struct RealDisk;
 impl DiskFile for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+    fn again(&self) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(self.try_clone()?))
     }
     fn back_to(&mut self, length: u64, cut: bool) -> io::Result<()> {
         if cut {

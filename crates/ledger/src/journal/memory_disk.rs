@@ -170,6 +170,9 @@ impl DiskFile for MemoryFile {
         content.synced = content.data.clone();
         Ok(())
     }
+    fn again(&self) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(Self { disk: self.disk.clone(), life: self.life, content: self.content.clone(), at: self.at }))
+    }
     fn back_to(&mut self, length: u64, cut: bool) -> io::Result<()> {
         if self.disk.operation(Some(self.life))? {
             return Err(killed());

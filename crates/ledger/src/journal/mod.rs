@@ -21,7 +21,7 @@ mod writer;
 pub(crate) use disk::{Disk, DiskFile, Guard, RealDisk};
 pub(crate) use frame::{Framer, Loss, NoSegment, Segment, header};
 pub(crate) use runs::{Dead, Folder, Run, SegmentId};
-pub(crate) use writer::Writer;
+pub(crate) use writer::{Unsynced, Writer};
 
 use farthing_contract::log::{Row, Value};
 

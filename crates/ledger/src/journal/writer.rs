@@ -27,6 +27,25 @@ struct Open {
     /// Where the space that was set aside ends; `None` in a file that grows.
     limit: Option<u64>,
     unsynced: bool,
+    /// Its name is not safe from a power cut yet.
+    new: bool,
+}
+
+/// What is to be synced: by another thread, as that may take seconds on a busy disk.
+pub(crate) struct Unsynced {
+    file: Box<dyn DiskFile>,
+    folder: Option<Folder>,
+}
+
+impl Unsynced {
+    /// Has what was appended survive a power cut.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn sync(mut self) -> io::Result<()> {
+        self.file.sync()?;
+        self.folder.map_or(Ok(()), |folder| folder.disk.sync_dir(&folder.dir))
+    }
 }
 
 impl Writer {
@@ -59,8 +78,6 @@ impl Writer {
     fn begin_at(&self, path: &std::path::Path) -> io::Result<Box<dyn DiskFile>> {
         let mut file = self.folder.disk.create(path)?;
         file.write_all(&header())?;
-        file.sync()?;
-        self.folder.disk.sync_dir(&self.folder.dir)?;
         Ok(file)
     }
 
@@ -81,7 +98,7 @@ impl Writer {
 
     fn open(&mut self, id: SegmentId, file: Box<dyn DiskFile>, limit: Option<u64>) {
         self.next = id.number + 1;
-        self.open = Some(Open { id, file, length: header().len() as u64, limit, unsynced: true });
+        self.open = Some(Open { id, file, length: header().len() as u64, limit, unsynced: true, new: true });
     }
 
     /// Writes whole frames behind the open segment: all of them or none.
@@ -104,19 +121,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Has what was appended survive a power cut.
+    /// What was appended since the last time, to be synced.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
-        match &mut self.open {
-            Some(open) if open.unsynced => {
-                open.file.sync()?;
-                open.unsynced = false;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+    pub(crate) fn unsynced(&mut self) -> io::Result<Option<Unsynced>> {
+        let Some(open) = self.open.as_mut().filter(|open| open.unsynced) else { return Ok(None) };
+        let unsynced = Unsynced { file: open.file.again()?, folder: open.new.then(|| self.folder.clone()) };
+        (open.unsynced, open.new) = (false, false);
+        Ok(Some(unsynced))
     }
 
     /// Takes the number of a segment that is not written at all.
@@ -126,12 +139,10 @@ impl Writer {
         id
     }
 
-    /// Ends the open segment: its name and its bytes.
-    pub(crate) fn seal(&mut self) -> Option<(SegmentId, u64)> {
-        if let Err(error) = self.sync() {
-            tracing::warn!(%error, "a journal segment could not be synced");
-        }
-        self.open.take().map(|open| (open.id, open.length))
+    /// Ends the open segment: its name and its bytes, and what is to be synced before files are made of it.
+    pub(crate) fn seal(&mut self) -> Option<(SegmentId, u64, Unsynced)> {
+        let open = self.open.take()?;
+        Some((open.id, open.length, Unsynced { file: open.file, folder: Some(self.folder.clone()) }))
     }
 
     fn reserve(&self) -> PathBuf {

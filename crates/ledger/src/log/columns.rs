@@ -151,7 +151,16 @@ fn element() -> Field {
     Field::new("element", DataType::Float32, false)
 }
 
+/// The columns as they stand in files.
+pub(crate) fn plain_schema(table: &Table) -> SchemaRef {
+    of(table, &DataType::Utf8)
+}
+
 fn schema(table: &Table) -> SchemaRef {
+    of(table, &DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)))
+}
+
+fn of(table: &Table, text: &DataType) -> SchemaRef {
     let field = |column: &Column| {
         let ty = match column.ty {
             ColumnType::I64 => DataType::Int64,
@@ -160,7 +169,7 @@ fn schema(table: &Table) -> SchemaRef {
             ColumnType::F64 => DataType::Float64,
             ColumnType::F32 => DataType::Float32,
             ColumnType::Bool => DataType::Boolean,
-            ColumnType::Text => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+            ColumnType::Text => text.clone(),
             ColumnType::F32List => DataType::List(Arc::new(element())),
         };
         Field::new(column.name, ty, column.nullable)

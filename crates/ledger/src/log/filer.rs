@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use super::files::Files;
 use super::gathered::{Gathered, Part};
 use super::metrics::Counters;
-use crate::journal::{Dead, Folder, Loss, NoSegment, Run, Segment, SegmentId};
+use crate::journal::{Dead, Folder, Loss, NoSegment, Run, Segment, SegmentId, Unsynced};
 
 /// A segment that nothing is added to any more.
 pub(super) struct Sealed {
@@ -19,6 +19,16 @@ pub(super) struct Sealed {
     pub(super) journaled: bool,
     /// Its rows; to be read from the journal where absent.
     pub(super) parts: Option<Arc<Vec<Part>>>,
+    /// To be synced before files are made: were some made of rows that the segment then lost in a power cut, the others would
+    /// lack them.
+    pub(super) unsynced: Option<Unsynced>,
+}
+
+impl Sealed {
+    /// One to be read from the journal.
+    pub(super) const fn on_disk(id: SegmentId) -> Self {
+        Self { id, journaled: true, parts: None, unsynced: None }
+    }
 }
 
 pub(super) enum Job {
@@ -71,7 +81,7 @@ impl Filer {
 
     pub(super) fn run(&mut self, job: Job) {
         match job {
-            Job::File(sealed) => self.file(&sealed),
+            Job::File(sealed) => self.file(sealed),
             Job::Retry => self.retry(),
             Job::Release(dead) => self.release(dead),
             Job::Tidy(own) => self.files.remove_leftovers(&|run| *run == own || self.folder.lives(run)),
@@ -83,7 +93,7 @@ impl Filer {
 
     fn retry(&mut self) {
         for id in std::mem::take(&mut self.kept) {
-            self.file(&Sealed { id, journaled: true, parts: None });
+            self.file(Sealed::on_disk(id));
         }
         std::mem::take(&mut self.dead).into_iter().for_each(|dead| self.release(dead));
     }
@@ -92,7 +102,10 @@ impl Filer {
         if self.kept.iter().any(|id| id.run == dead.run) { self.dead.push(dead) } else { self.folder.release(dead) }
     }
 
-    fn file(&mut self, sealed: &Sealed) {
+    fn file(&mut self, mut sealed: Sealed) {
+        if let Some(Err(error)) = sealed.unsynced.take().map(Unsynced::sync) {
+            self.counters.unsynced(&error);
+        }
         let id = &sealed.id;
         let filed = match &sealed.parts {
             Some(parts) => self.write(id, parts, sealed.journaled),

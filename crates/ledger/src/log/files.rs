@@ -19,7 +19,9 @@ use super::gathered::Part;
 use crate::journal::{Disk, Run, SegmentId};
 
 /// End of a temporary name; together with the leading dot no reader's `*.parquet` finds it.
-const TEMP_END: &str = ".tmp";
+pub(crate) const TEMP_END: &str = ".tmp";
+/// Rows that a writer holds in memory at most.
+const ROW_GROUP: usize = 262_144;
 
 /// The log's folder as one process writes to it.
 pub(crate) struct Files {
@@ -81,18 +83,23 @@ impl Files {
             KeyValue::new(VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string()),
             KeyValue::new(TABLE_KEY.to_owned(), table.name.to_owned()),
         ];
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_key_value_metadata(Some(metadata))
-            .set_created_by(format!("farthing {}", env!("CARGO_PKG_VERSION")))
-            .build();
         // Without Arrow's own schema, readers see plain Parquet text and not our in-memory dictionaries.
-        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new().with_properties(properties(metadata)).with_skip_arrow_metadata(true);
         let mut writer = ArrowWriter::try_new_with_options(self.disk.create(temp)?, batch.schema(), options)?;
         writer.write(batch)?;
         writer.into_inner()?.sync()?;
         Ok(self.disk.len(temp)?)
     }
+}
+
+/// How all files of the log are written.
+pub(crate) fn properties(metadata: Vec<KeyValue>) -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_key_value_metadata(Some(metadata))
+        .set_created_by(format!("farthing {}", env!("CARGO_PKG_VERSION")))
+        .set_max_row_group_row_count(Some(ROW_GROUP))
+        .build()
 }
 
 /// The segment that a temporary file was to be a part of.

@@ -156,6 +156,12 @@ impl Counters {
         self.unhealthy.store(false, Relaxed);
     }
 
+    /// The journal could not be synced.
+    pub(super) fn unsynced(&self, error: &std::io::Error) {
+        tracing::warn!(%error, "the journal could not be synced: a power cut would cost its last records");
+        self.failed(format!("journal: {error}"));
+    }
+
     pub(super) fn failed(&self, error: String) {
         self.unhealthy.store(true, Relaxed);
         *self.last_error.lock() = Some(error);

@@ -37,14 +37,15 @@ use farthing_contract::log::Row;
 use farthing_types::{Clock, Span};
 use parking_lot::Mutex;
 
+pub(crate) use columns::plain_schema;
 pub use files::check_dir;
-pub(crate) use files::{list, partitions};
+pub(crate) use files::{TEMP_END, list, partitions, properties};
 pub use metrics::{JournalMetrics, LogMetrics, TableMetrics};
 pub use unwritten::Unwritten;
 
 use metrics::Counters;
 use queue::{Pushed, Queue};
-use worker::Inbox;
+use worker::{Inbox, Trio};
 
 use crate::journal::RealDisk;
 
@@ -168,10 +169,15 @@ impl LogWriter {
         let queue = Arc::new(Queue::new(config.queue_bytes));
         let counters = Arc::new(Counters::default());
         let inbox = Inbox { queue: queue.clone(), orders: received };
-        let (worker, mut filer, jobs) = worker::pair((Arc::new(RealDisk), dir.into()), config, clock, inbox, counters.clone());
-        let file = move || jobs.iter().for_each(|job| filer.run(job));
-        let filing = thread("farthing-files", file)?;
-        let end = move || drop(filing.join());
+        let Trio { worker, mut filer, jobs, syncs } =
+            worker::trio((Arc::new(RealDisk), dir.into()), config, clock, inbox, counters.clone());
+        let unsynced = counters.clone();
+        let sync = move || syncs.iter().filter_map(|what| what.sync().err()).for_each(|error| unsynced.unsynced(&error));
+        let syncing = thread("farthing-sync", sync)?;
+        let filing = thread("farthing-files", move || jobs.iter().for_each(|job| filer.run(job)))?;
+        let end = move || {
+            let _ = (filing.join(), syncing.join());
+        };
         let thread = thread("farthing-log", move || worker.run(end))?;
         let shared = Shared { queue, orders, counters, thread: Mutex::new(Some(thread.thread().clone())) };
         Ok(Self { handle: LogHandle(Arc::new(shared)), thread: Some(thread) })

@@ -10,7 +10,7 @@ use farthing_types::{Span, Time};
 use super::metrics::Counters;
 use super::tick::Entry;
 use super::{LogConfig, gathered::Gathered};
-use crate::journal::{Folder, Framer, Guard, Run, Segment, SegmentId, Writer, header};
+use crate::journal::{Folder, Framer, Guard, Run, Segment, SegmentId, Unsynced, Writer, header};
 
 /// Where the next row goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,9 +222,12 @@ impl Recorder {
     }
 
     /// Ends the open segment, or takes the next number where there is no journal.
-    pub(super) fn seal(&mut self) -> Option<(SegmentId, u64)> {
+    pub(super) fn seal(&mut self) -> Option<(SegmentId, u64, Option<Unsynced>)> {
         let (writer, _) = self.writer.as_mut()?;
-        if self.room == Room::Off { Some((writer.skip(), 0)) } else { writer.seal() }
+        match self.room {
+            Room::Off => Some((writer.skip(), 0, None)),
+            _ => writer.seal().map(|(id, length, unsynced)| (id, length, Some(unsynced))),
+        }
     }
 
     /// Begins the next segment after one was sealed.
@@ -263,17 +266,17 @@ impl Recorder {
         gathered
     }
 
-    pub(super) fn sync_due(&mut self, now: Time) {
+    /// What is to be synced by now.
+    pub(super) fn sync_due(&mut self, now: Time) -> Option<Unsynced> {
         if now.since(self.synced) < self.config.journal_sync {
-            return;
+            return None;
         }
         self.synced = now;
-        if let Some((writer, _)) = &mut self.writer
-            && let Err(error) = writer.sync()
-        {
-            tracing::warn!(%error, "the journal could not be synced: a power cut would cost its last records");
-            self.counters.failed(format!("journal: {error}"));
-        }
+        let (writer, _) = self.writer.as_mut()?;
+        writer.unsynced().unwrap_or_else(|error| {
+            self.counters.unsynced(&error);
+            None
+        })
     }
 
     /// Ends the run; what is held still is lost, and counted.

@@ -18,7 +18,7 @@ use super::shelf::Shelf;
 use super::thin::Thin;
 use super::tick::{Entry, Tick};
 use super::{LogConfig, Order, Unwritten};
-use crate::journal::{Disk, Folder};
+use crate::journal::{Disk, Folder, Unsynced};
 
 /// How often the thread looks into the queue by itself.
 const LOOK_EVERY: Span = Span::from_millis(50);
@@ -47,22 +47,33 @@ pub(super) struct Worker {
     /// Given to the filer and not in files yet.
     shelf: Shelf,
     jobs: Sender<Job>,
+    syncs: Sender<Unsynced>,
     healed: Time,
     buried: Time,
     tried: Time,
     error: Option<String>,
 }
 
-/// The worker, and what makes files of what it seals.
-pub(super) fn pair(
+/// The writer in its three parts, each for a thread of its own.
+pub(super) struct Trio {
+    pub(super) worker: Worker,
+    /// Makes files of what the worker seals.
+    pub(super) filer: Filer,
+    pub(super) jobs: Receiver<Job>,
+    /// Syncs what the worker appends: that may take seconds on a busy disk, and rows must not wait for it.
+    pub(super) syncs: Receiver<Unsynced>,
+}
+
+pub(super) fn trio(
     (disk, dir): (Arc<dyn Disk>, PathBuf),
     config: LogConfig,
     clock: Arc<dyn Clock>,
     inbox: Inbox,
     counters: Arc<Counters>,
-) -> (Worker, Filer, Receiver<Job>) {
+) -> Trio {
     let (jobs, received) = crossbeam_channel::unbounded();
     let (reports, reported) = crossbeam_channel::unbounded();
+    let (syncs, to_sync) = crossbeam_channel::bounded(1);
     let folder = Folder::of(disk.clone(), &dir);
     let filer = Filer::new(Files::new(disk, dir), folder.clone(), counters.clone(), reports);
     let worker = Worker {
@@ -77,12 +88,13 @@ pub(super) fn pair(
         since: None,
         shelf: Shelf::new(reported),
         jobs,
+        syncs,
         healed: Time::ZERO,
         buried: Time::ZERO,
         tried: Time::ZERO,
         error: None,
     };
-    (worker, filer, received)
+    Trio { worker, filer, jobs: received, syncs: to_sync }
 }
 
 impl Worker {
@@ -123,7 +135,12 @@ impl Worker {
     pub(super) fn turn(&mut self) {
         let now = self.clock.now();
         self.shelf.look();
-        self.recorder.sync_due(now);
+        // One sync at a time: while the disk is busy with it, what comes is written, and synced with the next.
+        if self.syncs.is_empty()
+            && let Some(unsynced) = self.recorder.sync_due(now)
+        {
+            let _ = self.syncs.try_send(unsynced);
+        }
         if (self.recorder.in_trouble() || self.recorder.run().is_none()) && now.since(self.healed) >= HEAL_EVERY {
             self.heal(now);
         }
@@ -154,7 +171,7 @@ impl Worker {
             self.recorder.inherit(&dead.run);
             for id in dead.segments.clone() {
                 let length = self.folder.disk.len(&self.folder.path(&id)).unwrap_or_default();
-                self.give(Sealed { id, journaled: true, parts: None }, (0, length));
+                self.give(Sealed::on_disk(id), (0, length));
             }
             self.job(Job::Release(dead));
         }
@@ -233,10 +250,10 @@ impl Worker {
         }
         let rows: usize = parts.iter().map(|part| part.batch.num_rows()).sum();
         match self.recorder.seal() {
-            Some((id, length)) => {
+            Some((id, length, unsynced)) => {
                 let journaled = self.recorder.room() != Room::Off;
                 let in_memory = !journaled || self.shelf.bytes() < self.config.max_file_bytes;
-                self.give(Sealed { id, journaled, parts: in_memory.then(|| Arc::new(parts)) }, (bytes, length));
+                self.give(Sealed { id, journaled, parts: in_memory.then(|| Arc::new(parts)), unsynced }, (bytes, length));
             }
             None => {
                 parts.iter().for_each(|part| {
@@ -317,6 +334,7 @@ impl Worker {
         self.retry();
         // Without senders the filer ends when it has done what it was given.
         self.jobs = crossbeam_channel::unbounded().0;
+        self.syncs = crossbeam_channel::bounded(1).0;
         filer();
         self.recorder.end();
     }

@@ -13,7 +13,7 @@ use super::filer::{Filer, Job};
 use super::worker::Worker;
 use super::*;
 use crate::journal::memory_disk::MemoryDisk;
-use crate::journal::{Disk, SegmentId};
+use crate::journal::{Disk, SegmentId, Unsynced};
 use crate::read;
 
 const HOUR_NS: i64 = 3_600_000_000_000;
@@ -263,6 +263,7 @@ struct Rig {
     worker: Worker,
     filer: Filer,
     jobs: Receiver<Job>,
+    syncs: Receiver<Unsynced>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     clock: Arc<VirtualClock>,
@@ -272,9 +273,9 @@ impl Rig {
     fn start(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig, clock: &Arc<VirtualClock>) -> Self {
         let (queue, counters) = (Arc::new(Queue::new(64 << 20)), Arc::new(Counters::default()));
         let inbox = Inbox { queue: queue.clone(), orders: unbounded().1 };
-        let (mut worker, filer, jobs) = worker::pair((disk, dir.to_owned()), config, clock.clone(), inbox, counters.clone());
+        let Trio { mut worker, filer, jobs, syncs } = worker::trio((disk, dir.to_owned()), config, clock.clone(), inbox, counters.clone());
         worker.begin();
-        Self { worker, filer, jobs, queue, counters, clock: clock.clone() }
+        Self { worker, filer, jobs, syncs, queue, counters, clock: clock.clone() }
     }
 
     fn write<R: Row>(&self, row: R) {
@@ -286,6 +287,7 @@ impl Rig {
         self.clock.advance(span);
         self.worker.take(false);
         self.worker.turn();
+        self.syncs.try_iter().for_each(|unsynced| unsynced.sync().unwrap_or_default());
     }
 
     /// The other thread does what it was given.
