@@ -83,9 +83,10 @@ explore: ## Property tests with new random cases, ten times
 test-full: test explore simulate proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests -- --ignored
 
-simulate: ## Long seeded simulations of the statistics and the learners
+simulate: ## Long seeded simulations of the statistics and the learners; two hundred kills of a process that writes the log
 	cargo test -q -p farthing-experiment --release -- --ignored
 	cargo test -q -p farthing-trainer -- --ignored
+	cargo test -q -p farthing-ledger -- --ignored
 
 doc: ## API documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(PROXY_FLAGS)
@@ -96,11 +97,12 @@ models: trainer ## Rebuild the shipped predictors from data/
 results: trainer ## Measure what the learners are worth into docs/results.md; DATA=dir is the folder of real traces
 	FARTHING_PYTHON=$${FARTHING_PYTHON:-$$([ -x target/venv/bin/python ] && echo target/venv/bin/python || echo python3)} $(TRAINER) results $(if $(DATA),--data $(DATA)) --out docs/results.md --json target/results/learning.json
 
-bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, stampede) into target/results/
+bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, log, stampede) into target/results/
 	cargo run --release -p farthing-bench --bin micro
 	cargo run --release -p farthing-bench --bin replay
 	cargo run --release -p farthing-bench --bin disk
 	cargo run --release -p farthing-bench --bin memory
+	cargo run --release -p farthing-bench --bin log
 	cargo run --release -p farthing-bench --bin stampede
 
 bench-costs: ## Questions about money over 1e7 rows, beside DuckDB on the same files, into target/results/costs.json

@@ -185,6 +185,12 @@ pub struct LogConfig {
     pub queue_bytes: u64,
     /// Requests in a second from which alike ones of the same 100 ms share a row.
     pub row_rate: u32,
+    /// Whether rows are journaled before they are in files.
+    pub journal: bool,
+    /// Longest time between a journaled row and its being safe from a power cut.
+    pub journal_sync: Span,
+    /// Bytes on the disk that are set aside for records of money.
+    pub journal_reserve: u64,
 }
 
 impl Default for LogConfig {
@@ -196,6 +202,9 @@ impl Default for LogConfig {
             flush_bytes: 32_000_000,
             queue_bytes: 64_000_000,
             row_rate: 5_000,
+            journal: true,
+            journal_sync: Span::from_millis(500),
+            journal_reserve: 16_000_000,
         }
     }
 }

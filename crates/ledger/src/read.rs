@@ -9,7 +9,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{ArrowPrimitiveType, DataType};
 use arrow::record_batch::RecordBatch;
-use farthing_contract::log::{ALL, Column, ColumnType, TABLE_KEY, Table, Value};
+use farthing_contract::log::{ALL, Column, ColumnType, TABLE_KEY, Table, VERSION_KEY, Value};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
@@ -74,11 +74,26 @@ pub type Visit<'a> = dyn FnMut(&[Value<'_>]) -> ControlFlow<()> + 'a;
 /// The table's files in order of time.
 pub fn files(dir: &Path, table: &Table) -> Vec<PathBuf> {
     let dirs = crate::log::partitions(&dir.join(table.name));
-    let parquet = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.ends_with(".parquet") && !name.starts_with('.')
-    };
-    dirs.iter().flat_map(|dir| crate::log::list(dir)).filter(parquet).collect()
+    dirs.iter().flat_map(|dir| crate::log::list(dir)).filter(|path| is_part(path)).collect()
+}
+
+/// Whether a file bears a final name.
+pub(crate) fn is_part(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".parquet") && !name.starts_with('.')
+}
+
+/// The schema version that a file names.
+///
+/// # Errors
+/// No Parquet file.
+pub(crate) fn version(file: &Path) -> Result<Option<u32>, ReadError> {
+    let damaged = |source: ParquetError| ReadError::File { file: file.to_owned(), source };
+    let handle = File::open(file).map_err(|error| damaged(error.into()))?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(handle).map_err(damaged)?;
+    let pairs = reader.metadata().file_metadata().key_value_metadata();
+    let named = pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == VERSION_KEY)?.value.as_deref()?.parse().ok());
+    Ok(named)
 }
 
 /// What the log in `dir` holds, by table; files that cannot be read are named, not fatal.
@@ -201,7 +216,7 @@ fn read_file(file: &Path, table: &'static Table, columns: &[Column], visit: &mut
     Ok((rows, ControlFlow::Continue(())))
 }
 
-fn open(file: &Path, table: &'static Table, columns: &[Column]) -> Result<ParquetRecordBatchReader, ReadError> {
+pub(crate) fn open(file: &Path, table: &'static Table, columns: &[Column]) -> Result<ParquetRecordBatchReader, ReadError> {
     let damaged = |source: ParquetError| ReadError::File { file: file.to_owned(), source };
     let handle = File::open(file).map_err(|error| damaged(error.into()))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(handle).map_err(damaged)?;
@@ -216,7 +231,7 @@ fn open(file: &Path, table: &'static Table, columns: &[Column]) -> Result<Parque
 }
 
 /// One column of a batch.
-enum Cells<'a> {
+pub(crate) enum Cells<'a> {
     I64(&'a Int64Array),
     U64(&'a UInt64Array),
     I32(&'a Int32Array),
@@ -231,7 +246,7 @@ enum Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    fn new(batch: &'a RecordBatch, column: &Column) -> Result<Self, String> {
+    pub(crate) fn new(batch: &'a RecordBatch, column: &Column) -> Result<Self, String> {
         let Some(array) = batch.column_by_name(column.name) else {
             return if column.nullable { Ok(Self::Absent) } else { Err("is missing".to_owned()) };
         };
@@ -248,7 +263,7 @@ impl<'a> Cells<'a> {
         typed.ok_or_else(|| format!("is {} instead of {:?}", type_of(array), column.ty))
     }
 
-    fn get(&self, row: usize) -> Value<'a> {
+    pub(crate) fn get(&self, row: usize) -> Value<'a> {
         match *self {
             Self::I64(array) => primitive(array, row, Value::I64),
             Self::U64(array) => primitive(array, row, Value::U64),

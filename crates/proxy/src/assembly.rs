@@ -305,6 +305,9 @@ impl Proxy {
         };
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
+        parts.extend(
+            self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
+        );
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
@@ -384,6 +387,9 @@ pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<
         max_file_bytes: size(log.flush_bytes),
         queue_bytes: size(log.queue_bytes),
         row_rate: log.row_rate,
+        journal: log.journal,
+        journal_sync: log.journal_sync,
+        journal_reserve: log.journal_reserve,
         ..LogConfig::default()
     };
     Ok(Some(LogWriter::open(log.dir.clone(), settings, real.clone())?))

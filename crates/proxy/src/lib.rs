@@ -17,6 +17,7 @@ mod flight;
 mod identify;
 mod ids;
 mod inside;
+mod journal;
 mod l2;
 mod lookup;
 mod memory;

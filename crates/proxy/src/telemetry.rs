@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use farthing_cache::l2::{GetOutcome, PutOutcome};
 use farthing_fleet::Fault;
+use farthing_ledger::LogMetrics;
 use farthing_ledger::aggregate::HistogramSnapshot;
 use farthing_ledger::aggregate::RouteSnapshot;
 use farthing_ledger::budget::CounterView;
@@ -225,11 +226,7 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
     ];
     families.extend(edge(proxy.edge_stats()));
     families.extend(proxy.l2_stats().iter().flat_map(l2));
-    if let Some(log) = proxy.log_metrics() {
-        families.push(Family::counter("log_rows", "Log rows written to files").with(vec![], log.rows() as f64));
-        families.push(Family::counter("log_rows_dropped", "Log rows dropped").with(vec![], log.dropped() as f64));
-        families.push(Family::gauge("log_healthy", "1 while the log can be written").with(vec![], f64::from(u8::from(log.healthy))));
-    }
+    families.extend(proxy.log_metrics().iter().flat_map(log));
     families
 }
 
@@ -265,6 +262,38 @@ fn budgets(report: &BudgetsReport) -> Vec<Family<'_>> {
         count("budget_unbounded", "Calls of which no bound was known, let through", report.unbounded),
         count("budget_faults_passed", "Calls let through although they could not be written down", report.faults_passed),
         count("budget_left_out", "Calls that nobody waits for, left out for want of room", report.left_out),
+    ]
+}
+
+fn log(log: &LogMetrics) -> [Family<'static>; 12] {
+    let flag = |name, help, set: bool| Family::gauge(name, help).with(vec![], f64::from(u8::from(set)));
+    let counter = |name, help, value: u64| Family::counter(name, help).with(vec![], value as f64);
+    let gauge = |name, help, value: u64| Family::gauge(name, help).with(vec![], value as f64);
+    let mut lost = Family::counter("log_rows_lost", "Log rows dropped, by table and reason");
+    for (table, counts) in &log.tables {
+        for (reason, count) in [
+            ("queue", counts.dropped_queue),
+            ("write", counts.dropped_write),
+            ("disk-full", counts.dropped_disk),
+            ("billing", counts.dropped_billing),
+        ] {
+            lost.add(vec![("table", *table), ("reason", reason)], count as f64);
+        }
+    }
+    let journal = &log.journal;
+    [
+        counter("log_rows", "Log rows written to files", log.rows()),
+        counter("log_rows_dropped", "Log rows dropped", log.dropped()),
+        lost,
+        flag("log_healthy", "1 while the log can be written", log.healthy),
+        flag("journal_records_all", "1 while all rows are journaled; 0 without a journal or while the disk is full", journal.records_all),
+        flag("billing_at_risk", "1 while records of money would be lost if the process died", journal.billing_at_risk),
+        gauge("journal_held_bytes", "Bytes of records of money in memory that found no room on the disk", journal.held_bytes),
+        gauge("journal_kept_segments", "Segments of the journal that could not be made into files yet", journal.kept_segments),
+        counter("journal_replayed_segments", "Segments of the journal that were read back", journal.replayed_segments),
+        counter("journal_replayed_rows", "Rows in them", journal.replayed_rows),
+        counter("journal_torn_bytes", "Bytes cut from the ends of segments whose process died while it wrote", journal.torn_bytes),
+        counter("journal_damaged", "Damaged places in segments of the journal", journal.damaged),
     ]
 }
 

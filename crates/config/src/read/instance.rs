@@ -84,6 +84,9 @@ fn log(s: &Section<'_, '_>, into: &mut LogConfig) {
     s.set("flush_bytes", v::size(10_000..=10 * GB), &mut into.flush_bytes);
     s.set("queue_bytes", v::size(10_000..=100 * GB), &mut into.queue_bytes);
     s.set("row_rate", v::count(1..=u64::from(u32::MAX)), &mut into.row_rate);
+    s.set("journal", v::flag, &mut into.journal);
+    s.set("journal_sync", v::positive_span, &mut into.journal_sync);
+    s.set("journal_reserve", v::size(0..=100 * GB), &mut into.journal_reserve);
 }
 
 fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {

@@ -233,6 +233,19 @@ pub(crate) const LOG: Keys = &[
         "5000",
         "Requests in a second from which alike ones of the same 100 ms share a row with a weight. Features are recomputed exactly only from logs without such rows.",
     ),
+    key(
+        "journal",
+        "flag",
+        "true",
+        "Whether rows are recorded in `<dir>/journal/` at once, so that a killed process loses at most its last second. Without it, it loses what waits for `flush`.",
+    ),
+    key("journal_sync", "time", "\"500ms\"", "Longest time until a recorded row survives a power cut, too."),
+    key(
+        "journal_reserve",
+        "size",
+        "\"16MB\"",
+        "Space on the disk that is set aside for records of money: when the disk is full, other rows of the log are dropped and counted, and these go there.",
+    ),
 ];
 
 pub(crate) const MODELS: Keys = &[

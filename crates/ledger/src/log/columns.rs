@@ -11,13 +11,14 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{Column, ColumnType, Table, Value};
 
-use super::queue::AnyRow;
+use crate::journal::AnyRow;
 
 /// Columns of one table under construction.
 pub(super) struct Columns {
     table: &'static Table,
     schema: SchemaRef,
     builders: Vec<Builder>,
+    rows: usize,
 }
 
 enum Builder {
@@ -35,10 +36,11 @@ enum Builder {
 impl Columns {
     pub(super) fn new(table: &'static Table) -> Self {
         let builders = table.columns.iter().map(|column| Builder::new(column.ty)).collect();
-        Self { table, schema: schema(table), builders }
+        Self { table, schema: schema(table), builders, rows: 0 }
     }
 
     pub(super) fn push(&mut self, row: &dyn AnyRow) {
+        self.rows += 1;
         let builders = &mut self.builders;
         row.visit(&mut |index, value| {
             if let Some(builder) = builders.get_mut(index) {
@@ -54,6 +56,18 @@ impl Columns {
     pub(super) fn finish(mut self) -> Result<RecordBatch, ArrowError> {
         let arrays = self.builders.iter_mut().map(Builder::finish).collect();
         RecordBatch::try_new(self.schema, arrays)
+    }
+
+    /// A copy of the rows gathered so far.
+    ///
+    /// # Errors
+    /// As [`Columns::finish`].
+    pub(super) fn copy(&self) -> Result<RecordBatch, ArrowError> {
+        RecordBatch::try_new(self.schema.clone(), self.builders.iter().map(Builder::copy).collect())
+    }
+
+    pub(super) const fn rows(&self) -> usize {
+        self.rows
     }
 
     pub(super) const fn table(&self) -> &'static Table {
@@ -118,13 +132,35 @@ impl Builder {
             Self::F32List(builder) => Arc::new(builder.finish()),
         }
     }
+
+    fn copy(&self) -> ArrayRef {
+        match self {
+            Self::I64(builder) => Arc::new(builder.finish_cloned()),
+            Self::U64(builder) => Arc::new(builder.finish_cloned()),
+            Self::I32(builder) => Arc::new(builder.finish_cloned()),
+            Self::F64(builder) => Arc::new(builder.finish_cloned()),
+            Self::F32(builder) => Arc::new(builder.finish_cloned()),
+            Self::Bool(builder) => Arc::new(builder.finish_cloned()),
+            Self::Text(builder) => ArrayBuilder::finish_cloned(builder),
+            Self::F32List(builder) => Arc::new(builder.finish_cloned()),
+        }
+    }
 }
 
 fn element() -> Field {
     Field::new("element", DataType::Float32, false)
 }
 
+/// The columns as they stand in files.
+pub(crate) fn plain_schema(table: &Table) -> SchemaRef {
+    of(table, &DataType::Utf8)
+}
+
 fn schema(table: &Table) -> SchemaRef {
+    of(table, &DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)))
+}
+
+fn of(table: &Table, text: &DataType) -> SchemaRef {
     let field = |column: &Column| {
         let ty = match column.ty {
             ColumnType::I64 => DataType::Int64,
@@ -133,7 +169,7 @@ fn schema(table: &Table) -> SchemaRef {
             ColumnType::F64 => DataType::Float64,
             ColumnType::F32 => DataType::Float32,
             ColumnType::Bool => DataType::Boolean,
-            ColumnType::Text => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+            ColumnType::Text => text.clone(),
             ColumnType::F32List => DataType::List(Arc::new(element())),
         };
         Field::new(column.name, ty, column.nullable)

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{ALL, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY, partition};
@@ -14,84 +15,97 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use super::LogError;
+use super::gathered::Part;
+use crate::journal::{Disk, Run, SegmentId};
 
 /// End of a temporary name; together with the leading dot no reader's `*.parquet` finds it.
-const TEMP_END: &str = ".tmp";
+pub(crate) const TEMP_END: &str = ".tmp";
+/// Rows that a writer holds in memory at most.
+const ROW_GROUP: usize = 262_144;
 
 /// The log's folder as one process writes to it.
-pub(super) struct Files {
+pub(crate) struct Files {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
-    /// `part-<instance>-`, then the process id: together unique among the living.
-    stem: String,
-    sequence: u64,
 }
 
 impl Files {
-    pub(super) fn new(dir: PathBuf, instance: &str) -> Self {
-        Self { dir, stem: format!("part-{instance}-"), sequence: 0 }
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
+        Self { disk, dir }
     }
 
-    /// Removes temporary files of this instance whose process has died; others may still be written.
-    pub(super) fn remove_leftovers(&self) {
+    /// Removes temporary files of runs whose process has died; others may still be written.
+    pub(super) fn remove_leftovers(&self, lives: &dyn Fn(&Run) -> bool) {
         for table in ALL {
-            for path in partitions(&self.dir.join(table.name)).iter().flat_map(|dir| list(dir)) {
-                if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| self.is_leftover(name)) {
-                    let _ = fs::remove_file(path);
+            let dates = self.disk.list(&self.dir.join(table.name));
+            for path in dates.iter().flat_map(|date| self.disk.list(date)).flat_map(|hour| self.disk.list(&hour)) {
+                if of_leftover(&path).is_some_and(|id| !lives(&id.run)) {
+                    let _ = self.disk.remove(&path);
                 }
             }
         }
     }
 
-    fn is_leftover(&self, name: &str) -> bool {
-        let rest = name.strip_prefix('.').and_then(|name| name.strip_prefix(&self.stem)).and_then(|name| name.strip_suffix(TEMP_END));
-        let Some(pid) = rest.and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse::<u32>().ok()) else { return false };
-        let alive = || Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{pid}")).exists();
-        pid == std::process::id() || alive()
-    }
-
-    /// Writes `batch` as one file into the partition of `hour` (hours since 1970); answers its size in bytes.
+    /// Writes the file of a segment for one table and hour, unless it is there; answers its size in bytes when it was not.
     ///
     /// # Errors
     /// Whatever the file system or the encoder says; nothing is left behind then.
-    pub(super) fn write(&mut self, table: &Table, hour: i64, batch: &RecordBatch) -> Result<u64, ParquetError> {
-        let partition = self.dir.join(table.name).join(partition(hour));
-        fs::create_dir_all(&partition)?;
-        let name = loop {
-            let name = format!("{}{}-{:06}.parquet", self.stem, std::process::id(), self.sequence);
-            self.sequence += 1;
-            // A process with the same id may have written here before.
-            if !partition.join(&name).exists() {
-                break name;
-            }
-        };
-        let temp = partition.join(format!(".{name}{TEMP_END}"));
-        let written = write_temp(&temp, table, batch).and_then(|bytes| {
-            fs::rename(&temp, partition.join(&name))?;
-            File::open(&partition)?.sync_all()?;
+    pub(super) fn write(&self, id: &SegmentId, part: &Part) -> Result<Option<u64>, ParquetError> {
+        let partition = self.dir.join(part.table.name).join(partition(part.hour));
+        let path = partition.join(id.part_name());
+        if self.disk.exists(&path) {
+            return Ok(None);
+        }
+        self.disk.create_dirs(&partition)?;
+        self.replace(&path, part.table, &part.batch).map(Some)
+    }
+
+    /// Puts a whole file under a name, in the place of what was there.
+    ///
+    /// # Errors
+    /// As [`Files::write`].
+    pub(crate) fn replace(&self, path: &Path, table: &Table, batch: &RecordBatch) -> Result<u64, ParquetError> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let temp = path.with_file_name(format!(".{name}{TEMP_END}"));
+        let written = self.write_temp(&temp, table, batch).and_then(|bytes| {
+            self.disk.rename(&temp, path)?;
+            self.disk.sync_dir(path.parent().unwrap_or(path))?;
             Ok(bytes)
         });
         if written.is_err() {
-            let _ = fs::remove_file(&temp);
+            let _ = self.disk.remove(&temp);
         }
         written
     }
+
+    fn write_temp(&self, temp: &Path, table: &Table, batch: &RecordBatch) -> Result<u64, ParquetError> {
+        let metadata = vec![
+            KeyValue::new(VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string()),
+            KeyValue::new(TABLE_KEY.to_owned(), table.name.to_owned()),
+        ];
+        // Without Arrow's own schema, readers see plain Parquet text and not our in-memory dictionaries.
+        let options = ArrowWriterOptions::new().with_properties(properties(metadata)).with_skip_arrow_metadata(true);
+        let mut writer = ArrowWriter::try_new_with_options(self.disk.create(temp)?, batch.schema(), options)?;
+        writer.write(batch)?;
+        writer.into_inner()?.sync()?;
+        Ok(self.disk.len(temp)?)
+    }
 }
 
-fn write_temp(temp: &Path, table: &Table, batch: &RecordBatch) -> Result<u64, ParquetError> {
-    let metadata =
-        vec![KeyValue::new(VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string()), KeyValue::new(TABLE_KEY.to_owned(), table.name.to_owned())];
-    let properties = WriterProperties::builder()
+/// How all files of the log are written.
+pub(crate) fn properties(metadata: Vec<KeyValue>) -> WriterProperties {
+    WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_key_value_metadata(Some(metadata))
         .set_created_by(format!("farthing {}", env!("CARGO_PKG_VERSION")))
-        .build();
-    // Without Arrow's own schema, readers see plain Parquet text and not our in-memory dictionaries.
-    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(File::create(temp)?, batch.schema(), options)?;
-    writer.write(batch)?;
-    let file = writer.into_inner()?;
-    file.sync_all()?;
-    Ok(file.metadata()?.len())
+        .set_max_row_group_row_count(Some(ROW_GROUP))
+        .build()
+}
+
+/// The segment that a temporary file was to be a part of.
+fn of_leftover(path: &Path) -> Option<SegmentId> {
+    let name = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(TEMP_END)?;
+    SegmentId::of_part(Path::new(name))
 }
 
 /// Creates `dir` when needed and tries to write into it.
@@ -144,19 +158,6 @@ mod tests {
             let next_month = d == 1 && ((y == year && m == month + 1) || (y == year + 1 && m == 1 && month == 12));
             assert!(next_day || next_month && day >= 28, "{days}: {y}-{m}-{d} after {year}-{month}-{day}");
             (year, month, day) = (y, m, d);
-        }
-    }
-
-    #[test]
-    fn only_the_dead_leave_leftovers() {
-        let files = Files::new(PathBuf::from("x"), "a");
-        let own = std::process::id();
-        assert!(files.is_leftover(&format!(".part-a-{own}-000001.parquet.tmp")));
-        // Process 1 lives as long as the machine does.
-        for name in
-            [".part-a-1-000001.parquet.tmp", ".part-b-4194305-000001.parquet.tmp", "part-a-1-000001.parquet", ".part-a-x.parquet.tmp"]
-        {
-            assert!(!files.is_leftover(name), "{name}");
         }
     }
 }

@@ -1,18 +1,29 @@
 //! The request log's writer: rows in, Parquet files out, never in the way of a request.
 //!
 //! [`LogHandle::write`] moves a row into a queue that is bounded in bytes and returns; a full queue drops the row and
-//! counts it. One thread turns rows into columns and writes a file per table and hour
-//! (`<dir>/<table>/date=YYYY-MM-DD/hour=HH/part-<instance>-<pid>-<seq>.parquet`) at the latest [`LogConfig::flush_every`]
-//! after a row came. A file is written under a hidden temporary name, synced, then renamed: under its final name it is
-//! whole, whenever the process dies. A disk that refuses costs rows, counted, and the health flag, nothing else.
+//! counts it. One thread looks into the queue every 50 ms and appends the rows to a segment of the journal, which a killed
+//! process leaves behind and the next one reads. At the latest [`LogConfig::flush_every`] after a row came the segment is
+//! sealed, and another thread makes it into a file per table and hour
+//! (`<dir>/<table>/date=YYYY-MM-DD/hour=HH/part-<instance>-<start>-<n>.parquet`). A file is written under a hidden temporary
+//! name, synced, then renamed: under its final name it is whole, whenever the process dies.
+//!
+//! A full disk costs log rows, counted, and the health flag; records of money (all of `calls`, and requests that cost or
+//! saved something) go into space that was set aside, and when that is used up into bounded memory, which
+//! [`LogHandle::billing_at_risk`] tells.
 
 mod columns;
+mod filer;
 mod files;
+mod gathered;
 mod metrics;
 mod queue;
+mod recorder;
+mod shelf;
 #[cfg(test)]
 mod tests;
 mod thin;
+mod tick;
+mod unwritten;
 mod worker;
 
 use std::fmt;
@@ -26,13 +37,17 @@ use farthing_contract::log::Row;
 use farthing_types::{Clock, Span};
 use parking_lot::Mutex;
 
+pub(crate) use columns::plain_schema;
 pub use files::check_dir;
-pub(crate) use files::{list, partitions};
-pub use metrics::{LogMetrics, TableMetrics};
+pub(crate) use files::{TEMP_END, list, partitions, properties};
+pub use metrics::{JournalMetrics, LogMetrics, TableMetrics};
+pub use unwritten::Unwritten;
 
 use metrics::Counters;
 use queue::{Pushed, Queue};
-use worker::{Inbox, Worker};
+use worker::{Inbox, Trio};
+
+use crate::journal::RealDisk;
 
 /// How the log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +63,12 @@ pub struct LogConfig {
     pub max_file_bytes: usize,
     /// Bytes of rows that may wait for the writer's thread; beyond, rows are dropped and counted.
     pub queue_bytes: usize,
+    /// Whether rows are journaled before they are in files.
+    pub journal: bool,
+    /// Longest time between a journaled row and its being safe from a power cut.
+    pub journal_sync: Span,
+    /// Bytes on the disk that are set aside for records of money, for when it is full.
+    pub journal_reserve: u64,
     /// Names the writer in file names: letters, digits, `_` and `.`, unique among the machines that share the folder.
     pub instance: String,
 }
@@ -60,6 +81,9 @@ impl Default for LogConfig {
             row_rate: 5_000,
             max_file_bytes: 32 << 20,
             queue_bytes: 32 << 20,
+            journal: true,
+            journal_sync: Span::from_millis(500),
+            journal_reserve: 16 << 20,
             instance: "local".to_owned(),
         }
     }
@@ -83,9 +107,12 @@ pub enum LogError {
         #[source]
         source: std::io::Error,
     },
-    /// Some rows did not reach the disk; they are counted as dropped.
-    #[error("log rows were dropped: {0}")]
+    /// Some rows are in no file: they were dropped and counted, or they wait in the journal for a disk that takes them.
+    #[error("log rows are in no file: {0}")]
     Unwritten(String),
+    /// The rows that wait cannot be copied.
+    #[error("the rows that wait for their file cannot be copied: {0}")]
+    Uncopied(String),
     /// The writer's thread is gone or did not answer in time.
     #[error("the log's thread did not answer within {0:?}")]
     NoAnswer(Span),
@@ -119,6 +146,8 @@ impl fmt::Debug for LogHandle {
 enum Order {
     /// Write everything out; the answer is the last error since the flush before, if there was one.
     Flush(Sender<Option<String>>),
+    /// Copy what no file holds yet.
+    Unwritten(Sender<Result<Unwritten, String>>),
     Close,
 }
 
@@ -139,8 +168,17 @@ impl LogWriter {
         let (orders, received) = unbounded();
         let queue = Arc::new(Queue::new(config.queue_bytes));
         let counters = Arc::new(Counters::default());
-        let worker = Worker::new(dir.into(), config, clock, Inbox { queue: queue.clone(), orders: received }, counters.clone());
-        let thread = std::thread::Builder::new().name("farthing-log".to_owned()).spawn(move || worker.run()).map_err(LogError::Thread)?;
+        let inbox = Inbox { queue: queue.clone(), orders: received };
+        let Trio { worker, mut filer, jobs, syncs } =
+            worker::trio((Arc::new(RealDisk), dir.into()), config, clock, inbox, counters.clone());
+        let unsynced = counters.clone();
+        let sync = move || syncs.iter().filter_map(|what| what.sync().err()).for_each(|error| unsynced.unsynced(&error));
+        let syncing = thread("farthing-sync", sync)?;
+        let filing = thread("farthing-files", move || jobs.iter().for_each(|job| filer.run(job)))?;
+        let end = move || {
+            let _ = (filing.join(), syncing.join());
+        };
+        let thread = thread("farthing-log", move || worker.run(end))?;
         let shared = Shared { queue, orders, counters, thread: Mutex::new(Some(thread.thread().clone())) };
         Ok(Self { handle: LogHandle(Arc::new(shared)), thread: Some(thread) })
     }
@@ -164,6 +202,10 @@ impl LogWriter {
             *self.handle.0.thread.lock() = None;
         }
     }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(LogError::Thread)
 }
 
 impl Drop for LogWriter {
@@ -200,6 +242,24 @@ impl LogHandle {
             Ok(Some(error)) => Err(LogError::Unwritten(error)),
             Err(_) => Err(LogError::NoAnswer(wait)),
         }
+    }
+
+    /// The rows written so far that are in no file yet, and which files hold the others. Blocks for at most `wait`.
+    ///
+    /// # Errors
+    /// [`LogError::NoAnswer`] when the thread is busy for longer or gone, [`LogError::Uncopied`] when a row breaks its
+    /// table's declaration.
+    pub fn unwritten(&self, wait: Span) -> Result<Unwritten, LogError> {
+        let (answer, answered) = bounded(1);
+        self.0.orders.send(Order::Unwritten(answer)).map_err(|_| LogError::NoAnswer(wait))?;
+        self.wake();
+        answered.recv_timeout(wait).map_err(|_| LogError::NoAnswer(wait))?.map_err(LogError::Uncopied)
+    }
+
+    /// Whether records of money may be lost if the process dies now: the disk takes nothing any more, not even from the
+    /// reserve, and they wait in memory. Cheap: one load.
+    pub fn billing_at_risk(&self) -> bool {
+        self.0.counters.billing_at_risk()
     }
 
     /// Rows, drops, files and bytes so far.

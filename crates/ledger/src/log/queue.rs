@@ -6,8 +6,10 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use farthing_contract::log::{ALL, Request, Row, Table, Value};
+use farthing_contract::log::{ALL, Request, Row, Table};
 use parking_lot::Mutex;
+
+use crate::journal::AnyRow;
 
 /// Lock shards; a power of two.
 const SHARDS: usize = 8;
@@ -22,28 +24,14 @@ pub(super) trait Batch: Send {
     fn len(&self) -> usize;
     /// Bytes the rows are taken to hold.
     fn bytes(&self) -> usize;
-    fn visit(&self, each: &mut dyn FnMut(&dyn AnyRow));
+    /// The row at a place; `None` behind the last.
+    fn row(&self, place: usize) -> Option<&dyn AnyRow>;
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
 /// Takes the rows out of a batch of request rows; none from others.
 pub(super) fn requests(batch: &mut dyn Batch) -> Option<Vec<Request>> {
     batch.as_any().downcast_mut::<Rows<Request>>().map(|batch| std::mem::take(&mut batch.rows))
-}
-
-/// A [`Row`] of whatever table.
-pub(super) trait AnyRow: Send {
-    fn at_ns(&self) -> i64;
-    fn visit(&self, put: &mut dyn FnMut(usize, Value<'_>));
-}
-
-impl<R: Row> AnyRow for R {
-    fn at_ns(&self) -> i64 {
-        self.ts_ns()
-    }
-    fn visit(&self, put: &mut dyn FnMut(usize, Value<'_>)) {
-        self.cells(put);
-    }
 }
 
 struct Rows<R> {
@@ -61,8 +49,8 @@ impl<R: Row> Batch for Rows<R> {
     fn bytes(&self) -> usize {
         self.bytes
     }
-    fn visit(&self, each: &mut dyn FnMut(&dyn AnyRow)) {
-        self.rows.iter().for_each(|row| each(row));
+    fn row(&self, place: usize) -> Option<&dyn AnyRow> {
+        self.rows.get(place).map(|row| row as &dyn AnyRow)
     }
     fn as_any(&mut self) -> &mut dyn Any {
         self

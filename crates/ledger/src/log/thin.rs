@@ -35,13 +35,13 @@ impl Thin {
         Self { seed: RandomState::default(), telling, rate: f64::from(row_rate), allowance: f64::from(row_rate), last: None }
     }
 
-    /// The rows that stay; those of `batches` are merged when together they exceed the rate.
-    pub(super) fn apply(&mut self, batches: Vec<Vec<Request>>, now: Time) -> Vec<Request> {
+    /// The rows that stay; those of `batches` are merged when together they exceed the rate, and with `always` in any case.
+    pub(super) fn apply(&mut self, batches: Vec<Vec<Request>>, now: Time, always: bool) -> Vec<Request> {
         let elapsed = self.last.replace(now).map_or(Span::ZERO, |last| now.since(last));
         self.allowance = (self.allowance + self.rate * elapsed.as_secs_f64()).min(self.rate);
         let before: usize = batches.iter().map(Vec::len).sum();
         let rows = batches.into_iter().flatten();
-        let kept = if before as f64 > self.allowance { self.merge(rows) } else { rows.collect() };
+        let kept = if always || before as f64 > self.allowance { self.merge(rows) } else { rows.collect() };
         self.allowance = (self.allowance - kept.len() as f64).max(0.0);
         kept
     }
@@ -116,7 +116,7 @@ mod tests {
         let mut thin = Thin::new(100);
         for second in 0..5 {
             let rows: Vec<_> = (0..100).map(|_| hit(1, second * 1_000)).collect();
-            assert_eq!(thin.apply(vec![rows], Time::from_millis(second * 1_000)).len(), 100);
+            assert_eq!(thin.apply(vec![rows], Time::from_millis(second * 1_000), false).len(), 100);
         }
     }
 
@@ -128,7 +128,7 @@ mod tests {
         rows.push(Request { outcome: "lead", ..hit(0, 0) });
         rows.push(Request { weight: 4, ..hit(0, 0) });
         let rest = rows.split_off(100);
-        let rows = thin.apply(vec![rows, rest], Time::ZERO);
+        let rows = thin.apply(vec![rows, rest], Time::ZERO, false);
         assert_eq!(rows.len(), 8, "two keys in three windows, another variant, another outcome");
         assert_eq!(rows.iter().map(|row| row.weight).sum::<i64>(), 306);
         let of = |key: u64, window: i64| {
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!((of(0, 0), of(1, 0), of(0, 2)), (vec![54], vec![50], vec![50]));
         // The rate is back a second later.
         let rows: Vec<_> = (0..10).map(|_| hit(1, 2_000)).collect();
-        assert_eq!(thin.apply(vec![rows], Time::from_millis(2_000)).len(), 10);
+        assert_eq!(thin.apply(vec![rows], Time::from_millis(2_000), false).len(), 10);
     }
 
     #[test]

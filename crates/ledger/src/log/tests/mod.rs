@@ -1,20 +1,26 @@
-use std::io::{BufRead, BufReader, Read};
+mod deaths;
+mod full;
+mod processes;
+
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use crossbeam_channel::unbounded;
-use farthing_contract::log::{ALL, CallRow, Decision, OutcomeRow, Request, Table, Value};
+use crossbeam_channel::{Receiver, unbounded};
+use farthing_contract::log::{ALL, CallRow, Decision, OutcomeRow, Request, Row, Table, Value};
 use farthing_types::{RealClock, Time, VirtualClock};
 
+use super::filer::{Filer, Job};
+use super::worker::Worker;
 use super::*;
+use crate::journal::memory_disk::MemoryDisk;
+use crate::journal::{Disk, SegmentId, Unsynced};
 use crate::read;
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 const WAIT: Span = Span::from_secs(60);
 
 fn config() -> LogConfig {
-    LogConfig { instance: "t1".to_owned(), ..LogConfig::default() }
+    LogConfig { instance: "t1".to_owned(), journal_reserve: 10_000, ..LogConfig::default() }
 }
 
 fn open(dir: &Path) -> LogWriter {
@@ -99,14 +105,44 @@ fn what_is_written_is_read_back_cell_by_cell() {
     assert_eq!(stored::<Decision>(dir.path()), decisions.iter().map(cells).collect::<Vec<_>>());
     assert_eq!(stored::<CallRow>(dir.path()), [cells(&call)]);
     assert_eq!(stored::<OutcomeRow>(dir.path()), [cells(&OutcomeRow::default())]);
-    let own = std::process::id();
     let names = names_under(dir.path());
     assert_eq!(names.iter().filter(|name| name.starts_with("calls/date=1969-12-31/hour=23/")).count(), 1, "{names:?}");
-    assert!(names.iter().all(|name| name.contains(&format!("/part-t1-{own}-")) && name.ends_with(".parquet")), "{names:?}");
+    let ids: Vec<_> = names.iter().map(|name| SegmentId::of_part(Path::new(name)).unwrap()).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]) && names[0].contains("/part-t1-"), "one segment: {names:?}");
+    assert!(
+        std::fs::read_dir(dir.path().join("journal")).unwrap().all(|entry| entry
+            .unwrap()
+            .file_name()
+            .to_str()
+            .unwrap()
+            .starts_with("reserve-"))
+    );
     let summary = read::summary(dir.path());
     assert_eq!(summary.iter().map(|table| table.rows).collect::<Vec<_>>(), [500, 1, 50, 1]);
     assert_eq!((summary[0].first_ns, summary[0].last_ns), (Some(requests[0].ts_ns), Some(requests[499].ts_ns)));
     assert_eq!(summary[0].bytes, metrics.tables["requests"].bytes);
+}
+
+#[test]
+fn files_and_the_unwritten_together_hold_each_row_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = open(dir.path());
+    let log = writer.handle();
+    (0..30).for_each(|n| log.write(request(n)));
+    log.flush(WAIT).unwrap();
+    (30..50).for_each(|n| log.write(request(n)));
+    log.write(decision(1));
+    let cut = log.unwritten(WAIT).unwrap();
+    // Files that come after the cut hold what it holds already.
+    (50..60).for_each(|n| log.write(request(n)));
+    log.flush(WAIT).unwrap();
+    let rows = |table: &Table| cut.batches.iter().filter(|(of, _)| of.name == table.name).map(|(_, batch)| batch.num_rows()).sum::<usize>();
+    assert_eq!((rows(Request::TABLE), rows(Decision::TABLE)), (20, 1));
+    let files = read::files(dir.path(), Request::TABLE);
+    let covered: Vec<_> = files.iter().map(|file| cut.covers(file)).collect();
+    assert_eq!(covered, [true, false]);
+    assert!(cut.covers(Path::new("requests/date=2026-09-21/hour=14/part-other-1790000000000000-000007.parquet")));
+    assert!(log.unwritten(WAIT).unwrap().batches.is_empty() && !log.billing_at_risk());
 }
 
 #[test]
@@ -185,30 +221,33 @@ fn every_row_is_written_or_counted_under_pressure() {
     assert_eq!((weight + metrics.dropped(), metrics.rows() + merged + metrics.dropped()), (8_000, 8_000));
     assert_eq!(count.unwrap(), metrics.rows());
     assert_eq!((summary.rows, summary.files), (metrics.tables["requests"].rows, metrics.tables["requests"].files));
-    assert!(summary.files >= summary.rows / 100);
+    assert!(summary.files >= summary.rows / 200);
 }
 
 #[test]
-fn a_folder_that_refuses_costs_rows_and_heals() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("log");
-    std::fs::write(&path, b"a file in the way").unwrap();
-    assert!(check_dir(&path).unwrap_err().to_string().contains("cannot be written"));
-    let writer = open(&path);
-    let log = writer.handle();
-    log.write(request(1));
-    log.write(decision(1));
-    assert!(matches!(log.flush(WAIT), Err(LogError::Unwritten(_))));
-    let metrics = log.metrics();
-    assert_eq!((metrics.healthy, metrics.rows()), (false, 0));
-    assert_eq!((metrics.tables["requests"].dropped_write, metrics.tables["decisions"].dropped_write), (1, 1));
-    std::fs::remove_file(&path).unwrap();
-    check_dir(&path).unwrap();
-    log.write(request(2));
-    log.flush(WAIT).unwrap();
-    let metrics = log.metrics();
-    assert_eq!((metrics.healthy, metrics.rows(), metrics.dropped()), (true, 1, 2));
-    assert!(metrics.last_error.is_some());
+fn a_folder_that_refuses_costs_log_rows_and_heals() {
+    for journal in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, b"a file in the way").unwrap();
+        assert!(check_dir(&path).unwrap_err().to_string().contains("cannot be written"));
+        let writer = LogWriter::open(&path, LogConfig { journal, ..config() }, Arc::new(RealClock::default())).unwrap();
+        let log = writer.handle();
+        log.write(request(1));
+        log.write(decision(1));
+        assert!(matches!(log.flush(WAIT), Err(LogError::Unwritten(_))));
+        let metrics = log.metrics();
+        assert_eq!((metrics.healthy, metrics.rows(), log.billing_at_risk()), (false, 0, journal));
+        assert_eq!((metrics.tables["requests"].dropped(), metrics.tables["decisions"].dropped()), (u64::from(!journal), 1));
+        std::fs::remove_file(&path).unwrap();
+        check_dir(&path).unwrap();
+        log.write(request(2));
+        log.flush(WAIT).unwrap();
+        let metrics = log.metrics();
+        // What is worth money was held in memory until then; without a journal nothing is.
+        assert_eq!((metrics.rows(), metrics.dropped()), if journal { (2, 1) } else { (1, 2) });
+        assert!(metrics.healthy && metrics.last_error.is_some() && !log.billing_at_risk());
+    }
 }
 
 #[test]
@@ -219,143 +258,97 @@ fn an_instance_is_a_file_name() {
     }
 }
 
-/// A worker without its thread: the test says when it looks.
-fn worker(dir: &Path, config: LogConfig, clock: &Arc<VirtualClock>) -> (Worker, Arc<Counters>) {
-    let counters = Arc::new(Counters::default());
-    let inbox = Inbox { queue: Arc::new(Queue::new(1 << 20)), orders: unbounded().1 };
-    (Worker::new(dir.to_owned(), config, clock.clone(), inbox, counters.clone()), counters)
+/// A writer without its threads: the test says when they look.
+struct Rig {
+    worker: Worker,
+    filer: Filer,
+    jobs: Receiver<Job>,
+    syncs: Receiver<Unsynced>,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    clock: Arc<VirtualClock>,
+}
+
+impl Rig {
+    fn start(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig, clock: &Arc<VirtualClock>) -> Self {
+        let (queue, counters) = (Arc::new(Queue::new(64 << 20)), Arc::new(Counters::default()));
+        let inbox = Inbox { queue: queue.clone(), orders: unbounded().1 };
+        let Trio { mut worker, filer, jobs, syncs } = worker::trio((disk, dir.to_owned()), config, clock.clone(), inbox, counters.clone());
+        worker.begin();
+        Self { worker, filer, jobs, syncs, queue, counters, clock: clock.clone() }
+    }
+
+    fn write<R: Row>(&self, row: R) {
+        assert_ne!(self.queue.push(row), Pushed::Refused);
+    }
+
+    /// Time passes, the writer looks into the queue and does what is due.
+    fn turn(&mut self, span: Span) {
+        self.clock.advance(span);
+        self.worker.take(false);
+        self.worker.turn();
+        self.syncs.try_iter().for_each(|unsynced| unsynced.sync().unwrap_or_default());
+    }
+
+    /// The other thread does what it was given.
+    fn file(&mut self) {
+        self.jobs.try_iter().for_each(|job| self.filer.run(job));
+    }
+
+    fn close(self) -> LogMetrics {
+        let Self { worker, mut filer, jobs, counters, .. } = self;
+        worker.close(|| jobs.iter().for_each(|job| filer.run(job)));
+        counters.snapshot(0)
+    }
+
+    fn metrics(&self) -> LogMetrics {
+        self.counters.snapshot(0)
+    }
 }
 
 #[test]
 fn rows_wait_for_the_flush_time_or_for_company() {
-    let dir = tempfile::tempdir().unwrap();
-    let clock = Arc::new(VirtualClock::new(Time::ZERO));
-    let config = LogConfig { flush_every: Span::from_secs(10), max_file_rows: 3, max_file_bytes: 10_000, ..config() };
-    let (mut worker, counters) = worker(dir.path(), config, &clock);
-    let rows = || counters.snapshot(0).rows();
-    worker.gather(Decision::TABLE, &decision(1), 100);
-    worker.write_due();
-    clock.advance(Span::from_secs(9));
-    worker.gather(Decision::TABLE, &decision(2), 100);
-    worker.write_due();
-    assert_eq!(rows(), 0);
-    clock.advance(Span::from_secs(1));
-    worker.write_due();
-    assert_eq!(rows(), 2);
-    (0..3).for_each(|_| worker.gather(Request::TABLE, &request(1), 100));
-    worker.gather(Decision::TABLE, &decision(1), 100);
-    assert_eq!(rows(), 5, "a full file is written, the others wait");
-    worker.gather(Decision::TABLE, &decision(2), 9_900);
-    assert_eq!(rows(), 7, "too many bytes in memory: all are written");
+    let config = LogConfig { flush_every: Span::from_secs(10), max_file_rows: 3, max_file_bytes: 4_000, ..config() };
+    let mut rig = Rig::start(Arc::new(MemoryDisk::default()), Path::new("/log"), config, &Arc::default());
+    let rows = |rig: &mut Rig, secs: u64| {
+        rig.turn(Span::from_secs(secs));
+        rig.file();
+        rig.metrics().rows()
+    };
+    rig.write(decision(1));
+    assert_eq!(rows(&mut rig, 0), 0);
+    rig.write(decision(2));
+    assert_eq!(rows(&mut rig, 9), 0);
+    assert_eq!(rows(&mut rig, 1), 2, "the oldest has waited long enough");
+    (0..2).for_each(|_| rig.write(request(1)));
+    assert_eq!(rows(&mut rig, 0), 2);
+    rig.write(request(1));
+    assert_eq!(rows(&mut rig, 0), 5, "a full file");
+    rig.write(decision(1));
+    rig.write(Decision { features: vec![1.0; 1_000], ..decision(2) });
+    assert_eq!(rows(&mut rig, 0), 7, "too many bytes in memory");
 }
 
 #[test]
-fn a_row_that_breaks_its_declaration_costs_its_file_only() {
+fn a_row_that_breaks_its_declaration_costs_itself_and_without_a_journal_its_file() {
     struct Bad;
     impl Row for Bad {
-        const TABLE: &'static Table = &Table { columns: Request::TABLE.columns.split_at(2).0, ..*OutcomeRow::TABLE };
+        const TABLE: &'static Table = OutcomeRow::TABLE;
         fn ts_ns(&self) -> i64 {
             0
         }
         fn cells(&self, put: &mut dyn FnMut(usize, Value<'_>)) {
             put(0, Value::Text("not a time"));
-            put(1, Value::Null);
-            put(9, Value::Null);
+            (1..OutcomeRow::TABLE.columns.len()).for_each(|index| put(index, Value::Null));
         }
     }
-    let dir = tempfile::tempdir().unwrap();
-    let (mut worker, counters) = worker(dir.path(), config(), &Arc::default());
-    worker.gather(Bad::TABLE, &Bad, 1);
-    worker.gather(Decision::TABLE, &decision(1), 1);
-    worker.write_all();
-    let metrics = counters.snapshot(0);
-    assert_eq!((metrics.tables["outcomes"].dropped_write, metrics.tables["decisions"].rows), (1, 1));
-    assert_eq!(names_under(dir.path()).len(), 1);
-}
-
-/// Runs another test of this binary in a process of its own, with `dir` in its environment.
-fn child(test: &str, dir: &Path, shell: &str) -> Child {
-    let script = format!("{shell} exec \"$0\" \"$@\"");
-    let args = ["--exact", test, "--nocapture", "--test-threads=1"];
-    let exe = std::env::current_exe().unwrap();
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(script).arg(exe).args(args).env("FARTHING_TEST_LOG", dir).stdin(Stdio::null()).stdout(Stdio::piped());
-    command.spawn().unwrap()
-}
-
-/// Not a test by itself: writes until killed, a line for each flush.
-#[test]
-fn child_writes_until_killed() {
-    let Some(dir) = std::env::var_os("FARTHING_TEST_LOG") else { return };
-    let dir = Path::new(&dir);
-    let writer = open(dir);
-    let log = writer.handle();
-    for batch in 0.. {
-        (0..400).for_each(|n| log.write(decision(batch * 400 + n % 4)));
-        (0..100).for_each(|n| log.write(request(batch * 100 + n)));
-        log.flush(WAIT).unwrap();
-        println!("flushed {}", (batch + 1) * 500);
+    for (journal, dropped) in [(true, 1), (false, 2)] {
+        let rig = Rig::start(Arc::new(MemoryDisk::default()), Path::new("/log"), LogConfig { journal, ..config() }, &Arc::default());
+        rig.write(Bad);
+        rig.write(OutcomeRow::default());
+        rig.write(decision(1));
+        let metrics = rig.close();
+        assert_eq!((metrics.tables["outcomes"].dropped_write, metrics.tables["outcomes"].rows), (dropped, 2 - dropped));
+        assert_eq!(metrics.tables["decisions"].rows, 1);
     }
-}
-
-#[test]
-fn killed_at_any_moment_the_log_holds_whole_files_only() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut promised = 0;
-    for round in 0..4 {
-        let mut child = child("log::tests::child_writes_until_killed", dir.path(), "");
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut flushed = 0;
-        // Kill at another moment each time: right after a line, the next batch is being written.
-        while flushed < (round + 1) * 500 {
-            let line = lines.next().unwrap().unwrap();
-            flushed = line.split("flushed ").nth(1).map_or(flushed, |n| n.parse().unwrap());
-        }
-        (0..round * 20_000).for_each(|_| std::hint::spin_loop());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        promised += flushed;
-    }
-    let summary = read::summary(dir.path());
-    assert!(summary.iter().all(|table| table.unreadable.is_empty()), "{summary:?}");
-    let rows: u64 = summary.iter().map(|table| table.rows).sum();
-    assert!(rows >= promised, "{rows} rows, {promised} were flushed");
-    // The next start clears away what the dead left, and only that.
-    let alive = dir.path().join("requests/date=2026-09-21/hour=14/.part-t1-1-000000.parquet.tmp");
-    std::fs::write(&alive, b"still being written").unwrap();
-    let mut orphan = Command::new("true").spawn().unwrap();
-    let dead = alive.with_file_name(format!(".part-t1-{}-000007.parquet.tmp", orphan.id()));
-    orphan.wait().unwrap();
-    std::fs::write(&dead, b"half a fi").unwrap();
-    open(dir.path()).close();
-    let left: Vec<_> = names_under(dir.path()).into_iter().filter(|name| name.ends_with(".tmp")).collect();
-    assert!(left.len() == 1 && alive.exists(), "{left:?}");
-}
-
-/// Not a test by itself: its process may write files of 8 KiB and no more, which a full disk looks like in the middle.
-#[test]
-fn child_on_a_full_disk() {
-    let Some(dir) = std::env::var_os("FARTHING_TEST_LOG") else { return };
-    let dir = Path::new(&dir);
-    let writer = open(dir);
-    let log = writer.handle();
-    // No two rows alike.
-    let noise = |n: i64| Request { key_hash: n as u64, request_id: (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15), ..request(n) };
-    (0..20_000).for_each(|n| log.write(noise(n)));
-    assert!(matches!(log.flush(WAIT), Err(LogError::Unwritten(_))));
-    log.write(OutcomeRow { ts_ns: 1, ..OutcomeRow::default() });
-    log.flush(WAIT).unwrap();
-    let metrics = writer.close();
-    println!("dropped {} rows {} healthy {}", metrics.dropped(), metrics.rows(), metrics.healthy);
-}
-
-#[test]
-fn a_disk_that_fills_up_in_the_middle_of_a_file_leaves_nothing_behind() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut child = child("log::tests::child_on_a_full_disk", dir.path(), "trap '' XFSZ; ulimit -f 16;");
-    let mut output = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
-    assert!(child.wait().unwrap().success(), "{output}");
-    assert!(output.contains("dropped 20000 rows 1 healthy true"), "{output}");
-    assert_eq!(names_under(dir.path()).len(), 1);
 }

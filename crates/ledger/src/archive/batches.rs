@@ -1,0 +1,74 @@
+//! Batches of a file's rows, and their columns.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, new_null_array};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use farthing_contract::log::{Column, Table};
+use parquet::errors::ParquetError;
+
+use super::{ArchiveError, HOUR_NS, day_number};
+use crate::log::{list, plain_schema};
+use crate::read::{ReadError, open};
+
+/// The partition folders of a table with their hours since 1970, oldest first.
+pub(super) fn hours(dir: &Path, table: &Table) -> Vec<(i64, PathBuf)> {
+    let dates = list(&dir.join(table.name));
+    let hours = dates.iter().flat_map(|date| list(date).into_iter().map(move |hour| (date, hour)));
+    hours.filter_map(|(date, hour)| Some((hour_of(date, &hour)?, hour))).collect()
+}
+
+fn hour_of(date: &Path, hour: &Path) -> Option<i64> {
+    let value = |path: &Path, key: &str| path.file_name()?.to_str()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
+    let (date, hour) = (value(date, "date")?, value(hour, "hour")?);
+    Some(day_number(&date)? * 24 + hour.parse::<i64>().ok().filter(|hour| (0..24).contains(hour))?)
+}
+
+/// The Parquet files of a partition.
+pub(super) fn parts(partition: &Path) -> Vec<PathBuf> {
+    list(partition).into_iter().filter(|path| crate::read::is_part(path)).collect()
+}
+
+/// When the partition of an hour begins, ns since 1970.
+pub(super) const fn begin_ns(hour: i64) -> i64 {
+    hour.saturating_mul(HOUR_NS)
+}
+
+/// Hands each batch of a file to `each`; of the columns those named, or all.
+///
+/// # Errors
+/// [`ReadError`], and whatever `each` says.
+pub(super) fn visit(
+    file: &Path,
+    table: &'static Table,
+    columns: Option<&[&str]>,
+    each: &mut dyn FnMut(RecordBatch) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
+    let wanted = |column: &&Column| columns.is_none_or(|names| names.contains(&column.name));
+    let columns: Vec<Column> = table.columns.iter().filter(wanted).copied().collect();
+    for batch in open(file, table, &columns)? {
+        let damaged = |source: ParquetError| ReadError::File { file: file.to_owned(), source };
+        each(batch.map_err(|error| damaged(error.into()))?)?;
+    }
+    Ok(())
+}
+
+/// The batch with all columns of today's table, those that its file does not have yet absent in each row.
+///
+/// # Errors
+/// A column is missing that may not be absent, or is of another type.
+pub(super) fn conform(batch: &RecordBatch, table: &'static Table) -> Result<RecordBatch, ArchiveError> {
+    let schema: SchemaRef = plain_schema(table);
+    let column = |field: &Arc<arrow::datatypes::Field>| -> ArrayRef {
+        batch.column_by_name(field.name()).cloned().unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()))
+    };
+    let columns = schema.fields().iter().map(column).collect();
+    RecordBatch::try_new(schema, columns).map_err(|source| ArchiveError::Rows { table: table.name, source })
+}
+
+/// A column of a known type; `None` where the file does not have it.
+pub(super) fn column<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Option<&'a T> {
+    batch.column_by_name(name)?.as_any().downcast_ref()
+}
