@@ -12,6 +12,7 @@
 
 mod answers;
 mod badinput;
+mod budgets;
 mod bundles;
 mod clients;
 mod content;

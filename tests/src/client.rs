@@ -56,15 +56,33 @@ impl Client {
         Answer { status: head.status, headers: head.headers, body }
     }
 
+    /// A GET of a server that may die meanwhile.
+    pub async fn try_get(&self, target: &str, headers: &[(&str, &str)]) -> Option<Answer> {
+        let response = self.try_open(Method::GET, target, headers, Bytes::new()).await.ok()?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Answer { status: head.status, headers: head.headers, body })
+    }
+
     /// Any request, up to the head of its answer.
     pub async fn open(&self, method: Method, target: &str, headers: &[(&str, &str)], body: Bytes) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.addr).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        self.try_open(method, target, headers, body).await.unwrap()
+    }
+
+    async fn try_open(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+        let stream = TcpStream::connect(self.addr).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::task::spawn(connection);
         let mut request = Request::builder().method(method).uri(target).header("host", self.addr.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        sender.send_request(request.body(Full::new(body)).unwrap()).await.unwrap()
+        Ok(sender.send_request(request.body(Full::new(body))?).await?)
     }
 }

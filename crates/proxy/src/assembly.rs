@@ -495,7 +495,9 @@ async fn keep_budgets(state: Arc<State>, stop: CancellationToken) {
             _ = turn.tick() => {}
         }
         let kept = state.clone();
-        let _ = tokio::task::spawn_blocking(move || kept.budgets.tick()).await;
+        let at_risk = state.log.as_ref().is_some_and(farthing_ledger::LogHandle::billing_at_risk);
+        let outside = at_risk.then_some("the records of what is billed find no room on the disk");
+        let _ = tokio::task::spawn_blocking(move || kept.budgets.tick(outside)).await;
     }
 }
 

@@ -114,7 +114,7 @@ impl Inside {
 
     /// Does what is done every second for the budgets. Blocks.
     pub fn tick_budgets(&self) {
-        self.state.budgets.tick();
+        self.state.budgets.tick(None);
     }
 
     /// What is told of the budgets; `None` where there is none.

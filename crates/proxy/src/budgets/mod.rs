@@ -44,6 +44,8 @@ struct Shared {
     store: Mutex<Option<Store>>,
     dir: PathBuf,
     clock: Arc<dyn Clock>,
+    /// A trouble of somebody else under which nothing more may be granted.
+    outside: Mutex<Option<&'static str>>,
     /// Room may have come.
     freed: Notify,
     waiting: AtomicUsize,
@@ -80,6 +82,7 @@ impl Budgets {
             store: Mutex::new(None),
             dir: config.state_dir.clone(),
             clock,
+            outside: Mutex::new(None),
             freed: Notify::new(),
             waiting: AtomicUsize::new(0),
             refusals: Mutex::default(),
@@ -170,15 +173,17 @@ impl Budgets {
         Err(blocked)
     }
 
-    /// Writes down what was spent, and wakes who waits: a window may have ended. Opens the file where it could not be opened.
-    pub fn tick(&self) {
+    /// Writes down what was spent, and wakes who waits: a window may have ended. Opens the file where it could not be opened. Nothing more is
+    /// granted while there is a trouble `outside`.
+    pub fn tick(&self, outside: Option<&'static str>) {
         let Some(shared) = &self.0 else { return };
+        *shared.outside.lock() = outside;
         let closed = shared.store.lock().is_none();
         if closed && shared.open_store().is_err() {
             return;
         }
         let fault = shared.note(Written::Change);
-        if fault {
+        if fault || outside.is_some() {
             // An empty order finds out whether the disk has healed.
             shared.note(Written::Whole);
         }
@@ -278,7 +283,7 @@ impl Shared {
         let (shared, durable) = (self.clone(), grants.clone());
         let done = Box::new(move |result: Result<(), &str>| {
             let mut book = shared.book.lock();
-            book.set_fault(result.err().map(ToOwned::to_owned));
+            book.set_fault(result.err().or(*shared.outside.lock()).map(ToOwned::to_owned));
             if result.is_ok() {
                 book.granted(&durable);
                 let _ = tell.send(());
