@@ -131,10 +131,18 @@ fn table_summary(dir: &Path, table: &'static Table) -> TableSummary {
 /// # Errors
 /// [`ReadError`], naming file and column. Rows of the files before have been visited then.
 pub fn rows(dir: &Path, table: &'static Table, columns: &[&str], visit: &mut Visit<'_>) -> Result<u64, ReadError> {
+    rows_of(&files(dir, table), table, columns, visit)
+}
+
+/// As [`rows`], of these files of the table alone.
+///
+/// # Errors
+/// As [`rows`].
+pub fn rows_of(files: &[PathBuf], table: &'static Table, columns: &[&str], visit: &mut Visit<'_>) -> Result<u64, ReadError> {
     let columns = find_columns(table, columns)?;
     let mut rows = 0;
-    for file in files(dir, table) {
-        let (read, flow) = read_file(&file, table, &columns, visit)?;
+    for file in files {
+        let (read, flow) = read_file(file, table, &columns, visit)?;
         rows += read;
         if flow.is_break() {
             break;

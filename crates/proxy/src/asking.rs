@@ -49,6 +49,11 @@ fn by_token(route: &RouteState) -> bool {
     matches!(route.provider.dialect, Dialect::OpenAi | Dialect::Anthropic)
 }
 
+/// Whether a request's body is held although no key needs it: what it asks for says what it may cost, and usage may have to be asked for.
+pub fn needs_body(route: &RouteState) -> bool {
+    by_token(route)
+}
+
 /// Whether a call under a ticket goes on to its end when every client has left: its answer will be stored, and is paid for unless its bill
 /// still grows.
 pub fn fill_finishes(route: &RouteState, facts: &RequestFacts) -> bool {

@@ -428,6 +428,9 @@ pub(crate) fn build(
     let start = rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?;
     let totals = Aggregates::default();
     let log_on = log.is_some();
+    let book = prices::book(config)?;
+    let volumes = if log_on { prices::volumes(&book, &config.log.dir, clock.now()) } else { Volumes::default() };
+    let pricing = Pricing::new(book, volumes);
     Ok(State {
         routes,
         events: sources,
@@ -439,7 +442,7 @@ pub(crate) fn build(
         totals,
         log,
         budgets: Budgets::open(config, clock.clone())?,
-        pricing: Pricing::new(prices::book(config)?, Volumes::default()),
+        pricing,
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
         trials: Trials::default(),

@@ -1,10 +1,13 @@
 //! Configured prices as the ledger's price book.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use farthing_config::Config;
-use farthing_ledger::{PriceBook, PriceError, PriceSpec};
+use farthing_ledger::prices::restore;
+use farthing_ledger::{PriceBook, PriceError, PriceSpec, Volumes};
+use farthing_types::Time;
 
 /// The price book of a configuration.
 ///
@@ -15,4 +18,17 @@ pub fn book(config: &Config) -> Result<PriceBook, PriceError> {
         config.providers.iter().filter_map(|p| p.prices.clone().map(|prices| (p.name.clone(), prices))).collect();
     let routes = config.routes.iter().filter_map(|r| r.prices.clone().map(|prices| (r.name.clone(), prices)));
     PriceBook::new(&providers, &routes.collect())
+}
+
+/// The volumes of the month so far, as the log in `dir` has them. A log that cannot be read leaves what was read of it, and says so: prices
+/// with tiers or a free quota start too low in the month then.
+pub fn volumes(book: &PriceBook, dir: &Path, now: Time) -> Volumes {
+    let (volumes, problem) = restore::volumes(book, dir, now);
+    if let Some(problem) = problem {
+        tracing::warn!(%problem, "the month's volumes are not complete: prices with tiers or free amounts start anew");
+    }
+    for (key, amount) in volumes.iter() {
+        tracing::info!(owner = %key.owner, meter = %key.meter, month = key.month.text(), %amount, "volume of the month so far");
+    }
+    volumes
 }

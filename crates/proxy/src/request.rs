@@ -17,6 +17,7 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use crate::asking;
 use crate::edge::RawHead;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
 use crate::problem::Problem;
@@ -245,7 +246,7 @@ impl Asked {
     async fn hold(mut self) -> Result<Self, Box<Refused>> {
         let received = &mut self.received;
         let keyed = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
-        let wanted = keyed || writes::needs_body(&received.route, &received.head.method);
+        let wanted = keyed || writes::needs_body(&received.route, &received.head.method) || asking::needs_body(&received.route);
         match read_body(&mut received.body, &received.head.headers, &received.route, wanted).await {
             Ok(Some(body)) => self.body = body,
             Ok(None) if keyed => {

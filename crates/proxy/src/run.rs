@@ -491,7 +491,8 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if !self.answered {
             let ended = Some(self.state.clock.now());
-            self.state.settle_call(self.flight, &CallEnd { keyed: self.keyed, abandoned: true, ended, ..CallEnd::default() });
+            self.state
+                .settle_call(self.flight, &CallEnd { keyed: self.keyed, abandoned: true, received: Some(0), ended, ..CallEnd::default() });
         }
     }
 }

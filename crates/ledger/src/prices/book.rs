@@ -111,6 +111,12 @@ impl PriceBook {
         self.prices(route, provider)?.versions.first().map(|version| version.owner.clone())
     }
 
+    /// The meters of a route's prices, in any of their versions, whose rates depend on the month's volume.
+    pub(super) fn monthly(&self, route: &str, provider: &str) -> Vec<&str> {
+        let versions = self.prices(route, provider).into_iter().flat_map(|prices| &prices.versions);
+        versions.flat_map(|version| meters(&version.spec)).filter(|meter| meter.is_monthly()).map(|meter| meter.name.as_str()).collect()
+    }
+
     /// Whether any price depends on the volumes of its month.
     pub fn is_monthly(&self) -> bool {
         let all = self.providers.values().chain(self.routes.values()).flat_map(|prices| &prices.versions);

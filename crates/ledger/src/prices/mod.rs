@@ -15,6 +15,7 @@ mod bound_tests;
 mod check;
 mod explain;
 mod names;
+pub mod restore;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -95,6 +96,8 @@ pub enum Unpriced {
     NoUsage,
     /// Tokens of a kind for which the target has no rate.
     NoRate,
+    /// A service tier answered of which the prices say nothing.
+    UnknownService,
     /// A required meter found no amount in the answer.
     NoAmount,
     /// Priced by the byte, and the answer was not received whole.
@@ -110,6 +113,7 @@ impl Unpriced {
         Self::UnknownTarget,
         Self::NoUsage,
         Self::NoRate,
+        Self::UnknownService,
         Self::NoAmount,
         Self::NoBytes,
     ];
@@ -123,6 +127,7 @@ impl Unpriced {
             Self::UnknownTarget => "unknown-target",
             Self::NoUsage => "no-usage",
             Self::NoRate => "no-rate",
+            Self::UnknownService => "unknown-service",
             Self::NoAmount => "no-amount",
             Self::NoBytes => "no-bytes",
         }
@@ -137,6 +142,7 @@ impl Unpriced {
             Self::UnknownTarget => "add the target under `prices.targets`, or import a price map (farthing prices import)",
             Self::NoUsage => "the answer reports no usage: set include_usage, or price the target by call",
             Self::NoRate => "add the missing rate to the target",
+            Self::UnknownService => "add the service tier's factor under `prices.service`, or its rates to the target",
             Self::NoAmount => "correct the meter's pointer or header, or set required = false",
             Self::NoBytes => "the transfer broke off; nothing to correct in the prices",
         }

@@ -6,6 +6,9 @@ use farthing_types::{Factor, Rate, TokenRates, Usage};
 
 use super::{Billable, Unpriced};
 
+/// Names of the service tier whose rates are the usual ones.
+const USUAL: [&str; 4] = ["default", "standard", "auto", "standard_only"];
+
 /// The six rates of a target under the circumstances of one call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Six {
@@ -77,8 +80,11 @@ pub(super) fn exact(rates: &TokenRates, factors: &BTreeMap<String, Factor>, call
         (Some(count), rate) => Ok(sum.saturating_add(rate.ok_or(Unpriced::NoRate)?.exact(count))),
     })?;
     // A tier of service with rates of its own needs no factor.
-    let factor = call.service.filter(|_| !own).and_then(|service| factors.get(service)).copied();
-    Ok((sum, factor.unwrap_or(Factor::ONE)))
+    let factor = match call.service.filter(|service| !own && !USUAL.contains(service)) {
+        None => Factor::ONE,
+        Some(service) => *factors.get(service).ok_or(Unpriced::UnknownService)?,
+    };
+    Ok((sum, factor))
 }
 
 /// The rates of a call of this service tier and input length, and whether the tier has its own.

@@ -20,6 +20,11 @@ impl Month {
         Self(year * 12 + month - 1)
     }
 
+    /// The month before.
+    pub const fn before(self) -> Self {
+        Self(self.0 - 1)
+    }
+
     /// `YYYY-MM`.
     pub fn text(self) -> String {
         format!("{:04}-{:02}", self.0.div_euclid(12), self.0.rem_euclid(12) + 1)
