@@ -114,6 +114,7 @@ impl Proxy {
         events::start(&state, &stop)?;
         let control = control(state.clone(), stop.clone());
         state.tasks.spawn(control);
+        state.tasks.spawn(crate::retention::run(state.clone(), stop.clone()));
         Ok(Arc::new(Self {
             state,
             addr,

@@ -12,6 +12,7 @@ mod purges;
 mod reference;
 pub(crate) mod registry;
 mod resolve;
+mod retention;
 mod routes;
 pub(crate) mod section;
 pub(crate) mod values;
