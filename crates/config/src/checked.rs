@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use farthing_types::{BudgetSpec, Overrides, RouteName, Span};
 
-use crate::{AlertsConfig, EventsConfig, FarthingKey, L2Config, Provider, Route, Secret, SelfCostConfig};
+use crate::{AlertsConfig, EventsConfig, FarthingKey, L2Config, Provider, RetentionConfig, Route, Secret, SelfCostConfig};
 
 /// The whole configuration of one instance.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +33,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The Parquet log.
     pub log: LogConfig,
+    /// How long its rows stay.
+    pub retention: RetentionConfig,
     /// Predictors.
     pub models: ModelsConfig,
     /// Experiments that run from the start.

@@ -15,6 +15,7 @@ mod provider;
 mod purges;
 mod read;
 mod remedy;
+mod retention;
 mod route;
 mod salt;
 mod secret;
@@ -32,5 +33,6 @@ pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates
 pub use purges::{Field, FilledBy, Purges, Template, WriteRule};
 pub use read::{Flags, Surroundings, System, presets, reference};
 pub use remedy::{Remedy, remedy};
+pub use retention::{RetentionConfig, TenantRetention};
 pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Profile, PurgeBy, Route, TtlBy, TtlByError};
 pub use secret::Secret;

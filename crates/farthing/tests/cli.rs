@@ -148,7 +148,7 @@ fn serve_ask_change_end_and_read_the_log() {
     let logs = output(dir.path(), &["logs", "ls", "--json"]);
     assert!(logs.status.success(), "{}", text(&logs));
     let tables: Value = serde_json::from_slice(&logs.stdout).unwrap();
-    let rows = |name: &str| tables.as_array().unwrap().iter().find(|t| t["table"] == name).unwrap()["rows"].as_u64();
+    let rows = |name: &str| tables["tables"].as_array().unwrap().iter().find(|t| t["table"] == name).unwrap()["rows"].as_u64();
     assert_eq!((rows("requests"), rows("calls")), (Some(2), Some(1)), "{tables}");
     assert!(dir.path().join(".farthing/salt").exists(), "the salt is kept for the next start");
 }

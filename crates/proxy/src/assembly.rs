@@ -120,6 +120,7 @@ impl Proxy {
         state.tasks.spawn(control);
         let budgets = keep_budgets(state.clone(), stop.clone());
         state.tasks.spawn(budgets);
+        state.tasks.spawn(crate::retention::run(state.clone(), stop.clone()));
         Ok(Arc::new(Self {
             state,
             addr,

@@ -30,6 +30,7 @@ pub mod problem;
 mod purging;
 mod reply;
 mod request;
+pub mod retention;
 mod route;
 mod run;
 mod serve;

@@ -112,6 +112,8 @@ pub struct Counters {
     pub statistics_unsaved: AtomicU64,
     /// Requests and answers in the statistics when they were saved last.
     pub statistics_saved: AtomicI64,
+    /// Rows of the log that were removed because they were older than their retention.
+    pub pruned: AtomicU64,
 }
 
 impl State {

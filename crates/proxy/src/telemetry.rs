@@ -208,6 +208,8 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         Family::counter("rule_purges_unfilled", "Texts of such rules that purged nothing: a field had no value")
             .with(vec![], counters.unfilled.load(Ordering::Relaxed) as f64),
         Family::counter("unrouted", "Requests that no route took").with(vec![], counters.unrouted.load(Ordering::Relaxed) as f64),
+        Family::counter("log_rows_pruned", "Rows of the log removed because they were older than their retention")
+            .with(vec![], counters.pruned.load(Ordering::Relaxed) as f64),
         Family::counter("fill_panics", "Fills that panicked").with(vec![], counters.panics.load(Ordering::Relaxed) as f64),
         Family::counter("statistics_refused", "Saved statistics that could not be used at the start")
             .with(vec![], counters.statistics_refused.load(Ordering::Relaxed) as f64),

@@ -26,6 +26,9 @@ pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
     if let Some(section) = within("log", registry::LOG) {
         log(&section, &mut config.log);
     }
+    if let Some(section) = within("retention", registry::RETENTION) {
+        config.retention = super::retention::read(&section);
+    }
     if let Some(section) = within("models", registry::MODELS) {
         models(&section, &mut config.models);
     }

@@ -17,6 +17,7 @@ mod reference;
 pub(crate) mod registry;
 mod registry_money;
 mod resolve;
+mod retention;
 mod routes;
 pub(crate) mod section;
 pub(crate) mod values;

@@ -61,6 +61,16 @@ pub(crate) const TABLES: &[Table] = &[
         keys: BUDGET,
     },
     Table { heading: "[log]", doc: "The Parquet log.", keys: LOG },
+    Table {
+        heading: "[retention]",
+        doc: "How long rows of the log stay: they go with their hour, within an hour after the last of its rows is so old. What is not said stays for ever.",
+        keys: RETENTION,
+    },
+    Table {
+        heading: "[[retention.tenants]]",
+        doc: "A tenant whose requests and calls stay for another time, shorter or longer.",
+        keys: RETENTION_TENANT,
+    },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
     Table { heading: "[alerts]", doc: "Who is told when money goes wrong; docs/alerts.md says of what.", keys: ALERTS },
@@ -151,6 +161,7 @@ pub(crate) const TOP: Keys = &[
     table("events", Kind::Named, "Sources of events that say what has changed."),
     table("budgets", Kind::Named, "Money that may be spent over a time."),
     table("log", Kind::Table, "The Parquet log."),
+    table("retention", Kind::Table, "How long its rows stay."),
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
     table("prices", Kind::Table, "Files of imported prices."),
@@ -246,6 +257,20 @@ pub(crate) const LOG: Keys = &[
         "\"16MB\"",
         "Space on the disk that is set aside for records of money: when the disk is full, other rows of the log are dropped and counted, and these go there.",
     ),
+];
+
+pub(crate) const RETENTION: Keys = &[
+    key("requests", "time", "", "Of the table `requests`."),
+    key("calls", "time", "", "Of the table `calls`, which has the costs."),
+    key("decisions", "time", "", "Of the table `decisions`."),
+    key("outcomes", "time", "", "Of the table `outcomes`."),
+    table("tenants", Kind::Array, "Tenants with times of their own."),
+];
+
+pub(crate) const RETENTION_TENANT: Keys = &[
+    key("tenant", "name", "", "Required. The tenant as the log names it; those of passed-through credentials are `p-` and a digest."),
+    key("requests", "time", "", "Of its rows in `requests`."),
+    key("calls", "time", "", "Of its rows in `calls`."),
 ];
 
 pub(crate) const MODELS: Keys = &[

@@ -1,7 +1,7 @@
 //! What is there.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::Int64Array;
 use arrow::compute::{max, min};
@@ -85,7 +85,7 @@ fn holding(table: &'static Table, hour: i64, path: &Path) -> Holding {
 }
 
 impl Holding {
-    fn add(&mut self, table: &'static Table, file: &PathBuf) -> Result<(), super::ArchiveError> {
+    fn add(&mut self, table: &'static Table, file: &Path) -> Result<(), super::ArchiveError> {
         let (mut rows, mut first, mut last) = (0, self.first_ns, self.last_ns);
         visit(file, table, Some(&["ts_ns"]), &mut |batch| {
             let times = column::<Int64Array>(&batch, "ts_ns");

@@ -139,8 +139,8 @@ fn kill_rounds(rounds: u64) -> Span {
     });
     assert!(read::summary(dir.path()).iter().all(|table| table.unreadable.is_empty()));
     let lost = |(round, killed): (u64, &Killed)| {
-        let whole = |count: u64| (0..count).all(|n| seen.contains(&((round << 32) | n)));
-        let first = killed.said.iter().find(|(_, count)| !whole(*count))?;
+        let missing = (0..).find(|n| !seen.contains(&((round << 32) | n)))?;
+        let first = killed.said.iter().find(|(_, count)| *count > missing)?;
         Some(killed.at.since(first.0))
     };
     let oldest = (0..).zip(&killed).filter_map(lost).max().unwrap_or_default();
