@@ -8,6 +8,7 @@
 //! - [`read`]: reads them back for the command line and tests.
 //! - [`aggregate`]: running totals for status, metrics and the demo.
 //! - [`watch`]: what is unusual about spend, where a period will end, and who is told.
+//! - [`reconcile`]: an invoice against the log.
 //! - [`reference`](mod@reference): generates `docs/request-log.md` from the declaration of the tables.
 
 pub mod aggregate;
@@ -16,6 +17,7 @@ pub mod costs;
 pub mod log;
 pub mod prices;
 pub mod read;
+pub mod reconcile;
 pub mod reference;
 pub mod usage;
 pub mod watch;

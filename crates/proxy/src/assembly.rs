@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::StartError;
+use crate::alerts::{self, Alerts};
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::{ExperimentView, Trials};
@@ -113,6 +114,7 @@ impl Proxy {
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
         events::start(&state, &stop)?;
+        alerts::start(&state, &stop)?;
         let control = control(state.clone(), stop.clone());
         state.tasks.spawn(control);
         Ok(Arc::new(Self {
@@ -260,6 +262,10 @@ impl Proxy {
     pub fn cost_store(&self) -> Option<CostStore> {
         let recent = FlushedLog::new(self.state.log.clone()?, LOG_WAIT);
         Some(CostStore::new(self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
+    }
+    /// Alerts about money.
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.state.alerts
     }
     /// Digest of the prices in force.
     pub fn price_digest(&self) -> Arc<str> {
@@ -413,6 +419,7 @@ pub(crate) fn build(
         salt,
         totals,
         log,
+        alerts: Arc::new(Alerts::new(config)),
         prices: prices::book(config)?,
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),

@@ -14,6 +14,7 @@ use farthing_types::{Clock, Draw, RealClock, Time};
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::alerts::Alerts;
 use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
@@ -51,6 +52,8 @@ pub struct State {
     pub totals: Aggregates,
     /// The Parquet log.
     pub log: Option<LogHandle>,
+    /// Alerts about money.
+    pub alerts: Arc<Alerts>,
     /// Prices.
     pub prices: PriceBook,
     /// Predictors in force.

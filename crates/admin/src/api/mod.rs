@@ -1,5 +1,6 @@
 //! Handlers and their router.
 
+mod alerts;
 mod cache;
 mod costs;
 mod events;
@@ -68,6 +69,8 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::status))
         .routes(routes!(views::costs))
         .routes(routes!(costs::ask))
+        .routes(routes!(alerts::forecast))
+        .routes(routes!(alerts::list))
         .routes(routes!(views::decision))
         .routes(routes!(views::explanation))
         .routes(routes!(views::experiments))

@@ -1,5 +1,6 @@
 //! The proxy behind the admin API: proxy and admin do not know each other.
 
+mod alerts;
 mod cache;
 pub mod costs;
 mod decisions;
@@ -39,6 +40,7 @@ impl Running {
             decisions: running.clone(),
             cache: running.clone(),
             costs: running.clone(),
+            alerts: running.clone(),
             events: running.clone(),
             metrics: running,
         }
