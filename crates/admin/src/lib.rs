@@ -11,10 +11,13 @@ mod views;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_money;
 
 pub use api::{openapi, router};
 pub use problem::{Problem, ProblemDocument};
 pub use server::{ServeError, serve};
+pub use views::alerts::{AlertInfo, AlertsView, MonthForecast};
 pub use views::budgets::{BudgetRow, BudgetsControl, BudgetsView, CounterRow, RaiseRequest, RaiseView, Raising, RefusalView};
 pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
 pub use views::costs::{CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow, CostsView, NetSaving, StrategyImpact};

@@ -8,6 +8,7 @@ mod explain;
 mod flags;
 mod keys;
 mod logs;
+mod reconcile;
 mod remote;
 mod replay;
 mod serve;
@@ -43,6 +44,10 @@ enum Command {
     Status(remote::status::Args),
     /// Show money by any names and over any time: bill, savings, what remains; of a running proxy or of a log folder.
     Costs(remote::costs::Args),
+    /// Show alerts about money, and where the month will end.
+    Alerts(remote::alerts::Args),
+    /// Compare a provider's invoice or usage export with the log, by day and meter.
+    Reconcile(reconcile::Args),
     /// Show why answers were not served from the cache: dearest first, with the key that would change it.
     Routes(remote::routes::Args),
     /// Purge the cache of a running proxy: by tag, key, prefix, route, tenant, or all of it.
@@ -72,6 +77,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => remote::status::run(&args),
         Command::Costs(args) => remote::costs::run(&args),
+        Command::Alerts(args) => remote::alerts::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
         Command::Routes(args) => remote::routes::run(&args),
         Command::Purge(args) => remote::purge::run(&args),
         Command::Volatile(args) => remote::volatile::run(&args),

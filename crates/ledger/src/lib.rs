@@ -11,6 +11,7 @@
 //! - [`budget`]: money set aside before a call, so that no more is spent than was allowed.
 //! - [`aggregate`]: running totals for status, metrics and the demo.
 //! - [`watch`]: what is unusual about spend, where a period will end, and who is told.
+//! - [`reconcile`]: an invoice against the log.
 //! - [`reference`](mod@reference): generates `docs/request-log.md` from the declaration of the tables.
 
 pub mod aggregate;
@@ -22,6 +23,7 @@ mod journal;
 pub mod log;
 pub mod prices;
 pub mod read;
+pub mod reconcile;
 pub mod reference;
 pub mod usage;
 pub mod watch;

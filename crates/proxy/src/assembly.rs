@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::StartError;
+use crate::alerts::{self, Alerts};
 use crate::budgets::{self, Budgets, BudgetsReport, RaiseError};
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, Delivered, DeliveryError, SourceState};
@@ -116,6 +117,7 @@ impl Proxy {
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
         events::start(&state, &stop)?;
+        alerts::start(&state, &stop)?;
         let control = control(state.clone(), stop.clone());
         state.tasks.spawn(control);
         let budgets = keep_budgets(state.clone(), stop.clone());
@@ -277,6 +279,10 @@ impl Proxy {
     pub fn cost_store(&self) -> Option<CostStore> {
         let recent = FlushedLog::new(self.state.log.clone()?, LOG_WAIT);
         Some(CostStore::new(self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
+    }
+    /// Alerts about money.
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.state.alerts
     }
     /// Digest of the prices in force.
     pub fn price_digest(&self) -> Arc<str> {
@@ -442,6 +448,7 @@ pub(crate) fn build(
         salt,
         totals,
         log,
+        alerts: Arc::new(Alerts::new(config)),
         budgets: Budgets::open(config, clock.clone())?,
         pricing,
         predictors: Predictors::new(store),

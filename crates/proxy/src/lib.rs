@@ -3,6 +3,7 @@
 //! [`Proxy::start`] builds everything from a checked configuration; `serve` takes one request from top to bottom; `run` is the
 //! lower half, which fills, refreshes and passes on without a client. See docs/life-of-a-request.md.
 
+pub mod alerts;
 mod answer;
 mod asking;
 pub mod assembly;
@@ -103,6 +104,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The webhook of alerts cannot be called.
+    #[error("alerts.webhook cannot be called as it is written: {0}")]
+    Webhook(String),
     /// L2 cannot be opened.
     #[error(transparent)]
     L2(#[from] L2Error),

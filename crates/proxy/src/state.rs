@@ -14,6 +14,7 @@ use farthing_types::{Clock, Draw, RealClock, Time};
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::alerts::Alerts;
 use crate::budgets::Budgets;
 use crate::events::SourceState;
 use crate::experiments::Trials;
@@ -53,6 +54,8 @@ pub struct State {
     pub totals: Aggregates,
     /// The Parquet log.
     pub log: Option<LogHandle>,
+    /// Alerts about money.
+    pub alerts: Arc<Alerts>,
     /// Money that may be spent.
     pub budgets: Budgets,
     /// Prices in force, and what they need to be applied.

@@ -8,7 +8,7 @@ use crate::{CostAnswer, CostQuestion, Parts, Problem, ProblemDocument};
 /// A query whose rejection is a problem document.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(Problem))]
-pub(super) struct Query<T>(T);
+pub(super) struct Query<T>(pub(super) T);
 
 /// Bill, base, savings and what has no price, by any names and over any time, from the log.
 #[utoipa::path(get, path = "/api/v1/costs", tag = "costs", params(CostQuestion), responses(

@@ -1,5 +1,6 @@
 //! Handlers and their router.
 
+mod alerts;
 mod budgets;
 mod cache;
 mod costs;
@@ -76,6 +77,8 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::status))
         .routes(routes!(views::costs))
         .routes(routes!(costs::ask))
+        .routes(routes!(alerts::forecast))
+        .routes(routes!(alerts::list))
         .routes(routes!(views::decision))
         .routes(routes!(views::explanation))
         .routes(routes!(views::experiments))

@@ -1,5 +1,6 @@
 //! What the handlers see: one small trait for each part, and the documents they return.
 
+pub mod alerts;
 pub mod budgets;
 pub mod cache;
 pub mod costs;
@@ -13,6 +14,7 @@ pub mod status;
 
 use std::sync::Arc;
 
+use alerts::AlertsView;
 use budgets::BudgetsControl;
 use cache::CacheControl;
 use costs::CostsView;
@@ -40,6 +42,8 @@ pub struct Parts {
     pub cache: Arc<dyn CacheControl>,
     /// Questions about money.
     pub costs: Arc<dyn CostsView>,
+    /// Alerts about money.
+    pub alerts: Arc<dyn AlertsView>,
     /// Sources of events.
     pub events: Arc<dyn EventsControl>,
     /// Budgets.

@@ -1,5 +1,6 @@
 //! The proxy behind the admin API: proxy and admin do not know each other.
 
+mod alerts;
 mod budgets;
 mod cache;
 pub mod costs;
@@ -41,6 +42,7 @@ impl Running {
             budgets: running.clone(),
             cache: running.clone(),
             costs: running.clone(),
+            alerts: running.clone(),
             events: running.clone(),
             metrics: running,
         }

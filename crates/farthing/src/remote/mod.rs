@@ -1,5 +1,6 @@
 //! Commands that ask a running proxy's admin API.
 
+pub mod alerts;
 pub mod budgets;
 pub mod client;
 pub mod costs;

@@ -37,6 +37,8 @@ pub struct CostQuery {
     pub top: usize,
     /// Width of the steps of a series, ns; `None`: no series.
     pub step: Option<i64>,
+    /// Only calls: requests are not read.
+    pub calls_only: bool,
 }
 
 /// What is wrong with a question, and what can be asked instead.
@@ -62,7 +64,7 @@ pub struct Asked<'a> {
 impl CostQuery {
     /// All money of a window.
     pub fn of(window: Window) -> Self {
-        Self { window, by: Vec::new(), filters: Vec::new(), top: TOP, step: None }
+        Self { window, by: Vec::new(), filters: Vec::new(), top: TOP, step: None, calls_only: false }
     }
 
     /// Reads a question.
@@ -75,7 +77,7 @@ impl CostQuery {
         let filters = filters(asked.filter.unwrap_or_default())?;
         let top = asked.top.map(top).transpose()?.unwrap_or(TOP);
         let step = asked.step.map(|text| step(text, window)).transpose()?;
-        let query = Self { window, by, filters, top, step };
+        let query = Self { window, by, filters, top, step, calls_only: false };
         if query.reads() == (false, false) {
             return Err(QueryError(format!(
                 "no row knows all the names of the filter ({}): requests know outcome and saved_by, calls know target, upstream and purpose",
@@ -88,7 +90,7 @@ impl CostQuery {
     /// Whether requests and calls know all names of the filter; a table that does not is not read.
     pub fn reads(&self) -> (bool, bool) {
         let known = self.filters.iter().map(|filter| filter.by.known_in());
-        known.fold((true, true), |(requests, calls), (in_requests, in_calls)| (requests && in_requests, calls && in_calls))
+        known.fold((!self.calls_only, true), |(requests, calls), (in_requests, in_calls)| (requests && in_requests, calls && in_calls))
     }
 }
 

@@ -1,0 +1,63 @@
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::tests::{Fake, call};
+use crate::*;
+
+impl CostsView for Fake {
+    fn ask(&self, question: &CostQuestion) -> Result<CostAnswer, ControlError> {
+        match question.aggregate.as_deref() {
+            Some("model") => Err(ControlError::Refused("aggregate: there is no name `model`; use tenant".to_owned())),
+            by => Ok(CostAnswer {
+                from: question.window.clone().unwrap_or_default(),
+                to: String::new(),
+                by: by.map(str::to_owned).into_iter().collect(),
+                groups: Vec::new(),
+                groups_in_all: 0,
+                total: CostFigures::default(),
+                series: Vec::new(),
+                strategies: Vec::new(),
+                prefetch_waste_usd: None,
+                net: None,
+                proved: None,
+                rows: 0,
+                files: 0,
+                unreadable: Vec::new(),
+            }),
+        }
+    }
+}
+impl AlertsView for Fake {
+    fn alerts(&self) -> Vec<AlertInfo> {
+        Vec::new()
+    }
+    fn month(&self, tenant: Option<&str>) -> Option<MonthForecast> {
+        let month = MonthForecast {
+            month: "2026-11".to_owned(),
+            so_far_usd: farthing_types::Money::ZERO,
+            p10_usd: 1.0,
+            p50_usd: 2.0,
+            p90_usd: 3.0,
+            over: None,
+        };
+        tenant.is_none_or(|tenant| tenant == "acme").then_some(month)
+    }
+}
+
+#[tokio::test]
+async fn questions_about_money_are_read_and_bad_ones_answered_with_good_ones() {
+    let (status, answer) = call("GET", "/api/v1/costs?window=24h&aggregate=team&filter=provider:openai&top=5&step=1h", Value::Null).await;
+    assert_eq!((status, &answer["from"], &answer["by"][0]), (StatusCode::OK, &json!("24h"), &json!("team")));
+    let (status, problem) = call("GET", "/api/v1/costs?aggregate=model", Value::Null).await;
+    assert_eq!((status, &problem["detail"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("aggregate: there is no name `model`; use tenant")));
+    let (status, problem) = call("GET", "/api/v1/costs?agregate=team", Value::Null).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(problem["detail"].as_str().unwrap().contains("expected one of `window`, `aggregate`"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_forecast_is_of_all_or_of_a_tenant() {
+    let (status, told) = call("GET", "/api/v1/costs/forecast?tenant=acme", Value::Null).await;
+    assert_eq!((status, &told["p90_usd"]), (StatusCode::OK, &json!(3.0)));
+    assert_eq!(call("GET", "/api/v1/costs/forecast?tenant=nobody", Value::Null).await.0, StatusCode::NOT_FOUND);
+}
