@@ -117,6 +117,9 @@ impl Proxy {
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
         events::start(&state, &stop)?;
+        if let Some(levels) = state.budgets.levels() {
+            state.alerts.set_budgets(levels);
+        }
         alerts::start(&state, &stop)?;
         let control = control(state.clone(), stop.clone());
         state.tasks.spawn(control);

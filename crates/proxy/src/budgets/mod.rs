@@ -15,6 +15,7 @@ use farthing_config::Config;
 use farthing_ledger::budget::{
     Ask, Blocked, Book, BookError, Charge, Grant, Grants, Hold, Raise, Store, StoreError, Verdict, Why, Written,
 };
+use farthing_ledger::watch::BudgetLevels;
 use farthing_types::{Clock, OnExceeded, Span};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -102,6 +103,11 @@ impl Budgets {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Who tells of those that have reached a level; `None` where there is no budget.
+    pub fn levels(&self) -> Option<Arc<dyn BudgetLevels>> {
+        self.0.clone().map(|shared| shared as Arc<dyn BudgetLevels>)
     }
 
     /// What is told of them; `None` where there is none.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use farthing_ledger::budget::{Blocked, CounterView};
-use farthing_types::{BudgetSpec, Priority, RequestId, RouteName, Tenant, Time};
+use farthing_ledger::watch::{BudgetLevel, BudgetLevels, Level};
+use farthing_types::{BudgetSpec, Enforce, Priority, RequestId, RouteName, Tenant, Time};
 
 use super::Shared;
 
@@ -48,6 +49,31 @@ pub struct RefusalReport {
     pub blocked: Blocked,
     /// Whether an older copy stood in.
     pub stood_in: bool,
+}
+
+impl BudgetLevels for Shared {
+    fn levels(&self) -> Vec<BudgetLevel> {
+        let mut book = self.book.lock();
+        let views = book.views(self.clock.now());
+        let level = |view: &CounterView| {
+            let spec = book.specs().find(|spec| spec.name == view.counter.budget)?;
+            let level = match (view.used() >= view.limit, spec.enforce) {
+                (true, Enforce::Hard) => Level::Hard,
+                (true, Enforce::HighPasses | Enforce::Soft) => Level::Soft,
+                (false, _) if view.used().nanos() as f64 >= view.limit.nanos() as f64 * spec.warn_at => Level::Warn,
+                (false, _) => return None,
+            };
+            let unit = if view.counter.unit.is_empty() { String::new() } else { format!(", {}", view.counter.unit) };
+            Some(BudgetLevel {
+                subject: format!("{}{unit}", spec.name).into(),
+                level,
+                used: view.used(),
+                limit: view.limit,
+                period: format!("{} from {}", spec.window, view.window.start.nanos() / 1_000_000_000).into(),
+            })
+        };
+        views.iter().filter_map(level).collect()
+    }
 }
 
 pub(super) fn report(shared: &Arc<Shared>) -> BudgetsReport {
