@@ -6,6 +6,7 @@ pub mod events;
 pub mod experiments;
 pub mod explanations;
 pub mod models;
+pub mod prices;
 pub mod routes;
 pub mod status;
 
@@ -16,6 +17,7 @@ use decisions::DecisionsView;
 use events::EventsControl;
 use experiments::ExperimentsView;
 use models::ModelsControl;
+use prices::PricesControl;
 use routes::RoutesView;
 use status::StatusView;
 
@@ -36,6 +38,8 @@ pub struct Parts {
     pub cache: Arc<dyn CacheControl>,
     /// Sources of events.
     pub events: Arc<dyn EventsControl>,
+    /// Prices.
+    pub prices: Arc<dyn PricesControl>,
     /// Metrics.
     pub metrics: Arc<dyn MetricsView>,
 }

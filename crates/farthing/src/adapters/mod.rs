@@ -5,6 +5,7 @@ mod decisions;
 mod events;
 mod experiments;
 mod models;
+pub mod prices;
 mod status;
 mod totals;
 
@@ -21,14 +22,16 @@ pub struct Running {
     real: RealClock,
     real_start: Time,
     started: Time,
+    /// How prices are read again.
+    reread: Option<prices::Reread>,
 }
 
 impl Running {
-    /// The parts of the admin API, all answered by `proxy`.
-    pub fn parts(proxy: Arc<Proxy>) -> Parts {
+    /// The parts of the admin API, all answered by `proxy`; `reread` reads its configuration again.
+    pub fn parts(proxy: Arc<Proxy>, reread: Option<prices::Reread>) -> Parts {
         let real = RealClock::default();
         let real_start = farthing_types::Clock::now(&real);
-        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start });
+        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start, reread });
         Parts {
             status: running.clone(),
             routes: running.clone(),
@@ -37,6 +40,7 @@ impl Running {
             decisions: running.clone(),
             cache: running.clone(),
             events: running.clone(),
+            prices: running.clone(),
             metrics: running,
         }
     }

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod experiments;
 pub mod models;
+pub mod prices;
 pub mod purge;
 pub mod routes;
 pub mod status;
