@@ -26,6 +26,7 @@ pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDe
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView};
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
+pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};
 pub use views::routes::{NotSaved, RouteInfo, RoutesView, VolatileField, VolatileReport};
 pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
 pub use views::{ControlError, MetricsView, Parts};

@@ -187,6 +187,18 @@ impl MetricsView for Fake {
     }
 }
 
+impl PricesControl for Fake {
+    fn prices(&self) -> PricesReport {
+        PricesReport { digest: "0011".to_owned(), ..PricesReport::default() }
+    }
+    fn reload(&self) -> Result<PricesReport, ControlError> {
+        match self.phase {
+            Phase::Starting => Err(ControlError::Refused("farthing.toml:3: providers.p.prices.per_call: found 1".to_owned())),
+            _ => Ok(self.prices()),
+        }
+    }
+}
+
 fn parts(phase: Phase) -> Parts {
     let fake = Arc::new(Fake { phase });
     Parts {
@@ -200,6 +212,7 @@ fn parts(phase: Phase) -> Parts {
         costs: fake.clone(),
         alerts: fake.clone(),
         events: fake.clone(),
+        prices: fake.clone(),
         metrics: fake,
     }
 }

@@ -8,6 +8,7 @@ mod explain;
 mod flags;
 mod keys;
 mod logs;
+mod prices;
 mod reconcile;
 mod remote;
 mod replay;
@@ -56,6 +57,8 @@ enum Command {
     Volatile(remote::volatile::Args),
     /// Fetch what a list or an access log names into a running proxy's cache, hottest first, within a limit of money.
     Warm(remote::warm::Args),
+    /// Prices: show, import a price map, reload, see what has none.
+    Prices(prices::Args),
     /// Show and change the predictors of a running proxy.
     Models(remote::models::Args),
     /// Show what is spent of each budget, raise one, or show why requests were held back.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Purge(args) => remote::purge::run(&args),
         Command::Volatile(args) => remote::volatile::run(&args),
         Command::Warm(args) => remote::warm::run(&args),
+        Command::Prices(args) => prices::run(&args),
         Command::Models(args) => remote::models::run(&args),
         Command::Budgets(args) => remote::budgets::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::adapters::Running;
+use crate::adapters::prices::{self, Reread};
 use crate::check;
 use crate::flags::ConfigFlags;
 
@@ -38,10 +39,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Err(error) => return Err(error.into()),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(serve(Arc::new(config)))
+    let flags = args.config.clone();
+    let reread: Reread = Arc::new(move || flags.load().map_err(|error| error.to_string()));
+    runtime.block_on(serve(Arc::new(config), reread))
 }
 
-async fn serve(config: Arc<Config>) -> anyhow::Result<ExitCode> {
+async fn serve(config: Arc<Config>, reread: Reread) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while starting must end it in order, too.
     let mut signals = Signals::new()?;
     let addr = config.admin.addr;
@@ -55,13 +58,13 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<ExitCode> {
             tracing::warn!(part = part.name, problem, "degraded");
         }
     }
-    let router = farthing_admin::router(Running::parts(proxy.clone()), &config.admin);
+    let router = farthing_admin::router(Running::parts(proxy.clone(), Some(reread.clone())), &config.admin);
     let (stop_admin, stopped) = tokio::sync::oneshot::channel::<()>();
     let admin = farthing_admin::serve(listener, router, async move {
         let _ = stopped.await;
     });
     let ending = async {
-        signals.next().await;
+        signals.ended(|| reload(&proxy, &reread)).await;
         tracing::info!("draining; a second signal ends at once");
         let log = tokio::select! {
             log = proxy.shutdown() => log,
@@ -84,17 +87,42 @@ async fn serve(config: Arc<Config>) -> anyhow::Result<ExitCode> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+    /// Waits for the end; on each SIGHUP before it, `reload`.
+    async fn ended<F: Future<Output = ()>>(&mut self, reload: impl Fn() -> F) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload().await,
+            }
+        }
     }
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// Reads prices again, off the threads that answer; what is wrong is logged, and changes nothing.
+async fn reload(proxy: &Arc<Proxy>, reread: &Reread) {
+    let (proxy, reread) = (proxy.clone(), reread.clone());
+    match tokio::task::spawn_blocking(move || prices::reload(&proxy, &reread)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the prices were not reloaded; the old ones stay in force"),
+        Err(error) => tracing::error!(%error, "the reload of prices broke off"),
     }
 }
 

@@ -13,7 +13,7 @@ use farthing_experiment::{Holdout, SavingReport, Savings};
 use farthing_freshness::Keyer;
 use farthing_ledger::budget::Raise;
 use farthing_ledger::costs::{CostStore, FlushedLog, Limits};
-use farthing_ledger::{Aggregates, AggregatesSnapshot, LogConfig, LogError, LogMetrics, LogWriter, Volumes};
+use farthing_ledger::{Aggregates, AggregatesSnapshot, LogConfig, LogError, LogMetrics, LogWriter, PriceError, Volumes};
 use farthing_models::{Counts, Runtime, Store, StoreOptions};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, RealClock, Span, Time};
@@ -36,7 +36,7 @@ use crate::l2::{L2, L2Stats};
 use crate::memory::{self, Memory};
 use crate::pace::PaceStats;
 use crate::predictors::Predictors;
-use crate::pricing::Pricing;
+use crate::pricing::{Pricing, PricingStats};
 use crate::route::RouteState;
 use crate::serve::Service;
 use crate::shortcut::Shortcuts;
@@ -290,6 +290,24 @@ impl Proxy {
     /// Digest of the prices in force.
     pub fn price_digest(&self) -> Arc<str> {
         self.state.pricing.book().digest()
+    }
+    /// Puts the prices of `config` in force, all or nothing; answers their digest. Nothing else of it is taken over.
+    ///
+    /// # Errors
+    /// Prices that contradict each other; the old ones stay in force, and the refusal is counted.
+    pub fn reload_prices(&self, config: &Config) -> Result<Arc<str>, PriceError> {
+        let pricing = &self.state.pricing;
+        let digest = prices::book(config).map(|book| pricing.replace(book)).inspect_err(|_| pricing.refuse())?;
+        tracing::info!(%digest, "prices are in force");
+        Ok(digest)
+    }
+    /// Counts a reload of prices that could not even be read.
+    pub fn refuse_prices(&self) {
+        self.state.pricing.refuse();
+    }
+    /// What of prices and usage was not as it should be.
+    pub fn pricing_stats(&self) -> PricingStats {
+        self.state.pricing.stats()
     }
     /// Whether it is ending.
     pub fn is_draining(&self) -> bool {

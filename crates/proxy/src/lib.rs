@@ -58,6 +58,7 @@ pub use inside::Inside;
 pub use l2::{L2Error, L2Stats};
 pub use pace::PaceStats;
 pub use predictors::champion;
+pub use prices::book as price_book;
 pub use pricing::{Charged, PricingStats};
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};

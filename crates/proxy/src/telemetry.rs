@@ -24,6 +24,7 @@ use crate::budgets::BudgetsReport;
 use crate::edge::{Closed, EdgeStats, Refusal};
 use crate::l2::L2Stats;
 use crate::pace::PaceStats;
+use crate::pricing::PricingStats;
 
 /// The text that `/metrics` serves.
 ///
@@ -104,6 +105,7 @@ impl Collector for Totals {
         for family in alerts(&self.0.alerts().stats()) {
             family.encode(&mut encoder)?;
         }
+        prices(&self.0.price_digest(), &self.0.pricing_stats(), &mut encoder)?;
         for family in refills(&self.0.paces()) {
             family.encode(&mut encoder)?;
         }
@@ -323,6 +325,38 @@ fn alerts(stats: &AlertStats) -> Vec<Family<'static>> {
         Family::counter("watch_hours", "Hours of spend that were taken").with(vec![], stats.watch.hours as f64),
         Family::counter("watch_failed", "Times that the calls of some hours could not be read").with(vec![], stats.watch.failed as f64),
     ]
+}
+
+fn prices(digest: &str, stats: &PricingStats, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut unpriced = Family::counter(
+        "unpriced_attempts",
+        "Attempts of calls without a price, by reason; targets beyond the first 256 are counted as `other`",
+    );
+    for (provider, target, reason, attempts) in &stats.unpriced {
+        unpriced.add(vec![("provider", provider), ("target", target), ("reason", reason.as_str())], *attempts as f64);
+    }
+    let mut unread = Family::counter("usage_unread", "Answers whose usage was not read to their end, by reason");
+    for (reason, answers) in &stats.stopped {
+        unread.add(vec![("reason", reason.as_str())], *answers as f64);
+    }
+    let mut volume = Family::gauge("price_volume", "What monthly meters have counted");
+    for (owner, meter, month, amount) in &stats.volumes {
+        volume.add(vec![("owner", owner), ("meter", meter), ("month", month)], *amount);
+    }
+    let families = [
+        Family::gauge("price_book_info", "1; its label is the digest of the prices in force").with(vec![("digest", digest)], 1.0),
+        unpriced,
+        Family::counter("usage_estimated", "Calls whose usage was estimated, in whole or in part").with(vec![], stats.estimated as f64),
+        Family::counter("usage_contradictory", "Answers whose usage contradicts itself").with(vec![], stats.contradictory as f64),
+        Family::counter("usage_events_stripped", "Events with usage taken out of streams whose clients did not ask")
+            .with(vec![], stats.stripped as f64),
+        unread,
+        volume,
+        Family::counter("price_reloads", "Times that prices were read again")
+            .with(vec![("outcome", "applied")], stats.reloaded as f64)
+            .with(vec![("outcome", "refused")], stats.refused as f64),
+    ];
+    families.iter().try_for_each(|family| family.encode(encoder))
 }
 
 fn refills(paces: &[PaceStats]) -> [Family<'_>; 4] {

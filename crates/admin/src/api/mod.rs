@@ -7,6 +7,7 @@ mod costs;
 mod events;
 mod health;
 mod models;
+mod prices;
 mod views;
 
 use std::sync::Arc;
@@ -91,6 +92,8 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(events::list))
         .routes(routes!(events::deliver))
         .routes(routes!(cache::warm))
+        .routes(routes!(prices::show))
+        .routes(routes!(prices::reload))
         .routes(routes!(models::list))
         .routes(routes!(models::versions))
         .routes(routes!(models::show))

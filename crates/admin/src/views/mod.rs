@@ -9,6 +9,7 @@ pub mod events;
 pub mod experiments;
 pub mod explanations;
 pub mod models;
+pub mod prices;
 pub mod routes;
 pub mod status;
 
@@ -22,6 +23,7 @@ use decisions::DecisionsView;
 use events::EventsControl;
 use experiments::ExperimentsView;
 use models::ModelsControl;
+use prices::PricesControl;
 use routes::RoutesView;
 use status::StatusView;
 
@@ -48,6 +50,8 @@ pub struct Parts {
     pub events: Arc<dyn EventsControl>,
     /// Budgets.
     pub budgets: Arc<dyn BudgetsControl>,
+    /// Prices.
+    pub prices: Arc<dyn PricesControl>,
     /// Metrics.
     pub metrics: Arc<dyn MetricsView>,
 }

@@ -8,6 +8,7 @@ mod decisions;
 mod events;
 mod experiments;
 mod models;
+pub mod prices;
 mod status;
 mod totals;
 
@@ -25,14 +26,16 @@ pub struct Running {
     real_start: Time,
     started: Time,
     places: costs::Places,
+    /// How prices are read again.
+    reread: Option<prices::Reread>,
 }
 
 impl Running {
-    /// The parts of the admin API, all answered by `proxy`.
-    pub fn parts(proxy: Arc<Proxy>) -> Parts {
+    /// The parts of the admin API, all answered by `proxy`; `reread` reads its configuration again.
+    pub fn parts(proxy: Arc<Proxy>, reread: Option<prices::Reread>) -> Parts {
         let real = RealClock::default();
         let real_start = farthing_types::Clock::now(&real);
-        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start, places: costs::Places::default() });
+        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start, places: costs::Places::default(), reread });
         Parts {
             status: running.clone(),
             routes: running.clone(),
@@ -44,6 +47,7 @@ impl Running {
             costs: running.clone(),
             alerts: running.clone(),
             events: running.clone(),
+            prices: running.clone(),
             metrics: running,
         }
     }

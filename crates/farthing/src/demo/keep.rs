@@ -11,7 +11,7 @@ use crate::adapters::Running;
 pub async fn up(stage: &Stage, folder: &Folder) -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("the admin port cannot be opened")?;
     let admin_addr = listener.local_addr()?;
-    let router = farthing_admin::router(Running::parts(stage.proxy.clone()), &stage.proxy.config().admin);
+    let router = farthing_admin::router(Running::parts(stage.proxy.clone(), None), &stage.proxy.config().admin);
     let stop = CancellationToken::new();
     let admin = farthing_admin::serve(listener, router, stop.clone().cancelled_owned());
     tokio::pin!(admin);

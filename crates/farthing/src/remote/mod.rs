@@ -7,6 +7,7 @@ pub mod costs;
 mod costs_table;
 pub mod experiments;
 pub mod models;
+pub mod prices;
 pub mod purge;
 pub mod routes;
 pub mod status;

@@ -14,6 +14,7 @@ mod bound;
 mod bound_tests;
 mod check;
 mod explain;
+pub mod import;
 mod names;
 pub mod restore;
 mod schedule;
