@@ -20,6 +20,7 @@ pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView};
+pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunning};
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
 pub use views::routes::{NotSaved, RouteInfo, RoutesView, VolatileField, VolatileReport};
 pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};

@@ -150,6 +150,11 @@ impl CacheControl for Fake {
         })
     }
 }
+impl ForgetControl for Fake {
+    fn forget(&self, tenant: String) -> ForgetRunning {
+        Box::pin(std::future::ready(ForgetReport { finished: true, left: vec![tenant], ..ForgetReport::default() }))
+    }
+}
 impl EventsControl for Fake {
     fn sources(&self) -> Vec<EventSourceInfo> {
         Vec::new()
@@ -181,6 +186,7 @@ fn parts(phase: Phase) -> Parts {
         decisions: fake.clone(),
         cache: fake.clone(),
         events: fake.clone(),
+        forget: fake.clone(),
         metrics: fake,
     }
 }
@@ -460,4 +466,13 @@ async fn it_serves_and_stops() {
     };
     let (served, ()) = tokio::join!(serving, client);
     served.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_is_forgotten_by_name() {
+    let (status, body) = call("POST", "/api/v1/forget", json!({"tenant": "acme"})).await;
+    assert_eq!((status, &body["finished"], &body["left"]), (StatusCode::OK, &json!(true), &json!(["acme"])));
+    for (body, wanted) in [(json!({"tenant": ""}), StatusCode::BAD_REQUEST), (json!({"tenants": "a"}), StatusCode::UNPROCESSABLE_ENTITY)] {
+        assert_eq!(call("POST", "/api/v1/forget", body).await.0, wanted);
+    }
 }

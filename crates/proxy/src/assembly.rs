@@ -127,6 +127,9 @@ impl Proxy {
         }))
     }
 
+    pub(crate) const fn state(&self) -> &Arc<State> {
+        &self.state
+    }
     /// The address of the data port.
     pub fn data_addr(&self) -> SocketAddr {
         self.addr
@@ -414,6 +417,7 @@ pub(crate) fn build(
         salt,
         totals,
         log,
+        forgetting: Default::default(),
         prices: prices::book(config)?,
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),

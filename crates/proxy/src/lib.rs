@@ -12,6 +12,7 @@ pub mod edge;
 pub mod events;
 pub mod experiments;
 mod flight;
+pub mod forget;
 mod identify;
 mod ids;
 mod inside;

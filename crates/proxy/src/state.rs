@@ -51,6 +51,8 @@ pub struct State {
     pub totals: Aggregates,
     /// The Parquet log.
     pub log: Option<LogHandle>,
+    /// Tenants that are being forgotten.
+    pub(crate) forgetting: crate::forget::Forgetting,
     /// Prices.
     pub prices: PriceBook,
     /// Predictors in force.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod events;
+mod forget;
 mod health;
 mod models;
 mod views;
@@ -74,6 +75,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(events::list))
         .routes(routes!(events::deliver))
         .routes(routes!(cache::warm))
+        .routes(routes!(forget::forget))
         .routes(routes!(models::list))
         .routes(routes!(models::versions))
         .routes(routes!(models::show))

@@ -5,6 +5,7 @@ pub mod decisions;
 pub mod events;
 pub mod experiments;
 pub mod explanations;
+pub mod forget;
 pub mod models;
 pub mod routes;
 pub mod status;
@@ -15,6 +16,7 @@ use cache::CacheControl;
 use decisions::DecisionsView;
 use events::EventsControl;
 use experiments::ExperimentsView;
+use forget::ForgetControl;
 use models::ModelsControl;
 use routes::RoutesView;
 use status::StatusView;
@@ -34,6 +36,8 @@ pub struct Parts {
     pub decisions: Arc<dyn DecisionsView>,
     /// The cache.
     pub cache: Arc<dyn CacheControl>,
+    /// Forgetting tenants.
+    pub forget: Arc<dyn ForgetControl>,
     /// Sources of events.
     pub events: Arc<dyn EventsControl>,
     /// Metrics.

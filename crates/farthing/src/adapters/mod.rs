@@ -4,6 +4,7 @@ mod cache;
 mod decisions;
 mod events;
 mod experiments;
+pub mod forget;
 mod models;
 mod status;
 mod totals;
@@ -37,6 +38,7 @@ impl Running {
             decisions: running.clone(),
             cache: running.clone(),
             events: running.clone(),
+            forget: running.clone(),
             metrics: running,
         }
     }
