@@ -166,6 +166,11 @@ impl BudgetsControl for Fake {
         })
     }
 }
+impl ForgetControl for Fake {
+    fn forget(&self, tenant: String) -> ForgetRunning {
+        Box::pin(std::future::ready(ForgetReport { finished: true, left: vec![tenant], ..ForgetReport::default() }))
+    }
+}
 impl EventsControl for Fake {
     fn sources(&self) -> Vec<EventSourceInfo> {
         Vec::new()
@@ -213,6 +218,7 @@ fn parts(phase: Phase) -> Parts {
         alerts: fake.clone(),
         events: fake.clone(),
         prices: fake.clone(),
+        forget: fake.clone(),
         metrics: fake,
     }
 }
@@ -529,4 +535,13 @@ async fn budgets_are_shown_and_raised() {
     }
     let request = Request::builder().uri("/api/v1/budgets").body(Body::empty()).unwrap();
     assert_eq!(send(&app, request).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_tenant_is_forgotten_by_name() {
+    let (status, body) = call("POST", "/api/v1/forget", json!({"tenant": "acme"})).await;
+    assert_eq!((status, &body["finished"], &body["left"]), (StatusCode::OK, &json!(true), &json!(["acme"])));
+    for (body, wanted) in [(json!({"tenant": ""}), StatusCode::BAD_REQUEST), (json!({"tenants": "a"}), StatusCode::UNPROCESSABLE_ENTITY)] {
+        assert_eq!(call("POST", "/api/v1/forget", body).await.0, wanted);
+    }
 }

@@ -56,6 +56,15 @@ impl Purge {
         self.matches_subject(&entry.subject, Some(&entry.tags))
     }
 
+    /// The tenant that it names.
+    pub(crate) fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Tenant(tenant) | Self::Path { tenant, .. } => Some(tenant),
+            Self::Within { tenant, .. } => tenant.as_ref(),
+            Self::Key(_) | Self::Tag(_) | Self::Prefix { .. } | Self::All => None,
+        }
+    }
+
     /// Whether it is about an answer under way. Tags not known yet count as matching: better a call too many.
     pub(crate) fn matches_subject(&self, subject: &Subject, tags: Option<&[Arc<str>]>) -> bool {
         match self {

@@ -1,5 +1,7 @@
 //! Live statistics of keys: in the entry where there is one, else in the table. And which copies should be there.
 
+use std::collections::HashSet;
+
 use farthing_freshness::entry::KeyStats;
 use farthing_types::{KeyHash, Time};
 
@@ -40,6 +42,11 @@ impl Cache {
             entries.into_iter().for_each(&mut *each);
         }
         self.0.table.visit(each);
+    }
+
+    /// Drops the statistics of keys without an entry, by the upper halves of the keys as the log has them; how many that were.
+    pub fn forget_key_stats(&self, tags: &HashSet<u64>) -> usize {
+        self.0.table.forget(tags)
     }
 
     /// Puts back what [`Cache::visit_key_stats`] gave; for a cache that nobody uses yet.

@@ -1,5 +1,7 @@
 //! Statistics of keys that have no entry: a fixed table, so that a key which comes back is not unknown.
 
+use std::collections::HashSet;
+
 use farthing_freshness::entry::KeyStats;
 use farthing_types::KeyHash;
 use parking_lot::Mutex;
@@ -84,6 +86,18 @@ impl StatsTable {
                 each(SavedKey { tag: slot.tag, place: slot.place, stats: slot.stats });
             }
         }
+    }
+
+    /// Empties the slots of keys with these upper halves; how many that were.
+    pub fn forget(&self, tags: &HashSet<u64>) -> usize {
+        let mut forgotten = 0;
+        for stripe in &self.stripes {
+            for slot in stripe.lock().slots.iter_mut().filter(|slot| slot.tag != 0 && tags.contains(&slot.tag)) {
+                *slot = Slot::default();
+                forgotten += 1;
+            }
+        }
+        forgotten
     }
 
     /// Puts back what [`StatsTable::visit`] gave, also of a table of another size.

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod explain;
 mod flags;
+mod forget;
 mod keys;
 mod logs;
 mod prices;
@@ -65,8 +66,10 @@ enum Command {
     Budgets(remote::budgets::Args),
     /// Show the experiments of a running proxy.
     Experiments(remote::experiments::Args),
-    /// Look into the Parquet log.
+    /// The door to the Parquet log: its schema, what it holds, verified exports, retention.
     Logs(logs::Args),
+    /// Remove everything of a tenant: from cache, L2, log, journal and statistics.
+    Forget(forget::Args),
     /// Replay a log or a generated world under a policy: bill, hits, staleness, worth of each predictor.
     Replay(replay::Args),
     /// Make keys that clients present in place of a provider's credential.
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Budgets(args) => remote::budgets::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Keys(args) => keys::run(&args),
     };

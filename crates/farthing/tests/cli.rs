@@ -38,8 +38,13 @@ fn upstream() -> (SocketAddr, Arc<AtomicU64>) {
 
 /// One request over its own connection: head and body.
 fn get(addr: &str, path: &str) -> (String, String) {
+    get_with(addr, path, "")
+}
+
+/// As [`get`], with lines of the head.
+fn get_with(addr: &str, path: &str, lines: &str) -> (String, String) {
     let mut stream = TcpStream::connect(addr).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\n{lines}Connection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP answer: {text:?}"));
@@ -317,4 +322,127 @@ fn what_is_wrong_is_said_with_its_place_and_an_exit_code() {
     let admin = taken.local_addr().unwrap().to_string();
     let busy = output(dir.path(), &["serve", "--upstream", "openai", "--listen", "127.0.0.1:0", "--admin", &admin]);
     assert!(busy.status.code() == Some(1) && text(&busy).contains("choose another with --admin"), "{}", text(&busy));
+}
+
+/// Whether a file below one of the folders has a text in its bytes, or in its decoded rows where it is of the log.
+fn anywhere(dir: &Path, folders: &[&str], wanted: &str) -> Option<String> {
+    let mut open: Vec<_> = folders.iter().map(|folder| dir.join(folder)).collect();
+    while let Some(folder) = open.pop() {
+        for path in std::fs::read_dir(&folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else if std::fs::read(&path).unwrap().windows(wanted.len()).any(|bytes| bytes == wanted.as_bytes()) {
+                return Some(path.display().to_string());
+            }
+        }
+    }
+    for table in farthing_contract::log::ALL {
+        let names: Vec<_> = table.columns.iter().map(|column| column.name).collect();
+        let mut found = None;
+        let looked = read::rows(&dir.join("logs"), table, &names, &mut |cells| {
+            if cells.iter().any(|cell| read::text(cell).contains(wanted)) {
+                found = Some(table.name.to_owned());
+            }
+            std::ops::ControlFlow::Continue(())
+        });
+        looked.unwrap();
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// S5: a tenant who is forgotten is nowhere: by a running proxy, and in the folders of one that was killed.
+#[test]
+fn a_forgotten_tenant_is_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, _) = upstream();
+    let folders = ["logs", ".farthing", "l2"];
+    let mut file = format!("[l2]\ndir = \"l2\"\n[providers.geo]\nbase_url = \"http://{addr}\"\nprice = \"0.002\"\n");
+    let tenants = ["canary-7f3a9", "canary-b20c4", "acme"];
+    let keys = tenants.map(|tenant| {
+        let made = output(dir.path(), &["keys", "new", "--tenant", tenant, "--json"]);
+        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+        file += made["toml"].as_str().unwrap();
+        file.push('\n');
+        format!("x-farthing-key: {}\r\n", made["key"].as_str().unwrap())
+    });
+    std::fs::write(dir.path().join("farthing.toml"), file).unwrap();
+    let serving = Serving::start(dir.path(), &["--config", "farthing.toml"], None);
+    for (tenant, key) in tenants.iter().zip(&keys) {
+        for n in [1, 2, 1] {
+            get_with(&serving.data, &format!("/r/geo/of-{tenant}/{n}"), key);
+        }
+    }
+    settled(dir.path(), &serving.admin, 9);
+    let forget = |args: &[&str]| output(dir.path(), &[&["forget", "--json"], args].concat());
+    let done = forget(&["--tenant", tenants[0], "--admin", &serving.admin]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(
+        (&report["cache_entries"], &report["log_rows"]["requests"], &report["log_rows"]["calls"]),
+        (&2.into(), &3.into(), &2.into())
+    );
+    assert!(report["l2_values"].as_u64() >= Some(2) && report["totals"] == true, "{report}");
+    assert_eq!(anywhere(dir.path(), &folders, tenants[0]), None);
+    let (_, costs) = get(serving.admin.trim_start_matches("http://"), "/api/v1/costs");
+    assert!(costs.contains(tenants[1]) && !costs.contains(tenants[0]), "{costs}");
+    assert!(anywhere(dir.path(), &folders, tenants[1]).is_some());
+
+    let refused = forget(&["--tenant", tenants[1], "--offline", "--config", "farthing.toml"]);
+    assert!(refused.status.code() == Some(1) && text(&refused).contains("a process writes the log"), "{}", text(&refused));
+    // What the journal alone holds when the process is killed is forgotten, too.
+    get_with(&serving.data, &format!("/r/geo/of-{}/3", tenants[1]), &keys[1]);
+    settled(dir.path(), &serving.admin, 10);
+    let journaled = (0..500).any(|_| {
+        let held: Value = serde_json::from_slice(&output(dir.path(), &["logs", "ls", "--json"]).stdout).unwrap();
+        held["journal"]["rows"].as_u64() > Some(0)
+    });
+    assert!(journaled, "a row is journaled at once");
+    drop(serving);
+    let done = forget(&["--tenant", tenants[1], "--offline", "--config", "farthing.toml"]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    assert_eq!(anywhere(dir.path(), &folders, tenants[1]), None);
+    assert!(anywhere(dir.path(), &folders, tenants[2]).is_some(), "the others are where they were");
+    let nobody = forget(&["--tenant", "acme", "--admin", "http://127.0.0.1:1"]);
+    assert!(nobody.status.code() == Some(4) && text(&nobody).contains("--offline"), "{}", text(&nobody));
+}
+
+#[test]
+fn the_door_to_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, _) = upstream();
+    let serving = Serving::start(dir.path(), &["--upstream", &format!("geo=http://{addr}"), "--price", "0.002"], None);
+    for n in [1, 2, 1] {
+        get(&serving.data, &format!("/r/geo/{n}"));
+    }
+    settled(dir.path(), &serving.admin, 3);
+    assert_eq!(serving.end(), Some(0));
+    let schema: Value = serde_json::from_slice(&output(dir.path(), &["logs", "schema", "calls", "--json"]).stdout).unwrap();
+    assert_eq!((&schema["tables"][0]["name"], &schema["tables"][0]["columns"][0]["type"]), (&"calls".into(), &"int64".into()));
+    assert!(text(&output(dir.path(), &["logs", "schema"])).contains("decision_id"));
+    let listed = output(dir.path(), &["logs", "ls", "--hours"]);
+    assert!(listed.status.success() && text(&listed).contains("hour="), "{}", text(&listed));
+    let exported = output(dir.path(), &["logs", "export", "--out", "copy", "--since", "1h", "--route", "geo", "--json"]);
+    assert!(exported.status.success(), "{}", text(&exported));
+    let manifest: Value = serde_json::from_slice(&exported.stdout).unwrap();
+    assert_eq!((&manifest["rows"]["requests"], &manifest["rows"]["calls"]), (&3.into(), &2.into()), "{manifest}");
+    assert_eq!(read::summary(&dir.path().join("copy"))[0].rows, 3);
+    for (args, wanted) in [
+        (&["logs", "export", "--out", "copy"][..], "is not empty"),
+        (&["logs", "export", "--out", "c2", "--since", "yesterday"], "write how long ago"),
+        (&["logs", "prune", "--upstream", "openai"], "write [retention]"),
+    ] {
+        let refused = output(dir.path(), args);
+        assert!(refused.status.code() == Some(1) && text(&refused).contains(wanted), "{}", text(&refused));
+    }
+    std::fs::write(dir.path().join("farthing.toml"), "[retention]\nrequests = \"1h\"\n[providers.geo]\nbase_url = \"http://h\"\n").unwrap();
+    let pruned = output(dir.path(), &["logs", "prune", "--config", "farthing.toml", "--dry-run"]);
+    assert!(pruned.status.success() && text(&pruned).starts_with("0 rows would be removed"), "{}", text(&pruned));
+    let file = read::files(&dir.path().join("logs"), Decision::TABLE).pop();
+    let file = file.unwrap_or_else(|| read::files(&dir.path().join("logs"), farthing_contract::log::CallRow::TABLE).remove(0));
+    std::fs::write(&file, b"PAR1 no more").unwrap();
+    let damaged = output(dir.path(), &["logs", "export", "--out", "c3"]);
+    assert!(damaged.status.code() == Some(1) && text(&damaged).contains("unreadable: "), "{}", text(&damaged));
 }

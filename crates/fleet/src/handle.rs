@@ -45,6 +45,9 @@ impl fmt::Debug for Handle {
     }
 }
 
+/// Keys that a server looks at for one page.
+const SCANNED: usize = 500;
+
 impl Handle {
     /// Starts connecting in the background, on a task of `tasks`; nothing needs to be reachable yet.
     ///
@@ -105,6 +108,24 @@ impl Handle {
         let mut command = cmd("UNLINK");
         command.arg(key);
         self.run(key, &command, self.inner.write_deadline).await.map(drop)
+    }
+
+    /// A page of the names of keys that begin with `prefix`, and where the next one begins: 0 at the begin and after the last. A key that is
+    /// there all the time is in one of the pages at least. Only of a single server: a Cluster has no order of its keys.
+    ///
+    /// # Errors
+    /// See [`Fault`]; a Cluster is [`Fault::Unavailable`].
+    pub async fn scan(&self, prefix: &[u8], from: u64) -> Result<(u64, Vec<Vec<u8>>), Fault> {
+        if self.inner.breakers.len() > 1 {
+            return Err(Fault::Unavailable);
+        }
+        let mut command = cmd("SCAN");
+        command.arg(from).arg("MATCH").arg([prefix, b"*"].concat()).arg("COUNT").arg(SCANNED);
+        let Value::Array(answer) = self.run(prefix, &command, self.inner.write_deadline).await? else { return Err(Fault::Refused) };
+        let Ok([Value::BulkString(next), Value::Array(names)]) = <[Value; 2]>::try_from(answer) else { return Err(Fault::Refused) };
+        let next = std::str::from_utf8(&next).ok().and_then(|next| next.parse().ok()).ok_or(Fault::Refused)?;
+        let name = |name| if let Value::BulkString(name) = name { Some(name) } else { None };
+        Ok((next, names.into_iter().filter_map(name).collect()))
     }
 
     /// Whether there is a connection.

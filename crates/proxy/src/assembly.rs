@@ -138,6 +138,9 @@ impl Proxy {
         }))
     }
 
+    pub(crate) const fn state(&self) -> &Arc<State> {
+        &self.state
+    }
     /// The address of the data port.
     pub fn data_addr(&self) -> SocketAddr {
         self.addr
@@ -469,6 +472,7 @@ pub(crate) fn build(
         salt,
         totals,
         log,
+        forgetting: Default::default(),
         alerts: Arc::new(Alerts::new(config)),
         budgets: Budgets::open(config, clock.clone())?,
         pricing,

@@ -15,6 +15,7 @@ pub mod edge;
 pub mod events;
 pub mod experiments;
 mod flight;
+pub mod forget;
 mod identify;
 mod ids;
 mod inside;

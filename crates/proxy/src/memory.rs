@@ -100,7 +100,7 @@ impl Memory {
 }
 
 /// Whole under its name, or not there.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temp = path.with_file_name(format!(".{name}-{}.tmp", std::process::id()));
     let mut file = File::create(&temp)?;

@@ -55,6 +55,11 @@ impl Default for Shortcuts {
 }
 
 impl Shortcuts {
+    /// Forgets all of them.
+    pub fn clear(&self) {
+        self.shards.iter().for_each(|shard| *shard.lock() = Index::new(BYTES / SHARDS));
+    }
+
     fn shard(&self, name: KeyHash) -> &Mutex<Index<Known>> {
         &self.shards[(name.0 >> 96) as usize % SHARDS]
     }

@@ -60,6 +60,8 @@ pub struct State {
     pub budgets: Budgets,
     /// Prices in force, and what they need to be applied.
     pub pricing: Pricing,
+    /// Tenants that are being forgotten.
+    pub(crate) forgetting: crate::forget::Forgetting,
     /// Predictors in force.
     pub predictors: Predictors,
     /// Where predictors meet rules.

@@ -5,6 +5,7 @@ mod budgets;
 mod cache;
 mod costs;
 mod events;
+mod forget;
 mod health;
 mod models;
 mod prices;
@@ -94,6 +95,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(cache::warm))
         .routes(routes!(prices::show))
         .routes(routes!(prices::reload))
+        .routes(routes!(forget::forget))
         .routes(routes!(models::list))
         .routes(routes!(models::versions))
         .routes(routes!(models::show))

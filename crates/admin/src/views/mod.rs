@@ -8,6 +8,7 @@ pub mod decisions;
 pub mod events;
 pub mod experiments;
 pub mod explanations;
+pub mod forget;
 pub mod models;
 pub mod prices;
 pub mod routes;
@@ -22,6 +23,7 @@ use costs::CostsView;
 use decisions::DecisionsView;
 use events::EventsControl;
 use experiments::ExperimentsView;
+use forget::ForgetControl;
 use models::ModelsControl;
 use prices::PricesControl;
 use routes::RoutesView;
@@ -46,6 +48,8 @@ pub struct Parts {
     pub costs: Arc<dyn CostsView>,
     /// Alerts about money.
     pub alerts: Arc<dyn AlertsView>,
+    /// Forgetting tenants.
+    pub forget: Arc<dyn ForgetControl>,
     /// Sources of events.
     pub events: Arc<dyn EventsControl>,
     /// Budgets.

@@ -139,6 +139,15 @@ pub(super) fn unwrap_purges(value: &Bytes, sealer: Option<&Sealer>) -> Result<Pu
     }
 }
 
+/// Whether what stands under `key` names a tenant: an entry or a selector of its, or a list of purges about it. What cannot be opened
+/// names nobody.
+pub(super) fn names_tenant(value: &Bytes, key: KeyHash, tenant: &str, sealer: Option<&Sealer>) -> bool {
+    let mut written = Vec::with_capacity(4 + tenant.len());
+    put(&mut written, tenant.as_bytes());
+    // Everywhere a name stands as its length and its bytes.
+    open(value, key, sealer).is_ok_and(|(_, content)| content.windows(written.len()).any(|bytes| bytes == written))
+}
+
 /// Takes the envelope off.
 fn open(value: &Bytes, key: KeyHash, sealer: Option<&Sealer>) -> Result<(Kind, Bytes), GetOutcome> {
     let end = value.len().checked_sub(TRAILER).ok_or(GetOutcome::Foreign)?;

@@ -19,5 +19,5 @@ pub use disk::{DiskError, DiskOptions, DiskStats, DiskStore};
 pub use outcome::{GetOutcome, OutcomeCounts, PutOutcome, StoreFault};
 pub use redis::RedisStore;
 pub use seal::{SealError, Sealer};
-pub use store::{Put, Store, StoreFuture};
+pub use store::{Put, Store, StoreFuture, Whose};
 pub use tier::{Looked, Tier, TierOptions, Writer};

@@ -44,6 +44,12 @@ impl Purges {
         self.insert(Mark { at: Time::from_millis(at.millis()) + Span::from_millis(1), purge, soft });
     }
 
+    /// Drops what names a tenant: the caller has removed all that it was about.
+    pub(super) fn drop_tenant(&mut self, tenant: &str) {
+        self.recent.retain(|mark| mark.purge.tenant().is_none_or(|named| **named != *tenant));
+        self.bytes = self.recent.iter().map(Mark::bytes).sum();
+    }
+
     /// Takes over what another list knows; whether it lacked something that this one has.
     pub(super) fn merge(&mut self, other: Self) -> bool {
         let lacked = self.floor > other.floor || self.recent.iter().any(|mark| mark.at > other.floor && !other.has(mark));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use farthing_fleet::{Fault, Handle};
 use farthing_types::{KeyHash, Time};
 
-use super::{Put, Store, StoreFault, StoreFuture};
+use super::{Put, Store, StoreFault, StoreFuture, Whose};
 
 const PREFIX: &str = "farthing:l2:1:";
 const PRESENT: u8 = b'+';
@@ -57,6 +57,39 @@ impl RedisStore {
         value.extend_from_slice(&put.value);
         Ok(self.handle.set(&name(put.key), &value, lifetime).await?)
     }
+
+    /// Goes through all values of this layout; of a single server only.
+    async fn erase_all(&self, whose: Whose) -> Result<u64, StoreFault> {
+        let (mut erased, mut from) = (0, 0);
+        loop {
+            let (next, names) = self.handle.scan(PREFIX.as_bytes(), from).await?;
+            erased += self.erase_page(&names, &whose).await?;
+            if next == 0 {
+                return Ok(erased);
+            }
+            from = next;
+        }
+    }
+
+    async fn erase_page(&self, names: &[Vec<u8>], whose: &Whose) -> Result<u64, StoreFault> {
+        let mut erased = 0;
+        for name in names {
+            let key = name.get(PREFIX.len()..).and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse().ok());
+            let Some(key) = key else { continue };
+            let meant = match self.read(key).await {
+                Ok(Some(value)) => whose(key, &value),
+                Ok(None) => false,
+                // What cannot be read may be anything.
+                Err(StoreFault::Damaged | StoreFault::TooLarge) => true,
+                Err(fault) => return Err(fault),
+            };
+            if meant {
+                self.handle.delete(name).await?;
+                erased += 1;
+            }
+        }
+        Ok(erased)
+    }
 }
 
 fn name(key: KeyHash) -> Vec<u8> {
@@ -92,6 +125,9 @@ impl Store for RedisStore {
     }
     fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()> {
         Box::pin(async move { Ok(self.handle.delete(&name(key)).await?) })
+    }
+    fn erase(&self, whose: Whose) -> StoreFuture<'_, u64> {
+        Box::pin(self.erase_all(whose))
     }
     fn flush(&self) -> StoreFuture<'_, ()> {
         // A put has been answered when it returns.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use farthing_types::{KeyHash, Time};
@@ -11,6 +12,9 @@ use super::StoreFault;
 
 /// What a store's methods return.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreFault>> + Send + 'a>>;
+
+/// Tells which values are meant.
+pub type Whose = Arc<dyn Fn(KeyHash, &Bytes) -> bool + Send + Sync>;
 
 /// A value to keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,10 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Forgets a key.
     fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()>;
+
+    /// Removes every value put before that is meant, whichever its key and whether or not it could be read still, so that its bytes
+    /// are nowhere in the store when this returns; how many that were. Takes as long as it takes to read everything.
+    fn erase(&self, whose: Whose) -> StoreFuture<'_, u64>;
 
     /// Returns when everything accepted before is readable, and as durable as the store makes it.
     fn flush(&self) -> StoreFuture<'_, ()>;

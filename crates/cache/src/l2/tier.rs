@@ -93,6 +93,8 @@ enum Job {
     /// A purged primary key.
     Purge(KeyHash, Time),
     Purges(Time),
+    /// Everything that names a tenant.
+    Erase(Arc<str>, Time, oneshot::Sender<Result<u64, StoreFault>>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -179,6 +181,17 @@ impl Tier {
     pub async fn flush(&self) -> bool {
         let (done, told) = oneshot::channel();
         self.queue.send(Job::Flush(done)).is_ok() && told.await.is_ok()
+    }
+
+    /// Removes everything of a tenant from the store, so that neither its answers nor its name are in it when this returns; how many values
+    /// that were. Its entries must have been purged before, so that none is under way to here.
+    ///
+    /// # Errors
+    /// The store could not be gone through. The purge holds all the same.
+    pub async fn erase(&self, tenant: &str, now: Time) -> Result<u64, StoreFault> {
+        let (done, told) = oneshot::channel();
+        self.queue.send(Job::Erase(tenant.into(), now, done)).map_err(|_| StoreFault::Unavailable)?;
+        told.await.unwrap_or(Err(StoreFault::Unavailable))
     }
 
     /// How often each outcome came.
@@ -348,6 +361,9 @@ impl Writer {
                 Job::Purges(now) => remember(&self.inner, now).await,
                 Job::Purge(key, now) => delete(&self.inner, key, now).await,
                 Job::Drop(key) => forget(self.inner.store.as_ref(), key).await,
+                Job::Erase(tenant, now, done) => {
+                    let _nobody_waits = done.send(erase(&self.inner, tenant, now).await);
+                }
                 Job::Flush(done) => {
                     let _faulted: Result<(), StoreFault> = self.inner.store.flush().await;
                     let _nobody_waits = done.send(());
@@ -378,6 +394,22 @@ async fn remember(inner: &Inner, now: Time) {
     if let Err(fault) = inner.write_purges(now).await {
         tracing::warn!(store = inner.store.kind(), fault = fault.as_str(), "a purge was not written to L2: it holds in this process");
     }
+}
+
+/// First the list of purges without the tenant's name, then everything that names it, earlier lists included.
+async fn erase(inner: &Arc<Inner>, tenant: Arc<str>, now: Time) -> Result<u64, StoreFault> {
+    inner.read_purges(now).await?;
+    let list = {
+        let mut known = inner.known.lock();
+        known.purges.drop_tenant(&tenant);
+        envelope::wrap_purges(&known.purges, inner.sealer.as_ref()).map_err(|_| StoreFault::Failed)?
+    };
+    inner.keep(PURGES_KEY, list, now + PURGES_KEPT, now).await.map_err(|_| StoreFault::Failed)?;
+    inner.store.flush().await?;
+    let own = Arc::clone(inner);
+    let erased = inner.store.erase(Arc::new(move |key, value| envelope::names_tenant(value, key, &tenant, own.sealer.as_ref()))).await?;
+    inner.store.flush().await?;
+    Ok(erased)
 }
 
 /// A key that cannot be forgotten is met again, and then counted again.

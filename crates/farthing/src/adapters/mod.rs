@@ -7,6 +7,7 @@ pub mod costs;
 mod decisions;
 mod events;
 mod experiments;
+pub mod forget;
 mod models;
 pub mod prices;
 mod status;
@@ -48,6 +49,7 @@ impl Running {
             alerts: running.clone(),
             events: running.clone(),
             prices: running.clone(),
+            forget: running.clone(),
             metrics: running,
         }
     }

@@ -20,7 +20,7 @@ use client::{Client, ClientError};
 use serde::Serialize;
 
 /// Exit code when no proxy answers.
-const UNREACHABLE: u8 = 4;
+pub const UNREACHABLE: u8 = 4;
 
 /// Flags of every command that asks a running proxy.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,6 +33,13 @@ pub struct AdminFlags {
     json: bool,
 }
 
+impl AdminFlags {
+    /// Flags that another command has read.
+    pub const fn new(admin: String, json: bool) -> Self {
+        Self { admin, json }
+    }
+}
+
 /// A name that can stand in a path.
 fn segment(text: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -40,7 +47,7 @@ fn segment(text: &str) -> Result<String, String> {
 }
 
 /// Asks, prints, and turns what went wrong into a message and an exit code.
-fn ask<F>(flags: &AdminFlags, question: impl FnOnce(Client) -> F) -> anyhow::Result<ExitCode>
+pub fn ask<F>(flags: &AdminFlags, question: impl FnOnce(Client) -> F) -> anyhow::Result<ExitCode>
 where
     F: Future<Output = Result<ExitCode, ClientError>>,
 {
@@ -56,7 +63,7 @@ where
 }
 
 /// Prints `view` as JSON, or as what `table` makes of it.
-fn print<T: Serialize + ?Sized>(flags: &AdminFlags, view: &T, table: impl FnOnce(&T) -> String) {
+pub fn print<T: Serialize + ?Sized>(flags: &AdminFlags, view: &T, table: impl FnOnce(&T) -> String) {
     match serde_json::to_string_pretty(view) {
         Ok(json) if flags.json => crate::table::out(&(json + "\n")),
         _ => crate::table::out(&table(view)),

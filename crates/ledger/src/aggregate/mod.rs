@@ -109,13 +109,18 @@ impl Aggregates {
         self.routes.get(route)
     }
 
+    /// Drops the totals of a tenant; whether there were any. Sums over all, and those of routes, stay.
+    pub fn forget(&self, tenant: &str) -> bool {
+        self.tenants.remove(tenant)
+    }
+
     /// The totals as they are now.
     pub fn snapshot(&self) -> AggregatesSnapshot {
         AggregatesSnapshot::new(&self.routes.list(), &self.tenants.list())
     }
 }
 
-/// A map that only grows, up to a bound; reading takes no lock.
+/// A map that grows up to a bound; reading takes no lock.
 #[derive(Debug)]
 struct Bounded<T> {
     map: ArcSwap<HashMap<Arc<str>, Arc<T>, RandomState>>,
@@ -159,6 +164,14 @@ impl<T: Default> Bounded<T> {
         grown.insert(name.clone(), new.clone());
         self.map.store(Arc::new(grown));
         new
+    }
+
+    fn remove(&self, name: &str) -> bool {
+        let _growing = self.growing.lock();
+        let mut map = HashMap::clone(&self.map.load());
+        let removed = map.remove(name).is_some();
+        self.map.store(Arc::new(map));
+        removed
     }
 
     /// All entries by name, `(other)` last.

@@ -108,6 +108,12 @@ fn remover(dir: &Path) -> Result<Guard, ArchiveError> {
     held.map_err(ArchiveError::io(&lock))?.ok_or_else(|| ArchiveError::Busy(dir.to_owned()))
 }
 
+/// Whether a process writes the log in `dir` now.
+pub fn is_written(dir: &Path) -> bool {
+    let folder = journal(dir);
+    folder.runs().iter().any(|run| folder.lives(run))
+}
+
 fn journal(dir: &Path) -> Folder {
     Folder::of(Arc::new(RealDisk), dir)
 }

@@ -26,11 +26,7 @@ pub(super) struct Traces {
 pub(super) type Of<'a> = Box<dyn Fn(usize) -> bool + 'a>;
 
 impl Traces {
-    /// Reads the log for what belongs to `tenant`, within what `selection` says of time. Files that cannot be read are handed to
-    /// `skipped` once for each look.
-    ///
-    /// # Errors
-    /// None for files that cannot be read.
+    /// Reads the log for what belongs to `tenant`, within what `selection` says of time.
     pub(super) fn find(dir: &Path, tenant: &str, selection: &Selection) -> Self {
         let mut traces = Self { tenant: tenant.to_owned(), ..Self::default() };
         for table in [Request::TABLE, CallRow::TABLE] {
@@ -47,23 +43,24 @@ impl Traces {
         let Some(tenants) = column::<StringArray>(batch, "tenant") else { return };
         let ids = |name| column::<UInt64Array>(batch, name);
         let (own, keys, decisions) = (if table.name == Request::TABLE.name { "request_id" } else { "call_id" }, "key_hash", "decision_id");
-        let (own, keys) = (ids(own), ids(keys));
+        let (own, keys, selected) = (ids(own), ids(keys), ids("stat_key"));
         let decisions = if table.name == CallRow::TABLE.name { ids(decisions) } else { None };
         for row in (0..batch.num_rows()).filter(|row| tenants.value(*row) == self.tenant) {
             let set = if table.name == Request::TABLE.name { &mut self.requests } else { &mut self.calls };
             set.extend(at(own, row));
-            self.keys.extend(at(keys, row));
+            self.keys.extend(at(keys, row).into_iter().chain(at(selected, row)));
             self.decisions.extend(at(decisions, row));
         }
     }
 
     /// Keys of other tenants are nobody's own.
     fn share(&mut self, batch: &RecordBatch) {
-        let (Some(tenants), keys) = (column::<StringArray>(batch, "tenant"), column::<UInt64Array>(batch, "key_hash")) else { return };
+        let Some(tenants) = column::<StringArray>(batch, "tenant") else { return };
+        let keys = ["key_hash", "stat_key"].map(|name| column::<UInt64Array>(batch, name));
         for row in (0..batch.num_rows()).filter(|row| tenants.value(*row) != self.tenant) {
-            if let Some(key) = at(keys, row) {
+            keys.iter().filter_map(|keys| at(*keys, row)).for_each(|key| {
                 self.keys.remove(&key);
-            }
+            });
         }
     }
 
@@ -111,7 +108,7 @@ fn at(ids: Option<&PrimitiveArray<UInt64Type>>, row: usize) -> Option<u64> {
 /// The columns of `table` that tell whose a row is, in batches. What cannot be read is passed over: whoever copies or removes
 /// rows meets it again, and says so.
 fn each(dir: &Path, table: &'static Table, selection: &Selection, look: &mut dyn FnMut(&RecordBatch)) {
-    let columns = ["tenant", "key_hash", "request_id", "call_id", "decision_id"];
+    let columns = ["tenant", "key_hash", "stat_key", "request_id", "call_id", "decision_id"];
     for (_, partition) in hours(dir, table).into_iter().filter(|(hour, _)| selection.may_be_in(*hour)) {
         for file in parts(&partition) {
             let read = visit(&file, table, Some(&columns), &mut |batch| {

@@ -120,12 +120,17 @@ impl Folder {
 
     /// The runs whose processes have died, beside `own`; from now on they are ours.
     pub(crate) fn dead(&self, own: Option<&Run>) -> Vec<Dead> {
+        let runs = self.runs().into_iter().filter(|run| Some(run) != own);
+        runs.filter_map(|run| self.bury(run)).collect()
+    }
+
+    /// All runs that left something.
+    pub(crate) fn runs(&self) -> BTreeSet<Run> {
         let paths = self.disk.list(&self.dir);
         let of_lock = |path: &PathBuf| Run::parse(name(path).strip_prefix("run-")?.strip_suffix(".lock")?);
         let of_reserve = |path: &PathBuf| Run::parse(name(path).strip_prefix("reserve-")?);
         let of_any = |path: &PathBuf| of_lock(path).or_else(|| of_reserve(path)).or_else(|| Some(SegmentId::of_segment(path)?.run));
-        let runs: BTreeSet<Run> = paths.iter().filter_map(of_any).filter(|run| Some(run) != own).collect();
-        runs.into_iter().filter_map(|run| self.bury(run)).collect()
+        paths.iter().filter_map(of_any).collect()
     }
 
     /// `None` when its process lives, or another cares for it.

@@ -92,6 +92,16 @@ impl Index {
         }
     }
 
+    /// Whether the value of a key is the one that stands there.
+    pub(super) fn is_at(&self, segment: u32, placed: &Placed) -> bool {
+        self.places.get(&placed.key).is_some_and(|place| place.segment == segment && place.placed(placed.key) == *placed)
+    }
+
+    /// Whether a key has a value.
+    pub(super) fn has(&self, key: KeyHash) -> bool {
+        self.places.contains_key(&key)
+    }
+
     /// Takes out the values of some records that still stand in the segment `id`; those of them that were asked for go to `hot`.
     pub(super) fn take(&mut self, id: u32, records: &[Placed], now: i64, hot: &mut Vec<Placed>) {
         for record in records {

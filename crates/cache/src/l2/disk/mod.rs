@@ -5,6 +5,7 @@
 //! survives the death of the process; a power failure may cost what was written since the last segment was sealed.
 //! When the bounds are reached the oldest segment goes as a whole; what was asked for in it is written anew, up to a quarter of a segment.
 
+mod erase;
 mod index;
 mod record;
 mod recover;
@@ -27,7 +28,7 @@ use farthing_types::{KeyHash, Time};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Put, Store, StoreFault, StoreFuture};
+use super::{Put, Store, StoreFault, StoreFuture, Whose};
 use index::Index;
 use writer::{Job, Writer};
 
@@ -322,6 +323,14 @@ impl Store for DiskStore {
     }
     fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()> {
         Box::pin(self.ask(move |done| Job::Delete { key, done }))
+    }
+    fn erase(&self, whose: Whose) -> StoreFuture<'_, u64> {
+        Box::pin(async move {
+            let (done, told) = oneshot::channel();
+            let job = Job::Erase { whose, done };
+            self.jobs.try_send(job).map_err(|e| if e.is_full() { StoreFault::Busy } else { StoreFault::Unavailable })?;
+            told.await.map_err(|_| StoreFault::Unavailable)?.ok_or(StoreFault::Failed)
+        })
     }
     fn flush(&self) -> StoreFuture<'_, ()> {
         Box::pin(self.ask(Job::Flush))

@@ -11,6 +11,7 @@ use crossbeam_channel::Receiver;
 use farthing_types::KeyHash;
 use tokio::sync::oneshot;
 
+use super::super::Whose;
 use super::Shared;
 use super::index::Segment;
 use super::record::{HEADER, Header, Placed, SEGMENT_HEADER};
@@ -22,10 +23,22 @@ const BATCH_BYTES: usize = 1 << 20;
 const KEPT_PART: usize = 4;
 
 /// What the writer is asked to do.
-#[derive(Debug)]
 pub(super) enum Job {
-    Put { key: KeyHash, value: Bytes, expires: i64, now: i64 },
-    Delete { key: KeyHash, done: oneshot::Sender<bool> },
+    Put {
+        key: KeyHash,
+        value: Bytes,
+        expires: i64,
+        now: i64,
+    },
+    Delete {
+        key: KeyHash,
+        done: oneshot::Sender<bool>,
+    },
+    /// Answers how many values that were, or nothing where the disk refused.
+    Erase {
+        whose: Whose,
+        done: oneshot::Sender<Option<u64>>,
+    },
     Flush(oneshot::Sender<bool>),
     Close(oneshot::Sender<bool>),
 }
@@ -45,7 +58,7 @@ pub(super) struct Writer {
     buffer: Vec<u8>,
     pending: Vec<Placed>,
     /// The latest time that a job brought, ms since 1970.
-    now: i64,
+    pub(super) now: i64,
 }
 
 impl Writer {
@@ -66,6 +79,9 @@ impl Writer {
                     Job::Delete { key, done } => {
                         self.append(Header::of_deletion(key), &[]);
                         acks.push(done);
+                    }
+                    Job::Erase { whose, done } => {
+                        let _nobody_waits = done.send(self.erase(&whose));
                     }
                     Job::Flush(done) => acks.push(done),
                     Job::Close(done) => closing = Some(done),
@@ -93,7 +109,7 @@ impl Writer {
     }
 
     /// Adds a record to the buffer; begins a new segment where this one is full.
-    fn append(&mut self, header: Header, value: &[u8]) {
+    pub(super) fn append(&mut self, header: Header, value: &[u8]) {
         let records = self.active.placed.len() + self.pending.len();
         let end = self.active.len + (self.buffer.len() + HEADER + value.len()) as u64;
         let full = end > self.shared.options.segment_bytes || records >= self.shared.options.segment_records();
@@ -112,7 +128,7 @@ impl Writer {
     }
 
     /// Writes the buffer and makes its records readable; false when the disk refused, which loses them.
-    fn write_buffer(&mut self) -> bool {
+    pub(super) fn write_buffer(&mut self) -> bool {
         if self.buffer.is_empty() {
             return true;
         }
@@ -163,7 +179,7 @@ impl Writer {
     }
 
     /// Ends the segment and begins the next one; goes on with this one if that fails.
-    fn next_segment(&mut self) {
+    pub(super) fn next_segment(&mut self) {
         let id = self.active.id.wrapping_add(1);
         if let Err(error) = self.seal().and_then(|()| self.begin(id)) {
             self.failed(&error);
@@ -235,7 +251,7 @@ impl Writer {
         (self.shared.index.lock().segments.remove(&id), hot)
     }
 
-    fn records(&self, id: u32) -> Option<Vec<Placed>> {
+    pub(super) fn records(&self, id: u32) -> Option<Vec<Placed>> {
         let file = Arc::clone(&self.shared.index.lock().segments.get(&id)?.file);
         let len = file.metadata().ok()?.len();
         segment::read_index(&self.shared.dir, id, len).map(|(placed, _)| placed).or_else(|| Some(segment::scan(&file, len).ok()?.0))

@@ -81,6 +81,15 @@ impl Store for MemoryStore {
             Ok(())
         })
     }
+    fn erase(&self, whose: Whose) -> StoreFuture<'_, u64> {
+        Box::pin(async move {
+            self.pass().await?;
+            let mut values = self.values.lock();
+            let before = values.len();
+            values.retain(|key, (value, _)| !whose(*key, value));
+            Ok((before - values.len()) as u64)
+        })
+    }
     fn flush(&self) -> StoreFuture<'_, ()> {
         Box::pin(self.pass())
     }

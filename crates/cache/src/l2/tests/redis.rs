@@ -181,3 +181,16 @@ async fn a_cluster_that_loses_a_master_goes_on() {
         hits_resume(&tier, n).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_meant_is_erased_from_a_server() {
+    let Some(server) = Server::start(&[]) else { return };
+    let store = store(patient(RedisConfig::single(server.url()))).await;
+    for key in 0..1_500 {
+        store.put(put(key, if key % 3 == 0 { "canary" } else { "other" })).await.unwrap();
+    }
+    let whose = Arc::new(|_: KeyHash, value: &bytes::Bytes| value == "canary");
+    assert_eq!(store.erase(whose.clone()).await, Ok(500));
+    assert_eq!(store.erase(whose).await, Ok(0));
+    assert_eq!(server.ask(&["DBSIZE"]), ":1000");
+}

@@ -231,3 +231,60 @@ async fn copies_in_memory_are_checked_once_a_minute() {
     assert!(matches!(one.recheck(&second, &none, at(120)).await, crate::Rechecked::Same));
     assert!(one.peek(subject(2).key, &none).is_some());
 }
+
+/// An entry of a tenant who is to be forgotten; every fourth varies.
+fn of_canary(n: u64) -> Entry {
+    let request = HeaderMap::new();
+    let entry = if n.is_multiple_of(4) { varying(n, "canary-body", &request) } else { fetched(n, "canary-body") };
+    Entry { subject: Arc::new(Subject { tenant: "canary-7f3a9".into(), ..(*entry.subject).clone() }), ..entry }
+}
+
+/// Forgets a tenant in a store that holds entries of two: what was looked for afterwards, of it and of the other.
+async fn forgotten(store: Arc<dyn Store>, sealer: Option<Sealer>) -> (Vec<GetOutcome>, usize) {
+    let tier = tier(store, sealer, options());
+    for n in 0..40 {
+        tier.put(cached(of_canary(n)), now());
+        tier.put(cached(fetched(100 + n, &"x".repeat(20_000))), now());
+    }
+    assert!(tier.flush().await);
+    let (purge, mine) = (Purge::Tenant("canary-7f3a9".into()), |n| of_canary(n).subject);
+    tier.purge(&purge, false, now());
+    tier.purge(&Purge::Tag("red".into()), true, now());
+    let erased = tier.erase("canary-7f3a9", now()).await.unwrap();
+    assert!(erased >= 40, "{erased}");
+    let (mut gone, mut there) = (Vec::new(), 0);
+    for n in 0..40 {
+        gone.push(look(&tier, &mine(n)).await.unwrap_err());
+        there += usize::from(look(&tier, &subject(100 + n)).await.is_ok());
+    }
+    assert_eq!(tier.erase("canary-7f3a9", now()).await, Ok(0));
+    (gone, there)
+}
+
+#[tokio::test]
+async fn of_a_tenant_that_is_erased_nothing_is_left_and_of_others_everything() {
+    for sealed in [false, true] {
+        let sealer = || sealed.then(|| Sealer::new(b"thirty-two characters are enough").unwrap());
+        let (gone, there) = forgotten(Arc::new(MemoryStore::default()), sealer()).await;
+        assert_eq!((gone, there), (vec![GetOutcome::Absent; 40], 40));
+        let dir = tempfile::tempdir().unwrap();
+        let options = || DiskOptions { segment_bytes: 128 << 10, ..DiskOptions::new(8 << 20) };
+        let store = Arc::new(DiskStore::open(dir.path(), options(), now()).unwrap());
+        store.put(put(5, "to be deleted")).await.unwrap();
+        store.flush().await.unwrap();
+        store.delete(KeyHash(5)).await.unwrap();
+        let (gone, there) = forgotten(store.clone(), sealer()).await;
+        assert_eq!((gone, there), (vec![GetOutcome::Absent; 40], 40));
+        store.close().await.unwrap();
+        let holds = |text: &str| {
+            let files = std::fs::read_dir(dir.path()).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+            files.into_iter().any(|bytes| bytes.windows(text.len()).any(|at| at == text.as_bytes()))
+        };
+        assert!(!holds("canary") && (sealed || holds("xxxxxxxxxxxx")), "not even in what was overwritten");
+        drop(store);
+        // Nothing comes back with a restart, and nothing else is lost by it.
+        let store = DiskStore::open(dir.path(), options(), now()).unwrap();
+        assert_eq!(store.get(KeyHash(5), now()).await, Ok(None));
+        assert!(store.stats().entries >= 40);
+    }
+}
