@@ -15,6 +15,7 @@ mod badinput;
 mod bundles;
 mod clients;
 mod content;
+mod costs;
 mod degraded;
 mod durability;
 mod events;

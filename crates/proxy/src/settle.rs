@@ -200,6 +200,7 @@ impl State {
         for (index, (report, cost)) in reports.iter().zip(costs).enumerate() {
             let mut row = attempt_row(flight, report, cost);
             row.price_book = Some(self.prices.digest());
+            flight.attribute(&mut row);
             if index == last {
                 end.enrich(&mut row);
                 self.enter(&mut row, flight, end);
@@ -372,11 +373,6 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
         sent: report.sent,
         latency_us: micros(report.head_after),
         cost_nanousd: cost.map(Money::nanos),
-        team: flight.attribution.team.clone(),
-        service: flight.attribution.service.clone(),
-        tags: flight.attribution.tags.clone(),
-        experiment: flight.variant.as_ref().map(|v| v.experiment.name().clone()),
-        variant: flight.variant.as_ref().map(|v| v.name().clone()),
         ..log::CallRow::default()
     }
 }
