@@ -85,6 +85,7 @@ test-full: test explore simulate proxy ## Tests, the long simulations, the demo 
 
 simulate: ## Long seeded simulations of the statistics and the learners; two hundred kills of a process that writes the log
 	cargo test -q -p farthing-experiment --release -- --ignored
+	cargo test -q -p farthing-ledger --release --lib -- --ignored --nocapture
 	cargo test -q -p farthing-trainer -- --ignored
 	cargo test -q -p farthing-ledger -- --ignored
 

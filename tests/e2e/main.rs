@@ -16,6 +16,7 @@ mod budgets;
 mod bundles;
 mod clients;
 mod content;
+mod costs;
 mod degraded;
 mod durability;
 mod events;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use farthing_contract::log::CallRow;
 use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, UncachedReason};
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -171,6 +172,14 @@ impl Flight {
             head: OnceLock::new(),
             done,
         })
+    }
+
+    /// Writes into a row whom its cost is told of.
+    pub fn attribute(&self, row: &mut CallRow) {
+        let Attribution { team, service, tags } = &self.attribution;
+        (row.team, row.service, row.tags) = (team.clone(), service.clone(), tags.clone());
+        row.experiment = self.variant.as_ref().map(|variant| variant.experiment.name().clone());
+        row.variant = self.variant.as_ref().map(|variant| variant.name().clone());
     }
 
     /// Notes the head of the answer, once.

@@ -188,6 +188,7 @@ impl State {
             let cost = charged.costs.get(index).copied().unwrap_or(Some(Money::ZERO));
             let mut row = attempt_row(flight, report, cost);
             row.price_book = Some(charged.book.clone());
+            flight.attribute(&mut row);
             if index == last {
                 end.enrich(&mut row);
                 charged.enrich(&mut row);
@@ -360,11 +361,6 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
         sent: report.sent,
         latency_us: micros(report.head_after),
         cost_nanousd: cost.map(Money::nanos),
-        team: flight.attribution.team.clone(),
-        service: flight.attribution.service.clone(),
-        tags: flight.attribution.tags.clone(),
-        experiment: flight.variant.as_ref().map(|v| v.experiment.name().clone()),
-        variant: flight.variant.as_ref().map(|v| v.name().clone()),
         ..log::CallRow::default()
     }
 }

@@ -1,7 +1,7 @@
 //! Every key of a configuration file, once: the reader refuses what is not here, and the reference page is printed from
 //! here. Defaults stand as TOML text; a test reads them all and compares with the defaults in the code.
 
-pub(crate) use super::registry_money::{ALERTS, SELF_COST};
+pub(crate) use super::registry_money::{ALERTS, HOLDOUT, SELF_COST};
 
 /// The keys of one table.
 pub(crate) type Keys = &'static [Key];
@@ -283,11 +283,6 @@ pub(crate) const MODELS: Keys = &[
     ),
     key("deadline", "time", "\"200us\"", "Time after which an inference counts as late."),
     key("control_interval", "time", "\"60s\"", "How often experiments and outcomes are looked at."),
-];
-
-pub(crate) const HOLDOUT: Keys = &[
-    key("share", "share", "0.01", "Share of keys that is never optimised, 0 to 0.5. 0 means that the saving is claimed, not proved."),
-    key("window", "time", "\"1h\"", "How long a key stays in or out."),
 ];
 
 pub(crate) const PROVIDER: Keys = &[

@@ -1,4 +1,4 @@
-//! Keys of the tables about alerts and our own costs.
+//! Keys of the tables about the proof of savings, alerts and our own costs.
 
 use super::registry::{Keys, key};
 
@@ -26,4 +26,9 @@ pub(crate) const SELF_COST: Keys = &[
     key("per_month", "money", "", "Dollars for a month: machines, people, licences."),
     key("per_hour", "money", "", "The same for an hour."),
     key("per_million_requests", "money", "", "Dollars for a million requests, beside it."),
+];
+
+pub(crate) const HOLDOUT: Keys = &[
+    key("share", "share", "0.01", "Share of keys that is never optimised, 0 to 0.5. 0 means that the saving is claimed, not proved."),
+    key("window", "time", "\"1h\"", "How long a key stays in or out."),
 ];

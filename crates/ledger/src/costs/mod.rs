@@ -27,6 +27,6 @@ pub use query::{Asked, CostQuery, Filter, QueryError};
 pub use recent::FlushedLog;
 pub use report::{CostGroup, CostReport, Point, Strategy};
 pub use self_cost::{Net, SelfCost};
-pub use store::{CostError, CostStore, Limits, Recent, RecentRows};
+pub use store::{CostError, CostStore, Limits, Reads, Recent, RecentRows};
 pub use sums::{CallSums, CostSums, RequestSums, money};
 pub use window::{Window, day_number, parse_time, utc};

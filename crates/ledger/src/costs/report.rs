@@ -90,50 +90,75 @@ const WAITED: [&str; 3] = ["user", "refill", "holdout"];
 /// The cause whose requests are calls all the same, cheaper ones.
 const CHEAPER_CALLS: [&str; 4] = ["revalidated", "routing", "compression", "batch"];
 
+type Names = Vec<Option<Arc<str>>>;
+
+/// Sums of a group, and by the numbers of its steps.
+#[derive(Clone)]
+struct Gathered {
+    sums: CostSums,
+    steps: BTreeMap<i64, CostSums>,
+}
+
+impl Gathered {
+    fn none(query: &CostQuery) -> Self {
+        Self { sums: CostSums::none(query.reads()), steps: BTreeMap::new() }
+    }
+
+    fn add(&mut self, sums: CostSums, step: Option<i64>) {
+        self.sums += sums;
+        if let Some(step) = step {
+            *self.steps.entry(step).or_default() += sums;
+        }
+    }
+
+    fn add_all(&mut self, other: Self) {
+        self.sums += other.sums;
+        other.steps.into_iter().for_each(|(step, sums)| *self.steps.entry(step).or_default() += sums);
+    }
+
+    fn series(self, query: &CostQuery) -> Vec<Point> {
+        self.steps.into_iter().map(|(step, sums)| point(query, step, sums)).collect()
+    }
+}
+
 pub(super) fn build(query: &CostQuery, part: Part) -> CostReport {
     let strategies = strategies(&part);
-    let none = CostSums::none(query.reads());
-    let mut total = none;
-    let mut steps: BTreeMap<i64, CostSums> = BTreeMap::new();
-    let mut gathered: BTreeMap<Vec<Option<Arc<str>>>, (CostSums, BTreeMap<i64, CostSums>)> = BTreeMap::new();
+    let mut total = Gathered::none(query);
+    let mut gathered: BTreeMap<Names, Gathered> = BTreeMap::new();
     for ((names, step), sums) in part.groups {
-        total += sums;
-        let (whole, series) = gathered.entry(names.into_vec()).or_insert_with(|| (none, BTreeMap::new()));
-        *whole += sums;
-        if query.step.is_some() {
-            *steps.entry(step).or_insert(none) += sums;
-            *series.entry(step).or_insert(none) += sums;
-        }
+        let step = query.step.map(|_| step);
+        total.add(sums, step);
+        gathered.entry(names.into_vec()).or_insert_with(|| Gathered::none(query)).add(sums, step);
     }
-    let points = |series: BTreeMap<i64, CostSums>| series.into_iter().map(|(step, sums)| point(query, step, sums)).collect();
-    let mut groups: Vec<(Vec<Option<Arc<str>>>, CostSums, BTreeMap<i64, CostSums>)> =
-        gathered.into_iter().map(|(names, (sums, series))| (names, sums, series)).collect();
-    // Equal ones stay in the order of their names.
-    groups.sort_by_key(|(_, sums, _)| std::cmp::Reverse(sums.weight()));
-    let groups_in_all = groups.len();
-    let rest = groups.split_off(query.top.min(groups.len()));
-    let mut groups: Vec<CostGroup> =
-        groups.into_iter().map(|(names, sums, series)| CostGroup { names, others: false, sums, series: points(series) }).collect();
-    if !rest.is_empty() {
-        let (mut sums, mut series) = (none, BTreeMap::new());
-        for (_, more, more_series) in rest {
-            sums += more;
-            more_series.into_iter().for_each(|(step, more)| *series.entry(step).or_insert(none) += more);
-        }
-        groups.push(CostGroup { names: vec![None; query.by.len()], others: true, sums, series: points(series) });
-    }
+    let groups_in_all = gathered.len();
     CostReport {
         window: query.window,
         by: query.by.iter().map(ToString::to_string).collect(),
-        groups,
+        groups: dearest(query, gathered),
         groups_in_all,
-        total,
-        series: points(steps),
+        total: total.sums,
+        series: total.series(query),
         strategies,
         rows: part.rows,
         files: part.files,
         unreadable: part.unreadable,
     }
+}
+
+/// The dearest groups in order, and the others as one.
+fn dearest(query: &CostQuery, gathered: BTreeMap<Names, Gathered>) -> Vec<CostGroup> {
+    let mut groups: Vec<(Names, Gathered)> = gathered.into_iter().collect();
+    // Equal ones stay in the order of their names.
+    groups.sort_by_key(|(_, of)| std::cmp::Reverse(of.sums.weight()));
+    let rest = groups.split_off(query.top.min(groups.len()));
+    let group = |(names, of): (Names, Gathered), others| CostGroup { names, others, sums: of.sums, series: of.series(query) };
+    let mut told: Vec<CostGroup> = groups.into_iter().map(|of| group(of, false)).collect();
+    let others = rest.into_iter().map(|(_, of)| of).reduce(|mut all, more| {
+        all.add_all(more);
+        all
+    });
+    told.extend(others.map(|of| group((vec![None; query.by.len()], of), true)));
+    told
 }
 
 fn point(query: &CostQuery, step: i64, sums: CostSums) -> Point {

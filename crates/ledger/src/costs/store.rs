@@ -1,6 +1,5 @@
 //! Where the rows are: finished files, and what is in none yet.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,20 +13,23 @@ use super::scan::{Scan, Task};
 
 /// Rows that are in no file yet.
 pub trait RecentRows: Send + Sync {
-    /// The rows that are in no file yet, together with the files that have the others, of one moment.
+    /// The rows that are in no file yet, and which files have the others, of one moment.
     ///
     /// # Errors
     /// Why they cannot be had; the answer is then made from the files alone and says so.
     fn recent(&self) -> Result<Recent, String>;
 }
 
+/// Whether a file has to be read.
+pub type Reads = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
+
 /// Rows of one moment.
 #[derive(Clone, Default)]
 pub struct Recent {
     /// Rows in no file, by the name of their table.
     pub batches: Vec<(&'static str, RecordBatch)>,
-    /// The files that hold all other rows, by the name of their table; `None`: every file that is there.
-    pub files: Option<BTreeMap<&'static str, Vec<PathBuf>>>,
+    /// Whether a file's rows are not among the batches, so that it has to be read; `None`: every file has to. Files are listed afterwards.
+    pub reads: Option<Reads>,
 }
 
 impl fmt::Debug for Recent {
@@ -118,9 +120,8 @@ impl CostStore {
 
     /// Everything of a table that can have rows of the window.
     fn tasks(&self, table: &'static Table, query: &CostQuery, recent: &Recent) -> Vec<Task> {
-        let listed = recent.files.as_ref().map(|files| files.get(table.name).cloned().unwrap_or_default());
-        let files = listed.unwrap_or_else(|| crate::read::files(&self.dir, table));
-        let files = files.into_iter().filter(|file| may_have(file, query)).map(|file| Task::File(table, file));
+        let reads = |file: &PathBuf| may_have(file, query) && recent.reads.as_ref().is_none_or(|reads| reads(file));
+        let files = crate::read::files(&self.dir, table).into_iter().filter(reads).map(|file| Task::File(table, file));
         let batches = recent.batches.iter().filter(|(name, _)| *name == table.name).map(|(_, batch)| Task::Batch(table, batch.clone()));
         files.chain(batches).collect()
     }

@@ -46,7 +46,7 @@ impl Forecast {
 pub fn forecast(history: &History, so_far: f64, until: i64, seed: u64) -> Option<Forecast> {
     let now = history.next();
     let profile = history.profile();
-    let days = (history.len() as i64 / 24).min(DAYS);
+    let days = (history.known() as i64 / 24).min(DAYS);
     if days < FEWEST || profile.mean <= 0.0 {
         return None;
     }

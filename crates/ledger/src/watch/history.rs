@@ -43,7 +43,7 @@ impl History {
     }
 
     /// Hours that are remembered.
-    pub const fn len(&self) -> usize {
+    pub const fn known(&self) -> usize {
         self.len
     }
 
@@ -131,7 +131,7 @@ mod tests {
                 history.push(Hour { calls: 1.0, usd: if week == 3 { 50.0 * usual } else { usual } });
             }
         }
-        assert_eq!((history.len(), history.next()), (HOURS, 1_000 + 7 * WEEK as i64));
+        assert_eq!((history.known(), history.next()), (HOURS, 1_000 + 7 * WEEK as i64));
         let profile = history.profile();
         for hour in 0..WEEK as i64 {
             let usual = 1.0 + (hour % 24) as f64;

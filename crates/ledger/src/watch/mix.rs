@@ -23,10 +23,13 @@ impl Faded {
     }
 }
 
+/// A target with what is usual and what is now.
+type Target = (Option<Arc<str>>, Faded, Faded);
+
 /// Calls and money by target, as usual and as now.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mix {
-    targets: Vec<(Option<Arc<str>>, Faded, Faded)>,
+    targets: Vec<Target>,
 }
 
 /// An excess by its reasons, dollars; they sum to it.
@@ -74,7 +77,7 @@ impl Mix {
 
     /// Splits an excess: so many calls instead of the usual number, so many dollars more.
     pub(super) fn split(&self, (calls, usual_calls): (f64, f64), excess: f64) -> Split {
-        let sum = |of: fn(&(Option<Arc<str>>, Faded, Faded)) -> f64| self.targets.iter().map(of).sum::<f64>().max(1e-9);
+        let sum = |of: fn(&Target) -> f64| self.targets.iter().map(of).sum::<f64>().max(1e-9);
         let (all_usual, all_now) = (sum(|(_, usual, _)| usual.calls), sum(|(.., now)| now.calls));
         let usual_unit = sum(|(_, usual, _)| usual.usd) / all_usual;
         let mut split = Split { calls: (calls - usual_calls) * usual_unit, ..Split::default() };

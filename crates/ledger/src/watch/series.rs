@@ -130,7 +130,7 @@ impl Series {
         if at.rem_euclid(24) == 0 {
             self.profile = self.history.profile();
         }
-        let verdicts = if self.history.len() < LEARNING { [Verdict::Quiet; 4] } else { self.judge(at, hour) };
+        let verdicts = if self.history.known() < LEARNING { [Verdict::Quiet; 4] } else { self.judge(at, hour) };
         self.history.push(hour);
         let mut found = Vec::new();
         for ((change, verdict), slot) in Change::ALL.into_iter().zip(verdicts).zip(0..) {

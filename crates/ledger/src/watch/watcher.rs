@@ -148,7 +148,7 @@ impl Watcher {
                 .filter(|(key, _)| tenant.is_none_or(|tenant| *key.tenant == *tenant))
                 .map(|(_, watched)| watched.series.history())
         };
-        let longest = of().map(History::len).max()?;
+        let longest = of().map(History::known).max()?;
         let mut sum = History::new(next - longest as i64);
         for hour in next - longest as i64..next {
             let whole = of()
