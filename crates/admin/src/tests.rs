@@ -150,22 +150,6 @@ impl CacheControl for Fake {
         })
     }
 }
-impl BudgetsControl for Fake {
-    fn budgets(&self) -> BudgetsView {
-        let budget = BudgetRow { name: "acme".to_owned(), limit_usd: "500".parse().unwrap(), ..BudgetRow::default() };
-        BudgetsView { budgets: vec![budget], ..BudgetsView::default() }
-    }
-    fn refusals(&self, request: Option<&str>, _budget: Option<&str>) -> Vec<RefusalView> {
-        vec![RefusalView { request: request.unwrap_or_default().to_owned(), ..RefusalView::default() }]
-    }
-    fn raise(&self, budget: String, raise: RaiseRequest) -> Raising {
-        let known = budget == "acme";
-        Box::pin(async move {
-            let raised = CounterRow { limit_usd: raise.by_usd, ..CounterRow::default() };
-            if known { Ok(raised) } else { Err(ControlError::NotFound("no budget is called so".to_owned())) }
-        })
-    }
-}
 impl ForgetControl for Fake {
     fn forget(&self, tenant: String) -> ForgetRunning {
         Box::pin(std::future::ready(ForgetReport { finished: true, left: vec![tenant], ..ForgetReport::default() }))
@@ -507,34 +491,6 @@ async fn it_serves_and_stops() {
     };
     let (served, ()) = tokio::join!(serving, client);
     served.unwrap();
-}
-
-#[tokio::test]
-async fn budgets_are_shown_and_raised() {
-    let app = app(Some("secret"));
-    let ask = |method: &str, path: &str, body: Value| {
-        let request = Request::builder().method(method).uri(path).header(header::AUTHORIZATION, "Bearer secret");
-        request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string())).unwrap()
-    };
-    let read = |text: String| serde_json::from_str::<Value>(&text).unwrap();
-    let (status, _, body) = send(&app, ask("GET", "/api/v1/budgets", json!(null))).await;
-    let body = read(body);
-    assert_eq!((status, &body["budgets"][0]["limit_usd"]), (StatusCode::OK, &json!("500")));
-    let (_, _, body) = send(&app, ask("GET", "/api/v1/budgets/refusals?request=0123456789abcdef", json!(null))).await;
-    assert_eq!(read(body)[0]["request"], "0123456789abcdef");
-    let (status, kind, _) = send(&app, ask("GET", "/api/v1/budgets/refusals?id=1", json!(null))).await;
-    assert_eq!((status, &*kind), (StatusCode::BAD_REQUEST, "application/problem+json"));
-    for (name, body, status) in [
-        ("acme", json!({"by_usd": "50"}), StatusCode::OK),
-        ("acme", json!({"by_usd": "0"}), StatusCode::BAD_REQUEST),
-        ("acme", json!({"by": "50"}), StatusCode::UNPROCESSABLE_ENTITY),
-        ("other", json!({"by_usd": "50"}), StatusCode::NOT_FOUND),
-    ] {
-        let (got, _, said) = send(&app, ask("POST", &format!("/api/v1/budgets/{name}/raise"), body.clone())).await;
-        assert_eq!(got, status, "{name} {body}: {said}");
-    }
-    let request = Request::builder().uri("/api/v1/budgets").body(Body::empty()).unwrap();
-    assert_eq!(send(&app, request).await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

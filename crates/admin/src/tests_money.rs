@@ -44,6 +44,23 @@ impl AlertsView for Fake {
     }
 }
 
+impl BudgetsControl for Fake {
+    fn budgets(&self) -> BudgetsView {
+        let budget = BudgetRow { name: "acme".to_owned(), limit_usd: "500".parse().unwrap(), ..BudgetRow::default() };
+        BudgetsView { budgets: vec![budget], ..BudgetsView::default() }
+    }
+    fn refusals(&self, request: Option<&str>, _budget: Option<&str>) -> Vec<RefusalView> {
+        vec![RefusalView { request: request.unwrap_or_default().to_owned(), ..RefusalView::default() }]
+    }
+    fn raise(&self, budget: String, raise: RaiseRequest) -> Raising {
+        let known = budget == "acme";
+        Box::pin(async move {
+            let raised = CounterRow { limit_usd: raise.by_usd, ..CounterRow::default() };
+            if known { Ok(raised) } else { Err(ControlError::NotFound("no budget is called so".to_owned())) }
+        })
+    }
+}
+
 #[tokio::test]
 async fn questions_about_money_are_read_and_bad_ones_answered_with_good_ones() {
     let (status, answer) = call("GET", "/api/v1/costs?window=24h&aggregate=team&filter=provider:openai&top=5&step=1h", Value::Null).await;
@@ -60,4 +77,22 @@ async fn a_forecast_is_of_all_or_of_a_tenant() {
     let (status, told) = call("GET", "/api/v1/costs/forecast?tenant=acme", Value::Null).await;
     assert_eq!((status, &told["p90_usd"]), (StatusCode::OK, &json!(3.0)));
     assert_eq!(call("GET", "/api/v1/costs/forecast?tenant=nobody", Value::Null).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn budgets_are_shown_and_raised() {
+    let (status, body) = call("GET", "/api/v1/budgets", Value::Null).await;
+    assert_eq!((status, &body["budgets"][0]["limit_usd"]), (StatusCode::OK, &json!("500")));
+    let (_, body) = call("GET", "/api/v1/budgets/refusals?request=0123456789abcdef", Value::Null).await;
+    assert_eq!(body[0]["request"], "0123456789abcdef");
+    assert_eq!(call("GET", "/api/v1/budgets/refusals?id=1", Value::Null).await.0, StatusCode::BAD_REQUEST);
+    for (name, body, status) in [
+        ("acme", json!({"by_usd": "50"}), StatusCode::OK),
+        ("acme", json!({"by_usd": "0"}), StatusCode::BAD_REQUEST),
+        ("acme", json!({"by": "50"}), StatusCode::UNPROCESSABLE_ENTITY),
+        ("other", json!({"by_usd": "50"}), StatusCode::NOT_FOUND),
+    ] {
+        let (got, said) = call("POST", &format!("/api/v1/budgets/{name}/raise"), body.clone()).await;
+        assert_eq!(got, status, "{name} {body}: {said}");
+    }
 }

@@ -1,24 +1,22 @@
-//! Builds a running proxy from a checked configuration, and is its handle.
+//! Builds a running proxy from a checked configuration, and ends it.
+
+mod handle;
+
+pub use handle::Part;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use farthing_cache::{Cache, CacheStats, Purge, Purged};
-use farthing_config::{Config, ExperimentConfig};
+use farthing_cache::Cache;
+use farthing_config::Config;
 use farthing_contract::features::TTL_SPEC;
-use farthing_experiment::{Holdout, SavingReport, Savings};
+use farthing_experiment::{Holdout, Savings};
 use farthing_freshness::Keyer;
-use farthing_ledger::budget::Raise;
-use farthing_ledger::costs::{CostStore, FlushedLog, Limits};
-use farthing_ledger::{Aggregates, AggregatesSnapshot, LogConfig, LogError, LogMetrics, LogWriter, PriceError, Volumes};
-use farthing_models::{Counts, Runtime, Store, StoreOptions};
+use farthing_ledger::{Aggregates, LogConfig, LogMetrics, LogWriter, Volumes};
+use farthing_models::{Runtime, Store, StoreOptions};
 use farthing_policy::Guarded;
-use farthing_types::{Clock, Draw, RealClock, Span, Time};
-use farthing_upstream::BreakerState;
-use http::HeaderMap;
+use farthing_types::{Clock, Draw, RealClock, Span};
 use parking_lot::Mutex;
 use rand::TryRngCore;
 use tokio::task::JoinHandle;
@@ -27,23 +25,21 @@ use tokio_util::task::TaskTracker;
 
 use crate::StartError;
 use crate::alerts::{self, Alerts};
-use crate::budgets::{self, Budgets, BudgetsReport, RaiseError};
+use crate::budgets::{self, Budgets};
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
-use crate::events::{self, Delivered, DeliveryError, SourceState};
-use crate::experiments::{ExperimentView, Trials};
+use crate::events::{self, SourceState};
+use crate::experiments::Trials;
 use crate::ids::Ids;
-use crate::l2::{L2, L2Stats};
+use crate::l2::L2;
 use crate::memory::{self, Memory};
-use crate::pace::PaceStats;
 use crate::predictors::Predictors;
-use crate::pricing::{Pricing, PricingStats};
+use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::serve::Service;
 use crate::shortcut::Shortcuts;
 use crate::state::{Counters, State};
 use crate::stats::Events;
-use crate::volatile::{self, Volatile};
-use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
+use crate::volatile::Volatile;
 use crate::{prices, route};
 
 /// How long a predictor that was late too often rests.
@@ -71,15 +67,6 @@ pub struct Proxy {
     serving: Mutex<Option<JoinHandle<Drained>>>,
     runtime: Result<(), String>,
     draining: AtomicBool,
-}
-
-/// Why a part is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Its name: `models`, `log`, `upstream:<name>`.
-    pub name: String,
-    /// Null when it is well, else what is wrong and what happens instead.
-    pub problem: Option<String>,
 }
 
 impl Proxy {
@@ -141,229 +128,6 @@ impl Proxy {
     pub(crate) const fn state(&self) -> &Arc<State> {
         &self.state
     }
-    /// The address of the data port.
-    pub fn data_addr(&self) -> SocketAddr {
-        self.addr
-    }
-    /// The configuration it runs.
-    pub fn config(&self) -> &Arc<Config> {
-        &self.state.config
-    }
-    /// The proxy's time.
-    pub fn now(&self) -> Time {
-        self.state.clock.now()
-    }
-    /// Totals since start.
-    pub fn totals(&self) -> AggregatesSnapshot {
-        self.state.totals.snapshot()
-    }
-    /// Counters and sizes of the cache.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.state.cache.stats()
-    }
-    /// Figures of L2; `None` where there is none.
-    pub fn l2_stats(&self) -> Option<L2Stats> {
-        self.state.l2.as_ref().map(L2::stats)
-    }
-    /// Fetches what is ordered into the cache, within its limit.
-    ///
-    /// # Errors
-    /// See [`WarmRefused`].
-    pub async fn warm(&self, order: WarmOrder) -> Result<WarmReport, WarmRefused> {
-        warm::warm(&self.state, order).await
-    }
-    /// The lines in front of the providers that have a route, by name.
-    pub fn paces(&self) -> Vec<PaceStats> {
-        self.state.paces()
-    }
-    /// Counters of the edge.
-    pub fn edge_stats(&self) -> &EdgeStats {
-        &self.edge
-    }
-    /// The store of predictors.
-    pub fn models(&self) -> &Store {
-        self.state.predictors.store()
-    }
-    /// Generations of predictors built, live and freed.
-    pub fn model_counts(&self) -> Counts {
-        self.models().counts()
-    }
-    /// All experiments.
-    pub fn experiments(&self) -> Vec<ExperimentView> {
-        self.state.trials.views()
-    }
-    /// One experiment.
-    pub fn experiment(&self, name: &str) -> Option<ExperimentView> {
-        self.state.trials.view(name)
-    }
-    /// Starts an experiment.
-    ///
-    /// # Errors
-    /// See [`StartError`]: the description, its routes, its model versions.
-    pub fn start_experiment(&self, config: &ExperimentConfig) -> Result<(), StartError> {
-        self.state.start_experiment(config, self.now())
-    }
-    /// Ends an experiment; its record stays. False when none of that name runs.
-    pub fn stop_experiment(&self, name: &str) -> bool {
-        self.state.stop_experiment(name, self.now())
-    }
-    /// The saving against the holdout.
-    pub fn savings(&self) -> SavingReport {
-        self.state.savings.lock().report()
-    }
-    /// Where the answers of a route differ when they are fetched at once; `None` when there is no such route.
-    pub fn volatile(&self, route: &str) -> Option<volatile::Report> {
-        let state = self.state.routes.iter().find(|state| *state.route.name == *route)?;
-        Some(self.state.volatile.report(state))
-    }
-    /// Starts the record of savings afresh, for a new period.
-    pub fn reset_savings(&self) {
-        *self.state.savings.lock() = Savings::new(SAVINGS_ALPHA, MAX_SAVINGS_UNITS);
-    }
-    /// Purges entries; `soft` makes them stale instead.
-    pub fn purge(&self, purge: &Purge, soft: bool) -> Purged {
-        self.state.cache.purge(purge, soft, self.now())
-    }
-    /// How many entries a purge would hit.
-    pub fn purge_dry_run(&self, purge: &Purge) -> usize {
-        self.state.cache.purge_dry_run(purge)
-    }
-    /// What is told of the budgets; `None` where there is none.
-    pub fn budgets(&self) -> Option<BudgetsReport> {
-        self.state.budgets.report()
-    }
-    /// Adds money to a budget for some time: to its counter of a unit, where it has one for each.
-    ///
-    /// # Errors
-    /// See [`RaiseError`].
-    pub async fn raise_budget(&self, counter: (&str, Option<&str>), raise: Raise) -> Result<(), RaiseError> {
-        self.state.budgets.raise(counter, raise).await
-    }
-    /// The sources of events.
-    pub fn event_sources(&self) -> &[Arc<SourceState>] {
-        &self.state.events
-    }
-    /// Takes a delivery for a source of events; resolves when what it says has been obeyed.
-    ///
-    /// # Errors
-    /// See [`DeliveryError`].
-    pub fn deliver(
-        &self,
-        source: &str,
-        delivery: (HeaderMap, Bytes),
-    ) -> impl Future<Output = Result<Delivered, DeliveryError>> + Send + use<> {
-        let found = self.state.events.iter().find(|known| *known.config.name == *source).cloned();
-        let (unknown, now) = (DeliveryError::Unknown(source.to_owned()), self.now());
-        async move {
-            match found {
-                Some(source) => events::deliver(source, delivery, now).await,
-                None => Err(unknown),
-            }
-        }
-    }
-    /// Background refreshes started, requests without a route, fills that panicked.
-    pub fn counters(&self) -> &Counters {
-        &self.state.counters
-    }
-    /// Requests that wait for a call now.
-    pub fn waiting(&self) -> usize {
-        usize::try_from(self.counters().waiting.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
-    }
-    /// Late answers of the predictor, and whether it is closed out for them.
-    pub fn predictor_lateness(&self) -> (u64, bool) {
-        (self.state.guarded.late(), self.state.guarded.breaker_open())
-    }
-    /// Rows, drops and files of the log; `None` when it is off.
-    pub fn log_metrics(&self) -> Option<LogMetrics> {
-        self.state.log.as_ref().map(farthing_ledger::LogHandle::metrics)
-    }
-    /// The log's folder; `None` when it is off.
-    pub fn log_dir(&self) -> Option<&Path> {
-        self.state.log.as_ref().map(|_| self.state.config.log.dir.as_path())
-    }
-    /// The money in the log; `None` when it is off.
-    pub fn cost_store(&self) -> Option<CostStore> {
-        let recent = FlushedLog::new(self.state.log.clone()?, LOG_WAIT);
-        Some(CostStore::new(self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
-    }
-    /// Alerts about money.
-    pub fn alerts(&self) -> &Arc<Alerts> {
-        &self.state.alerts
-    }
-    /// Digest of the prices in force.
-    pub fn price_digest(&self) -> Arc<str> {
-        self.state.pricing.book().digest()
-    }
-    /// Puts the prices of `config` in force, all or nothing; answers their digest. Nothing else of it is taken over.
-    ///
-    /// # Errors
-    /// Prices that contradict each other; the old ones stay in force, and the refusal is counted.
-    pub fn reload_prices(&self, config: &Config) -> Result<Arc<str>, PriceError> {
-        let pricing = &self.state.pricing;
-        let digest = prices::book(config).map(|book| pricing.replace(book)).inspect_err(|_| pricing.refuse())?;
-        tracing::info!(%digest, "prices are in force");
-        Ok(digest)
-    }
-    /// Counts a reload of prices that could not even be read.
-    pub fn refuse_prices(&self) {
-        self.state.pricing.refuse();
-    }
-    /// What of prices and usage was not as it should be.
-    pub fn pricing_stats(&self) -> PricingStats {
-        self.state.pricing.stats()
-    }
-    /// Whether it is ending.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
-    }
-
-    /// Writes everything logged so far into files.
-    ///
-    /// # Errors
-    /// Rows that were dropped, or a writer that does not answer.
-    pub async fn flush_log(&self) -> Result<(), LogError> {
-        let Some(handle) = self.state.log.clone() else { return Ok(()) };
-        tokio::task::spawn_blocking(move || handle.flush(LOG_WAIT)).await.unwrap_or(Err(LogError::NoAnswer(LOG_WAIT)))
-    }
-
-    /// The parts that can be degraded, each with its problem if it has one.
-    pub fn parts(&self) -> Vec<Part> {
-        let part = |name: &str, problem: Option<String>| Part { name: name.to_owned(), problem };
-        let status = self.models().status();
-        let models = match &self.runtime {
-            Err(problem) => Some(format!("{problem}; tables and rules decide")),
-            Ok(()) => status.aliases.iter().find_map(|a| a.problem.clone()).or_else(|| self.no_champion()).or_else(|| self.resting()),
-        };
-        let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
-        let mut parts = vec![part("models", models), part("log", log)];
-        parts.extend(
-            self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
-        );
-        parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
-        parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
-        parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
-        for route in &self.state.routes {
-            let upstreams = std::iter::once(&route.pass).chain(&route.swap);
-            let open = upstreams.into_iter().any(|u| u.health().state() != BreakerState::Closed);
-            let problem = open.then(|| format!("the breaker of `{}` is not closed: calls fail fast", route.pass.name()));
-            parts.push(part(&format!("upstream:{}", route.route.name), problem));
-        }
-        parts
-    }
-
-    /// Said as long as routes wait for a model that is not there.
-    fn no_champion(&self) -> Option<String> {
-        let waits = self.state.routes.iter().any(|r| r.route.cache && r.plan.ttl.source == farthing_policy::TtlSource::Model);
-        let none = self.state.predictors.ttl(None).is_none();
-        (waits && none).then(|| "no `ttl` champion: rules decide (farthing-train fit ttl, then farthing models promote)".to_owned())
-    }
-
-    /// Said as long as the model is closed out for being late.
-    fn resting(&self) -> Option<String> {
-        let (late, open) = self.predictor_lateness();
-        open.then(|| format!("the model was late {late} times: table and rules decide until it has rested"))
-    }
-
     /// Ends: no new requests, running ones drain, the log is written.
     pub async fn shutdown(&self) -> Option<LogMetrics> {
         self.draining.store(true, Ordering::Release);

@@ -46,6 +46,7 @@ pub mod telemetry;
 mod ticketed;
 pub mod volatile;
 mod warm;
+mod wishes;
 mod writes;
 
 use std::sync::Arc;

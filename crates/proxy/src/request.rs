@@ -14,7 +14,7 @@ use farthing_types::{Body, BodyError, KeyHash, Priority, RequestId, Span, Time, 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, request};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::asking;
@@ -23,15 +23,11 @@ use crate::identify::{self, Deployment, Identity, KEY_HEADER};
 use crate::problem::Problem;
 use crate::purging;
 use crate::route::{self, RouteState};
-use crate::settle::{self, Account};
+use crate::settle::Account;
 use crate::state::State;
+use crate::wishes::Wishes;
 use crate::writes;
 pub use farthing_freshness::semantics::CacheControl;
-
-const CACHE: HeaderName = HeaderName::from_static("x-farthing-cache");
-const DEBUG: HeaderName = HeaderName::from_static("x-farthing-debug");
-const DEADLINE: HeaderName = HeaderName::from_static("x-farthing-deadline-ms");
-const PRIORITY: HeaderName = HeaderName::from_static("x-farthing-priority");
 
 /// A request with its route.
 pub struct Received {
@@ -191,27 +187,6 @@ impl Identified {
     }
 }
 
-/// What a client says to Farthing itself.
-struct Wishes {
-    control: CacheControl,
-    deadline: Span,
-    priority: Priority,
-    tags: Option<Arc<str>>,
-    debug: bool,
-}
-
-impl Wishes {
-    fn read(own: &HeaderMap, route: &RouteState) -> Self {
-        Self {
-            control: control(own),
-            deadline: deadline(own, route.route.deadline),
-            priority: priority(own, route.route.priority),
-            tags: settle::tags(own),
-            debug: own.get(DEBUG).is_some_and(|v| v.as_bytes() == b"1"),
-        }
-    }
-}
-
 /// A request with what it asks for, and what its route and the rules of HTTP leave of it.
 pub struct Asked {
     received: Received,
@@ -311,26 +286,6 @@ fn kind(route: &RouteState, facts: &RequestFacts) -> RequestKind {
 pub fn own_fields(headers: &HeaderMap) -> &HeaderMap {
     static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
     if headers.keys().any(|name| name.as_str().starts_with("x-farthing-")) { headers } else { &NONE }
-}
-
-fn control(headers: &HeaderMap) -> CacheControl {
-    match headers.get(CACHE).map(http::HeaderValue::as_bytes) {
-        Some(b"off") => CacheControl::Off,
-        Some(b"read-only") => CacheControl::ReadOnly,
-        Some(b"refresh" | b"write-only") => CacheControl::Refresh,
-        _ => CacheControl::On,
-    }
-}
-
-/// The route's deadline, or a shorter one that the client names.
-fn deadline(headers: &HeaderMap, longest: Span) -> Span {
-    let named = headers.get(DEADLINE).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-    named.map_or(longest, |ms| Span::from_millis(ms).clamp(Span::from_millis(1), longest))
-}
-
-/// How much the request says that it matters; the route's word where it says nothing that is known.
-fn priority(headers: &HeaderMap, of_route: Priority) -> Priority {
-    headers.get(PRIORITY).and_then(|v| v.to_str().ok()).and_then(Priority::parse).unwrap_or(of_route)
 }
 
 /// End-to-end headers without Host (the upstream's goes out) and without ours.

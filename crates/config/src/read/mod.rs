@@ -16,6 +16,7 @@ mod purges;
 mod reference;
 pub(crate) mod registry;
 mod registry_money;
+mod registry_tables;
 mod resolve;
 mod retention;
 mod routes;

@@ -1,7 +1,11 @@
 //! Every key of a configuration file, once: the reader refuses what is not here, and the reference page is printed from
 //! here. Defaults stand as TOML text; a test reads them all and compares with the defaults in the code.
 
-pub(crate) use super::registry_money::{ALERTS, HOLDOUT, SELF_COST};
+pub(crate) use super::registry_money::{
+    ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, PRICE_FILES, PRICES, SELF_COST, SERVICE,
+    SERVICE_RATES, TIER, TOKEN_RATES,
+};
+pub(crate) use super::registry_tables::TABLES;
 
 /// The keys of one table.
 pub(crate) type Keys = &'static [Key];
@@ -32,7 +36,7 @@ pub(crate) enum Kind {
 pub(crate) const fn key(name: &'static str, form: &'static str, default: &'static str, doc: &'static str) -> Key {
     Key { name, kind: Kind::Value(form), default, doc }
 }
-const fn table(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+pub(crate) const fn table(name: &'static str, kind: Kind, doc: &'static str) -> Key {
     Key { name, kind, default: "", doc }
 }
 
@@ -42,103 +46,6 @@ pub(crate) struct Table {
     pub doc: &'static str,
     pub keys: Keys,
 }
-
-/// All tables, in the order of the reference page.
-pub(crate) const TABLES: &[Table] = &[
-    Table { heading: "(top)", doc: "The document itself.", keys: TOP },
-    Table { heading: "[data]", doc: "The data port and the limits of its edge.", keys: DATA },
-    Table { heading: "[admin]", doc: "The admin port.", keys: ADMIN },
-    Table { heading: "[cache]", doc: "Memory of the cache. All bounds are in bytes.", keys: CACHE },
-    Table {
-        heading: "[l2]",
-        doc: "A tier outside of memory, asked before a provider is: it survives a restart, or is shared by instances. Without the table there is none.",
-        keys: L2,
-    },
-    Table {
-        heading: "[budgets.NAME]",
-        doc: "Money that may be spent over a time. Before a call is sent, the most that it can cost is set aside in every budget that counts it; a call \
-              for which one has no room is held back. What may be spent is written into `state_dir` first, so that no crash lets more be spent.",
-        keys: BUDGET,
-    },
-    Table { heading: "[log]", doc: "The Parquet log.", keys: LOG },
-    Table {
-        heading: "[retention]",
-        doc: "How long rows of the log stay: they go with their hour, within an hour after the last of its rows is so old. What is not said stays for ever.",
-        keys: RETENTION,
-    },
-    Table {
-        heading: "[[retention.tenants]]",
-        doc: "A tenant whose requests and calls stay for another time, shorter or longer.",
-        keys: RETENTION_TENANT,
-    },
-    Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
-    Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
-    Table { heading: "[alerts]", doc: "Who is told when money goes wrong; docs/alerts.md says of what.", keys: ALERTS },
-    Table {
-        heading: "[self_cost]",
-        doc: "What Farthing itself costs, to be set against what it saves. Without the table it is unknown, and no net saving is told.",
-        keys: SELF_COST,
-    },
-    Table {
-        heading: "[providers.NAME]",
-        doc: "A provider: who bills. With `preset`, the preset's values are the defaults; a provider named like a preset uses it. \
-              A provider that no route names gets a route of its own name.",
-        keys: PROVIDER,
-    },
-    Table { heading: "[providers.NAME.terms]", doc: "What the provider's terms allow.", keys: TERMS },
-    Table { heading: "[providers.NAME.upstream]", doc: "How the provider is reached.", keys: UPSTREAM },
-    Table {
-        heading: "[providers.NAME.prices]",
-        doc: "What it charges; all meters given are summed and rounded once. Keys replace those of a preset, targets those of the \
-              same name. Without prices the cost is unknown, which is counted, and never taken for free.",
-        keys: PRICES,
-    },
-    Table {
-        heading: "[providers.NAME.prices.targets.\"TARGET\"]",
-        doc: "Token rates of one target. `*` at the end of the name stands for any continuation.",
-        keys: TOKEN_RATES,
-    },
-    Table { heading: "[providers.NAME.prices.targets.\"TARGET\".long]", doc: "Rates of calls with a long input.", keys: LONG_RATES },
-    Table { heading: "[providers.NAME.prices.targets.\"TARGET\".service.TIER]", doc: "Rates of a service tier.", keys: SERVICE_RATES },
-    Table {
-        heading: "[[providers.NAME.prices.meters]]",
-        doc: "One thing that is counted and charged. One of `pointer`, `header` and `count` says where its amount stands.",
-        keys: METER,
-    },
-    Table { heading: "[[providers.NAME.prices.meters.tiers]]", doc: "One step of graduated rates.", keys: TIER },
-    Table { heading: "[[providers.NAME.prices.service]]", doc: "A factor on token rates.", keys: SERVICE },
-    Table { heading: "[providers.NAME.prices.currency]", doc: "The currency of the rates.", keys: CURRENCY },
-    Table { heading: "[prices]", doc: "Prices as a whole.", keys: PRICE_FILES },
-    Table {
-        heading: "[routes.NAME]",
-        doc: "A rule that matches requests. Routes with hosts come first, then longer path prefixes. Defaults may come from the \
-              provider's preset.",
-        keys: ROUTE,
-    },
-    Table { heading: "[[routes.NAME.cacheable_if]]", doc: "A condition on answers.", keys: CONDITION },
-    Table {
-        heading: "[[routes.NAME.purges]]",
-        doc: "What writes on the route purge, of everybody, beside their own target. Texts may have fields: `{path.N}` (the Nth segment, from 1, of the \
-              path below the route's), `{query.NAME}`, `{body:/POINTER}` (a text, number or flag in the request's JSON). A text whose field has no value, or \
-              one longer than 256 bytes, purges nothing and is counted.",
-        keys: WRITE_RULE,
-    },
-    Table {
-        heading: "[events.NAME]",
-        doc: "A source of events that say what has changed. It acts on the routes that name it.",
-        keys: EVENTS,
-    },
-    Table {
-        heading: "[[events.NAME.purges]]",
-        doc: "What events of some types purge, of everybody. Texts may have fields: `{subject}`, `{subject.N}` (its Nth part, from 1, between slashes), \
-              `{data:/POINTER}` (a text, number or flag in the event's JSON data). A text whose field has no value, or one longer than 256 bytes, purges \
-              nothing and is counted.",
-        keys: EVENT_RULE,
-    },
-    Table { heading: "[[keys]]", doc: "Keys of our own; `farthing keys new` prints one with its table.", keys: KEY },
-    Table { heading: "[experiments.NAME]", doc: "An experiment that runs from the start.", keys: EXPERIMENT },
-    Table { heading: "[[experiments.NAME.variants]]", doc: "A variant: a share and what it changes.", keys: VARIANT },
-];
 
 pub(crate) const TOP: Keys = &[
     key(
@@ -354,126 +261,6 @@ pub(crate) const UPSTREAM: Keys = &[
     key("max_concurrent", "count", "1024", "Most calls at a time."),
 ];
 
-pub(crate) const PRICES: Keys = &[
-    key("free", "flag", "false", "Costs nothing, by agreement. Not together with rates."),
-    key("per_call", "dollars", "", "Dollars per call."),
-    key("per_kb", "dollars", "", "Dollars per 1,024 bytes of the answer's body, charged by the byte."),
-    key("per_unit", "dollars", "", "Dollars per unit of the provider's own meter."),
-    key("not_modified", "dollars", "", "Dollars per answer with status 304; without it a 304 costs what a call costs."),
-    key(
-        "errors_billed",
-        "flag",
-        "false",
-        "Whether answers other than 2xx and 304, and calls without an answer, are charged like the rest.",
-    ),
-    key(
-        "effective",
-        "day",
-        "",
-        "From when the prices hold: a day, which begins at midnight UTC, or a day and time with its offset, `2027-01-01T00:00:00+01:00`. Calls before are unpriced.",
-    ),
-    key("read", "day", "", "Day on which they were read at the source."),
-    key("source", "text", "", "Where they come from: a page, a contract."),
-    key("minimum", "dollars", "", "What a billed call costs at least."),
-    table("currency", Kind::Table, "The currency of all rates here; dollars when absent."),
-    table("meters", Kind::Array, "Further things that are counted and charged."),
-    table("service", Kind::Array, "Factors on token rates by service tier, for targets without rates of their own for it."),
-    table("targets", Kind::Named, "Token rates by target (the `model` of a request)."),
-    table(
-        "versions",
-        Kind::Array,
-        "Prices that follow: each a table `prices` with its own `effective`, over the version before. The one in force at a call's start is taken.",
-    ),
-];
-
-pub(crate) const CURRENCY: Keys = &[
-    key("code", "text", "", "Its code, such as `EUR`."),
-    key("usd", "factor", "", "Dollars for one unit of it, as a decimal text."),
-    key("day", "day", "", "The day of that exchange rate."),
-];
-
-pub(crate) const SERVICE: Keys = &[
-    key("name", "text", "", "The service tier as requests or answers name it: `batch`, `flex`, `priority`."),
-    key("factor", "factor", "", "The factor on token rates, as a decimal text such as `\"0.5\"`."),
-];
-
-pub(crate) const METER: Keys = &[
-    key("name", "name", "", "Its name in the log, and under which the month's volume is kept."),
-    key(
-        "pointer",
-        "pointer",
-        "",
-        "Where its amount stands in the answer's JSON: a number, a text that holds one, or a list, whose elements count. In a stream the last event that has it.",
-    ),
-    key("header", "text", "", "The answer's header that holds its amount."),
-    key("count", "word", "", "What is counted instead: `call`, `byte` or `kb` (1,024 bytes) of the answer's body."),
-    key("rate", "dollars", "", "Per unit, beyond the free amount and the tiers."),
-    key("rate_per_million", "dollars", "", "The same per million units."),
-    key("discount", "flag", "false", "Lowers the bill: its rates are negative. A call never costs less than nothing."),
-    key("required", "flag", "true", "Without an amount the call is unpriced; else it counts as nothing."),
-    key("unit_size", "count", "1", "So many of what is counted are one unit: 60 of seconds are a minute. 1024 with `count = \"kb\"`."),
-    key("round_up", "flag", "false", "Each started unit is charged whole."),
-    key("free", "count", "0", "Units of each calendar month (UTC) that cost nothing."),
-    table("tiers", Kind::Array, "Graduated rates by the month's volume."),
-    key("at_most", "count", "", "Most units of one call, by agreement: bounds what a call may cost before it is made."),
-];
-
-pub(crate) const TIER: Keys = &[
-    key("up_to", "count", "", "Units of the month, free ones included, up to which the rate holds."),
-    key("rate", "dollars", "", "Per unit."),
-    key("rate_per_million", "dollars", "", "The same per million units."),
-];
-
-/// What the configuration says about prices as a whole.
-pub(crate) const PRICE_FILES: Keys = &[key(
-    "import",
-    "list",
-    "[]",
-    "Files with prices of providers, such as `farthing prices import` writes: tables `[providers.NAME.prices]`. They beat those of presets; this file beats them.",
-)];
-
-/// A file of imported prices.
-pub(crate) const IMPORTED: Keys = &[table("providers", Kind::Named, "Providers.")];
-
-/// A provider in such a file.
-pub(crate) const IMPORTED_PROVIDER: Keys = &[table("prices", Kind::Table, "What it charges.")];
-
-macro_rules! rates {
-    ($($more:expr),* $(,)?) => {
-        &[
-            key("input_per_million", "dollars", "", "Dollars per million uncached input tokens."),
-            key("cached_input_per_million", "dollars", "", "Dollars per million input tokens read from the provider's prompt cache."),
-            key(
-                "cache_write_per_million",
-                "dollars",
-                "",
-                "Dollars per million input tokens written to the provider's prompt cache for its usual lifetime.",
-            ),
-            key(
-                "cache_write_1h_per_million",
-                "dollars",
-                "",
-                "Dollars per million input tokens written to the provider's prompt cache for an hour; as `cache_write_per_million` when absent.",
-            ),
-            key("output_per_million", "dollars", "", "Dollars per million output tokens."),
-            key("reasoning_per_million", "dollars", "", "Dollars per million reasoning tokens; the output rate when absent."),
-            $($more),*
-        ]
-    };
-}
-
-pub(crate) const TOKEN_RATES: Keys = rates![
-    key("max_output", "count", "", "Most output tokens of one answer, reasoning included: bounds what a call may cost before it is made."),
-    table("long", Kind::Table, "Rates of calls with a long input; others stay."),
-    table("service", Kind::Named, "Rates of service tiers (`batch`, `priority`, `flex`); others stay."),
-    table("meters", Kind::Array, "Meters beside tokens; see `[[providers.NAME.prices.meters]]`."),
-];
-
-pub(crate) const SERVICE_RATES: Keys = rates![table("long", Kind::Table, "Rates of the tier's calls with a long input.")];
-
-pub(crate) const LONG_RATES: Keys =
-    rates![key("over", "count", "", "Calls with more input tokens than this, cached and written ones included.")];
-
 pub(crate) const ROUTE: Keys = &[
     key("provider", "name", "", "The provider that is asked and billed; the one of the route's own name when absent."),
     key("hosts", "list", "[]", "Hosts it takes, without port; none means any."),
@@ -648,43 +435,6 @@ pub(crate) const EVENT_RULE: Keys = &[
     key("prefixes", "list", "", "Purges everything whose path begins so."),
     key("keys", "list", "", "Purges entries by their keys, as `x-farthing-key` shows them."),
     key("soft", "flag", "false", "Make stale instead of removing."),
-];
-
-pub(crate) const BUDGET: Keys = &[
-    key("limit", "dollars", "", "Dollars of one window."),
-    key("window", "word", "", "`day` and `month` begin anew in the time zone; `ever` is prepaid: only a raise adds to it."),
-    key("time_zone", "zone", "\"UTC\"", "IANA name of the time zone in which days and months begin."),
-    key(
-        "tenant",
-        "name",
-        "",
-        "Counts calls that this tenant pays. All of `tenant`, `team`, `service`, `key` and `routes` that are given must fit; without any it counts all calls.",
-    ),
-    key("team", "name", "", "Counts calls ordered under keys of this team."),
-    key("service", "name", "", "Counts calls ordered under keys of this service."),
-    key("key", "text", "", "Counts calls ordered under the Farthing key with this id."),
-    key("routes", "list", "[]", "Counts calls of these routes; none means all."),
-    key(
-        "per",
-        "word",
-        "",
-        "`tenant`, `team`, `service` or `key`: each has a counter of its own. Calls without the unit are not counted then.",
-    ),
-    key("warn_at", "share", "0.9", "Share of the limit at which it warns."),
-    key(
-        "enforce",
-        "word",
-        "",
-        "Whom it holds back: `hard` everybody, `high-passes` everybody but requests of high priority, `soft` nobody. Without it `high-passes` for a day, else `hard`.",
-    ),
-    key(
-        "on_exceeded",
-        "word or table",
-        "\"reject\"",
-        "What becomes of requests that it holds back: `reject` (429), `queue` (waits for room until the deadline, then 429), `stale` (a copy past its freshness where there is one, else 429); or by priority: `{ high = \"stale\", medium = \"queue\" }`.",
-    ),
-    key("unpriced", "word", "\"refuse\"", "Calls of which no upper bound is known: `refuse` or `allow`. See `max_call_cost` of a route."),
-    key("on_fault", "word", "\"closed\"", "When it cannot be written down what may be spent: `closed` holds back, `open` lets through."),
 ];
 
 pub(crate) const KEY: Keys = &[

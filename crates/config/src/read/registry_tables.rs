@@ -1,0 +1,104 @@
+//! The tables of a configuration file, in the order of the reference page.
+
+use super::registry::{
+    ADMIN, ALERTS, BUDGET, CACHE, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, KEY, L2, LOG, LONG_RATES, METER,
+    MODELS, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TERMS, TIER, TOKEN_RATES,
+    TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
+};
+
+/// All tables, in the order of the reference page.
+pub(crate) const TABLES: &[Table] = &[
+    Table { heading: "(top)", doc: "The document itself.", keys: TOP },
+    Table { heading: "[data]", doc: "The data port and the limits of its edge.", keys: DATA },
+    Table { heading: "[admin]", doc: "The admin port.", keys: ADMIN },
+    Table { heading: "[cache]", doc: "Memory of the cache. All bounds are in bytes.", keys: CACHE },
+    Table {
+        heading: "[l2]",
+        doc: "A tier outside of memory, asked before a provider is: it survives a restart, or is shared by instances. Without the table there is none.",
+        keys: L2,
+    },
+    Table {
+        heading: "[budgets.NAME]",
+        doc: "Money that may be spent over a time. Before a call is sent, the most that it can cost is set aside in every budget that counts it; a call \
+              for which one has no room is held back. What may be spent is written into `state_dir` first, so that no crash lets more be spent.",
+        keys: BUDGET,
+    },
+    Table { heading: "[log]", doc: "The Parquet log.", keys: LOG },
+    Table {
+        heading: "[retention]",
+        doc: "How long rows of the log stay: they go with their hour, within an hour after the last of its rows is so old. What is not said stays for ever.",
+        keys: RETENTION,
+    },
+    Table {
+        heading: "[[retention.tenants]]",
+        doc: "A tenant whose requests and calls stay for another time, shorter or longer.",
+        keys: RETENTION_TENANT,
+    },
+    Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
+    Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
+    Table { heading: "[alerts]", doc: "Who is told when money goes wrong; docs/alerts.md says of what.", keys: ALERTS },
+    Table {
+        heading: "[self_cost]",
+        doc: "What Farthing itself costs, to be set against what it saves. Without the table it is unknown, and no net saving is told.",
+        keys: SELF_COST,
+    },
+    Table {
+        heading: "[providers.NAME]",
+        doc: "A provider: who bills. With `preset`, the preset's values are the defaults; a provider named like a preset uses it. \
+              A provider that no route names gets a route of its own name.",
+        keys: PROVIDER,
+    },
+    Table { heading: "[providers.NAME.terms]", doc: "What the provider's terms allow.", keys: TERMS },
+    Table { heading: "[providers.NAME.upstream]", doc: "How the provider is reached.", keys: UPSTREAM },
+    Table {
+        heading: "[providers.NAME.prices]",
+        doc: "What it charges; all meters given are summed and rounded once. Keys replace those of a preset, targets those of the \
+              same name. Without prices the cost is unknown, which is counted, and never taken for free.",
+        keys: PRICES,
+    },
+    Table {
+        heading: "[providers.NAME.prices.targets.\"TARGET\"]",
+        doc: "Token rates of one target. `*` at the end of the name stands for any continuation.",
+        keys: TOKEN_RATES,
+    },
+    Table { heading: "[providers.NAME.prices.targets.\"TARGET\".long]", doc: "Rates of calls with a long input.", keys: LONG_RATES },
+    Table { heading: "[providers.NAME.prices.targets.\"TARGET\".service.TIER]", doc: "Rates of a service tier.", keys: SERVICE_RATES },
+    Table {
+        heading: "[[providers.NAME.prices.meters]]",
+        doc: "One thing that is counted and charged. One of `pointer`, `header` and `count` says where its amount stands.",
+        keys: METER,
+    },
+    Table { heading: "[[providers.NAME.prices.meters.tiers]]", doc: "One step of graduated rates.", keys: TIER },
+    Table { heading: "[[providers.NAME.prices.service]]", doc: "A factor on token rates.", keys: SERVICE },
+    Table { heading: "[providers.NAME.prices.currency]", doc: "The currency of the rates.", keys: CURRENCY },
+    Table { heading: "[prices]", doc: "Prices as a whole.", keys: PRICE_FILES },
+    Table {
+        heading: "[routes.NAME]",
+        doc: "A rule that matches requests. Routes with hosts come first, then longer path prefixes. Defaults may come from the \
+              provider's preset.",
+        keys: ROUTE,
+    },
+    Table { heading: "[[routes.NAME.cacheable_if]]", doc: "A condition on answers.", keys: CONDITION },
+    Table {
+        heading: "[[routes.NAME.purges]]",
+        doc: "What writes on the route purge, of everybody, beside their own target. Texts may have fields: `{path.N}` (the Nth segment, from 1, of the \
+              path below the route's), `{query.NAME}`, `{body:/POINTER}` (a text, number or flag in the request's JSON). A text whose field has no value, or \
+              one longer than 256 bytes, purges nothing and is counted.",
+        keys: WRITE_RULE,
+    },
+    Table {
+        heading: "[events.NAME]",
+        doc: "A source of events that say what has changed. It acts on the routes that name it.",
+        keys: EVENTS,
+    },
+    Table {
+        heading: "[[events.NAME.purges]]",
+        doc: "What events of some types purge, of everybody. Texts may have fields: `{subject}`, `{subject.N}` (its Nth part, from 1, between slashes), \
+              `{data:/POINTER}` (a text, number or flag in the event's JSON data). A text whose field has no value, or one longer than 256 bytes, purges \
+              nothing and is counted.",
+        keys: EVENT_RULE,
+    },
+    Table { heading: "[[keys]]", doc: "Keys of our own; `farthing keys new` prints one with its table.", keys: KEY },
+    Table { heading: "[experiments.NAME]", doc: "An experiment that runs from the start.", keys: EXPERIMENT },
+    Table { heading: "[[experiments.NAME.variants]]", doc: "A variant: a share and what it changes.", keys: VARIANT },
+];
