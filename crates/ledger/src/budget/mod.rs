@@ -26,6 +26,27 @@ pub use counter::Raise;
 pub use store::{Done, Grants, Opened, Record, Store, StoreError, StoreStats, Written};
 pub use window::{UnknownZone, WindowSpan, Windows};
 
+/// Drops what is written down of the counters of a unit with this name, in the folder of a process that does not run; how many lines that
+/// were.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn forget_in(dir: &std::path::Path, name: &str) -> Result<u64, StoreError> {
+    if !store::exists(dir) {
+        return Ok(0);
+    }
+    let opened = Store::open(dir)?;
+    let before = opened.records.len();
+    let kept: Vec<Record> = opened.records.into_iter().filter(|record| *record.counter().1 != *name).collect();
+    let dropped = (before - kept.len()) as u64;
+    if dropped > 0 {
+        opened.store.rewrite(kept);
+    }
+    // Waits for the file.
+    drop(opened.store);
+    Ok(dropped)
+}
+
 /// Who orders a call, as far as budgets tell them apart.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Who<'a> {

@@ -129,6 +129,11 @@ pub enum StoreError {
     },
 }
 
+/// Whether there is a file in this folder.
+pub(super) fn exists(dir: &Path) -> bool {
+    dir.join(NAME).exists()
+}
+
 /// Is told what became of a write; must not block.
 pub type Done = Box<dyn FnOnce(Result<(), &str>) + Send>;
 

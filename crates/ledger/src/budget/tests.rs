@@ -329,6 +329,18 @@ fn what_is_told_to_be_durable_is_read_again() {
 }
 
 #[test]
+fn a_unit_is_forgotten_in_the_file_of_a_process_that_does_not_run() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(forget_in(dir.path(), "a").unwrap(), 0);
+    let opened = Store::open(dir.path()).unwrap();
+    write(&opened.store, vec![grant("a", "1"), grant("b", "2"), grant("a", "3")], vec![]).unwrap();
+    assert!(matches!(forget_in(dir.path(), "a"), Err(StoreError::InUse { .. })));
+    drop(opened);
+    assert_eq!(forget_in(dir.path(), "a").unwrap(), 2);
+    assert_eq!(Store::open(dir.path()).unwrap().records, [Record::grant(&grant("b", "2"))]);
+}
+
+#[test]
 fn a_torn_last_line_is_cut_off_and_other_damage_is_a_fault() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("budgets");

@@ -115,6 +115,16 @@ impl Book {
         Some(told)
     }
 
+    /// Drops alerts that name somebody anywhere; how many. That the matter was told of stays known, by its digest.
+    pub fn forget_named(&mut self, name: &str) -> usize {
+        let before = self.told.len();
+        self.told.retain(|told| {
+            let Alert { subject, summary, details, .. } = &told.alert;
+            !subject.contains(name) && !summary.contains(name) && !details.to_string().contains(name)
+        });
+        before - self.told.len()
+    }
+
     fn forget(&mut self) {
         if self.matters.len() > MATTERS
             && let Some(oldest) = self.matters.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone())

@@ -71,6 +71,11 @@ impl Watcher {
         Self { series: HashMap::new(), most: (bytes / BYTES).max(1), floor, next: None, unwatched: 0 }
     }
 
+    /// Drops the series of a tenant.
+    pub fn forget_tenant(&mut self, tenant: &str) {
+        self.series.retain(|key, _| *key.tenant != *tenant);
+    }
+
     /// Series under watch.
     pub fn len(&self) -> usize {
         self.series.len()

@@ -138,6 +138,14 @@ impl Alerts {
         }
     }
 
+    /// Drops what is known of a tenant, and alerts that name it; how many alerts that were. Blocks.
+    pub fn forget(&self, tenant: &str) -> u64 {
+        self.watching.lock().forget(tenant);
+        let dropped = self.book.lock().forget_named(tenant);
+        self.save();
+        dropped as u64
+    }
+
     /// Reads the book of the run before. One that cannot be read is put aside, so that it can be looked at. Blocks.
     fn recall(&self) {
         let Some(path) = &self.path else { return };

@@ -44,6 +44,11 @@ impl Month {
         }
     }
 
+    /// Drops the sum of a tenant; what all have spent stays.
+    pub(super) fn forget(&mut self, tenant: &str) {
+        self.tenants.remove(tenant);
+    }
+
     /// Spent so far, of all or of a tenant; `None` for a tenant that is not kept.
     pub(super) fn so_far(&self, tenant: Option<&str>) -> Option<i128> {
         match tenant {

@@ -71,6 +71,11 @@ impl Watching {
         Self { watcher, month: Month::default(), hours: 0, failed: 0, dropped: 0 }
     }
 
+    pub(super) fn forget(&mut self, tenant: &str) {
+        self.watcher.forget_tenant(tenant);
+        self.month.forget(tenant);
+    }
+
     pub(super) fn stats(&self) -> WatchStats {
         WatchStats { series: self.watcher.len(), unwatched: self.watcher.unwatched(), hours: self.hours, failed: self.failed }
     }

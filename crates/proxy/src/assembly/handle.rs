@@ -13,7 +13,7 @@ use farthing_ledger::budget::Raise;
 use farthing_ledger::costs::{CostStore, FlushedLog, Limits};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{Counts, Store};
-use farthing_types::{Clock, Time};
+use farthing_types::Time;
 use farthing_upstream::BreakerState;
 use http::HeaderMap;
 

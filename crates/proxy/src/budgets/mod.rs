@@ -16,7 +16,7 @@ use farthing_ledger::budget::{
     Ask, Blocked, Book, BookError, Charge, Grant, Grants, Hold, Raise, Store, StoreError, Verdict, Why, Written,
 };
 use farthing_ledger::watch::BudgetLevels;
-use farthing_types::{Clock, OnExceeded, Span};
+use farthing_types::{BudgetUnit, Clock, OnExceeded, Span};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -220,6 +220,24 @@ impl Budgets {
             Ok(Ok(())) => Ok(()),
             _ => Err(RaiseError::Unwritten(shared.book.lock().fault().unwrap_or("the disk does not answer").to_owned())),
         }
+    }
+
+    /// Drops what tenants' own counters and refusals tell of one; how many counters that were. Its money begins anew.
+    pub async fn forget(&self, tenant: &str) -> u64 {
+        let Some(shared) = &self.0 else { return 0 };
+        shared.refusals.lock().retain(|refusal| *refusal.tenant != *tenant && *refusal.blocked.counter.unit != *tenant);
+        let (dropped, told) = {
+            let mut book = shared.book.lock();
+            let dropped = book.forget(BudgetUnit::Tenant, tenant);
+            let records = book.records(Written::Whole, shared.clock.now());
+            if let Some(store) = &*shared.store.lock() {
+                store.rewrite(records);
+            }
+            // Told when what was ordered before is done.
+            (dropped, shared.order(Vec::new(), Vec::new()))
+        };
+        let _ = tokio::time::timeout(GRANT_WAIT, told).await;
+        dropped as u64
     }
 
     /// Remembers that a request was held back for good.
