@@ -83,11 +83,13 @@ explore: ## Property tests with new random cases, ten times
 test-full: test explore simulate proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests -- --ignored
 
-simulate: ## Long seeded simulations of the statistics and the learners; two hundred kills of a process that writes the log
+simulate: ## Long seeded simulations: statistics, learners, bill, alerts, budgets; hundreds of kills
 	cargo test -q -p farthing-experiment --release -- --ignored
 	cargo test -q -p farthing-ledger --release --lib -- --ignored --nocapture
 	cargo test -q -p farthing-trainer -- --ignored
 	cargo test -q -p farthing-ledger -- --ignored
+	cargo test -q -p farthing-proxy --release --test billing -- --ignored --nocapture
+	cargo test -q -p farthing-proxy --release --test budgets -- --ignored
 
 doc: ## API documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(PROXY_FLAGS)

@@ -14,6 +14,8 @@ use farthing_types::{Money, Outcome};
 pub enum SavedBy {
     /// A fresh entry in memory.
     L1,
+    /// A fresh entry out of the tier below memory.
+    L2,
     /// A stale entry, where that is allowed.
     Stale,
     /// The provider confirmed the entry for less than a full answer costs.
@@ -24,12 +26,13 @@ pub enum SavedBy {
 
 impl SavedBy {
     /// Every value, in the order of declaration.
-    pub const ALL: &'static [Self] = &[Self::L1, Self::Stale, Self::Revalidated, Self::Dedupe];
+    pub const ALL: &'static [Self] = &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe];
 
     /// The stable string.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::L1 => "l1",
+            Self::L2 => "l2",
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
             Self::Dedupe => "dedupe",
@@ -46,8 +49,10 @@ impl fmt::Display for SavedBy {
 /// How an answer came about, as far as money goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// A fresh entry.
+    /// A fresh entry in memory.
     Hit,
+    /// A fresh entry out of the tier below memory.
+    HitL2,
     /// A stale entry.
     Stale,
     /// Another request's call.
@@ -103,6 +108,7 @@ impl CostRecord {
     pub fn settle(served: Served, paid: Paid) -> Self {
         let (base, cost, cause) = match served {
             Served::Hit => (paid.full, Some(Money::ZERO), Some(SavedBy::L1)),
+            Served::HitL2 => (paid.full, Some(Money::ZERO), Some(SavedBy::L2)),
             Served::Stale => (paid.full, Some(Money::ZERO), Some(SavedBy::Stale)),
             Served::Follower => (paid.full, Some(Money::ZERO), Some(SavedBy::Dedupe)),
             Served::Lead => (paid.full, paid.attempts, None),
@@ -114,5 +120,43 @@ impl CostRecord {
         let saved = base.zip(cost).map(|(base, cost)| base - cost);
         let by = cause.filter(|_| saved.is_none_or(|saved| saved > Money::ZERO));
         Self { base, cost, saved, by }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Served; 8] =
+        [Served::Hit, Served::HitL2, Served::Stale, Served::Follower, Served::Lead, Served::Revalidated, Served::Refused, Served::Failed];
+
+    fn money() -> impl Strategy<Value = Option<Money>> {
+        proptest::option::of((0i64..1_000_000_000_000).prop_map(Money::from_nanos))
+    }
+
+    proptest! {
+        /// base = cost + saved, exactly; what is not known is not made up, and only what saved something has a cause.
+        #[test]
+        fn base_is_cost_and_saving(served in proptest::sample::select(ALL.to_vec()), full in money(), attempts in money()) {
+            let record = CostRecord::settle(served, Paid { full, attempts });
+            match (record.base, record.cost) {
+                (Some(base), Some(cost)) => {
+                    prop_assert_eq!(record.saved.map(|saved| cost + saved), Some(base));
+                    prop_assert!(record.by.is_none() || record.saved > Some(Money::ZERO));
+                }
+                _ => prop_assert_eq!(record.saved, None),
+            }
+            prop_assert!(record.base.is_some() || full.is_none() || attempts.is_none());
+        }
+    }
+
+    #[test]
+    fn each_tier_has_its_own_cause() {
+        let paid = Paid { full: Some(Money::from_nanos(5)), attempts: None };
+        let by = |served| CostRecord::settle(served, paid).by;
+        assert_eq!((by(Served::Hit), by(Served::HitL2), by(Served::Stale)), (Some(SavedBy::L1), Some(SavedBy::L2), Some(SavedBy::Stale)));
+        assert_eq!((by(Served::Follower), by(Served::Lead)), (Some(SavedBy::Dedupe), None));
     }
 }

@@ -42,7 +42,11 @@ pub fn settled_from(state: &State, (account, variant): (&Account, &str), usable:
     Settled {
         outcome: if stale { Outcome::Stale } else { Outcome::Hit },
         tier: Some(tier),
-        served: if stale { Served::Stale } else { Served::Hit },
+        served: match tier {
+            _ if stale => Served::Stale,
+            "l2" => Served::HitL2,
+            _ => Served::Hit,
+        },
         uncached: None,
         status: sent.0.as_u16(),
         bytes_out: Some(sent.1),

@@ -9,19 +9,29 @@ type Golden = (&'static str, &'static str, [Option<u64>; 5], u64);
 
 /// The totals: OpenAI's `total_tokens`; for Anthropic all four counts together, which it documents as disjoint.
 const GOLDEN: &[Golden] = &[
-    (include_str!("golden/openai-chat.json"), "gpt-4o-2024-08-06", [Some(86), Some(1920), None, Some(172), Some(128)], 2306),
-    (include_str!("golden/openai-chat.sse"), "gpt-4o-mini-2024-07-18", [Some(17), Some(0), None, Some(9), Some(0)], 26),
-    (include_str!("golden/openai-responses.json"), "o4-mini-2025-04-16", [Some(17), Some(64), None, Some(203), Some(832)], 1116),
-    (include_str!("golden/openai-responses.sse"), "gpt-5-2025-08-07", [Some(37), Some(0), None, Some(11), Some(0)], 48),
-    (include_str!("golden/openai-embeddings.json"), "text-embedding-3-small", [Some(8), None, None, None, None], 8),
+    (include_str!("../../tests/golden/openai-chat.json"), "gpt-4o-2024-08-06", [Some(86), Some(1920), None, Some(172), Some(128)], 2306),
+    (include_str!("../../tests/golden/openai-chat.sse"), "gpt-4o-mini-2024-07-18", [Some(17), Some(0), None, Some(9), Some(0)], 26),
     (
-        include_str!("golden/anthropic-message.json"),
+        include_str!("../../tests/golden/openai-responses.json"),
+        "o4-mini-2025-04-16",
+        [Some(17), Some(64), None, Some(203), Some(832)],
+        1116,
+    ),
+    (include_str!("../../tests/golden/openai-responses.sse"), "gpt-5-2025-08-07", [Some(37), Some(0), None, Some(11), Some(0)], 48),
+    (include_str!("../../tests/golden/openai-embeddings.json"), "text-embedding-3-small", [Some(8), None, None, None, None], 8),
+    (
+        include_str!("../../tests/golden/anthropic-message.json"),
         "claude-sonnet-4-20250514",
         [Some(21), Some(4096), Some(188_086), Some(393), None],
         192_596,
     ),
-    (include_str!("golden/anthropic-message.sse"), "claude-opus-4-20250514", [Some(25), Some(1200), Some(0), Some(15), None], 1240),
-    (include_str!("golden/reasoning-beside.json"), "thinker-1", [Some(28), Some(2), None, Some(8), Some(500)], 538),
+    (
+        include_str!("../../tests/golden/anthropic-message.sse"),
+        "claude-opus-4-20250514",
+        [Some(25), Some(1200), Some(0), Some(15), None],
+        1240,
+    ),
+    (include_str!("../../tests/golden/reasoning-beside.json"), "thinker-1", [Some(28), Some(2), None, Some(8), Some(500)], 538),
 ];
 
 fn tap(body: &str) -> UsageTap {
