@@ -57,6 +57,8 @@ const SWEEP_TURNS: u64 = 30;
 pub(crate) const KEEP_EXPIRED: Span = Span::from_secs(24 * 3_600);
 /// How long a finished log may take to be written at shutdown or on demand.
 const LOG_WAIT: Span = Span::from_secs(30);
+/// How long a question about money waits for rows that are in no file yet.
+const FRESH_WAIT: Span = Span::from_secs(5);
 
 /// A running proxy.
 pub struct Proxy {
@@ -260,7 +262,7 @@ impl Proxy {
     }
     /// The money in the log; `None` when it is off.
     pub fn cost_store(&self) -> Option<CostStore> {
-        let recent = FlushedLog::new(self.state.log.clone()?, LOG_WAIT);
+        let recent = FlushedLog::new(self.state.log.clone()?, FRESH_WAIT);
         Some(CostStore::new(self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
     }
     /// Alerts about money.
