@@ -28,7 +28,7 @@ def main() -> None:
     told = []
     for name, (by, where) in QUESTIONS.items():
         of_calls = by if "tags" not in by or calls_tag else "1"
-        seconds, bill, base = [], 0, 0
+        seconds, bill, base, busy = [], 0, 0, cpu()
         for _ in range(ROUNDS):
             started = time.perf_counter()
             requests = db.execute(
@@ -46,17 +46,23 @@ def main() -> None:
             seconds.append(time.perf_counter() - started)
             base = sum(int(row[-4] or 0) for row in requests)
             bill = sum(int(row[-3] or 0) for row in calls)
-        told.append({"question": name, "bill_nanousd": str(bill), "base_nanousd": str(base), "median_s": statistics.median(seconds)})
+        told.append({"question": name, "bill_nanousd": str(bill), "base_nanousd": str(base), "median_s": statistics.median(seconds), "cpu_s": (cpu() - busy) / ROUNDS})
     ours = json.load(open(theirs))
     for mine, other in zip(ours["questions"], told):
         for sum_of in ("bill_nanousd", "base_nanousd"):
             if mine[sum_of] != other[sum_of]:
                 sys.exit(f"{mine['question']}: {sum_of} is {mine[sum_of]} here and {other[sum_of]} in DuckDB")
-        print(f"{mine['question']:<28} farthing {mine['median_s']:.2f} s   DuckDB {other['median_s']:.2f} s")
+        wall = f"farthing {mine['median_s']:.2f} s, DuckDB {other['median_s']:.2f} s"
+        print(f"{mine['question']:<28} {wall}; on processors {mine['cpu_s']:.2f} s, {other['cpu_s']:.2f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     duck = {"engine": f"duckdb {duckdb.__version__}", "peak_memory": f"{peak} kB", "questions": told}
     json.dump({"farthing": ours, "duckdb": duck}, open(out, "w"), indent=2)
     print(f"memory: farthing {ours['peak_memory']}, DuckDB with Python {peak} kB; sums are equal")
+
+
+def cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def columns(db: duckdb.DuckDBPyConnection, folder: str, table: str) -> list[str]:

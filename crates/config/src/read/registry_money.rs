@@ -3,7 +3,7 @@
 use super::registry::{Keys, Kind, key, table};
 
 pub(crate) const ALERTS: Keys = &[
-    key("webhook", "url", "", "Where each alert is posted to as JSON. Without it log, metric and admin API tell them."),
+    key("webhook", "URL", "", "Where each alert is posted to as JSON. Without it log, metric and admin API tell them."),
     key(
         "webhook_secret",
         "secret",
@@ -12,10 +12,10 @@ pub(crate) const ALERTS: Keys = &[
     ),
     key("repeat", "time", "\"24h\"", "How long the same alert is not told again."),
     key("deadline", "time", "\"1h\"", "How long a delivery is tried again; then it is given up, which is counted."),
-    key("floor", "money", "\"5\"", "A spend anomaly is told only when its excess is also at least so many dollars within a day."),
+    key("floor", "dollars", "\"5\"", "A spend anomaly is told only when its excess since it began is also at least so many dollars."),
     key(
         "per_month",
-        "money",
+        "dollars",
         "",
         "What a month may cost in dollars. It is told as soon as the month will cost more with a probability of 90 %.",
     ),
@@ -23,9 +23,9 @@ pub(crate) const ALERTS: Keys = &[
 ];
 
 pub(crate) const SELF_COST: Keys = &[
-    key("per_month", "money", "", "Dollars for a month: machines, people, licences."),
-    key("per_hour", "money", "", "The same for an hour."),
-    key("per_million_requests", "money", "", "Dollars for a million requests, beside it."),
+    key("per_month", "dollars", "", "Dollars for a month: machines, people, licences."),
+    key("per_hour", "dollars", "", "The same for an hour."),
+    key("per_million_requests", "dollars", "", "Dollars for a million requests, beside it."),
 ];
 
 pub(crate) const HOLDOUT: Keys = &[

@@ -31,7 +31,7 @@ use crate::state::Counters;
 use crate::volatile::{self};
 use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
 
-use super::{LOG_WAIT, MAX_SAVINGS_UNITS, Proxy, SAVINGS_ALPHA};
+use super::{FRESH_WAIT, LOG_WAIT, MAX_SAVINGS_UNITS, Proxy, SAVINGS_ALPHA};
 
 /// Why a part is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl Proxy {
     }
     /// The money in the log; `None` when it is off.
     pub fn cost_store(&self) -> Option<CostStore> {
-        let recent = FlushedLog::new(self.state.log.clone()?, LOG_WAIT);
+        let recent = FlushedLog::new(self.state.log.clone()?, FRESH_WAIT);
         Some(CostStore::new(self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
     }
     /// Alerts about money.
