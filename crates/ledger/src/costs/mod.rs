@@ -24,7 +24,7 @@ mod window;
 
 pub use dimension::Dimension;
 pub use query::{Asked, CostQuery, Filter, QueryError};
-pub use recent::FlushedLog;
+pub use recent::OpenLog;
 pub use report::{CostGroup, CostReport, Point, Strategy};
 pub use self_cost::{Net, SelfCost};
 pub use store::{CostError, CostStore, Limits, Reads, Recent, RecentRows};

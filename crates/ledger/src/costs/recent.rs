@@ -1,30 +1,30 @@
-//! The writer's rows: they are put into files first, and read from there.
+//! The writer's rows that are in no file yet.
+
+use std::sync::Arc;
 
 use farthing_types::Span;
 
 use super::store::{Recent, RecentRows};
 use crate::log::LogHandle;
 
-/// A log that is written out before it is read.
+/// A log that is being written.
 #[derive(Clone, Debug)]
-pub struct FlushedLog {
+pub struct OpenLog {
     handle: LogHandle,
     wait: Span,
 }
 
-impl FlushedLog {
-    /// `wait`: how long the writer may take.
+impl OpenLog {
+    /// `wait`: how long the writer may take to answer.
     pub const fn new(handle: LogHandle, wait: Span) -> Self {
         Self { handle, wait }
     }
 }
 
-impl RecentRows for FlushedLog {
+impl RecentRows for OpenLog {
     fn recent(&self) -> Result<Recent, String> {
-        // Rows that were dropped are counted in the metrics; what was written is there.
-        match self.handle.flush(self.wait) {
-            Ok(()) | Err(crate::LogError::Unwritten(_)) => Ok(Recent::default()),
-            Err(error) => Err(error.to_string()),
-        }
+        let cut = self.handle.unwritten(self.wait).map_err(|error| error.to_string())?;
+        let batches = cut.batches.iter().map(|(table, rows)| (table.name, rows.clone())).collect();
+        Ok(Recent { batches, reads: Some(Arc::new(move |file| cut.covers(file))) })
     }
 }

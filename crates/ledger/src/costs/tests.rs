@@ -191,10 +191,16 @@ fn rows_in_no_file_yet_count_once_and_damaged_files_are_named() {
     let (dir, writer) = log();
     let log = writer.handle();
     log.write(call(1, "geo", "user", Some(5)));
-    let recent: Arc<dyn RecentRows> = Arc::new(FlushedLog::new(log, farthing_types::Span::from_secs(30)));
+    let wait = farthing_types::Span::from_secs(30);
+    let recent: Arc<dyn RecentRows> = Arc::new(OpenLog::new(log.clone(), wait));
     let store = CostStore::new(dir.path(), Some(recent), Limits::default());
     let query = asked("", "");
-    assert_eq!(store.answer(&query, &|| false).unwrap().total.calls.unwrap().bill, 5);
+    let bill = || store.answer(&query, &|| false).unwrap().total.calls.unwrap().bill;
+    assert_eq!((bill(), crate::read::files(dir.path(), farthing_contract::log::ALL[1]).len()), (5, 0), "in memory alone");
+    log.flush(wait).unwrap();
+    assert_eq!(bill(), 5, "in a file alone");
+    log.write(call(1, "geo", "user", Some(7)));
+    assert_eq!(bill(), 12, "one in a file, one in memory");
     // A batch beside the files that one snapshot names.
     struct Snapshot(Recent);
     impl RecentRows for Snapshot {
@@ -226,7 +232,8 @@ fn rows_in_no_file_yet_count_once_and_damaged_files_are_named() {
         .collect();
     let batch = arrow::record_batch::RecordBatch::try_from_iter_with_nullable(columns).unwrap();
     let none: Reads = Arc::new(|_| false);
-    for (reads, bill) in [(None, 10), (Some(none), 5)] {
+    log.flush(wait).unwrap();
+    for (reads, bill) in [(None, 17), (Some(none), 5)] {
         let recent = Recent { batches: vec![("calls", batch.clone())], reads };
         let store = CostStore::new(dir.path(), Some(Arc::new(Snapshot(recent))), Limits::default());
         assert_eq!(store.answer(&query, &|| false).unwrap().total.calls.unwrap().bill, bill);
@@ -234,7 +241,7 @@ fn rows_in_no_file_yet_count_once_and_damaged_files_are_named() {
     writer.close();
     std::fs::write(files[0].with_file_name("part-x.parquet"), b"no parquet").unwrap();
     let report = CostStore::new(dir.path(), None, Limits::default()).answer(&query, &|| false).unwrap();
-    assert_eq!((report.total.calls.unwrap().bill, report.unreadable.len()), (5, 1));
+    assert_eq!((report.total.calls.unwrap().bill, report.unreadable.len()), (12, 1));
     assert!(report.unreadable[0].contains("part-x.parquet"), "{:?}", report.unreadable);
 }
 

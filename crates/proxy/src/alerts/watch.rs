@@ -202,7 +202,7 @@ impl State {
         let Some(log) = &self.log else { return };
         let alerts = &self.alerts;
         let due = alerts.watching.lock().due(self.clock.now());
-        let recent = Arc::new(farthing_ledger::costs::FlushedLog::new(log.clone(), LONGEST));
+        let recent = Arc::new(farthing_ledger::costs::OpenLog::new(log.clone(), LONGEST));
         let limits = Limits { threads: 1, ..Limits::default() };
         for from in due.clone().step_by(24) {
             let to = (from + 24).min(due.end);

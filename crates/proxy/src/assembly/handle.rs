@@ -10,7 +10,7 @@ use farthing_cache::{CacheStats, Purge, Purged};
 use farthing_config::{Config, ExperimentConfig};
 use farthing_experiment::{SavingReport, Savings};
 use farthing_ledger::budget::Raise;
-use farthing_ledger::costs::{CostStore, FlushedLog, Limits};
+use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{Counts, Store};
 use farthing_types::Time;
@@ -185,7 +185,7 @@ impl Proxy {
     }
     /// The money in the log; `None` when it is off.
     pub fn cost_store(&self) -> Option<CostStore> {
-        let recent = FlushedLog::new(self.state.log.clone()?, FRESH_WAIT);
+        let recent = OpenLog::new(self.state.log.clone()?, FRESH_WAIT);
         Some(CostStore::new(self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
     }
     /// Alerts about money.
