@@ -140,6 +140,20 @@ impl Book {
         self.told.iter().rev().cloned().collect()
     }
 
+    /// Forgets every alert about a tenant; answers how many. Whether its matters were told is forgotten with them.
+    pub fn forget_tenant(&mut self, tenant: &str) -> usize {
+        let before = self.told.len();
+        let matters = &mut self.matters;
+        self.told.retain(|told| {
+            let about = told.alert.details["tenant"] == tenant;
+            if about {
+                matters.remove(&told.alert.id);
+            }
+            !about
+        });
+        before - self.told.len()
+    }
+
     /// Counts of a kind.
     pub fn counts(&self, kind: AlertKind) -> BookCounts {
         self.counts.get(&kind).copied().unwrap_or_default()
@@ -177,6 +191,15 @@ mod tests {
         assert_eq!(book.pending().iter().map(|told| told.number).collect::<Vec<_>>(), [2], "what was on its way still is");
         book.note(2, Delivery::Delivered { attempts: 3, at: Time::ZERO });
         assert_eq!((book.pending().len(), book.list()[1].delivery.clone()), (0, Delivery::Delivered { attempts: 3, at: Time::ZERO }));
+    }
+
+    #[test]
+    fn a_tenant_is_forgotten() {
+        let mut book = Book::default();
+        let of = |tenant: &str| Alert { id: tenant.into(), details: serde_json::json!({ "tenant": tenant }), ..alert("log", 0) };
+        ["acme", "other"].into_iter().for_each(|tenant| drop(book.raise(of(tenant), Span::from_secs(1), false)));
+        assert_eq!((book.forget_tenant("acme"), book.forget_tenant("acme"), book.list().len()), (1, 0, 1));
+        assert!(!String::from_utf8(book.write()).unwrap().contains("acme"));
     }
 
     #[test]

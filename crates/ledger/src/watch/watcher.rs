@@ -138,6 +138,11 @@ impl Watcher {
         }
     }
 
+    /// Forgets the series of a tenant.
+    pub fn forget_tenant(&mut self, tenant: &str) {
+        self.series.retain(|key, _| *key.tenant != *tenant);
+    }
+
     /// What a period will have cost at `until` (hour since 1970), of everything or of one tenant, when `so_far` dollars have been spent of
     /// it. `None` with less than two weeks known.
     pub fn forecast(&self, tenant: Option<&str>, (so_far, until): (f64, i64), seed: u64) -> Option<Forecast> {
@@ -225,6 +230,8 @@ mod tests {
         assert_eq!((watcher.len(), watcher.next()), (1, Some(43 * 24 + 1)));
         assert_eq!(watcher.hour(3, &rows), [], "an hour of the past is left out");
         assert_eq!(watcher.len(), 1);
+        watcher.forget_tenant("late");
+        assert!(watcher.is_empty());
     }
 
     #[test]

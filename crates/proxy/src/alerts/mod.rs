@@ -123,6 +123,14 @@ impl Alerts {
         self.watching.lock().forecast(tenant, self.config.per_month)
     }
 
+    /// Forgets a tenant: its alerts, also in the saved book, and what is known of its spend. Blocks.
+    pub fn forget_tenant(&self, tenant: &str) {
+        self.watching.lock().forget_tenant(tenant);
+        if self.book.lock().forget_tenant(tenant) > 0 {
+            self.save();
+        }
+    }
+
     /// Figures for metrics.
     pub fn stats(&self) -> AlertStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -44,6 +44,11 @@ impl Month {
         }
     }
 
+    /// Forgets what a tenant spent; it stays in the sum of all.
+    pub(super) fn forget_tenant(&mut self, tenant: &str) {
+        self.tenants.remove(tenant);
+    }
+
     /// Spent so far, of all or of a tenant; `None` for a tenant that is not kept.
     pub(super) fn so_far(&self, tenant: Option<&str>) -> Option<i128> {
         match tenant {

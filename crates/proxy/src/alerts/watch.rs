@@ -104,6 +104,11 @@ impl Watching {
         Some(MonthForecast { month, so_far: money(so_far), quantiles: [0.1, 0.5, 0.9].map(|q| told.quantile(q)), over })
     }
 
+    pub(super) fn forget_tenant(&mut self, tenant: &str) {
+        self.watcher.forget_tenant(tenant);
+        self.month.forget_tenant(tenant);
+    }
+
     /// The hours that are over and have not been taken.
     fn due(&self, now: Time) -> std::ops::Range<i64> {
         let over = now.nanos().saturating_sub(GRACE).div_euclid(HOUR);
