@@ -161,7 +161,10 @@ fn dearest(query: &CostQuery, gathered: BTreeMap<Names, Gathered>) -> Vec<CostGr
     told
 }
 
-fn point(query: &CostQuery, step: i64, sums: CostSums) -> Point {
+fn point(query: &CostQuery, step: i64, of_step: CostSums) -> Point {
+    // A table without a row in the step has sums of nothing; none is one that cannot tell.
+    let mut sums = CostSums::none(query.reads());
+    sums += of_step;
     Point { at: Time::from_nanos(step.saturating_mul(query.step.unwrap_or(1))), sums }
 }
 

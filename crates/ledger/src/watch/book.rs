@@ -115,16 +115,6 @@ impl Book {
         Some(told)
     }
 
-    /// Drops alerts that name somebody anywhere; how many. That the matter was told of stays known, by its digest.
-    pub fn forget_named(&mut self, name: &str) -> usize {
-        let before = self.told.len();
-        self.told.retain(|told| {
-            let Alert { subject, summary, details, .. } = &told.alert;
-            !subject.contains(name) && !summary.contains(name) && !details.to_string().contains(name)
-        });
-        before - self.told.len()
-    }
-
     fn forget(&mut self) {
         if self.matters.len() > MATTERS
             && let Some(oldest) = self.matters.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone())
@@ -148,6 +138,20 @@ impl Book {
     /// The alerts that are kept, newest first.
     pub fn list(&self) -> Vec<Told> {
         self.told.iter().rev().cloned().collect()
+    }
+
+    /// Forgets every alert about a tenant; answers how many. Whether its matters were told is forgotten with them.
+    pub fn forget_tenant(&mut self, tenant: &str) -> usize {
+        let before = self.told.len();
+        let matters = &mut self.matters;
+        self.told.retain(|told| {
+            let about = told.alert.details["tenant"] == tenant;
+            if about {
+                matters.remove(&told.alert.id);
+            }
+            !about
+        });
+        before - self.told.len()
     }
 
     /// Counts of a kind.
@@ -187,6 +191,15 @@ mod tests {
         assert_eq!(book.pending().iter().map(|told| told.number).collect::<Vec<_>>(), [2], "what was on its way still is");
         book.note(2, Delivery::Delivered { attempts: 3, at: Time::ZERO });
         assert_eq!((book.pending().len(), book.list()[1].delivery.clone()), (0, Delivery::Delivered { attempts: 3, at: Time::ZERO }));
+    }
+
+    #[test]
+    fn a_tenant_is_forgotten() {
+        let mut book = Book::default();
+        let of = |tenant: &str| Alert { id: tenant.into(), details: serde_json::json!({ "tenant": tenant }), ..alert("log", 0) };
+        ["acme", "other"].into_iter().for_each(|tenant| drop(book.raise(of(tenant), Span::from_secs(1), false)));
+        assert_eq!((book.forget_tenant("acme"), book.forget_tenant("acme"), book.list().len()), (1, 0, 1));
+        assert!(!String::from_utf8(book.write()).unwrap().contains("acme"));
     }
 
     #[test]

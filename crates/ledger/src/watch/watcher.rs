@@ -71,11 +71,6 @@ impl Watcher {
         Self { series: HashMap::new(), most: (bytes / BYTES).max(1), floor, next: None, unwatched: 0 }
     }
 
-    /// Drops the series of a tenant.
-    pub fn forget_tenant(&mut self, tenant: &str) {
-        self.series.retain(|key, _| *key.tenant != *tenant);
-    }
-
     /// Series under watch.
     pub fn len(&self) -> usize {
         self.series.len()
@@ -141,6 +136,11 @@ impl Watcher {
             let remembered = (super::history::WEEK * super::history::WEEKS) as i64;
             self.series.retain(|_, watched| hour - watched.heard < remembered);
         }
+    }
+
+    /// Forgets the series of a tenant.
+    pub fn forget_tenant(&mut self, tenant: &str) {
+        self.series.retain(|key, _| *key.tenant != *tenant);
     }
 
     /// What a period will have cost at `until` (hour since 1970), of everything or of one tenant, when `so_far` dollars have been spent of
@@ -230,6 +230,8 @@ mod tests {
         assert_eq!((watcher.len(), watcher.next()), (1, Some(43 * 24 + 1)));
         assert_eq!(watcher.hour(3, &rows), [], "an hour of the past is left out");
         assert_eq!(watcher.len(), 1);
+        watcher.forget_tenant("late");
+        assert!(watcher.is_empty());
     }
 
     #[test]

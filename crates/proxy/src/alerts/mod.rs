@@ -123,6 +123,14 @@ impl Alerts {
         self.watching.lock().forecast(tenant, self.config.per_month)
     }
 
+    /// Forgets a tenant: its alerts, also in the saved book, and what is known of its spend. Blocks.
+    pub fn forget_tenant(&self, tenant: &str) {
+        self.watching.lock().forget_tenant(tenant);
+        if self.book.lock().forget_tenant(tenant) > 0 {
+            self.save();
+        }
+    }
+
     /// Figures for metrics.
     pub fn stats(&self) -> AlertStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -136,14 +144,6 @@ impl Alerts {
             unsaved: read(&self.counts.unsaved),
             watch: self.watching.lock().stats(),
         }
-    }
-
-    /// Drops what is known of a tenant, and alerts that name it; how many alerts that were. Blocks.
-    pub fn forget(&self, tenant: &str) -> u64 {
-        self.watching.lock().forget(tenant);
-        let dropped = self.book.lock().forget_named(tenant);
-        self.save();
-        dropped as u64
     }
 
     /// Reads the book of the run before. One that cannot be read is put aside, so that it can be looked at. Blocks.

@@ -44,8 +44,8 @@ impl Month {
         }
     }
 
-    /// Drops the sum of a tenant; what all have spent stays.
-    pub(super) fn forget(&mut self, tenant: &str) {
+    /// Forgets what a tenant spent; it stays in the sum of all.
+    pub(super) fn forget_tenant(&mut self, tenant: &str) {
         self.tenants.remove(tenant);
     }
 

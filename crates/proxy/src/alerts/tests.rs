@@ -206,6 +206,9 @@ fn hours_become_alerts_and_a_forecast() {
     let newest = alerts.list().remove(0).alert;
     assert_eq!((newest.kind, &*newest.subject), (AlertKind::SpendAnomaly, "acme/openai/chat"));
     assert!(newest.summary.contains("more calls"), "{}", newest.summary);
+    alerts.forget_tenant("acme");
+    assert_eq!((alerts.stats().watch.series, alerts.forecast(Some("acme"))), (0, None));
+    assert!(alerts.list().iter().all(|told| !told.alert.subject.contains("acme")));
 }
 
 #[test]

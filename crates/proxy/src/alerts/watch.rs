@@ -71,11 +71,6 @@ impl Watching {
         Self { watcher, month: Month::default(), hours: 0, failed: 0, dropped: 0 }
     }
 
-    pub(super) fn forget(&mut self, tenant: &str) {
-        self.watcher.forget_tenant(tenant);
-        self.month.forget(tenant);
-    }
-
     pub(super) fn stats(&self) -> WatchStats {
         WatchStats { series: self.watcher.len(), unwatched: self.watcher.unwatched(), hours: self.hours, failed: self.failed }
     }
@@ -107,6 +102,11 @@ impl Watching {
         let told = self.watcher.forecast(tenant, (so_far as f64 / 1e9, self.month.until()), seed)?;
         let over = limit.filter(|_| tenant.is_none()).map(|limit| told.over(limit.as_usd_f64()));
         Some(MonthForecast { month, so_far: money(so_far), quantiles: [0.1, 0.5, 0.9].map(|q| told.quantile(q)), over })
+    }
+
+    pub(super) fn forget_tenant(&mut self, tenant: &str) {
+        self.watcher.forget_tenant(tenant);
+        self.month.forget_tenant(tenant);
     }
 
     /// The hours that are over and have not been taken.
