@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_cache::Purge;
-use farthing_cache::l2::{Put, Store as L2Store, StoreFuture};
+use farthing_cache::l2::{Put, Store as L2Store, StoreFuture, Whose};
 use farthing_config::{Config, L2Config, L2Store as L2Kind, Provider, Route, TtlBy};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::Inside;
@@ -169,6 +169,14 @@ impl L2Store for Slow {
             pause(&self.0, 6).await;
             self.1.lock().remove(&key);
             Ok(())
+        })
+    }
+    fn erase(&self, whose: Whose) -> StoreFuture<'_, u64> {
+        Box::pin(async move {
+            let mut values = self.1.lock();
+            let before = values.len();
+            values.retain(|key, value| !whose(*key, value));
+            Ok((before - values.len()) as u64)
         })
     }
     fn flush(&self) -> StoreFuture<'_, ()> {
