@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use arrow::record_batch::RecordBatch;
-use farthing_contract::log::ALL;
+use farthing_contract::log::{ALL, Value};
 use serde::Serialize;
 
 use super::batches::{hours, parts};
 use super::retain::{Retained, retain};
 use super::traces::Traces;
 use super::{ArchiveError, Selection, journal, remover};
+use crate::journal::{AnyRow, NoSegment, Segment, SegmentId};
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,7 +23,8 @@ pub struct Forgotten {
     pub files: u64,
     /// Files that could not be read, and why. They may hold what was to be forgotten.
     pub skipped: Vec<String>,
-    /// Segments of the journal that belong to another living process, or cannot be read: they may hold what was to be forgotten.
+    /// Segments of the journal that hold rows of the tenant still, of another living process or written meanwhile, and such as cannot be
+    /// read.
     pub segments_left: u64,
     /// Keys that only this tenant has used: whoever keeps statistics of keys drops these.
     #[serde(skip)]
@@ -59,8 +61,27 @@ pub fn forget(dir: &Path, tenant: &str) -> Result<Forgotten, ArchiveError> {
         }
     }
     put_aside(dir)?;
-    forgotten.segments_left = journal(dir).segments().len() as u64;
+    forgotten.segments_left = segments_with(dir, tenant);
     Ok(forgotten)
+}
+
+/// Segments of the journal that hold rows of the tenant, or may: such as cannot be read.
+fn segments_with(dir: &Path, tenant: &str) -> u64 {
+    let folder = journal(dir);
+    let holds = |id: &SegmentId| {
+        let Ok(bytes) = folder.disk.read(&folder.path(id)) else { return false };
+        let segment = match Segment::read(&bytes) {
+            Ok(segment) => segment,
+            Err(error) => return error != NoSegment::Empty,
+        };
+        let mut found = false;
+        segment.rows(&mut |table, row| {
+            let named = table.columns.iter().position(|column| column.name == "tenant");
+            row.visit(&mut |index, value| found |= named == Some(index) && value == Value::Text(tenant));
+        });
+        found
+    };
+    folder.segments().iter().filter(|id| holds(id)).count() as u64
 }
 
 /// Removes what of the journal was put aside because it cannot be read: nobody knows whose it is.

@@ -282,6 +282,22 @@ fn nothing_of_a_forgotten_tenant_is_anywhere() {
 }
 
 #[test]
+fn what_a_living_process_holds_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = LogWriter::open(dir.path(), LogConfig::default(), Arc::new(RealClock::default())).unwrap();
+    assert!(is_written(dir.path()));
+    fill(&writer.handle());
+    writer.handle().unwritten(Span::from_secs(60)).unwrap();
+    assert_eq!(forget(dir.path(), CANARY).unwrap().segments_left, 1);
+    assert_eq!(forget(dir.path(), "nobody").unwrap().segments_left, 0);
+    writer.handle().flush(Span::from_secs(60)).unwrap();
+    assert_eq!(forget(dir.path(), CANARY).unwrap().segments_left, 0);
+    assert!(!anywhere(dir.path(), CANARY));
+    writer.close();
+    assert!(!is_written(dir.path()));
+}
+
+#[test]
 fn only_one_process_removes_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     log(dir.path());
