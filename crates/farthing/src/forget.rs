@@ -92,6 +92,9 @@ fn told(report: &ForgetReport) -> String {
     }
     text += &format!("log: {} in {} files\n", if rows.is_empty() { "no rows".to_owned() } else { rows.join(", ") }, report.log_files);
     text += &format!("statistics: {} keys\n", report.key_statistics);
+    if report.budget_counters > 0 {
+        text += &format!("budgets: {} of its own, which begin anew\n", report.budget_counters);
+    }
     report.left.iter().for_each(|left| text += &format!("left: {left}\n"));
     text
 }

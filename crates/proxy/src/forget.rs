@@ -17,6 +17,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::StartError;
+use crate::alerts::Alerts;
 use crate::assembly::{KEEP_EXPIRED, Proxy, keyer, open_log};
 use crate::l2::L2;
 use crate::state::State;
@@ -41,6 +42,8 @@ pub struct ForgetReport {
     pub key_statistics: u64,
     /// Whether there were totals of it since start.
     pub totals: bool,
+    /// Counters of budgets that it had for itself; their money begins anew. Of a proxy that does not run, lines of the file.
+    pub budget_counters: u64,
     /// What may still hold something of it, and what to do.
     pub left: Vec<String>,
 }
@@ -104,6 +107,9 @@ async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         report.key_statistics += state.cache.forget_key_stats(&keys) as u64;
     }
     report.totals = state.totals.forget(tenant);
+    report.budget_counters = state.budgets.forget(tenant).await;
+    let (alerts, of) = (state.alerts.clone(), tenant.to_owned());
+    let _ = tokio::task::spawn_blocking(move || alerts.forget_tenant(&of)).await;
     report
 }
 
@@ -129,6 +135,7 @@ pub async fn forget_offline(config: &Config, tenant: &str) -> Result<ForgetRepor
         report.erase(&l2.tier, tenant, real.now()).await;
         l2.close().await;
     }
+    report.state(config, tenant).await;
     Ok(report)
 }
 
@@ -167,6 +174,21 @@ impl ForgetReport {
             Ok(Ok((forgotten, saved))) => self.took(forgotten, saved),
             Ok(Err(error)) => self.not_done(&error),
             Err(error) => self.not_done(&error),
+        }
+    }
+
+    /// Removes what is in the folder of the instance.
+    async fn state(&mut self, config: &Config, tenant: &str) {
+        let (dir, of) = (config.state_dir.clone(), tenant.to_owned());
+        let alerts = Alerts::new(config);
+        let removed = tokio::task::spawn_blocking(move || {
+            alerts.forget_saved(&of);
+            farthing_ledger::budget::forget_in(&dir, &of)
+        });
+        match removed.await {
+            Ok(Ok(counters)) => self.budget_counters = counters,
+            Ok(Err(error)) => self.left.push(format!("budgets: {error}; forget again")),
+            Err(error) => self.left.push(format!("budgets and alerts: {error}; forget again")),
         }
     }
 

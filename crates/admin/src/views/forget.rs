@@ -40,6 +40,8 @@ pub struct ForgetReport {
     pub key_statistics: u64,
     /// Whether there were totals of it since start.
     pub totals: bool,
+    /// Counters of budgets that it had for itself; their money begins anew.
+    pub budget_counters: u64,
     /// What may still hold something of it, and what to do.
     pub left: Vec<String>,
 }

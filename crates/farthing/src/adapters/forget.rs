@@ -25,6 +25,7 @@ pub fn told(report: farthing_proxy::forget::ForgetReport) -> ForgetReport {
         log_files: report.log_files,
         key_statistics: report.key_statistics,
         totals: report.totals,
+        budget_counters: report.budget_counters,
         left: report.left,
     }
 }

@@ -131,6 +131,12 @@ impl Alerts {
         }
     }
 
+    /// The same for a proxy that does not run. Blocks.
+    pub fn forget_saved(&self, tenant: &str) {
+        self.recall();
+        self.forget_tenant(tenant);
+    }
+
     /// Figures for metrics.
     pub fn stats(&self) -> AlertStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
