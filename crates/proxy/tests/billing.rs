@@ -1,6 +1,12 @@
 //! J1, J2: what providers bill is what the ledger says, to the nano-dollar and to the unit: over random requests with streams, hang-ups, retries,
 //! failures, followers, hits and refreshes, on the very path that serves. `make simulate` runs a million.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail the test, and a long run tells its figures"
+)]
 
 mod bill;
 
