@@ -8,6 +8,7 @@ mod imports;
 mod instance;
 mod l2;
 mod presets;
+mod price_keys;
 mod prices;
 mod providers;
 mod purges;

@@ -1,0 +1,123 @@
+//! The keys of tables that say prices; a part of the registry.
+
+use super::registry::{Keys, Kind, key, table};
+
+pub(crate) const PRICES: Keys = &[
+    key("free", "flag", "false", "Costs nothing, by agreement. Not together with rates."),
+    key("per_call", "dollars", "", "Dollars per call."),
+    key("per_kb", "dollars", "", "Dollars per 1,024 bytes of the answer's body, charged by the byte."),
+    key("per_unit", "dollars", "", "Dollars per unit of the provider's own meter."),
+    key("not_modified", "dollars", "", "Dollars per answer with status 304; without it a 304 costs what a call costs."),
+    key(
+        "errors_billed",
+        "flag",
+        "false",
+        "Whether answers other than 2xx and 304, and calls without an answer, are charged like the rest.",
+    ),
+    key(
+        "effective",
+        "day",
+        "",
+        "From when the prices hold: a day, which begins at midnight UTC, or a day and time with its offset, `2027-01-01T00:00:00+01:00`. Calls before are unpriced.",
+    ),
+    key("read", "day", "", "Day on which they were read at the source."),
+    key("source", "text", "", "Where they come from: a page, a contract."),
+    key("minimum", "dollars", "", "What a billed call costs at least."),
+    table("currency", Kind::Table, "The currency of all rates here; dollars when absent."),
+    table("meters", Kind::Array, "Further things that are counted and charged."),
+    table("service", Kind::Array, "Factors on token rates by service tier, for targets without rates of their own for it."),
+    table("targets", Kind::Named, "Token rates by target (the `model` of a request)."),
+    table(
+        "versions",
+        Kind::Array,
+        "Prices that follow: each a table `prices` with its own `effective`, over the version before. The one in force at a call's start is taken.",
+    ),
+];
+
+pub(crate) const CURRENCY: Keys = &[
+    key("code", "text", "", "Its code, such as `EUR`."),
+    key("usd", "factor", "", "Dollars for one unit of it, as a decimal text."),
+    key("day", "day", "", "The day of that exchange rate."),
+];
+
+pub(crate) const SERVICE: Keys = &[
+    key("name", "text", "", "The service tier as requests or answers name it: `batch`, `flex`, `priority`."),
+    key("factor", "factor", "", "The factor on token rates, as a decimal text such as `\"0.5\"`."),
+];
+
+pub(crate) const METER: Keys = &[
+    key("name", "name", "", "Its name in the log, and under which the month's volume is kept."),
+    key(
+        "pointer",
+        "pointer",
+        "",
+        "Where its amount stands in the answer's JSON: a number, a text that holds one, or a list, whose elements count. In a stream the last event that has it.",
+    ),
+    key("header", "text", "", "The answer's header that holds its amount."),
+    key("count", "word", "", "What is counted instead: `call`, `byte` or `kb` (1,024 bytes) of the answer's body."),
+    key("rate", "dollars", "", "Per unit, beyond the free amount and the tiers."),
+    key("rate_per_million", "dollars", "", "The same per million units."),
+    key("discount", "flag", "false", "Lowers the bill: its rates are negative. A call never costs less than nothing."),
+    key("required", "flag", "true", "Without an amount the call is unpriced; else it counts as nothing."),
+    key("unit_size", "count", "1", "So many of what is counted are one unit: 60 of seconds are a minute. 1024 with `count = \"kb\"`."),
+    key("round_up", "flag", "false", "Each started unit is charged whole."),
+    key("free", "count", "0", "Units of each calendar month (UTC) that cost nothing."),
+    table("tiers", Kind::Array, "Graduated rates by the month's volume."),
+    key("at_most", "count", "", "Most units of one call, by agreement: bounds what a call may cost before it is made."),
+];
+
+pub(crate) const TIER: Keys = &[
+    key("up_to", "count", "", "Units of the month, free ones included, up to which the rate holds."),
+    key("rate", "dollars", "", "Per unit."),
+    key("rate_per_million", "dollars", "", "The same per million units."),
+];
+
+/// What the configuration says about prices as a whole.
+pub(crate) const PRICE_FILES: Keys = &[key(
+    "import",
+    "list",
+    "[]",
+    "Files with prices of providers, such as `farthing prices import` writes: tables `[providers.NAME.prices]`. They beat those of presets; this file beats them.",
+)];
+
+/// A file of imported prices.
+pub(crate) const IMPORTED: Keys = &[table("providers", Kind::Named, "Providers.")];
+
+/// A provider in such a file.
+pub(crate) const IMPORTED_PROVIDER: Keys = &[table("prices", Kind::Table, "What it charges.")];
+
+macro_rules! rates {
+    ($($more:expr),* $(,)?) => {
+        &[
+            key("input_per_million", "dollars", "", "Dollars per million uncached input tokens."),
+            key("cached_input_per_million", "dollars", "", "Dollars per million input tokens read from the provider's prompt cache."),
+            key(
+                "cache_write_per_million",
+                "dollars",
+                "",
+                "Dollars per million input tokens written to the provider's prompt cache for its usual lifetime.",
+            ),
+            key(
+                "cache_write_1h_per_million",
+                "dollars",
+                "",
+                "Dollars per million input tokens written to the provider's prompt cache for an hour; as `cache_write_per_million` when absent.",
+            ),
+            key("output_per_million", "dollars", "", "Dollars per million output tokens."),
+            key("reasoning_per_million", "dollars", "", "Dollars per million reasoning tokens; the output rate when absent."),
+            $($more),*
+        ]
+    };
+}
+
+pub(crate) const TOKEN_RATES: Keys = rates![
+    key("max_output", "count", "", "Most output tokens of one answer, reasoning included: bounds what a call may cost before it is made."),
+    table("long", Kind::Table, "Rates of calls with a long input; others stay."),
+    table("service", Kind::Named, "Rates of service tiers (`batch`, `priority`, `flex`); others stay."),
+    table("meters", Kind::Array, "Meters beside tokens; see `[[providers.NAME.prices.meters]]`."),
+];
+
+pub(crate) const SERVICE_RATES: Keys = rates![table("long", Kind::Table, "Rates of the tier's calls with a long input.")];
+
+pub(crate) const LONG_RATES: Keys =
+    rates![key("over", "count", "", "Calls with more input tokens than this, cached and written ones included.")];
