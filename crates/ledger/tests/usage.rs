@@ -99,7 +99,7 @@ fn brotli(body: &[u8]) -> Vec<u8> {
         put(&mut out, 0, 2); // four nibbles of length
         put(&mut out, u32::try_from(piece.len() - 1).unwrap(), 16);
         put(&mut out, 1, 1); // stored
-        put(&mut out, 0, (8 - (1 + 1 + 2 + 16 + 1) % 8) % 8);
+        put(&mut out, 0, 3); // 21 bits so far: to the next byte
         assert!(body.len() <= 1 << 16, "one piece is aligned as the first one is");
         out.extend_from_slice(piece);
     }

@@ -1,6 +1,12 @@
 //! J1, J2: what providers bill is what the ledger says, to the nano-dollar and to the unit: over random requests with streams, hang-ups, retries,
 //! failures, followers, hits and refreshes, on the very path that serves. `make simulate` runs a million.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail the test, and a long run tells its figures"
+)]
 
 mod bill;
 
@@ -205,5 +211,6 @@ async fn providers_bill_what_the_ledger_says() {
 #[tokio::test(start_paused = true)]
 #[ignore = "a million requests; `make simulate` runs it"]
 async fn providers_bill_what_the_ledger_says_over_a_million_requests() {
-    run(7, 1_000_000).await;
+    let wanted = std::env::var("FARTHING_REQUESTS").ok().and_then(|text| text.parse().ok());
+    run(7, wanted.unwrap_or(1_000_000)).await;
 }
