@@ -75,10 +75,13 @@ async fn unpriced_is_told(program: &std::path::Path, dir: &std::path::Path, hook
     writer.close();
     for start in 0..2 {
         let serving = Serving::start(program, dir, &["--config", "farthing.toml"]).await;
+        let mut looks = 0;
         let told = loop {
+            looks += 1;
+            assert!(looks < 600, "start {start}: nothing was told and delivered within half a minute");
             let told = serving.json(&["alerts", "list"]).await;
             let delivered = told[0]["delivery"]["state"] == "delivered";
-            if delivered && !metric(&serving, "farthing_watch_hours_total").await.is_empty() {
+            if delivered && !metric(&serving, "farthing_watch_hours_total{}").await.is_empty() {
                 break told;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
