@@ -387,7 +387,7 @@ fn a_forgotten_tenant_is_nowhere() {
     );
     assert!(report["l2_values"].as_u64() >= Some(2) && report["totals"] == true, "{report}");
     assert_eq!(anywhere(dir.path(), &folders, tenants[0]), None);
-    let (_, costs) = get(serving.admin.trim_start_matches("http://"), "/api/v1/costs");
+    let (_, costs) = get(serving.admin.trim_start_matches("http://"), "/api/v1/costs?aggregate=tenant");
     assert!(costs.contains(tenants[1]) && !costs.contains(tenants[0]), "{costs}");
     assert!(anywhere(dir.path(), &folders, tenants[1]).is_some());
 
