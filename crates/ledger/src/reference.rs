@@ -9,7 +9,7 @@ pub fn request_log_markdown() -> String {
     let mut page = format!(
         "# The request log\n\n\
          <!-- Generated from crates/contract/src/log/tables.rs; `UPDATE_DOCS=1 cargo test -p farthing-ledger reference` rewrites it. -->\n\n\
-         Four Parquet tables (zstd), one folder each: `<log>/<table>/date=YYYY-MM-DD/hour=HH/part-<instance>-<pid>-<seq>.parquet`. \
+         Four Parquet tables (zstd), one folder each: `<log>/<table>/date=YYYY-MM-DD/hour=HH/part-<instance>-<start>-<n>.parquet`. \
          Date and hour are those of `ts_ns` in UTC. A file under its final name is whole; files in the making have hidden names that end in `.tmp`. \
          No bodies, no headers and no credentials are logged; key digests are salted per deployment.\n\n\
          Schema version {SCHEMA_VERSION}, in each file's metadata under `{VERSION_KEY}`, beside the table's name under `{TABLE_KEY}`. \

@@ -226,7 +226,7 @@ pub(crate) fn build(
     let totals = Aggregates::default();
     let log_on = log.is_some();
     let book = prices::book(config)?;
-    let volumes = if log_on { prices::volumes(&book, &config.log.dir, clock.now()) } else { Volumes::default() };
+    let volumes = log.as_ref().map_or_else(Volumes::default, |log| prices::volumes(&book, (log, &config.log.dir), clock.now()));
     let pricing = Pricing::new(book, volumes);
     Ok(State {
         routes,

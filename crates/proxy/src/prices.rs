@@ -20,9 +20,18 @@ pub fn book(config: &Config) -> Result<PriceBook, PriceError> {
     PriceBook::new(&providers, &routes.collect())
 }
 
+/// How long the journal of a run that was killed may take to be put into files at the start.
+const RECOVERY: Span = Span::from_secs(30);
+
 /// The volumes of the month so far, as the log in `dir` has them. A log that cannot be read leaves what was read of it, and says so: prices
 /// with tiers or a free quota start too low in the month then.
-pub fn volumes(book: &PriceBook, dir: &Path, now: Time) -> Volumes {
+pub fn volumes(book: &PriceBook, (log, dir): (&LogHandle, &Path), now: Time) -> Volumes {
+    // What a run that was killed has left in the journal is put into files first: it was billed, too.
+    if book.is_monthly()
+        && let Err(error) = log.flush(RECOVERY)
+    {
+        tracing::warn!(%error, "the journal was not read to its end before the month's volumes: they may lack its last calls");
+    }
     let (volumes, problem) = restore::volumes(book, dir, now);
     if let Some(problem) = problem {
         tracing::warn!(%problem, "the month's volumes are not complete: prices with tiers or free amounts start anew");

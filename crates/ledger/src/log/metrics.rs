@@ -48,7 +48,7 @@ pub struct JournalMetrics {
     pub held_bytes: u64,
     /// Segments that could not be made into files; they are tried again.
     pub kept_segments: u64,
-    /// Segments read back: of processes that died, or after files could not be written.
+    /// Segments read back: of processes that died, after files could not be written, and where more waited than memory is for.
     pub replayed_segments: u64,
     /// Rows in them.
     pub replayed_rows: u64,

@@ -97,7 +97,9 @@ impl Recorder {
             }
         }
         if room == Room::Plenty {
+            // Files that cannot be written say so again.
             self.trouble.clear();
+            self.counters.wrote();
         }
         self.room = room;
         self.counters.journal.set_room(room);
