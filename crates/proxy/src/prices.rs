@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use farthing_config::Config;
 use farthing_ledger::prices::restore;
-use farthing_ledger::{PriceBook, PriceError, PriceSpec, Volumes};
-use farthing_types::Time;
+use farthing_ledger::{LogHandle, PriceBook, PriceError, PriceSpec, Volumes};
+use farthing_types::{Span, Time};
 
 /// The price book of a configuration.
 ///
