@@ -95,25 +95,29 @@ type Names = Vec<Option<Arc<str>>>;
 /// Sums of a group, and by the numbers of its steps.
 #[derive(Clone)]
 struct Gathered {
+    /// Nothing, of the tables that are read: zero where a table has no row, `None` where it was not read.
+    none: CostSums,
     sums: CostSums,
     steps: BTreeMap<i64, CostSums>,
 }
 
 impl Gathered {
     fn none(query: &CostQuery) -> Self {
-        Self { sums: CostSums::none(query.reads()), steps: BTreeMap::new() }
+        let none = CostSums::none(query.reads());
+        Self { none, sums: none, steps: BTreeMap::new() }
     }
 
     fn add(&mut self, sums: CostSums, step: Option<i64>) {
         self.sums += sums;
         if let Some(step) = step {
-            *self.steps.entry(step).or_default() += sums;
+            *self.steps.entry(step).or_insert(self.none) += sums;
         }
     }
 
     fn add_all(&mut self, other: Self) {
         self.sums += other.sums;
-        other.steps.into_iter().for_each(|(step, sums)| *self.steps.entry(step).or_default() += sums);
+        let none = self.none;
+        other.steps.into_iter().for_each(|(step, sums)| *self.steps.entry(step).or_insert(none) += sums);
     }
 
     fn series(self, query: &CostQuery) -> Vec<Point> {
