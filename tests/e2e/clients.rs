@@ -5,15 +5,20 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::sync::Arc;
 
-use farthing_config::{CredentialPlace, Dialect, Prices, Secret, TokenRates};
+use farthing_config::{Config, CredentialPlace, Dialect, Prices, Secret, TokenRates};
 use farthing_sim::{ListedChanges, Provider as SimProvider};
 use farthing_tests::skip::skip;
 use farthing_tests::{Setup, Started};
-use farthing_types::RealClock;
+use farthing_types::{BudgetScope, BudgetSpec, RealClock};
 use tokio::process::Command;
 
 /// A chat provider behind a proxy on `/openai`, and a key of ours.
 async fn chat() -> (SimProvider, Started, String) {
+    chat_with(|_| ()).await
+}
+
+/// The same under a configuration that a test changes.
+async fn chat_with(change: impl FnOnce(&mut Config)) -> (SimProvider, Started, String) {
     let provider = SimProvider::start(Vec::new(), Arc::new(ListedChanges::new([])), Arc::new(RealClock::default())).await.unwrap();
     let rates = TokenRates { input: Some("0.0000025".parse().unwrap()), output: Some("0.00001".parse().unwrap()), ..TokenRates::default() };
     let mut setup = Setup::new(provider.addr())
@@ -25,6 +30,7 @@ async fn chat() -> (SimProvider, Started, String) {
             (r.strip_prefix, r.matcher.path_prefix) = ("/openai".into(), "/openai".into());
         });
     let key = setup.key("acme");
+    change(&mut setup.config);
     (provider, setup.start().await, key)
 }
 
@@ -64,6 +70,31 @@ async fn openais_client_works_with_its_own_key_and_with_ours() {
     } else {
         assert!(totals.bill_usd <= provider.bill(), "{} unpriced answers are not counted as free", unpriced);
     }
+}
+
+/// G2: an application sees what its library has a name for, and is told the one thing that it can do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openais_client_understands_a_used_up_budget() {
+    let Some(python) = python() else { return skip("OpenAI's Python client and budgets: no target/venv (make deps)") };
+    let state = tempfile::tempdir().unwrap();
+    let (provider, started, ours) = chat_with(|config| {
+        config.state_dir = state.path().to_owned();
+        let scope = BudgetScope { tenant: Some("acme".into()), ..BudgetScope::default() };
+        config.budgets = vec![BudgetSpec { name: "acme".into(), limit: "0.02".parse().unwrap(), scope, ..BudgetSpec::default() }];
+    })
+    .await;
+    let base = format!("http://{}/openai/v1", started.client.addr);
+    let output = Command::new(&python).arg(script("openai_budget.py")).args([&base, &ours]).output().await.unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let refusal =
+        |class: &str, status: u16, code: &str| serde_json::json!({ "class": class, "status": status, "code": code, "type": code });
+    assert_eq!(told["unbounded"], refusal("PermissionDeniedError", 403, "budget_unpriced"), "{told}");
+    assert_eq!(told["refused"], refusal("RateLimitError", 429, "budget_exceeded"), "{told}");
+    assert!(told["answered"].as_u64() > Some(5), "{told}");
+    let counter = started.proxy.budgets().unwrap().counters.remove(0);
+    assert_eq!((counter.spent, counter.reserved), (provider.bill(), farthing_types::Money::ZERO), "settled to the nano-dollar");
+    assert!(counter.spent < counter.limit);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -120,7 +120,7 @@ impl Book {
 
     /// Sets money aside in every budget that counts the call, or in none.
     pub fn hold(&mut self, ask: &Ask<'_>) -> Verdict {
-        let (mut parts, mut needs) = (Vec::new(), Vec::new());
+        let (mut parts, mut needs, mut fault_of) = (Vec::new(), Vec::new(), None);
         for index in 0..self.budgets.len() {
             let Some(unit) = unit(&self.budgets[index].spec, &ask.who) else { continue };
             let (max, fault) = (self.max_counters, self.fault.is_some());
@@ -136,12 +136,16 @@ impl Book {
             budget.roll(unit, ask.now);
             match budget.room(unit, ask, fault) {
                 Err(why) => return Verdict::Blocked(budget.blocked((unit, why), ask)),
-                Ok(grant) => needs.extend(grant),
+                Ok(Some(grant)) => {
+                    fault_of.get_or_insert_with(|| budget.blocked((unit, Why::Fault), ask));
+                    needs.push(grant);
+                }
+                Ok(None) => {}
             }
             parts.extend(budget.counters.get(unit).map(|counter| (index, counter.key.clone(), counter.window.start)));
         }
-        if !needs.is_empty() {
-            return Verdict::Needs(needs);
+        if let Some(blocked) = fault_of {
+            return Verdict::Needs(needs, blocked);
         }
         let mut hold = Hold { parts, amount: Money::ZERO };
         let ahead = self.set_aside(&mut hold, ask);
@@ -177,13 +181,6 @@ impl Book {
                 counter.granted = counter.granted.max(grant.total);
             }
         }
-    }
-
-    /// What is said to a call where its grants cannot be made durable.
-    pub fn would_block(&self, grants: &[Grant], ask: &Ask<'_>) -> Option<Blocked> {
-        let counter = &grants.first()?.counter;
-        let budget = self.budgets.iter().find(|budget| budget.spec.name == counter.budget)?;
-        Some(budget.blocked((&counter.unit, Why::Fault), ask))
     }
 
     /// Counts a call that was held back for good.

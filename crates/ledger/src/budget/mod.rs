@@ -132,8 +132,8 @@ pub struct Charge {
 pub enum Verdict {
     /// The money is set aside. Grants ahead are to be made durable in the background, so that the next calls need not wait.
     Held(Hold, Vec<Grant>),
-    /// These must be durable first; then ask again.
-    Needs(Vec<Grant>),
+    /// These must be durable first; then ask again. What is said where they cannot be.
+    Needs(Vec<Grant>, Blocked),
     /// Held back.
     Blocked(Blocked),
 }

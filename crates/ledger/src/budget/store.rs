@@ -215,12 +215,10 @@ impl Store {
         Ok(Opened { store: Self { orders, thread: Some(thread), stats }, records, torn })
     }
 
-    /// Orders a write. Where the thread is gone, `done` is told so.
+    /// Orders a write. Where the thread is gone, `done` is dropped: whoever orders may hold what it takes.
     pub fn order(&self, grants: Grants) {
-        if let Err(refused) = self.orders.send(Order::Write(grants))
-            && let Order::Write(grants) = refused.0
-        {
-            (grants.done)(Err("the thread that writes budgets is gone"));
+        if self.orders.send(Order::Write(grants)).is_err() {
+            self.stats.failures.fetch_add(1, Relaxed);
         }
     }
 

@@ -32,7 +32,7 @@ fn hold(book: &mut Book, ask: &Ask<'_>) -> Result<Hold, Blocked> {
     loop {
         match book.hold(ask) {
             Verdict::Held(hold, _) => return Ok(hold),
-            Verdict::Needs(grants) => book.granted(&grants),
+            Verdict::Needs(grants, _) => book.granted(&grants),
             Verdict::Blocked(blocked) => {
                 book.note_blocked(&blocked.counter);
                 return Err(blocked);
@@ -52,9 +52,10 @@ fn view(book: &mut Book, unit: &str) -> CounterView {
 #[test]
 fn nothing_is_set_aside_before_it_is_granted_durably() {
     let mut book = book(spec("10"));
-    let Verdict::Needs(grants) = book.hold(&ask("a", Some("1"))) else { panic!("nothing was granted") };
+    let Verdict::Needs(grants, blocked) = book.hold(&ask("a", Some("1"))) else { panic!("nothing was granted") };
+    assert_eq!((blocked.why, blocked.needed), (Why::Fault, Some(usd("1"))));
     assert_eq!(grants[0].total, usd("1.05"), "the call and a slice of the limit");
-    assert!(matches!(book.hold(&ask("a", Some("1"))), Verdict::Needs(_)), "asked for, not yet durable");
+    assert!(matches!(book.hold(&ask("a", Some("1"))), Verdict::Needs(..)), "asked for, not yet durable");
     book.granted(&grants);
     let Verdict::Held(held, ahead) = book.hold(&ask("a", Some("1"))) else { panic!("held back") };
     assert_eq!((held.amount(), ahead), (usd("1"), vec![]));
@@ -75,7 +76,7 @@ fn a_slice_is_ordered_before_the_last_one_is_used_up() {
                 book.granted(&ahead);
                 book.settle(&held, spent("0.02"), NOW);
             }
-            Verdict::Needs(_) => waited += 1,
+            Verdict::Needs(..) => waited += 1,
             Verdict::Blocked(_) => panic!("held back"),
         }
     }
@@ -239,7 +240,7 @@ proptest! {
                 Step::Order(most) => {
                     let ask = Ask { bound: Some(Money::from_nanos(most)), ..ask("a", None) };
                     let mut verdict = book.hold(&ask);
-                    if let Verdict::Needs(grants) = verdict {
+                    if let Verdict::Needs(grants, _) = verdict {
                         disk.extend(grants.iter().map(Record::grant));
                         book.granted(&grants);
                         verdict = book.hold(&ask);
@@ -254,7 +255,7 @@ proptest! {
                             let reserved: i64 = under_way.iter().map(|hold| hold.amount.nanos()).sum();
                             prop_assert!(billed + reserved + may_lose + most > limit, "held back too early: {blocked:?}");
                         }
-                        Verdict::Needs(_) => prop_assert!(false, "durable, and still asked for"),
+                        Verdict::Needs(..) => prop_assert!(false, "durable, and still asked for"),
                     }
                 }
                 Step::End(n, share) if !under_way.is_empty() => {

@@ -33,6 +33,8 @@ pub const TICK: Span = Span::from_secs(1);
 const GRANT_WAIT: Span = Span::from_secs(2);
 /// Requests that wait for room at a time; more are held back at once.
 const MAX_WAITING: usize = 1_000;
+/// Writes under way at a time; calls that need more are held back as by a fault.
+const MAX_ORDERS: usize = 4_096;
 /// Refusals that are remembered, for `farthing budgets why`.
 const MAX_REFUSALS: usize = 256;
 
@@ -50,6 +52,8 @@ struct Shared {
     /// Room may have come.
     freed: Notify,
     waiting: AtomicUsize,
+    /// Writes under way.
+    ordered: AtomicUsize,
     refusals: Mutex<VecDeque<RefusalReport>>,
     counters: Counters,
 }
@@ -86,6 +90,7 @@ impl Budgets {
             outside: Mutex::new(None),
             freed: Notify::new(),
             waiting: AtomicUsize::new(0),
+            ordered: AtomicUsize::new(0),
             refusals: Mutex::default(),
             counters: Counters::default(),
         };
@@ -288,15 +293,14 @@ impl Shared {
                 if book.fault().is_some() && !hold.is_free() {
                     self.counters.faults_passed.fetch_add(1, Ordering::Relaxed);
                 }
-                if !ahead.is_empty() {
+                if !ahead.is_empty() && self.ordered.load(Ordering::Relaxed) < MAX_ORDERS {
                     drop(self.order(ahead, Vec::new()));
                 }
                 Looked::Held(hold)
             }
-            Verdict::Needs(grants) => match book.would_block(&grants, ask) {
-                Some(blocked) => Looked::Waits(blocked, self.order(grants, Vec::new())),
-                None => Looked::Held(Hold::default()),
-            },
+            // A disk that takes nothing must not gather orders.
+            Verdict::Needs(_, blocked) if self.ordered.load(Ordering::Relaxed) >= MAX_ORDERS => Looked::Blocked(blocked),
+            Verdict::Needs(grants, blocked) => Looked::Waits(blocked, self.order(grants, Vec::new())),
             Verdict::Blocked(blocked) => Looked::Blocked(blocked),
         }
     }
@@ -305,7 +309,10 @@ impl Shared {
     fn order(self: &Arc<Self>, grants: Vec<Grant>, records: Vec<farthing_ledger::budget::Record>) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
         let (shared, durable) = (self.clone(), grants.clone());
+        self.ordered.fetch_add(1, Ordering::Relaxed);
+        let ordered = Ordered(self.clone());
         let done = Box::new(move |result: Result<(), &str>| {
+            drop(ordered);
             let mut book = shared.book.lock();
             book.set_fault(result.err().or(*shared.outside.lock()).map(ToOwned::to_owned));
             if result.is_ok() {
@@ -341,6 +348,10 @@ impl Shared {
 
     /// Opens the file, takes over what it tells, and begins it anew with that.
     fn open_store(&self) -> Result<(), StoreError> {
+        if self.dir.as_os_str().is_empty() {
+            let source = std::io::Error::new(std::io::ErrorKind::NotFound, "budgets need a `state_dir` to be kept in");
+            return Err(StoreError::Io { path: "state_dir".into(), source });
+        }
         let opened = Store::open(&self.dir)?;
         if opened.torn > 0 {
             tracing::warn!(
@@ -375,6 +386,15 @@ impl Shared {
             tracing::warn!(budget, unit, used = %level.used, limit = %level.limit, said);
         }
         self.freed.notify_one();
+    }
+}
+
+/// Counts an order until it is done or dropped.
+struct Ordered(Arc<Shared>);
+
+impl Drop for Ordered {
+    fn drop(&mut self) {
+        self.0.ordered.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
