@@ -2,11 +2,9 @@
 
 use farthing_admin::{BudgetRow, BudgetsControl, BudgetsView, ControlError, CounterRow, RaiseRequest, RaiseView, Raising, RefusalView};
 use farthing_ledger::budget::{BookError, CounterView, Raise};
+use farthing_ledger::costs::{parse_time, utc};
 use farthing_proxy::{RaiseError, RefusalReport};
 use farthing_types::{BudgetSpec, Money, Time};
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
 use super::Running;
 
@@ -44,7 +42,7 @@ impl BudgetsControl for Running {
                 RaiseError::Book(error) => ControlError::Refused(error.to_string()),
                 RaiseError::Unwritten(_) => ControlError::Failed(error.to_string()),
             })?;
-            tracing::info!(budget, unit, by = %request.by_usd, until = text(until), note = request.note, "a budget is raised");
+            tracing::info!(budget, unit, by = %request.by_usd, until = utc(until), note = request.note, "a budget is raised");
             let report = proxy.budgets();
             let counters = report.as_ref().map(|report| report.counters.as_slice()).unwrap_or_default();
             let found = counters.iter().find(|found| *found.counter.budget == *budget && *found.counter.unit == *unit.unwrap_or_default());
@@ -56,7 +54,7 @@ impl BudgetsControl for Running {
 /// When a raise ends: as said, else with the window.
 fn until(proxy: &farthing_proxy::Proxy, (budget, unit): (&str, Option<&str>), said: Option<&str>) -> Result<Time, ControlError> {
     if let Some(said) = said {
-        return read(said).ok_or_else(|| {
+        return parse_time(said).ok_or_else(|| {
             ControlError::Refused(format!("until: `{said}` is no time; write 2026-12-31 (its begin in UTC) or 2026-12-31T18:00:00Z"))
         });
     }
@@ -72,19 +70,6 @@ fn until(proxy: &farthing_proxy::Proxy, (budget, unit): (&str, Option<&str>), sa
         }
         None => Ok(Time::from_nanos(i64::MAX)),
     }
-}
-
-fn read(said: &str) -> Option<Time> {
-    let at: Timestamp = match said.parse::<Date>() {
-        Ok(date) if said.len() <= 10 => TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?,
-        _ => said.parse().ok()?,
-    };
-    i64::try_from(at.as_nanosecond()).ok().map(Time::from_nanos)
-}
-
-/// RFC 3339, in whole seconds.
-fn text(time: Time) -> String {
-    Timestamp::from_second(time.nanos().div_euclid(1_000_000_000)).map(|at| at.to_string()).unwrap_or_default()
 }
 
 fn row(spec: &BudgetSpec, counters: Vec<CounterRow>) -> BudgetRow {
@@ -117,11 +102,11 @@ fn counts(spec: &BudgetSpec) -> String {
 
 fn counter(view: &CounterView) -> CounterRow {
     let left = view.limit - view.used() - view.reserved;
-    let since = view.window.end.map(|_| text(view.window.start));
+    let since = view.window.end.map(|_| utc(view.window.start));
     CounterRow {
         unit: view.counter.unit.to_string(),
         since,
-        until: view.window.end.map(text),
+        until: view.window.end.map(utc),
         limit_usd: view.limit,
         spent_usd: view.spent,
         uncertain_usd: view.uncertain,
@@ -129,11 +114,7 @@ fn counter(view: &CounterView) -> CounterRow {
         reserved_usd: view.reserved,
         left_usd: left.max(Money::ZERO),
         held_back: view.blocked,
-        raises: view
-            .raises
-            .iter()
-            .map(|raise| RaiseView { by_usd: raise.by, until: text(raise.until), note: raise.note.clone() })
-            .collect(),
+        raises: view.raises.iter().map(|raise| RaiseView { by_usd: raise.by, until: utc(raise.until), note: raise.note.clone() }).collect(),
     }
 }
 
@@ -141,7 +122,7 @@ fn refusal(report: &RefusalReport) -> RefusalView {
     let blocked = &report.blocked;
     RefusalView {
         request: report.request.to_string(),
-        at: text(report.at),
+        at: utc(report.at),
         tenant: report.tenant.to_string(),
         route: report.route.to_string(),
         priority: report.priority.to_string(),
@@ -152,21 +133,7 @@ fn refusal(report: &RefusalReport) -> RefusalView {
         used_usd: blocked.used,
         reserved_usd: blocked.reserved,
         limit_usd: blocked.limit,
-        resets: blocked.resets.map(text),
+        resets: blocked.resets.map(utc),
         stood_in: report.stood_in,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        let day = Time::from_millis(1_796_083_200_000);
-        assert_eq!(read("2026-12-01"), Some(day));
-        assert_eq!(read("2026-12-01T01:00:00+01:00"), Some(day));
-        assert_eq!((read("tomorrow"), read("2026-13-01"), read("")), (None, None, None));
-        assert_eq!(text(day), "2026-12-01T00:00:00Z");
     }
 }

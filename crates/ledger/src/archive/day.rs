@@ -12,9 +12,7 @@ pub fn day_number(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    let shifted = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let (era, year_of_era) = (shifted.0.div_euclid(400), shifted.0.rem_euclid(400));
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * shifted.1 + 2) / 5 + day - 1 - 719_468;
+    let days = crate::costs::day_number(year, month, day);
     (civil(days) == (year, month, day)).then_some(days)
 }
 

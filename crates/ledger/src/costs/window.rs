@@ -1,6 +1,9 @@
 //! Spans of time as people ask for them. Days and months are those of UTC.
 
 use farthing_types::{Time, civil};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -101,56 +104,14 @@ pub const fn day_number(year: i64, month: i64, day: i64) -> i64 {
 
 /// A time of RFC 3339, or a day (its first moment, UTC).
 pub fn parse_time(text: &str) -> Option<Time> {
-    let number = |from: usize, to: usize| -> Option<i64> {
-        let digits = text.get(from..to)?;
-        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+    // A `+` before an offset that was not encoded arrives in a query as a space.
+    let offset = text.rfind(' ').filter(|at| *at >= 19).and_then(|at| Some(format!("{}+{}", text.get(..at)?, text.get(at + 1..)?)));
+    let text = offset.as_deref().unwrap_or(text);
+    let at: Timestamp = match text.parse::<Date>() {
+        Ok(date) if text.len() == 10 => TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?,
+        _ => text.parse().ok()?,
     };
-    let mark = |at: usize, marks: &[u8]| text.as_bytes().get(at).filter(|byte| marks.contains(byte));
-    mark(4, b"-").and(mark(7, b"-"))?;
-    let (year, month, day_of_month) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let days = day_number(year, month, day_of_month);
-    if civil(days) != (year, month, day_of_month) {
-        return None;
-    }
-    if text.len() == 10 {
-        return Some(day(days));
-    }
-    mark(10, b"Tt ").and(mark(13, b":")).and(mark(16, b":"))?;
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let (fraction, zone) = fraction(text.get(19..)?)?;
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset(zone)?;
-    Some(Time::from_nanos(seconds.checked_mul(SECOND)?.checked_add(fraction)?))
-}
-
-/// The nanoseconds of a fraction at the beginning, and what follows it.
-fn fraction(text: &str) -> Option<(i64, &str)> {
-    let Some(rest) = text.strip_prefix('.') else { return Some((0, text)) };
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let nanos = rest.get(..digits.min(9))?;
-    if digits == 0 {
-        return None;
-    }
-    Some((format!("{nanos:0<9}").parse().ok()?, rest.get(digits..)?))
-}
-
-/// Seconds east of UTC.
-fn offset(zone: &str) -> Option<i64> {
-    if matches!(zone, "Z" | "z") {
-        return Some(0);
-    }
-    let sign = match zone.as_bytes().first()? {
-        b'+' | b' ' => 1, // a `+` that was not encoded arrives in a query as a space
-        b'-' => -1,
-        _ => return None,
-    };
-    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-    let two =
-        |digits: &str| (digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse::<i64>().ok()).flatten();
-    let (hours, minutes) = (two(hours)?, two(minutes)?);
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
+    i64::try_from(at.as_nanosecond()).ok().map(Time::from_nanos)
 }
 
 /// `2026-01-31T23:59:59Z` of a time.

@@ -383,7 +383,7 @@ impl Shared {
         for level in reached {
             let (budget, unit) = (&*level.counter.budget, &*level.counter.unit);
             let said = if level.used_up { "a budget is used up" } else { "a budget is nearly used up" };
-            tracing::warn!(budget, unit, used = %level.used, limit = %level.limit, said);
+            tracing::warn!(budget, unit, used = %level.used, limit = %level.limit, "{said}");
         }
         self.freed.notify_one();
     }
