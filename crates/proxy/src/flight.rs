@@ -40,7 +40,7 @@ pub struct Flight {
     pub swap: bool,
     /// Query parameters of the request: a feature of the TTL decision.
     pub query_parameters: u32,
-    /// Money set aside for it, until it is settled.
+    /// Money set aside for it, until it is settled; `None` where no budget counts it.
     held: Mutex<Option<Held>>,
     /// Bytes of the request's body; `None` when it was not held.
     pub request_bytes: Option<u64>,
@@ -162,7 +162,7 @@ impl Flight {
             target,
             swap,
             query_parameters,
-            held: Mutex::new(Some(held)),
+            held: Mutex::new(held.counted()),
             request_bytes,
             strips_usage,
             finishes,
@@ -190,18 +190,14 @@ impl Flight {
 
     /// Gives back the money of attempts that are not needed any more: an answer has come.
     pub fn answered(&self) {
-        let attempts = self.reports.lock().len();
         if let Some(held) = &mut *self.held.lock() {
-            held.answered(attempts);
+            held.answered(self.reports.lock().len());
         }
     }
 
-    /// Settles the call with its budgets. See [`Held::settle`].
-    pub fn charge(&self, attempts: &[(&CallReport, Option<Money>)], broke_off: bool) {
-        let held = self.held.lock().take();
-        if let Some(held) = held {
-            held.settle(attempts, broke_off);
-        }
+    /// The money that is to be settled with budgets, once.
+    pub fn take_held(&self) -> Option<Held> {
+        self.held.lock().take()
     }
 
     /// What the head told; `None` before it came.
@@ -253,8 +249,9 @@ impl Drop for Flight {
     /// A call that never ended (a panic) settles its requests unpriced: counted, never free.
     fn drop(&mut self) {
         self.finish(Done::default());
-        let reports = self.reports();
-        self.charge(&reports.iter().map(|report| (report, None)).collect::<Vec<_>>(), true);
+        if let Some(held) = self.take_held() {
+            held.settle(self.reports.lock().iter().map(|report| (report, None)), true);
+        }
     }
 }
 

@@ -22,25 +22,24 @@ use crate::writes;
 /// Passes a request on; `reason` says why the cache has no part in it.
 pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason) -> Response<Body> {
     let keyed = reason.is_keyed();
-    let mut body = planned.take_body();
     let mut headers = planned.forwarded();
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
-    let admission = Admission::of(state, planned, body.as_full().as_deref(), false);
+    let admission = Admission::of(state, planned, false);
     let until = tokio::time::Instant::now() + planned.deadline;
     let held = match budgets::admit(state, &planned.account, &admission, Some(until)).await {
         Ok(held) => held,
         Err(blocked) => return budgets::answer(state, planned, Wanted { previous: None, stale: None, reason }, &blocked),
     };
-    if let Some(bytes) = body.as_full() {
-        let (route, facts) = (&planned.account.route, farthing_ledger::RequestFacts::read(&bytes));
+    let mut body = planned.take_body();
+    // What streams up is not read, and ends with its client.
+    order.finishes = false;
+    if let Some((facts, bytes)) = planned.outbound.facts().zip(body.as_full()) {
+        let route = &planned.account.route;
         order.request_bytes = Some(bytes.len() as u64);
-        order.finishes = asking::pass_finishes(route, &facts);
-        let (bytes, strips_usage) = asking::with_usage(route, &planned.outbound.target, &facts, (&mut headers, bytes));
-        (body, order.strips_usage, order.target) = (Body::full(bytes), strips_usage, facts.target);
-    } else {
-        // What streams up is not read, and ends with its client.
-        order.finishes = false;
+        order.finishes = asking::pass_finishes(route, facts);
+        let (bytes, strips_usage) = asking::with_usage(route, &planned.outbound.target, facts, (&mut headers, bytes));
+        (body, order.strips_usage, order.target) = (Body::full(bytes), strips_usage, facts.target.clone());
     }
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), headers);

@@ -270,6 +270,11 @@ impl CallEnd {
 }
 
 impl Charged {
+    /// What the attempt costs; one that was not tried after all costs nothing.
+    pub fn cost(&self, attempt: usize) -> Option<Money> {
+        self.costs.get(attempt).copied().unwrap_or(Some(Money::ZERO))
+    }
+
     /// Writes into the row of the call's last attempt what it was charged for.
     pub fn enrich(&self, row: &mut log::CallRow) {
         let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());

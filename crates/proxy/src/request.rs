@@ -1,6 +1,7 @@
 //! The upper half up to the plan: Received, Identified, Asked, Planned. Each stage consumes the one before.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
@@ -101,6 +102,16 @@ pub struct Outbound {
     pub target: Uri,
     /// The body.
     pub body: Body,
+    /// What a held body tells of usage and price, once it was asked for.
+    facts: OnceCell<farthing_ledger::RequestFacts>,
+}
+
+impl Outbound {
+    /// What the body tells of usage and price; `None` where it is not held. Read once.
+    pub fn facts(&self) -> Option<&farthing_ledger::RequestFacts> {
+        let body = self.body.as_full()?;
+        Some(self.facts.get_or_init(|| farthing_ledger::RequestFacts::read(&body)))
+    }
 }
 
 /// A request that was refused before it could cost anything.
@@ -269,7 +280,7 @@ impl Asked {
             },
             facts,
             headers: head.headers,
-            outbound: Outbound { target, body },
+            outbound: Outbound { target, body, facts: OnceCell::new() },
         }
     }
 }

@@ -161,10 +161,11 @@ impl State {
         }
         let attempts: Option<Money> = charged.costs.iter().copied().sum();
         let route = &flight.route;
-        let metered = self.pricing.flat(&route.route.name, &route.provider.name, flight.at).is_none();
-        let broke_off = charged.estimated || (metered && end.bytes.is_none() && end.failure.is_none());
-        let costs = charged.costs.iter().copied().chain(std::iter::repeat(Some(Money::ZERO)));
-        flight.charge(&reports.iter().zip(costs).collect::<Vec<_>>(), broke_off);
+        if let Some(held) = flight.take_held() {
+            let metered = self.pricing.flat(&route.route.name, &route.provider.name, flight.at).is_none();
+            let broke_off = charged.estimated || (metered && end.bytes.is_none() && end.failure.is_none());
+            held.settle(reports.iter().enumerate().map(|(index, report)| (report, charged.cost(index))), broke_off);
+        }
         let sent = reports.iter().filter(|r| r.sent).count() as u64;
         self.totals.call(&CallSettled {
             route: &route.route.name,
@@ -184,9 +185,7 @@ impl State {
         let Some(log) = &self.log else { return };
         let last = reports.len().saturating_sub(1);
         for (index, report) in reports.iter().enumerate() {
-            // What was not tried after all costs nothing.
-            let cost = charged.costs.get(index).copied().unwrap_or(Some(Money::ZERO));
-            let mut row = attempt_row(flight, report, cost);
+            let mut row = attempt_row(flight, report, charged.cost(index));
             row.price_book = Some(charged.book.clone());
             flight.attribute(&mut row);
             if index == last {

@@ -54,7 +54,7 @@ pub struct Wanted {
 
 /// What the call of a request that may lead asks its budgets for.
 pub fn admission(state: &State, planned: &Planned, wanted: &Wanted) -> Admission {
-    Admission::of(state, planned, planned.outbound.body.as_full().as_deref(), wanted.previous.is_some())
+    Admission::of(state, planned, wanted.previous.is_some())
 }
 
 /// Sets money aside for the call of a request that may lead; waits for room no longer than `until`.
@@ -132,7 +132,8 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose, held): (Ticket, Purpose, Held)) -> Arc<Flight> {
     let purpose = if purpose != Purpose::Warm && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();
-    let facts = farthing_ledger::RequestFacts::read(&body);
+    let none = farthing_ledger::RequestFacts::default();
+    let facts = planned.outbound.facts().unwrap_or(&none);
     let route = planned.account.route.clone();
     let mut headers = planned.unconditional();
     // What was purged meanwhile is not to be confirmed: whoever purged it may know better than its validator.
@@ -141,8 +142,8 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
     (order.target, order.key) = (facts.target.clone(), ticket.key());
     order.request_bytes = Some(body.len() as u64);
-    order.finishes = asking::fill_finishes(&route, &facts);
-    let (body, strips_usage) = asking::with_usage(&route, &planned.outbound.target, &facts, (&mut headers, body));
+    order.finishes = asking::fill_finishes(&route, facts);
+    let (body, strips_usage) = asking::with_usage(&route, &planned.outbound.target, facts, (&mut headers, body));
     order.strips_usage = strips_usage;
     let cancel_idle = !order.finishes && !matches!(purpose, Purpose::Refresh | Purpose::Warm);
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), route.clone(), order, held);

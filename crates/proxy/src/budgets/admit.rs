@@ -29,14 +29,14 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// What the call of a request asks for; `body` is `None` where it is not held. A `conditional` one may have to be made a second time
-    /// without its conditions.
-    pub fn of(state: &State, planned: &Planned, body: Option<&[u8]>, conditional: bool) -> Self {
+    /// What the call of a request asks for, before its body is taken. A `conditional` one may have to be made a second time without its
+    /// conditions.
+    pub fn of(state: &State, planned: &Planned, conditional: bool) -> Self {
         if state.budgets.is_empty() {
             return Self { each: None, all: None, priority: planned.priority };
         }
-        let each = bound(state, planned, body);
-        let attempts = attempts(planned, body.is_some()) * if conditional { 2 } else { 1 };
+        let each = bound(state, planned);
+        let attempts = attempts(planned) * if conditional { 2 } else { 1 };
         Self { each, all: each.map(|each| each.times(attempts)), priority: planned.priority }
     }
 
@@ -59,18 +59,20 @@ impl Admission {
 }
 
 /// The most that one attempt of a request's call can cost; `None` when that cannot be told.
-fn bound(state: &State, planned: &Planned, body: Option<&[u8]>) -> Option<Money> {
+fn bound(state: &State, planned: &Planned) -> Option<Money> {
     let route = &planned.account.route;
     let names = (&*route.route.name, &*route.provider.name);
     // A body that is not held may have any length, and refer to anything.
-    let facts = body.map_or_else(|| RequestFacts { media: true, ..RequestFacts::default() }, RequestFacts::read);
-    let once = (1, planned.account.at);
-    let ask = prices::Ask::of(names, &facts, body.map_or(0, |body| body.len() as u64), once);
+    let unknown = RequestFacts { media: true, ..RequestFacts::default() };
+    let facts = planned.outbound.facts().unwrap_or(&unknown);
+    let bytes = planned.outbound.body.as_full().map_or(0, |body| body.len() as u64);
+    let ask = prices::Ask::of(names, facts, bytes, (1, planned.account.at));
     state.pricing.book().bound(&ask).or(route.route.max_call_cost)
 }
 
 /// How often a call may be billed: what cannot be repeated once bytes were sent is billed once.
-fn attempts(planned: &Planned, held: bool) -> i64 {
+fn attempts(planned: &Planned) -> i64 {
+    let held = planned.outbound.body.as_full().is_some();
     let repeatable = held && is_repeatable(&planned.account.method, &planned.headers);
     if repeatable { i64::from(planned.account.route.provider.upstream.attempts.max(1)) } else { 1 }
 }
@@ -78,7 +80,7 @@ fn attempts(planned: &Planned, held: bool) -> i64 {
 /// Sets money aside for a call that nobody waits for, where that can be done at once.
 pub fn at_once(state: &State, account: &Account, admission: Admission) -> Option<Held> {
     let admission = admission.in_background();
-    state.budgets.try_hold(&admission.ask(state, account)).map(|held| held.of_each(admission.each))
+    state.budgets.try_hold(&admission.ask(state, account), admission.each)
 }
 
 /// Sets money aside for a request's call; waits for room no longer than `until`.
@@ -86,11 +88,10 @@ pub fn at_once(state: &State, account: &Account, admission: Admission) -> Option
 /// # Errors
 /// The budget that holds it back.
 pub async fn admit(state: &State, account: &Account, admission: &Admission, until: Option<Instant>) -> Result<Held, Blocked> {
-    let held = match (state.budgets.hold(&admission.ask(state, account)).await, until) {
-        (Err(blocked), Some(until)) => state.budgets.wait(|| admission.ask(state, account), blocked, until).await,
+    match (state.budgets.hold(&admission.ask(state, account), admission.each).await, until) {
+        (Err(blocked), Some(until)) => state.budgets.wait((|| admission.ask(state, account), admission.each), blocked, until).await,
         (held, _) => held,
-    };
-    held.map(|held| held.of_each(admission.each))
+    }
 }
 
 /// The answer to a request that is held back: an older copy where the budget says so and there is one, else a refusal.

@@ -22,15 +22,13 @@ impl Held {
         Self { held: None, each: Money::ZERO }
     }
 
-    pub(super) fn new(shared: &Arc<Shared>, hold: Hold, bound: Option<Money>) -> Self {
-        let each = bound.unwrap_or_default();
-        Self { held: (!hold.is_free()).then(|| (shared.clone(), hold)), each }
+    pub(super) fn new(shared: &Arc<Shared>, hold: Hold, each: Option<Money>) -> Self {
+        Self { held: (!hold.is_free()).then(|| (shared.clone(), hold)), each: each.unwrap_or_default() }
     }
 
-    /// Says what one attempt of the call can cost at most.
-    pub fn of_each(mut self, each: Option<Money>) -> Self {
-        self.each = each.unwrap_or_default();
-        self
+    /// Itself where a budget counts the call.
+    pub fn counted(self) -> Option<Self> {
+        self.held.is_some().then_some(self)
     }
 
     /// The head of an answer has come: attempts that are not needed any more are given back.
@@ -47,11 +45,11 @@ impl Held {
 
     /// Settles the call: what its attempts cost, and what they may have cost beyond. `broke_off`: what the last one costs depends on what
     /// its answer tells, and it did not tell all.
-    pub fn settle(mut self, attempts: &[(&CallReport, Option<Money>)], broke_off: bool) {
+    pub fn settle<'a>(mut self, attempts: impl ExactSizeIterator<Item = (&'a CallReport, Option<Money>)>, broke_off: bool) {
         let Some((shared, hold)) = self.held.take() else { return };
         let last = attempts.len().saturating_sub(1);
-        let charge = attempts.iter().enumerate().fold(Charge::default(), |sum, (index, (report, cost))| {
-            let of = charge(report, *cost, (self.each, index == last && broke_off));
+        let charge = attempts.enumerate().fold(Charge::default(), |sum, (index, (report, cost))| {
+            let of = charge(report, cost, (self.each, index == last && broke_off));
             Charge { spent: sum.spent + of.spent, uncertain: sum.uncertain + of.uncertain }
         });
         shared.settle(&hold, charge);

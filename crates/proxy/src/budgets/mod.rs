@@ -16,7 +16,7 @@ use farthing_ledger::budget::{
     Ask, Blocked, Book, BookError, Charge, Grant, Grants, Hold, Raise, Store, StoreError, Verdict, Why, Written,
 };
 use farthing_ledger::watch::BudgetLevels;
-use farthing_types::{BudgetUnit, Clock, OnExceeded, Span};
+use farthing_types::{BudgetUnit, Clock, Money, OnExceeded, Span};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -120,11 +120,12 @@ impl Budgets {
         self.0.as_ref().map(report::report)
     }
 
-    /// Sets money aside without waiting; `None` where that cannot be done now. For calls that nobody waits for.
-    pub fn try_hold(&self, ask: &Ask<'_>) -> Option<Held> {
+    /// Sets money aside without waiting, for a call of which one attempt costs at most `each`; `None` where that cannot be done now. For calls
+    /// that nobody waits for.
+    pub fn try_hold(&self, ask: &Ask<'_>, each: Option<Money>) -> Option<Held> {
         let Some(shared) = &self.0 else { return Some(Held::free()) };
         match shared.look(ask) {
-            Looked::Held(hold) => Some(Held::new(shared, hold, ask.bound)),
+            Looked::Held(hold) => Some(Held::new(shared, hold, each)),
             Looked::Waits(..) | Looked::Blocked(_) => {
                 shared.counters.left_out.fetch_add(1, Ordering::Relaxed);
                 None
@@ -132,15 +133,15 @@ impl Budgets {
         }
     }
 
-    /// Sets money aside; waits for what must be durable first, and not for room.
+    /// Sets money aside, for a call of which one attempt costs at most `each`; waits for what must be durable first, and not for room.
     ///
     /// # Errors
     /// The budget that holds the call back. It is not counted as a refusal yet.
-    pub async fn hold(&self, ask: &Ask<'_>) -> Result<Held, Blocked> {
+    pub async fn hold(&self, ask: &Ask<'_>, each: Option<Money>) -> Result<Held, Blocked> {
         let Some(shared) = &self.0 else { return Ok(Held::free()) };
         loop {
             match shared.look(ask) {
-                Looked::Held(hold) => return Ok(Held::new(shared, hold, ask.bound)),
+                Looked::Held(hold) => return Ok(Held::new(shared, hold, each)),
                 Looked::Blocked(blocked) => return Err(blocked),
                 Looked::Waits(blocked, told) => match tokio::time::timeout(GRANT_WAIT, told).await {
                     Ok(Ok(())) => {}
@@ -156,7 +157,12 @@ impl Budgets {
     ///
     /// # Errors
     /// The budget that holds it back at the end.
-    pub async fn wait<'a>(&self, ask: impl Fn() -> Ask<'a> + Send, mut blocked: Blocked, until: Instant) -> Result<Held, Blocked> {
+    pub async fn wait<'a>(
+        &self,
+        (ask, each): (impl Fn() -> Ask<'a> + Send, Option<Money>),
+        mut blocked: Blocked,
+        until: Instant,
+    ) -> Result<Held, Blocked> {
         let Some(shared) = &self.0 else { return Ok(Held::free()) };
         let _waiting = match Waiting::new(shared) {
             Some(waiting) => waiting,
@@ -167,7 +173,7 @@ impl Budgets {
             tokio::pin!(freed);
             // Whatever is freed from here on is heard.
             freed.as_mut().enable();
-            match self.hold(&ask()).await {
+            match self.hold(&ask(), each).await {
                 Ok(held) => {
                     // There may be room for more than one.
                     shared.freed.notify_one();
