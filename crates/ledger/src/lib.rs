@@ -19,6 +19,7 @@ pub mod archive;
 pub mod budget;
 pub mod cost;
 pub mod costs;
+mod decimal;
 mod journal;
 pub mod log;
 pub mod prices;

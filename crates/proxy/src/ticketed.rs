@@ -213,8 +213,11 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
 /// Tags are those of one request: a call in the background is made for all that may ask.
 fn attribution(planned: &Planned, purpose: Purpose) -> Attribution {
     let identity = &planned.account.identity;
-    let waited = matches!(purpose, Purpose::User | Purpose::Refill | Purpose::Holdout);
-    Attribution { team: identity.team.clone(), service: identity.service.clone(), tags: planned.account.tags.clone().filter(|_| waited) }
+    Attribution {
+        team: identity.team.clone(),
+        service: identity.service.clone(),
+        tags: planned.account.tags.clone().filter(|_| purpose.is_waited_for()),
+    }
 }
 
 /// What a request goes on with that has to join again.

@@ -28,6 +28,13 @@ reasons! {
     }
 }
 
+impl Purpose {
+    /// Whether a client waits for the call.
+    pub const fn is_waited_for(self) -> bool {
+        matches!(self, Self::User | Self::Refill | Self::Holdout)
+    }
+}
+
 /// A call to a provider: everything the lower half needs, owned.
 pub struct Call {
     /// Joins the call's attempts with the requests they answered.

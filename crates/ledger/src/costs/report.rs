@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use farthing_types::Time;
+use farthing_types::{Purpose, Time};
 
 use super::query::CostQuery;
 use super::scan::Part;
@@ -85,8 +85,6 @@ impl Strategy {
 
 /// The purpose whose calls a cause of savings has to pay for.
 const OWN_CALLS: [(&str, &str); 2] = [("stale", "refresh"), ("prefetch", "prefetch")];
-/// Purposes that are no strategy: a client waited for the call.
-const WAITED: [&str; 3] = ["user", "refill", "holdout"];
 /// The cause whose requests are calls all the same, cheaper ones.
 const CHEAPER_CALLS: [&str; 4] = ["revalidated", "routing", "compression", "batch"];
 
@@ -165,10 +163,7 @@ fn dearest(query: &CostQuery, gathered: BTreeMap<Names, Gathered>) -> Vec<CostGr
     told
 }
 
-fn point(query: &CostQuery, step: i64, of_step: CostSums) -> Point {
-    // A table without a row in the step has sums of nothing; none is one that cannot tell.
-    let mut sums = CostSums::none(query.reads());
-    sums += of_step;
+fn point(query: &CostQuery, step: i64, sums: CostSums) -> Point {
     Point { at: Time::from_nanos(step.saturating_mul(query.step.unwrap_or(1))), sums }
 }
 
@@ -178,7 +173,8 @@ fn strategies(part: &Part) -> Vec<Strategy> {
         .purposes
         .iter()
         .filter_map(|(name, sums)| Some((name.clone()?, *sums)))
-        .filter(|(name, _)| !WAITED.contains(&&**name))
+        // Those that a client waited for are no strategy.
+        .filter(|(name, _)| !Purpose::parse(name).is_some_and(Purpose::is_waited_for))
         .collect();
     let causes: BTreeMap<Arc<str>, RequestSums> = part.causes.iter().filter_map(|(name, sums)| Some((name.clone()?, *sums))).collect();
     let mut strategies: Vec<Strategy> = causes

@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
         let sent = batch.column_by_name("sent").and_then(|array| array.as_any().downcast_ref::<BooleanArray>());
         let sent = sent.ok_or_else(|| Stop::File("column `sent` is missing or no flag".to_owned()))?;
         let purpose = Axis::new(batch, &super::dimension::Cell::Text("purpose")).map_err(Stop::File)?;
-        let waited = |name: &Arc<str>| [Purpose::User, Purpose::Refill, Purpose::Holdout].iter().any(|known| known.as_str() == &**name);
+        let waited = |name: &Arc<str>| Purpose::parse(name).is_some_and(Purpose::is_waited_for);
         let background: Vec<bool> = std::iter::once(false).chain(purpose.names.iter().map(|name| !waited(name))).collect();
         let ahead: Vec<bool> =
             std::iter::once(false).chain(purpose.names.iter().map(|name| **name == *Purpose::Prefetch.as_str())).collect();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::decimal::decimal;
+
 /// Billionths in a unit.
 pub(super) const NANO: u128 = 1_000_000_000;
 /// Digits of a number that are read; a longer one is refused.
@@ -32,22 +34,13 @@ impl Amount {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?.trim();
         let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
-        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-            None => (text, 0),
-        };
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let digits = whole.bytes().chain(fraction.bytes());
-        if whole.is_empty() || whole.len() + fraction.len() > MAX_DIGITS || !digits.clone().all(|b| b.is_ascii_digit()) {
+        // A leading zero is written by everybody; what is longer than an amount can be is none.
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        if text.starts_with('.') || digits > MAX_DIGITS {
             return None;
         }
-        let value = digits.fold(0u128, |value, digit| value * 10 + u128::from(digit - b'0'));
-        let places = 9 + exponent - i32::try_from(fraction.len()).ok()?;
-        if places >= 0 {
-            return 10u128.checked_pow(places.unsigned_abs()).and_then(|scale| value.checked_mul(scale)).map(Self);
-        }
-        let Some(scale) = 10u128.checked_pow(places.unsigned_abs()) else { return Some(Self(0)) };
-        Some(Self((value + scale / 2) / scale))
+        let (nano, _) = decimal(text, 9)?;
+        u128::try_from(nano).ok().map(Self)
     }
 
     /// Adds, saturating.

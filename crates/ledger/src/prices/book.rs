@@ -25,6 +25,8 @@ struct Prices {
     /// Latest first.
     versions: Vec<Schedule>,
     reads: Arc<Reads>,
+    /// Meters, in any version, whose rates depend on the month's volume.
+    monthly: BTreeSet<String>,
 }
 
 /// The places of answers that meters read.
@@ -112,15 +114,13 @@ impl PriceBook {
     }
 
     /// The meters of a route's prices, in any of their versions, whose rates depend on the month's volume.
-    pub(super) fn monthly(&self, route: &str, provider: &str) -> Vec<&str> {
-        let versions = self.prices(route, provider).into_iter().flat_map(|prices| &prices.versions);
-        versions.flat_map(|version| meters(&version.spec)).filter(|meter| meter.is_monthly()).map(|meter| meter.name.as_str()).collect()
+    pub(super) fn monthly(&self, route: &str, provider: &str) -> Option<&BTreeSet<String>> {
+        self.prices(route, provider).map(|prices| &prices.monthly)
     }
 
     /// Whether any price depends on the volumes of its month.
     pub fn is_monthly(&self) -> bool {
-        let all = self.providers.values().chain(self.routes.values()).flat_map(|prices| &prices.versions);
-        all.into_iter().any(|version| meters(&version.spec).any(Meter::is_monthly))
+        self.providers.values().chain(self.routes.values()).any(|prices| !prices.monthly.is_empty())
     }
 
     /// Whether calls of this target are charged by the token at that time, so that usage must be known.
@@ -166,7 +166,8 @@ fn versions(owner: &Arc<str>, spec: &PriceSpec) -> Result<Prices, String> {
             pair[0].spec.effective.as_deref().unwrap_or_default()
         ));
     }
-    Ok(Prices { versions, reads: Arc::new(reads(all())) })
+    let monthly = all().flat_map(meters).filter(|meter| meter.is_monthly()).map(|meter| meter.name.clone()).collect();
+    Ok(Prices { versions, reads: Arc::new(reads(all())), monthly })
 }
 
 fn reads<'a>(specs: impl Iterator<Item = &'a PriceSpec>) -> Reads {

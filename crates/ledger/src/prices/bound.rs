@@ -82,7 +82,8 @@ impl Schedule {
         if !tokens::has_rates(rates) {
             return Some(self.at_most(&meters, 0, Factor::ONE));
         }
-        if ask.media {
+        // Without a rate of its own for input, what other circumstances cost bounds nothing.
+        if ask.media || rates.input.is_none() {
             return None;
         }
         let (input, output) = tokens::dearest(rates);

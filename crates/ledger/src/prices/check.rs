@@ -3,6 +3,8 @@
 use farthing_types::price::effective_from;
 use farthing_types::{Meter, MeterSource, PriceSpec, Rate, Time, TokenRates};
 
+use super::tokens::has_rates;
+
 /// Checks one version of a spec by itself.
 pub(super) fn check(spec: &PriceSpec) -> Result<(), String> {
     let flat = [
@@ -19,7 +21,11 @@ pub(super) fn check(spec: &PriceSpec) -> Result<(), String> {
         if name.trim_end_matches('*').trim().is_empty() {
             return Err("`targets` holds a nameless target: name it as the provider does".to_owned());
         }
-        target(&format!("targets.\"{name}\""), rates)?;
+        let place = format!("targets.\"{name}\"");
+        target(&place, rates)?;
+        if !has_rates(rates) && rates.meters.is_empty() {
+            return Err(format!("`{place}` has neither a rate nor a meter, so that its calls would cost nothing: write one"));
+        }
     }
     meters("meters", &spec.meters)?;
     let priced = flat.iter().any(|(_, rate)| rate.is_some()) || !spec.targets.is_empty() || !spec.meters.is_empty();

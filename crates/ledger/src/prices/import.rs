@@ -8,6 +8,8 @@ use std::fmt::Write;
 use farthing_types::{LongContext, Meter, MeterSource, Money, Rate, TokenRates};
 use serde_json::value::RawValue;
 
+use crate::decimal::decimal;
+
 /// What was read of a price map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
@@ -155,25 +157,8 @@ fn beyond(key: &str) -> Result<(&str, Option<u64>), &'static str> {
 
 /// A number of dollars per unit, exactly; `None` when it is negative or has more digits than a rate holds.
 fn rate(text: &str) -> Option<Rate> {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (text, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits: String = [whole, fraction].concat();
-    if digits.is_empty() || digits.len() > 30 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let mut value: i128 = digits.parse().ok()?;
-    let mut places = 15 + exponent - i32::try_from(fraction.len()).ok()?;
-    while places < 0 && value % 10 == 0 && value != 0 {
-        (value, places) = (value / 10, places + 1);
-    }
-    if value == 0 {
-        return Some(Rate::default());
-    }
-    let scale = 10i128.checked_pow(u32::try_from(places).ok()?)?;
-    value.checked_mul(scale).and_then(|femto| i64::try_from(femto).ok()).map(Rate::per_million)
+    let (femto, exact) = decimal(text, 15)?;
+    i64::try_from(femto).ok().filter(|_| exact).map(Rate::per_million)
 }
 
 impl Imported {

@@ -36,10 +36,9 @@ pub fn volumes(book: &PriceBook, dir: &Path, now: Time) -> (Volumes, Option<Read
 
 /// Counts one row: `name=amount,name=amount`.
 fn count(book: &PriceBook, (route, provider): (&str, &str), (at, metered): (Time, &str), volumes: &mut Volumes) {
-    let Some(owner) = book.owner(route, provider) else { return };
-    let monthly = book.monthly(route, provider);
+    let Some((owner, monthly)) = book.owner(route, provider).zip(book.monthly(route, provider)) else { return };
     for (name, amount) in metered.split(',').filter_map(|pair| pair.split_once('=')) {
-        if let Some(amount) = Amount::parse(amount.as_bytes()).filter(|_| monthly.contains(&name)) {
+        if let Some(amount) = Amount::parse(amount.as_bytes()).filter(|_| monthly.contains(name)) {
             volumes.add(VolumeKey { owner: owner.clone(), meter: Arc::from(name), month: Month::of(at) }, amount);
         }
     }

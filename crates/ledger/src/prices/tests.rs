@@ -135,6 +135,25 @@ fn a_bucket_without_any_rate_leaves_the_call_unpriced() {
 }
 
 #[test]
+fn rates_of_other_circumstances_alone_leave_the_usual_call_unpriced() {
+    let own = || TokenRates { input: Some(rate("0.01")), output: Some(rate("0.02")), ..TokenRates::default() };
+    let long = farthing_types::LongContext { over: 100, rates: own() };
+    let usage = Usage { input: Some(8), output: Some(1), ..NONE };
+    for rates in [
+        TokenRates { service: BTreeMap::from([("batch".to_owned(), own())]), ..TokenRates::default() },
+        TokenRates { long: Some(Box::new(long)), ..TokenRates::default() },
+    ] {
+        let book = book(PriceSpec { targets: BTreeMap::from([("m".into(), rates.clone())]), ..PriceSpec::default() });
+        assert_eq!(book.told(&call(&usage)), None, "nor nothing");
+        let (service, input) = if rates.long.is_some() { (None, 101) } else { (Some("batch"), 8) };
+        let priced = usd(if rates.long.is_some() { "1.03" } else { "0.1" });
+        assert_eq!(book.told(&Billable { service, ..call(&Usage { input: Some(input), ..usage }) }), priced);
+        let ask = Ask { route: "r", provider: "p", target: Some("m"), body_bytes: 8, max_output: Some(1), ..Ask::default() };
+        assert_eq!(book.bound(&ask), None, "what a usual call costs is not known");
+    }
+}
+
+#[test]
 fn the_route_s_own_price_beats_the_provider_s() {
     let (provider, route) = (per_call(), PriceSpec { per_call: Some(rate("0.001")), ..PriceSpec::default() });
     let book = PriceBook::new(&BTreeMap::from([("p".into(), provider)]), &BTreeMap::from([("local".into(), route)])).unwrap();
@@ -162,6 +181,10 @@ fn nonsense_is_refused_with_its_place() {
         (PriceSpec { per_kb: Some(rate("-0.1")), ..PriceSpec::default() }, "`per_kb = \"-0.1\"` is negative"),
         (PriceSpec { targets: BTreeMap::from([("m".into(), negative)]), ..PriceSpec::default() }, "`targets.\"m\".output = \"-1\"`"),
         (PriceSpec { targets: BTreeMap::from([(" *".into(), TokenRates::default())]), ..PriceSpec::default() }, "nameless"),
+        (
+            PriceSpec { targets: BTreeMap::from([("m".into(), TokenRates::default())]), ..PriceSpec::default() },
+            "neither a rate nor a meter",
+        ),
         (PriceSpec { free: true, ..per_call() }, "`free = true`"),
         (PriceSpec { effective: Some("1 May 2026".into()), ..per_call() }, "write YYYY-MM-DD"),
         (PriceSpec { effective: Some("2026-13-01".into()), ..per_call() }, "write YYYY-MM-DD"),

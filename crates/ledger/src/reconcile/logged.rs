@@ -41,8 +41,9 @@ pub fn logged(dir: &Path, days: (i64, i64), provider: Option<&str>, (counts_call
             nanos: of(cost),
             unpriced: i128::from(matches!(cost, Value::Null)),
         };
-        let meter = if sums.len() < MOST { meter } else { "(others)" };
-        *sums.entry((day, meter.to_owned())).or_default() += row;
+        let key = (day, meter.to_owned());
+        let key = if sums.len() < MOST || sums.contains_key(&key) { key } else { (day, "(others)".to_owned()) };
+        *sums.entry(key).or_default() += row;
         ControlFlow::Continue(())
     })?;
     Ok(sums)
