@@ -107,7 +107,10 @@ async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         report.key_statistics += state.cache.forget_key_stats(&keys) as u64;
     }
     report.totals = state.totals.forget(tenant);
-    report.budget_counters = state.budgets.forget(tenant).await;
+    match state.budgets.forget(tenant).await {
+        Ok(counters) => report.budget_counters = counters,
+        Err(fault) => report.left.push(format!("budgets: {fault}; forget again when they can be written down")),
+    }
     let (alerts, of) = (state.alerts.clone(), tenant.to_owned());
     let _ = tokio::task::spawn_blocking(move || alerts.forget_tenant(&of)).await;
     report
@@ -179,11 +182,11 @@ impl ForgetReport {
 
     /// Removes what is in the folder of the instance.
     async fn state(&mut self, config: &Config, tenant: &str) {
-        let (dir, of) = (config.state_dir.clone(), tenant.to_owned());
+        let (dir, of, budgets) = (config.state_dir.clone(), tenant.to_owned(), config.budgets.clone());
         let alerts = Alerts::new(config);
         let removed = tokio::task::spawn_blocking(move || {
             alerts.forget_saved(&of);
-            farthing_ledger::budget::forget_in(&dir, &of)
+            farthing_ledger::budget::forget_in(&dir, &of, &budgets)
         });
         match removed.await {
             Ok(Ok(counters)) => self.budget_counters = counters,

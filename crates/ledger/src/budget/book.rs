@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use farthing_types::{BudgetSpec, BudgetUnit, Enforce, Money, Priority, Time};
+use farthing_types::{BudgetSpec, BudgetUnit, Enforce, Money, Priority, Span, Time};
 use foldhash::quality::RandomState;
 
 use super::counter::{Counter, Raise};
@@ -20,6 +20,8 @@ pub struct Book {
     pub(super) max_counters: usize,
     /// Why nothing can be written down, while that is so.
     fault: Option<String>,
+    /// When no room was found for another counter.
+    crowded: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl Book {
     pub fn new(specs: impl IntoIterator<Item = BudgetSpec>) -> Result<Self, UnknownZone> {
         let budget = |spec: BudgetSpec| Ok(Budget { windows: Windows::new(spec.window, &spec.zone)?, spec, counters: HashMap::default() });
         let budgets = specs.into_iter().map(budget).collect::<Result<_, _>>()?;
-        Ok(Self { budgets, max_counters: MAX_COUNTERS, fault: None })
+        Ok(Self { budgets, max_counters: MAX_COUNTERS, fault: None, crowded: None })
     }
 
     /// Whether there is no budget.
@@ -120,14 +122,22 @@ impl Book {
 
     /// Sets money aside in every budget that counts the call, or in none.
     pub fn hold(&mut self, ask: &Ask<'_>) -> Verdict {
-        let (mut parts, mut needs, mut fault_of) = (Vec::new(), Vec::new(), None);
+        self.hold_with(ask, true)
+    }
+
+    /// The same, where nothing more can be ordered now: a call that needs a grant is held back as by a fault.
+    pub fn hold_within_grants(&mut self, ask: &Ask<'_>) -> Verdict {
+        self.hold_with(ask, false)
+    }
+
+    fn hold_with(&mut self, ask: &Ask<'_>, orders: bool) -> Verdict {
+        let (mut parts, mut fault_of) = (Vec::new(), None);
         for index in 0..self.budgets.len() {
             let Some(unit) = unit(&self.budgets[index].spec, &ask.who) else { continue };
-            let (max, fault) = (self.max_counters, self.fault.is_some());
+            let fault = self.fault.is_some();
             let full = !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now);
             let budget = &mut self.budgets[index];
             if full {
-                tracing::warn!(budget = %budget.spec.name, max, "more units than a budget counts: calls of new ones are held back");
                 if budget.spec.holds_back(ask.priority) {
                     return Verdict::Blocked(budget.too_many(unit, ask));
                 }
@@ -136,39 +146,44 @@ impl Book {
             budget.roll(unit, ask.now);
             match budget.room(unit, ask, fault) {
                 Err(why) => return Verdict::Blocked(budget.blocked((unit, why), ask)),
-                Ok(Some(grant)) => {
-                    fault_of.get_or_insert_with(|| budget.blocked((unit, Why::Fault), ask));
-                    needs.push(grant);
-                }
-                Ok(None) => {}
+                Ok(true) => _ = fault_of.get_or_insert_with(|| budget.blocked((unit, Why::Fault), ask)),
+                Ok(false) => {}
             }
             parts.extend(budget.counters.get(unit).map(|counter| (index, counter.key.clone(), counter.window.start)));
         }
-        if let Some(blocked) = fault_of {
-            return Verdict::Needs(needs, blocked);
-        }
-        let mut hold = Hold { parts, amount: Money::ZERO };
-        let ahead = self.set_aside(&mut hold, ask);
-        Verdict::Held(hold, ahead)
-    }
-
-    fn set_aside(&mut self, hold: &mut Hold, ask: &Ask<'_>) -> Vec<Grant> {
-        hold.amount = ask.bound.unwrap_or_default();
-        let mut ahead = Vec::new();
-        for part in &hold.parts {
-            let Some((spec, counter)) = self.find(part) else { continue };
-            counter.reserved += hold.amount;
-            if spec.enforce != Enforce::Soft {
-                ahead.extend(counter.ahead(counter.limit(spec.limit, ask.now)));
+        let bound = ask.bound.unwrap_or_default();
+        match fault_of {
+            Some(blocked) if !orders => Verdict::Blocked(blocked),
+            // Only now, when no budget holds the call back: what is asked for is written down.
+            Some(blocked) => Verdict::Needs(self.grants(&parts, ask, |counter, limit| counter.needs(bound, limit)), blocked),
+            None => {
+                for part in &parts {
+                    if let Some((_, counter)) = self.find(part) {
+                        counter.reserved += bound;
+                    }
+                }
+                let ahead = if orders { self.grants(&parts, ask, Counter::ahead) } else { Vec::new() };
+                Verdict::Held(Hold { parts, amount: bound }, ahead)
             }
         }
-        ahead
     }
 
-    /// The counter in the window in which money was set aside; `None` when that is over.
+    /// The grants of counters that need some.
+    fn grants(&mut self, parts: &[Part], ask: &Ask<'_>, needs: impl Fn(&mut Counter, Money) -> Option<Grant>) -> Vec<Grant> {
+        let mut grants = Vec::new();
+        for part in parts {
+            let Some((spec, counter)) = self.find(part).filter(|(spec, _)| spec.enforce != Enforce::Soft) else { continue };
+            let limit = counter.limit(spec.limit, ask.now);
+            grants.extend(needs(counter, limit));
+        }
+        grants
+    }
+
+    /// The counter in the window in which money was set aside; `None` when that is over, or it was forgotten.
     fn find(&mut self, (index, key, window): &Part) -> Option<(&BudgetSpec, &mut Counter)> {
         let budget = self.budgets.get_mut(*index)?;
-        let counter = budget.counters.get_mut(&key.unit).filter(|counter| counter.window.start == *window)?;
+        let counter =
+            budget.counters.get_mut(&key.unit).filter(|counter| Arc::ptr_eq(&counter.key, key) && counter.window.start == *window)?;
         Some((&budget.spec, counter))
     }
 
@@ -275,14 +290,30 @@ impl Book {
         if count(self) < self.max_counters {
             return true;
         }
+        // Looked through a moment ago.
+        if self.crowded.is_some_and(|at| now.since(at) < Span::from_secs(1)) {
+            return false;
+        }
         for budget in &mut self.budgets {
             budget.counters.retain(|_, counter| !counter.window.is_over(now) || counter.reserved > Money::ZERO);
         }
-        count(self) < self.max_counters
+        let room = count(self) < self.max_counters;
+        self.crowded = (!room).then_some(now);
+        if !room {
+            tracing::warn!(max = self.max_counters, "more units than budgets count: calls of new ones are held back");
+        }
+        room
     }
 
-    /// Takes over what was written down before the start. What was granted and is not accounted for counts as spent.
+    /// Takes over what was written down before the start. What was granted and is not accounted for counts as spent; what was spent since
+    /// comes to it.
     pub fn restore(&mut self, records: impl IntoIterator<Item = Record>, now: Time) {
+        let counters = self.budgets.iter_mut().flat_map(|budget| budget.counters.values_mut());
+        let since: Vec<_> = counters
+            .map(|counter| {
+                (counter.key.clone(), counter.window.start, std::mem::take(&mut counter.spent), std::mem::take(&mut counter.uncertain))
+            })
+            .collect();
         for record in records {
             let (name, unit) = record.counter();
             let Some(index) = self.budgets.iter().position(|budget| *budget.spec.name == *name) else { continue };
@@ -300,6 +331,12 @@ impl Book {
             for counter in counters.values_mut() {
                 counter.lost = (counter.granted - counter.spent - counter.uncertain).max(Money::ZERO);
                 counter.changed = true;
+                for (_, _, spent, uncertain) in
+                    since.iter().filter(|(key, start, ..)| **key == *counter.key && *start == counter.window.start)
+                {
+                    counter.spent += *spent;
+                    counter.uncertain += *uncertain;
+                }
                 counter.told = level(counter.used(), counter.limit(spec.limit, now), spec.warn_at);
             }
         }
@@ -321,9 +358,9 @@ impl Book {
         records
     }
 
-    /// Drops what a unit has been counted by: one that is to be forgotten.
-    pub fn forget(&mut self, unit: BudgetUnit, name: &str) -> usize {
-        let budgets = self.budgets.iter_mut().filter(|budget| budget.spec.per == Some(unit));
+    /// Drops what a tenant has been counted by alone: one that is to be forgotten.
+    pub fn forget(&mut self, name: &str) -> usize {
+        let budgets = self.budgets.iter_mut().filter(|budget| budget.spec.per == Some(BudgetUnit::Tenant));
         budgets.filter_map(|budget| budget.counters.remove(name)).count()
     }
 
@@ -347,23 +384,22 @@ impl Budget {
         self
     }
 
-    /// Whether the counter has room for the call; the grant that it needs first.
-    fn room(&mut self, unit: &str, ask: &Ask<'_>, fault: bool) -> Result<Option<Grant>, Why> {
+    /// Whether the counter has room for the call, and whether it needs a grant first.
+    fn room(&self, unit: &str, ask: &Ask<'_>, fault: bool) -> Result<bool, Why> {
         let spec = &self.spec;
         let holds = spec.holds_back(ask.priority);
-        let Some(counter) = self.counters.get_mut(unit) else { return Ok(None) };
+        let Some(counter) = self.counters.get(unit) else { return Ok(false) };
         let Some(bound) = ask.bound else {
-            return if holds && !spec.unpriced_ok { Err(Why::Unpriced) } else { Ok(None) };
+            return if holds && !spec.unpriced_ok { Err(Why::Unpriced) } else { Ok(false) };
         };
         let limit = counter.limit(spec.limit, ask.now);
         if holds && counter.held() + bound > limit {
             return Err(Why::Exceeded);
         }
-        let grant = (spec.enforce != Enforce::Soft).then(|| counter.needs(bound, limit)).flatten();
-        match grant {
-            Some(_) if fault && holds && !spec.fault_ok => Err(Why::Fault),
-            Some(_) if fault => Ok(None),
-            grant => Ok(grant),
+        let needs = spec.enforce != Enforce::Soft && counter.held() + bound > counter.granted;
+        match needs {
+            true if fault && holds && !spec.fault_ok => Err(Why::Fault),
+            needs => Ok(needs && !fault),
         }
     }
 

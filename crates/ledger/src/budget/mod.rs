@@ -19,31 +19,40 @@ mod window;
 
 use std::sync::Arc;
 
-use farthing_types::{Money, OnExceeded, Priority, Time};
+use farthing_types::{BudgetSpec, BudgetUnit, Money, OnExceeded, Priority, Time};
 
 pub use book::{Book, BookError, CounterView};
 pub use counter::Raise;
 pub use store::{Done, Grants, Opened, Record, Store, StoreError, StoreStats, Written};
 pub use window::{UnknownZone, WindowSpan, Windows};
 
-/// Drops what is written down of the counters of a unit with this name, in the folder of a process that does not run; how many lines that
-/// were.
+/// Drops what is written down of the counters that a tenant has for itself, in the folder of a process that does not run; how many lines that
+/// were. A line of a budget that `specs` does not know goes, too, where it bears the tenant's name.
 ///
 /// # Errors
 /// See [`StoreError`].
-pub fn forget_in(dir: &std::path::Path, name: &str) -> Result<u64, StoreError> {
+pub fn forget_in(dir: &std::path::Path, tenant: &str, specs: &[BudgetSpec]) -> Result<u64, StoreError> {
     if !store::exists(dir) {
         return Ok(0);
     }
-    let opened = Store::open(dir)?;
-    let before = opened.records.len();
-    let kept: Vec<Record> = opened.records.into_iter().filter(|record| *record.counter().1 != *name).collect();
+    let Opened { store, records, .. } = Store::open(dir)?;
+    let (before, stats) = (records.len(), store.stats.clone());
+    let of_tenant = |budget: &str| specs.iter().find(|spec| *spec.name == *budget).is_none_or(|spec| spec.per == Some(BudgetUnit::Tenant));
+    let named = |record: &Record| {
+        let (budget, unit) = record.counter();
+        *unit == *tenant && of_tenant(&budget)
+    };
+    let kept: Vec<Record> = records.into_iter().filter(|record| !named(record)).collect();
     let dropped = (before - kept.len()) as u64;
     if dropped > 0 {
-        opened.store.rewrite(kept);
+        store.rewrite(kept);
     }
     // Waits for the file.
-    drop(opened.store);
+    drop(store);
+    if stats.failures.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+        let source = std::io::Error::other("it could not be written anew");
+        return Err(StoreError::Io { path: dir.to_owned(), source });
+    }
     Ok(dropped)
 }
 

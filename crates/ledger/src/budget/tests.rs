@@ -136,7 +136,7 @@ fn each_unit_has_a_counter_and_every_budget_must_agree() {
     assert_eq!(&*hold(&mut book, &of_team("b")).unwrap_err().counter.budget, "all");
     assert_eq!(view(&mut book, "b").reserved, Money::ZERO, "set aside everywhere or nowhere");
     assert_eq!(hold(&mut book, &ask("b", Some("0.9"))).unwrap().parts.len(), 1, "not of the team");
-    assert_eq!(book.forget(BudgetUnit::Tenant, "a"), 1);
+    assert_eq!(book.forget("a"), 1);
 }
 
 #[test]
@@ -199,6 +199,43 @@ fn there_is_a_bound_of_counters_and_those_of_past_windows_go_first() {
     book.settle(&second, Charge::default(), NOW);
     let next = NOW + Span::from_secs(86_400);
     assert!(hold(&mut book, &Ask { now: next, ..ask("c", Some("0.1")) }).is_ok());
+}
+
+#[test]
+fn what_is_forgotten_while_a_call_is_under_way_settles_nowhere() {
+    let mut book = book(BudgetSpec { per: Some(BudgetUnit::Tenant), ..spec("1") });
+    let under_way = hold(&mut book, &ask("a", Some("0.9"))).unwrap();
+    assert_eq!(book.forget("a"), 1);
+    let new = hold(&mut book, &ask("a", Some("0.1"))).unwrap();
+    book.settle(&under_way, spent("0.9"), NOW);
+    let view = view(&mut book, "a");
+    assert_eq!((view.reserved, view.spent), (usd("0.1"), Money::ZERO), "of the new counter alone");
+    book.settle(&new, spent("0.1"), NOW);
+}
+
+#[test]
+fn another_budgets_refusal_asks_for_nothing() {
+    let mut book = Book::new([spec("10"), BudgetSpec { name: "small".into(), ..spec("1") }]).unwrap();
+    assert_eq!(&*hold(&mut book, &ask("a", Some("5"))).unwrap_err().counter.budget, "small");
+    let first = hold(&mut book, &ask("a", Some("0.1"))).unwrap();
+    book.settle(&first, spent("0.1"), NOW);
+    let mut after = Book::new([spec("10")]).unwrap();
+    after.restore(book.records(Written::Whole, NOW), NOW);
+    assert!(view(&mut after, "").lost <= usd("0.05"), "a slice at most, and no call that was never sent");
+    assert!(matches!(book.hold_within_grants(&ask("a", Some("0.9"))), Verdict::Blocked(blocked) if blocked.why == Why::Fault));
+}
+
+#[test]
+fn a_file_that_is_opened_late_comes_to_what_was_spent_meanwhile() {
+    let mut before = book(spec("10"));
+    let first = hold(&mut before, &ask("a", Some("2"))).unwrap();
+    before.settle(&first, spent("2"), NOW);
+    let mut book = book(BudgetSpec { fault_ok: true, ..spec("10") });
+    book.set_fault(Some("no disk".to_owned()));
+    let meanwhile = hold(&mut book, &ask("a", Some("3"))).unwrap();
+    book.settle(&meanwhile, spent("3"), NOW);
+    book.restore(before.records(Written::Closed, NOW), NOW);
+    assert_eq!(view(&mut book, "").used(), usd("5"));
 }
 
 /// What a test does to a book.
@@ -332,13 +369,16 @@ fn what_is_told_to_be_durable_is_read_again() {
 #[test]
 fn a_unit_is_forgotten_in_the_file_of_a_process_that_does_not_run() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(forget_in(dir.path(), "a").unwrap(), 0);
+    let each = BudgetSpec { per: Some(BudgetUnit::Tenant), ..spec("1") };
+    assert_eq!(forget_in(dir.path(), "a", std::slice::from_ref(&each)).unwrap(), 0);
     let opened = Store::open(dir.path()).unwrap();
     write(&opened.store, vec![grant("a", "1"), grant("b", "2"), grant("a", "3")], vec![]).unwrap();
-    assert!(matches!(forget_in(dir.path(), "a"), Err(StoreError::InUse { .. })));
+    assert!(matches!(forget_in(dir.path(), "a", std::slice::from_ref(&each)), Err(StoreError::InUse { .. })));
     drop(opened);
-    assert_eq!(forget_in(dir.path(), "a").unwrap(), 2);
+    assert_eq!(forget_in(dir.path(), "a", std::slice::from_ref(&each)).unwrap(), 2);
     assert_eq!(Store::open(dir.path()).unwrap().records, [Record::grant(&grant("b", "2"))]);
+    let of_teams = BudgetSpec { per: Some(BudgetUnit::Team), ..each };
+    assert_eq!(forget_in(dir.path(), "b", &[of_teams]).unwrap(), 0, "a team of that name");
 }
 
 #[test]

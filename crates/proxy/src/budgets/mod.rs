@@ -16,7 +16,7 @@ use farthing_ledger::budget::{
     Ask, Blocked, Book, BookError, Charge, Grant, Grants, Hold, Raise, Store, StoreError, Verdict, Why, Written,
 };
 use farthing_ledger::watch::BudgetLevels;
-use farthing_types::{BudgetUnit, Clock, Money, OnExceeded, Span};
+use farthing_types::{Clock, Money, OnExceeded, Span};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -234,12 +234,15 @@ impl Budgets {
     }
 
     /// Drops what tenants' own counters and refusals tell of one; how many counters that were. Its money begins anew.
-    pub async fn forget(&self, tenant: &str) -> u64 {
-        let Some(shared) = &self.0 else { return 0 };
+    ///
+    /// # Errors
+    /// Why that cannot be written down.
+    pub async fn forget(&self, tenant: &str) -> Result<u64, String> {
+        let Some(shared) = &self.0 else { return Ok(0) };
         shared.refusals.lock().retain(|refusal| *refusal.tenant != *tenant && *refusal.blocked.counter.unit != *tenant);
         let (dropped, told) = {
             let mut book = shared.book.lock();
-            let dropped = book.forget(BudgetUnit::Tenant, tenant);
+            let dropped = book.forget(tenant);
             let records = book.records(Written::Whole, shared.clock.now());
             if let Some(store) = &*shared.store.lock() {
                 store.rewrite(records);
@@ -247,8 +250,10 @@ impl Budgets {
             // Told when what was ordered before is done.
             (dropped, shared.order(Vec::new(), Vec::new()))
         };
-        let _ = tokio::time::timeout(GRANT_WAIT, told).await;
-        dropped as u64
+        match tokio::time::timeout(GRANT_WAIT, told).await {
+            Ok(Ok(())) => Ok(dropped as u64),
+            _ => Err(shared.book.lock().fault().unwrap_or("the disk does not answer").to_owned()),
+        }
     }
 
     /// Remembers that a request was held back for good.
@@ -291,7 +296,9 @@ impl Shared {
     /// Asks the book. What it orders is ordered before anybody else asks: the file has it in the same order.
     fn look(self: &Arc<Self>, ask: &Ask<'_>) -> Looked {
         let mut book = self.book.lock();
-        match book.hold(ask) {
+        // A disk that takes nothing must not gather orders.
+        let orders = self.ordered.load(Ordering::Relaxed) < MAX_ORDERS;
+        match if orders { book.hold(ask) } else { book.hold_within_grants(ask) } {
             Verdict::Held(hold, ahead) => {
                 if ask.bound.is_none() && !hold.is_free() {
                     self.counters.unbounded.fetch_add(1, Ordering::Relaxed);
@@ -299,13 +306,11 @@ impl Shared {
                 if book.fault().is_some() && !hold.is_free() {
                     self.counters.faults_passed.fetch_add(1, Ordering::Relaxed);
                 }
-                if !ahead.is_empty() && self.ordered.load(Ordering::Relaxed) < MAX_ORDERS {
+                if !ahead.is_empty() {
                     drop(self.order(ahead, Vec::new()));
                 }
                 Looked::Held(hold)
             }
-            // A disk that takes nothing must not gather orders.
-            Verdict::Needs(_, blocked) if self.ordered.load(Ordering::Relaxed) >= MAX_ORDERS => Looked::Blocked(blocked),
             Verdict::Needs(grants, blocked) => Looked::Waits(blocked, self.order(grants, Vec::new())),
             Verdict::Blocked(blocked) => Looked::Blocked(blocked),
         }
