@@ -93,8 +93,8 @@ enum Job {
     /// A purged primary key.
     Purge(KeyHash, Time),
     Purges(Time),
-    /// Everything that names a tenant.
-    Erase(Arc<str>, Time, oneshot::Sender<Result<u64, StoreFault>>),
+    /// A tenant's name out of the list of purges.
+    Unname(Arc<str>, Time, oneshot::Sender<Result<(), StoreFault>>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -189,9 +189,21 @@ impl Tier {
     /// # Errors
     /// The store could not be gone through. The purge holds all the same.
     pub async fn erase(&self, tenant: &str, now: Time) -> Result<u64, StoreFault> {
+        let tenant: Arc<str> = tenant.into();
+        // What was put before is in the store then, and what waits for the writer meanwhile is not held up.
+        if !self.flush().await {
+            return Err(StoreFault::Unavailable);
+        }
+        // The purge goes last: what it is about is not served while some of it may still stand.
+        let mut erased = erase(&self.inner, &tenant, |key| key != PURGES_KEY).await?;
         let (done, told) = oneshot::channel();
-        self.queue.send(Job::Erase(tenant.into(), now, done)).map_err(|_| StoreFault::Unavailable)?;
-        told.await.unwrap_or(Err(StoreFault::Unavailable))
+        self.queue.send(Job::Unname(Arc::clone(&tenant), now, done)).map_err(|_| StoreFault::Unavailable)?;
+        told.await.unwrap_or(Err(StoreFault::Unavailable))?;
+        if !self.is_shared() {
+            // A directory has the earlier lists still, in what was overwritten.
+            erased += erase(&self.inner, &tenant, |key| key == PURGES_KEY).await?;
+        }
+        Ok(erased)
     }
 
     /// How often each outcome came.
@@ -361,8 +373,8 @@ impl Writer {
                 Job::Purges(now) => remember(&self.inner, now).await,
                 Job::Purge(key, now) => delete(&self.inner, key, now).await,
                 Job::Drop(key) => forget(self.inner.store.as_ref(), key).await,
-                Job::Erase(tenant, now, done) => {
-                    let _nobody_waits = done.send(erase(&self.inner, tenant, now).await);
+                Job::Unname(tenant, now, done) => {
+                    let _nobody_waits = done.send(unname(&self.inner, &tenant, now).await);
                 }
                 Job::Flush(done) => {
                     let _faulted: Result<(), StoreFault> = self.inner.store.flush().await;
@@ -396,18 +408,23 @@ async fn remember(inner: &Inner, now: Time) {
     }
 }
 
-/// First the list of purges without the tenant's name, then everything that names it, earlier lists included.
-async fn erase(inner: &Arc<Inner>, tenant: Arc<str>, now: Time) -> Result<u64, StoreFault> {
+/// Writes the list of purges without a tenant's name; only then does this process forget the purge.
+async fn unname(inner: &Inner, tenant: &str, now: Time) -> Result<(), StoreFault> {
     inner.read_purges(now).await?;
-    let list = {
-        let mut known = inner.known.lock();
-        known.purges.drop_tenant(&tenant);
-        envelope::wrap_purges(&known.purges, inner.sealer.as_ref()).map_err(|_| StoreFault::Failed)?
-    };
-    inner.keep(PURGES_KEY, list, now + PURGES_KEPT, now).await.map_err(|_| StoreFault::Failed)?;
+    let mut list = inner.known.lock().purges.clone();
+    list.drop_tenant(tenant);
+    let value = envelope::wrap_purges(&list, inner.sealer.as_ref()).map_err(|_| StoreFault::Failed)?;
+    inner.store.put(Put { key: PURGES_KEY, value, expires: now + PURGES_KEPT, now }).await?;
     inner.store.flush().await?;
-    let own = Arc::clone(inner);
-    let erased = inner.store.erase(Arc::new(move |key, value| envelope::names_tenant(value, key, &tenant, own.sealer.as_ref()))).await?;
+    inner.known.lock().purges.drop_tenant(tenant);
+    Ok(())
+}
+
+/// Removes what names a tenant from the store, under the keys that are meant; how many values that were.
+async fn erase(inner: &Arc<Inner>, tenant: &Arc<str>, meant: fn(KeyHash) -> bool) -> Result<u64, StoreFault> {
+    let (own, of) = (Arc::clone(inner), Arc::clone(tenant));
+    let whose = move |key, value: &Bytes| meant(key) && envelope::names_tenant(value, key, &of, own.sealer.as_ref());
+    let erased = inner.store.erase(Arc::new(whose)).await?;
     inner.store.flush().await?;
     Ok(erased)
 }

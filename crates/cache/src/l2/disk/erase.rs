@@ -16,12 +16,15 @@ impl Writer {
     pub(super) fn erase(&mut self, whose: &Whose) -> Option<u64> {
         let mut ok = self.write_buffer();
         // From here on nothing is added to the segments that are looked through.
-        self.next_segment();
+        ok &= self.next_segment();
         let active = self.active.id;
         let ids: Vec<u32> = self.shared.index.lock().segments.keys().copied().filter(|id| *id != active).collect();
         let mut erased = 0;
         for id in ids {
-            let Some((file, records)) = self.contents(id) else { continue };
+            let Some((file, records)) = self.contents(id) else {
+                ok = false;
+                continue;
+            };
             let meant: Vec<bool> = records.iter().map(|placed| is_meant(&file, placed, whose)).collect();
             let count = meant.iter().filter(|meant| **meant).count();
             if count > 0 {

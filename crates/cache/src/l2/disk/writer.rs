@@ -178,12 +178,11 @@ impl Writer {
         }
     }
 
-    /// Ends the segment and begins the next one; goes on with this one if that fails.
-    pub(super) fn next_segment(&mut self) {
+    /// Ends the segment and begins the next one; goes on with this one if that fails, which is false.
+    pub(super) fn next_segment(&mut self) -> bool {
         let id = self.active.id.wrapping_add(1);
-        if let Err(error) = self.seal().and_then(|()| self.begin(id)) {
-            self.failed(&error);
-        }
+        let begun = self.seal().and_then(|()| self.begin(id));
+        begun.inspect_err(|error| self.failed(error)).is_ok()
     }
 
     fn begin(&mut self, id: u32) -> io::Result<()> {

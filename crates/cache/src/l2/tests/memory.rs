@@ -18,6 +18,8 @@ pub(super) struct MemoryStore {
     fault: Mutex<Option<StoreFault>>,
     /// A key that cannot be reached.
     hidden: Mutex<Option<KeyHash>>,
+    /// What erasing ends with, when set; everything else works.
+    closed: Mutex<Option<StoreFault>>,
     /// How long each question takes.
     delay: Mutex<Duration>,
 }
@@ -25,6 +27,9 @@ pub(super) struct MemoryStore {
 impl MemoryStore {
     pub(super) fn fail(&self, fault: Option<StoreFault>) {
         *self.fault.lock() = fault;
+    }
+    pub(super) fn close_to_erasing(&self, fault: Option<StoreFault>) {
+        *self.closed.lock() = fault;
     }
     pub(super) fn hide(&self, key: Option<KeyHash>) {
         *self.hidden.lock() = key;
@@ -84,6 +89,7 @@ impl Store for MemoryStore {
     fn erase(&self, whose: Whose) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             self.pass().await?;
+            self.closed.lock().map_or(Ok(()), Err)?;
             let mut values = self.values.lock();
             let before = values.len();
             values.retain(|key, (value, _)| !whose(*key, value));

@@ -288,3 +288,22 @@ async fn of_a_tenant_that_is_erased_nothing_is_left_and_of_others_everything() {
         assert!(store.stats().entries >= 40);
     }
 }
+
+#[tokio::test]
+async fn a_tenant_s_purge_holds_until_all_that_it_is_about_is_erased() {
+    let store = Arc::new(MemoryStore::default());
+    let tier = tier(store.clone(), None, options());
+    tier.put(cached(of_canary(1)), now());
+    assert!(tier.flush().await);
+    let mine = of_canary(1).subject;
+    assert!(look(&tier, &mine).await.is_ok());
+    tier.purge(&Purge::Tenant("canary-7f3a9".into()), false, now());
+    store.close_to_erasing(Some(StoreFault::Failed));
+    assert_eq!(tier.erase("canary-7f3a9", now()).await, Err(StoreFault::Failed));
+    assert_eq!(look(&tier, &mine).await.unwrap_err(), GetOutcome::Outdated, "it is still there");
+    store.close_to_erasing(None);
+    assert_eq!(tier.erase("canary-7f3a9", now()).await, Ok(1));
+    assert_eq!(look(&tier, &mine).await.unwrap_err(), GetOutcome::Absent);
+    let list = store.raw(envelope::PURGES_KEY).unwrap();
+    assert!(!envelope::names_tenant(&list, envelope::PURGES_KEY, "canary-7f3a9", None));
+}
