@@ -188,8 +188,9 @@ impl Filer {
     fn replay(&mut self, id: &SegmentId) -> Result<(), Unfiled> {
         match read(&self.folder, id) {
             Ok((parts, loss)) => {
-                self.say(id, &loss);
                 self.write(id, &parts, true)?;
+                // Once: what could not be written is read again.
+                self.say(id, &loss);
                 let journal = &self.counters.journal;
                 journal.replayed_segments.fetch_add(1, Relaxed);
                 journal.replayed_rows.fetch_add(parts.iter().map(|part| part.batch.num_rows() as u64).sum(), Relaxed);

@@ -144,7 +144,8 @@ impl Worker {
         if (self.recorder.in_trouble() || self.recorder.run().is_none()) && now.since(self.healed) >= HEAL_EVERY {
             self.heal(now);
         }
-        if now.since(self.tried) >= self.config.flush_every {
+        // Not while the filer is busy: what it tries again may take it longer than this.
+        if now.since(self.tried) >= self.config.flush_every && self.jobs.is_empty() {
             self.tried = now;
             self.retry();
         }
@@ -167,7 +168,9 @@ impl Worker {
     fn bury(&mut self, now: Time) {
         self.buried = now;
         for dead in self.folder.dead(self.recorder.run()) {
-            tracing::info!(segments = dead.segments.len(), "the journal of a process that died is taken over");
+            if !dead.segments.is_empty() {
+                tracing::info!(segments = dead.segments.len(), "the journal of a process that died is taken over");
+            }
             self.recorder.inherit(&dead.run);
             for id in dead.segments.clone() {
                 let length = self.folder.disk.len(&self.folder.path(&id)).unwrap_or_default();

@@ -11,13 +11,23 @@ fn call(id: u64) -> CallRow {
     CallRow { ts_ns: (id % 2).cast_signed() * HOUR_NS, call_id: id, tenant: "acme".into(), sent: true, ..CallRow::default() }
 }
 
-/// One life of a process: writes calls from `first` on until it has come to its end, or the disk is dead. Answers the ids
-/// that were safe from a kill, and from a power cut, while the disk was alive for sure.
-fn live(disk: &MemoryDisk, clock: &Arc<VirtualClock>, first: u64) -> (u64, u64, u64) {
+/// What a life came to, each up to an id that is not among it, while the disk was alive for sure.
+struct Life {
+    next: u64,
+    /// Safe from a kill.
+    killed: u64,
+    /// Safe from a power cut.
+    cut: u64,
+    /// Whether files were made of what earlier lives left.
+    filed: bool,
+}
+
+/// One life of a process: writes calls from `first` on until it has come to its end, or the disk is dead.
+fn live(disk: &MemoryDisk, clock: &Arc<VirtualClock>, first: u64) -> Life {
     let config = LogConfig { max_file_rows: 40, journal_reserve: 2_000, ..config() };
     let mut rig = Rig::start(Arc::new(disk.clone()), Path::new("/log"), config, clock);
     let alive = |rig: &Rig| rig.metrics().journal.records_all && disk.is_alive();
-    let (mut next, mut killed, mut cut) = (first, first, first);
+    let (mut next, mut killed, mut cut, mut filed) = (first, first, first, false);
     for step in 0..12 {
         (0..5).for_each(|_| {
             rig.write(call(next));
@@ -36,15 +46,16 @@ fn live(disk: &MemoryDisk, clock: &Arc<VirtualClock>, first: u64) -> (u64, u64, 
         }
         if step % 4 == 1 {
             rig.file();
+            filed |= alive(&rig);
         }
     }
     if first.is_multiple_of(2) {
         rig.close();
         if disk.is_alive() {
-            (killed, cut) = (next, next);
+            (killed, cut, filed) = (next, next, true);
         }
     }
-    (next, killed, cut)
+    Life { next, killed, cut, filed }
 }
 
 /// How often each call is in files.
@@ -75,16 +86,27 @@ fn settle(disk: &MemoryDisk, clock: &Arc<VirtualClock>) -> LogMetrics {
 fn dies(points: &[(usize, bool)]) {
     let (disk, clock) = (MemoryDisk::default(), Arc::new(VirtualClock::new(Time::from_millis(1_790_000_000_000))));
     let (mut next, mut safe) = (0, Vec::new());
+    // Written, and not synced when the process was killed: a power cut takes it until somebody has made files of it.
+    let mut written = Vec::new();
     for (point, power_cut) in points {
         disk.kill_after(*point);
         let first = next;
-        let (last, killed, cut) = live(&disk, &clock, first);
+        let life = live(&disk, &clock, first);
         disk.restart(*power_cut);
-        safe.extend(first..if *power_cut { cut } else { killed });
-        next = last;
+        if life.filed {
+            safe.append(&mut written);
+        }
+        if *power_cut {
+            written.clear();
+        } else {
+            written.extend(life.cut..life.killed);
+        }
+        safe.extend(first..life.cut);
+        next = life.next;
         clock.advance(Span::from_secs(1));
     }
     settle(&disk, &clock);
+    safe.append(&mut written);
     let seen = calls(&disk);
     assert!(seen.values().all(|times| *times == 1), "twice: {points:?} {seen:?}");
     let missing: Vec<_> = safe.iter().filter(|id| !seen.contains_key(id)).collect();
