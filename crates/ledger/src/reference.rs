@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use farthing_contract::log::{ALL, Column, ColumnType, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY};
+use farthing_contract::log::{ALL, Column, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY};
 
 /// The reference page of the request log.
 pub fn request_log_markdown() -> String {
@@ -38,22 +38,9 @@ fn section(page: &mut String, table: &Table) {
     for Column { name, ty, nullable, since, doc } in table.columns {
         let null = if *nullable { "yes" } else { "" };
         let since = if *since > 1 { format!(" (Since version {since}.)") } else { String::new() };
-        let _ = writeln!(page, "| `{name}` | {} | {null} | {}{since} |", type_name(*ty), doc.trim().replace('|', "\\|"));
+        let _ = writeln!(page, "| `{name}` | {} | {null} | {}{since} |", ty.as_str(), doc.trim().replace('|', "\\|"));
     }
     page.push('\n');
-}
-
-const fn type_name(ty: ColumnType) -> &'static str {
-    match ty {
-        ColumnType::I64 => "int64",
-        ColumnType::U64 => "uint64",
-        ColumnType::I32 => "int32",
-        ColumnType::F64 => "double",
-        ColumnType::F32 => "float",
-        ColumnType::Bool => "bool",
-        ColumnType::Text => "text",
-        ColumnType::F32List => "list of float",
-    }
 }
 
 #[cfg(test)]

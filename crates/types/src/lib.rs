@@ -22,4 +22,4 @@ pub use money::{Money, Rate};
 pub use overrides::Overrides;
 pub use price::{Currency, Factor, LongContext, Meter, MeterSource, PriceSpec, Tier, TokenRates};
 pub use reasons::{By, Choice, Outcome, UncachedReason};
-pub use time::{Clock, RealClock, ScaledClock, Span, Time, VirtualClock, civil, days_of};
+pub use time::{Clock, RealClock, ScaledClock, Span, Time, VirtualClock, civil, day_number, days_of};

@@ -38,6 +38,20 @@ pub struct TokenRates {
     pub meters: Vec<Meter>,
 }
 
+impl TokenRates {
+    /// The rate of each bucket, by its name; those of other circumstances are not among them.
+    pub const fn buckets(&self) -> [(&'static str, Option<Rate>); 6] {
+        [
+            ("input", self.input),
+            ("cached_input", self.cached_input),
+            ("cache_write", self.cache_write),
+            ("cache_write_1h", self.cache_write_1h),
+            ("output", self.output),
+            ("reasoning", self.reasoning),
+        ]
+    }
+}
+
 /// Rates that replace the usual ones for the whole call once its input is long.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LongContext {

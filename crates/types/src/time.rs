@@ -66,15 +66,20 @@ pub const fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + carry, month, day)
 }
 
-/// The day since 1970 of a date in the Gregorian calendar; `None` when there is no such date. The inverse of [`civil`].
+/// Days since 1970 of a day of the Gregorian calendar, counted as [`civil`] does: its inverse.
+pub const fn day_number(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// The day since 1970 of a date in the Gregorian calendar; `None` when there is no such date.
 pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=9_999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let era = y.div_euclid(400);
-    let of_era = y.rem_euclid(400);
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * m + 2) / 5 + day - 1 - 719_468;
+    let days = day_number(year, month, day);
     (civil(days) == (year, month, day)).then_some(days)
 }
 

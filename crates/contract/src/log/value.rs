@@ -23,6 +23,22 @@ pub enum ColumnType {
     F32List,
 }
 
+impl ColumnType {
+    /// The name that people read.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::I64 => "int64",
+            Self::U64 => "uint64",
+            Self::I32 => "int32",
+            Self::F64 => "double",
+            Self::F32 => "float",
+            Self::Bool => "bool",
+            Self::Text => "text",
+            Self::F32List => "list of float",
+        }
+    }
+}
+
 /// One cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {

@@ -9,7 +9,7 @@ mod when;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use farthing_types::civil;
+use farthing_types::Time;
 
 /// Flags of `farthing logs`.
 #[derive(Debug, clap::Args)]
@@ -68,10 +68,7 @@ fn passed_over(what: &[String]) -> ExitCode {
 
 /// `2026-01-31 23:59:59` of nanoseconds since 1970 UTC.
 fn utc(ns: i64) -> String {
-    let seconds = ns.div_euclid(1_000_000_000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60)
+    farthing_ledger::costs::utc(Time::from_nanos(ns)).replace('T', " ").replace('Z', "")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_contract::log::{ALL, Column, ColumnType, SCHEMA_VERSION, Table};
+use farthing_contract::log::{ALL, Column, SCHEMA_VERSION, Table};
 use serde_json::{Value, json};
 
 use crate::table::{out, render};
@@ -35,13 +35,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn told(table: &Table) -> String {
     let row = |column: &Column| {
         let null = if column.nullable { "null" } else { "" };
-        vec![
-            column.name.to_owned(),
-            type_name(column.ty).to_owned(),
-            null.to_owned(),
-            column.since.to_string(),
-            column.doc.trim().to_owned(),
-        ]
+        vec![column.name.to_owned(), column.ty.as_str().to_owned(), null.to_owned(), column.since.to_string(), column.doc.trim().to_owned()]
     };
     let columns = render(&["column", "type", "null", "since", "meaning"], table.columns.iter().map(row));
     format!("\n{}: {}\n{columns}", table.name, table.doc.trim())
@@ -51,24 +45,11 @@ fn as_json(table: &Table) -> Value {
     let column = |column: &Column| {
         json!({
             "name": column.name,
-            "type": type_name(column.ty),
+            "type": column.ty.as_str(),
             "nullable": column.nullable,
             "since": column.since,
             "doc": column.doc.trim(),
         })
     };
     json!({ "name": table.name, "doc": table.doc.trim(), "columns": table.columns.iter().map(column).collect::<Vec<_>>() })
-}
-
-const fn type_name(ty: ColumnType) -> &'static str {
-    match ty {
-        ColumnType::I64 => "int64",
-        ColumnType::U64 => "uint64",
-        ColumnType::I32 => "int32",
-        ColumnType::F64 => "double",
-        ColumnType::F32 => "float",
-        ColumnType::Bool => "bool",
-        ColumnType::Text => "text",
-        ColumnType::F32List => "list of float",
-    }
 }

@@ -12,7 +12,7 @@ pub fn day_number(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    let days = crate::costs::day_number(year, month, day);
+    let days = farthing_types::day_number(year, month, day);
     (civil(days) == (year, month, day)).then_some(days)
 }
 

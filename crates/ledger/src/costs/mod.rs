@@ -29,4 +29,4 @@ pub use report::{CostGroup, CostReport, Point, Strategy};
 pub use self_cost::{Net, SelfCost};
 pub use store::{CostError, CostStore, Limits, Reads, Recent, RecentRows};
 pub use sums::{CallSums, CostSums, RequestSums, money};
-pub use window::{Window, day_number, parse_time, utc};
+pub use window::{Window, parse_time, utc};

@@ -1,6 +1,6 @@
 //! Spans of time as people ask for them. Days and months are those of UTC.
 
-use farthing_types::{Time, civil};
+use farthing_types::{Time, civil, day_number};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -91,15 +91,6 @@ pub(super) fn parse_span(text: &str) -> Option<i64> {
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let count: i64 = digits.parse().ok().filter(|count| plain && *count > 0)?;
     count.checked_mul(unit)
-}
-
-/// Days since 1970 of a day of the Gregorian calendar: the inverse of [`civil`].
-pub const fn day_number(year: i64, month: i64, day: i64) -> i64 {
-    // Counted from 1 March, as `civil` does.
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 /// A time of RFC 3339, or a day (its first moment, UTC).

@@ -39,15 +39,7 @@ pub(super) fn check(spec: &PriceSpec) -> Result<(), String> {
 }
 
 fn target(place: &str, rates: &TokenRates) -> Result<(), String> {
-    let all = [
-        ("input", rates.input),
-        ("cached_input", rates.cached_input),
-        ("cache_write", rates.cache_write),
-        ("cache_write_1h", rates.cache_write_1h),
-        ("output", rates.output),
-        ("reasoning", rates.reasoning),
-    ];
-    for (key, rate) in all {
+    for (key, rate) in rates.buckets() {
         not_negative(&format!("{place}.{key}"), rate)?;
     }
     if let Some(long) = &rates.long {

@@ -204,15 +204,7 @@ fn write_long(text: &mut String, path: &str, rates: &TokenRates) {
 }
 
 fn write_six(text: &mut String, rates: &TokenRates) {
-    let all = [
-        ("input", rates.input),
-        ("cached_input", rates.cached_input),
-        ("cache_write", rates.cache_write),
-        ("cache_write_1h", rates.cache_write_1h),
-        ("output", rates.output),
-        ("reasoning", rates.reasoning),
-    ];
-    for (name, rate) in all {
+    for (name, rate) in rates.buckets() {
         if let Some(rate) = rate {
             let _ = writeln!(text, "{name}_per_million = {}", quoted(&million(rate)));
         }

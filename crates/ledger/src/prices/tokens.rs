@@ -50,20 +50,11 @@ impl Six {
             (usage.reasoning, self.reasoning.or(self.output)),
         ]
     }
-
-    fn any(self) -> bool {
-        self.input.is_some()
-            || self.output.is_some()
-            || self.cached_input.is_some()
-            || self.cache_write.is_some()
-            || self.cache_write_1h.is_some()
-            || self.reasoning.is_some()
-    }
 }
 
 /// Whether the target is charged by the token at all, under whatever circumstances: where no rate fits a call it is unpriced, not free.
 pub(super) fn has_rates(rates: &TokenRates) -> bool {
-    Six::of(rates).any() || rates.long.is_some() || !rates.service.is_empty()
+    rates.buckets().iter().any(|(_, rate)| rate.is_some()) || rates.long.is_some() || !rates.service.is_empty()
 }
 
 /// The exact cost of the token buckets, in millionths of a nano-unit, and the factor that it is still to be multiplied by.

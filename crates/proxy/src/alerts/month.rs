@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use farthing_ledger::costs::day_number;
-use farthing_types::civil;
+use farthing_types::{civil, day_number};
 
 /// Tenants whose sums are kept; of those beyond there is no forecast of their own.
 const TENANTS: usize = 10_000;
