@@ -34,6 +34,8 @@ pub enum Dialect {
     Anthropic,
     /// Google's JSON with `status` in the body.
     Google,
+    /// Gemini's JSON and event streams; the path names the target.
+    Gemini,
 }
 
 /// A checked provider.

@@ -168,7 +168,9 @@ fn line(route: &Route, dialect: Dialect, data: &str) -> String {
     match (route.matcher.hosts.first(), dialect) {
         (Some(host), _) => format!("http://{data} with Host: {host}"),
         (None, Dialect::OpenAi) => format!("base_url=\"http://{data}{}/v1\"", route.matcher.path_prefix.trim_end_matches('/')),
-        (None, Dialect::Anthropic) => format!("base_url=\"http://{data}{}\"", route.matcher.path_prefix.trim_end_matches('/')),
+        (None, Dialect::Anthropic | Dialect::Gemini) => {
+            format!("base_url=\"http://{data}{}\"", route.matcher.path_prefix.trim_end_matches('/'))
+        }
         (None, _) => format!("http://{data}{}", route.matcher.path_prefix),
     }
 }

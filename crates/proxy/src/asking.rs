@@ -46,7 +46,7 @@ pub fn can_strip(headers: &HeaderMap) -> bool {
 
 /// Whether the provider bills by the token, so that a stream's bill grows as it comes.
 fn by_token(route: &RouteState) -> bool {
-    matches!(route.provider.dialect, Dialect::OpenAi | Dialect::Anthropic)
+    matches!(route.provider.dialect, Dialect::OpenAi | Dialect::Anthropic | Dialect::Gemini)
 }
 
 /// Whether a request's body is held although no key needs it: what it asks for says what it may cost, and usage may have to be asked for.

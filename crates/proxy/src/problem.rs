@@ -17,17 +17,8 @@ pub enum Dialect {
     OpenAi,
     /// `{"type": "error", "error": {"type", "message"}}`.
     Anthropic,
-}
-
-impl Dialect {
-    /// The dialect of a provider preset's name for it; problem documents for anything else.
-    pub fn parse(name: &str) -> Self {
-        match name {
-            "openai" => Self::OpenAi,
-            "anthropic" => Self::Anthropic,
-            _ => Self::Problem,
-        }
-    }
+    /// `{"error": {"code", "message", "status"}}`.
+    Gemini,
 }
 
 /// A refusal or failure of ours.
@@ -83,7 +74,31 @@ impl Problem {
             Dialect::Anthropic => {
                 (format!("{{\"type\":\"error\",\"error\":{{\"type\":\"{}\",\"message\":{detail}}}}}\n", self.kind), "application/json")
             }
+            Dialect::Gemini => (self.google(&detail), "application/json"),
         }
+    }
+
+    /// The document of Google's APIs; its `reason` is our kind.
+    fn google(&self, detail: &str) -> String {
+        let (code, status, kind) = (self.status.as_u16(), google_status(self.status), self.kind);
+        let info = format!("{{\"@type\":\"type.googleapis.com/google.rpc.ErrorInfo\",\"reason\":\"{kind}\",\"domain\":\"farthing\"}}");
+        format!("{{\"error\":{{\"code\":{code},\"message\":{detail},\"status\":\"{status}\",\"details\":[{info}]}}}}\n")
+    }
+}
+
+/// The name that Google's APIs give to a status (google/rpc/code.proto).
+const fn google_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 | 411 | 413 | 431 => "INVALID_ARGUMENT",
+        401 => "UNAUTHENTICATED",
+        402 | 403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        429 => "RESOURCE_EXHAUSTED",
+        501 => "UNIMPLEMENTED",
+        502 | 503 => "UNAVAILABLE",
+        504 => "DEADLINE_EXCEEDED",
+        500..=599 => "INTERNAL",
+        _ => "FAILED_PRECONDITION",
     }
 }
 
@@ -129,7 +144,7 @@ mod tests {
     #[test]
     fn documents_are_json_in_every_dialect() {
         let problem = Problem::new(StatusCode::NOT_FOUND, "no-route", "no route for \"/x\"\nadd one");
-        for dialect in [Dialect::Problem, Dialect::OpenAi, Dialect::Anthropic] {
+        for dialect in [Dialect::Problem, Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini] {
             let (text, _) = problem.document(dialect);
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert!(value.to_string().contains("add one"), "{text}");

@@ -21,7 +21,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::asking;
 use crate::edge::RawHead;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
-use crate::problem::Problem;
+use crate::problem::{Dialect, Problem};
 use crate::purging;
 use crate::route::{self, RouteState};
 use crate::settle::Account;
@@ -102,15 +102,20 @@ pub struct Outbound {
     pub target: Uri,
     /// The body.
     pub body: Body,
+    /// Whose words it is in.
+    pub dialect: Dialect,
     /// What a held body tells of usage and price, once it was asked for.
     facts: OnceCell<farthing_ledger::RequestFacts>,
 }
 
 impl Outbound {
-    /// What the body tells of usage and price; `None` where it is not held. Read once.
+    /// What body and path tell of usage and price; `None` where the body is not held. Read once.
     pub fn facts(&self) -> Option<&farthing_ledger::RequestFacts> {
         let body = self.body.as_full()?;
-        Some(self.facts.get_or_init(|| farthing_ledger::RequestFacts::read(&body)))
+        Some(self.facts.get_or_init(|| {
+            let facts = farthing_ledger::RequestFacts::read(&body);
+            if self.dialect == Dialect::Gemini { facts.named_by(self.target.path()) } else { facts }
+        }))
     }
 }
 
@@ -248,6 +253,7 @@ impl Asked {
     pub fn plan(self, state: &State) -> Planned {
         let Self { received, identity, facts, wishes, steps, target, body: held } = self;
         let Received { id, at, started, route, head, body } = received;
+        let dialect = route.dialect;
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
         let (of_variant, variant) = variant(state, &route, (key, kind(&route, &facts)), at);
@@ -280,7 +286,7 @@ impl Asked {
             },
             facts,
             headers: head.headers,
-            outbound: Outbound { target, body, facts: OnceCell::new() },
+            outbound: Outbound { target, body, dialect, facts: OnceCell::new() },
         }
     }
 }

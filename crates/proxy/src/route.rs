@@ -129,6 +129,7 @@ const fn dialect(provider: &Provider) -> Dialect {
     match provider.dialect {
         farthing_config::Dialect::OpenAi => Dialect::OpenAi,
         farthing_config::Dialect::Anthropic => Dialect::Anthropic,
+        farthing_config::Dialect::Gemini => Dialect::Gemini,
         farthing_config::Dialect::Generic | farthing_config::Dialect::Google => Dialect::Problem,
     }
 }

@@ -13,6 +13,7 @@ pub fn presets() -> impl ExactSizeIterator<Item = (&'static str, &'static str)> 
 
 const PRESETS: &[(&str, &str)] = &[
     ("anthropic", include_str!("../../../../providers/anthropic.toml")),
+    ("gemini", include_str!("../../../../providers/gemini.toml")),
     ("generic", include_str!("../../../../providers/generic.toml")),
     ("google-geocoding", include_str!("../../../../providers/google-geocoding.toml")),
     ("openai", include_str!("../../../../providers/openai.toml")),

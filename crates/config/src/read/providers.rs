@@ -82,8 +82,13 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut ProviderDraft) {
     prices(s, path, &mut provider.prices);
 }
 
-const DIALECTS: &[(&str, Dialect)] =
-    &[("generic", Dialect::Generic), ("openai", Dialect::OpenAi), ("anthropic", Dialect::Anthropic), ("google", Dialect::Google)];
+const DIALECTS: &[(&str, Dialect)] = &[
+    ("generic", Dialect::Generic),
+    ("openai", Dialect::OpenAi),
+    ("anthropic", Dialect::Anthropic),
+    ("google", Dialect::Google),
+    ("gemini", Dialect::Gemini),
+];
 
 fn credential_place(value: &DeValue<'_>) -> Result<CredentialPlace, Bad> {
     let text = value.as_str().unwrap_or_default();

@@ -193,7 +193,7 @@ pub(crate) const MODELS: Keys = &[
 ];
 
 pub(crate) const PROVIDER: Keys = &[
-    key("preset", "name", "", "The preset to start from: `openai`, `anthropic`, `google-geocoding`, `openweather`, `generic`."),
+    key("preset", "name", "", "The preset to start from: `openai`, `anthropic`, `gemini`, `google-geocoding`, `openweather`, `generic`."),
     key("base_url", "URL", "", "Scheme, host and path prefix of the upstream. Needed unless the preset has one."),
     key(
         "credential_place",
@@ -202,7 +202,7 @@ pub(crate) const PROVIDER: Keys = &[
         "Where the provider looks for its credential: `none`, `bearer`, `header:NAME`, `query:NAME`.",
     ),
     key("credential", "secret", "", "Our own credential, sent for clients that present a Farthing key."),
-    key("dialect", "word", "\"generic\"", "The body formats it speaks: `generic`, `openai`, `anthropic`, `google`."),
+    key("dialect", "word", "\"generic\"", "The body formats it speaks: `generic`, `openai`, `anthropic`, `google`, `gemini`."),
     key("volatile", "list", "[]", "JSON pointers whose values differ from answer to answer and say nothing about change."),
     key("price", "dollars", "", "Price of a call: short for a table `prices` with `per_call` alone."),
     key(

@@ -3,20 +3,20 @@
 use std::sync::{Arc, LazyLock};
 
 use super::scan::{Path, Scan, Take};
-use super::tap::text_of;
+use super::tap::{MAX_TARGET, text_of};
 
 /// What a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestFacts {
-    /// The `model` of the JSON body.
+    /// The `model` of the JSON body, or of the path.
     pub target: Option<Arc<str>>,
-    /// Whether the body asks for a stream (`"stream": true`).
+    /// Whether the body asks for a stream (`"stream": true`), or the path does.
     pub stream: bool,
     /// What it says of usage in the stream (`stream_options.include_usage`).
     pub include_usage: Option<bool>,
-    /// Most output tokens of one choice: `max_completion_tokens`, `max_output_tokens` or `max_tokens`.
+    /// Most output tokens of one choice: `max_completion_tokens`, `max_output_tokens`, `max_tokens` or `generationConfig.maxOutputTokens`.
     pub max_output: Option<u64>,
-    /// How many answers it asks for at once: `n` or `best_of`, times the prompts where it has a list of them.
+    /// How many answers it asks for at once: `n`, `best_of` or `generationConfig.candidateCount`, times the prompts where it has a list of them.
     pub choices: Option<u32>,
     /// Its input is not bounded by its bytes: it refers to images, audio, files, stored text or the provider's tools, or is too long to
     /// be read.
@@ -45,6 +45,17 @@ const BEYOND: &[&[u8]] = &[
     b"\"code_interpreter",
     b"\"code_execution",
     b"\"computer",
+    b"\"inlineData\"",
+    b"\"inline_data\"",
+    b"\"fileData\"",
+    b"\"file_data\"",
+    b"\"cachedContent\"",
+    b"\"cached_content\"",
+    b"\"google",
+    b"\"urlContext\"",
+    b"\"url_context\"",
+    b"\"codeExecution\"",
+    b"\"fileSearch\"",
 ];
 
 static REQUEST: LazyLock<Arc<[Path]>> = LazyLock::new(|| {
@@ -60,6 +71,10 @@ static REQUEST: LazyLock<Arc<[Path]>> = LazyLock::new(|| {
         Path::keys(&["prompt"], Take::Amount),
         // A stored prompt is an object, and none of our bytes.
         Path::keys(&["prompt", "id"], Take::Text),
+        Path::keys(&["generationConfig", "maxOutputTokens"], Take::Text),
+        Path::keys(&["generationConfig", "candidateCount"], Take::Text),
+        Path::keys(&["generation_config", "max_output_tokens"], Take::Text),
+        Path::keys(&["generation_config", "candidate_count"], Take::Text),
     ]
     .into()
 });
@@ -83,12 +98,30 @@ impl RequestFacts {
             3..=5 => most[path - 3] = number(text),
             6 | 7 => n = n.max(small(text)),
             8 => prompts = small(text).unwrap_or(1),
+            10 | 12 => most[2] = number(text),
+            11 | 13 => n = n.max(small(text)),
             _ => facts.media = true,
         });
         let [tokens, completion, output] = most;
         facts.max_output = completion.or(output).or(tokens);
         facts.choices = n.or((prompts > 1).then_some(1)).map(|n| n.max(1).saturating_mul(prompts.max(1)));
         facts
+    }
+}
+
+impl RequestFacts {
+    /// These facts with what the path tells: Gemini names target and way of answering there (`/models/NAME:streamGenerateContent`).
+    #[must_use]
+    pub fn named_by(mut self, path: &str) -> Self {
+        let named = path
+            .rsplit_once("/models/")
+            .and_then(|(_, last)| last.split_once(':'))
+            .filter(|(name, _)| !name.contains('/') && name.len() <= MAX_TARGET);
+        if let Some((name, method)) = named {
+            self.target = Some(name.into());
+            self.stream = method.starts_with("stream");
+        }
+        self
     }
 }
 
@@ -146,6 +179,24 @@ mod tests {
             assert!(facts(body).media, "{body}");
         }
         assert!(!facts(r#"{"messages":[{"content":"say \"image\" and \"file\""}]}"#).media);
+    }
+
+    #[test]
+    fn gemini_names_its_target_in_the_path() {
+        let body = r#"{"contents":[],"generationConfig":{"maxOutputTokens":70,"candidateCount":3}}"#;
+        let plain = facts(body).named_by("/v1beta/models/gemini-2.5-flash:generateContent");
+        assert_eq!(
+            (plain.target.as_deref(), plain.stream, plain.max_output, plain.choices),
+            (Some("gemini-2.5-flash"), false, Some(70), Some(3))
+        );
+        let vertex = facts("{}").named_by("/v1/projects/p/locations/l/publishers/google/models/g:streamGenerateContent");
+        assert_eq!((vertex.target.as_deref(), vertex.stream, vertex.media), (Some("g"), true, false));
+        for path in ["/v1beta/models", "/v1beta/models/g", "/v1beta/files/f:upload", "/models/a/b:c"] {
+            assert_eq!(facts("{}").named_by(path), RequestFacts::default(), "{path}");
+        }
+        for body in [r#"{"tools":[{"googleSearch":{}}]}"#, r#"{"tools":[{"google_search":{}}]}"#, r#"{"cachedContent":"c"}"#] {
+            assert!(facts(body).media, "{body}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Token counts and metered amounts out of provider answers, and what a request asks for.
 //!
-//! Read are the shapes of OpenAI (chat completions, legacy completions, responses, embeddings) and of Anthropic (messages), as plain
-//! JSON and as server-sent events, and whatever the prices' own pointers name. The body is scanned as it passes, decoded where it is
+//! Read are the shapes of OpenAI (chat completions, legacy completions, responses, embeddings), of Anthropic (messages) and of Gemini
+//! (content generation), as plain JSON and as server-sent events, and whatever the prices' own pointers name. The body is scanned as it passes, decoded where it is
 //! compressed; only the few values of interest are held, each in a bounded buffer, so an answer may be of any length.
 //!
 //! The counts become disjoint buckets of [`Usage`] whose sum is the provider's own total; a provider that contradicts itself is
@@ -10,6 +10,7 @@
 mod decode;
 pub mod estimate;
 mod facts;
+mod gemini;
 pub mod inject;
 mod scan;
 pub mod strip;

@@ -58,6 +58,10 @@ impl Path {
 #[derive(Debug)]
 pub(super) struct Scan {
     wanted: Arc<[Path]>,
+    /// Documents are the elements of one list.
+    listed: bool,
+    /// Documents that have ended.
+    ended: u64,
     state: State,
     depth: usize,
     levels: Vec<Level>,
@@ -109,6 +113,8 @@ impl Scan {
         let depth = wanted.iter().map(|path| path.steps.len()).max().unwrap_or_default() + 1;
         Self {
             wanted,
+            listed: false,
+            ended: 0,
             state: State::Outside,
             depth: 0,
             levels: (0..depth).map(|_| Level::default()).collect(),
@@ -116,6 +122,25 @@ impl Scan {
             fresh: false,
             captures: Vec::new(),
         }
+    }
+
+    /// A scanner of a list whose elements are each a document of its own.
+    pub(super) fn of_list(wanted: Arc<[Path]>) -> Self {
+        Self { listed: true, ..Self::new(wanted) }
+    }
+
+    pub(super) const fn is_of_list(&self) -> bool {
+        self.listed
+    }
+
+    /// How many documents have ended.
+    pub(super) const fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// Reads nothing more.
+    pub(super) const fn give_up(&mut self) {
+        self.state = State::Foreign;
     }
 
     /// Forgets the document at hand; the next bytes begin another one.
@@ -199,6 +224,7 @@ impl Scan {
                 self.open(byte);
             }
             (State::Outside, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF) => {}
+            (State::Outside, b'[' | b',' | b']') if self.listed => {}
             (State::Outside, _) => self.state = State::Foreign,
             (_, b'"') => self.open_string(),
             (_, b'{' | b'[') => self.open(byte),
@@ -264,6 +290,7 @@ impl Scan {
         self.report(found, |capture| !capture.scalar && capture.depth == depth, elements);
         if self.depth == 0 {
             self.state = State::Outside;
+            self.ended += 1;
             self.captures.clear();
         }
     }

@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, LazyLock};
 
+use farthing_types::Usage;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use super::UsageReading;
 use super::decode::{Decoder, Reader, Stopped};
+use super::gemini::GeminiUsage;
 use super::scan::{Path, Scan, Take};
 use super::tokens::RawUsage;
 use crate::prices::{Amount, Amounts, Reads};
@@ -15,14 +17,17 @@ use crate::prices::{Amount, Amounts, Reads};
 #[derive(Clone, Copy)]
 enum What {
     Usage,
+    Gemini,
+    /// Searches of the web that the answer rests on, which are charged beside its tokens.
+    Searches,
     Target,
     Service,
     /// Generated text, whose bytes count.
     Text,
 }
 
-/// Where answers hold it: plain, within an event of the responses API, within the first event of an Anthropic stream. Text: of chat
-/// completions and legacy ones, of responses, of messages; whole and as it comes.
+/// Where answers hold it: plain, within an event of the responses API, within the first event of an Anthropic stream, in Gemini's
+/// words. Text: of chat completions and legacy ones, of responses, of messages, of candidates; whole and as it comes.
 const ANSWER: &[(&[&str], What)] = &[
     (&["usage"], What::Usage),
     (&["response", "usage"], What::Usage),
@@ -47,34 +52,64 @@ const ANSWER: &[(&[&str], What)] = &[
     (&["delta", "partial_json"], What::Text),
     (&["content", "*", "text"], What::Text),
     (&["content", "*", "thinking"], What::Text),
+    (&["usageMetadata"], What::Gemini),
+    (&["modelVersion"], What::Target),
+    (&["candidates", "*", "groundingMetadata", "webSearchQueries"], What::Searches),
+    (&["candidates", "*", "content", "parts", "*", "text"], What::Text),
 ];
+
+/// Where Gemini says which service tier answered.
+const GEMINI_TIER: &str = "x-gemini-service-tier";
+/// What stands for the service tier of answers that cost more than the usual rates of their tokens tell: unpriced, unless the prices
+/// have rates under that name.
+const AUDIO: &str = "audio";
+const GROUNDED: &str = "grounded";
 
 static USUAL: LazyLock<Arc<[Path]>> = LazyLock::new(|| wanted(&[]));
 
+/// Where the elements of a list are searched: Gemini streams one unless it is asked for events. Other places keep their numbers.
+static LISTED: LazyLock<Arc<[Path]>> = LazyLock::new(|| {
+    let gemini = |keys: &[&str]| keys.first().is_some_and(|first| ["usageMetadata", "modelVersion", "candidates"].contains(first));
+    ANSWER.iter().map(|(keys, what)| if gemini(keys) { path(keys, *what) } else { nothing() }).collect()
+});
+
 /// Everything an answer is searched for: the usual places, then these pointers.
 pub(crate) fn wanted(pointers: &[Arc<str>]) -> Arc<[Path]> {
-    let usual = ANSWER.iter().map(|(keys, what)| match what {
-        What::Text => Path::keys(keys, Take::Length),
-        What::Usage | What::Target | What::Service => Path::keys(keys, Take::Text),
-    });
+    let usual = ANSWER.iter().map(|(keys, what)| path(keys, *what));
     // A pointer to the whole document finds nothing; the place is kept, so that the others keep theirs.
-    let nothing = || Path::keys(&[], Take::Text);
     usual.chain(pointers.iter().map(|pointer| Path::pointer(pointer).unwrap_or_else(nothing))).collect()
 }
 
+fn path(keys: &[&str], what: What) -> Path {
+    match what {
+        What::Text => Path::keys(keys, Take::Length),
+        What::Searches => Path::keys(keys, Take::Amount),
+        What::Usage | What::Gemini | What::Target | What::Service => Path::keys(keys, Take::Text),
+    }
+}
+
+/// Leads nowhere.
+fn nothing() -> Path {
+    Path::keys(&[], Take::Text)
+}
+
 /// Longest target that is believed, bytes.
-const MAX_TARGET: usize = 256;
+pub(super) const MAX_TARGET: usize = 256;
 
 /// Reads usage out of a body that is pushed through it chunk by chunk, in bounded memory (about 8 KiB beyond a decoder's window).
 #[derive(Debug)]
 pub struct UsageTap {
     decoder: Decoder<Inner>,
     stopped: Option<Stopped>,
+    /// The service tier that the head named.
+    tier: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct Inner {
     lines: Option<Lines>,
+    /// The document has begun.
+    begun: bool,
     scan: Scan,
     found: Found,
 }
@@ -82,6 +117,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Found {
     usage: Option<RawUsage>,
+    gemini: Option<GeminiUsage>,
+    searched: bool,
     target: Option<Arc<str>>,
     service: Option<Arc<str>>,
     text_bytes: u64,
@@ -99,22 +136,25 @@ impl UsageTap {
             media if media == "application/json" || (media.starts_with("application/") && media.ends_with("+json")) => None,
             _ => return None,
         };
-        Some(Self::new(lines, reads, &encoding(headers)))
+        let mut tap = Self::new(lines, reads, &encoding(headers));
+        let tier = headers.get(GEMINI_TIER).and_then(|value| value.to_str().ok());
+        tap.tier = tier.filter(|tier| tier.len() <= MAX_TARGET).map(|tier| tier.to_ascii_lowercase().into());
+        Some(tap)
     }
 
     fn new(lines: Option<Lines>, reads: Option<&Arc<Reads>>, encoding: &str) -> Self {
         let inner = || {
             let named = reads.filter(|reads| !reads.pointers.is_empty());
             let wanted = named.map_or_else(|| USUAL.clone(), |reads| reads.wanted());
-            Inner { lines, scan: Scan::new(wanted), found: Found { reads: reads.cloned(), ..Found::default() } }
+            Inner { lines, begun: false, scan: Scan::new(wanted), found: Found { reads: reads.cloned(), ..Found::default() } }
         };
-        let plain =
-            |stopped| (Decoder::Plain(Inner { lines: None, scan: Scan::new(USUAL.clone()), found: Found::default() }), Some(stopped));
+        let none = || Inner { lines: None, begun: false, scan: Scan::new(USUAL.clone()), found: Found::default() };
+        let plain = |stopped| (Decoder::Plain(none()), Some(stopped));
         let (decoder, stopped) = match Decoder::new(encoding, inner()) {
             Ok(decoder) => (decoder, None),
             Err(stopped) => plain(stopped),
         };
-        Self { decoder, stopped }
+        Self { decoder, stopped, tier: None }
     }
 
     /// For a plain JSON body.
@@ -136,14 +176,14 @@ impl UsageTap {
 
     /// What has been read so far. A stream that broke off still tells what it told before.
     pub fn reading(&self) -> UsageReading {
-        let Found { usage: raw, target, service, text_bytes, amounts, .. } = &self.decoder.reader().found;
-        let usage = raw.and_then(|raw| raw.buckets());
-        let contradictory = raw.zip(usage).is_some_and(|(raw, usage)| raw.contradicts(&usage));
+        let found = &self.decoder.reader().found;
+        let (usage, contradictory) = found.usage();
+        let Found { target, text_bytes, amounts, .. } = found;
         UsageReading {
             usage,
             contradictory,
             target: target.clone(),
-            service: service.clone(),
+            service: found.service().or_else(|| self.tier.clone()),
             amounts: amounts.clone(),
             text_bytes: *text_bytes,
             stopped: self.stopped,
@@ -167,10 +207,16 @@ fn encoding(headers: &HeaderMap) -> String {
 
 impl Reader for Inner {
     fn read(&mut self, bytes: &[u8]) {
-        let Self { lines, scan, found } = self;
+        if self.lines.is_none() && !self.begun {
+            self.begin(bytes);
+        }
+        let Self { lines, scan, found, .. } = self;
         let mut keep = |path: usize, text: &[u8]| found.keep(path, text);
         match lines {
-            None => scan.push(bytes, &mut keep),
+            None => {
+                scan.push(bytes, &mut keep);
+                self.give_up();
+            }
             Some(lines) => lines.push(bytes, &mut |piece| match piece {
                 Piece::Data(data) => scan.push(data, &mut keep),
                 Piece::EndOfEvent => scan.reset(),
@@ -179,7 +225,44 @@ impl Reader for Inner {
     }
 }
 
+impl Inner {
+    /// A list is a stream of documents.
+    fn begin(&mut self, bytes: &[u8]) {
+        let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else { return };
+        self.begun = true;
+        if *first == b'[' {
+            self.scan = Scan::of_list(LISTED.clone());
+        }
+    }
+
+    /// Most lists are no answers of an LLM: their first element tells.
+    fn give_up(&mut self) {
+        let Found { gemini, target, text_bytes, .. } = &self.found;
+        if self.scan.is_of_list() && self.scan.ended() > 0 && gemini.is_none() && target.is_none() && *text_bytes == 0 {
+            self.scan.give_up();
+        }
+    }
+}
+
 impl Found {
+    /// The buckets, and whether they contradict the provider's own sums.
+    fn usage(&self) -> (Option<Usage>, bool) {
+        if let Some(raw) = &self.gemini {
+            let usage = raw.buckets();
+            return (usage, usage.is_some_and(|usage| raw.contradicts(&usage)));
+        }
+        let usage = self.usage.and_then(|raw| raw.buckets());
+        (usage, self.usage.zip(usage).is_some_and(|(raw, usage)| raw.contradicts(&usage)))
+    }
+
+    /// The service tier, as far as the body tells; what is dearer than tokens comes first.
+    fn service(&self) -> Option<Arc<str>> {
+        if self.gemini.is_some_and(|raw| raw.has_audio()) {
+            return Some(AUDIO.into());
+        }
+        if self.searched { Some(GROUNDED.into()) } else { self.service.clone() }
+    }
+
     fn keep(&mut self, path: usize, text: &[u8]) {
         match ANSWER.get(path).map(|(_, what)| what) {
             Some(What::Usage) => {
@@ -187,6 +270,12 @@ impl Found {
                     self.usage.get_or_insert_default().update(later);
                 }
             }
+            Some(What::Gemini) => {
+                if let Ok(Some(later)) = serde_json::from_slice::<Option<GeminiUsage>>(text) {
+                    self.gemini.get_or_insert_default().update(later);
+                }
+            }
+            Some(What::Searches) => self.searched |= text != b"0",
             Some(What::Target) => self.target = text_of(text).or_else(|| self.target.take()),
             Some(What::Service) => self.service = text_of(text).or_else(|| self.service.take()),
             Some(What::Text) => {

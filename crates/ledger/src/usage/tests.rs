@@ -199,3 +199,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_list_that_is_no_answer_of_an_llm_is_not_read_on() {
+    let body = format!("[{{\"model\":\"car\"}},{}{{\"usageMetadata\":{{\"promptTokenCount\":4}}}}]", "{\"x\":1},".repeat(1000));
+    for chunk in [1, 8, body.len()] {
+        let reading = read(body.as_bytes(), UsageTap::json(), chunk);
+        assert_eq!((reading.target, chunk == body.len() || reading.usage.is_none()), (None, true));
+    }
+}
+
+#[test]
+fn the_head_names_geminis_service_tier() {
+    let headers = |tier: &'static str| {
+        HeaderMap::from_iter(
+            [("content-type", "application/json"), ("x-gemini-service-tier", tier)].map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())),
+        )
+    };
+    let service = |tier: &'static str, body: &str| {
+        let mut tap = UsageTap::for_answer(&headers(tier), None).unwrap();
+        tap.push(body.as_bytes());
+        tap.reading().service
+    };
+    assert_eq!(service("PRIORITY", "{}").as_deref(), Some("priority"));
+    assert_eq!(service("standard", r#"{"service_tier":"flex"}"#).as_deref(), Some("flex"), "the body says more than the head");
+}
