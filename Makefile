@@ -10,7 +10,7 @@ PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
 
-.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-http-cache http-cache test-full explore simulate models results bench bench-costs bench-load doc lint clean
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-http-cache http-cache test-full explore simulate scenarios models results bench bench-costs bench-load doc lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,7 +80,7 @@ http-cache: deps ## The public suite of HTTP cache tests into target/results/htt
 explore: ## Property tests with new random cases, ten times
 	for n in 1 2 3 4 5 6 7 8 9 10; do cargo test -q $(PROXY_FLAGS) --lib || exit 1; done
 
-test-full: test explore simulate proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
+test-full: test explore simulate scenarios proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests -- --ignored
 
 simulate: ## Long seeded simulations: statistics, learners, bill, alerts, budgets; hundreds of kills
@@ -90,6 +90,9 @@ simulate: ## Long seeded simulations: statistics, learners, bill, alerts, budget
 	cargo test -q -p farthing-ledger -- --ignored
 	cargo test -q -p farthing-proxy --release --test billing -- --ignored --nocapture
 	cargo test -q -p farthing-proxy --release --test budgets -- --ignored
+
+scenarios: ## Scenarios Z1 to Z6 at full size, each with an ablation, into target/results/scenarios.json
+	cargo test -q --release -p farthing-tests --test scenarios -- --ignored --nocapture
 
 doc: ## API documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(PROXY_FLAGS)
