@@ -27,7 +27,7 @@ const RECOVERY: Span = Span::from_secs(30);
 /// with tiers or a free quota start too low in the month then.
 pub fn volumes(book: &PriceBook, (log, dir): (&LogHandle, &Path), now: Time) -> Volumes {
     // What a run that was killed has left in the journal is put into files first: it was billed, too.
-    if book.is_monthly()
+    if book.has_meters()
         && let Err(error) = log.flush(RECOVERY)
     {
         tracing::warn!(%error, "the journal was not read to its end before the month's volumes: they may lack its last calls");

@@ -25,8 +25,8 @@ struct Prices {
     /// Latest first.
     versions: Vec<Schedule>,
     reads: Arc<Reads>,
-    /// Meters, in any version, whose rates depend on the month's volume.
-    monthly: BTreeSet<String>,
+    /// Meters in any version: what each has counted in the month is kept.
+    meters: BTreeSet<String>,
 }
 
 /// The places of answers that meters read.
@@ -113,14 +113,14 @@ impl PriceBook {
         self.prices(route, provider)?.versions.first().map(|version| version.owner.clone())
     }
 
-    /// The meters of a route's prices, in any of their versions, whose rates depend on the month's volume.
-    pub(super) fn monthly(&self, route: &str, provider: &str) -> Option<&BTreeSet<String>> {
-        self.prices(route, provider).map(|prices| &prices.monthly)
+    /// The meters of a route's prices, in any of their versions.
+    pub(super) fn meters(&self, route: &str, provider: &str) -> Option<&BTreeSet<String>> {
+        self.prices(route, provider).map(|prices| &prices.meters)
     }
 
-    /// Whether any price depends on the volumes of its month.
-    pub fn is_monthly(&self) -> bool {
-        self.providers.values().chain(self.routes.values()).any(|prices| !prices.monthly.is_empty())
+    /// Whether there is any meter, whose volume of the month is to be known.
+    pub fn has_meters(&self) -> bool {
+        self.providers.values().chain(self.routes.values()).any(|prices| !prices.meters.is_empty())
     }
 
     /// Whether calls of this target are charged by the token at that time, so that usage must be known.
@@ -166,8 +166,8 @@ fn versions(owner: &Arc<str>, spec: &PriceSpec) -> Result<Prices, String> {
             pair[0].spec.effective.as_deref().unwrap_or_default()
         ));
     }
-    let monthly = all().flat_map(meters).filter(|meter| meter.is_monthly()).map(|meter| meter.name.clone()).collect();
-    Ok(Prices { versions, reads: Arc::new(reads(all())), monthly })
+    let meters = all().flat_map(meters).map(|meter| meter.name.clone()).collect();
+    Ok(Prices { versions, reads: Arc::new(reads(all())), meters })
 }
 
 fn reads<'a>(specs: impl Iterator<Item = &'a PriceSpec>) -> Reads {

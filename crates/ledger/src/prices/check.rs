@@ -1,5 +1,7 @@
 //! Refuses prices that cannot be meant.
 
+use std::collections::BTreeMap;
+
 use farthing_types::price::effective_from;
 use farthing_types::{Meter, MeterSource, PriceSpec, Rate, Time, TokenRates};
 
@@ -28,6 +30,7 @@ pub(super) fn check(spec: &PriceSpec) -> Result<(), String> {
         }
     }
     meters("meters", &spec.meters)?;
+    shared(spec)?;
     let priced = flat.iter().any(|(_, rate)| rate.is_some()) || !spec.targets.is_empty() || !spec.meters.is_empty();
     if spec.free && priced {
         return Err("`free = true` stands beside rates: keep one of them".to_owned());
@@ -62,6 +65,24 @@ fn meters(place: &str, all: &[Meter]) -> Result<(), String> {
             return Err(format!("`{place}` stands twice: give each meter its own name"));
         }
         meter(&place, one)?;
+    }
+    Ok(())
+}
+
+/// Meters of the same name count one volume of the month, so that they must be one and the same; and a target's stands beside the spec's own.
+fn shared(spec: &PriceSpec) -> Result<(), String> {
+    let mut first: BTreeMap<&str, (&str, &Meter)> = BTreeMap::new();
+    for (target, meter) in spec.targets.iter().flat_map(|(target, rates)| rates.meters.iter().map(move |meter| (target.as_str(), meter))) {
+        let (name, place) = (meter.name.as_str(), format!("targets.\"{target}\".meters.{}", meter.name));
+        if spec.meters.iter().any(|own| own.name == meter.name) {
+            return Err(format!("`{place}` and `meters.{name}` count each call twice under one name: give one of them another"));
+        }
+        let (other, before) = *first.entry(name).or_insert((target, meter));
+        if before != meter && (before.is_monthly() || meter.is_monthly()) {
+            return Err(format!(
+                "`{place}` shares the month's volume with that of `{other}` and differs from it: make them equal, or give them two names"
+            ));
+        }
     }
     Ok(())
 }

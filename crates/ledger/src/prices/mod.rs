@@ -67,7 +67,7 @@ pub struct Priced {
     /// What the meters counted, by meter, in the order of the price spec: billed units where started ones are charged whole, else what
     /// the source counts.
     pub metered: Vec<(Arc<str>, Amount)>,
-    /// The volumes that it raises: the metered amounts of monthly meters.
+    /// The volumes of the month that it raises: the metered amounts.
     pub volumes: Vec<(VolumeKey, Amount)>,
 }
 

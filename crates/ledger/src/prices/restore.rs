@@ -10,11 +10,11 @@ use farthing_types::Time;
 use super::{Amount, Month, PriceBook, VolumeKey, Volumes};
 use crate::read::{self, ReadError};
 
-/// What the `calls` of this month and the one before in the log `dir` add up to, for the meters whose prices depend on it; and what kept a
-/// part of it from being read. Nothing is read where no price depends on a volume.
+/// What the `calls` of this month and the one before in the log `dir` add up to, meter by meter; and what kept a part of it from being read.
+/// Nothing is read where there is no meter.
 pub fn volumes(book: &PriceBook, dir: &Path, now: Time) -> (Volumes, Option<ReadError>) {
     let mut volumes = Volumes::default();
-    if !book.is_monthly() {
+    if !book.has_meters() {
         return (volumes, None);
     }
     let month = Month::of(now);
@@ -36,9 +36,9 @@ pub fn volumes(book: &PriceBook, dir: &Path, now: Time) -> (Volumes, Option<Read
 
 /// Counts one row: `name=amount,name=amount`.
 fn count(book: &PriceBook, (route, provider): (&str, &str), (at, metered): (Time, &str), volumes: &mut Volumes) {
-    let Some((owner, monthly)) = book.owner(route, provider).zip(book.monthly(route, provider)) else { return };
+    let Some((owner, meters)) = book.owner(route, provider).zip(book.meters(route, provider)) else { return };
     for (name, amount) in metered.split(',').filter_map(|pair| pair.split_once('=')) {
-        if let Some(amount) = Amount::parse(amount.as_bytes()).filter(|_| monthly.contains(name)) {
+        if let Some(amount) = Amount::parse(amount.as_bytes()).filter(|_| meters.contains(name)) {
             volumes.add(VolumeKey { owner: owner.clone(), meter: Arc::from(name), month: Month::of(at) }, amount);
         }
     }
@@ -87,7 +87,12 @@ mod tests {
         assert!(problem.is_none());
         let all: Vec<(String, String)> =
             volumes.iter().map(|(key, amount)| (format!("{} {} {}", key.owner, key.meter, key.month.text()), amount.to_string())).collect();
-        let told = [("provider:p lookups 2026-10", "3"), ("provider:p lookups 2026-11", "4.5"), ("route:own lookups 2026-11", "7")];
+        let told = [
+            ("provider:p flat 2026-11", "1"),
+            ("provider:p lookups 2026-10", "3"),
+            ("provider:p lookups 2026-11", "4.5"),
+            ("route:own lookups 2026-11", "7"),
+        ];
         assert_eq!(all, told.map(|(key, amount)| (key.to_owned(), amount.to_owned())));
         assert!(super::volumes(&PriceBook::default(), dir.path(), now).0.is_empty());
     }

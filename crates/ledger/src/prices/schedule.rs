@@ -154,13 +154,14 @@ impl Schedule {
             return if meter.required { Err(Unpriced::NoAmount) } else { Ok(()) };
         };
         let counted = counted(meter, found);
+        let key = VolumeKey { owner: self.owner.clone(), meter: name.clone(), month: Month::of(call.at) };
         if meter.is_monthly() {
-            let key = VolumeKey { owner: self.owner.clone(), meter: name.clone(), month: Month::of(call.at) };
             sum.add(self.graduated(meter, volumes.get(&key), counted));
-            priced.volumes.push((key, counted));
         } else {
             sum.add(self.product(meter, counted.nano(), meter.rate));
         }
+        // Also where no rate depends on it: prices that are loaded within the month may have tiers.
+        priced.volumes.push((key, counted));
         priced.metered.push((name.clone(), counted));
         Ok(())
     }

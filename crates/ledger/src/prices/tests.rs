@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use farthing_types::{Money, Rate, Time, Usage};
+use farthing_types::{Meter, MeterSource, Money, Rate, Time, Usage};
 use proptest::prelude::*;
 
 use super::*;
@@ -192,6 +192,41 @@ fn nonsense_is_refused_with_its_place() {
         let error = error(spec);
         assert!(error.starts_with("prices of provider `p`: ") && error.contains(part), "{error}");
     }
+}
+
+fn searches(free: u64) -> Meter {
+    Meter { free, ..Meter::new("searches", MeterSource::Call, rate("0.01")) }
+}
+
+#[test]
+fn a_volume_is_counted_before_any_rate_depends_on_it() {
+    let spec = |free| PriceSpec { meters: vec![searches(free)], ..PriceSpec::default() };
+    let (mut volumes, call) = (Volumes::default(), call(&NONE));
+    for _ in 0..3 {
+        let priced = book(spec(0)).price(&call, &volumes).unwrap();
+        priced.volumes.into_iter().for_each(|(key, amount)| volumes.add(key, amount));
+    }
+    // Loaded within the month: three of the four free ones are used.
+    let free = book(spec(4));
+    assert_eq!(free.price(&call, &volumes).unwrap().cost, Money::ZERO);
+    free.price(&call, &volumes).unwrap().volumes.into_iter().for_each(|(key, amount)| volumes.add(key, amount));
+    assert_eq!(free.price(&call, &volumes).unwrap().cost, "0.01".parse().unwrap());
+}
+
+#[test]
+fn meters_of_one_name_are_one_meter() {
+    let targets = |a: Meter, b: Meter| {
+        let of = |meter| TokenRates { meters: vec![meter], ..TokenRates::default() };
+        PriceSpec { targets: BTreeMap::from([("a".into(), of(a)), ("b".into(), of(b))]), ..PriceSpec::default() }
+    };
+    let told = |spec: PriceSpec| PriceBook::new(&BTreeMap::from([("p".into(), spec)]), &BTreeMap::new()).map_err(|error| error.to_string());
+    assert!(told(targets(searches(5), searches(5))).is_ok(), "one free quota for both");
+    let dearer = Meter { rate: rate("0.02"), ..searches(0) };
+    assert!(told(targets(searches(0), dearer.clone())).is_ok(), "no volume matters");
+    let error = told(targets(searches(5), dearer.clone())).unwrap_err();
+    assert!(error.contains("targets.\"b\".meters.searches") && error.contains("that of `a`"), "{error}");
+    let error = told(PriceSpec { meters: vec![dearer], ..targets(searches(0), searches(0)) }).unwrap_err();
+    assert!(error.contains("twice under one name"), "{error}");
 }
 
 fn any_usage() -> impl Strategy<Value = Usage> {

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
+use aho_corasick::AhoCorasick;
+
 use super::scan::{Path, Scan, Take};
 use super::tap::{MAX_TARGET, text_of};
 
@@ -24,7 +26,7 @@ pub struct RequestFacts {
 }
 
 /// Parts of a request whose tokens its own bytes do not bound. Within a JSON text a quote is escaped, so none of these occurs there.
-const BEYOND: &[&[u8]] = &[
+const BEYOND: [&[u8]; 31] = [
     b"\"image_url\"",
     b"\"input_image\"",
     b"\"input_audio\"",
@@ -57,6 +59,8 @@ const BEYOND: &[&[u8]] = &[
     b"\"codeExecution\"",
     b"\"fileSearch\"",
 ];
+
+static ANY_BEYOND: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(BEYOND).ok());
 
 static REQUEST: LazyLock<Arc<[Path]>> = LazyLock::new(|| {
     [
@@ -126,7 +130,8 @@ impl RequestFacts {
 }
 
 fn beyond(body: &[u8]) -> bool {
-    BEYOND.iter().any(|part| memchr::memmem::find(body, part).is_some())
+    // What could not be looked for may be there.
+    ANY_BEYOND.as_ref().is_none_or(|any| any.is_match(body))
 }
 
 #[cfg(test)]
