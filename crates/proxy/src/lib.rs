@@ -3,6 +3,7 @@
 //! [`Proxy::start`] builds everything from a checked configuration; `serve` takes one request from top to bottom; `run` is the
 //! lower half, which fills, refreshes and passes on without a client. See docs/life-of-a-request.md.
 
+mod admission;
 pub mod alerts;
 mod answer;
 mod asking;
@@ -21,6 +22,8 @@ mod ids;
 mod inside;
 mod journal;
 mod l2;
+mod limits;
+mod load;
 mod lookup;
 mod memory;
 mod pace;
@@ -58,6 +61,8 @@ pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
 pub use experiments::{ExperimentView, experiment_spec};
 pub use inside::Inside;
 pub use l2::{L2Error, L2Stats};
+pub use limits::LimitsReport;
+pub use load::{LoadReport, TierLoad, Weight};
 pub use pace::PaceStats;
 pub use predictors::champion;
 pub use prices::book as price_book;

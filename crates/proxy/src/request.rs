@@ -21,6 +21,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::asking;
 use crate::edge::RawHead;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
+use crate::load::{Load, Loaded};
 use crate::problem::Problem;
 use crate::purging;
 use crate::route::{self, RouteState};
@@ -192,7 +193,7 @@ impl Identified {
         let (cache, dedupe) = restrict((cache, dedupe), &facts, wishes.control == CacheControl::Off, &route.rules);
         let steps = Steps { cache, dedupe };
         match route.target(&received.head.uri) {
-            Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new() }),
+            Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new(), load: None }),
             None => Err(received.refused(bad_target())),
         }
     }
@@ -208,6 +209,7 @@ pub struct Asked {
     target: Uri,
     /// The whole body, where it is held.
     body: Bytes,
+    load: Option<Arc<Loaded>>,
 }
 
 /// Whether a request's body has to be waited for. Most have none, and make no room for waiting.
@@ -229,10 +231,44 @@ impl Asked {
         Upload::None(self)
     }
 
-    async fn hold(mut self) -> Result<Self, Box<Refused>> {
-        let received = &mut self.received;
+    /// Counts a request with a body in the load of the process, before anything of it is held.
+    ///
+    /// # Errors
+    /// 503 when too much is under way.
+    pub fn weigh(mut self, load: &Arc<Load>) -> Result<Self, Box<Refused>> {
+        if self.received.body.is_end_stream() {
+            return Ok(self);
+        }
+        let who = (&*self.identity.tenant, self.wishes.priority);
+        match load.enter(who, self.bytes_held()) {
+            Ok(loaded) => self.load = Some(Arc::new(loaded)),
+            Err(problem) => return Err(self.received.refused(problem)),
+        }
+        Ok(self)
+    }
+
+    /// Whether the body is needed whole.
+    fn holds(&self) -> bool {
+        let received = &self.received;
         let keyed = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
-        let wanted = keyed || writes::needs_body(&received.route, &received.head.method) || asking::needs_body(&received.route);
+        keyed || writes::needs_body(&received.route, &received.head.method) || asking::needs_body(&received.route)
+    }
+
+    /// The most of it that is held.
+    fn bytes_held(&self) -> u64 {
+        let limit = self.received.route.route.buffer_limit;
+        match declared(&self.received.head.headers) {
+            _ if !self.holds() => 0,
+            Some(bytes) if bytes > limit => 0,
+            Some(bytes) => bytes,
+            None => limit,
+        }
+    }
+
+    async fn hold(mut self) -> Result<Self, Box<Refused>> {
+        let keyed = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
+        let wanted = self.holds();
+        let received = &mut self.received;
         match read_body(&mut received.body, &received.head.headers, &received.route, wanted).await {
             Ok(Some(body)) => self.body = body,
             Ok(None) if keyed => {
@@ -246,7 +282,7 @@ impl Asked {
 
     /// Makes the key and draws the variant.
     pub fn plan(self, state: &State) -> Planned {
-        let Self { received, identity, facts, wishes, steps, target, body: held } = self;
+        let Self { received, identity, facts, wishes, steps, target, body: held, load } = self;
         let Received { id, at, started, route, head, body } = received;
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
@@ -265,6 +301,7 @@ impl Asked {
             account: Account {
                 asked: facts.noted(wishes.control).map(Arc::from),
                 invalidates: None,
+                load,
                 tags: wishes.tags,
                 method: head.method,
                 noted: None,
@@ -314,7 +351,7 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 
 /// Holds the body whole where it is needed and fits; `None` leaves it streaming.
 async fn read_body(body: &mut Body, headers: &HeaderMap, route: &RouteState, wanted: bool) -> Result<Option<Bytes>, Problem> {
-    let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let declared = declared(headers);
     if declared.is_some_and(|n| n > route.route.max_body) {
         return Err(too_large(route));
     }
@@ -324,6 +361,11 @@ async fn read_body(body: &mut Body, headers: &HeaderMap, route: &RouteState, wan
         return Ok(None);
     }
     collect(body, route).await
+}
+
+/// The length that the head tells.
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn too_large(route: &RouteState) -> Problem {

@@ -8,12 +8,13 @@ use farthing_contract::log;
 use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
-use farthing_types::{By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason};
+use farthing_types::{By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason, Usage};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::canonical::Digests;
 use crate::flight::Flight;
 use crate::identify::Identity;
+use crate::load::Loaded;
 use crate::pricing::Charged;
 use crate::request::{Received, Variant};
 use crate::route::RouteState;
@@ -55,6 +56,8 @@ pub struct Account {
     pub asked: Option<Arc<str>>,
     /// The key whose copy it dropped.
     pub invalidates: Option<KeyHash>,
+    /// What it counts for in the load of the process, for as long as anything of it is under way.
+    pub load: Option<Arc<Loaded>>,
 }
 
 impl Account {
@@ -75,6 +78,7 @@ impl Account {
             noted: None,
             asked: None,
             invalidates: None,
+            load: None,
         }
     }
 }
@@ -161,7 +165,7 @@ impl State {
         }
         let attempts: Option<Money> = charged.costs.iter().copied().sum();
         let route = &flight.route;
-        if let Some(held) = flight.take_held() {
+        if let Some(held) = flight.settling(tokens_used(charged, end, &reports)) {
             let metered = self.pricing.flat(&route.route.name, &route.provider.name, flight.at).is_none();
             let broke_off = charged.estimated || (metered && end.bytes.is_none() && end.failure.is_none());
             held.settle(reports.iter().enumerate().map(|(index, report)| (report, charged.cost(index))), broke_off);
@@ -187,6 +191,7 @@ impl State {
         for (index, report) in reports.iter().enumerate() {
             let mut row = attempt_row(flight, report, charged.cost(index));
             row.price_book = Some(charged.book.clone());
+            row.limit_wait_us = Some(micros(flight.waited())).filter(|waited| *waited > 0 && index == last);
             flight.attribute(&mut row);
             if index == last {
                 end.enrich(&mut row);
@@ -223,6 +228,18 @@ impl State {
             });
         }
     }
+}
+
+/// The tokens that the last attempt of a call has used; `None` where its answer does not tell all.
+fn tokens_used(charged: &Charged, end: &CallEnd, reports: &[CallReport]) -> Option<u64> {
+    let usage = end.usage.usage.filter(|_| !charged.estimated);
+    if let Some(usage) = usage {
+        let Usage { input, cached_input, cache_write, cache_write_1h, output, reasoning, .. } = usage;
+        return Some([input, cached_input, cache_write, cache_write_1h, output, reasoning].into_iter().flatten().sum());
+    }
+    // An error uses none.
+    let refused = reports.last().and_then(|report| report.status).is_some_and(|status| status.as_u16() >= 400);
+    refused.then_some(0)
 }
 
 /// An entry's end.

@@ -129,12 +129,19 @@ impl Book {
         }
     }
 
-    /// A waiter gives up; `Some` with what it is told where it still waited, `None` where its wait was over already.
-    pub fn leave(&mut self, id: WaiterId, now: Time) -> Option<Refusal> {
+    /// A waiter has waited as long as it may: what it is told, which is counted. `None` where its wait was over already.
+    pub fn expire(&mut self, id: WaiterId, now: Time) -> Option<Refusal> {
         let (counter, waiter) = self.take_out(id, false)?;
         // Who is next may need less.
         self.changed.push(counter);
         Some(self.refusal((counter, &waiter.place), LimitWhy::Deadline, now))
+    }
+
+    /// A waiter gives up; false where its wait was over already.
+    pub fn give_up(&mut self, id: WaiterId) -> bool {
+        let left = self.take_out(id, false);
+        self.changed.extend(left.as_ref().map(|(counter, _)| *counter));
+        left.is_some()
     }
 
     /// A call has ended: others may begin.

@@ -127,6 +127,13 @@ pub struct Refusal {
     pub retry_after: Span,
 }
 
+impl Refusal {
+    /// Of a call whose place nobody knows any more.
+    pub fn gone() -> Self {
+        Self { limit: "".into(), unit: "".into(), why: LimitWhy::Displaced, retry_after: Span::ZERO }
+    }
+}
+
 /// A waiter whose wait is over.
 #[derive(Debug)]
 pub struct Woken {

@@ -106,10 +106,11 @@ fn a_waiter_that_gives_up_leaves_nothing_behind() {
     let _ = passes(book.ask(&ask("a", Priority::Medium, ms(0))));
     let ids: Vec<_> = (0..3).map(|_| queued(book.ask(&ask("a", Priority::Medium, ms(0))))).collect();
     let _ = book.pump(ms(0));
-    assert!(book.leave(ids[0], ms(10)).is_some());
+    assert!(book.give_up(ids[0]));
     let _ = book.pump(ms(10));
     assert_eq!(run(&mut book, ms(5_000)), [(ms(1_000), ids[1]), (ms(2_000), ids[2])]);
-    assert!(book.leave(ids[1], ms(5_000)).is_none(), "its wait is over");
+    assert!(book.expire(ids[1], ms(5_000)).is_none() && !book.give_up(ids[1]), "its wait is over");
+    assert_eq!(book.views(0, ms(5_000))[0].stats.refused, [0; 4]);
     assert_eq!((book.next(), book.views(1, ms(5_000))[0].waiting), (None, 0));
 }
 
@@ -292,7 +293,7 @@ proptest! {
             let woken = book.pump(now);
             told += settle(&mut book, woken, now, &mut waiting, &mut went);
             if gives_up[n] && let Some((&id, _)) = waiting.iter().next() {
-                prop_assert!(book.leave(id, now).is_some());
+                prop_assert!(book.give_up(id));
                 waiting.remove(&id);
                 told += 1;
                 let woken = book.pump(now);
