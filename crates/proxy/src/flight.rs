@@ -158,6 +158,7 @@ impl Flight {
             attribution,
             claim,
         } = order;
+        let waited_before = held.waited();
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
             id,
@@ -173,13 +174,13 @@ impl Flight {
             target,
             swap,
             query_parameters,
-            waited_before: held.waited(),
+            waited_before,
             held: Mutex::new(held.counted()),
             request_bytes,
             strips_usage,
             finishes,
             attribution,
-            claim,
+            claim: Claim { patience: claim.patience.saturating_sub(waited_before), ..claim },
             waited: Mutex::default(),
             reserved: Mutex::default(),
             reports,
@@ -218,6 +219,11 @@ impl Flight {
     /// How long it waited under limits, before and between its attempts.
     pub fn waited(&self) -> Span {
         self.waited_before + *self.waited.lock()
+    }
+
+    /// Whether an attempt has had its turn under the provider's limits.
+    pub fn has_had_turn(&self) -> bool {
+        !self.reserved.lock().is_empty()
     }
 
     /// Settles what limits count of it: `tokens` is what its last attempt has used, where that is known.
@@ -300,6 +306,9 @@ impl CallSink for Flight {
         // The first is noted before it goes out.
         if report.sent && report.attempt > 0 {
             self.route.pace.repeated(self.purpose);
+        }
+        if report.status.is_some() {
+            self.route.limits.note(report.head_after);
         }
         self.reports.lock().push(report);
     }

@@ -7,9 +7,9 @@ use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_types::{Body, CallId, Outcome, Purpose, UncachedReason};
 use http::Response;
 
+use crate::admission::{self, Admission};
 use crate::answer::Notes;
 use crate::asking;
-use crate::admission::{self, Admission};
 use crate::flight::Flight;
 use crate::reply::{failed, flat_price, respond, settled};
 use crate::request::Planned;

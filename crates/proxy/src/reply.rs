@@ -124,7 +124,12 @@ pub fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &F
         let usable = Usable::expired(entry, age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }
-    own_answer(state, planned, &Problem::from(failure), (Outcome::Failed, UncachedReason::UpstreamFailed))
+    let told = if failure.limited.is_some() {
+        (Outcome::Refused, UncachedReason::OverLimit)
+    } else {
+        (Outcome::Failed, UncachedReason::UpstreamFailed)
+    };
+    own_answer(state, planned, &Problem::from(failure), told)
 }
 
 /// An answer of our own.

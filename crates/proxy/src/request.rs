@@ -2,23 +2,22 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use farthing_experiment::Assigned;
 use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
-use farthing_types::{Body, BodyError, KeyHash, Priority, RequestId, Span, Time, UncachedReason};
+use farthing_types::{Body, KeyHash, Priority, RequestId, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 
 use crate::asking;
+use crate::bounded::{Bounded, Prefixed};
 use crate::edge::RawHead;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
 use crate::load::{Load, Loaded};
@@ -460,54 +459,5 @@ impl Planned {
     /// The name under which entries keep this request's TTL.
     pub fn variant_name(&self) -> &str {
         self.account.variant.as_ref().map_or("", |v| v.name())
-    }
-}
-
-/// Ends with an error when more than `left` bytes come.
-struct Bounded {
-    inner: Body,
-    left: u64,
-}
-
-impl HttpBody for Bounded {
-    type Data = Bytes;
-    type Error = BodyError;
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            match self.left.checked_sub(data.len() as u64) {
-                Some(left) => self.left = left,
-                None => return Poll::Ready(Some(Err(BodyError("larger than the route's max_body".into())))),
-            }
-        }
-        polled
-    }
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-/// A body whose beginning was already read.
-struct Prefixed {
-    first: Option<Bytes>,
-    rest: Bounded,
-}
-
-impl HttpBody for Prefixed {
-    type Data = Bytes;
-    type Error = BodyError;
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
-    }
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_end_stream()
     }
 }

@@ -8,7 +8,7 @@ use farthing_contract::log;
 use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
-use farthing_types::{By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason, Usage};
+use farthing_types::{By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::canonical::Digests;
@@ -165,7 +165,7 @@ impl State {
         }
         let attempts: Option<Money> = charged.costs.iter().copied().sum();
         let route = &flight.route;
-        if let Some(held) = flight.settling(tokens_used(charged, end, &reports)) {
+        if let Some(held) = flight.settling(charged.tokens_used(end, &reports)) {
             let metered = self.pricing.flat(&route.route.name, &route.provider.name, flight.at).is_none();
             let broke_off = charged.estimated || (metered && end.bytes.is_none() && end.failure.is_none());
             held.settle(reports.iter().enumerate().map(|(index, report)| (report, charged.cost(index))), broke_off);
@@ -228,18 +228,6 @@ impl State {
             });
         }
     }
-}
-
-/// The tokens that the last attempt of a call has used; `None` where its answer does not tell all.
-fn tokens_used(charged: &Charged, end: &CallEnd, reports: &[CallReport]) -> Option<u64> {
-    let usage = end.usage.usage.filter(|_| !charged.estimated);
-    if let Some(usage) = usage {
-        let Usage { input, cached_input, cache_write, cache_write_1h, output, reasoning, .. } = usage;
-        return Some([input, cached_input, cache_write, cache_write_1h, output, reasoning].into_iter().flatten().sum());
-    }
-    // An error uses none.
-    let refused = reports.last().and_then(|report| report.status).is_some_and(|status| status.as_u16() >= 400);
-    refused.then_some(0)
 }
 
 /// An entry's end.

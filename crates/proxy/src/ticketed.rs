@@ -12,9 +12,9 @@ use farthing_types::{Body, CallId, Failure, FailureKind, KeyHash, Money, Outcome
 use futures_util::FutureExt;
 use http::{Response, StatusCode};
 
+use crate::admission::{self, Admission, HeldBack};
 use crate::answer::Notes;
 use crate::asking;
-use crate::admission::{self, Admission, HeldBack};
 use crate::budgets::Held;
 use crate::flight::{Attribution, Came, Flight, Order};
 use crate::l2;

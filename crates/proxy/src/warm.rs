@@ -326,14 +326,12 @@ impl Warming {
             };
         }
         let admission = admission(&self.state, planned, &wanted).in_background();
-        let held = admission::admit(&self.state, &planned.account, &admission, None)
-            .await
-            .map_err(|held_back| {
-                WarmOutcome::NotKept(match held_back {
-                    HeldBack::Budget(_) => UncachedReason::OverBudget,
-                    HeldBack::Limit(_) => UncachedReason::OverLimit,
-                })
-            })?;
+        let held = admission::admit(&self.state, &planned.account, &admission, None).await.map_err(|held_back| {
+            WarmOutcome::NotKept(match held_back {
+                HeldBack::Budget(_) => UncachedReason::OverBudget,
+                HeldBack::Limit(_) => UncachedReason::OverLimit,
+            })
+        })?;
         Ok(lead(&self.state, planned, &wanted, (ticket, Purpose::Warm, held)))
     }
 }

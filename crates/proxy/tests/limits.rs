@@ -65,7 +65,7 @@ impl Origin for Wire {
             }
             provided.running.fetch_sub(1, Ordering::SeqCst);
             let (status, fields, body) = (provided.script)(nth);
-            call.sink.attempt(CallReport::only(&call, "wire", Some(status)));
+            call.sink.attempt(CallReport { head_after: provided.takes, ..CallReport::only(&call, "wire", Some(status)) });
             let mut headers = HeaderMap::new();
             for (name, value) in fields {
                 headers.insert(*name, value.parse().unwrap());
@@ -190,7 +190,7 @@ async fn overload(world: &World, (rate, seconds): (usize, usize), attempts: usiz
 
 #[tokio::test(start_paused = true)]
 async fn over_any_ten_seconds_no_more_than_rate_and_burst_and_in_overload_nearly_all_of_it() {
-    for (rate, burst) in [(20, 10), (150, 150), (7, 1)] {
+    for (rate, burst) in [(20, 10), (50, 50), (7, 1)] {
         let limit = LimitSpec { on_limit: [OnLimit::Wait; 3], ..limit(LimitScope::Provider, rate, burst) };
         let world = world(config(vec![limit]), Span::from_millis(30), OK);
         let got = overload(&world, (rate as usize, 60), 1).await;
@@ -202,7 +202,8 @@ async fn over_any_ten_seconds_no_more_than_rate_and_burst_and_in_overload_nearly
         let answered = |tenant: usize| got.iter().filter(|(n, got)| (n % 10 == 0) == (tenant == 0) && got.status == StatusCode::OK).count();
         let small = 3 * rate as usize * 60 / 10;
         assert!(answered(0) * 100 >= small * 95, "who sends less than its share is not held up: {} of {small}", answered(0));
-        assert!(got.iter().all(|(_, got)| [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS].contains(&got.status)));
+        let other = got.iter().find(|(_, got)| ![StatusCode::OK, StatusCode::TOO_MANY_REQUESTS].contains(&got.status));
+        assert!(other.is_none(), "{:?}", other.map(|(n, got)| (n, got.status, &got.body)));
         let view = self::World::limit(&world, 0);
         assert_eq!((view.stats.admitted, view.waiting, view.busiest[0].running), (arrivals.len() as u64, 0, 0));
     }
@@ -329,16 +330,33 @@ async fn waiters_whose_clients_leave_are_gone() {
             let mut leaving: Vec<_> =
                 (1..50).map(|n| world.inside.ask(request(Method::GET, &format!("/{n}"), &[MEDIUM, ("range", "bytes=0-1")], ""))).collect();
             for client in &mut leaving {
-                assert!(tokio::time::timeout(Span::from_micros(1), client).await.is_err());
+                // Most are refused at once: they could not be in time.
+                let _ = tokio::time::timeout(Span::from_micros(1), client).await;
             }
-            assert!(world.limit(0).waiting > 5, "the others could not be in time");
+            assert!(world.limit(0).waiting > 5, "{}", world.limit(0).waiting);
         }
-        assert_eq!(world.limit(0).waiting, 0);
+        // Those who fill for others are told.
+        tokio::time::sleep(Span::from_millis(1)).await;
+        assert_eq!(world.limit(0).waiting, 0, "{scope}");
         let began = Instant::now();
         assert_eq!(world.get("/99", &[MEDIUM]).await.status, StatusCode::OK);
         assert!(began.elapsed() <= Span::from_secs(1), "{scope} {:?}", began.elapsed());
         assert_eq!(world.inside.load().tiers[0].used, farthing_proxy::Weight::default());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_would_go_on_without_their_client_do_not_where_nothing_was_sent() {
+    let config = with_provider(config(vec![limit(LimitScope::Provider, 1, 1)]), |provider| provider.dialect = Dialect::OpenAi);
+    let world = world(config, Span::from_secs(1), OK);
+    let body = r#"{"model":"m","max_tokens":6,"messages":[]}"#;
+    world.post("/v1/chat/completions", &[MEDIUM], body).await;
+    for _ in 0..3 {
+        let client = world.inside.ask(request(Method::POST, "/v1/chat/completions", &[MEDIUM], body));
+        assert!(tokio::time::timeout(Span::from_millis(1), client).await.is_err());
+    }
+    world.inside.settle().await;
+    assert_eq!((world.provided.arrivals().len(), world.limit(0).waiting), (2, 0), "the first of them was sent, and goes on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,8 +376,13 @@ async fn calls_at_a_time_never_exceed_the_limit_and_none_is_lost() {
 async fn tokens_are_reserved_at_the_most_and_settled_by_usage() {
     for scope in [LimitScope::Tenant, LimitScope::Provider] {
         let limit = LimitSpec { requests: None, tokens: rate(100, 1_000), ..limit(scope, 1, 1) };
-        let script: Script =
-            |_| (StatusCode::OK, &[("content-type", "application/json")], r#"{"usage":{"prompt_tokens":20,"completion_tokens":80,"total_tokens":100}}"#);
+        let script: Script = |_| {
+            (
+                StatusCode::OK,
+                &[("content-type", "application/json")],
+                r#"{"usage":{"prompt_tokens":20,"completion_tokens":80,"total_tokens":100}}"#,
+            )
+        };
         let config = with_provider(config(vec![limit]), |provider| provider.dialect = Dialect::OpenAi);
         let world = world(config, Span::from_millis(10), script);
         let body = r#"{"model":"m","max_tokens":600,"messages":[]}"#;
@@ -438,15 +461,23 @@ async fn a_call_that_a_budget_holds_back_gives_its_turn_back() {
 async fn too_much_at_once_is_refused_by_priority_and_tier() {
     let mut config = config(Vec::new());
     config.overload.max_requests = 20;
-    config.overload.tiers = vec![TierConfig { name: "gold".into(), tenants: vec!["acme".into()], share: 0.5 }];
+    config.overload.tiers = vec![TierConfig { name: "gold".into(), tenants: vec!["named-acme".into()], share: 0.5 }];
     let world = world(config, Span::from_secs(1), OK);
     let flood = |count: usize, headers: Vec<(&'static str, &'static str)>| {
         let tag = format!("{headers:?}").len() * 1_000 + count;
-        (0..count).map(|n| world.inside.ask(request(Method::GET, &format!("/{tag}/{n}"), &headers, ""))).map(tokio::spawn).collect::<Vec<_>>()
+        (0..count)
+            .map(|n| world.inside.ask(request(Method::GET, &format!("/{tag}/{n}"), &headers, "")))
+            .map(tokio::spawn)
+            .collect::<Vec<_>>()
     };
     let mut all = Vec::new();
-    let waves =
-        [(20, vec![LOW]), (20, vec![MEDIUM]), (21, vec![HIGH]), (22, vec![HIGH, ("x-farthing-tenant", "acme")]), (23, vec![LOW, ("x-farthing-tenant", "acme")])];
+    let waves = [
+        (20, vec![LOW]),
+        (20, vec![MEDIUM]),
+        (21, vec![HIGH]),
+        (22, vec![HIGH, ("x-farthing-tenant", "acme")]),
+        (23, vec![LOW, ("x-farthing-tenant", "acme")]),
+    ];
     for (count, headers) in waves {
         let wave = flood(count, headers);
         tokio::time::sleep(Span::from_millis(1)).await;

@@ -40,8 +40,8 @@ fn what_cannot_be_meant_is_refused_with_its_remedy() {
     assert!(tenant("requests = \"1/s\"\nhard = true\non_limit = { high = \"pass\" }").contains("while on_limit lets high priority pass"));
     assert!(tenant("requests = \"1/s\"\non_limit = { urgent = \"pass\" }").contains("the priority \"urgent\""));
     assert!(first(limit("requests = \"1/s\"")).contains("limits.scope: missing; write scope = \"tenant\""));
-    let provider = limit("scope = \"provider\"\nmatch = [\"goe\"]\nrequests = \"1/s\"");
-    assert!(first(provider).contains("limit \"l\": no provider is called \"goe\"; did you mean \"geo\"?"));
+    let provider = limit("scope = \"provider\"\nmatch = [\"geos\"]\nrequests = \"1/s\"");
+    assert!(first(provider).contains("limit \"l\": no provider is called \"geos\"; did you mean \"geo\"?"));
     let twice =
         format!("{}[[limits]]\nname = \"l\"\nscope = \"route\"\nconcurrency = 1\n", limit("scope = \"tenant\"\nrequests = \"1/s\""));
     assert!(first(twice).contains("two limits are called \"l\""));

@@ -270,6 +270,7 @@ proptest! {
             count
         };
         for (n, &(pause, tenant, priority, patience, tokens)) in load.iter().enumerate() {
+            let tokens = tokens.min(bursts.1.burst);
             let then = now + Span::from_millis(pause as u64);
             while let Some(next) = book.next().filter(|next| *next <= then) {
                 let woken = book.pump(next);

@@ -10,7 +10,7 @@ use farthing_config::SigningKey;
 use farthing_ledger::costs::utc;
 use farthing_ledger::watch::{Delivery, Told, pause};
 use farthing_types::call::NoSink;
-use farthing_types::{Body, Call, Claim, CallId, Clock, Draw, DrawKind, Purpose, Span};
+use farthing_types::{Body, Call, CallId, Claim, Clock, Draw, DrawKind, Purpose, Span};
 use farthing_upstream::{Client, Origin, UpstreamSpec};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;

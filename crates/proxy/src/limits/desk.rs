@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::Turn;
+use super::usual::Usual;
 
 /// Payers whose credentials rest at a time.
 const MAX_RESTS: usize = 4_096;
@@ -26,6 +27,8 @@ pub struct Desk {
     /// Until when the provider wants to be left alone by a payer's own credential.
     rests: Mutex<HashMap<(Arc<str>, Tenant), Instant>>,
     rested: AtomicU64,
+    /// How long providers usually take.
+    usual: Mutex<HashMap<Arc<str>, Usual>>,
 }
 
 struct Inner {
@@ -85,7 +88,13 @@ impl Desk {
             tasks: TaskTracker::new(),
             rests: Mutex::default(),
             rested: AtomicU64::new(0),
+            usual: Mutex::default(),
         }
+    }
+
+    /// How long a provider usually takes.
+    pub fn usual(&self, provider: &Arc<str>) -> Usual {
+        self.usual.lock().entry(provider.clone()).or_default().clone()
     }
 
     /// Now, on the book's timeline.

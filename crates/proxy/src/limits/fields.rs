@@ -34,11 +34,7 @@ pub fn add(quotas: &[Quota], headers: &mut HeaderMap) {
     }
 }
 
-fn one(
-    (policy, left): (&mut String, &mut String),
-    (name, unit): (&str, &str),
-    (rate, now): (Option<RateSpec>, Option<(u64, Span)>),
-) {
+fn one((policy, left): (&mut String, &mut String), (name, unit): (&str, &str), (rate, now): (Option<RateSpec>, Option<(u64, Span)>)) {
     let (Some(rate), Some((there, full))) = (rate, now) else { return };
     separate(policy);
     separate(left);

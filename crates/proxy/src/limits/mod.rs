@@ -6,6 +6,7 @@ mod desk;
 mod fields;
 mod gate;
 mod turn;
+mod usual;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::identify::Identity;
 use crate::request::Planned;
 use crate::settle::Account;
 use desk::{Asking, Desk};
+use usual::Usual;
 
 pub use gate::ProviderGate;
 pub use turn::Turn;
@@ -30,8 +32,11 @@ const MOST_COUNTERS: usize = 100;
 #[derive(Clone)]
 pub struct Limits {
     desk: Arc<Desk>,
+    usual: Usual,
     /// Some of them may count the route's calls.
     calls: bool,
+    /// Some of them count the attempts of its calls.
+    attempts: bool,
     /// Some of them count tokens.
     tokens: bool,
 }
@@ -49,7 +54,7 @@ impl Limits {
     /// The limits of a configuration, with nothing used.
     pub fn new(config: &Config) -> Self {
         let desk = Arc::new(Desk::new(Book::new(config.limits.iter().cloned())));
-        Self { desk, calls: false, tokens: false }
+        Self { desk, usual: Usual::default(), calls: false, attempts: false, tokens: false }
     }
 
     /// What of them may count the calls of a route.
@@ -59,10 +64,11 @@ impl Limits {
             LimitScope::Provider => names.is_empty() || names.contains(&provider.name),
             LimitScope::Tenant | LimitScope::Team | LimitScope::Service | LimitScope::Key => true,
         };
-        let mut counting = config.limits.iter().filter(|limit| counts(limit.scope, &limit.names)).peekable();
+        let counting = config.limits.iter().filter(|limit| counts(limit.scope, &limit.names));
         let calls = counting.clone().any(|limit| limit.scope != LimitScope::Provider);
-        let tokens = counting.any(|limit| limit.tokens.is_some());
-        Self { desk: self.desk.clone(), calls, tokens }
+        let attempts = counting.clone().any(|limit| limit.scope == LimitScope::Provider);
+        let tokens = counting.clone().any(|limit| limit.tokens.is_some());
+        Self { desk: self.desk.clone(), usual: self.desk.usual(&provider.name), calls, attempts, tokens }
     }
 
     /// Where attempts on a provider wait; `None` where no limit counts them. `by_payer`: they bear the credentials of their clients.
@@ -75,11 +81,21 @@ impl Limits {
         Some(Gated { gate, by_payer })
     }
 
+    /// Whether attempts of the route's calls may have to wait.
+    pub const fn attempts_wait(&self) -> bool {
+        self.attempts
+    }
+
+    /// Notes how long the route's provider took for the head of an answer.
+    pub fn note(&self, took: Span) {
+        self.usual.note(took);
+    }
+
     /// What a request's call claims.
     pub fn claim(&self, planned: &Planned, waited_for: bool) -> Claim {
         Claim {
             priority: if waited_for { planned.priority } else { Priority::Low },
-            patience: planned.deadline,
+            patience: self.usual.leave(planned.deadline),
             tokens: if self.tokens { tokens(planned) } else { None },
         }
     }
@@ -97,13 +113,14 @@ impl Limits {
         if !self.calls {
             return Ok(None);
         }
+        let now = tokio::time::Instant::now();
         let asking = Asking {
             who: who(account),
             stage: Stage::Call,
             mood: if until.is_some() { Mood::Usual } else { Mood::AtOnce },
             claim,
             bytes,
-            until: until.unwrap_or_else(tokio::time::Instant::now),
+            until: until.map_or(now, |until| until.min(now + claim.patience)),
         };
         self.desk.begin(&asking).turn().await.map(Some)
     }
