@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 use std::process::Output;
 use std::sync::Arc;
+use std::time::Duration;
 
 use farthing_config::{Config, CredentialPlace, Dialect, Prices, Secret, TokenRates};
 use farthing_sim::{ListedChanges, Provider as SimProvider};
 use farthing_tests::skip::skip;
 use farthing_tests::{Setup, Started};
-use farthing_types::{BudgetScope, BudgetSpec, RealClock};
+use farthing_types::{BudgetScope, BudgetSpec, LimitSpec, RateSpec, RealClock};
 use tokio::process::Command;
 
 /// A chat provider behind a proxy on `/openai`, and a key of ours.
@@ -95,6 +96,30 @@ async fn openais_client_understands_a_used_up_budget() {
     let counter = started.proxy.budgets().unwrap().counters.remove(0);
     assert_eq!((counter.spent, counter.reserved), (provider.bill(), farthing_types::Money::ZERO), "settled to the nano-dollar");
     assert!(counter.spent < counter.limit);
+}
+
+/// G1: an application's library knows a rate limit when it sees one, and comes back when it is told to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openais_client_understands_a_rate_limit_and_comes_back_by_itself() {
+    let Some(python) = python() else { return skip("OpenAI's Python client and limits: no target/venv (make deps)") };
+    let (_provider, started, ours) = chat_with(|config| {
+        let requests = Some(RateSpec { count: 1, period: Duration::from_secs(2), burst: 3 });
+        config.limits = vec![LimitSpec { name: "each-tenant".into(), requests, ..LimitSpec::default() }];
+    })
+    .await;
+    let base = format!("http://{}/openai/v1", started.client.addr);
+    let output = Command::new(&python).arg(script("openai_limit.py")).args([&base, &ours]).output().await.unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let refused = &told["refused"];
+    assert_eq!((&refused["class"], &refused["status"]), (&"RateLimitError".into(), &429.into()), "{told}");
+    assert_eq!((&refused["code"], &refused["ratelimit-policy"]), (&"rate_limited".into(), &"\"each-tenant\";q=1;w=2".into()), "{told}");
+    let seconds: u64 = refused["retry-after"].as_str().unwrap().parse().unwrap();
+    assert!((1..=2).contains(&seconds) && refused["ratelimit"].as_str().unwrap().starts_with("\"each-tenant\";r=0;t="), "{told}");
+    assert!(told["answered"].as_u64() >= Some(3) && told["again"] == true, "{told}");
+    assert!(told["seconds"].as_f64() > Some(0.5), "it waited as it was told: {told}");
+    let stats = started.proxy.limits().unwrap().limits.remove(0).stats;
+    assert!(stats.refused[0] >= 2 && stats.passed_over == 0, "{stats:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,6 +26,7 @@ pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDe
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView};
 pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunning};
+pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsView, LoadRow, RefusedCount};
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
 pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};
 pub use views::routes::{NotSaved, RouteInfo, RoutesView, VolatileField, VolatileReport};

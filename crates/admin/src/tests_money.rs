@@ -79,6 +79,19 @@ async fn a_forecast_is_of_all_or_of_a_tenant() {
     assert_eq!(call("GET", "/api/v1/costs/forecast?tenant=nobody", Value::Null).await.0, StatusCode::NOT_FOUND);
 }
 
+impl LimitsControl for Fake {
+    fn limits(&self) -> LimitsView {
+        let limit = LimitRow { name: "acme".to_owned(), names: vec!["acme".to_owned()], waiting: 3, ..LimitRow::default() };
+        LimitsView { limits: vec![limit], ..LimitsView::default() }
+    }
+}
+
+#[tokio::test]
+async fn limits_are_shown() {
+    let (status, body) = call("GET", "/api/v1/limits", Value::Null).await;
+    assert_eq!((status, &body["limits"][0]["match"][0], &body["limits"][0]["waiting"]), (StatusCode::OK, &json!("acme"), &json!(3)));
+}
+
 #[tokio::test]
 async fn budgets_are_shown_and_raised() {
     let (status, body) = call("GET", "/api/v1/budgets", Value::Null).await;

@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use farthing_types::{BudgetSpec, Overrides, RouteName, Span};
+use farthing_types::{BudgetSpec, LimitSpec, Overrides, RouteName, Span};
 
-use crate::{AlertsConfig, EventsConfig, FarthingKey, L2Config, Provider, RetentionConfig, Route, Secret, SelfCostConfig};
+use crate::{AlertsConfig, EventsConfig, FarthingKey, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret, SelfCostConfig};
 
 /// The whole configuration of one instance.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,10 @@ pub struct Config {
     pub events: Vec<EventsConfig>,
     /// Money that may be spent over a time.
     pub budgets: Vec<BudgetSpec>,
+    /// Requests, tokens and calls at a time.
+    pub limits: Vec<LimitSpec>,
+    /// What may be under way in the whole process.
+    pub overload: OverloadConfig,
     /// Where this instance keeps what is its own; empty: nowhere.
     pub state_dir: PathBuf,
     /// The Parquet log.

@@ -60,6 +60,8 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::PassThrough => none("ranges, preconditions and unknown methods pass through untouched"),
         UncachedReason::Invalidated => none("purged or written to while the call ran"),
         UncachedReason::OverBudget => set("budgets.NAME.limit", "a budget had no room for the call: see farthing budgets why"),
+        UncachedReason::OverLimit => set("limits", "a limit had no room for the call: see farthing limits"),
+        UncachedReason::Overload => set("overload.max_requests", "more was under way than Farthing may take at a time"),
         UncachedReason::UpstreamFailed => set("stale_if_error", "the provider failed: stale answers may stand in for so long"),
     }
 }

@@ -9,6 +9,7 @@
 //! - [`read`]: reads them back for the command line and tests.
 //! - [`archive`]: exports, prunes and forgets what is in the log's files.
 //! - [`budget`]: money set aside before a call, so that no more is spent than was allowed.
+//! - [`limit`]: requests, tokens and calls at a time, and who waits for them.
 //! - [`aggregate`]: running totals for status, metrics and the demo.
 //! - [`watch`]: what is unusual about spend, where a period will end, and who is told.
 //! - [`reconcile`]: an invoice against the log.
@@ -21,6 +22,7 @@ pub mod cost;
 pub mod costs;
 mod decimal;
 mod journal;
+pub mod limit;
 pub mod log;
 pub mod prices;
 pub mod read;

@@ -27,6 +27,15 @@ pub struct Notes<'a> {
     pub saved: Option<Money>,
 }
 
+/// Tells a client that wants to see more how long its call has waited under limits.
+pub fn limit_wait(headers: &mut HeaderMap, planned: &Planned, waited: Span) {
+    if planned.debug && !waited.is_zero() {
+        let mut text = String::new();
+        millis(&mut text, waited);
+        insert(headers, HeaderName::from_static("x-farthing-limit-wait-ms"), &text);
+    }
+}
+
 /// How a field enters a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

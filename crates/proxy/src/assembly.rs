@@ -31,6 +31,7 @@ use crate::events::{self, SourceState};
 use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::load::Load;
 use crate::memory::{self, Memory};
 use crate::predictors::Predictors;
 use crate::pricing::Pricing;
@@ -241,6 +242,7 @@ pub(crate) fn build(
         forgetting: Default::default(),
         alerts: Arc::new(Alerts::new(config)),
         budgets: Budgets::open(config, clock.clone())?,
+        load: Arc::new(Load::new(&config.overload)),
         pricing,
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use farthing_contract::log::CallRow;
-use farthing_types::{CallId, CallReport, CallSink, KeyHash, Money, Purpose, Tenant, Time, UncachedReason};
+use farthing_types::{CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Span, Tenant, Time, UncachedReason};
 use http::StatusCode;
 use parking_lot::Mutex;
 
@@ -50,6 +50,14 @@ pub struct Flight {
     pub finishes: bool,
     /// Whom its cost is told of.
     pub attribution: Attribution,
+    /// What it claims of limits.
+    pub claim: Claim,
+    /// How long it waited for its turn before it was ordered.
+    pub waited_before: Span,
+    /// The same for its attempts.
+    waited: Mutex<Span>,
+    /// What is to be told the tokens of its attempts.
+    reserved: Mutex<Vec<Box<dyn Reserved>>>,
     reports: Mutex<Vec<CallReport>>,
     charged: OnceLock<Charged>,
     head: OnceLock<Came>,
@@ -126,6 +134,8 @@ pub struct Order {
     pub finishes: bool,
     /// Whom its cost is told of.
     pub attribution: Attribution,
+    /// What it claims of limits.
+    pub claim: Claim,
 }
 
 impl Flight {
@@ -146,7 +156,9 @@ impl Flight {
             strips_usage,
             finishes,
             attribution,
+            claim,
         } = order;
+        let waited_before = held.waited();
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
             id,
@@ -162,11 +174,15 @@ impl Flight {
             target,
             swap,
             query_parameters,
+            waited_before,
             held: Mutex::new(held.counted()),
             request_bytes,
             strips_usage,
             finishes,
             attribution,
+            claim: Claim { patience: claim.patience.saturating_sub(waited_before), ..claim },
+            waited: Mutex::default(),
+            reserved: Mutex::default(),
             reports,
             charged: OnceLock::new(),
             head: OnceLock::new(),
@@ -196,8 +212,38 @@ impl Flight {
     }
 
     /// The money that is to be settled with budgets, once.
-    pub fn take_held(&self) -> Option<Held> {
+    fn take_held(&self) -> Option<Held> {
         self.held.lock().take()
+    }
+
+    /// How long it waited under limits, before and between its attempts.
+    pub fn waited(&self) -> Span {
+        self.waited_before + *self.waited.lock()
+    }
+
+    /// Whether an attempt has had its turn under the provider's limits.
+    pub fn has_had_turn(&self) -> bool {
+        !self.reserved.lock().is_empty()
+    }
+
+    /// Settles what limits count of it: `tokens` is what its last attempt has used, where that is known.
+    fn settle_limits(&self, held: Option<&mut Held>, tokens: Option<u64>) {
+        let sent = self.reports.lock().iter().any(|report| report.sent);
+        let mut reserved = std::mem::take(&mut *self.reserved.lock());
+        // Earlier ones may have used all that was reserved for them.
+        if let Some((last, tokens)) = reserved.pop().zip(tokens) {
+            last.used(tokens);
+        }
+        if let Some(held) = held {
+            held.settle_turn(sent, tokens);
+        }
+    }
+
+    /// What was set aside for it, to be settled once; its limits are settled by this. `tokens` as in the last attempt's answer.
+    pub fn settling(&self, tokens: Option<u64>) -> Option<Held> {
+        let mut held = self.take_held();
+        self.settle_limits(held.as_mut(), tokens);
+        held
     }
 
     /// What the head told; `None` before it came.
@@ -249,7 +295,7 @@ impl Drop for Flight {
     /// A call that never ended (a panic) settles its requests unpriced: counted, never free.
     fn drop(&mut self) {
         self.finish(Done::default());
-        if let Some(held) = self.take_held() {
+        if let Some(held) = self.settling(None) {
             held.settle(self.reports.lock().iter().map(|report| (report, None)), true);
         }
     }
@@ -261,6 +307,17 @@ impl CallSink for Flight {
         if report.sent && report.attempt > 0 {
             self.route.pace.repeated(self.purpose);
         }
+        if report.status.is_some() {
+            self.route.limits.note(report.head_after);
+        }
         self.reports.lock().push(report);
+    }
+
+    fn waited(&self, span: Span) {
+        *self.waited.lock() += span;
+    }
+
+    fn reserved(&self, tokens: Box<dyn Reserved>) {
+        self.reserved.lock().push(tokens);
     }
 }

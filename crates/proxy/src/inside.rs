@@ -18,6 +18,8 @@ use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
 use crate::budgets::BudgetsReport;
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::limits::LimitsReport;
+use crate::load::LoadReport;
 use crate::pricing::PricingStats;
 use crate::route;
 use crate::serve::serve;
@@ -121,6 +123,16 @@ impl Inside {
     /// What is told of the budgets; `None` where there is none.
     pub fn budgets(&self) -> Option<BudgetsReport> {
         self.state.budgets.report()
+    }
+
+    /// What is told of the limits; `None` where there is none.
+    pub fn limits(&self) -> Option<LimitsReport> {
+        self.state.limits()
+    }
+
+    /// What is under way.
+    pub fn load(&self) -> LoadReport {
+        self.state.load.report()
     }
 
     /// Ends: running calls end, the log is written.

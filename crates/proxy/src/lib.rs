@@ -3,10 +3,12 @@
 //! [`Proxy::start`] builds everything from a checked configuration; `serve` takes one request from top to bottom; `run` is the
 //! lower half, which fills, refreshes and passes on without a client. See docs/life-of-a-request.md.
 
+mod admission;
 pub mod alerts;
 mod answer;
 mod asking;
 pub mod assembly;
+mod bounded;
 mod budgets;
 mod canonical;
 mod choose;
@@ -21,6 +23,8 @@ mod ids;
 mod inside;
 mod journal;
 mod l2;
+mod limits;
+mod load;
 mod lookup;
 mod memory;
 mod pace;
@@ -43,7 +47,9 @@ mod stats;
 mod stream;
 mod tags;
 pub mod telemetry;
+mod telemetry_limits;
 mod ticketed;
+mod unsent;
 pub mod volatile;
 mod warm;
 mod wishes;
@@ -58,6 +64,8 @@ pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
 pub use experiments::{ExperimentView, experiment_spec};
 pub use inside::Inside;
 pub use l2::{L2Error, L2Stats};
+pub use limits::LimitsReport;
+pub use load::{LoadReport, TierLoad, Weight};
 pub use pace::PaceStats;
 pub use predictors::champion;
 pub use prices::book as price_book;

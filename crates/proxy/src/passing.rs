@@ -7,9 +7,9 @@ use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_types::{Body, CallId, Outcome, Purpose, UncachedReason};
 use http::Response;
 
+use crate::admission::{self, Admission};
 use crate::answer::Notes;
 use crate::asking;
-use crate::budgets::{self, Admission};
 use crate::flight::Flight;
 use crate::reply::{failed, flat_price, respond, settled};
 use crate::request::Planned;
@@ -25,11 +25,12 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     let mut headers = planned.forwarded();
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
+    let (at, since) = (state.clock.now(), state.real_now());
     let admission = Admission::of(state, planned, false);
     let until = tokio::time::Instant::now() + planned.deadline;
-    let held = match budgets::admit(state, &planned.account, &admission, Some(until)).await {
+    let held = match admission::admit(state, &planned.account, &admission, Some(until)).await {
         Ok(held) => held,
-        Err(blocked) => return budgets::answer(state, planned, Wanted { previous: None, stale: None, reason }, &blocked),
+        Err(blocked) => return admission::answer(state, planned, Wanted { previous: None, stale: None, reason }, &blocked),
     };
     let mut body = planned.take_body();
     // What streams up is not read, and ends with its client.
@@ -43,7 +44,6 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     }
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), headers);
-    let (at, since) = (state.clock.now(), state.real_now());
     let passed = run::pass(state, &flight, head, body, (planned.deadline, keyed)).await;
     let waited = state.real_now().since(since);
     let (status, headers, body) = match passed {

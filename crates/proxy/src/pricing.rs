@@ -270,6 +270,17 @@ impl CallEnd {
 }
 
 impl Charged {
+    /// The tokens that the last attempt of a call has used; `None` where its answer does not tell all.
+    pub fn tokens_used(&self, end: &CallEnd, reports: &[CallReport]) -> Option<u64> {
+        if let Some(usage) = end.usage.usage.filter(|_| !self.estimated) {
+            let Usage { input, cached_input, cache_write, cache_write_1h, output, reasoning, .. } = usage;
+            return Some([input, cached_input, cache_write, cache_write_1h, output, reasoning].into_iter().flatten().sum());
+        }
+        // An error uses none.
+        let refused = reports.last().and_then(|report| report.status).is_some_and(|status| status.as_u16() >= 400);
+        refused.then_some(0)
+    }
+
     /// What the attempt costs; one that was not tried after all costs nothing.
     pub fn cost(&self, attempt: usize) -> Option<Money> {
         self.costs.get(attempt).copied().unwrap_or(Some(Money::ZERO))

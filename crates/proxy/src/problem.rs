@@ -7,6 +7,8 @@ use farthing_types::{Body, Failure, FailureKind};
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
+use crate::limits::seconds;
+
 /// Shape of the error documents that the caller's client library understands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
@@ -72,7 +74,8 @@ impl Problem {
                 )
             }
             Dialect::Anthropic => {
-                (format!("{{\"type\":\"error\",\"error\":{{\"type\":\"{}\",\"message\":{detail}}}}}\n", self.kind), "application/json")
+                let kind = anthropic(self.kind);
+                (format!("{{\"type\":\"error\",\"error\":{{\"type\":\"{kind}\",\"message\":{detail}}}}}\n"), "application/json")
             }
             Dialect::Gemini => (self.google(&detail), "application/json"),
         }
@@ -102,6 +105,15 @@ const fn google_status(status: StatusCode) -> &'static str {
     }
 }
 
+/// Anthropic's own name for a kind that it has, too: its clients know a closed list.
+fn anthropic(kind: &'static str) -> &'static str {
+    match kind {
+        "rate_limited" => "rate_limit_error",
+        "overloaded" => "overloaded_error",
+        other => other,
+    }
+}
+
 /// `text` as a JSON string.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -126,10 +138,13 @@ impl From<&Failure> for Problem {
             FailureKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
             // Bounds of ours (waiting requests, concurrent calls), not a rate the client broke.
             FailureKind::BreakerOpen | FailureKind::Refused => StatusCode::SERVICE_UNAVAILABLE,
+            FailureKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             FailureKind::RequestBody => StatusCode::BAD_REQUEST,
             FailureKind::Connect | FailureKind::Broken | FailureKind::Protocol | FailureKind::LeaderGone => StatusCode::BAD_GATEWAY,
         };
-        let mut problem = Self::new(status, failure.kind.as_str(), failure.detail.to_string());
+        let kind = if failure.kind == FailureKind::RateLimited { "rate_limited" } else { failure.kind.as_str() };
+        let mut problem = Self::new(status, kind, failure.detail.to_string());
+        problem.retry_after = failure.limited.map(|limited| seconds(limited.retry_after));
         if matches!(failure.kind, FailureKind::BreakerOpen | FailureKind::Refused) {
             problem.retry_after = Some(1);
         }

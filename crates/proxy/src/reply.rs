@@ -99,12 +99,14 @@ pub fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (Status
 
 /// The answer of a call: annotated, and settled when its body ends.
 pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &Notes<'_>, pending: Pending) -> Response<Body> {
-    let (status, headers, body) = head;
+    let (status, mut headers, body) = head;
+    answer::limit_wait(&mut headers, planned, pending.flight.waited());
     let body = Accounted::new(body, content_length(&headers), pending);
     let mut response = Response::new(Body::stream(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     answer::annotate(response.headers_mut(), planned.account.id, notes);
+    planned.account.route.limits.tell(&planned.account, response.headers_mut());
     response
 }
 
@@ -122,7 +124,12 @@ pub fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &F
         let usable = Usable::expired(entry, age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }
-    own_answer(state, planned, &Problem::from(failure), (Outcome::Failed, UncachedReason::UpstreamFailed))
+    let told = if failure.limited.is_some() {
+        (Outcome::Refused, UncachedReason::OverLimit)
+    } else {
+        (Outcome::Failed, UncachedReason::UpstreamFailed)
+    };
+    own_answer(state, planned, &Problem::from(failure), told)
 }
 
 /// An answer of our own.
@@ -135,5 +142,6 @@ pub fn own_answer(state: &State, planned: &Planned, problem: &Problem, (outcome,
     let mut response = problem.response(planned.account.route.dialect);
     let notes = Notes { status: CacheStatus { detail: Some(problem.kind), ..CacheStatus::default() }, overhead, ..Notes::default() };
     answer::annotate(response.headers_mut(), planned.account.id, &notes);
+    planned.account.route.limits.tell(&planned.account, response.headers_mut());
     response
 }

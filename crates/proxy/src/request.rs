@@ -2,25 +2,25 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use farthing_experiment::Assigned;
 use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
-use farthing_types::{Body, BodyError, KeyHash, Priority, RequestId, Span, Time, UncachedReason};
+use farthing_types::{Body, KeyHash, Priority, RequestId, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 
 use crate::asking;
+use crate::bounded::{Bounded, Prefixed};
 use crate::edge::RawHead;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
+use crate::load::{Load, Loaded};
 use crate::problem::{Dialect, Problem};
 use crate::purging;
 use crate::route::{self, RouteState};
@@ -197,7 +197,7 @@ impl Identified {
         let (cache, dedupe) = restrict((cache, dedupe), &facts, wishes.control == CacheControl::Off, &route.rules);
         let steps = Steps { cache, dedupe };
         match route.target(&received.head.uri) {
-            Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new() }),
+            Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new(), load: None }),
             None => Err(received.refused(bad_target())),
         }
     }
@@ -213,6 +213,7 @@ pub struct Asked {
     target: Uri,
     /// The whole body, where it is held.
     body: Bytes,
+    load: Option<Arc<Loaded>>,
 }
 
 /// Whether a request's body has to be waited for. Most have none, and make no room for waiting.
@@ -234,10 +235,44 @@ impl Asked {
         Upload::None(self)
     }
 
-    async fn hold(mut self) -> Result<Self, Box<Refused>> {
-        let received = &mut self.received;
+    /// Counts a request with a body in the load of the process, before anything of it is held.
+    ///
+    /// # Errors
+    /// 503 when too much is under way.
+    pub fn weigh(mut self, load: &Arc<Load>) -> Result<Self, Box<Refused>> {
+        if self.received.body.is_end_stream() {
+            return Ok(self);
+        }
+        let who = (&*self.identity.tenant, self.wishes.priority);
+        match load.enter(who, self.bytes_held()) {
+            Ok(loaded) => self.load = Some(Arc::new(loaded)),
+            Err(problem) => return Err(self.received.refused(problem)),
+        }
+        Ok(self)
+    }
+
+    /// Whether the body is needed whole.
+    fn holds(&self) -> bool {
+        let received = &self.received;
         let keyed = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
-        let wanted = keyed || writes::needs_body(&received.route, &received.head.method) || asking::needs_body(&received.route);
+        keyed || writes::needs_body(&received.route, &received.head.method) || asking::needs_body(&received.route)
+    }
+
+    /// The most of it that is held.
+    fn bytes_held(&self) -> u64 {
+        let limit = self.received.route.route.buffer_limit;
+        match declared(&self.received.head.headers) {
+            _ if !self.holds() => 0,
+            Some(bytes) if bytes > limit => 0,
+            Some(bytes) => bytes,
+            None => limit,
+        }
+    }
+
+    async fn hold(mut self) -> Result<Self, Box<Refused>> {
+        let keyed = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
+        let wanted = self.holds();
+        let received = &mut self.received;
         match read_body(&mut received.body, &received.head.headers, &received.route, wanted).await {
             Ok(Some(body)) => self.body = body,
             Ok(None) if keyed => {
@@ -251,7 +286,7 @@ impl Asked {
 
     /// Makes the key and draws the variant.
     pub fn plan(self, state: &State) -> Planned {
-        let Self { received, identity, facts, wishes, steps, target, body: held } = self;
+        let Self { received, identity, facts, wishes, steps, target, body: held, load } = self;
         let Received { id, at, started, route, head, body } = received;
         let dialect = route.dialect;
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
@@ -271,6 +306,7 @@ impl Asked {
             account: Account {
                 asked: facts.noted(wishes.control).map(Arc::from),
                 invalidates: None,
+                load,
                 tags: wishes.tags,
                 method: head.method,
                 noted: None,
@@ -320,7 +356,7 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 
 /// Holds the body whole where it is needed and fits; `None` leaves it streaming.
 async fn read_body(body: &mut Body, headers: &HeaderMap, route: &RouteState, wanted: bool) -> Result<Option<Bytes>, Problem> {
-    let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let declared = declared(headers);
     if declared.is_some_and(|n| n > route.route.max_body) {
         return Err(too_large(route));
     }
@@ -330,6 +366,11 @@ async fn read_body(body: &mut Body, headers: &HeaderMap, route: &RouteState, wan
         return Ok(None);
     }
     collect(body, route).await
+}
+
+/// The length that the head tells.
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn too_large(route: &RouteState) -> Problem {
@@ -424,54 +465,5 @@ impl Planned {
     /// The name under which entries keep this request's TTL.
     pub fn variant_name(&self) -> &str {
         self.account.variant.as_ref().map_or("", |v| v.name())
-    }
-}
-
-/// Ends with an error when more than `left` bytes come.
-struct Bounded {
-    inner: Body,
-    left: u64,
-}
-
-impl HttpBody for Bounded {
-    type Data = Bytes;
-    type Error = BodyError;
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            match self.left.checked_sub(data.len() as u64) {
-                Some(left) => self.left = left,
-                None => return Poll::Ready(Some(Err(BodyError("larger than the route's max_body".into())))),
-            }
-        }
-        polled
-    }
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-/// A body whose beginning was already read.
-struct Prefixed {
-    first: Option<Bytes>,
-    rest: Bounded,
-}
-
-impl HttpBody for Prefixed {
-    type Data = Bytes;
-    type Error = BodyError;
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
-    }
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_end_stream()
     }
 }

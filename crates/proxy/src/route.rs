@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::StartError;
 use crate::content::{self, Personal};
 use crate::events::SourceState;
+use crate::limits::Limits;
 use crate::pace::Pace;
 use crate::problem::Dialect;
 use crate::stats::Numbered;
@@ -59,6 +60,8 @@ pub struct RouteState {
     pub stats: Mutex<Numbered>,
     /// The line in front of the provider, shared by its routes.
     pub pace: Arc<Pace>,
+    /// The limits that may count its calls.
+    pub limits: Limits,
     /// Shape of our errors.
     pub dialect: Dialect,
 }
@@ -85,14 +88,15 @@ pub type Build<'a> = dyn Fn(UpstreamSpec) -> Result<Arc<Upstream>, UpstreamError
 /// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
 pub fn compile(config: &Config, events: &[Arc<SourceState>], build: &Build<'_>) -> Result<Vec<Arc<RouteState>>, StartError> {
     let paces: Paces = config.providers.iter().map(|provider| (provider.name.clone(), Arc::new(Pace::new(provider)))).collect();
-    config.routes.iter().map(|route| one((config, events, &paces), route, build).map(Arc::new)).collect()
+    let shared = (&paces, &Limits::new(config));
+    config.routes.iter().map(|route| one((config, events, shared), route, build).map(Arc::new)).collect()
 }
 
 /// One for each provider, by its name.
 type Paces = HashMap<Arc<str>, Arc<Pace>>;
 
 fn one(
-    (config, events, paces): (&Config, &[Arc<SourceState>], &Paces),
+    (config, events, (paces, limits)): (&Config, &[Arc<SourceState>], (&Paces, &Limits)),
     route: &Arc<Route>,
     build: &Build<'_>,
 ) -> Result<RouteState, StartError> {
@@ -102,9 +106,14 @@ fn one(
     let facts = facts(route, &provider);
     let overrides = Overrides::default();
     let compiled = plan::compile(&facts, &overrides, false).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
-    let swap = credential(&provider).map(|credential| build(upstream(&provider, Some(credential), config.seed))).transpose()?;
+    let gated = |credential: Option<Credential>| {
+        let own = credential.is_none() && provider.credential_place != CredentialPlace::None;
+        let gate = limits.gate(config, &provider, own);
+        build(UpstreamSpec { gate, ..upstream(&provider, credential, config.seed) })
+    };
+    let swap = credential(&provider).map(|credential| gated(Some(credential))).transpose()?;
     Ok(RouteState {
-        pass: build(upstream(&provider, None, config.seed))?,
+        pass: gated(None)?,
         swap,
         key_spec: key_spec(route, &provider),
         credentials: credentials(&provider),
@@ -119,6 +128,7 @@ fn one(
         experiment: ArcSwapOption::empty(),
         stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
         pace,
+        limits: limits.of(config, (route, &provider)),
         dialect: dialect(&provider),
         route: route.clone(),
         provider,

@@ -22,6 +22,7 @@ use crate::settle::CallEnd;
 use crate::state::State;
 use crate::stream::{Meter, Passing, PassingJob, Stripper};
 use crate::tags;
+use crate::unsent::{GivenUp, Leaving, abandoned, while_wanted};
 
 /// Where a call's answer goes.
 pub enum Landing {
@@ -77,6 +78,7 @@ fn call(flight: &Arc<Flight>, head: (Method, Uri, HeaderMap), body: Body, deadli
         headers,
         body,
         deadline,
+        claim: flight.claim,
         sink: flight.clone(),
     }
 }
@@ -118,9 +120,10 @@ pub async fn run(job: Job, landing: Landing) {
     let (ticket, wanted) = landing.split();
     let conditions = job.previous.as_ref().filter(|_| wanted.is_ok()).map(|entry| conditional::validators(entry));
     let conditional_call = conditions.as_ref().is_some_and(|c| !c.is_empty());
-    let landed = match fetch(&job, conditions).await {
-        Ok(landed) => landed,
-        Err(failure) => return failed(&job, ticket, failure),
+    let landed = match while_wanted(&job, &ticket, fetch(&job, conditions)).await {
+        Some(Ok(landed)) => landed,
+        Some(Err(failure)) => return failed(&job, ticket, failure),
+        None => return abandoned(&job, ticket),
     };
     if landed.reply.status == StatusCode::NOT_MODIFIED && conditional_call {
         return revalidated(job, ticket, landed).await;
@@ -140,7 +143,7 @@ async fn fetch(job: &Job, conditions: Option<HeaderMap>) -> Result<Landed, Failu
 }
 
 fn failed(job: &Job, ticket: Ticket, failure: Failure) {
-    let stored = Some(Err(UncachedReason::UpstreamFailed));
+    let stored = Some(Err(if failure.limited.is_some() { UncachedReason::OverLimit } else { UncachedReason::UpstreamFailed }));
     let ended = Some(job.state.clock.now());
     let end = CallEnd { keyed: true, stored, failure: Some(failure.kind), ended, ..CallEnd::default() };
     job.state.settle_call(&job.flight, &end);
@@ -429,7 +432,9 @@ pub async fn pass(
         return pass_here(state.clone(), flight.clone(), head, body, (deadline, keyed)).await;
     }
     let passing = pass_here(state.clone(), flight.clone(), head, body, (deadline, keyed));
-    state.tasks.spawn(passing).await.unwrap_or_else(|_| {
+    let task = state.tasks.spawn(passing);
+    let _unsent = GivenUp::of(flight, &task);
+    task.await.unwrap_or_else(|_| {
         state.counters.panics.fetch_add(1, Ordering::Relaxed);
         Err(Failure::sent(farthing_types::FailureKind::LeaderGone, "the call broke off within Farthing"))
     })
@@ -446,7 +451,7 @@ async fn pass_here(
     flight.route.pace.admit(flight.purpose, (deadline, 0)).await;
     let requested_at = state.clock.now();
     let call = call(&flight, head, body, deadline);
-    let leaving = Leaving { state: &state, flight: &flight, keyed, answered: false };
+    let leaving = Leaving::new(&state, &flight, keyed);
     let fetched = leaving.fetch(origin.fetch(call)).await;
     let mut reply = match fetched {
         Ok(reply) => reply,
@@ -465,34 +470,4 @@ async fn pass_here(
     let job = PassingJob { state: state.clone(), flight: flight.clone(), end };
     let body = Passing::new((reply.body, strip), &reply.headers, job);
     Ok((reply.status, reply.headers, Body::stream(body)))
-}
-
-/// Settles a call whose client left before its head came, which drops the future that would have settled it.
-struct Leaving<'a> {
-    state: &'a State,
-    flight: &'a Flight,
-    keyed: bool,
-    answered: bool,
-}
-
-impl Leaving<'_> {
-    async fn fetch(mut self, fetching: impl Future<Output = Result<Reply, Failure>>) -> Result<Reply, Failure> {
-        // Dropped before `self`, so that its last attempt is reported by then.
-        let fetched = {
-            let fetching = std::pin::pin!(fetching);
-            fetching.await
-        };
-        self.answered = true;
-        fetched
-    }
-}
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        if !self.answered {
-            let ended = Some(self.state.clock.now());
-            self.state
-                .settle_call(self.flight, &CallEnd { keyed: self.keyed, abandoned: true, received: Some(0), ended, ..CallEnd::default() });
-        }
-    }
 }

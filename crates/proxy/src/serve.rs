@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 
+use crate::admission;
 use crate::answer::{self, Notes};
 use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::lookup::{Found, Usable, judge, look_up};
@@ -60,7 +61,7 @@ pub fn serve(state: &Arc<State>, request: Request<Body>) -> BoxFuture<'static, R
         }
         identified => identified,
     };
-    match identified.and_then(Identified::ask).map(Asked::upload) {
+    match identified.and_then(Identified::ask).and_then(|asked| asked.weigh(&state.load)).map(Asked::upload) {
         Ok(Upload::None(asked)) => answered(state, asked.plan(state)),
         Ok(Upload::Coming(asked)) => uploaded(state.clone(), asked).boxed(),
         Err(early) => ready(refused_early(state, &early)).boxed(),
@@ -132,6 +133,15 @@ pub fn is_due_ahead(state: &State, account: &Account, usable: &Usable, left: Spa
 
 /// The answer of a call: one that others may share, or one for this request alone.
 async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, UncachedReason>) -> Response<Body> {
+    if planned.account.load.is_none() {
+        match state.load.enter((&planned.account.identity.tenant, planned.priority), 0) {
+            Ok(loaded) => planned.account.load = Some(Arc::new(loaded)),
+            Err(problem) => {
+                let wanted = call.unwrap_or_else(|reason| Wanted { previous: None, stale: None, reason });
+                return admission::refused(&state, &planned, wanted, (&problem, UncachedReason::Overload));
+            }
+        }
+    }
     let leaving = Leaving::new(&state, &planned);
     let mut response = match call {
         Ok(wanted) => joined(&state, &mut planned, wanted).await,

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, Method};
 use crate::canonical::Digests;
 use crate::flight::Flight;
 use crate::identify::Identity;
+use crate::load::Loaded;
 use crate::pricing::Charged;
 use crate::request::{Received, Variant};
 use crate::route::RouteState;
@@ -55,6 +56,8 @@ pub struct Account {
     pub asked: Option<Arc<str>>,
     /// The key whose copy it dropped.
     pub invalidates: Option<KeyHash>,
+    /// What it counts for in the load of the process, for as long as anything of it is under way.
+    pub load: Option<Arc<Loaded>>,
 }
 
 impl Account {
@@ -75,6 +78,7 @@ impl Account {
             noted: None,
             asked: None,
             invalidates: None,
+            load: None,
         }
     }
 }
@@ -161,7 +165,7 @@ impl State {
         }
         let attempts: Option<Money> = charged.costs.iter().copied().sum();
         let route = &flight.route;
-        if let Some(held) = flight.take_held() {
+        if let Some(held) = flight.settling(charged.tokens_used(end, &reports)) {
             let metered = self.pricing.flat(&route.route.name, &route.provider.name, flight.at).is_none();
             let broke_off = charged.estimated || (metered && end.bytes.is_none() && end.failure.is_none());
             held.settle(reports.iter().enumerate().map(|(index, report)| (report, charged.cost(index))), broke_off);
@@ -187,6 +191,7 @@ impl State {
         for (index, report) in reports.iter().enumerate() {
             let mut row = attempt_row(flight, report, charged.cost(index));
             row.price_book = Some(charged.book.clone());
+            row.limit_wait_us = Some(micros(flight.waited())).filter(|waited| *waited > 0 && index == last);
             flight.attribute(&mut row);
             if index == last {
                 end.enrich(&mut row);

@@ -20,6 +20,8 @@ use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::limits::LimitsReport;
+use crate::load::Load;
 use crate::memory::Memory;
 use crate::pace::PaceStats;
 use crate::predictors::Predictors;
@@ -58,6 +60,8 @@ pub struct State {
     pub alerts: Arc<Alerts>,
     /// Money that may be spent.
     pub budgets: Budgets,
+    /// What is under way.
+    pub load: Arc<Load>,
     /// Prices in force, and what they need to be applied.
     pub pricing: Pricing,
     /// Tenants that are being forgotten.
@@ -126,6 +130,11 @@ impl State {
     pub fn paces(&self) -> Vec<PaceStats> {
         let stats = self.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));
         stats.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// What is told of the limits; `None` where there is none.
+    pub fn limits(&self) -> Option<LimitsReport> {
+        self.routes.first()?.limits.report()
     }
 
     /// Real time, for latencies.

@@ -25,6 +25,7 @@ use crate::edge::{Closed, EdgeStats, Refusal};
 use crate::l2::L2Stats;
 use crate::pace::PaceStats;
 use crate::pricing::PricingStats;
+use crate::telemetry_limits;
 
 /// The text that `/metrics` serves.
 ///
@@ -112,6 +113,10 @@ impl Collector for Totals {
         for family in self.0.budgets().iter().flat_map(budgets) {
             family.encode(&mut encoder)?;
         }
+        if let Some(report) = self.0.limits() {
+            telemetry_limits::limits(&report, &mut encoder)?;
+        }
+        telemetry_limits::load(&self.0.load(), &mut encoder)?;
         latencies(&routes, &mut encoder)
     }
 }

@@ -8,14 +8,14 @@ use farthing_freshness::entry::REFRESH_AGAIN;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_freshness::semantics::conditional;
 use farthing_ledger::Served;
-use farthing_ledger::budget::Blocked;
 use farthing_types::{Body, CallId, Failure, FailureKind, KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use http::{Response, StatusCode};
 
+use crate::admission::{self, Admission, HeldBack};
 use crate::answer::Notes;
 use crate::asking;
-use crate::budgets::{self, Admission, Held};
+use crate::budgets::Held;
 use crate::flight::{Attribution, Came, Flight, Order};
 use crate::l2;
 use crate::lookup::{Found, Usable, judge};
@@ -39,7 +39,7 @@ pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
     if let Joined::Lead(ticket) = state.cache.join(join) {
         let wanted = Wanted { previous: Some(entry.clone()), stale: None, reason: UncachedReason::Expired };
         // Without room for it the entry serves on, for as long as it may.
-        let Some(held) = budgets::at_once(state, &planned.account, admission(state, planned, &wanted)) else { return };
+        let Some(held) = admission::at_once(state, &planned.account, admission(state, planned, &wanted)) else { return };
         state.counters.refreshes.fetch_add(1, Ordering::Relaxed);
         lead(state, planned, &wanted, (ticket, Purpose::Refresh, held));
     }
@@ -52,19 +52,19 @@ pub struct Wanted {
     pub reason: UncachedReason,
 }
 
-/// What the call of a request that may lead asks its budgets for.
+/// What the call of a request that may lead asks for before it is made.
 pub fn admission(state: &State, planned: &Planned, wanted: &Wanted) -> Admission {
     Admission::of(state, planned, wanted.previous.is_some())
 }
 
-/// Sets money aside for the call of a request that may lead; waits for room no longer than `until`.
+/// Admits the call of a request that may lead; waits no longer than `until`.
 fn admitted<'a>(
     state: &'a State,
     planned: &'a Planned,
     (wanted, until): (&Wanted, Option<tokio::time::Instant>),
-) -> impl Future<Output = Result<Held, Blocked>> + Send + use<'a> {
+) -> impl Future<Output = Result<Held, HeldBack>> + Send + use<'a> {
     let (admission, account) = (admission(state, planned, wanted), &planned.account);
-    async move { budgets::admit(state, account, &admission, until).await }
+    async move { admission::admit(state, account, &admission, until).await }
 }
 
 /// Leads or follows the call that fills the key.
@@ -98,7 +98,7 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
                         let until = tokio::time::Instant::now() + planned.deadline;
                         match admitted(state, planned, (&wanted, Some(until))).await {
                             Ok(held) => room = Some(held),
-                            Err(blocked) => return budgets::answer(state, planned, wanted, &blocked),
+                            Err(blocked) => return admission::answer(state, planned, wanted, &blocked),
                         }
                         continue;
                     }
@@ -207,6 +207,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
         attribution: attribution(planned, purpose),
+        claim: planned.account.route.limits.claim(planned, purpose.is_waited_for()),
     }
 }
 
@@ -238,6 +239,10 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
             Ok(Followed::Share(head, body)) => return Ok(shared(state, planned, wanted, Arrived { head, body, leading, since })),
             Ok(Followed::Alone(reason)) => return Ok(bypass(state, planned, reason).await),
             Ok(Followed::Again) => return Err((wanted, None)),
+            // Whoever led mattered less, and was never sent.
+            Ok(Followed::Failed(failure)) if !leading && failure.limited.is_some_and(|by| planned.priority < by.priority) => {
+                return Err((wanted, None));
+            }
             Ok(Followed::Failed(failure)) => return Ok(failed(state, planned, wanted, &failure)),
             Ok(Followed::Lead(ticket)) => match admitted(state, planned, (&wanted, None)).await {
                 Ok(held) => {
@@ -249,7 +254,7 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
                     drop(ticket);
                     return match admitted(state, planned, (&wanted, Some(until))).await {
                         Ok(held) => Err((wanted, Some(held))),
-                        Err(blocked) => Ok(budgets::answer(state, planned, wanted, &blocked)),
+                        Err(blocked) => Ok(admission::answer(state, planned, wanted, &blocked)),
                     };
                 }
             },
@@ -302,7 +307,8 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
     let waited = state.real_now().since(since);
     let not_modified = conditional::not_modified(head.status, &head.headers, &planned.account.method, &planned.headers);
     let (status, body) = if not_modified { (StatusCode::NOT_MODIFIED, Body::empty()) } else { (head.status, body) };
-    let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
+    let turn = if leading { flight.waited_before } else { Span::ZERO };
+    let overhead = state.real_now().since(planned.account.started).saturating_sub(waited + turn);
     let outcome = if leading { Outcome::Lead } else { Outcome::Follow };
     let came = flight.head();
     let reason = why(wanted.reason, came);

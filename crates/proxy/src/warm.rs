@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use http::{HeaderMap, Method, Request};
 use tokio::time::Instant;
 
-use crate::budgets;
+use crate::admission::{self, HeldBack};
 use crate::flight::Flight;
 use crate::identify::Identity;
 use crate::l2;
@@ -326,9 +326,12 @@ impl Warming {
             };
         }
         let admission = admission(&self.state, planned, &wanted).in_background();
-        let held = budgets::admit(&self.state, &planned.account, &admission, None)
-            .await
-            .map_err(|_| WarmOutcome::NotKept(UncachedReason::OverBudget))?;
+        let held = admission::admit(&self.state, &planned.account, &admission, None).await.map_err(|held_back| {
+            WarmOutcome::NotKept(match held_back {
+                HeldBack::Budget(_) => UncachedReason::OverBudget,
+                HeldBack::Limit(_) => UncachedReason::OverLimit,
+            })
+        })?;
         Ok(lead(&self.state, planned, &wanted, (ticket, Purpose::Warm, held)))
     }
 }

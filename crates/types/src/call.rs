@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::reasons;
-use crate::{Body, CallId, KeyHash, RouteName, Span, Tenant, Time};
+use crate::{Body, CallId, Claim, KeyHash, Limited, RouteName, Span, Tenant, Time};
 
 reasons! {
     /// Why a call is made, and so who caused its cost.
@@ -57,6 +57,8 @@ pub struct Call {
     pub body: Body,
     /// When the call must have ended, on the tokio timeline as a span from now.
     pub deadline: Span,
+    /// What it claims of limits.
+    pub claim: Claim,
     /// Where each attempt is reported.
     pub sink: Arc<dyn CallSink>,
 }
@@ -98,8 +100,10 @@ reasons! {
         BreakerOpen = "breaker-open",
         /// The answer was not HTTP.
         Protocol = "protocol",
-        /// Refused before sending: limits, budgets, bounds.
+        /// Refused before sending: bounds of ours.
         Refused = "refused",
+        /// Refused before sending by a limit of the provider.
+        RateLimited = "rate-limited",
         /// The holder of the ticket vanished (panic or cancel) too often.
         LeaderGone = "leader-gone",
         /// The request body broke off or was too large.
@@ -117,16 +121,22 @@ pub struct Failure {
     pub detail: Arc<str>,
     /// Whether request bytes had gone out: then a non-idempotent call must not be repeated.
     pub sent: bool,
+    /// How a limit refused it; `None` for every other kind.
+    pub limited: Option<Limited>,
 }
 
 impl Failure {
     /// A failure before any byte was sent.
     pub fn unsent(kind: FailureKind, detail: impl Into<Arc<str>>) -> Self {
-        Self { kind, detail: detail.into(), sent: false }
+        Self { kind, detail: detail.into(), sent: false, limited: None }
     }
     /// A failure after request bytes were sent.
     pub fn sent(kind: FailureKind, detail: impl Into<Arc<str>>) -> Self {
-        Self { kind, detail: detail.into(), sent: true }
+        Self { kind, detail: detail.into(), sent: true, limited: None }
+    }
+    /// A call that a limit of the provider refused.
+    pub fn limited(limited: Limited, detail: impl Into<Arc<str>>) -> Self {
+        Self { limited: Some(limited), ..Self::unsent(FailureKind::RateLimited, detail) }
     }
 }
 
@@ -186,10 +196,20 @@ impl CallReport {
     }
 }
 
+/// Tokens that an attempt has reserved of limits.
+pub trait Reserved: Send {
+    /// Told once what the attempt has used, where that is known. Who is dropped untold stays reserved.
+    fn used(self: Box<Self>, tokens: u64);
+}
+
 /// Receives the reports of a call's attempts.
 pub trait CallSink: Send + Sync {
     /// Takes one attempt's report; must not block.
     fn attempt(&self, report: CallReport);
+    /// Takes how long an attempt has waited for its turn under a limit, before it was made; must not block.
+    fn waited(&self, _span: Span) {}
+    /// Takes what is to be told the tokens of the attempt that comes next; must not block.
+    fn reserved(&self, _tokens: Box<dyn Reserved>) {}
 }
 
 /// A sink that drops everything, for tests.

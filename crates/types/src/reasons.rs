@@ -156,6 +156,10 @@ reasons! {
         UpstreamFailed = "upstream-failed",
         /// A budget is used up, or could not be kept with the call.
         OverBudget = "over-budget",
+        /// A limit has no room for the call.
+        OverLimit = "over-limit",
+        /// Farthing had too much under way.
+        Overload = "overload",
     }
 }
 

@@ -183,7 +183,11 @@ fn judge(result: &Result<Reply, Failure>) -> Outcome {
         },
         Err(failure) => match failure.kind {
             FailureKind::Connect | FailureKind::Broken | FailureKind::Timeout | FailureKind::Protocol => Outcome::Failed,
-            FailureKind::BreakerOpen | FailureKind::Refused | FailureKind::LeaderGone | FailureKind::RequestBody => Outcome::Unknown,
+            FailureKind::BreakerOpen
+            | FailureKind::Refused
+            | FailureKind::RateLimited
+            | FailureKind::LeaderGone
+            | FailureKind::RequestBody => Outcome::Unknown,
         },
     }
 }

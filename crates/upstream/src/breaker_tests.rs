@@ -47,6 +47,7 @@ fn call() -> Call {
         headers: HeaderMap::new(),
         body: Body::empty(),
         deadline: Span::from_secs(1),
+        claim: farthing_types::Claim::default(),
         sink: Arc::new(NoSink),
     }
 }

@@ -275,7 +275,7 @@ impl Attempt {
     fn failed_as(mut self, kind: FailureKind, detail: String, untouched: bool) -> Failure {
         let sent = !untouched && self.sent();
         self.report(None, Some(kind), sent);
-        Failure { kind, detail: format!("upstream {}: {detail}", self.upstream).into(), sent }
+        Failure { sent, ..Failure::unsent(kind, format!("upstream {}: {detail}", self.upstream)) }
     }
     fn report(&mut self, status: Option<StatusCode>, failure: Option<FailureKind>, sent: bool) {
         let Some(sink) = self.sink.take() else { return };

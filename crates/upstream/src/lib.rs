@@ -1,6 +1,6 @@
 //! The lower half's way out: trait [`Origin`] and its decorators.
 //!
-//! [`build`] composes `Retry(Breaker(Client))` for one upstream. Each decorator is an [`Origin`] around an [`Origin`], so a fake is an
+//! [`build`] composes `Retry(Limiter(Breaker(Client)))` for one upstream, the limiter where its provider has a limit. Each decorator is an [`Origin`] around an [`Origin`], so a fake is an
 //! `Origin` with nothing inside. The innermost [`Client`] reports every attempt through the call's sink.
 //!
 //! What passes byte-true: method, path and query (percent-encoding untouched), header names' and values' bytes and their order within a name,
@@ -16,6 +16,7 @@ mod client;
 mod connect;
 mod credential;
 mod headers;
+mod limiter;
 mod reply;
 mod retry;
 mod spec;
@@ -30,6 +31,7 @@ pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
 pub use credential::{Credential, Place, Secret};
 pub use headers::{is_hop_by_hop, strip_hop_by_hop};
+pub use limiter::{Gate, Gated, Limiter, Slot, Turn};
 pub use retry::{Retry, RetrySpec, is_repeatable};
 pub use spec::{Protocol, Roots, UpstreamSpec};
 pub use target::without_parameters;
@@ -70,7 +72,7 @@ pub enum UpstreamError {
     },
 }
 
-/// One upstream, ready to answer: `Retry(Breaker(Client))` with the breaker's state for status pages and metrics.
+/// One upstream, ready to answer: `Retry(Limiter(Breaker(Client)))` with the breaker's state for status pages and metrics.
 pub struct Upstream {
     name: Arc<str>,
     origin: Arc<dyn Origin>,
@@ -94,7 +96,7 @@ impl Origin for Upstream {
     }
 }
 
-/// Builds the upstream of `spec`: `Retry(Breaker(Client))`. `clock` stamps reports and reads dates in `Retry-After`.
+/// Builds the upstream of `spec`: `Retry(Limiter(Breaker(Client)))`. `clock` stamps reports and reads dates in `Retry-After`.
 ///
 /// # Errors
 /// When the specification cannot work at all; an upstream that is merely unreachable is built and fails per call.
@@ -107,6 +109,10 @@ pub fn build(spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Arc<Upstream>,
 pub fn around(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Arc<Upstream> {
     let breaker = Breaker::new(client, Arc::clone(&spec.name), spec.breaker);
     let health = Arc::clone(breaker.health());
-    let retry = Retry::new(Arc::new(breaker), Arc::clone(&spec.name), spec.retry, clock);
+    let mut inner: Arc<dyn Origin> = Arc::new(breaker);
+    if let Some(gated) = spec.gate {
+        inner = Arc::new(Limiter::new(inner, gated, Arc::clone(&clock)));
+    }
+    let retry = Retry::new(inner, Arc::clone(&spec.name), spec.retry, clock);
     Arc::new(Upstream { name: spec.name, origin: Arc::new(retry), health })
 }

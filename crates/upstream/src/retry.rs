@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_types::{Body, Call, CallReport, CallSink, Clock, Draw, DrawKind, Failure, FailureKind, Reply, Span, Time};
+use farthing_types::{Body, Call, CallReport, CallSink, Clock, Draw, DrawKind, Failure, FailureKind, Reply, Reserved, Span, Time};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{ETAG, HeaderName, LAST_MODIFIED, RETRY_AFTER};
@@ -134,7 +134,7 @@ fn has_validator(headers: &HeaderMap) -> bool {
 }
 
 /// The wait that the upstream asks for: seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: Time) -> Option<Span> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: Time) -> Option<Span> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(Span::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
@@ -181,6 +181,7 @@ fn copy(call: &Call, body: bytes::Bytes) -> Call {
         headers: call.headers.clone(),
         body: Body::full(body),
         deadline: call.deadline,
+        claim: call.claim,
         sink: Arc::clone(&call.sink),
     }
 }
@@ -195,6 +196,12 @@ impl CallSink for Numbered {
     fn attempt(&self, mut report: CallReport) {
         report.attempt = self.attempt;
         self.sink.attempt(report);
+    }
+    fn waited(&self, span: Span) {
+        self.sink.waited(span);
+    }
+    fn reserved(&self, tokens: Box<dyn Reserved>) {
+        self.sink.reserved(tokens);
     }
 }
 

@@ -61,6 +61,7 @@ fn call(method: Method, fields: &[(&'static str, &'static str)]) -> Call {
         headers,
         body,
         deadline: Span::from_secs(60),
+        claim: farthing_types::Claim::default(),
         sink: Arc::new(NoSink),
     }
 }

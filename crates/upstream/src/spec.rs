@@ -6,7 +6,7 @@ use std::sync::Arc;
 use farthing_types::Span;
 use http::Uri;
 
-use crate::{BreakerSpec, Credential, RetrySpec};
+use crate::{BreakerSpec, Credential, Gated, RetrySpec};
 
 /// Which HTTP the upstream speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct UpstreamSpec {
     pub retry: RetrySpec,
     /// When the upstream is left alone for a while.
     pub breaker: BreakerSpec,
+    /// Where attempts wait for their turn; `None` where the provider has no limit.
+    pub gate: Option<Gated>,
 }
 
 impl UpstreamSpec {
@@ -88,6 +90,7 @@ impl UpstreamSpec {
             max_concurrent: 1_024,
             retry: RetrySpec::default(),
             breaker: BreakerSpec::default(),
+            gate: None,
         }
     }
 }

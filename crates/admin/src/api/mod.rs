@@ -7,6 +7,7 @@ mod costs;
 mod events;
 mod forget;
 mod health;
+mod limits;
 mod models;
 mod prices;
 mod views;
@@ -61,6 +62,7 @@ const _: fn(QueryRejection) -> Problem = Problem::from;
         (name = "costs", description = "Money, from the log"),
         (name = "cache", description = "The cache"),
         (name = "budgets", description = "Money that may be spent over a time"),
+        (name = "limits", description = "Requests, tokens and calls at a time"),
         (name = "events", description = "Sources of events that say what has changed"),
         (name = "models", description = "Predictors")
     ),
@@ -88,6 +90,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(budgets::list))
         .routes(routes!(budgets::refusals))
         .routes(routes!(budgets::raise))
+        .routes(routes!(limits::list))
         .routes(routes!(cache::stats))
         .routes(routes!(cache::purge))
         .routes(routes!(events::list))

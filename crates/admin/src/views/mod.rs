@@ -9,6 +9,7 @@ pub mod events;
 pub mod experiments;
 pub mod explanations;
 pub mod forget;
+pub mod limits;
 pub mod models;
 pub mod prices;
 pub mod routes;
@@ -24,6 +25,7 @@ use decisions::DecisionsView;
 use events::EventsControl;
 use experiments::ExperimentsView;
 use forget::ForgetControl;
+use limits::LimitsControl;
 use models::ModelsControl;
 use prices::PricesControl;
 use routes::RoutesView;
@@ -54,6 +56,8 @@ pub struct Parts {
     pub events: Arc<dyn EventsControl>,
     /// Budgets.
     pub budgets: Arc<dyn BudgetsControl>,
+    /// Limits.
+    pub limits: Arc<dyn LimitsControl>,
     /// Prices.
     pub prices: Arc<dyn PricesControl>,
     /// Metrics.

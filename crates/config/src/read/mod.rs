@@ -9,12 +9,14 @@ mod flags;
 mod imports;
 mod instance;
 mod l2;
+mod limits;
 mod presets;
 mod prices;
 mod providers;
 mod purges;
 mod reference;
 pub(crate) mod registry;
+mod registry_limits;
 mod registry_money;
 mod registry_tables;
 mod resolve;
@@ -27,6 +29,8 @@ pub(crate) mod values;
 mod events_tests;
 #[cfg(test)]
 mod l2_tests;
+#[cfg(test)]
+mod limits_tests;
 #[cfg(test)]
 mod prices_tests;
 #[cfg(test)]
@@ -87,6 +91,8 @@ impl Config {
         draft.config.experiments = experiments::read(&top);
         draft.config.events = events::read(&top);
         draft.config.budgets = budgets::read(&top);
+        draft.config.limits = limits::read(&top);
+        draft.config.overload = limits::overload(&top);
         flags.apply(&doc, &mut draft);
         draft.routes = routes::read(&top, &draft.providers);
         let config = resolve::finish(&top, draft, flags);

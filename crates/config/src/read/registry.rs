@@ -1,6 +1,7 @@
 //! Every key of a configuration file, once: the reader refuses what is not here, and the reference page is printed from
 //! here. Defaults stand as TOML text; a test reads them all and compares with the defaults in the code.
 
+pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
 pub(crate) use super::registry_money::{
     ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, PRICE_FILES, PRICES, SELF_COST, SERVICE,
     SERVICE_RATES, TIER, TOKEN_RATES,
@@ -67,6 +68,9 @@ pub(crate) const TOP: Keys = &[
     table("l2", Kind::Table, "Answers outside of memory."),
     table("events", Kind::Named, "Sources of events that say what has changed."),
     table("budgets", Kind::Named, "Money that may be spent over a time."),
+    table("limits", Kind::Array, "Requests, tokens and calls at a time."),
+    table("overload", Kind::Table, "What is under way in the whole process."),
+    table("tiers", Kind::Named, "Tenants with a share of that of their own."),
     table("log", Kind::Table, "The Parquet log."),
     table("retention", Kind::Table, "How long its rows stay."),
     table("models", Kind::Table, "Predictors."),

@@ -1,10 +1,12 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADMIN, ALERTS, BUDGET, CACHE, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, KEY, L2, LOG, LONG_RATES, METER,
-    MODELS, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TERMS, TIER, TOKEN_RATES,
-    TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
+    ADMIN, ALERTS, BUDGET, CACHE, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, KEY, L2, LIMIT, LOG, LONG_RATES,
+    METER, MODELS, OVERLOAD, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TERMS,
+    TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
 };
+
+use super::registry_limits;
 
 /// All tables, in the order of the reference page.
 pub(crate) const TABLES: &[Table] = &[
@@ -22,6 +24,22 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "Money that may be spent over a time. Before a call is sent, the most that it can cost is set aside in every budget that counts it; a call \
               for which one has no room is held back. What may be spent is written into `state_dir` first, so that no crash lets more be spent.",
         keys: BUDGET,
+    },
+    Table {
+        heading: "[[limits]]",
+        doc: "How many requests or tokens in a time, and how many calls at a time. Answers from the cache, and requests that join somebody else's call, \
+              count nowhere. See docs/limits.md.",
+        keys: LIMIT,
+    },
+    Table {
+        heading: "[overload]",
+        doc: "What may be under way in the whole process; beyond it what matters least is refused first.",
+        keys: OVERLOAD,
+    },
+    Table {
+        heading: "[tiers.NAME]",
+        doc: "A group of tenants with a share of the bounds in `[overload]` of its own, so that no flood of others can use it up.",
+        keys: registry_limits::TIER,
     },
     Table { heading: "[log]", doc: "The Parquet log.", keys: LOG },
     Table {

@@ -431,6 +431,7 @@ fn documented_defaults_are_the_defaults() {
                 heading if heading.ends_with("cacheable_if]]") => "pointer = \"/status\"",
                 heading if heading.ends_with("purges]]") => "tags = [\"all\"]",
                 "[[keys]]" => KEY,
+                "[[limits]]" => "name = \"l\"\nscope = \"tenant\"\nrequests = \"10/s\"",
                 "[budgets.NAME]" => "limit = \"1\"\nwindow = \"ever\"",
                 _ => "",
             };

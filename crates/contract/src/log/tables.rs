@@ -249,6 +249,8 @@ table! {
         experiment: Option<Arc<str>> = 3,
         /// Variant then.
         variant: Option<Arc<str>> = 3,
+        /// Time that the call waited for its turn under limits, before and between its attempts, microseconds; null when it did not wait.
+        limit_wait_us: Option<i64> = 3,
     }
 }
 

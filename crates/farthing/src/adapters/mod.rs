@@ -8,6 +8,7 @@ mod decisions;
 mod events;
 mod experiments;
 pub mod forget;
+mod limits;
 mod models;
 pub mod prices;
 mod status;
@@ -44,6 +45,7 @@ impl Running {
             experiments: running.clone(),
             decisions: running.clone(),
             budgets: running.clone(),
+            limits: running.clone(),
             cache: running.clone(),
             costs: running.clone(),
             alerts: running.clone(),

@@ -6,6 +6,7 @@ pub mod client;
 pub mod costs;
 mod costs_table;
 pub mod experiments;
+pub mod limits;
 pub mod models;
 pub mod prices;
 pub mod purge;

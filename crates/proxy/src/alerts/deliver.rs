@@ -10,7 +10,7 @@ use farthing_config::SigningKey;
 use farthing_ledger::costs::utc;
 use farthing_ledger::watch::{Delivery, Told, pause};
 use farthing_types::call::NoSink;
-use farthing_types::{Body, Call, CallId, Clock, Draw, DrawKind, Purpose, Span};
+use farthing_types::{Body, Call, CallId, Claim, Clock, Draw, DrawKind, Purpose, Span};
 use farthing_upstream::{Client, Origin, UpstreamSpec};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -65,6 +65,7 @@ impl Post {
             headers: self.headers(told, &body, seconds)?,
             body: Body::full(body),
             deadline: ATTEMPT,
+            claim: Claim::default(),
             sink: Arc::new(NoSink),
         };
         match tokio::time::timeout(ATTEMPT, self.origin.fetch(call)).await {

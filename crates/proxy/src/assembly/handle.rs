@@ -24,6 +24,8 @@ use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::ExperimentView;
 use crate::l2::{L2, L2Stats};
+use crate::limits::LimitsReport;
+use crate::load::LoadReport;
 use crate::pace::PaceStats;
 use crate::prices;
 use crate::pricing::PricingStats;
@@ -133,6 +135,14 @@ impl Proxy {
     /// What is told of the budgets; `None` where there is none.
     pub fn budgets(&self) -> Option<BudgetsReport> {
         self.state.budgets.report()
+    }
+    /// What is told of the limits; `None` where there is none.
+    pub fn limits(&self) -> Option<LimitsReport> {
+        self.state.limits()
+    }
+    /// What is under way.
+    pub fn load(&self) -> LoadReport {
+        self.state.load.report()
     }
     /// Adds money to a budget for some time: to its counter of a unit, where it has one for each.
     ///

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use farthing_ledger::budget::{Charge, Hold};
-use farthing_types::{CallReport, Money};
+use farthing_types::{CallReport, Money, Span};
 
 use super::Shared;
+use crate::limits::Turn;
 
 /// Money set aside for one call, in every budget that counts it. Proof that the call may be sent; dropped before it is, it is given back.
 #[must_use = "without it the call may not be sent"]
@@ -14,21 +15,41 @@ pub struct Held {
     held: Option<(Arc<Shared>, Hold)>,
     /// The most that one attempt can cost.
     each: Money,
+    /// Its turn under limits, where one counts it.
+    turn: Option<Turn>,
 }
 
 impl Held {
     /// For a call that no budget counts.
     pub const fn free() -> Self {
-        Self { held: None, each: Money::ZERO }
+        Self { held: None, each: Money::ZERO, turn: None }
     }
 
     pub(super) fn new(shared: &Arc<Shared>, hold: Hold, each: Option<Money>) -> Self {
-        Self { held: (!hold.is_free()).then(|| (shared.clone(), hold)), each: each.unwrap_or_default() }
+        Self { held: (!hold.is_free()).then(|| (shared.clone(), hold)), each: each.unwrap_or_default(), turn: None }
     }
 
-    /// Itself where a budget counts the call.
+    /// With the turn of the call.
+    pub fn with_turn(mut self, turn: Option<Turn>) -> Self {
+        self.turn = turn;
+        self
+    }
+
+    /// How long the call waited for its turn.
+    pub fn waited(&self) -> Span {
+        self.turn.as_ref().map_or(Span::ZERO, |turn| turn.waited)
+    }
+
+    /// Itself where a budget or a limit counts the call.
     pub fn counted(self) -> Option<Self> {
-        self.held.is_some().then_some(self)
+        (self.held.is_some() || self.turn.is_some()).then_some(self)
+    }
+
+    /// Settles the turn: whether anything of the call was sent, and the tokens that it used, where that is known.
+    pub fn settle_turn(&mut self, sent: bool, tokens: Option<u64>) {
+        if let Some(turn) = self.turn.take() {
+            turn.settle(sent, tokens);
+        }
     }
 
     /// The head of an answer has come: attempts that are not needed any more are given back.

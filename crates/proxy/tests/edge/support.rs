@@ -157,6 +157,7 @@ impl Handler for Forward {
             headers: parts.headers,
             body,
             deadline: PATIENCE,
+            claim: farthing_types::Claim::default(),
             sink: Arc::new(NoSink),
         };
         async move {
