@@ -339,6 +339,7 @@ fn untried(flight: &Flight, failure: FailureKind, (attempt, started): (usize, Ti
         failure: Some(failure),
         upstream: flight.route.pass.name().clone(),
         sent: false,
+        batch: None,
     }
 }
 

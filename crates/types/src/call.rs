@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::reasons;
-use crate::{Body, CallId, KeyHash, RouteName, Span, Tenant, Time};
+use crate::{BatchPart, BatchTerms, Body, CallId, KeyHash, RouteName, Span, Tenant, Time};
 
 reasons! {
     /// Why a call is made, and so who caused its cost.
@@ -57,6 +57,8 @@ pub struct Call {
     pub body: Body,
     /// When the call must have ended, on the tokio timeline as a span from now.
     pub deadline: Span,
+    /// Under which terms it may be made together with others; `None`: alone.
+    pub batch: Option<BatchTerms>,
     /// Where each attempt is reported.
     pub sink: Arc<dyn CallSink>,
 }
@@ -168,6 +170,8 @@ pub struct CallReport {
     pub upstream: Arc<str>,
     /// Whether request bytes went out: from then on the call may be billed.
     pub sent: bool,
+    /// The part in a batch call, where the attempt was made for others too.
+    pub batch: Option<BatchPart>,
 }
 
 impl CallReport {
@@ -182,6 +186,7 @@ impl CallReport {
             failure: None,
             upstream: upstream.into(),
             sent: true,
+            batch: None,
         }
     }
 }

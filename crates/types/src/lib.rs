@@ -2,6 +2,7 @@
 //!
 //! Everything here is plain data without a runtime: no tokio, no I/O. The terms are those of `docs/glossary.md`.
 
+pub mod batch;
 pub mod body;
 pub mod budget;
 pub mod call;
@@ -13,6 +14,7 @@ pub mod price;
 pub mod reasons;
 pub mod time;
 
+pub use batch::{Batch, BatchAnswer, BatchPart, BatchTerms};
 pub use body::{Body, BodyError};
 pub use budget::{BudgetScope, BudgetSpec, BudgetUnit, BudgetWindow, Enforce, OnExceeded, Priority};
 pub use call::{Call, CallReport, CallSink, Failure, FailureKind, Purpose, Reply, Usage};

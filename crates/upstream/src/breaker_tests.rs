@@ -47,6 +47,7 @@ fn call() -> Call {
         headers: HeaderMap::new(),
         body: Body::empty(),
         deadline: Span::from_secs(1),
+        batch: None,
         sink: Arc::new(NoSink),
     }
 }

@@ -181,6 +181,7 @@ fn copy(call: &Call, body: bytes::Bytes) -> Call {
         headers: call.headers.clone(),
         body: Body::full(body),
         deadline: call.deadline,
+        batch: call.batch.clone(),
         sink: Arc::clone(&call.sink),
     }
 }

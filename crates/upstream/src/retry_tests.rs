@@ -61,6 +61,7 @@ fn call(method: Method, fields: &[(&'static str, &'static str)]) -> Call {
         headers,
         body,
         deadline: Span::from_secs(60),
+        batch: None,
         sink: Arc::new(NoSink),
     }
 }

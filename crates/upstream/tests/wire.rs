@@ -48,6 +48,7 @@ fn call(method: Method, target: &str, body: Body, sink: &Arc<Reports>) -> Call {
         headers: HeaderMap::new(),
         body,
         deadline: Duration::from_secs(20),
+        batch: None,
         sink: Arc::clone(sink) as Arc<dyn CallSink>,
     }
 }

@@ -65,6 +65,7 @@ impl Post {
             headers: self.headers(told, &body, seconds)?,
             body: Body::full(body),
             deadline: ATTEMPT,
+            batch: None,
             sink: Arc::new(NoSink),
         };
         match tokio::time::timeout(ATTEMPT, self.origin.fetch(call)).await {

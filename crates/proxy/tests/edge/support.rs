@@ -157,6 +157,7 @@ impl Handler for Forward {
             headers: parts.headers,
             body,
             deadline: PATIENCE,
+            batch: None,
             sink: Arc::new(NoSink),
         };
         async move {
