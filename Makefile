@@ -88,6 +88,7 @@ simulate: ## Long seeded simulations: statistics, learners, bill, alerts, budget
 	cargo test -q -p farthing-ledger --release --lib -- --ignored --nocapture
 	cargo test -q -p farthing-trainer -- --ignored
 	cargo test -q -p farthing-ledger -- --ignored
+	cargo test -q -p farthing-upstream --lib -- --ignored
 	cargo test -q -p farthing-proxy --release --test billing -- --ignored --nocapture
 	cargo test -q -p farthing-proxy --release --test budgets -- --ignored
 

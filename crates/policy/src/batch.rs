@@ -34,6 +34,8 @@ reasons! {
         TooLarge = "too-large",
         /// Too many batches are being gathered.
         Crowded = "crowded",
+        /// Batches failed one after the other a short time ago.
+        Resting = "resting",
         /// The batch call failed; it is made again alone.
         BatchFailed = "batch-failed",
         /// It failed within a batch that did not, for a passing reason; it is made again alone.
@@ -143,6 +145,35 @@ impl Arrivals {
     pub fn rate(&self, now: Time) -> f64 {
         let ago = now.since(self.at).as_secs_f64() / MEMORY.as_secs_f64();
         self.count * (-ago).exp() / MEMORY.as_secs_f64()
+    }
+}
+
+/// Leaves batches alone for a while after several have failed one after the other: calls go as they would without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    failed: u32,
+    until: Time,
+}
+
+impl Rest {
+    /// Batches in a row that may fail before.
+    const FAILURES: u32 = 3;
+    /// How long it takes; then one more failure is enough.
+    const FOR: Span = Span::from_secs(30);
+
+    /// Notes how a batch ended; `true` when a rest begins with it.
+    pub fn note(&mut self, now: Time, well: bool) -> bool {
+        self.failed = if well { 0 } else { self.failed.saturating_add(1) };
+        let begins = self.failed >= Self::FAILURES && !self.rests(now);
+        if begins {
+            self.until = now + Self::FOR;
+        }
+        begins
+    }
+
+    /// Whether calls go alone now.
+    pub fn rests(&self, now: Time) -> bool {
+        now < self.until
     }
 }
 

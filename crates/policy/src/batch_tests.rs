@@ -61,6 +61,17 @@ fn the_tightest_member_ends_the_waiting() {
     assert_eq!(batch.due(), (start + ms(30), Flush::Deadline));
 }
 
+#[test]
+fn batches_that_fail_are_left_alone_for_a_while() {
+    let (mut rest, at) = (Rest::default(), |secs: i64| Time::from_millis(secs * 1_000));
+    assert!(!rest.note(at(1), false) && !rest.note(at(2), false) && !rest.note(at(3), true), "one that goes well begins anew");
+    assert!(!rest.note(at(4), false) && !rest.note(at(5), false) && rest.note(at(6), false));
+    assert!(rest.rests(at(35)) && !rest.note(at(7), false), "one of those under way");
+    assert!(!rest.rests(at(36)));
+    assert!(rest.note(at(37), false), "and again at once");
+    assert!(rest.rests(at(66)) && !rest.note(at(68), true) && !rest.rests(at(68)));
+}
+
 proptest! {
     /// E1, E2: never above half of what anybody is ready to wait, never more than fits, and full is flushed at once.
     #[test]

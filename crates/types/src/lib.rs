@@ -20,7 +20,7 @@ pub use budget::{BudgetScope, BudgetSpec, BudgetUnit, BudgetWindow, Enforce, OnE
 pub use call::{Call, CallReport, CallSink, Failure, FailureKind, Purpose, Reply, Usage};
 pub use draw::{Draw, DrawKind};
 pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};
-pub use money::{Money, Rate};
+pub use money::{Money, Rate, largest_remainder};
 pub use overrides::Overrides;
 pub use price::{Currency, Factor, LongContext, Meter, MeterSource, PriceSpec, Tier, TokenRates};
 pub use reasons::{By, Choice, Outcome, UncachedReason};

@@ -53,26 +53,31 @@ impl Money {
         (0..count).map(|i| Self(share + i64::from(i < rest))).collect()
     }
 
-    /// Splits the amount in proportion to `weights` into shares that sum to it exactly, by largest remainder: no share is a nano-dollar or
-    /// more away from its exact value. Of equal remainders the first go first; all weights zero are equal ones.
+    /// Splits the amount in proportion to `weights`, see [`largest_remainder`].
     pub fn split_by(self, weights: &[u32]) -> Vec<Self> {
-        let total: i128 = weights.iter().map(|weight| i128::from(*weight)).sum();
-        if total == 0 {
-            return self.split(weights.len());
-        }
-        let exact = |weight: &u32| i128::from(self.0) * i128::from(*weight);
-        let mut shares: Vec<i128> = weights.iter().map(|weight| exact(weight).div_euclid(total)).collect();
-        let rest = i128::from(self.0) - shares.iter().sum::<i128>();
-        let mut order: Vec<usize> = (0..weights.len()).collect();
-        order.sort_by_key(|index| std::cmp::Reverse(weights.get(*index).map(|weight| exact(weight).rem_euclid(total))));
-        for index in order.into_iter().take(usize::try_from(rest).unwrap_or(0)) {
-            if let Some(share) = shares.get_mut(index) {
-                *share += 1;
-            }
-        }
-        // None is larger than the amount.
-        shares.into_iter().map(|share| Self(i64::try_from(share).unwrap_or(self.0))).collect()
+        largest_remainder(self.0, weights).into_iter().map(Self).collect()
     }
+}
+
+/// Splits `total` in proportion to `weights` into whole numbers that sum to it exactly: none is 1 or more away from its exact value. Of equal
+/// remainders the first are rounded up first; all weights zero are equal ones.
+pub fn largest_remainder(total: i64, weights: &[u32]) -> Vec<i64> {
+    let sum: i128 = weights.iter().map(|weight| i128::from(*weight)).sum();
+    if sum == 0 {
+        return Money(total).split(weights.len()).into_iter().map(Money::nanos).collect();
+    }
+    let exact = |weight: &u32| i128::from(total) * i128::from(*weight);
+    let mut shares: Vec<i128> = weights.iter().map(|weight| exact(weight).div_euclid(sum)).collect();
+    let rest = i128::from(total) - shares.iter().sum::<i128>();
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(weights.get(*index).map(|weight| exact(weight).rem_euclid(sum))));
+    for index in order.into_iter().take(usize::try_from(rest).unwrap_or(0)) {
+        if let Some(share) = shares.get_mut(index) {
+            *share += 1;
+        }
+    }
+    // None is farther from zero than the total.
+    shares.into_iter().map(|share| i64::try_from(share).unwrap_or(total)).collect()
 }
 
 impl Add for Money {

@@ -11,6 +11,7 @@
 //!
 //! Never done: decompression, redirects, cookies.
 
+mod batch;
 mod breaker;
 mod client;
 mod connect;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use farthing_types::{Call, Clock, Failure, Reply};
 use futures_util::future::BoxFuture;
 
+pub use batch::{BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, IdList, Joined, MAX_IDS, Part, Piece, Rest, Ways};
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
 pub use credential::{Credential, Place, Secret};
@@ -74,6 +76,8 @@ pub enum UpstreamError {
 pub struct Upstream {
     name: Arc<str>,
     origin: Arc<dyn Origin>,
+    once: Arc<dyn Origin>,
+    again: Option<Arc<dyn Origin>>,
     health: Arc<Health>,
 }
 
@@ -85,6 +89,10 @@ impl Upstream {
     /// The breaker's live state.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+    /// How a batcher reaches it: no call is attempted more often with batches than without.
+    pub fn ways(self: &Arc<Self>) -> Ways {
+        Ways { usual: self.clone(), once: self.once.clone(), again: self.again.clone() }
     }
 }
 
@@ -107,6 +115,10 @@ pub fn build(spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Arc<Upstream>,
 pub fn around(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Arc<Upstream> {
     let breaker = Breaker::new(client, Arc::clone(&spec.name), spec.breaker);
     let health = Arc::clone(breaker.health());
-    let retry = Retry::new(Arc::new(breaker), Arc::clone(&spec.name), spec.retry, clock);
-    Arc::new(Upstream { name: spec.name, origin: Arc::new(retry), health })
+    let once: Arc<dyn Origin> = Arc::new(breaker);
+    let retry = |attempts| -> Arc<dyn Origin> {
+        Arc::new(Retry::new(once.clone(), Arc::clone(&spec.name), RetrySpec { attempts, ..spec.retry }, clock.clone()))
+    };
+    let (origin, again) = (retry(spec.retry.attempts), (spec.retry.attempts > 1).then(|| retry(spec.retry.attempts - 1)));
+    Arc::new(Upstream { name: spec.name, origin, once, again, health })
 }
