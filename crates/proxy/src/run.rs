@@ -77,6 +77,7 @@ fn call(flight: &Arc<Flight>, head: (Method, Uri, HeaderMap), body: Body, deadli
         headers,
         body,
         deadline,
+        batch: flight.batch.clone(),
         sink: flight.clone(),
     }
 }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::alerts::Alerts;
+use crate::batching::BatchReport;
 use crate::budgets::Budgets;
 use crate::events::SourceState;
 use crate::experiments::Trials;
@@ -126,6 +127,15 @@ impl State {
     pub fn paces(&self) -> Vec<PaceStats> {
         let stats = self.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));
         stats.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// What the batches of each route did that has any.
+    pub fn batches(&self) -> Vec<BatchReport> {
+        let report = |route: &Arc<RouteState>| {
+            let stats = route.batching.as_ref()?.stats.clone();
+            Some(BatchReport { route: route.route.name.clone(), stats })
+        };
+        self.routes.iter().filter_map(report).collect()
     }
 
     /// Real time, for latencies.

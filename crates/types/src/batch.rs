@@ -28,6 +28,20 @@ pub struct BatchAnswer {
     pub complete: bool,
 }
 
+/// What a batch call costs as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchPrice {
+    /// What each attempt costs; `None` is unpriced.
+    pub costs: Vec<Option<Money>>,
+    /// What meters counted, for the log: of the whole, so to be told once.
+    pub metered: Option<Arc<str>>,
+    /// Why the last attempt has no price.
+    pub unpriced: Option<&'static str>,
+}
+
+/// For each attempt the share of each member; `None` is unpriced.
+type Shares = Box<[Option<Vec<Money>>]>;
+
 /// A batch call that has ended: what it is to be priced by, once, and how its price is shared.
 pub struct Batch {
     /// Its id: that of the first call in it.
@@ -40,21 +54,29 @@ pub struct Batch {
     pub attempts: Box<[CallReport]>,
     /// Its answer; `None` when no head came.
     pub answer: Option<BatchAnswer>,
-    shares: OnceLock<Box<[Option<Vec<Money>>]>>,
+    priced: OnceLock<(BatchPrice, Shares)>,
 }
 
 impl Batch {
     /// A batch call that has ended and is not priced yet.
     pub fn new(id: CallId, (weights, request_bytes): (Box<[u32]>, u64), attempts: Box<[CallReport]>, answer: Option<BatchAnswer>) -> Self {
-        Self { id, weights, request_bytes, attempts, answer, shares: OnceLock::new() }
+        Self { id, weights, request_bytes, attempts, answer, priced: OnceLock::new() }
     }
 
-    /// What member `index` bears of attempt `attempt`; `None` where that is unpriced. `price` tells what each attempt costs as a whole, and
-    /// is asked once for all members, by whoever comes first. The shares of an attempt sum to its price exactly.
-    pub fn share(&self, (attempt, index): (usize, usize), price: impl FnOnce(&Self) -> Vec<Option<Money>>) -> Option<Money> {
-        let shares =
-            self.shares.get_or_init(|| price(self).into_iter().map(|cost| cost.map(|cost| cost.split_by(&self.weights))).collect());
-        shares.get(attempt)?.as_ref()?.get(index).copied()
+    /// What it costs as a whole. `price` tells it, and is asked once for all members, by whoever comes first.
+    pub fn price(&self, price: impl FnOnce(&Self) -> BatchPrice) -> &BatchPrice {
+        let priced = self.priced.get_or_init(|| {
+            let price = price(self);
+            let shares = price.costs.iter().map(|cost| cost.map(|cost| cost.split_by(&self.weights))).collect();
+            (price, shares)
+        });
+        &priced.0
+    }
+
+    /// What member `index` bears of attempt `attempt`; `None` where that is unpriced, or nobody has asked for the price yet. The shares of an
+    /// attempt sum to its price exactly.
+    pub fn share(&self, attempt: usize, index: usize) -> Option<Money> {
+        self.priced.get()?.1.get(attempt)?.as_ref()?.get(index).copied()
     }
 }
 
@@ -95,11 +117,12 @@ mod tests {
     #[test]
     fn a_batch_is_priced_once_and_its_shares_are_the_bill() {
         let batch = Batch::new(CallId(1), ([1, 2, 4].into(), 0), Box::default(), None);
-        let price = |_: &Batch| vec![Some(Money::from_nanos(100)), None];
-        let shares: Vec<_> = (0..3).map(|index| batch.share((0, index), price)).collect();
-        assert_eq!(shares, [Some(Money::from_nanos(14)), Some(Money::from_nanos(29)), Some(Money::from_nanos(57))]);
-        let dearer = |_: &Batch| vec![Some(Money::from_nanos(700)), Some(Money::ZERO)];
-        assert_eq!((batch.share((0, 0), dearer), batch.share((1, 0), dearer)), (Some(Money::from_nanos(14)), None));
-        assert_eq!((batch.share((0, 3), dearer), batch.share((2, 0), dearer)), (None, None), "nobody's, and no attempt");
+        assert_eq!(batch.share(0, 0), None, "nobody has asked yet");
+        let costs = |nanos| BatchPrice { costs: vec![Some(Money::from_nanos(nanos)), None], ..BatchPrice::default() };
+        batch.price(|_| costs(100));
+        assert_eq!(batch.price(|_| costs(700)), &costs(100));
+        let shares: Vec<_> = (0..3).map(|index| batch.share(0, index).unwrap().nanos()).collect();
+        assert_eq!(shares, [14, 29, 57]);
+        assert_eq!((batch.share(1, 0), batch.share(0, 3), batch.share(2, 0)), (None, None, None), "unpriced, nobody's, and no attempt");
     }
 }

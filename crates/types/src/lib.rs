@@ -14,7 +14,7 @@ pub mod price;
 pub mod reasons;
 pub mod time;
 
-pub use batch::{Batch, BatchAnswer, BatchPart, BatchTerms};
+pub use batch::{Batch, BatchAnswer, BatchPart, BatchPrice, BatchTerms};
 pub use body::{Body, BodyError};
 pub use budget::{BudgetScope, BudgetSpec, BudgetUnit, BudgetWindow, Enforce, OnExceeded, Priority};
 pub use call::{Call, CallReport, CallSink, Failure, FailureKind, Purpose, Reply, Usage};

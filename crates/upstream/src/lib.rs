@@ -27,7 +27,10 @@ use std::sync::Arc;
 use farthing_types::{Call, Clock, Failure, Reply};
 use futures_util::future::BoxFuture;
 
-pub use batch::{BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, IdList, Joined, MAX_IDS, Part, Piece, Rest, Ways};
+pub use batch::{
+    BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Joined, MAX_IDS, Part, Piece,
+    Rest, Ways,
+};
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
 pub use credential::{Credential, Place, Secret};

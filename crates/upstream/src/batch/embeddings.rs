@@ -37,7 +37,7 @@ impl BatchFormat for Embeddings {
             let _ = write!(group, ",{}:{}", json::string(name), value.get());
         }
         let weight = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
-        Ok(Part { group, text: inputs, units, weight })
+        Ok(Part { group, text: inputs, units, weight, repeatable: false })
     }
 
     fn join(&self, first: &Call, parts: &[&Part]) -> Option<Joined> {

@@ -41,8 +41,19 @@ pub enum Fate {
     Answer(Result<Reply, Failure>),
     /// It is made alone, as if there had been no batch: nothing was sent.
     Fresh,
-    /// It is made again alone: a further attempt of something that may have been billed.
-    Again(Alone),
+    /// It is made again alone: a further attempt of something that may have been billed. With the status that it had, where it had one.
+    Again(Alone, Option<StatusCode>),
+}
+
+impl Fate {
+    /// The status that a member had within the batch; `None` where it had none of its own.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Answer(answer) => answer.as_ref().ok().map(|reply| reply.status),
+            Self::Again(_, status) => *status,
+            Self::Fresh => None,
+        }
+    }
 }
 
 /// What becomes of each member; `may_repeat` says for each whether a further attempt is allowed after bytes were sent.
@@ -63,7 +74,7 @@ pub fn fates(ended: Ended, may_repeat: &[bool]) -> Vec<Fate> {
 
 /// Each is made again where it may be; else that is its end.
 fn all(may_repeat: &[bool], end: impl Fn() -> Result<Reply, Failure>) -> Vec<Fate> {
-    may_repeat.iter().map(|may| if *may { Fate::Again(Alone::BatchFailed) } else { Fate::Answer(end()) }).collect()
+    may_repeat.iter().map(|may| if *may { Fate::Again(Alone::BatchFailed, None) } else { Fate::Answer(end()) }).collect()
 }
 
 fn unreadable(reason: &Arc<str>) -> Failure {
@@ -75,7 +86,7 @@ fn split(pieces: Vec<Piece>, may_repeat: &[bool]) -> Vec<Fate> {
     let few = (failed as f64) < FEW * pieces.len() as f64;
     let fate = |(piece, may): (Piece, &bool)| {
         if few && *may && is_passing(piece.status) {
-            return Fate::Again(Alone::PartFailed);
+            return Fate::Again(Alone::PartFailed, Some(piece.status));
         }
         Fate::Answer(Ok(Reply { status: piece.status, headers: piece.headers, body: Body::full(piece.body) }))
     };
@@ -110,7 +121,7 @@ mod tests {
             Fate::Answer(Ok(reply)) => reply.status.as_str().to_owned(),
             Fate::Answer(Err(failure)) => failure.kind.to_string(),
             Fate::Fresh => "fresh".to_owned(),
-            Fate::Again(reason) => reason.to_string(),
+            Fate::Again(reason, _) => reason.to_string(),
         };
         fates.into_iter().map(one).collect::<Vec<_>>().join(" ")
     }

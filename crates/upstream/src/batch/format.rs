@@ -36,12 +36,14 @@ pub struct Part {
     pub units: u32,
     /// What it bears of the batch's price, in proportion.
     pub weight: u32,
+    /// It is proved to change nothing, whatever its method.
+    pub repeatable: bool,
 }
 
 impl Part {
     /// A part that is like any other.
     pub fn equal(group: String, text: String) -> Self {
-        Self { group, text, units: 1, weight: 1 }
+        Self { group, text, units: 1, weight: 1, repeatable: false }
     }
 
     /// What it adds to a batch.

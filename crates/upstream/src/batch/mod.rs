@@ -8,6 +8,8 @@
 mod embeddings;
 mod fate;
 mod format;
+mod graphql;
+mod graphql_query;
 mod headers;
 mod id_list;
 mod json;
@@ -29,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 pub use embeddings::Embeddings;
 pub use format::{BatchFormat, Broken, Joined, Part, Piece};
+pub use graphql::{GraphqlArray, GraphqlMerge};
 pub use id_list::{IdList, MAX_IDS};
 pub use rest::Rest;
 pub use stats::BatchStats;

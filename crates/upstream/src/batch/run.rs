@@ -186,8 +186,8 @@ impl Running<'_> {
     fn conclude(mut self, ended: Ended) {
         self.shared.learn(&ended);
         let repeats = self.shared.ways.again.is_some();
-        let may = |call: &Call| repeats && is_repeatable(&call.method, &call.headers);
-        let may: Vec<bool> = self.members.iter().map(|member| may(&member.call)).collect();
+        let may = |member: &Member| repeats && (member.part.repeatable || is_repeatable(&member.call.method, &member.call.headers));
+        let may: Vec<bool> = self.members.iter().map(may).collect();
         self.tell(fates(ended, &may));
     }
 
@@ -200,7 +200,7 @@ impl Running<'_> {
         let batch = Arc::new(Batch::new(id, (weights, self.request_bytes), attempts, self.answer.take()));
         for ((index, member), fate) in members.into_iter().enumerate().zip(fates) {
             let Member { call, verdict, .. } = member;
-            report(&call, &batch, index);
+            report(&call, (&batch, index), fate.status());
             let (reason, way) = match fate {
                 Fate::Answer(answer) => {
                     // Nobody listens any more when the client has left.
@@ -208,7 +208,7 @@ impl Running<'_> {
                     continue;
                 }
                 Fate::Fresh => (Alone::BatchFailed, Way::Usual),
-                Fate::Again(reason) => (reason, Way::Again),
+                Fate::Again(reason, _) => (reason, Way::Again),
             };
             self.shared.stats.alone(reason);
             let _ = verdict.send(Verdict::Alone(further(call, &batch), way));
@@ -223,10 +223,12 @@ impl Drop for Running<'_> {
     }
 }
 
-fn report(call: &Call, batch: &Arc<Batch>, index: usize) {
+/// Reports a batch's attempts as a member's own, with the status that it had within the batch.
+fn report(call: &Call, (batch, index): (&Arc<Batch>, usize), own: Option<StatusCode>) {
     for (attempt, report) in batch.attempts.iter().enumerate() {
         let part = BatchPart { batch: batch.clone(), index, attempt };
-        call.sink.attempt(CallReport { call: call.id, batch: Some(part), ..report.clone() });
+        let status = report.status.map(|whole| own.unwrap_or(whole));
+        call.sink.attempt(CallReport { call: call.id, batch: Some(part), status, ..report.clone() });
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod faults;
 mod formats;
+mod graphql;
 mod provider;
 mod random;
 mod waiting;
