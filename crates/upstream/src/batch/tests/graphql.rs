@@ -246,7 +246,7 @@ fn merged_is_as_apart(sets: u64) {
 
 #[tokio::test]
 async fn a_real_server_answers_merged_queries_as_it_does_apart() {
-    merged_is_as_apart(300);
+    merged_is_as_apart(100);
 }
 
 #[tokio::test]
