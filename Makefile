@@ -101,13 +101,15 @@ models: trainer ## Rebuild the shipped predictors from data/
 results: trainer ## Measure what the learners are worth into docs/results.md; DATA=dir is the folder of real traces
 	FARTHING_PYTHON=$${FARTHING_PYTHON:-$$([ -x target/venv/bin/python ] && echo target/venv/bin/python || echo python3)} $(TRAINER) results $(if $(DATA),--data $(DATA)) --out docs/results.md --json target/results/learning.json
 
-bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, log, stampede) into target/results/
+bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, log, stampede, batcher) into target/results/
 	cargo run --release -p farthing-bench --bin micro
 	cargo run --release -p farthing-bench --bin replay
 	cargo run --release -p farthing-bench --bin disk
 	cargo run --release -p farthing-bench --bin memory
 	cargo run --release -p farthing-bench --bin log
 	cargo run --release -p farthing-bench --bin stampede
+	@mkdir -p target/results
+	cargo run --release -p farthing-upstream --example batching > target/results/batching.json
 
 bench-costs: ## Questions about money over 1e7 rows, beside DuckDB on the same files, into target/results/costs.json
 	@mkdir -p target/results
