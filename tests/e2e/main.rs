@@ -12,6 +12,7 @@
 
 mod answers;
 mod badinput;
+mod batching;
 mod budgets;
 mod bundles;
 mod clients;

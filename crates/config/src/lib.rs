@@ -5,6 +5,7 @@
 //! what was found and the remedy.
 
 mod alerts;
+mod batch;
 mod checked;
 mod content;
 mod error;
@@ -22,6 +23,7 @@ mod salt;
 mod secret;
 
 pub use alerts::{AlertsConfig, SelfCostConfig};
+pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
 pub use checked::{
     AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, Salt, VariantConfig,
 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use farthing_types::{Money, Priority, RouteName, Span};
 use http::Method;
 
-use crate::{CacheableIf, PersonalField, Prices, WriteRule};
+use crate::{BatchConfig, CacheableIf, PersonalField, Prices, WriteRule};
 
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,6 +164,8 @@ pub struct Route {
     pub cache: bool,
     /// Whether concurrent identical requests share one call.
     pub dedupe: bool,
+    /// How calls are made together; `None`: they are not.
+    pub batch: Option<BatchConfig>,
     /// Whether methods other than GET and HEAD may be deduplicated, cached and retried.
     pub idempotent: bool,
     /// Whether the body's digest is part of the key.
@@ -236,6 +238,7 @@ impl Default for Route {
             purge_by: PurgeBy::Nobody,
             cache: true,
             dedupe: true,
+            batch: None,
             idempotent: false,
             key_body: true,
             strip_query: Vec::new(),

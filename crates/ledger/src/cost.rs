@@ -1,7 +1,8 @@
 //! Who paid what for an answer, and what that saved.
 //!
 //! The payer is the tenant who holds the ticket. Hits and followers cost nothing and are credited the whole price of
-//! the call they did not cause; the leader pays the call. What the same request would have cost without Farthing is its
+//! the call they did not cause; the leader pays the call, and members of a batch
+//! share one. What the same request would have cost without Farthing is its
 //! *base*: the price of one plain call. `saved = base - cost` may be negative: retries and dearer upstreams are not
 //! hidden. An unknown price leaves the fields that need it `None`.
 
@@ -22,11 +23,13 @@ pub enum SavedBy {
     Revalidated,
     /// Another request's call was joined.
     Dedupe,
+    /// The call was made together with others.
+    Batch,
 }
 
 impl SavedBy {
     /// Every value, in the order of declaration.
-    pub const ALL: &'static [Self] = &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe];
+    pub const ALL: &'static [Self] = &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch];
 
     /// The stable string.
     pub const fn as_str(self) -> &'static str {
@@ -36,6 +39,7 @@ impl SavedBy {
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
             Self::Dedupe => "dedupe",
+            Self::Batch => "batch",
         }
     }
 }
@@ -61,6 +65,8 @@ pub enum Served {
     Lead,
     /// A call of its own that confirmed the entry (304).
     Revalidated,
+    /// A call that was made together with others, of which it bears a share.
+    Batched,
     /// We refused it: nothing was bought, nothing is credited.
     Refused,
     /// Its call failed; attempts may have been charged all the same.
@@ -113,6 +119,7 @@ impl CostRecord {
             Served::Follower => (paid.full, Some(Money::ZERO), Some(SavedBy::Dedupe)),
             Served::Lead => (paid.full, paid.attempts, None),
             Served::Revalidated => (paid.full, paid.attempts, Some(SavedBy::Revalidated)),
+            Served::Batched => (paid.full, paid.attempts, Some(SavedBy::Batch)),
             Served::Refused => (Some(Money::ZERO), Some(Money::ZERO), None),
             // Without Farthing the same failed call would have been made and charged.
             Served::Failed => (paid.attempts, paid.attempts, None),
@@ -129,8 +136,17 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Served; 8] =
-        [Served::Hit, Served::HitL2, Served::Stale, Served::Follower, Served::Lead, Served::Revalidated, Served::Refused, Served::Failed];
+    const ALL: [Served; 9] = [
+        Served::Hit,
+        Served::HitL2,
+        Served::Stale,
+        Served::Follower,
+        Served::Lead,
+        Served::Revalidated,
+        Served::Batched,
+        Served::Refused,
+        Served::Failed,
+    ];
 
     fn money() -> impl Strategy<Value = Option<Money>> {
         proptest::option::of((0i64..1_000_000_000_000).prop_map(Money::from_nanos))

@@ -1,9 +1,10 @@
 //! The decisions, pure and synchronous: which strategies a request gets (`plan`; `strategy` where prices decide), for how long an answer is
-//! kept (`ttl`), what a call will cost (`cost`).
+//! kept (`ttl`), what a call will cost (`cost`), how long it waits for others to be made with (`batch`).
 //!
 //! Nothing here reads a clock, a price or a random number that it was not handed. [`guard::Guarded`] is the only place where
 //! predictors meet rules. A strategy is one file and one line in [`registry::ALL`].
 
+pub mod batch;
 pub mod cost;
 pub mod guard;
 mod occasion;

@@ -4,7 +4,7 @@
 use farthing_types::{Overrides, UncachedReason};
 
 use crate::registry::{self, Strategy};
-use crate::strategies::{cache::Cache, dedupe::Dedupe};
+use crate::strategies::{batch::Batch, cache::Cache, dedupe::Dedupe};
 use crate::ttl::TtlParams;
 
 /// What is configured about a route that bears on its plan.
@@ -14,6 +14,8 @@ pub struct RouteFacts {
     pub cache: bool,
     /// Joining is switched on.
     pub dedupe: bool,
+    /// Making calls together is switched on.
+    pub batch: bool,
     /// Answers must be exact at every moment.
     pub realtime: bool,
     /// Answers depend on who asks.
@@ -37,6 +39,7 @@ impl Default for RouteFacts {
         Self {
             cache: true,
             dedupe: true,
+            batch: true,
             realtime: false,
             personalised: false,
             shared: false,
@@ -98,6 +101,17 @@ impl RouteFacts {
         ];
         no.into_iter().find(|(forbidden, _)| *forbidden).map_or(Ok(()), |(_, reason)| Err(reason))
     }
+
+    /// Whether a call may be made together with others. Each gets its own answer, so what differs from call to call may be.
+    pub(crate) fn batchable(&self, kind: RequestKind) -> Result<(), UncachedReason> {
+        let no = [
+            (self.observe, UncachedReason::Observe),
+            (!self.batch, UncachedReason::Disabled),
+            (kind == RequestKind::Mutating, UncachedReason::Method),
+            (self.personalised && self.shared, UncachedReason::Private),
+        ];
+        no.into_iter().find(|(forbidden, _)| *forbidden).map_or(Ok(()), |(_, reason)| Err(reason))
+    }
 }
 
 /// What is done to the requests of a route under a variant.
@@ -118,6 +132,15 @@ pub struct Steps {
     pub cache: Result<(), UncachedReason>,
     /// Join concurrent identical requests; else why not.
     pub dedupe: Result<(), UncachedReason>,
+    /// Make the call together with others; else why not.
+    pub batch: Result<(), UncachedReason>,
+}
+
+impl Steps {
+    /// Nothing is done, for one reason.
+    pub const fn none(reason: UncachedReason) -> Self {
+        Self { cache: Err(reason), dedupe: Err(reason), batch: Err(reason) }
+    }
 }
 
 /// Overrides that cannot be compiled.
@@ -140,6 +163,7 @@ pub fn compile(facts: &RouteFacts, overrides: &Overrides, bypass: bool) -> Resul
     let mut facts = facts.clone();
     facts.cache &= overrides.cache.unwrap_or(true);
     facts.dedupe &= overrides.dedupe.unwrap_or(true);
+    facts.batch &= overrides.batch.unwrap_or(true);
     let mut ttl = facts.ttl;
     if let Some(text) = &overrides.ttl {
         ttl.source = registry::ttl_source(text).ok_or_else(|| PlanError::UnknownTtl { given: text.clone() })?;
@@ -151,9 +175,10 @@ impl Plan {
     /// What is done to a request of this kind.
     pub fn steps(&self, kind: RequestKind) -> Steps {
         if self.bypass {
-            return Steps { cache: Err(UncachedReason::Disabled), dedupe: Err(UncachedReason::Disabled) };
+            return Steps::none(UncachedReason::Disabled);
         }
-        Steps { cache: Cache.eligible(&self.facts, kind), dedupe: Dedupe.eligible(&self.facts, kind) }
+        let facts = &self.facts;
+        Steps { cache: Cache.eligible(facts, kind), dedupe: Dedupe.eligible(facts, kind), batch: Batch.eligible(facts, kind) }
     }
 }
 
@@ -169,7 +194,8 @@ mod tests {
         let facts = RouteFacts { cache: false, ..RouteFacts::default() };
         let overrides = Overrides { cache: Some(true), ttl: Some("fixed:5".into()), model_version: Some(3), ..Overrides::default() };
         let plan = compile(&facts, &overrides, false).unwrap();
-        assert_eq!(plan.steps(RequestKind::Safe), Steps { cache: Err(UncachedReason::Disabled), dedupe: Ok(()) });
+        let steps = Steps { cache: Err(UncachedReason::Disabled), dedupe: Ok(()), batch: Ok(()) };
+        assert_eq!(plan.steps(RequestKind::Safe), steps);
         assert_eq!((plan.ttl.source, plan.model_version), (TtlSource::Fixed(Span::from_secs(5)), Some(3)));
     }
 
@@ -185,7 +211,7 @@ mod tests {
         let plan = compile(&RouteFacts::default(), &Overrides::default(), true).unwrap();
         for kind in [RequestKind::Safe, RequestKind::Idempotent, RequestKind::Mutating] {
             let steps = plan.steps(kind);
-            assert!(steps.cache.is_err() && steps.dedupe.is_err());
+            assert_eq!(steps, Steps::none(UncachedReason::Disabled));
         }
     }
 

@@ -6,7 +6,8 @@ use farthing_types::UncachedReason;
 
 use crate::plan::{RequestKind, RouteFacts};
 use crate::strategies::{
-    cache::Cache, dedupe::Dedupe, prefetch::Prefetch, ttl_fixed::TtlFixed, ttl_model::TtlModel, ttl_rule::TtlRule, ttl_table::TtlTable,
+    batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch, ttl_fixed::TtlFixed, ttl_model::TtlModel, ttl_rule::TtlRule,
+    ttl_table::TtlTable,
 };
 use crate::ttl::TtlSource;
 
@@ -17,6 +18,8 @@ pub enum StrategyId {
     Cache,
     /// Join concurrent identical requests.
     Dedupe,
+    /// Make several calls as one.
+    Batch,
     /// Fetch ahead.
     Prefetch,
     /// TTL by the ONNX model.
@@ -52,7 +55,7 @@ pub trait Strategy: Sync {
 }
 
 /// Every strategy, in the order of the reference page.
-pub static ALL: &[&dyn Strategy] = &[&Cache, &Dedupe, &Prefetch, &TtlModel, &TtlTable, &TtlRule, &TtlFixed];
+pub static ALL: &[&dyn Strategy] = &[&Cache, &Dedupe, &Batch, &Prefetch, &TtlModel, &TtlTable, &TtlRule, &TtlFixed];
 
 impl fmt::Display for StrategyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

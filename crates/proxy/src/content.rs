@@ -27,14 +27,14 @@ impl Personal {
         Self { query: (!query.is_empty()).then(|| Credentials::new(query)), headers: headers.collect() }
     }
 
-    /// Takes cache and sharing away from a request that has a personal field.
+    /// Takes cache, sharing and batches away from a request that has a personal field.
     pub fn restrict(&self, steps: Steps, (target, headers, body): (&Uri, &HeaderMap, &Bytes), rules: &ContentRules) -> Steps {
         let none = self.query.is_none() && self.headers.is_empty() && rules.personal_request.is_empty();
         if none || !(self.is_in(target, headers) || rules.is_personal(|| serde_json::from_slice(body).ok())) {
             return steps;
         }
         let off = |step: Result<(), UncachedReason>| step.and(Err(UncachedReason::Personal));
-        Steps { cache: off(steps.cache), dedupe: off(steps.dedupe) }
+        Steps { cache: off(steps.cache), dedupe: off(steps.dedupe), batch: off(steps.batch) }
     }
 
     fn is_in(&self, target: &Uri, headers: &HeaderMap) -> bool {
@@ -60,7 +60,7 @@ pub fn rules(route: &Route, provider: &Provider) -> ContentRules {
 mod tests {
     use super::*;
 
-    const OPEN: Steps = Steps { cache: Ok(()), dedupe: Ok(()) };
+    const OPEN: Steps = Steps { cache: Ok(()), dedupe: Ok(()), batch: Ok(()) };
 
     fn steps(pii: Vec<PersonalField>, target: &str, body: &'static str) -> Steps {
         let route = Route { pii, ..Route::default() };
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_personal_field_anywhere_in_the_request_takes_cache_and_sharing_away() {
-        let off = Steps { cache: Err(UncachedReason::Personal), dedupe: Err(UncachedReason::Personal) };
+        let off = Steps::none(UncachedReason::Personal);
         let email = || vec![PersonalField::Query("email".into())];
         assert_eq!(steps(email(), "/users?q=1&Email=a%40b", ""), off);
         assert_eq!(steps(email(), "/users?q=1&%65mail=a%40b", ""), off);

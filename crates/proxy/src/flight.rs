@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use farthing_contract::log::CallRow;
-use farthing_types::{CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Span, Tenant, Time, UncachedReason};
+use farthing_types::{
+    BatchPart, BatchTerms, CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Span, Tenant, Time, UncachedReason,
+};
 use http::StatusCode;
 use parking_lot::Mutex;
 
@@ -48,6 +50,8 @@ pub struct Flight {
     pub strips_usage: bool,
     /// It goes on to its end when every client has left.
     pub finishes: bool,
+    /// Under which terms it may be made together with others; `None`: alone.
+    pub batch: Option<BatchTerms>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -102,6 +106,8 @@ pub struct Done {
     pub attempts: Option<Money>,
     /// The provider confirmed the stored entry (304).
     pub revalidated: bool,
+    /// The answer came out of a batch call, of which `attempts` is a share.
+    pub batched: bool,
 }
 
 /// Who ordered a call and why.
@@ -132,6 +138,8 @@ pub struct Order {
     pub strips_usage: bool,
     /// It goes on to its end when every client has left.
     pub finishes: bool,
+    /// Under which terms it may be made together with others; `None`: alone.
+    pub batch: Option<BatchTerms>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -155,6 +163,7 @@ impl Flight {
             request_bytes,
             strips_usage,
             finishes,
+            batch,
             attribution,
             claim,
         } = order;
@@ -179,6 +188,7 @@ impl Flight {
             request_bytes,
             strips_usage,
             finishes,
+            batch,
             attribution,
             claim: Claim { patience: claim.patience.saturating_sub(waited_before), ..claim },
             waited: Mutex::default(),
@@ -285,6 +295,11 @@ impl Flight {
         self.reports.lock().clone()
     }
 
+    /// Whether its answer came out of a batch call.
+    pub fn is_batched(&self) -> bool {
+        self.reports.lock().last().is_some_and(|report| report.batch.is_some())
+    }
+
     /// How it was priced: `price` is asked once, by whoever comes first.
     pub fn charged(&self, price: impl FnOnce() -> Charged) -> &Charged {
         self.charged.get_or_init(price)
@@ -304,7 +319,7 @@ impl Drop for Flight {
 impl CallSink for Flight {
     fn attempt(&self, report: CallReport) {
         // The first is noted before it goes out.
-        if report.sent && report.attempt > 0 {
+        if report.sent && report.attempt > 0 && report.batch.as_ref().is_none_or(BatchPart::counts) {
             self.route.pace.repeated(self.purpose);
         }
         if report.status.is_some() {

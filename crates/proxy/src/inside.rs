@@ -15,6 +15,7 @@ use http::{Request, Response};
 
 use crate::StartError;
 use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
+use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
 use crate::ids::Ids;
 use crate::l2::L2;
@@ -90,6 +91,11 @@ impl Inside {
     /// Totals since the start.
     pub fn totals(&self) -> AggregatesSnapshot {
         self.state.totals.snapshot()
+    }
+
+    /// What the batches of each route did that has any.
+    pub fn batches(&self) -> Vec<BatchReport> {
+        self.state.batches()
     }
 
     /// What of prices and usage was not as it should be.

@@ -8,6 +8,7 @@ pub mod alerts;
 mod answer;
 mod asking;
 pub mod assembly;
+mod batching;
 mod bounded;
 mod budgets;
 mod canonical;
@@ -60,6 +61,7 @@ use std::sync::Arc;
 use farthing_types::RouteName;
 
 pub use assembly::Proxy;
+pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
 pub use experiments::{ExperimentView, experiment_spec};
 pub use inside::Inside;
@@ -95,6 +97,12 @@ pub enum StartError {
     /// An upstream cannot be built.
     #[error(transparent)]
     Upstream(#[from] farthing_upstream::UpstreamError),
+    /// A route's calls cannot be made together as configured.
+    #[error("route `{route}`: calls cannot be made together as [routes.{route}.batch] says; `farthing check` names what is wrong")]
+    Batch {
+        /// The route.
+        route: RouteName,
+    },
     /// A budget's time zone.
     #[error(transparent)]
     Zone(#[from] farthing_ledger::budget::UnknownZone),

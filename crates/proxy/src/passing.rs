@@ -38,7 +38,8 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     if let Some((facts, bytes)) = planned.outbound.facts().zip(body.as_full()) {
         let route = &planned.account.route;
         order.request_bytes = Some(bytes.len() as u64);
-        order.finishes = asking::pass_finishes(route, facts);
+        // A call for many is not broken off for one.
+        order.finishes = order.batch.is_some() || asking::pass_finishes(route, facts);
         let (bytes, strips_usage) = asking::with_usage(route, &planned.outbound.target, facts, (&mut headers, bytes));
         (body, order.strips_usage, order.target) = (Body::full(bytes), strips_usage, facts.target.clone());
     }
@@ -60,12 +61,13 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
         writes::obey(state, ruled).await;
     }
     let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
+    let batched = flight.is_batched();
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
     let notes = Notes {
         status: CacheStatus { detail: Some(reason.as_str()), ..CacheStatus::forward(Fwd::of(reason)) },
         overhead,
         upstream: Some(waited),
-        cost: flat_price(state, planned, status),
+        cost: flat_price(state, planned, status).filter(|_| !batched),
         saved: None,
     };
     let pending = Pending { state: state.clone(), account: planned.account.clone(), settled, flight };

@@ -9,12 +9,13 @@ use farthing_contract::log;
 use farthing_ledger::usage::Stopped;
 use farthing_ledger::usage::estimate::{Seen, estimate};
 use farthing_ledger::{Amounts, Billable, Month, PriceBook, Priced, Reads, Unpriced, Volumes};
-use farthing_types::{CallReport, Money, Time, Usage};
+use farthing_types::{Batch, BatchPart, BatchPrice, CallReport, Money, Time, Usage};
 use parking_lot::Mutex;
 
 use crate::flight::{Done, Flight};
 use crate::settle::CallEnd;
 use crate::state::State;
+use crate::stream::Meter;
 
 /// Pairs of provider and target that are told apart; whatever comes later is counted together.
 const MAX_TARGETS: usize = 256;
@@ -75,6 +76,8 @@ pub struct Charged {
     pub metered: Option<Arc<str>>,
     /// Digest of the prices.
     pub book: Arc<str>,
+    /// Where the answer came out of a batch: what it would have cost alone; `None` within is unpriced.
+    pub alone: Option<Option<Money>>,
 }
 
 impl Pricing {
@@ -117,10 +120,32 @@ impl Pricing {
         self.stripped.fetch_add(events, Ordering::Relaxed);
     }
 
-    /// Prices a call whose body has ended, and counts it in the month's volumes: to be called once for each call.
+    /// Prices a call whose body has ended, and counts it in the month's volumes: to be called once for each call. Attempts that were made for
+    /// others too are priced as a whole, once for all of them, and shared.
     pub fn charge(&self, flight: &Flight, reports: &[CallReport], end: &CallEnd) -> Charged {
+        for part in reports.iter().filter_map(|report| report.batch.as_ref()) {
+            part.batch.price(|batch| self.charge_batch(flight, batch));
+        }
+        self.charge_call((flight, flight.request_bytes), reports, end)
+    }
+
+    /// Prices a batch call as one of its members' flights would be.
+    fn charge_batch(&self, flight: &Flight, batch: &Batch) -> BatchPrice {
+        let mut end = CallEnd::default();
+        if let Some(answer) = &batch.answer {
+            let reads = self.book.load().reads(&flight.route.route.name, &flight.route.provider.name).cloned();
+            let mut meter = Meter::new(&answer.headers, reads.as_ref(), false);
+            meter.push(&answer.body);
+            meter.read_into(&mut end, answer.complete);
+        }
+        let charged = self.charge_call((flight, Some(batch.request_bytes)), &batch.attempts, &end);
+        BatchPrice { costs: charged.costs, metered: charged.metered, unpriced: charged.unpriced.map(Unpriced::as_str) }
+    }
+
+    fn charge_call(&self, (flight, request_bytes): (&Flight, Option<u64>), reports: &[CallReport], end: &CallEnd) -> Charged {
         let book = self.book();
-        let bills = Bills { book: &book, flight, end, target: end.usage.target.as_deref().or(flight.target.as_deref()) };
+        let target = end.usage.target.as_deref().or(flight.target.as_deref());
+        let bills = Bills { book: &book, flight, end, target, request_bytes };
         let (usage, estimated) = self.usage(&bills, reports);
         let amounts = end.amounts();
         let last = reports.len().saturating_sub(1);
@@ -128,7 +153,13 @@ impl Pricing {
         let mut metered = Vec::new();
         let mut volumes = self.volumes.lock();
         for (index, report) in reports.iter().enumerate() {
-            let priced = bills.price(report, (index == last).then_some((&usage, &amounts)), &volumes);
+            let of_last = (index == last).then_some((&usage, &amounts));
+            if let Some(part) = &report.batch {
+                charged.take_share(part, &mut metered);
+                charged.alone = of_last.map(|_| bills.price(report, of_last, &volumes).ok().map(|priced| priced.cost));
+                continue;
+            }
+            let priced = bills.price(report, of_last, &volumes);
             if let Ok(priced) = &priced {
                 priced.enter(&mut volumes);
                 metered.extend(priced.metered.iter().map(|(name, amount)| format!("{name}={amount}")));
@@ -139,7 +170,10 @@ impl Pricing {
         volumes.forget_before(Month::of(flight.at));
         drop(volumes);
         charged.metered = (!metered.is_empty()).then(|| metered.join(",").into());
-        self.note(&bills, &charged);
+        // What there is to note of a batch was noted when it was priced as a whole.
+        if charged.alone.is_none() {
+            self.note(&bills, &charged);
+        }
         charged
     }
 
@@ -153,7 +187,7 @@ impl Pricing {
         let flight = bills.flight;
         let names = (&*flight.route.route.name, &*flight.route.provider.name);
         let by_token = bills.target.is_some_and(|target| bills.book.by_token(names, target, flight.at));
-        match flight.request_bytes {
+        match bills.request_bytes {
             Some(bytes) if answered && by_token && !whole => {
                 let seen = self.seen.lock().get(&bills.pair()).copied().unwrap_or_default();
                 (estimate(reading, bytes, seen), true)
@@ -168,7 +202,7 @@ impl Pricing {
         let pair = bills.pair();
         if charged.estimated {
             self.estimated.fetch_add(1, Ordering::Relaxed);
-        } else if let (Some(usage), Some(bytes)) = (&reading.usage, bills.flight.request_bytes) {
+        } else if let (Some(usage), Some(bytes)) = (&reading.usage, bills.request_bytes) {
             let mut seen = self.seen.lock();
             if seen.len() < MAX_TARGETS || seen.contains_key(&pair) {
                 seen.entry(pair.clone()).or_default().add(bytes, usage);
@@ -228,6 +262,7 @@ struct Bills<'a> {
     flight: &'a Flight,
     end: &'a CallEnd,
     target: Option<&'a str>,
+    request_bytes: Option<u64>,
 }
 
 impl Bills<'_> {
@@ -281,6 +316,16 @@ impl Charged {
         refused.then_some(0)
     }
 
+    /// Takes over the share of an attempt that was made for others too; what its meters counted is told by one member for all.
+    fn take_share(&mut self, part: &BatchPart, metered: &mut Vec<String>) {
+        let whole = part.batch.price(|_| BatchPrice::default());
+        if part.counts() && part.attempt == 0 {
+            metered.extend(whole.metered.iter().map(ToString::to_string));
+        }
+        self.unpriced = whole.unpriced.and_then(Unpriced::parse);
+        self.costs.push(part.batch.share(part.attempt, part.index));
+    }
+
     /// What the attempt costs; one that was not tried after all costs nothing.
     pub fn cost(&self, attempt: usize) -> Option<Money> {
         self.costs.get(attempt).copied().unwrap_or(Some(Money::ZERO))
@@ -310,12 +355,13 @@ impl State {
         let billed = reports.last().and_then(|r| r.status).is_some_and(|s| s.is_success());
         let full = match (end.revalidated, billed) {
             (true, _) => end.entry_price,
-            // The last attempt brought the full answer.
-            (false, true) => charged.costs.last().copied().flatten(),
+            // The last attempt brought the full answer; out of a batch, for less than it would have cost alone.
+            (false, true) => charged.alone.unwrap_or_else(|| charged.costs.last().copied().flatten()),
             // Without Farthing the same answer would have come, and cost the same.
             (false, false) => attempts,
         };
-        flight.finish(Done { full, attempts, revalidated: end.revalidated });
+        let batched = billed && charged.alone.is_some();
+        flight.finish(Done { full, attempts, revalidated: end.revalidated, batched });
     }
 
     /// Where the prices of a call look into its answer.

@@ -9,7 +9,7 @@ use farthing_experiment::Assigned;
 use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
-use farthing_types::{Body, KeyHash, Priority, RequestId, Span, Time, UncachedReason};
+use farthing_types::{BatchTerms, Body, KeyHash, Priority, Purpose, RequestId, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST};
@@ -68,6 +68,8 @@ pub struct Planned {
     pub cache: Result<(), UncachedReason>,
     /// Join concurrent identical requests, or why not.
     pub dedupe: Result<(), UncachedReason>,
+    /// Make its call together with others, or why not.
+    pub batch: Result<(), UncachedReason>,
     /// What the client asks of the cache.
     pub control: CacheControl,
     /// How long it may take.
@@ -193,9 +195,10 @@ impl Identified {
         let route = &*received.route;
         let facts = RequestFacts::read(&received.head.method, &received.head.headers);
         let wishes = Wishes::read(own_fields(&received.head.headers), route);
-        let Steps { cache, dedupe } = route.plan.steps(kind(route, &facts));
-        let (cache, dedupe) = restrict((cache, dedupe), &facts, wishes.control == CacheControl::Off, &route.rules);
-        let steps = Steps { cache, dedupe };
+        let Steps { cache, dedupe, batch } = route.plan.steps(kind(route, &facts));
+        let off = wishes.control == CacheControl::Off;
+        let (cache, dedupe) = restrict((cache, dedupe), &facts, off, &route.rules);
+        let steps = Steps { cache, dedupe, batch: if off { Err(UncachedReason::RequestDirective) } else { batch } };
         match route.target(&received.head.uri) {
             Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new(), load: None }),
             None => Err(received.refused(bad_target())),
@@ -255,7 +258,10 @@ impl Asked {
     fn holds(&self) -> bool {
         let received = &self.received;
         let keyed = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
-        keyed || writes::needs_body(&received.route, &received.head.method) || asking::needs_body(&received.route)
+        keyed
+            || self.steps.batch.is_ok()
+            || writes::needs_body(&received.route, &received.head.method)
+            || asking::needs_body(&received.route)
     }
 
     /// The most of it that is held.
@@ -275,9 +281,7 @@ impl Asked {
         let received = &mut self.received;
         match read_body(&mut received.body, &received.head.headers, &received.route, wanted).await {
             Ok(Some(body)) => self.body = body,
-            Ok(None) if keyed => {
-                self.steps = Steps { cache: Err(UncachedReason::TooLarge), dedupe: Err(UncachedReason::TooLarge) };
-            }
+            Ok(None) if keyed => self.steps = Steps::none(UncachedReason::TooLarge),
             Ok(None) => {}
             Err(problem) => return Err(self.received.refused(problem)),
         }
@@ -298,6 +302,7 @@ impl Asked {
         Planned {
             cache: off(steps.cache.and(of_variant.cache)),
             dedupe: off(steps.dedupe.and(of_variant.dedupe)),
+            batch: off(steps.batch.and(of_variant.batch)),
             control: wishes.control,
             deadline: wishes.deadline,
             priority: wishes.priority,
@@ -452,6 +457,12 @@ impl Planned {
         let mut headers = self.forwarded();
         conditional::strip_conditions(&mut headers);
         headers
+    }
+
+    /// Under which terms its call may be made together with others. Nobody waits for one of the background: it has the route's time.
+    pub fn batch_terms(&self, purpose: Purpose) -> Option<BatchTerms> {
+        let patience = if purpose.is_waited_for() { self.deadline } else { self.account.route.route.deadline };
+        self.batch.is_ok().then(|| BatchTerms { owner: self.owner().into(), patience })
     }
 
     /// The body for a call: a held one can be had again and again, a streaming one once.

@@ -16,6 +16,7 @@ use http::{Method, Uri, header};
 use parking_lot::Mutex;
 
 use crate::StartError;
+use crate::batching::Batching;
 use crate::content::{self, Personal};
 use crate::events::SourceState;
 use crate::limits::Limits;
@@ -34,6 +35,8 @@ pub struct RouteState {
     pub pass: Arc<Upstream>,
     /// Asked with the provider's configured credential; `None` when there is none.
     pub swap: Option<Arc<Upstream>>,
+    /// What stands in front of them where calls are made together.
+    pub batching: Option<Batching>,
     /// What enters keys.
     pub key_spec: KeySpec,
     /// Query parameters that the principal stands for.
@@ -112,8 +115,10 @@ fn one(
         build(UpstreamSpec { gate, ..upstream(&provider, credential, config.seed) })
     };
     let swap = credential(&provider).map(|credential| gated(Some(credential))).transpose()?;
+    let pass = gated(None)?;
     Ok(RouteState {
-        pass: gated(None)?,
+        batching: Batching::of(route, &pass, swap.as_ref())?,
+        pass,
         swap,
         key_spec: key_spec(route, &provider),
         credentials: credentials(&provider),
@@ -197,6 +202,7 @@ pub fn facts(route: &Route, provider: &Provider) -> RouteFacts {
     RouteFacts {
         cache: route.cache,
         dedupe: route.dedupe,
+        batch: route.batch.is_some(),
         shared: route.shared,
         observe: route.mode == RouteMode::Observe,
         terms_forbid: !provider.terms.storable,
@@ -283,9 +289,10 @@ impl RouteState {
 
     /// Who answers calls: with the provider's configured credential (`swap`) or with the client's own.
     pub fn origin(&self, swap: bool) -> Arc<dyn Origin> {
-        match &self.swap {
-            Some(origin) if swap => origin.clone(),
-            _ => self.pass.clone(),
+        match (&self.batching, &self.swap) {
+            (Some(batching), _) => batching.origin(swap),
+            (None, Some(origin)) if swap => origin.clone(),
+            (None, _) => self.pass.clone(),
         }
     }
 }

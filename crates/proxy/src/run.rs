@@ -79,6 +79,7 @@ fn call(flight: &Arc<Flight>, head: (Method, Uri, HeaderMap), body: Body, deadli
         body,
         deadline,
         claim: flight.claim,
+        batch: flight.batch.clone(),
         sink: flight.clone(),
     }
 }

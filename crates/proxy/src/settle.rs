@@ -8,7 +8,9 @@ use farthing_contract::log;
 use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
-use farthing_types::{By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason};
+use farthing_types::{
+    BatchPart, By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason,
+};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::canonical::Digests;
@@ -170,7 +172,8 @@ impl State {
             let broke_off = charged.estimated || (metered && end.bytes.is_none() && end.failure.is_none());
             held.settle(reports.iter().enumerate().map(|(index, report)| (report, charged.cost(index))), broke_off);
         }
-        let sent = reports.iter().filter(|r| r.sent).count() as u64;
+        // An attempt for a batch is one attempt, whoever shares its bill.
+        let sent = reports.iter().filter(|r| r.sent && r.batch.as_ref().is_none_or(BatchPart::counts)).count() as u64;
         self.totals.call(&CallSettled {
             route: &route.route.name,
             tenant: &flight.payer,
@@ -344,6 +347,7 @@ fn untried(flight: &Flight, failure: FailureKind, (attempt, started): (usize, Ti
         failure: Some(failure),
         upstream: flight.route.pass.name().clone(),
         sent: false,
+        batch: None,
     }
 }
 
@@ -365,6 +369,8 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
         sent: report.sent,
         latency_us: micros(report.head_after),
         cost_nanousd: cost.map(Money::nanos),
+        batch_id: report.batch.as_ref().map(|part| part.batch.id.0),
+        batch_size: report.batch.as_ref().and_then(|part| i64::try_from(part.size()).ok()),
         ..log::CallRow::default()
     }
 }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::alerts::Alerts;
+use crate::batching::BatchReport;
 use crate::budgets::Budgets;
 use crate::events::SourceState;
 use crate::experiments::Trials;
@@ -135,6 +136,15 @@ impl State {
     /// What is told of the limits; `None` where there is none.
     pub fn limits(&self) -> Option<LimitsReport> {
         self.routes.first()?.limits.report()
+    }
+
+    /// What the batches of each route did that has any.
+    pub fn batches(&self) -> Vec<BatchReport> {
+        let report = |route: &Arc<RouteState>| {
+            let stats = route.batching.as_ref()?.stats.clone();
+            Some(BatchReport { route: route.route.name.clone(), stats })
+        };
+        self.routes.iter().filter_map(report).collect()
     }
 
     /// Real time, for latencies.

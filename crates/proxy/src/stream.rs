@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use farthing_ledger::usage::strip::Strip;
-use farthing_ledger::{Amounts, Reads, UsageTap};
+use farthing_ledger::{Amounts, Reads, Served, UsageTap};
 use farthing_types::{Body, BodyError, Time};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -62,8 +62,12 @@ impl Accounted {
         settled.latency = complete.then(|| state.real_now().since(account.started));
         flight.on_done(move |done| {
             settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
-            if done.revalidated && settled.served == farthing_ledger::Served::Lead {
-                settled.served = farthing_ledger::Served::Revalidated;
+            if settled.served == Served::Lead {
+                settled.served = match (done.revalidated, done.batched) {
+                    (true, _) => Served::Revalidated,
+                    (false, true) => Served::Batched,
+                    (false, false) => Served::Lead,
+                };
             }
             state.settle_request(&account, &settled);
         });

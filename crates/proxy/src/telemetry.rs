@@ -10,6 +10,7 @@ use farthing_ledger::LogMetrics;
 use farthing_ledger::aggregate::HistogramSnapshot;
 use farthing_ledger::aggregate::RouteSnapshot;
 use farthing_ledger::budget::CounterView;
+use farthing_policy::batch::{Alone, Flush};
 use farthing_types::Money;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -20,6 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::alerts::AlertStats;
 use crate::assembly::Proxy;
+use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
 use crate::edge::{Closed, EdgeStats, Refusal};
 use crate::l2::L2Stats;
@@ -107,6 +109,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         prices(&self.0.price_digest(), &self.0.pricing_stats(), &mut encoder)?;
+        for family in batches(&self.0.batches()) {
+            family.encode(&mut encoder)?;
+        }
         for family in refills(&self.0.paces()) {
             family.encode(&mut encoder)?;
         }
@@ -362,6 +367,28 @@ fn prices(digest: &str, stats: &PricingStats, encoder: &mut DescriptorEncoder<'_
             .with(vec![("outcome", "refused")], stats.refused as f64),
     ];
     families.iter().try_for_each(|family| family.encode(encoder))
+}
+
+fn batches(reports: &[BatchReport]) -> [Family<'_>; 6] {
+    let mut batches = Family::counter("batches", "Batch calls, by what ended the waiting for members");
+    let mut members = Family::counter("batch_members", "Calls in batch calls");
+    let mut alone = Family::counter("batch_alone", "Calls that went alone although batching is on, by reason");
+    let mut failed = Family::counter("batches_failed", "Batch calls that failed as a whole");
+    let mut rests = Family::counter("batch_rests", "Times that batches failed one after the other, so that calls went alone for a while");
+    let mut concluded = Family::counter("batch_concluded", "404s concluded from a list that lacked what was asked for");
+    for BatchReport { route, stats } in reports {
+        for reason in Flush::ALL {
+            batches.add(vec![("route", route), ("flush", reason.as_str())], stats.batches(*reason) as f64);
+        }
+        for reason in Alone::ALL {
+            alone.add(vec![("route", route), ("reason", reason.as_str())], stats.went_alone(*reason) as f64);
+        }
+        members.add(vec![("route", route)], stats.members() as f64);
+        failed.add(vec![("route", route)], stats.batches_failed() as f64);
+        rests.add(vec![("route", route)], stats.rests() as f64);
+        concluded.add(vec![("route", route)], stats.answers_concluded() as f64);
+    }
+    [batches, members, alone, failed, rests, concluded]
 }
 
 fn refills(paces: &[PaceStats]) -> [Family<'_>; 4] {

@@ -142,7 +142,8 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
     (order.target, order.key) = (facts.target.clone(), ticket.key());
     order.request_bytes = Some(body.len() as u64);
-    order.finishes = asking::fill_finishes(&route, facts);
+    // A call for many is not broken off for one.
+    order.finishes = order.batch.is_some() || asking::fill_finishes(&route, facts);
     let (body, strips_usage) = asking::with_usage(&route, &planned.outbound.target, facts, (&mut headers, body));
     order.strips_usage = strips_usage;
     let cancel_idle = !order.finishes && !matches!(purpose, Purpose::Refresh | Purpose::Warm);
@@ -204,6 +205,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         request_bytes: None,
         strips_usage: false,
         finishes: true,
+        batch: planned.batch_terms(purpose),
         swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
         attribution: attribution(planned, purpose),
@@ -316,7 +318,8 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
         served: if leading { Served::Lead } else { Served::Follower },
         ..settled(outcome, Some(reason), (status, overhead), Some(flight.id))
     };
-    let flat = flat_price(state, planned, head.status);
+    // A share of a batch is no flat price.
+    let flat = flat_price(state, planned, head.status).filter(|_| !flight.is_batched());
     let notes = Notes {
         status: CacheStatus {
             collapsed: !leading,

@@ -72,9 +72,14 @@ impl World {
 
     /// One burst: several clients at once, often for the same.
     async fn burst(&mut self) -> u64 {
+        let among = match self.rng.random_range(0..6) {
+            0 => Some("items"),
+            1 => Some("vectors"),
+            _ => None,
+        };
         let clients: Vec<(Client, bool, Request<Body>)> = (0..self.rng.random_range(1..9))
             .map(|_| {
-                let (route, asks, request) = bill::request(&mut self.rng);
+                let (route, asks, request) = bill::request(&mut self.rng, among);
                 (self.client(route), asks, request)
             })
             .collect();
@@ -122,6 +127,8 @@ fn logged(dir: &std::path::Path) -> BTreeMap<String, Units> {
         "tokens_reasoning",
         "sent",
         "metered",
+        "call_id",
+        "batch_id",
         "status",
         "unpriced_reason",
         "error_class",
@@ -130,12 +137,14 @@ fn logged(dir: &std::path::Path) -> BTreeMap<String, Units> {
     ];
     let mut sums: BTreeMap<String, Units> = BTreeMap::new();
     read::rows(dir, CallRow::TABLE, &columns, &mut |cells| {
-        let [Value::Text(route), Value::I64(cost), input, cached, output, reasoning, Value::Bool(sent), metered, ..] = cells else {
+        let [Value::Text(route), Value::I64(cost), input, cached, output, reasoning, Value::Bool(sent), metered, call, batch, ..] = cells
+        else {
             panic!("an unpriced call: {cells:?}")
         };
         let count = |value: &Value<'_>| if let Value::I64(n) = value { u64::try_from(*n).unwrap() } else { 0 };
         let sum = sums.entry((*route).to_owned()).or_default();
-        sum.attempts += u64::from(*sent);
+        // The first member of a batch stands for its attempt.
+        sum.attempts += u64::from(*sent && (*batch == Value::Null || batch == call));
         sum.nanos += cost;
         sum.input += count(input) + count(cached);
         sum.output += count(output) + count(reasoning);
@@ -169,11 +178,17 @@ async fn run(seed: u64, wanted: u64) {
         asked += world.burst().await;
         if asked % 64 < 8 {
             world.inside.settle().await;
+            // Batches that failed one after the other rest for half a minute.
+            tokio::time::advance(Span::from_secs(31)).await;
         }
     }
     world.inside.settle().await;
     let World { inside, provider, dir, .. } = world;
     let (totals, stats) = (inside.totals(), inside.pricing_stats());
+    for report in inside.batches() {
+        let (members, failed) = (report.stats.members(), report.stats.batches_failed());
+        assert!(members > 20 && failed > 0, "{}: {members} members, {failed} batches failed", report.route);
+    }
     let log = inside.close().await.unwrap();
     assert_eq!(log.dropped(), 0);
 
@@ -182,6 +197,8 @@ async fn run(seed: u64, wanted: u64) {
     for (route, units) in &billed {
         assert_eq!(rows.get(route), Some(units), "seed {seed}, {asked} requests, route {route}");
         assert_eq!(totals.routes[route.as_str()].bill_usd.nanos(), units.nanos, "{route}");
+        let attempts: u64 = totals.routes[route.as_str()].attempts;
+        assert_eq!(attempts, units.attempts, "{route}");
     }
     assert_eq!(rows.len(), billed.len());
     assert_eq!((stats.unpriced.len(), stats.contradictory), (0, 0), "{stats:?}");
@@ -191,7 +208,7 @@ async fn run(seed: u64, wanted: u64) {
     let bill: i64 = billed.values().map(|units| units.nanos).sum();
     // Nobody pays for a refresh, nor for a call whose client has left.
     assert!(cost <= bill && base > bill, "base {base}, cost {cost}, bill {bill}");
-    for cause in ["l1", "stale", "dedupe", "revalidated"] {
+    for cause in ["l1", "stale", "dedupe", "revalidated", "batch"] {
         assert!(causes.contains_key(cause), "{cause} never happened: {causes:?}");
     }
     println!(

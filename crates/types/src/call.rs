@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::reasons;
-use crate::{Body, CallId, Claim, KeyHash, Limited, RouteName, Span, Tenant, Time};
+use crate::{BatchPart, BatchTerms, Body, CallId, Claim, KeyHash, Limited, RouteName, Span, Tenant, Time};
 
 reasons! {
     /// Why a call is made, and so who caused its cost.
@@ -59,6 +59,8 @@ pub struct Call {
     pub deadline: Span,
     /// What it claims of limits.
     pub claim: Claim,
+    /// Under which terms it may be made together with others; `None`: alone.
+    pub batch: Option<BatchTerms>,
     /// Where each attempt is reported.
     pub sink: Arc<dyn CallSink>,
 }
@@ -178,6 +180,8 @@ pub struct CallReport {
     pub upstream: Arc<str>,
     /// Whether request bytes went out: from then on the call may be billed.
     pub sent: bool,
+    /// The part in a batch call, where the attempt was made for others too.
+    pub batch: Option<BatchPart>,
 }
 
 impl CallReport {
@@ -192,6 +196,7 @@ impl CallReport {
             failure: None,
             upstream: upstream.into(),
             sent: true,
+            batch: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything here is plain data without a runtime: no tokio, no I/O. The terms are those of `docs/glossary.md`.
 
+pub mod batch;
 pub mod body;
 pub mod budget;
 pub mod call;
@@ -14,13 +15,14 @@ pub mod price;
 pub mod reasons;
 pub mod time;
 
+pub use batch::{Batch, BatchAnswer, BatchPart, BatchPrice, BatchTerms};
 pub use body::{Body, BodyError};
 pub use budget::{BudgetScope, BudgetSpec, BudgetUnit, BudgetWindow, Enforce, OnExceeded, Priority};
 pub use call::{Call, CallReport, CallSink, Failure, FailureKind, Purpose, Reply, Reserved, Usage};
 pub use draw::{Draw, DrawKind};
 pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};
 pub use limit::{Claim, LimitScope, LimitSpec, LimitWhy, Limited, OnLimit, RateSpec};
-pub use money::{Money, Rate};
+pub use money::{Money, Rate, largest_remainder};
 pub use overrides::Overrides;
 pub use price::{Currency, Factor, LongContext, Meter, MeterSource, PriceSpec, Tier, TokenRates};
 pub use reasons::{By, Choice, Outcome, UncachedReason};

@@ -52,6 +52,32 @@ impl Money {
         let (share, rest) = (self.0.div_euclid(count), self.0.rem_euclid(count));
         (0..count).map(|i| Self(share + i64::from(i < rest))).collect()
     }
+
+    /// Splits the amount in proportion to `weights`, see [`largest_remainder`].
+    pub fn split_by(self, weights: &[u32]) -> Vec<Self> {
+        largest_remainder(self.0, weights).into_iter().map(Self).collect()
+    }
+}
+
+/// Splits `total` in proportion to `weights` into whole numbers that sum to it exactly: none is 1 or more away from its exact value. Of equal
+/// remainders the first are rounded up first; all weights zero are equal ones.
+pub fn largest_remainder(total: i64, weights: &[u32]) -> Vec<i64> {
+    let sum: i128 = weights.iter().map(|weight| i128::from(*weight)).sum();
+    if sum == 0 {
+        return Money(total).split(weights.len()).into_iter().map(Money::nanos).collect();
+    }
+    let exact = |weight: &u32| i128::from(total) * i128::from(*weight);
+    let mut shares: Vec<i128> = weights.iter().map(|weight| exact(weight).div_euclid(sum)).collect();
+    let rest = i128::from(total) - shares.iter().sum::<i128>();
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(weights.get(*index).map(|weight| exact(weight).rem_euclid(sum))));
+    for index in order.into_iter().take(usize::try_from(rest).unwrap_or(0)) {
+        if let Some(share) = shares.get_mut(index) {
+            *share += 1;
+        }
+    }
+    // None is farther from zero than the total.
+    shares.into_iter().map(|share| i64::try_from(share).unwrap_or(total)).collect()
 }
 
 impl Add for Money {
@@ -277,6 +303,24 @@ mod tests {
             let shares = money.split(n);
             prop_assert_eq!(shares.len(), n);
             prop_assert_eq!(shares.into_iter().sum::<Money>(), money);
+        }
+
+        #[test]
+        fn weighted_shares_sum_exactly_and_are_fair(nanos in any::<i64>(), weights in proptest::collection::vec(any::<u32>(), 1..50)) {
+            let money = Money::from_nanos(nanos);
+            let shares = money.split_by(&weights);
+            prop_assert_eq!(shares.len(), weights.len());
+            prop_assert_eq!(shares.iter().map(|share| i128::from(share.nanos())).sum::<i128>(), i128::from(nanos));
+            let total: i128 = weights.iter().map(|weight| i128::from(*weight)).sum();
+            for (share, weight) in shares.iter().zip(&weights).filter(|_| total > 0) {
+                let off = i128::from(share.nanos()) * total - i128::from(nanos) * i128::from(*weight);
+                prop_assert!(off.abs() < total, "{share} of {money} for {weight} in {total}");
+            }
+        }
+
+        #[test]
+        fn equal_weights_are_equal_shares(nanos in any::<i64>(), n in 1usize..50, weight in any::<u32>()) {
+            prop_assert_eq!(Money::from_nanos(nanos).split_by(&vec![weight; n]), Money::from_nanos(nanos).split(n));
         }
 
         #[test]

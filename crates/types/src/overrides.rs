@@ -12,6 +12,9 @@ pub struct Overrides {
     /// Join concurrent identical requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedupe: Option<bool>,
+    /// Make calls together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<bool>,
     /// Who chooses the TTL: `model`, `table`, `rule`, or `fixed:SECONDS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,

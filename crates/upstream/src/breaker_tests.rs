@@ -48,6 +48,7 @@ fn call() -> Call {
         body: Body::empty(),
         deadline: Span::from_secs(1),
         claim: farthing_types::Claim::default(),
+        batch: None,
         sink: Arc::new(NoSink),
     }
 }

@@ -288,6 +288,7 @@ impl Attempt {
             failure,
             upstream: Arc::clone(&self.upstream),
             sent,
+            batch: None,
         });
     }
 }

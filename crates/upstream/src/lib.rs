@@ -11,6 +11,7 @@
 //!
 //! Never done: decompression, redirects, cookies.
 
+mod batch;
 mod breaker;
 mod client;
 mod connect;
@@ -27,6 +28,10 @@ use std::sync::Arc;
 use farthing_types::{Call, Clock, Failure, Reply};
 use futures_util::future::BoxFuture;
 
+pub use batch::{
+    BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Joined, MAX_IDS, Part, Piece,
+    Rest, Ways,
+};
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
 pub use credential::{Credential, Place, Secret};
@@ -76,6 +81,8 @@ pub enum UpstreamError {
 pub struct Upstream {
     name: Arc<str>,
     origin: Arc<dyn Origin>,
+    once: Arc<dyn Origin>,
+    again: Option<Arc<dyn Origin>>,
     health: Arc<Health>,
 }
 
@@ -87,6 +94,10 @@ impl Upstream {
     /// The breaker's live state.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+    /// How a batcher reaches it: no call is attempted more often with batches than without.
+    pub fn ways(self: &Arc<Self>) -> Ways {
+        Ways { usual: self.clone(), once: self.once.clone(), again: self.again.clone() }
     }
 }
 
@@ -109,10 +120,13 @@ pub fn build(spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Arc<Upstream>,
 pub fn around(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Arc<Upstream> {
     let breaker = Breaker::new(client, Arc::clone(&spec.name), spec.breaker);
     let health = Arc::clone(breaker.health());
-    let mut inner: Arc<dyn Origin> = Arc::new(breaker);
+    let mut once: Arc<dyn Origin> = Arc::new(breaker);
     if let Some(gated) = spec.gate {
-        inner = Arc::new(Limiter::new(inner, gated, Arc::clone(&clock)));
+        once = Arc::new(Limiter::new(once, gated, Arc::clone(&clock)));
     }
-    let retry = Retry::new(inner, Arc::clone(&spec.name), spec.retry, clock);
-    Arc::new(Upstream { name: spec.name, origin: Arc::new(retry), health })
+    let retry = |attempts| -> Arc<dyn Origin> {
+        Arc::new(Retry::new(once.clone(), Arc::clone(&spec.name), RetrySpec { attempts, ..spec.retry }, clock.clone()))
+    };
+    let (origin, again) = (retry(spec.retry.attempts), (spec.retry.attempts > 1).then(|| retry(spec.retry.attempts - 1)));
+    Arc::new(Upstream { name: spec.name, origin, once, again, health })
 }

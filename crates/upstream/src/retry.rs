@@ -182,6 +182,7 @@ fn copy(call: &Call, body: bytes::Bytes) -> Call {
         body: Body::full(body),
         deadline: call.deadline,
         claim: call.claim,
+        batch: call.batch.clone(),
         sink: Arc::clone(&call.sink),
     }
 }

@@ -62,6 +62,7 @@ fn call(method: Method, fields: &[(&'static str, &'static str)]) -> Call {
         body,
         deadline: Span::from_secs(60),
         claim: farthing_types::Claim::default(),
+        batch: None,
         sink: Arc::new(NoSink),
     }
 }

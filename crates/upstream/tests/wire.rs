@@ -49,6 +49,7 @@ fn call(method: Method, target: &str, body: Body, sink: &Arc<Reports>) -> Call {
         body,
         deadline: Duration::from_secs(20),
         claim: farthing_types::Claim::default(),
+        batch: None,
         sink: Arc::clone(sink) as Arc<dyn CallSink>,
     }
 }

@@ -79,6 +79,7 @@ fn variant(s: &Section<'_, '_>, equal: f64) -> Option<VariantConfig> {
     let overrides = Overrides {
         cache: s.opt("cache", v::flag),
         dedupe: s.opt("dedupe", v::flag),
+        batch: s.opt("batch", v::flag),
         ttl: s.opt("ttl", ttl_by).map(|by| by.to_string()),
         model_version: s.opt("model_version", v::count(1..=u64::from(u32::MAX))),
     };

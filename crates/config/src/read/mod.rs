@@ -1,6 +1,7 @@
 //! From text to [`Config`]: reads table by table, then checks what tables say about each other.
 
 mod alerts;
+mod batch;
 mod budgets;
 mod content;
 mod events;
@@ -16,6 +17,7 @@ mod providers;
 mod purges;
 mod reference;
 pub(crate) mod registry;
+mod registry_batch;
 mod registry_limits;
 mod registry_money;
 mod registry_tables;

@@ -1,6 +1,7 @@
 //! Every key of a configuration file, once: the reader refuses what is not here, and the reference page is printed from
 //! here. Defaults stand as TOML text; a test reads them all and compares with the defaults in the code.
 
+pub(crate) use super::registry_batch::BATCH;
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
 pub(crate) use super::registry_money::{
     ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, PRICE_FILES, PRICES, SELF_COST, SERVICE,
@@ -384,6 +385,7 @@ pub(crate) const ROUTE: Keys = &[
     ),
     key("price", "dollars", "", "Price of a call: short for a table `prices` with `per_call` alone."),
     key("price_stale", "dollars", "", "What one stale answer costs you. Without it, it follows from `stale_budget`."),
+    table("batch", Kind::Table, "How calls are made together; without the table they are not."),
     table("prices", Kind::Table, "Prices by local contract, in place of the provider's; see `[providers.NAME.prices]`."),
 ];
 
@@ -465,6 +467,7 @@ pub(crate) const VARIANT: Keys = &[
     key("share", "share", "", "Its share; the shares of an experiment sum to 1. Equal shares when none is given."),
     key("cache", "flag", "", "Cache answers."),
     key("dedupe", "flag", "", "Share running calls."),
+    key("batch", "flag", "", "Make calls together, where the route does."),
     key("ttl", "word", "", "Who chooses the TTL, as in `[routes.NAME]`."),
     key("model_version", "count", "", "Version of the `ttl` predictor; the champion when absent."),
 ];

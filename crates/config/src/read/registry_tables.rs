@@ -1,7 +1,7 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADMIN, ALERTS, BUDGET, CACHE, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, KEY, L2, LIMIT, LOG, LONG_RATES,
+    ADMIN, ALERTS, BATCH, BUDGET, CACHE, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, KEY, L2, LIMIT, LOG, LONG_RATES,
     METER, MODELS, OVERLOAD, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TERMS,
     TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
 };
@@ -95,6 +95,12 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "A rule that matches requests. Routes with hosts come first, then longer path prefixes. Defaults may come from the \
               provider's preset.",
         keys: ROUTE,
+    },
+    Table {
+        heading: "[routes.NAME.batch]",
+        doc: "How calls of the route are made together, each waiting a short time for others: docs/batching.md. Only calls that change nothing, or that \
+              `idempotent` marks.",
+        keys: BATCH,
     },
     Table { heading: "[[routes.NAME.cacheable_if]]", doc: "A condition on answers.", keys: CONDITION },
     Table {

@@ -85,6 +85,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set_opt("include_usage", v::flag, &mut route.include_usage);
     super::content::fill(s, path, route);
     super::purges::fill(s, path, route);
+    super::batch::fill(s, path, route);
     prices(s, path, &mut route.prices);
 }
 

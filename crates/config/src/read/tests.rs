@@ -432,6 +432,10 @@ fn documented_defaults_are_the_defaults() {
                 heading if heading.ends_with("purges]]") => "tags = [\"all\"]",
                 "[[keys]]" => KEY,
                 "[[limits]]" => "name = \"l\"\nscope = \"tenant\"\nrequests = \"10/s\"",
+                "[routes.NAME.batch]" if matches!(key.name, "separator" | "id" | "missing") => {
+                    "format = \"id-list\"\nsingle = \"/a/{id}\"\nlist = \"/a?ids={ids}\""
+                }
+                "[routes.NAME.batch]" => "format = \"rest\"",
                 "[budgets.NAME]" => "limit = \"1\"\nwindow = \"ever\"",
                 _ => "",
             };

@@ -91,7 +91,7 @@ table! {
         base_nanousd: Option<i64>,
         /// What it cost its payer, nano-dollars; 0 for hits and followers; null when unpriced.
         cost_nanousd: Option<i64>,
-        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`; null when nothing was saved.
+        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`; null when nothing was saved.
         saved_by: Option<&'static str>,
         /// Whole time from head to last byte, microseconds; null when the client left.
         latency_us: Option<i64>,
@@ -250,7 +250,11 @@ table! {
         /// Variant then.
         variant: Option<Arc<str>> = 3,
         /// Time that the call waited for its turn under limits, before and between its attempts, microseconds; null when it did not wait.
-        limit_wait_us: Option<i64> = 3,
+        limit_wait_us: Option<i64> = 4,
+        /// First call of the batch that the attempt was made for; null for a call of its own. The costs of the rows of a batch sum to its bill.
+        batch_id: Option<u64> = 4,
+        /// Calls in that batch: so many rows are one attempt at the provider.
+        batch_size: Option<i64> = 4,
     }
 }
 

@@ -102,6 +102,7 @@ impl Origin for Wire {
                 failure: broken.then_some(FailureKind::Broken),
                 upstream: name,
                 sent: true,
+                batch: None,
             });
             reply.ok_or_else(|| Failure::sent(FailureKind::Broken, "the connection broke"))
         }

@@ -134,6 +134,11 @@ impl Unpriced {
         }
     }
 
+    /// The value of a stable string.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
+    }
+
     /// What to do about it.
     pub const fn remedy(self) -> &'static str {
         match self {

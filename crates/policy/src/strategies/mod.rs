@@ -1,5 +1,6 @@
 //! One strategy per file.
 
+pub mod batch;
 pub mod cache;
 pub mod dedupe;
 pub mod prefetch;

@@ -66,6 +66,7 @@ impl Post {
             body: Body::full(body),
             deadline: ATTEMPT,
             claim: Claim::default(),
+            batch: None,
             sink: Arc::new(NoSink),
         };
         match tokio::time::timeout(ATTEMPT, self.origin.fetch(call)).await {

@@ -19,6 +19,7 @@ use http::HeaderMap;
 
 use crate::StartError;
 use crate::alerts::Alerts;
+use crate::batching::BatchReport;
 use crate::budgets::{BudgetsReport, RaiseError};
 use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
@@ -79,6 +80,10 @@ impl Proxy {
     /// The lines in front of the providers that have a route, by name.
     pub fn paces(&self) -> Vec<PaceStats> {
         self.state.paces()
+    }
+    /// What the batches of each route did that has any.
+    pub fn batches(&self) -> Vec<BatchReport> {
+        self.state.batches()
     }
     /// Counters of the edge.
     pub fn edge_stats(&self) -> &EdgeStats {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use farthing_config::BatchFormat;
 use farthing_ledger::RequestFacts;
 use farthing_ledger::budget::{Ask, Blocked, Who, Why};
 use farthing_ledger::prices;
@@ -73,7 +74,10 @@ fn bound(state: &State, planned: &Planned) -> Option<Money> {
 /// How often a call may be billed: what cannot be repeated once bytes were sent is billed once.
 fn attempts(planned: &Planned) -> i64 {
     let held = planned.outbound.body.as_full().is_some();
-    let repeatable = held && is_repeatable(&planned.account.method, &planned.headers);
+    // A query of GraphQL that was made together with others may be made again alone.
+    let format = planned.account.route.route.batch.as_ref().filter(|_| planned.batch.is_ok()).map(|batch| &batch.format);
+    let query = matches!(format, Some(BatchFormat::GraphqlArray | BatchFormat::GraphqlMerge));
+    let repeatable = held && (query || is_repeatable(&planned.account.method, &planned.headers));
     if repeatable { i64::from(planned.account.route.provider.upstream.attempts.max(1)) } else { 1 }
 }
 

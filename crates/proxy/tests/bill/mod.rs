@@ -5,7 +5,7 @@ pub mod provider;
 use std::path::Path;
 use std::sync::Arc;
 
-use farthing_config::{Config, Dialect, Mode, OnDisconnect, Prices, Provider, Route, TtlBy};
+use farthing_config::{BatchConfig, BatchFormat, BatchWindow, Config, Dialect, Mode, OnDisconnect, Prices, Provider, Route, TtlBy};
 use farthing_types::{Body, Meter, MeterSource, Rate, Span, Tier, TokenRates};
 use http::{Method, Request};
 use rand::Rng;
@@ -39,15 +39,25 @@ fn prices(name: &str) -> Prices {
         "strict" => Prices { errors_billed: true, ..Prices::per_call("0.001".parse().unwrap()) },
         "tiles" => Prices { per_kb: Some(rate("0.0003")), ..Prices::default() },
         "points" => points(),
+        "items" => Prices::per_call("0.0007".parse().unwrap()),
         _ => tokens(),
     }
+}
+
+fn batch(name: &str) -> Option<BatchConfig> {
+    let format = match name {
+        "items" => BatchFormat::Rest { path: "/batch".into() },
+        "vectors" => BatchFormat::Embeddings,
+        _ => return None,
+    };
+    Some(BatchConfig { window: BatchWindow::Fixed(Span::from_millis(20)), min_rate: 0.0, ..BatchConfig::new(format) })
 }
 
 fn one(config: &mut Config, name: &str) {
     let mut provider = Provider { name: name.into(), base_url: "http://provider.test".parse().unwrap(), ..Provider::default() };
     provider.prices = Some(prices(name));
     provider.dialect = match name {
-        "chat" | "talk" => Dialect::OpenAi,
+        "chat" | "talk" | "vectors" => Dialect::OpenAi,
         "claude" => Dialect::Anthropic,
         _ => Dialect::Generic,
     };
@@ -57,11 +67,14 @@ fn one(config: &mut Config, name: &str) {
     route.strip_prefix = route.matcher.path_prefix.clone();
     (route.ttl, route.base_ttl, route.stale_while_revalidate) = (TtlBy::Fixed(Span::from_secs(5)), Span::from_secs(5), Span::from_secs(3));
     (route.cache, route.dedupe) = (name != "strict", name != "strict");
-    route.idempotent = matches!(name, "chat" | "claude");
+    route.idempotent = matches!(name, "chat" | "claude" | "vectors");
+    route.batch = batch(name);
     route.on_disconnect = matches!(name, "chat" | "talk").then_some(OnDisconnect::Finish);
     config.providers.push(Arc::new(provider));
     config.routes.push(Arc::new(route));
 }
+
+const ROUTES: [&str; 9] = ["docs", "strict", "tiles", "points", "chat", "talk", "claude", "items", "vectors"];
 
 pub fn config(dir: &Path) -> Config {
     let mut config = Config::default();
@@ -69,18 +82,24 @@ pub fn config(dir: &Path) -> Config {
     config.log.row_rate = u32::MAX;
     config.log.queue_bytes = 4_000_000_000;
     config.holdout.share = 0.0;
-    for name in ["docs", "strict", "tiles", "points", "chat", "talk", "claude"] {
+    for name in ROUTES {
         one(&mut config, name);
     }
     config
 }
 
-/// A random request: its route, whether it asks for usage in its stream, and the request.
-pub fn request(rng: &mut StdRng) -> (&'static str, bool, Request<Body>) {
-    let route = ["docs", "strict", "tiles", "points", "chat", "talk", "claude"][rng.random_range(0..7)];
+/// A random request, now and then of those `among` the routes: its route, whether it asks for usage in its stream, and the request.
+pub fn request(rng: &mut StdRng, among: Option<&'static str>) -> (&'static str, bool, Request<Body>) {
+    let route = among.unwrap_or_else(|| ROUTES[rng.random_range(0..ROUTES.len())]);
     // Few keys are asked for often, many seldom.
     let key = rng.random_range(0..8) * rng.random_range(0..5);
     let builder = Request::builder().header("host", "farthing.test");
+    if route == "vectors" {
+        let inputs = vec![format!("\"text {key}\""); rng.random_range(1..4)].join(",");
+        let body = format!(r#"{{"model":"m","input":[{inputs}]}}"#);
+        let builder = builder.method(Method::POST).uri("/vectors/v1/embeddings").header("content-type", "application/json");
+        return (route, false, builder.body(Body::full(body)).unwrap());
+    }
     if !matches!(route, "chat" | "talk" | "claude") {
         return (route, false, builder.uri(format!("/{route}/{key}")).body(Body::empty()).unwrap());
     }

@@ -167,6 +167,8 @@ fn answer(provider: &Arc<Provider>, route: &Arc<str>, sent: &mut Sent, numbers: 
             reply(StatusCode::OK, "application/json", Body::full(format!("{{\"account\":{{\"cost\":{cost}}}}}")))
         }
         "tiles" => tile(provider, route, numbers),
+        "items" => items(provider, (&call, &request), numbers),
+        "vectors" => vectors(provider, &request, numbers),
         "claude" => message(provider, route, stream, numbers),
         _ => chat(provider, route, &request, numbers),
     }
@@ -243,6 +245,37 @@ fn tile(provider: &Arc<Provider>, route: &Arc<str>, numbers: &mut StdRng) -> Rep
     let (provider, route) = (provider.clone(), route.clone());
     let settle = move |taken: u64| provider.bill(&route, |units| units.nanos += tiles(taken * size as u64));
     reply(StatusCode::OK, "image/png", frames(next, settle))
+}
+
+/// One thing, or an envelope of them: billed as one call whatever is in it. Some of it fails, and some envelopes come damaged.
+fn items(provider: &Arc<Provider>, (call, request): (&Call, &serde_json::Value), numbers: &mut StdRng) -> Reply {
+    provider.bill("items", |units| units.nanos += 700_000);
+    let Some(requests) = request["requests"].as_array() else {
+        return reply(StatusCode::OK, "application/json", Body::full(format!("{{\"is\":\"{}\"}}", call.target)));
+    };
+    let mut one = |request: &serde_json::Value| {
+        let status = if numbers.random_range(0..12) == 0 { 503 } else { 200 };
+        format!("{{\"id\":{},\"status\":{status},\"body\":{{\"is\":{}}}}}", request["id"], request["url"])
+    };
+    let mut body = format!("{{\"responses\":[{}]}}", requests.iter().map(&mut one).collect::<Vec<_>>().join(","));
+    if numbers.random_range(0..10) == 0 {
+        body.truncate(body.len() / 2);
+    }
+    reply(StatusCode::OK, "application/json", Body::full(body))
+}
+
+/// Embeddings, billed by the token.
+fn vectors(provider: &Arc<Provider>, request: &serde_json::Value, numbers: &mut StdRng) -> Reply {
+    let inputs = request["input"].as_array().unwrap();
+    let input = inputs.iter().map(|_| numbers.random_range(1..5u64)).sum::<u64>();
+    provider.bill("vectors", |units| {
+        units.nanos += tokens(input, 0, 0, 0);
+        units.input += input;
+    });
+    let data: Vec<String> = (0..inputs.len()).map(|index| format!("{{\"index\":{index},\"embedding\":[0.5]}}")).collect();
+    let usage = format!("{{\"prompt_tokens\":{input},\"total_tokens\":{input}}}");
+    let body = format!("{{\"model\":\"m\",\"data\":[{}],\"usage\":{usage}}}", data.join(","));
+    reply(StatusCode::OK, "application/json", Body::full(body))
 }
 
 fn message(provider: &Arc<Provider>, route: &Arc<str>, stream: bool, numbers: &mut StdRng) -> Reply {

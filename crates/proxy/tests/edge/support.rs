@@ -158,6 +158,7 @@ impl Handler for Forward {
             body,
             deadline: PATIENCE,
             claim: farthing_types::Claim::default(),
+            batch: None,
             sink: Arc::new(NoSink),
         };
         async move {

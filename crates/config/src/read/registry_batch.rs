@@ -1,0 +1,38 @@
+//! Keys of `[routes.NAME.batch]`.
+
+use super::registry::{Keys, key};
+
+pub(crate) const BATCH: Keys = &[
+    key(
+        "format",
+        "word",
+        "",
+        "Required: what a batch looks like. `rest`: an envelope `{\"requests\":[...]}`. `id-list`: ids in the URL. `graphql-array`: an array of \
+         queries. `graphql-merge`: one query with their fields. `embeddings`: input arrays as OpenAI has them.",
+    ),
+    key("path", "path", "\"/batch\"", "`rest`: path and query that envelopes are posted to, as they go to the provider."),
+    key("single", "path", "", "`id-list`, required: path and query of a single call, with `{id}` once: `/users/{id}`."),
+    key("list", "path", "", "`id-list`, required: path and query of a list, with `{ids}` once: `/users?ids={ids}`."),
+    key("separator", "text", "\",\"", "`id-list`: what stands between two ids."),
+    key(
+        "items",
+        "pointer",
+        "",
+        "`id-list`: where the answer has its items, a pointer to an array or to an object of them; without it the whole answer is.",
+    ),
+    key("id", "pointer", "\"/id\"", "`id-list`: where an item has its id, within the item; a text or a whole number."),
+    key("missing", "JSON", "\"{}\"", "`id-list`: body of the 404 for an id that is not in the list."),
+    key(
+        "window",
+        "word",
+        "\"auto\"",
+        "How long the first call waits for others. `auto`: 20 ms above 100 such calls a second, 50 ms above 50, 100 ms above 10, else 200 ms. \
+         `learned`: as long as it takes until the batch is full, at most 200 ms, and not at all where nobody is expected. Or a time. Never more \
+         than half of the request's deadline.",
+    ),
+    key("max_size", "count", "100", "Most calls in a batch; inputs, where a call has several. As many as the provider takes."),
+    key("max_bytes", "size", "\"1MB\"", "Most bytes of their parts of the request; for `id-list` at most 6000."),
+    key("min_rate", "number", "10.0", "Below this many such calls a second nobody waits. 0 where they come in bursts."),
+    key("timeout", "time", "\"5s\"", "How long a batch call may take before its members are made alone, where they may be."),
+    key("max_answer", "size", "\"32MB\"", "Most bytes of its answer, which is held whole."),
+];

@@ -1,0 +1,85 @@
+//! Batchers of a route, from its configuration, and what is told of them.
+
+use std::sync::Arc;
+
+use farthing_config::{BatchConfig, BatchFormat as Configured, BatchWindow, IdListConfig, Route};
+use farthing_policy::batch::{BatchRule, Window};
+use farthing_types::RouteName;
+use farthing_upstream::{
+    BatchFormat, BatchSpec, BatchStats, Batcher, Embeddings, GraphqlArray, GraphqlMerge, IdList, Origin, Rest, Upstream,
+};
+use http::Uri;
+
+use crate::StartError;
+
+/// What stands in front of a route's upstreams where calls are made together.
+pub struct Batching {
+    pass: Arc<Batcher>,
+    swap: Option<Arc<Batcher>>,
+    /// What both of them did.
+    pub stats: Arc<BatchStats>,
+}
+
+/// What a route's batches did.
+#[derive(Clone)]
+pub struct BatchReport {
+    /// The route.
+    pub route: RouteName,
+    /// The counts.
+    pub stats: Arc<BatchStats>,
+}
+
+impl Batching {
+    /// Those of a route; `None` where calls are not made together.
+    ///
+    /// # Errors
+    /// A configuration that was not checked.
+    pub fn of(route: &Route, pass: &Arc<Upstream>, swap: Option<&Arc<Upstream>>) -> Result<Option<Self>, StartError> {
+        let Some(config) = &route.batch else { return Ok(None) };
+        let stats = Arc::new(BatchStats::default());
+        let format = format(&config.format).ok_or_else(|| StartError::Batch { route: route.name.clone() })?;
+        let spec = BatchSpec { format, rule: rule(config), timeout: config.timeout, max_answer: config.max_answer };
+        let before = |upstream: &Arc<Upstream>| Arc::new(Batcher::new(upstream.ways(), spec.clone(), stats.clone()));
+        Ok(Some(Self { pass: before(pass), swap: swap.map(before), stats }))
+    }
+
+    /// Who answers calls, see [`crate::route::RouteState::origin`].
+    pub fn origin(&self, swap: bool) -> Arc<dyn Origin> {
+        self.swap.as_ref().filter(|_| swap).unwrap_or(&self.pass).clone()
+    }
+}
+
+fn rule(config: &BatchConfig) -> BatchRule {
+    BatchRule {
+        window: match config.window {
+            BatchWindow::Auto => Window::Auto,
+            BatchWindow::Learned => Window::Learned,
+            BatchWindow::Fixed(window) => Window::Fixed(window),
+        },
+        max_size: config.max_size,
+        max_bytes: config.max_bytes,
+        min_rate: config.min_rate,
+    }
+}
+
+fn format(configured: &Configured) -> Option<Arc<dyn BatchFormat>> {
+    Some(match configured {
+        Configured::Rest { path } => Arc::new(Rest { target: path.parse::<Uri>().ok()? }),
+        Configured::IdList(ids) => Arc::new(id_list(ids)),
+        Configured::Embeddings => Arc::new(Embeddings),
+        Configured::GraphqlArray => Arc::new(GraphqlArray),
+        Configured::GraphqlMerge => Arc::new(GraphqlMerge),
+    })
+}
+
+fn id_list(ids: &IdListConfig) -> IdList {
+    let owned = |(before, after): &(Arc<str>, Arc<str>)| (before.to_string(), after.to_string());
+    IdList {
+        single: owned(&ids.single),
+        list: owned(&ids.list),
+        separator: ids.separator.to_string(),
+        items: ids.items.to_string(),
+        id: ids.id.to_string(),
+        missing: ids.missing.as_bytes().to_vec().into(),
+    }
+}
