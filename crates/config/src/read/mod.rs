@@ -8,6 +8,7 @@ mod experiments;
 mod flags;
 mod imports;
 mod instance;
+mod jwt;
 mod l2;
 mod presets;
 mod prices;
@@ -15,16 +16,20 @@ mod providers;
 mod purges;
 mod reference;
 pub(crate) mod registry;
+mod registry_identity;
 mod registry_money;
 mod registry_tables;
 mod resolve;
 mod retention;
+mod rights;
 mod routes;
 pub(crate) mod section;
 pub(crate) mod values;
 
 #[cfg(test)]
 mod events_tests;
+#[cfg(test)]
+mod identity_tests;
 #[cfg(test)]
 mod l2_tests;
 #[cfg(test)]
@@ -87,6 +92,8 @@ impl Config {
         draft.config.experiments = experiments::read(&top);
         draft.config.events = events::read(&top);
         draft.config.budgets = budgets::read(&top);
+        draft.config.jwt = jwt::read(&top);
+        draft.config.tenants = rights::tenants(&top);
         flags.apply(&doc, &mut draft);
         draft.routes = routes::read(&top, &draft.providers);
         let config = resolve::finish(&top, draft, flags);
