@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, LazyLock};
 
-use farthing_config::{CredentialMode, CredentialPlace, FarthingKey, Provider, Route};
+use farthing_config::{CredentialMode, CredentialPlace, FarthingKey, Provider, Route, is_reserved_tenant};
 use farthing_freshness::key::Credentials;
-use farthing_types::Tenant;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, StatusCode};
+use farthing_types::{Tenant, Time};
+use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderName};
 
+use crate::clients::{Clients, Grant, IdentityRefusal, refused};
 use crate::problem::Problem;
 
 /// Header for a key of ours beside the client's own credential.
@@ -37,23 +38,37 @@ pub struct Identity {
     pub swap: bool,
     /// Its Farthing key may purge everybody's entries.
     pub may_purge: bool,
+    /// What it may do; `None` where nobody vouches for it.
+    pub grant: Option<Arc<Grant>>,
 }
 
 impl Identity {
     /// Of a request that was refused before its client was known.
     pub fn unknown() -> Self {
         static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| "unknown".into());
-        Self { tenant: UNKNOWN.clone(), team: None, service: None, key: None, principal: UNKNOWN.clone(), swap: false, may_purge: false }
+        Self::plain(UNKNOWN.clone(), UNKNOWN.clone(), false)
+    }
+
+    /// Of somebody for whom nobody vouches.
+    pub fn plain(tenant: Tenant, principal: Arc<str>, swap: bool) -> Self {
+        Self { tenant, team: None, service: None, key: None, principal, swap, may_purge: false, grant: None }
+    }
+
+    /// Whether what it has shown still holds.
+    pub fn holds(&self, now: Time) -> bool {
+        self.grant.as_ref().is_none_or(|grant| grant.validity.holds(now))
     }
 }
 
 /// What identification needs to know of the deployment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Deployment<'a> {
-    /// Keys of ours.
-    pub keys: &'a [FarthingKey],
+    /// Who can show who it is.
+    pub clients: &'a Clients,
     /// Key of the digests of passed-through credentials.
     pub salt: &'a [u8; 32],
+    /// The time, by which keys and tokens expire.
+    pub now: Time,
 }
 
 /// What identification needs to know of the route.
@@ -70,23 +85,52 @@ pub struct Asked<'a> {
 /// Identifies the client of a request.
 ///
 /// # Errors
-/// 401 when a key of ours is needed and missing or wrong, or when a key of ours was presented and the provider has no credential.
+/// 401 when a key or token of ours is needed and missing or not good, or when one was presented and the provider has no credential; 403 when
+/// the client may not call the route; 503 when the keys of a token's issuer are not known.
 pub fn identify(deployment: Deployment<'_>, asked: Asked<'_>, headers: &HeaderMap, query: Option<&str>) -> Result<Identity, Problem> {
     let route = asked.route;
     let headers = telling(headers, asked.provider);
-    let own = own_key(headers);
-    let key = own.map(|presented| find(deployment.keys, presented)).transpose()?;
-    let presented_as_credential = credential_headers(headers).any(|c| FarthingKey::id_of(c).is_some());
-    if presented_as_credential || (route.credential == CredentialMode::Swap && (key.is_some() || deployment.keys.is_empty())) {
-        return swapped(deployment, asked, key, (headers, query));
+    refuse_in_query(deployment.clients, asked.credentials, query)?;
+    let shown = shown(deployment, asked.provider, headers)?;
+    let swaps = route.credential == CredentialMode::Swap;
+    let identity = match &shown {
+        Shown { as_credential: true, .. } => swapped(deployment, asked, shown.who, (headers, query))?,
+        Shown { who, .. } if swaps && (who.is_some() || deployment.clients.is_empty()) => {
+            swapped(deployment, asked, shown.who, (headers, query))?
+        }
+        _ if swaps => return Err(refused(IdentityRefusal::NoCredential, wanted(deployment.clients, route))),
+        _ => passed(deployment, asked, shown.who, (headers, query)),
+    };
+    admitted(route, &identity).map(|()| identity)
+}
+
+fn wanted(clients: &Clients, route: &Route) -> String {
+    let name = &route.name;
+    if clients.tokens.is_empty() {
+        return format!("route `{name}` takes a Farthing key: send `Authorization: Bearer fth-...` (make one with `farthing keys new`)");
     }
-    if route.credential == CredentialMode::Swap {
-        return Err(unauthorized(format!(
-            "route `{}` takes a Farthing key: send `Authorization: Bearer fth-...` (make one with `farthing keys new`)",
-            route.name
-        )));
+    format!("route `{name}` takes a token of a configured issuer, or a Farthing key: send it as `Authorization: Bearer ...`")
+}
+
+/// Whether the client may call the route: what is for some alone is for nobody who cannot show that it is one of them.
+fn admitted(route: &Route, identity: &Identity) -> Result<(), Problem> {
+    let granted = identity.grant.as_ref().is_none_or(|grant| grant.may_call(&route.name));
+    if granted && (route.tenants.is_empty() && route.teams.is_empty() || is_one_of(route, identity)) {
+        return Ok(());
     }
-    Ok(passed(deployment, asked, key, (headers, query)))
+    let detail = format!("this client may not call route `{}`: ask whoever runs Farthing to allow it", route.name);
+    Err(refused(IdentityRefusal::Route, detail))
+}
+
+fn is_one_of(route: &Route, identity: &Identity) -> bool {
+    // A digest of the client's own credential is its own, too; a name that it gave itself is not.
+    let vouched = identity.grant.is_some() || (!identity.swap && !is_claimed(&identity.tenant));
+    let team = identity.team.as_ref().is_some_and(|team| route.teams.contains(team));
+    vouched && (route.tenants.contains(&identity.tenant) || team)
+}
+
+fn is_claimed(tenant: &str) -> bool {
+    is_reserved_tenant(tenant) && !tenant.starts_with("p-")
 }
 
 /// `headers` where one of them tells who asks, else none: one look at the names costs less than a search for each.
@@ -97,58 +141,134 @@ fn telling<'a>(headers: &'a HeaderMap, provider: &Provider) -> &'a HeaderMap {
     if headers.keys().any(tells) { headers } else { &NONE }
 }
 
-fn unauthorized(detail: String) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+/// What a key or token says of its holder.
+struct Vouched {
+    tenant: Tenant,
+    team: Option<Arc<str>>,
+    service: Option<Arc<str>>,
+    key: Option<Arc<str>>,
+    may_purge: bool,
+    grant: Arc<Grant>,
+}
+
+impl Vouched {
+    fn identity(self, principal: Arc<str>, swap: bool) -> Identity {
+        let Self { tenant, team, service, key, may_purge, grant } = self;
+        Identity { tenant, team, service, key, principal, swap, may_purge, grant: Some(grant) }
+    }
+}
+
+/// What a request shows of its client.
+struct Shown {
+    who: Option<Vouched>,
+    /// A key or token of ours stands where a provider's credential would: it must not go on.
+    as_credential: bool,
+}
+
+fn shown(deployment: Deployment<'_>, provider: &Provider, headers: &HeaderMap) -> Result<Shown, Problem> {
+    let Deployment { clients, now, .. } = deployment;
+    let mut as_credential = None;
+    for text in credential_headers(provider, headers) {
+        if as_credential.is_none()
+            && let Some(vouched) = vouched(clients, text, now)
+        {
+            as_credential = Some(vouched);
+        }
+    }
+    let named = headers.get(KEY_HEADER).map(|value| {
+        let text = value.to_str().unwrap_or_default().trim();
+        // What stands there can only be meant for us.
+        vouched(clients, text, now).unwrap_or_else(|| by_key(clients, text, now))
+    });
+    let shown_as_credential = as_credential.is_some();
+    Ok(Shown { who: named.or(as_credential).transpose()?, as_credential: shown_as_credential })
+}
+
+/// Who holds `text`, where it is a key or token of ours, good or not.
+fn vouched(clients: &Clients, text: &str, now: Time) -> Option<Result<Vouched, Problem>> {
+    if FarthingKey::id_of(text).is_some() {
+        return Some(by_key(clients, text, now));
+    }
+    let holder = clients.tokens.holder(text, now)?;
+    Some(holder.map(|bearer| Vouched {
+        tenant: bearer.tenant.clone(),
+        team: bearer.team.clone(),
+        service: bearer.service.clone(),
+        key: None,
+        may_purge: false,
+        grant: bearer.grant.clone(),
+    }))
+}
+
+fn by_key(clients: &Clients, text: &str, now: Time) -> Result<Vouched, Problem> {
+    let listed = clients.keys.find(text, now)?;
+    let key = &listed.key;
+    Ok(Vouched {
+        tenant: key.tenant.clone(),
+        team: key.team.clone(),
+        service: key.service.clone(),
+        key: Some(key.id.clone()),
+        may_purge: key.purge,
+        grant: listed.grant.clone(),
+    })
+}
+
+/// A query is logged by everybody on its way: what stands there is a secret no more, and it is not taken out of what goes on.
+fn refuse_in_query(clients: &Clients, credentials: &Credentials, query: Option<&str>) -> Result<(), Problem> {
+    let ours = |pair: &str| {
+        let text = pair.split_once('=').map_or(pair, |(_, value)| value);
+        FarthingKey::id_of(text).is_some() || clients.tokens.are_ours(text)
+    };
+    if !clients.is_empty() && query.is_some_and(|query| credentials.pairs(query).any(ours)) {
+        let detail =
+            "a Farthing key or token stands in the query: send it as `Authorization: Bearer ...`, and replace it, for it was logged";
+        return Err(refused(IdentityRefusal::InQuery, detail));
+    }
+    Ok(())
 }
 
 fn swapped(
     deployment: Deployment<'_>,
     asked: Asked<'_>,
-    key: Option<&FarthingKey>,
+    who: Option<Vouched>,
     (headers, query): (&HeaderMap, Option<&str>),
 ) -> Result<Identity, Problem> {
     let Asked { route, provider, .. } = asked;
     if provider.credential.is_none() && provider.credential_place != CredentialPlace::None {
-        return Err(unauthorized(format!(
-            "a Farthing key was presented for route `{}`, but provider `{}` has no `credential` to send instead: configure one, or send \
-             your own",
+        let detail = format!(
+            "a Farthing key or token was presented for route `{}`, but provider `{}` has no `credential` to send instead: configure one, or \
+             send your own",
             route.name, provider.name
-        )));
+        );
+        return Err(refused(IdentityRefusal::NothingToSend, detail));
     }
-    let tenant = key.map_or_else(|| named_tenant(headers), |k| k.tenant.clone());
-    let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
     // What looks like a credential but goes out as it came (`token` may be a page's name) is in no key, so it is in the principal.
     let mut digest = Digest::new(deployment.salt);
     digest.query(asked.credentials, query);
-    Ok(Identity {
-        principal: principal(&tenant, digest.text().as_ref()),
-        tenant,
-        team,
-        service,
-        key: key.map(|k| k.id.clone()),
-        swap: true,
-        may_purge: key.is_some_and(|k| k.purge),
+    let digest = digest.text();
+    let tenant = who.as_ref().map_or_else(|| named_tenant(headers), |who| who.tenant.clone());
+    let principal = principal(&tenant, digest.as_ref());
+    Ok(match who {
+        Some(who) => who.identity(principal, true),
+        None => Identity::plain(tenant, principal, true),
     })
 }
 
-fn passed(
-    deployment: Deployment<'_>,
-    asked: Asked<'_>,
-    key: Option<&FarthingKey>,
-    (headers, query): (&HeaderMap, Option<&str>),
-) -> Identity {
+fn passed(deployment: Deployment<'_>, asked: Asked<'_>, who: Option<Vouched>, (headers, query): (&HeaderMap, Option<&str>)) -> Identity {
     let mut digest = Digest::new(deployment.salt);
     digest.headers(asked.provider, headers);
     digest.query(asked.credentials, query);
     let digest = digest.text();
-    let tenant = match (key, &digest) {
-        (Some(key), _) => key.tenant.clone(),
+    let tenant = match (&who, &digest) {
+        (Some(who), _) => who.tenant.clone(),
         (None, Some(digest)) => digest.clone(),
         (None, None) => named_tenant(headers),
     };
     let principal = principal(&tenant, digest.as_ref());
-    let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
-    Identity { tenant, team, service, key: key.map(|k| k.id.clone()), principal, swap: false, may_purge: key.is_some_and(|k| k.purge) }
+    match who {
+        Some(who) => who.identity(principal, false),
+        None => Identity::plain(tenant, principal, false),
+    }
 }
 
 fn principal(tenant: &Tenant, digest: Option<&Arc<str>>) -> Arc<str> {
@@ -175,24 +295,29 @@ fn anonymous() -> Tenant {
     NAME.with(Tenant::clone)
 }
 
-fn credential_headers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    CREDENTIAL_HEADERS
-        .iter()
-        .filter_map(|name| headers.get(name))
-        .filter_map(|value| value.to_str().ok())
-        .map(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")).unwrap_or(value).trim())
-}
-
-fn own_key(headers: &HeaderMap) -> Option<&str> {
-    let named = headers.get(KEY_HEADER).and_then(|v| v.to_str().ok());
-    named.or_else(|| credential_headers(headers).find(|c| FarthingKey::id_of(c).is_some()))
-}
-
-fn find<'a>(keys: &'a [FarthingKey], presented: &str) -> Result<&'a FarthingKey, Problem> {
-    keys.iter().find(|key| key.accepts(presented)).ok_or_else(|| {
-        let id = FarthingKey::id_of(presented).unwrap_or("without the shape fth-<id>-<secret>");
-        unauthorized(format!("unknown Farthing key {id}: list it under [[keys]], or make one with `farthing keys new`"))
+/// Every credential in a header, without the scheme.
+fn credential_headers<'a>(provider: &'a Provider, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+    let values = credential_places(provider).flat_map(|name| headers.get_all(name)).filter_map(|value| value.to_str().ok());
+    values.map(|value| match value.trim().split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
+        _ => value.trim(),
     })
+}
+
+/// The headers that may hold a credential: where client libraries put one, and where the provider wants it.
+fn credential_places(provider: &Provider) -> impl Iterator<Item = &HeaderName> {
+    let place = match &provider.credential_place {
+        CredentialPlace::Header(name) => Some(name),
+        _ => None,
+    };
+    CREDENTIAL_HEADERS.iter().chain(place.filter(|name| !CREDENTIAL_HEADERS.contains(name)))
+}
+
+/// Takes every credential of the client out of what goes on: the provider's own is put in by its upstream, where it has one.
+pub fn strip_credentials(provider: &Provider, headers: &mut HeaderMap) {
+    for name in credential_places(provider).chain([&PROXY_AUTHORIZATION]) {
+        headers.remove(name);
+    }
 }
 
 /// Keyed digest of every credential that a request carries.
@@ -207,11 +332,7 @@ impl<'a> Digest<'a> {
     }
 
     fn headers(&mut self, provider: &Provider, headers: &HeaderMap) {
-        let place = match &provider.credential_place {
-            CredentialPlace::Header(name) => Some(name),
-            _ => None,
-        };
-        for name in CREDENTIAL_HEADERS.iter().chain(place) {
+        for name in credential_places(provider) {
             for value in headers.get_all(name) {
                 self.add(name.as_str(), value.as_bytes());
             }
@@ -242,7 +363,8 @@ impl<'a> Digest<'a> {
 
 #[cfg(test)]
 mod tests {
-    use farthing_config::Secret;
+    use farthing_config::{Config, Rights, Secret};
+    use http::StatusCode;
 
     use super::*;
 
@@ -250,9 +372,13 @@ mod tests {
         pairs.iter().map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap())).collect()
     }
 
+    fn clients(keys: &[FarthingKey]) -> Clients {
+        Clients::new(&Config { keys: keys.to_vec(), ..Config::default() }, &[7; 32]).unwrap()
+    }
+
     fn run(keys: &[FarthingKey], route: &Route, provider: &Provider, pairs: &[(&'static str, &str)]) -> Result<Identity, Problem> {
         let asked = Asked { route, provider, credentials: &Credentials::default() };
-        identify(Deployment { keys, salt: &[7; 32] }, asked, &headers(pairs), None)
+        identify(Deployment { clients: &clients(keys), salt: &[7; 32], now: Time::ZERO }, asked, &headers(pairs), None)
     }
 
     #[test]
@@ -271,7 +397,10 @@ mod tests {
     fn a_query_credential_is_a_principal_too() {
         let (route, provider, credentials) = (Route::default(), Provider::default(), Credentials::new(["key", "our-place"]));
         let asked = Asked { route: &route, provider: &provider, credentials: &credentials };
-        let run = |query: &str| identify(Deployment { keys: &[], salt: &[7; 32] }, asked, &HeaderMap::new(), Some(query)).unwrap();
+        let run = |query: &str| {
+            let deployment = Deployment { clients: &clients(&[]), salt: &[7; 32], now: Time::ZERO };
+            identify(deployment, asked, &HeaderMap::new(), Some(query)).unwrap()
+        };
         assert_ne!(run("q=1&key=A").principal, run("q=1&key=B").principal);
         assert_eq!(run("q=1&key=A").principal, run("q=2&key=A").principal);
         // However it is spelled: the key leaves it out all the same.
@@ -294,7 +423,7 @@ mod tests {
         assert_eq!((&*identity.tenant, &*identity.principal), ("acme", "acme"));
         let asked = Asked { route: &route, provider: &with, credentials: &Credentials::default() };
         let page = |query| {
-            let deployment = Deployment { keys: std::slice::from_ref(&key), salt: &[7; 32] };
+            let deployment = Deployment { clients: &clients(std::slice::from_ref(&key)), salt: &[7; 32], now: Time::ZERO };
             identify(deployment, asked, &headers(&[("authorization", &bearer)]), Some(query)).unwrap()
         };
         assert_ne!(page("token=1").principal, page("token=2").principal, "what may be data is told apart");
@@ -320,5 +449,79 @@ mod tests {
         let (route, provider) = (Route::default(), Provider::default());
         let identity = run(&[], &route, &provider, &[("x-farthing-tenant", "acme")]).unwrap();
         assert_eq!(&*identity.tenant, "named-acme");
+    }
+
+    #[test]
+    fn a_key_is_known_wherever_it_stands_and_however_its_scheme_is_spelled() {
+        let (secret, key) = FarthingKey::generate("acme").unwrap();
+        let provider = Provider {
+            credential: Some(Secret::new("sk-real")),
+            credential_place: CredentialPlace::Header("x-ours".parse().unwrap()),
+            ..Provider::default()
+        };
+        for (name, value) in [
+            ("authorization", format!("Bearer {}", secret.expose())),
+            ("authorization", format!("bEARER  {}", secret.expose())),
+            ("authorization", secret.expose().to_owned()),
+            ("x-api-key", secret.expose().to_owned()),
+            ("x-goog-api-key", secret.expose().to_owned()),
+            ("api-key", secret.expose().to_owned()),
+            ("x-ours", secret.expose().to_owned()),
+        ] {
+            let identity = run(std::slice::from_ref(&key), &Route::default(), &provider, &[(name, &value)]).unwrap();
+            assert!(identity.swap && &*identity.tenant == "acme", "{name}: {value}");
+        }
+        // Also behind another value of the same header.
+        let mut two = headers(&[("authorization", "Bearer sk-own")]);
+        two.append("authorization", format!("Bearer {}", secret.expose()).parse().unwrap());
+        let route = Route::default();
+        let asked = Asked { route: &route, provider: &provider, credentials: &Credentials::default() };
+        let known = clients(std::slice::from_ref(&key));
+        let deployment = Deployment { clients: &known, salt: &[7; 32], now: Time::ZERO };
+        assert!(identify(deployment, asked, &two, None).unwrap().swap);
+        // In the query it would go on, and is logged on the way.
+        let credentials = Credentials::new(["key"]);
+        let asked = Asked { credentials: &credentials, ..asked };
+        let query = format!("q=1&key={}", secret.expose());
+        assert_eq!(identify(deployment, asked, &HeaderMap::new(), Some(&query)).unwrap_err().kind, "credential-in-query");
+    }
+
+    #[test]
+    fn who_may_call_what_fails_closed() {
+        let (secret, mut key) = FarthingKey::generate("acme").unwrap();
+        key.team = Some("search".into());
+        let (bound, other) = FarthingKey::generate("other").unwrap();
+        let other = FarthingKey { rights: Rights { routes: Some(vec!["geo".into()]), ..Rights::default() }, ..other };
+        let provider = Provider { credential: Some(Secret::new("sk-real")), ..Provider::default() };
+        let keys = [key, other];
+        let route = |name: &str, tenants: &[&str], teams: &[&str]| Route {
+            name: name.into(),
+            tenants: tenants.iter().map(|t| Tenant::from(*t)).collect(),
+            teams: teams.iter().map(|t| Arc::from(*t)).collect(),
+            ..Route::default()
+        };
+        let ask = |route: &Route, name: &'static str, value: &str| {
+            run(&keys, route, &provider, &[(name, value)]).map_err(|p| (p.status.as_u16(), p.kind))
+        };
+        let (acme, other) = (secret.expose(), bound.expose());
+        let forbidden = Some((403, "route-forbidden"));
+        for (route, name, value, refusal) in [
+            (route("any", &[], &[]), "x-farthing-key", acme, None),
+            (route("any", &[], &[]), "x-farthing-key", other, forbidden),
+            (route("geo", &[], &[]), "x-farthing-key", other, None),
+            (route("geo", &["acme"], &[]), "x-farthing-key", other, forbidden),
+            (route("geo", &["acme"], &[]), "x-farthing-key", acme, None),
+            (route("geo", &["third"], &["search"]), "x-farthing-key", acme, None),
+            (route("geo", &["third"], &["ads"]), "x-farthing-key", acme, forbidden),
+            (route("geo", &["acme"], &[]), "authorization", "Bearer sk-own", forbidden),
+            (route("geo", &["acme"], &[]), "x-farthing-tenant", "acme", forbidden),
+            (route("geo", &["acme"], &[]), "accept", "*/*", forbidden),
+        ] {
+            assert_eq!(ask(&route, name, value).err(), refusal, "{} {:?} {name}", route.name, route.tenants);
+        }
+        // A credential that passes through can be allowed by its digest, and by it alone.
+        let digest = ask(&route("geo", &[], &[]), "authorization", "Bearer sk-own").unwrap().tenant;
+        assert!(ask(&route("geo", &[&digest], &[]), "authorization", "Bearer sk-own").is_ok());
+        assert!(ask(&route("geo", &[&digest], &[]), "authorization", "Bearer sk-two").is_err());
     }
 }

@@ -10,6 +10,7 @@ pub mod assembly;
 mod budgets;
 mod canonical;
 mod choose;
+mod clients;
 mod content;
 pub mod edge;
 pub mod events;
@@ -44,6 +45,7 @@ mod stream;
 mod tags;
 pub mod telemetry;
 mod ticketed;
+mod trace;
 pub mod volatile;
 mod warm;
 mod wishes;
@@ -110,6 +112,14 @@ pub enum StartError {
     /// The webhook of alerts cannot be called.
     #[error("alerts.webhook cannot be called as it is written: {0}")]
     Webhook(String),
+    /// The keys of an issuer of tokens.
+    #[error("[[jwt]] `{name}`: {reason}")]
+    Jwt {
+        /// The issuer.
+        name: Arc<str>,
+        /// Why.
+        reason: String,
+    },
     /// L2 cannot be opened.
     #[error(transparent)]
     L2(#[from] L2Error),

@@ -8,7 +8,10 @@ use farthing_contract::log;
 use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
-use farthing_types::{By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason};
+use farthing_types::{
+    By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, RequestId, SlaOutcome, Span, Spent, Time,
+    TraceContext, UncachedReason, sla_outcome,
+};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::canonical::Digests;
@@ -19,10 +22,11 @@ use crate::request::{Received, Variant};
 use crate::route::RouteState;
 use crate::state::State;
 use crate::stats::{Entered, Noted};
+use crate::trace;
 
 const TAGS: HeaderName = HeaderName::from_static("x-farthing-tags");
 /// Bytes of `x-farthing-tags` that are logged; more are left out whole, because half a tag is a wrong one.
-const MAX_TAGS: usize = 512;
+pub const MAX_TAGS: usize = 512;
 
 /// What a request's settlement needs of the request itself.
 #[derive(Clone)]
@@ -41,6 +45,16 @@ pub struct Account {
     pub method: Method,
     /// Its key.
     pub key: KeyHash,
+    /// How much it matters; `None` where it was refused before that was known.
+    pub priority: Option<Priority>,
+    /// Within what time it is promised to be answered.
+    pub sla: Option<Span>,
+    /// How long it has waited for room in a budget.
+    pub queued: Span,
+    /// How long it has waited for calls that brought no answer.
+    pub failed: Span,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
     /// Its free tags.
     pub tags: Option<Arc<str>>,
     /// The experiment's draw.
@@ -68,6 +82,11 @@ impl Account {
             identity: Identity::unknown(),
             method: received.head.method.clone(),
             key: KeyHash::default(),
+            priority: None,
+            sla: None,
+            queued: Span::ZERO,
+            failed: Span::ZERO,
+            trace: trace::of(&received.head.headers),
             tags: None,
             variant: None,
             holdout: false,
@@ -96,6 +115,10 @@ pub struct Settled {
     pub bytes_out: Option<u64>,
     /// Whole time from head to last byte; `None` when the client left first.
     pub latency: Option<Span>,
+    /// Whole time as a promise counts it; `None` when the client left first.
+    pub took: Option<Span>,
+    /// Time of it that was waited for the provider, beyond `overhead`.
+    pub waited: Span,
     /// Age of the served entry.
     pub age: Option<Span>,
     /// TTL in force and who chose it.
@@ -124,7 +147,9 @@ impl State {
             cost,
             latency: settled.latency,
             overhead: Some(settled.overhead),
+            sla: kept(account, settled),
         });
+        trace::tell(account, settled);
         self.prove(account, settled, &cost);
         if let Some(log) = &self.log {
             log.write(self.request_row(account, settled, &cost));
@@ -395,6 +420,17 @@ impl State {
     }
 }
 
+/// What became of the promise of a request's time.
+fn kept(account: &Account, settled: &Settled) -> Option<SlaOutcome> {
+    let spent = Spent {
+        total: settled.took,
+        upstream: settled.waited + account.failed,
+        queue: account.queued,
+        overhead: settled.overhead.saturating_sub(account.failed),
+    };
+    sla_outcome(account.sla?, settled.outcome, &spent)
+}
+
 fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::Request {
     let variant = account.variant.as_ref();
     log::Request {
@@ -433,6 +469,10 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         asked: account.asked.clone(),
         invalidates: account.invalidates.map(KeyHash::short),
         provider: Some(account.route.provider.name.clone()),
+        trace_id: account.trace.map(|trace| trace.trace_id().into()),
+        priority: account.priority.map(Priority::as_str),
+        sla_ms: account.sla.map(millis),
+        sla: kept(account, settled).map(SlaOutcome::as_str),
         ..log::Request::default()
     }
 }

@@ -28,6 +28,8 @@ pub struct Accounted {
     bytes: u64,
     /// Length of the whole body, where the head tells.
     expected: Option<u64>,
+    /// Since when the provider is waited for, where it matters whose time it is.
+    waiting: Option<Time>,
     pending: Option<Box<Pending>>,
 }
 
@@ -46,7 +48,7 @@ pub struct Pending {
 impl Accounted {
     /// Wraps the body of an answer.
     pub fn new(inner: Body, expected: Option<u64>, pending: Pending) -> Self {
-        let mut body = Self { inner, bytes: 0, expected, pending: Some(Box::new(pending)) };
+        let mut body = Self { inner, bytes: 0, expected, waiting: None, pending: Some(Box::new(pending)) };
         if body.inner.is_end_stream() {
             body.settle(true);
         }
@@ -60,6 +62,7 @@ impl Accounted {
         let complete = complete || self.expected == Some(self.bytes);
         settled.bytes_out = complete.then_some(self.bytes);
         settled.latency = complete.then(|| state.real_now().since(account.started));
+        settled.took = settled.took.or(settled.latency);
         flight.on_done(move |done| {
             settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
             if done.revalidated && settled.served == farthing_ledger::Served::Lead {
@@ -70,12 +73,28 @@ impl Accounted {
     }
 }
 
+impl Accounted {
+    /// Measures how long the provider is waited for while a promise of time runs.
+    fn measure(&mut self, pending: bool) {
+        let Some(job) = self.pending.as_mut().filter(|job| job.account.sla.is_some()) else { return };
+        match (pending, self.waiting) {
+            (true, None) => self.waiting = Some(job.state.real_now()),
+            (false, Some(since)) => {
+                job.settled.waited += job.state.real_now().since(since);
+                self.waiting = None;
+            }
+            _ => {}
+        }
+    }
+}
+
 impl HttpBody for Accounted {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.measure(polled.is_pending());
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.bytes += frame.data_ref().map_or(0, |d| d.len() as u64);

@@ -10,8 +10,10 @@ pub mod ids;
 pub mod money;
 pub mod overrides;
 pub mod price;
+pub mod promise;
 pub mod reasons;
 pub mod time;
+pub mod trace;
 
 pub use body::{Body, BodyError};
 pub use budget::{BudgetScope, BudgetSpec, BudgetUnit, BudgetWindow, Enforce, OnExceeded, Priority};
@@ -21,5 +23,7 @@ pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};
 pub use money::{Money, Rate};
 pub use overrides::Overrides;
 pub use price::{Currency, Factor, LongContext, Meter, MeterSource, PriceSpec, Tier, TokenRates};
+pub use promise::{SlaOutcome, Spent, sla_outcome};
 pub use reasons::{By, Choice, Outcome, UncachedReason};
 pub use time::{Clock, RealClock, ScaledClock, Span, Time, VirtualClock, civil, day_number, days_of};
+pub use trace::{TraceContext, trace_state};
