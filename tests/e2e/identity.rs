@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::clients::{chat_with, python, script, text};
+use super::events::until;
 
 const JWKS: &str = include_str!("../../crates/proxy/testdata/tokens/jwks.json");
 /// When the tokens of the fixtures expire, seconds since 1970.
@@ -79,7 +80,7 @@ async fn openais_client_works_with_a_token_as_its_key() {
         "farthing_identity_refused_total{reason=\"token-algorithm\"} 1",
         "farthing_jwks_up{issuer=\"idp\"} 1",
         "farthing_jwks_readings_total{issuer=\"idp\"} 1",
-        "farthing_token_checks_total 1",
+        "farthing_token_checks_total{} 1",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
@@ -261,11 +262,30 @@ async fn each_promise_of_time_is_counted_met_or_missed_and_whose_time_it_was() {
     assert!(metrics.contains("farthing_sla_total{route=\"api\",outcome=\"met\"} 2"), "{metrics}");
 }
 
-/// What expires is asked for at each request, also by the way that parses nothing.
+/// Whoever gives up is counted, too: it is they who waited longest.
+#[tokio::test]
+async fn a_client_that_leaves_after_the_time_has_missed_it() {
+    let origin = Origin::start(Arc::new(|_, _| Box::pin(std::future::pending()))).await;
+    for (sla, counted) in [(Span::from_nanos(1), 1), (Span::from_secs(50), 0)] {
+        let started = Setup::new(origin.addr).route(|r| r.sla = Some(sla)).start().await;
+        let before = origin.calls();
+        {
+            let asked = started.client.try_get("/api/a", &[]);
+            tokio::pin!(asked);
+            let reached = until("reached", || origin.calls() > before);
+            tokio::pin!(reached);
+            let _first = futures_util::future::select(asked, reached).await;
+        }
+        until("settled", || started.proxy.totals().total.requests == 1).await;
+        let missed = started.proxy.totals().total.sla;
+        assert_eq!((missed.values().sum::<u64>(), missed.get("upstream").copied().unwrap_or(0)), (counted, counted), "{sla:?}");
+    }
+}
+
+/// What expires is asked for at each request, however fresh its answer is.
 #[tokio::test]
 async fn a_key_past_its_time_is_refused_at_once() {
-    let fields = [("cache-control", "max-age=3600"), ("date", "Thu, 26 Nov 2026 10:00:00 GMT")];
-    let origin = Origin::simple(move |_, _| answer_of(StatusCode::OK, &fields, "x")).await;
+    let origin = Origin::simple(|_, _| answer_of(StatusCode::OK, &[("cache-control", "max-age=3600")], "x")).await;
     let mut setup = Setup::new(origin.addr)
         .route(|r| (r.credential, r.mode) = (CredentialMode::Swap, Mode::Respect))
         .provider(|p| (p.credential_place, p.credential) = (CredentialPlace::Bearer, Some(Secret::new("sk"))));

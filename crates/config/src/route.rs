@@ -160,9 +160,9 @@ pub struct Route {
     pub credential: CredentialMode,
     /// Who may purge by the method `PURGE`.
     pub purge_by: PurgeBy,
-    /// The only tenants that may call it, beside `teams`; with both empty: all.
+    /// The only tenants that may call it; empty: all.
     pub tenants: Vec<Tenant>,
-    /// Teams that may call it, beside `tenants`.
+    /// The only teams that may call it, of `tenants` where that names some; empty: all.
     pub teams: Vec<Arc<str>>,
     /// Within what time its requests are promised to be answered.
     pub sla: Option<Span>,

@@ -13,9 +13,10 @@ use crate::asking::is_event_stream;
 use crate::lookup::Usable;
 use crate::problem::Problem;
 use crate::request::Planned;
-use crate::settle::{Account, Settled, text_of};
+use crate::settle::{Account, Settled};
 use crate::state::State;
 use crate::stream::{Accounted, Pending, content_length};
+use crate::texts::text_of;
 use crate::ticketed::Wanted;
 
 /// The answer from an entry; `failed` names what it stands in for.

@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use crate::asking;
 use crate::canonical;
 use crate::flight::Flight;
+use crate::promises;
 use crate::settle::{Account, CallEnd, Settled};
 use crate::state::State;
 
@@ -56,13 +57,15 @@ impl Accounted {
     }
 
     fn settle(&mut self, complete: bool) {
+        self.measure(false);
         let Some(pending) = self.pending.take() else { return };
         let Pending { state, account, mut settled, flight } = *pending;
         // HTTP/1 with a known length drops the body after its last byte, before its end was polled.
         let complete = complete || self.expected == Some(self.bytes);
         settled.bytes_out = complete.then_some(self.bytes);
-        settled.latency = complete.then(|| state.real_now().since(account.started));
-        settled.took = settled.took.or(settled.latency);
+        let elapsed = state.real_now().since(account.started);
+        settled.latency = complete.then_some(elapsed);
+        settled.took = settled.took.or(settled.latency).or_else(|| promises::missed_already(&account, elapsed));
         flight.on_done(move |done| {
             settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
             if done.revalidated && settled.served == farthing_ledger::Served::Lead {

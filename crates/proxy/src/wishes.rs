@@ -9,12 +9,14 @@ use http::{HeaderMap, HeaderName};
 
 use crate::clients::Grant;
 use crate::route::RouteState;
-use crate::settle;
 
 const CACHE: HeaderName = HeaderName::from_static("x-farthing-cache");
 const DEBUG: HeaderName = HeaderName::from_static("x-farthing-debug");
 const DEADLINE: HeaderName = HeaderName::from_static("x-farthing-deadline-ms");
 const PRIORITY: HeaderName = HeaderName::from_static("x-farthing-priority");
+const TAGS: HeaderName = HeaderName::from_static("x-farthing-tags");
+/// Bytes of `x-farthing-tags` that are logged; more are left out whole, because half a tag is a wrong one.
+pub const MAX_TAGS: usize = 512;
 
 /// What a client says to Farthing itself.
 pub struct Wishes {
@@ -35,15 +37,16 @@ pub struct Wishes {
 impl Wishes {
     /// Reads `own`, the fields that are ours, of a client that was granted what it may do.
     pub fn read(own: &HeaderMap, route: &RouteState, grant: Option<&Grant>) -> Self {
-        let (route, asked) = (&route.route, asked_for(own));
+        let route = &route.route;
+        let asked = asked_for(own).map(|asked| asked.clamp(Span::from_millis(1), route.deadline));
         let promised = grant.map_or(route.sla, |grant| grant.sla(route.sla));
         Self {
             control: control(own),
-            deadline: asked.map_or(route.deadline, |asked| asked.clamp(Span::from_millis(1), route.deadline)),
+            deadline: asked.unwrap_or(route.deadline),
             // Whoever says how long it waits is promised no more.
             sla: asked.into_iter().chain(promised).min(),
             priority: priority(own, route, grant),
-            tags: tags(settle::tags(own), grant),
+            tags: tags(tags_of(own), grant),
             debug: own.get(DEBUG).is_some_and(|v| v.as_bytes() == b"1"),
         }
     }
@@ -77,7 +80,13 @@ fn priority(headers: &HeaderMap, route: &Route, grant: Option<&Grant>) -> Priori
 /// The client's tags, and after them those of the request, as far as they fit.
 fn tags(own: Option<Arc<str>>, grant: Option<&Grant>) -> Option<Arc<str>> {
     match (grant.and_then(|grant| grant.tags.clone()), own) {
-        (Some(of_client), Some(own)) if of_client.len() + own.len() < settle::MAX_TAGS => Some(format!("{of_client},{own}").into()),
+        (Some(of_client), Some(own)) if of_client.len() + own.len() < MAX_TAGS => Some(format!("{of_client},{own}").into()),
         (of_client, own) => of_client.or(own),
     }
+}
+
+/// The request's tags, as far as they fit.
+fn tags_of(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get(TAGS)?.to_str().ok()?;
+    (!text.is_empty() && text.len() <= MAX_TAGS).then(|| text.into())
 }

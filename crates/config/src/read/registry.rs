@@ -375,13 +375,13 @@ pub(crate) const ROUTE: Keys = &[
         "",
         "Within what time its requests are promised to be answered: to the last byte, of a stream of events to the head. Each is counted met or missed. `x-farthing-deadline-ms` may shorten it.",
     ),
+    key("tenants", "list", "[]", "The only tenants that may call it, as keys and tokens name them; 403 for others. None means all."),
     key(
-        "tenants",
+        "teams",
         "list",
         "[]",
-        "The only tenants that may call it, as keys and tokens name them; 403 for others. None means all, unless `teams` names some.",
+        "The only teams that may call it, as keys and tokens name them; of these tenants, where `tenants` names some.",
     ),
-    key("teams", "list", "[]", "Teams, as keys and tokens name them, that may call it, too."),
     key(
         "trace_context",
         "flag",

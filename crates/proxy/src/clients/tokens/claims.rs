@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::verify::Refused;
 use crate::clients::{Grant, IdentityRefusal, Tenants, Validity, both};
-use crate::settle::MAX_TAGS;
+use crate::wishes::MAX_TAGS;
 
 /// Longest name that a token may give a tenant, a team or a service, bytes.
 const LONGEST_NAME: usize = 128;
