@@ -19,7 +19,7 @@ async fn chat() -> (SimProvider, Started, String) {
 }
 
 /// The same under a configuration that a test changes.
-async fn chat_with(change: impl FnOnce(&mut Config)) -> (SimProvider, Started, String) {
+pub async fn chat_with(change: impl FnOnce(&mut Config)) -> (SimProvider, Started, String) {
     let provider = SimProvider::start(Vec::new(), Arc::new(ListedChanges::new([])), Arc::new(RealClock::default())).await.unwrap();
     let rates = TokenRates { input: Some("0.0000025".parse().unwrap()), output: Some("0.00001".parse().unwrap()), ..TokenRates::default() };
     let mut setup = Setup::new(provider.addr())
@@ -35,16 +35,16 @@ async fn chat_with(change: impl FnOnce(&mut Config)) -> (SimProvider, Started, S
     (provider, setup.start().await, key)
 }
 
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python");
     path.exists().then_some(path)
 }
 
-fn script(name: &str) -> PathBuf {
+pub fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

@@ -55,7 +55,7 @@ fn count(counter: &std::sync::atomic::AtomicU64) -> u64 {
 }
 
 /// Waits until `holds`, turn by turn of the sources' loop; fails after thirty seconds.
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let mut turn = tokio::time::interval(Duration::from_millis(5));
     let patience = async {
         while !holds() {

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use farthing_cache::Purge;
-use farthing_config::Mode;
+use farthing_config::{CredentialMode, CredentialPlace, Mode, Secret};
 use farthing_tests::origin::answer_of;
 use farthing_tests::{Answer, Origin, Setup, Started};
-use farthing_types::{Outcome, Span};
+use farthing_types::{Outcome, Span, Time, VirtualClock};
 use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use super::identity::{EXP, issuer_of, token};
 
 /// One connection, spoken byte by byte.
 struct Wire(TcpStream);
@@ -176,4 +178,46 @@ async fn a_held_out_key_is_never_recalled() {
         clock.advance(started.proxy.config().holdout.window);
     }
     assert!(held > 30 && held % 4 == 0 && hits > 30 && recalled(&started) > 10, "held {held}, hits {hits}, {}", recalled(&started));
+}
+
+/// B1: a token that has expired is no token any more, however well its request is known.
+#[tokio::test]
+async fn no_answer_is_recalled_for_a_token_past_its_time() {
+    let fields = [("cache-control", "max-age=3600"), ("date", "Tue, 02 Oct 2096 07:05:40 GMT")];
+    let origin = Origin::simple(move |_, _| answer_of(StatusCode::OK, &fields, "body")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut setup = Setup::new(origin.addr)
+        .route(|r| (r.credential, r.mode) = (CredentialMode::Swap, Mode::Respect))
+        .provider(|p| (p.credential_place, p.credential) = (CredentialPlace::Bearer, Some(Secret::new("sk"))));
+    setup.config.jwt = vec![issuer_of(dir.path())];
+    let clock = Arc::new(VirtualClock::new(Time::from_millis((EXP - 60) * 1_000)));
+    let started = setup.start_on(clock.clone()).await;
+    let mut wire = Wire(TcpStream::connect(started.client.addr).await.unwrap());
+    let head = format!("GET /api/doc HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", token("/good/RS256"));
+    for _ in 0..6 {
+        assert_eq!(wire.ask(&head).await.status, StatusCode::OK);
+    }
+    let before = recalled(&started);
+    assert!(before >= 3, "{before}");
+    clock.advance(Span::from_secs(59));
+    assert_eq!((wire.ask(&head).await.status, recalled(&started)), (StatusCode::OK, before + 1));
+    clock.advance(Span::from_secs(1));
+    let refused = wire.ask(&head).await;
+    assert_eq!((refused.status, recalled(&started)), (StatusCode::UNAUTHORIZED, before + 1));
+    assert!(refused.text().contains("token-expired"), "{}", refused.text());
+    assert_eq!(origin.calls(), 1);
+}
+
+/// B4: each request of a trace has a parent of its own; one that came twice is answered all the same, by the way that tells its trace.
+#[tokio::test]
+async fn a_request_with_a_trace_takes_the_usual_way() {
+    let fields = [("cache-control", "max-age=60"), ("date", "Thu, 26 Nov 2026 10:00:00 GMT")];
+    let origin = Origin::simple(move |_, _| answer_of(StatusCode::OK, &fields, "body")).await;
+    let (started, _clock) = Setup::new(origin.addr).start_virtual().await;
+    let mut wire = Wire::to(&started).await;
+    let traced = "GET /api/doc HTTP/1.1\r\nhost: h\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n";
+    for _ in 0..5 {
+        assert_eq!(wire.ask(traced).await.text(), "body");
+    }
+    assert_eq!((recalled(&started), origin.calls()), (0, 2), "the other call is that of the first request of the connection");
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use farthing_types::{BudgetSpec, LimitSpec, Overrides, RouteName, Span};
 
-use crate::{AlertsConfig, EventsConfig, FarthingKey, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret, SelfCostConfig};
+use crate::{
+    AlertsConfig, EventsConfig, FarthingKey, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret, SelfCostConfig,
+    TenantRights,
+};
 
 /// The whole configuration of one instance.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +24,10 @@ pub struct Config {
     pub providers: Vec<Arc<Provider>>,
     /// Keys of our own that clients may present.
     pub keys: Vec<FarthingKey>,
+    /// Issuers whose tokens are taken in place of keys.
+    pub jwt: Vec<JwtIssuer>,
+    /// What tenants may do.
+    pub tenants: Vec<TenantRights>,
     /// Memory of the cache.
     pub cache: CacheConfig,
     /// Where answers are kept beside memory; `None`: nowhere.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use farthing_types::Tenant;
+use farthing_types::{Tenant, Time};
 use rand::TryRngCore;
 use sha2::{Digest, Sha256};
 
 use crate::secret::same_bytes;
-use crate::{ConfigError, Secret};
+use crate::{ConfigError, Rights, Secret};
 
 /// Characters of a key's id.
 pub const ID_LEN: usize = 12;
@@ -25,8 +25,16 @@ pub struct FarthingKey {
     pub team: Option<Arc<str>>,
     /// Free attribution.
     pub service: Option<Arc<str>>,
+    /// Free tags of its requests.
+    pub tags: Option<Arc<str>>,
     /// Whether its holder may purge everybody's entries of routes with `purge_by = "key"`.
     pub purge: bool,
+    /// From then on it is refused.
+    pub expires: Option<Time>,
+    /// It is refused.
+    pub disabled: bool,
+    /// What its holder may do.
+    pub rights: Rights,
 }
 
 impl FarthingKey {
@@ -57,7 +65,11 @@ impl FarthingKey {
             tenant: tenant.into(),
             team: None,
             service: None,
+            tags: None,
             purge: false,
+            expires: None,
+            disabled: false,
+            rights: Rights::default(),
         };
         Ok((Secret::new(text), key))
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use farthing_types::{Money, Priority, RouteName, Span};
+use farthing_types::{Money, Priority, RouteName, Span, Tenant};
 use http::Method;
 
 use crate::{BatchConfig, CacheableIf, PersonalField, Prices, WriteRule};
@@ -160,6 +160,16 @@ pub struct Route {
     pub credential: CredentialMode,
     /// Who may purge by the method `PURGE`.
     pub purge_by: PurgeBy,
+    /// The only tenants that may call it; empty: all.
+    pub tenants: Vec<Tenant>,
+    /// The only teams that may call it, of `tenants` where that names some; empty: all.
+    pub teams: Vec<Arc<str>>,
+    /// Within what time its requests are promised to be answered.
+    pub sla: Option<Span>,
+    /// The most that a request may say that it matters.
+    pub max_priority: Priority,
+    /// Whether W3C trace context is sent to the provider.
+    pub trace_context: bool,
     /// Whether answers are cached at all.
     pub cache: bool,
     /// Whether concurrent identical requests share one call.
@@ -243,6 +253,11 @@ impl Default for Route {
             key_body: true,
             strip_query: Vec::new(),
             volatile: Vec::new(),
+            tenants: Vec::new(),
+            teams: Vec::new(),
+            sla: None,
+            max_priority: Priority::High,
+            trace_context: true,
             pii: Vec::new(),
             cacheable_if: Vec::new(),
             purges: Vec::new(),

@@ -109,6 +109,10 @@ pub fn debug(headers: &mut HeaderMap, planned: &Planned) {
     insert(headers, HeaderName::from_static("x-farthing-provider"), &planned.account.route.provider.name);
     insert(headers, HeaderName::from_static("x-farthing-tenant"), &planned.account.identity.tenant);
     insert(headers, HeaderName::from_static("x-farthing-key"), &planned.account.key.to_string());
+    insert(headers, HeaderName::from_static("x-farthing-priority"), planned.priority.as_str());
+    if let Some(trace) = planned.account.trace {
+        insert(headers, HeaderName::from_static("x-farthing-trace-id"), &trace.trace_id());
+    }
     if let Some(variant) = &planned.account.variant {
         insert(headers, HeaderName::from_static("x-farthing-experiment"), variant.experiment.name());
         insert(headers, HeaderName::from_static("x-farthing-variant"), variant.name());

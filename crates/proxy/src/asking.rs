@@ -37,9 +37,14 @@ pub fn with_usage(route: &RouteState, target: &Uri, facts: &RequestFacts, (heade
     }
 }
 
+/// Whether an answer with these headers is a stream of events.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.trim_start().starts_with("text/event-stream"))
+}
+
 /// Whether an event can be taken out of an answer with these headers.
 pub fn can_strip(headers: &HeaderMap) -> bool {
-    let events = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.trim_start().starts_with("text/event-stream"));
+    let events = is_event_stream(headers);
     let plain = headers.get_all(CONTENT_ENCODING).iter().all(|v| v.as_bytes().eq_ignore_ascii_case(b"identity"));
     events && plain
 }

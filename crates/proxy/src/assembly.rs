@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::StartError;
 use crate::alerts::{self, Alerts};
 use crate::budgets::{self, Budgets};
+use crate::clients::Clients;
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, SourceState};
 use crate::experiments::Trials;
@@ -59,6 +60,9 @@ pub(crate) const KEEP_EXPIRED: Span = Span::from_secs(24 * 3_600);
 const LOG_WAIT: Span = Span::from_secs(30);
 /// How long a question about money waits for rows that are in no file yet.
 const FRESH_WAIT: Span = Span::from_secs(5);
+
+/// How long the first request waits for the keys of issuers at the start.
+const FIRST_KEYS: Span = Span::from_secs(2);
 
 /// A running proxy.
 pub struct Proxy {
@@ -104,6 +108,8 @@ impl Proxy {
             state.start_experiment(experiment, now)?;
         }
         let stop = CancellationToken::new();
+        state.clients.tokens.start(&state.tasks, &state.clock, &stop)?;
+        state.clients.tokens.first_reading(FIRST_KEYS).await;
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
         events::start(&state, &stop)?;
@@ -231,6 +237,7 @@ pub(crate) fn build(
     let pricing = Pricing::new(book, volumes);
     Ok(State {
         routes,
+        clients: Clients::new(config, &salt)?,
         events: sources,
         cache: Cache::with_l2(cache_config(config, keyer), events, l2.as_ref().map(|l2| l2.tier.clone())),
         l2,

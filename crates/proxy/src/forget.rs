@@ -95,6 +95,7 @@ async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
     let mut report = ForgetReport { finished: true, ..ForgetReport::default() };
     report.cache_entries = state.cache.purge(&Purge::Tenant(tenant.into()), false, now).entries as u64;
     state.shortcuts.clear();
+    state.clients.tokens.forget();
     if let Some(l2) = &state.l2 {
         report.erase(&l2.tier, tenant, now).await;
     }

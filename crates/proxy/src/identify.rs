@@ -1,13 +1,17 @@
 //! Who asks: the tenant, and whose private cache the request sees.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, LazyLock};
 
-use farthing_config::{CredentialMode, CredentialPlace, FarthingKey, Provider, Route};
+use farthing_config::{CredentialMode, CredentialPlace, FarthingKey, Provider, Route, is_reserved_tenant};
 use farthing_freshness::key::Credentials;
-use farthing_types::Tenant;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, StatusCode};
+use farthing_types::{Tenant, Time};
+use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderName};
 
+use crate::clients::{Clients, Grant, IdentityRefusal, refused};
 use crate::problem::Problem;
 
 /// Header for a key of ours beside the client's own credential.
@@ -37,23 +41,37 @@ pub struct Identity {
     pub swap: bool,
     /// Its Farthing key may purge everybody's entries.
     pub may_purge: bool,
+    /// What it may do; `None` where nobody vouches for it.
+    pub grant: Option<Arc<Grant>>,
 }
 
 impl Identity {
     /// Of a request that was refused before its client was known.
     pub fn unknown() -> Self {
         static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| "unknown".into());
-        Self { tenant: UNKNOWN.clone(), team: None, service: None, key: None, principal: UNKNOWN.clone(), swap: false, may_purge: false }
+        Self::plain(UNKNOWN.clone(), UNKNOWN.clone(), false)
+    }
+
+    /// Of somebody for whom nobody vouches.
+    pub fn plain(tenant: Tenant, principal: Arc<str>, swap: bool) -> Self {
+        Self { tenant, team: None, service: None, key: None, principal, swap, may_purge: false, grant: None }
+    }
+
+    /// Whether what it has shown still holds.
+    pub fn holds(&self, now: Time) -> bool {
+        self.grant.as_ref().is_none_or(|grant| grant.validity.holds(now))
     }
 }
 
 /// What identification needs to know of the deployment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Deployment<'a> {
-    /// Keys of ours.
-    pub keys: &'a [FarthingKey],
+    /// Who can show who it is.
+    pub clients: &'a Clients,
     /// Key of the digests of passed-through credentials.
     pub salt: &'a [u8; 32],
+    /// The time, by which keys and tokens expire.
+    pub now: Time,
 }
 
 /// What identification needs to know of the route.
@@ -70,23 +88,52 @@ pub struct Asked<'a> {
 /// Identifies the client of a request.
 ///
 /// # Errors
-/// 401 when a key of ours is needed and missing or wrong, or when a key of ours was presented and the provider has no credential.
+/// 401 when a key or token of ours is needed and missing or not good, or when one was presented and the provider has no credential; 403 when
+/// the client may not call the route; 503 when the keys of a token's issuer are not known.
 pub fn identify(deployment: Deployment<'_>, asked: Asked<'_>, headers: &HeaderMap, query: Option<&str>) -> Result<Identity, Problem> {
     let route = asked.route;
     let headers = telling(headers, asked.provider);
-    let own = own_key(headers);
-    let key = own.map(|presented| find(deployment.keys, presented)).transpose()?;
-    let presented_as_credential = credential_headers(headers).any(|c| FarthingKey::id_of(c).is_some());
-    if presented_as_credential || (route.credential == CredentialMode::Swap && (key.is_some() || deployment.keys.is_empty())) {
-        return swapped(deployment, asked, key, (headers, query));
+    refuse_in_query(deployment.clients, asked.credentials, query)?;
+    let shown = shown(deployment, asked.provider, headers)?;
+    let swaps = route.credential == CredentialMode::Swap;
+    let identity = match &shown {
+        Shown { as_credential: true, .. } => swapped(deployment, asked, shown.who, (headers, query))?,
+        Shown { who, .. } if swaps && (who.is_some() || deployment.clients.is_empty()) => {
+            swapped(deployment, asked, shown.who, (headers, query))?
+        }
+        _ if swaps => return Err(refused(IdentityRefusal::NoCredential, wanted(deployment.clients, route))),
+        _ => passed(deployment, asked, shown.who, (headers, query)),
+    };
+    admitted(route, &identity).map(|()| identity)
+}
+
+fn wanted(clients: &Clients, route: &Route) -> String {
+    let name = &route.name;
+    if clients.tokens.is_empty() {
+        return format!("route `{name}` takes a Farthing key: send `Authorization: Bearer fth-...` (make one with `farthing keys new`)");
     }
-    if route.credential == CredentialMode::Swap {
-        return Err(unauthorized(format!(
-            "route `{}` takes a Farthing key: send `Authorization: Bearer fth-...` (make one with `farthing keys new`)",
-            route.name
-        )));
+    format!("route `{name}` takes a token of a configured issuer, or a Farthing key: send it as `Authorization: Bearer ...`")
+}
+
+/// Whether the client may call the route: what is for some alone is for nobody who cannot show that it is one of them.
+fn admitted(route: &Route, identity: &Identity) -> Result<(), Problem> {
+    let granted = identity.grant.as_ref().is_none_or(|grant| grant.may_call(&route.name));
+    if granted && (route.tenants.is_empty() && route.teams.is_empty() || is_one_of(route, identity)) {
+        return Ok(());
     }
-    Ok(passed(deployment, asked, key, (headers, query)))
+    let detail = format!("this client may not call route `{}`: ask whoever runs Farthing to allow it", route.name);
+    Err(refused(IdentityRefusal::Route, detail))
+}
+
+fn is_one_of(route: &Route, identity: &Identity) -> bool {
+    // A digest of the client's own credential is its own, too; a name that it gave itself is not.
+    let vouched = identity.grant.is_some() || (!identity.swap && !is_claimed(&identity.tenant));
+    let team = route.teams.is_empty() || identity.team.as_ref().is_some_and(|team| route.teams.contains(team));
+    vouched && team && (route.tenants.is_empty() || route.tenants.contains(&identity.tenant))
+}
+
+fn is_claimed(tenant: &str) -> bool {
+    is_reserved_tenant(tenant) && !tenant.starts_with("p-")
 }
 
 /// `headers` where one of them tells who asks, else none: one look at the names costs less than a search for each.
@@ -97,58 +144,134 @@ fn telling<'a>(headers: &'a HeaderMap, provider: &Provider) -> &'a HeaderMap {
     if headers.keys().any(tells) { headers } else { &NONE }
 }
 
-fn unauthorized(detail: String) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+/// What a key or token says of its holder.
+struct Vouched {
+    tenant: Tenant,
+    team: Option<Arc<str>>,
+    service: Option<Arc<str>>,
+    key: Option<Arc<str>>,
+    may_purge: bool,
+    grant: Arc<Grant>,
+}
+
+impl Vouched {
+    fn identity(self, principal: Arc<str>, swap: bool) -> Identity {
+        let Self { tenant, team, service, key, may_purge, grant } = self;
+        Identity { tenant, team, service, key, principal, swap, may_purge, grant: Some(grant) }
+    }
+}
+
+/// What a request shows of its client.
+struct Shown {
+    who: Option<Vouched>,
+    /// A key or token of ours stands where a provider's credential would: it must not go on.
+    as_credential: bool,
+}
+
+fn shown(deployment: Deployment<'_>, provider: &Provider, headers: &HeaderMap) -> Result<Shown, Problem> {
+    let Deployment { clients, now, .. } = deployment;
+    let mut as_credential = None;
+    for text in credential_headers(provider, headers) {
+        if as_credential.is_none()
+            && let Some(vouched) = vouched(clients, text, now)
+        {
+            as_credential = Some(vouched);
+        }
+    }
+    let named = headers.get(KEY_HEADER).map(|value| {
+        let text = value.to_str().unwrap_or_default().trim();
+        // What stands there can only be meant for us.
+        vouched(clients, text, now).unwrap_or_else(|| by_key(clients, text, now))
+    });
+    let shown_as_credential = as_credential.is_some();
+    Ok(Shown { who: named.or(as_credential).transpose()?, as_credential: shown_as_credential })
+}
+
+/// Who holds `text`, where it is a key or token of ours, good or not.
+fn vouched(clients: &Clients, text: &str, now: Time) -> Option<Result<Vouched, Problem>> {
+    if FarthingKey::id_of(text).is_some() {
+        return Some(by_key(clients, text, now));
+    }
+    let holder = clients.tokens.holder(text, now)?;
+    Some(holder.map(|bearer| Vouched {
+        tenant: bearer.tenant.clone(),
+        team: bearer.team.clone(),
+        service: bearer.service.clone(),
+        key: None,
+        may_purge: false,
+        grant: bearer.grant.clone(),
+    }))
+}
+
+fn by_key(clients: &Clients, text: &str, now: Time) -> Result<Vouched, Problem> {
+    let listed = clients.keys.find(text, now)?;
+    let key = &listed.key;
+    Ok(Vouched {
+        tenant: key.tenant.clone(),
+        team: key.team.clone(),
+        service: key.service.clone(),
+        key: Some(key.id.clone()),
+        may_purge: key.purge,
+        grant: listed.grant.clone(),
+    })
+}
+
+/// A query is logged by everybody on its way: what stands there is a secret no more, and it is not taken out of what goes on.
+fn refuse_in_query(clients: &Clients, credentials: &Credentials, query: Option<&str>) -> Result<(), Problem> {
+    let ours = |pair: &str| {
+        let text = pair.split_once('=').map_or(pair, |(_, value)| value);
+        FarthingKey::id_of(text).is_some() || clients.tokens.are_ours(text)
+    };
+    if !clients.is_empty() && query.is_some_and(|query| credentials.pairs(query).any(ours)) {
+        let detail =
+            "a Farthing key or token stands in the query: send it as `Authorization: Bearer ...`, and replace it, for it was logged";
+        return Err(refused(IdentityRefusal::InQuery, detail));
+    }
+    Ok(())
 }
 
 fn swapped(
     deployment: Deployment<'_>,
     asked: Asked<'_>,
-    key: Option<&FarthingKey>,
+    who: Option<Vouched>,
     (headers, query): (&HeaderMap, Option<&str>),
 ) -> Result<Identity, Problem> {
     let Asked { route, provider, .. } = asked;
     if provider.credential.is_none() && provider.credential_place != CredentialPlace::None {
-        return Err(unauthorized(format!(
-            "a Farthing key was presented for route `{}`, but provider `{}` has no `credential` to send instead: configure one, or send \
-             your own",
+        let detail = format!(
+            "a Farthing key or token was presented for route `{}`, but provider `{}` has no `credential` to send instead: configure one, or \
+             send your own",
             route.name, provider.name
-        )));
+        );
+        return Err(refused(IdentityRefusal::NothingToSend, detail));
     }
-    let tenant = key.map_or_else(|| named_tenant(headers), |k| k.tenant.clone());
-    let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
     // What looks like a credential but goes out as it came (`token` may be a page's name) is in no key, so it is in the principal.
     let mut digest = Digest::new(deployment.salt);
     digest.query(asked.credentials, query);
-    Ok(Identity {
-        principal: principal(&tenant, digest.text().as_ref()),
-        tenant,
-        team,
-        service,
-        key: key.map(|k| k.id.clone()),
-        swap: true,
-        may_purge: key.is_some_and(|k| k.purge),
+    let digest = digest.text();
+    let tenant = who.as_ref().map_or_else(|| named_tenant(headers), |who| who.tenant.clone());
+    let principal = principal(&tenant, digest.as_ref());
+    Ok(match who {
+        Some(who) => who.identity(principal, true),
+        None => Identity::plain(tenant, principal, true),
     })
 }
 
-fn passed(
-    deployment: Deployment<'_>,
-    asked: Asked<'_>,
-    key: Option<&FarthingKey>,
-    (headers, query): (&HeaderMap, Option<&str>),
-) -> Identity {
+fn passed(deployment: Deployment<'_>, asked: Asked<'_>, who: Option<Vouched>, (headers, query): (&HeaderMap, Option<&str>)) -> Identity {
     let mut digest = Digest::new(deployment.salt);
     digest.headers(asked.provider, headers);
     digest.query(asked.credentials, query);
     let digest = digest.text();
-    let tenant = match (key, &digest) {
-        (Some(key), _) => key.tenant.clone(),
+    let tenant = match (&who, &digest) {
+        (Some(who), _) => who.tenant.clone(),
         (None, Some(digest)) => digest.clone(),
         (None, None) => named_tenant(headers),
     };
     let principal = principal(&tenant, digest.as_ref());
-    let (team, service) = key.map_or((None, None), |k| (k.team.clone(), k.service.clone()));
-    Identity { tenant, team, service, key: key.map(|k| k.id.clone()), principal, swap: false, may_purge: key.is_some_and(|k| k.purge) }
+    match who {
+        Some(who) => who.identity(principal, false),
+        None => Identity::plain(tenant, principal, false),
+    }
 }
 
 fn principal(tenant: &Tenant, digest: Option<&Arc<str>>) -> Arc<str> {
@@ -175,24 +298,29 @@ fn anonymous() -> Tenant {
     NAME.with(Tenant::clone)
 }
 
-fn credential_headers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    CREDENTIAL_HEADERS
-        .iter()
-        .filter_map(|name| headers.get(name))
-        .filter_map(|value| value.to_str().ok())
-        .map(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")).unwrap_or(value).trim())
-}
-
-fn own_key(headers: &HeaderMap) -> Option<&str> {
-    let named = headers.get(KEY_HEADER).and_then(|v| v.to_str().ok());
-    named.or_else(|| credential_headers(headers).find(|c| FarthingKey::id_of(c).is_some()))
-}
-
-fn find<'a>(keys: &'a [FarthingKey], presented: &str) -> Result<&'a FarthingKey, Problem> {
-    keys.iter().find(|key| key.accepts(presented)).ok_or_else(|| {
-        let id = FarthingKey::id_of(presented).unwrap_or("without the shape fth-<id>-<secret>");
-        unauthorized(format!("unknown Farthing key {id}: list it under [[keys]], or make one with `farthing keys new`"))
+/// Every credential in a header, without the scheme.
+fn credential_headers<'a>(provider: &'a Provider, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+    let values = credential_places(provider).flat_map(|name| headers.get_all(name)).filter_map(|value| value.to_str().ok());
+    values.map(|value| match value.trim().split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
+        _ => value.trim(),
     })
+}
+
+/// The headers that may hold a credential: where client libraries put one, and where the provider wants it.
+fn credential_places(provider: &Provider) -> impl Iterator<Item = &HeaderName> {
+    let place = match &provider.credential_place {
+        CredentialPlace::Header(name) => Some(name),
+        _ => None,
+    };
+    CREDENTIAL_HEADERS.iter().chain(place.filter(|name| !CREDENTIAL_HEADERS.contains(name)))
+}
+
+/// Takes every credential of the client out of what goes on: the provider's own is put in by its upstream, where it has one.
+pub fn strip_credentials(provider: &Provider, headers: &mut HeaderMap) {
+    for name in credential_places(provider).chain([&PROXY_AUTHORIZATION]) {
+        headers.remove(name);
+    }
 }
 
 /// Keyed digest of every credential that a request carries.
@@ -207,11 +335,7 @@ impl<'a> Digest<'a> {
     }
 
     fn headers(&mut self, provider: &Provider, headers: &HeaderMap) {
-        let place = match &provider.credential_place {
-            CredentialPlace::Header(name) => Some(name),
-            _ => None,
-        };
-        for name in CREDENTIAL_HEADERS.iter().chain(place) {
+        for name in credential_places(provider) {
             for value in headers.get_all(name) {
                 self.add(name.as_str(), value.as_bytes());
             }
@@ -237,88 +361,5 @@ impl<'a> Digest<'a> {
     /// `p-` and 16 hexadecimal digits; `None` without any credential.
     fn text(self) -> Option<Arc<str>> {
         self.hasher.map(|hasher| format!("p-{}", &hasher.finalize().to_hex()[..16]).into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use farthing_config::Secret;
-
-    use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap())).collect()
-    }
-
-    fn run(keys: &[FarthingKey], route: &Route, provider: &Provider, pairs: &[(&'static str, &str)]) -> Result<Identity, Problem> {
-        let asked = Asked { route, provider, credentials: &Credentials::default() };
-        identify(Deployment { keys, salt: &[7; 32] }, asked, &headers(pairs), None)
-    }
-
-    #[test]
-    fn two_credentials_are_two_principals() {
-        let (route, provider) = (Route::default(), Provider::default());
-        let a = run(&[], &route, &provider, &[("authorization", "Bearer sk-a")]).unwrap();
-        let b = run(&[], &route, &provider, &[("authorization", "Bearer sk-b")]).unwrap();
-        assert_ne!(a.principal, b.principal);
-        assert_eq!(a, run(&[], &route, &provider, &[("authorization", "Bearer sk-a")]).unwrap());
-        assert!(!a.swap && !a.principal.contains("sk-a"));
-        let none = run(&[], &route, &provider, &[]).unwrap();
-        assert_eq!(&*none.tenant, ANONYMOUS);
-    }
-
-    #[test]
-    fn a_query_credential_is_a_principal_too() {
-        let (route, provider, credentials) = (Route::default(), Provider::default(), Credentials::new(["key", "our-place"]));
-        let asked = Asked { route: &route, provider: &provider, credentials: &credentials };
-        let run = |query: &str| identify(Deployment { keys: &[], salt: &[7; 32] }, asked, &HeaderMap::new(), Some(query)).unwrap();
-        assert_ne!(run("q=1&key=A").principal, run("q=1&key=B").principal);
-        assert_eq!(run("q=1&key=A").principal, run("q=2&key=A").principal);
-        // However it is spelled: the key leaves it out all the same.
-        for spelled in ["KEY", "%6Bey", "Our-Place"] {
-            assert_ne!(run(&format!("{spelled}=A")).principal, run(&format!("{spelled}=B")).principal, "{spelled}");
-            assert_ne!(run(spelled).principal, run("q=1").principal, "{spelled}");
-        }
-    }
-
-    #[test]
-    fn a_farthing_key_swaps_and_never_passes() {
-        let (secret, key) = FarthingKey::generate("acme").unwrap();
-        let bearer = format!("Bearer {}", secret.expose());
-        let place = CredentialPlace::Bearer;
-        let with = Provider { credential: Some(Secret::new("sk-real")), credential_place: place.clone(), ..Provider::default() };
-        let without = Provider { credential_place: place, ..Provider::default() };
-        let route = Route::default();
-        let identity = run(std::slice::from_ref(&key), &route, &with, &[("authorization", &bearer)]).unwrap();
-        assert!(identity.swap);
-        assert_eq!((&*identity.tenant, &*identity.principal), ("acme", "acme"));
-        let asked = Asked { route: &route, provider: &with, credentials: &Credentials::default() };
-        let page = |query| {
-            let deployment = Deployment { keys: std::slice::from_ref(&key), salt: &[7; 32] };
-            identify(deployment, asked, &headers(&[("authorization", &bearer)]), Some(query)).unwrap()
-        };
-        assert_ne!(page("token=1").principal, page("token=2").principal, "what may be data is told apart");
-        assert_eq!((page("token=1").principal, page("q=1").tenant), (page("token=1&q=2").principal, page("token=2").tenant));
-        assert_eq!(
-            run(std::slice::from_ref(&key), &route, &without, &[("authorization", &bearer)]).unwrap_err().status,
-            StatusCode::UNAUTHORIZED
-        );
-        assert_eq!(run(&[], &route, &with, &[("authorization", &bearer)]).unwrap_err().status, StatusCode::UNAUTHORIZED);
-    }
-
-    #[test]
-    fn a_swap_route_with_keys_wants_one() {
-        let (_, key) = FarthingKey::generate("acme").unwrap();
-        let route = Route { credential: CredentialMode::Swap, ..Route::default() };
-        let provider = Provider::default();
-        assert!(run(&[key], &route, &provider, &[("authorization", "Bearer sk-a")]).is_err());
-        assert!(run(&[], &route, &provider, &[]).unwrap().swap);
-    }
-
-    #[test]
-    fn a_claimed_name_never_equals_a_real_tenant() {
-        let (route, provider) = (Route::default(), Provider::default());
-        let identity = run(&[], &route, &provider, &[("x-farthing-tenant", "acme")]).unwrap();
-        assert_eq!(&*identity.tenant, "named-acme");
     }
 }

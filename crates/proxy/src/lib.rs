@@ -13,6 +13,7 @@ mod bounded;
 mod budgets;
 mod canonical;
 mod choose;
+mod clients;
 mod content;
 pub mod edge;
 pub mod events;
@@ -34,6 +35,7 @@ mod predictors;
 mod prices;
 mod pricing;
 pub mod problem;
+mod promises;
 mod purging;
 mod reply;
 mod request;
@@ -49,7 +51,9 @@ mod stream;
 mod tags;
 pub mod telemetry;
 mod telemetry_limits;
+mod texts;
 mod ticketed;
+mod trace;
 mod unsent;
 pub mod volatile;
 mod warm;
@@ -126,6 +130,14 @@ pub enum StartError {
     /// The webhook of alerts cannot be called.
     #[error("alerts.webhook cannot be called as it is written: {0}")]
     Webhook(String),
+    /// The keys of an issuer of tokens.
+    #[error("[[jwt]] `{name}`: {reason}")]
+    Jwt {
+        /// The issuer.
+        name: Arc<str>,
+        /// Why.
+        reason: String,
+    },
     /// L2 cannot be opened.
     #[error(transparent)]
     L2(#[from] L2Error),

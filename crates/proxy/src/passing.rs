@@ -17,6 +17,7 @@ use crate::run;
 use crate::state::State;
 use crate::stream::Pending;
 use crate::ticketed::{Wanted, order};
+use crate::trace;
 use crate::writes;
 
 /// Passes a request on; `reason` says why the cache has no part in it.
@@ -28,7 +29,10 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     let (at, since) = (state.clock.now(), state.real_now());
     let admission = Admission::of(state, planned, false);
     let until = tokio::time::Instant::now() + planned.deadline;
-    let held = match admission::admit(state, &planned.account, &admission, Some(until)).await {
+    let queued_at = state.real_now();
+    let admitted = admission::admit(state, &planned.account, &admission, Some(until)).await;
+    planned.account.queued += state.real_now().since(queued_at);
+    let held = match admitted {
         Ok(held) => held,
         Err(blocked) => return admission::answer(state, planned, Wanted { previous: None, stale: None, reason }, &blocked),
     };
@@ -44,12 +48,14 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
         (body, order.strips_usage, order.target) = (Body::full(bytes), strips_usage, facts.target.clone());
     }
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);
+    trace::send(&mut planned.account, &mut headers, flight.id);
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), headers);
     let passed = run::pass(state, &flight, head, body, (planned.deadline, keyed)).await;
     let waited = state.real_now().since(since);
     let (status, headers, body) = match passed {
         Ok(answer) => answer,
         Err(failure) => {
+            planned.account.failed += waited;
             let wanted = Wanted { previous: None, stale: None, reason };
             return failed(state, planned, wanted, &failure);
         }

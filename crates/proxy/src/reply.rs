@@ -9,12 +9,14 @@ use farthing_types::{Body, By, CallId, Failure, Money, Outcome, Span, UncachedRe
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::answer::{self, Notes};
+use crate::asking::is_event_stream;
 use crate::lookup::Usable;
 use crate::problem::Problem;
 use crate::request::Planned;
-use crate::settle::{Account, Settled, text_of};
+use crate::settle::{Account, Settled};
 use crate::state::State;
 use crate::stream::{Accounted, Pending, content_length};
+use crate::texts::text_of;
 use crate::ticketed::Wanted;
 
 /// The answer from an entry; `failed` names what it stands in for.
@@ -51,6 +53,8 @@ pub fn settled_from(state: &State, (account, variant): (&Account, &str), usable:
         status: sent.0.as_u16(),
         bytes_out: Some(sent.1),
         latency: Some(overhead),
+        took: Some(overhead),
+        waited: Span::ZERO,
         age: Some(usable.age),
         call: None,
         decision: entry.decision,
@@ -87,6 +91,8 @@ pub fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (Status
         status: head.0.as_u16(),
         bytes_out: None,
         latency: None,
+        took: None,
+        waited: Span::ZERO,
         age: None,
         ttl: None,
         call,
@@ -98,9 +104,14 @@ pub fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (Status
 }
 
 /// The answer of a call: annotated, and settled when its body ends.
-pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &Notes<'_>, pending: Pending) -> Response<Body> {
+pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &Notes<'_>, mut pending: Pending) -> Response<Body> {
     let (status, mut headers, body) = head;
     answer::limit_wait(&mut headers, planned, pending.flight.waited());
+    pending.settled.waited = notes.upstream.unwrap_or_default();
+    // A stream of events lasts as long as its subject does: what is promised is that it begins.
+    if is_event_stream(&headers) {
+        pending.settled.took = Some(pending.settled.overhead + pending.settled.waited);
+    }
     let body = Accounted::new(body, content_length(&headers), pending);
     let mut response = Response::new(Body::stream(body));
     *response.status_mut() = status;
@@ -136,7 +147,7 @@ pub fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &F
 pub fn own_answer(state: &State, planned: &Planned, problem: &Problem, (outcome, reason): (Outcome, UncachedReason)) -> Response<Body> {
     let overhead = state.real_now().since(planned.account.started);
     let mut settled = settled(outcome, Some(reason), (problem.status, overhead), None);
-    settled.error = Some(problem.kind);
+    (settled.error, settled.took) = (Some(problem.kind), Some(overhead));
     settled.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
     state.settle_request(&planned.account, &settled);
     let mut response = problem.response(planned.account.route.dialect);

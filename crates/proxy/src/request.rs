@@ -26,6 +26,7 @@ use crate::purging;
 use crate::route::{self, RouteState};
 use crate::settle::Account;
 use crate::state::State;
+use crate::trace;
 use crate::wishes::Wishes;
 use crate::writes;
 pub use farthing_freshness::semantics::CacheControl;
@@ -170,13 +171,16 @@ impl Received {
     /// Finds out who asks.
     ///
     /// # Errors
-    /// 401, see [`identify::identify`].
+    /// 401, 403, 503: see [`identify::identify`].
     pub fn identify(self, state: &State) -> Result<Identified, Box<Refused>> {
-        let deployment = Deployment { keys: &state.config.keys, salt: &state.salt };
+        let deployment = Deployment { clients: &state.clients, salt: &state.salt, now: self.at };
         let RouteState { route, provider, credentials, .. } = &*self.route;
         match identify::identify(deployment, identify::Asked { route, provider, credentials }, &self.head.headers, self.head.uri.query()) {
             Ok(identity) => Ok(Identified { received: self, identity }),
-            Err(problem) => Err(self.refused(problem)),
+            Err(problem) => {
+                state.clients.counts.note(&problem);
+                Err(self.refused(problem))
+            }
         }
     }
 
@@ -194,7 +198,7 @@ impl Identified {
         let Self { received, identity } = self;
         let route = &*received.route;
         let facts = RequestFacts::read(&received.head.method, &received.head.headers);
-        let wishes = Wishes::read(own_fields(&received.head.headers), route);
+        let wishes = Wishes::read(own_fields(&received.head.headers), route, identity.grant.as_deref());
         let Steps { cache, dedupe, batch } = route.plan.steps(kind(route, &facts));
         let off = wishes.control == CacheControl::Off;
         let (cache, dedupe) = restrict((cache, dedupe), &facts, off, &route.rules);
@@ -312,6 +316,11 @@ impl Asked {
                 asked: facts.noted(wishes.control).map(Arc::from),
                 invalidates: None,
                 load,
+                priority: Some(wishes.priority),
+                sla: wishes.sla,
+                queued: Span::ZERO,
+                failed: Span::ZERO,
+                trace: trace::of(&head.headers),
                 tags: wishes.tags,
                 method: head.method,
                 noted: None,
@@ -449,7 +458,13 @@ impl Planned {
 
     /// Headers of a call: end-to-end ones of the client, without ours.
     pub fn forwarded(&self) -> HeaderMap {
-        forwarded(&self.headers)
+        let mut headers = forwarded(&self.headers);
+        let route = &self.account.route;
+        // Where the provider wants no credential there is none to put in their place: ours never goes on, and no entry tells the others apart.
+        if self.account.identity.swap && route.swap.is_none() {
+            identify::strip_credentials(&route.provider, &mut headers);
+        }
+        headers
     }
 
     /// Headers of a call under a ticket: without the client's own conditions, which its answer is measured against later.

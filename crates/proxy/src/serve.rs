@@ -20,6 +20,7 @@ use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
 use crate::problem::{Dialect, Problem};
+use crate::promises;
 use crate::purging;
 use crate::reply::{from_entry, own_answer, settled};
 use crate::request::{Asked, Identified, Planned, Refused, Upload, receive};
@@ -170,6 +171,7 @@ impl Drop for Leaving {
         let overhead = Span::ZERO; // it was waiting; how long of it was ours cannot be told
         let mut left = settled(Outcome::Failed, None, (StatusCode::OK, overhead), None);
         (left.status, left.error) = (CLIENT_LEFT, Some("client-left"));
+        left.took = promises::missed_already(&account, state.real_now().since(account.started));
         left.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
         state.settle_request(&account, &left);
     }

@@ -1,6 +1,5 @@
 //! Settling: each answered request and each ended call goes to totals, log, experiment and savings record exactly once.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use farthing_contract::features::HeadFacts;
@@ -9,23 +8,23 @@ use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_types::{
-    BatchPart, By, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, RequestId, Span, Time, UncachedReason,
+    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, RequestId, SlaOutcome, Span, Time,
+    TraceContext, UncachedReason,
 };
-use http::{HeaderMap, HeaderName, Method};
+use http::Method;
 
 use crate::canonical::Digests;
 use crate::flight::Flight;
 use crate::identify::Identity;
 use crate::load::Loaded;
 use crate::pricing::Charged;
+use crate::promises;
 use crate::request::{Received, Variant};
 use crate::route::RouteState;
 use crate::state::State;
 use crate::stats::{Entered, Noted};
-
-const TAGS: HeaderName = HeaderName::from_static("x-farthing-tags");
-/// Bytes of `x-farthing-tags` that are logged; more are left out whole, because half a tag is a wrong one.
-const MAX_TAGS: usize = 512;
+use crate::texts::method_text;
+use crate::trace;
 
 /// What a request's settlement needs of the request itself.
 #[derive(Clone)]
@@ -44,6 +43,16 @@ pub struct Account {
     pub method: Method,
     /// Its key.
     pub key: KeyHash,
+    /// How much it matters; `None` where it was refused before that was known.
+    pub priority: Option<Priority>,
+    /// Within what time it is promised to be answered.
+    pub sla: Option<Span>,
+    /// How long it has waited for room in a budget.
+    pub queued: Span,
+    /// How long it has waited for calls that brought no answer.
+    pub failed: Span,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
     /// Its free tags.
     pub tags: Option<Arc<str>>,
     /// The experiment's draw.
@@ -73,6 +82,11 @@ impl Account {
             identity: Identity::unknown(),
             method: received.head.method.clone(),
             key: KeyHash::default(),
+            priority: None,
+            sla: None,
+            queued: Span::ZERO,
+            failed: Span::ZERO,
+            trace: trace::of(&received.head.headers),
             tags: None,
             variant: None,
             holdout: false,
@@ -102,6 +116,10 @@ pub struct Settled {
     pub bytes_out: Option<u64>,
     /// Whole time from head to last byte; `None` when the client left first.
     pub latency: Option<Span>,
+    /// Whole time as a promise counts it; `None` when the client left while it could still be kept.
+    pub took: Option<Span>,
+    /// Time of it that was waited for the provider, beyond `overhead`.
+    pub waited: Span,
     /// Age of the served entry.
     pub age: Option<Span>,
     /// TTL in force and who chose it.
@@ -130,7 +148,9 @@ impl State {
             cost,
             latency: settled.latency,
             overhead: Some(settled.overhead),
+            sla: promises::kept(account, settled),
         });
+        trace::tell(account, settled);
         self.prove(account, settled, &cost);
         if let Some(log) = &self.log {
             log.write(self.request_row(account, settled, &cost));
@@ -444,47 +464,12 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         asked: account.asked.clone(),
         invalidates: account.invalidates.map(KeyHash::short),
         provider: Some(account.route.provider.name.clone()),
+        trace_id: account.trace.map(|trace| trace.trace_id().into()),
+        priority: account.priority.map(Priority::as_str),
+        sla_ms: account.sla.map(millis),
+        sla: promises::kept(account, settled).map(SlaOutcome::as_str),
         ..log::Request::default()
     }
-}
-
-/// The request's tags, as far as they fit.
-pub fn tags(headers: &HeaderMap) -> Option<Arc<str>> {
-    let text = headers.get(TAGS)?.to_str().ok()?;
-    (!text.is_empty() && text.len() <= MAX_TAGS).then(|| text.into())
-}
-
-/// The usual methods without an allocation.
-fn method_text(method: &Method) -> Arc<str> {
-    thread_local! {
-        static GET: Arc<str> = "GET".into();
-        static POST: Arc<str> = "POST".into();
-    }
-    match *method {
-        Method::GET => GET.with(Arc::clone),
-        Method::POST => POST.with(Arc::clone),
-        ref other => other.as_str().into(),
-    }
-}
-
-/// The text of a decider. Few different ones make all the hits, so each thread remembers some; together they would fight for
-/// the count of references.
-pub fn text_of(by: &By) -> Arc<str> {
-    const KNOWN: usize = 16;
-    thread_local! {
-        static TEXTS: RefCell<Vec<(By, Arc<str>)>> = const { RefCell::new(Vec::new()) };
-    }
-    TEXTS.with_borrow_mut(|texts| {
-        if let Some((_, text)) = texts.iter().find(|(known, _)| known == by) {
-            return text.clone();
-        }
-        let text: Arc<str> = by.to_string().into();
-        if texts.len() == KNOWN {
-            texts.clear();
-        }
-        texts.push((by.clone(), text.clone()));
-        text
-    })
 }
 
 /// Whole milliseconds, for the log.

@@ -2,7 +2,7 @@
 //! from memory needs no second parsing.
 //!
 //! Remembered is only what follows from the bytes and the configuration: who asks, the key, what the rules of HTTP leave. Whatever may
-//! differ between two equal requests is asked each time: the entry and its age, the holdout, experiments, refreshes that are due. Where
+//! differ between two equal requests is asked each time: whether what the client has shown still holds, the entry and its age, the holdout, experiments, refreshes that are due. Where
 //! any of them wants more than a plain answer, the request takes the usual way.
 
 use std::sync::Arc;
@@ -115,6 +115,8 @@ impl Shortcut {
             && *control == CacheControl::On
             && !debug
             && account.tags.is_none()
+            // Each such head comes once.
+            && account.trace.is_none()
             && account.variant.is_none()
             && !account.holdout
             && !TELLING.iter().any(|name| headers.contains_key(name))
@@ -127,6 +129,9 @@ impl Shortcut {
     fn answer(&self, state: &State) -> Option<Wire> {
         let Account { route, key, .. } = &self.account;
         let (at, started) = (state.clock.now(), state.real_now());
+        if !self.account.identity.holds(at) {
+            return None;
+        }
         if route.experiment.load().is_some() || state.holdout.holds(&state.draw, &route.route.name, *key, at) {
             return None;
         }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::alerts::Alerts;
 use crate::batching::BatchReport;
 use crate::budgets::Budgets;
+use crate::clients::Clients;
 use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
@@ -45,6 +46,8 @@ pub struct State {
     pub keyer: Keyer,
     /// Key of credential digests.
     pub salt: [u8; 32],
+    /// Who can show who it is.
+    pub clients: Clients,
     /// Routes in the order in which they are tried.
     pub routes: Vec<Arc<RouteState>>,
     /// Sources of events.

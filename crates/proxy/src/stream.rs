@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use crate::asking;
 use crate::canonical;
 use crate::flight::Flight;
+use crate::promises;
 use crate::settle::{Account, CallEnd, Settled};
 use crate::state::State;
 
@@ -28,6 +29,8 @@ pub struct Accounted {
     bytes: u64,
     /// Length of the whole body, where the head tells.
     expected: Option<u64>,
+    /// Since when the provider is waited for, where it matters whose time it is.
+    waiting: Option<Time>,
     pending: Option<Box<Pending>>,
 }
 
@@ -46,7 +49,7 @@ pub struct Pending {
 impl Accounted {
     /// Wraps the body of an answer.
     pub fn new(inner: Body, expected: Option<u64>, pending: Pending) -> Self {
-        let mut body = Self { inner, bytes: 0, expected, pending: Some(Box::new(pending)) };
+        let mut body = Self { inner, bytes: 0, expected, waiting: None, pending: Some(Box::new(pending)) };
         if body.inner.is_end_stream() {
             body.settle(true);
         }
@@ -54,12 +57,15 @@ impl Accounted {
     }
 
     fn settle(&mut self, complete: bool) {
+        self.measure(false);
         let Some(pending) = self.pending.take() else { return };
         let Pending { state, account, mut settled, flight } = *pending;
         // HTTP/1 with a known length drops the body after its last byte, before its end was polled.
         let complete = complete || self.expected == Some(self.bytes);
         settled.bytes_out = complete.then_some(self.bytes);
-        settled.latency = complete.then(|| state.real_now().since(account.started));
+        let elapsed = state.real_now().since(account.started);
+        settled.latency = complete.then_some(elapsed);
+        settled.took = settled.took.or(settled.latency).or_else(|| promises::missed_already(&account, elapsed));
         flight.on_done(move |done| {
             settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
             if settled.served == Served::Lead {
@@ -74,12 +80,28 @@ impl Accounted {
     }
 }
 
+impl Accounted {
+    /// Measures how long the provider is waited for while a promise of time runs.
+    fn measure(&mut self, pending: bool) {
+        let Some(job) = self.pending.as_mut().filter(|job| job.account.sla.is_some()) else { return };
+        match (pending, self.waiting) {
+            (true, None) => self.waiting = Some(job.state.real_now()),
+            (false, Some(since)) => {
+                job.settled.waited += job.state.real_now().since(since);
+                self.waiting = None;
+            }
+            _ => {}
+        }
+    }
+}
+
 impl HttpBody for Accounted {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.measure(polled.is_pending());
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.bytes += frame.data_ref().map_or(0, |d| d.len() as u64);

@@ -1,5 +1,7 @@
 //! Metrics: one collector that reads the totals when it is scraped, so that a request pays nothing for being counted twice.
 
+mod clients;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,7 +104,7 @@ impl Collector for Totals {
         for family in money(&routes).into_iter().chain(counts(&routes)) {
             family.encode(&mut encoder)?;
         }
-        for family in process(&self.0).into_iter().chain(events(&self.0)) {
+        for family in process(&self.0).into_iter().chain(events(&self.0)).chain(clients::families(self.0.clients())) {
             family.encode(&mut encoder)?;
         }
         for family in alerts(&self.0.alerts().stats()) {
@@ -157,7 +159,11 @@ fn counts<'a>(routes: &[(&'a str, &'a RouteSnapshot)]) -> Vec<Family<'a>> {
     let mut decisions = Family::counter("decisions", "TTL decisions, by who decided");
     let mut checked = Family::counter("stale_checked", "Cached answers whose staleness became known");
     let mut stale = Family::counter("stale_served", "Of these, expected stale ones");
+    let mut sla = Family::counter("sla", "Requests with an SLA: met, or missed by whose time it was");
     for (route, totals) in routes {
+        for (outcome, count) in &totals.sla {
+            sla.add(vec![("route", route), ("outcome", outcome)], *count as f64);
+        }
         for (outcome, tally) in &totals.outcomes {
             requests.add(vec![("route", route), ("outcome", outcome)], tally.count as f64);
         }
@@ -175,7 +181,7 @@ fn counts<'a>(routes: &[(&'a str, &'a RouteSnapshot)]) -> Vec<Family<'a>> {
         checked.add(vec![("route", route)], totals.checked as f64);
         stale.add(vec![("route", route)], totals.stale as f64);
     }
-    vec![requests, uncached, calls, attempts, unpriced, decisions, checked, stale]
+    vec![requests, uncached, calls, attempts, unpriced, decisions, checked, stale, sla]
 }
 
 fn events(proxy: &Proxy) -> Vec<Family<'_>> {

@@ -26,6 +26,7 @@ use crate::run::{self, Job, Landing, Template};
 use crate::settle::Settled;
 use crate::state::State;
 use crate::stream::Pending;
+use crate::trace;
 
 /// How often a request may find an entry that came in between, before it makes its own call.
 const MAX_JOINS: usize = 4;
@@ -67,6 +68,14 @@ fn admitted<'a>(
     async move { admission::admit(state, account, &admission, until).await }
 }
 
+/// Waits for room until then, and notes how long that took.
+async fn queued(state: &State, planned: &mut Planned, (wanted, until): (&Wanted, tokio::time::Instant)) -> Result<Held, HeldBack> {
+    let since = state.real_now();
+    let held = admitted(state, planned, (wanted, Some(until))).await;
+    planned.account.queued += state.real_now().since(since);
+    held
+}
+
 /// Leads or follows the call that fills the key.
 pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wanted) -> Response<Body> {
     let subject = planned.subject();
@@ -96,7 +105,7 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
                     Err(_) => {
                         drop(ticket);
                         let until = tokio::time::Instant::now() + planned.deadline;
-                        match admitted(state, planned, (&wanted, Some(until))).await {
+                        match queued(state, planned, (&wanted, until)).await {
                             Ok(held) => room = Some(held),
                             Err(blocked) => return admission::answer(state, planned, wanted, &blocked),
                         }
@@ -148,6 +157,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     order.strips_usage = strips_usage;
     let cancel_idle = !order.finishes && !matches!(purpose, Purpose::Refresh | Purpose::Warm);
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), route.clone(), order, held);
+    trace::send(&mut planned.account, &mut headers, flight.id);
     let job = Job {
         state: state.clone(),
         template: Template {
@@ -235,6 +245,7 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
     loop {
         match tokio::time::timeout_at(until, slot.wait(&planned.headers)).await {
             Err(_) => {
+                planned.account.failed += state.real_now().since(since);
                 let failure = Failure::sent(FailureKind::Timeout, format!("no answer within {:?}", planned.deadline));
                 return Ok(failed(state, planned, wanted, &failure));
             }
@@ -245,7 +256,10 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
             Ok(Followed::Failed(failure)) if !leading && failure.limited.is_some_and(|by| planned.priority < by.priority) => {
                 return Err((wanted, None));
             }
-            Ok(Followed::Failed(failure)) => return Ok(failed(state, planned, wanted, &failure)),
+            Ok(Followed::Failed(failure)) => {
+                planned.account.failed += state.real_now().since(since);
+                return Ok(failed(state, planned, wanted, &failure));
+            }
             Ok(Followed::Lead(ticket)) => match admitted(state, planned, (&wanted, None)).await {
                 Ok(held) => {
                     slot = ticket.slot();
@@ -254,7 +268,7 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
                 }
                 Err(_) => {
                     drop(ticket);
-                    return match admitted(state, planned, (&wanted, Some(until))).await {
+                    return match queued(state, planned, (&wanted, until)).await {
                         Ok(held) => Err((wanted, Some(held))),
                         Err(blocked) => Ok(admission::answer(state, planned, wanted, &blocked)),
                     };
@@ -294,11 +308,12 @@ fn why(wanted: UncachedReason, came: Option<Came>) -> UncachedReason {
     unkept.filter(|_| wanted == UncachedReason::Cold).unwrap_or(wanted)
 }
 
-fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrived) -> Response<Body> {
+fn shared(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, arrived: Arrived) -> Response<Body> {
     let Arrived { head, body, leading, since } = arrived;
     let is_error = matches!(head.status.as_u16(), 500 | 502 | 503 | 504);
     if is_error && let (Some(entry), Some(age)) = (wanted.previous.as_ref().filter(|entry| state.cache.holds(entry)), wanted.stale) {
         entry.failed.note(state.clock.now());
+        planned.account.failed += state.real_now().since(since);
         let usable = Usable::expired(entry.clone(), age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::UpstreamFailed));
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use farthing_cache::{Join, Joined};
-use farthing_config::{CredentialMode, CredentialPlace};
+use farthing_config::{CredentialMode, CredentialPlace, is_reserved_tenant};
 use farthing_freshness::semantics::acceptable;
 use farthing_types::{Body, Money, Purpose, RequestId, Span, Tenant, UncachedReason};
 use futures_util::StreamExt;
@@ -163,8 +163,11 @@ fn identity(state: &State, route: &RouteState, tenant: Option<&str>) -> Result<I
     let mut tenants: Vec<&Tenant> = state.config.keys.iter().map(|key| &key.tenant).collect();
     tenants.sort();
     tenants.dedup();
-    let known = |name: &str| tenants.iter().find(|tenant| ****tenant == *name).map(|tenant| (**tenant).clone());
-    let private = swap && !route.route.shared && !tenants.is_empty();
+    // Which tenants tokens name is not known beforehand.
+    let by_token = |name: &str| (!state.clients.tokens.is_empty() && !is_reserved_tenant(name)).then(|| name.into());
+    let listed = |name: &str| tenants.iter().find(|tenant| ****tenant == *name).map(|tenant| (**tenant).clone());
+    let known = |name: &str| listed(name).or_else(|| by_token(name));
+    let private = swap && !route.route.shared && !state.clients.is_empty();
     let tenant = match tenant {
         Some(named) => known(named),
         None if private => None,
@@ -174,7 +177,7 @@ fn identity(state: &State, route: &RouteState, tenant: Option<&str>) -> Result<I
     let tenant = tenant.ok_or_else(|| {
         WarmRefused::Order(format!("route `{name}`: name the tenant whose copies to warm; those with keys are: {}", list()))
     })?;
-    Ok(Identity { principal: tenant.clone(), tenant, team: None, service: None, key: None, swap, may_purge: false })
+    Ok(Identity::plain(tenant.clone(), tenant, swap))
 }
 
 /// An order being carried out.

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use farthing_config::Route;
 use farthing_freshness::semantics::CacheControl;
 use farthing_types::{Priority, Span};
 use http::{HeaderMap, HeaderName};
 
+use crate::clients::Grant;
 use crate::route::RouteState;
-use crate::settle;
 
 const CACHE: HeaderName = HeaderName::from_static("x-farthing-cache");
 const DEBUG: HeaderName = HeaderName::from_static("x-farthing-debug");
 const DEADLINE: HeaderName = HeaderName::from_static("x-farthing-deadline-ms");
 const PRIORITY: HeaderName = HeaderName::from_static("x-farthing-priority");
+const TAGS: HeaderName = HeaderName::from_static("x-farthing-tags");
+/// Bytes of `x-farthing-tags` that are logged; more are left out whole, because half a tag is a wrong one.
+pub const MAX_TAGS: usize = 512;
 
 /// What a client says to Farthing itself.
 pub struct Wishes {
@@ -22,6 +26,8 @@ pub struct Wishes {
     pub deadline: Span,
     /// How much it matters.
     pub priority: Priority,
+    /// Within what time it is promised to be answered.
+    pub sla: Option<Span>,
     /// Free tags.
     pub tags: Option<Arc<str>>,
     /// The client wants to see more.
@@ -29,13 +35,18 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// Reads `own`, the fields that are ours.
-    pub fn read(own: &HeaderMap, route: &RouteState) -> Self {
+    /// Reads `own`, the fields that are ours, of a client that was granted what it may do.
+    pub fn read(own: &HeaderMap, route: &RouteState, grant: Option<&Grant>) -> Self {
+        let route = &route.route;
+        let asked = asked_for(own).map(|asked| asked.clamp(Span::from_millis(1), route.deadline));
+        let promised = grant.map_or(route.sla, |grant| grant.sla(route.sla));
         Self {
             control: control(own),
-            deadline: deadline(own, route.route.deadline),
-            priority: priority(own, route.route.priority),
-            tags: settle::tags(own),
+            deadline: asked.unwrap_or(route.deadline),
+            // Whoever says how long it waits is promised no more.
+            sla: asked.into_iter().chain(promised).min(),
+            priority: priority(own, route, grant),
+            tags: tags(tags_of(own), grant),
             debug: own.get(DEBUG).is_some_and(|v| v.as_bytes() == b"1"),
         }
     }
@@ -50,13 +61,32 @@ fn control(headers: &HeaderMap) -> CacheControl {
     }
 }
 
-/// The route's deadline, or a shorter one that the client names.
-fn deadline(headers: &HeaderMap, longest: Span) -> Span {
+/// How long the client says that it waits.
+fn asked_for(headers: &HeaderMap) -> Option<Span> {
     let named = headers.get(DEADLINE).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-    named.map_or(longest, |ms| Span::from_millis(ms).clamp(Span::from_millis(1), longest))
+    named.map(Span::from_millis)
 }
 
-/// How much the request says that it matters; the route's word where it says nothing that is known.
-fn priority(headers: &HeaderMap, of_route: Priority) -> Priority {
-    headers.get(PRIORITY).and_then(|v| v.to_str().ok()).and_then(Priority::parse).unwrap_or(of_route)
+/// How much the request says that it matters, as far as it may; else what is said of its client, or of the route.
+fn priority(headers: &HeaderMap, route: &Route, grant: Option<&Grant>) -> Priority {
+    let said = headers.get(PRIORITY).and_then(|v| v.to_str().ok()).and_then(Priority::named);
+    let of_route = (route.priority, route.max_priority);
+    match grant {
+        Some(grant) => grant.priority(said, of_route),
+        None => Grant::default().priority(said, of_route),
+    }
+}
+
+/// The client's tags, and after them those of the request, as far as they fit.
+fn tags(own: Option<Arc<str>>, grant: Option<&Grant>) -> Option<Arc<str>> {
+    match (grant.and_then(|grant| grant.tags.clone()), own) {
+        (Some(of_client), Some(own)) if of_client.len() + own.len() < MAX_TAGS => Some(format!("{of_client},{own}").into()),
+        (of_client, own) => of_client.or(own),
+    }
+}
+
+/// The request's tags, as far as they fit.
+fn tags_of(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get(TAGS)?.to_str().ok()?;
+    (!text.is_empty() && text.len() <= MAX_TAGS).then(|| text.into())
 }

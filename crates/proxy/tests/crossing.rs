@@ -12,7 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_cache::Purge;
-use farthing_config::{Config, CredentialMode, CredentialPlace, FarthingKey, Mode, Profile, Provider, Route, Secret, TtlBy};
+use farthing_config::{
+    Config, CredentialMode, CredentialPlace, FarthingKey, JwtAlgorithm, JwtClaims, JwtFamily, JwtIssuer, JwtKeys, Mode, Profile, Provider,
+    Rights, Route, Secret, TtlBy,
+};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::Inside;
 use farthing_types::{Body, Call, CallReport, Failure, RealClock, Reply};
@@ -69,7 +72,25 @@ impl Origin for Echo {
     }
 }
 
-/// Routes of every kind that is not shared, and a key for each of two tenants.
+/// The issuer of the tokens of two tenants more, and the tokens.
+fn issuer() -> (JwtIssuer, [String; 2]) {
+    let issuer = JwtIssuer {
+        name: "idp".into(),
+        issuer: "https://idp.test".into(),
+        audiences: vec!["farthing".into()],
+        algorithms: vec![JwtAlgorithm::Rs256],
+        keys: JwtKeys::Public { family: JwtFamily::Rsa, pem: include_str!("../testdata/tokens/rs.pub.pem").into() },
+        leeway: Duration::ZERO,
+        claims: JwtClaims::default(),
+        default_tenant: None,
+        rights: Rights::default(),
+    };
+    let all: serde_json::Value = serde_json::from_str(include_str!("../testdata/tokens/tokens.json")).unwrap();
+    let token = |pointer: &str| all.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    (issuer, [token("/good/RS256"), token("/another tenant")])
+}
+
+/// Routes of every kind that is not shared, and a key or token for each of four tenants.
 fn config() -> (Config, Vec<String>) {
     let mut config = Config::default();
     config.log.enabled = false;
@@ -95,12 +116,14 @@ fn config() -> (Config, Vec<String>) {
         config.providers.push(Arc::new(provider));
         config.routes.push(Arc::new(route));
     }
-    let secrets = ["acme", "other"].map(|tenant| {
+    let (issuer, tokens) = issuer();
+    config.jwt = vec![issuer];
+    let secrets = ["first", "second"].map(|tenant| {
         let (secret, key) = FarthingKey::generate(tenant).unwrap();
         config.keys.push(key);
         secret.expose().to_owned()
     });
-    (config, secrets.into())
+    (config, secrets.into_iter().chain(tokens).collect())
 }
 
 /// A request and what only its sender may be answered.
@@ -136,10 +159,7 @@ fn request(rng: &mut StdRng, keys: &[String]) -> (Request<Body>, String) {
 
 /// On a route that swaps, the two ways to present a key are one sender.
 fn sender(text: &str, keys: &[String], request: &str) -> String {
-    if !request.contains("fth-") {
-        return text.to_owned();
-    }
-    let key = keys.iter().find(|key| request.contains(key.as_str())).unwrap();
+    let Some(key) = keys.iter().find(|key| request.contains(key.as_str())) else { return text.to_owned() };
     if text.contains("authorization=") { text.to_owned() } else { text.replacen("  ", &format!(" authorization=Bearer {key} "), 1) }
 }
 

@@ -16,6 +16,18 @@ reasons! {
     }
 }
 
+impl Priority {
+    /// The value of a word that people use for it: its own, or `user-facing`, `internal`, `background`.
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "user-facing" => Some(Self::High),
+            "internal" => Some(Self::Medium),
+            "background" => Some(Self::Low),
+            own => Self::parse(own),
+        }
+    }
+}
+
 reasons! {
     /// Over which time a budget counts.
     BudgetWindow {

@@ -12,8 +12,10 @@ pub mod limit;
 pub mod money;
 pub mod overrides;
 pub mod price;
+pub mod promise;
 pub mod reasons;
 pub mod time;
+pub mod trace;
 
 pub use batch::{Batch, BatchAnswer, BatchPart, BatchPrice, BatchTerms};
 pub use body::{Body, BodyError};
@@ -25,5 +27,7 @@ pub use limit::{Claim, LimitScope, LimitSpec, LimitWhy, Limited, OnLimit, RateSp
 pub use money::{Money, Rate, largest_remainder};
 pub use overrides::Overrides;
 pub use price::{Currency, Factor, LongContext, Meter, MeterSource, PriceSpec, Tier, TokenRates};
+pub use promise::{SlaOutcome, Spent, sla_outcome};
 pub use reasons::{By, Choice, Outcome, UncachedReason};
 pub use time::{Clock, RealClock, ScaledClock, Span, Time, VirtualClock, civil, day_number, days_of};
+pub use trace::{TraceContext, trace_state};

@@ -114,6 +114,12 @@ pub struct Totals {
     pub checked: u64,
     /// Of these, how many had been stale.
     pub stale: u64,
+    /// Requests with an SLA: `met`, or missed, by whose time it was.
+    #[serde(default)]
+    pub sla: BTreeMap<String, u64>,
+    /// Share of them that were met; null without any.
+    #[serde(default)]
+    pub sla_share: Option<f64>,
     /// From head to last byte.
     pub latency_ms: Quantiles,
     /// The part of it spent in Farthing.

@@ -13,7 +13,14 @@ const UNITS: &[(&str, BudgetUnit)] =
     &[("tenant", BudgetUnit::Tenant), ("team", BudgetUnit::Team), ("service", BudgetUnit::Service), ("key", BudgetUnit::Key)];
 const ENFORCE: &[(&str, Enforce)] = &[("hard", Enforce::Hard), ("high-passes", Enforce::HighPasses), ("soft", Enforce::Soft)];
 const ACTIONS: &[(&str, OnExceeded)] = &[("reject", OnExceeded::Reject), ("queue", OnExceeded::Queue), ("stale", OnExceeded::Stale)];
-pub(crate) const PRIORITIES: &[(&str, Priority)] = &[("high", Priority::High), ("medium", Priority::Medium), ("low", Priority::Low)];
+pub(crate) const PRIORITIES: &[(&str, Priority)] = &[
+    ("high", Priority::High),
+    ("medium", Priority::Medium),
+    ("low", Priority::Low),
+    ("user-facing", Priority::High),
+    ("internal", Priority::Medium),
+    ("background", Priority::Low),
+];
 
 /// Reads every budget.
 pub(crate) fn read(top: &Section<'_, '_>) -> Vec<BudgetSpec> {
@@ -98,8 +105,9 @@ pub(crate) fn check(top: &Section<'_, '_>, config: &Config) {
             top.doc.problem(None, &key("key"), format!("no key has the id \"{id}\""), remedy);
         }
         let named = |name: &str, wanted: Option<&str>, known: Vec<&str>| {
-            // Tenants of passed credentials are digests, and clients name themselves: only what keys say of teams and services is known.
-            if let Some(wanted) = wanted.filter(|wanted| !known.contains(wanted)) {
+            // Tenants of passed credentials are digests, and clients name themselves: only what keys say of teams and services is known, and
+            // all that they can be where no token says more.
+            if let Some(wanted) = wanted.filter(|wanted| config.jwt.is_empty() && !known.contains(wanted)) {
                 let remedy = meant(wanted, known.into_iter(), || format!("give a key {name} = \"{wanted}\""));
                 top.doc.problem(None, &key(name), format!("no key has the {name} \"{wanted}\""), remedy);
             }

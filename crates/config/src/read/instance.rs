@@ -110,9 +110,13 @@ fn keys(top: &Section<'_, '_>) -> Vec<FarthingKey> {
     for table in top.array("keys") {
         let s = Section::open(top.doc, table, "keys", registry::KEY);
         let how = "write the table that `farthing keys new --tenant NAME` prints";
-        let (id, sha256, tenant) = (s.need("id", v::arc_text, how), s.need("sha256", v::digest, how), s.need("tenant", v::name, how));
+        let (id, sha256, tenant) =
+            (s.need("id", v::arc_text, how), s.need("sha256", v::digest, how), s.need("tenant", super::rights::tenant, how));
         let (team, service) = (s.opt("team", v::name), s.opt("service", v::name));
-        let purge = s.opt("purge", v::flag).unwrap_or_default();
+        let tags = s.opt("tags", v::arc_text);
+        let (purge, disabled) = (s.opt("purge", v::flag).unwrap_or_default(), s.opt("disabled", v::flag).unwrap_or_default());
+        let expires = s.opt("expires", v::instant).and_then(|text| farthing_types::price::effective_from(&text));
+        let rights = super::rights::rights(&s);
         let (Some(id), Some(sha256), Some(tenant)) = (id, sha256, tenant) else { continue };
         if id.len() != ID_LEN || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
             s.wrong("id", format!("found \"{id}\""), format!("write the {ID_LEN} letters and digits after `fth-`"));
@@ -120,7 +124,7 @@ fn keys(top: &Section<'_, '_>) -> Vec<FarthingKey> {
         if !seen.insert(id.clone()) {
             s.wrong("id", format!("\"{id}\" stands here a second time"), "remove one of the two keys");
         }
-        keys.push(FarthingKey { id, sha256, tenant, team, service, purge });
+        keys.push(FarthingKey { id, sha256, tenant, team, service, tags, purge, expires, disabled, rights });
     }
     keys
 }

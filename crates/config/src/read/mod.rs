@@ -9,6 +9,7 @@ mod experiments;
 mod flags;
 mod imports;
 mod instance;
+mod jwt;
 mod l2;
 mod limits;
 mod presets;
@@ -18,17 +19,21 @@ mod purges;
 mod reference;
 pub(crate) mod registry;
 mod registry_batch;
+mod registry_identity;
 mod registry_limits;
 mod registry_money;
 mod registry_tables;
 mod resolve;
 mod retention;
+mod rights;
 mod routes;
 pub(crate) mod section;
 pub(crate) mod values;
 
 #[cfg(test)]
 mod events_tests;
+#[cfg(test)]
+mod identity_tests;
 #[cfg(test)]
 mod l2_tests;
 #[cfg(test)]
@@ -95,6 +100,8 @@ impl Config {
         draft.config.budgets = budgets::read(&top);
         draft.config.limits = limits::read(&top);
         draft.config.overload = limits::overload(&top);
+        draft.config.jwt = jwt::read(&top);
+        draft.config.tenants = rights::tenants(&top);
         flags.apply(&doc, &mut draft);
         draft.routes = routes::read(&top, &draft.providers);
         let config = resolve::finish(&top, draft, flags);

@@ -2,6 +2,7 @@
 //! here. Defaults stand as TOML text; a test reads them all and compares with the defaults in the code.
 
 pub(crate) use super::registry_batch::BATCH;
+pub(crate) use super::registry_identity::{JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
 pub(crate) use super::registry_money::{
     ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, PRICE_FILES, PRICES, SELF_COST, SERVICE,
@@ -82,6 +83,8 @@ pub(crate) const TOP: Keys = &[
     table("providers", Kind::Named, "Providers."),
     table("routes", Kind::Named, "Routes."),
     table("keys", Kind::Array, "Farthing keys."),
+    table("jwt", Kind::Array, "Issuers whose tokens are taken in place of keys."),
+    table("tenants", Kind::Named, "What tenants may do."),
     table("experiments", Kind::Named, "Experiments."),
 ];
 
@@ -363,7 +366,32 @@ pub(crate) const ROUTE: Keys = &[
         "priority",
         "word",
         "\"medium\"",
-        "How much its requests matter where they do not say (`x-farthing-priority`): `high`, `medium` or `low`.",
+        "How much its requests matter where neither they (`x-farthing-priority`) nor their client's key, token or tenant say: `high` (or `user-facing`), `medium` (`internal`), `low` (`background`).",
+    ),
+    key(
+        "max_priority",
+        "word",
+        "\"high\"",
+        "The most that a request may say that it matters, unless its client's key, token or tenant says otherwise.",
+    ),
+    key(
+        "sla",
+        "time",
+        "",
+        "Within what time its requests are promised to be answered: to the last byte, of a stream of events to the head. Each is counted met or missed. `x-farthing-deadline-ms` may shorten it.",
+    ),
+    key("tenants", "list", "[]", "The only tenants that may call it, as keys and tokens name them; 403 for others. None means all."),
+    key(
+        "teams",
+        "list",
+        "[]",
+        "The only teams that may call it, as keys and tokens name them; of these tenants, where `tenants` names some.",
+    ),
+    key(
+        "trace_context",
+        "flag",
+        "true",
+        "Send W3C trace context (`traceparent`, `tracestate`) to the provider: that of the request continued, or a new one. False takes it out, and `baggage` with it.",
     ),
     key(
         "max_call_cost",
@@ -441,15 +469,6 @@ pub(crate) const EVENT_RULE: Keys = &[
     key("prefixes", "list", "", "Purges everything whose path begins so."),
     key("keys", "list", "", "Purges entries by their keys, as `x-farthing-key` shows them."),
     key("soft", "flag", "false", "Make stale instead of removing."),
-];
-
-pub(crate) const KEY: Keys = &[
-    key("id", "text", "", "The 12 characters after `fth-`."),
-    key("sha256", "digest", "", "SHA-256 of the whole key: 64 hexadecimal digits."),
-    key("tenant", "name", "", "Who pays."),
-    key("team", "name", "", "Free attribution."),
-    key("service", "name", "", "Free attribution."),
-    key("purge", "flag", "false", "Its holder may purge everybody's entries of routes with `purge_by = \"key\"`."),
 ];
 
 pub(crate) const EXPERIMENT: Keys = &[

@@ -1,9 +1,9 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADMIN, ALERTS, BATCH, BUDGET, CACHE, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, KEY, L2, LIMIT, LOG, LONG_RATES,
-    METER, MODELS, OVERLOAD, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TERMS,
-    TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
+    ADMIN, ALERTS, BATCH, BUDGET, CACHE, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2,
+    LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE,
+    SERVICE_RATES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -123,6 +123,19 @@ pub(crate) const TABLES: &[Table] = &[
         keys: EVENT_RULE,
     },
     Table { heading: "[[keys]]", doc: "Keys of our own; `farthing keys new` prints one with its table.", keys: KEY },
+    Table {
+        heading: "[[jwt]]",
+        doc: "An issuer whose tokens (JWT) are taken where keys are; docs/identity.md shows how. One of `jwks_url`, `jwks_file`, `public_key` and `secret` \
+              says what signatures are checked with.",
+        keys: JWT,
+    },
+    Table { heading: "[jwt.claims]", doc: "Where the tokens of an issuer say what: JSON pointers into their payload.", keys: JWT_CLAIMS },
+    Table {
+        heading: "[tenants.NAME]",
+        doc: "What a tenant may do, however it shows who it is. What its key or token says comes before, but for `max_priority` and `routes`, which \
+              both bound.",
+        keys: TENANT,
+    },
     Table { heading: "[experiments.NAME]", doc: "An experiment that runs from the start.", keys: EXPERIMENT },
     Table { heading: "[[experiments.NAME.variants]]", doc: "A variant: a share and what it changes.", keys: VARIANT },
 ];

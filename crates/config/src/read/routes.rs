@@ -12,7 +12,7 @@ use super::registry;
 use super::resolve::RouteDraft;
 use super::section::{Bad, Section, meant, show};
 use super::values as v;
-use crate::{CredentialMode, Mode, OnDisconnect, Profile, PurgeBy, TtlBy};
+use crate::{CredentialMode, Mode, OnDisconnect, Profile, PurgeBy, TtlBy, is_reserved_tenant};
 
 const GB: u64 = 1_000_000_000;
 
@@ -80,6 +80,11 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("buffer_limit", v::size(0..=10 * GB), &mut route.buffer_limit);
     s.set_opt("price_stale", v::money, &mut route.price_stale);
     s.set("priority", v::word(PRIORITIES), &mut route.priority);
+    s.set("max_priority", v::word(PRIORITIES), &mut route.max_priority);
+    s.set_opt("sla", v::positive_span, &mut route.sla);
+    s.set("tenants", v::list(caller), &mut route.tenants);
+    s.set("teams", v::list(v::arc_text), &mut route.teams);
+    s.set("trace_context", v::flag, &mut route.trace_context);
     s.set_opt("max_call_cost", v::money, &mut route.max_call_cost);
     s.set_opt("on_disconnect", v::word(LEAVING), &mut route.on_disconnect);
     s.set_opt("include_usage", v::flag, &mut route.include_usage);
@@ -101,6 +106,16 @@ fn times(s: &Section<'_, '_>, draft: &mut RouteDraft) {
     s.set("deadline", v::positive_span, &mut route.deadline);
 }
 
+/// A tenant that may call a route: one that a key or token names, or the digest of a credential that passes through.
+fn caller(value: &DeValue<'_>) -> Result<Arc<str>, Bad> {
+    let name = v::arc_text(value)?;
+    let claimed = is_reserved_tenant(&name) && !name.starts_with("p-");
+    if claimed || !super::rights::is_tenant(&name) {
+        return Err(Bad { found: show(value), remedy: "write the tenant of a key, or one that tokens name".to_owned() });
+    }
+    Ok(name)
+}
+
 /// What keys of one route say about each other. Values that were given must agree; defaults give way.
 fn check(s: &Section<'_, '_>, draft: &mut RouteDraft) {
     let route = &mut draft.route;
@@ -120,6 +135,9 @@ fn check(s: &Section<'_, '_>, draft: &mut RouteDraft) {
             "\"own\" on a shared route, where nobody has entries of their own",
             "write \"key\", and purge = true in a table of [[keys]]",
         );
+    }
+    if route.sla.is_some_and(|sla| sla > route.deadline) {
+        s.wrong("sla", "longer than deadline", "make it at most deadline: what takes longer is given up");
     }
     if s.has("min_ttl") && !s.has("max_ttl") {
         route.max_ttl = route.max_ttl.max(route.min_ttl);

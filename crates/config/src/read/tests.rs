@@ -350,6 +350,7 @@ fn document(table: &Table, line: &str) -> String {
         "[[providers.NAME.prices.meters.tiers]]" => {
             ("[[providers.geo.prices.meters]]\n", "[[providers.geo.prices.meters.tiers]]".to_owned())
         }
+        "[jwt.claims]" => ("[[jwt]]\n", "[jwt.claims]".to_owned()),
         other if other.starts_with("[experiments") => ("", "[experiments.e]".to_owned()),
         other => ("", other.replace("NAME", "geo")),
     };
@@ -436,6 +437,9 @@ fn documented_defaults_are_the_defaults() {
                     "format = \"id-list\"\nsingle = \"/a/{id}\"\nlist = \"/a?ids={ids}\""
                 }
                 "[routes.NAME.batch]" => "format = \"rest\"",
+                "[[jwt]]" => "name = \"i\"\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"f\"",
+                // Read in `identity_tests`.
+                "[jwt.claims]" => continue,
                 "[budgets.NAME]" => "limit = \"1\"\nwindow = \"ever\"",
                 _ => "",
             };

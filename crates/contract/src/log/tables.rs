@@ -127,6 +127,14 @@ table! {
         invalidates: Option<u64> = 2,
         /// Provider that bills the route's calls.
         provider: Option<Arc<str>> = 3,
+        /// W3C trace that the request came with, or that was begun for its call: 32 hexadecimal digits; null where there was none.
+        trace_id: Option<Arc<str>> = 4,
+        /// How much the request mattered: `high`, `medium` or `low`; null where it was refused early.
+        priority: Option<&'static str> = 4,
+        /// Within what time it was promised to be answered, ms; null without a promise.
+        sla_ms: Option<i64> = 4,
+        /// `met`, or where the promise was missed whose time it was: `farthing`, `upstream`, `queue` or `client`; null without a promise, or when the client left in time.
+        sla: Option<&'static str> = 4,
     }
 }
 

@@ -23,6 +23,8 @@ pub fn totals(route: &RouteSnapshot) -> Totals {
         by_model_share: route.by_model_share(),
         checked: route.checked,
         stale: route.stale,
+        sla: route.sla.iter().map(|(outcome, count)| ((*outcome).to_owned(), *count)).collect(),
+        sla_share: route.sla_share(),
         latency_ms: quantiles(&route.latency),
         overhead_ms: quantiles(&route.overhead),
     }

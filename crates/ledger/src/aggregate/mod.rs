@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use farthing_types::{By, Money, Outcome, Purpose, RouteName, Span, Tenant, UncachedReason};
+use farthing_types::{By, Money, Outcome, Purpose, RouteName, SlaOutcome, Span, Tenant, UncachedReason};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
@@ -43,6 +43,8 @@ pub struct RequestSettled<'a> {
     pub latency: Option<Span>,
     /// The part of it spent in Farthing.
     pub overhead: Option<Span>,
+    /// What became of the promise of its time; `None` where there was none.
+    pub sla: Option<SlaOutcome>,
 }
 
 /// A call to a provider that ended, all attempts together.

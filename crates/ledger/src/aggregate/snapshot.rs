@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use farthing_types::{Money, Outcome, Purpose, UncachedReason};
+use farthing_types::{Money, Outcome, Purpose, SlaOutcome, UncachedReason};
 use serde::Serialize;
 
 use super::totals::{Counted, DECIDERS};
@@ -70,6 +70,8 @@ pub struct RouteSnapshot {
     pub checked: u64,
     /// Of these, how many had been stale.
     pub stale: u64,
+    /// Requests with an SLA: `met`, or missed, by whose time it was (`farthing`, `upstream`, `queue`, `client`).
+    pub sla: BTreeMap<&'static str, u64>,
     /// From head to last byte.
     pub latency: HistogramSnapshot,
     /// The part of it spent in Farthing.
@@ -107,6 +109,7 @@ impl RouteSnapshot {
             decisions: DECIDERS.into_iter().zip(totals.decisions.iter().map(load)).filter(|(_, count)| *count > 0).collect(),
             checked: load(&totals.checked),
             stale: load(&totals.stale),
+            sla: SlaOutcome::ALL.iter().map(|outcome| outcome.as_str()).zip(totals.sla.iter().map(load)).filter(|(_, n)| *n > 0).collect(),
             latency: totals.latency.snapshot(),
             overhead: totals.overhead.snapshot(),
         }
@@ -121,6 +124,12 @@ impl RouteSnapshot {
     pub fn hit_ratio(&self) -> Option<f64> {
         let hits = self.outcome(Outcome::Hit) + self.outcome(Outcome::Stale) + self.outcome(Outcome::Follow);
         (self.requests > 0).then(|| hits as f64 / self.requests as f64)
+    }
+
+    /// Share of the requests with an SLA that were answered within it; `None` where none had one.
+    pub fn sla_share(&self) -> Option<f64> {
+        let all: u64 = self.sla.values().sum();
+        (all > 0).then(|| self.sla.get(SlaOutcome::Met.as_str()).copied().unwrap_or(0) as f64 / all as f64)
     }
 
     /// `1 - bill / base`, as far as priced; `None` when the base is zero.
@@ -144,6 +153,9 @@ impl RouteSnapshot {
         add(&mut self.calls, &other.calls);
         for (kind, count) in &other.decisions {
             *self.decisions.entry(kind).or_default() += count;
+        }
+        for (outcome, count) in &other.sla {
+            *self.sla.entry(outcome).or_default() += count;
         }
         self.requests += other.requests;
         self.base_usd += other.base_usd;

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use farthing_types::{By, Money, Outcome, Purpose, RouteName, Span, UncachedReason};
+use farthing_types::{By, Money, Outcome, Purpose, RouteName, SlaOutcome, Span, UncachedReason};
 
 use super::*;
 use crate::cost::{CostRecord, Paid, Served};
@@ -18,6 +18,7 @@ fn settled<'a>(route: &'a RouteName, tenant: &'a Tenant, outcome: Outcome, full:
         cost: CostRecord::settle(outcome.into(), Paid { full, attempts: full }),
         latency: Some(Span::from_millis(20)),
         overhead: Some(Span::from_micros(9)),
+        sla: (outcome == Outcome::Lead).then_some(SlaOutcome::Met),
     }
 }
 

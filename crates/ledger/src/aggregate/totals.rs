@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-use farthing_types::{By, Money, Outcome, Purpose, UncachedReason};
+use farthing_types::{By, Money, Outcome, Purpose, SlaOutcome, UncachedReason};
 
 use super::{CallSettled, Histogram, RequestSettled};
 use crate::cost::{CostRecord, SavedBy};
@@ -51,6 +51,8 @@ pub struct RouteTotals {
     pub(super) decisions: [AtomicU64; DECIDERS.len()],
     pub(super) checked: AtomicU64,
     pub(super) stale: AtomicU64,
+    /// Promises of time, by what became of them.
+    pub(super) sla: [AtomicU64; SlaOutcome::ALL.len()],
     pub(super) latency: Histogram,
     pub(super) overhead: Histogram,
 }
@@ -67,6 +69,7 @@ impl Default for RouteTotals {
             decisions: Default::default(),
             checked: AtomicU64::new(0),
             stale: AtomicU64::new(0),
+            sla: Default::default(),
             latency: Histogram::default(),
             overhead: Histogram::default(),
         }
@@ -85,6 +88,9 @@ impl RouteTotals {
         }
         if let Some(latency) = settled.latency {
             self.latency.record(latency);
+        }
+        if let Some(outcome) = settled.sla {
+            self.sla[outcome as usize].fetch_add(1, Relaxed);
         }
         if let Some(overhead) = settled.overhead {
             self.overhead.record(overhead);

@@ -13,7 +13,8 @@ use farthing_types::{Span, Time};
 const WINDOW_NS: i64 = 100_000_000;
 /// What may differ between merged rows; the row that stays speaks for the others. All else is the same, so that
 /// counts and sums over rows, times the weight, are exact.
-const SAMPLED: [&str; 8] = ["ts_ns", "request_id", "weight", "entry_age_ms", "latency_us", "overhead_us", "stat_seq", "stat_known"];
+const SAMPLED: [&str; 9] =
+    ["ts_ns", "request_id", "weight", "entry_age_ms", "latency_us", "overhead_us", "stat_seq", "stat_known", "trace_id"];
 
 /// Merges rows beyond a rate, with a second's worth of burst.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ use crate::StartError;
 use crate::alerts::Alerts;
 use crate::batching::BatchReport;
 use crate::budgets::{BudgetsReport, RaiseError};
+use crate::clients::Clients;
 use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::ExperimentView;
@@ -203,6 +204,10 @@ impl Proxy {
         let recent = OpenLog::new(self.state.log.clone()?, FRESH_WAIT);
         Some(CostStore::new(self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
     }
+    /// Who can show who it is.
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.state.clients
+    }
     /// Alerts about money.
     pub fn alerts(&self) -> &Arc<Alerts> {
         &self.state.alerts
@@ -259,6 +264,7 @@ impl Proxy {
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
+        parts.extend(self.clients().tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));
         for route in &self.state.routes {
             let upstreams = std::iter::once(&route.pass).chain(&route.swap);
             let open = upstreams.into_iter().any(|u| u.health().state() != BreakerState::Closed);
