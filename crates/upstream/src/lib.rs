@@ -1,25 +1,30 @@
 //! The lower half's way out: trait [`Origin`] and its decorators.
 //!
-//! [`build`] composes `Retry(Breaker(Client))` for one upstream. Each decorator is an [`Origin`] around an [`Origin`], so a fake is an
+//! [`build`] composes `Compress(Retry(Breaker(Client)))` for one upstream. Each decorator is an [`Origin`] around an [`Origin`], so a fake is an
 //! `Origin` with nothing inside. The innermost [`Client`] reports every attempt through the call's sink.
 //!
 //! What passes byte-true: method, path and query (percent-encoding untouched), header names' and values' bytes and their order within a name,
 //! body bytes, trailers. What changes on the way, all of it without meaning in HTTP:
 //! - header names go out in lower case, and the order of fields with *different* names may change;
 //! - `Host` (`:authority` in HTTP/2) is the upstream's, hop-by-hop fields are taken off, framing is chosen anew (chunk borders, HTTP version);
+//! - where the configuration says so, request bodies are compressed ([`Compress`]);
 //! - empty space around header values, interim (1xx) answers and the reason phrase are dropped.
 //!
-//! Never done: decompression, redirects, cookies.
+//! Never done: decompression, asking for compressed answers in a client's place, redirects, cookies.
 
 mod breaker;
 mod client;
+pub mod coding;
+mod compress;
 mod connect;
 mod credential;
 mod headers;
 mod reply;
 mod retry;
+mod retry_budget;
 mod spec;
 mod target;
+mod traffic;
 
 use std::sync::Arc;
 
@@ -28,11 +33,13 @@ use futures_util::future::BoxFuture;
 
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
+pub use compress::{Compress, CompressSpec, REST, may_change};
 pub use credential::{Credential, Place, Secret};
 pub use headers::{is_hop_by_hop, strip_hop_by_hop};
-pub use retry::{Retry, RetrySpec, is_repeatable};
+pub use retry::{Retry, RetrySpec, Watched, is_repeatable};
 pub use spec::{Protocol, Roots, UpstreamSpec};
 pub use target::without_parameters;
+pub use traffic::{NotRepeated, Squeezed, Traffic};
 
 /// Something that answers calls: a provider, or a decorator around one.
 pub trait Origin: Send + Sync {
@@ -70,11 +77,12 @@ pub enum UpstreamError {
     },
 }
 
-/// One upstream, ready to answer: `Retry(Breaker(Client))` with the breaker's state for status pages and metrics.
+/// One upstream, ready to answer: `Compress(Retry(Breaker(Client)))` with the breaker's state and the counters for status pages and metrics.
 pub struct Upstream {
     name: Arc<str>,
     origin: Arc<dyn Origin>,
     health: Arc<Health>,
+    traffic: Arc<Traffic>,
 }
 
 impl Upstream {
@@ -86,6 +94,10 @@ impl Upstream {
     pub fn health(&self) -> &Arc<Health> {
         &self.health
     }
+    /// What happened towards it.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
 }
 
 impl Origin for Upstream {
@@ -94,19 +106,29 @@ impl Origin for Upstream {
     }
 }
 
-/// Builds the upstream of `spec`: `Retry(Breaker(Client))`. `clock` stamps reports and reads dates in `Retry-After`.
+/// Builds the upstream of `spec`: `Compress(Retry(Breaker(Client)))`. `clock` stamps reports and reads dates in `Retry-After`.
 ///
 /// # Errors
 /// When the specification cannot work at all; an upstream that is merely unreachable is built and fails per call.
 pub fn build(spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Arc<Upstream>, UpstreamError> {
-    let client = Arc::new(Client::new(&spec, Arc::clone(&clock))?);
-    Ok(around(client, spec, clock))
+    let traffic = Arc::new(Traffic::default());
+    let client = Arc::new(Client::new(&spec, Arc::clone(&clock), Arc::clone(&traffic))?);
+    Ok(compose(client, spec, clock, traffic))
 }
 
 /// The upstream of `spec` around another client than the one over the wire, which must report each attempt to the call's sink.
 pub fn around(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Arc<Upstream> {
+    compose(client, spec, clock, Arc::default())
+}
+
+fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, traffic: Arc<Traffic>) -> Arc<Upstream> {
     let breaker = Breaker::new(client, Arc::clone(&spec.name), spec.breaker);
     let health = Arc::clone(breaker.health());
-    let retry = Retry::new(Arc::new(breaker), Arc::clone(&spec.name), spec.retry, clock);
-    Arc::new(Upstream { name: spec.name, origin: Arc::new(retry), health })
+    let watched = Watched { health: Arc::clone(&health), traffic: Arc::clone(&traffic) };
+    let retry: Arc<dyn Origin> = Arc::new(Retry::new(Arc::new(breaker), Arc::clone(&spec.name), spec.retry, clock, watched));
+    let origin = match spec.compress {
+        Some(compress) => Arc::new(Compress::new(retry, compress, Arc::clone(&traffic))),
+        None => retry,
+    };
+    Arc::new(Upstream { name: spec.name, origin, health, traffic })
 }
