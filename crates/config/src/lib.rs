@@ -29,7 +29,7 @@ pub use error::{ConfigError, Problem};
 pub use events::{EventRule, EventsConfig, EventsFrom, SigningKey};
 pub use key::FarthingKey;
 pub use l2::{L2Config, L2Redis, L2Store};
-pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
+pub use provider::{CompressRequests, CredentialPlace, Dialect, HttpProtocol, Prices, Provider, Terms, TokenRates, UpstreamConfig};
 pub use purges::{Field, FilledBy, Purges, Template, WriteRule};
 pub use read::{Flags, Surroundings, System, presets, reference};
 pub use remedy::{Remedy, remedy};

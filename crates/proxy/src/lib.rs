@@ -10,6 +10,7 @@ pub mod assembly;
 mod budgets;
 mod canonical;
 mod choose;
+mod compress;
 mod content;
 pub mod edge;
 pub mod events;

@@ -76,6 +76,7 @@ fn call(flight: &Arc<Flight>, head: (Method, Uri, HeaderMap), body: Body, deadli
         target,
         headers,
         body,
+        repeatable: flight.route.route.idempotent,
         deadline,
         sink: flight.clone(),
     }

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 
 use crate::answer::{self, Notes};
+use crate::compress::compressed;
 use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
@@ -120,7 +121,7 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
         Found::Bypass(reason) => return called(state.clone(), planned, Err(reason)).boxed(),
     };
     answer::debug(response.headers_mut(), &planned);
-    ready(response).boxed()
+    ready(compressed(state, &planned, response)).boxed()
 }
 
 /// Whether a fresh entry is to be refreshed ahead of its expiry.
@@ -139,7 +140,7 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
     };
     leaving.stays();
     answer::debug(response.headers_mut(), &planned);
-    response
+    compressed(&state, &planned, response)
 }
 
 /// Settles a request whose client leaves before there is an answer: the handler's future is dropped then.

@@ -11,11 +11,13 @@ use farthing_freshness::Keyer;
 use farthing_ledger::{Aggregates, LogHandle};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, RealClock, Time};
+use farthing_upstream::Upstream;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::alerts::Alerts;
 use crate::budgets::Budgets;
+use crate::compress::Compressed;
 use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
@@ -117,6 +119,8 @@ pub struct Counters {
     pub statistics_unsaved: AtomicU64,
     /// Requests and answers in the statistics when they were saved last.
     pub statistics_saved: AtomicI64,
+    /// Answers that went out compressed.
+    pub compressed: Arc<Compressed>,
     /// Rows of the log that were removed because they were older than their retention.
     pub pruned: AtomicU64,
 }
@@ -126,6 +130,17 @@ impl State {
     pub fn paces(&self) -> Vec<PaceStats> {
         let stats = self.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));
         stats.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// The ways to the providers that have a route: name, whose credential is sent, upstream. Each once.
+    pub fn upstreams(&self) -> Vec<(Arc<str>, &'static str, Arc<Upstream>)> {
+        let both = |route: &Arc<RouteState>| {
+            let swap = route.swap.iter().map(|swap| ("own", swap.clone()));
+            let ways = std::iter::once(("client", route.pass.clone())).chain(swap);
+            ways.map(|(whose, upstream)| ((route.provider.name.clone(), whose), upstream)).collect::<Vec<_>>()
+        };
+        let ways: BTreeMap<_, _> = self.routes.iter().flat_map(both).collect();
+        ways.into_iter().map(|((name, whose), upstream)| (name, whose, upstream)).collect()
     }
 
     /// Real time, for latencies.

@@ -18,6 +18,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+#[path = "telemetry_upstreams.rs"]
+mod upstreams;
+
 use crate::alerts::AlertStats;
 use crate::assembly::Proxy;
 use crate::budgets::BudgetsReport;
@@ -107,6 +110,9 @@ impl Collector for Totals {
         }
         prices(&self.0.price_digest(), &self.0.pricing_stats(), &mut encoder)?;
         for family in refills(&self.0.paces()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in upstreams::families(&self.0.upstreams()).into_iter().chain(upstreams::answers(&self.0)) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.budgets().iter().flat_map(budgets) {

@@ -5,6 +5,7 @@
 pub mod body;
 pub mod budget;
 pub mod call;
+pub mod coding;
 pub mod draw;
 pub mod ids;
 pub mod money;
@@ -16,6 +17,7 @@ pub mod time;
 pub use body::{Body, BodyError};
 pub use budget::{BudgetScope, BudgetSpec, BudgetUnit, BudgetWindow, Enforce, OnExceeded, Priority};
 pub use call::{Call, CallReport, CallSink, Failure, FailureKind, Purpose, Reply, Usage};
+pub use coding::Coding;
 pub use draw::{Draw, DrawKind};
 pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};
 pub use money::{Money, Rate};

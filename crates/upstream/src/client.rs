@@ -22,7 +22,7 @@ use crate::connect::{Connector, was_written};
 use crate::credential::{Swap, printable};
 use crate::headers::strip_hop_by_hop;
 use crate::reply::ReplyBody;
-use crate::retry::is_repeatable;
+use crate::retry::may_be_made_again;
 use crate::target::Base;
 use crate::traffic::{Traffic, UnderWay};
 use crate::{Origin, Protocol, UpstreamError, UpstreamSpec};
@@ -114,7 +114,7 @@ impl Shared {
         let slot = self.slot(ends).await?;
         let attempt = Attempt::begin(&call, &self.name, self.clock.now());
         // Cutting a call short that cannot be made again would only throw away what is paid for.
-        let again = call.body.as_full().is_some() && is_repeatable(&call.method, &call.headers);
+        let again = call.body.as_full().is_some() && may_be_made_again(&call);
         let patience = if again { self.try_deadline } else { self.head_deadline };
         let mut request = self.request(call)?;
         let attempt = attempt.on(capture_connection(&mut request));

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use bytes::Bytes;
-use farthing_types::{Call, CallReport, CallSink, Failure, Reply, Span};
+use farthing_types::coding::{fields, may_recode};
+use farthing_types::{Call, CallReport, CallSink, Coding, Failure, Reply, Span};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::Origin;
 use crate::client::after;
-use crate::coding::{Coding, encode};
+use crate::coding::encode;
 use crate::retry::copy;
 use crate::traffic::{Squeezed, Traffic};
 
@@ -57,7 +58,7 @@ impl Compress {
 
 impl Origin for Compress {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
-        let body = call.body.as_full().filter(|body| body.len() >= self.0.spec.min && may_change(&call.headers));
+        let body = call.body.as_full().filter(|body| body.len() >= self.0.spec.min && may_recode(fields(&call.headers)));
         let Some(body) = body else { return self.0.inner.fetch(call) };
         if self.0.rests() {
             self.0.traffic.count_squeezed(Squeezed::Resting);
@@ -106,30 +107,6 @@ impl Shared {
         self.traffic.count_squeezed(Squeezed::Unsupported);
         *self.rests_until.lock() = Some(after(Instant::now(), REST));
     }
-}
-
-/// Fields that vouch for the bytes of a body, or for a head that would not be the same.
-const VOUCHING: [&str; 7] =
-    ["content-md5", "content-digest", "repr-digest", "digest", "signature", "signature-input", "x-amz-content-sha256"];
-
-/// Whether nothing in a head speaks against another coding of its body.
-pub fn may_change(headers: &HeaderMap) -> bool {
-    let signed = |value: &HeaderValue| {
-        let text = value.as_bytes();
-        text.starts_with(b"AWS4-") || text.get(..10).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"signature "))
-    };
-    let kept = |value: &HeaderValue| value.as_bytes().split(|b| *b == b',').any(|d| d.trim_ascii().eq_ignore_ascii_case(b"no-transform"));
-    !headers.contains_key(CONTENT_ENCODING)
-        && !headers.contains_key(CONTENT_RANGE)
-        && !VOUCHING.iter().any(|name| headers.contains_key(*name))
-        && !headers.get_all(AUTHORIZATION).iter().any(signed)
-        && !headers.get_all(CACHE_CONTROL).iter().any(kept)
-        && !signed_by_webhook(headers)
-}
-
-/// Whether some other field is called a signature, as those of webhooks are (`x-hub-signature-256`, `stripe-signature`).
-fn signed_by_webhook(headers: &HeaderMap) -> bool {
-    headers.keys().map(HeaderName::as_str).any(|name| name.contains("signature") || name.contains("hmac"))
 }
 
 /// The body in `coding`, where that saves at least a fifth.

@@ -1,6 +1,6 @@
 use farthing_types::call::NoSink;
 use farthing_types::{Body, CallId, FailureKind, Purpose};
-use http::Method;
+use http::{HeaderName, Method};
 
 use super::*;
 use crate::coding::tests::decoded;
@@ -43,6 +43,7 @@ fn call(body: Bytes, fields: &[(&'static str, &'static str)]) -> Call {
         target: "/a".parse().unwrap(),
         headers: fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect(),
         body: Body::full(body),
+        repeatable: false,
         deadline: Span::from_secs(60),
         sink: Arc::new(NoSink),
     }

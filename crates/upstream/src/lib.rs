@@ -33,7 +33,7 @@ use futures_util::future::BoxFuture;
 
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
-pub use compress::{Compress, CompressSpec, REST, may_change};
+pub use compress::{Compress, CompressSpec, REST};
 pub use credential::{Credential, Place, Secret};
 pub use headers::{is_hop_by_hop, strip_hop_by_hop};
 pub use retry::{Retry, RetrySpec, Watched, is_repeatable};

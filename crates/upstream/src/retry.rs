@@ -43,7 +43,7 @@ impl Default for RetrySpec {
 
 /// Repeats a call when all of these hold:
 /// - its body is held whole (a stream cannot be sent twice);
-/// - no request byte was sent, or the method is idempotent, or the client sent an `Idempotency-Key`;
+/// - no request byte was sent, or the method is idempotent, or the client sent an `Idempotency-Key`, or the route allows it;
 /// - it failed on the way, or was answered 502, 503 or 504, or 408, 429 or 503 with a `Retry-After`; an error with an `ETag` or a
 ///   `Last-Modified` is a representation that the origin keeps (RFC 9110 section 8.8), so that asking again would bring the same;
 /// - attempts, retry budget and the call's deadline allow it, the wait included.
@@ -177,6 +177,11 @@ pub fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
     method.is_idempotent() || headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty())
 }
 
+/// The same of a call, with what its route says.
+pub(crate) fn may_be_made_again(call: &Call) -> bool {
+    call.repeatable || is_repeatable(&call.method, &call.headers)
+}
+
 /// What is needed to make a call again. Its body is always whole.
 struct Template {
     call: Call,
@@ -187,7 +192,7 @@ struct Template {
 impl Template {
     fn of(call: &Call) -> Option<Self> {
         let body = call.body.as_full()?;
-        Some(Self { repeatable: is_repeatable(&call.method, &call.headers), call: copy(call, body.clone()), body })
+        Some(Self { repeatable: may_be_made_again(call), call: copy(call, body.clone()), body })
     }
 
     fn call(&self, attempt: u16, deadline: Span) -> Call {
@@ -210,6 +215,7 @@ pub(crate) fn copy(call: &Call, body: bytes::Bytes) -> Call {
         target: call.target.clone(),
         headers: call.headers.clone(),
         body: Body::full(body),
+        repeatable: call.repeatable,
         deadline: call.deadline,
         sink: Arc::clone(&call.sink),
     }

@@ -61,6 +61,7 @@ fn call(method: Method, fields: &[(&'static str, &'static str)]) -> Call {
         target: "/a".parse().unwrap(),
         headers,
         body,
+        repeatable: false,
         deadline: Span::from_secs(60),
         sink: Arc::new(NoSink),
     }
@@ -114,6 +115,8 @@ async fn what_was_sent_is_repeated_only_when_repeating_cannot_harm() {
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         assert_eq!(run(call(method, &[]), vec![broken(), Ok((200, &[]))]).await, (Ok(200), 2));
     }
+    let allowed = Call { repeatable: true, ..call(Method::POST, &[]) };
+    assert_eq!(run(allowed, vec![broken(), Ok((200, &[]))]).await, (Ok(200), 2));
     let keyed = call(Method::POST, &[("idempotency-key", "k")]);
     assert_eq!(run(keyed, vec![broken(), Ok((200, &[]))]).await, (Ok(200), 2));
 }

@@ -52,6 +52,7 @@ fn call(method: Method, target: &str, body: Body, sink: &Arc<Reports>) -> Call {
         target: target.parse().unwrap(),
         headers: HeaderMap::new(),
         body,
+        repeatable: false,
         deadline: Duration::from_secs(20),
         sink: Arc::clone(sink) as Arc<dyn CallSink>,
     }

@@ -14,7 +14,7 @@ use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{Counts, Store};
 use farthing_types::Time;
-use farthing_upstream::BreakerState;
+use farthing_upstream::{BreakerState, Upstream};
 use http::HeaderMap;
 
 use crate::StartError;
@@ -77,6 +77,10 @@ impl Proxy {
     /// The lines in front of the providers that have a route, by name.
     pub fn paces(&self) -> Vec<PaceStats> {
         self.state.paces()
+    }
+    /// The ways to providers: name, whose credential is sent (`client`, `own`), upstream.
+    pub fn upstreams(&self) -> Vec<(Arc<str>, &'static str, Arc<Upstream>)> {
+        self.state.upstreams()
     }
     /// Counters of the edge.
     pub fn edge_stats(&self) -> &EdgeStats {

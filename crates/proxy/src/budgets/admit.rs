@@ -72,9 +72,12 @@ fn bound(state: &State, planned: &Planned) -> Option<Money> {
 
 /// How often a call may be billed: what cannot be repeated once bytes were sent is billed once.
 fn attempts(planned: &Planned) -> i64 {
+    let (route, upstream) = (&planned.account.route.route, &planned.account.route.provider.upstream);
     let held = planned.outbound.body.as_full().is_some();
-    let repeatable = held && is_repeatable(&planned.account.method, &planned.headers);
-    if repeatable { i64::from(planned.account.route.provider.upstream.attempts.max(1)) } else { 1 }
+    let repeatable = held && (route.idempotent || is_repeatable(&planned.account.method, &planned.headers));
+    let attempts = if repeatable { i64::from(upstream.attempts.max(1)) } else { 1 };
+    // A compressed body that is refused is sent again as it is.
+    attempts + i64::from(upstream.compress_requests.is_some())
 }
 
 /// Sets money aside for a call that nobody waits for, where that can be done at once.
