@@ -15,6 +15,7 @@ mod badinput;
 mod budgets;
 mod bundles;
 mod clients;
+mod compression;
 mod content;
 mod costs;
 mod degraded;

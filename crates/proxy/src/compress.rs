@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use farthing_cache::{Cached, FormRoom};
 use farthing_freshness::semantics::coding::{may_code, negotiate};
 use farthing_types::coding::fields;
 use farthing_types::{Body, BodyError, Coding};
@@ -29,7 +30,9 @@ const SILENT: usize = 256 << 10;
 #[derive(Debug, Default)]
 pub struct Compressed {
     answers: [AtomicU64; Coding::ALL.len()],
-    /// Bytes before and after.
+    /// Of these, answers whose body had been compressed before.
+    pub reused: AtomicU64,
+    /// Bytes before and after, where they were compressed.
     pub bytes: Passed,
     /// Bodies that broke off because they could not be compressed any further.
     pub failed: AtomicU64,
@@ -42,6 +45,11 @@ impl Compressed {
     }
     fn count(&self, coding: Coding) {
         self.answers[coding as usize].fetch_add(1, Ordering::Relaxed);
+    }
+    /// Counts an answer whose body had been compressed before.
+    pub fn count_reused(&self, coding: Coding) {
+        self.count(coding);
+        self.reused.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -62,7 +70,8 @@ pub const VARIES: &str = "accept-encoding";
 
 /// An answer as its client gets it: where it may have a content coding `Vary` says so, and where the client accepts one it has it. HEAD is
 /// told what GET would be.
-pub fn compressed(state: &Arc<State>, planned: &Planned, mut response: Response<Body>) -> Response<Body> {
+/// What is made of an entry's body is kept with it.
+pub fn compressed(state: &Arc<State>, planned: &Planned, entry: Option<Arc<Cached>>, mut response: Response<Body>) -> Response<Body> {
     let route = &planned.account.route;
     if route.compress.is_empty() {
         return response;
@@ -76,26 +85,37 @@ pub fn compressed(state: &Arc<State>, planned: &Planned, mut response: Response<
         response.headers_mut().append(VARY, HeaderValue::from_static(VARIES));
     }
     match wanted(route, &planned.headers) {
-        Some(coding) => coded(state, coding, response, planned.account.method == Method::HEAD),
+        Some(coding) => coded(state, (coding, planned.account.method == Method::HEAD), entry, response),
         None => response,
     }
 }
 
 /// The answer in a coding; as it is where that saves nothing.
-fn coded(state: &Arc<State>, coding: Coding, response: Response<Body>, head_only: bool) -> Response<Body> {
+fn coded(state: &Arc<State>, (coding, head_only): (Coding, bool), entry: Option<Arc<Cached>>, response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     let counters = &state.counters.compressed;
-    let body = match body.as_full() {
+    let kept = entry.as_ref().and_then(|entry| entry.form(coding)).cloned();
+    let body = match (kept, body.as_full()) {
         _ if head_only => body,
-        Some(whole) if whole.len() <= STEP => match encode(coding, &whole) {
+        (Some(small), Some(_)) => {
+            counters.reused.fetch_add(1, Ordering::Relaxed);
+            Body::full(small)
+        }
+        (_, Some(whole)) if whole.len() <= STEP => match encode(coding, &whole) {
             Ok(small) if small.len() < whole.len() => {
                 counters.bytes.add(whole.len(), small.len());
+                if let Some(entry) = entry {
+                    entry.keep_form(coding, small.clone(), &state.forms);
+                }
                 Body::full(small)
             }
             _ => return Response::from_parts(head, body),
         },
         _ => match Encoder::new(coding) {
-            Ok(encoder) => Body::stream(Coded::new(body, encoder, counters.clone())),
+            Ok(encoder) => {
+                let kept_by = entry.map(|entry| (entry, coding, state.forms.clone()));
+                Body::stream(Coded { kept_by, ..Coded::new(body, encoder, counters.clone()) })
+            }
             Err(_) => {
                 counters.failed.fetch_add(1, Ordering::Relaxed);
                 return Response::from_parts(head, body);
@@ -121,11 +141,14 @@ struct Coded {
     held: usize,
     trailers: Option<Frame<Bytes>>,
     counted: Arc<Compressed>,
+    /// The entry that keeps what comes out, with its coding and room.
+    kept_by: Option<(Arc<Cached>, Coding, Arc<FormRoom>)>,
+    out: BytesMut,
 }
 
 impl Coded {
-    const fn new(inner: Body, encoder: Encoder, counted: Arc<Compressed>) -> Self {
-        Self { inner, encoder: Some(encoder), rest: Bytes::new(), held: 0, trailers: None, counted }
+    fn new(inner: Body, encoder: Encoder, counted: Arc<Compressed>) -> Self {
+        Self { inner, encoder: Some(encoder), rest: Bytes::new(), held: 0, trailers: None, counted, kept_by: None, out: BytesMut::new() }
     }
 
     /// Compresses the next piece of what has come; gives nothing while the encoder still collects.
@@ -149,13 +172,23 @@ impl Coded {
     fn finish(&mut self) -> io::Result<Bytes> {
         let out = self.encoder.take().map_or(Ok(Bytes::new()), Encoder::finish)?;
         self.counted.bytes.add(0, out.len());
+        if let Some((entry, coding, room)) = self.kept_by.take() {
+            let mut whole = std::mem::take(&mut self.out);
+            whole.extend_from_slice(&out);
+            entry.keep_form(coding, whole.freeze(), &room);
+        }
         Ok(out)
     }
 
     /// What is given out of an encoder; a failure ends the body where it stands.
     fn given(&mut self, out: io::Result<Bytes>) -> Option<Result<Frame<Bytes>, BodyError>> {
         match out {
-            Ok(out) => (!out.is_empty()).then(|| Ok(Frame::data(out))),
+            Ok(out) => {
+                if self.kept_by.is_some() {
+                    self.out.extend_from_slice(&out);
+                }
+                (!out.is_empty()).then(|| Ok(Frame::data(out)))
+            }
             Err(error) => {
                 self.encoder = None;
                 self.rest = Bytes::new();

@@ -98,6 +98,10 @@ async fn rechecked(state: Arc<State>, planned: Planned, usable: Usable) -> Respo
 
 /// From what was found to the answer.
 fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFuture<'static, Response<Body>> {
+    let kept = match &found {
+        Found::Usable(usable) if !planned.account.route.compress.is_empty() => Some(usable.entry.clone()),
+        _ => None,
+    };
     let mut response = match found {
         Found::Usable(usable) => {
             if usable.left.map_or(true, |left| is_due_ahead(state, &planned.account, &usable, left)) {
@@ -121,7 +125,7 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
         Found::Bypass(reason) => return called(state.clone(), planned, Err(reason)).boxed(),
     };
     answer::debug(response.headers_mut(), &planned);
-    ready(compressed(state, &planned, response)).boxed()
+    ready(compressed(state, &planned, kept, response)).boxed()
 }
 
 /// Whether a fresh entry is to be refreshed ahead of its expiry.
@@ -140,7 +144,7 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
     };
     leaving.stays();
     answer::debug(response.headers_mut(), &planned);
-    compressed(&state, &planned, response)
+    compressed(&state, &planned, None, response)
 }
 
 /// Settles a request whose client leaves before there is an answer: the handler's future is dropped then.

@@ -14,9 +14,10 @@ use farthing_freshness::entry::Entry;
 use farthing_freshness::index::{Index, Weighed};
 use farthing_freshness::semantics::coding::may_code;
 use farthing_freshness::semantics::{Judged, Verdict, acceptable};
-use farthing_types::{Coding, KeyHash, RequestId, Span, Time};
+use farthing_types::{Coding, KeyHash, RequestId, Time};
 use http::header::{
-    AGE, CONNECTION, CONTENT_LENGTH, DATE, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, TRANSFER_ENCODING, UPGRADE, VARY,
+    ACCEPT_RANGES, AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, DATE, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE,
+    TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use parking_lot::Mutex;
@@ -143,11 +144,17 @@ impl Shortcut {
         let (usable, noted) = state.cache.lookup_if(*key, &self.headers, usable, |key, stats| route.note_request((key, stats), at))?;
         let id = RequestId(state.ids.next());
         let account = Account { id, at, started, noted: Some(noted), ..self.account.clone() };
-        let body = usable.entry.body.clone();
-        let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, body.len() as u64));
-        let mut head = head(&usable.entry, usable.age, id, &notes_from(&settled, &usable));
-        if self.may_code(state, &usable.entry) && compress::vary_is_silent(usable.entry.headers.all(&VARY)) {
+        let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, usable.entry.body.len() as u64));
+        let may_code = self.may_code(state, &usable.entry);
+        let coded = self.coding.filter(|_| may_code).and_then(|coding| Some((coding, usable.entry.form(coding)?.clone())));
+        let body = coded.as_ref().map_or(&usable.entry.body, |(_, small)| small).clone();
+        let mut head = head(&usable, (body.len(), coded.is_some()), id, &notes_from(&settled, &usable));
+        if may_code && compress::vary_is_silent(usable.entry.headers.all(&VARY)) {
             line(&mut head, VARY.as_str().as_bytes(), compress::VARIES.as_bytes());
+        }
+        if let Some((coding, _)) = coded {
+            state.counters.compressed.count_reused(coding);
+            line(&mut head, CONTENT_ENCODING.as_str().as_bytes(), coding.as_str().as_bytes());
         }
         head.extend_from_slice(b"\r\n");
         state.settle_request(&account, &settled);
@@ -163,8 +170,8 @@ impl Shortcut {
     /// The entry, where it is fresh and nothing else is to be done about it.
     fn usable(&self, state: &State, entry: &Arc<Cached>, at: Time) -> Option<Usable> {
         let simple = entry.status == StatusCode::OK && entry.body.len() <= LARGEST && entry.headers.get(&DATE).is_some();
-        // One that goes out compressed takes the usual way.
-        let simple = simple && !(self.coding.is_some() && self.may_code(state, entry));
+        // One that must be compressed first takes the usual way.
+        let simple = simple && self.coding.is_none_or(|coding| entry.form(coding).is_some() || !self.may_code(state, entry));
         if !simple || !acceptable(entry, &self.headers) || state.cache.will_be_due(entry, at) {
             return None;
         }
@@ -176,15 +183,17 @@ impl Shortcut {
 }
 
 /// The head of a whole answer from an entry, as the usual way gives it, but for the empty line.
-fn head(entry: &Entry, age: Span, id: RequestId, notes: &Notes<'_>) -> Vec<u8> {
+fn head(usable: &Usable, (length, coded): (usize, bool), id: RequestId, notes: &Notes<'_>) -> Vec<u8> {
+    let Usable { entry, age, .. } = usable;
     let mut out = Vec::with_capacity(768);
     out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     for (name, value) in entry.headers.iter() {
-        if !REPLACED.iter().chain(&[CONTENT_LENGTH, AGE]).any(|replaced| replaced.as_str().as_bytes() == name) {
+        let dropped = coded && name == ACCEPT_RANGES.as_str().as_bytes();
+        if !dropped && !REPLACED.iter().chain(&[CONTENT_LENGTH, AGE]).any(|replaced| replaced.as_str().as_bytes() == name) {
             line(&mut out, name, value);
         }
     }
-    line(&mut out, CONTENT_LENGTH.as_str().as_bytes(), itoa::Buffer::new().format(entry.body.len()).as_bytes());
+    line(&mut out, CONTENT_LENGTH.as_str().as_bytes(), itoa::Buffer::new().format(length).as_bytes());
     line(&mut out, AGE.as_str().as_bytes(), itoa::Buffer::new().format(age.as_secs()).as_bytes());
     notes.fields(id, |name, _, text| line(&mut out, name.as_str().as_bytes(), text.as_bytes()));
     out

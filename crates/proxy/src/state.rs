@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
-use farthing_cache::Cache;
+use farthing_cache::{Cache, FormRoom};
 use farthing_config::Config;
 use farthing_experiment::{Holdout, Savings};
 use farthing_freshness::Keyer;
@@ -76,6 +76,8 @@ pub struct State {
     pub savings: Mutex<Savings>,
     /// Ids.
     pub ids: Ids,
+    /// Room for entries' bodies in content codings.
+    pub forms: Arc<FormRoom>,
     /// Requests known by the bytes of their heads.
     pub shortcuts: Shortcuts,
     /// Where the live statistics outlive the process; `None` without a log.

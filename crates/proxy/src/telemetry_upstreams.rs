@@ -96,7 +96,7 @@ fn requests(ways: &[Way]) -> [Family<'_>; 2] {
 }
 
 /// Answers compressed for clients.
-pub fn answers(proxy: &Proxy) -> [Family<'_>; 3] {
+pub fn answers(proxy: &Proxy) -> [Family<'_>; 5] {
     let compressed = &proxy.counters().compressed;
     let mut answers = Family::counter("compressed_answers", "Answers that went to clients in a content coding of ours");
     for coding in Coding::ALL {
@@ -107,5 +107,14 @@ pub fn answers(proxy: &Proxy) -> [Family<'_>; 3] {
     bytes.add(vec![("stage", "before")], before as f64);
     bytes.add(vec![("stage", "after")], after as f64);
     let failed = compressed.failed.load(Ordering::Relaxed) as f64;
-    [answers, bytes, Family::counter("compression_failed", "Answers that could not be compressed").with(vec![], failed)]
+    let reused = Family::counter("compressed_answers_reused", "Of these, answers whose body had been compressed before");
+    let kept = Family::gauge("compressed_kept_bytes", "Bytes of compressed bodies beside their entries in memory");
+    let reused = reused.with(vec![], compressed.reused.load(Ordering::Relaxed) as f64);
+    [
+        answers,
+        reused,
+        bytes,
+        kept.with(vec![], proxy.form_bytes() as f64),
+        Family::counter("compression_failed", "Answers that could not be compressed").with(vec![], failed),
+    ]
 }

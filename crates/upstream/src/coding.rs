@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use farthing_types::Coding;
 
-// Levels for bodies that are compressed while somebody waits: most of the saving for a small part of the time.
-const GZIP: u32 = 4;
-const BROTLI: u32 = 4;
-const ZSTD: i32 = 3;
+// Levels for bodies that are compressed while somebody waits: most of the saving for a small part of the time (docs/upstreams.md).
+const GZIP: u32 = 1;
+const BROTLI: u32 = 3;
+const ZSTD: i32 = 1;
 /// 256 KiB: memory of one stream, and more than most answers are long. Browsers read windows up to 8 MiB.
 const BROTLI_WINDOW: u32 = 18;
 const ZSTD_WINDOW: u32 = 18;

@@ -8,7 +8,7 @@ use farthing_types::coding::{fields, may_recode};
 use farthing_types::{Call, CallReport, CallSink, Coding, Failure, Reply, Span};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -35,7 +35,7 @@ pub struct CompressSpec {
 
 /// Sends a body compressed when all of these hold:
 /// - it is held whole, of at least the configured size, and compression saves at least a fifth of it;
-/// - it has no content coding yet, and no field vouches for its bytes: a digest, a signature;
+/// - it has no content coding yet, is no gRPC, and no field vouches for its bytes: a digest, a signature;
 /// - the upstream has not refused one with 415 a short while ago.
 ///
 /// A 415 says that nothing was processed (RFC 9110 section 15.5.16), so the call is made once more with the body as it was, whatever its
@@ -58,7 +58,7 @@ impl Compress {
 
 impl Origin for Compress {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
-        let body = call.body.as_full().filter(|body| body.len() >= self.0.spec.min && may_recode(fields(&call.headers)));
+        let body = call.body.as_full().filter(|body| body.len() >= self.0.spec.min && may_change(&call.headers));
         let Some(body) = body else { return self.0.inner.fetch(call) };
         if self.0.rests() {
             self.0.traffic.count_squeezed(Squeezed::Resting);
@@ -107,6 +107,12 @@ impl Shared {
         self.traffic.count_squeezed(Squeezed::Unsupported);
         *self.rests_until.lock() = Some(after(Instant::now(), REST));
     }
+}
+
+/// Whether a body may go out in another coding. That of gRPC has its own, message by message.
+fn may_change(headers: &HeaderMap) -> bool {
+    let grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    may_recode(fields(headers)) && !headers.get(CONTENT_TYPE).is_some_and(grpc)
 }
 
 /// The body in `coding`, where that saves at least a fifth.

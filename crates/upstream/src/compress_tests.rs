@@ -91,6 +91,7 @@ async fn what_saves_too_little_or_may_not_be_changed_goes_out_as_it_is() {
         (half, &[]),
         (long(), &[("content-encoding", "br")]),
         (long(), &[("content-encoding", "identity")]),
+        (long(), &[("content-type", "application/grpc+proto")]),
         (long(), &[("content-md5", "x")]),
         (long(), &[("content-digest", "x")]),
         (long(), &[("digest", "x")]),

@@ -78,6 +78,10 @@ impl Proxy {
     pub fn paces(&self) -> Vec<PaceStats> {
         self.state.paces()
     }
+    /// Bytes of bodies in content codings that entries keep.
+    pub fn form_bytes(&self) -> usize {
+        self.state.forms.used()
+    }
     /// The ways to providers: name, whose credential is sent (`client`, `own`), upstream.
     pub fn upstreams(&self) -> Vec<(Arc<str>, &'static str, Arc<Upstream>)> {
         self.state.upstreams()
