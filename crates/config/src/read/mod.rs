@@ -31,6 +31,8 @@ mod l2_tests;
 mod prices_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upstream_tests;
 
 use std::path::Path;
 
