@@ -151,8 +151,9 @@ async fn one_entry_answers_every_client_in_the_coding_it_likes_best() {
 #[tokio::test(start_paused = true)]
 async fn what_a_coding_would_spoil_or_not_make_smaller_goes_out_as_it_came() {
     type Change = fn(&mut Config, &mut Provider, &mut Route);
+    type Lines = &'static [(&'static str, &'static str)];
     let usual: Change = |_, _, _| {};
-    let rows: [(&str, Change, &[(&'static str, &'static str)], &[(&'static str, &'static str)]); 10] = [
+    let rows: [(&str, Change, Lines, Lines); 10] = [
         ("without compression in the configuration", |config, _, _| config.data.compress.clear(), &[JSON], &[]),
         ("a route that does not want it", |_, _, route| route.compress = false, &[JSON], &[]),
         ("a route that changes nothing", |_, _, route| route.mode = Mode::Observe, &[JSON], &[]),
