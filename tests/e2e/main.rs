@@ -16,6 +16,7 @@ mod batching;
 mod budgets;
 mod bundles;
 mod clients;
+mod compression;
 mod content;
 mod costs;
 mod degraded;

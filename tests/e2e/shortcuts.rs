@@ -16,17 +16,17 @@ use tokio::net::TcpStream;
 use super::identity::{EXP, issuer_of, token};
 
 /// One connection, spoken byte by byte.
-struct Wire(TcpStream);
+pub(crate) struct Wire(TcpStream);
 
 impl Wire {
-    async fn to(started: &Started) -> Self {
+    pub(crate) async fn to(started: &Started) -> Self {
         let mut wire = Self(TcpStream::connect(started.client.addr).await.unwrap());
         // The first request of a connection is parsed in any case.
         wire.ask("GET /api/first HTTP/1.1\r\nhost: h\r\n\r\n").await;
         wire
     }
 
-    async fn ask(&mut self, head: &str) -> Answer {
+    pub(crate) async fn ask(&mut self, head: &str) -> Answer {
         self.0.write_all(head.as_bytes()).await.unwrap();
         let (mut bytes, mut buf) = (Vec::new(), [0u8; 4_096]);
         loop {
@@ -54,7 +54,7 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     Some(Answer { status, headers, body })
 }
 
-fn recalled(started: &Started) -> u64 {
+pub(crate) fn recalled(started: &Started) -> u64 {
     started.proxy.counters().recalled.load(Ordering::Relaxed)
 }
 

@@ -4,11 +4,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use farthing_freshness::Entry;
 use farthing_freshness::entry::{KeyStats, Lately};
 use farthing_freshness::index::{Weighed, worth};
-use farthing_types::Time;
+use farthing_types::{Coding, Time};
 use parking_lot::Mutex;
+
+use crate::forms::{FormRoom, Forms};
 
 /// An entry in memory: the immutable answer (it derefs to [`Entry`]) with counters and the key's live statistics.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub struct Cached {
     pub refreshed: Lately,
     /// When a call for it last failed, and it stood in.
     pub failed: Lately,
+    forms: Forms,
 }
 
 impl Cached {
@@ -46,6 +50,7 @@ impl Cached {
             in_l2: AtomicBool::new(false),
             refreshed: Lately::default(),
             failed: Lately::default(),
+            forms: Forms::default(),
         }
     }
 
@@ -99,6 +104,15 @@ impl Cached {
     /// Bytes it is accounted with.
     pub const fn size(&self) -> usize {
         self.bytes
+    }
+
+    /// Its body in a content coding, where that was made before.
+    pub fn form(&self, coding: Coding) -> Option<&Bytes> {
+        self.forms.get(coding)
+    }
+    /// Keeps its body in a content coding as long as itself, where there is room.
+    pub fn keep_form(&self, coding: Coding, body: Bytes, room: &Arc<FormRoom>) {
+        self.forms.keep(coding, body, room);
     }
 
     pub(crate) fn update_stats<R>(&self, change: impl FnOnce(&mut KeyStats) -> R) -> R {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use farthing_types::{BudgetSpec, LimitSpec, Overrides, RouteName, Span};
+use farthing_types::{BudgetSpec, Coding, LimitSpec, Overrides, RouteName, Span};
 
 use crate::{
     AlertsConfig, EventsConfig, FarthingKey, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret, SelfCostConfig,
@@ -114,6 +114,10 @@ pub struct ListenConfig {
     pub max_body: u64,
     /// Time running requests get to end at shutdown.
     pub drain: Span,
+    /// Codings in which answers may go to clients that accept them, the best first; none leaves all answers as they are.
+    pub compress: Vec<Coding>,
+    /// Smallest answer that is compressed, in bytes.
+    pub compress_min: u64,
 }
 
 impl Default for ListenConfig {
@@ -129,6 +133,8 @@ impl Default for ListenConfig {
             max_headers: 100,
             max_body: 100_000_000,
             drain: Span::from_secs(15),
+            compress: Vec::new(),
+            compress_min: 1_024,
         }
     }
 }

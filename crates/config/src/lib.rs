@@ -36,7 +36,7 @@ pub use jwt::{JwksPlace, JwksSource, JwtAlgorithm, JwtClaims, JwtFamily, JwtIssu
 pub use key::FarthingKey;
 pub use l2::{L2Config, L2Redis, L2Store};
 pub use limits::{OverloadConfig, TierConfig};
-pub use provider::{CredentialPlace, Dialect, Prices, Provider, Terms, TokenRates, UpstreamConfig};
+pub use provider::{CompressRequests, CredentialPlace, Dialect, HttpProtocol, Prices, Provider, Terms, TokenRates, UpstreamConfig};
 pub use purges::{Field, FilledBy, Purges, Template, WriteRule};
 pub use read::{Flags, Surroundings, System, presets, reference};
 pub use remedy::{Remedy, remedy};

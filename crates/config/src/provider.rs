@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_types::Span;
+use farthing_types::{Coding, Span};
 pub use farthing_types::{PriceSpec as Prices, TokenRates};
 use http::{HeaderName, Uri};
 
@@ -90,12 +90,20 @@ pub struct UpstreamConfig {
     pub connect_timeout: Span,
     /// Time from sending a request to its answer's head.
     pub head_timeout: Span,
+    /// The same for one attempt of a call that may be made again, where that is shorter.
+    pub try_timeout: Option<Span>,
     /// Longest silence within an answer's body.
     pub idle_timeout: Span,
+    /// Which HTTP it speaks.
+    pub protocol: HttpProtocol,
     /// Attempts of one idempotent call, the first included.
     pub attempts: u32,
-    /// Wait before the second attempt; doubles with each further one.
+    /// Upper bound of the wait before the second attempt; doubles with each further one.
     pub backoff: Span,
+    /// Repeats allowed per call, all calls of the last ten seconds together.
+    pub retry_share: f64,
+    /// Repeats allowed per second whatever the share says.
+    pub retry_floor: u32,
     /// Share of failed attempts, of the last 20 or more, at which the breaker opens.
     pub breaker_share: f64,
     /// How long an open breaker waits before it tries one call.
@@ -104,6 +112,35 @@ pub struct UpstreamConfig {
     pub max_idle: usize,
     /// Most calls at a time.
     pub max_concurrent: usize,
+    /// Which request bodies are sent compressed; `None` sends all as they are.
+    pub compress_requests: Option<CompressRequests>,
+}
+
+/// Which HTTP an upstream speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpProtocol {
+    /// HTTP/2 where TLS negotiates it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only; without TLS by prior knowledge.
+    Http2,
+}
+
+/// Which request bodies are sent compressed to an upstream that takes them so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompressRequests {
+    /// Smallest body, in bytes.
+    pub min: usize,
+    /// The coding.
+    pub encoding: Coding,
+}
+
+impl Default for CompressRequests {
+    fn default() -> Self {
+        Self { min: 4 << 10, encoding: Coding::Gzip }
+    }
 }
 
 impl Default for UpstreamConfig {
@@ -111,13 +148,18 @@ impl Default for UpstreamConfig {
         Self {
             connect_timeout: Span::from_secs(5),
             head_timeout: Span::from_secs(60),
+            try_timeout: None,
             idle_timeout: Span::from_secs(60),
+            protocol: HttpProtocol::Auto,
             attempts: 3,
             backoff: Span::from_millis(100),
+            retry_share: 0.2,
+            retry_floor: 2,
             breaker_share: 0.5,
             breaker_cooldown: Span::from_secs(5),
             max_idle: 64,
             max_concurrent: 1_024,
+            compress_requests: None,
         }
     }
 }

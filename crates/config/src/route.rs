@@ -180,6 +180,8 @@ pub struct Route {
     pub idempotent: bool,
     /// Whether the body's digest is part of the key.
     pub key_body: bool,
+    /// Whether answers may be compressed for clients.
+    pub compress: bool,
     /// Query parameters that are not part of the key nor of any log (they still go upstream).
     pub strip_query: Vec<Arc<str>>,
     /// JSON pointers whose values differ from answer to answer and say nothing about change.
@@ -250,6 +252,7 @@ impl Default for Route {
             dedupe: true,
             batch: None,
             idempotent: false,
+            compress: true,
             key_body: true,
             strip_query: Vec::new(),
             volatile: Vec::new(),

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use farthing_cache::Cache;
+use farthing_cache::{Cache, FormRoom};
 use farthing_config::Config;
 use farthing_contract::features::TTL_SPEC;
 use farthing_experiment::{Holdout, Savings};
@@ -46,6 +46,8 @@ use crate::{prices, route};
 
 /// How long a predictor that was late too often rests.
 const PREDICTOR_REST: Span = Span::from_secs(30);
+/// Compressed bodies may take this part of what their entries may.
+const FORMS: u64 = 8;
 /// Key-windows of the holdout followed at once.
 const MAX_SAVINGS_UNITS: usize = 1_000_000;
 /// Error probability of the saving's interval.
@@ -264,6 +266,7 @@ pub(crate) fn build(
         volatile: Volatile::default(),
         tasks: TaskTracker::new(),
         counters: Counters::default(),
+        forms: FormRoom::new(usize::try_from(config.cache.l1_bytes / FORMS).unwrap_or(usize::MAX)),
         config: config.clone(),
         clock,
         real,

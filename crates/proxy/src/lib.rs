@@ -14,6 +14,7 @@ mod budgets;
 mod canonical;
 mod choose;
 mod clients;
+mod compress;
 mod content;
 pub mod edge;
 pub mod events;

@@ -10,9 +10,10 @@ use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
 use farthing_types::{BatchTerms, Body, KeyHash, Priority, Purpose, RequestId, Span, Time, UncachedReason};
+use farthing_upstream::is_repeatable;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_LENGTH, HOST, TRAILER};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request};
 use http_body::Body as _;
 
@@ -184,6 +185,16 @@ impl Received {
         }
     }
 
+    /// Whether the call can be made again, or compressed, if its body is held. One without a length may be half of a conversation, and
+    /// never end before its answer begins; trailers would be lost.
+    fn call_needs_body(&self) -> bool {
+        let upstream = &self.route.provider.upstream;
+        let fields = &self.head.headers;
+        let again = || self.route.route.idempotent || is_repeatable(&self.head.method, fields);
+        let whole = fields.contains_key(CONTENT_LENGTH) && !fields.contains_key(TRAILER);
+        whole && (upstream.compress_requests.is_some() || (upstream.attempts > 1 && again()))
+    }
+
     fn refused(&self, problem: Problem) -> Box<Refused> {
         Box::new(Refused { account: Account::early(self), problem })
     }
@@ -266,6 +277,7 @@ impl Asked {
             || self.steps.batch.is_ok()
             || writes::needs_body(&received.route, &received.head.method)
             || asking::needs_body(&received.route)
+            || received.call_needs_body()
     }
 
     /// The most of it that is held.

@@ -1,17 +1,18 @@
 //! Routes as the request path uses them: matched, with plan, keys, rules, upstreams and live statistics.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use farthing_config::{Config, CredentialPlace, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TtlBy};
+use farthing_config::{Config, CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TtlBy};
 use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
 use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
-use farthing_types::Overrides;
-use farthing_upstream::{BreakerSpec, Credential, Origin, Place, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
+use farthing_types::{Coding, Overrides};
+use farthing_upstream::{BreakerSpec, CompressSpec, Credential, Origin, Place, Protocol, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
 use http::{Method, Uri, header};
 use parking_lot::Mutex;
 
@@ -37,6 +38,8 @@ pub struct RouteState {
     pub swap: Option<Arc<Upstream>>,
     /// What stands in front of them where calls are made together.
     pub batching: Option<Batching>,
+    /// Codings in which its answers may go to clients.
+    pub compress: Arc<[Coding]>,
     /// What enters keys.
     pub key_spec: KeySpec,
     /// Query parameters that the principal stands for.
@@ -90,36 +93,55 @@ pub type Build<'a> = dyn Fn(UpstreamSpec) -> Result<Arc<Upstream>, UpstreamError
 /// # Errors
 /// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
 pub fn compile(config: &Config, events: &[Arc<SourceState>], build: &Build<'_>) -> Result<Vec<Arc<RouteState>>, StartError> {
-    let paces: Paces = config.providers.iter().map(|provider| (provider.name.clone(), Arc::new(Pace::new(provider)))).collect();
-    let shared = (&paces, &Limits::new(config));
-    config.routes.iter().map(|route| one((config, events, shared), route, build).map(Arc::new)).collect()
+    let limits = Limits::new(config);
+    let mut known: HashMap<Arc<str>, Ways> = HashMap::new();
+    let mut compiled = Vec::with_capacity(config.routes.len());
+    for route in &config.routes {
+        let missing = || StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() };
+        let provider = config.provider(&route.provider).ok_or_else(missing)?;
+        let ways = match known.entry(provider.name.clone()) {
+            Entry::Occupied(ways) => ways.into_mut(),
+            Entry::Vacant(place) => place.insert(Ways::to(provider, (config, &limits), build)?),
+        };
+        compiled.push(Arc::new(one((config, events, &limits), route, (provider.clone(), ways.clone()))?));
+    }
+    Ok(compiled)
 }
 
-/// One for each provider, by its name.
-type Paces = HashMap<Arc<str>, Arc<Pace>>;
+/// The ways to a provider, which its routes share: its breaker, its budget of repeats and its places are about all of them.
+#[derive(Clone)]
+struct Ways {
+    pass: Arc<Upstream>,
+    swap: Option<Arc<Upstream>>,
+    pace: Arc<Pace>,
+}
+
+impl Ways {
+    fn to(provider: &Provider, (config, limits): (&Config, &Limits), build: &Build<'_>) -> Result<Self, UpstreamError> {
+        let gated = |credential: Option<Credential>| {
+            let own = credential.is_none() && provider.credential_place != CredentialPlace::None;
+            let gate = limits.gate(config, provider, own);
+            build(UpstreamSpec { gate, ..upstream(provider, credential, config.seed) })
+        };
+        let swap = credential(provider).map(|credential| gated(Some(credential))).transpose()?;
+        Ok(Self { pass: gated(None)?, swap, pace: Arc::new(Pace::new(provider)) })
+    }
+}
 
 fn one(
-    (config, events, (paces, limits)): (&Config, &[Arc<SourceState>], (&Paces, &Limits)),
+    (config, events, limits): (&Config, &[Arc<SourceState>], &Limits),
     route: &Arc<Route>,
-    build: &Build<'_>,
+    (provider, ways): (Arc<Provider>, Ways),
 ) -> Result<RouteState, StartError> {
-    let found = config.provider(&route.provider).zip(paces.get(&route.provider));
-    let (provider, pace) = found.ok_or_else(|| StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() })?;
-    let (provider, pace) = (provider.clone(), pace.clone());
     let facts = facts(route, &provider);
     let overrides = Overrides::default();
     let compiled = plan::compile(&facts, &overrides, false).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
-    let gated = |credential: Option<Credential>| {
-        let own = credential.is_none() && provider.credential_place != CredentialPlace::None;
-        let gate = limits.gate(config, &provider, own);
-        build(UpstreamSpec { gate, ..upstream(&provider, credential, config.seed) })
-    };
-    let swap = credential(&provider).map(|credential| gated(Some(credential))).transpose()?;
-    let pass = gated(None)?;
+    let Ways { pass, swap, pace } = ways;
     Ok(RouteState {
         batching: Batching::of(route, &pass, swap.as_ref())?,
         pass,
         swap,
+        compress: if route.compress && route.mode != RouteMode::Observe { config.data.compress.clone().into() } else { Arc::default() },
         key_spec: key_spec(route, &provider),
         credentials: credentials(&provider),
         rules: rules(route),
@@ -257,12 +279,26 @@ fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64) -> U
     UpstreamSpec {
         credential,
         connect_deadline: settings.connect_timeout,
+        protocol: match settings.protocol {
+            HttpProtocol::Auto => Protocol::Auto,
+            HttpProtocol::Http1 => Protocol::Http1,
+            HttpProtocol::Http2 => Protocol::Http2,
+        },
         head_deadline: settings.head_timeout,
+        try_deadline: settings.try_timeout,
         body_idle: settings.idle_timeout,
         pool_max_idle: settings.max_idle,
-        retry: RetrySpec { attempts: settings.attempts.clamp(1, 10) as u16, backoff: settings.backoff, seed, ..RetrySpec::default() },
+        retry: RetrySpec {
+            attempts: settings.attempts.clamp(1, 10) as u16,
+            backoff: settings.backoff,
+            budget_share: settings.retry_share,
+            budget_floor: settings.retry_floor,
+            seed,
+            ..RetrySpec::default()
+        },
         breaker: BreakerSpec { cool_down: settings.breaker_cooldown, error_share: settings.breaker_share, ..BreakerSpec::default() },
         max_concurrent: settings.max_concurrent,
+        compress: settings.compress_requests.map(|wanted| CompressSpec { min: wanted.min, coding: wanted.encoding }),
         ..UpstreamSpec::new(provider.name.clone(), provider.base_url.clone())
     }
 }

@@ -77,6 +77,7 @@ fn call(flight: &Arc<Flight>, head: (Method, Uri, HeaderMap), body: Body, deadli
         target,
         headers,
         body,
+        repeatable: flight.route.route.idempotent,
         deadline,
         claim: flight.claim,
         batch: flight.batch.clone(),

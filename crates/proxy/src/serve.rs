@@ -16,6 +16,7 @@ use http::{Request, Response, StatusCode};
 
 use crate::admission;
 use crate::answer::{self, Notes};
+use crate::compress::compressed;
 use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
@@ -99,6 +100,10 @@ async fn rechecked(state: Arc<State>, planned: Planned, usable: Usable) -> Respo
 
 /// From what was found to the answer.
 fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFuture<'static, Response<Body>> {
+    let kept = match &found {
+        Found::Usable(usable) if !planned.account.route.compress.is_empty() => Some(usable.entry.clone()),
+        _ => None,
+    };
     let mut response = match found {
         Found::Usable(usable) => {
             if usable.left.map_or(true, |left| is_due_ahead(state, &planned.account, &usable, left)) {
@@ -122,7 +127,7 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
         Found::Bypass(reason) => return called(state.clone(), planned, Err(reason)).boxed(),
     };
     answer::debug(response.headers_mut(), &planned);
-    ready(response).boxed()
+    ready(compressed(state, &planned, kept, response)).boxed()
 }
 
 /// Whether a fresh entry is to be refreshed ahead of its expiry.
@@ -150,7 +155,7 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
     };
     leaving.stays();
     answer::debug(response.headers_mut(), &planned);
-    response
+    compressed(&state, &planned, None, response)
 }
 
 /// Settles a request whose client leaves before there is an answer: the handler's future is dropped then.

@@ -12,15 +12,18 @@ use farthing_cache::Cached;
 use farthing_freshness::RequestFacts;
 use farthing_freshness::entry::Entry;
 use farthing_freshness::index::{Index, Weighed};
+use farthing_freshness::semantics::coding::may_code;
 use farthing_freshness::semantics::{Judged, Verdict, acceptable};
-use farthing_types::{KeyHash, RequestId, Span, Time};
+use farthing_types::{Coding, KeyHash, RequestId, Time};
 use http::header::{
-    AGE, CONNECTION, CONTENT_LENGTH, DATE, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_RANGES, AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, DATE, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE,
+    TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use parking_lot::Mutex;
 
 use crate::answer::{Notes, REPLACED};
+use crate::compress;
 use crate::edge::{RawHead, Recalled, Wire};
 use crate::lookup::{Usable, judged_now};
 use crate::reply::{notes_from, settled_from};
@@ -85,6 +88,8 @@ struct Shortcut {
     account: Account,
     facts: RequestFacts,
     headers: HeaderMap,
+    /// The coding that an answer gets, where it may have one.
+    coding: Option<Coding>,
 }
 
 /// What the map holds: whoever answers by it keeps it meanwhile.
@@ -122,7 +127,12 @@ impl Shortcut {
             && !TELLING.iter().any(|name| headers.contains_key(name))
             // Many clients say what is so anyway.
             && headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
-        plain.then(|| Self { account: Account { noted: None, ..account.clone() }, facts: facts.clone(), headers: headers.clone() })
+        plain.then(|| Self {
+            account: Account { noted: None, ..account.clone() },
+            facts: facts.clone(),
+            headers: headers.clone(),
+            coding: compress::wanted(&account.route, headers),
+        })
     }
 
     /// The answer to one more such request.
@@ -139,16 +149,34 @@ impl Shortcut {
         let (usable, noted) = state.cache.lookup_if(*key, &self.headers, usable, |key, stats| route.note_request((key, stats), at))?;
         let id = RequestId(state.ids.next());
         let account = Account { id, at, started, noted: Some(noted), ..self.account.clone() };
-        let body = usable.entry.body.clone();
-        let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, body.len() as u64));
-        let head = head(&usable.entry, usable.age, id, &notes_from(&settled, &usable));
+        let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, usable.entry.body.len() as u64));
+        let may_code = self.may_code(state, &usable.entry);
+        let coded = self.coding.filter(|_| may_code).and_then(|coding| Some((coding, usable.entry.form(coding)?.clone())));
+        let body = coded.as_ref().map_or(&usable.entry.body, |(_, small)| small).clone();
+        let mut head = head(&usable, (body.len(), coded.is_some()), id, &notes_from(&settled, &usable));
+        if may_code && compress::vary_is_silent(usable.entry.headers.all(&VARY)) {
+            line(&mut head, VARY.as_str().as_bytes(), compress::VARIES.as_bytes());
+        }
+        if let Some((coding, _)) = coded {
+            state.counters.compressed.count_reused(coding);
+            line(&mut head, CONTENT_ENCODING.as_str().as_bytes(), coding.as_str().as_bytes());
+        }
+        head.extend_from_slice(b"\r\n");
         state.settle_request(&account, &settled);
         Some(Wire { head, body })
+    }
+
+    /// Whether an answer from the entry may be compressed for some client.
+    fn may_code(&self, state: &State, entry: &Entry) -> bool {
+        let may = || may_code(entry.status, Some(entry.body.len() as u64), state.config.data.compress_min, || entry.headers.iter());
+        !self.account.route.compress.is_empty() && may()
     }
 
     /// The entry, where it is fresh and nothing else is to be done about it.
     fn usable(&self, state: &State, entry: &Arc<Cached>, at: Time) -> Option<Usable> {
         let simple = entry.status == StatusCode::OK && entry.body.len() <= LARGEST && entry.headers.get(&DATE).is_some();
+        // One that must be compressed first takes the usual way.
+        let simple = simple && self.coding.is_none_or(|coding| entry.form(coding).is_some() || !self.may_code(state, entry));
         if !simple || !acceptable(entry, &self.headers) || state.cache.will_be_due(entry, at) {
             return None;
         }
@@ -159,19 +187,20 @@ impl Shortcut {
     }
 }
 
-/// The head of a whole answer from an entry, as the usual way gives it.
-fn head(entry: &Entry, age: Span, id: RequestId, notes: &Notes<'_>) -> Vec<u8> {
+/// The head of a whole answer from an entry, as the usual way gives it, but for the empty line.
+fn head(usable: &Usable, (length, coded): (usize, bool), id: RequestId, notes: &Notes<'_>) -> Vec<u8> {
+    let Usable { entry, age, .. } = usable;
     let mut out = Vec::with_capacity(768);
     out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     for (name, value) in entry.headers.iter() {
-        if !REPLACED.iter().chain(&[CONTENT_LENGTH, AGE]).any(|replaced| replaced.as_str().as_bytes() == name) {
+        let dropped = coded && name == ACCEPT_RANGES.as_str().as_bytes();
+        if !dropped && !REPLACED.iter().chain(&[CONTENT_LENGTH, AGE]).any(|replaced| replaced.as_str().as_bytes() == name) {
             line(&mut out, name, value);
         }
     }
-    line(&mut out, CONTENT_LENGTH.as_str().as_bytes(), itoa::Buffer::new().format(entry.body.len()).as_bytes());
+    line(&mut out, CONTENT_LENGTH.as_str().as_bytes(), itoa::Buffer::new().format(length).as_bytes());
     line(&mut out, AGE.as_str().as_bytes(), itoa::Buffer::new().format(age.as_secs()).as_bytes());
     notes.fields(id, |name, _, text| line(&mut out, name.as_str().as_bytes(), text.as_bytes()));
-    out.extend_from_slice(b"\r\n");
     out
 }
 

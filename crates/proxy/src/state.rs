@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
-use farthing_cache::Cache;
+use farthing_cache::{Cache, FormRoom};
 use farthing_config::Config;
 use farthing_experiment::{Holdout, Savings};
 use farthing_freshness::Keyer;
 use farthing_ledger::{Aggregates, LogHandle};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, RealClock, Time};
+use farthing_upstream::Upstream;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,7 @@ use crate::alerts::Alerts;
 use crate::batching::BatchReport;
 use crate::budgets::Budgets;
 use crate::clients::Clients;
+use crate::compress::Compressed;
 use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
@@ -82,6 +84,8 @@ pub struct State {
     pub savings: Mutex<Savings>,
     /// Ids.
     pub ids: Ids,
+    /// Room for entries' bodies in content codings.
+    pub forms: Arc<FormRoom>,
     /// Requests known by the bytes of their heads.
     pub shortcuts: Shortcuts,
     /// Where the live statistics outlive the process; `None` without a log.
@@ -125,6 +129,8 @@ pub struct Counters {
     pub statistics_unsaved: AtomicU64,
     /// Requests and answers in the statistics when they were saved last.
     pub statistics_saved: AtomicI64,
+    /// Answers that went out compressed.
+    pub compressed: Arc<Compressed>,
     /// Rows of the log that were removed because they were older than their retention.
     pub pruned: AtomicU64,
 }
@@ -148,6 +154,17 @@ impl State {
             Some(BatchReport { route: route.route.name.clone(), stats })
         };
         self.routes.iter().filter_map(report).collect()
+    }
+
+    /// The ways to the providers that have a route: name, whose credential is sent, upstream. Each once.
+    pub fn upstreams(&self) -> Vec<(Arc<str>, &'static str, Arc<Upstream>)> {
+        let both = |route: &Arc<RouteState>| {
+            let swap = route.swap.iter().map(|swap| ("own", swap.clone()));
+            let ways = std::iter::once(("client", route.pass.clone())).chain(swap);
+            ways.map(|(whose, upstream)| ((route.provider.name.clone(), whose), upstream)).collect::<Vec<_>>()
+        };
+        let ways: BTreeMap<_, _> = self.routes.iter().flat_map(both).collect();
+        ways.into_iter().map(|((name, whose), upstream)| (name, whose, upstream)).collect()
     }
 
     /// Real time, for latencies.

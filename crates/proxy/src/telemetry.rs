@@ -21,6 +21,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+#[path = "telemetry_upstreams.rs"]
+mod upstreams;
+
 use crate::alerts::AlertStats;
 use crate::assembly::Proxy;
 use crate::batching::BatchReport;
@@ -115,6 +118,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in refills(&self.0.paces()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in upstreams::families(&self.0.upstreams()).into_iter().chain(upstreams::answers(&self.0)) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.budgets().iter().flat_map(budgets) {

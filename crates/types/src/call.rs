@@ -55,6 +55,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// Whether the route says that making it again does no harm, whatever its method.
+    pub repeatable: bool,
     /// When the call must have ended, on the tokio timeline as a span from now.
     pub deadline: Span,
     /// What it claims of limits.

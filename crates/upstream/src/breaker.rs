@@ -8,6 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::Origin;
@@ -93,11 +95,18 @@ pub struct Health {
     state: Mutex<(State, u64)>,
     opened: AtomicU64,
     refused: AtomicU64,
+    opens: Notify,
 }
 
 impl Health {
-    fn new(spec: BreakerSpec) -> Self {
-        Self { spec, state: Mutex::new((State::Closed(Window::default()), 0)), opened: AtomicU64::new(0), refused: AtomicU64::new(0) }
+    pub(crate) fn new(spec: BreakerSpec) -> Self {
+        Self {
+            spec,
+            state: Mutex::new((State::Closed(Window::default()), 0)),
+            opened: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            opens: Notify::new(),
+        }
     }
 
     /// Where it stands. An open breaker whose cool-down has passed is still open until a call comes to try.
@@ -107,6 +116,14 @@ impl Health {
             State::Open { .. } => BreakerState::Open,
             State::HalfOpen => BreakerState::HalfOpen,
         }
+    }
+    /// Resolves when it opens the next time.
+    pub(crate) fn opens(&self) -> Notified<'_> {
+        self.opens.notified()
+    }
+    /// Whether a call that comes after `wait` would be refused, as far as is known now. While one is trying, that is not known.
+    pub(crate) fn is_open_for(&self, wait: Span) -> bool {
+        matches!(self.state.lock().0, State::Open { until } if after(Instant::now(), wait) < until)
     }
     /// How often it opened.
     pub fn opened(&self) -> u64 {
@@ -161,6 +178,7 @@ impl Health {
 
     fn opening(&self) -> State {
         self.opened.fetch_add(1, Ordering::Relaxed);
+        self.opens.notify_waiters();
         State::Open { until: after(Instant::now(), self.spec.cool_down) }
     }
 }

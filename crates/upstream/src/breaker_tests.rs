@@ -46,6 +46,7 @@ fn call() -> Call {
         target: "/".parse().unwrap(),
         headers: HeaderMap::new(),
         body: Body::empty(),
+        repeatable: false,
         deadline: Span::from_secs(1),
         claim: farthing_types::Claim::default(),
         batch: None,

@@ -22,7 +22,9 @@ use crate::connect::{Connector, was_written};
 use crate::credential::{Swap, printable};
 use crate::headers::strip_hop_by_hop;
 use crate::reply::ReplyBody;
+use crate::retry::may_be_made_again;
 use crate::target::Base;
+use crate::traffic::{Traffic, UnderWay};
 use crate::{Origin, Protocol, UpstreamError, UpstreamSpec};
 
 /// Sends each call once, over pooled connections.
@@ -36,16 +38,19 @@ struct Shared {
     slots: Arc<Semaphore>,
     slot_wait: Span,
     head_deadline: Span,
+    /// Of attempts that may be repeated.
+    try_deadline: Span,
     body_idle: Span,
     clock: Arc<dyn Clock>,
+    traffic: Arc<Traffic>,
 }
 
 impl Client {
-    /// A client for the upstream of `spec`; `clock` stamps its reports.
+    /// A client for the upstream of `spec`; `clock` stamps its reports, `traffic` counts.
     ///
     /// # Errors
     /// When base, credential or root certificates cannot work.
-    pub fn new(spec: &UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Self, UpstreamError> {
+    pub fn new(spec: &UpstreamSpec, clock: Arc<dyn Clock>, traffic: Arc<Traffic>) -> Result<Self, UpstreamError> {
         let name = &spec.name;
         let base = Base::new(&spec.base).ok_or_else(|| UpstreamError::Base { name: Arc::clone(name), base: printable(&spec.base) })?;
         let swap = spec.credential.as_ref().map(Swap::new).transpose();
@@ -54,12 +59,14 @@ impl Client {
             name: Arc::clone(name),
             base,
             swap,
-            http: pool(spec).build(Connector::new(spec)?),
+            http: pool(spec).build(Connector::new(spec, &traffic)?),
             slots: Arc::new(Semaphore::new(spec.max_concurrent.min(Semaphore::MAX_PERMITS))),
             slot_wait: spec.connect_deadline,
             head_deadline: spec.head_deadline,
+            try_deadline: spec.try_deadline.map_or(spec.head_deadline, |span| span.min(spec.head_deadline)),
             body_idle: spec.body_idle,
             clock,
+            traffic,
         })))
     }
 }
@@ -106,15 +113,19 @@ impl Shared {
         let ends = after(Instant::now(), call.deadline);
         let slot = self.slot(ends).await?;
         let attempt = Attempt::begin(&call, &self.name, self.clock.now());
+        // Cutting a call short that cannot be made again would only throw away what is paid for.
+        let again = call.body.as_full().is_some() && may_be_made_again(&call);
+        let patience = if again { self.try_deadline } else { self.head_deadline };
         let mut request = self.request(call)?;
         let attempt = attempt.on(capture_connection(&mut request));
-        let head_by = ends.min(after(Instant::now(), self.head_deadline));
+        let head_by = ends.min(after(Instant::now(), patience));
         match timeout_at(head_by, self.http.request(request)).await {
             Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade"))
             }
             Ok(Ok(response)) => {
                 attempt.answered(response.status());
+                self.traffic.count_answer(response.version());
                 Ok(self.reply(response, ends, slot))
             }
             Ok(Err(error)) => {
@@ -126,12 +137,21 @@ impl Shared {
     }
 
     /// Waits its turn among the upstream's concurrent calls, about as long as for a connection.
-    async fn slot(&self, ends: Instant) -> Result<OwnedSemaphorePermit, Failure> {
-        let by = ends.min(after(Instant::now(), self.slot_wait));
-        match timeout_at(by, Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(Ok(slot)) => Ok(slot),
-            _ => Err(Failure::unsent(FailureKind::Refused, format!("upstream {}: too many calls under way (max_concurrent)", self.name))),
+    async fn slot(&self, ends: Instant) -> Result<Slot, Failure> {
+        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(self.taken(permit));
         }
+        self.traffic.count_queued();
+        let by = ends.min(after(Instant::now(), self.slot_wait));
+        if let Ok(Ok(permit)) = timeout_at(by, Arc::clone(&self.slots).acquire_owned()).await {
+            return Ok(self.taken(permit));
+        }
+        self.traffic.count_crowded();
+        Err(Failure::unsent(FailureKind::Refused, format!("upstream {}: too many calls under way (max_concurrent)", self.name)))
+    }
+
+    fn taken(&self, permit: OwnedSemaphorePermit) -> Slot {
+        Slot { _permit: permit, _under_way: UnderWay::new(&self.traffic) }
     }
 
     fn request(&self, call: Call) -> Result<Request<Body>, Failure> {
@@ -152,12 +172,18 @@ impl Shared {
         Ok(request)
     }
 
-    fn reply(&self, response: Response<Incoming>, ends: Instant, slot: OwnedSemaphorePermit) -> Reply {
+    fn reply(&self, response: Response<Incoming>, ends: Instant, slot: Slot) -> Reply {
         let (mut head, body) = response.into_parts();
         strip_hop_by_hop(&mut head.headers);
         let body = if body.is_end_stream() { Body::empty() } else { Body::stream(ReplyBody::new(body, ends, self.body_idle, slot)) };
         Reply { status: head.status, headers: head.headers, body }
     }
+}
+
+/// A place among the upstream's calls; held until the answer's body has ended.
+pub(crate) struct Slot {
+    _permit: OwnedSemaphorePermit,
+    _under_way: UnderWay,
 }
 
 /// `span` after `from`, or about thirty years when that is beyond the clock.

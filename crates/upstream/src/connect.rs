@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use farthing_types::Span;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::{Extensions, Uri};
+use http::{Extensions, Uri, Version};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
@@ -19,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use crate::traffic::{Open, Traffic};
 use crate::{Protocol, Roots, UpstreamError, UpstreamSpec};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -39,10 +40,13 @@ pub(crate) fn was_written(connected: &Connected) -> bool {
 pub(crate) struct Connector {
     inner: HttpsConnector<HttpConnector>,
     deadline: Span,
+    /// HTTP/2 without having been negotiated.
+    prior: bool,
+    traffic: Arc<Traffic>,
 }
 
 impl Connector {
-    pub(crate) fn new(spec: &UpstreamSpec) -> Result<Self, UpstreamError> {
+    pub(crate) fn new(spec: &UpstreamSpec, traffic: &Arc<Traffic>) -> Result<Self, UpstreamError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -53,7 +57,8 @@ impl Connector {
             Protocol::Http1 => schemes.enable_http1().wrap_connector(tcp),
             Protocol::Http2 => schemes.enable_http2().wrap_connector(tcp),
         };
-        Ok(Self { inner, deadline: spec.connect_deadline })
+        let prior = spec.protocol == Protocol::Http2;
+        Ok(Self { inner, deadline: spec.connect_deadline, prior, traffic: Arc::clone(traffic) })
     }
 }
 
@@ -87,11 +92,18 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = tokio::time::timeout(self.deadline, self.inner.call(uri));
-        let deadline = self.deadline;
+        let (deadline, prior, traffic) = (self.deadline, self.prior, Arc::clone(&self.traffic));
         async move {
             match connecting.await {
-                Ok(connected) => Ok(Wire { io: connected?, written: Written::default() }),
-                Err(_) => Err(format!("no connection within {deadline:?}").into()),
+                Ok(Ok(io)) => Ok(Wire::new(io, prior, &traffic)),
+                Ok(Err(error)) => {
+                    traffic.count_unconnected();
+                    Err(error)
+                }
+                Err(_) => {
+                    traffic.count_unconnected();
+                    Err(format!("no connection within {deadline:?}").into())
+                }
             }
         }
         .boxed()
@@ -102,9 +114,14 @@ impl Service<Uri> for Connector {
 pub(crate) struct Wire {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
     written: Written,
+    _open: Open,
 }
 
 impl Wire {
+    fn new(io: MaybeHttpsStream<TokioIo<TcpStream>>, prior: bool, traffic: &Arc<Traffic>) -> Self {
+        let version = if prior || io.connected().is_negotiated_h2() { Version::HTTP_2 } else { Version::HTTP_11 };
+        Self { io, written: Written::default(), _open: Open::new(traffic, version) }
+    }
     fn note(&self, result: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
         if matches!(result, Poll::Ready(Ok(n)) if n > 0) && !self.written.0.load(Ordering::Relaxed) {
             self.written.0.store(true, Ordering::Release);

@@ -1,27 +1,33 @@
 //! The lower half's way out: trait [`Origin`] and its decorators.
 //!
-//! [`build`] composes `Retry(Limiter(Breaker(Client)))` for one upstream, the limiter where its provider has a limit. Each decorator is an [`Origin`] around an [`Origin`], so a fake is an
+//! [`build`] composes `Compress(Retry(Limiter(Breaker(Client))))` for one upstream, the limiter where its provider has a limit; a [`Batcher`] stands before
+//! it where a route has one. Each decorator is an [`Origin`] around an [`Origin`], so a fake is an
 //! `Origin` with nothing inside. The innermost [`Client`] reports every attempt through the call's sink.
 //!
 //! What passes byte-true: method, path and query (percent-encoding untouched), header names' and values' bytes and their order within a name,
 //! body bytes, trailers. What changes on the way, all of it without meaning in HTTP:
 //! - header names go out in lower case, and the order of fields with *different* names may change;
 //! - `Host` (`:authority` in HTTP/2) is the upstream's, hop-by-hop fields are taken off, framing is chosen anew (chunk borders, HTTP version);
+//! - where the configuration says so, request bodies are compressed ([`Compress`]);
 //! - empty space around header values, interim (1xx) answers and the reason phrase are dropped.
 //!
-//! Never done: decompression, redirects, cookies.
+//! Never done: decompression, asking for compressed answers in a client's place, redirects, cookies.
 
 mod batch;
 mod breaker;
 mod client;
+pub mod coding;
+mod compress;
 mod connect;
 mod credential;
 mod headers;
 mod limiter;
 mod reply;
 mod retry;
+mod retry_budget;
 mod spec;
 mod target;
+mod traffic;
 
 use std::sync::Arc;
 
@@ -34,12 +40,14 @@ pub use batch::{
 };
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
+pub use compress::{Compress, CompressSpec, REST};
 pub use credential::{Credential, Place, Secret};
 pub use headers::{is_hop_by_hop, strip_hop_by_hop};
 pub use limiter::{Gate, Gated, Limiter, Slot, Turn};
-pub use retry::{Retry, RetrySpec, is_repeatable};
+pub use retry::{Retry, RetrySpec, Watched, is_repeatable};
 pub use spec::{Protocol, Roots, UpstreamSpec};
 pub use target::without_parameters;
+pub use traffic::{NotRepeated, Squeezed, Traffic};
 
 /// Something that answers calls: a provider, or a decorator around one.
 pub trait Origin: Send + Sync {
@@ -77,13 +85,14 @@ pub enum UpstreamError {
     },
 }
 
-/// One upstream, ready to answer: `Retry(Limiter(Breaker(Client)))` with the breaker's state for status pages and metrics.
+/// One upstream, ready to answer: `Compress(Retry(Limiter(Breaker(Client))))` with the breaker's state and the counters for status pages and metrics.
 pub struct Upstream {
     name: Arc<str>,
     origin: Arc<dyn Origin>,
     once: Arc<dyn Origin>,
     again: Option<Arc<dyn Origin>>,
     health: Arc<Health>,
+    traffic: Arc<Traffic>,
 }
 
 impl Upstream {
@@ -99,6 +108,10 @@ impl Upstream {
     pub fn ways(self: &Arc<Self>) -> Ways {
         Ways { usual: self.clone(), once: self.once.clone(), again: self.again.clone() }
     }
+    /// What happened towards it.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
 }
 
 impl Origin for Upstream {
@@ -107,26 +120,36 @@ impl Origin for Upstream {
     }
 }
 
-/// Builds the upstream of `spec`: `Retry(Limiter(Breaker(Client)))`. `clock` stamps reports and reads dates in `Retry-After`.
+/// Builds the upstream of `spec`: `Compress(Retry(Limiter(Breaker(Client))))`. `clock` stamps reports and reads dates in `Retry-After`.
 ///
 /// # Errors
 /// When the specification cannot work at all; an upstream that is merely unreachable is built and fails per call.
 pub fn build(spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Arc<Upstream>, UpstreamError> {
-    let client = Arc::new(Client::new(&spec, Arc::clone(&clock))?);
-    Ok(around(client, spec, clock))
+    let traffic = Arc::new(Traffic::default());
+    let client = Arc::new(Client::new(&spec, Arc::clone(&clock), Arc::clone(&traffic))?);
+    Ok(compose(client, spec, clock, traffic))
 }
 
 /// The upstream of `spec` around another client than the one over the wire, which must report each attempt to the call's sink.
 pub fn around(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Arc<Upstream> {
+    compose(client, spec, clock, Arc::default())
+}
+
+fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, traffic: Arc<Traffic>) -> Arc<Upstream> {
     let breaker = Breaker::new(client, Arc::clone(&spec.name), spec.breaker);
     let health = Arc::clone(breaker.health());
     let mut once: Arc<dyn Origin> = Arc::new(breaker);
     if let Some(gated) = spec.gate {
         once = Arc::new(Limiter::new(once, gated, Arc::clone(&clock)));
     }
+    let watched = || Watched { health: Arc::clone(&health), traffic: Arc::clone(&traffic) };
     let retry = |attempts| -> Arc<dyn Origin> {
-        Arc::new(Retry::new(once.clone(), Arc::clone(&spec.name), RetrySpec { attempts, ..spec.retry }, clock.clone()))
+        Arc::new(Retry::new(once.clone(), Arc::clone(&spec.name), RetrySpec { attempts, ..spec.retry }, clock.clone(), watched()))
     };
-    let (origin, again) = (retry(spec.retry.attempts), (spec.retry.attempts > 1).then(|| retry(spec.retry.attempts - 1)));
-    Arc::new(Upstream { name: spec.name, origin, once, again, health })
+    let (usual, again) = (retry(spec.retry.attempts), (spec.retry.attempts > 1).then(|| retry(spec.retry.attempts - 1)));
+    let origin = match spec.compress {
+        Some(compress) => Arc::new(Compress::new(usual, compress, Arc::clone(&traffic))),
+        None => usual,
+    };
+    Arc::new(Upstream { name: spec.name, origin, once, again, health, traffic })
 }

@@ -7,10 +7,9 @@ use bytes::Bytes;
 use farthing_types::{BodyError, Span};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::client::after;
+use crate::client::{Slot, after};
 
 /// The wire's body; breaks off at the call's deadline or after too long a silence. The timer runs only while the upstream is waited for,
 /// so a slow reader does not count against it.
@@ -20,11 +19,11 @@ pub(crate) struct ReplyBody {
     idle: Span,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl ReplyBody {
-    pub(crate) fn new(body: Incoming, ends: Instant, idle: Span, slot: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(body: Incoming, ends: Instant, idle: Span, slot: Slot) -> Self {
         Self { body, ends, idle, timer: None, waiting: false, _slot: slot }
     }
 

@@ -1,5 +1,6 @@
 //! Repeats failed calls where repeating cannot do harm.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use farthing_types::{Body, Call, CallReport, CallSink, Clock, Draw, DrawKind, Failure, FailureKind, Reply, Reserved, Span, Time};
@@ -8,10 +9,12 @@ use futures_util::future::BoxFuture;
 use http::header::{ETAG, HeaderName, LAST_MODIFIED, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
-use crate::Origin;
 use crate::client::after;
+use crate::retry_budget::RetryBudget;
+use crate::traffic::{NotRepeated, Traffic};
+use crate::{Health, Origin};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -24,56 +27,62 @@ pub struct RetrySpec {
     pub backoff: Span,
     /// Upper bound of any wait that the upstream did not ask for.
     pub backoff_max: Span,
-    /// Repeats allowed per call in the long run, all calls of the upstream together.
+    /// Repeats allowed per call, all calls of the upstream in the last ten seconds together.
     pub budget_share: f64,
-    /// Repeats allowed at once when calls were well for long.
-    pub budget_burst: u32,
+    /// Repeats allowed per second whatever the share says.
+    pub budget_floor: u32,
     /// Seed of the jitter.
     pub seed: u64,
 }
 
 impl Default for RetrySpec {
     fn default() -> Self {
-        Self {
-            attempts: 3,
-            backoff: Span::from_millis(100),
-            backoff_max: Span::from_secs(10),
-            budget_share: 0.2,
-            budget_burst: 20,
-            seed: 0,
-        }
+        Self { attempts: 3, backoff: Span::from_millis(100), backoff_max: Span::from_secs(10), budget_share: 0.2, budget_floor: 2, seed: 0 }
     }
 }
 
 /// Repeats a call when all of these hold:
 /// - its body is held whole (a stream cannot be sent twice);
-/// - no request byte was sent, or the method is idempotent, or the client sent an `Idempotency-Key`;
+/// - no request byte was sent, or the method is idempotent, or the client sent an `Idempotency-Key`, or the route allows it;
 /// - it failed on the way, or was answered 502, 503 or 504, or 408, 429 or 503 with a `Retry-After`; an error with an `ETag` or a
 ///   `Last-Modified` is a representation that the origin keeps (RFC 9110 section 8.8), so that asking again would bring the same;
 /// - attempts, retry budget and the call's deadline allow it, the wait included.
 ///
-/// The wait is drawn uniformly from zero to a bound that doubles with each attempt ("full jitter"); a `Retry-After` replaces it. When the
-/// last attempt fails too, its reply or failure is handed on as it is.
+/// The wait is drawn uniformly from zero to a bound that doubles with each attempt ("full jitter"); a `Retry-After` replaces it. What is
+/// not repeated is counted by reason, and its reply or failure handed on as it is. Nobody waits for an upstream whose breaker is open.
 pub struct Retry(Arc<Shared>);
 
 struct Shared {
     inner: Arc<dyn Origin>,
     name: Arc<str>,
     spec: RetrySpec,
-    budget: Budget,
+    budget: Mutex<RetryBudget>,
+    /// What the budget counts from.
+    began: Instant,
     clock: Arc<dyn Clock>,
+    watched: Watched,
+}
+
+/// What is known of the upstream beside its answers.
+#[derive(Clone)]
+pub struct Watched {
+    /// The breaker below.
+    pub health: Arc<Health>,
+    /// Where repeats are counted.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Retry {
     /// Repeats calls to `inner`; `clock` tells how far off a date in `Retry-After` is.
-    pub fn new(inner: Arc<dyn Origin>, name: Arc<str>, spec: RetrySpec, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Shared { inner, name, spec, budget: Budget::new(&spec), clock }))
+    pub fn new(inner: Arc<dyn Origin>, name: Arc<str>, spec: RetrySpec, clock: Arc<dyn Clock>, watched: Watched) -> Self {
+        let budget = Mutex::new(RetryBudget::new(spec.budget_share, spec.budget_floor));
+        Self(Arc::new(Shared { inner, name, spec, budget, began: Instant::now(), clock, watched }))
     }
 }
 
 impl Origin for Retry {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
-        self.0.budget.earn();
+        self.0.budget.lock().called(self.0.began.elapsed());
         match Template::of(&call) {
             Some(template) if self.0.spec.attempts > 1 => {
                 let shared = Arc::clone(&self.0);
@@ -92,13 +101,33 @@ impl Shared {
         loop {
             let result = self.inner.fetch(call).await;
             let Some(wait) = self.wait(&result, &template, attempt) else { return result };
-            if attempt + 1 >= self.spec.attempts || after(Instant::now(), wait) >= ends || !self.budget.spend() {
+            let mut opens = pin!(self.watched.health.opens());
+            opens.as_mut().enable();
+            if let Err(why) = self.may_repeat(attempt, wait, ends) {
+                self.watched.traffic.count_not_repeated(why);
                 return result;
             }
             drop(result);
-            sleep(wait).await;
+            // Where the breaker opens meanwhile, the next attempt says so at once.
+            drop(timeout(wait, opens).await);
+            self.watched.traffic.count_repeat();
             attempt += 1;
             call = template.call(attempt, ends.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// Whether a call may be made again after `wait`; the last question takes room in the budget.
+    fn may_repeat(&self, attempt: u16, wait: Span, ends: Instant) -> Result<(), NotRepeated> {
+        if attempt + 1 >= self.spec.attempts {
+            Err(NotRepeated::Attempts)
+        } else if after(Instant::now(), wait) >= ends {
+            Err(NotRepeated::Deadline)
+        } else if self.watched.health.is_open_for(wait) {
+            Err(NotRepeated::BreakerOpen)
+        } else if !self.budget.lock().take(self.began.elapsed()) {
+            Err(NotRepeated::Budget)
+        } else {
+            Ok(())
         }
     }
 
@@ -148,6 +177,11 @@ pub fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
     method.is_idempotent() || headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty())
 }
 
+/// The same of a call, with what its route says.
+pub(crate) fn may_be_made_again(call: &Call) -> bool {
+    call.repeatable || is_repeatable(&call.method, &call.headers)
+}
+
 /// What is needed to make a call again. Its body is always whole.
 struct Template {
     call: Call,
@@ -158,7 +192,7 @@ struct Template {
 impl Template {
     fn of(call: &Call) -> Option<Self> {
         let body = call.body.as_full()?;
-        Some(Self { repeatable: is_repeatable(&call.method, &call.headers), call: copy(call, body.clone()), body })
+        Some(Self { repeatable: may_be_made_again(call), call: copy(call, body.clone()), body })
     }
 
     fn call(&self, attempt: u16, deadline: Span) -> Call {
@@ -169,7 +203,8 @@ impl Template {
     }
 }
 
-fn copy(call: &Call, body: bytes::Bytes) -> Call {
+/// The same call with this body.
+pub(crate) fn copy(call: &Call, body: bytes::Bytes) -> Call {
     Call {
         id: call.id,
         route: Arc::clone(&call.route),
@@ -180,6 +215,7 @@ fn copy(call: &Call, body: bytes::Bytes) -> Call {
         target: call.target.clone(),
         headers: call.headers.clone(),
         body: Body::full(body),
+        repeatable: call.repeatable,
         deadline: call.deadline,
         claim: call.claim,
         batch: call.batch.clone(),
@@ -203,32 +239,6 @@ impl CallSink for Numbered {
     }
     fn reserved(&self, tokens: Box<dyn Reserved>) {
         self.sink.reserved(tokens);
-    }
-}
-
-/// Each call earns a fraction of a repeat, each repeat spends one: an upstream that fails all calls gets at most that fraction on top.
-struct Budget {
-    tokens: Mutex<f64>,
-    share: f64,
-    burst: f64,
-}
-
-impl Budget {
-    fn new(spec: &RetrySpec) -> Self {
-        let burst = f64::from(spec.budget_burst);
-        Self { tokens: Mutex::new(burst), share: spec.budget_share.max(0.0), burst }
-    }
-    fn earn(&self) {
-        let mut tokens = self.tokens.lock();
-        *tokens = (*tokens + self.share).min(self.burst);
-    }
-    fn spend(&self) -> bool {
-        let mut tokens = self.tokens.lock();
-        let enough = *tokens >= 1.0;
-        if enough {
-            *tokens -= 1.0;
-        }
-        enough
     }
 }
 

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use crate::BreakerSpec;
 use farthing_types::call::NoSink;
 use farthing_types::{CallId, Purpose, VirtualClock};
 use http::{HeaderValue, Method};
@@ -60,6 +61,7 @@ fn call(method: Method, fields: &[(&'static str, &'static str)]) -> Call {
         target: "/a".parse().unwrap(),
         headers,
         body,
+        repeatable: false,
         deadline: Span::from_secs(60),
         claim: farthing_types::Claim::default(),
         batch: None,
@@ -73,7 +75,15 @@ fn scripted(script: Vec<Answer>) -> Arc<Scripted> {
 
 fn retry(origin: &Arc<Scripted>, spec: RetrySpec) -> Retry {
     // Thursday, 1 January 1970 00:01:00 GMT
-    Retry::new(Arc::new(Arc::clone(origin)), "u".into(), spec, Arc::new(VirtualClock::new(Time::from_millis(60_000))))
+    watching(origin, spec, &watched())
+}
+
+fn watched() -> Watched {
+    Watched { health: Arc::new(Health::new(BreakerSpec::default())), traffic: Arc::default() }
+}
+
+fn watching(origin: &Arc<Scripted>, spec: RetrySpec, watched: &Watched) -> Retry {
+    Retry::new(Arc::new(Arc::clone(origin)), "u".into(), spec, Arc::new(VirtualClock::new(Time::from_millis(60_000))), watched.clone())
 }
 
 /// The status or failure at the end, and how many attempts it took.
@@ -107,6 +117,8 @@ async fn what_was_sent_is_repeated_only_when_repeating_cannot_harm() {
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         assert_eq!(run(call(method, &[]), vec![broken(), Ok((200, &[]))]).await, (Ok(200), 2));
     }
+    let allowed = Call { repeatable: true, ..call(Method::POST, &[]) };
+    assert_eq!(run(allowed, vec![broken(), Ok((200, &[]))]).await, (Ok(200), 2));
     let keyed = call(Method::POST, &[("idempotency-key", "k")]);
     assert_eq!(run(keyed, vec![broken(), Ok((200, &[]))]).await, (Ok(200), 2));
 }
@@ -150,7 +162,8 @@ async fn a_stream_is_sent_once() {
             std::future::ready(Err(Failure::unsent(FailureKind::Connect, "x"))).boxed()
         }
     }
-    let retry = Retry::new(Arc::new(Any(Arc::clone(&origin))), "u".into(), RetrySpec::default(), Arc::new(VirtualClock::default()));
+    let retry =
+        Retry::new(Arc::new(Any(Arc::clone(&origin))), "u".into(), RetrySpec::default(), Arc::new(VirtualClock::default()), watched());
     assert!(retry.fetch(streamed).await.is_err());
     assert_eq!(origin.asked.lock().len(), 1);
 }
@@ -183,14 +196,91 @@ async fn backoff_is_drawn_below_a_bound_that_doubles() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upstream_that_fails_all_calls_gets_a_bounded_share_on_top() {
-    let origin = scripted((0..1_000).map(|_| unsent(FailureKind::Connect)).collect());
-    let retry = retry(&origin, RetrySpec { attempts: 3, budget_share: 0.1, budget_burst: 10, ..RetrySpec::default() });
-    for _ in 0..300 {
-        assert!(retry.fetch(call(Method::GET, &[])).await.is_err());
+async fn waits_are_spread_evenly_below_their_bound() {
+    let spec = RetrySpec { attempts: 2, backoff: Span::from_secs(1), budget_floor: 1_000_000, ..RetrySpec::default() };
+    let mut waits = Vec::new();
+    for id in 0..2_000 {
+        let origin = scripted(vec![unsent(FailureKind::Connect), Ok((200, &[]))]);
+        retry(&origin, spec).fetch(Call { id: CallId(id), ..call(Method::GET, &[]) }).await.unwrap();
+        let asked = origin.asked.lock();
+        waits.push((asked[1].0 - asked[0].0).as_secs_f64());
     }
-    let attempts = origin.asked.lock().len();
-    assert!((335..=340).contains(&attempts), "{attempts}");
+    for tenth in 0..10 {
+        let (from, to) = (f64::from(tenth) / 10.0, f64::from(tenth + 1) / 10.0);
+        let share = waits.iter().filter(|wait| (from..to).contains(*wait)).count();
+        // 200 are expected, with a standard deviation of 13.
+        assert!((135..=265).contains(&share), "{share} waits from {from} to {to} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_fails_all_calls_gets_a_bounded_share_on_top() {
+    let (origin, watched) = (scripted((0..5_000).map(|_| unsent(FailureKind::Connect)).collect()), watched());
+    let spec = RetrySpec { attempts: 3, backoff: Span::ZERO, budget_share: 0.1, budget_floor: 1, ..RetrySpec::default() };
+    let retry = watching(&origin, spec, &watched);
+    for _ in 0..60 {
+        for _ in 0..20 {
+            assert_eq!(retry.fetch(call(Method::GET, &[])).await.unwrap_err().kind, FailureKind::Connect, "the first failure is handed on");
+        }
+        tokio::time::advance(Span::from_secs(1)).await;
+    }
+    let (calls, attempts) = (1_200, origin.asked.lock().len());
+    let (repeated, refused) = (watched.traffic.repeated() as usize, watched.traffic.not_repeated(NotRepeated::Budget) as usize);
+    assert_eq!(attempts, calls + repeated);
+    // Twenty calls and at least one repeat a second: two of the share and one of the floor, over any ten seconds.
+    assert!((175..=190).contains(&repeated), "{repeated}");
+    assert!(refused + (repeated / 2) >= calls - 10, "{refused} refused of {calls} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_an_upstream_whose_breaker_is_open() {
+    let spec = RetrySpec { backoff: Span::from_secs(4), ..RetrySpec::default() };
+    let asked = retry_after_one_failure(spec, BreakerSpec { consecutive: 1, ..BreakerSpec::default() }).await;
+    assert_eq!(asked, (Err(FailureKind::Broken), Span::ZERO, 1), "its own failure opened it");
+}
+
+/// What a GET comes to, how long it took, and how often it was not repeated because of the breaker.
+async fn retry_after_one_failure(spec: RetrySpec, breaker: BreakerSpec) -> (Result<u16, FailureKind>, Span, u64) {
+    let origin = scripted(vec![sent(FailureKind::Broken)]);
+    let breaker = crate::Breaker::new(Arc::new(Arc::clone(&origin)), "u".into(), breaker);
+    let watched = Watched { health: Arc::clone(breaker.health()), traffic: Arc::default() };
+    let retry = Retry::new(Arc::new(breaker), "u".into(), spec, Arc::new(VirtualClock::default()), watched.clone());
+    let result = retry.fetch(call(Method::GET, &[])).await.map(|reply| reply.status.as_u16()).map_err(|failure| failure.kind);
+    (result, origin.began.elapsed(), watched.traffic.not_repeated(NotRepeated::BreakerOpen))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_when_the_breaker_opens_meanwhile() {
+    // The first waits two seconds for its second attempt; failures of others open the breaker before.
+    let origin = scripted(vec![Ok((503, &[("retry-after", "2")])), sent(FailureKind::Broken)]);
+    let breaker = BreakerSpec { consecutive: 2, ..BreakerSpec::default() };
+    let breaker = crate::Breaker::new(Arc::new(Arc::clone(&origin)), "u".into(), breaker);
+    let watched = Watched { health: Arc::clone(breaker.health()), traffic: Arc::default() };
+    let retry = Retry::new(Arc::new(breaker), "u".into(), RetrySpec::default(), Arc::new(VirtualClock::default()), watched);
+    let patient = retry.fetch(call(Method::GET, &[]));
+    let other = async {
+        tokio::time::sleep(Span::from_millis(500)).await;
+        retry.fetch(call(Method::POST, &[])).await
+    };
+    let (patient, other) = tokio::join!(patient, other);
+    assert_eq!((patient.unwrap_err().kind, other.unwrap_err().kind), (FailureKind::BreakerOpen, FailureKind::Broken));
+    assert_eq!(origin.began.elapsed(), Span::from_millis(500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_repeated_is_counted_by_reason() {
+    let spec = RetrySpec { attempts: 2, backoff: Span::ZERO, budget_share: 0.0, budget_floor: 0, ..RetrySpec::default() };
+    for (spec, script, why) in [
+        (spec, vec![unsent(FailureKind::Connect)], NotRepeated::Budget),
+        (RetrySpec { budget_floor: 1, ..spec }, vec![unsent(FailureKind::Connect), unsent(FailureKind::Connect)], NotRepeated::Attempts),
+        (RetrySpec { budget_floor: 1, ..spec }, vec![Ok((429, [("retry-after", "61")].as_slice()))], NotRepeated::Deadline),
+    ] {
+        let (origin, watched) = (scripted(script), watched());
+        drop(watching(&origin, spec, &watched).fetch(call(Method::GET, &[])).await);
+        for reason in NotRepeated::ALL {
+            assert_eq!(watched.traffic.not_repeated(*reason), u64::from(*reason == why), "{why}: {reason}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use farthing_types::Span;
 use http::Uri;
 
-use crate::{BreakerSpec, Credential, Gated, RetrySpec};
+use crate::{BreakerSpec, CompressSpec, Credential, Gated, RetrySpec};
 
 /// Which HTTP the upstream speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct UpstreamSpec {
     pub connect_deadline: Span,
     /// Longest time from the start of an attempt to the head of its answer.
     pub head_deadline: Span,
+    /// The same for attempts that may be repeated, where that is shorter.
+    pub try_deadline: Option<Span>,
     /// Longest silence within an answer's body.
     pub body_idle: Span,
     /// How long an unused connection is kept.
@@ -70,6 +72,8 @@ pub struct UpstreamSpec {
     pub breaker: BreakerSpec,
     /// Where attempts wait for their turn; `None` where the provider has no limit.
     pub gate: Option<Gated>,
+    /// Which request bodies are compressed; `None` leaves all as they are.
+    pub compress: Option<CompressSpec>,
 }
 
 impl UpstreamSpec {
@@ -84,6 +88,7 @@ impl UpstreamSpec {
             roots: Roots::WebPki,
             connect_deadline: Span::from_secs(5),
             head_deadline: Span::from_secs(300),
+            try_deadline: None,
             body_idle: Span::from_secs(120),
             pool_idle: Span::from_secs(60),
             pool_max_idle: 256,
@@ -91,6 +96,7 @@ impl UpstreamSpec {
             retry: RetrySpec::default(),
             breaker: BreakerSpec::default(),
             gate: None,
+            compress: None,
         }
     }
 }

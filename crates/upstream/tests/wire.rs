@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_types::{Body, BodyError, Call, CallId, CallReport, CallSink, FailureKind, Purpose, RealClock};
-use farthing_upstream::{BreakerSpec, Credential, Origin, Place, Protocol, RetrySpec, Roots, Secret, UpstreamError, UpstreamSpec, build};
+use farthing_upstream::{
+    BreakerSpec, Credential, Origin, Place, Protocol, RetrySpec, Roots, Secret, Upstream, UpstreamError, UpstreamSpec, build,
+};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Frame;
@@ -20,6 +22,9 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+#[path = "wire/pool.rs"]
+mod pool;
 
 #[derive(Default)]
 struct Reports(Mutex<Vec<CallReport>>);
@@ -47,6 +52,7 @@ fn call(method: Method, target: &str, body: Body, sink: &Arc<Reports>) -> Call {
         target: target.parse().unwrap(),
         headers: HeaderMap::new(),
         body,
+        repeatable: false,
         deadline: Duration::from_secs(20),
         claim: farthing_types::Claim::default(),
         batch: None,
@@ -63,6 +69,11 @@ fn spec(base: &str) -> UpstreamSpec {
 }
 
 fn upstream(spec: UpstreamSpec) -> Arc<dyn Origin> {
+    counted(spec)
+}
+
+/// The same with its counters.
+fn counted(spec: UpstreamSpec) -> Arc<Upstream> {
     build(spec, Arc::new(RealClock::default())).unwrap()
 }
 
@@ -464,13 +475,16 @@ async fn too_many_calls_at_once_are_refused() {
     })
     .await;
     let base = format!("http://{}", server.addr);
-    let origin = upstream(UpstreamSpec { max_concurrent: 1, connect_deadline: Duration::from_millis(300), ..spec(&base) });
+    let origin = counted(UpstreamSpec { max_concurrent: 1, connect_deadline: Duration::from_millis(300), ..spec(&base) });
     let reports = Arc::new(Reports::default());
     let held = origin.fetch(call(Method::GET, "/", Body::empty(), &reports)).await.unwrap();
+    assert_eq!((origin.traffic().under_way(), origin.traffic().queued()), (1, 0));
     let failure = origin.fetch(call(Method::GET, "/", Body::empty(), &reports)).await.unwrap_err();
     assert_eq!((failure.kind, failure.sent), (FailureKind::Refused, false));
     drop(held);
     assert!(origin.fetch(call(Method::GET, "/", Body::empty(), &reports)).await.is_ok());
+    let traffic = origin.traffic();
+    assert_eq!((traffic.under_way(), traffic.queued(), traffic.crowded()), (0, 1, 1));
 }
 
 #[test]

@@ -42,6 +42,8 @@ mod limits_tests;
 mod prices_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upstream_tests;
 
 use std::path::Path;
 

@@ -12,7 +12,7 @@ use super::registry;
 use super::section::{Bad, Section, meant, show};
 use super::values as v;
 use super::{presets, resolve::RouteDraft};
-use crate::{CredentialPlace, Dialect, Provider, Terms, UpstreamConfig};
+use crate::{CredentialPlace, Dialect, HttpProtocol, Provider, Terms, UpstreamConfig};
 
 /// A provider under construction.
 #[derive(Clone, Debug, Default)]
@@ -115,11 +115,28 @@ fn terms(s: &Section<'_, '_>, into: &mut Terms) {
 fn upstream(s: &Section<'_, '_>, into: &mut UpstreamConfig) {
     s.set("connect_timeout", v::positive_span, &mut into.connect_timeout);
     s.set("head_timeout", v::positive_span, &mut into.head_timeout);
+    s.set_opt("try_timeout", v::positive_span, &mut into.try_timeout);
+    if let Some(longer) = into.try_timeout.filter(|span| *span > into.head_timeout) {
+        let found = format!("{longer:?} is longer than head_timeout, {:?}", into.head_timeout);
+        s.wrong("try_timeout", found, "make it shorter: head_timeout ends an attempt anyway");
+    }
     s.set("idle_timeout", v::positive_span, &mut into.idle_timeout);
+    s.set("protocol", v::word(PROTOCOLS), &mut into.protocol);
     s.set("attempts", v::count(1..=10), &mut into.attempts);
     s.set("backoff", v::span, &mut into.backoff);
+    s.set("retry_share", v::share(0.0..=1.0), &mut into.retry_share);
+    s.set("retry_floor", v::count(0..=1_000), &mut into.retry_floor);
     s.set("breaker_share", v::share(0.01..=1.0), &mut into.breaker_share);
     s.set("breaker_cooldown", v::positive_span, &mut into.breaker_cooldown);
     s.set("max_idle", v::count(0..=100_000), &mut into.max_idle);
     s.set("max_concurrent", v::count(1..=1_000_000), &mut into.max_concurrent);
+    if let Some(table) = s.table("compress_requests") {
+        let path = s.full("compress_requests");
+        let s = Section::open(s.doc, table, &path, registry::COMPRESS_REQUESTS);
+        let into = into.compress_requests.get_or_insert_default();
+        s.set("min", v::size(0..=1_000_000_000), &mut into.min);
+        s.set("encoding", v::word(v::CODINGS), &mut into.encoding);
+    }
 }
+
+const PROTOCOLS: &[(&str, HttpProtocol)] = &[("auto", HttpProtocol::Auto), ("http1", HttpProtocol::Http1), ("http2", HttpProtocol::Http2)];

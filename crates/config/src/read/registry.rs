@@ -99,6 +99,13 @@ pub(crate) const DATA: Keys = &[
     key("max_headers", "count", "100", "Most header fields of a request; 431 beyond."),
     key("max_body", "size", "\"100MB\"", "Most bytes of any request body; 413 beyond."),
     key("drain", "time", "\"15s\"", "Time that running requests get to end at shutdown."),
+    key(
+        "compress",
+        "list",
+        "[]",
+        "Content codings in which answers may go to clients that accept them, the best first, such as `[\"zstd\", \"br\", \"gzip\"]`. None: answers pass as they are.",
+    ),
+    key("compress_min", "size", "\"1KiB\"", "Smallest answer that is compressed."),
 ];
 
 pub(crate) const ADMIN: Keys = &[
@@ -260,13 +267,33 @@ pub(crate) const TERMS: Keys = &[
 pub(crate) const UPSTREAM: Keys = &[
     key("connect_timeout", "time", "\"5s\"", "Time to connect, TLS included."),
     key("head_timeout", "time", "\"60s\"", "Time from sending a request to the head of its answer."),
+    key("try_timeout", "time", "", "The same for one attempt of a call that may be made again. Without it `head_timeout`."),
     key("idle_timeout", "time", "\"60s\"", "Longest silence within an answer's body."),
+    key(
+        "protocol",
+        "word",
+        "\"auto\"",
+        "`auto` (HTTP/2 where TLS negotiates it, else HTTP/1.1), `http1`, `http2` (without TLS by prior knowledge).",
+    ),
     key("attempts", "count", "3", "Attempts of one idempotent call, the first included."),
-    key("backoff", "time", "\"100ms\"", "Wait before the second attempt; doubles with each further one."),
+    key(
+        "backoff",
+        "time",
+        "\"100ms\"",
+        "The wait before the second attempt is drawn between zero and this; it doubles with each further one.",
+    ),
+    key("retry_share", "share", "0.2", "Most repeats, as a share of the calls of the last ten seconds."),
+    key("retry_floor", "count", "2", "Repeats per second that are allowed however few calls there are."),
     key("breaker_share", "share", "0.5", "Share of failed attempts at which the breaker opens."),
     key("breaker_cooldown", "time", "\"5s\"", "How long an open breaker waits before it tries one call."),
     key("max_idle", "count", "64", "Most idle connections that are kept."),
     key("max_concurrent", "count", "1024", "Most calls at a time."),
+    table("compress_requests", Kind::Table, "Only for a provider that takes compressed request bodies."),
+];
+
+pub(crate) const COMPRESS_REQUESTS: Keys = &[
+    key("min", "size", "\"4KiB\"", "Smallest body that is compressed, where that saves at least a fifth of it."),
+    key("encoding", "word", "\"gzip\"", "The content coding that the provider takes: `gzip`, `zstd` or `br`."),
 ];
 
 pub(crate) const ROUTE: Keys = &[
@@ -314,6 +341,12 @@ pub(crate) const ROUTE: Keys = &[
     key("dedupe", "flag", "true", "Let concurrent identical requests share one call."),
     key("idempotent", "flag", "false", "Treat methods other than GET and HEAD as repeatable: they may be shared, cached and retried."),
     key("key_body", "flag", "true", "The body's digest is part of the key."),
+    key(
+        "compress",
+        "flag",
+        "true",
+        "Answers may be compressed for clients, where `data.compress` says how. Off where secrets stand beside text that others choose: its length would tell about them.",
+    ),
     key(
         "strip_query",
         "list",

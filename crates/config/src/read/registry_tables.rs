@@ -1,9 +1,9 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADMIN, ALERTS, BATCH, BUDGET, CACHE, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2,
-    LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE,
-    SERVICE_RATES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
+    ADMIN, ALERTS, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, JWT,
+    JWT_CLAIMS, KEY, L2, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT,
+    ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -68,6 +68,11 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table { heading: "[providers.NAME.terms]", doc: "What the provider's terms allow.", keys: TERMS },
     Table { heading: "[providers.NAME.upstream]", doc: "How the provider is reached.", keys: UPSTREAM },
+    Table {
+        heading: "[providers.NAME.upstream.compress_requests]",
+        doc: "Request bodies go out compressed; without the table as they are. A 415 turns it off for ten minutes.",
+        keys: COMPRESS_REQUESTS,
+    },
     Table {
         heading: "[providers.NAME.prices]",
         doc: "What it charges; all meters given are summed and rounded once. Keys replace those of a preset, targets those of the \

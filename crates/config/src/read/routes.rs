@@ -68,6 +68,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("dedupe", v::flag, &mut route.dedupe);
     s.set("idempotent", v::flag, &mut route.idempotent);
     s.set("key_body", v::flag, &mut route.key_body);
+    s.set("compress", v::flag, &mut route.compress);
     s.set("strip_query", v::list(v::arc_text), &mut route.strip_query);
     s.set("volatile", v::list(v::pointer), &mut route.volatile);
     s.set_opt("events", v::name, &mut route.events);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use farthing_types::{Money, Rate, Span};
+use farthing_types::{Coding, Money, Rate, Span};
 use http::{Method, Uri};
 use toml::de::DeValue;
 
@@ -192,6 +192,9 @@ pub(crate) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&DeV
         found.map_or_else(|| bad(value, format!("write one of {}", list())), |(_, parsed)| Ok(*parsed))
     }
 }
+
+/// Content codings that Farthing writes.
+pub(crate) const CODINGS: &[(&str, Coding)] = &[("zstd", Coding::Zstd), ("br", Coding::Brotli), ("gzip", Coding::Gzip)];
 
 /// A list whose elements `parse` reads.
 pub(crate) fn list<T>(parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> impl Fn(&DeValue<'_>) -> Parsed<Vec<T>> {

@@ -75,7 +75,7 @@ table! {
         tier: Option<&'static str>,
         /// Status sent to the client.
         status: i32,
-        /// Body bytes sent to the client; null when the connection ended first.
+        /// Body bytes sent to the client, before Farthing compressed them; null when the connection ended first.
         bytes_out: Option<i64>,
         /// Age of the served entry, ms; null when not served from the cache.
         entry_age_ms: Option<i64>,

@@ -6,6 +6,7 @@
 //! [`conditional::merge_304`] when the reply is a 304.
 
 pub mod cache_status;
+pub mod coding;
 pub mod conditional;
 #[cfg(test)]
 mod conditional_tests;

@@ -43,7 +43,7 @@ impl Post {
         let base = Uri::from_parts(base).map_err(|error| StartError::Webhook(error.to_string()))?;
         let target = target.parse().map_err(|error: http::uri::InvalidUri| StartError::Webhook(error.to_string()))?;
         let spec = UpstreamSpec { max_concurrent: AT_A_TIME, ..UpstreamSpec::new("alerts", base) };
-        let client = Client::new(&spec, clock).map_err(|error| StartError::Webhook(error.to_string()))?;
+        let client = Client::new(&spec, clock, Arc::default()).map_err(|error| StartError::Webhook(error.to_string()))?;
         Ok(Self::by(Arc::new(client), target, key))
     }
 
@@ -64,6 +64,7 @@ impl Post {
             target: self.target.clone(),
             headers: self.headers(told, &body, seconds)?,
             body: Body::full(body),
+            repeatable: false,
             deadline: ATTEMPT,
             claim: Claim::default(),
             batch: None,

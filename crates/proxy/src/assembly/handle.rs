@@ -14,7 +14,7 @@ use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{Counts, Store};
 use farthing_types::Time;
-use farthing_upstream::BreakerState;
+use farthing_upstream::{BreakerState, Upstream};
 use http::HeaderMap;
 
 use crate::StartError;
@@ -85,6 +85,14 @@ impl Proxy {
     /// What the batches of each route did that has any.
     pub fn batches(&self) -> Vec<BatchReport> {
         self.state.batches()
+    }
+    /// Bytes of bodies in content codings that entries keep.
+    pub fn form_bytes(&self) -> usize {
+        self.state.forms.used()
+    }
+    /// The ways to providers: name, whose credential is sent (`client`, `own`), upstream.
+    pub fn upstreams(&self) -> Vec<(Arc<str>, &'static str, Arc<Upstream>)> {
+        self.state.upstreams()
     }
     /// Counters of the edge.
     pub fn edge_stats(&self) -> &EdgeStats {

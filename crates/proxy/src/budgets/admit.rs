@@ -73,12 +73,15 @@ fn bound(state: &State, planned: &Planned) -> Option<Money> {
 
 /// How often a call may be billed: what cannot be repeated once bytes were sent is billed once.
 fn attempts(planned: &Planned) -> i64 {
+    let (route, upstream) = (&planned.account.route.route, &planned.account.route.provider.upstream);
     let held = planned.outbound.body.as_full().is_some();
     // A query of GraphQL that was made together with others may be made again alone.
-    let format = planned.account.route.route.batch.as_ref().filter(|_| planned.batch.is_ok()).map(|batch| &batch.format);
+    let format = route.batch.as_ref().filter(|_| planned.batch.is_ok()).map(|batch| &batch.format);
     let query = matches!(format, Some(BatchFormat::GraphqlArray | BatchFormat::GraphqlMerge));
-    let repeatable = held && (query || is_repeatable(&planned.account.method, &planned.headers));
-    if repeatable { i64::from(planned.account.route.provider.upstream.attempts.max(1)) } else { 1 }
+    let repeatable = held && (query || route.idempotent || is_repeatable(&planned.account.method, &planned.headers));
+    let attempts = if repeatable { i64::from(upstream.attempts.max(1)) } else { 1 };
+    // A compressed body that is refused is sent again as it is.
+    attempts + i64::from(upstream.compress_requests.is_some())
 }
 
 /// Sets money aside for a call that nobody waits for, where that can be done at once.

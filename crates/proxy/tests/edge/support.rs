@@ -156,6 +156,7 @@ impl Handler for Forward {
             target: parts.uri,
             headers: parts.headers,
             body,
+            repeatable: false,
             deadline: PATIENCE,
             claim: farthing_types::Claim::default(),
             batch: None,

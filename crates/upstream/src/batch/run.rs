@@ -179,6 +179,7 @@ impl Running<'_> {
             target,
             headers: headers::of_call(&first.headers, body.is_some()),
             body: body.map_or_else(Body::empty, Body::full),
+            repeatable: self.members.iter().all(|member| member.part.repeatable || member.call.repeatable),
             deadline: self.time(),
             claim: self.claim(),
             batch: None,
@@ -206,7 +207,7 @@ impl Running<'_> {
     fn conclude(mut self, ended: Ended) {
         self.shared.learn(&ended);
         let repeats = self.shared.ways.again.is_some();
-        let may = |member: &Member| repeats && (member.part.repeatable || is_repeatable(&member.call.method, &member.call.headers));
+        let may = |member: &Member| repeats && (member.part.repeatable || member.call.repeatable || is_repeatable(&member.call.method, &member.call.headers));
         let may: Vec<bool> = self.members.iter().map(may).collect();
         self.tell(fates(ended, &may));
     }

@@ -53,7 +53,7 @@ impl Server {
         base.path_and_query = Some(PathAndQuery::from_static("/"));
         let base = Uri::from_parts(base).map_err(|error| error.to_string())?;
         let spec = UpstreamSpec { max_concurrent: 1, ..UpstreamSpec::new("jwks", base) };
-        let client = Client::new(&spec, clock).map_err(|error| error.to_string())?;
+        let client = Client::new(&spec, clock, Arc::default()).map_err(|error| error.to_string())?;
         Ok(Self { origin: Arc::new(client), target })
     }
 
@@ -71,6 +71,7 @@ impl Server {
             target: self.target.clone(),
             headers,
             body: Body::empty(),
+            repeatable: false,
             deadline: DEADLINE,
             claim: Claim::default(),
             batch: None,
