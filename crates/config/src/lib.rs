@@ -22,7 +22,7 @@ mod secret;
 
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use checked::{
-    AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, Salt, VariantConfig,
+    AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Salt, VariantConfig,
 };
 pub use content::{CacheableIf, PersonalField};
 pub use error::{ConfigError, Problem};
@@ -34,5 +34,5 @@ pub use purges::{Field, FilledBy, Purges, Template, WriteRule};
 pub use read::{Flags, Surroundings, System, presets, reference};
 pub use remedy::{Remedy, remedy};
 pub use retention::{RetentionConfig, TenantRetention};
-pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Profile, PurgeBy, Route, TtlBy, TtlByError};
+pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, Route, TtlBy, TtlByError};
 pub use secret::Secret;

@@ -22,11 +22,13 @@ pub enum SavedBy {
     Revalidated,
     /// Another request's call was joined.
     Dedupe,
+    /// A call made ahead had brought the answer, or was about to: its first use.
+    Prefetch,
 }
 
 impl SavedBy {
     /// Every value, in the order of declaration.
-    pub const ALL: &'static [Self] = &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe];
+    pub const ALL: &'static [Self] = &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Prefetch];
 
     /// The stable string.
     pub const fn as_str(self) -> &'static str {
@@ -36,6 +38,7 @@ impl SavedBy {
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
             Self::Dedupe => "dedupe",
+            Self::Prefetch => "prefetch",
         }
     }
 }
@@ -57,6 +60,8 @@ pub enum Served {
     Stale,
     /// Another request's call.
     Follower,
+    /// A call made ahead, by its first use.
+    Ahead,
     /// A call of its own with a full answer; also bypasses and holdouts.
     Lead,
     /// A call of its own that confirmed the entry (304).
@@ -111,6 +116,7 @@ impl CostRecord {
             Served::HitL2 => (paid.full, Some(Money::ZERO), Some(SavedBy::L2)),
             Served::Stale => (paid.full, Some(Money::ZERO), Some(SavedBy::Stale)),
             Served::Follower => (paid.full, Some(Money::ZERO), Some(SavedBy::Dedupe)),
+            Served::Ahead => (paid.full, Some(Money::ZERO), Some(SavedBy::Prefetch)),
             Served::Lead => (paid.full, paid.attempts, None),
             Served::Revalidated => (paid.full, paid.attempts, Some(SavedBy::Revalidated)),
             Served::Refused => (Some(Money::ZERO), Some(Money::ZERO), None),
@@ -129,8 +135,17 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Served; 8] =
-        [Served::Hit, Served::HitL2, Served::Stale, Served::Follower, Served::Lead, Served::Revalidated, Served::Refused, Served::Failed];
+    const ALL: [Served; 9] = [
+        Served::Hit,
+        Served::HitL2,
+        Served::Stale,
+        Served::Follower,
+        Served::Ahead,
+        Served::Lead,
+        Served::Revalidated,
+        Served::Refused,
+        Served::Failed,
+    ];
 
     fn money() -> impl Strategy<Value = Option<Money>> {
         proptest::option::of((0i64..1_000_000_000_000).prop_map(Money::from_nanos))
@@ -158,5 +173,6 @@ mod tests {
         let by = |served| CostRecord::settle(served, paid).by;
         assert_eq!((by(Served::Hit), by(Served::HitL2), by(Served::Stale)), (Some(SavedBy::L1), Some(SavedBy::L2), Some(SavedBy::Stale)));
         assert_eq!((by(Served::Follower), by(Served::Lead)), (Some(SavedBy::Dedupe), None));
+        assert_eq!(by(Served::Ahead), Some(SavedBy::Prefetch));
     }
 }

@@ -4,7 +4,7 @@
 use farthing_types::{Overrides, UncachedReason};
 
 use crate::registry::{self, Strategy};
-use crate::strategies::{cache::Cache, dedupe::Dedupe};
+use crate::strategies::{cache::Cache, dedupe::Dedupe, prefetch::Prefetch};
 use crate::ttl::TtlParams;
 
 /// What is configured about a route that bears on its plan.
@@ -14,6 +14,8 @@ pub struct RouteFacts {
     pub cache: bool,
     /// Joining is switched on.
     pub dedupe: bool,
+    /// Fetching ahead is switched on.
+    pub prefetch: bool,
     /// Answers must be exact at every moment.
     pub realtime: bool,
     /// Answers depend on who asks.
@@ -28,6 +30,8 @@ pub struct RouteFacts {
     pub observe: bool,
     /// The provider's terms forbid keeping answers.
     pub terms_forbid: bool,
+    /// The provider's terms forbid fetching what nobody asked for.
+    pub terms_forbid_prefetch: bool,
     /// TTL parameters.
     pub ttl: TtlParams,
 }
@@ -37,6 +41,7 @@ impl Default for RouteFacts {
         Self {
             cache: true,
             dedupe: true,
+            prefetch: true,
             realtime: false,
             personalised: false,
             shared: false,
@@ -44,6 +49,7 @@ impl Default for RouteFacts {
             nondeterministic: false,
             observe: false,
             terms_forbid: false,
+            terms_forbid_prefetch: false,
             ttl: TtlParams::default(),
         }
     }
@@ -155,6 +161,14 @@ impl Plan {
         }
         Steps { cache: Cache.eligible(&self.facts, kind), dedupe: Dedupe.eligible(&self.facts, kind) }
     }
+
+    /// Whether answers to requests of this kind may be fetched ahead.
+    ///
+    /// # Errors
+    /// The reason why they may not.
+    pub fn prefetch(&self, kind: RequestKind) -> Result<(), UncachedReason> {
+        if self.bypass { Err(UncachedReason::Disabled) } else { Prefetch.eligible(&self.facts, kind) }
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +200,7 @@ mod tests {
         for kind in [RequestKind::Safe, RequestKind::Idempotent, RequestKind::Mutating] {
             let steps = plan.steps(kind);
             assert!(steps.cache.is_err() && steps.dedupe.is_err());
+            assert!(plan.prefetch(kind).is_err());
         }
     }
 

@@ -153,6 +153,12 @@ impl Refill {
         }
     }
 
+    /// Whether a call that can as well be left out would hold up nobody. Nothing is noted.
+    pub fn has_room(&mut self, now: Time) -> bool {
+        self.advance(now);
+        self.surplus().is_none_or(|_| self.room >= 1.0 && self.waiting == 0)
+    }
+
     fn late_or_not(&mut self, deadline: Time, (rate, spare): (f64, f64)) -> Turn {
         let now = self.at;
         // More than a second's worth waits: a moment of it is nothing that tells.

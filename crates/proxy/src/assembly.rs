@@ -33,6 +33,7 @@ use crate::ids::Ids;
 use crate::l2::L2;
 use crate::memory::{self, Memory};
 use crate::predictors::Predictors;
+use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::serve::Service;
@@ -229,6 +230,7 @@ pub(crate) fn build(
     let volumes = log.as_ref().map_or_else(Volumes::default, |log| prices::volumes(&book, (log, &config.log.dir), clock.now()));
     let pricing = Pricing::new(book, volumes);
     Ok(State {
+        prefetch: Prefetch::new(config, &routes, &real),
         routes,
         events: sources,
         cache: Cache::with_l2(cache_config(config, keyer), events, l2.as_ref().map(|l2| l2.tier.clone())),

@@ -16,8 +16,10 @@ use http::{Request, Response};
 use crate::StartError;
 use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
 use crate::budgets::BudgetsReport;
+use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::prefetch::RouteBooks;
 use crate::pricing::PricingStats;
 use crate::route;
 use crate::serve::serve;
@@ -121,6 +123,16 @@ impl Inside {
     /// What is told of the budgets; `None` where there is none.
     pub fn budgets(&self) -> Option<BudgetsReport> {
         self.state.budgets.report()
+    }
+
+    /// How fetching ahead stands on each route.
+    pub fn prefetch(&self) -> Vec<RouteBooks> {
+        self.state.prefetch.report(&self.state)
+    }
+
+    /// Forgets a tenant.
+    pub async fn forget(&self, tenant: &str) -> ForgetReport {
+        forget(&self.state, tenant).await
     }
 
     /// Ends: running calls end, the log is written.

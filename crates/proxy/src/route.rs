@@ -9,6 +9,7 @@ use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
 use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
+use farthing_policy::prefetch::PrefetchParams;
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
 use farthing_types::Overrides;
 use farthing_upstream::{BreakerSpec, Credential, Origin, Place, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
@@ -19,6 +20,7 @@ use crate::StartError;
 use crate::content::{self, Personal};
 use crate::events::SourceState;
 use crate::pace::Pace;
+use crate::prefetch::{self, Off};
 use crate::problem::Dialect;
 use crate::stats::Numbered;
 use crate::writes;
@@ -61,6 +63,10 @@ pub struct RouteState {
     pub pace: Arc<Pace>,
     /// Shape of our errors.
     pub dialect: Dialect,
+    /// Its place among the routes.
+    pub index: u16,
+    /// What is configured about fetching ahead, or why that is never done.
+    pub ahead: Result<PrefetchParams, Off>,
 }
 
 /// An experiment as a route sees it: immutable, replaced as a whole.
@@ -85,7 +91,13 @@ pub type Build<'a> = dyn Fn(UpstreamSpec) -> Result<Arc<Upstream>, UpstreamError
 /// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
 pub fn compile(config: &Config, events: &[Arc<SourceState>], build: &Build<'_>) -> Result<Vec<Arc<RouteState>>, StartError> {
     let paces: Paces = config.providers.iter().map(|provider| (provider.name.clone(), Arc::new(Pace::new(provider)))).collect();
-    config.routes.iter().map(|route| one((config, events, &paces), route, build).map(Arc::new)).collect()
+    let one = |(index, route)| Ok(Arc::new(RouteState { index: number(index), ..one((config, events, &paces), route, build)? }));
+    config.routes.iter().enumerate().map(one).collect()
+}
+
+/// A place among the routes; those beyond the last that can be told share it, and are not fetched ahead.
+fn number(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 /// One for each provider, by its name.
@@ -114,6 +126,8 @@ fn one(
         events: route.events.as_ref().and_then(|name| events.iter().find(|source| source.config.name == *name)).cloned(),
         write_rules: route.purges.iter().cloned().map(writes::Rule::new).collect(),
         economics: economics(route),
+        ahead: prefetch::params(route, &compiled),
+        index: 0,
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
@@ -187,9 +201,11 @@ pub fn facts(route: &Route, provider: &Provider) -> RouteFacts {
     RouteFacts {
         cache: route.cache,
         dedupe: route.dedupe,
+        prefetch: route.prefetch == farthing_config::Prefetch::Auto,
         shared: route.shared,
         observe: route.mode == RouteMode::Observe,
         terms_forbid: !provider.terms.storable,
+        terms_forbid_prefetch: !provider.terms.prefetch,
         ttl: ttl_params(route),
         ..RouteFacts::default()
     }

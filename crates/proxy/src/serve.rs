@@ -18,6 +18,7 @@ use crate::answer::{self, Notes};
 use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
+use crate::prefetch;
 use crate::problem::{Dialect, Problem};
 use crate::purging;
 use crate::reply::{from_entry, own_answer, settled};
@@ -97,6 +98,7 @@ async fn rechecked(state: Arc<State>, planned: Planned, usable: Usable) -> Respo
 
 /// From what was found to the answer.
 fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFuture<'static, Response<Body>> {
+    let hit = matches!(found, Found::Usable(_));
     let mut response = match found {
         Found::Usable(usable) => {
             if usable.left.map_or(true, |left| is_due_ahead(state, &planned.account, &usable, left)) {
@@ -120,6 +122,9 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
         Found::Bypass(reason) => return called(state.clone(), planned, Err(reason)).boxed(),
     };
     answer::debug(response.headers_mut(), &planned);
+    if hit {
+        prefetch::saw(state, planned, false);
+    }
     ready(response).boxed()
 }
 
@@ -134,7 +139,10 @@ pub fn is_due_ahead(state: &State, account: &Account, usable: &Usable, left: Spa
 async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, UncachedReason>) -> Response<Body> {
     let leaving = Leaving::new(&state, &planned);
     let mut response = match call {
-        Ok(wanted) => joined(&state, &mut planned, wanted).await,
+        Ok(wanted) => {
+            prefetch::saw_missing(&state, &planned);
+            joined(&state, &mut planned, wanted).await
+        }
         Err(reason) => bypass(&state, &mut planned, reason).await,
     };
     leaving.stays();

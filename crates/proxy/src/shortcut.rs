@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use crate::answer::{Notes, REPLACED};
 use crate::edge::{RawHead, Recalled, Wire};
 use crate::lookup::{Usable, judged_now};
+use crate::prefetch::{self, Seen};
 use crate::reply::{notes_from, settled_from};
 use crate::request::{CacheControl, Planned};
 use crate::serve::is_due_ahead;
@@ -84,7 +85,7 @@ impl Shortcuts {
 struct Shortcut {
     account: Account,
     facts: RequestFacts,
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
 }
 
 /// What the map holds: whoever answers by it keeps it meanwhile.
@@ -120,11 +121,11 @@ impl Shortcut {
             && !TELLING.iter().any(|name| headers.contains_key(name))
             // Many clients say what is so anyway.
             && headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
-        plain.then(|| Self { account: Account { noted: None, ..account.clone() }, facts: facts.clone(), headers: headers.clone() })
+        plain.then(|| Self { account: Account { noted: None, ..account.clone() }, facts: facts.clone(), headers: Arc::new(headers.clone()) })
     }
 
     /// The answer to one more such request.
-    fn answer(&self, state: &State) -> Option<Wire> {
+    fn answer(&self, state: &Arc<State>) -> Option<Wire> {
         let Account { route, key, .. } = &self.account;
         let (at, started) = (state.clock.now(), state.real_now());
         if route.experiment.load().is_some() || state.holdout.holds(&state.draw, &route.route.name, *key, at) {
@@ -138,6 +139,9 @@ impl Shortcut {
         let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, body.len() as u64));
         let head = head(&usable.entry, usable.age, id, &notes_from(&settled, &usable));
         state.settle_request(&account, &settled);
+        if route.ahead.is_ok() {
+            prefetch::hand_over(state, Seen { account, headers: self.headers.clone(), target: None, missed: false });
+        }
         Some(Wire { head, body })
     }
 
@@ -179,7 +183,7 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 impl State {
     /// The answer to a request that is known by the bytes of its head.
-    pub fn recall_head(&self, head: &[u8]) -> Recalled {
+    pub fn recall_head(self: &Arc<Self>, head: &[u8]) -> Recalled {
         let name = self.keyer.raw_head(head);
         let Some(shortcut) = self.shortcuts.get(name) else {
             return if self.shortcuts.saw(name) { Recalled::Wanted(RawHead(name)) } else { Recalled::Unknown };

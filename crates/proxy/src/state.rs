@@ -23,6 +23,7 @@ use crate::l2::L2;
 use crate::memory::Memory;
 use crate::pace::PaceStats;
 use crate::predictors::Predictors;
+use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::shortcut::Shortcuts;
@@ -72,6 +73,8 @@ pub struct State {
     pub holdout: Holdout,
     /// What was saved, against the holdout.
     pub savings: Mutex<Savings>,
+    /// Fetching ahead.
+    pub prefetch: Prefetch,
     /// Ids.
     pub ids: Ids,
     /// Requests known by the bytes of their heads.

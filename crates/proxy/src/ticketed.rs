@@ -20,6 +20,7 @@ use crate::flight::{Attribution, Came, Flight, Order};
 use crate::l2;
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
+use crate::prefetch;
 use crate::reply::{failed, flat_price, from_entry, respond, settled};
 use crate::request::{CacheControl, Planned};
 use crate::run::{self, Job, Landing, Template};
@@ -130,7 +131,8 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 
 /// Starts the fill in a task of its own: its client may leave without harm.
 pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose, held): (Ticket, Purpose, Held)) -> Arc<Flight> {
-    let purpose = if purpose != Purpose::Warm && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
+    let ahead = matches!(purpose, Purpose::Warm | Purpose::Prefetch);
+    let purpose = if !ahead && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();
     let none = farthing_ledger::RequestFacts::default();
     let facts = planned.outbound.facts().unwrap_or(&none);
@@ -145,8 +147,11 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     order.finishes = asking::fill_finishes(&route, facts);
     let (body, strips_usage) = asking::with_usage(&route, &planned.outbound.target, facts, (&mut headers, body));
     order.strips_usage = strips_usage;
-    let cancel_idle = !order.finishes && !matches!(purpose, Purpose::Refresh | Purpose::Warm);
+    let cancel_idle = !order.finishes && !matches!(purpose, Purpose::Refresh | Purpose::Warm | Purpose::Prefetch);
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), route.clone(), order, held);
+    if purpose == Purpose::Prefetch {
+        prefetch::follow(state, &flight);
+    }
     let job = Job {
         state: state.clone(),
         template: Template {
@@ -306,8 +311,13 @@ fn shared(state: &Arc<State>, planned: &Planned, wanted: Wanted, arrived: Arrive
     let outcome = if leading { Outcome::Lead } else { Outcome::Follow };
     let came = flight.head();
     let reason = why(wanted.reason, came);
+    let first_use = || head.status.is_success() && state.prefetch.books().used(flight.id, flat_price(state, planned, head.status));
     let settled = Settled {
-        served: if leading { Served::Lead } else { Served::Follower },
+        served: match leading {
+            true => Served::Lead,
+            false if flight.purpose == Purpose::Prefetch && first_use() => Served::Ahead,
+            false => Served::Follower,
+        },
         ..settled(outcome, Some(reason), (status, overhead), Some(flight.id))
     };
     let flat = flat_price(state, planned, head.status);

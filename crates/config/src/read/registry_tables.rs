@@ -2,7 +2,7 @@
 
 use super::registry::{
     ADMIN, ALERTS, BUDGET, CACHE, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, KEY, L2, LOG, LONG_RATES, METER,
-    MODELS, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TERMS, TIER, TOKEN_RATES,
+    MODELS, PREFETCH, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TERMS, TIER, TOKEN_RATES,
     TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
 };
 
@@ -36,6 +36,11 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
+    Table {
+        heading: "[prefetch]",
+        doc: "Fetching ahead, on routes whose `price_wait` says what a wait is worth; docs/prefetch.md has the formulas.",
+        keys: PREFETCH,
+    },
     Table { heading: "[alerts]", doc: "Who is told when money goes wrong; docs/alerts.md says of what.", keys: ALERTS },
     Table {
         heading: "[self_cost]",

@@ -93,6 +93,11 @@ impl Pace {
         self.refill.lock().recall(rate, self.now());
     }
 
+    /// Whether a call that can as well be left out would hold up nobody.
+    pub fn has_room(&self) -> bool {
+        self.refill.lock().has_room(self.now())
+    }
+
     /// Notes an attempt beyond a call's first.
     pub fn repeated(&self, purpose: Purpose) {
         self.refill.lock().called(demand(purpose), self.now());
