@@ -22,7 +22,8 @@ mod secret;
 
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use checked::{
-    AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Salt, VariantConfig,
+    AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Salt,
+    VariantConfig,
 };
 pub use content::{CacheableIf, PersonalField};
 pub use error::{ConfigError, Problem};

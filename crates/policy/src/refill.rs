@@ -153,10 +153,9 @@ impl Refill {
         }
     }
 
-    /// Whether a call that can as well be left out would hold up nobody. Nothing is noted.
-    pub fn has_room(&mut self, now: Time) -> bool {
-        self.advance(now);
-        self.surplus().is_none_or(|_| self.room >= 1.0 && self.waiting == 0)
+    /// Whether nothing is being brought back: then a call that can as well be left out holds up nobody.
+    pub fn is_calm(&self, now: Time) -> bool {
+        self.waiting == 0 && self.held.is_none_or(|(_, last)| now.since(last) > CALM)
     }
 
     fn late_or_not(&mut self, deadline: Time, (rate, spare): (f64, f64)) -> Turn {

@@ -121,7 +121,11 @@ impl Shortcut {
             && !TELLING.iter().any(|name| headers.contains_key(name))
             // Many clients say what is so anyway.
             && headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
-        plain.then(|| Self { account: Account { noted: None, ..account.clone() }, facts: facts.clone(), headers: Arc::new(headers.clone()) })
+        plain.then(|| Self {
+            account: Account { noted: None, ..account.clone() },
+            facts: facts.clone(),
+            headers: Arc::new(headers.clone()),
+        })
     }
 
     /// The answer to one more such request.

@@ -352,7 +352,12 @@ pub(crate) const ROUTE: Keys = &[
         "\"auto\"",
         "Fetch what is likely to be asked for next. `auto`: where `price_wait` says what a wait is worth, the provider's terms allow it, and the route's own record shows a gain. `off`: never.",
     ),
-    key("price_wait", "dollars", "\"0\"", "What it is worth that a client does not wait for one call. 0: nothing is fetched ahead, as that cannot save money."),
+    key(
+        "price_wait",
+        "dollars",
+        "\"0\"",
+        "What it is worth that a client does not wait for one call. 0: nothing is fetched ahead, as that cannot save money.",
+    ),
     key("prefetch_confidence", "share", "0.7", "Least probability of use at which a call is made ahead, whatever it would earn."),
     key(
         "prefetch_budget",

@@ -34,7 +34,12 @@ pub enum Left {
 ///
 /// # Errors
 /// What is no request that a route could plan.
-pub fn plan(state: &State, (route, identity): (&Arc<RouteState>, &Identity), path: &str, headers: HeaderMap) -> Result<Planned, UncachedReason> {
+pub fn plan(
+    state: &State,
+    (route, identity): (&Arc<RouteState>, &Identity),
+    path: &str,
+    headers: HeaderMap,
+) -> Result<Planned, UncachedReason> {
     let request = Request::builder().method(Method::GET).uri(path).body(()).map_err(|_| UncachedReason::PassThrough)?;
     let (mut head, ()) = request.into_parts();
     head.headers = headers;
@@ -100,7 +105,12 @@ pub async fn ask_l2(state: &State, planned: &mut Planned, wanted: &mut Wanted, t
 ///
 /// # Errors
 /// A budget has no room.
-pub fn call_at_once(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) -> Result<Arc<Flight>, Left> {
+pub fn call_at_once(
+    state: &Arc<State>,
+    planned: &mut Planned,
+    wanted: &Wanted,
+    (ticket, purpose): (Ticket, Purpose),
+) -> Result<Arc<Flight>, Left> {
     let held = budgets::at_once(state, &planned.account, admission(state, planned, wanted)).ok_or(Left::OverBudget)?;
     Ok(lead(state, planned, wanted, (ticket, purpose, held)))
 }
@@ -109,7 +119,12 @@ pub fn call_at_once(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, 
 ///
 /// # Errors
 /// A budget has no room.
-pub async fn call(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose): (Ticket, Purpose)) -> Result<Arc<Flight>, Left> {
+pub async fn call(
+    state: &Arc<State>,
+    planned: &mut Planned,
+    wanted: &Wanted,
+    (ticket, purpose): (Ticket, Purpose),
+) -> Result<Arc<Flight>, Left> {
     let held = held(state, planned, wanted).await?;
     Ok(lead(state, planned, wanted, (ticket, purpose, held)))
 }

@@ -1,8 +1,6 @@
 //! What is known of who asks for what after what, and what follows from that for a request: pure, but for the predictor that is asked.
 
-use farthing_contract::features::{
-    Associations, Candidate, Capacity, LiveOdds, PREFETCH_FEATURES, Visit, prefetch_features, thing_of,
-};
+use farthing_contract::features::{Associations, Candidate, Capacity, LiveOdds, PREFETCH_FEATURES, Visit, prefetch_features, thing_of};
 use farthing_policy::prefetch::{
     Allowance, Awaited, Likelihood, Permits, PrefetchParams, PrefetchSource, Question, Tries, Try, Watch, likelihood,
 };

@@ -259,7 +259,9 @@ fn offers(state: &State, seen: &Seen, (mind, asked): (&mut Mind, &Asked)) -> Vec
             let barred = champion.shipped && !of(index).is_some_and(|route| route.route.trust_shipped);
             (champion, barred)
         },
-        owner: &|index| of(index).filter(|other| same_client(&seen.account.route, other)).map(|other| hashed(owner(other, &seen.account.identity))),
+        owner: &|index| {
+            of(index).filter(|other| same_client(&seen.account.route, other)).map(|other| hashed(owner(other, &seen.account.identity)))
+        },
         fresh: &|known| of(known.route).is_some_and(|route| is_fresh(state, (route, known), (&seen.headers, at))),
         price: &|index| of(index).and_then(|route| price(state, route, at)),
     };
@@ -299,7 +301,7 @@ fn ready(state: &State, route: &RouteState, offer: &Offer) -> Result<(), Refused
     let no = [
         (offer.price.is_none(), Refused::Unpriced),
         (!closed, Refused::Breaker),
-        (!route.pace.has_room(), Refused::Busy),
+        (!route.pace.is_calm(), Refused::Busy),
         (!state.prefetch.books.has_room(), Refused::Full),
     ];
     no.into_iter().find(|(no, _)| *no).map_or(Ok(()), |(_, refused)| Err(refused))

@@ -23,7 +23,8 @@ pub(super) fn decision(state: &State, seen: &Seen, offer: &Offer, (able, done): 
     let row = row(state, seen, offer);
     let p = offer.propensity as f32;
     let (eligible_mask, pmf) = if able { (0b11, vec![1.0 - p, p]) } else { (0b01, vec![1.0, 0.0]) };
-    let said = |said: &Likelihood| log::Decision { by: said.choice.by.to_string().into(), model_digest: said.digest.clone(), ..row.clone() };
+    let said =
+        |said: &Likelihood| log::Decision { by: said.choice.by.to_string().into(), model_digest: said.digest.clone(), ..row.clone() };
     log.write(log::Decision {
         decision_id: offer.decision.0,
         features: features.to_vec(),

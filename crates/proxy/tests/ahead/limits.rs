@@ -34,7 +34,10 @@ async fn what_follows_is_there_when_it_is_asked_for() {
     world.get("/r/list/1?page=1", &[]).await;
     let got = world.get("/r/detail/7?full=yes", &[]).await;
     assert!(got.headers()["cache-status"].to_str().unwrap().contains("hit"), "{got:?}");
-    assert_eq!((got.headers()["x-farthing-cost-usd"].clone(), got.headers()["x-farthing-saved-usd"].clone()), ("0".parse().unwrap(), "0.001".parse().unwrap()));
+    assert_eq!(
+        (got.headers()["x-farthing-cost-usd"].clone(), got.headers()["x-farthing-saved-usd"].clone()),
+        ("0".parse().unwrap(), "0.001".parse().unwrap())
+    );
     assert!(world.far.ahead().iter().all(|made| made.path == "/7"), "{:?}", world.far.ahead());
 }
 

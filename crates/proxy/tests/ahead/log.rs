@@ -96,7 +96,8 @@ async fn logged_features_can_be_computed_again_and_outcomes_are_those_of_the_req
     let dir = tempfile::tempdir().unwrap();
     let (live, _) = played(dir.path(), |config| config.prefetch.explore = 0.2).await;
     let log = dir.path().join("log");
-    let columns = ["request_id", "key_hash", "route", "features", "decision_id", "action", "pmf", "draw", "by", "spec_hash", "kind", "eligible_mask"];
+    let columns =
+        ["request_id", "key_hash", "route", "features", "decision_id", "action", "pmf", "draw", "by", "spec_hash", "kind", "eligible_mask"];
     let decisions: Vec<_> = rows(&log, Decision::TABLE, &columns).into_iter().filter(|row| row[10] == "prefetch").collect();
     let mut by_request: HashMap<u64, Vec<&Vec<String>>> = HashMap::new();
     decisions.iter().for_each(|row| by_request.entry(row[0].parse().unwrap()).or_default().push(row));

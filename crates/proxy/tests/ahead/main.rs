@@ -49,7 +49,9 @@ async fn where_there_is_structure_waits_are_bought_within_the_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn a_world_without_structure_costs_nothing() {
-    for (seed, shape) in [(1, WorldShape::Random { keys: 300 }), (2, WorldShape::Random { keys: 60 }), (3, WorldShape::Popular { keys: 300 })] {
+    for (seed, shape) in
+        [(1, WorldShape::Random { keys: 300 }), (2, WorldShape::Random { keys: 60 }), (3, WorldShape::Popular { keys: 300 })]
+    {
         let visits = sessions(shape, 3_600.0, seed);
         let dir = tempfile::tempdir().unwrap();
         let world = World::new(config(dir.path(), &["any"]), Far::new());
