@@ -1,5 +1,7 @@
 //! Metrics: one collector that reads the totals when it is scraped, so that a request pays nothing for being counted twice.
 
+mod ahead;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -107,6 +109,9 @@ impl Collector for Totals {
         }
         prices(&self.0.price_digest(), &self.0.pricing_stats(), &mut encoder)?;
         for family in refills(&self.0.paces()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in ahead::families(&self.0.prefetch(), self.0.prefetch_lost()) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.budgets().iter().flat_map(budgets) {

@@ -44,7 +44,8 @@ async fn what_follows_is_there_when_it_is_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn it_is_off_with_a_reason_where_it_cannot_pay_or_may_not_be() {
     let dir = tempfile::tempdir().unwrap();
-    let cases: [(fn(&mut Config), PrefetchOff); 4] = [
+    type Change = fn(&mut Config);
+    let cases: [(Change, PrefetchOff); 4] = [
         (|config| each(config, |route| route.price_wait = Money::ZERO), PrefetchOff::NoWorth),
         (|config| each(config, |route| route.prefetch = Prefetch::Off), PrefetchOff::Disabled),
         (|config| each(config, |route| route.cache = false), PrefetchOff::NotCached),

@@ -10,6 +10,7 @@
 
 mod limits;
 mod log;
+mod refresh;
 mod world;
 
 use farthing_policy::prefetch::PermitState;
