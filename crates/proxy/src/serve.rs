@@ -131,11 +131,8 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
 /// Whether a fresh entry is to be refreshed ahead of its expiry.
 pub fn is_due_ahead(state: &State, account: &Account, usable: &Usable, left: Span) -> bool {
     let route = &account.route.route;
-    let ordered = !route.refresh_ahead.is_zero();
-    let mean = if ordered { route.refresh_ahead } else { state.prefetch.usual_wait(&account.route) };
-    let ahead = RefreshAhead { mean, scope: &route.name, draw: state.draw };
+    let ahead = RefreshAhead { mean: route.refresh_ahead, scope: &route.name, draw: state.draw };
     ahead.is_due((account.key.short(), usable.entry.fetched_at), usable.age, left)
-        && (ordered || prefetch::refresh_earns(state, account, (usable.age, left)))
 }
 
 /// The answer of a call: one that others may share, or one for this request alone.

@@ -167,9 +167,6 @@ impl State {
             held.settle(reports.iter().enumerate().map(|(index, report)| (report, charged.cost(index))), broke_off);
         }
         let sent = reports.iter().filter(|r| r.sent).count() as u64;
-        if let Some(last) = reports.last().filter(|last| last.status.is_some() && route.ahead.is_ok()) {
-            self.prefetch.books().took(route.index, last.head_after);
-        }
         self.totals.call(&CallSettled {
             route: &route.route.name,
             tenant: &flight.payer,

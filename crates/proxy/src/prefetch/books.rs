@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use farthing_policy::prefetch::PermitState;
-use farthing_types::{CallId, Money, RouteName, Span, Time};
+use farthing_types::{CallId, Money, RouteName, Time};
 use parking_lot::Mutex;
 
 use super::reasons::{Off, Refused};
@@ -40,8 +40,6 @@ struct Counts {
     spent: AtomicI64,
     saved: AtomicI64,
     refused: [AtomicU64; Refused::ALL.len()],
-    /// How long a call usually takes to its head, microseconds; zero: not known.
-    wait: AtomicU64,
     /// The permit as it was told last.
     permit: AtomicU8,
 }
@@ -85,19 +83,6 @@ impl Books {
     /// Whether the use of one more call can be awaited.
     pub(super) fn has_room(&self) -> bool {
         self.unused.lock().expiring.len() < AWAITED
-    }
-
-    /// A call of a route took so long to its head.
-    pub fn took(&self, route: u16, wait: Span) {
-        let Some(counts) = self.counts(route) else { return };
-        let now = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX).min(1 << 40);
-        let mean = |before: u64| Some(if before == 0 { now } else { (before * 9 + now) / 10 });
-        let _ = counts.wait.fetch_update(Relaxed, Relaxed, mean);
-    }
-
-    /// How long a call usually takes; zero while that is not known.
-    pub(super) fn usual_wait(&self, route: u16) -> Span {
-        self.counts(route).map_or(Span::ZERO, |counts| Span::from_micros(counts.wait.load(Relaxed)))
     }
 
     pub(super) fn candidates(&self, routes: impl Iterator<Item = u16>) {

@@ -21,7 +21,7 @@ use farthing_freshness::RequestFacts;
 use farthing_freshness::semantics::{Judged, Verdict};
 use farthing_models::{Alias, Kind};
 use farthing_policy::plan::RequestKind;
-use farthing_policy::prefetch::{PermitState, PrefetchParams, refresh_pays};
+use farthing_policy::prefetch::{PermitState, PrefetchParams};
 use farthing_policy::{Guarded, Plan, TtlSource};
 use farthing_types::{Money, Purpose, RealClock, Span, Time};
 use farthing_upstream::BreakerState;
@@ -34,7 +34,6 @@ use crate::lookup::judged_now;
 use crate::predictors::champion;
 use crate::request::owner;
 use crate::route::RouteState;
-use crate::settle::Account;
 use crate::state::State;
 use fetch::Left;
 use mind::{Asked, Denied, Mind, Offer, Terms, World, thing};
@@ -118,11 +117,6 @@ impl Prefetch {
         [self.queue.dropped(), evicted, unwatched]
     }
 
-    /// How long a call of a route usually takes, where sparing a client the wait has a worth; zero elsewhere, and before it is known.
-    pub fn usual_wait(&self, route: &RouteState) -> Span {
-        if route.ahead.is_ok() { self.books.usual_wait(route.index) } else { Span::ZERO }
-    }
-
     /// Late answers of the predictor, and whether it is closed out for them.
     pub fn lateness(&self) -> (u64, bool) {
         (self.guarded.late(), self.guarded.breaker_open())
@@ -196,14 +190,6 @@ pub fn follow(state: &Arc<State>, flight: &Arc<Flight>) {
         let kept = flying.upgrade().and_then(|flight| flight.head()).is_some_and(|came| came.kept.is_ok());
         state.prefetch.books.ended((id, route), done.attempts, kept);
     });
-}
-
-/// Whether refreshing a copy of this age, with `left` to its expiry, is worth its price: the likelier somebody waits otherwise the sooner.
-pub fn refresh_earns(state: &State, account: &Account, (age, left): (Span, Span)) -> bool {
-    let (route, at) = (&account.route, account.at);
-    let Some((params, price)) = route.ahead.ok().zip(price(state, route, at)) else { return false };
-    let rate = state.cache.key_stats(account.key).map_or(0.0, |stats| stats.rate(at, 1e-9));
-    refresh_pays(params.stakes(price, 0.0), rate, age.saturating_add(left), left)
 }
 
 fn hashed(text: &str) -> u64 {

@@ -10,7 +10,6 @@
 
 mod limits;
 mod log;
-mod refresh;
 mod world;
 
 use farthing_policy::prefetch::PermitState;
