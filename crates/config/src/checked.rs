@@ -52,6 +52,8 @@ pub struct Config {
     pub experiments: Vec<ExperimentConfig>,
     /// The share of keys that is never optimised, to prove the saving.
     pub holdout: HoldoutConfig,
+    /// Fetching ahead.
+    pub prefetch: PrefetchConfig,
     /// Alerts about money.
     pub alerts: AlertsConfig,
     /// What Farthing itself costs; `None`: unknown.
@@ -277,6 +279,23 @@ pub struct VariantConfig {
     pub share: f64,
     /// What it changes.
     pub overrides: Overrides,
+}
+
+/// Fetching ahead.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrefetchConfig {
+    /// How far ahead a request still counts as following another.
+    pub horizon: Span,
+    /// Share of the decisions near the threshold that are drawn.
+    pub explore: f64,
+    /// Most calls ahead to one provider under way at a time.
+    pub at_once: usize,
+}
+
+impl Default for PrefetchConfig {
+    fn default() -> Self {
+        Self { horizon: Span::from_secs(30), explore: 0.05, at_once: 8 }
+    }
 }
 
 /// The savings holdout.

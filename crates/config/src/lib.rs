@@ -27,7 +27,8 @@ mod secret;
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
 pub use checked::{
-    AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, Salt, VariantConfig,
+    AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Salt,
+    VariantConfig,
 };
 pub use content::{CacheableIf, PersonalField};
 pub use error::{ConfigError, Problem};
@@ -42,5 +43,5 @@ pub use read::{Flags, Surroundings, System, presets, reference};
 pub use remedy::{Remedy, remedy};
 pub use retention::{RetentionConfig, TenantRetention};
 pub use rights::{Rights, TenantRights, is_reserved_tenant};
-pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Profile, PurgeBy, Route, TtlBy, TtlByError};
+pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, Route, TtlBy, TtlByError};
 pub use secret::Secret;

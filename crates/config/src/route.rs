@@ -58,6 +58,16 @@ pub enum TtlBy {
     Fixed(Span),
 }
 
+/// Whether a route fetches ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefetch {
+    /// Where a wait has a worth, terms allow it and the route's own record shows a gain.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
 /// What becomes of a call when every client has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDisconnect {
@@ -212,6 +222,14 @@ pub struct Route {
     pub stale_while_revalidate: Span,
     /// Mean time before its expiry at which an entry that is still read is refreshed in the background; zero: never.
     pub refresh_ahead: Span,
+    /// Whether it fetches ahead.
+    pub prefetch: Prefetch,
+    /// What it is worth that a client does not wait for one call; zero: nothing is fetched ahead.
+    pub price_wait: Money,
+    /// Least probability of use at which a call is made ahead, 0 to 1.
+    pub prefetch_confidence: f64,
+    /// Most that is spent ahead in an hour, as a share of what the route's other calls cost.
+    pub prefetch_budget: f64,
     /// How long after expiry a stale answer may stand in for a failed call.
     pub stale_if_error: Span,
     /// Longest time the provider's terms allow an answer to be kept; `None` when they set none.
@@ -274,6 +292,10 @@ impl Default for Route {
             stale_budget: 0.005,
             stale_while_revalidate: Span::ZERO,
             refresh_ahead: Span::ZERO,
+            prefetch: Prefetch::Auto,
+            price_wait: Money::ZERO,
+            prefetch_confidence: 0.7,
+            prefetch_budget: 0.25,
             stale_if_error: Span::from_secs(600),
             max_store: None,
             max_body: 100_000_000,

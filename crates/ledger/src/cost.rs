@@ -25,11 +25,13 @@ pub enum SavedBy {
     Dedupe,
     /// The call was made together with others.
     Batch,
+    /// A call made ahead had brought the answer, or was about to: its first use.
+    Prefetch,
 }
 
 impl SavedBy {
     /// Every value, in the order of declaration.
-    pub const ALL: &'static [Self] = &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch];
+    pub const ALL: &'static [Self] = &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch, Self::Prefetch];
 
     /// The stable string.
     pub const fn as_str(self) -> &'static str {
@@ -40,6 +42,7 @@ impl SavedBy {
             Self::Revalidated => "revalidated",
             Self::Dedupe => "dedupe",
             Self::Batch => "batch",
+            Self::Prefetch => "prefetch",
         }
     }
 }
@@ -61,6 +64,8 @@ pub enum Served {
     Stale,
     /// Another request's call.
     Follower,
+    /// A call made ahead, by its first use.
+    Ahead,
     /// A call of its own with a full answer; also bypasses and holdouts.
     Lead,
     /// A call of its own that confirmed the entry (304).
@@ -117,6 +122,7 @@ impl CostRecord {
             Served::HitL2 => (paid.full, Some(Money::ZERO), Some(SavedBy::L2)),
             Served::Stale => (paid.full, Some(Money::ZERO), Some(SavedBy::Stale)),
             Served::Follower => (paid.full, Some(Money::ZERO), Some(SavedBy::Dedupe)),
+            Served::Ahead => (paid.full, Some(Money::ZERO), Some(SavedBy::Prefetch)),
             Served::Lead => (paid.full, paid.attempts, None),
             Served::Revalidated => (paid.full, paid.attempts, Some(SavedBy::Revalidated)),
             Served::Batched => (paid.full, paid.attempts, Some(SavedBy::Batch)),
@@ -141,6 +147,7 @@ mod tests {
         Served::HitL2,
         Served::Stale,
         Served::Follower,
+        Served::Ahead,
         Served::Lead,
         Served::Revalidated,
         Served::Batched,
@@ -174,5 +181,6 @@ mod tests {
         let by = |served| CostRecord::settle(served, paid).by;
         assert_eq!((by(Served::Hit), by(Served::HitL2), by(Served::Stale)), (Some(SavedBy::L1), Some(SavedBy::L2), Some(SavedBy::Stale)));
         assert_eq!((by(Served::Follower), by(Served::Lead)), (Some(SavedBy::Dedupe), None));
+        assert_eq!(by(Served::Ahead), Some(SavedBy::Prefetch));
     }
 }

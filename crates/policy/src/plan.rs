@@ -4,7 +4,7 @@
 use farthing_types::{Overrides, UncachedReason};
 
 use crate::registry::{self, Strategy};
-use crate::strategies::{batch::Batch, cache::Cache, dedupe::Dedupe};
+use crate::strategies::{batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch};
 use crate::ttl::TtlParams;
 
 /// What is configured about a route that bears on its plan.
@@ -16,6 +16,8 @@ pub struct RouteFacts {
     pub dedupe: bool,
     /// Making calls together is switched on.
     pub batch: bool,
+    /// Fetching ahead is switched on.
+    pub prefetch: bool,
     /// Answers must be exact at every moment.
     pub realtime: bool,
     /// Answers depend on who asks.
@@ -30,6 +32,8 @@ pub struct RouteFacts {
     pub observe: bool,
     /// The provider's terms forbid keeping answers.
     pub terms_forbid: bool,
+    /// The provider's terms forbid fetching what nobody asked for.
+    pub terms_forbid_prefetch: bool,
     /// TTL parameters.
     pub ttl: TtlParams,
 }
@@ -40,6 +44,7 @@ impl Default for RouteFacts {
             cache: true,
             dedupe: true,
             batch: true,
+            prefetch: true,
             realtime: false,
             personalised: false,
             shared: false,
@@ -47,6 +52,7 @@ impl Default for RouteFacts {
             nondeterministic: false,
             observe: false,
             terms_forbid: false,
+            terms_forbid_prefetch: false,
             ttl: TtlParams::default(),
         }
     }
@@ -180,6 +186,14 @@ impl Plan {
         let facts = &self.facts;
         Steps { cache: Cache.eligible(facts, kind), dedupe: Dedupe.eligible(facts, kind), batch: Batch.eligible(facts, kind) }
     }
+
+    /// Whether answers to requests of this kind may be fetched ahead.
+    ///
+    /// # Errors
+    /// The reason why they may not.
+    pub fn prefetch(&self, kind: RequestKind) -> Result<(), UncachedReason> {
+        if self.bypass { Err(UncachedReason::Disabled) } else { Prefetch.eligible(&self.facts, kind) }
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +226,7 @@ mod tests {
         for kind in [RequestKind::Safe, RequestKind::Idempotent, RequestKind::Mutating] {
             let steps = plan.steps(kind);
             assert_eq!(steps, Steps::none(UncachedReason::Disabled));
+            assert!(plan.prefetch(kind).is_err());
         }
     }
 

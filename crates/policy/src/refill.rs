@@ -153,6 +153,11 @@ impl Refill {
         }
     }
 
+    /// Whether nothing is being brought back: then a call that can as well be left out holds up nobody.
+    pub fn is_calm(&self, now: Time) -> bool {
+        self.waiting == 0 && self.held.is_none_or(|(_, last)| now.since(last) > CALM)
+    }
+
     fn late_or_not(&mut self, deadline: Time, (rate, spare): (f64, f64)) -> Turn {
         let now = self.at;
         // More than a second's worth waits: a moment of it is nothing that tells.

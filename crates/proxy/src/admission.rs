@@ -53,10 +53,23 @@ impl Admission {
 }
 
 /// Admits a call that nobody waits for, where that can be done at once.
-pub fn at_once(state: &State, account: &Account, admission: Admission) -> Option<Held> {
+///
+/// # Errors
+/// Which has no room: a limit or a budget.
+pub fn at_once(state: &State, account: &Account, admission: Admission) -> Result<Held, UncachedReason> {
     let admission = admission.in_background();
-    let turn = account.route.limits.at_once(account, admission.claim)?;
-    Some(budgets::at_once(state, account, admission.money)?.with_turn(turn))
+    let turn = account.route.limits.at_once(account, admission.claim).ok_or(UncachedReason::OverLimit)?;
+    let held = budgets::at_once(state, account, admission.money).ok_or(UncachedReason::OverBudget)?;
+    Ok(held.with_turn(turn))
+}
+
+impl From<&HeldBack> for UncachedReason {
+    fn from(held_back: &HeldBack) -> Self {
+        match held_back {
+            HeldBack::Budget(_) => Self::OverBudget,
+            HeldBack::Limit(_) => Self::OverLimit,
+        }
+    }
 }
 
 /// Admits a request's call; it waits for its turn and for room no longer than `until`.

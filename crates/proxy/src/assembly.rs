@@ -35,6 +35,7 @@ use crate::l2::L2;
 use crate::load::Load;
 use crate::memory::{self, Memory};
 use crate::predictors::Predictors;
+use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::serve::Service;
@@ -238,6 +239,7 @@ pub(crate) fn build(
     let volumes = log.as_ref().map_or_else(Volumes::default, |log| prices::volumes(&book, (log, &config.log.dir), clock.now()));
     let pricing = Pricing::new(book, volumes);
     Ok(State {
+        prefetch: Prefetch::new(config, &routes, &real),
         routes,
         clients: Clients::new(config, &salt)?,
         events: sources,

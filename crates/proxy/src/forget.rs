@@ -90,12 +90,13 @@ impl Proxy {
 }
 
 /// In the order in which nothing comes back: first what answers, then what was written of answers.
-async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
+pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
     let now = state.clock.now();
     let mut report = ForgetReport { finished: true, ..ForgetReport::default() };
     report.cache_entries = state.cache.purge(&Purge::Tenant(tenant.into()), false, now).entries as u64;
     state.shortcuts.clear();
     state.clients.tokens.forget();
+    state.prefetch.forget();
     if let Some(l2) = &state.l2 {
         report.erase(&l2.tier, tenant, now).await;
     }

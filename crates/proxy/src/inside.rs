@@ -17,10 +17,12 @@ use crate::StartError;
 use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
 use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
+use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::limits::LimitsReport;
 use crate::load::LoadReport;
+use crate::prefetch::RouteBooks;
 use crate::pricing::PricingStats;
 use crate::route;
 use crate::serve::serve;
@@ -139,6 +141,16 @@ impl Inside {
     /// What is under way.
     pub fn load(&self) -> LoadReport {
         self.state.load.report()
+    }
+
+    /// How fetching ahead stands on each route.
+    pub fn prefetch(&self) -> Vec<RouteBooks> {
+        self.state.prefetch.report(&self.state)
+    }
+
+    /// Forgets a tenant.
+    pub async fn forget(&self, tenant: &str) -> ForgetReport {
+        forget(&self.state, tenant).await
     }
 
     /// Ends: running calls end, the log is written.

@@ -46,6 +46,7 @@ pub fn settled_from(state: &State, (account, variant): (&Account, &str), usable:
         tier: Some(tier),
         served: match tier {
             _ if stale => Served::Stale,
+            _ if account.route.ahead.is_ok() && state.prefetch.books().used(entry.call, entry.price) => Served::Ahead,
             "l2" => Served::HitL2,
             _ => Served::Hit,
         },

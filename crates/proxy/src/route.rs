@@ -10,6 +10,7 @@ use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
 use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
+use farthing_policy::prefetch::PrefetchParams;
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
 use farthing_types::{Coding, Overrides};
 use farthing_upstream::{BreakerSpec, CompressSpec, Credential, Origin, Place, Protocol, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
@@ -22,6 +23,7 @@ use crate::content::{self, Personal};
 use crate::events::SourceState;
 use crate::limits::Limits;
 use crate::pace::Pace;
+use crate::prefetch::{self, Off};
 use crate::problem::Dialect;
 use crate::stats::Numbered;
 use crate::writes;
@@ -70,6 +72,10 @@ pub struct RouteState {
     pub limits: Limits,
     /// Shape of our errors.
     pub dialect: Dialect,
+    /// Its place among the routes.
+    pub index: u16,
+    /// What is configured about fetching ahead, or why that is never done.
+    pub ahead: Result<PrefetchParams, Off>,
 }
 
 /// An experiment as a route sees it: immutable, replaced as a whole.
@@ -96,16 +102,22 @@ pub fn compile(config: &Config, events: &[Arc<SourceState>], build: &Build<'_>) 
     let limits = Limits::new(config);
     let mut known: HashMap<Arc<str>, Ways> = HashMap::new();
     let mut compiled = Vec::with_capacity(config.routes.len());
-    for route in &config.routes {
+    for (index, route) in config.routes.iter().enumerate() {
         let missing = || StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() };
         let provider = config.provider(&route.provider).ok_or_else(missing)?;
         let ways = match known.entry(provider.name.clone()) {
             Entry::Occupied(ways) => ways.into_mut(),
             Entry::Vacant(place) => place.insert(Ways::to(provider, (config, &limits), build)?),
         };
-        compiled.push(Arc::new(one((config, events, &limits), route, (provider.clone(), ways.clone()))?));
+        let one = one((config, events, &limits), route, (provider.clone(), ways.clone()))?;
+        compiled.push(Arc::new(RouteState { index: number(index), ..one }));
     }
     Ok(compiled)
+}
+
+/// A place among the routes; those beyond the last that can be told share it, and are not fetched ahead.
+fn number(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 /// The ways to a provider, which its routes share: its breaker, its budget of repeats and its places are about all of them.
@@ -150,6 +162,8 @@ fn one(
         events: route.events.as_ref().and_then(|name| events.iter().find(|source| source.config.name == *name)).cloned(),
         write_rules: route.purges.iter().cloned().map(writes::Rule::new).collect(),
         economics: economics(route),
+        ahead: prefetch::params(route, &compiled),
+        index: 0,
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
@@ -225,9 +239,11 @@ pub fn facts(route: &Route, provider: &Provider) -> RouteFacts {
         cache: route.cache,
         dedupe: route.dedupe,
         batch: route.batch.is_some(),
+        prefetch: route.prefetch == farthing_config::Prefetch::Auto,
         shared: route.shared,
         observe: route.mode == RouteMode::Observe,
         terms_forbid: !provider.terms.storable,
+        terms_forbid_prefetch: !provider.terms.prefetch,
         ttl: ttl_params(route),
         ..RouteFacts::default()
     }

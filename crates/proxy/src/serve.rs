@@ -20,6 +20,7 @@ use crate::compress::compressed;
 use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
+use crate::prefetch;
 use crate::problem::{Dialect, Problem};
 use crate::promises;
 use crate::purging;
@@ -100,6 +101,7 @@ async fn rechecked(state: Arc<State>, planned: Planned, usable: Usable) -> Respo
 
 /// From what was found to the answer.
 fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFuture<'static, Response<Body>> {
+    let hit = matches!(found, Found::Usable(_));
     let kept = match &found {
         Found::Usable(usable) if !planned.account.route.compress.is_empty() => Some(usable.entry.clone()),
         _ => None,
@@ -127,7 +129,11 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
         Found::Bypass(reason) => return called(state.clone(), planned, Err(reason)).boxed(),
     };
     answer::debug(response.headers_mut(), &planned);
-    ready(compressed(state, &planned, kept, response)).boxed()
+    let response = compressed(state, &planned, kept, response);
+    if hit {
+        prefetch::saw(state, planned, false);
+    }
+    ready(response).boxed()
 }
 
 /// Whether a fresh entry is to be refreshed ahead of its expiry.
@@ -150,7 +156,10 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
     }
     let leaving = Leaving::new(&state, &planned);
     let mut response = match call {
-        Ok(wanted) => joined(&state, &mut planned, wanted).await,
+        Ok(wanted) => {
+            prefetch::saw_missing(&state, &planned);
+            joined(&state, &mut planned, wanted).await
+        }
         Err(reason) => bypass(&state, &mut planned, reason).await,
     };
     leaving.stays();

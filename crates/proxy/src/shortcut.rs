@@ -26,6 +26,7 @@ use crate::answer::{Notes, REPLACED};
 use crate::compress;
 use crate::edge::{RawHead, Recalled, Wire};
 use crate::lookup::{Usable, judged_now};
+use crate::prefetch::{self, Seen};
 use crate::reply::{notes_from, settled_from};
 use crate::request::{CacheControl, Planned};
 use crate::serve::is_due_ahead;
@@ -87,7 +88,7 @@ impl Shortcuts {
 struct Shortcut {
     account: Account,
     facts: RequestFacts,
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
     /// The coding that an answer gets, where it may have one.
     coding: Option<Coding>,
 }
@@ -130,13 +131,13 @@ impl Shortcut {
         plain.then(|| Self {
             account: Account { noted: None, ..account.clone() },
             facts: facts.clone(),
-            headers: headers.clone(),
+            headers: Arc::new(headers.clone()),
             coding: compress::wanted(&account.route, headers),
         })
     }
 
     /// The answer to one more such request.
-    fn answer(&self, state: &State) -> Option<Wire> {
+    fn answer(&self, state: &Arc<State>) -> Option<Wire> {
         let Account { route, key, .. } = &self.account;
         let (at, started) = (state.clock.now(), state.real_now());
         if !self.account.identity.holds(at) {
@@ -163,6 +164,9 @@ impl Shortcut {
         }
         head.extend_from_slice(b"\r\n");
         state.settle_request(&account, &settled);
+        if route.ahead.is_ok() {
+            prefetch::hand_over(state, Seen { account, headers: self.headers.clone(), target: None, missed: false });
+        }
         Some(Wire { head, body })
     }
 
@@ -213,7 +217,7 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 impl State {
     /// The answer to a request that is known by the bytes of its head.
-    pub fn recall_head(&self, head: &[u8]) -> Recalled {
+    pub fn recall_head(self: &Arc<Self>, head: &[u8]) -> Recalled {
         let name = self.keyer.raw_head(head);
         let Some(shortcut) = self.shortcuts.get(name) else {
             return if self.shortcuts.saw(name) { Recalled::Wanted(RawHead(name)) } else { Recalled::Unknown };

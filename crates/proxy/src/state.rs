@@ -29,6 +29,7 @@ use crate::load::Load;
 use crate::memory::Memory;
 use crate::pace::PaceStats;
 use crate::predictors::Predictors;
+use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::shortcut::Shortcuts;
@@ -82,6 +83,8 @@ pub struct State {
     pub holdout: Holdout,
     /// What was saved, against the holdout.
     pub savings: Mutex<Savings>,
+    /// Fetching ahead.
+    pub prefetch: Prefetch,
     /// Ids.
     pub ids: Ids,
     /// Room for entries' bodies in content codings.

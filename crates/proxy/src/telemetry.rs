@@ -1,5 +1,6 @@
 //! Metrics: one collector that reads the totals when it is scraped, so that a request pays nothing for being counted twice.
 
+mod ahead;
 mod clients;
 
 use std::fmt;
@@ -121,6 +122,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in upstreams::families(&self.0.upstreams()).into_iter().chain(upstreams::answers(&self.0)) {
+            family.encode(&mut encoder)?;
+        }
+        for family in ahead::families(&self.0.prefetch(), self.0.prefetch_lost()) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.budgets().iter().flat_map(budgets) {

@@ -20,6 +20,7 @@ use crate::flight::{Attribution, Came, Flight, Order};
 use crate::l2;
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
+use crate::prefetch;
 use crate::reply::{failed, flat_price, from_entry, respond, settled};
 use crate::request::{CacheControl, Planned};
 use crate::run::{self, Job, Landing, Template};
@@ -40,7 +41,7 @@ pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
     if let Joined::Lead(ticket) = state.cache.join(join) {
         let wanted = Wanted { previous: Some(entry.clone()), stale: None, reason: UncachedReason::Expired };
         // Without room for it the entry serves on, for as long as it may.
-        let Some(held) = admission::at_once(state, &planned.account, admission(state, planned, &wanted)) else { return };
+        let Ok(held) = admission::at_once(state, &planned.account, admission(state, planned, &wanted)) else { return };
         state.counters.refreshes.fetch_add(1, Ordering::Relaxed);
         lead(state, planned, &wanted, (ticket, Purpose::Refresh, held));
     }
@@ -139,7 +140,8 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 
 /// Starts the fill in a task of its own: its client may leave without harm.
 pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose, held): (Ticket, Purpose, Held)) -> Arc<Flight> {
-    let purpose = if purpose != Purpose::Warm && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
+    let ahead = matches!(purpose, Purpose::Warm | Purpose::Prefetch);
+    let purpose = if !ahead && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();
     let none = farthing_ledger::RequestFacts::default();
     let facts = planned.outbound.facts().unwrap_or(&none);
@@ -155,9 +157,12 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     order.finishes = order.batch.is_some() || asking::fill_finishes(&route, facts);
     let (body, strips_usage) = asking::with_usage(&route, &planned.outbound.target, facts, (&mut headers, body));
     order.strips_usage = strips_usage;
-    let cancel_idle = !order.finishes && !matches!(purpose, Purpose::Refresh | Purpose::Warm);
+    let cancel_idle = !order.finishes && !matches!(purpose, Purpose::Refresh | Purpose::Warm | Purpose::Prefetch);
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), route.clone(), order, held);
     trace::send(&mut planned.account, &mut headers, flight.id);
+    if purpose == Purpose::Prefetch {
+        prefetch::follow(state, &flight);
+    }
     let job = Job {
         state: state.clone(),
         template: Template {
@@ -329,8 +334,13 @@ fn shared(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, arrived: Ar
     let outcome = if leading { Outcome::Lead } else { Outcome::Follow };
     let came = flight.head();
     let reason = why(wanted.reason, came);
+    let first_use = || head.status.is_success() && state.prefetch.books().used(flight.id, flat_price(state, planned, head.status));
     let settled = Settled {
-        served: if leading { Served::Lead } else { Served::Follower },
+        served: match leading {
+            true => Served::Lead,
+            false if flight.purpose == Purpose::Prefetch && first_use() => Served::Ahead,
+            false => Served::Follower,
+        },
         ..settled(outcome, Some(reason), (status, overhead), Some(flight.id))
     };
     // A share of a batch is no flat price.

@@ -3,24 +3,20 @@
 
 use std::sync::Arc;
 
-use farthing_cache::{Join, Joined};
 use farthing_config::{CredentialMode, CredentialPlace, is_reserved_tenant};
-use farthing_freshness::semantics::acceptable;
-use farthing_types::{Body, Money, Purpose, RequestId, Span, Tenant, UncachedReason};
+use farthing_types::{Money, Purpose, Span, Tenant, UncachedReason};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
-use crate::admission::{self, HeldBack};
 use crate::flight::Flight;
 use crate::identify::Identity;
-use crate::l2;
-use crate::lookup::{Found, judge};
-use crate::request::{Identified, Planned, Received, Upload};
+use crate::prefetch::fetch::{self, Left};
+use crate::request::Planned;
 use crate::route::RouteState;
 use crate::state::State;
-use crate::ticketed::{Wanted, admission, lead};
+use crate::ticketed::Wanted;
 
 /// Calls of one order under way at a time.
 const AT_ONCE: usize = 8;
@@ -242,14 +238,15 @@ impl Warming {
     /// Looks at a target, and begins its call unless that would be too much.
     async fn begin(&self, target: &str, over: bool) -> Begun {
         let mut warmed = Warmed { target: target.to_owned(), outcome: WarmOutcome::Fresh, cost: None, rate: 0.0 };
-        let mut planned = match self.plan(target) {
+        let headers = self.order.headers.clone();
+        let mut planned = match fetch::plan(&self.state, (&self.route, &self.identity), &self.path(target), headers) {
             Ok(planned) => planned,
             Err(reason) => return Begun::Told(Warmed { outcome: WarmOutcome::NotKept(reason), ..warmed }),
         };
         warmed.rate = self.state.cache.key_stats(planned.account.key).map_or(0.0, |stats| stats.rate(planned.account.at, 1e-9));
-        let wanted = match self.look(&planned) {
+        let wanted = match fetch::look(&self.state, &planned) {
             Ok(wanted) => wanted,
-            Err(outcome) => return Begun::Told(Warmed { outcome, ..warmed }),
+            Err(left) => return Begun::Told(Warmed { outcome: left.into(), ..warmed }),
         };
         if self.order.dry_run {
             return Begun::Told(Warmed { outcome: WarmOutcome::Wanted, ..warmed });
@@ -259,22 +256,7 @@ impl Warming {
         }
         match self.call(&mut planned, wanted).await {
             Ok(flight) => Begun::Called(warmed, flight),
-            Err(outcome) => Begun::Told(Warmed { outcome, ..warmed }),
-        }
-    }
-
-    /// The stages of a request, for a GET of the target.
-    fn plan(&self, target: &str) -> Result<Planned, UncachedReason> {
-        let path = self.path(target);
-        let request = Request::builder().method(Method::GET).uri(path).body(()).map_err(|_| UncachedReason::PassThrough)?;
-        let (mut head, ()) = request.into_parts();
-        head.headers = self.order.headers.clone();
-        let (at, started) = (self.state.clock.now(), self.state.real_now());
-        let received = Received { id: RequestId(self.state.ids.next()), at, started, route: self.route.clone(), head, body: Body::empty() };
-        let identified = Identified { received, identity: self.identity.clone() };
-        match identified.ask().map(crate::request::Asked::upload) {
-            Ok(Upload::None(asked)) => Ok(asked.plan(&self.state)),
-            _ => Err(UncachedReason::PassThrough),
+            Err(left) => Begun::Told(Warmed { outcome: left.into(), ..warmed }),
         }
     }
 
@@ -287,55 +269,24 @@ impl Warming {
         if below { target.to_owned() } else { format!("{prefix}/{}", target.trim_start_matches('/')) }
     }
 
-    /// What is there, without counting as a request; `Err` where no call is wanted.
-    fn look(&self, planned: &Planned) -> Result<Wanted, WarmOutcome> {
-        planned.cache.map_err(WarmOutcome::NotKept)?;
-        let entry = self.state.cache.peek(planned.account.key, &planned.headers);
-        match entry.filter(|entry| acceptable(entry, &planned.headers)).map(|entry| judge(planned, entry)) {
-            None => Ok(Wanted { previous: None, stale: None, reason: UncachedReason::Cold }),
-            Some(Found::Usable(usable)) if usable.left.is_ok() => Err(WarmOutcome::Fresh),
-            Some(Found::Usable(usable)) => Ok(Wanted { previous: Some(usable.entry), stale: None, reason: UncachedReason::Expired }),
-            Some(Found::Call { previous, stale, reason }) => Ok(Wanted { previous, stale, reason }),
-            Some(Found::Bypass(reason)) => Err(WarmOutcome::NotKept(reason)),
-        }
-    }
-
     /// Leads the call that fills the key, unless there is one or L2 has it.
-    async fn call(&self, planned: &mut Planned, mut wanted: Wanted) -> Result<Arc<Flight>, WarmOutcome> {
-        let subject = planned.subject();
-        let join = Join { subject: &subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: self.state.clock.now() };
-        let mut ticket = match self.state.cache.join(join) {
-            Joined::Lead(ticket) => ticket,
-            Joined::Follow(_) | Joined::Stored(_) => return Err(WarmOutcome::UnderWay),
-            Joined::Alone(reason) => return Err(WarmOutcome::NotKept(reason)),
-            Joined::Refused(_) => return Err(WarmOutcome::UnderWay),
-        };
-        if l2::may_ask(&self.state, planned, wanted.reason, wanted.previous.as_ref()) {
-            ticket = match l2::ask(&self.state, ticket).await {
-                Err(ticket) => ticket,
-                Ok(entry) => {
-                    wanted.previous = Some(entry);
-                    let again =
-                        Join { subject: &subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: self.state.clock.now() };
-                    match (self.look(planned), self.state.cache.join(again)) {
-                        (Ok(stale), Joined::Lead(ticket)) => {
-                            wanted = stale;
-                            ticket
-                        }
-                        (Err(outcome), _) => return Err(outcome),
-                        _ => return Err(WarmOutcome::UnderWay),
-                    }
-                }
-            };
+    async fn call(&self, planned: &mut Planned, mut wanted: Wanted) -> Result<Arc<Flight>, Left> {
+        let mut ticket = fetch::join(&self.state, planned, &wanted)?;
+        if fetch::asks_l2(&self.state, planned, &wanted) {
+            ticket = fetch::ask_l2(&self.state, planned, &mut wanted, ticket).await?;
         }
-        let admission = admission(&self.state, planned, &wanted).in_background();
-        let held = admission::admit(&self.state, &planned.account, &admission, None).await.map_err(|held_back| {
-            WarmOutcome::NotKept(match held_back {
-                HeldBack::Budget(_) => UncachedReason::OverBudget,
-                HeldBack::Limit(_) => UncachedReason::OverLimit,
-            })
-        })?;
-        Ok(lead(&self.state, planned, &wanted, (ticket, Purpose::Warm, held)))
+        fetch::call(&self.state, planned, &wanted, (ticket, Purpose::Warm)).await
+    }
+}
+
+impl From<Left> for WarmOutcome {
+    fn from(left: Left) -> Self {
+        match left {
+            Left::Fresh => Self::Fresh,
+            Left::UnderWay => Self::UnderWay,
+            Left::NotKept(reason) => Self::NotKept(reason),
+            Left::HeldBack(reason) => Self::NotKept(reason),
+        }
     }
 }
 

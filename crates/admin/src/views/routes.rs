@@ -1,5 +1,8 @@
 //! Routes.
 
+use std::collections::BTreeMap;
+
+use farthing_types::Money;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -60,6 +63,31 @@ pub struct NotSaved {
     pub advice: String,
 }
 
+/// How fetching ahead stands on a route, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AheadInfo {
+    /// `off` with a reason; else `shadow` (scored, nothing is paid), `live`, or `lost` (it lost money and is scored again).
+    pub state: String,
+    /// Why it is off; null where it is not.
+    pub reason: Option<String>,
+    /// Calls made ahead.
+    pub started: u64,
+    /// Of these, used while fresh.
+    pub used: u64,
+    /// Of these, not used while fresh.
+    pub wasted: u64,
+    /// Of these, without an answer that is kept.
+    pub failed: u64,
+    /// What they cost, in dollars, as far as priced.
+    #[schema(value_type = String, example = "0.002")]
+    pub spent_usd: Money,
+    /// What those that were used would have cost their clients, in dollars.
+    #[schema(value_type = String, example = "0.002")]
+    pub saved_usd: Money,
+    /// Likely things that were not fetched, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
 /// One route: configuration and totals.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RouteInfo {
@@ -89,6 +117,8 @@ pub struct RouteInfo {
     pub stale_budget: f64,
     /// The experiment that runs on it.
     pub experiment: Option<String>,
+    /// Fetching ahead.
+    pub prefetch: AheadInfo,
     /// Totals since start.
     pub totals: Totals,
     /// Why answers were not served from the cache, dearest first.

@@ -8,7 +8,7 @@ use super::registry;
 use super::section::{Bad, Section};
 use super::values as v;
 use crate::key::ID_LEN;
-use crate::{AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, Secret};
+use crate::{AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Secret};
 
 /// Reads everything that concerns no route.
 pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
@@ -34,6 +34,9 @@ pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
     }
     if let Some(section) = within("holdout", registry::HOLDOUT) {
         holdout(&section, &mut config.holdout);
+    }
+    if let Some(section) = within("prefetch", registry::PREFETCH) {
+        prefetch(&section, &mut config.prefetch);
     }
     config.keys = keys(top);
 }
@@ -104,6 +107,12 @@ fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {
 fn holdout(s: &Section<'_, '_>, into: &mut HoldoutConfig) {
     s.set("share", v::share(0.0..=0.5), &mut into.share);
     s.set("window", v::positive_span, &mut into.window);
+}
+
+fn prefetch(s: &Section<'_, '_>, into: &mut PrefetchConfig) {
+    s.set("horizon", v::positive_span, &mut into.horizon);
+    s.set("explore", v::share(0.0..=0.5), &mut into.explore);
+    s.set("at_once", v::count(1..=1_000), &mut into.at_once);
 }
 
 fn keys(top: &Section<'_, '_>) -> Vec<FarthingKey> {

@@ -5,7 +5,7 @@ pub(crate) use super::registry_batch::BATCH;
 pub(crate) use super::registry_identity::{JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
 pub(crate) use super::registry_money::{
-    ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, PRICE_FILES, PRICES, SELF_COST, SERVICE,
+    ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, PREFETCH, PRICE_FILES, PRICES, SELF_COST, SERVICE,
     SERVICE_RATES, TIER, TOKEN_RATES,
 };
 pub(crate) use super::registry_tables::TABLES;
@@ -77,6 +77,7 @@ pub(crate) const TOP: Keys = &[
     table("retention", Kind::Table, "How long its rows stay."),
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
+    table("prefetch", Kind::Table, "Fetching ahead."),
     table("prices", Kind::Table, "Files of imported prices."),
     table("alerts", Kind::Table, "Alerts about money."),
     table("self_cost", Kind::Table, "What Farthing itself costs."),
@@ -385,6 +386,25 @@ pub(crate) const ROUTE: Keys = &[
         "time",
         "\"0s\"",
         "Mean time before its expiry at which an entry that is still read is refreshed in the background, at a random time of its own and by one call; at most a tenth of its lifetime. Buys latency for calls.",
+    ),
+    key(
+        "prefetch",
+        "word",
+        "\"auto\"",
+        "Fetch what is likely to be asked for next. `auto`: where `price_wait` says what a wait is worth, the provider's terms allow it, and the route's own record shows a gain. `off`: never.",
+    ),
+    key(
+        "price_wait",
+        "dollars",
+        "\"0\"",
+        "What it is worth that a client does not wait for one call. 0: nothing is fetched ahead, as that cannot save money.",
+    ),
+    key("prefetch_confidence", "share", "0.7", "Least probability of use at which a call is made ahead, whatever it would earn."),
+    key(
+        "prefetch_budget",
+        "number",
+        "0.25",
+        "Most that is spent ahead in an hour, 0 to 10, as a multiple of what the route's other calls cost in that hour or the one before.",
     ),
     key("stale_if_error", "time", "\"10m\"", "How long after expiry a stale answer may stand in for a failed call."),
     key("max_body", "size", "\"100MB\"", "Largest request body; 413 beyond."),

@@ -33,6 +33,17 @@ pub(crate) const HOLDOUT: Keys = &[
     key("window", "time", "\"1h\"", "How long a key stays in or out."),
 ];
 
+pub(crate) const PREFETCH: Keys = &[
+    key("horizon", "time", "\"30s\"", "How far ahead a request still counts as following another: about half the lifetime of a copy."),
+    key(
+        "explore",
+        "share",
+        "0.05",
+        "Share of the decisions within 0.1 of the threshold that are drawn, 0 to 0.5, so that the log can tell what another rule would have earned.",
+    ),
+    key("at_once", "count", "8", "Most calls ahead to one provider under way at a time; what is likely beyond that is left out."),
+];
+
 pub(crate) const PRICES: Keys = &[
     key("free", "flag", "false", "Costs nothing, by agreement. Not together with rates."),
     key("per_call", "dollars", "", "Dollars per call."),

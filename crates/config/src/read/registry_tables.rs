@@ -2,8 +2,9 @@
 
 use super::registry::{
     ADMIN, ALERTS, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, JWT,
-    JWT_CLAIMS, KEY, L2, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PRICE_FILES, PRICES, PROVIDER, RETENTION, RETENTION_TENANT,
-    ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WRITE_RULE,
+    JWT_CLAIMS, KEY, L2, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROVIDER, RETENTION,
+    RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT,
+    WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -54,6 +55,11 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
+    Table {
+        heading: "[prefetch]",
+        doc: "Fetching ahead, on routes whose `price_wait` says what a wait is worth; docs/prefetch.md has the formulas.",
+        keys: PREFETCH,
+    },
     Table { heading: "[alerts]", doc: "Who is told when money goes wrong; docs/alerts.md says of what.", keys: ALERTS },
     Table {
         heading: "[self_cost]",

@@ -12,7 +12,7 @@ use super::registry;
 use super::resolve::RouteDraft;
 use super::section::{Bad, Section, meant, show};
 use super::values as v;
-use crate::{CredentialMode, Mode, OnDisconnect, Profile, PurgeBy, TtlBy, is_reserved_tenant};
+use crate::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, TtlBy, is_reserved_tenant};
 
 const GB: u64 = 1_000_000_000;
 
@@ -50,6 +50,7 @@ const PROFILES: &[(&str, Profile)] = &[("http", Profile::Http), ("api", Profile:
 const CREDENTIALS: &[(&str, CredentialMode)] = &[("pass", CredentialMode::Pass), ("swap", CredentialMode::Swap)];
 const PURGERS: &[(&str, PurgeBy)] = &[("nobody", PurgeBy::Nobody), ("own", PurgeBy::Own), ("key", PurgeBy::Key)];
 
+const PREFETCH: &[(&str, Prefetch)] = &[("auto", Prefetch::Auto), ("off", Prefetch::Off)];
 const LEAVING: &[(&str, OnDisconnect)] = &[("finish", OnDisconnect::Finish), ("cancel", OnDisconnect::Cancel)];
 
 /// Reads the keys that route tables and presets share, over what `draft` holds.
@@ -80,6 +81,10 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("max_body", v::size(0..=1_000 * GB), &mut route.max_body);
     s.set("buffer_limit", v::size(0..=10 * GB), &mut route.buffer_limit);
     s.set_opt("price_stale", v::money, &mut route.price_stale);
+    s.set("prefetch", v::word(PREFETCH), &mut route.prefetch);
+    s.set("price_wait", v::money, &mut route.price_wait);
+    s.set("prefetch_confidence", v::share(0.0..=1.0), &mut route.prefetch_confidence);
+    s.set("prefetch_budget", v::share(0.0..=10.0), &mut route.prefetch_budget);
     s.set("priority", v::word(PRIORITIES), &mut route.priority);
     s.set("max_priority", v::word(PRIORITIES), &mut route.max_priority);
     s.set_opt("sla", v::positive_span, &mut route.sla);

@@ -25,7 +25,7 @@ pub use cost::{COST_FEATURES, COST_LEVELS, COST_OUTPUTS, COST_SPEC, CallFacts, C
 pub use key::{KEY_FAST_MEMORY, KEY_RATE_MEMORY, KEY_SLOW_MEMORY, KEY_STATS_BYTES, KeyStats, Observation, PRIOR_EVENTS};
 pub use prefetch::{
     Associations, CANDIDATES, Candidate, Capacity, LiveOdds, PREFETCH_FEATURES, PREFETCH_OUTPUTS, PREFETCH_SPEC, STEPS, SUCCESSORS, Visit,
-    prefetch_features, probability, thing_of,
+    prefetch_features, probability, session_of, thing_of,
 };
 pub use rhythm::{Piece, RHYTHM_MEMORY, Rhythm};
 pub use route::{DEFAULT_HAZARD, ROUTE_MEMORY, RouteStats};

@@ -91,7 +91,7 @@ table! {
         base_nanousd: Option<i64>,
         /// What it cost its payer, nano-dollars; 0 for hits and followers; null when unpriced.
         cost_nanousd: Option<i64>,
-        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`; null when nothing was saved.
+        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`, `prefetch` (the first use of a call made ahead); null when nothing was saved.
         saved_by: Option<&'static str>,
         /// Whole time from head to last byte, microseconds; null when the client left.
         latency_us: Option<i64>,
@@ -273,7 +273,7 @@ table! {
         ts_ns: i64,
         /// Id of the decision.
         decision_id: u64,
-        /// `ttl`, `assignment`, `refresh` ...
+        /// `ttl`, `prefetch` (action 1: the key is fetched ahead) ...
         kind: &'static str,
         /// Call whose answer it is about.
         call_id: Option<u64>,
@@ -295,7 +295,7 @@ table! {
         pmf: Vec<f32>,
         /// Index of the action taken.
         action: i32,
-        /// Action as a value (for `ttl`: seconds).
+        /// Action as a value (for `ttl`: seconds; for `prefetch`: the probability of use).
         action_value: f64,
         /// The uniform draw that chose it; null when nothing was drawn.
         draw: Option<f64>,
@@ -329,7 +329,7 @@ table! {
         key_hash: u64,
         /// When the decision was made, ns.
         opened_ns: i64,
-        /// Why it ended: `replaced`, `revalidated`, `evicted`, `purged`, `shutdown`.
+        /// Why it ended: `replaced`, `revalidated`, `evicted`, `purged`, `shutdown`; of a `prefetch` decision `used` or `unused`.
         closed_by: &'static str,
         /// Answers served from the entry.
         hits: i64,

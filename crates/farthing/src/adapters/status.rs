@@ -2,11 +2,15 @@
 
 use std::cmp::Reverse;
 
-use farthing_admin::{Costs, NotSaved, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField, VolatileReport};
+use farthing_admin::{
+    AheadInfo, Costs, NotSaved, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField, VolatileReport,
+};
 use farthing_config::{Mode, Route, remedy};
 use farthing_ledger::AggregatesSnapshot;
 use farthing_ledger::aggregate::Tallies;
 use farthing_models::{Alias, Kind};
+use farthing_policy::prefetch::PermitState;
+use farthing_proxy::PrefetchBooks;
 use farthing_types::{Clock, UncachedReason};
 
 use super::Running;
@@ -56,7 +60,12 @@ impl RoutesView for Running {
             let on = |routes: &[farthing_types::RouteName]| routes.is_empty() || routes.contains(&route.name);
             experiments.iter().find(|view| view.stopped.is_none() && on(&view.config.routes)).map(|view| view.config.name.to_string())
         };
-        self.proxy.config().routes.iter().map(|route| self.route(route, experiment(route), &snapshot)).collect()
+        let ahead = self.proxy.prefetch();
+        let route = |route: &std::sync::Arc<Route>| {
+            let prefetch = ahead.iter().find(|books| books.route == route.name).map(ahead_info).unwrap_or_default();
+            RouteInfo { prefetch, ..self.route(route, experiment(route), &snapshot) }
+        };
+        self.proxy.config().routes.iter().map(route).collect()
     }
 
     fn volatile(&self, route: &str) -> Option<VolatileReport> {
@@ -100,7 +109,28 @@ impl Running {
             not_saved: counted.map(|found| not_saved(route, &found.uncached)).unwrap_or_default(),
             not_kept: counted.map(|found| not_saved(route, &found.unkept)).unwrap_or_default(),
             totals: counted.map(totals).unwrap_or_default(),
+            prefetch: AheadInfo::default(),
         }
+    }
+}
+
+fn ahead_info(books: &PrefetchBooks) -> AheadInfo {
+    AheadInfo {
+        state: match books.permit {
+            Err(_) => "off",
+            Ok(PermitState::Shadow) => "shadow",
+            Ok(PermitState::Live) => "live",
+            Ok(PermitState::Off) => "lost",
+        }
+        .to_owned(),
+        reason: books.permit.err().map(|off| off.as_str().to_owned()),
+        started: books.started,
+        used: books.used,
+        wasted: books.wasted,
+        failed: books.failed,
+        spent_usd: books.spent,
+        saved_usd: books.saved,
+        refused: books.refused.iter().map(|(why, count)| (why.as_str().to_owned(), *count)).collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_admin::{NotSaved, RouteInfo};
+use farthing_admin::{AheadInfo, NotSaved, RouteInfo};
 
 use super::{AdminFlags, ask, print};
 use crate::table::render;
@@ -50,10 +50,29 @@ fn told(route: &RouteInfo) -> String {
     for line in super::status::extra(totals).lines() {
         text += &format!("  {line}\n");
     }
+    text += &ahead(&route.prefetch);
     if route.not_saved.is_empty() {
         text += "  everything was served from the cache, or nothing was asked yet\n";
     }
     text + &listed("not saved because", "answers", &route.not_saved) + &listed("fetched and not kept because", "calls", &route.not_kept)
+}
+
+/// How fetching ahead stands; nothing where waiting has no price, which is usual.
+fn ahead(info: &AheadInfo) -> String {
+    if let Some(reason) = &info.reason {
+        return if reason == "no-price-wait" { String::new() } else { format!("  fetching ahead: off ({reason})\n") };
+    }
+    let AheadInfo { state, started, used, wasted, spent_usd, saved_usd, .. } = info;
+    let state = match &**state {
+        "shadow" => "shadow, nothing is paid before its record shows a gain",
+        "lost" => "off, it lost money and is scored again",
+        state => state,
+    };
+    let mut refused: Vec<_> = info.refused.iter().collect();
+    refused.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let refused = refused.iter().map(|(why, count)| format!("{why} {count}")).collect::<Vec<_>>().join(", ");
+    let refused = if refused.is_empty() { refused } else { format!("; left out: {refused}") };
+    format!("  fetching ahead: {state}; {started} calls, {used} used, {wasted} wasted, spent {spent_usd} $, saved {saved_usd} ${refused}\n")
 }
 
 fn listed(title: &str, what: &str, reasons: &[NotSaved]) -> String {
@@ -103,6 +122,13 @@ mod tests {
             ttl: "model".to_owned(),
             stale_budget: 0.005,
             experiment: None,
+            prefetch: AheadInfo {
+                state: "live".to_owned(),
+                started: 7,
+                used: 5,
+                refused: [("budget".to_owned(), 2), ("busy".to_owned(), 9)].into(),
+                ..AheadInfo::default()
+            },
             totals: Totals::default(),
             not_kept: vec![not_saved("soft-error", "0.004", Some("cacheable_if"))],
             not_saved: vec![not_saved("expired", "0.006", Some("stale_budget")), not_saved("cold", "0.002", None)],
@@ -112,6 +138,9 @@ mod tests {
         assert!(at("not saved because") < at("expired") && at("expired") < at("cold"));
         assert!(at("0.006") < at("stale_budget"));
         assert!(at("cold") < at("fetched and not kept because") && at("not kept") < at("soft-error"));
+        assert!(at("fetching ahead: live; 7 calls, 5 used, 0 wasted") < at("left out: busy 9, budget 2"));
+        let off = |reason: &str| AheadInfo { state: "off".to_owned(), reason: Some(reason.to_owned()), ..AheadInfo::default() };
+        assert_eq!((ahead(&off("terms")), ahead(&off("no-price-wait"))), ("  fetching ahead: off (terms)\n".to_owned(), String::new()));
         let text = told(&RouteInfo { not_saved: Vec::new(), not_kept: Vec::new(), ..route });
         assert!(text.contains("nothing was asked yet"), "{text}");
     }

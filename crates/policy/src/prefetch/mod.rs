@@ -5,6 +5,7 @@ mod budget;
 mod economics;
 mod permit;
 mod refresh;
+mod tries;
 mod watch;
 
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use farthing_types::{By, Choice, Money, Span};
 
 use crate::guard::{Asked, Guarded, Levels};
 
-pub use budget::Budget;
+pub use budget::{Allowance, Budget};
 pub use economics::{Batch, Quota, Rider, Stakes, Tariff};
 pub use permit::{Outcome, Permit, Permits, State as PermitState, TRIES};
 pub use refresh::{RefreshAhead, early_by, read_within, refresh_pays};
+pub use tries::{Tries, Try};
 pub use watch::{Awaited, Watch};
 
 /// Who says how likely a use is.

@@ -94,6 +94,11 @@ impl Permit {
         self.state == State::Live
     }
 
+    /// Tries that have matured since it says so.
+    pub fn tries(&self) -> u32 {
+        self.tries
+    }
+
     /// A try matured.
     pub fn matured(&mut self, outcome: Outcome) {
         self.learn(outcome, false);
@@ -178,6 +183,12 @@ impl Permits {
         if let Some(permit) = self.pool_of.get(route).and_then(|pool| self.pools.get_mut(*pool)) {
             permit.matured(outcome);
         }
+    }
+
+    /// What holds on this route: its own state, or that of the pool which lends it a permit.
+    pub fn state(&self, route: usize) -> State {
+        let own = self.routes.get(route).map_or(State::Shadow, Permit::state);
+        if own == State::Shadow && self.is_live(route) { State::Live } else { own }
     }
 
     /// The routes' own permits.

@@ -22,6 +22,26 @@ impl Strategy for Prefetch {
         "To save money where each prefetch costs as much as a call: it cannot; off unless waiting has a price or the tariff is lower."
     }
     fn eligible(&self, route: &RouteFacts, kind: RequestKind) -> Result<(), UncachedReason> {
+        if !route.prefetch {
+            return Err(UncachedReason::Disabled);
+        }
+        if route.terms_forbid_prefetch {
+            return Err(UncachedReason::Terms);
+        }
         route.reusable(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_switch_and_the_terms_forbid_it() {
+        let eligible = |route: RouteFacts| Prefetch.eligible(&route, RequestKind::Safe);
+        assert_eq!(eligible(RouteFacts::default()), Ok(()));
+        assert_eq!(eligible(RouteFacts { prefetch: false, ..RouteFacts::default() }), Err(UncachedReason::Disabled));
+        assert_eq!(eligible(RouteFacts { terms_forbid_prefetch: true, ..RouteFacts::default() }), Err(UncachedReason::Terms));
+        assert_eq!(eligible(RouteFacts { cache: false, ..RouteFacts::default() }), Err(UncachedReason::Disabled));
     }
 }

@@ -29,6 +29,7 @@ use crate::l2::{L2, L2Stats};
 use crate::limits::LimitsReport;
 use crate::load::LoadReport;
 use crate::pace::PaceStats;
+use crate::prefetch::RouteBooks;
 use crate::prices;
 use crate::pricing::PricingStats;
 use crate::state::Counters;
@@ -77,6 +78,15 @@ impl Proxy {
     /// See [`WarmRefused`].
     pub async fn warm(&self, order: WarmOrder) -> Result<WarmReport, WarmRefused> {
         warm::warm(&self.state, order).await
+    }
+    /// How fetching ahead stands on each route.
+    pub fn prefetch(&self) -> Vec<RouteBooks> {
+        self.state.prefetch.report(&self.state)
+    }
+    /// What fetching ahead could not learn from: requests that found no room on their way, requests that had to make room for others, and
+    /// candidates whose outcome could not be awaited.
+    pub fn prefetch_lost(&self) -> [u64; 3] {
+        self.state.prefetch.lost()
     }
     /// The lines in front of the providers that have a route, by name.
     pub fn paces(&self) -> Vec<PaceStats> {
@@ -197,7 +207,8 @@ impl Proxy {
     }
     /// Late answers of the predictor, and whether it is closed out for them.
     pub fn predictor_lateness(&self) -> (u64, bool) {
-        (self.state.guarded.late(), self.state.guarded.breaker_open())
+        let (late, open) = self.state.prefetch.lateness();
+        (self.state.guarded.late() + late, self.state.guarded.breaker_open() || open)
     }
     /// Rows, drops and files of the log; `None` when it is off.
     pub fn log_metrics(&self) -> Option<LogMetrics> {

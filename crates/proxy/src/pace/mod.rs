@@ -93,6 +93,11 @@ impl Pace {
         self.refill.lock().recall(rate, self.now());
     }
 
+    /// Whether nothing is being brought back: then a call that can as well be left out holds up nobody.
+    pub fn is_calm(&self) -> bool {
+        self.refill.lock().is_calm(self.now())
+    }
+
     /// Notes an attempt beyond a call's first.
     pub fn repeated(&self, purpose: Purpose) {
         self.refill.lock().called(demand(purpose), self.now());
@@ -199,6 +204,7 @@ mod tests {
         let waits = join_all((0..20).map(|_| took(&pace, Purpose::Refill, patience))).await;
         assert!(waits.is_sorted(), "{waits:?}");
         // 18 a second may go.
+        assert!(!pace.is_calm(), "what can be left out is, for as long as something is brought back");
         assert!(waits[19] > Span::from_millis(1_000) && waits[19] < Span::from_millis(1_150), "{waits:?}");
         assert_eq!(took(&pace, Purpose::User, patience).await, Span::ZERO);
         let stats = pace.stats();

@@ -1,10 +1,10 @@
 //! The replay.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use farthing_contract::features::{Associations, Candidate, Capacity, LiveOdds, PREFETCH_FEATURES, Visit, prefetch_features};
-use farthing_policy::prefetch::{Awaited, Batch, Budget, Outcome, Permits, Question, Rider, Stakes, Watch, likelihood};
+use farthing_policy::prefetch::{Awaited, Batch, Budget, Permits, Question, Rider, Stakes, Tries, Try, Watch, likelihood};
 use farthing_policy::{Guarded, Levels};
 use farthing_types::{By, Draw, DrawKind, Span, Time, VirtualClock};
 
@@ -31,6 +31,8 @@ pub struct Setup {
     pub explore: f64,
     /// Seed of the draws.
     pub seed: u64,
+    /// Least probability at which a thing is fetched by a call of its own, whatever would pay.
+    pub least: f64,
     /// Most that is spent ahead per hour.
     pub budget: Option<farthing_types::Money>,
     /// Whether rows for learning are kept.
@@ -40,7 +42,7 @@ pub struct Setup {
 impl Setup {
     /// With the plain conditional ratio or `levels`, no exploration.
     pub fn new(levels: Levels, horizon: Span) -> Self {
-        Self { levels, horizon, capacity: Capacity::default(), explore: 0.0, seed: 1, budget: None, collect: false }
+        Self { levels, horizon, capacity: Capacity::default(), explore: 0.0, seed: 1, least: 0.0, budget: None, collect: false }
     }
 }
 
@@ -82,23 +84,6 @@ struct Note {
     judged: bool,
 }
 
-/// A decision to fetch ahead, carried out or not.
-#[derive(Clone, Copy)]
-struct Try {
-    until: Time,
-    used: bool,
-    route: u16,
-    threshold: f64,
-    /// How many were decided after the same request.
-    together: u32,
-}
-
-impl Try {
-    fn outcome(&self) -> Outcome {
-        Outcome { threshold: self.threshold, used: self.used, together: self.together }
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Copy {
     until: Time,
@@ -123,18 +108,11 @@ pub struct Engine<'a> {
     copies: HashMap<u64, Copy>,
     /// Expiry without prefetch.
     base: HashMap<u64, Time>,
-    /// Expiry of what would have been fetched in shadow: as long as that copy is fresh there is nothing to try again.
-    shadow: HashMap<u64, Time>,
-    permits: Permits,
     /// Pool of each route.
     pools: Vec<usize>,
     odds: Vec<LiveOdds>,
     watch: Watch<Note>,
-    /// Tries in the order in which they were decided; they are judged in that order, when their time is over.
-    tries: VecDeque<Try>,
-    /// Number of the first of them.
-    first_try: u64,
-    awaited_tries: Watch<u64>,
+    tries: Tries,
     budget: Budget,
     books: Vec<Books>,
     reliability: Reliability,
@@ -158,14 +136,10 @@ impl<'a> Engine<'a> {
             seen: Associations::new(setup.capacity, setup.horizon),
             copies: HashMap::new(),
             base: HashMap::new(),
-            shadow: HashMap::new(),
-            permits: Permits::new(sessions.pools()),
             pools: sessions.pools(),
             odds: vec![LiveOdds::default(); routes],
             watch: Watch::new(WATCHED),
-            tries: VecDeque::new(),
-            first_try: 0,
-            awaited_tries: Watch::new(WATCHED),
+            tries: Tries::new(Permits::new(sessions.pools()), WATCHED),
             budget: Budget::new(setup.budget, Span::from_secs(3_600)),
             books: vec![Books::default(); routes],
             reliability: Reliability::default(),
@@ -209,7 +183,7 @@ impl<'a> Engine<'a> {
     }
     /// The permits.
     pub fn permits(&self) -> &Permits {
-        &self.permits
+        self.tries.permits()
     }
     /// Predicted against observed since [`Self::judge_from_here`].
     pub fn reliability(&self) -> &Reliability {
@@ -272,7 +246,7 @@ impl<'a> Engine<'a> {
         offers.sort_by(|a, b| b.p.total_cmp(&a.p).then(a.candidate.thing.cmp(&b.candidate.thing)));
         let batched = |s: &Self, o: &Offer| s.sessions.routes[usize::from(o.candidate.route)].params.tariff.places() > 1;
         let (together, alone): (Vec<Offer>, Vec<Offer>) = offers.into_iter().partition(|o| batched(self, o));
-        let wanted = alone.iter().filter(|o| o.p > o.threshold).count() as u32;
+        let wanted = alone.iter().filter(|o| o.p > o.threshold.max(self.setup.least)).count() as u32;
         for offer in alone {
             self.alone(visit, offer, wanted);
         }
@@ -335,7 +309,7 @@ impl<'a> Engine<'a> {
     fn alone(&mut self, visit: &Visit, offer: Offer, together: u32) {
         let route = &self.sessions.routes[usize::from(offer.candidate.route)];
         let price = route.params.tariff.ahead(route.price);
-        let mut wanted = offer.p > offer.threshold;
+        let mut wanted = offer.p > offer.threshold.max(self.setup.least);
         if (offer.p - offer.threshold).abs() <= 0.1 && self.setup.explore > 0.0 {
             let (greedy, unit) = (wanted, (u128::from(self.count) << 64) | u128::from(offer.candidate.thing));
             let draw = Draw::new(self.setup.seed);
@@ -352,7 +326,7 @@ impl<'a> Engine<'a> {
         }
         // What costs nothing cannot lose money: it needs no permit, only some chance of use.
         let free = offer.threshold <= 0.0 && offer.p >= LEAST_RIDER;
-        let live = free || self.permits.is_live(usize::from(offer.candidate.route)) || !route.params.must_earn;
+        let live = free || self.tries.permits().is_live(usize::from(offer.candidate.route)) || !route.params.must_earn;
         if wanted && live {
             let index = usize::from(offer.candidate.route);
             if self.budget.spend(visit.at, price) {
@@ -400,7 +374,7 @@ impl<'a> Engine<'a> {
             if let Some(bearer) = group.get(from).filter(|_| !opened) {
                 self.try_once(visit, &bearer.candidate, (alone, 1));
                 let index = usize::from(bearer.candidate.route);
-                let live = self.permits.is_live(index) || !must_earn;
+                let live = self.tries.permits().is_live(index) || !must_earn;
                 paid = live && self.budget.spend(visit.at, price);
                 let books = &mut self.books[index];
                 books.over_budget += u64::from(live && !paid);
@@ -427,18 +401,10 @@ impl<'a> Engine<'a> {
         self.copies.insert(offer.candidate.thing, Copy { until, ahead: true });
     }
 
-    /// Notes a try: it succeeds when the copy is used while fresh. Unless the copy of an earlier one would still be fresh, as tries that
-    /// share an outcome would count as so much evidence; and what costs nothing proves nothing.
+    /// Notes a try: it succeeds when the copy is used while fresh.
     fn try_once(&mut self, visit: &Visit, candidate: &Candidate, (threshold, together): (f64, u32)) {
-        if threshold > 0.0 && self.shadow.get(&candidate.thing).is_none_or(|until| visit.at >= *until) {
-            let until = visit.at + self.sessions.routes[usize::from(candidate.route)].ttl;
-            self.shadow.insert(candidate.thing, until);
-            if self.tries.len() < WATCHED {
-                let number = self.first_try + self.tries.len() as u64;
-                self.tries.push_back(Try { until, used: false, route: candidate.route, threshold, together });
-                self.awaited_tries.add(Awaited { thing: candidate.thing, until, note: number });
-            }
-        }
+        let until = visit.at + self.sessions.routes[usize::from(candidate.route)].ttl;
+        self.tries.begin(Try { thing: candidate.thing, route: candidate.route, until, threshold, together }, visit.at);
     }
 
     fn await_outcome(&mut self, visit: &Visit, offer: &Offer) {
@@ -450,24 +416,14 @@ impl<'a> Engine<'a> {
         let mut notes = Vec::new();
         self.watch.asked(visited.thing, visited.at, |note| notes.push(note));
         notes.iter().for_each(|note| self.mature(note, true));
-        let (first, tries) = (self.first_try, &mut self.tries);
-        self.awaited_tries.asked(visited.thing, visited.at, |number| {
-            if let Some(one) = number.checked_sub(first).and_then(|n| tries.get_mut(n as usize)) {
-                one.used = true;
-            }
-        });
+        self.tries.asked(visited.thing, visited.at);
     }
 
     fn settle(&mut self, now: Time) {
         let mut notes = Vec::new();
         self.watch.expire(now, |note| notes.push(note));
         notes.iter().for_each(|note| self.mature(note, false));
-        self.awaited_tries.expire(now, |_| {});
-        while let Some(one) = self.tries.front().filter(|one| one.until < now).copied() {
-            self.tries.pop_front();
-            self.first_try += 1;
-            self.permits.matured(usize::from(one.route), one.outcome());
-        }
+        self.tries.settle(now);
     }
 
     fn mature(&mut self, note: &Note, used: bool) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use farthing_contract::features::thing_of;
+use farthing_contract::features::{session_of, thing_of};
 use farthing_contract::log::{ColumnType, Request, Row};
 use farthing_policy::prefetch::PrefetchParams;
 use farthing_replay::prefetch::{SessionRoute, Sessions, Visited};
@@ -152,12 +152,11 @@ impl SessionLog {
     }
 }
 
-/// Hash of whatever tells clients apart: never zero, as a tenant is always there.
+/// Hash of whatever tells clients apart.
 fn session(who: &[(Vec<String>, Vec<Option<u32>>)], row: usize) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    for (names, rows) in who {
-        rows[row].and_then(|place| names.get(place as usize)).hash(&mut hasher);
-    }
-    hasher.finish().max(1)
+    let text = |column: usize| {
+        let (names, rows) = who.get(column)?;
+        rows.get(row).copied().flatten().and_then(|place| names.get(place as usize)).map(String::as_str)
+    };
+    session_of(text(0).unwrap_or_default(), text(1), text(2), text(3))
 }

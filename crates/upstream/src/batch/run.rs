@@ -207,7 +207,9 @@ impl Running<'_> {
     fn conclude(mut self, ended: Ended) {
         self.shared.learn(&ended);
         let repeats = self.shared.ways.again.is_some();
-        let may = |member: &Member| repeats && (member.part.repeatable || member.call.repeatable || is_repeatable(&member.call.method, &member.call.headers));
+        let may = |member: &Member| {
+            repeats && (member.part.repeatable || member.call.repeatable || is_repeatable(&member.call.method, &member.call.headers))
+        };
         let may: Vec<bool> = self.members.iter().map(may).collect();
         self.tell(fates(ended, &may));
     }

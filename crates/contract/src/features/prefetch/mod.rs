@@ -81,6 +81,14 @@ pub const fn thing_of(route: u16, params: u64) -> u64 {
     mix(mix(0x0074_6869_6e67, route as u64), params)
 }
 
+/// Who asks, as far as it can be told ([`Visit::session`]): a tenant with its team, service and tags. Never zero, as a tenant is always there.
+pub fn session_of(tenant: &str, team: Option<&str>, service: Option<&str>, tags: Option<&str>) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    [Some(tenant), team, service, tags].hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
 /// Mixes two words (the finaliser of SplitMix64).
 pub(crate) const fn mix(a: u64, b: u64) -> u64 {
     let mut x = a.rotate_left(23) ^ b.wrapping_add(0x9e37_79b9_7f4a_7c15);
