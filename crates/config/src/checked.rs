@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use farthing_types::{BudgetSpec, Overrides, RouteName, Span};
 
-use crate::{AlertsConfig, EventsConfig, FarthingKey, L2Config, Provider, RetentionConfig, Route, Secret, SelfCostConfig};
+use crate::{AlertsConfig, EventsConfig, FarthingKey, L2Config, Provider, RetentionConfig, Route, Secret, SelfCostConfig, SinkConfig};
 
 /// The whole configuration of one instance.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +35,8 @@ pub struct Config {
     pub log: LogConfig,
     /// How long its rows stay.
     pub retention: RetentionConfig,
+    /// Where its finished files are shipped to.
+    pub sinks: Vec<SinkConfig>,
     /// Predictors.
     pub models: ModelsConfig,
     /// Experiments that run from the start.

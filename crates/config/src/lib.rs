@@ -19,6 +19,7 @@ mod retention;
 mod route;
 mod salt;
 mod secret;
+mod sinks;
 
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use checked::{
@@ -36,3 +37,4 @@ pub use remedy::{Remedy, remedy};
 pub use retention::{RetentionConfig, TenantRetention};
 pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Profile, PurgeBy, Route, TtlBy, TtlByError};
 pub use secret::Secret;
+pub use sinks::{LOG_TABLES, PostgresConfig, SinkConfig, SinkTarget};

@@ -16,11 +16,13 @@ mod purges;
 mod reference;
 pub(crate) mod registry;
 mod registry_money;
+mod registry_sinks;
 mod registry_tables;
 mod resolve;
 mod retention;
 mod routes;
 pub(crate) mod section;
+mod sinks;
 pub(crate) mod values;
 
 #[cfg(test)]
@@ -86,6 +88,7 @@ impl Config {
         draft.providers = providers::read(&top, &imports::read(&top));
         draft.config.experiments = experiments::read(&top);
         draft.config.events = events::read(&top);
+        draft.config.sinks = sinks::read(&top, &draft.config.log);
         draft.config.budgets = budgets::read(&top);
         flags.apply(&doc, &mut draft);
         draft.routes = routes::read(&top, &draft.providers);
