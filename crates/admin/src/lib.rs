@@ -13,6 +13,8 @@ mod views;
 mod tests;
 #[cfg(test)]
 mod tests_money;
+#[cfg(test)]
+mod tests_sinks;
 
 pub use api::{openapi, router};
 pub use problem::{Problem, ProblemDocument};
@@ -29,5 +31,6 @@ pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunnin
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
 pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};
 pub use views::routes::{NotSaved, RouteInfo, RoutesView, VolatileField, VolatileReport};
+pub use views::sinks::{SinkInfo, SinksView};
 pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
 pub use views::{ControlError, MetricsView, Parts};

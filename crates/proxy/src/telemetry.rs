@@ -1,5 +1,7 @@
 //! Metrics: one collector that reads the totals when it is scraped, so that a request pays nothing for being counted twice.
 
+mod sinks;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,6 +108,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         prices(&self.0.price_digest(), &self.0.pricing_stats(), &mut encoder)?;
+        for family in sinks::sinks(&self.0.sinks(), self.0.real_now()) {
+            family.encode(&mut encoder)?;
+        }
         for family in refills(&self.0.paces()) {
             family.encode(&mut encoder)?;
         }

@@ -66,6 +66,11 @@ impl Backlog {
         gone.iter().filter_map(|key| self.hours.remove(key).filter(|_| lost(key))).map(|hour| hour.waiting).sum()
     }
 
+    /// Hours before `first` are not shipped any more.
+    pub fn forget_before(&mut self, first: i64) {
+        self.hours = self.hours.split_off(&(first, 0));
+    }
+
     /// A file of an hour is held now.
     pub fn shipped(&mut self, key: HourKey) {
         if let Some(hour) = self.hours.get_mut(&key) {
@@ -157,6 +162,8 @@ mod tests {
         assert_eq!(backlog.waiting(), 3 + 3 + 7);
         assert_eq!(backlog.gone(0, &there, (i64::MIN, Some(day), now)), 3);
         assert_eq!(backlog.waiting(), 3 + 7);
+        backlog.forget_before(11);
+        assert_eq!((backlog.waiting(), backlog.oldest_hour(1)), (3, None));
     }
 
     #[test]

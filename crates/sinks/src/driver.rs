@@ -95,7 +95,10 @@ impl Driver {
             }
         }
         last.cancelled().await;
-        self.turn().await;
+        // The end waits for no sink that has not answered for long.
+        if !self.health.is_open() {
+            self.turn().await;
+        }
     }
 
     /// One round; how long to wait until the next.
@@ -218,7 +221,9 @@ impl Driver {
     /// The days and tables of which the sink lacks files, oldest first.
     async fn look(&mut self, (log, since, first_day): (&LogId, i64, i64)) -> Result<Vec<(i64, usize)>, Fault> {
         let mut lacking = Vec::new();
-        let since = since.max(first_day.saturating_mul(HOURS_OF_A_DAY));
+        let first = first_day.saturating_mul(HOURS_OF_A_DAY);
+        self.backlog.forget_before(first);
+        let since = since.max(first);
         for (place, table) in self.spec.tables.clone().into_iter().enumerate() {
             let dir = self.source.dir.clone();
             let folders = blocking(move || hour_folders(&dir, table, since)).await?;

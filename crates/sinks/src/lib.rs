@@ -27,7 +27,7 @@ pub use driver::{Driver, Source};
 pub use fault::{Fault, FaultReason};
 pub use log_id::LogId;
 pub use postgres::PostgresSpec;
-pub use sink::{Erased, Shipment, Sink, Work};
+pub use sink::{Erased, FORGETTING, Shipment, Sink, Work};
 pub use state::{SinkState, SinkStats};
 
 /// A sink as it is configured.

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use farthing_contract::log::Table;
 use farthing_ledger::archive::FinishedFile;
+use farthing_types::Span;
 use futures_util::future::BoxFuture;
 
 use crate::{Fault, LogId};
+
+/// How long a sink may take to forget a tenant: it goes through all of its rows.
+pub const FORGETTING: Span = Span::from_secs(600);
 
 /// What an operation of a sink becomes.
 pub type Work<'a, T> = BoxFuture<'a, Result<T, Fault>>;

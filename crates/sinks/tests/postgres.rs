@@ -187,7 +187,7 @@ async fn tls_is_verified() {
     sink_with(&known, DEADLINE).prepare().await.unwrap();
     let public = PostgresSpec { authorities: None, ..known };
     let refused = sink_with(&public, DEADLINE).prepare().await.unwrap_err();
-    assert!(refused.detail.contains("UnknownIssuer"), "{refused}");
+    assert!(refused.reason == FaultReason::Refused && refused.detail.contains("UnknownIssuer"), "{refused}");
 }
 
 /// A transaction of somebody else holds the table: the deadline passes, and afterwards each row is there once.

@@ -9,6 +9,7 @@ mod forget;
 mod health;
 mod models;
 mod prices;
+mod sinks;
 mod views;
 
 use std::sync::Arc;
@@ -96,6 +97,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(prices::show))
         .routes(routes!(prices::reload))
         .routes(routes!(forget::forget))
+        .routes(routes!(sinks::list))
         .routes(routes!(models::list))
         .routes(routes!(models::versions))
         .routes(routes!(models::show))

@@ -12,6 +12,7 @@ pub mod forget;
 pub mod models;
 pub mod prices;
 pub mod routes;
+pub mod sinks;
 pub mod status;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use forget::ForgetControl;
 use models::ModelsControl;
 use prices::PricesControl;
 use routes::RoutesView;
+use sinks::SinksView;
 use status::StatusView;
 
 /// Everything behind the API.
@@ -56,6 +58,8 @@ pub struct Parts {
     pub budgets: Arc<dyn BudgetsControl>,
     /// Prices.
     pub prices: Arc<dyn PricesControl>,
+    /// Sinks of the log.
+    pub sinks: Arc<dyn SinksView>,
     /// Metrics.
     pub metrics: Arc<dyn MetricsView>,
 }

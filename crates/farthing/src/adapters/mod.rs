@@ -10,6 +10,7 @@ mod experiments;
 pub mod forget;
 mod models;
 pub mod prices;
+mod sinks;
 mod status;
 mod totals;
 
@@ -50,6 +51,7 @@ impl Running {
             events: running.clone(),
             prices: running.clone(),
             forget: running.clone(),
+            sinks: running.clone(),
             metrics: running,
         }
     }

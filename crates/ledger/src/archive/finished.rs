@@ -53,9 +53,9 @@ impl FinishedFile {
 
 /// The hours of a table from `since` on that have a folder, oldest first.
 pub fn hour_folders(dir: &Path, table: &Table, since: i64) -> Vec<HourFolder> {
-    let folders = batches::hours(dir, table).into_iter().filter(|(hour, _)| *hour >= since);
+    let folders = batches::hours_from(dir, table, since);
     // One that is gone meanwhile has no files.
-    folders.filter_map(|(hour, path)| Some(HourFolder { hour, changed: modified(&path.metadata().ok()?), path })).collect()
+    folders.into_iter().filter_map(|(hour, path)| Some(HourFolder { hour, changed: modified(&path.metadata().ok()?), path })).collect()
 }
 
 /// The finished files in the folder of an hour, in the order of their names.

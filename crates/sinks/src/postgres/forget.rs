@@ -6,7 +6,7 @@
 use farthing_contract::log::{CallRow, Decision, OutcomeRow, Request, Row};
 
 use super::schema::FILES;
-use crate::{Erased, Fault};
+use crate::{Erased, FORGETTING, Fault};
 
 /// A table and what deletes the tenant's rows of it, in an order in which nothing is missed: were its calls gone, nothing would tell any more which
 /// decisions were its.
@@ -51,9 +51,11 @@ pub fn statements(schema: &str) -> [(&'static str, String); 4] {
 /// meanwhile until the rows are gone. Those read the log as it is without the tenant.
 pub async fn forget(client: &mut tokio_postgres::Client, schema: &str, tenant: &str) -> Result<Erased, Fault> {
     let transaction = client.transaction().await.map_err(super::fault)?;
-    // How long that takes depends on the rows; the caller's deadline bounds it.
-    let lock =
-        format!("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; LOCK TABLE \"{schema}\".{FILES} IN SHARE ROW EXCLUSIVE MODE");
+    // How long that takes depends on the rows. The server ends it, too, were we gone: until then nothing is shipped.
+    let bound = FORGETTING.as_millis();
+    let lock = format!(
+        "SET LOCAL statement_timeout = {bound}; SET LOCAL lock_timeout = {bound}; LOCK TABLE \"{schema}\".{FILES} IN SHARE ROW EXCLUSIVE MODE"
+    );
     transaction.batch_execute(&lock).await.map_err(super::fault)?;
     let mut erased = Erased::default();
     for (table, delete) in statements(schema) {

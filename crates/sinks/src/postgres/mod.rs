@@ -149,11 +149,12 @@ impl Postgres {
         let due: Vec<String> = names.filter(|name| schema::partition_day(table, name).is_some_and(|of| of < day)).collect();
         let first = i32::try_from(day).unwrap_or(i32::MIN);
         let transaction = client.transaction().await.map_err(fault)?;
+        // The list of files first, as whoever ships and forgets does: else each could wait for the other.
+        let files = format!("DELETE FROM \"{}\".{} WHERE table_name = $1 AND day < $2", self.schema, schema::FILES);
+        transaction.execute(&files, &[&table.name, &first]).await.map_err(fault)?;
         for name in &due {
             transaction.batch_execute(&format!("DROP TABLE \"{}\".{name}", self.schema)).await.map_err(fault)?;
         }
-        let files = format!("DELETE FROM \"{}\".{} WHERE table_name = $1 AND day < $2", self.schema, schema::FILES);
-        transaction.execute(&files, &[&table.name, &first]).await.map_err(fault)?;
         transaction.commit().await.map_err(fault)?;
         self.partitions.lock().retain(|(of, name)| *name != table.name || *of >= day);
         Ok(due.len() as u64)
@@ -232,14 +233,21 @@ fn in_days(day: i64) -> Result<i32, Fault> {
 /// What an error of the client means to us.
 fn fault(error: tokio_postgres::Error) -> Fault {
     let Some(said) = error.as_db_error() else {
-        return Fault::new(FaultReason::Unreachable, with_sources(&error));
+        let reason = if is_of_tls(&error) { FaultReason::Refused } else { FaultReason::Unreachable };
+        return Fault::new(reason, with_sources(&error));
     };
     let detail = match said.detail() {
-        // Details of rows may show what stands in them.
-        Some(detail) if !said.code().code().starts_with("22") => format!("{} ({detail}, SQLSTATE {})", said.message(), said.code().code()),
+        // Those about data may show what stands in a row.
+        Some(detail) if !said.code().code().starts_with("22") && !said.code().code().starts_with("23") => format!("{} ({detail}, SQLSTATE {})", said.message(), said.code().code()),
         _ => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
     };
     Fault::new(reason(said.code()), detail)
+}
+
+/// Whether it is about a certificate, or what else TLS does not let pass.
+fn is_of_tls(error: &tokio_postgres::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.and_then(std::io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 fn reason(code: &SqlState) -> FaultReason {
