@@ -68,13 +68,13 @@ async fn the_log_of_a_proxy_goes_to_postgresql_each_row_once() {
     })
     .await;
     until("and what they cost", || server.ask("SELECT count(*), sum(cost_nanousd) FROM farthing.calls") == "10|20000000").await;
-    assert!(metric(&started, "farthing_sink_breaker_open{sink=\"warehouse\"} 0"));
+    assert!(metric(&started, "farthing_sink_breaker_open{sink=\"warehouse\"} 0.0"));
 
     // A server that is gone is told, and requests go on.
     server.kill();
     asks(&started, "/api/6", &keys[0]).await;
     started.proxy.flush_log().await.unwrap();
-    until("the breaker opens", || metric(&started, "farthing_sink_breaker_open{sink=\"warehouse\"} 1")).await;
+    until("the breaker opens", || metric(&started, "farthing_sink_breaker_open{sink=\"warehouse\"} 1.0")).await;
     let part = started.proxy.parts().into_iter().find(|part| part.name == "sink:warehouse").unwrap();
     assert!(part.problem.unwrap().contains("files wait in the log"));
     let unreached = started.proxy.forget("nobody", Span::from_secs(60)).await;

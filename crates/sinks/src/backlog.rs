@@ -66,6 +66,11 @@ impl Backlog {
         gone.iter().filter_map(|key| self.hours.remove(key).filter(|_| lost(key))).map(|hour| hour.waiting).sum()
     }
 
+    /// Hours from `since` on are to be looked at again: the sink may have lost what it held, as a database does that goes over to a copy of itself.
+    pub fn doubt(&mut self, since: i64) {
+        self.hours.range_mut((since, 0)..).for_each(|(_, hour)| hour.seen = None);
+    }
+
     /// Hours before `first` are not shipped any more.
     pub fn forget_before(&mut self, first: i64) {
         self.hours = self.hours.split_off(&(first, 0));
@@ -135,6 +140,8 @@ mod tests {
         backlog.shipped((1, 0));
         assert_eq!((hours(&backlog, &folders), backlog.waiting(), backlog.oldest()), (vec![], 0, None));
         assert_eq!(hours(&backlog, &[folder(1, 100), folder(2, 201)]), [2]);
+        backlog.doubt(2);
+        assert_eq!(hours(&backlog, &folders), [2], "the sink has failed meanwhile");
     }
 
     /// A file can come within the same tick of the file system's clock as the look before.

@@ -25,6 +25,9 @@ const REMEMBERED: usize = 12;
 /// Files that are set aside at most; more are a fault of the sink.
 const SET_ASIDE: usize = 100;
 
+/// Days since 1970 UTC, and a table by its place among those that are shipped.
+type DayKey = (i64, usize);
+
 /// The log that is shipped, and what is needed to do so.
 pub struct Source {
     /// Its folder.
@@ -49,8 +52,10 @@ pub struct Driver {
     prepared: bool,
     backlog: Backlog,
     health: Health,
-    /// What the sink holds, by day and table.
-    held: HashMap<(i64, usize), HashSet<String>>,
+    /// What the sink holds, by day and table, as it last said.
+    held: HashMap<DayKey, HashSet<String>>,
+    /// Of which of these it has been asked since the last fault.
+    asked: HashSet<DayKey>,
     /// Files that cannot be shipped for what is in them.
     aside: HashSet<PathBuf>,
     swept: Option<Instant>,
@@ -70,6 +75,7 @@ impl Driver {
             backlog: Backlog::default(),
             health: Health::default(),
             held: HashMap::new(),
+            asked: HashSet::new(),
             aside: HashSet::new(),
             swept: None,
         }
@@ -108,7 +114,11 @@ impl Driver {
                 self.recovered();
                 self.spec.interval
             }
-            Err(fault) => self.failed(fault),
+            Err(fault) => {
+                let wait = self.failed(fault);
+                self.look_alone().await;
+                wait
+            }
         }
     }
 
@@ -125,8 +135,9 @@ impl Driver {
     }
 
     fn failed(&mut self, fault: Fault) -> Span {
-        // What the sink holds is asked anew: an answer may have been lost, or somebody else been at work.
-        self.held.clear();
+        // What the sink holds is asked anew: an answer may have been lost, or what it had said it holds.
+        self.asked.clear();
+        self.backlog.doubt(self.yesterday());
         self.prepared = false;
         let attempt = self.health.failures();
         let uniform = self.source.draw.uniform(DrawKind::Jitter, &self.spec.name, u128::from(attempt), self.source.real.now().nanos());
@@ -168,7 +179,7 @@ impl Driver {
             self.expire(first_day).await?;
         }
         let since = if sweep { i64::MIN } else { self.recent() };
-        for (day, table) in self.look((&log, since, first_day)).await? {
+        for (day, table) in self.look((Some(&log), since, first_day)).await? {
             self.ship_day(&log, day, table).await?;
         }
         if sweep {
@@ -176,6 +187,15 @@ impl Driver {
         }
         self.report();
         Ok(())
+    }
+
+    /// Looks at the log without asking the sink: what waits while it does not answer is told all the same, by what it last said.
+    async fn look_alone(&mut self) {
+        let first_day = first_day(self.spec.retention, self.source.clock.now());
+        if let Err(fault) = self.look((None, self.recent(), first_day)).await {
+            self.note(fault);
+        }
+        self.report();
     }
 
     async fn log(&mut self) -> Result<LogId, Fault> {
@@ -211,15 +231,20 @@ impl Driver {
         Ok(())
     }
 
+    /// The first hour of yesterday.
+    fn yesterday(&self) -> i64 {
+        (self.source.clock.now().nanos().div_euclid(HOURS_OF_A_DAY * HOUR_NS) - 1) * HOURS_OF_A_DAY
+    }
+
     /// The first hour of yesterday, or of the oldest that is known to wait.
     fn recent(&self) -> i64 {
-        let yesterday = (self.source.clock.now().nanos().div_euclid(HOURS_OF_A_DAY * HOUR_NS) - 1) * HOURS_OF_A_DAY;
+        let yesterday = self.yesterday();
         let waiting = (0..self.spec.tables.len()).filter_map(|table| self.backlog.oldest_hour(table)).min();
         waiting.map_or(yesterday, |hour| hour.min(yesterday))
     }
 
-    /// The days and tables of which the sink lacks files, oldest first.
-    async fn look(&mut self, (log, since, first_day): (&LogId, i64, i64)) -> Result<Vec<(i64, usize)>, Fault> {
+    /// The days and tables of which the sink lacks files, oldest first. Without a log's id the sink is not asked.
+    async fn look(&mut self, (log, since, first_day): (Option<&LogId>, i64, i64)) -> Result<Vec<DayKey>, Fault> {
         let mut lacking = Vec::new();
         let first = first_day.saturating_mul(HOURS_OF_A_DAY);
         self.backlog.forget_before(first);
@@ -249,11 +274,14 @@ impl Driver {
     }
 
     /// How many files of a day the sink lacks.
-    async fn look_at_day(&mut self, log: &LogId, (day, place): (i64, usize), folders: Vec<HourFolder>) -> Result<u64, Fault> {
-        self.ask(log, (day, place)).await?;
+    async fn look_at_day(&mut self, log: Option<&LogId>, (day, place): DayKey, folders: Vec<HourFolder>) -> Result<u64, Fault> {
+        if let Some(log) = log {
+            self.ask(log, (day, place)).await?;
+        }
         let mut all = 0;
         for folder in folders {
-            let now = self.source.real.now();
+            // Not asked is not sure: then it is looked at again.
+            let now = log.map_or(folder.changed, |_| self.source.real.now());
             let files = self.lacking(&folder, (day, place)).await?;
             let lacking = Lacking { files: files.len() as u64, oldest: files.iter().map(|file| file.modified).min() };
             self.backlog.looked(place, &folder, lacking, now);
@@ -263,8 +291,8 @@ impl Driver {
     }
 
     /// Has it known what the sink holds of a day.
-    async fn ask(&mut self, log: &LogId, (day, place): (i64, usize)) -> Result<(), Fault> {
-        if self.held.contains_key(&(day, place)) {
+    async fn ask(&mut self, log: &LogId, (day, place): DayKey) -> Result<(), Fault> {
+        if self.asked.contains(&(day, place)) && self.held.contains_key(&(day, place)) {
             return Ok(());
         }
         let table = self.table(place);
@@ -274,6 +302,8 @@ impl Driver {
         {
             self.held.remove(&oldest);
         }
+        self.asked.retain(|key| self.held.contains_key(key));
+        self.asked.insert((day, place));
         self.held.insert((day, place), held);
         Ok(())
     }
@@ -283,7 +313,7 @@ impl Driver {
     }
 
     /// The files of an hour that the sink lacks.
-    async fn lacking(&self, folder: &HourFolder, key: (i64, usize)) -> Result<Vec<FinishedFile>, Fault> {
+    async fn lacking(&self, folder: &HourFolder, key: DayKey) -> Result<Vec<FinishedFile>, Fault> {
         let (folder, table) = (folder.clone(), self.table(key.1));
         let files = blocking(move || finished(&folder, table)).await?;
         let held = self.held.get(&key);

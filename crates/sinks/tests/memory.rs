@@ -114,6 +114,57 @@ async fn a_breaker_opens_says_so_and_probes() {
     running.await.unwrap();
 }
 
+/// What a sink held when it was last asked says nothing after a fault.
+#[tokio::test(start_paused = true)]
+async fn what_a_sink_has_lost_in_a_fault_is_shipped_again() {
+    let (dir, memory) = (tempfile::tempdir().unwrap(), Arc::new(Memory::default()));
+    log(dir.path());
+    let clock = Arc::new(VirtualClock::new(at_hour(HOUR + 2)));
+    let (driver, stop) = (driver_at(memory.clone(), spec(), (dir.path(), BTreeMap::new(), clock)), CancellationToken::new());
+    let state = driver.state();
+    let running = tokio::spawn(driver.run(stop.clone(), stop.clone()));
+    while state.stats().complete.is_none() {
+        tokio::time::sleep(Span::from_secs(1)).await;
+    }
+    memory.lose_one();
+    // A new file is the occasion to notice that the sink has failed.
+    let writer = suite::open(dir.path(), Span::from_secs(10));
+    suite::fill(&writer.handle());
+    memory.fail([fault(FaultReason::Unreachable)]);
+    writer.close();
+    while state.stats().files < 17 {
+        tokio::time::sleep(Span::from_secs(1)).await;
+    }
+    suite::assert_equal(&*memory, dir.path());
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_told_while_the_sink_does_not_answer() {
+    let (dir, memory) = (tempfile::tempdir().unwrap(), Arc::new(Memory::default()));
+    let clock = Arc::new(VirtualClock::new(at_hour(HOUR + 2)));
+    let (driver, stop) = (driver_at(memory.clone(), spec(), (dir.path(), BTreeMap::new(), clock)), CancellationToken::new());
+    let state = driver.state();
+    memory.fail((0..8).map(|_| fault(FaultReason::Unreachable)));
+    let running = tokio::spawn(driver.run(stop.clone(), stop.clone()));
+    while state.stats().failures < 3 {
+        tokio::time::sleep(Span::from_millis(100)).await;
+    }
+    assert_eq!(state.stats().waiting, 0);
+    log(dir.path());
+    while state.stats().waiting < 8 {
+        tokio::time::sleep(Span::from_millis(100)).await;
+    }
+    assert!(state.stats().open && state.stats().oldest.is_some());
+    assert!(state.problem().unwrap().contains("8 files wait in the log"));
+    while state.stats().files < 8 {
+        tokio::time::sleep(Span::from_millis(100)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_file_that_cannot_be_shipped_holds_up_no_other() {
     let (dir, memory) = (tempfile::tempdir().unwrap(), Arc::new(Memory::default()));

@@ -21,7 +21,8 @@ pub(super) fn hours(dir: &Path, table: &Table) -> Vec<(i64, PathBuf)> {
 /// The same from an hour on; folders of earlier days are not looked into.
 pub(super) fn hours_from(dir: &Path, table: &Table, since: i64) -> Vec<(i64, PathBuf)> {
     let dates = list(&dir.join(table.name)).into_iter().filter_map(|date| Some((day_number(&value(&date, "date")?)? * 24, date)));
-    let hours = dates.filter(|(first, _)| first + 24 > since).flat_map(|(first, date)| list(&date).into_iter().map(move |hour| (first, hour)));
+    let hours =
+        dates.filter(|(first, _)| first + 24 > since).flat_map(|(first, date)| list(&date).into_iter().map(move |hour| (first, hour)));
     let hours = hours.filter_map(|(first, hour)| Some((first + hour_of_day(&hour)?, hour)));
     hours.filter(|(hour, _)| *hour >= since).collect()
 }

@@ -238,7 +238,9 @@ fn fault(error: tokio_postgres::Error) -> Fault {
     };
     let detail = match said.detail() {
         // Those about data may show what stands in a row.
-        Some(detail) if !said.code().code().starts_with("22") && !said.code().code().starts_with("23") => format!("{} ({detail}, SQLSTATE {})", said.message(), said.code().code()),
+        Some(detail) if !said.code().code().starts_with("22") && !said.code().code().starts_with("23") => {
+            format!("{} ({detail}, SQLSTATE {})", said.message(), said.code().code())
+        }
         _ => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
     };
     Fault::new(reason(said.code()), detail)
