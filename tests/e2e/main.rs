@@ -32,6 +32,7 @@ mod purge;
 mod refill;
 mod semantics;
 mod shortcuts;
+mod sinks;
 mod stampede;
 mod swaps;
 mod warm;

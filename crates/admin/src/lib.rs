@@ -13,6 +13,8 @@ mod views;
 mod tests;
 #[cfg(test)]
 mod tests_money;
+#[cfg(test)]
+mod tests_sinks;
 
 pub use api::{openapi, router};
 pub use problem::{Problem, ProblemDocument};
@@ -30,5 +32,6 @@ pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsView, LoadR
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
 pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};
 pub use views::routes::{AheadInfo, NotSaved, RouteInfo, RoutesView, VolatileField, VolatileReport};
+pub use views::sinks::{SinkInfo, SinksView};
 pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
 pub use views::{ControlError, MetricsView, Parts};

@@ -204,6 +204,7 @@ fn parts(phase: Phase) -> Parts {
         events: fake.clone(),
         prices: fake.clone(),
         forget: fake.clone(),
+        sinks: fake.clone(),
         metrics: fake,
     }
 }

@@ -8,7 +8,7 @@ use farthing_types::{BudgetSpec, Coding, LimitSpec, Overrides, RouteName, Span};
 
 use crate::{
     AlertsConfig, EventsConfig, FarthingKey, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret, SelfCostConfig,
-    TenantRights,
+    SinkConfig, TenantRights,
 };
 
 /// The whole configuration of one instance.
@@ -46,6 +46,8 @@ pub struct Config {
     pub log: LogConfig,
     /// How long its rows stay.
     pub retention: RetentionConfig,
+    /// Where its finished files are shipped to.
+    pub sinks: Vec<SinkConfig>,
     /// Predictors.
     pub models: ModelsConfig,
     /// Experiments that run from the start.

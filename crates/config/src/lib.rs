@@ -23,6 +23,7 @@ mod rights;
 mod route;
 mod salt;
 mod secret;
+mod sinks;
 
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
@@ -45,3 +46,4 @@ pub use retention::{RetentionConfig, TenantRetention};
 pub use rights::{Rights, TenantRights, is_reserved_tenant};
 pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, Route, TtlBy, TtlByError};
 pub use secret::Secret;
+pub use sinks::{LOG_TABLES, PostgresConfig, SinkConfig, SinkTarget};

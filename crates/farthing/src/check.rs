@@ -27,6 +27,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     match args.config.load() {
         Ok(config) => {
+            if let Err(error) = farthing_proxy::sinks::check(&config) {
+                eprintln!("{error}");
+                return Ok(ExitCode::from(BAD_CONFIG));
+            }
             crate::table::out(&describe(&config));
             Ok(ExitCode::SUCCESS)
         }

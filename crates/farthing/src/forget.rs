@@ -91,6 +91,7 @@ fn told(report: &ForgetReport) -> String {
         text += &format!("L2: {values} values\n");
     }
     text += &format!("log: {} in {} files\n", if rows.is_empty() { "no rows".to_owned() } else { rows.join(", ") }, report.log_files);
+    report.sink_rows.iter().for_each(|(sink, rows)| text += &format!("sink {sink}: {rows} rows\n"));
     text += &format!("statistics: {} keys\n", report.key_statistics);
     if report.budget_counters > 0 {
         text += &format!("budgets: {} of its own, which begin anew\n", report.budget_counters);
@@ -107,6 +108,8 @@ mod tests {
     fn what_is_left_is_said_and_fails() {
         let done = ForgetReport { finished: true, l2_values: Some(3), ..ForgetReport::default() };
         assert_eq!(told(&done), "memory: 0 answers\nL2: 3 values\nlog: no rows in 0 files\nstatistics: 0 keys\n");
+        let shipped = ForgetReport { sink_rows: [("warehouse".to_owned(), 9)].into(), ..done.clone() };
+        assert!(told(&shipped).contains("\nsink warehouse: 9 rows\n"));
         let partly = ForgetReport { left: vec!["x".to_owned()], ..done.clone() };
         assert!(told(&partly).ends_with("left: x\n"));
         assert_eq!((code(&done), code(&partly)), (ExitCode::SUCCESS, ExitCode::FAILURE));

@@ -151,6 +151,18 @@ pub fn rows_of(files: &[PathBuf], table: &'static Table, columns: &[&str], visit
     Ok(rows)
 }
 
+/// Hands each row of one file to `each`, all cells in the order of the table's columns; answers how many rows there were.
+///
+/// # Errors
+/// As [`rows`].
+pub(crate) fn each_row(file: &Path, table: &'static Table, each: &mut dyn FnMut(&[Value<'_>])) -> Result<u64, ReadError> {
+    let mut visit = |cells: &[Value<'_>]| {
+        each(cells);
+        ControlFlow::Continue(())
+    };
+    Ok(read_file(file, table, table.columns, &mut visit)?.0)
+}
+
 /// The last `count` rows as text, empty where null: the newest files are read first, so a long log costs nothing.
 ///
 /// # Errors

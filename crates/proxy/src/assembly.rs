@@ -40,6 +40,7 @@ use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::serve::Service;
 use crate::shortcut::Shortcuts;
+use crate::sinks::Sinks;
 use crate::state::{Counters, State};
 use crate::stats::Events;
 use crate::volatile::Volatile;
@@ -125,6 +126,7 @@ impl Proxy {
         let budgets = keep_budgets(state.clone(), stop.clone());
         state.tasks.spawn(budgets);
         state.tasks.spawn(crate::retention::run(state.clone(), stop.clone()));
+        state.sinks.start(&stop);
         Ok(Arc::new(Self {
             state,
             addr,
@@ -158,10 +160,12 @@ impl Proxy {
         let kept = self.state.clone();
         let _ = tokio::task::spawn_blocking(move || kept.budgets.close()).await;
         let log = self.log.lock().take();
-        match log {
+        let metrics = match log {
             Some(log) => tokio::task::spawn_blocking(move || log.close()).await.ok(),
             None => None,
-        }
+        };
+        self.state.sinks.finish(self.state.config.data.drain).await;
+        metrics
     }
 }
 
@@ -250,6 +254,7 @@ pub(crate) fn build(
         salt,
         totals,
         log,
+        sinks: Sinks::open(config, clock.clone(), real.clone())?,
         forgetting: Default::default(),
         alerts: Arc::new(Alerts::new(config)),
         budgets: Budgets::open(config, clock.clone())?,

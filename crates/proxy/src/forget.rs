@@ -20,6 +20,7 @@ use crate::StartError;
 use crate::alerts::Alerts;
 use crate::assembly::{KEEP_EXPIRED, Proxy, keyer, open_log};
 use crate::l2::L2;
+use crate::sinks::Sinks;
 use crate::state::State;
 
 /// How long the log may take to write what it holds.
@@ -38,6 +39,8 @@ pub struct ForgetReport {
     pub log_rows: BTreeMap<&'static str, u64>,
     /// Files of the log removed or written anew.
     pub log_files: u64,
+    /// Rows removed from sinks of the log, by sink.
+    pub sink_rows: BTreeMap<String, u64>,
     /// Statistics of keys that only this tenant used, live and saved.
     pub key_statistics: u64,
     /// Whether there were totals of it since start.
@@ -107,6 +110,7 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         }
         let keys = report.files(&state.config.log.dir, tenant).await;
         report.key_statistics += state.cache.forget_key_stats(&keys) as u64;
+        report.sinks(&state.sinks, tenant).await;
     }
     report.totals = state.totals.forget(tenant);
     match state.budgets.forget(tenant).await {
@@ -134,6 +138,7 @@ pub async fn forget_offline(config: &Config, tenant: &str) -> Result<ForgetRepor
         let log = open_log(config, &real)?;
         let _closed = tokio::task::spawn_blocking(move || log.map(farthing_ledger::LogWriter::close)).await;
         report.files(dir, tenant).await;
+        report.sinks(&Sinks::open(config, real.clone(), real.clone())?, tenant).await;
     }
     if let Some(l2) = &config.l2 {
         let l2 = L2::open(l2, (keyer(config).0, KEEP_EXPIRED), real.now()).await.map_err(StartError::from)?;
@@ -194,6 +199,16 @@ impl ForgetReport {
             Ok(Ok(counters)) => self.budget_counters = counters,
             Ok(Err(error)) => self.left.push(format!("budgets: {error}; forget again")),
             Err(error) => self.left.push(format!("budgets and alerts: {error}; forget again")),
+        }
+    }
+
+    /// Removes what was shipped. After the log's files: what is shipped from now on is rid of the tenant.
+    async fn sinks(&mut self, sinks: &Sinks, tenant: &str) {
+        for (sink, done) in sinks.forget(tenant).await {
+            match done {
+                Ok(erased) => drop(self.sink_rows.insert(sink, erased.rows.values().sum())),
+                Err(fault) => self.left.push(format!("sink `{sink}`: {fault}; forget again when it answers")),
+            }
         }
     }
 

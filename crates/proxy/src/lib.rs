@@ -47,6 +47,7 @@ mod run;
 mod serve;
 mod settle;
 mod shortcut;
+pub mod sinks;
 mod state;
 mod stats;
 mod stream;
@@ -119,6 +120,9 @@ pub enum StartError {
     /// Prices contradict each other.
     #[error(transparent)]
     Prices(#[from] farthing_ledger::PriceError),
+    /// A sink of the log cannot work as it is described.
+    #[error(transparent)]
+    Sink(#[from] farthing_sinks::OpenError),
     /// The log cannot be started.
     #[error(transparent)]
     Log(#[from] farthing_ledger::LogError),

@@ -33,6 +33,7 @@ use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::shortcut::Shortcuts;
+use crate::sinks::Sinks;
 use crate::volatile::Volatile;
 
 /// What all requests share.
@@ -63,6 +64,8 @@ pub struct State {
     pub totals: Aggregates,
     /// The Parquet log.
     pub log: Option<LogHandle>,
+    /// Where its finished files are shipped to.
+    pub sinks: Sinks,
     /// Alerts about money.
     pub alerts: Arc<Alerts>,
     /// Money that may be spent.

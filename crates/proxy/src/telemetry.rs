@@ -2,6 +2,7 @@
 
 mod ahead;
 mod clients;
+mod sinks;
 
 use std::fmt;
 use std::sync::Arc;
@@ -116,6 +117,9 @@ impl Collector for Totals {
         }
         prices(&self.0.price_digest(), &self.0.pricing_stats(), &mut encoder)?;
         for family in batches(&self.0.batches()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in sinks::sinks(&self.0.sinks(), self.0.real_now()) {
             family.encode(&mut encoder)?;
         }
         for family in refills(&self.0.paces()) {

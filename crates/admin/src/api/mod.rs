@@ -10,6 +10,7 @@ mod health;
 mod limits;
 mod models;
 mod prices;
+mod sinks;
 mod views;
 
 use std::sync::Arc;
@@ -99,6 +100,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(prices::show))
         .routes(routes!(prices::reload))
         .routes(routes!(forget::forget))
+        .routes(routes!(sinks::list))
         .routes(routes!(models::list))
         .routes(routes!(models::versions))
         .routes(routes!(models::show))

@@ -36,6 +36,9 @@ pub struct ForgetReport {
     pub log_rows: BTreeMap<String, u64>,
     /// Files of the log removed or written anew.
     pub log_files: u64,
+    /// Rows removed from sinks of the log, by sink.
+    #[serde(default)]
+    pub sink_rows: BTreeMap<String, u64>,
     /// Statistics of keys that only this tenant used.
     pub key_statistics: u64,
     /// Whether there were totals of it since start.

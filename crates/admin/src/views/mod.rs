@@ -13,6 +13,7 @@ pub mod limits;
 pub mod models;
 pub mod prices;
 pub mod routes;
+pub mod sinks;
 pub mod status;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use limits::LimitsControl;
 use models::ModelsControl;
 use prices::PricesControl;
 use routes::RoutesView;
+use sinks::SinksView;
 use status::StatusView;
 
 /// Everything behind the API.
@@ -60,6 +62,8 @@ pub struct Parts {
     pub limits: Arc<dyn LimitsControl>,
     /// Prices.
     pub prices: Arc<dyn PricesControl>,
+    /// Sinks of the log.
+    pub sinks: Arc<dyn SinksView>,
     /// Metrics.
     pub metrics: Arc<dyn MetricsView>,
 }

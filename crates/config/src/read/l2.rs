@@ -54,19 +54,22 @@ pub(crate) fn server(s: &Section<'_, '_>) -> L2Redis {
     s.set("addresses", v::list(v::text), &mut out.addresses);
     s.set("cluster", v::flag, &mut out.cluster);
     s.set_opt("user", v::text, &mut out.user);
-    if let Some(path) = s.opt("authorities", v::path) {
-        match s.doc.surroundings.file(&path.to_string_lossy()) {
-            Ok(text) => out.authorities = Some(text),
-            Err(error) => {
-                s.wrong("authorities", format!("{} cannot be read: {error}", path.display()), "name a file of certificates (PEM)")
-            }
-        }
-    }
+    out.authorities = authorities(s);
     if let Some(at) = out.addresses.iter().position(|address| !is_address(address)) {
         // Not shown: a password may stand in it.
         s.wrong("addresses", format!("address {} is none", at + 1), "write \"redis://host:6379\", or \"rediss://host:6379\" for TLS");
     }
     out
+}
+
+/// Certificates to trust in place of the public ones.
+pub(crate) fn authorities(s: &Section<'_, '_>) -> Option<String> {
+    let path = s.opt("authorities", v::path)?;
+    let read = s.doc.surroundings.file(&path.to_string_lossy());
+    read.inspect_err(|error| {
+        s.wrong("authorities", format!("{} cannot be read: {error}", path.display()), "name a file of certificates (PEM)");
+    })
+    .ok()
 }
 
 fn is_address(text: &str) -> bool {

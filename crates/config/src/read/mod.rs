@@ -22,12 +22,14 @@ mod registry_batch;
 mod registry_identity;
 mod registry_limits;
 mod registry_money;
+mod registry_sinks;
 mod registry_tables;
 mod resolve;
 mod retention;
 mod rights;
 mod routes;
 pub(crate) mod section;
+mod sinks;
 pub(crate) mod values;
 
 #[cfg(test)]
@@ -99,6 +101,7 @@ impl Config {
         draft.providers = providers::read(&top, &imports::read(&top));
         draft.config.experiments = experiments::read(&top);
         draft.config.events = events::read(&top);
+        draft.config.sinks = sinks::read(&top, &draft.config.log);
         draft.config.budgets = budgets::read(&top);
         draft.config.limits = limits::read(&top);
         draft.config.overload = limits::overload(&top);

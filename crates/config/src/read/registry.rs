@@ -8,6 +8,7 @@ pub(crate) use super::registry_money::{
     ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, PREFETCH, PRICE_FILES, PRICES, SELF_COST, SERVICE,
     SERVICE_RATES, TIER, TOKEN_RATES,
 };
+pub(crate) use super::registry_sinks::SINK;
 pub(crate) use super::registry_tables::TABLES;
 
 /// The keys of one table.
@@ -75,6 +76,7 @@ pub(crate) const TOP: Keys = &[
     table("tiers", Kind::Named, "Tenants with a share of that of their own."),
     table("log", Kind::Table, "The Parquet log."),
     table("retention", Kind::Table, "How long its rows stay."),
+    table("sinks", Kind::Array, "Where its finished files are shipped to."),
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
     table("prefetch", Kind::Table, "Fetching ahead."),

@@ -3,7 +3,7 @@
 use super::registry::{
     ADMIN, ALERTS, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, JWT,
     JWT_CLAIMS, KEY, L2, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROVIDER, RETENTION,
-    RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT,
+    RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT,
     WRITE_RULE,
 };
 
@@ -52,6 +52,12 @@ pub(crate) const TABLES: &[Table] = &[
         heading: "[[retention.tenants]]",
         doc: "A tenant whose requests and calls stay for another time, shorter or longer.",
         keys: RETENTION_TENANT,
+    },
+    Table {
+        heading: "[[sinks]]",
+        doc: "A place that the finished files of the log are shipped to, each once, whoever dies in between; docs/sinks.md has more. The log stays as it is: \
+              what a sink lacks is read from it again.",
+        keys: SINK,
     },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },

@@ -23,6 +23,7 @@ pub fn told(report: farthing_proxy::forget::ForgetReport) -> ForgetReport {
         l2_values: report.l2_values,
         log_rows: report.log_rows.into_iter().map(|(table, rows)| (table.to_owned(), rows)).collect(),
         log_files: report.log_files,
+        sink_rows: report.sink_rows,
         key_statistics: report.key_statistics,
         totals: report.totals,
         budget_counters: report.budget_counters,

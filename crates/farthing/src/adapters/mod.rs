@@ -11,6 +11,7 @@ pub mod forget;
 mod limits;
 mod models;
 pub mod prices;
+mod sinks;
 mod status;
 mod totals;
 
@@ -52,6 +53,7 @@ impl Running {
             events: running.clone(),
             prices: running.clone(),
             forget: running.clone(),
+            sinks: running.clone(),
             metrics: running,
         }
     }

@@ -1,9 +1,10 @@
-//! `farthing logs`: the door to the Parquet log, without a running proxy.
+//! `farthing logs`: the door to the Parquet log; but for its sinks without a running proxy.
 
 mod export;
 mod ls;
 mod prune;
 mod schema;
+mod sinks;
 mod when;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ enum Command {
     Export(export::Args),
     /// Remove what is older than `[retention]` says; a running proxy does so by itself once an hour.
     Prune(prune::Args),
+    /// What a running proxy has shipped to each sink, what waits, and what went wrong last.
+    Sinks(sinks::Args),
 }
 
 /// The log's folder.
@@ -57,6 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Ls(args) => ls::run(args),
         Command::Export(args) => export::run(args),
         Command::Prune(args) => prune::run(args),
+        Command::Sinks(args) => sinks::run(args),
     }
 }
 

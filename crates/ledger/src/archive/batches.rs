@@ -15,15 +15,24 @@ use crate::read::{ReadError, open};
 
 /// The partition folders of a table with their hours since 1970, oldest first.
 pub(super) fn hours(dir: &Path, table: &Table) -> Vec<(i64, PathBuf)> {
-    let dates = list(&dir.join(table.name));
-    let hours = dates.iter().flat_map(|date| list(date).into_iter().map(move |hour| (date, hour)));
-    hours.filter_map(|(date, hour)| Some((hour_of(date, &hour)?, hour))).collect()
+    hours_from(dir, table, i64::MIN)
 }
 
-fn hour_of(date: &Path, hour: &Path) -> Option<i64> {
-    let value = |path: &Path, key: &str| path.file_name()?.to_str()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
-    let (date, hour) = (value(date, "date")?, value(hour, "hour")?);
-    Some(day_number(&date)? * 24 + hour.parse::<i64>().ok().filter(|hour| (0..24).contains(hour))?)
+/// The same from an hour on; folders of earlier days are not looked into.
+pub(super) fn hours_from(dir: &Path, table: &Table, since: i64) -> Vec<(i64, PathBuf)> {
+    let dates = list(&dir.join(table.name)).into_iter().filter_map(|date| Some((day_number(&value(&date, "date")?)? * 24, date)));
+    let hours =
+        dates.filter(|(first, _)| first + 24 > since).flat_map(|(first, date)| list(&date).into_iter().map(move |hour| (first, hour)));
+    let hours = hours.filter_map(|(first, hour)| Some((first + hour_of_day(&hour)?, hour)));
+    hours.filter(|(hour, _)| *hour >= since).collect()
+}
+
+fn hour_of_day(hour: &Path) -> Option<i64> {
+    value(hour, "hour")?.parse::<i64>().ok().filter(|hour| (0..24).contains(hour))
+}
+
+fn value(path: &Path, key: &str) -> Option<String> {
+    path.file_name()?.to_str()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned)
 }
 
 /// The Parquet files of a partition.

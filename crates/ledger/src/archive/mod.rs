@@ -4,6 +4,7 @@
 //! - [`export`](fn@export): a verified copy of some of it, with a manifest of checksums.
 //! - [`prune`](fn@prune): removes what is older than its retention.
 //! - [`forget`](fn@forget): removes everything of a tenant.
+//! - [`finished`](fn@finished): the files as they are shipped elsewhere.
 //!
 //! Files are only ever replaced as a whole (written beside, synced, renamed) or removed, so a reader and a crash find each
 //! either as it was or as it is to be.
@@ -11,6 +12,7 @@
 mod batches;
 mod day;
 mod export;
+mod finished;
 mod forget;
 mod holdings;
 mod prune;
@@ -29,6 +31,7 @@ use parquet::errors::ParquetError;
 
 pub use day::day_number;
 pub use export::{ExportedFile, Format, Manifest, Order, export};
+pub use finished::{FinishedFile, HourFolder, finished, hour_folders};
 pub use forget::{Forgotten, forget};
 pub use holdings::{Holding, Holdings, JournalHolding, holdings};
 pub use prune::{Pruned, Retention, prune};

@@ -13,6 +13,7 @@ use farthing_ledger::budget::Raise;
 use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{Counts, Store};
+use farthing_sinks::SinkState;
 use farthing_types::Time;
 use farthing_upstream::{BreakerState, Upstream};
 use http::HeaderMap;
@@ -214,6 +215,14 @@ impl Proxy {
     pub fn log_metrics(&self) -> Option<LogMetrics> {
         self.state.log.as_ref().map(farthing_ledger::LogHandle::metrics)
     }
+    /// The sinks of the log.
+    pub fn sinks(&self) -> Vec<Arc<SinkState>> {
+        self.state.sinks.states()
+    }
+    /// Real time, as the file system has it.
+    pub fn real_now(&self) -> Time {
+        self.state.real_now()
+    }
     /// The log's folder; `None` when it is off.
     pub fn log_dir(&self) -> Option<&Path> {
         self.state.log.as_ref().map(|_| self.state.config.log.dir.as_path())
@@ -282,6 +291,7 @@ impl Proxy {
         );
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
+        parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         parts.extend(self.clients().tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));
         for route in &self.state.routes {

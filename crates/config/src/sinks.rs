@@ -1,0 +1,53 @@
+//! Where the finished files of the log are shipped to.
+
+use std::sync::Arc;
+
+use farthing_types::Span;
+
+use crate::Secret;
+
+/// A sink of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkConfig {
+    /// Its name, in metrics and errors.
+    pub name: Arc<str>,
+    /// Names of the tables that go there.
+    pub tables: Vec<&'static str>,
+    /// How long one operation may take.
+    pub deadline: Span,
+    /// How often the log is looked at.
+    pub interval: Span,
+    /// How long rows stay there, in whole days; `None`: its owner decides.
+    pub retention: Option<Span>,
+    /// Where it is.
+    pub target: SinkTarget,
+}
+
+/// Where a sink is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SinkTarget {
+    /// A PostgreSQL database.
+    Postgres(PostgresConfig),
+}
+
+/// How to reach a PostgreSQL database.
+#[derive(Clone, PartialEq)]
+pub struct PostgresConfig {
+    /// `postgres://user@host:port/database`, without a password.
+    pub url: String,
+    /// The password.
+    pub password: Option<Secret>,
+    /// Certificates of authorities, PEM, in place of the public ones.
+    pub authorities: Option<String>,
+    /// The schema of the tables.
+    pub schema: String,
+}
+
+impl std::fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresConfig").field("url", &self.url).field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// The tables of the log, those first that others need to be forgotten: which decisions and outcomes are a tenant's is known by its requests and calls.
+pub const LOG_TABLES: [&str; 4] = ["requests", "calls", "decisions", "outcomes"];

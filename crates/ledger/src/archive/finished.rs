@@ -1,0 +1,73 @@
+//! The finished files of the log, hour by hour: for whoever ships them elsewhere.
+
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use farthing_contract::log::{Table, Value};
+use farthing_types::Time;
+
+use super::batches;
+use crate::read::{ReadError, each_row};
+
+/// The folder of a table's rows of one hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HourFolder {
+    /// Hours since 1970 UTC.
+    pub hour: i64,
+    /// The folder.
+    pub path: PathBuf,
+    /// When a file in it came, went or was replaced last, on the file system's clock.
+    pub changed: Time,
+}
+
+/// A file under its final name: whole, and only ever replaced or removed as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedFile {
+    /// The table of its rows.
+    pub table: &'static Table,
+    /// Hours since 1970 UTC of all its rows.
+    pub hour: i64,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// When it came under its name, on the file system's clock.
+    pub modified: Time,
+}
+
+impl FinishedFile {
+    /// Its name within its folder.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Hands each row to `each`, all cells in the order of the table's columns; those that the file does not have are absent.
+    ///
+    /// # Errors
+    /// [`ReadError`]; rows before the damage have been handed over then.
+    pub fn rows(&self, each: &mut dyn FnMut(&[Value<'_>])) -> Result<u64, ReadError> {
+        each_row(&self.path, self.table, each)
+    }
+}
+
+/// The hours of a table from `since` on that have a folder, oldest first.
+pub fn hour_folders(dir: &Path, table: &Table, since: i64) -> Vec<HourFolder> {
+    let folders = batches::hours_from(dir, table, since);
+    // One that is gone meanwhile has no files.
+    folders.into_iter().filter_map(|(hour, path)| Some(HourFolder { hour, changed: modified(&path.metadata().ok()?), path })).collect()
+}
+
+/// The finished files in the folder of an hour, in the order of their names.
+pub fn finished(folder: &HourFolder, table: &'static Table) -> Vec<FinishedFile> {
+    let file = |path: PathBuf| {
+        let meta = path.metadata().ok()?;
+        Some(FinishedFile { table, hour: folder.hour, bytes: meta.len(), modified: modified(&meta), path })
+    };
+    batches::parts(&folder.path).into_iter().filter_map(file).collect()
+}
+
+fn modified(meta: &Metadata) -> Time {
+    let since = meta.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Time::ZERO + since
+}
