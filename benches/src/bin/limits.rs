@@ -2,14 +2,15 @@
 #![allow(clippy::print_stdout)]
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use farthing_bench::write;
 use farthing_config::{Config, Mode, Provider, Route};
 use farthing_ledger::limit::{Ask, Book, Cost, Mood, Stage, Verdict, Who};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::Inside;
-use farthing_types::{Body, Call, CallReport, Failure, LimitScope, LimitSpec, OnLimit, Priority, RateSpec, RealClock, Reply, Span, Time};
+use farthing_types::{
+    Body, Call, CallReport, Clock, Failure, LimitScope, LimitSpec, OnLimit, Priority, RateSpec, RealClock, Reply, Span, Time,
+};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -63,9 +64,10 @@ fn ask(tenant: &str, priority: Priority, now: Time) -> Ask<'_> {
 
 /// Operations per second.
 fn per_second(count: usize, mut operation: impl FnMut(usize)) -> f64 {
-    let began = Instant::now();
+    let clock = RealClock::default();
+    let began = clock.now();
     (0..count).for_each(&mut operation);
-    count as f64 / began.elapsed().as_secs_f64()
+    count as f64 / clock.now().since(began).as_secs_f64()
 }
 
 fn passes(tenants: &[String]) -> f64 {
@@ -132,14 +134,15 @@ fn inside(limits: Vec<LimitSpec>) -> anyhow::Result<Inside> {
 
 /// Seconds of a request that memory cannot answer.
 async fn request(inside: &Inside, count: usize) -> anyhow::Result<f64> {
-    let began = Instant::now();
+    let clock = RealClock::default();
+    let began = clock.now();
     for n in 0..count {
         let request = Request::get(format!("/{n}")).header("host", "h").header("cache-control", "no-store").body(Body::empty())?;
         let response = inside.ask(request).await;
         anyhow::ensure!(response.status() == StatusCode::OK, "answered {}", response.status());
         response.into_body().collect().await?;
     }
-    Ok(began.elapsed().as_secs_f64() / count as f64)
+    Ok(clock.now().since(began).as_secs_f64() / count as f64)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

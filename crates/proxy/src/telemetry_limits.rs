@@ -49,7 +49,7 @@ fn waits(views: &[LimitView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     let help = "Time that calls and attempts waited for their turn";
     let mut metric = encoder.encode_descriptor("limit_wait", help, Some(&Unit::Seconds), MetricType::Histogram)?;
     for view in views {
-        let ends = WAITS.iter().map(std::time::Duration::as_secs_f64).chain([f64::MAX]);
+        let ends = WAITS.iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = ends.zip(view.stats.waits).collect();
         let labels = [("limit", &*view.spec.name)];
         let sum = view.stats.waited_for.as_secs_f64();
@@ -95,4 +95,44 @@ fn gauges<'a>(
         ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_ledger::limit::Stats;
+    use farthing_types::{LimitSpec, Span};
+    use prometheus_client::collector::Collector;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Told(LimitsReport);
+
+    impl Collector for Told {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            limits(&self.0, &mut encoder)
+        }
+    }
+
+    #[test]
+    fn waits_are_a_histogram_that_ends_in_infinity() {
+        let mut stats = Stats { admitted: 3, ..Stats::default() };
+        [Span::from_millis(7), Span::from_secs(2), Span::from_secs(99)].into_iter().for_each(|wait| stats.wait(wait));
+        let spec = std::sync::Arc::new(LimitSpec { name: "l".into(), ..LimitSpec::default() });
+        let view = LimitView { spec, stats, counters: 1, waiting: 0, busiest: Vec::new() };
+        let mut registry = Registry::with_prefix("farthing");
+        registry.register_collector(Box::new(Told(LimitsReport { limits: vec![view], rested: 0 })));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "farthing_limit_admitted_total{limit=\"l\"} 3.0",
+            "farthing_limit_wait_seconds_sum{limit=\"l\"} 101.007",
+            "farthing_limit_wait_seconds_bucket{le=\"0.005\",limit=\"l\"} 0",
+            "farthing_limit_wait_seconds_bucket{le=\"2.5\",limit=\"l\"} 2",
+            "farthing_limit_wait_seconds_bucket{le=\"+Inf\",limit=\"l\"} 3",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
 }

@@ -322,6 +322,14 @@ async fn the_429_of_one_clients_own_credential_holds_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provider_cannot_close_itself_for_ever() {
+    let script: Script = |_| (StatusCode::TOO_MANY_REQUESTS, &[("retry-after", "99999999999")], "");
+    let world = world(config(vec![limit(LimitScope::Provider, 100, 100)]), Span::ZERO, script);
+    world.get("/0", &[MEDIUM]).await;
+    assert_eq!(world.get("/1", &[LOW]).await.header("retry-after"), "3600");
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiters_whose_clients_leave_are_gone() {
     for scope in [LimitScope::Tenant, LimitScope::Provider] {
         let world = world(config(vec![limit(scope, 1, 1)]), Span::ZERO, OK);

@@ -17,6 +17,9 @@ use super::usual::Usual;
 /// Payers whose credentials rest at a time.
 const MAX_RESTS: usize = 4_096;
 
+/// Longest time that a provider is left alone because it asks for that; then one call finds out.
+const LONGEST_REST: Span = Span::from_secs(3_600);
+
 /// See the module.
 pub struct Desk {
     inner: Mutex<Inner>,
@@ -193,6 +196,7 @@ impl Desk {
 
     /// A provider wants to be left alone.
     pub fn rest(self: &Arc<Self>, provider: &Arc<str>, payer: Option<&Tenant>, span: Span) {
+        let span = span.min(LONGEST_REST);
         let Some(payer) = payer else { return self.tell(|book, now| book.hold(provider, now + span, now)) };
         let now = Instant::now();
         let mut rests = self.rests.lock();
