@@ -12,7 +12,6 @@
 
 mod answers;
 mod badinput;
-mod batching;
 mod budgets;
 mod bundles;
 mod clients;
