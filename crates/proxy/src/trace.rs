@@ -1,5 +1,6 @@
 //! Trace context of requests: read, sent on with their calls, told in log and log lines.
 
+use farthing_config::Mode;
 use farthing_types::{CallId, TraceContext, trace_state};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -25,6 +26,10 @@ pub fn send(account: &mut Account, headers: &mut HeaderMap, call: CallId) {
         for name in [PARENT, STATE, BAGGAGE] {
             headers.remove(name);
         }
+        return;
+    }
+    // It changes nothing, and a trace that passes by is whole.
+    if account.route.route.mode == Mode::Observe {
         return;
     }
     let state = account.trace.and_then(|_| trace_state(headers.get_all(STATE).iter().map(|line| line.to_str().unwrap_or("="))));
