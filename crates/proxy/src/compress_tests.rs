@@ -19,7 +19,9 @@ fn decoded(coding: Coding, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-fn body(coding: Coding) -> (mpsc::UnboundedSender<Result<Frame<Bytes>, BodyError>>, Coded, Arc<Compressed>) {
+type Sender = mpsc::UnboundedSender<Result<Frame<Bytes>, BodyError>>;
+
+fn body(coding: Coding) -> (Sender, Coded, Arc<Compressed>) {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let stream = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let counted = Arc::new(Compressed::default());
