@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Served; 9] = [
+    const ALL: [Served; 10] = [
         Served::Hit,
         Served::HitL2,
         Served::Stale,

@@ -71,7 +71,7 @@ impl Origin for Faulty {
                 let mut report = CallReport::only(&call, "provider", None);
                 (report.failure, report.sent) = (Some(kind), sent);
                 call.sink.attempt(report);
-                Err(Failure { kind, detail: "x".into(), sent })
+                Err(Failure { kind, detail: "x".into(), sent, limited: None })
             };
             let (status, body) = match fault {
                 Fault::BeforeSend => return failed(FailureKind::Connect, false),

@@ -57,6 +57,8 @@ fn call(n: usize) -> Call {
         body: Body::empty(),
         deadline: Span::from_secs(60),
         batch: Some(BatchTerms { owner: "tenant".into(), patience: Span::from_secs(60) }),
+        repeatable: false,
+        claim: farthing_types::Claim::default(),
         sink: Arc::new(NoSink),
     }
 }

@@ -45,6 +45,8 @@ fn call(body: Bytes, fields: &[(&'static str, &'static str)]) -> Call {
         body: Body::full(body),
         repeatable: false,
         deadline: Span::from_secs(60),
+        claim: farthing_types::Claim::default(),
+        batch: None,
         sink: Arc::new(NoSink),
     }
 }

@@ -134,7 +134,7 @@ pub fn hand_over(state: &Arc<State>, seen: Seen) {
 mod tests {
     use super::*;
     use crate::identify::Identity;
-    use farthing_types::{KeyHash, RequestId, Time};
+    use farthing_types::{KeyHash, RequestId, Span, Time};
 
     fn seen(route: &Arc<crate::route::RouteState>, bytes: usize) -> Seen {
         let mut headers = HeaderMap::new();
@@ -154,6 +154,12 @@ mod tests {
             noted: None,
             asked: None,
             invalidates: None,
+            load: None,
+            priority: None,
+            sla: None,
+            queued: Span::ZERO,
+            failed: Span::ZERO,
+            trace: None,
         };
         Seen { account, headers: Arc::new(headers), target: None, missed: false }
     }

@@ -165,7 +165,7 @@ pub fn rest() -> Arc<dyn BatchFormat> {
 impl World {
     pub fn new(format: Arc<dyn BatchFormat>, rule: BatchRule, attempts: u16, provider: Arc<Provider>) -> Self {
         let spec = UpstreamSpec {
-            retry: RetrySpec { attempts, budget_burst: 1_000_000, ..RetrySpec::default() },
+            retry: RetrySpec { attempts, budget_share: 1.0, budget_floor: 1_000_000, ..RetrySpec::default() },
             breaker: BreakerSpec { error_share: 1.0, ..BreakerSpec::default() },
             ..UpstreamSpec::new("u", "http://provider.test".parse().unwrap())
         };
@@ -194,6 +194,8 @@ impl World {
             body: Body::full(body.to_owned()),
             deadline: Span::from_secs(60),
             batch: Some(BatchTerms { owner: "t".into(), patience: Span::from_secs(60) }),
+            repeatable: false,
+            claim: farthing_types::Claim::default(),
             sink: sink.clone(),
         };
         (call, sink)
