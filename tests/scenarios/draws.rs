@@ -17,6 +17,11 @@ impl Draws {
         self.0.random_range(0..end)
     }
 
+    /// From 0 on, below 1.
+    pub fn unit(&mut self) -> f64 {
+        self.0.random()
+    }
+
     pub fn chance(&mut self, p: f64) -> bool {
         self.0.random_bool(p)
     }

@@ -32,7 +32,7 @@ async fn origin(scenario: &'static dyn Scenario, truth: Arc<Truth>, nanos: Arc<A
         let (truth, nanos) = (truth.clone(), nanos.clone());
         Box::pin(async move {
             let (method, path) = (seen.method.to_string(), seen.target);
-            let answer = scenario.answer(&truth, &Asked { method, path, headers: seen.headers, at: begin.elapsed() });
+            let answer = scenario.answer(&truth, &Asked { method, path, headers: seen.headers, body: seen.body, at: begin.elapsed() });
             nanos.fetch_add(answer.nanos, Ordering::Relaxed);
             tokio::time::sleep(answer.after).await;
             let headers: Vec<_> = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();

@@ -10,6 +10,8 @@
 
 mod ablation;
 mod catalogue;
+mod dashboard;
+mod day;
 mod draws;
 mod feed;
 mod loopback;
@@ -18,7 +20,7 @@ mod world;
 use ablation::{Report, study};
 
 /// Every scenario that is built, with the share of its full size that the short form takes.
-const ALL: &[&dyn world::Scenario] = &[&catalogue::Catalogue, &feed::Feed];
+const ALL: &[&dyn world::Scenario] = &[&catalogue::Catalogue, &feed::Feed, &dashboard::Dashboard, &day::Day];
 
 fn run(scenario: &'static dyn world::Scenario, size: f64) -> Report {
     let report = study(scenario, size);

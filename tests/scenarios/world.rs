@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use farthing_cache::Purge;
 use farthing_config::{Config, Flags, System};
 use farthing_models::{Store, StoreOptions};
@@ -67,6 +68,7 @@ pub struct Asked {
     pub method: String,
     pub path: String,
     pub headers: HeaderMap,
+    pub body: Bytes,
     /// When it arrived, from the start.
     pub at: Span,
 }
@@ -147,6 +149,7 @@ impl Origin for Wire {
                 method: call.method.to_string(),
                 path: call.target.to_string(),
                 headers: call.headers.clone(),
+                body: call.body.as_full().unwrap_or_default(),
                 at: biller.begin.elapsed(),
             };
             biller.calls.fetch_add(1, Ordering::Relaxed);

@@ -14,6 +14,8 @@ use crate::problem::Problem;
 
 /// Up to which part of the bounds there is room for high, medium and low priority.
 const MARKS: [f64; 3] = [1.0, 0.95, 0.8];
+/// Bytes that are counted at a time for bodies whose length nobody tells.
+const GRAIN: u64 = 64 << 10;
 /// The tier of everybody who has none.
 const EVERYBODY: &str = "(others)";
 
@@ -132,9 +134,13 @@ impl Load {
     /// 503 where there is too much under way.
     pub fn enter(self: &Arc<Self>, (tenant, priority): (&str, Priority), bytes: u64) -> Result<Loaded, Problem> {
         let tier = if self.tiers.is_empty() { 0 } else { self.tiers.get(tenant).copied().unwrap_or_default() };
-        let weight = Weight { requests: 1, bytes };
+        self.take((tier, priority), Weight { requests: 1, bytes })?;
+        Ok(Loaded { load: self.clone(), tier, priority, bytes: AtomicU64::new(bytes) })
+    }
+
+    fn take(&self, (tier, priority): (usize, Priority), weight: Weight) -> Result<(), Problem> {
         if self.shares.lock().enter(tier, priority, weight) {
-            return Ok(Loaded { load: self.clone(), tier, weight });
+            return Ok(());
         }
         self.shed[tier][priority as usize].fetch_add(1, Relaxed);
         let detail = format!("too much is under way for a request of {priority} priority; try again in a moment");
@@ -158,12 +164,31 @@ impl Load {
 pub struct Loaded {
     load: Arc<Load>,
     tier: usize,
-    weight: Weight,
+    priority: Priority,
+    bytes: AtomicU64,
+}
+
+impl Loaded {
+    /// Counts more bytes, where so many are held by now.
+    ///
+    /// # Errors
+    /// 503 where there is too much under way.
+    pub fn grow(&self, held: u64) -> Result<(), Problem> {
+        let counted = self.bytes.load(Relaxed);
+        if held <= counted {
+            return Ok(());
+        }
+        // In pieces, so that not each frame asks.
+        let bytes = held.next_multiple_of(GRAIN) - counted;
+        self.load.take((self.tier, self.priority), Weight { requests: 0, bytes })?;
+        self.bytes.fetch_add(bytes, Relaxed);
+        Ok(())
+    }
 }
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        self.load.shares.lock().leave(self.tier, self.weight);
+        self.load.shares.lock().leave(self.tier, Weight { requests: 1, bytes: *self.bytes.get_mut() });
     }
 }
 
@@ -204,6 +229,21 @@ mod tests {
         assert_eq!(fill(&mut shares, 2, Priority::High), 4);
         let big = Weight { requests: 1, bytes: 6_000 };
         assert!(!self::shares().enter(0, Priority::High, big), "bytes are shared like requests");
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_counted_as_it_comes() {
+        let load = Arc::new(Load::new(&OverloadConfig { max_bytes: 10 * GRAIN, ..OverloadConfig::default() }));
+        let used = || load.report().tiers[0].used;
+        let loaded = load.enter(("acme", Priority::Medium), 0).unwrap();
+        for held in [1, GRAIN, GRAIN + 1] {
+            loaded.grow(held).unwrap();
+        }
+        assert_eq!(used(), Weight { requests: 1, bytes: 2 * GRAIN });
+        assert_eq!(loaded.grow(11 * GRAIN).unwrap_err().kind, "overloaded");
+        assert_eq!(used().bytes, 2 * GRAIN, "what was refused is not counted");
+        drop(loaded);
+        assert_eq!(used(), Weight::default());
     }
 
     proptest! {

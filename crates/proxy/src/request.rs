@@ -280,22 +280,17 @@ impl Asked {
             || received.call_needs_body()
     }
 
-    /// The most of it that is held.
+    /// So much of it is held as is known before; where nobody tells, it is counted as it comes.
     fn bytes_held(&self) -> u64 {
-        let limit = self.received.route.route.buffer_limit;
-        match declared(&self.received.head.headers) {
-            _ if !self.holds() => 0,
-            Some(bytes) if bytes > limit => 0,
-            Some(bytes) => bytes,
-            None => limit,
-        }
+        let held = declared(&self.received.head.headers).filter(|_| self.holds());
+        held.filter(|bytes| *bytes <= self.received.route.route.buffer_limit).unwrap_or(0)
     }
 
     async fn hold(mut self) -> Result<Self, Box<Refused>> {
         let keyed = self.steps.cache.is_ok() || self.steps.dedupe.is_ok();
         let wanted = self.holds();
         let received = &mut self.received;
-        match read_body(&mut received.body, &received.head.headers, &received.route, wanted).await {
+        match read_body(&mut received.body, &received.head.headers, (&received.route, self.load.as_deref()), wanted).await {
             Ok(Some(body)) => self.body = body,
             Ok(None) if keyed => self.steps = Steps::none(UncachedReason::TooLarge),
             Ok(None) => {}
@@ -381,7 +376,12 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Holds the body whole where it is needed and fits; `None` leaves it streaming.
-async fn read_body(body: &mut Body, headers: &HeaderMap, route: &RouteState, wanted: bool) -> Result<Option<Bytes>, Problem> {
+async fn read_body(
+    body: &mut Body,
+    headers: &HeaderMap,
+    (route, load): (&RouteState, Option<&Loaded>),
+    wanted: bool,
+) -> Result<Option<Bytes>, Problem> {
     let declared = declared(headers);
     if declared.is_some_and(|n| n > route.route.max_body) {
         return Err(too_large(route));
@@ -391,7 +391,7 @@ async fn read_body(body: &mut Body, headers: &HeaderMap, route: &RouteState, wan
         *body = Body::stream(Bounded { inner, left: route.route.max_body });
         return Ok(None);
     }
-    collect(body, route).await
+    collect(body, route, load).await
 }
 
 /// The length that the head tells.
@@ -404,7 +404,7 @@ fn too_large(route: &RouteState) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
 }
 
-async fn collect(whole: &mut Body, route: &RouteState) -> Result<Option<Bytes>, Problem> {
+async fn collect(whole: &mut Body, route: &RouteState, load: Option<&Loaded>) -> Result<Option<Bytes>, Problem> {
     use http_body_util::BodyExt;
     let mut body = std::mem::take(whole);
     let mut held = BytesMut::new();
@@ -417,6 +417,7 @@ async fn collect(whole: &mut Body, route: &RouteState) -> Result<Option<Bytes>, 
             *whole = Body::stream(Prefixed { first: Some(held.freeze()), rest });
             return Ok(None);
         }
+        load.map_or(Ok(()), |load| load.grow(held.len() as u64))?;
     }
     let held = held.freeze();
     *whole = Body::full(held.clone());
