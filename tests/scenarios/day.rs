@@ -59,6 +59,7 @@ impl Scenario for Day {
             [routes.users]
             provider = "paid"
             path_prefix = "/users"
+            strip_prefix = "/"         # nothing
             mode = "override"
             ttl = "fixed:24h"
             cache = {cache}
