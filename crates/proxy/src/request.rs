@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::{Arc, LazyLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use farthing_experiment::Assigned;
 use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request};
 use http_body::Body as _;
 
 use crate::asking;
-use crate::bounded::{Bounded, Prefixed};
+use crate::bounded::{declared, read_body};
 use crate::edge::RawHead;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
 use crate::load::{Load, Loaded};
@@ -373,55 +373,6 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
     }
     debug_assert!(!out.contains_key(KEY_HEADER));
     out
-}
-
-/// Holds the body whole where it is needed and fits; `None` leaves it streaming.
-async fn read_body(
-    body: &mut Body,
-    headers: &HeaderMap,
-    (route, load): (&RouteState, Option<&Loaded>),
-    wanted: bool,
-) -> Result<Option<Bytes>, Problem> {
-    let declared = declared(headers);
-    if declared.is_some_and(|n| n > route.route.max_body) {
-        return Err(too_large(route));
-    }
-    if !wanted || declared.is_some_and(|n| n > route.route.buffer_limit) {
-        let inner = std::mem::take(body);
-        *body = Body::stream(Bounded { inner, left: route.route.max_body });
-        return Ok(None);
-    }
-    collect(body, route, load).await
-}
-
-/// The length that the head tells.
-fn declared(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn too_large(route: &RouteState) -> Problem {
-    let detail = format!("the body is larger than `max_body` = {} bytes of route `{}`", route.route.max_body, route.route.name);
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
-}
-
-async fn collect(whole: &mut Body, route: &RouteState, load: Option<&Loaded>) -> Result<Option<Bytes>, Problem> {
-    use http_body_util::BodyExt;
-    let mut body = std::mem::take(whole);
-    let mut held = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "request-body", e.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        held.extend_from_slice(&data);
-        if held.len() as u64 > route.route.buffer_limit {
-            let rest = Bounded { inner: body, left: route.route.max_body.saturating_sub(held.len() as u64) };
-            *whole = Body::stream(Prefixed { first: Some(held.freeze()), rest });
-            return Ok(None);
-        }
-        load.map_or(Ok(()), |load| load.grow(held.len() as u64))?;
-    }
-    let held = held.freeze();
-    *whole = Body::full(held.clone());
-    Ok(Some(held))
 }
 
 /// Whose entries a request may see; nobody's in particular on shared routes.

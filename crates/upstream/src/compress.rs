@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use bytes::Bytes;
 use farthing_types::coding::{fields, may_recode};
-use farthing_types::{Call, CallReport, CallSink, Coding, Failure, Reply, Span};
+use farthing_types::{Call, CallReport, CallSink, Coding, Failure, Reply, Reserved, Span};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::Origin;
 use crate::client::after;
 use crate::coding::encode;
+use crate::later::Later;
 use crate::retry::copy;
 use crate::traffic::{Squeezed, Traffic};
 
@@ -142,18 +143,11 @@ impl CallSink for Counting {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.sink.attempt(report);
     }
-}
-
-/// Numbers the attempts of a second round.
-struct Later {
-    sink: Arc<dyn CallSink>,
-    by: u16,
-}
-
-impl CallSink for Later {
-    fn attempt(&self, mut report: CallReport) {
-        report.attempt = report.attempt.saturating_add(self.by);
-        self.sink.attempt(report);
+    fn waited(&self, span: Span) {
+        self.sink.waited(span);
+    }
+    fn reserved(&self, tokens: Box<dyn Reserved>) {
+        self.sink.reserved(tokens);
     }
 }
 

@@ -19,16 +19,20 @@ impl Origin for Arc<Server> {
         let status = if self.always || (self.refuses && coding.is_some()) { 415 } else { 200 };
         self.came.lock().push((coding, call.body.as_full().unwrap_or_default()));
         let status = StatusCode::from_u16(status).unwrap();
+        call.sink.waited(Span::from_millis(1));
         call.sink.attempt(CallReport::only(&call, "u", Some(status)));
         std::future::ready(Ok(Reply { status, headers: HeaderMap::new(), body: Body::empty() })).boxed()
     }
 }
 
 #[derive(Default)]
-struct Numbers(Mutex<Vec<u16>>);
+struct Numbers(Mutex<Vec<u16>>, Mutex<u32>);
 impl CallSink for Numbers {
     fn attempt(&self, report: CallReport) {
         self.0.lock().push(report.attempt);
+    }
+    fn waited(&self, _span: Span) {
+        *self.1.lock() += 1;
     }
 }
 
@@ -129,6 +133,7 @@ async fn a_415_is_asked_again_once_uncompressed_and_ends_compression_for_a_while
     let answer = origin.fetch(Call { sink: numbers.clone(), ..call(long(), &[]) }).await.unwrap();
     assert_eq!((answer.status, codings()), (StatusCode::OK, vec![true, false]));
     assert_eq!(*numbers.0.lock(), [0, 1], "attempts are numbered on");
+    assert_eq!(*numbers.1.lock(), 2, "and so are their waits for a turn told");
     assert_eq!(origin.fetch(call(long(), &[])).await.unwrap().status, 200);
     assert_eq!((codings(), traffic.squeezed(Squeezed::Resting), traffic.squeezed(Squeezed::Unsupported)), (vec![false], 1, 1));
     tokio::time::advance(REST).await;

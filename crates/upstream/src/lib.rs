@@ -21,6 +21,7 @@ mod compress;
 mod connect;
 mod credential;
 mod headers;
+mod later;
 mod limiter;
 mod reply;
 mod retry;

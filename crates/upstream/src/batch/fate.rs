@@ -107,6 +107,8 @@ fn is_passing(status: StatusCode) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use farthing_types::{LimitWhy, Limited, Priority, Span};
+
     use super::*;
 
     fn piece(status: u16) -> Piece {
@@ -143,9 +145,12 @@ mod tests {
     #[test]
     fn what_may_have_been_billed_is_bought_again_only_where_it_may_be_repeated() {
         let may = [true, false];
+        let by = Limited { retry_after: Span::from_secs(1), priority: Priority::Medium, why: LimitWhy::Exceeded };
+        let limited = Failure { limited: Some(by), ..Failure::unsent(FailureKind::RateLimited, "") };
         let refused = |status| Ended::Refused(StatusCode::from_u16(status).unwrap(), HeaderMap::new(), Bytes::new());
         let rows = [
             (Ended::Failed(Failure::unsent(FailureKind::Connect, "")), "fresh fresh"),
+            (Ended::Failed(limited), "rate-limited rate-limited"),
             (Ended::Failed(Failure::sent(FailureKind::Timeout, "")), "batch-failed timeout"),
             (Ended::Failed(Failure::sent(FailureKind::Broken, "")), "batch-failed broken"),
             (Ended::Broken(Broken::new("x")), "batch-failed protocol"),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use farthing_policy::batch::Alone;
 use farthing_types::{
-    Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Purpose, Reply, Reserved, Span,
+    Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Purpose, Reply, Span,
 };
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
@@ -20,6 +20,7 @@ use super::format::{Broken, Joined, Part};
 use super::headers;
 use super::table::{Begun, Flushed, Member, Place};
 use crate::is_repeatable;
+use crate::later::Later;
 
 /// What a member is told.
 pub enum Verdict {
@@ -264,26 +265,6 @@ fn further(call: Call, batch: &Batch) -> Box<Call> {
     let by = u16::try_from(batch.attempts.len()).unwrap_or(u16::MAX);
     let sink = Arc::new(Later { sink: call.sink.clone(), by });
     Box::new(Call { batch: None, sink, ..call })
-}
-
-struct Later {
-    sink: Arc<dyn CallSink>,
-    by: u16,
-}
-
-impl CallSink for Later {
-    fn attempt(&self, mut report: CallReport) {
-        report.attempt = report.attempt.saturating_add(self.by);
-        self.sink.attempt(report);
-    }
-
-    fn waited(&self, span: Span) {
-        self.sink.waited(span);
-    }
-
-    fn reserved(&self, tokens: Box<dyn Reserved>) {
-        self.sink.reserved(tokens);
-    }
 }
 
 /// The whole body; with a failure, as far as it came.
