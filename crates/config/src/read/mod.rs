@@ -22,6 +22,7 @@ mod registry_batch;
 mod registry_identity;
 mod registry_limits;
 mod registry_money;
+mod registry_providers;
 mod registry_sinks;
 mod registry_tables;
 mod resolve;
