@@ -19,7 +19,7 @@ use farthing_types::KeyHash;
 use http::{HeaderMap, HeaderName, Method, Uri};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-pub use headers::{NOT_IN_KEY, NOT_IN_KEY_VERSION, Vary, in_api_key, vary};
+pub use headers::{NOT_IN_KEY, NOT_IN_KEY_VERSION, OF_ONE_SENDING, Vary, in_api_key, is_of_one_sending, vary};
 pub use query::{CREDENTIAL_NAMES, Credentials};
 
 /// Layout of what is hashed: a change of meaning changes the number, and so every key.

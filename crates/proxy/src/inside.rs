@@ -20,7 +20,7 @@ use crate::budgets::BudgetsReport;
 use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
 use crate::l2::L2;
-use crate::limits::LimitsReport;
+use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
 use crate::prefetch::RouteBooks;
 use crate::pricing::PricingStats;
@@ -105,12 +105,13 @@ impl Inside {
         self.state.pricing.stats()
     }
 
-    /// Waits until no call is under way.
+    /// Waits until no call is under way, and what budgets set aside is written down.
     pub async fn settle(&self) {
         while !self.state.tasks.is_empty() {
             // By the timer, so that what waits for one gets on where time stands still.
             tokio::time::sleep(Span::from_millis(1)).await;
         }
+        self.state.budgets.written().await;
     }
 
     /// Purges entries; how many.
@@ -135,7 +136,7 @@ impl Inside {
 
     /// What is told of the limits; `None` where there is none.
     pub fn limits(&self) -> Option<LimitsReport> {
-        self.state.limits()
+        self.state.limits(MOST_COUNTERS)
     }
 
     /// What is under way.

@@ -63,6 +63,28 @@ pub const NOT_IN_KEY: &[(&str, &str)] = &[
     ("x-stainless-*", "telemetry of generated SDKs, retry counts among it"),
 ];
 
+/// Of [`NOT_IN_KEY`] those that name one sending of a request, or the trace that it is part of: no other request may bear them.
+pub const OF_ONE_SENDING: &[&str] = &[
+    "baggage",
+    "date",
+    "idempotency-key",
+    "traceparent",
+    "tracestate",
+    "x-amzn-trace-id",
+    "x-b3-*",
+    "x-cloud-trace-context",
+    "x-correlation-id",
+    "x-datadog-*",
+    "x-request-id",
+    "x-stainless-*",
+];
+
+/// Whether a header of this name is about one sending of a request.
+pub fn is_of_one_sending(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    OF_ONE_SENDING.iter().any(|entry| entry.strip_suffix('*').map_or(*entry == name, |prefix| name.starts_with(prefix)))
+}
+
 /// Whether profile `api` puts a header of this name into the key.
 pub fn in_api_key(name: &HeaderName) -> bool {
     let name = name.as_str();

@@ -94,11 +94,6 @@ impl Permit {
         self.state == State::Live
     }
 
-    /// Tries that have matured since it says so.
-    pub fn tries(&self) -> u32 {
-        self.tries
-    }
-
     /// A try matured.
     pub fn matured(&mut self, outcome: Outcome) {
         self.learn(outcome, false);

@@ -86,7 +86,6 @@ fn attempts(planned: &Planned) -> i64 {
 
 /// Sets money aside for a call that nobody waits for, where that can be done at once.
 pub fn at_once(state: &State, account: &Account, admission: Admission) -> Option<Held> {
-    let admission = admission.in_background();
     state.budgets.try_hold(&admission.ask(state, account), admission.each)
 }
 

@@ -215,6 +215,14 @@ impl Budgets {
         drop(store);
     }
 
+    /// Resolves when all that is ordered is written, or cannot be.
+    pub async fn written(&self) {
+        let Some(shared) = &self.0 else { return };
+        let told = shared.order(Vec::new(), Vec::new());
+        // Whatever became of it.
+        let _ = told.await;
+    }
+
     /// Adds money to a counter for some time; resolves when that is durable.
     ///
     /// # Errors

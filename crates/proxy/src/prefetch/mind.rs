@@ -7,6 +7,7 @@ use farthing_policy::prefetch::{
 use farthing_policy::{Champion, Guarded};
 use farthing_types::{By, DecisionId, Draw, DrawKind, KeyHash, Money, RequestId, Span, Time};
 
+use super::reasons::Refused;
 use super::requests::{Known, Requests};
 
 /// Outcomes awaited at a time.
@@ -115,15 +116,6 @@ pub struct Logged {
     pub at: Time,
     /// Price of the call that it made; `None` where it made none.
     pub fetched: Option<Money>,
-}
-
-/// Why what is wanted may not be spent for; the checks of the mind alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// The route has no permit.
-    Unearned,
-    /// The hour's money is spent.
-    Allowance,
 }
 
 /// See the module. All of it is bounded.
@@ -240,22 +232,22 @@ impl Mind {
     ///
     /// # Errors
     /// Why not.
-    pub fn spend(&mut self, offer: &Offer, together: u32, now: Time, able: bool) -> Result<(), Denied> {
+    pub fn spend(&mut self, offer: &Offer, together: u32, now: Time, able: bool) -> Result<(), Refused> {
         let route = usize::from(offer.candidate.route);
-        let Some(terms) = self.terms.get(route).copied().flatten() else { return Err(Denied::Unearned) };
+        let Some(terms) = self.terms.get(route).copied().flatten() else { return Err(Refused::Unearned) };
         let Candidate { thing, route: number, .. } = offer.candidate;
         self.tries.begin(Try { thing, route: number, until: now + terms.life, threshold: offer.threshold, together }, now);
         // What costs nothing cannot lose money.
         let free = offer.threshold <= 0.0 && f64::from(offer.said.choice.value) >= LEAST_FREE;
         if !free && terms.params.must_earn && !self.tries.permits().is_live(route) {
-            return Err(Denied::Unearned);
+            return Err(Refused::Unearned);
         }
         if !able {
             return Ok(());
         }
         let price = terms.params.tariff.ahead(offer.price.unwrap_or_default());
         let room = self.allowances.get_mut(route).is_some_and(|allowance| allowance.spend(now, price));
-        if room { Ok(()) } else { Err(Denied::Allowance) }
+        if room { Ok(()) } else { Err(Refused::Allowance) }
     }
 
     /// Awaits the outcome of an offer.

@@ -36,7 +36,7 @@ use crate::request::owner;
 use crate::route::RouteState;
 use crate::state::State;
 use fetch::Left;
-use mind::{Asked, Denied, Mind, Offer, Terms, World, thing};
+use mind::{Asked, Mind, Offer, Terms, World, thing};
 use requests::{Known, headers_for_another, path};
 
 pub use books::{Books, RouteBooks};
@@ -288,10 +288,7 @@ fn fetch_one(state: &Arc<State>, seen: &Seen, (mind, offer, together): (&mut Min
     let ready = ready(state, route, offer);
     let slot = Slot::take(running, state.prefetch.at_once);
     // A try is one whatever stands in the way of carrying it out; money is taken only where nothing does.
-    mind.spend(offer, together, seen.account.at, ready.is_ok() && slot.is_some()).map_err(|denied| match denied {
-        Denied::Unearned => Refused::Unearned,
-        Denied::Allowance => Refused::Allowance,
-    })?;
+    mind.spend(offer, together, seen.account.at, ready.is_ok() && slot.is_some())?;
     ready?;
     let slot = slot.ok_or(Refused::Busy)?;
     begin(state, seen, (route, &offer.known), slot)
@@ -322,15 +319,18 @@ fn begin(state: &Arc<State>, seen: &Seen, (route, known): (&Arc<RouteState>, &Kn
     }
     let mut wanted = fetch::look(state, &planned)?;
     let ticket = fetch::join(state, &planned, &wanted)?;
-    if !fetch::asks_l2(state, &planned, &wanted) {
+    let asks_l2 = fetch::asks_l2(state, &planned, &wanted);
+    if !asks_l2 && state.budgets.is_empty() {
         let flight = fetch::call_at_once(state, &mut planned, &wanted, (ticket, Purpose::Prefetch))?;
         flight.on_done(move |_| drop(slot));
         return Ok(());
     }
+    // L2 has to be asked, or what is set aside has to be written down.
     let state = state.clone();
     state.tasks.clone().spawn(async move {
-        let called = match fetch::ask_l2(&state, &mut planned, &mut wanted, ticket).await {
-            Ok(ticket) => fetch::call_at_once(&state, &mut planned, &wanted, (ticket, Purpose::Prefetch)),
+        let ticket = if asks_l2 { fetch::ask_l2(&state, &mut planned, &mut wanted, ticket).await } else { Ok(ticket) };
+        let called = match ticket {
+            Ok(ticket) => fetch::call(&state, &mut planned, &wanted, (ticket, Purpose::Prefetch)).await,
             Err(left) => Err(left),
         };
         match called {

@@ -90,11 +90,15 @@ impl Queue {
     }
 }
 
-/// Lets a request be learned from, where its route fetches ahead and the cache has a part in it. Adds to the client's path what it takes to
-/// put it into a queue.
-pub fn saw(state: &Arc<State>, planned: Planned, missed: bool) {
+/// Whether a request is learned from: its route fetches ahead, and the cache has a part in it.
+fn teaches(planned: &Planned) -> bool {
     let plain = planned.cache.is_ok() && planned.control == CacheControl::On && planned.account.method == Method::GET;
-    if planned.account.route.ahead.is_err() || !plain {
+    planned.account.route.ahead.is_ok() && plain
+}
+
+/// Lets a request be learned from, where it teaches. Adds to the client's path what it takes to put it into a queue.
+pub fn saw(state: &Arc<State>, planned: Planned, missed: bool) {
+    if !teaches(&planned) {
         return;
     }
     let Planned { account, headers, outbound, .. } = planned;
@@ -103,8 +107,7 @@ pub fn saw(state: &Arc<State>, planned: Planned, missed: bool) {
 
 /// As [`saw`], for a request that goes on to be answered by a call.
 pub fn saw_missing(state: &Arc<State>, planned: &Planned) {
-    let plain = planned.cache.is_ok() && planned.control == CacheControl::On && planned.account.method == Method::GET;
-    if planned.account.route.ahead.is_err() || !plain {
+    if !teaches(planned) {
         return;
     }
     let (account, headers) = (planned.account.clone(), Arc::new(planned.headers.clone()));
@@ -112,7 +115,9 @@ pub fn saw_missing(state: &Arc<State>, planned: &Planned) {
 }
 
 /// Lets a request be learned from off the client's path.
-pub fn hand_over(state: &Arc<State>, seen: Seen) {
+pub fn hand_over(state: &Arc<State>, mut seen: Seen) {
+    // It may wait here for longer than it is under way.
+    seen.account.load = None;
     if !state.prefetch.queue.put(seen) {
         return;
     }

@@ -35,8 +35,6 @@ reasons! {
         Unpriced = "unpriced",
         /// The request is another principal's.
         Principal = "other-principal",
-        /// The client's credential is not for that route.
-        Credential = "other-credential",
         /// The key is held out, to measure what is saved.
         Holdout = "holdout",
         /// Its answer would not be kept.

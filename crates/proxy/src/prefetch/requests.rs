@@ -2,33 +2,18 @@
 //! ahead are those of the request that caused it, for as long as that takes.
 
 use farthing_freshness::index::{Index, Weighed};
+use farthing_freshness::key::is_of_one_sending;
+use farthing_freshness::semantics::conditional;
 use farthing_types::{KeyHash, Time};
-use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA,
-    RANGE,
-};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, PRAGMA};
 use http::{HeaderMap, HeaderName, Uri};
 
 use crate::route::RouteState;
 
 /// Bytes that all of them together take.
 const BYTES: usize = 8 << 20;
-/// What a request says about itself alone.
-const OWN: [HeaderName; 11] = [
-    CACHE_CONTROL,
-    CONTENT_LENGTH,
-    CONTENT_TYPE,
-    EXPECT,
-    IF_MATCH,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
-    IF_RANGE,
-    IF_UNMODIFIED_SINCE,
-    PRAGMA,
-    RANGE,
-];
-/// Names the trace of one request.
-const TRACE: [HeaderName; 2] = [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+/// What a request says about itself alone, beside its conditions.
+const OWN: [HeaderName; 5] = [CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, PRAGMA];
 
 /// How a key was asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,13 +89,15 @@ pub fn path(route: &RouteState, target: &Uri) -> Option<Box<str>> {
 /// The headers with which a request's client may be taken to ask for something else: without what it says about this request alone, and
 /// without ours. Of what it accepts, where the other route is for another kind of answer nothing is known: the same.
 pub fn headers_for_another(headers: &HeaderMap) -> HeaderMap {
-    let kept = |name: &HeaderName| !OWN.contains(name) && !TRACE.contains(name) && !name.as_str().starts_with("x-farthing-");
-    headers.iter().filter(|(name, _)| kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    let kept = |name: &HeaderName| !OWN.contains(name) && !is_of_one_sending(name) && !name.as_str().starts_with("x-farthing-");
+    let mut left: HeaderMap = headers.iter().filter(|(name, _)| kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    conditional::strip_conditions(&mut left);
+    left
 }
 
 #[cfg(test)]
 mod tests {
-    use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE};
+    use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, IF_NONE_MATCH, RANGE};
 
     use super::*;
 
@@ -121,7 +108,11 @@ mod tests {
             (IF_NONE_MATCH, "\"a\""),
             (RANGE, "bytes=0-1"),
             (CACHE_CONTROL, "no-cache"),
-            (TRACE[0].clone(), "00-1"),
+            (HeaderName::from_static("traceparent"), "00-1"),
+            (HeaderName::from_static("baggage"), "a=b"),
+            (HeaderName::from_static("idempotency-key"), "1"),
+            (HeaderName::from_static("x-request-id"), "1"),
+            (HeaderName::from_static("x-b3-traceid"), "1"),
             (HeaderName::from_static("x-farthing-tags"), "a=b"),
             (ACCEPT, "text/html"),
             (ACCEPT_ENCODING, "gzip"),

@@ -61,7 +61,8 @@ async fn it_is_off_with_a_reason_where_it_cannot_pay_or_may_not_be() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+/// What budgets set aside is written to a disk, so this runs in real time.
+#[tokio::test]
 async fn no_budget_of_a_tenant_is_exceeded() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), &ROUTES);
@@ -74,7 +75,8 @@ async fn no_budget_of_a_tenant_is_exceeded() {
     assert!(sum.refused.get("budget").copied().unwrap_or_default() + sum.refused["unearned"] > 0, "{sum:?}");
 }
 
-#[tokio::test(start_paused = true)]
+/// What budgets set aside is written to a disk, so this runs in real time.
+#[tokio::test]
 async fn a_budget_without_room_refuses_what_is_ahead_first() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), &ROUTES);
