@@ -1,32 +1,25 @@
 //! Bodies of entries in a content coding, kept as long as the entry is: made for the first client that wants one, given to all others.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use farthing_types::Coding;
 
+use crate::stream::Budget;
+
 /// Room for the forms of all entries together, in bytes.
 #[derive(Debug)]
-pub struct FormRoom {
-    used: AtomicUsize,
-    limit: usize,
-}
+pub struct FormRoom(Budget);
 
 impl FormRoom {
     /// Room for `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+        Arc::new(Self(Budget::new(limit)))
     }
 
     /// Bytes that are taken.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+        self.0.used()
     }
 }
 
@@ -43,7 +36,7 @@ struct Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.room.used.fetch_sub(self.body.len(), Ordering::Relaxed);
+        self.room.0.give(self.body.len());
     }
 }
 
@@ -54,7 +47,7 @@ impl Forms {
 
     /// Keeps a form where there is room and none yet.
     pub(crate) fn keep(&self, coding: Coding, body: Bytes, room: &Arc<FormRoom>) {
-        if self.get(coding).is_none() && room.take(body.len()) {
+        if self.get(coding).is_none() && room.0.try_take(body.len()) {
             // One that comes second frees its room again.
             drop(self.0.get_or_init(Box::default)[coding as usize].set(Kept { body, room: Arc::clone(room) }));
         }

@@ -84,6 +84,17 @@ pub async fn admit(state: &State, account: &Account, admission: &Admission, unti
     Ok(held.with_turn(turn))
 }
 
+/// Admits a request's call, and notes how long that took.
+///
+/// # Errors
+/// What holds it back.
+pub async fn queued(state: &State, account: &mut Account, admission: &Admission, until: Instant) -> Result<Held, HeldBack> {
+    let since = state.real_now();
+    let held = admit(state, account, admission, Some(until)).await;
+    account.queued += state.real_now().since(since);
+    held
+}
+
 /// The answer to a request that is held back.
 pub fn answer(state: &Arc<State>, planned: &Planned, wanted: Wanted, held_back: &HeldBack) -> Response<Body> {
     match held_back {

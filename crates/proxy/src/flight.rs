@@ -221,14 +221,15 @@ impl Flight {
         }
     }
 
-    /// The money that is to be settled with budgets, once.
-    fn take_held(&self) -> Option<Held> {
-        self.held.lock().take()
-    }
-
     /// How long it waited under limits, before and between its attempts.
     pub fn waited(&self) -> Span {
         self.waited_before + *self.waited.lock()
+    }
+
+    /// Whether it may have to wait for its turn under the provider's limits, and is not made when its clients leave meanwhile. One that may ride
+    /// in a batch goes on: its part is in the others' call, and its share of the bill is due.
+    pub fn may_be_withdrawn(&self) -> bool {
+        self.route.limits.attempts_wait() && self.batch.is_none()
     }
 
     /// Whether an attempt has had its turn under the provider's limits.
@@ -236,23 +237,19 @@ impl Flight {
         !self.reserved.lock().is_empty()
     }
 
-    /// Settles what limits count of it: `tokens` is what its last attempt has used, where that is known.
-    fn settle_limits(&self, held: Option<&mut Held>, tokens: Option<u64>) {
+    /// What was set aside for it, to be settled once with budgets; its limits are settled by this. `tokens` is what its last attempt has used,
+    /// where that is known.
+    pub fn settling(&self, tokens: Option<u64>) -> Option<Held> {
+        let mut held = self.held.lock().take();
         let sent = self.reports.lock().iter().any(|report| report.sent);
         let mut reserved = std::mem::take(&mut *self.reserved.lock());
         // Earlier ones may have used all that was reserved for them.
         if let Some((last, tokens)) = reserved.pop().zip(tokens) {
             last.used(tokens);
         }
-        if let Some(held) = held {
+        if let Some(held) = &mut held {
             held.settle_turn(sent, tokens);
         }
-    }
-
-    /// What was set aside for it, to be settled once; its limits are settled by this. `tokens` as in the last attempt's answer.
-    pub fn settling(&self, tokens: Option<u64>) -> Option<Held> {
-        let mut held = self.take_held();
-        self.settle_limits(held.as_mut(), tokens);
         held
     }
 
@@ -322,7 +319,8 @@ impl CallSink for Flight {
         if report.sent && report.attempt > 0 && report.batch.as_ref().is_none_or(BatchPart::counts) {
             self.route.pace.repeated(self.purpose);
         }
-        if report.status.is_some() {
+        // Members of a batch saw one answer together.
+        if report.status.is_some() && report.batch.as_ref().is_none_or(BatchPart::counts) {
             self.route.limits.note(report.head_after);
         }
         self.reports.lock().push(report);

@@ -100,6 +100,9 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
     state.shortcuts.clear();
     state.clients.tokens.forget();
     state.prefetch.forget();
+    if let Some(route) = state.routes.first() {
+        route.limits.forget(tenant);
+    }
     if let Some(l2) = &state.l2 {
         report.erase(&l2.tier, tenant, now).await;
     }

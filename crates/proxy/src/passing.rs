@@ -26,13 +26,9 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     let mut headers = planned.forwarded();
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
-    let (at, since) = (state.clock.now(), state.real_now());
     let admission = Admission::of(state, planned, false);
     let until = tokio::time::Instant::now() + planned.deadline;
-    let queued_at = state.real_now();
-    let admitted = admission::admit(state, &planned.account, &admission, Some(until)).await;
-    planned.account.queued += state.real_now().since(queued_at);
-    let held = match admitted {
+    let held = match admission::queued(state, &mut planned.account, &admission, until).await {
         Ok(held) => held,
         Err(blocked) => return admission::answer(state, planned, Wanted { previous: None, stale: None, reason }, &blocked),
     };
@@ -50,6 +46,7 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);
     trace::send(&mut planned.account, &mut headers, flight.id);
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), headers);
+    let (at, since) = (state.clock.now(), state.real_now());
     let passed = run::pass(state, &flight, head, body, (planned.deadline, keyed)).await;
     let waited = state.real_now().since(since);
     let (status, headers, body) = match passed {
@@ -66,7 +63,7 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
         let ruled = writes::ruled(planned);
         writes::obey(state, ruled).await;
     }
-    let overhead = state.real_now().since(planned.account.started).saturating_sub(waited);
+    let overhead = planned.account.ours(state.real_now().since(planned.account.started).saturating_sub(waited));
     let batched = flight.is_batched();
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
     let notes = Notes {

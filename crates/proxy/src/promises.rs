@@ -10,7 +10,7 @@ pub fn kept(account: &Account, settled: &Settled) -> Option<SlaOutcome> {
         total: settled.took,
         upstream: settled.waited + account.failed,
         queue: account.queued,
-        overhead: settled.overhead.saturating_sub(account.failed),
+        overhead: (settled.overhead + account.queued).saturating_sub(account.failed),
     };
     sla_outcome(account.sla?, settled.outcome, &spent)
 }

@@ -40,7 +40,7 @@ pub fn settled_from(state: &State, (account, variant): (&Account, &str), usable:
     let tier = entry.tier();
     entry.on_hit(account.at, stale);
     let chosen = entry.variant(variant).map(|v| (v.ttl, text_of(&v.by)));
-    let overhead = state.real_now().since(account.started);
+    let took = state.real_now().since(account.started);
     Settled {
         outcome: if stale { Outcome::Stale } else { Outcome::Hit },
         tier: Some(tier),
@@ -53,14 +53,14 @@ pub fn settled_from(state: &State, (account, variant): (&Account, &str), usable:
         uncached: None,
         status: sent.0.as_u16(),
         bytes_out: Some(sent.1),
-        latency: Some(overhead),
-        took: Some(overhead),
+        latency: Some(took),
+        took: Some(took),
         waited: Span::ZERO,
         age: Some(usable.age),
         call: None,
         decision: entry.decision,
         paid: Paid { full: entry.price, attempts: None },
-        overhead,
+        overhead: account.ours(took),
         error: None,
         ttl: chosen.or_else(|| entry.facts.explicit.map(|ttl| (ttl, text_of(&By::Rule("origin"))))),
     }
@@ -111,7 +111,7 @@ pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &N
     pending.settled.waited = notes.upstream.unwrap_or_default();
     // A stream of events lasts as long as its subject does: what is promised is that it begins.
     if is_event_stream(&headers) {
-        pending.settled.took = Some(pending.settled.overhead + pending.settled.waited);
+        pending.settled.took = Some(pending.settled.overhead + pending.settled.waited + planned.account.queued);
     }
     let body = Accounted::new(body, content_length(&headers), pending);
     let mut response = Response::new(Body::stream(body));
@@ -146,9 +146,10 @@ pub fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &F
 
 /// An answer of our own.
 pub fn own_answer(state: &State, planned: &Planned, problem: &Problem, (outcome, reason): (Outcome, UncachedReason)) -> Response<Body> {
-    let overhead = state.real_now().since(planned.account.started);
+    let took = state.real_now().since(planned.account.started);
+    let overhead = planned.account.ours(took);
     let mut settled = settled(outcome, Some(reason), (problem.status, overhead), None);
-    (settled.error, settled.took) = (Some(problem.kind), Some(overhead));
+    (settled.error, settled.took) = (Some(problem.kind), Some(took));
     settled.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
     state.settle_request(&planned.account, &settled);
     let mut response = problem.response(planned.account.route.dialect);

@@ -180,7 +180,7 @@ impl Received {
             Ok(identity) => Ok(Identified { received: self, identity }),
             Err(problem) => {
                 state.clients.counts.note(&problem);
-                Err(self.refused(problem))
+                Err(self.refused(problem, Identity::unknown()))
             }
         }
     }
@@ -195,8 +195,8 @@ impl Received {
         whole && (upstream.compress_requests.is_some() || (upstream.attempts > 1 && again()))
     }
 
-    fn refused(&self, problem: Problem) -> Box<Refused> {
-        Box::new(Refused { account: Account::early(self), problem })
+    fn refused(&self, problem: Problem, who: Identity) -> Box<Refused> {
+        Box::new(Refused { account: Account::early(self, who), problem })
     }
 }
 
@@ -216,7 +216,7 @@ impl Identified {
         let steps = Steps { cache, dedupe, batch: if off { Err(UncachedReason::RequestDirective) } else { batch } };
         match route.target(&received.head.uri) {
             Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new(), load: None }),
-            None => Err(received.refused(bad_target())),
+            None => Err(received.refused(bad_target(), identity)),
         }
     }
 }
@@ -264,7 +264,7 @@ impl Asked {
         let who = (&*self.identity.tenant, self.wishes.priority);
         match load.enter(who, self.bytes_held()) {
             Ok(loaded) => self.load = Some(Arc::new(loaded)),
-            Err(problem) => return Err(self.received.refused(problem)),
+            Err(problem) => return Err(self.received.refused(problem, self.identity)),
         }
         Ok(self)
     }
@@ -294,7 +294,7 @@ impl Asked {
             Ok(Some(body)) => self.body = body,
             Ok(None) if keyed => self.steps = Steps::none(UncachedReason::TooLarge),
             Ok(None) => {}
-            Err(problem) => return Err(self.received.refused(problem)),
+            Err(problem) => return Err(self.received.refused(problem, self.identity)),
         }
         Ok(self)
     }
@@ -440,7 +440,8 @@ impl Planned {
 
     /// Under which terms its call may be made together with others. Nobody waits for one of the background: it has the route's time.
     pub fn batch_terms(&self, purpose: Purpose) -> Option<BatchTerms> {
-        let patience = if purpose.is_waited_for() { self.deadline } else { self.account.route.route.deadline };
+        let promised = self.account.sla.map_or(self.deadline, |sla| sla.min(self.deadline));
+        let patience = if purpose.is_waited_for() { promised } else { self.account.route.route.deadline };
         self.batch.is_ok().then(|| BatchTerms { owner: self.owner().into(), patience })
     }
 

@@ -47,7 +47,7 @@ pub struct Account {
     pub priority: Option<Priority>,
     /// Within what time it is promised to be answered.
     pub sla: Option<Span>,
-    /// How long it has waited for room in a budget.
+    /// How long it has waited for its turn under limits and for room in a budget.
     pub queued: Span,
     /// How long it has waited for calls that brought no answer.
     pub failed: Span,
@@ -72,14 +72,14 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account of a request whose client is not known yet.
-    pub fn early(received: &Received) -> Self {
+    /// The account of a request that ends before its plan.
+    pub fn early(received: &Received, identity: Identity) -> Self {
         Self {
             id: received.id,
             at: received.at,
             started: received.started,
             route: received.route.clone(),
-            identity: Identity::unknown(),
+            identity,
             method: received.head.method.clone(),
             key: KeyHash::default(),
             priority: None,
@@ -96,6 +96,11 @@ impl Account {
             invalidates: None,
             load: None,
         }
+    }
+
+    /// What of a time was Farthing's own: not the waits for a turn and for room.
+    pub const fn ours(&self, time: Span) -> Span {
+        time.saturating_sub(self.queued)
     }
 }
 
@@ -130,7 +135,7 @@ pub struct Settled {
     pub decision: Option<DecisionId>,
     /// The prices.
     pub paid: Paid,
-    /// Time spent in Farthing until the head.
+    /// Time spent in Farthing until the head, waits for a turn and for room not among it.
     pub overhead: Span,
     /// What went wrong.
     pub error: Option<&'static str>,

@@ -26,7 +26,6 @@ pub struct Sinks {
 
 struct Opened {
     sink: Arc<dyn Sink>,
-    spec: SinkSpec,
     state: Arc<SinkState>,
     /// Until it runs.
     driver: Mutex<Option<Driver>>,
@@ -48,8 +47,8 @@ impl Sinks {
         let open = |of: &SinkConfig| -> Result<Opened, StartError> {
             let spec = spec(of);
             let sink = farthing_sinks::open(&spec)?;
-            let driver = Driver::new(sink.clone(), spec.clone(), source.clone());
-            Ok(Opened { sink, spec, state: driver.state(), driver: Mutex::new(Some(driver)) })
+            let driver = Driver::new(sink.clone(), spec, source.clone());
+            Ok(Opened { sink, state: driver.state(), driver: Mutex::new(Some(driver)) })
         };
         let opened = config.sinks.iter().map(open).collect::<Result<_, _>>()?;
         Ok(Self { opened, tasks: TaskTracker::new(), last: CancellationToken::new() })
@@ -86,7 +85,7 @@ impl Sinks {
             };
             let late = |_| Err(Fault::new(FaultReason::Timeout, format!("not done within {FORGETTING:?}")));
             let done = tokio::time::timeout(FORGETTING, work).await.unwrap_or_else(late);
-            all.insert(opened.spec.name.to_string(), done);
+            all.insert(opened.state.name.to_string(), done);
         }
         all
     }

@@ -148,9 +148,9 @@ impl State {
         stats.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// What is told of the limits; `None` where there is none.
-    pub fn limits(&self) -> Option<LimitsReport> {
-        self.routes.first()?.limits.report()
+    /// What is told of the limits, with so many counters of each at most; `None` where there is none.
+    pub fn limits(&self, most: usize) -> Option<LimitsReport> {
+        self.routes.first()?.limits.report(most)
     }
 
     /// What the batches of each route did that has any.

@@ -134,7 +134,7 @@ impl Collector for Totals {
         for family in self.0.budgets().iter().flat_map(budgets) {
             family.encode(&mut encoder)?;
         }
-        if let Some(report) = self.0.limits() {
+        if let Some(report) = self.0.limit_totals() {
             telemetry_limits::limits(&report, &mut encoder)?;
         }
         telemetry_limits::load(&self.0.load(), &mut encoder)?;

@@ -69,12 +69,10 @@ fn admitted<'a>(
     async move { admission::admit(state, account, &admission, until).await }
 }
 
-/// Waits for room until then, and notes how long that took.
+/// Waits for room until then.
 async fn queued(state: &State, planned: &mut Planned, (wanted, until): (&Wanted, tokio::time::Instant)) -> Result<Held, HeldBack> {
-    let since = state.real_now();
-    let held = admitted(state, planned, (wanted, Some(until))).await;
-    planned.account.queued += state.real_now().since(since);
-    held
+    let admission = admission(state, planned, wanted);
+    admission::queued(state, &mut planned.account, &admission, until).await
 }
 
 /// Leads or follows the call that fills the key.
@@ -157,7 +155,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     order.finishes = order.batch.is_some() || asking::fill_finishes(&route, facts);
     let (body, strips_usage) = asking::with_usage(&route, &planned.outbound.target, facts, (&mut headers, body));
     order.strips_usage = strips_usage;
-    let cancel_idle = !order.finishes && !matches!(purpose, Purpose::Refresh | Purpose::Warm | Purpose::Prefetch);
+    let cancel_idle = !order.finishes && purpose.is_waited_for();
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), route.clone(), order, held);
     trace::send(&mut planned.account, &mut headers, flight.id);
     if purpose == Purpose::Prefetch {
@@ -329,8 +327,7 @@ fn shared(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, arrived: Ar
     let waited = state.real_now().since(since);
     let not_modified = conditional::not_modified(head.status, &head.headers, &planned.account.method, &planned.headers);
     let (status, body) = if not_modified { (StatusCode::NOT_MODIFIED, Body::empty()) } else { (head.status, body) };
-    let turn = if leading { flight.waited_before } else { Span::ZERO };
-    let overhead = state.real_now().since(planned.account.started).saturating_sub(waited + turn);
+    let overhead = planned.account.ours(state.real_now().since(planned.account.started).saturating_sub(waited));
     let outcome = if leading { Outcome::Lead } else { Outcome::Follow };
     let came = flight.head();
     let reason = why(wanted.reason, came);

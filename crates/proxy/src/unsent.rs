@@ -12,7 +12,7 @@ use crate::state::State;
 /// What was fetched; `None` where every client has left while the call waited for its turn: nothing was sent, and no bill is due.
 pub async fn while_wanted<T>(job: &Job, ticket: &Ticket, fetching: impl Future<Output = T>) -> Option<T> {
     let flight = &job.flight;
-    if !(flight.purpose.is_waited_for() && flight.route.limits.attempts_wait()) {
+    if !(flight.purpose.is_waited_for() && flight.may_be_withdrawn()) {
         return Some(fetching.await);
     }
     let mut fetching = std::pin::pin!(fetching);
@@ -41,7 +41,7 @@ pub struct GivenUp<'a> {
 impl<'a> GivenUp<'a> {
     /// For a call that a task makes; `None` where it never waits.
     pub fn of<T>(flight: &'a Flight, task: &JoinHandle<T>) -> Option<Self> {
-        flight.route.limits.attempts_wait().then(|| Self { task: task.abort_handle(), flight })
+        flight.may_be_withdrawn().then(|| Self { task: task.abort_handle(), flight })
     }
 }
 

@@ -11,7 +11,9 @@ use farthing_ledger::read;
 use farthing_models::{Store, StoreOptions};
 use farthing_policy::batch::{Alone, Flush};
 use farthing_proxy::Inside;
-use farthing_types::{Body, BudgetSpec, Call, CallReport, Failure, Money, Reply, Span, Time, VirtualClock};
+use farthing_types::{
+    Body, BudgetSpec, Call, CallReport, Failure, LimitScope, LimitSpec, Money, OnLimit, RateSpec, Reply, Span, Time, VirtualClock,
+};
 use farthing_upstream::{BatchStats, Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -233,6 +235,39 @@ async fn a_deadline_ends_the_waiting() {
     let start = tokio::time::Instant::now();
     tokio::join!(world.get("/a", &[]), world.get("/b", &[("x-farthing-deadline-ms", "60")]));
     assert_eq!((start.elapsed(), world.stats().batches(Flush::Deadline)), (Span::from_millis(30), 1));
+}
+
+/// Its part is in the call that waits for its turn, so its share of the bill is due.
+#[tokio::test(start_paused = true)]
+async fn a_member_whose_client_leaves_pays_its_share_all_the_same() {
+    let world = World::new(
+        |mut config| {
+            let requests = Some(RateSpec { count: 1, period: Span::from_secs(1), burst: 1 });
+            let limit =
+                LimitSpec { name: "l".into(), scope: LimitScope::Provider, requests, on_limit: [OnLimit::Wait; 3], ..LimitSpec::default() };
+            config.limits = vec![limit];
+            config
+        },
+        0.0,
+    );
+    let (mut leaving, mut staying) = (Box::pin(world.get("/a", &[])), Box::pin(world.get("/b", &[])));
+    let first = world.get("/first", &[("x-farthing-cache", "off")]);
+    let waiting = tokio::time::timeout(Span::from_millis(500), async { tokio::join!(first, &mut leaving, &mut staying) });
+    assert!(waiting.await.is_err(), "both wait for their turn");
+    drop(leaving);
+    assert_eq!(staying.await.1, "{\"is\":\"/b\"}");
+    world.inside.settle().await;
+    assert_eq!(world.calls(), ["/batch", "/first"]);
+
+    let World { inside, dir, .. } = world;
+    inside.close().await.unwrap();
+    let mut shares = Vec::new();
+    rows::<CallRow>(dir.path(), &["cost_nanousd", "batch_size"], |cells| match cells {
+        [Value::I64(cost), Value::U64(2) | Value::I64(2)] => shares.push(*cost),
+        [Value::I64(PRICE), _] => (),
+        _ => panic!("{cells:?}"),
+    });
+    assert_eq!((shares.len(), shares.iter().sum::<i64>()), (2, PRICE));
 }
 
 /// K7: 500 calls a second at random moments, the default configuration.

@@ -251,7 +251,7 @@ impl Driver {
         let since = since.max(first);
         for (place, table) in self.spec.tables.clone().into_iter().enumerate() {
             let dir = self.source.dir.clone();
-            let folders = blocking(move || hour_folders(&dir, table, since)).await?;
+            let folders = blocking(move || hour_folders(&dir, table, since..i64::MAX)).await?;
             let kept = self.source.kept.get(table.name).copied();
             let missed = self.backlog.gone(place, &folders, (since, kept, self.source.clock.now()));
             if missed > 0 {
@@ -323,8 +323,7 @@ impl Driver {
     async fn ship_day(&mut self, log: &LogId, day: i64, place: usize) -> Result<(), Fault> {
         self.ask(log, (day, place)).await?;
         let (dir, table, first) = (self.source.dir.clone(), self.table(place), day * HOURS_OF_A_DAY);
-        let mut folders = blocking(move || hour_folders(&dir, table, first)).await?;
-        folders.retain(|folder| folder.hour < first + HOURS_OF_A_DAY);
+        let folders = blocking(move || hour_folders(&dir, table, first..first + HOURS_OF_A_DAY)).await?;
         for folder in folders {
             for file in self.lacking(&folder, (day, place)).await? {
                 if !self.aside.contains(&file.path) {

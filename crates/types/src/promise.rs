@@ -11,7 +11,7 @@ reasons! {
         Farthing = "farthing",
         /// Missed: most of the time was the provider's, or it failed.
         Upstream = "upstream",
-        /// Missed: most of the time the request waited for room in a budget.
+        /// Missed: most of the time the request waited for its turn under a limit or for room in a budget.
         Queue = "queue",
         /// Missed: most of the time the client took to read.
         Client = "client",
@@ -25,9 +25,9 @@ pub struct Spent {
     pub total: Option<Span>,
     /// Waiting for the provider.
     pub upstream: Span,
-    /// Waiting for room in a budget.
+    /// Waiting for its turn under a limit or for room in a budget.
     pub queue: Span,
-    /// In Farthing until the head, the wait for room included.
+    /// In Farthing until the head, the waits for a turn and for room included.
     pub overhead: Span,
 }
 

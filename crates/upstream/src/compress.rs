@@ -1,11 +1,10 @@
 //! Compresses request bodies for upstreams that take them so.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use bytes::Bytes;
 use farthing_types::coding::{fields, may_recode};
-use farthing_types::{Call, CallReport, CallSink, Coding, Failure, Reply, Reserved, Span};
+use farthing_types::{Call, CallSink, Coding, Failure, Reply, Span};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
@@ -79,18 +78,18 @@ impl Shared {
         };
         self.traffic.count_squeezed(Squeezed::Sent);
         self.traffic.requests.add(body.len(), small.len());
-        let attempts = Arc::new(Counting { sink: Arc::clone(&call.sink), attempts: AtomicU16::new(0) });
+        let first = Later::new(Arc::clone(&call.sink), 0);
         let coded = Call {
             headers: coded(&call.headers, self.spec.coding),
             deadline: ends.saturating_duration_since(Instant::now()),
-            sink: Arc::clone(&attempts) as Arc<dyn CallSink>,
+            sink: Arc::clone(&first) as Arc<dyn CallSink>,
             ..copy(&call, small)
         };
         match self.inner.fetch(coded).await {
             Ok(reply) if reply.status == StatusCode::UNSUPPORTED_MEDIA_TYPE => {}
             result => return result,
         }
-        let sink = Arc::new(Later { sink: Arc::clone(&call.sink), by: attempts.attempts.load(Ordering::Relaxed) });
+        let sink = Later::new(Arc::clone(&call.sink), first.made());
         let deadline = ends.saturating_duration_since(Instant::now());
         let result = self.inner.fetch(Call { sink, deadline, ..copy(&call, body) }).await;
         // The same answer without the coding: it was about something else.
@@ -130,25 +129,6 @@ fn coded(headers: &HeaderMap, coding: Coding) -> HeaderMap {
     // The client says what is true of the body that goes out.
     headers.remove(CONTENT_LENGTH);
     headers
-}
-
-/// Counts attempts, to number those that come after.
-struct Counting {
-    sink: Arc<dyn CallSink>,
-    attempts: AtomicU16,
-}
-
-impl CallSink for Counting {
-    fn attempt(&self, report: CallReport) {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-        self.sink.attempt(report);
-    }
-    fn waited(&self, span: Span) {
-        self.sink.waited(span);
-    }
-    fn reserved(&self, tokens: Box<dyn Reserved>) {
-        self.sink.reserved(tokens);
-    }
 }
 
 #[cfg(test)]

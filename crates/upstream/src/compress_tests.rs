@@ -1,5 +1,5 @@
 use farthing_types::call::NoSink;
-use farthing_types::{Body, CallId, FailureKind, Purpose};
+use farthing_types::{Body, CallId, CallReport, FailureKind, Purpose};
 use http::{HeaderName, Method};
 
 use super::*;

@@ -1,17 +1,32 @@
-//! Attempts of a second round: their numbers go on from those of the first.
+//! Attempts of a further round: their numbers go on from those before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use farthing_types::{CallReport, CallSink, Reserved, Span};
 
-/// Adds the attempts of the first round to the numbers of those that come after.
+/// Adds the attempts made before to the numbers of those that come, and counts these. The innermost client cannot know what came before.
 pub(crate) struct Later {
-    pub(crate) sink: Arc<dyn CallSink>,
-    pub(crate) by: u16,
+    sink: Arc<dyn CallSink>,
+    by: u16,
+    made: AtomicU16,
+}
+
+impl Later {
+    /// For attempts after `by` others.
+    pub(crate) fn new(sink: Arc<dyn CallSink>, by: u16) -> Arc<Self> {
+        Arc::new(Self { sink, by, made: AtomicU16::new(0) })
+    }
+
+    /// Attempts of this round so far.
+    pub(crate) fn made(&self) -> u16 {
+        self.made.load(Ordering::Relaxed)
+    }
 }
 
 impl CallSink for Later {
     fn attempt(&self, mut report: CallReport) {
+        self.made.fetch_add(1, Ordering::Relaxed);
         report.attempt = report.attempt.saturating_add(self.by);
         self.sink.attempt(report);
     }

@@ -36,8 +36,7 @@ use farthing_types::{Call, Clock, Failure, Reply};
 use futures_util::future::BoxFuture;
 
 pub use batch::{
-    BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Joined, MAX_IDS, Part, Piece,
-    Rest, Ways,
+    BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Joined, Part, Piece, Rest, Ways,
 };
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
@@ -143,11 +142,10 @@ fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, t
     if let Some(gated) = spec.gate {
         once = Arc::new(Limiter::new(once, gated, Arc::clone(&clock)));
     }
-    let watched = || Watched { health: Arc::clone(&health), traffic: Arc::clone(&traffic) };
-    let retry = |attempts| -> Arc<dyn Origin> {
-        Arc::new(Retry::new(once.clone(), Arc::clone(&spec.name), RetrySpec { attempts, ..spec.retry }, clock.clone(), watched()))
-    };
-    let (usual, again) = (retry(spec.retry.attempts), (spec.retry.attempts > 1).then(|| retry(spec.retry.attempts - 1)));
+    let watched = Watched { health: Arc::clone(&health), traffic: Arc::clone(&traffic) };
+    let usual = Retry::new(once.clone(), Arc::clone(&spec.name), spec.retry, clock, watched);
+    let again = usual.again().map(|again| Arc::new(again) as Arc<dyn Origin>);
+    let usual: Arc<dyn Origin> = Arc::new(usual);
     let origin = match spec.compress {
         Some(compress) => Arc::new(Compress::new(usual, compress, Arc::clone(&traffic))),
         None => usual,

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use farthing_types::{Body, Call, CallReport, CallSink, Clock, Draw, DrawKind, Failure, FailureKind, Reply, Reserved, Span, Time};
+use farthing_types::{Body, Call, Clock, Draw, DrawKind, Failure, FailureKind, Reply, Span, Time};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{ETAG, HeaderName, LAST_MODIFIED, RETRY_AFTER};
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::client::after;
+use crate::later::Later;
 use crate::retry_budget::RetryBudget;
 use crate::traffic::{NotRepeated, Traffic};
 use crate::{Health, Origin};
@@ -56,11 +57,13 @@ struct Shared {
     inner: Arc<dyn Origin>,
     name: Arc<str>,
     spec: RetrySpec,
-    budget: Mutex<RetryBudget>,
+    budget: Arc<Mutex<RetryBudget>>,
     /// What the budget counts from.
     began: Instant,
     clock: Arc<dyn Clock>,
     watched: Watched,
+    /// Each call has been attempted once already.
+    again: bool,
 }
 
 /// What is known of the upstream beside its answers.
@@ -75,14 +78,22 @@ pub struct Watched {
 impl Retry {
     /// Repeats calls to `inner`; `clock` tells how far off a date in `Retry-After` is.
     pub fn new(inner: Arc<dyn Origin>, name: Arc<str>, spec: RetrySpec, clock: Arc<dyn Clock>, watched: Watched) -> Self {
-        let budget = Mutex::new(RetryBudget::new(spec.budget_share, spec.budget_floor));
-        Self(Arc::new(Shared { inner, name, spec, budget, began: Instant::now(), clock, watched }))
+        let budget = Arc::new(Mutex::new(RetryBudget::new(spec.budget_share, spec.budget_floor)));
+        Self(Arc::new(Shared { inner, name, spec, budget, began: Instant::now(), clock, watched, again: false }))
+    }
+
+    /// The same for calls that have been attempted once already: with what attempts are left, under the same budget. `None` where none is.
+    pub fn again(&self) -> Option<Self> {
+        let Shared { inner, name, spec, budget, began, clock, watched, .. } = &*self.0;
+        let spec = RetrySpec { attempts: spec.attempts.checked_sub(1).filter(|left| *left > 0)?, ..*spec };
+        let (inner, name, budget, clock) = (inner.clone(), name.clone(), budget.clone(), clock.clone());
+        Some(Self(Arc::new(Shared { inner, name, spec, budget, began: *began, clock, watched: watched.clone(), again: true })))
     }
 }
 
 impl Origin for Retry {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
-        self.0.budget.lock().called(self.0.began.elapsed());
+        self.0.begin();
         match Template::of(&call) {
             Some(template) if self.0.spec.attempts > 1 => {
                 let shared = Arc::clone(&self.0);
@@ -94,6 +105,17 @@ impl Origin for Retry {
 }
 
 impl Shared {
+    /// Counts a call; one that has been attempted already is a repeat, which whoever orders it has decided.
+    fn begin(&self) {
+        let mut budget = self.budget.lock();
+        if self.again {
+            let _counted = budget.take(self.began.elapsed());
+            self.watched.traffic.count_repeat();
+        } else {
+            budget.called(self.began.elapsed());
+        }
+    }
+
     async fn run(&self, first: Call, template: Template) -> Result<Reply, Failure> {
         let ends = after(Instant::now(), template.call.deadline);
         let mut call = first;
@@ -197,7 +219,7 @@ impl Template {
 
     fn call(&self, attempt: u16, deadline: Span) -> Call {
         let mut call = copy(&self.call, self.body.clone());
-        call.sink = Arc::new(Numbered { sink: Arc::clone(&self.call.sink), attempt });
+        call.sink = Later::new(Arc::clone(&self.call.sink), attempt);
         call.deadline = deadline;
         call
     }
@@ -220,25 +242,6 @@ pub(crate) fn copy(call: &Call, body: bytes::Bytes) -> Call {
         claim: call.claim,
         batch: call.batch.clone(),
         sink: Arc::clone(&call.sink),
-    }
-}
-
-/// Writes the attempt's number into the reports of the innermost client, which cannot know it.
-struct Numbered {
-    sink: Arc<dyn CallSink>,
-    attempt: u16,
-}
-
-impl CallSink for Numbered {
-    fn attempt(&self, mut report: CallReport) {
-        report.attempt = self.attempt;
-        self.sink.attempt(report);
-    }
-    fn waited(&self, span: Span) {
-        self.sink.waited(span);
-    }
-    fn reserved(&self, tokens: Box<dyn Reserved>) {
-        self.sink.reserved(tokens);
     }
 }
 

@@ -30,7 +30,7 @@ pub struct LimitRow {
     pub names: Vec<String>,
     /// All share one counter.
     pub shared: bool,
-    /// Requests in a time, as in `100/1s`.
+    /// Requests in a time, as in `100/s`.
     pub requests: Option<String>,
     /// Tokens in a time.
     pub tokens: Option<String>,

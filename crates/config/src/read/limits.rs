@@ -177,6 +177,8 @@ pub(crate) fn check(top: &Section<'_, '_>, config: &Config) {
             LimitScope::Route => (config.routes.iter().map(|route| &*route.name).collect(), "add a table [routes.NAME]"),
             LimitScope::Provider => (config.providers.iter().map(|provider| &*provider.name).collect(), "add a table [providers.NAME]"),
             LimitScope::Key => (keys.iter().map(|key| &*key.id).collect(), "add it under [[keys]]; its id is meant"),
+            // Tokens name others.
+            LimitScope::Team | LimitScope::Service if !config.jwt.is_empty() => continue,
             LimitScope::Team => (keys.iter().filter_map(|key| key.team.as_deref()).collect(), "give a key this team"),
             LimitScope::Service => (keys.iter().filter_map(|key| key.service.as_deref()).collect(), "give a key this service"),
             // Tenants of passed credentials are digests, and clients name themselves.

@@ -48,6 +48,14 @@ fn what_cannot_be_meant_is_refused_with_its_remedy() {
 }
 
 #[test]
+fn teams_are_checked_against_keys_unless_tokens_may_name_others() {
+    let team = limit("scope = \"team\"\nmatch = [\"search\"]\nrequests = \"1/s\"");
+    assert!(problems(&team)[0].contains("limit \"l\": no team is called \"search\""), "{:?}", problems(&team));
+    let issuer = "[[jwt]]\nname = \"idp\"\nissuer = \"https://idp.test\"\naudience = \"farthing\"\njwks_url = \"https://idp.test/keys\"\n";
+    assert_eq!(&*good(&format!("{team}{issuer}")).limits[0].names[0], "search");
+}
+
+#[test]
 fn tiers_share_what_there_is() {
     let tiers = |lines: &str| format!("{GEO}[overload]\nmax_requests = 100\n{lines}");
     let config = good(&tiers("[tiers.gold]\ntenants = [\"acme\"]\nshare = 0.3\n"));

@@ -1,5 +1,6 @@
 //! Batches of a file's rows, and their columns.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,16 +16,16 @@ use crate::read::{ReadError, open};
 
 /// The partition folders of a table with their hours since 1970, oldest first.
 pub(super) fn hours(dir: &Path, table: &Table) -> Vec<(i64, PathBuf)> {
-    hours_from(dir, table, i64::MIN)
+    hours_within(dir, table, &(i64::MIN..i64::MAX))
 }
 
-/// The same from an hour on; folders of earlier days are not looked into.
-pub(super) fn hours_from(dir: &Path, table: &Table, since: i64) -> Vec<(i64, PathBuf)> {
+/// Those of some hours; folders of other days are not looked into.
+pub(super) fn hours_within(dir: &Path, table: &Table, wanted: &Range<i64>) -> Vec<(i64, PathBuf)> {
     let dates = list(&dir.join(table.name)).into_iter().filter_map(|date| Some((day_number(&value(&date, "date")?)? * 24, date)));
-    let hours =
-        dates.filter(|(first, _)| first + 24 > since).flat_map(|(first, date)| list(&date).into_iter().map(move |hour| (first, hour)));
+    let dates = dates.filter(|(first, _)| first + 24 > wanted.start && *first < wanted.end);
+    let hours = dates.flat_map(|(first, date)| list(&date).into_iter().map(move |hour| (first, hour)));
     let hours = hours.filter_map(|(first, hour)| Some((first + hour_of_day(&hour)?, hour)));
-    hours.filter(|(hour, _)| *hour >= since).collect()
+    hours.filter(|(hour, _)| wanted.contains(hour)).collect()
 }
 
 fn hour_of_day(hour: &Path) -> Option<i64> {

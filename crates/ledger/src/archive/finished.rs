@@ -1,6 +1,7 @@
 //! The finished files of the log, hour by hour: for whoever ships them elsewhere.
 
 use std::fs::Metadata;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -51,9 +52,9 @@ impl FinishedFile {
     }
 }
 
-/// The hours of a table from `since` on that have a folder, oldest first.
-pub fn hour_folders(dir: &Path, table: &Table, since: i64) -> Vec<HourFolder> {
-    let folders = batches::hours_from(dir, table, since);
+/// Which of some hours of a table have a folder, oldest first.
+pub fn hour_folders(dir: &Path, table: &Table, wanted: Range<i64>) -> Vec<HourFolder> {
+    let folders = batches::hours_within(dir, table, &wanted);
     // One that is gone meanwhile has no files.
     folders.into_iter().filter_map(|(hour, path)| Some(HourFolder { hour, changed: modified(&path.metadata().ok()?), path })).collect()
 }

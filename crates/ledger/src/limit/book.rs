@@ -13,6 +13,8 @@ use super::{Ask, Mood, Pass, Refusal, Stage, Verdict, Who, Woken};
 
 /// Counters at a time; further units share one.
 const MAX_COUNTERS: usize = 65_536;
+/// Where all are in use the idle ones are looked for no more often: that takes a look at each.
+const SWEEP_EVERY: Span = Span::from_secs(1);
 /// Unit of the counter that they share.
 const OTHERS: &str = "(others)";
 
@@ -24,6 +26,8 @@ pub struct Book {
     free: Vec<u32>,
     /// So many counters are in use before the idle ones are looked for.
     sweep_at: usize,
+    /// When that was done last.
+    swept: Time,
     queue: Queue,
     /// When a counter has room for who is next before it.
     due: BTreeSet<(Time, u32)>,
@@ -365,7 +369,7 @@ impl Book {
 
     /// The counters of a call, in the order of their limits.
     pub(super) fn counters_of(&mut self, ask: &Ask<'_>) -> Vec<u32> {
-        if self.used() >= self.sweep_at {
+        if self.used() >= self.sweep_at && (self.used() < MAX_COUNTERS || ask.now.since(self.swept) >= SWEEP_EVERY) {
             self.sweep(ask.now);
         }
         let mut found = Vec::new();
@@ -410,14 +414,25 @@ impl Book {
 
     /// Forgets counters that are as new.
     fn sweep(&mut self, now: Time) {
+        self.drop_idle(now, |_, _| true);
+        self.swept = now;
+        self.sweep_at = (self.used() * 2).clamp(1_024, MAX_COUNTERS);
+    }
+
+    /// Forgets the counters of a tenant that are as new. What is left of the others would be given anew if they were forgotten, too.
+    pub fn forget_tenant(&mut self, tenant: &str, now: Time) {
+        self.drop_idle(now, |spec, unit| spec.scope == LimitScope::Tenant && unit == tenant);
+    }
+
+    fn drop_idle(&mut self, now: Time, meant: impl Fn(&LimitSpec, &str) -> bool) {
         for (id, place) in self.counters.iter_mut().enumerate() {
             let Some(counter) = place else { continue };
-            if counter.is_idle(now) {
-                self.limits[counter.limit as usize].units.remove(&counter.unit);
+            let limit = &mut self.limits[counter.limit as usize];
+            if meant(&limit.spec, &counter.unit) && counter.is_idle(now) {
+                limit.units.remove(&counter.unit);
                 *place = None;
                 self.free.push(u32::try_from(id).unwrap_or(u32::MAX));
             }
         }
-        self.sweep_at = (self.used() * 2).clamp(1_024, MAX_COUNTERS);
     }
 }

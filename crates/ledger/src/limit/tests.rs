@@ -350,3 +350,29 @@ proptest! {
         prop_assert!(share("flood").abs_diff(share("b")) <= 1 && share("b").abs_diff(share("c")) <= 1, "{served:?}");
     }
 }
+
+#[test]
+fn a_tenant_is_forgotten_where_nothing_would_be_given_anew() {
+    let spec = |name: &str, scope| LimitSpec { name: name.into(), scope, requests: Some(rate(1, 2)), ..LimitSpec::default() };
+    let mut book = Book::new([spec("t", LimitScope::Tenant), spec("r", LimitScope::Route)]);
+    let at = |tenant, now| Ask {
+        stage: Stage::Call,
+        who: Who { tenant, route: "a", provider: "p", ..Who::default() },
+        ..ask(tenant, Priority::Low, now)
+    };
+    for tenant in ["a", "b"] {
+        let pass = passes(book.ask(&at(tenant, ms(0))));
+        book.end(&pass);
+        book.settle(&pass, None, ms(0));
+    }
+    let units = |book: &mut Book, now| {
+        let of = |view: LimitView| view.busiest.into_iter().map(move |unit| format!("{} {}", view.spec.name, unit.unit));
+        let mut units: Vec<String> = book.views(9, now).into_iter().flat_map(of).collect();
+        units.sort();
+        units
+    };
+    book.forget_tenant("a", ms(500));
+    assert_eq!(units(&mut book, ms(500)), ["r a", "t a", "t b"], "some of its rate is used");
+    book.forget_tenant("a", ms(60_000));
+    assert_eq!(units(&mut book, ms(60_000)), ["r a", "t b"], "a route of that name is no tenant");
+}

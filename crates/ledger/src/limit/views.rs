@@ -41,15 +41,20 @@ impl Book {
     fn view(&mut self, limit: usize, most: usize, now: Time) -> LimitView {
         let limit = &self.limits[limit];
         let (spec, stats, ids) = (limit.spec.clone(), limit.stats.clone(), limit.units.values().copied().collect::<Vec<_>>());
+        let waiting = ids.iter().filter_map(|id| self.of(*id).map(|counter| counter.line.len())).sum();
+        let counters = ids.len();
+        let busiest = if most > 0 { self.busiest(ids, most, now) } else { Vec::new() };
+        LimitView { spec, stats, counters, waiting, busiest }
+    }
+
+    fn busiest(&mut self, ids: Vec<u32>, most: usize, now: Time) -> Vec<CounterView> {
         let mut busiest: Vec<CounterView> = ids.into_iter().filter_map(|id| self.counter_view(id, now)).collect();
-        let counters = busiest.len();
-        let waiting = busiest.iter().map(|counter| counter.waiting).sum();
         let left = |rate: Option<(u64, Span)>| rate.map_or(u64::MAX, |(left, _)| left);
-        busiest.sort_by_key(|view| {
+        busiest.sort_by_cached_key(|view| {
             (std::cmp::Reverse(view.waiting), left(view.requests), left(view.tokens), std::cmp::Reverse(view.running), view.unit.clone())
         });
         busiest.truncate(most);
-        LimitView { spec, stats, counters, waiting, busiest }
+        busiest
     }
 
     fn counter_view(&mut self, id: u32, now: Time) -> Option<CounterView> {

@@ -27,7 +27,7 @@ use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::ExperimentView;
 use crate::l2::{L2, L2Stats};
-use crate::limits::LimitsReport;
+use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
 use crate::pace::PaceStats;
 use crate::prefetch::RouteBooks;
@@ -163,7 +163,11 @@ impl Proxy {
     }
     /// What is told of the limits; `None` where there is none.
     pub fn limits(&self) -> Option<LimitsReport> {
-        self.state.limits()
+        self.state.limits(MOST_COUNTERS)
+    }
+    /// The same without single counters.
+    pub fn limit_totals(&self) -> Option<LimitsReport> {
+        self.state.limits(0)
     }
     /// What is under way.
     pub fn load(&self) -> LoadReport {

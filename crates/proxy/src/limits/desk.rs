@@ -210,6 +210,14 @@ impl Desk {
         }
     }
 
+    /// Forgets a tenant: its counters that are as new, and its rests that are over.
+    pub fn forget_tenant(&self, tenant: &str) {
+        let now = self.now();
+        self.with(|book| book.forget_tenant(tenant, now));
+        let now = Instant::now();
+        self.rests.lock().retain(|(_, payer), until| **payer != *tenant || *until > now);
+    }
+
     /// Until when a payer's own credential rests.
     pub fn rests(&self, provider: &Arc<str>, payer: &Tenant) -> Option<Instant> {
         let mut rests = self.rests.lock();

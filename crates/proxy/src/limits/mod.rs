@@ -26,7 +26,7 @@ pub use gate::ProviderGate;
 pub use turn::Turn;
 
 /// Counters of a limit that are told at a time.
-const MOST_COUNTERS: usize = 100;
+pub const MOST_COUNTERS: usize = 100;
 
 /// The limits of an instance, as a route sees them.
 #[derive(Clone)]
@@ -158,10 +158,15 @@ impl Limits {
         })
     }
 
-    /// What is told of them; `None` where there is none.
-    pub fn report(&self) -> Option<LimitsReport> {
+    /// Forgets what is told of a tenant, as far as no bound hangs on it.
+    pub fn forget(&self, tenant: &str) {
+        self.desk.forget_tenant(tenant);
+    }
+
+    /// What is told of them, with so many counters of each at most; `None` where there is none.
+    pub fn report(&self, most: usize) -> Option<LimitsReport> {
         let now = self.desk.now();
-        let limits = self.desk.with(|book| (!book.is_empty()).then(|| book.views(MOST_COUNTERS, now)))?;
+        let limits = self.desk.with(|book| (!book.is_empty()).then(|| book.views(most, now)))?;
         Some(LimitsReport { limits, rested: self.desk.rested() })
     }
 }

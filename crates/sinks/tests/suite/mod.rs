@@ -54,7 +54,7 @@ pub fn open(dir: &Path, flush_every: Span) -> LogWriter {
 
 /// All files of a log.
 pub fn files(dir: &Path) -> Vec<FinishedFile> {
-    let of = |table| hour_folders(dir, table, i64::MIN).into_iter().flat_map(move |folder| finished(&folder, table));
+    let of = |table| hour_folders(dir, table, i64::MIN..i64::MAX).into_iter().flat_map(move |folder| finished(&folder, table));
     ALL.into_iter().flat_map(of).collect()
 }
 

@@ -14,9 +14,6 @@ use super::format::{BatchFormat, Broken, Joined, Part, Piece, slice, text};
 use super::headers::of_pieces;
 use super::json;
 
-/// Longest list of ids in a URL, which not every server takes at any length.
-pub const MAX_IDS: u64 = 6_000;
-
 /// See the module.
 pub struct IdList {
     /// Path and query of a single call before and after its id.

@@ -1,4 +1,4 @@
-//! Several calls as one (SPEC E1 to E4): the outermost decorator, around `Retry(Breaker(Client))`.
+//! Several calls as one (SPEC E1 to E4): the outermost decorator, around an upstream's others.
 //!
 //! A call that may be put together with others ([`farthing_types::BatchTerms`]) waits a short time for such as have the same owner, the same
 //! headers and the same kind of request; then one call is made for all, once, and its answer is taken apart. What cannot be proved to be
@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 pub use embeddings::Embeddings;
 pub use format::{BatchFormat, Broken, Joined, Part, Piece};
 pub use graphql::{GraphqlArray, GraphqlMerge};
-pub use id_list::{IdList, MAX_IDS};
+pub use id_list::IdList;
 pub use rest::Rest;
 pub use stats::BatchStats;
 

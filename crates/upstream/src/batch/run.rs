@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use farthing_policy::batch::Alone;
-use farthing_types::{
-    Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Purpose, Reply, Span,
-};
+use farthing_types::{Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Reply, Span};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -19,8 +17,8 @@ use super::fate::{Ended, Fate, fates};
 use super::format::{Broken, Joined, Part};
 use super::headers;
 use super::table::{Begun, Flushed, Member, Place};
-use crate::is_repeatable;
 use crate::later::Later;
+use crate::retry::may_be_made_again;
 
 /// What a member is told.
 pub enum Verdict {
@@ -174,7 +172,7 @@ impl Running<'_> {
             id: first.id,
             route: first.route.clone(),
             payer: first.payer.clone(),
-            purpose: purpose.unwrap_or(Purpose::Refresh),
+            purpose: purpose.unwrap_or(first.purpose),
             key: None,
             method,
             target,
@@ -194,7 +192,8 @@ impl Running<'_> {
         Claim {
             priority: claims().map(|claim| claim.priority).min().unwrap_or(Priority::Medium),
             patience: claims().map(|claim| claim.patience).min().unwrap_or_default(),
-            tokens: claims().map(|claim| claim.tokens).sum(),
+            // What is not told is missing from it, as from a call's own.
+            tokens: claims().any(|claim| claim.tokens.is_some()).then(|| claims().filter_map(|claim| claim.tokens).sum()),
         }
     }
 
@@ -208,9 +207,7 @@ impl Running<'_> {
     fn conclude(mut self, ended: Ended) {
         self.shared.learn(&ended);
         let repeats = self.shared.ways.again.is_some();
-        let may = |member: &Member| {
-            repeats && (member.part.repeatable || member.call.repeatable || is_repeatable(&member.call.method, &member.call.headers))
-        };
+        let may = |member: &Member| repeats && (member.part.repeatable || may_be_made_again(&member.call));
         let may: Vec<bool> = self.members.iter().map(may).collect();
         self.tell(fates(ended, &may));
     }
@@ -263,7 +260,7 @@ fn report(call: &Call, (batch, index): (&Arc<Batch>, usize), own: Option<StatusC
 /// A member's call to be made alone: its attempts are counted on from those of the batch.
 fn further(call: Call, batch: &Batch) -> Box<Call> {
     let by = u16::try_from(batch.attempts.len()).unwrap_or(u16::MAX);
-    let sink = Arc::new(Later { sink: call.sink.clone(), by });
+    let sink = Later::new(call.sink.clone(), by);
     Box::new(Call { batch: None, sink, ..call })
 }
 
