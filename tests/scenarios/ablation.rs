@@ -5,7 +5,7 @@ use std::fmt;
 use farthing_types::Span;
 use serde_json::{Value, json};
 
-use crate::world::{Judgement, On, Played, Scenario, play};
+use crate::world::{Judgement, Ledger, On, Played, Scenario, play};
 
 /// One way of running a scenario.
 pub struct Run {
@@ -62,7 +62,7 @@ impl Report {
     }
 
     fn matches(played: &Played) -> bool {
-        (played.nanos, played.calls, played.unpriced) == (played.ledger_nanos, played.ledger_calls, 0)
+        (played.nanos, played.calls(), 0) == (played.ledger.nanos, played.ledger.calls, played.ledger.unpriced)
     }
 
     pub fn as_json(&self) -> Value {
@@ -71,14 +71,16 @@ impl Report {
         let ablation: serde_json::Map<String, Value> = self
             .runs
             .iter()
-            .map(|run| (run.name.clone(), json!({"bill_usd": usd(run.played.nanos), "reduction": self.reduction(&run.played), "provider_calls": run.played.calls})))
+            .map(|run| (run.name.clone(), json!({"bill_usd": usd(run.played.nanos), "reduction": self.reduction(&run.played), "provider_calls": run.played.calls()})))
             .collect();
         json!({
             "requests": all.answers.len(),
             "bill_before_usd": usd(self.run("none").nanos),
             "bill_after_usd": usd(all.nanos),
             "reduction": self.reduction(all),
-            "provider_calls": all.calls,
+            "provider_calls": all.calls(),
+            "mean_batch": mean_batch(all),
+            "billed_again": all.again,
             "ledger_matches_provider": self.runs.iter().all(|run| Self::matches(&run.played)),
             "stale_after_event": Self::count(all, Judgement::Stale),
             "wrong_answers": self.runs.iter().map(|run| Self::count(&run.played, Judgement::Wrong)).sum::<usize>(),
@@ -92,13 +94,12 @@ impl Report {
     /// A bar is missed.
     pub fn check(&self, scenario: &dyn Scenario) {
         for run in &self.runs {
-            let Played { nanos, calls, ledger_nanos, ledger_calls, .. } = run.played;
-            assert!(
-                Self::matches(&run.played),
-                "{}, {}: provider {calls} calls, {nanos}; ledger {ledger_calls}, {ledger_nanos}",
-                self.name,
-                run.name
-            );
+            let Played { nanos, ledger, .. } = &run.played;
+            let calls = run.played.calls();
+            assert!(Self::matches(&run.played), "{}, {}: provider {calls} calls, {nanos}; {ledger:?}", self.name, run.name);
+            if let Some(limit) = scenario.rate() {
+                assert!(keeps_to(&run.played, limit), "{}, {}: more than {limit:?} a second", self.name, run.name);
+            }
             assert_eq!(Self::count(&run.played, Judgement::Wrong), 0, "{}, {}", self.name, run.name);
         }
         // What is not told of is stale: the measure measures.
@@ -108,7 +109,26 @@ impl Report {
         assert_eq!(Self::count(all, Judgement::Stale), 0, "{}: stale after an event", self.name);
         assert!(self.reduction(all) >= scenario.reduction(), "{self}");
         assert!(self.sla_met(all) >= 0.999, "{self}");
+        assert!(
+            scenario.mean_batch().is_none_or(|least| mean_batch(all).is_some_and(|mean| mean > least)),
+            "{self}: {:?}",
+            mean_batch(all)
+        );
+        // A restart repeats nothing that is billed; without what it kept it would.
+        assert!(all.again == 0 && (scenario.workers().is_none() || self.run("all but cache").again > 0), "{self}");
     }
+}
+
+/// Calls in a batch on average; `None` without any batch.
+fn mean_batch(played: &Played) -> Option<f64> {
+    let Ledger { batches, members, .. } = played.ledger;
+    (batches > 0).then(|| members as f64 / batches as f64)
+}
+
+/// Whether the provider saw no more than so many calls a second, and at once, over any ten seconds.
+fn keeps_to(played: &Played, (rate, burst): (usize, usize)) -> bool {
+    let most = 10 * rate + burst;
+    played.arrivals.windows(most + 1).all(|some| some[most] - some[0] >= Span::from_secs(10))
 }
 
 fn p95(played: &Played) -> Span {
@@ -130,12 +150,12 @@ impl fmt::Display for Report {
             Self::count(all, Judgement::Stale)
         )?;
         for run in &self.runs {
-            let Played { nanos, calls, .. } = run.played;
             writeln!(
                 f,
-                "  {:<16} {calls:>9} calls  {:>12.6} usd  {:>6.1} %",
+                "  {:<16} {:>9} calls  {:>12.6} usd  {:>6.1} %",
                 run.name,
-                nanos as f64 / 1e9,
+                run.played.calls(),
+                run.played.nanos as f64 / 1e9,
                 100.0 * self.reduction(&run.played)
             )?;
         }

@@ -48,6 +48,10 @@ impl Scenario for Dashboard {
         Span::from_secs(2)
     }
 
+    fn mean_batch(&self) -> Option<f64> {
+        Some(5.0)
+    }
+
     fn config(&self, on: &On) -> String {
         let batch = "[routes.widgets.batch]\nformat = \"rest\"\npath = \"/batch\"\nwindow = \"20ms\"\nmin_rate = 0\n";
         format!(

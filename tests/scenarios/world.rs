@@ -7,18 +7,23 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use farthing_cache::Purge;
-use farthing_config::{Config, Flags, System};
+use farthing_cache::l2::{DiskOptions, DiskStore};
+use farthing_config::{Config, Flags, L2Config, L2Store, System};
 use farthing_models::{Store, StoreOptions};
+use farthing_policy::batch::Flush;
 use farthing_proxy::Inside;
-use farthing_types::{Body, Call, CallReport, Clock, Failure, Reply, Span, Time};
+use farthing_types::{Body, Call, CallReport, Clock, Failure, FailureKind, Reply, Span, Time};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+use crate::job;
 
 /// 2026-11-10 00:00 UTC.
 const START: Time = Time::from_millis(1_794_268_800_000);
@@ -46,9 +51,23 @@ pub trait Scenario: Sync {
     fn answer(&self, truth: &Truth, call: &Asked) -> Answer;
     /// Whether an answer is wrong: another's data, or stale for longer than allowed. `sent` is when the request went out.
     fn judge(&self, truth: &Truth, step: &Step, got: &Got) -> Judgement;
+    /// How many work through the script, each asking for the next as soon as it has its answer; `None` where requests come at their times.
+    /// With the strategy `l2` the process ends in the middle and the job begins anew.
+    fn workers(&self) -> Option<usize> {
+        None
+    }
+    /// Calls a second and at once that the provider may see at most.
+    fn rate(&self) -> Option<(usize, usize)> {
+        None
+    }
+    /// The least mean size of a batch with all strategies.
+    fn mean_batch(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// Something that happens.
+#[derive(Clone)]
 pub struct Step {
     /// When, from the start.
     pub at: Span,
@@ -56,6 +75,7 @@ pub struct Step {
     pub what: What,
 }
 
+#[derive(Clone)]
 pub enum What {
     /// A client asks.
     Ask { method: &'static str, path: String, headers: Vec<(&'static str, String)>, body: String },
@@ -105,6 +125,8 @@ pub enum Judgement {
 #[derive(Default)]
 pub struct Truth {
     versions: Mutex<std::collections::HashMap<u64, (u64, Span)>>,
+    /// Things that a provider had billed before.
+    pub again: AtomicU64,
 }
 
 impl Truth {
@@ -135,8 +157,27 @@ struct Biller {
     scenario: &'static dyn Scenario,
     truth: Arc<Truth>,
     begin: Instant,
-    calls: AtomicU64,
+    /// When each call came.
+    arrivals: Mutex<Vec<Span>>,
     nanos: AtomicI64,
+}
+
+/// Is reported once, also when nobody waits for its answer any more.
+struct Attempt(Option<Call>);
+
+impl Attempt {
+    fn report(&mut self, change: impl FnOnce(&mut CallReport)) {
+        let Some(call) = self.0.take() else { return };
+        let mut report = CallReport::only(&call, "wire", None);
+        change(&mut report);
+        call.sink.attempt(report);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.report(|report| report.failure = Some(FailureKind::Broken));
+    }
 }
 
 struct Wire(Arc<Biller>);
@@ -152,12 +193,13 @@ impl Origin for Wire {
                 body: call.body.as_full().unwrap_or_default(),
                 at: biller.begin.elapsed(),
             };
-            biller.calls.fetch_add(1, Ordering::Relaxed);
+            biller.arrivals.lock().push(asked.at);
             let Answer { status, headers, body, after, nanos } = biller.scenario.answer(&biller.truth, &asked);
             biller.nanos.fetch_add(nanos, Ordering::Relaxed);
+            let mut attempt = Attempt(Some(call));
             tokio::time::sleep(after).await;
             let status = StatusCode::from_u16(status).unwrap();
-            call.sink.attempt(CallReport::only(&call, "wire", Some(status)));
+            attempt.report(|report| report.status = Some(status));
             let headers = headers.into_iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap()));
             Ok(Reply { status, headers: headers.collect(), body: Body::full(body) })
         }
@@ -168,14 +210,43 @@ impl Origin for Wire {
 /// What a run came to.
 pub struct Played {
     /// By the provider's own count.
-    pub calls: u64,
+    pub arrivals: Vec<Span>,
     pub nanos: i64,
+    /// What it billed of things that it had billed before.
+    pub again: u64,
     /// By the ledger's.
-    pub ledger_nanos: i64,
-    pub ledger_calls: u64,
-    pub unpriced: usize,
+    pub ledger: Ledger,
     /// Of each request in order: how long it took, and what became of it.
     pub answers: Vec<(Span, Judgement)>,
+}
+
+impl Played {
+    pub fn calls(&self) -> u64 {
+        self.arrivals.len() as u64
+    }
+}
+
+/// What the proxy itself says that it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ledger {
+    pub nanos: i64,
+    pub calls: u64,
+    pub unpriced: usize,
+    pub batches: u64,
+    pub members: u64,
+}
+
+impl Ledger {
+    pub fn add(&mut self, inside: &Inside) {
+        let totals = inside.totals().total;
+        self.nanos += totals.bill_usd.nanos();
+        self.calls += totals.attempts;
+        self.unpriced += inside.pricing_stats().unpriced.len();
+        for batch in inside.batches() {
+            self.batches += Flush::ALL.iter().map(|why| batch.stats.batches(*why)).sum::<u64>();
+            self.members += batch.stats.members();
+        }
+    }
 }
 
 /// Plays a scenario in virtual time with these strategies on.
@@ -187,59 +258,117 @@ pub fn play(scenario: &'static dyn Scenario, on: &On, size: f64) -> Played {
 pub fn parsed(scenario: &dyn Scenario, on: &On, dir: &Path) -> Config {
     let mut config = Config::parse(&scenario.config(on), "farthing.toml", &Flags::default(), &System).unwrap();
     (config.state_dir, config.log.dir, config.log.enabled) = (dir.to_owned(), dir.join("log"), false);
+    if let Some(L2Config { store: L2Store::Disk { dir: l2, .. }, .. }) = &mut config.l2 {
+        *l2 = dir.join("l2");
+    }
     // The saving is measured here, not estimated from a hold-out.
     config.holdout.share = 0.0;
     config
 }
 
 async fn played(scenario: &'static dyn Scenario, on: &On, size: f64) -> Played {
-    let (dir, begin, truth) = (tempfile::tempdir().unwrap(), Instant::now(), Arc::new(Truth::default()));
-    let biller = Arc::new(Biller { scenario, truth: truth.clone(), begin, calls: AtomicU64::new(0), nanos: AtomicI64::new(0) });
-    let wire = biller.clone();
-    let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone())) };
-    let store = Store::open(dir.path().join("models"), StoreOptions::default());
-    let config = Arc::new(parsed(scenario, on, dir.path()));
-    let inside = Arc::new(Inside::new(&config, Arc::new(PausedClock(begin)), store, &client).unwrap());
-    let mut asks = JoinSet::new();
-    for (number, step) in scenario.script(size).into_iter().enumerate() {
-        tokio::time::sleep_until(begin + step.at).await;
-        match &step.what {
-            What::Ask { .. } => drop(asks.spawn(ask(scenario, (inside.clone(), truth.clone()), (number, step), begin))),
-            What::Change { thing, .. } if !on.contains("events") => truth.change(*thing, begin.elapsed()),
-            What::Change { thing, tag, told_after } => {
-                truth.change(*thing, begin.elapsed());
-                let (inside, tag, told_after) = (inside.clone(), tag.as_str().into(), *told_after);
-                asks.spawn(async move {
-                    tokio::time::sleep(told_after).await;
-                    inside.purge(&Purge::Tag(tag));
-                    None
-                });
-            }
-        }
-    }
-    let mut answers: Vec<_> = asks.join_all().await.into_iter().flatten().collect();
-    answers.sort_by_key(|(number, _)| *number);
-    inside.settle().await;
-    let (totals, stats) = (inside.totals(), inside.pricing_stats());
+    let stage = Stage::new(scenario, on);
+    let steps = scenario.script(size);
+    let (ledger, answers) = match scenario.workers() {
+        Some(workers) => job::played(&stage, steps, (workers, on.contains("l2"))).await,
+        None => stage.on_time(steps, on.contains("events")).await,
+    };
+    let Biller { arrivals, nanos, truth, .. } = &*stage.biller;
     Played {
-        calls: biller.calls.load(Ordering::Relaxed),
-        nanos: biller.nanos.load(Ordering::Relaxed),
-        ledger_nanos: totals.total.bill_usd.nanos(),
-        ledger_calls: totals.total.attempts,
-        unpriced: stats.unpriced.len(),
-        answers: answers.into_iter().map(|(_, answer)| answer).collect(),
+        arrivals: std::mem::take(&mut *arrivals.lock()),
+        nanos: nanos.load(Ordering::Relaxed),
+        again: truth.again.load(Ordering::Relaxed),
+        ledger,
+        answers,
     }
 }
 
-type Numbered = Option<(usize, (Span, Judgement))>;
+/// Where a scenario is played.
+pub struct Stage {
+    config: Arc<Config>,
+    dir: TempDir,
+    biller: Arc<Biller>,
+}
 
-async fn ask(
-    scenario: &'static dyn Scenario,
-    (inside, truth): (Arc<Inside>, Arc<Truth>),
-    (number, step): (usize, Step),
-    begin: Instant,
-) -> Numbered {
-    let What::Ask { method, path, headers, body } = &step.what else { return None };
+impl Stage {
+    fn new(scenario: &'static dyn Scenario, on: &On) -> Self {
+        let (dir, begin, truth) = (tempfile::tempdir().unwrap(), Instant::now(), Arc::new(Truth::default()));
+        let biller = Arc::new(Biller { scenario, truth, begin, arrivals: Mutex::default(), nanos: AtomicI64::new(0) });
+        Self { config: Arc::new(parsed(scenario, on, dir.path())), dir, biller }
+    }
+
+    /// A proxy; `l2` is what it keeps outside of memory.
+    pub fn start(&self, l2: Option<Arc<DiskStore>>) -> Arc<Inside> {
+        let wire = self.biller.clone();
+        let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone())) };
+        let store = Store::open(self.dir.path().join("models"), StoreOptions::default());
+        let clock = Arc::new(PausedClock(self.biller.begin));
+        Arc::new(Inside::with_l2(&self.config, clock, (store, l2.map(|l2| l2 as _)), &client).unwrap())
+    }
+
+    /// Opens what the configuration keeps outside of memory.
+    pub fn open_l2(&self) -> Option<Arc<DiskStore>> {
+        let Some(L2Config { store: L2Store::Disk { dir, max_bytes }, .. }) = &self.config.l2 else { return None };
+        let now = START + self.biller.begin.elapsed();
+        Some(Arc::new(DiskStore::open(dir, DiskOptions::new(*max_bytes), now).unwrap()))
+    }
+
+    /// Each step at its time.
+    async fn on_time(&self, steps: Vec<Step>, events: bool) -> (Ledger, Vec<(Span, Judgement)>) {
+        let (inside, Biller { begin, truth, .. }) = (self.start(None), &*self.biller);
+        let mut asks = JoinSet::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            tokio::time::sleep_until(*begin + step.at).await;
+            match step.what {
+                What::Ask { .. } => {
+                    let asker = self.asker(&inside);
+                    asks.spawn(async move { Some((number, asker.ask(step).await)) });
+                }
+                What::Change { thing, .. } if !events => truth.change(thing, begin.elapsed()),
+                What::Change { thing, tag, told_after } => {
+                    truth.change(thing, begin.elapsed());
+                    let (inside, tag) = (inside.clone(), tag.as_str().into());
+                    asks.spawn(async move {
+                        tokio::time::sleep(told_after).await;
+                        inside.purge(&Purge::Tag(tag));
+                        None
+                    });
+                }
+            }
+        }
+        let mut answers: Vec<_> = asks.join_all().await.into_iter().flatten().collect();
+        answers.sort_by_key(|(number, _)| *number);
+        inside.settle().await;
+        let mut ledger = Ledger::default();
+        ledger.add(&inside);
+        (ledger, answers.into_iter().map(|(_, answer)| answer).collect())
+    }
+
+    /// Who asks this proxy.
+    pub fn asker(&self, inside: &Arc<Inside>) -> Asker {
+        Asker { inside: inside.clone(), biller: self.biller.clone() }
+    }
+}
+
+/// Asks, and judges what it gets.
+#[derive(Clone)]
+pub struct Asker {
+    inside: Arc<Inside>,
+    biller: Arc<Biller>,
+}
+
+impl Asker {
+    /// Asks now; how long it took, and what became of it.
+    pub async fn ask(&self, mut step: Step) -> (Span, Judgement) {
+        let Biller { begin, truth, scenario, .. } = &*self.biller;
+        step.at = begin.elapsed();
+        let got = asked(&self.inside, &step, *begin).await;
+        (got.at.saturating_sub(step.at), scenario.judge(truth, &step, &got))
+    }
+}
+
+async fn asked(inside: &Inside, step: &Step, begin: Instant) -> Got {
+    let What::Ask { method, path, headers, body } = &step.what else { panic!("nobody asks") };
     let mut request = Request::builder().method(*method).uri(path).header("host", "scenario.test");
     for (name, value) in headers {
         request = request.header(*name, value);
@@ -248,11 +377,6 @@ async fn ask(
     let response = inside.ask(request).await;
     let status = response.status().as_u16();
     let whole = response.into_body().collect().await;
-    let got = Got {
-        status,
-        body: whole.map_or_else(|_| String::new(), |b| String::from_utf8(b.to_bytes().to_vec()).unwrap()),
-        at: begin.elapsed(),
-    };
-    let judgement = scenario.judge(&truth, &step, &got);
-    Some((number, (got.at.saturating_sub(step.at), judgement)))
+    let body = whole.map_or_else(|_| String::new(), |b| String::from_utf8(b.to_bytes().to_vec()).unwrap());
+    Got { status, body, at: begin.elapsed() }
 }

@@ -123,8 +123,8 @@ impl Proxy {
         alerts::start(&state, &stop)?;
         let control = control(state.clone(), stop.clone());
         state.tasks.spawn(control);
-        let budgets = keep_budgets(state.clone(), stop.clone());
-        state.tasks.spawn(budgets);
+        let books = keep_books(state.clone(), stop.clone());
+        state.tasks.spawn(books);
         state.tasks.spawn(crate::retention::run(state.clone(), stop.clone()));
         state.sinks.start(&stop);
         Ok(Arc::new(Self {
@@ -158,7 +158,11 @@ impl Proxy {
         }
         memory::remember(&self.state).await;
         let kept = self.state.clone();
-        let _ = tokio::task::spawn_blocking(move || kept.budgets.close()).await;
+        let close = move || {
+            kept.keep_limits();
+            kept.budgets.close();
+        };
+        let _ = tokio::task::spawn_blocking(close).await;
         let log = self.log.lock().take();
         let metrics = match log {
             Some(log) => tokio::task::spawn_blocking(move || log.close()).await.ok(),
@@ -302,10 +306,10 @@ fn cache_config(config: &Config, keyer: Keyer) -> farthing_cache::CacheConfig {
     }
 }
 
-/// The control loop of the single instance: guardrails and leaders of experiments, aliases on disk, entries past use.
-/// Writes down what was spent, and wakes who waits for a new window.
-async fn keep_budgets(state: Arc<State>, stop: CancellationToken) {
-    if state.budgets.is_empty() {
+/// Writes down what was spent and what limits have given, and wakes who waits for a new window.
+async fn keep_books(state: Arc<State>, stop: CancellationToken) {
+    let limits = state.routes.first().is_some_and(|route| route.limits.are_kept());
+    if state.budgets.is_empty() && !limits {
         return;
     }
     let mut turn = tokio::time::interval(budgets::TICK);
@@ -318,10 +322,15 @@ async fn keep_budgets(state: Arc<State>, stop: CancellationToken) {
         let kept = state.clone();
         let at_risk = state.log.as_ref().is_some_and(farthing_ledger::LogHandle::billing_at_risk);
         let outside = at_risk.then_some("the records of what is billed find no room on the disk");
-        let _ = tokio::task::spawn_blocking(move || kept.budgets.tick(outside)).await;
+        let tick = move || {
+            kept.budgets.tick(outside);
+            kept.keep_limits();
+        };
+        let _ = tokio::task::spawn_blocking(tick).await;
     }
 }
 
+/// The control loop of the single instance: guardrails and leaders of experiments, aliases on disk, entries past use.
 async fn control(state: Arc<State>, stop: CancellationToken) {
     let mut turns = 0u64;
     let mut turn = tokio::time::interval(POLL.min(state.config.models.control_interval));

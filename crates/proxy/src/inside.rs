@@ -105,6 +105,16 @@ impl Inside {
         self.state.pricing.stats()
     }
 
+    /// Takes over what limits have given in a run before, under the same `state_dir`. Blocks.
+    pub fn recall_limits(&self) {
+        self.state.recall_limits();
+    }
+
+    /// Writes down what limits have given, for another run. Blocks.
+    pub fn keep_limits(&self) {
+        self.state.keep_limits();
+    }
+
     /// Waits until no call is under way, and what budgets set aside is written down.
     pub async fn settle(&self) {
         while !self.state.tasks.is_empty() {
@@ -154,11 +164,14 @@ impl Inside {
         forget(&self.state, tenant).await
     }
 
-    /// Ends: running calls end, the log is written.
+    /// Ends: running calls end, the log is written, and what waits to be written to L2. That itself is its owner's to close.
     pub async fn close(self) -> Option<LogMetrics> {
         self.state.tasks.close();
         self.state.tasks.wait().await;
         self.state.cache.shutdown(self.state.clock.now());
+        if let Some(l2) = &self.state.l2 {
+            l2.close().await;
+        }
         self.state.budgets.close();
         self.log.map(LogWriter::close)
     }

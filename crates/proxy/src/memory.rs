@@ -110,8 +110,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 impl State {
-    /// Takes over what the run before has learned; before the first request. Blocks on files.
+    /// Takes over what limits have given in the run before, and what it has learned; before the first request. Blocks on files.
     pub fn recall(&self) {
+        self.recall_limits();
         let Some(memory) = &self.memory else { return };
         if let Some(losses) = memory.losses(self.clock.now()) {
             self.expect(losses);
@@ -136,6 +137,20 @@ impl State {
         }
         for KeyState { key, place, stats } in saved.keys {
             self.cache.restore_key_stats(SavedKey { tag: key, place, stats });
+        }
+    }
+
+    /// Takes over what limits have given in the run before. Blocks on a file.
+    pub fn recall_limits(&self) {
+        if let Some(route) = self.routes.first() {
+            route.limits.recall(self.clock.now());
+        }
+    }
+
+    /// Writes down what limits have given. Blocks on a file.
+    pub fn keep_limits(&self) {
+        if let Some(route) = self.routes.first() {
+            route.limits.keep(self.clock.now());
         }
     }
 

@@ -382,7 +382,7 @@ impl Book {
     }
 
     /// A counter for a unit that has none.
-    fn open(&mut self, limit: usize, unit: &str, now: Time) -> u32 {
+    pub(super) fn open(&mut self, limit: usize, unit: &str, now: Time) -> u32 {
         let crowded = self.used() >= MAX_COUNTERS;
         let unit: Arc<str> = if crowded { OTHERS.into() } else { unit.into() };
         if crowded {

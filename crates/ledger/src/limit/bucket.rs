@@ -85,6 +85,13 @@ impl Bucket {
         u64::try_from((self.level / self.period()).max(0)).unwrap_or(u64::MAX)
     }
 
+    /// How many it lacks until it is full, rounded up.
+    pub fn missing(&mut self, now: Time) -> u64 {
+        self.fill(now);
+        let (missing, period) = (self.full() - self.level, self.period());
+        u64::try_from((missing + period - 1) / period).unwrap_or(u64::MAX)
+    }
+
     /// How long until it is full.
     pub fn until_full(&mut self, now: Time) -> Span {
         self.wait(u64::MAX, now)

@@ -149,6 +149,20 @@ impl Counter {
         [&mut self.requests, &mut self.tokens].map(|bucket| bucket.as_mut().map(|bucket| (bucket.left(now), bucket.until_full(now))))
     }
 
+    /// Requests and tokens that it lacks.
+    pub fn missing(&mut self, now: Time) -> [u64; 2] {
+        [&mut self.requests, &mut self.tokens].map(|bucket| bucket.as_mut().map_or(0, |bucket| bucket.missing(now)))
+    }
+
+    /// Lacks that much of them, too.
+    pub fn take_over(&mut self, missing: [u64; 2], now: Time) {
+        for (bucket, missing) in [&mut self.requests, &mut self.tokens].into_iter().zip(missing) {
+            if let Some(bucket) = bucket {
+                bucket.owe(missing, now);
+            }
+        }
+    }
+
     /// How long it gives nothing yet.
     pub fn held(&self, now: Time) -> Span {
         self.held_until.since(now)

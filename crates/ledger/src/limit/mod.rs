@@ -12,6 +12,7 @@ pub mod bucket;
 mod counter;
 mod line;
 mod queue;
+mod saved;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use book::Book;
 pub use counter::Cost;
 pub use line::{AGING, WaiterId};
 pub use queue::{MAX_BYTES, MAX_WAITING};
+pub use saved::SavedCounter;
 pub use stats::{CounterView, LimitView, Stats, WAITS};
 pub use views::Quota;
 

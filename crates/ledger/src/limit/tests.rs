@@ -376,3 +376,30 @@ fn a_tenant_is_forgotten_where_nothing_would_be_given_anew() {
     book.forget_tenant("a", ms(60_000));
     assert_eq!(units(&mut book, ms(60_000)), ["r a", "t b"], "a route of that name is no tenant");
 }
+
+#[test]
+fn a_restart_gives_nothing_a_second_time() {
+    let specs =
+        || [provider(rate(10, 50)), LimitSpec { name: "t".into(), tokens: Some(rate(5, 500)), requests: None, ..LimitSpec::default() }];
+    let mut book = Book::new(specs());
+    let ask = |now| ask("a", Priority::Low, now);
+    let takes = |book: &mut Book, now| {
+        std::iter::repeat_with(|| book.ask(&ask(now))).take_while(|verdict| matches!(verdict, Verdict::Passed(_))).count()
+    };
+    assert_eq!(takes(&mut book, ms(1_000)), 50);
+    let _ = passes(book.ask(&Ask { stage: Stage::Call, cost: Cost { tokens: 400 }, ..ask(ms(1_000)) }));
+    book.hold("p", ms(2_000), ms(1_000));
+    let saved = book.saved(ms(1_500));
+    let json = serde_json::to_string(&saved).unwrap();
+
+    let mut later = Book::new(specs());
+    later.restore(serde_json::from_str::<Vec<SavedCounter>>(&json).unwrap(), Span::from_millis(200), ms(0));
+    assert_eq!(takes(&mut later, ms(0)), 0, "the provider wants to be left alone for 300 ms yet");
+    let tokens = later.views(1, ms(0))[1].busiest[0].tokens.unwrap().0;
+    assert_eq!(tokens, 100 + 5 * 7 / 10, "100 were left, and some came since");
+    assert!(takes(&mut later, ms(300)) <= 1 && takes(&mut later, ms(1_300)) <= 11);
+
+    let mut other = Book::new([provider(rate(10, 50))]);
+    other.restore(saved, Span::from_secs(3_600), ms(0));
+    assert_eq!(takes(&mut other, ms(0)), 50, "an hour later all is there again; a limit that is gone is left out");
+}

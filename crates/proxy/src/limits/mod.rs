@@ -5,6 +5,7 @@
 mod desk;
 mod fields;
 mod gate;
+mod kept;
 mod turn;
 mod usual;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use farthing_config::{Config, Provider, Route};
 use farthing_ledger::limit::{Ask, Book, Cost, LimitView, Mood, Quota, Stage, Who};
-use farthing_types::{Claim, LimitScope, Priority, Span};
+use farthing_types::{Claim, LimitScope, Priority, Span, Time};
 use farthing_upstream::Gated;
 use http::HeaderMap;
 
@@ -20,6 +21,7 @@ use crate::identify::Identity;
 use crate::request::Planned;
 use crate::settle::Account;
 use desk::{Asking, Desk};
+use kept::Kept;
 use usual::Usual;
 
 pub use gate::ProviderGate;
@@ -32,6 +34,8 @@ pub const MOST_COUNTERS: usize = 100;
 #[derive(Clone)]
 pub struct Limits {
     desk: Arc<Desk>,
+    /// `None` where there is no limit, or nothing is kept.
+    kept: Option<Arc<Kept>>,
     usual: Usual,
     /// Some of them may count the route's calls.
     calls: bool,
@@ -54,7 +58,28 @@ impl Limits {
     /// The limits of a configuration, with nothing used.
     pub fn new(config: &Config) -> Self {
         let desk = Arc::new(Desk::new(Book::new(config.limits.iter().cloned())));
-        Self { desk, usual: Usual::default(), calls: false, attempts: false, tokens: false }
+        let keeps = !config.limits.is_empty() && !config.state_dir.as_os_str().is_empty();
+        let kept = keeps.then(|| Arc::new(Kept::new(&config.state_dir)));
+        Self { desk, kept, usual: Usual::default(), calls: false, attempts: false, tokens: false }
+    }
+
+    /// Whether something of them outlives the process.
+    pub const fn are_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Takes over what the run before has given; before the first request. Blocks.
+    pub fn recall(&self, now: Time) {
+        if let Some(kept) = &self.kept {
+            kept.recall(&self.desk, now);
+        }
+    }
+
+    /// Writes down what has been given. Blocks.
+    pub fn keep(&self, now: Time) {
+        if let Some(kept) = &self.kept {
+            kept.keep(&self.desk, now);
+        }
     }
 
     /// What of them may count the calls of a route.
@@ -68,7 +93,7 @@ impl Limits {
         let calls = counting.clone().any(|limit| limit.scope != LimitScope::Provider);
         let attempts = counting.clone().any(|limit| limit.scope == LimitScope::Provider);
         let tokens = counting.clone().any(|limit| limit.tokens.is_some());
-        Self { desk: self.desk.clone(), usual: self.desk.usual(&provider.name), calls, attempts, tokens }
+        Self { desk: self.desk.clone(), kept: self.kept.clone(), usual: self.desk.usual(&provider.name), calls, attempts, tokens }
     }
 
     /// Where attempts on a provider wait; `None` where no limit counts them. `by_payer`: they bear the credentials of their clients.
