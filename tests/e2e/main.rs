@@ -24,6 +24,7 @@ mod events;
 mod fidelity;
 mod identity;
 mod l2;
+mod limits;
 mod live;
 mod parity;
 mod program;
