@@ -373,6 +373,7 @@ fn untried(flight: &Flight, failure: FailureKind, (attempt, started): (usize, Ti
         upstream: flight.route.pass.name().clone(),
         sent: false,
         batch: None,
+        routed: None,
     }
 }
 

@@ -13,6 +13,7 @@
 //!
 //! Never done: decompression, asking for compressed answers in a client's place, redirects, cookies.
 
+mod adapter;
 mod batch;
 mod breaker;
 mod client;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use farthing_types::{Call, Clock, Failure, Reply};
 use futures_util::future::BoxFuture;
 
+pub use adapter::{Adapted, Adapter, AnswerMap, ErrorIf, Mapped, RequestMap, Unfit, Unmapped};
 pub use batch::{
     BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Joined, Part, Piece, Rest, Ways,
 };

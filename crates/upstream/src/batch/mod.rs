@@ -12,7 +12,7 @@ mod graphql;
 mod graphql_query;
 mod headers;
 mod id_list;
-mod json;
+pub(crate) mod json;
 mod rest;
 mod run;
 mod stats;
