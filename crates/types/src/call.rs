@@ -255,6 +255,19 @@ pub trait CallSink: Send + Sync {
     fn waited(&self, _span: Span) {}
     /// Takes what is to be told the tokens of the attempt that comes next; must not block.
     fn reserved(&self, _tokens: Box<dyn Reserved>) {}
+    /// Takes what became of the answer of the attempt that was reported last, where it was read to be mapped; must not block.
+    fn mapped(&self, _read: MappedAnswer) {}
+}
+
+/// An answer that was read to be brought into the shape of its route.
+#[derive(Clone)]
+pub struct MappedAnswer {
+    /// As its provider gave it, as far as it came.
+    pub answer: Arc<BatchAnswer>,
+    /// The share of required fields that it has; `None` where that says nothing, as of errors.
+    pub complete: Option<f64>,
+    /// Why it cannot be delivered.
+    pub failure: Option<FailureKind>,
 }
 
 /// A sink that drops everything, for tests.

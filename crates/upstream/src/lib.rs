@@ -27,6 +27,7 @@ mod limiter;
 mod reply;
 mod retry;
 mod retry_budget;
+mod router;
 mod spec;
 mod target;
 mod traffic;
@@ -47,6 +48,7 @@ pub use credential::{Credential, Place, Secret};
 pub use headers::{is_hop_by_hop, strip_hop_by_hop};
 pub use limiter::{Gate, Gated, Limiter, Slot, Turn};
 pub use retry::{Retry, RetrySpec, Watched, is_repeatable};
+pub use router::{Leg, LegReport, Router, RouterReport, RouterSpec};
 pub use spec::{Protocol, Roots, UpstreamSpec};
 pub use target::without_parameters;
 pub use traffic::{NotRepeated, Squeezed, Traffic};
@@ -93,6 +95,7 @@ pub struct Upstream {
     origin: Arc<dyn Origin>,
     once: Arc<dyn Origin>,
     again: Option<Arc<dyn Origin>>,
+    leg: Arc<dyn Origin>,
     health: Arc<Health>,
     traffic: Arc<Traffic>,
 }
@@ -109,6 +112,10 @@ impl Upstream {
     /// How a batcher reaches it: no call is attempted more often with batches than without.
     pub fn ways(self: &Arc<Self>) -> Ways {
         Ways { usual: self.clone(), once: self.once.clone(), again: self.again.clone() }
+    }
+    /// How a router reaches it: each call is attempted once.
+    pub fn leg(&self) -> &Arc<dyn Origin> {
+        &self.leg
     }
     /// What happened towards it.
     pub fn traffic(&self) -> &Arc<Traffic> {
@@ -147,10 +154,10 @@ fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, t
     let watched = Watched { health: Arc::clone(&health), traffic: Arc::clone(&traffic) };
     let usual = Retry::new(once.clone(), Arc::clone(&spec.name), spec.retry, clock, watched);
     let again = usual.again().map(|again| Arc::new(again) as Arc<dyn Origin>);
-    let usual: Arc<dyn Origin> = Arc::new(usual);
-    let origin = match spec.compress {
-        Some(compress) => Arc::new(Compress::new(usual, compress, Arc::clone(&traffic))),
-        None => usual,
+    let before = |inner: Arc<dyn Origin>| match spec.compress {
+        Some(compress) => Arc::new(Compress::new(inner, compress, Arc::clone(&traffic))),
+        None => inner,
     };
-    Arc::new(Upstream { name: spec.name, origin, once, again, health, traffic })
+    let (origin, leg) = (before(Arc::new(usual)), before(once.clone()));
+    Arc::new(Upstream { name: spec.name, origin, once, again, leg, health, traffic })
 }

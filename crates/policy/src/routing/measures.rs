@@ -6,7 +6,7 @@ use farthing_types::{Span, Time};
 /// After this time a measurement counts half.
 const HALF: Span = Span::from_secs(60);
 /// Good calls that everybody is credited with before it was measured.
-const CREDIT: f64 = 1.0;
+const CREDIT: f64 = 4.0;
 /// Answers, faded, below which no time is told.
 const TOO_FEW: f64 = 0.05;
 

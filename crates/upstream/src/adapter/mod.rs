@@ -15,6 +15,7 @@ use farthing_types::reasons;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use answer::Mapped;
+pub(crate) use answer::mend;
 pub use request::Adapted;
 
 /// How one provider is spoken to by one route. The default changes nothing.

@@ -15,6 +15,7 @@ mod id_list;
 pub(crate) mod json;
 mod rest;
 mod run;
+pub(crate) use run::whole;
 mod stats;
 mod table;
 
