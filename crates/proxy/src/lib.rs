@@ -43,6 +43,7 @@ mod reply;
 mod request;
 pub mod retention;
 mod route;
+mod routing;
 mod run;
 mod serve;
 mod settle;
@@ -81,6 +82,7 @@ pub use prefetch::{Off as PrefetchOff, Refused as PrefetchRefused, RouteBooks as
 pub use prices::book as price_book;
 pub use pricing::{Charged, PricingStats};
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
+pub use routing::RoutingReport;
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
 
 /// Why a proxy could not be started, or an experiment not be run.

@@ -192,8 +192,12 @@ impl State {
         }
         let attempts: Option<Money> = charged.costs.iter().copied().sum();
         let route = &flight.route;
-        if let Some(held) = flight.settling(charged.tokens_used(end, &reports)) {
-            let metered = self.pricing.flat(&route.route.name, &route.provider.name, flight.at).is_none();
+        if let Some(routing) = &route.routing {
+            routing.settled(flight, &reports, charged);
+        }
+        if let Some(held) = flight.settling(charged.tokens_used(&reports)) {
+            let provider = reports.last().map_or(&route.provider.name, |report| flight.provider(report));
+            let metered = self.pricing.flat(&route.route.name, provider, flight.at).is_none();
             let broke_off = charged.estimated || (metered && end.bytes.is_none() && end.failure.is_none());
             held.settle(reports.iter().enumerate().map(|(index, report)| (report, charged.cost(index))), broke_off);
         }
@@ -384,7 +388,7 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
         attempt: i32::from(report.attempt),
         tenant: flight.payer.clone(),
         route: flight.route.route.name.clone(),
-        provider: flight.route.provider.name.clone(),
+        provider: flight.provider(report).clone(),
         upstream: report.upstream.clone(),
         target: flight.target.clone(),
         key_hash: flight.key.short(),

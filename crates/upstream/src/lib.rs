@@ -44,7 +44,7 @@ pub use batch::{
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
 pub use compress::{Compress, CompressSpec, REST};
-pub use credential::{Credential, Place, Secret};
+pub use credential::{CREDENTIAL_HEADERS, Credential, Place, Secret};
 pub use headers::{is_hop_by_hop, strip_hop_by_hop};
 pub use limiter::{Gate, Gated, Limiter, Slot, Turn};
 pub use retry::{Retry, RetrySpec, Watched, is_repeatable};
@@ -98,6 +98,7 @@ pub struct Upstream {
     leg: Arc<dyn Origin>,
     health: Arc<Health>,
     traffic: Arc<Traffic>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Upstream {
@@ -139,6 +140,18 @@ pub fn build(spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Arc<Upstream>,
     Ok(compose(client, spec, clock, traffic))
 }
 
+/// A router over `legs`, and what makes calls again that all of them have failed: `Retry(Router(Limiter(Breaker(Client))))`. Each round asks each
+/// provider once at most. Nobody is kept from a further round by a breaker: each provider has its own.
+pub fn over(legs: Vec<Leg>, spec: RouterSpec, retry: RetrySpec) -> (Router, Arc<dyn Origin>) {
+    let (name, clock) = (spec.route.clone(), legs.first().map(|leg| leg.upstream.clock.clone()));
+    let router = Router::new(legs, spec);
+    let origin: Arc<dyn Origin> = Arc::new(router.clone());
+    let Some(clock) = clock else { return (router, origin) };
+    let watched = Watched { health: Arc::new(Health::new(BreakerSpec::default())), traffic: router.traffic().clone() };
+    let origin = Arc::new(Retry::new(origin, name, retry, clock, watched));
+    (router, origin)
+}
+
 /// The upstream of `spec` around another client than the one over the wire, which must report each attempt to the call's sink.
 pub fn around(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Arc<Upstream> {
     compose(client, spec, clock, Arc::default())
@@ -152,12 +165,12 @@ fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, t
         once = Arc::new(Limiter::new(once, gated, Arc::clone(&clock)));
     }
     let watched = Watched { health: Arc::clone(&health), traffic: Arc::clone(&traffic) };
-    let usual = Retry::new(once.clone(), Arc::clone(&spec.name), spec.retry, clock, watched);
+    let usual = Retry::new(once.clone(), Arc::clone(&spec.name), spec.retry, Arc::clone(&clock), watched);
     let again = usual.again().map(|again| Arc::new(again) as Arc<dyn Origin>);
     let before = |inner: Arc<dyn Origin>| match spec.compress {
         Some(compress) => Arc::new(Compress::new(inner, compress, Arc::clone(&traffic))),
         None => inner,
     };
     let (origin, leg) = (before(Arc::new(usual)), before(once.clone()));
-    Arc::new(Upstream { name: spec.name, origin, once, again, leg, health, traffic })
+    Arc::new(Upstream { name: spec.name, origin, once, again, leg, health, traffic, clock })
 }

@@ -17,7 +17,7 @@ use crate::breaker::Standing;
 use crate::client::after;
 use crate::retry::{copy, may_be_made_again};
 use crate::target::without_parameters;
-use crate::{Origin, credential};
+use crate::{Origin, Traffic};
 
 pub use leg::{Leg, LegReport};
 use leg::{LegSink, Running};
@@ -49,6 +49,8 @@ pub struct RouterReport {
     pub legs: Vec<LegReport>,
     /// Their scores for the last prices, by priority and then in the same order.
     pub scores: Vec<(Priority, Vec<f64>)>,
+    /// Calls that all of them have failed, and that were made again.
+    pub repeated: u64,
 }
 
 /// Gives each call to a provider: an [`Origin`] over several.
@@ -59,6 +61,7 @@ pub struct RouterReport {
 /// its breaker opens stops waiting.
 ///
 /// No credential of a client and no condition on a copy reaches a provider: they are about one, not about several.
+#[derive(Clone)]
 pub struct Router(Arc<Shared>);
 
 struct Shared {
@@ -66,13 +69,19 @@ struct Shared {
     spec: RouterSpec,
     draw: Draw,
     began: Instant,
+    traffic: Arc<Traffic>,
 }
 
 impl Router {
     /// A router over `legs`, in the route's order.
     pub fn new(legs: Vec<Leg>, spec: RouterSpec) -> Self {
         let draw = Draw::new(spec.seed);
-        Self(Arc::new(Shared { legs: legs.into_iter().map(Running::new).collect(), spec, draw, began: Instant::now() }))
+        Self(Arc::new(Shared { legs: legs.into_iter().map(Running::new).collect(), spec, draw, began: Instant::now(), traffic: Arc::default() }))
+    }
+
+    /// Where further rounds of its calls are counted.
+    pub(crate) fn traffic(&self) -> &Arc<Traffic> {
+        &self.0.traffic
     }
 
     /// What is told of it.
@@ -81,7 +90,7 @@ impl Router {
         let legs: Vec<LegReport> = self.0.legs.iter().map(|leg| leg.report(now)).collect();
         let candidates: Vec<Candidate> = legs.iter().enumerate().map(|(place, leg)| candidate(place, leg)).collect();
         let scores = |priority: &Priority| (*priority, routing::scores(&candidates, self.0.weights(*priority)));
-        RouterReport { scores: Priority::ALL.iter().map(scores).collect(), legs }
+        RouterReport { scores: Priority::ALL.iter().map(scores).collect(), legs, repeated: self.0.traffic.repeated() }
     }
 }
 
@@ -127,9 +136,6 @@ struct Round<'a> {
 impl<'a> Round<'a> {
     fn new(shared: &'a Shared, mut call: Call) -> Self {
         for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
-            call.headers.remove(name);
-        }
-        for name in credential::CREDENTIAL_HEADERS {
             call.headers.remove(name);
         }
         for name in &shared.spec.credential_headers {

@@ -93,7 +93,7 @@ fn world(adapters: Vec<Adapter>) -> World {
         weights: [Weights::of(Priority::High), Weights::of(Priority::Medium), Weights::of(Priority::Low)],
         floor: 0.0,
         seed: 1,
-        credential_headers: vec![HeaderName::from_static("cookie"), HeaderName::from_static("x-provider-key")],
+        credential_headers: ["authorization", "x-api-key", "cookie", "x-provider-key"].map(HeaderName::from_static).to_vec(),
         credential_parameters: vec!["appid".into()],
     };
     World { fakes, router: Router::new(legs, spec), reports: Arc::default() }
