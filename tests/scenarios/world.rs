@@ -20,6 +20,8 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::ablation::Report;
+
 /// 2026-11-10 00:00 UTC.
 const START: Time = Time::from_millis(1_794_268_800_000);
 
@@ -46,6 +48,12 @@ pub trait Scenario: Sync {
     fn answer(&self, truth: &Truth, call: &Asked) -> Answer;
     /// Whether an answer is wrong: another's data, or stale for longer than allowed. `sent` is when the request went out.
     fn judge(&self, truth: &Truth, step: &Step, got: &Got) -> Judgement;
+    /// Whether what a call costs is counted apart, too.
+    fn watches(&self, _call: &Asked) -> bool {
+        false
+    }
+    /// What else must hold, at this share of the full size.
+    fn also(&self, _report: &Report, _size: f64) {}
 }
 
 /// Something that happens.
@@ -137,6 +145,7 @@ struct Biller {
     begin: Instant,
     calls: AtomicU64,
     nanos: AtomicI64,
+    watched: AtomicI64,
 }
 
 struct Wire(Arc<Biller>);
@@ -155,6 +164,9 @@ impl Origin for Wire {
             biller.calls.fetch_add(1, Ordering::Relaxed);
             let Answer { status, headers, body, after, nanos } = biller.scenario.answer(&biller.truth, &asked);
             biller.nanos.fetch_add(nanos, Ordering::Relaxed);
+            if biller.scenario.watches(&asked) {
+                biller.watched.fetch_add(nanos, Ordering::Relaxed);
+            }
             tokio::time::sleep(after).await;
             let status = StatusCode::from_u16(status).unwrap();
             call.sink.attempt(CallReport::only(&call, "wire", Some(status)));
@@ -170,6 +182,8 @@ pub struct Played {
     /// By the provider's own count.
     pub calls: u64,
     pub nanos: i64,
+    /// Of these what is counted apart.
+    pub watched: i64,
     /// By the ledger's.
     pub ledger_nanos: i64,
     pub ledger_calls: u64,
@@ -194,7 +208,14 @@ pub fn parsed(scenario: &dyn Scenario, on: &On, dir: &Path) -> Config {
 
 async fn played(scenario: &'static dyn Scenario, on: &On, size: f64) -> Played {
     let (dir, begin, truth) = (tempfile::tempdir().unwrap(), Instant::now(), Arc::new(Truth::default()));
-    let biller = Arc::new(Biller { scenario, truth: truth.clone(), begin, calls: AtomicU64::new(0), nanos: AtomicI64::new(0) });
+    let biller = Arc::new(Biller {
+        scenario,
+        truth: truth.clone(),
+        begin,
+        calls: AtomicU64::new(0),
+        nanos: AtomicI64::new(0),
+        watched: AtomicI64::new(0),
+    });
     let wire = biller.clone();
     let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone())) };
     let store = Store::open(dir.path().join("models"), StoreOptions::default());
@@ -224,6 +245,7 @@ async fn played(scenario: &'static dyn Scenario, on: &On, size: f64) -> Played {
     Played {
         calls: biller.calls.load(Ordering::Relaxed),
         nanos: biller.nanos.load(Ordering::Relaxed),
+        watched: biller.watched.load(Ordering::Relaxed),
         ledger_nanos: totals.total.bill_usd.nanos(),
         ledger_calls: totals.total.attempts,
         unpriced: stats.unpriced.len(),

@@ -33,7 +33,8 @@ pub enum SavedBy {
 
 impl SavedBy {
     /// Every value, in the order of declaration.
-    pub const ALL: &'static [Self] = &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch, Self::Route, Self::Prefetch];
+    pub const ALL: &'static [Self] =
+        &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch, Self::Route, Self::Prefetch];
 
     /// The stable string.
     pub const fn as_str(self) -> &'static str {

@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use farthing_contract::log::CallRow;
 use farthing_types::{
-    BatchPart, BatchTerms, CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Routed, Span, Tenant, Time, UncachedReason,
+    BatchPart, BatchTerms, CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Routed, Span, Tenant, Time,
+    UncachedReason,
 };
 use http::StatusCode;
 use parking_lot::Mutex;

@@ -72,6 +72,7 @@ pub use assembly::Proxy;
 pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
 pub use experiments::{ExperimentView, experiment_spec};
+pub use farthing_upstream::LegReport;
 pub use inside::Inside;
 pub use l2::{L2Error, L2Stats};
 pub use limits::LimitsReport;

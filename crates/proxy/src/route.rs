@@ -342,6 +342,14 @@ pub fn retry(provider: &Provider, seed: u64) -> RetrySpec {
 }
 
 impl RouteState {
+    /// Whether bodies of requests go out compressed to any of its providers.
+    pub fn compresses_requests(&self) -> bool {
+        match &self.routing {
+            Some(routing) => routing.compresses,
+            None => self.provider.upstream.compress_requests.is_some(),
+        }
+    }
+
     /// The ways to its providers: name, whose credential is sent, upstream.
     pub fn ways(&self) -> impl Iterator<Item = (Arc<str>, &'static str, Arc<Upstream>)> {
         let name = self.provider.name.clone();

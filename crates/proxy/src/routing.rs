@@ -42,6 +42,8 @@ pub struct Routing {
     legs: Vec<Priced>,
     /// The ways to them: whose credential is sent, and the upstream.
     pub ways: Vec<(Arc<str>, &'static str, Arc<Upstream>)>,
+    /// Bodies of requests go out compressed to some of them.
+    pub compresses: bool,
     /// Bodies are prompts, which providers may have kept.
     prompts: bool,
 }
@@ -91,11 +93,16 @@ impl Routing {
         let providers: Vec<&Provider> = ways.iter().map(|(provider, ..)| &**provider).collect();
         let retry = retry(providers.first().copied(), seed);
         let (router, origin) = over(legs.collect(), spec(route, config, (&providers, seed)), retry);
-        let priced = |(provider, ..): &Way| Priced { provider: provider.name.clone(), kept: Mutex::new(PromptCache::new(KEPT)), mean: Mutex::default() };
+        let priced = |(provider, ..): &Way| Priced {
+            provider: provider.name.clone(),
+            kept: Mutex::new(PromptCache::new(KEPT)),
+            mean: Mutex::default(),
+        };
         let prompts = providers.first().is_some_and(|provider| provider.dialect != farthing_config::Dialect::Generic);
         let legs = ways.iter().map(priced).collect();
+        let compresses = providers.iter().any(|provider| provider.upstream.compress_requests.is_some());
         let ways = ways.into_iter().map(|(provider, whose, upstream)| (provider.name.clone(), whose, upstream)).collect();
-        Ok(Some(Self { origin, router, legs, ways, prompts }))
+        Ok(Some(Self { origin, router, legs, ways, compresses, prompts }))
     }
 
     /// Who answers calls.

@@ -235,11 +235,9 @@ fn judge(result: &Result<Reply, Failure>) -> Outcome {
             _ => Outcome::Well,
         },
         Err(failure) => match failure.kind {
-            FailureKind::Connect
-            | FailureKind::Broken
-            | FailureKind::Timeout
-            | FailureKind::Protocol
-            | FailureKind::Unmapped => Outcome::Failed,
+            FailureKind::Connect | FailureKind::Broken | FailureKind::Timeout | FailureKind::Protocol | FailureKind::Unmapped => {
+                Outcome::Failed
+            }
             FailureKind::BreakerOpen
             | FailureKind::Refused
             | FailureKind::RateLimited

@@ -150,7 +150,8 @@ fn asked(value: &DeValue<'_>) -> Result<Arc<str>, Bad> {
         first && parts.all(|part| part.split_once('}').is_some_and(|(name, rest)| v::is_name(name) && !rest.contains('}')))
     };
     let good = |text: &&str| text.starts_with('/') && fields(text) && is_path(text);
-    let remedy = "write the provider's path, with fields where values go, such as \"/v2/{city}/now\"; constants of the query go into set_query";
+    let remedy =
+        "write the provider's path, with fields where values go, such as \"/v2/{city}/now\"; constants of the query go into set_query";
     value.as_str().filter(good).map(Arc::from).ok_or_else(|| Bad { found: show(value), remedy: remedy.to_owned() })
 }
 

@@ -25,7 +25,12 @@ pub(crate) const ADAPTER: Keys = &[
     key("set_query", "pairs", "{}", "Query parameters with this value, whatever the client sends."),
     key("drop_query", "list", "[]", "Query parameters that are left out."),
     key("set_headers", "pairs", "{}", "Headers with this value, whatever the client sends."),
-    key("rename_body", "pairs", "{}", "Values of the request's JSON body that stand elsewhere there: `{ \"/text\" = \"/input/content\" }`."),
+    key(
+        "rename_body",
+        "pairs",
+        "{}",
+        "Values of the request's JSON body that stand elsewhere there: `{ \"/text\" = \"/input/content\" }`.",
+    ),
     key("set_body", "pairs", "{}", "Values of the request's JSON body: `{ \"/version\" = 2 }`."),
     key(
         "answer",

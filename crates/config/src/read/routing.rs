@@ -123,7 +123,10 @@ pub(crate) fn obey(top: &Section<'_, '_>, route: &mut Route, known: &BTreeMap<Ar
     if route.credential == CredentialMode::Pass
         && let Some(provider) = providers.iter().find(needs)
     {
-        let found = format!("\"pass\" on a route with `providers`, and \"{}\" wants a credential: a client's own is for one of them", provider.name);
+        let found = format!(
+            "\"pass\" on a route with `providers`, and \"{}\" wants a credential: a client's own is for one of them",
+            provider.name
+        );
         top.doc.problem(None, &key("credential"), found, "set it to \"swap\", and the credential of each provider");
     }
     if let Some(other) = providers.iter().find(|provider| Some(provider.dialect) != providers.first().map(|first| first.dialect)) {

@@ -95,7 +95,10 @@ fn one_provider_stays_as_it_was_and_a_named_one_gets_no_route() {
 fn what_cannot_be_is_named_with_its_remedy() {
     let adapter = |keys: &str| format!("{BOTH}[routes.w.providers.adapter]\n{keys}");
     for (text, expected) in [
-        ("[routes.w]\nprovider = \"one\"\nweights.low.cost = 1".to_owned(), "routes.w.weights: means something for several providers alone"),
+        (
+            "[routes.w]\nprovider = \"one\"\nweights.low.cost = 1".to_owned(),
+            "routes.w.weights: means something for several providers alone",
+        ),
         (format!("[routes.w]\nprovider = \"one\"\n{BOTH}"), "routes.w.provider: given beside `providers`; take it out"),
         (format!("{BOTH}[[routes.w.providers]]\nprovider = \"twoo\""), "no provider is called \"twoo\"; did you mean \"two\"?"),
         (format!("{BOTH}[[routes.w.providers]]\nquality = 1.0"), "routes.w.providers.provider: missing"),
@@ -128,6 +131,7 @@ fn what_cannot_be_is_named_with_its_remedy() {
 
 #[test]
 fn several_providers_with_credentials_are_for_keys_alone() {
-    let text = "[routes.w]\ncredential = \"swap\"\n[[routes.w.providers]]\nprovider = \"locked\"\n[[routes.w.providers]]\nprovider = \"one\"\n";
+    let text =
+        "[routes.w]\ncredential = \"swap\"\n[[routes.w.providers]]\nprovider = \"locked\"\n[[routes.w.providers]]\nprovider = \"one\"\n";
     assert_eq!(route(text).routing.unwrap().providers.len(), 2);
 }

@@ -33,6 +33,7 @@ use crate::pace::PaceStats;
 use crate::prefetch::RouteBooks;
 use crate::prices;
 use crate::pricing::PricingStats;
+use crate::routing::RoutingReport;
 use crate::state::Counters;
 use crate::volatile::{self};
 use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
@@ -96,6 +97,10 @@ impl Proxy {
     /// What the batches of each route did that has any.
     pub fn batches(&self) -> Vec<BatchReport> {
         self.state.batches()
+    }
+    /// How the providers of each route stand that has several.
+    pub fn routings(&self) -> Vec<RoutingReport> {
+        self.state.routings()
     }
     /// Bytes of bodies in content codings that entries keep.
     pub fn form_bytes(&self) -> usize {

@@ -59,7 +59,8 @@ impl AnswerMap {
             return Ok(Mapped { status, body: body.clone(), complete: None });
         }
         let plain = headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        let text = std::str::from_utf8(body).ok().filter(|text| plain && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok());
+        let text =
+            std::str::from_utf8(body).ok().filter(|text| plain && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok());
         let text = text.ok_or((Unmapped::NotJson, (!passes).then_some(0.0)))?;
         let said = self.error_if.iter().find(|rule| rule.meets(text)).map(|rule| rule.status);
         if let Some(status) = said.or_else(|| passes.then_some(status)) {

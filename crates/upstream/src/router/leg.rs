@@ -12,6 +12,11 @@ use crate::adapter::{Adapter, RequestMap};
 use crate::breaker::Standing;
 use crate::{Breaker, BreakerSpec, BreakerState, Health, Origin, Upstream};
 
+/// How long who cannot be relied on is waited for: so many times as long as it usually takes, within these bounds; the last where that is not known.
+const PATIENCE: (u32, Span, Span) = (3, Span::from_millis(100), Span::from_secs(2));
+/// How much the latest answer counts in what is usual.
+const LATEST: f64 = 0.1;
+
 /// One of a route's providers, as it is configured.
 pub struct Leg {
     /// Its name: who bills.
@@ -59,6 +64,8 @@ pub(super) struct Running {
     quality: f64,
     health: Vec<Arc<Health>>,
     measures: Mutex<Measures>,
+    /// Seconds to an answer, which does not fade: what it took before it was down.
+    usual: Mutex<Option<f64>>,
     price: Mutex<Option<Money>>,
     chosen: [AtomicU64; RoutedBy::ALL.len()],
     failed: AtomicU64,
@@ -85,6 +92,7 @@ impl Running {
             quality,
             health,
             measures: Mutex::default(),
+            usual: Mutex::default(),
             price: Mutex::default(),
             chosen: Default::default(),
             failed: AtomicU64::new(0),
@@ -109,6 +117,13 @@ impl Running {
         (measured, self.quality * measured.completeness)
     }
 
+    /// How long it is waited for where it cannot be relied on.
+    pub(super) fn patience(&self) -> Span {
+        let (times, least, most) = PATIENCE;
+        let usual = self.usual.lock().and_then(|seconds| Span::try_from_secs_f64(seconds).ok());
+        usual.map_or(most, |usual| usual.saturating_mul(times).clamp(least, most))
+    }
+
     pub(super) fn count(&self, by: RoutedBy) {
         self.chosen[by as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -120,6 +135,10 @@ impl Running {
     /// Notes what became of a call that it got.
     pub(super) fn note(&self, noted: Noted, unmapped: bool, now: Time) {
         self.measures.lock().note(noted, now);
+        if let Some(took) = noted.took.filter(|_| !noted.failed) {
+            let (mut usual, took) = (self.usual.lock(), took.as_secs_f64());
+            *usual = Some(usual.map_or(took, |usual| usual + LATEST * (took - usual)));
+        }
         self.failed.fetch_add(u64::from(noted.failed), Ordering::Relaxed);
         self.unmapped.fetch_add(u64::from(unmapped), Ordering::Relaxed);
     }

@@ -81,7 +81,10 @@ impl Shared {
             }
             Err((why, complete)) => {
                 told(complete, Some(FailureKind::Unmapped));
-                Err(Failure::sent(FailureKind::Unmapped, format!("provider {}: its answer cannot be brought into the route's shape ({why})", self.name)))
+                Err(Failure::sent(
+                    FailureKind::Unmapped,
+                    format!("provider {}: its answer cannot be brought into the route's shape ({why})", self.name),
+                ))
             }
         }
     }

@@ -6,7 +6,7 @@ mod mapping;
 use std::sync::Arc;
 
 use farthing_policy::routing::{self, Candidate, Chosen, Noted, RoutedBy, Weights};
-use farthing_types::{Body, Call, Draw, DrawKind, Failure, FailureKind, Priority, Reply, RouteTerms, Routed, Span, Time};
+use farthing_types::{Body, Call, Draw, DrawKind, Failure, FailureKind, Priority, Reply, RouteTerms, Routed, Time};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, select_all};
 use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
@@ -21,9 +21,6 @@ use crate::{Origin, Traffic};
 
 pub use leg::{Leg, LegReport};
 use leg::{LegSink, Running};
-
-/// The longest that a call waits for a provider that is tried after a rest, as a multiple of how long the others take, and within these bounds.
-const TRIAL: (u32, Span, Span) = (2, Span::from_millis(100), Span::from_secs(2));
 
 /// What a router goes by.
 #[derive(Clone, Debug)]
@@ -57,8 +54,8 @@ pub struct RouterReport {
 ///
 /// A call that fails goes to the next at once where no byte of it was sent, or where it may be made again. What fails: no answer, 401, 402, 403, 408,
 /// 429, 5xx, and an answer that cannot be brought into the route's shape. Each provider gets a call once. A provider whose breaker is open gets none;
-/// when its cool-down is over one call that may be made again tries it, and waits no longer than about the others take. Who waits for a provider when
-/// its breaker opens stops waiting.
+/// when its cool-down is over one call that may be made again tries it, and waits no longer than three times what it usually takes, two seconds at
+/// most. Who has waited for a provider so long when its breaker opens stops waiting.
 ///
 /// No credential of a client and no condition on a copy reaches a provider: they are about one, not about several.
 #[derive(Clone)]
@@ -76,7 +73,13 @@ impl Router {
     /// A router over `legs`, in the route's order.
     pub fn new(legs: Vec<Leg>, spec: RouterSpec) -> Self {
         let draw = Draw::new(spec.seed);
-        Self(Arc::new(Shared { legs: legs.into_iter().map(Running::new).collect(), spec, draw, began: Instant::now(), traffic: Arc::default() }))
+        Self(Arc::new(Shared {
+            legs: legs.into_iter().map(Running::new).collect(),
+            spec,
+            draw,
+            began: Instant::now(),
+            traffic: Arc::default(),
+        }))
     }
 
     /// Where further rounds of its calls are counted.
@@ -216,7 +219,12 @@ impl<'a> Round<'a> {
         let candidates: Vec<Candidate> = places.iter().filter_map(weigh).collect();
         let drawn = |window| draw.uniform(DrawKind::Route, &spec.route, u128::from(self.call.id.0), window);
         let attempt = self.done.iter().filter(|done| **done).count() as i64;
-        routing::choose(&candidates, self.shared.weights(self.call.claim.priority), spec.floor, (drawn(2 * attempt), drawn(2 * attempt + 1)))
+        routing::choose(
+            &candidates,
+            self.shared.weights(self.call.claim.priority),
+            spec.floor,
+            (drawn(2 * attempt), drawn(2 * attempt + 1)),
+        )
     }
 
     /// The call as this provider wants it.
@@ -249,18 +257,24 @@ impl<'a> Round<'a> {
         result
     }
 
-    /// Waits for the answer for as long as that makes sense: no longer than until the provider's breaker opens, where another can be asked.
+    /// Waits for the answer for as long as that makes sense where another provider can be asked.
     async fn waited(&mut self, leg: &Running, call: Call, by: RoutedBy) -> Result<Reply, Failure> {
+        let began = Instant::now();
         let fetching = leg.origin.fetch(call);
-        let Some(until) = self.until(by) else { return fetching.await };
+        let Some(until) = self.until(leg, by) else { return fetching.await };
         let mut opens: Vec<_> = leg.health().iter().map(|health| Box::pin(health.opens())).collect();
         opens.iter_mut().for_each(|opens| _ = opens.as_mut().enable());
+        let opened = async {
+            select_all(opens).await;
+            // Who is answered as usual is answered all the same, and paid for.
+            sleep_until(after(began, leg.patience())).await;
+        };
         let left = {
-            let mut fetching = std::pin::pin!(fetching);
+            let (mut fetching, opened) = (std::pin::pin!(fetching), std::pin::pin!(opened));
             tokio::select! {
                 biased;
                 result = &mut fetching => return result,
-                _ = select_all(opens) => false,
+                () = opened => false,
                 () = sleep_until(until) => true,
             }
         };
@@ -273,20 +287,16 @@ impl<'a> Round<'a> {
     }
 
     /// Until when this provider is waited for before another is asked; `None` where no other can be.
-    fn until(&self, by: RoutedBy) -> Option<Instant> {
-        let others = || self.shared.legs.iter().enumerate().filter(|(place, leg)| !self.done[*place] && leg.standing() == Standing::Closed);
-        if !(self.repeatable && self.body.is_some()) || others().next().is_none() {
+    fn until(&self, leg: &Running, by: RoutedBy) -> Option<Instant> {
+        let mut others =
+            self.shared.legs.iter().enumerate().filter(|(place, leg)| !self.done[*place] && leg.standing() == Standing::Closed);
+        if !(self.repeatable && self.body.is_some()) || others.next().is_none() {
             return None;
         }
         let now = Instant::now();
         // Half of the time that is left is for the next.
         let half = after(now, self.ends.saturating_duration_since(now) / 2);
-        if by != RoutedBy::Trial {
-            return Some(half);
-        }
-        let usual = others().filter_map(|(_, leg)| leg.report(self.shared.now()).measured.latency).max().unwrap_or_default();
-        let (times, least, most) = TRIAL;
-        Some(half.min(after(now, (usual * times).clamp(least, most))))
+        Some(if by == RoutedBy::Trial { half.min(after(now, leg.patience())) } else { half })
     }
 
     /// Whether another provider may be asked after this.
