@@ -30,8 +30,9 @@ fn number(text: &str, below: u64) -> u64 {
     latency(text, 0, below).as_millis() as u64
 }
 
-fn rate(pair: &str) -> f64 {
-    1.0 + number(pair, 10_000) as f64 / 10_000.0
+/// In ten thousandths.
+fn rate(pair: &str) -> u64 {
+    10_000 + number(pair, 10_000)
 }
 
 /// The cheap provider is down from 30 % to 40 % of each five minutes.

@@ -177,6 +177,7 @@ impl Flight {
             claim,
         } = order;
         let waited_before = held.waited();
+        let weighed = weighed.map(|weighed| weighed.only(held.only()));
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
             id,

@@ -147,6 +147,15 @@ impl Routing {
     }
 }
 
+impl Weighed {
+    /// With money for one of the providers alone, where it is so.
+    #[must_use]
+    pub fn only(mut self, place: Option<usize>) -> Self {
+        self.terms.only = place;
+        self
+    }
+}
+
 impl Priced {
     fn charged(&self, cost: Money) {
         let (mut mean, cost) = (self.mean.lock(), cost.nanos() as f64);

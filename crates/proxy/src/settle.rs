@@ -131,6 +131,8 @@ pub struct Settled {
     pub ttl: Option<(Span, Arc<str>)>,
     /// The call that answered it.
     pub call: Option<CallId>,
+    /// The provider that answered that, where the route has several.
+    pub provider: Option<Arc<str>>,
     /// The decision under which the entry was stored.
     pub decision: Option<DecisionId>,
     /// The prices.
@@ -401,6 +403,7 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
         cost_nanousd: cost.map(Money::nanos),
         batch_id: report.batch.as_ref().map(|part| part.batch.id.0),
         batch_size: report.batch.as_ref().and_then(|part| i64::try_from(part.size()).ok()),
+        routed_by: report.routed.as_ref().map(|routed| routed.by),
         ..log::CallRow::default()
     }
 }
@@ -473,7 +476,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         error_class: settled.error,
         asked: account.asked.clone(),
         invalidates: account.invalidates.map(KeyHash::short),
-        provider: Some(account.route.provider.name.clone()),
+        provider: Some(settled.provider.as_ref().unwrap_or(&account.route.provider.name).clone()),
         trace_id: account.trace.map(|trace| trace.trace_id().into()),
         priority: account.priority.map(Priority::as_str),
         sla_ms: account.sla.map(millis),

@@ -66,6 +66,7 @@ impl Accounted {
         let elapsed = state.real_now().since(account.started);
         settled.latency = complete.then_some(elapsed);
         settled.took = settled.took.or(settled.latency).or_else(|| promises::missed_already(&account, elapsed));
+        settled.provider = flight.routed().map(|routed| routed.provider);
         flight.on_done(move |done| {
             settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
             if settled.served == Served::Lead {

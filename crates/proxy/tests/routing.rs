@@ -318,3 +318,21 @@ async fn a_budget_holds_whoever_is_asked() {
     let billed: i64 = world.providers.iter().map(|provider| provider.billed.load(Ordering::SeqCst)).sum();
     assert!(billed <= 100_000_000 && billed > 60_000_000, "{billed}");
 }
+
+#[tokio::test]
+async fn where_money_is_short_the_cheapest_is_asked_alone() {
+    // Three rounds of both cost fifteen, three of the cheap one three.
+    let world = World::new("[budgets.all]\nlimit = \"0.01\"\nwindow = \"ever\"\non_exceeded = \"cheapest\"\n");
+    world.does(1, Does::Is503);
+    let got = world.get("/current/oslo").await;
+    assert_eq!((got.status, got.header("x-farthing-routed-by")), (503, "cheapest"), "{}", got.body);
+    assert_eq!(world.asked()[0], 0);
+    world.does(1, Does::Answers);
+    for number in 0..20 {
+        let got = world.get(&format!("/current/c{number}")).await;
+        assert!(got.status == 429 || got.header("x-farthing-provider") == "thrift", "{}", got.status);
+    }
+    world.check().await;
+    let billed = world.providers[1].billed.load(Ordering::SeqCst);
+    assert!((7_000_000..=10_000_000).contains(&billed), "{billed}");
+}

@@ -117,11 +117,6 @@ pub fn choose(candidates: &[Candidate], weights: Weights, floor: f64, draws: (f6
     Some(Chosen { place: able.get(at)?.place, score: scores.get(at).copied()?, by })
 }
 
-/// The cheapest of `candidates` for the same call; `None` where no price is known.
-pub fn cheapest(candidates: &[Candidate]) -> Option<&Candidate> {
-    candidates.iter().filter(|candidate| candidate.price.is_some()).min_by_key(|candidate| (candidate.price, candidate.place))
-}
-
 /// The scores of `candidates` among each other, 0 to 1, in their order.
 pub fn scores(candidates: &[Candidate], weights: Weights) -> Vec<f64> {
     let weights = weights.scaled();

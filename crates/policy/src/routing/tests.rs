@@ -53,12 +53,6 @@ fn below_the_floor_is_for_want_of_anything_else() {
 }
 
 #[test]
-fn the_cheapest_is_by_price_alone() {
-    assert_eq!(cheapest(&[NOBODY, candidate(1, 5, 1), candidate(2, 3, 900)]).unwrap().place, 2);
-    assert_eq!(cheapest(&[NOBODY]), None);
-}
-
-#[test]
 fn a_measurement_fades() {
     let at = |seconds: i64| Time::from_millis(seconds * 1_000);
     let mut measures = Measures::default();

@@ -26,7 +26,18 @@ pub struct Admission {
     each: Option<Money>,
     /// The most that all attempts can cost together.
     all: Option<Money>,
+    /// The same of the provider whose attempts cost least at most, of several.
+    cheapest: Option<Cheapest>,
     priority: Priority,
+}
+
+/// A provider that alone may have room.
+#[derive(Clone, Copy)]
+struct Cheapest {
+    /// Its place among the route's.
+    place: usize,
+    each: Money,
+    all: Money,
 }
 
 impl Admission {
@@ -34,14 +45,17 @@ impl Admission {
     /// conditions.
     pub fn of(state: &State, planned: &Planned, conditional: bool) -> Self {
         if state.budgets.is_empty() {
-            return Self { each: None, all: None, priority: planned.priority };
+            return Self { each: None, all: None, cheapest: None, priority: planned.priority };
         }
         let bounds = bounds(state, planned);
         let each = bounds.as_ref().and_then(|bounds| bounds.iter().copied().max());
         let rounds = attempts(planned) * if conditional { 2 } else { 1 };
         // Of several providers each may be asked in each round, where the call may be made again.
+        let least = bounds.iter().flatten().copied().enumerate().min_by_key(|(_, each)| *each);
+        let cheapest = least.filter(|_| planned.account.route.routing.is_some());
+        let cheapest = cheapest.map(|(place, each)| Cheapest { place, each, all: each.times(rounds) });
         let round = if may_repeat(planned) { bounds.map(|bounds| bounds.into_iter().sum()) } else { each };
-        Self { each, all: round.map(|round: Money| round.times(rounds)), priority: planned.priority }
+        Self { each, all: round.map(|round: Money| round.times(rounds)), cheapest, priority: planned.priority }
     }
 
     /// The same for a call that nobody waits for.
@@ -110,9 +124,20 @@ pub fn at_once(state: &State, account: &Account, admission: Admission) -> Option
 /// # Errors
 /// The budget that holds it back.
 pub async fn admit(state: &State, account: &Account, admission: &Admission, until: Option<Instant>) -> Result<Held, Blocked> {
-    match (state.budgets.hold(&admission.ask(state, account), admission.each).await, until) {
-        (Err(blocked), Some(until)) => state.budgets.wait((|| admission.ask(state, account), admission.each), blocked, until).await,
-        (held, _) => held,
+    let blocked = match state.budgets.hold(&admission.ask(state, account), admission.each).await {
+        Ok(held) => return Ok(held),
+        Err(blocked) => blocked,
+    };
+    let cheapest = admission.cheapest.filter(|_| blocked.action == OnExceeded::Cheapest && blocked.why == Why::Exceeded);
+    if let Some(Cheapest { place, each, all }) = cheapest {
+        let ask = Ask { bound: Some(all), ..admission.ask(state, account) };
+        if let Ok(held) = state.budgets.hold(&ask, Some(each)).await {
+            return Ok(held.for_one(place));
+        }
+    }
+    match until {
+        Some(until) => state.budgets.wait((|| admission.ask(state, account), admission.each), blocked, until).await,
+        None => Err(blocked),
     }
 }
 
