@@ -151,13 +151,17 @@ impl Got {
 
 impl World {
     fn new(more: &str) -> Self {
+        Self::of(&format!("{CONFIG}\n{more}"))
+    }
+
+    fn of(config: &str) -> Self {
         let provider = |name, price, takes| {
             let (asked, billed) = (AtomicUsize::new(0), AtomicI64::new(0));
             Arc::new(Provider { name, price, takes: Span::from_millis(takes), does: Mutex::new(Does::Answers), asked, billed })
         };
         let providers = [provider("prime", DEAR, 50), provider("thrift", CHEAP, 80)];
         let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::parse(&format!("{CONFIG}\n{more}"), "f.toml", &Flags::default(), &System).unwrap();
+        let mut config = Config::parse(config, "f.toml", &Flags::default(), &System).unwrap();
         (config.state_dir, config.log.enabled, config.holdout.share) = (dir.path().to_owned(), false, 0.0);
         let store = Store::open(dir.path().join("models"), StoreOptions::default());
         let all = providers.clone();
@@ -177,17 +181,21 @@ impl World {
         [0, 1].map(|place: usize| self.providers[place].asked.load(Ordering::SeqCst))
     }
 
-    async fn send(&self, method: &str, path: &str) -> Got {
+    async fn send(&self, method: &str, path: &str, body: &str) -> Got {
         let began = Instant::now();
         let request = Request::builder().method(method).uri(path).header("host", "w.test").header("x-farthing-debug", "1");
-        let request = request.header("authorization", "Bearer of-a-client").body(Body::empty()).unwrap();
+        let request = request
+            .header("authorization", "Bearer of-a-client")
+            .header("content-length", body.len())
+            .body(Body::full(body.to_owned()))
+            .unwrap();
         let (head, body) = self.inside.ask(request).await.into_parts();
         let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         Got { status: head.status.as_u16(), headers: head.headers, body, took: began.elapsed() }
     }
 
     async fn get(&self, path: &str) -> Got {
-        self.send("GET", path).await
+        self.send("GET", path, "").await
     }
 
     /// The ledger's bill and attempts are the providers', to the nano-dollar.
@@ -250,7 +258,7 @@ async fn an_answer_that_lacks_something_is_paid_for_and_never_seen() {
     assert_eq!((totals.bill_usd.nanos(), totals.attempts), (DEAR + CHEAP, 2));
     // One that may not be made again is told as a failure, in our words.
     sleep(Span::from_secs(900)).await;
-    let post = world.send("POST", "/current/oslo").await;
+    let post = world.send("POST", "/current/oslo", "").await;
     assert_eq!((post.status, world.asked()), (502, [1, 2]));
     assert!(post.body.contains("unmapped") && !post.body.contains("data"), "{}", post.body);
     world.check().await;
@@ -335,4 +343,51 @@ async fn where_money_is_short_the_cheapest_is_asked_alone() {
     world.check().await;
     let billed = world.providers[1].billed.load(Ordering::SeqCst);
     assert!((7_000_000..=10_000_000).contains(&billed), "{billed}");
+}
+
+const PROMPTS: &str = r#"
+salt = { env = "PATH" }
+[providers.prime]
+base_url = "http://prime.test"
+dialect = "openai"
+[providers.prime.prices.targets.m]
+input_per_million = "2.50"
+cached_input_per_million = "0.25"
+output_per_million = "1.00"
+[providers.thrift]
+base_url = "http://thrift.test"
+dialect = "openai"
+[providers.thrift.prices.targets.m]
+input_per_million = "1.20"
+cached_input_per_million = "0.12"
+output_per_million = "1.00"
+[routes.w]
+path_prefix = "/"
+priority = "low"
+idempotent = true
+cache = false
+[[routes.w.providers]]
+provider = "prime"
+[[routes.w.providers]]
+provider = "thrift"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_that_a_provider_has_kept_is_money() {
+    let world = World::of(PROMPTS);
+    let prompt = |about: &str, question: &str| {
+        let text = about.repeat(2_000);
+        format!(r#"{{"model":"m","max_tokens":5,"messages":[{{"role":"user","content":"{text} {question}"}}]}}"#)
+    };
+    world.does(1, Does::Is503);
+    assert_eq!(world.send("POST", "/chat", &prompt("abc", "first")).await.header("x-farthing-provider"), "prime");
+    world.does(1, Does::Answers);
+    sleep(Span::from_secs(60)).await;
+    for (prompt, provider) in [(prompt("xyz", "first"), "thrift"), (prompt("abc", "second"), "prime"), (prompt("xyz", "second"), "thrift")]
+    {
+        assert_eq!(world.send("POST", "/chat", &prompt).await.header("x-farthing-provider"), provider, "{}", &prompt[50..90]);
+    }
+    // Five minutes without a use, and it is forgotten.
+    sleep(Span::from_secs(301)).await;
+    assert_eq!(world.send("POST", "/chat", &prompt("abc", "third")).await.header("x-farthing-provider"), "thrift");
 }
