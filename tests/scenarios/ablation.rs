@@ -18,6 +18,7 @@ pub struct Run {
 pub struct Report {
     pub name: &'static str,
     sla: Span,
+    size: f64,
     runs: Vec<Run>,
 }
 
@@ -39,7 +40,7 @@ pub fn study(scenario: &'static dyn Scenario, size: f64) -> Report {
         runs.push(Run { name, played: play(scenario, &on, size) });
         done.push((on, runs.len()));
     }
-    Report { name: scenario.name(), sla: scenario.sla(), runs }
+    Report { name: scenario.name(), sla: scenario.sla(), size, runs }
 }
 
 impl Report {
@@ -49,6 +50,16 @@ impl Report {
 
     fn reduction(&self, played: &Played) -> f64 {
         1.0 - played.nanos as f64 / self.run("none").nanos as f64
+    }
+
+    /// The bill's reduction in one of the runs.
+    pub fn reduction_of(&self, name: &str) -> f64 {
+        self.reduction(self.run(name))
+    }
+
+    /// What was counted apart in one of the runs.
+    pub fn watched(&self, name: &str) -> i64 {
+        self.run(name).watched
     }
 
     /// Of the requests that the provider alone answered in time, the share that were in time.
@@ -116,6 +127,7 @@ impl Report {
         );
         // A restart repeats nothing that is billed; without what it kept it would.
         assert!(all.again == 0 && (scenario.workers().is_none() || self.run("all but cache").again > 0), "{self}");
+        scenario.also(self, self.size);
     }
 }
 

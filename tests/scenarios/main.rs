@@ -17,12 +17,14 @@ mod feed;
 mod job;
 mod loopback;
 mod nightly;
+mod routing;
 mod world;
 
 use ablation::{Report, study};
 
 /// Every scenario that is built, with the share of its full size that the short form takes.
-const ALL: &[&dyn world::Scenario] = &[&catalogue::Catalogue, &feed::Feed, &dashboard::Dashboard, &nightly::Nightly, &day::Day];
+const ALL: &[&dyn world::Scenario] =
+    &[&catalogue::Catalogue, &feed::Feed, &dashboard::Dashboard, &nightly::Nightly, &day::Day, &routing::Routing];
 
 fn run(scenario: &'static dyn world::Scenario, size: f64) -> Report {
     let report = study(scenario, size);

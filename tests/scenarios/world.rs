@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::ablation::Report;
 use crate::job;
 
 /// 2026-11-10 00:00 UTC.
@@ -64,6 +65,12 @@ pub trait Scenario: Sync {
     fn mean_batch(&self) -> Option<f64> {
         None
     }
+    /// Whether what a call costs is counted apart, too.
+    fn watches(&self, _call: &Asked) -> bool {
+        false
+    }
+    /// What else must hold, at this share of the full size.
+    fn also(&self, _report: &Report, _size: f64) {}
 }
 
 /// Something that happens.
@@ -160,6 +167,7 @@ struct Biller {
     /// When each call came.
     arrivals: Mutex<Vec<Span>>,
     nanos: AtomicI64,
+    watched: AtomicI64,
 }
 
 /// Is reported once, also when nobody waits for its answer any more.
@@ -196,6 +204,9 @@ impl Origin for Wire {
             biller.arrivals.lock().push(asked.at);
             let Answer { status, headers, body, after, nanos } = biller.scenario.answer(&biller.truth, &asked);
             biller.nanos.fetch_add(nanos, Ordering::Relaxed);
+            if biller.scenario.watches(&asked) {
+                biller.watched.fetch_add(nanos, Ordering::Relaxed);
+            }
             let mut attempt = Attempt(Some(call));
             tokio::time::sleep(after).await;
             let status = StatusCode::from_u16(status).unwrap();
@@ -214,6 +225,8 @@ pub struct Played {
     pub nanos: i64,
     /// What it billed of things that it had billed before.
     pub again: u64,
+    /// Of these what is counted apart.
+    pub watched: i64,
     /// By the ledger's.
     pub ledger: Ledger,
     /// Of each request in order: how long it took, and what became of it.
@@ -273,13 +286,14 @@ async fn played(scenario: &'static dyn Scenario, on: &On, size: f64) -> Played {
         Some(workers) => job::played(&stage, steps, (workers, on.contains("l2"))).await,
         None => stage.on_time(steps, on.contains("events")).await,
     };
-    let Biller { arrivals, nanos, truth, .. } = &*stage.biller;
+    let Biller { arrivals, nanos, watched, truth, .. } = &*stage.biller;
     Played {
         arrivals: std::mem::take(&mut *arrivals.lock()),
         nanos: nanos.load(Ordering::Relaxed),
         again: truth.again.load(Ordering::Relaxed),
         ledger,
         answers,
+        watched: watched.load(Ordering::Relaxed),
     }
 }
 
@@ -293,7 +307,8 @@ pub struct Stage {
 impl Stage {
     fn new(scenario: &'static dyn Scenario, on: &On) -> Self {
         let (dir, begin, truth) = (tempfile::tempdir().unwrap(), Instant::now(), Arc::new(Truth::default()));
-        let biller = Arc::new(Biller { scenario, truth, begin, arrivals: Mutex::default(), nanos: AtomicI64::new(0) });
+        let biller =
+            Arc::new(Biller { scenario, truth, begin, arrivals: Mutex::default(), nanos: AtomicI64::new(0), watched: AtomicI64::new(0) });
         Self { config: Arc::new(parsed(scenario, on, dir.path())), dir, biller }
     }
 

@@ -31,7 +31,7 @@ pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunnin
 pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsView, LoadRow, RefusedCount};
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
 pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};
-pub use views::routes::{AheadInfo, NotSaved, RouteInfo, RoutesView, VolatileField, VolatileReport};
+pub use views::routes::{AheadInfo, NotSaved, ProviderInfo, RouteInfo, RoutesView, VolatileField, VolatileReport};
 pub use views::sinks::{SinkInfo, SinksView};
 pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
 pub use views::{ControlError, MetricsView, Parts};

@@ -53,6 +53,7 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::SoftError => set("cacheable_if", "answers did not meet the conditions: widen them where such answers may be kept"),
         UncachedReason::Personal => set("pii", "requests or answers with personal fields are never kept"),
         UncachedReason::Disabled => disabled(route),
+        UncachedReason::Fallback => none("another provider stood in: look at the errors of the one that the route would have asked"),
         UncachedReason::Observe => set("mode", "\"learned\" serves what may be served; \"observe\" only logs"),
         UncachedReason::Holdout => set("holdout.share", "the price of proving the saving; 0 means that it is claimed, not proved"),
         UncachedReason::Terms => set("providers.NAME.terms", "the provider's terms forbid it"),

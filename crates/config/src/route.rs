@@ -7,7 +7,7 @@ use std::sync::Arc;
 use farthing_types::{Money, Priority, RouteName, Span, Tenant};
 use http::Method;
 
-use crate::{BatchConfig, CacheableIf, PersonalField, Prices, WriteRule};
+use crate::{BatchConfig, CacheableIf, PersonalField, Prices, RoutingConfig, WriteRule};
 
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,8 +154,10 @@ pub(crate) fn has_prefix(path: &str, prefix: &str) -> bool {
 pub struct Route {
     /// Its name: in keys, metrics, log and `/r/<name>/`.
     pub name: RouteName,
-    /// The provider that is asked and billed.
+    /// The provider that is asked and billed; of several the first.
     pub provider: Arc<str>,
+    /// How one of several providers is chosen for each call; `None`: there is one.
+    pub routing: Option<RoutingConfig>,
     /// Which requests it takes.
     pub matcher: Matcher,
     /// Prefix that is cut off the path before it goes upstream (without a trailing slash; empty cuts nothing).
@@ -254,11 +256,25 @@ pub struct Route {
     pub max_call_cost: Option<Money>,
 }
 
+impl Route {
+    /// Whether its calls may go to a provider.
+    pub fn asks(&self, provider: &str) -> bool {
+        self.providers().any(|name| **name == *provider)
+    }
+
+    /// The names of its providers, the first one first.
+    pub fn providers(&self) -> impl Iterator<Item = &Arc<str>> {
+        let several = self.routing.iter().flat_map(|routing| &routing.providers).map(|leg| &leg.provider);
+        std::iter::once(&self.provider).filter(|_| self.routing.is_none()).chain(several)
+    }
+}
+
 impl Default for Route {
     fn default() -> Self {
         Self {
             name: "default".into(),
             provider: "default".into(),
+            routing: None,
             matcher: Matcher { path_prefix: "/".into(), ..Matcher::default() },
             strip_prefix: "".into(),
             mode: Mode::Learned,

@@ -25,13 +25,16 @@ pub enum SavedBy {
     Dedupe,
     /// The call was made together with others.
     Batch,
+    /// Another provider than the route's first was asked.
+    Route,
     /// A call made ahead had brought the answer, or was about to: its first use.
     Prefetch,
 }
 
 impl SavedBy {
     /// Every value, in the order of declaration.
-    pub const ALL: &'static [Self] = &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch, Self::Prefetch];
+    pub const ALL: &'static [Self] =
+        &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch, Self::Route, Self::Prefetch];
 
     /// The stable string.
     pub const fn as_str(self) -> &'static str {
@@ -42,6 +45,7 @@ impl SavedBy {
             Self::Revalidated => "revalidated",
             Self::Dedupe => "dedupe",
             Self::Batch => "batch",
+            Self::Route => "route",
             Self::Prefetch => "prefetch",
         }
     }
@@ -72,6 +76,8 @@ pub enum Served {
     Revalidated,
     /// A call that was made together with others, of which it bears a share.
     Batched,
+    /// A call of its own at another provider than the route's first.
+    Routed,
     /// We refused it: nothing was bought, nothing is credited.
     Refused,
     /// Its call failed; attempts may have been charged all the same.
@@ -126,6 +132,7 @@ impl CostRecord {
             Served::Lead => (paid.full, paid.attempts, None),
             Served::Revalidated => (paid.full, paid.attempts, Some(SavedBy::Revalidated)),
             Served::Batched => (paid.full, paid.attempts, Some(SavedBy::Batch)),
+            Served::Routed => (paid.full, paid.attempts, Some(SavedBy::Route)),
             Served::Refused => (Some(Money::ZERO), Some(Money::ZERO), None),
             // Without Farthing the same failed call would have been made and charged.
             Served::Failed => (paid.attempts, paid.attempts, None),
@@ -142,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Served; 10] = [
+    const ALL: [Served; 11] = [
         Served::Hit,
         Served::HitL2,
         Served::Stale,
@@ -151,6 +158,7 @@ mod tests {
         Served::Lead,
         Served::Revalidated,
         Served::Batched,
+        Served::Routed,
         Served::Refused,
         Served::Failed,
     ];

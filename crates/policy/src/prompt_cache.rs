@@ -35,12 +35,18 @@ impl PromptCache {
 
     /// A call at `now` with `input` units in `blocks`: how many of them the provider has kept. The call keeps all its blocks alive.
     pub fn call(&mut self, now: Time, blocks: &[u64], input: u64) -> u64 {
-        let warm = |block: &&u64| self.used.get(*block).is_some_and(|used| now.since(*used) <= self.terms.ttl);
-        let kept = blocks.iter().take_while(warm).count() as u64;
+        let kept = self.kept(now, blocks, input);
         self.used.extend(blocks.iter().map(|block| (*block, now)));
         if self.used.len() > self.terms.capacity {
             self.forget(now);
         }
+        kept
+    }
+
+    /// How many of `input` units in `blocks` the provider has kept, without a call.
+    pub fn kept(&self, now: Time, blocks: &[u64], input: u64) -> u64 {
+        let warm = |block: &&u64| self.used.get(*block).is_some_and(|used| now.since(*used) <= self.terms.ttl);
+        let kept = blocks.iter().take_while(warm).count() as u64;
         kept.saturating_mul(self.terms.block).min(input)
     }
 

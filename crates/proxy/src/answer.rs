@@ -1,7 +1,7 @@
 //! The answer to the client: what Farthing adds to a head.
 
 use farthing_freshness::semantics::cache_status::{CACHE_STATUS, CacheStatus};
-use farthing_types::{Money, RequestId, Span};
+use farthing_types::{Money, RequestId, Routed, Span};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::request::Planned;
@@ -10,6 +10,7 @@ use crate::request::Planned;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-farthing-request-id");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const COST: HeaderName = HeaderName::from_static("x-farthing-cost-usd");
+const PROVIDER: HeaderName = HeaderName::from_static("x-farthing-provider");
 const SAVED: HeaderName = HeaderName::from_static("x-farthing-saved-usd");
 
 /// What is told about an answer in its head.
@@ -25,6 +26,14 @@ pub struct Notes<'a> {
     pub cost: Option<Money>,
     /// Saving, when it is known at the head.
     pub saved: Option<Money>,
+}
+
+/// Tells a client that wants to see more which of a route's providers was asked, and why.
+pub fn routed(headers: &mut HeaderMap, planned: &Planned, routed: Option<&Routed>) {
+    if let Some(routed) = routed.filter(|_| planned.debug) {
+        insert(headers, PROVIDER, &routed.provider);
+        insert(headers, HeaderName::from_static("x-farthing-routed-by"), routed.by);
+    }
 }
 
 /// Tells a client that wants to see more how long its call has waited under limits.
@@ -106,7 +115,10 @@ pub fn debug(headers: &mut HeaderMap, planned: &Planned) {
         return;
     }
     insert(headers, HeaderName::from_static("x-farthing-route"), &planned.account.route.route.name);
-    insert(headers, HeaderName::from_static("x-farthing-provider"), &planned.account.route.provider.name);
+    // Of several the one that was asked is told, see `routed`.
+    if planned.account.route.routing.is_none() {
+        insert(headers, PROVIDER, &planned.account.route.provider.name);
+    }
     insert(headers, HeaderName::from_static("x-farthing-tenant"), &planned.account.identity.tenant);
     insert(headers, HeaderName::from_static("x-farthing-key"), &planned.account.key.to_string());
     insert(headers, HeaderName::from_static("x-farthing-priority"), planned.priority.as_str());

@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use farthing_contract::log::CallRow;
 use farthing_types::{
-    BatchPart, BatchTerms, CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Span, Tenant, Time, UncachedReason,
+    BatchPart, BatchTerms, CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Routed, Span, Tenant, Time,
+    UncachedReason,
 };
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use crate::budgets::Held;
 use crate::pricing::Charged;
 use crate::request::Variant;
 use crate::route::RouteState;
+use crate::routing::Weighed;
 
 /// A running or ended call, shared by whoever waits for it.
 pub struct Flight {
@@ -52,6 +54,8 @@ pub struct Flight {
     pub finishes: bool,
     /// Under which terms it may be made together with others; `None`: alone.
     pub batch: Option<BatchTerms>,
+    /// What one of its route's providers is chosen by; `None` where there is one.
+    pub weighed: Option<Weighed>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -108,6 +112,8 @@ pub struct Done {
     pub revalidated: bool,
     /// The answer came out of a batch call, of which `attempts` is a share.
     pub batched: bool,
+    /// It came from another provider than the route's first, whose price `full` is.
+    pub routed: bool,
 }
 
 /// Who ordered a call and why.
@@ -140,6 +146,8 @@ pub struct Order {
     pub finishes: bool,
     /// Under which terms it may be made together with others; `None`: alone.
     pub batch: Option<BatchTerms>,
+    /// What one of its route's providers is chosen by; `None` where there is one.
+    pub weighed: Option<Weighed>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -164,10 +172,12 @@ impl Flight {
             strips_usage,
             finishes,
             batch,
+            weighed,
             attribution,
             claim,
         } = order;
         let waited_before = held.waited();
+        let weighed = weighed.map(|weighed| weighed.only(held.only()));
         let (reports, done) = (Mutex::default(), Mutex::new(Ending::Running(Vec::new())));
         Arc::new(Self {
             id,
@@ -189,6 +199,7 @@ impl Flight {
             strips_usage,
             finishes,
             batch,
+            weighed,
             attribution,
             claim: Claim { patience: claim.patience.saturating_sub(waited_before), ..claim },
             waited: Mutex::default(),
@@ -297,6 +308,21 @@ impl Flight {
         self.reports.lock().last().is_some_and(|report| report.batch.is_some())
     }
 
+    /// Which provider the last attempt went to, where the route has several.
+    pub fn routed(&self) -> Option<Routed> {
+        self.reports.lock().last().and_then(|report| report.routed.clone())
+    }
+
+    /// Why its answer is not to be kept as if the provider had given it that the route would ask.
+    pub fn stands_in(&self) -> Result<(), UncachedReason> {
+        if self.routed().is_some_and(|routed| routed.fallback) { Err(UncachedReason::Fallback) } else { Ok(()) }
+    }
+
+    /// The provider that an attempt went to.
+    pub fn provider<'a>(&'a self, report: &'a CallReport) -> &'a Arc<str> {
+        report.routed.as_ref().map_or(&self.route.provider.name, |routed| &routed.provider)
+    }
+
     /// How it was priced: `price` is asked once, by whoever comes first.
     pub fn charged(&self, price: impl FnOnce() -> Charged) -> &Charged {
         self.charged.get_or_init(price)
@@ -314,7 +340,7 @@ impl Drop for Flight {
 }
 
 impl CallSink for Flight {
-    fn attempt(&self, report: CallReport) {
+    fn attempt(&self, mut report: CallReport) {
         // The first is noted before it goes out.
         if report.sent && report.attempt > 0 && report.batch.as_ref().is_none_or(BatchPart::counts) {
             self.route.pace.repeated(self.purpose);
@@ -323,7 +349,12 @@ impl CallSink for Flight {
         if report.status.is_some() && report.batch.as_ref().is_none_or(BatchPart::counts) {
             self.route.limits.note(report.head_after);
         }
-        self.reports.lock().push(report);
+        let mut reports = self.reports.lock();
+        if report.routed.is_some() {
+            // Each provider counts its own from zero.
+            report.attempt = u16::try_from(reports.len()).unwrap_or(u16::MAX);
+        }
+        reports.push(report);
     }
 
     fn waited(&self, span: Span) {

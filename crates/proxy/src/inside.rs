@@ -25,6 +25,7 @@ use crate::load::LoadReport;
 use crate::prefetch::RouteBooks;
 use crate::pricing::PricingStats;
 use crate::route;
+use crate::routing::RoutingReport;
 use crate::serve::serve;
 use crate::state::State;
 use crate::stats::Events;
@@ -98,6 +99,11 @@ impl Inside {
     /// What the batches of each route did that has any.
     pub fn batches(&self) -> Vec<BatchReport> {
         self.state.batches()
+    }
+
+    /// How the providers of each route stand that has several.
+    pub fn routings(&self) -> Vec<RoutingReport> {
+        self.state.routings()
     }
 
     /// What of prices and usage was not as it should be.

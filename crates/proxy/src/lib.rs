@@ -43,6 +43,7 @@ mod reply;
 mod request;
 pub mod retention;
 mod route;
+mod routing;
 mod run;
 mod serve;
 mod settle;
@@ -71,6 +72,7 @@ pub use assembly::Proxy;
 pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
 pub use experiments::{ExperimentView, experiment_spec};
+pub use farthing_upstream::LegReport;
 pub use inside::Inside;
 pub use l2::{L2Error, L2Stats};
 pub use limits::LimitsReport;
@@ -81,6 +83,7 @@ pub use prefetch::{Off as PrefetchOff, Refused as PrefetchRefused, RouteBooks as
 pub use prices::book as price_book;
 pub use pricing::{Charged, PricingStats};
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
+pub use routing::RoutingReport;
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
 
 /// Why a proxy could not be started, or an experiment not be run.

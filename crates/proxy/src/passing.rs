@@ -11,12 +11,12 @@ use crate::admission::{self, Admission};
 use crate::answer::Notes;
 use crate::asking;
 use crate::flight::Flight;
-use crate::reply::{failed, flat_price, respond, settled};
+use crate::reply::{failed, flat_price_of, respond, settled};
 use crate::request::Planned;
 use crate::run;
 use crate::state::State;
 use crate::stream::Pending;
-use crate::ticketed::{Wanted, order};
+use crate::ticketed::{Wanted, order, weighed};
 use crate::trace;
 use crate::writes;
 
@@ -32,6 +32,7 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
         Ok(held) => held,
         Err(blocked) => return admission::answer(state, planned, Wanted { previous: None, stale: None, reason }, &blocked),
     };
+    order.weighed = weighed(state, planned);
     let mut body = planned.take_body();
     // What streams up is not read, and ends with its client.
     order.finishes = false;
@@ -64,13 +65,12 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
         writes::obey(state, ruled).await;
     }
     let overhead = planned.account.ours(state.real_now().since(planned.account.started).saturating_sub(waited));
-    let batched = flight.is_batched();
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
     let notes = Notes {
         status: CacheStatus { detail: Some(reason.as_str()), ..CacheStatus::forward(Fwd::of(reason)) },
         overhead,
         upstream: Some(waited),
-        cost: flat_price(state, planned, status).filter(|_| !batched),
+        cost: flat_price_of(state, planned, (&flight, status)),
         saved: None,
     };
     let pending = Pending { state: state.clone(), account: planned.account.clone(), settled, flight };

@@ -9,7 +9,8 @@ use farthing_contract::log;
 use farthing_ledger::usage::Stopped;
 use farthing_ledger::usage::estimate::{Seen, estimate};
 use farthing_ledger::{Amounts, Billable, Month, PriceBook, Priced, Reads, Unpriced, Volumes};
-use farthing_types::{Batch, BatchPart, BatchPrice, CallReport, Money, Time, Usage};
+use farthing_types::{Batch, BatchAnswer, BatchPart, BatchPrice, CallReport, Money, Time, Usage};
+use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::flight::{Done, Flight};
@@ -78,6 +79,10 @@ pub struct Charged {
     pub book: Arc<str>,
     /// Where the answer came out of a batch: what it would have cost alone; `None` within is unpriced.
     pub alone: Option<Option<Money>>,
+    /// Where another provider than the route's first answered: what the first would have charged; `None` within is unpriced.
+    pub first: Option<Option<Money>>,
+    /// What the answer told of its usage.
+    told: Option<Usage>,
 }
 
 impl Pricing {
@@ -131,35 +136,37 @@ impl Pricing {
 
     /// Prices a batch call as one of its members' flights would be.
     fn charge_batch(&self, flight: &Flight, batch: &Batch) -> BatchPrice {
-        let mut end = CallEnd::default();
-        if let Some(answer) = &batch.answer {
-            let reads = self.book.load().reads(&flight.route.route.name, &flight.route.provider.name).cloned();
-            let mut meter = Meter::new(&answer.headers, reads.as_ref(), false);
-            meter.push(&answer.body);
-            meter.read_into(&mut end, answer.complete);
-        }
+        let read = |answer| read_answer(&self.book(), (&flight.route.route.name, &flight.route.provider.name), answer);
+        let end = batch.answer.as_ref().map(read).unwrap_or_default();
         let charged = self.charge_call((flight, Some(batch.request_bytes)), &batch.attempts, &end);
         BatchPrice { costs: charged.costs, metered: charged.metered, unpriced: charged.unpriced.map(Unpriced::as_str) }
     }
 
-    fn charge_call(&self, (flight, request_bytes): (&Flight, Option<u64>), reports: &[CallReport], end: &CallEnd) -> Charged {
-        let book = self.book();
-        let target = end.usage.target.as_deref().or(flight.target.as_deref());
-        let bills = Bills { book: &book, flight, end, target, request_bytes };
-        let (usage, estimated) = self.usage(&bills, reports);
-        let amounts = end.amounts();
+    fn charge_call(&self, of: (&Flight, Option<u64>), reports: &[CallReport], end: &CallEnd) -> Charged {
+        let (book, flight) = (self.book(), of.0);
+        let own: Vec<Option<CallEnd>> = reports.iter().map(|report| own_answer(&book, flight, report)).collect();
         let last = reports.len().saturating_sub(1);
-        let mut charged = Charged { usage, estimated, book: book.digest(), ..Charged::default() };
+        let mut charged = Charged { book: book.digest(), ..Charged::default() };
         let mut metered = Vec::new();
         let mut volumes = self.volumes.lock();
-        for (index, report) in reports.iter().enumerate() {
-            let of_last = (index == last).then_some((&usage, &amounts));
+        for (index, (report, own)) in reports.iter().zip(&own).enumerate() {
+            let bills = Bills::of(&book, of, report, own.as_ref().unwrap_or(end));
+            let (usage, estimated) = self.usage(&bills, report.status);
+            let amounts = bills.end.amounts();
+            let of_last = (index == last || own.is_some()).then_some((&usage, &amounts));
+            if index == last {
+                let told = bills.end.usage.usage.filter(|_| !estimated);
+                (charged.usage, charged.estimated, charged.told) = (usage, estimated, told);
+            }
             if let Some(part) = &report.batch {
                 charged.take_share(part, &mut metered);
                 charged.alone = of_last.map(|_| bills.price(report, of_last, &volumes).ok().map(|priced| priced.cost));
                 continue;
             }
             let priced = bills.price(report, of_last, &volumes);
+            if index == last && report.routed.as_ref().is_some_and(|routed| routed.place > 0) {
+                charged.first = Some(bills.at_the_first().price(report, of_last, &volumes).ok().map(|priced| priced.cost));
+            }
             if let Ok(priced) = &priced {
                 priced.enter(&mut volumes);
                 metered.extend(priced.metered.iter().map(|(name, amount)| format!("{name}={amount}")));
@@ -171,21 +178,20 @@ impl Pricing {
         drop(volumes);
         charged.metered = (!metered.is_empty()).then(|| metered.join(",").into());
         // What there is to note of a batch was noted when it was priced as a whole.
-        if charged.alone.is_none() {
-            self.note(&bills, &charged);
+        if let (None, Some(report), Some(own)) = (charged.alone, reports.last(), own.last()) {
+            self.note(&Bills::of(&book, of, report, own.as_ref().unwrap_or(end)), &charged);
         }
         charged
     }
 
     /// The usage to charge for, and whether it is an estimate.
-    fn usage(&self, bills: &Bills<'_>, reports: &[CallReport]) -> (Usage, bool) {
+    fn usage(&self, bills: &Bills<'_>, status: Option<StatusCode>) -> (Usage, bool) {
         let reading = &bills.end.usage;
         let known = reading.usage.unwrap_or_default();
         let whole = bills.end.bytes.is_some() && reading.usage.is_some();
-        let last = reports.last().and_then(|report| report.status);
-        let answered = last.map_or(bills.end.abandoned, |status| status.is_success());
+        let answered = status.map_or(bills.end.abandoned, |status| status.is_success());
         let flight = bills.flight;
-        let names = (&*flight.route.route.name, &*flight.route.provider.name);
+        let names = (&*flight.route.route.name, bills.provider);
         let by_token = bills.target.is_some_and(|target| bills.book.by_token(names, target, flight.at));
         match bills.request_bytes {
             Some(bytes) if answered && by_token && !whole => {
@@ -250,22 +256,59 @@ impl Pricing {
         }
     }
 
+    /// What a call that uses so much would cost now, with what is left of free quotas; `None` where that hangs on what its answer tells.
+    pub fn quote(&self, (route, provider): (&str, &str), target: Option<&str>, at: Time, usage: &Usage) -> Option<Money> {
+        static NOTHING: Amounts = Amounts::none();
+        let (amounts, service, status, bytes) = (&NOTHING, None, Some(200), None);
+        let billable = Billable { route, provider, target, at, usage, amounts, service, status, bytes };
+        self.book.load().price(&billable, &self.volumes.lock()).ok().map(|priced| priced.cost)
+    }
+
     /// The flat price of a plain call of a route now.
     pub fn flat(&self, route: &str, provider: &str, at: Time) -> Option<Money> {
         self.book.load().flat(route, provider, at)
     }
 }
 
-/// What all attempts of one call are priced with.
+/// What an answer that is held tells of its usage, read as its provider gave it.
+fn read_answer(book: &PriceBook, names: (&str, &str), answer: &BatchAnswer) -> CallEnd {
+    let mut end = CallEnd::default();
+    let reads = book.reads(names.0, names.1).cloned();
+    let mut meter = Meter::new(&answer.headers, reads.as_ref(), false);
+    meter.push(&answer.body);
+    meter.read_into(&mut end, answer.complete);
+    end
+}
+
+/// The same of an attempt whose answer went to the client in another shape, or not at all.
+fn own_answer(book: &PriceBook, flight: &Flight, report: &CallReport) -> Option<CallEnd> {
+    let routed = report.routed.as_ref()?;
+    Some(read_answer(book, (&flight.route.route.name, &routed.provider), routed.answer.as_ref()?))
+}
+
+/// What one attempt of a call is priced with.
+#[derive(Clone, Copy)]
 struct Bills<'a> {
     book: &'a PriceBook,
     flight: &'a Flight,
+    provider: &'a str,
     end: &'a CallEnd,
     target: Option<&'a str>,
     request_bytes: Option<u64>,
 }
 
-impl Bills<'_> {
+impl<'a> Bills<'a> {
+    /// For an attempt, which `end` tells the answer of.
+    fn of(book: &'a PriceBook, (flight, request_bytes): (&'a Flight, Option<u64>), report: &'a CallReport, end: &'a CallEnd) -> Self {
+        let target = end.usage.target.as_deref().or(flight.target.as_deref());
+        Bills { book, flight, provider: flight.provider(report), end, target, request_bytes }
+    }
+
+    /// The same at the provider that would have been asked without Farthing.
+    fn at_the_first(&self) -> Self {
+        Bills { provider: &self.flight.route.provider.name, ..*self }
+    }
+
     /// What was metered belongs to the last attempt; the others are charged for what is flat.
     fn price(&self, report: &CallReport, metered: Option<(&Usage, &Amounts)>, volumes: &Volumes) -> Result<Priced, Unpriced> {
         static NOTHING: Amounts = Amounts::none();
@@ -278,7 +321,7 @@ impl Bills<'_> {
         let (usage, amounts) = metered.unwrap_or((&none, &NOTHING));
         let billable = Billable {
             route: &self.flight.route.route.name,
-            provider: &self.flight.route.provider.name,
+            provider: self.provider,
             target: self.target,
             at: self.flight.at,
             usage,
@@ -291,7 +334,7 @@ impl Bills<'_> {
     }
 
     fn pair(&self) -> Pair {
-        (self.flight.route.provider.name.clone(), self.target.unwrap_or_default().into())
+        (self.provider.into(), self.target.unwrap_or_default().into())
     }
 }
 
@@ -306,8 +349,8 @@ impl CallEnd {
 
 impl Charged {
     /// The tokens that the last attempt of a call has used; `None` where its answer does not tell all.
-    pub fn tokens_used(&self, end: &CallEnd, reports: &[CallReport]) -> Option<u64> {
-        if let Some(usage) = end.usage.usage.filter(|_| !self.estimated) {
+    pub fn tokens_used(&self, reports: &[CallReport]) -> Option<u64> {
+        if let Some(usage) = self.told {
             let Usage { input, cached_input, cache_write, cache_write_1h, output, reasoning, .. } = usage;
             return Some([input, cached_input, cache_write, cache_write_1h, output, reasoning].into_iter().flatten().sum());
         }
@@ -356,16 +399,19 @@ impl State {
         let full = match (end.revalidated, billed) {
             (true, _) => end.entry_price,
             // The last attempt brought the full answer; out of a batch, for less than it would have cost alone.
-            (false, true) => charged.alone.unwrap_or_else(|| charged.costs.last().copied().flatten()),
+            (false, true) => charged.alone.unwrap_or_else(|| charged.first.flatten().or(charged.costs.last().copied().flatten())),
             // Without Farthing the same answer would have come, and cost the same.
             (false, false) => attempts,
         };
         let batched = billed && charged.alone.is_some();
-        flight.finish(Done { full, attempts, revalidated: end.revalidated, batched });
+        let routed = billed && charged.first.is_some();
+        flight.finish(Done { full, attempts, revalidated: end.revalidated, batched, routed });
     }
 
     /// Where the prices of a call look into its answer.
     pub fn reads(&self, flight: &Flight) -> Option<Arc<Reads>> {
-        self.pricing.book.load().reads(&flight.route.route.name, &flight.route.provider.name).cloned()
+        let routed = flight.routed();
+        let provider = routed.as_ref().map_or(&flight.route.provider.name, |routed| &routed.provider);
+        self.pricing.book.load().reads(&flight.route.route.name, provider).cloned()
     }
 }

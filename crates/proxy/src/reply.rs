@@ -10,6 +10,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use crate::answer::{self, Notes};
 use crate::asking::is_event_stream;
+use crate::flight::Flight;
 use crate::lookup::Usable;
 use crate::problem::Problem;
 use crate::request::Planned;
@@ -58,6 +59,7 @@ pub fn settled_from(state: &State, (account, variant): (&Account, &str), usable:
         waited: Span::ZERO,
         age: Some(usable.age),
         call: None,
+        provider: None,
         decision: entry.decision,
         paid: Paid { full: entry.price, attempts: None },
         overhead: account.ours(took),
@@ -97,6 +99,7 @@ pub fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (Status
         age: None,
         ttl: None,
         call,
+        provider: None,
         decision: None,
         paid: Paid::default(),
         overhead: head.1,
@@ -108,6 +111,7 @@ pub fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (Status
 pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &Notes<'_>, mut pending: Pending) -> Response<Body> {
     let (status, mut headers, body) = head;
     answer::limit_wait(&mut headers, planned, pending.flight.waited());
+    answer::routed(&mut headers, planned, pending.flight.routed().as_ref());
     pending.settled.waited = notes.upstream.unwrap_or_default();
     // A stream of events lasts as long as its subject does: what is promised is that it begins.
     if is_event_stream(&headers) {
@@ -126,6 +130,16 @@ pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &N
 pub fn flat_price(state: &State, planned: &Planned, status: StatusCode) -> Option<Money> {
     let route = &planned.account.route;
     let flat = state.pricing.flat(&route.route.name, &route.provider.name, planned.account.at);
+    flat.filter(|_| status.is_success())
+}
+
+/// The same of the call that answers, by the prices of the provider that did; out of a batch there is none.
+pub fn flat_price_of(state: &State, planned: &Planned, (flight, status): (&Flight, StatusCode)) -> Option<Money> {
+    if flight.is_batched() {
+        return None;
+    }
+    let Some(routed) = flight.routed() else { return flat_price(state, planned, status) };
+    let flat = state.pricing.flat(&planned.account.route.route.name, &routed.provider, planned.account.at);
     flat.filter(|_| status.is_success())
 }
 

@@ -192,7 +192,7 @@ impl Received {
         let fields = &self.head.headers;
         let again = || self.route.route.idempotent || is_repeatable(&self.head.method, fields);
         let whole = fields.contains_key(CONTENT_LENGTH) && !fields.contains_key(TRAILER);
-        whole && (upstream.compress_requests.is_some() || (upstream.attempts > 1 && again()))
+        whole && (self.route.routing.is_some() || self.route.compresses_requests() || (upstream.attempts > 1 && again()))
     }
 
     fn refused(&self, problem: Problem, who: Identity) -> Box<Refused> {

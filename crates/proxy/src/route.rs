@@ -25,6 +25,7 @@ use crate::limits::Limits;
 use crate::pace::Pace;
 use crate::prefetch::{self, Off};
 use crate::problem::Dialect;
+use crate::routing::{self, Routing};
 use crate::stats::Numbered;
 use crate::writes;
 
@@ -38,6 +39,8 @@ pub struct RouteState {
     pub pass: Arc<Upstream>,
     /// Asked with the provider's configured credential; `None` when there is none.
     pub swap: Option<Arc<Upstream>>,
+    /// Who is asked in their place where the route has several providers.
+    pub routing: Option<Routing>,
     /// What stands in front of them where calls are made together.
     pub batching: Option<Batching>,
     /// Codings in which its answers may go to clients.
@@ -103,14 +106,18 @@ pub fn compile(config: &Config, events: &[Arc<SourceState>], build: &Build<'_>) 
     let mut known: HashMap<Arc<str>, Ways> = HashMap::new();
     let mut compiled = Vec::with_capacity(config.routes.len());
     for (index, route) in config.routes.iter().enumerate() {
-        let missing = || StartError::NoProvider { route: route.name.clone(), provider: route.provider.clone() };
-        let provider = config.provider(&route.provider).ok_or_else(missing)?;
-        let ways = match known.entry(provider.name.clone()) {
-            Entry::Occupied(ways) => ways.into_mut(),
-            Entry::Vacant(place) => place.insert(Ways::to(provider, (config, &limits), build)?),
+        let mut find = |name: &Arc<str>| {
+            let missing = || StartError::NoProvider { route: route.name.clone(), provider: name.clone() };
+            let provider = config.provider(name).ok_or_else(missing)?;
+            let ways = match known.entry(provider.name.clone()) {
+                Entry::Occupied(ways) => ways.into_mut(),
+                Entry::Vacant(place) => place.insert(Ways::to(provider, (config, &limits), build)?),
+            };
+            Ok::<_, StartError>((provider.clone(), ways.clone()))
         };
-        let one = one((config, events, &limits), route, (provider.clone(), ways.clone()))?;
-        compiled.push(Arc::new(RouteState { index: number(index), ..one }));
+        let routing = Routing::of(route, config.seed, |name| find(name).map(|(provider, ways)| ways.of_several(provider)))?;
+        let one = one((config, events, &limits), route, find(&route.provider)?)?;
+        compiled.push(Arc::new(RouteState { index: number(index), routing, ..one }));
     }
     Ok(compiled)
 }
@@ -129,6 +136,14 @@ struct Ways {
 }
 
 impl Ways {
+    /// The one that calls take where the route has several providers: a client's own credential is for none of them.
+    fn of_several(self, provider: Arc<Provider>) -> routing::Way {
+        match self.swap {
+            Some(swap) => (provider, "own", swap),
+            None => (provider, "client", self.pass),
+        }
+    }
+
     fn to(provider: &Provider, (config, limits): (&Config, &Limits), build: &Build<'_>) -> Result<Self, UpstreamError> {
         let gated = |credential: Option<Credential>| {
             let own = credential.is_none() && provider.credential_place != CredentialPlace::None;
@@ -150,6 +165,7 @@ fn one(
     let compiled = plan::compile(&facts, &overrides, false).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
     let Ways { pass, swap, pace } = ways;
     Ok(RouteState {
+        routing: None,
         batching: Batching::of(route, &pass, swap.as_ref())?,
         pass,
         swap,
@@ -304,14 +320,7 @@ fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64) -> U
         try_deadline: settings.try_timeout,
         body_idle: settings.idle_timeout,
         pool_max_idle: settings.max_idle,
-        retry: RetrySpec {
-            attempts: settings.attempts.clamp(1, 10) as u16,
-            backoff: settings.backoff,
-            budget_share: settings.retry_share,
-            budget_floor: settings.retry_floor,
-            seed,
-            ..RetrySpec::default()
-        },
+        retry: retry(provider, seed),
         breaker: BreakerSpec { cool_down: settings.breaker_cooldown, error_share: settings.breaker_share, ..BreakerSpec::default() },
         max_concurrent: settings.max_concurrent,
         compress: settings.compress_requests.map(|wanted| CompressSpec { min: wanted.min, coding: wanted.encoding }),
@@ -319,7 +328,37 @@ fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64) -> U
     }
 }
 
+/// When and how often calls to a provider are made again.
+pub fn retry(provider: &Provider, seed: u64) -> RetrySpec {
+    let settings = &provider.upstream;
+    RetrySpec {
+        attempts: settings.attempts.clamp(1, 10) as u16,
+        backoff: settings.backoff,
+        budget_share: settings.retry_share,
+        budget_floor: settings.retry_floor,
+        seed,
+        ..RetrySpec::default()
+    }
+}
+
 impl RouteState {
+    /// Whether bodies of requests go out compressed to any of its providers.
+    pub fn compresses_requests(&self) -> bool {
+        match &self.routing {
+            Some(routing) => routing.compresses,
+            None => self.provider.upstream.compress_requests.is_some(),
+        }
+    }
+
+    /// The ways to its providers: name, whose credential is sent, upstream.
+    pub fn ways(&self) -> impl Iterator<Item = (Arc<str>, &'static str, Arc<Upstream>)> {
+        let name = self.provider.name.clone();
+        let swap = self.swap.iter().map(|swap| ("own", swap.clone()));
+        let own = std::iter::once(("client", self.pass.clone())).chain(swap);
+        let several = self.routing.iter().flat_map(|routing| routing.ways.clone());
+        own.map(move |(whose, upstream)| (name.clone(), whose, upstream)).chain(several)
+    }
+
     /// The path and query that go upstream: `uri` without scheme, authority and the route's prefix, byte by byte.
     pub fn target(&self, uri: &Uri) -> Option<Uri> {
         let whole = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -341,6 +380,9 @@ impl RouteState {
 
     /// Who answers calls: with the provider's configured credential (`swap`) or with the client's own.
     pub fn origin(&self, swap: bool) -> Arc<dyn Origin> {
+        if let Some(routing) = &self.routing {
+            return routing.origin();
+        }
         match (&self.batching, &self.swap) {
             (Some(batching), _) => batching.origin(swap),
             (None, Some(origin)) if swap => origin.clone(),

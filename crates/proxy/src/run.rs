@@ -81,6 +81,7 @@ fn call(flight: &Arc<Flight>, head: (Method, Uri, HeaderMap), body: Body, deadli
         deadline,
         claim: flight.claim,
         batch: flight.batch.clone(),
+        routing: flight.weighed.as_ref().map(|weighed| weighed.terms.clone()),
         sink: flight.clone(),
     }
 }
@@ -202,7 +203,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
     let stored = job.previous.as_ref().map(|previous| previous.status);
     let tagged = tags::read(&landed.reply.headers);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
-    let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason));
+    let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason)).and(job.flight.stands_in());
     let Landed { mut reply, received_at, mut end, .. } = landed;
     tags::strip(&mut reply.headers, &job.flight.route);
     let strip = state.stripper(&job.flight, &mut reply.headers);

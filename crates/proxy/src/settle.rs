@@ -131,6 +131,8 @@ pub struct Settled {
     pub ttl: Option<(Span, Arc<str>)>,
     /// The call that answered it.
     pub call: Option<CallId>,
+    /// The provider that answered that, where the route has several.
+    pub provider: Option<Arc<str>>,
     /// The decision under which the entry was stored.
     pub decision: Option<DecisionId>,
     /// The prices.
@@ -192,8 +194,12 @@ impl State {
         }
         let attempts: Option<Money> = charged.costs.iter().copied().sum();
         let route = &flight.route;
-        if let Some(held) = flight.settling(charged.tokens_used(end, &reports)) {
-            let metered = self.pricing.flat(&route.route.name, &route.provider.name, flight.at).is_none();
+        if let Some(routing) = &route.routing {
+            routing.settled(flight, &reports, charged);
+        }
+        if let Some(held) = flight.settling(charged.tokens_used(&reports)) {
+            let provider = reports.last().map_or(&route.provider.name, |report| flight.provider(report));
+            let metered = self.pricing.flat(&route.route.name, provider, flight.at).is_none();
             let broke_off = charged.estimated || (metered && end.bytes.is_none() && end.failure.is_none());
             held.settle(reports.iter().enumerate().map(|(index, report)| (report, charged.cost(index))), broke_off);
         }
@@ -373,6 +379,7 @@ fn untried(flight: &Flight, failure: FailureKind, (attempt, started): (usize, Ti
         upstream: flight.route.pass.name().clone(),
         sent: false,
         batch: None,
+        routed: None,
     }
 }
 
@@ -383,7 +390,7 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
         attempt: i32::from(report.attempt),
         tenant: flight.payer.clone(),
         route: flight.route.route.name.clone(),
-        provider: flight.route.provider.name.clone(),
+        provider: flight.provider(report).clone(),
         upstream: report.upstream.clone(),
         target: flight.target.clone(),
         key_hash: flight.key.short(),
@@ -396,6 +403,7 @@ fn attempt_row(flight: &Flight, report: &farthing_types::CallReport, cost: Optio
         cost_nanousd: cost.map(Money::nanos),
         batch_id: report.batch.as_ref().map(|part| part.batch.id.0),
         batch_size: report.batch.as_ref().and_then(|part| i64::try_from(part.size()).ok()),
+        routed_by: report.routed.as_ref().map(|routed| routed.by),
         ..log::CallRow::default()
     }
 }
@@ -468,7 +476,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         error_class: settled.error,
         asked: account.asked.clone(),
         invalidates: account.invalidates.map(KeyHash::short),
-        provider: Some(account.route.provider.name.clone()),
+        provider: Some(settled.provider.as_ref().unwrap_or(&account.route.provider.name).clone()),
         trace_id: account.trace.map(|trace| trace.trace_id().into()),
         priority: account.priority.map(Priority::as_str),
         sla_ms: account.sla.map(millis),

@@ -164,12 +164,8 @@ impl State {
 
     /// The ways to the providers that have a route: name, whose credential is sent, upstream. Each once.
     pub fn upstreams(&self) -> Vec<(Arc<str>, &'static str, Arc<Upstream>)> {
-        let both = |route: &Arc<RouteState>| {
-            let swap = route.swap.iter().map(|swap| ("own", swap.clone()));
-            let ways = std::iter::once(("client", route.pass.clone())).chain(swap);
-            ways.map(|(whose, upstream)| ((route.provider.name.clone(), whose), upstream)).collect::<Vec<_>>()
-        };
-        let ways: BTreeMap<_, _> = self.routes.iter().flat_map(both).collect();
+        let all = self.routes.iter().flat_map(|route| route.ways());
+        let ways: BTreeMap<_, _> = all.map(|(name, whose, upstream)| ((name, whose), upstream)).collect();
         ways.into_iter().map(|((name, whose), upstream)| (name, whose, upstream)).collect()
     }
 

@@ -66,13 +66,15 @@ impl Accounted {
         let elapsed = state.real_now().since(account.started);
         settled.latency = complete.then_some(elapsed);
         settled.took = settled.took.or(settled.latency).or_else(|| promises::missed_already(&account, elapsed));
+        settled.provider = flight.routed().map(|routed| routed.provider);
         flight.on_done(move |done| {
             settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
             if settled.served == Served::Lead {
-                settled.served = match (done.revalidated, done.batched) {
-                    (true, _) => Served::Revalidated,
-                    (false, true) => Served::Batched,
-                    (false, false) => Served::Lead,
+                settled.served = match (done.revalidated, done.batched, done.routed) {
+                    (true, ..) => Served::Revalidated,
+                    (false, true, _) => Served::Batched,
+                    (false, false, true) => Served::Routed,
+                    (false, false, false) => Served::Lead,
                 };
             }
             state.settle_request(&account, &settled);

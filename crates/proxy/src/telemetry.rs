@@ -2,6 +2,7 @@
 
 mod ahead;
 mod clients;
+mod routing;
 mod sinks;
 
 use std::fmt;
@@ -126,6 +127,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in upstreams::families(&self.0.upstreams()).into_iter().chain(upstreams::answers(&self.0)) {
+            family.encode(&mut encoder)?;
+        }
+        for family in routing::families(&self.0.routings()) {
             family.encode(&mut encoder)?;
         }
         for family in ahead::families(&self.0.prefetch(), self.0.prefetch_lost()) {

@@ -21,8 +21,9 @@ use crate::l2;
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
 use crate::prefetch;
-use crate::reply::{failed, flat_price, from_entry, respond, settled};
+use crate::reply::{failed, flat_price, flat_price_of, from_entry, respond, settled};
 use crate::request::{CacheControl, Planned};
+use crate::routing::Weighed;
 use crate::run::{self, Job, Landing, Template};
 use crate::settle::Settled;
 use crate::state::State;
@@ -151,6 +152,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
     (order.target, order.key) = (facts.target.clone(), ticket.key());
     order.request_bytes = Some(body.len() as u64);
+    order.weighed = weighed(state, planned);
     // A call for many is not broken off for one.
     order.finishes = order.batch.is_some() || asking::fill_finishes(&route, facts);
     let (body, strips_usage) = asking::with_usage(&route, &planned.outbound.target, facts, (&mut headers, body));
@@ -219,11 +221,17 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         strips_usage: false,
         finishes: true,
         batch: planned.batch_terms(purpose),
+        weighed: None,
         swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
         attribution: attribution(planned, purpose),
         claim: planned.account.route.limits.claim(planned, purpose.is_waited_for()),
     }
+}
+
+/// What one of several providers is chosen by.
+pub fn weighed(state: &State, planned: &Planned) -> Option<Weighed> {
+    Some(planned.account.route.routing.as_ref()?.weigh(state, planned))
 }
 
 /// Tags are those of one request: a call in the background is made for all that may ask.
@@ -340,8 +348,7 @@ fn shared(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, arrived: Ar
         },
         ..settled(outcome, Some(reason), (status, overhead), Some(flight.id))
     };
-    // A share of a batch is no flat price.
-    let flat = flat_price(state, planned, head.status).filter(|_| !flight.is_batched());
+    let flat = flat_price_of(state, planned, (&flight, head.status));
     let notes = Notes {
         status: CacheStatus {
             collapsed: !leading,

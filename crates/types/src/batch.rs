@@ -17,7 +17,7 @@ pub struct BatchTerms {
     pub patience: Span,
 }
 
-/// The answer to a batch call.
+/// An answer as its provider gave it, to be priced by: to a batch call, or to one that is mapped into another shape.
 #[derive(Clone, Debug)]
 pub struct BatchAnswer {
     /// Its headers.

@@ -75,6 +75,8 @@ reasons! {
         Queue = "queue",
         /// It is answered from an entry past its freshness where there is one, else refused.
         Stale = "stale",
+        /// Of several providers the cheapest alone is asked, where there is room for that, else it is refused.
+        Cheapest = "cheapest",
     }
 }
 

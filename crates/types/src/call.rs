@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::reasons;
-use crate::{BatchPart, BatchTerms, Body, CallId, Claim, KeyHash, Limited, RouteName, Span, Tenant, Time};
+use crate::{BatchAnswer, BatchPart, BatchTerms, Body, CallId, Claim, KeyHash, Limited, Money, RouteName, Span, Tenant, Time};
 
 reasons! {
     /// Why a call is made, and so who caused its cost.
@@ -63,6 +63,8 @@ pub struct Call {
     pub claim: Claim,
     /// Under which terms it may be made together with others; `None`: alone.
     pub batch: Option<BatchTerms>,
+    /// What a route with several providers chooses one by; `None` where it has one.
+    pub routing: Option<RouteTerms>,
     /// Where each attempt is reported.
     pub sink: Arc<dyn CallSink>,
 }
@@ -78,6 +80,15 @@ impl fmt::Debug for Call {
             .field("purpose", &self.purpose)
             .finish_non_exhaustive()
     }
+}
+
+/// What a route with several providers chooses one for a call by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteTerms {
+    /// What the call would cost at each, in the route's order; `None` is unknown.
+    pub prices: Arc<[Option<Money>]>,
+    /// The only one that may be asked, by its place: money is set aside for no other.
+    pub only: Option<usize>,
 }
 
 /// A provider's answer: the head at once, the body as it comes.
@@ -112,6 +123,8 @@ reasons! {
         LeaderGone = "leader-gone",
         /// The request body broke off or was too large.
         RequestBody = "request-body",
+        /// The provider answered, and its answer cannot be brought into the shape of the route.
+        Unmapped = "unmapped",
     }
 }
 
@@ -184,6 +197,30 @@ pub struct CallReport {
     pub sent: bool,
     /// The part in a batch call, where the attempt was made for others too.
     pub batch: Option<BatchPart>,
+    /// Which provider of a route with several was asked; `None` where it has one.
+    pub routed: Option<Routed>,
+}
+
+/// Which of a route's providers an attempt went to.
+#[derive(Clone)]
+pub struct Routed {
+    /// The provider, who bills it.
+    pub provider: Arc<str>,
+    /// Its place among the route's.
+    pub place: usize,
+    /// Why it was asked: a stable string.
+    pub by: &'static str,
+    /// It stood in for another: its answer is not to be kept as if the other had given it.
+    pub fallback: bool,
+    /// Its answer in its own shape, by which the attempt is priced; `None` where the answer passes as it is.
+    pub answer: Option<Arc<BatchAnswer>>,
+}
+
+impl fmt::Debug for Routed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No answer: it is the client's business.
+        f.debug_struct("Routed").field("provider", &self.provider).field("by", &self.by).finish_non_exhaustive()
+    }
 }
 
 impl CallReport {
@@ -199,6 +236,7 @@ impl CallReport {
             upstream: upstream.into(),
             sent: true,
             batch: None,
+            routed: None,
         }
     }
 }
@@ -217,6 +255,19 @@ pub trait CallSink: Send + Sync {
     fn waited(&self, _span: Span) {}
     /// Takes what is to be told the tokens of the attempt that comes next; must not block.
     fn reserved(&self, _tokens: Box<dyn Reserved>) {}
+    /// Takes what became of the answer of the attempt that was reported last, where it was read to be mapped; must not block.
+    fn mapped(&self, _read: MappedAnswer) {}
+}
+
+/// An answer that was read to be brought into the shape of its route.
+#[derive(Clone)]
+pub struct MappedAnswer {
+    /// As its provider gave it, as far as it came.
+    pub answer: Arc<BatchAnswer>,
+    /// The share of required fields that it has; `None` where that says nothing, as of errors.
+    pub complete: Option<f64>,
+    /// Why it cannot be delivered.
+    pub failure: Option<FailureKind>,
 }
 
 /// A sink that drops everything, for tests.

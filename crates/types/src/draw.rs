@@ -23,6 +23,8 @@ pub enum DrawKind {
     Jitter = 6,
     /// Whether a request is sampled for a trace or an audit.
     Sample = 7,
+    /// Which two providers of a route are compared for a call.
+    Route = 8,
 }
 
 /// A source of draws under one secret seed.

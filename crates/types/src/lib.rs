@@ -21,7 +21,7 @@ pub mod trace;
 pub use batch::{Batch, BatchAnswer, BatchPart, BatchPrice, BatchTerms};
 pub use body::{Body, BodyError};
 pub use budget::{BudgetScope, BudgetSpec, BudgetUnit, BudgetWindow, Enforce, OnExceeded, Priority};
-pub use call::{Call, CallReport, CallSink, Failure, FailureKind, Purpose, Reply, Reserved, Usage};
+pub use call::{Call, CallReport, CallSink, Failure, FailureKind, MappedAnswer, Purpose, Reply, Reserved, RouteTerms, Routed, Usage};
 pub use coding::Coding;
 pub use draw::{Draw, DrawKind};
 pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};

@@ -160,6 +160,8 @@ reasons! {
         OverLimit = "over-limit",
         /// Farthing had too much under way.
         Overload = "overload",
+        /// Another provider stood in for the one that the route would have asked.
+        Fallback = "fallback",
     }
 }
 

@@ -57,6 +57,7 @@ fn call(n: usize) -> Call {
         body: Body::empty(),
         deadline: Span::from_secs(60),
         batch: Some(BatchTerms { owner: "tenant".into(), patience: Span::from_secs(60) }),
+        routing: None,
         repeatable: false,
         claim: farthing_types::Claim::default(),
         sink: Arc::new(NoSink),

@@ -58,6 +58,17 @@ impl BreakerState {
     }
 }
 
+/// What a breaker does to the call that comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// It passes.
+    Closed,
+    /// It passes, to find out whether the upstream is back.
+    Ready,
+    /// It is refused.
+    Away,
+}
+
 /// The latest outcomes, one bit each; the lowest bit is the newest.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
@@ -124,6 +135,30 @@ impl Health {
     /// Whether a call that comes after `wait` would be refused, as far as is known now. While one is trying, that is not known.
     pub(crate) fn is_open_for(&self, wait: Span) -> bool {
         matches!(self.state.lock().0, State::Open { until } if after(Instant::now(), wait) < until)
+    }
+    /// Whether calls pass, as far as is known now.
+    pub(crate) fn standing(&self) -> Standing {
+        match self.state.lock().0 {
+            State::Closed(_) => Standing::Closed,
+            State::Open { until } if Instant::now() >= until => Standing::Ready,
+            State::Open { .. } | State::HalfOpen => Standing::Away,
+        }
+    }
+    /// Counts a call that was given up before its outcome was known as a failure: nobody waits for it any more.
+    pub(crate) fn given_up(&self) {
+        let mut guard = self.state.lock();
+        let next = match guard.0 {
+            State::Closed(mut window) => {
+                window.push(true, &self.spec);
+                if window.too_bad(&self.spec) { self.opening() } else { State::Closed(window) }
+            }
+            State::Open { until } if Instant::now() < until => return,
+            State::Open { .. } | State::HalfOpen => self.opening(),
+        };
+        if !matches!(next, State::Closed(_)) {
+            guard.1 += 1;
+        }
+        guard.0 = next;
     }
     /// How often it opened.
     pub fn opened(&self) -> u64 {
@@ -200,7 +235,9 @@ fn judge(result: &Result<Reply, Failure>) -> Outcome {
             _ => Outcome::Well,
         },
         Err(failure) => match failure.kind {
-            FailureKind::Connect | FailureKind::Broken | FailureKind::Timeout | FailureKind::Protocol => Outcome::Failed,
+            FailureKind::Connect | FailureKind::Broken | FailureKind::Timeout | FailureKind::Protocol | FailureKind::Unmapped => {
+                Outcome::Failed
+            }
             FailureKind::BreakerOpen
             | FailureKind::Refused
             | FailureKind::RateLimited

@@ -50,6 +50,7 @@ fn call() -> Call {
         deadline: Span::from_secs(1),
         claim: farthing_types::Claim::default(),
         batch: None,
+        routing: None,
         sink: Arc::new(NoSink),
     }
 }

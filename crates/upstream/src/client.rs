@@ -315,6 +315,7 @@ impl Attempt {
             upstream: Arc::clone(&self.upstream),
             sent,
             batch: None,
+            routed: None,
         });
     }
 }

@@ -51,6 +51,7 @@ fn call(body: Bytes, fields: &[(&'static str, &'static str)]) -> Call {
         deadline: Span::from_secs(60),
         claim: farthing_types::Claim::default(),
         batch: None,
+        routing: None,
         sink: Arc::new(NoSink),
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, Uri};
 use crate::target::{with_parameter, without_parameters};
 
 /// Headers in which clients of paid APIs carry a credential; all of them go when ours is swapped in.
-const CREDENTIAL_HEADERS: [&str; 5] = ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key"];
+pub const CREDENTIAL_HEADERS: [&str; 5] = ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key"];
 
 /// Text that is never printed.
 #[derive(Clone)]

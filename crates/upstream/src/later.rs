@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use farthing_types::{CallReport, CallSink, Reserved, Span};
+use farthing_types::{CallReport, CallSink, MappedAnswer, Reserved, Span};
 
 /// Adds the attempts made before to the numbers of those that come, and counts these. The innermost client cannot know what came before.
 pub(crate) struct Later {
@@ -35,5 +35,8 @@ impl CallSink for Later {
     }
     fn reserved(&self, tokens: Box<dyn Reserved>) {
         self.sink.reserved(tokens);
+    }
+    fn mapped(&self, read: MappedAnswer) {
+        self.sink.mapped(read);
     }
 }

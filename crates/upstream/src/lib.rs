@@ -13,6 +13,7 @@
 //!
 //! Never done: decompression, asking for compressed answers in a client's place, redirects, cookies.
 
+mod adapter;
 mod batch;
 mod breaker;
 mod client;
@@ -26,6 +27,7 @@ mod limiter;
 mod reply;
 mod retry;
 mod retry_budget;
+mod router;
 mod spec;
 mod target;
 mod traffic;
@@ -35,16 +37,18 @@ use std::sync::Arc;
 use farthing_types::{Call, Clock, Failure, Reply};
 use futures_util::future::BoxFuture;
 
+pub use adapter::{Adapted, Adapter, AnswerMap, ErrorIf, Mapped, RequestMap, Unfit, Unmapped};
 pub use batch::{
     BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Joined, Part, Piece, Rest, Ways,
 };
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
 pub use compress::{Compress, CompressSpec, REST};
-pub use credential::{Credential, Place, Secret};
+pub use credential::{CREDENTIAL_HEADERS, Credential, Place, Secret};
 pub use headers::{is_hop_by_hop, strip_hop_by_hop};
 pub use limiter::{Gate, Gated, Limiter, Slot, Turn};
 pub use retry::{Retry, RetrySpec, Watched, is_repeatable};
+pub use router::{Leg, LegReport, Router, RouterReport, RouterSpec};
 pub use spec::{Protocol, Roots, UpstreamSpec};
 pub use target::without_parameters;
 pub use traffic::{NotRepeated, Squeezed, Traffic};
@@ -91,8 +95,10 @@ pub struct Upstream {
     origin: Arc<dyn Origin>,
     once: Arc<dyn Origin>,
     again: Option<Arc<dyn Origin>>,
+    leg: Arc<dyn Origin>,
     health: Arc<Health>,
     traffic: Arc<Traffic>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Upstream {
@@ -107,6 +113,10 @@ impl Upstream {
     /// How a batcher reaches it: no call is attempted more often with batches than without.
     pub fn ways(self: &Arc<Self>) -> Ways {
         Ways { usual: self.clone(), once: self.once.clone(), again: self.again.clone() }
+    }
+    /// How a router reaches it: each call is attempted once.
+    pub fn leg(&self) -> &Arc<dyn Origin> {
+        &self.leg
     }
     /// What happened towards it.
     pub fn traffic(&self) -> &Arc<Traffic> {
@@ -130,6 +140,18 @@ pub fn build(spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Result<Arc<Upstream>,
     Ok(compose(client, spec, clock, traffic))
 }
 
+/// A router over `legs`, and what makes calls again that all of them have failed: `Retry(Router(Limiter(Breaker(Client))))`. Each round asks each
+/// provider once at most. Nobody is kept from a further round by a breaker: each provider has its own.
+pub fn over(legs: Vec<Leg>, spec: RouterSpec, retry: RetrySpec) -> (Router, Arc<dyn Origin>) {
+    let (name, clock) = (spec.route.clone(), legs.first().map(|leg| leg.upstream.clock.clone()));
+    let router = Router::new(legs, spec);
+    let origin: Arc<dyn Origin> = Arc::new(router.clone());
+    let Some(clock) = clock else { return (router, origin) };
+    let watched = Watched { health: Arc::new(Health::new(BreakerSpec::default())), traffic: router.traffic().clone() };
+    let origin = Arc::new(Retry::new(origin, name, retry, clock, watched));
+    (router, origin)
+}
+
 /// The upstream of `spec` around another client than the one over the wire, which must report each attempt to the call's sink.
 pub fn around(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>) -> Arc<Upstream> {
     compose(client, spec, clock, Arc::default())
@@ -143,12 +165,12 @@ fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, t
         once = Arc::new(Limiter::new(once, gated, Arc::clone(&clock)));
     }
     let watched = Watched { health: Arc::clone(&health), traffic: Arc::clone(&traffic) };
-    let usual = Retry::new(once.clone(), Arc::clone(&spec.name), spec.retry, clock, watched);
+    let usual = Retry::new(once.clone(), Arc::clone(&spec.name), spec.retry, Arc::clone(&clock), watched);
     let again = usual.again().map(|again| Arc::new(again) as Arc<dyn Origin>);
-    let usual: Arc<dyn Origin> = Arc::new(usual);
-    let origin = match spec.compress {
-        Some(compress) => Arc::new(Compress::new(usual, compress, Arc::clone(&traffic))),
-        None => usual,
+    let before = |inner: Arc<dyn Origin>| match spec.compress {
+        Some(compress) => Arc::new(Compress::new(inner, compress, Arc::clone(&traffic))),
+        None => inner,
     };
-    Arc::new(Upstream { name: spec.name, origin, once, again, health, traffic })
+    let (origin, leg) = (before(Arc::new(usual)), before(once.clone()));
+    Arc::new(Upstream { name: spec.name, origin, once, again, leg, health, traffic, clock })
 }

@@ -241,6 +241,7 @@ pub(crate) fn copy(call: &Call, body: bytes::Bytes) -> Call {
         deadline: call.deadline,
         claim: call.claim,
         batch: call.batch.clone(),
+        routing: call.routing.clone(),
         sink: Arc::clone(&call.sink),
     }
 }

@@ -65,6 +65,7 @@ fn call(method: Method, fields: &[(&'static str, &'static str)]) -> Call {
         deadline: Span::from_secs(60),
         claim: farthing_types::Claim::default(),
         batch: None,
+        routing: None,
         sink: Arc::new(NoSink),
     }
 }

@@ -59,12 +59,12 @@ pub fn without_parameters(path_and_query: &str, names: &[&str]) -> Option<String
     Some(if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) })
 }
 
-fn is_named(pair: &str, name: &str) -> bool {
+pub(crate) fn is_named(pair: &str, name: &str) -> bool {
     let written = pair.split_once('=').map_or(pair, |(name, _)| name);
     written == name || (written.contains(['%', '+']) && decoded(written) == name.as_bytes())
 }
 
-fn decoded(text: &str) -> Vec<u8> {
+pub(crate) fn decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -89,14 +89,20 @@ pub(crate) fn with_parameter(mut path_and_query: String, name: &str, value: &str
     path_and_query.push(if path_and_query.contains('?') { '&' } else { '?' });
     path_and_query.push_str(name);
     path_and_query.push('=');
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            path_and_query.push(char::from(byte));
-        } else {
-            let _ = write!(path_and_query, "%{byte:02X}");
-        }
-    }
+    path_and_query.push_str(&encoded(value.as_bytes()));
     path_and_query
+}
+
+/// Percent-encoded, but for what means nothing anywhere in a target.
+pub(crate) fn encoded(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            out.push(char::from(*byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ fn call(method: Method, target: &str, body: Body, sink: &Arc<Reports>) -> Call {
         deadline: Duration::from_secs(20),
         claim: farthing_types::Claim::default(),
         batch: None,
+        routing: None,
         sink: Arc::clone(sink) as Arc<dyn CallSink>,
     }
 }

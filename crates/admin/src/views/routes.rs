@@ -88,13 +88,46 @@ pub struct AheadInfo {
     pub refused: BTreeMap<String, u64>,
 }
 
+/// One of a route's several providers, as a choice sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProviderInfo {
+    /// Its name.
+    pub provider: String,
+    /// Its scores for calls of high, medium and low priority, at the price of the last call, 0 to 1.
+    pub scores: Vec<f64>,
+    /// What the last call would have cost there, in dollars; null is unknown.
+    #[schema(value_type = Option<String>, example = "0.002")]
+    pub price_usd: Option<Money>,
+    /// Mean time to an answer, milliseconds; null where it was not measured lately.
+    pub latency_ms: Option<f64>,
+    /// Share of its calls that it fails.
+    pub errors: f64,
+    /// The operator's word times the measured share of required fields.
+    pub quality: f64,
+    /// Whether that is at least the route's floor.
+    pub meets_floor: bool,
+    /// `closed`, `half-open` or `open`: with an open one it gets no calls.
+    pub breaker: String,
+    /// Attempts that it got since the start, by reason.
+    pub chosen: BTreeMap<String, u64>,
+    /// Of these, attempts that it failed.
+    pub failed: u64,
+    /// Of these, answers that could not be brought into the route's shape.
+    pub unmapped: u64,
+    /// Calls that it has no way to be asked for.
+    pub unfit: u64,
+}
+
 /// One route: configuration and totals.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RouteInfo {
     /// Its name.
     pub name: String,
-    /// The provider.
+    /// The provider; of several the first.
     pub provider: String,
+    /// Where there are several: each of them.
+    #[serde(default)]
+    pub providers: Vec<ProviderInfo>,
     /// Where requests go.
     pub base_url: String,
     /// Hosts it takes; empty means any.

@@ -12,7 +12,8 @@ const WINDOWS: &[(&str, BudgetWindow)] = &[("day", BudgetWindow::Day), ("month",
 const UNITS: &[(&str, BudgetUnit)] =
     &[("tenant", BudgetUnit::Tenant), ("team", BudgetUnit::Team), ("service", BudgetUnit::Service), ("key", BudgetUnit::Key)];
 const ENFORCE: &[(&str, Enforce)] = &[("hard", Enforce::Hard), ("high-passes", Enforce::HighPasses), ("soft", Enforce::Soft)];
-const ACTIONS: &[(&str, OnExceeded)] = &[("reject", OnExceeded::Reject), ("queue", OnExceeded::Queue), ("stale", OnExceeded::Stale)];
+const ACTIONS: &[(&str, OnExceeded)] =
+    &[("reject", OnExceeded::Reject), ("queue", OnExceeded::Queue), ("stale", OnExceeded::Stale), ("cheapest", OnExceeded::Cheapest)];
 pub(crate) const PRIORITIES: &[(&str, Priority)] = &[
     ("high", Priority::High),
     ("medium", Priority::Medium),

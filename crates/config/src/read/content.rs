@@ -28,7 +28,7 @@ fn condition(s: &Section<'_, '_>) -> Option<CacheableIf> {
     Some(CacheableIf { pointer, is, not })
 }
 
-fn scalar(value: &DeValue<'_>) -> Result<Arc<str>, Bad> {
+pub(super) fn scalar(value: &DeValue<'_>) -> Result<Arc<str>, Bad> {
     let text = match value {
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => show(value),

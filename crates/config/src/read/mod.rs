@@ -1,5 +1,6 @@
 //! From text to [`Config`]: reads table by table, then checks what tables say about each other.
 
+mod adapter;
 mod alerts;
 mod batch;
 mod budgets;
@@ -23,12 +24,14 @@ mod registry_identity;
 mod registry_limits;
 mod registry_money;
 mod registry_providers;
+mod registry_routing;
 mod registry_sinks;
 mod registry_tables;
 mod resolve;
 mod retention;
 mod rights;
 mod routes;
+mod routing;
 pub(crate) mod section;
 mod sinks;
 pub(crate) mod values;

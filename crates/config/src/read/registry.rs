@@ -9,6 +9,7 @@ pub(crate) use super::registry_money::{
     SERVICE_RATES, TIER, TOKEN_RATES,
 };
 pub(crate) use super::registry_providers::{COMPRESS_REQUESTS, PRESET, PROVIDER, TERMS, UPSTREAM};
+pub(crate) use super::registry_routing::{ADAPTER, ERROR_IF, LEG, WEIGHTS};
 pub(crate) use super::registry_sinks::SINK;
 pub(crate) use super::registry_tables::TABLES;
 
@@ -213,6 +214,21 @@ pub(crate) const MODELS: Keys = &[
 
 pub(crate) const ROUTE: Keys = &[
     key("provider", "name", "", "The provider that is asked and billed; the one of the route's own name when absent."),
+    table("providers", Kind::Array, "Several providers in place of `provider`, one of which is chosen for each call."),
+    table("weights", Kind::Named, "How much cost, latency, quality and reliability count in that choice, by priority."),
+    key(
+        "quality_floor",
+        "share",
+        "0.0",
+        "Of several providers: the least quality (its `quality` times the measured share of `required` that its answers have) of who gets calls, as long as anybody has it.",
+    ),
+    key(
+        "required",
+        "list",
+        "[]",
+        "Of several providers: JSON pointers to what an answer in the route's shape must have, `*` for each element of an array. An answer without it is the provider's failure: paid for, never delivered. The share that is there is measured.",
+    ),
+    key("complete", "share", "1.0", "Least share of `required` that an answer is delivered with."),
     key("hosts", "list", "[]", "Hosts it takes, without port; none means any."),
     key(
         "path_prefix",

@@ -195,7 +195,7 @@ pub(crate) const BUDGET: Keys = &[
         "on_exceeded",
         "word or table",
         "\"reject\"",
-        "What becomes of requests that it holds back: `reject` (429), `queue` (waits for room until the deadline, then 429), `stale` (a copy past its freshness where there is one, else 429); or by priority: `{ high = \"stale\", medium = \"queue\" }`.",
+        "What becomes of requests that it holds back: `reject` (429), `queue` (waits for room until the deadline, then 429), `stale` (a copy past its freshness where there is one, else 429), `cheapest` (of several providers of the route the cheapest alone is asked, where there is room for that, else 429); or by priority: `{ high = \"stale\", medium = \"queue\" }`.",
     ),
     key("unpriced", "word", "\"refuse\"", "Calls of which no upper bound is known: `refuse` or `allow`. See `max_call_cost` of a route."),
     key("on_fault", "word", "\"closed\"", "When it cannot be written down what may be spent: `closed` holds back, `open` lets through."),

@@ -1,10 +1,10 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADMIN, ALERTS, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, EVENT_RULE, EVENTS, EXPERIMENT, HOLDOUT, JWT,
-    JWT_CLAIMS, KEY, L2, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROVIDER, RETENTION,
-    RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT,
-    WRITE_RULE,
+    ADAPTER, ADMIN, ALERTS, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, ERROR_IF, EVENT_RULE, EVENTS, EXPERIMENT,
+    HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROVIDER,
+    RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM,
+    VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -112,6 +112,24 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "A rule that matches requests. Routes with hosts come first, then longer path prefixes. Defaults may come from the \
               provider's preset.",
         keys: ROUTE,
+    },
+    Table {
+        heading: "[[routes.NAME.providers]]",
+        doc: "One of several providers of a route, in the order in which equals are taken; the first is the one that the application would call without Farthing: \
+              docs/routing.md.",
+        keys: LEG,
+    },
+    Table {
+        heading: "[routes.NAME.providers.adapter]",
+        doc: "How a provider of another shape is asked, and how its answers come into the route's shape. Left out, nothing is changed.",
+        keys: ADAPTER,
+    },
+    Table { heading: "[[routes.NAME.providers.adapter.error_if]]", doc: "An error that calls itself a success.", keys: ERROR_IF },
+    Table {
+        heading: "[routes.NAME.weights.PRIORITY]",
+        doc: "Weights of the choice for calls of one priority, `high`, `medium` or `low`; only their proportions matter. The defaults are, in this order, \
+              .1 .4 .3 .2 for high, .3 .3 .2 .2 for medium, .6 .1 .2 .1 for low.",
+        keys: WEIGHTS,
     },
     Table {
         heading: "[routes.NAME.batch]",

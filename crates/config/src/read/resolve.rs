@@ -49,6 +49,7 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
         let mut route = place(top, draft);
         route.mode = flags.mode.unwrap_or(route.mode);
         obey(top, &mut route, &provider.provider);
+        super::routing::obey(top, &mut route, &providers);
         if let Some(other) = checked.iter().find(|other| overlap(&route, other)) {
             let key = format!("routes.{}", route.name);
             top.doc.problem(
@@ -87,7 +88,7 @@ fn rank(route: &Route) -> (bool, usize, bool) {
 /// A provider that no route names gets one of its own name.
 fn add_plain_routes(providers: &BTreeMap<Arc<str>, ProviderDraft>, routes: &mut Vec<RouteDraft>) {
     for (name, provider) in providers {
-        if routes.iter().any(|draft| draft.route.provider == *name) {
+        if routes.iter().any(|draft| draft.route.asks(name)) {
             continue;
         }
         let mut draft = provider.route.clone();
@@ -133,13 +134,15 @@ fn place(top: &Section<'_, '_>, draft: RouteDraft) -> Route {
 }
 
 /// Lets the provider's terms and credential place act on the route.
-fn obey(top: &Section<'_, '_>, route: &mut Route, provider: &Provider) {
+pub(super) fn obey(top: &Section<'_, '_>, route: &mut Route, provider: &Provider) {
     let key = |name: &str| format!("routes.{}.{name}", route.name);
     let terms = &provider.terms;
     if route.shared && !terms.share {
         top.doc.problem(None, &key("shared"), format!("true, but the terms of \"{}\" forbid it", provider.name), "set it to false");
     }
-    if route.credential == CredentialMode::Swap && provider.credential.is_none() {
+    // Of several providers one may need none.
+    let needless = route.routing.is_some() && provider.credential_place == CredentialPlace::None;
+    if route.credential == CredentialMode::Swap && provider.credential.is_none() && !needless {
         let remedy = format!("set providers.{}.credential, such as {{ env = \"NAME\" }}", provider.name);
         top.doc.problem(None, &key("credential"), "\"swap\", but the provider has no credential", remedy);
     }

@@ -26,7 +26,7 @@ pub(crate) fn read(top: &Section<'_, '_>, providers: &BTreeMap<Arc<str>, Provide
         }
         let path = format!("routes.{name}");
         let s = Section::open(top.doc, table, &path, registry::ROUTE);
-        let provider = s.opt("provider", v::name).unwrap_or_else(|| name.into());
+        let provider = super::routing::first(&s).or_else(|| s.opt("provider", v::name)).unwrap_or_else(|| name.into());
         let Some(known) = providers.get(&provider) else {
             let remedy = meant(&provider, providers.keys().map(|name| &**name), || format!("add a table [providers.{provider}]"));
             s.wrong("provider", format!("no provider is called \"{provider}\""), remedy);
@@ -38,6 +38,7 @@ pub(crate) fn read(top: &Section<'_, '_>, providers: &BTreeMap<Arc<str>, Provide
         draft.route.provider = provider;
         fill(&s, &path, &mut draft);
         price(&s, &mut draft.route.prices);
+        super::routing::fill((&s, &path), &mut draft.route, providers);
         check(&s, &mut draft);
         routes.push(draft);
     }

@@ -339,6 +339,8 @@ fn rules_about_content_are_read() {
     }
 }
 
+const LEG: &str = "[[routes.geo.providers]]\nprovider = \"geo\"\n";
+
 /// A document that holds `line` in the table of `heading`, and nothing else that could be wrong.
 fn document(table: &Table, line: &str) -> String {
     let (base, heading) = match table.heading {
@@ -351,6 +353,8 @@ fn document(table: &Table, line: &str) -> String {
             ("[[providers.geo.prices.meters]]\n", "[[providers.geo.prices.meters.tiers]]".to_owned())
         }
         "[jwt.claims]" => ("[[jwt]]\n", "[jwt.claims]".to_owned()),
+        "[routes.NAME.weights.PRIORITY]" => (LEG, "[routes.geo.weights.low]".to_owned()),
+        other if other.contains("providers.adapter") => (LEG, other.replace("NAME", "geo")),
         other if other.starts_with("[experiments") => ("", "[experiments.e]".to_owned()),
         other => ("", other.replace("NAME", "geo")),
     };
@@ -439,6 +443,11 @@ fn documented_defaults_are_the_defaults() {
                     "format = \"id-list\"\nsingle = \"/a/{id}\"\nlist = \"/a?ids={ids}\""
                 }
                 "[routes.NAME.batch]" => "format = \"rest\"",
+                "[routes.NAME]" if matches!(key.name, "quality_floor" | "required" | "complete") => LEG,
+                "[[routes.NAME.providers]]" => "provider = \"geo\"",
+                heading if heading.ends_with("error_if]]") => "pointer = \"/status\"",
+                // Nothing but defaults would count nothing.
+                heading if heading.starts_with("[routes.NAME.weights") => continue,
                 "[[jwt]]" => "name = \"i\"\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"f\"",
                 // Read in `identity_tests`.
                 "[jwt.claims]" => continue,

@@ -91,7 +91,7 @@ table! {
         base_nanousd: Option<i64>,
         /// What it cost its payer, nano-dollars; 0 for hits and followers; null when unpriced.
         cost_nanousd: Option<i64>,
-        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`, `prefetch` (the first use of a call made ahead); null when nothing was saved.
+        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`, `route` (a cheaper provider than the first), `prefetch` (the first use of a call made ahead); null when nothing was saved.
         saved_by: Option<&'static str>,
         /// Whole time from head to last byte, microseconds; null when the client left.
         latency_us: Option<i64>,
@@ -125,7 +125,7 @@ table! {
         asked: Option<Arc<str>> = 2,
         /// Key whose copy, and calls under way, the request dropped: a successful one with an unsafe method; null otherwise.
         invalidates: Option<u64> = 2,
-        /// Provider that bills the route's calls.
+        /// Provider that bills the route's calls; where it has several the one that answered the call, and the first where no call was made.
         provider: Option<Arc<str>> = 3,
         /// W3C trace that the request came with, or that was begun for its call: 32 hexadecimal digits; null where there was none.
         trace_id: Option<Arc<str>> = 4,
@@ -263,6 +263,8 @@ table! {
         batch_id: Option<u64> = 4,
         /// Calls in that batch: so many rows are one attempt at the provider.
         batch_size: Option<i64> = 4,
+        /// Why the attempt went to its provider, where the route has several: `score`, `only`, `failover`, `trial`, `below-floor`, `cheapest`; null where it has one.
+        routed_by: Option<&'static str> = 4,
     }
 }
 

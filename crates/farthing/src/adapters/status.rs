@@ -3,14 +3,15 @@
 use std::cmp::Reverse;
 
 use farthing_admin::{
-    AheadInfo, Costs, NotSaved, Part, Phase, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField, VolatileReport,
+    AheadInfo, Costs, NotSaved, Part, Phase, ProviderInfo, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField,
+    VolatileReport,
 };
 use farthing_config::{Mode, Route, remedy};
 use farthing_ledger::AggregatesSnapshot;
 use farthing_ledger::aggregate::Tallies;
 use farthing_models::{Alias, Kind};
 use farthing_policy::prefetch::PermitState;
-use farthing_proxy::PrefetchBooks;
+use farthing_proxy::{LegReport, PrefetchBooks, RoutingReport};
 use farthing_types::{Clock, UncachedReason};
 
 use super::Running;
@@ -60,10 +61,11 @@ impl RoutesView for Running {
             let on = |routes: &[farthing_types::RouteName]| routes.is_empty() || routes.contains(&route.name);
             experiments.iter().find(|view| view.stopped.is_none() && on(&view.config.routes)).map(|view| view.config.name.to_string())
         };
-        let ahead = self.proxy.prefetch();
+        let (ahead, routings) = (self.proxy.prefetch(), self.proxy.routings());
         let route = |route: &std::sync::Arc<Route>| {
             let prefetch = ahead.iter().find(|books| books.route == route.name).map(ahead_info).unwrap_or_default();
-            RouteInfo { prefetch, ..self.route(route, experiment(route), &snapshot) }
+            let providers = routings.iter().find(|report| report.route == route.name).map(providers).unwrap_or_default();
+            RouteInfo { prefetch, providers, ..self.route(route, experiment(route), &snapshot) }
         };
         self.proxy.config().routes.iter().map(route).collect()
     }
@@ -95,6 +97,7 @@ impl Running {
         RouteInfo {
             name: route.name.to_string(),
             provider: route.provider.to_string(),
+            providers: Vec::new(),
             base_url: provider.map_or_else(String::new, |provider| provider.base_url.to_string()),
             hosts: route.matcher.hosts.iter().map(ToString::to_string).collect(),
             path_prefix: route.matcher.path_prefix.to_string(),
@@ -112,6 +115,25 @@ impl Running {
             prefetch: AheadInfo::default(),
         }
     }
+}
+
+fn providers(report: &RoutingReport) -> Vec<ProviderInfo> {
+    let scores = |place: usize| report.router.scores.iter().filter_map(|(_, scores)| scores.get(place).copied()).collect();
+    let one = |(place, leg): (usize, &LegReport)| ProviderInfo {
+        provider: leg.provider.to_string(),
+        scores: scores(place),
+        price_usd: leg.price,
+        latency_ms: leg.measured.latency.map(|span| span.as_secs_f64() * 1e3),
+        errors: leg.measured.errors,
+        quality: leg.quality,
+        meets_floor: leg.quality >= report.floor,
+        breaker: leg.breaker.as_str().to_owned(),
+        chosen: leg.chosen.iter().filter(|(_, count)| *count > 0).map(|(by, count)| (by.to_string(), *count)).collect(),
+        failed: leg.failed,
+        unmapped: leg.unmapped,
+        unfit: leg.unfit,
+    };
+    report.router.legs.iter().enumerate().map(one).collect()
 }
 
 fn ahead_info(books: &PrefetchBooks) -> AheadInfo {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_admin::{AheadInfo, NotSaved, RouteInfo};
+use farthing_admin::{AheadInfo, NotSaved, ProviderInfo, RouteInfo};
 
 use super::{AdminFlags, ask, print};
 use crate::table::render;
@@ -50,11 +50,37 @@ fn told(route: &RouteInfo) -> String {
     for line in super::status::extra(totals).lines() {
         text += &format!("  {line}\n");
     }
+    text += &providers(&route.providers);
     text += &ahead(&route.prefetch);
     if route.not_saved.is_empty() {
         text += "  everything was served from the cache, or nothing was asked yet\n";
     }
     text + &listed("not saved because", "answers", &route.not_saved) + &listed("fetched and not kept because", "calls", &route.not_kept)
+}
+
+/// How several providers stand beside each other; nothing where there is one.
+fn providers(all: &[ProviderInfo]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let cells = |info: &ProviderInfo| {
+        let scores: Vec<String> = info.scores.iter().map(|score| format!("{score:.2}")).collect();
+        let chosen: Vec<String> = info.chosen.iter().map(|(by, count)| format!("{by} {count}")).collect();
+        let quality = format!("{:.2}{}", info.quality, if info.meets_floor { "" } else { " (below the floor)" });
+        vec![
+            info.provider.clone(),
+            scores.join(" / "),
+            info.price_usd.map_or_else(|| "unknown".to_owned(), |price| price.to_string()),
+            info.latency_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms")),
+            format!("{:.1} %", info.errors * 100.0),
+            quality,
+            info.breaker.clone(),
+            chosen.join(", "),
+            format!("{} ({} unmapped)", info.failed, info.unmapped),
+        ]
+    };
+    let heads = ["provider", "score high / medium / low", "price $", "latency", "errors", "quality", "breaker", "chosen", "failed"];
+    render(&heads, all.iter().map(cells)).lines().fold(String::new(), |text, line| text + "  " + line + "\n")
 }
 
 /// How fetching ahead stands; nothing where waiting has no price, which is usual.
@@ -111,6 +137,15 @@ mod tests {
         let route = RouteInfo {
             name: "geo".to_owned(),
             provider: "maps".to_owned(),
+            providers: vec![ProviderInfo {
+                provider: "atlas".to_owned(),
+                scores: vec![0.5, 0.75, 1.0],
+                price_usd: "0.001".parse().ok(),
+                quality: 0.9,
+                breaker: "closed".to_owned(),
+                chosen: [("score".to_owned(), 7)].into(),
+                ..ProviderInfo::default()
+            }],
             base_url: "https://maps.example.com".to_owned(),
             hosts: Vec::new(),
             path_prefix: "/r/geo".to_owned(),
@@ -134,6 +169,7 @@ mod tests {
             not_saved: vec![not_saved("expired", "0.006", Some("stale_budget")), not_saved("cold", "0.002", None)],
         };
         let text = told(&route);
+        assert!(text.contains("0.50 / 0.75 / 1.00") && text.contains("0.90 (below the floor)") && text.contains("score 7"), "{text}");
         let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
         assert!(at("not saved because") < at("expired") && at("expired") < at("cold"));
         assert!(at("0.006") < at("stale_budget"));

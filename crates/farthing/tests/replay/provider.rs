@@ -103,6 +103,7 @@ impl Origin for Wire {
                 upstream: name,
                 sent: true,
                 batch: None,
+                routed: None,
             });
             reply.ok_or_else(|| Failure::sent(FailureKind::Broken, "the connection broke"))
         }

@@ -60,6 +60,7 @@ impl Fwd {
             | UncachedReason::Incomplete
             | UncachedReason::NoFreshness
             | UncachedReason::NotWorth
+            | UncachedReason::Fallback
             | UncachedReason::UpstreamFailed => Self::Miss,
             _ => Self::Bypass,
         }

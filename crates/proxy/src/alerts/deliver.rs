@@ -68,6 +68,7 @@ impl Post {
             deadline: ATTEMPT,
             claim: Claim::default(),
             batch: None,
+            routing: None,
             sink: Arc::new(NoSink),
         };
         match tokio::time::timeout(ATTEMPT, self.origin.fetch(call)).await {

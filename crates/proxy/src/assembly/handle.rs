@@ -33,6 +33,7 @@ use crate::pace::PaceStats;
 use crate::prefetch::RouteBooks;
 use crate::prices;
 use crate::pricing::PricingStats;
+use crate::routing::RoutingReport;
 use crate::state::Counters;
 use crate::volatile::{self};
 use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
@@ -96,6 +97,10 @@ impl Proxy {
     /// What the batches of each route did that has any.
     pub fn batches(&self) -> Vec<BatchReport> {
         self.state.batches()
+    }
+    /// How the providers of each route stand that has several.
+    pub fn routings(&self) -> Vec<RoutingReport> {
+        self.state.routings()
     }
     /// Bytes of bodies in content codings that entries keep.
     pub fn form_bytes(&self) -> usize {
@@ -299,9 +304,10 @@ impl Proxy {
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         parts.extend(self.clients().tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));
         for route in &self.state.routes {
-            let upstreams = std::iter::once(&route.pass).chain(&route.swap);
-            let open = upstreams.into_iter().any(|u| u.health().state() != BreakerState::Closed);
-            let problem = open.then(|| format!("the breaker of `{}` is not closed: calls fail fast", route.pass.name()));
+            let mut open: Vec<_> = route.ways().filter(|way| way.2.health().state() != BreakerState::Closed).map(|way| way.0).collect();
+            open.dedup();
+            let what = if route.routing.is_some() { "calls go to the others" } else { "calls fail fast" };
+            let problem = (!open.is_empty()).then(|| format!("the breaker of `{}` is not closed: {what}", open.join("`, `")));
             parts.push(part(&format!("upstream:{}", route.route.name), problem));
         }
         parts

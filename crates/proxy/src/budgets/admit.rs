@@ -26,7 +26,18 @@ pub struct Admission {
     each: Option<Money>,
     /// The most that all attempts can cost together.
     all: Option<Money>,
+    /// The same of the provider whose attempts cost least at most, of several.
+    cheapest: Option<Cheapest>,
     priority: Priority,
+}
+
+/// A provider that alone may have room.
+#[derive(Clone, Copy)]
+struct Cheapest {
+    /// Its place among the route's.
+    place: usize,
+    each: Money,
+    all: Money,
 }
 
 impl Admission {
@@ -34,11 +45,17 @@ impl Admission {
     /// conditions.
     pub fn of(state: &State, planned: &Planned, conditional: bool) -> Self {
         if state.budgets.is_empty() {
-            return Self { each: None, all: None, priority: planned.priority };
+            return Self { each: None, all: None, cheapest: None, priority: planned.priority };
         }
-        let each = bound(state, planned);
-        let attempts = attempts(planned) * if conditional { 2 } else { 1 };
-        Self { each, all: each.map(|each| each.times(attempts)), priority: planned.priority }
+        let bounds = bounds(state, planned);
+        let each = bounds.as_ref().and_then(|bounds| bounds.iter().copied().max());
+        let rounds = attempts(planned) * if conditional { 2 } else { 1 };
+        // Of several providers each may be asked in each round, where the call may be made again.
+        let least = bounds.iter().flatten().copied().enumerate().min_by_key(|(_, each)| *each);
+        let cheapest = least.filter(|_| planned.account.route.routing.is_some());
+        let cheapest = cheapest.map(|(place, each)| Cheapest { place, each, all: each.times(rounds) });
+        let round = if may_repeat(planned) { bounds.map(|bounds| bounds.into_iter().sum()) } else { each };
+        Self { each, all: round.map(|round: Money| round.times(rounds)), cheapest, priority: planned.priority }
     }
 
     /// The same for a call that nobody waits for.
@@ -59,10 +76,15 @@ impl Admission {
     }
 }
 
-/// The most that one attempt of a request's call can cost; `None` when that cannot be told.
-fn bound(state: &State, planned: &Planned) -> Option<Money> {
+/// The most that one attempt of a request's call can cost at each provider of its route; `None` when that cannot be told of one of them.
+fn bounds(state: &State, planned: &Planned) -> Option<Vec<Money>> {
+    planned.account.route.route.providers().map(|provider| bound(state, planned, provider)).collect()
+}
+
+/// The same at one of them.
+fn bound(state: &State, planned: &Planned, provider: &str) -> Option<Money> {
     let route = &planned.account.route;
-    let names = (&*route.route.name, &*route.provider.name);
+    let names = (&*route.route.name, provider);
     // A body that is not held may have any length, and refer to anything.
     let unknown = RequestFacts { media: true, ..RequestFacts::default() };
     let facts = planned.outbound.facts().unwrap_or(&unknown);
@@ -74,14 +96,22 @@ fn bound(state: &State, planned: &Planned) -> Option<Money> {
 /// How often a call may be billed: what cannot be repeated once bytes were sent is billed once.
 fn attempts(planned: &Planned) -> i64 {
     let (route, upstream) = (&planned.account.route.route, &planned.account.route.provider.upstream);
+    let attempts = if may_repeat(planned) { i64::from(upstream.attempts.max(1)) } else { 1 };
+    // A compressed body that is refused is sent again as it is; of several providers by each, in each round.
+    match route.providers().count() {
+        0 | 1 => attempts + i64::from(upstream.compress_requests.is_some()),
+        _ => attempts * if planned.account.route.compresses_requests() { 2 } else { 1 },
+    }
+}
+
+/// Whether a call may be made again after bytes of it were sent.
+fn may_repeat(planned: &Planned) -> bool {
+    let route = &planned.account.route.route;
     let held = planned.outbound.body.as_full().is_some();
     // A query of GraphQL that was made together with others may be made again alone.
     let format = route.batch.as_ref().filter(|_| planned.batch.is_ok()).map(|batch| &batch.format);
     let query = matches!(format, Some(BatchFormat::GraphqlArray | BatchFormat::GraphqlMerge));
-    let repeatable = held && (query || route.idempotent || is_repeatable(&planned.account.method, &planned.headers));
-    let attempts = if repeatable { i64::from(upstream.attempts.max(1)) } else { 1 };
-    // A compressed body that is refused is sent again as it is.
-    attempts + i64::from(upstream.compress_requests.is_some())
+    held && (query || route.idempotent || is_repeatable(&planned.account.method, &planned.headers))
 }
 
 /// Sets money aside for a call that nobody waits for, where that can be done at once.
@@ -94,9 +124,20 @@ pub fn at_once(state: &State, account: &Account, admission: Admission) -> Option
 /// # Errors
 /// The budget that holds it back.
 pub async fn admit(state: &State, account: &Account, admission: &Admission, until: Option<Instant>) -> Result<Held, Blocked> {
-    match (state.budgets.hold(&admission.ask(state, account), admission.each).await, until) {
-        (Err(blocked), Some(until)) => state.budgets.wait((|| admission.ask(state, account), admission.each), blocked, until).await,
-        (held, _) => held,
+    let blocked = match state.budgets.hold(&admission.ask(state, account), admission.each).await {
+        Ok(held) => return Ok(held),
+        Err(blocked) => blocked,
+    };
+    let cheapest = admission.cheapest.filter(|_| blocked.action == OnExceeded::Cheapest && blocked.why == Why::Exceeded);
+    if let Some(Cheapest { place, each, all }) = cheapest {
+        let ask = Ask { bound: Some(all), ..admission.ask(state, account) };
+        if let Ok(held) = state.budgets.hold(&ask, Some(each)).await {
+            return Ok(held.for_one(place));
+        }
+    }
+    match until {
+        Some(until) => state.budgets.wait((|| admission.ask(state, account), admission.each), blocked, until).await,
+        None => Err(blocked),
     }
 }
 

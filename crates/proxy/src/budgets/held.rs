@@ -17,16 +17,29 @@ pub struct Held {
     each: Money,
     /// Its turn under limits, where one counts it.
     turn: Option<Turn>,
+    /// It is for one of the route's providers alone, by its place.
+    only: Option<usize>,
 }
 
 impl Held {
     /// For a call that no budget counts.
     pub const fn free() -> Self {
-        Self { held: None, each: Money::ZERO, turn: None }
+        Self { held: None, each: Money::ZERO, turn: None, only: None }
     }
 
     pub(super) fn new(shared: &Arc<Shared>, hold: Hold, each: Option<Money>) -> Self {
-        Self { held: (!hold.is_free()).then(|| (shared.clone(), hold)), each: each.unwrap_or_default(), turn: None }
+        Self { held: (!hold.is_free()).then(|| (shared.clone(), hold)), each: each.unwrap_or_default(), turn: None, only: None }
+    }
+
+    /// For one of the route's providers alone.
+    pub const fn for_one(mut self, place: usize) -> Self {
+        self.only = Some(place);
+        self
+    }
+
+    /// The only one of the route's providers that it is for.
+    pub const fn only(&self) -> Option<usize> {
+        self.only
     }
 
     /// With the turn of the call.

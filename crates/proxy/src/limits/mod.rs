@@ -86,7 +86,7 @@ impl Limits {
     pub fn of(&self, config: &Config, (route, provider): (&Route, &Provider)) -> Self {
         let counts = |scope: LimitScope, names: &[Arc<str>]| match scope {
             LimitScope::Route => names.is_empty() || names.contains(&route.name),
-            LimitScope::Provider => names.is_empty() || names.contains(&provider.name),
+            LimitScope::Provider => names.is_empty() || route.providers().any(|name| names.contains(name)),
             LimitScope::Tenant | LimitScope::Team | LimitScope::Service | LimitScope::Key => true,
         };
         let counting = config.limits.iter().filter(|limit| counts(limit.scope, &limit.names));

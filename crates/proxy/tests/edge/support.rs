@@ -160,6 +160,7 @@ impl Handler for Forward {
             deadline: PATIENCE,
             claim: farthing_types::Claim::default(),
             batch: None,
+            routing: None,
             sink: Arc::new(NoSink),
         };
         async move {

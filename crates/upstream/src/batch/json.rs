@@ -72,6 +72,11 @@ pub fn id(value: &str) -> Option<String> {
     (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| value.to_owned())
 }
 
+/// The text that a string, a number or a flag stands for; any other value stands for its own text.
+pub fn text(value: &str) -> String {
+    if value.starts_with('"') { serde_json::from_str(value).unwrap_or_default() } else { value.to_owned() }
+}
+
 /// A text as a JSON string.
 pub fn string(text: &str) -> String {
     serde_json::Value::from(text).to_string()

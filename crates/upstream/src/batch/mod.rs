@@ -12,9 +12,10 @@ mod graphql;
 mod graphql_query;
 mod headers;
 mod id_list;
-mod json;
+pub(crate) mod json;
 mod rest;
 mod run;
+pub(crate) use run::whole;
 mod stats;
 mod table;
 

@@ -182,6 +182,7 @@ impl Running<'_> {
             deadline: self.time(),
             claim: self.claim(),
             batch: None,
+            routing: None,
             sink: self.attempts.clone(),
         })
     }
@@ -265,7 +266,7 @@ fn further(call: Call, batch: &Batch) -> Box<Call> {
 }
 
 /// The whole body; with a failure, as far as it came.
-async fn whole(mut body: Body, most: u64) -> Result<Bytes, (Bytes, Failure)> {
+pub(crate) async fn whole(mut body: Body, most: u64) -> Result<Bytes, (Bytes, Failure)> {
     if let Some(bytes) = body.as_full().filter(|bytes| bytes.len() as u64 <= most) {
         return Ok(bytes);
     }
@@ -275,7 +276,7 @@ async fn whole(mut body: Body, most: u64) -> Result<Bytes, (Bytes, Failure)> {
             Ok(Ok(data)) if (held.len() + data.len()) as u64 > most => {
                 return Err((
                     held.freeze(),
-                    Failure::sent(FailureKind::Protocol, format!("the batch's answer is larger than {most} bytes")),
+                    Failure::sent(FailureKind::Protocol, format!("the answer is larger than the {most} bytes that are held of it")),
                 ));
             }
             Ok(Ok(data)) => held.extend_from_slice(&data),

@@ -75,6 +75,7 @@ impl Server {
             deadline: DEADLINE,
             claim: Claim::default(),
             batch: None,
+            routing: None,
             sink: Arc::new(NoSink),
         }
     }

@@ -194,6 +194,7 @@ impl World {
             body: Body::full(body.to_owned()),
             deadline: Span::from_secs(60),
             batch: Some(BatchTerms { owner: "t".into(), patience: Span::from_secs(60) }),
+            routing: None,
             repeatable: false,
             claim: farthing_types::Claim::default(),
             sink: sink.clone(),
