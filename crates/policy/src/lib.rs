@@ -1,5 +1,6 @@
 //! The decisions, pure and synchronous: which strategies a request gets (`plan`; `strategy` where prices decide), for how long an answer is
-//! kept (`ttl`), what a call will cost (`cost`), how long it waits for others to be made with (`batch`).
+//! kept (`ttl`), what a call will cost (`cost`), how long it waits for others to be made with (`batch`), when a strategy switches itself off
+//! (`switches`).
 //!
 //! Nothing here reads a clock, a price or a random number that it was not handed. [`guard::Guarded`] is the only place where
 //! predictors meet rules. A strategy is one file and one line in [`registry::ALL`].
@@ -16,6 +17,7 @@ mod refill;
 pub mod registry;
 pub mod strategies;
 pub mod strategy;
+pub mod switches;
 mod table;
 pub mod ttl;
 

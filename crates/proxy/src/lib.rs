@@ -57,6 +57,7 @@ mod telemetry_limits;
 mod texts;
 mod ticketed;
 mod trace;
+mod switches;
 mod unsent;
 pub mod volatile;
 mod warm;
@@ -81,6 +82,7 @@ pub use prefetch::{Off as PrefetchOff, Refused as PrefetchRefused, RouteBooks as
 pub use prices::book as price_book;
 pub use pricing::{Charged, PricingStats};
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
+pub use switches::{BypassError, Order as BypassOrder, RouteSwitches, Strategy as SwitchedStrategy, SwitchView};
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
 
 /// Why a proxy could not be started, or an experiment not be run.
@@ -120,6 +122,9 @@ pub enum StartError {
     /// Prices contradict each other.
     #[error(transparent)]
     Prices(#[from] farthing_ledger::PriceError),
+    /// What an operator lets pass by cannot be read.
+    #[error(transparent)]
+    Bypass(#[from] switches::BypassError),
     /// A sink of the log cannot work as it is described.
     #[error(transparent)]
     Sink(#[from] farthing_sinks::OpenError),

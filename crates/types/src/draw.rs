@@ -23,6 +23,8 @@ pub enum DrawKind {
     Jitter = 6,
     /// Whether a request is sampled for a trace or an audit.
     Sample = 7,
+    /// Whether a request or key belongs to the slice that a switched strategy is compared with or tried on.
+    SwitchSlice = 9,
 }
 
 /// A source of draws under one secret seed.
