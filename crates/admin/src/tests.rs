@@ -197,6 +197,7 @@ fn parts(phase: Phase) -> Parts {
         experiments: fake.clone(),
         decisions: fake.clone(),
         budgets: fake.clone(),
+        bypass: fake.clone(),
         limits: fake.clone(),
         cache: fake.clone(),
         costs: fake.clone(),

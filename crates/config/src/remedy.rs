@@ -97,7 +97,7 @@ fn disabled(route: &Route) -> Remedy {
     if route.cache {
         none("a header or a variant turned it off")
     } else {
-        set("cache", "true lets answers be kept, where the provider's terms allow it")
+        set("cache", "true lets answers be kept, on the route and in [strategies], where the provider's terms allow it")
     }
 }
 

@@ -64,6 +64,8 @@ enum Command {
     Models(remote::models::Args),
     /// Show what is spent of each budget, raise one, or show why requests were held back.
     Budgets(remote::budgets::Args),
+    /// Let everything pass by at once: on all routes or one, for a time or until it is switched off.
+    Bypass(remote::bypass::Args),
     /// Show what limits let through, who waits for them, and what is under way.
     Limits(remote::limits::Args),
     /// Show the experiments of a running proxy.
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Command::Prices(args) => prices::run(&args),
         Command::Models(args) => remote::models::run(&args),
         Command::Budgets(args) => remote::budgets::run(&args),
+        Command::Bypass(args) => remote::bypass::run(&args),
         Command::Limits(args) => remote::limits::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),
         Command::Logs(args) => logs::run(&args),

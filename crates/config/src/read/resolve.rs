@@ -49,6 +49,7 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
         let mut route = place(top, draft);
         route.mode = flags.mode.unwrap_or(route.mode);
         obey(top, &mut route, &provider.provider);
+        config.strategies.apply(&mut route);
         if let Some(other) = checked.iter().find(|other| overlap(&route, other)) {
             let key = format!("routes.{}", route.name);
             top.doc.problem(

@@ -13,7 +13,7 @@ use farthing_policy::prefetch::PermitState;
 use farthing_proxy::PrefetchBooks;
 use farthing_types::{Clock, UncachedReason};
 
-use super::Running;
+use super::{Running, bypass};
 use super::totals::{costs, tally_of, totals};
 
 impl StatusView for Running {
@@ -61,9 +61,16 @@ impl RoutesView for Running {
             experiments.iter().find(|view| view.stopped.is_none() && on(&view.config.routes)).map(|view| view.config.name.to_string())
         };
         let ahead = self.proxy.prefetch();
+        let switches = self.proxy.switches();
         let route = |route: &std::sync::Arc<Route>| {
             let prefetch = ahead.iter().find(|books| books.route == route.name).map(ahead_info).unwrap_or_default();
-            RouteInfo { prefetch, ..self.route(route, experiment(route), &snapshot) }
+            let found = switches.iter().find(|of| of.route == route.name);
+            RouteInfo {
+                prefetch,
+                bypass: found.and_then(|of| of.bypass.as_deref()).map(bypass::info),
+                switches: found.map(|of| of.strategies.iter().map(bypass::switch).collect()).unwrap_or_default(),
+                ..self.route(route, experiment(route), &snapshot)
+            }
         };
         self.proxy.config().routes.iter().map(route).collect()
     }
@@ -110,6 +117,8 @@ impl Running {
             not_kept: counted.map(|found| not_saved(route, &found.unkept)).unwrap_or_default(),
             totals: counted.map(totals).unwrap_or_default(),
             prefetch: AheadInfo::default(),
+            bypass: None,
+            switches: Vec::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod budgets;
+pub mod bypass;
 pub mod client;
 pub mod costs;
 mod costs_table;
