@@ -29,7 +29,7 @@ pub use views::costs::{CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow
 pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
-pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView};
+pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView, PlanStep, PlanView};
 pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunning};
 pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsView, LoadRow, RefusedCount};
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};

@@ -133,6 +133,9 @@ impl DecisionsView for Fake {
     fn explain(&self, request: RequestId) -> Result<ExplanationView, ControlError> {
         Err(ControlError::NotFound(format!("{request} is not there")))
     }
+    fn plan(&self, request: RequestId) -> Result<PlanView, ControlError> {
+        Ok(PlanView { request_id: request.to_string(), ..PlanView::default() })
+    }
 }
 impl CacheControl for Fake {
     fn stats(&self) -> CacheStats {

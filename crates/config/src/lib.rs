@@ -47,5 +47,5 @@ pub use retention::{RetentionConfig, TenantRetention};
 pub use rights::{Rights, TenantRights, is_reserved_tenant};
 pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, Route, TtlBy, TtlByError};
 pub use secret::Secret;
-pub use strategies::StrategyFlags;
 pub use sinks::{LOG_TABLES, PostgresConfig, SinkConfig, SinkTarget};
+pub use strategies::StrategyFlags;

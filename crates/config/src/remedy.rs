@@ -54,7 +54,10 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::Personal => set("pii", "requests or answers with personal fields are never kept"),
         UncachedReason::Disabled => disabled(route),
         UncachedReason::Bypassed => none("the bypass switch is on: farthing bypass show says since when and why; farthing bypass off"),
-        UncachedReason::Unprofitable => set("price_stale", "the cache of the route costs more than it saves, by the prices of calls, of stale answers and [self_cost]: see farthing routes"),
+        UncachedReason::Unprofitable => set(
+            "price_stale",
+            "the cache of the route costs more than it saves, by the prices of calls, of stale answers and [self_cost]: see farthing routes",
+        ),
         UncachedReason::Observe => set("mode", "\"learned\" serves what may be served; \"observe\" only logs"),
         UncachedReason::Holdout => set("holdout.share", "the price of proving the saving; 0 means that it is claimed, not proved"),
         UncachedReason::Terms => set("providers.NAME.terms", "the provider's terms forbid it"),

@@ -52,6 +52,8 @@ enum Command {
     Reconcile(reconcile::Args),
     /// Show why answers were not served from the cache: dearest first, with the key that would change it.
     Routes(remote::routes::Args),
+    /// Show what was done for a request and why, strategy by strategy.
+    Explain(remote::explain::Args),
     /// Purge the cache of a running proxy: by tag, key, prefix, route, tenant, or all of it.
     Purge(remote::purge::Args),
     /// Show which fields of answers differ from call to call, for `volatile` of a route.
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Alerts(args) => remote::alerts::run(&args),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Routes(args) => remote::routes::run(&args),
+        Command::Explain(args) => remote::explain::run(&args),
         Command::Purge(args) => remote::purge::run(&args),
         Command::Volatile(args) => remote::volatile::run(&args),
         Command::Warm(args) => remote::warm::run(&args),

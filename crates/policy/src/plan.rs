@@ -227,7 +227,11 @@ mod tests {
     fn the_bypass_switch_turns_everything_off() {
         let plan = compile(&RouteFacts::default(), &Overrides::default()).unwrap();
         assert_eq!(plan.steps(RequestKind::Safe).bypassed(), Steps::none(UncachedReason::Bypassed));
-        assert_eq!(plan.steps(RequestKind::Mutating).bypassed(), Steps::none(UncachedReason::Method), "what is never done is not saved by it");
+        assert_eq!(
+            plan.steps(RequestKind::Mutating).bypassed(),
+            Steps::none(UncachedReason::Method),
+            "what is never done is not saved by it"
+        );
     }
 
     #[test]

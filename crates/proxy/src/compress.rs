@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use farthing_cache::{Cached, FormRoom};
 use farthing_freshness::semantics::coding::{may_code, negotiate};
 use farthing_types::coding::fields;
-use farthing_types::{Body, BodyError, Coding, UncachedReason};
+use farthing_types::{Body, BodyError, Coding};
 use farthing_upstream::coding::{Encoder, Passed, encode};
 use http::header::{ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -73,7 +73,7 @@ pub const VARIES: &str = "accept-encoding";
 /// What is made of an entry's body is kept with it.
 pub fn compressed(state: &Arc<State>, planned: &Planned, entry: Option<Arc<Cached>>, mut response: Response<Body>) -> Response<Body> {
     let route = &planned.account.route;
-    if route.compress.is_empty() || planned.cache == Err(UncachedReason::Bypassed) {
+    if route.compress.is_empty() || route.switches.is_bypassed(planned.account.at) {
         return response;
     }
     let length = response.body().size_hint().exact().filter(|_| planned.account.method != Method::HEAD);

@@ -1,15 +1,17 @@
 //! C4, C6, C7 on the whole request path: the bypass switch, a batch window that breaks promises, a cache that is not worth it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use farthing_config::{BatchConfig, BatchFormat, Config, Mode, Prices, Provider, Route, SelfCostConfig, TtlBy};
+use farthing_contract::log::{Decision, Request as RequestRow, Row, Value};
 use farthing_models::{Store, StoreOptions};
 use farthing_policy::switches::Standing;
 use farthing_proxy::{BypassError, BypassOrder, Inside, SwitchView, SwitchedStrategy};
-use farthing_types::{Body, BudgetSpec, Call, CallReport, Clock, Failure, Money, Reply, Span, Time};
+use farthing_types::{Body, BudgetSpec, Call, CallReport, Clock, Coding, Failure, Money, Reply, Span, Time};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -49,6 +51,7 @@ impl Origin for Wire {
             let body: serde_json::Value = serde_json::from_slice(&call.body.as_full().unwrap()).unwrap_or_default();
             shop.calls.lock().push(call.target.to_string());
             let answer = match body["requests"].as_array() {
+                None if call.target.path() == "/long" => format!("[{}0]", "0,".repeat(10_000)),
                 None => "{}".to_owned(),
                 Some(requests) => {
                     let one = |request: &serde_json::Value| format!("{{\"id\":{},\"status\":200,\"body\":{{}}}}", request["id"]);
@@ -116,7 +119,12 @@ impl World {
     }
 
     fn order(&self, route: Option<&str>, until: Option<Span>) -> BypassOrder {
-        BypassOrder { route: route.map(Into::into), since: self.now(), until: until.map(|span| self.now() + span), reason: "trouble".into() }
+        BypassOrder {
+            route: route.map(Into::into),
+            since: self.now(),
+            until: until.map(|span| self.now() + span),
+            reason: "trouble".into(),
+        }
     }
 
     fn calls(&self) -> usize {
@@ -171,6 +179,24 @@ async fn everything_passes_by_at_once_and_comes_back_at_once() {
     assert!(world.inside.bypass_off(None, "over").unwrap());
     assert!(world.get("/a").await.contains("hit"), "the copy is still good");
     assert!(!world.inside.bypass_off(None, "over").unwrap(), "there is none any more");
+}
+
+/// Whatever may be done with the request itself: answers go out as they came.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_compressed_for_clients_under_it() {
+    let mut config = changed(config(), |route| route.compress = true);
+    config.data.compress = vec![Coding::Gzip];
+    let world = World::new(config);
+    let coding = async |method: &str| {
+        let request = Request::builder().method(method).uri("/long").header("host", "h").header("accept-encoding", "gzip");
+        let answer = world.inside.ask(request.body(Body::empty()).unwrap()).await;
+        let coding = answer.headers().get("content-encoding").cloned();
+        answer.into_body().collect().await.unwrap();
+        coding.is_some()
+    };
+    assert_eq!((coding("GET").await, coding("POST").await), (true, true));
+    world.inside.bypass_on(world.order(None, None)).unwrap();
+    assert_eq!((coding("GET").await, coding("POST").await), (false, false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,12 +299,58 @@ async fn a_window_that_breaks_the_promise_after_a_latency_shift_is_off_within_a_
 
     // The provider is quick again: after a rest and a short trial it is on.
     world.shop.slow_ms.store(10, Ordering::Relaxed);
-    world.busy((30_000, 50, Span::from_secs(330)), |_| ()).await;
+    world.busy((30_000, 12, Span::from_secs(330)), |_| ()).await;
     let calls = world.calls();
     world.busy((50_000, 50, Span::from_secs(30)), |_| ()).await;
     let view = world.view(SwitchedStrategy::Batch);
     assert_eq!((view.standing, view.switched_off), (Standing::On, 1));
     assert!(world.calls() - calls < 1_200, "{} calls for 1,500 requests", world.calls() - calls);
+}
+
+/// X5: what was drawn stands in the log with its probability, beside what became of the promise.
+#[tokio::test(start_paused = true)]
+async fn draws_stand_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = batching();
+    config.log.enabled = true;
+    config.log.dir = dir.path().join("logs");
+    config.log.row_rate = u32::MAX;
+    let world = World::new(config);
+    world.shop.slow_ms.store(10, Ordering::Relaxed);
+    world.busy((0, 50, Span::from_secs(20)), |_| ()).await;
+    world.inside.settle().await;
+    world.inside.close().await.unwrap();
+    let mut promised = std::collections::BTreeMap::new();
+    let read = |table, columns: &[&str], each: &mut dyn FnMut(&[Value<'_>])| {
+        farthing_ledger::read::rows(&dir.path().join("logs"), table, columns, &mut |cells| {
+            each(cells);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    };
+    read(RequestRow::TABLE, &["request_id", "sla"], &mut |cells| {
+        let [Value::U64(id), Value::Text(sla)] = cells else { panic!("{cells:?}") };
+        promised.insert(*id, (*sla).to_owned());
+    });
+    let (mut drawn, mut without) = (0, 0);
+    read(Decision::TABLE, &["kind", "request_id", "pmf", "action", "draw", "by"], &mut |cells| {
+        let [
+            Value::Text("batch"),
+            Value::U64(request),
+            Value::F32List(pmf),
+            Value::I32(action),
+            Value::F64(draw),
+            Value::Text("rule:slice"),
+        ] = cells
+        else {
+            return;
+        };
+        assert_eq!((pmf.to_vec(), *draw < f64::from(pmf[0])), (vec![0.02, 0.98], *action == 0));
+        assert_eq!(promised[request], "met");
+        (drawn, without) = (drawn + 1, without + u32::from(*action == 0));
+    });
+    assert_eq!((drawn, promised.len()), (1_000, 1_000));
+    assert!((5..50).contains(&without), "{without} of 1,000 at 2 %");
 }
 
 /// A provider that is too slow for any promise does not make batching the culprit.

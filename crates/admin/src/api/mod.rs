@@ -88,6 +88,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(alerts::list))
         .routes(routes!(views::decision))
         .routes(routes!(views::explanation))
+        .routes(routes!(views::plan))
         .routes(routes!(views::experiments))
         .routes(routes!(views::experiment))
         .routes(routes!(budgets::list))

@@ -9,7 +9,8 @@ use super::section::{Bad, Section};
 use super::values as v;
 use crate::key::ID_LEN;
 use crate::{
-    AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Secret, StrategyFlags,
+    AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Secret,
+    StrategyFlags,
 };
 
 /// Reads everything that concerns no route.

@@ -25,7 +25,10 @@ impl BypassControl for Running {
         if self.proxy.bypass_off(request.route.as_deref(), &request.reason).map_err(refusal)? {
             return Ok(self.bypasses());
         }
-        let what = request.route.as_ref().map_or_else(|| "nothing passes by".to_owned(), |route| format!("route `{route}` has no bypass of its own"));
+        let what = request
+            .route
+            .as_ref()
+            .map_or_else(|| "nothing passes by".to_owned(), |route| format!("route `{route}` has no bypass of its own"));
         Err(ControlError::NotFound(format!("{what}: see farthing bypass show")))
     }
 }

@@ -13,8 +13,8 @@ use farthing_policy::prefetch::PermitState;
 use farthing_proxy::PrefetchBooks;
 use farthing_types::{Clock, UncachedReason};
 
-use super::{Running, bypass};
 use super::totals::{costs, tally_of, totals};
+use super::{Running, bypass};
 
 impl StatusView for Running {
     fn readiness(&self) -> Readiness {

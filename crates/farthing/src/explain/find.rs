@@ -123,7 +123,7 @@ pub fn decision(dir: &Path, id: u64) -> Result<Option<Decided>, ReadError> {
 }
 
 /// The first row whose first column is `id`.
-fn first<T>(
+pub(super) fn first<T>(
     dir: &Path,
     table: &'static Table,
     columns: &[&str],
@@ -142,13 +142,13 @@ fn first<T>(
     Ok(found)
 }
 
-fn word(cell: &Value<'_>) -> Option<u64> {
+pub(super) fn word(cell: &Value<'_>) -> Option<u64> {
     if let Value::U64(word) = cell { Some(*word) } else { None }
 }
-fn whole(cell: &Value<'_>) -> Option<i64> {
+pub(super) fn whole(cell: &Value<'_>) -> Option<i64> {
     if let Value::I64(number) = cell { Some(*number) } else { None }
 }
-fn text(cell: &Value<'_>) -> Option<String> {
+pub(super) fn text(cell: &Value<'_>) -> Option<String> {
     if let Value::Text(text) = cell { Some((*text).to_owned()) } else { None }
 }
 fn list(cell: &Value<'_>) -> Vec<f32> {

@@ -62,9 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         };
         let now: Vec<BypassInfo> = match args.command.as_ref().unwrap_or(&Command::Show) {
             Command::Show => client.get(PATH).await?,
-            Command::On { route, time, reason } => {
-                client.call(Method::POST, &format!("{PATH}/on"), &order(route, *time, reason)).await?
-            }
+            Command::On { route, time, reason } => client.call(Method::POST, &format!("{PATH}/on"), &order(route, *time, reason)).await?,
             Command::Off { route, reason } => client.call(Method::POST, &format!("{PATH}/off"), &order(route, None, reason)).await?,
         };
         print(&args.admin, &now, |now| told(now));

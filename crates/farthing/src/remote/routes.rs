@@ -73,7 +73,10 @@ fn switched(info: &SwitchInfo) -> String {
         _ => format!("switched itself off {switched_off} times before"),
     };
     let again = info.tried_again.as_ref().map_or_else(String::new, |again| format!("; tried again at {again}"));
-    let judged = info.judged.zip(info.net_usd).map_or_else(String::new, |(requests, net)| format!("; {requests} requests judged since, net {net} $"));
+    let judged = info
+        .judged
+        .zip(info.net_usd)
+        .map_or_else(String::new, |(requests, net)| format!("; {requests} requests judged since, net {net} $"));
     format!("  {strategy}: {standing}{since}, {why}{again}{judged}\n")
 }
 

@@ -91,14 +91,30 @@ mod tests {
         let price = Money::from_nanos(700);
         let request = |outcome: Outcome, served: Served, uncached: Option<UncachedReason>, full: Option<Money>| {
             let cost = CostRecord::settle(served, Paid { full, attempts: full });
-            totals.request(&RequestSettled { route: &route, tenant: &tenant, outcome, uncached, cost, latency: None, overhead: None, sla: None });
+            totals.request(&RequestSettled {
+                route: &route,
+                tenant: &tenant,
+                outcome,
+                uncached,
+                cost,
+                latency: None,
+                overhead: None,
+                sla: None,
+            });
         };
         request(Outcome::Lead, Served::Lead, Some(UncachedReason::Cold), Some(price));
         request(Outcome::Hit, Served::Hit, None, Some(price));
         request(Outcome::Hit, Served::Hit, None, None);
         request(Outcome::Follow, Served::Follower, Some(UncachedReason::Cold), Some(price));
         request(Outcome::Bypass, Served::Lead, Some(UncachedReason::Unprofitable), Some(price.times(2)));
-        totals.call(&CallSettled { route: &route, tenant: &tenant, purpose: Purpose::Refresh, attempts: 1, cost: Some(price), unkept: None });
+        totals.call(&CallSettled {
+            route: &route,
+            tenant: &tenant,
+            purpose: Purpose::Refresh,
+            attempts: 1,
+            cost: Some(price),
+            unkept: None,
+        });
         totals.verdicts(&route, 5, 2);
         let first = totals.route(&route).cache_worth();
         assert_eq!(first, CacheWorth { all: 5, requests: 3, saved: price, renewed: price, stale: 2, largest: price.times(2) });

@@ -26,7 +26,9 @@ fn play(worth: &mut Worth, seed: u64, requests: u64, (hits, stale, own): (f64, f
 fn a_cache_that_loses_is_off_after_a_thousand_requests_or_more_and_on_again_when_it_gains() {
     for seed in 0..20 {
         // One hit in a hundred, of a dear price, against own costs of two hundredths of it.
-        for (what, hits, stale, own) in [("own cost", 0.01, 0.0, 20_000), ("stale answers", 0.3, 0.2, 0), ("no hit at all", 0.0, 0.0, 5_000)] {
+        for (what, hits, stale, own) in
+            [("own cost", 0.01, 0.0, 20_000), ("stale answers", 0.3, 0.2, 0), ("no hit at all", 0.0, 0.0, 5_000)]
+        {
             let mut worth = Worth::default();
             let off = play(&mut worth, seed, 200_000, (hits, stale, own));
             assert!(matches!(off, Some((REQUESTS.., Standing::Off))), "{what}, {seed}: {off:?} {}", worth.evidence());

@@ -2,20 +2,19 @@
 //! cost more than they save (C6). The decisions are pure ([`farthing_policy::switches`]); here is who asks them, and what follows.
 
 pub mod bypass;
+mod caches;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use farthing_ledger::aggregate::CacheWorth;
-use farthing_ledger::costs::{SelfCost, Window};
-use farthing_policy::switches::{Standing, Waits, Worth, WorthTurn, worth};
-use farthing_types::{DrawKind, KeyHash, Money, Outcome, RouteName, SlaOutcome, Time, UncachedReason};
+use farthing_policy::switches::{Standing, Waits, Worth};
+use farthing_types::{Money, RouteName, Time};
 use parking_lot::Mutex;
 
-use crate::request::Planned;
 use crate::route::RouteState;
-use crate::settle::{Account, Settled};
 use crate::state::State;
 
 pub use bypass::{Bypass, BypassError, Order};
@@ -175,97 +174,6 @@ impl State {
             strategies: route.switches.views(),
         };
         self.routes.iter().map(one).collect()
-    }
-
-    /// Whether a route's cache is for this key.
-    ///
-    /// # Errors
-    /// It costs more than it saves, and the key is not in the slice on which it is tried.
-    pub fn cached(&self, route: &RouteState, key: KeyHash) -> Result<(), UncachedReason> {
-        if route.switches.flags.load(Relaxed) & CACHE == 0 {
-            return Ok(());
-        }
-        // Always the same keys: their entries must live on to be worth anything.
-        let drawn = self.draw.uniform(DrawKind::SwitchSlice, &route.route.name, key.0, 0);
-        if drawn < worth::SLICE { Ok(()) } else { Err(UncachedReason::Unprofitable) }
-    }
-
-    /// Decides whether the call of a request may wait for others, where it otherwise would: not while batching is off, nor in the slice that it is
-    /// compared with.
-    pub fn draw_waiting(&self, planned: &mut Planned) {
-        let account = &mut planned.account;
-        let Some(waits) = account.route.switches.batch.as_ref().filter(|_| planned.batch.is_ok()) else { return };
-        let drawn = self.draw.uniform(DrawKind::SwitchSlice, &account.route.route.name, u128::from(account.id.0), 1);
-        let (slice, turned) = {
-            let mut waits = waits.lock();
-            // Without a promise there is nothing to compare, and nothing that waiting breaks.
-            match account.sla {
-                Some(_) => waits.draw(drawn, account.started),
-                None => (None, None),
-            }
-        };
-        if account.sla.is_some() && slice.is_none_or(|slice| slice.without) {
-            planned.batch = Err(UncachedReason::Disabled);
-        }
-        account.slice = slice;
-        if let Some(to) = turned {
-            self.tell(&account.route, Strategy::Batch, to);
-        }
-    }
-
-    /// Learns from what became of a promise whose request was drawn.
-    pub fn learn_waiting(&self, account: &Account, settled: &Settled, kept: Option<SlaOutcome>) {
-        let (Some(slice), Some(kept)) = (account.slice, kept) else { return };
-        // Who followed another's call, or was answered without one, waited by no draw of its own.
-        if !matches!(settled.outcome, Outcome::Lead | Outcome::Bypass | Outcome::Failed) {
-            return;
-        }
-        let Some(waits) = &account.route.switches.batch else { return };
-        let turned = waits.lock().settled(slice, kept != SlaOutcome::Met, self.real_now());
-        if let Some(to) = turned {
-            self.tell(&account.route, Strategy::Batch, to);
-        }
-    }
-
-    /// Judges what the caches came to since the last time.
-    pub fn judge_caches(&self, now: Time) {
-        let own = self.config.self_cost.map(|own| SelfCost { per_month: own.per_month, per_million_requests: own.per_million_requests });
-        let reads: Vec<_> = self.routes.iter().map(|route| self.totals.route(&route.route.name).cache_worth()).collect();
-        let all: u64 = self.routes.iter().zip(&reads).map(|(route, read)| read.since(&route.switches.cache.lock().read).all).sum();
-        let last = self.judged.swap(now.nanos(), Relaxed);
-        let from = if last == 0 { now } else { Time::from_nanos(last) };
-        let own = own.map_or(0, |own| own.of(Window { from, to: now }, i128::from(all), now));
-        for (route, read) in self.routes.iter().zip(reads) {
-            self.judge_cache(route, read, (own, all), now);
-        }
-    }
-
-    /// `own` is what Farthing itself has cost for `all` requests.
-    fn judge_cache(&self, route: &RouteState, read: CacheWorth, (own, all): (i128, u64), now: Time) {
-        if !route.route.cache {
-            return;
-        }
-        let turned = {
-            let mut judged = route.switches.cache.lock();
-            let seen = read.since(&judged.read);
-            judged.read = read;
-            let own = own * i128::from(seen.requests) / i128::from(all.max(1));
-            let turned = judged.worth.take(&WorthTurn {
-                requests: seen.requests,
-                saved: seen.saved,
-                largest: seen.largest,
-                renewed: seen.renewed,
-                stale: seen.stale,
-                stale_price: self.stale_price(route).unwrap_or(Money::ZERO),
-                own: Money::from_nanos(i64::try_from(own).unwrap_or(i64::MAX)),
-            });
-            judged.since = if turned.is_some() { now } else { judged.since };
-            turned
-        };
-        if let Some(to) = turned {
-            route.switches.set(CACHE, to == Standing::Off);
-            self.tell(route, Strategy::Cache, to);
-        }
     }
 
     fn tell(&self, route: &RouteState, strategy: Strategy, to: Standing) {
