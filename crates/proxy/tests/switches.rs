@@ -272,11 +272,11 @@ fn batching() -> Config {
 async fn a_window_that_breaks_the_promise_after_a_latency_shift_is_off_within_a_minute() {
     let world = World::new(batching());
     world.shop.slow_ms.store(10, Ordering::Relaxed);
-    world.busy((0, 50, Span::from_secs(120)), |world| assert_eq!(world.view(SwitchedStrategy::Batch).standing, Standing::On)).await;
+    world.busy((0, 50, Span::from_secs(60)), |world| assert_eq!(world.view(SwitchedStrategy::Batch).standing, Standing::On)).await;
     let calm = world.calls();
-    assert!(calm < 120 * 50 / 2, "{calm} calls for 6,000 requests: they are made together");
+    assert!(calm < 60 * 50 / 2, "{calm} calls for 3,000 requests: they are made together");
     let met = |world: &World| world.inside.totals().routes["shop"].sla.get("met").copied().unwrap_or(0);
-    assert!(met(&world) > 5_990, "{}", met(&world));
+    assert!(met(&world) > 2_990, "{}", met(&world));
 
     world.shop.slow_ms.store(120, Ordering::Relaxed);
     let mut off_after = None;
@@ -293,18 +293,18 @@ async fn a_window_that_breaks_the_promise_after_a_latency_shift_is_off_within_a_
     assert!(off_after <= 20, "{off_after} s");
     let before = met(&world);
     let calls = world.calls();
-    world.busy((20_000, 50, Span::from_secs(30)), |_| ()).await;
-    assert_eq!((met(&world) - before, world.calls() - calls), (1_500, 1_500), "all alone, and all in time");
+    world.busy((20_000, 50, Span::from_secs(15)), |_| ()).await;
+    assert_eq!((met(&world) - before, world.calls() - calls), (750, 750), "all alone, and all in time");
     assert_eq!(world.view(SwitchedStrategy::Batch).switched_off, 1);
 
     // The provider is quick again: after a rest and a short trial it is on.
     world.shop.slow_ms.store(10, Ordering::Relaxed);
-    world.busy((30_000, 12, Span::from_secs(330)), |_| ()).await;
+    world.busy((30_000, 4, Span::from_secs(330)), |_| ()).await;
     let calls = world.calls();
-    world.busy((50_000, 50, Span::from_secs(30)), |_| ()).await;
+    world.busy((50_000, 50, Span::from_secs(15)), |_| ()).await;
     let view = world.view(SwitchedStrategy::Batch);
     assert_eq!((view.standing, view.switched_off), (Standing::On, 1));
-    assert!(world.calls() - calls < 1_200, "{} calls for 1,500 requests", world.calls() - calls);
+    assert!(world.calls() - calls < 600, "{} calls for 750 requests", world.calls() - calls);
 }
 
 /// X5: what was drawn stands in the log with its probability, beside what became of the promise.
@@ -358,7 +358,7 @@ async fn draws_stand_in_the_log() {
 async fn a_slow_provider_switches_nothing_off() {
     let world = World::new(batching());
     world.shop.slow_ms.store(200, Ordering::Relaxed);
-    world.busy((0, 50, Span::from_secs(120)), |world| assert_eq!(world.view(SwitchedStrategy::Batch).standing, Standing::On)).await;
+    world.busy((0, 50, Span::from_secs(60)), |world| assert_eq!(world.view(SwitchedStrategy::Batch).standing, Standing::On)).await;
     assert!(world.inside.totals().routes["shop"].sla.get("met").is_none());
 }
 

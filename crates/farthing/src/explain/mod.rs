@@ -10,7 +10,7 @@ use farthing_admin::{ControlError, EconomicsView, ExplanationView, FeatureMove, 
 use farthing_contract::bundle::{Bundle, Explainer, Kind, Manifest, TREES_FILE, Table, disk};
 use farthing_contract::features::FeatureSpec;
 
-pub use plan::{Advice, plan, plan_text};
+pub use plan::{plan, plan_text};
 pub use show::text;
 
 use find::{Asked, Decided};

@@ -46,24 +46,27 @@ struct Called {
     not_stored: Option<String>,
 }
 
+impl Called {
+    /// Of the attempt that was the last: the ones before tell nothing of the answer.
+    fn read(cells: &[Value<'_>]) -> Option<Self> {
+        let called = Self { batch: whole(&cells[1]), decision: word(&cells[2]), not_stored: text(&cells[3]) };
+        (called.batch.is_some() || called.decision.is_some() || called.not_stored.is_some()).then_some(called)
+    }
+}
+
 /// Explains the plan of the request with that id. Reads files: blocking.
 ///
 /// # Errors
 /// The request is not in the log, or a file cannot be read.
 pub fn plan(log: &Path, id: u64, advice: Advice<'_>) -> Result<PlanView, ControlError> {
     let failed = |e: ReadError| ControlError::Failed(e.to_string());
-    let asked = first(log, Request::TABLE, &REQUEST, id, |cells| asked(cells)).map_err(failed)?;
+    let asked = first(log, Request::TABLE, &REQUEST, id, |cells| Some(asked(cells))).map_err(failed)?;
     let (mut view, row) = asked.ok_or_else(|| not_found(log, id))?;
     let called = match row.call {
-        Some(call) => first(log, CallRow::TABLE, &CALL, call, |cells| Called {
-            batch: whole(&cells[1]),
-            decision: word(&cells[2]),
-            not_stored: text(&cells[3]),
-        })
-        .map_err(failed)?,
+        Some(call) => first(log, CallRow::TABLE, &CALL, call, Called::read).map_err(failed)?,
         None => None,
     };
-    let drawn = first(log, Decision::TABLE, &DRAWN, id, drawn).map_err(failed)?.flatten();
+    let drawn = first(log, Decision::TABLE, &DRAWN, id, drawn).map_err(failed)?;
     let called = called.unwrap_or_default();
     let decision = row.decision.or(called.decision);
     view.decision_id = decision.map(|id| format!("{id:016x}"));

@@ -24,7 +24,7 @@ pub const BEGIN: Span = Span::from_secs(10);
 /// Evidence that switches off. A strategy that does no harm is switched off within time `t` with a probability of at most
 /// `t / (10 s x 1e6)`: 1 % of the routes in a day.
 pub const OFF: f64 = 1e6;
-/// Evidence that ends a trial: it lasts for one beginning, so one trial in 500 ends without harm done.
+/// Evidence that ends a trial, in which nobody begins anew: one in a thousand ends though no harm was done.
 pub const TRIAL_OFF: f64 = 1e3;
 
 /// Share of the slice while promises are kept: what is bought without the strategy to be able to compare.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use farthing_config::Config;
+use farthing_ledger::costs::utc;
 use farthing_types::{RouteName, Time};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -145,7 +146,7 @@ impl State {
         }
         tracing::warn!(
             route = order.route.as_deref(),
-            until = order.until.map(Time::secs_f64),
+            until = order.until.map(utc),
             reason = &*order.reason,
             "bypass is switched on: nothing is saved"
         );
