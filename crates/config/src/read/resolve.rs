@@ -49,7 +49,6 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
         let mut route = place(top, draft);
         route.mode = flags.mode.unwrap_or(route.mode);
         obey(top, &mut route, &provider.provider);
-        config.strategies.apply(&mut route);
         if let Some(other) = checked.iter().find(|other| overlap(&route, other)) {
             let key = format!("routes.{}", route.name);
             top.doc.problem(
@@ -59,6 +58,7 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
                 "give one of them another path_prefix, host or method",
             );
         }
+        config.strategies.apply(&mut route);
         checked.push(route);
     }
     // A stable order: the more special first, then by name.
