@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use farthing_cache::Purge;
 use farthing_config::{CredentialMode, CredentialPlace, Mode, Secret};
+use farthing_proxy::BypassOrder;
 use farthing_tests::origin::answer_of;
 use farthing_tests::{Answer, Origin, Setup, Started};
 use farthing_types::{Outcome, Span, Time, VirtualClock};
@@ -220,4 +221,29 @@ async fn a_request_with_a_trace_takes_the_usual_way() {
         assert_eq!(wire.ask(traced).await.text(), "body");
     }
     assert_eq!((recalled(&started), origin.calls()), (0, 2), "the other call is that of the first request of the connection");
+}
+
+/// C4: the switch holds at once for what is known by the bytes of its head, too.
+#[tokio::test]
+async fn the_bypass_switch_holds_at_once() {
+    let fields = [("cache-control", "max-age=60"), ("date", "Thu, 26 Nov 2026 10:00:00 GMT")];
+    let origin = Origin::simple(move |_, n| answer_of(StatusCode::OK, &fields, n.to_string())).await;
+    let (started, clock) = Setup::new(origin.addr).start_virtual().await;
+    let mut wire = Wire::to(&started).await;
+    let mut last = String::new();
+    for _ in 0..5 {
+        last = wire.ask(PLAIN).await.text();
+    }
+    let before = recalled(&started);
+    assert!(before > 0);
+    let since = started.proxy.now();
+    let order = BypassOrder { route: None, since, until: Some(since + Span::from_secs(10)), reason: "trouble".into() };
+    started.proxy.bypass_on(order).unwrap();
+    for _ in 0..3 {
+        let answer = wire.ask(PLAIN).await;
+        assert!(answer.header("cache-status").contains("bypassed") && answer.text() != last, "{answer:?}");
+    }
+    assert_eq!(recalled(&started), before);
+    clock.advance(Span::from_secs(10));
+    assert_eq!(wire.ask(PLAIN).await.text(), last, "its time is over, and the copy is still good");
 }

@@ -135,7 +135,7 @@ fn asked(at: Time, (key, route): (u32, u16), call: u64, unit: u64) -> AskedRow {
 fn caching(log: &Log) -> anyhow::Result<Policy> {
     let ttl = TtlParams { source: TtlSource::Fixed(Span::from_secs(1_800)), ..TtlParams::default() };
     let facts = RouteFacts { ttl, ..RouteFacts::default() };
-    let plan = plan::compile(&facts, &Overrides::default(), false)?;
+    let plan = plan::compile(&facts, &Overrides::default())?;
     let economics = RouteEconomics { price_stale: None, stale_budget: 0.005, stale_share_of_ttl: 0.0, trust_shipped: false };
     let route = |name: &std::sync::Arc<str>| {
         Some(RoutePolicy {

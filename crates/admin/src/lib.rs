@@ -12,6 +12,8 @@ mod views;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_bypass;
+#[cfg(test)]
 mod tests_money;
 #[cfg(test)]
 mod tests_sinks;
@@ -21,12 +23,13 @@ pub use problem::{Problem, ProblemDocument};
 pub use server::{ServeError, serve};
 pub use views::alerts::{AlertInfo, AlertsView, MonthForecast};
 pub use views::budgets::{BudgetRow, BudgetsControl, BudgetsView, CounterRow, RaiseRequest, RaiseView, Raising, RefusalView};
+pub use views::bypass::{BypassControl, BypassInfo, BypassRequest, SwitchInfo};
 pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
 pub use views::costs::{CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow, CostsView, NetSaving, StrategyImpact};
 pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
-pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView};
+pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView, PlanStep, PlanView};
 pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunning};
 pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsView, LoadRow, RefusedCount};
 pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};

@@ -133,6 +133,9 @@ impl DecisionsView for Fake {
     fn explain(&self, request: RequestId) -> Result<ExplanationView, ControlError> {
         Err(ControlError::NotFound(format!("{request} is not there")))
     }
+    fn plan(&self, request: RequestId) -> Result<PlanView, ControlError> {
+        Ok(PlanView { request_id: request.to_string(), ..PlanView::default() })
+    }
 }
 impl CacheControl for Fake {
     fn stats(&self) -> CacheStats {
@@ -197,6 +200,7 @@ fn parts(phase: Phase) -> Parts {
         experiments: fake.clone(),
         decisions: fake.clone(),
         budgets: fake.clone(),
+        bypass: fake.clone(),
         limits: fake.clone(),
         cache: fake.clone(),
         costs: fake.clone(),

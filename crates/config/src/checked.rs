@@ -56,6 +56,8 @@ pub struct Config {
     pub holdout: HoldoutConfig,
     /// Fetching ahead.
     pub prefetch: PrefetchConfig,
+    /// Which strategies there are at all; routes are read by it already.
+    pub strategies: crate::StrategyFlags,
     /// Alerts about money.
     pub alerts: AlertsConfig,
     /// What Farthing itself costs; `None`: unknown.

@@ -25,6 +25,7 @@ mod routing;
 mod salt;
 mod secret;
 mod sinks;
+mod strategies;
 
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
@@ -41,7 +42,7 @@ pub use l2::{L2Config, L2Redis, L2Store};
 pub use limits::{OverloadConfig, TierConfig};
 pub use provider::{CompressRequests, CredentialPlace, Dialect, HttpProtocol, Prices, Provider, Terms, TokenRates, UpstreamConfig};
 pub use purges::{Field, FilledBy, Purges, Template, WriteRule};
-pub use read::{Flags, Surroundings, System, presets, reference};
+pub use read::{Flags, Surroundings, System, parse_span, presets, reference};
 pub use remedy::{Remedy, remedy};
 pub use retention::{RetentionConfig, TenantRetention};
 pub use rights::{Rights, TenantRights, is_reserved_tenant};
@@ -49,3 +50,4 @@ pub use route::{CredentialMode, Matcher, Mode, OnDisconnect, Prefetch, Profile, 
 pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig, RoutingWeights};
 pub use secret::Secret;
 pub use sinks::{LOG_TABLES, PostgresConfig, SinkConfig, SinkTarget};
+pub use strategies::StrategyFlags;

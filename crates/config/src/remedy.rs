@@ -54,6 +54,11 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::Personal => set("pii", "requests or answers with personal fields are never kept"),
         UncachedReason::Disabled => disabled(route),
         UncachedReason::Fallback => none("another provider stood in: look at the errors of the one that the route would have asked"),
+        UncachedReason::Bypassed => none("the bypass switch is on: farthing bypass show says since when and why; farthing bypass off"),
+        UncachedReason::Unprofitable => set(
+            "price_stale",
+            "the cache of the route costs more than it saves, by the prices of calls, of stale answers and [self_cost]: see farthing routes",
+        ),
         UncachedReason::Observe => set("mode", "\"learned\" serves what may be served; \"observe\" only logs"),
         UncachedReason::Holdout => set("holdout.share", "the price of proving the saving; 0 means that it is claimed, not proved"),
         UncachedReason::Terms => set("providers.NAME.terms", "the provider's terms forbid it"),
@@ -94,9 +99,9 @@ fn private(route: &Route) -> Remedy {
 
 fn disabled(route: &Route) -> Remedy {
     if route.cache {
-        none("a header, a variant or the bypass switch turned it off")
+        none("a header or a variant turned it off")
     } else {
-        set("cache", "true lets answers be kept, where the provider's terms allow it")
+        set("cache", "true lets answers be kept, on the route and in [strategies], where the provider's terms allow it")
     }
 }
 

@@ -52,6 +52,8 @@ enum Command {
     Reconcile(reconcile::Args),
     /// Show why answers were not served from the cache: dearest first, with the key that would change it.
     Routes(remote::routes::Args),
+    /// Show what was done for a request and why, strategy by strategy.
+    Explain(remote::explain::Args),
     /// Purge the cache of a running proxy: by tag, key, prefix, route, tenant, or all of it.
     Purge(remote::purge::Args),
     /// Show which fields of answers differ from call to call, for `volatile` of a route.
@@ -64,6 +66,8 @@ enum Command {
     Models(remote::models::Args),
     /// Show what is spent of each budget, raise one, or show why requests were held back.
     Budgets(remote::budgets::Args),
+    /// Let everything pass by at once: on all routes or one, for a time or until it is switched off.
+    Bypass(remote::bypass::Args),
     /// Show what limits let through, who waits for them, and what is under way.
     Limits(remote::limits::Args),
     /// Show the experiments of a running proxy.
@@ -88,12 +92,14 @@ fn main() -> ExitCode {
         Command::Alerts(args) => remote::alerts::run(&args),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Routes(args) => remote::routes::run(&args),
+        Command::Explain(args) => remote::explain::run(&args),
         Command::Purge(args) => remote::purge::run(&args),
         Command::Volatile(args) => remote::volatile::run(&args),
         Command::Warm(args) => remote::warm::run(&args),
         Command::Prices(args) => prices::run(&args),
         Command::Models(args) => remote::models::run(&args),
         Command::Budgets(args) => remote::budgets::run(&args),
+        Command::Bypass(args) => remote::bypass::run(&args),
         Command::Limits(args) => remote::limits::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),
         Command::Logs(args) => logs::run(&args),

@@ -1,6 +1,9 @@
 //! The binary as an operator meets it: serve, ask, change, end, look into the log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "cli/switches.rs"]
+mod switches;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -184,7 +187,10 @@ fn experiments_and_decisions_can_be_looked_into() {
     );
     std::fs::write(dir.path().join("farthing.toml"), file).unwrap();
     let serving = Serving::start(dir.path(), &["--config", "farthing.toml"], None);
-    get(&serving.data, "/r/geo/a");
+    let asked = [get(&serving.data, "/r/geo/a").0, get(&serving.data, "/r/geo/a").0].map(|head| {
+        let id = head.lines().find_map(|line| line.strip_prefix("x-farthing-request-id: ")).map(str::to_owned);
+        id.unwrap_or_else(|| panic!("{head}"))
+    });
     let listed = text(&output(dir.path(), &["experiments", "list", "--admin", &serving.admin]));
     assert!(listed.contains("rule 50 %, long 50 %") && listed.contains("long TTLs are cheaper"), "{listed}");
     let shown = output(dir.path(), &["experiments", "show", "ttl", "--admin", &serving.admin]);
@@ -203,6 +209,30 @@ fn experiments_and_decisions_can_be_looked_into() {
     let decision: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&decision["id"], &decision["route"]), (&Value::String(id), &Value::String("geo".to_owned())), "{body}");
     assert!(decision["value"].as_f64().unwrap() > 0.0, "{body}");
+
+    let explain = |id: &str, args: &[&str]| output(dir.path(), &[&["explain", id, "--admin", &serving.admin], args].concat());
+    let told = asked.each_ref().map(|id| {
+        let found = (0..500).map(|_| explain(id, &[])).find(|told| told.status.success());
+        text(&found.expect("its row is written within the flush time"))
+    });
+    for part in [
+        "GET lead",
+        "not answered from it: cold",
+        "first requests are paid for",
+        "led call",
+        "kept for",
+        "of ttl, drawn with probability 0.5",
+    ] {
+        assert!(told[0].contains(part), "{part}: {}", told[0]);
+    }
+    for part in ["GET hit", "answered from l1", "cost 0 $, without Farthing 0.002 $", "models explain --request"] {
+        assert!(told[1].contains(part), "{part}: {}", told[1]);
+    }
+    let offline = explain(&asked[0], &["--log-dir", "logs", "--json"]);
+    let view: Value = serde_json::from_slice(&offline.stdout).unwrap();
+    assert_eq!((&view["steps"][0]["what"], &view["steps"][0]["advice"]), (&"cache".into(), &Value::Null), "{view}");
+    assert_eq!(explain("0000000000000000", &[]).status.code(), Some(1));
+    assert_eq!(explain("1", &[]).status.code(), Some(2));
     assert_eq!(serving.end(), Some(0));
 }
 

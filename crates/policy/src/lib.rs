@@ -1,6 +1,6 @@
 //! The decisions, pure and synchronous: which strategies a request gets (`plan`; `strategy` where prices decide), for how long an answer is
-//! kept (`ttl`), what a call will cost (`cost`), how long it waits for others to be made with (`batch`), which
-//! provider gets it (`routing`).
+//! kept (`ttl`), what a call will cost (`cost`), how long it waits for others to be made with (`batch`), which provider gets it (`routing`), when a
+//! strategy switches itself off (`switches`).
 //!
 //! Nothing here reads a clock, a price or a random number that it was not handed. [`guard::Guarded`] is the only place where
 //! predictors meet rules. A strategy is one file and one line in [`registry::ALL`].
@@ -18,6 +18,7 @@ pub mod registry;
 pub mod routing;
 pub mod strategies;
 pub mod strategy;
+pub mod switches;
 mod table;
 pub mod ttl;
 

@@ -128,7 +128,6 @@ pub struct Plan {
     pub ttl: TtlParams,
     /// Version of the `ttl` predictor; the champion when `None`.
     pub model_version: Option<u32>,
-    bypass: bool,
 }
 
 /// What is done to one request.
@@ -147,6 +146,12 @@ impl Steps {
     pub const fn none(reason: UncachedReason) -> Self {
         Self { cache: Err(reason), dedupe: Err(reason), batch: Err(reason) }
     }
+
+    /// What is left of them while the operator's bypass switch is on: nothing. What the route itself forbids keeps its reason.
+    pub fn bypassed(self) -> Self {
+        let off = |step: Result<(), UncachedReason>| step.and(Err(UncachedReason::Bypassed));
+        Self { cache: off(self.cache), dedupe: off(self.dedupe), batch: off(self.batch) }
+    }
 }
 
 /// Overrides that cannot be compiled.
@@ -160,12 +165,13 @@ pub enum PlanError {
     },
 }
 
-/// Compiles the plan of a route under the overrides of a variant. `bypass` is the operator's switch that turns everything off.
+/// Compiles the plan of a route under the overrides of a variant. What is switched on and off while it runs comes later
+/// ([`Steps::bypassed`]).
 ///
 /// # Errors
 /// [`PlanError::UnknownTtl`]. An override can switch a strategy off or choose its parameters; it cannot lift what the route
 /// forbids.
-pub fn compile(facts: &RouteFacts, overrides: &Overrides, bypass: bool) -> Result<Plan, PlanError> {
+pub fn compile(facts: &RouteFacts, overrides: &Overrides) -> Result<Plan, PlanError> {
     let mut facts = facts.clone();
     facts.cache &= overrides.cache.unwrap_or(true);
     facts.dedupe &= overrides.dedupe.unwrap_or(true);
@@ -174,15 +180,12 @@ pub fn compile(facts: &RouteFacts, overrides: &Overrides, bypass: bool) -> Resul
     if let Some(text) = &overrides.ttl {
         ttl.source = registry::ttl_source(text).ok_or_else(|| PlanError::UnknownTtl { given: text.clone() })?;
     }
-    Ok(Plan { facts, ttl, model_version: overrides.model_version, bypass })
+    Ok(Plan { facts, ttl, model_version: overrides.model_version })
 }
 
 impl Plan {
     /// What is done to a request of this kind.
     pub fn steps(&self, kind: RequestKind) -> Steps {
-        if self.bypass {
-            return Steps::none(UncachedReason::Disabled);
-        }
         let facts = &self.facts;
         Steps { cache: Cache.eligible(facts, kind), dedupe: Dedupe.eligible(facts, kind), batch: Batch.eligible(facts, kind) }
     }
@@ -192,7 +195,7 @@ impl Plan {
     /// # Errors
     /// The reason why they may not.
     pub fn prefetch(&self, kind: RequestKind) -> Result<(), UncachedReason> {
-        if self.bypass { Err(UncachedReason::Disabled) } else { Prefetch.eligible(&self.facts, kind) }
+        Prefetch.eligible(&self.facts, kind)
     }
 }
 
@@ -207,7 +210,7 @@ mod tests {
     fn a_variant_chooses_but_cannot_lift_a_ban() {
         let facts = RouteFacts { cache: false, ..RouteFacts::default() };
         let overrides = Overrides { cache: Some(true), ttl: Some("fixed:5".into()), model_version: Some(3), ..Overrides::default() };
-        let plan = compile(&facts, &overrides, false).unwrap();
+        let plan = compile(&facts, &overrides).unwrap();
         let steps = Steps { cache: Err(UncachedReason::Disabled), dedupe: Ok(()), batch: Ok(()) };
         assert_eq!(plan.steps(RequestKind::Safe), steps);
         assert_eq!((plan.ttl.source, plan.model_version), (TtlSource::Fixed(Span::from_secs(5)), Some(3)));
@@ -216,18 +219,19 @@ mod tests {
     #[test]
     fn an_unknown_source_is_named() {
         let overrides = Overrides { ttl: Some("magic".into()), ..Overrides::default() };
-        let error = compile(&RouteFacts::default(), &overrides, false).unwrap_err();
+        let error = compile(&RouteFacts::default(), &overrides).unwrap_err();
         assert!(error.to_string().contains("magic") && error.to_string().contains("fixed:SECONDS"));
     }
 
     #[test]
     fn the_bypass_switch_turns_everything_off() {
-        let plan = compile(&RouteFacts::default(), &Overrides::default(), true).unwrap();
-        for kind in [RequestKind::Safe, RequestKind::Idempotent, RequestKind::Mutating] {
-            let steps = plan.steps(kind);
-            assert_eq!(steps, Steps::none(UncachedReason::Disabled));
-            assert!(plan.prefetch(kind).is_err());
-        }
+        let plan = compile(&RouteFacts::default(), &Overrides::default()).unwrap();
+        assert_eq!(plan.steps(RequestKind::Safe).bypassed(), Steps::none(UncachedReason::Bypassed));
+        assert_eq!(
+            plan.steps(RequestKind::Mutating).bypassed(),
+            Steps::none(UncachedReason::Method),
+            "what is never done is not saved by it"
+        );
     }
 
     #[test]

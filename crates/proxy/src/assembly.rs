@@ -6,7 +6,7 @@ pub use handle::Part;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use farthing_cache::{Cache, FormRoom};
 use farthing_config::Config;
@@ -43,6 +43,7 @@ use crate::shortcut::Shortcuts;
 use crate::sinks::Sinks;
 use crate::state::{Counters, State};
 use crate::stats::Events;
+use crate::switches::Bypass;
 use crate::volatile::Volatile;
 use crate::{prices, route};
 
@@ -108,6 +109,7 @@ impl Proxy {
         let recalling = state.clone();
         let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
         let now = state.clock.now();
+        state.publish_bypass(&state.bypass.orders(now));
         for experiment in &config.experiments {
             state.start_experiment(experiment, now)?;
         }
@@ -266,6 +268,8 @@ pub(crate) fn build(
         pricing,
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
+        bypass: Bypass::open(config, clock.now())?,
+        judged: AtomicI64::new(0),
         trials: Trials::default(),
         holdout: Holdout::new(config.holdout.share, config.holdout.window),
         savings: Mutex::new(Savings::new(SAVINGS_ALPHA, MAX_SAVINGS_UNITS)),

@@ -122,7 +122,7 @@ impl State {
     }
 
     /// The price of a stale answer of a route: configured, or the call's price over the champion's kappa.
-    fn stale_price(&self, route: &RouteState) -> Option<Money> {
+    pub(crate) fn stale_price(&self, route: &RouteState) -> Option<Money> {
         let derived = || {
             let call = self.pricing.flat(&route.route.name, &route.provider.name, self.clock.now())?;
             let kappa = self.predictors.ttl(None)?.manifest().kappa(route.route.stale_budget).filter(|k| *k > 0.0)?;
@@ -131,8 +131,12 @@ impl State {
         route.route.price_stale.or_else(derived)
     }
 
-    /// One turn of the control loop: guardrails switch variants off, a decided experiment leads the rest of the keys.
+    /// One turn of the control loop: switches that time or money turns, guardrails that switch variants off, a decided experiment that leads the
+    /// rest of the keys.
     pub fn control(&self) {
+        let now = self.clock.now();
+        self.expire_bypass(now);
+        self.judge_caches(now);
         let mut changed = Vec::new();
         for running in self.trials.0.lock().values_mut().filter(|r| r.stopped.is_none()) {
             if let Some(next) = steer(running) {
@@ -215,7 +219,7 @@ fn steer(running: &mut Running) -> Option<Arc<Experiment>> {
 
 fn publish(routes: &[Arc<RouteState>], experiment: &Arc<Experiment>) -> Result<(), StartError> {
     for route in routes {
-        let compile = |variant: &farthing_experiment::Variant| plan::compile(&route.facts, &variant.overrides, false).map(Arc::new);
+        let compile = |variant: &farthing_experiment::Variant| plan::compile(&route.facts, &variant.overrides).map(Arc::new);
         let plans = experiment.variants().iter().map(compile).collect::<Result<_, _>>();
         let plans = plans.map_err(|source| StartError::Plan { route: route.route.name.clone(), source })?;
         route.experiment.store(Some(Arc::new(RouteExperiment { experiment: experiment.clone(), plans })));

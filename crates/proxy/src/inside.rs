@@ -29,6 +29,7 @@ use crate::routing::RoutingReport;
 use crate::serve::serve;
 use crate::state::State;
 use crate::stats::Events;
+use crate::switches::{BypassError, Order, RouteSwitches};
 
 /// See the module. It has no control loop: nothing sweeps, no experiment is decided, no alias is followed, so that what happens
 /// depends on the requests alone.
@@ -51,6 +52,19 @@ impl Inside {
         Self::with_l2(config, clock, (store, None), client)
     }
 
+    /// As [`Inside::new`]; latencies run on `clock`, too, so that promises of time can be kept and broken where time stands still.
+    ///
+    /// # Errors
+    /// A configuration that cannot run.
+    pub fn timed(
+        config: &Arc<Config>,
+        clock: Arc<dyn Clock>,
+        store: Store,
+        client: &dyn Fn(&UpstreamSpec) -> Arc<dyn Origin>,
+    ) -> Result<Self, StartError> {
+        Self::assemble(config, (clock.clone(), Some(clock)), (store, None), client)
+    }
+
     /// As [`Inside::new`], above a store that keeps answers outside of memory, to the bounds of `config.l2`.
     ///
     /// # Errors
@@ -58,6 +72,15 @@ impl Inside {
     pub fn with_l2(
         config: &Arc<Config>,
         clock: Arc<dyn Clock>,
+        stores: (Store, Option<Arc<dyn L2Store>>),
+        client: &dyn Fn(&UpstreamSpec) -> Arc<dyn Origin>,
+    ) -> Result<Self, StartError> {
+        Self::assemble(config, (clock, None), stores, client)
+    }
+
+    fn assemble(
+        config: &Arc<Config>,
+        (clock, latencies): (Arc<dyn Clock>, Option<Arc<dyn Clock>>),
         (store, l2): (Store, Option<Arc<dyn L2Store>>),
         client: &dyn Fn(&UpstreamSpec) -> Arc<dyn Origin>,
     ) -> Result<Self, StartError> {
@@ -72,9 +95,11 @@ impl Inside {
         let mut state = build((config, routes, sources), (clock, real), handle, store, (events.clone(), l2))?;
         // Ids enter draws (the jitter of retries): the same requests shall meet the same ones.
         state.ids = Ids::new(config.seed);
+        state.real = latencies.unwrap_or(state.real);
         let state = Arc::new(state);
         events.connect(&state);
         let now = state.clock.now();
+        state.publish_bypass(&state.bypass.orders(now));
         for experiment in &config.experiments {
             state.start_experiment(experiment, now)?;
         }
@@ -128,6 +153,32 @@ impl Inside {
             tokio::time::sleep(Span::from_millis(1)).await;
         }
         self.state.budgets.written().await;
+    }
+
+    /// One turn of the control loop: experiments, switches.
+    pub fn control(&self) {
+        self.state.control();
+    }
+
+    /// The switches of each route.
+    pub fn switches(&self) -> Vec<RouteSwitches> {
+        self.state.switches()
+    }
+
+    /// Lets everything pass by. Blocks.
+    ///
+    /// # Errors
+    /// See [`BypassError`].
+    pub fn bypass_on(&self, order: Order) -> Result<(), BypassError> {
+        self.state.bypass_on(order)
+    }
+
+    /// Ends the bypass of a route, or every one. Blocks.
+    ///
+    /// # Errors
+    /// See [`BypassError`].
+    pub fn bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
+        self.state.bypass_off(route, reason)
     }
 
     /// Purges entries; how many.

@@ -52,6 +52,7 @@ pub mod sinks;
 mod state;
 mod stats;
 mod stream;
+mod switches;
 mod tags;
 pub mod telemetry;
 mod telemetry_limits;
@@ -84,6 +85,7 @@ pub use prices::book as price_book;
 pub use pricing::{Charged, PricingStats};
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 pub use routing::RoutingReport;
+pub use switches::{BypassError, Order as BypassOrder, RouteSwitches, Strategy as SwitchedStrategy, SwitchView};
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
 
 /// Why a proxy could not be started, or an experiment not be run.
@@ -123,6 +125,9 @@ pub enum StartError {
     /// Prices contradict each other.
     #[error(transparent)]
     Prices(#[from] farthing_ledger::PriceError),
+    /// What an operator lets pass by cannot be read.
+    #[error(transparent)]
+    Bypass(#[from] switches::BypassError),
     /// A sink of the log cannot work as it is described.
     #[error(transparent)]
     Sink(#[from] farthing_sinks::OpenError),

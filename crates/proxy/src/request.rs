@@ -210,7 +210,9 @@ impl Identified {
         let route = &*received.route;
         let facts = RequestFacts::read(&received.head.method, &received.head.headers);
         let wishes = Wishes::read(own_fields(&received.head.headers), route, identity.grant.as_deref());
-        let Steps { cache, dedupe, batch } = route.plan.steps(kind(route, &facts));
+        let planned = route.plan.steps(kind(route, &facts));
+        let bypassed = route.switches.is_bypassed(received.at);
+        let Steps { cache, dedupe, batch } = if bypassed { planned.bypassed() } else { planned };
         let off = wishes.control == CacheControl::Off;
         let (cache, dedupe) = restrict((cache, dedupe), &facts, off, &route.rules);
         let steps = Steps { cache, dedupe, batch: if off { Err(UncachedReason::RequestDirective) } else { batch } };
@@ -311,7 +313,7 @@ impl Asked {
         let holdout = measured && state.holdout.holds(&state.draw, &route.route.name, key, at);
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
         Planned {
-            cache: off(steps.cache.and(of_variant.cache)),
+            cache: off(steps.cache.and(of_variant.cache)).and_then(|()| state.cached(&route, key)),
             dedupe: off(steps.dedupe.and(of_variant.dedupe)),
             batch: off(steps.batch.and(of_variant.batch)),
             control: wishes.control,
@@ -327,6 +329,7 @@ impl Asked {
                 sla: wishes.sla,
                 queued: Span::ZERO,
                 failed: Span::ZERO,
+                slice: None,
                 trace: trace::of(&head.headers),
                 tags: wishes.tags,
                 method: head.method,

@@ -27,6 +27,7 @@ use crate::prefetch::{self, Off};
 use crate::problem::Dialect;
 use crate::routing::{self, Routing};
 use crate::stats::Numbered;
+use crate::switches::Switches;
 use crate::writes;
 
 /// One configured route, compiled.
@@ -67,6 +68,8 @@ pub struct RouteState {
     pub plan: Arc<Plan>,
     /// The experiment that runs on the route, with a plan for each variant.
     pub experiment: ArcSwapOption<RouteExperiment>,
+    /// What is switched off on it while it runs.
+    pub switches: Switches,
     /// Live statistics of the route.
     pub stats: Mutex<Numbered>,
     /// The line in front of the provider, shared by its routes.
@@ -162,7 +165,7 @@ fn one(
 ) -> Result<RouteState, StartError> {
     let facts = facts(route, &provider);
     let overrides = Overrides::default();
-    let compiled = plan::compile(&facts, &overrides, false).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
+    let compiled = plan::compile(&facts, &overrides).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
     let Ways { pass, swap, pace } = ways;
     Ok(RouteState {
         routing: None,
@@ -183,6 +186,7 @@ fn one(
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
+        switches: Switches::new(route.batch.is_some()),
         stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
         pace,
         limits: limits.of(config, (route, &provider)),

@@ -154,6 +154,7 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
             }
         }
     }
+    state.draw_waiting(&mut planned);
     let leaving = Leaving::new(&state, &planned);
     let mut response = match call {
         Ok(wanted) => {

@@ -7,6 +7,7 @@ use farthing_contract::log;
 use farthing_experiment::Observation;
 use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
+use farthing_policy::switches::Slice;
 use farthing_types::{
     BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, RequestId, SlaOutcome, Span, Time,
     TraceContext, UncachedReason,
@@ -51,6 +52,8 @@ pub struct Account {
     pub queued: Span,
     /// How long it has waited for calls that brought no answer.
     pub failed: Span,
+    /// Whether it goes without waiting for others, to compare with those that wait; `None` where that was not drawn.
+    pub slice: Option<Slice>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
     /// Its free tags.
@@ -86,6 +89,7 @@ impl Account {
             sla: None,
             queued: Span::ZERO,
             failed: Span::ZERO,
+            slice: None,
             trace: trace::of(&received.head.headers),
             tags: None,
             variant: None,
@@ -147,6 +151,7 @@ impl State {
     /// Settles an answered request.
     pub fn settle_request(&self, account: &Account, settled: &Settled) {
         let cost = CostRecord::settle(settled.served, settled.paid);
+        let sla = promises::kept(account, settled);
         self.totals.request(&RequestSettled {
             route: &account.route.route.name,
             tenant: &account.identity.tenant,
@@ -155,8 +160,9 @@ impl State {
             cost,
             latency: settled.latency,
             overhead: Some(settled.overhead),
-            sla: promises::kept(account, settled),
+            sla,
         });
+        self.learn_waiting(account, settled, sla);
         trace::tell(account, settled);
         self.prove(account, settled, &cost);
         if let Some(log) = &self.log {

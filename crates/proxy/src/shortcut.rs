@@ -140,7 +140,7 @@ impl Shortcut {
     fn answer(&self, state: &Arc<State>) -> Option<Wire> {
         let Account { route, key, .. } = &self.account;
         let (at, started) = (state.clock.now(), state.real_now());
-        if !self.account.identity.holds(at) {
+        if route.switches.any() || !self.account.identity.holds(at) {
             return None;
         }
         if route.experiment.load().is_some() || state.holdout.holds(&state.draw, &route.route.name, *key, at) {

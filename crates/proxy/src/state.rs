@@ -10,7 +10,7 @@ use farthing_experiment::{Holdout, Savings};
 use farthing_freshness::Keyer;
 use farthing_ledger::{Aggregates, LogHandle};
 use farthing_policy::Guarded;
-use farthing_types::{Clock, Draw, RealClock, Time};
+use farthing_types::{Clock, Draw, Time};
 use farthing_upstream::Upstream;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
@@ -34,6 +34,7 @@ use crate::pricing::Pricing;
 use crate::route::RouteState;
 use crate::shortcut::Shortcuts;
 use crate::sinks::Sinks;
+use crate::switches::Bypass;
 use crate::volatile::Volatile;
 
 /// What all requests share.
@@ -43,7 +44,7 @@ pub struct State {
     /// The proxy's time: decisions, ages, log.
     pub clock: Arc<dyn Clock>,
     /// Real time: how long our own work takes.
-    pub real: Arc<RealClock>,
+    pub real: Arc<dyn Clock>,
     /// The source of draws.
     pub draw: Draw,
     /// Computes keys.
@@ -80,6 +81,10 @@ pub struct State {
     pub predictors: Predictors,
     /// Where predictors meet rules.
     pub guarded: Guarded,
+    /// What the operator lets pass by.
+    pub bypass: Bypass,
+    /// When the caches were judged last, ns; 0 before the first time.
+    pub judged: AtomicI64,
     /// Records of experiments.
     pub trials: Trials,
     /// Which keys are held out.

@@ -4,6 +4,7 @@ mod ahead;
 mod clients;
 mod routing;
 mod sinks;
+mod switches;
 
 use std::fmt;
 use std::sync::Arc;
@@ -133,6 +134,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in ahead::families(&self.0.prefetch(), self.0.prefetch_lost()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in switches::families(&self.0.switches()) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.budgets().iter().flat_map(budgets) {

@@ -25,6 +25,8 @@ pub enum DrawKind {
     Sample = 7,
     /// Which two providers of a route are compared for a call.
     Route = 8,
+    /// Whether a request or key belongs to the slice that a switched strategy is compared with or tried on.
+    SwitchSlice = 9,
 }
 
 /// A source of draws under one secret seed.

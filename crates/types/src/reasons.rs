@@ -140,6 +140,10 @@ reasons! {
         Personal = "pii",
         /// The route, tenant or a variant has caching off.
         Disabled = "disabled",
+        /// The operator's bypass switch is on.
+        Bypassed = "bypassed",
+        /// The route's cache costs more than it saves, so it is off for most keys.
+        Unprofitable = "unprofitable",
         /// `--mode observe`.
         Observe = "observe",
         /// The key belongs to the savings holdout.

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod budgets;
+mod bypass;
 mod cache;
 mod costs;
 mod events;
@@ -63,6 +64,7 @@ const _: fn(QueryRejection) -> Problem = Problem::from;
         (name = "costs", description = "Money, from the log"),
         (name = "cache", description = "The cache"),
         (name = "budgets", description = "Money that may be spent over a time"),
+        (name = "bypass", description = "The switch that lets everything pass by"),
         (name = "limits", description = "Requests, tokens and calls at a time"),
         (name = "events", description = "Sources of events that say what has changed"),
         (name = "models", description = "Predictors")
@@ -86,11 +88,15 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(alerts::list))
         .routes(routes!(views::decision))
         .routes(routes!(views::explanation))
+        .routes(routes!(views::plan))
         .routes(routes!(views::experiments))
         .routes(routes!(views::experiment))
         .routes(routes!(budgets::list))
         .routes(routes!(budgets::refusals))
         .routes(routes!(budgets::raise))
+        .routes(routes!(bypass::show))
+        .routes(routes!(bypass::on))
+        .routes(routes!(bypass::off))
         .routes(routes!(limits::list))
         .routes(routes!(cache::stats))
         .routes(routes!(cache::purge))

@@ -6,8 +6,8 @@ use farthing_types::{DecisionId, RequestId};
 
 use super::{Path, blocking};
 use crate::{
-    Costs, DecisionView, ExperimentDetail, ExperimentSummary, ExplanationView, Parts, Problem, ProblemDocument, RouteInfo, Status,
-    VolatileReport,
+    Costs, DecisionView, ExperimentDetail, ExperimentSummary, ExplanationView, Parts, PlanView, Problem, ProblemDocument, RouteInfo,
+    Status, VolatileReport,
 };
 
 /// The routes in the order in which they are tried.
@@ -84,6 +84,20 @@ fn id_of(text: &str) -> Option<u64> {
 pub(super) async fn explanation(State(parts): State<Parts>, Path(id): Path<String>) -> Result<Json<ExplanationView>, Problem> {
     let number = id_of(&id).ok_or_else(|| Problem::bad_request("a request's id has 16 hexadecimal digits"))?;
     blocking(move || parts.decisions.explain(RequestId(number))).await.map(Json)
+}
+
+/// What was done for a request and why: strategy by strategy.
+#[utoipa::path(get, path = "/api/v1/requests/{id}/plan", tag = "views",
+    params(("id" = String, Path, description = "`x-farthing-request-id`: 16 hexadecimal digits")),
+    responses(
+        (status = 200, description = "the plan", body = PlanView),
+        (status = 400, description = "not an id", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "unknown, or not written yet", body = ProblemDocument, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn plan(State(parts): State<Parts>, Path(id): Path<String>) -> Result<Json<PlanView>, Problem> {
+    let number = id_of(&id).ok_or_else(|| Problem::bad_request("a request's id has 16 hexadecimal digits"))?;
+    blocking(move || parts.decisions.plan(RequestId(number))).await.map(Json)
 }
 
 /// All experiments.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ControlError;
-use super::explanations::ExplanationView;
+use super::explanations::{ExplanationView, PlanView};
 
 /// The logged decisions.
 pub trait DecisionsView: Send + Sync {
@@ -23,6 +23,12 @@ pub trait DecisionsView: Send + Sync {
     /// # Errors
     /// Unknown, or no decision stands behind it; no log, or one that cannot be read.
     fn explain(&self, request: RequestId) -> Result<ExplanationView, ControlError>;
+
+    /// What was done for a request and why. Reads files, as above.
+    ///
+    /// # Errors
+    /// Unknown; no log, or one that cannot be read.
+    fn plan(&self, request: RequestId) -> Result<PlanView, ControlError>;
 }
 
 /// One decision.

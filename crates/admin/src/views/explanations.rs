@@ -1,5 +1,6 @@
 //! Why a request was answered as it was.
 
+use farthing_types::Money;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -81,4 +82,42 @@ pub struct EconomicsView {
     pub requests_per_hour: Option<f64>,
     /// Changes of the answer per hour by the live statistics.
     pub live_hazard_per_hour: Option<f64>,
+}
+
+/// What was done for a request and why: strategy by strategy, from its rows of the log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlanView {
+    /// The request, 16 hexadecimal digits.
+    pub request_id: String,
+    /// When, ns since 1970 UTC.
+    pub at_ns: i64,
+    /// The route.
+    pub route: String,
+    /// The method.
+    pub method: String,
+    /// `hit`, `lead` ...
+    pub outcome: String,
+    /// What each strategy did.
+    pub steps: Vec<PlanStep>,
+    /// The experiment and the variant in force; null without one.
+    pub variant: Option<String>,
+    /// The decision under which the copy is kept, 16 hexadecimal digits: `GET /api/v1/decisions/{id}`.
+    pub decision_id: Option<String>,
+    /// What it would have cost without Farthing, in dollars; null when unpriced.
+    #[schema(value_type = Option<String>)]
+    pub base_usd: Option<Money>,
+    /// What it cost, in dollars; null when unpriced.
+    #[schema(value_type = Option<String>)]
+    pub cost_usd: Option<Money>,
+}
+
+/// What one strategy did for a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanStep {
+    /// `cache`, `dedupe`, `batch`, `ttl` or `promise`.
+    pub what: String,
+    /// What it did, or why nothing.
+    pub why: String,
+    /// What would change that; null where nothing is to be done.
+    pub advice: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod budgets;
+pub mod bypass;
 pub mod cache;
 pub mod costs;
 pub mod decisions;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use alerts::AlertsView;
 use budgets::BudgetsControl;
+use bypass::BypassControl;
 use cache::CacheControl;
 use costs::CostsView;
 use decisions::DecisionsView;
@@ -58,6 +60,8 @@ pub struct Parts {
     pub events: Arc<dyn EventsControl>,
     /// Budgets.
     pub budgets: Arc<dyn BudgetsControl>,
+    /// The bypass switch.
+    pub bypass: Arc<dyn BypassControl>,
     /// Limits.
     pub limits: Arc<dyn LimitsControl>,
     /// Prices.

@@ -6,6 +6,7 @@ use farthing_types::Money;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::bypass::{BypassInfo, SwitchInfo};
 use super::status::{Tally, Totals};
 
 /// The configured routes.
@@ -150,6 +151,12 @@ pub struct RouteInfo {
     pub stale_budget: f64,
     /// The experiment that runs on it.
     pub experiment: Option<String>,
+    /// The order by which everything passes by; null where nothing does.
+    #[serde(default)]
+    pub bypass: Option<BypassInfo>,
+    /// Strategies that can switch themselves off.
+    #[serde(default)]
+    pub switches: Vec<SwitchInfo>,
     /// Fetching ahead.
     pub prefetch: AheadInfo,
     /// Totals since start.

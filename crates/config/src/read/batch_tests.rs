@@ -59,3 +59,23 @@ fn what_cannot_be_is_named_with_its_remedy() {
         assert!(problem.contains(expected), "{keys}\n{problem}");
     }
 }
+
+#[test]
+fn flags_for_all_routes_turn_off_what_a_route_has_on() {
+    let text = |flags: &str| {
+        format!(
+            "salt = {{ file = \"salt\" }}\n{flags}\n[providers.api]\nbase_url = \"https://api.test\"\n[routes.api]\ndedupe = false\n\
+             [routes.api.batch]\nformat = \"rest\""
+        )
+    };
+    let route = |flags: &str| {
+        let config = Config::parse(&text(flags), "f.toml", &Flags::default(), &Salted).unwrap();
+        let route = config.route("api").unwrap();
+        (route.cache, route.dedupe, route.batch.is_some(), route.prefetch == crate::Prefetch::Auto)
+    };
+    assert_eq!(route(""), (true, false, true, true));
+    assert_eq!(route("[strategies]\ndedupe = true"), (true, false, true, true), "they allow; they turn nothing on");
+    assert_eq!(route("[strategies]\ncache = false\nbatch = false\nprefetch = false"), (false, false, false, false));
+    let wrong = Config::parse(&text("[strategies]\nbach = false"), "f.toml", &Flags::default(), &Salted).unwrap_err().to_string();
+    assert!(wrong.contains("strategies.bach") && wrong.contains("batch"), "{wrong}");
+}

@@ -8,7 +8,10 @@ use super::registry;
 use super::section::{Bad, Section};
 use super::values as v;
 use crate::key::ID_LEN;
-use crate::{AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Secret};
+use crate::{
+    AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Secret,
+    StrategyFlags,
+};
 
 /// Reads everything that concerns no route.
 pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
@@ -37,6 +40,9 @@ pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
     }
     if let Some(section) = within("prefetch", registry::PREFETCH) {
         prefetch(&section, &mut config.prefetch);
+    }
+    if let Some(section) = within("strategies", registry::STRATEGIES) {
+        strategies(&section, &mut config.strategies);
     }
     config.keys = keys(top);
 }
@@ -113,6 +119,13 @@ fn prefetch(s: &Section<'_, '_>, into: &mut PrefetchConfig) {
     s.set("horizon", v::positive_span, &mut into.horizon);
     s.set("explore", v::share(0.0..=0.5), &mut into.explore);
     s.set("at_once", v::count(1..=1_000), &mut into.at_once);
+}
+
+fn strategies(s: &Section<'_, '_>, into: &mut StrategyFlags) {
+    s.set("cache", v::flag, &mut into.cache);
+    s.set("dedupe", v::flag, &mut into.dedupe);
+    s.set("batch", v::flag, &mut into.batch);
+    s.set("prefetch", v::flag, &mut into.prefetch);
 }
 
 fn keys(top: &Section<'_, '_>) -> Vec<FarthingKey> {

@@ -57,6 +57,7 @@ pub use flags::Flags;
 pub use presets::presets;
 pub use reference::reference;
 pub use section::{Surroundings, System};
+pub use values::parse_span;
 
 use crate::{Config, ConfigError};
 use resolve::Draft;

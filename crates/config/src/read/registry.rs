@@ -6,7 +6,7 @@ pub(crate) use super::registry_identity::{JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
 pub(crate) use super::registry_money::{
     ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, PREFETCH, PRICE_FILES, PRICES, SELF_COST, SERVICE,
-    SERVICE_RATES, TIER, TOKEN_RATES,
+    SERVICE_RATES, STRATEGIES, TIER, TOKEN_RATES,
 };
 pub(crate) use super::registry_providers::{COMPRESS_REQUESTS, PRESET, PROVIDER, TERMS, UPSTREAM};
 pub(crate) use super::registry_routing::{ADAPTER, ERROR_IF, LEG, WEIGHTS};
@@ -82,6 +82,7 @@ pub(crate) const TOP: Keys = &[
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
     table("prefetch", Kind::Table, "Fetching ahead."),
+    table("strategies", Kind::Table, "Which strategies there are at all."),
     table("prices", Kind::Table, "Files of imported prices."),
     table("alerts", Kind::Table, "Alerts about money."),
     table("self_cost", Kind::Table, "What Farthing itself costs."),

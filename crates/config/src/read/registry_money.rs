@@ -33,6 +33,13 @@ pub(crate) const HOLDOUT: Keys = &[
     key("window", "time", "\"1h\"", "How long a key stays in or out."),
 ];
 
+pub(crate) const STRATEGIES: Keys = &[
+    key("cache", "flag", "true", "Answer from the cache."),
+    key("dedupe", "flag", "true", "Join equal requests that are under way."),
+    key("batch", "flag", "true", "Make calls together where a route has a table `batch`."),
+    key("prefetch", "flag", "true", "Fetch ahead where a route's `prefetch` allows it."),
+];
+
 pub(crate) const PREFETCH: Keys = &[
     key("horizon", "time", "\"30s\"", "How far ahead a request still counts as following another: about half the lifetime of a copy."),
     key(

@@ -3,8 +3,8 @@
 use super::registry::{
     ADAPTER, ADMIN, ALERTS, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, ERROR_IF, EVENT_RULE, EVENTS, EXPERIMENT,
     HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROVIDER,
-    RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM,
-    VARIANT, WEIGHTS, WRITE_RULE,
+    RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table,
+    UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -65,6 +65,12 @@ pub(crate) const TABLES: &[Table] = &[
         heading: "[prefetch]",
         doc: "Fetching ahead, on routes whose `price_wait` says what a wait is worth; docs/prefetch.md has the formulas.",
         keys: PREFETCH,
+    },
+    Table {
+        heading: "[strategies]",
+        doc: "Which strategies there are at all. What is off here is off on every route; each route has flags of its own. To switch \
+              everything off at once while Farthing runs: `farthing bypass on` (docs/switches.md).",
+        keys: STRATEGIES,
     },
     Table { heading: "[alerts]", doc: "Who is told when money goes wrong; docs/alerts.md says of what.", keys: ALERTS },
     Table {

@@ -59,6 +59,7 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
                 "give one of them another path_prefix, host or method",
             );
         }
+        config.strategies.apply(&mut route);
         checked.push(route);
     }
     // A stable order: the more special first, then by name.

@@ -102,7 +102,7 @@ pub(crate) fn positive_span(value: &DeValue<'_>) -> Parsed<Span> {
 }
 
 /// Reads `1h30m`: whole numbers, each with a unit. At most 100 years.
-pub(crate) fn parse_span(text: &str) -> Option<Span> {
+pub fn parse_span(text: &str) -> Option<Span> {
     const LONGEST: u128 = 36_525 * 86_400 * 1_000_000_000;
     let mut rest = text;
     let mut nanos: u128 = 0;

@@ -275,7 +275,7 @@ table! {
         ts_ns: i64,
         /// Id of the decision.
         decision_id: u64,
-        /// `ttl`, `prefetch` (action 1: the key is fetched ahead) ...
+        /// `ttl`, `prefetch` (action 1: the key is fetched ahead), `batch` (action 1: the call may wait for others; action 0: the slice that is compared) ...
         kind: &'static str,
         /// Call whose answer it is about.
         call_id: Option<u64>,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use farthing_admin::{ControlError, DecisionView, DecisionsView, ExplanationView};
+use farthing_admin::{ControlError, DecisionView, DecisionsView, ExplanationView, PlanView};
+use farthing_config::remedy;
 use farthing_contract::features::TTL_SPEC;
 use farthing_contract::log::{Decision, Row, Value};
 use farthing_ledger::read;
@@ -52,6 +53,15 @@ impl DecisionsView for Running {
         };
         let places = Places { log: self.log_folder()?, models: self.proxy.models().root(), stale_budget: &budget };
         explain::request(&places, request.0)
+    }
+
+    fn plan(&self, request: RequestId) -> Result<PlanView, ControlError> {
+        let advice = |route: &str, reason| {
+            let found = self.proxy.config().route(route)?;
+            let remedy = remedy(reason, found);
+            Some(remedy.key.map_or_else(|| remedy.advice.to_owned(), |key| format!("{key}: {}", remedy.advice)))
+        };
+        explain::plan(self.log_folder()?, request.0, &advice)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod budgets;
+mod bypass;
 mod cache;
 pub mod costs;
 mod decisions;
@@ -46,6 +47,7 @@ impl Running {
             experiments: running.clone(),
             decisions: running.clone(),
             budgets: running.clone(),
+            bypass: running.clone(),
             limits: running.clone(),
             cache: running.clone(),
             costs: running.clone(),

@@ -14,8 +14,8 @@ use farthing_policy::prefetch::PermitState;
 use farthing_proxy::{LegReport, PrefetchBooks, RoutingReport};
 use farthing_types::{Clock, UncachedReason};
 
-use super::Running;
 use super::totals::{costs, tally_of, totals};
+use super::{Running, bypass};
 
 impl StatusView for Running {
     fn readiness(&self) -> Readiness {
@@ -61,11 +61,18 @@ impl RoutesView for Running {
             let on = |routes: &[farthing_types::RouteName]| routes.is_empty() || routes.contains(&route.name);
             experiments.iter().find(|view| view.stopped.is_none() && on(&view.config.routes)).map(|view| view.config.name.to_string())
         };
-        let (ahead, routings) = (self.proxy.prefetch(), self.proxy.routings());
+        let (ahead, routings, switches) = (self.proxy.prefetch(), self.proxy.routings(), self.proxy.switches());
         let route = |route: &std::sync::Arc<Route>| {
             let prefetch = ahead.iter().find(|books| books.route == route.name).map(ahead_info).unwrap_or_default();
             let providers = routings.iter().find(|report| report.route == route.name).map(providers).unwrap_or_default();
-            RouteInfo { prefetch, providers, ..self.route(route, experiment(route), &snapshot) }
+            let found = switches.iter().find(|of| of.route == route.name);
+            RouteInfo {
+                prefetch,
+                providers,
+                bypass: found.and_then(|of| of.bypass.as_deref()).map(bypass::info),
+                switches: found.map(|of| of.strategies.iter().map(bypass::switch).collect()).unwrap_or_default(),
+                ..self.route(route, experiment(route), &snapshot)
+            }
         };
         self.proxy.config().routes.iter().map(route).collect()
     }
@@ -113,6 +120,8 @@ impl Running {
             not_kept: counted.map(|found| not_saved(route, &found.unkept)).unwrap_or_default(),
             totals: counted.map(totals).unwrap_or_default(),
             prefetch: AheadInfo::default(),
+            bypass: None,
+            switches: Vec::new(),
         }
     }
 }

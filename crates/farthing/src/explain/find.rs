@@ -60,14 +60,16 @@ pub struct Decided {
 /// A file that cannot be read.
 pub fn request(dir: &Path, id: u64) -> Result<Option<Asked>, ReadError> {
     const COLUMNS: [&str; 8] = ["request_id", "ts_ns", "route", "outcome", "entry_age_ms", "uncached_reason", "decision_id", "call_id"];
-    first(dir, Request::TABLE, &COLUMNS, id, |cells| Asked {
-        at_ns: whole(&cells[1]).unwrap_or(0),
-        route: read::text(&cells[2]),
-        outcome: read::text(&cells[3]),
-        age_ms: whole(&cells[4]),
-        uncached: text(&cells[5]),
-        decision: word(&cells[6]),
-        call: word(&cells[7]),
+    first(dir, Request::TABLE, &COLUMNS, id, |cells| {
+        Some(Asked {
+            at_ns: whole(&cells[1]).unwrap_or(0),
+            route: read::text(&cells[2]),
+            outcome: read::text(&cells[3]),
+            age_ms: whole(&cells[4]),
+            uncached: text(&cells[5]),
+            decision: word(&cells[6]),
+            call: word(&cells[7]),
+        })
     })
 }
 
@@ -78,7 +80,7 @@ pub fn request(dir: &Path, id: u64) -> Result<Option<Asked>, ReadError> {
 pub fn decision_of(dir: &Path, asked: &Asked) -> Result<Option<Decided>, ReadError> {
     let id = match (asked.decision, asked.call) {
         (Some(id), _) => Some(id),
-        (None, Some(call)) => first(dir, CallRow::TABLE, &["call_id", "decision_id"], call, |cells| word(&cells[1]))?.flatten(),
+        (None, Some(call)) => first(dir, CallRow::TABLE, &["call_id", "decision_id"], call, |cells| word(&cells[1]))?,
         (None, None) => None,
     };
     id.map_or(Ok(None), |id| decision(dir, id))
@@ -105,50 +107,51 @@ pub fn decision(dir: &Path, id: u64) -> Result<Option<Decided>, ReadError> {
         "variant",
         "price_nanousd",
     ];
-    first(dir, Decision::TABLE, &COLUMNS, id, |cells| Decided {
-        id,
-        at_ns: whole(&cells[1]).unwrap_or(0),
-        kind: read::text(&cells[2]),
-        route: read::text(&cells[3]),
-        key: word(&cells[4]).unwrap_or(0),
-        spec_hash: read::text(&cells[5]),
-        features: list(&cells[6]),
-        outputs: list(&cells[7]),
-        value: if let Value::F64(value) = cells[8] { value } else { f64::NAN },
-        by: read::text(&cells[9]),
-        digest: text(&cells[10]),
-        variant: text(&cells[11]).zip(text(&cells[12])),
-        price_nanousd: whole(&cells[13]),
+    first(dir, Decision::TABLE, &COLUMNS, id, |cells| {
+        Some(Decided {
+            id,
+            at_ns: whole(&cells[1]).unwrap_or(0),
+            kind: read::text(&cells[2]),
+            route: read::text(&cells[3]),
+            key: word(&cells[4]).unwrap_or(0),
+            spec_hash: read::text(&cells[5]),
+            features: list(&cells[6]),
+            outputs: list(&cells[7]),
+            value: if let Value::F64(value) = cells[8] { value } else { f64::NAN },
+            by: read::text(&cells[9]),
+            digest: text(&cells[10]),
+            variant: text(&cells[11]).zip(text(&cells[12])),
+            price_nanousd: whole(&cells[13]),
+        })
     })
 }
 
-/// The first row whose first column is `id`.
-fn first<T>(
+/// What `take` makes of the first row whose first column is `id` and that it wants.
+pub(super) fn first<T>(
     dir: &Path,
     table: &'static Table,
     columns: &[&str],
     id: u64,
-    take: impl Fn(&[Value<'_>]) -> T,
+    take: impl Fn(&[Value<'_>]) -> Option<T>,
 ) -> Result<Option<T>, ReadError> {
     let mut found = None;
     let mut visit = |cells: &[Value<'_>]| {
         if word(&cells[0]) == Some(id) {
-            found = Some(take(cells));
-            return ControlFlow::Break(());
+            found = take(cells);
         }
-        ControlFlow::Continue(())
+        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     read::rows(dir, table, columns, &mut visit)?;
     Ok(found)
 }
 
-fn word(cell: &Value<'_>) -> Option<u64> {
+pub(super) fn word(cell: &Value<'_>) -> Option<u64> {
     if let Value::U64(word) = cell { Some(*word) } else { None }
 }
-fn whole(cell: &Value<'_>) -> Option<i64> {
+pub(super) fn whole(cell: &Value<'_>) -> Option<i64> {
     if let Value::I64(number) = cell { Some(*number) } else { None }
 }
-fn text(cell: &Value<'_>) -> Option<String> {
+pub(super) fn text(cell: &Value<'_>) -> Option<String> {
     if let Value::Text(text) = cell { Some((*text).to_owned()) } else { None }
 }
 fn list(cell: &Value<'_>) -> Vec<f32> {

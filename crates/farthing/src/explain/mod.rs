@@ -1,6 +1,7 @@
 //! Why a request was answered as it was: its decision from the log, taken apart with the trees of the bundle that made it.
 
 mod find;
+mod plan;
 mod show;
 
 use std::path::Path;
@@ -9,6 +10,7 @@ use farthing_admin::{ControlError, EconomicsView, ExplanationView, FeatureMove, 
 use farthing_contract::bundle::{Bundle, Explainer, Kind, Manifest, TREES_FILE, Table, disk};
 use farthing_contract::features::FeatureSpec;
 
+pub use plan::{plan, plan_text};
 pub use show::text;
 
 use find::{Asked, Decided};
@@ -31,18 +33,17 @@ pub struct Places<'a> {
 pub fn request(places: &Places<'_>, id: u64) -> Result<ExplanationView, ControlError> {
     let failed = |e: farthing_ledger::read::ReadError| ControlError::Failed(e.to_string());
     let asked = find::request(places.log, id).map_err(failed)?;
-    let asked = asked.ok_or_else(|| {
-        ControlError::NotFound(format!(
-            "request {id:016x} is in no finished file of {}; files are finished within minutes",
-            places.log.display()
-        ))
-    })?;
+    let asked = asked.ok_or_else(|| not_found(places.log, id))?;
     let decided = find::decision_of(places.log, &asked).map_err(failed)?;
     let Some(decided) = decided else {
         let why = asked.uncached.clone().map_or_else(|| "none was logged".to_owned(), |why| format!("it was not to be kept ({why})"));
         return Err(ControlError::NotFound(format!("no decision stands behind request {id:016x}: {why}")));
     };
     Ok(explanation(places, Some((id, asked)), decided))
+}
+
+fn not_found(log: &Path, id: u64) -> ControlError {
+    ControlError::NotFound(format!("request {id:016x} is in no finished file of {}; files are finished within minutes", log.display()))
 }
 
 fn explanation(places: &Places<'_>, asked: Option<(u64, Asked)>, decided: Decided) -> ExplanationView {

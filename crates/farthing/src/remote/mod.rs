@@ -2,10 +2,12 @@
 
 pub mod alerts;
 pub mod budgets;
+pub mod bypass;
 pub mod client;
 pub mod costs;
 mod costs_table;
 pub mod experiments;
+pub mod explain;
 pub mod limits;
 pub mod models;
 pub mod prices;
@@ -45,6 +47,12 @@ impl AdminFlags {
 fn segment(text: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if good { Ok(text.to_owned()) } else { Err("letters, digits, '-', '_' and '.'".to_owned()) }
+}
+
+/// An id as it stands in headers and logs.
+fn id(text: &str) -> Result<u64, String> {
+    let good = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    u64::from_str_radix(text, 16).ok().filter(|_| good).ok_or_else(|| "16 hexadecimal digits, as in x-farthing-request-id".to_owned())
 }
 
 /// Asks, prints, and turns what went wrong into a message and an exit code.

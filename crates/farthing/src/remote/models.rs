@@ -7,7 +7,7 @@ use farthing_admin::{AliasState, ExplanationView, ModelDetail, ModelList, ModelV
 use http::Method;
 use serde_json::json;
 
-use super::{AdminFlags, ask, print, segment};
+use super::{AdminFlags, ask, id, print, segment};
 use crate::explain::{self, Places};
 use crate::table::render;
 
@@ -69,12 +69,6 @@ struct Named {
     kind: String,
     /// Version.
     version: u32,
-}
-
-/// An id as it stands in headers and logs.
-fn id(text: &str) -> Result<u64, String> {
-    let good = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    u64::from_str_radix(text, 16).ok().filter(|_| good).ok_or_else(|| "16 hexadecimal digits, as in x-farthing-request-id".to_owned())
 }
 
 /// Shows or changes predictors.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_admin::{AheadInfo, NotSaved, ProviderInfo, RouteInfo};
+use farthing_admin::{AheadInfo, NotSaved, ProviderInfo, RouteInfo, SwitchInfo};
 
 use super::{AdminFlags, ask, print};
 use crate::table::render;
@@ -51,6 +51,10 @@ fn told(route: &RouteInfo) -> String {
         text += &format!("  {line}\n");
     }
     text += &providers(&route.providers);
+    if let Some(order) = &route.bypass {
+        text += &format!("  {}\n", super::bypass::line(order));
+    }
+    text += &route.switches.iter().map(switched).collect::<String>();
     text += &ahead(&route.prefetch);
     if route.not_saved.is_empty() {
         text += "  everything was served from the cache, or nothing was asked yet\n";
@@ -81,6 +85,25 @@ fn providers(all: &[ProviderInfo]) -> String {
     };
     let heads = ["provider", "score high / medium / low", "price $", "latency", "errors", "quality", "breaker", "chosen", "failed"];
     render(&heads, all.iter().map(cells)).lines().fold(String::new(), |text, line| text + "  " + line + "\n")
+}
+
+/// How a strategy stands that can switch itself off; nothing where it never did.
+fn switched(info: &SwitchInfo) -> String {
+    let SwitchInfo { strategy, standing, switched_off, .. } = info;
+    let since = info.since.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
+    let why = match (&**standing, &**strategy) {
+        ("off", "batch") => "promises of time were missed more often with it than without".to_owned(),
+        ("off", "cache") => "it cost more than it saved; a slice of the keys is cached to see whether that holds".to_owned(),
+        ("trial", _) => "tried for a short time".to_owned(),
+        _ if *switched_off == 0 => return String::new(),
+        _ => format!("switched itself off {switched_off} times before"),
+    };
+    let again = info.tried_again.as_ref().map_or_else(String::new, |again| format!("; tried again at {again}"));
+    let judged = info
+        .judged
+        .zip(info.net_usd)
+        .map_or_else(String::new, |(requests, net)| format!("; {requests} requests judged since, net {net} $"));
+    format!("  {strategy}: {standing}{since}, {why}{again}{judged}\n")
 }
 
 /// How fetching ahead stands; nothing where waiting has no price, which is usual.
@@ -122,7 +145,7 @@ fn row(found: &NotSaved) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use farthing_admin::{Tally, Totals};
+    use farthing_admin::{BypassInfo, Tally, Totals};
 
     use super::*;
 
@@ -164,6 +187,18 @@ mod tests {
                 refused: [("budget".to_owned(), 2), ("busy".to_owned(), 9)].into(),
                 ..AheadInfo::default()
             },
+            bypass: Some(BypassInfo { since: "T1".to_owned(), reason: "wrong answers".to_owned(), ..BypassInfo::default() }),
+            switches: vec![
+                SwitchInfo { strategy: "cache".to_owned(), standing: "on".to_owned(), judged: Some(7), ..SwitchInfo::default() },
+                SwitchInfo {
+                    strategy: "batch".to_owned(),
+                    standing: "off".to_owned(),
+                    since: Some("T2".to_owned()),
+                    tried_again: Some("T3".to_owned()),
+                    switched_off: 1,
+                    ..SwitchInfo::default()
+                },
+            ],
             totals: Totals::default(),
             not_kept: vec![not_saved("soft-error", "0.004", Some("cacheable_if"))],
             not_saved: vec![not_saved("expired", "0.006", Some("stale_budget")), not_saved("cold", "0.002", None)],
@@ -175,6 +210,9 @@ mod tests {
         assert!(at("0.006") < at("stale_budget"));
         assert!(at("cold") < at("fetched and not kept because") && at("not kept") < at("soft-error"));
         assert!(at("fetching ahead: live; 7 calls, 5 used, 0 wasted") < at("left out: busy 9, budget 2"));
+        assert!(text.contains("bypass of all routes since T1, until it is switched off: wrong answers"), "{text}");
+        assert!(text.contains("batch: off since T2, promises of time were missed") && text.contains("tried again at T3"), "{text}");
+        assert!(!text.contains("cache: on"), "what never changed is not told: {text}");
         let off = |reason: &str| AheadInfo { state: "off".to_owned(), reason: Some(reason.to_owned()), ..AheadInfo::default() };
         assert_eq!((ahead(&off("terms")), ahead(&off("no-price-wait"))), ("  fetching ahead: off (terms)\n".to_owned(), String::new()));
         let text = told(&RouteInfo { not_saved: Vec::new(), not_kept: Vec::new(), ..route });

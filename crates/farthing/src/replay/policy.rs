@@ -68,7 +68,7 @@ fn one(config: &Config, route: &Arc<Route>, store: &Store) -> anyhow::Result<Rou
 }
 
 fn acting(facts: &RouteFacts, overrides: &Overrides, (store, stale_budget): (&Store, f64)) -> anyhow::Result<Acting> {
-    let plan = plan::compile(facts, overrides, false)?;
+    let plan = plan::compile(facts, overrides)?;
     let champion = store.current(Kind::Ttl, Alias::Champion);
     let generation = match plan.model_version {
         Some(version) if champion.as_ref().is_none_or(|c| c.version() != version) => Some(store.load(Kind::Ttl, version)?),

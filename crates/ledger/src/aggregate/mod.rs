@@ -8,6 +8,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod worth;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::cost::CostRecord;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use snapshot::{AggregatesSnapshot, RouteSnapshot, Tallies, Tally, TenantSnapshot};
 pub use totals::{RouteTotals, TenantTotals};
+pub use worth::CacheWorth;
 
 /// The name under which routes and tenants beyond the bounds are counted.
 pub const OTHER: &str = "(other)";

@@ -51,6 +51,8 @@ pub struct RouteTotals {
     pub(super) decisions: [AtomicU64; DECIDERS.len()],
     pub(super) checked: AtomicU64,
     pub(super) stale: AtomicU64,
+    /// The largest price that a request would have had, nano-dollars.
+    pub(super) largest: AtomicI64,
     /// Promises of time, by what became of them.
     pub(super) sla: [AtomicU64; SlaOutcome::ALL.len()],
     pub(super) latency: Histogram,
@@ -69,6 +71,7 @@ impl Default for RouteTotals {
             decisions: Default::default(),
             checked: AtomicU64::new(0),
             stale: AtomicU64::new(0),
+            largest: AtomicI64::new(0),
             sla: Default::default(),
             latency: Histogram::default(),
             overhead: Histogram::default(),
@@ -80,6 +83,10 @@ impl RouteTotals {
     /// Adds an answered request.
     pub fn request(&self, settled: &RequestSettled<'_>) {
         self.outcomes[settled.outcome as usize].add(settled.cost.base);
+        // Hardly ever a new one, so that threads only read.
+        if let Some(base) = settled.cost.base.map(Money::nanos).filter(|nanos| *nanos > self.largest.load(Relaxed)) {
+            self.largest.fetch_max(base, Relaxed);
+        }
         if let Some(reason) = settled.uncached {
             self.uncached[reason as usize].add(settled.cost.cost);
         }

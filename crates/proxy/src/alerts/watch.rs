@@ -6,7 +6,7 @@ use std::sync::Arc;
 use farthing_config::AlertsConfig;
 use farthing_ledger::costs::{CostError, CostQuery, CostReport, CostStore, Dimension, Limits, Window, money};
 use farthing_ledger::watch::{Alert, HourRow, SeriesKey, Watcher, anomaly, billing_at_risk, budget, overrun, unpriced};
-use farthing_types::{Clock, Money, Span, Time};
+use farthing_types::{Money, Span, Time};
 use tokio_util::sync::CancellationToken;
 
 use super::Alerts;

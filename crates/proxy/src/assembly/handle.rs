@@ -35,6 +35,7 @@ use crate::prices;
 use crate::pricing::PricingStats;
 use crate::routing::RoutingReport;
 use crate::state::Counters;
+use crate::switches::{BypassError, Order, RouteSwitches};
 use crate::volatile::{self};
 use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
 
@@ -136,6 +137,28 @@ impl Proxy {
     /// See [`StartError`]: the description, its routes, its model versions.
     pub fn start_experiment(&self, config: &ExperimentConfig) -> Result<(), StartError> {
         self.state.start_experiment(config, self.now())
+    }
+    /// The switches of each route: what is bypassed, what has switched itself off.
+    pub fn switches(&self) -> Vec<RouteSwitches> {
+        self.state.switches()
+    }
+    /// What the operator lets pass by now.
+    pub fn bypasses(&self) -> Vec<Order> {
+        self.state.bypass.orders(self.now())
+    }
+    /// Lets everything pass by, from now on. Blocks.
+    ///
+    /// # Errors
+    /// See [`BypassError`].
+    pub fn bypass_on(&self, order: Order) -> Result<(), BypassError> {
+        self.state.bypass_on(order)
+    }
+    /// Ends the bypass of a route, or every one; whether there was any. Blocks.
+    ///
+    /// # Errors
+    /// See [`BypassError`].
+    pub fn bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
+        self.state.bypass_off(route, reason)
     }
     /// Ends an experiment; its record stays. False when none of that name runs.
     pub fn stop_experiment(&self, name: &str) -> bool {
@@ -298,6 +321,10 @@ impl Proxy {
         parts.extend(
             self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
         );
+        parts.extend(self.bypasses().iter().map(|order| {
+            let of = order.route.as_deref().unwrap_or("all routes");
+            part("bypass", Some(format!("on for {of}, nothing is saved there ({}); end it with farthing bypass off", order.reason)))
+        }));
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));

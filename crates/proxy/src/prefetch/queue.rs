@@ -164,6 +164,7 @@ mod tests {
             sla: None,
             queued: Span::ZERO,
             failed: Span::ZERO,
+            slice: None,
             trace: None,
         };
         Seen { account, headers: Arc::new(headers), target: None, missed: false }

@@ -1,0 +1,125 @@
+//! What the cache of a route came to.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use farthing_types::{Money, Outcome, Purpose, UncachedReason};
+
+use super::RouteTotals;
+use crate::cost::SavedBy;
+
+/// What the cache saves by.
+const SAVED: [SavedBy; 4] = [SavedBy::L1, SavedBy::L2, SavedBy::Stale, SavedBy::Revalidated];
+/// Why a request is none that the cache could have answered.
+const NO_PART: [UncachedReason; 12] = [
+    UncachedReason::Method,
+    UncachedReason::PassThrough,
+    UncachedReason::TooLarge,
+    UncachedReason::Disabled,
+    UncachedReason::Bypassed,
+    UncachedReason::Unprofitable,
+    UncachedReason::Observe,
+    UncachedReason::Holdout,
+    UncachedReason::Terms,
+    UncachedReason::OverBudget,
+    UncachedReason::OverLimit,
+    UncachedReason::Overload,
+];
+
+/// What the cache of a route came to since the start, as far as priced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheWorth {
+    /// Requests of the route.
+    pub all: u64,
+    /// Of these, requests that the cache could answer and whose saving is known.
+    pub requests: u64,
+    /// What it has saved.
+    pub saved: Money,
+    /// What calls cost that renewed its entries in the background.
+    pub renewed: Money,
+    /// Stale answers that came to light.
+    pub stale: u64,
+    /// The largest price that a request would have had.
+    pub largest: Money,
+}
+
+impl RouteTotals {
+    /// What the cache came to.
+    pub fn cache_worth(&self) -> CacheWorth {
+        let count = |counted: &super::totals::Counted| counted.count.load(Relaxed);
+        let all: u64 = self.outcomes.iter().map(count).sum();
+        // Refused ones have a reason or were never asked about; failed ones are whoever's fault.
+        let aside = count(&self.outcomes[Outcome::Failed as usize]);
+        let aside: u64 = aside + NO_PART.iter().map(|reason| count(&self.uncached[*reason as usize])).sum::<u64>();
+        let saved = SAVED.map(|by| &self.saved[by as usize]);
+        let unpriced: u64 = saved.iter().map(|counted| counted.unpriced.load(Relaxed)).sum();
+        CacheWorth {
+            all,
+            requests: all.saturating_sub(aside).saturating_sub(unpriced),
+            saved: saved.iter().map(|counted| Money::from_nanos(counted.nanos.load(Relaxed))).sum(),
+            renewed: Money::from_nanos(self.calls[Purpose::Refresh as usize].nanos.load(Relaxed)),
+            stale: self.stale.load(Relaxed),
+            largest: Money::from_nanos(self.largest.load(Relaxed)),
+        }
+    }
+}
+
+impl CacheWorth {
+    /// What came since `earlier`; the largest price is that until now.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            all: self.all.saturating_sub(earlier.all),
+            requests: self.requests.saturating_sub(earlier.requests),
+            saved: self.saved - earlier.saved,
+            renewed: self.renewed - earlier.renewed,
+            stale: self.stale.saturating_sub(earlier.stale),
+            largest: self.largest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_types::{RouteName, Tenant};
+
+    use super::*;
+    use crate::aggregate::{Aggregates, CallSettled, RequestSettled};
+    use crate::cost::{CostRecord, Paid, Served};
+
+    #[test]
+    fn only_what_the_cache_could_answer_counts_and_only_what_it_did_is_its_saving() {
+        let (totals, route, tenant) = (Aggregates::default(), RouteName::from("geo"), Tenant::from("t"));
+        let price = Money::from_nanos(700);
+        let request = |outcome: Outcome, served: Served, uncached: Option<UncachedReason>, full: Option<Money>| {
+            let cost = CostRecord::settle(served, Paid { full, attempts: full });
+            totals.request(&RequestSettled {
+                route: &route,
+                tenant: &tenant,
+                outcome,
+                uncached,
+                cost,
+                latency: None,
+                overhead: None,
+                sla: None,
+            });
+        };
+        request(Outcome::Lead, Served::Lead, Some(UncachedReason::Cold), Some(price));
+        request(Outcome::Hit, Served::Hit, None, Some(price));
+        request(Outcome::Hit, Served::Hit, None, None);
+        request(Outcome::Follow, Served::Follower, Some(UncachedReason::Cold), Some(price));
+        request(Outcome::Bypass, Served::Lead, Some(UncachedReason::Unprofitable), Some(price.times(2)));
+        totals.call(&CallSettled {
+            route: &route,
+            tenant: &tenant,
+            purpose: Purpose::Refresh,
+            attempts: 1,
+            cost: Some(price),
+            unkept: None,
+        });
+        totals.verdicts(&route, 5, 2);
+        let first = totals.route(&route).cache_worth();
+        assert_eq!(first, CacheWorth { all: 5, requests: 3, saved: price, renewed: price, stale: 2, largest: price.times(2) });
+        request(Outcome::Hit, Served::Hit, None, Some(price));
+        let later = totals.route(&route).cache_worth().since(&first);
+        assert_eq!(later, CacheWorth { all: 1, requests: 1, saved: price, largest: price.times(2), ..CacheWorth::default() });
+    }
+}

@@ -1,0 +1,30 @@
+//! When a strategy switches itself off on a route, and when it is tried again: one that adds waiting where it breaks promises (`waits`, SPEC
+//! C7), the cache where it costs more than it saves (`worth`, SPEC C6, R5).
+//!
+//! Both compare with a small slice, drawn by whoever asks; both look at all times, and their evidence is valid at all times (`detector`).
+
+mod detector;
+pub mod waits;
+#[cfg(test)]
+mod waits_tests;
+pub mod worth;
+#[cfg(test)]
+mod worth_tests;
+
+use farthing_types::reasons;
+
+pub use detector::Detector;
+pub use waits::{Slice, Waits};
+pub use worth::{Worth, WorthTurn};
+
+reasons! {
+    /// How a strategy that can switch itself off stands on a route.
+    Standing {
+        /// In force, but for the slice that it is compared with.
+        On = "on",
+        /// Switched off.
+        Off = "off",
+        /// In force for a short time, to see whether it still does harm.
+        Trial = "trial",
+    }
+}

@@ -1,0 +1,201 @@
+//! The operator's bypass: everything passes by, on all routes or on one, for a time or until it is switched off. What is in force stands in
+//! `state_dir/bypass.json`, so that a restart in the middle of trouble does not end it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use farthing_config::Config;
+use farthing_ledger::costs::utc;
+use farthing_types::{RouteName, Time};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::memory;
+use crate::state::State;
+
+const FILE: &str = "bypass.json";
+/// Longest reason that is kept, in bytes.
+const LONGEST_REASON: usize = 500;
+
+/// One order to let everything pass by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// The route; all of them with `None`.
+    pub route: Option<RouteName>,
+    /// Since when, on the proxy's clock.
+    pub since: Time,
+    /// Until when; until it is switched off with `None`.
+    pub until: Option<Time>,
+    /// Why.
+    pub reason: Arc<str>,
+}
+
+impl Order {
+    /// Whether it is in force.
+    pub fn holds(&self, now: Time) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    fn is_for(&self, route: &str) -> bool {
+        self.route.as_deref().is_none_or(|of| of == route)
+    }
+}
+
+/// Why an order was not carried out, or not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum BypassError {
+    /// There is no such route.
+    #[error("there is no route `{route}`; there are {}", known.join(", "))]
+    NoRoute {
+        /// What was given.
+        route: String,
+        /// The routes.
+        known: Vec<String>,
+    },
+    /// The reason is missing or too long.
+    #[error("reason: say why, in 1 to {LONGEST_REASON} bytes")]
+    Reason,
+    /// The time is over before it begins.
+    #[error("seconds: more than 0; leave it out to bypass until it is switched off")]
+    Time,
+    /// It is in force, but a restart ends it.
+    #[error("in force, but not written down, so a restart undoes it: {}: {source}", path.display())]
+    Unwritten {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What was written down cannot be read.
+    #[error("{}: {reason}; correct the file, or remove it to start without a bypass", path.display())]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// All orders; at most one for each route and one for all.
+pub struct Bypass {
+    path: Option<PathBuf>,
+    orders: Mutex<Vec<Order>>,
+}
+
+impl Bypass {
+    /// What the run before has left; blocks on a small file.
+    ///
+    /// # Errors
+    /// [`BypassError::Damaged`]: to start without what an operator has ordered would be worse than not to start.
+    pub fn open(config: &Config, now: Time) -> Result<Self, BypassError> {
+        let path = (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(FILE));
+        let mut orders: Vec<Order> = match path.as_ref().map(std::fs::read) {
+            None => Vec::new(),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Some(read) => {
+                let path = path.clone().unwrap_or_default();
+                let parsed = read.map_err(|e| e.to_string()).and_then(|text| serde_json::from_slice(&text).map_err(|e| e.to_string()));
+                parsed.map_err(|reason| BypassError::Damaged { path, reason })?
+            }
+        };
+        // Routes that were taken out of the configuration take their orders with them.
+        orders.retain(|order| order.holds(now) && order.route.as_ref().is_none_or(|name| config.routes.iter().any(|r| r.name == *name)));
+        for order in &orders {
+            tracing::warn!(route = order.route.as_deref(), reason = &*order.reason, "bypass is on, from before the restart");
+        }
+        Ok(Self { path, orders: Mutex::new(orders) })
+    }
+
+    /// What is in force.
+    pub fn orders(&self, now: Time) -> Vec<Order> {
+        self.orders.lock().iter().filter(|order| order.holds(now)).cloned().collect()
+    }
+
+    /// Writes what is in force. The lock is held, so that the last order is the one that stays written; no request waits for it.
+    fn save(&self, orders: &[Order]) -> Result<(), BypassError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let write = || {
+            std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+            memory::write(path, &serde_json::to_vec_pretty(orders)?)
+        };
+        write().map_err(|source| BypassError::Unwritten { path: path.clone(), source })
+    }
+}
+
+impl State {
+    /// Puts the orders in force on the routes; of two the longer one.
+    pub(crate) fn publish_bypass(&self, orders: &[Order]) {
+        for route in &self.routes {
+            let of_route = orders.iter().filter(|order| order.is_for(&route.route.name));
+            let longest = of_route.max_by_key(|order| order.until.unwrap_or(Time::from_nanos(i64::MAX)));
+            route.switches.put_bypass(longest.cloned().map(Arc::new));
+        }
+    }
+
+    /// Lets everything pass by from now on; blocks until that is written down.
+    ///
+    /// # Errors
+    /// See [`BypassError`]; with [`BypassError::Unwritten`] it is in force all the same.
+    pub fn bypass_on(&self, order: Order) -> Result<(), BypassError> {
+        self.knows(order.route.as_deref())?;
+        said(&order.reason)?;
+        if order.until.is_some_and(|until| until <= order.since) {
+            return Err(BypassError::Time);
+        }
+        tracing::warn!(
+            route = order.route.as_deref(),
+            until = order.until.map(utc),
+            reason = &*order.reason,
+            "bypass is switched on: nothing is saved"
+        );
+        let mut orders = self.bypass.orders.lock();
+        orders.retain(|other| other.route != order.route && other.holds(order.since));
+        orders.push(order);
+        self.publish_bypass(&orders);
+        self.bypass.save(&orders)
+    }
+
+    /// Ends the bypass of a route, or every one; whether there was any. Blocks until that is written down.
+    ///
+    /// # Errors
+    /// See [`BypassError`]; with [`BypassError::Unwritten`] it has ended all the same.
+    pub fn bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
+        self.knows(route)?;
+        said(reason)?;
+        let mut orders = self.bypass.orders.lock();
+        let before = orders.len();
+        orders.retain(|order| route.is_some_and(|name| order.route.as_deref() != Some(name)));
+        let ended = orders.len() < before;
+        if ended {
+            tracing::info!(route, reason, "bypass is switched off");
+            self.publish_bypass(&orders);
+            self.bypass.save(&orders)?;
+        }
+        Ok(ended)
+    }
+
+    /// Takes out of force what has had its time. What is written down then ends by itself at the next start.
+    pub fn expire_bypass(&self, now: Time) {
+        let mut orders = self.bypass.orders.lock();
+        if orders.iter().all(|order| order.holds(now)) {
+            return;
+        }
+        for over in orders.extract_if(.., |order| !order.holds(now)) {
+            tracing::info!(route = over.route.as_deref(), reason = &*over.reason, "the time of a bypass is over");
+        }
+        self.publish_bypass(&orders);
+    }
+
+    fn knows(&self, route: Option<&str>) -> Result<(), BypassError> {
+        let Some(name) = route.filter(|name| !self.routes.iter().any(|known| *known.route.name == **name)) else { return Ok(()) };
+        let known = self.routes.iter().take(20).map(|route| route.route.name.to_string()).collect();
+        Err(BypassError::NoRoute { route: name.to_owned(), known })
+    }
+}
+
+fn said(reason: &str) -> Result<(), BypassError> {
+    let told = !reason.trim().is_empty() && reason.len() <= LONGEST_REASON;
+    told.then_some(()).ok_or(BypassError::Reason)
+}

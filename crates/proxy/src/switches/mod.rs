@@ -1,0 +1,188 @@
+//! What is switched on and off while the proxy runs: the operator's bypass (SPEC C4), strategies that break promises of time (C7), caches that
+//! cost more than they save (C6). The decisions are pure ([`farthing_policy::switches`]); here is who asks them, and what follows.
+
+pub mod bypass;
+mod caches;
+mod waiting;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use arc_swap::ArcSwapOption;
+use farthing_ledger::aggregate::CacheWorth;
+use farthing_policy::switches::{Standing, Waits, Worth};
+use farthing_types::{Money, RouteName, Time};
+use parking_lot::Mutex;
+
+use crate::route::RouteState;
+use crate::state::State;
+
+pub use bypass::{Bypass, BypassError, Order};
+
+/// Everything passes by.
+const BYPASS: u8 = 1;
+/// The cache is for a slice of the keys alone.
+const CACHE: u8 = 2;
+
+/// The switches of one route.
+pub struct Switches {
+    /// What the path of a request has to look at: one load where nothing is switched off.
+    flags: AtomicU8,
+    bypass: ArcSwapOption<Order>,
+    /// Batching, the one strategy that adds waiting; `None` where calls are not made together.
+    batch: Option<Mutex<Waits>>,
+    cache: Mutex<Judged>,
+    turns: [[AtomicU64; Standing::ALL.len()]; Strategy::ALL.len()],
+}
+
+/// The cache's own record, and how far the totals were read.
+#[derive(Default)]
+struct Judged {
+    worth: Worth,
+    read: CacheWorth,
+    since: Time,
+}
+
+farthing_types::reasons! {
+    /// What can switch itself off.
+    Strategy {
+        /// The cache, where it costs more than it saves.
+        Cache = "cache",
+        /// Batching, where it breaks promises of time.
+        Batch = "batch",
+    }
+}
+
+/// How a strategy stands on a route.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SwitchView {
+    /// Which.
+    pub strategy: Strategy,
+    /// How it stands.
+    pub standing: Standing,
+    /// Since when; the start of the process where it never changed.
+    pub since: Time,
+    /// Evidence that it should change; 1 is none.
+    pub evidence: f64,
+    /// When it is tried again; `None` where that is not a matter of time.
+    pub tried_again: Option<Time>,
+    /// For the cache: requests judged since, and what they have saved net.
+    pub judged: Option<(u64, Money)>,
+    /// How often it was switched off since the start.
+    pub switched_off: u64,
+}
+
+/// The switches of a route, for status pages and metrics.
+#[derive(Clone, Debug)]
+pub struct RouteSwitches {
+    /// The route.
+    pub route: RouteName,
+    /// The order by which everything passes by.
+    pub bypass: Option<Arc<Order>>,
+    /// What can switch itself off.
+    pub strategies: Vec<SwitchView>,
+}
+
+impl Switches {
+    /// Those of a route that makes calls together, or not.
+    pub fn new(batches: bool) -> Self {
+        Self {
+            flags: AtomicU8::new(0),
+            bypass: ArcSwapOption::empty(),
+            batch: batches.then(|| Mutex::new(Waits::new(Time::ZERO))),
+            cache: Mutex::default(),
+            turns: Default::default(),
+        }
+    }
+
+    /// Whether anything of the cache is switched off: then a request cannot be answered without looking further.
+    pub fn any(&self) -> bool {
+        self.flags.load(Relaxed) != 0
+    }
+
+    /// Whether everything passes by.
+    pub fn is_bypassed(&self, now: Time) -> bool {
+        self.flags.load(Relaxed) & BYPASS != 0 && self.bypass.load().as_ref().is_some_and(|order| order.holds(now))
+    }
+
+    fn set(&self, flag: u8, on: bool) {
+        if on {
+            self.flags.fetch_or(flag, Relaxed);
+        } else {
+            self.flags.fetch_and(!flag, Relaxed);
+        }
+    }
+
+    /// Puts an order in force; none with `None`.
+    pub(crate) fn put_bypass(&self, order: Option<Arc<Order>>) {
+        let on = order.is_some();
+        // A request that sees the flag finds the order.
+        if on {
+            self.bypass.store(order);
+            self.set(BYPASS, true);
+        } else {
+            self.set(BYPASS, false);
+            self.bypass.store(None);
+        }
+    }
+
+    fn turned(&self, strategy: Strategy, to: Standing) {
+        self.turns[strategy as usize][to as usize].fetch_add(1, Relaxed);
+    }
+
+    fn switched_off(&self, strategy: Strategy) -> u64 {
+        self.turns[strategy as usize][Standing::Off as usize].load(Relaxed)
+    }
+
+    fn views(&self) -> Vec<SwitchView> {
+        let cache = {
+            let judged = self.cache.lock();
+            SwitchView {
+                strategy: Strategy::Cache,
+                standing: judged.worth.standing(),
+                since: judged.since,
+                evidence: judged.worth.evidence(),
+                tried_again: None,
+                judged: Some(judged.worth.judged()),
+                switched_off: self.switched_off(Strategy::Cache),
+            }
+        };
+        let batch = self.batch.as_ref().map(|waits| {
+            let waits = waits.lock();
+            let (standing, since) = waits.standing();
+            SwitchView {
+                strategy: Strategy::Batch,
+                standing,
+                since,
+                evidence: waits.evidence(),
+                tried_again: waits.tried_again(),
+                judged: None,
+                switched_off: self.switched_off(Strategy::Batch),
+            }
+        });
+        std::iter::once(cache).chain(batch).collect()
+    }
+}
+
+impl State {
+    /// The switches of each route.
+    pub fn switches(&self) -> Vec<RouteSwitches> {
+        let now = self.clock.now();
+        let one = |route: &Arc<RouteState>| RouteSwitches {
+            route: route.route.name.clone(),
+            bypass: route.switches.bypass.load_full().filter(|order| order.holds(now)),
+            strategies: route.switches.views(),
+        };
+        self.routes.iter().map(one).collect()
+    }
+
+    fn tell(&self, route: &RouteState, strategy: Strategy, to: Standing) {
+        route.switches.turned(strategy, to);
+        let (route, strategy) = (&*route.route.name, strategy.as_str());
+        match to {
+            Standing::Off => tracing::warn!(route, strategy, "a strategy has switched itself off: see farthing routes"),
+            Standing::Trial => tracing::info!(route, strategy, "a strategy that was off is tried for a short time"),
+            Standing::On => tracing::info!(route, strategy, "a strategy that was off is on again"),
+        }
+    }
+}
