@@ -173,7 +173,10 @@ fn what_counts_against_an_upstream() {
         assert_eq!(judge(&Ok(reply(status))), Outcome::Failed);
     }
     for kind in FailureKind::ALL {
-        let counts = matches!(kind, FailureKind::Connect | FailureKind::Broken | FailureKind::Timeout | FailureKind::Protocol);
+        let counts = matches!(
+            kind,
+            FailureKind::Connect | FailureKind::Broken | FailureKind::Timeout | FailureKind::Protocol | FailureKind::Unmapped
+        );
         assert_eq!(judge(&Err(Failure::unsent(*kind, "x"))) == Outcome::Failed, counts, "{kind}");
     }
 }
