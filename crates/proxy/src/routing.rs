@@ -129,7 +129,8 @@ impl Routing {
             let names = (&*planned.account.route.route.name, &*leg.provider);
             state.pricing.quote(names, facts.target.as_deref(), at, &expected(facts, (bytes, kept))).or_else(|| leg.mean())
         };
-        Weighed { terms: RouteTerms { prices: self.legs.iter().map(price).collect(), only: None }, blocks, bytes }
+        let bypassed = planned.account.route.switches.is_bypassed(at);
+        Weighed { terms: RouteTerms { prices: self.legs.iter().map(price).collect(), only: None, bypassed }, blocks, bytes }
     }
 
     /// Notes what the attempts of a call cost, where that is known, and whose prompt cache has seen it.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use farthing_config::{Config, Flags, System};
 use farthing_models::{Store, StoreOptions};
-use farthing_proxy::Inside;
+use farthing_proxy::{BypassOrder, Inside};
 use farthing_types::{Body, Call, CallReport, Clock, Failure, FailureKind, Reply, Span, Time};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
@@ -227,6 +227,21 @@ async fn failover_changes_no_field_name() {
         let none = world.get("/current/atlantis").await;
         assert_eq!((none.status, none.body.as_str()), (404, r#"{"error":"none"}"#));
     }
+    world.check().await;
+}
+
+/// C4: who switches everything off gets what there was without Farthing.
+#[tokio::test(start_paused = true)]
+async fn under_a_bypass_the_first_is_asked_alone() {
+    let world = World::new("");
+    let order = BypassOrder { route: None, since: START, until: None, reason: "trouble".into() };
+    world.inside.bypass_on(order).unwrap();
+    let got = world.get("/current/oslo").await;
+    assert_eq!((got.status, got.header("x-farthing-provider"), got.header("x-farthing-routed-by")), (200, "prime", "only"));
+    world.does(0, Does::Is503);
+    assert_eq!((world.get("/current/oslo").await.status, world.asked()[1]), (503, 0));
+    world.inside.bypass_off(None, "over").unwrap();
+    assert_eq!(world.get("/current/oslo").await.header("x-farthing-provider"), "thrift");
     world.check().await;
 }
 

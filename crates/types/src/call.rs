@@ -89,6 +89,15 @@ pub struct RouteTerms {
     pub prices: Arc<[Option<Money>]>,
     /// The only one that may be asked, by its place: money is set aside for no other.
     pub only: Option<usize>,
+    /// Choosing is switched off: the first is asked alone, unless money is set aside for another.
+    pub bypassed: bool,
+}
+
+impl RouteTerms {
+    /// The place of whoever may be asked alone.
+    pub fn alone(&self) -> Option<usize> {
+        self.only.or(self.bypassed.then_some(0))
+    }
 }
 
 /// A provider's answer: the head at once, the body as it comes.

@@ -149,7 +149,7 @@ impl<'a> Round<'a> {
         if let Some(target) = stripped {
             call.target = target;
         }
-        let only = call.routing.as_ref().and_then(|terms| terms.only);
+        let only = call.routing.as_ref().and_then(RouteTerms::alone);
         Self {
             body: call.body.as_full(),
             repeatable: may_be_made_again(&call),
