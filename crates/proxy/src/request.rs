@@ -10,7 +10,7 @@ use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
 use farthing_types::{BatchTerms, Body, KeyHash, Priority, Purpose, RequestId, Span, Time, UncachedReason};
-use farthing_upstream::is_repeatable;
+use farthing_upstream::{Item, Origin, is_repeatable};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, TRAILER};
@@ -82,6 +82,16 @@ pub struct Planned {
     pub debug: bool,
     /// The name of its head's bytes, where it was met before.
     pub raw: Option<RawHead>,
+    /// Who answers its call instead of the route, once.
+    pub through: Option<Through>,
+}
+
+/// Who answers a call that is one of several for a list.
+pub struct Through {
+    /// Its seat among them.
+    pub origin: Arc<dyn Origin>,
+    /// Whether it stands for all of them in the line in front of the provider.
+    pub paces: bool,
 }
 
 /// A draw of an experiment.
@@ -299,6 +309,46 @@ impl Asked {
         Ok(self)
     }
 
+    /// Its route.
+    pub fn route(&self) -> &Arc<RouteState> {
+        &self.received.route
+    }
+
+    /// Its head.
+    pub const fn head(&self) -> &request::Parts {
+        &self.received.head
+    }
+
+    /// Whether the provider's credential goes out.
+    pub const fn swaps(&self) -> bool {
+        self.identity.swap
+    }
+
+    /// What it asks for.
+    pub fn item(&self) -> Item {
+        Item { target: self.target.clone(), body: self.body.clone() }
+    }
+
+    /// The same request of the same client, for something else.
+    pub fn asking_for(&self, item: &Item) -> Self {
+        let Received { id, at, started, route, head, .. } = &self.received;
+        let mut head = head.clone();
+        if head.headers.contains_key(CONTENT_LENGTH) {
+            head.headers.insert(CONTENT_LENGTH, item.body.len().into());
+        }
+        let body = if item.body.is_empty() { Body::empty() } else { Body::full(item.body.clone()) };
+        Self {
+            received: Received { id: *id, at: *at, started: *started, route: route.clone(), head, body },
+            identity: self.identity.clone(),
+            facts: self.facts.clone(),
+            wishes: self.wishes.clone(),
+            steps: self.steps,
+            target: item.target.clone(),
+            body: item.body.clone(),
+            load: self.load.clone(),
+        }
+    }
+
     /// Makes the key and draws the variant.
     pub fn plan(self, state: &State) -> Planned {
         let Self { received, identity, facts, wishes, steps, target, body: held, load } = self;
@@ -319,6 +369,7 @@ impl Asked {
             priority: wishes.priority,
             debug: wishes.debug,
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),
+            through: None,
             account: Account {
                 asked: facts.noted(wishes.control).map(Arc::from),
                 invalidates: None,
@@ -340,6 +391,7 @@ impl Asked {
                 variant,
                 holdout,
                 measured,
+                part: None,
             },
             facts,
             headers: head.headers,

@@ -205,6 +205,7 @@ fn judge(result: &Result<Reply, Failure>) -> Outcome {
             | FailureKind::Refused
             | FailureKind::RateLimited
             | FailureKind::LeaderGone
+            | FailureKind::ListRefused
             | FailureKind::RequestBody => Outcome::Unknown,
         },
     }

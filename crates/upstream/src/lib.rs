@@ -36,7 +36,8 @@ use farthing_types::{Call, Clock, Failure, Reply};
 use futures_util::future::BoxFuture;
 
 pub use batch::{
-    BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Joined, Part, Piece, Rest, Ways,
+    BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Item, Joined, ListAnswer,
+    ListFormat, Part, Piece, Rest, Seat, Ways, of_envelope,
 };
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;
