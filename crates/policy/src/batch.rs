@@ -70,6 +70,8 @@ reasons! {
         Header = "header",
         /// The route's plan, the client or the holdout keeps the request from the cache, from others' calls or from batches.
         NotShared = "not-shared",
+        /// There is no room in memory for its items (`[overload]`).
+        Crowded = "crowded",
         /// Answers that could not be taken apart came one after the other a short time ago.
         Resting = "resting",
         /// The answer to the items that went could not be taken apart.

@@ -1,5 +1,7 @@
 //! The upper half up to the plan: Received, Identified, Asked, Planned. Each stage consumes the one before.
 
+mod again;
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::{Arc, LazyLock};
@@ -327,26 +329,6 @@ impl Asked {
     /// What it asks for.
     pub fn item(&self) -> Item {
         Item { target: self.target.clone(), body: self.body.clone() }
-    }
-
-    /// The same request of the same client, for something else.
-    pub fn asking_for(&self, item: &Item) -> Self {
-        let Received { id, at, started, route, head, .. } = &self.received;
-        let mut head = head.clone();
-        if head.headers.contains_key(CONTENT_LENGTH) {
-            head.headers.insert(CONTENT_LENGTH, item.body.len().into());
-        }
-        let body = if item.body.is_empty() { Body::empty() } else { Body::full(item.body.clone()) };
-        Self {
-            received: Received { id: *id, at: *at, started: *started, route: route.clone(), head, body },
-            identity: self.identity.clone(),
-            facts: self.facts.clone(),
-            wishes: self.wishes.clone(),
-            steps: self.steps,
-            target: item.target.clone(),
-            body: item.body.clone(),
-            load: self.load.clone(),
-        }
     }
 
     /// Makes the key and draws the variant.

@@ -60,8 +60,15 @@ impl List {
             Ok(held) => held,
             Err(held_back) => return Ok(self.held_back(&held_back)),
         };
-        let sources = self.sources();
-        let Brought { called, apart, since } = self.bring(held, until).await;
+        let mut sources = self.sources();
+        let Brought { mut called, apart, since } = self.bring(held, until).await;
+        if has_failed(&called)
+            && let Some(stale) = self.stand_in(since)
+        {
+            sources[Source::Called as usize] -= stale;
+            sources[Source::Stale as usize] = stale;
+            called = ListAnswer::Pieces(Vec::new());
+        }
         match called {
             ListAnswer::Failed(failure) => Ok(self.failed(&failure, since)),
             ListAnswer::Refused(status, headers, body) => {
@@ -189,19 +196,21 @@ impl List {
     /// Tells the client where its items came from, and counts them.
     fn told(&self, mut response: Response<Body>, sources: Sources, since: Time) -> Response<Body> {
         self.stats.answered(sources);
-        let [known, joined, called, _] = sources;
+        let [known, joined, called, _, stale] = sources;
         let account = &self.whole.account;
         let elapsed = self.state.real_now().since(account.started);
-        let waited = if joined + called > 0 { self.state.real_now().since(since) } else { Span::ZERO };
+        let waits = joined + called + stale > 0;
+        let waited = if waits { self.state.real_now().since(since) } else { Span::ZERO };
         let status = match (known, called) {
-            _ if joined + called == 0 => CacheStatus { hit: true, ..CacheStatus::default() },
+            _ if joined + called + stale == 0 => CacheStatus { hit: true, ..CacheStatus::default() },
+            _ if stale > 0 => CacheStatus { hit: true, ..CacheStatus::forward(Fwd::Stale) },
             (0, 1..) => CacheStatus::forward(Fwd::UriMiss),
             _ => CacheStatus { collapsed: called == 0, ..CacheStatus::forward(Fwd::Partial) },
         };
         let notes = Notes {
             status: CacheStatus { detail: Some("items"), ..status },
             overhead: account.ours(elapsed.saturating_sub(waited)),
-            upstream: (joined + called > 0).then_some(waited),
+            upstream: waits.then_some(waited),
             cost: (called == 0).then_some(Money::ZERO),
             saved: None,
         };
@@ -214,6 +223,20 @@ impl List {
         account.route.limits.tell(account, headers);
         response
     }
+}
+
+/// Whether the provider failed, in a way that an older copy may stand in for.
+fn has_failed(called: &ListAnswer) -> bool {
+    match called {
+        ListAnswer::Failed(_) => true,
+        ListAnswer::Refused(status, ..) => is_failure(*status),
+        ListAnswer::Pieces(pieces) => pieces.iter().flatten().any(|piece| is_failure(piece.status)),
+        ListAnswer::Broken => false,
+    }
+}
+
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// The whole answer, as long as there are bytes `left` for it; read to its end in any case.

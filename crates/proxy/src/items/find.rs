@@ -87,17 +87,17 @@ impl One {
 }
 
 fn found_stage(found: Found) -> Stage {
-    let missing = |previous, reason| Stage::Missing(Wanted { previous, stale: None, reason });
+    let missing = |previous, stale, reason| Stage::Missing(Wanted { previous, stale, reason });
     match found {
-        Found::Usable(usable) if usable.left.is_err() => missing(Some(usable.entry), UncachedReason::Expired),
-        Found::Usable(usable) if !is_a_part(&usable.entry) => missing(Some(usable.entry), UncachedReason::Status),
+        Found::Usable(usable) if usable.left.is_err() => missing(Some(usable.entry), Some(usable.age), UncachedReason::Expired),
+        Found::Usable(usable) if !is_a_part(&usable.entry) => missing(Some(usable.entry), None, UncachedReason::Status),
         Found::Usable(usable) => Stage::Known(usable),
-        Found::Call { previous, reason, .. } => missing(previous, reason),
+        Found::Call { previous, stale, reason } => missing(previous, stale, reason),
         Found::Bypass(reason) => Stage::Rides(reason),
     }
 }
 
 /// Whether a copy can stand in a list's answer: it is one of success, and not compressed.
-fn is_a_part(entry: &Arc<Cached>) -> bool {
+pub(super) fn is_a_part(entry: &Arc<Cached>) -> bool {
     entry.status == StatusCode::OK && entry.headers.all(&CONTENT_ENCODING).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
 }

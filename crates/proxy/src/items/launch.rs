@@ -9,10 +9,12 @@ use http::Response;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::find::is_a_part;
 use super::part::Part;
 use super::{Called, List, One, Stage};
 use crate::admission::{self, Admission, HeldBack};
 use crate::budgets::Held;
+use crate::lookup::Usable;
 use crate::passing::pass_on;
 use crate::request::{Planned, Through};
 use crate::state::State;
@@ -124,10 +126,12 @@ impl One {
             (Stage::Leads(wanted, ticket), Some((nth, (seat, held)))) => {
                 planned.goes_with(seat, nth);
                 let reason = wanted.reason;
+                let old = wanted.previous.clone().filter(is_a_part).zip(wanted.stale);
+                let old = old.map(|(entry, age)| Usable::expired(entry, age, planned.variant_name()));
                 // The call asks for all of them without conditions.
                 let wanted = Wanted { previous: None, ..wanted };
                 let flight = lead(state, planned, &wanted, (ticket, purpose, held));
-                self.stage = Stage::Called(Called { flight, reason, seat: nth });
+                self.stage = Stage::Called(Called { flight, reason, seat: nth, old });
                 None
             }
             (Stage::Rides(reason), Some((nth, (seat, held)))) => {

@@ -18,7 +18,7 @@ use farthing_cache::Ticket;
 use farthing_policy::batch::Whole;
 use farthing_types::{Body, UncachedReason};
 use farthing_upstream::{Batcher, Item};
-use http::Response;
+use http::{HeaderMap, Response};
 
 use crate::answer::debug;
 use crate::compress::compressed;
@@ -82,6 +82,8 @@ struct Called {
     reason: UncachedReason,
     /// Its seat among those that go.
     seat: usize,
+    /// What may stand in for it when the call fails.
+    old: Option<Usable>,
 }
 
 /// Takes a request apart; `None` when it carries no list, or goes whole.
@@ -103,9 +105,19 @@ pub fn take(state: &Arc<State>, asked: &Asked) -> Option<Box<List>> {
         stats.whole(Whole::NotShared);
         return None;
     }
-    let (items, places) = planned(state, asked, items);
-    let asked = asked.asking_for(&asked.item());
+    let Some(asked) = asked.weighing(&state.load, weight(&head.headers, &items)) else {
+        stats.whole(Whole::Crowded);
+        return None;
+    };
+    let (items, places) = planned(state, &asked, items);
+    let whole = asked.asking_for(&asked.item()).plan(state);
     Some(Box::new(List { state: state.clone(), batcher, stats, asked, whole, items, places }))
+}
+
+/// What is held for the items, about: each has the head of its list, and a body.
+fn weight(head: &HeaderMap, items: &[Item]) -> u64 {
+    let fields: usize = head.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    items.iter().map(|item| (fields + item.body.len() + size_of::<One>()) as u64).sum()
 }
 
 /// Each item once, planned as a request that carries it alone, and which of them stands in each place.

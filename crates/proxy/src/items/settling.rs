@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 
 use super::{List, One, Stage};
 use crate::admission::{self, HeldBack};
+use crate::lookup::Usable;
 use crate::problem::Problem;
 use crate::reply::{own_head, settle_own, settled, settled_from};
 use crate::settle::Settled;
@@ -49,13 +50,35 @@ impl List {
         Pending { state, account, settled, flight }.settle(Some(bytes as u64));
     }
 
+    /// Puts older copies in the place of what the list's call failed to bring; how many. `None`, and nothing is changed, where one has none.
+    pub(super) fn stand_in(&mut self, since: Time) -> Option<usize> {
+        let held = |old: &Option<Usable>| old.as_ref().is_some_and(|old| self.state.cache.holds(&old.entry));
+        let all = self.items.iter().all(|one| !matches!(&one.stage, Stage::Called(called) if !held(&called.old)));
+        if !all {
+            return None;
+        }
+        let (now, waited) = (self.state.clock.now(), self.state.real_now().since(since));
+        let mut count = 0;
+        for one in &mut self.items {
+            let Stage::Called(called) = &mut one.stage else { continue };
+            let Some(old) = called.old.take() else { continue };
+            old.entry.failed.note(now);
+            one.planned.account.failed += waited;
+            one.stage = Stage::Known(old);
+            count += 1;
+        }
+        (count > 0).then_some(count)
+    }
+
     /// Settles the items that were known.
     pub(super) fn settle_known(&mut self) {
         let state = self.state.clone();
         for one in &mut self.items {
             let Stage::Known(usable) = &one.stage else { continue };
             let sent = (StatusCode::OK, usable.entry.body.len() as u64);
-            let settled = settled_from(&state, (&one.planned.account, one.planned.variant_name()), usable, sent);
+            let failed = usable.left.is_err().then_some(UncachedReason::UpstreamFailed.as_str());
+            let from = settled_from(&state, (&one.planned.account, one.planned.variant_name()), usable, sent);
+            let settled = Settled { error: failed, ..from };
             state.settle_request(&one.planned.account, &settled);
             one.settled = true;
         }

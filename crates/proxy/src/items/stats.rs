@@ -16,6 +16,8 @@ reasons! {
         Called = "called",
         /// Another place of the same list.
         Repeated = "repeated",
+        /// A copy past its time, because the list's call failed.
+        Stale = "stale",
     }
 }
 

@@ -84,7 +84,7 @@ async fn lists_of_ids_share_copies_with_single_calls_and_leave_out_what_there_is
     get(&inside, "/users/3").await;
     let (status, items, body) = get(&inside, "/users?ids=5,3,12,1").await;
     assert_eq!((status, &*body), (StatusCode::OK, &*format!("{{\"users\":[{},{},{}]}}", user(5), user(3), user(1))));
-    assert_eq!(items.as_deref(), Some("known=1, joined=0, called=3, repeated=0"));
+    assert_eq!(items.as_deref(), Some("known=1, joined=0, called=3, repeated=0, stale=0"));
     // Each is a copy of its own now.
     assert_eq!(get(&inside, "/users/1").await.2, user(1));
     assert_eq!(get(&inside, "/users?ids=1,5").await.2, format!("{{\"users\":[{},{}]}}", user(1), user(5)));

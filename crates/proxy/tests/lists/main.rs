@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod ids;
+mod l2;
 mod money;
 mod random;
 mod world;
@@ -35,7 +36,7 @@ async fn seventy_of_a_hundred_are_known_and_one_call_with_thirty_is_made() {
     asked.reverse();
     let got = world.list(&asked).await;
     got.is_of(&asked);
-    assert_eq!(got.items(), Some([70, 0, 30, 0]));
+    assert_eq!(got.items(), Some([70, 0, 30, 0, 0]));
     let calls = world.calls();
     assert_eq!((calls.len(), calls[11].len()), (12, 30));
     // What the whole list uses, although thirty were paid for.
@@ -45,7 +46,7 @@ async fn seventy_of_a_hundred_are_known_and_one_call_with_thirty_is_made() {
     assert_eq!(got.headers["x-ratelimit-remaining-requests"], "9");
     // Each alone is a copy now, and so is the whole.
     world.ask("text 99", &[]).await.is_of(&["text 99"]);
-    assert_eq!(world.list(&asked).await.items(), Some([100, 0, 0, 0]));
+    assert_eq!(world.list(&asked).await.items(), Some([100, 0, 0, 0, 0]));
     assert_eq!(world.calls().len(), 12);
 
     let bill = world.is_billed().await;
@@ -80,7 +81,7 @@ async fn items_under_way_are_joined_whoever_asked_for_them() {
     one.is_of(&["a", "b", "c", "d"]);
     two.is_of(&["c", "d", "e", "a"]);
     alone.is_of(&["e"]);
-    assert_eq!((one.items(), two.items()), (Some([0, 0, 4, 0]), Some([0, 3, 1, 0])));
+    assert_eq!((one.items(), two.items()), (Some([0, 0, 4, 0, 0]), Some([0, 3, 1, 0, 0])));
     assert_eq!(world.calls(), [vec!["a", "b", "c", "d"], vec!["e"]]);
     world.is_billed().await;
 }
@@ -90,7 +91,7 @@ async fn what_stands_twice_in_a_list_is_one_item() {
     let world = World::new(|_| ());
     let got = world.list(&["a", "b", "a", "a"]).await;
     got.is_of(&["a", "b", "a", "a"]);
-    assert_eq!((got.items(), world.calls()), (Some([0, 0, 2, 2]), vec![vec!["a".to_owned(), "b".to_owned()]]));
+    assert_eq!((got.items(), world.calls()), (Some([0, 0, 2, 2, 0]), vec![vec!["a".to_owned(), "b".to_owned()]]));
     assert_eq!(got.body["usage"]["total_tokens"], 8, "what the list uses");
     let bill = world.is_billed().await;
     let totals = &world.inside.totals().routes["ai"];
@@ -114,9 +115,9 @@ async fn a_purge_in_between_holds_for_items() {
     let key = world.ask("a", &[("x-farthing-debug", "1")]).await.headers["x-farthing-key"].to_str().unwrap().to_owned();
     let key = farthing_types::KeyHash(u128::from_str_radix(&key, 16).unwrap());
     world.inside.purge(&Purge::Key(key));
-    assert_eq!(world.list(&["a", "b"]).await.items(), Some([1, 0, 1, 0]));
+    assert_eq!(world.list(&["a", "b"]).await.items(), Some([1, 0, 1, 0, 0]));
     world.inside.purge(&Purge::Tag("vectors".into()));
-    assert_eq!(world.list(&["a", "b"]).await.items(), Some([0, 0, 2, 0]));
+    assert_eq!(world.list(&["a", "b"]).await.items(), Some([0, 0, 2, 0, 0]));
     // A call under way does not bring back what was purged meanwhile.
     world.inside.purge(&Purge::Tag("vectors".into()));
     let (got, ()) = tokio::join!(world.list(&["a", "b"]), async {
@@ -124,7 +125,7 @@ async fn a_purge_in_between_holds_for_items() {
         world.inside.purge(&Purge::Tag("vectors".into()));
     });
     got.is_of(&["a", "b"]);
-    assert_eq!(world.list(&["a", "b"]).await.items(), Some([0, 0, 2, 0]));
+    assert_eq!(world.list(&["a", "b"]).await.items(), Some([0, 0, 2, 0, 0]));
     world.is_billed().await;
 }
 
@@ -135,9 +136,9 @@ async fn two_principals_never_share_items() {
     let list = json!(["a", "b"]);
     tokio::join!(world.ask(list.clone(), &one), world.ask(list.clone(), &two));
     assert_eq!(world.calls().len(), 2);
-    assert_eq!(world.ask(list.clone(), &one).await.items(), Some([2, 0, 0, 0]));
-    assert_eq!(world.ask(json!(["b", "c"]), &two).await.items(), Some([1, 0, 1, 0]));
-    assert_eq!(world.ask(json!(["c"]), &one).await.items(), Some([0, 0, 1, 0]));
+    assert_eq!(world.ask(list.clone(), &one).await.items(), Some([2, 0, 0, 0, 0]));
+    assert_eq!(world.ask(json!(["b", "c"]), &two).await.items(), Some([1, 0, 1, 0, 0]));
+    assert_eq!(world.ask(json!(["c"]), &one).await.items(), Some([0, 0, 1, 0, 0]));
     world.is_billed().await;
 }
 
@@ -147,7 +148,7 @@ async fn an_expired_item_goes_with_the_others() {
     world.list(&["a", "b"]).await;
     world.clock.advance(Span::from_secs(61));
     world.ask("b", &[]).await;
-    assert_eq!(world.list(&["a", "b", "c"]).await.items(), Some([1, 0, 2, 0]));
+    assert_eq!(world.list(&["a", "b", "c"]).await.items(), Some([1, 0, 2, 0, 0]));
     assert_eq!(world.calls()[2], ["a", "c"]);
     world.is_billed().await;
 }
@@ -160,9 +161,9 @@ async fn what_the_client_and_the_holdout_say_is_obeyed() {
     let off = world.ask(list.clone(), &[("x-farthing-cache", "off")]).await;
     off.is_of(&["a", "b"]);
     assert_eq!((off.items(), world.calls().len()), (None, 2));
-    assert_eq!(world.ask(list.clone(), &[("x-farthing-cache", "refresh")]).await.items(), Some([0, 0, 2, 0]));
-    assert_eq!(world.ask(json!(["z", "a"]), &[("x-farthing-cache", "read-only")]).await.items(), Some([1, 0, 1, 0]));
-    assert_eq!(world.list(&["z"]).await.items(), Some([0, 0, 1, 0]), "it was not kept");
+    assert_eq!(world.ask(list.clone(), &[("x-farthing-cache", "refresh")]).await.items(), Some([0, 0, 2, 0, 0]));
+    assert_eq!(world.ask(json!(["z", "a"]), &[("x-farthing-cache", "read-only")]).await.items(), Some([1, 0, 1, 0, 0]));
+    assert_eq!(world.list(&["z"]).await.items(), Some([0, 0, 1, 0, 0]), "it was not kept");
     let keyed = world.ask(list.clone(), &[("idempotency-key", "1")]).await;
     assert_eq!((keyed.items(), world.stats().went_whole(Whole::Header)), (None, 1));
     world.is_billed().await;
@@ -227,6 +228,27 @@ async fn a_call_that_breaks_off_is_no_items_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn older_copies_stand_in_for_a_failed_call_where_all_have_one() {
+    let world = World::new(|config| {
+        let mut route = (*config.routes[0]).clone();
+        route.stale_if_error = Span::from_secs(600);
+        config.routes[0] = Arc::new(route);
+    });
+    world.list(&["a", "b"]).await;
+    world.clock.advance(Span::from_secs(90));
+    world.ask("b", &[]).await;
+    world.next(&[Act::Refuse(503), Act::Break, Act::Break]);
+    let got = world.list(&["b", "a"]).await;
+    got.is_of(&["b", "a"]);
+    assert_eq!(got.items(), Some([1, 0, 0, 0, 1]));
+    assert_eq!(world.list(&["a", "new"]).await.status, StatusCode::BAD_GATEWAY, "nothing stands in for what was never known");
+    world.clock.advance(Span::from_secs(90));
+    assert_eq!(world.list(&["a", "b"]).await.items(), Some([0, 0, 0, 0, 2]));
+    assert_eq!(world.list(&["a", "b"]).await.items(), Some([0, 0, 2, 0, 0]));
+    world.is_billed().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_taken_apart_or_put_together_goes_whole() {
     let world = World::new(|_| ());
     world.next(&[Act::Reversed]);
@@ -259,7 +281,7 @@ async fn answers_that_cannot_be_taken_apart_rest() {
     assert_eq!(world.list(&["x", "y"]).await.items(), None);
     assert_eq!((world.calls().len(), world.stats().went_whole(Whole::Resting)), (7, 1));
     tokio::time::advance(Span::from_secs(31)).await;
-    assert_eq!(world.list(&["v", "w"]).await.items(), Some([0, 0, 2, 0]));
+    assert_eq!(world.list(&["v", "w"]).await.items(), Some([0, 0, 2, 0, 0]));
     world.is_billed().await;
 }
 
@@ -274,9 +296,9 @@ async fn a_list_whose_client_leaves_is_answered_all_the_same() {
     });
     assert!(left.is_err());
     joined.is_of(&["b", "c"]);
-    assert_eq!(world.list(&["a", "b", "c"]).await.items(), Some([3, 0, 0, 0]));
+    assert_eq!(world.list(&["a", "b", "c"]).await.items(), Some([3, 0, 0, 0, 0]));
     let bill = world.is_billed().await;
-    assert_eq!((bill, world.items()), (6 * TOKEN, [3, 1, 1, 0]));
+    assert_eq!((bill, world.items()), (6 * TOKEN, [3, 1, 1, 0, 0]));
     assert_eq!(world.inside.totals().routes["ai"].requests, 7, "two of them left");
 }
 

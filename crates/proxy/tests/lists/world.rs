@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use farthing_cache::l2::Store as L2Store;
 use farthing_config::{BatchConfig, BatchFormat, Config, Mode, Prices, Provider, Route, TokenRates, TtlBy};
 use farthing_contract::log::{Row, Value};
 use farthing_ledger::read;
@@ -132,8 +133,8 @@ pub struct Got {
 }
 
 impl Got {
-    /// Where its items came from: known, joined, called, repeated.
-    pub fn items(&self) -> Option<[usize; 4]> {
+    /// Where its items came from: known, joined, called, repeated, stale.
+    pub fn items(&self) -> Option<[usize; 5]> {
         let words = self.headers.get("x-farthing-items")?.to_str().unwrap().split(", ");
         let counts: Vec<usize> = words.map(|word| word.split_once('=').unwrap().1.parse().unwrap()).collect();
         Some(counts.try_into().unwrap())
@@ -184,6 +185,11 @@ fn config(dir: &Path) -> Config {
 
 impl World {
     pub fn new(change: impl FnOnce(&mut Config)) -> Self {
+        Self::over(change, None)
+    }
+
+    /// Above a tier outside of memory.
+    pub fn over(change: impl FnOnce(&mut Config), l2: Option<Arc<dyn L2Store>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
         change(&mut config);
@@ -193,7 +199,7 @@ impl World {
             move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire { provided: wire.clone(), takes: Span::from_millis(100) }) };
         let store = Store::open(dir.path().join("models"), StoreOptions::default());
         let clock = Arc::new(VirtualClock::new(START));
-        let inside = Inside::new(&Arc::new(config), clock.clone(), store, &client).unwrap();
+        let inside = Inside::with_l2(&Arc::new(config), clock.clone(), (store, l2), &client).unwrap();
         Self { inside, provided, clock, dir }
     }
 
@@ -228,9 +234,9 @@ impl World {
         self.inside.batches().remove(0).lists.unwrap()
     }
 
-    pub fn items(&self) -> [u64; 4] {
+    pub fn items(&self) -> [u64; 5] {
         let stats = self.stats();
-        [ItemSource::Known, ItemSource::Joined, ItemSource::Called, ItemSource::Repeated].map(|source| stats.items(source))
+        std::array::from_fn(|index| stats.items(ItemSource::ALL[index]))
     }
 
     /// The provider's bill is the ledger's, once nothing is under way.
