@@ -78,6 +78,8 @@ reasons! {
         Broken = "broken",
         /// The items' answers are not of one kind: another model, another version.
         Mixed = "mixed",
+        /// A copy was purged, or went out of memory, while the call for the others was made.
+        Moved = "moved",
     }
 }
 

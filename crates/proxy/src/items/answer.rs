@@ -8,7 +8,7 @@ use farthing_policy::batch::Whole;
 use farthing_types::{Body, Failure, FailureKind, Money, Span, Time};
 use farthing_upstream::{ListAnswer, Piece, of_envelope};
 use futures_util::future::join_all;
-use http::header::CONTENT_TYPE;
+use http::header::{AGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
@@ -17,6 +17,7 @@ use super::stats::Source;
 use super::{List, One, Stage};
 use crate::answer::{self, Notes};
 use crate::budgets::Held;
+use crate::tags;
 
 /// Where the items of a list came from.
 const ITEMS: HeaderName = HeaderName::from_static("x-farthing-items");
@@ -53,7 +54,7 @@ impl List {
         let until = Instant::now() + self.whole.deadline;
         self.find().await;
         if self.known_bytes() > self.batcher.max_answer() {
-            self.give_up("list-too-large");
+            self.give_up(Whole::TooLarge);
             return Err(Whole::TooLarge);
         }
         let held = match self.admit(until).await {
@@ -76,7 +77,7 @@ impl List {
                 Ok(self.ended_with(Apart { status, headers, body }))
             }
             ListAnswer::Broken => {
-                self.give_up("list-broken");
+                self.give_up(Whole::Broken);
                 Err(Whole::Broken)
             }
             ListAnswer::Pieces(pieces) => self.assembled((pieces, apart), since).map(|response| self.told(response, sources, since)),
@@ -122,40 +123,49 @@ impl List {
     /// The answer's body and the fields of the provider that are true of it; or the answer to an item that is not one of success.
     fn assembled(&mut self, (pieces, apart): (Vec<Option<Piece>>, Vec<Waited>), since: Time) -> Result<Response<Body>, Whole> {
         if apart.iter().any(Option::is_none) {
-            self.settle_pieces(&pieces, since);
-            self.give_up("list-too-large");
-            return Err(Whole::TooLarge);
+            return Err(self.goes_whole((&pieces, since), Whole::TooLarge));
         }
         if let Some(bad) = self.unlike_success(&pieces, &apart) {
             self.settle_pieces(&pieces, since);
             return Ok(self.ended_with(bad));
         }
-        let bodies = self.bodies(&pieces, &apart);
-        let Some(bodies) = bodies else {
-            let failure = Failure::sent(FailureKind::LeaderGone, "the call for the list broke off within Farthing");
-            return Ok(self.failed(&failure, since));
+        let bodies = if self.is_still_known() { self.bodies(&pieces, &apart).ok_or(None) } else { Err(Some(Whole::Moved)) };
+        let bodies = match bodies {
+            Ok(bodies) => bodies,
+            Err(None) => {
+                let failure = Failure::sent(FailureKind::LeaderGone, "the call for the list broke off within Farthing");
+                return Ok(self.failed(&failure, since));
+            }
+            Err(Some(reason)) => return Err(self.goes_whole((&pieces, since), reason)),
         };
-        self.settle_pieces(&pieces, since);
-        let in_order: Vec<Bytes> = self.places.iter().filter_map(|index| bodies.get(*index).cloned().flatten()).collect();
-        let bytes: u64 = in_order.iter().map(|body| body.len() as u64).sum();
-        let put = if bytes > self.batcher.max_answer() { Err(Whole::TooLarge) } else { self.put_together(&in_order) };
-        match put {
+        match self.put_together(&bodies) {
             Ok(body) => {
+                self.settle_pieces(&pieces, since);
                 self.settle_known();
                 let mut response = Response::new(Body::full(body));
                 *response.headers_mut() = pieces.iter().flatten().next().map(|piece| of_envelope(&piece.headers)).unwrap_or_default();
+                response.headers_mut().remove(AGE);
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 Ok(response)
             }
-            Err(reason) => {
-                self.give_up(if reason == Whole::Mixed { "list-mixed" } else { "list-too-large" });
-                Err(reason)
-            }
+            Err(reason) => Err(self.goes_whole((&pieces, since), reason)),
         }
     }
 
-    fn put_together(&self, bodies: &[Bytes]) -> Result<Bytes, Whole> {
-        self.batcher.lists().ok_or(Whole::Broken)?.assemble(bodies).map_err(|_| Whole::Mixed)
+    /// What was bought is settled, what was known is given up.
+    fn goes_whole(&mut self, (pieces, since): (&[Option<Piece>], Time), reason: Whole) -> Whole {
+        self.settle_pieces(pieces, since);
+        self.give_up(reason);
+        reason
+    }
+
+    fn put_together(&self, bodies: &[Option<Bytes>]) -> Result<Bytes, Whole> {
+        let in_order: Vec<Bytes> = self.places.iter().filter_map(|index| bodies.get(*index).cloned().flatten()).collect();
+        let bytes: u64 = in_order.iter().map(|body| body.len() as u64).sum();
+        if bytes > self.batcher.max_answer() {
+            return Err(Whole::TooLarge);
+        }
+        self.batcher.lists().ok_or(Whole::Broken)?.assemble(&in_order).map_err(|_| Whole::Mixed)
     }
 
     /// The body of each item's answer, `None` within where it is left out; `None` when one has no answer.
@@ -188,8 +198,12 @@ impl List {
         self.settle_unserved(answer.status);
         let mut response = Response::new(Body::full(answer.body));
         (*response.status_mut(), *response.headers_mut()) = (answer.status, answer.headers);
-        let notes = Notes { status: CacheStatus::forward(Fwd::UriMiss), ..Notes::default() };
-        answer::annotate(response.headers_mut(), self.whole.account.id, &notes);
+        // What came by itself is annotated.
+        if !response.headers().contains_key(answer::REQUEST_ID) {
+            tags::strip(response.headers_mut(), &self.whole.account.route);
+            let notes = Notes { status: CacheStatus::forward(Fwd::UriMiss), ..Notes::default() };
+            answer::annotate(response.headers_mut(), self.whole.account.id, &notes);
+        }
         response
     }
 
@@ -202,8 +216,7 @@ impl List {
         let waits = joined + called + stale > 0;
         let waited = if waits { self.state.real_now().since(since) } else { Span::ZERO };
         let status = match (known, called) {
-            _ if joined + called + stale == 0 => CacheStatus { hit: true, ..CacheStatus::default() },
-            _ if stale > 0 => CacheStatus { hit: true, ..CacheStatus::forward(Fwd::Stale) },
+            _ if joined + called == 0 => CacheStatus { hit: true, ..CacheStatus::default() },
             (0, 1..) => CacheStatus::forward(Fwd::UriMiss),
             _ => CacheStatus { collapsed: called == 0, ..CacheStatus::forward(Fwd::Partial) },
         };

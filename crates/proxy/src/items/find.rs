@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use farthing_cache::{Cached, Join, Joined, Rechecked};
+use farthing_freshness::semantics::acceptable;
 use farthing_types::UncachedReason;
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -41,7 +42,29 @@ impl List {
     }
 }
 
+impl List {
+    /// Whether what was known before the others were waited for still is: nothing is answered that was purged meanwhile. A newer copy takes an older
+    /// one's place.
+    pub(super) fn is_still_known(&mut self) -> bool {
+        let state = &self.state;
+        self.items.iter_mut().all(|one| one.is_still_known(state))
+    }
+}
+
 impl One {
+    fn is_still_known(&mut self, state: &State) -> bool {
+        let Stage::Known(usable) = &self.stage else { return true };
+        if state.cache.holds(&usable.entry) && (usable.left.is_err() || !usable.entry.soft_purged()) {
+            return true;
+        }
+        let entry = state.cache.peek(self.planned.account.key, &self.planned.headers);
+        match entry.filter(|entry| acceptable(entry, &self.planned.headers)).map(|entry| found_stage(judge(&self.planned, entry))) {
+            Some(known @ Stage::Known(_)) => self.stage = known,
+            _ => return false,
+        }
+        true
+    }
+
     async fn look(&mut self, state: &State) {
         let found = match look_up(state, &mut self.planned) {
             Found::Usable(usable) if usable.left.is_ok() && state.cache.is_due(&usable.entry, self.planned.account.at) => {

@@ -1,5 +1,6 @@
 //! How each item of a list is settled: once, as a request of its own.
 
+use farthing_policy::batch::Whole;
 use farthing_types::{Body, Failure, Outcome, Time, UncachedReason};
 use farthing_upstream::Piece;
 use http::{Response, StatusCode};
@@ -98,8 +99,8 @@ impl List {
     }
 
     /// Items of a list that goes whole after all.
-    pub(super) fn give_up(&mut self, why: &'static str) {
-        self.settle_rest(((why, StatusCode::BAD_GATEWAY), (Outcome::Failed, UncachedReason::UpstreamFailed)));
+    pub(super) fn give_up(&mut self, why: Whole) {
+        self.settle_rest(((why.as_str(), StatusCode::BAD_GATEWAY), (Outcome::Failed, UncachedReason::UpstreamFailed)));
     }
 
     /// The answer where the list's call failed.

@@ -129,6 +129,32 @@ async fn a_purge_in_between_holds_for_items() {
     world.is_billed().await;
 }
 
+/// What was known when the call for the others was made is not answered with once it was purged.
+#[tokio::test(start_paused = true)]
+async fn what_is_purged_while_the_others_are_fetched_is_not_answered() {
+    let world = World::new(|_| ());
+    world.list(&["a", "b"]).await;
+    for soft in [false, true] {
+        let asked = world.calls().len();
+        let other = format!("other {soft}");
+        let asked_for = ["a", other.as_str()];
+        let (got, ()) = tokio::join!(world.list(&asked_for), async {
+            tokio::time::sleep(Span::from_millis(50)).await;
+            let purge = Purge::Tag("vectors".into());
+            if soft {
+                world.inside.soften(&purge)
+            } else {
+                world.inside.purge(&purge)
+            };
+        });
+        got.is_of(&asked_for);
+        assert_eq!((got.items(), &world.calls()[asked..]), (None, &[vec![other.clone()], vec!["a".to_owned(), other]][..]));
+        world.list(&["a", "b"]).await;
+    }
+    assert_eq!(world.stats().went_whole(Whole::Moved), 2);
+    world.is_billed().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_principals_never_share_items() {
     let world = World::new(|_| ());
