@@ -6,7 +6,7 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_config::{Config, CredentialPlace, Dialect, Prices, Secret, TokenRates};
+use farthing_config::{BatchConfig, BatchFormat, Config, CredentialPlace, Dialect, Mode, Prices, Secret, TokenRates, TtlBy};
 use farthing_sim::{ListedChanges, Provider as SimProvider};
 use farthing_tests::skip::skip;
 use farthing_tests::{Setup, Started};
@@ -71,6 +71,32 @@ async fn openais_client_works_with_its_own_key_and_with_ours() {
     } else {
         assert!(totals.bill_usd <= provider.bill(), "{} unpriced answers are not counted as free", unpriced);
     }
+}
+
+/// E3: lists of OpenAI's own client share copies with each other and with single texts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openais_client_asks_for_lists_of_embeddings_and_known_texts_are_not_bought_again() {
+    let Some(python) = python() else { return skip("OpenAI's Python client and lists: no target/venv (make deps)") };
+    let (provider, started, key) = chat_with(|config| {
+        let mut route = (*config.routes[0]).clone();
+        (route.mode, route.idempotent, route.ttl) = (Mode::Override, true, TtlBy::Fixed(Duration::from_secs(60)));
+        route.batch = Some(BatchConfig { split: true, ..BatchConfig::new(BatchFormat::Embeddings) });
+        config.routes[0] = Arc::new(route);
+    })
+    .await;
+    let base = format!("http://{}/openai/v1", started.client.addr);
+    let output = Command::new(&python).arg(script("openai_embeddings.py")).args([&base, &key]).output().await.unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["wrong"], serde_json::json!([]), "{told}");
+    let items: Vec<&str> = told["items"].as_array().unwrap().iter().filter_map(|items| items.as_str()).collect();
+    assert_eq!(items[0], "known=2, joined=0, called=68, repeated=0, stale=0");
+    assert_eq!(items[1], "known=70, joined=0, called=30, repeated=0, stale=0");
+    assert_eq!(items[2], "known=3, joined=0, called=0, repeated=1, stale=0");
+    assert_eq!(provider.embedded(), 100, "each text was bought once");
+    started.proxy.flush_log().await.unwrap();
+    let totals = started.proxy.totals().total;
+    assert_eq!((totals.unpriced, totals.bill_usd), (0, provider.bill()));
 }
 
 /// G2: an application sees what its library has a name for, and is told the one thing that it can do.

@@ -49,6 +49,8 @@ pub struct IdListConfig {
     pub id: Arc<str>,
     /// Body of the 404 for an id that is not in the list.
     pub missing: Arc<str>,
+    /// A list's answer before and after its items, as it is put together of them.
+    pub answer: (Arc<str>, Arc<str>),
 }
 
 /// How calls of a route are made together.
@@ -68,6 +70,8 @@ pub struct BatchConfig {
     pub timeout: Span,
     /// Most bytes of its answer.
     pub max_answer: u64,
+    /// Requests that carry a list themselves are answered item by item.
+    pub split: bool,
 }
 
 impl BatchConfig {
@@ -81,6 +85,7 @@ impl BatchConfig {
             min_rate: 10.0,
             timeout: Span::from_secs(5),
             max_answer: 32_000_000,
+            split: false,
         }
     }
 }

@@ -54,6 +54,32 @@ reasons! {
         Window = "window",
         /// Some member could not wait longer.
         Deadline = "deadline",
+        /// Its members are the items of one request's list: there is nobody else to wait for.
+        List = "list",
+    }
+}
+
+reasons! {
+    /// Why a request that carries a list went whole although its route splits lists. Each such request has exactly one.
+    Whole {
+        /// More items than a batch may hold (`max_size`).
+        TooLong = "too-long",
+        /// More bytes than a batch may hold (`max_bytes`), or copies larger together than its answer may be (`max_answer`).
+        TooLarge = "too-large",
+        /// A header has a meaning for this request alone: a condition, a range, an idempotency key.
+        Header = "header",
+        /// The route's plan, the client or the holdout keeps the request from the cache, from others' calls or from batches.
+        NotShared = "not-shared",
+        /// There is no room in memory for its items (`[overload]`).
+        Crowded = "crowded",
+        /// Answers that could not be taken apart came one after the other a short time ago.
+        Resting = "resting",
+        /// The answer to the items that went could not be taken apart.
+        Broken = "broken",
+        /// The items' answers are not of one kind: another model, another version.
+        Mixed = "mixed",
+        /// A copy was purged, or went out of memory, while the call for the others was made.
+        Moved = "moved",
     }
 }
 

@@ -103,6 +103,14 @@ pub fn answer(state: &Arc<State>, planned: &Planned, wanted: Wanted, held_back: 
     }
 }
 
+/// What a request is told that is held back and for which nothing stands in.
+pub fn problem(state: &State, planned: &Planned, held_back: &HeldBack) -> Problem {
+    match held_back {
+        HeldBack::Budget(blocked) => budgets::refused(state, planned, blocked, false),
+        HeldBack::Limit(refusal) => limited(refusal),
+    }
+}
+
 /// A refusal: an older copy where one may stand in for a call that fails, else the problem.
 pub fn refused(state: &Arc<State>, planned: &Planned, wanted: Wanted, (problem, reason): (&Problem, UncachedReason)) -> Response<Body> {
     let copy = wanted.previous.filter(|entry| state.cache.holds(entry)).zip(wanted.stale);

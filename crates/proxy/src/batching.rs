@@ -11,6 +11,7 @@ use farthing_upstream::{
 use http::Uri;
 
 use crate::StartError;
+use crate::items::ListStats;
 
 /// What stands in front of a route's upstreams where calls are made together.
 pub struct Batching {
@@ -18,6 +19,8 @@ pub struct Batching {
     swap: Option<Arc<Batcher>>,
     /// What both of them did.
     pub stats: Arc<BatchStats>,
+    /// What became of requests that carry lists; `None` where they go whole.
+    pub lists: Option<Arc<ListStats>>,
 }
 
 /// What a route's batches did.
@@ -27,6 +30,8 @@ pub struct BatchReport {
     pub route: RouteName,
     /// The counts.
     pub stats: Arc<BatchStats>,
+    /// Those of requests that carry lists, where they are split.
+    pub lists: Option<Arc<ListStats>>,
 }
 
 impl Batching {
@@ -40,12 +45,18 @@ impl Batching {
         let format = format(&config.format).ok_or_else(|| StartError::Batch { route: route.name.clone() })?;
         let spec = BatchSpec { format, rule: rule(config), timeout: config.timeout, max_answer: config.max_answer };
         let before = |upstream: &Arc<Upstream>| Arc::new(Batcher::new(upstream.ways(), spec.clone(), stats.clone()));
-        Ok(Some(Self { pass: before(pass), swap: swap.map(before), stats }))
+        let lists = config.split.then(Arc::default);
+        Ok(Some(Self { pass: before(pass), swap: swap.map(before), stats, lists }))
     }
 
     /// Who answers calls, see [`crate::route::RouteState::origin`].
     pub fn origin(&self, swap: bool) -> Arc<dyn Origin> {
-        self.swap.as_ref().filter(|_| swap).unwrap_or(&self.pass).clone()
+        self.batcher(swap).clone()
+    }
+
+    /// The same, for calls that know of each other.
+    pub fn batcher(&self, swap: bool) -> &Arc<Batcher> {
+        self.swap.as_ref().filter(|_| swap).unwrap_or(&self.pass)
     }
 }
 
@@ -81,5 +92,6 @@ fn id_list(ids: &IdListConfig) -> IdList {
         items: ids.items.to_string(),
         id: ids.id.to_string(),
         missing: ids.missing.as_bytes().to_vec().into(),
+        answer: owned(&ids.answer),
     }
 }

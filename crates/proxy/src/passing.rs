@@ -10,10 +10,11 @@ use http::Response;
 use crate::admission::{self, Admission};
 use crate::answer::Notes;
 use crate::asking;
+use crate::budgets::Held;
 use crate::flight::Flight;
 use crate::reply::{failed, flat_price_of, respond, settled};
 use crate::request::Planned;
-use crate::run;
+use crate::run::{self, Outgoing};
 use crate::state::State;
 use crate::stream::Pending;
 use crate::ticketed::{Wanted, order, weighed};
@@ -22,16 +23,21 @@ use crate::writes;
 
 /// Passes a request on; `reason` says why the cache has no part in it.
 pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason) -> Response<Body> {
-    let keyed = reason.is_keyed();
-    let mut headers = planned.forwarded();
-    let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
-    let mut order = order(planned, purpose, reason.as_str());
     let admission = Admission::of(state, planned, false);
     let until = tokio::time::Instant::now() + planned.deadline;
     let held = match admission::queued(state, &mut planned.account, &admission, until).await {
         Ok(held) => held,
         Err(blocked) => return admission::answer(state, planned, Wanted { previous: None, stale: None, reason }, &blocked),
     };
+    pass_on(state, planned, reason, held).await
+}
+
+/// Passes a request on for which money is set aside.
+pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason, held: Held) -> Response<Body> {
+    let keyed = reason.is_keyed();
+    let mut headers = planned.forwarded();
+    let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
+    let mut order = order(planned, purpose, reason.as_str());
     order.weighed = weighed(state, planned);
     let mut body = planned.take_body();
     // What streams up is not read, and ends with its client.
@@ -48,7 +54,8 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
     trace::send(&mut planned.account, &mut headers, flight.id);
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), headers);
     let (at, since) = (state.clock.now(), state.real_now());
-    let passed = run::pass(state, &flight, head, body, (planned.deadline, keyed)).await;
+    let going = Outgoing { head, body, deadline: planned.deadline, keyed, through: planned.through.take() };
+    let passed = run::pass(state, &flight, going).await;
     let waited = state.real_now().since(since);
     let (status, headers, body) = match passed {
         Ok(answer) => answer,

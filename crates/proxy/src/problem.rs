@@ -140,9 +140,12 @@ impl From<&Failure> for Problem {
             FailureKind::BreakerOpen | FailureKind::Refused => StatusCode::SERVICE_UNAVAILABLE,
             FailureKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             FailureKind::RequestBody => StatusCode::BAD_REQUEST,
-            FailureKind::Connect | FailureKind::Broken | FailureKind::Protocol | FailureKind::Unmapped | FailureKind::LeaderGone => {
-                StatusCode::BAD_GATEWAY
-            }
+            FailureKind::Connect
+            | FailureKind::Broken
+            | FailureKind::Protocol
+            | FailureKind::Unmapped
+            | FailureKind::LeaderGone
+            | FailureKind::ListRefused => StatusCode::BAD_GATEWAY,
         };
         let kind = if failure.kind == FailureKind::RateLimited { "rate_limited" } else { failure.kind.as_str() };
         let mut problem = Self::new(status, kind, failure.detail.to_string());

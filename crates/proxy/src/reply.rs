@@ -159,16 +159,32 @@ pub fn failed(state: &Arc<State>, planned: &Planned, wanted: Wanted, failure: &F
 }
 
 /// An answer of our own.
-pub fn own_answer(state: &State, planned: &Planned, problem: &Problem, (outcome, reason): (Outcome, UncachedReason)) -> Response<Body> {
-    let took = state.real_now().since(planned.account.started);
-    let overhead = planned.account.ours(took);
-    let mut settled = settled(outcome, Some(reason), (problem.status, overhead), None);
-    (settled.error, settled.took) = (Some(problem.kind), Some(took));
-    settled.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
-    state.settle_request(&planned.account, &settled);
+pub fn own_answer(state: &State, planned: &Planned, problem: &Problem, told: (Outcome, UncachedReason)) -> Response<Body> {
+    let overhead = settle_own(state, &planned.account, (problem.kind, problem.status), told);
+    own_head(planned, problem, overhead)
+}
+
+/// An answer of our own to a request that is settled.
+pub fn own_head(planned: &Planned, problem: &Problem, overhead: Span) -> Response<Body> {
     let mut response = problem.response(planned.account.route.dialect);
     let notes = Notes { status: CacheStatus { detail: Some(problem.kind), ..CacheStatus::default() }, overhead, ..Notes::default() };
     answer::annotate(response.headers_mut(), planned.account.id, &notes);
     planned.account.route.limits.tell(&planned.account, response.headers_mut());
     response
+}
+
+/// Settles a request that gets nothing of the provider's: what went wrong and the status it is told. Answers how long of it was ours.
+pub fn settle_own(
+    state: &State,
+    account: &Account,
+    (kind, status): (&'static str, StatusCode),
+    (outcome, reason): (Outcome, UncachedReason),
+) -> Span {
+    let took = state.real_now().since(account.started);
+    let overhead = account.ours(took);
+    let mut settled = settled(outcome, Some(reason), (status, overhead), None);
+    (settled.error, settled.took) = (Some(kind), Some(took));
+    settled.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
+    state.settle_request(account, &settled);
+    overhead
 }

@@ -1,5 +1,7 @@
 //! The upper half up to the plan: Received, Identified, Asked, Planned. Each stage consumes the one before.
 
+mod again;
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::{Arc, LazyLock};
@@ -10,7 +12,7 @@ use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
 use farthing_types::{BatchTerms, Body, KeyHash, Priority, Purpose, RequestId, Span, Time, UncachedReason};
-use farthing_upstream::is_repeatable;
+use farthing_upstream::{Item, Origin, is_repeatable};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, TRAILER};
@@ -82,6 +84,16 @@ pub struct Planned {
     pub debug: bool,
     /// The name of its head's bytes, where it was met before.
     pub raw: Option<RawHead>,
+    /// Who answers its call instead of the route, once.
+    pub through: Option<Through>,
+}
+
+/// Who answers a call that is one of several for a list.
+pub struct Through {
+    /// Its seat among them.
+    pub origin: Arc<dyn Origin>,
+    /// Whether it stands for all of them in the line in front of the provider.
+    pub paces: bool,
 }
 
 /// A draw of an experiment.
@@ -301,6 +313,26 @@ impl Asked {
         Ok(self)
     }
 
+    /// Its route.
+    pub fn route(&self) -> &Arc<RouteState> {
+        &self.received.route
+    }
+
+    /// Its head.
+    pub const fn head(&self) -> &request::Parts {
+        &self.received.head
+    }
+
+    /// Whether the provider's credential goes out.
+    pub const fn swaps(&self) -> bool {
+        self.identity.swap
+    }
+
+    /// What it asks for.
+    pub fn item(&self) -> Item {
+        Item { target: self.target.clone(), body: self.body.clone() }
+    }
+
     /// Makes the key and draws the variant.
     pub fn plan(self, state: &State) -> Planned {
         let Self { received, identity, facts, wishes, steps, target, body: held, load } = self;
@@ -321,6 +353,7 @@ impl Asked {
             priority: wishes.priority,
             debug: wishes.debug,
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),
+            through: None,
             account: Account {
                 asked: facts.noted(wishes.control).map(Arc::from),
                 invalidates: None,
@@ -343,6 +376,7 @@ impl Asked {
                 variant,
                 holdout,
                 measured,
+                part: None,
             },
             facts,
             headers: head.headers,

@@ -382,6 +382,11 @@ impl RouteState {
         self.provider.base_url.authority().map_or("", http::uri::Authority::as_str)
     }
 
+    /// Whether requests that carry lists are split.
+    pub fn splits_lists(&self) -> bool {
+        self.batching.as_ref().is_some_and(|batching| batching.lists.is_some())
+    }
+
     /// Who answers calls: with the provider's configured credential (`swap`) or with the client's own.
     pub fn origin(&self, swap: bool) -> Arc<dyn Origin> {
         if let Some(routing) = &self.routing {

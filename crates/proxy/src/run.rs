@@ -9,7 +9,7 @@ use farthing_contract::features::HeadFacts;
 use farthing_freshness::entry::{Entry, Fields};
 use farthing_freshness::semantics::{Facts, Lifetime, Received, answer_noted, conditional, may_replace, may_store, without_unstored};
 use farthing_freshness::{RequestFacts, Rules, Subject};
-use farthing_types::{Body, BodyError, By, Call, Failure, KeyHash, Reply, Span, Time, UncachedReason};
+use farthing_types::{Body, BodyError, By, Call, Failure, FailureKind, KeyHash, Reply, Span, Time, UncachedReason};
 use farthing_upstream::Origin;
 use http::header::ETAG;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 use crate::canonical::{self, Digests};
 use crate::choose::{Chosen, Occasion};
 use crate::flight::{Came, Flight};
+use crate::request::Through;
 use crate::settle::CallEnd;
 use crate::state::State;
 use crate::stream::{Meter, Passing, PassingJob, Stripper};
@@ -55,6 +56,8 @@ pub struct Template {
     pub deadline: Span,
     /// Who answers it.
     pub origin: Arc<dyn Origin>,
+    /// Whether it takes its turn in the line in front of the provider.
+    pub paces: bool,
 }
 
 impl Template {
@@ -136,7 +139,9 @@ pub async fn run(job: Job, landing: Landing) {
 
 async fn fetch(job: &Job, conditions: Option<HeaderMap>) -> Result<Landed, Failure> {
     let (state, flight) = (&job.state, &job.flight);
-    flight.route.pace.admit(flight.purpose, (job.patience, job.template.body.len())).await;
+    if job.template.paces {
+        flight.route.pace.admit(flight.purpose, (job.patience, job.template.body.len())).await;
+    }
     let requested_at = state.clock.now();
     let reply = job.template.origin.fetch(job.template.call(flight, conditions)).await?;
     let received_at = state.clock.now();
@@ -150,6 +155,10 @@ fn failed(job: &Job, ticket: Ticket, failure: Failure) {
     let ended = Some(job.state.clock.now());
     let end = CallEnd { keyed: true, stored, failure: Some(failure.kind), ended, ..CallEnd::default() };
     job.state.settle_call(&job.flight, &end);
+    // It may be another item's: whoever waits for this one asks for it alone.
+    if failure.kind == FailureKind::ListRefused {
+        return drop(ticket);
+    }
     ticket.fail(failure);
 }
 
@@ -421,37 +430,42 @@ fn head_facts(flight: &Flight, answer: &Prepared) -> HeadFacts {
     }
 }
 
+/// A call for one client alone, before it is made.
+pub struct Outgoing {
+    /// Method, path and query, headers.
+    pub head: (Method, Uri, HeaderMap),
+    /// The body.
+    pub body: Body,
+    /// The longest it may take.
+    pub deadline: Span,
+    /// Whether it belongs to a keyed request.
+    pub keyed: bool,
+    /// Who answers it instead of the route.
+    pub through: Option<Through>,
+}
+
 /// A call for one client alone: nothing is shared or stored, the body is metered as it passes.
 ///
 /// Where the route says that calls go on without their client, this one runs in a task of its own.
-pub async fn pass(
-    state: &Arc<State>,
-    flight: &Arc<Flight>,
-    head: (Method, Uri, HeaderMap),
-    body: Body,
-    (deadline, keyed): (Span, bool),
-) -> Result<(StatusCode, HeaderMap, Body), Failure> {
+pub async fn pass(state: &Arc<State>, flight: &Arc<Flight>, going: Outgoing) -> Result<(StatusCode, HeaderMap, Body), Failure> {
     if !flight.finishes {
-        return pass_here(state.clone(), flight.clone(), head, body, (deadline, keyed)).await;
+        return pass_here(state.clone(), flight.clone(), going).await;
     }
-    let passing = pass_here(state.clone(), flight.clone(), head, body, (deadline, keyed));
+    let passing = pass_here(state.clone(), flight.clone(), going);
     let task = state.tasks.spawn(passing);
     let _unsent = GivenUp::of(flight, &task);
     task.await.unwrap_or_else(|_| {
         state.counters.panics.fetch_add(1, Ordering::Relaxed);
-        Err(Failure::sent(farthing_types::FailureKind::LeaderGone, "the call broke off within Farthing"))
+        Err(Failure::sent(FailureKind::LeaderGone, "the call broke off within Farthing"))
     })
 }
 
-async fn pass_here(
-    state: Arc<State>,
-    flight: Arc<Flight>,
-    head: (Method, Uri, HeaderMap),
-    body: Body,
-    (deadline, keyed): (Span, bool),
-) -> Result<(StatusCode, HeaderMap, Body), Failure> {
-    let origin: Arc<dyn Origin> = flight.route.origin(flight.swap);
-    flight.route.pace.admit(flight.purpose, (deadline, 0)).await;
+async fn pass_here(state: Arc<State>, flight: Arc<Flight>, going: Outgoing) -> Result<(StatusCode, HeaderMap, Body), Failure> {
+    let Outgoing { head, body, deadline, keyed, through } = going;
+    let Through { origin, paces } = through.unwrap_or_else(|| Through { origin: flight.route.origin(flight.swap), paces: true });
+    if paces {
+        flight.route.pace.admit(flight.purpose, (deadline, 0)).await;
+    }
     let requested_at = state.clock.now();
     let call = call(&flight, head, body, deadline);
     let leaving = Leaving::new(&state, &flight, keyed);

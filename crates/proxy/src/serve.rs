@@ -18,6 +18,7 @@ use crate::admission;
 use crate::answer::{self, Notes};
 use crate::compress::compressed;
 use crate::edge::{Handler, PeerInfo, Recalled};
+use crate::items;
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
 use crate::prefetch;
@@ -65,7 +66,7 @@ pub fn serve(state: &Arc<State>, request: Request<Body>) -> BoxFuture<'static, R
         identified => identified,
     };
     match identified.and_then(Identified::ask).and_then(|asked| asked.weigh(&state.load)).map(Asked::upload) {
-        Ok(Upload::None(asked)) => answered(state, asked.plan(state)),
+        Ok(Upload::None(asked)) => planned(state, asked),
         Ok(Upload::Coming(asked)) => uploaded(state.clone(), asked).boxed(),
         Err(early) => ready(refused_early(state, &early)).boxed(),
     }
@@ -74,13 +75,21 @@ pub fn serve(state: &Arc<State>, request: Request<Body>) -> BoxFuture<'static, R
 /// Goes on when the body is there.
 async fn uploaded(state: Arc<State>, asked: BoxFuture<'static, Result<Asked, Box<Refused>>>) -> Response<Body> {
     match asked.await {
-        Ok(asked) => answered(&state, asked.plan(&state)).await,
+        Ok(asked) => planned(&state, asked).await,
         Err(early) => refused_early(&state, &early),
     }
 }
 
+/// A request as a whole, or item by item where it carries a list and its route splits them.
+fn planned(state: &Arc<State>, asked: Asked) -> BoxFuture<'static, Response<Body>> {
+    match items::take(state, &asked) {
+        Some(list) => items::answered(state.clone(), list).boxed(),
+        None => answered(state, asked.plan(state)),
+    }
+}
+
 /// From the plan to the answer: at once where the cache has it, else by a call.
-fn answered(state: &Arc<State>, mut planned: Planned) -> BoxFuture<'static, Response<Body>> {
+pub fn answered(state: &Arc<State>, mut planned: Planned) -> BoxFuture<'static, Response<Body>> {
     match look_up(state, &mut planned) {
         Found::Usable(usable) if state.cache.is_due(&usable.entry, planned.account.at) => rechecked(state.clone(), planned, usable).boxed(),
         found => concluded(state, planned, found),
@@ -182,14 +191,20 @@ impl Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        let Some((state, account)) = self.0.take() else { return };
-        let overhead = Span::ZERO; // it was waiting; how long of it was ours cannot be told
-        let mut left = settled(Outcome::Failed, None, (StatusCode::OK, overhead), None);
-        (left.status, left.error) = (CLIENT_LEFT, Some("client-left"));
-        left.took = promises::missed_already(&account, state.real_now().since(account.started));
-        left.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
-        state.settle_request(&account, &left);
+        if let Some((state, account)) = self.0.take() {
+            left(&state, &account);
+        }
     }
+}
+
+/// Settles a request whose client has left.
+pub fn left(state: &State, account: &Account) {
+    let overhead = Span::ZERO; // it was waiting; how long of it was ours cannot be told
+    let mut left = settled(Outcome::Failed, None, (StatusCode::OK, overhead), None);
+    (left.status, left.error) = (CLIENT_LEFT, Some("client-left"));
+    left.took = promises::missed_already(account, state.real_now().since(account.started));
+    left.paid = Paid { full: Some(Money::ZERO), attempts: Some(Money::ZERO) };
+    state.settle_request(account, &left);
 }
 
 /// The answer to a request that was refused before it could cost anything.

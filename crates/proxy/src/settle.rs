@@ -17,6 +17,7 @@ use http::Method;
 use crate::canonical::Digests;
 use crate::flight::Flight;
 use crate::identify::Identity;
+use crate::items::Part;
 use crate::load::Loaded;
 use crate::pricing::Charged;
 use crate::promises;
@@ -72,6 +73,8 @@ pub struct Account {
     pub invalidates: Option<KeyHash>,
     /// What it counts for in the load of the process, for as long as anything of it is under way.
     pub load: Option<Arc<Loaded>>,
+    /// Which places of a request's list it stands for; `None` for a request of its own.
+    pub part: Option<Part>,
 }
 
 impl Account {
@@ -99,6 +102,7 @@ impl Account {
             asked: None,
             invalidates: None,
             load: None,
+            part: None,
         }
     }
 
@@ -148,8 +152,16 @@ pub struct Settled {
 }
 
 impl State {
-    /// Settles an answered request.
+    /// Settles an answered request; an item of a list once for each of its places.
     pub fn settle_request(&self, account: &Account, settled: &Settled) {
+        let Some(part) = &account.part else { return self.settle_one(account, settled) };
+        let again = Account { noted: None, ..account.clone() };
+        for (nth, settled) in part.settlements(settled).enumerate() {
+            self.settle_one(if nth == 0 { account } else { &again }, &settled);
+        }
+    }
+
+    fn settle_one(&self, account: &Account, settled: &Settled) {
         let cost = CostRecord::settle(settled.served, settled.paid);
         let sla = promises::kept(account, settled);
         self.totals.request(&RequestSettled {

@@ -161,8 +161,8 @@ impl State {
     /// What the batches of each route did that has any.
     pub fn batches(&self) -> Vec<BatchReport> {
         let report = |route: &Arc<RouteState>| {
-            let stats = route.batching.as_ref()?.stats.clone();
-            Some(BatchReport { route: route.route.name.clone(), stats })
+            let batching = route.batching.as_ref()?;
+            Some(BatchReport { route: route.route.name.clone(), stats: batching.stats.clone(), lists: batching.lists.clone() })
         };
         self.routes.iter().filter_map(report).collect()
     }

@@ -59,10 +59,18 @@ impl Accounted {
     fn settle(&mut self, complete: bool) {
         self.measure(false);
         let Some(pending) = self.pending.take() else { return };
-        let Pending { state, account, mut settled, flight } = *pending;
         // HTTP/1 with a known length drops the body after its last byte, before its end was polled.
         let complete = complete || self.expected == Some(self.bytes);
-        settled.bytes_out = complete.then_some(self.bytes);
+        pending.settle(complete.then_some(self.bytes));
+    }
+}
+
+impl Pending {
+    /// Settles an answer of which so many bytes have gone out; `None` when the client left first.
+    pub fn settle(self, sent: Option<u64>) {
+        let Self { state, account, mut settled, flight } = self;
+        let complete = sent.is_some();
+        settled.bytes_out = sent;
         let elapsed = state.real_now().since(account.started);
         settled.latency = complete.then_some(elapsed);
         settled.took = settled.took.or(settled.latency).or_else(|| promises::missed_already(&account, elapsed));

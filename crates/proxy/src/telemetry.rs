@@ -2,6 +2,7 @@
 
 mod ahead;
 mod clients;
+mod lists;
 mod routing;
 mod sinks;
 mod switches;
@@ -118,7 +119,7 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         prices(&self.0.price_digest(), &self.0.pricing_stats(), &mut encoder)?;
-        for family in batches(&self.0.batches()) {
+        for family in batches(&self.0.batches()).into_iter().chain(lists::families(&self.0.batches())) {
             family.encode(&mut encoder)?;
         }
         for family in sinks::sinks(&self.0.sinks(), self.0.real_now()) {
@@ -404,7 +405,7 @@ fn batches(reports: &[BatchReport]) -> [Family<'_>; 6] {
     let mut failed = Family::counter("batches_failed", "Batch calls that failed as a whole");
     let mut rests = Family::counter("batch_rests", "Times that batches failed one after the other, so that calls went alone for a while");
     let mut concluded = Family::counter("batch_concluded", "404s concluded from a list that lacked what was asked for");
-    for BatchReport { route, stats } in reports {
+    for BatchReport { route, stats, .. } in reports {
         for reason in Flush::ALL {
             batches.add(vec![("route", route), ("flush", reason.as_str())], stats.batches(*reason) as f64);
         }

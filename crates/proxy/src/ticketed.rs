@@ -10,7 +10,8 @@ use farthing_freshness::semantics::conditional;
 use farthing_ledger::Served;
 use farthing_types::{Body, CallId, Failure, FailureKind, KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
 use futures_util::FutureExt;
-use http::{Response, StatusCode};
+use http::header::ACCEPT_ENCODING;
+use http::{HeaderValue, Response, StatusCode};
 
 use crate::admission::{self, Admission, HeldBack};
 use crate::answer::Notes;
@@ -22,7 +23,7 @@ use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
 use crate::prefetch;
 use crate::reply::{failed, flat_price, flat_price_of, from_entry, respond, settled};
-use crate::request::{CacheControl, Planned};
+use crate::request::{CacheControl, Planned, Through};
 use crate::routing::Weighed;
 use crate::run::{self, Job, Landing, Template};
 use crate::settle::Settled;
@@ -31,7 +32,7 @@ use crate::stream::Pending;
 use crate::trace;
 
 /// How often a request may find an entry that came in between, before it makes its own call.
-const MAX_JOINS: usize = 4;
+pub const MAX_JOINS: usize = 4;
 
 /// Renews an entry in the background, unless somebody does already or has just failed to.
 pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
@@ -140,7 +141,8 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 /// Starts the fill in a task of its own: its client may leave without harm.
 pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose, held): (Ticket, Purpose, Held)) -> Arc<Flight> {
     let ahead = matches!(purpose, Purpose::Warm | Purpose::Prefetch);
-    let purpose = if !ahead && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
+    let of_list = planned.through.is_some();
+    let purpose = if !ahead && !of_list && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();
     let none = farthing_ledger::RequestFacts::default();
     let facts = planned.outbound.facts().unwrap_or(&none);
@@ -163,6 +165,12 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     if purpose == Purpose::Prefetch {
         prefetch::follow(state, &flight);
     }
+    if route.splits_lists() {
+        // A list's answer is put together of copies: they are to be had as they are.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    let through = planned.through.take();
+    let Through { origin, paces } = through.unwrap_or_else(|| Through { origin: route.origin(planned.account.identity.swap), paces: true });
     let job = Job {
         state: state.clone(),
         template: Template {
@@ -171,7 +179,8 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
             headers,
             body,
             deadline: route.route.deadline,
-            origin: route.origin(planned.account.identity.swap),
+            origin,
+            paces,
         },
         request: planned.facts.clone(),
         previous,
@@ -197,7 +206,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
 }
 
 /// Whether a call brings a copy back that was lost: there is none, or a purge of many has made it stale, and it should be fresh.
-fn brings_back(state: &State, planned: &Planned, wanted: &Wanted, key: KeyHash) -> bool {
+pub fn brings_back(state: &State, planned: &Planned, wanted: &Wanted, key: KeyHash) -> bool {
     let gone = match &wanted.previous {
         Some(previous) => previous.soft_purged(),
         None => matches!(wanted.reason, UncachedReason::Cold | UncachedReason::Invalidated),
@@ -314,7 +323,7 @@ struct Arrived {
 }
 
 /// Why an answer did not come from the cache: nothing was stored, and where such an answer never is, that is the reason.
-fn why(wanted: UncachedReason, came: Option<Came>) -> UncachedReason {
+pub fn why(wanted: UncachedReason, came: Option<Came>) -> UncachedReason {
     let unkept = came.and_then(|came| came.kept.err());
     unkept.filter(|_| wanted == UncachedReason::Cold).unwrap_or(wanted)
 }

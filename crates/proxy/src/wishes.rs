@@ -19,6 +19,7 @@ const TAGS: HeaderName = HeaderName::from_static("x-farthing-tags");
 pub const MAX_TAGS: usize = 512;
 
 /// What a client says to Farthing itself.
+#[derive(Clone)]
 pub struct Wishes {
     /// What is asked of the cache.
     pub control: CacheControl,

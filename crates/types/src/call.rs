@@ -130,6 +130,8 @@ reasons! {
         RateLimited = "rate-limited",
         /// The holder of the ticket vanished (panic or cancel) too often.
         LeaderGone = "leader-gone",
+        /// The call for a list of items was refused, and nobody can tell for which of them.
+        ListRefused = "list-refused",
         /// The request body broke off or was too large.
         RequestBody = "request-body",
         /// The provider answered, and its answer cannot be brought into the shape of the route.

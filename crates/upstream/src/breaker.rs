@@ -242,6 +242,7 @@ fn judge(result: &Result<Reply, Failure>) -> Outcome {
             | FailureKind::Refused
             | FailureKind::RateLimited
             | FailureKind::LeaderGone
+            | FailureKind::ListRefused
             | FailureKind::RequestBody => Outcome::Unknown,
         },
     }

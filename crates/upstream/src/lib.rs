@@ -39,7 +39,8 @@ use futures_util::future::BoxFuture;
 
 pub use adapter::{Adapted, Adapter, AnswerMap, ErrorIf, Mapped, RequestMap, Unfit, Unmapped};
 pub use batch::{
-    BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Joined, Part, Piece, Rest, Ways,
+    BatchFormat, BatchSpec, BatchStats, Batcher, Broken, Embeddings, GraphqlArray, GraphqlMerge, IdList, Item, Joined, ListAnswer,
+    ListFormat, Part, Piece, Rest, Seat, Ways, of_envelope,
 };
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::Client;

@@ -36,6 +36,7 @@ const OF_ONE: &[(&str, Format)] = &[
     ("items", Format::IdList),
     ("id", Format::IdList),
     ("missing", Format::IdList),
+    ("answer", Format::IdList),
 ];
 
 /// Most bytes of ids in a URL: not every server takes longer ones.
@@ -58,6 +59,10 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, route: &mut Route) {
     s.set("min_rate", v::share(0.0..=1e6), &mut batch.min_rate);
     s.set("timeout", v::positive_span, &mut batch.timeout);
     s.set("max_answer", v::size(1_000..=1_000_000_000), &mut batch.max_answer);
+    s.set("split", v::flag, &mut batch.split);
+    if batch.split && !matches!(format, None | Some(BatchFormat::Embeddings | BatchFormat::IdList(_))) {
+        s.wrong("split", "a format whose requests carry no lists", "take it out, or write format = \"embeddings\" or \"id-list\"");
+    }
     if route.on_disconnect == Some(OnDisconnect::Cancel) {
         s.wrong(
             "format",
@@ -94,6 +99,7 @@ struct Ids {
     items: Option<Arc<str>>,
     id: Option<Arc<str>>,
     missing: Option<Arc<str>>,
+    answer: Option<Split>,
 }
 
 /// What is before and after a field.
@@ -108,6 +114,7 @@ impl Ids {
             items: s.opt("items", v::pointer),
             id: s.opt("id", v::pointer),
             missing: s.opt("missing", json),
+            answer: s.opt("answer", answer),
         }
     }
 
@@ -128,6 +135,7 @@ impl Ids {
             items: or(self.items, ""),
             id: or(self.id, "/id"),
             missing: or(self.missing, "{}"),
+            answer: self.answer.unwrap_or_else(|| ("[".into(), "]".into())),
         })
     }
 }
@@ -166,6 +174,20 @@ fn json(value: &DeValue<'_>) -> Result<Arc<str>, Bad> {
     let good = |text: &&str| serde_json::from_str::<serde_json::Value>(text).is_ok();
     let remedy = "write JSON in single quotes, such as '{\"error\":\"not found\"}'";
     value.as_str().filter(good).map(Arc::from).ok_or_else(|| Bad { found: show(value), remedy: remedy.to_owned() })
+}
+
+/// JSON with a field for items: what is before and after it.
+fn answer(value: &DeValue<'_>) -> Result<Split, Bad> {
+    let remedy = "write a list's answer with {items} once, where the items stand, such as '{\"users\":[{items}]}'";
+    let parts = value.as_str().and_then(|text| text.split_once("{items}"));
+    let good = |(before, after): &(&str, &str)| {
+        let with = |items: &str| serde_json::from_str::<serde_json::Value>(&format!("{before}{items}{after}")).is_ok();
+        with("") && with("1,2")
+    };
+    parts
+        .filter(good)
+        .map(|(before, after)| (before.into(), after.into()))
+        .ok_or_else(|| Bad { found: show(value), remedy: remedy.to_owned() })
 }
 
 fn window(value: &DeValue<'_>) -> Result<BatchWindow, Bad> {

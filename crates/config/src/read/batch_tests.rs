@@ -28,6 +28,11 @@ fn formats_have_their_own_keys() {
     let BatchFormat::IdList(ids) = list.format else { panic!("{:?}", list.format) };
     assert_eq!((&*ids.single.0, &*ids.single.1, &*ids.list.0, &*ids.list.1), ("/users/", "?full=1", "/users?ids=", "&full=1"));
     assert_eq!((&*ids.items, &*ids.id, &*ids.separator, list.max_bytes), ("/users", "/id", ",", 6_000));
+    assert!(!list.split && (&*ids.answer.0, &*ids.answer.1) == ("[", "]"));
+    let list = "format = \"id-list\"\nsingle = \"/u/{id}\"\nlist = \"/u?ids={ids}\"\nsplit = true\nanswer = '{\"users\": [{items}]}'";
+    let split = read(list).unwrap();
+    let BatchFormat::IdList(ids) = &split.format else { panic!("{:?}", split.format) };
+    assert!(split.split && (&*ids.answer.0, &*ids.answer.1) == ("{\"users\": [", "]}"));
     let other =
         read("format = \"embeddings\"\nwindow = \"learned\"\nmax_size = 2048\nmin_rate = 0\ntimeout = \"2s\"\nmax_answer = \"1MB\"")
             .unwrap();
@@ -51,6 +56,8 @@ fn what_cannot_be_is_named_with_its_remedy() {
         (format!("{list}single = \"/u/{{id}}\"\nmax_bytes = \"7kB\""), "from 100 to 6000 bytes"),
         (format!("{list}single = \"/u/{{id}}\"\nseparator = \" \""), "write what stands between two ids"),
         ("format = \"rest\"\nwindow = \"11s\"".to_owned(), "write \"auto\", \"learned\", or a time from 1ms to 10s"),
+        (format!("{list}single = \"/u/{{id}}\"\nanswer = \"{{}}\""), "write a list's answer with {items} once"),
+        ("format = \"rest\"\nsplit = true".to_owned(), "routes.api.batch.split: a format whose requests carry no lists"),
         ("format = \"rest\"\nmax_size = 1".to_owned(), "write a whole number from 2 to 2048"),
         ("format = \"rest\"\nmax_sise = 9".to_owned(), "did you mean `max_size`?"),
         ("format = \"rest\"\n[routes.api]\non_disconnect = \"cancel\"".to_owned(), "a call for many is not broken off for one client"),

@@ -23,6 +23,19 @@ pub(crate) const BATCH: Keys = &[
     key("id", "pointer", "\"/id\"", "`id-list`: where an item has its id, within the item; a text or a whole number."),
     key("missing", "JSON", "\"{}\"", "`id-list`: body of the 404 for an id that is not in the list."),
     key(
+        "answer",
+        "JSON",
+        "\"[{items}]\"",
+        "`id-list` with `split`: what the provider's answer to a list looks like, with `{items}` once where the items stand: `{\"users\":[{items}]}`.",
+    ),
+    key(
+        "split",
+        "flag",
+        "false",
+        "`embeddings`, `id-list`: a request that carries a list is answered item by item: known items from the cache, those under way with whoever \
+         asked for them, the rest by one call. A POST needs `idempotent` on its route.",
+    ),
+    key(
         "window",
         "word",
         "\"auto\"",

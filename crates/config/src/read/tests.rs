@@ -439,7 +439,7 @@ fn documented_defaults_are_the_defaults() {
                 heading if heading.ends_with("purges]]") => "tags = [\"all\"]",
                 "[[keys]]" => KEY,
                 "[[limits]]" => "name = \"l\"\nscope = \"tenant\"\nrequests = \"10/s\"",
-                "[routes.NAME.batch]" if matches!(key.name, "separator" | "id" | "missing") => {
+                "[routes.NAME.batch]" if matches!(key.name, "separator" | "id" | "missing" | "answer") => {
                     "format = \"id-list\"\nsingle = \"/a/{id}\"\nlist = \"/a?ids={ids}\""
                 }
                 "[routes.NAME.batch]" => "format = \"rest\"",

@@ -47,7 +47,7 @@ table! {
     Request as "requests" {
         /// When the request's head was read, ns since 1970 UTC on the proxy's clock.
         ts_ns: i64,
-        /// Id of the request, as in `x-farthing-request-id`.
+        /// Id of the request, as in `x-farthing-request-id`. The rows of one list that was answered item by item share one.
         request_id: u64,
         /// Requests that this row stands for.
         weight: i64,

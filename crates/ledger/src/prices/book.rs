@@ -96,6 +96,12 @@ impl PriceBook {
         self.schedule((route, provider), at).ok()?.flat()
     }
 
+    /// What of the price of an answer is charged for the call itself, whatever it brings: flat rates, and at least the minimum. Zero where nothing
+    /// is, or no price is known.
+    pub fn of_call(&self, route: &str, provider: &str, at: Time) -> Money {
+        self.schedule((route, provider), at).map(Schedule::of_call).unwrap_or_default()
+    }
+
     /// The most that a plain call of `route` can cost, all its `attempts` together. `None` where [`PriceBook::flat`] is.
     pub fn most(&self, (route, provider): (&str, &str), attempts: u32, at: Time) -> Option<Money> {
         let schedule = self.schedule((route, provider), at).ok()?;

@@ -227,11 +227,20 @@ impl Schedule {
         if !known || !spec.is_priced() || !spec.meters.iter().all(fixed) {
             return None;
         }
+        Some(self.of_call())
+    }
+
+    /// What is charged for a call itself, at least the minimum; meters whose rate hangs on the month's volume are left out.
+    pub(super) fn of_call(&self) -> Money {
+        let spec = &self.spec;
+        if spec.free {
+            return Money::ZERO;
+        }
         let mut sum = Sum(spec.per_call.map_or(Some(0), |rate| self.flat_product(rate)));
-        for meter in &spec.meters {
+        for meter in spec.meters.iter().filter(|meter| meter.source == MeterSource::Call && !meter.is_monthly()) {
             sum.add(self.product(meter, counted(meter, Amount::units(1)).nano(), meter.rate));
         }
-        Some(self.settle(sum))
+        self.settle(sum)
     }
 
     /// The money of these products of amounts (in billionths) and rates, together with what `tokens` cost and `calls` are charged: for

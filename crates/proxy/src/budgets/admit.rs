@@ -145,22 +145,27 @@ pub async fn admit(state: &State, account: &Account, admission: &Admission, unti
 pub fn answer(state: &Arc<State>, planned: &Planned, wanted: Wanted, blocked: &Blocked) -> Response<Body> {
     let old =
         wanted.previous.filter(|entry| blocked.action == OnExceeded::Stale && state.cache.holds(entry) && !entry.facts.must_revalidate);
-    let refusal = RefusalReport {
+    let problem = refused(state, planned, blocked, old.is_some());
+    if let Some(entry) = old {
+        let age = entry.facts.age(entry.fetched_at, planned.account.at);
+        let usable = Usable::expired(entry, age, planned.variant_name());
+        return from_entry(state, planned, &usable, Some(UncachedReason::OverBudget));
+    }
+    own_answer(state, planned, &problem, (Outcome::Refused, UncachedReason::OverBudget))
+}
+
+/// Notes that a request is held back, and says what it is told unless an older copy stands in.
+pub fn refused(state: &State, planned: &Planned, blocked: &Blocked, stood_in: bool) -> Problem {
+    state.budgets.refused(RefusalReport {
         request: planned.account.id,
         at: state.clock.now(),
         tenant: planned.account.identity.tenant.clone(),
         route: planned.account.route.route.name.clone(),
         priority: planned.priority,
         blocked: blocked.clone(),
-        stood_in: old.is_some(),
-    };
-    state.budgets.refused(refusal);
-    if let Some(entry) = old {
-        let age = entry.facts.age(entry.fetched_at, planned.account.at);
-        let usable = Usable::expired(entry, age, planned.variant_name());
-        return from_entry(state, planned, &usable, Some(UncachedReason::OverBudget));
-    }
-    own_answer(state, planned, &problem(state, blocked), (Outcome::Refused, UncachedReason::OverBudget))
+        stood_in,
+    });
+    problem(state, blocked)
 }
 
 /// What the client is told. No figures: whose they are is not the client's business.

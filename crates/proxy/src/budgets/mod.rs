@@ -4,6 +4,7 @@
 
 mod admit;
 mod held;
+mod pool;
 mod report;
 
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::StartError;
 
-pub use admit::{Admission, admit, answer, at_once};
+pub use admit::{Admission, admit, answer, at_once, refused};
 pub use held::Held;
 pub use report::{BudgetsReport, RefusalReport};
 

@@ -160,6 +160,7 @@ mod tests {
             asked: None,
             invalidates: None,
             load: None,
+            part: None,
             priority: None,
             sla: None,
             queued: Span::ZERO,

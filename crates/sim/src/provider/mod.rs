@@ -2,6 +2,7 @@
 
 mod chat;
 pub mod document;
+mod embeddings;
 mod meter;
 mod serve;
 
@@ -70,6 +71,7 @@ struct Shared {
     apis: Vec<Api>,
     chat: ChatPrices,
     chat_meter: Meter,
+    embedded: AtomicU64,
     truth: Arc<dyn Truth>,
     clock: Arc<dyn Clock>,
     serial: AtomicU64,
@@ -94,7 +96,15 @@ impl Provider {
         let apis = apis.into_iter().map(|spec| Api { spec, meter: Meter::default(), errors_ppm: AtomicU64::new(0) }).collect();
         // 2.50 and 10 dollars per million tokens.
         let chat = ChatPrices { input: per_million(2_500_000_000), output: per_million(10_000_000_000) };
-        let shared = Arc::new(Shared { apis, chat, chat_meter: Meter::default(), truth, clock, serial: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            apis,
+            chat,
+            chat_meter: Meter::default(),
+            embedded: AtomicU64::new(0),
+            truth,
+            clock,
+            serial: AtomicU64::new(0),
+        });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(serve::accept(listener, shared.clone(), tasks.clone(), stop.clone()));
         Ok(Self { addr, shared, tasks, stop })
@@ -115,6 +125,10 @@ impl Provider {
     /// The meter of the chat endpoint.
     pub fn chat_reading(&self) -> Reading {
         self.shared.chat_meter.read()
+    }
+    /// Texts of which embeddings were computed; their money is in the chat endpoint's meter.
+    pub fn embedded(&self) -> u64 {
+        self.shared.embedded.load(Ordering::Relaxed)
     }
     /// The whole bill.
     pub fn bill(&self) -> Money {

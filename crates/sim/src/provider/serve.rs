@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::chat::ChatRequest;
 use super::document::Document;
+use super::embeddings::EmbeddingsRequest;
 use super::{Api, Shared};
 
 /// Largest chat request that is read.
@@ -65,7 +66,10 @@ async fn connection(io: TokioIo<tokio::net::TcpStream>, shared: Arc<Shared>, sto
 async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path();
     if path == "/v1/chat/completions" && request.method() == Method::POST {
-        return chat(shared, request).await;
+        return completed(shared, request, chat).await;
+    }
+    if path == "/v1/embeddings" && request.method() == Method::POST {
+        return completed(shared, request, embeddings).await;
     }
     if path == "/v1/models" {
         return json(StatusCode::OK, Bytes::from_static(b"{\"object\":\"list\",\"data\":[{\"id\":\"sim-1\",\"object\":\"model\"}]}"));
@@ -125,7 +129,11 @@ async fn document(shared: &Shared, index: usize, key: u32, headers: &HeaderMap) 
     response
 }
 
-async fn chat(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+/// What a model answers; the error says what is wrong with what is asked.
+type Answered = Result<Response<Body>, String>;
+
+/// Reads what is asked of a model.
+async fn completed(shared: &Shared, request: Request<Incoming>, answer: fn(&Shared, &[u8]) -> Answered) -> Response<Body> {
     let bad = |detail: &str| {
         let body = serde_json::json!({"error": {"message": detail, "type": "invalid_request_error", "param": null, "code": null}});
         json(StatusCode::BAD_REQUEST, Bytes::from(body.to_string()))
@@ -138,20 +146,28 @@ async fn chat(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         );
     }
     let Ok(body) = Limited::new(request.into_body(), MAX_CHAT_BODY).collect().await else { return bad("body broke off or is too large") };
-    let chat = match ChatRequest::parse(&body.to_bytes()) {
-        Ok(chat) => chat,
-        Err(detail) => return bad(&detail),
-    };
+    answer(shared, &body.to_bytes()).unwrap_or_else(|detail| bad(&detail))
+}
+
+fn embeddings(shared: &Shared, body: &[u8]) -> Answered {
+    let asked = EmbeddingsRequest::parse(body)?;
+    shared.chat_meter.call(asked.price(&shared.chat));
+    shared.embedded.fetch_add(asked.inputs(), Ordering::Relaxed);
+    Ok(json(StatusCode::OK, asked.plain()))
+}
+
+fn chat(shared: &Shared, body: &[u8]) -> Answered {
+    let chat = ChatRequest::parse(body)?;
     let serial = shared.serial.fetch_add(1, Ordering::Relaxed);
     shared.chat_meter.call(chat.price(&shared.chat));
     if !chat.stream {
-        return json(StatusCode::OK, chat.plain(serial));
+        return Ok(json(StatusCode::OK, chat.plain(serial)));
     }
     let events = chat.events(serial).into_iter().map(|event| Ok(Frame::data(event)));
     let mut response = Response::new(Body::stream(StreamBody::new(futures_util::stream::iter(events))));
     put(response.headers_mut(), header::CONTENT_TYPE, "text/event-stream; charset=utf-8".into());
     put(response.headers_mut(), header::CACHE_CONTROL, "no-cache".into());
-    response
+    Ok(response)
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response<Body> {

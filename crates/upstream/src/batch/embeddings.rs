@@ -2,6 +2,8 @@
 //!
 //! All but `input` must be equal (model, encoding, dimensions, user ...). What the answer says of usage is split by the length of the
 //! inputs, so that the members' usages sum to the whole's.
+//!
+//! A request whose `input` is an array of texts or of token arrays carries a list: one item for each.
 
 use std::fmt::Write;
 
@@ -12,7 +14,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::value::RawValue;
 
-use super::format::{BatchFormat, Broken, Joined, Part, Piece, text};
+use super::format::{BatchFormat, Broken, Item, Joined, ListFormat, Part, Piece, text};
 use super::headers::{is_json, of_pieces};
 use super::json::{self, Object};
 
@@ -72,6 +74,89 @@ impl BatchFormat for Embeddings {
         }
         Ok(pieces)
     }
+
+    fn lists(&self) -> Option<&dyn ListFormat> {
+        Some(self)
+    }
+}
+
+impl ListFormat for Embeddings {
+    fn items(&self, method: &Method, request: &Item) -> Option<Vec<Item>> {
+        if method != Method::POST || !request.target.path().ends_with("/embeddings") {
+            return None;
+        }
+        let body = std::str::from_utf8(&request.body).ok()?;
+        let object = Object::read(body)?;
+        // What comes as a stream of events has another shape.
+        if object.get("stream").is_some_and(|stream| stream.get() != "false") {
+            return None;
+        }
+        let input = object.get("input")?.get();
+        let (_, units, _) = inputs(input)?;
+        let elements = json::elements(input)?;
+        // One array of tokens is one input.
+        if elements.len() != units as usize || elements.first()?.get().starts_with(|c: char| c.is_ascii_digit()) {
+            return None;
+        }
+        elements.into_iter().map(|element| with_input(request, element.get())).collect()
+    }
+
+    fn only(&self, request: &Item, items: &[&Item]) -> Option<Item> {
+        let mut inputs = Vec::with_capacity(items.len());
+        for item in items {
+            let object = Object::read(std::str::from_utf8(&item.body).ok()?)?;
+            inputs.push(object.get("input")?.get());
+        }
+        with_input(request, &format!("[{}]", inputs.join(",")))
+    }
+
+    fn assemble(&self, answers: &[Bytes]) -> Result<Bytes, Broken> {
+        let mut all = Vec::with_capacity(answers.len());
+        for body in answers {
+            all.push(Object::read(text(body)?).ok_or_else(|| Broken::new("an answer is no JSON object"))?);
+        }
+        let first = all.first().ok_or_else(|| Broken::new("there are no answers"))?;
+        let mut data = Vec::with_capacity(all.len());
+        for answer in &all {
+            if kind(answer) != kind(first) {
+                return Err(Broken::new("the answers differ in more than their embeddings"));
+            }
+            let own = answer.get("data").and_then(|data| json::elements(data.get()));
+            let [own] = own.as_deref().unwrap_or_default() else { return Err(Broken::new("an answer has not one embedding")) };
+            data.push(Object::read(own.get()).ok_or_else(|| Broken::new("an embedding is no object"))?);
+        }
+        Ok(one(first, &data, summed(&all)).into())
+    }
+}
+
+/// The request with another input, and else byte by byte as it was.
+fn with_input(request: &Item, input: &str) -> Option<Item> {
+    let body = std::str::from_utf8(&request.body).ok()?;
+    let old = Object::read(body)?.get("input")?.get();
+    let start = (old.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+    let (before, after) = (body.get(..start)?, body.get(start + old.len()..)?);
+    Some(Item { target: request.target.clone(), body: format!("{before}{input}{after}").into() })
+}
+
+/// Members that say which answer it is, and nothing of what is answered.
+const OF_ONE: [&str; 4] = ["data", "usage", "id", "created"];
+
+/// What answers must have in common to stand in one: all but the embeddings, what they used, and which answer it was.
+fn kind<'a>(answer: &'a Object<'_>) -> Vec<(&'a str, &'a str)> {
+    let told = answer.0.iter().filter(|(name, _)| !OF_ONE.contains(&&**name));
+    let mut told: Vec<_> = told.map(|(name, value)| (&**name, value.get())).collect();
+    told.sort_unstable();
+    told
+}
+
+/// The usage of all together: what each answer counts in whole numbers. What one of them does not tell is left out, because the sum is not known.
+fn summed(answers: &[Object<'_>]) -> Option<String> {
+    let usages: Vec<Object<'_>> = answers.iter().map(|answer| Object::read(answer.get("usage")?.get())).collect::<Option<_>>()?;
+    let sum = |name: &str| {
+        usages.iter().try_fold(0i64, |sum, usage| usage.get(name)?.get().parse().ok().and_then(|count: i64| sum.checked_add(count)))
+    };
+    let members = usages.first()?.0.iter().filter_map(|(name, _)| Some(format!("{}:{}", json::string(name), sum(name)?)));
+    Some(format!("{{{}}}", members.collect::<Vec<_>>().join(",")))
 }
 
 /// What an input consists of: its kind, how many inputs it is, and their text without the brackets around them.

@@ -23,6 +23,41 @@ pub trait BatchFormat: Send + Sync {
     /// # Errors
     /// What in the answer makes it impossible to tell for each part, without doubt, which piece is its own.
     fn split(&self, parts: &[&Part], headers: &HeaderMap, body: &Bytes) -> Result<Vec<Piece>, Broken>;
+
+    /// How it takes requests apart that carry a list themselves; `None` where they cannot be told.
+    fn lists(&self) -> Option<&dyn ListFormat> {
+        None
+    }
+}
+
+/// How a request that carries a list is taken apart, and how its answer is put together.
+pub trait ListFormat: Send + Sync {
+    /// The requests for one item each that the list is made of, in its order. `None` where the request carries no list, or one that could be
+    /// read in more than one way.
+    fn items(&self, method: &Method, request: &Item) -> Option<Vec<Item>>;
+
+    /// The request for some of its `items` alone; `None` when there can be none.
+    fn only(&self, request: &Item, items: &[&Item]) -> Option<Item>;
+
+    /// Whether an item answered with this status is left out of the list's answer, instead of being its end.
+    fn leaves_out(&self, _status: StatusCode) -> bool {
+        false
+    }
+
+    /// The answer to the whole list, of the answers to its items in their order, each with a status of success.
+    ///
+    /// # Errors
+    /// What in them cannot stand in one answer.
+    fn assemble(&self, answers: &[Bytes]) -> Result<Bytes, Broken>;
+}
+
+/// What of a request is about what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Item {
+    /// Its path and query.
+    pub target: Uri,
+    /// Its body; empty when it has none.
+    pub body: Bytes,
 }
 
 /// What a call puts into a batch.

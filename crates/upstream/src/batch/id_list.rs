@@ -1,6 +1,8 @@
 //! Lists of ids: `GET /users/1` and `GET /users/2` as `GET /users?ids=1,2`, whose items are told apart by the id that each has in it.
 //!
 //! An id that the list does not have is answered 404, because such lists leave out what there is not; the answer is marked as concluded.
+//!
+//! A request for a list carries one: an item for each of its ids.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,9 +10,9 @@ use bytes::Bytes;
 use farthing_policy::batch::Alone;
 use farthing_types::Call;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
-use super::format::{BatchFormat, Broken, Joined, Part, Piece, slice, text};
+use super::format::{BatchFormat, Broken, Item, Joined, ListFormat, Part, Piece, slice, text};
 use super::headers::of_pieces;
 use super::json;
 
@@ -28,6 +30,8 @@ pub struct IdList {
     pub id: String,
     /// Body of the answer for an id that is not in the list.
     pub missing: Bytes,
+    /// A list's answer before and after its items, as it is put together of them.
+    pub answer: (String, String),
 }
 
 impl BatchFormat for IdList {
@@ -38,12 +42,8 @@ impl BatchFormat for IdList {
         if !body.is_empty() {
             return Err(Alone::Body);
         }
-        let target = call.target.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let id = target.strip_prefix(&*self.single.0).and_then(|rest| rest.strip_suffix(&*self.single.1)).ok_or(Alone::Target)?;
-        // What is encoded, or means something in a URL or a list, could be read in more than one way.
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~:@".contains(&b);
-        let dots = id.bytes().all(|b| b == b'.');
-        if dots || id.is_empty() || !id.bytes().all(plain) || id.contains(&*self.separator) {
+        let id = self.id_of(&call.target).ok_or(Alone::Target)?;
+        if !self.is_plain(id) {
             return Err(Alone::Target);
         }
         Ok(Part::equal(String::new(), id.to_owned()))
@@ -78,6 +78,60 @@ impl BatchFormat for IdList {
             None => Piece { status: StatusCode::NOT_FOUND, headers: headers.clone(), body: self.missing.clone(), concluded: true },
         };
         Ok(parts.iter().map(piece).collect())
+    }
+
+    fn lists(&self) -> Option<&dyn ListFormat> {
+        Some(self)
+    }
+}
+
+impl ListFormat for IdList {
+    fn items(&self, method: &Method, request: &Item) -> Option<Vec<Item>> {
+        if method != Method::GET || !request.body.is_empty() {
+            return None;
+        }
+        let target = request.target.path_and_query()?.as_str();
+        let ids = target.strip_prefix(&*self.list.0)?.strip_suffix(&*self.list.1)?;
+        let single = |id: &str| {
+            let target = self.is_plain(id).then(|| format!("{}{id}{}", self.single.0, self.single.1))?.parse().ok()?;
+            Some(Item { target, body: Bytes::new() })
+        };
+        ids.split(&*self.separator).map(single).collect()
+    }
+
+    fn only(&self, _request: &Item, items: &[&Item]) -> Option<Item> {
+        let ids: Vec<&str> = items.iter().map(|item| self.id_of(&item.target)).collect::<Option<_>>()?;
+        let target = format!("{}{}{}", self.list.0, ids.join(&self.separator), self.list.1).parse().ok()?;
+        Some(Item { target, body: Bytes::new() })
+    }
+
+    /// Such lists leave out what there is not.
+    fn leaves_out(&self, status: StatusCode) -> bool {
+        status == StatusCode::NOT_FOUND
+    }
+
+    fn assemble(&self, answers: &[Bytes]) -> Result<Bytes, Broken> {
+        let items: Vec<&str> = answers.iter().map(text).collect::<Result<_, _>>()?;
+        if items.iter().any(|item| json::at(item, &self.id).and_then(json::id).is_none()) {
+            return Err(Broken::new("an item has no id where it should be"));
+        }
+        let (before, after) = &self.answer;
+        Ok(format!("{before}{}{after}", items.join(",")).into())
+    }
+}
+
+impl IdList {
+    /// Whether an id can be read in one way only: what is encoded, or means something in a URL or a list, could be read in more.
+    fn is_plain(&self, id: &str) -> bool {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~:@".contains(&b);
+        let dots = id.bytes().all(|b| b == b'.');
+        !dots && !id.is_empty() && id.bytes().all(plain) && !id.contains(&*self.separator)
+    }
+
+    /// The id of a single call.
+    fn id_of<'a>(&self, target: &'a Uri) -> Option<&'a str> {
+        let target = target.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        target.strip_prefix(&*self.single.0).and_then(|rest| rest.strip_suffix(&*self.single.1))
     }
 }
 

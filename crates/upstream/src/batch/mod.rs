@@ -13,6 +13,7 @@ mod graphql_query;
 mod headers;
 mod id_list;
 pub(crate) mod json;
+mod list;
 mod rest;
 mod run;
 pub(crate) use run::whole;
@@ -31,9 +32,11 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use embeddings::Embeddings;
-pub use format::{BatchFormat, Broken, Joined, Part, Piece};
+pub use format::{BatchFormat, Broken, Item, Joined, ListFormat, Part, Piece};
 pub use graphql::{GraphqlArray, GraphqlMerge};
+pub use headers::of_envelope;
 pub use id_list::IdList;
+pub use list::{ListAnswer, Seat};
 pub use rest::Rest;
 pub use stats::BatchStats;
 

@@ -17,6 +17,7 @@ use super::fate::{Ended, Fate, fates};
 use super::format::{Broken, Joined, Part};
 use super::headers;
 use super::table::{Begun, Flushed, Member, Place};
+use crate::Origin;
 use crate::later::Later;
 use crate::retry::may_be_made_again;
 
@@ -83,15 +84,19 @@ async fn send(shared: &Arc<Shared>, Flushed { mut members, reason }: Flushed) {
         return;
     }
     shared.stats.flushed(reason, members.len());
-    let mut running = Running { shared, members, attempts: Arc::default(), answer: None, request_bytes: 0 };
+    let mut running = Running::new(shared, members, (shared.ways.once.clone(), shared.timeout));
     let ended = running.call().await;
     running.conclude(ended);
 }
 
 /// A batch whose call is under way. Dropped before it has ended, it tells its members so.
-struct Running<'a> {
+pub struct Running<'a> {
     shared: &'a Arc<Shared>,
     members: Vec<Member>,
+    /// Who is called.
+    origin: Arc<dyn Origin>,
+    /// How long the call may take.
+    timeout: Span,
     attempts: Arc<Attempts>,
     answer: Option<BatchAnswer>,
     request_bytes: u64,
@@ -114,14 +119,20 @@ impl CallSink for Attempts {
     }
 }
 
-impl Running<'_> {
-    async fn call(&mut self) -> Ended {
+impl<'a> Running<'a> {
+    /// Before the call, which `origin` answers within `timeout`.
+    pub fn new(shared: &'a Arc<Shared>, members: Vec<Member>, (origin, timeout): (Arc<dyn Origin>, Span)) -> Self {
+        Self { shared, members, origin, timeout, attempts: Arc::default(), answer: None, request_bytes: 0 }
+    }
+
+    /// Makes the call.
+    pub async fn call(&mut self) -> Ended {
         let Some(call) = self.joined() else {
             return Ended::Failed(Failure::unsent(FailureKind::Refused, "the calls make no request together"));
         };
         let ends = Instant::now() + call.deadline;
         self.request_bytes = call.body.as_full().map_or(0, |body| body.len() as u64);
-        let reply = match timeout_at(ends, self.shared.ways.once.fetch(call)).await {
+        let reply = match timeout_at(ends, self.origin.fetch(call)).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(failure)) => return Ended::Failed(failure),
             Err(_) => return Ended::Failed(self.late()),
@@ -202,7 +213,7 @@ impl Running<'_> {
     fn time(&self) -> Span {
         let ends = self.members.iter().map(|member| member.ends).min();
         let left = ends.map_or(Span::ZERO, |ends| ends.saturating_duration_since(Instant::now()));
-        self.shared.timeout.min(left)
+        self.timeout.min(left)
     }
 
     fn conclude(mut self, ended: Ended) {
@@ -214,7 +225,7 @@ impl Running<'_> {
     }
 
     /// Reports the attempts to each member, then tells it its fate.
-    fn tell(&mut self, fates: Vec<Fate>) {
+    pub fn tell(&mut self, fates: Vec<Fate>) {
         let attempts: Box<[CallReport]> = std::mem::take(&mut *self.attempts.reports.lock()).into();
         let waited = std::mem::take(&mut *self.attempts.waited.lock());
         let members = std::mem::take(&mut self.members);
@@ -266,7 +277,7 @@ fn further(call: Call, batch: &Batch) -> Box<Call> {
 }
 
 /// The whole body; with a failure, as far as it came.
-pub(crate) async fn whole(mut body: Body, most: u64) -> Result<Bytes, (Bytes, Failure)> {
+pub async fn whole(mut body: Body, most: u64) -> Result<Bytes, (Bytes, Failure)> {
     if let Some(bytes) = body.as_full().filter(|bytes| bytes.len() as u64 <= most) {
         return Ok(bytes);
     }

@@ -127,7 +127,11 @@ impl World {
             claim: Claim::default(),
             batch: None,
             // The first is the cheaper.
-            routing: Some(RouteTerms { prices: [Some(Money::from_nanos(1)), Some(Money::from_nanos(5)), None].into(), only: None, bypassed: false }),
+            routing: Some(RouteTerms {
+                prices: [Some(Money::from_nanos(1)), Some(Money::from_nanos(5)), None].into(),
+                only: None,
+                bypassed: false,
+            }),
             sink: self.reports.clone(),
         }
     }

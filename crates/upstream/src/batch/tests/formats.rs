@@ -21,6 +21,7 @@ pub fn users() -> IdList {
         items: "/users".to_owned(),
         id: "/id".to_owned(),
         missing: Bytes::from_static(b"{}"),
+        answer: ("[".to_owned(), "]".to_owned()),
     }
 }
 
