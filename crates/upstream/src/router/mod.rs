@@ -316,7 +316,11 @@ fn is_failure(result: &Result<Reply, Failure>) -> bool {
 
 /// Whether what became of a call tells anything about its provider: what was never sent because of bounds of ours does not.
 fn is_told(result: &Result<Reply, Failure>) -> bool {
-    !matches!(result, Err(Failure { kind, .. }) if matches!(kind, FailureKind::BreakerOpen | FailureKind::Refused | FailureKind::RateLimited | FailureKind::RequestBody | FailureKind::LeaderGone))
+    let Err(failure) = result else { return true };
+    !matches!(
+        failure.kind,
+        FailureKind::BreakerOpen | FailureKind::Refused | FailureKind::RateLimited | FailureKind::RequestBody | FailureKind::LeaderGone
+    )
 }
 
 fn nobody(route: &str, unfit: Option<Unfit>) -> Failure {
