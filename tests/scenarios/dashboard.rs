@@ -53,7 +53,7 @@ impl Scenario for Dashboard {
     }
 
     fn config(&self, on: &On) -> String {
-        let batch = "[routes.widgets.batch]\nformat = \"rest\"\npath = \"/batch\"\nwindow = \"20ms\"\nmin_rate = 0\n";
+        let batch = "[routes.widgets.batch]\nformat = \"rest\"\npath = \"/batch\"\nmax_size = 20\nwindow = \"200ms\"\nmin_rate = 0\n";
         format!(
             r#"
             [providers.reports]
