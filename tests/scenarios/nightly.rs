@@ -39,7 +39,7 @@ impl Scenario for Nightly {
     }
 
     fn short(&self) -> f64 {
-        0.003
+        0.0015
     }
 
     fn reduction(&self) -> f64 {

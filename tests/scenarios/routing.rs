@@ -63,7 +63,7 @@ impl Scenario for Routing {
     }
 
     fn short(&self) -> f64 {
-        0.1
+        0.05
     }
 
     /// With both; of routing alone see `also`.
