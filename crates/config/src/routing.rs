@@ -45,7 +45,7 @@ pub struct LegConfig {
 }
 
 /// What is changed on the way to a provider and back. Pairs are the route's name first, then the provider's.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AdapterConfig {
     /// The paths of the route that it can answer; `None`: all.
     pub path: Option<Arc<str>>,
@@ -73,6 +73,27 @@ pub struct AdapterConfig {
     pub error_if: Vec<ErrorIfConfig>,
     /// Most bytes of an answer that is mapped.
     pub max_answer: u64,
+}
+
+impl Default for AdapterConfig {
+    /// Changes nothing.
+    fn default() -> Self {
+        Self {
+            path: None,
+            to: None,
+            rename_query: Vec::new(),
+            set_query: Vec::new(),
+            drop_query: Vec::new(),
+            set_headers: Vec::new(),
+            rename_body: Vec::new(),
+            set_body: Vec::new(),
+            answer: Vec::new(),
+            set_answer: Vec::new(),
+            error: Vec::new(),
+            error_if: Vec::new(),
+            max_answer: 4_000_000,
+        }
+    }
 }
 
 /// An error that calls itself a success.

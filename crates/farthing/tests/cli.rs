@@ -391,6 +391,7 @@ fn a_forgotten_tenant_is_nowhere() {
     let folders = ["logs", ".farthing", "l2"];
     let mut file = format!("[l2]\ndir = \"l2\"\n[providers.geo]\nbase_url = \"http://{addr}\"\nprice = \"0.002\"\n");
     file += "[budgets.each]\nper = \"tenant\"\nlimit = \"1\"\nwindow = \"month\"\n";
+    file += "[[limits]]\nname = \"each-tenant\"\nscope = \"tenant\"\nrequests = \"100/s\"\nburst = 3\n";
     let tenants = ["canary-7f3a9", "canary-b20c4", "acme"];
     let keys = tenants.map(|tenant| {
         let made = output(dir.path(), &["keys", "new", "--tenant", tenant, "--json"]);

@@ -32,6 +32,7 @@ use crate::events::{self, SourceState};
 use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::limits::Limits;
 use crate::load::Load;
 use crate::memory::{self, Memory};
 use crate::predictors::Predictors;
@@ -109,7 +110,6 @@ impl Proxy {
         let recalling = state.clone();
         let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
         let now = state.clock.now();
-        state.publish_bypass(&state.bypass.orders(now));
         for experiment in &config.experiments {
             state.start_experiment(experiment, now)?;
         }
@@ -248,7 +248,7 @@ pub(crate) fn build(
     let book = prices::book(config)?;
     let volumes = log.as_ref().map_or_else(Volumes::default, |log| prices::volumes(&book, (log, &config.log.dir), clock.now()));
     let pricing = Pricing::new(book, volumes);
-    Ok(State {
+    let state = State {
         prefetch: Prefetch::new(config, &routes, &real),
         routes,
         clients: Clients::new(config, &salt)?,
@@ -285,7 +285,10 @@ pub(crate) fn build(
         config: config.clone(),
         clock,
         real,
-    })
+    };
+    // From before the restart.
+    state.publish_bypass(&state.bypass.orders(state.clock.now()));
+    Ok(state)
 }
 
 /// What keys are computed with, and the salt that it comes from.
@@ -312,7 +315,7 @@ fn cache_config(config: &Config, keyer: Keyer) -> farthing_cache::CacheConfig {
 
 /// Writes down what was spent and what limits have given, and wakes who waits for a new window.
 async fn keep_books(state: Arc<State>, stop: CancellationToken) {
-    let limits = state.routes.first().is_some_and(|route| route.limits.are_kept());
+    let limits = state.all_limits().is_some_and(Limits::are_kept);
     if state.budgets.is_empty() && !limits {
         return;
     }

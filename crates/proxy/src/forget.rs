@@ -20,6 +20,7 @@ use crate::StartError;
 use crate::alerts::Alerts;
 use crate::assembly::{KEEP_EXPIRED, Proxy, keyer, open_log};
 use crate::l2::L2;
+use crate::limits::Limits;
 use crate::sinks::Sinks;
 use crate::state::State;
 
@@ -100,9 +101,6 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
     state.shortcuts.clear();
     state.clients.tokens.forget();
     state.prefetch.forget();
-    if let Some(route) = state.routes.first() {
-        route.limits.forget(tenant);
-    }
     if let Some(l2) = &state.l2 {
         report.erase(&l2.tier, tenant, now).await;
     }
@@ -120,8 +118,12 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         Ok(counters) => report.budget_counters = counters,
         Err(fault) => report.left.push(format!("budgets: {fault}; forget again when they can be written down")),
     }
-    let (alerts, of) = (state.alerts.clone(), tenant.to_owned());
-    let _ = tokio::task::spawn_blocking(move || alerts.forget_tenant(&of)).await;
+    let (alerts, limits, of) = (state.alerts.clone(), state.all_limits().cloned(), tenant.to_owned());
+    let stay = tokio::task::spawn_blocking(move || {
+        alerts.forget_tenant(&of);
+        limits.map_or(0, |limits| limits.forget(&of, now))
+    });
+    report.limits(stay.await.unwrap_or_default());
     report
 }
 
@@ -193,15 +195,29 @@ impl ForgetReport {
     /// Removes what is in the folder of the instance.
     async fn state(&mut self, config: &Config, tenant: &str) {
         let (dir, of, budgets) = (config.state_dir.clone(), tenant.to_owned(), config.budgets.clone());
-        let alerts = Alerts::new(config);
+        let (alerts, limits, now) = (Alerts::new(config), Limits::new(config), RealClock::default().now());
         let removed = tokio::task::spawn_blocking(move || {
             alerts.forget_saved(&of);
-            farthing_ledger::budget::forget_in(&dir, &of, &budgets)
+            limits.recall(now);
+            (limits.forget(&of, now), farthing_ledger::budget::forget_in(&dir, &of, &budgets))
         });
         match removed.await {
-            Ok(Ok(counters)) => self.budget_counters = counters,
-            Ok(Err(error)) => self.left.push(format!("budgets: {error}; forget again")),
-            Err(error) => self.left.push(format!("budgets and alerts: {error}; forget again")),
+            Ok((stay, counters)) => {
+                self.limits(stay);
+                match counters {
+                    Ok(counters) => self.budget_counters = counters,
+                    Err(error) => self.left.push(format!("budgets: {error}; forget again")),
+                }
+            }
+            Err(error) => self.left.push(format!("budgets, limits and alerts: {error}; forget again")),
+        }
+    }
+
+    fn limits(&mut self, stay: usize) {
+        if stay > 0 {
+            self.left.push(format!(
+                "limits: {stay} counters stay until what they have given has come back, or it could be had twice; forget again then"
+            ));
         }
     }
 
@@ -251,7 +267,7 @@ fn forget_saved(dir: &Path, keys: &HashSet<u64>) -> io::Result<u64> {
         let before = saved.keys.len();
         saved.keys.retain(|state| !keys.contains(&state.key));
         if saved.keys.len() < before {
-            crate::memory::write(&path, &saved.encode())?;
+            crate::files::write(&path, &saved.encode())?;
             forgotten += (before - saved.keys.len()) as u64;
         }
     }

@@ -99,7 +99,6 @@ impl Inside {
         let state = Arc::new(state);
         events.connect(&state);
         let now = state.clock.now();
-        state.publish_bypass(&state.bypass.orders(now));
         for experiment in &config.experiments {
             state.start_experiment(experiment, now)?;
         }

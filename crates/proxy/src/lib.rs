@@ -19,6 +19,7 @@ mod content;
 pub mod edge;
 pub mod events;
 pub mod experiments;
+mod files;
 mod flight;
 pub mod forget;
 mod identify;

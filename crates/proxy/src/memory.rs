@@ -8,8 +8,8 @@
 //! copies brings them back within the bound of a refill.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +18,7 @@ use farthing_cache::SavedKey;
 use farthing_contract::statistics::{FOLDER, KeyState, Saved, SavedError, latest_file, run_file};
 use farthing_types::Time;
 
+use crate::files;
 use crate::pace::Losses;
 use crate::state::State;
 
@@ -51,10 +52,7 @@ impl Memory {
 
     /// What the run before left; nothing is left when there was none.
     fn load(&self, now: Time) -> Result<Option<Saved>, Unused> {
-        let bytes = match fs::read(&self.latest) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read?,
-        };
+        let Some(bytes) = files::read(&self.latest)? else { return Ok(None) };
         let saved = Saved::decode(&bytes)?;
         if saved.at > now { Err(Unused::Later) } else { Ok(Some(saved)) }
     }
@@ -71,7 +69,7 @@ impl Memory {
         let path = self.dir.join(run_file(run));
         // The latest file is replaced, never changed, so a second name for it keeps this state.
         if !(loaded && fs::hard_link(&self.latest, &path).is_ok()) {
-            if loaded { fs::copy(&self.latest, &path).map(drop)? } else { write(&path, &Saved::default().encode())? }
+            if loaded { fs::copy(&self.latest, &path).map(drop)? } else { files::write(&path, &Saved::default().encode())? }
         }
         self.prune(&path)
     }
@@ -90,23 +88,12 @@ impl Memory {
     }
 
     fn save(&self, saved: &Saved) -> io::Result<()> {
-        fs::create_dir_all(&self.dir)?;
-        write(&self.latest, &saved.encode())
+        files::write(&self.latest, &saved.encode())
     }
 
     fn save_losses(&self, losses: &Losses) -> io::Result<()> {
-        write(&self.copies, &losses.encode())
+        files::write(&self.copies, &losses.encode())
     }
-}
-
-/// Whole under its name, or not there.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temp = path.with_file_name(format!(".{name}-{}.tmp", std::process::id()));
-    let mut file = File::create(&temp)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temp, path)
 }
 
 impl State {
@@ -142,15 +129,15 @@ impl State {
 
     /// Takes over what limits have given in the run before. Blocks on a file.
     pub fn recall_limits(&self) {
-        if let Some(route) = self.routes.first() {
-            route.limits.recall(self.clock.now());
+        if let Some(limits) = self.all_limits() {
+            limits.recall(self.clock.now());
         }
     }
 
     /// Writes down what limits have given. Blocks on a file.
     pub fn keep_limits(&self) {
-        if let Some(route) = self.routes.first() {
-            route.limits.keep(self.clock.now());
+        if let Some(limits) = self.all_limits() {
+            limits.keep(self.clock.now());
         }
     }
 

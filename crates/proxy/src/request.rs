@@ -96,6 +96,13 @@ pub struct Through {
     pub paces: bool,
 }
 
+impl Through {
+    /// Who answers a call of a route: whoever stands in for that, or the route itself.
+    pub fn or_route(through: Option<Self>, route: &RouteState, swap: bool) -> Self {
+        through.unwrap_or_else(|| Self { origin: route.origin(swap), paces: true })
+    }
+}
+
 /// A draw of an experiment.
 #[derive(Clone)]
 pub struct Variant {
@@ -326,6 +333,11 @@ impl Asked {
     /// Whether the provider's credential goes out.
     pub const fn swaps(&self) -> bool {
         self.identity.swap
+    }
+
+    /// What it counts for in the load of the process.
+    pub fn load(&self) -> Option<Arc<Loaded>> {
+        self.load.clone()
     }
 
     /// What it asks for.

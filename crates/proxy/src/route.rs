@@ -325,11 +325,17 @@ fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64) -> U
         body_idle: settings.idle_timeout,
         pool_max_idle: settings.max_idle,
         retry: retry(provider, seed),
-        breaker: BreakerSpec { cool_down: settings.breaker_cooldown, error_share: settings.breaker_share, ..BreakerSpec::default() },
+        breaker: breaker(provider),
         max_concurrent: settings.max_concurrent,
         compress: settings.compress_requests.map(|wanted| CompressSpec { min: wanted.min, coding: wanted.encoding }),
         ..UpstreamSpec::new(provider.name.clone(), provider.base_url.clone())
     }
+}
+
+/// When a provider is left alone.
+pub fn breaker(provider: &Provider) -> BreakerSpec {
+    let settings = &provider.upstream;
+    BreakerSpec { cool_down: settings.breaker_cooldown, error_share: settings.breaker_share, ..BreakerSpec::default() }
 }
 
 /// When and how often calls to a provider are made again.

@@ -9,8 +9,7 @@ use farthing_policy::prompt_cache::{PromptCache, PromptCacheTerms};
 use farthing_policy::routing::Weights;
 use farthing_types::{CallReport, Money, Priority, RouteName, RouteTerms, Span, Usage};
 use farthing_upstream::{
-    Adapter, AnswerMap, BreakerSpec, CREDENTIAL_HEADERS, ErrorIf, Leg, Origin, RequestMap, RetrySpec, Router, RouterReport, RouterSpec,
-    Upstream, over,
+    Adapter, AnswerMap, CREDENTIAL_HEADERS, ErrorIf, Leg, Origin, RequestMap, RetrySpec, Router, RouterReport, RouterSpec, Upstream, over,
 };
 use http::header::{COOKIE, HeaderName};
 use parking_lot::Mutex;
@@ -220,19 +219,15 @@ fn spec(route: &Route, config: &RoutingConfig, (providers, seed): (&[&Provider],
 }
 
 fn leg(routing: &RoutingConfig, config: &LegConfig, (provider, _, upstream): &Way) -> Leg {
-    let none = AdapterConfig { max_answer: MAX_ANSWER, ..AdapterConfig::default() };
-    let settings = &provider.upstream;
+    let none = AdapterConfig::default();
     Leg {
         provider: provider.name.clone(),
         upstream: upstream.clone(),
         quality: config.quality,
         adapter: adapter(config.adapter.as_ref().unwrap_or(&none), routing),
-        breaker: BreakerSpec { cool_down: settings.breaker_cooldown, error_share: settings.breaker_share, ..BreakerSpec::default() },
+        breaker: crate::route::breaker(provider),
     }
 }
-
-/// Most bytes of an answer that is only looked at.
-const MAX_ANSWER: u64 = 4_000_000;
 
 fn adapter(config: &AdapterConfig, routing: &RoutingConfig) -> Adapter {
     let rule = |rule: &farthing_config::ErrorIfConfig| ErrorIf { pointer: rule.pointer.clone(), is: rule.is.clone(), status: rule.status };

@@ -462,7 +462,7 @@ pub async fn pass(state: &Arc<State>, flight: &Arc<Flight>, going: Outgoing) -> 
 
 async fn pass_here(state: Arc<State>, flight: Arc<Flight>, going: Outgoing) -> Result<(StatusCode, HeaderMap, Body), Failure> {
     let Outgoing { head, body, deadline, keyed, through } = going;
-    let Through { origin, paces } = through.unwrap_or_else(|| Through { origin: flight.route.origin(flight.swap), paces: true });
+    let Through { origin, paces } = Through::or_route(through, &flight.route, flight.swap);
     if paces {
         flight.route.pace.admit(flight.purpose, (deadline, 0)).await;
     }

@@ -182,7 +182,7 @@ impl State {
         trace::tell(account, settled);
         self.prove(account, settled, &cost);
         if let Some(log) = &self.log {
-            log.write(self.request_row(account, settled, &cost));
+            log.write(self.request_row(account, settled, (&cost, sla)));
         }
     }
 

@@ -24,7 +24,7 @@ use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
-use crate::limits::LimitsReport;
+use crate::limits::{Limits, LimitsReport};
 use crate::load::Load;
 use crate::memory::Memory;
 use crate::pace::PaceStats;
@@ -153,9 +153,14 @@ impl State {
         stats.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
+    /// The limits of the instance, which all its routes share.
+    pub fn all_limits(&self) -> Option<&Limits> {
+        self.routes.first().map(|route| &route.limits)
+    }
+
     /// What is told of the limits, with so many counters of each at most; `None` where there is none.
     pub fn limits(&self, most: usize) -> Option<LimitsReport> {
-        self.routes.first()?.limits.report(most)
+        self.all_limits()?.report(most)
     }
 
     /// What the batches of each route did that has any.

@@ -119,7 +119,8 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         prices(&self.0.price_digest(), &self.0.pricing_stats(), &mut encoder)?;
-        for family in batches(&self.0.batches()).into_iter().chain(lists::families(&self.0.batches())) {
+        let made_together = self.0.batches();
+        for family in batches(&made_together).into_iter().chain(lists::families(&made_together)) {
             family.encode(&mut encoder)?;
         }
         for family in sinks::sinks(&self.0.sinks(), self.0.real_now()) {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use farthing_cache::{Cached, Followed, Join, Joined, SharedHead, Slot, Ticket};
 use farthing_freshness::entry::REFRESH_AGAIN;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
-use farthing_freshness::semantics::conditional;
+use farthing_freshness::semantics::{conditional, is_stood_in_for};
 use farthing_ledger::Served;
 use farthing_types::{Body, CallId, Failure, FailureKind, KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
 use futures_util::FutureExt;
@@ -169,8 +169,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
         // A list's answer is put together of copies: they are to be had as they are.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    let through = planned.through.take();
-    let Through { origin, paces } = through.unwrap_or_else(|| Through { origin: route.origin(planned.account.identity.swap), paces: true });
+    let Through { origin, paces } = Through::or_route(planned.through.take(), &route, planned.account.identity.swap);
     let job = Job {
         state: state.clone(),
         template: Template {
@@ -330,8 +329,9 @@ pub fn why(wanted: UncachedReason, came: Option<Came>) -> UncachedReason {
 
 fn shared(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, arrived: Arrived) -> Response<Body> {
     let Arrived { head, body, leading, since } = arrived;
-    let is_error = matches!(head.status.as_u16(), 500 | 502 | 503 | 504);
-    if is_error && let (Some(entry), Some(age)) = (wanted.previous.as_ref().filter(|entry| state.cache.holds(entry)), wanted.stale) {
+    if is_stood_in_for(head.status)
+        && let (Some(entry), Some(age)) = (wanted.previous.as_ref().filter(|entry| state.cache.holds(entry)), wanted.stale)
+    {
         entry.failed.note(state.clock.now());
         planned.account.failed += state.real_now().since(since);
         let usable = Usable::expired(entry.clone(), age, planned.variant_name());

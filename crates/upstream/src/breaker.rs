@@ -148,10 +148,7 @@ impl Health {
     pub(crate) fn given_up(&self) {
         let mut guard = self.state.lock();
         let next = match guard.0 {
-            State::Closed(mut window) => {
-                window.push(true, &self.spec);
-                if window.too_bad(&self.spec) { self.opening() } else { State::Closed(window) }
-            }
+            State::Closed(window) => self.counted(window, true),
             State::Open { until } if Instant::now() < until => return,
             State::Open { .. } | State::HalfOpen => self.opening(),
         };
@@ -195,10 +192,7 @@ impl Health {
         }
         let next = match (guard.0, outcome) {
             (State::Closed(window), Outcome::Unknown) => State::Closed(window),
-            (State::Closed(mut window), known) => {
-                window.push(known == Outcome::Failed, &self.spec);
-                if window.too_bad(&self.spec) { self.opening() } else { State::Closed(window) }
-            }
+            (State::Closed(window), known) => self.counted(window, known == Outcome::Failed),
             (State::HalfOpen, Outcome::Well) => State::Closed(Window::default()),
             (State::HalfOpen, Outcome::Failed) => self.opening(),
             // The trying call was given up: the next call tries.
@@ -209,6 +203,12 @@ impl Health {
             guard.1 += 1;
         }
         guard.0 = next;
+    }
+
+    /// Closed with one outcome more, unless that is one too many.
+    fn counted(&self, mut window: Window, failed: bool) -> State {
+        window.push(failed, &self.spec);
+        if window.too_bad(&self.spec) { self.opening() } else { State::Closed(window) }
     }
 
     fn opening(&self) -> State {

@@ -15,7 +15,7 @@ type Pairs<A = Arc<str>, B = Arc<str>> = Vec<(A, B)>;
 
 /// Reads an adapter.
 pub(super) fn read(s: &Section<'_, '_>, path: &str) -> AdapterConfig {
-    let mut adapter = AdapterConfig::new();
+    let mut adapter = AdapterConfig::default();
     s.set_opt("path", taken, &mut adapter.path);
     s.set_opt("to", asked, &mut adapter.to);
     s.set("rename_query", pairs(named, v::arc_text), &mut adapter.rename_query);

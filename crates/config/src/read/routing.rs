@@ -14,7 +14,7 @@ use super::registry;
 use super::resolve;
 use super::section::{Section, meant};
 use super::values as v;
-use crate::{AdapterConfig, CredentialMode, CredentialPlace, LegConfig, Prefetch, Provider, Route, RoutingConfig, RoutingWeights};
+use crate::{CredentialMode, CredentialPlace, LegConfig, Prefetch, Provider, Route, RoutingConfig, RoutingWeights};
 
 /// Most providers of a route: each is weighed for each call.
 const MOST: usize = 16;
@@ -142,13 +142,6 @@ pub(crate) fn obey(top: &Section<'_, '_>, route: &mut Route, known: &BTreeMap<Ar
     // Which fields may be kept is said of each provider's own shape.
     if providers.len() > 1 && providers.iter().any(|provider| !provider.terms.storable_fields.is_empty()) {
         route.cache = false;
-    }
-}
-
-/// Adapters as they are without a table.
-impl AdapterConfig {
-    pub(crate) fn new() -> Self {
-        Self { max_answer: 4_000_000, ..Self::default() }
     }
 }
 

@@ -162,6 +162,11 @@ pub fn may_stand_in(stored: StatusCode) -> bool {
     !stored.is_client_error() && !stored.is_server_error()
 }
 
+/// Whether a stored answer may stand in for one with this status where `stale-if-error` allows it (RFC 5861 section 4).
+pub fn is_stood_in_for(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
 /// Whether an answer may take the place of a stored one, if there is one: a failure must not push out a good answer, which may stand in
 /// for it.
 ///

@@ -36,6 +36,8 @@ pub struct Book {
     changed: Vec<u32>,
     /// Whose wait is over.
     woken: Vec<Woken>,
+    /// How often something was given, given back or withheld.
+    pub(super) changes: u64,
 }
 
 #[derive(Debug)]
@@ -176,6 +178,7 @@ impl Book {
     }
 
     fn each(&mut self, pass: &Pass, mut act: impl FnMut(&mut Counter)) {
+        self.changes += 1;
         for &id in &pass.counters {
             if let Some(counter) = self.of(id) {
                 act(counter);
@@ -188,6 +191,7 @@ impl Book {
 
     /// The provider wants to be left alone until then.
     pub fn hold(&mut self, provider: &str, until: Time, now: Time) {
+        self.changes += 1;
         let ask = Ask {
             who: Who { provider, ..Who::default() },
             stage: Stage::Attempt,
@@ -316,6 +320,7 @@ impl Book {
     }
 
     fn take(&mut self, counters: Vec<u32>, (priority, always): (Priority, bool), cost: Cost, now: Time) -> Pass {
+        self.changes += 1;
         for &id in &counters {
             let passes = self.action(id, priority, always) == OnLimit::Pass;
             let within = !passes || self.has_room(id, cost, now);
@@ -419,9 +424,11 @@ impl Book {
         self.sweep_at = (self.used() * 2).clamp(1_024, MAX_COUNTERS);
     }
 
-    /// Forgets the counters of a tenant that are as new. What is left of the others would be given anew if they were forgotten, too.
-    pub fn forget_tenant(&mut self, tenant: &str, now: Time) {
+    /// Forgets the counters of a tenant that are as new; how many stay. What these have given would be given anew if they were forgotten, too.
+    pub fn forget_tenant(&mut self, tenant: &str, now: Time) -> usize {
+        self.changes += 1;
         self.drop_idle(now, |spec, unit| spec.scope == LimitScope::Tenant && unit == tenant);
+        self.limits.iter().filter(|limit| limit.spec.scope == LimitScope::Tenant && limit.units.contains_key(tenant)).count()
     }
 
     fn drop_idle(&mut self, now: Time, meant: impl Fn(&LimitSpec, &str) -> bool) {

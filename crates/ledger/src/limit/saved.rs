@@ -27,6 +27,11 @@ pub struct SavedCounter {
 }
 
 impl Book {
+    /// A number that is another one whenever [`Self::saved`] may be, but for what time alone has brought back since.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Counters that are not as new.
     pub fn saved(&mut self, now: Time) -> Vec<SavedCounter> {
         let saved = |counter: &mut Counter, limit: &Arc<str>| {

@@ -371,9 +371,9 @@ fn a_tenant_is_forgotten_where_nothing_would_be_given_anew() {
         units.sort();
         units
     };
-    book.forget_tenant("a", ms(500));
+    assert_eq!(book.forget_tenant("a", ms(500)), 1);
     assert_eq!(units(&mut book, ms(500)), ["r a", "t a", "t b"], "some of its rate is used");
-    book.forget_tenant("a", ms(60_000));
+    assert_eq!(book.forget_tenant("a", ms(60_000)), 0);
     assert_eq!(units(&mut book, ms(60_000)), ["r a", "t b"], "a route of that name is no tenant");
 }
 

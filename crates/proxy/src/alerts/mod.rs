@@ -6,8 +6,7 @@ mod month;
 mod tests;
 mod watch;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use watch::{MonthForecast, WatchStats};
 
 use crate::StartError;
+use crate::files;
 use crate::state::State;
 
 /// Alerts that wait to be posted at most; more are not posted, which is counted.
@@ -155,10 +155,10 @@ impl Alerts {
     /// Reads the book of the run before. One that cannot be read is put aside, so that it can be looked at. Blocks.
     fn recall(&self) {
         let Some(path) = &self.path else { return };
-        let read = match std::fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        let read = match files::read(path) {
+            Ok(None) => return,
+            Ok(Some(bytes)) => Book::read(&bytes),
             Err(error) => Err(error.to_string()),
-            Ok(bytes) => Book::read(&bytes),
         };
         match read {
             Ok(book) => {
@@ -182,23 +182,11 @@ impl Alerts {
         // One at a time: what is written later is newer.
         let _saving = self.saving.lock();
         let bytes = self.book.lock().write();
-        if let Err(error) = write_whole(path, &bytes) {
+        if let Err(error) = files::write(path, &bytes) {
             self.counts.unsaved.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%error, file = %path.display(), "the book of alerts cannot be saved: after a restart some may be told again");
         }
     }
-}
-
-/// Under its name a file is whole.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    let temp = path.with_extension("json.tmp");
-    let mut file = std::fs::File::create(&temp)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()?;
-    std::fs::rename(temp, path)
 }
 
 /// Begins to watch and to post.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
+use farthing_freshness::semantics::is_stood_in_for;
 use farthing_policy::batch::Whole;
 use farthing_types::{Body, Failure, FailureKind, Money, Span, Time};
 use farthing_upstream::{ListAnswer, Piece, of_envelope};
@@ -242,14 +243,10 @@ impl List {
 fn has_failed(called: &ListAnswer) -> bool {
     match called {
         ListAnswer::Failed(_) => true,
-        ListAnswer::Refused(status, ..) => is_failure(*status),
-        ListAnswer::Pieces(pieces) => pieces.iter().flatten().any(|piece| is_failure(piece.status)),
+        ListAnswer::Refused(status, ..) => is_stood_in_for(*status),
+        ListAnswer::Pieces(pieces) => pieces.iter().flatten().any(|piece| is_stood_in_for(piece.status)),
         ListAnswer::Broken => false,
     }
-}
-
-fn is_failure(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// The whole answer, as long as there are bytes `left` for it; read to its end in any case.

@@ -72,12 +72,10 @@ impl List {
 
     /// Who bears what is charged for the call itself: what goes, or everything where nothing does.
     fn share_call(&mut self) {
-        let account = &self.whole.account;
-        let of_call = self.state.pricing.book().of_call(&account.route.route.name, &account.route.provider.name, account.at);
         let called = self.items.iter().any(One::goes);
         let bearing = |one: &One| if called { usize::from(one.goes()) } else { one.places() };
         let bearers: Vec<usize> = self.items.iter().map(bearing).collect();
-        Part::share(self.items.iter_mut().filter_map(|one| one.planned.account.part.as_mut()), of_call, &bearers);
+        Part::share(self.items.iter_mut().filter_map(|one| one.planned.account.part.as_mut()), &bearers);
     }
 
     /// Starts the call, and whatever else brings an item's answer by itself, in the order of the items.

@@ -26,6 +26,7 @@ use crate::flight::Flight;
 use crate::lookup::Usable;
 use crate::request::{Asked, Planned};
 use crate::serve;
+use crate::settle::Account;
 use crate::state::State;
 use crate::ticketed::Wanted;
 pub use part::Part;
@@ -99,7 +100,7 @@ pub fn take(state: &Arc<State>, asked: &Asked) -> Option<Box<List>> {
             return None;
         }
     };
-    let whole = asked.asking_for(&asked.item()).plan(state);
+    let mut whole = asked.asking_for(&asked.item()).plan(state);
     let shared = whole.cache.and(whole.dedupe).and(whole.batch);
     if shared.is_err() || whole.facts.only_if_cached {
         stats.whole(Whole::NotShared);
@@ -109,8 +110,8 @@ pub fn take(state: &Arc<State>, asked: &Asked) -> Option<Box<List>> {
         stats.whole(Whole::Crowded);
         return None;
     };
-    let (items, places) = planned(state, &asked, items);
-    let whole = asked.asking_for(&asked.item()).plan(state);
+    whole.account.load = asked.load();
+    let (items, places) = planned((state, &whole.account), &asked, items);
     Some(Box::new(List { state: state.clone(), batcher, stats, asked, whole, items, places }))
 }
 
@@ -121,7 +122,8 @@ fn weight(head: &HeaderMap, items: &[Item]) -> u64 {
 }
 
 /// Each item once, planned as a request that carries it alone, and which of them stands in each place.
-fn planned(state: &State, asked: &Asked, items: Vec<Item>) -> (Vec<One>, Vec<usize>) {
+fn planned((state, account): (&State, &Account), asked: &Asked, items: Vec<Item>) -> (Vec<One>, Vec<usize>) {
+    let of_call = state.pricing.book().of_call(&account.route.route.name, &account.route.provider.name, account.at);
     let mut known: HashMap<Item, usize> = HashMap::with_capacity(items.len());
     let (mut distinct, mut often, mut places) = (Vec::new(), Vec::new(), Vec::with_capacity(items.len()));
     for item in items {
@@ -135,9 +137,7 @@ fn planned(state: &State, asked: &Asked, items: Vec<Item>) -> (Vec<One>, Vec<usi
     }
     let one = |(item, often): (Item, usize)| {
         let mut planned = asked.asking_for(&item).plan(state);
-        let account = &mut planned.account;
-        let of_call = state.pricing.book().of_call(&account.route.route.name, &account.route.provider.name, account.at);
-        account.part = Some(Part::new(often, of_call));
+        planned.account.part = Some(Part::new(often, of_call));
         One { item, planned, stage: Stage::Apart, asks_l2: true, settled: false }
     };
     (distinct.into_iter().zip(often).map(one).collect(), places)

@@ -24,7 +24,9 @@ impl Part {
     }
 
     /// What is charged for a call itself, where `bearers` say how many places of each item bear it: split exactly, zero for the others.
-    pub fn share<'a>(parts: impl Iterator<Item = &'a mut Self>, of_call: Money, bearers: &[usize]) {
+    pub fn share<'a>(parts: impl Iterator<Item = &'a mut Self>, bearers: &[usize]) {
+        let mut parts = parts.peekable();
+        let of_call = parts.peek().map_or(Money::ZERO, |part| part.of_call);
         let mut shares = of_call.split(bearers.iter().sum()).into_iter();
         for (part, bearing) in parts.zip(bearers) {
             let bears = (0..part.bears.len()).map(|place| if place < *bearing { shares.next().unwrap_or_default() } else { Money::ZERO });
@@ -74,7 +76,7 @@ mod tests {
     fn told(of_call: i64, items: &[(usize, i64)], called: usize, attempts: i64) -> (i64, i64) {
         let mut parts: Vec<Part> = items.iter().map(|(places, _)| Part::new(*places, money(of_call))).collect();
         let bearers: Vec<usize> = (0..items.len()).map(|item| usize::from(item < called)).collect();
-        Part::share(parts.iter_mut(), money(of_call), &bearers);
+        Part::share(parts.iter_mut(), &bearers);
         let (mut base, mut cost) = (0, 0);
         let shares = money(attempts).split(called);
         for (item, part) in parts.iter().enumerate() {

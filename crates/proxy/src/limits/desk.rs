@@ -210,12 +210,11 @@ impl Desk {
         }
     }
 
-    /// Forgets a tenant: its counters that are as new, and its rests that are over.
-    pub fn forget_tenant(&self, tenant: &str) {
-        let now = self.now();
-        self.with(|book| book.forget_tenant(tenant, now));
+    /// Forgets a tenant: its counters that are as new, and its rests that are over. How many counters stay.
+    pub fn forget_tenant(&self, tenant: &str) -> usize {
         let now = Instant::now();
         self.rests.lock().retain(|(_, payer), until| **payer != *tenant || *until > now);
+        self.with(|book| book.forget_tenant(tenant, self.at(now)))
     }
 
     /// Until when a payer's own credential rests.

@@ -2,16 +2,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use farthing_ledger::limit::SavedCounter;
 use farthing_types::Time;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::desk::Desk;
-use crate::memory::write;
+use crate::files;
 
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Saved {
     at: Time,
     counters: Vec<SavedCounter>,
@@ -21,42 +21,38 @@ struct Saved {
 #[derive(Debug)]
 pub struct Kept {
     path: PathBuf,
-    /// Nothing was missing when it was written last, or it was never written.
-    blank: Mutex<bool>,
+    /// What the book said of its changes when it was written last.
+    written: AtomicU64,
 }
 
 impl Kept {
     pub fn new(state_dir: &Path) -> Self {
-        Self { path: state_dir.join("limits.json"), blank: Mutex::new(false) }
+        Self { path: state_dir.join("limits.json"), written: AtomicU64::new(0) }
     }
 
     /// Takes over what the run before has given. Blocks.
     pub fn recall(&self, desk: &Desk, now: Time) {
-        let saved = match std::fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            read => read.and_then(|bytes| serde_json::from_slice::<Saved>(&bytes).map_err(io::Error::from)),
-        };
-        match saved {
+        let read = files::read(&self.path)
+            .and_then(|bytes| bytes.map(|bytes| serde_json::from_slice::<Saved>(&bytes)).transpose().map_err(io::Error::from));
+        match read {
+            Ok(None) => {}
             // A clock that was put back brings nothing of what is missing.
-            Ok(saved) => desk.with(|book| book.restore(saved.counters, now.since(saved.at), desk.now())),
+            Ok(Some(saved)) => desk.with(|book| book.restore(saved.counters, now.since(saved.at), desk.now())),
             Err(error) => tracing::warn!(file = %self.path.display(), %error, "limits begin as if nothing had been used"),
         }
     }
 
-    /// Writes down what has been given. Blocks.
+    /// Writes down what has been given, unless that stands there already: what time brings back since is reckoned at the start. Blocks.
     pub fn keep(&self, desk: &Desk, now: Time) {
-        let counters = desk.with(|book| book.saved(desk.now()));
-        let mut blank = self.blank.lock();
-        if *blank && counters.is_empty() {
+        let Some((changes, counters)) = desk.with(|book| {
+            let changes = book.changes();
+            (changes != self.written.load(Relaxed)).then(|| (changes, book.saved(desk.now())))
+        }) else {
             return;
-        }
-        let saved = Saved { at: now, counters };
-        let written = serde_json::to_vec(&saved).map_err(io::Error::from).and_then(|bytes| {
-            self.path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-            write(&self.path, &bytes)
-        });
-        match written {
-            Ok(()) => *blank = saved.counters.is_empty(),
+        };
+        let written = serde_json::to_vec(&Saved { at: now, counters }).map_err(io::Error::from);
+        match written.and_then(|bytes| files::write(&self.path, &bytes)) {
+            Ok(()) => self.written.store(changes, Relaxed),
             Err(error) => tracing::warn!(file = %self.path.display(), %error, "a restart would forget what limits have given"),
         }
     }

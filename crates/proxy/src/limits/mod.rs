@@ -183,9 +183,11 @@ impl Limits {
         })
     }
 
-    /// Forgets what is told of a tenant, as far as no bound hangs on it.
-    pub fn forget(&self, tenant: &str) {
-        self.desk.forget_tenant(tenant);
+    /// Forgets what is told of a tenant, as far as no bound hangs on it; how many counters stay. Blocks on the file in which they are kept.
+    pub fn forget(&self, tenant: &str, now: Time) -> usize {
+        let stay = self.desk.forget_tenant(tenant);
+        self.keep(now);
+        stay
     }
 
     /// What is told of them, with so many counters of each at most; `None` where there is none.

@@ -6,7 +6,6 @@ use farthing_types::{CallReport, FailureKind, KeyHash, Money, Priority, SlaOutco
 
 use super::{Account, CallEnd, Settled};
 use crate::flight::Flight;
-use crate::promises;
 use crate::state::State;
 use crate::stats::Entered;
 use crate::texts::method_text;
@@ -56,18 +55,18 @@ impl State {
         row.steers = Some(steers);
     }
 
-    pub(super) fn request_row(&self, account: &Account, settled: &Settled, cost: &CostRecord) -> log::Request {
+    pub(super) fn request_row(&self, account: &Account, settled: &Settled, came_to: (&CostRecord, Option<SlaOutcome>)) -> log::Request {
         log::Request {
             stat_epoch: account.noted.map(|_| self.stat_epoch),
             stat_seq: account.noted.map(|noted| noted.seq),
             stat_key: account.noted.map(|noted| noted.key.short()).filter(|key| *key != account.key.short()),
             stat_known: account.noted.map(|noted| noted.known),
-            ..request_row(account, settled, cost)
+            ..request_row(account, settled, came_to)
         }
     }
 }
 
-fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::Request {
+fn request_row(account: &Account, settled: &Settled, (cost, sla): (&CostRecord, Option<SlaOutcome>)) -> log::Request {
     let variant = account.variant.as_ref();
     log::Request {
         ts_ns: account.at.nanos(),
@@ -108,7 +107,7 @@ fn request_row(account: &Account, settled: &Settled, cost: &CostRecord) -> log::
         trace_id: account.trace.map(|trace| trace.trace_id().into()),
         priority: account.priority.map(Priority::as_str),
         sla_ms: account.sla.map(millis),
-        sla: promises::kept(account, settled).map(SlaOutcome::as_str),
+        sla: sla.map(SlaOutcome::as_str),
         ..log::Request::default()
     }
 }

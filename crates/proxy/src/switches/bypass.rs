@@ -2,7 +2,7 @@
 //! `state_dir/bypass.json`, so that a restart in the middle of trouble does not end it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use farthing_config::Config;
@@ -11,7 +11,7 @@ use farthing_types::{RouteName, Time};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::memory;
+use crate::files;
 use crate::state::State;
 
 const FILE: &str = "bypass.json";
@@ -91,15 +91,7 @@ impl Bypass {
     /// [`BypassError::Damaged`]: to start without what an operator has ordered would be worse than not to start.
     pub fn open(config: &Config, now: Time) -> Result<Self, BypassError> {
         let path = (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(FILE));
-        let mut orders: Vec<Order> = match path.as_ref().map(std::fs::read) {
-            None => Vec::new(),
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Some(read) => {
-                let path = path.clone().unwrap_or_default();
-                let parsed = read.map_err(|e| e.to_string()).and_then(|text| serde_json::from_slice(&text).map_err(|e| e.to_string()));
-                parsed.map_err(|reason| BypassError::Damaged { path, reason })?
-            }
-        };
+        let mut orders = path.as_deref().map_or_else(|| Ok(Vec::new()), kept)?;
         // Routes that were taken out of the configuration take their orders with them.
         orders.retain(|order| order.holds(now) && order.route.as_ref().is_none_or(|name| config.routes.iter().any(|r| r.name == *name)));
         for order in &orders {
@@ -116,11 +108,8 @@ impl Bypass {
     /// Writes what is in force. The lock is held, so that the last order is the one that stays written; no request waits for it.
     fn save(&self, orders: &[Order]) -> Result<(), BypassError> {
         let Some(path) = &self.path else { return Ok(()) };
-        let write = || {
-            std::fs::create_dir_all(path.parent().unwrap_or(path))?;
-            memory::write(path, &serde_json::to_vec_pretty(orders)?)
-        };
-        write().map_err(|source| BypassError::Unwritten { path: path.clone(), source })
+        let text = serde_json::to_vec_pretty(orders).map_err(io::Error::from);
+        text.and_then(|text| files::write(path, &text)).map_err(|source| BypassError::Unwritten { path: path.clone(), source })
     }
 }
 
@@ -193,6 +182,13 @@ impl State {
         let known = self.routes.iter().take(20).map(|route| route.route.name.to_string()).collect();
         Err(BypassError::NoRoute { route: name.to_owned(), known })
     }
+}
+
+/// What stands in the file.
+fn kept(path: &Path) -> Result<Vec<Order>, BypassError> {
+    let damaged = |reason: String| BypassError::Damaged { path: path.to_owned(), reason };
+    let Some(text) = files::read(path).map_err(|e| damaged(e.to_string()))? else { return Ok(Vec::new()) };
+    serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))
 }
 
 fn said(reason: &str) -> Result<(), BypassError> {

@@ -15,17 +15,12 @@ impl State {
     /// compared with.
     pub fn draw_waiting(&self, planned: &mut Planned) {
         let account = &mut planned.account;
-        let Some(waits) = account.route.switches.batch.as_ref().filter(|_| planned.batch.is_ok()) else { return };
+        // Without a promise there is nothing to compare, and nothing that waiting breaks.
+        let drawable = planned.batch.is_ok() && account.sla.is_some();
+        let Some(waits) = account.route.switches.batch.as_ref().filter(|_| drawable) else { return };
         let drawn = self.draw.uniform(DrawKind::SwitchSlice, &account.route.route.name, u128::from(account.id.0), 1);
-        let (slice, turned) = {
-            let mut waits = waits.lock();
-            // Without a promise there is nothing to compare, and nothing that waiting breaks.
-            match account.sla {
-                Some(_) => waits.draw(drawn, account.started),
-                None => (None, None),
-            }
-        };
-        if account.sla.is_some() && slice.is_none_or(|slice| slice.without) {
+        let (slice, turned) = waits.lock().draw(drawn, account.started);
+        if slice.is_none_or(|slice| slice.without) {
             planned.batch = Err(UncachedReason::Disabled);
         }
         account.slice = slice;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farthing_contract::features::{HeadFacts, KeyStats, TtlInput};
 use farthing_freshness::VariantTtl;
 use farthing_freshness::entry::Lately;
-use farthing_freshness::semantics::{Lifetime, may_keep, may_replace};
+use farthing_freshness::semantics::{Lifetime, is_stood_in_for, may_keep, may_replace};
 use farthing_types::{By, Choice, Money, Outcome, Purpose, Time, UncachedReason};
 use http::StatusCode;
 
@@ -70,7 +70,7 @@ impl Path<'_> {
     pub(super) fn shared(&mut self, (slot, now): (u32, Time), waiter: &Waiter, leads: bool) {
         let log = self.log;
         let Some(Some(flight)) = self.flights.get(slot as usize) else { return };
-        let is_error = matches!(flight.answer.status, Some(500 | 502 | 503 | 504));
+        let is_error = flight.answer.status.and_then(|status| StatusCode::from_u16(status).ok()).is_some_and(is_stood_in_for);
         let stand_in = waiter.wanted.previous.clone().filter(|_| is_error && waiter.wanted.stale);
         match (stand_in, log.asked.get(waiter.request as usize)) {
             (Some(copy), Some(row)) => self.stands_in(row, &copy, now),

@@ -1,5 +1,7 @@
 //! An OpenAI-shaped endpoint for embeddings: one text or a list of them, as numbers or as base64, with usage.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use farthing_types::{Money, Rate};
 use serde_json::{Value, json};
@@ -64,17 +66,7 @@ fn vector(input: &str) -> [f32; 2] {
     [input.len() as f32, input.bytes().map(f32::from).sum()]
 }
 
-/// As little-endian floats in base64 (RFC 4648 section 4).
+/// As little-endian floats in base64.
 fn base64(vector: &[f32]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bytes: Vec<u8> = vector.iter().flat_map(|one| one.to_le_bytes()).collect();
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for digit in 0..4 {
-            let place = (word >> (18 - 6 * digit)) as usize & 63;
-            text.push(if digit <= chunk.len() { char::from(DIGITS[place]) } else { '=' });
-        }
-    }
-    text
+    STANDARD.encode(vector.iter().flat_map(|one| one.to_le_bytes()).collect::<Vec<u8>>())
 }
