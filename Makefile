@@ -10,7 +10,7 @@ PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
 
-.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-http-cache http-cache test-full explore simulate scenarios models results bench bench-costs bench-load doc lint clean
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-http-cache http-cache test-full explore simulate scenarios models results bench bench-costs bench-load kpi doc lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,14 @@ trainer: ## Build the trainer
 
 demo: deps-runtime proxy trainer ## The main job: from nothing to a proven saving
 	FARTHING_TRAIN=$(TRAINER) target/release/farthing demo $(DEMO_ARGS)
+
+demo-json: deps-runtime proxy trainer ## The same, its figures into target/results/demo.json
+	@mkdir -p target/results
+	FARTHING_TRAIN=$(TRAINER) target/release/farthing demo --json $(DEMO_ARGS) > target/results/demo.json.new
+	@mv target/results/demo.json.new target/results/demo.json
+
+kpi: ## The board of headline figures (K1 to K10) from what was measured into target/results/
+	cargo run --release -q -p farthing-bench --bin kpi
 
 check: ## Fast checks: format, lints, types
 	cargo fmt --all --check
@@ -68,13 +76,14 @@ test-python:
 	@if [ -x target/venv/bin/python ]; then target/venv/bin/python tests/python/check_bundles.py; \
 	else echo "bundles by other programs: no target/venv" | tee -a target/skipped.txt; fi
 
+# By the program that the tests before have built; a build of the program alone has other features, and takes minutes.
 test-http-cache:
-	cargo build -q $(PROXY_FLAGS)
 	@if [ -n "$$(ls target/http-cache/.installed-* 2>/dev/null)" ]; then node tests/http-cache/run.mjs --suite target/http-cache/node_modules/http-cache-tests \
 		--farthing target/debug/farthing --known tests/http-cache/known.json --out target/results/http-cache.json; \
 	else echo "HTTP cache suite: no target/http-cache" | tee -a target/skipped.txt; fi
 
 http-cache: deps ## The public suite of HTTP cache tests into target/results/http-cache.json, held to tests/http-cache/known.json
+	cargo build -q $(PROXY_FLAGS)
 	@$(MAKE) --no-print-directory test-http-cache
 
 explore: ## Property tests with new random cases, ten times

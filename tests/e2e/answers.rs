@@ -1,8 +1,9 @@
 //! D1, D3, D8, J1, S1: what one client gets, what it costs, and who else may have it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_config::{CredentialPlace, Mode, Profile, Secret, TtlBy};
+use farthing_config::{CredentialPlace, Mode, PathTemplate, Profile, Secret, TtlBy};
 use farthing_tests::origin::{answer_of, ok};
 use farthing_tests::{Origin, Setup};
 use http::{Method, StatusCode};
@@ -221,6 +222,24 @@ async fn a_write_drops_the_entry_of_its_target() {
     assert!(client.get("/api/doc", &[]).await.is_hit());
     client.send(Method::PUT, "/api/doc", &[], "new").await;
     assert!(!client.get("/api/doc", &[]).await.is_hit());
+}
+
+/// A1: what a template takes is told from what its start takes, and the two go by rules of their own.
+#[tokio::test]
+async fn a_path_with_names_is_a_route_of_its_own() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let mut setup = Setup::new(origin.addr).route(|r| r.ttl = TtlBy::Fixed(Duration::from_secs(60)));
+    let mut live = (*setup.config.routes[0]).clone();
+    (live.name, live.cache) = ("live".into(), false);
+    live.matcher.path = Some(PathTemplate::new("/api/users/{id}/balance").unwrap());
+    setup.config.routes.insert(0, Arc::new(live));
+    let started = setup.start().await;
+    for (path, hit) in [("/api/users/7/balance", false), ("/api/users/7", true), ("/api/users/7/balance/all", true)] {
+        started.client.get(path, &[]).await;
+        assert_eq!(started.client.get(path, &[]).await.is_hit(), hit, "{path}");
+    }
+    assert_eq!(origin.calls(), 4);
+    assert_eq!(origin.seen()[0].target, "/users/7/balance");
 }
 
 #[tokio::test]

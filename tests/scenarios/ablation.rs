@@ -90,6 +90,8 @@ impl Report {
             "bill_after_usd": usd(all.nanos),
             "reduction": self.reduction(all),
             "provider_calls": all.calls(),
+            "hit_ratio": share(all.ledger.hits, all.ledger.requests),
+            "followed_share": share(all.ledger.followed, all.ledger.requests),
             "mean_batch": mean_batch(all),
             "billed_again": all.again,
             "ledger_matches_provider": self.runs.iter().all(|run| Self::matches(&run.played)),
@@ -132,6 +134,10 @@ impl Report {
 }
 
 /// Calls in a batch on average; `None` without any batch.
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / (whole as f64).max(1.0)
+}
+
 fn mean_batch(played: &Played) -> Option<f64> {
     let Ledger { batches, members, .. } = played.ledger;
     (batches > 0).then(|| members as f64 / batches as f64)

@@ -12,7 +12,7 @@ use farthing_config::{Config, Flags, L2Config, L2Store, System};
 use farthing_models::{Store, StoreOptions};
 use farthing_policy::batch::Flush;
 use farthing_proxy::Inside;
-use farthing_types::{Body, Call, CallReport, Clock, Failure, FailureKind, Reply, Span, Time};
+use farthing_types::{Body, Call, CallReport, Clock, Failure, FailureKind, Outcome, Reply, Span, Time};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -247,6 +247,11 @@ pub struct Ledger {
     pub unpriced: usize,
     pub batches: u64,
     pub members: u64,
+    pub requests: u64,
+    /// Answered without a call of their own, from the cache or with a request that was under way.
+    pub hits: u64,
+    /// Of these, with a request that was under way.
+    pub followed: u64,
 }
 
 impl Ledger {
@@ -255,6 +260,9 @@ impl Ledger {
         self.nanos += totals.bill_usd.nanos();
         self.calls += totals.attempts;
         self.unpriced += inside.pricing_stats().unpriced.len();
+        self.requests += totals.requests;
+        self.hits += [Outcome::Hit, Outcome::Stale, Outcome::Follow].map(|outcome| totals.outcome(outcome)).iter().sum::<u64>();
+        self.followed += totals.outcome(Outcome::Follow);
         for batch in inside.batches() {
             self.batches += Flush::ALL.iter().map(|why| batch.stats.batches(*why)).sum::<u64>();
             self.members += batch.stats.members();

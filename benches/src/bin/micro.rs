@@ -1,5 +1,5 @@
-//! Micro measurements: a TTL decision through ONNX Runtime and by the rule, and a cache key. Each figure stands beside another from the same
-//! run, because only ratios of one run compare.
+//! Micro measurements: a TTL decision through ONNX Runtime and by the rule, a cache key, the route among ten thousand. Each figure stands
+//! beside another from the same run, because only ratios of one run compare.
 #![allow(clippy::print_stdout)]
 
 use std::hint::black_box;
@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use farthing_bench::{quantile, write};
+use farthing_config::{Matcher, PathTemplate, RouteIndex};
 use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TtlInput};
 use farthing_freshness::key::Credentials;
 use farthing_freshness::{BodyKey, KeyParts, KeySpec, Keyer, Profile};
@@ -106,10 +107,41 @@ fn keys(clock: &RealClock) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// The route of a request among many: by the index, and by asking each in order, which is what the index must be worth.
+fn routes(clock: &RealClock) -> anyhow::Result<Vec<Figure>> {
+    const MANY: usize = 10_000;
+    let matcher = |n: usize| -> anyhow::Result<Matcher> {
+        let path = n.is_multiple_of(2).then(|| PathTemplate::new(&format!("/api/{n}/users/{{id}}/orders"))).transpose()?;
+        let hosts = if n.is_multiple_of(10) { vec![format!("host{n}.example.com").into()] } else { Vec::new() };
+        Ok(Matcher { hosts, path_prefix: format!("/api/{n}").into(), path, methods: Vec::new() })
+    };
+    let matchers: Vec<Matcher> = (0..MANY).map(matcher).collect::<anyhow::Result<_>>()?;
+    let index = RouteIndex::new(matchers.iter().cloned());
+    // Spread over all of them, so that no cache of the processor flatters one.
+    let asked: Vec<(String, String)> =
+        (0..997).map(|n| n * 10_007 % MANY).map(|n| (format!("host{n}.example.com"), format!("/api/{n}/users/7/orders"))).collect();
+    let ask = |n: usize| &asked[n % asked.len()];
+    let by_index = time(clock, |n| {
+        black_box(index.find(&ask(n).0, &ask(n).1, &Method::GET));
+    });
+    let in_order = time(clock, |n| {
+        black_box(matchers.iter().position(|matcher| matcher.takes(&ask(n).0, &ask(n).1, &Method::GET)));
+    });
+    let first = quantile(&by_index, 0.5);
+    let figure = |case, times: &[f64]| Figure {
+        case,
+        p50_us: quantile(times, 0.5),
+        p99_us: quantile(times, 0.99),
+        ratio: quantile(times, 0.5) / first,
+    };
+    Ok(vec![figure("route of 10,000, by index", &by_index), figure("route of 10,000, in order", &in_order)])
+}
+
 fn main() -> anyhow::Result<()> {
     let clock = Arc::new(RealClock::default());
     let mut figures = decisions(&clock)?;
     figures.extend(keys(&clock)?);
+    figures.extend(routes(&clock)?);
     for figure in &figures {
         println!("{:<28} p50 {:>7.2} us   p99 {:>7.2} us   {:>5.2}x", figure.case, figure.p50_us, figure.p99_us, figure.ratio);
     }

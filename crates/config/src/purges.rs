@@ -163,7 +163,7 @@ impl WriteRule {
 
     /// Whether it is about a write of this method on this path below the route's.
     pub fn is_about(&self, method: &Method, path: &str) -> bool {
-        self.takes(method) && crate::route::has_prefix(path, &self.below)
+        self.takes(method) && crate::matcher::has_prefix(path, &self.below)
     }
 }
 

@@ -5,9 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use farthing_types::{Money, Priority, RouteName, Span, Tenant};
-use http::Method;
 
-use crate::{BatchConfig, CacheableIf, PersonalField, Prices, RoutingConfig, WriteRule};
+use crate::{BatchConfig, CacheableIf, Matcher, PersonalField, Prices, RoutingConfig, WriteRule};
 
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,32 +120,6 @@ impl fmt::Display for TtlBy {
             Self::Fixed(span) => write!(f, "fixed:{}", span.as_secs_f64()),
         }
     }
-}
-
-/// Which requests a route takes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Matcher {
-    /// Hosts in lower case without port; empty means any.
-    pub hosts: Vec<Arc<str>>,
-    /// The path starts with this, at a segment border; `/` takes all.
-    pub path_prefix: Arc<str>,
-    /// Methods; empty means any.
-    pub methods: Vec<Method>,
-}
-
-impl Matcher {
-    /// Whether a request for `host` (lower case, without port) and `path` is taken.
-    pub fn takes(&self, host: &str, path: &str, method: &Method) -> bool {
-        (self.hosts.is_empty() || self.hosts.iter().any(|h| &**h == host))
-            && (self.methods.is_empty() || self.methods.contains(method))
-            && has_prefix(path, &self.path_prefix)
-    }
-}
-
-/// Whether `path` is `prefix` or lies below it.
-pub(crate) fn has_prefix(path: &str, prefix: &str) -> bool {
-    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || rest.starts_with('?'))
 }
 
 /// A checked route.
@@ -340,29 +313,5 @@ mod tests {
         for text in ["", "fixed", "fixed:", "fixed:-1", "fixed:soon", "models", "fixed:NaN"] {
             assert_eq!(text.parse::<TtlBy>(), Err(TtlByError), "{text}");
         }
-    }
-
-    #[test]
-    fn prefixes_end_at_segments() {
-        let matcher = |prefix: &str| Matcher { path_prefix: prefix.into(), ..Matcher::default() };
-        for (prefix, path, takes) in [
-            ("/", "/", true),
-            ("/", "/a", true),
-            ("/a", "/a", true),
-            ("/a", "/a/b", true),
-            ("/a/", "/a", true),
-            ("/a", "/ab", false),
-            ("/a", "/", false),
-        ] {
-            assert_eq!(matcher(prefix).takes("h", path, &Method::GET), takes, "{prefix} {path}");
-        }
-    }
-
-    #[test]
-    fn hosts_and_methods_narrow() {
-        let matcher = Matcher { hosts: vec!["api.test".into()], path_prefix: "/".into(), methods: vec![Method::GET] };
-        assert!(matcher.takes("api.test", "/", &Method::GET));
-        assert!(!matcher.takes("api.test", "/", &Method::POST));
-        assert!(!matcher.takes("other.test", "/", &Method::GET));
     }
 }

@@ -54,7 +54,7 @@ fn describe(config: &Config) -> String {
         let price = route.prices.as_ref().or_else(|| provider.and_then(|provider| provider.prices.as_ref()));
         vec![
             route.name.to_string(),
-            format!("{hosts}{}", route.matcher.path_prefix),
+            format!("{hosts}{}", route.matcher),
             provider.map_or_else(String::new, |provider| provider.base_url.to_string()),
             format!("{:?}", route.mode).to_lowercase(),
             match route.credential {

@@ -171,7 +171,7 @@ fn line(route: &Route, dialect: Dialect, data: &str) -> String {
         (None, Dialect::Anthropic | Dialect::Gemini) => {
             format!("base_url=\"http://{data}{}\"", route.matcher.path_prefix.trim_end_matches('/'))
         }
-        (None, _) => format!("http://{data}{}", route.matcher.path_prefix),
+        (None, _) => format!("http://{data}{}", route.matcher),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use farthing_cache::{Cache, FormRoom};
-use farthing_config::Config;
+use farthing_config::{Config, RouteIndex};
 use farthing_contract::features::TTL_SPEC;
 use farthing_experiment::{Holdout, Savings};
 use farthing_freshness::Keyer;
@@ -249,6 +249,7 @@ pub(crate) fn build(
     let volumes = log.as_ref().map_or_else(Volumes::default, |log| prices::volumes(&book, (log, &config.log.dir), clock.now()));
     let pricing = Pricing::new(book, volumes);
     let state = State {
+        route_index: RouteIndex::new(routes.iter().map(|state| state.route.matcher.clone())),
         prefetch: Prefetch::new(config, &routes, &real),
         routes,
         clients: Clients::new(config, &salt)?,

@@ -26,7 +26,7 @@ use crate::identify::{self, Deployment, Identity, KEY_HEADER};
 use crate::load::{Load, Loaded};
 use crate::problem::{Dialect, Problem};
 use crate::purging;
-use crate::route::{self, RouteState};
+use crate::route::RouteState;
 use crate::settle::Account;
 use crate::state::State;
 use crate::trace;
@@ -159,12 +159,11 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
     let (at, started) = (state.clock.now(), state.real_now());
     let (head, body) = request.into_parts();
     let host = host(&head);
-    let found = route::find(&state.routes, &host, head.uri.path(), &head.method);
+    let found = state.route(&host, head.uri.path(), &head.method);
     // A route's methods are about what goes to its provider.
-    let purged = || route::find(&state.routes, &host, head.uri.path(), &Method::GET).filter(|route| purging::takes(route, &head.method));
+    let purged = || state.route(&host, head.uri.path(), &Method::GET).filter(|route| purging::takes(route, &head.method));
     let Some(route) = found.or_else(purged) else {
-        let known: Vec<String> =
-            state.routes.iter().take(20).map(|r| format!("{} (route {})", r.route.matcher.path_prefix, r.route.name)).collect();
+        let known: Vec<String> = state.routes.iter().take(20).map(|r| format!("{} (route {})", r.route.matcher, r.route.name)).collect();
         let detail = format!("no route takes {} {}: there are {}", head.method, head.uri.path(), known.join(", "));
         return Err(Box::new((Problem::new(StatusCode::NOT_FOUND, "no-route", detail), id)));
     };

@@ -14,7 +14,7 @@ use farthing_policy::prefetch::PrefetchParams;
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
 use farthing_types::{Coding, Overrides};
 use farthing_upstream::{BreakerSpec, CompressSpec, Credential, Origin, Place, Protocol, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
-use http::{Method, Uri, header};
+use http::{Uri, header};
 use parking_lot::Mutex;
 
 use crate::StartError;
@@ -90,11 +90,6 @@ pub struct RouteExperiment {
     pub experiment: Arc<Experiment>,
     /// One plan for each of its variants.
     pub plans: Vec<Arc<Plan>>,
-}
-
-/// The route of a request: the first that takes it.
-pub fn find<'a>(routes: &'a [Arc<RouteState>], host: &str, path: &str, method: &Method) -> Option<&'a Arc<RouteState>> {
-    routes.iter().find(|state| state.route.matcher.takes(host, path, method))
 }
 
 /// Builds the upstream of a specification.

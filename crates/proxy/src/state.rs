@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use farthing_cache::{Cache, FormRoom};
-use farthing_config::Config;
+use farthing_config::{Config, RouteIndex};
 use farthing_experiment::{Holdout, Savings};
 use farthing_freshness::Keyer;
 use farthing_ledger::{Aggregates, LogHandle};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, Time};
 use farthing_upstream::Upstream;
+use http::Method;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
@@ -55,6 +56,8 @@ pub struct State {
     pub clients: Clients,
     /// Routes in the order in which they are tried.
     pub routes: Vec<Arc<RouteState>>,
+    /// Finds the one that takes a request.
+    pub route_index: RouteIndex,
     /// Sources of events.
     pub events: Vec<Arc<SourceState>>,
     /// L1 and flights.
@@ -147,6 +150,11 @@ pub struct Counters {
 }
 
 impl State {
+    /// The route of a request: the first that takes it.
+    pub fn route(&self, host: &str, path: &str, method: &Method) -> Option<&Arc<RouteState>> {
+        self.routes.get(self.route_index.find(host, path, method)?)
+    }
+
     /// Figures of the lines in front of the providers that have a route, by name.
     pub fn paces(&self) -> Vec<PaceStats> {
         let stats = self.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));

@@ -237,12 +237,18 @@ pub(crate) const ROUTE: Keys = &[
         "",
         "Its requests' paths start with this, at a segment border. Without it: the preset's, or `/r/NAME`; with hosts `/`.",
     ),
+    key(
+        "path",
+        "path",
+        "",
+        "The whole path of its requests, with `{name}` for any one segment and `{*name}` at the end for all that is left, such as `/v1/users/{id}/orders`. In place of `path_prefix`. Paths are compared as they are sent: percent-encoding is not undone, a slash at the end counts.",
+    ),
     key("methods", "list", "[]", "Methods it takes; none means any."),
     key(
         "strip_prefix",
         "path",
         "",
-        "Prefix cut off the path before it goes upstream. Without it: the preset's where it fits, or `path_prefix`; with hosts nothing. `/` cuts nothing.",
+        "Prefix cut off the path before it goes upstream. Without it: the preset's where it fits, or `path_prefix`; with hosts or `path` nothing. `/` cuts nothing.",
     ),
     key(
         "mode",

@@ -13,7 +13,7 @@ use super::instance::secret;
 use super::providers::ProviderDraft;
 use super::section::{Section, meant};
 use super::values as v;
-use crate::{Config, ConfigError, CredentialMode, CredentialPlace, ExperimentConfig, Provider, PurgeBy, Route, Salt, Secret};
+use crate::{Config, ConfigError, CredentialMode, CredentialPlace, ExperimentConfig, PathTemplate, Provider, PurgeBy, Route, Salt, Secret};
 
 /// Everything that was read, before it is known to fit.
 #[derive(Default)]
@@ -28,6 +28,7 @@ pub(crate) struct Draft {
 pub(crate) struct RouteDraft {
     pub route: Route,
     pub path_prefix: Option<Arc<str>>,
+    pub path: Option<PathTemplate>,
     pub strip_prefix: Option<Arc<str>>,
     pub preset_prefix: Option<Arc<str>>,
     pub preset_strip: Option<Arc<str>>,
@@ -50,20 +51,20 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
         route.mode = flags.mode.unwrap_or(route.mode);
         obey(top, &mut route, &provider.provider);
         super::routing::obey(top, &mut route, &providers);
-        if let Some(other) = checked.iter().find(|other| overlap(&route, other)) {
+        if let Some(other) = checked.iter().find(|other| route.matcher.overlaps(&other.matcher)) {
             let key = format!("routes.{}", route.name);
             top.doc.problem(
                 None,
                 &key,
                 format!("takes the same requests as route \"{}\"", other.name),
-                "give one of them another path_prefix, host or method",
+                "give one of them another path, host or method",
             );
         }
         config.strategies.apply(&mut route);
         checked.push(route);
     }
     // A stable order: the more special first, then by name.
-    checked.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
+    checked.sort_by(|a, b| a.matcher.rank().cmp(&b.matcher.rank()).then_with(|| a.name.cmp(&b.name)));
     config.routes = checked.into_iter().map(Arc::new).collect();
     config.providers = providers.into_values().map(|draft| Arc::new(draft.provider)).collect();
     check_experiments(top, &config);
@@ -80,10 +81,6 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
     top.set("state_dir", v::path, &mut config.state_dir);
     (config.salt, config.seed) = identity(top, &config.state_dir)?;
     Ok(config)
-}
-
-fn rank(route: &Route) -> (bool, usize, bool) {
-    (route.matcher.hosts.is_empty(), usize::MAX - route.matcher.path_prefix.len(), route.matcher.methods.is_empty())
 }
 
 /// A provider that no route names gets one of its own name.
@@ -107,7 +104,8 @@ fn place(top: &Section<'_, '_>, draft: RouteDraft) -> Route {
     let hosts = !route.matcher.hosts.is_empty();
     let plain: Arc<str> = if hosts { "/".into() } else { format!("/r/{}", route.name).into() };
     let preset = draft.preset_prefix.filter(|_| !hosts);
-    let prefix = draft.path_prefix.or(preset).unwrap_or(plain);
+    let start = draft.path.as_ref().map(|path| path.start().into());
+    let prefix = start.or(draft.path_prefix).or(preset).unwrap_or(plain);
     let below = |whole: &str, part: &str| {
         let part = part.trim_end_matches('/');
         whole.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -119,18 +117,19 @@ fn place(top: &Section<'_, '_>, draft: RouteDraft) -> Route {
                 top.doc.problem(
                     None,
                     &key,
-                    format!("\"{strip}\" is no part of path_prefix \"{prefix}\""),
-                    "cut off the start of path_prefix, or \"/\" for nothing",
+                    format!("\"{strip}\" is no part of \"{prefix}\", with which the route's paths start"),
+                    "cut off a part of that, or \"/\" for nothing",
                 );
             }
             strip
         }
         (None, Some(strip)) if below(&prefix, &strip) => strip,
-        _ if hosts => "/".into(),
+        _ if hosts || draft.path.is_some() => "/".into(),
         _ => prefix.clone(),
     };
     route.strip_prefix = strip.trim_end_matches('/').into();
     route.matcher.path_prefix = prefix;
+    route.matcher.path = draft.path;
     route
 }
 
@@ -164,15 +163,6 @@ pub(super) fn obey(top: &Section<'_, '_>, route: &mut Route, provider: &Provider
     {
         route.strip_query.push(name.clone());
     }
-}
-
-/// Whether no order of the two routes would let both be reached.
-fn overlap(a: &Route, b: &Route) -> bool {
-    let (a, b) = (&a.matcher, &b.matcher);
-    let meet = |x: bool, y: bool, any: bool| (x && y) || any;
-    let hosts = meet(a.hosts.is_empty(), b.hosts.is_empty(), a.hosts.iter().any(|host| b.hosts.contains(host)));
-    let methods = meet(a.methods.is_empty(), b.methods.is_empty(), a.methods.iter().any(|method| b.methods.contains(method)));
-    hosts && methods && a.path_prefix.trim_end_matches('/') == b.path_prefix.trim_end_matches('/')
 }
 
 fn check_experiments(top: &Section<'_, '_>, config: &Config) {

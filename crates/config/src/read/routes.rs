@@ -37,12 +37,22 @@ pub(crate) fn read(top: &Section<'_, '_>, providers: &BTreeMap<Arc<str>, Provide
         draft.route.name = name.into();
         draft.route.provider = provider;
         fill(&s, &path, &mut draft);
+        one_path(&s, &mut draft);
         price(&s, &mut draft.route.prices);
         super::routing::fill((&s, &path), &mut draft.route, providers);
         check(&s, &mut draft);
         routes.push(draft);
     }
     routes
+}
+
+/// A path or the start of one; what the route says itself goes before what its provider says.
+fn one_path(s: &Section<'_, '_>, draft: &mut RouteDraft) {
+    match (s.has("path"), s.has("path_prefix")) {
+        (true, true) => s.wrong("path", "the route has a path_prefix, too", "leave one of them out: path is whole, path_prefix a start"),
+        (false, true) => draft.path = None,
+        _ => {}
+    }
 }
 
 pub(crate) const MODES: &[(&str, Mode)] =
@@ -57,6 +67,7 @@ const LEAVING: &[(&str, OnDisconnect)] = &[("finish", OnDisconnect::Finish), ("c
 /// Reads the keys that route tables and presets share, over what `draft` holds.
 pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set_opt("path_prefix", v::path_prefix, &mut draft.path_prefix);
+    s.set_opt("path", v::path_template, &mut draft.path);
     s.set_opt("strip_prefix", v::path_prefix, &mut draft.strip_prefix);
     let route = &mut draft.route;
     s.set("hosts", v::list(v::host), &mut route.matcher.hosts);

@@ -8,6 +8,7 @@ use http::{Method, Uri};
 use toml::de::DeValue;
 
 use super::section::{Bad, show};
+use crate::PathTemplate;
 
 type Parsed<T> = Result<T, Bad>;
 
@@ -231,6 +232,15 @@ pub(crate) fn path_prefix(value: &DeValue<'_>) -> Parsed<Arc<str>> {
     match value.as_str().filter(good) {
         Some(text) => Ok(text.into()),
         None => bad(value, "write a path that starts with '/', without '*', query or spaces"),
+    }
+}
+
+/// A whole path with names for segments.
+pub(crate) fn path_template(value: &DeValue<'_>) -> Parsed<PathTemplate> {
+    match value.as_str().map(PathTemplate::new) {
+        Some(Ok(template)) => Ok(template),
+        Some(Err(why)) => bad(value, format!("write a path such as \"/v1/users/{{id}}/orders\": {why}")),
+        None => bad(value, "write a path such as \"/v1/users/{id}/orders\""),
     }
 }
 

@@ -107,7 +107,7 @@ impl Running {
             providers: Vec::new(),
             base_url: provider.map_or_else(String::new, |provider| provider.base_url.to_string()),
             hosts: route.matcher.hosts.iter().map(ToString::to_string).collect(),
-            path_prefix: route.matcher.path_prefix.to_string(),
+            path_prefix: route.matcher.to_string(),
             methods: route.matcher.methods.iter().map(ToString::to_string).collect(),
             mode: mode(route.mode).to_owned(),
             shared: route.shared,

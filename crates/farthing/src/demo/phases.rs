@@ -231,7 +231,8 @@ impl At {
         };
         let decided = |kind: &str| self.decisions.get(kind).copied().unwrap_or(0) - then.decisions.get(kind).copied().unwrap_or(0);
         let all: u64 = self.decisions.keys().map(|kind| decided(kind)).sum();
-        Phase::new(name, self.seen.since(then.seen), money, decided("model") as f64 / (all as f64).max(1.0))
+        let share = |kind: &str| decided(kind) as f64 / (all as f64).max(1.0);
+        Phase { fallback_share: share("fallback"), ..Phase::new(name, self.seen.since(then.seen), money, share("model")) }
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Phase {
     pub stale_share: f64,
     /// TTL decisions taken by the model.
     pub model_share: f64,
+    /// TTL decisions taken by what stands in for who was asked.
+    pub fallback_share: f64,
     /// The same by route; empty for a route itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Phase>,
@@ -65,6 +67,7 @@ impl Phase {
             hit_ratio: seen.hit_ratio(),
             stale_share: seen.stale_share(),
             model_share,
+            fallback_share: 0.0,
             routes: Vec::new(),
         }
     }
@@ -166,6 +169,8 @@ pub struct Report {
     pub model_version: Option<u32>,
     /// Phase `model`: TTL decisions taken by the model.
     pub decisions_by_model_share: f64,
+    /// Phase `model`: TTL decisions taken by what stands in for who was asked.
+    pub decisions_by_fallback_share: f64,
     /// Real seconds of the money phases.
     pub seconds: f64,
     /// The money phases.
@@ -218,6 +223,7 @@ impl Report {
             failed_during_swap: 0,
             model_version: None,
             decisions_by_model_share: head.model_share,
+            decisions_by_fallback_share: head.fallback_share,
             seconds: phases.iter().map(|p| p.seconds).sum(),
             phases,
             experiment: None,
@@ -375,6 +381,7 @@ mod tests {
             "failed_during_swap",
             "model_version",
             "decisions_by_model_share",
+            "decisions_by_fallback_share",
         ] {
             assert!(json.get(field).is_some(), "{field}");
         }
