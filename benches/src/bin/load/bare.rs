@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri};
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
@@ -26,6 +26,24 @@ fn answer() -> Response<Full<Bytes>> {
     response
 }
 
+/// What an LLM answers, with its usage.
+const CHAT: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"gpt-4o","choices":[{"index":0,"message":{"role":"assistant","content":"A farthing bought a sparrow, or two for good measure; three of them a pint of small beer at the Cheshire Cheese, and nothing at all on a Sunday."},"finish_reason":"stop"}],"usage":{"prompt_tokens":412,"completion_tokens":34,"total_tokens":446,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#;
+
+fn completion() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(CHAT.as_bytes())));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A question is read to its end before it is answered.
+async fn answered(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    if request.method() != http::Method::POST {
+        return Ok(answer());
+    }
+    request.into_body().collect().await?;
+    Ok(completion())
+}
+
 async fn listen() -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     announce(listener.local_addr()?);
@@ -36,7 +54,7 @@ fn announce(addr: SocketAddr) {
     println!("http://{addr}");
 }
 
-/// Answers everything with the same bytes.
+/// Answers each GET with the same bytes, and each POST with the same completion.
 pub async fn origin() -> anyhow::Result<()> {
     let listener = listen().await?;
     let mut tasks = JoinSet::new();
@@ -44,8 +62,7 @@ pub async fn origin() -> anyhow::Result<()> {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         tasks.spawn(async move {
-            let service = service_fn(|_request: Request<Incoming>| async { Ok::<_, Infallible>(answer()) });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answered)).await;
         });
         while tasks.try_join_next().is_some() {}
     }

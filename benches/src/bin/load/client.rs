@@ -29,6 +29,10 @@ pub struct Ask {
     pub target: &'static str,
     /// Whether each request carries an id of its own, as clients with tracing send one.
     pub ids: bool,
+    /// Fields of the head beside the usual ones, each with its line's end.
+    pub fields: &'static str,
+    /// What is posted; without it the request is a GET.
+    pub body: Option<&'static str>,
 }
 
 struct Connection {
@@ -37,6 +41,8 @@ struct Connection {
     buffer: Vec<u8>,
     /// The next id, where requests carry one.
     id: Option<u64>,
+    /// Where it ends, at the end of the head.
+    id_end: usize,
 }
 
 impl Connection {
@@ -44,17 +50,22 @@ impl Connection {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         let (target, line) = (ask.target, if ask.ids { "X-Request-Id: 0000000000000000\r\n" } else { "" });
-        let request = format!("GET {target} HTTP/1.1\r\nHost: {addr}\r\nAccept: */*\r\nUser-Agent: bench\r\n{line}\r\n").into_bytes();
+        let method = if ask.body.is_some() { "POST" } else { "GET" };
+        let length = ask.body.map_or_else(String::new, |body| format!("Content-Length: {}\r\n", body.len()));
+        let (fields, body) = (ask.fields, ask.body.unwrap_or_default());
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: {addr}\r\nAccept: */*\r\nUser-Agent: bench\r\n{fields}{length}{line}\r\n");
+        let id_end = head.len() - 4;
+        let request = (head + body).into_bytes();
         // Connections count in ranges of their own.
         let id = ask.ids.then(|| u64::from(stream.local_addr().map_or(0, |local| local.port())) << 40);
-        Ok(Self { stream, request, buffer: Vec::with_capacity(8_192), id })
+        Ok(Self { stream, request, buffer: Vec::with_capacity(8_192), id, id_end })
     }
 
     /// Writes the next id over the last one, which ends the head.
     fn renew(&mut self) {
         let Some(id) = &mut self.id else { return };
         *id += 1;
-        let end = self.request.len() - 4;
+        let end = self.id_end;
         self.request[end - 16..end].copy_from_slice(format!("{id:016x}").as_bytes());
     }
 

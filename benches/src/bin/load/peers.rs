@@ -21,11 +21,19 @@ pub enum Case {
     NewHead,
     /// Every request goes to the origin.
     PassThrough,
+    /// A question to an LLM by OpenAI's API, under a key of ours: who asks, what it costs and the log, nothing cached.
+    Chat,
 }
+
+/// A key made for this bench alone, and the digest that its configuration holds.
+const CHAT_FIELDS: &str =
+    "Content-Type: application/json\r\nAuthorization: Bearer fth-0d6cc84bd328-b4d303ebd56d2bbe1cc1f72a54d18a9e5d3f34c450cdbcc0\r\n";
+const KEY_SHA256: &str = "d29a51acdcd0a0eefc59f46833615f1e8c704851633f9adc77fd40deecccbfb0";
+const QUESTION: &str = r#"{"model":"gpt-4o","temperature":0.7,"max_tokens":200,"messages":[{"role":"system","content":"You are a historian of money. Answer in one sentence, with one example that a child understands, and never give a date without its source."},{"role":"user","content":"What did a farthing buy in the London of 1750, and how long did a labourer work for one?"}]}"#;
 
 impl Case {
     /// All, in the order in which they are measured.
-    pub const ALL: [Self; 3] = [Self::Hit, Self::NewHead, Self::PassThrough];
+    pub const ALL: [Self; 4] = [Self::Hit, Self::NewHead, Self::PassThrough, Self::Chat];
 
     /// Its name in results.
     pub const fn name(self) -> &'static str {
@@ -33,17 +41,21 @@ impl Case {
             Self::Hit => "hit",
             Self::NewHead => "hit, new head",
             Self::PassThrough => "pass-through",
+            Self::Chat => "chat",
         }
     }
 
     /// What is asked for.
     pub const fn ask(self) -> Ask {
-        Ask { target: "/r/bench/doc", ids: matches!(self, Self::NewHead) }
+        match self {
+            Self::Chat => Ask { target: "/openai/v1/chat/completions", ids: false, fields: CHAT_FIELDS, body: Some(QUESTION) },
+            _ => Ask { target: "/r/bench/doc", ids: matches!(self, Self::NewHead), fields: "", body: None },
+        }
     }
 
     /// Whether answers come from a cache.
     const fn is_hit(self) -> bool {
-        !matches!(self, Self::PassThrough)
+        !matches!(self, Self::PassThrough | Self::Chat)
     }
 }
 
@@ -127,7 +139,7 @@ pub async fn start(case: Case, origin: SocketAddr) -> anyhow::Result<Vec<Peer>> 
     let mut bare = Command::new(std::env::current_exe()?);
     match case {
         Case::Hit | Case::NewHead => bare.arg("bare-origin"),
-        Case::PassThrough => bare.arg("bare-proxy").arg(origin.to_string()),
+        Case::PassThrough | Case::Chat => bare.arg("bare-proxy").arg(origin.to_string()),
     };
     let mut peers = vec![spawn("bare hyper", &mut bare, None).await?, farthing(case, origin).await?];
     // Varnish is a cache: forwarding everything is not its trade.
@@ -154,6 +166,9 @@ fn find(program: &str) -> Option<PathBuf> {
 async fn farthing(case: Case, origin: SocketAddr) -> anyhow::Result<Peer> {
     let dir = tempfile::tempdir()?;
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/farthing");
+    if let Case::Chat = case {
+        return llm(&program, origin, dir).await;
+    }
     let mode = if case.is_hit() { "learned" } else { "observe" };
     let upstream = format!("bench=http://{origin}");
     let mut command = Command::new(program.canonicalize().context("target/release/farthing is missing: make proxy")?);
@@ -171,6 +186,19 @@ async fn farthing(case: Case, origin: SocketAddr) -> anyhow::Result<Peer> {
         &upstream,
     ]);
     command.arg("--log-dir").arg(dir.path().join("logs")).current_dir(dir.path());
+    spawn("farthing", &mut command, Some(dir)).await
+}
+
+/// Farthing before an LLM: the preset of OpenAI with its prices, under a key of ours.
+async fn llm(program: &Path, origin: SocketAddr, dir: TempDir) -> anyhow::Result<Peer> {
+    let config = format!(
+        "[data]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[providers.openai]\nbase_url = \"http://{origin}\"\ncredential = {{ env = \"BENCH_CREDENTIAL\" }}\n\
+         [routes.openai]\nprovider = \"openai\"\ncredential = \"swap\"\n[[keys]]\nid = \"0d6cc84bd328\"\nsha256 = \"{KEY_SHA256}\"\ntenant = \"acme\"\n"
+    );
+    let file = dir.path().join("farthing.toml");
+    std::fs::write(&file, config)?;
+    let mut command = Command::new(program.canonicalize().context("target/release/farthing is missing: make proxy")?);
+    command.arg("serve").arg("--config").arg(&file).current_dir(dir.path()).env("BENCH_CREDENTIAL", "sk-bench");
     spawn("farthing", &mut command, Some(dir)).await
 }
 
@@ -200,7 +228,7 @@ async fn haproxy(program: &Path, case: Case, origin: SocketAddr) -> anyhow::Resu
         Case::Hit | Case::NewHead => {
             ("cache c\n  total-max-size 16\n  max-age 3600\n", "  http-request cache-use c\n  http-response cache-store c\n")
         }
-        Case::PassThrough => ("", ""),
+        Case::PassThrough | Case::Chat => ("", ""),
     };
     let config = format!(
         "global\n  maxconn 4096\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n  http-reuse always\n\
