@@ -305,14 +305,16 @@ impl Default for PrefetchConfig {
 /// The savings holdout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HoldoutConfig {
-    /// Share of keys that is never optimised, per window.
+    /// Share of keys that is never optimised, per window, at most.
     pub share: f64,
     /// How long a key stays in or out.
     pub window: Span,
+    /// Largest part of the bill that it may cost; the share is lowered to hold it.
+    pub max_cost: f64,
 }
 
 impl Default for HoldoutConfig {
     fn default() -> Self {
-        Self { share: 0.01, window: Span::from_secs(3_600) }
+        Self { share: 0.01, window: Span::from_secs(300), max_cost: 0.05 }
     }
 }

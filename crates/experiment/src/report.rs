@@ -122,6 +122,10 @@ pub struct SavingReport {
     pub unit_windows: u64,
     /// Of these, in the holdout.
     pub holdout_unit_windows: u64,
+    /// What the holdout has cost: paid for the held-out beyond what the others' rate makes of their claims, USD.
+    pub holdout_cost_usd: f64,
+    /// Windows that have ended.
+    pub windows: u64,
     /// Why there is no interval.
     pub note: Option<&'static str>,
     /// Calls and requests without a price, not in the sums.

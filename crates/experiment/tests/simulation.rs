@@ -165,7 +165,7 @@ fn savings_run(seed: u64, claim: f64, save: f64) -> (farthing_experiment::Saving
             for _ in 0..requests {
                 let pays = held || rng.random::<f64>() >= save;
                 let bill = Money::from_nanos(if pays { 1_000_000 } else { 0 });
-                savings.record(key, holdout.window(now), held, (Some(Money::from_nanos((claim * 1e6) as i64)), Some(bill)));
+                savings.record(key, holdout.window(now), held.then_some(0.03), (Some(Money::from_nanos((claim * 1e6) as i64)), Some(bill)));
             }
         }
         if let Some(s) = savings.report().saving {
@@ -200,7 +200,12 @@ fn the_saving_of_a_span_is_the_difference_of_two_moments() {
     let feed = |savings: &mut Savings, from: i64, bill: i64| {
         for i in 0..1_000 {
             let held = i % 10 == 0;
-            savings.record(KeyHash(i), from + i as i64 / 100, held, (usd(10), usd(if held { 10 } else { bill + i as i64 % 3 - 1 })));
+            savings.record(
+                KeyHash(i),
+                from + i as i64 / 100,
+                held.then_some(0.1),
+                (usd(10), usd(if held { 10 } else { bill + i as i64 % 3 - 1 })),
+            );
         }
     };
     feed(&mut savings, 0, 9);
@@ -218,9 +223,9 @@ fn the_saving_of_a_span_is_the_difference_of_two_moments() {
 fn without_holdout_units_there_is_no_interval() {
     let mut savings = Savings::new(0.05, 10);
     for unit in 0..500 {
-        savings.record(KeyHash(unit), unit as i64 / 5, false, (Some(Money::from_nanos(10)), Some(Money::ZERO)));
+        savings.record(KeyHash(unit), unit as i64 / 5, None, (Some(Money::from_nanos(10)), Some(Money::ZERO)));
     }
-    savings.record(KeyHash(1), 200, false, (None, Some(Money::ZERO)));
+    savings.record(KeyHash(1), 200, None, (None, Some(Money::ZERO)));
     let report = savings.report();
     assert_eq!((report.saving, report.note, report.unpriced), (None, Some("not enough units"), 1));
 }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use farthing_cache::{Cache, FormRoom};
 use farthing_config::{Config, RouteIndex};
 use farthing_contract::features::TTL_SPEC;
-use farthing_experiment::{Holdout, Savings};
 use farthing_freshness::Keyer;
 use farthing_ledger::{Aggregates, LogConfig, LogMetrics, LogWriter, Volumes};
 use farthing_models::{Runtime, Store, StoreOptions};
@@ -38,6 +37,7 @@ use crate::memory::{self, Memory};
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
+use crate::proof::Proof;
 use crate::route::RouteState;
 use crate::serve::Service;
 use crate::shortcut::Shortcuts;
@@ -52,10 +52,6 @@ use crate::{prices, route};
 const PREDICTOR_REST: Span = Span::from_secs(30);
 /// Compressed bodies may take this part of what their entries may.
 const FORMS: u64 = 8;
-/// Key-windows of the holdout followed at once.
-const MAX_SAVINGS_UNITS: usize = 1_000_000;
-/// Error probability of the saving's interval.
-const SAVINGS_ALPHA: f64 = 0.05;
 /// How often aliases on disk are looked at, in real time.
 const POLL: Span = Span::from_secs(2);
 /// Turns of the control loop between sweeps of expired entries.
@@ -272,8 +268,7 @@ pub(crate) fn build(
         bypass: Bypass::open(config, clock.now())?,
         judged: AtomicI64::new(0),
         trials: Trials::default(),
-        holdout: Holdout::new(config.holdout.share, config.holdout.window),
-        savings: Mutex::new(Savings::new(SAVINGS_ALPHA, MAX_SAVINGS_UNITS)),
+        proof: Proof::new(&config.holdout),
         ids: Ids::new(start),
         shortcuts: Shortcuts::default(),
         memory: log_on.then(|| Memory::new(&config.log.dir, &LogConfig::default().instance)),

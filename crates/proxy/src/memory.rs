@@ -41,13 +41,20 @@ pub struct Memory {
     dir: PathBuf,
     latest: PathBuf,
     copies: PathBuf,
+    /// The record of the saving.
+    savings: PathBuf,
 }
 
 impl Memory {
     /// Below the log's folder, for an instance's name.
     pub fn new(log: &Path, instance: &str) -> Self {
         let dir = log.join(FOLDER);
-        Self { latest: dir.join(latest_file(instance)), copies: dir.join(format!("copies-{instance}.bin")), dir }
+        Self {
+            latest: dir.join(latest_file(instance)),
+            copies: dir.join(format!("copies-{instance}.bin")),
+            savings: dir.join(format!("savings-{instance}.json")),
+            dir,
+        }
     }
 
     /// What the run before left; nothing is left when there was none.
@@ -101,6 +108,7 @@ impl State {
     pub fn recall(&self) {
         self.recall_limits();
         let Some(memory) = &self.memory else { return };
+        self.proof.recall(&memory.savings);
         if let Some(losses) = memory.losses(self.clock.now()) {
             self.expect(losses);
         }
@@ -144,6 +152,9 @@ impl State {
     /// Saves the statistics when something entered since they were saved last. Blocks on files.
     pub fn remember(&self) {
         let Some(memory) = &self.memory else { return };
+        if let Err(error) = self.proof.keep(&memory.savings) {
+            tracing::warn!(file = %memory.savings.display(), %error, "the proof of the saving is not kept: a restart would begin it anew");
+        }
         let entered = self.routes.iter().map(|route| route.stats.lock().entered()).sum();
         if self.counters.statistics_saved.swap(entered, Ordering::Relaxed) == entered {
             return;

@@ -353,7 +353,7 @@ impl Asked {
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
         let (of_variant, variant) = variant(state, &route, (key, kind(&route, &facts)), at);
         let measured = steps.cache.is_ok();
-        let holdout = measured && state.holdout.holds(&state.draw, &route.route.name, key, at);
+        let holdout = measured && state.proof.holds(&state.draw, &route.route.name, key, at);
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
         Planned {
             cache: off(steps.cache.and(of_variant.cache)).and_then(|()| state.cached(&route, key)),

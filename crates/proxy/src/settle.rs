@@ -191,10 +191,7 @@ impl State {
         if !account.measured || settled.outcome == Outcome::Refused {
             return;
         }
-        if self.holdout.share() > 0.0 {
-            let window = self.holdout.window(account.at);
-            self.savings.lock().record(account.key, window, account.holdout, (cost.base, Some(Money::ZERO)));
-        }
+        self.proof.record(account.key, account.at, account.holdout, (cost.base, Some(Money::ZERO)));
         if let Some(variant) = account.variant.as_ref().filter(|_| !account.holdout) {
             let errors = u32::from(settled.status >= 500);
             self.trials.record(
@@ -235,9 +232,8 @@ impl State {
             cost: attempts,
             unkept: end.stored.and_then(Result::err),
         });
-        if self.holdout.share() > 0.0 && flight.measured {
-            let window = self.holdout.window(flight.at);
-            self.savings.lock().record(flight.key, window, flight.holdout, (Some(Money::ZERO), attempts));
+        if flight.measured {
+            self.proof.record(flight.key, flight.at, flight.holdout, (Some(Money::ZERO), attempts));
         }
         if let Some(variant) = flight.variant.as_ref().filter(|_| !flight.holdout && flight.measured) {
             self.trials.record(variant, flight.key, Observation { bill: attempts, ..Observation::default() });

@@ -143,7 +143,7 @@ impl Shortcut {
         if route.switches.any() || !self.account.identity.holds(at) {
             return None;
         }
-        if route.experiment.load().is_some() || state.holdout.holds(&state.draw, &route.route.name, *key, at) {
+        if route.experiment.load().is_some() || state.proof.holds(&state.draw, &route.route.name, *key, at) {
             return None;
         }
         let usable = |entry: &Arc<Cached>| self.usable(state, entry, at);

@@ -6,14 +6,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use farthing_cache::{Cache, FormRoom};
 use farthing_config::{Config, RouteIndex};
-use farthing_experiment::{Holdout, Savings};
 use farthing_freshness::Keyer;
 use farthing_ledger::{Aggregates, LogHandle};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, Time};
 use farthing_upstream::Upstream;
 use http::Method;
-use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::alerts::Alerts;
@@ -32,6 +30,7 @@ use crate::pace::PaceStats;
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
+use crate::proof::Proof;
 use crate::route::RouteState;
 use crate::shortcut::Shortcuts;
 use crate::sinks::Sinks;
@@ -90,10 +89,8 @@ pub struct State {
     pub judged: AtomicI64,
     /// Records of experiments.
     pub trials: Trials,
-    /// Which keys are held out.
-    pub holdout: Holdout,
-    /// What was saved, against the holdout.
-    pub savings: Mutex<Savings>,
+    /// What was saved, against keys that are held out.
+    pub proof: Proof,
     /// Fetching ahead.
     pub prefetch: Prefetch,
     /// Ids.

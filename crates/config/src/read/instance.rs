@@ -113,6 +113,7 @@ fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {
 fn holdout(s: &Section<'_, '_>, into: &mut HoldoutConfig) {
     s.set("share", v::share(0.0..=0.5), &mut into.share);
     s.set("window", v::positive_span, &mut into.window);
+    s.set("max_cost", v::share(0.001..=1.0), &mut into.max_cost);
 }
 
 fn prefetch(s: &Section<'_, '_>, into: &mut PrefetchConfig) {

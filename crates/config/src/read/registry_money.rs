@@ -30,7 +30,18 @@ pub(crate) const SELF_COST: Keys = &[
 
 pub(crate) const HOLDOUT: Keys = &[
     key("share", "share", "0.01", "Share of keys that is never optimised, 0 to 0.5. 0 means that the saving is claimed, not proved."),
-    key("window", "time", "\"1h\"", "How long a key stays in or out."),
+    key(
+        "window",
+        "time",
+        "\"5m\"",
+        "How long a key stays in or out. Short ones prove more: a key with much of the traffic is in and out often.",
+    ),
+    key(
+        "max_cost",
+        "share",
+        "0.05",
+        "Largest part of the bill that the holdout may cost, .001 to 1: where nearly everything is saved, `share` is lowered from window to window to hold it.",
+    ),
 ];
 
 pub(crate) const STRATEGIES: Keys = &[

@@ -110,13 +110,13 @@ impl Run<'_> {
         self.stage.proxy.reset_savings();
         let Some(version) = version else {
             phases.push(self.phase("rules", self.seconds * SHARES[1]).await);
-            let saving = self.stage.proxy.savings();
+            let saving = self.stage.proxy.savings().report;
             return Ok(Outcome { phases, saving, version: None, versus: None, swaps: 0, failed_after_swap: 0, notes });
         };
         promote(&self.stage.proxy, version).await?;
         self.progress.say(&format!("model version {version} went live under load"));
         phases.push(self.phase("model", self.seconds * SHARES[1]).await);
-        let saving = self.stage.proxy.savings();
+        let saving = self.stage.proxy.savings().report;
         let versus = self.experiment(&mut phases).await?;
         let failed_after_swap = self.stage.driver.tally().total().failed - failed_before;
         Ok(Outcome { phases, saving, version: Some(version), versus: Some(versus), swaps: 1, failed_after_swap, notes })

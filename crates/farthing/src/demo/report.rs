@@ -357,6 +357,8 @@ mod tests {
             saving: interval,
             unit_windows: 900,
             holdout_unit_windows: 30,
+            holdout_cost_usd: 0.0,
+            windows: 0,
             note,
             unpriced: 0,
             overflow: 0,

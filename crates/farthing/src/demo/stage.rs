@@ -64,7 +64,7 @@ impl Stage {
     pub async fn start(work: &Workload, dir: &Path, real: f64, seed: u64) -> anyhow::Result<Self> {
         let clock = Arc::new(ScaledClock::new(work.start, work.span.as_secs_f64() / real));
         let provider = Provider::start(work.apis.clone(), work.truth.clone(), clock.clone()).await.context("simulated providers")?;
-        let holdout = HoldoutConfig { share: HOLDOUT, window: work.span / HOLDOUT_WINDOWS };
+        let holdout = HoldoutConfig { share: HOLDOUT, window: work.span / HOLDOUT_WINDOWS, ..HoldoutConfig::default() };
         let config = Config { holdout, seed, ..config(&work.apis, &provider, dir) };
         let proxy = Proxy::start(Arc::new(config), clock.clone()).await.context("proxy")?;
         let driver = driver(&work.apis, proxy.data_addr(), work.truth.clone(), clock.clone());

@@ -129,26 +129,25 @@ fn summary(answer: &CostAnswer) -> String {
     text + &proved(answer.proved.as_ref())
 }
 
-/// What is claimed beside what is proved, of the same time: since the proxy started.
+/// What is claimed beside what is proved, of the same time: since the record of the saving began.
 fn proved(report: Option<&Value>) -> String {
     let Some(report) = report else { return "proved: ask a running proxy\n".to_owned() };
     let part = |name: &str| report["saving"][name].as_f64();
     let usd = |name: &str| report[name].as_f64().unwrap_or_default();
     let claimed = (usd("claimed_base_usd") > 0.0).then(|| 1.0 - usd("bill_usd") / usd("claimed_base_usd"));
-    match (part("point"), part("low"), part("high")) {
+    let proved = match (part("point"), part("low"), part("high")) {
         (Some(point), Some(low), Some(high)) => format!(
-            "since start: claimed saving {}, proved {} ({} to {}, 95 %, at any time)\n",
+            "so far: claimed saving {}, proved {} ({} to {}, 95 %, at any time)\n",
             percent(claimed),
             percent(Some(point)),
             percent(Some(low)),
             percent(Some(high))
         ),
-        _ => format!(
-            "since start: claimed saving {}, proved: not yet ({})\n",
-            percent(claimed),
-            report["note"].as_str().unwrap_or("no interval")
-        ),
-    }
+        _ => {
+            format!("so far: claimed saving {}, proved: not yet ({})\n", percent(claimed), report["note"].as_str().unwrap_or("no interval"))
+        }
+    };
+    proved + &super::status::holdout(report)
 }
 
 #[cfg(test)]

@@ -65,14 +65,30 @@ fn proof(report: &Value) -> String {
     let units = format!("{held} of {all} key-windows held out");
     let percent = |part: &str| report["saving"][part].as_f64().map(|share| format!("{:.1} %", share * 100.0));
     let usd = |name: &str| report[name].as_f64().unwrap_or_default();
-    match (percent("point"), percent("low"), percent("high")) {
+    let proved = match (percent("point"), percent("low"), percent("high")) {
         (Some(point), Some(low), Some(high)) => format!(
             "\nproved saving {point}, between {low} and {high} (95 %, at any time): {:.6} $ instead of {:.6} $; {units}\n",
             usd("bill_usd"),
             usd("base_usd")
         ),
         _ => format!("\nno proved saving yet: {}; {units}\n", report["note"].as_str().unwrap_or("no interval")),
+    };
+    proved + &holdout(report)
+}
+
+/// What the holdout costs, before anybody asks.
+pub(super) fn holdout(report: &Value) -> String {
+    let number = |name: &str| report[name].as_f64();
+    let (Some(share), Some(configured)) = (number("holdout_share"), number("configured_share")) else { return String::new() };
+    if configured <= 0.0 {
+        return "the saving is not measured: [holdout] share is 0\n".to_owned();
     }
+    let lowered =
+        if share < configured { format!(", lowered from {:.2} % by [holdout] max_cost", configured * 100.0) } else { String::new() };
+    let (cost, bill) = (number("holdout_cost_usd").unwrap_or_default(), number("bill_usd").unwrap_or_default());
+    let of_bill = if bill > 0.0 { format!(", {:.2} % of the bill", cost / bill * 100.0) } else { String::new() };
+    let a_year = number("holdout_usd_a_year").map_or_else(String::new, |usd| format!("; about {usd:.2} $ a year"));
+    format!("the holdout of {:.2} % of key-windows{lowered} has cost {cost:.6} ${of_bill}{a_year}\n", share * 100.0)
 }
 
 fn money(totals: &Totals) -> Vec<String> {
@@ -104,6 +120,7 @@ fn uptime(seconds: f64) -> String {
 mod tests {
     use farthing_admin::{Tally, Totals};
     use farthing_experiment::{Interval, SavingReport};
+    use serde_json::json;
 
     #[test]
     fn what_a_refill_cost_has_a_line_of_its_own() {
@@ -123,6 +140,8 @@ mod tests {
             saving: Some(Interval { point: 0.6, low: 0.55, high: 0.65 }),
             unit_windows: 900,
             holdout_unit_windows: 30,
+            holdout_cost_usd: 0.04,
+            windows: 30,
             note: None,
             unpriced: 0,
             overflow: 0,
@@ -131,6 +150,15 @@ mod tests {
         for part in ["60.0 %", "between 55.0 % and 65.0 %", "0.800000 $ instead of 2.000000 $", "30 of 900"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        assert_eq!(
+            super::holdout(&json!({"holdout_share": 0.0, "configured_share": 0.0})),
+            "the saving is not measured: [holdout] share is 0\n"
+        );
+        let told = json!({"holdout_share": 0.002, "configured_share": 0.01, "holdout_cost_usd": 0.5, "bill_usd": 10.0, "holdout_usd_a_year": 26.0});
+        assert_eq!(
+            super::holdout(&told),
+            "the holdout of 0.20 % of key-windows, lowered from 1.00 % by [holdout] max_cost has cost 0.500000 $, 5.00 % of the bill; about 26.00 $ a year\n"
+        );
         (report.saving, report.note, report.holdout_unit_windows) = (None, Some("not enough units"), 3);
         let text = super::proof(&serde_json::to_value(&report).unwrap());
         assert!(text.contains("no proved saving yet: not enough units; 3 of 900"), "{text}");

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use farthing_cache::{CacheStats, Purge, Purged};
 use farthing_config::{Config, ExperimentConfig};
-use farthing_experiment::{SavingReport, Savings};
 use farthing_ledger::budget::Raise;
 use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
@@ -39,7 +38,8 @@ use crate::switches::{BypassError, Order, RouteSwitches};
 use crate::volatile::{self};
 use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
 
-use super::{FRESH_WAIT, LOG_WAIT, MAX_SAVINGS_UNITS, Proxy, SAVINGS_ALPHA};
+use super::{FRESH_WAIT, LOG_WAIT, Proxy};
+use crate::proof::ProofReport;
 
 /// Why a part is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,8 +165,8 @@ impl Proxy {
         self.state.stop_experiment(name, self.now())
     }
     /// The saving against the holdout.
-    pub fn savings(&self) -> SavingReport {
-        self.state.savings.lock().report()
+    pub fn savings(&self) -> ProofReport {
+        self.state.proof.report()
     }
     /// Where the answers of a route differ when they are fetched at once; `None` when there is no such route.
     pub fn volatile(&self, route: &str) -> Option<volatile::Report> {
@@ -175,7 +175,7 @@ impl Proxy {
     }
     /// Starts the record of savings afresh, for a new period.
     pub fn reset_savings(&self) {
-        *self.state.savings.lock() = Savings::new(SAVINGS_ALPHA, MAX_SAVINGS_UNITS);
+        self.state.proof.reset();
     }
     /// Purges entries; `soft` makes them stale instead.
     pub fn purge(&self, purge: &Purge, soft: bool) -> Purged {
