@@ -59,6 +59,10 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
             "price_stale",
             "the cache of the route costs more than it saves, by the prices of calls, of stale answers and [self_cost]: see farthing routes",
         ),
+        UncachedReason::NotChosen => set(
+            "strategy",
+            "the predictor expects another combination to be cheaper: farthing routes says which and why; \"rule\" caches what may be cached",
+        ),
         UncachedReason::Observe => set("mode", "\"learned\" serves what may be served; \"observe\" only logs"),
         UncachedReason::Holdout => set("holdout.share", "the price of proving the saving; 0 means that it is claimed, not proved"),
         UncachedReason::Terms => set("providers.NAME.terms", "the provider's terms forbid it"),

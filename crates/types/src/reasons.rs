@@ -144,6 +144,8 @@ reasons! {
         Bypassed = "bypassed",
         /// The route's cache costs more than it saves, so it is off for most keys.
         Unprofitable = "unprofitable",
+        /// The strategy decision of the route leaves the cache out: another combination is cheaper.
+        NotChosen = "not-chosen",
         /// `--mode observe`.
         Observe = "observe",
         /// The key belongs to the savings holdout.

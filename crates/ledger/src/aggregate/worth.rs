@@ -10,13 +10,14 @@ use crate::cost::SavedBy;
 /// What the cache saves by.
 const SAVED: [SavedBy; 4] = [SavedBy::L1, SavedBy::L2, SavedBy::Stale, SavedBy::Revalidated];
 /// Why a request is none that the cache could have answered.
-const NO_PART: [UncachedReason; 12] = [
+const NO_PART: [UncachedReason; 13] = [
     UncachedReason::Method,
     UncachedReason::PassThrough,
     UncachedReason::TooLarge,
     UncachedReason::Disabled,
     UncachedReason::Bypassed,
     UncachedReason::Unprofitable,
+    UncachedReason::NotChosen,
     UncachedReason::Observe,
     UncachedReason::Holdout,
     UncachedReason::Terms,
