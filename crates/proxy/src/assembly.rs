@@ -268,6 +268,7 @@ pub(crate) fn build(
         pricing,
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
+        strategy_guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
         bypass: Bypass::open(config, clock.now())?,
         judged: AtomicI64::new(0),
         trials: Trials::default(),
@@ -354,7 +355,12 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
             memory::remember(&state).await;
         }
         let polled = state.clone();
-        let changes = tokio::task::spawn_blocking(move || polled.predictors.store().poll()).await.unwrap_or_default();
+        let turn = move || {
+            let changes = polled.predictors.store().poll();
+            polled.plan_routes();
+            changes
+        };
+        let changes = tokio::task::spawn_blocking(turn).await.unwrap_or_default();
         for change in changes {
             tracing::info!(?change, "predictors");
         }

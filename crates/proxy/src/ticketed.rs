@@ -121,10 +121,13 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
                 }
             }
             Joined::Follow(_) if planned.dedupe.is_err() => break,
-            Joined::Follow(slot) => match wait(state, planned, wanted, (slot, false)).await {
-                Ok(response) => return response,
-                Err(again) => (wanted, room) = again,
-            },
+            Joined::Follow(slot) => {
+                planned.note_joined();
+                match wait(state, planned, wanted, (slot, false)).await {
+                    Ok(response) => return response,
+                    Err(again) => (wanted, room) = again,
+                }
+            }
             Joined::Stored(_) if planned.cache.is_err() || planned.control == CacheControl::Refresh => break,
             Joined::Stored(entry) => match judge(planned, entry) {
                 Found::Usable(usable) => return from_entry(state, planned, &usable, None),
@@ -141,6 +144,9 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 /// Starts the fill in a task of its own: its client may leave without harm.
 pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose, held): (Ticket, Purpose, Held)) -> Arc<Flight> {
     let ahead = matches!(purpose, Purpose::Warm | Purpose::Prefetch);
+    if purpose.is_waited_for() {
+        planned.note_led();
+    }
     let of_list = planned.through.is_some();
     let purpose = if !ahead && !of_list && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();

@@ -41,7 +41,7 @@ pub struct Overhead {
 }
 
 impl Overhead {
-    /// In force from `now` on.
+    /// In force from `now` on; [`Time::ZERO`]: from the first look on.
     pub const fn new(now: Time) -> Self {
         Self { standing: Standing::On, since: now, begun: now, requests: 0, slow: 0, above: 0, lost: 0 }
     }
@@ -70,6 +70,9 @@ impl Overhead {
     pub fn take(&mut self, requests: u64, slow: u64, now: Time) -> Option<Standing> {
         if let Some(again) = self.tried_again() {
             return (now >= again).then(|| self.enter(Standing::Trial, now));
+        }
+        if self.begun == Time::ZERO {
+            self.begun = now;
         }
         self.requests = self.requests.saturating_add(requests);
         self.slow = self.slow.saturating_add(slow);
