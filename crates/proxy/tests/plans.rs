@@ -125,9 +125,14 @@ fn changed(mut config: Config, change: impl FnOnce(&mut Route)) -> Config {
 
 impl World {
     fn new(config: Config) -> Self {
+        Self::since(config, tokio::time::Instant::now())
+    }
+
+    /// With a clock that began at [`START`] then.
+    fn since(config: Config, start: tokio::time::Instant) -> Self {
         let (shop, models) = (Arc::new(Shop::default()), tempfile::tempdir().unwrap());
         let (look_us, worked_us) = (AtomicU64::new(0), AtomicU64::new(0));
-        let timeline = Arc::new(Timeline { start: tokio::time::Instant::now(), look_us, worked_us });
+        let timeline = Arc::new(Timeline { start, look_us, worked_us });
         let clock: Arc<dyn Clock> = timeline.clone();
         let (wire, of_wire) = (shop.clone(), clock.clone());
         let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone(), of_wire.clone())) };
@@ -367,7 +372,7 @@ async fn decisions_stand_in_the_log_and_requests_point_to_them() {
     });
     assert!(before <= 52 && before + pointing == 1_250, "only those before the first decision point to none: {before}");
     // What was learned outlives the process.
-    let world = World::new(config);
+    let world = World::since(config, world.timeline.start);
     world.inside.recall();
     world.promote(NOTHING_SAVES, true);
     world.ask("/things/1").await;

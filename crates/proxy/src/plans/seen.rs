@@ -149,7 +149,9 @@ mod tests {
         let note = |seen: &mut Seen, n: u128| seen.note(Time::from_millis(5_000), KeyHash(n), &stats, How::Kept);
         let mut rooms = Vec::new();
         for _ in 0..6 {
-            (0..10_000).for_each(|n| drop(note(&mut seen, n)));
+            for n in 0..10_000 {
+                note(&mut seen, n);
+            }
             rooms.push(seen.arrivals.len());
             let room = Vec::with_capacity(seen.wanted());
             let drained = seen.take(room);
