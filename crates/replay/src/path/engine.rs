@@ -249,6 +249,9 @@ impl<'a> Path<'a> {
         if let Some(reason) = by_body.filter(|_| row.outcome == Outcome::Bypass && (cache.is_ok() || dedupe.is_ok())) {
             (cache, dedupe) = (Err(reason), Err(reason));
         }
+        if route.chosen && row.reason == Some(UncachedReason::NotChosen) {
+            cache = cache.and(Err(UncachedReason::NotChosen));
+        }
         let holdout = cache.is_ok() && self.policy.holdout.holds(&self.policy.draw, &route.name, unit, row.at);
         if let (Some(running), Some(assigned)) = (&route.experiment, &assigned)
             && let Some(acting) = running.variants.get(assigned.variant)
