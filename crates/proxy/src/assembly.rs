@@ -355,14 +355,14 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
             memory::remember(&state).await;
         }
         let polled = state.clone();
-        let turn = move || {
-            let changes = polled.predictors.store().poll();
-            polled.plan_routes();
-            changes
-        };
-        let changes = tokio::task::spawn_blocking(turn).await.unwrap_or_default();
+        let changes = tokio::task::spawn_blocking(move || polled.predictors.store().poll()).await.unwrap_or_default();
         for change in changes {
             tracing::info!(?change, "predictors");
+        }
+        let planned = state.clone();
+        if tokio::task::spawn_blocking(move || planned.plan_routes()).await.is_err() {
+            state.counters.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a decision about the strategies of routes panicked; the ones in force stay");
         }
     }
 }

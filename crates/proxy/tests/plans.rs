@@ -218,6 +218,12 @@ async fn a_cache_that_saves_nothing_is_left_out_and_comes_back_when_it_would() {
         let told = status(&world.ask("/one").await);
         assert!(told.contains("not-chosen"), "{told}");
     }
+    // A copy from before is no reason to go alone.
+    world.shop.slow_ms.store(50, Ordering::Relaxed);
+    let before = world.shop.calls.lock().len();
+    join_all((0..10).map(|_| world.ask("/things/1"))).await;
+    assert_eq!(world.shop.calls.lock().len() - before, 1);
+    world.shop.slow_ms.store(0, Ordering::Relaxed);
     // Ten keys, again and again.
     for round in 0..60 {
         join_all((0..10).map(|key| world.ask(if key == 0 { "/one" } else { ["/2", "/3", "/4", "/5"][key % 4] }))).await;

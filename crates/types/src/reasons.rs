@@ -177,6 +177,11 @@ impl UncachedReason {
         !matches!(self, Self::Method | Self::PassThrough | Self::TooLarge)
     }
 
+    /// Whether the cache is left out to save money: a copy from before is not used, and equal requests share a call as if there were none.
+    pub const fn leaves_out(self) -> bool {
+        matches!(self, Self::NotChosen | Self::Unprofitable)
+    }
+
     /// Whether those who wait for the same answer may have it although it is not to be stored. What belongs to one request alone
     /// (cookies, privacy, prohibitions) is not handed around.
     pub const fn joinable(self) -> bool {

@@ -406,7 +406,7 @@ impl<'a> Path<'a> {
     /// Leads or follows the call that fills the key.
     fn join(&mut self, planned: &Planned<'a>, wanted: Wanted) {
         let state = &self.keys[planned.row.key as usize];
-        if wanted.previous.is_none() && state.copy.is_some() {
+        if wanted.previous.is_none() && state.copy.is_some() && !planned.cache.is_err_and(UncachedReason::leaves_out) {
             // A copy that the request may not have, or does not want.
             return self.pass(planned.index, wanted.reason, planned.row.at);
         }
