@@ -1,5 +1,5 @@
-//! Micro measurements: a TTL decision through ONNX Runtime and by the rule, a cache key, the route among ten thousand. Each figure stands
-//! beside another from the same run, because only ratios of one run compare.
+//! Micro measurements: decisions about a TTL and about a route's strategies, through ONNX Runtime and by the rule, a cache key, the route
+//! among ten thousand. Each figure stands beside another from the same run, because only ratios of one run compare.
 #![allow(clippy::print_stdout)]
 
 use std::hint::black_box;
@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use farthing_bench::{quantile, write};
 use farthing_config::{Matcher, PathTemplate, RouteIndex};
-use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TtlInput};
+use farthing_contract::features::{
+    BatchWindow, CacheView, HeadFacts, KeySeen, KeyStats, RouteStats, StrategyInput, StrategyStats, TtlInput,
+};
 use farthing_freshness::key::Credentials;
 use farthing_freshness::{BodyKey, KeyParts, KeySpec, Keyer, Profile};
 use farthing_models::{Alias, Kind, Runtime, Store, StoreOptions};
+use farthing_policy::strategy::{Allowed, Ask, BatchTerms, Decider, StrategyParams, Terms, live::live};
 use farthing_policy::{Guarded, Levels, TtlParams, TtlSource};
-use farthing_types::{Clock, RealClock, Span, Time};
+use farthing_types::{Clock, Money, RealClock, Span, Time};
 use http::{HeaderMap, Method, Uri};
 use serde::Serialize;
 
@@ -74,6 +77,41 @@ fn decisions(clock: &Arc<RealClock>) -> anyhow::Result<Vec<Figure>> {
         let ratio = figures.first().map_or(1.0, |first| p50 / first.p50_us);
         figures.push(Figure { case, p50_us: p50, p99_us: quantile(&times, 0.99), ratio });
     }
+    Ok(figures)
+}
+
+/// The decision which strategies a route uses, and what one request costs on its way into the statistics that it is made from.
+fn strategies(clock: &Arc<RealClock>) -> anyhow::Result<Vec<Figure>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let store = Store::open(root, StoreOptions { runtime: Some(Runtime::load(None)?), slots: 2, ..StoreOptions::default() });
+    let Some(champion) = store.current(Kind::Strategy, Alias::Champion) else {
+        anyhow::bail!("models/ has no strategy champion: make models")
+    };
+    let guarded = Guarded::new(clock.clone(), Span::from_secs(1), Span::from_secs(1));
+    let window = BatchWindow { window: Span::from_millis(50), max: 20 };
+    let (mut stats, route) = (StrategyStats::default(), RouteStats::default());
+    let at = |n: usize| Time::from_millis(1_700_000_000_000 + 7 * n as i64);
+    let view = |n: usize| CacheView { needs_call: (n % 3) as f32 / 3.0, stale: 0.001, cached: true };
+    let noted = time(clock, |n| {
+        stats.on_request(at(n), (n % 500) as u64, (KeySeen::Ago(Span::from_secs(4)), view(n)), Some(window));
+    });
+    let price = Money::from_nanos(1_000_000);
+    let batch = Some(BatchTerms { window, per_call: 1_000, per_item: 0 });
+    let terms = Terms { price, stale_price: price.times(20), sla: Some(Span::from_millis(400)), batch, ..Terms::default() };
+    let (params, allowed) = (StrategyParams::default(), Allowed { cache: true, dedupe: true, batch: true });
+    let input = StrategyInput { stats: &stats, route: &route, batch: Some(window), now: at(ROUNDS) };
+    let ask = Ask { input, terms: &terms, params: &params, allowed };
+    let mut figures = Vec::new();
+    let mut push = |case, times: &[f64], first: f64| {
+        let p50 = quantile(times, 0.5);
+        figures.push(Figure { case, p50_us: p50, p99_us: quantile(times, 0.99), ratio: p50 / if first > 0.0 { first } else { p50 } });
+        p50
+    };
+    let by_rule = time(clock, |_| drop(black_box(live(&guarded, champion.levels(), (Decider::Rule, true), &ask))));
+    let first = push("strategies, rule", &by_rule, 0.0);
+    let shadow = time(clock, |_| drop(black_box(live(&guarded, champion.levels(), (Decider::Shadow, true), &ask))));
+    push("strategies, model in shadow", &shadow, first);
+    push("strategies, a request noted", &noted, first);
     Ok(figures)
 }
 
@@ -140,6 +178,7 @@ fn routes(clock: &RealClock) -> anyhow::Result<Vec<Figure>> {
 fn main() -> anyhow::Result<()> {
     let clock = Arc::new(RealClock::default());
     let mut figures = decisions(&clock)?;
+    figures.extend(strategies(&clock)?);
     figures.extend(keys(&clock)?);
     figures.extend(routes(&clock)?);
     for figure in &figures {

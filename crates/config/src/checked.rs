@@ -58,6 +58,10 @@ pub struct Config {
     pub prefetch: PrefetchConfig,
     /// Which strategies there are at all; routes are read by it already.
     pub strategies: crate::StrategyFlags,
+    /// How it is decided which of them a route uses.
+    pub plans: crate::PlanConfig,
+    /// How long Farthing itself may take.
+    pub overhead: crate::OverheadConfig,
     /// Alerts about money.
     pub alerts: AlertsConfig,
     /// What Farthing itself costs; `None`: unknown.

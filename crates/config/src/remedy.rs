@@ -43,6 +43,9 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::Nondeterministic => {
             set("volatile", "answers differ each time: leave out the fields that `farthing volatile` names")
         }
+        UncachedReason::NotWorth if route.realtime => {
+            set("realtime", "answers of the route must be exact at every moment, so none is kept")
+        }
         UncachedReason::NotWorth => {
             set("stale_budget", "answers change faster than they are asked for: a larger budget of stale answers keeps them longer")
         }
@@ -58,6 +61,10 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::Unprofitable => set(
             "price_stale",
             "the cache of the route costs more than it saves, by the prices of calls, of stale answers and [self_cost]: see farthing routes",
+        ),
+        UncachedReason::NotChosen => set(
+            "strategy",
+            "the predictor expects another combination to be cheaper: farthing routes says which and why; \"rule\" caches what may be cached",
         ),
         UncachedReason::Observe => set("mode", "\"learned\" serves what may be served; \"observe\" only logs"),
         UncachedReason::Holdout => set("holdout.share", "the price of proving the saving; 0 means that it is claimed, not proved"),
@@ -90,7 +97,11 @@ fn obeyed(route: &Route, advice: &'static str) -> Remedy {
 }
 
 fn private(route: &Route) -> Remedy {
-    if route.shared {
+    if route.sensitive {
+        set("sensitive", "answers of the route must not be kept for what they hold")
+    } else if route.personalised && route.shared {
+        set("personalised", "answers depend on who asks, so none is kept for others: shared = false keeps one copy for each")
+    } else if route.shared {
         set("shared", "answers belong to one principal: false keeps one copy for each")
     } else {
         none("the answer belongs to one principal alone")

@@ -57,6 +57,32 @@ pub enum TtlBy {
     Fixed(Span),
 }
 
+/// Who decides which of the strategies that a route allows are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StrategyBy {
+    /// The rule; no predictor is asked.
+    Rule,
+    /// The rule; what the predictor would have chosen is counted and logged.
+    #[default]
+    Shadow,
+    /// The predictor where it was trained on this deployment's log; elsewhere as [`StrategyBy::Shadow`].
+    Auto,
+    /// The predictor, a shipped one too.
+    Model,
+}
+
+impl StrategyBy {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Shadow => "shadow",
+            Self::Auto => "auto",
+            Self::Model => "model",
+        }
+    }
+}
+
 /// Whether a route fetches ahead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prefetch {
@@ -161,6 +187,14 @@ pub struct Route {
     pub dedupe: bool,
     /// How calls are made together; `None`: they are not.
     pub batch: Option<BatchConfig>,
+    /// Who decides which of these are used.
+    pub strategy: StrategyBy,
+    /// Whether answers must be exact at every moment: none is kept.
+    pub realtime: bool,
+    /// Whether answers depend on who asks: a shared route keeps and joins none.
+    pub personalised: bool,
+    /// Whether answers must not be kept for what they hold.
+    pub sensitive: bool,
     /// Whether methods other than GET and HEAD may be deduplicated, cached and retried.
     pub idempotent: bool,
     /// Whether the body's digest is part of the key.
@@ -258,6 +292,10 @@ impl Default for Route {
             cache: true,
             dedupe: true,
             batch: None,
+            strategy: StrategyBy::Shadow,
+            realtime: false,
+            personalised: false,
+            sensitive: false,
             idempotent: false,
             compress: true,
             key_body: true,

@@ -182,8 +182,8 @@ fn experiments_and_decisions_can_be_looked_into() {
     let (addr, _) = upstream();
     let variants = "[[experiments.ttl.variants]]\nname = \"rule\"\nttl = \"rule\"\n[[experiments.ttl.variants]]\nname = \"long\"\nttl = \"fixed:1h500ms\"\n";
     let file = format!(
-        "[log]\nflush = \"20ms\"\n[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{addr}\"\nprice = \"0.002\"\n\
-         [experiments.ttl]\nhypothesis = \"long TTLs are cheaper\"\n{variants}"
+        "[log]\nflush = \"20ms\"\n[models]\ncontrol_interval = \"50ms\"\n[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{addr}\"\n\
+         price = \"0.002\"\n[experiments.ttl]\nhypothesis = \"long TTLs are cheaper\"\n{variants}"
     );
     std::fs::write(dir.path().join("farthing.toml"), file).unwrap();
     let serving = Serving::start(dir.path(), &["--config", "farthing.toml"], None);
@@ -200,8 +200,8 @@ fn experiments_and_decisions_can_be_looked_into() {
     // Each look takes as long as a program's start; the file is written within the flush time.
     let id = (0..500).find_map(|_| {
         assert!(output(dir.path(), &["status", "--admin", &serving.admin]).status.success());
-        let rows = read::tail(&dir.path().join("logs"), Decision::TABLE, &["decision_id"], 1).unwrap();
-        rows.into_iter().flatten().next()
+        let rows = read::tail(&dir.path().join("logs"), Decision::TABLE, &["decision_id", "kind"], 50).unwrap();
+        rows.into_iter().find(|row| row[1] == "ttl").map(|mut row| row.swap_remove(0))
     });
     let id = id.expect("a decision is logged");
     let (head, body) = get(admin, &format!("/api/v1/decisions/{id}"));
@@ -228,6 +228,15 @@ fn experiments_and_decisions_can_be_looked_into() {
     for part in ["GET hit", "answered from l1", "cost 0 $, without Farthing 0.002 $", "models explain --request"] {
         assert!(told[1].contains(part), "{part}: {}", told[1]);
     }
+    // Once it was decided which strategies the route uses, a request tells of that.
+    let planned = (0..100).find_map(|_| {
+        let (head, _) = get(&serving.data, "/r/geo/a");
+        let id = head.lines().find_map(|line| line.strip_prefix("x-farthing-request-id: ")).map(str::to_owned).unwrap();
+        let told = (0..500).map(|_| explain(&id, &[])).find(|told| told.status.success()).map(|told| text(&told)).unwrap();
+        told.contains("plan  ").then_some(told)
+    });
+    let planned = planned.expect("a decision within seconds");
+    assert!(planned.contains("cache by rule:mix: expected to save") && planned.contains("in shadow, not in force: "), "{planned}");
     let offline = explain(&asked[0], &["--log-dir", "logs", "--json"]);
     let view: Value = serde_json::from_slice(&offline.stdout).unwrap();
     assert_eq!((&view["steps"][0]["what"], &view["steps"][0]["advice"]), (&"cache".into(), &Value::Null), "{view}");

@@ -128,6 +128,11 @@ impl BatchRule {
         if window < SHORTEST { Err(Alone::Impatient) } else { Ok(window) }
     }
 
+    /// How long a call would wait at that rate, also where it would not as things are: what a plan reckons with.
+    pub fn nominal(&self, rate: f64, patience: Span) -> Span {
+        self.wanted(rate).unwrap_or(SHORTEST).min(patience / 2)
+    }
+
     fn wanted(&self, rate: f64) -> Result<Span, Alone> {
         match self.window {
             Window::Fixed(window) => Ok(window),

@@ -147,6 +147,12 @@ impl Steps {
         Self { cache: Err(reason), dedupe: Err(reason), batch: Err(reason) }
     }
 
+    /// What is left of them under the strategies chosen for the route. What is not chosen is left out; what the route forbids keeps its reason.
+    pub fn within(self, cache: bool, batch: bool) -> Self {
+        let chosen = |step: Result<(), UncachedReason>, on: bool| if on { step } else { step.and(Err(UncachedReason::NotChosen)) };
+        Self { cache: chosen(self.cache, cache), dedupe: self.dedupe, batch: chosen(self.batch, batch) }
+    }
+
     /// What is left of them while the operator's bypass switch is on: nothing. What the route itself forbids keeps its reason.
     pub fn bypassed(self) -> Self {
         let off = |step: Result<(), UncachedReason>| step.and(Err(UncachedReason::Bypassed));
@@ -232,6 +238,27 @@ mod tests {
             Steps::none(UncachedReason::Method),
             "what is never done is not saved by it"
         );
+    }
+
+    #[test]
+    fn a_choice_leaves_out_and_lifts_no_ban() {
+        for (cache, batch) in [(false, false), (false, true), (true, false), (true, true)] {
+            let steps = compile(&RouteFacts::default(), &Overrides::default()).unwrap().steps(RequestKind::Safe).within(cache, batch);
+            assert_eq!((steps.cache.is_ok(), steps.dedupe, steps.batch.is_ok()), (cache, Ok(()), batch));
+            for facts in [
+                RouteFacts { realtime: true, ..RouteFacts::default() },
+                RouteFacts { sensitive: true, ..RouteFacts::default() },
+                RouteFacts { personalised: true, shared: true, ..RouteFacts::default() },
+                RouteFacts { terms_forbid: true, ..RouteFacts::default() },
+                RouteFacts { observe: true, ..RouteFacts::default() },
+            ] {
+                let plain = compile(&facts, &Overrides::default()).unwrap().steps(RequestKind::Safe);
+                let chosen = plain.within(cache, batch);
+                assert_eq!((plain.cache.is_err(), chosen.cache), (true, plain.cache), "{facts:?}");
+            }
+            let mutating = compile(&RouteFacts::default(), &Overrides::default()).unwrap().steps(RequestKind::Mutating);
+            assert_eq!(mutating.within(cache, batch), mutating);
+        }
     }
 
     #[test]

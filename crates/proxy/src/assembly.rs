@@ -265,6 +265,7 @@ pub(crate) fn build(
         pricing,
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
+        strategy_guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
         bypass: Bypass::open(config, clock.now())?,
         judged: AtomicI64::new(0),
         trials: Trials::default(),
@@ -353,6 +354,11 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
         let changes = tokio::task::spawn_blocking(move || polled.predictors.store().poll()).await.unwrap_or_default();
         for change in changes {
             tracing::info!(?change, "predictors");
+        }
+        let planned = state.clone();
+        if tokio::task::spawn_blocking(move || planned.plan_routes()).await.is_err() {
+            state.counters.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a decision about the strategies of routes panicked; the ones in force stay");
         }
     }
 }

@@ -60,7 +60,8 @@ impl Batching {
     }
 }
 
-fn rule(config: &BatchConfig) -> BatchRule {
+/// When its batches are sent.
+pub fn rule(config: &BatchConfig) -> BatchRule {
     BatchRule {
         window: match config.window {
             BatchWindow::Auto => Window::Auto,

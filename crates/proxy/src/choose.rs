@@ -5,15 +5,16 @@ use std::sync::Arc;
 use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TtlInput};
 use farthing_contract::log;
 use farthing_freshness::entry::{MAX_VARIANTS, VariantTtl};
-use farthing_policy::{Decided, Plan, TtlDecision};
-use farthing_types::{Choice, DecisionId, Money, Time};
+use farthing_policy::{Champion, Decided, Plan, TtlDecision};
+use farthing_types::{By, Choice, DecisionId, Money, Time};
 
 use crate::flight::Flight;
 use crate::predictors::champion;
+use crate::route::RouteState;
 use crate::state::State;
 
 /// Name under which a predictor that may not act yet is logged.
-const SHADOW: &str = "shadow";
+pub const SHADOW: &str = "shadow";
 
 /// What was chosen for an entry.
 #[derive(Clone, Debug, Default)]
@@ -62,10 +63,13 @@ impl State {
 
     fn choose_one(&self, occasion: &Occasion<'_>, plan: &Plan, variant: &str) -> (VariantTtl, DecisionId) {
         let route = &occasion.flight.route;
-        let champion = champion(self.predictors.ttl(plan.model_version).as_ref(), route.economics.stale_budget);
+        let champion = self.ttl_champion(route, plan.model_version);
         let input = TtlInput { key: occasion.key, route: occasion.route, head: occasion.head, now: occasion.now };
         let money = (occasion.price, !variant.is_empty());
-        let Decided { acting: decision, shadow } = self.guarded.choose((plan, &route.economics), &champion, money, &input);
+        let Decided { acting: mut decision, shadow } = self.guarded.choose((plan, &route.economics), &champion, money, &input);
+        if route.switches.is_lean() && decision.choice.by == By::Fallback("no-model") {
+            decision.choice.by = By::Fallback("overhead");
+        }
         if let Some(shadow) = shadow {
             self.log_decision(occasion, &shadow, SHADOW);
         }
@@ -73,6 +77,14 @@ impl State {
         let id = self.log_decision(occasion, &decision, variant);
         let Choice { value, by } = decision.choice;
         (VariantTtl { variant: variant.into(), ttl: value.fresh, stale: value.stale, by }, id)
+    }
+
+    /// The predictor of TTLs that may be asked on a route; none where what is not needed is left out.
+    pub fn ttl_champion(&self, route: &RouteState, version: Option<u32>) -> Champion {
+        if route.switches.is_lean() {
+            return Champion::default();
+        }
+        champion(self.predictors.ttl(version).as_ref(), route.economics.stale_budget)
     }
 
     fn log_decision(&self, occasion: &Occasion<'_>, decision: &TtlDecision, variant: &str) -> DecisionId {
@@ -103,6 +115,7 @@ impl State {
             unit: assigned.map(|_| flight.key.short()),
             window: assigned.map(|v| v.assigned.window),
             price_nanousd: occasion.price.map(Money::nanos),
+            ..log::Decision::default()
         });
         id
     }

@@ -73,7 +73,7 @@ pub const VARIES: &str = "accept-encoding";
 /// What is made of an entry's body is kept with it.
 pub fn compressed(state: &Arc<State>, planned: &Planned, entry: Option<Arc<Cached>>, mut response: Response<Body>) -> Response<Body> {
     let route = &planned.account.route;
-    if route.compress.is_empty() || route.switches.is_bypassed(planned.account.at) {
+    if route.compress.is_empty() || route.switches.is_lean() || route.switches.is_bypassed(planned.account.at) {
         return response;
     }
     let length = response.body().size_hint().exact().filter(|_| planned.account.method != Method::HEAD);

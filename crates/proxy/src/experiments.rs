@@ -137,6 +137,7 @@ impl State {
         let now = self.clock.now();
         self.expire_bypass(now);
         self.judge_caches(now);
+        self.judge_overheads();
         let mut changed = Vec::new();
         for running in self.trials.0.lock().values_mut().filter(|r| r.stopped.is_none()) {
             if let Some(next) = steer(running) {

@@ -22,6 +22,7 @@ use crate::ids::Ids;
 use crate::l2::L2;
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
+use crate::plans::PlanReport;
 use crate::prefetch::RouteBooks;
 use crate::pricing::PricingStats;
 use crate::route;
@@ -157,6 +158,31 @@ impl Inside {
     /// One turn of the control loop: experiments, switches.
     pub fn control(&self) {
         self.state.control();
+    }
+
+    /// Takes in what has come on each route, and decides about its strategies where it is time to.
+    pub fn plan(&self) {
+        self.state.plan_routes();
+    }
+
+    /// Follows aliases of predictors on disk. Blocks.
+    pub fn poll_models(&self) {
+        self.state.predictors.store().poll();
+    }
+
+    /// Saves the live statistics beside the log. Blocks.
+    pub fn remember(&self) {
+        self.state.remember();
+    }
+
+    /// Takes over those of a run before, and what limits have given in it. Blocks.
+    pub fn recall(&self) {
+        self.state.recall();
+    }
+
+    /// How the decision about strategies stands on each route.
+    pub fn plans(&self) -> Vec<PlanReport> {
+        self.state.routes.iter().map(|route| route.plan_report()).collect()
     }
 
     /// The switches of each route.

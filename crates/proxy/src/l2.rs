@@ -166,6 +166,7 @@ pub fn redis_config(redis: &L2Redis, deadline: Span) -> RedisConfig {
 /// Whether L2 may answer a request that leads a call: one that reads the cache and knows no entry yet.
 pub fn may_ask(state: &State, planned: &Planned, reason: UncachedReason, previous: Option<&Arc<Cached>>) -> bool {
     state.l2.is_some()
+        && !planned.account.route.switches.is_lean()
         && planned.cache.is_ok()
         && planned.control != CacheControl::Refresh
         && previous.is_none()

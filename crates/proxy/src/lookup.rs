@@ -8,6 +8,7 @@ use farthing_freshness::{RequestFacts, Verdict};
 use farthing_types::{Span, Time, UncachedReason};
 use http::Method;
 
+use crate::plans::How;
 use crate::request::{CacheControl, Planned};
 use crate::route::RouteState;
 use crate::settle::Account;
@@ -43,7 +44,7 @@ impl Usable {
 pub fn look_up(state: &State, planned: &mut Planned) -> Found {
     if let Err(reason) = planned.cache {
         if reason.is_keyed() {
-            note_unlooked(state, planned);
+            note_unlooked(state, planned, How::without(reason));
         }
         if planned.dedupe.is_err() || planned.account.method == Method::HEAD {
             return Found::Bypass(reason);
@@ -52,7 +53,7 @@ pub fn look_up(state: &State, planned: &mut Planned) -> Found {
     }
     let (route, at) = (&planned.account.route, planned.account.at);
     let (entry, noted) =
-        state.cache.lookup_noting(planned.account.key, &planned.headers, |key, stats| route.note_request((key, stats), at));
+        state.cache.lookup_noting(planned.account.key, &planned.headers, |key, stats| route.note_request((key, stats), (at, How::Kept)));
     planned.account.noted = Some(noted);
     let Some(entry) = entry else { return missing(planned, None, UncachedReason::Cold) };
     if !acceptable(&entry, &planned.headers) {
@@ -65,9 +66,9 @@ pub fn look_up(state: &State, planned: &mut Planned) -> Found {
 }
 
 /// Notes a request that the cache was not asked for; a lookup notes by itself.
-fn note_unlooked(state: &State, planned: &mut Planned) {
+fn note_unlooked(state: &State, planned: &mut Planned, how: How) {
     let Account { key, at, route, .. } = &planned.account;
-    planned.account.noted = Some(state.cache.update_key_stats(*key, |stats| route.note_request((*key, stats), *at)));
+    planned.account.noted = Some(state.cache.update_key_stats(*key, |stats| route.note_request((*key, stats), (*at, how))));
 }
 
 fn missing(planned: &Planned, previous: Option<Arc<Cached>>, reason: UncachedReason) -> Found {

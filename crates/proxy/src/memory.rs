@@ -4,7 +4,8 @@
 //! starts from it and keeps the state it started from as `run-<id>.stats`. A file that is damaged, of another layout or of a
 //! later time than the clock's is not used: the run starts empty, which is counted and said.
 //!
-//! Beside it stands `copies-<instance>.bin`: which copies there were, and how often providers were called. A run that starts without the
+//! Beside it stands `plans-<instance>.stats`, what routes know for the decision about their strategies, under the same conditions, and
+//! `copies-<instance>.bin`: which copies there were, and how often providers were called. A run that starts without the
 //! copies brings them back within the bound of a refill.
 
 use std::collections::HashSet;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use farthing_cache::SavedKey;
-use farthing_contract::statistics::{FOLDER, KeyState, Saved, SavedError, latest_file, run_file};
+use farthing_contract::statistics::{FOLDER, KeyState, Saved, SavedError, SavedPlans, latest_file, plans_file, run_file};
 use farthing_types::Time;
 
 use crate::files;
@@ -40,6 +41,7 @@ enum Unused {
 pub struct Memory {
     dir: PathBuf,
     latest: PathBuf,
+    plans: PathBuf,
     copies: PathBuf,
     /// The record of the saving.
     savings: PathBuf,
@@ -51,6 +53,7 @@ impl Memory {
         let dir = log.join(FOLDER);
         Self {
             latest: dir.join(latest_file(instance)),
+            plans: dir.join(plans_file(instance)),
             copies: dir.join(format!("copies-{instance}.bin")),
             savings: dir.join(format!("savings-{instance}.json")),
             dir,
@@ -61,6 +64,13 @@ impl Memory {
     fn load(&self, now: Time) -> Result<Option<Saved>, Unused> {
         let Some(bytes) = files::read(&self.latest)? else { return Ok(None) };
         let saved = Saved::decode(&bytes)?;
+        if saved.at > now { Err(Unused::Later) } else { Ok(Some(saved)) }
+    }
+
+    /// What the run before knew for the decision about strategies; `Err` when there is a file that cannot be used.
+    fn plans(&self, now: Time) -> Result<Option<SavedPlans>, Unused> {
+        let Some(bytes) = files::read(&self.plans)? else { return Ok(None) };
+        let saved = SavedPlans::decode(&bytes).ok_or(SavedError::Damaged)?;
         if saved.at > now { Err(Unused::Later) } else { Ok(Some(saved)) }
     }
 
@@ -98,6 +108,10 @@ impl Memory {
         files::write(&self.latest, &saved.encode())
     }
 
+    fn save_plans(&self, plans: &SavedPlans) -> io::Result<()> {
+        files::write(&self.plans, &plans.encode())
+    }
+
     fn save_losses(&self, losses: &Losses) -> io::Result<()> {
         files::write(&self.copies, &losses.encode())
     }
@@ -112,6 +126,7 @@ impl State {
         if let Some(losses) = memory.losses(self.clock.now()) {
             self.expect(losses);
         }
+        self.recall_plans(memory);
         let loaded = match memory.load(self.clock.now()) {
             Ok(loaded) => loaded,
             Err(reason) => {
@@ -132,6 +147,22 @@ impl State {
         }
         for KeyState { key, place, stats } in saved.keys {
             self.cache.restore_key_stats(SavedKey { tag: key, place, stats });
+        }
+    }
+
+    fn recall_plans(&self, memory: &Memory) {
+        match memory.plans(self.clock.now()) {
+            Ok(saved) => {
+                for (name, stats) in saved.into_iter().flat_map(|saved| saved.routes) {
+                    if let Some(route) = self.routes.iter().find(|route| *route.route.name == *name) {
+                        route.planning.start_from(stats);
+                    }
+                }
+            }
+            Err(reason) => {
+                self.counters.statistics_refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(file = %memory.plans.display(), %reason, "what routes knew for their strategies is not used: starting without");
+            }
         }
     }
 
@@ -161,7 +192,10 @@ impl State {
         }
         let routes = self.routes.iter().map(|route| (route.route.name.to_string(), route.stats.lock().stats.clone())).collect();
         let saved = Saved { run: self.stat_epoch, at: self.clock.now(), routes, keys: self.keys() };
-        if let Err(error) = memory.save(&saved).and_then(|()| memory.save_losses(&self.losses())) {
+        let plans = self.routes.iter().map(|route| (route.route.name.to_string(), route.planning.stats())).collect();
+        let plans = SavedPlans { at: saved.at, routes: plans };
+        let save = || memory.save(&saved).and_then(|()| memory.save_plans(&plans)).and_then(|()| memory.save_losses(&self.losses()));
+        if let Err(error) = save() {
             self.counters.statistics_unsaved.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(file = %memory.latest.display(), %error, "statistics are not saved: a restart would forget them");
         }

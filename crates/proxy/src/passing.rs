@@ -35,6 +35,7 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
 /// Passes a request on for which money is set aside.
 pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason, held: Held) -> Response<Body> {
     let keyed = reason.is_keyed();
+    planned.note_led();
     let mut headers = planned.forwarded();
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());

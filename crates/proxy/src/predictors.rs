@@ -54,6 +54,10 @@ impl Predictors {
 /// A generation as decisions at a stale budget ask it; without one, rules decide.
 pub fn champion(generation: Option<&Arc<Generation>>, stale_budget: f64) -> Champion {
     let Some(generation) = generation else { return Champion::default() };
-    let shipped = generation.manifest().metrics.get("shipped").is_some_and(|v| *v > 0.0);
-    Champion { levels: generation.levels().clone(), kappa: generation.manifest().kappa(stale_budget), shipped }
+    Champion { levels: generation.levels().clone(), kappa: generation.manifest().kappa(stale_budget), shipped: is_shipped(generation) }
+}
+
+/// Whether a generation came with the program.
+pub fn is_shipped(generation: &Generation) -> bool {
+    generation.manifest().metrics.get("shipped").is_some_and(|v| *v > 0.0)
 }

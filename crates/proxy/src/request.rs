@@ -230,7 +230,7 @@ impl Identified {
         let wishes = Wishes::read(own_fields(&received.head.headers), route, identity.grant.as_deref());
         let planned = route.plan.steps(kind(route, &facts));
         let bypassed = route.switches.is_bypassed(received.at);
-        let Steps { cache, dedupe, batch } = if bypassed { planned.bypassed() } else { planned };
+        let Steps { cache, dedupe, batch } = if bypassed { planned.bypassed() } else { route.switches.chosen(planned) };
         let off = wishes.control == CacheControl::Off;
         let (cache, dedupe) = restrict((cache, dedupe), &facts, off, &route.rules);
         let steps = Steps { cache, dedupe, batch: if off { Err(UncachedReason::RequestDirective) } else { batch } };
@@ -366,6 +366,7 @@ impl Asked {
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),
             through: None,
             account: Account {
+                plan: route.planning.id(),
                 asked: facts.noted(wishes.control).map(Arc::from),
                 invalidates: None,
                 load,

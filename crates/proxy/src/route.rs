@@ -23,6 +23,7 @@ use crate::content::{self, Personal};
 use crate::events::SourceState;
 use crate::limits::Limits;
 use crate::pace::Pace;
+use crate::plans::Planning;
 use crate::prefetch::{self, Off};
 use crate::problem::Dialect;
 use crate::routing::{self, Routing};
@@ -70,6 +71,8 @@ pub struct RouteState {
     pub experiment: ArcSwapOption<RouteExperiment>,
     /// What is switched off on it while it runs.
     pub switches: Switches,
+    /// Which strategies it uses.
+    pub planning: Planning,
     /// Live statistics of the route.
     pub stats: Mutex<Numbered>,
     /// The line in front of the provider, shared by its routes.
@@ -182,6 +185,7 @@ fn one(
         facts,
         experiment: ArcSwapOption::empty(),
         switches: Switches::new(route.batch.is_some()),
+        planning: Planning::default(),
         stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
         pace,
         limits: limits.of(config, (route, &provider)),
@@ -256,6 +260,9 @@ pub fn facts(route: &Route, provider: &Provider) -> RouteFacts {
         batch: route.batch.is_some(),
         prefetch: route.prefetch == farthing_config::Prefetch::Auto,
         shared: route.shared,
+        realtime: route.realtime,
+        personalised: route.personalised,
+        sensitive: route.sensitive,
         observe: route.mode == RouteMode::Observe,
         terms_forbid: !provider.terms.storable,
         terms_forbid_prefetch: !provider.terms.prefetch,

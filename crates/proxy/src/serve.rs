@@ -163,6 +163,7 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
             }
         }
     }
+    planned.keep_promise(state.config.plans.batch_min_sla);
     state.draw_waiting(&mut planned);
     let leaving = Leaving::new(&state, &planned);
     let mut response = match call {

@@ -14,7 +14,7 @@ use farthing_types::{
     BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, RequestId, Span, Time, TraceContext,
     UncachedReason,
 };
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::canonical::Digests;
 use crate::flight::Flight;
@@ -59,6 +59,8 @@ pub struct Account {
     pub failed: Span,
     /// Whether it goes without waiting for others, to compare with those that wait; `None` where that was not drawn.
     pub slice: Option<Slice>,
+    /// The decision about the route's strategies that was in force; `None` before the first.
+    pub plan: Option<DecisionId>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
     /// Its free tags.
@@ -97,6 +99,7 @@ impl Account {
             queued: Span::ZERO,
             failed: Span::ZERO,
             slice: None,
+            plan: None,
             trace: trace::of(&received.head.headers),
             tags: None,
             variant: None,
@@ -179,6 +182,7 @@ impl State {
             sla,
         });
         self.learn_waiting(account, settled, sla);
+        self.learn_overhead(account, settled);
         trace::tell(account, settled);
         self.prove(account, settled, &cost);
         if let Some(log) = &self.log {
@@ -238,6 +242,7 @@ impl State {
         if let Some(variant) = flight.variant.as_ref().filter(|_| !flight.holdout && flight.measured) {
             self.trials.record(variant, flight.key, Observation { bill: attempts, ..Observation::default() });
         }
+        learn_latency(flight, &reports, end);
         let Some(log) = &self.log else { return };
         let last = reports.len().saturating_sub(1);
         for (index, report) in reports.iter().enumerate() {
@@ -280,6 +285,17 @@ impl State {
             });
         }
     }
+}
+
+/// Notes how long a call took that brought a whole answer: for whoever waits for one, apart from its turn and its batch.
+fn learn_latency(flight: &Flight, reports: &[CallReport], end: &CallEnd) {
+    let (Some(report), Some(bytes), Some(ended)) = (reports.last(), end.bytes, end.ended) else { return };
+    if !report.status.is_some_and(|status| status.is_success() || status == StatusCode::NOT_MODIFIED) {
+        return;
+    }
+    let began = if report.started > Time::ZERO { report.started } else { flight.at };
+    let bytes = end.head.map_or(bytes, |head| head.body_bytes);
+    flight.route.planning.note_call(ended.since(began), bytes);
 }
 
 /// An entry's end.

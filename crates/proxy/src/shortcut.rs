@@ -26,6 +26,7 @@ use crate::answer::{Notes, REPLACED};
 use crate::compress;
 use crate::edge::{RawHead, Recalled, Wire};
 use crate::lookup::{Usable, judged_now};
+use crate::plans::How;
 use crate::prefetch::{self, Seen};
 use crate::reply::{notes_from, settled_from};
 use crate::request::{CacheControl, Planned};
@@ -140,16 +141,17 @@ impl Shortcut {
     fn answer(&self, state: &Arc<State>) -> Option<Wire> {
         let Account { route, key, .. } = &self.account;
         let (at, started) = (state.clock.now(), state.real_now());
-        if route.switches.any() || !self.account.identity.holds(at) {
+        if route.switches.keeps_from_hits() || !self.account.identity.holds(at) {
             return None;
         }
         if route.experiment.load().is_some() || state.proof.holds(&state.draw, &route.route.name, *key, at) {
             return None;
         }
         let usable = |entry: &Arc<Cached>| self.usable(state, entry, at);
-        let (usable, noted) = state.cache.lookup_if(*key, &self.headers, usable, |key, stats| route.note_request((key, stats), at))?;
+        let (usable, noted) =
+            state.cache.lookup_if(*key, &self.headers, usable, |key, stats| route.note_request((key, stats), (at, How::Kept)))?;
         let id = RequestId(state.ids.next());
-        let account = Account { id, at, started, noted: Some(noted), ..self.account.clone() };
+        let account = Account { id, at, started, noted: Some(noted), plan: route.planning.id(), ..self.account.clone() };
         let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, usable.entry.body.len() as u64));
         let may_code = self.may_code(state, &usable.entry);
         let coded = self.coding.filter(|_| may_code).and_then(|coding| Some((coding, usable.entry.form(coding)?.clone())));

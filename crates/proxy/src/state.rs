@@ -83,6 +83,8 @@ pub struct State {
     pub predictors: Predictors,
     /// Where predictors meet rules.
     pub guarded: Guarded,
+    /// The same for the decision about strategies: late answers are counted by kind.
+    pub strategy_guarded: Guarded,
     /// What the operator lets pass by.
     pub bypass: Bypass,
     /// When the caches were judged last, ns; 0 before the first time.

@@ -7,6 +7,7 @@ use farthing_contract::features::{KeyStats, RouteStats};
 use farthing_types::{KeyHash, Time};
 
 use crate::experiments::expected_stale;
+use crate::plans::{How, Seen};
 use crate::route::RouteState;
 use crate::settle::{Ended, Observed};
 use crate::state::State;
@@ -15,14 +16,16 @@ use crate::state::State;
 pub struct Numbered {
     /// The statistics.
     pub stats: RouteStats,
+    /// Requests that are still to enter those of the strategy decision.
+    pub seen: Seen,
     /// Requests and answers that have entered.
     entered: i64,
 }
 
 impl Numbered {
     /// Statistics that nothing has entered in this run.
-    pub const fn new(stats: RouteStats) -> Self {
-        Self { stats, entered: 0 }
+    pub fn new(stats: RouteStats) -> Self {
+        Self { stats, seen: Seen::default(), entered: 0 }
     }
     /// Begins with what the run before knew.
     pub fn start_from(&mut self, stats: RouteStats, stale_budget: f64) {
@@ -35,7 +38,7 @@ impl Numbered {
     }
     fn enter(&mut self, key: KeyHash, known: bool) -> Noted {
         self.entered += 1;
-        Noted { seq: self.entered, key, known }
+        Noted { seq: self.entered, key, known, place: 0 }
     }
 }
 
@@ -48,6 +51,8 @@ pub struct Noted {
     pub key: KeyHash,
     /// Whether anything was known of the key before.
     pub known: bool,
+    /// Of a request: its place among those that are seen ([`Seen`]).
+    pub place: u64,
 }
 
 /// What a fetch taught.
@@ -78,12 +83,13 @@ pub struct Entered {
 impl RouteState {
     /// Notes a request in the statistics of the route and of the key. Whoever hands over `stats` holds their lock, so both see
     /// their events in one order.
-    pub fn note_request(&self, (key, stats): (KeyHash, &mut KeyStats), now: Time) -> Noted {
-        let (known, new) = (stats.is_known(), stats.fetches() == 0);
+    pub fn note_request(&self, (key, stats): (KeyHash, &mut KeyStats), (now, how): (Time, How)) -> Noted {
+        let (known, new, before) = (stats.is_known(), stats.fetches() == 0, *stats);
         stats.on_request(now);
         let mut live = self.stats.lock();
         live.stats.on_request(now, new);
-        live.enter(key, known)
+        let place = live.seen.note(now, key, &before, how);
+        Noted { place, ..live.enter(key, known) }
     }
 }
 

@@ -3,6 +3,7 @@
 mod ahead;
 mod clients;
 mod lists;
+mod plans;
 mod routing;
 mod sinks;
 mod switches;
@@ -136,6 +137,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in ahead::families(&self.0.prefetch(), self.0.prefetch_lost()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in plans::families(&self.0.plans()) {
             family.encode(&mut encoder)?;
         }
         for family in switches::families(&self.0.switches()) {

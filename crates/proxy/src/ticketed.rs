@@ -80,10 +80,11 @@ async fn queued(state: &State, planned: &mut Planned, (wanted, until): (&Wanted,
 /// Leads or follows the call that fills the key.
 pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wanted) -> Response<Body> {
     let subject = planned.subject();
-    let mut room = None;
+    let (mut room, mut unused) = (None, None);
     let mut ask_l2 = l2::may_ask(state, planned, wanted.reason, wanted.previous.as_ref());
     for _ in 0..MAX_JOINS {
-        let join = Join { subject: &subject, headers: &planned.headers, seen: wanted.previous.as_ref(), now: state.clock.now() };
+        let seen = wanted.previous.as_ref().or(unused.as_ref());
+        let join = Join { subject: &subject, headers: &planned.headers, seen, now: state.clock.now() };
         match state.cache.join(join) {
             Joined::Lead(ticket) => {
                 let asked = if std::mem::take(&mut ask_l2) { l2::ask(state, ticket).await } else { Err(ticket) };
@@ -121,10 +122,14 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
                 }
             }
             Joined::Follow(_) if planned.dedupe.is_err() => break,
-            Joined::Follow(slot) => match wait(state, planned, wanted, (slot, false)).await {
-                Ok(response) => return response,
-                Err(again) => (wanted, room) = again,
-            },
+            Joined::Follow(slot) => {
+                planned.note_joined();
+                match wait(state, planned, wanted, (slot, false)).await {
+                    Ok(response) => return response,
+                    Err(again) => (wanted, room) = again,
+                }
+            }
+            Joined::Stored(entry) if planned.cache.is_err_and(UncachedReason::leaves_out) => unused = Some(entry),
             Joined::Stored(_) if planned.cache.is_err() || planned.control == CacheControl::Refresh => break,
             Joined::Stored(entry) => match judge(planned, entry) {
                 Found::Usable(usable) => return from_entry(state, planned, &usable, None),
@@ -141,6 +146,10 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
 /// Starts the fill in a task of its own: its client may leave without harm.
 pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket, purpose, held): (Ticket, Purpose, Held)) -> Arc<Flight> {
     let ahead = matches!(purpose, Purpose::Warm | Purpose::Prefetch);
+    // A renewal is a call that the request caused, too.
+    if purpose.is_waited_for() || purpose == Purpose::Refresh {
+        planned.note_led();
+    }
     let of_list = planned.through.is_some();
     let purpose = if !ahead && !of_list && brings_back(state, planned, wanted, ticket.key()) { Purpose::Refill } else { purpose };
     let body = planned.take_body().as_full().unwrap_or_default();

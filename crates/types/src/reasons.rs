@@ -144,6 +144,8 @@ reasons! {
         Bypassed = "bypassed",
         /// The route's cache costs more than it saves, so it is off for most keys.
         Unprofitable = "unprofitable",
+        /// The strategy decision of the route leaves the cache out: another combination is cheaper.
+        NotChosen = "not-chosen",
         /// `--mode observe`.
         Observe = "observe",
         /// The key belongs to the savings holdout.
@@ -173,6 +175,11 @@ impl UncachedReason {
     /// Whether a request that passed by the cache for this reason has a key that means something.
     pub const fn is_keyed(self) -> bool {
         !matches!(self, Self::Method | Self::PassThrough | Self::TooLarge)
+    }
+
+    /// Whether the cache is left out to save money: a copy from before is not used, and equal requests share a call as if there were none.
+    pub const fn leaves_out(self) -> bool {
+        matches!(self, Self::NotChosen | Self::Unprofitable)
     }
 
     /// Whether those who wait for the same answer may have it although it is not to be stored. What belongs to one request alone

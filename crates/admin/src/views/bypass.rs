@@ -52,7 +52,8 @@ pub struct BypassInfo {
 /// How a strategy that can switch itself off stands on a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SwitchInfo {
-    /// `cache` (off where it costs more than it saves) or `batch` (off where it breaks promises of time).
+    /// `cache` (off where it costs more than it saves), `batch` (off where it breaks promises of time) or `optional` (what is not needed, off where
+    /// Farthing's own time is above its limit).
     pub strategy: String,
     /// `on`, `off`, or `trial` (on for a short time after it was off).
     pub standing: String,

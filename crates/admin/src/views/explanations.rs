@@ -114,7 +114,7 @@ pub struct PlanView {
 /// What one strategy did for a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanStep {
-    /// `cache`, `dedupe`, `batch`, `ttl` or `promise`.
+    /// `plan`, `cache`, `dedupe`, `batch`, `ttl` or `promise`.
     pub what: String,
     /// What it did, or why nothing.
     pub why: String,

@@ -12,6 +12,7 @@ pub mod explanations;
 pub mod forget;
 pub mod limits;
 pub mod models;
+pub mod plans;
 pub mod prices;
 pub mod routes;
 pub mod sinks;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::bypass::{BypassInfo, SwitchInfo};
+use super::plans::PlanInfo;
 use super::status::{Tally, Totals};
 
 /// The configured routes.
@@ -154,6 +155,9 @@ pub struct RouteInfo {
     /// The order by which everything passes by; null where nothing does.
     #[serde(default)]
     pub bypass: Option<BypassInfo>,
+    /// Which strategies it uses; null before its first request, and where nothing may be done.
+    #[serde(default)]
+    pub plan: Option<PlanInfo>,
     /// Strategies that can switch themselves off.
     #[serde(default)]
     pub switches: Vec<SwitchInfo>,

@@ -9,8 +9,8 @@ use super::section::{Bad, Section};
 use super::values as v;
 use crate::key::ID_LEN;
 use crate::{
-    AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Secret,
-    StrategyFlags,
+    AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PlanConfig, PrefetchConfig,
+    Secret, StrategyFlags,
 };
 
 /// Reads everything that concerns no route.
@@ -43,6 +43,10 @@ pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
     }
     if let Some(section) = within("strategies", registry::STRATEGIES) {
         strategies(&section, &mut config.strategies);
+        plans(&section, &mut config.plans);
+    }
+    if let Some(section) = within("overhead", registry::OVERHEAD) {
+        section.set("limit", v::span, &mut config.overhead.limit);
     }
     config.keys = keys(top);
 }
@@ -127,6 +131,13 @@ fn strategies(s: &Section<'_, '_>, into: &mut StrategyFlags) {
     s.set("dedupe", v::flag, &mut into.dedupe);
     s.set("batch", v::flag, &mut into.batch);
     s.set("prefetch", v::flag, &mut into.prefetch);
+}
+
+fn plans(s: &Section<'_, '_>, into: &mut PlanConfig) {
+    s.set("interval", v::positive_span, &mut into.interval);
+    s.set("cache_threshold", v::share(0.0..=1.0), &mut into.cache_threshold);
+    s.set("batch_threshold", v::share(0.0..=1.0), &mut into.batch_threshold);
+    s.set("batch_min_sla", v::span, &mut into.batch_min_sla);
 }
 
 fn keys(top: &Section<'_, '_>) -> Vec<FarthingKey> {

@@ -5,8 +5,8 @@ pub(crate) use super::registry_batch::BATCH;
 pub(crate) use super::registry_identity::{JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
 pub(crate) use super::registry_money::{
-    ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, PREFETCH, PRICE_FILES, PRICES, SELF_COST, SERVICE,
-    SERVICE_RATES, STRATEGIES, TIER, TOKEN_RATES,
+    ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, OVERHEAD, PREFETCH, PRICE_FILES, PRICES, SELF_COST,
+    SERVICE, SERVICE_RATES, STRATEGIES, TIER, TOKEN_RATES,
 };
 pub(crate) use super::registry_providers::{COMPRESS_REQUESTS, PRESET, PROVIDER, TERMS, UPSTREAM};
 pub(crate) use super::registry_routing::{ADAPTER, ERROR_IF, LEG, WEIGHTS};
@@ -83,6 +83,7 @@ pub(crate) const TOP: Keys = &[
     table("holdout", Kind::Table, "The savings holdout."),
     table("prefetch", Kind::Table, "Fetching ahead."),
     table("strategies", Kind::Table, "Which strategies there are at all."),
+    table("overhead", Kind::Table, "How long Farthing itself may take."),
     table("prices", Kind::Table, "Files of imported prices."),
     table("alerts", Kind::Table, "Alerts about money."),
     table("self_cost", Kind::Table, "What Farthing itself costs."),
@@ -277,6 +278,25 @@ pub(crate) const ROUTE: Keys = &[
     ),
     key("cache", "flag", "true", "Cache answers."),
     key("dedupe", "flag", "true", "Let concurrent identical requests share one call."),
+    key(
+        "strategy",
+        "word",
+        "\"shadow\"",
+        "Who decides which of cache, dedupe and batch the route uses, of those that are allowed. `rule`: all that fit (docs/strategy.md). `shadow`: the same, and what the predictor would have chosen is counted and logged. `auto`: the predictor once it was trained on this deployment's own log, else as `shadow`. `model`: the predictor, a shipped one too.",
+    ),
+    key(
+        "realtime",
+        "flag",
+        "false",
+        "Answers must be exact at every moment: none is kept. Equal requests that are under way share one call.",
+    ),
+    key("personalised", "flag", "false", "Answers depend on who asks: on a shared route none is kept or shared."),
+    key(
+        "sensitive",
+        "flag",
+        "false",
+        "Answers must not be kept, such as those about security. Equal requests that are under way share one call.",
+    ),
     key("idempotent", "flag", "false", "Treat methods other than GET and HEAD as repeatable: they may be shared, cached and retried."),
     key("key_body", "flag", "true", "The body's digest is part of the key."),
     key(

@@ -49,7 +49,23 @@ pub(crate) const STRATEGIES: Keys = &[
     key("dedupe", "flag", "true", "Join equal requests that are under way."),
     key("batch", "flag", "true", "Make calls together where a route has a table `batch`."),
     key("prefetch", "flag", "true", "Fetch ahead where a route's `prefetch` allows it."),
+    key(
+        "interval",
+        "time",
+        "\"10s\"",
+        "How often it is decided for each route which of them are used, where `strategy` of the route lets a predictor look on or decide. A new predictor is asked at once.",
+    ),
+    key("cache_threshold", "share", "0.7", "How sure a predictor must be that the cache saves, for it to be used."),
+    key("batch_threshold", "share", "0.6", "The same of batching."),
+    key("batch_min_sla", "time", "\"50ms\"", "Promised latency (`sla`) up to which calls are not made together."),
 ];
+
+pub(crate) const OVERHEAD: Keys = &[key(
+    "limit",
+    "time",
+    "\"5ms\"",
+    "How long Farthing's own time may be of 19 in 20 requests that go to a provider. Where a route is above it for half a minute, what is not needed is left out there, and tried again later (docs/switches.md). 0s: never.",
+)];
 
 pub(crate) const PREFETCH: Keys = &[
     key("horizon", "time", "\"30s\"", "How far ahead a request still counts as following another: about half the lifetime of a copy."),

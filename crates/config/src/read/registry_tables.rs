@@ -2,9 +2,9 @@
 
 use super::registry::{
     ADAPTER, ADMIN, ALERTS, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, ERROR_IF, EVENT_RULE, EVENTS, EXPERIMENT,
-    HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROVIDER,
-    RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table,
-    UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES,
+    PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES,
+    TOP, Table, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -72,6 +72,7 @@ pub(crate) const TABLES: &[Table] = &[
               everything off at once while Farthing runs: `farthing bypass on` (docs/switches.md).",
         keys: STRATEGIES,
     },
+    Table { heading: "[overhead]", doc: "How long Farthing itself may take.", keys: OVERHEAD },
     Table { heading: "[alerts]", doc: "Who is told when money goes wrong; docs/alerts.md says of what.", keys: ALERTS },
     Table {
         heading: "[self_cost]",

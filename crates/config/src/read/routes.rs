@@ -12,7 +12,7 @@ use super::registry;
 use super::resolve::RouteDraft;
 use super::section::{Bad, Section, meant, show};
 use super::values as v;
-use crate::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, TtlBy, is_reserved_tenant};
+use crate::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, StrategyBy, TtlBy, is_reserved_tenant};
 
 const GB: u64 = 1_000_000_000;
 
@@ -62,6 +62,8 @@ const CREDENTIALS: &[(&str, CredentialMode)] = &[("pass", CredentialMode::Pass),
 const PURGERS: &[(&str, PurgeBy)] = &[("nobody", PurgeBy::Nobody), ("own", PurgeBy::Own), ("key", PurgeBy::Key)];
 
 const PREFETCH: &[(&str, Prefetch)] = &[("auto", Prefetch::Auto), ("off", Prefetch::Off)];
+const DECIDERS: &[(&str, StrategyBy)] =
+    &[("rule", StrategyBy::Rule), ("shadow", StrategyBy::Shadow), ("auto", StrategyBy::Auto), ("model", StrategyBy::Model)];
 const LEAVING: &[(&str, OnDisconnect)] = &[("finish", OnDisconnect::Finish), ("cancel", OnDisconnect::Cancel)];
 
 /// Reads the keys that route tables and presets share, over what `draft` holds.
@@ -79,6 +81,10 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("purge_by", v::word(PURGERS), &mut route.purge_by);
     s.set("cache", v::flag, &mut route.cache);
     s.set("dedupe", v::flag, &mut route.dedupe);
+    s.set("strategy", v::word(DECIDERS), &mut route.strategy);
+    s.set("realtime", v::flag, &mut route.realtime);
+    s.set("personalised", v::flag, &mut route.personalised);
+    s.set("sensitive", v::flag, &mut route.sensitive);
     s.set("idempotent", v::flag, &mut route.idempotent);
     s.set("key_body", v::flag, &mut route.key_body);
     s.set("compress", v::flag, &mut route.compress);

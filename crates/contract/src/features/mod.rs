@@ -31,5 +31,7 @@ pub use rhythm::{Piece, RHYTHM_MEMORY, Rhythm};
 pub use route::{DEFAULT_HAZARD, ROUTE_MEMORY, RouteStats};
 pub use spec::{FeatureSpec, TTL_FEATURES, TTL_HORIZONS, TTL_OUTPUTS, TTL_SPEC};
 pub use strategy::{CacheView, KeySeen, STRATEGY_FEATURES, STRATEGY_OUTPUTS, STRATEGY_SPEC, StrategyInput, strategy_features};
-pub use strategy_stats::{BatchWindow, KeyShares, Latency, LiveShares, STRATEGY_FAST_MEMORY, STRATEGY_SLOW_MEMORY, StrategyStats};
+pub use strategy_stats::{
+    BatchWindow, KeyShares, Latency, LiveShares, STRATEGY_FAST_MEMORY, STRATEGY_SLOW_MEMORY, StrategyMark, StrategyStats,
+};
 pub use ttl::{HeadFacts, TtlInput, rate_of_feature, ttl_features};

@@ -4,7 +4,7 @@ use farthing_types::{Span, Time};
 
 use super::spec::FeatureSpec;
 use super::strategy_stats::{BatchWindow, StrategyStats};
-use super::{KeyStats, RouteStats};
+use super::{KeyStats, RouteStats, TtlInput};
 
 /// Number of features of the `strategy` predictor.
 pub const STRATEGY_FEATURES: usize = 32;
@@ -137,6 +137,18 @@ pub struct CacheView {
     pub stale: f32,
     /// Whether the route was cached at this request.
     pub cached: bool,
+}
+
+impl CacheView {
+    /// What the cache would do with requests of a key that is passed by, if its answers were kept for `ttl`: a cycle is a call and the requests
+    /// within the TTL (Poisson).
+    pub fn passed_by(input: &TtlInput<'_>, ttl: Span) -> Self {
+        let (rate, hazard, ttl) = (input.rate(), input.hazard(), ttl.as_secs_f64());
+        let needs_call = 1.0 / (1.0 + rate * ttl);
+        let changed_area = if hazard * ttl < 1e-6 { 0.5 * hazard * ttl * ttl } else { ttl + (-hazard * ttl).exp_m1() / hazard };
+        let stale = rate * changed_area.max(0.0) * needs_call;
+        Self { needs_call: needs_call as f32, stale: stale as f32, cached: false }
+    }
 }
 
 /// What is known of the key of a request before it is counted.

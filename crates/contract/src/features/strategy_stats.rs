@@ -3,6 +3,9 @@
 
 use farthing_types::{Span, Time};
 
+#[path = "strategy_kept.rs"]
+mod kept;
+
 use super::key::seconds_between;
 use super::strategy::{CacheView, KeySeen};
 
@@ -19,6 +22,8 @@ const SHRINK: f64 = 5.0;
 const SLOTS: (usize, usize) = (64, 1_024);
 /// Slots per call in flight: keys share slots by chance, and the newer one wins.
 const SPARE: f64 = 8.0;
+/// How many sums there are.
+const SUMS: usize = 12;
 /// Weight of a call in the running mean of latencies and sizes, once there were enough.
 const CALL_WEIGHT: f64 = 1.0 / 64.0;
 /// One standard normal quantile: the share of calls that are slower than [`Latency::high`] is a twentieth.
@@ -93,6 +98,10 @@ pub struct StrategyStats {
     log_bytes: f64,
 }
 
+/// The sums of a moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StrategyMark(Sums);
+
 /// Sums over the requests, each weighing `exp(-age / memory)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Sums {
@@ -140,8 +149,8 @@ impl Window {
 }
 
 impl Sums {
-    fn decay(&mut self, factor: f64) {
-        for sum in [
+    fn each(&mut self) -> [&mut f64; SUMS] {
+        [
             &mut self.requests,
             &mut self.dedupe_items,
             &mut self.cache_items,
@@ -154,24 +163,23 @@ impl Sums {
             &mut self.repeats_minute,
             &mut self.repeats_day,
             &mut self.new_keys,
-        ] {
+        ]
+    }
+
+    fn values(mut self) -> [f64; SUMS] {
+        self.each().map(|sum| *sum)
+    }
+
+    fn decay(&mut self, factor: f64) {
+        for sum in self.each() {
             *sum *= factor;
         }
     }
 
     fn add(&mut self, one: &Self) {
-        self.requests += one.requests;
-        self.dedupe_items += one.dedupe_items;
-        self.cache_items += one.cache_items;
-        self.cache_stale += one.cache_stale;
-        self.batch_calls += one.batch_calls;
-        self.dedupe_batch_items += one.dedupe_batch_items;
-        self.dedupe_batch_calls += one.dedupe_batch_calls;
-        self.cache_batch_calls += one.cache_batch_calls;
-        self.cached += one.cached;
-        self.repeats_minute += one.repeats_minute;
-        self.repeats_day += one.repeats_day;
-        self.new_keys += one.new_keys;
+        for (sum, one) in self.each().into_iter().zip(one.values()) {
+            *sum += one;
+        }
     }
 
     /// Shares, pulled toward `start` with the weight of some requests.
@@ -283,6 +291,32 @@ impl StrategyStats {
         self.log_latency += weight * (log - self.log_latency);
         self.log_latency_square += weight * (log * log - self.log_latency_square);
         self.log_bytes += weight * ((bytes as f64).ln_1p() - self.log_bytes);
+    }
+
+    /// The sums as they are, to be handed to [`StrategyStats::stand_for`] later.
+    pub fn mark(&self) -> StrategyMark {
+        StrategyMark(self.slow)
+    }
+
+    /// Counts `more` requests that were not told apart, each as the mean of those that were noted since `mark`; nothing where there are none.
+    pub fn stand_for(&mut self, mark: &StrategyMark, more: u64) {
+        let noted = self.slow.requests - mark.0.requests;
+        if noted < 0.5 {
+            return;
+        }
+        let (scale, mut mean) = (more as f64 / noted, self.slow);
+        for (now, before) in mean.each().into_iter().zip(mark.0.values()) {
+            // What faded meanwhile is next to nothing, and must not count against it.
+            *now = (*now - before).max(0.0) * scale;
+        }
+        self.fast.add(&mean);
+        self.slow.add(&mean);
+    }
+
+    /// Counts calls behind the cache of requests that were noted as if they needed none.
+    pub fn on_late_calls(&mut self, calls: u64) {
+        self.fast.cache_items += calls as f64;
+        self.slow.cache_items += calls as f64;
     }
 
     /// Decays to `now_ms`; time that runs back counts as standing still.
@@ -408,6 +442,31 @@ mod tests {
         // Ten arrive in ten milliseconds, well within the window; a quarter of the requests pass the cache: 12 in 50 ms.
         assert!((live.batch_calls - 0.1).abs() < 0.005, "{live:?}");
         assert!((live.cache_items - 0.25).abs() < 0.01 && (live.cache_batch_calls - 0.025).abs() < 0.005, "{live:?}");
+    }
+
+    #[test]
+    fn what_was_not_told_apart_counts_as_what_was() {
+        let (mut whole, mut part) = (StrategyStats::default(), StrategyStats::default());
+        for second in 0..100i64 {
+            let mark = part.mark();
+            for n in 0..40i64 {
+                let (ms, needs) = (1_000 + second * 1_000 + n * 20, if n % 4 == 0 { 1.0 } else { 0.0 });
+                ask(&mut whole, ms, (n % 4) as u64, needs);
+                if n < 20 {
+                    ask(&mut part, ms, (n % 4) as u64, needs);
+                }
+            }
+            part.stand_for(&mark, 20);
+        }
+        let (whole_live, part_live) = (whole.live(), part.live());
+        assert!((part.requests() - whole.requests()).abs() < 1.0, "{} {}", part.requests(), whole.requests());
+        assert!((part_live.cache_items - whole_live.cache_items).abs() < 0.01, "{part_live:?} {whole_live:?}");
+        assert!((part_live.batch_calls - whole_live.batch_calls).abs() < 0.06, "{part_live:?} {whole_live:?}");
+        let before = part.clone();
+        part.stand_for(&part.mark(), 1_000);
+        assert_eq!(part, before, "nothing is known of them");
+        part.on_late_calls(10);
+        assert!(part.live().cache_items > before.live().cache_items);
     }
 
     #[test]

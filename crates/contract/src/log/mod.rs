@@ -11,7 +11,7 @@ pub use tables::{CallRow, Decision, OutcomeRow, Request};
 pub use value::{Cell, ColumnType, Value};
 
 /// Version of the four tables, in each file's metadata under [`VERSION_KEY`].
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = 5;
 /// Parquet metadata key of the schema version.
 pub const VERSION_KEY: &str = "farthing.schema_version";
 /// Parquet metadata key of the table's name.

@@ -135,6 +135,8 @@ table! {
         sla_ms: Option<i64> = 4,
         /// `met`, or where the promise was missed whose time it was: `farthing`, `upstream`, `queue` or `client`; null without a promise, or when the client left in time.
         sla: Option<&'static str> = 4,
+        /// Decision of kind `strategy` that was in force on the route when the request was planned; null before the first one.
+        plan_id: Option<u64> = 5,
     }
 }
 
@@ -275,7 +277,7 @@ table! {
         ts_ns: i64,
         /// Id of the decision.
         decision_id: u64,
-        /// `ttl`, `prefetch` (action 1: the key is fetched ahead), `batch` (action 1: the call may wait for others; action 0: the slice that is compared) ...
+        /// `ttl`, `prefetch` (action 1: the key is fetched ahead), `batch` (action 1: the call may wait for others; action 0: the slice that is compared), `strategy` (which of cache, dedupe and batch the route uses; actions are the combinations `bypass`, `dedupe`, `batch`, `dedupe+batch`, `cache`, `cache+batch`) ...
         kind: &'static str,
         /// Call whose answer it is about.
         call_id: Option<u64>,
@@ -297,7 +299,7 @@ table! {
         pmf: Vec<f32>,
         /// Index of the action taken.
         action: i32,
-        /// Action as a value (for `ttl`: seconds; for `prefetch`: the probability of use).
+        /// Action as a value (for `ttl`: seconds; for `prefetch`: the probability of use; for `strategy`: what is expected to be saved per request, nano-dollars).
         action_value: f64,
         /// The uniform draw that chose it; null when nothing was drawn.
         draw: Option<f64>,
@@ -315,6 +317,12 @@ table! {
         window: Option<i64>,
         /// Price of one call as the decision saw it, nano-dollars.
         price_nanousd: Option<i64>,
+        /// For `strategy`: expected mean time until an answer, microseconds; null for other kinds.
+        expected_latency_us: Option<i64> = 5,
+        /// For `strategy`: time within which nineteen of twenty answers are expected, microseconds; null for other kinds.
+        expected_high_us: Option<i64> = 5,
+        /// For `strategy`: what the cheapest combination would have contained besides, and why it was left out: `batch=sla,cache=unsure`; null when nothing was.
+        dropped: Option<Arc<str>> = 5,
     }
 }
 

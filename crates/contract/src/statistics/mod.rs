@@ -6,9 +6,11 @@
 //! answer, run, number, key and time; [`Repeat`] goes through them and arrives at the same statistics, bit by bit.
 
 pub mod framing;
+mod plans;
 mod repeat;
 mod saved;
 
+pub use plans::{SavedPlans, plans_file};
 pub use repeat::{Entry, Gap, Repeat, What, differing};
 pub use saved::{KeyState, LAYOUT, Saved, SavedError};
 

@@ -11,6 +11,7 @@ mod experiments;
 pub mod forget;
 mod limits;
 mod models;
+mod plans;
 pub mod prices;
 mod sinks;
 mod status;

@@ -62,6 +62,7 @@ impl RoutesView for Running {
             experiments.iter().find(|view| view.stopped.is_none() && on(&view.config.routes)).map(|view| view.config.name.to_string())
         };
         let (ahead, routings, switches) = (self.proxy.prefetch(), self.proxy.routings(), self.proxy.switches());
+        let plans = self.proxy.plans();
         let route = |route: &std::sync::Arc<Route>| {
             let prefetch = ahead.iter().find(|books| books.route == route.name).map(ahead_info).unwrap_or_default();
             let providers = routings.iter().find(|report| report.route == route.name).map(providers).unwrap_or_default();
@@ -70,6 +71,7 @@ impl RoutesView for Running {
                 prefetch,
                 providers,
                 bypass: found.and_then(|of| of.bypass.as_deref()).map(bypass::info),
+                plan: plans.iter().find(|report| report.route == route.name).and_then(super::plans::info),
                 switches: found.map(|of| of.strategies.iter().map(bypass::switch).collect()).unwrap_or_default(),
                 ..self.route(route, experiment(route), &snapshot)
             }
@@ -121,6 +123,7 @@ impl Running {
             totals: counted.map(totals).unwrap_or_default(),
             prefetch: AheadInfo::default(),
             bypass: None,
+            plan: None,
             switches: Vec::new(),
         }
     }

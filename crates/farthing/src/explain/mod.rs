@@ -1,5 +1,6 @@
 //! Why a request was answered as it was: its decision from the log, taken apart with the trees of the bundle that made it.
 
+mod chosen;
 mod find;
 mod plan;
 mod show;

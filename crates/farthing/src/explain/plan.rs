@@ -9,12 +9,12 @@ use farthing_ledger::read::ReadError;
 use farthing_types::{Money, UncachedReason};
 
 use super::find::{self, first, text, whole, word};
-use super::{not_found, span};
+use super::{chosen, not_found, span};
 
 /// What would change a reason on a route; `None` where nothing is to be done, or the route is not known.
 pub type Advice<'a> = &'a dyn Fn(&str, UncachedReason) -> Option<String>;
 
-const REQUEST: [&str; 19] = [
+const REQUEST: [&str; 20] = [
     "request_id",
     "ts_ns",
     "route",
@@ -34,6 +34,7 @@ const REQUEST: [&str; 19] = [
     "propensity",
     "sla_ms",
     "sla",
+    "plan_id",
 ];
 const CALL: [&str; 4] = ["call_id", "batch_size", "decision_id", "not_stored_reason"];
 const DRAWN: [&str; 4] = ["request_id", "kind", "pmf", "action"];
@@ -70,6 +71,7 @@ pub fn plan(log: &Path, id: u64, advice: Advice<'_>) -> Result<PlanView, Control
     let called = called.unwrap_or_default();
     let decision = row.decision.or(called.decision);
     view.decision_id = decision.map(|id| format!("{id:016x}"));
+    view.steps.extend(chosen::steps(log, row.plan).map_err(failed)?);
     view.steps.push(cache(&view, &row, advice));
     view.steps.extend(dedupe(&view.outcome, row.call));
     view.steps.extend(batch(called.batch, drawn));
@@ -91,6 +93,7 @@ struct Asked {
     decision: Option<u64>,
     sla_ms: Option<i64>,
     sla: Option<String>,
+    plan: Option<u64>,
 }
 
 fn asked(cells: &[Value<'_>]) -> (PlanView, Asked) {
@@ -118,6 +121,7 @@ fn asked(cells: &[Value<'_>]) -> (PlanView, Asked) {
         decision: word(&cells[11]),
         sla_ms: whole(&cells[17]),
         sla: text(&cells[18]),
+        plan: word(&cells[19]),
     };
     (view, row)
 }

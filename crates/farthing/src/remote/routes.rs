@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_admin::{AheadInfo, NotSaved, ProviderInfo, RouteInfo, SwitchInfo};
+use farthing_admin::{AheadInfo, NotSaved, PlanInfo, ProviderInfo, RouteInfo, SwitchInfo};
 
 use super::{AdminFlags, ask, print};
 use crate::table::render;
@@ -54,6 +54,7 @@ fn told(route: &RouteInfo) -> String {
     if let Some(order) = &route.bypass {
         text += &format!("  {}\n", super::bypass::line(order));
     }
+    text += &route.plan.as_ref().map_or_else(String::new, plan);
     text += &route.switches.iter().map(switched).collect::<String>();
     text += &ahead(&route.prefetch);
     if route.not_saved.is_empty() {
@@ -87,12 +88,39 @@ fn providers(all: &[ProviderInfo]) -> String {
     render(&heads, all.iter().map(cells)).lines().fold(String::new(), |text, line| text + "  " + line + "\n")
 }
 
+/// Which strategies it uses, who chose them, and what a predictor that looks on would choose.
+fn plan(info: &PlanInfo) -> String {
+    let without = info.dropped.as_ref().map_or_else(String::new, |dropped| format!("; left out: {dropped}"));
+    let mut text = format!(
+        "  strategies: {} by {}, expected to save {} $ a request, latency {:.1} ms (19 of 20 within {:.1} ms){without}\n",
+        info.mix, info.by, info.saving_usd, info.latency_ms, info.within_ms
+    );
+    let Some(shadow) = &info.shadow else { return text };
+    let without = shadow.dropped.as_ref().map_or_else(String::new, |dropped| format!(", without {dropped}"));
+    text += &match shadow.by.strip_prefix("fallback:") {
+        Some(reason) => format!("  in shadow: no predictor can choose yet ({reason})\n"),
+        None if shadow.mix == info.mix => {
+            format!("  in shadow: {} agrees; it did not in {} of {} decisions\n", shadow.by, info.disagreed, info.looked_on)
+        }
+        None => format!(
+            "  in shadow: {} would choose {}{without}, and expects {} $ a request from that; it disagreed in {} of {} decisions\n",
+            shadow.by, shadow.mix, shadow.more_usd, info.disagreed, info.looked_on
+        ),
+    };
+    text
+}
+
 /// How a strategy stands that can switch itself off; nothing where it never did.
 fn switched(info: &SwitchInfo) -> String {
     let SwitchInfo { strategy, standing, switched_off, .. } = info;
     let since = info.since.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
     let why = match (&**standing, &**strategy) {
         ("off", "batch") => "promises of time were missed more often with it than without".to_owned(),
+        ("off", "optional") => {
+            "Farthing's own time was above overhead.limit; batches, lists item by item, compressed answers, L2, fetching ahead and \
+                                predictors are left out"
+                .to_owned()
+        }
         ("off", "cache") => "it cost more than it saved; a slice of the keys is cached to see whether that holds".to_owned(),
         ("trial", _) => "tried for a short time".to_owned(),
         _ if *switched_off == 0 => return String::new(),
@@ -145,7 +173,7 @@ fn row(found: &NotSaved) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use farthing_admin::{BypassInfo, Tally, Totals};
+    use farthing_admin::{BypassInfo, ShadowPlan, Tally, Totals};
 
     use super::*;
 
@@ -188,7 +216,20 @@ mod tests {
                 ..AheadInfo::default()
             },
             bypass: Some(BypassInfo { since: "T1".to_owned(), reason: "wrong answers".to_owned(), ..BypassInfo::default() }),
+            plan: Some(PlanInfo {
+                mix: "cache".to_owned(),
+                by: "rule:mix".to_owned(),
+                saving_usd: "0.0004".parse().unwrap(),
+                latency_ms: 12.34,
+                within_ms: 80.0,
+                dropped: Some("batch=sla".to_owned()),
+                shadow: Some(ShadowPlan { mix: "dedupe".to_owned(), by: "model:3".to_owned(), ..ShadowPlan::default() }),
+                looked_on: 9,
+                disagreed: 4,
+                ..PlanInfo::default()
+            }),
             switches: vec![
+                SwitchInfo { strategy: "optional".to_owned(), standing: "off".to_owned(), switched_off: 1, ..SwitchInfo::default() },
                 SwitchInfo { strategy: "cache".to_owned(), standing: "on".to_owned(), judged: Some(7), ..SwitchInfo::default() },
                 SwitchInfo {
                     strategy: "batch".to_owned(),
@@ -212,6 +253,9 @@ mod tests {
         assert!(at("fetching ahead: live; 7 calls, 5 used, 0 wasted") < at("left out: busy 9, budget 2"));
         assert!(text.contains("bypass of all routes since T1, until it is switched off: wrong answers"), "{text}");
         assert!(text.contains("batch: off since T2, promises of time were missed") && text.contains("tried again at T3"), "{text}");
+        assert!(text.contains("strategies: cache by rule:mix, expected to save 0.0004 $ a request, latency 12.3 ms"), "{text}");
+        assert!(text.contains("left out: batch=sla") && text.contains("model:3 would choose dedupe") && text.contains("4 of 9"), "{text}");
+        assert!(text.contains("optional: off, Farthing's own time was above overhead.limit; batches"), "{text}");
         assert!(!text.contains("cache: on"), "what never changed is not told: {text}");
         let off = |reason: &str| AheadInfo { state: "off".to_owned(), reason: Some(reason.to_owned()), ..AheadInfo::default() };
         assert_eq!((ahead(&off("terms")), ahead(&off("no-price-wait"))), ("  fetching ahead: off (terms)\n".to_owned(), String::new()));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use farthing_config::{Config, ConfigError, Flags, Route, System};
+use farthing_config::{Config, ConfigError, Flags, Route, StrategyBy, System};
 use farthing_experiment::{Experiment, Holdout};
 use farthing_models::{Alias, Kind, Store};
 use farthing_policy::{Champion, RouteFacts, plan};
@@ -61,6 +61,7 @@ fn one(config: &Config, route: &Arc<Route>, store: &Store) -> anyhow::Result<Rou
         rules: farthing_proxy::route_rules(route),
         idempotent: route.idempotent && route.key_body,
         refresh_ahead: route.refresh_ahead,
+        chosen: matches!(route.strategy, StrategyBy::Auto | StrategyBy::Model),
         economics: farthing_proxy::route_economics(route),
         main: acting(&Overrides::default())?,
         experiment,

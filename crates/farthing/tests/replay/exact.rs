@@ -1,5 +1,9 @@
 //! A log that was written in virtual time is reproduced exactly: every outcome, every call, every decision, the bill.
 
+use std::ops::ControlFlow;
+
+use farthing_contract::log::{Request, Row, Value};
+
 use crate::provider::Faults;
 use crate::virtually::{Scenario, Written, replay, run};
 
@@ -49,6 +53,21 @@ fn with_an_experiment_and_a_holdout() {
         [[experiments.ttl.variants]]\nname = \"rule\"\nttl = \"rule\"\n[[experiments.ttl.variants]]\nname = \"model\"\nttl = \"model\"\n";
     let report = is_exact(&run(&Scenario { tables, crowding: 4, ..PLAIN }));
     assert!(share(&report, "bypass") > 0.02, "{}", report["policy"]["total"]);
+}
+
+/// Stale answers are so dear that a predictor leaves the cache out wherever answers change; the log says when, and the replay keeps to it.
+#[test]
+fn with_strategies_that_a_predictor_chooses() {
+    let route = "ttl = \"fixed:60s\"\nmode = \"override\"\nstrategy = \"model\"\nprice_stale = \"10\"";
+    let written = run(&Scenario { route, tables: "[strategies]\ninterval = \"1ms\"", crowding: 4, ..PLAIN });
+    let report = is_exact(&written);
+    let mut left_out = 0;
+    let mut visit = |cells: &[Value<'_>]| {
+        left_out += u32::from(cells[0] == Value::Text("not-chosen"));
+        ControlFlow::Continue(())
+    };
+    farthing_ledger::read::rows(&written.log(), Request::TABLE, &["uncached_reason"], &mut visit).unwrap();
+    assert!(left_out > 100 && share(&report, "hit") > 0.04 && share(&report, "lead") > 0.8, "{left_out}: {}", report["policy"]["total"]);
 }
 
 #[test]

@@ -116,8 +116,11 @@ async fn drive(recipe: &Recipe, scenario: &Scenario, config: &Arc<Config>) -> us
         |spec: &UpstreamSpec| -> Arc<dyn farthing_upstream::Origin> { Arc::new(Wire { name: spec.name.clone(), truth: truth.clone() }) };
     let inside = Inside::new(config, clock.clone(), store, &client).unwrap();
     let plan = plan(recipe, scenario);
-    for (at, request) in plan.iter().map(|(at, event, number)| (*at, request(recipe, event, *number))) {
+    for (at, request, number) in plan.iter().map(|(at, event, number)| (*at, request(recipe, event, *number), *number)) {
         clock.until(at).await;
+        if number % 50 == 0 {
+            inside.plan();
+        }
         let answer = inside.ask(request);
         tokio::spawn(async move { answer.await.into_body().collect().await.map(|_| ()) });
     }

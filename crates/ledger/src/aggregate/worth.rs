@@ -10,13 +10,14 @@ use crate::cost::SavedBy;
 /// What the cache saves by.
 const SAVED: [SavedBy; 4] = [SavedBy::L1, SavedBy::L2, SavedBy::Stale, SavedBy::Revalidated];
 /// Why a request is none that the cache could have answered.
-const NO_PART: [UncachedReason; 12] = [
+const NO_PART: [UncachedReason; 13] = [
     UncachedReason::Method,
     UncachedReason::PassThrough,
     UncachedReason::TooLarge,
     UncachedReason::Disabled,
     UncachedReason::Bypassed,
     UncachedReason::Unprofitable,
+    UncachedReason::NotChosen,
     UncachedReason::Observe,
     UncachedReason::Holdout,
     UncachedReason::Terms,
@@ -42,7 +43,19 @@ pub struct CacheWorth {
     pub largest: Money,
 }
 
+/// How a request was answered that would have cost a call without Farthing.
+const ANSWERED: [Outcome; 5] = [Outcome::Hit, Outcome::Stale, Outcome::Lead, Outcome::Follow, Outcome::Bypass];
+
 impl RouteTotals {
+    /// The mean of what answered requests would have cost without Farthing, of those with a price; `None` without any.
+    pub fn mean_base(&self) -> Option<Money> {
+        let answered = ANSWERED.map(|outcome| &self.outcomes[outcome as usize]);
+        let priced = |counted: &super::totals::Counted| counted.count.load(Relaxed).saturating_sub(counted.unpriced.load(Relaxed));
+        let requests = i64::try_from(answered.iter().map(|counted| priced(counted)).sum::<u64>()).unwrap_or(i64::MAX);
+        let nanos: i64 = answered.iter().fold(0, |sum, counted| sum.saturating_add(counted.nanos.load(Relaxed)));
+        (requests > 0).then(|| Money::from_nanos(nanos / requests))
+    }
+
     /// What the cache came to.
     pub fn cache_worth(&self) -> CacheWorth {
         let count = |counted: &super::totals::Counted| counted.count.load(Relaxed);
@@ -115,6 +128,7 @@ mod tests {
             cost: Some(price),
             unkept: None,
         });
+        assert_eq!(totals.route(&route).mean_base(), Some(Money::from_nanos((700 * 3 + 1_400) / 4)), "the unpriced one is no zero");
         totals.verdicts(&route, 5, 2);
         let first = totals.route(&route).cache_worth();
         assert_eq!(first, CacheWorth { all: 5, requests: 3, saved: price, renewed: price, stale: 2, largest: price.times(2) });

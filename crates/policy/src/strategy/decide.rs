@@ -23,11 +23,14 @@ pub struct StrategyParams {
     pub batch_threshold: f64,
     /// Batching needs a promised latency above this; default 50 ms.
     pub batch_min_sla: Span,
+    /// Whether the rule asks for enough traffic and time for batches (default). Not where the batcher asks for both at each call, which
+    /// follows bursts that a mean over minutes does not see.
+    pub rule_asks_traffic: bool,
 }
 
 impl Default for StrategyParams {
     fn default() -> Self {
-        Self { cache_threshold: 0.7, batch_threshold: 0.6, batch_min_sla: Span::from_millis(50) }
+        Self { cache_threshold: 0.7, batch_threshold: 0.6, batch_min_sla: Span::from_millis(50), rule_asks_traffic: true }
     }
 }
 
@@ -47,7 +50,12 @@ impl Allowed {
     pub fn of(steps: &Steps, batch: bool) -> Self {
         Self { cache: steps.cache.is_ok(), dedupe: steps.dedupe.is_ok(), batch }
     }
-    fn mix(self, mix: Mix) -> bool {
+    /// Whether nothing is.
+    pub const fn is_none(self) -> bool {
+        !self.cache && !self.dedupe && !self.batch
+    }
+    /// Whether the whole mix is.
+    pub fn mix(self, mix: Mix) -> bool {
         (!mix.caches() || self.cache) && (!mix.joins() || self.dedupe || self.cache && mix.caches()) && (!mix.batches() || self.batch)
     }
 }
@@ -142,10 +150,15 @@ pub fn decide(guarded: &Guarded, levels: &Levels, ask: &Ask<'_>) -> StrategyDeci
 }
 
 fn by_rule(ask: &Ask<'_>, features: Option<[f32; STRATEGY_FEATURES]>, reason: &'static str) -> StrategyDecision {
+    StrategyDecision { features, ..decide_by_rule(ask, By::Fallback(reason)) }
+}
+
+/// The rule's choice, less what would break the promised latency; `by` says why the rule decides.
+pub fn decide_by_rule(ask: &Ask<'_>, by: By) -> StrategyDecision {
     let all = money::expected(&Shares::live(ask.input.stats.live()), ask.terms, latency(ask));
     let (mix, dropped) = within_sla(rule::mix(ask), ask, &all);
-    let choice = Choice { value: mix, by: By::Fallback(reason) };
-    StrategyDecision { choice, expected: all, dropped, features, outputs: None, digest: None }
+    let choice = Choice { value: mix, by };
+    StrategyDecision { choice, expected: all, dropped, features: None, outputs: None, digest: None }
 }
 
 fn latency(ask: &Ask<'_>) -> Latency {

@@ -1,9 +1,14 @@
 //! When a strategy switches itself off on a route, and when it is tried again: one that adds waiting where it breaks promises (`waits`, SPEC
-//! C7), the cache where it costs more than it saves (`worth`, SPEC C6, R5).
+//! C7), the cache where it costs more than it saves (`worth`, SPEC C6, R5), what is not needed where Farthing's own time is above its limit
+//! (`overhead`, SPEC R5).
 //!
-//! Both compare with a small slice, drawn by whoever asks; both look at all times, and their evidence is valid at all times (`detector`).
+//! The first two compare with a small slice, drawn by whoever asks; both look at all times, and their evidence is valid at all times (`detector`).
+//! The last one looks at windows of time.
 
 mod detector;
+pub mod overhead;
+#[cfg(test)]
+mod overhead_tests;
 pub mod waits;
 #[cfg(test)]
 mod waits_tests;
@@ -14,6 +19,7 @@ mod worth_tests;
 use farthing_types::reasons;
 
 pub use detector::Detector;
+pub use overhead::Overhead;
 pub use waits::{Slice, Waits};
 pub use worth::{Worth, WorthTurn};
 

@@ -29,6 +29,7 @@ use crate::l2::{L2, L2Stats};
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
 use crate::pace::PaceStats;
+use crate::plans::PlanReport;
 use crate::prefetch::RouteBooks;
 use crate::prices;
 use crate::pricing::PricingStats;
@@ -137,6 +138,10 @@ impl Proxy {
     /// See [`StartError`]: the description, its routes, its model versions.
     pub fn start_experiment(&self, config: &ExperimentConfig) -> Result<(), StartError> {
         self.state.start_experiment(config, self.now())
+    }
+    /// How the decision about strategies stands on each route.
+    pub fn plans(&self) -> Vec<PlanReport> {
+        self.state.routes.iter().map(|route| route.plan_report()).collect()
     }
     /// The switches of each route: what is bypassed, what has switched itself off.
     pub fn switches(&self) -> Vec<RouteSwitches> {

@@ -93,7 +93,7 @@ impl Queue {
 /// Whether a request is learned from: its route fetches ahead, and the cache has a part in it.
 fn teaches(planned: &Planned) -> bool {
     let plain = planned.cache.is_ok() && planned.control == CacheControl::On && planned.account.method == Method::GET;
-    planned.account.route.ahead.is_ok() && plain
+    planned.account.route.ahead.is_ok() && plain && !planned.account.route.switches.is_lean()
 }
 
 /// Lets a request be learned from, where it teaches. Adds to the client's path what it takes to put it into a queue.
@@ -166,6 +166,7 @@ mod tests {
             queued: Span::ZERO,
             failed: Span::ZERO,
             slice: None,
+            plan: None,
             trace: None,
         };
         Seen { account, headers: Arc::new(headers), target: None, missed: false }

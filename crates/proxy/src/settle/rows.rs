@@ -108,6 +108,7 @@ fn request_row(account: &Account, settled: &Settled, (cost, sla): (&CostRecord, 
         priority: account.priority.map(Priority::as_str),
         sla_ms: account.sla.map(millis),
         sla: sla.map(SlaOutcome::as_str),
+        plan_id: account.plan.map(|id| id.0),
         ..log::Request::default()
     }
 }

@@ -1,8 +1,9 @@
 //! What is switched on and off while the proxy runs: the operator's bypass (SPEC C4), strategies that break promises of time (C7), caches that
-//! cost more than they save (C6). The decisions are pure ([`farthing_policy::switches`]); here is who asks them, and what follows.
+//! cost more than they save (C6), what is not needed where Farthing's own time is above its limit (R5). The decisions are pure ([`farthing_policy::switches`]); here is who asks them, and what follows.
 
 pub mod bypass;
 mod caches;
+mod overhead;
 mod waiting;
 
 use std::sync::Arc;
@@ -10,12 +11,15 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use farthing_ledger::aggregate::CacheWorth;
+use farthing_policy::plan::Steps;
 use farthing_policy::switches::{Standing, Waits, Worth};
-use farthing_types::{Money, RouteName, Time};
+use farthing_types::{Money, RouteName, Time, UncachedReason};
 use parking_lot::Mutex;
 
 use crate::route::RouteState;
 use crate::state::State;
+
+use overhead::Watched;
 
 pub use bypass::{Bypass, BypassError, Order};
 
@@ -23,6 +27,12 @@ pub use bypass::{Bypass, BypassError, Order};
 const BYPASS: u8 = 1;
 /// The cache is for a slice of the keys alone.
 const CACHE: u8 = 2;
+/// The strategies chosen for the route leave the cache out.
+const NO_CACHE: u8 = 4;
+/// They leave batches out.
+const NO_BATCH: u8 = 8;
+/// What is not needed is left out.
+const LEAN: u8 = 16;
 
 /// The switches of one route.
 pub struct Switches {
@@ -32,6 +42,7 @@ pub struct Switches {
     /// Batching, the one strategy that adds waiting; `None` where calls are not made together.
     batch: Option<Mutex<Waits>>,
     cache: Mutex<Judged>,
+    overhead: Watched,
     turns: [[AtomicU64; Standing::ALL.len()]; Strategy::ALL.len()],
 }
 
@@ -50,6 +61,8 @@ farthing_types::reasons! {
         Cache = "cache",
         /// Batching, where it breaks promises of time.
         Batch = "batch",
+        /// What is not needed, where Farthing's own time is above its limit.
+        Optional = "optional",
     }
 }
 
@@ -91,13 +104,35 @@ impl Switches {
             bypass: ArcSwapOption::empty(),
             batch: batches.then(|| Mutex::new(Waits::new(Time::ZERO))),
             cache: Mutex::default(),
+            overhead: Watched::default(),
             turns: Default::default(),
         }
     }
 
     /// Whether anything of the cache is switched off: then a request cannot be answered without looking further.
-    pub fn any(&self) -> bool {
-        self.flags.load(Relaxed) != 0
+    pub fn keeps_from_hits(&self) -> bool {
+        self.flags.load(Relaxed) & (BYPASS | CACHE | NO_CACHE) != 0
+    }
+
+    /// What the strategies chosen for the route leave of a plan, and what is left where Farthing's own time is above its limit.
+    pub fn chosen(&self, steps: Steps) -> Steps {
+        let flags = self.flags.load(Relaxed);
+        if flags & (NO_CACHE | NO_BATCH | LEAN) == 0 {
+            return steps;
+        }
+        let steps = steps.within(flags & NO_CACHE == 0, flags & NO_BATCH == 0);
+        if flags & LEAN == 0 { steps } else { Steps { batch: steps.batch.and(Err(UncachedReason::Disabled)), ..steps } }
+    }
+
+    /// Puts the strategies chosen for the route in force.
+    pub(crate) fn choose(&self, cache: bool, batch: bool) {
+        self.set(NO_CACHE, !cache);
+        self.set(NO_BATCH, !batch);
+    }
+
+    /// Whether what is not needed is left out.
+    pub fn is_lean(&self) -> bool {
+        self.flags.load(Relaxed) & LEAN != 0
     }
 
     /// Whether everything passes by.
@@ -160,7 +195,7 @@ impl Switches {
                 switched_off: self.switched_off(Strategy::Batch),
             }
         });
-        std::iter::once(cache).chain(batch).collect()
+        std::iter::once(cache).chain(batch).chain(std::iter::once(self.overhead_view())).collect()
     }
 }
 

@@ -249,6 +249,9 @@ impl<'a> Path<'a> {
         if let Some(reason) = by_body.filter(|_| row.outcome == Outcome::Bypass && (cache.is_ok() || dedupe.is_ok())) {
             (cache, dedupe) = (Err(reason), Err(reason));
         }
+        if route.chosen && row.reason == Some(UncachedReason::NotChosen) {
+            cache = cache.and(Err(UncachedReason::NotChosen));
+        }
         let holdout = cache.is_ok() && self.policy.holdout.holds(&self.policy.draw, &route.name, unit, row.at);
         if let (Some(running), Some(assigned)) = (&route.experiment, &assigned)
             && let Some(acting) = running.variants.get(assigned.variant)
@@ -403,7 +406,7 @@ impl<'a> Path<'a> {
     /// Leads or follows the call that fills the key.
     fn join(&mut self, planned: &Planned<'a>, wanted: Wanted) {
         let state = &self.keys[planned.row.key as usize];
-        if wanted.previous.is_none() && state.copy.is_some() {
+        if wanted.previous.is_none() && state.copy.is_some() && !planned.cache.is_err_and(UncachedReason::leaves_out) {
             // A copy that the request may not have, or does not want.
             return self.pass(planned.index, wanted.reason, planned.row.at);
         }

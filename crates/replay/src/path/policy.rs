@@ -37,6 +37,8 @@ pub struct RoutePolicy {
     pub idempotent: bool,
     /// Mean time before its expiry at which an entry that is still read is refreshed; zero: never.
     pub refresh_ahead: Span,
+    /// Whether a predictor may leave the cache out. When it did is a matter of all that the route's statistics saw: the log's word is taken for it.
+    pub chosen: bool,
     /// Money and trust.
     pub economics: RouteEconomics,
     /// The plan without an experiment.

@@ -284,7 +284,7 @@ impl<'a> Route<'a> {
         let Some(key) = self.keys.get(&number) else { return CacheView { needs_call: 1.0, ..CacheView::default() } };
         let input = TtlInput { key: &key.stats, route: &self.stats, head: HeadFacts::default(), now: at };
         let decided = || self.ttl.guarded.decide(self.ttl.levels, &self.ttl.params, &input).choice.value.fresh;
-        passed_by(&input, ttl.unwrap_or_else(decided).as_secs_f64())
+        CacheView::passed_by(&input, ttl.unwrap_or_else(decided))
     }
 
     fn flush_due(&mut self, now: Time) {
@@ -317,16 +317,6 @@ impl<'a> Route<'a> {
             self.flush(closes);
         }
     }
-}
-
-/// What the cache would do with requests of a key that is passed by: a cycle is a call and the requests within the TTL (Poisson).
-fn passed_by(input: &TtlInput<'_>, ttl: f64) -> CacheView {
-    let rate = input.rate();
-    let needs_call = 1.0 / (1.0 + rate * ttl);
-    let hazard = input.hazard();
-    let changed_area = if hazard * ttl < 1e-6 { 0.5 * hazard * ttl * ttl } else { ttl + (-hazard * ttl).exp_m1() / hazard };
-    let stale = rate * changed_area.max(0.0) * needs_call;
-    CacheView { needs_call: needs_call as f32, stale: stale as f32, cached: false }
 }
 
 fn micros(span: Span) -> u64 {

@@ -1,0 +1,87 @@
+//! Decisions in the log: one row for each, and one for what a predictor that looks on would have chosen.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
+
+use farthing_contract::features::STRATEGY_SPEC;
+use farthing_contract::log;
+use farthing_policy::strategy::{Mix, StrategyDecision};
+use farthing_types::{DecisionId, Money, Span};
+
+use super::Made;
+use crate::choose::SHADOW;
+use crate::route::RouteState;
+use crate::state::State;
+
+static SPEC: LazyLock<Arc<str>> = LazyLock::new(|| STRATEGY_SPEC.hash().into());
+
+impl State {
+    pub(super) fn log_plan(&self, route: &RouteState, made: &Made) {
+        let Some(log) = &self.log else { return };
+        log.write(row(route, made, (made.id, &made.decision.acting, None)));
+        if let Some(shadow) = &made.decision.shadow {
+            log.write(row(route, made, (DecisionId(self.ids.next()), shadow, Some(SHADOW.into()))));
+        }
+    }
+}
+
+fn row(route: &RouteState, made: &Made, (id, decision, variant): (DecisionId, &StrategyDecision, Option<Arc<str>>)) -> log::Decision {
+    let (mix, expected) = (decision.choice.value, decision.chosen());
+    let allowed = Mix::ALL.into_iter().filter(|mix| made.allowed.mix(*mix));
+    log::Decision {
+        ts_ns: made.at.nanos(),
+        decision_id: id.0,
+        kind: "strategy",
+        route: route.route.name.clone(),
+        spec_hash: decision.features.is_some().then(|| SPEC.clone()),
+        features: decision.features.map(Vec::from).unwrap_or_default(),
+        outputs: decision.outputs.map(Vec::from).unwrap_or_default(),
+        eligible_mask: allowed.fold(0, |mask, mix| mask | 1 << mix.index()),
+        pmf: Mix::ALL.map(|one| f32::from(u8::from(one == mix))).to_vec(),
+        action: mix.index() as i32,
+        action_value: expected.saving.nanos() as f64,
+        by: decision.choice.by.to_string().into(),
+        model_digest: decision.digest.clone(),
+        variant,
+        price_nanousd: Some(made.terms.price).filter(|price| *price > Money::ZERO).map(Money::nanos),
+        expected_latency_us: Some(micros(expected.latency)),
+        expected_high_us: Some(micros(expected.high)),
+        dropped: dropped(decision).map(Arc::from),
+        ..log::Decision::default()
+    }
+}
+
+impl Made {
+    /// For a header: the combination, who chose it, and what is expected of it.
+    pub fn told(&self) -> String {
+        let acting = &self.decision.acting;
+        let expected = acting.chosen();
+        let ms = |span: Span| span.as_secs_f64() * 1e3;
+        let mut text = format!(
+            "{}; by={}; saving-usd={}; latency-ms={:.1}; within-ms={:.1}",
+            acting.choice.value,
+            acting.choice.by,
+            expected.saving,
+            ms(expected.latency),
+            ms(expected.high)
+        );
+        if let Some(dropped) = dropped(acting) {
+            let _ = write!(text, "; dropped=\"{dropped}\""); // cannot fail on a String
+        }
+        text
+    }
+}
+
+fn micros(span: Span) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// `batch=sla,cache=unsure`; `None` where nothing was left out.
+pub fn dropped(decision: &StrategyDecision) -> Option<String> {
+    let mut text = String::new();
+    for one in &decision.dropped {
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = write!(text, "{comma}{}={}", one.member.as_str(), one.why.as_str()); // cannot fail on a String
+    }
+    (!text.is_empty()).then_some(text)
+}

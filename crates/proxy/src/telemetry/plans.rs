@@ -1,0 +1,36 @@
+//! Figures of the decision which strategies a route uses.
+
+use farthing_policy::strategy::Mix;
+
+use super::Family;
+use crate::plans::PlanReport;
+
+/// One row for each route, and for each mix or kind of decider.
+pub fn families(reports: &[PlanReport]) -> [Family<'_>; 7] {
+    let mut mix = Family::gauge("plan", "1 for the combination of strategies that the route uses");
+    let mut saving = Family::gauge("plan_saving_per_request", "What the combination is expected to save per request").usd();
+    let mut decided = Family::counter("plan_decisions", "Decisions about a route's strategies by kind of decider");
+    let mut looked_on = Family::counter("plan_shadow_decisions", "Of these, decisions that a predictor looked on at");
+    let mut disagreed = Family::counter("plan_disagreements", "Of these, decisions where it would have chosen otherwise");
+    let mut fell_back = Family::counter("plan_fallbacks", "Decisions for which a predictor was wanted that could not choose");
+    let mut beyond =
+        Family::counter("plan_requests_untold", "Requests that the decision only counted, because more came than are told apart");
+    for of in reports {
+        let route = || vec![("route", &*of.route)];
+        if let Some(made) = &of.made {
+            let acting = &made.decision.acting;
+            for one in Mix::ALL {
+                mix.add(vec![("route", &*of.route), ("mix", one.as_str())], f64::from(u8::from(one == acting.choice.value)));
+            }
+            saving.add(route(), acting.chosen().saving.nanos() as f64 / 1e9);
+        }
+        for (by, count) in of.decisions.iter().filter(|(_, count)| *count > 0) {
+            decided.add(vec![("route", &*of.route), ("by", by)], *count as f64);
+        }
+        looked_on.add(route(), of.looked_on as f64);
+        disagreed.add(route(), of.disagreed as f64);
+        fell_back.add(route(), of.fell_back as f64);
+        beyond.add(route(), of.beyond as f64);
+    }
+    [mix, saving, decided, looked_on, disagreed, fell_back, beyond]
+}
