@@ -1,9 +1,10 @@
 //! When a strategy switches itself off on a route, and when it is tried again: one that adds waiting where it breaks promises (`waits`, SPEC
-//! C7), the cache where it costs more than it saves (`worth`, SPEC C6, R5).
+//! C7), the cache where it costs more than it saves (`worth`, SPEC C6, R5), marks in prompts where writes are not made up for by reads (`marks`).
 //!
-//! Both compare with a small slice, drawn by whoever asks; both look at all times, and their evidence is valid at all times (`detector`).
+//! The first two compare with a small slice, drawn by whoever asks; all look at all times, and their evidence is valid at all times (`detector`).
 
 mod detector;
+mod marks;
 pub mod waits;
 #[cfg(test)]
 mod waits_tests;
@@ -14,6 +15,7 @@ mod worth_tests;
 use farthing_types::reasons;
 
 pub use detector::Detector;
+pub use marks::MarkWorth;
 pub use waits::{Slice, Waits};
 pub use worth::{Worth, WorthTurn};
 
