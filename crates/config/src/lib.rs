@@ -14,6 +14,7 @@ mod jwt;
 mod key;
 mod l2;
 mod limits;
+mod prompt_cache;
 mod provider;
 mod purges;
 mod read;
@@ -40,6 +41,7 @@ pub use jwt::{JwksPlace, JwksSource, JwtAlgorithm, JwtClaims, JwtFamily, JwtIssu
 pub use key::FarthingKey;
 pub use l2::{L2Config, L2Redis, L2Store};
 pub use limits::{OverloadConfig, TierConfig};
+pub use prompt_cache::{PromptCacheConfig, PromptTtl};
 pub use provider::{CompressRequests, CredentialPlace, Dialect, HttpProtocol, Prices, Provider, Terms, TokenRates, UpstreamConfig};
 pub use purges::{Field, FilledBy, Purges, Template, WriteRule};
 pub use read::{Flags, Surroundings, System, parse_span, presets, reference};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use farthing_types::{Money, Priority, RouteName, Span, Tenant};
 use http::Method;
 
-use crate::{BatchConfig, CacheableIf, PersonalField, Prices, RoutingConfig, WriteRule};
+use crate::{BatchConfig, CacheableIf, PersonalField, Prices, PromptCacheConfig, RoutingConfig, WriteRule};
 
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,6 +188,8 @@ pub struct Route {
     pub dedupe: bool,
     /// How calls are made together; `None`: they are not.
     pub batch: Option<BatchConfig>,
+    /// How prompts are marked for the provider's own cache; `None`: they are not.
+    pub prompt_cache: Option<PromptCacheConfig>,
     /// Whether methods other than GET and HEAD may be deduplicated, cached and retried.
     pub idempotent: bool,
     /// Whether the body's digest is part of the key.
@@ -285,6 +287,7 @@ impl Default for Route {
             cache: true,
             dedupe: true,
             batch: None,
+            prompt_cache: None,
             idempotent: false,
             compress: true,
             key_body: true,

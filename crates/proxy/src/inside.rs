@@ -23,6 +23,7 @@ use crate::l2::L2;
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
 use crate::prefetch::RouteBooks;
+use crate::prompts::PromptReport;
 use crate::pricing::PricingStats;
 use crate::route;
 use crate::routing::RoutingReport;
@@ -128,6 +129,11 @@ impl Inside {
     /// How the providers of each route stand that has several.
     pub fn routings(&self) -> Vec<RoutingReport> {
         self.state.routings()
+    }
+
+    /// What came of marks in prompts, of each route that has some.
+    pub fn prompts(&self) -> Vec<PromptReport> {
+        self.state.prompts()
     }
 
     /// What of prices and usage was not as it should be.

@@ -25,6 +25,7 @@ use crate::limits::Limits;
 use crate::pace::Pace;
 use crate::prefetch::{self, Off};
 use crate::problem::Dialect;
+use crate::prompts::Prompts;
 use crate::routing::{self, Routing};
 use crate::stats::Numbered;
 use crate::switches::Switches;
@@ -44,6 +45,8 @@ pub struct RouteState {
     pub routing: Option<Routing>,
     /// What stands in front of them where calls are made together.
     pub batching: Option<Batching>,
+    /// Prompts that are marked for the provider's own cache; `None` where none are.
+    pub prompts: Option<Prompts>,
     /// Codings in which its answers may go to clients.
     pub compress: Arc<[Coding]>,
     /// What enters keys.
@@ -170,6 +173,7 @@ fn one(
     Ok(RouteState {
         routing: None,
         batching: Batching::of(route, &pass, swap.as_ref())?,
+        prompts: Prompts::of(route),
         pass,
         swap,
         compress: if route.compress && route.mode != RouteMode::Observe { config.data.compress.clone().into() } else { Arc::default() },
@@ -186,7 +190,7 @@ fn one(
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
-        switches: Switches::new(route.batch.is_some()),
+        switches: Switches::new(route.batch.is_some(), route.prompt_cache.is_some()),
         stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
         pace,
         limits: limits.of(config, (route, &provider)),
@@ -260,6 +264,7 @@ pub fn facts(route: &Route, provider: &Provider) -> RouteFacts {
         dedupe: route.dedupe,
         batch: route.batch.is_some(),
         prefetch: route.prefetch == farthing_config::Prefetch::Auto,
+        prompt_cache: route.prompt_cache.is_some(),
         shared: route.shared,
         observe: route.mode == RouteMode::Observe,
         terms_forbid: !provider.terms.storable,

@@ -8,6 +8,7 @@
 //! all in [`crate::switches::MarkWorth`].
 
 mod choose;
+mod keys;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use farthing_types::{Span, Time, reasons};
 
 use crate::prompt_cache::WritePrices;
 
+pub use keys::PromptKeys;
 pub use memory::PromptMarks;
 
 /// The parts of a prompt, in the order in which a provider keeps them, whatever order a request names them in.

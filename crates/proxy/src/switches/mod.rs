@@ -3,6 +3,7 @@
 
 pub mod bypass;
 mod caches;
+mod prompts;
 mod waiting;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use farthing_ledger::aggregate::CacheWorth;
-use farthing_policy::switches::{Standing, Waits, Worth};
+use farthing_policy::switches::{MarkWorth, Standing, Waits, Worth};
 use farthing_types::{Money, RouteName, Time};
 use parking_lot::Mutex;
 
@@ -32,6 +33,8 @@ pub struct Switches {
     /// Batching, the one strategy that adds waiting; `None` where calls are not made together.
     batch: Option<Mutex<Waits>>,
     cache: Mutex<Judged>,
+    /// Marks in prompts; `None` where there are none.
+    prompts: Option<Mutex<MarksJudged>>,
     turns: [[AtomicU64; Standing::ALL.len()]; Strategy::ALL.len()],
 }
 
@@ -43,6 +46,13 @@ struct Judged {
     since: Time,
 }
 
+/// The record of marks in prompts.
+#[derive(Default)]
+struct MarksJudged {
+    worth: MarkWorth,
+    since: Time,
+}
+
 farthing_types::reasons! {
     /// What can switch itself off.
     Strategy {
@@ -50,6 +60,8 @@ farthing_types::reasons! {
         Cache = "cache",
         /// Batching, where it breaks promises of time.
         Batch = "batch",
+        /// Marks in prompts, where writes are not made up for by reads.
+        PromptCache = "prompt_cache",
     }
 }
 
@@ -66,7 +78,7 @@ pub struct SwitchView {
     pub evidence: f64,
     /// When it is tried again; `None` where that is not a matter of time.
     pub tried_again: Option<Time>,
-    /// For the cache: requests judged since, and what they have saved net.
+    /// For the cache and for marks in prompts: requests judged since, and what they have saved net.
     pub judged: Option<(u64, Money)>,
     /// How often it was switched off since the start.
     pub switched_off: u64,
@@ -84,13 +96,14 @@ pub struct RouteSwitches {
 }
 
 impl Switches {
-    /// Those of a route that makes calls together, or not.
-    pub fn new(batches: bool) -> Self {
+    /// Those of a route that makes calls together, or not, and marks prompts, or not.
+    pub fn new(batches: bool, marks: bool) -> Self {
         Self {
             flags: AtomicU8::new(0),
             bypass: ArcSwapOption::empty(),
             batch: batches.then(|| Mutex::new(Waits::new(Time::ZERO))),
             cache: Mutex::default(),
+            prompts: marks.then(Mutex::default),
             turns: Default::default(),
         }
     }
@@ -160,7 +173,19 @@ impl Switches {
                 switched_off: self.switched_off(Strategy::Batch),
             }
         });
-        std::iter::once(cache).chain(batch).collect()
+        let prompts = self.prompts.as_ref().map(|judged| {
+            let judged = judged.lock();
+            SwitchView {
+                strategy: Strategy::PromptCache,
+                standing: judged.worth.standing(),
+                since: judged.since,
+                evidence: judged.worth.evidence(),
+                tried_again: judged.worth.tried_again(),
+                judged: Some(judged.worth.judged()),
+                switched_off: self.switched_off(Strategy::PromptCache),
+            }
+        });
+        std::iter::once(cache).chain(batch).chain(prompts).collect()
     }
 }
 
