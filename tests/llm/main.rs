@@ -8,5 +8,6 @@
 )]
 
 mod mooncake;
+mod openai;
 mod prompt_cache;
 mod world;

@@ -71,8 +71,21 @@ async fn only_what_is_ours_to_mark_is_marked_and_nothing_else_of_a_body_changes(
         (usual(), vec![("x-farthing-cache", "off")], told.clone(), "none"),
         (changed(|_, route| route.mode = Mode::Observe), vec![], told.clone(), "none"),
         (changed(|_, route| route.prompt_cache = None), vec![], told.clone(), "none"),
-        (usual(), vec![], Bytes::from(json!({"model": "x", "max_tokens": 5, "system": text("s", 2_000), "messages": [{"role": "user", "content": "q"}]}).to_string()), "no-price"),
-        (usual(), vec![], Bytes::from(json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "q"}]}).to_string()), "short"),
+        (
+            usual(),
+            vec![],
+            Bytes::from(
+                json!({"model": "x", "max_tokens": 5, "system": text("s", 2_000), "messages": [{"role": "user", "content": "q"}]})
+                    .to_string(),
+            ),
+            "no-price",
+        ),
+        (
+            usual(),
+            vec![],
+            Bytes::from(json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "q"}]}).to_string()),
+            "short",
+        ),
     ] {
         for _ in 0..3 {
             world.send("a", &headers, body.clone()).await;
@@ -85,7 +98,10 @@ async fn only_what_is_ours_to_mark_is_marked_and_nothing_else_of_a_body_changes(
     }
     // A marked body says the same, with its fields in their order.
     let world = usual();
-    let body = Bytes::from(format!("{{ \"system\" : \"{}\",\"max_tokens\":9,\"messages\":[{{\"role\":\"user\",\"content\":\"q\"}}] ,\"model\":\"m\" }}", text("s", 2_000)));
+    let body = Bytes::from(format!(
+        "{{ \"system\" : \"{}\",\"max_tokens\":9,\"messages\":[{{\"role\":\"user\",\"content\":\"q\"}}] ,\"model\":\"m\" }}",
+        text("s", 2_000)
+    ));
     for _ in 0..2 {
         world.send("a", &[], body.clone()).await;
     }

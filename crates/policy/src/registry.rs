@@ -6,8 +6,8 @@ use farthing_types::UncachedReason;
 
 use crate::plan::{RequestKind, RouteFacts};
 use crate::strategies::{
-    batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch, prompt_cache::PromptCache, ttl_fixed::TtlFixed, ttl_model::TtlModel, ttl_rule::TtlRule,
-    ttl_table::TtlTable,
+    batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch, prompt_cache::PromptCache, ttl_fixed::TtlFixed, ttl_model::TtlModel,
+    ttl_rule::TtlRule, ttl_table::TtlTable,
 };
 use crate::ttl::TtlSource;
 

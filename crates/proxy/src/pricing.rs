@@ -408,7 +408,9 @@ impl State {
         let full = match (end.revalidated, billed) {
             (true, _) => end.entry_price,
             // The last attempt brought the full answer; out of a batch, for less than it would have cost alone.
-            (false, true) => charged.alone.or(charged.unmarked).unwrap_or_else(|| charged.first.flatten().or(charged.costs.last().copied().flatten())),
+            (false, true) => {
+                charged.alone.or(charged.unmarked).unwrap_or_else(|| charged.first.flatten().or(charged.costs.last().copied().flatten()))
+            }
             // Without Farthing the same answer would have come, and cost the same.
             (false, false) => attempts,
         };

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use farthing_cache::l2::{GetOutcome, PutOutcome};
 use farthing_fleet::Fault;
-use farthing_ledger::{LogMetrics, SavedBy};
 use farthing_ledger::aggregate::HistogramSnapshot;
 use farthing_ledger::aggregate::RouteSnapshot;
 use farthing_ledger::budget::CounterView;
+use farthing_ledger::{LogMetrics, SavedBy};
 use farthing_policy::batch::{Alone, Flush};
 use farthing_types::Money;
 use prometheus_client::collector::Collector;

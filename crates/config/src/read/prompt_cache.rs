@@ -29,7 +29,12 @@ pub(crate) fn obey(top: &Section<'_, '_>, route: &Route, provider: &Provider) {
         Dialect::Anthropic => {}
         Dialect::OpenAi if config.ttl == PromptTtl::FiveMinutes => {}
         Dialect::OpenAi => {
-            top.doc.problem(None, &format!("{key}.ttl"), "\"1h\" where the dialect is \"openai\"", "take it out: no lifetime can be asked for");
+            top.doc.problem(
+                None,
+                &format!("{key}.ttl"),
+                "\"1h\" where the dialect is \"openai\"",
+                "take it out: no lifetime can be asked for",
+            );
         }
         _ => {
             let found = format!("\"{}\" speaks a dialect without marks in prompts", provider.name);

@@ -90,9 +90,10 @@ fn planned(scale: &Scale<'_>, candidates: &[Candidate], most: usize) -> (Vec<usi
         let next: Vec<_> = next.collect();
         rows.push(next);
     }
-    let ends = rows.iter().enumerate().flat_map(|(row, ends)| {
-        ends.iter().enumerate().filter_map(move |(last, end)| end.as_ref().map(|(worth, _)| (row, last, *worth)))
-    });
+    let ends = rows
+        .iter()
+        .enumerate()
+        .flat_map(|(row, ends)| ends.iter().enumerate().filter_map(move |(last, end)| end.as_ref().map(|(worth, _)| (row, last, *worth))));
     // Of equals the fewest marks.
     let Some((row, last, worth)) = ends.filter(|(.., worth)| *worth > 0.0).reduce(|a, b| if b.2 > a.2 { b } else { a }) else {
         return (Vec::new(), 0.0);

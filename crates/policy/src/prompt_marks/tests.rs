@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::choose::{Candidate, Scale, best};
-use crate::prompt_cache::WritePrices;
 use super::*;
+use crate::prompt_cache::WritePrices;
 
 /// Anthropic's five minutes.
 const PRICES: WritePrices = WritePrices { write: 1_250, read: 100 };

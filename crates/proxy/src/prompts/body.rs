@@ -247,7 +247,9 @@ mod tests {
             {"role": "user", "content": []},
         ]});
         assert!(prompt(&body.to_string()).boundaries.iter().all(|boundary| !boundary.markable));
-        for other in ["", "[]", "{}", "{\"messages\":7}", "{\"messages\":[{\"role\":\"user\"}]}", "{\"messages\":[{\"role\":\"u\",\"content\":7}]}"] {
+        for other in
+            ["", "[]", "{}", "{\"messages\":7}", "{\"messages\":[{\"role\":\"user\"}]}", "{\"messages\":[{\"role\":\"u\",\"content\":7}]}"]
+        {
             assert!(read(other.as_bytes(), SipHasher13::new()).is_none(), "{other}");
         }
         // Said twice: nobody knows which of them holds.
@@ -258,7 +260,9 @@ mod tests {
     #[test]
     fn prefixes_are_kept_in_the_order_of_the_provider_whatever_the_order_of_the_fields() {
         let one = prompt(r#"{"messages":[{"role":"user","content":"q"}],"system":"s","tools":[{"name":"t"}]}"#);
-        let other = prompt(r#"{"tools":[{"name":"t"}],"system":"s","messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}"#);
+        let other = prompt(
+            r#"{"tools":[{"name":"t"}],"system":"s","messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}"#,
+        );
         let digests = |prompt: &Prompt| prompt.boundaries.iter().map(|boundary| boundary.digest).collect::<Vec<_>>();
         assert_eq!(digests(&one), digests(&other)[..3]);
         let parts: Vec<Part> = one.boundaries.iter().map(|boundary| boundary.part).collect();
@@ -301,7 +305,9 @@ mod tests {
                 [Value::Object(one)] if one.contains_key("cache_control") && one.get("type") == Some(&json!("text")) => one["text"].clone(),
                 _ => Value::Array(list.iter().map(plain).collect()),
             },
-            Value::Object(map) => Value::Object(map.iter().filter(|(key, _)| *key != "cache_control").map(|(k, v)| (k.clone(), plain(v))).collect()),
+            Value::Object(map) => {
+                Value::Object(map.iter().filter(|(key, _)| *key != "cache_control").map(|(k, v)| (k.clone(), plain(v))).collect())
+            }
             other => other.clone(),
         }
     }

@@ -90,7 +90,9 @@ mod tests {
     #[test]
     fn prompts_are_known_by_what_they_begin_with() {
         let chat = |system: &str, first: &str, rest: &str| {
-            of(&format!(r#"{{"messages":[{{"role":"system","content":"{system}"}},{{"role":"user","content":"{first}"}}{rest}],"model":"m"}}"#))
+            of(&format!(
+                r#"{{"messages":[{{"role":"system","content":"{system}"}},{{"role":"user","content":"{first}"}}{rest}],"model":"m"}}"#
+            ))
         };
         let one = chat("s", "a", "");
         assert_eq!(one, chat("s", "a", r#",{"role":"assistant","content":"x"},{"role":"user","content":"b"}"#), "the next turn");

@@ -82,7 +82,12 @@ impl Prompts {
             lookback: LOOKBACK,
             capacity: REMEMBERED,
         };
-        Some(Self { config, marks: Mutex::new(PromptMarks::new(terms)), keys: Mutex::new(PromptKeys::new(REMEMBERED)), stats: PromptStats::default() })
+        Some(Self {
+            config,
+            marks: Mutex::new(PromptMarks::new(terms)),
+            keys: Mutex::new(PromptKeys::new(REMEMBERED)),
+            stats: PromptStats::default(),
+        })
     }
 
     fn remembered(&self) -> usize {

@@ -6,7 +6,8 @@ use crate::prompts::PromptReport;
 /// Families of the routes that mark prompts; of the others there is nothing to tell.
 pub fn families(reports: &[PromptReport]) -> [Family<'_>; 6] {
     let mut calls = Family::counter("prompt_cache_calls", "Calls by what was decided about marks in their prompts");
-    let mut tokens = Family::counter("prompt_cache_tokens", "Input tokens that marked calls read from the provider's cache, or wrote to it");
+    let mut tokens =
+        Family::counter("prompt_cache_tokens", "Input tokens that marked calls read from the provider's cache, or wrote to it");
     let mut ignored = Family::counter("prompt_cache_ignored", "Marked calls of which the provider kept nothing");
     let mut saved = Family::counter("prompt_cache_read", "Saved by marked calls that read more than they wrote").usd();
     let mut lost = Family::counter("prompt_cache_write", "Paid more by marked calls that wrote more than they read").usd();

@@ -164,8 +164,10 @@ mod tests {
 
     #[test]
     fn a_text_and_a_list_of_one_are_the_same_prompt_with_or_without_a_mark() {
-        let of = |content: Value| parse(&json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]})).unwrap();
-        let (plain, list) = (of(json!("one two")), of(json!([{"type": "text", "text": "one two", "cache_control": {"type": "ephemeral"}}])));
+        let of =
+            |content: Value| parse(&json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]})).unwrap();
+        let (plain, list) =
+            (of(json!("one two")), of(json!([{"type": "text", "text": "one two", "cache_control": {"type": "ephemeral"}}])));
         assert_eq!(plain.blocks()[0].digest, list.blocks()[0].digest);
         assert_eq!((plain.blocks()[0].mark, list.blocks()[0].mark), (None, Some(Span::from_secs(300))));
         assert_eq!((plain.blocks()[0].tokens, plain.output()), (2, 4));
