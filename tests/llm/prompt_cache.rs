@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use farthing_config::{Config, Mode, PromptCacheConfig, PromptTtl, Route};
+use farthing_proxy::SwitchView;
 use farthing_types::Money;
 use http::StatusCode;
 use rand::rngs::StdRng;
@@ -133,7 +134,7 @@ async fn keys_and_copies_are_made_of_what_the_client_sent() {
     }
     let totals = world.inside.totals();
     let saved = |cause: &str| totals.routes["claude"].saved.get(cause).map_or(0, |tally| tally.count);
-    // Two copies: one whose call was marked, one whose call was not yet; each is worth a plain call.
+    // Two copies, whose calls were marked: each is worth a plain call.
     assert_eq!((saved("l1"), world.vendor.take().calls), (2, 3));
     let (counted, logged) = world.end().await;
     assert_eq!(logged.bill, counted.billed);
@@ -155,6 +156,11 @@ async fn an_hour_is_asked_for_where_the_route_says_so() {
     logged.agrees(&counted);
 }
 
+fn standing(world: &World) -> SwitchView {
+    let told = world.inside.switches();
+    *told[0].strategies.iter().find(|view| view.strategy.as_str() == "prompt_cache").unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn marks_that_lose_stop_and_say_so() {
     let world = usual();
@@ -163,8 +169,7 @@ async fn marks_that_lose_stop_and_say_so() {
         world.ask("a", &question("s", turn)).await;
         world.wait(10);
     }
-    let told = world.inside.switches();
-    let view = told[0].strategies.iter().find(|view| view.strategy.as_str() == "prompt_cache").unwrap().clone();
+    let view = standing(&world);
     assert_eq!((view.standing.as_str(), view.switched_off), ("off", 1));
     assert!(view.tried_again.is_some_and(|at| at > farthing_types::Clock::now(&*world.clock)));
     // Tried again after the rest, and the provider has mended.
@@ -174,8 +179,7 @@ async fn marks_that_lose_stop_and_say_so() {
         world.ask("a", &question("s", turn)).await;
         world.wait(10);
     }
-    let told = world.inside.switches();
-    let view = told[0].strategies.iter().find(|view| view.strategy.as_str() == "prompt_cache").unwrap().clone();
+    let view = standing(&world);
     assert_eq!((view.standing.as_str(), view.switched_off), ("on", 1));
     let (counted, logged) = world.end().await;
     let off = logged.decisions.iter().filter(|decision| *decision == "switched-off").count();

@@ -70,16 +70,19 @@ pub(super) fn best(scale: &Scale<'_>, candidates: &[Candidate]) -> (Vec<usize>, 
     if worth + now > free.1 { (marks, worth + now) } else { free }
 }
 
+/// The best marks that end at a candidate: their worth, and the candidate before.
+type End = (f64, Option<usize>);
+
 /// The best at most `most` marks by what they are worth later.
 fn planned(scale: &Scale<'_>, candidates: &[Candidate], most: usize) -> (Vec<usize>, f64) {
     let warm = candidates.iter().filter(|candidate| candidate.warm).map(|candidate| scale.size(candidate)).fold(0.0, f64::max);
-    // By the last mark: worth, and the place in the row before that it came from.
-    let mut rows: Vec<Vec<Option<(f64, Option<usize>)>>> = Vec::with_capacity(most);
+    // By how many marks there are, and by the last of them.
+    let mut rows: Vec<Vec<Option<End>>> = Vec::with_capacity(most);
     for row in 0..most {
         let next = candidates.iter().enumerate().map(|(last, candidate)| match row.checked_sub(1).and_then(|before| rows.get(before)) {
             None => Some((scale.segment(candidate, 0.0, warm), None)),
             Some(before) => {
-                let from = |(place, known): (usize, &Option<(f64, Option<usize>)>)| {
+                let from = |(place, known): (usize, &Option<End>)| {
                     let (worth, _) = (*known)?;
                     let behind = candidates.get(place).map_or(0.0, |candidate| scale.size(candidate));
                     Some((worth + scale.segment(candidate, behind, warm), Some(place)))

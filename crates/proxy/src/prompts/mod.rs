@@ -214,9 +214,10 @@ impl State {
         let written = cache_write.unwrap_or(0).saturating_add(cache_write_1h.unwrap_or(0));
         let read = cached_input.unwrap_or(0);
         let kept = match (answered, read + written > 0) {
-            (false, _) => Kept::Failed,
             (true, true) => Kept::Used,
-            (true, false) => Kept::Ignored,
+            // What a cut answer did not tell is not known.
+            (true, false) if !charged.estimated => Kept::Ignored,
+            _ => Kept::Failed,
         };
         prompts.marks.lock().ended(&prompted.digests, kept);
         let last = reports.len().saturating_sub(1);
