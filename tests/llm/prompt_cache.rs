@@ -205,6 +205,43 @@ async fn a_provider_that_fails_has_kept_nothing_and_bills_nothing() {
     logged.agrees(&counted);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_knows_no_marks_is_asked_again_without_and_left_alone() {
+    for (cache, stream) in [(false, false), (false, true), (true, false)] {
+        let world =
+            World::new(anthropic(), Some(MARKS), |_, route| (route.cache, route.idempotent, route.mode) = (cache, cache, Mode::Override));
+        *world.vendor.temper.lock() = Temper::Strict;
+        for turn in 0..5 {
+            let mut body = question("s", turn);
+            body["stream"] = json!(stream);
+            let (status, _) = world.ask("a", &body).await;
+            assert_eq!((status, &world.sent()), (StatusCode::OK, &body));
+        }
+        // What the client has put wrong itself is told as it is, and says nothing of marks.
+        assert_eq!(world.inside.prompts()[0].stats.refused, 1);
+        assert_eq!((standing(&world).standing.as_str(), standing(&world).switched_off), ("off", 1));
+        let (counted, logged) = world.end().await;
+        assert_eq!((counted.calls, counted.refused, counted.billed), (5, 1, counted.plain));
+        logged.agrees(&counted);
+        // The refused attempt and the one after it are of one call.
+        assert_eq!(logged.decisions, ["few-reads", "refused", "refused", "switched-off", "switched-off", "switched-off"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_has_put_wrong_is_told_as_it_is() {
+    let world = usual();
+    let wrong = |turn: usize| json!({"model": "m", "system": text("s", 2_000), "messages": [{"role": "user", "content": text(&turn.to_string(), 5)}]});
+    for turn in 0..4 {
+        let (status, told) = world.ask("a", &wrong(turn)).await;
+        assert_eq!((status, &told[..]), (StatusCode::BAD_REQUEST, &b"max_tokens: Field required"[..]));
+        world.wait(1);
+    }
+    assert_eq!((standing(&world).standing.as_str(), world.inside.prompts()[0].stats.refused), ("on", 0));
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.billed, logged.bill), (Money::ZERO, Money::ZERO));
+}
+
 /// Seeded: users with conversations of several turns, some of whom come back late or never, plain and streamed, over prices as Anthropic's.
 #[tokio::test(start_paused = true)]
 async fn conversations_cost_less_than_without_marks_and_less_than_with_marks_everywhere() {

@@ -58,8 +58,10 @@ pub enum Temper {
     Usual,
     /// Takes money for writes, and never has what it has written.
     Forgetful,
-    /// Answers 529.
+    /// Answers 503.
     Overloaded,
+    /// Knows no marks: 400.
+    Strict,
 }
 
 /// See the module.
@@ -90,6 +92,11 @@ impl Vendor {
             return reply(StatusCode::SERVICE_UNAVAILABLE, "application/json", Body::full("{\"type\":\"error\"}"));
         }
         self.bodies.lock().push(body.clone());
+        if *self.temper.lock() == Temper::Strict && String::from_utf8_lossy(&body).contains("cache_control") {
+            self.counted.lock().refused += 1;
+            report(StatusCode::BAD_REQUEST);
+            return reply(StatusCode::BAD_REQUEST, "application/json", Body::full("{\"type\":\"error\"}"));
+        }
         let asked = match MessagesRequest::parse(&body) {
             Ok(asked) => asked,
             Err(why) => {

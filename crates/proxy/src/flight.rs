@@ -359,8 +359,8 @@ impl CallSink for Flight {
             self.route.limits.note(report.head_after);
         }
         let mut reports = self.reports.lock();
-        if report.routed.is_some() {
-            // Each provider counts its own from zero.
+        if report.routed.is_some() || self.prompted.is_some() {
+            // Each provider counts its own from zero; so does a call that is made again without marks.
             report.attempt = u16::try_from(reports.len()).unwrap_or(u16::MAX);
         }
         reports.push(report);

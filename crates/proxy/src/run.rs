@@ -143,7 +143,7 @@ async fn fetch(job: &Job, conditions: Option<HeaderMap>) -> Result<Landed, Failu
         flight.route.pace.admit(flight.purpose, (job.patience, job.template.body.len())).await;
     }
     let requested_at = state.clock.now();
-    let reply = job.template.origin.fetch(job.template.call(flight, conditions)).await?;
+    let reply = state.fetch(flight, job.template.origin.clone(), job.template.call(flight, conditions)).await?;
     let received_at = state.clock.now();
     let mut end = CallEnd { keyed: true, ..CallEnd::default() };
     note_head(&mut end, &Received { status: reply.status, headers: &reply.headers, requested_at, received_at }, &flight.route.rules);
@@ -470,7 +470,7 @@ async fn pass_here(state: Arc<State>, flight: Arc<Flight>, going: Outgoing) -> R
     let requested_at = state.clock.now();
     let call = call(&flight, head, body, deadline);
     let leaving = Leaving::new(&state, &flight, keyed);
-    let fetched = leaving.fetch(origin.fetch(call)).await;
+    let fetched = leaving.fetch(state.fetch(&flight, origin, call)).await;
     let mut reply = match fetched {
         Ok(reply) => reply,
         Err(failure) => {

@@ -82,6 +82,8 @@ reasons! {
         SwitchedOff = "switched-off",
         /// It was given a key, by which the provider sends alike prompts to where they are kept.
         Keyed = "keyed",
+        /// The provider refused it so, and was asked again without.
+        Refused = "refused",
     }
 }
 

@@ -74,6 +74,16 @@ impl MarkWorth {
         }
     }
 
+    /// The provider refused what it answered without marks: they rest at once.
+    pub fn refused(&mut self, now: Time) -> Option<Standing> {
+        if self.until.is_some() {
+            return None;
+        }
+        let rest = (REST * 2u32.saturating_pow(self.rests)).min(LONGEST);
+        *self = Self { until: Some(now + rest), rests: (self.rests + 1).min(8), ..Self::default() };
+        Some(Standing::Off)
+    }
+
     /// Takes a marked call: what it has saved, net of what it wrote, and the most that it could have saved. The new standing, where that
     /// changes it.
     pub fn take(&mut self, now: Time, saved: Money, most: Money) -> Option<Standing> {
@@ -91,9 +101,7 @@ impl MarkWorth {
             self.evidence.bet(STAKES.map(|stake| (1.0 - stake * share).max(0.0)));
         }
         if self.evidence.evidence() >= if self.trial { LOSS_ON_TRIAL } else { LOSS } {
-            let rest = (REST * 2u32.saturating_pow(self.rests)).min(LONGEST);
-            *self = Self { until: Some(now + rest), rests: (self.rests + 1).min(8), ..Self::default() };
-            return Some(Standing::Off);
+            return self.refused(now);
         }
         if self.trial && self.calls >= TRIAL && self.net >= Money::ZERO {
             (self.trial, self.rests) = (false, 0);

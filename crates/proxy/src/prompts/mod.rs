@@ -3,11 +3,14 @@
 //!
 //! Keys of Farthing's cache are made before, from what the client sent: a mark changes nobody's answer and joins nobody.
 
+mod again;
 mod body;
 mod keyed;
 mod stats;
 
 use std::hash::Hasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use farthing_config::{Dialect, PromptCacheConfig, PromptTtl};
@@ -51,23 +54,35 @@ pub struct Prompts {
 /// What was decided about a call's prompt.
 #[derive(Clone, Debug)]
 pub struct Prompted {
-    /// What, and why.
-    pub why: MarkReason,
+    why: MarkReason,
     /// Input tokens that it should read from the provider's cache.
     pub read: u64,
     /// The prefixes that end at its marks.
     digests: Vec<u64>,
     rates: Option<PromptRates>,
+    /// The body without what was put into it; `None` where nothing was.
+    plain: Option<Bytes>,
+    /// The provider has refused it for what was put into it.
+    refused: Arc<AtomicBool>,
 }
 
 impl Prompted {
-    const fn not(why: MarkReason) -> Self {
-        Self { why, read: 0, digests: Vec::new(), rates: None }
+    fn not(why: MarkReason) -> Self {
+        Self { why, read: 0, digests: Vec::new(), rates: None, plain: None, refused: Arc::default() }
     }
 
-    /// Whether there are marks in it.
-    pub const fn is_marked(&self) -> bool {
-        matches!(self.why, MarkReason::Marked)
+    /// What was decided, and why; or that the provider refused it.
+    pub fn why(&self) -> MarkReason {
+        if self.refused.load(Ordering::Relaxed) { MarkReason::Refused } else { self.why }
+    }
+
+    /// Whether the answer is that to a prompt with marks.
+    pub fn is_marked(&self) -> bool {
+        self.why() == MarkReason::Marked
+    }
+
+    fn refuse(&self) {
+        self.refused.store(true, Ordering::Relaxed);
     }
 }
 
@@ -109,8 +124,9 @@ impl Prompts {
 pub fn mark(state: &State, planned: &Planned, (headers, body): (&HeaderMap, Bytes), order: &mut Order) -> Bytes {
     let route = &*planned.account.route;
     let Some(prompts) = route.prompts.as_ref().filter(|_| is_ours(planned, order)) else { return body };
-    let (prompted, marked) = decide(state, planned, prompts, (headers, &body));
+    let (mut prompted, marked) = decide(state, planned, prompts, (headers, &body));
     prompts.stats.decided(prompted.why);
+    prompted.plain = marked.is_some().then(|| body.clone());
     order.prompted = Some(prompted);
     marked.unwrap_or(body)
 }
@@ -142,6 +158,9 @@ fn decide(state: &State, planned: &Planned, prompts: &Prompts, (headers, body): 
     }
     let route = &*planned.account.route;
     let target = planned.outbound.facts().and_then(|facts| facts.target.clone());
+    if keys && !state.may_mark(&planned.account.route, state.clock.now()) {
+        return not(MarkReason::SwitchedOff);
+    }
     if keys {
         let (why, marked) = key(prompts, body, (seed(state, planned, target.as_deref()), state.clock.now()));
         return (Prompted::not(why), marked);
@@ -158,7 +177,7 @@ fn decide(state: &State, planned: &Planned, prompts: &Prompts, (headers, body): 
         return not(why);
     }
     match prompt.marked(body, &marks, prompts.config.ttl) {
-        Some(marked) => (Prompted { why, read: read / TOKEN, digests, rates }, Some(marked.into())),
+        Some(marked) => (Prompted { read: read / TOKEN, digests, rates, ..Prompted::not(why) }, Some(marked.into())),
         None => {
             prompts.marks.lock().ended(&digests, Kept::Failed);
             not(MarkReason::Unreadable)
@@ -229,7 +248,7 @@ impl State {
 
     /// A call with a key has ended. What it has read it might have read without: nothing is credited to the key.
     fn key_ended(&self, flight: &Flight, charged: &Charged) {
-        let keyed = flight.prompted.as_ref().is_some_and(|prompted| prompted.why == MarkReason::Keyed);
+        let keyed = flight.prompted.as_ref().is_some_and(|prompted| prompted.why() == MarkReason::Keyed);
         if let Some(prompts) = flight.route.prompts.as_ref().filter(|_| keyed) {
             prompts.stats.ended((charged.usage.cached_input.unwrap_or(0), 0), Money::ZERO, false);
         }
@@ -237,7 +256,7 @@ impl State {
 
     /// What is told of the routes whose prompts are marked.
     pub fn prompts(&self) -> Vec<PromptReport> {
-        let report = |route: &std::sync::Arc<RouteState>| {
+        let report = |route: &Arc<RouteState>| {
             let prompts = route.prompts.as_ref()?;
             Some(PromptReport { route: route.route.name.clone(), remembered: prompts.remembered(), stats: prompts.stats.read() })
         };

@@ -12,6 +12,7 @@ pub struct PromptStats {
     read: AtomicU64,
     written: AtomicU64,
     ignored: AtomicU64,
+    refused: AtomicU64,
     saved: AtomicI64,
     lost: AtomicI64,
 }
@@ -27,6 +28,8 @@ pub struct PromptReading {
     pub written: u64,
     /// Marked calls of which the provider kept nothing.
     pub ignored: u64,
+    /// Calls that the provider refused for what was put into their prompts, and answered without.
+    pub refused: u64,
     /// What calls have saved that read more than they wrote.
     pub saved: Money,
     /// What calls have cost that wrote more than they read.
@@ -51,6 +54,10 @@ impl PromptStats {
         }
     }
 
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn ended(&self, (read, written): (u64, u64), saved: Money, ignored: bool) {
         self.read.fetch_add(read, Relaxed);
         self.written.fetch_add(written, Relaxed);
@@ -67,6 +74,7 @@ impl PromptStats {
             read: self.read.load(Relaxed),
             written: self.written.load(Relaxed),
             ignored: self.ignored.load(Relaxed),
+            refused: self.refused.load(Relaxed),
             saved: money(&self.saved),
             lost: money(&self.lost),
         }

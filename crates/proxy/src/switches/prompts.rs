@@ -23,6 +23,14 @@ impl State {
         self.marks_turned(route, turned, now);
     }
 
+    /// The provider refused a prompt for its marks.
+    pub fn refuse_marks(&self, route: &RouteState) {
+        let Some(worth) = &route.switches.prompts else { return };
+        let now = self.clock.now();
+        let turned = worth.lock().worth.refused(now);
+        self.marks_turned(route, turned, now);
+    }
+
     fn marks_turned(&self, route: &RouteState, turned: Option<farthing_policy::switches::Standing>, now: Time) {
         let (Some(to), Some(worth)) = (turned, &route.switches.prompts) else { return };
         worth.lock().since = now;
