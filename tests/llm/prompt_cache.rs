@@ -4,6 +4,7 @@ use bytes::Bytes;
 use farthing_config::{Config, Mode, PromptCacheConfig, PromptTtl, Route};
 use farthing_proxy::SwitchView;
 use farthing_types::Money;
+use futures_util::future::join_all;
 use http::StatusCode;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -226,6 +227,19 @@ async fn a_provider_that_knows_no_marks_is_asked_again_without_and_left_alone() 
         // The refused attempt and the one after it are of one call.
         assert_eq!(logged.decisions, ["few-reads", "refused", "refused", "switched-off", "switched-off", "switched-off"]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_alike_prompts_writes_once() {
+    let world = usual();
+    *world.vendor.temper.lock() = Temper::Slow;
+    let bodies: Vec<Value> = (0..30).map(|turn| question("s", turn)).collect();
+    join_all(bodies.iter().map(|body| world.ask("a", body))).await;
+    assert_eq!((world.vendor.take().written, world.vendor.take().read), (2_000, 0), "what is not there yet is not paid for twice");
+    world.ask("a", &question("s", 40)).await;
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.written, counted.read), (2_000, 2_000));
+    logged.agrees(&counted);
 }
 
 #[tokio::test(start_paused = true)]

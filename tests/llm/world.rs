@@ -62,6 +62,8 @@ pub enum Temper {
     Overloaded,
     /// Knows no marks: 400.
     Strict,
+    /// Takes a second to its head.
+    Slow,
 }
 
 /// See the module.
@@ -79,7 +81,13 @@ struct Endpoint(Arc<Vendor>);
 impl Origin for Endpoint {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
         let vendor = self.0.clone();
-        async move { Ok(vendor.answer(&call)) }.boxed()
+        async move {
+            if *vendor.temper.lock() == Temper::Slow {
+                tokio::time::sleep(Span::from_secs(1)).await;
+            }
+            Ok(vendor.answer(&call))
+        }
+        .boxed()
     }
 }
 

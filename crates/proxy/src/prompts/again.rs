@@ -22,7 +22,7 @@ impl State {
     /// # Errors
     /// As [`Origin::fetch`].
     pub async fn fetch(&self, flight: &Flight, origin: Arc<dyn Origin>, call: Call) -> Result<Reply, Failure> {
-        let Some(plain) = flight.prompted.as_ref().and_then(|prompted| prompted.plain.clone()) else {
+        let Some(plain) = flight.prompted.as_ref().and_then(|prompted| prompted.plain.lock().take()) else {
             return origin.fetch(call).await;
         };
         let (mut again, since) = (unchanged(&call, plain), self.real_now());

@@ -48,8 +48,11 @@ struct Message<'a> {
 struct Block<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
+    /// As it stands: long texts are not to be decoded.
     #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    source: Option<&'a RawValue>,
 }
 
 /// Where a mark would be put.
@@ -140,19 +143,23 @@ impl Reader {
         let text = content.get();
         if text.starts_with('"') {
             let (start, end) = self.at(content)?;
-            let plain: Cow<'_, str> = serde_json::from_str(text).ok()?;
-            let spot = if plain.trim().is_empty() { Spot::Nowhere } else { Spot::Around(start, end) };
+            let spot = if is_blank(text) { Spot::Nowhere } else { Spot::Around(start, end) };
             return Some((spot, text.len(), 1));
         }
-        let blocks: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-        let (mut size, mut spot) = (0, Spot::Nowhere);
-        for block in &blocks {
-            let read: Block<'_> = serde_json::from_str(block.get()).ok()?;
-            let long = block.get().len();
-            size += if read.kind == "image" { long.min(IMAGE) } else { long };
-            let empty = read.kind == "text" && read.text.as_ref().is_none_or(|text| text.trim().is_empty());
-            spot = if TAKE.contains(&&*read.kind) && !empty { self.within(block)? } else { Spot::Nowhere };
+        let blocks: Vec<Block<'_>> = serde_json::from_str(text).ok()?;
+        let mut size = text.len();
+        for image in blocks.iter().filter(|block| block.kind == "image") {
+            size -= image.source.map_or(0, |source| source.get().len().saturating_sub(IMAGE));
         }
+        let takes = |block: &&Block<'_>| {
+            let blank = block.kind == "text" && block.text.is_none_or(|text| is_blank(text.get()));
+            TAKE.contains(&&*block.kind) && !blank
+        };
+        let spot = match blocks.last().filter(takes) {
+            // The last object closes before the list does.
+            Some(_) => Spot::Within(self.at(content)?.0 + text.strip_suffix(']')?.trim_end().len() - 1),
+            None => Spot::Nowhere,
+        };
         Some((spot, size, u32::try_from(blocks.len()).unwrap_or(u32::MAX)))
     }
 
@@ -166,6 +173,12 @@ impl Reader {
         let (boundaries, spots) = self.found.into_iter().enumerate().filter_map(kept).unzip();
         Prompt { boundaries, spots }
     }
+}
+
+/// Whether a JSON text, in its quotes, says nothing but white space.
+fn is_blank(text: &str) -> bool {
+    // What is long says something at once.
+    text.len() <= 256 && serde_json::from_str::<Cow<'_, str>>(text).is_ok_and(|plain| plain.trim().is_empty())
 }
 
 impl Prompt {

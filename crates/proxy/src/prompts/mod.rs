@@ -52,7 +52,7 @@ pub struct Prompts {
 }
 
 /// What was decided about a call's prompt.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Prompted {
     why: MarkReason,
     /// Input tokens that it should read from the provider's cache.
@@ -60,15 +60,15 @@ pub struct Prompted {
     /// The prefixes that end at its marks.
     digests: Vec<u64>,
     rates: Option<PromptRates>,
-    /// The body without what was put into it; `None` where nothing was.
-    plain: Option<Bytes>,
+    /// The body without what was put into it, until it is known that nobody needs it; `None` where nothing was.
+    plain: Mutex<Option<Bytes>>,
     /// The provider has refused it for what was put into it.
-    refused: Arc<AtomicBool>,
+    refused: AtomicBool,
 }
 
 impl Prompted {
     fn not(why: MarkReason) -> Self {
-        Self { why, read: 0, digests: Vec::new(), rates: None, plain: None, refused: Arc::default() }
+        Self { why, read: 0, digests: Vec::new(), rates: None, plain: Mutex::default(), refused: AtomicBool::new(false) }
     }
 
     /// What was decided, and why; or that the provider refused it.
@@ -124,9 +124,9 @@ impl Prompts {
 pub fn mark(state: &State, planned: &Planned, (headers, body): (&HeaderMap, Bytes), order: &mut Order) -> Bytes {
     let route = &*planned.account.route;
     let Some(prompts) = route.prompts.as_ref().filter(|_| is_ours(planned, order)) else { return body };
-    let (mut prompted, marked) = decide(state, planned, prompts, (headers, &body));
+    let (prompted, marked) = decide(state, planned, prompts, (headers, &body));
     prompts.stats.decided(prompted.why);
-    prompted.plain = marked.is_some().then(|| body.clone());
+    *prompted.plain.lock() = marked.is_some().then(|| body.clone());
     order.prompted = Some(prompted);
     marked.unwrap_or(body)
 }
