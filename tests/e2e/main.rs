@@ -28,6 +28,7 @@ mod limits;
 mod live;
 mod parity;
 mod program;
+mod prompts;
 mod purge;
 mod refill;
 mod semantics;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use farthing_types::{Money, Priority, RouteName, Span, Tenant};
 
-use crate::{BatchConfig, CacheableIf, Matcher, PersonalField, Prices, RoutingConfig, WriteRule};
+use crate::{BatchConfig, CacheableIf, Matcher, PersonalField, Prices, PromptCacheConfig, RoutingConfig, WriteRule};
 
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,6 +187,8 @@ pub struct Route {
     pub dedupe: bool,
     /// How calls are made together; `None`: they are not.
     pub batch: Option<BatchConfig>,
+    /// How prompts are marked for the provider's own cache; `None`: they are not.
+    pub prompt_cache: Option<PromptCacheConfig>,
     /// Who decides which of these are used.
     pub strategy: StrategyBy,
     /// Whether answers must be exact at every moment: none is kept.
@@ -292,6 +294,7 @@ impl Default for Route {
             cache: true,
             dedupe: true,
             batch: None,
+            prompt_cache: None,
             strategy: StrategyBy::Shadow,
             realtime: false,
             personalised: false,

@@ -47,11 +47,13 @@ pub struct StrategyFlags {
     pub batch: bool,
     /// Fetch ahead.
     pub prefetch: bool,
+    /// Mark prompts for providers' own caches.
+    pub prompt_cache: bool,
 }
 
 impl Default for StrategyFlags {
     fn default() -> Self {
-        Self { cache: true, dedupe: true, batch: true, prefetch: true }
+        Self { cache: true, dedupe: true, batch: true, prefetch: true, prompt_cache: true }
     }
 }
 
@@ -65,6 +67,9 @@ impl StrategyFlags {
         }
         if !self.prefetch {
             route.prefetch = Prefetch::Off;
+        }
+        if !self.prompt_cache {
+            route.prompt_cache = None;
         }
     }
 }

@@ -29,12 +29,14 @@ pub enum SavedBy {
     Route,
     /// A call made ahead had brought the answer, or was about to: its first use.
     Prefetch,
+    /// The prompt was marked for the provider's own cache. A write that is not read back is its loss.
+    PromptCache,
 }
 
 impl SavedBy {
     /// Every value, in the order of declaration.
     pub const ALL: &'static [Self] =
-        &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch, Self::Route, Self::Prefetch];
+        &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch, Self::Route, Self::Prefetch, Self::PromptCache];
 
     /// The stable string.
     pub const fn as_str(self) -> &'static str {
@@ -47,6 +49,7 @@ impl SavedBy {
             Self::Batch => "batch",
             Self::Route => "route",
             Self::Prefetch => "prefetch",
+            Self::PromptCache => "prompt_cache",
         }
     }
 }
@@ -78,6 +81,8 @@ pub enum Served {
     Batched,
     /// A call of its own at another provider than the route's first.
     Routed,
+    /// A call of its own whose prompt was marked for the provider's cache.
+    Marked,
     /// We refused it: nothing was bought, nothing is credited.
     Refused,
     /// Its call failed; attempts may have been charged all the same.
@@ -116,7 +121,7 @@ pub struct CostRecord {
     pub cost: Option<Money>,
     /// `base - cost`; `None` when either is unknown.
     pub saved: Option<Money>,
-    /// The cause, when something was saved or, unpriced, would have been.
+    /// The cause, when something was saved or, unpriced, would have been; of marks in prompts also when they have cost.
     pub by: Option<SavedBy>,
 }
 
@@ -133,12 +138,15 @@ impl CostRecord {
             Served::Revalidated => (paid.full, paid.attempts, Some(SavedBy::Revalidated)),
             Served::Batched => (paid.full, paid.attempts, Some(SavedBy::Batch)),
             Served::Routed => (paid.full, paid.attempts, Some(SavedBy::Route)),
+            Served::Marked => (paid.full, paid.attempts, Some(SavedBy::PromptCache)),
             Served::Refused => (Some(Money::ZERO), Some(Money::ZERO), None),
             // Without Farthing the same failed call would have been made and charged.
             Served::Failed => (paid.attempts, paid.attempts, None),
         };
         let saved = base.zip(cost).map(|(base, cost)| base - cost);
-        let by = cause.filter(|_| saved.is_none_or(|saved| saved > Money::ZERO));
+        // What a mark has cost is its cause's as much as what it has saved.
+        let counts = |saved| saved > Money::ZERO || (served == Served::Marked && saved < Money::ZERO);
+        let by = cause.filter(|_| saved.is_none_or(counts));
         Self { base, cost, saved, by }
     }
 }
@@ -149,7 +157,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Served; 11] = [
+    const ALL: [Served; 12] = [
         Served::Hit,
         Served::HitL2,
         Served::Stale,
@@ -159,6 +167,7 @@ mod tests {
         Served::Revalidated,
         Served::Batched,
         Served::Routed,
+        Served::Marked,
         Served::Refused,
         Served::Failed,
     ];
@@ -175,7 +184,9 @@ mod tests {
             match (record.base, record.cost) {
                 (Some(base), Some(cost)) => {
                     prop_assert_eq!(record.saved.map(|saved| cost + saved), Some(base));
-                    prop_assert!(record.by.is_none() || record.saved > Some(Money::ZERO));
+                    let lost = served == Served::Marked && record.saved < Some(Money::ZERO);
+                    prop_assert!(record.by.is_none() || record.saved > Some(Money::ZERO) || lost);
+                    prop_assert_eq!(record.by.is_some(), lost || (record.saved > Some(Money::ZERO) && served != Served::Lead));
                 }
                 _ => prop_assert_eq!(record.saved, None),
             }

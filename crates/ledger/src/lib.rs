@@ -35,6 +35,7 @@ pub use aggregate::{Aggregates, AggregatesSnapshot, CallSettled, RequestSettled}
 pub use cost::{CostRecord, Paid, SavedBy, Served};
 pub use log::{LogConfig, LogError, LogHandle, LogMetrics, LogWriter, Unwritten};
 pub use prices::{
-    Amount, Amounts, Ask, Billable, Month, PriceBook, PriceError, PriceSpec, Priced, Reads, TokenRates, Unpriced, VolumeKey, Volumes,
+    Amount, Amounts, Ask, Billable, Month, PriceBook, PriceError, PriceSpec, Priced, PromptRates, Reads, TokenRates, Unpriced, VolumeKey,
+    Volumes,
 };
 pub use usage::{RequestFacts, UsageReading, UsageTap};

@@ -1,5 +1,6 @@
 //! The decisions, pure and synchronous: which strategies a request gets (`plan`; `strategy` where prices decide), for how long an answer is
-//! kept (`ttl`), what a call will cost (`cost`), how long it waits for others to be made with (`batch`), which provider gets it (`routing`), when a
+//! kept (`ttl`), what a call will cost (`cost`), how long it waits for others to be made with (`batch`), which provider gets it (`routing`), what of a prompt its provider is to
+//! keep (`prompt_marks`), when a
 //! strategy switches itself off (`switches`).
 //!
 //! Nothing here reads a clock, a price or a random number that it was not handed. [`guard::Guarded`] is the only place where
@@ -13,6 +14,7 @@ pub mod plan;
 pub mod predictor;
 pub mod prefetch;
 pub mod prompt_cache;
+pub mod prompt_marks;
 mod refill;
 pub mod registry;
 pub mod routing;

@@ -4,7 +4,7 @@
 use farthing_types::{Overrides, UncachedReason};
 
 use crate::registry::{self, Strategy};
-use crate::strategies::{batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch};
+use crate::strategies::{batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch, prompt_cache::PromptCache};
 use crate::ttl::TtlParams;
 
 /// What is configured about a route that bears on its plan.
@@ -18,6 +18,8 @@ pub struct RouteFacts {
     pub batch: bool,
     /// Fetching ahead is switched on.
     pub prefetch: bool,
+    /// Marking prompts for the provider's cache is switched on.
+    pub prompt_cache: bool,
     /// Answers must be exact at every moment.
     pub realtime: bool,
     /// Answers depend on who asks.
@@ -45,6 +47,7 @@ impl Default for RouteFacts {
             dedupe: true,
             batch: true,
             prefetch: true,
+            prompt_cache: true,
             realtime: false,
             personalised: false,
             shared: false,
@@ -202,6 +205,14 @@ impl Plan {
     /// The reason why they may not.
     pub fn prefetch(&self, kind: RequestKind) -> Result<(), UncachedReason> {
         Prefetch.eligible(&self.facts, kind)
+    }
+
+    /// Whether prompts of this kind may be marked for the provider's cache.
+    ///
+    /// # Errors
+    /// The reason why they may not.
+    pub fn prompt_cache(&self, kind: RequestKind) -> Result<(), UncachedReason> {
+        PromptCache.eligible(&self.facts, kind)
     }
 }
 

@@ -6,8 +6,8 @@ use farthing_types::UncachedReason;
 
 use crate::plan::{RequestKind, RouteFacts};
 use crate::strategies::{
-    batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch, ttl_fixed::TtlFixed, ttl_model::TtlModel, ttl_rule::TtlRule,
-    ttl_table::TtlTable,
+    batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch, prompt_cache::PromptCache, ttl_fixed::TtlFixed, ttl_model::TtlModel,
+    ttl_rule::TtlRule, ttl_table::TtlTable,
 };
 use crate::ttl::TtlSource;
 
@@ -22,6 +22,8 @@ pub enum StrategyId {
     Batch,
     /// Fetch ahead.
     Prefetch,
+    /// Mark prompts for the provider's own cache.
+    PromptCache,
     /// TTL by the ONNX model.
     TtlModel,
     /// TTL by the survival table.
@@ -55,7 +57,7 @@ pub trait Strategy: Sync {
 }
 
 /// Every strategy, in the order of the reference page.
-pub static ALL: &[&dyn Strategy] = &[&Cache, &Dedupe, &Batch, &Prefetch, &TtlModel, &TtlTable, &TtlRule, &TtlFixed];
+pub static ALL: &[&dyn Strategy] = &[&Cache, &Dedupe, &Batch, &Prefetch, &PromptCache, &TtlModel, &TtlTable, &TtlRule, &TtlFixed];
 
 impl fmt::Display for StrategyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +92,8 @@ mod tests {
     #[test]
     fn nothing_is_done_to_requests_that_change_something() {
         let route = RouteFacts::default();
-        for strategy in ALL {
+        // Marks in a prompt neither save nor share a call.
+        for strategy in ALL.iter().filter(|strategy| strategy.id() != StrategyId::PromptCache) {
             assert!(strategy.eligible(&route, RequestKind::Mutating).is_err(), "{}", strategy.name());
             assert!(strategy.eligible(&route, RequestKind::Safe).is_ok(), "{}", strategy.name());
             assert!(strategy.eligible(&RouteFacts { personalised: true, shared: true, ..route.clone() }, RequestKind::Safe).is_err());

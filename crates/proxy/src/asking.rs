@@ -25,7 +25,7 @@ pub fn with_usage(route: &RouteState, target: &Uri, facts: &RequestFacts, (heade
     let speaks = route.provider.dialect == Dialect::OpenAi && route.route.mode != Mode::Observe;
     let wanted = route.route.include_usage.unwrap_or(speaks) && target.path().ends_with("/completions");
     let open = facts.stream && facts.include_usage != Some(true) && !headers.contains_key(CONTENT_ENCODING);
-    if !wanted || !open || VOUCHING.iter().any(|name| headers.contains_key(name)) {
+    if !wanted || !open || is_vouched_for(headers) {
         return (body, false);
     }
     match inject::with_usage(&body) {
@@ -35,6 +35,11 @@ pub fn with_usage(route: &RouteState, target: &Uri, facts: &RequestFacts, (heade
         }
         None => (body, false),
     }
+}
+
+/// Whether fields vouch for the very bytes of a body.
+pub fn is_vouched_for(headers: &HeaderMap) -> bool {
+    VOUCHING.iter().any(|name| headers.contains_key(name))
 }
 
 /// Whether an answer with these headers is a stream of events.

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::budgets::Held;
 use crate::pricing::Charged;
+use crate::prompts::Prompted;
 use crate::request::Variant;
 use crate::route::RouteState;
 use crate::routing::Weighed;
@@ -56,6 +57,8 @@ pub struct Flight {
     pub batch: Option<BatchTerms>,
     /// What one of its route's providers is chosen by; `None` where there is one.
     pub weighed: Option<Weighed>,
+    /// What was decided about marks in its prompt; `None` where that is no question.
+    pub prompted: Option<Prompted>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -114,6 +117,8 @@ pub struct Done {
     pub batched: bool,
     /// It came from another provider than the route's first, whose price `full` is.
     pub routed: bool,
+    /// Its prompt was marked for the provider's cache; without marks it would have cost `full`.
+    pub marked: bool,
 }
 
 /// Who ordered a call and why.
@@ -148,6 +153,8 @@ pub struct Order {
     pub batch: Option<BatchTerms>,
     /// What one of its route's providers is chosen by; `None` where there is one.
     pub weighed: Option<Weighed>,
+    /// What was decided about marks in its prompt; `None` where that is no question.
+    pub prompted: Option<Prompted>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -173,6 +180,7 @@ impl Flight {
             finishes,
             batch,
             weighed,
+            prompted,
             attribution,
             claim,
         } = order;
@@ -200,6 +208,7 @@ impl Flight {
             finishes,
             batch,
             weighed,
+            prompted,
             attribution,
             claim: Claim { patience: claim.patience.saturating_sub(waited_before), ..claim },
             waited: Mutex::default(),
@@ -350,8 +359,8 @@ impl CallSink for Flight {
             self.route.limits.note(report.head_after);
         }
         let mut reports = self.reports.lock();
-        if report.routed.is_some() {
-            // Each provider counts its own from zero.
+        if report.routed.is_some() || self.prompted.is_some() {
+            // Each provider counts its own from zero; so does a call that is made again without marks.
             report.attempt = u16::try_from(reports.len()).unwrap_or(u16::MAX);
         }
         reports.push(report);

@@ -25,6 +25,7 @@ use crate::load::LoadReport;
 use crate::plans::PlanReport;
 use crate::prefetch::RouteBooks;
 use crate::pricing::PricingStats;
+use crate::prompts::PromptReport;
 use crate::route;
 use crate::routing::RoutingReport;
 use crate::serve::serve;
@@ -129,6 +130,11 @@ impl Inside {
     /// How the providers of each route stand that has several.
     pub fn routings(&self) -> Vec<RoutingReport> {
         self.state.routings()
+    }
+
+    /// What came of marks in prompts, of each route that has some.
+    pub fn prompts(&self) -> Vec<PromptReport> {
+        self.state.prompts()
     }
 
     /// What of prices and usage was not as it should be.

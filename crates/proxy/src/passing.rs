@@ -12,6 +12,7 @@ use crate::answer::Notes;
 use crate::asking;
 use crate::budgets::Held;
 use crate::flight::Flight;
+use crate::prompts;
 use crate::reply::{failed, flat_price_of, respond, settled};
 use crate::request::Planned;
 use crate::run::{self, Outgoing};
@@ -49,6 +50,7 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
         // A call for many is not broken off for one.
         order.finishes = order.batch.is_some() || asking::pass_finishes(route, facts);
         let (bytes, strips_usage) = asking::with_usage(route, &planned.outbound.target, facts, (&mut headers, bytes));
+        let bytes = prompts::mark(state, planned, (&headers, bytes), &mut order);
         (body, order.strips_usage, order.target) = (Body::full(bytes), strips_usage, facts.target.clone());
     }
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);

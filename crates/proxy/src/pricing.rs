@@ -14,6 +14,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::flight::{Done, Flight};
+use crate::prompts::{self, Prompted};
 use crate::settle::CallEnd;
 use crate::state::State;
 use crate::stream::Meter;
@@ -81,6 +82,8 @@ pub struct Charged {
     pub alone: Option<Option<Money>>,
     /// Where another provider than the route's first answered: what the first would have charged; `None` within is unpriced.
     pub first: Option<Option<Money>>,
+    /// Where the prompt was marked for the provider's cache: what the call would have cost without; `None` within is unpriced.
+    pub unmarked: Option<Option<Money>>,
     /// What the answer told of its usage.
     told: Option<Usage>,
 }
@@ -166,6 +169,11 @@ impl Pricing {
             let priced = bills.price(report, of_last, &volumes);
             if index == last && report.routed.as_ref().is_some_and(|routed| routed.place > 0) {
                 charged.first = Some(bills.at_the_first().price(report, of_last, &volumes).ok().map(|priced| priced.cost));
+            }
+            if index == last && flight.prompted.as_ref().is_some_and(Prompted::is_marked) {
+                let plain = prompts::unmarked(&usage);
+                let unmarked = bills.price(report, of_last.map(|(_, amounts)| (&plain, amounts)), &volumes);
+                charged.unmarked = Some(unmarked.ok().map(|priced| priced.cost));
             }
             if let Ok(priced) = &priced {
                 priced.enter(&mut volumes);
@@ -386,6 +394,7 @@ impl Charged {
         row.usage_estimated = (self.usage != Usage::default()).then_some(self.estimated);
         row.metered = self.metered.clone();
         row.unpriced_reason = self.unpriced.map(Unpriced::as_str);
+        row.unmarked_nanousd = self.unmarked.flatten().map(Money::nanos);
     }
 }
 
@@ -399,13 +408,16 @@ impl State {
         let full = match (end.revalidated, billed) {
             (true, _) => end.entry_price,
             // The last attempt brought the full answer; out of a batch, for less than it would have cost alone.
-            (false, true) => charged.alone.unwrap_or_else(|| charged.first.flatten().or(charged.costs.last().copied().flatten())),
+            (false, true) => {
+                charged.alone.or(charged.unmarked).unwrap_or_else(|| charged.first.flatten().or(charged.costs.last().copied().flatten()))
+            }
             // Without Farthing the same answer would have come, and cost the same.
             (false, false) => attempts,
         };
         let batched = billed && charged.alone.is_some();
         let routed = billed && charged.first.is_some();
-        flight.finish(Done { full, attempts, revalidated: end.revalidated, batched, routed });
+        let marked = billed && charged.unmarked.is_some();
+        flight.finish(Done { full, attempts, revalidated: end.revalidated, batched, routed, marked });
     }
 
     /// Where the prices of a call look into its answer.

@@ -26,6 +26,7 @@ use crate::pace::Pace;
 use crate::plans::Planning;
 use crate::prefetch::{self, Off};
 use crate::problem::Dialect;
+use crate::prompts::Prompts;
 use crate::routing::{self, Routing};
 use crate::stats::Numbered;
 use crate::switches::Switches;
@@ -45,6 +46,8 @@ pub struct RouteState {
     pub routing: Option<Routing>,
     /// What stands in front of them where calls are made together.
     pub batching: Option<Batching>,
+    /// Prompts that are marked for the provider's own cache; `None` where none are.
+    pub prompts: Option<Prompts>,
     /// Codings in which its answers may go to clients.
     pub compress: Arc<[Coding]>,
     /// What enters keys.
@@ -168,6 +171,7 @@ fn one(
     Ok(RouteState {
         routing: None,
         batching: Batching::of(route, &pass, swap.as_ref())?,
+        prompts: Prompts::of(route),
         pass,
         swap,
         compress: if route.compress && route.mode != RouteMode::Observe { config.data.compress.clone().into() } else { Arc::default() },
@@ -184,7 +188,7 @@ fn one(
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
-        switches: Switches::new(route.batch.is_some()),
+        switches: Switches::new(route.batch.is_some(), route.prompt_cache.is_some()),
         planning: Planning::default(),
         stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
         pace,
@@ -259,6 +263,7 @@ pub fn facts(route: &Route, provider: &Provider) -> RouteFacts {
         dedupe: route.dedupe,
         batch: route.batch.is_some(),
         prefetch: route.prefetch == farthing_config::Prefetch::Auto,
+        prompt_cache: route.prompt_cache.is_some(),
         shared: route.shared,
         realtime: route.realtime,
         personalised: route.personalised,

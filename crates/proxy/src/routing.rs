@@ -3,7 +3,7 @@
 use std::hash::Hasher;
 use std::sync::Arc;
 
-use farthing_config::{AdapterConfig, CredentialPlace, LegConfig, Mode, Provider, Route, RoutingConfig};
+use farthing_config::{AdapterConfig, CredentialPlace, Dialect, LegConfig, Mode, Provider, Route, RoutingConfig};
 use farthing_ledger::RequestFacts;
 use farthing_policy::prompt_cache::{PromptCache, PromptCacheTerms};
 use farthing_policy::routing::Weights;
@@ -51,6 +51,8 @@ pub struct Routing {
 struct Priced {
     provider: Arc<str>,
     kept: Mutex<PromptCache>,
+    /// It keeps prompts without being told to.
+    keeps: bool,
     /// Nano-dollars of a call, the latest counting most; `None` before any was charged.
     mean: Mutex<Option<f64>>,
 }
@@ -95,9 +97,10 @@ impl Routing {
         let priced = |(provider, ..): &Way| Priced {
             provider: provider.name.clone(),
             kept: Mutex::new(PromptCache::new(KEPT)),
+            keeps: provider.dialect != Dialect::Anthropic,
             mean: Mutex::default(),
         };
-        let prompts = providers.first().is_some_and(|provider| provider.dialect != farthing_config::Dialect::Generic);
+        let prompts = providers.first().is_some_and(|provider| provider.dialect != Dialect::Generic);
         let legs = ways.iter().map(priced).collect();
         let compresses = providers.iter().any(|provider| provider.upstream.compress_requests.is_some());
         let ways = ways.into_iter().map(|(provider, whose, upstream)| (provider.name.clone(), whose, upstream)).collect();
@@ -140,7 +143,11 @@ impl Routing {
             if let Some(cost) = charged.cost(index).filter(|_| answered) {
                 leg.charged(cost);
             }
-            if let Some(weighed) = flight.weighed.as_ref().filter(|weighed| answered && !weighed.blocks.is_empty()) {
+            // Who keeps what it is told to says so in its usage.
+            let Usage { cached_input, cache_write, cache_write_1h, .. } = charged.usage;
+            let told = [cached_input, cache_write, cache_write_1h].into_iter().flatten().any(|tokens| tokens > 0);
+            let kept = answered && (leg.keeps || told);
+            if let Some(weighed) = flight.weighed.as_ref().filter(|weighed| kept && !weighed.blocks.is_empty()) {
                 leg.kept.lock().call(flight.at, &weighed.blocks, weighed.bytes);
             }
         }

@@ -143,7 +143,7 @@ async fn fetch(job: &Job, conditions: Option<HeaderMap>) -> Result<Landed, Failu
         flight.route.pace.admit(flight.purpose, (job.patience, job.template.body.len())).await;
     }
     let requested_at = state.clock.now();
-    let reply = job.template.origin.fetch(job.template.call(flight, conditions)).await?;
+    let reply = state.fetch(flight, job.template.origin.clone(), job.template.call(flight, conditions)).await?;
     let received_at = state.clock.now();
     let mut end = CallEnd { keyed: true, ..CallEnd::default() };
     note_head(&mut end, &Received { status: reply.status, headers: &reply.headers, requested_at, received_at }, &flight.route.rules);
@@ -214,6 +214,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
     let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason)).and(job.flight.stands_in());
     let Landed { mut reply, received_at, mut end, .. } = landed;
+    state.prompt_began(&job.flight, reply.status);
     tags::strip(&mut reply.headers, &job.flight.route);
     let strip = state.stripper(&job.flight, &mut reply.headers);
     job.flight.came(Came { status: reply.status, kept: plan });
@@ -469,7 +470,7 @@ async fn pass_here(state: Arc<State>, flight: Arc<Flight>, going: Outgoing) -> R
     let requested_at = state.clock.now();
     let call = call(&flight, head, body, deadline);
     let leaving = Leaving::new(&state, &flight, keyed);
-    let fetched = leaving.fetch(origin.fetch(call)).await;
+    let fetched = leaving.fetch(state.fetch(&flight, origin, call)).await;
     let mut reply = match fetched {
         Ok(reply) => reply,
         Err(failure) => {
@@ -483,6 +484,7 @@ async fn pass_here(state: Arc<State>, flight: Arc<Flight>, going: Outgoing) -> R
     note_head(&mut end, &Received { status, headers, requested_at, received_at: state.clock.now() }, &flight.route.rules);
     tags::strip(&mut reply.headers, &flight.route);
     flight.answered();
+    state.prompt_began(&flight, reply.status);
     let strip = state.stripper(&flight, &mut reply.headers);
     let job = PassingJob { state: state.clone(), flight: flight.clone(), end };
     let body = Passing::new((reply.body, strip), &reply.headers, job);

@@ -220,6 +220,7 @@ impl State {
         if let Some(routing) = &route.routing {
             routing.settled(flight, &reports, charged);
         }
+        self.prompt_ended(flight, &reports, charged);
         if let Some(held) = flight.settling(charged.tokens_used(&reports)) {
             let provider = reports.last().map_or(&route.provider.name, |report| flight.provider(report));
             let metered = self.pricing.flat(&route.route.name, provider, flight.at).is_none();

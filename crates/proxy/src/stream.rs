@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 
 use crate::asking;
 use crate::canonical;
-use crate::flight::Flight;
+use crate::flight::{Done, Flight};
 use crate::promises;
 use crate::settle::{Account, CallEnd, Settled};
 use crate::state::State;
@@ -78,11 +78,12 @@ impl Pending {
         flight.on_done(move |done| {
             settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
             if settled.served == Served::Lead {
-                settled.served = match (done.revalidated, done.batched, done.routed) {
-                    (true, ..) => Served::Revalidated,
-                    (false, true, _) => Served::Batched,
-                    (false, false, true) => Served::Routed,
-                    (false, false, false) => Served::Lead,
+                settled.served = match done {
+                    Done { revalidated: true, .. } => Served::Revalidated,
+                    Done { batched: true, .. } => Served::Batched,
+                    Done { routed: true, .. } => Served::Routed,
+                    Done { marked: true, .. } => Served::Marked,
+                    _ => Served::Lead,
                 };
             }
             state.settle_request(&account, &settled);

@@ -4,6 +4,7 @@ mod ahead;
 mod clients;
 mod lists;
 mod plans;
+mod prompts;
 mod routing;
 mod sinks;
 mod switches;
@@ -14,10 +15,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use farthing_cache::l2::{GetOutcome, PutOutcome};
 use farthing_fleet::Fault;
-use farthing_ledger::LogMetrics;
 use farthing_ledger::aggregate::HistogramSnapshot;
 use farthing_ledger::aggregate::RouteSnapshot;
 use farthing_ledger::budget::CounterView;
+use farthing_ledger::{LogMetrics, SavedBy};
 use farthing_policy::batch::{Alone, Flush};
 use farthing_types::Money;
 use prometheus_client::collector::Collector;
@@ -142,6 +143,9 @@ impl Collector for Totals {
         for family in plans::families(&self.0.plans()) {
             family.encode(&mut encoder)?;
         }
+        for family in prompts::families(&self.0.prompts()) {
+            family.encode(&mut encoder)?;
+        }
         for family in switches::families(&self.0.switches()) {
             family.encode(&mut encoder)?;
         }
@@ -168,7 +172,8 @@ fn money<'a>(routes: &[(&'a str, &'a RouteSnapshot)]) -> Vec<Family<'a>> {
         for (purpose, tally) in &totals.calls {
             paid.add(vec![("route", route), ("purpose", purpose)], tally.usd.as_usd_f64());
         }
-        for (cause, tally) in &totals.saved {
+        // What marks in prompts came to may fall: they have figures of their own.
+        for (cause, tally) in totals.saved.iter().filter(|(cause, _)| **cause != SavedBy::PromptCache.as_str()) {
             saved.add(vec![("route", route), ("cause", cause)], tally.usd.as_usd_f64());
         }
         for (reason, tally) in &totals.uncached {

@@ -22,6 +22,7 @@ use crate::l2;
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
 use crate::prefetch;
+use crate::prompts;
 use crate::reply::{failed, flat_price, flat_price_of, from_entry, respond, settled};
 use crate::request::{CacheControl, Planned, Through};
 use crate::routing::Weighed;
@@ -168,6 +169,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     order.finishes = order.batch.is_some() || asking::fill_finishes(&route, facts);
     let (body, strips_usage) = asking::with_usage(&route, &planned.outbound.target, facts, (&mut headers, body));
     order.strips_usage = strips_usage;
+    let body = prompts::mark(state, planned, (&headers, body), &mut order);
     let cancel_idle = !order.finishes && purpose.is_waited_for();
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), route.clone(), order, held);
     trace::send(&mut planned.account, &mut headers, flight.id);
@@ -239,6 +241,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         finishes: true,
         batch: planned.batch_terms(purpose),
         weighed: None,
+        prompted: None,
         swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
         attribution: attribution(planned, purpose),

@@ -7,6 +7,6 @@ pub mod truth;
 
 pub use driver::histogram::Histogram;
 pub use driver::{Counts, Driver, DriverSpec, Planned, Tally, Target};
-pub use provider::{ApiSpec, ChatPrices, Provider, Reading};
+pub use provider::{ApiSpec, ChatPrices, Provider, Reading, messages, prompts};
 pub use trace::{Event, Trace, TraceError};
 pub use truth::{ListedChanges, Truth};

@@ -52,8 +52,8 @@ pub struct BypassInfo {
 /// How a strategy that can switch itself off stands on a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SwitchInfo {
-    /// `cache` (off where it costs more than it saves), `batch` (off where it breaks promises of time) or `optional` (what is not needed, off where
-    /// Farthing's own time is above its limit).
+    /// `cache` (off where it costs more than it saves), `batch` (off where it breaks promises of time), `prompt_cache` (off where writes were not
+    /// made up for by reads) or `optional` (what is not needed, off where Farthing's own time is above its limit).
     pub strategy: String,
     /// `on`, `off`, or `trial` (on for a short time after it was off).
     pub standing: String,
@@ -63,9 +63,9 @@ pub struct SwitchInfo {
     pub evidence: f64,
     /// When it is tried again; null where that is not a matter of time.
     pub tried_again: Option<String>,
-    /// For the cache: requests that were judged since then.
+    /// For the cache and for marks in prompts: requests that were judged since then.
     pub judged: Option<u64>,
-    /// For the cache: what they saved, less renewals, stale answers and own cost, in dollars.
+    /// What they saved, in dollars: for the cache less renewals, stale answers and own cost, for marks less writes.
     #[schema(value_type = Option<String>)]
     pub net_usd: Option<Money>,
     /// How often it was switched off since the start.

@@ -131,6 +131,7 @@ fn strategies(s: &Section<'_, '_>, into: &mut StrategyFlags) {
     s.set("dedupe", v::flag, &mut into.dedupe);
     s.set("batch", v::flag, &mut into.batch);
     s.set("prefetch", v::flag, &mut into.prefetch);
+    s.set("prompt_cache", v::flag, &mut into.prompt_cache);
 }
 
 fn plans(s: &Section<'_, '_>, into: &mut PlanConfig) {

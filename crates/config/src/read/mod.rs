@@ -15,6 +15,7 @@ mod l2;
 mod limits;
 mod presets;
 mod prices;
+mod prompt_cache;
 mod providers;
 mod purges;
 mod reference;

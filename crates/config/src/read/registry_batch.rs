@@ -1,4 +1,4 @@
-//! Keys of `[routes.NAME.batch]`.
+//! Keys of `[routes.NAME.batch]` and `[routes.NAME.prompt_cache]`.
 
 use super::registry::{Keys, key};
 
@@ -48,4 +48,19 @@ pub(crate) const BATCH: Keys = &[
     key("min_rate", "number", "10.0", "Below this many such calls a second nobody waits. 0 where they come in bursts."),
     key("timeout", "time", "\"5s\"", "How long a batch call may take before its members are made alone, where they may be."),
     key("max_answer", "size", "\"32MB\"", "Most bytes of its answer, which is held whole."),
+];
+
+pub(crate) const PROMPT_CACHE: Keys = &[
+    key(
+        "ttl",
+        "word",
+        "\"5m\"",
+        "How long the provider is told to keep a prefix after its last use: `5m`, or `1h` at a higher price of writing. Dialect `anthropic` alone.",
+    ),
+    key(
+        "min_tokens",
+        "count",
+        "1024",
+        "Shortest prefix that the provider keeps; some targets take none below 2048 or 4096. A mark on a shorter one costs nothing and does nothing.",
+    ),
 ];

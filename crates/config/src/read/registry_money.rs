@@ -49,6 +49,7 @@ pub(crate) const STRATEGIES: Keys = &[
     key("dedupe", "flag", "true", "Join equal requests that are under way."),
     key("batch", "flag", "true", "Make calls together where a route has a table `batch`."),
     key("prefetch", "flag", "true", "Fetch ahead where a route's `prefetch` allows it."),
+    key("prompt_cache", "flag", "true", "Mark prompts where a route has a table `prompt_cache`."),
     key(
         "interval",
         "time",

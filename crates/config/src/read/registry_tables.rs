@@ -3,8 +3,8 @@
 use super::registry::{
     ADAPTER, ADMIN, ALERTS, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, ERROR_IF, EVENT_RULE, EVENTS, EXPERIMENT,
     HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES,
-    PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES,
-    TOP, Table, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER,
+    TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -143,6 +143,12 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "How calls of the route are made together, each waiting a short time for others: docs/batching.md. Only calls that change nothing, or that \
               `idempotent` marks.",
         keys: BATCH,
+    },
+    Table {
+        heading: "[routes.NAME.prompt_cache]",
+        doc: "Prompts are marked for the provider's own cache where the reads that are expected pay for the write; an empty table switches it on, without the \
+              table nothing is marked: docs/llm.md. It changes the body that goes out, and nothing of the key.",
+        keys: PROMPT_CACHE,
     },
     Table { heading: "[[routes.NAME.cacheable_if]]", doc: "A condition on answers.", keys: CONDITION },
     Table {

@@ -476,8 +476,8 @@ fn documented_defaults_are_the_defaults() {
                 // Nothing but defaults would count nothing.
                 heading if heading.starts_with("[routes.NAME.weights") => continue,
                 "[[jwt]]" => "name = \"i\"\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"f\"",
-                // Read in `identity_tests`.
-                "[jwt.claims]" => continue,
+                // Read in `identity_tests`, and beside their reader.
+                "[jwt.claims]" | "[routes.NAME.prompt_cache]" => continue,
                 "[budgets.NAME]" => "limit = \"1\"\nwindow = \"ever\"",
                 _ => "",
             };

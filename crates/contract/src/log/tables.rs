@@ -91,7 +91,7 @@ table! {
         base_nanousd: Option<i64>,
         /// What it cost its payer, nano-dollars; 0 for hits and followers; null when unpriced.
         cost_nanousd: Option<i64>,
-        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`, `route` (a cheaper provider than the first), `prefetch` (the first use of a call made ahead); null when nothing was saved.
+        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`, `route` (a cheaper provider than the first), `prefetch` (the first use of a call made ahead), `prompt_cache` (marks for the provider's own cache, whose saving may be negative); null when nothing was saved.
         saved_by: Option<&'static str>,
         /// Whole time from head to last byte, microseconds; null when the client left.
         latency_us: Option<i64>,
@@ -267,6 +267,12 @@ table! {
         batch_size: Option<i64> = 4,
         /// Why the attempt went to its provider, where the route has several: `score`, `only`, `failover`, `trial`, `below-floor`, `cheapest`; null where it has one.
         routed_by: Option<&'static str> = 4,
+        /// What was decided about marks for the provider's own prompt cache, and why: `marked`, `keyed`, `few-reads`, `short`, `no-price`, `client`, `unreadable`, `switched-off`, `refused` (and answered without); null where the route has no `prompt_cache`.
+        prompt_cache: Option<&'static str> = 4,
+        /// Input tokens that a marked call was expected to read from that cache, as far as its bytes tell; `tokens_cached_input` has what it read.
+        prompt_read_expected: Option<i64> = 4,
+        /// What a marked call would have cost without its marks, all of its input at the plain rate; null when unpriced or not marked.
+        unmarked_nanousd: Option<i64> = 4,
     }
 }
 

@@ -7,6 +7,7 @@ use farthing_types::{Meter, MeterSource, Money, PriceSpec, Time, TokenRates};
 use sha2::{Digest, Sha256};
 
 use super::schedule::Schedule;
+use super::tokens::PromptRates;
 use super::volumes::Volumes;
 use super::{Amount, Amounts, Billable, PriceError, Priced, Unpriced, check};
 use crate::usage::{self, Path};
@@ -132,6 +133,12 @@ impl PriceBook {
     /// Whether calls of this target are charged by the token at that time, so that usage must be known.
     pub fn by_token(&self, (route, provider): (&str, &str), target: &str, at: Time) -> bool {
         self.schedule((route, provider), at).is_ok_and(|schedule| schedule.targets.find(target).is_some_and(super::tokens::has_rates))
+    }
+
+    /// What input of a target costs plain, written to the provider's prompt cache, and read from it, as calls of its usual service tier and
+    /// length are billed. `None` where that is not known.
+    pub fn prompt(&self, (route, provider): (&str, &str), target: &str, at: Time) -> Option<PromptRates> {
+        super::tokens::prompt(self.schedule((route, provider), at).ok()?.targets.find(target)?)
     }
 
     pub(super) fn schedule(&self, (route, provider): (&str, &str), at: Time) -> Result<&Schedule, Unpriced> {

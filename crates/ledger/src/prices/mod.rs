@@ -34,6 +34,7 @@ pub use amount::{Amount, Amounts};
 pub use book::{PriceBook, Reads};
 pub use bound::Ask;
 pub use explain::PriceLine;
+pub use tokens::PromptRates;
 pub use volumes::{Month, VolumeKey, Volumes};
 
 /// One attempt of a call, as far as its price depends on it.

@@ -52,6 +52,27 @@ impl Six {
     }
 }
 
+/// Rates of input by what the provider's prompt cache has to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromptRates {
+    /// Plain.
+    pub input: Rate,
+    /// Read from it.
+    pub read: Rate,
+    /// Written to it for its usual lifetime.
+    pub write: Rate,
+    /// Written to it for an hour.
+    pub write_1h: Rate,
+}
+
+/// The usual rates of a target.
+pub(super) fn prompt(rates: &TokenRates) -> Option<PromptRates> {
+    let six = Six::of(rates);
+    let input = six.input?;
+    let write = six.cache_write.unwrap_or(input);
+    Some(PromptRates { input, read: six.cached_input.unwrap_or(input), write, write_1h: six.cache_write_1h.unwrap_or(write) })
+}
+
 /// Whether the target is charged by the token at all, under whatever circumstances: where no rate fits a call it is unpriced, not free.
 pub(super) fn has_rates(rates: &TokenRates) -> bool {
     rates.buckets().iter().any(|(_, rate)| rate.is_some()) || rates.long.is_some() || !rates.service.is_empty()

@@ -4,6 +4,7 @@ pub mod batch;
 pub mod cache;
 pub mod dedupe;
 pub mod prefetch;
+pub mod prompt_cache;
 pub mod ttl_fixed;
 pub mod ttl_model;
 pub mod ttl_rule;

@@ -1,11 +1,12 @@
 //! When a strategy switches itself off on a route, and when it is tried again: one that adds waiting where it breaks promises (`waits`, SPEC
-//! C7), the cache where it costs more than it saves (`worth`, SPEC C6, R5), what is not needed where Farthing's own time is above its limit
-//! (`overhead`, SPEC R5).
+//! C7), the cache where it costs more than it saves (`worth`, SPEC C6, R5), marks in prompts where writes are not made up for by reads (`marks`),
+//! what is not needed where Farthing's own time is above its limit (`overhead`, SPEC R5).
 //!
-//! The first two compare with a small slice, drawn by whoever asks; both look at all times, and their evidence is valid at all times (`detector`).
-//! The last one looks at windows of time.
+//! The first two compare with a small slice, drawn by whoever asks; they and marks look at all times, and their evidence is valid at all times
+//! (`detector`). The last one looks at windows of time.
 
 mod detector;
+mod marks;
 pub mod overhead;
 #[cfg(test)]
 mod overhead_tests;
@@ -19,6 +20,7 @@ mod worth_tests;
 use farthing_types::reasons;
 
 pub use detector::Detector;
+pub use marks::MarkWorth;
 pub use overhead::Overhead;
 pub use waits::{Slice, Waits};
 pub use worth::{Worth, WorthTurn};

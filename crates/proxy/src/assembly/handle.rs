@@ -104,6 +104,10 @@ impl Proxy {
     pub fn routings(&self) -> Vec<RoutingReport> {
         self.state.routings()
     }
+    /// What came of marks in prompts, of each route that has some.
+    pub fn prompts(&self) -> Vec<crate::prompts::PromptReport> {
+        self.state.prompts()
+    }
     /// Bytes of bodies in content codings that entries keep.
     pub fn form_bytes(&self) -> usize {
         self.state.forms.used()

@@ -4,6 +4,7 @@
 pub mod bypass;
 mod caches;
 mod overhead;
+mod prompts;
 mod waiting;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use arc_swap::ArcSwapOption;
 use farthing_ledger::aggregate::CacheWorth;
 use farthing_policy::plan::Steps;
-use farthing_policy::switches::{Standing, Waits, Worth};
+use farthing_policy::switches::{MarkWorth, Standing, Waits, Worth};
 use farthing_types::{Money, RouteName, Time, UncachedReason};
 use parking_lot::Mutex;
 
@@ -43,6 +44,8 @@ pub struct Switches {
     batch: Option<Mutex<Waits>>,
     cache: Mutex<Judged>,
     overhead: Watched,
+    /// Marks in prompts; `None` where there are none.
+    prompts: Option<Mutex<MarksJudged>>,
     turns: [[AtomicU64; Standing::ALL.len()]; Strategy::ALL.len()],
 }
 
@@ -51,6 +54,13 @@ pub struct Switches {
 struct Judged {
     worth: Worth,
     read: CacheWorth,
+    since: Time,
+}
+
+/// The record of marks in prompts.
+#[derive(Default)]
+struct MarksJudged {
+    worth: MarkWorth,
     since: Time,
 }
 
@@ -63,6 +73,8 @@ farthing_types::reasons! {
         Batch = "batch",
         /// What is not needed, where Farthing's own time is above its limit.
         Optional = "optional",
+        /// Marks in prompts, where writes are not made up for by reads.
+        PromptCache = "prompt_cache",
     }
 }
 
@@ -79,7 +91,7 @@ pub struct SwitchView {
     pub evidence: f64,
     /// When it is tried again; `None` where that is not a matter of time.
     pub tried_again: Option<Time>,
-    /// For the cache: requests judged since, and what they have saved net.
+    /// For the cache and for marks in prompts: requests judged since, and what they have saved net.
     pub judged: Option<(u64, Money)>,
     /// How often it was switched off since the start.
     pub switched_off: u64,
@@ -97,14 +109,15 @@ pub struct RouteSwitches {
 }
 
 impl Switches {
-    /// Those of a route that makes calls together, or not.
-    pub fn new(batches: bool) -> Self {
+    /// Those of a route that makes calls together, or not, and marks prompts, or not.
+    pub fn new(batches: bool, marks: bool) -> Self {
         Self {
             flags: AtomicU8::new(0),
             bypass: ArcSwapOption::empty(),
             batch: batches.then(|| Mutex::new(Waits::new(Time::ZERO))),
             cache: Mutex::default(),
             overhead: Watched::default(),
+            prompts: marks.then(Mutex::default),
             turns: Default::default(),
         }
     }
@@ -195,7 +208,19 @@ impl Switches {
                 switched_off: self.switched_off(Strategy::Batch),
             }
         });
-        std::iter::once(cache).chain(batch).chain(std::iter::once(self.overhead_view())).collect()
+        let prompts = self.prompts.as_ref().map(|judged| {
+            let judged = judged.lock();
+            SwitchView {
+                strategy: Strategy::PromptCache,
+                standing: judged.worth.standing(),
+                since: judged.since,
+                evidence: judged.worth.evidence(),
+                tried_again: judged.worth.tried_again(),
+                judged: Some(judged.worth.judged()),
+                switched_off: self.switched_off(Strategy::PromptCache),
+            }
+        });
+        std::iter::once(cache).chain(batch).chain(prompts).chain(std::iter::once(self.overhead_view())).collect()
     }
 }
 

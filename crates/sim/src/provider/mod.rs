@@ -3,7 +3,9 @@
 mod chat;
 pub mod document;
 mod embeddings;
+pub mod messages;
 mod meter;
+pub mod prompts;
 mod serve;
 
 use std::net::SocketAddr;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use farthing_types::{Clock, Money, Span};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +21,7 @@ use tokio_util::task::TaskTracker;
 pub use chat::{ChatPrices, ChatRequest};
 pub use meter::{Meter, Reading};
 
+use self::prompts::{PromptKeeper, PromptPrices};
 use crate::truth::Truth;
 
 /// One simulated API.
@@ -60,6 +64,9 @@ impl ApiSpec {
     }
 }
 
+/// Shortest prefix of messages that is kept, tokens.
+const MIN_KEPT: u64 = 1_024;
+
 struct Api {
     spec: ApiSpec,
     meter: Meter,
@@ -71,6 +78,9 @@ struct Shared {
     apis: Vec<Api>,
     chat: ChatPrices,
     chat_meter: Meter,
+    messages: PromptPrices,
+    message_meter: Meter,
+    kept: Mutex<PromptKeeper>,
     embedded: AtomicU64,
     truth: Arc<dyn Truth>,
     clock: Arc<dyn Clock>,
@@ -96,10 +106,21 @@ impl Provider {
         let apis = apis.into_iter().map(|spec| Api { spec, meter: Meter::default(), errors_ppm: AtomicU64::new(0) }).collect();
         // 2.50 and 10 dollars per million tokens.
         let chat = ChatPrices { input: per_million(2_500_000_000), output: per_million(10_000_000_000) };
+        // Anthropic's proportions: writes 1.25 and 2 times plain input, reads a tenth of it.
+        let messages = PromptPrices {
+            input: per_million(3_000_000_000),
+            read: per_million(300_000_000),
+            write: per_million(3_750_000_000),
+            write_1h: per_million(6_000_000_000),
+            output: per_million(15_000_000_000),
+        };
         let shared = Arc::new(Shared {
             apis,
             chat,
             chat_meter: Meter::default(),
+            messages,
+            message_meter: Meter::default(),
+            kept: Mutex::new(PromptKeeper::new(MIN_KEPT)),
             embedded: AtomicU64::new(0),
             truth,
             clock,
@@ -126,13 +147,21 @@ impl Provider {
     pub fn chat_reading(&self) -> Reading {
         self.shared.chat_meter.read()
     }
+    /// What it charges for messages.
+    pub fn message_prices(&self) -> PromptPrices {
+        self.shared.messages
+    }
+    /// The meter of the endpoint of messages.
+    pub fn message_reading(&self) -> Reading {
+        self.shared.message_meter.read()
+    }
     /// Texts of which embeddings were computed; their money is in the chat endpoint's meter.
     pub fn embedded(&self) -> u64 {
         self.shared.embedded.load(Ordering::Relaxed)
     }
     /// The whole bill.
     pub fn bill(&self) -> Money {
-        self.shared.apis.iter().map(|a| a.meter.read().billed).sum::<Money>() + self.chat_reading().billed
+        self.shared.apis.iter().map(|a| a.meter.read().billed).sum::<Money>() + self.chat_reading().billed + self.message_reading().billed
     }
     /// From now on, answers this share of API number `api`'s calls with 503.
     pub fn fail(&self, api: usize, share: f64) {

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::chat::ChatRequest;
 use super::document::Document;
 use super::embeddings::EmbeddingsRequest;
+use super::messages::MessagesRequest;
 use super::{Api, Shared};
 
 /// Largest chat request that is read.
@@ -70,6 +71,9 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     }
     if path == "/v1/embeddings" && request.method() == Method::POST {
         return completed(shared, request, embeddings).await;
+    }
+    if path == "/v1/messages" && request.method() == Method::POST {
+        return message(shared, request).await;
     }
     if path == "/v1/models" {
         return json(StatusCode::OK, Bytes::from_static(b"{\"object\":\"list\",\"data\":[{\"id\":\"sim-1\",\"object\":\"model\"}]}"));
@@ -163,11 +167,37 @@ fn chat(shared: &Shared, body: &[u8]) -> Answered {
     if !chat.stream {
         return Ok(json(StatusCode::OK, chat.plain(serial)));
     }
-    let events = chat.events(serial).into_iter().map(|event| Ok(Frame::data(event)));
+    Ok(stream(chat.events(serial)))
+}
+
+/// Answers a request for a message, with the prompt cache at work.
+async fn message(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let refused = |status: StatusCode, kind: &str, detail: &str| {
+        shared.message_meter.error();
+        json(status, Bytes::from(serde_json::json!({"type": "error", "error": {"type": kind, "message": detail}}).to_string()))
+    };
+    let key = ["x-api-key", "authorization"].iter().find_map(|name| request.headers().get(*name)).cloned();
+    let Some(key) = key else { return refused(StatusCode::UNAUTHORIZED, "authentication_error", "no key") };
+    let Ok(body) = Limited::new(request.into_body(), MAX_CHAT_BODY).collect().await else {
+        return refused(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", "body broke off or is too large");
+    };
+    let asked = match MessagesRequest::parse(&body.to_bytes()) {
+        Ok(asked) => asked,
+        Err(detail) => return refused(StatusCode::BAD_REQUEST, "invalid_request_error", &detail),
+    };
+    let owner = asked.owner(key.to_str().unwrap_or_default());
+    let usage = shared.kept.lock().call(shared.clock.now(), owner, asked.blocks());
+    shared.message_meter.call(shared.messages.cost(&usage, asked.output()));
+    let serial = shared.serial.fetch_add(1, Ordering::Relaxed);
+    if asked.stream { stream(asked.events(serial, &usage)) } else { json(StatusCode::OK, asked.plain(serial, &usage)) }
+}
+
+fn stream(events: Vec<Bytes>) -> Response<Body> {
+    let events = events.into_iter().map(|event| Ok(Frame::data(event)));
     let mut response = Response::new(Body::stream(StreamBody::new(futures_util::stream::iter(events))));
     put(response.headers_mut(), header::CONTENT_TYPE, "text/event-stream; charset=utf-8".into());
     put(response.headers_mut(), header::CACHE_CONTROL, "no-cache".into());
-    Ok(response)
+    response
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response<Body> {
