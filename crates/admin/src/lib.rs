@@ -32,7 +32,7 @@ pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVari
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView, PlanStep, PlanView};
 pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunning};
 pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsView, LoadRow, RefusedCount};
-pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
+pub use views::models::{AliasState, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion, ModelsControl};
 pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};
 pub use views::routes::{AheadInfo, NotSaved, ProviderInfo, RouteInfo, RoutesView, VolatileField, VolatileReport};
 pub use views::sinks::{SinkInfo, SinksView};

@@ -67,6 +67,8 @@ const LOG_WAIT: Span = Span::from_secs(30);
 /// How long a question about money waits for rows that are in no file yet.
 const FRESH_WAIT: Span = Span::from_secs(5);
 
+/// What this instance remembers of changes of predictors that the store could not take.
+const OWN_HISTORY: &str = "models-history.jsonl";
 /// How long the first request waits for the keys of issuers at the start.
 const FIRST_KEYS: Span = Span::from_secs(2);
 
@@ -215,11 +217,13 @@ pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<
 /// Opens the store off the runtime's threads: it reads files and builds sessions.
 async fn open_models(config: &Arc<Config>) -> (Store, Result<(), String>) {
     let models = config.models.clone();
+    let own_history = (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(OWN_HISTORY));
     let slots = std::thread::available_parallelism().map_or(2, usize::from);
     let open = move || {
         let runtime = Runtime::load(models.onnxruntime.as_deref());
         let problem = runtime.as_ref().map(|_| ()).map_err(ToString::to_string);
-        let options = StoreOptions { runtime: runtime.ok(), slots, ..StoreOptions::default() };
+        let deadline = Some(models.deadline);
+        let options = StoreOptions { runtime: runtime.ok(), slots, deadline, own_history, ..StoreOptions::default() };
         (Store::open(models.dir, options), problem)
     };
     match tokio::task::spawn_blocking(open).await {

@@ -3,6 +3,7 @@
 mod ahead;
 mod clients;
 mod lists;
+mod models;
 mod routing;
 mod sinks;
 mod switches;
@@ -139,6 +140,11 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in switches::families(&self.0.switches()) {
+            family.encode(&mut encoder)?;
+        }
+        let predictors = self.0.models().status();
+        let versions = models::versions(&predictors);
+        for family in models::families(&predictors, &versions) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.budgets().iter().flat_map(budgets) {

@@ -112,6 +112,8 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(models::show))
         .routes(routes!(models::load))
         .routes(routes!(models::promote))
+        .routes(routes!(models::clear))
+        .routes(routes!(models::history))
         .routes(routes!(models::rollback))
 }
 

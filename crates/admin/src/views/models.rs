@@ -28,13 +28,61 @@ pub trait ModelsControl: Send + Sync {
     /// Moves an alias to a version, after loading it with all checks; requests meanwhile use the old one.
     ///
     /// # Errors
-    /// As [`ModelsControl::load`]; the alias then stays where it was.
-    fn promote(&self, kind: &str, alias: &str, version: u32) -> Result<AliasState, ControlError>;
+    /// As [`ModelsControl::load`], and for a version that was rolled back before and is not forced; the alias then stays where it was.
+    fn promote(&self, kind: &str, alias: &str, version: u32, order: &ModelOrder) -> Result<AliasState, ControlError>;
     /// Moves an alias back to the version it had before.
     ///
     /// # Errors
     /// There is none, or it is not good any more.
-    fn rollback(&self, kind: &str, alias: &str) -> Result<AliasState, ControlError>;
+    fn rollback(&self, kind: &str, alias: &str, order: &ModelOrder) -> Result<AliasState, ControlError>;
+    /// Takes an alias away; `champion` stays.
+    ///
+    /// # Errors
+    /// It names nothing, or the store cannot be written.
+    fn clear(&self, kind: &str, alias: &str, order: &ModelOrder) -> Result<Vec<AliasState>, ControlError>;
+    /// Who moved which alias, when and why; newest first.
+    ///
+    /// # Errors
+    /// Unknown kind.
+    fn history(&self, kind: Option<&str>) -> Result<Vec<ModelEvent>, ControlError>;
+}
+
+/// Who orders a change, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelOrder {
+    /// Who; kept in the history as `operator NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why; kept in the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Also a version that was rolled back before.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// One change of an alias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelEvent {
+    /// When, RFC 3339.
+    pub at: String,
+    /// Kind.
+    pub kind: String,
+    /// Alias.
+    pub alias: String,
+    /// `promote`, `rollback`, `clear`, `reject`, or `follow`: the alias file was moved by other means.
+    pub action: String,
+    /// The version it named before.
+    pub from: Option<u32>,
+    /// The version it names since.
+    pub to: Option<u32>,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// A version that had been rolled back was let in again.
+    pub forced: bool,
 }
 
 /// Versions and aliases.
@@ -73,6 +121,8 @@ pub struct ModelVersion {
     pub metrics: BTreeMap<String, f64>,
     /// Why it could not be read.
     pub problem: Option<String>,
+    /// Why it must not be promoted again unless forced: it was rolled back.
+    pub rejected: Option<String>,
 }
 
 /// One version with its manifest.
@@ -95,6 +145,8 @@ pub struct AliasState {
     pub version: Option<u32>,
     /// The version that is live; differs while a named one is refused.
     pub live: Option<u32>,
+    /// Digest of what is live.
+    pub digest: Option<String>,
     /// What runs of it: `model`, `table`.
     pub engine: Option<String>,
     /// Why the named version is not live.

@@ -12,7 +12,7 @@ use farthing_experiment::{SavingReport, Savings};
 use farthing_ledger::budget::Raise;
 use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
-use farthing_models::{Counts, Store};
+use farthing_models::{AliasInfo, Counts, Status, Store};
 use farthing_sinks::SinkState;
 use farthing_types::Time;
 use farthing_upstream::{BreakerState, Upstream};
@@ -314,7 +314,7 @@ impl Proxy {
         let status = self.models().status();
         let models = match &self.runtime {
             Err(problem) => Some(format!("{problem}; tables and rules decide")),
-            Ok(()) => status.aliases.iter().find_map(|a| a.problem.clone()).or_else(|| self.no_champion()).or_else(|| self.resting()),
+            Ok(()) => wanted_but_not_live(&status).or_else(|| self.no_champion()).or_else(|| self.resting()),
         };
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
@@ -352,4 +352,14 @@ impl Proxy {
         let (late, open) = self.predictor_lateness();
         open.then(|| format!("the model was late {late} times: table and rules decide until it has rested"))
     }
+}
+
+/// What is not as `aliases.json` says, and who decides meanwhile.
+fn wanted_but_not_live(status: &Status) -> Option<String> {
+    let decides = |info: &AliasInfo| match (info.live, info.engine) {
+        (Some(live), Some(engine)) => format!("{}/{live} ({engine}) decides", info.kind),
+        _ => "rules decide".to_owned(),
+    };
+    let of_alias = |info: &AliasInfo| Some(format!("{}; {}", info.problem.as_ref()?, decides(info)));
+    status.aliases.iter().find_map(of_alias).or_else(|| status.aliases_problem.clone())
 }
