@@ -245,11 +245,25 @@ pub struct ModelsConfig {
     pub deadline: Span,
     /// How often the control loop looks at experiments and outcomes.
     pub control_interval: Span,
+    /// Share of keys that a challenger decides for once it has proved itself in shadow; 0: it stays there.
+    pub canary_share: f64,
+    /// Copies whose fate it must have foretold before.
+    pub shadow_labels: u64,
+    /// A route whose answers change otherwise than foretold falls back; else that is only told.
+    pub drift_acts: bool,
 }
 
 impl Default for ModelsConfig {
     fn default() -> Self {
-        Self { dir: PathBuf::from("models"), onnxruntime: None, deadline: Span::from_micros(200), control_interval: Span::from_secs(60) }
+        Self {
+            dir: PathBuf::from("models"),
+            onnxruntime: None,
+            deadline: Span::from_micros(200),
+            control_interval: Span::from_secs(60),
+            canary_share: 0.05,
+            shadow_labels: 200,
+            drift_acts: true,
+        }
     }
 }
 

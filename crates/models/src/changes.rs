@@ -61,6 +61,10 @@ impl Store {
         let event = change_aliases(&self.root, |aliases| {
             let from = aliases.get(kind, alias).map(|named| named.current.clone());
             let changed = aliases.promote(kind, alias, target.clone(), order.at.nanos());
+            // A challenger that has become champion has nothing more to prove.
+            if alias == Alias::Champion && aliases.get(kind, Alias::Challenger).is_some_and(|named| named.current == target) {
+                aliases.clear(kind, Alias::Challenger);
+            }
             let event = order.event((kind, alias), Action::Promote, (from, Some(target.clone())));
             let telling = changed || rejected.is_some();
             if telling {
@@ -71,6 +75,9 @@ impl Store {
         state.history.merge_one(event);
         state.problems.remove(&(kind, alias));
         self.install(&mut state, (kind, alias), Some(Arc::clone(&generation)));
+        if alias == Alias::Champion && self.current(kind, Alias::Challenger).is_some_and(|other| Arc::ptr_eq(&other, &generation)) {
+            self.install(&mut state, (kind, Alias::Challenger), None);
+        }
         tracing::info!(%kind, %alias, version, by = order.by, reason = order.reason, "promoted");
         Ok(generation)
     }

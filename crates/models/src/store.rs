@@ -111,6 +111,12 @@ pub(crate) struct Problem {
 }
 
 impl Store {
+    /// Whether a rollback of the champion, being this one, has a version in memory to go back to.
+    pub fn goes_back(&self, kind: Kind, champion: &Arc<Generation>) -> bool {
+        let same = self.current(kind, Alias::Champion).is_some_and(|live| Arc::ptr_eq(&live, champion));
+        same && self.state.lock().warm.get(&kind).is_some_and(|warm| !warm.is_empty())
+    }
+
     /// Opens the store under `root` and loads what the aliases name. Never fails: what cannot be loaded is in [`Store::status`],
     /// and the proxy starts on tables and rules.
     pub fn open(root: impl Into<PathBuf>, options: StoreOptions) -> Self {

@@ -32,6 +32,8 @@ use crate::events::{self, SourceState};
 use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::lifecycle::Lifecycle;
+use crate::lifecycle::freeze::Freeze;
 use crate::limits::Limits;
 use crate::load::Load;
 use crate::memory::{self, Memory};
@@ -252,6 +254,7 @@ pub(crate) fn build(
     let book = prices::book(config)?;
     let volumes = log.as_ref().map_or_else(Volumes::default, |log| prices::volumes(&book, (log, &config.log.dir), clock.now()));
     let pricing = Pricing::new(book, volumes);
+    let lifecycle = Lifecycle::new(config, &routes, (real.clone(), config.models.deadline, PREDICTOR_REST));
     let state = State {
         prefetch: Prefetch::new(config, &routes, &real),
         routes,
@@ -272,6 +275,8 @@ pub(crate) fn build(
         pricing,
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
+        lifecycle,
+        freeze: Freeze::open(config)?,
         bypass: Bypass::open(config, clock.now())?,
         judged: AtomicI64::new(0),
         trials: Trials::default(),
@@ -292,6 +297,8 @@ pub(crate) fn build(
     };
     // From before the restart.
     state.publish_bypass(&state.bypass.orders(state.clock.now()));
+    state.predictors.store().freeze(state.freeze.is_on());
+    state.follow_candidates();
     Ok(state)
 }
 

@@ -9,7 +9,6 @@ use farthing_policy::{Decided, Plan, TtlDecision};
 use farthing_types::{Choice, DecisionId, Money, Time};
 
 use crate::flight::Flight;
-use crate::predictors::champion;
 use crate::state::State;
 
 /// Name under which a predictor that may not act yet is logged.
@@ -45,8 +44,7 @@ impl State {
     pub fn choose(&self, occasion: &Occasion<'_>) -> Chosen {
         let route = &occasion.flight.route;
         let Some(running) = route.experiment.load_full() else {
-            let (ttl, decision) = self.choose_one(occasion, &route.plan, "");
-            return Chosen { variants: vec![ttl], decision: Some(decision) };
+            return self.choose_plain(occasion, &route.plan);
         };
         let in_force = occasion.flight.variant.as_ref().map(|v| v.assigned.variant);
         let mut chosen = Chosen::default();
@@ -60,12 +58,36 @@ impl State {
         chosen
     }
 
+    /// Outside of experiments, candidates are asked as well; a challenger that decides for some keys has its TTL beside the champion's.
+    fn choose_plain(&self, occasion: &Occasion<'_>, plan: &Plan) -> Chosen {
+        let decided = self.decide(occasion, plan, "");
+        let challenger = self.score(occasion, &decided);
+        let (ttl, decision) = self.note_choice(occasion, decided, "");
+        let mut chosen = Chosen { variants: vec![ttl], decision: Some(decision) };
+        if let Some((ttl, id)) = challenger {
+            chosen.variants.push(ttl);
+            let flight = occasion.flight;
+            if self.side(&flight.route, flight.key, occasion.now).is_some_and(|side| side.challenger) {
+                chosen.decision = Some(id);
+            }
+        }
+        chosen
+    }
+
     fn choose_one(&self, occasion: &Occasion<'_>, plan: &Plan, variant: &str) -> (VariantTtl, DecisionId) {
-        let route = &occasion.flight.route;
-        let champion = champion(self.predictors.ttl(plan.model_version).as_ref(), route.economics.stale_budget);
+        let decided = self.decide(occasion, plan, variant);
+        self.note_choice(occasion, decided, variant)
+    }
+
+    fn decide(&self, occasion: &Occasion<'_>, plan: &Plan, variant: &str) -> Decided {
+        let champion = self.trusted(occasion, plan.model_version);
         let input = TtlInput { key: occasion.key, route: occasion.route, head: occasion.head, now: occasion.now };
         let money = (occasion.price, !variant.is_empty());
-        let Decided { acting: decision, shadow } = self.guarded.choose((plan, &route.economics), &champion, money, &input);
+        self.guarded.choose((plan, &occasion.flight.route.economics), &champion, money, &input)
+    }
+
+    fn note_choice(&self, occasion: &Occasion<'_>, decided: Decided, variant: &str) -> (VariantTtl, DecisionId) {
+        let Decided { acting: decision, shadow } = decided;
         if let Some(shadow) = shadow {
             self.log_decision(occasion, &shadow, SHADOW);
         }
@@ -75,7 +97,7 @@ impl State {
         (VariantTtl { variant: variant.into(), ttl: value.fresh, stale: value.stale, by }, id)
     }
 
-    fn log_decision(&self, occasion: &Occasion<'_>, decision: &TtlDecision, variant: &str) -> DecisionId {
+    pub(crate) fn log_decision(&self, occasion: &Occasion<'_>, decision: &TtlDecision, variant: &str) -> DecisionId {
         let id = DecisionId(self.ids.next());
         let Some(log) = &self.log else { return id };
         let flight = occasion.flight;

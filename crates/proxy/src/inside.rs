@@ -20,6 +20,8 @@ use crate::budgets::BudgetsReport;
 use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::lifecycle::freeze::FreezeError;
+use crate::lifecycle::{CandidateView, DriftReport};
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
 use crate::prefetch::RouteBooks;
@@ -178,6 +180,30 @@ impl Inside {
     /// See [`BypassError`].
     pub fn bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
         self.state.bypass_off(route, reason)
+    }
+
+    /// Versions beside the champion, and what is known of them.
+    pub fn candidates(&self) -> Vec<CandidateView> {
+        self.state.follow_candidates();
+        self.state.candidates()
+    }
+
+    /// How forecasts have come true, and how far features have moved.
+    pub fn drift(&self) -> DriftReport {
+        self.state.drift()
+    }
+
+    /// Stops automation, or lets it go on. Blocks.
+    ///
+    /// # Errors
+    /// See [`FreezeError`].
+    pub fn freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
+        self.state.freeze(on, reason)
+    }
+
+    /// The store of predictors.
+    pub fn models(&self) -> &Arc<Store> {
+        self.state.predictors.store()
     }
 
     /// Purges entries; how many.

@@ -20,6 +20,7 @@ use crate::canonical::Digests;
 use crate::flight::Flight;
 use crate::identify::Identity;
 use crate::items::Part;
+use crate::lifecycle::Side;
 use crate::load::Loaded;
 use crate::pricing::Charged;
 use crate::promises;
@@ -65,6 +66,8 @@ pub struct Account {
     pub tags: Option<Arc<str>>,
     /// The experiment's draw.
     pub variant: Option<Variant>,
+    /// The side of a canary that the key is on; `None` for keys that none watches.
+    pub side: Option<Side>,
     /// Whether the key is held out.
     pub holdout: bool,
     /// Whether the holdout could have drawn the key.
@@ -100,6 +103,7 @@ impl Account {
             trace: trace::of(&received.head.headers),
             tags: None,
             variant: None,
+            side: None,
             holdout: false,
             measured: false,
             noted: None,
@@ -214,6 +218,8 @@ impl State {
         if let Some(failure) = end.failure.filter(|_| reports.last().is_none_or(|last| last.failure.is_none())) {
             reports.push(untried(flight, failure, (reports.len(), self.clock.now())));
         }
+        let failed = end.failure.is_some() || reports.last().and_then(|last| last.status).is_some_and(|status| status.is_server_error());
+        self.note_call(&flight.route, flight.key, failed);
         let attempts: Option<Money> = charged.costs.iter().copied().sum();
         let route = &flight.route;
         if let Some(routing) = &route.routing {

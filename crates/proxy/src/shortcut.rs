@@ -124,6 +124,7 @@ impl Shortcut {
             // Each such head comes once.
             && account.trace.is_none()
             && account.variant.is_none()
+            && account.side.is_none()
             && !account.holdout
             && !TELLING.iter().any(|name| headers.contains_key(name))
             // Many clients say what is so anyway.

@@ -24,6 +24,8 @@ use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::lifecycle::Lifecycle;
+use crate::lifecycle::freeze::Freeze;
 use crate::limits::{Limits, LimitsReport};
 use crate::load::Load;
 use crate::memory::Memory;
@@ -81,6 +83,10 @@ pub struct State {
     pub predictors: Predictors,
     /// Where predictors meet rules.
     pub guarded: Guarded,
+    /// Predictors beside the champion, and what watches all of them.
+    pub lifecycle: Lifecycle,
+    /// Whether automation is frozen.
+    pub freeze: Freeze,
     /// What the operator lets pass by.
     pub bypass: Bypass,
     /// When the caches were judged last, ns; 0 before the first time.

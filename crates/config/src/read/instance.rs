@@ -108,6 +108,9 @@ fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {
     s.set_opt("onnxruntime", v::path, &mut into.onnxruntime);
     s.set("deadline", v::positive_span, &mut into.deadline);
     s.set("control_interval", v::positive_span, &mut into.control_interval);
+    s.set("canary_share", v::share(0.0..=0.5), &mut into.canary_share);
+    s.set("shadow_labels", v::count(20..=10_000_000), &mut into.shadow_labels);
+    s.set("drift_acts", v::flag, &mut into.drift_acts);
 }
 
 fn holdout(s: &Section<'_, '_>, into: &mut HoldoutConfig) {

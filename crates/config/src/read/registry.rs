@@ -211,6 +211,19 @@ pub(crate) const MODELS: Keys = &[
     ),
     key("deadline", "time", "\"200us\"", "Time after which an inference counts as late."),
     key("control_interval", "time", "\"60s\"", "How often experiments and outcomes are looked at."),
+    key(
+        "canary_share",
+        "share",
+        "0.05",
+        "Share of keys, 0 to 0.5, that a challenger decides for once it has proved itself in shadow. 0: it stays there.",
+    ),
+    key("shadow_labels", "count", "200", "Copies whose fate a challenger must have foretold before it decides for any key."),
+    key(
+        "drift_acts",
+        "flag",
+        "true",
+        "A route whose answers change otherwise than its predictor foretells falls back to the live statistics, then to the rule. `false`: that is only told.",
+    ),
 ];
 
 pub(crate) const ROUTE: Keys = &[

@@ -27,6 +27,8 @@ use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::ExperimentView;
 use crate::l2::{L2, L2Stats};
+use crate::lifecycle::freeze::{FreezeError, FreezeOrder};
+use crate::lifecycle::{CandidateView, DriftReport};
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
 use crate::pace::PaceStats;
@@ -116,7 +118,7 @@ impl Proxy {
         &self.edge
     }
     /// The store of predictors.
-    pub fn models(&self) -> &Store {
+    pub fn models(&self) -> &Arc<Store> {
         self.state.predictors.store()
     }
     /// Generations of predictors built, live and freed.
@@ -159,6 +161,26 @@ impl Proxy {
     /// See [`BypassError`].
     pub fn bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
         self.state.bypass_off(route, reason)
+    }
+    /// Versions beside the champion, and what is known of them.
+    pub fn candidates(&self) -> Vec<CandidateView> {
+        self.state.follow_candidates();
+        self.state.candidates()
+    }
+    /// How forecasts have come true, and how far features have moved.
+    pub fn drift(&self) -> DriftReport {
+        self.state.drift()
+    }
+    /// The order by which automation is frozen.
+    pub fn frozen(&self) -> Option<FreezeOrder> {
+        self.state.freeze.order()
+    }
+    /// Stops automation, or lets it go on; whether that is news. Blocks.
+    ///
+    /// # Errors
+    /// See [`FreezeError`].
+    pub fn freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
+        self.state.freeze(on, reason)
     }
     /// Ends an experiment; its record stays. False when none of that name runs.
     pub fn stop_experiment(&self, name: &str) -> bool {
@@ -325,6 +347,8 @@ impl Proxy {
             let of = order.route.as_deref().unwrap_or("all routes");
             part("bypass", Some(format!("on for {of}, nothing is saved there ({}); end it with farthing bypass off", order.reason)))
         }));
+        let frozen = |order: FreezeOrder| format!("automation is frozen ({}); let it go on with farthing freeze off", order.reason);
+        parts.extend(self.frozen().map(|order| part("freeze", Some(frozen(order)))));
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));

@@ -23,6 +23,8 @@ pub use bypass::{Bypass, BypassError, Order};
 const BYPASS: u8 = 1;
 /// The cache is for a slice of the keys alone.
 const CACHE: u8 = 2;
+/// A challenger decides for some keys: nothing is switched off.
+const CANARY: u8 = 4;
 
 /// The switches of one route.
 pub struct Switches {
@@ -97,7 +99,17 @@ impl Switches {
 
     /// Whether anything of the cache is switched off: then a request cannot be answered without looking further.
     pub fn any(&self) -> bool {
-        self.flags.load(Relaxed) != 0
+        self.flags.load(Relaxed) & !CANARY != 0
+    }
+
+    /// Whether a challenger decides for some keys.
+    pub fn has_canary(&self) -> bool {
+        self.flags.load(Relaxed) & CANARY != 0
+    }
+
+    /// Says whether a challenger decides for some keys.
+    pub(crate) fn put_canary(&self, on: bool) {
+        self.set(CANARY, on);
     }
 
     /// Whether everything passes by.
