@@ -109,6 +109,12 @@ impl ModelsControl for Fake {
     fn history(&self, _kind: Option<&str>) -> Result<Vec<ModelEvent>, ControlError> {
         Ok(Vec::new())
     }
+    fn candidates(&self) -> Vec<CandidateInfo> {
+        Vec::new()
+    }
+    fn drift(&self) -> DriftInfo {
+        DriftInfo::default()
+    }
     fn rollback(&self, _kind: &str, alias: &str, _order: &ModelOrder) -> Result<AliasState, ControlError> {
         if alias == "shadow" {
             panic!("a store that breaks");
@@ -212,6 +218,7 @@ fn parts(phase: Phase) -> Parts {
         decisions: fake.clone(),
         budgets: fake.clone(),
         bypass: fake.clone(),
+        freeze: fake.clone(),
         limits: fake.clone(),
         cache: fake.clone(),
         costs: fake.clone(),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use farthing_types::{BudgetSpec, Coding, LimitSpec, Overrides, RouteName, Span};
+use farthing_types::{BudgetSpec, Coding, LimitSpec, Money, Overrides, RouteName, Span};
 
 use crate::{
     AlertsConfig, EventsConfig, FarthingKey, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret, SelfCostConfig,
@@ -54,6 +54,8 @@ pub struct Config {
     pub experiments: Vec<ExperimentConfig>,
     /// The share of keys that is never optimised, to prove the saving.
     pub holdout: HoldoutConfig,
+    /// Answers that are checked at the origin.
+    pub audit: AuditConfig,
     /// Fetching ahead.
     pub prefetch: PrefetchConfig,
     /// Which strategies there are at all; routes are read by it already.
@@ -313,6 +315,21 @@ pub struct PrefetchConfig {
 impl Default for PrefetchConfig {
     fn default() -> Self {
         Self { horizon: Span::from_secs(30), explore: 0.05, at_once: 8 }
+    }
+}
+
+/// Answers from the cache that are checked at the origin, to know how many are stale.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditConfig {
+    /// Share of answers that are checked; 0: none.
+    pub share: f64,
+    /// Most that may be spent on it in a day, UTC.
+    pub per_day: Money,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { share: 0.0, per_day: Money::from_nanos(1_000_000_000) }
     }
 }
 

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::StartError;
 use crate::alerts::{self, Alerts};
+use crate::audit::{self, Audits};
 use crate::budgets::{self, Budgets};
 use crate::clients::Clients;
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
@@ -276,6 +277,7 @@ pub(crate) fn build(
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
         lifecycle,
+        audits: Audits::new(config),
         freeze: Freeze::open(config)?,
         bypass: Bypass::open(config, clock.now())?,
         judged: AtomicI64::new(0),
@@ -299,6 +301,8 @@ pub(crate) fn build(
     state.publish_bypass(&state.bypass.orders(state.clock.now()));
     state.predictors.store().freeze(state.freeze.is_on());
     state.follow_candidates();
+    state.routes.iter().for_each(|route| route.switches.put_audit_share(audit::share(config, route)));
+    state.recall_audits();
     Ok(state)
 }
 

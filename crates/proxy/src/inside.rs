@@ -15,6 +15,7 @@ use http::{Request, Response};
 
 use crate::StartError;
 use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
+use crate::audit::RouteAudit;
 use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
 use crate::forget::{ForgetReport, forget};
@@ -199,6 +200,16 @@ impl Inside {
     /// See [`FreezeError`].
     pub fn freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
         self.state.freeze(on, reason)
+    }
+
+    /// What audits have found, route by route.
+    pub fn audits(&self) -> Vec<RouteAudit> {
+        self.state.route_audits()
+    }
+
+    /// Writes down what audits have found, for another run. Blocks.
+    pub fn keep_audits(&self) {
+        self.state.keep_audits();
     }
 
     /// The store of predictors.

@@ -8,6 +8,7 @@ pub mod alerts;
 mod answer;
 mod asking;
 pub mod assembly;
+mod audit;
 mod batching;
 mod bounded;
 mod budgets;
@@ -73,6 +74,7 @@ use std::sync::Arc;
 use farthing_types::RouteName;
 
 pub use assembly::Proxy;
+pub use audit::{RouteAudit, Skipped as AuditSkipped};
 pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
 pub use experiments::{ExperimentView, experiment_spec};

@@ -143,6 +143,7 @@ impl State {
 
     /// Saves the statistics when something entered since they were saved last. Blocks on files.
     pub fn remember(&self) {
+        self.keep_audits();
         let Some(memory) = &self.memory else { return };
         let entered = self.routes.iter().map(|route| route.stats.lock().entered()).sum();
         if self.counters.statistics_saved.swap(entered, Ordering::Relaxed) == entered {

@@ -11,8 +11,8 @@ use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_policy::switches::Slice;
 use farthing_types::{
-    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, RequestId, Span, Time, TraceContext,
-    UncachedReason,
+    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, Purpose, RequestId, Span, Time,
+    TraceContext, UncachedReason,
 };
 use http::Method;
 
@@ -241,6 +241,9 @@ impl State {
             cost: attempts,
             unkept: end.stored.and_then(Result::err),
         });
+        if flight.purpose == Purpose::Audit {
+            self.audited(flight, end, attempts);
+        }
         if self.holdout.share() > 0.0 && flight.measured {
             let window = self.holdout.window(flight.at);
             self.savings.lock().record(flight.key, window, flight.holdout, (Some(Money::ZERO), attempts));

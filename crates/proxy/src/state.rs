@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::alerts::Alerts;
+use crate::audit::Audits;
 use crate::batching::BatchReport;
 use crate::budgets::Budgets;
 use crate::clients::Clients;
@@ -85,6 +86,8 @@ pub struct State {
     pub guarded: Guarded,
     /// Predictors beside the champion, and what watches all of them.
     pub lifecycle: Lifecycle,
+    /// Answers that are checked at the origin.
+    pub audits: Audits,
     /// Whether automation is frozen.
     pub freeze: Freeze,
     /// What the operator lets pass by.

@@ -7,6 +7,7 @@ mod models;
 mod routing;
 mod sinks;
 mod switches;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -145,6 +146,12 @@ impl Collector for Totals {
         let predictors = self.0.models().status();
         let versions = models::versions(&predictors);
         for family in models::families(&predictors, &versions) {
+            family.encode(&mut encoder)?;
+        }
+        let (candidates, drift, audits) = (self.0.candidates(), self.0.drift(), self.0.audits());
+        let (skipped, spent) = self.0.audits_skipped();
+        let watched = watch::models(&candidates, &drift, self.0.frozen().is_some());
+        for family in watched.into_iter().chain(watch::audits(&audits, &skipped, spent)) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.budgets().iter().flat_map(budgets) {

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Json, Path, blocking};
-use crate::{AliasState, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion, Parts, Problem, ProblemDocument};
+use crate::{
+    AliasState, CandidateInfo, DriftInfo, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion, Parts, Problem, ProblemDocument,
+};
 
 /// Where an alias shall point.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -155,4 +157,22 @@ pub(super) async fn clear(
 ))]
 pub(super) async fn history(State(parts): State<Parts>) -> Result<axum::Json<Vec<ModelEvent>>, Problem> {
     blocking(move || parts.models.history(None)).await.map(axum::Json)
+}
+
+/// Versions beside the champion: how they are scored, and whether they decide for some keys.
+#[utoipa::path(get, path = "/api/v1/models/candidates", tag = "models", responses(
+    (status = 200, description = "challenger and shadow, where there are any", body = [CandidateInfo]),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn candidates(State(parts): State<Parts>) -> axum::Json<Vec<CandidateInfo>> {
+    axum::Json(parts.models.candidates())
+}
+
+/// How forecasts have come true, and how far features have moved.
+#[utoipa::path(get, path = "/api/v1/models/drift", tag = "models", responses(
+    (status = 200, description = "routes and features", body = DriftInfo),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn drift(State(parts): State<Parts>) -> axum::Json<DriftInfo> {
+    axum::Json(parts.models.drift())
 }

@@ -10,6 +10,7 @@ pub mod events;
 pub mod experiments;
 pub mod explanations;
 pub mod forget;
+pub mod freeze;
 pub mod limits;
 pub mod models;
 pub mod prices;
@@ -28,6 +29,7 @@ use decisions::DecisionsView;
 use events::EventsControl;
 use experiments::ExperimentsView;
 use forget::ForgetControl;
+use freeze::FreezeControl;
 use limits::LimitsControl;
 use models::ModelsControl;
 use prices::PricesControl;
@@ -62,6 +64,8 @@ pub struct Parts {
     pub budgets: Arc<dyn BudgetsControl>,
     /// The bypass switch.
     pub bypass: Arc<dyn BypassControl>,
+    /// The freeze.
+    pub freeze: Arc<dyn FreezeControl>,
     /// Limits.
     pub limits: Arc<dyn LimitsControl>,
     /// Prices.

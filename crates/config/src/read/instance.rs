@@ -38,6 +38,10 @@ pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
     if let Some(section) = within("holdout", registry::HOLDOUT) {
         holdout(&section, &mut config.holdout);
     }
+    if let Some(section) = within("audit", registry::AUDIT) {
+        section.set("share", v::share(0.0..=0.5), &mut config.audit.share);
+        section.set("usd_per_day", v::money, &mut config.audit.per_day);
+    }
     if let Some(section) = within("prefetch", registry::PREFETCH) {
         prefetch(&section, &mut config.prefetch);
     }

@@ -1,9 +1,14 @@
 //! The store of predictors behind the admin API.
 
-use farthing_admin::{AliasState, ControlError, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion, ModelsControl};
+use farthing_admin::{
+    AliasState, CandidateInfo, ControlError, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelEvent, ModelList,
+    ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
+};
 use farthing_contract::bundle::BundleError;
 use farthing_ledger::costs::utc;
 use farthing_models::{Alias, AliasInfo, Event, Kind, ModelsError, Order, VersionInfo};
+use farthing_policy::watch::Ratio;
+use farthing_proxy::{CandidateView, DriftReport, FeatureShift, RouteDrift};
 use farthing_types::Time;
 
 use super::Running;
@@ -57,6 +62,21 @@ impl ModelsControl for Running {
         self.proxy.models().clear(kind, alias, self.order(order)).map_err(control)?;
         let left = self.proxy.models().status().aliases;
         Ok(left.into_iter().filter(|info| info.kind == kind).map(alias_state).collect())
+    }
+
+    fn candidates(&self) -> Vec<CandidateInfo> {
+        self.proxy.candidates().iter().map(candidate).collect()
+    }
+
+    fn drift(&self) -> DriftInfo {
+        let DriftReport { routes, features, reference, reference_rows, noise } = self.proxy.drift();
+        DriftInfo {
+            routes: routes.iter().map(route_drift).collect(),
+            features: features.iter().map(feature).collect(),
+            reference: reference.to_owned(),
+            reference_rows,
+            noise,
+        }
     }
 
     fn history(&self, kind: Option<&str>) -> Result<Vec<ModelEvent>, ControlError> {
@@ -141,4 +161,48 @@ fn alias_state(info: AliasInfo) -> AliasState {
         engine: info.engine.map(ToOwned::to_owned),
         problem: info.problem,
     }
+}
+
+fn candidate(view: &CandidateView) -> CandidateInfo {
+    let report = &view.report;
+    CandidateInfo {
+        alias: view.alias.to_string(),
+        version: view.version,
+        digest: view.digest.to_string(),
+        since: utc(view.since),
+        stage: report.stage.to_string(),
+        share: report.share,
+        fills: report.fills,
+        disagreement: report.disagreement,
+        latency_us: report.latency * 1e6,
+        bill_against_champion: report.bill,
+        forecasts: forecasts(&report.candidate),
+        champion: forecasts(&report.champion),
+        guards: report.evidence.iter().map(|(guard, evidence)| GuardInfo { guard: guard.to_string(), evidence: *evidence }).collect(),
+    }
+}
+
+fn forecasts(ratio: &Ratio) -> ForecastInfo {
+    ForecastInfo {
+        labels: ratio.labels,
+        observed: ratio.observed,
+        expected: ratio.expected,
+        ratio: ratio.ratio(),
+        evidence: ratio.evidence(),
+    }
+}
+
+fn route_drift(view: &RouteDrift) -> RouteDriftInfo {
+    RouteDriftInfo {
+        route: view.route.to_string(),
+        trust: view.trust.to_string(),
+        warns: view.warns,
+        turns: view.turns,
+        predictor: forecasts(&view.predictor),
+        statistics: forecasts(&view.statistics),
+    }
+}
+
+fn feature(view: &FeatureShift) -> FeatureInfo {
+    FeatureInfo { feature: view.feature.to_owned(), shift: view.shift, shifted: view.shifted }
 }

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use farthing_admin::{AliasState, ExplanationView, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion};
+use farthing_admin::{AliasState, CandidateInfo, ExplanationView, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion};
 use http::Method;
 use serde_json::json;
 
 use super::client::{Client, ClientError};
-use super::{AdminFlags, ask, id, print, segment};
+use super::{AdminFlags, ask, id, models_watch, print, segment};
 use crate::explain::{self, Places};
 use crate::table::render;
 
@@ -65,6 +65,10 @@ enum Command {
     },
     /// Who moved which alias, when and why.
     History,
+    /// Versions beside the champion: how they are scored, and whether they decide for some keys.
+    Candidates,
+    /// How forecasts have come true on each route, and how far features have moved.
+    Drift,
     /// Why a request was answered as it was: its decision, with how far each feature moved the prediction.
     Explain {
         /// `x-farthing-request-id` of the answer: 16 hexadecimal digits.
@@ -153,6 +157,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 let left: Vec<AliasState> = client.call(Method::DELETE, &path, &why.order(false)).await?;
                 print(flags, &left, |left| left.iter().map(alias_line).collect());
             }
+            Command::Candidates => {
+                print(flags, &client.get::<Vec<CandidateInfo>>("/api/v1/models/candidates").await?, |all| models_watch::candidates(all));
+            }
+            Command::Drift => print(flags, &client.get("/api/v1/models/drift").await?, models_watch::drift),
             Command::History => {
                 print(flags, &client.get::<Vec<ModelEvent>>("/api/v1/models/history").await?, |events| history(events));
             }

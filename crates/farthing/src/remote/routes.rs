@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_admin::{AheadInfo, NotSaved, ProviderInfo, RouteInfo, SwitchInfo};
+use farthing_admin::{AheadInfo, AuditInfo, NotSaved, ProviderInfo, RouteInfo, SwitchInfo};
 
 use super::{AdminFlags, ask, print};
 use crate::table::render;
@@ -55,6 +55,7 @@ fn told(route: &RouteInfo) -> String {
         text += &format!("  {}\n", super::bypass::line(order));
     }
     text += &route.switches.iter().map(switched).collect::<String>();
+    text += &route.audit.as_ref().map_or_else(String::new, |found| audited(found, route.stale_budget));
     text += &ahead(&route.prefetch);
     if route.not_saved.is_empty() {
         text += "  everything was served from the cache, or nothing was asked yet\n";
@@ -85,6 +86,17 @@ fn providers(all: &[ProviderInfo]) -> String {
     };
     let heads = ["provider", "score high / medium / low", "price $", "latency", "errors", "quality", "breaker", "chosen", "failed"];
     render(&heads, all.iter().map(cells)).lines().fold(String::new(), |text, line| text + "  " + line + "\n")
+}
+
+/// What audits found.
+fn audited(info: &AuditInfo, budget: f64) -> String {
+    let AuditInfo { checked, stale, ttl_scale, .. } = info;
+    let ends = info.share.zip(info.low.zip(info.high));
+    let now = ends.map_or_else(String::new, |(share, (low, high))| {
+        format!("; stale now {:.2} % ({:.2} to {:.2} %, allowed {:.2} %)", share * 100.0, low * 100.0, high * 100.0, budget * 100.0)
+    });
+    let cut = if *ttl_scale < 1.0 { format!("; TTLs are cut to {:.0} % for it", ttl_scale * 100.0) } else { String::new() };
+    format!("  audited: {stale} of {checked} checked answers were stale{now}{cut}\n")
 }
 
 /// How a strategy stands that can switch itself off; nothing where it never did.
@@ -187,6 +199,7 @@ mod tests {
                 refused: [("budget".to_owned(), 2), ("busy".to_owned(), 9)].into(),
                 ..AheadInfo::default()
             },
+            audit: Some(AuditInfo { checked: 500, stale: 20, share: Some(0.04), low: Some(0.02), high: Some(0.07), ttl_scale: 0.5 }),
             bypass: Some(BypassInfo { since: "T1".to_owned(), reason: "wrong answers".to_owned(), ..BypassInfo::default() }),
             switches: vec![
                 SwitchInfo { strategy: "cache".to_owned(), standing: "on".to_owned(), judged: Some(7), ..SwitchInfo::default() },
@@ -211,6 +224,10 @@ mod tests {
         assert!(at("cold") < at("fetched and not kept because") && at("not kept") < at("soft-error"));
         assert!(at("fetching ahead: live; 7 calls, 5 used, 0 wasted") < at("left out: busy 9, budget 2"));
         assert!(text.contains("bypass of all routes since T1, until it is switched off: wrong answers"), "{text}");
+        assert!(
+            text.contains("20 of 500 checked answers were stale; stale now 4.00 % (2.00 to 7.00 %") && text.contains("cut to 50 %"),
+            "{text}"
+        );
         assert!(text.contains("batch: off since T2, promises of time were missed") && text.contains("tried again at T3"), "{text}");
         assert!(!text.contains("cache: on"), "what never changed is not told: {text}");
         let off = |reason: &str| AheadInfo { state: "off".to_owned(), reason: Some(reason.to_owned()), ..AheadInfo::default() };

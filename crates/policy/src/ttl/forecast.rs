@@ -3,7 +3,7 @@
 use super::Survival;
 
 /// Ages at which the cumulated hazard is kept, seconds; between them it is taken as straight, beyond the last it goes on as before.
-const AGES: [f64; 10] = [5.0, 20.0, 60.0, 240.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 172_800.0, 604_800.0];
+const AGES: [f64; 9] = [5.0, 20.0, 60.0, 240.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
 
 /// The cumulated hazard `-ln(1 - F)` of a copy at some ages.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,7 +12,16 @@ pub struct Forecast([f32; AGES.len()]);
 impl Forecast {
     /// What a survival foretells.
     pub fn of(survival: &Survival<'_>) -> Self {
-        Self(AGES.map(|age| -(-survival.changed(age)).ln_1p() as f32))
+        let (mut kept, mut ages) = ([0.0; AGES.len()], AGES.iter().zip(0..).peekable());
+        for segment in survival.segments() {
+            while let Some((age, index)) = ages.next_if(|(age, _)| **age <= segment.end) {
+                kept[index] = -(-segment.changed(*age).0).ln_1p() as f32;
+            }
+            if ages.peek().is_none() {
+                break;
+            }
+        }
+        Self(kept)
     }
 
     /// Changes foretold by age `seconds`, with what is not known of the key taken in: `-ln(1 - F)`.

@@ -359,7 +359,11 @@ mod tests {
     }
 
     /// Observations until a guard takes the candidate back, when treated keys have `treated` where the others have `other`.
-    fn taken_back(seed: u64, (treated, other): (f64, f64), add: impl Fn(&mut Canary, bool, f64, &mut StdRng) -> Option<Turn>) -> Option<usize> {
+    fn taken_back(
+        seed: u64,
+        (treated, other): (f64, f64),
+        add: impl Fn(&mut Canary, bool, f64, &mut StdRng) -> Option<Turn>,
+    ) -> Option<usize> {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut canary = Canary { stage: Stage::Canary, ..Canary::new(SPEC) };
         (1..20_000).find(|_| {

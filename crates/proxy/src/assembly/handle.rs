@@ -14,12 +14,13 @@ use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{AliasInfo, Counts, Status, Store};
 use farthing_sinks::SinkState;
-use farthing_types::Time;
+use farthing_types::{Money, Time};
 use farthing_upstream::{BreakerState, Upstream};
 use http::HeaderMap;
 
 use crate::StartError;
 use crate::alerts::Alerts;
+use crate::audit::{RouteAudit, Skipped as AuditSkipped};
 use crate::batching::BatchReport;
 use crate::budgets::{BudgetsReport, RaiseError};
 use crate::clients::Clients;
@@ -170,6 +171,14 @@ impl Proxy {
     /// How forecasts have come true, and how far features have moved.
     pub fn drift(&self) -> DriftReport {
         self.state.drift()
+    }
+    /// What audits have found, route by route.
+    pub fn audits(&self) -> Vec<RouteAudit> {
+        self.state.route_audits()
+    }
+    /// Answers that were drawn for an audit and not checked, by reason; and what audits have cost today.
+    pub fn audits_skipped(&self) -> (Vec<(AuditSkipped, u64)>, Money) {
+        (self.state.audits.skipped().collect(), self.state.audits.spent(self.now()))
     }
     /// The order by which automation is frozen.
     pub fn frozen(&self) -> Option<FreezeOrder> {

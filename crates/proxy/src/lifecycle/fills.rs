@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::SCORED;
 
-/// Places, about 300 bytes each; made when the first is needed.
-const PLACES: usize = 1 << 14;
+/// Places, about 500 bytes each; made when the first is needed.
+const PLACES: usize = 1 << 13;
 const SHARDS: usize = 16;
 
 /// What one predictor said.
@@ -45,9 +45,12 @@ pub struct Fill {
     pub candidates: [Option<Said>; SCORED.len()],
 }
 
+/// What was foretold of the copy that is about to be stored, and of the one before it, whose end is told only then.
+type Place = [Option<Fill>; 2];
+
 /// See the module.
 #[derive(Default)]
-pub struct Fills([Mutex<Vec<Option<Fill>>>; SHARDS]);
+pub struct Fills([Mutex<Vec<Place>>; SHARDS]);
 
 impl Fills {
     fn place(key: KeyHash) -> (usize, usize) {
@@ -60,18 +63,47 @@ impl Fills {
         let (shard, place) = Self::place(fill.key);
         let mut places = self.0[shard].lock();
         if places.is_empty() {
-            places.resize(PLACES / SHARDS, None);
+            places.resize(PLACES / SHARDS, [None; 2]);
         }
-        places[place] = Some(fill);
+        let before = places[place][0].filter(|before| before.key == fill.key);
+        places[place] = [Some(fill), before];
     }
 
     /// What was foretold of the copy of a key that was fetched then; entries from outside of memory know that to the millisecond.
     pub fn take(&self, key: KeyHash, at: Time) -> Option<Fill> {
         let (shard, place) = Self::place(key);
         let mut places = self.0[shard].lock();
-        let slot = places.get_mut(place)?;
-        let found = slot.filter(|fill| fill.key == key && fill.at.nanos() / 1_000_000 == at.nanos() / 1_000_000)?;
-        *slot = None;
-        Some(found)
+        let is_it = |fill: &Fill| fill.key == key && fill.at.nanos() / 1_000_000 == at.nanos() / 1_000_000;
+        places.get_mut(place)?.iter_mut().find(|fill| fill.as_ref().is_some_and(is_it))?.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(key: u128, at: i64) -> Fill {
+        Fill {
+            key: KeyHash(key << 64),
+            at: Time::from_millis(at),
+            rate: 1.0,
+            settled: true,
+            champion: None,
+            ttl: 60.0,
+            predicted: Forecast::default(),
+            statistics: Forecast::default(),
+            candidates: [None; SCORED.len()],
+        }
+    }
+
+    #[test]
+    fn a_copy_is_found_after_its_successor_was_foretold_and_once() {
+        let fills = Fills::default();
+        (1..=3).for_each(|at| fills.put(fill(7, at)));
+        let taken = |at| fills.take(KeyHash(7 << 64), Time::from_millis(at)).is_some();
+        assert_eq!([taken(1), taken(2), taken(2), taken(3)], [false, true, false, true]);
+        (0..100_000).for_each(|key| fills.put(fill(key, 1)));
+        let kept = (0..100_000).filter(|key| fills.take(KeyHash(key << 64), Time::from_millis(1)).is_some()).count();
+        assert!(kept > PLACES / 2 && kept <= PLACES, "{kept}");
     }
 }

@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use farthing_config::Config;
 use farthing_models::{Alias, Generation, Kind, Order, Store};
 use farthing_policy::Guarded;
-use farthing_policy::watch::{Canary, CanarySpec, Drift, Stage, Trust, Turn};
+use farthing_policy::watch::{Audit, AuditMove, Canary, CanarySpec, Drift, Trust, Turn};
 use farthing_types::{DrawKind, KeyHash, RealClock, Span, Time};
 use parking_lot::Mutex;
 
@@ -62,6 +62,7 @@ struct Settings {
 #[derive(Default)]
 struct Watched {
     drift: Drift,
+    audit: Audit,
     /// The champion that it is about, and since when that decides.
     champion: Option<(Arc<str>, Time)>,
 }
@@ -131,6 +132,26 @@ impl Lifecycle {
             watched.champion = digest.map(|digest| (digest.clone(), now));
         }
         watched.drift.trust()
+    }
+
+    /// Learns of a checked answer of a route: how TTLs were moved, to what, and what was seen until then.
+    pub fn audited(&self, route: &RouteState, stale: bool, limits: (f64, bool)) -> Option<(AuditMove, f64, (u64, u64))> {
+        let audit = &mut self.routes.get(usize::from(route.index))?.lock().audit;
+        let (checked, found) = audit.window;
+        let moved = audit.add(stale, limits)?;
+        Some((moved, audit.scale, (checked + 1, found + u64::from(stale))))
+    }
+
+    /// What audits of a route have found.
+    pub fn audit(&self, route: &RouteState) -> Option<Audit> {
+        Some(self.routes.get(usize::from(route.index))?.lock().audit)
+    }
+
+    /// Goes on from what was found before a restart.
+    pub fn recall_audit(&self, route: &RouteState, audit: Audit) {
+        if let Some(watched) = self.routes.get(usize::from(route.index)) {
+            watched.lock().audit = audit;
+        }
     }
 
     /// Whether a guard counts the key now: once in a window.
@@ -261,7 +282,11 @@ impl State {
         let young = since.is_some_and(|since| now.since(since) < PROBATION);
         let champion = self.predictors.ttl(None);
         if to == Trust::Statistics && young && champion.is_some_and(|champion| self.predictors.store().goes_back(Kind::Ttl, &champion)) {
-            let order = Order::new(now, "drift", format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion"));
+            let order = Order::new(
+                now,
+                "drift",
+                format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion"),
+            );
             self.in_store(move |store| store.rollback(Kind::Ttl, Alias::Champion, order).map(drop));
         }
     }
@@ -288,10 +313,5 @@ impl State {
             let turn = learn(&mut candidate.canary.lock(), side.challenger);
             self.turn(&candidate, turn);
         }
-    }
-
-    /// Stage of the challenger; `None` where there is none.
-    pub(crate) fn challenger_stage(&self) -> Option<Stage> {
-        self.lifecycle.candidates[0].load().as_ref().map(|candidate| candidate.canary.lock().stage())
     }
 }

@@ -70,7 +70,11 @@ impl State {
             let ttl = decision.choice.value.fresh.as_secs_f64();
             let sound = is_own(&decision, candidate.generation.version());
             let late = self.lifecycle.guarded.breaker_open();
-            *said = decision.outputs.as_ref().filter(|_| sound).map(|outputs| Said { number: candidate.number, ttl, forecast: forecast(outputs) });
+            *said = decision.outputs.as_ref().filter(|_| sound).map(|outputs| Said {
+                number: candidate.number,
+                ttl,
+                forecast: forecast(outputs),
+            });
             let turn = candidate.canary.lock().asked((fill.ttl, ttl), took, (late, sound));
             let id = self.log_decision(occasion, &decision, candidate.alias.as_str());
             self.turn(candidate, turn);
@@ -95,7 +99,10 @@ impl State {
             let told = |ttl: f64, forecast: &Forecast| Told { ttl, cumulated: forecast.cumulated(gap) };
             for (candidate, said) in self.lifecycle.candidates.iter().zip(&fill.candidates) {
                 let candidate = candidate.load_full();
-                let Some((candidate, said)) = candidate.zip(said.as_ref()).filter(|(candidate, said)| candidate.number == said.number) else { continue };
+                let Some((candidate, said)) = candidate.zip(said.as_ref()).filter(|(candidate, said)| candidate.number == said.number)
+                else {
+                    continue;
+                };
                 let (champion, candidate_told) = (told(fill.ttl, &fill.predicted), told(said.ttl, &said.forecast));
                 let seen = Matured { champion, candidate: candidate_told, gap, requests, changed, stale_price };
                 let turn = candidate.canary.lock().matured(&seen, self.may_act());
@@ -113,7 +120,9 @@ impl State {
 
     fn judge_champion(&self, route: &Arc<RouteState>, fill: &Fill, (gap, changed): (f64, bool)) {
         let current = self.predictors.ttl(None).map(|generation| generation.version());
-        let Some(watched) = self.lifecycle.routes.get(usize::from(route.index)).filter(|_| fill.champion.is_some() && fill.champion == current) else {
+        let Some(watched) =
+            self.lifecycle.routes.get(usize::from(route.index)).filter(|_| fill.champion.is_some() && fill.champion == current)
+        else {
             return;
         };
         let (turned, since) = {
