@@ -215,6 +215,32 @@ async fn an_operator_swaps_and_goes_back_under_load() {
     assert_eq!((&back["version"], &back["live"]), (&1.into(), &1.into()), "{back}");
     load.shows(1).await;
 
+    let again = serving.cli(&["models", "promote", "ttl", "2", "--json"]).await;
+    assert_eq!(again.status.code(), Some(1), "{}", program::said(&again));
+    assert!(program::said(&again).contains("rolled back") && program::said(&again).contains("--force"), "{}", program::said(&again));
+    let challenger = serving.json(&["models", "challenge", "ttl", "2", "--force", "--by", "anna", "--reason", "once more"]).await;
+    assert_eq!((&challenger["alias"], &challenger["live"]), (&"challenger".into(), &2.into()), "{challenger}");
+    let candidates = serving.json(&["models", "candidates"]).await;
+    assert_eq!((&candidates[0]["version"], &candidates[0]["stage"]), (&2.into(), &"shadow".into()), "{candidates}");
+    serving.json(&["models", "clear", "ttl", "--by", "anna"]).await;
+    let history = serving.json(&["models", "history"]).await;
+    let told: Vec<_> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .take(3)
+        .map(|event| (event["action"].as_str().unwrap(), event["by"].as_str().unwrap()))
+        .collect();
+    assert_eq!((told[0], told[1], told[2].0), (("clear", "operator anna"), ("promote", "operator anna"), "rollback"), "{history}");
+    assert_eq!(history[1]["forced"], true, "{history}");
+
+    let frozen = serving.json(&["freeze", "on", "--reason", "a launch"]).await;
+    assert_eq!((&frozen["frozen"], &frozen["reason"]), (&true.into(), &"a launch".into()), "{frozen}");
+    let status = serving.json(&["status"]).await;
+    assert!(status.to_string().contains("automation is frozen"), "{status}");
+    assert_eq!(serving.json(&["freeze", "off", "--reason", "over"]).await["frozen"], false);
+    assert!(serving.json(&["models", "drift"]).await["routes"].is_array());
+
     let list = serving.json(&["models", "list"]).await;
     let live: Vec<_> = list["versions"].as_array().unwrap().iter().filter(|v| v["live"] == true).collect();
     assert!(live.len() == 1 && live[0]["version"] == 1, "{list}");

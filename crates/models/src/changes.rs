@@ -90,6 +90,10 @@ impl Store {
     pub fn rollback(&self, kind: Kind, alias: Alias, order: impl Into<Order>) -> Result<Arc<Generation>, ModelsError> {
         let order = order.into();
         let mut state = self.state.lock();
+        if self.is_gone() && self.current(kind, alias).is_some() {
+            let (generation, event) = self.back_by_itself(&mut state, (kind, alias), &order)?;
+            return Ok(self.went_back(&mut state, (kind, alias), (generation, event)));
+        }
         let moved = change_aliases(&self.root, |aliases| {
             let from = aliases.get(kind, alias).map(|named| named.current.clone());
             let target = aliases.rollback(kind, alias, order.at.nanos())?;
@@ -99,16 +103,20 @@ impl Store {
             append_history(&history_path(&self.root), &event)?;
             Ok((generation, event))
         });
-        let (generation, event) = match moved {
+        let moved = match moved {
             Ok(moved) => moved,
             Err(BundleError::Io { .. } | BundleError::Aliases { .. }) => self.back_by_itself(&mut state, (kind, alias), &order)?,
             Err(error) => return Err(error.into()),
         };
+        Ok(self.went_back(&mut state, (kind, alias), moved))
+    }
+
+    fn went_back(&self, state: &mut State, of: (Kind, Alias), (generation, event): (Arc<Generation>, Event)) -> Arc<Generation> {
+        tracing::warn!(kind = %of.0, alias = %of.1, to = generation.version(), by = event.by, reason = event.reason, "rolled back");
         state.history.merge_one(Some(event));
-        state.problems.remove(&(kind, alias));
-        self.install(&mut state, (kind, alias), Some(Arc::clone(&generation)));
-        tracing::warn!(%kind, %alias, to = generation.version(), by = order.by, reason = order.reason, "rolled back");
-        Ok(generation)
+        state.problems.remove(&of);
+        self.install(state, of, Some(Arc::clone(&generation)));
+        generation
     }
 
     /// The store cannot be reached: what is warm decides, and this instance remembers.

@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, read_aliases, read_history};
-use farthing_contract::bundle::{Action, Alias, AliasState, Aliases, Bundle, BundleError, Check, Event, History, Kind, Target};
-use farthing_types::{Clock, RealClock, Span};
+use farthing_contract::bundle::{
+    ALIASES_FILE, Action, Alias, AliasState, Aliases, Bundle, BundleError, Check, Event, History, Kind, Target,
+};
+use farthing_types::{Clock, RealClock, Span, Time};
 use parking_lot::Mutex;
 
 use crate::count::{Counters, Counts};
@@ -100,6 +103,8 @@ pub(crate) struct State {
     pub(crate) history: History,
     /// Rollbacks that the store does not know yet.
     pub(crate) untold: Vec<Event>,
+    /// Length and time of the histories that were read last.
+    read: [Option<(u64, SystemTime)>; 2],
 }
 
 /// A target that was refused, and when to try it again.
@@ -111,10 +116,16 @@ pub(crate) struct Problem {
 }
 
 impl Store {
-    /// Whether a rollback of the champion, being this one, has a version in memory to go back to.
-    pub fn goes_back(&self, kind: Kind, champion: &Arc<Generation>) -> bool {
-        let same = self.current(kind, Alias::Champion).is_some_and(|live| Arc::ptr_eq(&live, champion));
-        same && self.state.lock().warm.get(&kind).is_some_and(|warm| !warm.is_empty())
+    /// Whether `champion` became that since a time, and a version before it is in memory to go back to. One that was gone back to did not.
+    pub fn is_young(&self, kind: Kind, champion: &Generation, since: Time) -> bool {
+        let state = self.state.lock();
+        let last = state.history.events().iter().rev().find(|event| (event.kind, event.alias) == (kind, Alias::Champion));
+        let became = last.is_some_and(|event| {
+            matches!(event.action, Action::Promote | Action::Follow)
+                && event.to.as_ref().is_some_and(|to| *to.digest == **champion.digest())
+                && event.at_ns >= since.nanos()
+        });
+        became && state.warm.get(&kind).is_some_and(|warm| !warm.is_empty())
     }
 
     /// Opens the store under `root` and loads what the aliases name. Never fails: what cannot be loaded is in [`Store::status`],
@@ -176,10 +187,14 @@ impl Store {
         let mut state = self.state.lock();
         self.reread(&mut state);
         self.tell_store(&mut state);
-        let aliases = match read_aliases(&self.root) {
+        let read = if self.is_gone() && self.runs_something() {
+            Err(format!("{} is gone", self.root.join(ALIASES_FILE).display()))
+        } else {
+            read_aliases(&self.root).map_err(|error| error.to_string())
+        };
+        let aliases = match read {
             Ok(aliases) => aliases,
-            Err(error) => {
-                let text = error.to_string();
+            Err(text) => {
                 if state.file_problem.as_ref() != Some(&text) {
                     tracing::warn!(problem = text, "aliases unreadable, everything stays as it is");
                 }
@@ -198,18 +213,39 @@ impl Store {
 
     /// What the store and this instance know of changes.
     pub(crate) fn reread(&self, state: &mut State) {
-        let own = self.own_history.as_deref().map(read_history);
-        // A file that cannot be read hides nothing that is known already.
-        for read in std::iter::once(read_history(&history_path(&self.root))).chain(own) {
-            match read {
-                Ok(history) => state.history.merge(history),
+        let shared = history_path(&self.root);
+        let places = [Some(shared.as_path()), self.own_history.as_deref()];
+        for (place, known) in places.into_iter().zip(0..).filter_map(|(place, known)| Some((place?, known))) {
+            let stamp = std::fs::metadata(place).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
+            let known: &mut Option<_> = &mut state.read[known];
+            if stamp.is_none() || *known == stamp {
+                continue;
+            }
+            // A file that cannot be read hides nothing that is known already.
+            match read_history(place) {
+                Ok(history) => {
+                    *known = stamp;
+                    state.history.merge(history);
+                }
                 Err(error) => tracing::debug!(%error, "a history of predictors cannot be read"),
             }
         }
     }
 
+    /// Whether there is no alias file: nothing was ever promoted, or the store cannot be reached.
+    pub(crate) fn is_gone(&self) -> bool {
+        !self.root.join(ALIASES_FILE).is_file()
+    }
+
+    fn runs_something(&self) -> bool {
+        self.live.load().iter().flatten().any(Option::is_some)
+    }
+
     /// Tells the store of rollbacks that it could not take when they happened.
     fn tell_store(&self, state: &mut State) {
+        if self.is_gone() {
+            return;
+        }
         state.untold.retain(|event| {
             let told = change_aliases(&self.root, |aliases| {
                 let still = aliases.get(event.kind, event.alias).is_some_and(|named| Some(&named.current) == event.from.as_ref());

@@ -82,6 +82,25 @@ fn a_rollback_needs_no_store() {
     assert!(open(&root, &runtime, 1).promote(Kind::Ttl, 2, Alias::Champion, NOW).is_err());
 }
 
+#[test]
+fn a_store_that_is_gone_takes_nothing_away() {
+    let Some(runtime) = runtime() else { return };
+    let (dir, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root = dir.path().join("models");
+    (1..=2).for_each(|version| drop(put(&root, version as f32)));
+    let store = with_own(&root, &runtime, own.path());
+    (1..=2).for_each(|version| promote(&store, version));
+    fs::rename(&root, dir.path().join("away")).unwrap();
+    assert_eq!((store.poll().len(), version(&store)), (0, Some(2)));
+    assert!(store.status().aliases_problem.unwrap().contains("is gone"));
+    store.rollback(Kind::Ttl, Alias::Champion, NOW).unwrap();
+    store.poll();
+    assert_eq!((version(&store), root.exists()), (Some(1), false), "nothing is made in its place");
+    fs::rename(dir.path().join("away"), &root).unwrap();
+    store.poll();
+    assert_eq!((version(&store), version(&open(&root, &runtime, 1))), (Some(1), Some(1)));
+}
+
 /// A table of no trees.
 fn table(base: f32) -> Vec<u8> {
     let words = |n: usize| (n as u32).to_le_bytes();

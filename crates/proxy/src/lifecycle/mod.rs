@@ -63,8 +63,8 @@ struct Settings {
 struct Watched {
     drift: Drift,
     audit: Audit,
-    /// The champion that it is about, and since when that decides.
-    champion: Option<(Arc<str>, Time)>,
+    /// The champion that it is about.
+    champion: Option<Arc<str>>,
 }
 
 /// A version beside the champion.
@@ -122,14 +122,14 @@ impl Lifecycle {
         }
     }
 
-    /// How far the champion is trusted on a route, `champion` being its digest.
-    fn trust(&self, route: &RouteState, champion: Option<&Arc<Generation>>, now: Time) -> Trust {
+    /// How far the champion is trusted on a route. Of another one than before nothing is known.
+    fn trust(&self, route: &RouteState, champion: Option<&Arc<Generation>>) -> Trust {
         let Some(watched) = self.routes.get(usize::from(route.index)) else { return Trust::Full };
         let mut watched = watched.lock();
         let digest = champion.map(|generation| generation.digest());
-        if watched.champion.as_ref().map(|(digest, _)| digest) != digest {
+        if watched.champion.as_ref() != digest {
             watched.drift.renew();
-            watched.champion = digest.map(|digest| (digest.clone(), now));
+            watched.champion = digest.cloned();
         }
         watched.drift.trust()
     }
@@ -272,16 +272,16 @@ impl State {
     }
 
     /// What a fall of trust on a route leads to.
-    fn drifted(&self, route: &RouteState, to: Trust, since: Option<Time>) {
+    fn drifted(&self, route: &RouteState, to: Trust) {
         let (route, now) = (&*route.route.name, self.clock.now());
         match to {
             Trust::Full => tracing::info!(route, "the predictor foretells well again: it decides again"),
             Trust::Statistics => tracing::warn!(route, "answers change otherwise than the predictor foretells: live statistics decide"),
             Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
         }
-        let young = since.is_some_and(|since| now.since(since) < PROBATION);
-        let champion = self.predictors.ttl(None);
-        if to == Trust::Statistics && young && champion.is_some_and(|champion| self.predictors.store().goes_back(Kind::Ttl, &champion)) {
+        let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
+        let young = |champion: Arc<Generation>| self.predictors.store().is_young(Kind::Ttl, &champion, since);
+        if to == Trust::Statistics && self.predictors.ttl(None).is_some_and(young) {
             let order = Order::new(
                 now,
                 "drift",

@@ -26,7 +26,7 @@ impl State {
         let route = &occasion.flight.route;
         let generation = self.predictors.ttl(version);
         let asked = champion(generation.as_ref(), route.economics.stale_budget);
-        if version.is_some() { asked } else { Champion { trust: self.lifecycle.trust(route, generation.as_ref(), occasion.now), ..asked } }
+        if version.is_some() { asked } else { Champion { trust: self.lifecycle.trust(route, generation.as_ref()), ..asked } }
     }
 
     /// Asks the candidates about a copy whose TTL was just decided, and keeps what all of them foretold. The challenger's TTL and decision, where it
@@ -125,14 +125,12 @@ impl State {
         else {
             return;
         };
-        let (turned, since) = {
-            let mut watched = watched.lock();
+        let turned = {
             let foretold = (fill.predicted.cumulated(gap), fill.statistics.cumulated(gap));
-            let turned = watched.drift.add(foretold, changed, self.lifecycle.settings.drift_acts && self.may_act());
-            (turned, watched.champion.as_ref().map(|(_, since)| *since))
+            watched.lock().drift.add(foretold, changed, self.lifecycle.settings.drift_acts && self.may_act())
         };
         if let Some(to) = turned {
-            self.drifted(route, to, since);
+            self.drifted(route, to);
         }
     }
 
