@@ -76,6 +76,8 @@ pub struct Candidate {
     scope: String,
     since: Time,
     acts: AtomicBool,
+    /// Share of keys that are watched, for lookups: they ask for no lock.
+    slice: f64,
     canary: Mutex<Canary>,
 }
 
@@ -175,8 +177,7 @@ impl State {
 
     fn side_of(&self, candidate: &Candidate, key: KeyHash, at: Time) -> Option<Side> {
         let (unit, scope) = (u128::from(key.short()), candidate.scope.as_str());
-        let slice = candidate.canary.lock().slice();
-        if self.draw.uniform(DrawKind::Slice, scope, unit, 0) >= slice {
+        if self.draw.uniform(DrawKind::Slice, scope, unit, 0) >= candidate.slice {
             return None;
         }
         let window = at.nanos().div_euclid(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX));
@@ -213,6 +214,7 @@ impl State {
                 number: self.lifecycle.numbers.fetch_add(1, Ordering::Relaxed),
                 since: self.clock.now(),
                 acts: AtomicBool::new(false),
+                slice: Canary::new(spec).slice(),
                 canary: Mutex::new(Canary::new(spec)),
             })
         });
