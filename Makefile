@@ -10,7 +10,7 @@ PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
 
-.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-http-cache http-cache test-full explore simulate scenarios models results bench bench-costs bench-load kpi doc lint clean
+.PHONY: help deps deps-bench proxy trainer demo demo-json check test skips test-rust test-trainer test-e2e test-python test-http-cache http-cache test-full explore simulate scenarios models results bench bench-swaps bench-costs bench-load kpi doc lint clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -131,6 +131,9 @@ bench-costs: ## Questions about money over 1e7 rows, beside DuckDB on the same f
 	cargo run --release -q -p farthing-ledger --example costs -- ask target/bench-costs/log > target/bench-costs/farthing.json
 	@if [ -x target/venv/bin/python ]; then target/venv/bin/python scripts/bench_costs.py target/bench-costs/log target/bench-costs/farthing.json target/results/costs.json; \
 	else cp target/bench-costs/farthing.json target/results/costs.json; echo "DuckDB beside bench-costs: no target/venv (make deps)" | tee -a target/skipped.txt; fi
+
+bench-swaps: deps-runtime ## Predictors that change under load: p99 in alternating blocks, memory after 1,000 swaps, into target/results/swaps.json (5 min)
+	cargo run --release -p farthing-bench --bin swaps
 
 bench-load: deps-bench proxy ## Load bench against bare hyper, nginx, HAProxy, Varnish into target/results/load.json
 	cargo run --release -p farthing-bench --bin load

@@ -106,7 +106,9 @@ async fn two_hundred_swaps_under_load_fail_no_request() {
     // Tests share the cores; whether a late answer counts is not what this is about.
     setup.config.models.deadline = Duration::from_secs(30);
     let root = setup.config.models.dir.clone();
-    let (first, second) = (bundles::good(&root, 1.0).manifest.version, bundles::good(&root, 2.0).manifest.version);
+    // More than are kept warm, so that each swap builds one.
+    let versions = [1.0, 2.0, 3.0, 4.0].map(|bias| bundles::good(&root, bias).manifest.version);
+    let first = versions[0];
     let bad = bundles::bad(&root);
     let started = setup.start().await;
     let proxy = &started.proxy;
@@ -116,7 +118,7 @@ async fn two_hundred_swaps_under_load_fail_no_request() {
     load.shows(first).await;
     let (mut refused, mut now) = (0, first);
     for swap in 1..=SWAPS {
-        now = if now == first { second } else { first };
+        now = versions[swap as usize % versions.len()];
         assert_eq!(promote(proxy, now).await.unwrap(), now);
         load.shows(now).await;
         if swap % BAD_EVERY == 0 {
@@ -135,7 +137,7 @@ async fn two_hundred_swaps_under_load_fail_no_request() {
     proxy.shutdown().await;
     let counts = proxy.model_counts();
     assert_eq!((counts.swaps, counts.refused), (SWAPS + 1, refused as u64), "{counts:?}");
-    assert_eq!((counts.live, counts.freed), (1, counts.built - 1), "{counts:?}");
+    assert_eq!((counts.live, counts.freed), (3, counts.built - 3), "the champion and two before it: {counts:?}");
     assert!(counts.built > SWAPS, "{counts:?}");
     assert_eq!(champion(proxy), Some(now));
     let totals = proxy.totals().total;
@@ -172,7 +174,7 @@ async fn the_shipped_bundle_and_a_trained_one_take_turns() {
     }
     load.end().await;
     started.proxy.shutdown().await;
-    assert_eq!(started.proxy.model_counts().live, 1);
+    assert_eq!(started.proxy.model_counts().live, 2, "the champion and the one before it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,6 +214,32 @@ async fn an_operator_swaps_and_goes_back_under_load() {
     let back = serving.json(&["models", "rollback", "ttl"]).await;
     assert_eq!((&back["version"], &back["live"]), (&1.into(), &1.into()), "{back}");
     load.shows(1).await;
+
+    let again = serving.cli(&["models", "promote", "ttl", "2", "--json"]).await;
+    assert_eq!(again.status.code(), Some(1), "{}", program::said(&again));
+    assert!(program::said(&again).contains("rolled back") && program::said(&again).contains("--force"), "{}", program::said(&again));
+    let challenger = serving.json(&["models", "challenge", "ttl", "2", "--force", "--by", "anna", "--reason", "once more"]).await;
+    assert_eq!((&challenger["alias"], &challenger["live"]), (&"challenger".into(), &2.into()), "{challenger}");
+    let candidates = serving.json(&["models", "candidates"]).await;
+    assert_eq!((&candidates[0]["version"], &candidates[0]["stage"]), (&2.into(), &"shadow".into()), "{candidates}");
+    serving.json(&["models", "clear", "ttl", "--by", "anna"]).await;
+    let history = serving.json(&["models", "history"]).await;
+    let told: Vec<_> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .take(3)
+        .map(|event| (event["action"].as_str().unwrap(), event["by"].as_str().unwrap()))
+        .collect();
+    assert_eq!((told[0], told[1], told[2].0), (("clear", "operator anna"), ("promote", "operator anna"), "rollback"), "{history}");
+    assert_eq!(history[1]["forced"], true, "{history}");
+
+    let frozen = serving.json(&["freeze", "on", "--reason", "a launch"]).await;
+    assert_eq!((&frozen["frozen"], &frozen["reason"]), (&true.into(), &"a launch".into()), "{frozen}");
+    let status = serving.json(&["status"]).await;
+    assert!(status.to_string().contains("automation is frozen"), "{status}");
+    assert_eq!(serving.json(&["freeze", "off", "--reason", "over"]).await["frozen"], false);
+    assert!(serving.json(&["models", "drift"]).await["routes"].is_array());
 
     let list = serving.json(&["models", "list"]).await;
     let live: Vec<_> = list["versions"].as_array().unwrap().iter().filter(|v| v["live"] == true).collect();

@@ -14,6 +14,8 @@ mod tests;
 #[cfg(test)]
 mod tests_bypass;
 #[cfg(test)]
+mod tests_freeze;
+#[cfg(test)]
 mod tests_money;
 #[cfg(test)]
 mod tests_sinks;
@@ -31,11 +33,15 @@ pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDe
 pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView, PlanStep, PlanView};
 pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunning};
+pub use views::freeze::{FreezeControl, FreezeInfo, FreezeRequest};
 pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsView, LoadRow, RefusedCount};
-pub use views::models::{AliasState, ModelDetail, ModelList, ModelVersion, ModelsControl};
+pub use views::models::{
+    AliasState, CandidateInfo, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelEvent, ModelList, ModelOrder,
+    ModelVersion, ModelsControl, RouteDriftInfo,
+};
 pub use views::plans::{PlanInfo, ShadowPlan};
 pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};
-pub use views::routes::{AheadInfo, NotSaved, ProviderInfo, RouteInfo, RoutesView, VolatileField, VolatileReport};
+pub use views::routes::{AheadInfo, AuditInfo, NotSaved, ProviderInfo, RouteInfo, RoutesView, VolatileField, VolatileReport};
 pub use views::sinks::{SinkInfo, SinksView};
 pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
 pub use views::{ControlError, MetricsView, Parts};

@@ -30,6 +30,7 @@ fn version(version: u32) -> ModelVersion {
         rows: Some(10),
         metrics: BTreeMap::new(),
         problem: None,
+        rejected: None,
     }
 }
 
@@ -86,19 +87,35 @@ impl ModelsControl for Fake {
         kind_known(kind)?;
         if number == 9 { Err(ControlError::Refused("golden row 3 differs".to_owned())) } else { Ok(version(number)) }
     }
-    fn promote(&self, kind: &str, alias: &str, number: u32) -> Result<AliasState, ControlError> {
+    fn promote(&self, kind: &str, alias: &str, number: u32, order: &ModelOrder) -> Result<AliasState, ControlError> {
         self.load(kind, number)?;
+        if number == 8 && !order.force {
+            return Err(ControlError::Refused("it was rolled back; --force".to_owned()));
+        }
         let state = AliasState {
             kind: kind.to_owned(),
             alias: alias.to_owned(),
             version: Some(number),
             live: Some(number),
+            digest: None,
             engine: None,
             problem: None,
         };
         Ok(state)
     }
-    fn rollback(&self, _kind: &str, alias: &str) -> Result<AliasState, ControlError> {
+    fn clear(&self, _kind: &str, alias: &str, _order: &ModelOrder) -> Result<Vec<AliasState>, ControlError> {
+        if alias == "champion" { Err(ControlError::Refused("roll it back".to_owned())) } else { Ok(Vec::new()) }
+    }
+    fn history(&self, _kind: Option<&str>) -> Result<Vec<ModelEvent>, ControlError> {
+        Ok(Vec::new())
+    }
+    fn candidates(&self) -> Vec<CandidateInfo> {
+        Vec::new()
+    }
+    fn drift(&self) -> DriftInfo {
+        DriftInfo::default()
+    }
+    fn rollback(&self, _kind: &str, alias: &str, _order: &ModelOrder) -> Result<AliasState, ControlError> {
         if alias == "shadow" {
             panic!("a store that breaks");
         }
@@ -201,6 +218,7 @@ fn parts(phase: Phase) -> Parts {
         decisions: fake.clone(),
         budgets: fake.clone(),
         bypass: fake.clone(),
+        freeze: fake.clone(),
         limits: fake.clone(),
         cache: fake.clone(),
         costs: fake.clone(),
@@ -298,6 +316,12 @@ async fn models_are_changed_and_refusals_say_why() {
     let (status, body) = call("PUT", "/api/v1/models/ttl/aliases/champion", json!({ "version": 9 })).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(body["detail"], "golden row 3 differs");
+    let again = |force| json!({ "version": 8, "force": force, "by": "anna", "reason": "it was the weather" });
+    assert_eq!(call("PUT", "/api/v1/models/ttl/aliases/champion", again(false)).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(call("PUT", "/api/v1/models/ttl/aliases/champion", again(true)).await.0, StatusCode::OK);
+    assert_eq!(call("DELETE", "/api/v1/models/ttl/aliases/challenger", json!({})).await, (StatusCode::OK, json!([])));
+    assert_eq!(call("DELETE", "/api/v1/models/ttl/aliases/champion", json!({})).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(call("GET", "/api/v1/models/history", Value::Null).await, (StatusCode::OK, json!([])));
     let (status, body) = call("POST", "/api/v1/models/ttl/rollback", json!({})).await;
     assert_eq!((status, &body["detail"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("champion has no earlier version")));
     assert_eq!(call("POST", "/api/v1/models/ttl/rollback", json!({ "alias": "shadow" })).await.0, StatusCode::INTERNAL_SERVER_ERROR);

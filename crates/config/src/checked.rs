@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use farthing_types::{BudgetSpec, Coding, LimitSpec, Overrides, RouteName, Span};
+use farthing_types::{BudgetSpec, Coding, LimitSpec, Money, Overrides, RouteName, Span};
 
 use crate::{
     AlertsConfig, EventsConfig, FarthingKey, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret, SelfCostConfig,
@@ -54,6 +54,8 @@ pub struct Config {
     pub experiments: Vec<ExperimentConfig>,
     /// The share of keys that is never optimised, to prove the saving.
     pub holdout: HoldoutConfig,
+    /// Answers that are checked at the origin.
+    pub audit: AuditConfig,
     /// Fetching ahead.
     pub prefetch: PrefetchConfig,
     /// Which strategies there are at all; routes are read by it already.
@@ -249,11 +251,25 @@ pub struct ModelsConfig {
     pub deadline: Span,
     /// How often the control loop looks at experiments and outcomes.
     pub control_interval: Span,
+    /// Share of keys that a challenger decides for once it has proved itself in shadow; 0: it stays there.
+    pub canary_share: f64,
+    /// Copies whose fate it must have foretold before.
+    pub shadow_labels: u64,
+    /// A route whose answers change otherwise than foretold falls back; else that is only told.
+    pub drift_acts: bool,
 }
 
 impl Default for ModelsConfig {
     fn default() -> Self {
-        Self { dir: PathBuf::from("models"), onnxruntime: None, deadline: Span::from_micros(200), control_interval: Span::from_secs(60) }
+        Self {
+            dir: PathBuf::from("models"),
+            onnxruntime: None,
+            deadline: Span::from_micros(200),
+            control_interval: Span::from_secs(60),
+            canary_share: 0.05,
+            shadow_labels: 200,
+            drift_acts: true,
+        }
     }
 }
 
@@ -303,6 +319,21 @@ pub struct PrefetchConfig {
 impl Default for PrefetchConfig {
     fn default() -> Self {
         Self { horizon: Span::from_secs(30), explore: 0.05, at_once: 8 }
+    }
+}
+
+/// Answers from the cache that are checked at the origin, to know how many are stale.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditConfig {
+    /// Share of answers that are checked; 0: none.
+    pub share: f64,
+    /// Most that may be spent on it in a day, UTC.
+    pub per_day: Money,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { share: 0.0, per_day: Money::from_nanos(1_000_000_000) }
     }
 }
 

@@ -33,8 +33,8 @@ mod strategies;
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
 pub use checked::{
-    AdminConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig, Salt,
-    VariantConfig,
+    AdminConfig, AuditConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig,
+    Salt, VariantConfig,
 };
 pub use content::{CacheableIf, PersonalField};
 pub use error::{ConfigError, Problem};

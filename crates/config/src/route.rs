@@ -235,6 +235,8 @@ pub struct Route {
     pub refresh_ahead: Span,
     /// Whether it fetches ahead.
     pub prefetch: Prefetch,
+    /// A share of its answers is checked at the origin.
+    pub audit: bool,
     /// What it is worth that a client does not wait for one call; zero: nothing is fetched ahead.
     pub price_wait: Money,
     /// Least probability of use at which a call is made ahead, 0 to 1.
@@ -323,6 +325,7 @@ impl Default for Route {
             stale_while_revalidate: Span::ZERO,
             refresh_ahead: Span::ZERO,
             prefetch: Prefetch::Auto,
+            audit: true,
             price_wait: Money::ZERO,
             prefetch_confidence: 0.7,
             prefetch_budget: 0.25,

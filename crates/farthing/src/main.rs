@@ -68,6 +68,8 @@ enum Command {
     Budgets(remote::budgets::Args),
     /// Let everything pass by at once: on all routes or one, for a time or until it is switched off.
     Bypass(remote::bypass::Args),
+    /// Stop all automation at once, until it is let go on: promotions, canaries, switches, tuning. Safeguards go on.
+    Freeze(remote::freeze::Args),
     /// Show what limits let through, who waits for them, and what is under way.
     Limits(remote::limits::Args),
     /// Show the experiments of a running proxy.
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         Command::Models(args) => remote::models::run(&args),
         Command::Budgets(args) => remote::budgets::run(&args),
         Command::Bypass(args) => remote::bypass::run(&args),
+        Command::Freeze(args) => remote::freeze::run(&args),
         Command::Limits(args) => remote::limits::run(&args),
         Command::Experiments(args) => remote::experiments::run(&args),
         Command::Logs(args) => logs::run(&args),

@@ -8,6 +8,9 @@ pub enum ModelsError {
     /// A bundle was refused, or the store on disk could not be read or written.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The version was rolled back before.
+    #[error("{0}")]
+    Rejected(String),
     /// There is no ONNX Runtime library in any of the places.
     #[error("no ONNX Runtime library found (looked for {looked}); run `make deps`, or set FARTHING_ONNXRUNTIME to its path")]
     LibraryNotFound {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use farthing_contract::bundle::{Bundle, BundleError, Check, Kind, Manifest, TABLE_FILE, Target};
 use farthing_policy::{Levels, Predictor};
 
+use farthing_types::Span;
+
 use crate::Runtime;
 use crate::count::{Counted, Counters};
 use crate::onnx::OnnxPredictor;
@@ -18,6 +20,7 @@ pub(crate) struct Tools {
     pub(crate) runtime: Option<Runtime>,
     pub(crate) slots: usize,
     pub(crate) read_table: Option<TableReader>,
+    pub(crate) deadline: Option<Span>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -26,6 +29,8 @@ pub struct Generation {
     manifest: Arc<Manifest>,
     digest: Arc<str>,
     levels: Levels,
+    /// Its model is damaged, and left out.
+    part: bool,
     /// With the model, so that sessions borrowed alone count as well.
     _counted: Arc<Counted>,
 }
@@ -37,7 +42,7 @@ impl Generation {
         manifest.check_build()?;
         let counted = Arc::new(Counted::new(&tools.counters));
         let model = match (&tools.runtime, manifest.has_model()) {
-            (Some(runtime), true) => Some(OnnxPredictor::build(bundle, runtime, tools.slots, Arc::clone(&counted))?),
+            (Some(runtime), true) => Some(OnnxPredictor::build(bundle, (runtime, tools.deadline), tools.slots, Arc::clone(&counted))?),
             _ => None,
         };
         let levels = Levels { model: model.map(|model| Arc::new(model) as Arc<dyn Predictor>), table: table(bundle, tools.read_table)? };
@@ -45,7 +50,15 @@ impl Generation {
             let detail = "there is no ONNX Runtime library here, and the bundle has no table this build can read";
             return Err(BundleError::refused(manifest.name(), Check::Engine, detail));
         }
-        Ok(Self { manifest: Arc::new(manifest.clone()), digest: bundle.digest.as_str().into(), levels, _counted: counted })
+        Ok(Self { manifest: Arc::new(manifest.clone()), digest: bundle.digest.as_str().into(), levels, part: false, _counted: counted })
+    }
+
+    /// What is sound of a bundle whose model is damaged.
+    pub(crate) fn build_part(bundle: &Bundle, tools: &Tools) -> Result<Self, BundleError> {
+        Ok(Self { part: true, ..Self::build(bundle, tools)? })
+    }
+    pub(crate) const fn is_part(&self) -> bool {
+        self.part
     }
 
     /// What [`farthing_policy::Guarded`] asks: the model (`None` without the library) and the table (`None` where the bundle has none).

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use farthing_contract::bundle::disk::{read_aliases, versions};
-use farthing_contract::bundle::{Alias, Aliases, Bundle, Kind, Manifest, Target};
+use farthing_contract::bundle::{Alias, Aliases, Bundle, Event, Kind, Manifest, Target};
 use serde::Serialize;
 
 use crate::store::Store;
@@ -31,6 +31,8 @@ pub struct VersionInfo {
     pub metrics: BTreeMap<String, f64>,
     /// Why it could not be read.
     pub problem: Option<String>,
+    /// Why it must not be promoted again unless forced: it was rolled back.
+    pub rejected: Option<String>,
 }
 
 /// One alias.
@@ -44,6 +46,8 @@ pub struct AliasInfo {
     pub wanted: Option<Target>,
     /// The version that is live.
     pub live: Option<u32>,
+    /// Its digest.
+    pub digest: Option<String>,
     /// What runs of it: `model`, `table`.
     pub engine: Option<&'static str>,
     /// Why the wanted version is not live.
@@ -102,7 +106,8 @@ impl Store {
             }
             let problem = state.problems.get(&(kind, alias)).map(|problem| problem.text.clone());
             let engine = live.as_deref().map(Generation::engine);
-            infos.push(AliasInfo { kind, alias, wanted, live: live.map(|generation| generation.version()), engine, problem });
+            let digest = live.as_ref().map(|generation| generation.digest().to_string());
+            infos.push(AliasInfo { kind, alias, wanted, live: live.map(|generation| generation.version()), digest, engine, problem });
         }
         let library = self.tools.runtime.as_ref().map(|runtime| runtime.path().to_path_buf());
         Status { library, aliases: infos, aliases_problem: state.file_problem.clone(), counts: self.counts() }
@@ -126,9 +131,12 @@ impl Store {
             rows: None,
             metrics: BTreeMap::new(),
             problem: None,
+            rejected: None,
         };
         match Bundle::read_manifest(&self.root, kind, version) {
             Ok((manifest, digest, _)) => {
+                let rejected = |event: &Event| format!("rolled back by {}: {}", event.by, event.reason);
+                info.rejected = self.state.lock().history.rejected(kind, &digest).map(rejected);
                 info.digest = Some(digest);
                 info.created_ns = Some(manifest.created_ns);
                 info.rows = Some(manifest.training.rows);

@@ -1,9 +1,11 @@
 //! Predictors through ONNX Runtime: store, verify, warm, swap.
 //!
 //! A [`Store`] follows `aliases.json` and holds one [`Generation`] per alias behind an `ArcSwap`. A version goes live only after its
-//! files, features, signature and golden rows were checked and its sessions are warm; the old generation is freed with its last borrower.
+//! files, features, signature, golden rows and speed were checked and its sessions are warm; the two champions before stay warm, older ones
+//! are freed with their last borrower. Who moved what and why is kept in the store's history.
 //! Without the native library ([`Runtime::load`] says why) generations run on their tables, or are refused, and rules decide.
 
+mod changes;
 mod count;
 mod error;
 mod generation;
@@ -12,9 +14,10 @@ mod onnx;
 mod runtime;
 mod store;
 
+pub use changes::Order;
 pub use count::Counts;
 pub use error::ModelsError;
-pub use farthing_contract::bundle::{Alias, Kind};
+pub use farthing_contract::bundle::{Action, Alias, Event, Kind};
 pub use farthing_policy::read_table;
 pub use generation::{Generation, TableReader};
 pub use info::{AliasInfo, Status, VersionInfo};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use farthing_contract::bundle::{Bundle, BundleError, Check, ElementType, GoldenRow, MODEL_FILE, Manifest, OUTPUT_NAME, TensorSpec};
 use farthing_policy::{PredictError, Predictor};
-use farthing_types::By;
+use farthing_types::{By, Clock, RealClock, Span};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session};
 use ort::value::{Outlet, Tensor, TensorElementType};
@@ -18,6 +18,8 @@ use crate::count::Counted;
 
 /// How often and how long a caller waits for a session when all are taken; a prediction takes some 10 us, so more means trouble.
 const WAITS: u32 = 5;
+/// Answers that are timed before a model counts as slow.
+const TIMED: u32 = 50;
 const WAIT: Duration = Duration::from_millis(1);
 
 /// A session with its tensors: they are filled and read in place, which saves half the time of a small model.
@@ -40,7 +42,12 @@ pub(crate) struct OnnxPredictor {
 
 impl OnnxPredictor {
     /// Builds and verifies `slots` sessions: signature, golden rows, warm-up. Nothing can ask it before this returns.
-    pub(crate) fn build(bundle: &Bundle, runtime: &Runtime, slots: usize, counted: Arc<Counted>) -> Result<Self, BundleError> {
+    pub(crate) fn build(
+        bundle: &Bundle,
+        (runtime, deadline): (&Runtime, Option<Span>),
+        slots: usize,
+        counted: Arc<Counted>,
+    ) -> Result<Self, BundleError> {
         let manifest = &bundle.manifest;
         let refuse = |check, detail| BundleError::refused(manifest.name(), check, detail);
         let bytes = bundle.file(MODEL_FILE).ok_or_else(|| refuse(Check::Files, format!("no {MODEL_FILE}")))?;
@@ -63,7 +70,26 @@ impl OnnxPredictor {
             _counted: counted,
         };
         predictor.prove(manifest)?;
+        deadline.map_or(Ok(()), |deadline| predictor.keeps(deadline, manifest))?;
         Ok(predictor)
+    }
+
+    /// Whether it can answer within `deadline`: the quickest of some runs, so that a busy machine condemns nobody.
+    fn keeps(&self, deadline: Span, manifest: &Manifest) -> Result<(), BundleError> {
+        let (clock, mut out) = (RealClock::default(), vec![0.0; self.output_width]);
+        let Some((slot, row)) = self.slots.first().zip(manifest.warm_up.first()) else { return Ok(()) };
+        let mut slot = slot.lock();
+        let mut quickest = Span::MAX;
+        for _ in 0..TIMED {
+            let started = clock.now();
+            let answered = slot.run(row, &mut out);
+            quickest = quickest.min(clock.now().since(started));
+            if answered.is_ok() && quickest <= deadline {
+                return Ok(());
+            }
+        }
+        let detail = format!("the quickest of {TIMED} answers took {quickest:?}, models.deadline is {deadline:?}");
+        Err(BundleError::refused(manifest.name(), Check::Slow, detail))
     }
 
     /// All golden rows on the first session, one on each other; every warm-up row on each.

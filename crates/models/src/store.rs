@@ -5,17 +5,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use farthing_contract::bundle::disk::{change_aliases, read_aliases};
-use farthing_contract::bundle::{Alias, AliasState, Aliases, Bundle, BundleError, Check, Kind, Target};
-use farthing_types::Time;
+use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, read_aliases, read_history};
+use farthing_contract::bundle::{
+    ALIASES_FILE, Action, Alias, AliasState, Aliases, Bundle, BundleError, Check, Event, History, Kind, Target,
+};
+use farthing_types::{Clock, RealClock, Span, Time};
 use parking_lot::Mutex;
 
 use crate::count::{Counters, Counts};
 use crate::generation::{Generation, TableReader, Tools};
 use crate::{ModelsError, Runtime, read_table};
+
+use farthing_contract::bundle::aliases::KEPT;
 
 const KINDS: usize = Kind::ALL.len();
 const ALIASES: usize = Alias::ALL.len();
@@ -30,11 +35,15 @@ pub struct StoreOptions {
     pub slots: usize,
     /// Reader of `table.bin`, [`read_table`] by default; without it tables are passed over.
     pub read_table: Option<TableReader>,
+    /// A model that always takes longer is refused; `None`: none is.
+    pub deadline: Option<Span>,
+    /// File in which this instance remembers what it could not write into the store: a rollback needs no store to hold.
+    pub own_history: Option<PathBuf>,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { runtime: None, slots: 1, read_table: Some(read_table) }
+        Self { runtime: None, slots: 1, read_table: Some(read_table), deadline: None, own_history: None }
     }
 }
 
@@ -78,6 +87,9 @@ pub struct Store {
     pub(crate) tools: Tools,
     live: ArcSwap<Live>,
     pub(crate) state: Mutex<State>,
+    pub(crate) own_history: Option<PathBuf>,
+    /// Versions that others put into the alias file are not followed.
+    frozen: AtomicBool,
 }
 
 #[derive(Default)]
@@ -85,6 +97,14 @@ pub(crate) struct State {
     pub(crate) problems: BTreeMap<(Kind, Alias), Problem>,
     /// Why `aliases.json` could not be read at the last poll.
     pub(crate) file_problem: Option<String>,
+    /// Champions before this one, ready to decide again, latest first; at most [`KEPT`] for each kind.
+    pub(crate) warm: BTreeMap<Kind, Vec<Arc<Generation>>>,
+    /// Who moved what, in the store and by this instance alone.
+    pub(crate) history: History,
+    /// Rollbacks that the store does not know yet.
+    pub(crate) untold: Vec<Event>,
+    /// Length and time of the histories that were read last.
+    read: [Option<(u64, SystemTime)>; 2],
 }
 
 /// A target that was refused, and when to try it again.
@@ -96,14 +116,47 @@ pub(crate) struct Problem {
 }
 
 impl Store {
+    /// Whether `champion` became that since a time, and a version before it is in memory to go back to. One that was gone back to did not.
+    pub fn is_young(&self, kind: Kind, champion: &Generation, since: Time) -> bool {
+        let state = self.state.lock();
+        let last = state.history.events().iter().rev().find(|event| (event.kind, event.alias) == (kind, Alias::Champion));
+        let became = last.is_some_and(|event| {
+            matches!(event.action, Action::Promote | Action::Follow)
+                && event.to.as_ref().is_some_and(|to| *to.digest == **champion.digest())
+                && event.at_ns >= since.nanos()
+        });
+        became && state.warm.get(&kind).is_some_and(|warm| !warm.is_empty())
+    }
+
     /// Opens the store under `root` and loads what the aliases name. Never fails: what cannot be loaded is in [`Store::status`],
     /// and the proxy starts on tables and rules.
     pub fn open(root: impl Into<PathBuf>, options: StoreOptions) -> Self {
-        let StoreOptions { runtime, slots, read_table } = options;
-        let tools = Tools { runtime, slots: slots.max(1), read_table, counters: Arc::new(Counters::default()) };
-        let store = Self { root: root.into(), tools, live: ArcSwap::default(), state: Mutex::default() };
+        let StoreOptions { runtime, slots, read_table, deadline, own_history } = options;
+        let tools = Tools { runtime, slots: slots.max(1), read_table, deadline, counters: Arc::new(Counters::default()) };
+        let (root, frozen) = (root.into(), AtomicBool::new(false));
+        let store = Self { root, tools, live: ArcSwap::default(), state: Mutex::default(), own_history, frozen };
         store.poll();
+        store.warm_up();
         store
+    }
+
+    /// Loads the champions before the present ones, so that a rollback waits for no disk.
+    fn warm_up(&self) {
+        let mut state = self.state.lock();
+        let Ok(aliases) = read_aliases(&self.root) else { return };
+        for kind in Kind::ALL {
+            let Some(live) = self.current(*kind, Alias::Champion) else { continue };
+            let earlier = aliases.get(*kind, Alias::Champion).into_iter().flat_map(|named| &named.previous);
+            let good = |target: &&Target| !live.is(*kind, target) && state.history.rejected(*kind, &target.digest).is_none();
+            let warm = earlier.filter(good).filter_map(|target| self.read(*kind, target.version, Some(target)).ok());
+            let warm: Vec<_> = warm.take(KEPT).collect();
+            state.warm.insert(*kind, warm);
+        }
+    }
+
+    /// Whether versions that others put into the alias file stay out until an operator of this store promotes them.
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Relaxed);
     }
 
     /// The generation an alias names now; the one call of the request path. Wait-free; the caller holds the generation as long as it likes.
@@ -129,49 +182,24 @@ impl Store {
         self.counted(self.read(kind, version, None)).map_err(Into::into)
     }
 
-    /// Loads a version, then moves the alias to it, on disk and here. When anything fails, the old one stays.
-    pub fn promote(&self, kind: Kind, version: u32, alias: Alias, now: Time) -> Result<Arc<Generation>, ModelsError> {
-        let mut state = self.state.lock();
-        let generation = self.counted(self.read(kind, version, None))?;
-        let target = target_of(&generation);
-        change_aliases(&self.root, |aliases| Ok(aliases.promote(kind, alias, target, now.nanos())))?;
-        state.problems.remove(&(kind, alias));
-        self.install(kind, alias, Some(Arc::clone(&generation)));
-        Ok(generation)
-    }
-
-    /// Moves the alias back to the version it named before, after loading that. When anything fails, the present one stays.
-    pub fn rollback(&self, kind: Kind, alias: Alias, now: Time) -> Result<Arc<Generation>, ModelsError> {
-        let mut state = self.state.lock();
-        let generation = change_aliases(&self.root, |aliases| {
-            let target = aliases.rollback(kind, alias, now.nanos())?;
-            self.counted(self.read(kind, target.version, Some(&target)))
-        })?;
-        state.problems.remove(&(kind, alias));
-        self.install(kind, alias, Some(Arc::clone(&generation)));
-        Ok(generation)
-    }
-
-    /// Takes the alias away from whatever it names, on disk and here.
-    pub fn clear(&self, kind: Kind, alias: Alias) -> Result<(), ModelsError> {
-        let mut state = self.state.lock();
-        change_aliases(&self.root, |aliases| Ok(aliases.clear(kind, alias)))?;
-        state.problems.remove(&(kind, alias));
-        self.install(kind, alias, None);
-        Ok(())
-    }
-
     /// Follows `aliases.json` as others (the trainer, another instance, an operator) moved it. Call it every few seconds.
     pub fn poll(&self) -> Vec<Change> {
         let mut state = self.state.lock();
-        let aliases = match read_aliases(&self.root) {
+        self.reread(&mut state);
+        self.tell_store(&mut state);
+        let read = if self.is_gone() && self.runs_something() {
+            Err(format!("{} is gone", self.root.join(ALIASES_FILE).display()))
+        } else {
+            read_aliases(&self.root).map_err(|error| error.to_string())
+        };
+        let aliases = match read {
             Ok(aliases) => aliases,
-            Err(error) => {
-                let text = error.to_string();
+            Err(text) => {
                 if state.file_problem.as_ref() != Some(&text) {
                     tracing::warn!(problem = text, "aliases unreadable, everything stays as it is");
                 }
                 state.file_problem = Some(text);
+                self.remembered(&state);
                 return Vec::new();
             }
         };
@@ -183,16 +211,83 @@ impl Store {
         changes
     }
 
+    /// What the store and this instance know of changes.
+    pub(crate) fn reread(&self, state: &mut State) {
+        let shared = history_path(&self.root);
+        let places = [Some(shared.as_path()), self.own_history.as_deref()];
+        for (place, known) in places.into_iter().zip(0..).filter_map(|(place, known)| Some((place?, known))) {
+            let stamp = std::fs::metadata(place).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
+            let known: &mut Option<_> = &mut state.read[known];
+            if stamp.is_none() || *known == stamp {
+                continue;
+            }
+            // A file that cannot be read hides nothing that is known already.
+            match read_history(place) {
+                Ok(history) => {
+                    *known = stamp;
+                    state.history.merge(history);
+                }
+                Err(error) => tracing::debug!(%error, "a history of predictors cannot be read"),
+            }
+        }
+    }
+
+    /// Whether there is no alias file: nothing was ever promoted, or the store cannot be reached.
+    pub(crate) fn is_gone(&self) -> bool {
+        !self.root.join(ALIASES_FILE).is_file()
+    }
+
+    fn runs_something(&self) -> bool {
+        self.live.load().iter().flatten().any(Option::is_some)
+    }
+
+    /// Tells the store of rollbacks that it could not take when they happened.
+    fn tell_store(&self, state: &mut State) {
+        if self.is_gone() {
+            return;
+        }
+        state.untold.retain(|event| {
+            let told = change_aliases(&self.root, |aliases| {
+                let still = aliases.get(event.kind, event.alias).is_some_and(|named| Some(&named.current) == event.from.as_ref());
+                if still && event.alias == Alias::Champion {
+                    aliases.rollback(event.kind, event.alias, event.at_ns)?;
+                } else if still {
+                    aliases.clear(event.kind, event.alias);
+                }
+                append_history(&history_path(&self.root), event)
+            });
+            told.is_err()
+        });
+    }
+
+    /// The alias file cannot be read, and nothing is live: what was named last decides meanwhile.
+    fn remembered(&self, state: &State) {
+        for kind in Kind::ALL.iter().filter(|kind| self.current(**kind, Alias::Champion).is_none()) {
+            let named = state.history.named(*kind, Alias::Champion);
+            let good = named.iter().filter(|target| state.history.rejected(*kind, &target.digest).is_none());
+            if let Some(generation) = good.take(KEPT + 1).find_map(|target| self.read(*kind, target.version, Some(target)).ok()) {
+                tracing::warn!(bundle = generation.manifest().name(), "the alias file is unreadable; what it named last decides");
+                self.live_only(*kind, Alias::Champion, Some(generation));
+            }
+        }
+    }
+
     fn follow(&self, state: &mut State, of: (Kind, Alias), aliases: &Aliases) -> Option<Change> {
         let (kind, alias) = of;
         let live = self.current(kind, alias);
         let Some(wanted) = aliases.get(kind, alias) else {
             state.problems.remove(&of);
             live?;
-            self.install(kind, alias, None);
+            self.install(state, of, None);
             return Some(Change::Cleared { kind, alias });
         };
-        if live.as_ref().is_some_and(|generation| generation.is(kind, &wanted.current)) {
+        if let Some(why) = self.held(state, of, (wanted, live.as_deref())) {
+            if live.as_ref().is_none_or(|generation| state.history.rejected(kind, generation.digest()).is_some()) {
+                self.stand_in(state, of, wanted);
+            }
+            return why;
+        }
+        if live.as_ref().is_some_and(|generation| generation.is(kind, &wanted.current) && !generation.is_part()) {
             state.problems.remove(&of);
             return None;
         }
@@ -202,29 +297,86 @@ impl Store {
         match self.counted(self.read(kind, wanted.current.version, Some(&wanted.current))) {
             Ok(generation) => {
                 state.problems.remove(&of);
-                self.install(kind, alias, Some(generation));
+                self.note_move(state, of, (live.as_deref(), &wanted.current));
+                self.install(state, of, Some(generation));
                 Some(Change::Moved { kind, alias, version: wanted.current.version })
             }
             Err(error) => {
                 if live.is_none() {
-                    self.stand_in(kind, alias, wanted);
+                    self.stand_in(state, of, wanted);
                 }
-                Some(refusal(state, of, &wanted.current, &error))
+                Some(refusal(state, of, &wanted.current, &error.to_string()))
             }
         }
     }
 
-    /// Nothing is live and what is wanted cannot be: the latest earlier version that loads decides meanwhile.
-    fn stand_in(&self, kind: Kind, alias: Alias, wanted: &AliasState) {
-        let earlier = wanted.previous.iter().find_map(|target| self.read(kind, target.version, Some(target)).ok());
-        if let Some(generation) = earlier {
-            tracing::warn!(bundle = generation.manifest().name(), %alias, "an earlier version stands in");
-            self.install(kind, alias, Some(generation));
+    /// Whether what the file names stays out: it was rolled back, or automation is frozen and no operator asked for it.
+    #[expect(clippy::option_option, reason = "held or not; and where it is, whether that is news")]
+    fn held(&self, state: &mut State, of: (Kind, Alias), (wanted, live): (&AliasState, Option<&Generation>)) -> Option<Option<Change>> {
+        let (kind, alias) = of;
+        let why = if let Some(event) = state.history.rejected(kind, &wanted.current.digest) {
+            rejection(&wanted.current, event)
+        } else if self.frozen.load(Ordering::Relaxed)
+            && live.is_some_and(|live| !live.is(kind, &wanted.current))
+            && !by_hand(state, of, wanted)
+        {
+            format!(
+                "automation is frozen: {kind}/{} waits for `farthing freeze off`, or for `farthing models promote`",
+                wanted.current.version
+            )
+        } else {
+            return None;
+        };
+        let known = state.problems.get(&of).is_some_and(|problem| problem.text == why);
+        Some((!known).then(|| refusal(state, (kind, alias), &wanted.current, &why)))
+    }
+
+    /// Writes down that somebody moved the file by other means than this store.
+    fn note_move(&self, state: &mut State, (kind, alias): (Kind, Alias), (from, to): (Option<&Generation>, &Target)) {
+        let Some(from) = from.filter(|_| state.history.named(kind, alias).first() != Some(to)) else { return };
+        let event = Event {
+            at_ns: RealClock::default().now().nanos(),
+            kind,
+            alias,
+            action: Action::Follow,
+            from: Some(target_of(from)),
+            to: Some(to.clone()),
+            by: "aliases.json".to_owned(),
+            reason: "the alias file was moved".to_owned(),
+            forced: false,
+        };
+        if let Err(error) = append_history(&history_path(&self.root), &event) {
+            tracing::warn!(%error, "a move of an alias is not in the history");
         }
+        state.history.push(event);
+    }
+
+    /// What is wanted cannot be: the latest earlier version that loads decides meanwhile; without one, what is sound of it beside the model.
+    fn stand_in(&self, state: &State, (kind, alias): (Kind, Alias), wanted: &AliasState) {
+        let rejected = |digest: &str| state.history.rejected(kind, digest).is_some();
+        let warm = state.warm.get(&kind).into_iter().flatten().filter(|_| alias == Alias::Champion);
+        let warm = warm.filter(|generation| !rejected(generation.digest())).cloned().next();
+        let mut earlier = wanted.previous.iter().filter(|target| !rejected(&target.digest));
+        let earlier = || earlier.find_map(|target| self.read(kind, target.version, Some(target)).ok());
+        let part = || (!rejected(&wanted.current.digest)).then(|| self.read_part(kind, &wanted.current)).flatten();
+        let generation = warm.or_else(earlier).or_else(part);
+        match &generation {
+            Some(generation) => {
+                tracing::warn!(bundle = generation.manifest().name(), engine = generation.engine(), %alias, "another version stands in");
+            }
+            None => tracing::warn!(%kind, %alias, "nothing stands in: rules decide"),
+        }
+        self.live_only(kind, alias, generation);
+    }
+
+    /// The table of a version whose model is damaged.
+    fn read_part(&self, kind: Kind, wanted: &Target) -> Option<Arc<Generation>> {
+        let bundle = Bundle::read_without_model(&self.root, kind, wanted.version).ok().filter(|bundle| bundle.target() == *wanted)?;
+        Generation::build_part(&bundle, &self.tools).ok().map(Arc::new)
     }
 
     /// Reads and builds a version; `wanted` is what an alias was moved to. A generation that is live already is shared.
-    fn read(&self, kind: Kind, version: u32, wanted: Option<&Target>) -> Result<Arc<Generation>, BundleError> {
+    pub(crate) fn read(&self, kind: Kind, version: u32, wanted: Option<&Target>) -> Result<Arc<Generation>, BundleError> {
         let bundle = Bundle::read(&self.root, kind, version)?;
         let found = bundle.target();
         if let Some(wanted) = wanted
@@ -234,19 +386,33 @@ impl Store {
             return Err(BundleError::refused(bundle.manifest.name(), Check::Digest, detail));
         }
         let live = self.live.load();
-        let shared = live.iter().flatten().flatten().find(|generation| generation.is(kind, &found));
+        let shared = live.iter().flatten().flatten().find(|generation| generation.is(kind, &found) && !generation.is_part());
         shared.map_or_else(|| Generation::build(&bundle, &self.tools).map(Arc::new), |generation| Ok(Arc::clone(generation)))
     }
 
-    fn counted<T>(&self, result: Result<T, BundleError>) -> Result<T, BundleError> {
+    pub(crate) fn counted<T>(&self, result: Result<T, BundleError>) -> Result<T, BundleError> {
         if result.is_err() {
             self.tools.counters.refused.fetch_add(1, Ordering::Relaxed);
         }
         result
     }
 
-    /// Called with the state locked, so that no two changes overwrite each other.
-    fn install(&self, kind: Kind, alias: Alias, generation: Option<Arc<Generation>>) {
+    /// Called with the state locked, so that no two changes overwrite each other. The champion that goes stays warm.
+    pub(crate) fn install(&self, state: &mut State, (kind, alias): (Kind, Alias), generation: Option<Arc<Generation>>) {
+        if alias == Alias::Champion {
+            let left = self.current(kind, alias).filter(|left| !left.is_part());
+            let warm = state.warm.entry(kind).or_default();
+            let digest = generation.as_ref().map(|generation| generation.digest().clone());
+            warm.retain(|kept| Some(kept.digest()) != digest.as_ref() && left.as_ref().is_none_or(|left| left.digest() != kept.digest()));
+            warm.splice(0..0, left.filter(|left| Some(left.digest()) != digest.as_ref()));
+            warm.retain(|kept| generation.is_some() && state.history.rejected(kind, kept.digest()).is_none());
+            warm.truncate(KEPT);
+        }
+        self.live_only(kind, alias, generation);
+    }
+
+    /// Puts a generation in force, and nothing else.
+    pub(crate) fn live_only(&self, kind: Kind, alias: Alias, generation: Option<Arc<Generation>>) {
         let mut live = Live::clone(&self.live.load());
         let place = &mut live[kind as usize][alias as usize];
         let same = match (&place, &generation) {
@@ -278,8 +444,8 @@ impl Problem {
 }
 
 /// Notes a refusal and when to try again; says so in the log when it is news.
-fn refusal(state: &mut State, of: (Kind, Alias), target: &Target, error: &BundleError) -> Change {
-    let text = error.to_string();
+fn refusal(state: &mut State, of: (Kind, Alias), target: &Target, error: &str) -> Change {
+    let text = error.to_owned();
     let before = state.problems.remove(&of);
     if before.as_ref().is_none_or(|problem| problem.text != text) {
         tracing::warn!(kind = %of.0, alias = %of.1, problem = text, "bundle refused, what was live stays live");
@@ -290,6 +456,21 @@ fn refusal(state: &mut State, of: (Kind, Alias), target: &Target, error: &Bundle
     Change::Refused { kind: of.0, alias: of.1, version: target.version, problem: text }
 }
 
-fn target_of(generation: &Generation) -> Target {
+/// Whether the last that is known of the alias is that somebody moved it there on purpose.
+fn by_hand(state: &State, of: (Kind, Alias), wanted: &AliasState) -> bool {
+    let last = state.history.events().iter().rev().find(|event| (event.kind, event.alias) == of);
+    last.is_some_and(|event| event.to.as_ref() == Some(&wanted.current) && event.by.starts_with("operator"))
+}
+
+/// What is said of a version that was rolled back.
+pub(crate) fn rejection(target: &Target, event: &Event) -> String {
+    let Event { kind, by, reason, .. } = event;
+    format!(
+        "{kind}/{} was rolled back by {by} ({reason}); `farthing models promote {kind} {} --force` lets it in again",
+        target.version, target.version
+    )
+}
+
+pub(crate) fn target_of(generation: &Generation) -> Target {
     Target { version: generation.version(), digest: generation.digest().to_string() }
 }

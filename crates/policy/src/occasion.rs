@@ -1,11 +1,12 @@
 //! The TTL decision of one occasion: the plan in force, what the route is worth, and the predictor that may act.
 
-use farthing_contract::features::TtlInput;
+use farthing_contract::features::{TTL_OUTPUTS, TtlInput};
 use farthing_types::{By, Choice, Money};
 
 use crate::guard::{Guarded, Levels, TtlDecision};
 use crate::plan::Plan;
 use crate::ttl::{TtlParams, TtlSource};
+use crate::watch::Trust;
 
 /// What a route says about money and trust.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +30,8 @@ pub struct Champion {
     pub kappa: Option<f64>,
     /// It came with the program instead of being trained on this deployment's log.
     pub shipped: bool,
+    /// How far its forecasts have come true on the route.
+    pub trust: Trust,
 }
 
 /// A decision, and the one that was only written down because its predictor may not act yet.
@@ -60,10 +63,13 @@ impl Guarded {
         let decision = self.decide(&champion.levels, &params, input);
         let learned = matches!(params.source, TtlSource::Model | TtlSource::Table);
         let barred = learned && !in_variant && !route.trust_shipped && champion.shipped;
-        if !barred {
-            return Decided { acting: decision, shadow: None };
-        }
-        let choice = Choice { value: params.by_rule(input), by: By::Fallback("shipped-untried") };
+        let predicted = decision.outputs.is_some() && !in_variant;
+        let choice = match champion.trust {
+            _ if barred => Choice { value: params.by_rule(input), by: By::Fallback("shipped-untried") },
+            Trust::Statistics if predicted => Choice { value: params.for_outputs(&[0.0; TTL_OUTPUTS], input), by: By::Fallback("drift") },
+            Trust::Rule if predicted => Choice { value: params.by_rule(input), by: By::Fallback("drift") },
+            _ => return Decided { acting: decision, shadow: None },
+        };
         let acting = TtlDecision { choice, features: decision.features, outputs: None, digest: None };
         Decided { acting, shadow: Some(decision) }
     }

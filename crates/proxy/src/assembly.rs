@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::StartError;
 use crate::alerts::{self, Alerts};
+use crate::audit::{self, Audits};
 use crate::budgets::{self, Budgets};
 use crate::clients::Clients;
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
@@ -31,6 +32,8 @@ use crate::events::{self, SourceState};
 use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::lifecycle::Lifecycle;
+use crate::lifecycle::freeze::Freeze;
 use crate::limits::Limits;
 use crate::load::Load;
 use crate::memory::{self, Memory};
@@ -63,6 +66,8 @@ const LOG_WAIT: Span = Span::from_secs(30);
 /// How long a question about money waits for rows that are in no file yet.
 const FRESH_WAIT: Span = Span::from_secs(5);
 
+/// What this instance remembers of changes of predictors that the store could not take.
+const OWN_HISTORY: &str = "models-history.jsonl";
 /// How long the first request waits for the keys of issuers at the start.
 const FIRST_KEYS: Span = Span::from_secs(2);
 
@@ -211,11 +216,13 @@ pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<
 /// Opens the store off the runtime's threads: it reads files and builds sessions.
 async fn open_models(config: &Arc<Config>) -> (Store, Result<(), String>) {
     let models = config.models.clone();
+    let own_history = (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(OWN_HISTORY));
     let slots = std::thread::available_parallelism().map_or(2, usize::from);
     let open = move || {
         let runtime = Runtime::load(models.onnxruntime.as_deref());
         let problem = runtime.as_ref().map(|_| ()).map_err(ToString::to_string);
-        let options = StoreOptions { runtime: runtime.ok(), slots, ..StoreOptions::default() };
+        let deadline = Some(models.deadline);
+        let options = StoreOptions { runtime: runtime.ok(), slots, deadline, own_history, ..StoreOptions::default() };
         (Store::open(models.dir, options), problem)
     };
     match tokio::task::spawn_blocking(open).await {
@@ -244,6 +251,7 @@ pub(crate) fn build(
     let book = prices::book(config)?;
     let volumes = log.as_ref().map_or_else(Volumes::default, |log| prices::volumes(&book, (log, &config.log.dir), clock.now()));
     let pricing = Pricing::new(book, volumes);
+    let lifecycle = Lifecycle::new(config, &routes, (real.clone(), config.models.deadline, PREDICTOR_REST));
     let state = State {
         route_index: RouteIndex::new(routes.iter().map(|state| state.route.matcher.clone())),
         prefetch: Prefetch::new(config, &routes, &real),
@@ -266,6 +274,9 @@ pub(crate) fn build(
         predictors: Predictors::new(store),
         guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
         strategy_guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
+        lifecycle,
+        audits: Audits::new(config),
+        freeze: Freeze::open(config)?,
         bypass: Bypass::open(config, clock.now())?,
         judged: AtomicI64::new(0),
         trials: Trials::default(),
@@ -285,6 +296,10 @@ pub(crate) fn build(
     };
     // From before the restart.
     state.publish_bypass(&state.bypass.orders(state.clock.now()));
+    state.predictors.store().freeze(state.freeze.is_on());
+    state.follow_candidates();
+    state.routes.iter().for_each(|route| route.switches.put_audit_share(audit::share(config, route)));
+    state.recall_audits();
     Ok(state)
 }
 

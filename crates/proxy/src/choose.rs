@@ -9,7 +9,6 @@ use farthing_policy::{Champion, Decided, Plan, TtlDecision};
 use farthing_types::{By, Choice, DecisionId, Money, Time};
 
 use crate::flight::Flight;
-use crate::predictors::champion;
 use crate::route::RouteState;
 use crate::state::State;
 
@@ -46,8 +45,7 @@ impl State {
     pub fn choose(&self, occasion: &Occasion<'_>) -> Chosen {
         let route = &occasion.flight.route;
         let Some(running) = route.experiment.load_full() else {
-            let (ttl, decision) = self.choose_one(occasion, &route.plan, "");
-            return Chosen { variants: vec![ttl], decision: Some(decision) };
+            return self.choose_plain(occasion, &route.plan);
         };
         let in_force = occasion.flight.variant.as_ref().map(|v| v.assigned.variant);
         let mut chosen = Chosen::default();
@@ -61,15 +59,41 @@ impl State {
         chosen
     }
 
+    /// Outside of experiments, candidates are asked as well; a challenger that decides for some keys has its TTL beside the champion's.
+    fn choose_plain(&self, occasion: &Occasion<'_>, plan: &Plan) -> Chosen {
+        let decided = self.decide_ttl(occasion, plan, "");
+        let challenger = self.score(occasion, &decided);
+        let (ttl, decision) = self.note_choice(occasion, decided, "");
+        let mut chosen = Chosen { variants: vec![ttl], decision: Some(decision) };
+        if let Some((ttl, id)) = challenger {
+            chosen.variants.push(ttl);
+            let flight = occasion.flight;
+            if self.side(&flight.route, flight.key, occasion.now).is_some_and(|side| side.challenger) {
+                chosen.decision = Some(id);
+            }
+        }
+        chosen
+    }
+
     fn choose_one(&self, occasion: &Occasion<'_>, plan: &Plan, variant: &str) -> (VariantTtl, DecisionId) {
+        let decided = self.decide_ttl(occasion, plan, variant);
+        self.note_choice(occasion, decided, variant)
+    }
+
+    fn decide_ttl(&self, occasion: &Occasion<'_>, plan: &Plan, variant: &str) -> Decided {
         let route = &occasion.flight.route;
         let champion = self.ttl_champion(route, plan.model_version);
         let input = TtlInput { key: occasion.key, route: occasion.route, head: occasion.head, now: occasion.now };
         let money = (occasion.price, !variant.is_empty());
-        let Decided { acting: mut decision, shadow } = self.guarded.choose((plan, &route.economics), &champion, money, &input);
-        if route.switches.is_lean() && decision.choice.by == By::Fallback("no-model") {
-            decision.choice.by = By::Fallback("overhead");
+        let mut decided = self.guarded.choose((plan, &route.economics), &champion, money, &input);
+        if route.switches.is_lean() && decided.acting.choice.by == By::Fallback("no-model") {
+            decided.acting.choice.by = By::Fallback("overhead");
         }
+        decided
+    }
+
+    fn note_choice(&self, occasion: &Occasion<'_>, decided: Decided, variant: &str) -> (VariantTtl, DecisionId) {
+        let Decided { acting: decision, shadow } = decided;
         if let Some(shadow) = shadow {
             self.log_decision(occasion, &shadow, SHADOW);
         }
@@ -84,10 +108,10 @@ impl State {
         if route.switches.is_lean() {
             return Champion::default();
         }
-        champion(self.predictors.ttl(version).as_ref(), route.economics.stale_budget)
+        self.trusted(route, version)
     }
 
-    fn log_decision(&self, occasion: &Occasion<'_>, decision: &TtlDecision, variant: &str) -> DecisionId {
+    pub(crate) fn log_decision(&self, occasion: &Occasion<'_>, decision: &TtlDecision, variant: &str) -> DecisionId {
         let id = DecisionId(self.ids.next());
         let Some(log) = &self.log else { return id };
         let flight = occasion.flight;

@@ -136,7 +136,10 @@ impl State {
     pub fn control(&self) {
         let now = self.clock.now();
         self.expire_bypass(now);
-        self.judge_caches(now);
+        self.follow_candidates();
+        if self.may_act() {
+            self.judge_caches(now);
+        }
         self.judge_overheads();
         let mut changed = Vec::new();
         for running in self.trials.0.lock().values_mut().filter(|r| r.stopped.is_none()) {

@@ -15,11 +15,14 @@ use http::{Request, Response};
 
 use crate::StartError;
 use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
+use crate::audit::RouteAudit;
 use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
 use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::lifecycle::freeze::FreezeError;
+use crate::lifecycle::{CandidateView, DriftReport};
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
 use crate::plans::PlanReport;
@@ -210,6 +213,40 @@ impl Inside {
     /// See [`BypassError`].
     pub fn bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
         self.state.bypass_off(route, reason)
+    }
+
+    /// Versions beside the champion, and what is known of them.
+    pub fn candidates(&self) -> Vec<CandidateView> {
+        self.state.follow_candidates();
+        self.state.candidates()
+    }
+
+    /// How forecasts have come true, and how far features have moved.
+    pub fn drift(&self) -> DriftReport {
+        self.state.drift()
+    }
+
+    /// Stops automation, or lets it go on. Blocks.
+    ///
+    /// # Errors
+    /// See [`FreezeError`].
+    pub fn freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
+        self.state.freeze(on, reason)
+    }
+
+    /// What audits have found, route by route.
+    pub fn audits(&self) -> Vec<RouteAudit> {
+        self.state.route_audits()
+    }
+
+    /// Writes down what audits have found, for another run. Blocks.
+    pub fn keep_audits(&self) {
+        self.state.keep_audits();
+    }
+
+    /// The store of predictors.
+    pub fn models(&self) -> &Arc<Store> {
+        self.state.predictors.store()
     }
 
     /// Purges entries; how many.

@@ -8,6 +8,7 @@ pub mod alerts;
 mod answer;
 mod asking;
 pub mod assembly;
+mod audit;
 mod batching;
 mod bounded;
 mod budgets;
@@ -28,6 +29,7 @@ mod inside;
 mod items;
 mod journal;
 mod l2;
+pub mod lifecycle;
 mod limits;
 mod load;
 mod lookup;
@@ -75,6 +77,7 @@ use std::sync::Arc;
 use farthing_types::RouteName;
 
 pub use assembly::Proxy;
+pub use audit::{RouteAudit, Skipped as AuditSkipped};
 pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
 pub use experiments::{ExperimentView, experiment_spec};
@@ -82,6 +85,8 @@ pub use farthing_upstream::LegReport;
 pub use inside::Inside;
 pub use items::{ListStats, Source as ItemSource};
 pub use l2::{L2Error, L2Stats};
+pub use lifecycle::freeze::{FreezeError, FreezeOrder};
+pub use lifecycle::{CandidateView, DriftReport, FeatureShift, RouteDrift};
 pub use limits::LimitsReport;
 pub use load::{LoadReport, TierLoad, Weight};
 pub use pace::PaceStats;
@@ -137,6 +142,9 @@ pub enum StartError {
     /// What an operator lets pass by cannot be read.
     #[error(transparent)]
     Bypass(#[from] switches::BypassError),
+    /// Whether an operator has frozen automation cannot be read.
+    #[error(transparent)]
+    Freeze(#[from] lifecycle::freeze::FreezeError),
     /// A sink of the log cannot work as it is described.
     #[error(transparent)]
     Sink(#[from] farthing_sinks::OpenError),

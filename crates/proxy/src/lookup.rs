@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use farthing_cache::Cached;
+use farthing_freshness::entry::VariantTtl;
 use farthing_freshness::semantics::{Judged, acceptable, may_stand_in, verdict};
 use farthing_freshness::{RequestFacts, Verdict};
-use farthing_types::{Span, Time, UncachedReason};
+use farthing_types::{By, Span, Time, UncachedReason};
 use http::Method;
 
 use crate::plans::How;
@@ -78,6 +79,17 @@ fn missing(planned: &Planned, previous: Option<Arc<Cached>>, reason: UncachedRea
 
 /// By the route's rules; by stricter ones while its source of events is down. Then only a call that fails may be answered with what is older.
 pub fn judged_now(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, at: Time) -> Verdict {
+    // Where audits find too many stale answers, what was chosen counts for less, whenever it was chosen.
+    match (route.switches.scale(), judged.chosen) {
+        (Some(scale), Some(chosen)) if !matches!(chosen.by, By::Override(_)) => {
+            let cut = VariantTtl { ttl: chosen.ttl.mul_f64(scale), stale: chosen.stale.mul_f64(scale), ..chosen.clone() };
+            judged_uncut(route, facts, &Judged { chosen: Some(&cut), ..*judged }, at)
+        }
+        _ => judged_uncut(route, facts, judged, at),
+    }
+}
+
+fn judged_uncut(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, at: Time) -> Verdict {
     let usual = verdict(judged, facts, &route.rules, at);
     let Some(cautious) = route.cautious() else { return usual };
     match (usual, verdict(judged, facts, &cautious, at)) {

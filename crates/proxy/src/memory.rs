@@ -182,6 +182,7 @@ impl State {
 
     /// Saves the statistics when something entered since they were saved last. Blocks on files.
     pub fn remember(&self) {
+        self.keep_audits();
         let Some(memory) = &self.memory else { return };
         if let Err(error) = self.proof.keep(&memory.savings) {
             tracing::warn!(file = %memory.savings.display(), %error, "the proof of the saving is not kept: a restart would begin it anew");

@@ -11,18 +11,18 @@ const PINNED: usize = 8;
 
 /// Predictors for decisions: the champion, and versions that a variant pinned.
 pub struct Predictors {
-    store: Store,
+    store: Arc<Store>,
     pinned: ArcSwap<Vec<Arc<Generation>>>,
 }
 
 impl Predictors {
     /// Predictors of `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, pinned: ArcSwap::default() }
+        Self { store: Arc::new(store), pinned: ArcSwap::default() }
     }
 
     /// The store behind it.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
@@ -54,7 +54,12 @@ impl Predictors {
 /// A generation as decisions at a stale budget ask it; without one, rules decide.
 pub fn champion(generation: Option<&Arc<Generation>>, stale_budget: f64) -> Champion {
     let Some(generation) = generation else { return Champion::default() };
-    Champion { levels: generation.levels().clone(), kappa: generation.manifest().kappa(stale_budget), shipped: is_shipped(generation) }
+    Champion {
+        levels: generation.levels().clone(),
+        kappa: generation.manifest().kappa(stale_budget),
+        shipped: is_shipped(generation),
+        ..Champion::default()
+    }
 }
 
 /// Whether a generation came with the program.

@@ -23,6 +23,7 @@ use crate::asking;
 use crate::bounded::{declared, read_body};
 use crate::edge::RawHead;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
+use crate::lifecycle::CHALLENGER;
 use crate::load::{Load, Loaded};
 use crate::problem::{Dialect, Problem};
 use crate::purging;
@@ -382,6 +383,7 @@ impl Asked {
                 id,
                 at,
                 started,
+                side: if variant.is_none() { state.side(&route, key, at) } else { None },
                 route,
                 identity,
                 key,
@@ -504,6 +506,7 @@ impl Planned {
 
     /// The name under which entries keep this request's TTL.
     pub fn variant_name(&self) -> &str {
-        self.account.variant.as_ref().map_or("", |v| v.name())
+        let challenger = self.account.side.is_some_and(|side| side.challenger);
+        self.account.variant.as_ref().map_or(if challenger { CHALLENGER } else { "" }, |v| v.name())
     }
 }

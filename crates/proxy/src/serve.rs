@@ -16,6 +16,7 @@ use http::{Request, Response, StatusCode};
 
 use crate::admission;
 use crate::answer::{self, Notes};
+use crate::audit;
 use crate::compress::compressed;
 use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::items;
@@ -140,6 +141,7 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
     answer::debug(response.headers_mut(), &planned);
     let response = compressed(state, &planned, kept, response);
     if hit {
+        audit::look(state, &planned);
         prefetch::saw(state, planned, false);
     }
     ready(response).boxed()

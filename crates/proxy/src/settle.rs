@@ -11,8 +11,8 @@ use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_policy::switches::Slice;
 use farthing_types::{
-    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, RequestId, Span, Time, TraceContext,
-    UncachedReason,
+    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, Purpose, RequestId, Span, Time,
+    TraceContext, UncachedReason,
 };
 use http::{Method, StatusCode};
 
@@ -20,6 +20,7 @@ use crate::canonical::Digests;
 use crate::flight::Flight;
 use crate::identify::Identity;
 use crate::items::Part;
+use crate::lifecycle::Side;
 use crate::load::Loaded;
 use crate::pricing::Charged;
 use crate::promises;
@@ -67,6 +68,8 @@ pub struct Account {
     pub tags: Option<Arc<str>>,
     /// The experiment's draw.
     pub variant: Option<Variant>,
+    /// The side of a canary that the key is on; `None` for keys that none watches.
+    pub side: Option<Side>,
     /// Whether the key is held out.
     pub holdout: bool,
     /// Whether the holdout could have drawn the key.
@@ -103,6 +106,7 @@ impl Account {
             trace: trace::of(&received.head.headers),
             tags: None,
             variant: None,
+            side: None,
             holdout: false,
             measured: false,
             noted: None,
@@ -215,6 +219,8 @@ impl State {
         if let Some(failure) = end.failure.filter(|_| reports.last().is_none_or(|last| last.failure.is_none())) {
             reports.push(untried(flight, failure, (reports.len(), self.clock.now())));
         }
+        let failed = end.failure.is_some() || reports.last().and_then(|last| last.status).is_some_and(|status| status.is_server_error());
+        self.note_call(&flight.route, flight.key, failed);
         let attempts: Option<Money> = charged.costs.iter().copied().sum();
         let route = &flight.route;
         if let Some(routing) = &route.routing {
@@ -237,6 +243,9 @@ impl State {
             cost: attempts,
             unkept: end.stored.and_then(Result::err),
         });
+        if flight.purpose == Purpose::Audit {
+            self.audited(flight, end, attempts);
+        }
         if flight.measured {
             self.proof.record(flight.key, flight.at, flight.holdout, (Some(Money::ZERO), attempts));
         }

@@ -19,17 +19,20 @@ use http::header::{
     ACCEPT_RANGES, AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, DATE, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE,
     TRANSFER_ENCODING, UPGRADE, VARY,
 };
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use parking_lot::Mutex;
 
 use crate::answer::{Notes, REPLACED};
+use crate::audit;
 use crate::compress;
 use crate::edge::{RawHead, Recalled, Wire};
+use crate::identify::Identity;
 use crate::lookup::{Usable, judged_now};
 use crate::plans::How;
 use crate::prefetch::{self, Seen};
 use crate::reply::{notes_from, settled_from};
 use crate::request::{CacheControl, Planned};
+use crate::route::RouteState;
 use crate::serve::is_due_ahead;
 use crate::settle::Account;
 use crate::state::State;
@@ -88,6 +91,8 @@ impl Shortcuts {
 /// What the bytes of a head come to: a plain GET that the cache may answer.
 struct Shortcut {
     account: Account,
+    /// What it asks for, where answers may have to be asked for once more.
+    target: Option<Uri>,
     facts: RequestFacts,
     headers: Arc<HeaderMap>,
     /// The coding that an answer gets, where it may have one.
@@ -105,7 +110,8 @@ impl Weighed for Known {
             [&account.identity.team, &account.identity.service, &account.asked].map(|text| text.as_ref().map_or(0, |t| t.len() + 16));
         // A field's place in the map is about as large as the slots that lead to it.
         let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let map = headers.capacity() * 128;
+        let map = headers.capacity() * 128
+            + self.0.target.as_ref().map_or(0, |target| target.path_and_query().map_or(0, |path| path.as_str().len()));
         size_of::<Shortcut>() + 16 + texts.iter().chain(&optional).sum::<usize>() + fields + map
     }
     fn worth(&self, _now: Time) -> f64 {
@@ -113,9 +119,25 @@ impl Weighed for Known {
     }
 }
 
+/// A request that was answered by its head alone, as an audit needs it.
+pub struct Told<'a> {
+    /// Its id.
+    pub id: RequestId,
+    /// Its route.
+    pub route: &'a Arc<RouteState>,
+    /// Its client.
+    pub identity: &'a Identity,
+    /// Its key.
+    pub key: KeyHash,
+    /// What it asks for; `None` where nothing is audited.
+    pub target: Option<&'a Uri>,
+    /// With which headers.
+    pub headers: &'a HeaderMap,
+}
+
 impl Shortcut {
     /// What is remembered of a request that was answered from the cache; `None` for one whose like may need more than that.
-    fn of(planned: &Planned) -> Option<Self> {
+    fn of(planned: &Planned, audits: bool) -> Option<Self> {
         let Planned { account, facts, headers, cache, control, debug, .. } = planned;
         let plain = account.method == Method::GET
             && cache.is_ok()
@@ -125,12 +147,14 @@ impl Shortcut {
             // Each such head comes once.
             && account.trace.is_none()
             && account.variant.is_none()
+            && account.side.is_none()
             && !account.holdout
             && !TELLING.iter().any(|name| headers.contains_key(name))
             // Many clients say what is so anyway.
             && headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
         plain.then(|| Self {
             account: Account { noted: None, ..account.clone() },
+            target: audits.then(|| planned.outbound.target.clone()),
             facts: facts.clone(),
             headers: Arc::new(headers.clone()),
             coding: compress::wanted(&account.route, headers),
@@ -166,6 +190,8 @@ impl Shortcut {
         }
         head.extend_from_slice(b"\r\n");
         state.settle_request(&account, &settled);
+        let Account { id, route, identity, key, .. } = &account;
+        audit::look_again(state, &Told { id: *id, route, identity, key: *key, target: self.target.as_ref(), headers: &self.headers });
         if route.ahead.is_ok() {
             prefetch::hand_over(state, Seen { account, headers: self.headers.clone(), target: None, missed: false });
         }
@@ -232,7 +258,7 @@ impl State {
     /// Remembers a request that is being answered from a fresh entry.
     pub fn remember_head(&self, planned: &Planned) {
         if let Some(RawHead(name)) = planned.raw
-            && let Some(shortcut) = Shortcut::of(planned)
+            && let Some(shortcut) = Shortcut::of(planned, self.config.audit.share > 0.0)
         {
             self.shortcuts.put(name, shortcut, planned.account.at);
         }

@@ -15,6 +15,7 @@ use http::Method;
 use tokio_util::task::TaskTracker;
 
 use crate::alerts::Alerts;
+use crate::audit::Audits;
 use crate::batching::BatchReport;
 use crate::budgets::Budgets;
 use crate::clients::Clients;
@@ -23,6 +24,8 @@ use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::ids::Ids;
 use crate::l2::L2;
+use crate::lifecycle::Lifecycle;
+use crate::lifecycle::freeze::Freeze;
 use crate::limits::{Limits, LimitsReport};
 use crate::load::Load;
 use crate::memory::Memory;
@@ -85,6 +88,12 @@ pub struct State {
     pub guarded: Guarded,
     /// The same for the decision about strategies: late answers are counted by kind.
     pub strategy_guarded: Guarded,
+    /// Predictors beside the champion, and what watches all of them.
+    pub lifecycle: Lifecycle,
+    /// Answers that are checked at the origin.
+    pub audits: Audits,
+    /// Whether automation is frozen.
+    pub freeze: Freeze,
     /// What the operator lets pass by.
     pub bypass: Bypass,
     /// When the caches were judged last, ns; 0 before the first time.

@@ -3,11 +3,13 @@
 mod ahead;
 mod clients;
 mod lists;
+mod models;
 mod plans;
 mod prompts;
 mod routing;
 mod sinks;
 mod switches;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -147,6 +149,17 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in switches::families(&self.0.switches()) {
+            family.encode(&mut encoder)?;
+        }
+        let predictors = self.0.models().status();
+        let versions = models::versions(&predictors);
+        for family in models::families(&predictors, &versions) {
+            family.encode(&mut encoder)?;
+        }
+        let (candidates, drift, audits) = (self.0.candidates(), self.0.drift(), self.0.audits());
+        let (skipped, spent) = self.0.audits_skipped();
+        let watched = watch::models(&candidates, &drift, self.0.frozen().is_some());
+        for family in watched.into_iter().chain(watch::audits(&audits, &skipped, spent)) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.budgets().iter().flat_map(budgets) {

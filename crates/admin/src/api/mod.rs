@@ -7,6 +7,7 @@ mod cache;
 mod costs;
 mod events;
 mod forget;
+mod freeze;
 mod health;
 mod limits;
 mod models;
@@ -97,6 +98,9 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(bypass::show))
         .routes(routes!(bypass::on))
         .routes(routes!(bypass::off))
+        .routes(routes!(freeze::show))
+        .routes(routes!(freeze::on))
+        .routes(routes!(freeze::off))
         .routes(routes!(limits::list))
         .routes(routes!(cache::stats))
         .routes(routes!(cache::purge))
@@ -112,6 +116,10 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(models::show))
         .routes(routes!(models::load))
         .routes(routes!(models::promote))
+        .routes(routes!(models::candidates))
+        .routes(routes!(models::drift))
+        .routes(routes!(models::clear))
+        .routes(routes!(models::history))
         .routes(routes!(models::rollback))
 }
 

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Json, Path, blocking};
-use crate::{AliasState, ModelDetail, ModelList, ModelVersion, Parts, Problem, ProblemDocument};
+use crate::{
+    AliasState, CandidateInfo, DriftInfo, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion, Parts, Problem, ProblemDocument,
+};
 
 /// Where an alias shall point.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -13,6 +15,15 @@ use crate::{AliasState, ModelDetail, ModelList, ModelVersion, Parts, Problem, Pr
 pub(crate) struct Promotion {
     /// The version.
     version: u32,
+    /// Who orders it.
+    #[serde(default)]
+    by: Option<String>,
+    /// Why.
+    #[serde(default)]
+    reason: Option<String>,
+    /// Also a version that was rolled back before.
+    #[serde(default)]
+    force: bool,
 }
 
 /// Which alias shall go back.
@@ -22,6 +33,12 @@ pub(crate) struct Rollback {
     /// The alias; `champion` when absent.
     #[serde(default = "champion")]
     alias: String,
+    /// Who orders it.
+    #[serde(default)]
+    by: Option<String>,
+    /// Why.
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 fn champion() -> String {
@@ -86,7 +103,7 @@ pub(super) async fn load(
     responses(
         (status = 200, description = "the alias now", body = AliasState),
         (status = 404, description = "no such version or alias", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "it failed a check; the alias stays", body = ProblemDocument, content_type = "application/problem+json")
+        (status = 422, description = "it failed a check, or was rolled back before and is not forced; the alias stays", body = ProblemDocument, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn promote(
@@ -94,7 +111,8 @@ pub(super) async fn promote(
     Path((kind, alias)): Path<(String, String)>,
     Json(promotion): Json<Promotion>,
 ) -> Result<axum::Json<AliasState>, Problem> {
-    blocking(move || parts.models.promote(&kind, &alias, promotion.version)).await.map(axum::Json)
+    let Promotion { version, by, reason, force } = promotion;
+    blocking(move || parts.models.promote(&kind, &alias, version, &ModelOrder { by, reason, force })).await.map(axum::Json)
 }
 
 /// Moves an alias back to the version it had before.
@@ -111,5 +129,50 @@ pub(super) async fn rollback(
     Path(kind): Path<String>,
     Json(rollback): Json<Rollback>,
 ) -> Result<axum::Json<AliasState>, Problem> {
-    blocking(move || parts.models.rollback(&kind, &rollback.alias)).await.map(axum::Json)
+    let Rollback { alias, by, reason } = rollback;
+    blocking(move || parts.models.rollback(&kind, &alias, &ModelOrder { by, reason, force: false })).await.map(axum::Json)
+}
+
+/// Takes an alias away: a challenger that is no longer wanted.
+#[utoipa::path(delete, path = "/api/v1/models/{kind}/aliases/{alias}", tag = "models", request_body = ModelOrder,
+    params(("kind" = String, Path, description = "the kind"), ("alias" = String, Path, description = "`challenger` or `shadow`")),
+    responses(
+        (status = 200, description = "the aliases that are left", body = [AliasState]),
+        (status = 404, description = "no such alias, or it names nothing", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "the champion is rolled back, not taken away", body = ProblemDocument, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn clear(
+    State(parts): State<Parts>,
+    Path((kind, alias)): Path<(String, String)>,
+    Json(order): Json<ModelOrder>,
+) -> Result<axum::Json<Vec<AliasState>>, Problem> {
+    blocking(move || parts.models.clear(&kind, &alias, &order)).await.map(axum::Json)
+}
+
+/// Who moved which alias, when and why; newest first.
+#[utoipa::path(get, path = "/api/v1/models/history", tag = "models", responses(
+    (status = 200, description = "all changes that are known", body = [ModelEvent]),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn history(State(parts): State<Parts>) -> Result<axum::Json<Vec<ModelEvent>>, Problem> {
+    blocking(move || parts.models.history(None)).await.map(axum::Json)
+}
+
+/// Versions beside the champion: how they are scored, and whether they decide for some keys.
+#[utoipa::path(get, path = "/api/v1/models/candidates", tag = "models", responses(
+    (status = 200, description = "challenger and shadow, where there are any", body = [CandidateInfo]),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn candidates(State(parts): State<Parts>) -> axum::Json<Vec<CandidateInfo>> {
+    axum::Json(parts.models.candidates())
+}
+
+/// How forecasts have come true, and how far features have moved.
+#[utoipa::path(get, path = "/api/v1/models/drift", tag = "models", responses(
+    (status = 200, description = "routes and features", body = DriftInfo),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn drift(State(parts): State<Parts>) -> axum::Json<DriftInfo> {
+    axum::Json(parts.models.drift())
 }

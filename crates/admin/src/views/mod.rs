@@ -10,6 +10,7 @@ pub mod events;
 pub mod experiments;
 pub mod explanations;
 pub mod forget;
+pub mod freeze;
 pub mod limits;
 pub mod models;
 pub mod plans;
@@ -29,6 +30,7 @@ use decisions::DecisionsView;
 use events::EventsControl;
 use experiments::ExperimentsView;
 use forget::ForgetControl;
+use freeze::FreezeControl;
 use limits::LimitsControl;
 use models::ModelsControl;
 use prices::PricesControl;
@@ -63,6 +65,8 @@ pub struct Parts {
     pub budgets: Arc<dyn BudgetsControl>,
     /// The bypass switch.
     pub bypass: Arc<dyn BypassControl>,
+    /// The freeze.
+    pub freeze: Arc<dyn FreezeControl>,
     /// Limits.
     pub limits: Arc<dyn LimitsControl>,
     /// Prices.

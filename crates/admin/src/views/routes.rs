@@ -161,6 +161,9 @@ pub struct RouteInfo {
     /// Strategies that can switch themselves off.
     #[serde(default)]
     pub switches: Vec<SwitchInfo>,
+    /// What audits found; null where no answer was checked.
+    #[serde(default)]
+    pub audit: Option<AuditInfo>,
     /// Fetching ahead.
     pub prefetch: AheadInfo,
     /// Totals since start.
@@ -169,4 +172,21 @@ pub struct RouteInfo {
     pub not_saved: Vec<NotSaved>,
     /// Why the answers of calls were not kept for the next request, dearest first.
     pub not_kept: Vec<NotSaved>,
+}
+
+/// Answers from the cache that were checked at the origin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditInfo {
+    /// Checked since the route is known.
+    pub checked: u64,
+    /// Of these, stale.
+    pub stale: u64,
+    /// Share of stale answers under the present TTLs; null before any was checked under them.
+    pub share: Option<f64>,
+    /// The interval holds at all times together with 95 %.
+    pub low: Option<f64>,
+    /// See `low`.
+    pub high: Option<f64>,
+    /// What chosen TTLs are multiplied by; less than 1 where too many answers were stale.
+    pub ttl_scale: f64,
 }

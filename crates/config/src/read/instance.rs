@@ -38,6 +38,10 @@ pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
     if let Some(section) = within("holdout", registry::HOLDOUT) {
         holdout(&section, &mut config.holdout);
     }
+    if let Some(section) = within("audit", registry::AUDIT) {
+        section.set("share", v::share(0.0..=0.5), &mut config.audit.share);
+        section.set("usd_per_day", v::money, &mut config.audit.per_day);
+    }
     if let Some(section) = within("prefetch", registry::PREFETCH) {
         prefetch(&section, &mut config.prefetch);
     }
@@ -112,6 +116,9 @@ fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {
     s.set_opt("onnxruntime", v::path, &mut into.onnxruntime);
     s.set("deadline", v::positive_span, &mut into.deadline);
     s.set("control_interval", v::positive_span, &mut into.control_interval);
+    s.set("canary_share", v::share(0.0..=0.5), &mut into.canary_share);
+    s.set("shadow_labels", v::count(20..=10_000_000), &mut into.shadow_labels);
+    s.set("drift_acts", v::flag, &mut into.drift_acts);
 }
 
 fn holdout(s: &Section<'_, '_>, into: &mut HoldoutConfig) {

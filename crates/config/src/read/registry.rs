@@ -5,8 +5,8 @@ pub(crate) use super::registry_batch::{BATCH, PROMPT_CACHE};
 pub(crate) use super::registry_identity::{JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
 pub(crate) use super::registry_money::{
-    ALERTS, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, OVERHEAD, PREFETCH, PRICE_FILES, PRICES, SELF_COST,
-    SERVICE, SERVICE_RATES, STRATEGIES, TIER, TOKEN_RATES,
+    ALERTS, AUDIT, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, OVERHEAD, PREFETCH, PRICE_FILES, PRICES,
+    SELF_COST, SERVICE, SERVICE_RATES, STRATEGIES, TIER, TOKEN_RATES,
 };
 pub(crate) use super::registry_providers::{COMPRESS_REQUESTS, PRESET, PROVIDER, TERMS, UPSTREAM};
 pub(crate) use super::registry_routing::{ADAPTER, ERROR_IF, LEG, WEIGHTS};
@@ -81,6 +81,7 @@ pub(crate) const TOP: Keys = &[
     table("sinks", Kind::Array, "Where its finished files are shipped to."),
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
+    table("audit", Kind::Table, "Answers that are checked at the origin."),
     table("prefetch", Kind::Table, "Fetching ahead."),
     table("strategies", Kind::Table, "Which strategies there are at all."),
     table("overhead", Kind::Table, "How long Farthing itself may take."),
@@ -212,6 +213,19 @@ pub(crate) const MODELS: Keys = &[
     ),
     key("deadline", "time", "\"200us\"", "Time after which an inference counts as late."),
     key("control_interval", "time", "\"60s\"", "How often experiments and outcomes are looked at."),
+    key(
+        "canary_share",
+        "share",
+        "0.05",
+        "Share of keys, 0 to 0.5, that a challenger decides for once it has proved itself in shadow. 0: it stays there.",
+    ),
+    key("shadow_labels", "count", "200", "Copies whose fate a challenger must have foretold before it decides for any key."),
+    key(
+        "drift_acts",
+        "flag",
+        "true",
+        "A route whose answers change otherwise than its predictor foretells falls back to the live statistics, then to the rule. `false`: that is only told.",
+    ),
 ];
 
 pub(crate) const ROUTE: Keys = &[
@@ -344,6 +358,7 @@ pub(crate) const ROUTE: Keys = &[
         "\"0s\"",
         "Mean time before its expiry at which an entry that is still read is refreshed in the background, at a random time of its own and by one call; at most a tenth of its lifetime. Buys latency for calls.",
     ),
+    key("audit", "flag", "true", "Check a share of its answers at the origin (`[audit]`)."),
     key(
         "prefetch",
         "word",

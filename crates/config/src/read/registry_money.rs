@@ -28,6 +28,21 @@ pub(crate) const SELF_COST: Keys = &[
     key("per_million_requests", "dollars", "", "Dollars for a million requests, beside it."),
 ];
 
+pub(crate) const AUDIT: Keys = &[
+    key(
+        "share",
+        "share",
+        "0.0",
+        "Share of answers from the cache, 0 to 0.5, that are checked at the origin, drawn at random. Each is a paid call, purpose `audit`. 0: none.",
+    ),
+    key(
+        "usd_per_day",
+        "dollars",
+        "\"1\"",
+        "Most dollars spent on it in a day, UTC; then none is checked until the next. Where the price of a call is not known beforehand, none is.",
+    ),
+];
+
 pub(crate) const HOLDOUT: Keys = &[
     key("share", "share", "0.01", "Share of keys that is never optimised, 0 to 0.5. 0 means that the saving is claimed, not proved."),
     key(

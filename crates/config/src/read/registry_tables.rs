@@ -1,10 +1,10 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADAPTER, ADMIN, ALERTS, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, ERROR_IF, EVENT_RULE, EVENTS, EXPERIMENT,
-    HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES,
-    PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER,
-    TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    ADAPTER, ADMIN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, ERROR_IF, EVENT_RULE, EVENTS,
+    EXPERIMENT, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES,
+    PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS,
+    TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -61,6 +61,11 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
+    Table {
+        heading: "[audit]",
+        doc: "Answers from the cache that are checked at the origin, so that it is known how many are stale; TTLs of a route are cut while that is more than `stale_budget` for sure.",
+        keys: AUDIT,
+    },
     Table {
         heading: "[prefetch]",
         doc: "Fetching ahead, on routes whose `price_wait` says what a wait is worth; docs/prefetch.md has the formulas.",

@@ -100,6 +100,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("buffer_limit", v::size(0..=10 * GB), &mut route.buffer_limit);
     s.set_opt("price_stale", v::money, &mut route.price_stale);
     s.set("prefetch", v::word(PREFETCH), &mut route.prefetch);
+    s.set("audit", v::flag, &mut route.audit);
     s.set("price_wait", v::money, &mut route.price_wait);
     s.set("prefetch_confidence", v::share(0.0..=1.0), &mut route.prefetch_confidence);
     s.set("prefetch_budget", v::share(0.0..=10.0), &mut route.prefetch_budget);

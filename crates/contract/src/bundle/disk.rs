@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use super::{ALIASES_FILE, Aliases, BundleError, Check, FileRef, Kind, MANIFEST_FILE, Manifest};
+use super::{ALIASES_FILE, Aliases, BundleError, Check, Event, FileRef, HISTORY_FILE, History, Kind, MANIFEST_FILE, MODEL_FILE, Manifest};
 
 /// Largest manifest read, in bytes.
 pub const MAX_MANIFEST: u64 = 16 << 20;
@@ -187,6 +187,40 @@ pub fn change_aliases<T>(root: &Path, change: impl FnOnce(&mut Aliases) -> Resul
     Ok(result)
 }
 
+/// A history longer than this is written anew.
+const LONGEST_HISTORY: u64 = 512 << 10;
+
+/// The changes of aliases that a file tells of; none when there is no file.
+pub fn read_history(path: &Path) -> Result<History, BundleError> {
+    match read_bounded(path, MAX_MANIFEST) {
+        Ok(bytes) => Ok(History::parse(&bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(History::default()),
+        Err(e) => Err(BundleError::io(path)(e)),
+    }
+}
+
+/// The place of the history within a store.
+pub fn history_path(root: &Path) -> PathBuf {
+    root.join(HISTORY_FILE)
+}
+
+/// Adds an event, durably; a history that has become long is written anew. Makes the file's folder. Of two processes one writes at a time
+/// where both do so from within [`change_aliases`].
+pub fn append_history(path: &Path, event: &Event) -> Result<(), BundleError> {
+    let failed = |e| BundleError::io(path)(e);
+    path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+    let mut file = File::options().create(true).append(true).open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    if length > LONGEST_HISTORY {
+        let mut history = read_history(path)?;
+        history.push(event.clone());
+        return write_atomic(path, &history.compacted());
+    }
+    // What a killed process left of a line stays alone.
+    let line = [if length > 0 { b"\n".as_slice() } else { b"" }, &History::line(event)].concat();
+    file.write_all(&line).and_then(|()| file.sync_all()).map_err(failed)
+}
+
 /// A version read from disk, every byte checked against its digests.
 #[derive(Clone, Debug)]
 pub struct Bundle {
@@ -213,6 +247,18 @@ impl Bundle {
         for (name, wanted) in &manifest.files {
             files.insert(name.clone(), read_checked(&manifest.name(), &dir.join(name), wanted)?);
         }
+        Ok(Self { manifest, digest, dir, files })
+    }
+
+    /// The same without the ONNX predictor, for a version of which that is damaged: what it has beside it may still be sound.
+    pub fn read_without_model(root: &Path, kind: Kind, version: u32) -> Result<Self, BundleError> {
+        let (mut manifest, digest, dir) = Self::read_manifest(root, kind, version)?;
+        manifest.files.remove(MODEL_FILE);
+        manifest.golden = std::mem::take(&mut manifest.table_golden);
+        manifest.check()?;
+        let name = manifest.name();
+        let read = |(file, wanted): (&String, &FileRef)| Ok((file.clone(), read_checked(&name, &dir.join(file), wanted)?));
+        let files = manifest.files.iter().map(read).collect::<Result<_, BundleError>>()?;
         Ok(Self { manifest, digest, dir, files })
     }
 

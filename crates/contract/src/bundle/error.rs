@@ -30,6 +30,8 @@ pub enum Check {
     Table,
     /// The bundle holds something that can decide here.
     Engine,
+    /// It answers within the time that a decision has.
+    Slow,
 }
 
 impl Check {
@@ -48,6 +50,7 @@ impl Check {
         Self::Golden,
         Self::Table,
         Self::Engine,
+        Self::Slow,
     ];
 
     /// The stable string, for metric labels and error codes.
@@ -66,6 +69,7 @@ impl Check {
             Self::Golden => "golden",
             Self::Table => "table",
             Self::Engine => "engine",
+            Self::Slow => "slow",
         }
     }
 
@@ -81,6 +85,7 @@ impl Check {
             Self::FeatureSpec => "train the bundle anew with the `farthing-train` of this release",
             Self::Session | Self::Signature => "export the model with `farthing-train fit`, opset as the manifest says",
             Self::Table => "train the bundle anew with the `farthing-train` of this release",
+            Self::Slow => "train a smaller one, or raise `models.deadline`",
             Self::Engine => "run `make deps` for the native library, or train a bundle that has a table",
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! models/
 //!   aliases.json              which version each alias of each kind names (module `aliases`)
+//!   history.jsonl             who moved them, when and why (module `history`)
 //!   ttl/
 //!     1/ manifest.json        everything about the version (module `manifest`)
 //!        model.onnx           the predictor, and/or
@@ -16,6 +17,7 @@ pub mod aliases;
 mod attribution;
 pub mod disk;
 mod error;
+pub mod history;
 pub mod manifest;
 mod pretty;
 pub mod table;
@@ -24,6 +26,7 @@ pub use aliases::{Alias, AliasState, Aliases, Target};
 pub use attribution::{Attribution, Explainer};
 pub use disk::{Bundle, Published, publish};
 pub use error::{BundleError, Check};
+pub use history::{Action, Event, History};
 pub use manifest::{ElementType, FileRef, GateCheck, GateRecord, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
 pub use table::Table;
 
@@ -40,6 +43,8 @@ pub const TABLE_FILE: &str = "table.bin";
 pub const TREES_FILE: &str = "trees.bin";
 /// File name of the aliases within the root of the store.
 pub const ALIASES_FILE: &str = "aliases.json";
+/// File name of the changes of aliases within the root of the store.
+pub const HISTORY_FILE: &str = "history.jsonl";
 /// Golden rows agree when no output differs by more than this.
 pub const GOLDEN_TOLERANCE: f32 = 1e-5;
 /// Name of the single input of every predictor: one row of features per decision, `[batch, features]`.

@@ -9,6 +9,7 @@ mod decisions;
 mod events;
 mod experiments;
 pub mod forget;
+mod freeze;
 mod limits;
 mod models;
 mod plans;
@@ -49,6 +50,7 @@ impl Running {
             decisions: running.clone(),
             budgets: running.clone(),
             bypass: running.clone(),
+            freeze: running.clone(),
             limits: running.clone(),
             cache: running.clone(),
             costs: running.clone(),

@@ -1,8 +1,15 @@
 //! The store of predictors behind the admin API.
 
-use farthing_admin::{AliasState, ControlError, ModelDetail, ModelList, ModelVersion, ModelsControl};
+use farthing_admin::{
+    AliasState, CandidateInfo, ControlError, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelEvent, ModelList,
+    ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
+};
 use farthing_contract::bundle::BundleError;
-use farthing_models::{Alias, AliasInfo, Kind, ModelsError, VersionInfo};
+use farthing_ledger::costs::utc;
+use farthing_models::{Alias, AliasInfo, Event, Kind, ModelsError, Order, VersionInfo};
+use farthing_policy::watch::Ratio;
+use farthing_proxy::{CandidateView, DriftReport, FeatureShift, RouteDrift};
+use farthing_types::Time;
 
 use super::Running;
 
@@ -33,24 +40,63 @@ impl ModelsControl for Running {
         self.proxy.models().show(kind, number).map(|(info, _)| version(info)).map_err(control)
     }
 
-    fn promote(&self, kind: &str, alias: &str, number: u32) -> Result<AliasState, ControlError> {
+    fn promote(&self, kind: &str, alias: &str, number: u32, order: &ModelOrder) -> Result<AliasState, ControlError> {
         let (kind, alias) = (parse_kind(kind)?, parse_alias(alias)?);
-        self.proxy.models().promote(kind, number, alias, self.proxy.now()).map_err(control)?;
+        self.proxy.models().promote(kind, number, alias, self.order(order)).map_err(control)?;
         self.alias(kind, alias)
     }
 
-    fn rollback(&self, kind: &str, alias: &str) -> Result<AliasState, ControlError> {
+    fn rollback(&self, kind: &str, alias: &str, order: &ModelOrder) -> Result<AliasState, ControlError> {
         let (kind, alias) = (parse_kind(kind)?, parse_alias(alias)?);
-        self.proxy.models().rollback(kind, alias, self.proxy.now()).map_err(control)?;
+        self.proxy.models().rollback(kind, alias, self.order(order)).map_err(control)?;
         self.alias(kind, alias)
+    }
+
+    fn clear(&self, kind: &str, alias: &str, order: &ModelOrder) -> Result<Vec<AliasState>, ControlError> {
+        let (kind, alias) = (parse_kind(kind)?, parse_alias(alias)?);
+        if alias == Alias::Champion {
+            let text = format!("the champion is not taken away: `farthing models rollback {kind}` goes back to the one before");
+            return Err(ControlError::Refused(text));
+        }
+        self.alias(kind, alias)?;
+        self.proxy.models().clear(kind, alias, self.order(order)).map_err(control)?;
+        let left = self.proxy.models().status().aliases;
+        Ok(left.into_iter().filter(|info| info.kind == kind).map(alias_state).collect())
+    }
+
+    fn candidates(&self) -> Vec<CandidateInfo> {
+        self.proxy.candidates().iter().map(candidate).collect()
+    }
+
+    fn drift(&self) -> DriftInfo {
+        let DriftReport { routes, features, reference, reference_rows, noise } = self.proxy.drift();
+        DriftInfo {
+            routes: routes.iter().map(route_drift).collect(),
+            features: features.iter().map(feature).collect(),
+            reference: reference.to_owned(),
+            reference_rows,
+            noise,
+        }
+    }
+
+    fn history(&self, kind: Option<&str>) -> Result<Vec<ModelEvent>, ControlError> {
+        let wanted = kind.map(parse_kind).transpose()?;
+        let events = self.proxy.models().history();
+        Ok(events.iter().rev().filter(|event| wanted.is_none_or(|kind| kind == event.kind)).map(event).collect())
     }
 }
 
 impl Running {
+    fn order(&self, order: &ModelOrder) -> Order {
+        let by = order.by.as_deref().map_or_else(|| "operator".to_owned(), |name| format!("operator {name}"));
+        let reason = order.reason.clone().unwrap_or_else(|| "not said".to_owned());
+        Order { force: order.force, ..Order::new(self.proxy.now(), by, reason) }
+    }
+
     fn alias(&self, kind: Kind, alias: Alias) -> Result<AliasState, ControlError> {
         let aliases = self.proxy.models().status().aliases;
         let found = aliases.into_iter().find(|info| (info.kind, info.alias) == (kind, alias));
-        found.map(alias_state).ok_or_else(|| ControlError::Failed(format!("{kind} {alias} names nothing any more")))
+        found.map(alias_state).ok_or_else(|| ControlError::NotFound(format!("{kind} {alias} names nothing")))
     }
 }
 
@@ -68,7 +114,9 @@ fn control(error: ModelsError) -> ControlError {
     let text = error.to_string();
     match error {
         ModelsError::Bundle(BundleError::NoVersion { .. }) => ControlError::NotFound(text),
-        ModelsError::Bundle(BundleError::Refused { .. } | BundleError::NoTarget { .. }) => ControlError::Refused(text),
+        ModelsError::Rejected(_) | ModelsError::Bundle(BundleError::Refused { .. } | BundleError::NoTarget { .. }) => {
+            ControlError::Refused(text)
+        }
         ModelsError::LibraryNotFound { .. } | ModelsError::Library { .. } => ControlError::Unavailable(text),
         ModelsError::Bundle(_) => ControlError::Failed(text),
     }
@@ -85,6 +133,21 @@ fn version(info: VersionInfo) -> ModelVersion {
         rows: info.rows,
         metrics: info.metrics,
         problem: info.problem,
+        rejected: info.rejected,
+    }
+}
+
+fn event(event: &Event) -> ModelEvent {
+    ModelEvent {
+        at: utc(Time::from_nanos(event.at_ns)),
+        kind: event.kind.to_string(),
+        alias: event.alias.to_string(),
+        action: event.action.as_str().to_owned(),
+        from: event.from.as_ref().map(|target| target.version),
+        to: event.to.as_ref().map(|target| target.version),
+        by: event.by.clone(),
+        reason: event.reason.clone(),
+        forced: event.forced,
     }
 }
 
@@ -94,7 +157,52 @@ fn alias_state(info: AliasInfo) -> AliasState {
         alias: info.alias.to_string(),
         version: info.wanted.map(|target| target.version),
         live: info.live,
+        digest: info.digest,
         engine: info.engine.map(ToOwned::to_owned),
         problem: info.problem,
     }
+}
+
+fn candidate(view: &CandidateView) -> CandidateInfo {
+    let report = &view.report;
+    CandidateInfo {
+        alias: view.alias.to_string(),
+        version: view.version,
+        digest: view.digest.to_string(),
+        since: utc(view.since),
+        stage: report.stage.to_string(),
+        share: report.share,
+        fills: report.fills,
+        disagreement: report.disagreement,
+        latency_us: report.latency * 1e6,
+        bill_against_champion: report.bill,
+        forecasts: forecasts(&report.candidate),
+        champion: forecasts(&report.champion),
+        guards: report.evidence.iter().map(|(guard, evidence)| GuardInfo { guard: guard.to_string(), evidence: *evidence }).collect(),
+    }
+}
+
+fn forecasts(ratio: &Ratio) -> ForecastInfo {
+    ForecastInfo {
+        labels: ratio.labels,
+        observed: ratio.observed,
+        expected: ratio.expected,
+        ratio: ratio.ratio(),
+        evidence: ratio.evidence(),
+    }
+}
+
+fn route_drift(view: &RouteDrift) -> RouteDriftInfo {
+    RouteDriftInfo {
+        route: view.route.to_string(),
+        trust: view.trust.to_string(),
+        warns: view.warns,
+        turns: view.turns,
+        predictor: forecasts(&view.predictor),
+        statistics: forecasts(&view.statistics),
+    }
+}
+
+fn feature(view: &FeatureShift) -> FeatureInfo {
+    FeatureInfo { feature: view.feature.to_owned(), shift: view.shift, shifted: view.shifted }
 }

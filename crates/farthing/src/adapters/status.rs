@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use farthing_admin::{
-    AheadInfo, Costs, NotSaved, Part, Phase, ProviderInfo, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField,
+    AheadInfo, AuditInfo, Costs, NotSaved, Part, Phase, ProviderInfo, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField,
     VolatileReport,
 };
 use farthing_config::{Mode, Route, remedy};
@@ -11,7 +11,7 @@ use farthing_ledger::AggregatesSnapshot;
 use farthing_ledger::aggregate::Tallies;
 use farthing_models::{Alias, Kind};
 use farthing_policy::prefetch::PermitState;
-use farthing_proxy::{LegReport, PrefetchBooks, RoutingReport};
+use farthing_proxy::{LegReport, PrefetchBooks, RouteAudit, RoutingReport};
 use farthing_types::{Clock, UncachedReason};
 
 use super::totals::{costs, tally_of, totals};
@@ -63,6 +63,7 @@ impl RoutesView for Running {
         };
         let (ahead, routings, switches) = (self.proxy.prefetch(), self.proxy.routings(), self.proxy.switches());
         let plans = self.proxy.plans();
+        let audits = self.proxy.audits();
         let route = |route: &std::sync::Arc<Route>| {
             let prefetch = ahead.iter().find(|books| books.route == route.name).map(ahead_info).unwrap_or_default();
             let providers = routings.iter().find(|report| report.route == route.name).map(providers).unwrap_or_default();
@@ -70,6 +71,7 @@ impl RoutesView for Running {
             RouteInfo {
                 prefetch,
                 providers,
+                audit: audits.iter().find(|of| of.route == route.name).map(audit),
                 bypass: found.and_then(|of| of.bypass.as_deref()).map(bypass::info),
                 plan: plans.iter().find(|report| report.route == route.name).and_then(super::plans::info),
                 switches: found.map(|of| of.strategies.iter().map(bypass::switch).collect()).unwrap_or_default(),
@@ -124,8 +126,22 @@ impl Running {
             prefetch: AheadInfo::default(),
             bypass: None,
             plan: None,
+            audit: None,
             switches: Vec::new(),
         }
+    }
+}
+
+fn audit(of: &RouteAudit) -> AuditInfo {
+    let (checked, stale) = of.audit.total;
+    let share = of.audit.share();
+    AuditInfo {
+        checked,
+        stale,
+        share: share.map(|(point, _)| point),
+        low: share.map(|(_, (low, _))| low),
+        high: share.map(|(_, (_, high))| high),
+        ttl_scale: of.audit.scale,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use farthing_admin::{AliasState, ExplanationView, ModelDetail, ModelList, ModelVersion};
+use farthing_admin::{AliasState, CandidateInfo, ExplanationView, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion};
 use http::Method;
 use serde_json::json;
 
-use super::{AdminFlags, ask, id, print, segment};
+use super::client::{Client, ClientError};
+use super::{AdminFlags, ask, id, models_watch, print, segment};
 use crate::explain::{self, Places};
 use crate::table::render;
 
@@ -35,7 +36,39 @@ enum Command {
         /// `champion`, `challenger` or `shadow`.
         #[arg(long, default_value = "champion")]
         alias: String,
+        #[command(flatten)]
+        why: Why,
+        /// Also a version that was rolled back before.
+        #[arg(long)]
+        force: bool,
     },
+    /// Let a version prove itself beside the champion: it is scored at each fill, then decides for a few keys, and is taken back when it does harm.
+    Challenge {
+        #[command(flatten)]
+        named: Named,
+        #[command(flatten)]
+        why: Why,
+        /// Also a version that was rolled back before.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take a challenger or shadow away.
+    Clear {
+        /// Kind of predictor.
+        #[arg(default_value = "ttl", value_parser = segment)]
+        kind: String,
+        /// `challenger` or `shadow`.
+        #[arg(long, default_value = "challenger", value_parser = segment)]
+        alias: String,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Who moved which alias, when and why.
+    History,
+    /// Versions beside the champion: how they are scored, and whether they decide for some keys.
+    Candidates,
+    /// How forecasts have come true on each route, and how far features have moved.
+    Drift,
     /// Why a request was answered as it was: its decision, with how far each feature moved the prediction.
     Explain {
         /// `x-farthing-request-id` of the answer: 16 hexadecimal digits.
@@ -59,7 +92,26 @@ enum Command {
         /// `champion`, `challenger` or `shadow`.
         #[arg(long, default_value = "champion")]
         alias: String,
+        #[command(flatten)]
+        why: Why,
     },
+}
+
+/// Who wants a change, and why; kept in the history.
+#[derive(Debug, clap::Args)]
+struct Why {
+    /// Why; kept in the history.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Who; kept in the history.
+    #[arg(long, env = "USER")]
+    by: Option<String>,
+}
+
+impl Why {
+    fn order(&self, force: bool) -> ModelOrder {
+        ModelOrder { by: self.by.clone(), reason: self.reason.clone(), force }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,21 +144,61 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     format!("{} {} passes all checks; `farthing models promote {0} {1}` lets it decide\n", loaded.kind, loaded.version)
                 });
             }
-            Command::Promote { named: Named { kind, version }, alias } => {
+            Command::Promote { named, alias, why, force } => {
+                let moved = promote(&client, (named, alias), &why.order(*force)).await?;
+                print(flags, &moved, alias_line);
+            }
+            Command::Challenge { named, why, force } => {
+                let moved = promote(&client, (named, "challenger"), &why.order(*force)).await?;
+                print(flags, &moved, alias_line);
+            }
+            Command::Clear { kind, alias, why } => {
                 let path = format!("/api/v1/models/{kind}/aliases/{alias}");
-                print(flags, &client.call(Method::PUT, &path, &json!({ "version": version })).await?, alias_line);
+                let left: Vec<AliasState> = client.call(Method::DELETE, &path, &why.order(false)).await?;
+                print(flags, &left, |left| left.iter().map(alias_line).collect());
+            }
+            Command::Candidates => {
+                print(flags, &client.get::<Vec<CandidateInfo>>("/api/v1/models/candidates").await?, |all| models_watch::candidates(all));
+            }
+            Command::Drift => print(flags, &client.get("/api/v1/models/drift").await?, models_watch::drift),
+            Command::History => {
+                print(flags, &client.get::<Vec<ModelEvent>>("/api/v1/models/history").await?, |events| history(events));
             }
             Command::Explain { request, .. } => {
                 let path = format!("/api/v1/requests/{request:016x}/explanation");
                 print(flags, &client.get::<ExplanationView>(&path).await?, explain::text);
             }
-            Command::Rollback { kind, alias } => {
+            Command::Rollback { kind, alias, why } => {
                 let path = format!("/api/v1/models/{kind}/rollback");
-                print(flags, &client.call(Method::POST, &path, &json!({ "alias": alias })).await?, alias_line);
+                let order = json!({ "alias": alias, "by": why.by, "reason": why.reason });
+                print(flags, &client.call(Method::POST, &path, &order).await?, alias_line);
             }
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+async fn promote(client: &Client, (named, alias): (&Named, &str), order: &ModelOrder) -> Result<AliasState, ClientError> {
+    let Named { kind, version } = named;
+    let order = json!({ "version": version, "by": order.by, "reason": order.reason, "force": order.force });
+    client.call(Method::PUT, &format!("/api/v1/models/{kind}/aliases/{alias}"), &order).await
+}
+
+fn history(events: &[ModelEvent]) -> String {
+    let number = |version: Option<u32>| version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+    let rows = events.iter().map(|event| {
+        let forced = if event.forced { " (forced)" } else { "" };
+        vec![
+            event.at.clone(),
+            event.kind.clone(),
+            event.alias.clone(),
+            format!("{}{forced}", event.action),
+            format!("{} -> {}", number(event.from), number(event.to)),
+            event.by.clone(),
+            event.reason.clone(),
+        ]
+    });
+    render(&["at", "kind", "alias", "action", "versions", "by", "reason"], rows)
 }
 
 fn list(models: &ModelList) -> String {
@@ -119,7 +211,7 @@ fn list(models: &ModelList) -> String {
             version.rows.map_or_else(|| "-".to_owned(), |rows| rows.to_string()),
             version.metrics.get("saving_against_rule").map_or_else(|| "-".to_owned(), |share| format!("{:+.1} %", -share * 100.0)),
             version.digest.as_deref().map_or("-", |digest| digest.get(..12).unwrap_or(digest)).to_owned(),
-            version.problem.clone().unwrap_or_default(),
+            version.problem.clone().or_else(|| version.rejected.clone()).unwrap_or_default(),
         ]
     });
     let mut text = render(&["kind", "version", "aliases", "live", "rows", "bill vs rule", "digest", "problem"], rows);
@@ -166,6 +258,7 @@ mod tests {
             rows: None,
             metrics: saving.map(|share| ("saving_against_rule".to_owned(), share)).into_iter().collect(),
             problem: None,
+            rejected: None,
         };
         let versions = vec![version(1, Some(0.4923)), version(2, Some(-0.05)), version(3, None)];
         let text = list(&ModelList { library: None, versions, aliases: Vec::new(), loaded: 0, freed: 0 });

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_admin::{AheadInfo, NotSaved, PlanInfo, ProviderInfo, RouteInfo, SwitchInfo};
+use farthing_admin::{AheadInfo, AuditInfo, NotSaved, PlanInfo, ProviderInfo, RouteInfo, SwitchInfo};
 
 use super::{AdminFlags, ask, print};
 use crate::table::render;
@@ -56,6 +56,7 @@ fn told(route: &RouteInfo) -> String {
     }
     text += &route.plan.as_ref().map_or_else(String::new, plan);
     text += &route.switches.iter().map(switched).collect::<String>();
+    text += &route.audit.as_ref().map_or_else(String::new, |found| audited(found, route.stale_budget));
     text += &ahead(&route.prefetch);
     if route.not_saved.is_empty() {
         text += "  everything was served from the cache, or nothing was asked yet\n";
@@ -108,6 +109,17 @@ fn plan(info: &PlanInfo) -> String {
         ),
     };
     text
+}
+
+/// What audits found.
+fn audited(info: &AuditInfo, budget: f64) -> String {
+    let AuditInfo { checked, stale, ttl_scale, .. } = info;
+    let ends = info.share.zip(info.low.zip(info.high));
+    let now = ends.map_or_else(String::new, |(share, (low, high))| {
+        format!("; stale now {:.2} % ({:.2} to {:.2} %, allowed {:.2} %)", share * 100.0, low * 100.0, high * 100.0, budget * 100.0)
+    });
+    let cut = if *ttl_scale < 1.0 { format!("; TTLs are cut to {:.0} % for it", ttl_scale * 100.0) } else { String::new() };
+    format!("  audited: {stale} of {checked} checked answers were stale{now}{cut}\n")
 }
 
 /// How a strategy stands that can switch itself off; nothing where it never did.
@@ -215,6 +227,7 @@ mod tests {
                 refused: [("budget".to_owned(), 2), ("busy".to_owned(), 9)].into(),
                 ..AheadInfo::default()
             },
+            audit: Some(AuditInfo { checked: 500, stale: 20, share: Some(0.04), low: Some(0.02), high: Some(0.07), ttl_scale: 0.5 }),
             bypass: Some(BypassInfo { since: "T1".to_owned(), reason: "wrong answers".to_owned(), ..BypassInfo::default() }),
             plan: Some(PlanInfo {
                 mix: "cache".to_owned(),
@@ -252,6 +265,10 @@ mod tests {
         assert!(at("cold") < at("fetched and not kept because") && at("not kept") < at("soft-error"));
         assert!(at("fetching ahead: live; 7 calls, 5 used, 0 wasted") < at("left out: busy 9, budget 2"));
         assert!(text.contains("bypass of all routes since T1, until it is switched off: wrong answers"), "{text}");
+        assert!(
+            text.contains("20 of 500 checked answers were stale; stale now 4.00 % (2.00 to 7.00 %") && text.contains("cut to 50 %"),
+            "{text}"
+        );
         assert!(text.contains("batch: off since T2, promises of time were missed") && text.contains("tried again at T3"), "{text}");
         assert!(text.contains("strategies: cache by rule:mix, expected to save 0.0004 $ a request, latency 12.3 ms"), "{text}");
         assert!(text.contains("left out: batch=sla") && text.contains("model:3 would choose dedupe") && text.contains("4 of 9"), "{text}");

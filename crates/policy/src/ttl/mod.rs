@@ -1,6 +1,7 @@
 //! How long an answer may be served: money and staleness (`economics`), the survival of a copy (`survival`), the rule (`rule`).
 
 pub mod economics;
+pub mod forecast;
 pub mod rule;
 pub mod survival;
 
@@ -8,6 +9,7 @@ use farthing_contract::features::{TTL_OUTPUTS, TtlInput};
 use farthing_types::Span;
 
 pub use economics::Economics;
+pub use forecast::Forecast;
 pub use survival::Survival;
 
 /// A decided lifetime.

@@ -11,14 +11,15 @@ use farthing_config::{Config, ExperimentConfig};
 use farthing_ledger::budget::Raise;
 use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
-use farthing_models::{Counts, Store};
+use farthing_models::{AliasInfo, Counts, Status, Store};
 use farthing_sinks::SinkState;
-use farthing_types::Time;
+use farthing_types::{Money, Time};
 use farthing_upstream::{BreakerState, Upstream};
 use http::HeaderMap;
 
 use crate::StartError;
 use crate::alerts::Alerts;
+use crate::audit::{RouteAudit, Skipped as AuditSkipped};
 use crate::batching::BatchReport;
 use crate::budgets::{BudgetsReport, RaiseError};
 use crate::clients::Clients;
@@ -26,6 +27,8 @@ use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::ExperimentView;
 use crate::l2::{L2, L2Stats};
+use crate::lifecycle::freeze::{FreezeError, FreezeOrder};
+use crate::lifecycle::{CandidateView, DriftReport};
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
 use crate::pace::PaceStats;
@@ -121,7 +124,7 @@ impl Proxy {
         &self.edge
     }
     /// The store of predictors.
-    pub fn models(&self) -> &Store {
+    pub fn models(&self) -> &Arc<Store> {
         self.state.predictors.store()
     }
     /// Generations of predictors built, live and freed.
@@ -168,6 +171,34 @@ impl Proxy {
     /// See [`BypassError`].
     pub fn bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
         self.state.bypass_off(route, reason)
+    }
+    /// Versions beside the champion, and what is known of them.
+    pub fn candidates(&self) -> Vec<CandidateView> {
+        self.state.follow_candidates();
+        self.state.candidates()
+    }
+    /// How forecasts have come true, and how far features have moved.
+    pub fn drift(&self) -> DriftReport {
+        self.state.drift()
+    }
+    /// What audits have found, route by route.
+    pub fn audits(&self) -> Vec<RouteAudit> {
+        self.state.route_audits()
+    }
+    /// Answers that were drawn for an audit and not checked, by reason; and what audits have cost today.
+    pub fn audits_skipped(&self) -> (Vec<(AuditSkipped, u64)>, Money) {
+        (self.state.audits.skipped().collect(), self.state.audits.spent(self.now()))
+    }
+    /// The order by which automation is frozen.
+    pub fn frozen(&self) -> Option<FreezeOrder> {
+        self.state.freeze.order()
+    }
+    /// Stops automation, or lets it go on; whether that is news. Blocks.
+    ///
+    /// # Errors
+    /// See [`FreezeError`].
+    pub fn freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
+        self.state.freeze(on, reason)
     }
     /// Ends an experiment; its record stays. False when none of that name runs.
     pub fn stop_experiment(&self, name: &str) -> bool {
@@ -323,7 +354,7 @@ impl Proxy {
         let status = self.models().status();
         let models = match &self.runtime {
             Err(problem) => Some(format!("{problem}; tables and rules decide")),
-            Ok(()) => status.aliases.iter().find_map(|a| a.problem.clone()).or_else(|| self.no_champion()).or_else(|| self.resting()),
+            Ok(()) => wanted_but_not_live(&status).or_else(|| self.no_champion()).or_else(|| self.resting()),
         };
         let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
         let mut parts = vec![part("models", models), part("log", log)];
@@ -334,6 +365,8 @@ impl Proxy {
             let of = order.route.as_deref().unwrap_or("all routes");
             part("bypass", Some(format!("on for {of}, nothing is saved there ({}); end it with farthing bypass off", order.reason)))
         }));
+        let frozen = |order: FreezeOrder| format!("automation is frozen ({}); let it go on with farthing freeze off", order.reason);
+        parts.extend(self.frozen().map(|order| part("freeze", Some(frozen(order)))));
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));
@@ -361,4 +394,14 @@ impl Proxy {
         let (late, open) = self.predictor_lateness();
         open.then(|| format!("the model was late {late} times: table and rules decide until it has rested"))
     }
+}
+
+/// What is not as `aliases.json` says, and who decides meanwhile.
+fn wanted_but_not_live(status: &Status) -> Option<String> {
+    let decides = |info: &AliasInfo| match (info.live, info.engine) {
+        (Some(live), Some(engine)) => format!("{}/{live} ({engine}) decides", info.kind),
+        _ => "rules decide".to_owned(),
+    };
+    let of_alias = |info: &AliasInfo| Some(format!("{}; {}", info.problem.as_ref()?, decides(info)));
+    status.aliases.iter().find_map(of_alias).or_else(|| status.aliases_problem.clone())
 }

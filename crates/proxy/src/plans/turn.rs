@@ -43,7 +43,9 @@ impl State {
         let window = window(&route.route, &of.stats, now);
         let came = self.fold(route, &mut of.stats, (window, price));
         of.moved |= came.is_some();
-        if !is_due(&of, bundle, (real, self.config.plans.interval)) {
+        // Frozen, what was decided stays; what came is kept for later.
+        let frozen = !self.may_act() && route.planning.made().is_some();
+        if frozen || !is_due(&of, bundle, (real, self.config.plans.interval)) {
             return;
         }
         let terms = self.terms(route, &of.stats, (window, price));

@@ -37,11 +37,12 @@ use crate::route::RouteState;
 use crate::state::State;
 use fetch::Left;
 use mind::{Asked, Mind, Offer, Terms, World, thing};
-use requests::{Known, headers_for_another, path};
+use requests::{Known, path};
 
 pub use books::{Books, RouteBooks};
 pub use queue::{Seen, hand_over, saw, saw_missing};
 pub use reasons::{Off, Refused};
+pub use requests::headers_for_another;
 
 /// How long a predictor that was late too often rests.
 const REST: Span = Span::from_secs(30);

@@ -154,6 +154,7 @@ mod tests {
             key: KeyHash(1),
             tags: None,
             variant: None,
+            side: None,
             holdout: false,
             measured: false,
             noted: None,

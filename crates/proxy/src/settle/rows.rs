@@ -6,6 +6,7 @@ use farthing_types::{CallReport, FailureKind, KeyHash, Money, Priority, SlaOutco
 
 use super::{Account, CallEnd, Settled};
 use crate::flight::Flight;
+use crate::lifecycle::CHALLENGER;
 use crate::state::State;
 use crate::stats::Entered;
 use crate::texts::method_text;
@@ -70,6 +71,7 @@ impl State {
 
 fn request_row(account: &Account, settled: &Settled, (cost, sla): (&CostRecord, Option<SlaOutcome>)) -> log::Request {
     let variant = account.variant.as_ref();
+    let challenger = account.side.is_some_and(|side| side.challenger);
     log::Request {
         ts_ns: account.at.nanos(),
         request_id: account.id.0,
@@ -97,7 +99,7 @@ fn request_row(account: &Account, settled: &Settled, (cost, sla): (&CostRecord, 
         latency_us: settled.latency.map(micros),
         overhead_us: Some(micros(settled.overhead)),
         experiment: variant.map(|v| v.experiment.name().clone()),
-        variant: variant.map(|v| v.name().clone()),
+        variant: variant.map(|v| v.name().clone()).or_else(|| challenger.then(|| CHALLENGER.into())),
         unit: variant.map(|_| account.key.short()),
         window: variant.map(|v| v.assigned.window),
         propensity: variant.map(|v| v.assigned.propensity),

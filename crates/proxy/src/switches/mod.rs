@@ -14,7 +14,7 @@ use arc_swap::ArcSwapOption;
 use farthing_ledger::aggregate::CacheWorth;
 use farthing_policy::plan::Steps;
 use farthing_policy::switches::{MarkWorth, Standing, Waits, Worth};
-use farthing_types::{Money, RouteName, Time, UncachedReason};
+use farthing_types::{Money, RequestId, RouteName, Time, UncachedReason};
 use parking_lot::Mutex;
 
 use crate::route::RouteState;
@@ -34,11 +34,19 @@ const NO_CACHE: u8 = 4;
 const NO_BATCH: u8 = 8;
 /// What is not needed is left out.
 const LEAN: u8 = 16;
+/// A challenger decides for some keys: nothing is switched off.
+const CANARY: u8 = 32;
+/// Chosen TTLs are cut: nothing is switched off.
+const TIGHT: u8 = 64;
 
 /// The switches of one route.
 pub struct Switches {
     /// What the path of a request has to look at: one load where nothing is switched off.
     flags: AtomicU8,
+    /// Requests whose turned id is below it have their answers checked at the origin.
+    audit_below: AtomicU64,
+    /// What chosen TTLs are multiplied by, where they are cut: the bits of a float.
+    scale: AtomicU64,
     bypass: ArcSwapOption<Order>,
     /// Batching, the one strategy that adds waiting; `None` where calls are not made together.
     batch: Option<Mutex<Waits>>,
@@ -113,6 +121,8 @@ impl Switches {
     pub fn new(batches: bool, marks: bool) -> Self {
         Self {
             flags: AtomicU8::new(0),
+            audit_below: AtomicU64::new(0),
+            scale: AtomicU64::new(1f64.to_bits()),
             bypass: ArcSwapOption::empty(),
             batch: batches.then(|| Mutex::new(Waits::new(Time::ZERO))),
             cache: Mutex::default(),
@@ -146,6 +156,37 @@ impl Switches {
     /// Whether what is not needed is left out.
     pub fn is_lean(&self) -> bool {
         self.flags.load(Relaxed) & LEAN != 0
+    }
+
+    /// Whether the answer to a request is checked at the origin: ids are spread evenly, so theirs is the draw.
+    pub fn audits(&self, id: RequestId) -> bool {
+        id.0.rotate_left(29) < self.audit_below.load(Relaxed)
+    }
+
+    /// Draws so large a share of answers from now on.
+    pub(crate) fn put_audit_share(&self, share: f64) {
+        self.audit_below.store((share.clamp(0.0, 1.0) * u64::MAX as f64) as u64, Relaxed);
+    }
+
+    /// What chosen TTLs are multiplied by; `None` where they are not cut.
+    pub fn scale(&self) -> Option<f64> {
+        (self.flags.load(Relaxed) & TIGHT != 0).then(|| f64::from_bits(self.scale.load(Relaxed)))
+    }
+
+    /// Cuts chosen TTLs, or gives them back.
+    pub(crate) fn put_scale(&self, scale: f64) {
+        self.scale.store(scale.to_bits(), Relaxed);
+        self.set(TIGHT, scale < 1.0);
+    }
+
+    /// Whether a challenger decides for some keys.
+    pub fn has_canary(&self) -> bool {
+        self.flags.load(Relaxed) & CANARY != 0
+    }
+
+    /// Says whether a challenger decides for some keys.
+    pub(crate) fn put_canary(&self, on: bool) {
+        self.set(CANARY, on);
     }
 
     /// Whether everything passes by.

@@ -1,0 +1,86 @@
+//! What `farthing models candidates` and `farthing models drift` print.
+
+use farthing_admin::{CandidateInfo, DriftInfo, ForecastInfo};
+
+use crate::table::render;
+
+/// Candidates, one a row; what they are held to below.
+pub fn candidates(all: &[CandidateInfo]) -> String {
+    if all.is_empty() {
+        return "no version is scored beside the champion: farthing models challenge KIND VERSION\n".to_owned();
+    }
+    let rows = all.iter().map(|of| {
+        vec![
+            of.alias.clone(),
+            of.version.to_string(),
+            if of.stage == "canary" { format!("canary, {:.0} % of keys", 100.0 * of.share) } else { of.stage.clone() },
+            of.fills.to_string(),
+            of.forecasts.labels.to_string(),
+            ratio(&of.forecasts),
+            ratio(&of.champion),
+            of.bill_against_champion.map_or_else(|| "-".to_owned(), |bill| format!("{:+.1} %", 100.0 * (bill - 1.0))),
+            format!("{:.2}", of.disagreement),
+            format!("{:.0}", of.latency_us),
+        ]
+    });
+    let head = ["alias", "version", "stage", "fills", "labels", "seen/foretold", "champion's", "bill vs champion", "log distance", "us"];
+    let mut text = render(&head, rows);
+    for of in all.iter().filter(|of| of.stage == "canary") {
+        let guards: Vec<_> = of.guards.iter().map(|guard| format!("{} {:.2}", guard.guard, guard.evidence)).collect();
+        text += &format!("{} {}: evidence of harm {} (1 is none, taken back at 1000)\n", of.alias, of.version, guards.join(", "));
+    }
+    text
+}
+
+/// Routes, then features.
+pub fn drift(info: &DriftInfo) -> String {
+    let rows = info.routes.iter().map(|route| {
+        let trust = if route.warns { format!("{} (warning)", route.trust) } else { route.trust.clone() };
+        let evidence = format!("{:.3e}", route.predictor.evidence);
+        vec![route.route.clone(), trust, route.predictor.labels.to_string(), ratio(&route.predictor), ratio(&route.statistics), evidence]
+    });
+    let mut text = render(&["route", "trust", "labels", "seen/foretold", "by statistics", "evidence"], rows);
+    let shifted: Vec<_> = info.features.iter().filter(|feature| feature.shifted).collect();
+    text += &match (info.features.is_empty(), shifted.is_empty()) {
+        (true, _) => "features: fewer than 1000 decisions so far\n".to_owned(),
+        (false, true) => format!("features: none has moved (against {} rows: {})\n", info.reference_rows, info.reference),
+        (false, false) => {
+            format!("features that have moved (against {} rows: {}); this only warns:\n", info.reference_rows, info.reference)
+        }
+    };
+    text + &shifted.iter().map(|feature| format!("  {} {:.2}\n", feature.feature, feature.shift)).collect::<String>()
+}
+
+fn ratio(of: &ForecastInfo) -> String {
+    of.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_admin::{FeatureInfo, RouteDriftInfo};
+
+    use super::*;
+
+    #[test]
+    fn what_matters_is_told_in_a_line() {
+        let forecasts = ForecastInfo { labels: 250, observed: 90.0, expected: 30.0, ratio: Some(3.0), evidence: 2e6 };
+        let route = RouteDriftInfo {
+            route: "geo".to_owned(),
+            trust: "statistics".to_owned(),
+            warns: false,
+            turns: 1,
+            predictor: forecasts.clone(),
+            statistics: ForecastInfo { ratio: Some(1.02), ..forecasts.clone() },
+        };
+        let moved = FeatureInfo { feature: "log_rate".to_owned(), shift: 0.8, shifted: true };
+        let info =
+            DriftInfo { routes: vec![route], features: vec![moved], reference: "golden-rows".to_owned(), reference_rows: 256, noise: 0.05 };
+        let text = drift(&info);
+        assert!(
+            text.contains("statistics") && text.contains("3.00") && text.contains("log_rate 0.80") && text.contains("golden-rows"),
+            "{text}"
+        );
+        assert!(drift(&DriftInfo::default()).contains("fewer than 1000"));
+        assert!(candidates(&[]).contains("models challenge"));
+    }
+}

@@ -1,0 +1,319 @@
+//! Predictors beside the champion, and what watches all of them (SPEC M3, M5): candidates are scored at fills, decide for a few keys, and are taken back
+//! at once; a route whose answers change otherwise than foretold falls back. The decisions are pure ([`farthing_policy::watch`]); here is
+//! who asks them, off the clients' path, and what follows.
+
+mod features;
+mod fills;
+pub mod freeze;
+mod report;
+mod score;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use farthing_config::Config;
+use farthing_models::{Alias, Generation, Kind, Order, Store};
+use farthing_policy::Guarded;
+use farthing_policy::watch::{Audit, AuditMove, Canary, CanarySpec, Drift, Trust, Turn};
+use farthing_types::{DrawKind, KeyHash, RealClock, Span, Time};
+use parking_lot::Mutex;
+
+use crate::route::RouteState;
+use crate::state::State;
+use features::Features;
+use fills::Fills;
+
+pub use report::{CandidateView, DriftReport, FeatureShift, RouteDrift};
+
+/// The name under which entries keep a challenger's TTL, and the log its decisions.
+pub const CHALLENGER: &str = "challenger";
+/// Aliases whose versions are scored.
+const SCORED: [Alias; 2] = [Alias::Challenger, Alias::Shadow];
+/// How long a key keeps its side of a canary. Both TTLs lie in the entry, so another coin takes effect at once.
+const WINDOW: Span = Span::from_secs(6 * 3_600);
+/// A champion that misleads within this time goes back to the one before.
+const PROBATION: Span = Span::from_secs(24 * 3_600);
+/// How much larger the share of stale answers of a canary's keys may be.
+const STALE_MARGIN: f64 = 0.01;
+/// Marks of keys that a guard has counted in a window.
+const MARKS: usize = 1 << 13;
+
+/// See the module.
+pub struct Lifecycle {
+    fills: Fills,
+    candidates: [ArcSwapOption<Candidate>; SCORED.len()],
+    /// Candidates have a guard of their own: a late one must not close out the champion.
+    guarded: Guarded,
+    routes: Vec<Mutex<Watched>>,
+    features: Mutex<Features>,
+    marks: Box<[AtomicU64]>,
+    numbers: AtomicU64,
+    settings: Settings,
+}
+
+#[derive(Clone, Copy)]
+struct Settings {
+    canary: CanarySpec,
+    drift_acts: bool,
+}
+
+/// What is watched of one route.
+#[derive(Default)]
+struct Watched {
+    drift: Drift,
+    audit: Audit,
+    /// The champion that it is about.
+    champion: Option<Arc<str>>,
+}
+
+/// A version beside the champion.
+pub struct Candidate {
+    alias: Alias,
+    generation: Arc<Generation>,
+    number: u64,
+    /// What its coins are tossed under.
+    scope: String,
+    since: Time,
+    acts: AtomicBool,
+    /// Share of keys that are watched, for lookups: they ask for no lock.
+    slice: f64,
+    canary: Mutex<Canary>,
+}
+
+impl Candidate {
+    fn is(&self, generation: &Arc<Generation>) -> bool {
+        Arc::ptr_eq(&self.generation, generation)
+    }
+    /// Whether it decides for some keys.
+    fn acts(&self) -> bool {
+        self.acts.load(Ordering::Relaxed)
+    }
+}
+
+/// Which side of a canary a key is on, and in which window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// The challenger decides.
+    pub challenger: bool,
+    window: i64,
+}
+
+/// What a guard counts once for a key and window.
+#[derive(Clone, Copy)]
+enum Once {
+    Cycle = 1,
+    Call = 2,
+    Audit = 3,
+}
+
+impl Lifecycle {
+    /// Nothing is known of any predictor.
+    pub fn new(config: &Config, routes: &[Arc<RouteState>], (real, late_after, rest): (Arc<RealClock>, Span, Span)) -> Self {
+        let models = &config.models;
+        let canary = CanarySpec { share: models.canary_share, labels: models.shadow_labels, stale_margin: STALE_MARGIN };
+        Self {
+            fills: Fills::default(),
+            candidates: Default::default(),
+            guarded: Guarded::new(real, late_after, rest),
+            routes: routes.iter().map(|_| Mutex::default()).collect(),
+            features: Mutex::default(),
+            marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
+            numbers: AtomicU64::new(1),
+            settings: Settings { canary, drift_acts: models.drift_acts },
+        }
+    }
+
+    /// How far the champion is trusted on a route. Of another one than before nothing is known.
+    fn trust(&self, route: &RouteState, champion: Option<&Arc<Generation>>) -> Trust {
+        let Some(watched) = self.routes.get(usize::from(route.index)) else { return Trust::Full };
+        let mut watched = watched.lock();
+        let digest = champion.map(|generation| generation.digest());
+        if watched.champion.as_ref() != digest {
+            watched.drift.renew();
+            watched.champion = digest.cloned();
+        }
+        watched.drift.trust()
+    }
+
+    /// Learns of a checked answer of a route: how TTLs were moved, to what, and what was seen until then.
+    pub fn audited(&self, route: &RouteState, stale: bool, limits: (f64, bool)) -> Option<(AuditMove, f64, (u64, u64))> {
+        let audit = &mut self.routes.get(usize::from(route.index))?.lock().audit;
+        let (checked, found) = audit.window;
+        let moved = audit.add(stale, limits)?;
+        Some((moved, audit.scale, (checked + 1, found + u64::from(stale))))
+    }
+
+    /// What audits of a route have found.
+    pub fn audit(&self, route: &RouteState) -> Option<Audit> {
+        Some(self.routes.get(usize::from(route.index))?.lock().audit)
+    }
+
+    /// Goes on from what was found before a restart.
+    pub fn recall_audit(&self, route: &RouteState, audit: Audit) {
+        if let Some(watched) = self.routes.get(usize::from(route.index)) {
+            watched.lock().audit = audit;
+        }
+    }
+
+    /// Whether a guard counts the key now: once in a window.
+    fn once(&self, what: Once, key: KeyHash, window: i64) -> bool {
+        let mark = key.short() ^ (window as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((what as u64) << 61);
+        let place = (mark.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % MARKS;
+        self.marks[place].swap(mark, Ordering::Relaxed) != mark
+    }
+}
+
+impl State {
+    /// Which side of the canary a key is on; `None` where none runs, and for keys that it does not watch.
+    pub fn side(&self, route: &RouteState, key: KeyHash, at: Time) -> Option<Side> {
+        if !route.switches.has_canary() {
+            return None;
+        }
+        let candidate = self.lifecycle.candidates[0].load();
+        let candidate = candidate.as_ref().filter(|candidate| candidate.acts())?;
+        self.side_of(candidate, key, at)
+    }
+
+    fn side_of(&self, candidate: &Candidate, key: KeyHash, at: Time) -> Option<Side> {
+        let (unit, scope) = (u128::from(key.short()), candidate.scope.as_str());
+        if self.draw.uniform(DrawKind::Slice, scope, unit, 0) >= candidate.slice {
+            return None;
+        }
+        let window = at.nanos().div_euclid(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX));
+        Some(Side { challenger: self.draw.uniform(DrawKind::Assignment, scope, unit, window) < 0.5, window })
+    }
+
+    /// Scores what the aliases name now, and nothing else.
+    pub fn follow_candidates(&self) {
+        let store = self.predictors.store();
+        for (alias, place) in SCORED.iter().zip(&self.lifecycle.candidates) {
+            let wanted = store.current(Kind::Ttl, *alias);
+            let same = match (&*place.load(), &wanted) {
+                (Some(candidate), Some(generation)) => candidate.is(generation),
+                (None, None) => true,
+                _ => false,
+            };
+            if !same {
+                self.scores(*alias, place, wanted);
+            }
+        }
+    }
+
+    fn scores(&self, alias: Alias, place: &ArcSwapOption<Candidate>, wanted: Option<Arc<Generation>>) {
+        let mut spec = self.lifecycle.settings.canary;
+        if alias != Alias::Challenger {
+            spec.share = 0.0;
+        }
+        let candidate = wanted.map(|generation| {
+            tracing::info!(%alias, version = generation.version(), "scored at fills from now on");
+            Arc::new(Candidate {
+                alias,
+                scope: format!("canary:{}", generation.digest()),
+                generation,
+                number: self.lifecycle.numbers.fetch_add(1, Ordering::Relaxed),
+                since: self.clock.now(),
+                acts: AtomicBool::new(false),
+                slice: Canary::new(spec).slice(),
+                canary: Mutex::new(Canary::new(spec)),
+            })
+        });
+        let before = place.swap(candidate);
+        if before.is_some_and(|before| before.acts()) {
+            self.show_canary(false);
+        }
+    }
+
+    /// Tells the requests whether there is a canary. Heads that were remembered before know nothing of it.
+    fn show_canary(&self, on: bool) {
+        self.routes.iter().for_each(|route| route.switches.put_canary(on));
+        self.shortcuts.clear();
+    }
+
+    /// Does what a candidate's record says. A rejection holds from this moment: requests ask for the champion's TTL, which lies beside its own.
+    fn turn(&self, candidate: &Arc<Candidate>, turn: Option<Turn>) {
+        let version = candidate.generation.version();
+        match turn {
+            None => {}
+            Some(Turn::Begin) => {
+                candidate.acts.store(true, Ordering::Relaxed);
+                self.show_canary(true);
+                tracing::info!(version, share = self.lifecycle.settings.canary.share, "a challenger decides for some keys from now on");
+            }
+            Some(Turn::Reject(guard)) => {
+                if candidate.acts.swap(false, Ordering::Relaxed) {
+                    self.show_canary(false);
+                }
+                let report = candidate.canary.lock().report();
+                let (seen, foretold) = (report.candidate.observed, report.candidate.expected);
+                let reason = format!(
+                    "guard `{guard}` after {} fills; changes lately: {seen:.1} seen, {foretold:.1} foretold, evidence {:.3e}",
+                    report.fills,
+                    report.candidate.evidence()
+                );
+                tracing::warn!(version, alias = %candidate.alias, %guard, reason, "a candidate is taken back");
+                let order = Order::new(self.clock.now(), "canary", reason);
+                let (alias, digest) = (candidate.alias, candidate.generation.digest().clone());
+                self.in_store(move |store| store.reject(Kind::Ttl, alias, &digest, order));
+            }
+        }
+    }
+
+    /// Changes the store off the threads that serve: it reads and writes files.
+    fn in_store<T>(&self, change: impl FnOnce(&Store) -> Result<T, farthing_models::ModelsError> + Send + 'static) {
+        let store = self.predictors.store().clone();
+        let work = move || {
+            if let Err(error) = change(&store) {
+                tracing::error!(%error, "a change of the predictors failed");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(self.tasks.spawn_blocking_on(work, &runtime)),
+            Err(_) => work(),
+        }
+    }
+
+    /// What a fall of trust on a route leads to.
+    fn drifted(&self, route: &RouteState, to: Trust) {
+        let (route, now) = (&*route.route.name, self.clock.now());
+        match to {
+            Trust::Full => tracing::info!(route, "the predictor foretells well again: it decides again"),
+            Trust::Statistics => tracing::warn!(route, "answers change otherwise than the predictor foretells: live statistics decide"),
+            Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
+        }
+        let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
+        let young = |champion: Arc<Generation>| self.predictors.store().is_young(Kind::Ttl, &champion, since);
+        if to == Trust::Statistics && self.predictors.ttl(None).is_some_and(young) {
+            let order = Order::new(
+                now,
+                "drift",
+                format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion"),
+            );
+            self.in_store(move |store| store.rollback(Kind::Ttl, Alias::Champion, order).map(drop));
+        }
+    }
+
+    /// Whether a candidate may be let on, TTLs be given back, or a route fall back: not while automation is frozen.
+    pub(crate) fn may_act(&self) -> bool {
+        !self.freeze.is_on()
+    }
+
+    /// Learns how a call for a watched key ended.
+    pub(crate) fn note_call(&self, route: &RouteState, key: KeyHash, failed: bool) {
+        self.compare(route, (key, Once::Call), |canary, challenger| canary.called(challenger, failed));
+    }
+
+    /// Learns what an audit found about a watched key.
+    pub(crate) fn note_audit(&self, route: &RouteState, key: KeyHash, stale: bool) {
+        self.compare(route, (key, Once::Audit), |canary, challenger| canary.audited(challenger, stale));
+    }
+
+    fn compare(&self, route: &RouteState, (key, what): (KeyHash, Once), learn: impl FnOnce(&mut Canary, bool) -> Option<Turn>) {
+        let Some(side) = self.side(route, key, self.clock.now()) else { return };
+        let Some(candidate) = self.lifecycle.candidates[0].load_full() else { return };
+        if self.lifecycle.once(what, key, side.window) {
+            let turn = learn(&mut candidate.canary.lock(), side.challenger);
+            self.turn(&candidate, turn);
+        }
+    }
+}
