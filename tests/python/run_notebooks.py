@@ -63,6 +63,8 @@ price_stale = "0.001"
 hypothesis = "a longer TTL is cheaper"
 routes = ["tried"]
 window = "500ms"
+slice = 1.0
+ramp = [1.0]
 min_units = 10
 [[experiments.longer.variants]]
 name = "short"

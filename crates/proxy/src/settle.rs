@@ -11,8 +11,8 @@ use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_policy::switches::Slice;
 use farthing_types::{
-    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, RequestId, Span, Time, TraceContext,
-    UncachedReason,
+    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, RequestId, SlaOutcome, Span, Time,
+    TraceContext, UncachedReason,
 };
 use http::Method;
 
@@ -180,14 +180,14 @@ impl State {
         });
         self.learn_waiting(account, settled, sla);
         trace::tell(account, settled);
-        self.prove(account, settled, &cost);
+        self.prove(account, settled, (&cost, sla));
         if let Some(log) = &self.log {
             log.write(self.request_row(account, settled, (&cost, sla)));
         }
     }
 
     /// The request's part in the experiment and the savings record; the money of calls is added by [`State::settle_call`].
-    fn prove(&self, account: &Account, settled: &Settled, cost: &CostRecord) {
+    fn prove(&self, account: &Account, settled: &Settled, (cost, sla): (&CostRecord, Option<SlaOutcome>)) {
         if !account.measured || settled.outcome == Outcome::Refused {
             return;
         }
@@ -197,11 +197,8 @@ impl State {
         }
         if let Some(variant) = account.variant.as_ref().filter(|_| !account.holdout) {
             let errors = u32::from(settled.status >= 500);
-            self.trials.record(
-                variant,
-                account.key,
-                Observation { bill: Some(Money::ZERO), requests: 1, errors, ..Observation::default() },
-            );
+            let late = u32::from(promises::is_late(sla, variant.running.latency, settled));
+            self.observe(variant, Observation { bill: Some(Money::ZERO), requests: 1, errors, late, ..Observation::default() });
         }
     }
 
@@ -240,7 +237,7 @@ impl State {
             self.savings.lock().record(flight.key, window, flight.holdout, (Some(Money::ZERO), attempts));
         }
         if let Some(variant) = flight.variant.as_ref().filter(|_| !flight.holdout && flight.measured) {
-            self.trials.record(variant, flight.key, Observation { bill: attempts, ..Observation::default() });
+            self.observe(variant, Observation { bill: attempts, ..Observation::default() });
         }
         let Some(log) = &self.log else { return };
         let last = reports.len().saturating_sub(1);
