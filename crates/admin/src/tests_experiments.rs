@@ -1,7 +1,10 @@
 //! Experiments over the API.
 
-use super::*;
-use crate::{ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary, ExperimentsView};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::tests::{Fake, call};
+use crate::*;
 
 fn summary(stage: &str) -> ExperimentSummary {
     ExperimentSummary {
@@ -31,7 +34,7 @@ impl ExperimentsView for Fake {
         (name == "ttl").then(|| ExperimentDetail { summary: summary("draft"), answers: json!([]), report: json!({}) })
     }
     fn order(&self, name: &str, order: &str, request: &ExperimentRequest) -> Result<ExperimentDetail, ControlError> {
-        match (self.show(name), order, request.reason.as_str()) {
+        match (ExperimentsView::show(self, name), order, request.reason.as_str()) {
             (None, ..) => Err(ControlError::NotFound(format!("there is no experiment `{name}`"))),
             (_, _, "") => Err(ControlError::Refused("reason: say why".to_owned())),
             (Some(detail), "start", _) => Ok(ExperimentDetail { summary: summary("running"), ..detail }),
@@ -40,7 +43,7 @@ impl ExperimentsView for Fake {
     }
     fn audit(&self, name: &str) -> Result<Vec<ExperimentAudit>, ControlError> {
         let line = ExperimentAudit { at: "then".to_owned(), by: "operator".to_owned(), what: "draft -> running".to_owned(), reason: None };
-        self.show(name).map(|_| vec![line]).ok_or_else(|| ControlError::NotFound("none".to_owned()))
+        ExperimentsView::show(self, name).map(|_| vec![line]).ok_or_else(|| ControlError::NotFound("none".to_owned()))
     }
     fn export(&self, _name: &str, from: u64) -> Result<ExperimentRows, ControlError> {
         Ok(ExperimentRows { csv: format!("from {from}\n"), next: (from == 0).then_some(7) })

@@ -7,6 +7,7 @@ use super::{Observation, Trial, pair_propensity};
 use crate::assign::Assigned;
 use crate::guard::{GuardKind, SwitchOff};
 use crate::spec::MAX_VARIANTS;
+use crate::unit::UnitKind;
 
 /// A unit is handed to the guardrails as soon as it has had so many requests in a window, so that they act within it.
 const GUARD_AFTER: u32 = 5;
@@ -17,6 +18,8 @@ impl Trial {
         if seen.requests == 0 || assigned.window < self.guard_from {
             return false;
         }
+        // Of a whole route the first few requests of a window would tell little.
+        let enough = if self.unit == UnitKind::Block { u32::MAX } else { GUARD_AFTER };
         let entry = self.units.entry(unit).or_default();
         let mut before = None;
         if entry.watched.is_none_or(|w| w.window < assigned.window) {
@@ -37,7 +40,7 @@ impl Trial {
             watched.requests = watched.requests.saturating_add(seen.requests);
             watched.errors = watched.errors.saturating_add(seen.errors);
             watched.late = watched.late.saturating_add(seen.late);
-            if !watched.done && watched.requests >= GUARD_AFTER {
+            if !watched.done && watched.requests >= enough {
                 watched.done = true;
                 now = Some(*watched);
             }

@@ -28,7 +28,7 @@ use units::{Open, Unit};
 /// Rows that set the cap when none was declared.
 const CALIBRATION_ROWS: usize = 200;
 /// Windows over which a unit's past cost is averaged.
-const HISTORY: f64 = 64.0;
+const HISTORY: f64 = 16.0;
 
 /// What one request, refresh or other call added to its unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

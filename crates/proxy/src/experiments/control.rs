@@ -28,6 +28,8 @@ impl State {
             running.close_ended(now);
             let what = Steered { life: &running.life, spec: &running.spec, trial: &running.trial, draw: &self.draw };
             let Some(turn) = steer(&what, now) else { continue };
+            let switched_off = turn.life.off.len().saturating_sub(running.life.off.len());
+            self.counters.variants_switched_off.fetch_add(switched_off as u64, Ordering::Relaxed);
             for note in turn.notes {
                 tracing::warn!(experiment = %running.spec.name, by = note.by, "{}", note.what);
                 running.unkept.notes.push(AuditLine { at: now, by: note.by.into(), what: note.what, reason: None });
@@ -101,7 +103,7 @@ impl State {
             if let Some(error) = failed {
                 // Notes are not tried again: some of them may be there already.
                 running.unkept.standing |= work.standing.is_some();
-                self.trials.unkept.fetch_add(1, Ordering::Relaxed);
+                self.counters.experiments_unkept.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(experiment = %name, %error, "not kept: tried again with the next turn; a restart before forgets it");
             }
         }

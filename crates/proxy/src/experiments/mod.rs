@@ -9,7 +9,6 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use farthing_config::ExperimentConfig;
 use farthing_experiment::{Answer, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers};
@@ -36,8 +35,6 @@ pub struct Trials {
     folder: Mutex<Folder>,
     /// Told when a guardrail has acted, so that this is kept at once.
     pub wake: Notify,
-    /// Times that something could not be kept.
-    pub unkept: AtomicU64,
 }
 
 struct Running {

@@ -67,6 +67,9 @@ impl State {
                 })?;
                 running.note(now, "configuration", format!("{} -> {}", Stage::Draft.as_str(), running.life.stage.as_str()), None);
             }
+            if let Some(snapshot) = &running.snapshot {
+                self.log_allocation(snapshot, now);
+            }
             self.adopt(running)?;
         }
         self.publish_experiments(&self.trials.all.lock())?;
@@ -155,7 +158,7 @@ impl State {
         if reason.trim().is_empty() || reason.len() > LONGEST_REASON {
             return Err(ExperimentError::Reason);
         }
-        let unkept = || self.trials.unkept.load(std::sync::atomic::Ordering::Relaxed);
+        let unkept = || self.counters.experiments_unkept.load(std::sync::atomic::Ordering::Relaxed);
         let failed_before = unkept();
         let view = {
             let mut all = self.trials.all.lock();
@@ -166,6 +169,9 @@ impl State {
                 Ok(mut next) => {
                     next.note(now, "operator", said(order, stage, &next.life), Some(reason.to_owned()));
                     tracing::warn!(experiment = name, reason, "{}", said(order, stage, &next.life));
+                    if let Some(snapshot) = &next.snapshot {
+                        self.log_allocation(snapshot, now);
+                    }
                     let view = next.view(now);
                     all.insert(next.spec.name.clone(), next);
                     self.publish_experiments(&all)?;
