@@ -76,5 +76,7 @@ fn main() {
     let Some(experiment) = experiment() else { return };
     let assignment = assigned(&clock, &experiment) / DRAWS as f64 * 1e6;
     let Some((analysis, rows)) = analysed(&clock, experiment.spec()) else { return };
-    println!("{{\n  \"assignment_and_row_us\": {assignment:.4},\n  \"unit_windows\": {rows},\n  \"recorded_and_analysed_s\": {analysis:.2}\n}}");
+    println!(
+        "{{\n  \"assignment_and_row_us\": {assignment:.4},\n  \"unit_windows\": {rows},\n  \"recorded_and_analysed_s\": {analysis:.2}\n}}"
+    );
 }
