@@ -93,7 +93,7 @@ test-full: test explore simulate scenarios proxy ## Tests, the long simulations,
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests -- --ignored
 
 simulate: ## Long seeded simulations: statistics, learners, bill, alerts, budgets; hundreds of kills
-	cargo test -q -p farthing-experiment --release -- --ignored
+	cargo test -q -p farthing-experiment --release -- --ignored --nocapture
 	cargo test -q -p farthing-ledger --release --lib -- --ignored --nocapture
 	cargo test -q -p farthing-trainer -- --ignored
 	cargo test -q -p farthing-ledger -- --ignored
@@ -114,7 +114,7 @@ models: trainer ## Rebuild the shipped predictors from data/
 results: trainer ## Measure what the learners are worth into docs/results.md; DATA=dir is the folder of real traces
 	FARTHING_PYTHON=$${FARTHING_PYTHON:-$$([ -x target/venv/bin/python ] && echo target/venv/bin/python || echo python3)} $(TRAINER) results $(if $(DATA),--data $(DATA)) --out docs/results.md --json target/results/learning.json
 
-bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, limits, log, stampede, batcher) into target/results/
+bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, limits, log, stampede, batcher, experiments) into target/results/
 	cargo run --release -p farthing-bench --bin micro
 	cargo run --release -p farthing-bench --bin replay
 	cargo run --release -p farthing-bench --bin disk
@@ -124,6 +124,7 @@ bench: ## Micro benches (decision, key, replay, start of the disk store, memory 
 	cargo run --release -p farthing-bench --bin stampede
 	@mkdir -p target/results
 	cargo run --release -p farthing-upstream --example batching > target/results/batching.json
+	cargo run --release -p farthing-experiment --example cost > target/results/experiments.json
 
 bench-costs: ## Questions about money over 1e7 rows, beside DuckDB on the same files, into target/results/costs.json
 	@mkdir -p target/results

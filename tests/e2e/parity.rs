@@ -261,8 +261,9 @@ fn configure(config: &mut Config) {
         variants: vec![variant("table", "table"), variant("fixed", "fixed:30")],
         window: Span::from_secs(3_600),
         slice: 1.0,
+        ramp: vec![1.0],
         min_units: 1_000_000,
-        alpha: 0.05,
+        ..ExperimentConfig::default()
     }];
     for route in &mut config.routes {
         Arc::make_mut(route).ttl = TtlBy::Table;

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 PRICE = 0.002
 RUN_SECONDS, LONGEST_SECONDS = 14.0, 60.0
-ENOUGH = 1_000  # requests, on a slow machine the reason to go on
+ENOUGH = 1_400  # requests, on a slow machine the reason to go on
 WORKERS, KEYS = 4, 40
 CONFIG = """
 state_dir = "{dir}/state"
@@ -63,6 +63,8 @@ price_stale = "0.001"
 hypothesis = "a longer TTL is cheaper"
 routes = ["tried"]
 window = "500ms"
+slice = 1.0
+ramp = [1.0]
 min_units = 10
 [[experiments.longer.variants]]
 name = "short"
@@ -112,6 +114,7 @@ class Run:
 
     log: Path
     report: Path | None = None
+    rows: Path | None = None
     requests: int = 0
     calls: int = 0
     known: bool = False
@@ -164,10 +167,17 @@ def serve(farthing: Path, directory: Path, run: Run) -> None:
         require("answers at http://" in greeting, f"no greeting: {greeting!r} {(directory / 'stderr').read_text()}")
         data, admin = (greeting.split(mark)[1].split(";")[0].strip() for mark in ("answers at http://", "admin API at "))
         drive(data, run)
-        shown = subprocess.run([farthing, "experiments", "show", "longer", "--json", "--admin", admin], capture_output=True, text=True, env=environment)
-        require(shown.returncode == 0, f"experiments show: {shown.stderr}")
-        run.report = directory / "report.json"
-        run.report.write_text(shown.stdout)
+
+        def experiments(*words: object) -> str:
+            done = subprocess.run([farthing, "experiments", *map(str, words), "--admin", admin], capture_output=True, text=True, env=environment)
+            require(done.returncode == 0, f"experiments {words}: {done.stderr}")
+            return done.stdout
+
+        # Stopped, so that no row comes between report and export.
+        experiments("stop", "longer", "--reason", "the notebooks read it")
+        run.report, run.rows = directory / "report.json", directory / "rows.csv"
+        run.report.write_text(experiments("show", "longer", "--json"))
+        experiments("export", "longer", "--out", run.rows)
     finally:
         proxy.terminate()
         proxy.communicate()
@@ -256,6 +266,20 @@ def check_experiment(names: dict[str, Any], run: Run) -> None:
         require(report["comparisons"][0]["effect_usd"] is not None, f"no effect was reported: {report['comparisons'][0]['note']}")
 
 
+def check_recomputed(names: dict[str, Any], run: Run) -> None:
+    """What the rows give is what the product says, to nine digits."""
+    assert run.report is not None
+    report = json.loads(run.report.read_text())["report"]
+    require(len(names["rows"]) == sum(v["unit_windows"] for v in report["variants"]), "rows are missing in the export")
+    for comparison in report["comparisons"]:
+        mine, theirs = names["found"][comparison["variant"]], comparison["effect_usd"]
+        require(theirs is not None, f"{comparison['variant']}: no effect was reported: {comparison['note']}")
+        require(mine is not None and mine["rows"] == comparison["rows"], f"{comparison['variant']}: {mine} of {comparison['rows']} rows")
+        theirs = {**theirs, "unweighted": comparison["unweighted_usd"]}
+        for what, value in theirs.items():
+            require(abs(mine[what] - value) <= 1e-9 * max(abs(value), 1e-6), f"{comparison['variant']}, {what}: {mine[what]} recomputed, {value} reported")
+
+
 WORLD = """
 seed = 1
 start_s = 1767225600
@@ -315,6 +339,8 @@ def run_notebooks(run: Run, show: bool) -> None:
     log, report = str(run.log), None if run.report is None else str(run.report)
     check_exploration(execute(NOTEBOOKS / "01-explore-a-log.ipynb", {"LOG_DIR": log}, show), run)
     check_experiment(execute(NOTEBOOKS / "02-read-an-experiment.ipynb", {"LOG_DIR": log, "REPORT": report}, show), run)
+    if run.rows is not None:
+        check_recomputed(execute(NOTEBOOKS / "05-recompute-an-experiment.ipynb", {"ROWS": str(run.rows), "REPORT": report}, show), run)
     check_model(execute(NOTEBOOKS / "03-inspect-a-model.ipynb", {"MODELS": str(ROOT / "models")}, show))
 
 

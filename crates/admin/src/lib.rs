@@ -14,6 +14,8 @@ mod tests;
 #[cfg(test)]
 mod tests_bypass;
 #[cfg(test)]
+mod tests_experiments;
+#[cfg(test)]
 mod tests_freeze;
 #[cfg(test)]
 mod tests_money;
@@ -30,7 +32,9 @@ pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest, Warm
 pub use views::costs::{CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow, CostsView, NetSaving, StrategyImpact};
 pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};
-pub use views::experiments::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
+pub use views::experiments::{
+    ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary, ExperimentVariant, ExperimentsView,
+};
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView, PlanStep, PlanView};
 pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunning};
 pub use views::freeze::{FreezeControl, FreezeInfo, FreezeRequest};

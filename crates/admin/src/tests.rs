@@ -122,14 +122,6 @@ impl ModelsControl for Fake {
         Err(ControlError::Refused(format!("{alias} has no earlier version")))
     }
 }
-impl ExperimentsView for Fake {
-    fn list(&self) -> Vec<ExperimentSummary> {
-        Vec::new()
-    }
-    fn show(&self, _name: &str) -> Option<ExperimentDetail> {
-        None
-    }
-}
 impl DecisionsView for Fake {
     fn decision(&self, id: DecisionId) -> Result<Option<DecisionView>, ControlError> {
         Ok((id.0 == 0xff).then(|| DecisionView {

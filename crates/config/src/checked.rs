@@ -273,25 +273,70 @@ impl Default for ModelsConfig {
     }
 }
 
-/// An experiment: variants of the plan, compared on randomly assigned keys.
+/// An experiment: variants of the plan, compared on randomly assigned units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExperimentConfig {
     /// Its name; part of the assignment, so a new name is a new assignment.
     pub name: Arc<str>,
     /// What it is to show.
     pub hypothesis: String,
+    /// The outcome that is compared: `money-cost` or `bill`.
+    pub metric: &'static str,
+    /// Excess of errors, stale and late answers over control's that is tolerated.
+    pub margin: f64,
+    /// Smallest relative difference that is worth a change.
+    pub worthwhile: f64,
+    /// The stage it begins in: `draft`, `shadow` or `running`.
+    pub start: &'static str,
     /// The routes it runs on; empty means all.
     pub routes: Vec<RouteName>,
     /// At least two; the first is the control.
     pub variants: Vec<VariantConfig>,
-    /// How long a key keeps its variant.
+    /// What the coin is tossed for: `key`, `group`, `block`, `tenant`, `session`; the finest that is safe when absent.
+    pub unit: Option<&'static str>,
+    /// Its layer, and the part of it (from, up to) that is its own.
+    pub layer: Option<(Arc<str>, f64, f64)>,
+    /// How long a unit keeps its variant.
     pub window: Span,
-    /// The share of keys that is measured with the configured shares; the rest follows the leader.
+    /// The share of units that is measured; the rest follows the leader.
     pub slice: f64,
+    /// Shares of the slice that take part, one after the other.
+    pub ramp: Vec<f64>,
+    /// Least time on each of them.
+    pub ramp_hold: Span,
+    /// The least probability of a variant under Thompson sampling; `None` keeps the shares as they are.
+    pub thompson: Option<f64>,
+    /// Answers that take longer count as late, where nothing else is promised.
+    pub latency: Option<Span>,
     /// Fewest unit-windows before an effect is reported as decided.
     pub min_units: u64,
     /// Error probability of its interval.
     pub alpha: f64,
+}
+
+impl Default for ExperimentConfig {
+    fn default() -> Self {
+        Self {
+            name: "".into(),
+            hypothesis: String::new(),
+            metric: "money-cost",
+            margin: 0.005,
+            worthwhile: 0.02,
+            start: "running",
+            routes: Vec::new(),
+            variants: Vec::new(),
+            unit: None,
+            layer: None,
+            window: Span::from_secs(3_600),
+            slice: 0.2,
+            ramp: vec![0.1, 0.5, 1.0],
+            ramp_hold: Span::from_secs(3_600),
+            thompson: None,
+            latency: None,
+            min_units: 1_000,
+            alpha: 0.05,
+        }
+    }
 }
 
 /// One variant of an experiment.

@@ -2,24 +2,31 @@
 //!
 //! Source: betting on bounded means (Waudby-Smith and Ramdas), with a fixed grid of bets; docs/proving.md.
 
-/// Bets per direction.
-const STEPS: usize = 12;
+use serde::{Deserialize, Serialize};
 
-/// Which effects a process can find.
+/// Bets of a process.
+pub(crate) const STEPS: i32 = 10;
+/// The largest bet: it may lose nearly all of its own wealth on one value, and is one of many.
+const LARGEST: f64 = 0.85;
+/// Each bet to the next larger one. The smallest still finds effects of some thousandths.
+const RATIO: f64 = 0.55;
+
+/// What is to be found soonest: the smaller a bet, the less wealth it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sides {
-    /// Effects of either sign.
-    Two,
-    /// Positive effects only.
-    Upper,
+pub enum Haste {
+    /// Large effects before all, as for harm.
+    Large,
+    /// Effects of any size, larger ones somewhat sooner.
+    Any,
 }
 
-/// Wealth of a bettor who stakes fixed fractions on the sign of bounded values with mean 0 (or below) under the null hypothesis.
+/// Wealth of a bettor who stakes fixed fractions on values being positive, while their mean is 0 or below under the null hypothesis.
 ///
 /// # Contract
-/// Each value given to [`EProcess::add`] lies in [-`bound`, `bound`] and has a conditional mean of 0 (two sides) or at most 0 (upper)
-/// given all earlier ones; then the probability that [`EProcess::evidence`] ever reaches 1/a is at most a, whatever the distribution.
-#[derive(Clone, Debug)]
+/// Each value given to [`EProcess::add`] is at least -1 and has a conditional mean of at most 0 given all earlier ones; then the
+/// probability that [`EProcess::evidence`] ever reaches 1/a is at most a, whatever the distribution. Values may be multiplied by anything
+/// positive that is known before they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EProcess {
     lambdas: Vec<f64>,
     wealth: Vec<f64>,
@@ -27,16 +34,16 @@ pub struct EProcess {
 }
 
 impl EProcess {
-    /// A process for values within [-`bound`, `bound`].
-    pub fn new(bound: f64, sides: Sides) -> Self {
-        // The largest bet loses at most half of the wealth on one value; the smallest still finds effects of a thousandth.
-        let top = 0.5 / bound.max(f64::MIN_POSITIVE);
-        let steps = (0..STEPS).map(|i| top * 0.56_f64.powi(i as i32));
-        let lambdas: Vec<f64> = match sides {
-            Sides::Upper => steps.collect(),
-            Sides::Two => steps.flat_map(|l| [l, -l]).collect(),
+    /// A process at its start.
+    pub fn new(haste: Haste) -> Self {
+        let lambdas: Vec<f64> = (0..STEPS).map(|i| LARGEST * RATIO.powi(i)).collect();
+        let smaller: f64 = match haste {
+            Haste::Large => 0.5,
+            Haste::Any => 0.75,
         };
-        let wealth = vec![1.0; lambdas.len()];
+        let shares: Vec<f64> = (0..STEPS).map(|i| smaller.powi(i)).collect();
+        let all: f64 = shares.iter().sum();
+        let wealth = shares.into_iter().map(|share| share / all).collect();
         Self { lambdas, wealth, most: 1.0 }
     }
 
@@ -45,16 +52,18 @@ impl EProcess {
         if !value.is_finite() {
             return;
         }
+        let mut evidence = 0.0;
         for (wealth, lambda) in self.wealth.iter_mut().zip(&self.lambdas) {
             // The lower clamp only matters for a caller who breaks the contract: wealth then stays positive.
             grow(wealth, (1.0 + lambda * value).max(0.001));
+            evidence += *wealth;
         }
-        self.most = self.most.max(self.evidence());
+        self.most = self.most.max(evidence);
     }
 
-    /// Evidence now: mean wealth over the bets; 1 at the start.
+    /// Evidence now: the wealth of all bets; 1 at the start.
     pub fn evidence(&self) -> f64 {
-        mean(&self.wealth)
+        self.wealth.iter().sum()
     }
     /// Whether the evidence has at some time reached 1/`alpha`.
     pub fn crossed(&self, alpha: f64) -> bool {
@@ -80,18 +89,17 @@ mod tests {
 
     #[test]
     fn wealth_grows_only_with_an_effect() {
-        let mut none = EProcess::new(1.0, Sides::Two);
-        let mut down = none.clone();
-        let mut upper = EProcess::new(1.0, Sides::Upper);
+        let mut none = EProcess::new(Haste::Any);
+        let (mut up, mut down) = (none.clone(), none.clone());
         for i in 0..2_000 {
             let noise = if i % 2 == 0 { 0.5 } else { -0.5 };
             none.add(noise);
+            up.add(noise + 0.1);
             down.add(noise - 0.1);
-            upper.add(noise - 0.1);
         }
         assert!(!none.crossed(0.05) && none.evidence() < 1.0, "{}", none.evidence());
-        assert!(down.crossed(0.001));
-        assert!(!upper.crossed(0.05), "a one-sided process must not find the other side");
+        assert!(up.crossed(0.001));
+        assert!(!down.crossed(0.05), "it must not find the other side");
         none.add(f64::NAN);
         assert!(none.evidence().is_finite());
     }
@@ -99,8 +107,8 @@ mod tests {
     proptest! {
         /// The expectation over one fair step is exactly the wealth before it, for any two-point law with mean zero.
         #[test]
-        fn a_fair_step_keeps_the_expected_wealth(a in 0.01f64..1.0, b in 0.01f64..1.0, past in proptest::collection::vec(-1.0f64..1.0, 0..20)) {
-            let mut process = EProcess::new(1.0, Sides::Two);
+        fn a_fair_step_keeps_the_expected_wealth(a in 0.01f64..3.0, b in 0.01f64..1.0, past in proptest::collection::vec(-1.0f64..1.0, 0..20)) {
+            let mut process = EProcess::new(Haste::Any);
             past.iter().for_each(|&v| process.add(v));
             let before = process.evidence();
             let (mut up, mut down) = (process.clone(), process);

@@ -4,10 +4,16 @@
 //! betting e-processes. The weights sqrt(p(1-p)) make the estimate an average over time weighted by them; it equals the plain
 //! average effect when the effect does not change over time or the shares do not. The unweighted estimate stands beside it.
 
-use crate::betting::{EProcess, Sides};
+use serde::{Deserialize, Serialize};
+
+use crate::allocation::Belief;
+use crate::betting::{EProcess, Haste, STEPS};
 
 /// Unit-windows at which the interval is tightest relative to a fixed-sample one.
-const TIGHTEST_AT: f64 = 5_000.0;
+const TIGHTEST_AT: f64 = 3_000.0;
+
+/// Bets of a comparison, in both directions.
+pub(crate) const BETS: usize = 2 * STEPS as usize;
 
 /// One unit in one window, scaled: the outcome is money cost divided by the cap.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +29,7 @@ pub struct Scaled {
 }
 
 /// Least squares of the outcome on the covariate for one variant, with a separate mean for units without a past.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Regression {
     n: f64,
     x: f64,
@@ -65,7 +71,7 @@ impl Regression {
 }
 
 /// Running comparison of one challenger with control; a few hundred bytes whatever the number of units.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     alpha: f64,
     known: [Regression; 2],
@@ -78,7 +84,9 @@ pub struct Effect {
     weight2: f64,
     weighted2: f64,
     square2: f64,
-    bets: EProcess,
+    dearer: EProcess,
+    cheaper: EProcess,
+    most: f64,
 }
 
 /// What is known of an effect, on the scale of the outcome (1 = the cap).
@@ -96,6 +104,8 @@ pub struct Estimate {
     pub means: [f64; 2],
     /// Unit-windows in control and in the challenger.
     pub rows: [u64; 2],
+    /// Standard deviation that one unit-window adds: the interval's half-width is `boundary(n) / n` times this.
+    pub spread: f64,
     /// Evidence against "no effect in any window".
     pub evidence: f64,
     /// Whether the evidence has reached 1/alpha: the two differ at some time.
@@ -103,8 +113,8 @@ pub struct Estimate {
 }
 
 impl Effect {
-    /// A comparison with false-alarm probability `alpha`; `floor` is the smallest probability of either variant given the two.
-    pub fn new(alpha: f64, floor: f64) -> Self {
+    /// A comparison with false-alarm probability `alpha`.
+    pub fn new(alpha: f64) -> Self {
         Self {
             alpha,
             known: [Regression::default(); 2],
@@ -117,7 +127,9 @@ impl Effect {
             weight2: 0.0,
             weighted2: 0.0,
             square2: 0.0,
-            bets: EProcess::new(1.0 / floor.clamp(0.005, 0.5), Sides::Two),
+            dearer: EProcess::new(Haste::Any),
+            cheaper: EProcess::new(Haste::Any),
+            most: 1.0,
         }
     }
 
@@ -154,8 +166,33 @@ impl Effect {
         self.weight2 += h * h;
         self.weighted2 += h * h * psi;
         self.square2 += h * h * psi * psi;
-        self.bets.add(psi);
+        self.bet(psi, p, [m0, m1]);
         self.learning[arm].add(row);
+    }
+
+    /// Bets on both signs of psi, whose mean is 0 given the past when there is no effect. The stakes are scaled by what is known before the
+    /// coin: rows that tell more count more (by p (1 - p), the inverse of their variance), and none can lose more than all, for an outcome
+    /// lies in [0, 1] and so psi between the values that 0 and 1 give.
+    fn bet(&mut self, psi: f64, p: f64, [m0, m1]: [f64; 2]) {
+        let base = m1 - m0;
+        let lowest = (base - m1 / p).min(base - (1.0 - m0) / (1.0 - p));
+        let highest = (base + (1.0 - m1) / p).max(base + m0 / (1.0 - p));
+        let weight = 2.0 * p * (1.0 - p);
+        self.dearer.add(psi * weight.min(-1.0 / lowest.min(-f64::MIN_POSITIVE)));
+        self.cheaper.add(-psi * weight.min(1.0 / highest.max(f64::MIN_POSITIVE)));
+        self.most = self.most.max(self.evidence());
+    }
+
+    /// The mean wealth of both directions: itself an e-process.
+    fn evidence(&self) -> f64 {
+        f64::midpoint(self.dearer.evidence(), self.cheaper.evidence())
+    }
+
+    /// What is believed of the effect, for allocation; `None` before there are rows of both.
+    pub fn belief(&self) -> Option<Belief> {
+        let known = self.estimate()?;
+        let n = (known.rows[0] + known.rows[1]) as f64;
+        Some(Belief { mean: known.effect, deviation: known.spread / n.sqrt() })
     }
 
     /// What is known now; `None` before there are rows of both.
@@ -166,7 +203,8 @@ impl Effect {
         let n = (self.rows[0] + self.rows[1]) as f64;
         let effect = self.weighted / self.weight;
         let variance = (self.square2 - 2.0 * effect * self.weighted2 + effect * effect * self.weight2).max(0.0);
-        let half = boundary(n, self.alpha) * (variance / n).sqrt() / self.weight;
+        let spread = (variance / n).sqrt() * n / self.weight;
+        let half = boundary(n, self.alpha) * spread / n;
         Some(Estimate {
             effect,
             low: effect - half,
@@ -174,8 +212,9 @@ impl Effect {
             unweighted: self.plain / n,
             means: [self.sum_outcome[0] / self.rows[0] as f64, self.sum_outcome[1] / self.rows[1] as f64],
             rows: self.rows,
-            evidence: self.bets.evidence(),
-            differs: self.bets.crossed(self.alpha),
+            spread,
+            evidence: self.evidence(),
+            differs: self.most * self.alpha >= 1.0,
         })
     }
 }
@@ -193,7 +232,7 @@ mod tests {
 
     #[test]
     fn no_estimate_without_both() {
-        let mut effect = Effect::new(0.05, 0.5);
+        let mut effect = Effect::new(0.05);
         assert_eq!(effect.estimate(), None);
         effect.window(&[Scaled { treated: true, propensity: 0.5, outcome: 0.3, before: None }]);
         assert_eq!(effect.estimate(), None);
@@ -220,7 +259,7 @@ mod tests {
             })
             .collect();
         let run = |with: bool| {
-            let mut effect = Effect::new(0.05, 0.5);
+            let mut effect = Effect::new(0.05);
             for window in rows.chunks(400) {
                 let window: Vec<_> = window.iter().map(|r| Scaled { before: r.before.filter(|_| with), ..*r }).collect();
                 effect.window(&window);

@@ -4,25 +4,40 @@
 //! sources stand in docs/proving.md.
 //!
 //! A composer holds an [`Experiment`] (immutable snapshot) on the request path and a [`Trial`] beside the ledger:
-//! [`Experiment::assign`] gives the variant of a key now; each settled request goes to [`Trial::record`]; [`Trial::report`] is the
-//! read-out and [`Trial::switch_off`] the guardrail's orders. [`Holdout`] and [`Savings`] do the same for the proven saving.
+//! [`Experiment::assign`] gives the variant of a unit now; each settled request goes to [`Trial::record`]; [`steer()`] is one turn of the
+//! control loop over its [`Life`], and [`answers`] the read-out. [`Holdout`] and [`Savings`] do the same for the proven saving.
 
+pub mod allocation;
+pub mod answer;
+pub mod assign;
 pub mod betting;
 pub mod effect;
 pub mod guard;
+pub mod layers;
+pub mod life;
 pub mod offpolicy;
+pub mod power;
 pub mod ratio;
 pub mod report;
 pub mod savings;
 pub mod spec;
+pub mod steer;
 pub mod trial;
+pub mod unit;
 
-pub use betting::{EProcess, Sides};
+pub use allocation::{Allocation, AllocationKind, DEFAULT_FLOOR, MIN_ADAPTIVE};
+pub use answer::{Answer, Verdict, answers};
+pub use assign::{Assigned, Experiment};
+pub use betting::{EProcess, Haste};
 pub use effect::{Effect, Estimate, Scaled};
 pub use guard::{GUARD_ALPHA, Guard, GuardKind, SwitchOff};
+pub use layers::{Claim, Conflict, compatible};
+pub use life::{Life, Order, OrderError, Ramp, Stage};
 pub use offpolicy::{Estimated, Logged, OffPolicy, Refusal, off_policy};
 pub use ratio::{RATIO_ALPHA, RatioTest};
 pub use report::{Comparison, Dropped, Interval, Report, SavingReport, VariantReport};
 pub use savings::{Holdout, SavingSums, Savings};
-pub use spec::{Assigned, Experiment, ExperimentSpec, MAX_VARIANTS, SpecError, UnitKind, Variant};
-pub use trial::{Observation, Trial};
+pub use spec::{ExperimentSpec, MAX_VARIANTS, Metric, Slot, SpecError, Variant};
+pub use steer::{Note, Steered, Turn, steer};
+pub use trial::{COLUMNS, Observation, Trial, UnitWindow};
+pub use unit::UnitKind;

@@ -1,5 +1,7 @@
 //! Sample-ratio check: do the variants' units come in the logged proportions?
 
+use serde::{Deserialize, Serialize};
+
 use crate::betting::{grow, mean};
 use crate::spec::MAX_VARIANTS;
 
@@ -13,7 +15,7 @@ const TILTS: [f64; 8] = [1.08, 1.0 / 1.08, 1.17, 1.0 / 1.17, 1.5, 1.0 / 1.5, 2.7
 ///
 /// The alternatives tilt one variant's probability by a fixed factor of its odds; the evidence is the mean of their likelihood ratios
 /// (after Lindon and Malek; docs/proving.md). The probability that it ever reaches 1/a without a mismatch is at most a.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RatioTest {
     ratio: Vec<f64>,
     variants: usize,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::guard::{GuardKind, SwitchOff};
 
 /// A point with its always-valid interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The estimate.
     pub point: f64,
@@ -40,6 +40,8 @@ pub struct VariantReport {
     pub stale_share: f64,
     /// Failed requests per request.
     pub error_share: f64,
+    /// Requests answered later than promised, per request.
+    pub late_share: f64,
     /// The guardrail that switched it off.
     pub off: Option<GuardKind>,
 }
@@ -61,6 +63,10 @@ pub struct Comparison {
     pub evidence: f64,
     /// Whether the evidence has been enough at some time: the two differ.
     pub differs: bool,
+    /// Unit-windows of both that were tested.
+    pub rows: u64,
+    /// Standard deviation that one unit-window adds to the estimate, USD; null before there are rows of both.
+    pub spread_usd: Option<f64>,
     /// Why there is no interval: `not enough units`, `calibrating`, `sample ratio mismatch`.
     pub note: Option<&'static str>,
     /// False-alarm probability of interval and decision.
@@ -68,7 +74,7 @@ pub struct Comparison {
 }
 
 /// Observations and unit-windows left out, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     /// Observations in the discarded first part of a window.
     pub burn_in: u64,
@@ -80,6 +86,10 @@ pub struct Dropped {
     pub mixed: u64,
     /// Observations without a price.
     pub unpriced: u64,
+    /// Unit-windows of windows that were not watched from their beginning: those in which the experiment or the process began.
+    pub partial: u64,
+    /// Unit-windows that are in the sums but had no room in the export.
+    pub unexported: u64,
 }
 
 /// The state of knowledge about an experiment.
@@ -93,6 +103,12 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// Closed windows.
     pub windows: u64,
+    /// Windows between the first and the last, those without a request included.
+    pub watched: u64,
+    /// Unit-windows of all units, in and outside of the slice, that the measured ones stand for.
+    pub population: f64,
+    /// Measured calls and requests.
+    pub observations: u64,
     /// Cap of a unit-window's money cost, USD; null while it is being found.
     pub cap_usd: Option<f64>,
     /// Share of tested unit-windows above the cap.

@@ -183,7 +183,7 @@ fn experiments_and_decisions_can_be_looked_into() {
     let variants = "[[experiments.ttl.variants]]\nname = \"rule\"\nttl = \"rule\"\n[[experiments.ttl.variants]]\nname = \"long\"\nttl = \"fixed:1h500ms\"\n";
     let file = format!(
         "[log]\nflush = \"20ms\"\n[models]\ncontrol_interval = \"50ms\"\n[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{addr}\"\n\
-         price = \"0.002\"\n[experiments.ttl]\nhypothesis = \"long TTLs are cheaper\"\n{variants}"
+         price = \"0.002\"\n[experiments.ttl]\nhypothesis = \"long TTLs are cheaper\"\nslice = 1.0\nramp = [1.0]\n{variants}"
     );
     std::fs::write(dir.path().join("farthing.toml"), file).unwrap();
     let serving = Serving::start(dir.path(), &["--config", "farthing.toml"], None);
@@ -195,6 +195,16 @@ fn experiments_and_decisions_can_be_looked_into() {
     assert!(listed.contains("rule 50 %, long 50 %") && listed.contains("long TTLs are cheaper"), "{listed}");
     let shown = output(dir.path(), &["experiments", "show", "ttl", "--admin", &serving.admin]);
     assert!(shown.status.success() && text(&shown).contains("long against rule"), "{}", text(&shown));
+    assert!(text(&shown).starts_with("keep running"), "the verdict comes first: {}", text(&shown));
+    let experiments = |words: &[&str]| output(dir.path(), &[&["experiments"], words, &["--admin", &serving.admin]].concat());
+    let refused = experiments(&["decide", "ttl", "--variant", "longest", "--reason", "why not"]);
+    assert!(refused.status.code() == Some(1) && text(&refused).contains("there are rule, long"), "{}", text(&refused));
+    let held = text(&experiments(&["traffic", "ttl", "--percent", "50", "--reason", "it looks good"]));
+    assert!(held.contains("ttl is running: 50 % of the slice takes part"), "{held}");
+    let audit = text(&experiments(&["audit", "ttl"]));
+    assert!(audit.contains("draft -> running") && audit.contains("it looks good"), "{audit}");
+    assert!(experiments(&["export", "ttl", "--out", "rows.csv"]).status.success());
+    assert!(std::fs::read_to_string(dir.path().join("rows.csv")).unwrap().starts_with("window,unit,variant,p0"));
 
     let admin = serving.admin.trim_start_matches("http://");
     // Each look takes as long as a program's start; the file is written within the flush time.

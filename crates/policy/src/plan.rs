@@ -131,6 +131,8 @@ pub struct Plan {
     pub ttl: TtlParams,
     /// Version of the `ttl` predictor; the champion when `None`.
     pub model_version: Option<u32>,
+    /// Providers are chosen among, where the route has several.
+    pub routing: bool,
 }
 
 /// What is done to one request.
@@ -185,11 +187,12 @@ pub fn compile(facts: &RouteFacts, overrides: &Overrides) -> Result<Plan, PlanEr
     facts.cache &= overrides.cache.unwrap_or(true);
     facts.dedupe &= overrides.dedupe.unwrap_or(true);
     facts.batch &= overrides.batch.unwrap_or(true);
+    facts.prefetch &= overrides.prefetch.unwrap_or(true);
     let mut ttl = facts.ttl;
     if let Some(text) = &overrides.ttl {
         ttl.source = registry::ttl_source(text).ok_or_else(|| PlanError::UnknownTtl { given: text.clone() })?;
     }
-    Ok(Plan { facts, ttl, model_version: overrides.model_version })
+    Ok(Plan { facts, ttl, model_version: overrides.model_version, routing: overrides.routing.unwrap_or(true) })
 }
 
 impl Plan {
@@ -231,6 +234,15 @@ mod tests {
         let steps = Steps { cache: Err(UncachedReason::Disabled), dedupe: Ok(()), batch: Ok(()) };
         assert_eq!(plan.steps(RequestKind::Safe), steps);
         assert_eq!((plan.ttl.source, plan.model_version), (TtlSource::Fixed(Span::from_secs(5)), Some(3)));
+    }
+
+    #[test]
+    fn a_variant_switches_prefetch_and_routing_off() {
+        let overrides = Overrides { prefetch: Some(false), routing: Some(false), ..Overrides::default() };
+        let (with, without) = (compile(&RouteFacts::default(), &Overrides::default()), compile(&RouteFacts::default(), &overrides));
+        let ahead = |plan: &Plan| plan.prefetch(RequestKind::Safe);
+        assert_eq!((ahead(&with.clone().unwrap()), with.unwrap().routing), (Ok(()), true));
+        assert_eq!((ahead(&without.clone().unwrap()), without.unwrap().routing), (Err(UncachedReason::Disabled), false));
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub fn debug(headers: &mut HeaderMap, planned: &Planned) {
         insert(headers, HeaderName::from_static("x-farthing-trace-id"), &trace.trace_id());
     }
     if let Some(variant) = &planned.account.variant {
-        insert(headers, HeaderName::from_static("x-farthing-experiment"), variant.experiment.name());
+        insert(headers, HeaderName::from_static("x-farthing-experiment"), variant.experiment().name());
         insert(headers, HeaderName::from_static("x-farthing-variant"), variant.name());
     }
 }

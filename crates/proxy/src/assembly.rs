@@ -111,9 +111,7 @@ impl Proxy {
         let recalling = state.clone();
         let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
         let now = state.clock.now();
-        for experiment in &config.experiments {
-            state.start_experiment(experiment, now)?;
-        }
+        state.open_experiments(&config, now)?;
         let stop = CancellationToken::new();
         state.clients.tokens.start(&state.tasks, &state.clock, &stop)?;
         state.clients.tokens.first_reading(FIRST_KEYS).await;
@@ -163,6 +161,7 @@ impl Proxy {
         let kept = self.state.clone();
         let close = move || {
             kept.keep_limits();
+            kept.keep_experiments();
             kept.budgets.close();
         };
         let _ = tokio::task::spawn_blocking(close).await;
@@ -279,7 +278,7 @@ pub(crate) fn build(
         freeze: Freeze::open(config)?,
         bypass: Bypass::open(config, clock.now())?,
         judged: AtomicI64::new(0),
-        trials: Trials::default(),
+        trials: Trials::below(&config.state_dir),
         proof: Proof::new(&config.holdout),
         ids: Ids::new(start),
         shortcuts: Shortcuts::default(),
@@ -355,11 +354,19 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
     let mut turn = tokio::time::interval(POLL.min(state.config.models.control_interval));
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let due;
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = turn.tick() => {}
+            _ = turn.tick() => due = true,
+            // A guardrail has acted: that is to outlive us.
+            () = state.trials.wake.notified() => due = false,
         }
         state.control();
+        let keeping = state.clone();
+        let _ = tokio::task::spawn_blocking(move || keeping.keep_experiments()).await;
+        if !due {
+            continue;
+        }
         turns += 1;
         if turns.is_multiple_of(SWEEP_TURNS) {
             state.cache.sweep(KEEP_EXPIRED, state.clock.now());

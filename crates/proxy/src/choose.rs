@@ -44,15 +44,15 @@ impl State {
     /// Chooses a TTL for each live variant of the route.
     pub fn choose(&self, occasion: &Occasion<'_>) -> Chosen {
         let route = &occasion.flight.route;
-        let Some(running) = route.experiment.load_full() else {
+        let Some(in_force) = &occasion.flight.variant else {
             return self.choose_plain(occasion, &route.plan);
         };
-        let in_force = occasion.flight.variant.as_ref().map(|v| v.assigned.variant);
+        let running = &in_force.running;
         let mut chosen = Chosen::default();
         for (index, (variant, plan)) in running.experiment.variants().iter().zip(&running.plans).take(MAX_VARIANTS).enumerate() {
             let (ttl, decision) = self.choose_one(occasion, plan, &variant.name);
             chosen.variants.push(ttl);
-            if in_force == Some(index) || chosen.decision.is_none() {
+            if in_force.assigned.variant == index || chosen.decision.is_none() {
                 chosen.decision = Some(decision);
             }
         }
@@ -134,9 +134,9 @@ impl State {
             draw: None,
             by: decision.choice.by.to_string().into(),
             model_digest: decision.digest.clone(),
-            experiment: assigned.map(|v| v.experiment.name().clone()),
+            experiment: assigned.map(|v| v.experiment().name().clone()),
             variant: (!variant.is_empty()).then(|| Arc::from(variant)),
-            unit: assigned.map(|_| flight.key.short()),
+            unit: assigned.map(|v| v.unit.short()),
             window: assigned.map(|v| v.assigned.window),
             price_nanousd: occasion.price.map(Money::nanos),
             ..log::Decision::default()

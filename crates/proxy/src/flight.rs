@@ -224,7 +224,7 @@ impl Flight {
     pub fn attribute(&self, row: &mut CallRow) {
         let Attribution { team, service, tags } = &self.attribution;
         (row.team, row.service, row.tags) = (team.clone(), service.clone(), tags.clone());
-        row.experiment = self.variant.as_ref().map(|variant| variant.experiment.name().clone());
+        row.experiment = self.variant.as_ref().map(|variant| variant.experiment().name().clone());
         row.variant = self.variant.as_ref().map(|variant| variant.name().clone());
     }
 

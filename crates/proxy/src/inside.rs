@@ -18,6 +18,7 @@ use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
 use crate::audit::RouteAudit;
 use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
+use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
 use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
 use crate::l2::L2;
@@ -104,9 +105,7 @@ impl Inside {
         let state = Arc::new(state);
         events.connect(&state);
         let now = state.clock.now();
-        for experiment in &config.experiments {
-            state.start_experiment(experiment, now)?;
-        }
+        state.open_experiments(config, now)?;
         Ok(Self { state, log })
     }
 
@@ -167,6 +166,41 @@ impl Inside {
     /// One turn of the control loop: experiments, switches.
     pub fn control(&self) {
         self.state.control();
+        self.state.keep_experiments();
+    }
+
+    /// One experiment.
+    pub fn experiment(&self, name: &str) -> Option<ExperimentView> {
+        self.state.trials.view(name, self.state.clock.now())
+    }
+
+    /// Carries out an operator's order to an experiment. Blocks.
+    ///
+    /// # Errors
+    /// See [`ExperimentError`].
+    pub fn order_experiment(
+        &self,
+        name: &str,
+        order: &farthing_experiment::Order,
+        reason: &str,
+    ) -> Result<ExperimentView, ExperimentError> {
+        self.state.order_experiment(name, order, reason, self.state.clock.now())
+    }
+
+    /// What was done with an experiment. Blocks.
+    ///
+    /// # Errors
+    /// See [`ExperimentError`].
+    pub fn experiment_audit(&self, name: &str) -> Result<Vec<AuditLine>, ExperimentError> {
+        self.state.experiment_audit(name)
+    }
+
+    /// Its closed unit-windows. Blocks.
+    ///
+    /// # Errors
+    /// See [`ExperimentError`].
+    pub fn experiment_rows(&self, name: &str) -> Result<String, ExperimentError> {
+        self.state.experiment_rows(name, 0).map(|(text, _)| text)
     }
 
     /// Takes in what has come on each route, and decides about its strategies where it is time to.

@@ -80,7 +80,7 @@ pub use assembly::Proxy;
 pub use audit::{RouteAudit, Skipped as AuditSkipped};
 pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
-pub use experiments::{ExperimentView, experiment_spec};
+pub use experiments::{AuditLine, ExperimentError, ExperimentView, check_experiments, experiment_spec};
 pub use farthing_upstream::LegReport;
 pub use inside::Inside;
 pub use items::{ListStats, Source as ItemSource};
@@ -195,13 +195,36 @@ pub enum StartError {
         /// The route.
         route: RouteName,
     },
-    /// Another experiment runs on the route; both change its TTLs, so neither could be read.
-    #[error("experiment `{experiment}`: another one runs on route `{route}`; stop it first")]
+    /// Another experiment runs on the route, and a request carries one draw.
+    #[error(
+        "experiments `{other}` and `{experiment}` share route `{route}`: put them into one `layer` with parts that do not overlap, or stop one"
+    )]
     Layer {
         /// The experiment.
         experiment: Arc<str>,
+        /// The one that runs.
+        other: Arc<str>,
         /// The route.
-        route: RouteName,
+        route: Arc<str>,
+    },
+    /// Another experiment bears on the same.
+    #[error(transparent)]
+    Conflict(#[from] farthing_experiment::Conflict),
+    /// A description has changed since the experiment began.
+    #[error("experiment `{experiment}` is {stage} and {keys} changed since it began: restore that, or give the new one another name")]
+    Frozen {
+        /// The experiment.
+        experiment: Arc<str>,
+        /// Where it stands.
+        stage: &'static str,
+        /// What changed.
+        keys: String,
+    },
+    /// What was kept of experiments cannot be taken up.
+    #[error("experiments: {reason}")]
+    Kept {
+        /// Why.
+        reason: String,
     },
     /// A model version cannot go live.
     #[error(transparent)]

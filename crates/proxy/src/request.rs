@@ -7,7 +7,6 @@ use std::cell::OnceCell;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use farthing_experiment::Assigned;
 use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
@@ -22,6 +21,8 @@ use http_body::Body as _;
 use crate::asking;
 use crate::bounded::{declared, read_body};
 use crate::edge::RawHead;
+use crate::experiments::Asking;
+pub use crate::experiments::Variant;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
 use crate::lifecycle::CHALLENGER;
 use crate::load::{Load, Loaded};
@@ -101,22 +102,6 @@ impl Through {
     /// Who answers a call of a route: whoever stands in for that, or the route itself.
     pub fn or_route(through: Option<Self>, route: &RouteState, swap: bool) -> Self {
         through.unwrap_or_else(|| Self { origin: route.origin(swap), paces: true })
-    }
-}
-
-/// A draw of an experiment.
-#[derive(Clone)]
-pub struct Variant {
-    /// The experiment's snapshot.
-    pub experiment: Arc<farthing_experiment::Experiment>,
-    /// The draw.
-    pub assigned: Assigned,
-}
-
-impl Variant {
-    /// The variant's name.
-    pub fn name(&self) -> &Arc<str> {
-        &self.experiment.variants()[self.assigned.variant].name
     }
 }
 
@@ -352,7 +337,8 @@ impl Asked {
         let dialect = route.dialect;
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
-        let (of_variant, variant) = variant(state, &route, (key, kind(&route, &facts)), at);
+        let asking = Asking { route: &route, identity: &identity, headers: &head.headers, path: target.path(), key };
+        let (of_variant, variant) = variant(state, &asking, kind(&route, &facts), at);
         let measured = steps.cache.is_ok();
         let holdout = measured && state.proof.holds(&state.draw, &route.route.name, key, at);
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
@@ -449,13 +435,11 @@ fn key(state: &State, route: &RouteState, identity: &Identity, request: (&Reques
     state.keyer.primary(&route.key_spec, &parts)
 }
 
-/// The steps of the plan in force for a key, and the experiment's draw.
-fn variant(state: &State, route: &RouteState, (key, kind): (KeyHash, RequestKind), at: Time) -> (Steps, Option<Variant>) {
-    let running = route.experiment.load();
-    let Some(running) = &*running else { return (route.plan.steps(kind), None) };
-    let assigned = running.experiment.assign(&state.draw, key, at);
-    let plan = running.plans.get(assigned.variant).unwrap_or(&route.plan);
-    (plan.steps(kind), Some(Variant { experiment: running.experiment.clone(), assigned }))
+/// The steps of the plan in force for a request, and the experiment's draw.
+fn variant(state: &State, asking: &Asking<'_>, kind: RequestKind, at: Time) -> (Steps, Option<Variant>) {
+    let variant = state.draw_variant(asking, at);
+    let plan = variant.as_ref().and_then(Variant::plan).unwrap_or(&asking.route.plan);
+    (plan.steps(kind), variant)
 }
 
 impl Planned {

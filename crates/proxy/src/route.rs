@@ -12,7 +12,7 @@ use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
 use farthing_policy::prefetch::PrefetchParams;
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
-use farthing_types::{Coding, Overrides};
+use farthing_types::{Coding, Overrides, Span};
 use farthing_upstream::{BreakerSpec, CompressSpec, Credential, Origin, Place, Protocol, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
 use http::{Uri, header};
 use parking_lot::Mutex;
@@ -70,8 +70,8 @@ pub struct RouteState {
     pub economics: RouteEconomics,
     /// The plan without an experiment.
     pub plan: Arc<Plan>,
-    /// The experiment that runs on the route, with a plan for each variant.
-    pub experiment: ArcSwapOption<RouteExperiment>,
+    /// The experiments that run on the route, each with a plan for each variant; a request belongs to one of them at most.
+    pub experiment: ArcSwapOption<Vec<Arc<RouteExperiment>>>,
     /// What is switched off on it while it runs.
     pub switches: Switches,
     /// Which strategies it uses.
@@ -96,6 +96,8 @@ pub struct RouteExperiment {
     pub experiment: Arc<Experiment>,
     /// One plan for each of its variants.
     pub plans: Vec<Arc<Plan>>,
+    /// Answers that take longer are late, where nothing else is promised.
+    pub latency: Option<Span>,
 }
 
 /// Builds the upstream of a specification.

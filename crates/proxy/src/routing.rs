@@ -17,7 +17,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::flight::Flight;
 use crate::pricing::Charged;
-use crate::request::Planned;
+use crate::request::{Planned, Variant};
 use crate::state::State;
 
 /// Bytes of a request's body for which a provider's prompt cache is followed as one.
@@ -131,7 +131,8 @@ impl Routing {
             let names = (&*planned.account.route.route.name, &*leg.provider);
             state.pricing.quote(names, facts.target.as_deref(), at, &expected(facts, (bytes, kept))).or_else(|| leg.mean())
         };
-        let bypassed = planned.account.route.switches.is_bypassed(at);
+        let first_only = planned.account.variant.as_ref().and_then(Variant::plan).is_some_and(|plan| !plan.routing);
+        let bypassed = first_only || planned.account.route.switches.is_bypassed(at);
         Weighed { terms: RouteTerms { prices: self.legs.iter().map(price).collect(), only: None, bypassed }, blocks, bytes }
     }
 

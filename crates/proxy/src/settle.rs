@@ -11,7 +11,7 @@ use farthing_freshness::entry::Entry;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_policy::switches::Slice;
 use farthing_types::{
-    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, Purpose, RequestId, Span, Time,
+    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, Purpose, RequestId, SlaOutcome, Span, Time,
     TraceContext, UncachedReason,
 };
 use http::{Method, StatusCode};
@@ -188,25 +188,22 @@ impl State {
         self.learn_waiting(account, settled, sla);
         self.learn_overhead(account, settled);
         trace::tell(account, settled);
-        self.prove(account, settled, &cost);
+        self.prove(account, settled, (&cost, sla));
         if let Some(log) = &self.log {
             log.write(self.request_row(account, settled, (&cost, sla)));
         }
     }
 
     /// The request's part in the experiment and the savings record; the money of calls is added by [`State::settle_call`].
-    fn prove(&self, account: &Account, settled: &Settled, cost: &CostRecord) {
+    fn prove(&self, account: &Account, settled: &Settled, (cost, sla): (&CostRecord, Option<SlaOutcome>)) {
         if !account.measured || settled.outcome == Outcome::Refused {
             return;
         }
         self.proof.record(account.key, account.at, account.holdout, (cost.base, Some(Money::ZERO)));
         if let Some(variant) = account.variant.as_ref().filter(|_| !account.holdout) {
             let errors = u32::from(settled.status >= 500);
-            self.trials.record(
-                variant,
-                account.key,
-                Observation { bill: Some(Money::ZERO), requests: 1, errors, ..Observation::default() },
-            );
+            let late = u32::from(promises::is_late(sla, variant.running.latency, settled));
+            self.observe(variant, Observation { bill: Some(Money::ZERO), requests: 1, errors, late, ..Observation::default() });
         }
     }
 
@@ -250,7 +247,7 @@ impl State {
             self.proof.record(flight.key, flight.at, flight.holdout, (Some(Money::ZERO), attempts));
         }
         if let Some(variant) = flight.variant.as_ref().filter(|_| !flight.holdout && flight.measured) {
-            self.trials.record(variant, flight.key, Observation { bill: attempts, ..Observation::default() });
+            self.observe(variant, Observation { bill: attempts, ..Observation::default() });
         }
         learn_latency(flight, &reports, end);
         let Some(log) = &self.log else { return };

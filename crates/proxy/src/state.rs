@@ -149,6 +149,10 @@ pub struct Counters {
     pub statistics_refused: AtomicU64,
     /// Times that the statistics could not be saved.
     pub statistics_unsaved: AtomicU64,
+    /// Times that something of an experiment could not be kept.
+    pub experiments_unkept: AtomicU64,
+    /// Variants of experiments that a guardrail has switched off.
+    pub variants_switched_off: AtomicU64,
     /// Requests and answers in the statistics when they were saved last.
     pub statistics_saved: AtomicI64,
     /// Answers that went out compressed.

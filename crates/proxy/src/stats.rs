@@ -181,6 +181,6 @@ fn verdict(state: &State, end: &EntryEnd, changed: bool) {
     };
     state.totals.verdicts(&route.route.name, entry.hits(), stale.round() as u64);
     if let Some(last) = entry.last_hit().filter(|_| stale > 0.0) {
-        state.record_stale(route, entry.subject.key, last, stale);
+        state.record_stale(route, &entry.subject, (last, stale));
     }
 }

@@ -283,6 +283,10 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
             .with(vec![], counters.statistics_refused.load(Ordering::Relaxed) as f64),
         Family::counter("statistics_unsaved", "Times that the statistics could not be saved")
             .with(vec![], counters.statistics_unsaved.load(Ordering::Relaxed) as f64),
+        Family::counter("experiments_unkept", "Times that something of an experiment could not be kept")
+            .with(vec![], counters.experiments_unkept.load(Ordering::Relaxed) as f64),
+        Family::counter("variants_switched_off", "Variants of experiments that a guardrail has switched off")
+            .with(vec![], counters.variants_switched_off.load(Ordering::Relaxed) as f64),
         Family::counter(
             "bodies_undigested",
             "Answers too long for a canonical digest: compared byte by byte, or not at all where none was stored",

@@ -27,6 +27,10 @@ pub enum DrawKind {
     Route = 8,
     /// Whether a request or key belongs to the slice that a switched strategy is compared with or tried on.
     SwitchSlice = 9,
+    /// What a variant's effect may be, for Thompson sampling.
+    Posterior = 20,
+    /// Which of the experiments of a layer a unit belongs to.
+    Layer = 21,
 }
 
 /// A source of draws under one secret seed.

@@ -6,6 +6,7 @@ mod bypass;
 mod cache;
 mod costs;
 mod events;
+mod experiments;
 mod forget;
 mod freeze;
 mod health;
@@ -66,6 +67,7 @@ const _: fn(QueryRejection) -> Problem = Problem::from;
         (name = "cache", description = "The cache"),
         (name = "budgets", description = "Money that may be spent over a time"),
         (name = "bypass", description = "The switch that lets everything pass by"),
+        (name = "experiments", description = "Variants of plans, compared"),
         (name = "limits", description = "Requests, tokens and calls at a time"),
         (name = "events", description = "Sources of events that say what has changed"),
         (name = "models", description = "Predictors")
@@ -90,8 +92,11 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::decision))
         .routes(routes!(views::explanation))
         .routes(routes!(views::plan))
-        .routes(routes!(views::experiments))
-        .routes(routes!(views::experiment))
+        .routes(routes!(experiments::list))
+        .routes(routes!(experiments::show))
+        .routes(routes!(experiments::order))
+        .routes(routes!(experiments::audit))
+        .routes(routes!(experiments::export))
         .routes(routes!(budgets::list))
         .routes(routes!(budgets::refusals))
         .routes(routes!(budgets::raise))

@@ -5,10 +5,7 @@ use axum::extract::State;
 use farthing_types::{DecisionId, RequestId};
 
 use super::{Path, blocking};
-use crate::{
-    Costs, DecisionView, ExperimentDetail, ExperimentSummary, ExplanationView, Parts, PlanView, Problem, ProblemDocument, RouteInfo,
-    Status, VolatileReport,
-};
+use crate::{Costs, DecisionView, ExplanationView, Parts, PlanView, Problem, ProblemDocument, RouteInfo, Status, VolatileReport};
 
 /// The routes in the order in which they are tried.
 #[utoipa::path(get, path = "/api/v1/routes", tag = "views", responses(
@@ -98,25 +95,4 @@ pub(super) async fn explanation(State(parts): State<Parts>, Path(id): Path<Strin
 pub(super) async fn plan(State(parts): State<Parts>, Path(id): Path<String>) -> Result<Json<PlanView>, Problem> {
     let number = id_of(&id).ok_or_else(|| Problem::bad_request("a request's id has 16 hexadecimal digits"))?;
     blocking(move || parts.decisions.plan(RequestId(number))).await.map(Json)
-}
-
-/// All experiments.
-#[utoipa::path(get, path = "/api/v1/experiments", tag = "views", responses(
-    (status = 200, description = "all experiments", body = [ExperimentSummary]),
-    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
-))]
-pub(super) async fn experiments(State(parts): State<Parts>) -> Json<Vec<ExperimentSummary>> {
-    Json(parts.experiments.list())
-}
-
-/// One experiment with figures, comparisons and intervals.
-#[utoipa::path(get, path = "/api/v1/experiments/{name}", tag = "views",
-    params(("name" = String, Path, description = "its name")),
-    responses(
-        (status = 200, description = "the experiment", body = ExperimentDetail),
-        (status = 404, description = "unknown", body = ProblemDocument, content_type = "application/problem+json")
-    )
-)]
-pub(super) async fn experiment(State(parts): State<Parts>, Path(name): Path<String>) -> Result<Json<ExperimentDetail>, Problem> {
-    parts.experiments.show(&name).map(Json).ok_or_else(|| Problem::not_found("no such experiment; GET /api/v1/experiments lists them"))
 }

@@ -1,8 +1,9 @@
 //! Experiment tables.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use farthing_types::{Overrides, Span};
+use farthing_types::Overrides;
 
 use super::registry;
 use super::routes::ttl_by;
@@ -20,24 +21,79 @@ pub(crate) fn read(top: &Section<'_, '_>) -> Vec<ExperimentConfig> {
         }
         let path = format!("experiments.{name}");
         let s = Section::open(top.doc, table, &path, registry::EXPERIMENT);
-        let mut experiment = ExperimentConfig {
-            name: name.into(),
-            hypothesis: s.need("hypothesis", v::text, "say in a sentence what it is to show").unwrap_or_default(),
-            routes: Vec::new(),
-            variants: variants(&s, &path),
-            window: Span::from_secs(3_600),
-            slice: 1.0,
-            min_units: 1_000,
-            alpha: 0.05,
-        };
-        s.set("routes", v::list(v::name), &mut experiment.routes);
-        s.set("window", v::positive_span, &mut experiment.window);
-        s.set("slice", v::share(0.01..=1.0), &mut experiment.slice);
-        s.set("min_units", v::count(1..=1_000_000_000), &mut experiment.min_units);
-        s.set("alpha", v::share(0.000_001..=0.49), &mut experiment.alpha);
-        experiments.push(experiment);
+        experiments.push(one(&s, name, &path));
     }
     experiments
+}
+
+fn one(s: &Section<'_, '_>, name: &str, path: &str) -> ExperimentConfig {
+    let mut experiment = ExperimentConfig {
+        name: name.into(),
+        hypothesis: s.need("hypothesis", v::text, "say in a sentence what it is to show").unwrap_or_default(),
+        variants: variants(s, path),
+        unit: s.opt("unit", v::word(UNITS)),
+        latency: s.opt("latency", v::positive_span),
+        ..ExperimentConfig::default()
+    };
+    s.set("metric", v::word(METRICS), &mut experiment.metric);
+    s.set("start", v::word(STARTS), &mut experiment.start);
+    s.set("margin", v::share(0.0..=0.49), &mut experiment.margin);
+    s.set("worthwhile", v::share(0.0..=0.99), &mut experiment.worthwhile);
+    s.set("routes", v::list(v::name), &mut experiment.routes);
+    s.set("window", v::positive_span, &mut experiment.window);
+    s.set("slice", v::share(0.01..=1.0), &mut experiment.slice);
+    s.set("ramp", v::list(v::share(0.01..=1.0)), &mut experiment.ramp);
+    s.set("ramp_hold", v::span, &mut experiment.ramp_hold);
+    s.set("min_units", v::count(1..=1_000_000_000), &mut experiment.min_units);
+    s.set("alpha", v::share(0.000_001..=0.49), &mut experiment.alpha);
+    if experiment.ramp.is_empty() || experiment.ramp.len() > MOST_STEPS || !experiment.ramp.is_sorted() {
+        s.wrong(
+            "ramp",
+            "steps that do not grow, or none, or too many",
+            format!("write one to {MOST_STEPS} shares, such as [0.1, 0.5, 1.0]"),
+        );
+    }
+    experiment.thompson = thompson(s, experiment.variants.len());
+    experiment.layer = layer(s);
+    experiment
+}
+
+/// Steps of a ramp at most.
+const MOST_STEPS: usize = 8;
+const UNITS: &[(&str, &str)] = &[("key", "key"), ("group", "group"), ("block", "block"), ("tenant", "tenant"), ("session", "session")];
+const METRICS: &[(&str, &str)] = &[("money-cost", "money-cost"), ("bill", "bill")];
+const STARTS: &[(&str, &str)] = &[("draft", "draft"), ("shadow", "shadow"), ("running", "running")];
+
+/// The least probability of a variant when none is given.
+const FLOOR: f64 = 0.2;
+
+fn thompson(s: &Section<'_, '_>, variants: usize) -> Option<f64> {
+    let mut adaptive = false;
+    s.set("allocation", v::word(&[("fixed", false), ("thompson", true)]), &mut adaptive);
+    let most = 1.0 / variants.max(1) as f64;
+    let given = s.opt("floor", v::share(0.01..=0.49));
+    match given {
+        Some(_) if !adaptive => s.wrong("floor", "a floor, but the shares are fixed", "write allocation = \"thompson\", or leave it out"),
+        Some(floor) if floor >= most => {
+            s.wrong("floor", format!("{floor} for each of {variants} variants"), format!("write less than {most:.3}"))
+        }
+        _ => {}
+    }
+    adaptive.then(|| given.unwrap_or(FLOOR.min(most * 0.8)))
+}
+
+fn layer(s: &Section<'_, '_>) -> Option<(Arc<str>, f64, f64)> {
+    let (mut from, mut upto) = (0.0, 1.0);
+    s.set("layer_from", v::share(0.0..=1.0), &mut from);
+    s.set("layer_upto", v::share(0.0..=1.0), &mut upto);
+    let name = s.opt("layer", v::name);
+    if name.is_none() && (s.has("layer_from") || s.has("layer_upto")) {
+        s.wrong("layer", "a part of a layer without its name", "name the `layer`, or leave `layer_from` and `layer_upto` out");
+    }
+    if upto <= from {
+        s.wrong("layer_upto", format!("a part from {from} to {upto}"), "let it end after `layer_from`");
+    }
+    name.map(|name| (name, from, upto))
 }
 
 /// An entry stores the TTL of each live variant; it has room for four.
@@ -80,6 +136,8 @@ fn variant(s: &Section<'_, '_>, equal: f64) -> Option<VariantConfig> {
         cache: s.opt("cache", v::flag),
         dedupe: s.opt("dedupe", v::flag),
         batch: s.opt("batch", v::flag),
+        prefetch: s.opt("prefetch", v::flag),
+        routing: s.opt("routing", v::flag),
         ttl: s.opt("ttl", ttl_by).map(|by| by.to_string()),
         model_version: s.opt("model_version", v::count(1..=u64::from(u32::MAX))),
     };

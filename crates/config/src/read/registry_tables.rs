@@ -189,6 +189,6 @@ pub(crate) const TABLES: &[Table] = &[
               both bound.",
         keys: TENANT,
     },
-    Table { heading: "[experiments.NAME]", doc: "An experiment that runs from the start.", keys: EXPERIMENT },
+    Table { heading: "[experiments.NAME]", doc: "An experiment; it runs from the start unless `start` says otherwise.", keys: EXPERIMENT },
     Table { heading: "[[experiments.NAME.variants]]", doc: "A variant: a share and what it changes.", keys: VARIANT },
 ];

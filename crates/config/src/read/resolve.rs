@@ -172,9 +172,14 @@ fn check_experiments(top: &Section<'_, '_>, config: &Config) {
             let (a, b) = (&experiment.routes, &other.routes);
             a.is_empty() || b.is_empty() || a.iter().any(|name| b.contains(name))
         };
-        if let Some(other) = config.experiments.iter().take(index).find(meets) {
+        // One request carries one draw: what meets on a route shares a layer, in which each unit is in one experiment alone.
+        let apart = |other: &&ExperimentConfig| match (&experiment.layer, &other.layer) {
+            (Some((mine, from, upto)), Some((layer, begin, end))) => mine == layer && (upto <= begin || end <= from),
+            _ => false,
+        };
+        if let Some(other) = config.experiments.iter().take(index).filter(meets).find(|other| !apart(other)) {
             let key = format!("experiments.{}.routes", experiment.name);
-            let remedy = "give them different routes: two experiments on one route could not be told apart";
+            let remedy = "give them different routes, or parts of one `layer` that do not overlap (layer_from, layer_upto)";
             top.doc.problem(None, &key, format!("shares a route with experiment \"{}\"", other.name), remedy);
         }
         for name in experiment.routes.iter().filter(|name| config.route(name).is_none()) {

@@ -273,6 +273,24 @@ fn experiments_are_checked() {
     }
     let second = text(two) + &text(two).replace(GEO, "").replace("experiments.ttl", "experiments.other");
     assert!(problems(&second)[0].contains("shares a route with experiment"), "{:?}", problems(&second));
+    let part = |text: String, lines: &str| text.replacen("[[experiments", &format!("{lines}\n[[experiments"), 1);
+    let layered = |from: &str| {
+        let other = text(two).replace(GEO, "").replace("experiments.ttl", "experiments.other");
+        part(text(two), "layer = \"l\"\nlayer_upto = 0.5") + &part(other, &format!("layer = \"l\"\nlayer_from = {from}"))
+    };
+    assert_eq!(good(&layered("0.5")).experiments.len(), 2);
+    assert!(problems(&layered("0.4"))[0].contains("shares a route with experiment"), "they overlap");
+    assert_eq!(good(&part(text(two), "allocation = \"thompson\"")).experiments[0].thompson, Some(0.2));
+    for (lines, says) in [
+        ("floor = 0.1", "the shares are fixed"),
+        ("ramp = [0.5, 0.1]", "steps that do not grow"),
+        ("layer_from = 0.1", "without its name"),
+        ("layer = \"l\"\nlayer_from = 0.5\nlayer_upto = 0.5", "a part from"),
+        ("unit = \"request\"", "experiments.ttl.unit"),
+    ] {
+        let found = problems(&part(text(two), lines));
+        assert!(found[0].contains(says), "{lines}: {found:?}");
+    }
     let found = problems(&text(two).replace("[\"geo\"]", "[\"gea\"]"));
     assert!(found[0].contains("no route is called \"gea\"; did you mean \"geo\"?"), "{found:?}");
 }

@@ -1,7 +1,13 @@
-//! Experiments and their reports.
+//! Experiments, their reports and orders to them.
 
-use farthing_admin::{ExperimentDetail, ExperimentSummary, ExperimentVariant, ExperimentsView};
-use farthing_proxy::ExperimentView;
+use farthing_admin::{
+    ControlError, ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary, ExperimentVariant,
+    ExperimentsView,
+};
+use farthing_experiment::Order;
+use farthing_ledger::costs::utc;
+use farthing_proxy::{ExperimentError, ExperimentView};
+use farthing_types::Time;
 use serde_json::Value;
 
 use super::Running;
@@ -10,18 +16,70 @@ impl ExperimentsView for Running {
     fn list(&self) -> Vec<ExperimentSummary> {
         self.proxy.experiments().iter().map(summary).collect()
     }
+
     fn show(&self, name: &str) -> Option<ExperimentDetail> {
-        let view = self.proxy.experiment(name)?;
-        Some(ExperimentDetail { summary: summary(&view), report: serde_json::to_value(&view.report).unwrap_or(Value::Null) })
+        self.proxy.experiment(name).as_ref().map(detail)
+    }
+
+    fn order(&self, name: &str, order: &str, request: &ExperimentRequest) -> Result<ExperimentDetail, ControlError> {
+        let order = match order {
+            "shadow" => Order::Shadow,
+            "start" => Order::Start,
+            "stop" => Order::Stop,
+            "decide" => {
+                let missing = || ControlError::Refused("variant: name the one that every unit shall have".to_owned());
+                Order::Decide { variant: request.variant.as_deref().ok_or_else(missing)?.into() }
+            }
+            "traffic" => Order::Traffic { share: request.share },
+            other => {
+                return Err(ControlError::NotFound(format!("there is no order `{other}`; there are shadow, start, stop, decide, traffic")));
+            }
+        };
+        self.proxy.order_experiment(name, &order, &request.reason).map(|view| detail(&view)).map_err(refusal)
+    }
+
+    fn audit(&self, name: &str) -> Result<Vec<ExperimentAudit>, ControlError> {
+        let lines = self.proxy.experiment_audit(name).map_err(refusal)?;
+        let line = |line: farthing_proxy::AuditLine| ExperimentAudit {
+            at: utc(line.at),
+            by: line.by.to_string(),
+            what: line.what,
+            reason: line.reason,
+        };
+        Ok(lines.into_iter().map(line).collect())
+    }
+
+    fn export(&self, name: &str, from: u64) -> Result<ExperimentRows, ControlError> {
+        let (csv, next) = self.proxy.experiment_rows(name, from).map_err(refusal)?;
+        Ok(ExperimentRows { csv, next })
+    }
+}
+
+fn refusal(error: ExperimentError) -> ControlError {
+    let text = error.to_string();
+    match error {
+        ExperimentError::Unknown { .. } => ControlError::NotFound(text),
+        ExperimentError::Reason | ExperimentError::Order { .. } | ExperimentError::Start(_) => ControlError::Refused(text),
+        ExperimentError::Io(_) | ExperimentError::Unwritten => ControlError::Failed(text),
+    }
+}
+
+fn detail(view: &ExperimentView) -> ExperimentDetail {
+    let document = |value: serde_json::Result<Value>| value.unwrap_or(Value::Null);
+    ExperimentDetail {
+        summary: summary(view),
+        answers: document(serde_json::to_value(&view.answers)),
+        report: document(serde_json::to_value(&view.report)),
     }
 }
 
 fn summary(view: &ExperimentView) -> ExperimentSummary {
-    let variants = view.config.variants.iter().map(|variant| {
+    let variants = view.config.variants.iter().zip(&view.pmf).map(|(variant, probability)| {
         let off = view.report.variants.iter().find(|report| report.name == variant.name).and_then(|report| report.off);
         ExperimentVariant {
             name: variant.name.to_string(),
             share: variant.share,
+            probability: *probability,
             overrides: serde_json::to_value(&variant.overrides).unwrap_or(Value::Null),
             off: off.map(|kind| kind.as_str().to_owned()),
         }
@@ -32,10 +90,15 @@ fn summary(view: &ExperimentView) -> ExperimentSummary {
         routes: view.config.routes.iter().map(ToString::to_string).collect(),
         window_s: view.config.window.as_secs_f64(),
         variants: variants.collect(),
+        stage: view.life.stage.as_str().to_owned(),
+        verdict: view.answers.first().map_or_else(String::new, |answer| answer.line.clone()),
+        unit: view.unit.to_owned(),
+        traffic: view.life.ramp.share,
+        ramps: view.life.ramp.auto,
         windows: view.report.windows,
         differs: view.report.comparisons.iter().any(|comparison| comparison.differs),
         leader: view.leader.to_string(),
-        started_ns: view.started.nanos(),
-        stopped_ns: view.stopped.map(farthing_types::Time::nanos),
+        started_ns: view.life.started.map(Time::nanos),
+        stopped_ns: view.life.ended.map(Time::nanos),
     }
 }

@@ -59,7 +59,10 @@ impl RoutesView for Running {
         let experiments = self.proxy.experiments();
         let experiment = |route: &Route| {
             let on = |routes: &[farthing_types::RouteName]| routes.is_empty() || routes.contains(&route.name);
-            experiments.iter().find(|view| view.stopped.is_none() && on(&view.config.routes)).map(|view| view.config.name.to_string())
+            experiments
+                .iter()
+                .find(|view| view.life.stage == farthing_experiment::Stage::Running && on(&view.config.routes))
+                .map(|view| view.config.name.to_string())
         };
         let (ahead, routings, switches) = (self.proxy.prefetch(), self.proxy.routings(), self.proxy.switches());
         let plans = self.proxy.plans();

@@ -164,12 +164,12 @@ impl Run<'_> {
         self.stage.proxy.start_experiment(&ExperimentConfig {
             name: EXPERIMENT.into(),
             hypothesis: "the fitted model costs less than the rule, stale answers priced in".into(),
-            routes: Vec::new(),
             variants: vec![variant("rule", "rule"), variant("model", "model")],
             window,
             slice: 1.0,
+            ramp: vec![1.0],
             min_units: 20,
-            alpha: 0.05,
+            ..ExperimentConfig::default()
         })?;
         phases.push(self.phase("experiment", seconds).await);
         self.stage.proxy.stop_experiment(EXPERIMENT);

@@ -33,6 +33,9 @@ pub enum ClientError {
     /// The API refused.
     #[error("{0}")]
     Refused(String),
+    /// What was asked for cannot be written.
+    #[error("cannot write {0}")]
+    Unwritten(String),
     /// Something else than a Farthing admin API answered, or one of another version.
     #[error("{url} does not answer as this version's admin API does: {reason}")]
     Foreign {

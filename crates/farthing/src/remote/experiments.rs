@@ -1,12 +1,19 @@
 //! `farthing experiments`.
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use farthing_admin::{ExperimentDetail, ExperimentSummary};
+use farthing_admin::{ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary};
+use farthing_experiment::Answer;
+use http::Method;
 use serde_json::Value;
 
+use super::client::ClientError;
 use super::{AdminFlags, ask, print, segment};
 use crate::table::render;
+
+const PATH: &str = "/api/v1/experiments";
 
 /// Flags of `farthing experiments`.
 #[derive(Debug, clap::Args)]
@@ -21,27 +28,127 @@ pub struct Args {
 enum Command {
     /// All experiments.
     List,
-    /// Figures by variant, and the effect with its interval.
+    /// The answer about each challenger, then figures by variant and the effect with its interval.
     Show {
         /// The experiment.
         #[arg(value_parser = segment)]
         name: String,
     },
+    /// Measure from now on; the first whole window counts.
+    Start {
+        /// Only work out and log what variants would choose.
+        #[arg(long)]
+        shadow: bool,
+        #[command(flatten)]
+        order: OrderArgs,
+    },
+    /// End it without a decision.
+    Stop(OrderArgs),
+    /// End it in favour of a variant, which every unit has from now on; this stays.
+    Decide {
+        /// The variant.
+        #[arg(long)]
+        variant: String,
+        #[command(flatten)]
+        order: OrderArgs,
+    },
+    /// Change how much of the measurement slice takes part.
+    Traffic {
+        /// Per cent, 0 to 100; it stays there. 0 acts at once, others from the next window on.
+        #[arg(long, value_name = "PER CENT", required_unless_present = "auto")]
+        percent: Option<f64>,
+        /// Let the ramp go on by itself.
+        #[arg(long, conflicts_with = "percent")]
+        auto: bool,
+        #[command(flatten)]
+        order: OrderArgs,
+    },
+    /// What was done with it, by whom and why.
+    Audit {
+        /// The experiment.
+        #[arg(value_parser = segment)]
+        name: String,
+    },
+    /// Its closed unit-windows as CSV (docs/experiments.md has the columns), for a notebook.
+    Export {
+        /// The experiment.
+        #[arg(value_parser = segment)]
+        name: String,
+        /// Into this file; to the standard output without it.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
 }
 
-/// Shows experiments.
+#[derive(Debug, clap::Args)]
+struct OrderArgs {
+    /// The experiment.
+    #[arg(value_parser = segment)]
+    name: String,
+    /// Why; kept in the audit.
+    #[arg(long)]
+    reason: String,
+}
+
+/// Shows experiments and orders them about.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let flags = &args.admin;
     ask(flags, async |client| {
+        let order = async |name: &OrderArgs, order: &str, variant: Option<&String>, share: Option<f64>| {
+            let request = ExperimentRequest { reason: name.reason.clone(), variant: variant.cloned(), share };
+            let stands: ExperimentDetail = client.call(Method::POST, &format!("{PATH}/{}/{order}", name.name), &request).await?;
+            print(flags, &stands, stands_now);
+            Ok::<(), ClientError>(())
+        };
         match &args.command {
             Command::List => {
-                let all: Vec<ExperimentSummary> = client.get("/api/v1/experiments").await?;
+                let all: Vec<ExperimentSummary> = client.get(PATH).await?;
                 print(flags, all.as_slice(), list);
             }
-            Command::Show { name } => print(flags, &client.get(&format!("/api/v1/experiments/{name}")).await?, show),
+            Command::Show { name } => print(flags, &client.get(&format!("{PATH}/{name}")).await?, show),
+            Command::Start { shadow, order: of } => order(of, if *shadow { "shadow" } else { "start" }, None, None).await?,
+            Command::Stop(of) => order(of, "stop", None, None).await?,
+            Command::Decide { variant, order: of } => order(of, "decide", Some(variant), None).await?,
+            Command::Traffic { percent, order: of, .. } => order(of, "traffic", None, percent.map(|p| p / 100.0)).await?,
+            Command::Audit { name } => {
+                let lines: Vec<ExperimentAudit> = client.get(&format!("{PATH}/{name}/audit")).await?;
+                print(flags, lines.as_slice(), audit);
+            }
+            Command::Export { name, out } => {
+                let unwritten = |error: std::io::Error| {
+                    let to = out.as_ref().map_or_else(|| "the standard output".to_owned(), |path| path.display().to_string());
+                    ClientError::Unwritten(format!("{to}: {error}"))
+                };
+                let mut file = writer(out.as_deref()).map_err(unwritten)?;
+                let mut from = Some(0);
+                while let Some(at) = from {
+                    let piece: ExperimentRows = client.get(&format!("{PATH}/{name}/export?from={at}")).await?;
+                    file.write_all(piece.csv.as_bytes()).map_err(unwritten)?;
+                    from = piece.next;
+                }
+                file.flush().map_err(unwritten)?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn writer(out: Option<&Path>) -> std::io::Result<Box<dyn Write>> {
+    Ok(match out {
+        Some(path) => Box::new(std::fs::File::create(path)?),
+        None => Box::new(std::io::stdout().lock()),
+    })
+}
+
+fn stands_now(detail: &ExperimentDetail) -> String {
+    let ExperimentSummary { name, stage, traffic, ramps, leader, .. } = &detail.summary;
+    let by = if *ramps { ", by itself" } else { "" };
+    format!("{name} is {stage}: {:.0} % of the slice takes part{by}, the others have {leader}\n", traffic * 100.0)
+}
+
+fn audit(lines: &[ExperimentAudit]) -> String {
+    let rows = lines.iter().map(|line| vec![line.at.clone(), line.by.clone(), line.what.clone(), line.reason.clone().unwrap_or_default()]);
+    render(&["at", "by", "what", "reason"], rows)
 }
 
 fn list(all: &[ExperimentSummary]) -> String {
@@ -53,19 +160,26 @@ fn list(all: &[ExperimentSummary]) -> String {
         vec![
             experiment.name.clone(),
             if experiment.routes.is_empty() { "all".to_owned() } else { experiment.routes.join(",") },
+            experiment.stage.clone(),
             variants.collect::<Vec<_>>().join(", "),
+            format!("{:.0} %", experiment.traffic * 100.0),
             experiment.windows.to_string(),
-            if experiment.differs { "they differ" } else { "open" }.to_owned(),
+            experiment.verdict.clone(),
             experiment.hypothesis.clone(),
         ]
     });
-    render(&["experiment", "routes", "variants", "windows", "verdict", "hypothesis"], rows)
+    render(&["experiment", "routes", "stage", "variants", "traffic", "windows", "verdict", "hypothesis"], rows)
 }
 
 fn show(detail: &ExperimentDetail) -> String {
     let summary = &detail.summary;
     let report = &detail.report;
-    let mut text = format!("{}: {}\n{} windows of {} s\n\n", summary.name, summary.hypothesis, summary.windows, summary.window_s);
+    let answers: Vec<Answer> = serde_json::from_value(detail.answers.clone()).unwrap_or_default();
+    let mut text: String = answers.iter().map(Answer::text).collect();
+    text +=
+        &format!("\n{}: {}\n{} windows of {} s by {}; ", summary.name, summary.hypothesis, summary.windows, summary.window_s, summary.unit);
+    text += &stands_now(detail);
+    text.push('\n');
     let list = |key: &str| report[key].as_array().map_or(&[][..], Vec::as_slice);
     let variants = list("variants").iter().map(|variant| {
         vec![
@@ -77,10 +191,11 @@ fn show(detail: &ExperimentDetail) -> String {
             number(&variant["cost_usd"], 6),
             percent(&variant["stale_share"]),
             percent(&variant["error_share"]),
+            percent(&variant["late_share"]),
             plain(&variant["off"]),
         ]
     });
-    text += &render(&["variant", "units", "unit-windows", "requests", "bill $", "cost $", "stale", "errors", "off"], variants);
+    text += &render(&["variant", "units", "unit-windows", "requests", "bill $", "cost $", "stale", "errors", "late", "off"], variants);
     text.push('\n');
     let comparisons = list("comparisons").iter().map(|comparison| {
         let relative = &comparison["relative"];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use farthing_config::{Config, ConfigError, Flags, Route, StrategyBy, System};
-use farthing_experiment::{Experiment, Holdout};
+use farthing_experiment::{AllocationKind, Experiment, Holdout, UnitKind};
 use farthing_models::{Alias, Kind, Store};
 use farthing_policy::{Champion, RouteFacts, plan};
 use farthing_replay::path::{Acting, Policy, RoutePolicy, Running};
@@ -52,7 +52,11 @@ fn one(config: &Config, route: &Arc<Route>, store: &Store) -> anyhow::Result<Rou
     let acting = |overrides: &Overrides| acting(&facts, overrides, (store, route.stale_budget));
     let mut experiment = None;
     if let Some(configured) = config.experiments.iter().find(|e| e.routes.is_empty() || e.routes.contains(&route.name)) {
-        let snapshot = Experiment::new(farthing_proxy::experiment_spec(configured))?;
+        let spec = farthing_proxy::experiment_spec(configured);
+        // The log has what keys were asked for, not who asked nor what was published when.
+        let told = spec.unit == UnitKind::Key && spec.slot.is_none() && spec.allocation == AllocationKind::Fixed;
+        anyhow::ensure!(told, "experiment {}: only experiments on keys, with fixed shares and without a layer, can be replayed", spec.name);
+        let snapshot = Experiment::new(spec)?;
         let variants = snapshot.variants().iter().map(|v| acting(&v.overrides)).collect::<anyhow::Result<_>>()?;
         experiment = Some(Running { experiment: Arc::new(snapshot), variants });
     }

@@ -49,7 +49,7 @@ fn with_an_untried_predictor_in_its_shadow() {
 
 #[test]
 fn with_an_experiment_and_a_holdout() {
-    let tables = "[holdout]\nshare = 0.05\nwindow = \"30m\"\n[experiments.ttl]\nhypothesis = \"the model is cheaper\"\nwindow = \"20m\"\nslice = 0.8\n\
+    let tables = "[holdout]\nshare = 0.05\nwindow = \"30m\"\n[experiments.ttl]\nhypothesis = \"the model is cheaper\"\nwindow = \"20m\"\nslice = 0.8\nramp = [1.0]\n\
         [[experiments.ttl.variants]]\nname = \"rule\"\nttl = \"rule\"\n[[experiments.ttl.variants]]\nname = \"model\"\nttl = \"model\"\n";
     let report = is_exact(&run(&Scenario { tables, crowding: 4, ..PLAIN }));
     assert!(share(&report, "bypass") > 0.02, "{}", report["policy"]["total"]);

@@ -25,7 +25,7 @@ use crate::budgets::{BudgetsReport, RaiseError};
 use crate::clients::Clients;
 use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
-use crate::experiments::ExperimentView;
+use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
 use crate::l2::{L2, L2Stats};
 use crate::lifecycle::freeze::{FreezeError, FreezeOrder};
 use crate::lifecycle::{CandidateView, DriftReport};
@@ -133,11 +133,11 @@ impl Proxy {
     }
     /// All experiments.
     pub fn experiments(&self) -> Vec<ExperimentView> {
-        self.state.trials.views()
+        self.state.trials.views(self.now())
     }
     /// One experiment.
     pub fn experiment(&self, name: &str) -> Option<ExperimentView> {
-        self.state.trials.view(name)
+        self.state.trials.view(name, self.now())
     }
     /// Starts an experiment.
     ///
@@ -149,6 +149,32 @@ impl Proxy {
     /// How the decision about strategies stands on each route.
     pub fn plans(&self) -> Vec<PlanReport> {
         self.state.routes.iter().map(|route| route.plan_report()).collect()
+    }
+    /// Carries out an operator's order to an experiment. Blocks.
+    ///
+    /// # Errors
+    /// See [`ExperimentError`].
+    pub fn order_experiment(
+        &self,
+        name: &str,
+        order: &farthing_experiment::Order,
+        reason: &str,
+    ) -> Result<ExperimentView, ExperimentError> {
+        self.state.order_experiment(name, order, reason, self.now())
+    }
+    /// What was done with an experiment, the latest last. Blocks.
+    ///
+    /// # Errors
+    /// See [`ExperimentError`].
+    pub fn experiment_audit(&self, name: &str) -> Result<Vec<AuditLine>, ExperimentError> {
+        self.state.experiment_audit(name)
+    }
+    /// Closed unit-windows of an experiment as lines of a CSV file, a piece of them from byte `from` on, and where the next begins. Blocks.
+    ///
+    /// # Errors
+    /// See [`ExperimentError`].
+    pub fn experiment_rows(&self, name: &str, from: u64) -> Result<(String, Option<u64>), ExperimentError> {
+        self.state.experiment_rows(name, from)
     }
     /// The switches of each route: what is bypassed, what has switched itself off.
     pub fn switches(&self) -> Vec<RouteSwitches> {

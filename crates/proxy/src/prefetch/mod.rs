@@ -32,7 +32,7 @@ use crate::flight::Flight;
 use crate::identify::Identity;
 use crate::lookup::judged_now;
 use crate::predictors::champion;
-use crate::request::owner;
+use crate::request::{Variant, owner};
 use crate::route::RouteState;
 use crate::state::State;
 use fetch::Left;
@@ -317,6 +317,10 @@ fn begin(state: &Arc<State>, seen: &Seen, (route, known): (&Arc<RouteState>, &Kn
     // The key says for whom and for what: whatever differs is another request.
     if planned.account.key != known.key {
         return Err(Refused::Principal);
+    }
+    // What was seen is of another key: whether this one may be fetched ahead is for its own variant to say.
+    if planned.account.variant.as_ref().and_then(Variant::plan).is_some_and(|plan| plan.prefetch(RequestKind::Safe).is_err()) {
+        return Err(Refused::Variant);
     }
     let mut wanted = fetch::look(state, &planned)?;
     let ticket = fetch::join(state, &planned, &wanted)?;

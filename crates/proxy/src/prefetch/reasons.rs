@@ -37,6 +37,8 @@ reasons! {
         Principal = "other-principal",
         /// The key is held out, to measure what is saved.
         Holdout = "holdout",
+        /// The variant of its key, in an experiment, does not fetch ahead.
+        Variant = "variant",
         /// Its answer would not be kept.
         NotCached = "not-cached",
         /// There is a fresh copy by now.

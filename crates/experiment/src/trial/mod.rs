@@ -1,24 +1,32 @@
 //! The running record of one experiment: observations of requests become unit-windows, unit-windows become evidence.
 
+mod guarded;
+mod reading;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod units;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use farthing_types::{KeyHash, Money};
+use serde::{Deserialize, Serialize};
 
+use crate::allocation::{Belief, MIN_ADAPTIVE};
+use crate::assign::{Assigned, Experiment};
 use crate::effect::{Effect, Scaled};
 use crate::guard::{Guard, GuardKind, SwitchOff, by_unit};
 use crate::ratio::RatioTest;
-use crate::report::{Comparison, Dropped, Interval, Report, VariantReport};
-use crate::spec::{Assigned, Experiment, MAX_VARIANTS};
+use crate::report::Dropped;
+use crate::spec::{MAX_VARIANTS, Metric};
+use crate::unit::UnitKind;
+
+pub use rows::{COLUMNS, UnitWindow};
+use units::{Open, Unit};
 
 /// Rows that set the cap when none was declared.
 const CALIBRATION_ROWS: usize = 200;
-/// Unit-windows of both variants below which an asymptotic interval is not shown.
-const MIN_ROWS: u64 = 200;
-/// Errors of a unit-window are handed to the guardrail as soon as it has had so many requests, so that it acts within the window.
-const GUARD_AFTER: u32 = 5;
-/// Excess of a variant's stale or error share over control's that is tolerated.
-const GUARD_MARGIN: f64 = 0.01;
 /// Windows over which a unit's past cost is averaged.
 const HISTORY: f64 = 16.0;
 
@@ -35,31 +43,11 @@ pub struct Observation {
     pub requests: u32,
     /// Of these, failed ones.
     pub errors: u32,
+    /// Of these, ones that were answered later than promised.
+    pub late: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    variant: usize,
-    pmf: [f32; MAX_VARIANTS],
-    bill: Money,
-    stale: f64,
-    stale_usd: f64,
-    requests: u32,
-    errors: u32,
-    mixed: bool,
-    guarded: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Unit {
-    past: f64,
-    past_windows: f64,
-    variants_seen: u8,
-    last_window: u64,
-    open: Option<Open>,
-}
-
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Row {
     variant: usize,
     pmf: [f32; MAX_VARIANTS],
@@ -67,39 +55,59 @@ struct Row {
     before: Option<f64>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Totals {
     units: u64,
     unit_windows: u64,
     requests: u64,
     errors: u64,
+    late: u64,
     stale: f64,
     bill: Money,
     cost_usd: f64,
 }
 
 /// The running record of one experiment. Memory is bounded by the experiment's `max_units`.
-#[derive(Debug)]
+///
+/// Serialised, it is all that the evidence rests on, but for the window that is open: see [`Trial::resume`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     name: Arc<str>,
     names: Vec<Arc<str>>,
+    unit: UnitKind,
+    metric: Metric,
     price_stale: f64,
     alpha: f64,
     min_units: u32,
     max_units: usize,
     cap: Option<f64>,
     window: i64,
+    /// The first window that is measured: the first one that is watched from its beginning.
+    whole_from: i64,
+    /// The first window in which guards take evidence.
+    guard_from: i64,
     windows: u64,
+    watched: u64,
+    last_whole: i64,
+    population: f64,
+    observations: u64,
+    #[serde(with = "units::kept")]
     units: HashMap<KeyHash, Unit>,
     calibration: Vec<Row>,
     totals: Vec<Totals>,
     effects: Vec<Effect>,
-    guards: Vec<[Guard; 2]>,
+    guards: Vec<[Guard; 3]>,
     off: Vec<Option<SwitchOff>>,
     ratio: RatioTest,
     capped: u64,
     tested: u64,
     dropped: Dropped,
+    /// Whether anything was added since a window was closed.
+    #[serde(skip)]
+    open: bool,
+    /// Closed unit-windows that nobody has taken yet, where they are kept.
+    #[serde(skip)]
+    closed: Option<Vec<UnitWindow>>,
 }
 
 impl Trial {
@@ -107,73 +115,128 @@ impl Trial {
     pub fn new(experiment: &Experiment) -> Self {
         let spec = experiment.spec();
         let challengers = spec.variants.len() - 1;
-        let floors: Vec<f64> = spec.variants[1..].iter().map(|v| pair_floor(spec.variants[0].share, v.share)).collect();
         // Several challengers share the false alarms between them (Bonferroni).
         let alpha = spec.alpha / challengers as f64;
         Self {
             name: spec.name.clone(),
             names: spec.variants.iter().map(|v| v.name.clone()).collect(),
+            unit: spec.unit,
+            metric: spec.metric,
             price_stale: spec.price_stale.as_usd_f64(),
             alpha,
             min_units: spec.min_units,
             max_units: spec.max_units,
             cap: spec.cap.map(Money::as_usd_f64),
             window: i64::MIN,
+            whole_from: i64::MIN,
+            guard_from: i64::MIN,
             windows: 0,
+            watched: 0,
+            last_whole: i64::MIN,
+            population: 0.0,
+            observations: 0,
             units: HashMap::new(),
             calibration: Vec::new(),
             totals: vec![Totals::default(); spec.variants.len()],
-            effects: floors.iter().map(|&f| Effect::new(alpha, f)).collect(),
-            guards: floors.iter().map(|&f| GuardKind::ALL.map(|_| Guard::new(GUARD_MARGIN, f))).collect(),
+            effects: (0..challengers).map(|_| Effect::new(alpha)).collect(),
+            guards: (0..challengers).map(|_| GuardKind::ALL.map(|_| Guard::new(spec.margin))).collect(),
             off: vec![None; spec.variants.len()],
             ratio: RatioTest::new(spec.variants.len()),
             capped: 0,
             tested: 0,
             dropped: Dropped::default(),
+            open: false,
+            closed: None,
         }
     }
 
-    /// Adds what a request did to its unit. The first observation after the burn-in of a later window closes the window before:
-    /// until then what is found out late about that window still counts.
-    pub fn record(&mut self, unit: KeyHash, assigned: &Assigned, seen: Observation) {
-        if assigned.variant >= self.names.len() || !assigned.in_slice {
-            return;
+    /// The same record, measuring from `window` on: for an experiment that begins in the middle of the window before.
+    #[must_use]
+    pub const fn measuring_from(mut self, window: i64) -> Self {
+        self.whole_from = window;
+        self
+    }
+
+    /// A record that was kept, taken up again in the middle of `window`. What came between the record and now, and the rest of this
+    /// window, is left out for every unit whatever its variant: a window is either whole or absent, so nothing is biased. Guards begin
+    /// again with the next window, too, for a unit's coin of this one may have been counted before.
+    #[must_use]
+    pub fn resume(mut self, window: i64) -> Self {
+        self.whole_from = window.saturating_add(1).max(self.whole_from);
+        self.guard_from = self.whole_from;
+        self.window = self.window.max(window);
+        self
+    }
+
+    /// The same record, which keeps closed unit-windows until they are [taken](Self::take_closed).
+    #[must_use]
+    pub fn keeping_rows(mut self) -> Self {
+        self.closed = Some(Vec::new());
+        self
+    }
+
+    /// The unit-windows closed since the last time.
+    pub fn take_closed(&mut self) -> Vec<UnitWindow> {
+        self.closed.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Takes back unit-windows that could not be kept, for the next time.
+    pub fn put_back(&mut self, mut rows: Vec<UnitWindow>) {
+        if let Some(closed) = &mut self.closed {
+            rows.append(closed);
+            *closed = rows;
         }
+    }
+
+    /// Counts unit-windows that found no room in the export.
+    pub const fn count_unexported(&mut self, rows: usize) {
+        self.dropped.unexported = self.dropped.unexported.saturating_add(rows as u64);
+    }
+
+    /// Whether there are any.
+    pub fn has_closed(&self) -> bool {
+        self.closed.as_ref().is_some_and(|rows| !rows.is_empty())
+    }
+
+    /// Adds what a request did to its unit. The first observation after the burn-in of a later window closes the window before:
+    /// until then what is found out late about that window still counts. Whether a guardrail has tripped by it.
+    pub fn record(&mut self, unit: KeyHash, assigned: &Assigned, seen: Observation) -> bool {
+        if assigned.variant >= self.names.len() || !assigned.in_slice {
+            return false;
+        }
+        let tripped = self.has_room(unit) && self.watch(unit, assigned, seen);
         if assigned.burn_in {
             self.dropped.burn_in += 1;
-            return;
+            return tripped;
         }
         if assigned.window > self.window {
             self.close_window();
             self.window = assigned.window;
         } else if assigned.window < self.window {
             self.dropped.late += 1;
-            return;
+            return tripped;
         }
-        if !self.units.contains_key(&unit) && self.units.len() >= self.max_units {
+        if !self.has_room(unit) {
             // Whether there is room does not depend on the variant, so leaving the unit out biases nothing.
             self.dropped.overflow += 1;
-            return;
+            return tripped;
         }
+        self.observations += 1;
+        self.open = true;
         self.dropped.unpriced += u64::from(seen.bill.is_none());
         self.add(unit, assigned, seen);
+        tripped
+    }
+
+    fn has_room(&self, unit: KeyHash) -> bool {
+        self.units.len() < self.max_units || self.units.contains_key(&unit)
     }
 
     fn add(&mut self, unit: KeyHash, assigned: &Assigned, seen: Observation) {
         let entry = self.units.entry(unit).or_default();
         let open = entry.open.get_or_insert_with(|| {
             self.ratio.add(assigned.variant, &assigned.pmf);
-            Open {
-                variant: assigned.variant,
-                pmf: assigned.pmf,
-                bill: Money::ZERO,
-                stale: 0.0,
-                stale_usd: 0.0,
-                requests: 0,
-                errors: 0,
-                mixed: false,
-                guarded: false,
-            }
+            Open::new(assigned)
         });
         open.mixed |= open.variant != assigned.variant;
         open.bill += seen.bill.unwrap_or(Money::ZERO);
@@ -182,22 +245,28 @@ impl Trial {
         open.stale_usd += stale * seen.stale_price.map_or(self.price_stale, Money::as_usd_f64);
         open.requests = open.requests.saturating_add(seen.requests);
         open.errors = open.errors.saturating_add(seen.errors);
-        if !open.guarded && !open.mixed && open.requests >= GUARD_AFTER {
-            open.guarded = true;
-            let (variant, pmf, share) = (open.variant, open.pmf, error_share(open));
-            self.guard(GuardKind::Errors, variant, &pmf, share);
-        }
+        open.late = open.late.saturating_add(seen.late);
     }
 
     /// Ends the window that is open: its unit-windows become rows. Call it when time has passed without requests, or at the end.
     pub fn close_window(&mut self) {
         let mut open: Vec<(KeyHash, Open)> =
             self.units.iter_mut().filter_map(|(unit, state)| state.open.take().map(|open| (*unit, open))).collect();
+        self.flush_guards();
+        self.open = false;
         if open.is_empty() {
             return;
         }
         by_unit(&mut open);
+        if self.window < self.whole_from {
+            self.dropped.partial += open.len() as u64;
+            return;
+        }
         self.windows += 1;
+        // What lies before the first whole window, or before the process began anew, was not watched.
+        let since = if self.windows > 1 && self.last_whole >= self.whole_from { self.window.saturating_sub(self.last_whole) } else { 1 };
+        self.watched += u64::try_from(since).unwrap_or(1);
+        self.last_whole = self.window;
         let mut rows = Vec::with_capacity(open.len());
         for (unit, open) in open {
             if open.mixed {
@@ -208,6 +277,13 @@ impl Trial {
         }
         self.make_room();
         self.test(rows);
+    }
+
+    /// Closes the window that is open when it is older than `window`, whose burn-in has ended.
+    pub fn close_before(&mut self, window: i64) {
+        if self.open && self.window < window {
+            self.close_window();
+        }
     }
 
     /// When there is no room left, units that were silent in the window just closed are forgotten with their past; if few were,
@@ -224,14 +300,17 @@ impl Trial {
     }
 
     fn close_unit(&mut self, unit: KeyHash, open: &Open) -> Row {
-        let usd = open.bill.as_usd_f64() + open.stale_usd;
+        let stale_usd = if self.metric == Metric::MoneyCost { open.stale_usd } else { 0.0 };
+        let usd = open.bill.as_usd_f64() + stale_usd;
         let totals = &mut self.totals[open.variant];
         totals.unit_windows += 1;
         totals.requests += u64::from(open.requests);
         totals.errors += u64::from(open.errors);
+        totals.late += u64::from(open.late);
         totals.stale += open.stale;
         totals.bill += open.bill;
         totals.cost_usd += usd;
+        self.population += 1.0 / open.inclusion.max(1e-6);
         let state = self.units.entry(unit).or_default();
         totals.units += u64::from(state.variants_seen & (1 << open.variant) == 0);
         state.variants_seen |= 1 << open.variant;
@@ -239,25 +318,40 @@ impl Trial {
         let before = (state.past_windows > 0.0).then_some(state.past);
         state.past_windows = (state.past_windows + 1.0).min(HISTORY);
         state.past += (usd - state.past) / state.past_windows;
-        if !open.guarded {
-            self.guard(GuardKind::Errors, open.variant, &open.pmf, error_share(open));
-        }
-        self.guard(GuardKind::Stale, open.variant, &open.pmf, (open.stale / f64::from(open.requests.max(1))).min(1.0));
+        self.guard(GuardKind::Stale, (open.variant, &open.pmf), open.stale_share());
+        self.export(unit, open, (usd, before));
         Row { variant: open.variant, pmf: open.pmf, usd, before }
     }
 
-    fn guard(&mut self, kind: GuardKind, variant: usize, pmf: &[f32; MAX_VARIANTS], share: f64) {
-        for challenger in 1..self.names.len() {
-            if variant != 0 && variant != challenger {
-                continue;
-            }
-            let Some(propensity) = pair_propensity(pmf, challenger) else { continue };
-            let guard = &mut self.guards[challenger - 1][kind as usize];
-            guard.add(variant == challenger, propensity, share);
-            if guard.tripped() && self.off[challenger].is_none() {
-                self.off[challenger] = Some(SwitchOff { variant: challenger, guard: kind, evidence: guard.evidence() });
-            }
+    fn export(&mut self, unit: KeyHash, open: &Open, (cost_usd, before_usd): (f64, Option<f64>)) {
+        let tests = self.tests();
+        let Some(closed) = &mut self.closed else { return };
+        // A window's units at most are waiting, and those of the window before.
+        if closed.len() >= self.max_units.saturating_mul(2) {
+            self.dropped.unexported += 1;
+            return;
         }
+        closed.push(UnitWindow {
+            window: self.window,
+            unit,
+            variant: open.variant,
+            pmf: open.pmf,
+            inclusion: open.inclusion,
+            requests: open.requests,
+            errors: open.errors,
+            late: open.late,
+            stale: open.stale,
+            bill: open.bill,
+            cost_usd,
+            before_usd,
+            tests,
+        });
+    }
+
+    /// The challengers that are compared now, as bits by index; none while the cap is being found.
+    fn tests(&self) -> u8 {
+        let compared = |v: &usize| self.cap.is_some() && self.off[*v].is_none();
+        (1..self.names.len()).filter(compared).map(|v| 1 << v).sum()
     }
 
     fn test(&mut self, rows: Vec<Row>) {
@@ -268,8 +362,11 @@ impl Trial {
         self.tested += rows.len() as u64;
         self.capped += rows.iter().filter(|r| r.usd > cap).count() as u64;
         for challenger in 1..self.names.len() {
-            let scaled = scaled(&rows, challenger, cap);
-            self.effects[challenger - 1].window(&scaled);
+            // Whose units went to control in the middle of a window is not compared from that window on.
+            if self.off[challenger].is_none() {
+                let scaled = scaled(&rows, challenger, cap);
+                self.effects[challenger - 1].window(&scaled);
+            }
         }
     }
 
@@ -289,89 +386,12 @@ impl Trial {
         }
     }
 
-    /// Variants whose guardrail has tripped.
-    pub fn switch_off(&self) -> impl Iterator<Item = SwitchOff> + '_ {
-        self.off.iter().flatten().copied()
+    /// What is believed of each challenger's effect, for allocation: `None` for all before there are enough unit-windows, and for those
+    /// that do not compete.
+    pub fn beliefs(&self) -> Option<Vec<Option<Belief>>> {
+        let belief = |challenger: usize| self.effects[challenger - 1].belief().filter(|_| self.off[challenger].is_none());
+        (self.tested >= MIN_ADAPTIVE).then(|| (1..self.names.len()).map(belief).collect())
     }
-
-    /// The state of knowledge now. Cheap enough for a status call; the open window is not in it.
-    pub fn report(&self) -> Report {
-        Report {
-            name: self.name.clone(),
-            variants: (0..self.names.len()).map(|v| self.variant(v)).collect(),
-            comparisons: (1..self.names.len()).map(|v| self.comparison(v)).collect(),
-            windows: self.windows,
-            cap_usd: self.cap,
-            capped_share: self.capped as f64 / (self.tested as f64).max(1.0),
-            ratio_evidence: self.ratio.evidence(),
-            ratio_alarm: self.ratio.alarm(),
-            switched_off: self.switch_off().collect(),
-            dropped: self.dropped,
-        }
-    }
-
-    fn variant(&self, index: usize) -> VariantReport {
-        let totals = &self.totals[index];
-        let (units_drawn, units_expected) = self.ratio.counts(index);
-        VariantReport {
-            name: self.names[index].clone(),
-            units: totals.units,
-            unit_windows: totals.unit_windows,
-            units_drawn,
-            units_expected,
-            requests: totals.requests,
-            bill_usd: totals.bill.as_usd_f64(),
-            cost_usd: totals.cost_usd,
-            stale_share: totals.stale / (totals.requests as f64).max(1.0),
-            error_share: totals.errors as f64 / (totals.requests as f64).max(1.0),
-            off: self.off[index].map(|off| off.guard),
-        }
-    }
-
-    fn comparison(&self, challenger: usize) -> Comparison {
-        let estimate = self.effects[challenger - 1].estimate();
-        let units = self.totals[0].units.min(self.totals[challenger].units);
-        let rows = estimate.map_or(0, |e| e.rows[0] + e.rows[1]);
-        let enough = units >= u64::from(self.min_units) && rows >= MIN_ROWS && !self.ratio.alarm();
-        let cap = self.cap.unwrap_or(0.0);
-        let estimate = estimate.filter(|_| enough);
-        let relative = |value: f64, control: f64| if control > 0.0 { value / control } else { 0.0 };
-        Comparison {
-            variant: self.names[challenger].clone(),
-            control: self.names[0].clone(),
-            effect_usd: estimate.map(|e| Interval { point: e.effect * cap, low: e.low * cap, high: e.high * cap }),
-            relative: estimate.map(|e| Interval {
-                point: relative(e.effect, e.means[0]),
-                low: relative(e.low, e.means[0]),
-                high: relative(e.high, e.means[0]),
-            }),
-            unweighted_usd: estimate.map(|e| e.unweighted * cap),
-            evidence: estimate.map_or(1.0, |e| e.evidence),
-            differs: estimate.is_some_and(|e| e.differs),
-            note: self.note(units, rows),
-            alpha: self.alpha,
-        }
-    }
-
-    fn note(&self, units: u64, rows: u64) -> Option<&'static str> {
-        if self.ratio.alarm() {
-            Some("sample ratio mismatch")
-        } else if self.cap.is_none() {
-            Some("calibrating")
-        } else if units < u64::from(self.min_units) || rows < MIN_ROWS {
-            Some("not enough units")
-        } else {
-            None
-        }
-    }
-}
-
-fn error_share(open: &Open) -> f64 {
-    (f64::from(open.errors) / f64::from(open.requests.max(1))).min(1.0)
-}
-
-fn pair_floor(control: f64, challenger: f64) -> f64 {
-    control.min(challenger) / (control + challenger)
 }
 
 /// Probability of `challenger` given that it is that or control; `None` when one of them is off.

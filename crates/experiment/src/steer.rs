@@ -1,0 +1,153 @@
+//! One turn of the control loop over a running experiment: guardrails, leader, ramp, and the probabilities of the next window. Pure: who
+//! calls it publishes what comes of it, keeps it, and notes it in the audit.
+
+use farthing_types::{Draw, Span, Time};
+
+use crate::allocation::{Allocation, AllocationKind, Belief, cheapest, with_floor};
+use crate::assign::Experiment;
+use crate::guard::GuardKind;
+use crate::life::{Life, Ramp, Stage};
+use crate::spec::{ExperimentSpec, MAX_VARIANTS};
+use crate::trial::Trial;
+
+/// Unit-windows on a step of the ramp before the next one.
+const RAMP_ROWS: u64 = 100;
+/// Evidence of harm that keeps a ramp where it is.
+const RAMP_HARM: f64 = 10.0;
+
+/// Something that the control loop did, for the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What made it do so: `guardrail`, `evidence`, `ramp`.
+    pub by: &'static str,
+    /// What it did.
+    pub what: String,
+}
+
+/// What a turn came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    /// Where the experiment stands now.
+    pub life: Life,
+    /// What is to be told. Published probabilities are not: they are in each draw.
+    pub notes: Vec<Note>,
+}
+
+/// What a turn is about.
+pub struct Steered<'a> {
+    /// Where the experiment stands.
+    pub life: &'a Life,
+    /// Its description.
+    pub spec: &'a ExperimentSpec,
+    /// Its record.
+    pub trial: &'a Trial,
+    /// The source of draws.
+    pub draw: &'a Draw,
+}
+
+/// One turn at `now`; `None` when nothing changes.
+pub fn steer(what: &Steered<'_>, now: Time) -> Option<Turn> {
+    if what.life.stage != Stage::Running {
+        return None;
+    }
+    let mut turn = Turn { life: what.life.clone(), notes: Vec::new() };
+    guards(what, &mut turn, now);
+    lead(what, &mut turn);
+    climb(what, &mut turn, now);
+    publish(what, &mut turn, now);
+    (turn.life != *what.life).then_some(turn)
+}
+
+/// The window of a moment, and how much of it has passed (0 to 1).
+fn placed(spec: &ExperimentSpec, now: Time) -> (i64, f64) {
+    let length = i64::try_from(spec.window.as_nanos()).unwrap_or(i64::MAX).max(1);
+    (now.nanos().div_euclid(length), now.nanos().rem_euclid(length) as f64 / length as f64)
+}
+
+fn guards(what: &Steered<'_>, turn: &mut Turn, now: Time) {
+    let (life, spec) = (&mut turn.life, what.spec);
+    for off in what.trial.switch_off() {
+        if life.off.iter().any(|known| known.variant == off.variant) {
+            continue;
+        }
+        life.off.push(off);
+        if life.leader == off.variant {
+            life.leader = 0;
+        }
+        let name = spec.variants.get(off.variant).map_or("", |v| &*v.name);
+        let what = format!("variant {name} is switched off: more {} than control (evidence {:.0})", harm(off.guard), off.evidence);
+        turn.notes.push(Note { by: "guardrail", what });
+    }
+    if life.off.len() + 1 >= spec.variants.len() && life.ramp.share > 0.0 {
+        let (window, _) = placed(spec, now);
+        *life = life.with_share(spec, (now, window), 0.0);
+        life.ramp.auto = false;
+        turn.notes.push(Note { by: "guardrail", what: "traffic goes back to 0: no challenger is left".to_owned() });
+    }
+}
+
+const fn harm(guard: GuardKind) -> &'static str {
+    match guard {
+        GuardKind::Errors => "errors",
+        GuardKind::Stale => "stale answers",
+        GuardKind::Latency => "late answers",
+    }
+}
+
+/// Once they differ and a challenger is cheaper, units outside the slice follow the cheapest.
+fn lead(what: &Steered<'_>, turn: &mut Turn) {
+    let report = what.trial.report();
+    let life = &mut turn.life;
+    let is_off = |variant: usize| life.off.iter().any(|off| off.variant == variant);
+    let cheaper = report.comparisons.iter().enumerate().filter(|(index, c)| c.differs && !is_off(index + 1));
+    let best = cheaper.filter_map(|(index, c)| c.effect_usd.filter(|i| i.high < 0.0).map(|i| (index + 1, i.point)));
+    if let Some((leader, _)) = best.min_by(|a, b| a.1.total_cmp(&b.1))
+        && leader != life.leader
+    {
+        life.leader = leader;
+        let name = what.spec.variants.get(leader).map_or("", |v| &*v.name);
+        turn.notes.push(Note { by: "evidence", what: format!("variant {name} leads: units that are not measured follow it") });
+    }
+}
+
+/// The next step of the ramp, when this one has lasted long enough, enough was seen on it and nothing speaks against it.
+fn climb(what: &Steered<'_>, turn: &mut Turn, now: Time) {
+    let (life, spec) = (&mut turn.life, what.spec);
+    let Ramp { share, since, rows, auto } = life.ramp;
+    let Some(next) = spec.ramp.iter().copied().find(|step| *step > share).filter(|_| auto && share > 0.0) else { return };
+    let seen: u64 = what.trial.report().variants.iter().map(|v| v.unit_windows).sum();
+    let held = now.since(since) >= spec.ramp_hold.max(spec.window) && seen.saturating_sub(rows) >= RAMP_ROWS;
+    if !held || what.trial.harm() >= RAMP_HARM {
+        return;
+    }
+    let (window, _) = placed(spec, now);
+    *life = life.with_share(spec, (now, window.saturating_add(1)), next);
+    life.ramp.rows = seen;
+    turn.notes.push(Note { by: "ramp", what: format!("traffic {:.0} % -> {:.0} % of the slice", share * 100.0, next * 100.0) });
+}
+
+/// The probabilities of the next window, once half of this one has passed: what is known then is of windows that are over, and the snapshot
+/// is in place before the next one begins.
+fn publish(what: &Steered<'_>, turn: &mut Turn, now: Time) {
+    let (life, spec) = (&mut turn.life, what.spec);
+    let AllocationKind::Thompson { floor } = spec.allocation else { return };
+    let (window, passed) = placed(spec, now);
+    let next = window.saturating_add(1);
+    if passed < 0.5 || spec.window.mul_f64(1.0 - passed) < Span::from_millis(1) || life.allocations.last().is_some_and(|a| a.from > next) {
+        return;
+    }
+    let Some(beliefs) = what.trial.beliefs() else { return };
+    let Ok(Some(experiment)) = life.snapshot(spec) else { return };
+    let pmf = allocate(&experiment, (&beliefs, floor), what.draw, next);
+    let last = life.allocations.last();
+    if last.is_some_and(|a| a.from == next && a.pmf == pmf) {
+        return;
+    }
+    let ramp = last.map_or(0.0, |a| a.ramp);
+    *life = life.clone().publishing(Allocation { from: next, pmf, ramp });
+}
+
+/// The probabilities of a window by what is believed of the challengers' effects.
+pub fn allocate(experiment: &Experiment, (beliefs, floor): (&[Option<Belief>], f64), draw: &Draw, window: i64) -> [f64; MAX_VARIANTS] {
+    with_floor(cheapest(beliefs, draw, experiment.name(), window), experiment.live(), floor)
+}

@@ -1,0 +1,123 @@
+//! The whole tables, into target/results/simulate.json: `cargo test -p farthing-experiment --release --test simulation -- --ignored --nocapture`.
+
+use std::path::Path;
+
+use farthing_experiment::AllocationKind;
+use serde_json::{Value, json};
+
+use crate::world::{Law, Run, World, count, decisions_until_off, median, run};
+
+const RUNS: u64 = 2_000;
+const LAWS: [Law; 4] = [Law::Light, Law::HeavyTail, Law::Cycle, Law::CarryOver];
+
+const ALLOCATIONS: [(&str, AllocationKind); 3] = [
+    ("fixed", AllocationKind::Fixed),
+    ("thompson .1", AllocationKind::Thompson { floor: 0.1 }),
+    ("thompson .2", AllocationKind::Thompson { floor: 0.2 }),
+];
+
+fn rate(runs: &[Run], what: impl Fn(&Run) -> bool) -> f64 {
+    runs.iter().filter(|r| what(r)).count() as f64 / runs.len() as f64
+}
+
+/// About 20,000 unit-windows, looked at in each of 167 windows.
+fn long(law: Law, allocation: AllocationKind, factor: f64) -> World {
+    World { allocation, windows: 167, ..World::pair(law, factor) }
+}
+
+fn false_alarms(failed: &mut Vec<String>) -> Value {
+    let mut cells = Vec::new();
+    let mut above = 0;
+    for (name, allocation) in ALLOCATIONS {
+        for law in LAWS {
+            let runs: Vec<Run> = (0..RUNS).map(|seed| run(&long(law, allocation, 1.0), seed)).collect();
+            let (interval, bets) = (rate(&runs, |r| r.ever_excludes_zero), rate(&runs, |r| r.ever_differs));
+            let (guard, ratio) = (rate(&runs, |r| r.guard_tripped), rate(&runs, |r| r.ratio_alarm));
+            println!("A/A {name} {law:?}: interval {interval:.4} bets {bets:.4} guard {guard:.4} ratio {ratio:.4}");
+            above += u32::from(interval > 0.06) + u32::from(bets > 0.06);
+            if guard > 0.01 || ratio > 0.005 {
+                failed.push(format!("guards, {name} {law:?}: {guard} {ratio}"));
+            }
+            cells.push(json!({"allocation": name, "world": format!("{law:?}"), "interval": interval, "bets": bets, "guard": guard, "ratio": ratio}));
+        }
+    }
+    if above > 1 {
+        failed.push(format!("{above} cells find more than 6 % where nothing is"));
+    }
+    Value::Array(cells)
+}
+
+fn coverage(failed: &mut Vec<String>) -> Value {
+    let mut cells = Vec::new();
+    for (name, allocation) in ALLOCATIONS {
+        for law in [Law::Light, Law::HeavyTail, Law::Cycle] {
+            for factor in [1.0, 1.05, 1.2] {
+                let missed = count(RUNS, &long(law, allocation, factor), |r| r.ever_misses_truth) as f64 / RUNS as f64;
+                println!("coverage {name} {law:?} {factor}: {:.4}", 1.0 - missed);
+                if missed > 0.06 {
+                    failed.push(format!("coverage {name} {law:?} {factor}: {missed} missed"));
+                }
+                cells.push(json!({"allocation": name, "world": format!("{law:?}"), "factor": factor, "covered": 1.0 - missed}));
+            }
+        }
+    }
+    Value::Array(cells)
+}
+
+fn power(failed: &mut Vec<String>) -> Value {
+    let runs: Vec<Run> = (0..500).map(|seed| run(&long(Law::Light, AllocationKind::Thompson { floor: 0.2 }, 1.22), seed)).collect();
+    let even: Vec<Run> = (0..500).map(|seed| run(&long(Law::Light, AllocationKind::Fixed, 1.22), seed)).collect();
+    let (interval, bets) = (median(runs.iter().map(|r| r.rows_to_find).collect()), median(runs.iter().map(|r| r.rows_to_bet).collect()));
+    let paid = |runs: &[Run]| runs.iter().map(|r| r.in_last).sum::<u64>() as f64 / runs.iter().map(|r| r.rows).sum::<u64>() as f64;
+    let regret = paid(&runs) / paid(&even);
+    println!("+22 %: interval {interval}, bets {bets} unit-windows, regret {regret:.3} of an even split's");
+    if interval > 3_500 || bets > 4_000 || regret > 0.45 {
+        failed.push("power or regret".to_owned());
+    }
+    json!({"interval_median": interval, "bets_median": bets, "regret_of_even": regret})
+}
+
+fn guardrail(failed: &mut Vec<String>) -> Value {
+    let mut taken: Vec<u64> = (0..1_000).map(|seed| decisions_until_off(0.01, 0.10, 10_000, seed).unwrap_or(u64::MAX)).collect();
+    taken.sort_unstable();
+    let (middle, p95) = (taken[500], taken[950]);
+    let alarms = (0..500).filter(|seed| decisions_until_off(0.01, 0.01, 100_000, *seed).is_some()).count() as f64 / 500.0;
+    println!("errors 1 % -> 10 %: off after {middle} (p95 {p95}) decisions; false alarms in 1e5: {alarms:.4}");
+    if middle > 200 || p95 > 375 || alarms > 0.01 {
+        failed.push("guardrail".to_owned());
+    }
+    json!({"median": middle, "p95": p95, "false_alarms_in_1e5": alarms})
+}
+
+fn many_shares(failed: &mut Vec<String>) -> Value {
+    let mut cells = Vec::new();
+    for shares in [vec![0.7, 0.3], vec![0.2, 0.8], vec![0.4, 0.3, 0.3]] {
+        let world = World { shares: shares.clone(), ..World::pair(Law::Light, 1.0) };
+        let runs: Vec<Run> = (0..RUNS).map(|seed| run(&world, seed)).collect();
+        let (interval, bets) = (rate(&runs, |r| r.ever_excludes_zero), rate(&runs, |r| r.ever_differs));
+        println!("A/A {shares:?}: interval {interval:.4} bets {bets:.4}");
+        if interval > 0.06 || bets > 0.06 {
+            failed.push(format!("{shares:?}"));
+        }
+        cells.push(json!({"shares": shares, "interval": interval, "bets": bets}));
+    }
+    Value::Array(cells)
+}
+
+#[test]
+#[ignore = "minutes: run by make simulate"]
+fn two_thousand_runs_of_every_world() {
+    let mut failed = Vec::new();
+    let tables = json!({
+        "runs": RUNS,
+        "guardrail": guardrail(&mut failed),
+        "power": power(&mut failed),
+        "false_alarms": false_alarms(&mut failed),
+        "other_shares": many_shares(&mut failed),
+        "coverage": coverage(&mut failed),
+    });
+    let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/results");
+    std::fs::create_dir_all(&out).unwrap();
+    std::fs::write(out.join("simulate.json"), serde_json::to_vec_pretty(&tables).unwrap()).unwrap();
+    assert!(failed.is_empty(), "{failed:?}");
+}

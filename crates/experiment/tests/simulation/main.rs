@@ -1,0 +1,9 @@
+//! Seeded simulations with known truth: false alarms under peeking, coverage at all times, power, regret, guardrails, sample ratio, savings.
+
+#![expect(clippy::unwrap_used, reason = "a simulation that cannot be set up must stop the test")]
+
+mod full;
+mod records;
+mod savings;
+mod short;
+mod world;

@@ -1,0 +1,305 @@
+//! Orders to experiments, and taking up at the start what was kept of them.
+
+use std::io;
+use std::sync::Arc;
+
+use farthing_config::{Config, ExperimentConfig};
+use farthing_experiment::{Claim, Experiment, Life, Order, OrderError, Stage, Trial, compatible};
+use farthing_types::Time;
+
+use super::kept::{AuditLine, Folder, KeptError, Standing};
+use super::{ExperimentView, Running, Unkept, experiment_spec, spec};
+use crate::StartError;
+use crate::state::State;
+
+/// Longest reason that is kept, in bytes.
+const LONGEST_REASON: usize = 500;
+/// Bytes of rows that are read at once.
+const PIECE: usize = 4 << 20;
+
+/// Why an order to an experiment was not carried out, or not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum ExperimentError {
+    /// There is none of that name.
+    #[error("there is no experiment `{given}`; there are {}", known.join(", "))]
+    Unknown {
+        /// What was given.
+        given: String,
+        /// The experiments.
+        known: Vec<String>,
+    },
+    /// The reason is missing or too long.
+    #[error("reason: say why, in 1 to {LONGEST_REASON} bytes")]
+    Reason,
+    /// Where it stands does not allow it.
+    #[error("experiment {name}: {source}")]
+    Order {
+        /// The experiment.
+        name: Arc<str>,
+        /// Why.
+        source: OrderError,
+    },
+    /// It cannot run beside another, or without a model version.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// What is kept cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is in force, but a restart may undo it.
+    #[error("in force, but not written down: a restart undoes it; see the log")]
+    Unwritten,
+}
+
+impl State {
+    /// Takes up the configured experiments where they stood, and begins those that are new. Blocks on small files.
+    ///
+    /// # Errors
+    /// A description that is no experiment, that has changed since it began, or that cannot run beside another; a model version that cannot go
+    /// live; a kept file that is damaged.
+    pub fn open_experiments(&self, config: &Config, now: Time) -> Result<(), StartError> {
+        for experiment in &config.experiments {
+            let mut running = self.taken_up(experiment, now)?;
+            if running.life.stage == Stage::Draft && experiment.start != Stage::Draft.as_str() {
+                let order = if experiment.start == Stage::Shadow.as_str() { Order::Shadow } else { Order::Start };
+                running = self.ordered(running, &order, now).map_err(|error| match error {
+                    ExperimentError::Start(error) => error,
+                    other => StartError::Kept { reason: other.to_string() },
+                })?;
+                running.note(now, "configuration", format!("{} -> {}", Stage::Draft.as_str(), running.life.stage.as_str()), None);
+            }
+            if let Some(snapshot) = &running.snapshot {
+                self.log_allocation(snapshot, now);
+            }
+            self.adopt(running)?;
+        }
+        self.publish_experiments(&self.trials.all.lock())?;
+        self.keep_experiments();
+        Ok(())
+    }
+
+    /// Starts an experiment that the configuration does not have.
+    ///
+    /// # Errors
+    /// As [`State::open_experiments`].
+    pub fn start_experiment(&self, config: &ExperimentConfig, now: Time) -> Result<(), StartError> {
+        let config = ExperimentConfig { start: Stage::Running.as_str(), ..config.clone() };
+        self.open_experiments(&Config { experiments: vec![config], ..Config::default() }, now)
+    }
+
+    fn taken_up(&self, config: &ExperimentConfig, now: Time) -> Result<Running, StartError> {
+        if let Some(name) = config.routes.iter().find(|name| !self.routes.iter().any(|r| r.route.name == **name)) {
+            return Err(StartError::NoRoute { experiment: config.name.clone(), route: name.clone() });
+        }
+        let spec = experiment_spec(config);
+        let experiment = Experiment::new(spec.clone())?;
+        let frozen = spec::frozen(config);
+        let folder = self.trials.folder.lock().clone();
+        let kept = folder.standing(&config.name)?;
+        let mut running = Running {
+            config: config.clone(),
+            spec,
+            frozen,
+            life: Life::draft(now),
+            snapshot: None,
+            trial: Trial::new(&experiment).keeping_rows(),
+            rows_bytes: 0,
+            unkept: Unkept { standing: true, ..Unkept::default() },
+        };
+        if let Some(kept) = kept {
+            running.take_up(kept, (&folder, experiment.window(now)))?;
+        }
+        Ok(running)
+    }
+
+    /// Adds it to the others, when it can run beside them.
+    fn adopt(&self, running: Running) -> Result<(), StartError> {
+        let mut all = self.trials.all.lock();
+        if running.life.stage != Stage::Draft {
+            running.fits(all.values())?;
+            self.pin(&running)?;
+        }
+        all.insert(running.spec.name.clone(), running);
+        Ok(())
+    }
+
+    fn pin(&self, running: &Running) -> Result<(), StartError> {
+        if matches!(running.life.stage, Stage::Draft | Stage::Stopped) {
+            return Ok(());
+        }
+        running.config.variants.iter().filter_map(|v| v.overrides.model_version).try_for_each(|version| Ok(self.predictors.pin(version)?))
+    }
+
+    /// What becomes of it by an order. Its record begins anew when it starts to be measured.
+    fn ordered(&self, mut running: Running, order: &Order, now: Time) -> Result<Running, ExperimentError> {
+        let window = running.window(now);
+        let name = running.spec.name.clone();
+        let before = running.life.stage;
+        running.close_ended(now);
+        running.life = running.life.step(order, &running.spec, (now, window)).map_err(|source| ExperimentError::Order { name, source })?;
+        if before != Stage::Running && running.life.stage == Stage::Running {
+            // The rest of this window would be compared by units that had another plan when it began.
+            let experiment = Experiment::new(running.spec.clone()).map_err(StartError::from)?;
+            running.trial = Trial::new(&experiment).keeping_rows().measuring_from(window.saturating_add(1));
+            (running.rows_bytes, running.unkept.evidence) = (0, true);
+        } else if before == Stage::Running && running.life.stage != Stage::Running {
+            running.trial.close_window();
+            running.unkept.evidence = true;
+        }
+        running.unkept.standing = true;
+        running.renew()?;
+        Ok(running)
+    }
+
+    /// Carries out an operator's order to an experiment; blocks until it is kept.
+    ///
+    /// # Errors
+    /// See [`ExperimentError`]; with [`ExperimentError::Unwritten`] it is in force all the same.
+    pub fn order_experiment(&self, name: &str, order: &Order, reason: &str, now: Time) -> Result<ExperimentView, ExperimentError> {
+        if reason.trim().is_empty() || reason.len() > LONGEST_REASON {
+            return Err(ExperimentError::Reason);
+        }
+        let unkept = || self.counters.experiments_unkept.load(std::sync::atomic::Ordering::Relaxed);
+        let failed_before = unkept();
+        let view = {
+            let mut all = self.trials.all.lock();
+            let known = all.keys().map(ToString::to_string).collect();
+            let Some(running) = all.remove(name) else { return Err(ExperimentError::Unknown { given: name.to_owned(), known }) };
+            let (backup, stage) = (running.again(), running.life.stage);
+            match self.ordered(running, order, now).and_then(|next| self.allowed(next, all.values())) {
+                Ok(mut next) => {
+                    next.note(now, "operator", said(order, stage, &next.life), Some(reason.to_owned()));
+                    tracing::warn!(experiment = name, reason, "{}", said(order, stage, &next.life));
+                    if let Some(snapshot) = &next.snapshot {
+                        self.log_allocation(snapshot, now);
+                    }
+                    let view = next.view(now);
+                    all.insert(next.spec.name.clone(), next);
+                    self.publish_experiments(&all)?;
+                    view
+                }
+                Err(error) => {
+                    all.insert(backup.spec.name.clone(), backup);
+                    return Err(error);
+                }
+            }
+        };
+        self.keep_experiments();
+        if unkept() > failed_before { Err(ExperimentError::Unwritten) } else { Ok(view) }
+    }
+
+    fn allowed<'a>(&self, next: Running, others: impl Iterator<Item = &'a Running>) -> Result<Running, ExperimentError> {
+        if next.life.stage != Stage::Stopped {
+            next.fits(others)?;
+            self.pin(&next)?;
+        }
+        Ok(next)
+    }
+
+    /// Ends an experiment; its record stays. False when none of that name runs.
+    pub fn stop_experiment(&self, name: &str, now: Time) -> bool {
+        self.order_experiment(name, &Order::Stop, "stopped by the program", now).is_ok()
+    }
+
+    /// What was done with an experiment, the latest last. Blocks on a small file.
+    ///
+    /// # Errors
+    /// None of that name, or a file that cannot be read.
+    pub fn experiment_audit(&self, name: &str) -> Result<Vec<AuditLine>, ExperimentError> {
+        self.known(name)?;
+        let folder = self.trials.folder.lock();
+        Ok(folder.audit(name)?)
+    }
+
+    /// Closed unit-windows of an experiment as lines of a CSV file, a piece of them from byte `from` on, and where the next begins. Blocks.
+    ///
+    /// # Errors
+    /// None of that name, or a file that cannot be read.
+    pub fn experiment_rows(&self, name: &str, from: u64) -> Result<(String, Option<u64>), ExperimentError> {
+        self.known(name)?;
+        self.keep_experiments();
+        let folder = self.trials.folder.lock();
+        let upto = self.trials.all.lock().get(name).map_or(0, |running| running.rows_bytes);
+        let head = || (format!("{}\n", farthing_experiment::COLUMNS), None);
+        Ok(folder.rows(name, (from, upto), PIECE)?.filter(|_| upto > 0).unwrap_or_else(head))
+    }
+
+    fn known(&self, name: &str) -> Result<(), ExperimentError> {
+        let all = self.trials.all.lock();
+        let unknown = || ExperimentError::Unknown { given: name.to_owned(), known: all.keys().map(ToString::to_string).collect() };
+        all.contains_key(name).then_some(()).ok_or_else(unknown)
+    }
+}
+
+/// An order in words.
+fn said(order: &Order, before: Stage, life: &Life) -> String {
+    match order {
+        Order::Traffic { share: None } => format!("traffic goes on by itself from {:.0} % of the slice", life.ramp.share * 100.0),
+        Order::Traffic { .. } => format!("traffic {:.0} % of the slice, by hand", life.ramp.share * 100.0),
+        Order::Decide { variant } => format!("{} -> {} for {variant}", before.as_str(), life.stage.as_str()),
+        _ => format!("{} -> {}", before.as_str(), life.stage.as_str()),
+    }
+}
+
+impl Running {
+    fn note(&mut self, at: Time, by: &'static str, what: String, reason: Option<String>) {
+        self.unkept.notes.push(AuditLine { at, by: by.into(), what, reason });
+    }
+
+    /// Goes on where it stood, with the evidence there was.
+    fn take_up(&mut self, kept: Standing, (folder, window): (&Folder, i64)) -> Result<(), StartError> {
+        let changed = spec::changed(&kept.frozen, &self.frozen);
+        if kept.life.stage != Stage::Draft && !changed.is_empty() {
+            return Err(StartError::Frozen {
+                experiment: self.spec.name.clone(),
+                stage: kept.life.stage.as_str(),
+                keys: changed.join(", "),
+            });
+        }
+        self.life = kept.life;
+        self.unkept.standing = false;
+        if let Some((trial, rows_bytes)) = folder.evidence(&self.spec.name)? {
+            let goes_on = self.life.stage == Stage::Running;
+            let trial = if goes_on { trial.resume(window) } else { trial };
+            (self.trial, self.rows_bytes) = (trial.keeping_rows(), rows_bytes);
+        }
+        if self.life.stage != Stage::Draft {
+            tracing::info!(experiment = %self.spec.name, stage = self.life.stage.as_str(), "taken up where it stood before the restart");
+        }
+        self.renew()
+    }
+
+    /// Whether it can run beside the others.
+    fn fits<'a>(&self, others: impl Iterator<Item = &'a Self>) -> Result<(), StartError> {
+        let mine = Claim::of(&self.spec, &self.config.routes);
+        for other in others.filter(|other| other.snapshot.is_some()) {
+            let its = Claim::of(&other.spec, &other.config.routes);
+            compatible(&its, &mine)?;
+            let shares_layer = mine.slot.as_ref().zip(its.slot.as_ref()).is_some_and(|(a, b)| a.layer == b.layer);
+            let route = || mine.routes.iter().chain(&its.routes).next().cloned().unwrap_or_else(|| "all".into());
+            if mine.meets(&its) && !shares_layer {
+                return Err(StartError::Layer { experiment: mine.name, other: its.name, route: route() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The same once more, for an order that may fail.
+    fn again(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            spec: self.spec.clone(),
+            frozen: self.frozen.clone(),
+            life: self.life.clone(),
+            snapshot: self.snapshot.clone(),
+            trial: self.trial.clone(),
+            rows_bytes: self.rows_bytes,
+            unkept: Unkept { standing: self.unkept.standing, evidence: self.unkept.evidence, notes: self.unkept.notes.clone() },
+        }
+    }
+}
+
+impl From<KeptError> for StartError {
+    fn from(error: KeptError) -> Self {
+        Self::Kept { reason: error.to_string() }
+    }
+}
