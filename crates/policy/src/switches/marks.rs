@@ -162,6 +162,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_rests_at_once_and_a_trial_without_a_loss_ends_it() {
+        let (mut worth, now) = (MarkWorth::default(), Time::from_millis(0));
+        assert_eq!((worth.refused(now), worth.refused(now)), (Some(Standing::Off), None));
+        assert!(!worth.may(now).0);
+        let later = now + REST;
+        assert_eq!(worth.may(later), (true, Some(Standing::Trial)));
+        let back = (0..TRIAL).filter_map(|_| worth.take(later, Money::ZERO, Money::ZERO)).collect::<Vec<_>>();
+        assert_eq!(back, [Standing::On]);
+    }
+
+    #[test]
     fn a_loss_after_a_long_gain_is_found() {
         let mut worth = MarkWorth::default();
         for _ in 0..10_000 {

@@ -40,8 +40,8 @@ const TOKEN: u64 = 4;
 const MOST_MARKS: usize = 4;
 /// Blocks before a mark in which it looks for what it has.
 const LOOKBACK: u32 = 20;
-/// Prefixes that are remembered of a route: 1 MiB.
-const REMEMBERED: usize = 16_384;
+/// Prefixes that are remembered of a route: about 6 MiB, and the new turns of five minutes at a hundred a second.
+const REMEMBERED: usize = 65_536;
 
 /// The prompts of a route whose provider's cache is told of them.
 pub struct Prompts {
@@ -221,7 +221,8 @@ impl State {
     /// The head of a call's answer has come: the provider has what the call has marked.
     pub fn prompt_began(&self, flight: &Flight, status: StatusCode) {
         if let Some((prompts, prompted)) = marked(flight).filter(|_| status.is_success()) {
-            prompts.marks.lock().began(self.clock.now(), &prompted.digests);
+            // Whenever the provider used them: not before the call was ordered.
+            prompts.marks.lock().began(flight.at, &prompted.digests);
         }
     }
 
@@ -251,6 +252,7 @@ impl State {
         let keyed = flight.prompted.as_ref().is_some_and(|prompted| prompted.why() == MarkReason::Keyed);
         if let Some(prompts) = flight.route.prompts.as_ref().filter(|_| keyed) {
             prompts.stats.ended((charged.usage.cached_input.unwrap_or(0), 0), Money::ZERO, false);
+            self.judge_marks(&flight.route, Money::ZERO, Money::ZERO);
         }
     }
 
