@@ -143,6 +143,7 @@ fn caching(log: &Log) -> anyhow::Result<Policy> {
             rules: Rules::new(Mode::Learned),
             idempotent: false,
             refresh_ahead: farthing_types::Span::ZERO,
+            chosen: false,
             economics,
             main: Acting { plan: plan.clone(), champion: Champion::default() },
             experiment: None,

@@ -10,7 +10,6 @@ use farthing_policy::strategy::Mix;
 use farthing_types::Money;
 
 use super::find::{first, text, whole};
-use super::span;
 
 const COLUMNS: [&str; 11] =
     ["decision_id", "kind", "ts_ns", "route", "variant", "action", "action_value", "by", "model_digest", "expected_latency_us", "dropped"];
@@ -27,7 +26,7 @@ impl Chosen {
     fn read(cells: &[Value<'_>]) -> Option<Self> {
         let (Value::Text("strategy"), Value::I32(action), Value::F64(saving)) = (&cells[1], &cells[5], &cells[6]) else { return None };
         let mix = usize::try_from(*action).ok().and_then(|index| Mix::ALL.get(index))?;
-        let latency = whole(&cells[9]).map_or_else(String::new, |us| format!(", latency {}", span(us as f64 / 1e6)));
+        let latency = whole(&cells[9]).map_or_else(String::new, |us| format!(", latency {:.1} ms", us as f64 / 1e3));
         let digest = text(&cells[8]).map_or_else(String::new, |digest| format!(" (bundle {})", digest.get(..12).unwrap_or(&digest)));
         let dropped = text(&cells[10]).map_or_else(String::new, |dropped| format!("; left out: {dropped}"));
         let by = text(&cells[7]).unwrap_or_default();
