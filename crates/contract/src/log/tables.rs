@@ -268,11 +268,11 @@ table! {
         /// Why the attempt went to its provider, where the route has several: `score`, `only`, `failover`, `trial`, `below-floor`, `cheapest`; null where it has one.
         routed_by: Option<&'static str> = 4,
         /// What was decided about marks for the provider's own prompt cache, and why: `marked`, `keyed`, `few-reads`, `short`, `no-price`, `client`, `unreadable`, `switched-off`, `refused` (and answered without); null where the route has no `prompt_cache`.
-        prompt_cache: Option<&'static str> = 4,
+        prompt_cache: Option<&'static str> = 5,
         /// Input tokens that a marked call was expected to read from that cache, as far as its bytes tell; `tokens_cached_input` has what it read.
-        prompt_read_expected: Option<i64> = 4,
+        prompt_read_expected: Option<i64> = 5,
         /// What a marked call would have cost without its marks, all of its input at the plain rate; null when unpriced or not marked.
-        unmarked_nanousd: Option<i64> = 4,
+        unmarked_nanousd: Option<i64> = 5,
     }
 }
 
