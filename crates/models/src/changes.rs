@@ -88,11 +88,19 @@ impl Store {
     /// # Errors
     /// There is no version to go back to, or none that loads; the present one stays.
     pub fn rollback(&self, kind: Kind, alias: Alias, order: impl Into<Order>) -> Result<Arc<Generation>, ModelsError> {
-        let order = order.into();
+        let nothing = || BundleError::NoTarget { kind, what: format!("{alias} to roll back") };
+        self.back(kind, alias, None, &order.into())?.ok_or_else(|| nothing().into())
+    }
+
+    /// As [`Store::rollback`]; where `only` says a digest, nothing is done to another version: whoever asked did not mean it.
+    fn back(&self, kind: Kind, alias: Alias, only: Option<&str>, order: &Order) -> Result<Option<Arc<Generation>>, ModelsError> {
         let mut state = self.state.lock();
+        if only.is_some_and(|digest| self.current(kind, alias).is_none_or(|live| **live.digest() != *digest)) {
+            return Ok(None);
+        }
         if self.is_gone() && self.current(kind, alias).is_some() {
-            let (generation, event) = self.back_by_itself(&mut state, (kind, alias), &order)?;
-            return Ok(self.went_back(&mut state, (kind, alias), (generation, event)));
+            let moved = self.back_by_itself(&mut state, (kind, alias), order)?;
+            return Ok(Some(self.went_back(&mut state, (kind, alias), moved)));
         }
         let moved = change_aliases(&self.root, |aliases| {
             let from = aliases.get(kind, alias).map(|named| named.current.clone());
@@ -105,10 +113,10 @@ impl Store {
         });
         let moved = match moved {
             Ok(moved) => moved,
-            Err(BundleError::Io { .. } | BundleError::Aliases { .. }) => self.back_by_itself(&mut state, (kind, alias), &order)?,
+            Err(BundleError::Io { .. } | BundleError::Aliases { .. }) => self.back_by_itself(&mut state, (kind, alias), order)?,
             Err(error) => return Err(error.into()),
         };
-        Ok(self.went_back(&mut state, (kind, alias), moved))
+        Ok(Some(self.went_back(&mut state, (kind, alias), moved)))
     }
 
     fn went_back(&self, state: &mut State, of: (Kind, Alias), (generation, event): (Arc<Generation>, Event)) -> Arc<Generation> {
@@ -148,7 +156,7 @@ impl Store {
     /// As [`Store::rollback`], for the champion.
     pub fn reject(&self, kind: Kind, alias: Alias, digest: &str, order: impl Into<Order>) -> Result<(), ModelsError> {
         if alias == Alias::Champion {
-            return self.rollback(kind, alias, order).map(drop);
+            return self.back(kind, alias, Some(digest), &order.into()).map(drop);
         }
         let order = order.into();
         let mut state = self.state.lock();

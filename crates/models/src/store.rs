@@ -355,11 +355,11 @@ impl Store {
     fn stand_in(&self, state: &State, (kind, alias): (Kind, Alias), wanted: &AliasState) {
         let rejected = |digest: &str| state.history.rejected(kind, digest).is_some();
         let warm = state.warm.get(&kind).into_iter().flatten().filter(|_| alias == Alias::Champion);
-        let warm = warm.filter(|generation| !rejected(generation.digest())).cloned().next();
+        let mut warm = warm.filter(|generation| !rejected(generation.digest()));
         let mut earlier = wanted.previous.iter().filter(|target| !rejected(&target.digest));
         let earlier = || earlier.find_map(|target| self.read(kind, target.version, Some(target)).ok());
         let part = || (!rejected(&wanted.current.digest)).then(|| self.read_part(kind, &wanted.current)).flatten();
-        let generation = warm.or_else(earlier).or_else(part);
+        let generation = warm.next().cloned().or_else(earlier).or_else(part);
         match &generation {
             Some(generation) => {
                 tracing::warn!(bundle = generation.manifest().name(), engine = generation.engine(), %alias, "another version stands in");

@@ -96,6 +96,8 @@ fn a_store_that_is_gone_takes_nothing_away() {
     store.rollback(Kind::Ttl, Alias::Champion, NOW).unwrap();
     store.poll();
     assert_eq!((version(&store), root.exists()), (Some(1), false), "nothing is made in its place");
+    store.reject(Kind::Ttl, Alias::Champion, "another", NOW).unwrap();
+    assert_eq!(version(&store), Some(1), "what was said of another version is nothing about this one");
     fs::rename(dir.path().join("away"), &root).unwrap();
     store.poll();
     assert_eq!((version(&store), version(&open(&root, &runtime, 1))), (Some(1), Some(1)));

@@ -207,3 +207,33 @@ fn a_bundle_with_both_is_refused_when_either_is_wrong() {
     assert!(generation.levels().model.is_some() && generation.levels().table.is_some());
     assert!(store.promote(Kind::Ttl, 2, Alias::Champion, NOW).is_err());
 }
+
+/// Resident memory after swap 1,000 is at most 5 % above that after swap 100: with the shipped predictor, each swap builds all its sessions.
+#[test]
+#[ignore = "a minute; `make simulate` runs it"]
+fn memory_stays_where_it_is_over_a_thousand_swaps() {
+    let Some(runtime) = runtime() else { return };
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let newest = *farthing_contract::bundle::disk::versions(&shipped, Kind::Ttl).unwrap().last().unwrap();
+    let bundle = farthing_contract::bundle::Bundle::read(&shipped, Kind::Ttl, newest).unwrap();
+    let files: Vec<_> = bundle.manifest.files.keys().map(|name| (name.as_str(), bundle.file(name).unwrap())).collect();
+    let root = tempfile::tempdir().unwrap();
+    let versions: Vec<u32> =
+        (0..VERSIONS).map(|_| publish(root.path(), bundle.manifest.clone(), &files).unwrap().manifest.version).collect();
+    let store = open(root.path(), &runtime, 2);
+    let resident = || {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
+    };
+    let mut after_100 = 0;
+    for swap in 1..=1_000 {
+        store.promote(Kind::Ttl, versions[swap % versions.len()], Alias::Champion, NOW).unwrap();
+        if swap == 100 {
+            after_100 = resident();
+        }
+    }
+    let after_1000 = resident();
+    eprintln!("resident after swap 100: {after_100} KiB, after swap 1,000: {after_1000} KiB");
+    assert!(after_1000 as f64 <= 1.05 * after_100 as f64, "{after_100} {after_1000}");
+    assert_eq!(store.counts().live, 3);
+}

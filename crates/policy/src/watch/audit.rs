@@ -78,8 +78,8 @@ pub fn interval((checked, stale): (u64, u64)) -> (f64, f64) {
     let mixture = ln_beta(PRIOR.0 + k, PRIOR.1 + n - k) - ln_beta(PRIOR.0, PRIOR.1);
     let refuted = |p: f64| mixture - k * p.ln() - (n - k) * (-p).ln_1p() > -ALPHA.ln();
     let (middle, least, most) = (k / n, f64::MIN_POSITIVE, 1.0 - f64::EPSILON);
-    let low = if stale == 0 { 0.0 } else { bisect(least, middle.min(most), |p| refuted(p)) };
-    let high = if stale == checked { 1.0 } else { bisect(most, middle.max(least), |p| refuted(p)) };
+    let low = if stale == 0 { 0.0 } else { bisect(least, middle.min(most), refuted) };
+    let high = if stale == checked { 1.0 } else { bisect(most, middle.max(least), refuted) };
     (low, high)
 }
 

@@ -15,19 +15,15 @@ const CLOSE: f64 = 1.25;
 
 reasons! {
     /// How far the predictor of a route is trusted.
+    #[derive(Default)]
     Trust {
         /// It decides.
+        #[default]
         Full = "full",
         /// The live statistics decide, as if it had said nothing.
         Statistics = "statistics",
         /// The rule decides.
         Rule = "rule",
-    }
-}
-
-impl Default for Trust {
-    fn default() -> Self {
-        Self::Full
     }
 }
 

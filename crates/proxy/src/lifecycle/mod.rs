@@ -43,8 +43,8 @@ const MARKS: usize = 1 << 13;
 pub struct Lifecycle {
     fills: Fills,
     candidates: [ArcSwapOption<Candidate>; SCORED.len()],
-    /// Candidates have a guard of their own: a late one must not close out the champion.
-    guarded: Guarded,
+    /// How late answers of candidates are told.
+    lateness: (Arc<RealClock>, Span, Span),
     routes: Vec<Mutex<Watched>>,
     features: Mutex<Features>,
     marks: Box<[AtomicU64]>,
@@ -76,6 +76,8 @@ pub struct Candidate {
     scope: String,
     since: Time,
     acts: AtomicBool,
+    /// Its own: a late one must close out nobody else.
+    guarded: Guarded,
     /// Share of keys that are watched, for lookups: they ask for no lock.
     slice: f64,
     canary: Mutex<Canary>,
@@ -109,13 +111,13 @@ enum Once {
 
 impl Lifecycle {
     /// Nothing is known of any predictor.
-    pub fn new(config: &Config, routes: &[Arc<RouteState>], (real, late_after, rest): (Arc<RealClock>, Span, Span)) -> Self {
+    pub fn new(config: &Config, routes: &[Arc<RouteState>], lateness: (Arc<RealClock>, Span, Span)) -> Self {
         let models = &config.models;
         let canary = CanarySpec { share: models.canary_share, labels: models.shadow_labels, stale_margin: STALE_MARGIN };
         Self {
             fills: Fills::default(),
             candidates: Default::default(),
-            guarded: Guarded::new(real, late_after, rest),
+            lateness,
             routes: routes.iter().map(|_| Mutex::default()).collect(),
             features: Mutex::default(),
             marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
@@ -205,6 +207,7 @@ impl State {
         if alias != Alias::Challenger {
             spec.share = 0.0;
         }
+        let (real, late_after, rest) = &self.lifecycle.lateness;
         let candidate = wanted.map(|generation| {
             tracing::info!(%alias, version = generation.version(), "scored at fills from now on");
             Arc::new(Candidate {
@@ -214,6 +217,7 @@ impl State {
                 number: self.lifecycle.numbers.fetch_add(1, Ordering::Relaxed),
                 since: self.clock.now(),
                 acts: AtomicBool::new(false),
+                guarded: Guarded::new(real.clone(), *late_after, *rest),
                 slice: Canary::new(spec).slice(),
                 canary: Mutex::new(Canary::new(spec)),
             })
@@ -282,14 +286,15 @@ impl State {
             Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
         }
         let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
-        let young = |champion: Arc<Generation>| self.predictors.store().is_young(Kind::Ttl, &champion, since);
-        if to == Trust::Statistics && self.predictors.ttl(None).is_some_and(young) {
+        let young = |champion: &Arc<Generation>| self.predictors.store().is_young(Kind::Ttl, champion, since);
+        if let Some(champion) = self.predictors.ttl(None).filter(young).filter(|_| to == Trust::Statistics) {
             let order = Order::new(
                 now,
                 "drift",
                 format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion"),
             );
-            self.in_store(move |store| store.rollback(Kind::Ttl, Alias::Champion, order).map(drop));
+            // Several routes may find out at once; one step back is meant.
+            self.in_store(move |store| store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order));
         }
     }
 

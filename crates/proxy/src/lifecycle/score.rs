@@ -64,11 +64,11 @@ impl State {
             let Some(candidate) = candidate else { continue };
             let started = self.real.now();
             let asked = champion(Some(&candidate.generation), route.economics.stale_budget);
-            let decision = self.lifecycle.guarded.choose((&route.plan, &route.economics), &asked, (occasion.price, true), &input).acting;
+            let decision = candidate.guarded.choose((&route.plan, &route.economics), &asked, (occasion.price, true), &input).acting;
             let took = self.real.now().since(started).as_secs_f64();
             let ttl = decision.choice.value.fresh.as_secs_f64();
             let sound = is_own(&decision, candidate.generation.version());
-            let late = self.lifecycle.guarded.breaker_open();
+            let late = candidate.guarded.breaker_open();
             *said = decision.outputs.as_ref().filter(|_| sound).map(|outputs| Said {
                 number: candidate.number,
                 ttl,

@@ -22,16 +22,16 @@ fn provider(config: &mut Config, change: impl FnOnce(&mut Provider)) {
     config.providers[0] = Arc::new(provider);
 }
 
-/// A day under the champion whose table says so many times the live hazard.
-async fn day(times: f32, change: impl FnOnce(&mut Config)) -> (World, tempfile::TempDir) {
+/// So many hours under a champion that leaves all to the live statistics.
+async fn hours(many: u32, change: impl FnOnce(&mut Config)) -> (World, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let champion = bundle(dir.path(), times);
+    let champion = bundle(dir.path(), 1.0);
     let mut world = World::new(dir.path(), 21, |config| {
         config.models.drift_acts = false;
         change(config);
     });
     world.promote(champion, Alias::Champion);
-    world.pass(24 * HOUR).await;
+    world.pass(many * HOUR).await;
     (world, dir)
 }
 
@@ -41,7 +41,7 @@ fn calls(world: &World, purpose: &str) -> (u64, Money) {
 
 #[tokio::test(start_paused = true)]
 async fn the_stale_share_is_found_is_paid_under_its_own_line_and_has_an_interval() {
-    let (world, _dir) = day(1.0, audited(0.1)).await;
+    let (world, _dir) = hours(24, audited(0.1)).await;
     let audit = world.inside.audits()[0].audit;
     let (checked, stale) = audit.total;
     let hits = world.inside.totals().routes["docs"].outcomes["hit"].count;
@@ -58,17 +58,17 @@ async fn the_stale_share_is_found_is_paid_under_its_own_line_and_has_an_interval
 
 #[tokio::test(start_paused = true)]
 async fn the_days_money_ends_it_and_terms_forbid_it() {
-    let (mut world, _dir) = day(1.0, |config| (config.audit.share, config.audit.per_day) = (0.5, PRICE.times(20))).await;
+    let (mut world, _dir) = hours(24, |config| (config.audit.share, config.audit.per_day) = (0.5, PRICE.times(20))).await;
     // A day has passed that began within another.
     assert!(calls(&world, "audit").0 <= 40 && calls(&world, "audit").0 >= 20, "{:?}", calls(&world, "audit"));
-    world.pass(24 * HOUR).await;
+    world.pass(6 * HOUR).await;
     assert!(calls(&world, "audit").0 >= 40, "the next one has its own");
     for forbid in [
         |config: &mut Config| provider(config, |provider| provider.terms.prefetch = false),
         |config: &mut Config| config.audit.share = 0.0,
         |config: &mut Config| provider(config, |provider| provider.prices = None),
     ] {
-        let (world, _dir) = day(1.0, |config| {
+        let (world, _dir) = hours(3, |config| {
             audited(0.5)(config);
             forbid(config);
         })
@@ -84,7 +84,7 @@ async fn conditions_are_asked_where_they_are_cheaper() {
         provider(config, |provider| provider.prices.as_mut().unwrap().not_modified = Some(Rate::per_unit(Money::ZERO)));
     };
     for (cheaper, change) in [(true, &free as &dyn Fn(&mut Config)), (false, &|config: &mut Config| audited(0.5)(config))] {
-        let (world, _dir) = day(1.0, change).await;
+        let (world, _dir) = hours(8, change).await;
         let (checked, paid) = calls(&world, "audit");
         let changed = world.inside.audits()[0].audit.total.1;
         let wanted = if cheaper { changed } else { checked };
@@ -102,11 +102,11 @@ async fn a_route_beyond_its_budget_is_tightened_at_once() {
         route.base_ttl = Span::from_secs(3_600);
         config.routes[0] = Arc::new(route);
     };
-    let (mut world, _dir) = day(1.0, slack).await;
+    let (mut world, _dir) = hours(24, slack).await;
     let audit = world.inside.audits()[0].audit;
     assert!(audit.scale <= 0.25, "{audit:?}");
     let before = (world.stale, world.reads);
-    world.pass(24 * HOUR).await;
+    world.pass(12 * HOUR).await;
     let share = (world.stale - before.0) as f64 / (world.reads - before.1) as f64;
     println!("stale {share:.3} at a scale of {}", world.inside.audits()[0].audit.scale);
     assert!(share <= 0.08, "{share}");
