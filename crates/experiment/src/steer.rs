@@ -151,3 +151,85 @@ fn publish(what: &Steered<'_>, turn: &mut Turn, now: Time) {
 pub fn allocate(experiment: &Experiment, (beliefs, floor): (&[Option<Belief>], f64), draw: &Draw, window: i64) -> [f64; MAX_VARIANTS] {
     with_floor(cheapest(beliefs, draw, experiment.name(), window), experiment.live(), floor)
 }
+
+#[cfg(test)]
+mod tests {
+    use farthing_types::{KeyHash, Money, Overrides};
+
+    use super::*;
+    use crate::life::Order;
+    use crate::spec::Variant;
+    use crate::trial::Observation;
+
+    const WINDOW_S: u64 = 60;
+
+    fn spec() -> ExperimentSpec {
+        let variant = |name: &str| Variant { name: name.into(), overrides: Overrides::default(), share: 0.5 };
+        let pair = ExperimentSpec::pair("e", variant("a"), variant("b"), Span::from_secs(WINDOW_S));
+        ExperimentSpec { allocation: AllocationKind::Thompson { floor: 0.2 }, ramp: vec![0.5, 1.0], burn_in: Span::ZERO, ..pair }
+    }
+
+    fn at(seconds: f64) -> Time {
+        Time::ZERO + Span::from_secs_f64(seconds)
+    }
+
+    /// 300 units in each of so many windows; b costs half as much, and fails as often as said.
+    fn watched(spec: &ExperimentSpec, life: &Life, windows: u64, fails: f64) -> Trial {
+        let experiment = life.snapshot(spec).unwrap().unwrap();
+        let mut trial = Trial::new(&experiment);
+        for window in 0..windows {
+            for unit in 0..300u64 {
+                let key = KeyHash(u128::from(unit) << 64);
+                let assigned = experiment.assign(&Draw::new(1), key, at((window * WINDOW_S) as f64));
+                let other = assigned.variant == 1;
+                let cost = 1_000 * (1 + (unit * 7 + window) as i64 % 5) / if other { 2 } else { 1 };
+                let failed = other && ((unit * 31 + window * 17) % 100) as f64 / 100.0 < fails;
+                let seen =
+                    Observation { bill: Some(Money::from_nanos(cost)), requests: 1, errors: u32::from(failed), ..Observation::default() };
+                trial.record(key, &assigned, seen);
+            }
+        }
+        trial.close_window();
+        trial
+    }
+
+    fn running(spec: &ExperimentSpec) -> Life {
+        Life::draft(Time::ZERO).step(&Order::Start, spec, (Time::ZERO, 0)).unwrap()
+    }
+
+    #[test]
+    fn probabilities_are_published_before_their_window_and_alike_by_everyone() {
+        let spec = ExperimentSpec { ramp: vec![1.0], ..spec() };
+        let life = running(&spec);
+        let trial = watched(&spec, &life, 12, 0.0);
+        let turn = |now: Time| steer(&Steered { life: &life, spec: &spec, trial: &trial, draw: &Draw::new(9) }, now).map(|turn| turn.life);
+        let early = turn(at(12.2 * 60.0)).unwrap();
+        assert_eq!(early.allocations, life.allocations, "in the first half of a window nothing is published");
+        let published = turn(at(12.7 * 60.0)).unwrap();
+        let last = published.allocations.last().unwrap();
+        assert!(last.from == 13 && last.pmf[1] > 0.79 && (last.pmf[0] - 0.2).abs() < 0.01, "{last:?}");
+        assert_eq!(turn(at(12.9 * 60.0)), Some(published.clone()), "what is known is the same, so is what follows from it");
+        let experiment = published.snapshot(&spec).unwrap().unwrap();
+        assert_eq!(experiment.pmf(12), [0.5, 0.5, 0.0, 0.0], "the window that runs stays as it is");
+        let again = Steered { life: &published, spec: &spec, trial: &trial, draw: &Draw::new(9) };
+        assert_eq!(steer(&again, at(12.95 * 60.0)), None, "once");
+        assert_eq!(published.leader, 1, "and the others follow");
+    }
+
+    #[test]
+    fn a_ramp_goes_on_with_time_and_rows_and_not_over_signs_of_harm() {
+        let spec = spec();
+        let life = running(&spec);
+        let share = |trial: &Trial, now: f64| {
+            let turn = steer(&Steered { life: &life, spec: &spec, trial, draw: &Draw::new(9) }, at(now));
+            turn.map_or(life.ramp.share, |turn| turn.life.ramp.share)
+        };
+        let good = watched(&spec, &life, 3, 0.0);
+        assert_eq!((share(&good, 59.0), share(&good, 61.0)), (0.5, 1.0), "a window at least");
+        assert_eq!(share(&watched(&spec, &life, 0, 0.0), 600.0), 0.5, "nothing was seen");
+        let doubtful = (1..40).map(|n| watched(&spec, &life, 2, f64::from(n) / 100.0)).find(|trial| trial.harm() > RAMP_HARM).unwrap();
+        assert!(doubtful.switch_off().next().is_none() && share(&doubtful, 600.0) == 0.5, "{}", doubtful.harm());
+        let bad = watched(&spec, &life, 3, 0.5);
+        assert_eq!(share(&bad, 600.0), 0.0, "and back to none");
+    }
+}

@@ -42,7 +42,7 @@ impl Origin for Wire {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
         let nth = self.0.calls.fetch_add(1, Ordering::Relaxed);
         let every = self.0.fails_every.load(Ordering::Relaxed);
-        let status = if every > 0 && nth % every == 0 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+        let status = if every > 0 && nth.is_multiple_of(every) { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
         async move {
             call.sink.attempt(CallReport::only(&call, "wire", Some(status)));
             let headers = HeaderMap::from_iter([("content-type".parse().unwrap(), HeaderValue::from_static("application/json"))]);

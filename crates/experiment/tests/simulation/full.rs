@@ -1,8 +1,9 @@
-//! The whole tables, into target/results/simulate.json: `cargo test -p farthing-experiment --release --test simulation -- --ignored --nocapture`.
+//! The whole tables, each into its part of target/results/simulate.json: `cargo test -p farthing-experiment --release --test simulation -- --ignored --nocapture`.
 
 use std::path::Path;
 
 use farthing_experiment::AllocationKind;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::world::{Law, Run, World, count, decisions_until_off, median, run};
@@ -104,20 +105,43 @@ fn many_shares(failed: &mut Vec<String>) -> Value {
     Value::Array(cells)
 }
 
-#[test]
-#[ignore = "minutes: run by make simulate"]
-fn two_thousand_runs_of_every_world() {
+/// Puts a table into the file beside the others, and fails when it does not hold.
+fn put(name: &str, table: fn(&mut Vec<String>) -> Value) {
+    static FILE: Mutex<()> = Mutex::new(());
     let mut failed = Vec::new();
-    let tables = json!({
-        "runs": RUNS,
-        "guardrail": guardrail(&mut failed),
-        "power": power(&mut failed),
-        "false_alarms": false_alarms(&mut failed),
-        "other_shares": many_shares(&mut failed),
-        "coverage": coverage(&mut failed),
-    });
+    let value = table(&mut failed);
+    let _one_at_a_time = FILE.lock();
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/results");
     std::fs::create_dir_all(&out).unwrap();
-    std::fs::write(out.join("simulate.json"), serde_json::to_vec_pretty(&tables).unwrap()).unwrap();
+    let path = out.join("simulate.json");
+    let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut tables: serde_json::Map<String, Value> = known.unwrap_or_default();
+    tables.insert(name.to_owned(), json!({"runs": RUNS, "holds": failed.is_empty(), "table": value}));
+    std::fs::write(path, serde_json::to_vec_pretty(&tables).unwrap()).unwrap();
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+#[ignore = "minutes: run by make simulate"]
+fn false_alarms_in_every_world() {
+    put("false_alarms", false_alarms);
+}
+
+#[test]
+#[ignore = "minutes: run by make simulate"]
+fn coverage_in_every_world() {
+    put("coverage", coverage);
+}
+
+#[test]
+#[ignore = "minutes: run by make simulate"]
+fn power_and_regret() {
+    put("power", power);
+}
+
+#[test]
+#[ignore = "minutes: run by make simulate"]
+fn guardrails_and_other_shares() {
+    put("guardrail", guardrail);
+    put("other_shares", many_shares);
 }

@@ -37,7 +37,6 @@ fn a_fifth_more_is_found_soon_and_little_of_it_is_paid() {
     let (interval, bets) = (median(runs.iter().map(|r| r.rows_to_find).collect()), median(runs.iter().map(|r| r.rows_to_bet).collect()));
     let worse: u64 = runs.iter().map(|r| r.in_last).sum();
     let all: u64 = runs.iter().map(|r| r.rows).sum();
-    println!("{interval} {bets}");
     let regret = worse as f64 / (0.5 * all as f64);
     assert!(interval <= 3_500 && bets <= 4_000, "{interval} {bets}");
     assert!(regret <= 0.45, "{regret} of an even split's regret");
@@ -47,7 +46,6 @@ fn a_fifth_more_is_found_soon_and_little_of_it_is_paid() {
 fn a_variant_that_fails_is_off_soon_and_a_good_one_is_not() {
     let mut taken: Vec<_> = (0..200).map(|seed| decisions_until_off(0.01, 0.10, 5_000, seed).unwrap_or(u64::MAX)).collect();
     taken.sort_unstable();
-    println!("{} {}", taken[100], taken[190]);
     assert!(taken[100] <= 200 && taken[190] <= 375, "median {}, p95 {}", taken[100], taken[190]);
     assert_eq!((0..10).filter(|seed| decisions_until_off(0.01, 0.01, 20_000, *seed).is_some()).count(), 0);
 }

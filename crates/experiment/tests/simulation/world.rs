@@ -193,7 +193,7 @@ pub fn decisions_until_off(control: f64, variant: f64, most: u64, seed: u64) -> 
         // Five requests of one unit are one decision of the guard; here each unit has five that all fail or none.
         unit += 1;
         let now = Time::ZERO + Span::from_secs(unit as u64 / 4_096 * WINDOW_S);
-        let key = KeyHash(unit % 4_096 << 64);
+        let key = KeyHash((unit % 4_096) << 64);
         let assigned = experiment.assign(&draw, key, now);
         decisions += u64::from(assigned.variant == 1);
         let failed = rng.random::<f64>() < if assigned.variant == 1 { variant } else { control };
