@@ -43,6 +43,8 @@ pub struct Steered<'a> {
     pub trial: &'a Trial,
     /// The source of draws.
     pub draw: &'a Draw,
+    /// Whether automation is frozen: guardrails act, nothing else does.
+    pub frozen: bool,
 }
 
 /// One turn at `now`; `None` when nothing changes.
@@ -52,9 +54,11 @@ pub fn steer(what: &Steered<'_>, now: Time) -> Option<Turn> {
     }
     let mut turn = Turn { life: what.life.clone(), notes: Vec::new() };
     guards(what, &mut turn, now);
-    lead(what, &mut turn);
-    climb(what, &mut turn, now);
-    publish(what, &mut turn, now);
+    if !what.frozen {
+        lead(what, &mut turn);
+        climb(what, &mut turn, now);
+        publish(what, &mut turn, now);
+    }
     (turn.life != *what.life).then_some(turn)
 }
 
@@ -202,7 +206,9 @@ mod tests {
         let spec = ExperimentSpec { ramp: vec![1.0], ..spec() };
         let life = running(&spec);
         let trial = watched(&spec, &life, 12, 0.0);
-        let turn = |now: Time| steer(&Steered { life: &life, spec: &spec, trial: &trial, draw: &Draw::new(9) }, now).map(|turn| turn.life);
+        let turn = |now: Time| {
+            steer(&Steered { life: &life, spec: &spec, trial: &trial, draw: &Draw::new(9), frozen: false }, now).map(|turn| turn.life)
+        };
         let early = turn(at(12.2 * 60.0)).unwrap();
         assert_eq!(early.allocations, life.allocations, "in the first half of a window nothing is published");
         let published = turn(at(12.7 * 60.0)).unwrap();
@@ -211,7 +217,7 @@ mod tests {
         assert_eq!(turn(at(12.9 * 60.0)), Some(published.clone()), "what is known is the same, so is what follows from it");
         let experiment = published.snapshot(&spec).unwrap().unwrap();
         assert_eq!(experiment.pmf(12), [0.5, 0.5, 0.0, 0.0], "the window that runs stays as it is");
-        let again = Steered { life: &published, spec: &spec, trial: &trial, draw: &Draw::new(9) };
+        let again = Steered { life: &published, spec: &spec, trial: &trial, draw: &Draw::new(9), frozen: false };
         assert_eq!(steer(&again, at(12.95 * 60.0)), None, "once");
         assert_eq!(published.leader, 1, "and the others follow");
     }
@@ -221,7 +227,7 @@ mod tests {
         let spec = spec();
         let life = running(&spec);
         let share = |trial: &Trial, now: f64| {
-            let turn = steer(&Steered { life: &life, spec: &spec, trial, draw: &Draw::new(9) }, at(now));
+            let turn = steer(&Steered { life: &life, spec: &spec, trial, draw: &Draw::new(9), frozen: false }, at(now));
             turn.map_or(life.ramp.share, |turn| turn.life.ramp.share)
         };
         let good = watched(&spec, &life, 3, 0.0);
@@ -231,5 +237,14 @@ mod tests {
         assert!(doubtful.switch_off().next().is_none() && share(&doubtful, 600.0) == 0.5, "{}", doubtful.harm());
         let bad = watched(&spec, &life, 3, 0.5);
         assert_eq!(share(&bad, 600.0), 0.0, "and back to none");
+    }
+
+    #[test]
+    fn frozen_nothing_moves_but_guardrails() {
+        let spec = spec();
+        let life = running(&spec);
+        let turn = |trial: &Trial| steer(&Steered { life: &life, spec: &spec, trial, draw: &Draw::new(9), frozen: true }, at(600.0));
+        assert_eq!(turn(&watched(&spec, &life, 30, 0.0)), None, "no leader, no step of the ramp, no probabilities");
+        assert_eq!(turn(&watched(&spec, &life, 3, 0.5)).map(|turn| turn.life.ramp.share), Some(0.0));
     }
 }

@@ -168,6 +168,10 @@ impl Shortcut {
         if route.switches.keeps_from_hits() || !self.account.identity.holds(at) {
             return None;
         }
+        // A key on a side of a canary goes by that side's TTL, and is counted there.
+        if state.side(route, *key, at).is_some() {
+            return None;
+        }
         if route.experiment.load().is_some() || state.proof.holds(&state.draw, &route.route.name, *key, at) {
             return None;
         }

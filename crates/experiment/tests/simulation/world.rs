@@ -137,7 +137,7 @@ pub fn run(world: &World, seed: u64) -> Run {
         look(&mut out, &trial, true_sum / true_weight);
         // The next window's probabilities are published while this one runs.
         let middle = now + Span::from_secs(WINDOW_S * 6 / 10);
-        if let Some(turn) = steer(&Steered { life: &life, spec: &spec, trial: &trial, draw: &draw }, middle) {
+        if let Some(turn) = steer(&Steered { life: &life, spec: &spec, trial: &trial, draw: &draw, frozen: false }, middle) {
             life = turn.life;
             experiment = life.snapshot(&spec).unwrap().unwrap();
         }

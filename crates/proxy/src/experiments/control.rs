@@ -30,7 +30,8 @@ impl State {
         let mut changed = false;
         for running in all.values_mut().filter(|running| running.life.stage == Stage::Running) {
             running.close_ended(now);
-            let what = Steered { life: &running.life, spec: &running.spec, trial: &running.trial, draw: &self.draw };
+            let what =
+                Steered { life: &running.life, spec: &running.spec, trial: &running.trial, draw: &self.draw, frozen: !self.may_act() };
             let Some(turn) = steer(&what, now) else { continue };
             let switched_off = turn.life.off.len().saturating_sub(running.life.off.len());
             self.counters.variants_switched_off.fetch_add(switched_off as u64, Ordering::Relaxed);
