@@ -247,3 +247,31 @@ async fn the_bypass_switch_holds_at_once() {
     clock.advance(Span::from_secs(10));
     assert_eq!(wire.ask(PLAIN).await.text(), last, "its time is over, and the copy is still good");
 }
+
+/// M5: what is answered without parsing is audited like the rest, and the money has a line of its own.
+#[tokio::test]
+async fn answers_without_parsing_are_audited_too() {
+    let fields = [("cache-control", "max-age=60"), ("date", "Thu, 26 Nov 2026 10:00:00 GMT")];
+    let origin = Origin::simple(move |seen, n| {
+        // Every answer of the document differs, so every audited copy is stale.
+        answer_of(StatusCode::OK, &fields, if seen.target.ends_with("/doc") { format!("body {n}") } else { "first".to_owned() })
+    })
+    .await;
+    let mut setup = Setup::new(origin.addr);
+    setup.config.audit.share = 0.5;
+    let (started, _clock) = setup.start_virtual().await;
+    let mut wire = Wire::to(&started).await;
+    for _ in 0..200 {
+        assert_eq!(wire.ask(PLAIN).await.status, StatusCode::OK);
+    }
+    assert!(recalled(&started) > 50, "{}", recalled(&started));
+    started.proxy.shutdown().await;
+    let audit = started.proxy.audits()[0].audit;
+    let (checked, stale) = audit.total;
+    assert!(checked >= 5 && stale == checked, "{audit:?}");
+    let total = started.proxy.totals().total;
+    assert_eq!((total.calls["audit"].count, origin.calls() as u64), (checked, checked + 2), "{total:?}");
+    let (skipped, spent) = started.proxy.audits_skipped();
+    assert_eq!(spent, total.calls["audit"].usd);
+    assert!(audit.scale < 1.0, "the budget is broken, and told: {audit:?} {skipped:?}");
+}

@@ -215,9 +215,9 @@ impl Store {
     pub(crate) fn reread(&self, state: &mut State) {
         let shared = history_path(&self.root);
         let places = [Some(shared.as_path()), self.own_history.as_deref()];
-        for (place, known) in places.into_iter().zip(0..).filter_map(|(place, known)| Some((place?, known))) {
+        for (place, of) in places.into_iter().zip(0..).filter_map(|(place, of)| Some((place?, of))) {
             let stamp = std::fs::metadata(place).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
-            let known: &mut Option<_> = &mut state.read[known];
+            let known: &mut Option<_> = &mut state.read[of];
             if stamp.is_none() || *known == stamp {
                 continue;
             }
@@ -225,7 +225,7 @@ impl Store {
             match read_history(place) {
                 Ok(history) => {
                     *known = stamp;
-                    state.history.merge(history);
+                    if of == 0 { state.history.append(history) } else { state.history.insert(history) }
                 }
                 Err(error) => tracing::debug!(%error, "a history of predictors cannot be read"),
             }

@@ -114,12 +114,20 @@ impl History {
     pub fn merge_one(&mut self, event: Option<Event>) {
         self.events.extend(event);
     }
-    /// Takes in what another file knows, in order of time.
-    pub fn merge(&mut self, other: Self) {
+    /// Takes in what the store's file knows beyond this; its lines stand in the order in which things happened, whatever a clock said.
+    pub fn append(&mut self, other: Self) {
         let new: Vec<_> = other.events.into_iter().filter(|event| !self.events.contains(event)).collect();
         self.events.extend(new);
-        self.events.sort_by_key(|event| event.at_ns);
-        self.damaged += other.damaged;
+        self.damaged = other.damaged;
+    }
+    /// Takes in what an instance has written down by itself, at the time when it happened.
+    pub fn insert(&mut self, other: Self) {
+        for event in other.events {
+            if !self.events.contains(&event) {
+                let place = self.events.iter().rposition(|known| known.at_ns <= event.at_ns).map_or(0, |last| last + 1);
+                self.events.insert(place, event);
+            }
+        }
     }
 
     /// Why a version must not be promoted again: the event that rejected it last, unless it was let in again since.
@@ -201,6 +209,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_turns_nothing_around() {
+        let of_store: Vec<u8> = [event(9, Action::Rollback, (Some(2), Some(1))), event(5, Action::Promote, (Some(1), Some(2)))]
+            .iter()
+            .flat_map(History::line)
+            .collect();
+        let mut history = History::default();
+        history.append(History::parse(&of_store));
+        assert!(history.rejected(Kind::Ttl, "d2").is_none(), "it was let in after all");
+        let own = History::parse(&History::line(&event(7, Action::Rollback, (Some(3), Some(1)))));
+        history.insert(own.clone());
+        history.insert(own);
+        assert_eq!((history.events().len(), history.rejected(Kind::Ttl, "d3").map(|event| event.at_ns)), (3, Some(7)));
+    }
+
+    #[test]
     fn what_is_written_anew_keeps_rejections_and_the_newest() {
         let mut history = History::default();
         history.push(event(0, Action::Reject, (Some(7), None)));
@@ -209,7 +232,8 @@ mod tests {
         assert_eq!(again.events().len(), KEPT_EVENTS + 1);
         assert!(again.rejected(Kind::Ttl, "d7").is_some());
         let mut merged = again.clone();
-        merged.merge(again.clone());
+        merged.append(again.clone());
+        merged.insert(again.clone());
         assert_eq!(merged, again, "the same events come in once");
     }
 }

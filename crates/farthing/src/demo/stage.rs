@@ -91,6 +91,8 @@ pub fn config(apis: &[ApiSpec], provider: &Provider, dir: &Path) -> Config {
             // client waits for it either: it is taken after the answer has gone out.
             deadline: Span::from_secs(1),
             control_interval: Span::from_secs(1),
+            // Short demos put a model in force that the gate has refused, to show what that is worth; the experiment says so.
+            drift_acts: false,
             ..ModelsConfig::default()
         },
         ..Config::default()
