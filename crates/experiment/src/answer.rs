@@ -165,7 +165,7 @@ fn verdict(report: &Report, spec: &ExperimentSpec, index: usize) -> Verdict {
 }
 
 fn invalid(report: &Report) -> Option<String> {
-    let unpriced = report.dropped.unpriced as f64 / (report.observations as f64).max(1.0);
+    let unpriced = report.dropped.unpriced as f64 / (report.calls as f64).max(1.0);
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     if report.ratio_alarm {
         Some("the variants do not come in the shares that were drawn (sample ratio mismatch)".to_owned())

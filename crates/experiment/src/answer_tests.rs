@@ -52,7 +52,7 @@ fn report(effect: Option<Interval>, differs: bool) -> Report {
         windows: 48,
         watched: 48,
         population: 24_000.0,
-        observations: 20_000,
+        calls: 20_000,
         cap_usd: Some(0.1),
         capped_share: 0.0,
         ratio_evidence: 1.0,

@@ -107,8 +107,8 @@ pub struct Report {
     pub watched: u64,
     /// Unit-windows of all units, in and outside of the slice, that the measured ones stand for.
     pub population: f64,
-    /// Measured calls and requests.
-    pub observations: u64,
+    /// Measured calls.
+    pub calls: u64,
     /// Cap of a unit-window's money cost, USD; null while it is being found.
     pub cap_usd: Option<f64>,
     /// Share of tested unit-windows above the cap.

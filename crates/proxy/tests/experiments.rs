@@ -264,6 +264,27 @@ async fn its_traffic_grows_by_itself_or_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_cheaper_gets_more_of_the_slice_from_a_window_that_has_not_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(config(dir.path(), vec![ExperimentConfig { thompson: Some(0.2), ..ttl("e") }]), START);
+    world.windows(20).await;
+    assert_eq!(world.view("e").pmf, [0.5, 0.5], "not before there are enough unit-windows");
+    world.windows(40).await;
+    let view = world.view("e");
+    assert!(view.pmf[1] > 0.75 && (view.pmf[0] + view.pmf[1] - 1.0).abs() < 1e-12, "{:?}", view.pmf);
+    let (window, published) = (world.now().nanos() / WINDOW.as_nanos() as i64, view.life.allocations.last().unwrap().from);
+    assert!(published <= window + 1, "{published} {window}");
+    let mut long = 0;
+    for key in 0..300 {
+        long += u32::from(world.ask(&format!("/other/{key}"), "").await.1.as_deref() == Some("long"));
+    }
+    assert!((200..280).contains(&long), "{long} of 300 were drawn so");
+    // The same probabilities after a restart: they were kept when they were published.
+    let again = World::new(config(dir.path(), vec![ExperimentConfig { thompson: Some(0.2), ..ttl("e") }]), world.now());
+    assert_eq!((again.view("e").pmf, again.view("e").life.allocations), (view.pmf, view.life.allocations));
+}
+
+#[tokio::test(start_paused = true)]
 async fn units_are_those_that_were_named() {
     let dir = tempfile::tempdir().unwrap();
     let same = |unit| ExperimentConfig {

@@ -291,6 +291,38 @@ async fn the_saving_is_against_the_first_provider() {
     assert_eq!((route.saved["route"].usd.nanos(), route.saved["l1"].usd.nanos()), (DEAR - CHEAP, DEAR));
 }
 
+/// By blocks of time, so that what one variant learns of the providers is not the other's at the same time.
+const EXPERIMENT: &str = r#"
+[experiments.choice]
+hypothesis = "choosing is cheaper"
+unit = "block"
+window = "1m"
+slice = 1.0
+ramp = [1.0]
+[[experiments.choice.variants]]
+name = "first"
+routing = false
+[[experiments.choice.variants]]
+name = "chosen"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_variant_of_an_experiment_asks_the_first_alone() {
+    let world = World::new(EXPERIMENT);
+    for window in 0..40 {
+        sleep(Span::from_secs(60)).await;
+        let before = world.asked();
+        for city in 0..3 {
+            assert_eq!(world.get(&format!("/current/c{window}-{city}")).await.status, 200);
+        }
+        let after = world.asked();
+        let asked = [after[0] - before[0], after[1] - before[1]];
+        assert!(asked == [3, 0] || asked == [0, 3], "one variant in a window: {asked:?}");
+    }
+    let [first, chosen] = world.asked();
+    assert!(first >= 30 && chosen >= 30, "{first} {chosen}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_provider_goes_down_at_load() {
     for down in [Does::Hangs, Does::Refuses, Does::Is503] {

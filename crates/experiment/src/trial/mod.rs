@@ -90,7 +90,7 @@ pub struct Trial {
     watched: u64,
     last_whole: i64,
     population: f64,
-    observations: u64,
+    calls: u64,
     #[serde(with = "units::kept")]
     units: HashMap<KeyHash, Unit>,
     calibration: Vec<Row>,
@@ -134,7 +134,7 @@ impl Trial {
             watched: 0,
             last_whole: i64::MIN,
             population: 0.0,
-            observations: 0,
+            calls: 0,
             units: HashMap::new(),
             calibration: Vec::new(),
             totals: vec![Totals::default(); spec.variants.len()],
@@ -221,7 +221,7 @@ impl Trial {
             self.dropped.overflow += 1;
             return tripped;
         }
-        self.observations += 1;
+        self.calls += u64::from(seen.requests == 0 && seen.stale == 0.0);
         self.open = true;
         self.dropped.unpriced += u64::from(seen.bill.is_none());
         self.add(unit, assigned, seen);

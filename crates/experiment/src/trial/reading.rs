@@ -17,7 +17,7 @@ impl Trial {
             windows: self.windows,
             watched: self.watched,
             population: self.population,
-            observations: self.observations,
+            calls: self.calls,
             cap_usd: self.cap,
             capped_share: self.capped as f64 / (self.tested as f64).max(1.0),
             ratio_evidence: self.ratio.evidence(),

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use farthing_config::{Config, CredentialMode, FarthingKey, Prefetch};
+use farthing_config::{Config, CredentialMode, ExperimentConfig, FarthingKey, Prefetch, VariantConfig};
 use farthing_proxy::PrefetchOff;
-use farthing_types::{BudgetSpec, Money, Span};
+use farthing_types::{BudgetSpec, Money, Overrides, Span};
 use http_body_util::BodyExt;
 
 use crate::world::{Far, PRICE, World, config, each, route};
@@ -59,6 +59,29 @@ async fn it_is_off_with_a_reason_where_it_cannot_pay_or_may_not_be() {
         assert!(world.far.ahead().is_empty(), "{why}");
         assert!(world.inside.prefetch().iter().all(|books| books.permit == Err(why) && books.candidates == 0), "{why}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variant_of_an_experiment_does_not_fetch_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), &ROUTES);
+    let variant = |name: &str, prefetch| {
+        let overrides = Overrides { prefetch, ..Overrides::default() };
+        VariantConfig { name: name.into(), share: 0.5, overrides }
+    };
+    config.experiments = vec![ExperimentConfig {
+        name: "ahead".into(),
+        hypothesis: "it pays".into(),
+        variants: vec![variant("ahead", None), variant("not", Some(false))],
+        window: Span::from_secs(3_000),
+        slice: 1.0,
+        ramp: vec![1.0],
+        ..ExperimentConfig::default()
+    }];
+    let world = World::new(config, Far::new());
+    pairs(&world, ("/r/list/1?page=1", "/r/detail/7?full=yes"), &[], 200).await;
+    let sum = world.total();
+    assert!(sum.used > 20 && sum.refused["variant"] > 20, "about half of the windows each: {sum:?}");
 }
 
 /// What budgets set aside is written to a disk, so this runs in real time.
