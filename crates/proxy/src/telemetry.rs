@@ -1,7 +1,9 @@
 //! Metrics: one collector that reads the totals when it is scraped, so that a request pays nothing for being counted twice.
 
 mod ahead;
+mod alerts;
 mod clients;
+mod l2;
 mod lists;
 mod models;
 mod plans;
@@ -15,8 +17,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use farthing_cache::l2::{GetOutcome, PutOutcome};
-use farthing_fleet::Fault;
 use farthing_ledger::aggregate::HistogramSnapshot;
 use farthing_ledger::aggregate::RouteSnapshot;
 use farthing_ledger::budget::CounterView;
@@ -33,12 +33,10 @@ use prometheus_client::registry::{Registry, Unit};
 #[path = "telemetry_upstreams.rs"]
 mod upstreams;
 
-use crate::alerts::AlertStats;
 use crate::assembly::Proxy;
 use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
 use crate::edge::{Closed, EdgeStats, Refusal};
-use crate::l2::L2Stats;
 use crate::pace::PaceStats;
 use crate::pricing::PricingStats;
 use crate::telemetry_limits;
@@ -119,7 +117,7 @@ impl Collector for Totals {
         for family in process(&self.0).into_iter().chain(events(&self.0)).chain(clients::families(self.0.clients())) {
             family.encode(&mut encoder)?;
         }
-        for family in alerts(&self.0.alerts().stats()) {
+        for family in alerts::families(&self.0.alerts().stats()) {
             family.encode(&mut encoder)?;
         }
         prices(&self.0.price_digest(), &self.0.pricing_stats(), &mut encoder)?;
@@ -299,7 +297,7 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         Family::counter("model_bundles_refused", "Bundles that failed a check").with(vec![], models.refused as f64),
     ];
     families.extend(edge(proxy.edge_stats()));
-    families.extend(proxy.l2_stats().iter().flat_map(l2));
+    families.extend(proxy.l2_stats().iter().flat_map(l2::families));
     families.extend(proxy.log_metrics().iter().flat_map(log));
     families
 }
@@ -371,28 +369,6 @@ fn log(log: &LogMetrics) -> [Family<'static>; 12] {
     ]
 }
 
-fn alerts(stats: &AlertStats) -> Vec<Family<'static>> {
-    let mut told = Family::counter("alerts", "Alerts that were told, by kind");
-    let mut repeated = Family::counter("alerts_repeated", "Alerts of what had been told already");
-    for (kind, counts) in &stats.kinds {
-        told.add(vec![("kind", kind)], counts.told as f64);
-        repeated.add(vec![("kind", kind)], counts.repeated as f64);
-    }
-    vec![
-        told,
-        repeated,
-        Family::counter("alert_posts", "Attempts to post an alert").with(vec![], stats.attempts as f64),
-        Family::counter("alert_posts_failed", "Of these, failed").with(vec![], stats.failed as f64),
-        Family::counter("alerts_delivered", "Alerts that the webhook has taken").with(vec![], stats.delivered as f64),
-        Family::counter("alerts_given_up", "Alerts that could not be posted").with(vec![], stats.given_up as f64),
-        Family::counter("alerts_unsaved", "Times that the book of alerts could not be saved").with(vec![], stats.unsaved as f64),
-        Family::gauge("watch_series", "Series of spend under watch").with(vec![], stats.watch.series as f64),
-        Family::counter("watch_unwatched", "Series without room, once for each hour").with(vec![], stats.watch.unwatched as f64),
-        Family::counter("watch_hours", "Hours of spend that were taken").with(vec![], stats.watch.hours as f64),
-        Family::counter("watch_failed", "Times that the calls of some hours could not be read").with(vec![], stats.watch.failed as f64),
-    ]
-}
-
 fn prices(digest: &str, stats: &PricingStats, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let mut unpriced = Family::counter(
         "unpriced_attempts",
@@ -460,41 +436,6 @@ fn refills(paces: &[PaceStats]) -> [Family<'_>; 4] {
         late.add(provider(), pace.late as f64);
     }
     [rate, waiting, held, late]
-}
-
-fn l2(stats: &L2Stats) -> Vec<Family<'static>> {
-    let mut gets = Family::counter("l2_gets", "Looks into L2, by outcome");
-    for outcome in GetOutcome::ALL {
-        gets.add(vec![("store", stats.kind), ("outcome", outcome.as_str())], stats.outcomes.get(*outcome) as f64);
-    }
-    let mut puts = Family::counter("l2_puts", "Answers for L2, by outcome");
-    for outcome in PutOutcome::ALL {
-        puts.add(vec![("store", stats.kind), ("outcome", outcome.as_str())], stats.outcomes.put(*outcome) as f64);
-    }
-    let queued = Family::gauge("l2_queued_bytes", "Bytes of answers that wait to be written to L2");
-    let mut families = vec![gets, puts, queued.with(vec![], stats.queued_bytes as f64)];
-    if let Some(disk) = &stats.disk {
-        families.extend([
-            Family::gauge("l2_disk_entries", "Answers on disk").with(vec![], disk.entries as f64),
-            Family::gauge("l2_disk_bytes", "Bytes of the disk cache's files").with(vec![], disk.bytes as f64),
-            Family::counter("l2_disk_reclaimed", "Segments dropped to stay within the bound").with(vec![], disk.reclaimed as f64),
-            Family::counter("l2_disk_failed_writes", "Records that the file system did not take").with(vec![], disk.failed_writes as f64),
-            Family::gauge("l2_disk_lost_bytes", "Bytes that could not be read at the start").with(vec![], disk.lost_bytes as f64),
-        ]);
-    }
-    if let Some(redis) = &stats.redis {
-        let mut faults = Family::counter("redis_faults", "Operations on Redis that were not done, by fault");
-        for fault in Fault::ALL {
-            faults.add(vec![("fault", fault.as_str())], redis.fault(*fault) as f64);
-        }
-        families.extend([
-            faults,
-            Family::counter("redis_done", "Operations on Redis that were done").with(vec![], redis.done as f64),
-            Family::gauge("redis_breakers_open", "Breakers towards Redis that are open").with(vec![], redis.open_breakers as f64),
-            Family::counter("redis_connected", "Times that connections to Redis were made").with(vec![], redis.connected as f64),
-        ]);
-    }
-    families
 }
 
 fn edge(stats: &EdgeStats) -> [Family<'static>; 2] {

@@ -21,6 +21,7 @@ mod purges;
 mod reference;
 pub(crate) mod registry;
 mod registry_batch;
+mod registry_events;
 mod registry_identity;
 mod registry_limits;
 mod registry_money;
@@ -47,6 +48,8 @@ mod l2_tests;
 mod limits_tests;
 #[cfg(test)]
 mod prices_tests;
+#[cfg(test)]
+mod route_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -67,7 +67,7 @@ fn with_strategies_that_a_predictor_chooses() {
         ControlFlow::Continue(())
     };
     farthing_ledger::read::rows(&written.log(), Request::TABLE, &["uncached_reason"], &mut visit).unwrap();
-    assert!(left_out > 100 && share(&report, "hit") > 0.04 && share(&report, "lead") > 0.8, "{left_out}: {}", report["policy"]["total"]);
+    assert!(left_out > 100 && share(&report, "hit") > 0.02 && share(&report, "lead") > 0.8, "{left_out}: {}", report["policy"]["total"]);
 }
 
 #[test]

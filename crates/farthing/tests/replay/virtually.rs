@@ -86,8 +86,9 @@ pub fn run(scenario: &Scenario) -> Written {
 /// The configuration text.
 pub fn policy(recipe: &Recipe, scenario: &Scenario, logs: &Path) -> String {
     let mut text = format!(
-        "seed = 11\nsalt = {{ file = {:?} }}\n[log]\ndir = {logs:?}\nrow_rate = 1000000000\nqueue_bytes = \"1GB\"\n[models]\ndir = {:?}\ndeadline = \"60s\"\n{}\n",
+        "seed = 11\nsalt = {{ file = {:?} }}\nstate_dir = {:?}\n[log]\ndir = {logs:?}\nrow_rate = 1000000000\nqueue_bytes = \"1GB\"\n[models]\ndir = {:?}\ndeadline = \"60s\"\n{}\n",
         logs.with_file_name("salt"),
+        logs.with_file_name("state"),
         root().join("models"),
         scenario.tables
     );

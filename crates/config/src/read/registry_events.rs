@@ -1,0 +1,86 @@
+//! Keys of sources of events and of experiments.
+
+use super::registry::{Keys, Kind, key, table};
+
+pub(crate) const EVENTS: Keys = &[
+    key("kind", "word", "", "`webhook`: signed deliveries to `POST /api/v1/events/NAME` of the admin port. `redis`: a stream."),
+    key(
+        "down_after",
+        "time",
+        "",
+        "Without news for so long it counts as down. Without it 5s for Redis, where every read is news; a webhook never does.",
+    ),
+    key(
+        "on_gap",
+        "word",
+        "\"hard\"",
+        "What becomes of its routes' answers when events may have been missed: `hard` removes them, `soft` makes them stale.",
+    ),
+    key(
+        "secrets",
+        "list",
+        "",
+        "Webhook: secrets `whsec_...` (Standard Webhooks) of which any may have signed; each a reference like every secret.",
+    ),
+    key("addresses", "list", "", "Redis: as in `[l2]`."),
+    key("cluster", "flag", "", "Redis: as in `[l2]`."),
+    key("user", "text", "", "Redis: as in `[l2]`."),
+    key("password", "secret", "", "Redis: as in `[l2]`."),
+    key("authorities", "path", "", "Redis: as in `[l2]`."),
+    key("stream", "text", "", "Redis: the stream's key. Each entry has a field `event` with a CloudEvent as JSON."),
+    table("purges", Kind::Array, "What its events purge."),
+];
+
+pub(crate) const EVENT_RULE: Keys = &[
+    key("type", "text", "", "The events' `type`; `*` at its end stands for any continuation."),
+    key("tags", "list", "", "Purges everything with these tags."),
+    key("paths", "list", "", "Purges everything of exactly these paths, whatever the query; below the route's prefix."),
+    key("prefixes", "list", "", "Purges everything whose path begins so."),
+    key("keys", "list", "", "Purges entries by their keys, as `x-farthing-key` shows them."),
+    key("soft", "flag", "false", "Make stale instead of removing."),
+];
+
+pub(crate) const EXPERIMENT: Keys = &[
+    key("hypothesis", "text", "", "What it is to show."),
+    key("metric", "word", "\"money-cost\"", "What is compared: `money-cost` (the bill and the price of stale answers) or `bill`."),
+    key("margin", "share", "0.005", "How much larger than control's a challenger's share of errors, stale or late answers may be."),
+    key("worthwhile", "share", "0.02", "Smallest relative difference in cost that is worth a change."),
+    key(
+        "start",
+        "word",
+        "\"running\"",
+        "The stage that it begins in: `draft`, `shadow` or `running`. Later orders are kept, and count before this.",
+    ),
+    key("routes", "list", "[]", "Routes it runs on; none means all."),
+    key(
+        "unit",
+        "word",
+        "",
+        "What the coin is tossed for: `key`, `group`, `block`, `tenant`, `session`; the finest that is safe for its variants when absent.",
+    ),
+    key("layer", "name", "", "Experiments of one layer have units of their own."),
+    key("layer_from", "share", "", "Where its part of the layer begins; 0 when absent."),
+    key("layer_upto", "share", "", "Where its part of the layer ends; 1 when absent."),
+    key("window", "time", "\"1h\"", "How long a unit keeps its variant."),
+    key("slice", "share", "0.2", "Share of units that is measured; the rest follows the leader."),
+    key("ramp", "list", "[0.1, 0.5, 1.0]", "Shares of the slice that take part, one after the other."),
+    key("ramp_hold", "time", "\"1h\"", "Least time on each step of the ramp."),
+    key("allocation", "word", "\"fixed\"", "`fixed` shares, or `thompson`: what is likely to be the cheapest gets more of the slice."),
+    key("floor", "share", "", "Least probability of a variant under `thompson`; 0.2 when absent."),
+    key("latency", "time", "", "Answers that take longer count as late, where the request has no promise of its own."),
+    key("min_units", "count", "1000", "Fewest units before an effect may count as decided."),
+    key("alpha", "share", "0.05", "Error probability of its interval."),
+    table("variants", Kind::Array, "Two to four; the first is the control."),
+];
+
+pub(crate) const VARIANT: Keys = &[
+    key("name", "name", "", "Its name."),
+    key("share", "share", "", "Its share; the shares of an experiment sum to 1. Equal shares when none is given."),
+    key("cache", "flag", "", "Cache answers."),
+    key("dedupe", "flag", "", "Share running calls."),
+    key("batch", "flag", "", "Make calls together, where the route does."),
+    key("prefetch", "flag", "", "Fetch ahead, where the route does."),
+    key("routing", "flag", "", "Choose among the route's providers; the first that works when false."),
+    key("ttl", "word", "", "Who chooses the TTL, as in `[routes.NAME]`."),
+    key("model_version", "count", "", "Version of the `ttl` predictor; the champion when absent."),
+];
