@@ -2,6 +2,7 @@
 
 mod ahead;
 mod clients;
+mod defer;
 mod lists;
 mod models;
 mod plans;
@@ -143,6 +144,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in plans::families(&self.0.plans()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in defer::families(&self.0.defers()) {
             family.encode(&mut encoder)?;
         }
         for family in prompts::families(&self.0.prompts()) {
