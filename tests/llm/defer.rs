@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::deferred::{Vendor, World};
+use crate::deferred::{Vendor, World, request};
 
 const MINUTE: Span = Span::from_secs(60);
 const HOURS: fn(u64) -> Span = |n| Span::from_secs(3_600 * n);
@@ -150,6 +150,29 @@ fn a_restart_bills_nothing_twice_and_loses_no_row() {
         }));
     }
     assert!(!kept.exists());
+}
+
+/// A process that ends in order buys nothing for clients that are cut off, and leaves its batch to the next one.
+#[tokio::test(start_paused = true)]
+async fn a_stop_calls_nobody_and_leaves_the_batch_to_the_next_run() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(HOURS(2))));
+    let world = World::new(&vendor, dir.path(), |_, _| ());
+    let sent = tokio::spawn(world.inside.ask(request("two words", Some(HOURS(5)), &[])));
+    tokio::time::sleep(MINUTE * 30).await;
+    let queued = tokio::spawn(world.inside.ask(request("two words", Some(HOURS(5)), &[])));
+    tokio::time::sleep(MINUTE).await;
+    let since = tokio::time::Instant::now();
+    assert_eq!(world.inside.close().await.unwrap().dropped(), 0);
+    assert!(since.elapsed() < MINUTE, "{:?}", since.elapsed());
+    for cut in [sent, queued] {
+        assert!(cut.await.unwrap().status().is_server_error());
+    }
+    assert_eq!((vendor.counted.lock().direct, std::fs::read_dir(dir.path().join("defer")).unwrap().count()), (0, 1));
+    tokio::time::sleep(HOURS(3)).await;
+    let world = World::new(&vendor, dir.path(), |_, _| ());
+    world.inside.resume_batches();
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.batched, counted.direct, logged.unused, logged.bill), (1, 0, 1, counted.billed));
 }
 
 #[tokio::test(start_paused = true)]

@@ -213,6 +213,21 @@ pub struct Got {
     pub took: Span,
 }
 
+/// A request with a text, whose client says how long it waits.
+pub fn request(text: &str, deadline: Option<Span>, more: &[(&'static str, &'static str)]) -> Request<Body> {
+    let body = json!({"model": "m", "max_tokens": 7, "messages": [{"role": "user", "content": text}]});
+    let mut builder = Request::builder().method(Method::POST).uri("/v1/chat/completions");
+    builder = builder.header("host", "f.test").header("x-farthing-debug", "1").header("content-type", "application/json");
+    if let Some(deadline) = deadline {
+        builder = builder.header("x-farthing-deadline-ms", deadline.as_millis().to_string());
+    }
+    for (name, value) in more {
+        builder = builder.header(*name, *value);
+    }
+    // With line breaks, as people send it.
+    builder.body(Body::full(format!("{body:#}"))).unwrap()
+}
+
 impl World {
     /// A proxy with its state in `state`, and a route that a test changes.
     pub fn new(vendor: &Arc<Vendor>, state: &Path, change: impl FnOnce(&mut Config, &mut Route)) -> Self {
@@ -253,18 +268,7 @@ impl World {
     /// Asks with a text, and says how long it waits.
     pub async fn ask(&self, text: &str, deadline: Option<Span>, more: &[(&'static str, &'static str)]) -> Got {
         let since = Instant::now();
-        let body = json!({"model": "m", "max_tokens": 7, "messages": [{"role": "user", "content": text}]});
-        let mut builder =
-            Request::builder().method(Method::POST).uri("/v1/chat/completions").header("host", "f.test").header("x-farthing-debug", "1");
-        if let Some(deadline) = deadline {
-            builder = builder.header("x-farthing-deadline-ms", deadline.as_millis().to_string());
-        }
-        for (name, value) in more {
-            builder = builder.header(*name, *value);
-        }
-        // With line breaks, as people send it.
-        let request = builder.header("content-type", "application/json").body(Body::full(format!("{body:#}"))).unwrap();
-        let (head, body) = self.inside.ask(request).await.into_parts();
+        let (head, body) = self.inside.ask(request(text, deadline, more)).await.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let told = |name| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
         let (detail, why) = (told("cache-status"), told("x-farthing-defer"));
@@ -274,6 +278,7 @@ impl World {
     /// Ends, and reads what the log says.
     pub async fn end(self) -> (Counted, Logged) {
         let Self { inside, vendor, logs } = self;
+        inside.settle().await;
         assert_eq!(inside.close().await.unwrap().dropped(), 0);
         let counted = *vendor.counted.lock();
         (counted, Logged::read(&logs.path().join("logs")))

@@ -30,8 +30,8 @@ impl Default for DeferConfig {
         Self {
             window: Span::from_secs(300),
             min_deadline: Span::from_secs(3_600),
-            max_size: 10_000,
-            max_waiting: 10_000,
+            max_size: 2_000,
+            max_waiting: 2_000,
             max_bytes: 64_000_000,
             max_answer: 256_000_000,
             batch_time: Span::from_secs(2 * 3_600),

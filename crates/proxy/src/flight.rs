@@ -61,7 +61,7 @@ pub struct Flight {
     /// What was decided about marks in its prompt; `None` where that is no question.
     pub prompted: Option<Prompted>,
     /// It waits for the provider's batch endpoint, or came out of it; `None` where it goes directly.
-    pub deferred: Option<Deferred>,
+    pub deferred: Option<Box<Deferred>>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -161,7 +161,7 @@ pub struct Order {
     /// What was decided about marks in its prompt; `None` where that is no question.
     pub prompted: Option<Prompted>,
     /// It waits for the provider's batch endpoint; `None` where it goes directly.
-    pub deferred: Option<Deferred>,
+    pub deferred: Option<Box<Deferred>>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -328,7 +328,7 @@ impl Flight {
 
     /// Whether its answer came out of the provider's batch endpoint.
     pub fn is_deferred(&self) -> bool {
-        self.deferred.as_ref().is_some_and(Deferred::came)
+        self.deferred.as_ref().is_some_and(|deferred| deferred.came())
     }
 
     /// Which provider the last attempt went to, where the route has several.

@@ -42,7 +42,7 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
     order.weighed = weighed(state, planned);
-    order.deferred = planned.deferred.take();
+    order.deferred = planned.waits.deferred.take();
     let mut body = planned.take_body();
     // What streams up is not read, and ends with its client.
     order.finishes = false;

@@ -9,7 +9,6 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
-use farthing_policy::defer::DeferReason;
 use farthing_policy::plan::{RequestKind, Steps};
 use farthing_types::{BatchTerms, Body, KeyHash, Priority, Purpose, RequestId, Span, Time, UncachedReason};
 use farthing_upstream::{Item, Origin, is_repeatable};
@@ -21,7 +20,6 @@ use http_body::Body as _;
 
 use crate::asking;
 use crate::bounded::{declared, read_body};
-use crate::defer::Deferred;
 use crate::edge::RawHead;
 use crate::experiments::Asking;
 pub use crate::experiments::Variant;
@@ -82,12 +80,8 @@ pub struct Planned {
     pub control: CacheControl,
     /// How long it may take.
     pub deadline: Span,
-    /// The client has said itself how long it waits.
-    pub patient: bool,
-    /// It waits for the provider's batch endpoint; `None` where its call goes directly.
-    pub deferred: Option<Deferred>,
-    /// Why it waits, or does not, where that was a question.
-    pub waits: Option<DeferReason>,
+    /// Whether and why it waits for the provider's batch endpoint.
+    pub waits: crate::defer::Waiting,
     /// How much it matters.
     pub priority: Priority,
     /// The client wants to see more.
@@ -291,7 +285,6 @@ impl Asked {
             || self.steps.batch.is_ok()
             || writes::needs_body(&received.route, &received.head.method)
             || asking::needs_body(&received.route)
-            || received.route.defer.is_some()
             || received.call_needs_body()
     }
 
@@ -357,9 +350,7 @@ impl Asked {
             batch: off(steps.batch.and(of_variant.batch)),
             control: wishes.control,
             deadline: wishes.deadline,
-            patient: wishes.patient,
-            deferred: None,
-            waits: None,
+            waits: crate::defer::Waiting::of(wishes.patient),
             priority: wishes.priority,
             debug: wishes.debug,
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),

@@ -173,7 +173,7 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
         defer::choose(&state, &mut planned);
     }
     let mut response = match call {
-        Ok(_) if planned.deferred.is_some() => bypass(&state, &mut planned, UncachedReason::Deferred).await,
+        Ok(_) if planned.waits.deferred.is_some() => bypass(&state, &mut planned, UncachedReason::Deferred).await,
         Ok(wanted) => {
             prefetch::saw_missing(&state, &planned);
             joined(&state, &mut planned, wanted).await

@@ -58,7 +58,7 @@ pub(crate) const TOP: Keys = &[
         "state_dir",
         "path",
         "\".farthing\"",
-        "Where this instance keeps the salt it made up, what budgets may spend, what limits have given, and how far it has read streams of events.",
+        "Where this instance keeps the salt it made up, what budgets may spend, what limits have given, which batches of deferred calls are under way, and how far it has read streams of events.",
     ),
     key(
         "salt",

@@ -73,8 +73,13 @@ pub(crate) const DEFER: Keys = &[
         "\"1h\"",
         "Requests whose `x-farthing-deadline-ms` is shorter are not deferred, nor are those without. Not longer than the route's `deadline`.",
     ),
-    key("max_size", "count", "10000", "Most requests in a batch; a full one is sent at once."),
-    key("max_waiting", "count", "10000", "Most requests of the route that wait, in all; those beyond go directly, and are counted."),
+    key("max_size", "count", "2000", "Most requests in a batch; a full one is sent at once."),
+    key(
+        "max_waiting",
+        "count",
+        "2000",
+        "Most requests of the route that wait, in all; those beyond go directly, and are counted. Each counts in `[overload] max_requests` while it waits.",
+    ),
     key("max_bytes", "size", "\"64MB\"", "The same in bytes of their bodies; also the most of a batch."),
     key("max_answer", "size", "\"256MB\"", "Most bytes of the answers to a batch, which are held in memory while they are handed out."),
     key(

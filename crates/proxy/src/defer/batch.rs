@@ -94,6 +94,15 @@ pub async fn resume(state: Arc<State>, route: Arc<RouteState>, defer: Arc<Defer>
     Run { state, route, defer, kept, waiting, cancelled: false }.follow(Instant::now()).await;
 }
 
+/// Waits; false where the process is about to end.
+async fn pause(state: &State, span: Span) -> bool {
+    let until = Instant::now() + span;
+    while Instant::now() < until && !state.tasks.is_closed() {
+        tokio::time::sleep_until(until.min(Instant::now() + PAUSE.0)).await;
+    }
+    !state.tasks.is_closed()
+}
+
 /// Whether a batch has come about.
 enum Created {
     Yes(String),
@@ -160,7 +169,11 @@ impl Run {
         let mut missing = 0;
         let standing = loop {
             let under_way = began.elapsed();
-            tokio::time::sleep((under_way / 20).clamp(PAUSE.0, PAUSE.1)).await;
+            if !pause(&self.state, (under_way / 20).clamp(PAUSE.0, PAUSE.1)).await {
+                // It is written down, and taken up at the next start.
+                self.waiting.clear();
+                return None;
+            }
             if under_way > GIVEN_UP {
                 self.give_up("has not ended");
                 return None;
@@ -230,7 +243,12 @@ impl Run {
     async fn hand_out(&mut self, standing: &wire::Standing, took: Span) {
         let mut answers = std::collections::HashMap::new();
         for file in standing.files() {
-            let Some(file) = self.fetch(file).await else { return self.give_up("has answers that cannot be fetched") };
+            let Some(file) = self.fetch(file).await else {
+                if self.state.tasks.is_closed() {
+                    return self.waiting.clear();
+                }
+                return self.give_up("has answers that cannot be fetched");
+            };
             let (lines, unread) = wire::lines(&file);
             if unread > 0 {
                 tracing::warn!(batch = %standing.id, unread, "answers of a batch cannot be read");
@@ -256,7 +274,8 @@ impl Run {
         for _ in 0..FETCHES {
             match self.ask(Step::Fetch, (Method::GET, &format!("/files/{file}/content")), None).await {
                 Ok((status, body)) if status.is_success() => return Some(body),
-                _ => tokio::time::sleep(PAUSE.1).await,
+                _ if pause(&self.state, PAUSE.1).await => {}
+                _ => return None,
             }
         }
         None

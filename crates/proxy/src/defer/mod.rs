@@ -20,7 +20,7 @@ use farthing_freshness::semantics::CacheControl;
 use farthing_policy::defer::{DeferAsk, DeferReason, DeferTerms, Times, Waits, decide};
 use farthing_policy::plan::RequestKind;
 use farthing_policy::switches::MarkWorth;
-use farthing_types::{Body, Call, CallReport, Failure, Money, Reply, Span, UncachedReason, Usage};
+use farthing_types::{Body, Call, CallReport, Failure, FailureKind, Money, Reply, Span, UncachedReason, Usage};
 use farthing_upstream::Origin;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -46,6 +46,8 @@ pub use stats::DeferReport;
 const ENDPOINTS: [&str; 4] = ["/chat/completions", "/embeddings", "/completions", "/responses"];
 /// Fields that mean something to a call, and that no batch carries.
 const OF_CALLS: [&str; 4] = ["openai-organization", "openai-project", "openai-beta", "idempotency-key"];
+/// Fields of requests that are answered in another way: a response in the background has a life of its own, and a tier has its price.
+const OTHER_WAYS: [&[u8]; 2] = [b"\"background\"", b"\"service_tier\""];
 /// Enough input to compare prices by.
 const SAMPLE: Usage = Usage {
     input: Some(1_000_000),
@@ -122,6 +124,24 @@ impl Deferred {
     }
 }
 
+/// Whether and why a request waits for a batch.
+#[derive(Default)]
+pub struct Waiting {
+    /// The client has said itself how long it waits.
+    patient: bool,
+    /// What it waits for; `None` where its call goes directly.
+    pub deferred: Option<Box<Deferred>>,
+    /// Why, or why not; `None` where that was no question.
+    pub why: Option<DeferReason>,
+}
+
+impl Waiting {
+    /// Not decided yet, of a client that has said how long it waits, or not.
+    pub fn of(patient: bool) -> Self {
+        Self { patient, ..Self::default() }
+    }
+}
+
 /// Room that a waiting request takes; given back when it is dropped.
 struct Room(Arc<Defer>, u64);
 
@@ -157,7 +177,7 @@ pub fn choose(state: &State, planned: &mut Planned) {
     let chosen = weigh(state, planned, &defer);
     let why = chosen.as_ref().err().copied().unwrap_or(DeferReason::Deferred);
     defer.stats.decided(why);
-    (planned.deferred, planned.waits) = (chosen.ok(), Some(why));
+    (planned.waits.deferred, planned.waits.why) = (chosen.ok().map(Box::new), Some(why));
 }
 
 /// Whether the strategy has a say in a request.
@@ -167,7 +187,7 @@ fn is_ours(planned: &Planned) -> bool {
     let allowed = route.plan.defer(RequestKind::of(account.method.as_str(), route.route.idempotent)).is_ok();
     let left_alone = account.holdout || planned.control == CacheControl::Off || route.switches.is_bypassed(account.at);
     // Whoever has not said how long it waits is not to wait.
-    allowed && !left_alone && planned.patient && planned.through.is_none() && account.part.is_none()
+    allowed && !left_alone && planned.waits.patient && planned.through.is_none() && account.part.is_none()
 }
 
 fn weigh(state: &State, planned: &Planned, defer: &Arc<Defer>) -> Result<Deferred, DeferReason> {
@@ -214,8 +234,8 @@ fn form(planned: &Planned) -> Result<(Group, u64), DeferReason> {
     let endpoint = ENDPOINTS.iter().find(|endpoint| path.ends_with(**endpoint)).filter(|_| post).ok_or(DeferReason::Form)?;
     let body = planned.outbound.body.as_full().filter(|_| !planned.headers.contains_key(CONTENT_ENCODING)).ok_or(DeferReason::Form)?;
     let facts = planned.outbound.facts().filter(|facts| !facts.stream).ok_or(DeferReason::Form)?;
-    // A response in the background has a life of its own.
-    if memmem::find(&body, b"\"background\"").is_some() || !wire::is_object(&body) {
+    let other = OTHER_WAYS.iter().any(|field| memmem::find(&body, field).is_some());
+    if other || !wire::is_object(&body) {
         return Err(DeferReason::Form);
     }
     let named = facts.target.clone().ok_or(DeferReason::Form)?;
@@ -242,7 +262,12 @@ pub async fn fetch(state: &Arc<State>, flight: &Arc<Flight>, origin: Arc<dyn Ori
         if let Some(answer) = wait(state, flight, (defer, deferred), body).await {
             return Ok(delivered(flight, deferred, &call, answer));
         }
+        if state.tasks.is_closed() {
+            // Its client is cut off by now: nothing is bought for nobody.
+            return Err(Failure::unsent(FailureKind::LeaderGone, "Farthing ends, and the call still waited for a batch"));
+        }
         call.deadline = deferred.until.saturating_duration_since(Instant::now());
+        call.claim.patience = call.claim.patience.min(call.deadline);
     }
     state.fetch(flight, origin, call).await
 }

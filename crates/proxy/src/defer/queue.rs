@@ -20,6 +20,9 @@ use crate::state::State;
 /// Queues of a route; requests of further targets go directly.
 const MOST_QUEUES: usize = 64;
 
+/// The longest time without a look at its queue.
+const LOOK: Span = Span::from_secs(5);
+
 /// What the requests of a batch have in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Group {
@@ -99,7 +102,9 @@ impl Queues {
 
     fn queue(&mut self, group: &Group) -> Option<&mut Queue> {
         if !self.of.contains_key(group) && self.of.len() >= MOST_QUEUES {
-            return None;
+            // One that nobody uses makes room; what is known of its times is lost.
+            let idle = self.of.iter().find(|(_, queue)| !queue.tended && queue.under_way.is_empty())?.0.clone();
+            self.of.remove(&idle);
         }
         let prior = self.prior;
         let new = || Queue { members: Vec::new(), tended: false, wake: Arc::default(), times: Times::new(prior), under_way: Vec::new() };
@@ -151,6 +156,9 @@ async fn tend(state: Arc<State>, route: Arc<RouteState>, defer: Arc<Defer>, grou
         let (due, wake) = {
             let mut queues = defer.queues.lock();
             let Some(queue) = queues.of.get_mut(&group) else { return };
+            if state.tasks.is_closed() {
+                queue.members.clear();
+            }
             let before = queue.members.len();
             // Who does not wait any more is not asked for.
             queue.members.retain(|member| !member.tell.is_closed());
@@ -167,6 +175,7 @@ async fn tend(state: Arc<State>, route: Arc<RouteState>, defer: Arc<Defer>, grou
             }
             (due, queue.wake.clone())
         };
-        let _ = tokio::time::timeout_at(due, wake.notified()).await;
+        // A look now and then, whether the process is about to end.
+        let _ = tokio::time::timeout_at(due.min(now + LOOK), wake.notified()).await;
     }
 }

@@ -78,7 +78,7 @@ fn order(kept: &KeptMember, target: &Arc<str>) -> Order {
         batch: None,
         weighed: None,
         prompted: None,
-        deferred: Some(Deferred {
+        deferred: Some(Box::new(Deferred {
             group,
             flush_at: now,
             direct_at: now,
@@ -87,7 +87,7 @@ fn order(kept: &KeptMember, target: &Arc<str>) -> Order {
             came: AtomicBool::new(true),
             unused: true,
             _room: None,
-        }),
+        })),
         attribution: Attribution { team: kept.team.clone(), service: kept.service.clone(), tags: None },
         claim: Claim::default(),
     }
