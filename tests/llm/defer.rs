@@ -59,7 +59,7 @@ async fn a_thousand_deferred_calls_at_half_price_and_none_late() {
     assert_eq!((counted.direct, counted.batched, counted.billed), (0, 1_000, half));
     assert!(counted.batches >= 4, "{counted:?}");
     assert_eq!((logged.bill, logged.cost, logged.base, logged.saved), (half, half, half.times(2), half));
-    assert_eq!((logged.calls, logged.deferred, logged.unused), (1_000, 1_000, 0));
+    assert_eq!((logged.calls, logged.out_of_batches, logged.deferred, logged.unused), (1_000, 1_000, 1_000, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,6 +114,18 @@ async fn an_order_whose_answer_is_lost_is_found_by_its_name_and_not_sent_again()
     assert!(got.status == StatusCode::OK && got.took < HOURS(1), "{got:?}");
     let (counted, logged) = world.end().await;
     assert_eq!((counted.batches, counted.batched, counted.direct, logged.bill), (1, 1, 0, counted.billed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_never_came_about_is_called_directly() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(MINUTE * 10)));
+    *vendor.drops_orders.lock() = true;
+    let world = World::new(&vendor, dir.path(), |_, _| ());
+    let got = world.ask("good one", Some(HOURS(5)), &[]).await;
+    assert!(got.status == StatusCode::OK && got.took < HOURS(1) && got.detail.contains("deferred-direct"), "{got:?}");
+    assert_eq!(std::fs::read_dir(dir.path().join("defer")).unwrap().count(), 0);
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.batches, counted.batched, counted.direct, logged.bill), (0, 0, 1, counted.billed));
 }
 
 /// The process dies with a batch under way, of which some have run when the next one cancels it.

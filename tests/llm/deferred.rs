@@ -64,6 +64,8 @@ pub struct Vendor {
     pub runs_first: Mutex<usize>,
     /// Orders of batches are taken, and their answer is lost.
     pub loses_orders: Mutex<bool>,
+    /// Orders of batches are lost themselves.
+    pub drops_orders: Mutex<bool>,
     files: Mutex<HashMap<String, Bytes>>,
     batches: Mutex<BTreeMap<String, Batch>>,
 }
@@ -128,6 +130,7 @@ impl Vendor {
                 let lines = text.split("application/jsonl\r\n\r\n").nth(1).unwrap().split("\r\n--").next().unwrap();
                 self.put(Bytes::copy_from_slice(lines.as_bytes())).map(|id| json!({"id": id}).to_string().into()).unwrap()
             }
+            (&Method::POST, "/v1/batches") if *self.drops_orders.lock() => return None,
             (&Method::POST, "/v1/batches") => {
                 let order: Json = serde_json::from_slice(body).unwrap();
                 assert_eq!((&order["endpoint"], &order["completion_window"]), (&json!("/v1/chat/completions"), &json!("24h")));
@@ -294,6 +297,7 @@ pub struct Logged {
     pub wasted: Money,
     pub calls: u64,
     pub unused: u64,
+    pub out_of_batches: u64,
     pub cost: Money,
     pub base: Money,
     pub saved: Money,
@@ -304,10 +308,12 @@ pub struct Logged {
 impl Logged {
     fn read(dir: &Path) -> Self {
         let mut logged = Self::default();
-        read::rows(dir, CallRow::TABLE, &["cost_nanousd", "fetch_reason"], &mut |cells| {
-            let [Value::I64(cost), Value::Text(reason)] = cells else { panic!("an unpriced call: {cells:?}") };
+        read::rows(dir, CallRow::TABLE, &["cost_nanousd", "fetch_reason", "deferred"], &mut |cells| {
+            let [Value::I64(cost), Value::Text(reason), became] = cells else { panic!("an unpriced call: {cells:?}") };
             logged.bill += Money::from_nanos(*cost);
             logged.calls += 1;
+            logged.out_of_batches += u64::from(*became == Value::Text("batch"));
+            assert_eq!(*reason == "deferred-unused", *became == Value::Text("unused"));
             if *reason == "deferred-unused" {
                 logged.wasted += Money::from_nanos(*cost);
                 logged.unused += 1;

@@ -273,6 +273,8 @@ table! {
         prompt_read_expected: Option<i64> = 4,
         /// What a marked call would have cost without its marks, all of its input at the plain rate; null when unpriced or not marked.
         unmarked_nanousd: Option<i64> = 4,
+        /// What became of a call that could wait for the provider's batch endpoint: `batch` (answered out of it, at its price), `direct` (called directly after all), `unused` (answered out of it when nobody waited any more; no request's call); null where it did not wait.
+        deferred: Option<&'static str> = 5,
     }
 }
 

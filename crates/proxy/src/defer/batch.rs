@@ -30,6 +30,8 @@ const ANSWERED: Span = Span::from_secs(600);
 const SHORT: usize = 16_000_000;
 /// So often a batch is looked for that may not have come about.
 const LOOKED_FOR: u32 = 5;
+/// And for so long at least: a list may lag behind.
+const LAGS: Span = Span::from_secs(600);
 /// Pages of a hundred batches that are looked through.
 const PAGES: u32 = 5;
 /// The provider ends a batch within a day; one that has not ended after two is not waited for.
@@ -190,7 +192,7 @@ impl Run {
                 }
                 Ok(None) => {
                     missing += 1;
-                    if missing >= LOOKED_FOR {
+                    if missing >= LOOKED_FOR && under_way >= LAGS {
                         // It has never come about.
                         self.waiting.clear();
                         self.defer.place.remove(&self.kept.name);
@@ -323,7 +325,8 @@ impl Run {
             body: if body.is_empty() { Body::empty() } else { Body::full(body) },
             repeatable: step != Step::Create,
             deadline: ANSWERED,
-            claim: Claim::default(),
+            // None of it takes tokens of the provider's limits.
+            claim: Claim { patience: ANSWERED, tokens: Some(0), ..Claim::default() },
             batch: None,
             routing: None,
             sink: Arc::new(NoSink),

@@ -118,6 +118,15 @@ pub struct Deferred {
 }
 
 impl Deferred {
+    /// What became of the call, as the log says it.
+    pub fn became(&self) -> &'static str {
+        match (self.came(), self.unused) {
+            (true, true) => "unused",
+            (true, false) => "batch",
+            (false, _) => "direct",
+        }
+    }
+
     /// Whether the answer came out of a batch.
     pub fn came(&self) -> bool {
         self.came.load(Relaxed)
