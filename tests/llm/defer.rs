@@ -169,16 +169,19 @@ fn a_restart_bills_nothing_twice_and_loses_no_row() {
 async fn a_stop_calls_nobody_and_leaves_the_batch_to_the_next_run() {
     let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(HOURS(2))));
     let world = World::new(&vendor, dir.path(), |_, _| ());
-    let sent = tokio::spawn(world.inside.ask(request("two words", Some(HOURS(5)), &[])));
-    tokio::time::sleep(MINUTE * 30).await;
-    let queued = tokio::spawn(world.inside.ask(request("two words", Some(HOURS(5)), &[])));
-    tokio::time::sleep(MINUTE).await;
-    let since = tokio::time::Instant::now();
-    assert_eq!(world.inside.close().await.unwrap().dropped(), 0);
-    assert!(since.elapsed() < MINUTE, "{:?}", since.elapsed());
-    for cut in [sent, queued] {
-        assert!(cut.await.unwrap().status().is_server_error());
-    }
+    let [sent, later] = [(); 2].map(|()| world.inside.ask(request("two words", Some(HOURS(5)), &[])));
+    let queued = async {
+        tokio::time::sleep(MINUTE * 30).await;
+        later.await
+    };
+    let ends = async {
+        tokio::time::sleep(MINUTE * 31).await;
+        let since = tokio::time::Instant::now();
+        assert_eq!(world.inside.close().await.unwrap().dropped(), 0);
+        assert!(since.elapsed() < MINUTE, "{:?}", since.elapsed());
+    };
+    let (sent, queued, ()) = tokio::join!(sent, queued, ends);
+    assert!(sent.status().is_server_error() && queued.status().is_server_error());
     assert_eq!((vendor.counted.lock().direct, std::fs::read_dir(dir.path().join("defer")).unwrap().count()), (0, 1));
     tokio::time::sleep(HOURS(3)).await;
     let world = World::new(&vendor, dir.path(), |_, _| ());
