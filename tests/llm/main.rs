@@ -7,6 +7,8 @@
     reason = "helpers of tests may fail the test, and a long run tells its figures"
 )]
 
+mod defer;
+mod deferred;
 mod mooncake;
 mod openai;
 mod prompt_cache;

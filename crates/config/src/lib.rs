@@ -8,6 +8,7 @@ mod alerts;
 mod batch;
 mod checked;
 mod content;
+mod defer;
 mod error;
 mod events;
 mod jwt;
@@ -37,6 +38,7 @@ pub use checked::{
     Salt, VariantConfig,
 };
 pub use content::{CacheableIf, PersonalField};
+pub use defer::DeferConfig;
 pub use error::{ConfigError, Problem};
 pub use events::{EventRule, EventsConfig, EventsFrom, SigningKey};
 pub use jwt::{JwksPlace, JwksSource, JwtAlgorithm, JwtClaims, JwtFamily, JwtIssuer, JwtKeys};

@@ -56,6 +56,7 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::SoftError => set("cacheable_if", "answers did not meet the conditions: widen them where such answers may be kept"),
         UncachedReason::Personal => set("pii", "requests or answers with personal fields are never kept"),
         UncachedReason::Disabled => disabled(route),
+        UncachedReason::Deferred => none("clients let the call wait for the provider's batch price: x-farthing-deadline-ms"),
         UncachedReason::Fallback => none("another provider stood in: look at the errors of the one that the route would have asked"),
         UncachedReason::Bypassed => none("the bypass switch is on: farthing bypass show says since when and why; farthing bypass off"),
         UncachedReason::Unprofitable => set(

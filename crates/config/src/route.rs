@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use farthing_types::{Money, Priority, RouteName, Span, Tenant};
 
-use crate::{BatchConfig, CacheableIf, Matcher, PersonalField, Prices, PromptCacheConfig, RoutingConfig, WriteRule};
+use crate::{BatchConfig, CacheableIf, DeferConfig, Matcher, PersonalField, Prices, PromptCacheConfig, RoutingConfig, WriteRule};
 
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -189,6 +189,8 @@ pub struct Route {
     pub batch: Option<BatchConfig>,
     /// How prompts are marked for the provider's own cache; `None`: they are not.
     pub prompt_cache: Option<PromptCacheConfig>,
+    /// How calls that can wait go to the provider's batch endpoint; `None`: they do not.
+    pub defer: Option<DeferConfig>,
     /// Who decides which of these are used.
     pub strategy: StrategyBy,
     /// Whether answers must be exact at every moment: none is kept.
@@ -297,6 +299,7 @@ impl Default for Route {
             dedupe: true,
             batch: None,
             prompt_cache: None,
+            defer: None,
             strategy: StrategyBy::Shadow,
             realtime: false,
             personalised: false,

@@ -49,11 +49,13 @@ pub struct StrategyFlags {
     pub prefetch: bool,
     /// Mark prompts for providers' own caches.
     pub prompt_cache: bool,
+    /// Let calls that can wait go to providers' batch endpoints.
+    pub defer: bool,
 }
 
 impl Default for StrategyFlags {
     fn default() -> Self {
-        Self { cache: true, dedupe: true, batch: true, prefetch: true, prompt_cache: true }
+        Self { cache: true, dedupe: true, batch: true, prefetch: true, prompt_cache: true, defer: true }
     }
 }
 
@@ -70,6 +72,9 @@ impl StrategyFlags {
         }
         if !self.prompt_cache {
             route.prompt_cache = None;
+        }
+        if !self.defer {
+            route.defer = None;
         }
     }
 }

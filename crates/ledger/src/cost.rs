@@ -31,12 +31,24 @@ pub enum SavedBy {
     Prefetch,
     /// The prompt was marked for the provider's own cache. A write that is not read back is its loss.
     PromptCache,
+    /// The call could wait, and went to the provider's batch endpoint.
+    Defer,
 }
 
 impl SavedBy {
     /// Every value, in the order of declaration.
-    pub const ALL: &'static [Self] =
-        &[Self::L1, Self::L2, Self::Stale, Self::Revalidated, Self::Dedupe, Self::Batch, Self::Route, Self::Prefetch, Self::PromptCache];
+    pub const ALL: &'static [Self] = &[
+        Self::L1,
+        Self::L2,
+        Self::Stale,
+        Self::Revalidated,
+        Self::Dedupe,
+        Self::Batch,
+        Self::Route,
+        Self::Prefetch,
+        Self::PromptCache,
+        Self::Defer,
+    ];
 
     /// The stable string.
     pub const fn as_str(self) -> &'static str {
@@ -50,6 +62,7 @@ impl SavedBy {
             Self::Route => "route",
             Self::Prefetch => "prefetch",
             Self::PromptCache => "prompt_cache",
+            Self::Defer => "defer",
         }
     }
 }
@@ -83,6 +96,8 @@ pub enum Served {
     Routed,
     /// A call of its own whose prompt was marked for the provider's cache.
     Marked,
+    /// A call of its own through the provider's batch endpoint.
+    Deferred,
     /// We refused it: nothing was bought, nothing is credited.
     Refused,
     /// Its call failed; attempts may have been charged all the same.
@@ -139,6 +154,7 @@ impl CostRecord {
             Served::Batched => (paid.full, paid.attempts, Some(SavedBy::Batch)),
             Served::Routed => (paid.full, paid.attempts, Some(SavedBy::Route)),
             Served::Marked => (paid.full, paid.attempts, Some(SavedBy::PromptCache)),
+            Served::Deferred => (paid.full, paid.attempts, Some(SavedBy::Defer)),
             Served::Refused => (Some(Money::ZERO), Some(Money::ZERO), None),
             // Without Farthing the same failed call would have been made and charged.
             Served::Failed => (paid.attempts, paid.attempts, None),
@@ -157,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Served; 12] = [
+    const ALL: [Served; 13] = [
         Served::Hit,
         Served::HitL2,
         Served::Stale,
@@ -168,6 +184,7 @@ mod tests {
         Served::Batched,
         Served::Routed,
         Served::Marked,
+        Served::Deferred,
         Served::Refused,
         Served::Failed,
     ];

@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod cost;
+pub mod defer;
 pub mod guard;
 mod occasion;
 pub mod plan;

@@ -4,7 +4,7 @@
 use farthing_types::{Overrides, UncachedReason};
 
 use crate::registry::{self, Strategy};
-use crate::strategies::{batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch, prompt_cache::PromptCache};
+use crate::strategies::{batch::Batch, cache::Cache, dedupe::Dedupe, defer::Defer, prefetch::Prefetch, prompt_cache::PromptCache};
 use crate::ttl::TtlParams;
 
 /// What is configured about a route that bears on its plan.
@@ -20,6 +20,8 @@ pub struct RouteFacts {
     pub prefetch: bool,
     /// Marking prompts for the provider's cache is switched on.
     pub prompt_cache: bool,
+    /// Letting what can wait go to the provider's batch endpoint is switched on.
+    pub defer: bool,
     /// Answers must be exact at every moment.
     pub realtime: bool,
     /// Answers depend on who asks.
@@ -48,6 +50,7 @@ impl Default for RouteFacts {
             batch: true,
             prefetch: true,
             prompt_cache: true,
+            defer: true,
             realtime: false,
             personalised: false,
             shared: false,
@@ -216,6 +219,14 @@ impl Plan {
     /// The reason why they may not.
     pub fn prompt_cache(&self, kind: RequestKind) -> Result<(), UncachedReason> {
         PromptCache.eligible(&self.facts, kind)
+    }
+
+    /// Whether requests of this kind may go to the provider's batch endpoint.
+    ///
+    /// # Errors
+    /// The reason why they may not.
+    pub fn defer(&self, kind: RequestKind) -> Result<(), UncachedReason> {
+        Defer.eligible(&self.facts, kind)
     }
 }
 

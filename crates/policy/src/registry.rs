@@ -6,8 +6,8 @@ use farthing_types::UncachedReason;
 
 use crate::plan::{RequestKind, RouteFacts};
 use crate::strategies::{
-    batch::Batch, cache::Cache, dedupe::Dedupe, prefetch::Prefetch, prompt_cache::PromptCache, ttl_fixed::TtlFixed, ttl_model::TtlModel,
-    ttl_rule::TtlRule, ttl_table::TtlTable,
+    batch::Batch, cache::Cache, dedupe::Dedupe, defer::Defer, prefetch::Prefetch, prompt_cache::PromptCache, ttl_fixed::TtlFixed,
+    ttl_model::TtlModel, ttl_rule::TtlRule, ttl_table::TtlTable,
 };
 use crate::ttl::TtlSource;
 
@@ -24,6 +24,8 @@ pub enum StrategyId {
     Prefetch,
     /// Mark prompts for the provider's own cache.
     PromptCache,
+    /// Let what can wait go to the provider's batch endpoint.
+    Defer,
     /// TTL by the ONNX model.
     TtlModel,
     /// TTL by the survival table.
@@ -57,7 +59,7 @@ pub trait Strategy: Sync {
 }
 
 /// Every strategy, in the order of the reference page.
-pub static ALL: &[&dyn Strategy] = &[&Cache, &Dedupe, &Batch, &Prefetch, &PromptCache, &TtlModel, &TtlTable, &TtlRule, &TtlFixed];
+pub static ALL: &[&dyn Strategy] = &[&Cache, &Dedupe, &Batch, &Prefetch, &PromptCache, &Defer, &TtlModel, &TtlTable, &TtlRule, &TtlFixed];
 
 impl fmt::Display for StrategyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,8 +94,9 @@ mod tests {
     #[test]
     fn nothing_is_done_to_requests_that_change_something() {
         let route = RouteFacts::default();
-        // Marks in a prompt neither save nor share a call.
-        for strategy in ALL.iter().filter(|strategy| strategy.id() != StrategyId::PromptCache) {
+        // Marks in a prompt neither save nor share a call, nor does it if that waits.
+        let own = [StrategyId::PromptCache, StrategyId::Defer];
+        for strategy in ALL.iter().filter(|strategy| !own.contains(&strategy.id())) {
             assert!(strategy.eligible(&route, RequestKind::Mutating).is_err(), "{}", strategy.name());
             assert!(strategy.eligible(&route, RequestKind::Safe).is_ok(), "{}", strategy.name());
             assert!(strategy.eligible(&RouteFacts { personalised: true, shared: true, ..route.clone() }, RequestKind::Safe).is_err());

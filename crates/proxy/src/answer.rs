@@ -122,6 +122,9 @@ pub fn debug(headers: &mut HeaderMap, planned: &Planned) {
     insert(headers, HeaderName::from_static("x-farthing-tenant"), &planned.account.identity.tenant);
     insert(headers, HeaderName::from_static("x-farthing-key"), &planned.account.key.to_string());
     insert(headers, HeaderName::from_static("x-farthing-priority"), planned.priority.as_str());
+    if let Some(waits) = planned.waits.why {
+        insert(headers, HeaderName::from_static("x-farthing-defer"), waits.as_str());
+    }
     if let Some(made) = planned.account.route.planning.made() {
         insert(headers, HeaderName::from_static("x-farthing-plan"), &made.told());
     }

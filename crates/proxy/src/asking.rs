@@ -61,7 +61,7 @@ fn by_token(route: &RouteState) -> bool {
 
 /// Whether a request's body is held although no key needs it: what it asks for says what it may cost, and usage may have to be asked for.
 pub fn needs_body(route: &RouteState) -> bool {
-    by_token(route)
+    by_token(route) || route.defer.is_some()
 }
 
 /// Whether a call under a ticket goes on to its end when every client has left: its answer will be stored, and is paid for unless its bill

@@ -111,6 +111,8 @@ impl Proxy {
         let recalling = state.clone();
         let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
         let now = state.clock.now();
+        let resuming = state.clone();
+        let _ = tokio::task::spawn_blocking(move || resuming.resume_batches()).await;
         state.open_experiments(&config, now)?;
         let stop = CancellationToken::new();
         state.clients.tokens.start(&state.tasks, &state.clock, &stop)?;

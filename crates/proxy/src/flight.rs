@@ -11,6 +11,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::budgets::Held;
+use crate::defer::Deferred;
 use crate::pricing::Charged;
 use crate::prompts::Prompted;
 use crate::request::Variant;
@@ -59,6 +60,8 @@ pub struct Flight {
     pub weighed: Option<Weighed>,
     /// What was decided about marks in its prompt; `None` where that is no question.
     pub prompted: Option<Prompted>,
+    /// It waits for the provider's batch endpoint, or came out of it; `None` where it goes directly.
+    pub deferred: Option<Box<Deferred>>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -119,6 +122,8 @@ pub struct Done {
     pub routed: bool,
     /// Its prompt was marked for the provider's cache; without marks it would have cost `full`.
     pub marked: bool,
+    /// It came out of the provider's batch endpoint; directly it would have cost `full`.
+    pub deferred: bool,
 }
 
 /// Who ordered a call and why.
@@ -155,6 +160,8 @@ pub struct Order {
     pub weighed: Option<Weighed>,
     /// What was decided about marks in its prompt; `None` where that is no question.
     pub prompted: Option<Prompted>,
+    /// It waits for the provider's batch endpoint; `None` where it goes directly.
+    pub deferred: Option<Box<Deferred>>,
     /// Whom its cost is told of.
     pub attribution: Attribution,
     /// What it claims of limits.
@@ -181,6 +188,7 @@ impl Flight {
             batch,
             weighed,
             prompted,
+            deferred,
             attribution,
             claim,
         } = order;
@@ -209,6 +217,7 @@ impl Flight {
             batch,
             weighed,
             prompted,
+            deferred,
             attribution,
             claim: Claim { patience: claim.patience.saturating_sub(waited_before), ..claim },
             waited: Mutex::default(),
@@ -317,6 +326,11 @@ impl Flight {
         self.reports.lock().last().is_some_and(|report| report.batch.is_some())
     }
 
+    /// Whether its answer came out of the provider's batch endpoint.
+    pub fn is_deferred(&self) -> bool {
+        self.deferred.as_ref().is_some_and(|deferred| deferred.came())
+    }
+
     /// Which provider the last attempt went to, where the route has several.
     pub fn routed(&self) -> Option<Routed> {
         self.reports.lock().last().and_then(|report| report.routed.clone())
@@ -355,7 +369,7 @@ impl CallSink for Flight {
             self.route.pace.repeated(self.purpose);
         }
         // Members of a batch saw one answer together.
-        if report.status.is_some() && report.batch.as_ref().is_none_or(BatchPart::counts) {
+        if report.status.is_some() && !self.is_deferred() && report.batch.as_ref().is_none_or(BatchPart::counts) {
             self.route.limits.note(report.head_after);
         }
         let mut reports = self.reports.lock();

@@ -18,6 +18,7 @@ use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
 use crate::audit::RouteAudit;
 use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
+use crate::defer::DeferReport;
 use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
 use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
@@ -132,6 +133,16 @@ impl Inside {
     /// How the providers of each route stand that has several.
     pub fn routings(&self) -> Vec<RoutingReport> {
         self.state.routings()
+    }
+
+    /// What came of calls that could wait, of each route that lets them.
+    pub fn defers(&self) -> Vec<DeferReport> {
+        self.state.defers()
+    }
+
+    /// Settles what an earlier run, under the same `state_dir`, had left in the provider's batches: in tasks of its own. Blocks.
+    pub fn resume_batches(&self) {
+        self.state.resume_batches();
     }
 
     /// What came of marks in prompts, of each route that has some.

@@ -11,6 +11,7 @@ use crate::admission::{self, Admission};
 use crate::answer::Notes;
 use crate::asking;
 use crate::budgets::Held;
+use crate::defer;
 use crate::flight::Flight;
 use crate::prompts;
 use crate::reply::{failed, flat_price_of, respond, settled};
@@ -41,6 +42,7 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
     order.weighed = weighed(state, planned);
+    order.deferred = planned.waits.deferred.take();
     let mut body = planned.take_body();
     // What streams up is not read, and ends with its client.
     order.finishes = false;
@@ -77,7 +79,7 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
     let overhead = planned.account.ours(state.real_now().since(planned.account.started).saturating_sub(waited));
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
     let notes = Notes {
-        status: CacheStatus { detail: Some(reason.as_str()), ..CacheStatus::forward(Fwd::of(reason)) },
+        status: CacheStatus { detail: Some(defer::detail(&flight).unwrap_or(reason.as_str())), ..CacheStatus::forward(Fwd::of(reason)) },
         overhead,
         upstream: Some(waited),
         cost: flat_price_of(state, planned, (&flight, status)),

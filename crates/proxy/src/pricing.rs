@@ -23,6 +23,8 @@ use crate::stream::Meter;
 const MAX_TARGETS: usize = 256;
 /// The name that later targets share.
 const OTHER: &str = "other";
+/// The service tier of calls through a batch endpoint, as prices name it.
+pub const BATCH: &str = "batch";
 
 /// Prices and what they need to be applied, shared by all requests.
 #[derive(Debug)]
@@ -84,6 +86,8 @@ pub struct Charged {
     pub first: Option<Option<Money>>,
     /// Where the prompt was marked for the provider's cache: what the call would have cost without; `None` within is unpriced.
     pub unmarked: Option<Option<Money>>,
+    /// Where the answer came out of the provider's batch endpoint: what the call would have cost directly; `None` within is unpriced.
+    pub direct: Option<Option<Money>>,
     /// What the answer told of its usage.
     told: Option<Usage>,
 }
@@ -175,6 +179,9 @@ impl Pricing {
                 let unmarked = bills.price(report, of_last.map(|(_, amounts)| (&plain, amounts)), &volumes);
                 charged.unmarked = Some(unmarked.ok().map(|priced| priced.cost));
             }
+            if index == last && flight.is_deferred() {
+                charged.direct = Some(bills.directly().price(report, of_last, &volumes).ok().map(|priced| priced.cost));
+            }
             if let Ok(priced) = &priced {
                 priced.enter(&mut volumes);
                 metered.extend(priced.metered.iter().map(|(name, amount)| format!("{name}={amount}")));
@@ -265,9 +272,20 @@ impl Pricing {
     }
 
     /// What a call that uses so much would cost now, with what is left of free quotas; `None` where that hangs on what its answer tells.
-    pub fn quote(&self, (route, provider): (&str, &str), target: Option<&str>, at: Time, usage: &Usage) -> Option<Money> {
+    pub fn quote(&self, names: (&str, &str), target: Option<&str>, at: Time, usage: &Usage) -> Option<Money> {
+        self.quote_service(names, (target, None), at, usage)
+    }
+
+    /// The same in a service tier of the provider.
+    pub fn quote_service(
+        &self,
+        (route, provider): (&str, &str),
+        (target, service): (Option<&str>, Option<&str>),
+        at: Time,
+        usage: &Usage,
+    ) -> Option<Money> {
         static NOTHING: Amounts = Amounts::none();
-        let (amounts, service, status, bytes) = (&NOTHING, None, Some(200), None);
+        let (amounts, status, bytes) = (&NOTHING, Some(200), None);
         let billable = Billable { route, provider, target, at, usage, amounts, service, status, bytes };
         self.book.load().price(&billable, &self.volumes.lock()).ok().map(|priced| priced.cost)
     }
@@ -279,7 +297,7 @@ impl Pricing {
 }
 
 /// What an answer that is held tells of its usage, read as its provider gave it.
-fn read_answer(book: &PriceBook, names: (&str, &str), answer: &BatchAnswer) -> CallEnd {
+pub fn read_answer(book: &PriceBook, names: (&str, &str), answer: &BatchAnswer) -> CallEnd {
     let mut end = CallEnd::default();
     let reads = book.reads(names.0, names.1).cloned();
     let mut meter = Meter::new(&answer.headers, reads.as_ref(), false);
@@ -303,18 +321,26 @@ struct Bills<'a> {
     end: &'a CallEnd,
     target: Option<&'a str>,
     request_bytes: Option<u64>,
+    service: Option<&'a str>,
 }
 
 impl<'a> Bills<'a> {
     /// For an attempt, which `end` tells the answer of.
     fn of(book: &'a PriceBook, (flight, request_bytes): (&'a Flight, Option<u64>), report: &'a CallReport, end: &'a CallEnd) -> Self {
         let target = end.usage.target.as_deref().or(flight.target.as_deref());
-        Bills { book, flight, provider: flight.provider(report), end, target, request_bytes }
+        // What the provider bills for its batches it need not say in their answers.
+        let service = if flight.is_deferred() { Some(BATCH) } else { end.usage.service.as_deref() };
+        Bills { book, flight, provider: flight.provider(report), end, target, request_bytes, service }
     }
 
     /// The same at the provider that would have been asked without Farthing.
     fn at_the_first(&self) -> Self {
         Bills { provider: &self.flight.route.provider.name, ..*self }
+    }
+
+    /// The same without the provider's batch endpoint.
+    fn directly(&self) -> Self {
+        Bills { service: self.end.usage.service.as_deref().filter(|service| *service != BATCH), ..*self }
     }
 
     /// What was metered belongs to the last attempt; the others are charged for what is flat.
@@ -334,7 +360,7 @@ impl<'a> Bills<'a> {
             at: self.flight.at,
             usage,
             amounts,
-            service: self.end.usage.service.as_deref(),
+            service: self.service,
             status: report.status.map(|status| status.as_u16()).or_else(|| given_up.then_some(200)),
             bytes: metered.and(self.end.bytes.or(self.end.received)),
         };
@@ -408,16 +434,19 @@ impl State {
         let full = match (end.revalidated, billed) {
             (true, _) => end.entry_price,
             // The last attempt brought the full answer; out of a batch, for less than it would have cost alone.
-            (false, true) => {
-                charged.alone.or(charged.unmarked).unwrap_or_else(|| charged.first.flatten().or(charged.costs.last().copied().flatten()))
-            }
+            (false, true) => charged
+                .alone
+                .or(charged.unmarked)
+                .or(charged.direct)
+                .unwrap_or_else(|| charged.first.flatten().or(charged.costs.last().copied().flatten())),
             // Without Farthing the same answer would have come, and cost the same.
             (false, false) => attempts,
         };
         let batched = billed && charged.alone.is_some();
         let routed = billed && charged.first.is_some();
         let marked = billed && charged.unmarked.is_some();
-        flight.finish(Done { full, attempts, revalidated: end.revalidated, batched, routed, marked });
+        let deferred = billed && charged.direct.is_some();
+        flight.finish(Done { full, attempts, revalidated: end.revalidated, batched, routed, marked, deferred });
     }
 
     /// Where the prices of a call look into its answer.

@@ -80,6 +80,8 @@ pub struct Planned {
     pub control: CacheControl,
     /// How long it may take.
     pub deadline: Span,
+    /// Whether and why it waits for the provider's batch endpoint.
+    pub waits: crate::defer::Waiting,
     /// How much it matters.
     pub priority: Priority,
     /// The client wants to see more.
@@ -348,6 +350,7 @@ impl Asked {
             batch: off(steps.batch.and(of_variant.batch)),
             control: wishes.control,
             deadline: wishes.deadline,
+            waits: crate::defer::Waiting::of(wishes.patient),
             priority: wishes.priority,
             debug: wishes.debug,
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use crate::StartError;
 use crate::batching::Batching;
 use crate::content::{self, Personal};
+use crate::defer::Defer;
 use crate::events::SourceState;
 use crate::limits::Limits;
 use crate::pace::Pace;
@@ -48,6 +49,8 @@ pub struct RouteState {
     pub batching: Option<Batching>,
     /// Prompts that are marked for the provider's own cache; `None` where none are.
     pub prompts: Option<Prompts>,
+    /// Calls that wait for the provider's batch endpoint; `None` where none may.
+    pub defer: Option<Arc<Defer>>,
     /// Codings in which its answers may go to clients.
     pub compress: Arc<[Coding]>,
     /// What enters keys.
@@ -174,6 +177,7 @@ fn one(
         routing: None,
         batching: Batching::of(route, &pass, swap.as_ref())?,
         prompts: Prompts::of(route),
+        defer: Defer::of(config, route),
         pass,
         swap,
         compress: if route.compress && route.mode != RouteMode::Observe { config.data.compress.clone().into() } else { Arc::default() },
@@ -266,6 +270,7 @@ pub fn facts(route: &Route, provider: &Provider) -> RouteFacts {
         batch: route.batch.is_some(),
         prefetch: route.prefetch == farthing_config::Prefetch::Auto,
         prompt_cache: route.prompt_cache.is_some(),
+        defer: route.defer.is_some(),
         shared: route.shared,
         realtime: route.realtime,
         personalised: route.personalised,

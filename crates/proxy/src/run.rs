@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 
 use crate::canonical::{self, Digests};
 use crate::choose::{Chosen, Occasion};
+use crate::defer;
 use crate::flight::{Came, Flight};
 use crate::request::Through;
 use crate::settle::CallEnd;
@@ -470,7 +471,7 @@ async fn pass_here(state: Arc<State>, flight: Arc<Flight>, going: Outgoing) -> R
     let requested_at = state.clock.now();
     let call = call(&flight, head, body, deadline);
     let leaving = Leaving::new(&state, &flight, keyed);
-    let fetched = leaving.fetch(state.fetch(&flight, origin, call)).await;
+    let fetched = leaving.fetch(defer::fetch(&state, &flight, origin, call)).await;
     let mut reply = match fetched {
         Ok(reply) => reply,
         Err(failure) => {

@@ -18,6 +18,7 @@ use crate::admission;
 use crate::answer::{self, Notes};
 use crate::audit;
 use crate::compress::compressed;
+use crate::defer;
 use crate::edge::{Handler, PeerInfo, Recalled};
 use crate::items;
 use crate::lookup::{Found, Usable, judge, look_up};
@@ -168,7 +169,11 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
     planned.keep_promise(state.config.plans.batch_min_sla);
     state.draw_waiting(&mut planned);
     let leaving = Leaving::new(&state, &planned);
+    if call.as_ref().err().is_none_or(|reason| defer::may_pass(*reason)) {
+        defer::choose(&state, &mut planned);
+    }
     let mut response = match call {
+        Ok(_) if planned.waits.deferred.is_some() => bypass(&state, &mut planned, UncachedReason::Deferred).await,
         Ok(wanted) => {
             prefetch::saw_missing(&state, &planned);
             joined(&state, &mut planned, wanted).await

@@ -22,7 +22,7 @@ use crate::identify::Identity;
 use crate::items::Part;
 use crate::lifecycle::Side;
 use crate::load::Loaded;
-use crate::pricing::Charged;
+use crate::pricing::{BATCH, Charged};
 use crate::promises;
 use crate::request::{Received, Variant};
 use crate::route::RouteState;
@@ -224,6 +224,7 @@ impl State {
             routing.settled(flight, &reports, charged);
         }
         self.prompt_ended(flight, &reports, charged);
+        self.deferred_ended(flight, charged);
         if let Some(held) = flight.settling(charged.tokens_used(&reports)) {
             let provider = reports.last().map_or(&route.provider.name, |report| flight.provider(report));
             let metered = self.pricing.flat(&route.route.name, provider, flight.at).is_none();
@@ -260,6 +261,9 @@ impl State {
             if index == last {
                 end.enrich(&mut row);
                 charged.enrich(&mut row);
+                if flight.is_deferred() {
+                    row.service_tier = Some(BATCH.into());
+                }
                 self.enter(&mut row, flight, end);
             }
             log.write(row);
@@ -300,9 +304,15 @@ fn learn_latency(flight: &Flight, reports: &[CallReport], end: &CallEnd) {
     if !report.status.is_some_and(|status| status.is_success() || status == StatusCode::NOT_MODIFIED) {
         return;
     }
+    if flight.is_deferred() {
+        return;
+    }
     let began = if report.started > Time::ZERO { report.started } else { flight.at };
     let bytes = end.head.map_or(bytes, |head| head.body_bytes);
     flight.route.planning.note_call(ended.since(began), bytes);
+    if let Some(defer) = &flight.route.defer {
+        defer.note_direct(ended.since(began));
+    }
 }
 
 /// An entry's end.

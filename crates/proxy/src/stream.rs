@@ -83,6 +83,7 @@ impl Pending {
                     Done { batched: true, .. } => Served::Batched,
                     Done { routed: true, .. } => Served::Routed,
                     Done { marked: true, .. } => Served::Marked,
+                    Done { deferred: true, .. } => Served::Deferred,
                     _ => Served::Lead,
                 };
             }

@@ -3,6 +3,7 @@
 mod ahead;
 mod alerts;
 mod clients;
+mod defer;
 mod l2;
 mod lists;
 mod models;
@@ -141,6 +142,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in plans::families(&self.0.plans()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in defer::families(&self.0.defers()) {
             family.encode(&mut encoder)?;
         }
         for family in prompts::families(&self.0.prompts()) {

@@ -242,6 +242,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         batch: planned.batch_terms(purpose),
         weighed: None,
         prompted: None,
+        deferred: None,
         swap: planned.account.identity.swap,
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
         attribution: attribution(planned, purpose),

@@ -25,6 +25,8 @@ pub struct Wishes {
     pub control: CacheControl,
     /// How long it may take.
     pub deadline: Span,
+    /// The client has said so itself.
+    pub patient: bool,
     /// How much it matters.
     pub priority: Priority,
     /// Within what time it is promised to be answered.
@@ -44,6 +46,7 @@ impl Wishes {
         Self {
             control: control(own),
             deadline: asked.unwrap_or(route.deadline),
+            patient: asked.is_some(),
             // Whoever says how long it waits is promised no more.
             sla: asked.into_iter().chain(promised).min(),
             priority: priority(own, route, grant),

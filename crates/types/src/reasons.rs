@@ -166,6 +166,8 @@ reasons! {
         OverLimit = "over-limit",
         /// Farthing had too much under way.
         Overload = "overload",
+        /// The call can wait, and goes to the provider's batch endpoint (`defer` of the route).
+        Deferred = "deferred",
         /// Another provider stood in for the one that the route would have asked.
         Fallback = "fallback",
     }

@@ -139,6 +139,7 @@ fn strategies(s: &Section<'_, '_>, into: &mut StrategyFlags) {
     s.set("batch", v::flag, &mut into.batch);
     s.set("prefetch", v::flag, &mut into.prefetch);
     s.set("prompt_cache", v::flag, &mut into.prompt_cache);
+    s.set("defer", v::flag, &mut into.defer);
 }
 
 fn plans(s: &Section<'_, '_>, into: &mut PlanConfig) {

@@ -5,6 +5,7 @@ mod alerts;
 mod batch;
 mod budgets;
 mod content;
+mod defer;
 mod events;
 mod experiments;
 mod flags;

@@ -1,7 +1,7 @@
 //! Every key of a configuration file, once: the reader refuses what is not here, and the reference page is printed from
 //! here. Defaults stand as TOML text; a test reads them all and compares with the defaults in the code.
 
-pub(crate) use super::registry_batch::{BATCH, PROMPT_CACHE};
+pub(crate) use super::registry_batch::{BATCH, DEFER, PROMPT_CACHE};
 pub(crate) use super::registry_events::{EVENT_RULE, EVENTS, EXPERIMENT, VARIANT};
 pub(crate) use super::registry_identity::{JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
@@ -59,7 +59,7 @@ pub(crate) const TOP: Keys = &[
         "state_dir",
         "path",
         "\".farthing\"",
-        "Where this instance keeps the salt it made up, what budgets may spend, what limits have given, and how far it has read streams of events.",
+        "Where this instance keeps the salt it made up, what budgets may spend, what limits have given, which batches of deferred calls are under way, and how far it has read streams of events.",
     ),
     key(
         "salt",
@@ -441,6 +441,7 @@ pub(crate) const ROUTE: Keys = &[
     key("price_stale", "dollars", "", "What one stale answer costs you. Without it, it follows from `stale_budget`."),
     table("batch", Kind::Table, "How calls are made together; without the table they are not."),
     table("prompt_cache", Kind::Table, "Prompts are marked for the provider's own cache; without the table they are not."),
+    table("defer", Kind::Table, "Calls that can wait go to the provider's batch endpoint; without the table none does."),
     table("prices", Kind::Table, "Prices by local contract, in place of the provider's; see `[providers.NAME.prices]`."),
 ];
 

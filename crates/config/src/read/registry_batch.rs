@@ -1,4 +1,4 @@
-//! Keys of `[routes.NAME.batch]` and `[routes.NAME.prompt_cache]`.
+//! Keys of `[routes.NAME.batch]`, `[routes.NAME.prompt_cache]` and `[routes.NAME.defer]`.
 
 use super::registry::{Keys, key};
 
@@ -63,4 +63,31 @@ pub(crate) const PROMPT_CACHE: Keys = &[
         "1024",
         "Shortest prefix that the provider keeps; some targets take none below 2048 or 4096. A mark on a shorter one costs nothing and does nothing.",
     ),
+];
+
+pub(crate) const DEFER: Keys = &[
+    key("window", "time", "\"5m\"", "How long the first request of a batch waits for others; less where one of them cannot wait so long."),
+    key(
+        "min_deadline",
+        "time",
+        "\"1h\"",
+        "Requests whose `x-farthing-deadline-ms` is shorter are not deferred, nor are those without. Not longer than the route's `deadline`.",
+    ),
+    key("max_size", "count", "2000", "Most requests in a batch; a full one is sent at once."),
+    key(
+        "max_waiting",
+        "count",
+        "2000",
+        "Most requests of the route that wait, in all; those beyond go directly, and are counted. Each counts in `[overload] max_requests` while it waits.",
+    ),
+    key("max_bytes", "size", "\"64MB\"", "The same in bytes of their bodies; also the most of a batch."),
+    key("max_answer", "size", "\"256MB\"", "Most bytes of the answers to a batch, which are held in memory while they are handed out."),
+    key(
+        "batch_time",
+        "time",
+        "\"2h\"",
+        "How long the provider's batches are thought to take, until eight of them were seen; then it is what 95 in 100 of the last ones took.",
+    ),
+    key("direct_time", "time", "\"1m\"", "The same of direct calls."),
+    key("margin", "time", "\"1m\"", "What is left of a deadline beyond the time that a direct call takes, when it is made after all."),
 ];

@@ -65,6 +65,7 @@ pub(crate) const STRATEGIES: Keys = &[
     key("batch", "flag", "true", "Make calls together where a route has a table `batch`."),
     key("prefetch", "flag", "true", "Fetch ahead where a route's `prefetch` allows it."),
     key("prompt_cache", "flag", "true", "Mark prompts where a route has a table `prompt_cache`."),
+    key("defer", "flag", "true", "Let calls that can wait go to batch endpoints where a route has a table `defer`."),
     key(
         "interval",
         "time",

@@ -1,7 +1,7 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADAPTER, ADMIN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, ERROR_IF, EVENT_RULE, EVENTS,
+    ADAPTER, ADMIN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF, EVENT_RULE, EVENTS,
     EXPERIMENT, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES,
     PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS,
     TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
@@ -154,6 +154,12 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "Prompts are marked for the provider's own cache where the reads that are expected pay for the write; an empty table switches it on, without the \
               table nothing is marked: docs/llm.md. It changes the body that goes out, and nothing of the key.",
         keys: PROMPT_CACHE,
+    },
+    Table {
+        heading: "[routes.NAME.defer]",
+        doc: "Requests with an `x-farthing-deadline-ms` that leaves the time go to the provider's batch endpoint, at its price for batches; whoever has no answer \
+              at the last safe time is called directly; an empty table switches it on, without the table nothing is deferred: docs/llm.md.",
+        keys: DEFER,
     },
     Table { heading: "[[routes.NAME.cacheable_if]]", doc: "A condition on answers.", keys: CONDITION },
     Table {

@@ -52,6 +52,7 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
         obey(top, &mut route, &provider.provider);
         super::routing::obey(top, &mut route, &providers);
         super::prompt_cache::obey(top, &route, &provider.provider);
+        super::defer::obey(top, &route, &provider.provider);
         if let Some(other) = checked.iter().find(|other| route.matcher.overlaps(&other.matcher)) {
             let key = format!("routes.{}", route.name);
             top.doc.problem(

@@ -117,6 +117,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     super::purges::fill(s, path, route);
     super::batch::fill(s, path, route);
     super::prompt_cache::fill(s, path, route);
+    super::defer::fill(s, path, route);
     prices(s, path, &mut route.prices);
 }
 

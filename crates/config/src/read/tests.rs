@@ -453,7 +453,7 @@ fn documented_defaults_are_the_defaults() {
                 heading if heading.starts_with("[routes.NAME.weights") => continue,
                 "[[jwt]]" => "name = \"i\"\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"f\"",
                 // Read in `identity_tests`, and beside their reader.
-                "[jwt.claims]" | "[routes.NAME.prompt_cache]" => continue,
+                "[jwt.claims]" | "[routes.NAME.prompt_cache]" | "[routes.NAME.defer]" => continue,
                 "[budgets.NAME]" => "limit = \"1\"\nwindow = \"ever\"",
                 _ => "",
             };

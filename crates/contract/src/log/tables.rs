@@ -91,7 +91,7 @@ table! {
         base_nanousd: Option<i64>,
         /// What it cost its payer, nano-dollars; 0 for hits and followers; null when unpriced.
         cost_nanousd: Option<i64>,
-        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`, `route` (a cheaper provider than the first), `prefetch` (the first use of a call made ahead), `prompt_cache` (marks for the provider's own cache, whose saving may be negative); null when nothing was saved.
+        /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`, `route` (a cheaper provider than the first), `prefetch` (the first use of a call made ahead), `prompt_cache` (marks for the provider's own cache, whose saving may be negative), `defer` (the provider's batch endpoint); null when nothing was saved.
         saved_by: Option<&'static str>,
         /// Whole time from head to last byte, microseconds; null when the client left.
         latency_us: Option<i64>,
@@ -165,7 +165,7 @@ table! {
         key_hash: u64,
         /// `user`, `refresh`, `refill`, `prefetch`, `warm`, `audit` or `holdout`.
         purpose: &'static str,
-        /// Why a fetch was needed: `cold`, `expired`, `revalidate`, `bypass` ...
+        /// Why a fetch was needed: `cold`, `expired`, `revalidate`, `bypass` ...; `deferred-unused`: the provider's batch endpoint answered when nobody waited any more
         fetch_reason: &'static str,
         /// Status; null when no head arrived.
         status: Option<i32>,
@@ -273,6 +273,8 @@ table! {
         prompt_read_expected: Option<i64> = 5,
         /// What a marked call would have cost without its marks, all of its input at the plain rate; null when unpriced or not marked.
         unmarked_nanousd: Option<i64> = 5,
+        /// What became of a call that could wait for the provider's batch endpoint: `batch` (answered out of it, at its price), `direct` (called directly after all), `unused` (answered out of it when nobody waited any more; no request's call); null where it did not wait.
+        deferred: Option<&'static str> = 5,
     }
 }
 

@@ -36,7 +36,7 @@ const REQUEST: [&str; 20] = [
     "sla",
     "plan_id",
 ];
-const CALL: [&str; 4] = ["call_id", "batch_size", "decision_id", "not_stored_reason"];
+const CALL: [&str; 5] = ["call_id", "batch_size", "decision_id", "not_stored_reason", "deferred"];
 const DRAWN: [&str; 4] = ["request_id", "kind", "pmf", "action"];
 
 /// What the log says of the call that answered.
@@ -45,13 +45,16 @@ struct Called {
     batch: Option<i64>,
     decision: Option<u64>,
     not_stored: Option<String>,
+    deferred: Option<String>,
 }
 
 impl Called {
     /// Of the attempt that was the last: the ones before tell nothing of the answer.
     fn read(cells: &[Value<'_>]) -> Option<Self> {
-        let called = Self { batch: whole(&cells[1]), decision: word(&cells[2]), not_stored: text(&cells[3]) };
-        (called.batch.is_some() || called.decision.is_some() || called.not_stored.is_some()).then_some(called)
+        let (batch, decision) = (whole(&cells[1]), word(&cells[2]));
+        let called = Self { batch, decision, not_stored: text(&cells[3]), deferred: text(&cells[4]) };
+        let told = called.batch.is_some() || called.decision.is_some() || called.not_stored.is_some() || called.deferred.is_some();
+        told.then_some(called)
     }
 }
 
@@ -75,6 +78,7 @@ pub fn plan(log: &Path, id: u64, advice: Advice<'_>) -> Result<PlanView, Control
     view.steps.push(cache(&view, &row, advice));
     view.steps.extend(dedupe(&view.outcome, row.call));
     view.steps.extend(batch(called.batch, drawn));
+    view.steps.extend(called.deferred.as_deref().and_then(defer));
     if let Some(step) = ttl(log, &called).map_err(failed)? {
         view.steps.push(step);
     }
@@ -176,6 +180,18 @@ fn batch(size: Option<i64>, drawn: Option<(f32, bool)>) -> Option<PlanStep> {
         (None, None) => return None,
     };
     Some(step("batch", why))
+}
+
+/// What became of a call that could wait.
+fn defer(became: &str) -> Option<PlanStep> {
+    let why = match became {
+        "batch" => "waited for the provider's batch endpoint, at its price for batches",
+        "direct" => {
+            "waited for the provider's batch endpoint and was called directly after all: at the last safe time, or because its batch had no answer"
+        }
+        _ => return None,
+    };
+    Some(step("defer", why.to_owned()))
 }
 
 /// For how long the answer of its call is kept, or why it is not.

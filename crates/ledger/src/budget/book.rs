@@ -168,6 +168,22 @@ impl Book {
         }
     }
 
+    /// The counters of a call that was made although nothing was set aside for it: what it has cost is settled with them, whatever room they
+    /// have.
+    pub fn owed(&mut self, ask: &Ask<'_>) -> Hold {
+        let mut hold = Hold::default();
+        for index in 0..self.budgets.len() {
+            let Some(unit) = unit(&self.budgets[index].spec, &ask.who) else { continue };
+            if !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now) {
+                continue;
+            }
+            let budget = &mut self.budgets[index];
+            budget.roll(unit, ask.now);
+            hold.parts.extend(budget.counters.get(unit).map(|counter| (index, counter.key.clone(), counter.window.start)));
+        }
+        hold
+    }
+
     /// The grants of counters that need some.
     fn grants(&mut self, parts: &[Part], ask: &Ask<'_>, needs: impl Fn(&mut Counter, Money) -> Option<Grant>) -> Vec<Grant> {
         let mut grants = Vec::new();

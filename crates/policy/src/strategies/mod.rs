@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod cache;
 pub mod dedupe;
+pub mod defer;
 pub mod prefetch;
 pub mod prompt_cache;
 pub mod ttl_fixed;

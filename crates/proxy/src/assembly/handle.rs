@@ -107,6 +107,10 @@ impl Proxy {
     pub fn routings(&self) -> Vec<RoutingReport> {
         self.state.routings()
     }
+    /// What came of calls that could wait, of each route that lets them.
+    pub fn defers(&self) -> Vec<crate::defer::DeferReport> {
+        self.state.defers()
+    }
     /// What came of marks in prompts, of each route that has some.
     pub fn prompts(&self) -> Vec<crate::prompts::PromptReport> {
         self.state.prompts()

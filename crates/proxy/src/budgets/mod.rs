@@ -134,6 +134,13 @@ impl Budgets {
         }
     }
 
+    /// For a call that was made although nothing was set aside for it: what it has cost counts, whatever room there is.
+    pub fn owed(&self, ask: &Ask<'_>) -> Held {
+        let Some(shared) = &self.0 else { return Held::free() };
+        let hold = shared.book.lock().owed(ask);
+        Held::new(shared, hold, None)
+    }
+
     /// Sets money aside, for a call of which one attempt costs at most `each`; waits for what must be durable first, and not for room.
     ///
     /// # Errors

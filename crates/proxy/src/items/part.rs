@@ -52,7 +52,7 @@ impl Part {
 /// The same answer once more: nothing is bought for it.
 fn again(settled: Settled) -> Settled {
     let (outcome, served) = match settled.served {
-        Served::Lead | Served::Marked | Served::Batched | Served::Revalidated | Served::Ahead | Served::Follower => {
+        Served::Lead | Served::Marked | Served::Deferred | Served::Batched | Served::Revalidated | Served::Ahead | Served::Follower => {
             (Outcome::Follow, Served::Follower)
         }
         served => (settled.outcome, served),

@@ -144,7 +144,7 @@ fn is_ours(planned: &Planned, order: &Order) -> bool {
         _ => false,
     };
     // A batch's body is put together of its members'.
-    allowed && !left_alone && prompt && account.method == Method::POST && order.batch.is_none()
+    order.deferred.is_none() && allowed && !left_alone && prompt && account.method == Method::POST && order.batch.is_none()
 }
 
 fn decide(state: &State, planned: &Planned, prompts: &Prompts, (headers, body): (&HeaderMap, &Bytes)) -> (Prompted, Option<Bytes>) {

@@ -33,6 +33,7 @@ pub(super) fn attempt_row(flight: &Flight, report: &CallReport, cost: Option<Mon
         batch_size: report.batch.as_ref().and_then(|part| i64::try_from(part.size()).ok()),
         prompt_cache: flight.prompted.as_ref().map(|prompted| prompted.why().as_str()),
         prompt_read_expected: flight.prompted.as_ref().filter(|of| of.is_marked()).and_then(|of| i64::try_from(of.read).ok()),
+        deferred: flight.deferred.as_ref().map(|deferred| deferred.became()),
         routed_by: report.routed.as_ref().map(|routed| routed.by),
         ..log::CallRow::default()
     }

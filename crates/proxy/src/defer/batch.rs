@@ -1,0 +1,344 @@
+//! One batch, from its upload to its bill.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Bytes, BytesMut};
+use farthing_types::call::NoSink;
+use farthing_types::{Body, Call, CallId, Claim, Failure, FailureKind, Purpose, Span};
+use farthing_upstream::Origin;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use tokio::time::Instant;
+
+use super::kept::{Kept, KeptMember};
+use super::queue::{Group, Member};
+use super::stats::Step;
+use super::unused::Answer;
+use super::{Defer, wire};
+use crate::route::RouteState;
+use crate::state::State;
+
+/// The first wait for a batch, and the longest; between them a twentieth of the time that it has been under way.
+const PAUSE: (Span, Span) = (Span::from_secs(5), Span::from_secs(60));
+/// How long a question may take, with its answer.
+const ANSWERED: Span = Span::from_secs(600);
+/// Most bytes of an answer that is no file.
+const SHORT: usize = 16_000_000;
+/// So often a batch is looked for that may not have come about.
+const LOOKED_FOR: u32 = 5;
+/// And for so long at least: a list may lag behind.
+const LAGS: Span = Span::from_secs(600);
+/// Pages of a hundred batches that are looked through.
+const PAGES: u32 = 5;
+/// The provider ends a batch within a day; one that has not ended after two is not waited for.
+const GIVEN_UP: Span = Span::from_secs(48 * 3_600);
+/// So often answers are asked for.
+const FETCHES: u32 = 60;
+
+/// Sends a batch, and sees to it until its bill is known. A member that is dropped is called directly.
+pub async fn send(state: Arc<State>, route: Arc<RouteState>, (defer, group): (Arc<Defer>, Group), members: Vec<Member>) {
+    let Ok(batch) = name() else { return };
+    let kept = Kept {
+        name: format!("{batch:032x}"),
+        route: route.route.name.clone(),
+        prefix: group.prefix.clone(),
+        target: group.target.clone(),
+        batch: None,
+        members: members.iter().map(|member| member.kept.clone()).collect(),
+    };
+    let mut file = BytesMut::new();
+    let mut waiting = Vec::with_capacity(members.len());
+    for Member { kept, body, tell, .. } in members {
+        wire::push_line(&mut file, &kept.id, group.endpoint, &body);
+        waiting.push(Waiter { kept, tell: Some(tell) });
+    }
+    let mut run = Run { state, route, defer, kept, waiting, cancelled: false };
+    // Whatever becomes of it, it can be found again.
+    if !run.write().await {
+        return;
+    }
+    let sent = match run.upload(&file).await {
+        Ok(file) if run.is_waited_for() => run.create(&file, group.endpoint).await,
+        _ => Created::No,
+    };
+    drop(file);
+    if let Created::No = sent {
+        run.defer.place.remove(&run.kept.name);
+        return;
+    }
+    run.defer.stats.add(|stats| &stats.batches);
+    run.defer.stats.submitted.fetch_add(run.waiting.len() as u64, Relaxed);
+    if let Created::Yes(id) = sent {
+        run.kept.batch = Some(id);
+        // Without it the batch is found by its name.
+        run.write().await;
+    }
+    let began = Instant::now();
+    run.defer.queues.lock().began(&group, batch, began);
+    let took = run.follow(began).await;
+    let defer = run.defer.clone();
+    defer.queues.lock().ended(&group, batch, took);
+}
+
+/// A name that no other batch has, of whatever run and instance.
+fn name() -> Result<u128, rand::rand_core::OsError> {
+    let word = || OsRng.try_next_u64();
+    Ok(u128::from(word()?) << 64 | u128::from(word()?))
+}
+
+/// Sees to the bill of a batch of an earlier run.
+pub async fn resume(state: Arc<State>, route: Arc<RouteState>, defer: Arc<Defer>, kept: Kept) {
+    let waiting = kept.members.iter().map(|kept| Waiter { kept: kept.clone(), tell: None }).collect();
+    Run { state, route, defer, kept, waiting, cancelled: false }.follow(Instant::now()).await;
+}
+
+/// Waits; false where the process is about to end.
+async fn pause(state: &State, span: Span) -> bool {
+    let until = Instant::now() + span;
+    while Instant::now() < until && !state.tasks.is_closed() {
+        tokio::time::sleep_until(until.min(Instant::now() + PAUSE.0)).await;
+    }
+    !state.tasks.is_closed()
+}
+
+/// Whether a batch has come about.
+enum Created {
+    Yes(String),
+    No,
+    /// It is to be looked for.
+    Perhaps,
+}
+
+struct Waiter {
+    kept: Arc<KeptMember>,
+    tell: Option<tokio::sync::oneshot::Sender<Answer>>,
+}
+
+struct Run {
+    state: Arc<State>,
+    route: Arc<RouteState>,
+    defer: Arc<Defer>,
+    kept: Kept,
+    waiting: Vec<Waiter>,
+    cancelled: bool,
+}
+
+impl Run {
+    async fn write(&self) -> bool {
+        let (place, kept) = (self.defer.place.clone(), self.kept.clone());
+        match tokio::task::spawn_blocking(move || place.write(&kept)).await {
+            Ok(Ok(())) => true,
+            failed => {
+                tracing::warn!(route = %self.kept.route, ?failed, "a batch cannot be written down below state_dir");
+                false
+            }
+        }
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.waiting.iter().any(|one| one.tell.as_ref().is_some_and(|tell| !tell.is_closed()))
+    }
+
+    async fn upload(&self, file: &[u8]) -> Result<String, ()> {
+        let (media, form) = wire::upload(&self.kept.name, file);
+        let (status, body) = self.ask(Step::Upload, (Method::POST, "/files"), Some((&media, form))).await.map_err(|_| ())?;
+        let named = serde_json::from_slice::<wire::Named>(&body).ok().filter(|_| status.is_success());
+        named.map(|file| file.id).ok_or(())
+    }
+
+    async fn create(&self, file: &str, endpoint: &str) -> Created {
+        let order = wire::order(&self.kept.name, file, endpoint);
+        match self.ask(Step::Create, (Method::POST, "/batches"), Some(("application/json", order))).await {
+            Ok((status, body)) if status.is_success() => match serde_json::from_slice::<wire::Named>(&body) {
+                Ok(batch) => Created::Yes(batch.id),
+                Err(_) => Created::Perhaps,
+            },
+            Ok((status, _)) if status.is_client_error() => {
+                tracing::warn!(route = %self.kept.route, %status, "the provider refuses a batch");
+                Created::No
+            }
+            Err(failure) if !failure.sent => Created::No,
+            _ => Created::Perhaps,
+        }
+    }
+
+    /// Until all is answered and billed: how long it took, where all of it has run.
+    async fn follow(&mut self, began: Instant) -> Option<Span> {
+        let mut missing = 0;
+        let standing = loop {
+            let under_way = began.elapsed();
+            if !pause(&self.state, (under_way / 20).clamp(PAUSE.0, PAUSE.1)).await {
+                // It is written down, and taken up at the next start.
+                self.waiting.clear();
+                return None;
+            }
+            if under_way > GIVEN_UP {
+                self.give_up("has not ended");
+                return None;
+            }
+            let found = match self.kept.batch.clone() {
+                Some(id) => self.poll(&id).await,
+                None => self.find().await,
+            };
+            match found {
+                Ok(Some(standing)) if standing.has_ended() => break standing,
+                Ok(Some(standing)) => {
+                    self.kept.batch = Some(standing.id.clone());
+                    self.cancel_unwanted(&standing.id).await;
+                }
+                Ok(None) => {
+                    missing += 1;
+                    if missing >= LOOKED_FOR && under_way >= LAGS {
+                        // It has never come about.
+                        self.waiting.clear();
+                        self.defer.place.remove(&self.kept.name);
+                        return None;
+                    }
+                }
+                Err(()) => {}
+            }
+        };
+        let took = began.elapsed();
+        self.hand_out(&standing, took).await;
+        Some(took).filter(|_| standing.is_complete())
+    }
+
+    async fn poll(&self, id: &str) -> Result<Option<wire::Standing>, ()> {
+        let (status, body) = self.ask(Step::Poll, (Method::GET, &format!("/batches/{id}")), None).await.map_err(|_| ())?;
+        // One that is not there any more is waited for like one that is not read: its bill is not known.
+        if !status.is_success() { Err(()) } else { serde_json::from_slice(&body).map(Some).map_err(|_| ()) }
+    }
+
+    /// Looks for the batch by its name.
+    async fn find(&self) -> Result<Option<wire::Standing>, ()> {
+        let mut after = String::new();
+        for _ in 0..PAGES {
+            let path = format!("/batches?limit=100{after}");
+            let (status, body) = self.ask(Step::Find, (Method::GET, &path), None).await.map_err(|_| ())?;
+            let page = serde_json::from_slice::<wire::Page>(&body).ok().filter(|_| status.is_success()).ok_or(())?;
+            let (more, last) = (page.has_more, page.data.last().map(|batch| batch.id.clone()));
+            if let Some(found) = page.data.into_iter().find(|batch| batch.name() == Some(&self.kept.name)) {
+                return Ok(Some(found));
+            }
+            match last.filter(|_| more) {
+                Some(last) => after = format!("&after={last}"),
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// What nobody waits for need not run.
+    async fn cancel_unwanted(&mut self, id: &str) {
+        if !self.cancelled && !self.is_waited_for() {
+            let path = format!("/batches/{id}/cancel");
+            let asked = self.ask(Step::Cancel, (Method::POST, &path), Some(("application/json", Bytes::from_static(b"{}")))).await;
+            self.cancelled = asked.is_ok_and(|(status, _)| status.is_success());
+        }
+    }
+
+    /// Tells each waiter its answer; what has run for nobody is billed all the same.
+    async fn hand_out(&mut self, standing: &wire::Standing, took: Span) {
+        let mut answers = std::collections::HashMap::new();
+        for file in standing.files() {
+            let Some(file) = self.fetch(file).await else {
+                if self.state.tasks.is_closed() {
+                    return self.waiting.clear();
+                }
+                return self.give_up("has answers that cannot be fetched");
+            };
+            let (lines, unread) = wire::lines(&file);
+            if unread > 0 {
+                tracing::warn!(batch = %standing.id, unread, "answers of a batch cannot be read");
+                self.defer.stats.unsettled.fetch_add(unread, Relaxed);
+            }
+            answers.extend(lines);
+        }
+        for Waiter { kept, tell } in self.waiting.drain(..) {
+            let Some(line) = answers.remove(&kept.id) else { continue };
+            let answer = Answer { line, kept, target: self.kept.target.clone(), took };
+            let unused = match tell {
+                Some(tell) => tell.send(answer).err(),
+                None => Some(answer),
+            };
+            if let Some(answer) = unused {
+                self.state.settle_unused(&self.route, &answer);
+            }
+        }
+        self.defer.place.remove(&self.kept.name);
+    }
+
+    async fn fetch(&self, file: &str) -> Option<Bytes> {
+        for _ in 0..FETCHES {
+            match self.ask(Step::Fetch, (Method::GET, &format!("/files/{file}/content")), None).await {
+                Ok((status, body)) if status.is_success() => return Some(body),
+                _ if pause(&self.state, PAUSE.1).await => {}
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// What it bills cannot be learned. It stays written down, and is asked for again after a restart.
+    fn give_up(&mut self, why: &str) {
+        self.waiting.clear();
+        self.defer.stats.add(|stats| &stats.unsettled);
+        tracing::error!(batch = ?self.kept.batch, name = %self.kept.name, why, "the bill of a batch is not known: look it up at the provider");
+    }
+
+    async fn ask(&self, step: Step, (method, path): (Method, &str), body: Option<(&str, Bytes)>) -> Result<(StatusCode, Bytes), Failure> {
+        let asked = self.exchange(step, (method, path), body).await;
+        self.defer.stats.asked(step, asked.as_ref().is_ok_and(|(status, _)| status.is_success()));
+        asked
+    }
+
+    async fn exchange(
+        &self,
+        step: Step,
+        (method, path): (Method, &str),
+        body: Option<(&str, Bytes)>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let unsent = |what: &str| Failure::unsent(FailureKind::Protocol, what.to_owned());
+        let origin = self.route.swap.clone().ok_or_else(|| unsent("no credential"))?;
+        let target: Uri = format!("{}{path}", self.kept.prefix).parse().map_err(|_| unsent("no path"))?;
+        let mut headers = HeaderMap::from_iter([
+            (USER_AGENT, HeaderValue::from_static(concat!("farthing/", env!("CARGO_PKG_VERSION")))),
+            (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        ]);
+        let (media, body) = body.unwrap_or_default();
+        if let Some(media) = HeaderValue::from_str(media).ok().filter(|media| !media.is_empty()) {
+            headers.insert(CONTENT_TYPE, media);
+        }
+        let call = Call {
+            id: CallId(self.state.ids.next()),
+            route: self.kept.route.clone(),
+            payer: "farthing".into(),
+            purpose: Purpose::User,
+            key: None,
+            method,
+            target,
+            headers,
+            body: if body.is_empty() { Body::empty() } else { Body::full(body) },
+            repeatable: step != Step::Create,
+            deadline: ANSWERED,
+            // None of it takes tokens of the provider's limits.
+            claim: Claim { patience: ANSWERED, tokens: Some(0), ..Claim::default() },
+            batch: None,
+            routing: None,
+            sink: Arc::new(NoSink),
+        };
+        let most = if step == Step::Fetch { usize::try_from(self.defer.config.max_answer).unwrap_or(usize::MAX) } else { SHORT };
+        let answered = async {
+            let reply = origin.fetch(call).await?;
+            let whole = Limited::new(reply.body, most).collect().await;
+            let body = whole.map_err(|error| Failure::sent(FailureKind::Protocol, error.to_string()))?.to_bytes();
+            Ok((reply.status, body))
+        };
+        let late = || Failure::sent(FailureKind::Timeout, format!("no answer within {ANSWERED:?}"));
+        tokio::time::timeout(ANSWERED, answered).await.unwrap_or_else(|_| Err(late()))
+    }
+}
