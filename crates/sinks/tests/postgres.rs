@@ -309,7 +309,8 @@ async fn a_server_that_dies_and_stops_under_load_loses_and_doubles_no_row() {
     shipping.await.unwrap();
     let stats = state.stats();
     println!("{calls} calls in {files} files; {stats:?}");
-    assert!(stats.faults.values().sum::<u64>() >= 6, "{stats:?}");
+    // An outage between two files is not noticed.
+    assert!(stats.faults.values().sum::<u64>() >= 2, "{stats:?}");
     assert_equal(&server, dir.path());
     let sum = calls * (calls + 1) / 2;
     assert_eq!(
