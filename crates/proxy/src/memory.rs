@@ -6,7 +6,7 @@
 //!
 //! Beside it stands `plans-<instance>.stats`, what routes know for the decision about their strategies, under the same conditions, and
 //! `copies-<instance>.bin`: which copies there were, and how often providers were called. A run that starts without the
-//! copies brings them back within the bound of a refill.
+//! copies brings them back within the bound of a refill. `savings-<instance>.json` is the record of the saving (`proof`).
 
 use std::collections::HashSet;
 use std::fs;

@@ -36,6 +36,7 @@ use crate::plans::PlanReport;
 use crate::prefetch::RouteBooks;
 use crate::prices;
 use crate::pricing::PricingStats;
+use crate::proof::ProofReport;
 use crate::routing::RoutingReport;
 use crate::state::Counters;
 use crate::switches::{BypassError, Order, RouteSwitches};
@@ -43,7 +44,6 @@ use crate::volatile::{self};
 use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
 
 use super::{FRESH_WAIT, LOG_WAIT, Proxy};
-use crate::proof::ProofReport;
 
 /// Why a part is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
