@@ -6,7 +6,7 @@ use std::sync::Arc;
 use farthing_types::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::allocation::Allocation;
+use crate::allocation::{self, Allocation};
 use crate::assign::Experiment;
 use crate::guard::SwitchOff;
 use crate::spec::{ExperimentSpec, MAX_VARIANTS, SpecError};
@@ -216,10 +216,7 @@ impl Life {
 
     /// The same with probabilities that hold from a window on.
     pub(crate) fn publishing(mut self, allocation: Allocation) -> Self {
-        self.allocations.retain(|a| a.from < allocation.from);
-        self.allocations.push(allocation);
-        let too_many = self.allocations.len().saturating_sub(3);
-        self.allocations.drain(..too_many);
+        allocation::publish(&mut self.allocations, allocation);
         self
     }
 }
