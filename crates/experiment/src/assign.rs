@@ -47,12 +47,9 @@ impl Experiment {
     /// Says which field is wrong and what it may be.
     pub fn new(spec: ExperimentSpec) -> Result<Self, SpecError> {
         spec::check(&spec)?;
-        let window_ns = i64::try_from(spec.window.as_nanos()).unwrap_or(i64::MAX);
+        let window_ns = spec.window_ns();
         let ramp = spec.ramp.last().copied().unwrap_or(1.0);
-        let mut first = Allocation { from: i64::MIN, pmf: [0.0; MAX_VARIANTS], ramp };
-        for (p, variant) in first.pmf.iter_mut().zip(&spec.variants) {
-            *p = variant.share;
-        }
+        let first = Allocation { from: i64::MIN, pmf: spec.declared(), ramp };
         Ok(Self { spec, window_ns, off: [false; MAX_VARIANTS], allocations: vec![first] })
     }
 

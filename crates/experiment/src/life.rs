@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::allocation::{self, Allocation};
 use crate::assign::Experiment;
 use crate::guard::SwitchOff;
-use crate::spec::{ExperimentSpec, MAX_VARIANTS, SpecError};
+use crate::spec::{ExperimentSpec, SpecError};
 
 /// Where an experiment stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -209,7 +209,7 @@ impl Life {
 
     /// The same with another share of the slice from a window on, at the probabilities published last.
     pub(crate) fn with_share(&self, spec: &ExperimentSpec, (now, from): (Time, i64), share: f64) -> Self {
-        let pmf = self.allocations.last().map_or_else(|| declared(spec), |last| last.pmf);
+        let pmf = self.allocations.last().map_or_else(|| spec.declared(), |last| last.pmf);
         let ramp = Ramp { share, since: now, ..self.ramp };
         Self { ramp, ..self.clone() }.publishing(Allocation { from, pmf, ramp: share })
     }
@@ -219,10 +219,6 @@ impl Life {
         allocation::publish(&mut self.allocations, allocation);
         self
     }
-}
-
-fn declared(spec: &ExperimentSpec) -> [f64; MAX_VARIANTS] {
-    std::array::from_fn(|index| spec.variants.get(index).map_or(0.0, |v| v.share))
 }
 
 const fn remedy(stage: Stage, order: &Order) -> &'static str {

@@ -62,12 +62,6 @@ pub fn steer(what: &Steered<'_>, now: Time) -> Option<Turn> {
     (turn.life != *what.life).then_some(turn)
 }
 
-/// The window of a moment, and how much of it has passed (0 to 1).
-fn placed(spec: &ExperimentSpec, now: Time) -> (i64, f64) {
-    let length = i64::try_from(spec.window.as_nanos()).unwrap_or(i64::MAX).max(1);
-    (now.nanos().div_euclid(length), now.nanos().rem_euclid(length) as f64 / length as f64)
-}
-
 fn guards(what: &Steered<'_>, turn: &mut Turn, now: Time) {
     let (life, spec) = (&mut turn.life, what.spec);
     for off in what.trial.switch_off() {
@@ -83,8 +77,7 @@ fn guards(what: &Steered<'_>, turn: &mut Turn, now: Time) {
         turn.notes.push(Note { by: "guardrail", what });
     }
     if life.off.len() + 1 >= spec.variants.len() && life.ramp.share > 0.0 {
-        let (window, _) = placed(spec, now);
-        *life = life.with_share(spec, (now, window), 0.0);
+        *life = life.with_share(spec, (now, spec.window_at(now)), 0.0);
         life.ramp.auto = false;
         turn.notes.push(Note { by: "guardrail", what: "traffic goes back to 0: no challenger is left".to_owned() });
     }
@@ -124,8 +117,7 @@ fn climb(what: &Steered<'_>, turn: &mut Turn, now: Time) {
     if !held || what.trial.harm() >= RAMP_HARM {
         return;
     }
-    let (window, _) = placed(spec, now);
-    *life = life.with_share(spec, (now, window.saturating_add(1)), next);
+    *life = life.with_share(spec, (now, spec.window_at(now).saturating_add(1)), next);
     life.ramp.rows = seen;
     turn.notes.push(Note { by: "ramp", what: format!("traffic {:.0} % -> {:.0} % of the slice", share * 100.0, next * 100.0) });
 }
@@ -135,8 +127,9 @@ fn climb(what: &Steered<'_>, turn: &mut Turn, now: Time) {
 fn publish(what: &Steered<'_>, turn: &mut Turn, now: Time) {
     let (life, spec) = (&mut turn.life, what.spec);
     let AllocationKind::Thompson { floor } = spec.allocation else { return };
-    let (window, passed) = placed(spec, now);
-    let next = window.saturating_add(1);
+    // How much of the window has passed, 0 to 1.
+    let passed = now.nanos().rem_euclid(spec.window_ns()) as f64 / spec.window_ns() as f64;
+    let next = spec.window_at(now).saturating_add(1);
     if passed < 0.5 || spec.window.mul_f64(1.0 - passed) < Span::from_millis(1) || life.allocations.last().is_some_and(|a| a.from > next) {
         return;
     }

@@ -119,11 +119,6 @@ impl Running {
         self.snapshot = self.life.snapshot(&self.spec)?.map(Arc::new);
         Ok(())
     }
-
-    fn window(&self, now: Time) -> i64 {
-        let length = i64::try_from(self.spec.window.as_nanos()).unwrap_or(i64::MAX).max(1);
-        now.nanos().div_euclid(length)
-    }
 }
 
 impl State {

@@ -131,7 +131,7 @@ impl State {
 
     /// What becomes of it by an order. Its record begins anew when it starts to be measured.
     fn ordered(&self, mut running: Running, order: &Order, now: Time) -> Result<Running, ExperimentError> {
-        let window = running.window(now);
+        let window = running.spec.window_at(now);
         let name = running.spec.name.clone();
         let before = running.life.stage;
         running.close_ended(now);
