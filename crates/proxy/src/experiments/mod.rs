@@ -37,6 +37,7 @@ pub struct Trials {
     pub wake: Notify,
 }
 
+#[derive(Clone)]
 struct Running {
     config: ExperimentConfig,
     spec: ExperimentSpec,
@@ -50,7 +51,7 @@ struct Running {
     unkept: Unkept,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Unkept {
     standing: bool,
     evidence: bool,
