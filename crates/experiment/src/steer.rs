@@ -7,6 +7,7 @@ use crate::allocation::{Allocation, AllocationKind, Belief, cheapest, with_floor
 use crate::assign::Experiment;
 use crate::guard::GuardKind;
 use crate::life::{Life, Ramp, Stage};
+use crate::report::Report;
 use crate::spec::{ExperimentSpec, MAX_VARIANTS};
 use crate::trial::Trial;
 
@@ -55,8 +56,9 @@ pub fn steer(what: &Steered<'_>, now: Time) -> Option<Turn> {
     let mut turn = Turn { life: what.life.clone(), notes: Vec::new() };
     guards(what, &mut turn, now);
     if !what.frozen {
-        lead(what, &mut turn);
-        climb(what, &mut turn, now);
+        let report = what.trial.report();
+        lead(what, &report, &mut turn);
+        climb(what, &report, &mut turn, now);
         publish(what, &mut turn, now);
     }
     (turn.life != *what.life).then_some(turn)
@@ -92,8 +94,7 @@ const fn harm(guard: GuardKind) -> &'static str {
 }
 
 /// Once they differ and a challenger is cheaper, units outside the slice follow the cheapest.
-fn lead(what: &Steered<'_>, turn: &mut Turn) {
-    let report = what.trial.report();
+fn lead(what: &Steered<'_>, report: &Report, turn: &mut Turn) {
     let life = &mut turn.life;
     let is_off = |variant: usize| life.off.iter().any(|off| off.variant == variant);
     let cheaper = report.comparisons.iter().enumerate().filter(|(index, c)| c.differs && !is_off(index + 1));
@@ -108,11 +109,11 @@ fn lead(what: &Steered<'_>, turn: &mut Turn) {
 }
 
 /// The next step of the ramp, when this one has lasted long enough, enough was seen on it and nothing speaks against it.
-fn climb(what: &Steered<'_>, turn: &mut Turn, now: Time) {
+fn climb(what: &Steered<'_>, report: &Report, turn: &mut Turn, now: Time) {
     let (life, spec) = (&mut turn.life, what.spec);
     let Ramp { share, since, rows, auto } = life.ramp;
     let Some(next) = spec.ramp.iter().copied().find(|step| *step > share).filter(|_| auto && share > 0.0) else { return };
-    let seen: u64 = what.trial.report().variants.iter().map(|v| v.unit_windows).sum();
+    let seen: u64 = report.variants.iter().map(|v| v.unit_windows).sum();
     let held = now.since(since) >= spec.ramp_hold.max(spec.window) && seen.saturating_sub(rows) >= RAMP_ROWS;
     if !held || what.trial.harm() >= RAMP_HARM {
         return;
