@@ -111,10 +111,6 @@ impl Running {
         }
     }
 
-    fn is_on(&self, route: &RouteState) -> bool {
-        self.config.routes.is_empty() || self.config.routes.contains(&route.route.name)
-    }
-
     /// The snapshot of where it stands now.
     fn renew(&mut self) -> Result<(), StartError> {
         self.snapshot = self.life.snapshot(&self.spec)?.map(Arc::new);
@@ -151,7 +147,7 @@ impl State {
     fn publish_experiments(&self, all: &BTreeMap<Arc<str>, Running>) -> Result<(), StartError> {
         for route in &self.routes {
             let mut here = Vec::new();
-            for running in all.values().filter(|running| running.is_on(route)) {
+            for running in all.values().filter(|running| running.config.is_on(&route.route.name)) {
                 let Some(experiment) = &running.snapshot else { continue };
                 let compile = |v: &farthing_experiment::Variant| plan::compile(&route.facts, &v.overrides).map(Arc::new);
                 let plans = experiment.variants().iter().map(compile).collect::<Result<_, _>>();
