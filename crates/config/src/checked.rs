@@ -314,6 +314,13 @@ pub struct ExperimentConfig {
     pub alpha: f64,
 }
 
+impl ExperimentConfig {
+    /// Whether it runs on a route.
+    pub fn is_on(&self, route: &RouteName) -> bool {
+        self.routes.is_empty() || self.routes.contains(route)
+    }
+}
+
 impl Default for ExperimentConfig {
     fn default() -> Self {
         Self {

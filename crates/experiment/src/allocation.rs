@@ -8,10 +8,10 @@ use crate::spec::MAX_VARIANTS;
 /// Unit-windows that must have been seen before probabilities follow them. More than the thousand below which early luck decides: the even
 /// shares tell most, and over 20,000 rows the few hundred cost little.
 pub const MIN_ADAPTIVE: u64 = 1_300;
-/// Floor of a variant's probability when none is given.
-pub const DEFAULT_FLOOR: f64 = 0.2;
 /// Draws from the posterior where more than two variants compete.
 const POSTERIOR_DRAWS: u32 = 4_096;
+/// Published probabilities that are kept: of the window before (whose late findings still come), this one and the next.
+pub(crate) const KEPT_ALLOCATIONS: usize = 3;
 
 /// How the variants share the measured units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,14 @@ pub struct Allocation {
     pub pmf: [f64; MAX_VARIANTS],
     /// Share of the measurement slice that takes part (0 to 1).
     pub ramp: f64,
+}
+
+/// Adds probabilities to those that are published. Those of earlier windows stay as they are; those for the same or later ones are replaced.
+pub(crate) fn publish(published: &mut Vec<Allocation>, next: Allocation) {
+    published.retain(|a| a.from < next.from);
+    published.push(next);
+    let too_many = published.len().saturating_sub(KEPT_ALLOCATIONS);
+    published.drain(..too_many);
 }
 
 /// What is believed of a challenger's effect on cost: a normal with this mean and deviation. 0 is control.

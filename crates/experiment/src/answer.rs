@@ -8,7 +8,7 @@ use crate::guard::GuardKind;
 use crate::power::{rows_for_bets, rows_for_interval};
 use crate::report::{Comparison, Interval, Report};
 use crate::spec::{ExperimentSpec, Metric};
-use crate::unit::UnitKind;
+use crate::trial::MIN_ROWS;
 
 /// Share of tested unit-windows above the cap, and of calls without a price, beyond which a read-out is not valid.
 const MOST_LEFT_OUT: f64 = 0.05;
@@ -117,7 +117,6 @@ fn answer(report: &Report, spec: &ExperimentSpec, index: usize) -> Option<Answer
     let comparison = report.comparisons.get(index)?;
     let (control, own) = (report.variants.first()?, report.variants.get(index + 1)?);
     let verdict = verdict(report, spec, index);
-    let counts = if spec.unit == UnitKind::Block { [control.unit_windows, own.unit_windows] } else { [control.units, own.units] };
     Some(Answer {
         variant: comparison.variant.to_string(),
         control: comparison.control.to_string(),
@@ -128,7 +127,7 @@ fn answer(report: &Report, spec: &ExperimentSpec, index: usize) -> Option<Answer
         guarded: guarded(report, spec, index),
         estimand: estimand(comparison, spec),
         days: report.watched as f64 * spec.window.as_secs_f64() / DAY_S,
-        units: counts[0].min(counts[1]),
+        units: control.counted(spec.unit).min(own.counted(spec.unit)),
         unit_windows: comparison.rows,
     })
 }
@@ -192,7 +191,7 @@ fn remaining(report: &Report, spec: &ExperimentSpec, comparison: &Comparison) ->
         // Not enough units yet: as many windows again as the scarcest variant lacks.
         _ => {
             let fewest = report.variants.iter().map(|v| v.units).min().unwrap_or(0).max(1);
-            rows * (f64::from(spec.min_units) / fewest as f64).max(200.0 / rows.max(1.0)).max(1.0)
+            rows * (f64::from(spec.min_units) / fewest as f64).max(MIN_ROWS as f64 / rows.max(1.0)).max(1.0)
         }
     };
     Some(days((needed - rows).max(per_window) / per_window, spec.window))

@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use farthing_types::{Draw, DrawKind, KeyHash, Time};
 
-use crate::allocation::Allocation;
+use crate::allocation::{self, Allocation};
 use crate::spec::{self, ExperimentSpec, MAX_VARIANTS, SpecError, Variant};
 use crate::unit::UnitKind;
-
-/// Published probabilities that are kept: of the window before (whose late findings still come), this one and the next.
-const KEPT_ALLOCATIONS: usize = 3;
 
 /// The variant of a unit in a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,12 +47,9 @@ impl Experiment {
     /// Says which field is wrong and what it may be.
     pub fn new(spec: ExperimentSpec) -> Result<Self, SpecError> {
         spec::check(&spec)?;
-        let window_ns = i64::try_from(spec.window.as_nanos()).unwrap_or(i64::MAX);
+        let window_ns = spec.window_ns();
         let ramp = spec.ramp.last().copied().unwrap_or(1.0);
-        let mut first = Allocation { from: i64::MIN, pmf: [0.0; MAX_VARIANTS], ramp };
-        for (p, variant) in first.pmf.iter_mut().zip(&spec.variants) {
-            *p = variant.share;
-        }
+        let first = Allocation { from: i64::MIN, pmf: spec.declared(), ramp };
         Ok(Self { spec, window_ns, off: [false; MAX_VARIANTS], allocations: vec![first] })
     }
 
@@ -138,10 +132,7 @@ impl Experiment {
     /// for the same or later windows are replaced.
     #[must_use]
     pub fn with(mut self, allocation: Allocation) -> Self {
-        self.allocations.retain(|a| a.from < allocation.from);
-        self.allocations.push(allocation);
-        let too_many = self.allocations.len().saturating_sub(KEPT_ALLOCATIONS);
-        self.allocations.drain(..too_many);
+        allocation::publish(&mut self.allocations, allocation);
         self
     }
 
@@ -198,7 +189,7 @@ mod tests {
     use farthing_types::{Money, Overrides, Span};
     use proptest::prelude::*;
 
-    use crate::allocation::AllocationKind;
+    use crate::allocation::{AllocationKind, KEPT_ALLOCATIONS};
     use crate::spec::Slot;
 
     fn pair() -> ExperimentSpec {

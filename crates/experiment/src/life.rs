@@ -6,10 +6,10 @@ use std::sync::Arc;
 use farthing_types::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::allocation::Allocation;
+use crate::allocation::{self, Allocation};
 use crate::assign::Experiment;
 use crate::guard::SwitchOff;
-use crate::spec::{ExperimentSpec, MAX_VARIANTS, SpecError};
+use crate::spec::{ExperimentSpec, SpecError};
 
 /// Where an experiment stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -209,23 +209,16 @@ impl Life {
 
     /// The same with another share of the slice from a window on, at the probabilities published last.
     pub(crate) fn with_share(&self, spec: &ExperimentSpec, (now, from): (Time, i64), share: f64) -> Self {
-        let pmf = self.allocations.last().map_or_else(|| declared(spec), |last| last.pmf);
+        let pmf = self.allocations.last().map_or_else(|| spec.declared(), |last| last.pmf);
         let ramp = Ramp { share, since: now, ..self.ramp };
         Self { ramp, ..self.clone() }.publishing(Allocation { from, pmf, ramp: share })
     }
 
     /// The same with probabilities that hold from a window on.
     pub(crate) fn publishing(mut self, allocation: Allocation) -> Self {
-        self.allocations.retain(|a| a.from < allocation.from);
-        self.allocations.push(allocation);
-        let too_many = self.allocations.len().saturating_sub(3);
-        self.allocations.drain(..too_many);
+        allocation::publish(&mut self.allocations, allocation);
         self
     }
-}
-
-fn declared(spec: &ExperimentSpec) -> [f64; MAX_VARIANTS] {
-    std::array::from_fn(|index| spec.variants.get(index).map_or(0.0, |v| v.share))
 }
 
 const fn remedy(stage: Stage, order: &Order) -> &'static str {

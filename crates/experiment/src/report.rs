@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::guard::{GuardKind, SwitchOff};
+use crate::unit::UnitKind;
 
 /// A point with its always-valid interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,13 @@ pub struct VariantReport {
     pub late_share: f64,
     /// The guardrail that switched it off.
     pub off: Option<GuardKind>,
+}
+
+impl VariantReport {
+    /// Its units; of a route in blocks there is one, and what counts are its windows.
+    pub(crate) const fn counted(&self, unit: UnitKind) -> u64 {
+        if matches!(unit, UnitKind::Block) { self.unit_windows } else { self.units }
+    }
 }
 
 /// A challenger against control.

@@ -236,6 +236,11 @@ impl SavingSums {
         }
     }
 
+    /// Windows that have ended.
+    pub const fn windows(&self) -> u64 {
+        self.windows
+    }
+
     /// What came after `earlier`. A unit-window that was open then counts as two.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

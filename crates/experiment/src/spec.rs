@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_types::{Money, Overrides, PlanField, Span};
+use farthing_types::{Money, Overrides, PlanField, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::allocation::AllocationKind;
@@ -124,6 +124,21 @@ impl ExperimentSpec {
             min_units: 20,
             max_units: 65_536,
         }
+    }
+
+    /// Length of a window, ns.
+    pub(crate) fn window_ns(&self) -> i64 {
+        i64::try_from(self.window.as_nanos()).unwrap_or(i64::MAX).max(1)
+    }
+
+    /// The window of a moment.
+    pub fn window_at(&self, now: Time) -> i64 {
+        now.nanos().div_euclid(self.window_ns())
+    }
+
+    /// The declared share of each variant.
+    pub(crate) fn declared(&self) -> [f64; MAX_VARIANTS] {
+        std::array::from_fn(|index| self.variants.get(index).map_or(0.0, |v| v.share))
     }
 
     /// Part of a window that is measured.

@@ -7,6 +7,7 @@ use crate::allocation::{Allocation, AllocationKind, Belief, cheapest, with_floor
 use crate::assign::Experiment;
 use crate::guard::GuardKind;
 use crate::life::{Life, Ramp, Stage};
+use crate::report::Report;
 use crate::spec::{ExperimentSpec, MAX_VARIANTS};
 use crate::trial::Trial;
 
@@ -55,17 +56,12 @@ pub fn steer(what: &Steered<'_>, now: Time) -> Option<Turn> {
     let mut turn = Turn { life: what.life.clone(), notes: Vec::new() };
     guards(what, &mut turn, now);
     if !what.frozen {
-        lead(what, &mut turn);
-        climb(what, &mut turn, now);
+        let report = what.trial.report();
+        lead(what, &report, &mut turn);
+        climb(what, &report, &mut turn, now);
         publish(what, &mut turn, now);
     }
     (turn.life != *what.life).then_some(turn)
-}
-
-/// The window of a moment, and how much of it has passed (0 to 1).
-fn placed(spec: &ExperimentSpec, now: Time) -> (i64, f64) {
-    let length = i64::try_from(spec.window.as_nanos()).unwrap_or(i64::MAX).max(1);
-    (now.nanos().div_euclid(length), now.nanos().rem_euclid(length) as f64 / length as f64)
 }
 
 fn guards(what: &Steered<'_>, turn: &mut Turn, now: Time) {
@@ -83,8 +79,7 @@ fn guards(what: &Steered<'_>, turn: &mut Turn, now: Time) {
         turn.notes.push(Note { by: "guardrail", what });
     }
     if life.off.len() + 1 >= spec.variants.len() && life.ramp.share > 0.0 {
-        let (window, _) = placed(spec, now);
-        *life = life.with_share(spec, (now, window), 0.0);
+        *life = life.with_share(spec, (now, spec.window_at(now)), 0.0);
         life.ramp.auto = false;
         turn.notes.push(Note { by: "guardrail", what: "traffic goes back to 0: no challenger is left".to_owned() });
     }
@@ -99,8 +94,7 @@ const fn harm(guard: GuardKind) -> &'static str {
 }
 
 /// Once they differ and a challenger is cheaper, units outside the slice follow the cheapest.
-fn lead(what: &Steered<'_>, turn: &mut Turn) {
-    let report = what.trial.report();
+fn lead(what: &Steered<'_>, report: &Report, turn: &mut Turn) {
     let life = &mut turn.life;
     let is_off = |variant: usize| life.off.iter().any(|off| off.variant == variant);
     let cheaper = report.comparisons.iter().enumerate().filter(|(index, c)| c.differs && !is_off(index + 1));
@@ -115,17 +109,16 @@ fn lead(what: &Steered<'_>, turn: &mut Turn) {
 }
 
 /// The next step of the ramp, when this one has lasted long enough, enough was seen on it and nothing speaks against it.
-fn climb(what: &Steered<'_>, turn: &mut Turn, now: Time) {
+fn climb(what: &Steered<'_>, report: &Report, turn: &mut Turn, now: Time) {
     let (life, spec) = (&mut turn.life, what.spec);
     let Ramp { share, since, rows, auto } = life.ramp;
     let Some(next) = spec.ramp.iter().copied().find(|step| *step > share).filter(|_| auto && share > 0.0) else { return };
-    let seen: u64 = what.trial.report().variants.iter().map(|v| v.unit_windows).sum();
+    let seen: u64 = report.variants.iter().map(|v| v.unit_windows).sum();
     let held = now.since(since) >= spec.ramp_hold.max(spec.window) && seen.saturating_sub(rows) >= RAMP_ROWS;
     if !held || what.trial.harm() >= RAMP_HARM {
         return;
     }
-    let (window, _) = placed(spec, now);
-    *life = life.with_share(spec, (now, window.saturating_add(1)), next);
+    *life = life.with_share(spec, (now, spec.window_at(now).saturating_add(1)), next);
     life.ramp.rows = seen;
     turn.notes.push(Note { by: "ramp", what: format!("traffic {:.0} % -> {:.0} % of the slice", share * 100.0, next * 100.0) });
 }
@@ -135,8 +128,9 @@ fn climb(what: &Steered<'_>, turn: &mut Turn, now: Time) {
 fn publish(what: &Steered<'_>, turn: &mut Turn, now: Time) {
     let (life, spec) = (&mut turn.life, what.spec);
     let AllocationKind::Thompson { floor } = spec.allocation else { return };
-    let (window, passed) = placed(spec, now);
-    let next = window.saturating_add(1);
+    // How much of the window has passed, 0 to 1.
+    let passed = now.nanos().rem_euclid(spec.window_ns()) as f64 / spec.window_ns() as f64;
+    let next = spec.window_at(now).saturating_add(1);
     if passed < 0.5 || spec.window.mul_f64(1.0 - passed) < Span::from_millis(1) || life.allocations.last().is_some_and(|a| a.from > next) {
         return;
     }

@@ -22,6 +22,7 @@ use crate::report::Dropped;
 use crate::spec::{MAX_VARIANTS, Metric};
 use crate::unit::UnitKind;
 
+pub(crate) use reading::MIN_ROWS;
 pub use rows::{COLUMNS, UnitWindow};
 use units::{Open, Unit};
 

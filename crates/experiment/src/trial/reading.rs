@@ -5,7 +5,7 @@ use crate::report::{Comparison, Interval, Report, VariantReport};
 use crate::unit::UnitKind;
 
 /// Unit-windows of both variants below which an asymptotic interval is not shown.
-const MIN_ROWS: u64 = 200;
+pub(crate) const MIN_ROWS: u64 = 200;
 
 impl Trial {
     /// The state of knowledge now. Cheap enough for a status call; the open window is not in it.

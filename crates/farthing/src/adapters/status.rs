@@ -58,10 +58,9 @@ impl RoutesView for Running {
         let snapshot = self.proxy.totals();
         let experiments = self.proxy.experiments();
         let experiment = |route: &Route| {
-            let on = |routes: &[farthing_types::RouteName]| routes.is_empty() || routes.contains(&route.name);
             experiments
                 .iter()
-                .find(|view| view.life.stage == farthing_experiment::Stage::Running && on(&view.config.routes))
+                .find(|view| view.life.stage == farthing_experiment::Stage::Running && view.config.is_on(&route.name))
                 .map(|view| view.config.name.to_string())
         };
         let (ahead, routings, switches) = (self.proxy.prefetch(), self.proxy.routings(), self.proxy.switches());

@@ -51,7 +51,7 @@ fn one(config: &Config, route: &Arc<Route>, store: &Store) -> anyhow::Result<Rou
     let facts = farthing_proxy::route_facts(route, provider);
     let acting = |overrides: &Overrides| acting(&facts, overrides, (store, route.stale_budget));
     let mut experiment = None;
-    if let Some(configured) = config.experiments.iter().find(|e| e.routes.is_empty() || e.routes.contains(&route.name)) {
+    if let Some(configured) = config.experiments.iter().find(|e| e.is_on(&route.name)) {
         let spec = farthing_proxy::experiment_spec(configured);
         // The log has what keys were asked for, not who asked nor what was published when.
         let told = spec.unit == UnitKind::Key && spec.slot.is_none() && spec.allocation == AllocationKind::Fixed;

@@ -125,8 +125,8 @@ struct Work {
 impl Running {
     /// Closes the window before this one, once its late findings cannot come any more.
     pub(super) fn close_ended(&mut self, now: Time) {
-        let window = self.window(now);
-        let burning = (now - self.spec.burn_in).nanos() < Time::ZERO.nanos() || self.window(now - self.spec.burn_in) < window;
+        let window = self.spec.window_at(now);
+        let burning = (now - self.spec.burn_in).nanos() < Time::ZERO.nanos() || self.spec.window_at(now - self.spec.burn_in) < window;
         self.trial.close_before(if burning { window.saturating_sub(1) } else { window });
     }
 

@@ -37,6 +37,7 @@ pub struct Trials {
     pub wake: Notify,
 }
 
+#[derive(Clone)]
 struct Running {
     config: ExperimentConfig,
     spec: ExperimentSpec,
@@ -50,7 +51,7 @@ struct Running {
     unkept: Unkept,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Unkept {
     standing: bool,
     evidence: bool,
@@ -110,19 +111,10 @@ impl Running {
         }
     }
 
-    fn is_on(&self, route: &RouteState) -> bool {
-        self.config.routes.is_empty() || self.config.routes.contains(&route.route.name)
-    }
-
     /// The snapshot of where it stands now.
     fn renew(&mut self) -> Result<(), StartError> {
         self.snapshot = self.life.snapshot(&self.spec)?.map(Arc::new);
         Ok(())
-    }
-
-    fn window(&self, now: Time) -> i64 {
-        let length = i64::try_from(self.spec.window.as_nanos()).unwrap_or(i64::MAX).max(1);
-        now.nanos().div_euclid(length)
     }
 }
 
@@ -155,7 +147,7 @@ impl State {
     fn publish_experiments(&self, all: &BTreeMap<Arc<str>, Running>) -> Result<(), StartError> {
         for route in &self.routes {
             let mut here = Vec::new();
-            for running in all.values().filter(|running| running.is_on(route)) {
+            for running in all.values().filter(|running| running.config.is_on(&route.route.name)) {
                 let Some(experiment) = &running.snapshot else { continue };
                 let compile = |v: &farthing_experiment::Variant| plan::compile(&route.facts, &v.overrides).map(Arc::new);
                 let plans = experiment.variants().iter().map(compile).collect::<Result<_, _>>();

@@ -1,5 +1,6 @@
 //! Orders to experiments, and taking up at the start what was kept of them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -131,7 +132,7 @@ impl State {
 
     /// What becomes of it by an order. Its record begins anew when it starts to be measured.
     fn ordered(&self, mut running: Running, order: &Order, now: Time) -> Result<Running, ExperimentError> {
-        let window = running.window(now);
+        let window = running.spec.window_at(now);
         let name = running.spec.name.clone();
         let before = running.life.stage;
         running.close_ended(now);
@@ -162,37 +163,32 @@ impl State {
         let failed_before = unkept();
         let view = {
             let mut all = self.trials.all.lock();
-            let known = all.keys().map(ToString::to_string).collect();
-            let Some(running) = all.remove(name) else { return Err(ExperimentError::Unknown { given: name.to_owned(), known }) };
-            let (backup, stage) = (running.again(), running.life.stage);
-            match self.ordered(running, order, now).and_then(|next| self.allowed(next, all.values())) {
-                Ok(mut next) => {
-                    next.note(now, "operator", said(order, stage, &next.life), Some(reason.to_owned()));
-                    tracing::warn!(experiment = name, reason, "{}", said(order, stage, &next.life));
-                    if let Some(snapshot) = &next.snapshot {
-                        self.log_allocation(snapshot, now);
-                    }
-                    let view = next.view(now);
-                    all.insert(next.spec.name.clone(), next);
-                    self.publish_experiments(&all)?;
-                    view
-                }
-                Err(error) => {
-                    all.insert(backup.spec.name.clone(), backup);
-                    return Err(error);
-                }
+            let running = all.get(name).ok_or_else(|| unknown(&all, name))?;
+            let stage = running.life.stage;
+            // The order may fail: what stands is replaced when it has not.
+            let mut next = self.ordered(running.clone(), order, now)?;
+            self.allow(&next, all.values().filter(|other| other.spec.name != next.spec.name))?;
+            next.note(now, "operator", said(order, stage, &next.life), Some(reason.to_owned()));
+            tracing::warn!(experiment = name, reason, "{}", said(order, stage, &next.life));
+            if let Some(snapshot) = &next.snapshot {
+                self.log_allocation(snapshot, now);
             }
+            let view = next.view(now);
+            all.insert(next.spec.name.clone(), next);
+            self.publish_experiments(&all)?;
+            view
         };
         self.keep_experiments();
         if unkept() > failed_before { Err(ExperimentError::Unwritten) } else { Ok(view) }
     }
 
-    fn allowed<'a>(&self, next: Running, others: impl Iterator<Item = &'a Running>) -> Result<Running, ExperimentError> {
+    /// Whether what has become of it may run beside the others.
+    fn allow<'a>(&self, next: &Running, others: impl Iterator<Item = &'a Running>) -> Result<(), StartError> {
         if next.life.stage != Stage::Stopped {
             next.fits(others)?;
-            self.pin(&next)?;
+            self.pin(next)?;
         }
-        Ok(next)
+        Ok(())
     }
 
     /// Ends an experiment; its record stays. False when none of that name runs.
@@ -225,9 +221,12 @@ impl State {
 
     fn known(&self, name: &str) -> Result<(), ExperimentError> {
         let all = self.trials.all.lock();
-        let unknown = || ExperimentError::Unknown { given: name.to_owned(), known: all.keys().map(ToString::to_string).collect() };
-        all.contains_key(name).then_some(()).ok_or_else(unknown)
+        all.contains_key(name).then_some(()).ok_or_else(|| unknown(&all, name))
     }
+}
+
+fn unknown(all: &BTreeMap<Arc<str>, Running>, name: &str) -> ExperimentError {
+    ExperimentError::Unknown { given: name.to_owned(), known: all.keys().map(ToString::to_string).collect() }
 }
 
 /// An order in words.
@@ -281,20 +280,6 @@ impl Running {
             }
         }
         Ok(())
-    }
-
-    /// The same once more, for an order that may fail.
-    fn again(&self) -> Self {
-        Self {
-            config: self.config.clone(),
-            spec: self.spec.clone(),
-            frozen: self.frozen.clone(),
-            life: self.life.clone(),
-            snapshot: self.snapshot.clone(),
-            trial: self.trial.clone(),
-            rows_bytes: self.rows_bytes,
-            unkept: Unkept { standing: self.unkept.standing, evidence: self.unkept.evidence, notes: self.unkept.notes.clone() },
-        }
     }
 }
 
