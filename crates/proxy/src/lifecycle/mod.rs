@@ -288,17 +288,16 @@ impl State {
             Trust::Statistics => tracing::warn!(route, "answers change otherwise than the predictor foretells: live statistics decide"),
             Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
         }
+        let Some(champion) = self.predictors.ttl(None).filter(|_| to == Trust::Statistics) else { return };
         let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
-        let young = |champion: &Arc<Generation>| self.predictors.store().is_young(Kind::Ttl, champion, since);
-        if let Some(champion) = self.predictors.ttl(None).filter(young).filter(|_| to == Trust::Statistics) {
-            let order = Order::new(
-                now,
-                "drift",
-                format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion"),
-            );
-            // Several routes may find out at once; one step back is meant.
-            self.in_store(move |store| store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order));
-        }
+        let reason = format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion");
+        let order = Order::new(now, "drift", reason);
+        // The store is asked there as well: while it loads a version, it lets nobody in.
+        // Several routes may find out at once; one step back is meant.
+        self.in_store(move |store| {
+            let young = store.is_young(Kind::Ttl, &champion, since);
+            if young { store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order) } else { Ok(()) }
+        });
     }
 
     /// Whether a candidate may be let on, TTLs be given back, or a route fall back: not while automation is frozen.
