@@ -72,7 +72,7 @@ impl Store {
             }
             Ok(telling.then_some(event))
         })?;
-        state.history.merge_one(event);
+        event.iter().for_each(|event| state.history.push(event));
         state.problems.remove(&(kind, alias));
         self.install(&mut state, (kind, alias), Some(Arc::clone(&generation)));
         if alias == Alias::Champion && self.current(kind, Alias::Challenger).is_some_and(|other| Arc::ptr_eq(&other, &generation)) {
@@ -121,7 +121,7 @@ impl Store {
 
     fn went_back(&self, state: &mut State, of: (Kind, Alias), (generation, event): (Arc<Generation>, Event)) -> Arc<Generation> {
         tracing::warn!(kind = %of.0, alias = %of.1, to = generation.version(), by = event.by, reason = event.reason, "rolled back");
-        state.history.merge_one(Some(event));
+        state.history.push(&event);
         state.problems.remove(&of);
         self.install(state, of, Some(Arc::clone(&generation)));
         generation
@@ -172,7 +172,7 @@ impl Store {
         if told.is_err() {
             self.remember(&mut state, &event);
         }
-        state.history.merge_one(Some(event));
+        state.history.push(&event);
         tracing::warn!(%kind, %alias, version = live.version(), by = order.by, reason = order.reason, "rejected");
         Ok(())
     }
@@ -193,7 +193,7 @@ impl Store {
             }
             Ok(changed.then_some(event))
         })?;
-        state.history.merge_one(event);
+        event.iter().for_each(|event| state.history.push(event));
         state.problems.remove(&(kind, alias));
         self.install(&mut state, (kind, alias), None);
         Ok(())

@@ -348,7 +348,7 @@ impl Store {
         if let Err(error) = append_history(&history_path(&self.root), &event) {
             tracing::warn!(%error, "a move of an alias is not in the history");
         }
-        state.history.push(event);
+        state.history.push(&event);
     }
 
     /// What is wanted cannot be: the latest earlier version that loads decides meanwhile; without one, what is sound of it beside the model.
