@@ -163,13 +163,16 @@ impl Store {
         let Some(live) = self.current(kind, alias).filter(|live| **live.digest() == *digest) else { return Ok(()) };
         let event = order.event((kind, alias), Action::Reject, (Some(target_of(&live)), None));
         self.install(&mut state, (kind, alias), None);
-        let told = change_aliases(&self.root, |aliases| {
-            if aliases.get(kind, alias).is_some_and(|named| named.current.digest == digest) {
-                aliases.clear(kind, alias);
-            }
-            append_history(&history_path(&self.root), &event)
-        });
-        if told.is_err() {
+        let tell = || {
+            change_aliases(&self.root, |aliases| {
+                if aliases.get(kind, alias).is_some_and(|named| named.current.digest == digest) {
+                    aliases.clear(kind, alias);
+                }
+                append_history(&history_path(&self.root), &event)
+            })
+        };
+        // Where the store is gone, nothing is made in its place: that would be told to nobody.
+        if self.is_gone() || tell().is_err() {
             self.remember(&mut state, &event);
         }
         state.history.push(&event);
