@@ -38,8 +38,8 @@ impl From<Time> for Order {
 
 impl Order {
     fn event(&self, (kind, alias): (Kind, Alias), action: Action, (from, to): (Option<Target>, Option<Target>)) -> Event {
-        let Self { at, by, reason, force } = self;
-        Event { at_ns: at.nanos(), kind, alias, action, from, to, by: by.clone(), reason: reason.clone(), forced: *force }
+        let Self { at, by, reason, .. } = self;
+        Event { at_ns: at.nanos(), kind, alias, action, from, to, by: by.clone(), reason: reason.clone(), forced: false }
     }
 }
 
@@ -65,8 +65,9 @@ impl Store {
             if alias == Alias::Champion && aliases.get(kind, Alias::Challenger).is_some_and(|named| named.current == target) {
                 aliases.clear(kind, Alias::Challenger);
             }
-            let event = order.event((kind, alias), Action::Promote, (from, Some(target.clone())));
-            let telling = changed || rejected.is_some();
+            let forced = rejected.is_some();
+            let event = Event { forced, ..order.event((kind, alias), Action::Promote, (from, Some(target.clone()))) };
+            let telling = changed || forced;
             if telling {
                 append_history(&history_path(&self.root), &event)?;
             }
