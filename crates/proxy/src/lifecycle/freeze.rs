@@ -66,7 +66,7 @@ impl Freeze {
     /// # Errors
     /// [`FreezeError::Damaged`]: to start without what an operator has ordered would be worse than not to start.
     pub fn open(config: &Config) -> Result<Self, FreezeError> {
-        let path = (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(FILE));
+        let path = files::of_instance(config, FILE);
         let order = path.as_deref().map_or(Ok(None), kept)?;
         if let Some(order) = &order {
             tracing::warn!(reason = &*order.reason, "automation is frozen, from before the restart");
@@ -87,8 +87,7 @@ impl Freeze {
     /// Writes what is in force; the lock is held, so that the last order is the one that stays written.
     fn save(&self, order: Option<&FreezeOrder>) -> Result<(), FreezeError> {
         let Some(path) = &self.path else { return Ok(()) };
-        let text = serde_json::to_vec_pretty(&order).map_err(io::Error::from);
-        text.and_then(|text| files::write(path, &text)).map_err(|source| FreezeError::Unwritten { path: path.clone(), source })
+        files::write_json(path, &order).map_err(|source| FreezeError::Unwritten { path: path.clone(), source })
     }
 }
 
