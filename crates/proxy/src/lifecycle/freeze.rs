@@ -13,11 +13,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::reason::{self, LONGEST_REASON};
 use crate::state::State;
 
 const FILE: &str = "freeze.json";
-/// Longest reason that is kept, in bytes.
-const LONGEST_REASON: usize = 500;
 
 /// An order to stop automation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +96,7 @@ impl State {
     /// # Errors
     /// See [`FreezeError`]; with [`FreezeError::Unwritten`] it is in force all the same.
     pub fn freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
-        if reason.trim().is_empty() || reason.len() > LONGEST_REASON {
+        if !reason::is_said(reason) {
             return Err(FreezeError::Reason);
         }
         let mut order = self.freeze.order.lock();

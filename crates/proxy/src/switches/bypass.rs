@@ -12,11 +12,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::reason::{self, LONGEST_REASON};
 use crate::state::State;
 
 const FILE: &str = "bypass.json";
-/// Longest reason that is kept, in bytes.
-const LONGEST_REASON: usize = 500;
 
 /// One order to let everything pass by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,6 +190,5 @@ fn kept(path: &Path) -> Result<Vec<Order>, BypassError> {
 }
 
 fn said(reason: &str) -> Result<(), BypassError> {
-    let told = !reason.trim().is_empty() && reason.len() <= LONGEST_REASON;
-    told.then_some(()).ok_or(BypassError::Reason)
+    reason::is_said(reason).then_some(()).ok_or(BypassError::Reason)
 }
