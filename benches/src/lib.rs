@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
+/// Bytes of a page of memory.
+const PAGE: u64 = 4_096;
 /// Resamples of a bootstrap interval.
 const RESAMPLES: usize = 2_000;
 
@@ -40,6 +43,16 @@ pub fn quantile(values: &[f64], q: f64) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let rank = ((sorted.len() as f64 * q).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
     sorted.get(rank).copied().unwrap_or(f64::NAN)
+}
+
+/// Resident memory of this process, bytes.
+///
+/// # Errors
+/// Where the system does not tell.
+pub fn resident() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = text.split(' ').nth(1).context("statm has no second number")?.parse()?;
+    Ok(pages * PAGE)
 }
 
 /// Where `make` targets write their figures.

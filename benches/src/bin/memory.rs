@@ -2,11 +2,9 @@
 //! path into L1; the process's resident memory says the rest. With the allocator that the program has. The bar is 400 bytes.
 #![allow(clippy::print_stdout)]
 
-use std::fs;
 use std::sync::Arc;
 
-use anyhow::Context;
-use farthing_bench::write;
+use farthing_bench::{resident, write};
 use farthing_config::{Config, Prices, Provider, Route, TtlBy};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::Inside;
@@ -24,7 +22,6 @@ const OBJECTS: usize = 100_000;
 /// Stored before the first look: tables of fixed size have been made by then.
 const BEFORE: usize = 10_000;
 const BODY: usize = 1_024;
-const PAGE: u64 = 4_096;
 /// Bytes beyond body and head that an entry may cost.
 const BAR: f64 = 400.0;
 
@@ -70,12 +67,6 @@ impl Origin for Documents {
         }
         .boxed()
     }
-}
-
-fn resident() -> anyhow::Result<u64> {
-    let text = fs::read_to_string("/proc/self/statm")?;
-    let pages: u64 = text.split(' ').nth(1).context("statm has no second number")?.parse()?;
-    Ok(pages * PAGE)
 }
 
 fn config() -> Config {

@@ -5,14 +5,13 @@
 //! `--seconds N` (20) and `--blocks N` (12) shorten it.
 #![allow(clippy::print_stdout)]
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use farthing_bench::{Median, median, quantile, write};
+use farthing_bench::{Median, median, quantile, resident, write};
 use farthing_config::Mode;
 use farthing_contract::bundle::disk::versions;
 use farthing_contract::bundle::{Bundle, publish};
@@ -65,12 +64,6 @@ struct Figures {
 fn flag(name: &str, default: u64) -> anyhow::Result<u64> {
     let mut args = std::env::args().skip_while(|arg| arg != name).skip(1);
     args.next().map_or(Ok(default), |value| value.parse().with_context(|| format!("{name} {value}")))
-}
-
-fn resident_kib() -> anyhow::Result<u64> {
-    let text = fs::read_to_string("/proc/self/statm")?;
-    let pages: u64 = text.split(' ').nth(1).context("statm has no second number")?.parse()?;
-    Ok(pages * 4)
 }
 
 /// The shipped predictor under several numbers.
@@ -172,10 +165,10 @@ async fn main() -> anyhow::Result<()> {
     for n in 0..SWAPS {
         swap(&proxy, known[n as usize % known.len()]).await?;
         if n + 1 == 100 {
-            after_100 = resident_kib()?;
+            after_100 = resident()? >> 10;
         }
     }
-    let after_1000 = resident_kib()?;
+    let after_1000 = resident()? >> 10;
     let (median_still, median_swapping) = (median(&still), median(&swapping));
     let (ratio, more) = (median_swapping.value / median_still.value, median_swapping.value - median_still.value);
     let growth = after_1000 as f64 / after_100 as f64 - 1.0;

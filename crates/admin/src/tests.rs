@@ -106,8 +106,8 @@ impl ModelsControl for Fake {
     fn clear(&self, _kind: &str, alias: &str, _order: &ModelOrder) -> Result<Vec<AliasState>, ControlError> {
         if alias == "champion" { Err(ControlError::Refused("roll it back".to_owned())) } else { Ok(Vec::new()) }
     }
-    fn history(&self, _kind: Option<&str>) -> Result<Vec<ModelEvent>, ControlError> {
-        Ok(Vec::new())
+    fn history(&self) -> Vec<ModelEvent> {
+        Vec::new()
     }
     fn candidates(&self) -> Vec<CandidateInfo> {
         Vec::new()

@@ -38,8 +38,8 @@ impl From<Time> for Order {
 
 impl Order {
     fn event(&self, (kind, alias): (Kind, Alias), action: Action, (from, to): (Option<Target>, Option<Target>)) -> Event {
-        let Self { at, by, reason, force } = self;
-        Event { at_ns: at.nanos(), kind, alias, action, from, to, by: by.clone(), reason: reason.clone(), forced: *force }
+        let Self { at, by, reason, .. } = self;
+        Event { at_ns: at.nanos(), kind, alias, action, from, to, by: by.clone(), reason: reason.clone(), forced: false }
     }
 }
 
@@ -65,14 +65,15 @@ impl Store {
             if alias == Alias::Champion && aliases.get(kind, Alias::Challenger).is_some_and(|named| named.current == target) {
                 aliases.clear(kind, Alias::Challenger);
             }
-            let event = order.event((kind, alias), Action::Promote, (from, Some(target.clone())));
-            let telling = changed || rejected.is_some();
+            let forced = rejected.is_some();
+            let event = Event { forced, ..order.event((kind, alias), Action::Promote, (from, Some(target.clone()))) };
+            let telling = changed || forced;
             if telling {
                 append_history(&history_path(&self.root), &event)?;
             }
             Ok(telling.then_some(event))
         })?;
-        state.history.merge_one(event);
+        event.iter().for_each(|event| state.history.push(event));
         state.problems.remove(&(kind, alias));
         self.install(&mut state, (kind, alias), Some(Arc::clone(&generation)));
         if alias == Alias::Champion && self.current(kind, Alias::Challenger).is_some_and(|other| Arc::ptr_eq(&other, &generation)) {
@@ -121,7 +122,7 @@ impl Store {
 
     fn went_back(&self, state: &mut State, of: (Kind, Alias), (generation, event): (Arc<Generation>, Event)) -> Arc<Generation> {
         tracing::warn!(kind = %of.0, alias = %of.1, to = generation.version(), by = event.by, reason = event.reason, "rolled back");
-        state.history.merge_one(Some(event));
+        state.history.push(&event);
         state.problems.remove(&of);
         self.install(state, of, Some(Arc::clone(&generation)));
         generation
@@ -163,16 +164,19 @@ impl Store {
         let Some(live) = self.current(kind, alias).filter(|live| **live.digest() == *digest) else { return Ok(()) };
         let event = order.event((kind, alias), Action::Reject, (Some(target_of(&live)), None));
         self.install(&mut state, (kind, alias), None);
-        let told = change_aliases(&self.root, |aliases| {
-            if aliases.get(kind, alias).is_some_and(|named| named.current.digest == digest) {
-                aliases.clear(kind, alias);
-            }
-            append_history(&history_path(&self.root), &event)
-        });
-        if told.is_err() {
+        let tell = || {
+            change_aliases(&self.root, |aliases| {
+                if aliases.get(kind, alias).is_some_and(|named| named.current.digest == digest) {
+                    aliases.clear(kind, alias);
+                }
+                append_history(&history_path(&self.root), &event)
+            })
+        };
+        // Where the store is gone, nothing is made in its place: that would be told to nobody.
+        if self.is_gone() || tell().is_err() {
             self.remember(&mut state, &event);
         }
-        state.history.merge_one(Some(event));
+        state.history.push(&event);
         tracing::warn!(%kind, %alias, version = live.version(), by = order.by, reason = order.reason, "rejected");
         Ok(())
     }
@@ -193,7 +197,7 @@ impl Store {
             }
             Ok(changed.then_some(event))
         })?;
-        state.history.merge_one(event);
+        event.iter().for_each(|event| state.history.push(event));
         state.problems.remove(&(kind, alias));
         self.install(&mut state, (kind, alias), None);
         Ok(())

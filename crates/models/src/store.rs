@@ -250,7 +250,8 @@ impl Store {
             let told = change_aliases(&self.root, |aliases| {
                 let still = aliases.get(event.kind, event.alias).is_some_and(|named| Some(&named.current) == event.from.as_ref());
                 if still && event.alias == Alias::Champion {
-                    aliases.rollback(event.kind, event.alias, event.at_ns)?;
+                    // Where the file remembers nothing to go back to, the event alone keeps the version out.
+                    let _ = aliases.rollback(event.kind, event.alias, event.at_ns);
                 } else if still {
                     aliases.clear(event.kind, event.alias);
                 }
@@ -348,7 +349,7 @@ impl Store {
         if let Err(error) = append_history(&history_path(&self.root), &event) {
             tracing::warn!(%error, "a move of an alias is not in the history");
         }
-        state.history.push(event);
+        state.history.push(&event);
     }
 
     /// What is wanted cannot be: the latest earlier version that loads decides meanwhile; without one, what is sound of it beside the model.

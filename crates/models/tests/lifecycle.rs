@@ -103,6 +103,24 @@ fn a_store_that_is_gone_takes_nothing_away() {
     assert_eq!((version(&store), version(&open(&root, &runtime, 1))), (Some(1), Some(1)));
 }
 
+#[test]
+fn a_candidate_is_rejected_while_the_store_is_gone_and_the_store_is_told_later() {
+    let Some(runtime) = runtime() else { return };
+    let (dir, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root = dir.path().join("models");
+    (1..=2).for_each(|version| drop(put(&root, version as f32)));
+    let store = with_own(&root, &runtime, own.path());
+    promote(&store, 1);
+    let candidate = store.promote(Kind::Ttl, 2, Alias::Challenger, NOW).unwrap();
+    fs::rename(&root, dir.path().join("away")).unwrap();
+    store.reject(Kind::Ttl, Alias::Challenger, candidate.digest(), Order::new(NOW, "canary", "changes")).unwrap();
+    assert_eq!((store.current(Kind::Ttl, Alias::Challenger).is_none(), root.exists()), (true, false), "nothing is made in its place");
+    fs::rename(dir.path().join("away"), &root).unwrap();
+    store.poll();
+    let other = open(&root, &runtime, 1);
+    assert!(other.current(Kind::Ttl, Alias::Challenger).is_none() && other.promote(Kind::Ttl, 2, Alias::Champion, NOW).is_err());
+}
+
 /// A table of no trees.
 fn table(base: f32) -> Vec<u8> {
     let words = |n: usize| (n as u32).to_le_bytes();

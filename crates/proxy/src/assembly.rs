@@ -30,6 +30,7 @@ use crate::clients::Clients;
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, SourceState};
 use crate::experiments::Trials;
+use crate::files;
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
@@ -217,7 +218,7 @@ pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<
 /// Opens the store off the runtime's threads: it reads files and builds sessions.
 async fn open_models(config: &Arc<Config>) -> (Store, Result<(), String>) {
     let models = config.models.clone();
-    let own_history = (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(OWN_HISTORY));
+    let own_history = files::of_instance(config, OWN_HISTORY);
     let slots = std::thread::available_parallelism().map_or(2, usize::from);
     let open = move || {
         let runtime = Runtime::load(models.onnxruntime.as_deref());

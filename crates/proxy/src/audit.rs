@@ -93,7 +93,7 @@ impl Audits {
     /// As configured; nothing is spent yet.
     pub fn new(config: &Config) -> Self {
         Self {
-            path: (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(FILE)),
+            path: files::of_instance(config, FILE),
             per_day: config.audit.per_day,
             purse: Mutex::default(),
             under_way: AtomicUsize::new(0),
@@ -300,8 +300,7 @@ impl State {
             (purse.day, purse.spent.nanos())
         };
         let kept = Kept { day, spent_nanousd, routes: routes.iter().map(route).collect() };
-        let written = serde_json::to_vec_pretty(&kept).map_err(std::io::Error::from).and_then(|text| files::write(path, &text));
-        if let Err(error) = written {
+        if let Err(error) = files::write_json(path, &kept) {
             tracing::warn!(%error, "what audits have found is not kept: a restart forgets it");
         }
     }

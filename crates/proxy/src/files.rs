@@ -2,7 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use farthing_config::Config;
+use serde::Serialize;
+
+/// The file of that name below `state_dir`; `None` where there is no such folder: then nothing is kept.
+pub fn of_instance(config: &Config, name: &str) -> Option<PathBuf> {
+    (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(name))
+}
 
 /// What a file has; `None` where there is none.
 pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -10,6 +18,11 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
     }
+}
+
+/// As [`write`], as JSON that people can read.
+pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write(path, &serde_json::to_vec_pretty(value)?)
 }
 
 /// Whole under its name and durable, or as it was before. Makes its folder.

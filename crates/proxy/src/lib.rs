@@ -47,6 +47,7 @@ mod promises;
 mod prompts;
 mod proof;
 mod purging;
+mod reason;
 mod reply;
 mod request;
 pub mod retention;

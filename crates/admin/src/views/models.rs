@@ -40,11 +40,8 @@ pub trait ModelsControl: Send + Sync {
     /// # Errors
     /// It names nothing, or the store cannot be written.
     fn clear(&self, kind: &str, alias: &str, order: &ModelOrder) -> Result<Vec<AliasState>, ControlError>;
-    /// Who moved which alias, when and why; newest first.
-    ///
-    /// # Errors
-    /// Unknown kind.
-    fn history(&self, kind: Option<&str>) -> Result<Vec<ModelEvent>, ControlError>;
+    /// Who moved which alias, when and why; newest first. Blocks on a file.
+    fn history(&self) -> Vec<ModelEvent>;
     /// Versions beside the champion.
     fn candidates(&self) -> Vec<CandidateInfo>;
     /// How forecasts have come true, and how far features have moved.

@@ -213,7 +213,7 @@ pub fn append_history(path: &Path, event: &Event) -> Result<(), BundleError> {
     let length = file.metadata().map_err(failed)?.len();
     if length > LONGEST_HISTORY {
         let mut history = read_history(path)?;
-        history.push(event.clone());
+        history.push(event);
         return write_atomic(path, &history.compacted());
     }
     // What a killed process left of a line stays alone.

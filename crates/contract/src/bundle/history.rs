@@ -92,8 +92,7 @@ impl History {
 
     /// One line of the file; what it says is cut to [`LONGEST_TEXT`].
     pub fn line(event: &Event) -> Vec<u8> {
-        let event = Event { by: cut(&event.by), reason: cut(&event.reason), ..event.clone() };
-        let mut line = serde_json::to_vec(&event).unwrap_or_default();
+        let mut line = serde_json::to_vec(&as_kept(event)).unwrap_or_default();
         line.push(b'\n');
         line
     }
@@ -106,13 +105,9 @@ impl History {
     pub const fn damaged(&self) -> usize {
         self.damaged
     }
-    /// Adds an event that happened now.
-    pub fn push(&mut self, event: Event) {
-        self.merge_one(Some(event));
-    }
-    /// Adds an event, where there was one.
-    pub fn merge_one(&mut self, event: Option<Event>) {
-        self.events.extend(event);
+    /// Adds an event that happened now, as its line tells it: read back, it is the same one.
+    pub fn push(&mut self, event: &Event) {
+        self.events.push(as_kept(event));
     }
     /// Takes in what the store's file knows beyond this; its lines stand in the order in which things happened, whatever a clock said.
     pub fn append(&mut self, other: Self) {
@@ -164,6 +159,10 @@ impl History {
     }
 }
 
+fn as_kept(event: &Event) -> Event {
+    Event { by: cut(&event.by), reason: cut(&event.reason), ..event.clone() }
+}
+
 fn cut(text: &str) -> String {
     let end = (0..=text.len().min(LONGEST_TEXT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text[..end].to_owned()
@@ -184,15 +183,15 @@ mod tests {
     #[test]
     fn a_version_that_was_left_is_rejected_until_it_is_let_in_again() {
         let mut history = History::default();
-        history.push(event(1, Action::Promote, (None, Some(1))));
-        history.push(event(2, Action::Promote, (Some(1), Some(2))));
+        history.push(&event(1, Action::Promote, (None, Some(1))));
+        history.push(&event(2, Action::Promote, (Some(1), Some(2))));
         assert!(history.rejected(Kind::Ttl, "d1").is_none(), "a champion that was followed by a better one is no bad one");
-        history.push(event(3, Action::Rollback, (Some(2), Some(1))));
+        history.push(&event(3, Action::Rollback, (Some(2), Some(1))));
         assert_eq!(history.rejected(Kind::Ttl, "d2").unwrap().at_ns, 3);
         assert!(history.rejected(Kind::Ttl, "d1").is_none() && history.rejected(Kind::Cost, "d2").is_none());
-        history.push(event(4, Action::Follow, (Some(1), Some(2))));
+        history.push(&event(4, Action::Follow, (Some(1), Some(2))));
         assert!(history.rejected(Kind::Ttl, "d2").is_some(), "that somebody moved a file lets nothing in");
-        history.push(Event { forced: true, ..event(5, Action::Promote, (Some(1), Some(2))) });
+        history.push(&Event { forced: true, ..event(5, Action::Promote, (Some(1), Some(2))) });
         assert!(history.rejected(Kind::Ttl, "d2").is_none());
         assert_eq!(history.named(Kind::Ttl, Alias::Champion), [target(2), target(1)]);
     }
@@ -205,6 +204,10 @@ mod tests {
         let history = History::parse(&bytes);
         assert_eq!((history.events(), history.damaged()), (events.as_slice(), 1));
         let long = Event { reason: "ä".repeat(LONGEST_TEXT), ..events[0].clone() };
+        let mut known = History::default();
+        known.push(&long);
+        known.append(History::parse(&History::line(&long)));
+        assert!(known.events().len() == 1 && known.events()[0].reason.len() <= LONGEST_TEXT);
         assert!(History::parse(&History::line(&long)).events()[0].reason.len() <= LONGEST_TEXT);
     }
 
@@ -226,8 +229,8 @@ mod tests {
     #[test]
     fn what_is_written_anew_keeps_rejections_and_the_newest() {
         let mut history = History::default();
-        history.push(event(0, Action::Reject, (Some(7), None)));
-        (1..=2_000).for_each(|at| history.push(event(at, Action::Promote, (Some(1), Some(2)))));
+        history.push(&event(0, Action::Reject, (Some(7), None)));
+        (1..=2_000).for_each(|at| history.push(&event(at, Action::Promote, (Some(1), Some(2)))));
         let again = History::parse(&history.compacted());
         assert_eq!(again.events().len(), KEPT_EVENTS + 1);
         assert!(again.rejected(Kind::Ttl, "d7").is_some());

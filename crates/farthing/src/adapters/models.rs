@@ -79,10 +79,8 @@ impl ModelsControl for Running {
         }
     }
 
-    fn history(&self, kind: Option<&str>) -> Result<Vec<ModelEvent>, ControlError> {
-        let wanted = kind.map(parse_kind).transpose()?;
-        let events = self.proxy.models().history();
-        Ok(events.iter().rev().filter(|event| wanted.is_none_or(|kind| kind == event.kind)).map(event).collect())
+    fn history(&self) -> Vec<ModelEvent> {
+        self.proxy.models().history().iter().rev().map(event).collect()
     }
 }
 

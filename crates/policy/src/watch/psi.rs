@@ -91,10 +91,6 @@ impl Psi {
     pub const fn report(&self) -> Option<&PsiReport> {
         self.report.as_ref()
     }
-    /// Rows of the window under way.
-    pub const fn pending(&self) -> u32 {
-        self.rows
-    }
 
     /// Counts a row; true when it has ended a window.
     pub fn add(&mut self, row: &[f32]) -> bool {

@@ -72,7 +72,7 @@ impl Alerts {
     /// Without anything told yet; nothing is read or begun before [`start`].
     pub fn new(config: &Config) -> Self {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
-        let path = (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(FILE));
+        let path = files::of_instance(config, FILE);
         Self {
             book: Mutex::default(),
             path,

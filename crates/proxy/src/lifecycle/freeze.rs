@@ -13,11 +13,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::reason::{self, LONGEST_REASON};
 use crate::state::State;
 
 const FILE: &str = "freeze.json";
-/// Longest reason that is kept, in bytes.
-const LONGEST_REASON: usize = 500;
 
 /// An order to stop automation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +65,7 @@ impl Freeze {
     /// # Errors
     /// [`FreezeError::Damaged`]: to start without what an operator has ordered would be worse than not to start.
     pub fn open(config: &Config) -> Result<Self, FreezeError> {
-        let path = (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(FILE));
+        let path = files::of_instance(config, FILE);
         let order = path.as_deref().map_or(Ok(None), kept)?;
         if let Some(order) = &order {
             tracing::warn!(reason = &*order.reason, "automation is frozen, from before the restart");
@@ -87,8 +86,7 @@ impl Freeze {
     /// Writes what is in force; the lock is held, so that the last order is the one that stays written.
     fn save(&self, order: Option<&FreezeOrder>) -> Result<(), FreezeError> {
         let Some(path) = &self.path else { return Ok(()) };
-        let text = serde_json::to_vec_pretty(&order).map_err(io::Error::from);
-        text.and_then(|text| files::write(path, &text)).map_err(|source| FreezeError::Unwritten { path: path.clone(), source })
+        files::write_json(path, &order).map_err(|source| FreezeError::Unwritten { path: path.clone(), source })
     }
 }
 
@@ -98,7 +96,7 @@ impl State {
     /// # Errors
     /// See [`FreezeError`]; with [`FreezeError::Unwritten`] it is in force all the same.
     pub fn freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
-        if reason.trim().is_empty() || reason.len() > LONGEST_REASON {
+        if !reason::is_said(reason) {
             return Err(FreezeError::Reason);
         }
         let mut order = self.freeze.order.lock();

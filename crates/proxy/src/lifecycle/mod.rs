@@ -36,7 +36,7 @@ const WINDOW: Span = Span::from_secs(6 * 3_600);
 const PROBATION: Span = Span::from_secs(24 * 3_600);
 /// How much larger the share of stale answers of a canary's keys may be.
 const STALE_MARGIN: f64 = 0.01;
-/// Marks of keys that a guard has counted in a window.
+/// Places that tell in which window a guard has counted a key last.
 const MARKS: usize = 1 << 13;
 
 /// See the module.
@@ -158,10 +158,12 @@ impl Lifecycle {
         }
     }
 
-    /// Whether a guard counts the key now: once in a window.
+    /// Whether a guard counts the key now: once in a window. Of keys that share a place the first is counted alone: two that took it from each
+    /// other would be counted again and again under the same coins, and such bets are not fair.
     fn once(&self, what: Once, key: KeyHash, window: i64) -> bool {
-        let mark = key.short() ^ (window as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((what as u64) << 61);
-        let place = (mark.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % MARKS;
+        let place = ((key.short() ^ what as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % MARKS;
+        // 0 is a place where nothing was counted.
+        let mark = (window as u64).wrapping_add(1);
         self.marks[place].swap(mark, Ordering::Relaxed) != mark
     }
 }
@@ -210,6 +212,7 @@ impl State {
         let (real, late_after, rest) = &self.lifecycle.lateness;
         let candidate = wanted.map(|generation| {
             tracing::info!(%alias, version = generation.version(), "scored at fills from now on");
+            let canary = Canary::new(spec);
             Arc::new(Candidate {
                 alias,
                 scope: format!("canary:{}", generation.digest()),
@@ -218,8 +221,8 @@ impl State {
                 since: self.clock.now(),
                 acts: AtomicBool::new(false),
                 guarded: Guarded::new(real.clone(), *late_after, *rest),
-                slice: Canary::new(spec).slice(),
-                canary: Mutex::new(Canary::new(spec)),
+                slice: canary.slice(),
+                canary: Mutex::new(canary),
             })
         });
         let before = place.swap(candidate);
@@ -285,17 +288,16 @@ impl State {
             Trust::Statistics => tracing::warn!(route, "answers change otherwise than the predictor foretells: live statistics decide"),
             Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
         }
+        let Some(champion) = self.predictors.ttl(None).filter(|_| to == Trust::Statistics) else { return };
         let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
-        let young = |champion: &Arc<Generation>| self.predictors.store().is_young(Kind::Ttl, champion, since);
-        if let Some(champion) = self.predictors.ttl(None).filter(young).filter(|_| to == Trust::Statistics) {
-            let order = Order::new(
-                now,
-                "drift",
-                format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion"),
-            );
-            // Several routes may find out at once; one step back is meant.
-            self.in_store(move |store| store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order));
-        }
+        let reason = format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion");
+        let order = Order::new(now, "drift", reason);
+        // The store is asked there as well: while it loads a version, it lets nobody in.
+        // Several routes may find out at once; one step back is meant.
+        self.in_store(move |store| {
+            let young = store.is_young(Kind::Ttl, &champion, since);
+            if young { store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order) } else { Ok(()) }
+        });
     }
 
     /// Whether a candidate may be let on, TTLs be given back, or a route fall back: not while automation is frozen.
@@ -320,5 +322,20 @@ impl State {
             let turn = learn(&mut candidate.canary.lock(), side.challenger);
             self.turn(&candidate, turn);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_guard_counts_a_key_once_in_a_window_whatever_else_is_counted() {
+        let second = Span::from_secs(1);
+        let lifecycle = Lifecycle::new(&Config::default(), &[], (Arc::new(RealClock::default()), second, second));
+        let counted = |n: u128, window| [Once::Cycle, Once::Call, Once::Audit].map(|what| lifecycle.once(what, KeyHash(n << 64), window));
+        assert_eq!((counted(7, 100), counted(7, 100)), ([true; 3], [false; 3]));
+        (0..100_000).for_each(|n| _ = counted(n, 100));
+        assert_eq!((counted(7, 100), counted(7, 101)), ([false; 3], [true; 3]));
     }
 }

@@ -12,11 +12,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::reason::{self, LONGEST_REASON};
 use crate::state::State;
 
 const FILE: &str = "bypass.json";
-/// Longest reason that is kept, in bytes.
-const LONGEST_REASON: usize = 500;
 
 /// One order to let everything pass by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +89,7 @@ impl Bypass {
     /// # Errors
     /// [`BypassError::Damaged`]: to start without what an operator has ordered would be worse than not to start.
     pub fn open(config: &Config, now: Time) -> Result<Self, BypassError> {
-        let path = (!config.state_dir.as_os_str().is_empty()).then(|| config.state_dir.join(FILE));
+        let path = files::of_instance(config, FILE);
         let mut orders = path.as_deref().map_or_else(|| Ok(Vec::new()), kept)?;
         // Routes that were taken out of the configuration take their orders with them.
         orders.retain(|order| order.holds(now) && order.route.as_ref().is_none_or(|name| config.routes.iter().any(|r| r.name == *name)));
@@ -108,8 +107,7 @@ impl Bypass {
     /// Writes what is in force. The lock is held, so that the last order is the one that stays written; no request waits for it.
     fn save(&self, orders: &[Order]) -> Result<(), BypassError> {
         let Some(path) = &self.path else { return Ok(()) };
-        let text = serde_json::to_vec_pretty(orders).map_err(io::Error::from);
-        text.and_then(|text| files::write(path, &text)).map_err(|source| BypassError::Unwritten { path: path.clone(), source })
+        files::write_json(path, &orders).map_err(|source| BypassError::Unwritten { path: path.clone(), source })
     }
 }
 
@@ -192,6 +190,5 @@ fn kept(path: &Path) -> Result<Vec<Order>, BypassError> {
 }
 
 fn said(reason: &str) -> Result<(), BypassError> {
-    let told = !reason.trim().is_empty() && reason.len() <= LONGEST_REASON;
-    told.then_some(()).ok_or(BypassError::Reason)
+    reason::is_said(reason).then_some(()).ok_or(BypassError::Reason)
 }
