@@ -102,9 +102,10 @@ impl State {
         if turned {
             tracing::info!(route = name, %mix, %by, "the strategies of a route are chosen");
         }
-        if let Some(shadow) = made.decision.shadow.as_ref().filter(|_| made.decision.disagrees() && !differed) {
-            let (would, expected) = (shadow.choice.value, shadow.chosen().saving - shadow.expected[mix.index()].saving);
-            tracing::info!(route = name, %mix, %would, by = %shadow.choice.by, expected_usd = %expected, "a predictor that looks on would choose otherwise");
+        let otherwise = made.decision.shadow.as_ref().zip(made.decision.more()).filter(|_| made.decision.disagrees() && !differed);
+        if let Some((shadow, more)) = otherwise {
+            let would = shadow.choice.value;
+            tracing::info!(route = name, %mix, %would, by = %shadow.choice.by, expected_usd = %more, "a predictor that looks on would choose otherwise");
         }
         route.planning.counts.note(&made.decision);
         self.log_plan(route, &made);
