@@ -6,7 +6,7 @@ use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TtlInput};
 use farthing_contract::log;
 use farthing_freshness::entry::{MAX_VARIANTS, VariantTtl};
 use farthing_policy::{Champion, Decided, Plan, TtlDecision};
-use farthing_types::{By, Choice, DecisionId, Money, Time};
+use farthing_types::{Choice, DecisionId, Money, Time};
 
 use crate::flight::Flight;
 use crate::route::RouteState;
@@ -86,9 +86,7 @@ impl State {
         let input = TtlInput { key: occasion.key, route: occasion.route, head: occasion.head, now: occasion.now };
         let money = (occasion.price, !variant.is_empty());
         let mut decided = self.guarded.choose((plan, &route.economics), &champion, money, &input);
-        if route.switches.is_lean() && decided.acting.choice.by == By::Fallback("no-model") {
-            decided.acting.choice.by = By::Fallback("overhead");
-        }
+        route.switches.name_lean(&mut decided.acting.choice.by);
         decided
     }
 

@@ -29,9 +29,9 @@ use crate::route::RouteState;
 use crate::state::State;
 use crate::stats::{Entered, Noted};
 use crate::trace;
-use rows::{attempt_row, micros};
+use rows::attempt_row;
 
-pub use rows::millis;
+pub use rows::{micros, millis};
 
 /// What a request's settlement needs of the request itself.
 #[derive(Clone)]

@@ -1,12 +1,14 @@
 //! C1, C2, C3, C5, R2, R5 on the whole request path: who decides about a route's strategies, what that does to requests, and what is told of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+mod common;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use farthing_config::{BatchConfig, BatchFormat, Config, Mode, Prices, Provider, Route, StrategyBy, TtlBy};
+use farthing_config::{BatchConfig, BatchFormat, Config, Mode, Provider, Route, StrategyBy};
 use farthing_contract::bundle::{GoldenRow, Kind, Manifest, TABLE_FILE, publish};
 use farthing_contract::features::{STRATEGY_FEATURES, STRATEGY_OUTPUTS, STRATEGY_SPEC};
 use farthing_contract::log::{Decision, Request as RequestRow, Row, Value};
@@ -14,16 +16,14 @@ use farthing_models::{Alias, Store, StoreOptions};
 use farthing_policy::strategy::{Dropped, Member, Mix, Why};
 use farthing_policy::switches::Standing;
 use farthing_proxy::{BypassOrder, Inside, PlanReport, SwitchedStrategy};
-use farthing_types::{Body, By, Call, CallReport, Clock, Failure, Money, Reply, Span, Time};
+use farthing_types::{Body, By, Call, CallReport, Clock, Failure, Reply, Span, Time};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use parking_lot::Mutex;
 
-const START: Time = Time::from_millis(1_764_201_600_000);
-const PRICE: Money = Money::from_nanos(1_000_000);
+use common::{START, Shop, changed};
 
 /// The time of timers, so that both stand still and go on together; each look at it may take time, as if Farthing worked meanwhile.
 struct Timeline {
@@ -40,35 +40,16 @@ impl Clock for Timeline {
     }
 }
 
-/// A provider of things and of envelopes of them, as slow as the test says.
-#[derive(Default)]
-struct Shop {
-    calls: Mutex<Vec<String>>,
-    slow_ms: AtomicU64,
-}
-
 struct Wire(Arc<Shop>, Arc<dyn Clock>);
 
 impl Origin for Wire {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
         let (shop, started) = (self.0.clone(), self.1.now());
+        let (target, body) = (call.target.clone(), call.body.as_full().unwrap());
         async move {
-            let slow = Span::from_millis(shop.slow_ms.load(Ordering::Relaxed));
-            if !slow.is_zero() {
-                tokio::time::sleep(slow).await;
-            }
-            let body: serde_json::Value = serde_json::from_slice(&call.body.as_full().unwrap()).unwrap_or_default();
-            shop.calls.lock().push(call.target.to_string());
-            let answer = match body["requests"].as_array() {
-                None => "{}".to_owned(),
-                Some(requests) => {
-                    let one = |request: &serde_json::Value| format!("{{\"id\":{},\"status\":200,\"body\":{{}}}}", request["id"]);
-                    format!("{{\"responses\":[{}]}}", requests.iter().map(one).collect::<Vec<_>>().join(","))
-                }
-            };
+            let reply = shop.answer(target, body).await;
             call.sink.attempt(CallReport { started, ..CallReport::only(&call, "wire", Some(StatusCode::OK)) });
-            let headers = HeaderMap::from_iter([("content-type".parse().unwrap(), HeaderValue::from_static("application/json"))]);
-            Ok(Reply { status: StatusCode::OK, headers, body: Body::full(answer) })
+            Ok(reply)
         }
         .boxed()
     }
@@ -103,24 +84,10 @@ struct World {
 }
 
 fn config(by: StrategyBy) -> Config {
-    let mut config = Config::default();
-    config.log.enabled = false;
-    config.holdout.share = 0.0;
-    let mut provider = Provider { name: "shop".into(), base_url: "http://shop.test".parse().unwrap(), ..Provider::default() };
-    provider.prices = Some(Prices::per_call(PRICE));
-    let mut route = Route { name: "shop".into(), provider: "shop".into(), mode: Mode::Override, strategy: by, ..Route::default() };
-    (route.ttl, route.deadline) = (TtlBy::Fixed(Span::from_secs(60)), Span::from_secs(10));
-    route.batch = Some(BatchConfig { min_rate: 10.0, ..BatchConfig::new(BatchFormat::Rest { path: "/batch".into() }) });
-    config.providers.push(Arc::new(provider));
-    config.routes.push(Arc::new(route));
-    config
-}
-
-fn changed(mut config: Config, change: impl FnOnce(&mut Route)) -> Config {
-    let mut route = (*config.routes[0]).clone();
-    change(&mut route);
-    config.routes[0] = Arc::new(route);
-    config
+    changed(common::config(), |route| {
+        route.strategy = by;
+        route.batch = Some(BatchConfig { min_rate: 10.0, ..BatchConfig::new(BatchFormat::Rest { path: "/batch".into() }) });
+    })
 }
 
 impl World {

@@ -1,12 +1,14 @@
 //! C4, C6, C7 on the whole request path: the bypass switch, a batch window that breaks promises, a cache that is not worth it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+mod common;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use farthing_config::{BatchConfig, BatchFormat, Config, Mode, Prices, Provider, Route, SelfCostConfig, TtlBy};
+use farthing_config::{BatchConfig, BatchFormat, Config, Route, SelfCostConfig};
 use farthing_contract::log::{Decision, Request as RequestRow, Row, Value};
 use farthing_models::{Store, StoreOptions};
 use farthing_policy::switches::Standing;
@@ -15,12 +17,10 @@ use farthing_types::{Body, BudgetSpec, Call, CallReport, Clock, Coding, Failure,
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use parking_lot::Mutex;
 
-const START: Time = Time::from_millis(1_764_201_600_000);
-const PRICE: Money = Money::from_nanos(1_000_000);
+use common::{PRICE, START, Shop, changed, config};
 
 /// The time of timers, so that both stand still and go on together.
 struct Timeline(tokio::time::Instant);
@@ -31,36 +31,15 @@ impl Clock for Timeline {
     }
 }
 
-/// A provider of things and of envelopes of them, as slow as the test says.
-#[derive(Default)]
-struct Shop {
-    calls: Mutex<Vec<String>>,
-    slow_ms: AtomicU64,
-}
-
 struct Wire(Arc<Shop>);
 
 impl Origin for Wire {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
-        let shop = self.0.clone();
+        let (shop, target, body) = (self.0.clone(), call.target.clone(), call.body.as_full().unwrap());
         async move {
-            let slow = Span::from_millis(shop.slow_ms.load(Ordering::Relaxed));
-            if !slow.is_zero() {
-                tokio::time::sleep(slow).await;
-            }
-            let body: serde_json::Value = serde_json::from_slice(&call.body.as_full().unwrap()).unwrap_or_default();
-            shop.calls.lock().push(call.target.to_string());
-            let answer = match body["requests"].as_array() {
-                None if call.target.path() == "/long" => format!("[{}0]", "0,".repeat(10_000)),
-                None => "{}".to_owned(),
-                Some(requests) => {
-                    let one = |request: &serde_json::Value| format!("{{\"id\":{},\"status\":200,\"body\":{{}}}}", request["id"]);
-                    format!("{{\"responses\":[{}]}}", requests.iter().map(one).collect::<Vec<_>>().join(","))
-                }
-            };
+            let reply = shop.answer(target, body).await;
             call.sink.attempt(CallReport::only(&call, "wire", Some(StatusCode::OK)));
-            let headers = HeaderMap::from_iter([("content-type".parse().unwrap(), HeaderValue::from_static("application/json"))]);
-            Ok(Reply { status: StatusCode::OK, headers, body: Body::full(answer) })
+            Ok(reply)
         }
         .boxed()
     }
@@ -69,26 +48,6 @@ impl Origin for Wire {
 struct World {
     inside: Inside,
     shop: Arc<Shop>,
-}
-
-fn config() -> Config {
-    let mut config = Config::default();
-    config.log.enabled = false;
-    config.holdout.share = 0.0;
-    let mut provider = Provider { name: "shop".into(), base_url: "http://shop.test".parse().unwrap(), ..Provider::default() };
-    provider.prices = Some(Prices::per_call(PRICE));
-    let mut route = Route { name: "shop".into(), provider: "shop".into(), mode: Mode::Override, ..Route::default() };
-    (route.ttl, route.deadline) = (TtlBy::Fixed(Span::from_secs(60)), Span::from_secs(10));
-    config.providers.push(Arc::new(provider));
-    config.routes.push(Arc::new(route));
-    config
-}
-
-fn changed(mut config: Config, change: impl FnOnce(&mut Route)) -> Config {
-    let mut route = (*config.routes[0]).clone();
-    change(&mut route);
-    config.routes[0] = Arc::new(route);
-    config
 }
 
 impl World {

@@ -28,19 +28,23 @@ impl StrategyStats {
         }
         let mut words = words.iter().copied();
         let (first_ms, last_ms) = (i64::from_le_bytes(words.next()?), i64::from_le_bytes(words.next()?));
-        let mut sums = |means: bool| -> Option<Sums> {
-            let mut sums = Sums::default();
-            for sum in sums.each().into_iter().take(if means { 3 } else { super::SUMS }) {
-                let number = f64::from_le_bytes(words.next()?);
-                *sum = Some(number).filter(|number| number.is_finite() && (means || *number >= 0.0))?;
-            }
-            Some(sums)
-        };
-        let (fast, slow, means) = (sums(false)?, sums(false)?, sums(true)?.values());
+        let (fast, slow) = (sums(&mut words)?, sums(&mut words)?);
+        let (log_latency, log_latency_square, log_bytes) = (number(&mut words)?, number(&mut words)?, number(&mut words)?);
         let calls = u32::try_from(u64::from_le_bytes(words.next()?)).ok()?;
-        let [log_latency, log_latency_square, log_bytes, ..] = means;
         Some(Self { first_ms, last_ms, fast, slow, calls, log_latency, log_latency_square, log_bytes, ..Self::default() })
     }
+}
+
+fn sums(words: &mut impl Iterator<Item = [u8; 8]>) -> Option<Sums> {
+    let mut sums = Sums::default();
+    for sum in sums.each() {
+        *sum = number(words).filter(|number| *number >= 0.0)?;
+    }
+    Some(sums)
+}
+
+fn number(words: &mut impl Iterator<Item = [u8; 8]>) -> Option<f64> {
+    words.next().map(f64::from_le_bytes).filter(|number| number.is_finite())
 }
 
 #[cfg(test)]

@@ -29,11 +29,10 @@ pub fn info(report: &PlanReport) -> Option<PlanInfo> {
 
 fn shadow(made: &PlanMade) -> Option<ShadowPlan> {
     let shadow = made.decision.shadow.as_ref()?;
-    let in_force = made.decision.acting.choice.value;
     Some(ShadowPlan {
         mix: shadow.choice.value.to_string(),
         by: shadow.choice.by.to_string(),
-        more_usd: shadow.chosen().saving - shadow.expected[in_force.index()].saving,
+        more_usd: made.decision.more()?,
         dropped: dropped(shadow),
     })
 }

@@ -3,24 +3,9 @@ use farthing_types::{Money, Time, VirtualClock};
 use proptest::prelude::*;
 
 use super::*;
-use crate::predictor::{PredictError, Predictor};
+use crate::predictor::PredictError;
 use crate::strategy::BatchTerms;
-
-/// Answers fixed corrections, or fails.
-struct Fake(Result<[f32; STRATEGY_OUTPUTS], PredictError>);
-
-impl Predictor for Fake {
-    fn predict(&self, _: &[f32], out: &mut [f32]) -> Result<(), PredictError> {
-        out.copy_from_slice(&self.0.clone()?);
-        Ok(())
-    }
-    fn by(&self) -> By {
-        By::Model(4)
-    }
-    fn digest(&self) -> Arc<str> {
-        "d".into()
-    }
-}
+use crate::strategy::fake::Fake;
 
 const BATCH: BatchWindow = BatchWindow { window: Span::from_millis(100), max: 5 };
 

@@ -52,6 +52,12 @@ impl LiveDecision {
         let other = self.shadow.as_ref().filter(|shadow| !matches!(shadow.choice.by, By::Fallback(_)));
         other.is_some_and(|shadow| shadow.choice.value != self.acting.choice.value)
     }
+
+    /// What the one that looked on expects to be saved per request by its choice, beyond what it expects of the one in force.
+    pub fn more(&self) -> Option<Money> {
+        let shadow = self.shadow.as_ref()?;
+        Some(shadow.chosen().saving - shadow.expected[self.acting.choice.value.index()].saving)
+    }
 }
 
 /// Decides for a route. Where a predictor was to act and cannot, the rule decides with the reason: none is loaded, it is late or fails, there

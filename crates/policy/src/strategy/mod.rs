@@ -5,6 +5,8 @@
 //! looks on.
 
 pub mod decide;
+#[cfg(test)]
+mod fake;
 pub mod live;
 pub mod mix;
 pub mod money;

@@ -6,7 +6,7 @@
 
 use farthing_types::{Money, Span, Time};
 
-use super::{Detector, Standing};
+use super::{Detector, Standing, rest};
 
 /// Stakes, as shares of the largest that is safe.
 const STAKES: [f64; 4] = [0.05, 0.2, 0.5, 0.9];
@@ -79,8 +79,7 @@ impl MarkWorth {
         if self.until.is_some() {
             return None;
         }
-        let rest = (REST * 2u32.saturating_pow(self.rests)).min(LONGEST);
-        *self = Self { until: Some(now + rest), rests: (self.rests + 1).min(8), ..Self::default() };
+        *self = Self { until: Some(now + rest((REST, LONGEST), self.rests)), rests: (self.rests + 1).min(8), ..Self::default() };
         Some(Standing::Off)
     }
 

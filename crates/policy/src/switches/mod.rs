@@ -17,7 +17,7 @@ pub mod worth;
 #[cfg(test)]
 mod worth_tests;
 
-use farthing_types::reasons;
+use farthing_types::{Span, reasons};
 
 pub use detector::Detector;
 pub use marks::MarkWorth;
@@ -35,4 +35,9 @@ reasons! {
         /// In force for a short time, to see whether it still does harm.
         Trial = "trial",
     }
+}
+
+/// How long something rests that was switched off so often before: twice as long each time, up to the longest rest.
+fn rest((first, longest): (Span, Span), before: u32) -> Span {
+    first.saturating_mul(1 << before.min(8)).min(longest)
 }

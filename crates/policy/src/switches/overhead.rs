@@ -7,7 +7,7 @@
 
 use farthing_types::{Span, Time};
 
-use super::Standing;
+use super::{Standing, rest};
 
 /// Share of requests that may take longer: the limit is that of the 95th percentile.
 pub const ALLOWED: f64 = 0.05;
@@ -62,7 +62,7 @@ impl Overhead {
     }
 
     fn rest(&self) -> Span {
-        REST.saturating_mul(1 << self.lost.saturating_sub(1).min(8)).min(LONGEST_REST)
+        rest((REST, LONGEST_REST), self.lost.saturating_sub(1))
     }
 
     /// Takes what came since the last time: requests that went to the provider, and of these those above the limit. The new standing, where that

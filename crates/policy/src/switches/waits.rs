@@ -11,7 +11,7 @@
 
 use farthing_types::{Span, Time};
 
-use super::{Detector, Standing};
+use super::{Detector, Standing, rest};
 
 /// How much more often promises are missed with the strategy.
 const MISSED: [f64; 4] = [1.5, 3.0, 10.0, 1_000.0];
@@ -123,7 +123,7 @@ impl Waits {
     }
 
     fn rest(&self) -> Span {
-        REST.saturating_mul(1 << self.lost.saturating_sub(1).min(8)).min(LONGEST_REST)
+        rest((REST, LONGEST_REST), self.lost.saturating_sub(1))
     }
 
     /// Probability with which a request of now goes without the strategy.

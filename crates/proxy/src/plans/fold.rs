@@ -28,7 +28,9 @@ impl State {
         stats: &mut StrategyStats,
         (batch, price): (Option<BatchWindow>, Option<Money>),
     ) -> Option<RouteStats> {
-        for (took, bytes) in std::mem::take(&mut *route.planning.calls.lock()) {
+        // Taken out first: as part of the loop the lock would be held to its end.
+        let calls = std::mem::take(&mut *route.planning.calls.lock());
+        for (took, bytes) in calls {
             stats.on_call(took, bytes);
         }
         let wanted = {

@@ -11,6 +11,7 @@ use farthing_types::{DecisionId, Money, Span};
 use super::Made;
 use crate::choose::SHADOW;
 use crate::route::RouteState;
+use crate::settle::micros;
 use crate::state::State;
 
 static SPEC: LazyLock<Arc<str>> = LazyLock::new(|| STRATEGY_SPEC.hash().into());
@@ -70,10 +71,6 @@ impl Made {
         }
         text
     }
-}
-
-fn micros(span: Span) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// `batch=sla,cache=unsure`; `None` where nothing was left out.

@@ -9,7 +9,7 @@ use farthing_policy::Levels;
 use farthing_policy::plan::RequestKind;
 use farthing_policy::strategy::live::{Decider, LiveDecision, live};
 use farthing_policy::strategy::{Allowed, Ask, BatchTerms, StrategyParams, Terms};
-use farthing_types::{By, DecisionId, Money, Span, Time};
+use farthing_types::{DecisionId, Money, Span, Time};
 
 use super::{Live, Made};
 use crate::batching;
@@ -67,16 +67,10 @@ impl State {
         let params = self.strategy_params();
         let input = StrategyInput { stats, route: of_route, batch: terms.batch.map(|batch| batch.window), now };
         let ask = Ask { input, terms, params: &params, allowed };
-        let lean = route.switches.is_lean();
-        let levels = bundle.filter(|_| !lean).map_or_else(Levels::default, |bundle| bundle.levels().clone());
+        let levels = bundle.filter(|_| !route.switches.is_lean()).map_or_else(Levels::default, |bundle| bundle.levels().clone());
         let shipped = bundle.is_none_or(|bundle| is_shipped(bundle));
         let mut decision = live(&self.strategy_guarded, &levels, (decider(route.route.strategy), shipped), &ask);
-        if lean {
-            let wanted = decision.shadow.as_mut().unwrap_or(&mut decision.acting);
-            if wanted.choice.by == By::Fallback("no-model") {
-                wanted.choice.by = By::Fallback("overhead");
-            }
-        }
+        route.switches.name_lean(&mut decision.shadow.as_mut().unwrap_or(&mut decision.acting).choice.by);
         decision
     }
 
@@ -102,9 +96,10 @@ impl State {
         if turned {
             tracing::info!(route = name, %mix, %by, "the strategies of a route are chosen");
         }
-        if let Some(shadow) = made.decision.shadow.as_ref().filter(|_| made.decision.disagrees() && !differed) {
-            let (would, expected) = (shadow.choice.value, shadow.chosen().saving - shadow.expected[mix.index()].saving);
-            tracing::info!(route = name, %mix, %would, by = %shadow.choice.by, expected_usd = %expected, "a predictor that looks on would choose otherwise");
+        let otherwise = made.decision.shadow.as_ref().zip(made.decision.more()).filter(|_| made.decision.disagrees() && !differed);
+        if let Some((shadow, more)) = otherwise {
+            let would = shadow.choice.value;
+            tracing::info!(route = name, %mix, %would, by = %shadow.choice.by, expected_usd = %more, "a predictor that looks on would choose otherwise");
         }
         route.planning.counts.note(&made.decision);
         self.log_plan(route, &made);

@@ -123,6 +123,7 @@ pub fn millis(span: Span) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn micros(span: Span) -> i64 {
+/// Whole microseconds, for the log.
+pub fn micros(span: Span) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }

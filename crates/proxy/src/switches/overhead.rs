@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use farthing_policy::switches::{Overhead, Standing};
-use farthing_types::{Outcome, Time};
+use farthing_types::{By, Outcome, Time};
 use parking_lot::Mutex;
 
 use super::{LEAN, Strategy, SwitchView, Switches};
@@ -26,6 +26,13 @@ impl Default for Watched {
 }
 
 impl Switches {
+    /// Says in a decision that no predictor was asked because what is not needed is left out.
+    pub fn name_lean(&self, by: &mut By) {
+        if self.is_lean() && *by == By::Fallback("no-model") {
+            *by = By::Fallback("overhead");
+        }
+    }
+
     pub(super) fn overhead_view(&self) -> SwitchView {
         let judged = self.overhead.judged.lock();
         let (standing, since) = judged.standing();
