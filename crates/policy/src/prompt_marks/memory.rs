@@ -181,7 +181,8 @@ impl PromptMarks {
     pub fn began(&mut self, now: Time, marked: &[u64]) {
         for digest in marked {
             if let Some(slot) = self.slots.get_mut(digest) {
-                (slot.kept, slot.writing) = (Some(now), None);
+                // Heads come in any order: one of an earlier call does not take back what a later one has shown.
+                (slot.kept, slot.writing) = (slot.kept.max(Some(now)), None);
             }
         }
     }
