@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use farthing_config::{Config, CredentialMode, DeferConfig, Dialect, Prices, Provider, Route, Secret};
-use farthing_contract::log::{CallRow, Request as RequestRow, Row, Value};
+use farthing_contract::log::{CallRow, Row, Value};
 use farthing_ledger::read;
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::Inside;
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use crate::world::START;
+use crate::world::{Requests, START};
 
 /// Nano-dollars a token, directly.
 const INPUT: i64 = 2_500;
@@ -321,17 +321,7 @@ impl Logged {
             ControlFlow::Continue(())
         })
         .unwrap();
-        read::rows(dir, RequestRow::TABLE, &["base_nanousd", "cost_nanousd", "saved_by"], &mut |cells| {
-            let [Value::I64(base), Value::I64(cost), cause] = cells else { panic!("an unpriced request: {cells:?}") };
-            logged.base += Money::from_nanos(*base);
-            logged.cost += Money::from_nanos(*cost);
-            if *cause == Value::Text("defer") {
-                logged.saved += Money::from_nanos(base - cost);
-                logged.deferred += 1;
-            }
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-        logged
+        let Requests { base, cost, saved, caused } = Requests::read(dir, "defer");
+        Self { base, cost, saved, deferred: caused, ..logged }
     }
 }

@@ -245,6 +245,35 @@ impl World {
     }
 }
 
+/// Sums of the log's requests, and of those whose cause of saving is one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Requests {
+    pub base: Money,
+    pub cost: Money,
+    /// `base - cost` of those with the cause.
+    pub saved: Money,
+    /// How many have it.
+    pub caused: u64,
+}
+
+impl Requests {
+    pub fn read(dir: &Path, by: &str) -> Self {
+        let mut sums = Self::default();
+        read::rows(dir, RequestRow::TABLE, &["base_nanousd", "cost_nanousd", "saved_by"], &mut |cells| {
+            let [Value::I64(base), Value::I64(cost), cause] = cells else { panic!("an unpriced request: {cells:?}") };
+            sums.base += Money::from_nanos(*base);
+            sums.cost += Money::from_nanos(*cost);
+            if matches!(cause, Value::Text(cause) if *cause == by) {
+                sums.saved += Money::from_nanos(base - cost);
+                sums.caused += 1;
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        sums
+    }
+}
+
 /// Sums of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logged {
@@ -278,17 +307,8 @@ impl Logged {
             ControlFlow::Continue(())
         })
         .unwrap();
-        read::rows(dir, RequestRow::TABLE, &["base_nanousd", "cost_nanousd", "saved_by"], &mut |cells| {
-            let [Value::I64(base), Value::I64(cost), cause] = cells else { panic!("an unpriced request: {cells:?}") };
-            logged.base += Money::from_nanos(*base);
-            logged.cost += Money::from_nanos(*cost);
-            if *cause == Value::Text("prompt_cache") {
-                logged.saved += Money::from_nanos(base - cost);
-            }
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-        logged
+        let Requests { base, cost, saved, .. } = Requests::read(dir, "prompt_cache");
+        Self { base, cost, saved, ..logged }
     }
 
     /// What provider and ledger must agree on, to the nano-dollar and to the token.

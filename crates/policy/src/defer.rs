@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use farthing_types::Span;
+use farthing_types::{Span, reasons};
 
 /// Times that are remembered.
 const REMEMBERED: usize = 64;
@@ -80,44 +80,25 @@ pub struct DeferAsk {
     pub direct: Span,
 }
 
-/// What was decided about a request, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DeferReason {
-    /// It waits for a batch.
-    Deferred,
-    /// Its client waits for less than is configured.
-    Short,
-    /// The provider's batches take longer.
-    Slow,
-    /// Too many wait.
-    Full,
-    /// Its form is none that goes into a batch.
-    Form,
-    /// Its client's own credential goes out, or fields that a batch does not carry.
-    Client,
-    /// No lower price for batches is known.
-    NoPrice,
-    /// Deferring rests: it has cost more than it has saved.
-    SwitchedOff,
-}
-
-impl DeferReason {
-    /// Every value, in the order of declaration.
-    pub const ALL: [Self; 8] =
-        [Self::Deferred, Self::Short, Self::Slow, Self::Full, Self::Form, Self::Client, Self::NoPrice, Self::SwitchedOff];
-
-    /// The stable string.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Deferred => "deferred",
-            Self::Short => "short",
-            Self::Slow => "slow",
-            Self::Full => "full",
-            Self::Form => "form",
-            Self::Client => "client",
-            Self::NoPrice => "no-price",
-            Self::SwitchedOff => "switched-off",
-        }
+reasons! {
+    /// What was decided about a request, and why.
+    DeferReason {
+        /// It waits for a batch.
+        Deferred = "deferred",
+        /// Its client waits for less than is configured.
+        Short = "short",
+        /// The provider's batches take longer.
+        Slow = "slow",
+        /// Too many wait.
+        Full = "full",
+        /// Its form is none that goes into a batch.
+        Form = "form",
+        /// Its client's own credential goes out, or fields that a batch does not carry.
+        Client = "client",
+        /// No lower price for batches is known.
+        NoPrice = "no-price",
+        /// Deferring rests: it has cost more than it has saved.
+        SwitchedOff = "switched-off",
     }
 }
 

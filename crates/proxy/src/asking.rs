@@ -7,6 +7,7 @@ use farthing_ledger::usage::inject;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
 
+use crate::request::{CacheControl, Planned};
 use crate::route::RouteState;
 
 /// Fields that vouch for the bytes of a body.
@@ -40,6 +41,12 @@ pub fn with_usage(route: &RouteState, target: &Uri, facts: &RequestFacts, (heade
 /// Whether fields vouch for the very bytes of a body.
 pub fn is_vouched_for(headers: &HeaderMap) -> bool {
     VOUCHING.iter().any(|name| headers.contains_key(name))
+}
+
+/// Whether a call is made as the client has put it: it is one to compare with, its client has said so, or everything passes by.
+pub fn is_left_alone(planned: &Planned) -> bool {
+    let account = &planned.account;
+    account.holdout || planned.control == CacheControl::Off || account.route.switches.is_bypassed(account.at)
 }
 
 /// Whether an answer with these headers is a stream of events.

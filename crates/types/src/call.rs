@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::reasons;
@@ -67,6 +68,29 @@ pub struct Call {
     pub routing: Option<RouteTerms>,
     /// Where each attempt is reported.
     pub sink: Arc<dyn CallSink>,
+}
+
+impl Call {
+    /// The same call with this body: one to be made again, or in other words.
+    pub fn with_body(&self, body: Bytes) -> Self {
+        Self {
+            id: self.id,
+            route: Arc::clone(&self.route),
+            payer: Arc::clone(&self.payer),
+            purpose: self.purpose,
+            key: self.key,
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            body: Body::full(body),
+            repeatable: self.repeatable,
+            deadline: self.deadline,
+            claim: self.claim,
+            batch: self.batch.clone(),
+            routing: self.routing.clone(),
+            sink: Arc::clone(&self.sink),
+        }
+    }
 }
 
 impl fmt::Debug for Call {

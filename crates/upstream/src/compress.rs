@@ -16,7 +16,6 @@ use crate::Origin;
 use crate::client::after;
 use crate::coding::encode;
 use crate::later::Later;
-use crate::retry::copy;
 use crate::traffic::{Squeezed, Traffic};
 
 /// How long no body is compressed after the upstream refused one with 415.
@@ -83,7 +82,7 @@ impl Shared {
             headers: coded(&call.headers, self.spec.coding),
             deadline: ends.saturating_duration_since(Instant::now()),
             sink: Arc::clone(&first) as Arc<dyn CallSink>,
-            ..copy(&call, small)
+            ..call.with_body(small)
         };
         match self.inner.fetch(coded).await {
             Ok(reply) if reply.status == StatusCode::UNSUPPORTED_MEDIA_TYPE => {}
@@ -91,7 +90,7 @@ impl Shared {
         }
         let sink = Later::new(Arc::clone(&call.sink), first.made());
         let deadline = ends.saturating_duration_since(Instant::now());
-        let result = self.inner.fetch(Call { sink, deadline, ..copy(&call, body) }).await;
+        let result = self.inner.fetch(Call { sink, deadline, ..call.with_body(body) }).await;
         // The same answer without the coding: it was about something else.
         if !matches!(&result, Ok(reply) if reply.status == StatusCode::UNSUPPORTED_MEDIA_TYPE) {
             self.refused();

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use farthing_types::{Body, Call, Clock, Draw, DrawKind, Failure, FailureKind, Reply, Span, Time};
+use farthing_types::{Call, Clock, Draw, DrawKind, Failure, FailureKind, Reply, Span, Time};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{ETAG, HeaderName, LAST_MODIFIED, RETRY_AFTER};
@@ -214,35 +214,14 @@ struct Template {
 impl Template {
     fn of(call: &Call) -> Option<Self> {
         let body = call.body.as_full()?;
-        Some(Self { repeatable: may_be_made_again(call), call: copy(call, body.clone()), body })
+        Some(Self { repeatable: may_be_made_again(call), call: call.with_body(body.clone()), body })
     }
 
     fn call(&self, attempt: u16, deadline: Span) -> Call {
-        let mut call = copy(&self.call, self.body.clone());
+        let mut call = self.call.with_body(self.body.clone());
         call.sink = Later::new(Arc::clone(&self.call.sink), attempt);
         call.deadline = deadline;
         call
-    }
-}
-
-/// The same call with this body.
-pub(crate) fn copy(call: &Call, body: bytes::Bytes) -> Call {
-    Call {
-        id: call.id,
-        route: Arc::clone(&call.route),
-        payer: Arc::clone(&call.payer),
-        purpose: call.purpose,
-        key: call.key,
-        method: call.method.clone(),
-        target: call.target.clone(),
-        headers: call.headers.clone(),
-        body: Body::full(body),
-        repeatable: call.repeatable,
-        deadline: call.deadline,
-        claim: call.claim,
-        batch: call.batch.clone(),
-        routing: call.routing.clone(),
-        sink: Arc::clone(&call.sink),
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use crate::BreakerSpec;
 use farthing_types::call::NoSink;
-use farthing_types::{CallId, CallReport, CallSink, Purpose, VirtualClock};
+use farthing_types::{Body, CallId, CallReport, CallSink, Purpose, VirtualClock};
 use http::{HeaderValue, Method};
 
 use super::*;

@@ -65,11 +65,6 @@ impl PromptMarks {
         Self { terms, slots: HashMap::new(), classes: vec![Class::default(); KINDS * LENGTHS], kinds: [Class::default(); KINDS] }
     }
 
-    /// The terms.
-    pub const fn terms(&self) -> &MarkTerms {
-        &self.terms
-    }
-
     /// Prefixes that are remembered.
     pub fn remembered(&self) -> usize {
         self.slots.len()
@@ -92,14 +87,13 @@ impl PromptMarks {
             return Marking::none(MarkReason::SwitchedOff);
         }
         let Some(prices) = ask.prices else { return Marking::none(MarkReason::NoPrice) };
-        let fits = |boundary: &&Boundary| boundary.markable && boundary.size >= self.terms.min_size;
-        if !ask.boundaries.iter().any(|boundary| fits(&boundary)) {
+        if !ask.boundaries.iter().any(|boundary| self.terms.fits(boundary)) {
             return Marking::none(MarkReason::Short);
         }
         let candidates = self.candidates(ask);
         let scale = Scale { boundaries: ask.boundaries, prices, terms: self.terms };
         let (marks, _) = best(&scale, &candidates);
-        let (Some(last), false) = (marks.last(), marks.is_empty()) else { return Marking::none(MarkReason::FewReads) };
+        let Some(last) = marks.last() else { return Marking::none(MarkReason::FewReads) };
         let size = |place: usize| ask.boundaries.get(place).map_or(0, |boundary| boundary.size);
         let warm = candidates.iter().rev().find(|candidate| candidate.warm && scale.finds(&marks, candidate.place));
         let read = warm.map_or(0, |candidate| size(candidate.place));
@@ -117,7 +111,7 @@ impl PromptMarks {
             let warm = slot.is_some_and(|slot| self.terms.holds(slot.kept, ask.now));
             let written = !warm && slot.and_then(|slot| slot.writing).is_some_and(|since| ask.now.since(since) < WRITING);
             // Whoever writes it now is not read yet, and a second write is worth nothing.
-            if boundary.markable && boundary.size >= self.terms.min_size && !written {
+            if self.terms.fits(boundary) && !written {
                 candidates.push(Candidate { place, reads: longer, warm });
             }
         }
@@ -187,7 +181,8 @@ impl PromptMarks {
     pub fn began(&mut self, now: Time, marked: &[u64]) {
         for digest in marked {
             if let Some(slot) = self.slots.get_mut(digest) {
-                (slot.kept, slot.writing) = (Some(now), None);
+                // Heads come in any order: one of an earlier call does not take back what a later one has shown.
+                (slot.kept, slot.writing) = (slot.kept.max(Some(now)), None);
             }
         }
     }
@@ -243,6 +238,11 @@ impl Class {
 }
 
 impl MarkTerms {
+    /// Whether a mark can be put there, and what it ends is long enough to be kept.
+    fn fits(&self, boundary: &Boundary) -> bool {
+        boundary.markable && boundary.size >= self.min_size
+    }
+
     fn holds(&self, kept: Option<Time>, now: Time) -> bool {
         kept.is_some_and(|kept| now.since(kept) <= self.ttl)
     }

@@ -61,11 +61,10 @@ pub async fn send(state: Arc<State>, route: Arc<RouteState>, (defer, group): (Ar
     if !run.write().await {
         return;
     }
-    let sent = match run.upload(&file).await {
+    let sent = match run.upload(file).await {
         Ok(file) if run.is_waited_for() => run.create(&file, group.endpoint).await,
         _ => Created::No,
     };
-    drop(file);
     if let Created::No = sent {
         run.defer.place.remove(&run.kept.name);
         return;
@@ -143,8 +142,10 @@ impl Run {
         self.waiting.iter().any(|one| one.tell.as_ref().is_some_and(|tell| !tell.is_closed()))
     }
 
-    async fn upload(&self, file: &[u8]) -> Result<String, ()> {
-        let (media, form) = wire::upload(&self.kept.name, file);
+    async fn upload(&self, file: BytesMut) -> Result<String, ()> {
+        let (media, form) = wire::upload(&self.kept.name, &file);
+        // One of the two is enough to hold while it goes out.
+        drop(file);
         let (status, body) = self.ask(Step::Upload, (Method::POST, "/files"), Some((&media, form))).await.map_err(|_| ())?;
         let named = serde_json::from_slice::<wire::Named>(&body).ok().filter(|_| status.is_success());
         named.map(|file| file.id).ok_or(())
@@ -251,7 +252,10 @@ impl Run {
                 }
                 return self.give_up("has answers that cannot be fetched");
             };
-            let (lines, unread) = wire::lines(&file);
+            // On a thread where that delays nobody else: they may be hundreds of megabytes.
+            let Ok((lines, unread)) = tokio::task::spawn_blocking(move || wire::lines(&file)).await else {
+                return self.give_up("has answers that cannot be read");
+            };
             if unread > 0 {
                 tracing::warn!(batch = %standing.id, unread, "answers of a batch cannot be read");
                 self.defer.stats.unsettled.fetch_add(unread, Relaxed);

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use farthing_config::{Config, DeferConfig, Route};
-use farthing_freshness::semantics::CacheControl;
 use farthing_policy::defer::{DeferAsk, DeferReason, DeferTerms, Times, Waits, decide};
 use farthing_policy::plan::RequestKind;
 use farthing_policy::switches::MarkWorth;
@@ -194,9 +193,8 @@ fn is_ours(planned: &Planned) -> bool {
     let account = &planned.account;
     let route = &*account.route;
     let allowed = route.plan.defer(RequestKind::of(account.method.as_str(), route.route.idempotent)).is_ok();
-    let left_alone = account.holdout || planned.control == CacheControl::Off || route.switches.is_bypassed(account.at);
     // Whoever has not said how long it waits is not to wait.
-    allowed && !left_alone && planned.waits.patient && planned.through.is_none() && account.part.is_none()
+    allowed && !asking::is_left_alone(planned) && planned.waits.patient && planned.through.is_none() && account.part.is_none()
 }
 
 fn weigh(state: &State, planned: &Planned, defer: &Arc<Defer>) -> Result<Deferred, DeferReason> {

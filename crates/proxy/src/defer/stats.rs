@@ -3,39 +3,23 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use farthing_policy::defer::DeferReason;
-use farthing_types::{Money, RouteName, Span};
+use farthing_types::{Money, RouteName, Span, reasons};
 
-/// What is asked of the provider for a batch. None of it is billed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The requests are sent.
-    Upload,
-    /// The batch is ordered.
-    Create,
-    /// How it stands.
-    Poll,
-    /// Answers are fetched.
-    Fetch,
-    /// What nobody waits for is cancelled.
-    Cancel,
-    /// A batch is looked for by its name.
-    Find,
-}
-
-impl Step {
-    /// Every value, in the order of declaration.
-    pub const ALL: [Self; 6] = [Self::Upload, Self::Create, Self::Poll, Self::Fetch, Self::Cancel, Self::Find];
-
-    /// The stable string.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Upload => "upload",
-            Self::Create => "create",
-            Self::Poll => "poll",
-            Self::Fetch => "fetch",
-            Self::Cancel => "cancel",
-            Self::Find => "find",
-        }
+reasons! {
+    /// What is asked of the provider for a batch. None of it is billed.
+    Step {
+        /// The requests are sent.
+        Upload = "upload",
+        /// The batch is ordered.
+        Create = "create",
+        /// How it stands.
+        Poll = "poll",
+        /// Answers are fetched.
+        Fetch = "fetch",
+        /// What nobody waits for is cancelled.
+        Cancel = "cancel",
+        /// A batch is looked for by its name.
+        Find = "find",
     }
 }
 

@@ -17,7 +17,9 @@ pub fn is_object(body: &[u8]) -> bool {
 /// Appends the line of a request. A line break in JSON is white space, and becomes a space.
 pub fn push_line(file: &mut BytesMut, id: &str, endpoint: &str, body: &[u8]) {
     file.put_slice(format!("{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1{endpoint}\",\"body\":").as_bytes());
-    file.extend(body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+    let start = file.len();
+    file.put_slice(body);
+    file.iter_mut().skip(start).filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
     file.put_slice(b"}\n");
 }
 

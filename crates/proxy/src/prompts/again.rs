@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use farthing_policy::prompt_marks::Kept;
-use farthing_types::{Body, Call, Failure, Reply};
+use farthing_types::{Call, Failure, Reply};
 use farthing_upstream::Origin;
 use http::StatusCode;
 
@@ -25,7 +24,7 @@ impl State {
         let Some(plain) = flight.prompted.as_ref().and_then(|prompted| prompted.plain.lock().take()) else {
             return origin.fetch(call).await;
         };
-        let (mut again, since) = (unchanged(&call, plain), self.real_now());
+        let (mut again, since) = (call.with_body(plain), self.real_now());
         let reply = origin.fetch(call).await?;
         if !REFUSALS.contains(&reply.status) {
             return Ok(reply);
@@ -46,25 +45,5 @@ impl State {
         prompts.stats.refused();
         tracing::warn!(route = %flight.route.route.name, "the provider refuses prompts for what [routes.NAME.prompt_cache] puts into them");
         self.refuse_marks(&flight.route);
-    }
-}
-
-fn unchanged(call: &Call, body: Bytes) -> Call {
-    Call {
-        id: call.id,
-        route: call.route.clone(),
-        payer: call.payer.clone(),
-        purpose: call.purpose,
-        key: call.key,
-        method: call.method.clone(),
-        target: call.target.clone(),
-        headers: call.headers.clone(),
-        body: Body::full(body),
-        repeatable: call.repeatable,
-        deadline: call.deadline,
-        claim: call.claim,
-        batch: call.batch.clone(),
-        routing: call.routing.clone(),
-        sink: call.sink.clone(),
     }
 }

@@ -28,7 +28,7 @@ use siphasher::sip::SipHasher13;
 use crate::asking;
 use crate::flight::{Flight, Order};
 use crate::pricing::Charged;
-use crate::request::{CacheControl, Planned};
+use crate::request::Planned;
 use crate::route::RouteState;
 use crate::state::State;
 
@@ -136,7 +136,7 @@ fn is_ours(planned: &Planned, order: &Order) -> bool {
     let account = &planned.account;
     let route = &*account.route;
     let allowed = route.plan.prompt_cache(RequestKind::of(account.method.as_str(), route.route.idempotent)).is_ok();
-    let left_alone = account.holdout || planned.control == CacheControl::Off || route.switches.is_bypassed(account.at);
+    let left_alone = asking::is_left_alone(planned);
     let path = planned.outbound.target.path();
     let prompt = match route.provider.dialect {
         Dialect::Anthropic => path.ends_with("/messages"),
@@ -156,17 +156,17 @@ fn decide(state: &State, planned: &Planned, prompts: &Prompts, (headers, body): 
     if memmem::find(body, if keys { keyed::KEY } else { body::MARK }).is_some() {
         return not(MarkReason::Client);
     }
-    let route = &*planned.account.route;
+    let (route, now) = (&*planned.account.route, state.clock.now());
     let target = planned.outbound.facts().and_then(|facts| facts.target.clone());
-    if keys && !state.may_mark(&planned.account.route, state.clock.now()) {
-        return not(MarkReason::SwitchedOff);
-    }
+    let hasher = seed(state, planned, target.as_deref());
     if keys {
-        let (why, marked) = key(prompts, body, (seed(state, planned, target.as_deref()), state.clock.now()));
+        if !state.may_mark(route, now) {
+            return not(MarkReason::SwitchedOff);
+        }
+        let (why, marked) = key(prompts, body, (hasher, now));
         return (Prompted::not(why), marked);
     }
-    let Some(prompt) = body::read(body, seed(state, planned, target.as_deref())) else { return not(MarkReason::Unreadable) };
-    let now = state.clock.now();
+    let Some(prompt) = body::read(body, hasher) else { return not(MarkReason::Unreadable) };
     let names = (&*route.route.name, &*route.provider.name);
     let rates = target.and_then(|target| state.pricing.book().prompt(names, &target, now));
     let may = state.may_mark(route, now);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::adapter::Unfit;
 use crate::breaker::Standing;
 use crate::client::after;
-use crate::retry::{copy, may_be_made_again};
+use crate::retry::may_be_made_again;
 use crate::target::without_parameters;
 use crate::{Origin, Traffic};
 
@@ -231,7 +231,7 @@ impl<'a> Round<'a> {
     fn prepared(&mut self, leg: &Running) -> Result<Call, Unfit> {
         let adapted = leg.request.apply(&self.call.target, self.body.as_ref())?;
         let body = adapted.body.or_else(|| self.body.clone()).map_or_else(|| std::mem::take(&mut self.call.body), Body::full);
-        let mut call = copy(&self.call, bytes::Bytes::new());
+        let mut call = self.call.with_body(bytes::Bytes::new());
         (call.body, call.target) = (body, adapted.target);
         for (name, value) in &leg.request.set_headers {
             call.headers.insert(name.clone(), value.clone());
