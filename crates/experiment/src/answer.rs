@@ -170,11 +170,22 @@ fn invalid(report: &Report) -> Option<String> {
         Some("the variants do not come in the shares that were drawn (sample ratio mismatch)".to_owned())
     } else if unpriced > MOST_LEFT_OUT {
         Some(format!("{} of the calls have no price", percent(unpriced)))
+    } else if orphaned(report) > MOST_LEFT_OUT {
+        Some(format!(
+            "{} of the cost belongs to units that nobody asked for in its window: give it a coarser `unit`",
+            percent(orphaned(report))
+        ))
     } else if report.capped_share > MOST_LEFT_OUT {
         Some(format!("{} of the unit-windows cost more than the cap", percent(report.capped_share)))
     } else {
         None
     }
+}
+
+/// Share of the cost that is in no unit-window.
+fn orphaned(report: &Report) -> f64 {
+    let usd = report.dropped.orphans_usd;
+    usd / (usd + report.variants.iter().map(|v| v.cost_usd).sum::<f64>()).max(f64::MIN_POSITIVE)
 }
 
 /// Days until the comparison is decided one way or the other, by the spread seen and the point estimate as it stands.
@@ -190,7 +201,7 @@ fn remaining(report: &Report, spec: &ExperimentSpec, comparison: &Comparison) ->
         (Some(_), _) => return None,
         // Not enough units yet: as many windows again as the scarcest variant lacks.
         _ => {
-            let fewest = report.variants.iter().map(|v| v.units).min().unwrap_or(0).max(1);
+            let fewest = report.variants.iter().map(|v| v.counted(spec.unit)).min().unwrap_or(0).max(1);
             rows * (f64::from(spec.min_units) / fewest as f64).max(MIN_ROWS as f64 / rows.max(1.0)).max(1.0)
         }
     };

@@ -82,7 +82,7 @@ pub struct Comparison {
 }
 
 /// Observations and unit-windows left out, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dropped {
     /// Observations in the discarded first part of a window.
     pub burn_in: u64,
@@ -98,6 +98,12 @@ pub struct Dropped {
     pub partial: u64,
     /// Unit-windows that are in the sums but had no room in the export.
     pub unexported: u64,
+    /// Units with calls or stale answers in a window without a request: they are no unit-windows.
+    #[serde(default)]
+    pub orphans: u64,
+    /// What these cost, USD.
+    #[serde(default)]
+    pub orphans_usd: f64,
 }
 
 /// The state of knowledge about an experiment.

@@ -175,7 +175,9 @@ impl Savings {
         };
         let begins = window > self.window;
         if begins {
-            self.closed.windows += u64::from(self.window != i64::MIN);
+            // Windows without a request have passed, too.
+            let passed = if self.window == i64::MIN { 0 } else { window.saturating_sub(self.window) };
+            self.closed.windows += u64::try_from(passed).unwrap_or_default();
             self.close_window();
             self.window = window;
         }

@@ -48,6 +48,8 @@ impl UnitKind {
 pub enum Shared {
     /// Copies of answers: whoever fills one decides for all who read it.
     Copies,
+    /// Calls that one key's request causes for another.
+    Ahead,
     /// Room and rate towards the provider: calls that wait for each other are not apart.
     Capacity,
     /// What a provider keeps of a conversation.
@@ -58,7 +60,8 @@ impl Shared {
     /// What a change of `field` is shared by.
     pub const fn of(field: PlanField) -> Self {
         match field {
-            PlanField::Cache | PlanField::Dedupe | PlanField::Prefetch | PlanField::Ttl | PlanField::ModelVersion => Self::Copies,
+            PlanField::Cache | PlanField::Dedupe | PlanField::Ttl | PlanField::ModelVersion => Self::Copies,
+            PlanField::Prefetch => Self::Ahead,
             PlanField::Batch => Self::Capacity,
             PlanField::Routing => Self::Conversation,
         }
@@ -68,6 +71,7 @@ impl Shared {
     const fn units(self) -> &'static [UnitKind] {
         match self {
             Self::Copies => &[UnitKind::Key, UnitKind::Group, UnitKind::Block],
+            Self::Ahead => &[UnitKind::Group, UnitKind::Block],
             Self::Capacity => &[UnitKind::Block],
             Self::Conversation => &[UnitKind::Tenant, UnitKind::Session, UnitKind::Block],
         }
@@ -77,6 +81,7 @@ impl Shared {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Copies => "whoever fills the shared copy decides for both variants, and the difference measured would be none",
+            Self::Ahead => "a call ahead would be paid in the window of a key that nobody asked for, and only one variant makes such calls",
             Self::Capacity => "calls of both variants wait for each other, so neither is seen alone",
             Self::Conversation => "the calls of one conversation would go to several providers, which keep its prompt each for itself",
         }
@@ -120,9 +125,10 @@ mod tests {
     fn the_table_of_units() {
         let safe =
             |field| UnitKind::ALL.into_iter().filter(|unit| unsafe_for(field, *unit).is_none()).map(UnitKind::as_str).collect::<Vec<_>>();
-        for field in [PlanField::Cache, PlanField::Dedupe, PlanField::Prefetch, PlanField::Ttl, PlanField::ModelVersion] {
+        for field in [PlanField::Cache, PlanField::Dedupe, PlanField::Ttl, PlanField::ModelVersion] {
             assert_eq!(safe(field), ["key", "group", "block"], "{}", field.as_str());
         }
+        assert_eq!(safe(PlanField::Prefetch), ["group", "block"]);
         assert_eq!(safe(PlanField::Batch), ["block"]);
         assert_eq!(safe(PlanField::Routing), ["session", "tenant", "block"]);
         assert!(FIELDS.into_iter().all(|field| unsafe_for(field, UnitKind::Block).is_none()), "blocks keep everything apart");

@@ -169,6 +169,17 @@ impl Trial {
         self
     }
 
+    /// The same record, which knows of variants that were switched off after it was kept.
+    #[must_use]
+    pub fn knowing(mut self, off: &[SwitchOff]) -> Self {
+        for switched in off {
+            if let Some(place) = self.off.get_mut(switched.variant) {
+                place.get_or_insert(*switched);
+            }
+        }
+        self
+    }
+
     /// The same record, which keeps closed unit-windows until they are [taken](Self::take_closed).
     #[must_use]
     pub fn keeping_rows(mut self) -> Self {
@@ -235,10 +246,14 @@ impl Trial {
 
     fn add(&mut self, unit: KeyHash, assigned: &Assigned, seen: Observation) {
         let entry = self.units.entry(unit).or_default();
-        let open = entry.open.get_or_insert_with(|| {
-            self.ratio.add(assigned.variant, &assigned.pmf);
-            Open::new(assigned)
-        });
+        let open = entry.open.get_or_insert_with(|| Open::new(assigned));
+        if seen.requests > 0 && !open.asked {
+            open.asked = true;
+            // A coin of a window that was taken up again may have been counted before.
+            if assigned.window >= self.guard_from {
+                self.ratio.add(assigned.variant, &assigned.pmf);
+            }
+        }
         open.mixed |= open.variant != assigned.variant;
         open.bill += seen.bill.unwrap_or(Money::ZERO);
         let stale = if seen.stale.is_finite() { seen.stale.max(0.0) } else { 0.0 };
@@ -272,6 +287,9 @@ impl Trial {
         for (unit, open) in open {
             if open.mixed {
                 self.dropped.mixed += 1;
+            } else if !open.asked {
+                self.dropped.orphans += 1;
+                self.dropped.orphans_usd += self.cost(&open);
             } else {
                 rows.push(self.close_unit(unit, &open));
             }
@@ -300,9 +318,13 @@ impl Trial {
         }
     }
 
+    /// What a unit cost in a window, USD.
+    fn cost(&self, open: &Open) -> f64 {
+        open.bill.as_usd_f64() + if self.metric == Metric::MoneyCost { open.stale_usd } else { 0.0 }
+    }
+
     fn close_unit(&mut self, unit: KeyHash, open: &Open) -> Row {
-        let stale_usd = if self.metric == Metric::MoneyCost { open.stale_usd } else { 0.0 };
-        let usd = open.bill.as_usd_f64() + stale_usd;
+        let usd = self.cost(open);
         let totals = &mut self.totals[open.variant];
         totals.unit_windows += 1;
         totals.requests += u64::from(open.requests);

@@ -18,6 +18,8 @@ pub struct Open {
     pub errors: u32,
     pub late: u32,
     pub mixed: bool,
+    /// A client has asked: only then it is a unit-window, for what is called without one hangs on the variant.
+    pub asked: bool,
 }
 
 impl Open {
@@ -33,6 +35,7 @@ impl Open {
             errors: 0,
             late: 0,
             mixed: false,
+            asked: false,
         }
     }
 

@@ -175,6 +175,8 @@ impl Folder {
 fn append(path: &Path, rows: &[UnitWindow], kept: u64) -> io::Result<(u64, usize)> {
     path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    // One that somebody has removed or cut begins anew: what is missing would be read as zeros.
+    let kept = if file.metadata()?.len() < kept { 0 } else { kept };
     file.set_len(kept)?;
     file.seek(SeekFrom::Start(kept))?;
     let mut text = if kept == 0 { format!("{COLUMNS}\n") } else { String::new() };

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use farthing_config::{Config, ExperimentConfig};
-use farthing_experiment::{Claim, Experiment, Life, Order, OrderError, Stage, Trial, compatible};
+use farthing_experiment::{Claim, Experiment, Life, Order, OrderError, Stage, Trial};
 use farthing_types::Time;
 
 use super::kept::{AuditLine, Folder, KeptError, Standing};
@@ -258,7 +258,7 @@ impl Running {
         self.unkept.standing = false;
         if let Some((trial, rows_bytes)) = folder.evidence(&self.spec.name)? {
             let goes_on = self.life.stage == Stage::Running;
-            let trial = if goes_on { trial.resume(window) } else { trial };
+            let trial = if goes_on { trial.resume(window) } else { trial }.knowing(&self.life.off);
             (self.trial, self.rows_bytes) = (trial.keeping_rows(), rows_bytes);
         }
         if self.life.stage != Stage::Draft {
@@ -270,16 +270,8 @@ impl Running {
     /// Whether it can run beside the others.
     fn fits<'a>(&self, others: impl Iterator<Item = &'a Self>) -> Result<(), StartError> {
         let mine = Claim::of(&self.spec, &self.config.routes);
-        for other in others.filter(|other| other.snapshot.is_some()) {
-            let its = Claim::of(&other.spec, &other.config.routes);
-            compatible(&its, &mine)?;
-            let shares_layer = mine.slot.as_ref().zip(its.slot.as_ref()).is_some_and(|(a, b)| a.layer == b.layer);
-            let route = || mine.routes.iter().chain(&its.routes).next().cloned().unwrap_or_else(|| "all".into());
-            if mine.meets(&its) && !shares_layer {
-                return Err(StartError::Layer { experiment: mine.name, other: its.name, route: route() });
-            }
-        }
-        Ok(())
+        let mut running = others.filter(|other| other.snapshot.is_some());
+        running.try_for_each(|other| spec::beside(&Claim::of(&other.spec, &other.config.routes), &mine))
     }
 }
 

@@ -56,11 +56,25 @@ pub fn check_experiments(config: &Config) -> Result<(), StartError> {
         Experiment::new(spec.clone())?;
         let claim = Claim::of(&spec, &experiment.routes);
         for other in &claims {
-            compatible(other, &claim)?;
+            beside(other, &claim)?;
         }
         claims.push(claim);
     }
     Ok(())
+}
+
+/// Whether an experiment can run beside one that runs: they bear on different things, and a request that both are about carries one draw.
+///
+/// # Errors
+/// Names both.
+pub fn beside(running: &Claim, mine: &Claim) -> Result<(), StartError> {
+    compatible(running, mine)?;
+    let shares_layer = mine.slot.as_ref().zip(running.slot.as_ref()).is_some_and(|(a, b)| a.layer == b.layer);
+    if !mine.meets(running) || shares_layer {
+        return Ok(());
+    }
+    let route = mine.routes.iter().chain(&running.routes).next().cloned().unwrap_or_else(|| "all".into());
+    Err(StartError::Layer { experiment: mine.name.clone(), other: running.name.clone(), route })
 }
 
 /// What must not change under an experiment's name once it has begun, by key of the configuration: what it is to show, how that is judged,
