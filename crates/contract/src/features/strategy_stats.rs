@@ -100,7 +100,10 @@ pub struct StrategyStats {
 
 /// The sums of a moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StrategyMark(Sums);
+pub struct StrategyMark {
+    sums: Sums,
+    at_ms: i64,
+}
 
 /// Sums over the requests, each weighing `exp(-age / memory)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -295,18 +298,21 @@ impl StrategyStats {
 
     /// The sums as they are, to be handed to [`StrategyStats::stand_for`] later.
     pub fn mark(&self) -> StrategyMark {
-        StrategyMark(self.slow)
+        StrategyMark { sums: self.slow, at_ms: self.last_ms }
     }
 
     /// Counts `more` requests that were not told apart, each as the mean of those that were noted since `mark`; nothing where there are none.
     pub fn stand_for(&mut self, mark: &StrategyMark, more: u64) {
-        let noted = self.slow.requests - mark.0.requests;
+        // What was there at the mark has faded since: on a busy route by more in a moment than is told apart in it.
+        let mut before = mark.sums;
+        before.decay((-seconds_between(mark.at_ms, self.last_ms) / STRATEGY_SLOW_MEMORY.as_secs_f64()).exp());
+        let noted = self.slow.requests - before.requests;
         if noted < 0.5 {
             return;
         }
         let (scale, mut mean) = (more as f64 / noted, self.slow);
-        for (now, before) in mean.each().into_iter().zip(mark.0.values()) {
-            // What faded meanwhile is next to nothing, and must not count against it.
+        for (now, before) in mean.each().into_iter().zip(before.values()) {
+            // Below zero by rounding alone.
             *now = (*now - before).max(0.0) * scale;
         }
         self.fast.add(&mean);
@@ -442,6 +448,21 @@ mod tests {
         // Ten arrive in ten milliseconds, well within the window; a quarter of the requests pass the cache: 12 in 50 ms.
         assert!((live.batch_calls - 0.1).abs() < 0.005, "{live:?}");
         assert!((live.cache_items - 0.25).abs() < 0.01 && (live.cache_batch_calls - 0.025).abs() < 0.005, "{live:?}");
+    }
+
+    /// What fades of a long past between two turns is more than what is told apart in one.
+    #[test]
+    fn what_was_not_told_apart_counts_on_a_route_that_is_long_busy() {
+        let mut stats = StrategyStats::default();
+        ask(&mut stats, 1_000, 1, 1.0);
+        stats.slow.requests = 1e9;
+        let mark = stats.mark();
+        for n in 0..100 {
+            ask(&mut stats, 3_000, n, 1.0);
+        }
+        let before = stats.requests();
+        stats.stand_for(&mark, 9_900);
+        assert!((stats.requests() - before - 9_900.0).abs() < 1.0, "{}", stats.requests() - before);
     }
 
     #[test]
