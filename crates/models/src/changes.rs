@@ -58,6 +58,9 @@ impl Store {
         if let Some(why) = rejected.as_ref().filter(|_| !order.force) {
             return Err(ModelsError::Rejected(why.clone()));
         }
+        if alias != Alias::Champion && self.current(kind, Alias::Champion).is_some_and(|champion| champion.is(kind, &target)) {
+            return Err(ModelsError::Rejected(format!("{kind}/{version} is the champion: it cannot be compared with itself")));
+        }
         let event = change_aliases(&self.root, |aliases| {
             let from = aliases.get(kind, alias).map(|named| named.current.clone());
             let changed = aliases.promote(kind, alias, target.clone(), order.at.nanos());
@@ -162,7 +165,10 @@ impl Store {
         let order = order.into();
         let mut state = self.state.lock();
         let Some(live) = self.current(kind, alias).filter(|live| **live.digest() == *digest) else { return Ok(()) };
-        let event = order.event((kind, alias), Action::Reject, (Some(target_of(&live)), None));
+        // The champion's own version is no worse than the champion: it goes, and nothing is held against it.
+        let is_champion = self.current(kind, Alias::Champion).is_some_and(|champion| champion.digest() == live.digest());
+        let action = if is_champion { Action::Clear } else { Action::Reject };
+        let event = order.event((kind, alias), action, (Some(target_of(&live)), None));
         self.install(&mut state, (kind, alias), None);
         let tell = || {
             change_aliases(&self.root, |aliases| {
@@ -188,6 +194,10 @@ impl Store {
     pub fn clear(&self, kind: Kind, alias: Alias, order: impl Into<Order>) -> Result<(), ModelsError> {
         let order = order.into();
         let mut state = self.state.lock();
+        // Nothing is made in the place of a store that is gone: the alias would be back with it.
+        if self.is_gone() && self.current(kind, alias).is_some() {
+            return Err(ModelsError::Rejected(format!("{} cannot be reached: the {alias} would be back with it", self.root.display())));
+        }
         let event = change_aliases(&self.root, |aliases| {
             let from = aliases.get(kind, alias).map(|named| named.current.clone());
             let event = order.event((kind, alias), Action::Clear, (from, None));

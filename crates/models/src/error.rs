@@ -8,7 +8,7 @@ pub enum ModelsError {
     /// A bundle was refused, or the store on disk could not be read or written.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The version was rolled back before.
+    /// The version was rolled back before, or the order can do no good.
     #[error("{0}")]
     Rejected(String),
     /// There is no ONNX Runtime library in any of the places.

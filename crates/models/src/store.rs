@@ -39,11 +39,13 @@ pub struct StoreOptions {
     pub deadline: Option<Span>,
     /// File in which this instance remembers what it could not write into the store: a rollback needs no store to hold.
     pub own_history: Option<PathBuf>,
+    /// Whether automation is frozen from the beginning: what the history names last decides, whatever others have put into the alias file.
+    pub frozen: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { runtime: None, slots: 1, read_table: Some(read_table), deadline: None, own_history: None }
+        Self { runtime: None, slots: 1, read_table: Some(read_table), deadline: None, own_history: None, frozen: false }
     }
 }
 
@@ -131,10 +133,13 @@ impl Store {
     /// Opens the store under `root` and loads what the aliases name. Never fails: what cannot be loaded is in [`Store::status`],
     /// and the proxy starts on tables and rules.
     pub fn open(root: impl Into<PathBuf>, options: StoreOptions) -> Self {
-        let StoreOptions { runtime, slots, read_table, deadline, own_history } = options;
+        let StoreOptions { runtime, slots, read_table, deadline, own_history, frozen } = options;
         let tools = Tools { runtime, slots: slots.max(1), read_table, deadline, counters: Arc::new(Counters::default()) };
-        let (root, frozen) = (root.into(), AtomicBool::new(false));
+        let (root, frozen) = (root.into(), AtomicBool::new(frozen));
         let store = Self { root, tools, live: ArcSwap::default(), state: Mutex::default(), own_history, frozen };
+        // What a run before could not tell is told by this one; what the store has learned since is passed over.
+        let own = store.own_history.as_deref().and_then(|path| read_history(path).ok()).unwrap_or_default();
+        store.state.lock().untold.extend(own.events().iter().filter(|event| event.action.rejects()).cloned());
         store.poll();
         store.warm_up();
         store
@@ -246,7 +251,14 @@ impl Store {
         if self.is_gone() {
             return;
         }
+        if state.untold.is_empty() {
+            return;
+        }
+        let known = read_history(&history_path(&self.root)).unwrap_or_default();
         state.untold.retain(|event| {
+            if known.events().contains(event) {
+                return false;
+            }
             let told = change_aliases(&self.root, |aliases| {
                 let still = aliases.get(event.kind, event.alias).is_some_and(|named| Some(&named.current) == event.from.as_ref());
                 if still && event.alias == Alias::Champion {
@@ -284,7 +296,7 @@ impl Store {
         };
         if let Some(why) = self.held(state, of, (wanted, live.as_deref())) {
             if live.as_ref().is_none_or(|generation| state.history.rejected(kind, generation.digest()).is_some()) {
-                self.stand_in(state, of, wanted);
+                self.stand_in(state, of, (wanted, false));
             }
             return why;
         }
@@ -304,7 +316,7 @@ impl Store {
             }
             Err(error) => {
                 if live.is_none() {
-                    self.stand_in(state, of, wanted);
+                    self.stand_in(state, of, (wanted, true));
                 }
                 Some(refusal(state, of, &wanted.current, &error.to_string()))
             }
@@ -317,10 +329,7 @@ impl Store {
         let (kind, alias) = of;
         let why = if let Some(event) = state.history.rejected(kind, &wanted.current.digest) {
             rejection(&wanted.current, event)
-        } else if self.frozen.load(Ordering::Relaxed)
-            && live.is_some_and(|live| !live.is(kind, &wanted.current))
-            && !by_hand(state, of, wanted)
-        {
+        } else if self.frozen.load(Ordering::Relaxed) && self.is_news(state, of, (&wanted.current, live)) && !by_hand(state, of, wanted) {
             format!(
                 "automation is frozen: {kind}/{} waits for `farthing freeze off`, or for `farthing models promote`",
                 wanted.current.version
@@ -330,6 +339,14 @@ impl Store {
         };
         let known = state.problems.get(&of).is_some_and(|problem| problem.text == why);
         Some((!known).then(|| refusal(state, (kind, alias), &wanted.current, &why)))
+    }
+
+    /// Whether the file names another version than decides; before anything does, than the history names last.
+    fn is_news(&self, state: &State, (kind, alias): (Kind, Alias), (wanted, live): (&Target, Option<&Generation>)) -> bool {
+        match live {
+            Some(live) => !live.is(kind, wanted),
+            None => state.history.named(kind, alias).first().is_some_and(|named| named != wanted),
+        }
     }
 
     /// Writes down that somebody moved the file by other means than this store.
@@ -352,14 +369,17 @@ impl Store {
         state.history.push(&event);
     }
 
-    /// What is wanted cannot be: the latest earlier version that loads decides meanwhile; without one, what is sound of it beside the model.
-    fn stand_in(&self, state: &State, (kind, alias): (Kind, Alias), wanted: &AliasState) {
+    /// What is wanted cannot be: the latest earlier champion that loads decides meanwhile; without one, what is sound of it beside the model,
+    /// where it is `damaged` and not held. Nothing stands in for a candidate.
+    fn stand_in(&self, state: &State, (kind, alias): (Kind, Alias), (wanted, damaged): (&AliasState, bool)) {
+        if alias != Alias::Champion {
+            return self.live_only(kind, alias, None);
+        }
         let rejected = |digest: &str| state.history.rejected(kind, digest).is_some();
-        let warm = state.warm.get(&kind).into_iter().flatten().filter(|_| alias == Alias::Champion);
-        let mut warm = warm.filter(|generation| !rejected(generation.digest()));
+        let mut warm = state.warm.get(&kind).into_iter().flatten().filter(|generation| !rejected(generation.digest()));
         let mut earlier = wanted.previous.iter().filter(|target| !rejected(&target.digest));
         let earlier = || earlier.find_map(|target| self.read(kind, target.version, Some(target)).ok());
-        let part = || (!rejected(&wanted.current.digest)).then(|| self.read_part(kind, &wanted.current)).flatten();
+        let part = || damaged.then(|| self.read_part(kind, &wanted.current)).flatten();
         let generation = warm.next().cloned().or_else(earlier).or_else(part);
         match &generation {
             Some(generation) => {

@@ -220,11 +220,14 @@ async fn open_models(config: &Arc<Config>) -> (Store, Result<(), String>) {
     let models = config.models.clone();
     let own_history = files::of_instance(config, OWN_HISTORY);
     let slots = std::thread::available_parallelism().map_or(2, usize::from);
+    let freezing = config.clone();
     let open = move || {
+        // One that cannot be read ends the start later, and says so.
+        let frozen = Freeze::open(&freezing).is_ok_and(|freeze| freeze.is_on());
         let runtime = Runtime::load(models.onnxruntime.as_deref());
         let problem = runtime.as_ref().map(|_| ()).map_err(ToString::to_string);
         let deadline = Some(models.deadline);
-        let options = StoreOptions { runtime: runtime.ok(), slots, deadline, own_history, ..StoreOptions::default() };
+        let options = StoreOptions { runtime: runtime.ok(), slots, deadline, own_history, frozen, ..StoreOptions::default() };
         (Store::open(models.dir, options), problem)
     };
     match tokio::task::spawn_blocking(open).await {

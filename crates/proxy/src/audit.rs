@@ -278,7 +278,9 @@ impl State {
         *self.audits.purse.lock() = Purse { day: kept.day, spent: Money::from_nanos(kept.spent_nanousd) };
         for KeptRoute { route, scale, window, total } in kept.routes {
             let found = self.routes.iter().find(|known| *known.route.name == *route);
-            if let Some(found) = found.filter(|_| scale.is_finite() && scale > 0.0 && scale <= 1.0) {
+            // Only audits give cut TTLs back: where there are none any more, nothing is cut.
+            let audited = |found: &&Arc<RouteState>| share(&self.config, found) > 0.0;
+            if let Some(found) = found.filter(audited).filter(|_| scale.is_finite() && scale > 0.0 && scale <= 1.0) {
                 self.lifecycle.recall_audit(found, Audit { scale, window, total });
                 found.switches.put_scale(scale);
             }

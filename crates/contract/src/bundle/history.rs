@@ -38,7 +38,8 @@ impl Action {
             Self::Follow => "follow",
         }
     }
-    const fn rejects(self) -> bool {
+    /// Whether it keeps the version that the alias left out of the store.
+    pub const fn rejects(self) -> bool {
         matches!(self, Self::Rollback | Self::Reject)
     }
 }

@@ -23,7 +23,7 @@ const DEARER: f64 = 1.1;
 const CALLS_MARGIN: f64 = 0.1;
 /// Share of calls that may fail more often, in absolute terms.
 const ERRORS_MARGIN: f64 = 0.02;
-/// Answers that are no prediction of the candidate's own before it is given up.
+/// Answers in a row that are no prediction of the candidate's own before it is given up.
 const UNSOUND: u32 = 3;
 /// Parts of the largest bet that cannot ruin.
 const BETS: [f64; 4] = [0.1, 0.25, 0.5, 0.8];
@@ -187,7 +187,7 @@ impl Canary {
         self.fills += 1;
         self.distance += (candidate.max(1e-3) / champion.max(1e-3)).ln().abs();
         self.took += took;
-        self.unsound += u32::from(!sound);
+        self.unsound = if sound { 0 } else { self.unsound + 1 };
         match (late, self.unsound >= UNSOUND) {
             (true, _) => self.reject(Guard::Late),
             (false, true) => self.reject(Guard::Answers),
