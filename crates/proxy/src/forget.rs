@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::StartError;
 use crate::alerts::Alerts;
 use crate::assembly::{KEEP_EXPIRED, Proxy, keyer, open_log};
+use crate::defer::Place;
 use crate::l2::L2;
 use crate::limits::Limits;
 use crate::sinks::Sinks;
@@ -124,6 +125,7 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         limits.map_or(0, |limits| limits.forget(&of, now))
     });
     report.limits(stay.await.unwrap_or_default());
+    report.batches(&state.config, tenant).await;
     report
 }
 
@@ -204,12 +206,27 @@ impl ForgetReport {
         match removed.await {
             Ok((stay, counters)) => {
                 self.limits(stay);
+                self.batches(config, tenant).await;
                 match counters {
                     Ok(counters) => self.budget_counters = counters,
                     Err(error) => self.left.push(format!("budgets: {error}; forget again")),
                 }
             }
             Err(error) => self.left.push(format!("budgets, limits and alerts: {error}; forget again")),
+        }
+    }
+
+    /// What is at the provider's batch endpoint is billed to whom it names: that stays until it is.
+    async fn batches(&mut self, config: &Config, tenant: &str) {
+        let Some(place) = Place::below(&config.state_dir) else { return };
+        let of = tenant.to_owned();
+        match tokio::task::spawn_blocking(move || place.naming(&of)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => self.left.push(format!(
+                "{count} batches at the provider are not billed yet and name it; forget again when they have ended (of a route that does not defer any more: look up the bill, then remove the file below state_dir/defer)"
+            )),
+            Ok(Err(error)) => self.left.push(format!("batches: {error}; forget again")),
+            Err(error) => self.left.push(format!("batches: {error}; forget again")),
         }
     }
 

@@ -81,7 +81,7 @@ pub(crate) const DEFER: Keys = &[
         "Most requests of the route that wait, in all; those beyond go directly, and are counted. Each counts in `[overload] max_requests` while it waits.",
     ),
     key("max_bytes", "size", "\"64MB\"", "The same in bytes of their bodies; also the most of a batch."),
-    key("max_answer", "size", "\"256MB\"", "Most bytes of the answers to a batch, which are held in memory while they are handed out."),
+    key("max_answer", "size", "\"256MB\"", "Most bytes of one answer in a batch: they are handed out as they come."),
     key(
         "batch_time",
         "time",

@@ -1,5 +1,6 @@
 //! One batch, from its upload to its bill.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -38,6 +39,8 @@ const PAGES: u32 = 5;
 const GIVEN_UP: Span = Span::from_secs(48 * 3_600);
 /// So often answers are asked for.
 const FETCHES: u32 = 60;
+/// How often it is written down who has no answer yet.
+const COMMIT: Span = Span::from_secs(1);
 
 /// Sends a batch, and sees to it until its bill is known. A member that is dropped is called directly.
 pub async fn send(state: Arc<State>, route: Arc<RouteState>, (defer, group): (Arc<Defer>, Group), members: Vec<Member>) {
@@ -115,6 +118,15 @@ enum Created {
 struct Waiter {
     kept: Arc<KeptMember>,
     tell: Option<tokio::sync::oneshot::Sender<Answer>>,
+}
+
+/// Who has no answer yet, while answers are handed out.
+struct Rest {
+    left: HashMap<String, Waiter>,
+    /// How long the batch took.
+    took: Span,
+    /// When it was written down who is left.
+    written: Instant,
 }
 
 struct Run {
@@ -244,47 +256,92 @@ impl Run {
 
     /// Tells each waiter its answer; what has run for nobody is billed all the same.
     async fn hand_out(&mut self, standing: &wire::Standing, took: Span) {
-        let mut answers = std::collections::HashMap::new();
+        let left = self.waiting.drain(..).map(|one| (one.kept.id.clone(), one)).collect();
+        let mut rest = Rest { left, took, written: Instant::now() };
+        let mut whole = true;
         for file in standing.files() {
-            let Some(file) = self.fetch(file).await else {
-                if self.state.tasks.is_closed() {
-                    return self.waiting.clear();
-                }
-                return self.give_up("has answers that cannot be fetched");
-            };
-            // On a thread where that delays nobody else: they may be hundreds of megabytes.
-            let Ok((lines, unread)) = tokio::task::spawn_blocking(move || wire::lines(&file)).await else {
-                return self.give_up("has answers that cannot be read");
-            };
-            if unread > 0 {
-                tracing::warn!(batch = %standing.id, unread, "answers of a batch cannot be read");
-                self.defer.stats.unsettled.fetch_add(unread, Relaxed);
-            }
-            answers.extend(lines);
+            whole &= self.fetch(file, &mut rest).await;
         }
-        for Waiter { kept, tell } in self.waiting.drain(..) {
-            let Some(line) = answers.remove(&kept.id) else { continue };
-            let answer = Answer { line, kept, target: self.kept.target.clone(), took };
-            let unused = match tell {
-                Some(tell) => tell.send(answer).err(),
-                None => Some(answer),
-            };
-            if let Some(answer) = unused {
-                self.state.settle_unused(&self.route, &answer);
-            }
+        if whole {
+            // Who is left has no answer: it has not run.
+            return self.defer.place.remove(&self.kept.name);
         }
-        self.defer.place.remove(&self.kept.name);
+        self.write_rest(&mut rest).await;
+        if !self.state.tasks.is_closed() {
+            self.give_up("has answers that cannot be fetched");
+        }
     }
 
-    async fn fetch(&self, file: &str) -> Option<Bytes> {
+    /// What is handed out must not be settled once more after a restart.
+    async fn write_rest(&mut self, rest: &mut Rest) {
+        self.kept.members = rest.left.values().map(|one| one.kept.clone()).collect();
+        self.write().await;
+        rest.written = Instant::now();
+    }
+
+    /// Hands out the answers in a file; false where it was not read to its end.
+    async fn fetch(&mut self, file: &str, rest: &mut Rest) -> bool {
         for _ in 0..FETCHES {
-            match self.ask(Step::Fetch, (Method::GET, &format!("/files/{file}/content")), None).await {
-                Ok((status, body)) if status.is_success() => return Some(body),
-                _ if pause(&self.state, PAUSE.1).await => {}
-                _ => return None,
+            let read = self.read(file, rest).await;
+            self.defer.stats.asked(Step::Fetch, read.is_ok());
+            match read {
+                Ok(unread) => {
+                    if unread > 0 {
+                        tracing::warn!(batch = ?self.kept.batch, unread, "answers of a batch cannot be read");
+                        self.defer.stats.unsettled.fetch_add(unread, Relaxed);
+                    }
+                    return true;
+                }
+                Err(failure) => tracing::warn!(batch = ?self.kept.batch, %failure, "answers of a batch cannot be fetched"),
+            }
+            if !pause(&self.state, PAUSE.1).await {
+                return false;
             }
         }
-        None
+        false
+    }
+
+    /// Hands out the answers in a file as they come: it may be larger than what can be held. How many lines could not be read.
+    async fn read(&mut self, file: &str, rest: &mut Rest) -> Result<u64, Failure> {
+        let (origin, call) = self.call(Step::Fetch, (Method::GET, &format!("/files/{file}/content")), None)?;
+        let mut reply = timely(origin.fetch(call)).await??;
+        if !reply.status.is_success() {
+            return Err(Failure::sent(FailureKind::Protocol, format!("status {}", reply.status)));
+        }
+        let (mut held, mut unread) = (BytesMut::new(), 0);
+        while let Some(frame) = timely(reply.body.frame()).await? {
+            let frame = frame.map_err(|error| Failure::sent(FailureKind::Protocol, error.to_string()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let mut seen = held.len();
+            held.extend_from_slice(&data);
+            while let Some(end) = held[seen..].iter().position(|byte| *byte == b'\n') {
+                unread += u64::from(!self.take(&held.split_to(seen + end + 1), rest));
+                seen = 0;
+            }
+            if held.len() as u64 > self.defer.config.max_answer {
+                return Err(Failure::sent(FailureKind::Protocol, "an answer is longer than max_answer".to_owned()));
+            }
+            if rest.written.elapsed() > COMMIT {
+                self.write_rest(rest).await;
+            }
+        }
+        unread += u64::from(!self.take(&held, rest));
+        Ok(unread)
+    }
+
+    /// Hands out the answer in a line, the first to a request; false where it cannot be read.
+    fn take(&self, text: &[u8], rest: &mut Rest) -> bool {
+        let Ok(answered) = wire::line(text) else { return false };
+        let Some((line, Waiter { kept, tell })) = answered.and_then(|(id, line)| Some((line, rest.left.remove(&id)?))) else { return true };
+        let answer = Answer { line, kept, target: self.kept.target.clone(), took: rest.took };
+        let unused = match tell {
+            Some(tell) => tell.send(answer).err(),
+            None => Some(answer),
+        };
+        if let Some(answer) = unused {
+            self.state.settle_unused(&self.route, &answer);
+        }
+        true
     }
 
     /// What it bills cannot be learned. It stays written down, and is asked for again after a restart.
@@ -306,6 +363,17 @@ impl Run {
         (method, path): (Method, &str),
         body: Option<(&str, Bytes)>,
     ) -> Result<(StatusCode, Bytes), Failure> {
+        let (origin, call) = self.call(step, (method, path), body)?;
+        let answered = async {
+            let reply = origin.fetch(call).await?;
+            let whole = Limited::new(reply.body, SHORT).collect().await;
+            let body = whole.map_err(|error| Failure::sent(FailureKind::Protocol, error.to_string()))?.to_bytes();
+            Ok((reply.status, body))
+        };
+        timely(answered).await?
+    }
+
+    fn call(&self, step: Step, (method, path): (Method, &str), body: Option<(&str, Bytes)>) -> Result<(Arc<dyn Origin>, Call), Failure> {
         let unsent = |what: &str| Failure::unsent(FailureKind::Protocol, what.to_owned());
         let origin = self.route.swap.clone().ok_or_else(|| unsent("no credential"))?;
         let target: Uri = format!("{}{path}", self.kept.prefix).parse().map_err(|_| unsent("no path"))?;
@@ -335,14 +403,12 @@ impl Run {
             routing: None,
             sink: Arc::new(NoSink),
         };
-        let most = if step == Step::Fetch { usize::try_from(self.defer.config.max_answer).unwrap_or(usize::MAX) } else { SHORT };
-        let answered = async {
-            let reply = origin.fetch(call).await?;
-            let whole = Limited::new(reply.body, most).collect().await;
-            let body = whole.map_err(|error| Failure::sent(FailureKind::Protocol, error.to_string()))?.to_bytes();
-            Ok((reply.status, body))
-        };
-        let late = || Failure::sent(FailureKind::Timeout, format!("no answer within {ANSWERED:?}"));
-        tokio::time::timeout(ANSWERED, answered).await.unwrap_or_else(|_| Err(late()))
+        Ok((origin, call))
     }
+}
+
+/// Within the time that a question, or a piece of an answer, may take.
+async fn timely<T>(what: impl Future<Output = T>) -> Result<T, Failure> {
+    let late = |_| Failure::sent(FailureKind::Timeout, format!("no answer within {ANSWERED:?}"));
+    tokio::time::timeout(ANSWERED, what).await.map_err(late)
 }

@@ -77,6 +77,16 @@ impl Place {
         }
     }
 
+    /// How many batches name a tenant; those that cannot be read may.
+    ///
+    /// # Errors
+    /// What the disk says of the folder.
+    pub fn naming(&self, tenant: &str) -> io::Result<usize> {
+        let (kept, damaged) = self.read()?;
+        let of = |batch: &&Kept| batch.members.iter().any(|member| *member.tenant == *tenant);
+        Ok(kept.iter().filter(of).count() + damaged.len())
+    }
+
     /// All that are written down, and files that cannot be read. Blocks.
     ///
     /// # Errors

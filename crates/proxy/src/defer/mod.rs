@@ -34,7 +34,7 @@ use crate::pricing::{BATCH, Charged};
 use crate::request::Planned;
 use crate::state::State;
 
-use kept::Place;
+pub use kept::Place;
 use queue::{Group, Member, Queues};
 use stats::DeferStats;
 use unused::Answer;

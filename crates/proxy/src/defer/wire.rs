@@ -57,7 +57,8 @@ pub struct Standing {
     status: String,
     output_file_id: Option<String>,
     error_file_id: Option<String>,
-    metadata: Option<HashMap<String, String>>,
+    /// Of batches of others, too: whatever it holds.
+    metadata: Option<HashMap<String, serde_json::Value>>,
 }
 
 impl Standing {
@@ -78,7 +79,7 @@ impl Standing {
 
     /// Its name of ours.
     pub fn name(&self) -> Option<&str> {
-        self.metadata.as_ref()?.get("farthing").map(String::as_str)
+        self.metadata.as_ref()?.get("farthing")?.as_str()
     }
 }
 
@@ -118,22 +119,20 @@ struct RawResponse<'a> {
     body: Option<&'a RawValue>,
 }
 
-/// The answers in a file by their requests' ids; a line without an answer (the request has not run) is left out, and so is one that cannot be
-/// read, which is counted.
-pub fn lines(file: &[u8]) -> (HashMap<String, Line>, u64) {
-    let (mut lines, mut unread) = (HashMap::new(), 0);
-    for text in file.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-        let Ok(RawLine { custom_id, response }) = serde_json::from_slice(text) else {
-            unread += 1;
-            continue;
-        };
-        let Some(RawResponse { status_code, request_id, body }) = response else { continue };
-        // Nothing has run where there is no status of HTTP.
-        let Some(status) = StatusCode::from_u16(status_code).ok() else { continue };
-        let body = Bytes::copy_from_slice(body.map_or("{}", RawValue::get).as_bytes());
-        lines.entry(custom_id).or_insert(Line { status, body, request_id });
+/// The answer in a line of a file, with its request's id; `None` where there is none: the request has not run, or the line is blank.
+///
+/// # Errors
+/// It cannot be read.
+pub fn line(text: &[u8]) -> Result<Option<(String, Line)>, serde_json::Error> {
+    if text.trim_ascii().is_empty() {
+        return Ok(None);
     }
-    (lines, unread)
+    let RawLine { custom_id, response } = serde_json::from_slice(text)?;
+    let Some(RawResponse { status_code, request_id, body }) = response else { return Ok(None) };
+    // Nothing has run where there is no status of HTTP.
+    let Some(status) = StatusCode::from_u16(status_code).ok() else { return Ok(None) };
+    let body = Bytes::copy_from_slice(body.map_or("{}", RawValue::get).as_bytes());
+    Ok(Some((custom_id, Line { status, body, request_id })))
 }
 
 #[cfg(test)]
@@ -158,10 +157,20 @@ mod tests {
             "{\"custom_id\":\"b\",\"response\":null,\"error\":{\"code\":\"batch_expired\"}}\n\n",
             "{\"custom_id\":\"c\",\"response\":{\"status_code\":400,\"body\":{\"error\":{}}}}\n{\"custom_id\":\"a\",\"respo",
         );
-        let (lines, unread) = lines(file.as_bytes());
+        let read: Vec<_> = file.as_bytes().split(|byte| *byte == b'\n').map(line).collect();
+        let unread = read.iter().filter(|line| line.is_err()).count();
+        let lines: HashMap<String, Line> = read.into_iter().filter_map(|line| line.ok().flatten()).collect();
         assert_eq!((lines.len(), unread), (2, 1));
         assert_eq!(lines["a"], Line { status: StatusCode::OK, body: "{\"b\":1, \"a\":2}".into(), request_id: Some("r".to_owned()) });
         assert_eq!(lines["c"].status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn batches_of_others_may_have_any_metadata() {
+        let page =
+            br#"{"data":[{"id":"b","status":"completed","metadata":{"n":1}},{"id":"c","status":"completed","metadata":{"farthing":"x"}}]}"#;
+        let page: Page = serde_json::from_slice(page).unwrap();
+        assert_eq!(page.data.iter().map(Standing::name).collect::<Vec<_>>(), [None, Some("x")]);
     }
 
     #[test]
