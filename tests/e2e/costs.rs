@@ -31,6 +31,7 @@ async fn what_was_paid_and_saved_is_told_by_name_and_what_has_no_price_alarms() 
     let serving = Serving::start(&program, dir.path(), &["--config", "farthing.toml"]).await;
     for path in ["/r/geo/a", "/r/geo/a", "/r/geo/a", "/r/geo/b", "/r/odd/a", "/r/odd/a"] {
         assert_eq!(serving.data.get(path, &[("x-farthing-tags", "feature=map")]).await.status, StatusCode::OK);
+        stored_at_least(&serving, 1).await;
     }
     let ask = ["costs", "--window", "1h", "--by", "route,provider", "--filter", "tag:feature:map"];
     let told = serving.json(&ask).await;
@@ -55,6 +56,18 @@ async fn what_was_paid_and_saved_is_told_by_name_and_what_has_no_price_alarms() 
     let folder: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(&output)));
     assert_eq!((figure(&folder, "geo", "bill_usd"), figure(&folder, "geo", "calls")), (&"1".into(), &2.into()), "{folder}");
     unpriced_is_told(&program, dir.path(), &hook).await;
+}
+
+/// Answers are stored a moment after their client has them; who comes in between joins the call, which is another saving.
+async fn stored_at_least(serving: &Serving, entries: u64) {
+    for _ in 0..10_000 {
+        let told: Value = serde_json::from_slice(&serving.admin.get("/api/v1/cache/stats", &[]).await.body).unwrap();
+        if told["entries"].as_u64().unwrap() >= entries {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("never stored");
 }
 
 /// The next start takes the hours that are over, if only this test's were: rows of the hour before are written by hand.

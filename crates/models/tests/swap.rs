@@ -106,8 +106,8 @@ fn aliases_share_a_generation_and_follow_other_processes() {
     let root = tempfile::tempdir().unwrap();
     (1..=2).for_each(|version| drop(put(root.path(), version as f32)));
     let (ours, theirs) = (open(root.path(), &runtime, 1), open(root.path(), &runtime, 1));
-    theirs.promote(Kind::Ttl, 1, Alias::Champion, NOW).unwrap();
     theirs.promote(Kind::Ttl, 1, Alias::Shadow, NOW).unwrap();
+    theirs.promote(Kind::Ttl, 1, Alias::Champion, NOW).unwrap();
     let moved = |alias, version| Change::Moved { kind: Kind::Ttl, alias, version };
     assert_eq!(ours.poll(), [moved(Alias::Champion, 1), moved(Alias::Shadow, 1)]);
     let current = |alias| ours.current(Kind::Ttl, alias).unwrap();

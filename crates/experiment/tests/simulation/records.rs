@@ -37,7 +37,7 @@ fn a_stale_answer_costs_what_its_own_route_says() {
         trial.record(
             KeyHash(unit << 64),
             &assigned,
-            Observation { bill: Some(Money::ZERO), stale: 1.0, stale_price, ..Observation::default() },
+            Observation { bill: Some(Money::ZERO), stale: 1.0, stale_price, requests: 1, ..Observation::default() },
         );
     }
     trial.close_window();
