@@ -259,6 +259,7 @@ pub(crate) fn build(
     let lifecycle = Lifecycle::new(config, &routes, (real.clone(), config.models.deadline, PREDICTOR_REST));
     let state = State {
         route_index: RouteIndex::new(routes.iter().map(|state| state.route.matcher.clone())),
+        route_names: routes.iter().map(|state| state.route.name.clone()).zip(0..).collect(),
         prefetch: Prefetch::new(config, &routes, &real),
         routes,
         clients: Clients::new(config, &salt)?,

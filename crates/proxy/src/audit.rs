@@ -277,7 +277,7 @@ impl State {
         let Some(kept) = read.and_then(|text| serde_json::from_slice::<Kept>(&text).ok()) else { return };
         *self.audits.purse.lock() = Purse { day: kept.day, spent: Money::from_nanos(kept.spent_nanousd) };
         for KeptRoute { route, scale, window, total } in kept.routes {
-            let found = self.routes.iter().find(|known| *known.route.name == *route);
+            let found = self.route_named(&route);
             // Only audits give cut TTLs back: where there are none any more, nothing is cut.
             let audited = |found: &&Arc<RouteState>| share(&self.config, found) > 0.0;
             if let Some(found) = found.filter(audited).filter(|_| scale.is_finite() && scale > 0.0 && scale <= 1.0) {

@@ -141,7 +141,7 @@ impl State {
         let Some(saved) = loaded else { return };
         tracing::info!(keys = saved.keys.len(), routes = saved.routes.len(), "statistics of the run before are used");
         for (name, stats) in saved.routes {
-            if let Some(route) = self.routes.iter().find(|route| *route.route.name == *name) {
+            if let Some(route) = self.route_named(&name) {
                 route.stats.lock().start_from(stats, route.route.stale_budget);
             }
         }
@@ -154,7 +154,7 @@ impl State {
         match memory.plans(self.clock.now()) {
             Ok(saved) => {
                 for (name, stats) in saved.into_iter().flat_map(|saved| saved.routes) {
-                    if let Some(route) = self.routes.iter().find(|route| *route.route.name == *name) {
+                    if let Some(route) = self.route_named(&name) {
                         route.planning.start_from(stats);
                     }
                 }

@@ -1,6 +1,6 @@
 //! What all requests share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -60,6 +60,8 @@ pub struct State {
     pub routes: Vec<Arc<RouteState>>,
     /// Finds the one that takes a request.
     pub route_index: RouteIndex,
+    /// Places of the routes by name.
+    pub route_names: HashMap<Arc<str>, usize>,
     /// Sources of events.
     pub events: Vec<Arc<SourceState>>,
     /// L1 and flights.
@@ -165,6 +167,11 @@ impl State {
     /// The route of a request: the first that takes it.
     pub fn route(&self, host: &str, path: &str, method: &Method) -> Option<&Arc<RouteState>> {
         self.routes.get(self.route_index.find(host, path, method)?)
+    }
+
+    /// The route of that name.
+    pub fn route_named(&self, name: &str) -> Option<&Arc<RouteState>> {
+        self.routes.get(*self.route_names.get(name)?)
     }
 
     /// Figures of the lines in front of the providers that have a route, by name.

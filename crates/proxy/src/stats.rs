@@ -170,7 +170,7 @@ impl CacheEvents for Events {
 /// are an expectation.
 fn verdict(state: &State, end: &EntryEnd, changed: bool) {
     let entry = &end.entry;
-    let Some(route) = state.routes.iter().find(|r| r.route.name == entry.subject.route) else { return };
+    let Some(route) = state.route_named(&entry.subject.route) else { return };
     state.matured(route, end, changed);
     let stale = match entry.last_hit().filter(|_| changed) {
         Some(last) => {

@@ -120,7 +120,7 @@ pub enum WarmRefused {
 /// # Errors
 /// See [`WarmRefused`]; nothing was fetched then.
 pub async fn warm(state: &Arc<State>, order: WarmOrder) -> Result<WarmReport, WarmRefused> {
-    let found = state.routes.iter().find(|route| *route.route.name == *order.route);
+    let found = state.route_named(&order.route);
     let route = found.ok_or_else(|| WarmRefused::NoRoute(order.route.clone()))?.clone();
     let refused = |text: String| Err(WarmRefused::Order(text));
     let (name, provider) = (&route.route.name, &route.provider);

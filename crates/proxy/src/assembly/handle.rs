@@ -240,7 +240,7 @@ impl Proxy {
     }
     /// Where the answers of a route differ when they are fetched at once; `None` when there is no such route.
     pub fn volatile(&self, route: &str) -> Option<volatile::Report> {
-        let state = self.state.routes.iter().find(|state| *state.route.name == *route)?;
+        let state = self.state.route_named(route)?;
         Some(self.state.volatile.report(state))
     }
     /// Starts the record of savings afresh, for a new period.

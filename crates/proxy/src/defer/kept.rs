@@ -66,8 +66,7 @@ impl Place {
     /// # Errors
     /// What the disk says.
     pub fn write(&self, kept: &Kept) -> io::Result<()> {
-        files::write(&self.file(&kept.name), &serde_json::to_vec(kept)?)?;
-        fs::File::open(&self.0)?.sync_all()
+        files::write(&self.file(&kept.name), &serde_json::to_vec(kept)?)
     }
 
     /// A batch has ended, and its bill is known.

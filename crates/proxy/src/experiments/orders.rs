@@ -88,7 +88,7 @@ impl State {
     }
 
     fn taken_up(&self, config: &ExperimentConfig, now: Time) -> Result<Running, StartError> {
-        if let Some(name) = config.routes.iter().find(|name| !self.routes.iter().any(|r| r.route.name == **name)) {
+        if let Some(name) = config.routes.iter().find(|name| self.route_named(name).is_none()) {
             return Err(StartError::NoRoute { experiment: config.name.clone(), route: name.clone() });
         }
         let spec = experiment_spec(config);
