@@ -9,17 +9,17 @@ use serde_json::json;
 
 use crate::deferred::{Vendor, World, request};
 
-const MINUTE: Span = Span::from_secs(60);
-const HOURS: fn(u64) -> Span = |n| Span::from_secs(3_600 * n);
+pub const MINUTE: Span = Span::from_secs(60);
+pub const HOURS: fn(u64) -> Span = |n| Span::from_secs(3_600 * n);
 
-fn vendor(takes: Option<Span>) -> Arc<Vendor> {
+pub fn vendor(takes: Option<Span>) -> Arc<Vendor> {
     let vendor = Arc::new(Vendor::default());
     *vendor.takes.lock() = takes;
     vendor
 }
 
 /// What one call with so many words costs directly.
-fn direct(words: i64) -> Money {
+pub fn direct(words: i64) -> Money {
     Money::from_nanos(words * 2_500 + 7 * 10_000)
 }
 

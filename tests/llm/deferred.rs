@@ -1,4 +1,4 @@
-//! A provider with a batch endpoint as OpenAI documents it, which counts in its own arithmetic, and a proxy before it. Time is tokio's, paused.
+//! A provider with a batch endpoint as OpenAI documents it, and one as Anthropic does, which counts in its own arithmetic, and a proxy before it. Time is tokio's, paused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -52,6 +52,7 @@ struct Batch {
     began: Instant,
     status: &'static str,
     files: [Option<String>; 2],
+    of_messages: bool,
 }
 
 /// See the module.
@@ -79,10 +80,15 @@ impl Origin for Endpoint {
             assert_eq!(call.headers.get("host"), None);
             let body = call.body.as_full().unwrap_or_default();
             let path = call.target.path_and_query().map(|path| path.as_str().to_owned()).unwrap_or_default();
-            let answered = if path == "/v1/chat/completions" {
+            let of_messages = path.starts_with("/v1/messages");
+            let answered = if matches!(&*path, "/v1/chat/completions" | "/v1/messages") {
                 tokio::time::sleep(Span::from_secs(1)).await;
                 vendor.counted.lock().direct += 1;
-                Some(vendor.run(&serde_json::from_slice(&body).unwrap(), 1))
+                let (status, answer) = vendor.run(&serde_json::from_slice(&body).unwrap(), (of_messages, 1));
+                Some((status, answer.to_string().into()))
+            } else if of_messages {
+                assert_eq!(call.headers["anthropic-version"], "2023-06-01");
+                vendor.messages_api(&call.method, &path, &body).map(|answer| (StatusCode::OK, answer))
             } else {
                 vendor.batch_api(&call.method, &path, &body).map(|answer| (StatusCode::OK, answer))
             };
@@ -100,57 +106,114 @@ impl Origin for Endpoint {
 
 impl Vendor {
     /// Answers one request, and bills it: all of it, or one part of `parts`.
-    fn run(&self, asked: &Json, parts: i64) -> (StatusCode, Bytes) {
+    fn run(&self, asked: &Json, (of_messages, parts): (bool, i64)) -> (StatusCode, Json) {
         let text = asked["messages"][0]["content"].as_str().unwrap();
         if text.starts_with("wrong") {
-            return (StatusCode::BAD_REQUEST, json!({"error": {"message": "wrong"}}).to_string().into());
+            return (StatusCode::BAD_REQUEST, json!({"type": "error", "error": {"type": "invalid_request_error", "message": "wrong"}}));
         }
         let (input, output) = (text.split_whitespace().count() as i64, asked["max_tokens"].as_i64().unwrap());
         self.counted.lock().billed += Money::from_nanos((input * INPUT + output * OUTPUT) / parts);
+        if of_messages {
+            let usage = json!({"input_tokens": input, "output_tokens": output, "service_tier": "standard"});
+            let content = json!([{"type": "text", "text": text}]);
+            return (StatusCode::OK, json!({"type": "message", "model": asked["model"], "content": content, "usage": usage}));
+        }
         let answer = json!({
             "object": "chat.completion", "model": asked["model"], "service_tier": "default",
             "choices": [{"index": 0, "message": {"role": "assistant", "content": text}}],
             "usage": {"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output},
         });
-        (StatusCode::OK, answer.to_string().into())
+        (StatusCode::OK, answer)
     }
 
-    fn batch_api(&self, method: &Method, path: &str, body: &Bytes) -> Option<Bytes> {
-        let mut batches = self.batches.lock();
+    /// What has had its time has run.
+    fn pass(&self, batches: &mut BTreeMap<String, Batch>) {
         for batch in batches.values_mut().filter(|batch| batch.status == "in_progress") {
             if self.takes.lock().is_some_and(|takes| batch.began.elapsed() >= takes) {
                 self.finish(batch, "completed", usize::MAX);
             }
         }
+    }
+
+    /// A batch is ordered; the id of nobody's where the order is lost.
+    fn ordered(&self, batches: &mut BTreeMap<String, Batch>, file: String, (metadata, of_messages): (Json, bool)) -> String {
+        let id = format!("batch_{}", batches.len());
+        let batch = Batch { file, metadata, began: Instant::now(), status: "in_progress", files: [None, None], of_messages };
+        batches.insert(id.clone(), batch);
+        self.counted.lock().batches += 1;
+        id
+    }
+
+    fn cancel(&self, batch: &mut Batch) {
+        if batch.status == "in_progress" {
+            self.finish(batch, "cancelled", *self.runs_first.lock());
+            self.counted.lock().cancelled += 1;
+        }
+    }
+
+    fn messages_api(&self, method: &Method, path: &str, body: &Bytes) -> Option<Bytes> {
+        let mut batches = self.batches.lock();
+        self.pass(&mut batches);
+        let id = path.split('/').nth(4).unwrap_or_default();
+        Some(match (method, path) {
+            (&Method::POST, "/v1/messages/batches") if *self.drops_orders.lock() => return None,
+            (&Method::POST, "/v1/messages/batches") => {
+                let order: Json = serde_json::from_slice(body).unwrap();
+                let line = |one: &Json| {
+                    assert!(one.as_object().unwrap().len() == 2 && one["custom_id"].as_str().unwrap().len() <= 64);
+                    format!("{}\n", json!({"custom_id": one["custom_id"], "body": one["params"]}))
+                };
+                let lines: String = order["requests"].as_array().unwrap().iter().map(line).collect();
+                let id = self.ordered(&mut batches, self.put(lines.into()), (Json::Null, true));
+                if *self.loses_orders.lock() {
+                    return None;
+                }
+                self.show_messages(&id, &batches[&id]).to_string().into()
+            }
+            (&Method::POST, _) if path.ends_with("/cancel") => {
+                self.cancel(batches.get_mut(id).unwrap());
+                self.show_messages(id, &batches[id]).to_string().into()
+            }
+            _ if path.starts_with("/v1/messages/batches?") => {
+                let data: Vec<Json> = batches.iter().rev().map(|(id, batch)| self.show_messages(id, batch)).collect();
+                json!({"data": data, "has_more": false}).to_string().into()
+            }
+            _ if path.ends_with("/results") => self.files.lock()[batches[id].files[0].as_ref().unwrap()].clone(),
+            _ => self.show_messages(id, &batches[id]).to_string().into(),
+        })
+    }
+
+    fn show_messages(&self, id: &str, batch: &Batch) -> Json {
+        let requests = self.files.lock()[&batch.file].iter().filter(|byte| **byte == b'\n').count();
+        let (status, count) = if batch.status == "in_progress" { ("in_progress", "processing") } else { ("ended", "succeeded") };
+        json!({"id": id, "type": "message_batch", "processing_status": status, "request_counts": {count: requests}})
+    }
+
+    fn batch_api(&self, method: &Method, path: &str, body: &Bytes) -> Option<Bytes> {
+        let mut batches = self.batches.lock();
+        self.pass(&mut batches);
         let id = path.split('/').nth(3).unwrap_or_default();
         Some(match (method, path) {
             (&Method::POST, "/v1/files") => {
                 let text = String::from_utf8(body.to_vec()).unwrap();
                 assert!(text.contains("name=\"purpose\"\r\n\r\nbatch\r\n"), "{text}");
                 let lines = text.split("application/jsonl\r\n\r\n").nth(1).unwrap().split("\r\n--").next().unwrap();
-                self.put(Bytes::copy_from_slice(lines.as_bytes())).map(|id| json!({"id": id}).to_string().into()).unwrap()
+                json!({"id": self.put(Bytes::copy_from_slice(lines.as_bytes()))}).to_string().into()
             }
             (&Method::POST, "/v1/batches") if *self.drops_orders.lock() => return None,
             (&Method::POST, "/v1/batches") => {
                 let order: Json = serde_json::from_slice(body).unwrap();
                 assert_eq!((&order["endpoint"], &order["completion_window"]), (&json!("/v1/chat/completions"), &json!("24h")));
-                let (file, id) = (order["input_file_id"].as_str().unwrap().to_owned(), format!("batch_{}", batches.len()));
-                let batch =
-                    Batch { file, metadata: order["metadata"].clone(), began: Instant::now(), status: "in_progress", files: [None, None] };
-                batches.insert(id.clone(), batch);
-                self.counted.lock().batches += 1;
+                let file = order["input_file_id"].as_str().unwrap().to_owned();
+                let id = self.ordered(&mut batches, file, (order["metadata"].clone(), false));
                 if *self.loses_orders.lock() {
                     return None;
                 }
                 json!({"id": id, "status": "validating"}).to_string().into()
             }
             (&Method::POST, _) if path.ends_with("/cancel") => {
-                let batch = batches.get_mut(id).unwrap();
-                if batch.status == "in_progress" {
-                    self.finish(batch, "cancelled", *self.runs_first.lock());
-                    self.counted.lock().cancelled += 1;
-                }
-                show(id, batch).to_string().into()
+                self.cancel(batches.get_mut(id).unwrap());
+                show(id, &batches[id]).to_string().into()
             }
             _ if path.starts_with("/v1/batches?") => {
                 let data: Vec<Json> = batches.iter().map(|(id, batch)| show(id, batch)).collect();
@@ -161,11 +224,11 @@ impl Vendor {
         })
     }
 
-    fn put(&self, bytes: Bytes) -> Option<String> {
+    fn put(&self, bytes: Bytes) -> String {
         let mut files = self.files.lock();
         let id = format!("file-{}", files.len());
         files.insert(id.clone(), bytes);
-        Some(id)
+        id
     }
 
     /// Runs the first requests of a batch; of the others there is an error.
@@ -175,21 +238,31 @@ impl Vendor {
         let lines: Vec<Json> = file.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect();
         // Answers come in no order.
         for (index, line) in lines.iter().enumerate().rev() {
-            assert_eq!((&line["method"], &line["url"]), (&json!("POST"), &json!("/v1/chat/completions")));
+            if !batch.of_messages {
+                assert_eq!((&line["method"], &line["url"]), (&json!("POST"), &json!("/v1/chat/completions")));
+            }
             let lost = line["body"]["messages"][0]["content"].as_str().unwrap().starts_with("lost");
+            if (index >= first || lost) && batch.of_messages {
+                output += &format!("{}\n", json!({"custom_id": line["custom_id"], "result": {"type": "expired"}}));
+                continue;
+            }
             if index >= first || lost {
                 errors += &format!("{}\n", json!({"custom_id": line["custom_id"], "response": null, "error": {"code": "batch_expired"}}));
                 continue;
             }
-            let (code, answer) = self.run(&line["body"], 2);
+            let (code, answer) = self.run(&line["body"], (batch.of_messages, 2));
             self.counted.lock().batched += 1;
-            let answer: Json = serde_json::from_slice(&answer).unwrap();
+            if batch.of_messages {
+                let (what, field) = if code.is_success() { ("succeeded", "message") } else { ("errored", "error") };
+                output += &format!("{}\n", json!({"custom_id": line["custom_id"], "result": {"type": what, field: answer}}));
+                continue;
+            }
             let response = json!({"status_code": code.as_u16(), "request_id": "r", "body": answer});
             let into = if code.is_success() { &mut output } else { &mut errors };
             *into += &format!("{}\n", json!({"custom_id": line["custom_id"], "response": response, "error": null}));
         }
         batch.status = status;
-        batch.files = [output, errors].map(|text| (!text.is_empty()).then(|| self.put(text.into())).flatten());
+        batch.files = [output, errors].map(|text| (!text.is_empty()).then(|| self.put(text.into())));
     }
 }
 
@@ -214,6 +287,20 @@ pub struct Got {
     /// What was decided about waiting, as `x-farthing-debug` tells.
     pub why: String,
     pub took: Span,
+}
+
+/// The same to Anthropic.
+pub fn messages(text: &str, deadline: Option<Span>) -> Request<Body> {
+    let mut request = request(text, deadline, &[("anthropic-version", "2023-06-01")]);
+    *request.uri_mut() = "/v1/messages".parse().unwrap();
+    request
+}
+
+/// Makes the provider of [`World::new`] speak as Anthropic does.
+pub fn speaks_messages(config: &mut Config) {
+    let provider = Arc::make_mut(&mut config.providers[0]);
+    provider.dialect = Dialect::Anthropic;
+    provider.credential_place = farthing_config::CredentialPlace::Header(http::HeaderName::from_static("x-api-key"));
 }
 
 /// A request with a text, whose client says how long it waits.
@@ -270,8 +357,13 @@ impl World {
 
     /// Asks with a text, and says how long it waits.
     pub async fn ask(&self, text: &str, deadline: Option<Span>, more: &[(&'static str, &'static str)]) -> Got {
+        self.send(request(text, deadline, more)).await
+    }
+
+    /// Sends a request.
+    pub async fn send(&self, request: Request<Body>) -> Got {
         let since = Instant::now();
-        let (head, body) = self.inside.ask(request(text, deadline, more)).await.into_parts();
+        let (head, body) = self.inside.ask(request).await.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let told = |name| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
         let (detail, why) = (told("cache-status"), told("x-farthing-defer"));

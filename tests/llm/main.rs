@@ -8,6 +8,7 @@
 )]
 
 mod defer;
+mod defer_messages;
 mod deferred;
 mod mooncake;
 mod openai;

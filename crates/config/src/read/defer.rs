@@ -31,9 +31,9 @@ pub(crate) fn obey(top: &Section<'_, '_>, route: &Route, provider: &Provider) {
     if route.routing.is_some() {
         problem(&key, "on a route with `providers`".to_owned(), "take one of them out: a batch is made at one provider");
     }
-    if provider.dialect != Dialect::OpenAi {
-        let found = format!("\"{}\" does not speak the dialect whose batches are known", provider.name);
-        problem(&key, found, "take it out, or set the provider's dialect to \"openai\"");
+    if !matches!(provider.dialect, Dialect::OpenAi | Dialect::Anthropic) {
+        let found = format!("\"{}\" does not speak a dialect whose batches are known", provider.name);
+        problem(&key, found, "take it out, or set the provider's dialect to \"openai\" or \"anthropic\"");
     }
     if provider.credential.is_none() {
         let found = format!("\"{}\" has no credential of its own", provider.name);
@@ -86,6 +86,7 @@ mod tests {
         assert_eq!(read(OPENAI, &format!("{day}{defaults}")), Ok(Some(DeferConfig::default())));
         let told = read(OPENAI, &format!("{day}window = \"1m\"\nmax_size = 7"));
         assert_eq!(told, Ok(Some(DeferConfig { window: Span::from_secs(60), max_size: 7, ..DeferConfig::default() })));
+        assert_eq!(read(&OPENAI.replace("openai", "anthropic"), day), Ok(Some(DeferConfig::default())));
         assert_eq!(read(OPENAI, &format!("{day}[strategies]\ndefer = false")), Ok(None));
     }
 

@@ -1,6 +1,6 @@
 //! One batch, from its upload to its bill.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -9,7 +9,7 @@ use farthing_types::call::NoSink;
 use farthing_types::{Body, Call, CallId, Claim, Failure, FailureKind, Purpose, Span};
 use farthing_upstream::Origin;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
@@ -19,6 +19,7 @@ use super::kept::{Kept, KeptMember};
 use super::queue::{Group, Member};
 use super::stats::Step;
 use super::unused::Answer;
+use super::wire::First;
 use super::{Defer, wire};
 use crate::route::RouteState;
 use crate::state::State;
@@ -50,23 +51,27 @@ pub async fn send(state: Arc<State>, route: Arc<RouteState>, (defer, group): (Ar
         route: route.route.name.clone(),
         prefix: group.prefix.clone(),
         target: group.target.clone(),
+        version: group.version.clone(),
         batch: None,
         members: members.iter().map(|member| member.kept.clone()).collect(),
     };
     let mut file = BytesMut::new();
     let mut waiting = Vec::with_capacity(members.len());
     for Member { kept, body, tell, .. } in members {
-        wire::push_line(&mut file, &kept.id, group.endpoint, &body);
+        defer.wire.push(&mut file, (&kept.id, group.endpoint), &body);
         waiting.push(Waiter { kept, tell: Some(tell) });
     }
-    let mut run = Run { state, route, defer, kept, waiting, cancelled: false };
+    let mut run = Run::new((state, route, defer), kept, waiting);
     // Whatever becomes of it, it can be found again.
     if !run.write().await {
         return;
     }
-    let sent = match run.upload(file).await {
-        Ok(file) if run.is_waited_for() => run.create(&file, group.endpoint).await,
-        _ => Created::No,
+    let sent = match run.defer.wire.first(&run.kept.name, file) {
+        First::Order(order) => run.create(order).await,
+        First::Upload { media, form } => match run.upload(&media, form).await {
+            Some(file) if run.is_waited_for() => run.create(wire::order(&run.kept.name, &file, group.endpoint)).await,
+            _ => Created::No,
+        },
     };
     if let Created::No = sent {
         run.defer.place.remove(&run.kept.name);
@@ -95,7 +100,7 @@ fn name() -> Result<u128, rand::rand_core::OsError> {
 /// Sees to the bill of a batch of an earlier run.
 pub async fn resume(state: Arc<State>, route: Arc<RouteState>, defer: Arc<Defer>, kept: Kept) {
     let waiting = kept.members.iter().map(|kept| Waiter { kept: kept.clone(), tell: None }).collect();
-    Run { state, route, defer, kept, waiting, cancelled: false }.follow(Instant::now()).await;
+    Run::new((state, route, defer), kept, waiting).follow(Instant::now()).await;
 }
 
 /// Waits; false where the process is about to end.
@@ -136,9 +141,15 @@ struct Run {
     kept: Kept,
     waiting: Vec<Waiter>,
     cancelled: bool,
+    /// Batches in the provider's list that are others.
+    others: HashSet<String>,
 }
 
 impl Run {
+    fn new((state, route, defer): (Arc<State>, Arc<RouteState>, Arc<Defer>), kept: Kept, waiting: Vec<Waiter>) -> Self {
+        Self { state, route, defer, kept, waiting, cancelled: false, others: HashSet::new() }
+    }
+
     async fn write(&self) -> bool {
         let (place, kept) = (self.defer.place.clone(), self.kept.clone());
         match tokio::task::spawn_blocking(move || place.write(&kept)).await {
@@ -154,18 +165,14 @@ impl Run {
         self.waiting.iter().any(|one| one.tell.as_ref().is_some_and(|tell| !tell.is_closed()))
     }
 
-    async fn upload(&self, file: BytesMut) -> Result<String, ()> {
-        let (media, form) = wire::upload(&self.kept.name, &file);
-        // One of the two is enough to hold while it goes out.
-        drop(file);
-        let (status, body) = self.ask(Step::Upload, (Method::POST, "/files"), Some((&media, form))).await.map_err(|_| ())?;
+    async fn upload(&self, media: &str, form: Bytes) -> Option<String> {
+        let (status, body) = self.ask(Step::Upload, (Method::POST, "/files"), Some((media, form))).await.ok()?;
         let named = serde_json::from_slice::<wire::Named>(&body).ok().filter(|_| status.is_success());
-        named.map(|file| file.id).ok_or(())
+        named.map(|file| file.id)
     }
 
-    async fn create(&self, file: &str, endpoint: &str) -> Created {
-        let order = wire::order(&self.kept.name, file, endpoint);
-        match self.ask(Step::Create, (Method::POST, "/batches"), Some(("application/json", order))).await {
+    async fn create(&self, order: Bytes) -> Created {
+        match self.ask(Step::Create, (Method::POST, self.defer.wire.batches()), Some(("application/json", order))).await {
             Ok((status, body)) if status.is_success() => match serde_json::from_slice::<wire::Named>(&body) {
                 Ok(batch) => Created::Yes(batch.id),
                 Err(_) => Created::Perhaps,
@@ -198,7 +205,7 @@ impl Run {
                 None => self.find().await,
             };
             match found {
-                Ok(Some(standing)) if standing.has_ended() => break standing,
+                Ok(Some(standing)) if standing.has_ended => break standing,
                 Ok(Some(standing)) => {
                     self.kept.batch = Some(standing.id.clone());
                     self.cancel_unwanted(&standing.id).await;
@@ -217,38 +224,88 @@ impl Run {
         };
         let took = began.elapsed();
         self.hand_out(&standing, took).await;
-        Some(took).filter(|_| standing.is_complete())
+        Some(took).filter(|_| standing.is_complete)
     }
 
     async fn poll(&self, id: &str) -> Result<Option<wire::Standing>, ()> {
-        let (status, body) = self.ask(Step::Poll, (Method::GET, &format!("/batches/{id}")), None).await.map_err(|_| ())?;
+        let (status, body) =
+            self.ask(Step::Poll, (Method::GET, &format!("{}/{id}", self.defer.wire.batches())), None).await.map_err(|_| ())?;
         // One that is not there any more is waited for like one that is not read: its bill is not known.
-        if !status.is_success() { Err(()) } else { serde_json::from_slice(&body).map(Some).map_err(|_| ()) }
+        self.defer.wire.standing(&body).filter(|_| status.is_success()).map(Some).ok_or(())
     }
 
-    /// Looks for the batch by its name.
-    async fn find(&self) -> Result<Option<wire::Standing>, ()> {
-        let mut after = String::new();
+    /// Looks for the batch in the provider's list.
+    async fn find(&mut self) -> Result<Option<wire::Standing>, ()> {
+        let (mut next, mut unsure) = (String::new(), false);
         for _ in 0..PAGES {
-            let path = format!("/batches?limit=100{after}");
+            let path = format!("{}?limit=100{next}", self.defer.wire.batches());
             let (status, body) = self.ask(Step::Find, (Method::GET, &path), None).await.map_err(|_| ())?;
-            let page = serde_json::from_slice::<wire::Page>(&body).ok().filter(|_| status.is_success()).ok_or(())?;
-            let (more, last) = (page.has_more, page.data.last().map(|batch| batch.id.clone()));
-            if let Some(found) = page.data.into_iter().find(|batch| batch.name() == Some(&self.kept.name)) {
-                return Ok(Some(found));
+            let page = self.defer.wire.page(&body).filter(|_| status.is_success()).ok_or(())?;
+            for batch in page.batches {
+                match self.is_this(&batch).await {
+                    Some(true) => return Ok(Some(batch)),
+                    Some(false) => {}
+                    None => unsure = true,
+                }
             }
-            match last.filter(|_| more) {
-                Some(last) => after = format!("&after={last}"),
+            match page.next {
+                Some(more) => next = more,
                 None => break,
             }
         }
-        Ok(None)
+        if unsure { Err(()) } else { Ok(None) }
+    }
+
+    /// Whether a batch in the list is this one: by its name, or by the ids of its requests once they can be read. `None`: not known yet.
+    async fn is_this(&mut self, batch: &wire::Standing) -> Option<bool> {
+        let Some(requests) = batch.requests else { return Some(batch.name.as_deref() == Some(&self.kept.name)) };
+        if requests != self.kept.members.len() as u64 || self.others.contains(&batch.id) {
+            return Some(false);
+        }
+        let first = if batch.has_ended { self.first_id(batch).await } else { None }?;
+        let is_this = self.kept.members.iter().any(|member| member.id == first);
+        if !is_this {
+            self.others.insert(batch.id.clone());
+        }
+        Some(is_this)
+    }
+
+    /// Whose the first answer of a batch is.
+    async fn first_id(&self, batch: &wire::Standing) -> Option<String> {
+        let first = self.first_line(batch.answers.first()?).await;
+        self.defer.stats.asked(Step::Find, first.is_ok());
+        Some(self.defer.wire.line(&first.ok()?).ok()??.0)
+    }
+
+    async fn first_line(&self, path: &str) -> Result<BytesMut, Failure> {
+        let mut body = self.open(Step::Find, path).await?;
+        let mut held = BytesMut::new();
+        while !held.contains(&b'\n')
+            && let Some(data) = more(&mut body).await?
+        {
+            held.extend_from_slice(&data);
+            self.bound(held.len())?;
+        }
+        held.truncate(held.iter().position(|byte| *byte == b'\n').unwrap_or(held.len()));
+        Ok(held)
+    }
+
+    /// The body of answers.
+    async fn open(&self, step: Step, path: &str) -> Result<Body, Failure> {
+        let (origin, call) = self.call(step, (Method::GET, path), None)?;
+        let reply = timely(origin.fetch(call)).await??;
+        if reply.status.is_success() { Ok(reply.body) } else { Err(protocol(format!("status {}", reply.status))) }
+    }
+
+    fn bound(&self, held: usize) -> Result<(), Failure> {
+        let short = held as u64 <= self.defer.config.max_answer;
+        if short { Ok(()) } else { Err(protocol("an answer is longer than max_answer".to_owned())) }
     }
 
     /// What nobody waits for need not run.
     async fn cancel_unwanted(&mut self, id: &str) {
         if !self.cancelled && !self.is_waited_for() {
-            let path = format!("/batches/{id}/cancel");
+            let path = format!("{}/{id}/cancel", self.defer.wire.batches());
             let asked = self.ask(Step::Cancel, (Method::POST, &path), Some(("application/json", Bytes::from_static(b"{}")))).await;
             self.cancelled = asked.is_ok_and(|(status, _)| status.is_success());
         }
@@ -259,8 +316,8 @@ impl Run {
         let left = self.waiting.drain(..).map(|one| (one.kept.id.clone(), one)).collect();
         let mut rest = Rest { left, took, written: Instant::now() };
         let mut whole = true;
-        for file in standing.files() {
-            whole &= self.fetch(file, &mut rest).await;
+        for path in &standing.answers {
+            whole &= self.fetch(path, &mut rest).await;
         }
         if whole {
             // Who is left has no answer: it has not run.
@@ -279,10 +336,10 @@ impl Run {
         rest.written = Instant::now();
     }
 
-    /// Hands out the answers in a file; false where it was not read to its end.
-    async fn fetch(&mut self, file: &str, rest: &mut Rest) -> bool {
+    /// Hands out the answers that are there; false where they were not read to their end.
+    async fn fetch(&mut self, path: &str, rest: &mut Rest) -> bool {
         for _ in 0..FETCHES {
-            let read = self.read(file, rest).await;
+            let read = self.read(path, rest).await;
             self.defer.stats.asked(Step::Fetch, read.is_ok());
             match read {
                 Ok(unread) => {
@@ -301,26 +358,18 @@ impl Run {
         false
     }
 
-    /// Hands out the answers in a file as they come: it may be larger than what can be held. How many lines could not be read.
-    async fn read(&mut self, file: &str, rest: &mut Rest) -> Result<u64, Failure> {
-        let (origin, call) = self.call(Step::Fetch, (Method::GET, &format!("/files/{file}/content")), None)?;
-        let mut reply = timely(origin.fetch(call)).await??;
-        if !reply.status.is_success() {
-            return Err(Failure::sent(FailureKind::Protocol, format!("status {}", reply.status)));
-        }
+    /// Hands out answers as they come: they may be more than can be held. How many lines could not be read.
+    async fn read(&mut self, path: &str, rest: &mut Rest) -> Result<u64, Failure> {
+        let mut body = self.open(Step::Fetch, path).await?;
         let (mut held, mut unread) = (BytesMut::new(), 0);
-        while let Some(frame) = timely(reply.body.frame()).await? {
-            let frame = frame.map_err(|error| Failure::sent(FailureKind::Protocol, error.to_string()))?;
-            let Ok(data) = frame.into_data() else { continue };
+        while let Some(data) = more(&mut body).await? {
             let mut seen = held.len();
             held.extend_from_slice(&data);
             while let Some(end) = held[seen..].iter().position(|byte| *byte == b'\n') {
                 unread += u64::from(!self.take(&held.split_to(seen + end + 1), rest));
                 seen = 0;
             }
-            if held.len() as u64 > self.defer.config.max_answer {
-                return Err(Failure::sent(FailureKind::Protocol, "an answer is longer than max_answer".to_owned()));
-            }
+            self.bound(held.len())?;
             if rest.written.elapsed() > COMMIT {
                 self.write_rest(rest).await;
             }
@@ -331,8 +380,10 @@ impl Run {
 
     /// Hands out the answer in a line, the first to a request; false where it cannot be read.
     fn take(&self, text: &[u8], rest: &mut Rest) -> bool {
-        let Ok(answered) = wire::line(text) else { return false };
-        let Some((line, Waiter { kept, tell })) = answered.and_then(|(id, line)| Some((line, rest.left.remove(&id)?))) else { return true };
+        let Ok(answered) = self.defer.wire.line(text) else { return false };
+        let Some((line, Waiter { kept, tell })) = answered.and_then(|(id, line)| Some((line?, rest.left.remove(&id)?))) else {
+            return true;
+        };
         let answer = Answer { line, kept, target: self.kept.target.clone(), took: rest.took };
         let unused = match tell {
             Some(tell) => tell.send(answer).err(),
@@ -367,7 +418,7 @@ impl Run {
         let answered = async {
             let reply = origin.fetch(call).await?;
             let whole = Limited::new(reply.body, SHORT).collect().await;
-            let body = whole.map_err(|error| Failure::sent(FailureKind::Protocol, error.to_string()))?.to_bytes();
+            let body = whole.map_err(|error| protocol(error.to_string()))?.to_bytes();
             Ok((reply.status, body))
         };
         timely(answered).await?
@@ -381,6 +432,8 @@ impl Run {
             (USER_AGENT, HeaderValue::from_static(concat!("farthing/", env!("CARGO_PKG_VERSION")))),
             (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         ]);
+        let version = self.kept.version.as_deref().and_then(|version| HeaderValue::from_str(version).ok());
+        headers.extend(self.defer.wire.version().map(HeaderName::from_static).zip(version));
         let (media, body) = body.unwrap_or_default();
         if let Some(media) = HeaderValue::from_str(media).ok().filter(|media| !media.is_empty()) {
             headers.insert(CONTENT_TYPE, media);
@@ -404,6 +457,21 @@ impl Run {
             sink: Arc::new(NoSink),
         };
         Ok((origin, call))
+    }
+}
+
+fn protocol(what: String) -> Failure {
+    Failure::sent(FailureKind::Protocol, what)
+}
+
+/// The next piece of an answer; `None` at its end.
+async fn more(body: &mut Body) -> Result<Option<Bytes>, Failure> {
+    loop {
+        let Some(frame) = timely(body.frame()).await? else { return Ok(None) };
+        // Trailers say nothing here.
+        if let Ok(data) = frame.map_err(|error| protocol(error.to_string()))?.into_data() {
+            return Ok(Some(data));
+        }
     }
 }
 

@@ -40,6 +40,9 @@ pub struct Kept {
     pub prefix: Arc<str>,
     /// The target of all its requests.
     pub target: Arc<str>,
+    /// The version of the API, where requests name one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Arc<str>>,
     /// The provider's id, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,

@@ -38,13 +38,10 @@ pub use kept::Place;
 use queue::{Group, Member, Queues};
 use stats::DeferStats;
 use unused::Answer;
+use wire::Wire;
 
 pub use stats::DeferReport;
 
-/// Endpoints whose requests go into batches, below the version.
-const ENDPOINTS: [&str; 4] = ["/chat/completions", "/embeddings", "/completions", "/responses"];
-/// Fields that mean something to a call, and that no batch carries.
-const OF_CALLS: [&str; 4] = ["openai-organization", "openai-project", "openai-beta", "idempotency-key"];
 /// Fields of requests that are answered in another way: a response in the background has a life of its own, and a tier has its price.
 const OTHER_WAYS: [&[u8]; 2] = [b"\"background\"", b"\"service_tier\""];
 /// Enough input to compare prices by.
@@ -61,6 +58,7 @@ const SAMPLE: Usage = Usage {
 /// How one route defers.
 pub struct Defer {
     config: DeferConfig,
+    wire: Wire,
     terms: DeferTerms,
     queues: Mutex<Queues>,
     direct: Mutex<Times>,
@@ -75,6 +73,7 @@ impl Defer {
     /// That of a route; `None` where nothing is deferred, or where there is no folder to write batches down.
     pub fn of(config: &Config, route: &Route) -> Option<Arc<Self>> {
         let (of_route, place) = (route.defer?, Place::below(&config.state_dir)?);
+        let wire = Wire::of(config.provider(&route.provider)?.dialect)?;
         let terms = DeferTerms {
             window: of_route.window,
             min_deadline: of_route.min_deadline,
@@ -84,6 +83,7 @@ impl Defer {
         };
         Some(Arc::new(Self {
             config: of_route,
+            wire,
             terms,
             queues: Mutex::new(Queues::new(of_route.batch_time)),
             direct: Mutex::new(Times::new(of_route.direct_time)),
@@ -199,8 +199,8 @@ fn is_ours(planned: &Planned) -> bool {
 
 fn weigh(state: &State, planned: &Planned, defer: &Arc<Defer>) -> Result<Deferred, DeferReason> {
     let account = &planned.account;
-    let (group, bytes) = form(planned)?;
-    let own = OF_CALLS.iter().any(|name| planned.headers.contains_key(*name)) || asking::is_vouched_for(&planned.headers);
+    let (group, bytes) = form(planned, defer.wire)?;
+    let own = defer.wire.of_calls().iter().any(|name| planned.headers.contains_key(*name)) || asking::is_vouched_for(&planned.headers);
     if own || !account.identity.swap || account.route.swap.is_none() {
         return Err(DeferReason::Client);
     }
@@ -235,10 +235,10 @@ fn weigh(state: &State, planned: &Planned, defer: &Arc<Defer>) -> Result<Deferre
 }
 
 /// Which batches a request may go into, and how long its line is.
-fn form(planned: &Planned) -> Result<(Group, u64), DeferReason> {
+fn form(planned: &Planned, wire: Wire) -> Result<(Group, u64), DeferReason> {
     let target = &planned.outbound.target;
     let (path, post) = (target.path(), planned.account.method == Method::POST && target.query().is_none());
-    let endpoint = ENDPOINTS.iter().find(|endpoint| path.ends_with(**endpoint)).filter(|_| post).ok_or(DeferReason::Form)?;
+    let endpoint = wire.endpoints().iter().find(|endpoint| path.ends_with(**endpoint)).filter(|_| post).ok_or(DeferReason::Form)?;
     let body = planned.outbound.body.as_full().filter(|_| !planned.headers.contains_key(CONTENT_ENCODING)).ok_or(DeferReason::Form)?;
     let facts = planned.outbound.facts().filter(|facts| !facts.stream).ok_or(DeferReason::Form)?;
     let other = OTHER_WAYS.iter().any(|field| memmem::find(&body, field).is_some());
@@ -247,7 +247,11 @@ fn form(planned: &Planned) -> Result<(Group, u64), DeferReason> {
     }
     let named = facts.target.clone().ok_or(DeferReason::Form)?;
     let prefix = path.strip_suffix(endpoint).unwrap_or_default().into();
-    Ok((Group { prefix, endpoint, target: named }, body.len() as u64))
+    let version = match wire.version() {
+        Some(name) => Some(planned.headers.get(name).and_then(|version| version.to_str().ok()).ok_or(DeferReason::Form)?.into()),
+        None => None,
+    };
+    Ok((Group { prefix, endpoint, target: named, version }, body.len() as u64))
 }
 
 fn is_cheaper(state: &State, planned: &Planned, target: &str) -> bool {

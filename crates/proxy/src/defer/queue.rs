@@ -32,6 +32,8 @@ pub struct Group {
     pub endpoint: &'static str,
     /// The target.
     pub target: Arc<str>,
+    /// The version of the API that its clients speak, where requests name one.
+    pub version: Option<Arc<str>>,
 }
 
 /// A request in a queue or a batch.

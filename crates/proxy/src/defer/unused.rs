@@ -60,7 +60,7 @@ impl State {
 
 fn order(kept: &KeptMember, target: &Arc<str>) -> Order {
     let now = Instant::now();
-    let group = Group { prefix: "".into(), endpoint: "", target: target.clone() };
+    let group = Group { prefix: "".into(), endpoint: "", target: target.clone(), version: None };
     Order {
         purpose: Purpose::User,
         fetch_reason: REASON,
