@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what build, tests and benches need beyond cargo. Idempotent; says nothing when there is nothing to do.
 #   runtime  the ONNX Runtime library into target/onnxruntime/, hash checked
-#   test     runtime, redis-server, postgresql, target/venv with the Python packages of scripts/requirements-test.txt, and target/http-cache with the
+#   test     runtime, redis-server, postgresql, haproxy, target/venv with the Python packages of scripts/requirements-test.txt, and target/http-cache with the
 #            suite of HTTP cache tests of scripts/http-cache-suite.integrity
 #   bench    runtime, and the peers of the load bench
 #   full     test, bench, and the servers of the long tests
@@ -246,7 +246,7 @@ install_packages() {
 }
 
 runtime_library
-case $group in test | full) python_environment; http_cache_suite; redis_server; postgresql ;; esac
+case $group in test | full) python_environment; http_cache_suite; redis_server; postgresql; servers haproxy=haproxy ;; esac
 case $group in bench | full) servers nginx=nginx haproxy=haproxy varnishd=varnish wrk=wrk ;; esac
 case $group in full) servers chromium=chromium ;; esac
 

@@ -31,6 +31,7 @@ mod program;
 mod prompts;
 mod purge;
 mod refill;
+mod rolling;
 mod semantics;
 mod shortcuts;
 mod sinks;

@@ -68,7 +68,17 @@ impl Serving {
     pub async fn start_with(program: &Path, dir: &Path, args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = command(program, dir, &["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         change(&mut command);
-        let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        command.args(args);
+        Self::run(command, program, dir).await
+    }
+
+    /// Starts it in `dir` with the data port and the admin port that its file names.
+    pub async fn start_where_it_says(program: &Path, dir: &Path, file: &str) -> Self {
+        Self::run(command(program, dir, &["serve", "--config", file]), program, dir).await
+    }
+
+    async fn run(mut command: Command, program: &Path, dir: &Path) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let greeting = tokio::time::timeout(HANGS, lines.next_line()).await.expect("serve greets").unwrap().expect("serve starts");
         let client = |mark: &str| {

@@ -58,7 +58,12 @@ impl Client {
 
     /// A GET of a server that may die meanwhile.
     pub async fn try_get(&self, target: &str, headers: &[(&str, &str)]) -> Option<Answer> {
-        let response = self.try_open(Method::GET, target, headers, Bytes::new()).await.ok()?;
+        self.try_send(Method::GET, target, headers, Bytes::new()).await
+    }
+
+    /// Any request to a server that may die meanwhile.
+    pub async fn try_send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Option<Answer> {
+        let response = self.try_open(method, target, headers, body.into()).await.ok()?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.ok()?.to_bytes();
         Some(Answer { status: head.status, headers: head.headers, body })

@@ -124,7 +124,9 @@ pub struct ListenConfig {
     pub max_headers: usize,
     /// Most bytes of any request body (413 beyond); a route may allow less.
     pub max_body: u64,
-    /// Time running requests get to end at shutdown.
+    /// Time at shutdown in which new requests are still taken, and `/readyz` says that it ends.
+    pub drain_delay: Span,
+    /// Time running requests get to end after that.
     pub drain: Span,
     /// Codings in which answers may go to clients that accept them, the best first; none leaves all answers as they are.
     pub compress: Vec<Coding>,
@@ -144,6 +146,7 @@ impl Default for ListenConfig {
             max_header_bytes: 64_000,
             max_headers: 100,
             max_body: 100_000_000,
+            drain_delay: Span::ZERO,
             drain: Span::from_secs(15),
             compress: Vec::new(),
             compress_min: 1_024,

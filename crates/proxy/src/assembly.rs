@@ -146,9 +146,10 @@ impl Proxy {
     pub(crate) const fn state(&self) -> &Arc<State> {
         &self.state
     }
-    /// Ends: no new requests, running ones drain, the log is written.
+    /// Ends: says so for a while, then takes no new requests; running ones drain, the log is written.
     pub async fn shutdown(&self) -> Option<LogMetrics> {
         self.draining.store(true, Ordering::Release);
+        tokio::time::sleep(self.state.config.data.drain_delay).await;
         self.stop.cancel();
         let serving = self.serving.lock().take();
         if let Some(serving) = serving {

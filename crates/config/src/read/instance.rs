@@ -68,6 +68,7 @@ fn data(s: &Section<'_, '_>, into: &mut ListenConfig) {
     s.set("max_header_bytes", v::size(8_192..=1_048_576), &mut into.max_header_bytes);
     s.set("max_headers", v::count(16..=1_024), &mut into.max_headers);
     s.set("max_body", v::size(0..=1_000 * GB), &mut into.max_body);
+    s.set("drain_delay", v::span, &mut into.drain_delay);
     s.set("drain", v::span, &mut into.drain);
     s.set("compress", v::list(v::word(v::CODINGS)), &mut into.compress);
     s.set("compress_min", v::size(0..=GB), &mut into.compress_min);

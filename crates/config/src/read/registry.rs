@@ -107,7 +107,14 @@ pub(crate) const DATA: Keys = &[
     key("max_header_bytes", "size", "\"64kB\"", "Most bytes of a request head; 431 beyond."),
     key("max_headers", "count", "100", "Most header fields of a request; 431 beyond."),
     key("max_body", "size", "\"100MB\"", "Most bytes of any request body; 413 beyond."),
-    key("drain", "time", "\"15s\"", "Time that running requests get to end at shutdown."),
+    key(
+        "drain_delay",
+        "time",
+        "\"0s\"",
+        "Time at shutdown in which new requests are still taken while `/readyz` says 503 already, so that a load balancer sends them elsewhere before \
+         the port closes: a little more than its checks take.",
+    ),
+    key("drain", "time", "\"15s\"", "Time that running requests get to end after that."),
     key(
         "compress",
         "list",
