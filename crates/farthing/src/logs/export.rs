@@ -47,6 +47,8 @@ enum FormatFlag {
     Csv,
     /// One file for each table, an object on each line.
     Jsonl,
+    /// One file, `focus.csv`: the bill by day, tenant, provider, target and tags in the columns of FOCUS 1.0, for FinOps tools.
+    Focus,
 }
 
 /// Exports, and says what was written and what was passed over; fails when something was.
@@ -59,6 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         FormatFlag::Parquet => Format::Parquet,
         FormatFlag::Csv => Format::Csv,
         FormatFlag::Jsonl => Format::Jsonl,
+        FormatFlag::Focus => Format::Focus,
     };
     let manifest = export(&Order { dir: args.dir.get()?.to_owned(), out: args.out.clone(), selection, format })?;
     if args.json {
@@ -77,6 +80,9 @@ fn told(manifest: &Manifest, args: &Args) -> String {
     };
     let mut text = render(&["table", "files", "rows", "bytes"], manifest.rows.iter().map(row));
     text += &format!("Verified, with checksums in {}.\n", args.out.join("manifest.json").display());
+    if let Some(calls) = manifest.unpriced_calls.filter(|calls| *calls > 0) {
+        text += &format!("Not in it: {calls} calls whose cost is not known (`farthing routes` names what has no price).\n");
+    }
     if manifest.in_journal.rows > 0 {
         text += &format!("Not in it: {} rows of the log that are in no file yet.\n", manifest.in_journal.rows);
     }

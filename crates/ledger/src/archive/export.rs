@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::Int64Array;
 use arrow::compute::{filter_record_batch, max, min};
 use arrow::record_batch::RecordBatch;
-use farthing_contract::log::{ALL, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY, Value, partition};
+use farthing_contract::log::{ALL, CallRow, Column, Row, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY, Value, partition};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::file::metadata::KeyValue;
@@ -16,6 +16,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::batches::{column, conform, hours, parts, visit};
+use super::focus::{Focus, READ};
 use super::traces::Traces;
 use super::{ArchiveError, JournalHolding, Selection, holdings::in_journal};
 use crate::log::{plain_schema, properties};
@@ -32,6 +33,8 @@ pub enum Format {
     Csv,
     /// `<table>.jsonl`, an object for each row; ids in 16 hexadecimal digits.
     Jsonl,
+    /// `focus.csv`: the bill by day, as the FinOps Open Cost and Usage Specification has it, version 1.0.
+    Focus,
 }
 
 /// What is to be exported.
@@ -85,6 +88,9 @@ pub struct Manifest {
     pub skipped: Vec<String>,
     /// Rows that are in no file of the log yet, of whatever tenant and time: not exported.
     pub in_journal: JournalHolding,
+    /// Of [`Format::Focus`]: calls whose cost is not known, which have no row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpriced_calls: Option<u64>,
 }
 
 /// Copies rows of the log into a folder; every file read and written is read whole.
@@ -106,14 +112,47 @@ pub fn export(order: &Order) -> Result<Manifest, ArchiveError> {
         files: Vec::new(),
         skipped: Vec::new(),
         in_journal: in_journal(&order.dir),
+        unpriced_calls: None,
     };
-    for table in ALL {
-        copy_table(order, table, traces.as_ref(), &mut manifest)?;
+    if order.format == Format::Focus {
+        manifest.rows.clear();
+        charges(order, traces.as_ref(), &mut manifest)?;
+    } else {
+        for table in ALL {
+            copy_table(order, table, traces.as_ref(), &mut manifest)?;
+        }
     }
     let path = order.out.join("manifest.json");
     let json = serde_json::to_vec_pretty(&manifest).map_err(|error| ArchiveError::Io { path: path.clone(), source: error.into() })?;
     fs::write(&path, json).map_err(ArchiveError::io(&path))?;
     Ok(manifest)
+}
+
+fn charges(order: &Order, traces: Option<&Traces>, manifest: &mut Manifest) -> Result<(), ArchiveError> {
+    let (table, mut focus) = (CallRow::TABLE, Focus::default());
+    let columns: Vec<Column> = READ.iter().filter_map(|name| table.columns.iter().find(|column| column.name == *name)).copied().collect();
+    for (_, folder) in hours(&order.dir, table).into_iter().filter(|(hour, _)| order.selection.may_be_in(*hour)) {
+        for file in parts(&folder) {
+            match selected(&file, table, &order.selection, traces) {
+                Ok(rows) => {
+                    for batch in &rows {
+                        lines(&columns, batch, &mut |cells| focus.add(cells)).map_err(ArchiveError::io(&file))?;
+                    }
+                }
+                Err(error) => manifest.skipped.push(error.to_string()),
+            }
+        }
+    }
+    let path = order.out.join("focus.csv");
+    let mut out = BufWriter::new(File::create(&path).map_err(ArchiveError::io(&path))?);
+    focus.write(&mut out).map_err(ArchiveError::io(&path))?;
+    let file = out.into_inner().map_err(|error| ArchiveError::Io { path: path.clone(), source: error.into_error() })?;
+    file.sync_all().map_err(ArchiveError::io(&path))?;
+    let (bytes, sha256) = digest(&path).map_err(ArchiveError::io(&path))?;
+    let (rows, first_ns, last_ns) = focus.span();
+    manifest.unpriced_calls = Some(focus.unpriced);
+    manifest.add(ExportedFile { path: "focus.csv".to_owned(), table: "charges", rows, bytes, sha256, first_ns, last_ns });
+    Ok(())
 }
 
 fn copy_table(order: &Order, table: &'static Table, traces: Option<&Traces>, manifest: &mut Manifest) -> Result<(), ArchiveError> {
@@ -188,7 +227,7 @@ impl Target {
     fn create(order: &Order, table: &'static Table, hour: i64) -> Result<Self, ArchiveError> {
         let path = match order.format {
             Format::Parquet => order.out.join(table.name).join(partition(hour)).join("part-export.parquet"),
-            Format::Csv => order.out.join(format!("{}.csv", table.name)),
+            Format::Csv | Format::Focus => order.out.join(format!("{}.csv", table.name)),
             Format::Jsonl => order.out.join(format!("{}.jsonl", table.name)),
         };
         let folder = path.parent().unwrap_or(&order.out);
@@ -196,7 +235,7 @@ impl Target {
         let file = File::create(&path).map_err(ArchiveError::io(&path))?;
         let writer = match order.format {
             Format::Parquet => Writer::Parquet(Box::new(parquet_writer(file, table, &path)?)),
-            Format::Csv => {
+            Format::Csv | Format::Focus => {
                 let names: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
                 let mut writer = BufWriter::new(file);
                 writeln!(writer, "{}", names.join(",")).map_err(ArchiveError::io(&path))?;
@@ -215,10 +254,10 @@ impl Target {
         }
         match &mut self.writer {
             Writer::Parquet(writer) => writer.write(batch).map_err(|source| ArchiveError::Parquet { path: self.path.clone(), source }),
-            Writer::Csv(out) => lines(self.table, batch, &mut |cells| csv_line(out, cells)).map_err(ArchiveError::io(&self.path)),
+            Writer::Csv(out) => lines(self.table.columns, batch, &mut |cells| csv_line(out, cells)).map_err(ArchiveError::io(&self.path)),
             Writer::Jsonl(out) => {
                 let table = self.table;
-                lines(table, batch, &mut |cells| json_line(out, table, cells)).map_err(ArchiveError::io(&self.path))
+                lines(table.columns, batch, &mut |cells| json_line(out, table, cells)).map_err(ArchiveError::io(&self.path))
             }
         }
     }
@@ -265,8 +304,8 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
     Ok((bytes, hex::encode(hasher.finalize())))
 }
 
-fn lines(table: &Table, batch: &RecordBatch, each: &mut dyn FnMut(&[Value<'_>]) -> io::Result<()>) -> io::Result<()> {
-    let cells = table.columns.iter().map(|column| Cells::new(batch, column)).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
+fn lines(columns: &[Column], batch: &RecordBatch, each: &mut dyn FnMut(&[Value<'_>]) -> io::Result<()>) -> io::Result<()> {
+    let cells = columns.iter().map(|column| Cells::new(batch, column)).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
     for row in 0..batch.num_rows() {
         let values: Vec<Value<'_>> = cells.iter().map(|cells| cells.get(row)).collect();
         each(&values)?;
@@ -275,7 +314,7 @@ fn lines(table: &Table, batch: &RecordBatch, each: &mut dyn FnMut(&[Value<'_>]) 
 }
 
 /// A line of RFC 4180, but for the line feed alone at its end.
-fn csv_line(out: &mut impl Write, values: &[Value<'_>]) -> io::Result<()> {
+pub(super) fn csv_line(out: &mut impl Write, values: &[Value<'_>]) -> io::Result<()> {
     for (place, value) in values.iter().enumerate() {
         let cell = text(value);
         let comma = if place > 0 { "," } else { "" };

@@ -13,6 +13,7 @@ mod batches;
 mod day;
 mod export;
 mod finished;
+mod focus;
 mod forget;
 mod holdings;
 mod prune;

@@ -198,6 +198,70 @@ fn lines_of_text_have_every_column() {
     assert_eq!(first["decision_id"].as_str().unwrap().len(), 16);
 }
 
+#[test]
+fn the_bill_goes_to_finops_tools_by_day_and_what_has_no_price_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = LogWriter::open(dir.path(), LogConfig::default(), Arc::new(RealClock::default())).unwrap();
+    let log = writer.handle();
+    // The last hour of a year, and the next.
+    let new_year = farthing_types::day_number(2027, 1, 1) * 24 * HOUR_NS;
+    let call = |ts_ns, cost_nanousd| CallRow {
+        ts_ns,
+        cost_nanousd,
+        provider: "openai".into(),
+        route: "chat".into(),
+        tenant: "acme, \"inc\"".into(),
+        team: Some("search".into()),
+        tags: Some("feature=map,team=x".into()),
+        target: Some("gpt".into()),
+        price_book: Some("b1".into()),
+        tokens_input: Some(7),
+        tokens_output: Some(2),
+        ..CallRow::default()
+    };
+    for (ts_ns, cost) in [(new_year - 1, Some(1_500_000_000)), (new_year - 2, Some(1)), (new_year, Some(3)), (new_year + 1, None)] {
+        log.write(call(ts_ns, cost));
+    }
+    log.write(CallRow { tags: None, team: None, tokens_input: None, tokens_output: None, target: None, ..call(new_year, Some(0)) });
+    writer.close();
+    let out = tempfile::tempdir().unwrap();
+    let manifest = export(&Order { format: Format::Focus, ..order(dir.path(), out.path(), Selection::default()) }).unwrap();
+    assert_eq!((manifest.unpriced_calls, manifest.files.len(), manifest.files[0].rows), (Some(1), 1, 3));
+    assert_eq!((manifest.files[0].first_ns, manifest.files[0].last_ns), (Some(new_year - 2), Some(new_year)));
+    let text = fs::read_to_string(out.path().join("focus.csv")).unwrap();
+    let rows: Vec<BTreeMap<String, String>> = records(&text);
+    let of = |row: usize, names: &[&str]| names.iter().map(|name| rows[row][*name].clone()).collect::<Vec<_>>();
+    let money = ["BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "ConsumedQuantity", "x_TokensInput", "x_TokensReasoning"];
+    assert_eq!(of(0, &money), ["1.500000001", "1.500000001", "1.500000001", "1.500000001", "2", "14", ""]);
+    let times = ["BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd"];
+    assert_eq!(of(0, &times), ["2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z", "2026-12-31T00:00:00Z", "2027-01-01T00:00:00Z"]);
+    assert_eq!(of(1, &times), ["2027-01-01T00:00:00Z", "2027-02-01T00:00:00Z", "2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z"]);
+    let names = ["ProviderName", "SubAccountId", "SkuId", "SkuPriceId", "ServiceCategory", "Tags"];
+    assert_eq!(of(1, &names)[..5], ["openai", "acme, \"inc\"", "chat", "b1/chat", "Other"]);
+    assert_eq!(of(0, &names)[4..], ["AI and Machine Learning", r#"{"farthing:team":"search","feature":"map","team":"x"}"#]);
+    assert_eq!(rows.len(), 3);
+}
+
+/// Rows of a text of comma-separated values, by the names in its first line.
+fn records(text: &str) -> Vec<BTreeMap<String, String>> {
+    let cells = |line: &str| -> Vec<String> {
+        let (mut cells, mut quoted) = (vec![String::new()], false);
+        let mut letters = line.chars().peekable();
+        while let Some(letter) = letters.next() {
+            match letter {
+                '"' if quoted && letters.peek() == Some(&'"') => cells.last_mut().unwrap().push(letters.next().unwrap()),
+                '"' => quoted = !quoted,
+                ',' if !quoted => cells.push(String::new()),
+                letter => cells.last_mut().unwrap().push(letter),
+            }
+        }
+        cells
+    };
+    let mut lines = text.lines();
+    let names = cells(lines.next().unwrap());
+    lines.map(|line| names.iter().cloned().zip(cells(line)).collect()).collect()
+}
+
 fn age(hours: i64) -> Time {
     Time::from_nanos((HOUR + hours) * HOUR_NS)
 }

@@ -1,0 +1,243 @@
+//! Charges in the columns of the FinOps Open Cost and Usage Specification (FOCUS) 1.0: one row for what one tenant's calls to one target of one
+//! provider have cost in a day.
+//!
+//! Unpriced calls have no row, because their cost is not known and a row must have one; they are counted in the manifest.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use farthing_contract::log::Value;
+use farthing_types::{Money, civil};
+
+use super::export::csv_line;
+
+/// Most rows; beyond it the time is to be divided.
+const MOST: usize = 2_000_000;
+
+/// A column, and what a row has in it.
+type Column = (&'static str, fn(&Line<'_>) -> Option<String>);
+
+/// The columns, in the order of the specification; those with `x_` are ours, as it asks.
+///
+/// What one call costs is made of many prices (of tokens, tiers, quotas), so that no unit price is told; the contracted, listed and effective
+/// costs are the billed one, by the prices in force.
+const COLUMNS: [Column; 53] = [
+    ("AvailabilityZone", |_| None),
+    ("BilledCost", |line| Some(line.cost())),
+    ("BillingAccountId", |line| Some(line.charge.provider.clone())),
+    ("BillingAccountName", |_| None),
+    ("BillingCurrency", |_| Some("USD".to_owned())),
+    ("BillingPeriodEnd", |line| Some(line.month(1))),
+    ("BillingPeriodStart", |line| Some(line.month(0))),
+    ("ChargeCategory", |_| Some("Usage".to_owned())),
+    ("ChargeClass", |_| None),
+    ("ChargeDescription", |line| Some(format!("{} calls to {} of {}", line.charge.purpose, line.sku(), line.charge.provider))),
+    ("ChargeFrequency", |_| Some("Usage-Based".to_owned())),
+    ("ChargePeriodEnd", |line| Some(day(line.charge.day + 1))),
+    ("ChargePeriodStart", |line| Some(day(line.charge.day))),
+    ("CommitmentDiscountCategory", |_| None),
+    ("CommitmentDiscountId", |_| None),
+    ("CommitmentDiscountName", |_| None),
+    ("CommitmentDiscountStatus", |_| None),
+    ("CommitmentDiscountType", |_| None),
+    ("ConsumedQuantity", |line| Some(line.sums.calls.to_string())),
+    ("ConsumedUnit", |_| Some("Calls".to_owned())),
+    ("ContractedCost", |line| Some(line.cost())),
+    ("ContractedUnitPrice", |_| None),
+    ("EffectiveCost", |line| Some(line.cost())),
+    ("InvoiceIssuerName", |line| Some(line.charge.provider.clone())),
+    ("ListCost", |line| Some(line.cost())),
+    ("ListUnitPrice", |_| None),
+    ("PricingCategory", |_| Some("Standard".to_owned())),
+    ("PricingQuantity", |line| Some(line.sums.calls.to_string())),
+    ("PricingUnit", |_| Some("Calls".to_owned())),
+    ("ProviderName", |line| Some(line.charge.provider.clone())),
+    ("PublisherName", |line| Some(line.charge.provider.clone())),
+    ("RegionId", |_| None),
+    ("RegionName", |_| None),
+    ("ResourceId", |_| None),
+    ("ResourceName", |_| None),
+    ("ResourceType", |_| None),
+    ("ServiceCategory", |line| Some(line.category().to_owned())),
+    ("ServiceName", |line| Some(line.charge.route.clone())),
+    ("SkuId", |line| Some(line.sku().to_owned())),
+    ("SkuPriceId", |line| Some(format!("{}/{}", line.charge.price_book.as_ref()?, line.sku()))),
+    ("SubAccountId", |line| Some(line.charge.tenant.clone())),
+    ("SubAccountName", |line| Some(line.charge.tenant.clone())),
+    ("Tags", |line| line.tags()),
+    ("x_Route", |line| Some(line.charge.route.clone())),
+    ("x_Purpose", |line| Some(line.charge.purpose.clone())),
+    ("x_ServiceTier", |line| line.charge.tier.clone()),
+    ("x_TokensInput", |line| line.tokens(0)),
+    ("x_TokensCachedInput", |line| line.tokens(1)),
+    ("x_TokensCacheWrite", |line| line.tokens(2)),
+    ("x_TokensOutput", |line| line.tokens(3)),
+    ("x_TokensReasoning", |line| line.tokens(4)),
+    ("x_FirstCallNs", |line| Some(line.sums.first_ns.to_string())),
+    ("x_LastCallNs", |line| Some(line.sums.last_ns.to_string())),
+];
+
+/// What is read of a call, in this order.
+pub(super) const READ: [&str; 18] = [
+    "ts_ns",
+    "provider",
+    "target",
+    "route",
+    "tenant",
+    "team",
+    "service",
+    "tags",
+    "purpose",
+    "service_tier",
+    "price_book",
+    "cost_nanousd",
+    "tokens_input",
+    "tokens_cached_input",
+    "tokens_cache_write",
+    "tokens_cache_write_1h",
+    "tokens_output",
+    "tokens_reasoning",
+];
+
+/// Nanoseconds of a day.
+const DAY_NS: i64 = 86_400_000_000_000;
+
+/// What the calls of a row have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Charge {
+    day: i64,
+    provider: String,
+    target: Option<String>,
+    route: String,
+    tenant: String,
+    team: Option<String>,
+    service: Option<String>,
+    tags: Option<String>,
+    purpose: String,
+    tier: Option<String>,
+    price_book: Option<String>,
+}
+
+/// Their sums.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    calls: u64,
+    cost: i64,
+    /// Input, cached, written, output, reasoning; `None` where no call has reported any.
+    tokens: [Option<i64>; 5],
+    first_ns: i64,
+    last_ns: i64,
+}
+
+/// Charges of the calls that were read so far.
+#[derive(Debug, Default)]
+pub(super) struct Focus {
+    charges: BTreeMap<Charge, Sums>,
+    /// Calls without a price.
+    pub(super) unpriced: u64,
+}
+
+impl Focus {
+    /// Adds a call, of the columns [`READ`].
+    ///
+    /// # Errors
+    /// There are more rows than are held at once.
+    pub(super) fn add(&mut self, values: &[Value<'_>]) -> io::Result<()> {
+        let cell = |place: usize| values.get(place).unwrap_or(&Value::Null);
+        let text = |place: usize| if let Value::Text(text) = cell(place) { Some((*text).to_owned()) } else { None };
+        let number = |place: usize| if let Value::I64(number) = cell(place) { Some(*number) } else { None };
+        let Some(cost) = number(11) else {
+            self.unpriced += 1;
+            return Ok(());
+        };
+        let at = number(0).unwrap_or_default();
+        let charge = Charge {
+            day: at.div_euclid(DAY_NS),
+            provider: text(1).unwrap_or_default(),
+            target: text(2),
+            route: text(3).unwrap_or_default(),
+            tenant: text(4).unwrap_or_default(),
+            team: text(5),
+            service: text(6),
+            tags: text(7),
+            purpose: text(8).unwrap_or_default(),
+            tier: text(9),
+            price_book: text(10),
+        };
+        if self.charges.len() >= MOST && !self.charges.contains_key(&charge) {
+            return Err(io::Error::other(format!("more than {MOST} charges: export a shorter time (--since, --until)")));
+        }
+        let written = [number(14), number(15)].into_iter().flatten().reduce(i64::saturating_add);
+        let sums = self.charges.entry(charge).or_insert(Sums { first_ns: at, last_ns: at, ..Sums::default() });
+        sums.calls += 1;
+        sums.cost = sums.cost.saturating_add(cost);
+        for (sum, tokens) in sums.tokens.iter_mut().zip([number(12), number(13), written, number(16), number(17)]) {
+            *sum = [*sum, tokens].into_iter().flatten().reduce(i64::saturating_add);
+        }
+        (sums.first_ns, sums.last_ns) = (sums.first_ns.min(at), sums.last_ns.max(at));
+        Ok(())
+    }
+
+    /// Rows, and the times of the first and of the last call in them.
+    pub(super) fn span(&self) -> (u64, Option<i64>, Option<i64>) {
+        let first = self.charges.values().map(|sums| sums.first_ns).min();
+        (self.charges.len() as u64, first, self.charges.values().map(|sums| sums.last_ns).max())
+    }
+
+    /// Writes the head line and the rows, in the order of day, provider, target and so on.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}", COLUMNS.map(|(name, _)| name).join(","))?;
+        self.charges.iter().try_for_each(|(charge, sums)| Line { charge, sums }.write(out))
+    }
+}
+
+/// A row.
+struct Line<'a> {
+    charge: &'a Charge,
+    sums: &'a Sums,
+}
+
+impl Line<'_> {
+    fn cost(&self) -> String {
+        Money::from_nanos(self.sums.cost).to_string()
+    }
+
+    fn sku(&self) -> &str {
+        self.charge.target.as_deref().unwrap_or(&self.charge.route)
+    }
+
+    /// Begin of the month of the day, or of a later one.
+    fn month(&self, later: i64) -> String {
+        let (year, month, _) = civil(self.charge.day);
+        let months = year * 12 + month - 1 + later;
+        format!("{:04}-{:02}-01T00:00:00Z", months.div_euclid(12), months.rem_euclid(12) + 1)
+    }
+
+    fn category(&self) -> &'static str {
+        if self.sums.tokens.iter().any(Option::is_some) { "AI and Machine Learning" } else { "Other" }
+    }
+
+    fn tokens(&self, which: usize) -> Option<String> {
+        self.sums.tokens.get(which).copied().flatten().map(|tokens| tokens.to_string())
+    }
+
+    /// Team, service, and the tags that the request had, as a JSON object; `None` where there are none.
+    fn tags(&self) -> Option<String> {
+        let given = self.charge.tags.iter().flat_map(|tags| tags.split(',')).filter_map(|tag| tag.split_once('='));
+        let ours = [("farthing:team", &self.charge.team), ("farthing:service", &self.charge.service)];
+        let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        let all: BTreeMap<&str, &str> = given.chain(ours).collect();
+        if all.is_empty() { None } else { serde_json::to_string(&all).ok() }
+    }
+
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let cells = COLUMNS.map(|(_, cell)| cell(self));
+        let values: Vec<Value<'_>> = cells.iter().map(|cell| cell.as_deref().map_or(Value::Null, Value::Text)).collect();
+        csv_line(out, &values)
+    }
+}
+
+fn day(day: i64) -> String {
+    let (year, month, day) = civil(day);
+    format!("{year:04}-{month:02}-{day:02}T00:00:00Z")
+}
