@@ -88,7 +88,7 @@ fn tail(belief: &Belief) -> f64 {
 }
 
 /// The standard normal's distribution function, to 7 digits (Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.2.17).
-pub(crate) fn phi(x: f64) -> f64 {
+pub fn phi(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * x.abs());
     let poly = t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     let upper = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * poly;

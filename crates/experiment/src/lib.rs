@@ -25,7 +25,7 @@ pub mod steer;
 pub mod trial;
 pub mod unit;
 
-pub use allocation::{Allocation, AllocationKind, MIN_ADAPTIVE};
+pub use allocation::{Allocation, AllocationKind, MIN_ADAPTIVE, phi};
 pub use answer::{Answer, Verdict, answers};
 pub use assign::{Assigned, Experiment};
 pub use betting::{EProcess, Haste};

@@ -197,7 +197,7 @@ fn worst_route(found: &Judgement) -> Check {
 fn calibration(evidence: &Evidence) -> Check {
     let name = CheckName::Calibration;
     let Some(bins) = &evidence.calibration else { return Check::absent(name, CALIBRATION_BOUND, "it answers no probability") };
-    let fails = |b: &CalibrationBin| b.error() > CALIBRATION_BOUND && b.is_off();
+    let fails = |b: &CalibrationBin| b.error() > CALIBRATION_BOUND && b.is_off(bins.len());
     let order = |a: &CalibrationBin, b: &CalibrationBin| fails(a).cmp(&fails(b)).then(a.error().total_cmp(&b.error()));
     let Some(worst) = bins.iter().max_by(|a, b| order(a, b)) else {
         return Check { verdict: Verdict::Failed, ..Check::absent(name, CALIBRATION_BOUND, "no held-out prediction") };

@@ -16,6 +16,7 @@ pub mod ttl;
 pub mod versus;
 
 use farthing_contract::bundle::GateRecord;
+use farthing_experiment::phi;
 use farthing_types::Money;
 use serde::Serialize;
 
@@ -139,10 +140,11 @@ impl CalibrationBin {
         (self.predicted - self.observed).abs()
     }
 
-    /// Whether that is more than chance explains, at 95 %, were the prediction right.
-    pub fn is_off(&self) -> bool {
+    /// Whether that is more than chance explains in any of so many bins, at 95 % for all of them together, were the predictions right (Bonferroni).
+    pub fn is_off(&self, bins: usize) -> bool {
         let p = self.predicted.clamp(0.0, 1.0);
-        self.error() > 1.96 * (p * (1.0 - p) / self.count.max(1) as f64).sqrt()
+        let deviation = (p * (1.0 - p) / self.count.max(1) as f64).sqrt();
+        self.error() > 0.0 && 2.0 * phi(-self.error() / deviation) * (bins as f64) < 0.05
     }
 }
 

@@ -96,6 +96,10 @@ fn calibration_latency_and_size_have_their_bounds() {
     };
     assert_eq!(with(|e| e.calibration = Some(vec![CalibrationBin { predicted: 0.1, observed: 0.13, count: 900 }])), "calibration");
     assert_eq!(with(|e| e.calibration = Some(vec![CalibrationBin { predicted: 0.1, observed: 0.13, count: 90 }])), "", "chance");
+    let ten = |e: &mut Evidence| e.calibration = Some(vec![CalibrationBin { predicted: 0.1, observed: 0.13, count: 500 }; 10]);
+    assert_eq!(with(ten), "", "one of ten is so far off by chance in one log of four");
+    assert_eq!(with(|e| e.calibration = Some(vec![CalibrationBin { predicted: 0.1, observed: 0.13, count: 500 }])), "calibration");
+    assert_eq!(with(|e| e.calibration = Some(vec![CalibrationBin { predicted: 0.0, observed: 0.03, count: 500 }])), "calibration");
     assert_eq!(with(|e| e.calibration = Some(Vec::new())), "calibration");
     assert_eq!(with(|e| e.calibration = None), "");
     assert_eq!(
