@@ -47,5 +47,5 @@ pub use views::plans::{PlanInfo, ShadowPlan};
 pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};
 pub use views::routes::{AheadInfo, AuditInfo, NotSaved, ProviderInfo, RouteInfo, RoutesView, VolatileField, VolatileReport};
 pub use views::sinks::{SinkInfo, SinksView};
-pub use views::status::{Costs, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
+pub use views::status::{Costs, FleetInfo, Part, Phase, Quantiles, Readiness, RouteCosts, Status, StatusView, Tally, TenantCosts, Totals};
 pub use views::{ControlError, MetricsView, Parts};

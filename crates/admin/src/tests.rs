@@ -52,6 +52,7 @@ impl StatusView for Fake {
             total: Totals { requests: 2, base_usd: "0.004".parse().unwrap(), ..Totals::default() },
             predictor: None,
             saving: None,
+            fleet: None,
         }
     }
     fn costs(&self) -> Costs {

@@ -13,11 +13,13 @@ mod config;
 mod handle;
 mod keeper;
 mod link;
+mod script;
 mod slot;
 mod stats;
 mod stream;
 
 pub use config::{ConfigError, Password, RedisConfig, Tls};
 pub use handle::Handle;
+pub use script::{Answer, Script};
 pub use stats::{Fault, HandleStats};
 pub use stream::{Position, PositionError, StreamEntry, StreamNews, StreamReader};

@@ -31,6 +31,7 @@ use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, SourceState};
 use crate::experiments::Trials;
 use crate::files;
+use crate::fleet::Fleet;
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
@@ -102,12 +103,18 @@ impl Proxy {
         let upstream = move |spec| farthing_upstream::build(spec, wire.clone());
         let sources = events::sources(&config);
         let routes = route::compile(&config, &sources, &upstream)?;
+        let fleet = Fleet::open(&config)?;
         let l2 = match &config.l2 {
             Some(l2) => Some(L2::open(l2, (keyer(&config).0, KEEP_EXPIRED), clock.now()).await?),
             None => None,
         };
-        let state =
-            Arc::new(build((&config, routes, sources), (clock, real), log.as_ref().map(LogWriter::handle), store, (events.clone(), l2))?);
+        let state = Arc::new(build(
+            (&config, routes, sources),
+            (clock, real),
+            log.as_ref().map(LogWriter::handle),
+            store,
+            (events.clone(), l2, fleet),
+        )?);
         events.connect(&state);
         let recalling = state.clone();
         let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
@@ -247,7 +254,7 @@ pub(crate) fn build(
     (clock, real): Clocks,
     log: Option<farthing_ledger::LogHandle>,
     store: Store,
-    (events, l2): (Arc<Events>, Option<L2>),
+    (events, l2, fleet): (Arc<Events>, Option<L2>, Option<Arc<Fleet>>),
 ) -> Result<State, StartError> {
     let (keyer, salt) = keyer(config);
     let start = rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?;
@@ -264,6 +271,7 @@ pub(crate) fn build(
         clients: Clients::new(config, &salt)?,
         events: sources,
         cache: Cache::with_l2(cache_config(config, keyer), events, l2.as_ref().map(|l2| l2.tier.clone())),
+        fleet,
         l2,
         draw: Draw::new(config.seed),
         keyer,

@@ -26,6 +26,7 @@ use crate::clients::Clients;
 use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
+use crate::fleet::FleetStats;
 use crate::l2::{L2, L2Stats};
 use crate::lifecycle::freeze::{FreezeError, FreezeOrder};
 use crate::lifecycle::{CandidateView, DriftReport};
@@ -74,6 +75,10 @@ impl Proxy {
     /// Counters and sizes of the cache.
     pub fn cache_stats(&self) -> CacheStats {
         self.state.cache.stats()
+    }
+    /// Figures of the fleet; `None` where this instance is alone.
+    pub fn fleet_stats(&self) -> Option<FleetStats> {
+        self.state.fleet.as_ref().map(|fleet| fleet.stats())
     }
     /// Figures of L2; `None` where there is none.
     pub fn l2_stats(&self) -> Option<L2Stats> {
@@ -397,6 +402,7 @@ impl Proxy {
         }));
         let frozen = |order: FreezeOrder| format!("automation is frozen ({}); let it go on with farthing freeze off", order.reason);
         parts.extend(self.frozen().map(|order| part("freeze", Some(frozen(order)))));
+        parts.extend(self.state.fleet.as_ref().map(|fleet| part("fleet", fleet.problem())));
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));

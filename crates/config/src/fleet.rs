@@ -1,0 +1,20 @@
+//! Several instances that know of each other.
+
+use std::sync::Arc;
+
+use farthing_types::Span;
+
+use crate::L2Redis;
+
+/// The fleet that this instance belongs to, and the Redis through which it does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetConfig {
+    /// The fleet's name, in all its keys.
+    pub name: Arc<str>,
+    /// How to reach its Redis.
+    pub server: L2Redis,
+    /// How long an operation on it may take that somebody waits for.
+    pub deadline: Span,
+    /// This instance's name; `None`: one that was drawn and is kept in `state_dir`.
+    pub instance: Option<Arc<str>>,
+}
