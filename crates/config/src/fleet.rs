@@ -15,6 +15,9 @@ pub struct FleetConfig {
     pub server: L2Redis,
     /// How long an operation on it may take that somebody waits for.
     pub deadline: Span,
+    /// What becomes of answers with tags while this instance has heard nothing of the others for a second: not used unless younger than that, or
+    /// used as ever.
+    pub bypass_on_partition: bool,
     /// This instance's name; `None`: one that was drawn and is kept in `state_dir`.
     pub instance: Option<Arc<str>>,
 }

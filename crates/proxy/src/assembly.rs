@@ -31,7 +31,7 @@ use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, SourceState};
 use crate::experiments::Trials;
 use crate::files;
-use crate::fleet::Fleet;
+use crate::fleet::{self, Fleet};
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
@@ -102,8 +102,8 @@ impl Proxy {
         let wire = clock.clone();
         let upstream = move |spec| farthing_upstream::build(spec, wire.clone());
         let sources = events::sources(&config);
-        let routes = route::compile(&config, &sources, &upstream)?;
         let fleet = Fleet::open(&config)?;
+        let routes = route::compile(&config, (&sources, fleet.as_ref().map(|fleet| fleet.hearing())), &upstream)?;
         let l2 = match &config.l2 {
             Some(l2) => Some(L2::open(l2, (keyer(&config).0, KEEP_EXPIRED), clock.now()).await?),
             None => None,
@@ -127,6 +127,7 @@ impl Proxy {
         state.clients.tokens.first_reading(FIRST_KEYS).await;
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
+        fleet::bus::start(&state, &stop);
         events::start(&state, &stop)?;
         if let Some(levels) = state.budgets.levels() {
             state.alerts.set_budgets(levels);
@@ -270,7 +271,12 @@ pub(crate) fn build(
         routes,
         clients: Clients::new(config, &salt)?,
         events: sources,
-        cache: Cache::with_l2(cache_config(config, keyer), events, l2.as_ref().map(|l2| l2.tier.clone())),
+        cache: Cache::in_fleet(
+            cache_config(config, keyer),
+            events,
+            l2.as_ref().map(|l2| l2.tier.clone()),
+            fleet.as_ref().map(|fleet| fleet.hearing().clone()),
+        ),
         fleet,
         l2,
         draw: Draw::new(config.seed),
@@ -387,10 +393,7 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
             memory::remember(&state).await;
         }
         let polled = state.clone();
-        let changes = tokio::task::spawn_blocking(move || polled.predictors.store().poll()).await.unwrap_or_default();
-        for change in changes {
-            tracing::info!(?change, "predictors");
-        }
+        let _broken = tokio::task::spawn_blocking(move || polled.poll_models()).await;
         let planned = state.clone();
         if tokio::task::spawn_blocking(move || planned.plan_routes()).await.is_err() {
             state.counters.panics.fetch_add(1, Ordering::Relaxed);

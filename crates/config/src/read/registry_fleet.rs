@@ -11,6 +11,12 @@ pub(crate) const FLEET: Keys = &[
     key("authorities", "path", "", "As in `[l2]`."),
     key("deadline", "time", "\"50ms\"", "How long an operation may take that somebody waits for."),
     key(
+        "on_partition",
+        "word",
+        "\"bypass\"",
+        "What becomes of answers with tags while nothing was heard of the others for a second, so that they may have been purged: `bypass` (only those younger than a second are used) or `serve`.",
+    ),
+    key(
         "instance",
         "name",
         "",
