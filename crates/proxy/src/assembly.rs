@@ -127,7 +127,7 @@ impl Proxy {
         state.clients.tokens.first_reading(FIRST_KEYS).await;
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
-        fleet::bus::start(&state, &stop);
+        fleet::bus::start(&state);
         events::start(&state, &stop)?;
         if let Some(levels) = state.budgets.levels() {
             state.alerts.set_budgets(levels);
@@ -161,6 +161,9 @@ impl Proxy {
         let serving = self.serving.lock().take();
         if let Some(serving) = serving {
             let _ = serving.await;
+        }
+        if let Some(fleet) = &self.state.fleet {
+            fleet.close();
         }
         self.state.tasks.close();
         let _ = tokio::time::timeout(self.state.config.data.drain, self.state.tasks.wait()).await;

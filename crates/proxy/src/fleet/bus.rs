@@ -21,11 +21,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 /// How long the end of the process waits for what is still to be told.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Starts both loops, where there is a fleet.
-pub fn start(state: &Arc<State>, stop: &CancellationToken) {
+/// Starts both loops, where there is a fleet; they end with [`Fleet::close`].
+pub fn start(state: &Arc<State>) {
     let Some(fleet) = state.fleet.clone() else { return };
+    let stop = fleet.closing.clone();
     state.tasks.spawn(listen(state.clone(), fleet.clone(), stop.clone()));
-    state.tasks.spawn(tell(fleet, stop.clone()));
+    state.tasks.spawn(tell(fleet, stop));
 }
 
 async fn listen(state: Arc<State>, fleet: Arc<Fleet>, stop: CancellationToken) {
@@ -57,7 +58,10 @@ async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
     if !news.follows || !news.messages.is_empty() {
         let (state, fleet) = (state.clone(), fleet.clone());
         // Each purge goes through the whole memory.
+        let counters = state.clone();
         if tokio::task::spawn_blocking(move || take(&state, &fleet, &position, &news)).await.is_err() {
+            counters.counters.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("carrying out what the fleet said broke off: it is tried again, and answers with tags are doubted meanwhile");
             return false;
         }
     } else {
@@ -145,22 +149,36 @@ fn raise(state: &State, news: &BusNews) {
     flags.sort();
     for (name, text) in flags {
         match serde_json::from_slice(text) {
+            // What this instance was ordered since, and could not tell, is news to the others.
+            Ok(flag) if is_outdated(state, &flag) => tracing::info!(name, "a flag of the fleet is older than the order here"),
             Ok(flag) => follow(state, flag),
             Err(error) => tracing::warn!(name, %error, "a flag of the fleet cannot be read"),
         }
     }
 }
 
+/// Whether an order that ends something is older than what it would end.
+fn is_outdated(state: &State, flag: &Flag) -> bool {
+    match flag {
+        Flag::Freeze { order: None, at, .. } => state.freeze.order().is_some_and(|order| order.since > *at),
+        Flag::BypassOff { route, at, .. } => {
+            let orders = state.bypass.orders(state.clock.now());
+            orders.iter().any(|order| (route.is_none() || order.route == *route) && order.since > *at)
+        }
+        Flag::Freeze { .. } | Flag::BypassOn(_) => false,
+    }
+}
+
 /// Carries out an operator's order that was given to another instance.
 fn follow(state: &State, flag: Flag) {
     let fault = match flag {
-        Flag::Freeze { order, reason } => {
+        Flag::Freeze { order, reason, .. } => {
             let (on, changes) = (order.is_some(), order.is_some() != state.freeze.is_on());
             if changes { state.freeze(on, &reason).err().map(|fault| fault.to_string()) } else { None }
         }
         Flag::BypassOn(order) if !order.holds(state.clock.now()) => None,
         Flag::BypassOn(order) => state.bypass_on(order).err().map(|fault| fault.to_string()),
-        Flag::BypassOff { route, reason } => state.bypass_off(route.as_deref(), &reason).err().map(|fault| fault.to_string()),
+        Flag::BypassOff { route, reason, .. } => state.bypass_off(route.as_deref(), &reason).err().map(|fault| fault.to_string()),
     };
     if let Some(fault) = fault {
         tracing::warn!(fault, "an order to the fleet was not carried out here as it was given");

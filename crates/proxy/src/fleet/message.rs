@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use farthing_cache::Purge;
 use farthing_fleet::LONGEST_MESSAGE;
-use farthing_types::RouteName;
+use farthing_types::{RouteName, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::freeze::FreezeOrder;
@@ -36,6 +36,8 @@ pub enum Flag {
         order: Option<FreezeOrder>,
         /// Why.
         reason: Arc<str>,
+        /// When it was given, on the clock of who gave it.
+        at: Time,
     },
     /// A route, or everything, is bypassed.
     BypassOn(Order),
@@ -45,6 +47,8 @@ pub enum Flag {
         route: Option<RouteName>,
         /// Why.
         reason: Arc<str>,
+        /// When it was given, on the clock of who gave it.
+        at: Time,
     },
 }
 
@@ -145,7 +149,7 @@ fn read(rest: &mut &[u8]) -> Option<Said> {
 
 #[cfg(test)]
 mod tests {
-    use farthing_types::{KeyHash, Time};
+    use farthing_types::KeyHash;
 
     use super::*;
 
@@ -157,9 +161,9 @@ mod tests {
             Said::purge(&Purge::Key(KeyHash(7)), false),
             Said::purge(&Purge::Within { route: "geo".into(), tenant: None, path: Some("/a".into()), tag: Some("t".into()) }, true),
             Said::Models,
-            Said::Flag(Box::new(Flag::Freeze { order: Some(frozen), reason: "because".into() })),
+            Said::Flag(Box::new(Flag::Freeze { order: Some(frozen), reason: "because".into(), at: Time::from_millis(8) })),
             Said::Flag(Box::new(Flag::BypassOn(order))),
-            Said::Flag(Box::new(Flag::BypassOff { route: None, reason: "over".into() })),
+            Said::Flag(Box::new(Flag::BypassOff { route: None, reason: "over".into(), at: Time::from_millis(9) })),
             Said::purge(&Purge::All, false),
         ];
         let (bytes, count) = encode(things.iter());

@@ -17,6 +17,7 @@ use farthing_config::{Config, FleetConfig};
 use farthing_fleet::{Bus, BusMember, BusPosition, Handle, RedisConfig};
 use farthing_types::{RouteName, Span};
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use identity::Identity;
@@ -68,6 +69,7 @@ pub struct Fleet {
     routes: Vec<RouteName>,
     members: Mutex<Vec<BusMember>>,
     counts: Counts,
+    closing: CancellationToken,
     /// Its own: they run as long as the handle is held.
     _tasks: TaskTracker,
 }
@@ -97,6 +99,7 @@ impl Fleet {
             routes: config.routes.iter().map(|route| route.name.clone()).collect(),
             members: Mutex::default(),
             counts: Counts::default(),
+            closing: CancellationToken::new(),
             config: fleet.clone(),
             identity,
             member,
@@ -149,6 +152,11 @@ impl Fleet {
     /// Whether the others have been told of all that was said, waiting for that for a short time. Blocks.
     pub fn is_told(&self) -> bool {
         self.outbox.wait(bus::TOLD_WITHIN)
+    }
+
+    /// Ends the loops, when nothing is served any more; what is still to be told is told first, within a second.
+    pub fn close(&self) {
+        self.closing.cancel();
     }
 
     /// A word that nobody uses twice.

@@ -33,7 +33,7 @@ impl State {
     pub fn order_freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
         let done = self.freeze(on, reason);
         if !matches!(done, Err(FreezeError::Reason)) {
-            self.say(|| Said::Flag(Box::new(Flag::Freeze { order: self.freeze.order(), reason: reason.into() })));
+            self.say(|| Said::Flag(Box::new(Flag::Freeze { order: self.freeze.order(), reason: reason.into(), at: self.clock.now() })));
         }
         done
     }
@@ -57,7 +57,8 @@ impl State {
     pub fn order_bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
         let done = self.bypass_off(route, reason);
         if matches!(done, Ok(_) | Err(BypassError::Unwritten { .. })) {
-            self.say(|| Said::Flag(Box::new(Flag::BypassOff { route: route.map(RouteName::from), reason: reason.into() })));
+            let at = self.clock.now();
+            self.say(|| Said::Flag(Box::new(Flag::BypassOff { route: route.map(RouteName::from), reason: reason.into(), at })));
         }
         done
     }

@@ -51,6 +51,8 @@ pub struct FleetStats {
     pub connected: bool,
     /// Of the handle.
     pub redis: HandleStats,
+    /// The number up to which what was said has been done here.
+    pub position: u64,
     /// Whether nothing was heard for a second.
     pub silent: bool,
     /// Times that it fell silent.
@@ -79,6 +81,7 @@ impl Fleet {
             identity: self.identity.clone(),
             connected: !self.is_away(),
             redis: self.handle.stats(),
+            position: self.hearing.position(),
             silent: self.hearing.is_silent(now),
             silences: load(&self.counts.silences),
             gaps: load(&self.counts.gaps),
