@@ -100,6 +100,13 @@ impl Hearing {
         self.position.fetch_max(number, Ordering::AcqRel);
     }
 
+    /// Drops what names a tenant: the caller has removed all that it was about.
+    pub fn forget_tenant(&self, tenant: &str) {
+        let mut known = self.known.lock();
+        known.others.retain(|(_, purge, _)| purge.tenant().is_none_or(|named| **named != *tenant));
+        known.bytes = known.others.iter().map(|(_, purge, _)| size(purge)).sum();
+    }
+
     /// What was purged before this number is unknown: nothing with a lower mark is trusted any more.
     pub fn begin_anew(&self, number: u64) {
         self.known.lock().forget_all(number);

@@ -154,6 +154,16 @@ impl Fleet {
         self.outbox.wait(bus::TOLD_WITHIN)
     }
 
+    /// What is left where a tenant is forgotten.
+    pub fn names_tenants(&self) -> String {
+        let stream = key(&self.config, "bus", "stream");
+        format!(
+            "purges in the fleet's stream that may name it, until 32,768 later messages; delete the key {} to be rid of them at once: all instances then \
+             empty their memory",
+            String::from_utf8_lossy(&stream)
+        )
+    }
+
     /// Ends the loops, when nothing is served any more; what is still to be told is told first, within a second.
     pub fn close(&self) {
         self.closing.cancel();
