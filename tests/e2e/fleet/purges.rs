@@ -1,6 +1,7 @@
 //! Purges on three instances under load: nothing older than a purge is answered later than a second after it, by none of them, whatever is under way
 //! and whoever is cut off.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -161,7 +162,8 @@ async fn trials(seed: u64, purges: usize, apart: Duration) {
     let told: Vec<_> = instances.iter().map(|(_, proxy)| stats(proxy)).collect();
     let (answers, hits, latest) =
         (world.answers.load(Ordering::Relaxed), world.hits.load(Ordering::Relaxed), world.latest.load(Ordering::Relaxed));
-    println!(
+    let _nobody_reads = writeln!(
+        std::io::stderr(),
         "{purges} purges, {answers} answers, {:.0} % hits, {} calls, latest older answer {latest} ms after its purge, {} silences, heard {:?}, gaps {:?}",
         100.0 * hits as f64 / answers as f64,
         origin.calls(),
