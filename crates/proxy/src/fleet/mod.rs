@@ -63,7 +63,7 @@ pub struct Fleet {
     /// The last message that was carried out here.
     position: Mutex<BusPosition>,
     /// Messages up to this one were told before memory was emptied last.
-    done_until: AtomicU64,
+    old_until: AtomicU64,
     nonces: AtomicU64,
     /// Routes that can be bypassed.
     routes: Vec<RouteName>,
@@ -94,7 +94,7 @@ impl Fleet {
             hearing: Arc::new(Hearing::new(fleet.bypass_on_partition)),
             outbox: Outbox::default(),
             position: Mutex::default(),
-            done_until: AtomicU64::new(0),
+            old_until: AtomicU64::new(0),
             nonces: AtomicU64::new(0),
             routes: config.routes.iter().map(|route| route.name.clone()).collect(),
             members: Mutex::default(),
