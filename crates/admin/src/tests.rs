@@ -52,6 +52,7 @@ impl StatusView for Fake {
             total: Totals { requests: 2, base_usd: "0.004".parse().unwrap(), ..Totals::default() },
             predictor: None,
             saving: None,
+            fleet: None,
         }
     }
     fn costs(&self) -> Costs {
@@ -151,7 +152,7 @@ impl CacheControl for Fake {
         CacheStats { entries: 3, ..CacheStats::default() }
     }
     fn purge(&self, request: &PurgeRequest) -> Result<PurgeReport, ControlError> {
-        Ok(PurgeReport { entries: request.tags.len() as u64, flights: 0, dry_run: request.dry_run })
+        Ok(PurgeReport { entries: request.tags.len() as u64, flights: 0, dry_run: request.dry_run, fleet: None })
     }
     fn warm(&self, request: WarmRequest) -> Warming {
         Box::pin(async move {

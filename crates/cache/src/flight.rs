@@ -36,6 +36,9 @@ pub(crate) struct Flight {
     pub(crate) key: KeyHash,
     pub(crate) subject: Arc<Subject>,
     pub(crate) epoch: u64,
+    /// The number up to which the fleet's purges had been carried out when it began.
+    pub(crate) mark: u64,
+    pub(crate) begun: Time,
     state: Mutex<State>,
     idle: Notify,
 }
@@ -62,9 +65,9 @@ pub(crate) enum Found {
 }
 
 impl Flight {
-    pub(crate) fn new(key: KeyHash, subject: Arc<Subject>, epoch: u64, limits: ticket::Limits) -> Self {
+    pub(crate) fn new(key: KeyHash, subject: Arc<Subject>, (epoch, mark): (u64, u64), begun: Time, limits: ticket::Limits) -> Self {
         let state = State { core: ticket::Flight::new(limits), senders: HashMap::new(), live: None };
-        Self { key, subject, epoch, state: Mutex::new(state), idle: Notify::new() }
+        Self { key, subject, epoch, mark, begun, state: Mutex::new(state), idle: Notify::new() }
     }
 
     pub(crate) fn join(&self, now: Time, max_readers: usize) -> Found {
@@ -459,7 +462,7 @@ impl Filled {
         entry.subject = Arc::clone(&landed.flight.subject);
         entry.epoch = landed.flight.epoch;
         entry.selected = self.selected.take();
-        landed.inner.store(entry, now)
+        landed.inner.store(entry, landed.flight.mark, now)
     }
 }
 

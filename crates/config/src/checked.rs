@@ -7,8 +7,8 @@ use std::sync::Arc;
 use farthing_types::{BudgetSpec, Coding, LimitSpec, Money, Overrides, RouteName, Span};
 
 use crate::{
-    AlertsConfig, EventsConfig, FarthingKey, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret, SelfCostConfig,
-    SinkConfig, TenantRights,
+    AlertsConfig, EventsConfig, FarthingKey, FleetConfig, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret,
+    SelfCostConfig, SinkConfig, TenantRights,
 };
 
 /// The whole configuration of one instance.
@@ -32,6 +32,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Where answers are kept beside memory; `None`: nowhere.
     pub l2: Option<L2Config>,
+    /// The fleet that this instance belongs to; `None`: it is alone.
+    pub fleet: Option<FleetConfig>,
     /// Sources of events that say what has changed.
     pub events: Vec<EventsConfig>,
     /// Money that may be spent over a time.

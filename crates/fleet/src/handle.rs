@@ -16,6 +16,7 @@ use crate::breaker::Breaker;
 use crate::config::{ConfigError, RedisConfig};
 use crate::keeper::Keeper;
 use crate::link::{Connector, Link};
+use crate::script::{self, Answer, Script};
 use crate::slot;
 use crate::stats::{Counters, Fault, HandleStats};
 
@@ -128,6 +129,30 @@ impl Handle {
         Ok((next, names.into_iter().filter_map(name).collect()))
     }
 
+    /// Runs a script on the server that has the keys, which must all be in one slot: give them a common hash tag (`{..}`). Where the server does not
+    /// know the script, its text is sent, all within `deadline`. A fault but for [`Fault::Crossing`], [`Fault::Unavailable`] and [`Fault::Busy`] leaves
+    /// open whether the script ran, and on a Cluster one call may run it twice: let it notice a repetition where that matters.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub async fn script(&self, script: &Script, keys: &[&[u8]], args: &[&[u8]], deadline: Span) -> Result<Answer, Fault> {
+        let begun = tokio::time::Instant::now();
+        let result = match script::place(keys) {
+            Ok(place) => match self.inner.admitted(place, &script.call(false, keys, args), deadline, script::known).await {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) => {
+                    let left = deadline.saturating_sub(begun.elapsed());
+                    self.inner.admitted(place, &script.call(true, keys, args), left, plain).await
+                }
+                Err(fault) => Err(fault),
+            },
+            Err(fault) => Err(fault),
+        };
+        let result = result.and_then(script::read);
+        self.inner.counters.outcome(&result);
+        result
+    }
+
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.inner.link.read().is_some()
@@ -147,7 +172,7 @@ impl Handle {
     }
 
     async fn run(&self, key: &[u8], command: &Cmd, deadline: Span) -> Result<Value, Fault> {
-        let result = self.inner.admitted(key, command, deadline).await;
+        let result = self.inner.admitted(key, command, deadline, plain).await;
         self.inner.counters.outcome(&result);
         result
     }
@@ -168,7 +193,7 @@ impl Inner {
         self.breakers.get(if self.breakers.len() == 1 { 0 } else { slot::part(key) })
     }
 
-    async fn admitted(&self, key: &[u8], command: &Cmd, deadline: Span) -> Result<Value, Fault> {
+    async fn admitted<T>(&self, key: &[u8], command: &Cmd, deadline: Span, read: Read<T>) -> Result<T, Fault> {
         let breaker = self.breaker(key).filter(|b| !b.is_open()).ok_or(Fault::Unavailable)?;
         let link = self.link.read().clone().ok_or(Fault::Unavailable)?;
         let under_way = self.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -176,7 +201,7 @@ impl Inner {
         if under_way >= self.max_in_flight {
             return Err(Fault::Busy);
         }
-        let result = send(link, command, deadline).await;
+        let result = send_as(link, command, deadline, read).await;
         match result {
             Ok(_) | Err(Fault::Refused) => breaker.success(),
             Err(fault) => {
@@ -192,12 +217,23 @@ impl Inner {
     }
 }
 
+/// What an answer is read as, before its error becomes a fault.
+type Read<T> = fn(Result<Value, RedisError>) -> Result<T, RedisError>;
+
 /// One operation on a link, whatever the breaker says: what a probe is, too.
-pub(crate) async fn send(mut link: Link, command: &Cmd, deadline: Span) -> Result<Value, Fault> {
+pub(crate) async fn send(link: Link, command: &Cmd, deadline: Span) -> Result<Value, Fault> {
+    send_as(link, command, deadline, plain).await
+}
+
+const fn plain(answer: Result<Value, RedisError>) -> Result<Value, RedisError> {
+    answer
+}
+
+async fn send_as<T>(mut link: Link, command: &Cmd, deadline: Span, read: Read<T>) -> Result<T, Fault> {
     match tokio::time::timeout(deadline, link.send(command)).await {
         Err(_) => Err(Fault::Late),
         // The client hands on what the server refuses as a value.
-        Ok(answer) => answer.and_then(Value::extract_error).map_err(|error| fault(&error)),
+        Ok(answer) => read(answer.and_then(Value::extract_error)).map_err(|error| fault(&error)),
     }
 }
 

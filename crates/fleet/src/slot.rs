@@ -15,7 +15,8 @@ pub(crate) fn probe_key(of: usize) -> String {
     (0u32..).map(|n| format!("farthing:probe:{n}")).find(|key| part(key.as_bytes()) == of).unwrap_or_default()
 }
 
-fn slot(key: &[u8]) -> u16 {
+/// The slot of a key.
+pub(crate) fn slot(key: &[u8]) -> u16 {
     crc16(hashed(key)) % SLOTS as u16
 }
 

@@ -17,6 +17,8 @@ reasons! {
         Broken = "broken",
         /// The server said no: memory full, no permission, wrong type.
         Refused = "refused",
+        /// The keys of a script are not all in one slot, or there are none: nothing was sent.
+        Crossing = "crossing",
     }
 }
 

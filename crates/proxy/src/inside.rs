@@ -95,11 +95,11 @@ impl Inside {
         let log = open_log(config, &real)?;
         let events = Arc::new(Events::default());
         let sources = crate::events::sources(config);
-        let routes = route::compile(config, &sources, &|spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone())))?;
+        let routes = route::compile(config, (&sources, None), &|spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone())))?;
         let handle = log.as_ref().map(LogWriter::handle);
         let over = |(store, bounds)| L2::over(store, bounds, (keyer(config).0, KEEP_EXPIRED));
         let l2 = l2.zip(config.l2.as_ref()).map(over);
-        let mut state = build((config, routes, sources), (clock, real), handle, store, (events.clone(), l2))?;
+        let mut state = build((config, routes, sources), (clock, real), handle, store, (events.clone(), l2, None))?;
         // Ids enter draws (the jitter of retries): the same requests shall meet the same ones.
         state.ids = Ids::new(config.seed);
         state.real = latencies.unwrap_or(state.real);

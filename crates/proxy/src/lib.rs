@@ -22,6 +22,7 @@ pub mod edge;
 pub mod events;
 pub mod experiments;
 mod files;
+mod fleet;
 mod flight;
 pub mod forget;
 mod identify;
@@ -85,6 +86,7 @@ pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
 pub use defer::DeferReport;
 pub use experiments::{AuditLine, ExperimentError, ExperimentView, check_experiments, experiment_spec};
 pub use farthing_upstream::LegReport;
+pub use fleet::{Fleet, FleetError, FleetStats, Identity};
 pub use inside::Inside;
 pub use items::{ListStats, Source as ItemSource};
 pub use l2::{L2Error, L2Stats};
@@ -173,6 +175,9 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// The instance cannot belong to its fleet.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// L2 cannot be opened.
     #[error(transparent)]
     L2(#[from] L2Error),

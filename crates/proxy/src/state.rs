@@ -22,6 +22,7 @@ use crate::clients::Clients;
 use crate::compress::Compressed;
 use crate::events::SourceState;
 use crate::experiments::Trials;
+use crate::fleet::Fleet;
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
@@ -66,6 +67,8 @@ pub struct State {
     pub events: Vec<Arc<SourceState>>,
     /// L1 and flights.
     pub cache: Cache,
+    /// The fleet; `None` where this instance is alone.
+    pub fleet: Option<Arc<Fleet>>,
     /// The tier below; `None` where none is configured.
     pub l2: Option<L2>,
     /// Totals since start.

@@ -4,11 +4,13 @@ mod ahead;
 mod alerts;
 mod clients;
 mod defer;
+mod fleet;
 mod l2;
 mod lists;
 mod models;
 mod plans;
 mod prompts;
+mod redis;
 mod routing;
 mod sinks;
 mod switches;
@@ -116,6 +118,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in process(&self.0).into_iter().chain(events(&self.0)).chain(clients::families(self.0.clients())) {
+            family.encode(&mut encoder)?;
+        }
+        for family in self.0.fleet_stats().iter().flat_map(fleet::families) {
             family.encode(&mut encoder)?;
         }
         for family in alerts::families(&self.0.alerts().stats()) {

@@ -145,6 +145,24 @@ pub struct Status {
     pub predictor: Option<String>,
     /// The proven saving with its interval; null before there is one.
     pub saving: Option<Value>,
+    /// Its place in a fleet; null when it is alone.
+    #[serde(default)]
+    pub fleet: Option<FleetInfo>,
+}
+
+/// An instance's place in its fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FleetInfo {
+    /// The fleet.
+    pub name: String,
+    /// This instance's name.
+    pub instance: String,
+    /// Whether the fleet's Redis answers.
+    pub connected: bool,
+    /// Whether nothing was heard of the others for a second.
+    pub silent: bool,
+    /// Names of the instances that were heard of in the last five seconds, this one included.
+    pub members: Vec<String>,
 }
 
 /// Money by route and tenant.

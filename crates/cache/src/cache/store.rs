@@ -12,8 +12,8 @@ use crate::purge::Since;
 
 impl Inner {
     /// Stores an answer that has just come, here and behind in L2.
-    pub(crate) fn store(&self, entry: Entry, now: Time) -> Result<Stored, UncachedReason> {
-        self.keep_and(Cached::new(entry), now, |cached| {
+    pub(crate) fn store(&self, entry: Entry, mark: u64, now: Time) -> Result<Stored, UncachedReason> {
+        self.keep_and(Cached::marked(entry, mark), now, |cached| {
             if let Some(l2) = &self.l2 {
                 l2.put(Arc::clone(cached), now);
             }
@@ -29,6 +29,9 @@ impl Inner {
     fn keep_and(&self, entry: Cached, now: Time, also: impl FnOnce(&Arc<Cached>)) -> Result<Stored, UncachedReason> {
         if let Some(selected) = entry.selected.clone() {
             self.note_variant(entry.subject.key, &selected, now);
+        }
+        if let Some(hearing) = &self.hearing {
+            hearing.note_route(&entry);
         }
         let key = entry.stored_key();
         let cached = Arc::new(entry);

@@ -15,6 +15,8 @@ mod store;
 mod tests;
 mod tier;
 
+pub(crate) use envelope::{put, take, text};
+
 pub use disk::{DiskError, DiskOptions, DiskStats, DiskStore};
 pub use outcome::{GetOutcome, OutcomeCounts, PutOutcome, StoreFault};
 pub use redis::RedisStore;

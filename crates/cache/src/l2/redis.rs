@@ -102,7 +102,7 @@ impl From<Fault> for StoreFault {
             Fault::Late => Self::Late,
             Fault::Unavailable => Self::Unavailable,
             Fault::Busy => Self::Busy,
-            Fault::Broken | Fault::Refused => Self::Failed,
+            Fault::Broken | Fault::Refused | Fault::Crossing => Self::Failed,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The tier: entries in, entries out, within a deadline, each question counted.
 
 use std::collections::hash_map;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use farthing_freshness::index::KeyMap;
@@ -19,6 +19,7 @@ use super::purges::Purges;
 use super::seal::Sealer;
 use super::{GetOutcome, OutcomeCounts, Put, PutOutcome, Store, StoreFault};
 use crate::cached::Cached;
+use crate::hearing::Hearing;
 use crate::purge::{Purge, Since};
 
 /// How long the list of purges of a shared store is trusted before it is read again.
@@ -60,6 +61,7 @@ struct Inner {
     counts: Counts,
     queued: AtomicUsize,
     known: Mutex<Known>,
+    hearing: OnceLock<Arc<Hearing>>,
 }
 
 /// What is known about purges.
@@ -110,9 +112,21 @@ impl Tier {
     /// values that are not are misses.
     pub fn new(store: Arc<dyn Store>, sealer: Option<Sealer>, options: TierOptions) -> (Self, Writer) {
         let (queue, jobs) = mpsc::unbounded_channel();
-        let inner =
-            Arc::new(Inner { store, sealer, options, counts: Counts::default(), queued: AtomicUsize::new(0), known: Mutex::default() });
+        let inner = Arc::new(Inner {
+            store,
+            sealer,
+            options,
+            counts: Counts::default(),
+            queued: AtomicUsize::new(0),
+            known: Mutex::default(),
+            hearing: OnceLock::new(),
+        });
         (Self { inner: Arc::clone(&inner), queue }, Writer { inner, jobs })
+    }
+
+    /// Judges what it reads by the fleet's purges, too, from now on.
+    pub(crate) fn heed(&self, hearing: Arc<Hearing>) {
+        let _only_once = self.inner.hearing.set(hearing);
     }
 
     /// Whether other processes write to its store, too.
@@ -271,10 +285,16 @@ impl Inner {
         if self.expiry(&entry) <= now {
             return Err(GetOutcome::Outdated);
         }
+        let heard = match self.hearing.get() {
+            Some(hearing) if hearing.doubts_stored(&entry, now) => return Err(GetOutcome::Unavailable),
+            // In another process, and here before a restart, it was given its mark by the same numbers.
+            Some(hearing) => hearing.since(entry.epoch, &entry),
+            None => Since::Untouched,
+        };
         let skew = if self.store.is_shared() { SKEW } else { Span::ZERO };
-        match self.known.lock().purges.since(&entry, skew) {
-            Since::Hard => Err(GetOutcome::Outdated),
-            since => Ok(Looked { entry, soft_purged: since == Since::Soft }),
+        match (heard, self.known.lock().purges.since(&entry, skew)) {
+            (Since::Hard, _) | (_, Since::Hard) => Err(GetOutcome::Outdated),
+            (heard, known) => Ok(Looked { entry, soft_purged: heard == Since::Soft || known == Since::Soft }),
         }
     }
 
@@ -339,7 +359,7 @@ impl Inner {
             self.store.flush().await?;
             place = selector.place(selected.key);
         }
-        let value = envelope::wrap_entry(entry, &entry.stats(), place, sealer).map_err(|_| PutOutcome::Failed)?;
+        let value = envelope::wrap_entry(entry, (&entry.stats(), entry.mark()), place, sealer).map_err(|_| PutOutcome::Failed)?;
         self.keep(place, value, expires, now).await
     }
 

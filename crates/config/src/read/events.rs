@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use farthing_types::Span;
 
 use super::instance::secrets;
-use super::l2::server;
+use super::l2::reached;
 use super::registry;
 use super::section::Section;
 use super::values as v;
@@ -62,13 +62,7 @@ fn rule(s: &Section<'_, '_>) -> Option<EventRule> {
 
 fn stream(s: &Section<'_, '_>) -> EventsFrom {
     foreign(s, &["secrets"], "webhook");
-    let server = server(s);
-    if server.addresses.is_empty() {
-        s.wrong("addresses", "missing", "write addresses = [\"redis://host:6379\"]");
-    }
-    if server.addresses.len() > 1 && !server.cluster {
-        s.wrong("addresses", format!("{} addresses of one server", server.addresses.len()), "set cluster = true, or give one address");
-    }
+    let server = reached(s);
     let stream = s.need("stream", v::text, "write the key of the stream, such as \"events\"").unwrap_or_default();
     EventsFrom::Redis { server, stream }
 }

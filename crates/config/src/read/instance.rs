@@ -26,6 +26,7 @@ pub(crate) fn read(top: &Section<'_, '_>, config: &mut Config) {
         cache(&section, &mut config.cache);
     }
     config.l2 = within("l2", registry::L2).map(|section| super::l2::read(&section));
+    config.fleet = within("fleet", registry::FLEET).map(|section| super::fleet::read(&section));
     if let Some(section) = within("log", registry::LOG) {
         log(&section, &mut config.log);
     }

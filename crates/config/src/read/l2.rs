@@ -22,7 +22,7 @@ const SHORTEST_SECRET: usize = 32;
 /// Reads the table.
 pub(crate) fn read(s: &Section<'_, '_>) -> L2Config {
     let redis = s.opt("kind", v::word(&[("disk", false), ("redis", true)])).unwrap_or(false);
-    let (disk, server) = (disk(s), server(s));
+    let (disk, server) = (disk(s), if redis { reached(s) } else { server(s) });
     only_for(s, redis);
     let (deadline, max_value) = if redis { (REDIS_DEADLINE, REDIS_MAX_VALUE) } else { (DISK_DEADLINE, DISK_MAX_VALUE) };
     let mut out = L2Config {
@@ -48,8 +48,19 @@ fn disk(s: &Section<'_, '_>) -> L2Store {
     L2Store::Disk { dir, max_bytes }
 }
 
-/// How to reach Redis; the keys are the same wherever it is reached.
-pub(crate) fn server(s: &Section<'_, '_>) -> L2Redis {
+/// How to reach a Redis that is needed; the keys are the same wherever it is reached.
+pub(crate) fn reached(s: &Section<'_, '_>) -> L2Redis {
+    let server = server(s);
+    if server.addresses.is_empty() {
+        s.wrong("addresses", "missing", "write addresses = [\"redis://host:6379\"]");
+    }
+    if server.addresses.len() > 1 && !server.cluster {
+        s.wrong("addresses", format!("{} addresses of one server", server.addresses.len()), "set cluster = true, or give one address");
+    }
+    server
+}
+
+fn server(s: &Section<'_, '_>) -> L2Redis {
     let mut out = L2Redis { password: secret(s, "password"), ..L2Redis::default() };
     s.set("addresses", v::list(v::text), &mut out.addresses);
     s.set("cluster", v::flag, &mut out.cluster);
@@ -84,15 +95,7 @@ fn only_for(s: &Section<'_, '_>, redis: bool) {
     for key in others.iter().filter(|key| s.has(key)) {
         s.wrong(key, format!("only for kind = \"{kind}\""), format!("remove it, or set kind = \"{kind}\""));
     }
-    let addresses = s.opt("addresses", v::list(v::text)).unwrap_or_default().len();
-    if redis && addresses == 0 {
-        s.wrong("addresses", "missing", "write addresses = [\"redis://host:6379\"]");
-    }
-    let cluster = s.opt("cluster", v::flag).unwrap_or(false);
-    if redis && addresses > 1 && !cluster {
-        s.wrong("addresses", format!("{addresses} addresses of one server"), "set cluster = true, or give one address");
-    }
-    if !redis && cluster {
+    if !redis && s.opt("cluster", v::flag).unwrap_or(false) {
         s.wrong("cluster", "only for kind = \"redis\"", "remove it, or set kind = \"redis\"");
     }
 }

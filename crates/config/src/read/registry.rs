@@ -3,6 +3,7 @@
 
 pub(crate) use super::registry_batch::{BATCH, DEFER, PROMPT_CACHE};
 pub(crate) use super::registry_events::{EVENT_RULE, EVENTS, EXPERIMENT, VARIANT};
+pub(crate) use super::registry_fleet::FLEET;
 pub(crate) use super::registry_identity::{JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
 pub(crate) use super::registry_money::{
@@ -59,7 +60,7 @@ pub(crate) const TOP: Keys = &[
         "state_dir",
         "path",
         "\".farthing\"",
-        "Where this instance keeps the salt it made up, what budgets may spend, what limits have given, which batches of deferred calls are under way, and how far it has read streams of events.",
+        "Where this instance keeps the salt it made up, what budgets may spend, what limits have given, which batches of deferred calls are under way, its name in a fleet, and how far it has read streams of events.",
     ),
     key(
         "salt",
@@ -72,6 +73,7 @@ pub(crate) const TOP: Keys = &[
     table("admin", Kind::Table, "The admin port."),
     table("cache", Kind::Table, "Memory of the cache."),
     table("l2", Kind::Table, "Answers outside of memory."),
+    table("fleet", Kind::Table, "Other instances."),
     table("events", Kind::Named, "Sources of events that say what has changed."),
     table("budgets", Kind::Named, "Money that may be spent over a time."),
     table("limits", Kind::Array, "Requests, tokens and calls at a time."),

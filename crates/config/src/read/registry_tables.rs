@@ -2,9 +2,9 @@
 
 use super::registry::{
     ADAPTER, ADMIN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF, EVENT_RULE, EVENTS,
-    EXPERIMENT, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES,
-    PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS,
-    TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERHEAD, OVERLOAD, PREFETCH,
+    PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES,
+    TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -19,6 +19,12 @@ pub(crate) const TABLES: &[Table] = &[
         heading: "[l2]",
         doc: "A tier outside of memory, asked before a provider is: it survives a restart, or is shared by instances. Without the table there is none.",
         keys: L2,
+    },
+    Table {
+        heading: "[fleet]",
+        doc: "Several instances that serve as one, through a Redis that all reach; docs/fleet.md has more. Without the table an instance is alone. All of a fleet \
+              have the same `salt`.",
+        keys: FLEET,
     },
     Table {
         heading: "[budgets.NAME]",

@@ -76,6 +76,7 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
     super::budgets::check(top, &config);
     super::limits::check(top, &config);
     super::rights::check(top, &config);
+    super::fleet::check(top);
     if config.data.addr == config.admin.addr && config.data.addr.port() != 0 {
         top.doc.problem(None, "admin.listen", "the address of the data port", "give them different ports");
     }

@@ -436,8 +436,8 @@ fn documented_defaults_are_the_defaults() {
                 heading if heading.ends_with("prices]") => "per_call = \"1\"",
                 // Their defaults are read in `events_tests`: a source needs a route.
                 heading if heading.contains("events.") => continue,
-                // And here in `sinks`: the beside would repeat a key.
-                "[[sinks]]" => continue,
+                // And here in `sinks` and `fleet`: the beside would repeat a key.
+                "[[sinks]]" | "[fleet]" => continue,
                 heading if heading.ends_with("cacheable_if]]") => "pointer = \"/status\"",
                 heading if heading.ends_with("purges]]") => "tags = [\"all\"]",
                 "[[keys]]" => KEY,

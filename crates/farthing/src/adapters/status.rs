@@ -3,15 +3,15 @@
 use std::cmp::Reverse;
 
 use farthing_admin::{
-    AheadInfo, AuditInfo, Costs, NotSaved, Part, Phase, ProviderInfo, Readiness, RouteInfo, RoutesView, Status, StatusView, VolatileField,
-    VolatileReport,
+    AheadInfo, AuditInfo, Costs, FleetInfo, NotSaved, Part, Phase, ProviderInfo, Readiness, RouteInfo, RoutesView, Status, StatusView,
+    VolatileField, VolatileReport,
 };
 use farthing_config::{Mode, Route, remedy};
 use farthing_ledger::AggregatesSnapshot;
 use farthing_ledger::aggregate::Tallies;
 use farthing_models::{Alias, Kind};
 use farthing_policy::prefetch::PermitState;
-use farthing_proxy::{LegReport, PrefetchBooks, RouteAudit, RoutingReport};
+use farthing_proxy::{FleetStats, LegReport, PrefetchBooks, RouteAudit, RoutingReport};
 use farthing_types::{Clock, UncachedReason};
 
 use super::totals::{costs, tally_of, totals};
@@ -41,11 +41,22 @@ impl StatusView for Running {
             total: totals(&self.proxy.totals().total),
             predictor,
             saving: serde_json::to_value(self.proxy.savings()).ok(),
+            fleet: self.proxy.fleet_stats().map(fleet),
         }
     }
 
     fn costs(&self) -> Costs {
         costs(&self.proxy.totals(), serde_json::to_value(self.proxy.savings()).ok())
+    }
+}
+
+fn fleet(stats: FleetStats) -> FleetInfo {
+    FleetInfo {
+        name: stats.name.to_string(),
+        instance: stats.identity.name.to_string(),
+        connected: stats.connected,
+        silent: stats.silent,
+        members: stats.members,
     }
 }
 

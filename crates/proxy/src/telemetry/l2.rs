@@ -1,9 +1,8 @@
 //! What the tier below is asked and answers.
 
 use farthing_cache::l2::{GetOutcome, PutOutcome};
-use farthing_fleet::Fault;
 
-use super::Family;
+use super::{Family, redis};
 use crate::l2::L2Stats;
 
 pub(super) fn families(stats: &L2Stats) -> Vec<Family<'static>> {
@@ -26,17 +25,8 @@ pub(super) fn families(stats: &L2Stats) -> Vec<Family<'static>> {
             Family::gauge("l2_disk_lost_bytes", "Bytes that could not be read at the start").with(vec![], disk.lost_bytes as f64),
         ]);
     }
-    if let Some(redis) = &stats.redis {
-        let mut faults = Family::counter("redis_faults", "Operations on Redis that were not done, by fault");
-        for fault in Fault::ALL {
-            faults.add(vec![("fault", fault.as_str())], redis.fault(*fault) as f64);
-        }
-        families.extend([
-            faults,
-            Family::counter("redis_done", "Operations on Redis that were done").with(vec![], redis.done as f64),
-            Family::gauge("redis_breakers_open", "Breakers towards Redis that are open").with(vec![], redis.open_breakers as f64),
-            Family::counter("redis_connected", "Times that connections to Redis were made").with(vec![], redis.connected as f64),
-        ]);
+    if let Some(handle) = &stats.redis {
+        families.extend(redis::families(redis::L2, handle));
     }
     families
 }

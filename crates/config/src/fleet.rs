@@ -1,0 +1,23 @@
+//! Several instances that know of each other.
+
+use std::sync::Arc;
+
+use farthing_types::Span;
+
+use crate::L2Redis;
+
+/// The fleet that this instance belongs to, and the Redis through which it does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetConfig {
+    /// The fleet's name, in all its keys.
+    pub name: Arc<str>,
+    /// How to reach its Redis.
+    pub server: L2Redis,
+    /// How long an operation on it may take that somebody waits for.
+    pub deadline: Span,
+    /// What becomes of answers with tags while this instance has heard nothing of the others for a second: not used unless younger than that, or
+    /// used as ever.
+    pub bypass_on_partition: bool,
+    /// This instance's name; `None`: one that was drawn and is kept in `state_dir`.
+    pub instance: Option<Arc<str>>,
+}

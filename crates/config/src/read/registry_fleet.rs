@@ -1,0 +1,25 @@
+//! Keys of `[fleet]`.
+
+use super::registry::{Keys, key};
+
+pub(crate) const FLEET: Keys = &[
+    key("name", "name", "", "The fleet's name, alike on all its instances; it stands in all keys that they use. Required."),
+    key("addresses", "list", "", "As in `[l2]`. Required."),
+    key("cluster", "flag", "false", "As in `[l2]`."),
+    key("user", "text", "", "As in `[l2]`."),
+    key("password", "secret", "", "As in `[l2]`."),
+    key("authorities", "path", "", "As in `[l2]`."),
+    key("deadline", "time", "\"50ms\"", "How long an operation may take that somebody waits for."),
+    key(
+        "on_partition",
+        "word",
+        "\"bypass\"",
+        "What becomes of answers with tags while nothing was heard of the others for a second, so that they may have been purged: `bypass` (only those younger than a second are used) or `serve`.",
+    ),
+    key(
+        "instance",
+        "name",
+        "",
+        "This instance's name, which no other of the fleet has. Without it one is drawn and kept in `state_dir`: a folder that is copied brings its name along.",
+    ),
+];
