@@ -12,6 +12,7 @@ mod breaker;
 mod config;
 mod handle;
 mod keeper;
+pub mod lease;
 mod link;
 mod script;
 mod slot;
