@@ -197,7 +197,7 @@ impl Cache {
                 Found::Over => {}
             }
         }
-        let flight = Arc::new(Flight::new(key, Arc::clone(join.subject), self.0.purges.settled(), self.0.config.limits()));
+        let flight = Arc::new(Flight::new(key, Arc::clone(join.subject), (self.0.purges.settled(), join.now), self.0.config.limits()));
         let replaced = shard.flights.insert(key, Arc::clone(&flight));
         drop(shard);
         drop(replaced);

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use farthing_fleet::lease::Ending;
 use farthing_freshness::key::{Selected, Vary, vary};
 use farthing_freshness::ticket::{self, Action, Event, Follower, Wake};
 use farthing_freshness::{Entry, Subject};
@@ -16,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::cache::{Inner, Stored};
 use crate::head::SharedHead;
 use crate::join::{Slot, leader_gone};
+use crate::l2::{Asked, FillLease};
 use crate::stream::{Reader, Stream};
 
 pub(crate) enum Delivered {
@@ -36,6 +39,10 @@ pub(crate) struct Flight {
     pub(crate) key: KeyHash,
     pub(crate) subject: Arc<Subject>,
     pub(crate) epoch: u64,
+    /// When it began.
+    began: Time,
+    /// Its leader has waited for another instance's call.
+    elsewhere: AtomicBool,
     state: Mutex<State>,
     idle: Notify,
 }
@@ -62,9 +69,13 @@ pub(crate) enum Found {
 }
 
 impl Flight {
-    pub(crate) fn new(key: KeyHash, subject: Arc<Subject>, epoch: u64, limits: ticket::Limits) -> Self {
+    pub(crate) fn new(key: KeyHash, subject: Arc<Subject>, (epoch, began): (u64, Time), limits: ticket::Limits) -> Self {
         let state = State { core: ticket::Flight::new(limits), senders: HashMap::new(), live: None };
-        Self { key, subject, epoch, state: Mutex::new(state), idle: Notify::new() }
+        Self { key, subject, epoch, began, elsewhere: AtomicBool::new(false), state: Mutex::new(state), idle: Notify::new() }
+    }
+
+    pub(crate) fn was_elsewhere(&self) -> bool {
+        self.elsewhere.load(Ordering::Relaxed)
     }
 
     pub(crate) fn join(&self, now: Time, max_readers: usize) -> Found {
@@ -217,6 +228,7 @@ pub struct Ticket {
     pub(crate) inner: Arc<Inner>,
     flight: Arc<Flight>,
     pub(crate) request: HeaderMap,
+    lease: Option<FillLease>,
     armed: bool,
 }
 
@@ -228,11 +240,30 @@ impl fmt::Debug for Ticket {
 
 impl Ticket {
     pub(crate) const fn new(inner: Arc<Inner>, flight: Arc<Flight>, request: HeaderMap) -> Self {
-        Self { inner, flight, request, armed: true }
+        Self { inner, flight, request, lease: None, armed: true }
     }
     pub(crate) fn with_request(mut self, request: &HeaderMap) -> Self {
         self.request = request.clone();
         self
+    }
+
+    /// The call is made under a lease of its key, which ends with it. Dropping the ticket ends the lease, too: the follower who gets the ticket asks
+    /// for one of its own.
+    pub fn with_lease(mut self, lease: FillLease) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+    /// Whether the call may be made, as far as its lease tells.
+    pub fn may_act(&self) -> bool {
+        self.lease.as_ref().is_none_or(FillLease::may_act)
+    }
+    /// What the call brings will not be kept: instances that wait for it need not.
+    pub fn keeps_nothing(&mut self) {
+        end(&mut self.lease, Ending::Unkept);
+    }
+    /// The leader waits for another instance's call: so do all who wait for it.
+    pub fn waits_elsewhere(&self) {
+        self.flight.elsewhere.store(true, Ordering::Relaxed);
     }
 
     /// The key it fills: the primary one, or the second-level one where the key's `Vary` is known. Statistics of the key
@@ -282,12 +313,15 @@ impl Ticket {
 
     /// The head has come and the answer is for the own client alone: all others are told `reason` and make their own calls,
     /// and so do, for a short while, all who ask for the key. What is stored through the result is refused.
-    pub fn alone(self, reason: UncachedReason, head: SharedHead, now: Time) -> Filling {
+    pub fn alone(mut self, reason: UncachedReason, head: SharedHead, now: Time) -> Filling {
+        self.keeps_nothing();
         self.begin(head, None, Event::Alone(reason), now)
     }
 
     /// The call failed: everyone gets the failure.
-    pub fn fail(self, failure: Failure) {
+    pub fn fail(mut self, failure: Failure) {
+        // What was not sent here another instance may be able to send.
+        end(&mut self.lease, if failure.sent { Ending::Failed } else { Ending::Released });
         self.end(Event::Fail, Told::Failed(&failure));
     }
 
@@ -310,7 +344,7 @@ impl Ticket {
             _ => None,
         };
         let flight = Landed { inner: Arc::clone(&self.inner), flight: Arc::clone(&self.flight) };
-        Filling { stream, landed: Some(flight), selected, alone }
+        Filling { stream, landed: Some(flight), selected, lease: self.lease.take(), alone }
     }
 }
 
@@ -319,6 +353,12 @@ impl Drop for Ticket {
         if self.armed {
             step(&self.inner, &self.flight, Event::LeaderGone, Time::ZERO, Told::LeaderGone);
         }
+    }
+}
+
+fn end(lease: &mut Option<FillLease>, how: Ending) {
+    if let Some(lease) = lease.take() {
+        lease.end(how);
     }
 }
 
@@ -343,6 +383,7 @@ pub struct Filling {
     stream: Arc<Stream>,
     landed: Option<Landed>,
     selected: Option<Selected>,
+    lease: Option<FillLease>,
     alone: Option<UncachedReason>,
 }
 
@@ -391,6 +432,7 @@ impl Filling {
             stream: Arc::clone(&self.stream),
             landed: self.landed.take(),
             selected: self.selected.take(),
+            lease: self.lease.take(),
             alone: self.alone,
         }
     }
@@ -398,6 +440,7 @@ impl Filling {
     /// The body broke off: every reader gets the error after what it has been sent.
     pub fn abort(mut self, error: BodyError) {
         self.stream.abort(error);
+        end(&mut self.lease, Ending::Failed);
         self.landed.take();
     }
 
@@ -437,6 +480,7 @@ pub struct Filled {
     stream: Arc<Stream>,
     landed: Option<Landed>,
     selected: Option<Selected>,
+    lease: Option<FillLease>,
     alone: Option<UncachedReason>,
 }
 
@@ -459,12 +503,14 @@ impl Filled {
         entry.subject = Arc::clone(&landed.flight.subject);
         entry.epoch = landed.flight.epoch;
         entry.selected = self.selected.take();
-        landed.inner.store(entry, now)
+        let asked = Asked { began: landed.flight.began, lease: self.lease.take() };
+        landed.inner.store(entry, asked, now)
     }
 }
 
 impl Drop for Filled {
     fn drop(&mut self) {
+        end(&mut self.lease, Ending::Unkept);
         self.landed.take();
         self.stream.close();
     }

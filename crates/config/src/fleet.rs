@@ -15,6 +15,8 @@ pub struct FleetConfig {
     pub server: L2Redis,
     /// How long an operation on it may take that somebody waits for.
     pub deadline: Span,
+    /// Whether a call for a key is made by one of the instances that share an L2 in Redis, and the others wait for it.
+    pub fill_leases: bool,
     /// This instance's name; `None`: one that was drawn and is kept in `state_dir`.
     pub instance: Option<Arc<str>>,
 }

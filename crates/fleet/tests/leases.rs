@@ -6,7 +6,6 @@ mod servers;
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use farthing_fleet::lease::{Ask, Claim, Ending, Holding, LeaseKey, LeaseOp, LeaseSaid, Record, Token, step};
 use farthing_fleet::{Handle, RedisConfig};
 use servers::{Cluster, Server};
@@ -31,7 +30,7 @@ fn ask(claim: u128, lasts: Duration) -> Ask {
 }
 
 async fn run(handle: &Handle, op: LeaseOp) -> LeaseSaid {
-    LEASE.run(handle, op, SOON).await.unwrap()
+    LEASE.run(handle, op).await.unwrap()
 }
 
 async fn granted(handle: &Handle, ask: Ask) -> Holding {
@@ -97,7 +96,7 @@ async fn a_cluster_says_it_too_and_writes_beside_the_lease() {
 }
 
 async fn write(handle: &Handle, holding: Holding, value: &'static str) -> LeaseSaid {
-    LEASE.write(handle, (holding, HOUR), (b"value", &Bytes::from_static(value.as_bytes()), HOUR), SOON).await.unwrap()
+    LEASE.write(handle, (holding, HOUR), (b"value", value.as_bytes(), HOUR)).await.unwrap()
 }
 
 /// What is written under a lease is there exactly as long as the lease was the writer's.

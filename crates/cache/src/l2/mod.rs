@@ -6,6 +6,7 @@
 
 mod disk;
 mod envelope;
+mod leases;
 mod outcome;
 mod purges;
 mod redis;
@@ -16,8 +17,9 @@ mod tests;
 mod tier;
 
 pub use disk::{DiskError, DiskOptions, DiskStats, DiskStore};
+pub use leases::{AskedFor, FillLease, TERMS as FILL_TERMS};
 pub use outcome::{GetOutcome, OutcomeCounts, PutOutcome, StoreFault};
 pub use redis::RedisStore;
 pub use seal::{SealError, Sealer};
 pub use store::{Put, Store, StoreFuture, Whose};
-pub use tier::{Looked, Tier, TierOptions, Writer};
+pub use tier::{Asked, Looked, Tier, TierOptions, Writer};

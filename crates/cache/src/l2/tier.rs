@@ -1,10 +1,11 @@
 //! The tier: entries in, entries out, within a deadline, each question counted.
 
 use std::collections::hash_map;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use farthing_fleet::lease::{Ending, LeaseOp, LeaseSaid};
 use farthing_freshness::index::KeyMap;
 use farthing_freshness::{Entry, Keyer, Subject};
 use farthing_types::{KeyHash, Span, Time};
@@ -14,6 +15,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 
 use super::envelope::{self, Found, PURGES_KEY, Selector};
+use super::leases::{FillLease, Leases, TERMS};
 use super::outcome::Counts;
 use super::purges::Purges;
 use super::seal::Sealer;
@@ -23,6 +25,9 @@ use crate::purge::{Purge, Since};
 
 /// How long the list of purges of a shared store is trusted before it is read again.
 const PURGES_TRUSTED: Span = Span::from_secs(1);
+/// The same before an answer is written that was asked for before the list was read: a purge by another instance since then is to be met. What is younger
+/// than this counts as purged by whoever reads ([`SKEW`]).
+const PURGES_TRUSTED_BY_WRITES: Span = Span::from_millis(100);
 /// How far the clocks of those who share a store may differ.
 const SKEW: Span = Span::from_secs(1);
 /// Deletions that wait at once; purged keys beyond go into the list, which is bounded by itself.
@@ -48,13 +53,14 @@ pub struct TierOptions {
 /// L2 as the cache sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tier {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     queue: mpsc::UnboundedSender<Job>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    store: Arc<dyn Store>,
+pub(super) struct Inner {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) leases: OnceLock<Arc<Leases>>,
     sealer: Option<Sealer>,
     options: TierOptions,
     counts: Counts,
@@ -84,10 +90,19 @@ pub struct Looked {
     pub soft_purged: bool,
 }
 
+/// How an answer came to be.
+#[derive(Debug)]
+pub struct Asked {
+    /// When its call began, or earlier.
+    pub began: Time,
+    /// What the call was made under.
+    pub lease: Option<FillLease>,
+}
+
 /// What waits for the writer; the order is kept.
 #[derive(Debug)]
 enum Job {
-    Put(Arc<Cached>, Time),
+    Put(Arc<Cached>, Asked, Time),
     /// A damaged value, of no use to anybody.
     Drop(KeyHash),
     /// A purged primary key.
@@ -110,8 +125,8 @@ impl Tier {
     /// values that are not are misses.
     pub fn new(store: Arc<dyn Store>, sealer: Option<Sealer>, options: TierOptions) -> (Self, Writer) {
         let (queue, jobs) = mpsc::unbounded_channel();
-        let inner =
-            Arc::new(Inner { store, sealer, options, counts: Counts::default(), queued: AtomicUsize::new(0), known: Mutex::default() });
+        let (counts, queued) = (Counts::default(), AtomicUsize::new(0));
+        let inner = Arc::new(Inner { store, leases: OnceLock::new(), sealer, options, counts, queued, known: Mutex::default() });
         (Self { inner: Arc::clone(&inner), queue }, Writer { inner, jobs })
     }
 
@@ -142,13 +157,15 @@ impl Tier {
     }
 
     /// Writes an entry behind: returns at once. What the key's statistics are by the time it is written travels with it.
-    pub fn put(&self, entry: Arc<Cached>, now: Time) {
+    pub fn put_asked(&self, entry: Arc<Cached>, asked: Asked, now: Time) {
         let bytes = entry.size();
         let fits = |queued: usize| queued.checked_add(bytes).filter(|sum| *sum <= self.inner.options.queue_bytes);
         if self.inner.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_err() {
+            // Who waits for it need not.
+            end(asked.lease, Ending::Unkept);
             return self.inner.counts.put(PutOutcome::Dropped);
         }
-        if self.queue.send(Job::Put(entry, now)).is_err() {
+        if self.queue.send(Job::Put(entry, asked, now)).is_err() {
             self.inner.queued.fetch_sub(bytes, Ordering::AcqRel);
             self.inner.counts.put(PutOutcome::Dropped);
         }
@@ -237,7 +254,7 @@ impl Tier {
     /// Whether others' purges are known up to a second ago. Where the list of a shared store cannot be read any more (its part of a Cluster
     /// is away), the last one holds, but not for answers with tags, which are there to be purged.
     async fn know_purges(&self, now: Time) -> Result<bool, StoreFault> {
-        if !self.inner.must_read_purges(now) {
+        if !self.inner.must_read_purges(now, PURGES_TRUSTED) {
             return Ok(true);
         }
         match self.inner.read_purges(now).await {
@@ -271,17 +288,16 @@ impl Inner {
         if self.expiry(&entry) <= now {
             return Err(GetOutcome::Outdated);
         }
-        let skew = if self.store.is_shared() { SKEW } else { Span::ZERO };
-        match self.known.lock().purges.since(&entry, skew) {
+        match self.known.lock().purges.since(&entry, entry.fetched_at, self.skew()) {
             Since::Hard => Err(GetOutcome::Outdated),
             since => Ok(Looked { entry, soft_purged: since == Since::Soft }),
         }
     }
 
-    fn must_read_purges(&self, now: Time) -> bool {
+    fn must_read_purges(&self, now: Time, trusted: Span) -> bool {
         match self.known.lock().read {
             None => true,
-            Some(read) => self.store.is_shared() && now.since(read) >= PURGES_TRUSTED,
+            Some(read) => self.store.is_shared() && now.since(read) >= trusted,
         }
     }
 
@@ -311,27 +327,58 @@ impl Inner {
         self.store.put(Put { key: PURGES_KEY, value, expires: now + PURGES_KEPT, now }).await
     }
 
+    fn skew(&self) -> Span {
+        if self.store.is_shared() { SKEW } else { Span::ZERO }
+    }
+
+    /// Whether another instance has purged an answer while its call was under way, as far as the store's list can be read. What this one has purged was
+    /// never put.
+    async fn is_purged(&self, entry: &Entry, began: Time, now: Time) -> Result<bool, StoreFault> {
+        if !self.store.is_shared() {
+            return Ok(false);
+        }
+        if self.must_read_purges(now, PURGES_TRUSTED_BY_WRITES)
+            && let Err(fault) = self.read_purges(now).await
+            && !entry.tags.is_empty()
+        {
+            return Err(fault);
+        }
+        Ok(self.known.lock().purges.since(entry, began, Span::ZERO) != Since::Untouched)
+    }
+
     fn expiry(&self, entry: &Entry) -> Time {
         entry.fetched_at + entry.longest().saturating_add(self.options.keep)
     }
 
-    async fn write(&self, entry: &Cached, now: Time) -> PutOutcome {
-        match self.try_write(entry, now).await {
+    async fn write(&self, entry: &Cached, mut asked: Asked, now: Time) -> PutOutcome {
+        let outcome = match self.try_write(entry, &mut asked, now).await {
             Ok(()) => {
                 entry.written();
                 PutOutcome::Stored
             }
             Err(outcome) => outcome,
-        }
+        };
+        let how = match outcome {
+            PutOutcome::Stored => Ending::Done,
+            PutOutcome::TooLarge => Ending::Unkept,
+            _ => Ending::Released,
+        };
+        end(asked.lease, how);
+        outcome
     }
 
-    async fn try_write(&self, entry: &Cached, now: Time) -> Result<(), PutOutcome> {
+    async fn try_write(&self, entry: &Cached, asked: &mut Asked, now: Time) -> Result<(), PutOutcome> {
         if entry.body.len() > self.store.max_value_bytes().min(self.options.max_value_bytes) {
             return Err(PutOutcome::TooLarge); // before the work of encoding it
+        }
+        if self.is_purged(entry, asked.began, now).await? {
+            return Err(PutOutcome::Purged);
         }
         let (sealer, expires) = (self.sealer.as_ref(), self.expiry(entry));
         let mut place = entry.subject.key;
         if let Some(selected) = &entry.selected {
+            // It stands elsewhere than its lease. Nobody else gets that while it is written: a renewed one lasts for longer than a write may take.
+            self.renew(asked.lease.as_ref()).await?;
             let selector = self.selector(&entry.subject, &selected.names, now).await?;
             let value = envelope::wrap_selector(&entry.subject, &selector, sealer).map_err(|_| PutOutcome::Failed)?;
             self.keep(place, value, expires, now).await?;
@@ -340,7 +387,28 @@ impl Inner {
             place = selector.place(selected.key);
         }
         let value = envelope::wrap_entry(entry, &entry.stats(), place, sealer).map_err(|_| PutOutcome::Failed)?;
-        self.keep(place, value, expires, now).await
+        match asked.lease.take_if(|lease| lease.key() == place) {
+            Some(lease) => self.keep_leased(Put { key: place, value, expires, now }, lease).await,
+            None => self.keep(place, value, expires, now).await,
+        }
+    }
+
+    async fn keep_leased(&self, put: Put, lease: FillLease) -> Result<(), PutOutcome> {
+        match self.store.put_leased(put, (lease.holding(), FillLease::told_written())).await? {
+            LeaseSaid::Yours(_) => {
+                lease.written();
+                Ok(())
+            }
+            _ => Err(PutOutcome::Fenced),
+        }
+    }
+
+    async fn renew(&self, lease: Option<&FillLease>) -> Result<(), PutOutcome> {
+        let Some(lease) = lease else { return Ok(()) };
+        match self.store.lease(lease.key(), LeaseOp::Renew(lease.holding(), TERMS.lasts)).await? {
+            LeaseSaid::Yours(_) => Ok(()),
+            _ => Err(PutOutcome::Fenced),
+        }
     }
 
     /// The selector that stands under a key, or a new one.
@@ -365,8 +433,8 @@ impl Writer {
     pub async fn run(mut self) {
         while let Some(job) = self.jobs.recv().await {
             match job {
-                Job::Put(entry, now) => {
-                    let outcome = self.inner.write(&entry, now).await;
+                Job::Put(entry, asked, now) => {
+                    let outcome = self.inner.write(&entry, asked, now).await;
                     self.inner.queued.fetch_sub(entry.size(), Ordering::AcqRel);
                     self.inner.counts.put(outcome);
                 }
@@ -382,6 +450,12 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+fn end(lease: Option<FillLease>, how: Ending) {
+    if let Some(lease) = lease {
+        lease.end(how);
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::sync::LazyLock;
 
-use bytes::Bytes;
 use farthing_types::Span;
 
 use super::book::{Ask, Ending, Holding, LeaseOp, LeaseSaid, Token};
@@ -100,16 +99,16 @@ fn micros(span: Span) -> String {
 }
 
 impl LeaseKey<'_> {
-    /// Does an operation.
+    /// Does an operation, within the handle's deadline.
     ///
     /// # Errors
     /// See [`Fault`]; it may have been done where that leaves it open. An asking that is repeated with its claim gets the same token.
-    pub async fn run(&self, handle: &Handle, op: LeaseOp, deadline: Span) -> Result<LeaseSaid, Fault> {
-        read(&handle.script(&SCRIPT, &[self.0], &Args::of(op).list(), deadline).await?)
+    pub async fn run(&self, handle: &Handle, op: LeaseOp) -> Result<LeaseSaid, Fault> {
+        read(&handle.script(&SCRIPT, &[self.0], &Args::of(op).list(), handle.deadline()).await?)
     }
 
     /// Sets a key of the same slot for a time and ends the lease as done, told for `told`, at once: or, where the lease is not the
-    /// holder's any more, does nothing and says so.
+    /// holder's any more, does nothing and says so. Within the deadline of writes.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -117,14 +116,13 @@ impl LeaseKey<'_> {
         &self,
         handle: &Handle,
         (holding, told): (Holding, Span),
-        (key, value, lifetime): (&[u8], &Bytes, Span),
-        deadline: Span,
+        (key, value, lifetime): (&[u8], &[u8], Span),
     ) -> Result<LeaseSaid, Fault> {
         let args = Args::own("write", holding, told);
         let lifetime = lifetime.as_millis().clamp(1, i64::MAX as u128 / 4).to_string();
         let mut list = args.list();
-        list.extend([value.as_ref(), lifetime.as_bytes()]);
-        read(&handle.script(&SCRIPT, &[self.0, key], &list, deadline).await?)
+        list.extend([value, lifetime.as_bytes()]);
+        read(&handle.script(&SCRIPT, &[self.0, key], &list, handle.write_deadline()).await?)
     }
 }
 

@@ -109,7 +109,8 @@ struct World {
     claims: u128,
     granted: Vec<Holding>,
     fence: Fence,
-    taken: Vec<(u64, Holding)>,
+    /// The newest effect that was taken, and when one was last.
+    taken: Option<(u64, Holding)>,
     wrong: Option<String>,
 }
 
@@ -131,7 +132,7 @@ impl World {
             claims: 0,
             granted: Vec::new(),
             fence: Fence::default(),
-            taken: Vec::new(),
+            taken: None,
             wrong: None,
         };
         for _ in 0..2 + world.dice.below(4) {
@@ -298,8 +299,9 @@ impl World {
     }
 
     fn grants(&mut self, holding: Holding) {
-        let repeated = self.granted.contains(&holding);
-        let grows = self.granted.iter().all(|before| before.token < holding.token);
+        let newest = self.granted.iter().map(|before| before.token).max();
+        let grows = newest.is_none_or(|newest| newest < holding.token);
+        let repeated = !grows && self.granted.contains(&holding);
         if !repeated && !grows && !self.behind {
             self.fail(format!("{holding:?} does not come after {:?}", self.granted.last()));
         }
@@ -355,12 +357,12 @@ impl World {
 
     fn takes(&mut self, holding: Holding) {
         if self.without == Without::Fence || self.fence.admits(holding) {
-            if let Some((_, newest)) = self.taken.iter().max_by_key(|(_, by)| by.token)
-                && (holding.token < newest.token || (holding.token == newest.token && holding != *newest))
+            if let Some((_, newest)) = self.taken
+                && (holding.token < newest.token || (holding.token == newest.token && holding != newest))
             {
                 self.fail(format!("the effect of {holding:?} is taken after that of {newest:?}"));
             }
-            self.taken.push((self.now, holding));
+            self.taken = Some((self.now, holding));
         }
     }
 
@@ -392,7 +394,7 @@ impl World {
             self.fail(format!("{holders} hold the lease in a calm"));
         }
         // A clock that is behind may keep what is new from having an effect, until it has caught up: at most what it was set back by.
-        let acted = self.taken.iter().any(|(at, _)| *at > CALM + 3 * LASTS);
+        let acted = self.taken.is_some_and(|(at, _)| at > CALM + 3 * LASTS);
         if !acted && !self.behind {
             self.fail("nothing takes effect in a calm".to_owned());
         }
