@@ -162,7 +162,7 @@ impl Waits<'_> {
         planned: &mut Planned,
         (tier, mut ticket): (&Tier, Ticket),
     ) -> (Result<Arc<Cached>, Ticket>, FillOutcome) {
-        let mut counted = None;
+        let (mut counted, mut known) = (None, 0);
         loop {
             let left = match tier.ask_lease(ticket.key(), self.progress.past).await {
                 AskedFor::Granted(lease) if self.begun.is_none() => return (Err(ticket.with_lease(lease)), FillOutcome::Led),
@@ -178,6 +178,11 @@ impl Waits<'_> {
                     match read(self.state, self.wanted, ticket).await {
                         Ok(entry) => return (Ok(entry), FillOutcome::Found),
                         Err(back) => ticket = back,
+                    }
+                    // What was brought before this was wanted is no reason to wait; what cannot be read time and again is.
+                    known += 1;
+                    if known == 1 {
+                        continue;
                     }
                     Span::ZERO
                 }
@@ -244,14 +249,21 @@ async fn asked_at_once((state, wanted): (&State, &Wanted), (tier, reads): (Optio
         }
     }
     let Some(tier) = tier else { return Unhurried::Call(ticket) };
-    let (claimed, outcome) = match tier.ask_lease(ticket.key(), Token::default()).await {
+    let mut asked = tier.ask_lease(ticket.key(), Token::default()).await;
+    if let AskedFor::Ended(token, Ending::Done) = asked {
+        match read(state, wanted, ticket).await {
+            Ok(entry) => {
+                state.fills.note(FillOutcome::Found);
+                return Unhurried::Entry(entry);
+            }
+            Err(back) => ticket = back,
+        }
+        // What was brought a moment ago is what is to be renewed.
+        asked = tier.ask_lease(ticket.key(), token).await;
+    }
+    let (claimed, outcome) = match asked {
         AskedFor::Granted(lease) => (Unhurried::Call(ticket.with_lease(lease)), FillOutcome::Led),
-        AskedFor::Taken(_) => (Unhurried::UnderWay, FillOutcome::UnderWay),
-        AskedFor::Ended(_, Ending::Done) => match read(state, wanted, ticket).await {
-            Ok(entry) => (Unhurried::Entry(entry), FillOutcome::Found),
-            // A moment ago, and not to be had: whoever wants it next asks again.
-            Err(_) => (Unhurried::UnderWay, FillOutcome::UnderWay),
-        },
+        AskedFor::Taken(_) | AskedFor::Ended(_, Ending::Done) => (Unhurried::UnderWay, FillOutcome::UnderWay),
         AskedFor::Ended(_, Ending::Unkept) => (Unhurried::Call(ticket), FillOutcome::Unkept),
         AskedFor::Ended(_, Ending::Failed | Ending::Released) => (Unhurried::Call(ticket), FillOutcome::Failed),
         AskedFor::Away => (Unhurried::Call(ticket), FillOutcome::Away),
