@@ -16,6 +16,7 @@ use crate::cached::{CacheEvents, Cached, EndReason, EntryEnd};
 use crate::config::{CacheConfig, CacheStats};
 use crate::copies::Copies;
 use crate::flight::{Flight, Found, Ticket};
+use crate::hearing::Hearing;
 use crate::join::{Join, Joined, Slot};
 use crate::l2::Tier;
 use crate::purge::{Purge, PurgeLog, Purged};
@@ -98,6 +99,7 @@ pub(crate) struct Inner {
     pub(crate) budget: Arc<Budget>,
     pub(crate) counters: Counters,
     pub(crate) l2: Option<Tier>,
+    pub(crate) hearing: Option<Arc<Hearing>>,
     pub(crate) shards: Box<[Mutex<Shard>]>,
     purges: PurgeLog,
     pub(crate) table: StatsTable,
@@ -124,6 +126,14 @@ impl Cache {
     /// An empty cache, above an L2 if there is one: what is stored is written to it behind, what is purged is purged there, and
     /// [`Ticket::from_l2`] reads from it.
     pub fn with_l2(config: CacheConfig, events: Arc<dyn CacheEvents>, l2: Option<Tier>) -> Self {
+        Self::in_fleet(config, events, l2, None)
+    }
+
+    /// As [`Cache::with_l2`], in a fleet: answers are marked with what `hearing` has heard, and what L2 has is judged by it.
+    pub fn in_fleet(config: CacheConfig, events: Arc<dyn CacheEvents>, l2: Option<Tier>, hearing: Option<Arc<Hearing>>) -> Self {
+        if let (Some(l2), Some(hearing)) = (&l2, &hearing) {
+            l2.heed(Arc::clone(hearing));
+        }
         let count = (config.l1_bytes / MIN_SHARD).clamp(1, MAX_SHARDS);
         let shard = || Shard { index: Index::new(config.l1_bytes / count), flights: KeyMap::default(), markers: VecDeque::new() };
         Self(Arc::new(Inner {
@@ -135,6 +145,7 @@ impl Cache {
             copies: Copies::new(config.stats_bytes / 8),
             events,
             l2,
+            hearing,
             config,
         }))
     }
@@ -187,7 +198,8 @@ impl Cache {
         {
             return Joined::Stored(Arc::clone(found));
         }
-        if let Some(flight) = shard.flights.get(&key).map(Arc::clone) {
+        let joinable = |flight: &&Arc<Flight>| !self.0.doubts(flight, join.now);
+        if let Some(flight) = shard.flights.get(&key).filter(joinable).map(Arc::clone) {
             let slot = |id, rx| Slot::waiting(Arc::clone(&self.0), Arc::clone(&flight), id, rx);
             match flight.join(join.now, self.0.config.max_followers) {
                 Found::Slot(id, rx) => return Joined::Follow(slot(id, rx)),
@@ -197,7 +209,7 @@ impl Cache {
                 Found::Over => {}
             }
         }
-        let flight = Arc::new(Flight::new(key, Arc::clone(join.subject), (self.0.purges.settled(), join.now), self.0.config.limits()));
+        let flight = Arc::new(Flight::new(key, Arc::clone(join.subject), self.0.began(), join.now, self.0.config.limits()));
         let replaced = shard.flights.insert(key, Arc::clone(&flight));
         drop(shard);
         drop(replaced);
@@ -207,6 +219,15 @@ impl Cache {
     /// Purges entries and keeps answers under way from bringing them back. A `soft` purge makes entries stale instead, so
     /// that they can be validated and served while or if the origin fails.
     pub fn purge(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
+        self.purge_in(purge, soft, now, |_| true)
+    }
+
+    /// As [`Cache::purge`], for a purge that another instance has carried out: what it shares with this one is left as that has left it.
+    pub fn purge_heard(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
+        self.purge_in(purge, soft, now, |l2| !l2.is_shared())
+    }
+
+    fn purge_in(&self, purge: &Purge, soft: bool, now: Time, below: fn(&Tier) -> bool) -> Purged {
         // In this order: what is stored from here on is refused; what stood before is taken out, here and then below, where an entry is put
         // under its shard's lock; and only then may a flight that begins count as younger.
         let unfinished = self.0.purges.begin(purge.clone(), soft);
@@ -229,7 +250,7 @@ impl Cache {
             out.entries += ended.len();
             self.0.ended(ended, EndReason::Purged, now);
         }
-        if let Some(l2) = &self.0.l2 {
+        if let Some(l2) = self.0.l2.as_ref().filter(|l2| below(l2)) {
             l2.purge(purge, soft, now);
         }
         drop(unfinished);
@@ -295,6 +316,16 @@ impl Cache {
 impl Inner {
     pub(crate) fn shard(&self, key: KeyHash) -> &Mutex<Shard> {
         &self.shards[(key.0 >> 96) as usize % self.shards.len()]
+    }
+
+    /// What a flight that begins now is known to be no older than: here, and in the fleet.
+    fn began(&self) -> (u64, u64) {
+        let mark = self.hearing.as_ref().map_or(0, |hearing| hearing.position());
+        (self.purges.settled(), mark)
+    }
+
+    fn doubts(&self, flight: &Flight, now: Time) -> bool {
+        self.hearing.as_ref().is_some_and(|hearing| hearing.doubts_call(&flight.subject.route, flight.begun, now)) && !flight.is_marker()
     }
 
     /// The entry that a request selects.

@@ -24,6 +24,8 @@ pub struct Cached {
     last_hit: AtomicI64,
     soft_purged: AtomicBool,
     promoted: bool,
+    /// The number up to which the fleet's purges had been carried out here when its call began.
+    mark: u64,
     /// Whether L2 has it, as far as is known here.
     in_l2: AtomicBool,
     /// When it was last known to be what L2 has, or came from the provider.
@@ -47,6 +49,7 @@ impl Cached {
             last_hit: AtomicI64::new(0),
             soft_purged: AtomicBool::new(false),
             promoted: false,
+            mark: 0,
             in_l2: AtomicBool::new(false),
             refreshed: Lately::default(),
             failed: Lately::default(),
@@ -57,6 +60,18 @@ impl Cached {
     /// An entry that L2 has at `now`.
     pub(crate) fn promoted(entry: Entry, now: Time) -> Self {
         Self { promoted: true, in_l2: AtomicBool::new(true), checked: Lately::at(now), ..Self::new(entry) }
+    }
+
+    /// An answer that has just come, with its mark.
+    pub(crate) fn marked(entry: Entry, mark: u64) -> Self {
+        Self { mark, ..Self::new(entry) }
+    }
+    pub(crate) const fn mark(&self) -> u64 {
+        self.mark
+    }
+    /// Whether it came from L2, so that another instance's clock may have written its times.
+    pub const fn is_promoted(&self) -> bool {
+        self.promoted
     }
 
     /// L2 has taken it.

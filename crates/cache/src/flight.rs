@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use farthing_fleet::lease::Ending;
@@ -39,10 +39,11 @@ pub(crate) struct Flight {
     pub(crate) key: KeyHash,
     pub(crate) subject: Arc<Subject>,
     pub(crate) epoch: u64,
-    /// When it began.
-    began: Time,
+    /// The number up to which the fleet's purges had been carried out when it began.
+    pub(crate) mark: u64,
+    pub(crate) begun: Time,
     /// Its leader has waited for another instance's call.
-    elsewhere: AtomicBool,
+    pub(crate) elsewhere: AtomicBool,
     state: Mutex<State>,
     idle: Notify,
 }
@@ -69,13 +70,9 @@ pub(crate) enum Found {
 }
 
 impl Flight {
-    pub(crate) fn new(key: KeyHash, subject: Arc<Subject>, (epoch, began): (u64, Time), limits: ticket::Limits) -> Self {
+    pub(crate) fn new(key: KeyHash, subject: Arc<Subject>, (epoch, mark): (u64, u64), begun: Time, limits: ticket::Limits) -> Self {
         let state = State { core: ticket::Flight::new(limits), senders: HashMap::new(), live: None };
-        Self { key, subject, epoch, began, elsewhere: AtomicBool::new(false), state: Mutex::new(state), idle: Notify::new() }
-    }
-
-    pub(crate) fn was_elsewhere(&self) -> bool {
-        self.elsewhere.load(Ordering::Relaxed)
+        Self { key, subject, epoch, mark, begun, elsewhere: AtomicBool::new(false), state: Mutex::new(state), idle: Notify::new() }
     }
 
     pub(crate) fn join(&self, now: Time, max_readers: usize) -> Found {
@@ -226,9 +223,9 @@ impl State {
 #[must_use = "dropping a ticket hands the call over to a follower"]
 pub struct Ticket {
     pub(crate) inner: Arc<Inner>,
-    flight: Arc<Flight>,
+    pub(crate) flight: Arc<Flight>,
     pub(crate) request: HeaderMap,
-    lease: Option<FillLease>,
+    pub(crate) lease: Option<FillLease>,
     armed: bool,
 }
 
@@ -245,25 +242,6 @@ impl Ticket {
     pub(crate) fn with_request(mut self, request: &HeaderMap) -> Self {
         self.request = request.clone();
         self
-    }
-
-    /// The call is made under a lease of its key, which ends with it. Dropping the ticket ends the lease, too: the follower who gets the ticket asks
-    /// for one of its own.
-    pub fn with_lease(mut self, lease: FillLease) -> Self {
-        self.lease = Some(lease);
-        self
-    }
-    /// Whether the call may be made, as far as its lease tells.
-    pub fn may_act(&self) -> bool {
-        self.lease.as_ref().is_none_or(FillLease::may_act)
-    }
-    /// What the call brings will not be kept: instances that wait for it need not.
-    pub fn keeps_nothing(&mut self) {
-        end(&mut self.lease, Ending::Unkept);
-    }
-    /// The leader waits for another instance's call: so do all who wait for it.
-    pub fn waits_elsewhere(&self) {
-        self.flight.elsewhere.store(true, Ordering::Relaxed);
     }
 
     /// The key it fills: the primary one, or the second-level one where the key's `Vary` is known. Statistics of the key
@@ -321,7 +299,7 @@ impl Ticket {
     /// The call failed: everyone gets the failure.
     pub fn fail(mut self, failure: Failure) {
         // What was not sent here another instance may be able to send.
-        end(&mut self.lease, if failure.sent { Ending::Failed } else { Ending::Released });
+        FillLease::end_in(&mut self.lease, if failure.sent { Ending::Failed } else { Ending::Released });
         self.end(Event::Fail, Told::Failed(&failure));
     }
 
@@ -353,12 +331,6 @@ impl Drop for Ticket {
         if self.armed {
             step(&self.inner, &self.flight, Event::LeaderGone, Time::ZERO, Told::LeaderGone);
         }
-    }
-}
-
-fn end(lease: &mut Option<FillLease>, how: Ending) {
-    if let Some(lease) = lease.take() {
-        lease.end(how);
     }
 }
 
@@ -440,7 +412,7 @@ impl Filling {
     /// The body broke off: every reader gets the error after what it has been sent.
     pub fn abort(mut self, error: BodyError) {
         self.stream.abort(error);
-        end(&mut self.lease, Ending::Failed);
+        FillLease::end_in(&mut self.lease, Ending::Failed);
         self.landed.take();
     }
 
@@ -503,14 +475,15 @@ impl Filled {
         entry.subject = Arc::clone(&landed.flight.subject);
         entry.epoch = landed.flight.epoch;
         entry.selected = self.selected.take();
-        let asked = Asked { began: landed.flight.began, lease: self.lease.take() };
+        let Flight { mark, begun, .. } = *landed.flight;
+        let asked = Asked { begun, mark, lease: self.lease.take() };
         landed.inner.store(entry, asked, now)
     }
 }
 
 impl Drop for Filled {
     fn drop(&mut self) {
-        end(&mut self.lease, Ending::Unkept);
+        FillLease::end_in(&mut self.lease, Ending::Unkept);
         self.landed.take();
         self.stream.close();
     }

@@ -9,6 +9,7 @@
 //! No type of the Redis client crosses this crate's border; it is the only one in the workspace that talks to Redis.
 
 mod breaker;
+mod bus;
 mod config;
 mod handle;
 mod keeper;
@@ -19,6 +20,7 @@ mod slot;
 mod stats;
 mod stream;
 
+pub use bus::{Bus, BusMember, BusMessage, BusNews, BusPosition, LONGEST_MESSAGE};
 pub use config::{ConfigError, Password, RedisConfig, Tls};
 pub use handle::Handle;
 pub use script::{Answer, Script};

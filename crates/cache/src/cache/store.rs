@@ -15,8 +15,9 @@ use crate::purge::Since;
 impl Inner {
     /// Stores an answer that has just come, here and behind in L2.
     pub(crate) fn store(&self, entry: Entry, asked: Asked, now: Time) -> Result<Stored, UncachedReason> {
+        let marked = Cached::marked(entry, asked.mark);
         let mut asked = Some(asked);
-        let stored = self.keep_and(Cached::new(entry), now, |cached| {
+        let stored = self.keep_and(marked, now, |cached| {
             if let Some((l2, asked)) = self.l2.as_ref().zip(asked.take()) {
                 l2.put_asked(Arc::clone(cached), asked, now);
             }
@@ -38,6 +39,9 @@ impl Inner {
     fn keep_and(&self, entry: Cached, now: Time, also: impl FnOnce(&Arc<Cached>)) -> Result<Stored, UncachedReason> {
         if let Some(selected) = entry.selected.clone() {
             self.note_variant(entry.subject.key, &selected, now);
+        }
+        if let Some(hearing) = &self.hearing {
+            hearing.note_route(&entry);
         }
         let key = entry.stored_key();
         let cached = Arc::new(entry);

@@ -68,9 +68,15 @@ impl Selector {
     }
 }
 
-/// An entry as a value to be stored under `place`: its primary key, or where its selector says.
-pub(super) fn wrap_entry(entry: &Entry, stats: &KeyStats, place: KeyHash, sealer: Option<&Sealer>) -> Result<Bytes, SealError> {
-    close(entry.encode(stats), Kind::Entry, place, sealer)
+/// An entry as a value to be stored under `place`: its primary key, or where its selector says. `mark`: the number up to which the fleet's purges
+/// had been carried out when its call began.
+pub(super) fn wrap_entry(
+    entry: &Entry,
+    (stats, mark): (&KeyStats, u64),
+    place: KeyHash,
+    sealer: Option<&Sealer>,
+) -> Result<Bytes, SealError> {
+    close(entry.encode_at(stats, mark), Kind::Entry, place, sealer)
 }
 
 /// The selector that stands under the primary key of answers with a `Vary`.
@@ -86,7 +92,7 @@ pub(super) fn wrap_selector(subject: &Subject, selector: &Selector, sealer: Opti
     close(out, Kind::Selector, subject.key, sealer)
 }
 
-pub(super) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     out.extend_from_slice(bytes);
 }
@@ -190,7 +196,7 @@ fn names(fields: &mut &[u8]) -> Option<Arc<[HeaderName]>> {
     (0..count).map(|_| HeaderName::from_bytes(text(fields)?).ok()).collect()
 }
 
-pub(super) fn take<'a>(fields: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+pub(crate) fn take<'a>(fields: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
     let (taken, rest) = fields.split_at_checked(n)?;
     *fields = rest;
     Some(taken)
@@ -200,7 +206,7 @@ pub(super) fn length(fields: &mut &[u8]) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(take(fields, 4)?.try_into().ok()?)).ok()
 }
 
-pub(super) fn text<'a>(fields: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn text<'a>(fields: &mut &'a [u8]) -> Option<&'a [u8]> {
     let n = length(fields)?;
     take(fields, n)
 }

@@ -251,6 +251,13 @@ impl FillLease {
         self.tell(Told::End(how));
     }
 
+    /// Ends the one that is there, if there is one.
+    pub(crate) fn end_in(lease: &mut Option<Self>, how: Ending) {
+        if let Some(lease) = lease.take() {
+            lease.end(how);
+        }
+    }
+
     /// The key whose lease it is.
     pub(super) const fn key(&self) -> KeyHash {
         self.key

@@ -4,6 +4,7 @@
 //! [`RedisStore`] in Redis or a Redis Cluster, through the one handle of `fleet`. The [`Tier`] above it makes entries of these bytes and back, asks for them within a deadline, and counts what
 //! became of each question by a closed reason. Whatever cannot be read is a miss: L2 only ever saves calls, it never fails one.
 
+mod asked;
 mod disk;
 mod envelope;
 mod leases;
@@ -16,10 +17,13 @@ mod store;
 mod tests;
 mod tier;
 
+pub(crate) use envelope::{put, take, text};
+
+pub use asked::Asked;
 pub use disk::{DiskError, DiskOptions, DiskStats, DiskStore};
 pub use leases::{AskedFor, FillLease, TERMS as FILL_TERMS};
 pub use outcome::{GetOutcome, OutcomeCounts, PutOutcome, StoreFault};
 pub use redis::RedisStore;
 pub use seal::{SealError, Sealer};
 pub use store::{Put, Store, StoreFuture, Whose};
-pub use tier::{Asked, Looked, Tier, TierOptions, Writer};
+pub use tier::{Looked, Tier, TierOptions, Writer};

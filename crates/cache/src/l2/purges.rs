@@ -2,16 +2,14 @@
 //!
 //! An answer that was fetched before a purge of it is gone, wherever it still stands. The newest purges are kept one by one; of those
 //! that are forgotten only the latest time is kept, and everything fetched before that is gone, too. Little endian: floor i64 (ms since
-//! 1970), count u32, then for each time i64 (ms), soft u8, kind u8 and its words (u32 length and bytes; kind 7 has
-//! a u8 before them whose bits say which there are); 16 bytes of blake3 at the end.
+//! 1970), count u32, then for each time i64 (ms), soft u8 and the purge (`purge/wire.rs`); 16 bytes of blake3 at the end.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use farthing_freshness::Entry;
-use farthing_types::{KeyHash, Span, Time};
+use farthing_types::{Span, Time};
 
-use super::envelope::{checksum, length, put, take, text};
+use super::envelope::{checksum, length, take};
 use crate::purge::{Purge, Since};
 
 /// How many are kept one by one, and how many bytes they may have together.
@@ -132,80 +130,21 @@ fn time(fields: &mut &[u8]) -> Option<Time> {
     Some(Time::from_millis(i64::from_le_bytes(take(fields, 8)?.try_into().ok()?)))
 }
 
-fn word(fields: &mut &[u8]) -> Option<Arc<str>> {
-    Some(Arc::from(std::str::from_utf8(text(fields)?).ok()?))
-}
-
 impl Mark {
     fn bytes(&self) -> usize {
-        let words = match &self.purge {
-            Purge::Key(_) => 16,
-            Purge::Tag(word) | Purge::Tenant(word) => word.len(),
-            Purge::Prefix { route, path } => route.as_ref().map_or(0, |r| r.len()) + path.len(),
-            Purge::Path { route, tenant, path } => route.len() + tenant.len() + path.len(),
-            Purge::Within { route, tenant, path, tag } => {
-                route.len() + [tenant, path, tag].into_iter().flatten().map(|word| word.len()).sum::<usize>()
-            }
-            Purge::All => 0,
-        };
-        size_of::<Self>() + words
+        size_of::<Self>() + self.purge.words()
     }
 
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.at.millis().to_le_bytes());
         out.push(u8::from(self.soft));
-        match &self.purge {
-            Purge::Key(key) => {
-                out.push(0);
-                out.extend_from_slice(&key.0.to_le_bytes());
-            }
-            Purge::Tag(tag) => {
-                out.push(1);
-                put(out, tag.as_bytes());
-            }
-            Purge::Prefix { route, path } => {
-                out.push(if route.is_some() { 2 } else { 3 });
-                route.iter().for_each(|route| put(out, route.as_bytes()));
-                put(out, path.as_bytes());
-            }
-            Purge::Tenant(tenant) => {
-                out.push(4);
-                put(out, tenant.as_bytes());
-            }
-            Purge::All => out.push(5),
-            Purge::Path { route, tenant, path } => {
-                out.push(6);
-                [route, tenant, path].iter().for_each(|word| put(out, word.as_bytes()));
-            }
-            Purge::Within { route, tenant, path, tag } => {
-                let given = [tenant, path, tag];
-                out.push(7);
-                out.push(given.iter().enumerate().fold(0, |bits, (at, word)| bits | u8::from(word.is_some()) << at));
-                put(out, route.as_bytes());
-                given.into_iter().flatten().for_each(|word| put(out, word.as_bytes()));
-            }
-        }
+        self.purge.write(out);
     }
 
     fn read(fields: &mut &[u8]) -> Option<Self> {
         let at = time(fields)?;
-        let [soft @ (0 | 1), kind] = *take(fields, 2)? else { return None };
-        let purge = match kind {
-            0 => Purge::Key(KeyHash(u128::from_le_bytes(take(fields, 16)?.try_into().ok()?))),
-            1 => Purge::Tag(word(fields)?),
-            2 => Purge::Prefix { route: Some(word(fields)?), path: word(fields)? },
-            3 => Purge::Prefix { route: None, path: word(fields)? },
-            4 => Purge::Tenant(word(fields)?),
-            5 => Purge::All,
-            6 => Purge::Path { route: word(fields)?, tenant: word(fields)?, path: word(fields)? },
-            7 => {
-                let [given @ 0..8] = *take(fields, 1)? else { return None };
-                let route = word(fields)?;
-                let mut next = |bit: u8| if given & bit == 0 { Some(None) } else { word(fields).map(Some) };
-                Purge::Within { route, tenant: next(1)?, path: next(2)?, tag: next(4)? }
-            }
-            _ => return None,
-        };
+        let [soft @ (0 | 1)] = *take(fields, 1)? else { return None };
+        let purge = Purge::read(fields)?;
         Some(Self { at, purge, soft: soft == 1 })
     }
 }

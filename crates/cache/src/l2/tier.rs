@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use farthing_fleet::lease::{Ending, LeaseOp, LeaseSaid};
+use farthing_fleet::lease::Ending;
 use farthing_freshness::index::KeyMap;
 use farthing_freshness::{Entry, Keyer, Subject};
 use farthing_types::{KeyHash, Span, Time};
@@ -14,20 +14,19 @@ use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 
+use super::asked::Asked;
 use super::envelope::{self, Found, PURGES_KEY, Selector};
-use super::leases::{FillLease, Leases, TERMS};
+use super::leases::{FillLease, Leases};
 use super::outcome::Counts;
 use super::purges::Purges;
 use super::seal::Sealer;
 use super::{GetOutcome, OutcomeCounts, Put, PutOutcome, Store, StoreFault};
 use crate::cached::Cached;
+use crate::hearing::Hearing;
 use crate::purge::{Purge, Since};
 
 /// How long the list of purges of a shared store is trusted before it is read again.
 const PURGES_TRUSTED: Span = Span::from_secs(1);
-/// The same before an answer is written that was asked for before the list was read: a purge by another instance since then is to be met. What is younger
-/// than this counts as purged by whoever reads ([`SKEW`]).
-const PURGES_TRUSTED_BY_WRITES: Span = Span::from_millis(100);
 /// How far the clocks of those who share a store may differ.
 const SKEW: Span = Span::from_secs(1);
 /// Deletions that wait at once; purged keys beyond go into the list, which is bounded by itself.
@@ -65,18 +64,19 @@ pub(super) struct Inner {
     options: TierOptions,
     counts: Counts,
     queued: AtomicUsize,
-    known: Mutex<Known>,
+    pub(super) known: Mutex<Known>,
+    pub(super) hearing: OnceLock<Arc<Hearing>>,
 }
 
 /// What is known about purges.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     /// Primary keys that are about to be deleted, and how often; how many deletions that are.
     leaving: KeyMap<usize>,
     deletions: usize,
     /// Whether the list is about to be written.
     unwritten: bool,
-    purges: Purges,
+    pub(super) purges: Purges,
     /// When the store's list was read last; nothing read from the store is trusted before it was.
     read: Option<Time>,
 }
@@ -88,15 +88,6 @@ pub struct Looked {
     pub entry: Box<Entry>,
     /// Whether a soft purge has made it stale.
     pub soft_purged: bool,
-}
-
-/// How an answer came to be.
-#[derive(Debug)]
-pub struct Asked {
-    /// When its call began, or earlier.
-    pub began: Time,
-    /// What the call was made under.
-    pub lease: Option<FillLease>,
 }
 
 /// What waits for the writer; the order is kept.
@@ -126,8 +117,22 @@ impl Tier {
     pub fn new(store: Arc<dyn Store>, sealer: Option<Sealer>, options: TierOptions) -> (Self, Writer) {
         let (queue, jobs) = mpsc::unbounded_channel();
         let (counts, queued) = (Counts::default(), AtomicUsize::new(0));
-        let inner = Arc::new(Inner { store, leases: OnceLock::new(), sealer, options, counts, queued, known: Mutex::default() });
+        let inner = Arc::new(Inner {
+            store,
+            leases: OnceLock::new(),
+            sealer,
+            options,
+            counts,
+            queued,
+            known: Mutex::default(),
+            hearing: OnceLock::new(),
+        });
         (Self { inner: Arc::clone(&inner), queue }, Writer { inner, jobs })
+    }
+
+    /// Judges what it reads by the fleet's purges, too, from now on.
+    pub(crate) fn heed(&self, hearing: Arc<Hearing>) {
+        let _only_once = self.inner.hearing.set(hearing);
     }
 
     /// Whether other processes write to its store, too.
@@ -157,12 +162,12 @@ impl Tier {
     }
 
     /// Writes an entry behind: returns at once. What the key's statistics are by the time it is written travels with it.
-    pub fn put_asked(&self, entry: Arc<Cached>, asked: Asked, now: Time) {
+    pub fn put_asked(&self, entry: Arc<Cached>, mut asked: Asked, now: Time) {
         let bytes = entry.size();
         let fits = |queued: usize| queued.checked_add(bytes).filter(|sum| *sum <= self.inner.options.queue_bytes);
         if self.inner.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_err() {
             // Who waits for it need not.
-            end(asked.lease, Ending::Unkept);
+            FillLease::end_in(&mut asked.lease, Ending::Unkept);
             return self.inner.counts.put(PutOutcome::Dropped);
         }
         if self.queue.send(Job::Put(entry, asked, now)).is_err() {
@@ -288,13 +293,19 @@ impl Inner {
         if self.expiry(&entry) <= now {
             return Err(GetOutcome::Outdated);
         }
-        match self.known.lock().purges.since(&entry, entry.fetched_at, self.skew()) {
-            Since::Hard => Err(GetOutcome::Outdated),
-            since => Ok(Looked { entry, soft_purged: since == Since::Soft }),
+        let heard = match self.hearing.get() {
+            Some(hearing) if hearing.doubts_stored(&entry, now) => return Err(GetOutcome::Unavailable),
+            // In another process, and here before a restart, it was given its mark by the same numbers.
+            Some(hearing) => hearing.since(entry.epoch, &entry),
+            None => Since::Untouched,
+        };
+        match (heard, self.known.lock().purges.since(&entry, entry.fetched_at, self.skew())) {
+            (Since::Hard, _) | (_, Since::Hard) => Err(GetOutcome::Outdated),
+            (heard, known) => Ok(Looked { entry, soft_purged: heard == Since::Soft || known == Since::Soft }),
         }
     }
 
-    fn must_read_purges(&self, now: Time, trusted: Span) -> bool {
+    pub(super) fn must_read_purges(&self, now: Time, trusted: Span) -> bool {
         match self.known.lock().read {
             None => true,
             Some(read) => self.store.is_shared() && now.since(read) >= trusted,
@@ -303,7 +314,7 @@ impl Inner {
 
     /// Reads the store's list of purges into ours; whether it lacks something that ours has. A list that cannot be read counts against everything
     /// that was fetched before now.
-    async fn read_purges(&self, now: Time) -> Result<bool, StoreFault> {
+    pub(super) async fn read_purges(&self, now: Time) -> Result<bool, StoreFault> {
         let value = match self.store.get(PURGES_KEY, now).await {
             Err(StoreFault::Damaged | StoreFault::TooLarge) => Some(Bytes::new()),
             value => value?,
@@ -331,21 +342,6 @@ impl Inner {
         if self.store.is_shared() { SKEW } else { Span::ZERO }
     }
 
-    /// Whether another instance has purged an answer while its call was under way, as far as the store's list can be read. What this one has purged was
-    /// never put.
-    async fn is_purged(&self, entry: &Entry, began: Time, now: Time) -> Result<bool, StoreFault> {
-        if !self.store.is_shared() {
-            return Ok(false);
-        }
-        if self.must_read_purges(now, PURGES_TRUSTED_BY_WRITES)
-            && let Err(fault) = self.read_purges(now).await
-            && !entry.tags.is_empty()
-        {
-            return Err(fault);
-        }
-        Ok(self.known.lock().purges.since(entry, began, Span::ZERO) != Since::Untouched)
-    }
-
     fn expiry(&self, entry: &Entry) -> Time {
         entry.fetched_at + entry.longest().saturating_add(self.options.keep)
     }
@@ -363,7 +359,7 @@ impl Inner {
             PutOutcome::TooLarge => Ending::Unkept,
             _ => Ending::Released,
         };
-        end(asked.lease, how);
+        FillLease::end_in(&mut asked.lease, how);
         outcome
     }
 
@@ -371,7 +367,7 @@ impl Inner {
         if entry.body.len() > self.store.max_value_bytes().min(self.options.max_value_bytes) {
             return Err(PutOutcome::TooLarge); // before the work of encoding it
         }
-        if self.is_purged(entry, asked.began, now).await? {
+        if self.is_purged(entry, asked.begun, now).await? {
             return Err(PutOutcome::Purged);
         }
         let (sealer, expires) = (self.sealer.as_ref(), self.expiry(entry));
@@ -386,28 +382,10 @@ impl Inner {
             self.store.flush().await?;
             place = selector.place(selected.key);
         }
-        let value = envelope::wrap_entry(entry, &entry.stats(), place, sealer).map_err(|_| PutOutcome::Failed)?;
+        let value = envelope::wrap_entry(entry, (&entry.stats(), entry.mark()), place, sealer).map_err(|_| PutOutcome::Failed)?;
         match asked.lease.take_if(|lease| lease.key() == place) {
             Some(lease) => self.keep_leased(Put { key: place, value, expires, now }, lease).await,
             None => self.keep(place, value, expires, now).await,
-        }
-    }
-
-    async fn keep_leased(&self, put: Put, lease: FillLease) -> Result<(), PutOutcome> {
-        match self.store.put_leased(put, (lease.holding(), FillLease::told_written())).await? {
-            LeaseSaid::Yours(_) => {
-                lease.written();
-                Ok(())
-            }
-            _ => Err(PutOutcome::Fenced),
-        }
-    }
-
-    async fn renew(&self, lease: Option<&FillLease>) -> Result<(), PutOutcome> {
-        let Some(lease) = lease else { return Ok(()) };
-        match self.store.lease(lease.key(), LeaseOp::Renew(lease.holding(), TERMS.lasts)).await? {
-            LeaseSaid::Yours(_) => Ok(()),
-            _ => Err(PutOutcome::Fenced),
         }
     }
 
@@ -450,12 +428,6 @@ impl Writer {
                 }
             }
         }
-    }
-}
-
-fn end(lease: Option<FillLease>, how: Ending) {
-    if let Some(lease) = lease {
-        lease.end(how);
     }
 }
 

@@ -130,7 +130,12 @@ impl Entry {
 
     /// The flat form for the tiers outside of this process. `stats` are the live statistics now.
     pub fn encode(&self, stats: &KeyStats) -> Vec<u8> {
-        codec::encode(self, stats)
+        self.encode_at(stats, self.epoch)
+    }
+
+    /// As [`Entry::encode`], with another purge sequence number than its own: one that means something to who will read it.
+    pub fn encode_at(&self, stats: &KeyStats, epoch: u64) -> Vec<u8> {
+        codec::encode(self, stats, epoch)
     }
 
     /// Reads the flat form of the entry for `expected`.

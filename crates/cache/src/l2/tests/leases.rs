@@ -76,7 +76,7 @@ async fn an_answer_is_written_under_its_lease_or_not_at_all() {
     let store = Arc::new(MemoryStore::default());
     let (one, two) = (instance(&store, 1), instance(&store, 2));
     let write = |tier: &Tier, lease: FillLease, entry: Entry| {
-        tier.put_asked(cached(entry), Asked { began: now(), lease: Some(lease) }, now());
+        tier.put_asked(cached(entry), Asked { begun: now(), mark: 0, lease: Some(lease) }, now());
         let tier = tier.clone();
         async move { assert!(tier.flush().await) }
     };
@@ -116,23 +116,23 @@ async fn what_another_instance_purges_under_way_is_not_written() {
     let lease = granted(&one, 1).await;
     two.purge(&Purge::Key(subject(1).key), false, now());
     assert!(two.flush().await);
-    one.put_asked(cached(fetched(1, "old")), Asked { began: now(), lease: Some(lease) }, now());
+    one.put_asked(cached(fetched(1, "old")), Asked { begun: now(), mark: 0, lease: Some(lease) }, now());
     assert!(one.flush().await);
     assert_eq!(one.outcomes().put(PutOutcome::Fenced), 1, "with the value goes the lease");
     // By its tag, long before the slow answer came.
-    let (began, purged, came) = (now(), now() + Duration::from_secs(1), now() + Duration::from_secs(60));
+    let (begun, purged, came) = (now(), now() + Duration::from_secs(1), now() + Duration::from_secs(60));
     let mut slow = Entry { fetched_at: came, ..fetched(2, "old") };
     slow.tags = vec!["red".into()];
     let lease = granted(&one, 2).await;
     two.purge(&Purge::Tag("red".into()), false, purged);
     assert!(two.flush().await);
-    one.put_asked(cached(slow.clone()), Asked { began, lease: Some(lease) }, came);
+    one.put_asked(cached(slow.clone()), Asked { begun, mark: 0, lease: Some(lease) }, came);
     assert!(one.flush().await);
     assert_eq!(one.outcomes().put(PutOutcome::Purged), 1);
     settle().await;
     // And who asks may have the lease at once. What is asked for after the purge is kept.
     let lease = granted(&two, 2).await;
-    two.put_asked(cached(slow), Asked { began: purged + Duration::from_secs(2), lease: Some(lease) }, came);
+    two.put_asked(cached(slow), Asked { mark: 0, begun: purged + Duration::from_secs(2), lease: Some(lease) }, came);
     assert!(two.flush().await);
     assert_eq!(two.outcomes().put(PutOutcome::Stored), 1);
 }

@@ -55,7 +55,7 @@ pub(super) fn put(key: u128, value: impl Into<bytes::Bytes>) -> Put {
 impl Tier {
     /// An answer that was asked for now, under no lease.
     pub(crate) fn put(&self, entry: Arc<Cached>, now: Time) {
-        self.put_asked(entry, Asked { began: now, lease: None }, now);
+        self.put_asked(entry, Asked { begun: now, mark: 0, lease: None }, now);
     }
 }
 

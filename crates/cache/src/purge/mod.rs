@@ -1,5 +1,7 @@
 //! Purging, and the log that keeps an answer under way from bringing back what was purged while it travelled.
 
+mod wire;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

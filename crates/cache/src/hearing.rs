@@ -1,0 +1,309 @@
+//! What an instance has heard of the purges of its fleet.
+//!
+//! Purges have numbers that grow in the order in which all instances hear them. An answer is marked with the number up to which purges had been
+//! carried out here when its call began: whoever meets it in a store that others write to, or after a restart, knows by that which purges it
+//! has to be judged by, without comparing anybody's clocks. The newest purges are kept one by one; of those that are forgotten
+//! only the highest number is kept, and every answer with a lower mark is gone.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use farthing_freshness::Entry;
+use farthing_freshness::index::KeyMap;
+use farthing_types::{KeyHash, RouteName, Span, Time};
+use parking_lot::{Mutex, RwLock};
+
+use crate::cached::Cached;
+use crate::purge::{Purge, Since};
+
+/// Who has heard nothing for so long may lack a purge.
+pub const SILENCE: Span = Span::from_secs(1);
+/// Purged keys that are kept, and other purges, and bytes of the latter.
+const MOST_KEYS: usize = 65_536;
+const MOST_OTHERS: usize = 4_096;
+const MOST_BYTES: usize = 1 << 20;
+
+/// See the module. One for each process; the composer tells it what comes.
+#[derive(Debug)]
+pub struct Hearing {
+    position: AtomicU64,
+    /// When it was last known that nothing is missing, on the clock of lookups; ns, `i64::MIN` before the first time.
+    heard: AtomicI64,
+    careful: bool,
+    known: Mutex<Known>,
+    /// Whether answers of a route have tags; a route that has stored none yet is not in it.
+    tagged: RwLock<HashMap<RouteName, bool>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What is marked with less than this is gone.
+    floor: u64,
+    keys: KeyMap<Numbers>,
+    /// Purges of keys, oldest first; several of one key may be in it.
+    order: VecDeque<(u64, KeyHash)>,
+    others: VecDeque<(u64, Purge, bool)>,
+    bytes: usize,
+}
+
+/// The last purges of a key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    hard: u64,
+    soft: u64,
+}
+
+impl Hearing {
+    /// One that has heard nothing. `careful`: what may have been purged is not used while it is unknown whether it was.
+    pub fn new(careful: bool) -> Self {
+        Self { position: AtomicU64::new(0), heard: AtomicI64::new(i64::MIN), careful, known: Mutex::default(), tagged: RwLock::default() }
+    }
+
+    /// The number up to which purges have been carried out here; 0 before anything was heard.
+    pub fn position(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
+    }
+
+    /// Remembers a purge under its number. It counts as carried out with [`Hearing::advance`].
+    pub fn note(&self, number: u64, purge: &Purge, soft: bool) {
+        self.known.lock().note(number, purge, soft);
+    }
+
+    /// Everything up to this number has been carried out.
+    pub fn advance(&self, number: u64) {
+        self.position.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// What was purged before this number is unknown: nothing with a lower mark is trusted any more.
+    pub fn begin_anew(&self, number: u64) {
+        self.known.lock().forget_before(number);
+        // Numbers of a new beginning are higher than any before.
+        self.position.store(number, Ordering::Release);
+    }
+
+    /// Nothing that was told before `at` is missing.
+    pub fn heard(&self, at: Time) {
+        self.heard.fetch_max(at.nanos(), Ordering::Release);
+    }
+
+    /// When that was so last; `None` before the first time.
+    pub fn heard_at(&self) -> Option<Time> {
+        Some(self.heard.load(Ordering::Acquire)).filter(|nanos| *nanos != i64::MIN).map(Time::from_nanos)
+    }
+
+    /// Whether nothing was heard for [`SILENCE`].
+    pub fn is_silent(&self, now: Time) -> bool {
+        self.heard_at().is_none_or(|heard| now.since(heard) >= SILENCE)
+    }
+
+    /// Whether an entry may have been purged without this instance's knowledge longer ago than [`SILENCE`], so that it is not to be used. `now` is
+    /// when the request came. Only of entries with tags, which are there to be purged.
+    pub fn doubts(&self, entry: &Cached, now: Time) -> bool {
+        self.careful && !entry.tags.is_empty() && self.is_silent(now) && (entry.is_promoted() || is_old(entry, now))
+    }
+
+    /// The same of an answer in another tier: whose clock wrote its times is not known.
+    pub(crate) fn doubts_stored(&self, entry: &Entry, now: Time) -> bool {
+        self.careful && !entry.tags.is_empty() && self.is_silent(now)
+    }
+
+    /// Whether a call that began at `begun` may bring what was purged meanwhile, so that nobody who comes now may join it.
+    pub(crate) fn doubts_call(&self, route: &RouteName, begun: Time, now: Time) -> bool {
+        self.careful && self.is_silent(now) && now.since(begun) >= SILENCE && self.tagged.read().get(route).copied().unwrap_or(true)
+    }
+
+    /// What purges mean for an answer that has this mark.
+    pub(crate) fn since(&self, mark: u64, entry: &Entry) -> Since {
+        self.known.lock().since(mark, entry)
+    }
+
+    /// Notes whether answers of a route have tags; once one has, they may.
+    pub(crate) fn note_route(&self, entry: &Entry) {
+        let (route, tagged) = (&entry.subject.route, !entry.tags.is_empty());
+        if self.tagged.read().get(route).is_some_and(|known| *known || !tagged) {
+            return;
+        }
+        let mut routes = self.tagged.write();
+        let known = routes.entry(route.clone()).or_default();
+        *known |= tagged;
+    }
+}
+
+/// Whether its call began [`SILENCE`] ago: its age counts from then.
+fn is_old(entry: &Entry, now: Time) -> bool {
+    entry.facts.age(entry.fetched_at, now) >= SILENCE
+}
+
+impl Known {
+    fn note(&mut self, number: u64, purge: &Purge, soft: bool) {
+        if let Purge::Key(key) = purge {
+            let numbers = self.keys.entry(*key).or_default();
+            let of = if soft { &mut numbers.soft } else { &mut numbers.hard };
+            *of = (*of).max(number);
+            self.order.push_back((number, *key));
+        } else {
+            self.bytes += size(purge);
+            self.others.push_back((number, purge.clone(), soft));
+        }
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        while self.order.len() > MOST_KEYS {
+            self.forget_key();
+        }
+        while self.others.len() > MOST_OTHERS || self.bytes > MOST_BYTES {
+            self.forget_other();
+        }
+    }
+
+    fn forget_key(&mut self) {
+        let Some((number, key)) = self.order.pop_front() else { return };
+        // A later purge of the same key stays.
+        if self.keys.get(&key).is_some_and(|numbers| numbers.hard.max(numbers.soft) <= number) {
+            self.keys.remove(&key);
+        }
+        self.floor = self.floor.max(number);
+    }
+
+    fn forget_other(&mut self) {
+        let Some((number, purge, _)) = self.others.pop_front() else { return };
+        self.bytes -= size(&purge);
+        self.floor = self.floor.max(number);
+    }
+
+    fn forget_before(&mut self, number: u64) {
+        while self.order.front().is_some_and(|(of, _)| *of <= number) {
+            self.forget_key();
+        }
+        while self.others.front().is_some_and(|(of, ..)| *of <= number) {
+            self.forget_other();
+        }
+        self.floor = self.floor.max(number);
+    }
+
+    fn since(&self, mark: u64, entry: &Entry) -> Since {
+        if mark < self.floor || mark == 0 {
+            return Since::Hard;
+        }
+        let numbers = self.keys.get(&entry.subject.key).copied().unwrap_or_default();
+        let mut out = if numbers.soft > mark { Since::Soft } else { Since::Untouched };
+        if numbers.hard > mark {
+            return Since::Hard;
+        }
+        for (_, _, soft) in self.others.iter().rev().take_while(|(number, ..)| *number > mark).filter(|(_, purge, _)| purge.matches(entry))
+        {
+            if !soft {
+                return Since::Hard;
+            }
+            out = Since::Soft;
+        }
+        out
+    }
+}
+
+fn size(purge: &Purge) -> usize {
+    size_of::<(u64, Purge, bool)>() + purge.words()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tests::{entry, subject};
+
+    const NOW: Time = Time::from_millis(1_700_000_000_000);
+
+    fn tagged(tag: &str) -> Entry {
+        Entry { tags: vec![tag.into()].into(), ..entry(&subject(1), "x") }
+    }
+
+    #[test]
+    fn an_answer_is_judged_by_what_came_after_its_mark() {
+        let hearing = Hearing::new(true);
+        hearing.begin_anew(10);
+        hearing.note(11, &Purge::Tag("red".into()), false);
+        hearing.note(12, &Purge::Key(subject(1).key), true);
+        hearing.advance(12);
+        assert_eq!(hearing.position(), 12);
+        for (mark, tag, expected) in [
+            (0, "blue", Since::Hard),
+            (9, "blue", Since::Hard),
+            (10, "red", Since::Hard),
+            (10, "blue", Since::Soft),
+            (11, "red", Since::Soft),
+            (12, "red", Since::Untouched),
+        ] {
+            assert_eq!(hearing.since(mark, &tagged(tag)), expected, "{mark} {tag}");
+        }
+        hearing.begin_anew(20);
+        assert_eq!((hearing.since(12, &tagged("blue")), hearing.since(20, &tagged("red"))), (Since::Hard, Since::Untouched));
+    }
+
+    #[test]
+    fn silence_makes_tagged_answers_doubtful_and_no_others() {
+        let hearing = Hearing::new(true);
+        let cached = |tags: &[&str], ago: Span| {
+            let tags = tags.iter().map(|tag| (*tag).into()).collect();
+            Cached::new(Entry { tags, fetched_at: NOW - ago, ..entry(&subject(1), "x") })
+        };
+        let (old, young, plain) =
+            (cached(&["a"], Span::from_secs(2)), cached(&["a"], Span::from_millis(900)), cached(&[], Span::from_secs(9)));
+        assert!(hearing.doubts(&old, NOW), "nothing was heard yet");
+        assert!(!hearing.doubts(&young, NOW) && !hearing.doubts(&plain, NOW));
+        hearing.heard(NOW - Span::from_millis(999));
+        assert!(!hearing.doubts(&old, NOW));
+        assert!(hearing.doubts(&old, NOW + Span::from_millis(1)));
+        let promoted = Cached::promoted(Entry { tags: vec!["a".into()].into(), fetched_at: NOW, ..entry(&subject(1), "x") }, NOW);
+        assert!(hearing.doubts(&promoted, NOW + SILENCE), "another's clock");
+        let trusting = Hearing::new(false);
+        assert!(trusting.is_silent(NOW) && !trusting.doubts(&old, NOW));
+    }
+
+    #[test]
+    fn calls_are_doubtful_on_routes_that_have_tags_or_are_not_known() {
+        let hearing = Hearing::new(true);
+        let doubts = |ago| hearing.doubts_call(&subject(1).route, NOW - ago, NOW);
+        assert!(doubts(SILENCE) && !doubts(Span::from_millis(999)));
+        hearing.note_route(&Entry { tags: vec![].into(), ..entry(&subject(1), "x") });
+        assert!(!doubts(SILENCE));
+        hearing.note_route(&tagged("a"));
+        hearing.note_route(&Entry { tags: vec![].into(), ..entry(&subject(1), "x") });
+        assert!(doubts(SILENCE));
+        hearing.heard(NOW);
+        assert!(!doubts(SILENCE));
+    }
+
+    proptest! {
+        /// However many are forgotten: nothing that was purged is taken for good.
+        #[test]
+        fn bounds_err_on_the_safe_side(purges in proptest::collection::vec((0u64..5, any::<bool>(), any::<bool>()), 0..200), most in 1usize..50) {
+            let mut known = Known { floor: 1, ..Known::default() };
+            let mut told = Vec::new();
+            for (at, (n, by_key, soft)) in purges.into_iter().enumerate() {
+                let purge = if by_key { Purge::Key(subject(n).key) } else { Purge::Tag(n.to_string().into()) };
+                let number = at as u64 + 2;
+                known.note(number, &purge, soft);
+                told.push((number, purge, soft));
+                while known.order.len() > most {
+                    known.forget_key();
+                }
+                while known.others.len() > most {
+                    known.forget_other();
+                }
+            }
+            let found = Entry { tags: vec!["3".into()].into(), ..entry(&subject(3), "x") };
+            for mark in 1..told.len() as u64 + 3 {
+                let hit = |wanted: bool| told.iter().any(|(number, purge, soft)| *number > mark && *soft == wanted && purge.matches(&found));
+                let expected = if hit(false) { Since::Hard } else if hit(true) { Since::Soft } else { Since::Untouched };
+                let judged = known.since(mark, &found);
+                if mark < known.floor {
+                    prop_assert_eq!(judged, Since::Hard);
+                } else {
+                    prop_assert_eq!(judged, expected, "{} {}", mark, known.floor);
+                }
+            }
+        }
+    }
+}
