@@ -8,7 +8,7 @@ use std::time::Duration;
 use farthing_config::{FleetConfig, L2Config, L2Redis, L2Store, Route, TtlBy};
 use farthing_proxy::FillOutcome;
 use farthing_tests::origin::{answer_of, ok};
-use farthing_tests::{Answer, Client, Origin, Setup, Started};
+use farthing_tests::{Answer, Origin, Setup, Started};
 use farthing_types::{Body, Outcome, Time, VirtualClock};
 use futures_util::future::join_all;
 use http::{Response, StatusCode};
@@ -252,6 +252,40 @@ async fn a_route_can_do_without() {
     assert!(FillOutcome::ALL.iter().all(|outcome| fleet.outcomes(*outcome) == 0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_wait_any_longer_calls_itself() {
+    let Some(server) = Server::start(&[]) else { return };
+    let held = Held::new(numbered).await;
+    let fleet = Fleet::start(&server, &held.origin, PATIENT, |_| ()).await;
+    let patient = fleet.ask(0, "/api/doc/1");
+    until("the call", || held.calls() == 1).await;
+    let client = fleet.0[1].0.client;
+    let hurried = tokio::task::spawn(async move { client.get("/api/doc/1", &[("x-farthing-deadline-ms", "600")]).await });
+    // The first call hangs: half of the time goes into the wait for it.
+    until("a call of its own", || held.calls() == 2).await;
+    assert_eq!((fleet.outcome(1, FillOutcome::Late), fleet.outcome(0, FillOutcome::Led)), (1, 1));
+    held.let_go(2);
+    assert_eq!(patient.await.unwrap().status, 200);
+    hurried.await.unwrap();
+}
+
+/// Three programs of a fleet, connected, each in a folder of its own.
+async fn three(origin: &Origin, server: &Server) -> Option<(Vec<Serving>, Vec<tempfile::TempDir>)> {
+    let Some(program) = built("farthing") else {
+        farthing_tests::skip::skip("holders of fill leases that are killed or stopped: the program is not built (cargo build -p farthing)");
+        return None;
+    };
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut all = Vec::new();
+    for dir in &dirs {
+        all.push(serve(&program, (origin, server), dir.path()).await);
+    }
+    for one in &all {
+        until_it_tells(one, "farthing_redis_connected_total 1").await;
+    }
+    Some((all, dirs))
+}
+
 /// One of three programs of a fleet.
 async fn serve(program: &Path, (origin, server): (&Origin, &Server), dir: &Path) -> Serving {
     let config = format!(
@@ -268,39 +302,30 @@ async fn serve(program: &Path, (origin, server): (&Origin, &Server), dir: &Path)
     Serving::start_with(program, dir, &["--config", "farthing.toml"], salted).await
 }
 
-/// Whether a program's metrics have a line.
-async fn tells(serving: &Serving, line: &str) -> bool {
-    serving.admin.get("/metrics", &[]).await.text().lines().any(|told| told == line)
+/// Waits until a program's metrics have a line.
+async fn until_it_tells(serving: &Serving, line: &str) {
+    let told = async { while !serving.admin.get("/metrics", &[]).await.text().lines().any(|told| told == line) {} };
+    assert!(tokio::time::timeout(Duration::from_secs(60), told).await.is_ok(), "not within a minute: {line}");
+}
+
+fn ask(serving: &Serving) -> JoinHandle<Option<Answer>> {
+    let client = serving.data;
+    tokio::task::spawn(async move { client.try_get("/r/geo/doc/1", &[]).await })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_one_that_calls_is_killed_the_others_answer_by_one_call_more() {
     let Some(server) = Server::start(&[]) else { return };
-    let Some(program) = built("farthing") else {
-        return farthing_tests::skip::skip("a killed holder of a fill lease: the program is not built (cargo build -p farthing)");
-    };
     let held = Held::new(numbered).await;
-    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut serving = Vec::new();
-    for dir in &dirs {
-        serving.push(serve(&program, (&held.origin, &server), dir.path()).await);
-    }
-    for one in &serving {
-        let connected = async { while !tells(one, "farthing_redis_connected_total 1").await {} };
-        tokio::time::timeout(Duration::from_secs(60), connected).await.expect("connected");
-    }
-    let ask = |client: Client| tokio::task::spawn(async move { client.try_get("/r/geo/doc/1", &[]).await });
+    let Some((mut serving, _dirs)) = three(&held.origin, &server).await else { return };
     // The first one calls.
-    let doomed: Vec<_> = (0..20).map(|_| ask(serving[0].data)).collect();
+    let doomed: Vec<_> = (0..20).map(|_| ask(&serving[0])).collect();
     until("the call", || held.calls() == 1).await;
-    let saved: Vec<_> = (0..40).map(|n| ask(serving[1 + n % 2].data)).collect();
-    let looks = async {
-        // Two have found nothing in L2, and asked Redis for the lease since.
-        for one in &serving[1..] {
-            while !tells(one, "farthing_l2_gets_total{store=\"redis\",outcome=\"absent\"} 1").await {}
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), looks).await.expect("the others look into L2");
+    let saved: Vec<_> = (0..40).map(|n| ask(&serving[1 + n % 2])).collect();
+    for one in &serving[1..] {
+        // They ask for the lease next.
+        until_it_tells(one, "farthing_l2_gets_total{store=\"redis\",outcome=\"absent\"} 1").await;
+    }
     assert_eq!(held.calls(), 1);
     let killed = std::time::Instant::now();
     assert!(!serving.remove(0).signal("-KILL").await.success());
@@ -316,6 +341,30 @@ async fn when_the_one_that_calls_is_killed_the_others_answer_by_one_call_more() 
     }
     assert_eq!(held.calls(), 2);
     let _nobody_reads = writeln!(std::io::stderr(), "the call was taken over {took:?} after kill -9");
+    for one in serving {
+        one.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stopped_holder_brings_late_overwrites_nothing() {
+    let Some(server) = Server::start(&[]) else { return };
+    let held = Held::new(numbered).await;
+    let Some((serving, _dirs)) = three(&held.origin, &server).await else { return };
+    let stopped = ask(&serving[0]);
+    until("the call", || held.calls() == 1).await;
+    serving[0].tell("-STOP").await;
+    let other = ask(&serving[1]);
+    until("another one takes over", || held.calls() == 2).await;
+    held.let_go(2);
+    assert_eq!(other.await.unwrap().unwrap().text(), "answer 1");
+    until_it_tells(&serving[1], "farthing_l2_puts_total{store=\"redis\",outcome=\"stored\"} 1").await;
+    serving[0].tell("-CONT").await;
+    // Its own client gets what it has waited for; nobody else does.
+    assert_eq!(stopped.await.unwrap().unwrap().text(), "answer 0");
+    until_it_tells(&serving[0], "farthing_l2_puts_total{store=\"redis\",outcome=\"fenced\"} 1").await;
+    let third = ask(&serving[2]).await.unwrap().unwrap();
+    assert_eq!((third.text().as_str(), third.is_hit(), held.calls()), ("answer 1", true, 2));
     for one in serving {
         one.end().await;
     }

@@ -72,6 +72,7 @@ fn shared<'a>(state: &'a State, planned: &Planned, wanted: &Wanted) -> Option<&'
         && planned.cache.is_ok()
         && planned.dedupe.is_ok()
         && planned.through.is_none()
+        && !streams(planned)
         && planned.account.method != Method::HEAD
         && !matches!(planned.control, CacheControl::Refresh | CacheControl::ReadOnly)
         && !route.switches.is_lean()
@@ -84,6 +85,11 @@ fn shared<'a>(state: &'a State, planned: &Planned, wanted: &Wanted) -> Option<&'
         return None;
     }
     Some(tier)
+}
+
+/// Whether its client wants an answer as it comes: only whole ones come from another instance.
+fn streams(planned: &Planned) -> bool {
+    planned.outbound.facts().is_some_and(|facts| facts.stream)
 }
 
 /// Whether other instances or L2 are to be asked before a call is made.

@@ -1,7 +1,7 @@
 //! L2 in Redis or a Redis Cluster, shared by all instances with the same salt.
 //!
 //! A value stands under `farthing:l2:1:` and the key digest in hexadecimal; 1 is the version of this layout, so that a release with another one
-//! neither reads nor overwrites these; the lease of its fill stands under `{farthing:l2:1:..}:fill`. Before the value stands one byte, which tells an empty value from none. Redis
+//! neither reads nor overwrites these; the lease of its fill stands under `farthing:fill:{farthing:l2:1:..}`. Before the value stands one byte, which tells an empty value from none. Redis
 //! expires values itself, in its own time. No more of a value is read than a value may have.
 
 use bytes::Bytes;
@@ -108,9 +108,9 @@ fn present(value: &[u8]) -> Vec<u8> {
     [&[PRESENT], value].concat()
 }
 
-/// Beside the value, in the same slot of a Cluster: what stands in braces is the value's name.
+/// In the slot of the value: what stands in braces is its name. It begins as all our keys do, which an ACL may ask for.
 fn lease(key: KeyHash) -> Vec<u8> {
-    format!("{{{PREFIX}{key}}}:fill").into_bytes()
+    format!("farthing:fill:{{{PREFIX}{key}}}").into_bytes()
 }
 
 fn name(key: KeyHash) -> Vec<u8> {
