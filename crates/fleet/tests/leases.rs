@@ -122,6 +122,20 @@ async fn writes(handle: &Handle) {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_lease_last_for_longer() {
+    let Some(server) = Server::start(&[]) else { return };
+    let handle = connected(RedisConfig::single(server.url())).await;
+    // What stands there for an hour looks like one of a minute after the clock was set back.
+    let holding = granted(&handle, ask(31, HOUR)).await;
+    let minute = Duration::from_secs(60);
+    for _ in 0..2 {
+        let said = run(&handle, LeaseOp::Ask(ask(32, minute))).await;
+        assert!(matches!(said, LeaseSaid::Taken(token, left) if token == holding.token && left <= minute), "{said:?}");
+    }
+    assert_eq!(run(&handle, LeaseOp::Renew(holding, HOUR)).await, LeaseSaid::Yours(holding.token), "it is still the holder's");
+}
+
+#[tokio::test]
 async fn tokens_grow_over_an_emptied_server_and_past_what_an_asker_has_seen() {
     let Some(server) = Server::start(&[]) else { return };
     let handle = connected(RedisConfig::single(server.url())).await;

@@ -38,7 +38,7 @@ pub struct Holding {
 pub struct Ask {
     /// Who asks.
     pub claim: Claim,
-    /// For how long.
+    /// For how long; alike for all who ask for the same lease.
     pub lasts: Span,
     /// The greatest token that the asker has seen, of any lease: its own will be greater.
     pub floor: Token,
@@ -109,7 +109,11 @@ fn asked(record: Option<Record>, ask: &Ask, now: u64) -> (Record, LeaseSaid) {
         match record.ended {
             // The same asking once more: the first answer was lost.
             None if record.last.claim == ask.claim => return granted(record.last.token),
-            None => return (record, LeaseSaid::Taken(record.last.token, Span::from_micros(record.until - now))),
+            None => {
+                // No holder has longer than that: what is beyond comes of a clock that was set back.
+                let until = record.until.min(now + micros(ask.lasts));
+                return (Record { until, ..record }, LeaseSaid::Taken(record.last.token, Span::from_micros(until - now)));
+            }
             Some(Ending::Released) => {}
             Some(how) if record.last.token > ask.past => return (record, LeaseSaid::Ended(record.last.token, how)),
             Some(_) => {}

@@ -21,15 +21,24 @@ local record = redis.call('GET', KEYS[1])
 if record then state, token, holder, untill = string.match(record, '^(%l) (%d+) (%x+) (%d+)$') end
 token, untill = tonumber(token) or 0, tonumber(untill) or 0
 local function text(number) return string.format('%.0f', number) end
-local function put(letter)
+local function write(letter, who)
   local kept = math.ceil(2 * lasts / 1000)
-  redis.call('SET', KEYS[1], letter .. ' ' .. text(token) .. ' ' .. claim .. ' ' .. text(now + lasts), 'PX', text(math.max(kept, 1)))
+  redis.call('SET', KEYS[1], letter .. ' ' .. text(token) .. ' ' .. who .. ' ' .. text(now + lasts), 'PX', text(math.max(kept, 1)))
+end
+local function put(letter)
+  write(letter, claim)
   return {'y', text(token), 0}
 end
 if op == 'ask' then
   local floor, past = tonumber(ARGV[4]), tonumber(ARGV[5])
   local current = state and untill > now
-  if current and state == 'h' and holder ~= claim then return {'t', text(token), untill - now} end
+  if current and state == 'h' and holder ~= claim then
+    if untill > now + lasts then
+      write('h', holder)
+      untill = now + lasts
+    end
+    return {'t', text(token), untill - now}
+  end
   if current and state == 'h' then return put('h') end
   if current and state ~= 'r' and token > past then return {state, text(token), 0} end
   token = math.max(now, token + 1, floor + 1)

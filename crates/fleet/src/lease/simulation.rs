@@ -93,6 +93,7 @@ struct Instance {
     /// It does nothing before this (global).
     paused: u64,
     floor: Token,
+    past: Token,
     asking: Option<(Claim, Time)>,
     hold: Option<Hold>,
 }
@@ -156,7 +157,7 @@ impl World {
         for _ in 0..2 + world.dice.below(4) {
             let (offset, gains) = (world.dice.below(1 << 40) as i64, world.dice.below(400) as i64 - 200);
             let at = world.instances.len();
-            world.instances.push(Instance { run: 0, offset, gains, paused: 0, floor: Token(0), asking: None, hold: None });
+            world.instances.push(Instance { run: 0, offset, gains, paused: 0, floor: Token(0), past: Token(0), asking: None, hold: None });
             world.after(world.now, Event::Wake(at, 0));
         }
         for _ in 0..world.dice.below(4) {
@@ -282,7 +283,7 @@ impl World {
     }
 
     fn asks(&mut self, who: usize, local: Time) {
-        let Instance { run, asking, floor, .. } = self.instances[who];
+        let Instance { run, asking, floor, past, .. } = self.instances[who];
         let claim = match asking {
             Some((claim, sent)) if local.since(sent) < Span::from_millis(150) && !self.dice.chance(20) => claim,
             _ => {
@@ -291,14 +292,14 @@ impl World {
             }
         };
         self.instances[who].asking = Some((claim, local));
-        let ask = Ask { claim, lasts: TERMS.lasts, floor, past: Token(0) };
+        let ask = Ask { claim, lasts: TERMS.lasts, floor, past };
         self.send(Event::Asked(who, run, LeaseOp::Ask(ask), local));
     }
 
     fn restarts(&mut self, who: usize) {
         let run = self.instances[who].run + 1;
         let old = self.instances[who];
-        self.instances[who] = Instance { run, floor: Token(0), asking: None, hold: None, ..old };
+        self.instances[who] = Instance { run, floor: Token(0), past: Token(0), asking: None, hold: None, ..old };
         let pause = self.dice.below(500_000);
         self.after(pause, Event::Wake(who, run));
     }
@@ -338,6 +339,9 @@ impl World {
         let instance = &mut self.instances[who];
         if let LeaseSaid::Yours(token) | LeaseSaid::Taken(token, _) | LeaseSaid::Ended(token, _) = said {
             instance.floor = instance.floor.max(token);
+        }
+        if let LeaseSaid::Ended(token, _) = said {
+            instance.past = token;
         }
         match (op, said) {
             (LeaseOp::Ask(ask), LeaseSaid::Yours(token)) if instance.asking.is_some_and(|(claim, _)| claim == ask.claim) => {
