@@ -68,7 +68,14 @@ impl Fleet {
             let store = L2Store::Redis(redis.clone());
             setup.config.l2 = Some(L2Config { store, deadline, max_value: 1_000_000, queue_bytes: 16_000_000, encrypt: None });
             let instance = Some(format!("number-{n}").into());
-            setup.config.fleet = Some(FleetConfig { name: "test".into(), server: redis.clone(), deadline, fill_leases: true, instance });
+            setup.config.fleet = Some(FleetConfig {
+                name: "test".into(),
+                server: redis.clone(),
+                deadline,
+                fill_leases: true,
+                bypass_on_partition: true,
+                instance,
+            });
             let clock = Arc::new(VirtualClock::new(Time::from_millis(1_700_000_000_000)));
             all.push((setup.start_on(clock.clone()).await, clock));
         }

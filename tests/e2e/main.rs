@@ -23,6 +23,7 @@ mod durability;
 mod events;
 mod fidelity;
 mod fills;
+mod fleet;
 mod identity;
 mod l2;
 mod limits;

@@ -112,9 +112,23 @@ impl Serving {
 
     /// Sends it a signal (`-TERM`, `-KILL`), and waits until it has ended.
     pub async fn signal(mut self, signal: &str) -> ExitStatus {
+        self.send(signal).await;
+        tokio::time::timeout(HANGS, self.child.wait()).await.expect("it ends when told").unwrap()
+    }
+
+    /// Stops it where it is; it does not know.
+    pub async fn pause(&self) {
+        self.send("-STOP").await;
+    }
+
+    /// Lets it go on.
+    pub async fn go_on(&self) {
+        self.send("-CONT").await;
+    }
+
+    async fn send(&self, signal: &str) {
         let pid = self.child.id().expect("it still runs").to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
-        tokio::time::timeout(HANGS, self.child.wait()).await.expect("it ends when told").unwrap()
     }
 
     /// Asks it to end in order, and waits until it has.

@@ -28,7 +28,7 @@ pub use server::{ServeError, serve};
 pub use views::alerts::{AlertInfo, AlertsView, MonthForecast};
 pub use views::budgets::{BudgetRow, BudgetsControl, BudgetsView, CounterRow, RaiseRequest, RaiseView, Raising, RefusalView};
 pub use views::bypass::{BypassControl, BypassInfo, BypassRequest, SwitchInfo};
-pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
+pub use views::cache::{CacheControl, CacheStats, FleetTold, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
 pub use views::costs::{CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow, CostsView, NetSaving, StrategyImpact};
 pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};

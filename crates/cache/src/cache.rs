@@ -227,6 +227,11 @@ impl Cache {
         self.purge_in(purge, soft, now, |l2| !l2.is_shared())
     }
 
+    /// Takes everything out of memory, and keeps answers under way from coming into it: nobody knows what was purged. What is below is judged by marks.
+    pub fn purge_memory(&self, now: Time) -> Purged {
+        self.purge_in(&Purge::All, false, now, |_| false)
+    }
+
     fn purge_in(&self, purge: &Purge, soft: bool, now: Time, below: fn(&Tier) -> bool) -> Purged {
         // In this order: what is stored from here on is refused; what stood before is taken out, here and then below, where an entry is put
         // under its shard's lock; and only then may a flight that begins count as younger.

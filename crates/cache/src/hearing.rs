@@ -44,6 +44,10 @@ struct Known {
     order: VecDeque<(u64, KeyHash)>,
     others: VecDeque<(u64, Purge, bool)>,
     bytes: usize,
+    /// Purges of this instance that have no number yet, under numbers of its own; what they are about is gone whatever its mark.
+    expected: VecDeque<(u64, Purge, bool)>,
+    /// Everything is, until this one has its number: there was no room.
+    all_until: u64,
 }
 
 /// The last purges of a key.
@@ -69,6 +73,28 @@ impl Hearing {
         self.known.lock().note(number, purge, soft);
     }
 
+    /// A purge is about to be carried out here and to be told to the others; `ticket` grows. Until [`Hearing::settle`] nothing that it is about is taken
+    /// from another tier.
+    pub fn expect(&self, ticket: u64, purge: &Purge, soft: bool) {
+        let mut known = self.known.lock();
+        if known.expected.len() < MOST_OTHERS {
+            known.expected.push_back((ticket, purge.clone(), soft));
+        } else {
+            known.all_until = ticket;
+        }
+    }
+
+    /// All up to this ticket have been told, and are noted under their numbers.
+    pub fn settle(&self, ticket: u64) {
+        let mut known = self.known.lock();
+        while known.expected.front().is_some_and(|(of, ..)| *of <= ticket) {
+            known.expected.pop_front();
+        }
+        if known.all_until <= ticket {
+            known.all_until = 0;
+        }
+    }
+
     /// Everything up to this number has been carried out.
     pub fn advance(&self, number: u64) {
         self.position.fetch_max(number, Ordering::AcqRel);
@@ -76,8 +102,7 @@ impl Hearing {
 
     /// What was purged before this number is unknown: nothing with a lower mark is trusted any more.
     pub fn begin_anew(&self, number: u64) {
-        self.known.lock().forget_before(number);
-        // Numbers of a new beginning are higher than any before.
+        self.known.lock().forget_all(number);
         self.position.store(number, Ordering::Release);
     }
 
@@ -140,10 +165,13 @@ impl Known {
             let numbers = self.keys.entry(*key).or_default();
             let of = if soft { &mut numbers.soft } else { &mut numbers.hard };
             *of = (*of).max(number);
-            self.order.push_back((number, *key));
+            // One's own purge is known a moment before those that were told before it.
+            let at = self.order.partition_point(|(of, _)| *of <= number);
+            self.order.insert(at, (number, *key));
         } else {
             self.bytes += size(purge);
-            self.others.push_back((number, purge.clone(), soft));
+            let at = self.others.partition_point(|(of, ..)| *of <= number);
+            self.others.insert(at, (number, purge.clone(), soft));
         }
         self.bound();
     }
@@ -172,18 +200,16 @@ impl Known {
         self.floor = self.floor.max(number);
     }
 
-    fn forget_before(&mut self, number: u64) {
-        while self.order.front().is_some_and(|(of, _)| *of <= number) {
-            self.forget_key();
-        }
-        while self.others.front().is_some_and(|(of, ..)| *of <= number) {
-            self.forget_other();
-        }
-        self.floor = self.floor.max(number);
+    /// Also what has higher numbers: it was told in another history.
+    fn forget_all(&mut self, number: u64) {
+        let last = |of: Option<u64>| of.unwrap_or_default();
+        let highest = last(self.order.back().map(|(of, _)| *of)).max(last(self.others.back().map(|(of, ..)| *of)));
+        let (expected, all_until) = (std::mem::take(&mut self.expected), self.all_until);
+        *self = Self { floor: self.floor.max(highest).max(number), expected, all_until, ..Self::default() };
     }
 
     fn since(&self, mark: u64, entry: &Entry) -> Since {
-        if mark < self.floor || mark == 0 {
+        if mark < self.floor || mark == 0 || self.all_until > 0 {
             return Since::Hard;
         }
         let numbers = self.keys.get(&entry.subject.key).copied().unwrap_or_default();
@@ -191,8 +217,8 @@ impl Known {
         if numbers.hard > mark {
             return Since::Hard;
         }
-        for (_, _, soft) in self.others.iter().rev().take_while(|(number, ..)| *number > mark).filter(|(_, purge, _)| purge.matches(entry))
-        {
+        let later = self.others.iter().rev().take_while(|(number, ..)| *number > mark);
+        for (_, _, soft) in later.chain(&self.expected).filter(|(_, purge, _)| purge.matches(entry)) {
             if !soft {
                 return Since::Hard;
             }
@@ -237,6 +263,20 @@ mod tests {
         ] {
             assert_eq!(hearing.since(mark, &tagged(tag)), expected, "{mark} {tag}");
         }
+        // What is on its way to the others holds at once.
+        hearing.expect(1, &Purge::Tag("red".into()), false);
+        assert_eq!(hearing.since(12, &tagged("red")), Since::Hard);
+        hearing.note(14, &Purge::Tag("red".into()), false);
+        hearing.settle(1);
+        hearing.note(13, &Purge::Tag("blue".into()), true);
+        assert_eq!([12, 13, 14].map(|mark| hearing.since(mark, &tagged("red"))), [Since::Hard, Since::Hard, Since::Untouched]);
+        assert_eq!([12, 13].map(|mark| hearing.since(mark, &tagged("blue"))), [Since::Soft, Since::Untouched]);
+        for ticket in 2..=MOST_OTHERS as u64 + 2 {
+            hearing.expect(ticket, &Purge::Key(subject(9).key), false);
+        }
+        assert_eq!(hearing.since(14, &tagged("red")), Since::Hard, "no room: everything");
+        hearing.settle(MOST_OTHERS as u64 + 2);
+        assert_eq!(hearing.since(14, &tagged("red")), Since::Untouched);
         hearing.begin_anew(20);
         assert_eq!((hearing.since(12, &tagged("blue")), hearing.since(20, &tagged("red"))), (Since::Hard, Since::Untouched));
     }

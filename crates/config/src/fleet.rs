@@ -17,6 +17,9 @@ pub struct FleetConfig {
     pub deadline: Span,
     /// Whether a call for a key is made by one of the instances that share an L2 in Redis, and the others wait for it.
     pub fill_leases: bool,
+    /// What becomes of answers with tags while this instance has heard nothing of the others for a second: not used unless younger than that, or
+    /// used as ever.
+    pub bypass_on_partition: bool,
     /// This instance's name; `None`: one that was drawn and is kept in `state_dir`.
     pub instance: Option<Arc<str>>,
 }

@@ -72,6 +72,8 @@ pub struct BusNews {
     pub messages: Vec<BusMessage>,
     /// There may be more already.
     pub more: bool,
+    /// The number of the newest message that there was.
+    pub newest: u64,
     /// Where it does not follow: all flags that are up.
     pub flags: Vec<(String, Bytes)>,
     /// Who listened within the last hour, oneself included.
@@ -110,12 +112,13 @@ impl Bus {
 }
 
 fn news(answer: &Answer) -> Option<BusNews> {
-    let [follows, entries, flags, members] = answer.list() else { return None };
+    let [follows, entries, flags, members, newest] = answer.list() else { return None };
     let messages: Vec<BusMessage> = entries.list().iter().map(message).collect::<Option<_>>()?;
     Some(BusNews {
         follows: follows.int()? == 1,
         more: messages.len().to_string() == MOST,
         messages,
+        newest: u64::try_from(newest.int()?).ok()?,
         flags: pairs(flags.list()).filter_map(|(name, value)| Some((name.text()?.to_owned(), value.bytes()?.clone()))).collect(),
         members: members.list().iter().filter_map(member).collect(),
     })

@@ -14,11 +14,13 @@ local known = tonumber(ARGV[1])
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local here = known > 0 and last and at(known)
 -- Emptied, or another history than the one that was heard: whatever was told may be lost.
+local newest = last and number(last)
 local lost = not last or number(last) < known or (here and field(here, 'n') ~= ARGV[2])
 if lost then
   local first = math.max(now, known + 1)
   if last then first = math.max(first, number(last) + 1) end
   redis.call('XADD', stream, 'MAXLEN', ARGV[5], text(first) .. '-0', 'n', ARGV[3], 'g', '1')
+  newest = first
 end
 local follows = here and not lost
 local entries = redis.call('XRANGE', stream, follows and text(known + 1) .. '-0' or '-', '+', 'COUNT', ARGV[4])
@@ -35,4 +37,4 @@ for i = 1, #all, 2 do
 end
 local flags = {}
 if not follows then flags = redis.call('HGETALL', KEYS[2]) end
-return {follows and 1 or 0, entries, flags, members}
+return {follows and 1 or 0, entries, flags, members, newest}

@@ -32,7 +32,7 @@ use crate::events::{self, SourceState};
 use crate::experiments::Trials;
 use crate::files;
 use crate::fills::FillCounts;
-use crate::fleet::Fleet;
+use crate::fleet::{self, Fleet};
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
@@ -103,8 +103,8 @@ impl Proxy {
         let wire = clock.clone();
         let upstream = move |spec| farthing_upstream::build(spec, wire.clone());
         let sources = events::sources(&config);
-        let routes = route::compile(&config, &sources, &upstream)?;
         let fleet = Fleet::open(&config)?;
+        let routes = route::compile(&config, (&sources, fleet.as_ref().map(|fleet| fleet.hearing())), &upstream)?;
         let l2 = match &config.l2 {
             Some(l2) => Some(L2::open(l2, (keyer(&config).0, KEEP_EXPIRED), clock.now()).await?),
             None => None,
@@ -131,6 +131,7 @@ impl Proxy {
         state.clients.tokens.first_reading(FIRST_KEYS).await;
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
+        fleet::bus::start(&state);
         events::start(&state, &stop)?;
         if let Some(levels) = state.budgets.levels() {
             state.alerts.set_budgets(levels);
@@ -164,6 +165,9 @@ impl Proxy {
         let serving = self.serving.lock().take();
         if let Some(serving) = serving {
             let _ = serving.await;
+        }
+        if let Some(fleet) = &self.state.fleet {
+            fleet.close();
         }
         self.state.tasks.close();
         let _ = tokio::time::timeout(self.state.config.data.drain, self.state.tasks.wait()).await;
@@ -274,7 +278,12 @@ pub(crate) fn build(
         routes,
         clients: Clients::new(config, &salt)?,
         events: sources,
-        cache: Cache::with_l2(cache_config(config, keyer), events, l2.as_ref().map(|l2| l2.tier.clone())),
+        cache: Cache::in_fleet(
+            cache_config(config, keyer),
+            events,
+            l2.as_ref().map(|l2| l2.tier.clone()),
+            fleet.as_ref().map(|fleet| fleet.hearing().clone()),
+        ),
         fleet,
         fills: FillCounts::default(),
         l2,
@@ -392,10 +401,7 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
             memory::remember(&state).await;
         }
         let polled = state.clone();
-        let changes = tokio::task::spawn_blocking(move || polled.predictors.store().poll()).await.unwrap_or_default();
-        for change in changes {
-            tracing::info!(?change, "predictors");
-        }
+        let _broken = tokio::task::spawn_blocking(move || polled.poll_models()).await;
         let planned = state.clone();
         if tokio::task::spawn_blocking(move || planned.plan_routes()).await.is_err() {
             state.counters.panics.fetch_add(1, Ordering::Relaxed);

@@ -98,7 +98,7 @@ impl Proxy {
 pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
     let now = state.clock.now();
     let mut report = ForgetReport { finished: true, ..ForgetReport::default() };
-    report.cache_entries = state.cache.purge(&Purge::Tenant(tenant.into()), false, now).entries as u64;
+    report.cache_entries = state.purge(&Purge::Tenant(tenant.into()), false).entries as u64;
     state.shortcuts.clear();
     state.clients.tokens.forget();
     state.prefetch.forget();

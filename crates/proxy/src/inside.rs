@@ -95,7 +95,7 @@ impl Inside {
         let log = open_log(config, &real)?;
         let events = Arc::new(Events::default());
         let sources = crate::events::sources(config);
-        let routes = route::compile(config, &sources, &|spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone())))?;
+        let routes = route::compile(config, (&sources, None), &|spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone())))?;
         let handle = log.as_ref().map(LogWriter::handle);
         let over = |(store, bounds)| L2::over(store, bounds, (keyer(config).0, KEEP_EXPIRED));
         let l2 = l2.zip(config.l2.as_ref()).map(over);

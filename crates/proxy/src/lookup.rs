@@ -77,8 +77,24 @@ fn missing(planned: &Planned, previous: Option<Arc<Cached>>, reason: UncachedRea
     if planned.account.method == Method::HEAD { Found::Bypass(reason) } else { Found::Call { previous, stale: None, reason } }
 }
 
-/// By the route's rules; by stricter ones while its source of events is down. Then only a call that fails may be answered with what is older.
-pub fn judged_now(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, at: Time) -> Verdict {
+/// By the route's rules; by stricter ones while its source of events is down, or nothing is heard of the fleet. Then only a call that fails may be answered
+/// with what is older.
+pub fn judged_now(route: &RouteState, facts: &RequestFacts, (entry, judged): (&Cached, &Judged<'_>), at: Time) -> Verdict {
+    let verdict = judged_heard(route, facts, judged, at);
+    if route.hearing.as_ref().is_some_and(|hearing| hearing.doubts(entry, at)) {
+        return held_back(route, judged, verdict, UncachedReason::FleetUnheard);
+    }
+    verdict
+}
+
+/// Nothing that would be served is; only a call that fails may be answered with it.
+fn held_back(route: &RouteState, judged: &Judged<'_>, usual: Verdict, reason: UncachedReason) -> Verdict {
+    let (Verdict::Fresh { age, .. } | Verdict::StaleWhileRevalidate { age, .. }) = usual else { return usual };
+    let stands_in = !route.rules.stale_if_error.is_zero() && !judged.facts.must_revalidate;
+    if stands_in { Verdict::StaleIfError { age, reason } } else { Verdict::Revalidate { reason } }
+}
+
+fn judged_heard(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, at: Time) -> Verdict {
     // Where audits find too many stale answers, what was chosen counts for less, whenever it was chosen.
     match (route.switches.scale(), judged.chosen) {
         (Some(scale), Some(chosen)) if !matches!(chosen.by, By::Override(_)) => {
@@ -94,19 +110,14 @@ fn judged_uncut(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, a
     let Some(cautious) = route.cautious() else { return usual };
     match (usual, verdict(judged, facts, &cautious, at)) {
         (_, strict @ Verdict::Fresh { .. }) => strict,
-        (Verdict::Fresh { age, .. } | Verdict::StaleWhileRevalidate { age, .. }, _) => {
-            let reason = UncachedReason::EventsDown;
-            let stands_in = !route.rules.stale_if_error.is_zero() && !judged.facts.must_revalidate;
-            if stands_in { Verdict::StaleIfError { age, reason } } else { Verdict::Revalidate { reason } }
-        }
-        (usual, _) => usual,
+        (usual, _) => held_back(route, judged, usual, UncachedReason::EventsDown),
     }
 }
 
 /// Judges an entry for a request.
 pub fn judge(planned: &Planned, entry: Arc<Cached>) -> Found {
     let judged = Judged::new(&entry, planned.variant_name(), entry.soft_purged());
-    match judged_now(&planned.account.route, &planned.facts, &judged, planned.account.at) {
+    match judged_now(&planned.account.route, &planned.facts, (&entry, &judged), planned.account.at) {
         Verdict::Fresh { age, left } => Found::Usable(Usable { entry, age, left: Ok(left) }),
         Verdict::StaleWhileRevalidate { age, past } => Found::Usable(Usable { entry, age, left: Err(past) }),
         _ if planned.account.method == Method::HEAD => Found::Bypass(UncachedReason::Expired),

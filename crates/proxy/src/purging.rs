@@ -37,19 +37,17 @@ pub async fn answer(state: Arc<State>, identified: Identified) -> Response<Body>
         Ok(wanted) => wanted,
         Err(problem) => return annotated(problem.response(dialect), id, problem.kind),
     };
-    let sum = apart(move || {
-        purges.iter().fold(Purged::default(), |sum, purge| {
-            let now = state.clock.now();
-            let done = if dry_run {
-                Purged { entries: state.cache.purge_dry_run(purge), ..Purged::default() }
-            } else {
-                state.cache.purge(purge, soft, now)
-            };
+    let (sum, told) = apart(move || {
+        let sum = purges.iter().fold(Purged::default(), |sum, purge| {
+            let done =
+                if dry_run { Purged { entries: state.cache.purge_dry_run(purge), ..Purged::default() } } else { state.purge(purge, soft) };
             Purged { entries: sum.entries + done.entries, flights: sum.flights + done.flights, ..done }
-        })
+        });
+        (sum, state.is_told().filter(|_| !dry_run))
     })
     .await;
-    let document = format!("{{\"entries\":{},\"flights\":{},\"dry_run\":{dry_run}}}", sum.entries, sum.flights);
+    let fleet = told.map_or_else(String::new, |told| format!(",\"fleet\":\"{}\"", if told { "told" } else { "untold" }));
+    let document = format!("{{\"entries\":{},\"flights\":{},\"dry_run\":{dry_run}{fleet}}}", sum.entries, sum.flights);
     let mut response = Response::new(Body::full(document));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     annotated(response, id, "purged")
@@ -162,8 +160,8 @@ impl Filled {
         out
     }
 
-    /// Purges that of the routes, of everybody; how many entries.
-    pub fn purge(self, state: &State, routes: &[RouteName]) -> usize {
+    /// Purges that of the routes, of everybody; how many entries. `tell`: the fleet's other instances do not come to know of it by themselves.
+    pub fn purge(self, state: &State, routes: &[RouteName], tell: bool) -> usize {
         state.counters.unfilled.fetch_add(self.missing, Ordering::Relaxed);
         let within = |route: &RouteName, path, tag| Purge::Within { route: route.clone(), tenant: None, path, tag };
         let mut purges: Vec<Purge> = self.keys.into_iter().map(Purge::Key).collect();
@@ -173,7 +171,10 @@ impl Filled {
             purges.extend(self.prefixes.iter().map(|path| Purge::Prefix { route: Some(route.clone()), path: path.clone() }));
         }
         state.counters.ruled.fetch_add(purges.len() as u64, Ordering::Relaxed);
-        purges.iter().map(|purge| state.cache.purge(purge, self.soft, state.clock.now()).entries).sum()
+        let one = |purge: &Purge| {
+            if tell { state.purge(purge, self.soft) } else { state.cache.purge(purge, self.soft, state.clock.now()) }
+        };
+        purges.iter().map(|purge| one(purge).entries).sum()
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use farthing_cache::Hearing;
 use farthing_config::{Config, CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TtlBy};
 use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
@@ -66,6 +67,8 @@ pub struct RouteState {
     pub personal: Personal,
     /// The source of events that tells of changes.
     pub events: Option<Arc<SourceState>>,
+    /// What was heard of the fleet's purges; `None` where this instance is alone.
+    pub hearing: Option<Arc<Hearing>>,
     /// What its writes purge.
     pub write_rules: Vec<writes::Rule>,
     /// What the plan is compiled from.
@@ -113,7 +116,11 @@ pub type Build<'a> = dyn Fn(UpstreamSpec) -> Result<Arc<Upstream>, UpstreamError
 ///
 /// # Errors
 /// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
-pub fn compile(config: &Config, events: &[Arc<SourceState>], build: &Build<'_>) -> Result<Vec<Arc<RouteState>>, StartError> {
+pub fn compile(
+    config: &Config,
+    (events, hearing): (&[Arc<SourceState>], Option<&Arc<Hearing>>),
+    build: &Build<'_>,
+) -> Result<Vec<Arc<RouteState>>, StartError> {
     let limits = Limits::new(config);
     let mut known: HashMap<Arc<str>, Ways> = HashMap::new();
     let mut compiled = Vec::with_capacity(config.routes.len());
@@ -129,7 +136,7 @@ pub fn compile(config: &Config, events: &[Arc<SourceState>], build: &Build<'_>) 
         };
         let routing = Routing::of(route, config.seed, |name| find(name).map(|(provider, ways)| ways.of_several(provider)))?;
         let one = one((config, events, &limits), route, find(&route.provider)?)?;
-        compiled.push(Arc::new(RouteState { index: number(index), routing, ..one }));
+        compiled.push(Arc::new(RouteState { index: number(index), routing, hearing: hearing.cloned(), ..one }));
     }
     Ok(compiled)
 }
@@ -189,6 +196,7 @@ fn one(
         rules: rules(route),
         content: content::rules(route, &provider),
         personal: Personal::of(route),
+        hearing: None,
         events: route.events.as_ref().and_then(|name| events.iter().find(|source| source.config.name == *name)).cloned(),
         write_rules: route.purges.iter().cloned().map(writes::Rule::new).collect(),
         economics: economics(route),

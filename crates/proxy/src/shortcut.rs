@@ -217,7 +217,7 @@ impl Shortcut {
             return None;
         }
         let judged = Judged::new(entry, "", entry.soft_purged());
-        let Verdict::Fresh { age, left } = judged_now(&self.account.route, &self.facts, &judged, at) else { return None };
+        let Verdict::Fresh { age, left } = judged_now(&self.account.route, &self.facts, (entry, &judged), at) else { return None };
         let usable = Usable { entry: Arc::clone(entry), age, left: Ok(left) };
         (!is_due_ahead(state, &self.account, &usable, left)).then_some(usable)
     }

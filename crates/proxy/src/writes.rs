@@ -92,7 +92,7 @@ pub async fn obey(state: &Arc<State>, ruled: Vec<(Filled, RouteName)>) {
         return;
     }
     let state = state.clone();
-    let purge = move |(filled, route): (Filled, RouteName)| filled.purge(&state, std::slice::from_ref(&route));
+    let purge = move |(filled, route): (Filled, RouteName)| filled.purge(&state, std::slice::from_ref(&route), true);
     purging::apart(move || ruled.into_iter().map(purge).sum::<usize>()).await;
 }
 
@@ -143,7 +143,7 @@ pub fn encoded(text: &str) -> String {
 /// Drops what a GET of `target` would be answered from (RFC 9111 section 4.4).
 fn drop_target(state: &State, planned: &Planned, target: &Uri) -> KeyHash {
     let purge = purging::of_target(state, &planned.account.route, planned.owner(), target);
-    state.cache.purge(&purge, false, state.clock.now());
+    state.purge(&purge, false);
     match purge {
         Purge::Key(key) => key,
         // For the log: a reader's headers may differ from the writer's.
@@ -160,7 +160,7 @@ fn head(state: &State, planned: &Planned, received: &Received<'_>) -> Option<Key
     if !head_tells_change(&entry, received) {
         return None;
     }
-    state.cache.purge(&Purge::Key(key), false, received.received_at);
+    state.purge(&Purge::Key(key), false);
     Some(key)
 }
 

@@ -132,6 +132,8 @@ reasons! {
         NotWorth = "not-worth",
         /// The source of events that would tell of changes is down: the entry was older than the route's `ttl_when_down`.
         EventsDown = "events-down",
+        /// Nothing is heard of the other instances of the fleet, so that the entry, which has tags, may have been purged.
+        FleetUnheard = "fleet-unheard",
         /// More tags than are kept, or such that cannot be read: a purge could miss the answer.
         Tags = "tags",
         /// The answer says in its body that it is none (`cacheable_if` of the route).

@@ -154,4 +154,17 @@ pub struct PurgeReport {
     pub flights: u64,
     /// Whether nothing was changed.
     pub dry_run: bool,
+    /// Whether the other instances of the fleet have been told: `told`, or `untold`, which they still will be as soon as may be. Null without a fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetTold>,
+}
+
+/// Whether other instances know of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FleetTold {
+    /// They know within a moment, or as soon as they hear anything.
+    Told,
+    /// Not yet.
+    Untold,
 }

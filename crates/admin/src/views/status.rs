@@ -159,6 +159,10 @@ pub struct FleetInfo {
     pub instance: String,
     /// Whether the fleet's Redis answers.
     pub connected: bool,
+    /// Whether nothing was heard of the others for a second.
+    pub silent: bool,
+    /// Names of the instances that were heard of in the last five seconds, this one included.
+    pub members: Vec<String>,
 }
 
 /// Money by route and tenant.

@@ -17,6 +17,12 @@ pub(crate) const FLEET: Keys = &[
         "With an `[l2]` in Redis: what several instances lack is called for by one of them, and the others wait for what it writes there. `fill_lease` switches it off for a route.",
     ),
     key(
+        "on_partition",
+        "word",
+        "\"bypass\"",
+        "What becomes of answers with tags while nothing was heard of the others for a second, so that they may have been purged: `bypass` (only those younger than a second are used) or `serve`.",
+    ),
+    key(
         "instance",
         "name",
         "",

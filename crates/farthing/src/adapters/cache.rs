@@ -1,6 +1,8 @@
 //! Figures of the cache, and purging.
 
-use farthing_admin::{CacheControl, CacheStats, ControlError, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
+use farthing_admin::{
+    CacheControl, CacheStats, ControlError, FleetTold, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming,
+};
 use farthing_cache::Purge;
 use farthing_proxy::{WarmOrder, WarmRefused};
 use farthing_types::Span;
@@ -35,6 +37,9 @@ impl CacheControl for Running {
                 report.entries += purged.entries as u64;
                 report.flights += purged.flights as u64;
             }
+        }
+        if !request.dry_run {
+            report.fleet = self.proxy.is_told().map(|told| if told { FleetTold::Told } else { FleetTold::Untold });
         }
         Ok(report)
     }

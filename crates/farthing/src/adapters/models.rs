@@ -43,12 +43,14 @@ impl ModelsControl for Running {
     fn promote(&self, kind: &str, alias: &str, number: u32, order: &ModelOrder) -> Result<AliasState, ControlError> {
         let (kind, alias) = (parse_kind(kind)?, parse_alias(alias)?);
         self.proxy.models().promote(kind, number, alias, self.order(order)).map_err(control)?;
+        self.proxy.say_models();
         self.alias(kind, alias)
     }
 
     fn rollback(&self, kind: &str, alias: &str, order: &ModelOrder) -> Result<AliasState, ControlError> {
         let (kind, alias) = (parse_kind(kind)?, parse_alias(alias)?);
         self.proxy.models().rollback(kind, alias, self.order(order)).map_err(control)?;
+        self.proxy.say_models();
         self.alias(kind, alias)
     }
 
@@ -60,6 +62,7 @@ impl ModelsControl for Running {
         }
         self.alias(kind, alias)?;
         self.proxy.models().clear(kind, alias, self.order(order)).map_err(control)?;
+        self.proxy.say_models();
         let left = self.proxy.models().status().aliases;
         Ok(left.into_iter().filter(|info| info.kind == kind).map(alias_state).collect())
     }

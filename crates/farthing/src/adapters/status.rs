@@ -51,7 +51,13 @@ impl StatusView for Running {
 }
 
 fn fleet(stats: FleetStats) -> FleetInfo {
-    FleetInfo { name: stats.name.to_string(), instance: stats.identity.name.to_string(), connected: stats.connected }
+    FleetInfo {
+        name: stats.name.to_string(),
+        instance: stats.identity.name.to_string(),
+        connected: stats.connected,
+        silent: stats.silent,
+        members: stats.members,
+    }
 }
 
 fn part(part: farthing_proxy::assembly::Part) -> Part {

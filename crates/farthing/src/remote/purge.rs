@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_admin::{PurgeReport, PurgeRequest};
+use farthing_admin::{FleetTold, PurgeReport, PurgeRequest};
 use farthing_types::KeyHash;
 use http::Method;
 
@@ -54,9 +54,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     ask(&args.admin, async |client| {
         let report: PurgeReport = client.call(Method::POST, "/api/v1/cache/purge", &request).await?;
-        print(&args.admin, &report, |report| told(report, request.soft));
+        print(&args.admin, &report, |report| told(report, request.soft) + others(report));
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// What of the other instances.
+const fn others(report: &PurgeReport) -> &'static str {
+    match report.fleet {
+        Some(FleetTold::Untold) => "the other instances could not be told yet: they will be when redis answers\n",
+        Some(FleetTold::Told) => "the other instances are told\n",
+        None => "",
+    }
 }
 
 fn told(report: &PurgeReport, soft: bool) -> String {
@@ -78,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_was_done_is_said() {
-        let report = |entries, flights, dry_run| PurgeReport { entries, flights, dry_run };
+        let report = |entries, flights, dry_run| PurgeReport { entries, flights, dry_run, fleet: None };
         assert_eq!(told(&report(1, 0, false), false), "1 entry removed\n");
         assert_eq!(told(&report(3, 0, true), true), "3 entries would be made stale\n");
         assert!(told(&report(0, 2, false), false).contains("0 entries removed; the answers of 2 calls"));

@@ -37,7 +37,8 @@ fn table(view: &View) -> String {
     let phase = format!("{:?}", status.readiness.status).to_lowercase();
     let mut text = format!("farthing {}, {phase}, up {}, data port {}\n", status.version, uptime(status.uptime_s), status.data_addr);
     if let Some(fleet) = &status.fleet {
-        let _ = writeln!(text, "instance {} of fleet {}", fleet.instance, fleet.name); // cannot fail on a String
+        let of = fleet.members.join(", ");
+        let _ = writeln!(text, "instance {} of fleet {} ({of})", fleet.instance, fleet.name); // cannot fail on a String
     }
     for part in status.readiness.parts.iter().filter(|part| !part.ok) {
         let _ = writeln!(text, "  {}: {}", part.name, part.detail); // cannot fail on a String

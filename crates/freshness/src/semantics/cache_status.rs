@@ -48,7 +48,9 @@ impl Fwd {
     pub const fn of(reason: UncachedReason) -> Self {
         match reason {
             UncachedReason::Cold => Self::UriMiss,
-            UncachedReason::Expired | UncachedReason::Invalidated | UncachedReason::EventsDown => Self::Stale,
+            UncachedReason::Expired | UncachedReason::Invalidated | UncachedReason::EventsDown | UncachedReason::FleetUnheard => {
+                Self::Stale
+            }
             UncachedReason::Method => Self::Method,
             UncachedReason::RequestDirective => Self::Request,
             UncachedReason::Vary => Self::VaryMiss,

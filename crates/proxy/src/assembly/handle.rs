@@ -83,7 +83,7 @@ impl Proxy {
     }
     /// Figures of the fleet; `None` where this instance is alone.
     pub fn fleet_stats(&self) -> Option<FleetStats> {
-        self.state.fleet.as_ref().map(|fleet| fleet.stats())
+        self.state.fleet.as_ref().map(|fleet| fleet.stats(self.now()))
     }
     /// Figures of L2; `None` where there is none.
     pub fn l2_stats(&self) -> Option<L2Stats> {
@@ -203,14 +203,14 @@ impl Proxy {
     /// # Errors
     /// See [`BypassError`].
     pub fn bypass_on(&self, order: Order) -> Result<(), BypassError> {
-        self.state.bypass_on(order)
+        self.state.order_bypass(order)
     }
     /// Ends the bypass of a route, or every one; whether there was any. Blocks.
     ///
     /// # Errors
     /// See [`BypassError`].
     pub fn bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
-        self.state.bypass_off(route, reason)
+        self.state.order_bypass_off(route, reason)
     }
     /// Versions beside the champion, and what is known of them.
     pub fn candidates(&self) -> Vec<CandidateView> {
@@ -238,7 +238,7 @@ impl Proxy {
     /// # Errors
     /// See [`FreezeError`].
     pub fn freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
-        self.state.freeze(on, reason)
+        self.state.order_freeze(on, reason)
     }
     /// Ends an experiment; its record stays. False when none of that name runs.
     pub fn stop_experiment(&self, name: &str) -> bool {
@@ -257,9 +257,17 @@ impl Proxy {
     pub fn reset_savings(&self) {
         self.state.proof.reset();
     }
-    /// Purges entries; `soft` makes them stale instead.
+    /// Purges entries, here and on all instances of the fleet; `soft` makes them stale instead.
     pub fn purge(&self, purge: &Purge, soft: bool) -> Purged {
-        self.state.cache.purge(purge, soft, self.now())
+        self.state.purge(purge, soft)
+    }
+    /// Whether the other instances have been told of all that was purged here; `None` where there are none. Blocks for a short time.
+    pub fn is_told(&self) -> Option<bool> {
+        self.state.is_told()
+    }
+    /// Has the other instances look at the aliases of predictors.
+    pub fn say_models(&self) {
+        self.state.say_models();
     }
     /// How many entries a purge would hit.
     pub fn purge_dry_run(&self, purge: &Purge) -> usize {
@@ -407,7 +415,7 @@ impl Proxy {
         }));
         let frozen = |order: FreezeOrder| format!("automation is frozen ({}); let it go on with farthing freeze off", order.reason);
         parts.extend(self.frozen().map(|order| part("freeze", Some(frozen(order)))));
-        parts.extend(self.state.fleet.as_ref().map(|fleet| part("fleet", fleet.problem())));
+        parts.extend(self.state.fleet.as_ref().map(|fleet| part("fleet", fleet.problem(self.now()))));
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));

@@ -176,7 +176,9 @@ fn each(state: &State, shared: &SourceState, events: &[Event]) -> usize {
             shared.counts.unmatched.fetch_add(1, Ordering::Relaxed);
         }
     }
-    filled.into_iter().map(|filled| filled.purge(state, &shared.routes)).sum()
+    // A stream is read by every instance, a delivery comes to one.
+    let tell = shared.kind() == "webhook";
+    filled.into_iter().map(|filled| filled.purge(state, &shared.routes, tell)).sum()
 }
 
 /// Whole under its name, or not there.

@@ -1,16 +1,30 @@
-//! The fleet that this instance belongs to: its handle on the Redis that all of them reach, and who is who.
+//! The fleet that this instance belongs to: its handle on the Redis that all of them reach, who is who, and what they tell each other.
 
+pub mod bus;
 mod identity;
+pub mod message;
+mod orders;
+mod outbox;
+mod stats;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+use farthing_cache::Hearing;
 use farthing_config::{Config, FleetConfig};
-use farthing_fleet::{Handle, HandleStats, RedisConfig};
-use farthing_types::Span;
+use farthing_fleet::{Bus, BusMember, BusPosition, Handle, RedisConfig};
+use farthing_types::{RouteName, Span};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use identity::Identity;
+use message::{Flag, Said};
+use outbox::{Outbox, Parcel};
+use stats::Counts;
+pub use stats::FleetStats;
 
 use crate::l2::redis_config;
 
@@ -38,22 +52,26 @@ pub enum FleetError {
 pub struct Fleet {
     config: FleetConfig,
     identity: Identity,
+    /// How the others know it: its name and incarnation.
+    member: String,
+    /// What it says of itself to them: a digest of its salt.
+    says: String,
     handle: Handle,
+    bus: Bus,
+    hearing: Arc<Hearing>,
+    outbox: Outbox,
+    /// The last message that was carried out here.
+    position: Mutex<BusPosition>,
+    /// Messages up to this one were told before memory was emptied last.
+    done_until: AtomicU64,
+    nonces: AtomicU64,
+    /// Routes that can be bypassed.
+    routes: Vec<RouteName>,
+    members: Mutex<Vec<BusMember>>,
+    counts: Counts,
+    closing: CancellationToken,
     /// Its own: they run as long as the handle is held.
     _tasks: TaskTracker,
-}
-
-/// Figures of the fleet.
-#[derive(Clone, Debug)]
-pub struct FleetStats {
-    /// The fleet's name.
-    pub name: Arc<str>,
-    /// This instance.
-    pub identity: Identity,
-    /// Whether its Redis answers, as far as is known.
-    pub connected: bool,
-    /// Of the handle.
-    pub redis: HandleStats,
 }
 
 impl Fleet {
@@ -66,7 +84,29 @@ impl Fleet {
         let (tasks, identity) = (TaskTracker::new(), Identity::open(config, fleet)?);
         let handle = Handle::start(&redis_config(&fleet.server, fleet.deadline), &tasks)?;
         tracing::info!(fleet = &*fleet.name, instance = &*identity.name, "this instance is one of a fleet");
-        Ok(Some(Arc::new(Self { config: fleet.clone(), identity, handle, _tasks: tasks })))
+        let keys = ["stream", "flags", "members"].map(|what| key(fleet, "bus", what));
+        // Not the salt's own digest, by which keys are made.
+        let salted = blake3::derive_key("farthing fleet 1: which salt", config.salt.secret.expose().as_bytes());
+        let says = blake3::Hash::from_bytes(salted).to_hex().chars().take(16).collect();
+        let member = format!("{} {:016x}", identity.name, identity.incarnation);
+        Ok(Some(Arc::new(Self {
+            bus: Bus::new(handle.clone(), keys, fleet.deadline),
+            hearing: Arc::new(Hearing::new(fleet.bypass_on_partition)),
+            outbox: Outbox::default(),
+            position: Mutex::default(),
+            done_until: AtomicU64::new(0),
+            nonces: AtomicU64::new(0),
+            routes: config.routes.iter().map(|route| route.name.clone()).collect(),
+            members: Mutex::default(),
+            counts: Counts::default(),
+            closing: CancellationToken::new(),
+            config: fleet.clone(),
+            identity,
+            member,
+            says,
+            handle,
+            _tasks: tasks,
+        })))
     }
 
     /// Its Redis.
@@ -89,10 +129,14 @@ impl Fleet {
     pub fn redis(&self) -> RedisConfig {
         redis_config(&self.config.server, self.config.deadline)
     }
+    /// What was heard of purges.
+    pub const fn hearing(&self) -> &Arc<Hearing> {
+        &self.hearing
+    }
 
     /// The key of `what` in a group of keys, which are all in one slot of a Cluster. No other fleet uses it.
     pub fn key(&self, group: &str, what: &str) -> Vec<u8> {
-        format!("farthing:{{{}:{group}}}:{what}", self.config.name).into_bytes()
+        key(&self.config, group, what)
     }
 
     /// Whether its Redis cannot be asked now, or some of its nodes.
@@ -100,14 +144,76 @@ impl Fleet {
         !self.handle.is_connected() || self.handle.stats().open_breakers > 0
     }
 
-    /// Figures now.
-    pub fn stats(&self) -> FleetStats {
-        let redis = self.handle.stats();
-        FleetStats { name: self.config.name.clone(), identity: self.identity.clone(), connected: !self.is_away(), redis }
+    /// Tells the others, as soon as may be.
+    pub fn say(&self, said: Said) {
+        self.outbox.put(said, |number, said| {
+            if let Said::Purge(purge, soft) = said {
+                self.hearing.expect(number, purge, *soft);
+            }
+        });
     }
 
-    /// What is wrong, for the list of parts.
-    pub fn problem(&self) -> Option<String> {
-        self.is_away().then(|| "redis is away, or some of its nodes: this instance is on its own until it is back".to_owned())
+    /// Whether the others have been told of all that was said, waiting for that for a short time. Blocks.
+    pub fn is_told(&self) -> bool {
+        self.outbox.wait(bus::TOLD_WITHIN)
     }
+
+    /// Ends the loops, when nothing is served any more; what is still to be told is told first, within a second.
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// A word that nobody uses twice.
+    fn nonce(&self) -> String {
+        format!("{:016x}-{}", self.identity.incarnation, self.nonces.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn is_own(&self, nonce: &Bytes) -> bool {
+        nonce.starts_with(format!("{:016x}-", self.identity.incarnation).as_bytes())
+    }
+
+    /// A message has been carried out.
+    fn arrive(&self, at: &BusPosition) {
+        let mut position = self.position.lock();
+        *position = at.clone();
+        self.hearing.advance(at.number);
+    }
+
+    /// A message of this instance is on the bus; where it is the next that it would hear, it counts as heard.
+    fn told(&self, parcel: &Parcel, at: BusPosition) {
+        for said in &parcel.things {
+            if let Said::Purge(purge, soft) = said {
+                self.hearing.note(at.number, purge, *soft);
+            }
+        }
+        self.hearing.settle(parcel.last);
+        let mut position = self.position.lock();
+        if position.number > 0 && position.number + 1 == at.number {
+            self.hearing.advance(at.number);
+            *position = at;
+        }
+    }
+
+    /// The flags that go up or down with these things. What has been taken down stays, so that whoever comes back learns of it.
+    fn flags(&self, things: &[Said]) -> Vec<(String, Bytes)> {
+        let mut out = Vec::new();
+        for said in things {
+            let Said::Flag(flag) = said else { continue };
+            let name = match &**flag {
+                Flag::Freeze { .. } => "freeze".to_owned(),
+                Flag::BypassOn(order) => format!("bypass:{}", order.route.as_deref().unwrap_or("*")),
+                Flag::BypassOff { route: Some(route), .. } => format!("bypass:{route}"),
+                Flag::BypassOff { route: None, .. } => {
+                    out.extend(self.routes.iter().map(|route| (format!("bypass:{route}"), Bytes::new())));
+                    "bypass:*".to_owned()
+                }
+            };
+            out.push((name, serde_json::to_vec(flag).unwrap_or_default().into()));
+        }
+        out
+    }
+}
+
+fn key(config: &FleetConfig, group: &str, what: &str) -> Vec<u8> {
+    format!("farthing:{{{}:{group}}}:{what}", config.name).into_bytes()
 }

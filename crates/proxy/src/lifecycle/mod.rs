@@ -19,6 +19,7 @@ use farthing_policy::watch::{Audit, AuditMove, Canary, CanarySpec, Drift, Trust,
 use farthing_types::{DrawKind, KeyHash, RealClock, Span, Time};
 use parking_lot::Mutex;
 
+use crate::fleet::message::Said;
 use crate::route::RouteState;
 use crate::state::State;
 use features::Features;
@@ -268,11 +269,10 @@ impl State {
 
     /// Changes the store off the threads that serve: it reads and writes files.
     fn in_store<T>(&self, change: impl FnOnce(&Store) -> Result<T, farthing_models::ModelsError> + Send + 'static) {
-        let store = self.predictors.store().clone();
-        let work = move || {
-            if let Err(error) = change(&store) {
-                tracing::error!(%error, "a change of the predictors failed");
-            }
+        let (store, fleet) = (self.predictors.store().clone(), self.fleet.clone());
+        let work = move || match change(&store) {
+            Ok(_) => fleet.iter().for_each(|fleet| fleet.say(Said::Models)),
+            Err(error) => tracing::error!(%error, "a change of the predictors failed"),
         };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(self.tasks.spawn_blocking_on(work, &runtime)),

@@ -279,7 +279,7 @@ fn same_client(one: &RouteState, other: &RouteState) -> bool {
 fn is_fresh(state: &State, (route, known): (&RouteState, &Known), (headers, at): (&HeaderMap, Time)) -> bool {
     let Some(entry) = state.cache.peek(known.key, headers) else { return false };
     let plain = RequestFacts::read(&Method::GET, &HeaderMap::new());
-    matches!(judged_now(route, &plain, &Judged::new(&entry, "", entry.soft_purged()), at), Verdict::Fresh { .. })
+    matches!(judged_now(route, &plain, (&entry, &Judged::new(&entry, "", entry.soft_purged())), at), Verdict::Fresh { .. })
 }
 
 /// Fetches what is wanted, where it may be.
