@@ -87,6 +87,9 @@ impl Fleet {
     async fn until_up(&self) {
         let up = |started: &Started| started.proxy.parts().iter().all(|part| part.name != "l2" || part.problem.is_none());
         until("connected", || self.0.iter().all(|(started, _)| up(started))).await;
+        // Whoever has heard nothing yet takes no answer of the others.
+        let heard = |started: &Started| started.proxy.fleet_stats().is_some_and(|stats| !stats.silent && stats.members.len() == 3);
+        until("all hear of each other", || self.0.iter().all(|(started, _)| heard(started))).await;
     }
 
     fn ask(&self, n: usize, target: &'static str) -> JoinHandle<Answer> {
@@ -288,7 +291,9 @@ async fn three(origin: &Origin, server: &Server) -> Option<(Vec<Serving>, Vec<te
         all.push(serve(&program, (origin, server), dir.path()).await);
     }
     for one in &all {
-        until_it_tells(one, "farthing_redis_connected_total 1").await;
+        for line in ["farthing_redis_connected_total 1", "farthing_fleet_members 3", "farthing_fleet_silent 0"] {
+            until_it_tells(one, line).await;
+        }
     }
     Some((all, dirs))
 }
@@ -311,7 +316,8 @@ async fn serve(program: &Path, (origin, server): (&Origin, &Server), dir: &Path)
 
 /// Waits until a program's metrics have a line.
 async fn until_it_tells(serving: &Serving, line: &str) {
-    let told = async { while !serving.admin.get("/metrics", &[]).await.text().lines().any(|told| told == line) {} };
+    let is = |told: &str| told.replace("{}", "").trim_end_matches(".0") == line;
+    let told = async { while !serving.admin.get("/metrics", &[]).await.text().lines().any(is) {} };
     assert!(tokio::time::timeout(Duration::from_secs(60), told).await.is_ok(), "not within a minute: {line}");
 }
 
