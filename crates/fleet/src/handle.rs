@@ -119,10 +119,6 @@ impl Handle {
         self.run(script::place(keys)?, &command, self.inner.write_deadline).await.map(drop)
     }
 
-    /// How long an operation that somebody waits for may take.
-    pub fn deadline(&self) -> Span {
-        self.inner.deadline
-    }
     /// How long a write may take.
     pub fn write_deadline(&self) -> Span {
         self.inner.write_deadline

@@ -30,7 +30,7 @@ fn ask(claim: u128, lasts: Duration) -> Ask {
 }
 
 async fn run(handle: &Handle, op: LeaseOp) -> LeaseSaid {
-    LEASE.run(handle, op).await.unwrap()
+    LEASE.run(handle, op, SOON).await.unwrap()
 }
 
 async fn granted(handle: &Handle, ask: Ask) -> Holding {

@@ -110,7 +110,7 @@ impl Proxy {
             None => None,
         };
         if let (Some(l2), Some(fleet)) = (&l2, fleet.as_ref().filter(|fleet| fleet.leases_fills())) {
-            l2.lease_fills(fleet.identity().incarnation);
+            l2.lease_fills(fleet.identity().incarnation, fleet.deadline());
         }
         let state = Arc::new(build(
             (&config, routes, sources),

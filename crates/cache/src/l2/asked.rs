@@ -1,10 +1,10 @@
 //! How an answer came to be that is to be written, and what keeps it from being written.
 
-use farthing_fleet::lease::{LeaseOp, LeaseSaid};
+use farthing_fleet::lease::LeaseSaid;
 use farthing_freshness::Entry;
 use farthing_types::{Span, Time};
 
-use super::leases::{FillLease, TERMS};
+use super::leases::FillLease;
 use super::tier::Inner;
 use super::{Put, PutOutcome, StoreFault};
 use crate::purge::Since;
@@ -50,11 +50,10 @@ impl Inner {
         }
     }
 
-    pub(super) async fn renew(&self, lease: Option<&FillLease>) -> Result<(), PutOutcome> {
-        let Some(lease) = lease else { return Ok(()) };
-        match self.store.lease(lease.key(), LeaseOp::Renew(lease.holding(), TERMS.lasts)).await? {
-            LeaseSaid::Yours(_) => Ok(()),
-            _ => Err(PutOutcome::Fenced),
+    pub(super) async fn renewed(lease: Option<&FillLease>) -> Result<(), PutOutcome> {
+        match lease {
+            Some(lease) if !lease.renew().await? => Err(PutOutcome::Fenced),
+            _ => Ok(()),
         }
     }
 }

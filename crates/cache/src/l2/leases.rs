@@ -40,6 +40,8 @@ pub(super) struct Leases {
     store: Arc<dyn Store>,
     tasks: TaskTracker,
     incarnation: u64,
+    /// How long an operation may take: longer than a look into L2, because a call waits for it that takes longer still.
+    deadline: Span,
     claims: AtomicU64,
     floor: AtomicU64,
     held: AtomicUsize,
@@ -91,12 +93,13 @@ enum Told {
 
 impl Tier {
     /// Has calls for keys led by one of the instances that share the store. `incarnation` is a number that no other process has, whenever it
-    /// runs; renewals run on `tasks`. Once, before anything is asked for.
-    pub fn lease_fills(&self, incarnation: u64, tasks: TaskTracker) {
+    /// runs; an operation on a lease takes no longer than `deadline`; renewals run on `tasks`. Once, before anything is asked for.
+    pub fn lease_fills(&self, (incarnation, deadline): (u64, Span), tasks: TaskTracker) {
         let leases = Leases {
             store: Arc::clone(&self.inner.store),
             tasks,
             incarnation,
+            deadline,
             claims: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             held: AtomicUsize::new(0),
@@ -156,7 +159,7 @@ impl Leases {
         // Counts from here on, whatever becomes of it.
         let mut held = Held { leases: Arc::clone(self), hold: Mutex::new(hold) };
         let mut asking = Asking { leases: self, key, ask, open: true };
-        let said = self.store.lease(key, LeaseOp::Ask(ask)).await;
+        let said = self.store.lease(key, LeaseOp::Ask(ask), self.deadline).await;
         asking.open = matches!(said, Err(StoreFault::Late | StoreFault::Failed));
         match said {
             Ok(LeaseSaid::Yours(token)) => {
@@ -182,14 +185,14 @@ impl Leases {
 
     /// Gives back what may have been granted to an asking that nobody waits for any more.
     async fn give_back(&self, key: KeyHash, ask: Ask) {
-        if let Ok(LeaseSaid::Yours(token)) = self.store.lease(key, LeaseOp::Ask(ask)).await {
+        if let Ok(LeaseSaid::Yours(token)) = self.store.lease(key, LeaseOp::Ask(ask), self.deadline).await {
             self.end(key, Holding { claim: ask.claim, token }, Ending::Released).await;
         }
     }
 
     /// Where it cannot be said, the lease ends by its time.
     async fn end(&self, key: KeyHash, holding: Holding, how: Ending) {
-        if let Err(fault) = self.store.lease(key, LeaseOp::End(holding, how, told(how))).await {
+        if let Err(fault) = self.store.lease(key, LeaseOp::End(holding, how, told(how)), self.deadline).await {
             tracing::debug!(fault = fault.as_str(), how = how.as_str(), "the end of a fill lease was not told");
         }
     }
@@ -230,7 +233,7 @@ impl Held {
 
     async fn renew(&self, key: KeyHash) {
         let (holding, sent) = (self.hold.lock().holding, self.leases.now());
-        let said = self.leases.store.lease(key, LeaseOp::Renew(holding, TERMS.lasts)).await;
+        let said = self.leases.store.lease(key, LeaseOp::Renew(holding, TERMS.lasts), self.leases.deadline).await;
         let mut hold = self.hold.lock();
         match said {
             Ok(LeaseSaid::Yours(_)) => hold.renewed(sent),
@@ -270,6 +273,13 @@ impl FillLease {
     /// It has ended with its value.
     pub(super) fn written(self) {
         self.tell(Told::Written);
+    }
+
+    /// Goes on holding it for its whole time; whether it was its own.
+    pub(super) async fn renew(&self) -> Result<bool, StoreFault> {
+        let leases = &self.held.leases;
+        let said = leases.store.lease(self.key, LeaseOp::Renew(self.holding(), TERMS.lasts), leases.deadline).await?;
+        Ok(matches!(said, LeaseSaid::Yours(_)))
     }
 
     /// For how long the end with a value is told.

@@ -147,8 +147,8 @@ impl Store for RedisStore {
     fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()> {
         Box::pin(self.forget(key))
     }
-    fn lease(&self, key: KeyHash, op: LeaseOp) -> StoreFuture<'_, LeaseSaid> {
-        Box::pin(async move { Ok(LeaseKey(&lease(key)).run(&self.handle, op).await?) })
+    fn lease(&self, key: KeyHash, op: LeaseOp, deadline: Span) -> StoreFuture<'_, LeaseSaid> {
+        Box::pin(async move { Ok(LeaseKey(&lease(key)).run(&self.handle, op, deadline).await?) })
     }
     fn put_leased(&self, put: Put, by: (Holding, Span)) -> StoreFuture<'_, LeaseSaid> {
         Box::pin(self.write_leased(put, by))

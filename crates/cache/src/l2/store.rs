@@ -62,8 +62,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Forgets a key.
     fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()>;
 
-    /// Does an operation on the lease that stands beside a key. A store that is not shared has none.
-    fn lease(&self, _key: KeyHash, _op: LeaseOp) -> StoreFuture<'_, LeaseSaid> {
+    /// Does an operation on the lease that stands beside a key, within a deadline. A store that is not shared has none.
+    fn lease(&self, _key: KeyHash, _op: LeaseOp, _deadline: Span) -> StoreFuture<'_, LeaseSaid> {
         Box::pin(std::future::ready(Err(StoreFault::Unavailable)))
     }
 

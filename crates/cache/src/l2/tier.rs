@@ -374,7 +374,7 @@ impl Inner {
         let mut place = entry.subject.key;
         if let Some(selected) = &entry.selected {
             // It stands elsewhere than its lease. Nobody else gets that while it is written: a renewed one lasts for longer than a write may take.
-            self.renew(asked.lease.as_ref()).await?;
+            Self::renewed(asked.lease.as_ref()).await?;
             let selector = self.selector(&entry.subject, &selected.names, now).await?;
             let value = envelope::wrap_selector(&entry.subject, &selector, sealer).map_err(|_| PutOutcome::Failed)?;
             self.keep(place, value, expires, now).await?;

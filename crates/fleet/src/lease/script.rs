@@ -108,12 +108,12 @@ fn micros(span: Span) -> String {
 }
 
 impl LeaseKey<'_> {
-    /// Does an operation, within the handle's deadline.
+    /// Does an operation.
     ///
     /// # Errors
     /// See [`Fault`]; it may have been done where that leaves it open. An asking that is repeated with its claim gets the same token.
-    pub async fn run(&self, handle: &Handle, op: LeaseOp) -> Result<LeaseSaid, Fault> {
-        read(&handle.script(&SCRIPT, &[self.0], &Args::of(op).list(), handle.deadline()).await?)
+    pub async fn run(&self, handle: &Handle, op: LeaseOp, deadline: Span) -> Result<LeaseSaid, Fault> {
+        read(&handle.script(&SCRIPT, &[self.0], &Args::of(op).list(), deadline).await?)
     }
 
     /// Sets a key of the same slot for a time and ends the lease as done, told for `told`, at once: or, where the lease is not the

@@ -10,7 +10,7 @@ use crate::purge::Purge;
 /// An instance: a tier over the store that all share.
 fn instance(store: &Arc<MemoryStore>, incarnation: u64) -> Tier {
     let tier = tier(Arc::clone(store) as Arc<dyn Store>, None, options());
-    tier.lease_fills(incarnation, TaskTracker::new());
+    tier.lease_fills((incarnation, Span::from_secs(1)), TaskTracker::new());
     tier
 }
 

@@ -103,7 +103,7 @@ impl Store for MemoryStore {
             Ok(())
         })
     }
-    fn lease(&self, key: KeyHash, op: LeaseOp) -> StoreFuture<'_, LeaseSaid> {
+    fn lease(&self, key: KeyHash, op: LeaseOp, _deadline: Span) -> StoreFuture<'_, LeaseSaid> {
         Box::pin(async move {
             self.pass().await?;
             Ok(self.lease_now(key, op))
