@@ -152,7 +152,7 @@ impl CacheControl for Fake {
         CacheStats { entries: 3, ..CacheStats::default() }
     }
     fn purge(&self, request: &PurgeRequest) -> Result<PurgeReport, ControlError> {
-        Ok(PurgeReport { entries: request.tags.len() as u64, flights: 0, dry_run: request.dry_run })
+        Ok(PurgeReport { entries: request.tags.len() as u64, flights: 0, dry_run: request.dry_run, fleet: None })
     }
     fn warm(&self, request: WarmRequest) -> Warming {
         Box::pin(async move {

@@ -227,9 +227,9 @@ impl Cache {
         self.purge_in(purge, soft, now, |l2| !l2.is_shared())
     }
 
-    /// Takes everything out of memory, and keeps answers under way from coming into it: nobody knows what was purged. What is below is judged by marks.
-    pub fn purge_memory(&self, now: Time) -> Purged {
-        self.purge_in(&Purge::All, false, now, |_| false)
+    /// As [`Cache::purge`], of memory alone: what is below is judged by marks.
+    pub fn purge_memory(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
+        self.purge_in(purge, soft, now, |_| false)
     }
 
     fn purge_in(&self, purge: &Purge, soft: bool, now: Time, below: fn(&Tier) -> bool) -> Purged {

@@ -100,6 +100,13 @@ impl Hearing {
         self.position.fetch_max(number, Ordering::AcqRel);
     }
 
+    /// Drops what names a tenant: the caller has removed all that it was about.
+    pub fn forget_tenant(&self, tenant: &str) {
+        let mut known = self.known.lock();
+        known.others.retain(|(_, purge, _)| purge.tenant().is_none_or(|named| **named != *tenant));
+        known.bytes = known.others.iter().map(|(_, purge, _)| size(purge)).sum();
+    }
+
     /// What was purged before this number is unknown: nothing with a lower mark is trusted any more.
     pub fn begin_anew(&self, number: u64) {
         self.known.lock().forget_all(number);
@@ -242,7 +249,7 @@ mod tests {
     const NOW: Time = Time::from_millis(1_700_000_000_000);
 
     fn tagged(tag: &str) -> Entry {
-        Entry { tags: vec![tag.into()].into(), ..entry(&subject(1), "x") }
+        Entry { tags: vec![tag.into()], ..entry(&subject(1), "x") }
     }
 
     #[test]
@@ -295,7 +302,7 @@ mod tests {
         hearing.heard(NOW - Span::from_millis(999));
         assert!(!hearing.doubts(&old, NOW));
         assert!(hearing.doubts(&old, NOW + Span::from_millis(1)));
-        let promoted = Cached::promoted(Entry { tags: vec!["a".into()].into(), fetched_at: NOW, ..entry(&subject(1), "x") }, NOW);
+        let promoted = Cached::promoted(Entry { tags: vec!["a".into()], fetched_at: NOW, ..entry(&subject(1), "x") }, NOW);
         assert!(hearing.doubts(&promoted, NOW + SILENCE), "another's clock");
         let trusting = Hearing::new(false);
         assert!(trusting.is_silent(NOW) && !trusting.doubts(&old, NOW));
@@ -306,10 +313,10 @@ mod tests {
         let hearing = Hearing::new(true);
         let doubts = |ago| hearing.doubts_call(&subject(1).route, NOW - ago, NOW);
         assert!(doubts(SILENCE) && !doubts(Span::from_millis(999)));
-        hearing.note_route(&Entry { tags: vec![].into(), ..entry(&subject(1), "x") });
+        hearing.note_route(&Entry { tags: vec![], ..entry(&subject(1), "x") });
         assert!(!doubts(SILENCE));
         hearing.note_route(&tagged("a"));
-        hearing.note_route(&Entry { tags: vec![].into(), ..entry(&subject(1), "x") });
+        hearing.note_route(&Entry { tags: vec![], ..entry(&subject(1), "x") });
         assert!(doubts(SILENCE));
         hearing.heard(NOW);
         assert!(!doubts(SILENCE));
@@ -333,7 +340,7 @@ mod tests {
                     known.forget_other();
                 }
             }
-            let found = Entry { tags: vec!["3".into()].into(), ..entry(&subject(3), "x") };
+            let found = Entry { tags: vec!["3".into()], ..entry(&subject(3), "x") };
             for mark in 1..told.len() as u64 + 3 {
                 let hit = |wanted: bool| told.iter().any(|(number, purge, soft)| *number > mark && *soft == wanted && purge.matches(&found));
                 let expected = if hit(false) { Since::Hard } else if hit(true) { Since::Soft } else { Since::Untouched };

@@ -25,7 +25,9 @@ end
 local follows = here and not lost
 local entries = redis.call('XRANGE', stream, follows and text(known + 1) .. '-0' or '-', '+', 'COUNT', ARGV[4])
 
-redis.call('HSET', KEYS[3], ARGV[6], text(now) .. ' ' .. ARGV[7])
+-- A server without room still tells what it knows; one that may not write (a master without its replicas) does not know what others were told.
+local noted = redis.pcall('HSET', KEYS[3], ARGV[6], text(now) .. ' ' .. ARGV[7])
+if type(noted) == 'table' and noted.err and not string.find(noted.err, 'OOM') then return noted end
 local all, members = redis.call('HGETALL', KEYS[3]), {}
 for i = 1, #all, 2 do
   local age = now - tonumber(string.match(all[i + 1], '^%d+') or 0)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use farthing_fleet::{Bus, BusNews, BusPosition, Handle, RedisConfig};
+use farthing_fleet::{Bus, BusNews, BusPosition, Fault, Handle, Password, RedisConfig};
 use servers::{Cluster, Server};
 use tokio_util::task::TaskTracker;
 
@@ -134,6 +134,36 @@ async fn whatever_is_lost_is_noticed() {
     let before = a.position.number;
     let (follows, _) = a.hear_all().await;
     assert!(!follows && a.position.number > before);
+}
+
+/// One without room tells what it knows and takes nothing new; a master without the replicas that it should have tells nothing.
+#[tokio::test]
+async fn a_full_server_is_heard_and_one_on_its_own_is_not() {
+    let Some(server) = Server::start(&["--maxmemory-policy", "noeviction"]) else { return };
+    let mut a = Member::of(RedisConfig::single(server.url()), "a").await;
+    a.hear_all().await;
+    a.tell("one").await;
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_eq!(a.hear_all().await, (true, texts(&["one"])));
+    assert_eq!(a.bus.tell((&nonce(), b"two"), &[], &nonce(), 0).await, Err(Fault::Refused));
+    server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    server.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    assert_eq!(a.bus.hear(&a.position, &nonce(), ("a", "")).await, Err(Fault::Refused));
+}
+
+/// What `docs/fleet.md` says that a user of its own needs.
+#[tokio::test]
+async fn a_user_with_few_rights_can_belong() {
+    let Some(server) = Server::with_password("secret", &[]) else { return };
+    let rights = ["+@scripting", "+@stream", "+@hash", "+@string", "+@keyspace", "+@connection", "+time"];
+    let user = [&["ACL", "SETUSER", "fleet", "on", ">another", "~farthing:{t:*"], &rights[..]].concat();
+    assert_eq!(server.ask(&user), "+OK");
+    let user = Some("fleet".to_owned());
+    let mut a = Member::of(RedisConfig { user, password: Some(Password::new("another")), ..RedisConfig::single(server.url()) }, "a").await;
+    a.hear_all().await;
+    a.tell("one").await;
+    assert_eq!(a.hear_all().await, (true, texts(&["one"])));
+    a.bus.tell((&nonce(), b"x"), &[("flag".to_owned(), "1".into())], &nonce(), 0).await.unwrap();
 }
 
 #[tokio::test]

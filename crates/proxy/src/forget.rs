@@ -98,7 +98,12 @@ impl Proxy {
 pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
     let now = state.clock.now();
     let mut report = ForgetReport { finished: true, ..ForgetReport::default() };
-    report.cache_entries = state.purge(&Purge::Tenant(tenant.into()), false).entries as u64;
+    // Here alone: the others are told to forget by who tells this one, and a purge that is told names the tenant once more.
+    report.cache_entries = state.cache.purge(&Purge::Tenant(tenant.into()), false, now).entries as u64;
+    if let Some(fleet) = &state.fleet {
+        fleet.hearing().forget_tenant(tenant);
+        report.left.push(fleet.names_tenants());
+    }
     state.shortcuts.clear();
     state.clients.tokens.forget();
     state.prefetch.forget();

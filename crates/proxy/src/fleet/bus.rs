@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use farthing_cache::Purge;
 use farthing_fleet::{BusMessage, BusNews, BusPosition};
 use farthing_types::{Span, Time};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -78,8 +79,8 @@ fn take(state: &State, fleet: &Fleet, position: &BusPosition, news: &BusNews) {
     let now = state.clock.now();
     fleet.see(news.members.clone(), now);
     if !news.follows {
-        // What was told before is done with by emptying memory; it is only remembered.
-        fleet.done_until.store(news.newest, Ordering::Relaxed);
+        // These come too late to be news; what came into memory since it was emptied is still to be judged by them.
+        fleet.old_until.store(news.newest, Ordering::Relaxed);
         let first = news.messages.first().map_or(news.newest, |first| first.at.number);
         lost(state, fleet, (first.saturating_sub(1), position.number > 0), now);
         raise(state, news);
@@ -97,7 +98,7 @@ fn take(state: &State, fleet: &Fleet, position: &BusPosition, news: &BusNews) {
 fn lost(state: &State, fleet: &Fleet, (before, news): (u64, bool), now: Time) {
     // First what is below: it is not to come into memory again.
     fleet.hearing.begin_anew(before);
-    let purged = state.cache.purge_memory(now);
+    let purged = state.cache.purge_memory(&Purge::All, false, now);
     if news {
         fleet.counts.gap();
         tracing::warn!(entries = purged.entries, "messages of the fleet may have been missed: nothing in memory is trusted any more");
@@ -105,39 +106,55 @@ fn lost(state: &State, fleet: &Fleet, (before, news): (u64, bool), now: Time) {
 }
 
 fn one(state: &State, fleet: &Fleet, message: &BusMessage, now: Time) {
-    let (number, done_until) = (message.at.number, fleet.done_until.load(Ordering::Relaxed));
+    let number = message.at.number;
+    let news = number > fleet.old_until.load(Ordering::Relaxed);
     match &message.body {
         // What was told before may never have been heard by anybody else.
-        None if number > done_until => {
-            lost(state, fleet, (number, true), now);
-        }
-        None => fleet.hearing.begin_anew(number),
+        None => lost(state, fleet, (number, news), now),
         Some(body) => match message::decode(body) {
             Ok(things) => {
-                let done = fleet.is_own(&message.at.nonce) || number <= done_until;
-                things.into_iter().for_each(|said| obey(state, fleet, (said, number, done), now));
+                let told = match (news, fleet.is_own(&message.at.nonce)) {
+                    (false, _) => Told::Old,
+                    (true, true) => Told::Own,
+                    (true, false) => Told::News,
+                };
+                things.into_iter().for_each(|said| obey(state, fleet, (said, number, told), now));
             }
             Err(message::Foreign) => {
                 tracing::warn!("another release of Farthing has said something that this one does not understand: memory is emptied");
-                lost(state, fleet, (number, true), now);
+                lost(state, fleet, (number, news), now);
             }
         },
     }
     fleet.arrive(&message.at);
 }
 
-/// Does one thing; `done`: it has been done here, and is only remembered.
-fn obey(state: &State, fleet: &Fleet, (said, number, done): (Said, u64, bool), now: Time) {
+/// What a message is to this instance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It has told it, and done it before.
+    Own,
+    /// Somebody has just told it.
+    News,
+    /// It was told before memory was emptied last. What came into memory since is judged by its purges; of orders, the flags tell what is in force.
+    Old,
+}
+
+fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, Told), now: Time) {
     match said {
         Said::Purge(purge, soft) => {
             fleet.hearing.note(number, &purge, soft);
-            if !done {
-                fleet.counts.heard();
-                state.cache.purge_heard(&purge, soft, now);
+            match told {
+                Told::Own => {}
+                Told::News => {
+                    fleet.counts.heard();
+                    state.cache.purge_heard(&purge, soft, now);
+                }
+                Told::Old => drop(state.cache.purge_memory(&purge, soft, now)),
             }
         }
-        Said::Models if !done => state.poll_models(),
-        Said::Flag(flag) if !done => follow(state, *flag),
+        Said::Models if told == Told::News => state.poll_models(),
+        Said::Flag(flag) if told == Told::News => follow(state, *flag),
         Said::Models | Said::Flag(_) => {}
     }
 }

@@ -59,7 +59,10 @@ pub struct Foreign;
 impl Said {
     /// A purge that is short enough to be told, of all that is meant and perhaps of more.
     pub fn purge(purge: &Purge, soft: bool) -> Self {
-        let beginning = |path: &str| -> Arc<str> { path.get(..path.floor_char_boundary(LONGEST_PATH)).unwrap_or_default().into() };
+        let beginning = |path: &str| -> Arc<str> {
+            let end = (0..=LONGEST_PATH.min(path.len())).rev().find(|at| path.is_char_boundary(*at)).unwrap_or_default();
+            path.get(..end).unwrap_or_default().into()
+        };
         let told = match purge {
             long if words(long) <= LONGEST_PURGE => purge.clone(),
             Purge::Path { route, path, .. } => Purge::Prefix { route: Some(route.clone()), path: beginning(path) },

@@ -63,7 +63,7 @@ pub struct Fleet {
     /// The last message that was carried out here.
     position: Mutex<BusPosition>,
     /// Messages up to this one were told before memory was emptied last.
-    done_until: AtomicU64,
+    old_until: AtomicU64,
     nonces: AtomicU64,
     /// Routes that can be bypassed.
     routes: Vec<RouteName>,
@@ -94,7 +94,7 @@ impl Fleet {
             hearing: Arc::new(Hearing::new(fleet.bypass_on_partition)),
             outbox: Outbox::default(),
             position: Mutex::default(),
-            done_until: AtomicU64::new(0),
+            old_until: AtomicU64::new(0),
             nonces: AtomicU64::new(0),
             routes: config.routes.iter().map(|route| route.name.clone()).collect(),
             members: Mutex::default(),
@@ -156,6 +156,16 @@ impl Fleet {
     /// Whether the others have been told of all that was said, waiting for that for a short time. Blocks.
     pub fn is_told(&self) -> bool {
         self.outbox.wait(bus::TOLD_WITHIN)
+    }
+
+    /// What is left where a tenant is forgotten.
+    pub fn names_tenants(&self) -> String {
+        let stream = key(&self.config, "bus", "stream");
+        format!(
+            "purges in the fleet's stream that may name it, until 32,768 later messages; delete the key {} to be rid of them at once: all instances then \
+             empty their memory",
+            String::from_utf8_lossy(&stream)
+        )
     }
 
     /// Ends the loops, when nothing is served any more; what is still to be told is told first, within a second.
