@@ -48,7 +48,7 @@ fn op(n: u64, record: Option<Record>) -> LeaseOp {
     let whose = if n % 7 < 5 { last } else { other };
     match n % 11 {
         0..6 => {
-            let floor = if n % 13 == 0 { Token(last.token.0 + 1_000) } else { Token(0) };
+            let floor = if n.is_multiple_of(13) { Token(last.token.0 + 1_000) } else { Token(0) };
             let past = if n % 17 < 9 { last.token } else { Token(0) };
             LeaseOp::Ask(Ask { floor, past, ..ask(u128::from(n % 5), HOUR) })
         }
