@@ -22,6 +22,7 @@ mod degraded;
 mod durability;
 mod events;
 mod fidelity;
+mod fills;
 mod fleet;
 mod identity;
 mod l2;

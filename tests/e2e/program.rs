@@ -114,6 +114,12 @@ impl Serving {
         (answer, document)
     }
 
+    /// Sends it a signal that does not end it (`-STOP`, `-CONT`).
+    pub async fn tell(&self, signal: &str) {
+        let pid = self.child.id().expect("it still runs").to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+    }
+
     /// Sends it a signal (`-TERM`, `-KILL`), and waits until it has ended.
     pub async fn signal(mut self, signal: &str) -> ExitStatus {
         self.send(signal).await;

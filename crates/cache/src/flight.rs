@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
+use farthing_fleet::lease::Ending;
 use farthing_freshness::key::{Selected, Vary, vary};
 use farthing_freshness::ticket::{self, Action, Event, Follower, Wake};
 use farthing_freshness::{Entry, Subject};
@@ -16,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::cache::{Inner, Stored};
 use crate::head::SharedHead;
 use crate::join::{Slot, leader_gone};
+use crate::l2::{Asked, FillLease};
 use crate::stream::{Reader, Stream};
 
 pub(crate) enum Delivered {
@@ -39,6 +42,8 @@ pub(crate) struct Flight {
     /// The number up to which the fleet's purges had been carried out when it began.
     pub(crate) mark: u64,
     pub(crate) begun: Time,
+    /// Its leader has waited for another instance's call.
+    pub(crate) elsewhere: AtomicBool,
     state: Mutex<State>,
     idle: Notify,
 }
@@ -67,7 +72,7 @@ pub(crate) enum Found {
 impl Flight {
     pub(crate) fn new(key: KeyHash, subject: Arc<Subject>, (epoch, mark): (u64, u64), begun: Time, limits: ticket::Limits) -> Self {
         let state = State { core: ticket::Flight::new(limits), senders: HashMap::new(), live: None };
-        Self { key, subject, epoch, mark, begun, state: Mutex::new(state), idle: Notify::new() }
+        Self { key, subject, epoch, mark, begun, elsewhere: AtomicBool::new(false), state: Mutex::new(state), idle: Notify::new() }
     }
 
     pub(crate) fn join(&self, now: Time, max_readers: usize) -> Found {
@@ -218,8 +223,9 @@ impl State {
 #[must_use = "dropping a ticket hands the call over to a follower"]
 pub struct Ticket {
     pub(crate) inner: Arc<Inner>,
-    flight: Arc<Flight>,
+    pub(crate) flight: Arc<Flight>,
     pub(crate) request: HeaderMap,
+    pub(crate) lease: Option<FillLease>,
     armed: bool,
 }
 
@@ -231,7 +237,7 @@ impl fmt::Debug for Ticket {
 
 impl Ticket {
     pub(crate) const fn new(inner: Arc<Inner>, flight: Arc<Flight>, request: HeaderMap) -> Self {
-        Self { inner, flight, request, armed: true }
+        Self { inner, flight, request, lease: None, armed: true }
     }
     pub(crate) fn with_request(mut self, request: &HeaderMap) -> Self {
         self.request = request.clone();
@@ -285,12 +291,15 @@ impl Ticket {
 
     /// The head has come and the answer is for the own client alone: all others are told `reason` and make their own calls,
     /// and so do, for a short while, all who ask for the key. What is stored through the result is refused.
-    pub fn alone(self, reason: UncachedReason, head: SharedHead, now: Time) -> Filling {
+    pub fn alone(mut self, reason: UncachedReason, head: SharedHead, now: Time) -> Filling {
+        self.keeps_nothing();
         self.begin(head, None, Event::Alone(reason), now)
     }
 
     /// The call failed: everyone gets the failure.
-    pub fn fail(self, failure: Failure) {
+    pub fn fail(mut self, failure: Failure) {
+        // What was not sent here another instance may be able to send.
+        FillLease::end_in(&mut self.lease, if failure.sent { Ending::Failed } else { Ending::Released });
         self.end(Event::Fail, Told::Failed(&failure));
     }
 
@@ -313,7 +322,7 @@ impl Ticket {
             _ => None,
         };
         let flight = Landed { inner: Arc::clone(&self.inner), flight: Arc::clone(&self.flight) };
-        Filling { stream, landed: Some(flight), selected, alone }
+        Filling { stream, landed: Some(flight), selected, lease: self.lease.take(), alone }
     }
 }
 
@@ -346,6 +355,7 @@ pub struct Filling {
     stream: Arc<Stream>,
     landed: Option<Landed>,
     selected: Option<Selected>,
+    lease: Option<FillLease>,
     alone: Option<UncachedReason>,
 }
 
@@ -394,6 +404,7 @@ impl Filling {
             stream: Arc::clone(&self.stream),
             landed: self.landed.take(),
             selected: self.selected.take(),
+            lease: self.lease.take(),
             alone: self.alone,
         }
     }
@@ -401,6 +412,7 @@ impl Filling {
     /// The body broke off: every reader gets the error after what it has been sent.
     pub fn abort(mut self, error: BodyError) {
         self.stream.abort(error);
+        FillLease::end_in(&mut self.lease, Ending::Failed);
         self.landed.take();
     }
 
@@ -440,6 +452,7 @@ pub struct Filled {
     stream: Arc<Stream>,
     landed: Option<Landed>,
     selected: Option<Selected>,
+    lease: Option<FillLease>,
     alone: Option<UncachedReason>,
 }
 
@@ -462,12 +475,15 @@ impl Filled {
         entry.subject = Arc::clone(&landed.flight.subject);
         entry.epoch = landed.flight.epoch;
         entry.selected = self.selected.take();
-        landed.inner.store(entry, landed.flight.mark, now)
+        let Flight { mark, begun, .. } = *landed.flight;
+        let asked = Asked { begun, mark, lease: self.lease.take() };
+        landed.inner.store(entry, asked, now)
     }
 }
 
 impl Drop for Filled {
     fn drop(&mut self) {
+        FillLease::end_in(&mut self.lease, Ending::Unkept);
         self.landed.take();
         self.stream.close();
     }

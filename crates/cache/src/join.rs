@@ -93,6 +93,11 @@ impl Slot {
         self.flight.key
     }
 
+    /// Whether its leader has waited for another instance's call.
+    pub fn was_elsewhere(&self) -> bool {
+        self.flight.was_elsewhere()
+    }
+
     /// Waits for the outcome. `headers` are the client's request headers: an answer whose `Vary` selects another request
     /// than this one, or whose content coding this one does not accept, ends in [`Followed::Alone`]. May be dropped (a timeout) and called again; after it has returned
     /// once it returns [`Followed::Failed`].

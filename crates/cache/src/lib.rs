@@ -17,6 +17,7 @@ mod head;
 mod hearing;
 mod join;
 pub mod l2;
+mod leased;
 mod promote;
 mod purge;
 mod statistics;

@@ -21,8 +21,19 @@ impl Ticket {
     /// # Errors
     /// The ticket, when L2 has nothing, is not there, or what it has was purged meanwhile.
     pub async fn from_l2(self, now: Time) -> Result<Arc<Cached>, Self> {
+        self.newer_from_l2(None, now).await
+    }
+
+    /// As [`Ticket::from_l2`], for an answer that was fetched later than `seen`.
+    ///
+    /// # Errors
+    /// The ticket, when there is none.
+    pub async fn newer_from_l2(self, seen: Option<&Cached>, now: Time) -> Result<Arc<Cached>, Self> {
         let Some(l2) = self.inner.l2.clone() else { return Err(self) };
         let Ok(looked) = l2.get(self.subject(), &self.request, now).await else { return Err(self) };
+        if seen.is_some_and(|seen| looked.entry.fetched_at.millis() <= seen.fetched_at.millis()) {
+            return Err(self);
+        }
         match self.inner.promote(looked, self.epoch(), now) {
             Some(entry) => {
                 self.end(Event::Fail, Told::Again);

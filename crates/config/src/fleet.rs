@@ -15,6 +15,8 @@ pub struct FleetConfig {
     pub server: L2Redis,
     /// How long an operation on it may take that somebody waits for.
     pub deadline: Span,
+    /// Whether a call for a key is made by one of the instances that share an L2 in Redis, and the others wait for it.
+    pub fill_leases: bool,
     /// What becomes of answers with tags while this instance has heard nothing of the others for a second: not used unless younger than that, or
     /// used as ever.
     pub bypass_on_partition: bool,

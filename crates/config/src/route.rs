@@ -185,6 +185,8 @@ pub struct Route {
     pub cache: bool,
     /// Whether concurrent identical requests share one call.
     pub dedupe: bool,
+    /// Whether a call is left to the instance that makes it already, where several share an L2.
+    pub fill_lease: bool,
     /// How calls are made together; `None`: they are not.
     pub batch: Option<BatchConfig>,
     /// How prompts are marked for the provider's own cache; `None`: they are not.
@@ -297,6 +299,7 @@ impl Default for Route {
             purge_by: PurgeBy::Nobody,
             cache: true,
             dedupe: true,
+            fill_lease: true,
             batch: None,
             prompt_cache: None,
             defer: None,

@@ -106,9 +106,22 @@ impl Handle {
     /// # Errors
     /// See [`Fault`].
     pub async fn delete(&self, key: &[u8]) -> Result<(), Fault> {
+        self.delete_all(&[key]).await
+    }
+
+    /// Deletes keys of one slot at once.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub async fn delete_all(&self, keys: &[&[u8]]) -> Result<(), Fault> {
         let mut command = cmd("UNLINK");
-        command.arg(key);
-        self.run(key, &command, self.inner.write_deadline).await.map(drop)
+        command.arg(keys);
+        self.run(script::place(keys)?, &command, self.inner.write_deadline).await.map(drop)
+    }
+
+    /// How long a write may take.
+    pub fn write_deadline(&self) -> Span {
+        self.inner.write_deadline
     }
 
     /// A page of the names of keys that begin with `prefix`, and where the next one begins: 0 at the begin and after the last. A key that is

@@ -13,6 +13,7 @@ mod bus;
 mod config;
 mod handle;
 mod keeper;
+pub mod lease;
 mod link;
 mod script;
 mod slot;

@@ -108,15 +108,25 @@ impl Store {
         }
         let moved = change_aliases(&self.root, |aliases| {
             let from = aliases.get(kind, alias).map(|named| named.current.clone());
+            // Another instance has moved it meanwhile, perhaps for the same reason: once more would be a version too far.
+            if only.is_some_and(|digest| from.as_ref().is_none_or(|named| named.digest != digest)) {
+                return Ok(None);
+            }
             let target = aliases.rollback(kind, alias, order.at.nanos())?;
             let warm = state.warm.get(&kind).into_iter().flatten().find(|generation| generation.is(kind, &target)).cloned();
             let generation = warm.map_or_else(|| self.counted(self.read(kind, target.version, Some(&target))), Ok)?;
             let event = order.event((kind, alias), Action::Rollback, (from, Some(target)));
             append_history(&history_path(&self.root), &event)?;
-            Ok((generation, event))
+            Ok(Some((generation, event)))
         });
         let moved = match moved {
-            Ok(moved) => moved,
+            Ok(Some(moved)) => moved,
+            Ok(None) => {
+                drop(state);
+                let changes = self.poll();
+                tracing::info!(%kind, %alias, ?changes, "another instance has moved it: followed");
+                return Ok(self.current(kind, alias));
+            }
             Err(BundleError::Io { .. } | BundleError::Aliases { .. }) => self.back_by_itself(&mut state, (kind, alias), order)?,
             Err(error) => return Err(error.into()),
         };

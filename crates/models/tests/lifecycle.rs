@@ -224,3 +224,21 @@ fn a_candidate_is_rejected_at_once() {
     assert!(store.promote(Kind::Ttl, 2, Alias::Champion, NOW).is_err());
     assert_eq!(version(&store), Some(1));
 }
+
+#[test]
+fn instances_that_share_a_store_take_one_champion_back_once() {
+    let Some(runtime) = runtime() else { return };
+    let root = tempfile::tempdir().unwrap();
+    (1..=3).for_each(|version| drop(put(root.path(), version as f32)));
+    let one = open(root.path(), &runtime, 1);
+    (1..=3).for_each(|version| promote(&one, version));
+    let two = open(root.path(), &runtime, 1);
+    let bad = two.current(Kind::Ttl, Alias::Champion).unwrap();
+    // Both see what it does, and neither knows of the other.
+    for store in [&one, &two] {
+        store.reject(Kind::Ttl, Alias::Champion, bad.digest(), Order::new(NOW, "drift", "answers change otherwise")).unwrap();
+        assert_eq!(version(store), Some(2));
+    }
+    assert_eq!(version(&open(root.path(), &runtime, 1)), Some(2), "and not the version before that");
+    assert!(two.promote(Kind::Ttl, 3, Alias::Champion, NOW).is_err());
+}

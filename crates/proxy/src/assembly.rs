@@ -31,6 +31,7 @@ use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, SourceState};
 use crate::experiments::Trials;
 use crate::files;
+use crate::fills::FillCounts;
 use crate::fleet::{self, Fleet};
 use crate::ids::Ids;
 use crate::l2::L2;
@@ -108,6 +109,9 @@ impl Proxy {
             Some(l2) => Some(L2::open(l2, (keyer(&config).0, KEEP_EXPIRED), clock.now()).await?),
             None => None,
         };
+        if let (Some(l2), Some(fleet)) = (&l2, fleet.as_ref().filter(|fleet| fleet.leases_fills())) {
+            l2.lease_fills(fleet.identity().incarnation, fleet.deadline());
+        }
         let state = Arc::new(build(
             (&config, routes, sources),
             (clock, real),
@@ -283,6 +287,7 @@ pub(crate) fn build(
             fleet.as_ref().map(|fleet| fleet.hearing().clone()),
         ),
         fleet,
+        fills: FillCounts::default(),
         l2,
         draw: Draw::new(config.seed),
         keyer,

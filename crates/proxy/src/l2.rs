@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::request::{CacheControl, Planned};
 use crate::state::State;
+use crate::ticketed::Wanted;
 
 /// How long closing may take; what is not written by then is lost, and only costs calls.
 const CLOSING: Span = Span::from_secs(10);
@@ -49,7 +50,7 @@ pub struct L2 {
     pub tier: Tier,
     kind: Kind,
     /// Its own: they run as long as the tier is held, which is longer than what a shutdown waits for.
-    _tasks: TaskTracker,
+    tasks: TaskTracker,
 }
 
 /// Figures of L2.
@@ -93,7 +94,7 @@ impl L2 {
         let options = options(config, keyer, keep);
         let (tier, writer) = Tier::new(store, sealer, options);
         tasks.spawn(writer.run());
-        Ok(Self { tier, kind, _tasks: tasks })
+        Ok(Self { tier, kind, tasks })
     }
 
     /// Starts to write behind to a store that is open.
@@ -101,7 +102,15 @@ impl L2 {
         let (tier, writer) = Tier::new(store, None, options(config, keyer, keep));
         let tasks = TaskTracker::new();
         tasks.spawn(writer.run());
-        Self { tier, kind: Kind::Given, _tasks: tasks }
+        Self { tier, kind: Kind::Given, tasks }
+    }
+
+    /// Has calls led by one of the instances that share the store, where others do. `incarnation`: a number that no other process has; `deadline`: how
+    /// long an operation on a lease may take.
+    pub fn lease_fills(&self, incarnation: u64, deadline: Span) {
+        if self.tier.is_shared() {
+            self.tier.lease_fills((incarnation, deadline), self.tasks.clone());
+        }
     }
 
     /// Writes what waits and closes the store.
@@ -164,13 +173,13 @@ pub fn redis_config(redis: &L2Redis, deadline: Span) -> RedisConfig {
 }
 
 /// Whether L2 may answer a request that leads a call: one that reads the cache and knows no entry yet.
-pub fn may_ask(state: &State, planned: &Planned, reason: UncachedReason, previous: Option<&Arc<Cached>>) -> bool {
+pub fn may_ask(state: &State, planned: &Planned, wanted: &Wanted) -> bool {
     state.l2.is_some()
         && !planned.account.route.switches.is_lean()
         && planned.cache.is_ok()
         && planned.control != CacheControl::Refresh
-        && previous.is_none()
-        && reason == UncachedReason::Cold
+        && wanted.previous.is_none()
+        && wanted.reason == UncachedReason::Cold
 }
 
 /// Asks L2 with the ticket.

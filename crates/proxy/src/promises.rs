@@ -8,7 +8,7 @@ use crate::settle::{Account, Settled};
 pub fn kept(account: &Account, settled: &Settled) -> Option<SlaOutcome> {
     let spent = Spent {
         total: settled.took,
-        upstream: settled.waited + account.failed,
+        upstream: settled.waited + account.failed + account.elsewhere,
         queue: account.queued,
         overhead: (settled.overhead + account.queued).saturating_sub(account.failed),
     };

@@ -364,6 +364,7 @@ impl Asked {
                 sla: wishes.sla,
                 queued: Span::ZERO,
                 failed: Span::ZERO,
+                elsewhere: Span::ZERO,
                 slice: None,
                 trace: trace::of(&head.headers),
                 tags: wishes.tags,

@@ -11,6 +11,7 @@ use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
 use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
+use farthing_policy::fill::Kept;
 use farthing_policy::prefetch::PrefetchParams;
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
 use farthing_types::{Coding, Overrides, Span};
@@ -82,6 +83,8 @@ pub struct RouteState {
     pub switches: Switches,
     /// Which strategies it uses.
     pub planning: Planning,
+    /// Whether its answers come to be kept.
+    pub kept: Mutex<Kept>,
     /// Live statistics of the route.
     pub stats: Mutex<Numbered>,
     /// The line in front of the provider, shared by its routes.
@@ -204,6 +207,7 @@ fn one(
         experiment: ArcSwapOption::empty(),
         switches: Switches::new(route.batch.is_some(), route.prompt_cache.is_some()),
         planning: Planning::default(),
+        kept: Mutex::default(),
         stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
         pace,
         limits: limits.of(config, (route, &provider)),

@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 use crate::canonical::{self, Digests};
 use crate::choose::{Chosen, Occasion};
 use crate::defer;
+use crate::fills;
 use crate::flight::{Came, Flight};
 use crate::request::Through;
 use crate::settle::CallEnd;
@@ -195,6 +196,7 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
     end.take(chosen);
     end.stored = Some(kept.and(entry).and_then(|entry| filled.store(entry, received_at).map(|_| ())));
+    fills::note(&job.flight.route, end.stored);
     end.ended = Some(state.clock.now());
     state.settle_call(&job.flight, &end);
 }
@@ -207,13 +209,16 @@ fn head(flight: &Arc<Flight>, (status, headers): (StatusCode, HeaderMap), tags: 
 }
 
 /// Decides sharing once, streams the body, then prices, stores and settles.
-async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), UncachedReason>) {
+async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), UncachedReason>) {
     let state = job.state.clone();
     let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
     let stored = job.previous.as_ref().map(|previous| previous.status);
     let tagged = tags::read(&landed.reply.headers);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
     let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason)).and(job.flight.stands_in());
+    if plan.is_err() {
+        ticket.keeps_nothing();
+    }
     let Landed { mut reply, received_at, mut end, .. } = landed;
     state.prompt_began(&job.flight, reply.status);
     tags::strip(&mut reply.headers, &job.flight.route);
@@ -241,6 +246,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
     let filled = filling.finish(trailers);
     let Some(body) = filled.body.clone() else {
         end.stored = Some(Err(plan.err().unwrap_or(UncachedReason::TooLarge)));
+        fills::note(&job.flight.route, end.stored.filter(|_| wanted.is_ok()));
         return state.settle_call(&job.flight, &end);
     };
     let (digests, content) = read_content(&job, (&reply.headers, &body), (key, received_at)).await;
@@ -264,6 +270,7 @@ async fn share(job: Job, ticket: Ticket, landed: Landed, wanted: Result<(), Unca
             plan.and(Err(UncachedReason::Disabled))
         }
     });
+    fills::note(&job.flight.route, end.stored.filter(|_| wanted.is_ok()));
     state.settle_call(&job.flight, &end);
 }
 

@@ -58,6 +58,8 @@ pub struct Account {
     pub queued: Span,
     /// How long it has waited for calls that brought no answer.
     pub failed: Span,
+    /// How long it has waited for another instance's call.
+    pub elsewhere: Span,
     /// Whether it goes without waiting for others, to compare with those that wait; `None` where that was not drawn.
     pub slice: Option<Slice>,
     /// The decision about the route's strategies that was in force; `None` before the first.
@@ -101,6 +103,7 @@ impl Account {
             sla: None,
             queued: Span::ZERO,
             failed: Span::ZERO,
+            elsewhere: Span::ZERO,
             slice: None,
             plan: None,
             trace: trace::of(&received.head.headers),
@@ -117,9 +120,9 @@ impl Account {
         }
     }
 
-    /// What of a time was Farthing's own: not the waits for a turn and for room.
+    /// What of a time was Farthing's own: not the waits for a turn, for room and for another instance's call.
     pub const fn ours(&self, time: Span) -> Span {
-        time.saturating_sub(self.queued)
+        time.saturating_sub(self.queued).saturating_sub(self.elsewhere)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::clients::Clients;
 use crate::compress::Compressed;
 use crate::events::SourceState;
 use crate::experiments::Trials;
+use crate::fills::FillCounts;
 use crate::fleet::Fleet;
 use crate::ids::Ids;
 use crate::l2::L2;
@@ -71,6 +72,8 @@ pub struct State {
     pub fleet: Option<Arc<Fleet>>,
     /// The tier below; `None` where none is configured.
     pub l2: Option<L2>,
+    /// What became of calls that instances share.
+    pub fills: FillCounts,
     /// Totals since start.
     pub totals: Aggregates,
     /// The Parquet log.

@@ -120,7 +120,7 @@ impl Collector for Totals {
         for family in process(&self.0).into_iter().chain(events(&self.0)).chain(clients::families(self.0.clients())) {
             family.encode(&mut encoder)?;
         }
-        for family in self.0.fleet_stats().iter().flat_map(fleet::families) {
+        for family in self.0.fleet_stats().iter().flat_map(|stats| fleet::families(stats, &|outcome| self.0.fills(outcome))) {
             family.encode(&mut encoder)?;
         }
         for family in alerts::families(&self.0.alerts().stats()) {

@@ -17,11 +17,11 @@ use crate::admission::{self, Admission, HeldBack};
 use crate::answer::Notes;
 use crate::asking;
 use crate::budgets::Held;
+use crate::fills::{self, Progress};
 use crate::flight::{Attribution, Came, Flight, Order};
-use crate::l2;
 use crate::lookup::{Found, Usable, judge};
 use crate::passing::bypass;
-use crate::prefetch;
+use crate::prefetch::{self, fetch};
 use crate::prompts;
 use crate::reply::{failed, flat_price, flat_price_of, from_entry, respond, settled};
 use crate::request::{CacheControl, Planned, Through};
@@ -43,11 +43,28 @@ pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
     let join = Join { subject: &planned.subject(), headers: &planned.headers, seen: Some(entry), now: planned.account.at };
     if let Joined::Lead(ticket) = state.cache.join(join) {
         let wanted = Wanted { previous: Some(entry.clone()), stale: None, reason: UncachedReason::Expired };
-        // Without room for it the entry serves on, for as long as it may.
-        let Ok(held) = admission::at_once(state, &planned.account, admission(state, planned, &wanted)) else { return };
-        state.counters.refreshes.fetch_add(1, Ordering::Relaxed);
-        lead(state, planned, &wanted, (ticket, Purpose::Refresh, held));
+        match planned.again().filter(|again| fills::asks(state, again, &wanted)) {
+            Some(again) => {
+                let refreshing = refresh_unless_others(state.clone(), again, (wanted, ticket));
+                state.tasks.spawn(refreshing);
+            }
+            None => refresh_now(state, planned, &wanted, ticket),
+        }
     }
+}
+
+/// Renews an entry unless L2 has a newer one or another instance renews it.
+async fn refresh_unless_others(state: Arc<State>, mut planned: Planned, (mut wanted, ticket): (Wanted, Ticket)) {
+    if let Ok(ticket) = fetch::ask_others(&state, &mut planned, &mut wanted, ticket).await {
+        refresh_now(&state, &mut planned, &wanted, ticket);
+    }
+}
+
+fn refresh_now(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, ticket: Ticket) {
+    // Without room for it the entry serves on, for as long as it may.
+    let Ok(held) = admission::at_once(state, &planned.account, admission(state, planned, wanted)) else { return };
+    state.counters.refreshes.fetch_add(1, Ordering::Relaxed);
+    lead(state, planned, wanted, (ticket, Purpose::Refresh, held));
 }
 
 /// Why a call is wanted, and what may stand in for it.
@@ -82,14 +99,14 @@ async fn queued(state: &State, planned: &mut Planned, (wanted, until): (&Wanted,
 pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wanted) -> Response<Body> {
     let subject = planned.subject();
     let (mut room, mut unused) = (None, None);
-    let mut ask_l2 = l2::may_ask(state, planned, wanted.reason, wanted.previous.as_ref());
+    let mut progress = Progress::default();
     for _ in 0..MAX_JOINS {
         let seen = wanted.previous.as_ref().or(unused.as_ref());
         let join = Join { subject: &subject, headers: &planned.headers, seen, now: state.clock.now() };
         match state.cache.join(join) {
             Joined::Lead(ticket) => {
-                let asked = if std::mem::take(&mut ask_l2) { l2::ask(state, ticket).await } else { Err(ticket) };
-                let ticket = match asked.map(|entry| judge(planned, entry)) {
+                let claimed = fills::claim(state, planned, &wanted, (ticket, &mut progress)).await;
+                let ticket = match claimed.map(|entry| judge(planned, entry)) {
                     Err(ticket) => ticket,
                     Ok(Found::Usable(usable)) => return from_entry(state, planned, &usable, None),
                     Ok(Found::Bypass(reason)) => return bypass(state, planned, reason).await,
@@ -115,9 +132,14 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
                         continue;
                     }
                 };
+                // It took so long that another instance may be making the call.
+                if !ticket.may_act() {
+                    room = Some(held);
+                    continue;
+                }
                 let slot = ticket.slot();
                 lead(state, planned, &wanted, (ticket, Purpose::User, held));
-                match wait(state, planned, wanted, (slot, true)).await {
+                match wait(state, planned, (wanted, &mut progress), (slot, true)).await {
                     Ok(response) => return response,
                     Err(again) => (wanted, room) = again,
                 }
@@ -125,7 +147,7 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
             Joined::Follow(_) if planned.dedupe.is_err() => break,
             Joined::Follow(slot) => {
                 planned.note_joined();
-                match wait(state, planned, wanted, (slot, false)).await {
+                match wait(state, planned, (wanted, &mut progress), (slot, false)).await {
                     Ok(response) => return response,
                     Err(again) => (wanted, room) = again,
                 }
@@ -269,7 +291,12 @@ fn attribution(planned: &Planned, purpose: Purpose) -> Attribution {
 type Again = (Wanted, Option<Held>);
 
 /// Waits for the answer; `Err`: join again, because L2 had it, or with room that has come meanwhile.
-async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: (Slot, bool)) -> Result<Response<Body>, Again> {
+async fn wait(
+    state: &Arc<State>,
+    planned: &mut Planned,
+    (wanted, progress): (Wanted, &mut Progress),
+    place: (Slot, bool),
+) -> Result<Response<Body>, Again> {
     let (mut slot, mut leading) = place;
     let _waiting = Waiting::new(state);
     let since = state.real_now();
@@ -283,7 +310,12 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
             }
             Ok(Followed::Share(head, body)) => return Ok(shared(state, planned, wanted, Arrived { head, body, leading, since })),
             Ok(Followed::Alone(reason)) => return Ok(bypass(state, planned, reason).await),
-            Ok(Followed::Again) => return Err((wanted, None)),
+            Ok(Followed::Again) => {
+                if slot.was_elsewhere() {
+                    planned.account.elsewhere += state.real_now().since(since);
+                }
+                return Err((wanted, None));
+            }
             // Whoever led mattered less, and was never sent.
             Ok(Followed::Failed(failure)) if !leading && failure.limited.is_some_and(|by| planned.priority < by.priority) => {
                 return Err((wanted, None));
@@ -292,35 +324,42 @@ async fn wait(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, place: 
                 planned.account.failed += state.real_now().since(since);
                 return Ok(failed(state, planned, wanted, &failure));
             }
-            Ok(Followed::Lead(ticket)) => match admitted(state, planned, (&wanted, None)).await {
-                Ok(held) => {
-                    slot = ticket.slot();
-                    leading = true;
-                    lead(state, planned, &wanted, (ticket, Purpose::User, held));
+            Ok(Followed::Lead(ticket)) => {
+                let ticket = match fills::claim(state, planned, &wanted, (ticket, &mut *progress)).await {
+                    Ok(_entry) => return Err((wanted, None)),
+                    Err(ticket) => ticket,
+                };
+                match admitted(state, planned, (&wanted, None)).await {
+                    Ok(held) => {
+                        slot = ticket.slot();
+                        leading = true;
+                        lead(state, planned, &wanted, (ticket, Purpose::User, held));
+                    }
+                    Err(_) => {
+                        drop(ticket);
+                        return match queued(state, planned, (&wanted, until)).await {
+                            Ok(held) => Err((wanted, Some(held))),
+                            Err(blocked) => Ok(admission::answer(state, planned, wanted, &blocked)),
+                        };
+                    }
                 }
-                Err(_) => {
-                    drop(ticket);
-                    return match queued(state, planned, (&wanted, until)).await {
-                        Ok(held) => Err((wanted, Some(held))),
-                        Err(blocked) => Ok(admission::answer(state, planned, wanted, &blocked)),
-                    };
-                }
-            },
+            }
         }
     }
 }
 
 /// Counts a waiting request for as long as it waits.
-struct Waiting(Arc<State>);
+pub struct Waiting<'a>(&'a State);
 
-impl Waiting {
-    fn new(state: &Arc<State>) -> Self {
+impl<'a> Waiting<'a> {
+    /// One more waits.
+    pub fn new(state: &'a State) -> Self {
         state.counters.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(state.clone())
+        Self(state)
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.counters.waiting.fetch_sub(1, Ordering::Relaxed);
     }

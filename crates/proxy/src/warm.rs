@@ -272,8 +272,8 @@ impl Warming {
     /// Leads the call that fills the key, unless there is one or L2 has it.
     async fn call(&self, planned: &mut Planned, mut wanted: Wanted) -> Result<Arc<Flight>, Left> {
         let mut ticket = fetch::join(&self.state, planned, &wanted)?;
-        if fetch::asks_l2(&self.state, planned, &wanted) {
-            ticket = fetch::ask_l2(&self.state, planned, &mut wanted, ticket).await?;
+        if fetch::asks_others(&self.state, planned, &wanted) {
+            ticket = fetch::ask_others(&self.state, planned, &mut wanted, ticket).await?;
         }
         fetch::call(&self.state, planned, &wanted, (ticket, Purpose::Warm)).await
     }

@@ -23,6 +23,7 @@ fn fleet(url: &str, instance: &str) -> FleetConfig {
         server: L2Redis { addresses: vec![url.to_owned()], ..L2Redis::default() },
         // A busy machine keeps it.
         deadline: Duration::from_millis(300),
+        fill_leases: true,
         bypass_on_partition: true,
         instance: Some(instance.into()),
     }

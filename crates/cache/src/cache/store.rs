@@ -3,21 +3,31 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use farthing_fleet::lease::Ending;
 use farthing_freshness::Entry;
 use farthing_types::{KeyHash, Time, UncachedReason};
 
 use super::{Inner, Node, Stored, add, into_entry};
 use crate::cached::{Cached, EndReason, EntryEnd};
+use crate::l2::Asked;
 use crate::purge::Since;
 
 impl Inner {
     /// Stores an answer that has just come, here and behind in L2.
-    pub(crate) fn store(&self, entry: Entry, mark: u64, now: Time) -> Result<Stored, UncachedReason> {
-        self.keep_and(Cached::marked(entry, mark), now, |cached| {
-            if let Some(l2) = &self.l2 {
-                l2.put(Arc::clone(cached), now);
+    pub(crate) fn store(&self, entry: Entry, asked: Asked, now: Time) -> Result<Stored, UncachedReason> {
+        let marked = Cached::marked(entry, asked.mark);
+        let mut asked = Some(asked);
+        let stored = self.keep_and(marked, now, |cached| {
+            if let Some((l2, asked)) = self.l2.as_ref().zip(asked.take()) {
+                l2.put_asked(Arc::clone(cached), asked, now);
             }
-        })
+        });
+        // It goes nowhere: what was purged under way another instance may ask for anew; what does not fit fits nowhere.
+        let refused = stored.as_ref().err().is_some_and(|reason| *reason != UncachedReason::Invalidated);
+        if let Some(lease) = asked.and_then(|asked| asked.lease).filter(|_| refused) {
+            lease.end(Ending::Unkept);
+        }
+        stored
     }
 
     /// Stores an entry here alone.

@@ -4,8 +4,10 @@
 //! [`RedisStore`] in Redis or a Redis Cluster, through the one handle of `fleet`. The [`Tier`] above it makes entries of these bytes and back, asks for them within a deadline, and counts what
 //! became of each question by a closed reason. Whatever cannot be read is a miss: L2 only ever saves calls, it never fails one.
 
+mod asked;
 mod disk;
 mod envelope;
+mod leases;
 mod outcome;
 mod purges;
 mod redis;
@@ -17,7 +19,9 @@ mod tier;
 
 pub(crate) use envelope::{put, take, text};
 
+pub use asked::Asked;
 pub use disk::{DiskError, DiskOptions, DiskStats, DiskStore};
+pub use leases::{AskedFor, FillLease, TERMS as FILL_TERMS};
 pub use outcome::{GetOutcome, OutcomeCounts, PutOutcome, StoreFault};
 pub use redis::RedisStore;
 pub use seal::{SealError, Sealer};

@@ -62,6 +62,10 @@ reasons! {
         Dropped = "dropped",
         /// Larger than the bound.
         TooLarge = "too-large",
+        /// Another instance has purged it while its call was under way.
+        Purged = "purged",
+        /// The lease that its call was made under is another instance's meanwhile, or was taken away by a purge.
+        Fenced = "fenced",
         /// The store took longer than its deadline; the value may be there or not.
         Late = "late",
         /// The peer is known to be away.

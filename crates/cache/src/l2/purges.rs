@@ -60,9 +60,10 @@ impl Purges {
         lacked
     }
 
-    /// What they mean for an answer. `skew`: how far the clocks of those who fetch and those who purge may differ.
-    pub(super) fn since(&self, entry: &Entry, skew: Span) -> Since {
-        let before = |at: Time| entry.fetched_at <= at + skew;
+    /// What they mean for an answer that was fetched, or asked for, at `of`. `skew`: how far the clocks of those who fetch and those who purge may
+    /// differ.
+    pub(super) fn since(&self, entry: &Entry, of: Time, skew: Span) -> Since {
+        let before = |at: Time| of <= at + skew;
         if self.floor > Time::ZERO && before(self.floor) {
             return Since::Hard;
         }
@@ -197,7 +198,7 @@ mod tests {
             let entry = Entry { fetched_at: Time::from_millis(fetched), ..entry(&subject(n), "x") };
             let hit = |soft: bool| list.iter().any(|(at, purge, s)| *s == soft && fetched <= at + 1 && purge.matches(&entry));
             let expected = if hit(false) { Since::Hard } else if hit(true) { Since::Soft } else { Since::Untouched };
-            prop_assert_eq!(of(&list).since(&entry, Span::ZERO), expected);
+            prop_assert_eq!(of(&list).since(&entry, entry.fetched_at, Span::ZERO), expected);
         }
 
         #[test]
@@ -228,9 +229,9 @@ mod tests {
             purges.add(Purge::Tag(format!("tag {at}").into()), false, Time::from_millis(at));
         }
         assert!(purges.recent.len() <= MOST && purges.bytes <= MOST_BYTES);
-        let fetched = |at| Entry { fetched_at: Time::from_millis(at), ..entry(&subject(1), "x") };
-        assert_eq!(purges.since(&fetched(1_000), Span::ZERO), Since::Hard);
-        assert_eq!(purges.since(&fetched(2_990), Span::ZERO), Since::Untouched);
+        let since = |at| purges.since(&entry(&subject(1), "x"), Time::from_millis(at), Span::ZERO);
+        assert_eq!(since(1_000), Since::Hard);
+        assert_eq!(since(2_990), Since::Untouched);
         assert_eq!(Purges::decode(&purges.encode()), Some(purges));
     }
 }

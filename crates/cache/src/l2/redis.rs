@@ -1,12 +1,13 @@
 //! L2 in Redis or a Redis Cluster, shared by all instances with the same salt.
 //!
 //! A value stands under `farthing:l2:1:` and the key digest in hexadecimal; 1 is the version of this layout, so that a release with another one
-//! neither reads nor overwrites these. Before the value stands one byte, which tells an empty value from none. Redis
+//! neither reads nor overwrites these; the lease of its fill stands under `farthing:fill:{farthing:l2:1:..}`. Before the value stands one byte, which tells an empty value from none. Redis
 //! expires values itself, in its own time. No more of a value is read than a value may have.
 
 use bytes::Bytes;
+use farthing_fleet::lease::{Holding, LeaseKey, LeaseOp, LeaseSaid};
 use farthing_fleet::{Fault, Handle};
-use farthing_types::{KeyHash, Time};
+use farthing_types::{KeyHash, Span, Time};
 
 use super::{Put, Store, StoreFault, StoreFuture, Whose};
 
@@ -52,10 +53,21 @@ impl RedisStore {
         if lifetime.is_zero() {
             return Ok(self.handle.delete(&name(put.key)).await?);
         }
-        let mut value = Vec::with_capacity(1 + put.value.len());
-        value.push(PRESENT);
-        value.extend_from_slice(&put.value);
-        Ok(self.handle.set(&name(put.key), &value, lifetime).await?)
+        Ok(self.handle.set(&name(put.key), &present(&put.value), lifetime).await?)
+    }
+
+    async fn write_leased(&self, put: Put, by: (Holding, Span)) -> Result<LeaseSaid, StoreFault> {
+        if put.value.len() > self.max_value_bytes {
+            return Err(StoreFault::TooLarge);
+        }
+        let (name, value) = (name(put.key), present(&put.value));
+        let written = (&*name, &*value, put.expires.since(put.now));
+        Ok(LeaseKey(&lease(put.key)).write(&self.handle, by, written).await?)
+    }
+
+    /// Takes the lease away, too: whoever is about to write under it must not bring back what is deleted.
+    async fn forget(&self, key: KeyHash) -> Result<(), StoreFault> {
+        Ok(self.handle.delete_all(&[&name(key), &lease(key)]).await?)
     }
 
     /// Goes through all values of this layout; of a single server only.
@@ -92,6 +104,15 @@ impl RedisStore {
     }
 }
 
+fn present(value: &[u8]) -> Vec<u8> {
+    [&[PRESENT], value].concat()
+}
+
+/// In the slot of the value: what stands in braces is its name. It begins as all our keys do, which an ACL may ask for.
+fn lease(key: KeyHash) -> Vec<u8> {
+    format!("farthing:fill:{{{PREFIX}{key}}}").into_bytes()
+}
+
 fn name(key: KeyHash) -> Vec<u8> {
     format!("{PREFIX}{key}").into_bytes()
 }
@@ -124,7 +145,13 @@ impl Store for RedisStore {
         Box::pin(self.write(put))
     }
     fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()> {
-        Box::pin(async move { Ok(self.handle.delete(&name(key)).await?) })
+        Box::pin(self.forget(key))
+    }
+    fn lease(&self, key: KeyHash, op: LeaseOp, deadline: Span) -> StoreFuture<'_, LeaseSaid> {
+        Box::pin(async move { Ok(LeaseKey(&lease(key)).run(&self.handle, op, deadline).await?) })
+    }
+    fn put_leased(&self, put: Put, by: (Holding, Span)) -> StoreFuture<'_, LeaseSaid> {
+        Box::pin(self.write_leased(put, by))
     }
     fn erase(&self, whose: Whose) -> StoreFuture<'_, u64> {
         Box::pin(self.erase_all(whose))

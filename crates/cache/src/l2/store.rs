@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farthing_types::{KeyHash, Time};
+use farthing_fleet::lease::{Holding, LeaseOp, LeaseSaid};
+use farthing_types::{KeyHash, Span, Time};
 
 use super::StoreFault;
 
@@ -37,7 +38,8 @@ pub struct Put {
 ///   that it knows to be damaged: that is [`StoreFault::Damaged`]. What damage it cannot see, the reader's checksum does.
 /// - `put` is accepted or refused; an accepted value is readable when a later `flush` has returned. A value beyond
 ///   [`Store::max_value_bytes`] is refused with [`StoreFault::TooLarge`].
-/// - `delete` is done when it returns: no later `get` returns a value put before, nor does one after a restart.
+/// - `delete` is done when it returns: no later `get` returns a value put before, nor does one after a restart. Who holds the lease beside the key
+///   has lost it.
 /// - Puts, deletes and flushes of one caller take effect in the order in which they were called.
 /// - Nothing blocks the thread that polls. No method waits for longer than the store's own bounds say, whatever the peer does; the caller
 ///   adds its deadline, and may drop any future without harm.
@@ -59,6 +61,17 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Forgets a key.
     fn delete(&self, key: KeyHash) -> StoreFuture<'_, ()>;
+
+    /// Does an operation on the lease that stands beside a key, within a deadline. A store that is not shared has none.
+    fn lease(&self, _key: KeyHash, _op: LeaseOp, _deadline: Span) -> StoreFuture<'_, LeaseSaid> {
+        Box::pin(std::future::ready(Err(StoreFault::Unavailable)))
+    }
+
+    /// Keeps a value and ends the lease beside its key as done, which is told for a time, at once; or does neither where that is not the
+    /// holder's any more.
+    fn put_leased(&self, _put: Put, _by: (Holding, Span)) -> StoreFuture<'_, LeaseSaid> {
+        Box::pin(std::future::ready(Err(StoreFault::Unavailable)))
+    }
 
     /// Removes every value put before that is meant, whichever its key and whether or not it could be read still, so that its bytes
     /// are nowhere in the store when this returns; how many that were. Takes as long as it takes to read everything.

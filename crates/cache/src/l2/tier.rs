@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use farthing_fleet::lease::Ending;
 use farthing_freshness::index::KeyMap;
 use farthing_freshness::{Entry, Keyer, Subject};
 use farthing_types::{KeyHash, Span, Time};
@@ -13,7 +14,9 @@ use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 
+use super::asked::Asked;
 use super::envelope::{self, Found, PURGES_KEY, Selector};
+use super::leases::{FillLease, Leases};
 use super::outcome::Counts;
 use super::purges::Purges;
 use super::seal::Sealer;
@@ -49,30 +52,31 @@ pub struct TierOptions {
 /// L2 as the cache sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tier {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     queue: mpsc::UnboundedSender<Job>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    store: Arc<dyn Store>,
+pub(super) struct Inner {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) leases: OnceLock<Arc<Leases>>,
     sealer: Option<Sealer>,
     options: TierOptions,
     counts: Counts,
     queued: AtomicUsize,
-    known: Mutex<Known>,
-    hearing: OnceLock<Arc<Hearing>>,
+    pub(super) known: Mutex<Known>,
+    pub(super) hearing: OnceLock<Arc<Hearing>>,
 }
 
 /// What is known about purges.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     /// Primary keys that are about to be deleted, and how often; how many deletions that are.
     leaving: KeyMap<usize>,
     deletions: usize,
     /// Whether the list is about to be written.
     unwritten: bool,
-    purges: Purges,
+    pub(super) purges: Purges,
     /// When the store's list was read last; nothing read from the store is trusted before it was.
     read: Option<Time>,
 }
@@ -89,7 +93,7 @@ pub struct Looked {
 /// What waits for the writer; the order is kept.
 #[derive(Debug)]
 enum Job {
-    Put(Arc<Cached>, Time),
+    Put(Arc<Cached>, Asked, Time),
     /// A damaged value, of no use to anybody.
     Drop(KeyHash),
     /// A purged primary key.
@@ -112,12 +116,14 @@ impl Tier {
     /// values that are not are misses.
     pub fn new(store: Arc<dyn Store>, sealer: Option<Sealer>, options: TierOptions) -> (Self, Writer) {
         let (queue, jobs) = mpsc::unbounded_channel();
+        let (counts, queued) = (Counts::default(), AtomicUsize::new(0));
         let inner = Arc::new(Inner {
             store,
+            leases: OnceLock::new(),
             sealer,
             options,
-            counts: Counts::default(),
-            queued: AtomicUsize::new(0),
+            counts,
+            queued,
             known: Mutex::default(),
             hearing: OnceLock::new(),
         });
@@ -156,13 +162,15 @@ impl Tier {
     }
 
     /// Writes an entry behind: returns at once. What the key's statistics are by the time it is written travels with it.
-    pub fn put(&self, entry: Arc<Cached>, now: Time) {
+    pub fn put_asked(&self, entry: Arc<Cached>, mut asked: Asked, now: Time) {
         let bytes = entry.size();
         let fits = |queued: usize| queued.checked_add(bytes).filter(|sum| *sum <= self.inner.options.queue_bytes);
         if self.inner.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_err() {
+            // Who waits for it need not.
+            FillLease::end_in(&mut asked.lease, Ending::Unkept);
             return self.inner.counts.put(PutOutcome::Dropped);
         }
-        if self.queue.send(Job::Put(entry, now)).is_err() {
+        if self.queue.send(Job::Put(entry, asked, now)).is_err() {
             self.inner.queued.fetch_sub(bytes, Ordering::AcqRel);
             self.inner.counts.put(PutOutcome::Dropped);
         }
@@ -251,7 +259,7 @@ impl Tier {
     /// Whether others' purges are known up to a second ago. Where the list of a shared store cannot be read any more (its part of a Cluster
     /// is away), the last one holds, but not for answers with tags, which are there to be purged.
     async fn know_purges(&self, now: Time) -> Result<bool, StoreFault> {
-        if !self.inner.must_read_purges(now) {
+        if !self.inner.must_read_purges(now, PURGES_TRUSTED) {
             return Ok(true);
         }
         match self.inner.read_purges(now).await {
@@ -291,23 +299,22 @@ impl Inner {
             Some(hearing) => hearing.since(entry.epoch, &entry),
             None => Since::Untouched,
         };
-        let skew = if self.store.is_shared() { SKEW } else { Span::ZERO };
-        match (heard, self.known.lock().purges.since(&entry, skew)) {
+        match (heard, self.known.lock().purges.since(&entry, entry.fetched_at, self.skew())) {
             (Since::Hard, _) | (_, Since::Hard) => Err(GetOutcome::Outdated),
             (heard, known) => Ok(Looked { entry, soft_purged: heard == Since::Soft || known == Since::Soft }),
         }
     }
 
-    fn must_read_purges(&self, now: Time) -> bool {
+    pub(super) fn must_read_purges(&self, now: Time, trusted: Span) -> bool {
         match self.known.lock().read {
             None => true,
-            Some(read) => self.store.is_shared() && now.since(read) >= PURGES_TRUSTED,
+            Some(read) => self.store.is_shared() && now.since(read) >= trusted,
         }
     }
 
     /// Reads the store's list of purges into ours; whether it lacks something that ours has. A list that cannot be read counts against everything
     /// that was fetched before now.
-    async fn read_purges(&self, now: Time) -> Result<bool, StoreFault> {
+    pub(super) async fn read_purges(&self, now: Time) -> Result<bool, StoreFault> {
         let value = match self.store.get(PURGES_KEY, now).await {
             Err(StoreFault::Damaged | StoreFault::TooLarge) => Some(Bytes::new()),
             value => value?,
@@ -331,27 +338,43 @@ impl Inner {
         self.store.put(Put { key: PURGES_KEY, value, expires: now + PURGES_KEPT, now }).await
     }
 
+    fn skew(&self) -> Span {
+        if self.store.is_shared() { SKEW } else { Span::ZERO }
+    }
+
     fn expiry(&self, entry: &Entry) -> Time {
         entry.fetched_at + entry.longest().saturating_add(self.options.keep)
     }
 
-    async fn write(&self, entry: &Cached, now: Time) -> PutOutcome {
-        match self.try_write(entry, now).await {
+    async fn write(&self, entry: &Cached, mut asked: Asked, now: Time) -> PutOutcome {
+        let outcome = match self.try_write(entry, &mut asked, now).await {
             Ok(()) => {
                 entry.written();
                 PutOutcome::Stored
             }
             Err(outcome) => outcome,
-        }
+        };
+        let how = match outcome {
+            PutOutcome::Stored => Ending::Done,
+            PutOutcome::TooLarge => Ending::Unkept,
+            _ => Ending::Released,
+        };
+        FillLease::end_in(&mut asked.lease, how);
+        outcome
     }
 
-    async fn try_write(&self, entry: &Cached, now: Time) -> Result<(), PutOutcome> {
+    async fn try_write(&self, entry: &Cached, asked: &mut Asked, now: Time) -> Result<(), PutOutcome> {
         if entry.body.len() > self.store.max_value_bytes().min(self.options.max_value_bytes) {
             return Err(PutOutcome::TooLarge); // before the work of encoding it
+        }
+        if self.is_purged(entry, asked.begun, now).await? {
+            return Err(PutOutcome::Purged);
         }
         let (sealer, expires) = (self.sealer.as_ref(), self.expiry(entry));
         let mut place = entry.subject.key;
         if let Some(selected) = &entry.selected {
+            // It stands elsewhere than its lease. Nobody else gets that while it is written: a renewed one lasts for longer than a write may take.
+            Self::renewed(asked.lease.as_ref()).await?;
             let selector = self.selector(&entry.subject, &selected.names, now).await?;
             let value = envelope::wrap_selector(&entry.subject, &selector, sealer).map_err(|_| PutOutcome::Failed)?;
             self.keep(place, value, expires, now).await?;
@@ -360,7 +383,10 @@ impl Inner {
             place = selector.place(selected.key);
         }
         let value = envelope::wrap_entry(entry, (&entry.stats(), entry.mark()), place, sealer).map_err(|_| PutOutcome::Failed)?;
-        self.keep(place, value, expires, now).await
+        match asked.lease.take_if(|lease| lease.key() == place) {
+            Some(lease) => self.keep_leased(Put { key: place, value, expires, now }, lease).await,
+            None => self.keep(place, value, expires, now).await,
+        }
     }
 
     /// The selector that stands under a key, or a new one.
@@ -385,8 +411,8 @@ impl Writer {
     pub async fn run(mut self) {
         while let Some(job) = self.jobs.recv().await {
             match job {
-                Job::Put(entry, now) => {
-                    let outcome = self.inner.write(&entry, now).await;
+                Job::Put(entry, asked, now) => {
+                    let outcome = self.inner.write(&entry, asked, now).await;
                     self.inner.queued.fetch_sub(entry.size(), Ordering::AcqRel);
                     self.inner.counts.put(outcome);
                 }

@@ -16,11 +16,13 @@ pub(crate) fn read(s: &Section<'_, '_>) -> FleetConfig {
         name: s.need("name", v::name, "name the fleet, alike on all its instances: name = \"main\"").unwrap_or_default(),
         server: reached(s),
         deadline: DEADLINE,
+        fill_leases: true,
         bypass_on_partition: true,
         instance: None,
     };
     s.set("deadline", v::positive_span, &mut out.deadline);
     s.set("on_partition", v::word(&[("bypass", true), ("serve", false)]), &mut out.bypass_on_partition);
+    s.set("fill_leases", v::flag, &mut out.fill_leases);
     s.set_opt("instance", v::name, &mut out.instance);
     out
 }
@@ -66,13 +68,14 @@ mod tests {
         assert_eq!(read(SALT, "").unwrap().fleet, None);
         let fleet = read(SALT, "[fleet]\nname = \"main\"\naddresses = [\"redis://a\"]").unwrap().fleet.unwrap();
         assert_eq!((&*fleet.name, fleet.deadline, fleet.bypass_on_partition, fleet.instance), ("main", DEADLINE, true, None));
+        assert!(fleet.fill_leases);
         let lines = "[fleet]\nname = \"m\"\naddresses = [\"redis://a\", \"redis://b\"]\ncluster = true\nuser = \"u\"\npassword = { env = \"SALT\" }\n\
-                     deadline = \"7ms\"\non_partition = \"serve\"\ninstance = \"one\"";
+                     deadline = \"7ms\"\nfill_leases = false\non_partition = \"serve\"\ninstance = \"one\"";
         let fleet = read(SALT, lines).unwrap().fleet.unwrap();
         assert_eq!((fleet.deadline, fleet.instance.as_deref()), (Span::from_millis(7), Some("one")));
         assert!(!fleet.bypass_on_partition);
         assert!(fleet.server.cluster && fleet.server.password.is_some() && fleet.server.user.as_deref() == Some("u"));
-        assert_eq!(fleet.server.addresses.len(), 2);
+        assert!(!fleet.fill_leases && fleet.server.addresses.len() == 2);
     }
 
     #[test]
@@ -86,6 +89,7 @@ mod tests {
             ("name = \"a\"\naddresses = [\"redis://a\"]\ndeadline = \"0s\"", "fleet.deadline", "longer than zero"),
             ("name = \"a\"\naddresses = [\"redis://a\"]\non_partition = \"stop\"", "fleet.on_partition", "\"bypass\", \"serve\""),
             ("name = \"a\"\naddresses = [\"redis://a\"]\ninstance = \"{}\"", "fleet.instance", "letters, digits"),
+            ("name = \"a\"\naddresses = [\"redis://a\"]\nfill_leases = \"on\"", "fleet.fill_leases", "true or false"),
             ("name = \"a\"\naddresses = [\"redis://a\"]\nmembers = 3", "fleet.members", "unknown key"),
         ] {
             let error = read(SALT, &format!("[fleet]\n{lines}")).unwrap_err().to_string();

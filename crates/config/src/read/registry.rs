@@ -303,6 +303,12 @@ pub(crate) const ROUTE: Keys = &[
     key("cache", "flag", "true", "Cache answers."),
     key("dedupe", "flag", "true", "Let concurrent identical requests share one call."),
     key(
+        "fill_lease",
+        "flag",
+        "true",
+        "In a fleet with an L2 in Redis: wait for the call of another instance instead of making the same one. Not worth it where a call takes hardly longer than a look at Redis.",
+    ),
+    key(
         "strategy",
         "word",
         "\"shadow\"",

@@ -11,6 +11,12 @@ pub(crate) const FLEET: Keys = &[
     key("authorities", "path", "", "As in `[l2]`."),
     key("deadline", "time", "\"50ms\"", "How long an operation may take that somebody waits for."),
     key(
+        "fill_leases",
+        "flag",
+        "true",
+        "With an `[l2]` in Redis: what several instances lack is called for by one of them, and the others wait for what it writes there. `fill_lease` switches it off for a route.",
+    ),
+    key(
         "on_partition",
         "word",
         "\"bypass\"",

@@ -81,6 +81,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("purge_by", v::word(PURGERS), &mut route.purge_by);
     s.set("cache", v::flag, &mut route.cache);
     s.set("dedupe", v::flag, &mut route.dedupe);
+    s.set("fill_lease", v::flag, &mut route.fill_lease);
     s.set("strategy", v::word(DECIDERS), &mut route.strategy);
     s.set("realtime", v::flag, &mut route.realtime);
     s.set("personalised", v::flag, &mut route.personalised);

@@ -26,6 +26,7 @@ use crate::clients::Clients;
 use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
+use crate::fills::FillOutcome;
 use crate::fleet::FleetStats;
 use crate::l2::{L2, L2Stats};
 use crate::lifecycle::freeze::{FreezeError, FreezeOrder};
@@ -75,6 +76,10 @@ impl Proxy {
     /// Counters and sizes of the cache.
     pub fn cache_stats(&self) -> CacheStats {
         self.state.cache.stats()
+    }
+    /// Calls that instances share which ended so.
+    pub fn fills(&self, outcome: FillOutcome) -> u64 {
+        self.state.fills.get(outcome)
     }
     /// Figures of the fleet; `None` where this instance is alone.
     pub fn fleet_stats(&self) -> Option<FleetStats> {

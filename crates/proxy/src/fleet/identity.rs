@@ -69,6 +69,7 @@ mod tests {
             name: "f".into(),
             server: L2Redis::default(),
             deadline: Span::from_millis(1),
+            fill_leases: true,
             bypass_on_partition: true,
             instance: None,
         };

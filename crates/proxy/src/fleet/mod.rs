@@ -121,6 +121,10 @@ impl Fleet {
     pub const fn deadline(&self) -> Span {
         self.config.deadline
     }
+    /// Whether one instance calls for what several lack.
+    pub const fn leases_fills(&self) -> bool {
+        self.config.fill_leases
+    }
     /// How to reach its Redis over a connection of one's own.
     pub fn redis(&self) -> RedisConfig {
         redis_config(&self.config.server, self.config.deadline)

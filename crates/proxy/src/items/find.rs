@@ -101,7 +101,7 @@ impl One {
             stage => return self.stage = stage,
         };
         // Once for each item.
-        let asks = std::mem::take(&mut self.asks_l2) && l2::may_ask(state, &self.planned, wanted.reason, wanted.previous.as_ref());
+        let asks = std::mem::take(&mut self.asks_l2) && l2::may_ask(state, &self.planned, &wanted);
         self.stage = match if asks { l2::ask(state, ticket).await } else { Err(ticket) } {
             Err(ticket) => Stage::Leads(wanted, ticket),
             Ok(entry) => found_stage(judge(&self.planned, entry)),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
-use farthing_contract::features::StrategyStats;
+use farthing_contract::features::{Latency, StrategyStats};
 use farthing_policy::strategy::live::LiveDecision;
 use farthing_policy::strategy::{Allowed, StrategyDecision, Terms};
 use farthing_types::{By, DecisionId, RouteName, Span, Time, UncachedReason};
@@ -116,6 +116,11 @@ impl Planning {
         if calls.len() < CALLS {
             calls.push((took, bytes));
         }
+    }
+
+    /// How long its calls take; `None` before the first.
+    pub fn latency(&self) -> Option<Latency> {
+        self.live.lock().stats.latency()
     }
 
     /// The statistics as they are, to be kept.

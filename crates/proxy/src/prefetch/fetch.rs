@@ -9,9 +9,9 @@ use http::{HeaderMap, Method, Request};
 
 use crate::admission::{self, HeldBack};
 use crate::budgets::Held;
+use crate::fills::{self, Unhurried};
 use crate::flight::Flight;
 use crate::identify::Identity;
-use crate::l2;
 use crate::lookup::{Found, judge};
 use crate::request::{Asked, Identified, Planned, Received, Upload};
 use crate::route::RouteState;
@@ -82,19 +82,20 @@ pub fn join(state: &State, planned: &Planned, wanted: &Wanted) -> Result<Ticket,
     }
 }
 
-/// Whether L2 is to be asked before the call.
-pub fn asks_l2(state: &State, planned: &Planned, wanted: &Wanted) -> bool {
-    l2::may_ask(state, planned, wanted.reason, wanted.previous.as_ref())
+/// Whether L2 or other instances are to be asked before the call.
+pub fn asks_others(state: &State, planned: &Planned, wanted: &Wanted) -> bool {
+    fills::asks(state, planned, wanted)
 }
 
-/// Asks L2; the ticket, where the call is still wanted.
+/// Asks them; the ticket, where the call is still wanted.
 ///
 /// # Errors
 /// L2 has a fresh copy, or somebody fetches it meanwhile.
-pub async fn ask_l2(state: &State, planned: &mut Planned, wanted: &mut Wanted, ticket: Ticket) -> Result<Ticket, Left> {
-    match l2::ask(state, ticket).await {
-        Err(ticket) => Ok(ticket),
-        Ok(entry) => {
+pub async fn ask_others(state: &State, planned: &mut Planned, wanted: &mut Wanted, ticket: Ticket) -> Result<Ticket, Left> {
+    match fills::claim_at_once(state, planned, wanted, ticket).await {
+        Unhurried::Call(ticket) => Ok(ticket),
+        Unhurried::UnderWay => Err(Left::UnderWay),
+        Unhurried::Entry(entry) => {
             wanted.previous = Some(entry);
             *wanted = look(state, planned)?;
             join(state, planned, wanted)

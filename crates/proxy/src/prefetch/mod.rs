@@ -324,16 +324,16 @@ fn begin(state: &Arc<State>, seen: &Seen, (route, known): (&Arc<RouteState>, &Kn
     }
     let mut wanted = fetch::look(state, &planned)?;
     let ticket = fetch::join(state, &planned, &wanted)?;
-    let asks_l2 = fetch::asks_l2(state, &planned, &wanted);
-    if !asks_l2 && state.budgets.is_empty() {
+    let asks = fetch::asks_others(state, &planned, &wanted);
+    if !asks && state.budgets.is_empty() {
         let flight = fetch::call_at_once(state, &mut planned, &wanted, (ticket, Purpose::Prefetch))?;
         flight.on_done(move |_| drop(slot));
         return Ok(());
     }
-    // L2 has to be asked, or what is set aside has to be written down.
+    // L2 or other instances have to be asked, or what is set aside has to be written down.
     let state = state.clone();
     state.tasks.clone().spawn(async move {
-        let ticket = if asks_l2 { fetch::ask_l2(&state, &mut planned, &mut wanted, ticket).await } else { Ok(ticket) };
+        let ticket = if asks { fetch::ask_others(&state, &mut planned, &mut wanted, ticket).await } else { Ok(ticket) };
         let called = match ticket {
             Ok(ticket) => fetch::call(&state, &mut planned, &wanted, (ticket, Purpose::Prefetch)).await,
             Err(left) => Err(left),

@@ -166,6 +166,7 @@ mod tests {
             sla: None,
             queued: Span::ZERO,
             failed: Span::ZERO,
+            elsewhere: Span::ZERO,
             slice: None,
             plan: None,
             trace: None,

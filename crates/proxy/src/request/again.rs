@@ -1,13 +1,15 @@
-//! One client's request once more, for something else: what the items of a list are planned as.
+//! One client's request once more: for something else, which is what the items of a list are planned as, or for a call that it does not wait for.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use farthing_types::Body;
 use farthing_upstream::Item;
 use http::header::CONTENT_LENGTH;
 
-use super::{Asked, Received};
+use super::{Asked, Outbound, Planned, Received};
 use crate::load::Load;
+use crate::settle::Account;
 
 impl Asked {
     /// The same request, for which so many bytes more are held; `None` where there is no room for them.
@@ -38,5 +40,30 @@ impl Asked {
             body: item.body.clone(),
             load: self.load.clone(),
         }
+    }
+}
+
+impl Planned {
+    /// The same request for a call in the background; `None` where its body is not held.
+    pub fn again(&self) -> Option<Self> {
+        let Outbound { target, body, dialect, .. } = &self.outbound;
+        let body = Body::full(body.as_full()?);
+        Some(Self {
+            // The client's own counts for it, and is settled without this.
+            account: Account { load: None, noted: None, ..self.account.clone() },
+            facts: self.facts.clone(),
+            headers: self.headers.clone(),
+            outbound: Outbound { target: target.clone(), body, dialect: *dialect, facts: OnceCell::new() },
+            cache: self.cache,
+            dedupe: self.dedupe,
+            batch: self.batch,
+            control: self.control,
+            deadline: self.deadline,
+            waits: crate::defer::Waiting::of(false),
+            priority: self.priority,
+            debug: self.debug,
+            raw: None,
+            through: None,
+        })
     }
 }

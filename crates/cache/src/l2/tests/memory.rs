@@ -1,11 +1,14 @@
 //! A store in memory: the simplest one that keeps the contract, and one that can be told to fail.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use farthing_fleet::lease::{Ending, Holding, LeaseOp, LeaseSaid, Record, step};
 use farthing_types::{KeyHash, Time};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -22,6 +25,9 @@ pub(super) struct MemoryStore {
     closed: Mutex<Option<StoreFault>>,
     /// How long each question takes.
     delay: Mutex<Duration>,
+    /// Fill leases, on the clock of the test's runtime.
+    leases: Mutex<HashMap<KeyHash, Record>>,
+    began: OnceLock<Instant>,
 }
 
 impl MemoryStore {
@@ -39,6 +45,16 @@ impl MemoryStore {
     }
     pub(super) fn raw(&self, key: KeyHash) -> Option<Bytes> {
         self.values.lock().get(&key).map(|(value, _)| value.clone())
+    }
+
+    /// What somebody else does about a lease.
+    pub(super) fn lease_now(&self, key: KeyHash, op: LeaseOp) -> LeaseSaid {
+        // Past zero, and later than every clock of a holder.
+        let now = 1_000_000 + self.began.get_or_init(Instant::now).elapsed().as_micros() as u64;
+        let mut leases = self.leases.lock();
+        let (record, said) = step(leases.get(&key).copied(), op, now);
+        record.map(|record| leases.insert(key, record));
+        said
     }
 
     async fn pass(&self) -> Result<(), StoreFault> {
@@ -83,7 +99,24 @@ impl Store for MemoryStore {
         Box::pin(async move {
             self.pass().await?;
             self.values.lock().remove(&key);
+            self.leases.lock().remove(&key);
             Ok(())
+        })
+    }
+    fn lease(&self, key: KeyHash, op: LeaseOp, _deadline: Span) -> StoreFuture<'_, LeaseSaid> {
+        Box::pin(async move {
+            self.pass().await?;
+            Ok(self.lease_now(key, op))
+        })
+    }
+    fn put_leased(&self, put: Put, (holding, told): (Holding, Span)) -> StoreFuture<'_, LeaseSaid> {
+        Box::pin(async move {
+            self.pass().await?;
+            let said = self.lease_now(put.key, LeaseOp::End(holding, Ending::Done, told));
+            if said != LeaseSaid::Lost {
+                self.values.lock().insert(put.key, (put.value, put.expires));
+            }
+            Ok(said)
         })
     }
     fn erase(&self, whose: Whose) -> StoreFuture<'_, u64> {

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod disk;
+mod leases;
 mod memory;
 mod redis;
 mod tier;
@@ -49,6 +50,13 @@ pub(super) fn cached(entry: Entry) -> Arc<Cached> {
 
 pub(super) fn put(key: u128, value: impl Into<bytes::Bytes>) -> Put {
     Put { key: KeyHash(key), value: value.into(), expires: now() + Span::from_secs(600), now: now() }
+}
+
+impl Tier {
+    /// An answer that was asked for now, under no lease.
+    pub(crate) fn put(&self, entry: Arc<Cached>, now: Time) {
+        self.put_asked(entry, Asked { begun: now, mark: 0, lease: None }, now);
+    }
 }
 
 /// A tier whose writer runs.

@@ -28,7 +28,7 @@ async fn each_fault_is_a_miss_with_its_own_count() {
     }
     let counts = tier.outcomes();
     let puts = PutOutcome::ALL.iter().map(|o| counts.put(*o)).collect::<Vec<_>>();
-    assert_eq!(puts, [0, 1, 1, 1, 1, 2], "stored, dropped, too large, late, unavailable, failed");
+    assert_eq!(puts, [0, 1, 1, 0, 0, 1, 1, 2], "stored, dropped, too large, purged, fenced, late, unavailable, failed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,11 +114,11 @@ async fn purges_reach_others_who_share_the_store() {
 #[tokio::test]
 async fn who_cannot_hear_of_purges_trusts_no_tagged_answer() {
     let store = Arc::new(MemoryStore::default());
-    let tier = tier(Arc::clone(&store) as Arc<dyn Store>, None, options());
+    let [writer, tier] = [(); 2].map(|()| tier(Arc::clone(&store) as Arc<dyn Store>, None, options()));
     let (tagged, plain) = (fetched(1, "x"), Entry { tags: Vec::new(), ..fetched(2, "y") });
-    tier.put(cached(tagged), now());
-    tier.put(cached(plain), now());
-    assert!(tier.flush().await);
+    writer.put(cached(tagged), now());
+    writer.put(cached(plain), now());
+    assert!(writer.flush().await);
     let look = |n, later| {
         let (tier, subject) = (tier.clone(), subject(n));
         async move { tier.get(&subject, &HeaderMap::new(), now() + Span::from_secs(later)).await.map(drop) }
