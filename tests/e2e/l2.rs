@@ -272,7 +272,7 @@ async fn after_sigterm_everything_is_served_again() {
     }
 }
 
-async fn until_connected(proxies: &[&Started]) {
+pub async fn until_connected(proxies: &[&Started]) {
     until("connected", || proxies.iter().all(|p| p.proxy.parts().iter().all(|part| part.name != "l2" || part.problem.is_none()))).await;
 }
 

@@ -4,6 +4,7 @@ mod link;
 mod orders;
 mod programs;
 mod purges;
+mod rounds;
 
 use std::path::PathBuf;
 use std::sync::Arc;
