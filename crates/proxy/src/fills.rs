@@ -107,12 +107,21 @@ pub fn note(route: &RouteState, stored: Option<Result<(), UncachedReason>>) {
 }
 
 /// What a request knows that has asked already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     /// L2 was read.
     read: bool,
     /// How the lease with this token has ended.
     past: Token,
+    /// Until when the request may take.
+    until: Instant,
+}
+
+impl Progress {
+    /// Of a request that begins to look for an answer.
+    pub fn new(planned: &Planned) -> Self {
+        Self { read: false, past: Token::default(), until: Instant::now() + planned.deadline }
+    }
 }
 
 /// Reads L2 and asks for the lease of the call that is wanted. Waits for another instance's call for as long as that leaves time for one of our own.
@@ -206,7 +215,7 @@ impl Waits<'_> {
 
     /// How long to wait before the next look; `None` when there is no more time.
     fn pause(&mut self, planned: &Planned, left: Span) -> Option<Span> {
-        let (begun, wait) = self.begun.get_or_insert_with(|| (Instant::now(), wait_of(self.state, planned)));
+        let (begun, wait) = self.begun.get_or_insert_with(|| (Instant::now(), wait_of(self.state, planned, self.progress.until)));
         let room = wait.patience().checked_sub(begun.elapsed()).filter(|room| !room.is_zero())?;
         let pause = wait.pause(self.looks).min(room).min(left + END);
         self.looks += 1;
@@ -214,11 +223,11 @@ impl Waits<'_> {
     }
 }
 
-fn wait_of(state: &State, planned: &Planned) -> Wait {
+fn wait_of(state: &State, planned: &Planned, until: Instant) -> Wait {
     let account = &planned.account;
     let gone = state.real_now().since(account.started);
     Wait {
-        deadline: planned.deadline,
+        deadline: planned.deadline.min(until.saturating_duration_since(Instant::now())),
         sla: account.sla.map(|sla| sla.saturating_sub(gone)),
         call: account.route.planning.latency().map(|latency| latency.high),
     }
