@@ -183,14 +183,14 @@ impl Waits<'_> {
                 AskedFor::Granted(lease) if self.begun.is_none() => return (Err(ticket.with_lease(lease)), FillOutcome::Led),
                 AskedFor::Granted(lease) => {
                     // Whoever had it may have brought the answer and gone before it could say so.
-                    return match read(self.state, self.wanted, ticket).await {
+                    return match self.brought(ticket).await {
                         Ok(entry) => (Ok(entry), FillOutcome::Found),
                         Err(ticket) => (Err(ticket.with_lease(lease)), FillOutcome::TookOver),
                     };
                 }
                 AskedFor::Ended(token, Ending::Done) => {
                     self.progress.past = token;
-                    match read(self.state, self.wanted, ticket).await {
+                    match self.brought(ticket).await {
                         Ok(entry) => return (Ok(entry), FillOutcome::Found),
                         Err(back) => ticket = back,
                     }
@@ -210,6 +210,14 @@ impl Waits<'_> {
             ticket.waits_elsewhere();
             let Some(pause) = self.pause(planned, left) else { return (Err(ticket), FillOutcome::Late) };
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// What another instance has brought. After a wait for it a look that was late is worth another one.
+    async fn brought(&self, ticket: Ticket) -> Result<Arc<Cached>, Ticket> {
+        match read(self.state, self.wanted, ticket).await {
+            Err(ticket) if self.begun.is_some() => read(self.state, self.wanted, ticket).await,
+            found => found,
         }
     }
 
