@@ -43,7 +43,7 @@ pub async fn answer(state: Arc<State>, identified: Identified) -> Response<Body>
                 if dry_run { Purged { entries: state.cache.purge_dry_run(purge), ..Purged::default() } } else { state.purge(purge, soft) };
             Purged { entries: sum.entries + done.entries, flights: sum.flights + done.flights, ..done }
         });
-        (sum, state.is_told().filter(|_| !dry_run))
+        (sum, if dry_run { None } else { state.is_told() })
     })
     .await;
     let fleet = told.map_or_else(String::new, |told| format!(",\"fleet\":\"{}\"", if told { "told" } else { "untold" }));

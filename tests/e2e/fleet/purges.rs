@@ -321,6 +321,37 @@ async fn what_one_writes_that_missed_a_purge_is_taken_by_nobody() {
     assert_eq!(c.client.get("/api/item", &[]).await.text(), "2");
 }
 
+/// What was not purged while an instance was down is answered from its disk; what was is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_outlives_a_restart_but_for_what_was_purged_meanwhile() {
+    let Some(server) = Server::start(&[]) else { return };
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let origin = world.origin(5).await;
+    let disk = |setup: &mut farthing_tests::Setup| {
+        let store = L2Store::Disk { dir: dir.path().join("l2"), max_bytes: 64 << 20 };
+        setup.config.l2 = Some(L2Config { store, ..shared_l2(&server) });
+    };
+    let a = start(&origin, fleet(&server.url(), "a"), |_| ()).await;
+    let b = start_on(&origin, fleet(&server.url(), "b"), off_by(3), disk).await;
+    heard(&a).await;
+    heard(&b).await;
+    for key in 0..10 {
+        world.ask(b.client, "b", key).await;
+    }
+    b.proxy.shutdown().await;
+    drop(b);
+    world.change(&a, 1, 5).await;
+    world.change(&a, 2, 0).await;
+    let calls = origin.calls();
+    let b = start_on(&origin, fleet(&server.url(), "b"), off_by(3), disk).await;
+    heard(&b).await;
+    for key in 0..10 {
+        let answer = b.client.get(&format!("/api/items/{key}"), &[]).await;
+        assert_eq!(answer.text(), if key == 1 || key == 2 { "2" } else { "1" }, "{key}");
+    }
+    assert_eq!(origin.calls(), calls + 2);
+}
+
 /// What a write drops, and what the data port purges, goes everywhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_on_one_drops_the_answer_of_all() {

@@ -17,6 +17,7 @@ use farthing_config::{Config, FleetConfig};
 use farthing_fleet::{Bus, BusMember, BusPosition, Handle, RedisConfig};
 use farthing_types::{RouteName, Span};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -70,6 +71,7 @@ pub struct Fleet {
     members: Mutex<Vec<BusMember>>,
     counts: Counts,
     closing: CancellationToken,
+    opened: Instant,
     /// Its own: they run as long as the handle is held.
     _tasks: TaskTracker,
 }
@@ -100,6 +102,7 @@ impl Fleet {
             members: Mutex::default(),
             counts: Counts::default(),
             closing: CancellationToken::new(),
+            opened: Instant::now(),
             config: fleet.clone(),
             identity,
             member,

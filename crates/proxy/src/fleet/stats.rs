@@ -95,6 +95,10 @@ impl Fleet {
 
     /// What is wrong, for the list of parts.
     pub fn problem(&self, now: Time) -> Option<String> {
+        if self.hearing.heard_at().is_none() && self.opened.elapsed() < MOMENT {
+            // It has only just begun to listen.
+            return None;
+        }
         if self.hearing.is_silent(now) {
             let why = self.counts.trouble.lock().map_or_else(|| "not connected yet".to_owned(), |fault| fault.to_string());
             let used = if self.config.bypass_on_partition { "answers with tags are used for a second only" } else { "purges come late" };
