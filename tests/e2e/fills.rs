@@ -127,12 +127,6 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(60), patience).await.is_ok(), "{what}: not within a minute");
 }
 
-async fn texts(asked: Vec<JoinHandle<Answer>>) -> Vec<String> {
-    let mut texts: Vec<String> = join_all(asked).await.into_iter().map(|answer| answer.unwrap().text()).collect();
-    texts.dedup();
-    texts
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_requests_of_three_instances_are_one_call_and_so_is_each_expiry() {
     let Some(server) = Server::start(&[]) else { return };
@@ -143,7 +137,11 @@ async fn a_thousand_requests_of_three_instances_are_one_call_and_so_is_each_expi
         until("all wait", || fleet.waiting() == requests).await;
         until("the call", || held.calls() == round + 1).await;
         held.let_go(10);
-        assert_eq!(texts(asked).await, [format!("answer {round}")]);
+        let answers: Vec<Answer> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
+        assert!(answers.iter().all(|answer| answer.text() == format!("answer {round}")));
+        // The wait for the other instance counts as one for the provider.
+        let found: Vec<_> = answers.iter().filter(|answer| answer.is_hit()).collect();
+        assert!(!found.is_empty() && found.iter().all(|answer| answer.header("server-timing").contains("upstream")), "{found:?}");
         fleet.written().await;
         held.gate.forget_permits(10);
         fleet.advance(Duration::from_secs(61));

@@ -298,8 +298,8 @@ impl Ticket {
 
     /// The call failed: everyone gets the failure.
     pub fn fail(mut self, failure: Failure) {
-        // What was not sent here another instance may be able to send.
-        FillLease::end_in(&mut self.lease, if failure.sent { Ending::Failed } else { Ending::Released });
+        // What a limit here has no room for another instance may be able to send. A provider that fails is not tried by one after the other.
+        FillLease::end_in(&mut self.lease, if failure.limited.is_some() { Ending::Released } else { Ending::Failed });
         self.end(Event::Fail, Told::Failed(&failure));
     }
 

@@ -95,6 +95,29 @@ async fn a_cluster_says_it_too_and_writes_beside_the_lease() {
     writes(&handle).await;
 }
 
+#[tokio::test]
+async fn a_replica_that_takes_over_goes_on_with_what_it_has() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let handle = connected(RedisConfig::cluster(cluster.urls())).await;
+    let holding = granted(&handle, ask(41, HOUR)).await;
+    cluster.wait_for_replicas();
+    let slot: u16 = cluster.nodes[0].ask(&["CLUSTER", "KEYSLOT", "value"]).trim_start_matches(':').parse().unwrap();
+    let master = usize::from(slot > 5_460) + usize::from(slot > 10_922);
+    cluster.nodes[master].kill();
+    cluster.wait_for_promotion(master + 3);
+    let start = Instant::now();
+    let said = loop {
+        assert!(start.elapsed() < Duration::from_secs(60), "nobody answers");
+        if let Ok(said) = LEASE.run(&handle, LeaseOp::Renew(holding, HOUR), SOON).await {
+            break said;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(said, LeaseSaid::Yours(holding.token), "it was replicated");
+    assert_eq!(run(&handle, LeaseOp::End(holding, Ending::Released, HOUR)).await, LeaseSaid::Yours(holding.token));
+    assert!(granted(&handle, ask(42, HOUR)).await.token > holding.token);
+}
+
 async fn write(handle: &Handle, holding: Holding, value: &'static str) -> LeaseSaid {
     LEASE.write(handle, (holding, HOUR), (b"value", value.as_bytes(), HOUR)).await.unwrap()
 }

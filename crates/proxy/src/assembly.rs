@@ -109,8 +109,11 @@ impl Proxy {
             Some(l2) => Some(L2::open(l2, (keyer(&config).0, KEEP_EXPIRED), clock.now()).await?),
             None => None,
         };
-        if let (Some(l2), Some(fleet)) = (&l2, fleet.as_ref().filter(|fleet| fleet.leases_fills())) {
-            l2.lease_fills(fleet.identity().incarnation, fleet.deadline());
+        if let Some(fleet) = fleet.as_ref().filter(|fleet| fleet.leases_fills()) {
+            match l2.as_ref().filter(|l2| l2.tier.is_shared()) {
+                Some(l2) => l2.lease_fills(fleet.identity().incarnation, fleet.deadline()),
+                None => tracing::info!("without an [l2] in Redis each instance of the fleet makes its own calls"),
+            }
         }
         let state = Arc::new(build(
             (&config, routes, sources),

@@ -107,12 +107,21 @@ pub fn note(route: &RouteState, stored: Option<Result<(), UncachedReason>>) {
 }
 
 /// What a request knows that has asked already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     /// L2 was read.
     read: bool,
     /// How the lease with this token has ended.
     past: Token,
+    /// Until when the request may take.
+    until: Instant,
+}
+
+impl Progress {
+    /// Of a request that begins to look for an answer.
+    pub fn new(planned: &Planned) -> Self {
+        Self { read: false, past: Token::default(), until: Instant::now() + planned.deadline }
+    }
 }
 
 /// Reads L2 and asks for the lease of the call that is wanted. Waits for another instance's call for as long as that leaves time for one of our own.
@@ -174,14 +183,14 @@ impl Waits<'_> {
                 AskedFor::Granted(lease) if self.begun.is_none() => return (Err(ticket.with_lease(lease)), FillOutcome::Led),
                 AskedFor::Granted(lease) => {
                     // Whoever had it may have brought the answer and gone before it could say so.
-                    return match read(self.state, self.wanted, ticket).await {
+                    return match self.brought(ticket).await {
                         Ok(entry) => (Ok(entry), FillOutcome::Found),
                         Err(ticket) => (Err(ticket.with_lease(lease)), FillOutcome::TookOver),
                     };
                 }
                 AskedFor::Ended(token, Ending::Done) => {
                     self.progress.past = token;
-                    match read(self.state, self.wanted, ticket).await {
+                    match self.brought(ticket).await {
                         Ok(entry) => return (Ok(entry), FillOutcome::Found),
                         Err(back) => ticket = back,
                     }
@@ -204,9 +213,17 @@ impl Waits<'_> {
         }
     }
 
+    /// What another instance has brought. After a wait for it a look that was late is worth another one.
+    async fn brought(&self, ticket: Ticket) -> Result<Arc<Cached>, Ticket> {
+        match read(self.state, self.wanted, ticket).await {
+            Err(ticket) if self.begun.is_some() => read(self.state, self.wanted, ticket).await,
+            found => found,
+        }
+    }
+
     /// How long to wait before the next look; `None` when there is no more time.
     fn pause(&mut self, planned: &Planned, left: Span) -> Option<Span> {
-        let (begun, wait) = self.begun.get_or_insert_with(|| (Instant::now(), wait_of(self.state, planned)));
+        let (begun, wait) = self.begun.get_or_insert_with(|| (Instant::now(), wait_of(self.state, planned, self.progress.until)));
         let room = wait.patience().checked_sub(begun.elapsed()).filter(|room| !room.is_zero())?;
         let pause = wait.pause(self.looks).min(room).min(left + END);
         self.looks += 1;
@@ -214,11 +231,11 @@ impl Waits<'_> {
     }
 }
 
-fn wait_of(state: &State, planned: &Planned) -> Wait {
+fn wait_of(state: &State, planned: &Planned, until: Instant) -> Wait {
     let account = &planned.account;
     let gone = state.real_now().since(account.started);
     Wait {
-        deadline: planned.deadline,
+        deadline: planned.deadline.min(until.saturating_duration_since(Instant::now())),
         sla: account.sla.map(|sla| sla.saturating_sub(gone)),
         call: account.route.planning.latency().map(|latency| latency.high),
     }

@@ -105,12 +105,10 @@ impl L2 {
         Self { tier, kind: Kind::Given, tasks }
     }
 
-    /// Has calls led by one of the instances that share the store, where others do. `incarnation`: a number that no other process has; `deadline`: how
+    /// Has calls led by one of the instances that share the store. `incarnation`: a number that no other process has; `deadline`: how
     /// long an operation on a lease may take.
     pub fn lease_fills(&self, incarnation: u64, deadline: Span) {
-        if self.tier.is_shared() {
-            self.tier.lease_fills((incarnation, deadline), self.tasks.clone());
-        }
+        self.tier.lease_fills((incarnation, deadline), self.tasks.clone());
     }
 
     /// Writes what waits and closes the store.

@@ -29,7 +29,10 @@ pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Opt
     let mut response = Response::new(Body::full(served.body));
     *response.status_mut() = served.status;
     *response.headers_mut() = served.headers;
-    answer::annotate(response.headers_mut(), planned.account.id, &notes_from(&settled, usable));
+    // What another instance has called for was waited for, too.
+    let elsewhere = Some(planned.account.elsewhere).filter(|waited| !waited.is_zero());
+    let notes = Notes { upstream: elsewhere, ..notes_from(&settled, usable) };
+    answer::annotate(response.headers_mut(), planned.account.id, &notes);
     state.settle_request(&planned.account, &settled);
     response
 }

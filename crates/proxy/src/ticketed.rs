@@ -43,7 +43,7 @@ pub fn refresh(state: &Arc<State>, planned: &mut Planned, entry: &Arc<Cached>) {
     let join = Join { subject: &planned.subject(), headers: &planned.headers, seen: Some(entry), now: planned.account.at };
     if let Joined::Lead(ticket) = state.cache.join(join) {
         let wanted = Wanted { previous: Some(entry.clone()), stale: None, reason: UncachedReason::Expired };
-        match planned.again().filter(|again| fills::asks(state, again, &wanted)) {
+        match fills::asks(state, planned, &wanted).then(|| planned.again()).flatten() {
             Some(again) => {
                 let refreshing = refresh_unless_others(state.clone(), again, (wanted, ticket));
                 state.tasks.spawn(refreshing);
@@ -99,7 +99,7 @@ async fn queued(state: &State, planned: &mut Planned, (wanted, until): (&Wanted,
 pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wanted) -> Response<Body> {
     let subject = planned.subject();
     let (mut room, mut unused) = (None, None);
-    let mut progress = Progress::default();
+    let mut progress = Progress::new(planned);
     for _ in 0..MAX_JOINS {
         let seen = wanted.previous.as_ref().or(unused.as_ref());
         let join = Join { subject: &subject, headers: &planned.headers, seen, now: state.clock.now() };
@@ -330,6 +330,7 @@ async fn wait(
                     Err(ticket) => ticket,
                 };
                 match admitted(state, planned, (&wanted, None)).await {
+                    Ok(held) if !ticket.may_act() => return Err((wanted, Some(held))),
                     Ok(held) => {
                         slot = ticket.slot();
                         leading = true;

@@ -35,8 +35,8 @@ impl State {
     /// Learns from what became of a promise whose request was drawn.
     pub fn learn_waiting(&self, account: &Account, settled: &Settled, kept: Option<SlaOutcome>) {
         let (Some(slice), Some(kept)) = (account.slice, kept) else { return };
-        // Who followed another's call, or was answered without one, waited by no draw of its own.
-        if !matches!(settled.outcome, Outcome::Lead | Outcome::Bypass | Outcome::Failed) {
+        // Who followed another's call, waited for another instance's, or was answered without one, waited by no draw of its own.
+        if !account.elsewhere.is_zero() || !matches!(settled.outcome, Outcome::Lead | Outcome::Bypass | Outcome::Failed) {
             return;
         }
         let Some(waits) = &account.route.switches.batch else { return };

@@ -2,6 +2,7 @@
 //! what must live as long as it (a directory, a server), or `None` where the store cannot be had here.
 
 use bytes::Bytes;
+use farthing_fleet::lease::{Ask, Claim, Ending, Holding, LeaseOp, LeaseSaid, Token};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -17,7 +18,7 @@ macro_rules! suite {
 
             suite!(@case $fresh; values_come_back_whole, the_newest_put_wins, what_is_deleted_is_gone, what_has_expired_is_gone,
                 a_value_beyond_the_bound_is_refused, many_at_once_do_not_mix, order_is_kept, entries_come_back_with_their_statistics,
-                answers_that_vary_are_selected, damage_is_a_miss_and_never_a_wrong_answer, foreign_values_are_misses);
+                answers_that_vary_are_selected, damage_is_a_miss_and_never_a_wrong_answer, foreign_values_are_misses, a_shared_store_has_leases_beside_its_values);
         }
     };
     (@case $fresh:expr; $($case:ident),+) => {
@@ -195,6 +196,43 @@ pub(in crate::l2) mod cases {
         store.put(put(subject(1).key.0, whole)).await.unwrap();
         store.flush().await.unwrap();
         assert_eq!(look(&tier, &subject(1)).await.unwrap().body, "the one true answer");
+    }
+
+    /// The lease of a key, which nobody has.
+    async fn leased(store: &Shared, key: u128, claim: u128) -> Holding {
+        let ask = Ask { claim: Claim(claim), lasts: Span::from_secs(600), floor: Token(0), past: Token(0) };
+        match store.lease(KeyHash(key), LeaseOp::Ask(ask), Span::from_secs(5)).await.unwrap() {
+            LeaseSaid::Yours(token) => Holding { claim: ask.claim, token },
+            said => panic!("{said:?}"),
+        }
+    }
+
+    pub async fn a_shared_store_has_leases_beside_its_values(store: Shared) {
+        let told = Span::from_secs(600);
+        if !store.is_shared() {
+            let holding = Holding { claim: Claim(1), token: Token(1) };
+            assert_eq!(store.put_leased(put(1, "x"), (holding, told)).await, Err(StoreFault::Unavailable));
+            return;
+        }
+        for key in 0..20 {
+            let first = leased(&store, key, 1).await;
+            assert_eq!(store.put_leased(put(key, "new"), (first, told)).await, Ok(LeaseSaid::Yours(first.token)));
+            assert_eq!(value(&store, key).await.unwrap(), "new");
+            let ask = Ask { claim: Claim(2), lasts: told, floor: Token(0), past: Token(0) };
+            let said = store.lease(KeyHash(key), LeaseOp::Ask(ask), Span::from_secs(5)).await;
+            assert_eq!(said, Ok(LeaseSaid::Ended(first.token, Ending::Done)));
+            // What is deleted while it is called for does not come back.
+            let ask = Ask { past: first.token, ..ask };
+            let said = store.lease(KeyHash(key), LeaseOp::Ask(ask), Span::from_secs(5)).await;
+            let Ok(LeaseSaid::Yours(token)) = said else { panic!("{said:?}") };
+            store.delete(KeyHash(key)).await.unwrap();
+            let second = Holding { claim: Claim(2), token };
+            assert_eq!(store.put_leased(put(key, "old"), (second, told)).await, Ok(LeaseSaid::Lost));
+            assert_eq!(value(&store, key).await, None);
+            leased(&store, key, 3).await;
+        }
+        let large = vec![0; store.max_value_bytes() + 1];
+        assert_eq!(store.put_leased(put(50, large), (leased(&store, 50, 1).await, told)).await, Err(StoreFault::TooLarge));
     }
 
     pub async fn foreign_values_are_misses(store: Shared) {

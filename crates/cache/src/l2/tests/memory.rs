@@ -112,6 +112,9 @@ impl Store for MemoryStore {
     fn put_leased(&self, put: Put, (holding, told): (Holding, Span)) -> StoreFuture<'_, LeaseSaid> {
         Box::pin(async move {
             self.pass().await?;
+            if put.value.len() > BOUND {
+                return Err(StoreFault::TooLarge);
+            }
             let said = self.lease_now(put.key, LeaseOp::End(holding, Ending::Done, told));
             if said != LeaseSaid::Lost {
                 self.values.lock().insert(put.key, (put.value, put.expires));
