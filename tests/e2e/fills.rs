@@ -5,13 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use farthing_config::{FleetConfig, L2Config, L2Redis, L2Store, Route, TtlBy};
 use farthing_proxy::FillOutcome;
 use farthing_tests::origin::{answer_of, ok};
 use farthing_tests::{Answer, Origin, Setup, Started};
-use farthing_types::{Body, Outcome, Time, VirtualClock};
+use farthing_types::{Body, BodyError, Outcome, Time, VirtualClock};
 use futures_util::future::join_all;
+use futures_util::stream;
 use http::{Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -175,6 +179,36 @@ async fn answers_that_are_not_kept_make_nobody_wait_in_line() {
     held.let_go(3);
     join_all(asked).await;
     assert_eq!(fleet.outcomes(FillOutcome::Unshared), 3);
+}
+
+/// The first answer breaks off in its body.
+fn broken_first(n: usize) -> Response<Body> {
+    if n > 0 {
+        return numbered(n);
+    }
+    let parts = [Ok(Frame::data(Bytes::from_static(b"ans"))), Err(BodyError("broken off".to_owned()))];
+    Response::new(Body::stream(StreamBody::new(stream::iter(parts))))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_breaks_off_lets_all_others_try_at_once() {
+    let Some(server) = Server::start(&[]) else { return };
+    let held = Held::new(broken_first).await;
+    let fleet = Fleet::start(&server, &held.origin, PATIENT, |_| ()).await;
+    let client = fleet.0[0].0.client;
+    let broken = tokio::task::spawn(async move { client.try_get("/api/doc/1", &[]).await });
+    until("the call", || held.calls() == 1).await;
+    let asked: Vec<_> = (1..3).map(|n| fleet.ask(n, "/api/doc/1")).collect();
+    until("all wait", || fleet.waiting() >= 3).await;
+    held.let_go(1);
+    let broken = broken.await.unwrap();
+    assert!(broken.as_ref().is_none_or(|answer| answer.status == 502), "{broken:?}");
+    until("both call, neither after the other", || held.calls() == 3).await;
+    held.let_go(2);
+    for answer in join_all(asked).await {
+        assert!(answer.unwrap().text().starts_with("answer "));
+    }
+    assert_eq!(fleet.outcomes(FillOutcome::Failed), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
