@@ -19,10 +19,11 @@ use crate::flight::{Flight, Found, Ticket};
 use crate::hearing::Hearing;
 use crate::join::{Join, Joined, Slot};
 use crate::l2::Tier;
-use crate::purge::{Purge, PurgeLog, Purged};
+use crate::purge::PurgeLog;
 use crate::stream::Budget;
 use crate::table::StatsTable;
 
+mod purging;
 mod store;
 
 /// Shards at most; a shard has at least [`MIN_SHARD`] bytes, because an entry must fit into one.
@@ -216,64 +217,11 @@ impl Cache {
         Joined::Lead(Ticket::new(Arc::clone(&self.0), flight, join.headers.clone()))
     }
 
-    /// Purges entries and keeps answers under way from bringing them back. A `soft` purge makes entries stale instead, so
-    /// that they can be validated and served while or if the origin fails.
-    pub fn purge(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
-        self.purge_in(purge, soft, now, |_| true)
-    }
-
-    /// As [`Cache::purge`], for a purge that another instance has carried out: what it shares with this one is left as that has left it.
-    pub fn purge_heard(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
-        self.purge_in(purge, soft, now, |l2| !l2.is_shared())
-    }
-
-    /// As [`Cache::purge`], of memory alone: what is below is judged by marks.
-    pub fn purge_memory(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
-        self.purge_in(purge, soft, now, |_| false)
-    }
-
-    fn purge_in(&self, purge: &Purge, soft: bool, now: Time, below: fn(&Tier) -> bool) -> Purged {
-        // In this order: what is stored from here on is refused; what stood before is taken out, here and then below, where an entry is put
-        // under its shard's lock; and only then may a flight that begins count as younger.
-        let unfinished = self.0.purges.begin(purge.clone(), soft);
-        let mut out = Purged { epoch: unfinished.epoch, ..Purged::default() };
-        for shard in &self.0.shards {
-            let mut shard = shard.lock();
-            let ended = if soft { soften(&shard.index, purge, &mut out.entries) } else { take(&mut shard.index, purge) };
-            self.0.keep_stats(&ended);
-            self.0.forget_if_one(purge, soft, (&shard.index, &ended));
-            let mut flights = Vec::new();
-            shard.flights.retain(|_, flight| {
-                let purged = flight.purge(purge);
-                if purged {
-                    flights.push(Arc::clone(flight));
-                }
-                !purged
-            });
-            drop(shard);
-            out.flights += flights.len();
-            out.entries += ended.len();
-            self.0.ended(ended, EndReason::Purged, now);
-        }
-        if let Some(l2) = self.0.l2.as_ref().filter(|l2| below(l2)) {
-            l2.purge(purge, soft, now);
-        }
-        drop(unfinished);
-        add(&self.0.counters.purged, out.entries);
-        out
-    }
-
     /// Whether an entry is still what stands under its key: neither purged nor replaced nor evicted. One that is not must not be confirmed by
     /// a call that began later, nor stand in for a failed one.
     pub fn holds(&self, entry: &Arc<Cached>) -> bool {
         let key = entry.stored_key();
         matches!(self.0.shard(key).lock().index.peek(key), Some(Node::Entry(found)) if Arc::ptr_eq(found, entry))
-    }
-
-    /// How many entries a purge would hit.
-    pub fn purge_dry_run(&self, purge: &Purge) -> usize {
-        let hits = |shard: &Mutex<Shard>| shard.lock().index.iter().filter(|(_, node)| is_hit(node, purge)).count();
-        self.0.shards.iter().map(hits).sum()
     }
 
     /// Takes out entries that are longer than `keep` past every TTL (they serve only validation then); returns their number.
@@ -407,19 +355,6 @@ impl Inner {
         }
     }
 
-    /// A purge of one resource says that its answer has changed: whoever fetches it anew brings nothing back. Larger ones are losses.
-    fn forget_if_one(&self, purge: &Purge, soft: bool, (index, ended): (&Index<Node>, &[Arc<Cached>])) {
-        match purge {
-            Purge::Key(key) => self.copies.forget(*key),
-            Purge::Path { .. } => {}
-            _ => return,
-        }
-        ended.iter().for_each(|entry| self.copies.forget(entry.stored_key()));
-        if soft {
-            index.iter().filter(|(_, node)| is_hit(node, purge)).for_each(|(key, _)| self.copies.forget(key));
-        }
-    }
-
     /// Tells of ended entries; never called under a lock.
     pub(crate) fn ended(&self, entries: Vec<Arc<Cached>>, why: EndReason, at: Time) {
         for entry in entries {
@@ -469,22 +404,4 @@ fn into_entry(node: Node) -> Option<Arc<Cached>> {
         Node::Entry(entry) => Some(entry),
         Node::Varies(..) => None,
     }
-}
-
-fn is_hit(node: &Node, purge: &Purge) -> bool {
-    matches!(node, Node::Entry(entry) if purge.matches(entry))
-}
-
-fn take(index: &mut Index<Node>, purge: &Purge) -> Vec<Arc<Cached>> {
-    index.remove_where(|_, node| is_hit(node, purge)).into_iter().filter_map(into_entry).collect()
-}
-
-fn soften(index: &Index<Node>, purge: &Purge, count: &mut usize) -> Vec<Arc<Cached>> {
-    for (_, node) in index.iter().filter(|(_, node)| is_hit(node, purge)) {
-        if let Node::Entry(entry) = node {
-            entry.purge_soft();
-            *count += 1;
-        }
-    }
-    Vec::new()
 }

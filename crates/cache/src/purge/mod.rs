@@ -5,6 +5,7 @@ mod wire;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use farthing_freshness::index::KeyMap;
 use farthing_freshness::{Entry, Subject};
 use farthing_types::{KeyHash, RouteName, Tenant};
 use parking_lot::Mutex;
@@ -83,6 +84,32 @@ impl Purge {
             Self::Tenant(tenant) => subject.tenant == *tenant,
             Self::All => true,
         }
+    }
+}
+
+/// Purges that an entry is asked about at once.
+pub(crate) struct Several<'a> {
+    keys: KeyMap<()>,
+    others: Vec<&'a Purge>,
+}
+
+impl<'a> Several<'a> {
+    pub(crate) fn new(purges: impl Iterator<Item = &'a Purge>) -> Self {
+        let mut out = Self { keys: KeyMap::default(), others: Vec::new() };
+        for purge in purges {
+            match purge {
+                Purge::Key(key) => drop(out.keys.insert(*key, ())),
+                other => out.others.push(other),
+            }
+        }
+        out
+    }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.others.is_empty()
+    }
+    /// Whether one of them is about an entry.
+    pub(crate) fn matches(&self, entry: &Entry) -> bool {
+        self.keys.contains_key(&entry.subject.key) || self.others.iter().any(|purge| purge.matches(entry))
     }
 }
 

@@ -50,6 +50,33 @@ async fn what_is_purged_is_gone_and_told() {
     assert!(reasons.iter().all(|r| *r == EndReason::Purged));
 }
 
+/// However many are carried out in one go: as if each had been by itself.
+#[tokio::test]
+async fn several_purges_at_once_are_as_one_after_the_other() {
+    let purges = [
+        (Purge::Key(subject(3).key), false),
+        (Purge::Prefix { route: None, path: "/v1/items/1".into() }, true),
+        (Purge::Path { route: "geo".into(), tenant: "acme".into(), path: "/v1/items/12".into() }, false),
+        (Purge::Key(subject(4).key), true),
+        (Purge::Tag("blue".into()), false),
+        (Purge::Key(subject(5).key), false),
+    ];
+    let (together, apart) = (Cache::new(config(), Arc::new(crate::NoEvents)), Cache::new(config(), Arc::new(crate::NoEvents)));
+    for n in 0..20 {
+        fill(&together, &subject(n), b"x").await;
+        fill(&apart, &subject(n), b"x").await;
+    }
+    let sum = purges.iter().map(|(purge, soft)| apart.purge(purge, *soft, NOW).entries).sum::<usize>();
+    let done = together.purge_heard(&purges, NOW);
+    // One was made stale before it was taken out.
+    assert_eq!((done.entries, sum, done.epoch), (14, 15, purges.len() as u64));
+    let stands = |cache: &Cache, n| cache.peek(subject(n).key, &HeaderMap::new()).map(|entry| entry.soft_purged());
+    for n in 0..20 {
+        assert_eq!(stands(&together, n), stands(&apart, n), "{n}");
+    }
+    assert_eq!(together.epoch(), apart.epoch());
+}
+
 #[tokio::test]
 async fn a_soft_purge_makes_stale() {
     let (cache, ends) = watched(config());

@@ -85,12 +85,36 @@ fn take(state: &State, fleet: &Fleet, position: &BusPosition, news: &BusNews) {
         lost(state, fleet, (first.saturating_sub(1), position.number > 0), now);
         raise(state, news);
     }
+    let mut heard = Heard::default();
     for message in &news.messages {
         // Told by this instance, and heard already when it was told.
-        if news.follows && message.at.number <= fleet.hearing.position() {
-            continue;
+        if !(news.follows && message.at.number <= fleet.hearing.position()) {
+            one(state, fleet, (message, &mut heard), now);
         }
-        one(state, fleet, message, now);
+    }
+    heard.carry_out(state, fleet, now);
+}
+
+/// What a page of messages comes to: memory is gone through once.
+#[derive(Default)]
+struct Heard {
+    purges: Vec<(Purge, bool)>,
+    /// Those that were told before memory was emptied last. What came into it since is judged by them.
+    old: Vec<(Purge, bool)>,
+    last: Option<BusPosition>,
+}
+
+impl Heard {
+    fn carry_out(self, state: &State, fleet: &Fleet, now: Time) {
+        if !self.purges.is_empty() {
+            state.cache.purge_heard(&self.purges, now);
+        }
+        if !self.old.is_empty() {
+            state.cache.purge_memory(&self.old, now);
+        }
+        if let Some(last) = &self.last {
+            fleet.arrive(last);
+        }
     }
 }
 
@@ -98,14 +122,14 @@ fn take(state: &State, fleet: &Fleet, position: &BusPosition, news: &BusNews) {
 fn lost(state: &State, fleet: &Fleet, (before, news): (u64, bool), now: Time) {
     // First what is below: it is not to come into memory again.
     fleet.hearing.begin_anew(before);
-    let purged = state.cache.purge_memory(&Purge::All, false, now);
+    let purged = state.cache.purge_memory(&[(Purge::All, false)], now);
     if news {
         fleet.counts.gap();
         tracing::warn!(entries = purged.entries, "messages of the fleet may have been missed: nothing in memory is trusted any more");
     }
 }
 
-fn one(state: &State, fleet: &Fleet, message: &BusMessage, now: Time) {
+fn one(state: &State, fleet: &Fleet, (message, heard): (&BusMessage, &mut Heard), now: Time) {
     let number = message.at.number;
     let news = number > fleet.old_until.load(Ordering::Relaxed);
     match &message.body {
@@ -118,7 +142,7 @@ fn one(state: &State, fleet: &Fleet, message: &BusMessage, now: Time) {
                     (true, true) => Told::Own,
                     (true, false) => Told::News,
                 };
-                things.into_iter().for_each(|said| obey(state, fleet, (said, number, told), now));
+                things.into_iter().for_each(|said| obey(state, fleet, (said, number, told), heard));
             }
             Err(message::Foreign) => {
                 tracing::warn!("another release of Farthing has said something that this one does not understand: memory is emptied");
@@ -126,7 +150,7 @@ fn one(state: &State, fleet: &Fleet, message: &BusMessage, now: Time) {
             }
         },
     }
-    fleet.arrive(&message.at);
+    heard.last = Some(message.at.clone());
 }
 
 /// What a message is to this instance.
@@ -136,11 +160,12 @@ enum Told {
     Own,
     /// Somebody has just told it.
     News,
-    /// It was told before memory was emptied last. What came into memory since is judged by its purges; of orders, the flags tell what is in force.
+    /// It was told before memory was emptied last. Of orders, the flags tell what is in force.
     Old,
 }
 
-fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, Told), now: Time) {
+/// Does one thing; purges are remembered at once, and carried out together.
+fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, Told), heard: &mut Heard) {
     match said {
         Said::Purge(purge, soft) => {
             fleet.hearing.note(number, &purge, soft);
@@ -148,9 +173,9 @@ fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, Told), n
                 Told::Own => {}
                 Told::News => {
                     fleet.counts.heard();
-                    state.cache.purge_heard(&purge, soft, now);
+                    heard.purges.push((purge, soft));
                 }
-                Told::Old => drop(state.cache.purge_memory(&purge, soft, now)),
+                Told::Old => heard.old.push((purge, soft)),
             }
         }
         Said::Models if told == Told::News => state.poll_models(),
