@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use farthing_config::Mode;
 use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
@@ -342,6 +343,7 @@ impl Asked {
         let asking = Asking { route: &route, identity: &identity, headers: &head.headers, path: target.path(), key };
         let (of_variant, variant) = variant(state, &asking, kind(&route, &facts), at);
         let measured = steps.cache.is_ok();
+        let compared = variant.as_ref().is_some_and(|variant| variant.running.bears.on(steps, chooses_among(&route, at)));
         let holdout = measured && state.proof.holds(&state.draw, &route.route.name, key, at);
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
         Planned {
@@ -379,6 +381,7 @@ impl Asked {
                 variant,
                 holdout,
                 measured,
+                compared,
                 part: None,
             },
             facts,
@@ -386,6 +389,11 @@ impl Asked {
             outbound: Outbound { target, body, dialect, facts: OnceCell::new() },
         }
     }
+}
+
+/// Whether a call may go to one of several providers.
+fn chooses_among(route: &RouteState, at: Time) -> bool {
+    route.routing.is_some() && route.route.mode != Mode::Observe && !route.switches.is_bypassed(at)
 }
 
 fn bad_target() -> Problem {
