@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Priority;
+
 /// Plan overrides; `None` leaves the configured value. A variant is a named set of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,15 +20,64 @@ pub struct Overrides {
     /// Fetch ahead what is likely to be asked for next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefetch: Option<bool>,
+    /// How long the first call of a batch waits for others, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_window_ms: Option<u64>,
     /// Choose among several providers by score; else the first that works is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub routing: Option<bool>,
+    /// What counts in that choice, for the priorities that are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightsByPriority>,
     /// Who chooses the TTL: `model`, `table`, `rule`, or `fixed:SECONDS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
+    /// Base TTL of the rule, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_ttl_ms: Option<u64>,
     /// The version of the `ttl` predictor; the champion when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_version: Option<u32>,
+}
+
+/// How much each part of a provider's score counts; none is negative, and one at least is not zero. Only their proportions matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoutingWeights {
+    /// Of what an answer costs.
+    pub cost: f64,
+    /// Of the time to it.
+    pub latency: f64,
+    /// Of its quality.
+    pub quality: f64,
+    /// Of getting one at all.
+    pub reliability: f64,
+}
+
+/// Weights of some priorities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WeightsByPriority {
+    /// Of high priority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<RoutingWeights>,
+    /// Of medium priority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub medium: Option<RoutingWeights>,
+    /// Of low priority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<RoutingWeights>,
+}
+
+impl WeightsByPriority {
+    /// Those of a priority, where it is named.
+    pub const fn of(&self, priority: Priority) -> Option<RoutingWeights> {
+        match priority {
+            Priority::High => self.high,
+            Priority::Medium => self.medium,
+            Priority::Low => self.low,
+        }
+    }
 }
 
 /// A field of a plan that overrides can change.
@@ -38,12 +89,18 @@ pub enum PlanField {
     Dedupe,
     /// Whether calls are made together.
     Batch,
+    /// How long calls wait for each other.
+    BatchWindow,
     /// Whether answers are fetched ahead.
     Prefetch,
     /// Whether providers are chosen among.
     Routing,
+    /// What counts in that choice.
+    Weights,
     /// Who chooses the TTL.
     Ttl,
+    /// Where the rule of TTLs begins.
+    BaseTtl,
     /// Which predictor does.
     ModelVersion,
 }
@@ -55,9 +112,12 @@ impl PlanField {
             Self::Cache => "cache",
             Self::Dedupe => "dedupe",
             Self::Batch => "batch",
+            Self::BatchWindow => "batch_window",
             Self::Prefetch => "prefetch",
             Self::Routing => "routing",
+            Self::Weights => "weights",
             Self::Ttl => "ttl",
+            Self::BaseTtl => "base_ttl",
             Self::ModelVersion => "model_version",
         }
     }
@@ -66,14 +126,17 @@ impl PlanField {
 impl Overrides {
     /// The fields that they change.
     pub fn fields(&self) -> impl Iterator<Item = PlanField> {
-        let Self { cache, dedupe, batch, prefetch, routing, ttl, model_version } = self;
+        let Self { cache, dedupe, batch, batch_window_ms, prefetch, routing, weights, ttl, base_ttl_ms, model_version } = self;
         let given = [
             (cache.is_some(), PlanField::Cache),
             (dedupe.is_some(), PlanField::Dedupe),
             (batch.is_some(), PlanField::Batch),
+            (batch_window_ms.is_some(), PlanField::BatchWindow),
             (prefetch.is_some(), PlanField::Prefetch),
             (routing.is_some(), PlanField::Routing),
+            (weights.is_some(), PlanField::Weights),
             (ttl.is_some(), PlanField::Ttl),
+            (base_ttl_ms.is_some(), PlanField::BaseTtl),
             (model_version.is_some(), PlanField::ModelVersion),
         ];
         given.into_iter().filter(|(given, _)| *given).map(|(_, field)| field)

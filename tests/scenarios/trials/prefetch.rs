@@ -55,7 +55,7 @@ impl Study for Ahead {
         Span::from_secs(180)
     }
     fn windows(&self) -> (u32, u32) {
-        (12, 50)
+        (12, 84)
     }
     fn visits(&self, seed: u64, lasts: Span) -> Vec<Visit> {
         let mut draws = Draws::new(seed);

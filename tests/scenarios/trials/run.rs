@@ -19,10 +19,8 @@ use tokio::time::{Instant, sleep_until};
 use super::Study;
 use crate::world::{Answer, Asked, Ledger, Meter, PausedClock, START, Wire, configured};
 
-/// Turns of the control loop in a window.
-const TURNS: u32 = 8;
-/// The order comes so many turns before the first window that is measured: in the middle of one.
-const ORDERED: u32 = 3;
+/// The control loop's turns: what is kept at each of them goes to the disk.
+const TURN: Span = Span::from_secs(60);
 
 /// A request of a client.
 pub struct Visit {
@@ -123,22 +121,26 @@ async fn played(study: &'static dyn Study, seed: u64, all: Option<&str>) -> Play
     let inside = Arc::new(start(&counter, dir.path()));
     let mut asks = JoinSet::new();
     let (window, (before, measured)) = (study.window(), study.windows());
-    let (turns, turn) = ((before + measured) * TURNS, window / TURNS);
-    let mut visits = study.visits(seed, window * (before + measured)).into_iter().peekable();
-    for n in 1..=turns {
-        while let Some(visit) = visits.next_if(|visit| visit.at < turn * n) {
-            sleep_until(begin + visit.at).await;
-            asks.spawn(ask(inside.clone(), counter.clone(), visit));
-            while asks.try_join_next().is_some() {}
-        }
-        sleep_until(begin + turn * n).await;
-        inside.control();
-        if n == before * TURNS - ORDERED {
+    let lasts = window * (before + measured);
+    // In the middle of a window.
+    let (ordered, mut next) = (window * before - window / 3, TURN.max(window / 8));
+    let mut order_at = Some(ordered);
+    for visit in study.visits(seed, lasts) {
+        if let Some(at) = order_at.take_if(|at| *at <= visit.at) {
+            sleep_until(begin + at).await;
             order(&inside, study.name(), all);
         }
+        while next <= visit.at {
+            sleep_until(begin + next).await;
+            inside.control();
+            next += TURN.max(window / 8);
+        }
+        sleep_until(begin + visit.at).await;
+        asks.spawn(ask(inside.clone(), counter.clone(), visit));
+        while asks.try_join_next().is_some() {}
     }
     // Beyond the first part of a window, in which something can still be found out about the one before.
-    sleep_until(begin + turn * (turns + 2)).await;
+    sleep_until(begin + lasts + window / 4).await;
     asks.join_all().await;
     inside.settle().await;
     inside.control();

@@ -25,6 +25,14 @@ pub fn by_chance(draws: &mut Draws, rate: f64, lasts: Span, mut one: impl FnMut(
     visits
 }
 
+/// A number that looks drawn (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+fn mixed(n: u64) -> u64 {
+    let n = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
 /// The path without its query.
 fn path_of(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
@@ -77,7 +85,7 @@ impl Study for Cached {
         Span::from_secs(60)
     }
     fn windows(&self) -> (u32, u32) {
-        (1, 22)
+        (1, 16)
     }
     fn visits(&self, seed: u64, lasts: Span) -> Vec<Visit> {
         by_chance(&mut Draws::new(seed), 4.0, lasts, |draws, at| {
@@ -140,7 +148,7 @@ impl Study for Batched {
         Span::from_secs(12)
     }
     fn windows(&self) -> (u32, u32) {
-        (1, 480)
+        (1, 430)
     }
     fn visits(&self, seed: u64, lasts: Span) -> Vec<Visit> {
         let mut draws = Draws::new(seed);
@@ -189,10 +197,10 @@ impl Study for Routed {
     fn config(&self) -> String {
         r#"
         [providers.prime]
-        base_url = "http://prime.test/prime"
+        base_url = "http://prime.test"
         price = "0.004"
         [providers.thrift]
-        base_url = "http://thrift.test/thrift"
+        base_url = "http://thrift.test"
         price = "0.001"
         [routes.rates]
         path_prefix = "/"
@@ -204,6 +212,11 @@ impl Study for Routed {
         [[routes.rates.providers]]
         provider = "thrift"
         quality = 0.9
+        [routes.rates.providers.adapter]
+        path = "/rates"
+        to = "/v2/rates"
+        answer = { "/rate" = "/value" }
+        error = { "/error" = "/error" }
         [experiments.routing]
         hypothesis = "choosing by score lowers the bill"
         unit = "session"
@@ -235,11 +248,11 @@ impl Study for Routed {
         })
     }
     fn answer(&self, _seed: u64, asked: &Asked) -> Answer {
-        if asked.path.starts_with("/prime") {
+        if !asked.path.starts_with("/v2/") {
             return answer(json!({"rate": 1}).to_string(), latency(&asked.path, 40, 90), 4_000_000);
         }
         let lacks = parameter(&asked.path, "serial").parse::<u64>().unwrap().is_multiple_of(LACKS);
-        let body = if lacks { json!({}) } else { json!({"rate": 1}) };
+        let body = if lacks { json!({}) } else { json!({"value": 1}) };
         answer(body.to_string(), latency(&asked.path, 150, 400), 1_000_000)
     }
     fn unit(&self, path: &str) -> String {
@@ -254,7 +267,7 @@ impl Study for Routed {
 pub struct Modelled;
 
 /// Documents.
-const DOCUMENTS: u64 = 60;
+const DOCUMENTS: u64 = 40;
 
 impl Modelled {
     /// Seconds between changes of a document, on average: some change all the time, most hardly ever.
@@ -262,11 +275,10 @@ impl Modelled {
         [120.0, 3_600.0, 40_000.0, 400_000.0][(document % 4) as usize]
     }
 
-    /// The version of a document: changes come by chance, each slice of a hundredth of the interval having one or none.
+    /// The version of a document: changes come by chance, each twentieth of the interval having one or none.
     fn version(seed: u64, document: u64, at: Span) -> u64 {
-        let slice = Self::interval(document) / 20.0;
-        let last = (at.as_secs_f64() / slice) as u64;
-        (0..=last).rev().find(|n| Draws::new(seed ^ (document << 40) ^ (n << 8)).chance(0.05)).map_or(0, |n| n + 1)
+        let last = (at.as_secs_f64() * 20.0 / Self::interval(document)) as u64;
+        (0..=last).rev().find(|n| mixed(seed ^ (document << 20) ^ (n << 32)).is_multiple_of(20)).map_or(0, |n| n + 1)
     }
 }
 
@@ -313,7 +325,7 @@ impl Study for Modelled {
         Span::from_secs(7_200)
     }
     fn windows(&self) -> (u32, u32) {
-        (2, 16)
+        (2, 14)
     }
     fn visits(&self, seed: u64, lasts: Span) -> Vec<Visit> {
         by_chance(&mut Draws::new(seed), 0.09, lasts, |draws, at| {

@@ -19,10 +19,10 @@ impl Bears {
         let mut all = Self::default();
         for field in experiment.variants().iter().flat_map(|variant| variant.overrides.fields()) {
             match field {
-                PlanField::Cache | PlanField::Ttl | PlanField::ModelVersion | PlanField::Prefetch => all.copies = true,
+                PlanField::Cache | PlanField::Ttl | PlanField::BaseTtl | PlanField::ModelVersion | PlanField::Prefetch => all.copies = true,
                 PlanField::Dedupe => all.joins = true,
-                PlanField::Batch => all.batches = true,
-                PlanField::Routing => all.providers = true,
+                PlanField::Batch | PlanField::BatchWindow => all.batches = true,
+                PlanField::Routing | PlanField::Weights => all.providers = true,
             }
         }
         if all == Self::default() { Self { copies: true, joins: true, batches: true, providers: true } } else { all }

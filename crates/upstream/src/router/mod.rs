@@ -221,10 +221,16 @@ impl<'a> Round<'a> {
         let attempt = self.done.iter().filter(|done| **done).count() as i64;
         routing::choose(
             &candidates,
-            self.shared.weights(self.call.claim.priority),
+            self.weights(),
             spec.floor,
             (drawn(2 * attempt), drawn(2 * attempt + 1)),
         )
+    }
+
+    /// What counts for this call.
+    fn weights(&self) -> Weights {
+        let own = self.call.routing.as_ref().and_then(|terms| terms.weights);
+        own.map_or_else(|| self.shared.weights(self.call.claim.priority), Weights::from)
     }
 
     /// The call as this provider wants it.
