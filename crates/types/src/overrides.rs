@@ -1,5 +1,7 @@
 //! What a variant of an experiment, or an operator, changes about a plan.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Priority;
@@ -140,5 +142,46 @@ impl Overrides {
             (model_version.is_some(), PlanField::ModelVersion),
         ];
         given.into_iter().filter(|(given, _)| *given).map(|(_, field)| field)
+    }
+}
+
+/// As a configuration would say it, on one line: `batch_window=20ms ttl=rule`; nothing where nothing is changed.
+impl fmt::Display for Overrides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cache, dedupe, batch, batch_window_ms, prefetch, routing, weights, ttl, base_ttl_ms, model_version } = self;
+        let flags = [("cache", cache), ("dedupe", dedupe), ("batch", batch), ("prefetch", prefetch), ("routing", routing)];
+        let mut parts: Vec<String> = flags.into_iter().filter_map(|(name, on)| on.map(|on| format!("{name}={on}"))).collect();
+        parts.extend(batch_window_ms.map(|millis| format!("batch_window={millis}ms")));
+        parts.extend(ttl.as_ref().map(|ttl| format!("ttl={ttl}")));
+        parts.extend(base_ttl_ms.map(|millis| format!("base_ttl={millis}ms")));
+        parts.extend(model_version.map(|version| format!("model_version={version}")));
+        for (name, priority) in [("high", Priority::High), ("medium", Priority::Medium), ("low", Priority::Low)] {
+            let given = weights.and_then(|weights| weights.of(priority));
+            parts.extend(given.map(|RoutingWeights { cost, latency, quality, reliability }| {
+                format!("weights.{name}=cost:{cost},latency:{latency},quality:{quality},reliability:{reliability}")
+            }));
+        }
+        f.write_str(&parts.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_changed_is_said() {
+        let low = RoutingWeights { cost: 0.9, reliability: 0.1, ..RoutingWeights::default() };
+        let overrides = Overrides {
+            cache: Some(false),
+            batch_window_ms: Some(20),
+            base_ttl_ms: Some(1_500),
+            weights: Some(WeightsByPriority { low: Some(low), ..WeightsByPriority::default() }),
+            ..Overrides::default()
+        };
+        let said = "cache=false batch_window=20ms base_ttl=1500ms weights.low=cost:0.9,latency:0,quality:0,reliability:0.1";
+        assert_eq!((overrides.to_string().as_str(), Overrides::default().to_string().as_str()), (said, ""));
+        let fields: Vec<&str> = overrides.fields().map(PlanField::as_str).collect();
+        assert_eq!(fields, ["cache", "batch_window", "weights", "base_ttl"]);
     }
 }
