@@ -5,14 +5,17 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use farthing_config::{BatchConfig, BatchFormat, BatchWindow, Config, ExperimentConfig, Mode, Prices, Provider, Route, TtlBy, VariantConfig};
+use farthing_config::{
+    BatchConfig, BatchFormat, BatchWindow, Config, ExperimentConfig, Mode, Prices, Provider, Route, TtlBy, VariantConfig,
+};
 use farthing_contract::log::{CallRow, Request as RequestRow, Row, Value};
 use farthing_ledger::read;
 use farthing_models::{Store, StoreOptions};
 use farthing_policy::batch::{Alone, Flush};
 use farthing_proxy::Inside;
 use farthing_types::{
-    Body, BudgetSpec, Call, CallReport, Failure, LimitScope, LimitSpec, Money, OnLimit, Overrides, RateSpec, Reply, Span, Time, VirtualClock,
+    Body, BudgetSpec, Call, CallReport, Failure, LimitScope, LimitSpec, Money, OnLimit, Overrides, RateSpec, Reply, Span, Time,
+    VirtualClock,
 };
 use farthing_upstream::{BatchStats, Origin, UpstreamSpec};
 use futures_util::FutureExt;

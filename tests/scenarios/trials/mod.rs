@@ -58,7 +58,7 @@ struct Found {
     mean: f64,
     month: Interval,
     month_truth: f64,
-    rows: usize,
+    rows: u64,
 }
 
 impl Found {
@@ -71,7 +71,7 @@ fn holds(interval: Interval, truth: f64) -> bool {
     interval.low <= truth && truth <= interval.high
 }
 
-/// Windows in which the comparison takes rows, the number of these rows, and what all rows say was billed and asked in each window.
+/// Windows of which the comparison takes all rows, the number of these rows, and what they say was billed and asked for.
 struct Exported {
     tested: BTreeSet<i64>,
     rows: usize,
@@ -84,15 +84,16 @@ fn exported(rows: &str) -> Exported {
     let columns: Vec<&str> = lines.next().unwrap().split(',').collect();
     let at = |name: &str| columns.iter().position(|column| *column == name).unwrap();
     let (window, tests, billed, requests) = (at("window"), at("tests"), at("bill_usd"), at("requests"));
+    let cells: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+    let of = |row: &[&str]| row[window].parse::<i64>().unwrap();
+    // The first rows only set the cap.
+    let calibrated: BTreeSet<i64> = cells.iter().filter(|row| row[tests] == "0").map(|row| of(row)).collect();
     let mut found = Exported { tested: BTreeSet::new(), rows: 0, billed: 0.0, requests: 0 };
-    for line in lines {
-        let cells: Vec<&str> = line.split(',').collect();
-        if cells[tests] != "0" {
-            found.tested.insert(cells[window].parse().unwrap());
-            found.rows += 1;
-            found.billed += cells[billed].parse::<f64>().unwrap();
-            found.requests += cells[requests].parse::<u64>().unwrap();
-        }
+    for row in cells.iter().filter(|row| !calibrated.contains(&of(row))) {
+        found.tested.insert(of(row));
+        found.rows += 1;
+        found.billed += row[billed].parse::<f64>().unwrap();
+        found.requests += row[requests].parse::<u64>().unwrap();
     }
     found
 }
@@ -132,7 +133,7 @@ fn compare(study: &'static dyn Study, tried: &Played, truth: &[Played; 2]) -> Fo
         mean: means[0],
         month: answer.usd_per_month.unwrap(),
         month_truth: (whole[1] - whole[0]) * months,
-        rows,
+        rows: report.comparisons[0].rows,
     }
 }
 
@@ -162,7 +163,7 @@ fn over_seeds(one: &'static dyn Study) {
     let errors: Vec<f64> = all.iter().map(|found| (found.effect.point - found.truth) / found.mean).collect();
     let mean = errors.iter().sum::<f64>() / SEEDS as f64;
     let deviation = (errors.iter().map(|error| (error - mean).powi(2)).sum::<f64>() / (SEEDS - 1) as f64 / SEEDS as f64).sqrt();
-    let rows = all.iter().map(|found| found.rows).sum::<usize>() as f64 / SEEDS as f64;
+    let rows = all.iter().map(|found| found.rows).sum::<u64>() as f64 / SEEDS as f64;
     println!(
         "{}: {SEEDS} seeds of {rows:.0} rows: the interval covers in {:.1} %, the word is right in {:.1} %; mean error {:.2} % of control's cost (standard error {:.2})",
         one.name(),

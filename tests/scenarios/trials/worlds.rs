@@ -88,8 +88,10 @@ impl Study for Cached {
         (1, 16)
     }
     fn visits(&self, seed: u64, lasts: Span) -> Vec<Visit> {
-        by_chance(&mut Draws::new(seed), 4.0, lasts, |draws, at| {
-            Visit { at, path: format!("/things/{}", draws.zipf(40, 0.7)), headers: Vec::new() }
+        by_chance(&mut Draws::new(seed), 4.0, lasts, |draws, at| Visit {
+            at,
+            path: format!("/things/{}", draws.zipf(40, 0.7)),
+            headers: Vec::new(),
         })
     }
     fn answer(&self, _seed: u64, asked: &Asked) -> Answer {
@@ -328,8 +330,10 @@ impl Study for Modelled {
         (2, 14)
     }
     fn visits(&self, seed: u64, lasts: Span) -> Vec<Visit> {
-        by_chance(&mut Draws::new(seed), 0.09, lasts, |draws, at| {
-            Visit { at, path: format!("/documents/{}", draws.zipf(DOCUMENTS, 0.6)), headers: Vec::new() }
+        by_chance(&mut Draws::new(seed), 0.09, lasts, |draws, at| Visit {
+            at,
+            path: format!("/documents/{}", draws.zipf(DOCUMENTS, 0.6)),
+            headers: Vec::new(),
         })
     }
     fn answer(&self, seed: u64, asked: &Asked) -> Answer {

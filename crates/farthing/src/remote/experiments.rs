@@ -222,7 +222,8 @@ fn show(detail: &ExperimentDetail) -> String {
 /// What a variant changes about the plan.
 fn changes(summary: &ExperimentSummary, name: &Value) -> String {
     let of = summary.variants.iter().find(|variant| name.as_str() == Some(&*variant.name));
-    let said = of.and_then(|variant| serde_json::from_value::<Overrides>(variant.overrides.clone()).ok()).map(|overrides| overrides.to_string());
+    let said =
+        of.and_then(|variant| serde_json::from_value::<Overrides>(variant.overrides.clone()).ok()).map(|overrides| overrides.to_string());
     said.filter(|said| !said.is_empty()).unwrap_or_else(|| "-".to_owned())
 }
 
