@@ -4,10 +4,9 @@ mod again;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use farthing_config::Mode;
 use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
@@ -33,7 +32,7 @@ use crate::route::RouteState;
 use crate::settle::Account;
 use crate::state::State;
 use crate::trace;
-use crate::wishes::Wishes;
+use crate::wishes::{Wishes, own_fields};
 use crate::writes;
 pub use farthing_freshness::semantics::CacheControl;
 
@@ -343,7 +342,7 @@ impl Asked {
         let asking = Asking { route: &route, identity: &identity, headers: &head.headers, path: target.path(), key };
         let (of_variant, variant) = variant(state, &asking, kind(&route, &facts), at);
         let measured = steps.cache.is_ok();
-        let compared = variant.as_ref().is_some_and(|variant| variant.running.bears.on(steps, chooses_among(&route, at)));
+        let compared = variant.as_ref().is_some_and(|variant| variant.compares(&route, steps, at));
         let holdout = measured && state.proof.holds(&state.draw, &route.route.name, key, at);
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
         Planned {
@@ -391,23 +390,12 @@ impl Asked {
     }
 }
 
-/// Whether a call may go to one of several providers.
-fn chooses_among(route: &RouteState, at: Time) -> bool {
-    route.routing.is_some() && route.route.mode != Mode::Observe && !route.switches.is_bypassed(at)
-}
-
 fn bad_target() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad-target", "the path below the route's prefix is not a valid target")
 }
 
 fn kind(route: &RouteState, facts: &RequestFacts) -> RequestKind {
     RequestKind::of(facts.method.as_str(), route.route.idempotent && route.route.key_body)
-}
-
-/// `headers` where there is one of ours among them, else none: one look at the names costs less than a search for each of ours.
-pub fn own_fields(headers: &HeaderMap) -> &HeaderMap {
-    static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
-    if headers.keys().any(|name| name.as_str().starts_with("x-farthing-")) { headers } else { &NONE }
 }
 
 /// End-to-end headers without Host (the upstream's goes out) and without ours.

@@ -172,7 +172,9 @@ fn over_seeds(one: &'static dyn Study) {
         mean * 100.0,
         deviation * 100.0
     );
-    assert!(covers >= 0.95 && right >= 0.95, "{}: {all:?}", one.name());
+    // One that asks for more time is not wrong.
+    let wrong = share(&|found| found.line != one.line() && !found.line.starts_with("keep running"));
+    assert!(covers >= 0.95 && right >= 0.85 && wrong == 0.0, "{}: {all:?}", one.name());
 }
 
 #[test]

@@ -159,6 +159,8 @@ async fn played(study: &'static dyn Study, seed: u64, all: Option<&str>) -> Play
 fn start(counter: &Arc<Counter>, dir: &Path) -> Inside {
     let mut config = configured(&format!("seed = {}\n{}", counter.seed, counter.study.config()), dir);
     config.salt = Salt::default();
+    // On a busy machine predictors would be late, and the rule decide.
+    config.models.deadline = Span::from_secs(60);
     config.models.dir = counter.study.models().map_or_else(|| dir.join("models"), Into::into);
     let wire = counter.clone();
     let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone())) };

@@ -150,7 +150,7 @@ impl Study for Batched {
         Span::from_secs(12)
     }
     fn windows(&self) -> (u32, u32) {
-        (1, 430)
+        (1, 480)
     }
     fn visits(&self, seed: u64, lasts: Span) -> Vec<Visit> {
         let mut draws = Draws::new(seed);
