@@ -103,10 +103,11 @@ simulate: ## Long seeded simulations: leases, statistics, learners, bill, alerts
 	cargo test -q -p farthing-proxy --release --test budgets -- --ignored
 	cargo test -q -p farthing-tests --release --test llm -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test e2e fleet -- --ignored --nocapture
+	cargo test -q -p farthing-tests --release --test scenarios -- --ignored --nocapture trials::
 	cargo test -q -p farthing-models --release --test swap -- --ignored --nocapture
 
 scenarios: ## Scenarios Z1 to Z6 at full size, each with an ablation, into target/results/scenarios.json
-	cargo test -q --release -p farthing-tests --test scenarios -- --ignored --nocapture
+	cargo test -q --release -p farthing-tests --test scenarios -- --ignored --nocapture scenarios_at_full_size
 
 doc: ## API documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps $(PROXY_FLAGS)

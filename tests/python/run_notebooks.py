@@ -1,10 +1,10 @@
 """Runs the notebooks' code cells, in order and without Jupyter, over a request log.
 
-usage: run_notebooks.py [LOG_DIR] [--farthing target/debug/farthing] [--report FILE] [--keep DIR] [--show]
+usage: run_notebooks.py [LOG_DIR] [--farthing target/debug/farthing] [--report FILE] [--keep DIR] [--trials] [--show]
 
 Without LOG_DIR it makes a log first: a short real run of `farthing serve` before an upstream of ours, with an experiment and a holdout. Then what
 the notebooks find must agree with what was asked of the proxy and with the proxy's own report. --report is the file of `farthing experiments show
-NAME --json` that belongs to LOG_DIR. --show prints what a notebook would display. Exit code 1 with the reason when something does not hold.
+NAME --json` that belongs to LOG_DIR. --trials reads nothing but the exports of the experiments in tests/scenarios/trials. --show prints what a notebook would display. Exit code 1 with the reason when something does not hold.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
+TRIALS = ROOT / "target" / "results" / "trials"
 PRICE = 0.002
 RUN_SECONDS, LONGEST_SECONDS = 14.0, 60.0
 ENOUGH = 1_400  # requests, on a slow machine the reason to go on
@@ -280,6 +281,20 @@ def check_recomputed(names: dict[str, Any], run: Run) -> None:
             require(abs(mine[what] - value) <= 1e-9 * max(abs(value), 1e-6), f"{comparison['variant']}, {what}: {mine[what]} recomputed, {value} reported")
 
 
+def run_trials(show: bool) -> None:
+    """The exports that the trials in tests/scenarios have left, where they have run."""
+    reports = sorted(TRIALS.glob("*.json"))
+    if not reports:
+        skipped("05-recompute-an-experiment over the trials: none has run (cargo test -p farthing-tests --test scenarios trials)")
+    for report in reports:
+        run = Run(TRIALS, report, report.with_suffix(".csv"))
+        try:
+            check_recomputed(execute(NOTEBOOKS / "05-recompute-an-experiment.ipynb", {"ROWS": str(run.rows), "REPORT": str(report)}, show), run)
+        except Disagreement as error:
+            raise Disagreement(f"trial {report.stem}: {error}") from error
+    print(f"trials: {len(reports)} exports and reports agree")
+
+
 WORLD = """
 seed = 1
 start_s = 1767225600
@@ -350,10 +365,13 @@ def main() -> int:
     parser.add_argument("--farthing", type=Path, default=ROOT / "target" / "debug" / "farthing")
     parser.add_argument("--report", type=Path)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="make the log in this new folder and leave it there")
+    parser.add_argument("--trials", action="store_true", help="read the exports of the trials alone")
     parser.add_argument("--show", action="store_true")
     args = parser.parse_args()
     try:
-        if args.log:
+        if args.trials:
+            run_trials(args.show)
+        elif args.log:
             run_notebooks(Run(args.log, args.report), args.show)
         else:
             with contextlib.ExitStack() as stack:
@@ -363,6 +381,7 @@ def main() -> int:
                 serve(args.farthing.resolve(), directory, run)
                 run_notebooks(run, args.show)
                 run_bring_your_own(args.farthing.resolve().with_name("farthing-train"), args.show)
+                run_trials(args.show)
                 print(f"notebooks: {run.requests} requests, {run.calls} calls, log and report agree")
     except (Disagreement, OSError) as error:
         print(f"run_notebooks: {error}", file=sys.stderr)

@@ -18,6 +18,7 @@ mod job;
 mod loopback;
 mod nightly;
 mod routing;
+mod trials;
 mod world;
 
 use ablation::{Report, study};

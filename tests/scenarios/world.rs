@@ -27,7 +27,7 @@ use crate::ablation::Report;
 use crate::job;
 
 /// 2026-11-10 00:00 UTC.
-const START: Time = Time::from_millis(1_794_268_800_000);
+pub const START: Time = Time::from_millis(1_794_268_800_000);
 
 /// The strategies that are on.
 pub type On = BTreeSet<&'static str>;
@@ -151,7 +151,7 @@ impl Truth {
 }
 
 /// The proxy's time is tokio's, which stands still while anybody works.
-struct PausedClock(Instant);
+pub struct PausedClock(pub Instant);
 
 impl Clock for PausedClock {
     fn now(&self) -> Time {
@@ -188,25 +188,45 @@ impl Drop for Attempt {
     }
 }
 
-struct Wire(Arc<Biller>);
+/// A provider's own count.
+pub trait Meter: Send + Sync {
+    /// When its time began.
+    fn begin(&self) -> Instant;
+    /// Counts what a call costs; what it is answered.
+    fn bill(&self, asked: &Asked) -> Answer;
+}
+
+impl Meter for Biller {
+    fn begin(&self) -> Instant {
+        self.begin
+    }
+
+    fn bill(&self, asked: &Asked) -> Answer {
+        self.arrivals.lock().push(asked.at);
+        let answer = self.scenario.answer(&self.truth, asked);
+        self.nanos.fetch_add(answer.nanos, Ordering::Relaxed);
+        if self.scenario.watches(asked) {
+            self.watched.fetch_add(answer.nanos, Ordering::Relaxed);
+        }
+        answer
+    }
+}
+
+/// What stands for the wire to a provider.
+pub struct Wire(pub Arc<dyn Meter>);
 
 impl Origin for Wire {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
-        let biller = self.0.clone();
+        let meter = self.0.clone();
         async move {
             let asked = Asked {
                 method: call.method.to_string(),
                 path: call.target.to_string(),
                 headers: call.headers.clone(),
                 body: call.body.as_full().unwrap_or_default(),
-                at: biller.begin.elapsed(),
+                at: meter.begin().elapsed(),
             };
-            biller.arrivals.lock().push(asked.at);
-            let Answer { status, headers, body, after, nanos } = biller.scenario.answer(&biller.truth, &asked);
-            biller.nanos.fetch_add(nanos, Ordering::Relaxed);
-            if biller.scenario.watches(&asked) {
-                biller.watched.fetch_add(nanos, Ordering::Relaxed);
-            }
+            let Answer { status, headers, body, after, nanos: _ } = meter.bill(&asked);
             let mut attempt = Attempt(Some(call));
             tokio::time::sleep(after).await;
             let status = StatusCode::from_u16(status).unwrap();
@@ -277,7 +297,12 @@ pub fn play(scenario: &'static dyn Scenario, on: &On, size: f64) -> Played {
 }
 
 pub fn parsed(scenario: &dyn Scenario, on: &On, dir: &Path) -> Config {
-    let mut config = Config::parse(&scenario.config(on), "farthing.toml", &Flags::default(), &System).unwrap();
+    configured(&scenario.config(on), dir)
+}
+
+/// What an operator wrote, with everything that is kept below `dir`.
+pub fn configured(text: &str, dir: &Path) -> Config {
+    let mut config = Config::parse(text, "farthing.toml", &Flags::default(), &System).unwrap();
     (config.state_dir, config.log.dir, config.log.enabled) = (dir.to_owned(), dir.join("log"), false);
     if let Some(L2Config { store: L2Store::Disk { dir: l2, .. }, .. }) = &mut config.l2 {
         *l2 = dir.join("l2");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use farthing_types::Priority;
+pub use farthing_types::RoutingWeights;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 /// How one of several providers is chosen.
@@ -18,19 +19,6 @@ pub struct RoutingConfig {
     pub required: Vec<Arc<str>>,
     /// Least share of these that an answer is delivered with, 0 to 1.
     pub complete: f64,
-}
-
-/// How much each part of a score counts; none is negative, and one at least is not zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RoutingWeights {
-    /// Of what an answer costs.
-    pub cost: f64,
-    /// Of the time to it.
-    pub latency: f64,
-    /// Of its quality.
-    pub quality: f64,
-    /// Of getting one at all.
-    pub reliability: f64,
 }
 
 /// One of a route's providers.

@@ -60,10 +60,10 @@ impl Shared {
     /// What a change of `field` is shared by.
     pub const fn of(field: PlanField) -> Self {
         match field {
-            PlanField::Cache | PlanField::Dedupe | PlanField::Ttl | PlanField::ModelVersion => Self::Copies,
+            PlanField::Cache | PlanField::Dedupe | PlanField::Ttl | PlanField::BaseTtl | PlanField::ModelVersion => Self::Copies,
             PlanField::Prefetch => Self::Ahead,
-            PlanField::Batch => Self::Capacity,
-            PlanField::Routing => Self::Conversation,
+            PlanField::Batch | PlanField::BatchWindow => Self::Capacity,
+            PlanField::Routing | PlanField::Weights => Self::Conversation,
         }
     }
 
@@ -111,13 +111,16 @@ pub fn safe_units(field: PlanField) -> String {
 mod tests {
     use super::*;
 
-    const FIELDS: [PlanField; 7] = [
+    const FIELDS: [PlanField; 10] = [
         PlanField::Cache,
         PlanField::Dedupe,
         PlanField::Batch,
+        PlanField::BatchWindow,
         PlanField::Prefetch,
         PlanField::Routing,
+        PlanField::Weights,
         PlanField::Ttl,
+        PlanField::BaseTtl,
         PlanField::ModelVersion,
     ];
 
@@ -125,12 +128,14 @@ mod tests {
     fn the_table_of_units() {
         let safe =
             |field| UnitKind::ALL.into_iter().filter(|unit| unsafe_for(field, *unit).is_none()).map(UnitKind::as_str).collect::<Vec<_>>();
-        for field in [PlanField::Cache, PlanField::Dedupe, PlanField::Ttl, PlanField::ModelVersion] {
+        for field in [PlanField::Cache, PlanField::Dedupe, PlanField::Ttl, PlanField::BaseTtl, PlanField::ModelVersion] {
             assert_eq!(safe(field), ["key", "group", "block"], "{}", field.as_str());
         }
         assert_eq!(safe(PlanField::Prefetch), ["group", "block"]);
-        assert_eq!(safe(PlanField::Batch), ["block"]);
-        assert_eq!(safe(PlanField::Routing), ["session", "tenant", "block"]);
+        assert_eq!((safe(PlanField::Batch), safe(PlanField::BatchWindow)), (vec!["block"], vec!["block"]));
+        for field in [PlanField::Routing, PlanField::Weights] {
+            assert_eq!(safe(field), ["session", "tenant", "block"], "{}", field.as_str());
+        }
         assert!(FIELDS.into_iter().all(|field| unsafe_for(field, UnitKind::Block).is_none()), "blocks keep everything apart");
     }
 

@@ -1,7 +1,7 @@
 //! The plan of a route and variant: which strategies apply and with which parameters. Compiled at each change of configuration,
 //! model or experiment, never per request.
 
-use farthing_types::{Overrides, UncachedReason};
+use farthing_types::{Overrides, Span, UncachedReason, WeightsByPriority};
 
 use crate::registry::{self, Strategy};
 use crate::strategies::{batch::Batch, cache::Cache, dedupe::Dedupe, defer::Defer, prefetch::Prefetch, prompt_cache::PromptCache};
@@ -134,8 +134,12 @@ pub struct Plan {
     pub ttl: TtlParams,
     /// Version of the `ttl` predictor; the champion when `None`.
     pub model_version: Option<u32>,
+    /// How long the first call of a batch waits for others; `None` as the route says.
+    pub batch_window: Option<Span>,
     /// Providers are chosen among, where the route has several.
     pub routing: bool,
+    /// What counts in that choice, where it is not what the route says.
+    pub weights: WeightsByPriority,
 }
 
 /// What is done to one request.
@@ -195,7 +199,17 @@ pub fn compile(facts: &RouteFacts, overrides: &Overrides) -> Result<Plan, PlanEr
     if let Some(text) = &overrides.ttl {
         ttl.source = registry::ttl_source(text).ok_or_else(|| PlanError::UnknownTtl { given: text.clone() })?;
     }
-    Ok(Plan { facts, ttl, model_version: overrides.model_version, routing: overrides.routing.unwrap_or(true) })
+    if let Some(base) = overrides.base_ttl_ms {
+        ttl.base = Span::from_millis(base).clamp(ttl.min, ttl.max.max(ttl.min));
+    }
+    Ok(Plan {
+        facts,
+        ttl,
+        model_version: overrides.model_version,
+        batch_window: overrides.batch_window_ms.map(Span::from_millis),
+        routing: overrides.routing.unwrap_or(true),
+        weights: overrides.weights.unwrap_or_default(),
+    })
 }
 
 impl Plan {
@@ -232,7 +246,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use farthing_types::Span;
+    use farthing_types::{Priority, RoutingWeights};
 
     use super::*;
     use crate::ttl::TtlSource;
@@ -254,6 +268,23 @@ mod tests {
         let ahead = |plan: &Plan| plan.prefetch(RequestKind::Safe);
         assert_eq!((ahead(&with.clone().unwrap()), with.unwrap().routing), (Ok(()), true));
         assert_eq!((ahead(&without.clone().unwrap()), without.unwrap().routing), (Err(UncachedReason::Disabled), false));
+    }
+
+    #[test]
+    fn a_variant_gives_values_within_what_the_route_allows() {
+        let facts = RouteFacts { ttl: TtlParams { max: Span::from_secs(90), ..TtlParams::default() }, ..RouteFacts::default() };
+        let low = RoutingWeights { cost: 1.0, ..RoutingWeights::default() };
+        let overrides = Overrides {
+            batch_window_ms: Some(20),
+            base_ttl_ms: Some(120_000),
+            weights: Some(WeightsByPriority { low: Some(low), ..WeightsByPriority::default() }),
+            ..Overrides::default()
+        };
+        let plan = compile(&facts, &overrides).unwrap();
+        assert_eq!((plan.batch_window, plan.ttl.base), (Some(Span::from_millis(20)), Span::from_secs(90)), "never above the longest TTL");
+        assert_eq!((plan.weights.of(Priority::Low), plan.weights.of(Priority::High)), (Some(low), None));
+        let plain = compile(&facts, &Overrides::default()).unwrap();
+        assert_eq!((plain.batch_window, plain.ttl.base, plain.weights), (None, facts.ttl.base, WeightsByPriority::default()));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Flight {
     pub holdout: bool,
     /// The holdout could have drawn the key.
     pub measured: bool,
+    /// It is compared in the experiment.
+    pub compared: bool,
     /// Target named in the request.
     pub target: Option<Arc<str>>,
     /// The provider's own credential goes out.
@@ -142,6 +144,8 @@ pub struct Order {
     pub holdout: bool,
     /// The holdout could have drawn the key.
     pub measured: bool,
+    /// It is compared in the experiment.
+    pub compared: bool,
     /// Target named in the request.
     pub target: Option<Arc<str>>,
     /// The provider's own credential goes out.
@@ -179,6 +183,7 @@ impl Flight {
             variant,
             holdout,
             measured,
+            compared,
             target,
             swap,
             query_parameters,
@@ -206,6 +211,7 @@ impl Flight {
             variant,
             holdout,
             measured,
+            compared,
             target,
             swap,
             query_parameters,

@@ -4,7 +4,7 @@ mod again;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use farthing_freshness::semantics::{conditional, hop, restrict};
@@ -32,7 +32,7 @@ use crate::route::RouteState;
 use crate::settle::Account;
 use crate::state::State;
 use crate::trace;
-use crate::wishes::Wishes;
+use crate::wishes::{Wishes, own_fields};
 use crate::writes;
 pub use farthing_freshness::semantics::CacheControl;
 
@@ -342,6 +342,7 @@ impl Asked {
         let asking = Asking { route: &route, identity: &identity, headers: &head.headers, path: target.path(), key };
         let (of_variant, variant) = variant(state, &asking, kind(&route, &facts), at);
         let measured = steps.cache.is_ok();
+        let compared = variant.as_ref().is_some_and(|variant| variant.compares(&route, steps, at));
         let holdout = measured && state.proof.holds(&state.draw, &route.route.name, key, at);
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
         Planned {
@@ -380,6 +381,7 @@ impl Asked {
                 variant,
                 holdout,
                 measured,
+                compared,
                 part: None,
             },
             facts,
@@ -395,12 +397,6 @@ fn bad_target() -> Problem {
 
 fn kind(route: &RouteState, facts: &RequestFacts) -> RequestKind {
     RequestKind::of(facts.method.as_str(), route.route.idempotent && route.route.key_body)
-}
-
-/// `headers` where there is one of ours among them, else none: one look at the names costs less than a search for each of ours.
-pub fn own_fields(headers: &HeaderMap) -> &HeaderMap {
-    static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
-    if headers.keys().any(|name| name.as_str().starts_with("x-farthing-")) { headers } else { &NONE }
 }
 
 /// End-to-end headers without Host (the upstream's goes out) and without ours.
@@ -481,7 +477,8 @@ impl Planned {
     pub fn batch_terms(&self, purpose: Purpose) -> Option<BatchTerms> {
         let promised = self.account.sla.map_or(self.deadline, |sla| sla.min(self.deadline));
         let patience = if purpose.is_waited_for() { promised } else { self.account.route.route.deadline };
-        self.batch.is_ok().then(|| BatchTerms { owner: self.owner().into(), patience })
+        let window = || self.account.variant.as_ref().and_then(Variant::plan).and_then(|plan| plan.batch_window);
+        self.batch.is_ok().then(|| BatchTerms { owner: self.owner().into(), patience, window: window() })
     }
 
     /// The body for a call: a held one can be had again and again, a streaming one once.

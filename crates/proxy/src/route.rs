@@ -24,6 +24,7 @@ use crate::batching::Batching;
 use crate::content::{self, Personal};
 use crate::defer::Defer;
 use crate::events::SourceState;
+use crate::experiments::Bears;
 use crate::limits::Limits;
 use crate::pace::Pace;
 use crate::plans::Planning;
@@ -105,6 +106,8 @@ pub struct RouteExperiment {
     pub experiment: Arc<Experiment>,
     /// One plan for each of its variants.
     pub plans: Vec<Arc<Plan>>,
+    /// Which requests it compares.
+    pub bears: Bears,
     /// Answers that take longer are late, where nothing else is promised.
     pub latency: Option<Span>,
 }

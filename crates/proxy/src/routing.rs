@@ -7,7 +7,7 @@ use farthing_config::{AdapterConfig, CredentialPlace, Dialect, LegConfig, Mode, 
 use farthing_ledger::RequestFacts;
 use farthing_policy::prompt_cache::{PromptCache, PromptCacheTerms};
 use farthing_policy::routing::Weights;
-use farthing_types::{CallReport, Money, Priority, RouteName, RouteTerms, Span, Usage};
+use farthing_types::{CallReport, Money, Priority, RouteName, RouteTerms, RoutingWeights, Span, Usage};
 use farthing_upstream::{
     Adapter, AnswerMap, CREDENTIAL_HEADERS, ErrorIf, Leg, Origin, RequestMap, RetrySpec, Router, RouterReport, RouterSpec, Upstream, over,
 };
@@ -131,9 +131,10 @@ impl Routing {
             let names = (&*planned.account.route.route.name, &*leg.provider);
             state.pricing.quote(names, facts.target.as_deref(), at, &expected(facts, (bytes, kept))).or_else(|| leg.mean())
         };
-        let first_only = planned.account.variant.as_ref().and_then(Variant::plan).is_some_and(|plan| !plan.routing);
-        let bypassed = first_only || planned.account.route.switches.is_bypassed(at);
-        Weighed { terms: RouteTerms { prices: self.legs.iter().map(price).collect(), only: None, bypassed }, blocks, bytes }
+        let plan = planned.account.variant.as_ref().and_then(Variant::plan);
+        let bypassed = plan.is_some_and(|plan| !plan.routing) || planned.account.route.switches.is_bypassed(at);
+        let weights = plan.and_then(|plan| plan.weights.of(planned.priority));
+        Weighed { terms: RouteTerms { prices: self.legs.iter().map(price).collect(), only: None, bypassed, weights }, blocks, bytes }
     }
 
     /// Notes what the attempts of a call cost, where that is known, and whose prompt cache has seen it.
@@ -201,10 +202,7 @@ fn retry(first: Option<&Provider>, seed: u64) -> RetrySpec {
 }
 
 fn spec(route: &Route, config: &RoutingConfig, (providers, seed): (&[&Provider], u64)) -> RouterSpec {
-    let weights = |(priority, given): (&Priority, &Option<farthing_config::RoutingWeights>)| match given {
-        Some(w) => Weights { cost: w.cost, latency: w.latency, quality: w.quality, reliability: w.reliability },
-        None => Weights::of(*priority),
-    };
+    let weights = |(priority, given): (&Priority, &Option<RoutingWeights>)| given.map_or(Weights::of(*priority), Weights::from);
     let header = |provider: &&Provider| match &provider.credential_place {
         CredentialPlace::Header(name) => Some(name.clone()),
         _ => None,

@@ -76,6 +76,8 @@ pub struct Account {
     pub holdout: bool,
     /// Whether the holdout could have drawn the key.
     pub measured: bool,
+    /// Whether it is compared in the experiment.
+    pub compared: bool,
     /// How it entered the live statistics; `None` when it did not.
     pub noted: Option<Noted>,
     /// The short form of what it asks of caches.
@@ -112,6 +114,7 @@ impl Account {
             side: None,
             holdout: false,
             measured: false,
+            compared: false,
             noted: None,
             asked: None,
             invalidates: None,
@@ -199,11 +202,13 @@ impl State {
 
     /// The request's part in the experiment and the savings record; the money of calls is added by [`State::settle_call`].
     fn prove(&self, account: &Account, settled: &Settled, (cost, sla): (&CostRecord, Option<SlaOutcome>)) {
-        if !account.measured || settled.outcome == Outcome::Refused {
+        if settled.outcome == Outcome::Refused {
             return;
         }
-        self.proof.record(account.key, account.at, account.holdout, (cost.base, Some(Money::ZERO)));
-        if let Some(variant) = account.variant.as_ref().filter(|_| !account.holdout) {
+        if account.measured {
+            self.proof.record(account.key, account.at, account.holdout, (cost.base, Some(Money::ZERO)));
+        }
+        if let Some(variant) = account.variant.as_ref().filter(|_| account.compared && !account.holdout) {
             let errors = u32::from(settled.status >= 500);
             let late = u32::from(promises::is_late(sla, variant.running.latency, settled));
             self.observe(variant, Observation { bill: Some(Money::ZERO), requests: 1, errors, late, ..Observation::default() });
@@ -250,7 +255,7 @@ impl State {
         if flight.measured {
             self.proof.record(flight.key, flight.at, flight.holdout, (Some(Money::ZERO), attempts));
         }
-        if let Some(variant) = flight.variant.as_ref().filter(|_| !flight.holdout && flight.measured) {
+        if let Some(variant) = flight.variant.as_ref().filter(|_| flight.compared && !flight.holdout) {
             self.observe(variant, Observation { bill: attempts, ..Observation::default() });
         }
         learn_latency(flight, &reports, end);

@@ -257,6 +257,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         variant: planned.account.variant.clone(),
         holdout: planned.account.holdout,
         measured: planned.account.measured,
+        compared: planned.account.compared,
         target: None,
         request_bytes: None,
         strips_usage: false,

@@ -5,14 +5,17 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use farthing_config::{BatchConfig, BatchFormat, BatchWindow, Config, Mode, Prices, Provider, Route, TtlBy};
+use farthing_config::{
+    BatchConfig, BatchFormat, BatchWindow, Config, ExperimentConfig, Mode, Prices, Provider, Route, TtlBy, VariantConfig,
+};
 use farthing_contract::log::{CallRow, Request as RequestRow, Row, Value};
 use farthing_ledger::read;
 use farthing_models::{Store, StoreOptions};
 use farthing_policy::batch::{Alone, Flush};
 use farthing_proxy::Inside;
 use farthing_types::{
-    Body, BudgetSpec, Call, CallReport, Failure, LimitScope, LimitSpec, Money, OnLimit, RateSpec, Reply, Span, Time, VirtualClock,
+    Body, BudgetSpec, Call, CallReport, Failure, LimitScope, LimitSpec, Money, OnLimit, Overrides, RateSpec, Reply, Span, Time,
+    VirtualClock,
 };
 use farthing_upstream::{BatchStats, Origin, UpstreamSpec};
 use futures_util::FutureExt;
@@ -86,13 +89,33 @@ impl World {
 
     fn new(change: impl FnOnce(Config) -> Config, min_rate: f64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = change(config(dir.path(), min_rate));
+        Self::at(change(config(dir.path(), min_rate)), Arc::new(VirtualClock::new(START)), dir)
+    }
+
+    fn at(config: Config, clock: Arc<VirtualClock>, dir: tempfile::TempDir) -> Self {
         let shop = Arc::new(Shop::default());
         let wire = shop.clone();
         let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone())) };
         let store = Store::open(dir.path().join("models"), StoreOptions::default());
-        let inside = Inside::new(&Arc::new(config), Arc::new(VirtualClock::new(START)), store, &client).unwrap();
+        let inside = Inside::new(&Arc::new(config), clock, store, &client).unwrap();
         Self { inside, shop, dir }
+    }
+
+    fn experiment(batch_window_ms: [Option<u64>; 2]) -> ExperimentConfig {
+        let variant = |batch_window_ms| VariantConfig {
+            name: format!("{batch_window_ms:?}").into(),
+            share: 0.5,
+            overrides: Overrides { batch_window_ms, ..Overrides::default() },
+        };
+        ExperimentConfig {
+            name: "waits".into(),
+            hypothesis: "twenty milliseconds are enough".into(),
+            variants: batch_window_ms.map(variant).into(),
+            window: Span::from_secs(60),
+            slice: 1.0,
+            ramp: vec![1.0],
+            ..ExperimentConfig::default()
+        }
     }
 
     async fn get(&self, path: &str, fields: &[(&str, &str)]) -> (HeaderMap, String) {
@@ -235,6 +258,33 @@ async fn a_deadline_ends_the_waiting() {
     let start = tokio::time::Instant::now();
     tokio::join!(world.get("/a", &[]), world.get("/b", &[("x-farthing-deadline-ms", "60")]));
     assert_eq!((start.elapsed(), world.stats().batches(Flush::Deadline)), (Span::from_millis(30), 1));
+}
+
+/// The route waits as long as its traffic is worth, 200 ms where it is thin; one variant waits for 20 ms.
+#[tokio::test(start_paused = true)]
+async fn a_variant_of_an_experiment_waits_for_a_time_of_its_own() {
+    // After the first sixth of a window.
+    let clock = Arc::new(VirtualClock::new(START + Span::from_secs(30)));
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { experiments: vec![World::experiment([None, Some(20)])], ..config(dir.path(), 0.0) };
+    let world = World::at(config, clock.clone(), dir);
+    let mut waits = std::collections::BTreeMap::new();
+    for n in 0..20 {
+        clock.advance(Span::from_secs(60));
+        tokio::time::advance(Span::from_secs(60)).await;
+        let start = tokio::time::Instant::now();
+        let debug = [("x-farthing-debug", "1")];
+        let (of_a, of_b) = (format!("/a/{n}"), format!("/b/{n}"));
+        let ((a, _), (b, _)) = tokio::join!(world.get(&of_a, &debug), world.get(&of_b, &debug));
+        let variant = |headers: &HeaderMap| headers["x-farthing-variant"].to_str().unwrap().to_owned();
+        assert_eq!(variant(&a), variant(&b), "the route as a whole has one");
+        waits.entry(variant(&a)).or_insert_with(std::collections::BTreeSet::new).insert(start.elapsed().as_millis());
+    }
+    assert_eq!(waits.into_iter().collect::<Vec<_>>(), [("None".to_owned(), [200].into()), ("Some(20)".to_owned(), [20].into())]);
+    assert_eq!(world.stats().members(), 40);
+    let report = world.inside.experiment("waits").unwrap();
+    assert_eq!(serde_json::to_value(&report.config.variants[1].overrides).unwrap(), serde_json::json!({"batch_window_ms": 20}));
+    assert!(report.report.calls > 0 && report.report.dropped.burn_in == 0, "it is compared: {:?}", report.report);
 }
 
 /// Its part is in the call that waits for its turn, so its share of the bill is due.

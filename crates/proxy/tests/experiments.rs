@@ -284,6 +284,21 @@ async fn what_is_cheaper_gets_more_of_the_slice_from_a_window_that_has_not_begun
     assert_eq!((again.view("e").pmf, again.view("e").life.allocations), (view.pmf, view.life.allocations));
 }
 
+/// Every key is asked for anew every fifteen seconds and never changes: from twenty seconds on the rule's first TTL makes the second of two a hit.
+#[tokio::test(start_paused = true)]
+async fn a_variant_begins_the_rule_of_ttls_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let begins = |name, base_ttl_ms| variant(name, Overrides { ttl: Some("rule".into()), base_ttl_ms, ..Overrides::default() });
+    let experiment = ExperimentConfig { variants: vec![begins("route", None), begins("later", Some(20_000))], ..ttl("e") };
+    let mut config = config(dir.path(), vec![experiment]);
+    Arc::make_mut(&mut config.routes[0]).base_ttl = Span::from_secs(2);
+    let world = World::new(config, START);
+    world.windows(12).await;
+    let view = world.view("e");
+    let [route, later] = [0, 1].map(|of| view.report.variants[of].bill_usd / view.report.variants[of].requests as f64);
+    assert!(later < 0.8 * route, "{later} against {route}: {:?}", view.report);
+}
+
 #[tokio::test(start_paused = true)]
 async fn units_are_those_that_were_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -323,6 +323,44 @@ async fn a_variant_of_an_experiment_asks_the_first_alone() {
     assert!(first >= 30 && chosen >= 30, "{first} {chosen}");
 }
 
+/// Variants that differ in what counts alone.
+const WEIGHTS: &str = r#"
+[experiments.counts]
+hypothesis = "what is cheap is fast enough"
+unit = "block"
+window = "1m"
+slice = 1.0
+ramp = [1.0]
+[[experiments.counts.variants]]
+name = "fast"
+weights.low.latency = 1
+[[experiments.counts.variants]]
+name = "cheap"
+weights.low = { cost = 1 }
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn variants_choose_by_weights_of_their_own() {
+    let world = World::new(WEIGHTS);
+    // Both are measured before they are compared.
+    for city in 0..40 {
+        sleep(Span::from_secs(3)).await;
+        world.get(&format!("/current/before-{city}")).await;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for window in 0..20 {
+        sleep(Span::from_secs(60)).await;
+        let before = world.asked();
+        for city in 0..3 {
+            let answer = world.get(&format!("/current/c{window}-{city}")).await;
+            assert_eq!(answer.status, 200);
+        }
+        let after = world.asked();
+        seen.insert([after[0] - before[0], after[1] - before[1]]);
+    }
+    assert_eq!(seen, [[0, 3], [3, 0]].into(), "one choice in a window, and both of them over time");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_provider_goes_down_at_load() {
     for down in [Does::Hangs, Does::Refuses, Does::Is503] {

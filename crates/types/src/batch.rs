@@ -15,6 +15,8 @@ pub struct BatchTerms {
     pub owner: Arc<str>,
     /// How long whoever waits for it is ready to wait in all.
     pub patience: Span,
+    /// How long the first of a batch waits for others; `None` as its route says.
+    pub window: Option<Span>,
 }
 
 /// An answer as its provider gave it, to be priced by: to a batch call, or to one that is mapped into another shape.

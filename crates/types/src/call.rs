@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::reasons;
-use crate::{BatchAnswer, BatchPart, BatchTerms, Body, CallId, Claim, KeyHash, Limited, Money, RouteName, Span, Tenant, Time};
+use crate::{
+    BatchAnswer, BatchPart, BatchTerms, Body, CallId, Claim, KeyHash, Limited, Money, RouteName, RoutingWeights, Span, Tenant, Time,
+};
 
 reasons! {
     /// Why a call is made, and so who caused its cost.
@@ -107,7 +109,7 @@ impl fmt::Debug for Call {
 }
 
 /// What a route with several providers chooses one for a call by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RouteTerms {
     /// What the call would cost at each, in the route's order; `None` is unknown.
     pub prices: Arc<[Option<Money>]>,
@@ -115,6 +117,8 @@ pub struct RouteTerms {
     pub only: Option<usize>,
     /// Choosing is switched off: the first is asked alone, unless money is set aside for another.
     pub bypassed: bool,
+    /// What counts for this call; `None` as its route says.
+    pub weights: Option<RoutingWeights>,
 }
 
 impl RouteTerms {

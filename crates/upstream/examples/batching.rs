@@ -56,7 +56,7 @@ fn call(n: usize) -> Call {
         ]),
         body: Body::empty(),
         deadline: Span::from_secs(60),
-        batch: Some(BatchTerms { owner: "tenant".into(), patience: Span::from_secs(60) }),
+        batch: Some(BatchTerms { owner: "tenant".into(), patience: Span::from_secs(60), window: None }),
         routing: None,
         repeatable: false,
         claim: farthing_types::Claim::default(),

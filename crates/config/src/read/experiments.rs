@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use farthing_types::Overrides;
+use farthing_types::{Overrides, Priority, Span, WeightsByPriority};
+use toml::de::DeValue;
 
 use super::registry;
 use super::routes::ttl_by;
-use super::section::Section;
+use super::routing;
+use super::section::{Bad, Section, show};
 use super::values as v;
-use crate::{ExperimentConfig, VariantConfig};
+use crate::{ExperimentConfig, Route, TtlBy, VariantConfig};
 
 /// Reads `[experiments.*]`. Whether its routes exist is checked when they are known.
 pub(crate) fn read(top: &Section<'_, '_>) -> Vec<ExperimentConfig> {
@@ -115,7 +117,7 @@ fn variants(s: &Section<'_, '_>, path: &str) -> Vec<VariantConfig> {
     let equal = 1.0 / tables.len().max(1) as f64;
     for table in &tables {
         let v = Section::open(s.doc, table, &path, registry::VARIANT);
-        let Some(variant) = variant(&v, equal) else { continue };
+        let Some(variant) = variant((&v, &path), equal) else { continue };
         if !names.insert(variant.name.clone()) {
             v.wrong("name", format!("a second variant is called \"{}\"", variant.name), "give each its own name");
         }
@@ -130,18 +132,88 @@ fn variants(s: &Section<'_, '_>, path: &str) -> Vec<VariantConfig> {
     variants
 }
 
-fn variant(s: &Section<'_, '_>, equal: f64) -> Option<VariantConfig> {
+fn variant((s, path): (&Section<'_, '_>, &str), equal: f64) -> Option<VariantConfig> {
     let name = s.need("name", v::name, "name the variant");
     let overrides = Overrides {
         cache: s.opt("cache", v::flag),
         dedupe: s.opt("dedupe", v::flag),
         batch: s.opt("batch", v::flag),
+        batch_window_ms: s.opt("batch_window", batch_window),
         prefetch: s.opt("prefetch", v::flag),
         routing: s.opt("routing", v::flag),
+        weights: weights(s, path),
         ttl: s.opt("ttl", ttl_by).map(|by| by.to_string()),
+        base_ttl_ms: s.opt("base_ttl", v::positive_span).map(millis),
         model_version: s.opt("model_version", v::count(1..=u64::from(u32::MAX))),
     };
+    for (key, given, switch, off) in [
+        ("batch_window", overrides.batch_window_ms.is_some(), "batch", overrides.batch == Some(false)),
+        ("weights", overrides.weights.is_some(), "routing", overrides.routing == Some(false)),
+        ("base_ttl", overrides.base_ttl_ms.is_some(), "ttl", overrides.ttl.as_ref().is_some_and(|by| by.starts_with("fixed:"))),
+        ("base_ttl", overrides.base_ttl_ms.is_some(), "cache", overrides.cache == Some(false)),
+    ] {
+        if given && off {
+            s.wrong(key, format!("means nothing beside the `{switch}` of this variant"), "take one of the two out");
+        }
+    }
     // A share below one percent measures nothing and blows up the weights of the analysis.
     let share = s.opt("share", v::share(0.01..=0.99)).unwrap_or(equal);
     Some(VariantConfig { name: name?, share, overrides })
 }
+
+fn millis(span: Span) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn batch_window(value: &DeValue<'_>) -> Result<u64, Bad> {
+    let given = value.as_str().and_then(v::parse_span).map(millis).filter(|millis| (1..=10_000).contains(millis));
+    given.ok_or_else(|| Bad { found: show(value), remedy: "write a time from 1ms to 10s such as \"50ms\"".to_owned() })
+}
+
+fn weights(s: &Section<'_, '_>, path: &str) -> Option<WeightsByPriority> {
+    let mut all = WeightsByPriority::default();
+    for (priority, given) in Priority::ALL.iter().zip(routing::weights(s, path)) {
+        match priority {
+            Priority::High => all.high = given,
+            Priority::Medium => all.medium = given,
+            Priority::Low => all.low = given,
+        }
+    }
+    (all != WeightsByPriority::default()).then_some(all)
+}
+
+/// Whether a route can do what a variant asks of it: what is wrong, by key, and the remedy.
+pub(crate) fn unfit(variant: &VariantConfig, route: &Route) -> Vec<(&'static str, String, String)> {
+    let Overrides { batch_window_ms, weights, base_ttl_ms, ttl, .. } = &variant.overrides;
+    let (name, mut wrong) = (&route.name, Vec::new());
+    if let Some(window) = batch_window_ms {
+        // Nobody waits longer than half of the time there is, so what is more would measure nothing.
+        let most = millis(route.deadline / 2);
+        if route.batch.is_none() {
+            let remedy = format!("add a table [routes.{name}.batch], or name other `routes`");
+            wrong.push(("batch_window", format!("route \"{name}\" makes no batches"), remedy));
+        } else if *window > most {
+            let remedy = format!("write at most {most}ms, or a longer `deadline` of the route");
+            wrong.push(("batch_window", format!("{window}ms on route \"{name}\", where nobody waits longer than {most}ms"), remedy));
+        }
+    }
+    if weights.is_some() && route.routing.is_none() {
+        let remedy = format!("add tables [[routes.{name}.providers]], or name other `routes`");
+        wrong.push(("weights", format!("route \"{name}\" has one provider"), remedy));
+    }
+    if let Some(base) = base_ttl_ms {
+        let (least, most) = (millis(route.min_ttl), millis(route.max_ttl));
+        if ttl.is_none() && matches!(route.ttl, TtlBy::Fixed(_)) {
+            let remedy = "give the variant a `ttl` that is not fixed, too, or take it out".to_owned();
+            wrong.push(("base_ttl", format!("the TTL of route \"{name}\" is fixed"), remedy));
+        } else if !(least..=most).contains(base) {
+            let remedy = format!("write {least}ms to {most}ms (`min_ttl` and `max_ttl` of the route)");
+            wrong.push(("base_ttl", format!("{base}ms is outside what route \"{name}\" allows"), remedy));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+#[path = "experiments_tests.rs"]
+mod tests;

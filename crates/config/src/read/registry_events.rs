@@ -79,8 +79,20 @@ pub(crate) const VARIANT: Keys = &[
     key("cache", "flag", "", "Cache answers."),
     key("dedupe", "flag", "", "Share running calls."),
     key("batch", "flag", "", "Make calls together, where the route does."),
+    key(
+        "batch_window",
+        "time",
+        "",
+        "How long the first call of a batch waits for others: 1ms to 10s, at most half of the route's `deadline`.",
+    ),
     key("prefetch", "flag", "", "Fetch ahead, where the route does."),
     key("routing", "flag", "", "Choose among the route's providers; the first that works when false."),
+    table(
+        "weights",
+        Kind::Named,
+        "What counts in that choice, as in `[routes.NAME.weights.PRIORITY]`; a priority that is not named has the route's.",
+    ),
     key("ttl", "word", "", "Who chooses the TTL, as in `[routes.NAME]`."),
+    key("base_ttl", "time", "", "Base TTL of the rule, between `min_ttl` and `max_ttl` of the route."),
     key("model_version", "count", "", "Version of the `ttl` predictor; the champion when absent."),
 ];

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rand::TryRngCore;
 use sha2::{Digest, Sha256};
 
+use super::experiments;
 use super::flags::Flags;
 use super::instance::secret;
 use super::providers::ProviderDraft;
@@ -187,6 +188,13 @@ fn check_experiments(top: &Section<'_, '_>, config: &Config) {
         for name in experiment.routes.iter().filter(|name| config.route(name).is_none()) {
             let key = format!("experiments.{}.routes", experiment.name);
             no_route(top, config, (&key, name));
+        }
+        let routes = config.routes.iter().filter(|route| experiment.is_on(&route.name));
+        for (variant, route) in routes.flat_map(|route| experiment.variants.iter().map(move |variant| (variant, route))) {
+            for (key, found, remedy) in experiments::unfit(variant, route) {
+                let place = format!("experiments.{}.variants.{key}", experiment.name);
+                top.doc.problem(None, &place, format!("variant \"{}\": {found}", variant.name), remedy);
+            }
         }
     }
 }

@@ -64,7 +64,8 @@ fn leg(s: &Section<'_, '_>, path: &str, known: &BTreeMap<Arc<str>, ProviderDraft
     Some(LegConfig { provider, quality, adapter })
 }
 
-fn weights(s: &Section<'_, '_>, path: &str) -> [Option<RoutingWeights>; Priority::ALL.len()] {
+/// Reads `weights`, in the order of [`Priority::ALL`].
+pub(super) fn weights(s: &Section<'_, '_>, path: &str) -> [Option<RoutingWeights>; Priority::ALL.len()] {
     let mut all = [None; Priority::ALL.len()];
     for (name, table) in s.tables("weights") {
         let priority = PRIORITIES.iter().find(|(word, _)| *word == name).map(|(_, priority)| *priority);

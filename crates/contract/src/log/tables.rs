@@ -285,7 +285,7 @@ table! {
         ts_ns: i64,
         /// Id of the decision.
         decision_id: u64,
-        /// `ttl`, `prefetch` (action 1: the key is fetched ahead), `batch` (action 1: the call may wait for others; action 0: the slice that is compared), `strategy` (which of cache, dedupe and batch the route uses; actions are the combinations `bypass`, `dedupe`, `batch`, `dedupe+batch`, `cache`, `cache+batch`) ...
+        /// `ttl`, `prefetch` (action 1: the key is fetched ahead), `batch` (action 1: the call may wait for others; action 0: the slice that is compared), `strategy` (which of cache, dedupe and batch the route uses; actions are the combinations `bypass`, `dedupe`, `batch`, `dedupe+batch`, `cache`, `cache+batch`), `allocation` (the probabilities of an experiment's variants), `variant` (what a variant changes, in `by`) ...
         kind: &'static str,
         /// Call whose answer it is about.
         call_id: Option<u64>,

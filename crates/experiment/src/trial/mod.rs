@@ -284,6 +284,7 @@ impl Trial {
         self.watched += u64::try_from(since).unwrap_or(1);
         self.last_whole = self.window;
         let mut rows = Vec::with_capacity(open.len());
+        let calibrated_before = self.calibration.len();
         for (unit, open) in open {
             if open.mixed {
                 self.dropped.mixed += 1;
@@ -291,11 +292,20 @@ impl Trial {
                 self.dropped.orphans += 1;
                 self.dropped.orphans_usd += self.cost(&open);
             } else {
-                rows.push(self.close_unit(unit, &open));
+                let row = self.close_unit(unit, &open);
+                if self.cap.is_some() { rows.push(row) } else { self.calibrate(row) }
             }
         }
         self.make_room();
-        self.test(rows);
+        self.take_rows(calibrated_before, &rows);
+    }
+
+    /// Ends the record in `window`. One that has not ended is left out for all its units, as the rest of a window after a restart is.
+    pub fn end(&mut self, window: i64) {
+        if self.window >= window {
+            self.whole_from = self.window.saturating_add(1).max(self.whole_from);
+        }
+        self.close_window();
     }
 
     /// Closes the window that is open when it is older than `window`, whose burn-in has ended.
@@ -377,35 +387,51 @@ impl Trial {
         (1..self.names.len()).filter(compared).map(|v| 1 << v).sum()
     }
 
-    fn test(&mut self, rows: Vec<Row>) {
-        let Some(cap) = self.cap else {
-            self.calibrate(rows);
-            return;
-        };
+    fn test(&mut self, rows: &[Row], cap: f64) {
         self.tested += rows.len() as u64;
         self.capped += rows.iter().filter(|r| r.usd > cap).count() as u64;
         for challenger in 1..self.names.len() {
             // Whose units went to control in the middle of a window is not compared from that window on.
             if self.off[challenger].is_none() {
-                let scaled = scaled(&rows, challenger, cap);
+                let scaled = scaled(rows, challenger, cap);
                 self.effects[challenger - 1].window(&scaled);
             }
         }
     }
 
-    /// The first rows only set the cap and teach the regression; they are never tested, so the cap is declared before what it bounds.
-    fn calibrate(&mut self, rows: Vec<Row>) {
-        self.calibration.extend(rows);
-        let top = self.calibration.iter().map(|r| r.usd).fold(0.0, f64::max);
-        if self.calibration.len() >= CALIBRATION_ROWS && top > 0.0 {
-            let rows = std::mem::take(&mut self.calibration);
-            self.cap = Some(top);
-            for challenger in 1..self.names.len() {
-                let scaled = scaled(&rows, challenger, top);
-                self.effects[challenger - 1].learn(&scaled);
+    /// The first rows only set the cap and teach the regression; they are never tested, so the cap is declared before what it bounds. Within
+    /// a window they come in the order of their units' digests, which no variant depends on.
+    fn calibrate(&mut self, row: Row) {
+        self.calibration.push(row);
+        let top = match self.calibration.len() {
+            ..CALIBRATION_ROWS => return,
+            CALIBRATION_ROWS => self.calibration.iter().map(|r| r.usd).fold(0.0, f64::max),
+            // All before were for nothing.
+            _ => row.usd,
+        };
+        self.cap = Some(top).filter(|top| *top > 0.0);
+    }
+
+    /// Tests the rows of a window. Where the cap was found in it, the regression that adjusts them knows of the windows before alone, as
+    /// always; what was calibrated by in this one (from place `before` on) comes after.
+    fn take_rows(&mut self, before: usize, rows: &[Row]) {
+        let Some(cap) = self.cap else {
+            if self.calibration.len() > self.max_units {
+                self.calibration.clear();
             }
-        } else if self.calibration.len() > self.max_units {
-            self.calibration.clear();
+            return;
+        };
+        let mut earlier = std::mem::take(&mut self.calibration);
+        let own = earlier.split_off(before.min(earlier.len()));
+        self.learn(&earlier, cap);
+        self.test(rows, cap);
+        self.learn(&own, cap);
+    }
+
+    fn learn(&mut self, rows: &[Row], cap: f64) {
+        for challenger in 1..self.names.len() {
+            let scaled = scaled(rows, challenger, cap);
+            self.effects[challenger - 1].learn(&scaled);
         }
     }
 

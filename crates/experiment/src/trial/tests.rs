@@ -85,12 +85,24 @@ fn a_window_in_which_it_began_is_left_out() {
 }
 
 #[test]
+fn a_window_in_which_it_ends_is_left_out() {
+    for (now, windows, partial) in [(3, 3, 60), (4, 4, 0)] {
+        let mut trial = Trial::new(&experiment());
+        (0..4).for_each(|window| feed(&mut trial, window));
+        trial.end(now);
+        let report = trial.report();
+        assert_eq!((report.windows, report.dropped.partial), (windows, partial), "ended in window {now}");
+    }
+}
+
+#[test]
 fn closed_unit_windows_are_handed_over_once() {
     let mut trial = Trial::new(&experiment()).keeping_rows();
     (0..6).for_each(|window| feed(&mut trial, window));
     let rows = trial.take_closed();
     assert_eq!((rows.len(), trial.take_closed().len()), (300, 0));
-    assert!(rows.iter().take(240).all(|row| row.tests == 0) && rows[299].tests == 2, "200 rows, whole windows, set the cap");
+    assert!(rows.iter().take(200).all(|row| row.tests == 0) && rows.iter().skip(200).all(|row| row.tests == 2), "200 rows set the cap");
+    assert_eq!(trial.report().comparisons[0].rows, 100, "the others of their window are compared");
     assert_eq!((rows[0].before_usd, rows[60].before_usd.is_some()), (None, true));
     let mut text = String::new();
     rows[299].line(&mut text);

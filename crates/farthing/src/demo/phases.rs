@@ -28,6 +28,8 @@ pub const FIT_LIMIT: Duration = Duration::from_secs(70);
 const TICK: Duration = Duration::from_millis(250);
 /// Windows of the experiment.
 const WINDOWS: f64 = 6.0;
+/// Share of a window before the first of them: one that had begun would be left out.
+const LEAD: f64 = 0.02;
 /// Name of the experiment.
 const EXPERIMENT: &str = "model-vs-rule";
 
@@ -155,7 +157,8 @@ impl Run<'_> {
     /// Model against rule on randomly assigned key-windows.
     async fn experiment(&mut self, phases: &mut Vec<Phase>) -> anyhow::Result<Versus> {
         let seconds = self.seconds * SHARES[2];
-        let window = Span::from_secs_f64(seconds / WINDOWS * self.stage.clock.factor());
+        let window = Span::from_secs_f64(seconds / (WINDOWS + 4.0 * LEAD) * self.stage.clock.factor());
+        let window = beginning(self.stage.clock.now() + window.mul_f64(LEAD), window);
         let variant = |name: &str, ttl: &str| VariantConfig {
             name: name.into(),
             share: 0.5,
@@ -236,6 +239,13 @@ impl At {
     }
 }
 
+/// About this length, so that a window begins at `at`: windows are counted from 1970 on.
+fn beginning(at: Time, window: Span) -> Span {
+    let at = at.since(Time::ZERO).as_nanos();
+    let count = (at / window.as_nanos().max(1)).max(1);
+    u64::try_from(at / count).map_or(window, Span::from_nanos)
+}
+
 /// The newest version of the `ttl` predictor that can be read.
 fn newest(stage: &Stage) -> Option<u32> {
     let list = stage.proxy.models().list().unwrap_or_default();
@@ -255,4 +265,17 @@ async fn reconcile(stage: &Stage) -> Option<String> {
     }
     let (ledger, meters) = bills();
     Some(format!("the ledger says ${ledger} was paid, the providers' meters say ${meters}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_begins_when_it_shall_and_is_as_long_as_it_was() {
+        let (at, wanted) = (Time::from_millis(1_767_225_600_123), Span::from_secs(3_271));
+        let window = beginning(at, wanted);
+        let into = at.since(Time::ZERO).as_nanos() % window.as_nanos();
+        assert!(into < 1_000_000 && window.abs_diff(wanted) < Span::from_secs(10), "{into} ns into one of {window:?}");
+    }
 }

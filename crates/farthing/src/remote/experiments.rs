@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use farthing_admin::{ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary};
 use farthing_experiment::Answer;
+use farthing_types::Overrides;
 use http::Method;
 use serde_json::Value;
 
@@ -193,9 +194,11 @@ fn show(detail: &ExperimentDetail) -> String {
             percent(&variant["error_share"]),
             percent(&variant["late_share"]),
             plain(&variant["off"]),
+            changes(summary, &variant["name"]),
         ]
     });
-    text += &render(&["variant", "units", "unit-windows", "requests", "bill $", "cost $", "stale", "errors", "late", "off"], variants);
+    let heads = ["variant", "units", "unit-windows", "requests", "bill $", "cost $", "stale", "errors", "late", "off", "changes"];
+    text += &render(&heads, variants);
     text.push('\n');
     let comparisons = list("comparisons").iter().map(|comparison| {
         let relative = &comparison["relative"];
@@ -214,6 +217,14 @@ fn show(detail: &ExperimentDetail) -> String {
         ]
     });
     text + &render(&["comparison", "cost per unit-window", "evidence", "verdict", "note"], comparisons)
+}
+
+/// What a variant changes about the plan.
+fn changes(summary: &ExperimentSummary, name: &Value) -> String {
+    let of = summary.variants.iter().find(|variant| name.as_str() == Some(&*variant.name));
+    let said =
+        of.and_then(|variant| serde_json::from_value::<Overrides>(variant.overrides.clone()).ok()).map(|overrides| overrides.to_string());
+    said.filter(|said| !said.is_empty()).unwrap_or_else(|| "-".to_owned())
 }
 
 fn plain(value: &Value) -> String {

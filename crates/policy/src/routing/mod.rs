@@ -12,7 +12,7 @@
 
 mod measures;
 
-use farthing_types::{Money, Priority, Span, reasons};
+use farthing_types::{Money, Priority, RoutingWeights, Span, reasons};
 
 pub use measures::{Measured, Measures, Noted};
 
@@ -48,6 +48,13 @@ pub struct Weights {
     pub quality: f64,
     /// Of getting one at all.
     pub reliability: f64,
+}
+
+impl From<RoutingWeights> for Weights {
+    fn from(given: RoutingWeights) -> Self {
+        let RoutingWeights { cost, latency, quality, reliability } = given;
+        Self { cost, latency, quality, reliability }
+    }
 }
 
 impl Weights {

@@ -69,6 +69,7 @@ fn order(kept: &KeptMember, target: &Arc<str>) -> Order {
         variant: None,
         holdout: false,
         measured: false,
+        compared: false,
         target: Some(target.clone()),
         swap: true,
         query_parameters: 0,

@@ -74,6 +74,26 @@ impl State {
         });
     }
 
+    /// What each variant changes, as decisions, so that the log tells what the names of variants in it mean.
+    pub(super) fn log_variants(&self, experiment: &Experiment, now: Time) {
+        let Some(log) = &self.log else { return };
+        for (index, variant) in experiment.variants().iter().enumerate() {
+            log.write(log::Decision {
+                ts_ns: now.nanos(),
+                decision_id: self.ids.next(),
+                kind: "variant",
+                eligible_mask: 1 << index,
+                pmf: (0..experiment.variants().len()).map(|other| if other == index { 1.0 } else { 0.0 }).collect(),
+                action: i32::try_from(index).unwrap_or_default(),
+                by: format!("override:{}", variant.overrides).into(),
+                experiment: Some(experiment.name().clone()),
+                variant: Some(variant.name.clone()),
+                window: Some(experiment.window(now)),
+                ..log::Decision::default()
+            });
+        }
+    }
+
     /// Keeps what has changed. Blocks; no request waits for it.
     pub fn keep_experiments(&self) {
         let folder = self.trials.folder.lock();

@@ -1,5 +1,6 @@
 //! Experiments at work: snapshots on the routes, records beside the ledger, the control loop between them, and what of them is kept.
 
+mod bears;
 mod control;
 mod kept;
 mod orders;
@@ -21,6 +22,7 @@ use crate::StartError;
 use crate::route::{RouteExperiment, RouteState};
 use crate::state::State;
 
+pub use bears::Bears;
 pub use kept::{AuditLine, Folder, KeptError};
 pub use orders::ExperimentError;
 pub use spec::{check_experiments, experiment_spec};
@@ -152,7 +154,8 @@ impl State {
                 let compile = |v: &farthing_experiment::Variant| plan::compile(&route.facts, &v.overrides).map(Arc::new);
                 let plans = experiment.variants().iter().map(compile).collect::<Result<_, _>>();
                 let plans = plans.map_err(|source| StartError::Plan { route: route.route.name.clone(), source })?;
-                here.push(Arc::new(RouteExperiment { experiment: experiment.clone(), plans, latency: running.config.latency }));
+                let bears = Bears::of(experiment);
+                here.push(Arc::new(RouteExperiment { experiment: experiment.clone(), plans, bears, latency: running.config.latency }));
             }
             route.experiment.store((!here.is_empty()).then(|| Arc::new(here)));
         }

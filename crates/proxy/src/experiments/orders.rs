@@ -70,6 +70,7 @@ impl State {
             }
             if let Some(snapshot) = &running.snapshot {
                 self.log_allocation(snapshot, now);
+                self.log_variants(snapshot, now);
             }
             self.adopt(running)?;
         }
@@ -143,7 +144,7 @@ impl State {
             running.trial = Trial::new(&experiment).keeping_rows().measuring_from(window.saturating_add(1));
             (running.rows_bytes, running.unkept.evidence) = (0, true);
         } else if before == Stage::Running && running.life.stage != Stage::Running {
-            running.trial.close_window();
+            running.trial.end(window);
             running.unkept.evidence = true;
         }
         running.unkept.standing = true;
@@ -172,6 +173,7 @@ impl State {
             tracing::warn!(experiment = name, reason, "{}", said(order, stage, &next.life));
             if let Some(snapshot) = &next.snapshot {
                 self.log_allocation(snapshot, now);
+                self.log_variants(snapshot, now);
             }
             let view = next.view(now);
             all.insert(next.spec.name.clone(), next);

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use farthing_config::Mode;
 use farthing_experiment::{Assigned, Experiment, UnitKind};
 use farthing_freshness::Subject;
 use farthing_policy::Plan;
+use farthing_policy::plan::Steps;
 use farthing_types::{KeyHash, Time};
 use http::HeaderMap;
 
@@ -36,6 +38,12 @@ impl Variant {
     /// The experiment's snapshot.
     pub fn experiment(&self) -> &Arc<Experiment> {
         &self.running.experiment
+    }
+
+    /// Whether it is compared by a request of the route, whose steps are those of the route's own plan.
+    pub fn compares(&self, route: &RouteState, steps: Steps, at: Time) -> bool {
+        let chooses = || route.routing.is_some() && route.route.mode != Mode::Observe && !route.switches.is_bypassed(at);
+        self.running.bears.on(steps, chooses())
     }
 
     /// The variant's plan.

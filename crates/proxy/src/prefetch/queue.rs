@@ -157,6 +157,7 @@ mod tests {
             side: None,
             holdout: false,
             measured: false,
+            compared: false,
             noted: None,
             asked: None,
             invalidates: None,

@@ -22,7 +22,7 @@ mod table;
 
 use std::sync::Arc;
 
-use farthing_policy::batch::{Alone, BatchRule, Rest as Resting};
+use farthing_policy::batch::{Alone, BatchRule, Rest as Resting, Window};
 use farthing_types::{Call, Failure, FailureKind, Reply, Span, Time};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -110,6 +110,7 @@ impl Shared {
     fn join(self: &Arc<Self>, call: Call) -> Result<Waiting, Box<Call>> {
         let Some(terms) = &call.batch else { return Err(Box::new(call)) };
         let coming = Coming { now: self.now(), patience: terms.patience.min(call.deadline) };
+        let rule = BatchRule { window: terms.window.map_or(self.rule.window, Window::Fixed), ..self.rule };
         let (group, part) = match self.admit(&call, coming.now) {
             Ok(admitted) => admitted,
             Err(reason) => {
@@ -119,7 +120,7 @@ impl Shared {
         };
         let ends = after(Instant::now(), call.deadline);
         let (sender, verdict) = oneshot::channel();
-        let joined = self.table.lock().join(group, &self.rule, coming, (call, part, ends, sender));
+        let joined = self.table.lock().join(group, &rule, coming, (call, part, ends, sender));
         match joined {
             Ok((place, id, begun)) => {
                 if let Some(begun) = begun {

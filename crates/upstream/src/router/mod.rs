@@ -219,12 +219,13 @@ impl<'a> Round<'a> {
         let candidates: Vec<Candidate> = places.iter().filter_map(weigh).collect();
         let drawn = |window| draw.uniform(DrawKind::Route, &spec.route, u128::from(self.call.id.0), window);
         let attempt = self.done.iter().filter(|done| **done).count() as i64;
-        routing::choose(
-            &candidates,
-            self.shared.weights(self.call.claim.priority),
-            spec.floor,
-            (drawn(2 * attempt), drawn(2 * attempt + 1)),
-        )
+        routing::choose(&candidates, self.weights(), spec.floor, (drawn(2 * attempt), drawn(2 * attempt + 1)))
+    }
+
+    /// What counts for this call.
+    fn weights(&self) -> Weights {
+        let own = self.call.routing.as_ref().and_then(|terms| terms.weights);
+        own.map_or_else(|| self.shared.weights(self.call.claim.priority), Weights::from)
     }
 
     /// The call as this provider wants it.

@@ -131,6 +131,7 @@ impl World {
                 prices: [Some(Money::from_nanos(1)), Some(Money::from_nanos(5)), None].into(),
                 only: None,
                 bypassed: false,
+                weights: None,
             }),
             sink: self.reports.clone(),
         }

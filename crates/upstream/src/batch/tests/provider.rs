@@ -193,7 +193,7 @@ impl World {
             headers,
             body: Body::full(body.to_owned()),
             deadline: Span::from_secs(60),
-            batch: Some(BatchTerms { owner: "t".into(), patience: Span::from_secs(60) }),
+            batch: Some(BatchTerms { owner: "t".into(), patience: Span::from_secs(60), window: None }),
             routing: None,
             repeatable: false,
             claim: farthing_types::Claim::default(),

@@ -1,0 +1,60 @@
+//! Values of variants, and what they need of a route.
+
+use farthing_types::{Overrides, RoutingWeights, WeightsByPriority};
+
+use crate::read::tests::{good, problems};
+
+const PROVIDERS: &str = "[providers.one]\nbase_url = \"https://one.test\"\n[providers.two]\nbase_url = \"https://two.test\"\n";
+const ROUTES: &str = "[routes.lists]\nprovider = \"one\"\ndeadline = \"1s\"\nmax_ttl = \"10m\"\n[routes.lists.batch]\nformat = \"rest\"\n\
+                      [routes.rates]\n[[routes.rates.providers]]\nprovider = \"one\"\n[[routes.rates.providers]]\nprovider = \"two\"\n\
+                      [routes.kept]\nprovider = \"one\"\nttl = \"fixed:5m\"\n";
+
+/// An experiment on a route whose second variant says this.
+fn experiment(route: &str, says: &str) -> String {
+    format!(
+        "{PROVIDERS}{ROUTES}[experiments.e]\nhypothesis = \"h\"\nroutes = [\"{route}\"]\n[[experiments.e.variants]]\nname = \"a\"\n\
+         [[experiments.e.variants]]\nname = \"b\"\n{says}\n"
+    )
+}
+
+#[test]
+fn values_of_variants_are_read() {
+    let of = |route: &str, says: &str| good(&experiment(route, says)).experiments[0].variants[1].overrides.clone();
+    assert_eq!(of("lists", "batch_window = \"20ms\""), Overrides { batch_window_ms: Some(20), ..Overrides::default() });
+    assert_eq!(of("lists", "base_ttl = \"90s\""), Overrides { base_ttl_ms: Some(90_000), ..Overrides::default() });
+    let low = RoutingWeights { cost: 9.0, reliability: 1.0, ..RoutingWeights::default() };
+    let weights = Some(WeightsByPriority { low: Some(low), ..WeightsByPriority::default() });
+    assert_eq!(of("rates", "weights.low = { cost = 9, reliability = 1 }"), Overrides { weights, ..Overrides::default() });
+    // As experiments are kept and shown.
+    let kept = serde_json::to_string(&of("rates", "weights.low.cost = 9")).unwrap();
+    assert_eq!(kept, r#"{"weights":{"low":{"cost":9.0,"latency":0.0,"quality":0.0,"reliability":0.0}}}"#);
+    assert_eq!(serde_json::from_str::<Overrides>(&kept).unwrap(), of("rates", "weights.low.cost = 9"));
+}
+
+#[test]
+fn what_a_route_cannot_do_is_refused_by_name() {
+    let place = "experiments.e.variants";
+    let cases = [
+        ("rates", "batch_window = \"20ms\"", "batch_window: variant \"b\": route \"rates\" makes no batches", "[routes.rates.batch]"),
+        ("lists", "batch_window = \"600ms\"", "batch_window: variant \"b\": 600ms on route \"lists\"", "write at most 500ms"),
+        ("lists", "batch_window = \"auto\"", "batch_window", "write a time from 1ms to 10s"),
+        ("lists", "batch_window = \"20ms\"\nbatch = false", "batch_window: means nothing beside the `batch`", "take one"),
+        ("lists", "weights.low.cost = 1", "weights: variant \"b\": route \"lists\" has one provider", "[[routes.lists.providers]]"),
+        ("rates", "weights.low.cost = 1\nrouting = false", "weights: means nothing beside the `routing`", "take one"),
+        ("rates", "weights.low.cost = 0", "variants.weights.low.cost: nothing counts", "above 0"),
+        ("rates", "weights.urgent.cost = 1", "weights: \"urgent\" is no priority", "write \"high\""),
+        ("kept", "base_ttl = \"90s\"", "base_ttl: variant \"b\": the TTL of route \"kept\" is fixed", "not fixed"),
+        ("lists", "base_ttl = \"1h\"", "base_ttl: variant \"b\": 3600000ms is outside", "write 1000ms to 600000ms"),
+        ("lists", "base_ttl = \"90s\"\nttl = \"fixed:5m\"", "base_ttl: means nothing beside the `ttl`", "take one"),
+    ];
+    for (route, says, found, remedy) in cases {
+        let all = problems(&experiment(route, says));
+        assert!(
+            all.iter().any(|problem| problem.contains(place) && problem.contains(found) && problem.contains(remedy)),
+            "{says}: {all:?}"
+        );
+    }
+    // An experiment without `routes` is on all of them.
+    let all = problems(&experiment("lists", "batch_window = \"20ms\"").replace("routes = [\"lists\"]\n", ""));
+    assert!(all.iter().any(|problem| problem.contains("route \"kept\" makes no batches")), "{all:?}");
+}
