@@ -302,6 +302,7 @@ pub(crate) fn build(
     // From before the restart.
     state.publish_bypass(&state.bypass.orders(state.clock.now()));
     state.predictors.store().freeze(state.freeze.is_on());
+    state.tell_freeze();
     state.follow_candidates();
     state.routes.iter().for_each(|route| route.switches.put_audit_share(audit::share(config, route)));
     state.recall_audits();
@@ -379,7 +380,11 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
             memory::remember(&state).await;
         }
         let polled = state.clone();
-        let changes = tokio::task::spawn_blocking(move || polled.predictors.store().poll()).await.unwrap_or_default();
+        let poll = move || {
+            polled.tell_freeze();
+            polled.predictors.store().poll()
+        };
+        let changes = tokio::task::spawn_blocking(poll).await.unwrap_or_default();
         for change in changes {
             tracing::info!(?change, "predictors");
         }

@@ -221,6 +221,7 @@ impl Inside {
 
     /// Follows aliases of predictors on disk. Blocks.
     pub fn poll_models(&self) {
+        self.state.tell_freeze();
         self.state.predictors.store().poll();
     }
 

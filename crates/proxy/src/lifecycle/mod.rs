@@ -2,6 +2,7 @@
 //! at once; a route whose answers change otherwise than foretold falls back. The decisions are pure ([`farthing_policy::watch`]); here is
 //! who asks them, off the clients' path, and what follows.
 
+mod autopilot;
 mod features;
 mod fills;
 pub mod freeze;
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 
 use crate::route::RouteState;
 use crate::state::State;
+use autopilot::Unattended;
 use features::Features;
 use fills::Fills;
 
@@ -56,6 +58,8 @@ pub struct Lifecycle {
 struct Settings {
     canary: CanarySpec,
     drift_acts: bool,
+    /// Within what time the autopilot must be sure; `None`: there is none.
+    autopilot: Option<Span>,
 }
 
 /// What is watched of one route.
@@ -65,6 +69,8 @@ struct Watched {
     audit: Audit,
     /// The champion that it is about.
     champion: Option<Arc<str>>,
+    /// The trainer was told that it misleads.
+    told: bool,
 }
 
 /// A version beside the champion.
@@ -78,14 +84,19 @@ pub struct Candidate {
     acts: AtomicBool,
     /// Its own: a late one must close out nobody else.
     guarded: Guarded,
-    /// Share of keys that are watched, for lookups: they ask for no lock.
-    slice: f64,
+    /// Bits of the share of keys that are watched, for lookups: they ask for no lock.
+    slice: AtomicU64,
     canary: Mutex<Canary>,
+    unattended: Mutex<Unattended>,
 }
 
 impl Candidate {
     fn is(&self, generation: &Arc<Generation>) -> bool {
         Arc::ptr_eq(&self.generation, generation)
+    }
+    /// Share of keys that are watched.
+    fn slice(&self) -> f64 {
+        f64::from_bits(self.slice.load(Ordering::Relaxed))
     }
     /// Whether it decides for some keys.
     fn acts(&self) -> bool {
@@ -109,11 +120,17 @@ enum Once {
     Audit = 3,
 }
 
+/// The window of a canary that a moment is in.
+fn window_of(at: Time) -> i64 {
+    at.nanos().div_euclid(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX))
+}
+
 impl Lifecycle {
     /// Nothing is known of any predictor.
     pub fn new(config: &Config, routes: &[Arc<RouteState>], lateness: (Arc<RealClock>, Span, Span)) -> Self {
         let models = &config.models;
-        let canary = CanarySpec { share: models.canary_share, labels: models.shadow_labels, stale_margin: STALE_MARGIN };
+        let (share, labels) = (models.canary_share, models.shadow_labels);
+        let canary = CanarySpec { share, labels, stale_margin: STALE_MARGIN, money_margin: models.autopilot_margin };
         Self {
             fills: Fills::default(),
             candidates: Default::default(),
@@ -122,7 +139,7 @@ impl Lifecycle {
             features: Mutex::default(),
             marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
             numbers: AtomicU64::new(1),
-            settings: Settings { canary, drift_acts: models.drift_acts },
+            settings: Settings { canary, drift_acts: models.drift_acts, autopilot: models.autopilot.then_some(models.autopilot_within) },
         }
     }
 
@@ -133,7 +150,7 @@ impl Lifecycle {
         let digest = champion.map(|generation| generation.digest());
         if watched.champion.as_ref() != digest {
             watched.drift.renew();
-            watched.champion = digest.cloned();
+            (watched.champion, watched.told) = (digest.cloned(), false);
         }
         watched.drift.trust()
     }
@@ -181,10 +198,10 @@ impl State {
 
     fn side_of(&self, candidate: &Candidate, key: KeyHash, at: Time) -> Option<Side> {
         let (unit, scope) = (u128::from(key.short()), candidate.scope.as_str());
-        if self.draw.uniform(DrawKind::Slice, scope, unit, 0) >= candidate.slice {
+        if self.draw.uniform(DrawKind::Slice, scope, unit, 0) >= candidate.slice() {
             return None;
         }
-        let window = at.nanos().div_euclid(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX));
+        let window = window_of(at);
         Some(Side { challenger: self.draw.uniform(DrawKind::Assignment, scope, unit, window) < 0.5, window })
     }
 
@@ -221,8 +238,9 @@ impl State {
                 since: self.clock.now(),
                 acts: AtomicBool::new(false),
                 guarded: Guarded::new(real.clone(), *late_after, *rest),
-                slice: canary.slice(),
+                slice: AtomicU64::new(canary.slice().to_bits()),
                 canary: Mutex::new(canary),
+                unattended: Mutex::new(Unattended::new(self.clock.now())),
             })
         });
         let before = place.swap(candidate);
@@ -263,6 +281,7 @@ impl State {
                 let (alias, digest) = (candidate.alias, candidate.generation.digest().clone());
                 self.in_store(move |store| store.reject(Kind::Ttl, alias, &digest, order));
             }
+            Some(turn @ (Turn::Widen | Turn::Promote | Turn::Withdraw)) => self.unattended(candidate, turn),
         }
     }
 
@@ -289,6 +308,7 @@ impl State {
             Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
         }
         let Some(champion) = self.predictors.ttl(None).filter(|_| to == Trust::Statistics) else { return };
+        self.tell_drift(route);
         let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
         let reason = format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion");
         let order = Order::new(now, "drift", reason);

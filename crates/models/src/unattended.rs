@@ -1,0 +1,74 @@
+//! What is done to the store without an operator: by the autopilot, and told to the trainer's loop.
+
+use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, note_frozen, read_aliases};
+use farthing_contract::bundle::frozen::Frost;
+use farthing_contract::bundle::{Action, Alias, Kind};
+use farthing_types::Time;
+
+use crate::store::{Store, target_of};
+use crate::{Generation, ModelsError, Order};
+
+impl Store {
+    /// Whether `champion` became that since a time, and a version before it is in memory to go back to. One that was gone back to did not.
+    pub fn is_young(&self, kind: Kind, champion: &Generation, since: Time) -> bool {
+        let state = self.state.lock();
+        let became = state.history.last_move(kind, Alias::Champion).is_some_and(|event| {
+            matches!(event.action, Action::Promote | Action::Follow)
+                && event.to.as_ref().is_some_and(|to| *to.digest == **champion.digest())
+                && event.at_ns >= since.nanos()
+        });
+        became && state.warm.get(&kind).is_some_and(|warm| !warm.is_empty())
+    }
+
+    /// Makes the challenger champion, if it still is the version of that digest and automation is not frozen; whether it was done.
+    ///
+    /// # Errors
+    /// As [`Store::promote`].
+    pub fn crown(&self, kind: Kind, digest: &str, order: Order) -> Result<bool, ModelsError> {
+        // What others have named since is not what was judged.
+        let still = read_aliases(&self.root)?.get(kind, Alias::Challenger).is_some_and(|named| named.current.digest == digest);
+        let Some(live) = self.current(kind, Alias::Challenger).filter(|live| still && **live.digest() == *digest) else { return Ok(false) };
+        if self.is_frozen() {
+            return Ok(false);
+        }
+        self.promote(kind, live.version(), Alias::Champion, order).map(|_| true)
+    }
+
+    /// Takes the alias away from the version of that digest, and holds nothing against it; whether it was done.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn withdraw(&self, kind: Kind, alias: Alias, digest: &str, order: Order) -> Result<bool, ModelsError> {
+        if self.is_frozen() || self.current(kind, alias).is_none_or(|live| **live.digest() != *digest) {
+            return Ok(false);
+        }
+        self.clear(kind, alias, order).map(|()| true)
+    }
+
+    /// Tells who trains that answers change otherwise than the version of that digest foretells, if it is still the champion. Nothing is moved.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn note_drift(&self, kind: Kind, digest: &str, order: &Order) -> Result<(), ModelsError> {
+        let mut state = self.state.lock();
+        let Some(live) = self.current(kind, Alias::Champion).filter(|live| **live.digest() == *digest) else { return Ok(()) };
+        let event = order.event((kind, Alias::Champion), Action::Drift, (Some(target_of(&live)), None));
+        // Where the store is gone, nothing is made in its place.
+        if self.is_gone() {
+            return Err(ModelsError::Rejected(format!("{} cannot be reached", self.root.display())));
+        }
+        // Under the lock of the aliases, so that no other writer's line is lost where the file is written anew.
+        change_aliases(&self.root, |_| append_history(&history_path(&self.root), &event))?;
+        state.history.push(&event);
+        Ok(())
+    }
+
+    /// Tells who trains that an instance is frozen (since when, why), or is not.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn note_frozen(&self, instance: &str, order: Option<(Time, &str)>) -> Result<(), ModelsError> {
+        let frost = order.map(|(since, reason)| Frost { since_ns: since.nanos(), reason: reason.to_owned() });
+        Ok(note_frozen(&self.root, instance, frost)?)
+    }
+}
