@@ -45,14 +45,13 @@ impl Store {
         self.clear(kind, alias, order).map(|()| true)
     }
 
-    /// Tells who trains that answers change otherwise than the version of that digest foretells, if it is still the champion. Nothing is moved.
+    /// Tells who trains that answers change otherwise than a champion foretells. Nothing is moved.
     ///
     /// # Errors
     /// A store that cannot be written.
-    pub fn note_drift(&self, kind: Kind, digest: &str, order: &Order) -> Result<(), ModelsError> {
+    pub fn note_drift(&self, champion: &Generation, order: &Order) -> Result<(), ModelsError> {
         let mut state = self.state.lock();
-        let Some(live) = self.current(kind, Alias::Champion).filter(|live| **live.digest() == *digest) else { return Ok(()) };
-        let event = order.event((kind, Alias::Champion), Action::Drift, (Some(target_of(&live)), None));
+        let event = order.event((champion.kind(), Alias::Champion), Action::Drift, (Some(target_of(champion)), None));
         // Where the store is gone, nothing is made in its place.
         if self.is_gone() {
             return Err(ModelsError::Rejected(format!("{} cannot be reached", self.root.display())));

@@ -63,7 +63,7 @@ const SWEEP_TURNS: u64 = 30;
 /// How long an expired entry is kept for validation and for standing in when the provider fails.
 pub(crate) const KEEP_EXPIRED: Span = Span::from_secs(24 * 3_600);
 /// How long a finished log may take to be written at shutdown or on demand.
-const LOG_WAIT: Span = Span::from_secs(30);
+pub(crate) const LOG_WAIT: Span = Span::from_secs(30);
 /// How long a question about money waits for rows that are in no file yet.
 const FRESH_WAIT: Span = Span::from_secs(5);
 

@@ -78,7 +78,7 @@ impl State {
     /// is held against who keeps copies for longer.
     pub(super) fn answered(&self, route: &RouteState, end: &EntryEnd, stale: f64) {
         let entry = &end.entry;
-        let Some(last) = entry.last_hit().filter(|_| entry.hits() > 0) else { return };
+        let Some(last) = entry.last_hit().filter(|_| entry.hits() > 0 && route.switches.has_canary()) else { return };
         let dearer = |price: Money| self.stale_price_ratio(route, Some(price)) * price.nanos() as f64;
         let Some(each) = entry.price.map(dearer) else {
             return self.spent(route, entry.subject.key, None);
@@ -175,17 +175,17 @@ impl State {
         )
     }
 
-    /// Tells the trainer of routes on which the champion misleads and is not closed out, because that is only told. A freeze stops this, too.
+    /// Tells the trainer of routes on which the champion misleads: where that is only told, or the store could not be reached before. A freeze stops this, too.
     fn tell_drifts(&self) {
         if !self.may_act() {
             return;
         }
         for (route, watched) in self.routes.iter().zip(&self.lifecycle.routes) {
-            let warns = {
-                let watched = watched.lock();
-                !watched.told && watched.drift.trust() == Trust::Full && watched.drift.warns()
+            let misleads = {
+                let drift = &watched.lock().drift;
+                drift.trust() != Trust::Full || drift.warns()
             };
-            if warns {
+            if misleads {
                 self.tell_drift(&route.route.name);
             }
         }
@@ -195,16 +195,14 @@ impl State {
     pub(super) fn tell_drift(&self, route: &str) {
         let Some(champion) = self.predictors.ttl(None) else { return };
         let place = self.routes.iter().position(|state| &*state.route.name == route);
-        let news = place.and_then(|place| self.lifecycle.routes.get(place)).is_some_and(|watched| {
-            let mut watched = watched.lock();
-            !std::mem::replace(&mut watched.told, true)
-        });
-        if !news {
+        let Some(watched) = place.and_then(|place| self.lifecycle.routes.get(place)) else { return };
+        let told = watched.lock().told.clone();
+        if told.swap(true, Ordering::Relaxed) {
             return;
         }
         let reason = format!("route `{route}`: answers change otherwise than {} foretells", champion.manifest().name());
         let order = Order::new(self.clock.now(), "drift", reason);
-        self.in_store(move |store| store.note_drift(Kind::Ttl, champion.digest(), &order));
+        self.in_store(move |store| store.note_drift(&champion, &order).inspect_err(|_| told.store(false, Ordering::Relaxed)));
     }
 }
 

@@ -70,7 +70,9 @@ struct Watched {
     /// The champion that it is about.
     champion: Option<Arc<str>>,
     /// The trainer was told that it misleads.
-    told: bool,
+    told: Arc<AtomicBool>,
+    /// A champion that has misled since it is in force was to go back.
+    sent_back: bool,
 }
 
 /// A version beside the champion.
@@ -150,7 +152,12 @@ impl Lifecycle {
         let digest = champion.map(|generation| generation.digest());
         if watched.champion.as_ref() != digest {
             watched.drift.renew();
-            (watched.champion, watched.told) = (digest.cloned(), false);
+            *watched = Watched {
+                champion: digest.cloned(),
+                drift: std::mem::take(&mut watched.drift),
+                audit: watched.audit,
+                ..Watched::default()
+            };
         }
         watched.drift.trust()
     }
@@ -301,14 +308,21 @@ impl State {
 
     /// What a fall of trust on a route leads to.
     fn drifted(&self, route: &RouteState, to: Trust) {
-        let (route, now) = (&*route.route.name, self.clock.now());
+        let route = &*route.route.name;
         match to {
             Trust::Full => tracing::info!(route, "the predictor foretells well again: it decides again"),
             Trust::Statistics => tracing::warn!(route, "answers change otherwise than the predictor foretells: live statistics decide"),
             Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
         }
-        let Some(champion) = self.predictors.ttl(None).filter(|_| to == Trust::Statistics) else { return };
-        self.tell_drift(route);
+        if to == Trust::Statistics {
+            self.tell_drift(route);
+            self.send_back(route);
+        }
+    }
+
+    /// A champion that misleads on a route goes back to the one before, if it is new. That protects, so a freeze does not stop it.
+    fn send_back(&self, route: &str) {
+        let (now, Some(champion)) = (self.clock.now(), self.predictors.ttl(None)) else { return };
         let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
         let reason = format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion");
         let order = Order::new(now, "drift", reason);

@@ -127,10 +127,17 @@ impl State {
         else {
             return;
         };
-        let turned = {
+        let (turned, misleads) = {
             let foretold = (fill.predicted.cumulated(gap), fill.statistics.cumulated(gap));
-            watched.lock().drift.add(foretold, changed, self.lifecycle.settings.drift_acts && self.may_act())
+            let mut watched = watched.lock();
+            let turned = watched.drift.add(foretold, changed, self.lifecycle.settings.drift_acts && self.may_act());
+            let misleads = self.lifecycle.settings.drift_acts && !watched.sent_back && watched.drift.misleads();
+            watched.sent_back |= misleads;
+            (turned, misleads)
         };
+        if misleads {
+            self.send_back(&route.route.name);
+        }
         if let Some(to) = turned {
             self.drifted(route, to);
         }
