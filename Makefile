@@ -102,6 +102,7 @@ simulate: ## Long seeded simulations: statistics, learners, bill, alerts, budget
 	cargo test -q -p farthing-proxy --release --test budgets -- --ignored
 	cargo test -q -p farthing-tests --release --test llm -- --ignored --nocapture
 	cargo test -q -p farthing-models --release --test swap -- --ignored --nocapture
+	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests --release --test autopilot -- --ignored --nocapture
 
 scenarios: ## Scenarios Z1 to Z6 at full size, each with an ablation, into target/results/scenarios.json
 	cargo test -q --release -p farthing-tests --test scenarios -- --ignored --nocapture

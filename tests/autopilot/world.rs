@@ -105,6 +105,24 @@ fn config(dir: &Path, change: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
+fn started(config: &Arc<Config>, clock: &Arc<VirtualClock>, documents: &Arc<Documents>) -> Inside {
+    let (wire, time) = (documents.clone(), clock.clone());
+    let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone(), time.clone())) };
+    // Without the native library the tables decide.
+    let options = StoreOptions { runtime: Runtime::load(None).ok(), ..StoreOptions::default() };
+    let store = Store::open(config.models.dir.clone(), options);
+    Inside::new(config, clock.clone(), store, &client).unwrap()
+}
+
+/// A folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() { copy(&entry.path(), &target) } else { drop(std::fs::copy(entry.path(), target).unwrap()) }
+    }
+}
+
 /// Calls, reads and stale answers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
@@ -135,7 +153,9 @@ pub struct World {
     dir: PathBuf,
     trainer: PathBuf,
     next_turn: Time,
-    pub trained: Vec<String>,
+    config: Arc<Config>,
+    /// Log to begin with, as the recipe says it.
+    pub least: &'static str,
 }
 
 impl World {
@@ -143,12 +163,8 @@ impl World {
         let config = Arc::new(config(dir, change));
         let clock = Arc::new(VirtualClock::new(START));
         let documents = Arc::new(Documents::new(shape));
-        let (wire, time) = (documents.clone(), clock.clone());
-        let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone(), time.clone())) };
-        // Without the native library the tables decide.
-        let options = StoreOptions { runtime: Runtime::load(None).ok(), ..StoreOptions::default() };
-        let store = Store::open(config.models.dir.clone(), options);
-        let inside = Inside::new(&config, clock.clone(), store, &client).unwrap();
+        let inside = started(&config, &clock, &documents);
+        inside.recall();
         let mut rng = StdRng::seed_from_u64(shape.seed ^ 1);
         let weights: Vec<f64> = (0..shape.keys).map(|_| 9f64.powf(rng.random::<f64>() - 0.5)).collect();
         let all: f64 = weights.iter().sum();
@@ -159,7 +175,38 @@ impl World {
         let ladder = ladder.collect();
         let mean = shape.read / shape.keys as f64;
         let (dir, trainer) = (dir.to_path_buf(), trainer.to_path_buf());
-        Self { inside, clock, documents, rng, ladder, mean, reads: 0, stale: 0, dir, trainer, next_turn: START, trained: Vec::new() }
+        Self { inside, clock, documents, rng, ladder, mean, reads: 0, stale: 0, dir, trainer, next_turn: START, config, least: "2d" }
+    }
+
+    /// Two worlds that go on from here, each after a restart: one in the same folder, one in a copy of it.
+    pub async fn fork(self, to: &Path) -> (Self, Self) {
+        self.inside.remember();
+        let Self { inside, clock, documents, rng, ladder, mean, reads, stale, dir, trainer, next_turn, config, least } = self;
+        inside.close().await.unwrap();
+        copy(&dir, to);
+        let again = |dir: &Path| {
+            let mut config = Config::clone(&config);
+            (config.state_dir, config.models.dir, config.log.dir) = (dir.join("state"), dir.join("models"), dir.join("logs"));
+            let (config, clock) = (Arc::new(config), Arc::new(VirtualClock::new(clock.now())));
+            let inside = started(&config, &clock, &documents);
+            inside.recall();
+            Self {
+                inside,
+                clock,
+                documents: documents.clone(),
+                rng: rng.clone(),
+                ladder: ladder.clone(),
+                mean,
+                reads,
+                stale,
+                dir: dir.to_path_buf(),
+                trainer: trainer.clone(),
+                next_turn,
+                config,
+                least,
+            }
+        };
+        (again(&dir), again(to))
     }
 
     async fn read(&mut self, key: usize) {
@@ -210,13 +257,13 @@ impl World {
         let recipe = self.dir.join("loop.toml");
         let (logs, models) = (self.dir.join("logs"), self.dir.join("models"));
         let text = format!(
-            "logs = {logs:?}\nmodels = {models:?}\nevery = \"1d\"\nafter_drift = \"6h\"\nleast = \"2d\"\nwindow = \"6d\"\n[ttl]\nstale_budget = {BUDGET}\n"
+            "logs = {logs:?}\nmodels = {models:?}\nevery = \"1d\"\nafter_drift = \"6h\"\nleast = \"{}\"\nwindow = \"6d\"\n[ttl]\nstale_budget = {BUDGET}\n",
+            self.least
         );
         std::fs::write(&recipe, text).unwrap();
         let said = self.trainer(&["loop", "--once", "--at", &at, "--recipe", recipe.to_str().unwrap()]);
         if !said.contains("are waited for") && !said.contains("waits until") {
             println!("day {:.2}: {}", self.day(), said.trim());
-            self.trained.push(said.clone());
         }
         said
     }
@@ -229,22 +276,34 @@ impl World {
         said
     }
 
-    /// The log of some days alone.
-    pub fn copy_logs(&self, days: &[String]) -> String {
-        let to = self.dir.join("some");
+    /// Fits on the log of some days alone, whatever the gate says of it; the version.
+    pub fn fit_days(&self, days: std::ops::Range<i64>) -> u32 {
+        let first = START.nanos().div_euclid(86_400_000_000_000);
+        let logs = self.dir.join("some");
         for table in ["requests", "calls", "decisions"] {
-            for day in days {
-                let from = self.dir.join("logs").join(table).join(day);
-                for hour in std::fs::read_dir(&from).into_iter().flatten().flatten() {
-                    let into = to.join(table).join(day).join(hour.file_name());
-                    std::fs::create_dir_all(&into).unwrap();
-                    for file in std::fs::read_dir(hour.path()).unwrap().flatten() {
-                        std::fs::copy(file.path(), into.join(file.file_name())).unwrap();
-                    }
-                }
+            for day in days.clone() {
+                let (year, month, day) = farthing_types::civil(first + day);
+                let day = format!("date={year:04}-{month:02}-{day:02}");
+                copy(&self.dir.join("logs").join(table).join(&day), &logs.join(table).join(&day));
             }
         }
-        to.to_str().unwrap().to_owned()
+        let budget = BUDGET.to_string();
+        let models = self.dir.join("models");
+        let args = [
+            "fit",
+            "ttl",
+            "--force",
+            "--json",
+            "--stale-budget",
+            &budget,
+            "--logs",
+            logs.to_str().unwrap(),
+            "--out",
+            models.to_str().unwrap(),
+        ];
+        let said = self.trainer(&args);
+        let said: serde_json::Value = serde_json::from_str(&said).expect(&said);
+        u32::try_from(said["published"]["version"].as_u64().unwrap()).unwrap()
     }
 
     pub fn day(&self) -> f64 {

@@ -235,7 +235,7 @@ impl Store {
         !self.root.join(ALIASES_FILE).is_file()
     }
 
-    fn runs_something(&self) -> bool {
+    pub(crate) fn runs_something(&self) -> bool {
         self.live.load().iter().flatten().any(Option::is_some)
     }
 

@@ -2,7 +2,7 @@
 
 use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, note_frozen, read_aliases};
 use farthing_contract::bundle::frozen::Frost;
-use farthing_contract::bundle::{Action, Alias, Kind};
+use farthing_contract::bundle::{Action, Alias, Event, Kind};
 use farthing_types::Time;
 
 use crate::store::{Store, target_of};
@@ -18,6 +18,14 @@ impl Store {
                 && event.at_ns >= since.nanos()
         });
         became && state.warm.get(&kind).is_some_and(|warm| !warm.is_empty())
+    }
+
+    /// The version that the last rollback of the champion has left, unless it was let in again since. Waits for whoever changes the store.
+    pub fn sent_back(&self, kind: Kind) -> Option<u32> {
+        let state = self.state.lock();
+        let back = |event: &&Event| (event.kind, event.alias, event.action) == (kind, Alias::Champion, Action::Rollback);
+        let left = state.history.events().iter().rev().find(back)?.from.as_ref()?;
+        state.history.rejected(kind, &left.digest).map(|_| left.version)
     }
 
     /// Makes the challenger champion, if it still is the version of that digest and automation is not frozen; whether it was done.
@@ -67,6 +75,10 @@ impl Store {
     /// # Errors
     /// A store that cannot be written.
     pub fn note_frozen(&self, instance: &str, order: Option<(Time, &str)>) -> Result<(), ModelsError> {
+        // Nothing is made in the place of a store that is gone for the moment.
+        if order.is_some() && self.is_gone() && self.runs_something() {
+            return Err(ModelsError::Rejected(format!("{} cannot be reached", self.root.display())));
+        }
         let frost = order.map(|(since, reason)| Frost { since_ns: since.nanos(), reason: reason.to_owned() });
         Ok(note_frozen(&self.root, instance, frost)?)
     }

@@ -303,6 +303,7 @@ pub(crate) fn build(
     state.publish_bypass(&state.bypass.orders(state.clock.now()));
     state.predictors.store().freeze(state.freeze.is_on());
     state.tell_freeze();
+    state.distrust_sent_back();
     state.follow_candidates();
     state.routes.iter().for_each(|route| route.switches.put_audit_share(audit::share(config, route)));
     state.recall_audits();
@@ -382,7 +383,9 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
         let polled = state.clone();
         let poll = move || {
             polled.tell_freeze();
-            polled.predictors.store().poll()
+            let changes = polled.predictors.store().poll();
+            polled.distrust_sent_back();
+            changes
         };
         let changes = tokio::task::spawn_blocking(poll).await.unwrap_or_default();
         for change in changes {

@@ -223,6 +223,7 @@ impl Inside {
     pub fn poll_models(&self) {
         self.state.tell_freeze();
         self.state.predictors.store().poll();
+        self.state.distrust_sent_back();
     }
 
     /// Saves the live statistics beside the log. Blocks.

@@ -208,12 +208,16 @@ pub struct CandidateInfo {
     /// Guards that compare its keys with as many of the champion's.
     pub guards: Vec<GuardInfo>,
     /// What its keys cost over the champion's in the canary, calls and stale answers; null while too little is known.
+    #[serde(default)]
     pub money_against_champion: Option<f64>,
     /// Keys times windows that this stands on: the champion's, the challenger's.
+    #[serde(default)]
     pub key_windows: [u64; 2],
     /// Evidence that its keys cost at most `models.autopilot_margin` more; 1 is none, the autopilot promotes at 100.
+    #[serde(default)]
     pub shown: f64,
     /// Seconds in which the autopilot must be sure of it; null where none decides.
+    #[serde(default)]
     pub autopilot_left_s: Option<f64>,
 }
 

@@ -8,8 +8,10 @@ use farthing_types::reasons;
 const TOLERANCE: f64 = 2.0;
 /// Evidence at which a route falls back: in 64,000 labels a sound predictor reaches it with a probability of at most 2 %.
 const ENOUGH: f64 = 1e5;
-/// A champion that is new misleads where its forecasts are off with this evidence ...
-const MISLEADS: f64 = 1_000.0;
+/// A champion that is new misleads where its forecasts are off by more than this factor ...
+const NEW_TOLERANCE: f64 = 1.5;
+/// ... with this evidence ...
+const MISLEADS: f64 = 200.0;
 /// ... and with so many times that against the live statistics: a world that changes misleads both.
 const ALONE: f64 = 10.0;
 /// A predictor that was closed out comes back after so many labels ...
@@ -46,7 +48,7 @@ pub struct Drift {
 
 impl Default for Drift {
     fn default() -> Self {
-        let [always, once] = [Calibration::always(TOLERANCE), Calibration::once(TOLERANCE)];
+        let [always, once] = [Calibration::always(TOLERANCE), Calibration::once(NEW_TOLERANCE)];
         Self { trust: Trust::Full, predictor: always.clone(), statistics: always, since: [once.clone(), once], turns: 0 }
     }
 }
@@ -90,7 +92,7 @@ impl Drift {
     }
 
     /// Whether the predictor has misled since it is in force, while the live statistics have not: a sound one does at any time with a probability of at most one in
-    /// a thousand. Sooner sure than a fall of trust, which must hold for years: for a champion that is new and can go back.
+    /// two hundred. Sooner sure than a fall of trust, which must hold for years: for a champion that is new and can go back.
     pub fn misleads(&self) -> bool {
         let [predictor, statistics] = self.since.each_ref().map(|calibration| calibration.ratio().evidence());
         predictor >= MISLEADS && predictor >= ALONE * statistics
@@ -156,7 +158,9 @@ mod tests {
         for times in [10.0, 0.1] {
             assert!((0..50).all(|seed| until(seed, (times, 1.0), 300).is_some_and(|taken| taken < 150)), "{times}");
         }
-        assert!((0..100).all(|seed| until(seed, (1.3, 1.0), 2_000).is_none() && until(seed, (0.1, 0.1), 300).is_none()));
+        assert!((0..100).all(|seed| until(seed, (1.3, 1.0), 2_000).is_none()
+            && until(seed, (0.8, 1.0), 2_000).is_none()
+            && until(seed, (0.1, 0.1), 300).is_none()));
     }
 
     #[test]

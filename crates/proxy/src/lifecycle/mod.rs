@@ -122,6 +122,11 @@ enum Once {
     Audit = 3,
 }
 
+fn distrust(routes: &[Arc<RouteState>], store: &Store) {
+    let version = store.sent_back(Kind::Ttl);
+    routes.iter().filter(|route| route.switches.distrusted() != version).for_each(|route| route.switches.put_distrusted(version));
+}
+
 /// The window of a canary that a moment is in.
 fn window_of(at: Time) -> i64 {
     at.nanos().div_euclid(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX))
@@ -328,10 +333,19 @@ impl State {
         let order = Order::new(now, "drift", reason);
         // The store is asked there as well: while it loads a version, it lets nobody in.
         // Several routes may find out at once; one step back is meant.
+        let routes = self.routes.clone();
         self.in_store(move |store| {
-            let young = store.is_young(Kind::Ttl, &champion, since);
-            if young { store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order) } else { Ok(()) }
+            if store.is_young(Kind::Ttl, &champion, since) {
+                store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order)?;
+                distrust(&routes, store);
+            }
+            Ok(())
         });
+    }
+
+    /// Copies that a champion gave a TTL to, and that was sent back, by whomever, count for no more than others until it is forgotten. Blocks while a version loads.
+    pub(crate) fn distrust_sent_back(&self) {
+        distrust(&self.routes, self.predictors.store());
     }
 
     /// Whether a candidate may be let on, TTLs be given back, or a route fall back: not while automation is frozen.

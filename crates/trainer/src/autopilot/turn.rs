@@ -1,5 +1,6 @@
 //! One look at log and store: what is due, what is done about it, and what is said.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, read_aliases, read_frozen, read_history, versions};
@@ -15,6 +16,8 @@ use crate::error::TrainError;
 use crate::learn::Watch;
 use crate::read;
 
+/// How long a kind rests whose training failed.
+const REST: Span = Span::from_secs(3_600);
 /// Who names a challenger, for the history.
 const BY: &str = "loop";
 
@@ -67,6 +70,8 @@ impl Outcome {
 pub struct Looper {
     recipe: Recipe,
     kept: Kept,
+    /// What failed in the middle of a training is left alone until then.
+    rests: BTreeMap<Kind, Time>,
 }
 
 /// What store and log say at a moment.
@@ -91,7 +96,7 @@ impl Looper {
     /// What is remembered cannot be read.
     pub fn open(recipe: Recipe) -> Result<Self, TrainError> {
         let kept = Kept::read(&recipe.models)?;
-        Ok(Self { recipe, kept })
+        Ok(Self { recipe, kept, rests: BTreeMap::new() })
     }
 
     /// What is remembered of a kind.
@@ -130,6 +135,9 @@ impl Looper {
         }
         if let Some(said) = self.not_due(now, (until, drift)) {
             return Ok(said);
+        }
+        if let Some(until) = self.rests.get(&now.kind).filter(|until| now.at < **until) {
+            return Ok((Outcome::NothingNew, None, format!("a training failed; tried again after {}", utc(*until))));
         }
         let chosen = now.log.newest(self.recipe.window, self.recipe.rows)?;
         let digest = read::digest(&chosen.files)?;
@@ -173,7 +181,11 @@ impl Looper {
             Some((version, digest)) => (Target { version, digest }, "made of the same log before".to_owned()),
             None => {
                 let stop = || frozen(&root);
-                let made = train(now.kind, &chosen.files, &self.recipe, (&stop, now.watch))?;
+                let made = train(now.kind, &chosen.files, &self.recipe, (&stop, now.watch));
+                if made.is_err() {
+                    self.rests.insert(now.kind, now.at + REST);
+                }
+                let made = made?;
                 let (outcome, text) = match made {
                     Made::Published(published, verdict) => {
                         let target = Target { version: published.manifest.version, digest: published.digest.clone() };
@@ -348,4 +360,32 @@ fn utc(at: Time) -> String {
     let (year, month, day) = farthing_types::civil(minutes.div_euclid(1_440));
     let of_day = minutes.rem_euclid(1_440);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", of_day / 60, of_day % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_oldest_versions_go_and_what_an_alias_names_or_remembers_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("logs = \"logs\"\nmodels = {:?}\nversions = 2\n", dir.path());
+        let looper = Looper::open(Recipe::parse(Path::new("loop.toml"), &text).unwrap()).unwrap();
+        for version in 1..=6 {
+            std::fs::create_dir_all(dir.path().join("ttl").join(version.to_string())).unwrap();
+        }
+        change_aliases(dir.path(), |aliases| {
+            for version in [2, 3] {
+                aliases.promote(Kind::Ttl, Alias::Champion, Target { version, digest: format!("d{version}") }, 0);
+            }
+            Ok(())
+        })
+        .unwrap();
+        // Version 1 is not of this loop.
+        let mut attempt = Attempt { made: vec![2, 3, 4, 5, 6], ..Attempt::default() };
+        looper.prune(Kind::Ttl, &mut attempt);
+        let there: Vec<_> = (1..=6).filter(|version: &u32| dir.path().join("ttl").join(version.to_string()).exists()).collect();
+        assert_eq!((there, attempt.made), (vec![1, 2, 3, 5, 6], vec![2, 3, 5, 6]));
+        assert_eq!(std::fs::read_dir(dir.path().join("ttl")).unwrap().count(), 5);
+    }
 }
