@@ -4,7 +4,7 @@ use farthing_models::{Alias, Kind, Order};
 use farthing_tests::skip::skip;
 use farthing_types::Clock;
 
-use crate::world::{BUDGET, DAY, HOUR, START, Shape, Sums, World, trainer};
+use crate::world::{BUDGET, DAY, HOUR, Shape, Sums, World, trainer};
 
 const FULL: Shape = Shape { seed: 8, keys: 60, days: 21, jump: 8, times: 30.0, read: 300.0, change: 43_200.0 };
 /// How long is compared, from day 11 on.
@@ -61,40 +61,33 @@ async fn thirty_times_the_changes_and_nobody_touches_anything() {
     assert!(of_ours.stale_share() <= BUDGET, "{of_ours:?}");
 }
 
-const SHORT: Shape = Shape { seed: 3, keys: 24, days: 4, jump: 9, times: 30.0, read: 300.0, change: 43_200.0 };
+const SHORT: Shape = Shape { seed: 3, keys: 50, days: 6, jump: 9, times: 30.0, read: 360.0, change: 43_200.0 };
 
 #[tokio::test(start_paused = true)]
 async fn what_the_log_teaches_is_in_force_within_days_and_under_a_freeze_nothing_changes() {
     let Some(trainer) = trainer() else { return skip("the autopilot's first days: no farthing-train (make trainer)") };
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::new(dir.path(), &trainer, &SHORT, |config| config.models.canary_share = 0.5);
-    world.least = "1d";
+    (world.least, world.every) = ("1d", "6h");
     world.pass(DAY + HOUR).await;
+    let first = world.sums();
     // Frozen: nothing is trained, nothing begins.
     assert!(world.inside.freeze(true, "a launch").unwrap());
     let said = world.train();
     assert!(said.contains("frozen: ") && said.contains("a launch") && !dir.path().join("models/ttl").exists(), "{said}");
     assert!(world.inside.freeze(false, "it is over").unwrap());
-    let said = world.train();
-    assert!(said.contains("ttl/1 is challenger"), "{said}");
-    let under_rule = world.sums();
-    world.pass(6 * HOUR).await;
-    let (before, mut hours) = (world.sums().since(under_rule), 6);
-    while world.champion().is_none() && hours < 72 {
+    while world.champion().is_none() && world.day() < 5.0 {
+        world.train();
         world.pass(6 * HOUR).await;
-        hours += 6;
     }
-    assert_eq!(world.champion(), Some(1), "{:#?}", world.inside.candidates());
     let history = world.history();
-    assert!(
-        history.iter().any(|line| line.contains("promote champion -> 1 by autopilot: not more than 5 % dearer: cost -")),
-        "{history:#?}"
-    );
-    let under_champion = world.sums();
+    let promoted = |line: &String| line.contains("promote champion -> 1 by autopilot: not more than 5 % dearer: cost -");
+    assert!(world.champion() == Some(1) && history.iter().any(promoted), "{history:#?} {:#?}", world.inside.candidates());
+    let before = world.sums();
     world.pass(6 * HOUR).await;
-    let after = world.sums().since(under_champion);
-    report("in the canary", before);
-    report("as champion", after);
-    assert!(after.calls < 0.7 * before.calls && after.stale_share() <= 1.5 * BUDGET, "{before:?} {after:?}");
-    println!("{history:#?}, {} h; from {START:?}", hours);
+    let after = world.sums().since(before);
+    report("under the rule", first);
+    report("six hours under the champion", after);
+    println!("{history:#?}");
+    assert!(after.calls / after.reads < 0.5 * first.calls / first.reads && after.stale_share() <= 1.5 * BUDGET, "{first:?} {after:?}");
 }

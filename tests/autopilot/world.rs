@@ -119,7 +119,11 @@ fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() { copy(&entry.path(), &target) } else { drop(std::fs::copy(entry.path(), target).unwrap()) }
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
@@ -156,6 +160,8 @@ pub struct World {
     config: Arc<Config>,
     /// Log to begin with, as the recipe says it.
     pub least: &'static str,
+    /// And how much is new to train again.
+    pub every: &'static str,
 }
 
 impl World {
@@ -175,13 +181,28 @@ impl World {
         let ladder = ladder.collect();
         let mean = shape.read / shape.keys as f64;
         let (dir, trainer) = (dir.to_path_buf(), trainer.to_path_buf());
-        Self { inside, clock, documents, rng, ladder, mean, reads: 0, stale: 0, dir, trainer, next_turn: START, config, least: "2d" }
+        Self {
+            inside,
+            clock,
+            documents,
+            rng,
+            ladder,
+            mean,
+            reads: 0,
+            stale: 0,
+            dir,
+            trainer,
+            next_turn: START,
+            config,
+            least: "2d",
+            every: "1d",
+        }
     }
 
     /// Two worlds that go on from here, each after a restart: one in the same folder, one in a copy of it.
     pub async fn fork(self, to: &Path) -> (Self, Self) {
         self.inside.remember();
-        let Self { inside, clock, documents, rng, ladder, mean, reads, stale, dir, trainer, next_turn, config, least } = self;
+        let Self { inside, clock, documents, rng, ladder, mean, reads, stale, dir, trainer, next_turn, config, least, every } = self;
         inside.close().await.unwrap();
         copy(&dir, to);
         let again = |dir: &Path| {
@@ -204,6 +225,7 @@ impl World {
                 next_turn,
                 config,
                 least,
+                every,
             }
         };
         (again(&dir), again(to))
@@ -257,8 +279,8 @@ impl World {
         let recipe = self.dir.join("loop.toml");
         let (logs, models) = (self.dir.join("logs"), self.dir.join("models"));
         let text = format!(
-            "logs = {logs:?}\nmodels = {models:?}\nevery = \"1d\"\nafter_drift = \"6h\"\nleast = \"{}\"\nwindow = \"6d\"\n[ttl]\nstale_budget = {BUDGET}\n",
-            self.least
+            "logs = {logs:?}\nmodels = {models:?}\nevery = \"{}\"\nafter_drift = \"6h\"\nleast = \"{}\"\nwindow = \"6d\"\n[ttl]\nstale_budget = {BUDGET}\n",
+            self.every, self.least
         );
         std::fs::write(&recipe, text).unwrap();
         let said = self.trainer(&["loop", "--once", "--at", &at, "--recipe", recipe.to_str().unwrap()]);
