@@ -62,7 +62,7 @@ fn one_that_is_dearer_by_the_margin_is_hardly_ever_let_through_at_whatever_momen
 #[test]
 fn where_it_suits_some_keys_and_others_not_the_mean_counts() {
     // Of each two keys that are alike one gets dearer, the other cheaper; on the whole it is five in a hundred.
-    let mixed = |index: usize| if index % 2 == 0 { 1.4 } else { 0.7 };
+    let mixed = |index: usize| if index.is_multiple_of(2) { 1.4 } else { 0.7 };
     let passes = |seed: &u64| {
         let (mut world, mut contest) = (World::new(*seed, 40), Contest::new(0.05));
         (0..40).for_each(|index| world.keys[index] = world.keys[index & !1]);

@@ -179,9 +179,3 @@ async fn a_poisoned_model_that_an_operator_puts_in_force_at_once_is_refused_or_g
     assert!(refused.contains("golden") || refused.contains("finite"), "{refused}");
     assert_eq!(world.inside.models().current(Kind::Ttl, Alias::Champion).unwrap().version(), 1);
 }
-
-#[tokio::test(start_paused = true)]
-#[ignore = "for the figure in docs/models.md"]
-async fn a_champion_that_foretells_too_few_changes_shows_late_where_few_keys_are_asked_for() {
-    assert!(excess_of_champion(0.1, 20..32).await <= 0.1);
-}
