@@ -105,6 +105,7 @@ simulate: ## Long seeded simulations: leases, statistics, learners, bill, alerts
 	cargo test -q -p farthing-tests --release --test e2e fleet -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test scenarios -- --ignored --nocapture trials::
 	cargo test -q -p farthing-models --release --test swap -- --ignored --nocapture
+	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests --release --test autopilot -- --ignored --nocapture
 
 scenarios: ## Scenarios Z1 to Z6 at full size, each with an ablation, into target/results/scenarios.json
 	cargo test -q --release -p farthing-tests --test scenarios -- --ignored --nocapture scenarios_at_full_size

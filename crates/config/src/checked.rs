@@ -262,6 +262,12 @@ pub struct ModelsConfig {
     pub shadow_labels: u64,
     /// A route whose answers change otherwise than foretold falls back; else that is only told.
     pub drift_acts: bool,
+    /// A challenger that is shown not to be dearer is promoted by the proxy itself; one that is not in time is taken back.
+    pub autopilot: bool,
+    /// By what share it may be dearer.
+    pub autopilot_margin: f64,
+    /// Within what time it must be shown, while automation is not frozen.
+    pub autopilot_within: Span,
 }
 
 impl Default for ModelsConfig {
@@ -274,6 +280,9 @@ impl Default for ModelsConfig {
             canary_share: 0.05,
             shadow_labels: 200,
             drift_acts: true,
+            autopilot: false,
+            autopilot_margin: 0.05,
+            autopilot_within: Span::from_secs(14 * 86_400),
         }
     }
 }

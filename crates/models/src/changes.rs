@@ -37,7 +37,7 @@ impl From<Time> for Order {
 }
 
 impl Order {
-    fn event(&self, (kind, alias): (Kind, Alias), action: Action, (from, to): (Option<Target>, Option<Target>)) -> Event {
+    pub(crate) fn event(&self, (kind, alias): (Kind, Alias), action: Action, (from, to): (Option<Target>, Option<Target>)) -> Event {
         let Self { at, by, reason, .. } = self;
         Event { at_ns: at.nanos(), kind, alias, action, from, to, by: by.clone(), reason: reason.clone(), forced: false }
     }

@@ -13,6 +13,7 @@ mod info;
 mod onnx;
 mod runtime;
 mod store;
+mod unattended;
 
 pub use changes::Order;
 pub use count::Counts;

@@ -13,7 +13,7 @@ use farthing_contract::bundle::disk::{append_history, change_aliases, history_pa
 use farthing_contract::bundle::{
     ALIASES_FILE, Action, Alias, AliasState, Aliases, Bundle, BundleError, Check, Event, History, Kind, Target,
 };
-use farthing_types::{Clock, RealClock, Span, Time};
+use farthing_types::{Clock, RealClock, Span};
 use parking_lot::Mutex;
 
 use crate::count::{Counters, Counts};
@@ -118,18 +118,6 @@ pub(crate) struct Problem {
 }
 
 impl Store {
-    /// Whether `champion` became that since a time, and a version before it is in memory to go back to. One that was gone back to did not.
-    pub fn is_young(&self, kind: Kind, champion: &Generation, since: Time) -> bool {
-        let state = self.state.lock();
-        let last = state.history.events().iter().rev().find(|event| (event.kind, event.alias) == (kind, Alias::Champion));
-        let became = last.is_some_and(|event| {
-            matches!(event.action, Action::Promote | Action::Follow)
-                && event.to.as_ref().is_some_and(|to| *to.digest == **champion.digest())
-                && event.at_ns >= since.nanos()
-        });
-        became && state.warm.get(&kind).is_some_and(|warm| !warm.is_empty())
-    }
-
     /// Opens the store under `root` and loads what the aliases name. Never fails: what cannot be loaded is in [`Store::status`],
     /// and the proxy starts on tables and rules.
     pub fn open(root: impl Into<PathBuf>, options: StoreOptions) -> Self {
@@ -162,6 +150,11 @@ impl Store {
     /// Whether versions that others put into the alias file stay out until an operator of this store promotes them.
     pub fn freeze(&self, frozen: bool) {
         self.frozen.store(frozen, Ordering::Relaxed);
+    }
+
+    /// Whether they do.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
     }
 
     /// The generation an alias names now; the one call of the request path. Wait-free; the caller holds the generation as long as it likes.
@@ -242,7 +235,7 @@ impl Store {
         !self.root.join(ALIASES_FILE).is_file()
     }
 
-    fn runs_something(&self) -> bool {
+    pub(crate) fn runs_something(&self) -> bool {
         self.live.load().iter().flatten().any(Option::is_some)
     }
 
@@ -479,8 +472,7 @@ fn refusal(state: &mut State, of: (Kind, Alias), target: &Target, error: &str) -
 
 /// Whether the last that is known of the alias is that somebody moved it there on purpose.
 fn by_hand(state: &State, of: (Kind, Alias), wanted: &AliasState) -> bool {
-    let last = state.history.events().iter().rev().find(|event| (event.kind, event.alias) == of);
-    last.is_some_and(|event| event.to.as_ref() == Some(&wanted.current) && event.by.starts_with("operator"))
+    state.history.last_move(of.0, of.1).is_some_and(|event| event.to.as_ref() == Some(&wanted.current) && event.by.starts_with("operator"))
 }
 
 /// What is said of a version that was rolled back.

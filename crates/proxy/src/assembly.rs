@@ -65,7 +65,7 @@ const SWEEP_TURNS: u64 = 30;
 /// How long an expired entry is kept for validation and for standing in when the provider fails.
 pub(crate) const KEEP_EXPIRED: Span = Span::from_secs(24 * 3_600);
 /// How long a finished log may take to be written at shutdown or on demand.
-const LOG_WAIT: Span = Span::from_secs(30);
+pub(crate) const LOG_WAIT: Span = Span::from_secs(30);
 /// How long a question about money waits for rows that are in no file yet.
 const FRESH_WAIT: Span = Span::from_secs(5);
 
@@ -329,6 +329,8 @@ pub(crate) fn build(
     // From before the restart.
     state.publish_bypass(&state.bypass.orders(state.clock.now()));
     state.predictors.store().freeze(state.freeze.is_on());
+    state.tell_freeze();
+    state.distrust_sent_back();
     state.follow_candidates();
     state.routes.iter().for_each(|route| route.switches.put_audit_share(audit::share(config, route)));
     state.recall_audits();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use farthing_cache::l2::Store as L2Store;
 use farthing_cache::{CacheStats, Purge};
 use farthing_config::Config;
-use farthing_ledger::{AggregatesSnapshot, LogMetrics, LogWriter};
+use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, LogWriter};
 use farthing_models::Store;
 use farthing_types::{Body, Clock, RealClock, Span};
 use farthing_upstream::{Origin, UpstreamSpec};
@@ -221,7 +221,9 @@ impl Inside {
 
     /// Follows aliases of predictors on disk. Blocks.
     pub fn poll_models(&self) {
+        self.state.tell_freeze();
         self.state.predictors.store().poll();
+        self.state.distrust_sent_back();
     }
 
     /// Saves the live statistics beside the log. Blocks.
@@ -332,6 +334,14 @@ impl Inside {
     /// Forgets a tenant.
     pub async fn forget(&self, tenant: &str) -> ForgetReport {
         forget(&self.state, tenant).await
+    }
+
+    /// Writes everything logged so far into files. Blocks.
+    ///
+    /// # Errors
+    /// Rows that were dropped, or a writer that does not answer.
+    pub fn flush_log(&self) -> Result<(), LogError> {
+        self.log.as_ref().map_or(Ok(()), |log| log.handle().flush(crate::assembly::LOG_WAIT))
     }
 
     /// Ends: running calls end, the log is written, and what waits to be written to L2. That itself is its owner's to close.

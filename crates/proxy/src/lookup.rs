@@ -1,5 +1,6 @@
 //! Looking up: what the cache has for a request.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use farthing_cache::Cached;
@@ -98,10 +99,25 @@ fn judged_heard(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, a
     // Where audits find too many stale answers, what was chosen counts for less, whenever it was chosen.
     match (route.switches.scale(), judged.chosen) {
         (Some(scale), Some(chosen)) if !matches!(chosen.by, By::Override(_)) => {
-            let cut = VariantTtl { ttl: chosen.ttl.mul_f64(scale), stale: chosen.stale.mul_f64(scale), ..chosen.clone() };
+            let chosen = trusted(route, chosen);
+            let cut = VariantTtl { ttl: chosen.ttl.mul_f64(scale), stale: chosen.stale.mul_f64(scale), ..chosen.into_owned() };
             judged_uncut(route, facts, &Judged { chosen: Some(&cut), ..*judged }, at)
         }
+        (None, Some(chosen)) if route.switches.distrusted().is_some() => {
+            judged_uncut(route, facts, &Judged { chosen: Some(&trusted(route, chosen)), ..*judged }, at)
+        }
         _ => judged_uncut(route, facts, judged, at),
+    }
+}
+
+/// What a champion has chosen that was sent back since counts for no more than the base TTL: nobody knows better yet.
+fn trusted<'a>(route: &RouteState, chosen: &'a VariantTtl) -> Cow<'a, VariantTtl> {
+    let by = |version: u32| matches!(chosen.by, By::Model(by) | By::Table(by) if by == version);
+    let base = route.route.base_ttl;
+    if chosen.ttl > base && route.switches.distrusted().is_some_and(by) {
+        Cow::Owned(VariantTtl { ttl: base, stale: chosen.stale.min(base), ..chosen.clone() })
+    } else {
+        Cow::Borrowed(chosen)
     }
 }
 

@@ -171,7 +171,6 @@ impl CacheEvents for Events {
 fn verdict(state: &State, end: &EntryEnd, changed: bool) {
     let entry = &end.entry;
     let Some(route) = state.route_named(&entry.subject.route) else { return };
-    state.matured(route, end, changed);
     let stale = match entry.last_hit().filter(|_| changed) {
         Some(last) => {
             let hazard = entry.stats.hazard(route.stats.lock().stats.hazard());
@@ -179,6 +178,7 @@ fn verdict(state: &State, end: &EntryEnd, changed: bool) {
         }
         None => 0.0,
     };
+    state.matured(route, end, (changed, stale));
     state.totals.verdicts(&route.route.name, entry.hits(), stale.round() as u64);
     if let Some(last) = entry.last_hit().filter(|_| stale > 0.0) {
         state.record_stale(route, &entry.subject, (last, stale));

@@ -5,9 +5,11 @@
 //! appears in a signature. Formulas and their sources are in `docs/learning.md`.
 
 pub mod advise;
+pub mod autopilot;
 pub mod card;
 pub mod choice;
 pub mod cost;
+mod drafts;
 pub mod error;
 pub mod evaluate;
 pub mod fit;

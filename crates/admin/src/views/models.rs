@@ -72,7 +72,7 @@ pub struct ModelEvent {
     pub kind: String,
     /// Alias.
     pub alias: String,
-    /// `promote`, `rollback`, `clear`, `reject`, or `follow`: the alias file was moved by other means.
+    /// `promote`, `rollback`, `clear`, `reject`, `follow`: the alias file was moved by other means; or `drift`: nothing was moved, its version misleads.
     pub action: String,
     /// The version it named before.
     pub from: Option<u32>,
@@ -172,7 +172,7 @@ pub struct ForecastInfo {
 /// One guard of a canary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GuardInfo {
-    /// `calls`, `errors` or `stale`.
+    /// `calls`, `errors`, `stale` or `bill`.
     pub guard: String,
     /// Evidence of harm; 1 is none, at 1,000 the candidate is taken back.
     pub evidence: f64,
@@ -207,6 +207,18 @@ pub struct CandidateInfo {
     pub champion: ForecastInfo,
     /// Guards that compare its keys with as many of the champion's.
     pub guards: Vec<GuardInfo>,
+    /// What its keys cost over the champion's in the canary, calls and stale answers; null while too little is known.
+    #[serde(default)]
+    pub money_against_champion: Option<f64>,
+    /// Keys times windows that this stands on: the champion's, the challenger's.
+    #[serde(default)]
+    pub key_windows: [u64; 2],
+    /// Evidence that its keys cost at most `models.autopilot_margin` more; 1 is none, the autopilot promotes at 100.
+    #[serde(default)]
+    pub shown: f64,
+    /// Seconds in which the autopilot must be sure of it; null where none decides.
+    #[serde(default)]
+    pub autopilot_left_s: Option<f64>,
 }
 
 /// How the forecasts of a route have come true.

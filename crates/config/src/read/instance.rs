@@ -121,6 +121,16 @@ fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {
     s.set("canary_share", v::share(0.0..=0.5), &mut into.canary_share);
     s.set("shadow_labels", v::count(20..=10_000_000), &mut into.shadow_labels);
     s.set("drift_acts", v::flag, &mut into.drift_acts);
+    s.set("autopilot", v::flag, &mut into.autopilot);
+    s.set("autopilot_margin", v::share(0.005..=0.5), &mut into.autopilot_margin);
+    s.set("autopilot_within", v::positive_span, &mut into.autopilot_within);
+    if into.autopilot && into.canary_share == 0.0 {
+        s.wrong(
+            "autopilot",
+            "nothing can be shown of a challenger that decides for no key",
+            "set models.canary_share above 0, such as 0.05",
+        );
+    }
 }
 
 fn holdout(s: &Section<'_, '_>, into: &mut HoldoutConfig) {

@@ -236,6 +236,19 @@ pub(crate) const MODELS: Keys = &[
         "true",
         "A route whose answers change otherwise than its predictor foretells falls back to the live statistics, then to the rule. `false`: that is only told.",
     ),
+    key(
+        "autopilot",
+        "flag",
+        "false",
+        "A challenger that is shown not to cost more than what decides, and that no guard has taken back, is promoted by the proxy itself; one of which that is not shown in time is taken back.",
+    ),
+    key(
+        "autopilot_margin",
+        "share",
+        "0.05",
+        "By what share, 0.005 to 0.5, its keys may cost more, stale answers at their price included. Less takes longer to show.",
+    ),
+    key("autopilot_within", "time", "\"14d\"", "Within what time that must be shown; time under a freeze does not count."),
 ];
 
 pub(crate) const ROUTE: Keys = &[

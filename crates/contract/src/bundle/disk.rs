@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use super::{ALIASES_FILE, Aliases, BundleError, Check, Event, FileRef, HISTORY_FILE, History, Kind, MANIFEST_FILE, MODEL_FILE, Manifest};
+use super::frozen::Frost;
+use super::{
+    ALIASES_FILE, Aliases, BundleError, Check, Event, FROZEN_FILE, FileRef, Frozen, HISTORY_FILE, History, Kind, MANIFEST_FILE, MODEL_FILE,
+    Manifest,
+};
 
 /// Largest manifest read, in bytes.
 pub const MAX_MANIFEST: u64 = 16 << 20;
@@ -174,10 +178,7 @@ pub fn read_aliases(root: &Path) -> Result<Aliases, BundleError> {
 /// Changes the aliases under an advisory lock, so that two processes cannot lose each other's change. The file moves atomically;
 /// when `change` fails, nothing is written.
 pub fn change_aliases<T>(root: &Path, change: impl FnOnce(&mut Aliases) -> Result<T, BundleError>) -> Result<T, BundleError> {
-    fs::create_dir_all(root).map_err(BundleError::io(root))?;
-    let lock_path = root.join(".aliases.lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(BundleError::io(&lock_path))?;
-    lock.lock().map_err(BundleError::io(&lock_path))?;
+    let _lock = locked(root)?;
     let before = read_aliases(root)?;
     let mut aliases = before.clone();
     let result = change(&mut aliases)?;
@@ -185,6 +186,42 @@ pub fn change_aliases<T>(root: &Path, change: impl FnOnce(&mut Aliases) -> Resul
         write_atomic(&root.join(ALIASES_FILE), &aliases.to_bytes())?;
     }
     Ok(result)
+}
+
+/// The advisory lock of who changes small files of the store; held until it is dropped. Makes the store's folder.
+fn locked(root: &Path) -> Result<File, BundleError> {
+    fs::create_dir_all(root).map_err(BundleError::io(root))?;
+    let path = root.join(".aliases.lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(BundleError::io(&path))?;
+    lock.lock().map_err(BundleError::io(&path))?;
+    Ok(lock)
+}
+
+/// Who has frozen automation on this store; nobody when there is no file.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn read_frozen(root: &Path) -> Result<Frozen, BundleError> {
+    let path = root.join(FROZEN_FILE);
+    match read_bounded(&path, MAX_MANIFEST) {
+        Ok(bytes) => Frozen::parse(&path, &bytes),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Frozen::default()),
+        Err(e) => Err(BundleError::io(&path)(e)),
+    }
+}
+
+/// Notes that an instance is frozen, or (`None`) is not any more. The file moves atomically.
+///
+/// # Errors
+/// A store that cannot be written, a file that cannot be read.
+pub fn note_frozen(root: &Path, instance: &str, frost: Option<Frost>) -> Result<(), BundleError> {
+    // Who is not frozen makes no store.
+    if frost.is_none() && read_frozen(root).is_ok_and(|frozen| frozen.instances().all(|(name, _)| name != instance)) {
+        return Ok(());
+    }
+    let _lock = locked(root)?;
+    let mut frozen = read_frozen(root)?;
+    if frozen.set(instance, frost) { write_atomic(&root.join(FROZEN_FILE), &frozen.to_bytes()) } else { Ok(()) }
 }
 
 /// A history longer than this is written anew.

@@ -25,6 +25,8 @@ pub enum Action {
     Reject,
     /// Somebody else moved it, and this instance followed.
     Follow,
+    /// Nothing was moved: answers change otherwise than what it names foretells. For the trainer's loop.
+    Drift,
 }
 
 impl Action {
@@ -36,7 +38,12 @@ impl Action {
             Self::Clear => "clear",
             Self::Reject => "reject",
             Self::Follow => "follow",
+            Self::Drift => "drift",
         }
+    }
+    /// Whether the alias names something else since.
+    pub const fn moves(self) -> bool {
+        !matches!(self, Self::Drift)
     }
     /// Whether it keeps the version that the alias left out of the store.
     pub const fn rejects(self) -> bool {
@@ -135,6 +142,16 @@ impl History {
         self.events.iter().rev().find(telling).filter(|event| event.action.rejects())
     }
 
+    /// The last change of an alias.
+    pub fn last_move(&self, kind: Kind, alias: Alias) -> Option<&Event> {
+        self.events.iter().rev().find(|event| (event.kind, event.alias) == (kind, alias) && event.action.moves())
+    }
+
+    /// When the champion of a kind was last told to mislead, ns since the epoch.
+    pub fn drifted_ns(&self, kind: Kind) -> Option<i64> {
+        self.events.iter().filter(|event| event.kind == kind && event.action == Action::Drift).map(|event| event.at_ns).max()
+    }
+
     /// What an alias named last, as far as this tells: the newest first.
     pub fn named(&self, kind: Kind, alias: Alias) -> Vec<Target> {
         let mut targets: Vec<Target> = Vec::new();
@@ -164,7 +181,8 @@ fn as_kept(event: &Event) -> Event {
     Event { by: cut(&event.by), reason: cut(&event.reason), ..event.clone() }
 }
 
-fn cut(text: &str) -> String {
+/// The beginning of a text, at most [`LONGEST_TEXT`] bytes.
+pub(super) fn cut(text: &str) -> String {
     let end = (0..=text.len().min(LONGEST_TEXT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text[..end].to_owned()
 }

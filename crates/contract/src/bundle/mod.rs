@@ -4,6 +4,7 @@
 //! models/
 //!   aliases.json              which version each alias of each kind names (module `aliases`)
 //!   history.jsonl             who moved them, when and why (module `history`)
+//!   frozen.json               who has frozen automation (module `frozen`)
 //!   ttl/
 //!     1/ manifest.json        everything about the version (module `manifest`)
 //!        model.onnx           the predictor, and/or
@@ -17,6 +18,7 @@ pub mod aliases;
 mod attribution;
 pub mod disk;
 mod error;
+pub mod frozen;
 pub mod history;
 pub mod manifest;
 mod pretty;
@@ -26,6 +28,7 @@ pub use aliases::{Alias, AliasState, Aliases, Target};
 pub use attribution::{Attribution, Explainer};
 pub use disk::{Bundle, Published, publish};
 pub use error::{BundleError, Check};
+pub use frozen::Frozen;
 pub use history::{Action, Event, History};
 pub use manifest::{ElementType, FileRef, GateCheck, GateRecord, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
 pub use table::Table;
@@ -45,6 +48,8 @@ pub const TREES_FILE: &str = "trees.bin";
 pub const ALIASES_FILE: &str = "aliases.json";
 /// File name of the changes of aliases within the root of the store.
 pub const HISTORY_FILE: &str = "history.jsonl";
+/// File name of who has frozen automation, within the root of the store.
+pub const FROZEN_FILE: &str = "frozen.json";
 /// Golden rows agree when no output differs by more than this.
 pub const GOLDEN_TOLERANCE: f32 = 1e-5;
 /// Name of the single input of every predictor: one row of features per decision, `[batch, features]`.

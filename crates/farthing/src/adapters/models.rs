@@ -180,6 +180,10 @@ fn candidate(view: &CandidateView) -> CandidateInfo {
         forecasts: forecasts(&report.candidate),
         champion: forecasts(&report.champion),
         guards: report.evidence.iter().map(|(guard, evidence)| GuardInfo { guard: guard.to_string(), evidence: *evidence }).collect(),
+        money_against_champion: report.money.ratio,
+        key_windows: report.money.units,
+        shown: report.money.within,
+        autopilot_left_s: view.left.map(|left| left.as_secs_f64()),
     }
 }
 

@@ -29,7 +29,20 @@ pub fn candidates(all: &[CandidateInfo]) -> String {
         let guards: Vec<_> = of.guards.iter().map(|guard| format!("{} {:.2}", guard.guard, guard.evidence)).collect();
         text += &format!("{} {}: evidence of harm {} (1 is none, taken back at 1000)\n", of.alias, of.version, guards.join(", "));
     }
-    text
+    text + &all.iter().filter_map(autopilot).collect::<String>()
+}
+
+/// What the canary's keys cost, and how the autopilot stands.
+fn autopilot(of: &CandidateInfo) -> Option<String> {
+    let cost = of.money_against_champion.map(|ratio| {
+        let [theirs, ours] = of.key_windows;
+        format!("its keys cost {:+.1} % beside the champion's ({ours} and {theirs} key-windows)", 100.0 * (ratio - 1.0))
+    });
+    let decides = of.autopilot_left_s.map(|left| {
+        format!("autopilot: evidence {:.2} that it is not dearer (promoted at 100), taken back in {:.1} d", of.shown, left / 86_400.0)
+    });
+    let told: Vec<_> = cost.into_iter().chain(decides).collect();
+    (!told.is_empty()).then(|| format!("{} {}: {}\n", of.alias, of.version, told.join("; ")))
 }
 
 /// Routes, then features.
@@ -82,5 +95,26 @@ mod tests {
         );
         assert!(drift(&DriftInfo::default()).contains("fewer than 1000"));
         assert!(candidates(&[]).contains("models challenge"));
+        let candidate = CandidateInfo {
+            alias: "challenger".to_owned(),
+            version: 4,
+            digest: String::new(),
+            since: String::new(),
+            stage: "canary".to_owned(),
+            share: 0.2,
+            fills: 900,
+            disagreement: 0.3,
+            latency_us: 20.0,
+            bill_against_champion: Some(0.97),
+            forecasts,
+            champion: ForecastInfo::default(),
+            guards: Vec::new(),
+            money_against_champion: Some(0.95),
+            key_windows: [40, 42],
+            shown: 12.5,
+            autopilot_left_s: Some(6.5 * 86_400.0),
+        };
+        let text = candidates(&[candidate]);
+        assert!(text.contains("-5.0 %") && text.contains("42 and 40") && text.contains("12.50") && text.contains("6.5 d"), "{text}");
     }
 }

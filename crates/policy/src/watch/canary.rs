@@ -1,6 +1,6 @@
 //! A candidate beside the champion: first it is scored and decides nothing (shadow); once enough of what it foretold has come to pass, it decides for a few
-//! keys (canary); whatever shows harm takes it back at once. Who gets a key is the caller's hash; who is promoted in the end, an operator's or
-//! an experiment's matter.
+//! keys (canary); whatever shows harm takes it back at once. Who gets a key is the caller's hash; who is promoted in the end, an operator's
+//! matter, an experiment's, or where nobody attends that of [`Canary::unattended`].
 //!
 //! Every guard is a fair bet under the hypothesis "no harm beyond the margin" (Ville's inequality: it is crossed wrongly with a probability of at most one in
 //! a thousand, at whatever moment one looks). Bets that compare the two halves of the slice take one observation per key and window, each with a coin
@@ -9,10 +9,18 @@
 use farthing_types::reasons;
 
 use super::calibration::{Calibration, Ratio};
+use super::contest::{Contest, ContestReport, Spent};
 use crate::switches::Detector;
 
 /// Evidence at which a guard is crossed.
 const ENOUGH: f64 = 1_000.0;
+/// Evidence at which a candidate is shown not to be dearer by more than the margin.
+const SHOWN: f64 = 100.0;
+/// Evidence, for four times the margin, at which it gets more keys, and by how much more; at the second it gets all that it may have.
+const WIDER: [f64; 2] = [20.0, 400.0];
+const MORE: f64 = 4.0;
+/// The largest share of keys: as many are the champion's.
+const MOST_SHARE: f64 = 0.5;
 /// Forecasts of a candidate may be off by this factor.
 const TOLERANCE: f64 = 2.0;
 /// A world that changes misleads both; a candidate is blamed for what it foretold when there is so much more evidence against it.
@@ -55,6 +63,8 @@ reasons! {
         Late = "late",
         /// It answers nothing that can be used.
         Answers = "answers",
+        /// Calls and stale answers of its keys cost more than the champion's.
+        Bill = "bill",
     }
 }
 
@@ -67,6 +77,8 @@ pub struct CanarySpec {
     pub labels: u64,
     /// How much larger the share of stale answers may be that audits find.
     pub stale_margin: f64,
+    /// By what share its keys may cost more.
+    pub money_margin: f64,
 }
 
 /// What a predictor said of a copy.
@@ -102,6 +114,12 @@ pub enum Turn {
     Begin,
     /// It is taken back.
     Reject(Guard),
+    /// It decides for more keys from now on.
+    Widen,
+    /// It is shown to be no dearer than the margin: it may be champion.
+    Promote,
+    /// It was not shown either way in time.
+    Withdraw,
 }
 
 /// What is known of a candidate.
@@ -127,12 +145,16 @@ pub struct CanaryReport {
     pub bill: Option<f64>,
     /// Evidence of each guard that compares; 1 is none.
     pub evidence: Vec<(Guard, f64)>,
+    /// What its keys have cost beside the champion's.
+    pub money: ContestReport,
 }
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Canary {
     spec: CanarySpec,
+    /// What it begins with.
+    first_share: f64,
     stage: Stage,
     rejected: Option<Guard>,
     fills: u64,
@@ -145,6 +167,7 @@ pub struct Canary {
     calls: Paired,
     errors: Paired,
     stale: Paired,
+    money: Contest,
 }
 
 impl Canary {
@@ -152,6 +175,7 @@ impl Canary {
     pub fn new(spec: CanarySpec) -> Self {
         Self {
             spec,
+            first_share: spec.share,
             stage: Stage::Shadow,
             rejected: None,
             fills: 0,
@@ -164,6 +188,7 @@ impl Canary {
             calls: Paired::new(CALLS_MARGIN, 0.5),
             errors: Paired::new(ERRORS_MARGIN, 1.0),
             stale: Paired::new(spec.stale_margin, 1.0),
+            money: Contest::new(spec.money_margin),
         }
     }
 
@@ -177,9 +202,9 @@ impl Canary {
         (2.0 * self.spec.share).min(1.0)
     }
 
-    /// Another share from now on, as an experiment's ramp orders; the evidence stays.
+    /// Another share from now on; the evidence stays.
     pub fn set_share(&mut self, share: f64) {
-        self.spec.share = share.clamp(0.0, 0.5);
+        self.spec.share = share.clamp(0.0, MOST_SHARE);
     }
 
     /// Both were asked about a copy: their TTLs in seconds, how long the candidate took, whether it was late too often, whether it gave a prediction of its own.
@@ -233,6 +258,46 @@ impl Canary {
         self.crossed(Guard::Stale, self.stale.evidence())
     }
 
+    /// Money was spent on a watched key; `None`: nobody knows how much.
+    pub fn spent(&mut self, spent: Option<&Spent>) {
+        match spent {
+            Some(spent) => self.money.add(spent),
+            None => self.money.unpriced(),
+        }
+    }
+
+    /// Windows before this one are over, and what late copies told of them is known.
+    pub fn close(&mut self, before: i64) -> Option<Turn> {
+        self.money.close(before);
+        self.crossed(Guard::Bill, self.money.report().beyond)
+    }
+
+    /// What becomes of it where nobody attends: it gets more keys once it is shown not to cost more than four margins more, and is promoted once it is
+    /// shown not to cost more than the margin more (money by key and window, see [`super::contest`]). What is not shown by the time that
+    /// is `over` is taken back. `over` comes from time that automation was not frozen; who is frozen does not ask.
+    pub fn unattended(&mut self, over: bool) -> Option<Turn> {
+        let money = self.money.report();
+        if self.stage == Stage::Rejected {
+            return None;
+        }
+        if self.stage == Stage::Canary && money.within >= SHOWN {
+            return Some(Turn::Promote);
+        }
+        if over {
+            return Some(Turn::Withdraw);
+        }
+        let wider = match money.within_wide {
+            all if all >= WIDER[1] => MOST_SHARE,
+            some if some >= WIDER[0] => (MORE * self.first_share).min(MOST_SHARE),
+            _ => return None,
+        };
+        if self.stage != Stage::Canary || wider <= self.spec.share {
+            return None;
+        }
+        self.set_share(wider);
+        Some(Turn::Widen)
+    }
+
     fn crossed(&mut self, guard: Guard, evidence: f64) -> Option<Turn> {
         if evidence >= ENOUGH && self.stage == Stage::Canary { self.reject(guard) } else { None }
     }
@@ -252,6 +317,7 @@ impl Canary {
     /// What is known.
     pub fn report(&self) -> CanaryReport {
         let mean = |sum: f64| sum / (self.fills.max(1) as f64);
+        let money = self.money.report();
         let compared = [(Guard::Calls, &self.calls), (Guard::Errors, &self.errors), (Guard::Stale, &self.stale)];
         CanaryReport {
             stage: self.stage,
@@ -263,7 +329,8 @@ impl Canary {
             candidate: self.candidate.ratio(),
             champion: self.champion.ratio(),
             bill: self.bill(),
-            evidence: compared.map(|(guard, paired)| (guard, paired.evidence())).into(),
+            evidence: compared.map(|(guard, paired)| (guard, paired.evidence())).into_iter().chain([(Guard::Bill, money.beyond)]).collect(),
+            money,
         }
     }
 }
@@ -302,107 +369,5 @@ impl Paired {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::{Rng, SeedableRng, rngs::StdRng};
-
-    const SPEC: CanarySpec = CanarySpec { share: 0.05, labels: 200, stale_margin: 0.01 };
-
-    /// A copy whose true hazard is foretold by the champion, and `times` too high by the candidate.
-    fn copy(rng: &mut StdRng, times: f64) -> Matured {
-        let (gap, hazard) = (rng.random_range(20.0..2_000.0), 1e-3);
-        let told = |times: f64| Told { ttl: 200.0 / times.sqrt(), cumulated: hazard * times * gap };
-        let changed = rng.random::<f64>() < -(-hazard * gap).exp_m1();
-        Matured { champion: told(1.0), candidate: told(times), gap, requests: rng.random_range(1..50), changed, stale_price: 20.0 }
-    }
-
-    fn until_turn(times: f64, seed: u64) -> (Option<Turn>, u64) {
-        let (mut rng, mut canary) = (StdRng::seed_from_u64(seed), Canary::new(SPEC));
-        let turn = (0..5_000).find_map(|_| canary.matured(&copy(&mut rng, times), true));
-        (turn, canary.report().candidate.labels)
-    }
-
-    #[test]
-    fn a_sound_candidate_begins_and_a_poisoned_one_never_does() {
-        for seed in 0..100 {
-            assert_eq!(until_turn(1.0, seed), (Some(Turn::Begin), SPEC.labels), "{seed}");
-            for times in [10.0, 0.1] {
-                let (turn, labels) = until_turn(times, seed);
-                assert!(turn == Some(Turn::Reject(Guard::Changes)) && labels < SPEC.labels, "{seed}: {turn:?} after {labels}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_world_that_changes_is_not_the_candidates_fault() {
-        let (mut rng, mut canary) = (StdRng::seed_from_u64(4), Canary::new(SPEC));
-        for _ in 0..500 {
-            let copy = copy(&mut rng, 1.05);
-            assert!(!matches!(canary.matured(&Matured { changed: true, ..copy }, true), Some(Turn::Reject(_))));
-        }
-        assert!(canary.report().champion.evidence() > ENOUGH);
-    }
-
-    #[test]
-    fn frozen_or_without_a_share_it_stays_in_the_shadow() {
-        let (mut rng, mut frozen, mut shadow) =
-            (StdRng::seed_from_u64(5), Canary::new(SPEC), Canary::new(CanarySpec { share: 0.0, ..SPEC }));
-        for _ in 0..1_000 {
-            let copy = copy(&mut rng, 1.0);
-            assert_eq!((frozen.matured(&copy, false), shadow.matured(&copy, true)), (None, None));
-        }
-        assert_eq!(frozen.matured(&copy(&mut rng, 1.0), true), Some(Turn::Begin));
-        assert!((frozen.report().bill.unwrap() - 1.0).abs() < 1e-9);
-        assert_eq!(frozen.slice(), 0.1);
-        frozen.set_share(0.25);
-        assert_eq!(frozen.slice(), 0.5);
-    }
-
-    /// Observations until a guard takes the candidate back, when treated keys have `treated` where the others have `other`.
-    fn taken_back(
-        seed: u64,
-        (treated, other): (f64, f64),
-        add: impl Fn(&mut Canary, bool, f64, &mut StdRng) -> Option<Turn>,
-    ) -> Option<usize> {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let mut canary = Canary { stage: Stage::Canary, ..Canary::new(SPEC) };
-        (1..20_000).find(|_| {
-            let arm = rng.random::<bool>();
-            let seen = if arm { treated } else { other };
-            add(&mut canary, arm, seen, &mut rng).is_some()
-        })
-    }
-
-    /// Cycles of about so many requests, where ten are usual.
-    fn cycle(canary: &mut Canary, arm: bool, mean: f64, rng: &mut StdRng) -> Option<Turn> {
-        let requests = 1.0 - (mean - 1.0).max(0.0) * (1.0 - rng.random::<f64>()).ln();
-        canary.cycle(arm, requests.round() as u64, 10.0)
-    }
-
-    #[test]
-    fn harm_to_its_keys_takes_it_back_and_none_does_not() {
-        let mut calls: Vec<_> = (0..100).map(|seed| taken_back(seed, (3.0, 10.0), cycle).unwrap_or(20_000)).collect();
-        calls.sort_unstable();
-        assert!(calls[50] <= 400, "three times the calls: median {}", calls[50]);
-        let failing = |canary: &mut Canary, arm: bool, share: f64, rng: &mut StdRng| canary.called(arm, rng.random::<f64>() < share);
-        let stale = |canary: &mut Canary, arm: bool, share: f64, rng: &mut StdRng| canary.audited(arm, rng.random::<f64>() < share);
-        let mut failed: Vec<_> = (0..100).map(|seed| taken_back(seed, (0.10, 0.01), failing).unwrap_or(20_000)).collect();
-        failed.sort_unstable();
-        assert!(failed[50] <= 1_000, "ten times the errors: median {}", failed[50]);
-        assert!((0..50).all(|seed| taken_back(seed, (0.3, 0.01), stale).is_some_and(|taken| taken < 500)));
-        assert!((0..50).all(|seed| taken_back(seed, (10.0, 10.0), cycle).is_none()));
-        assert!((0..50).all(|seed| taken_back(seed, (0.05, 0.05), failing).is_none()));
-    }
-
-    #[test]
-    fn late_and_unusable_answers_take_it_back_in_the_shadow_already() {
-        let mut canary = Canary::new(SPEC);
-        assert_eq!(canary.asked((60.0, 60.0), 1e-5, (false, true)), None);
-        assert_eq!(canary.asked((60.0, 60.0), 1.0, (true, true)), Some(Turn::Reject(Guard::Late)));
-        assert_eq!(canary.asked((60.0, 60.0), 1.0, (true, true)), None, "told once");
-        let mut canary = Canary::new(SPEC);
-        let turns: Vec<_> = (0..3).map(|_| canary.asked((60.0, 120.0), 0.0, (false, false))).collect();
-        assert_eq!(turns, [None, None, Some(Turn::Reject(Guard::Answers))]);
-        assert!((canary.report().disagreement - 2f64.ln()).abs() < 1e-9);
-    }
-}
+#[path = "canary_tests.rs"]
+mod tests;

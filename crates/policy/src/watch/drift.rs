@@ -8,6 +8,12 @@ use farthing_types::reasons;
 const TOLERANCE: f64 = 2.0;
 /// Evidence at which a route falls back: in 64,000 labels a sound predictor reaches it with a probability of at most 2 %.
 const ENOUGH: f64 = 1e5;
+/// A champion that is new misleads where its forecasts are off by more than this factor ...
+const NEW_TOLERANCE: f64 = 1.5;
+/// ... with this evidence ...
+const MISLEADS: f64 = 200.0;
+/// ... and with so many times that against the live statistics: a world that changes misleads both.
+const ALONE: f64 = 10.0;
 /// A predictor that was closed out comes back after so many labels ...
 const PROBATION: u64 = 300;
 /// ... within which observed over foretold stays between one over this and this.
@@ -35,12 +41,15 @@ pub struct Drift {
     predictor: Calibration,
     /// Of the live statistics, while they decide.
     statistics: Calibration,
+    /// Both, since the predictor is in force.
+    since: [Calibration; 2],
     turns: u64,
 }
 
 impl Default for Drift {
     fn default() -> Self {
-        Self { trust: Trust::Full, predictor: Calibration::always(TOLERANCE), statistics: Calibration::always(TOLERANCE), turns: 0 }
+        let [always, once] = [Calibration::always(TOLERANCE), Calibration::once(NEW_TOLERANCE)];
+        Self { trust: Trust::Full, predictor: always.clone(), statistics: always, since: [once.clone(), once], turns: 0 }
     }
 }
 
@@ -68,6 +77,8 @@ impl Drift {
     pub fn add(&mut self, (predictor, statistics): (f64, f64), changed: bool, acts: bool) -> Option<Trust> {
         self.predictor.add(predictor, changed);
         self.statistics.add(statistics, changed);
+        self.since[0].add(predictor, changed);
+        self.since[1].add(statistics, changed);
         let next = self.next().filter(|next| acts && *next != self.trust)?;
         if next == Trust::Full {
             self.predictor = Calibration::always(TOLERANCE);
@@ -78,6 +89,13 @@ impl Drift {
         self.trust = next;
         self.turns += 1;
         Some(next)
+    }
+
+    /// Whether the predictor has misled since it is in force, while the live statistics have not: a sound one does at any time with a probability of at most one in
+    /// two hundred. Sooner sure than a fall of trust, which must hold for years: for a champion that is new and can go back.
+    pub fn misleads(&self) -> bool {
+        let [predictor, statistics] = self.since.each_ref().map(|calibration| calibration.ratio().evidence());
+        predictor >= MISLEADS && predictor >= ALONE * statistics
     }
 
     /// Whether there is evidence for a fall that is not made, because nothing may act.
@@ -124,6 +142,25 @@ mod tests {
         assert!((0..3_000).all(|_| world.label(&mut drift, (0.1, 1.0)).is_none()), "it does not come back while it is off");
         let back = (1..6_000).find(|_| world.label(&mut drift, (1.0, 1.0)) == Some(Trust::Full));
         assert!(back.is_some() && drift.turns() == 2, "{back:?}");
+    }
+
+    #[test]
+    fn a_new_one_that_misleads_is_found_sooner_and_a_sound_one_or_a_changed_world_is_not_blamed() {
+        let until = |seed: u64, off: (f64, f64), most: usize| {
+            let (mut world, mut drift) = (World(StdRng::seed_from_u64(seed)), Drift::default());
+            (1..most).find(|_| {
+                let hazard: f64 = world.0.random_range(0.05..0.8);
+                let changed = world.0.random::<f64>() < -(-hazard).exp_m1();
+                drift.add((hazard * off.0, hazard * off.1), changed, false);
+                drift.misleads()
+            })
+        };
+        for times in [10.0, 0.1] {
+            assert!((0..50).all(|seed| until(seed, (times, 1.0), 300).is_some_and(|taken| taken < 150)), "{times}");
+        }
+        assert!((0..100).all(|seed| until(seed, (1.3, 1.0), 2_000).is_none()
+            && until(seed, (0.8, 1.0), 2_000).is_none()
+            && until(seed, (0.1, 0.1), 300).is_none()));
     }
 
     #[test]

@@ -16,6 +16,7 @@ impl State {
         let now = self.clock.now();
         self.expire_bypass(now);
         self.follow_candidates();
+        self.steer_candidates(now);
         if self.may_act() {
             self.judge_caches(now);
         }

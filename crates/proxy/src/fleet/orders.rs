@@ -63,11 +63,13 @@ impl State {
         done
     }
 
-    /// Takes over what the store's aliases say. Blocks.
+    /// Takes over what the store's aliases say, and tells it whether automation is frozen here. Blocks.
     pub fn poll_models(&self) {
+        self.tell_freeze();
         for change in self.predictors.store().poll() {
             tracing::info!(?change, "predictors");
         }
+        self.distrust_sent_back();
     }
 
     fn say(&self, said: impl FnOnce() -> Said) {

@@ -1,6 +1,6 @@
 //! The operator's freeze (SPEC M7): automation stops at once, whatever it would do next, until it is let go on. What is in force stands in
 //! `state_dir/freeze.json`, so that a restart does not end it. Safeguards go on: a candidate that does harm is still taken back, TTLs that
-//! leave too many stale answers are still cut.
+//! leave too many stale answers are still cut. The store is told as well ([`farthing_models::Store::note_frozen`]): the trainer's loop stops with us.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,13 @@ pub enum FreezeError {
 /// Whether automation is frozen.
 pub struct Freeze {
     path: Option<PathBuf>,
+    /// Under what name the store knows this instance: the same after a restart.
+    instance: String,
     on: AtomicBool,
+    /// The store knows what is in force.
+    told: AtomicBool,
+    /// That it could not be told was said.
+    failed: AtomicBool,
     order: Mutex<Option<FreezeOrder>>,
 }
 
@@ -70,7 +76,8 @@ impl Freeze {
         if let Some(order) = &order {
             tracing::warn!(reason = &*order.reason, "automation is frozen, from before the restart");
         }
-        Ok(Self { path, on: AtomicBool::new(order.is_some()), order: Mutex::new(order) })
+        let (on, [told, failed]) = (AtomicBool::new(order.is_some()), [false; 2].map(AtomicBool::new));
+        Ok(Self { instance: instance(config), path, on, told, failed, order: Mutex::new(order) })
     }
 
     /// Whether it is in force.
@@ -104,14 +111,45 @@ impl State {
         *order = on.then(|| FreezeOrder { since: self.clock.now(), reason: reason.into() });
         self.freeze.on.store(on, Ordering::Relaxed);
         self.predictors.store().freeze(on);
+        self.freeze.told.store(false, Ordering::Relaxed);
         if on {
             tracing::warn!(reason, "automation is frozen");
         } else if news {
             tracing::info!(reason, "automation goes on");
         }
         self.freeze.save(order.as_ref())?;
+        drop(order);
+        self.tell_freeze();
         Ok(news)
     }
+
+    /// Tells the store whether this instance is frozen, where it does not know yet. Blocks on a small file.
+    pub(crate) fn tell_freeze(&self) {
+        // Under the lock, so that the last order is the one that is told.
+        let order = self.freeze.order.lock();
+        if self.freeze.told.load(Ordering::Relaxed) {
+            return;
+        }
+        let what = order.as_ref().map(|order| (order.since, &*order.reason));
+        match self.predictors.store().note_frozen(&self.freeze.instance, what) {
+            Ok(()) => {
+                self.freeze.told.store(true, Ordering::Relaxed);
+                self.freeze.failed.store(false, Ordering::Relaxed);
+            }
+            Err(error) if !self.freeze.failed.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, "the store does not know whether this instance is frozen: a trainer's loop on it goes by what it knew; tried again");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// The machine's name and, by a digest, the place of this instance's own state: two of one machine are two.
+fn instance(config: &Config) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let place = std::path::absolute(&config.state_dir).unwrap_or_else(|_| config.state_dir.clone());
+    let digest = blake3::hash(place.as_os_str().as_encoded_bytes()).to_hex();
+    format!("{}-{}", if host.trim().is_empty() { "proxy" } else { host.trim() }, &digest[..8])
 }
 
 /// What stands in the file.

@@ -2,6 +2,7 @@
 //! at once; a route whose answers change otherwise than foretold falls back. The decisions are pure ([`farthing_policy::watch`]); here is
 //! who asks them, off the clients' path, and what follows.
 
+mod autopilot;
 mod features;
 mod fills;
 pub mod freeze;
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use crate::fleet::message::Said;
 use crate::route::RouteState;
 use crate::state::State;
+use autopilot::Unattended;
 use features::Features;
 use fills::Fills;
 
@@ -57,6 +59,8 @@ pub struct Lifecycle {
 struct Settings {
     canary: CanarySpec,
     drift_acts: bool,
+    /// Within what time the autopilot must be sure; `None`: there is none.
+    autopilot: Option<Span>,
 }
 
 /// What is watched of one route.
@@ -66,6 +70,10 @@ struct Watched {
     audit: Audit,
     /// The champion that it is about.
     champion: Option<Arc<str>>,
+    /// The trainer was told that it misleads.
+    told: Arc<AtomicBool>,
+    /// A champion that has misled since it is in force was to go back.
+    sent_back: bool,
 }
 
 /// A version beside the champion.
@@ -79,14 +87,19 @@ pub struct Candidate {
     acts: AtomicBool,
     /// Its own: a late one must close out nobody else.
     guarded: Guarded,
-    /// Share of keys that are watched, for lookups: they ask for no lock.
-    slice: f64,
+    /// Bits of the share of keys that are watched, for lookups: they ask for no lock.
+    slice: AtomicU64,
     canary: Mutex<Canary>,
+    unattended: Mutex<Unattended>,
 }
 
 impl Candidate {
     fn is(&self, generation: &Arc<Generation>) -> bool {
         Arc::ptr_eq(&self.generation, generation)
+    }
+    /// Share of keys that are watched.
+    fn slice(&self) -> f64 {
+        f64::from_bits(self.slice.load(Ordering::Relaxed))
     }
     /// Whether it decides for some keys.
     fn acts(&self) -> bool {
@@ -110,11 +123,22 @@ enum Once {
     Audit = 3,
 }
 
+fn distrust(routes: &[Arc<RouteState>], store: &Store) {
+    let version = store.sent_back(Kind::Ttl);
+    routes.iter().filter(|route| route.switches.distrusted() != version).for_each(|route| route.switches.put_distrusted(version));
+}
+
+/// The window of a canary that a moment is in.
+fn window_of(at: Time) -> i64 {
+    at.nanos().div_euclid(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX))
+}
+
 impl Lifecycle {
     /// Nothing is known of any predictor.
     pub fn new(config: &Config, routes: &[Arc<RouteState>], lateness: (Arc<RealClock>, Span, Span)) -> Self {
         let models = &config.models;
-        let canary = CanarySpec { share: models.canary_share, labels: models.shadow_labels, stale_margin: STALE_MARGIN };
+        let (share, labels) = (models.canary_share, models.shadow_labels);
+        let canary = CanarySpec { share, labels, stale_margin: STALE_MARGIN, money_margin: models.autopilot_margin };
         Self {
             fills: Fills::default(),
             candidates: Default::default(),
@@ -123,7 +147,7 @@ impl Lifecycle {
             features: Mutex::default(),
             marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
             numbers: AtomicU64::new(1),
-            settings: Settings { canary, drift_acts: models.drift_acts },
+            settings: Settings { canary, drift_acts: models.drift_acts, autopilot: models.autopilot.then_some(models.autopilot_within) },
         }
     }
 
@@ -134,7 +158,12 @@ impl Lifecycle {
         let digest = champion.map(|generation| generation.digest());
         if watched.champion.as_ref() != digest {
             watched.drift.renew();
-            watched.champion = digest.cloned();
+            *watched = Watched {
+                champion: digest.cloned(),
+                drift: std::mem::take(&mut watched.drift),
+                audit: watched.audit,
+                ..Watched::default()
+            };
         }
         watched.drift.trust()
     }
@@ -182,10 +211,10 @@ impl State {
 
     fn side_of(&self, candidate: &Candidate, key: KeyHash, at: Time) -> Option<Side> {
         let (unit, scope) = (u128::from(key.short()), candidate.scope.as_str());
-        if self.draw.uniform(DrawKind::Slice, scope, unit, 0) >= candidate.slice {
+        if self.draw.uniform(DrawKind::Slice, scope, unit, 0) >= candidate.slice() {
             return None;
         }
-        let window = at.nanos().div_euclid(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX));
+        let window = window_of(at);
         Some(Side { challenger: self.draw.uniform(DrawKind::Assignment, scope, unit, window) < 0.5, window })
     }
 
@@ -222,8 +251,9 @@ impl State {
                 since: self.clock.now(),
                 acts: AtomicBool::new(false),
                 guarded: Guarded::new(real.clone(), *late_after, *rest),
-                slice: canary.slice(),
+                slice: AtomicU64::new(canary.slice().to_bits()),
                 canary: Mutex::new(canary),
+                unattended: Mutex::new(Unattended::new(self.clock.now())),
             })
         });
         let before = place.swap(candidate);
@@ -264,6 +294,7 @@ impl State {
                 let (alias, digest) = (candidate.alias, candidate.generation.digest().clone());
                 self.in_store(move |store| store.reject(Kind::Ttl, alias, &digest, order));
             }
+            Some(turn @ (Turn::Widen | Turn::Promote | Turn::Withdraw)) => self.unattended(candidate, turn),
         }
     }
 
@@ -282,22 +313,39 @@ impl State {
 
     /// What a fall of trust on a route leads to.
     fn drifted(&self, route: &RouteState, to: Trust) {
-        let (route, now) = (&*route.route.name, self.clock.now());
+        let route = &*route.route.name;
         match to {
             Trust::Full => tracing::info!(route, "the predictor foretells well again: it decides again"),
             Trust::Statistics => tracing::warn!(route, "answers change otherwise than the predictor foretells: live statistics decide"),
             Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
         }
-        let Some(champion) = self.predictors.ttl(None).filter(|_| to == Trust::Statistics) else { return };
+        if to == Trust::Statistics {
+            self.tell_drift(route);
+            self.send_back(route);
+        }
+    }
+
+    /// A champion that misleads on a route goes back to the one before, if it is new. That protects, so a freeze does not stop it.
+    fn send_back(&self, route: &str) {
+        let (now, Some(champion)) = (self.clock.now(), self.predictors.ttl(None)) else { return };
         let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
         let reason = format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion");
         let order = Order::new(now, "drift", reason);
         // The store is asked there as well: while it loads a version, it lets nobody in.
         // Several routes may find out at once; one step back is meant.
+        let routes = self.routes.clone();
         self.in_store(move |store| {
-            let young = store.is_young(Kind::Ttl, &champion, since);
-            if young { store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order) } else { Ok(()) }
+            if store.is_young(Kind::Ttl, &champion, since) {
+                store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order)?;
+                distrust(&routes, store);
+            }
+            Ok(())
         });
+    }
+
+    /// Copies that a champion gave a TTL to, and that was sent back, by whomever, count for no more than others until it is forgotten. Blocks while a version loads.
+    pub(crate) fn distrust_sent_back(&self) {
+        distrust(&self.routes, self.predictors.store());
     }
 
     /// Whether a candidate may be let on, TTLs be given back, or a route fall back: not while automation is frozen.

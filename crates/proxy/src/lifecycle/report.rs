@@ -6,7 +6,7 @@ use farthing_contract::features::TTL_SPEC;
 use farthing_models::Alias;
 use farthing_policy::watch::psi::SHIFTED;
 use farthing_policy::watch::{CanaryReport, Ratio, Trust};
-use farthing_types::{RouteName, Time};
+use farthing_types::{RouteName, Span, Time};
 
 use crate::state::State;
 
@@ -25,6 +25,8 @@ pub struct CandidateView {
     pub acts: bool,
     /// What is known of it.
     pub report: CanaryReport,
+    /// How much time the autopilot has left to decide about it; `None` where none does.
+    pub left: Option<Span>,
 }
 
 /// How the forecasts of a route have come true.
@@ -81,6 +83,12 @@ impl State {
             since: candidate.since,
             acts: candidate.acts(),
             report: candidate.canary.lock().report(),
+            left: self
+                .lifecycle
+                .settings
+                .autopilot
+                .filter(|_| candidate.alias == Alias::Challenger)
+                .map(|within| candidate.unattended.lock().left(within)),
         };
         candidates.map(view).collect()
     }

@@ -36,6 +36,7 @@ impl State {
             return None;
         }
         self.follow_candidates();
+        self.paid(occasion);
         let input = TtlInput { key: occasion.key, route: occasion.route, head: occasion.head, now: occasion.now };
         let forecast = |outputs: &[f32; TTL_OUTPUTS]| Forecast::of(&Survival::corrected(&input, outputs));
         let predicted = decided.shadow.as_ref().unwrap_or(&decided.acting);
@@ -87,8 +88,10 @@ impl State {
     }
 
     /// Learns what became of a copy that was fetched again.
-    pub(crate) fn matured(&self, route: &Arc<RouteState>, end: &EntryEnd, changed: bool) {
+    /// What is `stale` of its answers is an expectation.
+    pub(crate) fn matured(&self, route: &Arc<RouteState>, end: &EntryEnd, (changed, stale): (bool, f64)) {
         let entry = &end.entry;
+        self.answered(route, end, stale);
         let Some(fill) = self.lifecycle.fills.take(entry.subject.key, entry.fetched_at) else { return };
         let gap = end.at.since(entry.fetched_at).as_secs_f64();
         let requests = entry.hits() + 1;
@@ -124,16 +127,23 @@ impl State {
         else {
             return;
         };
-        let turned = {
+        let (turned, misleads) = {
             let foretold = (fill.predicted.cumulated(gap), fill.statistics.cumulated(gap));
-            watched.lock().drift.add(foretold, changed, self.lifecycle.settings.drift_acts && self.may_act())
+            let mut watched = watched.lock();
+            let turned = watched.drift.add(foretold, changed, self.lifecycle.settings.drift_acts && self.may_act());
+            let misleads = self.lifecycle.settings.drift_acts && !watched.sent_back && watched.drift.misleads();
+            watched.sent_back |= misleads;
+            (turned, misleads)
         };
+        if misleads {
+            self.send_back(&route.route.name);
+        }
         if let Some(to) = turned {
             self.drifted(route, to);
         }
     }
 
-    fn stale_price_ratio(&self, route: &RouteState, price: Option<Money>) -> f64 {
+    pub(super) fn stale_price_ratio(&self, route: &RouteState, price: Option<Money>) -> f64 {
         let prices = self.stale_price(route).zip(price).filter(|(_, call)| *call > Money::ZERO);
         prices.map_or(STALE_PRICE, |(stale, call)| stale.nanos() as f64 / call.nanos() as f64)
     }

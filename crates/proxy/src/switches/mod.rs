@@ -8,7 +8,7 @@ mod prompts;
 mod waiting;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use farthing_ledger::aggregate::CacheWorth;
@@ -38,6 +38,8 @@ const LEAN: u8 = 16;
 const CANARY: u8 = 32;
 /// Chosen TTLs are cut: nothing is switched off.
 const TIGHT: u8 = 64;
+/// Copies that a champion gave a TTL to that was sent back since.
+const DISTRUST: u8 = 128;
 
 /// The switches of one route.
 pub struct Switches {
@@ -47,6 +49,7 @@ pub struct Switches {
     audit_below: AtomicU64,
     /// What chosen TTLs are multiplied by, where they are cut: the bits of a float.
     scale: AtomicU64,
+    distrusted: AtomicU32,
     bypass: ArcSwapOption<Order>,
     /// Batching, the one strategy that adds waiting; `None` where calls are not made together.
     batch: Option<Mutex<Waits>>,
@@ -123,6 +126,7 @@ impl Switches {
             flags: AtomicU8::new(0),
             audit_below: AtomicU64::new(0),
             scale: AtomicU64::new(1f64.to_bits()),
+            distrusted: AtomicU32::new(0),
             bypass: ArcSwapOption::empty(),
             batch: batches.then(|| Mutex::new(Waits::new(Time::ZERO))),
             cache: Mutex::default(),
@@ -177,6 +181,17 @@ impl Switches {
     pub(crate) fn put_scale(&self, scale: f64) {
         self.scale.store(scale.to_bits(), Relaxed);
         self.set(TIGHT, scale < 1.0);
+    }
+
+    /// The version whose TTLs count for no more than the rule's first one; `None` where there is none.
+    pub fn distrusted(&self) -> Option<u32> {
+        (self.flags.load(Relaxed) & DISTRUST != 0).then(|| self.distrusted.load(Relaxed))
+    }
+
+    /// Says which.
+    pub(crate) fn put_distrusted(&self, version: Option<u32>) {
+        self.distrusted.store(version.unwrap_or(0), Relaxed);
+        self.set(DISTRUST, version.is_some());
     }
 
     /// Whether a challenger decides for some keys.

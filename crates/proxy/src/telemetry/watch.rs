@@ -13,11 +13,27 @@ pub fn models<'a>(candidates: &'a [CandidateView], drift: &'a DriftReport, froze
     let mut stage = Family::gauge("model_candidate_stage", "0.5 in shadow, 1 while it decides for some keys");
     let mut evidence = Family::gauge("model_candidate_evidence", "Evidence of harm by a guard; 1 is none, taken back at 1000");
     let mut bill = Family::gauge("model_candidate_bill_ratio", "What its copies would have cost over the champion's");
+    let mut money = Family::gauge(
+        "model_candidate_money_ratio",
+        "What its keys cost over the champion's, calls and stale answers, as seen in the canary",
+    );
+    let mut shown = Family::gauge(
+        "model_candidate_shown",
+        "Evidence that its keys cost at most the margin more; 1 is none, the autopilot promotes at 100",
+    );
+    let mut left = Family::gauge("model_autopilot_left_seconds", "Time in which the autopilot must be sure of the challenger");
     for of in candidates {
         let alias = ("alias", of.alias.as_str());
         stage.add(vec![alias], if of.report.stage == Stage::Canary { 1.0 } else { 0.5 });
         if let Some(ratio) = of.report.bill {
             bill.add(vec![alias], ratio);
+        }
+        if let Some(ratio) = of.report.money.ratio {
+            money.add(vec![alias], ratio);
+        }
+        shown.add(vec![alias], of.report.money.within);
+        if let Some(time) = of.left {
+            left.add(vec![alias], time.as_secs_f64());
         }
         evidence.add(vec![alias, ("guard", "changes")], of.report.candidate.evidence());
         for (guard, found) in &of.report.evidence {
@@ -48,7 +64,7 @@ pub fn models<'a>(candidates: &'a [CandidateView], drift: &'a DriftReport, froze
         shift.add(vec![("feature", feature.feature)], feature.shift);
     }
     let on = Family::gauge("frozen", "1 while an operator has frozen automation").with(vec![], f64::from(u8::from(frozen)));
-    vec![stage, evidence, bill, trust, ratio, found, shift, on]
+    vec![stage, evidence, bill, money, shown, left, trust, ratio, found, shift, on]
 }
 
 /// What audits found, and what they did not look at.

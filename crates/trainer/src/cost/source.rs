@@ -8,7 +8,7 @@ use farthing_types::Time;
 
 use crate::error::TrainError;
 use crate::evaluate::read_recipe;
-use crate::read::read_calls;
+use crate::read::{Files, read_calls};
 
 /// One call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,8 +68,8 @@ impl Source {
     ///
     /// # Errors
     /// When the log cannot be read or holds no whole answer.
-    pub fn of_log(pattern: &str) -> Result<Self, TrainError> {
-        let log = read_calls(pattern)?;
+    pub fn of_log(from: &(impl Files + ?Sized)) -> Result<Self, TrainError> {
+        let log = read_calls(from)?;
         if log.calls.is_empty() {
             return Err(TrainError::TooLittle("the log holds no whole answer with tokens or bytes".to_owned()));
         }

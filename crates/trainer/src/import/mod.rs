@@ -43,6 +43,7 @@ pub use report::Report;
 use rows::{Pair, Rows, Terms};
 pub use salt::read as read_salt;
 use skipped::Reason;
+pub use time::TimeFormat;
 
 /// Rows from which templates and routes are learned, and the most that these rows may hold.
 const SAMPLE: (usize, usize) = (20_000, 16 * 1024 * 1024);

@@ -8,7 +8,7 @@ use farthing_types::Time;
 use polars::prelude::{DataFrame, PolarsError};
 
 use super::columns::Columns;
-use super::files::{self, Opened, Wanted};
+use super::files::{self, Files, Opened, Wanted};
 use crate::cost::Call;
 use crate::error::TrainError;
 
@@ -38,8 +38,8 @@ pub struct CallLog {
 ///
 /// # Errors
 /// Names the file, and the column that is missing or of another type.
-pub fn read_calls(pattern: &str) -> Result<CallLog, TrainError> {
-    let files = files::find(pattern)?;
+pub fn read_calls(from: &(impl Files + ?Sized)) -> Result<CallLog, TrainError> {
+    let files = from.files()?;
     let mut log = CallLog { digest: files::digest(&files)?, ..CallLog::default() };
     for path in &files {
         let mut file = Opened::open(path)?;

@@ -10,7 +10,7 @@ use farthing_types::{Span, Time};
 use polars::prelude::{DataFrame, PolarsError};
 
 use super::columns::Columns;
-use super::files::{self, Opened};
+use super::files::{self, Files, Opened};
 use super::log::{TTL_KIND, spec_hash, wanted};
 use crate::error::TrainError;
 
@@ -66,13 +66,13 @@ pub struct EnteredLog {
     roots: Vec<PathBuf>,
 }
 
-/// Reads it from the files that `pattern` matches, one file at a time.
+/// Reads it from files, one file at a time.
 ///
 /// # Errors
 /// As [`super::read_log`].
-pub fn read_entered(pattern: &str) -> Result<EnteredLog, TrainError> {
+pub fn read_entered(from: &(impl Files + ?Sized)) -> Result<EnteredLog, TrainError> {
     let mut log = EnteredLog::default();
-    for path in files::find(pattern)? {
+    for path in from.files()? {
         log.add(&path)?;
     }
     for part in log.parts.values_mut() {

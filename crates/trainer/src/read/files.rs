@@ -11,6 +11,44 @@ use sha2::{Digest, Sha256};
 
 use crate::error::TrainError;
 
+/// Where the files of a log are: a pattern, or the files themselves.
+pub trait Files {
+    /// The files, in order of their paths.
+    ///
+    /// # Errors
+    /// [`TrainError::NoFiles`] when there are none.
+    fn files(&self) -> Result<Vec<PathBuf>, TrainError>;
+    /// For messages.
+    fn name(&self) -> PathBuf;
+}
+
+impl Files for str {
+    fn files(&self) -> Result<Vec<PathBuf>, TrainError> {
+        find(self)
+    }
+    fn name(&self) -> PathBuf {
+        PathBuf::from(self)
+    }
+}
+
+impl Files for String {
+    fn files(&self) -> Result<Vec<PathBuf>, TrainError> {
+        find(self)
+    }
+    fn name(&self) -> PathBuf {
+        PathBuf::from(self)
+    }
+}
+
+impl Files for [PathBuf] {
+    fn files(&self) -> Result<Vec<PathBuf>, TrainError> {
+        if self.is_empty() { Err(TrainError::NoFiles("no file".to_owned())) } else { Ok(self.to_vec()) }
+    }
+    fn name(&self) -> PathBuf {
+        self.first().cloned().unwrap_or_default()
+    }
+}
+
 /// The Parquet files that a pattern matches, in order of their paths; a folder stands for all Parquet files below it.
 ///
 /// # Errors
@@ -24,7 +62,10 @@ pub fn find(pattern: &str) -> Result<Vec<PathBuf>, TrainError> {
 }
 
 /// SHA-256 over the sorted digests of the files: the identity of the training data, whatever the files are called.
-pub(super) fn digest(files: &[PathBuf]) -> Result<String, TrainError> {
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn digest(files: &[PathBuf]) -> Result<String, TrainError> {
     let mut digests = Vec::with_capacity(files.len());
     for path in files {
         let mut hasher = Sha256::new();

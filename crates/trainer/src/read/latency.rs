@@ -1,14 +1,13 @@
 //! How long calls take, per route, as the log has it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use farthing_contract::log::{CallRow, ColumnType, Row};
 use farthing_types::Span;
 use polars::prelude::PolarsError;
 
 use super::columns::Columns;
-use super::files::{self, Opened, Wanted};
+use super::files::{self, Files, Opened, Wanted};
 use crate::error::TrainError;
 
 const WANTED: [Wanted; 2] =
@@ -18,15 +17,15 @@ const WANTED: [Wanted; 2] =
 ///
 /// # Errors
 /// Names the file and the column.
-pub fn read_latencies(pattern: &str) -> Result<BTreeMap<String, Span>, TrainError> {
+pub fn read_latencies(from: &(impl Files + ?Sized)) -> Result<BTreeMap<String, Span>, TrainError> {
     let mut seen: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for path in files::find(pattern)? {
+    for path in from.files()? {
         let mut file = Opened::open(&path)?;
         if file.table()?.name != CallRow::TABLE.name {
             continue;
         }
         let frame = file.columns(&WANTED, files::exact, "the file says it is of this log but was changed by another program")?;
-        let place = |e: PolarsError| TrainError::Unreadable { path: PathBuf::from(pattern), reason: e.to_string() };
+        let place = |e: PolarsError| TrainError::Unreadable { path: from.name(), reason: e.to_string() };
         let columns = Columns(&frame);
         let (names, routes) = columns.texts("route").map_err(place)?;
         let latencies = columns.i64s("latency_us").map_err(place)?;

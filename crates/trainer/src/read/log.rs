@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use farthing_contract::features::TTL_SPEC;
@@ -10,7 +10,7 @@ use farthing_contract::log::{CallRow, Decision, Request, Row, Table};
 use polars::prelude::{DataFrame, IntoLazy, LazyFrame, PolarsError, col};
 
 use super::columns::Columns;
-use super::files::{self, Opened, Wanted};
+use super::files::{self, Files, Opened, Wanted};
 use crate::error::TrainError;
 use crate::verify;
 
@@ -97,23 +97,23 @@ const REQUESTS: &[&str] = &["ts_ns", "request_id", "weight", "route", "key_hash"
 /// Most routes of a log; the replay numbers them with 16 bits.
 const MAX_ROUTES: usize = 65_535;
 
-/// Reads the tables among the files that `pattern` matches, one file at a time.
+/// Reads the tables among files, one file at a time.
 ///
 /// # Errors
 /// Names the file, and for foreign ones the column, with what to do about it.
-pub fn read_log(pattern: &str) -> Result<Log, TrainError> {
-    let files = files::find(pattern)?;
+pub fn read_log(from: &(impl Files + ?Sized)) -> Result<Log, TrainError> {
+    let files = from.files()?;
     let mut gathered = Gathered::default();
     for path in &files {
         gathered.add(path)?;
     }
     if gathered.routes.len() > MAX_ROUTES {
         let reason = format!("{} routes, at most {MAX_ROUTES} can be learned from at once: name fewer files", gathered.routes.len());
-        return Err(TrainError::Unreadable { path: PathBuf::from(pattern), reason });
+        return Err(TrainError::Unreadable { path: from.name(), reason });
     }
     let mut log = Log { digest: files::digest(&files)?, files: files.len(), ..gathered.log() };
     if log.recomputed > 0 {
-        log.repeat(pattern)?;
+        log.repeat(from)?;
     }
     Ok(log)
 }
@@ -331,8 +331,8 @@ impl Log {
     }
 
     /// Gives fetches without logged features those that the log itself gives, where it tells how answers entered the statistics.
-    fn repeat(&mut self, pattern: &str) -> Result<(), TrainError> {
-        let mut given = verify::features(&super::read_entered(pattern)?);
+    fn repeat(&mut self, from: &(impl Files + ?Sized)) -> Result<(), TrainError> {
+        let mut given = verify::features(&super::read_entered(from)?);
         for fetch in self.fetches.iter_mut().filter(|fetch| fetch.features.is_none()) {
             fetch.features = given.remove(&fetch.call).map(Vec::from);
             self.repeated += usize::from(fetch.features.is_some());

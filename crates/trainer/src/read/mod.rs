@@ -18,7 +18,7 @@ pub use decisions::{read_decisions, read_pmf};
 pub use entered::{Entered, EnteredLog, Logged, read_entered};
 #[cfg(test)]
 pub(crate) use files::data_type;
-pub use files::find;
+pub use files::{Files, digest, find};
 pub use foreign::{ForeignColumn, ForeignTable};
 pub use latency::read_latencies;
 pub use log::{Fetch, Log, Read, read_log};

@@ -10,7 +10,7 @@ use farthing_types::{Money, Span, Time};
 use polars::prelude::{DataFrame, PolarsError};
 
 use super::columns::Columns;
-use super::files::{self, Opened, Wanted};
+use super::files::{self, Files, Opened, Wanted};
 use crate::error::TrainError;
 
 /// Sessions with where they come from.
@@ -61,8 +61,8 @@ pub fn read_session_trace(path: &Path) -> Result<SessionLog, TrainError> {
 ///
 /// # Errors
 /// When no file matches, or one is not of the log.
-pub fn read_session_log(pattern: &str) -> Result<SessionLog, TrainError> {
-    let paths = files::find(pattern)?;
+pub fn read_session_log(from: &(impl Files + ?Sized)) -> Result<SessionLog, TrainError> {
+    let paths = from.files()?;
     let mut log = SessionLog { digest: files::digest(&paths)?, files: paths.len(), ..SessionLog::default() };
     for path in &paths {
         log.take_file(path)?;

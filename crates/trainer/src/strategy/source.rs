@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::error::TrainError;
 use crate::evaluate::{read_recipe, stream};
 use crate::history::History;
-use crate::read::{read_latencies, read_log};
+use crate::read::{Files, read_latencies, read_log};
 
 /// Latency of a call where the log has none.
 const USUAL_LATENCY: Span = Span::from_millis(100);
@@ -58,6 +58,11 @@ pub struct RouteTerms {
 }
 
 impl TermsFile {
+    /// What holds where there is no file.
+    pub fn usual() -> Self {
+        Self { stale_calls: ten(), routes: Vec::new() }
+    }
+
     /// Reads a terms file.
     ///
     /// # Errors
@@ -104,9 +109,9 @@ impl Source {
     ///
     /// # Errors
     /// When the log cannot be read or holds nothing.
-    pub fn of_log(pattern: &str, terms: &TermsFile) -> Result<Self, TrainError> {
-        let log = read_log(pattern)?;
-        let latencies = read_latencies(pattern)?;
+    pub fn of_log(from: &(impl Files + ?Sized), terms: &TermsFile) -> Result<Self, TrainError> {
+        let log = read_log(from)?;
+        let latencies = read_latencies(from)?;
         let history = History::of(&log);
         let mut trace = stream::of_log(&log, &[]);
         if trace.events.is_empty() {

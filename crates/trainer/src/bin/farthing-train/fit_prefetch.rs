@@ -9,7 +9,7 @@ use farthing_contract::bundle::{Kind, Published, disk};
 use farthing_policy::prefetch::PrefetchParams;
 use farthing_replay::prefetch::SessionRecipe;
 use farthing_trainer::prefetch::{Fit, Options, fit};
-use farthing_trainer::publish::{Draft, SHIPPED_METRIC, publish};
+use farthing_trainer::publish::{SHIPPED_METRIC, publish};
 use farthing_trainer::read::{SessionLog, read_session_log, read_session_trace};
 
 use crate::common::{Bar, Publishing, bundle_json, ended, tell};
@@ -79,19 +79,7 @@ fn generated(path: &Path, seed: u64) -> anyhow::Result<SessionLog> {
 
 fn write(fit: &Fit, publishing: &Publishing) -> anyhow::Result<Published> {
     let (first, parent) = (publishing.is_new(), publishing.champion(Kind::Prefetch)?);
-    let draft = Draft {
-        kind: Kind::Prefetch,
-        model: &fit.learned.model,
-        table: &fit.learned.table,
-        rows: &fit.learned.rows,
-        training: fit.training.clone(),
-        metrics: fit.metrics.clone(),
-        operating_points: Vec::new(),
-        gate: None,
-        parent,
-        card: fit.report.card(&fit.training.data_digest, publishing.seed).into(),
-    };
-    let published = publish(&publishing.out, &draft)?;
+    let published = publish(&publishing.out, &fit.draft(parent))?;
     publishing.promote(&published, first, fit.training.to_ns)?;
     Ok(published)
 }

@@ -45,8 +45,7 @@ pub fn fit_strategy(args: &FitStrategy) -> anyhow::Result<ExitCode> {
     let source = match (&common.logs, &common.recipe) {
         (Some(pattern), _) => {
             let terms = args.terms.as_deref().map(strategy::TermsFile::read).transpose()?;
-            let usual = || toml::from_str::<strategy::TermsFile>("");
-            strategy::Source::of_log(pattern, &terms.map_or_else(usual, Ok)?)?
+            strategy::Source::of_log(pattern, &terms.unwrap_or_else(strategy::TermsFile::usual))?
         }
         (None, Some(path)) => strategy::Source::of_recipe(path, common.publishing.seed)?,
         (None, None) => bail!("give --logs or --recipe"),
@@ -60,19 +59,7 @@ pub fn fit_strategy(args: &FitStrategy) -> anyhow::Result<ExitCode> {
     if source.generated {
         fit.metrics.insert(SHIPPED_METRIC.to_owned(), 1.0);
     }
-    let draft = Draft {
-        kind: Kind::Strategy,
-        model: &fit.learned.model,
-        table: &fit.learned.table,
-        rows: &fit.learned.rows,
-        training: fit.training.clone(),
-        metrics: fit.metrics.clone(),
-        operating_points: Vec::new(),
-        gate: Some(fit.judgement.record()),
-        parent: None,
-        card: strategy::card(&fit).into(),
-    };
-    finish(common, &draft, fit.passes(), (strategy::text(&fit), serde_json::to_value(fit.judged.as_ref().ok())?))
+    finish(common, &fit.draft(None), fit.passes(), (strategy::text(&fit), serde_json::to_value(fit.judged.as_ref().ok())?))
 }
 
 /// Runs `fit cost`.
@@ -90,19 +77,7 @@ pub fn fit_cost(args: &FitCost) -> anyhow::Result<ExitCode> {
     if source.generated {
         fit.metrics.insert(SHIPPED_METRIC.to_owned(), 1.0);
     }
-    let draft = Draft {
-        kind: Kind::Cost,
-        model: &fit.learned.model,
-        table: &fit.learned.table,
-        rows: &fit.learned.rows,
-        training: fit.training.clone(),
-        metrics: fit.metrics.clone(),
-        operating_points: Vec::new(),
-        gate: None,
-        parent: None,
-        card: cost::card(&fit).into(),
-    };
-    finish(common, &draft, fit.passes(), (cost::text(&fit), serde_json::to_value(fit.judged.as_ref().ok())?))
+    finish(common, &fit.draft(None), fit.passes(), (cost::text(&fit), serde_json::to_value(fit.judged.as_ref().ok())?))
 }
 
 /// Publishes what passes and prints the report.

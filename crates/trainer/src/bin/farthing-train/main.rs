@@ -11,6 +11,7 @@ mod fit;
 mod fit_prefetch;
 mod import;
 mod kinds;
+mod looping;
 mod pack;
 mod policy;
 mod results;
@@ -47,6 +48,8 @@ enum Command {
     },
     /// Compares two bundles on the same requests: who is cheaper at equal staleness, with interval, per route.
     Compare(compare::Compare),
+    /// Trains by itself whatever the log has gained, and names what passes the gate challenger; never champion.
+    Loop(looping::RunLoop),
     /// Writes the rows as the learners see them, for learners of another program.
     Features(pack::Features),
     /// Checks, judges and packs a model that another program has made.
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Fit { kind: FitKind::Prefetch(args) } => fit_prefetch::fit_prefetch(&args),
         Command::Evaluate { kind: EvaluateKind::Ttl(args) } => evaluate::evaluate_ttl(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Loop(args) => looping::run(&args),
         Command::Features(args) => pack::features(&args),
         Command::Pack(args) => pack::pack(&args),
         Command::Results(args) => results::results(&args),
