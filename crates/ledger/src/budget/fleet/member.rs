@@ -1,0 +1,254 @@
+//! A member of a fleet: what it tells next, and what follows from an answer.
+
+use std::sync::Arc;
+
+use farthing_types::{Span, Time};
+
+use super::wire::{Exchange, Known, Line, MemberView, Reply, Report, Told};
+use super::{LEASE, MAX_LINES, PATIENCE};
+use crate::budget::store::Record;
+use crate::budget::{Book, Grant};
+
+/// Numbers of messages in one life of a process.
+const PER_START: i64 = 1 << 31;
+
+/// A message under way.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// Pages of a report.
+    Report(Report),
+    /// Counters.
+    Exchange(Exchange),
+}
+
+/// What is to be made durable after an answer; then [`Book::granted`] and [`Member::noted`] are told.
+#[derive(Clone, Debug, Default)]
+pub struct Orders {
+    /// Grants.
+    pub grants: Vec<Grant>,
+    /// Records beside them.
+    pub records: Vec<Record>,
+    /// More is to be told at once.
+    pub again: bool,
+}
+
+/// How a member stands, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberState {
+    /// Members as they were told last.
+    pub members: Vec<MemberView>,
+    /// The server's time then.
+    pub server_now: i64,
+    /// All members have reported.
+    pub whole: bool,
+    /// All who live know this one.
+    pub joined: bool,
+    /// Too many members.
+    pub full: bool,
+    /// Losses of Redis' data that were noticed.
+    pub losses: u64,
+}
+
+impl MemberState {
+    /// Names of members that have not reported since Redis lost its data.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().filter(|view| !view.here && view.known.until >= self.server_now).map(|view| &*view.known.name)
+    }
+
+    /// Whether a member counts as away.
+    pub fn is_away(&self, id: &str) -> bool {
+        self.members.iter().find(|view| *view.known.id == *id).is_none_or(|view| view.expires <= self.server_now)
+    }
+
+    /// The name of a member.
+    pub fn name<'a>(&'a self, id: &'a str) -> &'a str {
+        self.members.iter().find(|view| *view.known.id == *id).map_or(id, |view| &view.known.name)
+    }
+
+    /// Why nothing is granted; `None` where something is.
+    pub fn trouble(&self) -> Option<String> {
+        if self.full {
+            return Some("the fleet has too many members: take those that are gone out of it".to_owned());
+        }
+        if self.whole && self.joined {
+            return None;
+        }
+        let missing: Vec<&str> = self.missing().collect();
+        Some(match (missing.is_empty(), self.whole) {
+            (false, _) => {
+                format!("redis has lost what the fleet may spend, and these have not told yet what they spent: {}", missing.join(", "))
+            }
+            (true, false) => "redis has lost what the fleet may spend, and it is being told again".to_owned(),
+            (true, true) => "not all of the fleet know this instance yet".to_owned(),
+        })
+    }
+}
+
+/// A member; see the module. One message is under way at a time.
+#[derive(Debug)]
+pub struct Member {
+    name: Arc<str>,
+    /// How often it has begun; `None` before its ledger was read.
+    starts: Option<i64>,
+    sent: i64,
+    phase: Phase,
+    /// Version of the list of members that is noted durably.
+    ack: i64,
+    /// The same on its way.
+    noting: Option<i64>,
+    /// When the last answer came of a generation that knew this member.
+    heard: Option<Time>,
+    /// Whether what it tells in its report is of somebody who was in touch up to the loss.
+    sure: bool,
+    sweep: Option<i64>,
+    beats: u32,
+    /// The process ends.
+    closing: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// It is to ask for the generation.
+    Out,
+    /// It tells these counters, one page after the other, to this generation.
+    Reporting(Vec<Line>, Arc<str>),
+    /// It has told all to this generation.
+    In(Arc<str>),
+}
+
+impl Member {
+    /// One that has told nothing.
+    pub const fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            starts: None,
+            sent: 0,
+            phase: Phase::Out,
+            ack: 0,
+            noting: None,
+            heard: None,
+            sure: false,
+            sweep: None,
+            beats: 0,
+            closing: false,
+        }
+    }
+
+    /// From now on it only gives back.
+    pub const fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// What to tell next. `beat`: whatever there is; else only where something is asked for, or a report goes on. `candidate` names the generation that
+    /// may begin with it; `now` is the book's time. `None`: nothing, or the ledger cannot be kept.
+    pub fn next(&mut self, book: &mut Book, beat: bool, (candidate, now): (&str, Time)) -> Option<Asked> {
+        let side = book.fleet.as_ref().filter(|side| side.starts > 0)?;
+        let id = side.id.clone();
+        if self.starts != Some(side.starts) {
+            // The ledger was opened just now, or anew: all is told from it.
+            (self.starts, self.sent, self.phase) = (Some(side.starts), 0, Phase::Out);
+        }
+        let starts = side.starts;
+        let mut number = || {
+            self.sent += 1;
+            starts * PER_START + self.sent
+        };
+        let (name, candidate, sure) = (self.name.clone(), candidate.into(), self.sure);
+        let report = |generation, (known, lines, last)| {
+            let seq = number();
+            Some(Asked::Report(Report { id: id.clone(), name, seq, candidate, generation, sure, known, lines, last }))
+        };
+        match &self.phase {
+            Phase::Out => report(None, (Vec::new(), Vec::new(), false)),
+            Phase::Reporting(all, generation) => {
+                let (lines, last) = (all.iter().take(MAX_LINES).cloned().collect(), all.len() <= MAX_LINES);
+                let known = if last { side.known.clone() } else { Vec::new() };
+                report(Some(generation.clone()), (known, lines, last))
+            }
+            Phase::In(generation) => {
+                let lines = book.fleet_lines(beat || self.closing, self.closing, now);
+                if lines.is_empty() && !beat && !self.closing {
+                    return None;
+                }
+                self.beats = self.beats.wrapping_add(u32::from(beat));
+                let sweep = if beat && self.beats.is_multiple_of(16) { Some(self.sweep.unwrap_or_default()) } else { None };
+                let (ack, closing, generation) = (self.ack, self.closing, generation.clone());
+                Some(Asked::Exchange(Exchange { id, seq: number(), generation, ack, closing, sweep, lines }))
+            }
+        }
+    }
+
+    /// What follows from an answer.
+    pub fn answered(&mut self, book: &mut Book, asked: &Asked, (reply, now): (&Reply, Time)) -> Orders {
+        book.fleet_answers();
+        let mut orders = Orders::default();
+        match (asked, reply) {
+            (_, Reply::Lost) => {
+                if matches!(self.phase, Phase::In(_)) {
+                    // A lease and the patience after it: so long nobody could have joined without this one.
+                    let most = LEASE + PATIENCE - Span::from_secs(5);
+                    self.sure = self.heard.is_some_and(|heard| now.since(heard) < most);
+                    book.fleet_lost();
+                }
+                (self.phase, self.ack, self.noting) = (Phase::Out, 0, None);
+                orders.again = true;
+            }
+            // The number says that it was taken, and what it was answered is not known: a greater one tells.
+            (_, Reply::Stale) => {
+                book.fleet_again();
+                orders.again = true;
+            }
+            (_, Reply::Full) => book.fleet_full(),
+            (Asked::Report(report), Reply::Fine(told)) => {
+                match &mut self.phase {
+                    // By what is known now: what is granted meanwhile is none of this generation's.
+                    Phase::Out => self.phase = Phase::Reporting(book.fleet_all(now), told.generation.clone()),
+                    Phase::Reporting(all, _) if !report.last => drop(all.drain(..report.lines.len().min(all.len()))),
+                    Phase::Reporting(..) | Phase::In(_) => {
+                        (self.heard, self.phase) = (Some(now), Phase::In(told.generation.clone()));
+                        orders.records.extend(self.meet(book, told));
+                    }
+                }
+                orders.again = true;
+            }
+            (Asked::Exchange(exchange), Reply::Fine(told)) => {
+                self.heard = Some(now);
+                self.sweep = exchange.sweep.map_or(self.sweep, |_| Some(told.swept));
+                orders.records.extend(self.meet(book, told));
+                let (grants, again) = book.fleet_told(&exchange.lines, told, now);
+                orders.grants = grants;
+                orders.again = again;
+            }
+        }
+        orders
+    }
+
+    /// No answer came. What was asked for is asked for again.
+    pub fn failed(&self, book: &mut Book, (why, now): (&str, Time)) {
+        book.fleet_away(why, now);
+    }
+
+    /// What was ordered is durable.
+    pub fn noted(&mut self) {
+        if let Some(version) = self.noting.take() {
+            self.ack = self.ack.max(version);
+        }
+    }
+
+    /// Takes the list of members over; what is to be written down of it.
+    fn meet(&mut self, book: &mut Book, told: &Told) -> Option<Record> {
+        let changed = book.fleet_meet(told);
+        if told.version > self.ack {
+            self.noting = Some(told.version);
+        }
+        // A version without anybody new is noted with what is written next.
+        (changed || self.noting.is_some()).then(|| book.fleet.as_ref().map(|side| Record::known(&side.known))).flatten()
+    }
+}
+
+impl Known {
+    /// Whether it is worth writing down again: nothing else has changed than when it was heard of last, and not by days.
+    pub(super) fn differs(&self, other: &Self) -> bool {
+        self.id != other.id || self.name != other.name || (self.until - other.until).abs() > 86_400_000
+    }
+}
