@@ -86,6 +86,11 @@ impl Record {
         }
     }
 
+    /// The raise that it tells of.
+    pub(super) const fn raised(&self) -> Option<&Raise> {
+        if let Line::Raise { raise, .. } = &self.0 { Some(raise) } else { None }
+    }
+
     /// Whether it tells another time what `other` does of the fleet.
     pub(super) fn is_alike(&self, other: &Self) -> bool {
         std::mem::discriminant(&self.0) == std::mem::discriminant(&other.0)

@@ -3,6 +3,7 @@
 //! The [`Book`] decides; here are its lock, its file, and those who wait for room.
 
 mod admit;
+mod fleet;
 mod held;
 mod pool;
 mod report;
@@ -23,6 +24,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::StartError;
+use crate::fleet::Fleet;
+use fleet::Link;
 
 pub use admit::{Admission, admit, answer, at_once, refused};
 pub use held::Held;
@@ -57,6 +60,8 @@ struct Shared {
     ordered: AtomicUsize,
     refusals: Mutex<VecDeque<RefusalReport>>,
     counters: Counters,
+    /// Where a fleet shares them.
+    link: Option<Link>,
 }
 
 /// Figures of all budgets together.
@@ -78,10 +83,14 @@ impl Budgets {
     /// # Errors
     /// An unknown time zone, or a file that another process has. A file that is damaged or cannot be opened is a fault: budgets that fail closed
     /// hold back until it is mended.
-    pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let book = Book::new(config.budgets.iter().cloned())?;
+    pub fn open(config: &Config, fleet: Option<&Arc<Fleet>>, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let mut book = Book::new(config.budgets.iter().cloned())?;
         if book.is_empty() {
             return Ok(Self(None));
+        }
+        let link = fleet.cloned().map(Link::new);
+        if let Some(link) = &link {
+            book.enter_fleet(&link.drawn());
         }
         let shared = Shared {
             book: Mutex::new(book),
@@ -94,6 +103,7 @@ impl Budgets {
             ordered: AtomicUsize::new(0),
             refusals: Mutex::default(),
             counters: Counters::default(),
+            link,
         };
         match shared.open_store() {
             Err(error @ StoreError::InUse { .. }) => return Err(StartError::Budgets(error)),
@@ -109,6 +119,20 @@ impl Budgets {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Begins to share them with the fleet, where there is one.
+    pub fn start(&self) {
+        if let Some(shared) = &self.0 {
+            fleet::start(shared);
+        }
+    }
+
+    /// Gives back to the fleet what is not spent; nothing more can be granted then.
+    pub async fn leave(&self) {
+        if let Some(shared) = &self.0 {
+            fleet::leave(shared).await;
+        }
     }
 
     /// Who tells of those that have reached a level; `None` where there is no budget.
@@ -147,11 +171,12 @@ impl Budgets {
     /// The budget that holds the call back. It is not counted as a refusal yet.
     pub async fn hold(&self, ask: &Ask<'_>, each: Option<Money>) -> Result<Held, Blocked> {
         let Some(shared) = &self.0 else { return Ok(Held::free()) };
+        let mut until = None;
         loop {
             match shared.look(ask) {
                 Looked::Held(hold) => return Ok(Held::new(shared, hold, each)),
                 Looked::Blocked(blocked) => return Err(blocked),
-                Looked::Waits(blocked, told) => match tokio::time::timeout(GRANT_WAIT, told).await {
+                Looked::Waits(blocked, told) => match tokio::time::timeout_at(*until.get_or_insert_with(|| Instant::now() + GRANT_WAIT), told).await {
                     Ok(Ok(())) => {}
                     // Its budgets decide by their `on_fault`, with the fault noted.
                     Ok(Err(_)) if shared.book.lock().fault().is_some() => {}
@@ -313,7 +338,8 @@ impl Shared {
     fn look(self: &Arc<Self>, ask: &Ask<'_>) -> Looked {
         let mut book = self.book.lock();
         // A disk that takes nothing must not gather orders.
-        let orders = self.ordered.load(Ordering::Relaxed) < MAX_ORDERS;
+        let waiting = self.link.as_ref().map_or(0, Link::waiters);
+        let orders = self.ordered.load(Ordering::Relaxed) + waiting < MAX_ORDERS;
         match if orders { book.hold(ask) } else { book.hold_within_grants(ask) } {
             Verdict::Held(hold, ahead) => {
                 if ask.bound.is_none() && !hold.is_free() {
@@ -322,12 +348,16 @@ impl Shared {
                 if book.fault().is_some() && !hold.is_free() {
                     self.counters.faults_passed.fetch_add(1, Ordering::Relaxed);
                 }
-                if !ahead.is_empty() {
-                    drop(self.order(ahead, Vec::new()));
+                match &self.link {
+                    Some(link) if book.asks_fleet() => link.wake(),
+                    None if !ahead.is_empty() => drop(self.order(ahead, Vec::new())),
+                    _ => {}
                 }
                 Looked::Held(hold)
             }
-            Verdict::Needs(grants, blocked) => Looked::Waits(blocked, self.order(grants, Vec::new())),
+            Verdict::Needs(grants, blocked) => {
+                Looked::Waits(blocked, self.link.as_ref().map_or_else(|| self.order(grants, Vec::new()), Link::ask))
+            }
             Verdict::Blocked(blocked) => Looked::Blocked(blocked),
         }
     }
@@ -388,6 +418,7 @@ impl Shared {
         }
         let (mut book, now) = (self.book.lock(), self.clock.now());
         book.restore(opened.records, now);
+        book.begin_fleet();
         book.set_fault(None);
         opened.store.rewrite(book.records(Written::Whole, now));
         for view in book.views(now).iter().filter(|view| view.lost.nanos() > 0) {

@@ -7,10 +7,12 @@ use farthing_types::{BudgetSpec, Money, Span, Time};
 use super::share::{FleetSide, FleetTold, Share, Short};
 use super::wire::{Known, Line, LineTold, MemberView, Told};
 use super::{FOREVER, MAX_LINES, down, money, rows, up};
-use crate::budget::counter::{Counter, slice};
+use crate::budget::counter::{Counter, Raise, slice};
 use crate::budget::store::Record;
 use crate::budget::{Book, Grant, WindowSpan};
 
+/// Raises that are told of.
+const MAX_RAISES: usize = 1_000;
 /// How long it is believed that no more can be had.
 const BELIEVED: Span = Span::from_millis(400);
 
@@ -46,9 +48,41 @@ impl Book {
         }
     }
 
-    /// Whether its counters are a fleet's.
-    pub const fn is_shared(&self) -> bool {
-        self.fleet.is_some()
+    /// How often this member has begun; never, where its ledger was not read yet or there is no fleet.
+    pub fn fleet_starts(&self) -> i64 {
+        self.fleet.as_ref().map_or(0, |side| side.starts)
+    }
+
+    /// What must be durable before anything is told.
+    pub fn fleet_records(&self) -> Vec<Record> {
+        self.fleet.iter().flat_map(|side| [Record::me(&side.id, side.starts), Record::known(&side.known)]).collect()
+    }
+
+    /// The raises that are known here, as others are told of them.
+    pub fn fleet_raises(&self, now: Time) -> Vec<String> {
+        let counters = self.budgets.iter().flat_map(|budget| budget.counters.values());
+        let raises = counters.flat_map(|counter| counter.raises.iter().map(move |raise| (&counter.key, raise)));
+        let told = raises.filter(|(_, raise)| raise.until > now).map(|(key, raise)| Record::raise((&key.budget, &key.unit), raise.clone()));
+        told.filter_map(|record| serde_json::to_string(&record).ok()).take(MAX_RAISES).collect()
+    }
+
+    /// Takes over raises that others were given; what is to be made durable of them.
+    pub fn adopt_raises<'a>(&mut self, told: impl Iterator<Item = &'a str>, now: Time) -> Vec<Record> {
+        let mut records = Vec::new();
+        for text in told.take(MAX_RAISES) {
+            let Ok(record) = serde_json::from_str::<Record>(text) else { continue };
+            let (Some((budget, unit)), Some(raise)) = (record.counter(), record.raised()) else { continue };
+            let unit = (!unit.is_empty()).then_some(&*unit);
+            if raise.until > now && !self.has_raise((&budget, unit.unwrap_or_default()), raise) {
+                records.extend(self.raise((&budget, unit), raise.clone(), now));
+            }
+        }
+        records
+    }
+
+    fn has_raise(&self, (budget, unit): (&str, &str), raise: &Raise) -> bool {
+        let budget = self.budgets.iter().find(|known| *known.spec.name == *budget);
+        budget.and_then(|budget| budget.counters.get(unit)).is_some_and(|counter| counter.raises.contains(raise))
     }
 
     /// How the fleet stands, as this member knows it; `None` without one.
