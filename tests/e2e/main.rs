@@ -22,6 +22,8 @@ mod degraded;
 mod durability;
 mod events;
 mod fidelity;
+mod fleet_budgets;
+mod fleet_script;
 mod identity;
 mod l2;
 mod limits;

@@ -104,6 +104,12 @@ impl Serving {
         (answer, document)
     }
 
+    /// Sends it a signal after which it goes on: `-STOP`, `-CONT`.
+    pub fn tell(&self, signal: &str) {
+        let pid = self.child.id().expect("it still runs").to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     /// Sends it a signal (`-TERM`, `-KILL`), and waits until it has ended.
     pub async fn signal(mut self, signal: &str) -> ExitStatus {
         let pid = self.child.id().expect("it still runs").to_string();

@@ -30,7 +30,7 @@ mod wire;
 use farthing_types::{Money, Span};
 
 pub use member::{Asked, Member, MemberState, Orders};
-pub use server::Server;
+pub use server::{Here, Server};
 pub use share::FleetTold;
 pub(super) use share::{FleetSide, Share};
 pub use wire::{Exchange, Holder, Known, Line, LineTold, MemberView, Reply, Report, Told};
