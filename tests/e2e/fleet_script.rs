@@ -65,7 +65,17 @@ impl Draws {
         let pair = if self.below(3) == 0 || generation.is_none() {
             let generation = generation.filter(|_| self.below(3) > 0);
             let known = (0..self.below(3)).map(known).collect();
-            let report = Report { id, name: "n-1".into(), seq, candidate: "x".into(), generation: None, sure: self.below(2) > 0, known, lines, last: self.below(4) > 0 };
+            let report = Report {
+                id,
+                name: "n-1".into(),
+                seq,
+                candidate: "x".into(),
+                generation: None,
+                sure: self.below(2) > 0,
+                known,
+                lines,
+                last: self.below(4) > 0,
+            };
             let of = |generation: Option<Arc<str>>| Asked::Report(Report { generation, ..report.clone() });
             let (redis, model) = generation.unzip();
             [of(redis), of(model)]
@@ -139,7 +149,8 @@ async fn compare(handle: &Handle, messages: usize, mut lose: impl FnMut(&mut Ran
 async fn redis_does_what_the_model_does() {
     let Some(mut server) = Server::start(&[]) else { return };
     let tasks = TaskTracker::new();
-    let handle = Handle::start(&RedisConfig { connect_timeout: Duration::from_secs(5), ..RedisConfig::single(server.url()) }, &tasks).unwrap();
+    let handle =
+        Handle::start(&RedisConfig { connect_timeout: Duration::from_secs(5), ..RedisConfig::single(server.url()) }, &tasks).unwrap();
     let mut runs = 0;
     compare(&handle, 3_000, |random, model| match random.below(8) {
         0 => {
@@ -162,6 +173,7 @@ async fn redis_does_what_the_model_does() {
 async fn a_cluster_does_what_the_model_does() {
     let Some(cluster) = Cluster::start() else { return };
     let tasks = TaskTracker::new();
-    let handle = Handle::start(&RedisConfig { connect_timeout: Duration::from_secs(5), ..RedisConfig::cluster(cluster.urls()) }, &tasks).unwrap();
+    let handle =
+        Handle::start(&RedisConfig { connect_timeout: Duration::from_secs(5), ..RedisConfig::cluster(cluster.urls()) }, &tasks).unwrap();
     compare(&handle, 300, |_, _| None).await;
 }

@@ -39,6 +39,65 @@ pub struct BudgetsView {
     pub unbounded: u64,
     /// Refreshes and other calls nobody waits for, left out since start.
     pub left_out: u64,
+    /// The instances that share them; null where there is no fleet.
+    #[serde(default)]
+    pub fleet: Option<BudgetFleetView>,
+}
+
+/// Instances that share budgets, as one of them knows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetFleetView {
+    /// This one's id, which its ledger keeps.
+    pub id: String,
+    /// Why nothing more is granted now.
+    pub trouble: Option<String>,
+    /// All that are known of.
+    pub members: Vec<BudgetMemberView>,
+    /// Losses of Redis' data that this instance has noticed since its start.
+    pub losses: u64,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetMemberView {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Nothing was heard of it for so long that what it holds is quarantined.
+    pub away: bool,
+    /// It has told what it may spend since Redis lost its data.
+    pub told: bool,
+}
+
+/// What others of the fleet hold of a counter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CounterFleetView {
+    /// What they have spent, as they told last.
+    #[schema(value_type = String)]
+    pub spent_usd: Money,
+    /// Unspent allowances of those that are away: counted as spent until they tell.
+    #[schema(value_type = String)]
+    pub quarantined_usd: Money,
+    /// Nothing is granted until all have told.
+    pub withheld: bool,
+    /// Who holds what, this instance included.
+    pub holders: Vec<HolderView>,
+}
+
+/// What an instance holds of a counter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HolderView {
+    /// Its name.
+    pub name: String,
+    /// What it may spend in the window in all.
+    #[schema(value_type = String)]
+    pub allowed_usd: Money,
+    /// What it has spent of it.
+    #[schema(value_type = String)]
+    pub spent_usd: Money,
+    /// It is away.
+    pub away: bool,
 }
 
 /// A budget.
@@ -96,6 +155,9 @@ pub struct CounterRow {
     pub held_back: u64,
     /// What was added for some time.
     pub raises: Vec<RaiseView>,
+    /// What others of the fleet hold; null where there is none.
+    #[serde(default)]
+    pub fleet: Option<CounterFleetView>,
 }
 
 /// Money added for some time.

@@ -404,7 +404,11 @@ impl Proxy {
         parts.extend(self.frozen().map(|order| part("freeze", Some(frozen(order)))));
         parts.extend(self.state.fleet.as_ref().map(|fleet| part("fleet", fleet.problem())));
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
-        parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
+        let no_grants = |budgets: BudgetsReport| {
+            let fleet = budgets.fleet.and_then(|fleet| fleet.trouble);
+            budgets.fault.or(fleet).map(|why| format!("hard budgets hold back beyond what is granted: {why}"))
+        };
+        parts.extend(self.budgets().map(|budgets| part("budgets", no_grants(budgets))));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         parts.extend(self.clients().tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));

@@ -237,7 +237,9 @@ impl Agent {
         let answer = self.fleet.handle().script(script, &[&self.key], &args, DEADLINE).await;
         let answer = answer.map_err(|fault| format!("the fleet's redis does not answer: {fault}"))?;
         let words: Option<Vec<&str>> = answer.list().iter().map(Answer::text).collect();
-        words.and_then(|words| script::reply(&words)).ok_or_else(|| "the fleet's redis says what this version does not understand".to_owned())
+        words
+            .and_then(|words| script::reply(&words))
+            .ok_or_else(|| "the fleet's redis says what this version does not understand".to_owned())
     }
 
     /// Tells what raises are known here, and takes over those that others know.

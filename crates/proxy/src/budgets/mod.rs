@@ -29,7 +29,7 @@ use fleet::Link;
 
 pub use admit::{Admission, admit, answer, at_once, refused};
 pub use held::Held;
-pub use report::{BudgetsReport, RefusalReport};
+pub use report::{BudgetsReport, FleetReport, RefusalReport};
 
 /// How often it is written down what was spent.
 pub const TICK: Span = Span::from_secs(1);
@@ -116,6 +116,14 @@ impl Budgets {
         Ok(Self(Some(Arc::new(shared))))
     }
 
+    /// Whether nothing can be granted because of the fleet, not of this instance's disk.
+    pub fn fleet_holds(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| {
+            let book = shared.book.lock();
+            book.fault().is_none() && book.trouble().is_some()
+        })
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
@@ -176,12 +184,14 @@ impl Budgets {
             match shared.look(ask) {
                 Looked::Held(hold) => return Ok(Held::new(shared, hold, each)),
                 Looked::Blocked(blocked) => return Err(blocked),
-                Looked::Waits(blocked, told) => match tokio::time::timeout_at(*until.get_or_insert_with(|| Instant::now() + GRANT_WAIT), told).await {
-                    Ok(Ok(())) => {}
-                    // Its budgets decide by their `on_fault`, with the fault noted.
-                    Ok(Err(_)) if shared.book.lock().fault().is_some() => {}
-                    _ => return Err(blocked),
-                },
+                Looked::Waits(blocked, told) => {
+                    match tokio::time::timeout_at(*until.get_or_insert_with(|| Instant::now() + GRANT_WAIT), told).await {
+                        Ok(Ok(())) => {}
+                        // Its budgets decide by their `on_fault`, with the fault noted.
+                        Ok(Err(_)) if shared.book.lock().fault().is_some() => {}
+                        _ => return Err(blocked),
+                    }
+                }
             }
         }
     }
