@@ -293,3 +293,52 @@ async fn a_shared_budget_holds_in_fifty_runs() {
     let program = built("farthing").expect("the program is built");
     runs(&program, seeds(0..50)).await;
 }
+
+/// Waits until something is so.
+async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < REST, "{what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_budget_is_shown_raised_everywhere_and_freed_of_who_is_gone() {
+    let Some(program) = built("farthing") else { return skip("shared budgets shown: the program is not built (cargo build -p farthing)") };
+    let Some(redis) = Server::start(&[]) else { return };
+    let origin = Origin::simple(|_, n| ok(format!("answer {n}"))).await;
+    let (wire, dirs) = (Wire::new(redis.port).await, [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]);
+    let stays = start(&program, &origin, dirs[0].path(), (wire.addr, 0)).await;
+    let goes = start(&program, &origin, dirs[1].path(), (wire.addr, 1)).await;
+    let asked = AtomicUsize::new(0);
+    let status = |of: Client| {
+        let path = format!("/r/geo/{}", asked.fetch_add(1, Ordering::Relaxed));
+        async move { of.get(&path, &[]).await.status }
+    };
+    until("both may spend", || async { status(stays.data).await == StatusCode::OK && status(goes.data).await == StatusCode::OK }).await;
+    until("each sees what the other holds", || async {
+        let shown = said(&stays.cli(&["budgets"]).await);
+        shown.contains("shared by: i") && shown.contains("i0 may spend") && shown.contains("i1 may spend")
+    })
+    .await;
+    assert!(goes.cli(&["budgets", "raise", "all", "--by", "1", "--note", "launch"]).await.status.success());
+    until("the raise is known everywhere", || async { stays.json(&["budgets"]).await["budgets"][0]["counters"][0]["limit_usd"] == "4" }).await;
+    assert!(!stays.cli(&["budgets", "write-off", "i1"]).await.status.success(), "it is there");
+    goes.signal("-KILL").await;
+    redis.ask(&["FLUSHALL"]);
+    until("without the one that is gone nothing more is granted", || async { status(stays.data).await == StatusCode::SERVICE_UNAVAILABLE })
+        .await;
+    let shown = said(&stays.cli(&["budgets"]).await);
+    assert!(shown.contains("these have not told yet what they spent: i1"), "{shown}");
+    let (_, ready) = stays.readiness().await;
+    assert!(ready.to_string().contains("i1"), "{ready}");
+    let freed = stays.cli(&["budgets", "write-off", "i1"]).await;
+    assert!(freed.status.success(), "{}", said(&freed));
+    until("it is waited for no longer", || async { status(stays.data).await == StatusCode::OK }).await;
+    let shown = stays.json(&["budgets"]).await;
+    let holders = shown["budgets"][0]["counters"][0]["fleet"]["holders"].to_string();
+    assert!(holders.contains("written-off"), "what was seen of it counts: {holders}");
+    assert_eq!(shown["budgets"][0]["counters"][0]["limit_usd"], "4", "raises come back from who knows them");
+    stays.end().await;
+}

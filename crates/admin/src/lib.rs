@@ -28,7 +28,7 @@ pub use server::{ServeError, serve};
 pub use views::alerts::{AlertInfo, AlertsView, MonthForecast};
 pub use views::budgets::{
     BudgetFleetView, BudgetMemberView, BudgetRow, BudgetsControl, BudgetsView, CounterFleetView, CounterRow, HolderView, RaiseRequest,
-    RaiseView, Raising, RefusalView,
+    RaiseView, Raising, RefusalView, WritingOff,
 };
 pub use views::bypass::{BypassControl, BypassInfo, BypassRequest, SwitchInfo};
 pub use views::cache::{CacheControl, CacheStats, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};

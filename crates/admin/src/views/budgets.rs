@@ -19,7 +19,15 @@ pub trait BudgetsControl: Send + Sync {
     /// # Errors
     /// A budget or a time that does not exist; a disk that does not take it.
     fn raise(&self, budget: String, raise: RaiseRequest) -> Raising;
+    /// Waits no longer for an instance that has not told what it spent since Redis lost its data; by its name or id.
+    ///
+    /// # Errors
+    /// An instance that is not waited for, or a Redis that does not answer.
+    fn write_off(&self, member: String) -> WritingOff;
 }
+
+/// A write-off under way.
+pub type WritingOff = Pin<Box<dyn Future<Output = Result<(), ControlError>> + Send>>;
 
 /// A raise under way.
 pub type Raising = Pin<Box<dyn Future<Output = Result<CounterRow, ControlError>> + Send>>;

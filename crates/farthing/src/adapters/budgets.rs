@@ -2,12 +2,12 @@
 
 use farthing_admin::{
     BudgetFleetView, BudgetMemberView, BudgetRow, BudgetsControl, BudgetsView, ControlError, CounterFleetView, CounterRow, HolderView,
-    RaiseRequest, RaiseView, Raising, RefusalView,
+    RaiseRequest, RaiseView, Raising, RefusalView, WritingOff,
 };
 use farthing_ledger::budget::fleet::{FleetTold, MemberState, MemberView};
 use farthing_ledger::budget::{BookError, CounterView, Raise};
 use farthing_ledger::costs::{parse_time, utc};
-use farthing_proxy::{FleetBudgetsReport, RaiseError, RefusalReport};
+use farthing_proxy::{FleetBudgetsReport, RaiseError, RefusalReport, WriteOffError};
 use farthing_types::{BudgetSpec, Money, Time};
 
 use super::Running;
@@ -55,6 +55,22 @@ impl BudgetsControl for Running {
             let state = report.as_ref().and_then(|report| report.fleet.as_ref()).map(|fleet| &fleet.state);
             found.map(|found| counter(found, state)).ok_or_else(|| ControlError::Failed("the counter is gone".to_owned()))
         })
+    }
+
+    fn write_off(&self, member: String) -> WritingOff {
+        let proxy = self.proxy.clone();
+        Box::pin(async move {
+            proxy.write_off(&member).await.map_err(write_off)?;
+            tracing::warn!(member, "an instance is written off: what it spent since it told last is not known");
+            Ok(())
+        })
+    }
+}
+
+fn write_off(error: WriteOffError) -> ControlError {
+    match error {
+        WriteOffError::NoFleet | WriteOffError::NotMissing(..) => ControlError::Refused(error.to_string()),
+        WriteOffError::Redis(_) => ControlError::Failed(error.to_string()),
     }
 }
 

@@ -47,6 +47,12 @@ enum Command {
         #[arg(long, default_value = "")]
         note: String,
     },
+    /// Wait no longer for an instance of the fleet that will not come back, and has not told what it spent since Redis lost its data.
+    WriteOff {
+        /// Its name or id, as `farthing budgets` shows it.
+        #[arg(value_parser = segment)]
+        instance: String,
+    },
     /// Show why requests were held back, the latest first.
     Why {
         /// Id of a request, as in `x-farthing-request-id`, or a budget's name.
@@ -75,6 +81,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 let counter: CounterRow = client.call(Method::POST, &format!("{PATH}/{budget}/raise"), &request).await?;
                 print(&args.admin, &counter, |counter| {
                     format!("{budget}: the limit is {} $ now, {} $ of it are left\n", counter.limit_usd, counter.left_usd)
+                });
+            }
+            Command::WriteOff { instance } => {
+                let view: BudgetsView = client.call(Method::POST, &format!("{PATH}/members/{instance}/write-off"), &()).await?;
+                print(&args.admin, &view, |_| {
+                    format!("{instance} is waited for no longer; what others saw of its money counts as spent\n")
                 });
             }
             Command::Why { what } => {

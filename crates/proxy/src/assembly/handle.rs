@@ -21,7 +21,7 @@ use crate::StartError;
 use crate::alerts::Alerts;
 use crate::audit::{RouteAudit, Skipped as AuditSkipped};
 use crate::batching::BatchReport;
-use crate::budgets::{BudgetsReport, RaiseError};
+use crate::budgets::{BudgetsReport, RaiseError, WriteOffError};
 use crate::clients::Clients;
 use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
@@ -282,6 +282,13 @@ impl Proxy {
     /// See [`RaiseError`].
     pub async fn raise_budget(&self, counter: (&str, Option<&str>), raise: Raise) -> Result<(), RaiseError> {
         self.state.budgets.raise(counter, raise).await
+    }
+    /// Waits no longer for an instance that shares budgets and has not told what it spent.
+    ///
+    /// # Errors
+    /// See [`WriteOffError`].
+    pub async fn write_off(&self, member: &str) -> Result<(), WriteOffError> {
+        self.state.budgets.write_off(member).await
     }
     /// The sources of events.
     pub fn event_sources(&self) -> &[Arc<SourceState>] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use farthing_fleet::{Answer, Script};
-use farthing_ledger::budget::fleet::{Asked, Member, Orders, Reply, script};
+use farthing_ledger::budget::fleet::{Asked, Member, Orders, Reply, Strike, script};
 use farthing_types::Span;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -15,6 +15,9 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use crate::fleet::Fleet;
 
+/// Group of the keys, and the one with the counters.
+const KEYS: &str = "budgets";
+const COUNTERS: &str = "counters";
 /// How often a member tells of itself.
 const BEAT: Span = Span::from_millis(250);
 /// How long an answer may take.
@@ -126,6 +129,41 @@ pub(super) async fn leave(shared: &Shared) {
     }
 }
 
+/// Why a member is not written off.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteOffError {
+    /// There is no fleet.
+    #[error("budgets are this instance's own: there is no [fleet]")]
+    NoFleet,
+    /// Nobody waits for it.
+    #[error("nobody waits for `{0}`; waited for are: {1}")]
+    NotMissing(String, String),
+    /// Redis does not answer.
+    #[error("the fleet's redis does not take it: {0}")]
+    Redis(String),
+}
+
+/// Waits no longer for a member that has not told what it spent since Redis lost its data.
+pub(super) async fn write_off(shared: &Shared, member: &str) -> Result<(), WriteOffError> {
+    let link = shared.link.as_ref().ok_or(WriteOffError::NoFleet)?;
+    let state = shared.book.lock().fleet_state().map(|(_, state, _)| state.clone()).unwrap_or_default();
+    let missing: Vec<_> = state.absent().collect();
+    let found = missing.iter().find(|view| *view.known.id == *member || *view.known.name == *member);
+    let names = || missing.iter().map(|view| &*view.known.name).collect::<Vec<_>>().join(", ");
+    let (Some(view), Some(generation)) = (found, state.generation.clone()) else {
+        return Err(WriteOffError::NotMissing(member.to_owned(), names()));
+    };
+    let args = script::of_strike(&Strike { generation, id: view.known.id.clone() });
+    let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
+    let key = link.fleet.key(KEYS, COUNTERS);
+    let answer = link.fleet.handle().script(&Script::new(script::STRIKE), &[&key], &args, DEADLINE).await;
+    let answer = answer.map_err(|fault| WriteOffError::Redis(fault.to_string()))?;
+    match answer.list().first().and_then(Answer::text) {
+        Some("fine") => Ok(()),
+        _ => Err(WriteOffError::Redis("it has lost its data again, or the member has told meanwhile".to_owned())),
+    }
+}
+
 struct Agent {
     fleet: Arc<Fleet>,
     member: Member,
@@ -147,8 +185,8 @@ impl Agent {
             report: Script::new(script::REPORT),
             exchange: Script::new(script::EXCHANGE),
             raises: Script::new(ALL_RAISES),
-            key: fleet.key("budgets", "counters"),
-            raises_key: fleet.key("budgets", "raises"),
+            key: fleet.key(KEYS, COUNTERS),
+            raises_key: fleet.key(KEYS, "raises"),
             fleet,
             begun: 0,
             sent: 0,

@@ -28,6 +28,7 @@ use crate::fleet::Fleet;
 use fleet::Link;
 
 pub use admit::{Admission, admit, answer, at_once, refused};
+pub use fleet::WriteOffError;
 pub use held::Held;
 pub use report::{BudgetsReport, FleetReport, RefusalReport};
 
@@ -133,6 +134,17 @@ impl Budgets {
     pub fn start(&self) {
         if let Some(shared) = &self.0 {
             fleet::start(shared);
+        }
+    }
+
+    /// Waits no longer for a member of the fleet that has not told what it spent since Redis lost its data; by its name or id.
+    ///
+    /// # Errors
+    /// See [`WriteOffError`].
+    pub async fn write_off(&self, member: &str) -> Result<(), WriteOffError> {
+        match &self.0 {
+            Some(shared) => fleet::write_off(shared, member).await,
+            None => Err(WriteOffError::NoFleet),
         }
     }
 

@@ -208,8 +208,12 @@ impl Book {
         let Some(side) = &mut self.fleet else { return false };
         (side.state.members, side.state.server_now) = (told.members.clone(), told.now);
         (side.state.whole, side.state.joined) = (told.whole, told.joined);
-        let mut changed = false;
-        for MemberView { known, .. } in told.members.iter().filter(|view| view.known.id != side.id) {
+        side.state.generation = Some(told.generation.clone());
+        // Those that an operator has written off.
+        let before = side.known.len();
+        side.known.retain(|known| !told.members.iter().any(|view| view.known.id == known.id && view.known.until == 0));
+        let mut changed = side.known.len() != before;
+        for MemberView { known, .. } in told.members.iter().filter(|view| view.known.id != side.id && view.known.until > 0) {
             match side.known.iter_mut().find(|old| old.id == known.id) {
                 Some(old) if !old.differs(known) => {}
                 Some(old) => {

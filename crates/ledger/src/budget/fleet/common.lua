@@ -3,6 +3,8 @@
 local K = KEYS[1]
 local LEASE, PATIENCE, SETTLE, UNSURE, NEXT, KEEP = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local MOST, HUNGRY, FOREVER, SWEPT_AFTER = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+-- Who holds what members are taken to have spent that never told.
+local WRITTEN_OFF = 'written-off'
 local at = 10
 local function arg()
   at = at + 1

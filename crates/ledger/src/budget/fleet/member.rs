@@ -35,6 +35,8 @@ pub struct Orders {
 /// How a member stands, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberState {
+    /// The generation that was told of last.
+    pub generation: Option<Arc<str>>,
     /// Members as they were told last.
     pub members: Vec<MemberView>,
     /// The server's time then.
@@ -50,9 +52,14 @@ pub struct MemberState {
 }
 
 impl MemberState {
-    /// Names of members that have not reported since Redis lost its data.
+    /// Members that have not reported since Redis lost its data.
+    pub fn absent(&self) -> impl Iterator<Item = &MemberView> {
+        self.members.iter().filter(|view| !view.here && view.known.until >= self.server_now)
+    }
+
+    /// Their names.
     pub fn missing(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().filter(|view| !view.here && view.known.until >= self.server_now).map(|view| &*view.known.name)
+        self.absent().map(|view| &*view.known.name)
     }
 
     /// Whether a member counts as away.

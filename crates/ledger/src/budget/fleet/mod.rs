@@ -33,7 +33,7 @@ pub use member::{Asked, Member, MemberState, Orders};
 pub use server::{Here, Server};
 pub use share::FleetTold;
 pub(super) use share::{FleetSide, Share};
-pub use wire::{Exchange, Holder, Known, Line, LineTold, MemberView, Reply, Report, Told};
+pub use wire::{Exchange, Holder, Known, Line, LineTold, MemberView, Reply, Report, Strike, Told};
 
 /// A member that has not told anything for so long counts as away; what it holds is quarantined.
 pub const LEASE: Span = Span::from_secs(10);

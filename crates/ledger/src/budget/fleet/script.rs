@@ -1,9 +1,9 @@
-//! The place of the counters in Redis: two scripts, each one step of the server, that do what [`super::Server`] does; how messages become their arguments,
+//! The place of the counters in Redis: scripts, each one step of the server, that do what [`super::Server`] does; how messages become their arguments,
 //! and answers what they mean.
 
 use std::sync::Arc;
 
-use super::wire::{Exchange, Holder, Known, LineTold, MemberView, Reply, Report, Told};
+use super::wire::{Exchange, Holder, Known, LineTold, MemberView, Reply, Report, Strike, Told};
 use super::{Asked, FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, SETTLE, SWEPT_AFTER, millis};
 
 /// Takes a report; the hash with the counters is its only key.
@@ -11,15 +11,30 @@ pub const REPORT: &str = concat!(include_str!("common.lua"), include_str!("repor
 /// Takes an exchange.
 pub const EXCHANGE: &str = concat!(include_str!("common.lua"), include_str!("exchange.lua"));
 
+/// Waits no longer for a member.
+pub const STRIKE: &str = concat!(include_str!("common.lua"), include_str!("strike.lua"));
+
 /// The arguments of a message; [`REPORT`] or [`EXCHANGE`] takes them.
 pub fn arguments(asked: &Asked) -> Vec<String> {
-    let terms = [LEASE, PATIENCE, SETTLE[0], SETTLE[1], NEXT, KEEP].map(millis);
-    let mut args: Vec<String> = terms.iter().map(ToString::to_string).collect();
-    args.extend([i64::try_from(MAX_MEMBERS).unwrap_or(i64::MAX), millis(HUNGRY), FOREVER, SWEPT_AFTER].map(|number| number.to_string()));
+    let mut args = terms();
     match asked {
         Asked::Report(report) => of_report(report, &mut args),
         Asked::Exchange(exchange) => of_exchange(exchange, &mut args),
     }
+    args
+}
+
+/// The arguments of [`STRIKE`].
+pub fn of_strike(Strike { generation, id }: &Strike) -> Vec<String> {
+    let mut args = terms();
+    args.extend([generation.to_string(), id.to_string()]);
+    args
+}
+
+fn terms() -> Vec<String> {
+    let terms = [LEASE, PATIENCE, SETTLE[0], SETTLE[1], NEXT, KEEP].map(millis);
+    let mut args: Vec<String> = terms.iter().map(ToString::to_string).collect();
+    args.extend([i64::try_from(MAX_MEMBERS).unwrap_or(i64::MAX), millis(HUNGRY), FOREVER, SWEPT_AFTER].map(|number| number.to_string()));
     args
 }
 

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::wire::{Exchange, Holder, Known, Line, LineTold, MemberView, Reply, Report, Told};
+use super::wire::{Exchange, Holder, Known, Line, LineTold, MemberView, Reply, Report, Strike, Told};
 use super::{FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, SETTLE, SWEPT_AFTER, millis};
+
+/// Who holds what members are taken to have spent that never told.
+const WRITTEN_OFF: &str = "written-off";
 
 /// The place. All that it knows can be lost at any time.
 #[derive(Clone, Debug, Default)]
@@ -136,6 +139,25 @@ impl Server {
         }
         let lines = exchange.lines.iter().map(|line| state.count(&exchange.id, line, now)).collect();
         Reply::Fine(state.told(&exchange.id, now, lines))
+    }
+}
+
+impl Server {
+    /// Waits no longer for a member that has not told: what others have seen of all allowances, and nobody accounts for, counts as spent.
+    pub fn strike(&mut self, here: Here<'_>, strike: &Strike) -> Reply {
+        let found = self.state.as_mut().filter(|state| *state.run == *here.run && state.generation == strike.generation);
+        let Some(state) = found else { return Reply::Lost };
+        let Some(gone) = state.members.get_mut(&strike.id).filter(|seat| !seat.here) else { return Reply::Stale };
+        gone.until = 0;
+        for count in state.counters.values_mut() {
+            let known: i64 = count.holders.iter().map(|holder| holder.allowance).sum();
+            let before = count.holders.iter().find(|holder| *holder.id == *WRITTEN_OFF).map_or(0, |holder| holder.allowance);
+            let lost = before + count.seen - known;
+            if count.seen > known {
+                count.set(&WRITTEN_OFF.into(), lost, lost);
+            }
+        }
+        Reply::Fine(state.told(&strike.id, here.now, Vec::new()))
     }
 }
 

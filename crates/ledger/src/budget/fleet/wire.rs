@@ -70,6 +70,15 @@ pub struct Report {
     pub last: bool,
 }
 
+/// An operator says that a member will not come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strike {
+    /// The generation in which it has not told.
+    pub generation: Arc<str>,
+    /// Who.
+    pub id: Arc<str>,
+}
+
 /// A member that somebody knows of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
