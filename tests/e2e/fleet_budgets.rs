@@ -323,7 +323,8 @@ async fn a_shared_budget_is_shown_raised_everywhere_and_freed_of_who_is_gone() {
     })
     .await;
     assert!(goes.cli(&["budgets", "raise", "all", "--by", "1", "--note", "launch"]).await.status.success());
-    until("the raise is known everywhere", || async { stays.json(&["budgets"]).await["budgets"][0]["counters"][0]["limit_usd"] == "4" }).await;
+    until("the raise is known everywhere", || async { stays.json(&["budgets"]).await["budgets"][0]["counters"][0]["limit_usd"] == "4" })
+        .await;
     assert!(!stays.cli(&["budgets", "write-off", "i1"]).await.status.success(), "it is there");
     goes.signal("-KILL").await;
     redis.ask(&["FLUSHALL"]);

@@ -55,8 +55,13 @@ impl Draws {
     fn message(&mut self, now: i64) -> [Asked; 2] {
         let who = self.random.below(4);
         let id: Arc<str> = format!("m{who}").into();
+        let life: Arc<str> = if self.below(25) == 0 { "b" } else { "a" }.into();
         // Some come late or twice.
-        let seq = if self.below(8) == 0 { self.seqs[who] - self.below(2) } else { self.seqs[who] + 1 + self.below(3) };
+        let seq = match self.below(40) {
+            0..5 => self.seqs[who] - self.below(2),
+            5 => self.seqs[who] + (1 << 31),
+            _ => self.seqs[who] + 1 + self.below(3),
+        };
         self.seqs[who] = self.seqs[who].max(seq);
         let lines: Vec<Line> = (0..self.below(4)).map(|_| self.line()).collect();
         let age = usize::from(self.below(12) == 0);
@@ -68,21 +73,29 @@ impl Draws {
             let report = Report {
                 id,
                 name: "n-1".into(),
+                life: life.clone(),
                 seq,
                 candidate: "x".into(),
                 generation: None,
+                heard: ("-".into(), 0),
                 sure: self.below(2) > 0,
                 known,
                 lines,
                 last: self.below(4) > 0,
             };
-            let of = |generation: Option<Arc<str>>| Asked::Report(Report { generation, ..report.clone() });
+            // Some know of a later generation than the present one.
+            let ahead = self.below(60) == 0;
+            let named = self.generations.last().filter(|_| !ahead).cloned().unwrap_or_else(|| ("-".into(), "-".into()));
+            let epoch = if ahead { 1_000 + self.seqs[0] } else { self.below(2) };
+            let of = |generation: Option<Arc<str>>, heard: Arc<str>| {
+                Asked::Report(Report { generation, heard: (heard, epoch), ..report.clone() })
+            };
             let (redis, model) = generation.unzip();
-            [of(redis), of(model)]
+            [of(redis, named.0), of(model, named.1)]
         } else {
             let (redis, model) = generation.unwrap();
             let (ack, closing, sweep) = (self.below(5), self.below(20) == 0, (self.below(4) == 0).then_some(0));
-            let exchange = Exchange { id, seq, generation: redis, ack, closing, sweep, lines };
+            let exchange = Exchange { id, life, seq, generation: redis, ack, closing, sweep, lines };
             [Asked::Exchange(exchange.clone()), Asked::Exchange(Exchange { generation: model, ..exchange })]
         };
         pair

@@ -54,8 +54,8 @@ enum Line {
     Spent { b: Arc<str>, u: Arc<str>, w: Time, spent: Money, uncertain: Money, lost: Money, total: Money },
     /// The limit is higher for some time.
     Raise { b: Arc<str>, u: Arc<str>, raise: Raise },
-    /// As which member this file's owner has begun how often in a fleet.
-    Me { id: Arc<str>, starts: i64 },
+    /// As which member this file's owner has begun how often in a fleet, and the last generation of that one's counters that it has heard of.
+    Me { id: Arc<str>, starts: i64, heard: (Arc<str>, i64) },
     /// The members of the fleet that are known of: id, name, and until when each may hold something, in milliseconds.
     Known { members: Vec<(Arc<str>, Arc<str>, i64)> },
 }
@@ -69,8 +69,8 @@ impl Record {
         }
     }
 
-    pub(super) fn me(id: &Arc<str>, starts: i64) -> Self {
-        Self(Line::Me { id: id.clone(), starts })
+    pub(super) fn me(side: &FleetSide) -> Self {
+        Self(Line::Me { id: side.id.clone(), starts: side.starts, heard: side.heard.clone() })
     }
 
     pub(super) fn known(known: &[Known]) -> Self {
@@ -99,7 +99,7 @@ impl Record {
     /// Takes over what it tells of the fleet.
     pub(super) fn meet(self, side: &mut FleetSide) {
         match self.0 {
-            Line::Me { id, starts } => (side.id, side.starts) = (id, starts),
+            Line::Me { id, starts, heard } => (side.id, side.starts, side.heard) = (id, starts, heard),
             Line::Known { members } => side.known = members.into_iter().map(|(id, name, until)| Known { id, name, until }).collect(),
             Line::Grant { .. } | Line::Spent { .. } | Line::Raise { .. } => {}
         }

@@ -181,7 +181,7 @@ struct Agent {
 impl Agent {
     fn new(fleet: Arc<Fleet>) -> Self {
         Self {
-            member: Member::new(fleet.identity().name.clone()),
+            member: Member::new(fleet.identity().name.clone(), format!("{:x}", fleet.identity().incarnation).into()),
             report: Script::new(script::REPORT),
             exchange: Script::new(script::EXCHANGE),
             raises: Script::new(ALL_RAISES),
@@ -197,8 +197,8 @@ impl Agent {
     /// Tells as long as there is something to tell at once.
     async fn rounds(&mut self, shared: &Arc<Shared>, due: bool) {
         let mut beat = due;
-        while self.round(shared, beat).await {
-            beat = true;
+        while let Some(again) = self.round(shared, beat).await {
+            beat = again;
         }
         if due {
             self.beats = self.beats.wrapping_add(1);
@@ -210,15 +210,15 @@ impl Agent {
         }
     }
 
-    /// One message and what follows; whether there is more to tell.
-    async fn round(&mut self, shared: &Arc<Shared>, beat: bool) -> bool {
+    /// One message and what follows; `Some` where there is more to tell at once, and whether that is of all counters.
+    async fn round(&mut self, shared: &Arc<Shared>, beat: bool) -> Option<bool> {
         if !self.begins(shared).await {
-            return false;
+            return None;
         }
         self.sent += 1;
         let candidate = format!("{:x}.{}", self.fleet.identity().incarnation, self.sent);
         let asked = self.member.next(&mut shared.book.lock(), beat, (&candidate, shared.clock.now()));
-        let Some(asked) = asked else { return false };
+        let asked = asked?;
         let answer = self.send(&asked).await;
         let (counter, again) = match answer {
             Ok(reply) => {
@@ -227,7 +227,7 @@ impl Agent {
             }
             Err(why) => {
                 self.member.failed(&mut shared.book.lock(), (&why, shared.clock.now()));
-                (1, false)
+                (1, None)
             }
         };
         if let Some(link) = &shared.link {
@@ -237,8 +237,8 @@ impl Agent {
         again
     }
 
-    /// Makes durable what an answer has brought; whether there is more to tell.
-    async fn write(&mut self, shared: &Arc<Shared>, orders: Orders) -> bool {
+    /// Makes durable what an answer has brought; what is to be told at once, as [`Self::round`] has it.
+    async fn write(&mut self, shared: &Arc<Shared>, orders: Orders) -> Option<bool> {
         let Orders { grants, records, again } = orders;
         if !grants.is_empty() || !records.is_empty() {
             // However long the disk takes: what it may still take counts as held.
@@ -246,11 +246,11 @@ impl Agent {
                 Ok(()) => self.member.noted(),
                 Err(_) => {
                     shared.book.lock().ungranted(&grants);
-                    return false;
+                    return None;
                 }
             }
         }
-        again || shared.book.lock().asks_fleet()
+        (again || shared.book.lock().asks_fleet()).then_some(again)
     }
 
     /// Whether the ledger has been read, and this start of the member is written down in it.

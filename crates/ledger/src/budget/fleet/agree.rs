@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use farthing_types::{BudgetSpec, Money, Span, Time};
 
+use super::member::Refused;
 use super::share::{FleetSide, FleetTold, Share, Short};
 use super::wire::{Known, Line, LineTold, MemberView, Told};
 use super::{FOREVER, MAX_LINES, down, money, rows, up};
@@ -55,7 +56,7 @@ impl Book {
 
     /// What must be durable before anything is told.
     pub fn fleet_records(&self) -> Vec<Record> {
-        self.fleet.iter().flat_map(|side| [Record::me(&side.id, side.starts), Record::known(&side.known)]).collect()
+        self.fleet.iter().flat_map(|side| [Record::me(side), Record::known(&side.known)]).collect()
     }
 
     /// The raises that are known here, as others are told of them.
@@ -164,7 +165,7 @@ impl Book {
     pub(super) fn fleet_answers(&mut self) {
         if let Some(side) = &mut self.fleet {
             side.away = None;
-            side.state.full = false;
+            side.state.refused = None;
         }
     }
 
@@ -183,13 +184,20 @@ impl Book {
             side.state.losses += 1;
             (side.state.whole, side.state.joined) = (false, false);
         }
+        // Calls wait anew for what is granted after this loss.
+        let shares =
+            self.budgets.iter_mut().flat_map(|budget| budget.counters.values_mut()).filter_map(|counter| counter.share.as_deref_mut());
+        shares.for_each(|share| share.withheld = None);
         self.fleet_again();
     }
 
-    pub(super) fn fleet_full(&mut self) {
+    /// This member is not let in.
+    pub(super) fn fleet_refused(&mut self, why: Refused) {
         if let Some(side) = &mut self.fleet {
-            side.state.full = true;
+            side.state.refused = Some(why);
+            (side.state.whole, side.state.joined) = (false, false);
         }
+        self.fleet_again();
     }
 
     /// Puts counters whose question was not answered into the line again.
@@ -201,6 +209,13 @@ impl Book {
             let missing = asking.filter(|counter| !listed.contains(&Arc::as_ptr(&counter.key)));
             side.queue.extend(missing.map(|counter| (index, counter.key.clone(), counter.window.start)));
         }
+    }
+
+    /// Notes a generation that was heard of; what must be durable before anything is reported to it.
+    pub(super) fn fleet_heard(&mut self, told: &Told) -> Option<Record> {
+        let side = self.fleet.as_mut()?;
+        side.heard = (told.generation.clone(), told.epoch);
+        Some(Record::me(side))
     }
 
     /// Takes the list of members over; whether it says anything new.

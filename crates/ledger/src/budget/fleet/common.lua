@@ -3,9 +3,10 @@
 local K = KEYS[1]
 local LEASE, PATIENCE, SETTLE, UNSURE, NEXT, KEEP = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local MOST, HUNGRY, FOREVER, SWEPT_AFTER = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local PER_START = tonumber(ARGV[11])
 -- Who holds what members are taken to have spent that never told.
 local WRITTEN_OFF = 'written-off'
-local at = 10
+local at = 11
 local function arg()
   at = at + 1
   return ARGV[at]
@@ -28,16 +29,16 @@ local function load()
   if not g then
     return
   end
-  local generation, of, began, version, sure = string.match(g, '^(%S+) (%S+) (%d+) (%d+) (%d)$')
+  local generation, of, began, version, sure, epoch = string.match(g, '^(%S+) (%S+) (%d+) (%d+) (%d) (%d+)$')
   if of ~= run then
     return
   end
-  s = { generation = generation, began = tonumber(began), version = tonumber(version), sure = sure == '1', ids = {}, members = {} }
+  s = { generation = generation, began = tonumber(began), version = tonumber(version), sure = sure == '1', epoch = tonumber(epoch), ids = {}, members = {} }
   for line in string.gmatch(redis.call('HGET', K, 'm') or '', '[^\n]+') do
-    local id, name, seq, expires, join, ack, till, here = string.match(line, '^(%S+) (%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d)$')
+    local id, name, life, seq, expires, join, ack, till, here = string.match(line, '^(%S+) (%S+) (%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d)$')
     s.ids[#s.ids + 1] = id
     s.members[id] = {
-      name = name, seq = tonumber(seq), expires = tonumber(expires), join = tonumber(join), ack = tonumber(ack), till = tonumber(till), here = here == '1'
+      name = name, life = life, seq = tonumber(seq), expires = tonumber(expires), join = tonumber(join), ack = tonumber(ack), till = tonumber(till), here = here == '1'
     }
   end
 end
@@ -47,15 +48,15 @@ local function save()
   table.sort(s.ids)
   for i, id in ipairs(s.ids) do
     local m = s.members[id]
-    lines[i] = table.concat({ id, m.name, text(m.seq), text(m.expires), text(m.join), text(m.ack), text(m.till), m.here and '1' or '0' }, ' ')
+    lines[i] = table.concat({ id, m.name, m.life, text(m.seq), text(m.expires), text(m.join), text(m.ack), text(m.till), m.here and '1' or '0' }, ' ')
   end
-  redis.call('HSET', K, 'g', table.concat({ s.generation, run, text(s.began), text(s.version), s.sure and '1' or '0' }, ' '), 'm', table.concat(lines, '\n'))
+  redis.call('HSET', K, 'g', table.concat({ s.generation, run, text(s.began), text(s.version), s.sure and '1' or '0', text(s.epoch) }, ' '), 'm', table.concat(lines, '\n'))
 end
 
 local function seat(id, name, till)
   if not s.members[id] then
     s.ids[#s.ids + 1] = id
-    s.members[id] = { name = name, seq = 0, expires = 0, join = 0, ack = 0, till = till, here = false }
+    s.members[id] = { name = name, life = '-', seq = 0, expires = 0, join = 0, ack = 0, till = till, here = false }
   end
   return s.members[id]
 end
@@ -134,7 +135,7 @@ local function told(id, swept, lines)
     local m = s.members[other]
     members[i] = table.concat({ other, m.name, text(m.till), text(m.expires), m.here and '1' or '0' }, ' ')
   end
-  local answer = { 'fine', s.generation, text(now), text(s.version), whole() and '1' or '0', joined(id) and '1' or '0', swept, table.concat(members, '\n') }
+  local answer = { 'fine', s.generation, text(s.epoch), text(now), text(s.version), whole() and '1' or '0', joined(id) and '1' or '0', swept, table.concat(members, '\n') }
   for _, line in ipairs(lines) do
     answer[#answer + 1] = line
   end

@@ -1,5 +1,5 @@
 
-local id, seq, generation, ack, closing, sweep = arg(), number(), arg(), number(), arg() == '1', arg()
+local id, life, seq, generation, ack, closing, sweep = arg(), arg(), number(), arg(), number(), arg() == '1', arg()
 load()
 if not s or s.generation ~= generation then
   return { 'lost' }
@@ -10,6 +10,9 @@ if not me or not me.here then
 end
 if seq <= me.seq then
   return { 'stale' }
+end
+if me.life ~= life then
+  return { 'twin' }
 end
 me.seq, me.expires, me.ack, me.till = seq, closing and 0 or now + LEASE, math.max(me.ack, ack), math.max(me.till, now + KEEP)
 local swept = '0'

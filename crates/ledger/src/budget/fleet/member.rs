@@ -5,12 +5,12 @@ use std::sync::Arc;
 use farthing_types::{Span, Time};
 
 use super::wire::{Exchange, Known, Line, MemberView, Reply, Report, Told};
-use super::{LEASE, MAX_LINES, PATIENCE};
+use super::{LEASE, MAX_LINES, PATIENCE, PER_START};
 use crate::budget::store::Record;
 use crate::budget::{Book, Grant};
 
-/// Numbers of messages in one life of a process.
-const PER_START: i64 = 1 << 31;
+/// So many answers in a row may know of a later message.
+const MOST_STALE: u32 = 3;
 
 /// A message under way.
 #[derive(Clone, Debug)]
@@ -32,6 +32,32 @@ pub struct Orders {
     pub again: bool,
 }
 
+/// Why a member is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There are too many.
+    Full,
+    /// Another process goes by a copy of its ledger.
+    Twin,
+    /// The fleet has heard more of it than its ledger knows.
+    Old,
+}
+
+impl Refused {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Full => "the fleet has too many members",
+            Self::Twin => {
+                "another process of the fleet goes by a copy of `budgets` in this instance's state_dir: give each its own, and remove the copy"
+            }
+            Self::Old => {
+                "`budgets` in this instance's state_dir is older than what the fleet was told from it: put the newer one back; or remove it, which \
+                 forgets what this instance has spent in the present windows"
+            }
+        }
+    }
+}
+
 /// How a member stands, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberState {
@@ -45,8 +71,8 @@ pub struct MemberState {
     pub whole: bool,
     /// All who live know this one.
     pub joined: bool,
-    /// Too many members.
-    pub full: bool,
+    /// Why this member is not let in.
+    pub refused: Option<Refused>,
     /// Losses of Redis' data that were noticed.
     pub losses: u64,
 }
@@ -74,8 +100,8 @@ impl MemberState {
 
     /// Why nothing is granted; `None` where something is.
     pub fn trouble(&self) -> Option<String> {
-        if self.full {
-            return Some("the fleet has too many members: take those that are gone out of it".to_owned());
+        if let Some(refused) = self.refused {
+            return Some(refused.text().to_owned());
         }
         if self.whole && self.joined {
             return None;
@@ -85,7 +111,7 @@ impl MemberState {
             (false, _) => {
                 format!("redis has lost what the fleet may spend, and these have not told yet what they spent: {}", missing.join(", "))
             }
-            (true, false) => "redis has lost what the fleet may spend, and it is being told again".to_owned(),
+            (true, false) => "the instances are still telling each other what they have spent".to_owned(),
             (true, true) => "not all of the fleet know this instance yet".to_owned(),
         })
     }
@@ -95,6 +121,9 @@ impl MemberState {
 #[derive(Debug)]
 pub struct Member {
     name: Arc<str>,
+    life: Arc<str>,
+    /// Answers in a row that knew of a later message.
+    stale: u32,
     /// How often it has begun; `None` before its ledger was read.
     starts: Option<i64>,
     sent: i64,
@@ -117,6 +146,8 @@ pub struct Member {
 enum Phase {
     /// It is to ask for the generation.
     Out,
+    /// It has heard of this one, which is on its way to the disk, or there.
+    Heard(Arc<str>, bool),
     /// It tells these counters, one page after the other, to this generation.
     Reporting(Vec<Line>, Arc<str>),
     /// It has told all to this generation.
@@ -124,10 +155,12 @@ enum Phase {
 }
 
 impl Member {
-    /// One that has told nothing.
-    pub const fn new(name: Arc<str>) -> Self {
+    /// One that has told nothing. `life` is another one for each process.
+    pub const fn new(name: Arc<str>, life: Arc<str>) -> Self {
         Self {
             name,
+            life,
+            stale: 0,
             starts: None,
             sent: 0,
             phase: Phase::Out,
@@ -160,13 +193,30 @@ impl Member {
             self.sent += 1;
             starts * PER_START + self.sent
         };
-        let (name, candidate, sure) = (self.name.clone(), candidate.into(), self.sure);
+        let heard = side.heard.clone();
+        if let Phase::Heard(generation, true) = &self.phase {
+            // By what is known now: what is granted meanwhile is none of this generation's.
+            self.phase = Phase::Reporting(book.fleet_all(now), generation.clone());
+        }
+        let (name, life, candidate, sure) = (self.name.clone(), self.life.clone(), candidate.into(), self.sure);
         let report = |generation, (known, lines, last)| {
             let seq = number();
-            Some(Asked::Report(Report { id: id.clone(), name, seq, candidate, generation, sure, known, lines, last }))
+            Some(Asked::Report(Report {
+                id: id.clone(),
+                name,
+                life: life.clone(),
+                seq,
+                candidate,
+                generation,
+                heard,
+                sure,
+                known,
+                lines,
+                last,
+            }))
         };
         match &self.phase {
-            Phase::Out => report(None, (Vec::new(), Vec::new(), false)),
+            Phase::Out | Phase::Heard(..) => report(None, (Vec::new(), Vec::new(), false)),
             Phase::Reporting(all, generation) => {
                 let (lines, last) = (all.iter().take(MAX_LINES).cloned().collect(), all.len() <= MAX_LINES);
                 let known = if last { side.known.clone() } else { Vec::new() };
@@ -180,7 +230,7 @@ impl Member {
                 self.beats = self.beats.wrapping_add(u32::from(beat));
                 let sweep = if beat && self.beats.is_multiple_of(16) { Some(self.sweep.unwrap_or_default()) } else { None };
                 let (ack, closing, generation) = (self.ack, self.closing, generation.clone());
-                Some(Asked::Exchange(Exchange { id, seq: number(), generation, ack, closing, sweep, lines }))
+                Some(Asked::Exchange(Exchange { id, life, seq: number(), generation, ack, closing, sweep, lines }))
             }
         }
     }
@@ -189,6 +239,9 @@ impl Member {
     pub fn answered(&mut self, book: &mut Book, asked: &Asked, (reply, now): (&Reply, Time)) -> Orders {
         book.fleet_answers();
         let mut orders = Orders::default();
+        if !matches!(reply, Reply::Stale) {
+            self.stale = 0;
+        }
         match (asked, reply) {
             (_, Reply::Lost) => {
                 if matches!(self.phase, Phase::In(_)) {
@@ -202,14 +255,22 @@ impl Member {
             }
             // The number says that it was taken, and what it was answered is not known: a greater one tells.
             (_, Reply::Stale) => {
+                self.stale += 1;
                 book.fleet_again();
-                orders.again = true;
+                // A message that ran twice is told so once. More tell that the ledger is an old one.
+                orders.again = self.stale < MOST_STALE;
+                if !orders.again {
+                    book.fleet_refused(Refused::Old);
+                }
             }
-            (_, Reply::Full) => book.fleet_full(),
+            (_, Reply::Twin) => book.fleet_refused(Refused::Twin),
+            (_, Reply::Full) => book.fleet_refused(Refused::Full),
             (Asked::Report(report), Reply::Fine(told)) => {
                 match &mut self.phase {
-                    // By what is known now: what is granted meanwhile is none of this generation's.
-                    Phase::Out => self.phase = Phase::Reporting(book.fleet_all(now), told.generation.clone()),
+                    Phase::Out | Phase::Heard(..) => {
+                        orders.records.extend(book.fleet_heard(told));
+                        self.phase = Phase::Heard(told.generation.clone(), false);
+                    }
                     Phase::Reporting(all, _) if !report.last => drop(all.drain(..report.lines.len().min(all.len()))),
                     Phase::Reporting(..) | Phase::In(_) => {
                         (self.heard, self.phase) = (Some(now), Phase::In(told.generation.clone()));
@@ -237,6 +298,9 @@ impl Member {
 
     /// What was ordered is durable.
     pub fn noted(&mut self) {
+        if let Phase::Heard(_, durable) = &mut self.phase {
+            *durable = true;
+        }
         if let Some(version) = self.noting.take() {
             self.ack = self.ack.max(version);
         }

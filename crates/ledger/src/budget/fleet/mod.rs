@@ -29,7 +29,7 @@ mod wire;
 
 use farthing_types::{Money, Span};
 
-pub use member::{Asked, Member, MemberState, Orders};
+pub use member::{Asked, Member, MemberState, Orders, Refused};
 pub use server::{Here, Server};
 pub use share::FleetTold;
 pub(super) use share::{FleetSide, Share};
@@ -47,6 +47,8 @@ pub(super) const NEXT: Span = Span::from_secs(600);
 pub(super) const KEEP: Span = Span::from_secs(45 * 86_400);
 /// Members of a fleet at a time, those that are gone included.
 pub const MAX_MEMBERS: usize = 256;
+/// Numbers of messages in one life of a process.
+pub(super) const PER_START: i64 = 1 << 31;
 /// Counters that one message tells of.
 pub(super) const MAX_LINES: usize = 100;
 /// Windows are kept in the fleet's place for a day after their end, in milliseconds: clocks differ.

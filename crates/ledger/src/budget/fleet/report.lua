@@ -1,11 +1,13 @@
 
-local id, name, seq, candidate, generation, sure, last = arg(), arg(), number(), arg(), arg(), arg() == '1', arg() == '1'
+local id, name, life, seq, candidate, generation, heard, epoch = arg(), arg(), arg(), number(), arg(), arg(), arg(), number()
+local sure, last = arg() == '1', arg() == '1'
 load()
 if generation == '' then
-  if not s then
+  -- The latter is a server that comes back with what it had before another one took its place.
+  if not s or (s.generation ~= heard and s.epoch <= epoch) then
     redis.call('DEL', K)
     -- A name that no message which is under way can bear.
-    s = { generation = time[1] .. '.' .. time[2] .. '-' .. candidate, began = now, version = 0, sure = false, ids = {}, members = {} }
+    s = { generation = time[1] .. '.' .. time[2] .. '-' .. candidate, began = now, version = 0, sure = false, epoch = epoch + 1, ids = {}, members = {} }
     save()
   end
   return told(id, '0', {})
@@ -28,6 +30,11 @@ local me = seat(id, name, 0)
 if seq <= me.seq then
   return { 'stale' }
 end
+-- A process that takes the place of another has begun once more.
+if me.life ~= life and me.life ~= '-' and math.floor(seq / PER_START) <= math.floor(me.seq / PER_START) then
+  return { 'twin' }
+end
+me.life = life
 me.name, me.seq, me.expires, me.till = name, seq, now + LEASE, math.max(me.till, now + KEEP)
 for _, k in ipairs(known) do
   seat(k[1], k[2], k[3])

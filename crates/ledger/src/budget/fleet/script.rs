@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::wire::{Exchange, Holder, Known, LineTold, MemberView, Reply, Report, Strike, Told};
-use super::{Asked, FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, SETTLE, SWEPT_AFTER, millis};
+use super::{Asked, FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, PER_START, SETTLE, SWEPT_AFTER, millis};
 
 /// Takes a report; the hash with the counters is its only key.
 pub const REPORT: &str = concat!(include_str!("common.lua"), include_str!("report.lua"));
@@ -34,7 +34,9 @@ pub fn of_strike(Strike { generation, id }: &Strike) -> Vec<String> {
 fn terms() -> Vec<String> {
     let terms = [LEASE, PATIENCE, SETTLE[0], SETTLE[1], NEXT, KEEP].map(millis);
     let mut args: Vec<String> = terms.iter().map(ToString::to_string).collect();
-    args.extend([i64::try_from(MAX_MEMBERS).unwrap_or(i64::MAX), millis(HUNGRY), FOREVER, SWEPT_AFTER].map(|number| number.to_string()));
+    args.extend(
+        [i64::try_from(MAX_MEMBERS).unwrap_or(i64::MAX), millis(HUNGRY), FOREVER, SWEPT_AFTER, PER_START].map(|number| number.to_string()),
+    );
     args
 }
 
@@ -43,17 +45,11 @@ fn flag(set: bool) -> String {
 }
 
 fn of_report(report: &Report, args: &mut Vec<String>) {
-    let Report { id, name, seq, candidate, generation, sure, known, lines, last } = report;
+    let Report { id, name, life, seq, candidate, generation, heard, sure, known, lines, last } = report;
     let generation = generation.as_deref().unwrap_or_default();
-    args.extend([
-        id.to_string(),
-        name.to_string(),
-        seq.to_string(),
-        candidate.to_string(),
-        generation.to_owned(),
-        flag(*sure),
-        flag(*last),
-    ]);
+    let [name, id] = [name, id].map(ToString::to_string);
+    args.extend([id, name, life.to_string(), seq.to_string(), candidate.to_string(), generation.to_owned()]);
+    args.extend([heard.0.to_string(), heard.1.to_string(), flag(*sure), flag(*last)]);
     args.push(known.len().to_string());
     for Known { id, name, until } in known {
         args.extend([id.to_string(), name.to_string(), until.to_string()]);
@@ -66,9 +62,18 @@ fn of_report(report: &Report, args: &mut Vec<String>) {
 }
 
 fn of_exchange(exchange: &Exchange, args: &mut Vec<String>) {
-    let Exchange { id, seq, generation, ack, closing, sweep, lines } = exchange;
+    let Exchange { id, life, seq, generation, ack, closing, sweep, lines } = exchange;
     let sweep = sweep.map(|at| at.to_string()).unwrap_or_default();
-    args.extend([id.to_string(), seq.to_string(), generation.to_string(), ack.to_string(), flag(*closing), sweep, lines.len().to_string()]);
+    args.extend([
+        id.to_string(),
+        life.to_string(),
+        seq.to_string(),
+        generation.to_string(),
+        ack.to_string(),
+        flag(*closing),
+        sweep,
+        lines.len().to_string(),
+    ]);
     for line in lines {
         args.push(line.field.to_string());
         let numbers = [line.start, line.end, line.limit, line.claim, line.need, line.want, line.must, line.used];
@@ -81,9 +86,11 @@ pub fn reply(answer: &[&str]) -> Option<Reply> {
     match answer {
         ["lost"] => Some(Reply::Lost),
         ["stale"] => Some(Reply::Stale),
+        ["twin"] => Some(Reply::Twin),
         ["full"] => Some(Reply::Full),
-        ["fine", generation, now, version, whole, joined, swept, members, lines @ ..] => Some(Reply::Fine(Told {
+        ["fine", generation, epoch, now, version, whole, joined, swept, members, lines @ ..] => Some(Reply::Fine(Told {
             generation: (*generation).into(),
+            epoch: epoch.parse().ok()?,
             now: now.parse().ok()?,
             version: version.parse().ok()?,
             whole: *whole == "1",

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::wire::{Exchange, Holder, Known, Line, LineTold, MemberView, Reply, Report, Strike, Told};
-use super::{FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, SETTLE, SWEPT_AFTER, millis};
+use super::{FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, PER_START, SETTLE, SWEPT_AFTER, millis};
 
 /// Who holds what members are taken to have spent that never told.
 const WRITTEN_OFF: &str = "written-off";
+
+/// The process of a member that has not told anything.
+const NOBODY: &str = "-";
 
 /// The place. All that it knows can be lost at any time.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,8 @@ pub struct Server {
 #[derive(Clone, Debug)]
 struct State {
     generation: Arc<str>,
+    /// Greater than those of all that went before, as far as its first member knew.
+    epoch: i64,
     /// The run of the server in which the generation began.
     run: Arc<str>,
     began: i64,
@@ -33,6 +38,7 @@ struct State {
 #[derive(Clone, Debug)]
 struct Seat {
     name: Arc<str>,
+    life: Arc<str>,
     seq: i64,
     expires: i64,
     /// Version of the list with which it came.
@@ -71,11 +77,15 @@ impl Server {
         let now = here.now;
         let hello = report.generation.is_none();
         let lost = self.state.as_ref().is_none_or(|state| *state.run != *here.run);
-        if lost && hello {
+        let (heard, epoch) = &report.heard;
+        // A server that comes back with what it had before another one took its place.
+        let obsolete = self.state.as_ref().is_some_and(|state| state.generation != *heard && state.epoch <= *epoch);
+        if (lost || obsolete) && hello {
             self.begun += 1;
             self.state = Some(State {
                 // A name that no message which is under way can bear.
-                generation: format!("{}-{}", self.begun, report.candidate).into(),
+                generation: format!("{}-{}-{}", here.run, self.begun, report.candidate).into(),
+                epoch: epoch + 1,
                 run: here.run.into(),
                 began: now,
                 version: 0,
@@ -99,6 +109,12 @@ impl Server {
         if report.seq <= me.seq {
             return Reply::Stale;
         }
+        // A process that takes the place of another has begun once more.
+        let began_once_more = report.seq / PER_START > me.seq / PER_START;
+        if me.life != report.life && *me.life != *NOBODY && !began_once_more {
+            return Reply::Twin;
+        }
+        me.life = report.life.clone();
         (me.name, me.seq, me.expires, me.until) = (report.name.clone(), report.seq, now + millis(LEASE), me.until.max(now + millis(KEEP)));
         for Known { id, name, until } in &report.known {
             state.members.entry(id.clone()).or_insert_with(|| Seat::absent(name, *until));
@@ -128,6 +144,9 @@ impl Server {
         let Some(me) = state.members.get_mut(&exchange.id).filter(|me| me.here) else { return Reply::Lost };
         if exchange.seq <= me.seq {
             return Reply::Stale;
+        }
+        if exchange.life != me.life {
+            return Reply::Twin;
         }
         me.seq = exchange.seq;
         me.expires = if exchange.closing { 0 } else { now + millis(LEASE) };
@@ -163,7 +182,7 @@ impl Server {
 
 impl Seat {
     fn absent(name: &Arc<str>, until: i64) -> Self {
-        Self { name: name.clone(), seq: 0, expires: 0, join: 0, ack: 0, until, here: false }
+        Self { name: name.clone(), life: NOBODY.into(), seq: 0, expires: 0, join: 0, ack: 0, until, here: false }
     }
 }
 
@@ -233,6 +252,7 @@ impl State {
         };
         Told {
             generation: self.generation.clone(),
+            epoch: self.epoch,
             now,
             version: self.version,
             whole: self.is_whole(now),

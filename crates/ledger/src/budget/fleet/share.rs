@@ -114,6 +114,8 @@ pub struct FleetSide {
     /// This member, and how often it has begun; never, where its ledger was not read yet.
     pub id: Arc<str>,
     pub starts: i64,
+    /// The last generation that was heard of, and its number.
+    pub heard: (Arc<str>, i64),
     /// The members that are known of.
     pub known: Vec<Known>,
     /// Counters that ask for more.
@@ -128,7 +130,16 @@ pub struct FleetSide {
 
 impl FleetSide {
     pub(super) fn new(id: Arc<str>) -> Self {
-        Self { id, starts: 0, known: Vec::new(), queue: Vec::new(), place: 0, away: None, state: MemberState::default() }
+        Self {
+            id,
+            starts: 0,
+            heard: ("-".into(), 0),
+            known: Vec::new(),
+            queue: Vec::new(),
+            place: 0,
+            away: None,
+            state: MemberState::default(),
+        }
     }
 
     /// Notes counters that ask for more.
@@ -136,9 +147,9 @@ impl FleetSide {
         self.queue.extend(parts);
     }
 
-    /// Whether Redis has been away for so long that calls are held back for it.
+    /// Whether Redis has been away for so long that calls are held back for it, or this member is not let in.
     pub(in crate::budget) fn is_away(&self, now: Time) -> bool {
-        self.away.as_ref().is_some_and(|(since, _)| now.since(*since) > GRACE)
+        self.state.refused.is_some() || self.away.as_ref().is_some_and(|(since, _)| now.since(*since) > GRACE)
     }
 
     /// Whether members are missing, or this one is too new.

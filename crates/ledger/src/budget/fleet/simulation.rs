@@ -78,6 +78,8 @@ struct World {
     run: String,
     runs: u64,
     old: Server,
+    /// Another server, and its run: clients may be led there and back.
+    other: (Server, String),
     down_until: i64,
     frozen_until: i64,
     answering_since: i64,
@@ -108,6 +110,7 @@ impl World {
             number: 0,
             server: Server::default(),
             old: Server::default(),
+            other: (Server::default(), "other".to_owned()),
             run: "r0".to_owned(),
             runs: 0,
             down_until: 0,
@@ -127,7 +130,7 @@ impl World {
             let skew = i64::try_from(world.random.below(400)).unwrap() - 200;
             world.instances.push(Instance {
                 book: None,
-                member: Member::new("x".into()),
+                member: Member::new("x".into(), "x".into()),
                 skew,
                 life: 0,
                 disk: Vec::new(),
@@ -172,7 +175,7 @@ impl World {
         book.begin_fleet();
         instance.disk = book.records(Written::Whole, now);
         instance.life += 1;
-        (instance.book, instance.member) = (Some(book), Member::new(format!("m{n}").into()));
+        (instance.book, instance.member) = (Some(book), Member::new(format!("m{n}").into(), format!("{}", instance.life).into()));
         (instance.under_way, instance.writing, instance.again, instance.closing) = (None, false, false, false);
         instance.waiting.clear();
         instance.calls.clear();
@@ -358,7 +361,7 @@ impl World {
         let n = self.random.below(self.instances.len());
         let most = [300, 3_000, 14_000][self.random.below(3)];
         let span = (100 + self.below(most)).min(self.calm - self.now);
-        match self.random.below(13) {
+        match self.random.below(15) {
             0 | 1 => {
                 self.seen.kills += u64::from(self.instances[n].book.is_some());
                 self.die(n);
@@ -373,13 +376,19 @@ impl World {
             8 => self.lose(self.old.clone(), true),
             9 => self.lose(self.server.clone(), true),
             10 => self.old = self.server.clone(),
-            11 => {
+            13 => {
                 // In order: what is under way ends first.
                 let calls: Vec<u64> = self.instances[n].calls.keys().copied().collect();
                 calls.into_iter().for_each(|id| self.settle(n, id));
                 self.instances[n].member.close();
                 self.instances[n].closing = true;
                 self.send(n, true);
+            }
+            11 | 12 => {
+                self.seen.losses += 1;
+                self.answering_since = self.now;
+                std::mem::swap(&mut self.server, &mut self.other.0);
+                std::mem::swap(&mut self.run, &mut self.other.1);
             }
             _ => {
                 // All die, and Redis with them.

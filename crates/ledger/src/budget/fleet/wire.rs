@@ -32,6 +32,8 @@ pub struct Line {
 pub struct Exchange {
     /// Who.
     pub id: Arc<str>,
+    /// Which process it is: drawn at its start.
+    pub life: Arc<str>,
     /// Its number: greater than that of all before, over restarts.
     pub seq: i64,
     /// The generation that it knows.
@@ -54,12 +56,16 @@ pub struct Report {
     pub id: Arc<str>,
     /// The name by which people know it.
     pub name: Arc<str>,
+    /// Which process it is.
+    pub life: Arc<str>,
     /// Its number.
     pub seq: i64,
     /// What to name a generation by that begins with this message.
     pub candidate: Arc<str>,
     /// The generation that it reports to; `None` asks for it.
     pub generation: Option<Arc<str>>,
+    /// The last generation that it has heard of, and that one's number.
+    pub heard: (Arc<str>, i64),
     /// It was in touch with the generation before up to now: it knows all members.
     pub sure: bool,
     /// The members that it knows; with the last page.
@@ -128,6 +134,8 @@ pub struct LineTold {
 pub struct Told {
     /// The generation.
     pub generation: Arc<str>,
+    /// Its number.
+    pub epoch: i64,
     /// The server's time.
     pub now: i64,
     /// Version of the list of members.
@@ -151,6 +159,8 @@ pub enum Reply {
     Lost,
     /// A message with a greater number came before: this one changed nothing.
     Stale,
+    /// Another process goes by this member's ledger: a copy of it, which is counted once.
+    Twin,
     /// There are too many members.
     Full,
     /// The answer.
