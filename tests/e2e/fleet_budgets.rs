@@ -165,7 +165,7 @@ impl World {
             }
             if status != StatusCode::OK {
                 // What every refusal says: not before a second has gone.
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
     }

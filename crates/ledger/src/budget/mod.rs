@@ -16,15 +16,17 @@ pub mod fleet;
 mod store;
 #[cfg(test)]
 mod tests;
+mod view;
 mod window;
 
 use std::sync::Arc;
 
 use farthing_types::{BudgetSpec, BudgetUnit, Money, OnExceeded, Priority, Time};
 
-pub use book::{Book, BookError, CounterView};
+pub use book::Book;
 pub use counter::Raise;
 pub use store::{Done, Grants, Opened, Record, Store, StoreError, StoreStats, Written};
+pub use view::{BookError, CounterView};
 pub use window::{UnknownZone, WindowSpan, Windows};
 
 /// Drops what is written down of the counters that a tenant has for itself, in the folder of a process that does not run; how many lines that

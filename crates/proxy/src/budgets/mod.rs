@@ -36,6 +36,8 @@ pub use report::{BudgetsReport, FleetReport, RefusalReport};
 pub const TICK: Span = Span::from_secs(1);
 /// Longest time that a grant may take; a disk that is slower is a fault.
 const GRANT_WAIT: Span = Span::from_secs(2);
+/// The same where a fleet grants: what Redis does when it restarts takes a moment longer.
+const FLEET_WAIT: Span = Span::from_millis(3_500);
 /// Requests that wait for room at a time; more are held back at once.
 const MAX_WAITING: usize = 1_000;
 /// Writes under way at a time; calls that need more are held back as by a fault.
@@ -191,13 +193,13 @@ impl Budgets {
     /// The budget that holds the call back. It is not counted as a refusal yet.
     pub async fn hold(&self, ask: &Ask<'_>, each: Option<Money>) -> Result<Held, Blocked> {
         let Some(shared) = &self.0 else { return Ok(Held::free()) };
-        let mut until = None;
+        let (mut until, most) = (None, if shared.link.is_some() { FLEET_WAIT } else { GRANT_WAIT });
         loop {
             match shared.look(ask) {
                 Looked::Held(hold) => return Ok(Held::new(shared, hold, each)),
                 Looked::Blocked(blocked) => return Err(blocked),
                 Looked::Waits(blocked, told) => {
-                    match tokio::time::timeout_at(*until.get_or_insert_with(|| Instant::now() + GRANT_WAIT), told).await {
+                    match tokio::time::timeout_at(*until.get_or_insert_with(|| Instant::now() + most), told).await {
                         Ok(Ok(())) => {}
                         // Its budgets decide by their `on_fault`, with the fault noted.
                         Ok(Err(_)) if shared.book.lock().fault().is_some() => {}

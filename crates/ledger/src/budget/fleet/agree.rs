@@ -14,6 +14,8 @@ use crate::budget::{Book, Grant, WindowSpan};
 
 /// Raises that are told of.
 const MAX_RAISES: usize = 1_000;
+/// A counter of which there is nothing new is told of that often, to hear of others.
+const TOLD_EVERY: Span = Span::from_secs(2);
 /// How long it is believed that no more can be had.
 const BELIEVED: Span = Span::from_millis(400);
 
@@ -150,9 +152,9 @@ impl Book {
                         counter.keep(Money::ZERO);
                     }
                     let Some(line) = line(&budget.spec, counter, now) else { continue };
-                    // Who holds something is to hear that somebody lacks it.
-                    if told.is_none_or(|told| told != (line.claim, line.used)) || line.claim > line.used || line.want > line.claim || hungry
-                    {
+                    let news = told.is_none_or(|(claim, used, at)| (claim, used) != (line.claim, line.used) || now.since(at) >= TOLD_EVERY);
+                    // Who holds something is to hear that somebody lacks it; all, now and then, what others have spent.
+                    if news || line.claim > line.used || line.want > line.claim || hungry {
                         lines.push(line);
                     }
                 }
@@ -349,7 +351,7 @@ impl Counter {
         // Calls that came while this was under way ask again.
         share.queued = false;
         (share.need, share.want, share.must) = (Money::ZERO, Money::ZERO, Money::ZERO);
-        share.told = Some((line.claim, line.used));
+        share.told = Some((line.claim, line.used, now));
         if answer.withheld {
             share.withheld = share.withheld.or(Some(now));
         } else if line.want > line.claim {

@@ -25,6 +25,8 @@ mod server;
 mod share;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use farthing_types::{Money, Span};
@@ -58,7 +60,7 @@ pub(super) const HUNGRY: Span = Span::from_secs(2);
 /// So long it takes others to give back what they do not need.
 pub(super) const GIVEN_BACK: Span = Span::from_millis(750);
 /// How long Redis may be away, or nothing granted, before calls are held back for that: until then they wait.
-pub const GRACE: Span = Span::from_millis(1_500);
+pub const GRACE: Span = Span::from_secs(3);
 /// The end of a window that has none, in milliseconds.
 pub(super) const FOREVER: i64 = 8_640_000_000_000_000;
 

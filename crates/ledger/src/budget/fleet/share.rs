@@ -26,8 +26,8 @@ pub struct Share {
     pub(super) withheld: Option<Time>,
     /// Somebody lacks room.
     pub(super) hungry: bool,
-    /// Claim and use as they were told last.
-    pub(super) told: Option<(i64, i64)>,
+    /// Claim and use as they were told last, and when.
+    pub(super) told: Option<(i64, i64, Time)>,
     /// What others have told.
     pub(super) fleet: FleetTold,
 }

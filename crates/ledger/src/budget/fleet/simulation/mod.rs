@@ -1,6 +1,8 @@
 //! The protocol in virtual time: real books and members, the model of the place, and everything that can happen between them. A schedule follows from
 //! its seed alone; one that fails is printed, and replayed by `FARTHING_SEED=n cargo test -p farthing-ledger --lib budget::fleet::simulation::replay`.
 
+mod faults;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -14,7 +16,7 @@ use crate::budget::{Ask, Book, Charge, Hold, Verdict, Who, Why, Written};
 use crate::watch::Random;
 
 const BEAT: i64 = 250;
-const GRANT_WAIT: i64 = 2_000;
+const GRANT_WAIT: i64 = 3_500;
 /// Ten seconds before a midnight.
 const EVENING: i64 = 1_764_201_600_000 - 10_000;
 
@@ -123,7 +125,7 @@ impl World {
             billed: BTreeMap::new(),
             seen: Seen::default(),
             calm: begin + 12_000,
-            end: begin + 18_500,
+            end: begin + 19_500,
             random,
         };
         for n in 0..members {
@@ -331,7 +333,7 @@ impl World {
         if self.limit - committed <= self.limit / 20 {
             return;
         }
-        assert!(self.now < self.calm + 5_000, "seed {}: {n} refuses for ever: {why:?} {told:?} {committed} of {}", self.seed, self.limit);
+        assert!(self.now < self.calm + 6_000, "seed {}: {n} refuses for ever: {why:?} {told:?} {committed} of {}", self.seed, self.limit);
         let cut = self.down_until.max(self.frozen_until).max(self.instances[n].cut_until) + 1_000 > self.now
             || self.now < self.answering_since + 3_000;
         if cut || told.is_some() || why == Why::Fault {
@@ -355,63 +357,6 @@ impl World {
             totals.max().unwrap_or_default()
         };
         if book.is_some() { held.map_or(0, |counter| counter.held().nanos()) } else { granted().nanos() }
-    }
-
-    fn fault(&mut self) {
-        let n = self.random.below(self.instances.len());
-        let most = [300, 3_000, 14_000][self.random.below(3)];
-        let span = (100 + self.below(most)).min(self.calm - self.now);
-        match self.random.below(15) {
-            0 | 1 => {
-                self.seen.kills += u64::from(self.instances[n].book.is_some());
-                self.die(n);
-            }
-            2 => self.instances[n].paused_until = self.now + span,
-            3 => self.instances[n].cut_until = self.now + span,
-            4 => self.frozen_until = self.now + span.min(4_000),
-            5 => self.down_until = self.now + span,
-            6 => self.lose(Server::default(), false),
-            7 => self.lose(Server::default(), true),
-            // A replica that lags, or a file of yesterday, takes over.
-            8 => self.lose(self.old.clone(), true),
-            9 => self.lose(self.server.clone(), true),
-            10 => self.old = self.server.clone(),
-            13 => {
-                // In order: what is under way ends first.
-                let calls: Vec<u64> = self.instances[n].calls.keys().copied().collect();
-                calls.into_iter().for_each(|id| self.settle(n, id));
-                self.instances[n].member.close();
-                self.instances[n].closing = true;
-                self.send(n, true);
-            }
-            11 | 12 => {
-                self.seen.losses += 1;
-                self.answering_since = self.now;
-                std::mem::swap(&mut self.server, &mut self.other.0);
-                std::mem::swap(&mut self.run, &mut self.other.1);
-            }
-            _ => {
-                // All die, and Redis with them.
-                if self.random.below(4) == 0 {
-                    (0..self.instances.len()).for_each(|n| self.die(n));
-                    self.lose(Server::default(), true);
-                }
-            }
-        }
-        let next = self.now + 200 + self.below(2_500);
-        if next < self.calm {
-            self.at(next, Event::Fault);
-        }
-    }
-
-    fn lose(&mut self, to: Server, another: bool) {
-        self.seen.losses += 1;
-        self.answering_since = self.now;
-        self.server = to;
-        if another {
-            self.runs += 1;
-            self.run = format!("r{}", self.runs);
-        }
     }
 
     /// Who an event is for, where that is an instance that may be paused; its life.
@@ -522,7 +467,7 @@ fn holds(all: Seen, least: u64) {
 
 #[test]
 fn no_schedule_spends_more_than_the_limit() {
-    holds(schedules(0..500), 150);
+    holds(schedules(0..400), 120);
 }
 
 #[test]
