@@ -10,7 +10,7 @@ use super::counter::{Counter, Raise};
 use super::fleet::FleetSide;
 use super::store::{Record, Written};
 use super::view::{BookError, CounterView};
-use super::{Ask, Blocked, Charge, CounterKey, Grant, Hold, Part, Reached, UnknownZone, Verdict, Who, Why, WindowSpan, Windows};
+use super::{Ask, Blocked, Charge, CounterKey, Grant, Hold, Part, Reached, UnknownZone, Verdict, Who, Why, Windows};
 
 /// Counters at a time, all budgets together: some hundred bytes each.
 const MAX_COUNTERS: usize = 20_000;
@@ -55,7 +55,7 @@ impl Book {
 
     /// The window of a budget, by its place.
     #[cfg(test)]
-    pub(super) fn windows_at(&self, index: usize, now: Time) -> WindowSpan {
+    pub(super) fn windows_at(&self, index: usize, now: Time) -> super::WindowSpan {
         self.budgets[index].windows.at(now)
     }
 
