@@ -1,5 +1,6 @@
 //! G3: a budget that four real programs share holds through kill -9, SIGSTOP, and whatever becomes of Redis; and it is used.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -233,6 +234,11 @@ impl World {
     }
 }
 
+/// What a run has measured, for who runs it by hand.
+fn tell(text: &str) {
+    let _nobody_reads = writeln!(std::io::stderr(), "{text}");
+}
+
 /// One run by a seed; requests, those refused early, those told that nothing can be granted.
 async fn run(program: &Path, seed: u64) -> Option<[usize; 3]> {
     let mut servers = [Server::start(&[])?, Server::start(&[])?];
@@ -251,7 +257,7 @@ async fn run(program: &Path, seed: u64) -> Option<[usize; 3]> {
     let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
     let Counts { asked, early, unavailable, refused, .. } = &world.counts;
     let (calls, counted) = (world.origin.calls(), [count(asked), count(early), count(unavailable)]);
-    eprintln!("seed {seed}: billed {calls} of {LIMIT}, [asked, early, unavailable] = {counted:?}, refused {}", count(refused));
+    tell(&format!("seed {seed}: billed {calls} of {LIMIT}, [asked, early, unavailable] = {counted:?}, refused {}", count(refused)));
     assert!(calls <= LIMIT, "seed {seed}: billed {calls} of {LIMIT}");
     if all.is_err() || calls < LIMIT * 85 / 100 {
         let serving = world.serving[0].lock().take().unwrap();
@@ -270,7 +276,7 @@ async fn runs(program: &Path, seeds: std::ops::Range<u64>) {
         }
     }
     let [asked, early, unavailable] = sums;
-    eprintln!("{asked} requests, {early} refused early, {unavailable} told that nothing can be granted");
+    tell(&format!("{asked} requests, {early} refused early, {unavailable} told that nothing can be granted"));
     assert!(early * 100 < asked, "{early} of {asked} refused early");
 }
 

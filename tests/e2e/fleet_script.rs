@@ -67,38 +67,34 @@ impl Draws {
         let age = usize::from(self.below(12) == 0);
         let generation = self.generations.iter().rev().nth(age).cloned();
         let known = |n: i64| Known { id: format!("m{n}").into(), name: "n".into(), until: now + 1_000_000 };
-        let pair = if self.below(3) == 0 || generation.is_none() {
-            let generation = generation.filter(|_| self.below(3) > 0);
-            let known = (0..self.below(3)).map(known).collect();
-            let report = Report {
-                id,
-                name: "n-1".into(),
-                life: life.clone(),
-                seq,
-                candidate: "x".into(),
-                generation: None,
-                heard: ("-".into(), 0),
-                sure: self.below(2) > 0,
-                known,
-                lines,
-                last: self.below(4) > 0,
-            };
-            // Some know of a later generation than the present one.
-            let ahead = self.below(60) == 0;
-            let named = self.generations.last().filter(|_| !ahead).cloned().unwrap_or_else(|| ("-".into(), "-".into()));
-            let epoch = if ahead { 1_000 + self.seqs[0] } else { self.below(2) };
-            let of = |generation: Option<Arc<str>>, heard: Arc<str>| {
-                Asked::Report(Report { generation, heard: (heard, epoch), ..report.clone() })
-            };
-            let (redis, model) = generation.unzip();
-            [of(redis, named.0), of(model, named.1)]
-        } else {
-            let (redis, model) = generation.unwrap();
+        let reports = self.below(3) == 0;
+        if let Some((redis, model)) = generation.clone().filter(|_| !reports) {
             let (ack, closing, sweep) = (self.below(5), self.below(20) == 0, (self.below(4) == 0).then_some(0));
             let exchange = Exchange { id, life, seq, generation: redis, ack, closing, sweep, lines };
-            [Asked::Exchange(exchange.clone()), Asked::Exchange(Exchange { generation: model, ..exchange })]
+            return [Asked::Exchange(exchange.clone()), Asked::Exchange(Exchange { generation: model, ..exchange })];
+        }
+        let known = (0..self.below(3)).map(known).collect();
+        let report = Report {
+            id,
+            name: "n-1".into(),
+            life,
+            seq,
+            candidate: "x".into(),
+            generation: None,
+            heard: ("-".into(), 0),
+            sure: self.below(2) > 0,
+            known,
+            lines,
+            last: self.below(4) > 0,
         };
-        pair
+        // Some know of a later generation than the present one.
+        let ahead = self.below(60) == 0;
+        let named = self.generations.last().filter(|_| !ahead).cloned().unwrap_or_else(|| ("-".into(), "-".into()));
+        let epoch = if ahead { 1_000 + self.seqs[0] } else { self.below(2) };
+        let of =
+            |generation: Option<Arc<str>>, heard: Arc<str>| Asked::Report(Report { generation, heard: (heard, epoch), ..report.clone() });
+        let (redis, model) = generation.filter(|_| self.below(3) > 0).unzip();
+        [of(redis, named.0), of(model, named.1)]
     }
 }
 

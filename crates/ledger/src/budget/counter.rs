@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farthing_types::{Money, Time};
 use serde::{Deserialize, Serialize};
 
-use super::fleet::Share;
+use super::fleet::{Line, Share};
 use super::{Charge, CounterKey, CounterView, Grant, WindowSpan};
 
 /// A grant covers a call and this part of the limit beyond it: what a crash can lose of a quiet budget, and how often a busy one writes.
@@ -45,6 +45,8 @@ pub(super) struct Counter {
     pub(super) changed: bool,
     /// Its share in the counter of a fleet.
     pub(super) share: Option<Box<Share>>,
+    /// What the window before may have cost: others, by their clocks, may be in it yet.
+    pub(super) before: Option<Box<Line>>,
 }
 
 impl Counter {
@@ -64,6 +66,7 @@ impl Counter {
             told: 0,
             changed: false,
             share: None,
+            before: None,
         }
     }
 
@@ -71,8 +74,8 @@ impl Counter {
     pub(super) fn roll(&mut self, window: WindowSpan) {
         // A clock that is put back opens no window again.
         if window.start > self.window.start {
-            let raises = std::mem::take(&mut self.raises);
-            *self = Self { raises, changed: true, ..Self::new(self.key.clone(), window) };
+            let (raises, before) = (std::mem::take(&mut self.raises), self.last_line().map(Box::new));
+            *self = Self { raises, before, changed: true, ..Self::new(self.key.clone(), window) };
         }
         self.raises.retain(|raise| raise.until > window.start);
     }

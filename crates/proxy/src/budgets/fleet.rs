@@ -125,7 +125,8 @@ pub(super) async fn leave(shared: &Shared) {
     if let Some(link) = &shared.link {
         link.stop.cancel();
         link.tasks.close();
-        link.tasks.wait().await;
+        // A disk that does not answer must not hold up the end.
+        let _in_time = timeout(LEAVE * 2, link.tasks.wait()).await;
     }
 }
 

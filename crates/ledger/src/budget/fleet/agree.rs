@@ -7,7 +7,7 @@ use farthing_types::{BudgetSpec, Money, Span, Time};
 use super::member::Refused;
 use super::share::{FleetSide, FleetTold, Share, Short};
 use super::wire::{Known, Line, LineTold, MemberView, Told};
-use super::{FOREVER, MAX_LINES, down, money, rows, up};
+use super::{FOREVER, MAX_LINES, SWEPT_AFTER, down, money, rows, up};
 use crate::budget::counter::{Counter, Raise, slice};
 use crate::budget::store::Record;
 use crate::budget::{Book, Grant, WindowSpan};
@@ -101,8 +101,12 @@ impl Book {
     /// All counters of which something is or may be spent, for a report.
     pub(super) fn fleet_all(&self, now: Time) -> Vec<Line> {
         let counters = self.budgets.iter().flat_map(|budget| budget.counters.values().map(move |counter| (budget, counter)));
-        let present = counters.filter(|(_, counter)| counter.claim() > 0 || counter.used() > Money::ZERO);
-        present.filter_map(|(budget, counter)| line(&budget.spec, counter, now)).collect()
+        let lines = counters.flat_map(|(budget, counter)| {
+            let before = counter.before.as_deref().filter(|before| before.end + SWEPT_AFTER >= millis_of(now)).cloned();
+            let present = (counter.claim() > 0 || counter.used() > Money::ZERO).then(|| line(&budget.spec, counter, now)).flatten();
+            before.into_iter().chain(present)
+        });
+        lines.collect()
     }
 
     /// What is told next: of counters that ask for more, and with a beat of those that have something to tell.
@@ -366,6 +370,13 @@ impl Counter {
         let news = hungry && !share.hungry && idle;
         share.hungry = hungry;
         news
+    }
+
+    /// What it tells of its window for the last time: nothing more is granted in it.
+    pub(in crate::budget) fn last_line(&self) -> Option<Line> {
+        let (field, claim) = (self.share.as_ref()?.field.clone(), self.claim());
+        let (start, end) = (millis_of(self.window.start), end_of(self.window));
+        Some(Line { field, start, end, limit: 0, claim, need: claim, want: claim, must: claim, used: up(self.used()), seen: claim })
     }
 
     /// Keeps so much beyond what is held, and gives the rest back. Not while a grant is on its way to the disk.

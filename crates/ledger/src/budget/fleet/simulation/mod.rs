@@ -129,7 +129,8 @@ impl World {
             random,
         };
         for n in 0..members {
-            let skew = i64::try_from(world.random.below(400)).unwrap() - 200;
+            let skew = [400, 400, 4_000][world.random.below(3)];
+            let skew = world.below(skew) - i64::try_from(skew / 2).unwrap();
             world.instances.push(Instance {
                 book: None,
                 member: Member::new("x".into(), "x".into()),
