@@ -101,6 +101,7 @@ simulate: ## Long seeded simulations: leases, statistics, learners, bill, alerts
 	cargo test -q -p farthing-upstream --lib -- --ignored
 	cargo test -q -p farthing-proxy --release --test billing -- --ignored --nocapture
 	cargo test -q -p farthing-proxy --release --test budgets -- --ignored
+	cargo build -p farthing && cargo test -q -p farthing-tests --test e2e in_fifty_runs -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test llm -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test e2e fleet -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test scenarios -- --ignored --nocapture trials::

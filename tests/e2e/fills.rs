@@ -398,13 +398,13 @@ async fn what_a_stopped_holder_brings_late_overwrites_nothing() {
     let Some((serving, _dirs)) = three(&held.origin, &server).await else { return };
     let stopped = ask(&serving[0]);
     until("the call", || held.calls() == 1).await;
-    serving[0].tell("-STOP").await;
+    serving[0].pause();
     let other = ask(&serving[1]);
     until("another one takes over", || held.calls() == 2).await;
     held.let_go(2);
     assert_eq!(other.await.unwrap().unwrap().text(), "answer 1");
     until_it_tells(&serving[1], "farthing_l2_puts_total{store=\"redis\",outcome=\"stored\"} 1").await;
-    serving[0].tell("-CONT").await;
+    serving[0].go_on();
     // Its own client gets what it has waited for; nobody else does.
     assert_eq!(stopped.await.unwrap().unwrap().text(), "answer 0");
     until_it_tells(&serving[0], "farthing_l2_puts_total{store=\"redis\",outcome=\"fenced\"} 1").await;

@@ -24,6 +24,8 @@ mod events;
 mod fidelity;
 mod fills;
 mod fleet;
+mod fleet_budgets;
+mod fleet_script;
 mod identity;
 mod l2;
 mod limits;

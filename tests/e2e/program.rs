@@ -114,31 +114,25 @@ impl Serving {
         (answer, document)
     }
 
-    /// Sends it a signal that does not end it (`-STOP`, `-CONT`).
-    pub async fn tell(&self, signal: &str) {
-        let pid = self.child.id().expect("it still runs").to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
-    }
-
     /// Sends it a signal (`-TERM`, `-KILL`), and waits until it has ended.
     pub async fn signal(mut self, signal: &str) -> ExitStatus {
-        self.send(signal).await;
+        self.send(signal);
         tokio::time::timeout(HANGS, self.child.wait()).await.expect("it ends when told").unwrap()
     }
 
     /// Stops it where it is; it does not know.
-    pub async fn pause(&self) {
-        self.send("-STOP").await;
+    pub fn pause(&self) {
+        self.send("-STOP");
     }
 
     /// Lets it go on.
-    pub async fn go_on(&self) {
-        self.send("-CONT").await;
+    pub fn go_on(&self) {
+        self.send("-CONT");
     }
 
-    async fn send(&self, signal: &str) {
+    fn send(&self, signal: &str) {
         let pid = self.child.id().expect("it still runs").to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Asks it to end in order, and waits until it has.

@@ -26,7 +26,10 @@ pub use api::{openapi, router};
 pub use problem::{Problem, ProblemDocument};
 pub use server::{ServeError, serve};
 pub use views::alerts::{AlertInfo, AlertsView, MonthForecast};
-pub use views::budgets::{BudgetRow, BudgetsControl, BudgetsView, CounterRow, RaiseRequest, RaiseView, Raising, RefusalView};
+pub use views::budgets::{
+    BudgetFleetView, BudgetMemberView, BudgetRow, BudgetsControl, BudgetsView, CounterFleetView, CounterRow, HolderView, RaiseRequest,
+    RaiseView, Raising, RefusalView, WritingOff,
+};
 pub use views::bypass::{BypassControl, BypassInfo, BypassRequest, SwitchInfo};
 pub use views::cache::{CacheControl, CacheStats, FleetTold, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
 pub use views::costs::{CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow, CostsView, NetSaving, StrategyImpact};

@@ -59,6 +59,9 @@ impl BudgetsControl for Fake {
             if known { Ok(raised) } else { Err(ControlError::NotFound("no budget is called so".to_owned())) }
         })
     }
+    fn write_off(&self, member: String) -> WritingOff {
+        Box::pin(async move { if member == "i1" { Ok(()) } else { Err(ControlError::Refused("nobody waits for it".to_owned())) } })
+    }
 }
 
 #[tokio::test]
@@ -107,5 +110,9 @@ async fn budgets_are_shown_and_raised() {
     ] {
         let (got, said) = call("POST", &format!("/api/v1/budgets/{name}/raise"), body.clone()).await;
         assert_eq!(got, status, "{name} {body}: {said}");
+    }
+    for (name, status) in [("i1", StatusCode::OK), ("i2", StatusCode::UNPROCESSABLE_ENTITY)] {
+        let (got, said) = call("POST", &format!("/api/v1/budgets/members/{name}/write-off"), Value::Null).await;
+        assert_eq!(got, status, "{name}: {said}");
     }
 }

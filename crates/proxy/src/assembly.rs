@@ -129,6 +129,7 @@ impl Proxy {
         let resuming = state.clone();
         let _ = tokio::task::spawn_blocking(move || resuming.resume_batches()).await;
         state.open_experiments(&config, now)?;
+        state.budgets.start();
         let stop = CancellationToken::new();
         state.clients.tokens.start(&state.tasks, &state.clock, &stop)?;
         state.clients.tokens.first_reading(FIRST_KEYS).await;
@@ -180,6 +181,7 @@ impl Proxy {
             l2.close().await;
         }
         memory::remember(&self.state).await;
+        self.state.budgets.leave().await;
         let kept = self.state.clone();
         let close = move || {
             kept.keep_limits();
@@ -289,6 +291,7 @@ pub(crate) fn build(
             l2.as_ref().map(|l2| l2.tier.clone()),
             fleet.as_ref().map(|fleet| fleet.hearing().clone()),
         ),
+        budgets: Budgets::open(config, fleet.as_ref(), clock.clone())?,
         fleet,
         fills: FillCounts::default(),
         l2,
@@ -300,7 +303,6 @@ pub(crate) fn build(
         sinks: Sinks::open(config, clock.clone(), real.clone())?,
         forgetting: Default::default(),
         alerts: Arc::new(Alerts::new(config)),
-        budgets: Budgets::open(config, clock.clone())?,
         load: Arc::new(Load::new(&config.overload)),
         pricing,
         predictors: Predictors::new(store),

@@ -83,7 +83,7 @@ use farthing_types::RouteName;
 pub use assembly::Proxy;
 pub use audit::{RouteAudit, Skipped as AuditSkipped};
 pub use batching::BatchReport;
-pub use budgets::{BudgetsReport, RaiseError, RefusalReport};
+pub use budgets::{BudgetsReport, FleetReport as FleetBudgetsReport, RaiseError, RefusalReport, WriteOffError};
 pub use defer::DeferReport;
 pub use experiments::{AuditLine, ExperimentError, ExperimentView, check_experiments, experiment_spec};
 pub use farthing_upstream::LegReport;

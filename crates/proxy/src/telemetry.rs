@@ -331,7 +331,7 @@ fn budgets(report: &BudgetsReport) -> Vec<Family<'_>> {
     }
     let ok = f64::from(u8::from(report.fault.is_none()));
     let count = |name, help, value: u64| Family::counter(name, help).with(vec![], value as f64);
-    vec![
+    let mut families = vec![
         limit,
         used,
         reserved,
@@ -343,7 +343,9 @@ fn budgets(report: &BudgetsReport) -> Vec<Family<'_>> {
         count("budget_unbounded", "Calls of which no bound was known, let through", report.unbounded),
         count("budget_faults_passed", "Calls let through although they could not be written down", report.faults_passed),
         count("budget_left_out", "Calls that nobody waits for, left out for want of room", report.left_out),
-    ]
+    ];
+    families.extend(report.fleet.iter().flat_map(|fleet| fleet::budgets(report, fleet)));
+    families
 }
 
 fn log(log: &LogMetrics) -> [Family<'static>; 12] {

@@ -72,7 +72,7 @@ async fn a_stopped_program_goes_on_with_what_it_missed() {
     while origin.seen().iter().all(|seen| seen.target != "/slow") {
         tokio::task::yield_now().await;
     }
-    second.pause().await;
+    second.pause();
     version.store(2, Ordering::SeqCst);
     let purged = first.cli(&["purge", "--tag", "item"]).await;
     assert!(purged.status.success() && said(&purged).contains("the other instances are told"), "{}", said(&purged));
@@ -83,7 +83,7 @@ async fn a_stopped_program_goes_on_with_what_it_missed() {
         ["/r/geo/quick", "/r/geo/slow"].map(|target| tokio::task::spawn(async move { data.get(target, &[]).await.text() })).into();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(told.elapsed() > Duration::from_secs(1));
-    second.go_on().await;
+    second.go_on();
     for answer in late {
         assert_eq!(answer.await.unwrap(), "2", "asked later than a second after the purge");
     }

@@ -55,3 +55,15 @@ pub(super) async fn raise(
     }
     Ok(axum::Json(parts.budgets.raise(name, request).await?))
 }
+
+/// Waits no longer for an instance that shares budgets, and has not told what it spent since Redis lost its data: what others have seen and
+/// nobody accounts for counts as spent.
+#[utoipa::path(post, path = "/api/v1/budgets/members/{name}/write-off", tag = "budgets", params(("name" = String, Path, description = "name or id of the instance")), responses(
+    (status = 200, description = "the budgets as they are now", body = BudgetsView),
+    (status = 422, description = "nobody waits for it", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = 500, description = "Redis does not answer", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn write_off(State(parts): State<Parts>, Path(name): Path<String>) -> Result<axum::Json<BudgetsView>, Problem> {
+    parts.budgets.write_off(name).await?;
+    Ok(axum::Json(parts.budgets.budgets()))
+}

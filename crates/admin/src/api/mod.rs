@@ -100,6 +100,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(budgets::list))
         .routes(routes!(budgets::refusals))
         .routes(routes!(budgets::raise))
+        .routes(routes!(budgets::write_off))
         .routes(routes!(bypass::show))
         .routes(routes!(bypass::on))
         .routes(routes!(bypass::off))

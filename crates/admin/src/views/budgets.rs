@@ -19,7 +19,15 @@ pub trait BudgetsControl: Send + Sync {
     /// # Errors
     /// A budget or a time that does not exist; a disk that does not take it.
     fn raise(&self, budget: String, raise: RaiseRequest) -> Raising;
+    /// Waits no longer for an instance that has not told what it spent since Redis lost its data; by its name or id.
+    ///
+    /// # Errors
+    /// An instance that is not waited for, or a Redis that does not answer.
+    fn write_off(&self, member: String) -> WritingOff;
 }
+
+/// A write-off under way.
+pub type WritingOff = Pin<Box<dyn Future<Output = Result<(), ControlError>> + Send>>;
 
 /// A raise under way.
 pub type Raising = Pin<Box<dyn Future<Output = Result<CounterRow, ControlError>> + Send>>;
@@ -39,6 +47,65 @@ pub struct BudgetsView {
     pub unbounded: u64,
     /// Refreshes and other calls nobody waits for, left out since start.
     pub left_out: u64,
+    /// The instances that share them; null where there is no fleet.
+    #[serde(default)]
+    pub fleet: Option<BudgetFleetView>,
+}
+
+/// Instances that share budgets, as one of them knows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetFleetView {
+    /// This one's id, which its ledger keeps.
+    pub id: String,
+    /// Why nothing more is granted now.
+    pub trouble: Option<String>,
+    /// All that are known of.
+    pub members: Vec<BudgetMemberView>,
+    /// Losses of Redis' data that this instance has noticed since its start.
+    pub losses: u64,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetMemberView {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Nothing was heard of it for so long that what it holds is quarantined.
+    pub away: bool,
+    /// It has told what it may spend since Redis lost its data.
+    pub told: bool,
+}
+
+/// What others of the fleet hold of a counter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CounterFleetView {
+    /// What they have spent, as they told last.
+    #[schema(value_type = String)]
+    pub spent_usd: Money,
+    /// Unspent allowances of those that are away: counted as spent until they tell.
+    #[schema(value_type = String)]
+    pub quarantined_usd: Money,
+    /// Nothing is granted until all have told.
+    pub withheld: bool,
+    /// Who holds what, this instance included.
+    pub holders: Vec<HolderView>,
+}
+
+/// What an instance holds of a counter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HolderView {
+    /// Its name.
+    pub name: String,
+    /// What it may spend in the window in all.
+    #[schema(value_type = String)]
+    pub allowed_usd: Money,
+    /// What it has spent of it.
+    #[schema(value_type = String)]
+    pub spent_usd: Money,
+    /// It is away.
+    pub away: bool,
 }
 
 /// A budget.
@@ -96,6 +163,9 @@ pub struct CounterRow {
     pub held_back: u64,
     /// What was added for some time.
     pub raises: Vec<RaiseView>,
+    /// What others of the fleet hold; null where there is none.
+    #[serde(default)]
+    pub fleet: Option<CounterFleetView>,
 }
 
 /// Money added for some time.

@@ -1,9 +1,13 @@
 //! Budgets: what is spent, who was held back, and raises.
 
-use farthing_admin::{BudgetRow, BudgetsControl, BudgetsView, ControlError, CounterRow, RaiseRequest, RaiseView, Raising, RefusalView};
+use farthing_admin::{
+    BudgetFleetView, BudgetMemberView, BudgetRow, BudgetsControl, BudgetsView, ControlError, CounterFleetView, CounterRow, HolderView,
+    RaiseRequest, RaiseView, Raising, RefusalView, WritingOff,
+};
+use farthing_ledger::budget::fleet::{FleetTold, MemberState, MemberView};
 use farthing_ledger::budget::{BookError, CounterView, Raise};
 use farthing_ledger::costs::{parse_time, utc};
-use farthing_proxy::{RaiseError, RefusalReport};
+use farthing_proxy::{FleetBudgetsReport, RaiseError, RefusalReport, WriteOffError};
 use farthing_types::{BudgetSpec, Money, Time};
 
 use super::Running;
@@ -11,9 +15,10 @@ use super::Running;
 impl BudgetsControl for Running {
     fn budgets(&self) -> BudgetsView {
         let Some(report) = self.proxy.budgets() else { return BudgetsView::default() };
+        let state = report.fleet.as_ref().map(|fleet| &fleet.state);
         let rows = report.specs.iter().map(|spec| {
             let counters = report.counters.iter().filter(|counter| counter.counter.budget == spec.name);
-            row(spec, counters.map(counter).collect())
+            row(spec, counters.map(|view| counter(view, state)).collect())
         });
         BudgetsView {
             budgets: rows.collect(),
@@ -22,6 +27,7 @@ impl BudgetsControl for Running {
             overruns: report.overruns,
             unbounded: report.unbounded,
             left_out: report.left_out,
+            fleet: report.fleet.as_ref().map(fleet),
         }
     }
 
@@ -46,8 +52,25 @@ impl BudgetsControl for Running {
             let report = proxy.budgets();
             let counters = report.as_ref().map(|report| report.counters.as_slice()).unwrap_or_default();
             let found = counters.iter().find(|found| *found.counter.budget == *budget && *found.counter.unit == *unit.unwrap_or_default());
-            found.map(counter).ok_or_else(|| ControlError::Failed("the counter is gone".to_owned()))
+            let state = report.as_ref().and_then(|report| report.fleet.as_ref()).map(|fleet| &fleet.state);
+            found.map(|found| counter(found, state)).ok_or_else(|| ControlError::Failed("the counter is gone".to_owned()))
         })
+    }
+
+    fn write_off(&self, member: String) -> WritingOff {
+        let proxy = self.proxy.clone();
+        Box::pin(async move {
+            proxy.write_off(&member).await.map_err(write_off)?;
+            tracing::warn!(member, "an instance is written off: what it spent since it told last is not known");
+            Ok(())
+        })
+    }
+}
+
+fn write_off(error: WriteOffError) -> ControlError {
+    match error {
+        WriteOffError::NoFleet | WriteOffError::NotMissing(..) => ControlError::Refused(error.to_string()),
+        WriteOffError::Redis(_) => ControlError::Failed(error.to_string()),
     }
 }
 
@@ -100,7 +123,38 @@ fn counts(spec: &BudgetSpec) -> String {
     if words.is_empty() { "all calls".to_owned() } else { words.join(", ") }
 }
 
-fn counter(view: &CounterView) -> CounterRow {
+fn fleet(report: &FleetBudgetsReport) -> BudgetFleetView {
+    let state = &report.state;
+    let member = |view: &MemberView| BudgetMemberView {
+        id: view.known.id.to_string(),
+        name: view.known.name.to_string(),
+        away: state.is_away(&view.known.id),
+        told: view.here,
+    };
+    BudgetFleetView {
+        id: report.id.to_string(),
+        trouble: report.trouble.clone(),
+        members: state.members.iter().map(member).collect(),
+        losses: state.losses,
+    }
+}
+
+fn of_fleet(told: &FleetTold, state: Option<&MemberState>) -> CounterFleetView {
+    let holder = |(id, allowed, spent): &(std::sync::Arc<str>, Money, Money)| HolderView {
+        name: state.map_or(&**id, |state| state.name(id)).to_owned(),
+        allowed_usd: *allowed,
+        spent_usd: *spent,
+        away: state.is_some_and(|state| state.is_away(id)),
+    };
+    CounterFleetView {
+        spent_usd: told.used,
+        quarantined_usd: told.quarantined,
+        withheld: told.withheld,
+        holders: told.holders.iter().map(holder).collect(),
+    }
+}
+
+fn counter(view: &CounterView, state: Option<&MemberState>) -> CounterRow {
     let left = view.limit - view.used() - view.reserved;
     let since = view.window.end.map(|_| utc(view.window.start));
     CounterRow {
@@ -115,6 +169,7 @@ fn counter(view: &CounterView) -> CounterRow {
         left_usd: left.max(Money::ZERO),
         held_back: view.blocked,
         raises: view.raises.iter().map(|raise| RaiseView { by_usd: raise.by, until: utc(raise.until), note: raise.note.clone() }).collect(),
+        fleet: view.fleet.as_ref().map(|told| of_fleet(told, state)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use farthing_admin::{BudgetRow, BudgetsView, CounterRow, RaiseRequest, RefusalView};
+use farthing_admin::{BudgetMemberView, BudgetRow, BudgetsView, CounterRow, HolderView, RaiseRequest, RefusalView};
 use farthing_types::Money;
 use http::Method;
 
@@ -47,6 +47,12 @@ enum Command {
         #[arg(long, default_value = "")]
         note: String,
     },
+    /// Wait no longer for an instance of the fleet that will not come back, and has not told what it spent since Redis lost its data.
+    WriteOff {
+        /// Its name or id, as `farthing budgets` shows it.
+        #[arg(value_parser = segment)]
+        instance: String,
+    },
     /// Show why requests were held back, the latest first.
     Why {
         /// Id of a request, as in `x-farthing-request-id`, or a budget's name.
@@ -75,6 +81,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 let counter: CounterRow = client.call(Method::POST, &format!("{PATH}/{budget}/raise"), &request).await?;
                 print(&args.admin, &counter, |counter| {
                     format!("{budget}: the limit is {} $ now, {} $ of it are left\n", counter.limit_usd, counter.left_usd)
+                });
+            }
+            Command::WriteOff { instance } => {
+                let view: BudgetsView = client.call(Method::POST, &format!("{PATH}/members/{instance}/write-off"), &()).await?;
+                print(&args.admin, &view, |_| {
+                    format!("{instance} is waited for no longer; what others saw of its money counts as spent\n")
                 });
             }
             Command::Why { what } => {
@@ -108,11 +120,48 @@ fn table(view: &BudgetsView) -> String {
             text += &format!("{}{of}: {} $ more until {}{}\n", budget.name, raise.by_usd, raise.until, noted(&raise.note));
         }
     }
+    text += &shared(view);
     if let Some(fault) = &view.fault {
         text += &format!("what may be spent cannot be written down: {fault}\n");
     }
     if view.waiting > 0 {
         text += &format!("{} requests wait for room\n", view.waiting);
+    }
+    text
+}
+
+/// Who else spends, and who of them holds what.
+fn shared(view: &BudgetsView) -> String {
+    let Some(fleet) = &view.fleet else { return String::new() };
+    let state = |member: &BudgetMemberView| match (member.away, member.told) {
+        (_, false) => " (has not told since redis lost its data)",
+        (true, true) => " (away)",
+        (false, true) => "",
+    };
+    let members: Vec<String> = fleet.members.iter().map(|member| format!("{}{}", member.name, state(member))).collect();
+    let mut text = format!("shared by: {}\n", members.join(", "));
+    for budget in &view.budgets {
+        for (counter, told) in budget.counters.iter().filter_map(|counter| Some((counter, counter.fleet.as_ref()?))) {
+            let of = if counter.unit.is_empty() { String::new() } else { format!(" of {}", counter.unit) };
+            let away = |holder: &HolderView| if holder.away { ", away" } else { "" };
+            let holders: Vec<String> = told
+                .holders
+                .iter()
+                .map(|holder| {
+                    format!("{} may spend {} $, has spent {} ${}", holder.name, holder.allowed_usd, holder.spent_usd, away(holder))
+                })
+                .collect();
+            text += &format!("{}{of}: {}\n", budget.name, holders.join("; "));
+            if told.quarantined_usd > Money::ZERO {
+                text += &format!(
+                    "{}{of}: {} $ are quarantined until those that are away tell what they spent\n",
+                    budget.name, told.quarantined_usd
+                );
+            }
+        }
+    }
+    if let Some(trouble) = &fleet.trouble {
+        text += &format!("nothing more is granted: {trouble}\n");
     }
     text
 }
@@ -123,14 +172,15 @@ fn noted(note: &str) -> String {
 
 fn cells(budget: &BudgetRow, counter: &CounterRow) -> Vec<String> {
     let unsure = counter.uncertain_usd + counter.lost_usd;
-    let used = counter.spent_usd + unsure;
+    let others = counter.fleet.as_ref().map_or(Money::ZERO, |fleet| fleet.spent_usd);
+    let used = counter.spent_usd + unsure + others;
     let share = if counter.limit_usd > Money::ZERO { used.as_usd_f64() / counter.limit_usd.as_usd_f64() } else { 1.0 };
     vec![
         budget.name.clone(),
         if counter.unit.is_empty() { budget.counts.clone() } else { counter.unit.clone() },
         counter.until.clone().unwrap_or_else(|| "never".to_owned()),
         counter.limit_usd.to_string(),
-        counter.spent_usd.to_string(),
+        (counter.spent_usd + others).to_string(),
         unsure.to_string(),
         counter.reserved_usd.to_string(),
         counter.left_usd.to_string(),
@@ -159,7 +209,7 @@ fn reason(refusal: &RefusalView) -> String {
         "unpriced" => {
             "it is not known what the call can cost at most: set a price and send max_tokens, or max_call_cost on the route".to_owned()
         }
-        "fault" => "what may be spent could not be written down".to_owned(),
+        "fault" => "what may be spent could not be written down, or not be agreed on with the fleet".to_owned(),
         other => other.to_owned(),
     };
     let reset = refusal.resets.as_ref().map_or_else(String::new, |resets| format!("; the next window begins {resets}"));

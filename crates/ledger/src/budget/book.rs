@@ -7,8 +7,10 @@ use farthing_types::{BudgetSpec, BudgetUnit, Enforce, Money, Priority, Span, Tim
 use foldhash::quality::RandomState;
 
 use super::counter::{Counter, Raise};
+use super::fleet::FleetSide;
 use super::store::{Record, Written};
-use super::{Ask, Blocked, Charge, CounterKey, Grant, Hold, Part, Reached, UnknownZone, Verdict, Who, Why, WindowSpan, Windows};
+use super::view::{BookError, CounterView};
+use super::{Ask, Blocked, Charge, CounterKey, Grant, Hold, Part, Reached, UnknownZone, Verdict, Who, Why, Windows};
 
 /// Counters at a time, all budgets together: some hundred bytes each.
 const MAX_COUNTERS: usize = 20_000;
@@ -16,8 +18,12 @@ const MAX_COUNTERS: usize = 20_000;
 /// All budgets with their counters. Decides, and does nothing else.
 #[derive(Debug)]
 pub struct Book {
-    budgets: Vec<Budget>,
+    pub(super) budgets: Vec<Budget>,
     pub(super) max_counters: usize,
+    /// Where the counters are those of a fleet.
+    pub(super) fleet: Option<FleetSide>,
+    /// What the ledger tells of a fleet, where there is none now.
+    pub(super) kept: Vec<Record>,
     /// Why nothing can be written down, while that is so.
     fault: Option<String>,
     /// When no room was found for another counter.
@@ -25,68 +31,13 @@ pub struct Book {
 }
 
 #[derive(Debug)]
-struct Budget {
-    spec: BudgetSpec,
+pub(super) struct Budget {
+    pub(super) spec: BudgetSpec,
     windows: Windows,
     /// By unit.
-    counters: HashMap<Arc<str>, Counter, RandomState>,
-}
-
-/// A counter as it is shown.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CounterView {
-    /// Which.
-    pub counter: Arc<CounterKey>,
-    /// Its window.
-    pub window: WindowSpan,
-    /// The limit now.
-    pub limit: Money,
-    /// Part of it that was added for some time.
-    pub raises: Vec<Raise>,
-    /// What providers have charged.
-    pub spent: Money,
-    /// What they may have charged beyond.
-    pub uncertain: Money,
-    /// Granted before a crash, and not accounted for.
-    pub lost: Money,
-    /// Set aside for calls under way.
-    pub reserved: Money,
-    /// May be spent without another word.
-    pub granted: Money,
-    /// Calls held back.
-    pub blocked: u64,
-}
-
-impl CounterView {
-    /// Spent, uncertain and lost.
-    pub fn used(&self) -> Money {
-        self.spent + self.uncertain + self.lost
-    }
-}
-
-/// What an operator's order cannot mean.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BookError {
-    /// There is no such budget.
-    #[error("no budget is called `{0}`; there are: {1}")]
-    NoBudget(String, String),
-    /// It has a counter for each unit.
-    #[error("budget `{budget}` has a counter for each {unit}: name one with `unit`")]
-    NoUnit {
-        /// The budget.
-        budget: String,
-        /// What it has one for.
-        unit: BudgetUnit,
-    },
-    /// All share one counter.
-    #[error("budget `{0}` has one counter for all: leave `unit` out")]
-    NoUnits(String),
-    /// No time is left.
-    #[error("`until` lies in the past")]
-    Past,
-    /// More units than are counted.
-    #[error("more units than are counted ({0})")]
-    Full(usize),
+    pub(super) counters: HashMap<Arc<str>, Counter, RandomState>,
+    /// What tells it from others of its name in a fleet; `None` where it is no fleet's.
+    pub(super) digest: Option<Arc<str>>,
 }
 
 impl Book {
@@ -95,9 +46,17 @@ impl Book {
     /// # Errors
     /// A time zone that nobody knows.
     pub fn new(specs: impl IntoIterator<Item = BudgetSpec>) -> Result<Self, UnknownZone> {
-        let budget = |spec: BudgetSpec| Ok(Budget { windows: Windows::new(spec.window, &spec.zone)?, spec, counters: HashMap::default() });
+        let budget = |spec: BudgetSpec| {
+            Ok(Budget { windows: Windows::new(spec.window, &spec.zone)?, spec, counters: HashMap::default(), digest: None })
+        };
         let budgets = specs.into_iter().map(budget).collect::<Result<_, _>>()?;
-        Ok(Self { budgets, max_counters: MAX_COUNTERS, fault: None, crowded: None })
+        Ok(Self { budgets, max_counters: MAX_COUNTERS, fleet: None, kept: Vec::new(), fault: None, crowded: None })
+    }
+
+    /// The window of a budget, by its place.
+    #[cfg(test)]
+    pub(super) fn windows_at(&self, index: usize, now: Time) -> super::WindowSpan {
+        self.budgets[index].windows.at(now)
     }
 
     /// Whether there is no budget.
@@ -120,6 +79,11 @@ impl Book {
         self.fault.as_deref()
     }
 
+    /// Why nothing more can be granted now: what is granted already may be spent.
+    pub fn trouble(&self) -> Option<String> {
+        self.fault.clone().or_else(|| self.fleet.as_ref().and_then(FleetSide::trouble))
+    }
+
     /// Sets money aside in every budget that counts the call, or in none.
     pub fn hold(&mut self, ask: &Ask<'_>) -> Verdict {
         self.hold_with(ask, true)
@@ -134,7 +98,8 @@ impl Book {
         let (mut parts, mut fault_of) = (Vec::new(), None);
         for index in 0..self.budgets.len() {
             let Some(unit) = unit(&self.budgets[index].spec, &ask.who) else { continue };
-            let fault = self.fault.is_some();
+            let fault = self.fault.is_some() || self.fleet.as_ref().is_some_and(|side| side.is_away(ask.now));
+            let closed = self.fleet.as_ref().is_some_and(FleetSide::is_closed);
             let full = !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now);
             let budget = &mut self.budgets[index];
             if full {
@@ -144,7 +109,7 @@ impl Book {
                 continue;
             }
             budget.roll(unit, ask.now);
-            match budget.room(unit, ask, fault) {
+            match budget.room(unit, ask, (fault, closed)) {
                 Err(why) => return Verdict::Blocked(budget.blocked((unit, why), ask)),
                 Ok(true) => _ = fault_of.get_or_insert_with(|| budget.blocked((unit, Why::Fault), ask)),
                 Ok(false) => {}
@@ -155,14 +120,14 @@ impl Book {
         match fault_of {
             Some(blocked) if !orders => Verdict::Blocked(blocked),
             // Only now, when no budget holds the call back: what is asked for is written down.
-            Some(blocked) => Verdict::Needs(self.grants(&parts, ask, |counter, limit| counter.needs(bound, limit)), blocked),
+            Some(blocked) => Verdict::Needs(self.grants(&parts, ask, |counter, limit| counter.needs(bound, limit), Some(bound)), blocked),
             None => {
                 for part in &parts {
                     if let Some((_, counter)) = self.find(part) {
                         counter.reserved += bound;
                     }
                 }
-                let ahead = if orders { self.grants(&parts, ask, Counter::ahead) } else { Vec::new() };
+                let ahead = if orders { self.grants(&parts, ask, Counter::ahead, None) } else { Vec::new() };
                 Verdict::Held(Hold { parts, amount: bound }, ahead)
             }
         }
@@ -184,19 +149,34 @@ impl Book {
         hold
     }
 
-    /// The grants of counters that need some.
-    fn grants(&mut self, parts: &[Part], ask: &Ask<'_>, needs: impl Fn(&mut Counter, Money) -> Option<Grant>) -> Vec<Grant> {
-        let mut grants = Vec::new();
+    /// The grants of counters that need some; a counter of a fleet asks that for `bound` more.
+    fn grants(
+        &mut self,
+        parts: &[Part],
+        ask: &Ask<'_>,
+        needs: impl Fn(&mut Counter, Money) -> Option<Grant>,
+        bound: Option<Money>,
+    ) -> Vec<Grant> {
+        let (mut grants, mut asking) = (Vec::new(), Vec::new());
         for part in parts {
             let Some((spec, counter)) = self.find(part).filter(|(spec, _)| spec.enforce != Enforce::Soft) else { continue };
             let limit = counter.limit(spec.limit, ask.now);
-            grants.extend(needs(counter, limit));
+            let passes = !spec.holds_back(ask.priority);
+            match needs(counter, limit) {
+                Some(_) if counter.share.is_some() => {
+                    asking.extend(counter.ask_fleet(bound, limit, (passes, ask.now)).then(|| part.clone()))
+                }
+                grant => grants.extend(grant),
+            }
+        }
+        if let Some(side) = &mut self.fleet {
+            side.queue(asking);
         }
         grants
     }
 
     /// The counter in the window in which money was set aside; `None` when that is over, or it was forgotten.
-    fn find(&mut self, (index, key, window): &Part) -> Option<(&BudgetSpec, &mut Counter)> {
+    pub(super) fn find(&mut self, (index, key, window): &Part) -> Option<(&BudgetSpec, &mut Counter)> {
         let budget = self.budgets.get_mut(*index)?;
         let counter =
             budget.counters.get_mut(&key.unit).filter(|counter| Arc::ptr_eq(&counter.key, key) && counter.window.start == *window)?;
@@ -228,7 +208,7 @@ impl Book {
         for part in &hold.parts {
             let Some((spec, counter)) = self.find(part) else { continue };
             counter.settle(hold.amount, charge);
-            let (limit, used) = (counter.limit(spec.limit, now), counter.used());
+            let (limit, used) = (counter.limit(spec.limit, now), counter.used_by_all());
             let level = level(used, limit, spec.warn_at);
             if level > counter.told {
                 counter.told = level;
@@ -274,9 +254,14 @@ impl Book {
             return Err(BookError::Full(self.max_counters));
         }
         let Budget { spec, counters, .. } = self.budgets[index].roll(unit, now);
+        let mut raise = raise;
         if let Some(counter) = counters.get_mut(unit) {
+            // Two that are alike are two: records and other instances tell them apart by what they say.
+            while counter.raises.contains(&raise) {
+                raise.until = raise.until + Span::from_nanos(1);
+            }
             counter.raises.push(raise.clone());
-            counter.told = level(counter.used(), counter.limit(spec.limit, now), spec.warn_at).min(counter.told);
+            counter.told = level(counter.used_by_all(), counter.limit(spec.limit, now), spec.warn_at).min(counter.told);
         }
         Ok(Record::raise((budget, unit), raise))
     }
@@ -288,10 +273,11 @@ impl Book {
             if budget.spec.per.is_none() {
                 budget.roll("", now);
             }
-            let Budget { spec, windows, counters } = budget;
+            let Budget { spec, windows, counters, digest } = budget;
             for counter in counters.values_mut() {
                 if counter.window.is_over(now) {
                     counter.roll(windows.at(now));
+                    counter.shared(digest.as_ref());
                 }
                 views.push(counter.view(spec.limit, now));
             }
@@ -331,7 +317,10 @@ impl Book {
             })
             .collect();
         for record in records {
-            let (name, unit) = record.counter();
+            let Some((name, unit)) = record.counter() else {
+                self.meet(record);
+                continue;
+            };
             let Some(index) = self.budgets.iter().position(|budget| *budget.spec.name == *name) else { continue };
             if unit.is_empty() == self.budgets[index].spec.per.is_some() {
                 continue;
@@ -345,6 +334,7 @@ impl Book {
         }
         for Budget { spec, counters, .. } in &mut self.budgets {
             for counter in counters.values_mut() {
+                counter.asked = counter.granted;
                 counter.lost = (counter.granted - counter.spent - counter.uncertain).max(Money::ZERO);
                 counter.changed = true;
                 for (_, _, spent, uncertain) in
@@ -353,7 +343,7 @@ impl Book {
                     counter.spent += *spent;
                     counter.uncertain += *uncertain;
                 }
-                counter.told = level(counter.used(), counter.limit(spec.limit, now), spec.warn_at);
+                counter.told = level(counter.used_by_all(), counter.limit(spec.limit, now), spec.warn_at);
             }
         }
     }
@@ -362,6 +352,10 @@ impl Book {
     /// what is given back here is gone.
     pub fn records(&mut self, what: Written, now: Time) -> Vec<Record> {
         let mut records = Vec::new();
+        if what != Written::Change {
+            records.extend(self.kept.iter().cloned());
+            records.extend(self.fleet.iter().flat_map(|side| [Record::me(side), Record::known(&side.known)]));
+        }
         for Budget { spec, counters, .. } in &mut self.budgets {
             for counter in counters.values_mut() {
                 let changed = std::mem::take(&mut counter.changed);
@@ -391,17 +385,22 @@ impl Budget {
     fn roll(&mut self, unit: &str, now: Time) -> &mut Self {
         match self.counters.get_mut(unit) {
             Some(counter) if !counter.window.is_over(now) => {}
-            Some(counter) => counter.roll(self.windows.at(now)),
+            Some(counter) => {
+                counter.roll(self.windows.at(now));
+                counter.shared(self.digest.as_ref());
+            }
             None => {
                 let key = CounterKey { budget: self.spec.name.clone(), unit: unit.into() };
-                self.counters.insert(key.unit.clone(), Counter::new(Arc::new(key), self.windows.at(now)));
+                let mut counter = Counter::new(Arc::new(key), self.windows.at(now));
+                counter.shared(self.digest.as_ref());
+                self.counters.insert(counter.key.unit.clone(), counter);
             }
         }
         self
     }
 
-    /// Whether the counter has room for the call, and whether it needs a grant first.
-    fn room(&self, unit: &str, ask: &Ask<'_>, fault: bool) -> Result<bool, Why> {
+    /// Whether the counter has room for the call, and whether it needs a grant first. `closed`: the fleet grants nothing of what counted before a loss.
+    fn room(&self, unit: &str, ask: &Ask<'_>, (fault, closed): (bool, bool)) -> Result<bool, Why> {
         let spec = &self.spec;
         let holds = spec.holds_back(ask.priority);
         let Some(counter) = self.counters.get(unit) else { return Ok(false) };
@@ -409,10 +408,18 @@ impl Budget {
             return if holds && !spec.unpriced_ok { Err(Why::Unpriced) } else { Ok(false) };
         };
         let limit = counter.limit(spec.limit, ask.now);
-        if holds && counter.held() + bound > limit {
+        let share = counter.share.as_deref();
+        let needed = counter.held() + bound;
+        let needs = spec.enforce != Enforce::Soft && needed > counter.granted;
+        // What is granted may be spent, whatever others have told since.
+        let by_all = if needs { counter.used_by_others() } else { Money::ZERO };
+        if holds && needed + by_all > limit {
             return Err(Why::Exceeded);
         }
-        let needs = spec.enforce != Enforce::Soft && counter.held() + bound > counter.granted;
+        let fault = fault || (closed && share.is_some_and(|share| share.is_withheld(ask.now)));
+        if holds && needs && !fault && share.is_some_and(|share| share.is_short(needed, ask.now)) {
+            return Err(Why::Exceeded);
+        }
         match needs {
             true if fault && holds && !spec.fault_ok => Err(Why::Fault),
             needs => Ok(needs && !fault),
@@ -426,7 +433,7 @@ impl Budget {
             why,
             action: self.spec.action(ask.priority),
             limit: counter.limit(self.spec.limit, ask.now),
-            used: counter.used(),
+            used: counter.used_by_all(),
             reserved: counter.reserved,
             needed: ask.bound,
             resets: counter.window.end,

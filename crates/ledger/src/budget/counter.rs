@@ -5,6 +5,7 @@ use std::sync::Arc;
 use farthing_types::{Money, Time};
 use serde::{Deserialize, Serialize};
 
+use super::fleet::{Line, Share};
 use super::{Charge, CounterKey, CounterView, Grant, WindowSpan};
 
 /// A grant covers a call and this part of the limit beyond it: what a crash can lose of a quiet budget, and how often a busy one writes.
@@ -42,6 +43,10 @@ pub(super) struct Counter {
     pub(super) told: u8,
     /// Changed since it was written down.
     pub(super) changed: bool,
+    /// Its share in the counter of a fleet.
+    pub(super) share: Option<Box<Share>>,
+    /// What the window before may have cost: others, by their clocks, may be in it yet.
+    pub(super) before: Option<Box<Line>>,
 }
 
 impl Counter {
@@ -60,6 +65,8 @@ impl Counter {
             blocked: 0,
             told: 0,
             changed: false,
+            share: None,
+            before: None,
         }
     }
 
@@ -67,8 +74,8 @@ impl Counter {
     pub(super) fn roll(&mut self, window: WindowSpan) {
         // A clock that is put back opens no window again.
         if window.start > self.window.start {
-            let raises = std::mem::take(&mut self.raises);
-            *self = Self { raises, changed: true, ..Self::new(self.key.clone(), window) };
+            let (raises, before) = (std::mem::take(&mut self.raises), self.last_line().map(Box::new));
+            *self = Self { raises, before, changed: true, ..Self::new(self.key.clone(), window) };
         }
         self.raises.retain(|raise| raise.until > window.start);
     }
@@ -85,6 +92,7 @@ impl Counter {
             reserved: self.reserved,
             granted: self.granted,
             blocked: self.blocked,
+            fleet: self.share.as_ref().map(|share| share.fleet().clone()),
         }
     }
 
@@ -94,6 +102,16 @@ impl Counter {
 
     pub(super) fn used(&self) -> Money {
         self.spent + self.uncertain + self.lost
+    }
+
+    /// What others of the fleet have told that they spent.
+    pub(super) fn used_by_others(&self) -> Money {
+        self.share.as_ref().map_or(Money::ZERO, |share| share.fleet().used)
+    }
+
+    /// Used here and by others.
+    pub(super) fn used_by_all(&self) -> Money {
+        self.used() + self.used_by_others()
     }
 
     /// Used and set aside.
@@ -110,13 +128,17 @@ impl Counter {
 
     /// The grant to order in the background, where what is left of the present one runs out.
     pub(super) fn ahead(&mut self, limit: Money) -> Option<Grant> {
-        let left = self.asked.max(self.granted) - self.held();
-        (left < half(slice(limit)) && self.asked.max(self.granted) < limit).then(|| self.grant(self.held(), limit))
+        let asked = self.asked.max(self.granted).max(self.share.as_ref().map_or(Money::ZERO, |share| share.wanted()));
+        let left = asked - self.held();
+        (left < half(slice(limit)) && asked + self.used_by_others() < limit).then(|| self.grant(self.held(), limit))
     }
 
     fn grant(&mut self, needed: Money, limit: Money) -> Grant {
         let total = (needed + slice(limit)).min(limit).max(needed);
-        self.asked = self.asked.max(total);
+        // What a fleet is asked for is not on its way to the disk yet.
+        if self.share.is_none() {
+            self.asked = self.asked.max(total);
+        }
         Grant { counter: self.key.clone(), window: self.window.start, total }
     }
 
@@ -137,7 +159,7 @@ impl Counter {
     }
 }
 
-fn slice(limit: Money) -> Money {
+pub(super) fn slice(limit: Money) -> Money {
     Money::from_nanos(limit.nanos() / SLICES)
 }
 

@@ -12,18 +12,21 @@
 
 mod book;
 mod counter;
+pub mod fleet;
 mod store;
 #[cfg(test)]
 mod tests;
+mod view;
 mod window;
 
 use std::sync::Arc;
 
 use farthing_types::{BudgetSpec, BudgetUnit, Money, OnExceeded, Priority, Time};
 
-pub use book::{Book, BookError, CounterView};
+pub use book::Book;
 pub use counter::Raise;
 pub use store::{Done, Grants, Opened, Record, Store, StoreError, StoreStats, Written};
+pub use view::{BookError, CounterView};
 pub use window::{UnknownZone, WindowSpan, Windows};
 
 /// Drops what is written down of the counters that a tenant has for itself, in the folder of a process that does not run; how many lines that
@@ -38,10 +41,7 @@ pub fn forget_in(dir: &std::path::Path, tenant: &str, specs: &[BudgetSpec]) -> R
     let Opened { store, records, .. } = Store::open(dir)?;
     let (before, stats) = (records.len(), store.stats.clone());
     let of_tenant = |budget: &str| specs.iter().find(|spec| *spec.name == *budget).is_none_or(|spec| spec.per == Some(BudgetUnit::Tenant));
-    let named = |record: &Record| {
-        let (budget, unit) = record.counter();
-        *unit == *tenant && of_tenant(&budget)
-    };
+    let named = |record: &Record| record.counter().is_some_and(|(budget, unit)| *unit == *tenant && of_tenant(&budget));
     let kept: Vec<Record> = records.into_iter().filter(|record| !named(record)).collect();
     let dropped = (before - kept.len()) as u64;
     if dropped > 0 {

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::Grant;
 use super::counter::{Counter, Raise};
+use super::fleet::{FleetSide, Known};
 
 /// Name of the file.
 const NAME: &str = "budgets";
@@ -53,12 +54,54 @@ enum Line {
     Spent { b: Arc<str>, u: Arc<str>, w: Time, spent: Money, uncertain: Money, lost: Money, total: Money },
     /// The limit is higher for some time.
     Raise { b: Arc<str>, u: Arc<str>, raise: Raise },
+    /// As which member this file's owner has begun how often in a fleet, and the last generation of that one's counters that it has heard of.
+    Me { id: Arc<str>, starts: i64, heard: (Arc<str>, i64) },
+    /// The members of the fleet that are known of: id, name, and until when each may hold something, in milliseconds.
+    Known { members: Vec<(Arc<str>, Arc<str>, i64)> },
 }
 
 impl Record {
-    pub(super) fn counter(&self) -> (Arc<str>, Arc<str>) {
+    /// The counter that it tells of; `None` where it tells of the fleet.
+    pub(super) fn counter(&self) -> Option<(Arc<str>, Arc<str>)> {
         match &self.0 {
-            Line::Grant { b, u, .. } | Line::Spent { b, u, .. } | Line::Raise { b, u, .. } => (b.clone(), u.clone()),
+            Line::Grant { b, u, .. } | Line::Spent { b, u, .. } | Line::Raise { b, u, .. } => Some((b.clone(), u.clone())),
+            Line::Me { .. } | Line::Known { .. } => None,
+        }
+    }
+
+    pub(super) fn me(side: &FleetSide) -> Self {
+        Self(Line::Me { id: side.id.clone(), starts: side.starts, heard: side.heard.clone() })
+    }
+
+    pub(super) fn known(known: &[Known]) -> Self {
+        Self(Line::Known { members: known.iter().map(|Known { id, name, until }| (id.clone(), name.clone(), *until)).collect() })
+    }
+
+    /// What may be spent in a window by this record.
+    #[cfg(test)]
+    pub(super) fn total(&self, window: Time) -> Option<Money> {
+        match &self.0 {
+            Line::Grant { w, total, .. } | Line::Spent { w, total, .. } if *w == window => Some(*total),
+            _ => None,
+        }
+    }
+
+    /// The raise that it tells of.
+    pub(super) const fn raised(&self) -> Option<&Raise> {
+        if let Line::Raise { raise, .. } = &self.0 { Some(raise) } else { None }
+    }
+
+    /// Whether it tells another time what `other` does of the fleet.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        std::mem::discriminant(&self.0) == std::mem::discriminant(&other.0)
+    }
+
+    /// Takes over what it tells of the fleet.
+    pub(super) fn meet(self, side: &mut FleetSide) {
+        match self.0 {
+            Line::Me { id, starts, heard } => (side.id, side.starts, side.heard) = (id, starts, heard),
+            Line::Known { members } => side.known = members.into_iter().map(|(id, name, until)| Known { id, name, until }).collect(),
+            Line::Grant { .. } | Line::Spent { .. } | Line::Raise { .. } => {}
         }
     }
 

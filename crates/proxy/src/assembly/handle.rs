@@ -21,7 +21,7 @@ use crate::StartError;
 use crate::alerts::Alerts;
 use crate::audit::{RouteAudit, Skipped as AuditSkipped};
 use crate::batching::BatchReport;
-use crate::budgets::{BudgetsReport, RaiseError};
+use crate::budgets::{BudgetsReport, RaiseError, WriteOffError};
 use crate::clients::Clients;
 use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
@@ -296,6 +296,13 @@ impl Proxy {
     pub async fn raise_budget(&self, counter: (&str, Option<&str>), raise: Raise) -> Result<(), RaiseError> {
         self.state.budgets.raise(counter, raise).await
     }
+    /// Waits no longer for an instance that shares budgets and has not told what it spent.
+    ///
+    /// # Errors
+    /// See [`WriteOffError`].
+    pub async fn write_off(&self, member: &str) -> Result<(), WriteOffError> {
+        self.state.budgets.write_off(member).await
+    }
     /// The sources of events.
     pub fn event_sources(&self) -> &[Arc<SourceState>] {
         &self.state.events
@@ -417,7 +424,11 @@ impl Proxy {
         parts.extend(self.frozen().map(|order| part("freeze", Some(frozen(order)))));
         parts.extend(self.state.fleet.as_ref().map(|fleet| part("fleet", fleet.problem(self.now()))));
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
-        parts.extend(self.budgets().map(|budgets| part("budgets", budgets.fault.map(|fault| format!("hard budgets hold back: {fault}")))));
+        let no_grants = |budgets: BudgetsReport| {
+            let fleet = budgets.fleet.and_then(|fleet| fleet.trouble);
+            budgets.fault.or(fleet).map(|why| format!("hard budgets hold back beyond what is granted: {why}"))
+        };
+        parts.extend(self.budgets().map(|budgets| part("budgets", no_grants(budgets))));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         parts.extend(self.clients().tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));

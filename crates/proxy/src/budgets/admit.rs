@@ -184,11 +184,14 @@ fn problem(state: &State, blocked: &Blocked) -> Problem {
             );
             (StatusCode::FORBIDDEN, "budget_unpriced", detail)
         }
-        Why::Fault => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "budget_unavailable",
-            format!("budget `{budget}` cannot be kept now: what may be spent cannot be written down"),
-        ),
+        Why::Fault => {
+            let what = if state.budgets.fleet_holds() {
+                "the instances that share it cannot agree on what is left of it"
+            } else {
+                "what may be spent cannot be written down"
+            };
+            (StatusCode::SERVICE_UNAVAILABLE, "budget_unavailable", format!("budget `{budget}` cannot be kept now: {what}"))
+        }
         Why::TooManyUnits => {
             (StatusCode::SERVICE_UNAVAILABLE, "budget_unavailable", format!("budget `{budget}` counts too many of its units already"))
         }

@@ -3,6 +3,7 @@
 //! The [`Book`] decides; here are its lock, its file, and those who wait for room.
 
 mod admit;
+mod fleet;
 mod held;
 mod pool;
 mod report;
@@ -23,15 +24,20 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::StartError;
+use crate::fleet::Fleet;
+use fleet::Link;
 
 pub use admit::{Admission, admit, answer, at_once, refused};
+pub use fleet::WriteOffError;
 pub use held::Held;
-pub use report::{BudgetsReport, RefusalReport};
+pub use report::{BudgetsReport, FleetReport, RefusalReport};
 
 /// How often it is written down what was spent.
 pub const TICK: Span = Span::from_secs(1);
 /// Longest time that a grant may take; a disk that is slower is a fault.
 const GRANT_WAIT: Span = Span::from_secs(2);
+/// The same where a fleet grants: what Redis does when it restarts takes a moment longer.
+const FLEET_WAIT: Span = Span::from_millis(3_500);
 /// Requests that wait for room at a time; more are held back at once.
 const MAX_WAITING: usize = 1_000;
 /// Writes under way at a time; calls that need more are held back as by a fault.
@@ -57,6 +63,8 @@ struct Shared {
     ordered: AtomicUsize,
     refusals: Mutex<VecDeque<RefusalReport>>,
     counters: Counters,
+    /// Where a fleet shares them.
+    link: Option<Link>,
 }
 
 /// Figures of all budgets together.
@@ -78,10 +86,14 @@ impl Budgets {
     /// # Errors
     /// An unknown time zone, or a file that another process has. A file that is damaged or cannot be opened is a fault: budgets that fail closed
     /// hold back until it is mended.
-    pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let book = Book::new(config.budgets.iter().cloned())?;
+    pub fn open(config: &Config, fleet: Option<&Arc<Fleet>>, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let mut book = Book::new(config.budgets.iter().cloned())?;
         if book.is_empty() {
             return Ok(Self(None));
+        }
+        let link = fleet.cloned().map(Link::new);
+        if let Some(link) = &link {
+            book.enter_fleet(&link.drawn());
         }
         let shared = Shared {
             book: Mutex::new(book),
@@ -94,6 +106,7 @@ impl Budgets {
             ordered: AtomicUsize::new(0),
             refusals: Mutex::default(),
             counters: Counters::default(),
+            link,
         };
         match shared.open_store() {
             Err(error @ StoreError::InUse { .. }) => return Err(StartError::Budgets(error)),
@@ -106,9 +119,42 @@ impl Budgets {
         Ok(Self(Some(Arc::new(shared))))
     }
 
+    /// Whether nothing can be granted because of the fleet, not of this instance's disk.
+    pub fn fleet_holds(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| {
+            let book = shared.book.lock();
+            book.fault().is_none() && book.trouble().is_some()
+        })
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Begins to share them with the fleet, where there is one.
+    pub fn start(&self) {
+        if let Some(shared) = &self.0 {
+            fleet::start(shared);
+        }
+    }
+
+    /// Waits no longer for a member of the fleet that has not told what it spent since Redis lost its data; by its name or id.
+    ///
+    /// # Errors
+    /// See [`WriteOffError`].
+    pub async fn write_off(&self, member: &str) -> Result<(), WriteOffError> {
+        match &self.0 {
+            Some(shared) => fleet::write_off(shared, member).await,
+            None => Err(WriteOffError::NoFleet),
+        }
+    }
+
+    /// Gives back to the fleet what is not spent; nothing more can be granted then.
+    pub async fn leave(&self) {
+        if let Some(shared) = &self.0 {
+            fleet::leave(shared).await;
+        }
     }
 
     /// Who tells of those that have reached a level; `None` where there is no budget.
@@ -147,16 +193,19 @@ impl Budgets {
     /// The budget that holds the call back. It is not counted as a refusal yet.
     pub async fn hold(&self, ask: &Ask<'_>, each: Option<Money>) -> Result<Held, Blocked> {
         let Some(shared) = &self.0 else { return Ok(Held::free()) };
+        let (mut until, most) = (None, if shared.link.is_some() { FLEET_WAIT } else { GRANT_WAIT });
         loop {
             match shared.look(ask) {
                 Looked::Held(hold) => return Ok(Held::new(shared, hold, each)),
                 Looked::Blocked(blocked) => return Err(blocked),
-                Looked::Waits(blocked, told) => match tokio::time::timeout(GRANT_WAIT, told).await {
-                    Ok(Ok(())) => {}
-                    // Its budgets decide by their `on_fault`, with the fault noted.
-                    Ok(Err(_)) if shared.book.lock().fault().is_some() => {}
-                    _ => return Err(blocked),
-                },
+                Looked::Waits(blocked, told) => {
+                    match tokio::time::timeout_at(*until.get_or_insert_with(|| Instant::now() + most), told).await {
+                        Ok(Ok(())) => {}
+                        // Its budgets decide by their `on_fault`, with the fault noted.
+                        Ok(Err(_)) if shared.book.lock().fault().is_some() => {}
+                        _ => return Err(blocked),
+                    }
+                }
             }
         }
     }
@@ -313,7 +362,8 @@ impl Shared {
     fn look(self: &Arc<Self>, ask: &Ask<'_>) -> Looked {
         let mut book = self.book.lock();
         // A disk that takes nothing must not gather orders.
-        let orders = self.ordered.load(Ordering::Relaxed) < MAX_ORDERS;
+        let waiting = self.link.as_ref().map_or(0, Link::waiters);
+        let orders = self.ordered.load(Ordering::Relaxed) + waiting < MAX_ORDERS;
         match if orders { book.hold(ask) } else { book.hold_within_grants(ask) } {
             Verdict::Held(hold, ahead) => {
                 if ask.bound.is_none() && !hold.is_free() {
@@ -322,12 +372,16 @@ impl Shared {
                 if book.fault().is_some() && !hold.is_free() {
                     self.counters.faults_passed.fetch_add(1, Ordering::Relaxed);
                 }
-                if !ahead.is_empty() {
-                    drop(self.order(ahead, Vec::new()));
+                match &self.link {
+                    Some(link) if book.asks_fleet() => link.wake(),
+                    None if !ahead.is_empty() => drop(self.order(ahead, Vec::new())),
+                    _ => {}
                 }
                 Looked::Held(hold)
             }
-            Verdict::Needs(grants, blocked) => Looked::Waits(blocked, self.order(grants, Vec::new())),
+            Verdict::Needs(grants, blocked) => {
+                Looked::Waits(blocked, self.link.as_ref().map_or_else(|| self.order(grants, Vec::new()), Link::ask))
+            }
             Verdict::Blocked(blocked) => Looked::Blocked(blocked),
         }
     }
@@ -388,6 +442,7 @@ impl Shared {
         }
         let (mut book, now) = (self.book.lock(), self.clock.now());
         book.restore(opened.records, now);
+        book.begin_fleet();
         book.set_fault(None);
         opened.store.rewrite(book.records(Written::Whole, now));
         for view in book.views(now).iter().filter(|view| view.lost.nanos() > 0) {

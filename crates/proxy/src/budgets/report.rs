@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use farthing_ledger::budget::fleet::MemberState;
 use farthing_ledger::budget::{Blocked, CounterView};
 use farthing_ledger::watch::{BudgetLevel, BudgetLevels, Level};
 use farthing_types::{BudgetSpec, Enforce, Priority, RequestId, RouteName, Tenant, Time};
@@ -30,6 +31,21 @@ pub struct BudgetsReport {
     pub unbounded: u64,
     /// Calls that nobody waits for, left out.
     pub left_out: u64,
+    /// Where a fleet shares them.
+    pub fleet: Option<FleetReport>,
+}
+
+/// How budgets of a fleet stand, as this instance knows it.
+#[derive(Clone, Debug)]
+pub struct FleetReport {
+    /// This member.
+    pub id: Arc<str>,
+    /// The members, and what they wait for.
+    pub state: MemberState,
+    /// Why nothing is granted now.
+    pub trouble: Option<String>,
+    /// Messages answered, and without an answer.
+    pub messages: [u64; 2],
 }
 
 /// A request that was held back.
@@ -77,12 +93,19 @@ impl BudgetLevels for Shared {
 }
 
 pub(super) fn report(shared: &Arc<Shared>) -> BudgetsReport {
-    let (specs, counters, fault) = {
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let messages = shared.link.as_ref().map(|link| [count(&link.stats.answered), count(&link.stats.failed)]);
+    let (specs, counters, fault, fleet) = {
         let mut book = shared.book.lock();
         let counters = book.views(shared.clock.now());
-        (book.specs().cloned().collect(), counters, book.fault().map(ToOwned::to_owned))
+        let fleet = book.fleet_state().zip(messages).map(|((id, state, trouble), messages)| FleetReport {
+            id: id.clone(),
+            state: state.clone(),
+            trouble,
+            messages,
+        });
+        (book.specs().cloned().collect(), counters, book.fault().map(ToOwned::to_owned), fleet)
     };
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     BudgetsReport {
         specs,
         counters,
@@ -93,5 +116,6 @@ pub(super) fn report(shared: &Arc<Shared>) -> BudgetsReport {
         overruns: count(&shared.counters.overruns),
         unbounded: count(&shared.counters.unbounded),
         left_out: count(&shared.counters.left_out),
+        fleet,
     }
 }

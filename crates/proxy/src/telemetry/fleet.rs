@@ -1,6 +1,10 @@
 //! The fleet.
 
+use farthing_ledger::budget::fleet::FleetTold;
+use farthing_types::Money;
+
 use super::{Family, redis};
+use crate::budgets::{BudgetsReport, FleetReport};
 use crate::fills::FillOutcome;
 use crate::fleet::FleetStats;
 
@@ -26,4 +30,40 @@ pub(super) fn families<'a>(stats: &'a FleetStats, fills: &dyn Fn(FillOutcome) ->
     ]);
     families.extend(redis::families(redis::FLEET, &stats.redis));
     families
+}
+
+/// Figures of budgets that the fleet shares.
+pub(super) fn budgets<'a>(report: &'a BudgetsReport, fleet: &FleetReport) -> Vec<Family<'a>> {
+    let mut others =
+        Family::gauge("budget_fleet_allowed", "What other instances may spend in the present window, what they spent included").usd();
+    let mut spent = Family::gauge("budget_fleet_spent", "What other instances have spent in the present window, as they told").usd();
+    let mut quarantined =
+        Family::gauge("budget_fleet_quarantined", "Unspent allowances of instances that are away: counted as spent").usd();
+    for spec in &report.specs {
+        let told: Vec<_> =
+            report.counters.iter().filter(|view| view.counter.budget == spec.name).filter_map(|view| view.fleet.as_ref()).collect();
+        for (family, amount) in [
+            (&mut others, (|told| told.allowed) as fn(&FleetTold) -> Money),
+            (&mut spent, |told| told.used),
+            (&mut quarantined, |told| told.quarantined),
+        ] {
+            family.add(vec![("budget", &*spec.name)], told.iter().map(|told| amount(told)).sum::<Money>().as_usd_f64());
+        }
+    }
+    let flag = |set: bool| f64::from(u8::from(set));
+    let mut messages = Family::counter("budget_fleet_messages", "Messages to the fleet's Redis about budgets");
+    for (result, count) in ["answered", "failed"].into_iter().zip(fleet.messages) {
+        messages.add(vec![("result", result)], count as f64);
+    }
+    vec![
+        others,
+        spent,
+        quarantined,
+        messages,
+        Family::gauge("budget_fleet_grants", "1 while the fleet grants").with(vec![], flag(fleet.trouble.is_none())),
+        Family::gauge("budget_fleet_missing", "Instances that have not told what they spent since Redis lost its data")
+            .with(vec![], fleet.state.missing().count() as f64),
+        Family::counter("budget_fleet_losses", "Losses of Redis' data that this instance has noticed")
+            .with(vec![], fleet.state.losses as f64),
+    ]
 }
