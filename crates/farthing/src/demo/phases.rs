@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// Windows of the experiment.
 const WINDOWS: f64 = 6.0;
 /// Share of a window before the first of them: one that had begun would be left out.
-const LEAD: f64 = 0.02;
+const LEAD: f64 = 0.05;
 /// Name of the experiment.
 const EXPERIMENT: &str = "model-vs-rule";
 

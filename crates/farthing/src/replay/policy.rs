@@ -82,3 +82,43 @@ fn acting(facts: &RouteFacts, overrides: &Overrides, (store, stale_budget): (&St
     let champion: Champion = farthing_proxy::champion(generation.as_ref(), stale_budget);
     Ok(Acting { plan, champion })
 }
+
+#[cfg(test)]
+mod tests {
+    use farthing_models::StoreOptions;
+    use farthing_types::Span;
+
+    use super::*;
+
+    const EXPERIMENT: &str = r#"
+        [providers.geo]
+        base_url = "https://geo.test"
+        [routes.geo]
+        provider = "geo"
+        [experiments.e]
+        hypothesis = "later is cheaper"
+        ramp = [1.0]
+        [[experiments.e.variants]]
+        name = "as-it-is"
+        [[experiments.e.variants]]
+        name = "later"
+        base_ttl = "90s"
+    "#;
+
+    fn compiled(text: &str) -> anyhow::Result<Policy> {
+        let config = Config::parse(text, "farthing.toml", &Flags::default(), &System)?;
+        let store = Store::open("none", StoreOptions::default());
+        Ok(compile(&config, &["geo".into()], &store)?.0)
+    }
+
+    #[test]
+    fn values_of_variants_are_replayed_or_refused() {
+        let policy = compiled(EXPERIMENT).unwrap();
+        let running = policy.routes[0].as_ref().unwrap().experiment.as_ref().unwrap();
+        assert_eq!([0, 1].map(|of: usize| running.variants[of].plan.ttl.base), [60, 90].map(Span::from_secs));
+        let batches = EXPERIMENT.replace("base_ttl = \"90s\"", "batch_window = \"20ms\"");
+        let batches = batches.replace("[experiments.e]", "[routes.geo.batch]\nformat = \"rest\"\n[experiments.e]");
+        let refused = format!("{:#}", compiled(&batches).err().unwrap());
+        assert!(refused.contains("only experiments on keys"), "{refused}");
+    }
+}
