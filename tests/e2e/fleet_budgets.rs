@@ -267,10 +267,11 @@ async fn run(program: &Path, seed: u64) -> Option<[usize; 3]> {
     Some(counted)
 }
 
-async fn runs(program: &Path, seeds: std::ops::Range<u64>) {
+/// Runs by several seeds; how many calls were asked for, and how many of them were told that nothing can be granted now.
+async fn runs(program: &Path, seeds: std::ops::Range<u64>) -> [usize; 2] {
     let mut sums = [0; 3];
     for seed in seeds {
-        let Some(counted) = run(program, seed).await else { return };
+        let Some(counted) = run(program, seed).await else { return [0; 2] };
         for (sum, count) in sums.iter_mut().zip(counted) {
             *sum += count;
         }
@@ -278,6 +279,7 @@ async fn runs(program: &Path, seeds: std::ops::Range<u64>) {
     let [asked, early, unavailable] = sums;
     tell(&format!("{asked} requests, {early} refused early, {unavailable} told that nothing can be granted"));
     assert!(early * 100 < asked, "{early} of {asked} refused early");
+    [asked, unavailable]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -297,7 +299,9 @@ fn seeds(all: std::ops::Range<u64>) -> std::ops::Range<u64> {
 #[ignore = "a quarter of an hour"]
 async fn a_shared_budget_holds_in_fifty_runs() {
     let program = built("farthing").expect("the program is built");
-    runs(&program, seeds(0..50)).await;
+    let [asked, unavailable] = runs(&program, seeds(0..50)).await;
+    // One seed may have Redis away for long; over all of them it is no more than that.
+    assert!(unavailable * 100 <= asked, "{unavailable} of {asked} told that nothing can be granted");
 }
 
 /// Waits until something is so.
