@@ -57,7 +57,9 @@ async fn thirty_times_the_changes_and_nobody_touches_anything() {
     report("freshly trained, the same", of_fresh);
     live(&mut ours, 20).await;
     ours.history().iter().for_each(|line| println!("{line}"));
-    assert!(of_ours.calls <= 1.05 * of_fresh.calls, "{of_ours:?} {of_fresh:?}");
+    // By read: the reads of the two are drawn alike, and are not quite as many.
+    let each = |sums: Sums| sums.calls / sums.reads;
+    assert!(each(of_ours) <= 1.05 * each(of_fresh), "{of_ours:?} {of_fresh:?}");
     assert!(of_ours.stale_share() <= BUDGET, "{of_ours:?}");
 }
 

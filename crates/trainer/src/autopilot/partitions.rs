@@ -31,9 +31,8 @@ impl Partitions {
         let mut hours: BTreeMap<i64, Vec<PathBuf>> = BTreeMap::new();
         for folder in folders {
             std::fs::read_dir(folder).map_err(TrainError::io(folder))?;
-            for (table, date) in TABLES.iter().flat_map(|table| entries(&folder.join(table)).into_iter().map(move |date| (table, date))) {
+            for date in TABLES.iter().flat_map(|table| entries(&folder.join(table))) {
                 let Some(day) = named(&date, "date=").and_then(day_of) else { continue };
-                debug_assert!(date.starts_with(folder.join(table)));
                 for place in entries(&date) {
                     let hour = named(&place, "hour=").and_then(|hour| hour.parse::<i64>().ok()).filter(|hour| (0..24).contains(hour));
                     let Some(hour) = hour.map(|hour| day * 24 + hour).filter(|hour| *hour < until) else { continue };

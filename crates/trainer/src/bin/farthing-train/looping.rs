@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use farthing_contract::bundle::Kind;
 use farthing_trainer::autopilot::{Lock, Looper, Outcome, Recipe, Told};
@@ -68,7 +67,7 @@ pub fn run(args: &RunLoop) -> anyhow::Result<ExitCode> {
         if args.once {
             return Ok(ended(&told));
         }
-        std::thread::sleep(Duration::from(look));
+        std::thread::sleep(look);
     }
 }
 
