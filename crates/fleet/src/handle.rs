@@ -222,6 +222,8 @@ impl Inner {
                 // The address leads to another server by now, to which only a new connection goes; this one would answer reads for ever.
                 if single && fault == Fault::Replica {
                     *self.link.write() = None;
+                    // Also where the breaker is open already: its probe may have just been answered, by that server.
+                    self.wake.notify_one();
                 }
                 // A connection to one server that broke stays broken; those to a Cluster's nodes mend themselves.
                 let ends = single && matches!(fault, Fault::Broken | Fault::Replica);
