@@ -3,6 +3,7 @@
 use farthing_types::{Money, Span};
 use futures_util::future::join_all;
 use http::StatusCode;
+use http_body_util::BodyExt;
 use serde_json::json;
 
 use crate::defer::{HOURS, MINUTE, direct, vendor};
@@ -60,6 +61,51 @@ async fn a_batch_without_a_name_is_found_by_its_requests_and_not_sent_again() {
     }
     let (counted, logged) = world.end().await;
     assert_eq!((counted.batches, counted.batched, counted.direct, logged.bill), (3, 6, 0, counted.billed));
+}
+
+/// Some of its answers were handed out when the process ended: the next one has fewer requests written down than the batch has, and still finds it.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_was_found_late_is_known_when_some_of_it_is_handed_out() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(MINUTE * 40)));
+    (*vendor.loses_orders.lock(), *vendor.breaks_off.lock()) = (true, true);
+    let world = World::new(&vendor, dir.path(), |config, _| speaks_messages(config));
+    let asks = ["two words", "two others"].map(|text| {
+        let asked = world.inside.ask(messages(text, Some(HOURS(5))));
+        async move {
+            let (head, body) = asked.await.into_parts();
+            body.collect().await.map(|_| head.status)
+        }
+    });
+    let ends = async {
+        tokio::time::sleep(HOURS(1)).await;
+        world.stop().await.1.bill
+    };
+    let (answers, first) = tokio::join!(join_all(asks), ends);
+    assert_eq!(answers.iter().filter(|status| matches!(status, Ok(StatusCode::OK))).count(), 1);
+    assert_eq!(std::fs::read_dir(dir.path().join("defer")).unwrap().count(), 1);
+    *vendor.breaks_off.lock() = false;
+    let world = World::new(&vendor, dir.path(), |config, _| speaks_messages(config));
+    world.inside.resume_batches();
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.batched, counted.direct, logged.unused), (2, 0, 1));
+    assert_eq!(first + logged.bill, counted.billed);
+    assert_eq!(std::fs::read_dir(dir.path().join("defer")).unwrap().count(), 0);
+}
+
+/// An account that orders many batches: by the time that this one has ended and can be known, it is far down in the list.
+#[tokio::test(start_paused = true)]
+async fn a_batch_without_a_name_is_found_when_newer_ones_have_moved_it_out_of_sight() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(MINUTE * 90)));
+    *vendor.loses_orders.lock() = true;
+    let world = World::new(&vendor, dir.path(), |config, _| speaks_messages(config));
+    let moved = async {
+        tokio::time::sleep(MINUTE * 30).await;
+        *vendor.lists_none.lock() = true;
+    };
+    let (got, ()) = tokio::join!(world.send(messages("two words", Some(HOURS(5)))), moved);
+    assert!(got.status == StatusCode::OK && got.detail.ends_with("detail=\"deferred\""), "{got:?}");
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.batched, counted.direct, logged.bill), (1, 0, counted.billed));
 }
 
 #[tokio::test(start_paused = true)]

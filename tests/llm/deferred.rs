@@ -11,12 +11,13 @@ use farthing_contract::log::{CallRow, Row, Value};
 use farthing_ledger::read;
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::Inside;
-use farthing_types::{Body, Call, CallReport, Clock, Failure, FailureKind, Money, Reply, Span, Time, TokenRates};
+use farthing_types::{Body, BodyError, Call, CallReport, Clock, Failure, FailureKind, Money, Reply, Span, Time, TokenRates};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use http_body_util::BodyExt;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
@@ -67,6 +68,10 @@ pub struct Vendor {
     pub loses_orders: Mutex<bool>,
     /// Orders of batches are lost themselves.
     pub drops_orders: Mutex<bool>,
+    /// Answers of batches break off after the first.
+    pub breaks_off: Mutex<bool>,
+    /// Batches are beyond the pages of the list that anybody looks through.
+    pub lists_none: Mutex<bool>,
     files: Mutex<HashMap<String, Bytes>>,
     batches: Mutex<BTreeMap<String, Batch>>,
 }
@@ -98,10 +103,18 @@ impl Origin for Endpoint {
             };
             call.sink.attempt(CallReport::only(&call, "vendor", Some(status)));
             let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-            Ok(Reply { status, headers, body: Body::full(answer) })
+            let body = if *vendor.breaks_off.lock() && path.ends_with("/results") { first_line(&answer) } else { Body::full(answer) };
+            Ok(Reply { status, headers, body })
         }
         .boxed()
     }
+}
+
+/// Then the connection breaks.
+fn first_line(lines: &Bytes) -> Body {
+    let end = lines.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let parts = [Ok(Frame::data(lines.slice(..end))), Err(BodyError("cut".into()))];
+    Body::stream(StreamBody::new(futures_util::stream::iter(parts)))
 }
 
 impl Vendor {
@@ -175,7 +188,8 @@ impl Vendor {
                 self.show_messages(id, &batches[id]).to_string().into()
             }
             _ if path.starts_with("/v1/messages/batches?") => {
-                let data: Vec<Json> = batches.iter().rev().map(|(id, batch)| self.show_messages(id, batch)).collect();
+                let listed = batches.iter().rev().filter(|_| !*self.lists_none.lock());
+                let data: Vec<Json> = listed.map(|(id, batch)| self.show_messages(id, batch)).collect();
                 json!({"data": data, "has_more": false}).to_string().into()
             }
             _ if path.ends_with("/results") => self.files.lock()[batches[id].files[0].as_ref().unwrap()].clone(),
@@ -370,10 +384,15 @@ impl World {
         Got { status: head.status, body: serde_json::from_slice(&body).unwrap_or_default(), detail, why, took: since.elapsed() }
     }
 
-    /// Ends, and reads what the log says.
+    /// Ends when nothing is under way any more, and reads what the log says.
     pub async fn end(self) -> (Counted, Logged) {
+        self.inside.settle().await;
+        self.stop().await
+    }
+
+    /// Ends now.
+    pub async fn stop(self) -> (Counted, Logged) {
         let Self { inside, vendor, logs } = self;
-        inside.settle().await;
         assert_eq!(inside.close().await.unwrap().dropped(), 0);
         let counted = *vendor.counted.lock();
         (counted, Logged::read(&logs.path().join("logs")))

@@ -144,6 +144,16 @@ impl Hearing {
         self.careful && self.is_silent(now) && now.since(begun) >= SILENCE && self.tagged.read().get(route).copied().unwrap_or(true)
     }
 
+    /// Whether nothing that another instance brings would be used on a route now: its answers have tags.
+    pub fn takes_nothing(&self, route: &RouteName, now: Time) -> bool {
+        self.careful && self.is_silent(now) && self.tagged.read().get(route).copied().unwrap_or_default()
+    }
+
+    /// Whether all purges are known that an answer with this mark has to be judged by. Where they are not it may have been purged, or not.
+    pub(crate) fn knows(&self, mark: u64) -> bool {
+        self.known.lock().knows(mark)
+    }
+
     /// What purges mean for an answer that has this mark.
     pub(crate) fn since(&self, mark: u64, entry: &Entry) -> Since {
         self.known.lock().since(mark, entry)
@@ -215,8 +225,12 @@ impl Known {
         *self = Self { floor: self.floor.max(highest).max(number), expected, all_until, ..Self::default() };
     }
 
+    const fn knows(&self, mark: u64) -> bool {
+        mark >= self.floor && mark > 0 && self.all_until == 0
+    }
+
     fn since(&self, mark: u64, entry: &Entry) -> Since {
-        if mark < self.floor || mark == 0 || self.all_until > 0 {
+        if !self.knows(mark) {
             return Since::Hard;
         }
         let numbers = self.keys.get(&entry.subject.key).copied().unwrap_or_default();
@@ -314,12 +328,12 @@ mod tests {
         let doubts = |ago| hearing.doubts_call(&subject(1).route, NOW - ago, NOW);
         assert!(doubts(SILENCE) && !doubts(Span::from_millis(999)));
         hearing.note_route(&Entry { tags: vec![], ..entry(&subject(1), "x") });
-        assert!(!doubts(SILENCE));
+        assert!(!doubts(SILENCE) && !hearing.takes_nothing(&subject(1).route, NOW));
         hearing.note_route(&tagged("a"));
         hearing.note_route(&Entry { tags: vec![], ..entry(&subject(1), "x") });
-        assert!(doubts(SILENCE));
+        assert!(doubts(SILENCE) && hearing.takes_nothing(&subject(1).route, NOW));
         hearing.heard(NOW);
-        assert!(!doubts(SILENCE));
+        assert!(!doubts(SILENCE) && !hearing.takes_nothing(&subject(1).route, NOW));
     }
 
     proptest! {

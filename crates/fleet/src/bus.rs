@@ -43,6 +43,15 @@ pub struct BusPosition {
     pub nonce: Bytes,
 }
 
+/// Where what was told stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BusTold {
+    /// Its number.
+    pub number: u64,
+    /// The nonce of the message with the number before it: whoever has heard another one there has missed something.
+    pub after: Bytes,
+}
+
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BusMessage {
@@ -98,17 +107,28 @@ impl Bus {
         news(&answer).ok_or(Fault::Refused)
     }
 
-    /// Tells a message, and changes flags with it; its number. `known`: the highest number that was heard. After a fault it may have been told.
+    /// Tells a message, and changes flags with it; where it stands. `known`: the highest number that was heard. After a fault it may have been told.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub async fn tell(&self, (nonce, body): (&str, &[u8]), flags: &[(String, Bytes)], beginning: &str, known: u64) -> Result<u64, Fault> {
+    pub async fn tell(
+        &self,
+        (nonce, body): (&str, &[u8]),
+        flags: &[(String, Bytes)],
+        beginning: &str,
+        known: u64,
+    ) -> Result<BusTold, Fault> {
         let known = known.to_string();
         let mut args: Vec<&[u8]> = vec![nonce.as_bytes(), body, KEPT.as_bytes(), beginning.as_bytes(), known.as_bytes()];
         args.extend(flags.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_ref()]));
         let answer = self.handle.script(&TELL, &[&self.stream, &self.flags], &args, self.deadline).await?;
-        answer.int().and_then(|number| u64::try_from(number).ok()).ok_or(Fault::Refused)
+        told(&answer).ok_or(Fault::Refused)
     }
+}
+
+fn told(answer: &Answer) -> Option<BusTold> {
+    let [number, after] = answer.list() else { return None };
+    Some(BusTold { number: u64::try_from(number.int()?).ok()?, after: after.bytes()?.clone() })
 }
 
 fn news(answer: &Answer) -> Option<BusNews> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use farthing_types::Span;
 use parking_lot::RwLock;
-use redis::{Cmd, ErrorKind, RedisError, Value, cmd};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -218,8 +218,16 @@ impl Inner {
         match result {
             Ok(_) | Err(Fault::Refused) => breaker.success(),
             Err(fault) => {
+                let single = self.breakers.len() == 1;
+                // The address leads to another server by now, to which only a new connection goes; this one would answer reads for ever.
+                if single && fault == Fault::Replica {
+                    *self.link.write() = None;
+                    // Also where the breaker is open already: its probe may have just been answered, by that server.
+                    self.wake.notify_one();
+                }
                 // A connection to one server that broke stays broken; those to a Cluster's nodes mend themselves.
-                let opened = if fault == Fault::Broken && self.breakers.len() == 1 { breaker.trip() } else { breaker.failure() };
+                let ends = single && matches!(fault, Fault::Broken | Fault::Replica);
+                let opened = if ends { breaker.trip() } else { breaker.failure() };
                 if opened {
                     self.counters.opened();
                     self.wake.notify_one();
@@ -252,6 +260,9 @@ async fn send_as<T>(mut link: Link, command: &Cmd, deadline: Span, read: Read<T>
 
 fn fault(error: &RedisError) -> Fault {
     match error.kind() {
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => Fault::Replica,
+        // How releases before 7 say it where a script was to write.
+        ErrorKind::Server(_) if error.detail().is_some_and(|detail| detail.contains("-READONLY ")) => Fault::Replica,
         // The server's own words, and it said them in time.
         ErrorKind::Server(_) | ErrorKind::Extension if !error.is_cluster_error() => Fault::Refused,
         _ if error.is_timeout() => Fault::Late,

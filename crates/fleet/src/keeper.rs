@@ -35,6 +35,8 @@ impl Keeper {
     pub(crate) async fn run(self) {
         loop {
             self.repair().await;
+            // What connects and is of no use (a replica) is not connected to for ever without a pause.
+            tokio::time::sleep(FIRST_PAUSE).await;
             self.inner.wake.notified().await;
         }
     }

@@ -20,7 +20,7 @@ mod slot;
 mod stats;
 mod stream;
 
-pub use bus::{Bus, BusMember, BusMessage, BusNews, BusPosition, LONGEST_MESSAGE};
+pub use bus::{Bus, BusMember, BusMessage, BusNews, BusPosition, BusTold, LONGEST_MESSAGE};
 pub use config::{ConfigError, Password, RedisConfig, Tls};
 pub use handle::Handle;
 pub use script::{Answer, Script};

@@ -17,6 +17,8 @@ reasons! {
         Broken = "broken",
         /// The server said no: memory full, no permission, wrong type.
         Refused = "refused",
+        /// The server is a replica, which takes no writes: it is not, or no more, whom the address is meant to lead to.
+        Replica = "replica",
         /// The keys of a script are not all in one slot, or there are none: nothing was sent.
         Crossing = "crossing",
     }

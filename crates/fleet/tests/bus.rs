@@ -40,7 +40,7 @@ impl Member {
     }
 
     async fn tell(&self, text: &str) -> u64 {
-        self.bus.tell((&nonce(), text.as_bytes()), &[], &nonce(), self.position.number).await.unwrap()
+        self.bus.tell((&nonce(), text.as_bytes()), &[], &nonce(), self.position.number).await.unwrap().number
     }
 
     async fn hear(&mut self) -> BusNews {
@@ -126,8 +126,11 @@ async fn whatever_is_lost_is_noticed() {
     }
     let (follows, heard) = b.hear_all().await;
     assert_eq!((follows, heard.last().map(String::as_str)), (false, Some("(begin)")), "it had heard another five");
+    // Who tells something before it hears that sees that it does not follow on what it has heard.
+    let told = a.bus.tell((&nonce(), b"seven"), &[], &nonce(), a.position.number).await.unwrap();
+    assert!(told.number > a.position.number && told.after != a.position.nonce);
     // Who had not heard it learns all the same that something may be lost.
-    assert_eq!(a.hear_all().await, (true, texts(&["other five", "other six", "(begin)"])));
+    assert_eq!(a.hear_all().await, (true, texts(&["other five", "other six", "(begin)", "seven"])));
     // A server whose stream is shorter than what was heard.
     server.ask(&["DEL", STREAM]);
     server.ask(&["XADD", STREAM, "7-0", "n", "x", "m", "old"]);

@@ -4,10 +4,13 @@
 
 mod servers;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use farthing_fleet::{Fault, Handle, Password, RedisConfig, Tls};
+use farthing_fleet::{Fault, Handle, Password, RedisConfig, Script, Tls};
 use servers::{Cluster, Server};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
 const DEADLINE: Duration = Duration::from_millis(5);
@@ -228,6 +231,38 @@ async fn a_killed_server_is_found_again_when_it_is_back() {
         server.restart();
         resumes(&handle, b"k").await;
     }
+}
+
+/// An address that leads to one server, and later to another, as a name or a virtual address does after a failover. Connections that there are stay
+/// where they are.
+async fn address(leads_to: Arc<AtomicU16>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let port = leads_to.load(Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let _ended = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_has_become_a_replica_is_left_for_the_one_that_the_address_leads_to() {
+    let (Some(old), Some(new)) = (Server::start(&[]), Server::start(&[])) else { return };
+    let leads_to = Arc::new(AtomicU16::new(old.port));
+    let handle = connected(patient(RedisConfig::single(address(leads_to.clone()).await))).await;
+    let script = Script::new("return redis.call('HSET', KEYS[1], 'a', '1')");
+    handle.script(&script, &[b"h"], &[], Duration::from_secs(2)).await.unwrap();
+    assert_eq!(old.ask(&["REPLICAOF", "127.0.0.1", &new.port.to_string()]), "+OK");
+    assert_eq!(handle.script(&script, &[b"h"], &[], Duration::from_secs(2)).await, Err(Fault::Replica));
+    assert!(handle.set(b"k", b"v", HOUR).await.is_err());
+    leads_to.store(new.port, Ordering::Relaxed);
+    until_ok(&handle).await;
+    assert_eq!(new.ask(&["GET", "k"]), "v");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,7 +42,8 @@ reasons! {
         UnderWay = "under-way",
         /// The route's answers are hardly ever kept: nobody was asked.
         Unshared = "unshared",
-        /// Redis is away, or did not answer in time: this one makes its own.
+        /// Redis is away, or did not answer in time, or what another one brings would not be used because nothing is heard of the fleet: this one
+        /// makes its own.
         Away = "away",
     }
 }
@@ -78,6 +79,10 @@ fn shared<'a>(state: &'a State, planned: &Planned, wanted: &Wanted) -> Option<&'
         && !route.switches.is_lean()
         && matches!(wanted.reason, UncachedReason::Cold | UncachedReason::Expired | UncachedReason::Invalidated);
     if !asks {
+        return None;
+    }
+    if route.hearing.as_ref().is_some_and(|hearing| hearing.takes_nothing(&route.route.name, planned.account.at)) {
+        state.fills.note(FillOutcome::Away);
         return None;
     }
     if !route.kept.lock().is_shared() {

@@ -299,7 +299,7 @@ async fn wait(
     place: (Slot, bool),
 ) -> Result<Response<Body>, Again> {
     let (mut slot, mut leading) = place;
-    let _waiting = Waiting::new(state);
+    let mut waiting = Some(Waiting::new(state));
     let since = state.real_now();
     let until = tokio::time::Instant::now() + planned.deadline;
     loop {
@@ -313,7 +313,10 @@ async fn wait(
             Ok(Followed::Alone(reason)) => return Ok(bypass(state, planned, reason).await),
             Ok(Followed::Again) => {
                 if slot.was_elsewhere() {
-                    planned.account.elsewhere += state.real_now().since(since);
+                    let waited = state.real_now().since(since);
+                    planned.account.elsewhere += waited;
+                    // As of who led: a call of its own has what is left.
+                    planned.deadline = planned.deadline.saturating_sub(waited);
                 }
                 return Err((wanted, None));
             }
@@ -326,10 +329,13 @@ async fn wait(
                 return Ok(failed(state, planned, wanted, &failure));
             }
             Ok(Followed::Lead(ticket)) => {
+                // Who waits for another instance is counted there.
+                drop(waiting.take());
                 let ticket = match fills::claim(state, planned, &wanted, (ticket, &mut *progress)).await {
                     Ok(_entry) => return Err((wanted, None)),
                     Err(ticket) => ticket,
                 };
+                drop(waiting.replace(Waiting::new(state)));
                 match admitted(state, planned, (&wanted, None)).await {
                     Ok(held) if !ticket.may_act() => return Err((wanted, Some(held))),
                     Ok(held) => {

@@ -32,6 +32,8 @@ reasons! {
         Absent = "absent",
         /// There is one that was purged, or is past all use.
         Outdated = "outdated",
+        /// There is one from before the oldest purge of the fleet that is still known, so that nobody can tell whether it was purged.
+        Forgotten = "forgotten",
         /// The answer did not come within the deadline.
         Late = "late",
         /// The peer is known to be away.

@@ -67,7 +67,11 @@ impl RedisStore {
 
     /// Takes the lease away, too: whoever is about to write under it must not bring back what is deleted.
     async fn forget(&self, key: KeyHash) -> Result<(), StoreFault> {
-        Ok(self.handle.delete_all(&[&name(key), &lease(key)]).await?)
+        match self.handle.delete_all(&[&name(key), &lease(key)]).await {
+            // A user who may not touch leases has none: its purges are no reason to leave the value where it is.
+            Err(Fault::Refused) => Ok(self.handle.delete(&name(key)).await?),
+            deleted => Ok(deleted?),
+        }
     }
 
     /// Goes through all values of this layout; of a single server only.
@@ -123,7 +127,7 @@ impl From<Fault> for StoreFault {
             Fault::Late => Self::Late,
             Fault::Unavailable => Self::Unavailable,
             Fault::Busy => Self::Busy,
-            Fault::Broken | Fault::Refused | Fault::Crossing => Self::Failed,
+            Fault::Broken | Fault::Refused | Fault::Replica | Fault::Crossing => Self::Failed,
         }
     }
 }

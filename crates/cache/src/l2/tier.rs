@@ -295,6 +295,8 @@ impl Inner {
         }
         let heard = match self.hearing.get() {
             Some(hearing) if hearing.doubts_stored(&entry, now) => return Err(GetOutcome::Unavailable),
+            // What stands in memory has gone through all purges there, and is not taken out for this.
+            Some(hearing) if !hearing.knows(entry.epoch) => return Err(GetOutcome::Forgotten),
             // In another process, and here before a restart, it was given its mark by the same numbers.
             Some(hearing) => hearing.since(entry.epoch, &entry),
             None => Since::Untouched,

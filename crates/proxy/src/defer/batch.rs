@@ -143,11 +143,13 @@ struct Run {
     cancelled: bool,
     /// Batches in the provider's list that are others.
     others: HashSet<String>,
+    /// Those that may be this one: that is not known yet.
+    perhaps: HashSet<String>,
 }
 
 impl Run {
     fn new((state, route, defer): (Arc<State>, Arc<RouteState>, Arc<Defer>), kept: Kept, waiting: Vec<Waiter>) -> Self {
-        Self { state, route, defer, kept, waiting, cancelled: false, others: HashSet::new() }
+        Self { state, route, defer, kept, waiting, cancelled: false, others: HashSet::new(), perhaps: HashSet::new() }
     }
 
     async fn write(&self) -> bool {
@@ -205,9 +207,12 @@ impl Run {
                 None => self.find().await,
             };
             match found {
-                Ok(Some(standing)) if standing.has_ended => break standing,
                 Ok(Some(standing)) => {
+                    // From here on also who is left of it after a restart knows it: it may have no name, and is not known by its requests any more.
                     self.kept.batch = Some(standing.id.clone());
+                    if standing.has_ended {
+                        break standing;
+                    }
                     self.cancel_unwanted(&standing.id).await;
                 }
                 Ok(None) => {
@@ -236,38 +241,50 @@ impl Run {
 
     /// Looks for the batch in the provider's list.
     async fn find(&mut self) -> Result<Option<wire::Standing>, ()> {
-        let (mut next, mut unsure) = (String::new(), false);
+        let (mut next, mut listed) = (String::new(), HashSet::new());
         for _ in 0..PAGES {
             let path = format!("{}?limit=100{next}", self.defer.wire.batches());
             let (status, body) = self.ask(Step::Find, (Method::GET, &path), None).await.map_err(|_| ())?;
             let page = self.defer.wire.page(&body).filter(|_| status.is_success()).ok_or(())?;
             for batch in page.batches {
-                match self.is_this(&batch).await {
-                    Some(true) => return Ok(Some(batch)),
-                    Some(false) => {}
-                    None => unsure = true,
+                if self.is_this(&batch).await {
+                    return Ok(Some(batch));
                 }
+                listed.insert(batch.id);
             }
             match page.next {
                 Some(more) => next = more,
                 None => break,
             }
         }
-        if unsure { Err(()) } else { Ok(None) }
+        // Newer batches may have moved one that may be this beyond the pages that are looked through.
+        for id in self.perhaps.difference(&listed).cloned().collect::<Vec<_>>() {
+            if let Ok(Some(batch)) = self.poll(&id).await
+                && self.is_this(&batch).await
+            {
+                return Ok(Some(batch));
+            }
+        }
+        if self.perhaps.is_empty() { Ok(None) } else { Err(()) }
     }
 
-    /// Whether a batch in the list is this one: by its name, or by the ids of its requests once they can be read. `None`: not known yet.
-    async fn is_this(&mut self, batch: &wire::Standing) -> Option<bool> {
-        let Some(requests) = batch.requests else { return Some(batch.name.as_deref() == Some(&self.kept.name)) };
+    /// Whether a batch in the list is this one: by its name, or by the ids of its requests once they can be read. Where that is not known yet, it may be.
+    async fn is_this(&mut self, batch: &wire::Standing) -> bool {
+        let Some(requests) = batch.requests else { return batch.name.as_deref() == Some(&self.kept.name) };
+        self.perhaps.remove(&batch.id);
         if requests != self.kept.members.len() as u64 || self.others.contains(&batch.id) {
-            return Some(false);
+            return false;
         }
-        let first = if batch.has_ended { self.first_id(batch).await } else { None }?;
+        let first = if batch.has_ended { self.first_id(batch).await } else { None };
+        let Some(first) = first else {
+            self.perhaps.insert(batch.id.clone());
+            return false;
+        };
         let is_this = self.kept.members.iter().any(|member| member.id == first);
         if !is_this {
             self.others.insert(batch.id.clone());
         }
-        Some(is_this)
+        is_this
     }
 
     /// Whose the first answer of a batch is.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_cache::Purge;
-use farthing_fleet::{BusMessage, BusNews, BusPosition};
+use farthing_fleet::{BusMessage, BusNews, BusPosition, BusTold};
 use farthing_types::{Span, Time};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -264,9 +264,9 @@ async fn tell_next(fleet: &Fleet) -> bool {
     let (nonce, known) = (fleet.nonce(), fleet.hearing.position());
     let flags = fleet.flags(&parcel.things);
     match fleet.bus.tell((&nonce, &parcel.bytes), &flags, &fleet.nonce(), known).await {
-        Ok(number) => {
+        Ok(BusTold { number, after }) => {
             fleet.counts.told(parcel.things.len());
-            fleet.told(&parcel, BusPosition { number, nonce: Bytes::from(nonce) });
+            fleet.told(&parcel, (BusPosition { number, nonce: Bytes::from(nonce) }, &after));
             fleet.outbox.told(&parcel);
             true
         }

@@ -192,8 +192,9 @@ impl Fleet {
         self.hearing.advance(at.number);
     }
 
-    /// A message of this instance is on the bus; where it is the next that it would hear, it counts as heard.
-    fn told(&self, parcel: &Parcel, at: BusPosition) {
+    /// A message of this instance is on the bus, after one with this nonce; where it is the next that it would hear, it counts as heard. A server that
+    /// took over may lack what was heard last and have another message in its place: that is still to be noticed.
+    fn told(&self, parcel: &Parcel, (at, after): (BusPosition, &Bytes)) {
         for said in &parcel.things {
             if let Said::Purge(purge, soft) = said {
                 self.hearing.note(at.number, purge, *soft);
@@ -201,7 +202,7 @@ impl Fleet {
         }
         self.hearing.settle(parcel.last);
         let mut position = self.position.lock();
-        if position.number > 0 && position.number + 1 == at.number {
+        if position.number > 0 && position.number + 1 == at.number && position.nonce == *after {
             self.hearing.advance(at.number);
             *position = at;
         }
@@ -229,4 +230,34 @@ impl Fleet {
 
 fn key(config: &FleetConfig, group: &str, what: &str) -> Vec<u8> {
     format!("farthing:{{{}:{group}}}:{what}", config.name).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_cache::Purge;
+
+    use super::*;
+
+    /// A server that took over lacked the last message that was heard here, and has another one under its number: a purge that is not known here. What
+    /// is told after that one must not count as the next of what was heard.
+    #[tokio::test]
+    async fn what_is_told_after_a_message_that_was_not_heard_is_not_heard() {
+        let config = FleetConfig {
+            name: "f".into(),
+            server: farthing_config::L2Redis { addresses: vec!["redis://127.0.0.1:1".to_owned()], ..Default::default() },
+            deadline: Span::from_millis(1),
+            fill_leases: true,
+            bypass_on_partition: true,
+            instance: Some("one".into()),
+        };
+        let fleet = Fleet::open(&Config { fleet: Some(config), ..Config::default() }).unwrap().unwrap();
+        let at = |number, nonce: &'static str| BusPosition { number, nonce: Bytes::from_static(nonce.as_bytes()) };
+        fleet.arrive(&at(7, "heard"));
+        fleet.say(Said::purge(&Purge::Tag("a".into()), false));
+        let parcel = fleet.outbox.next().unwrap();
+        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"another")));
+        assert_eq!((fleet.position.lock().clone(), fleet.hearing.position()), (at(7, "heard"), 7));
+        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"heard")));
+        assert_eq!((fleet.position.lock().clone(), fleet.hearing.position()), (at(8, "own"), 8));
+    }
 }

@@ -69,6 +69,19 @@ suite!(cluster, async {
     Some((cluster, store))
 });
 
+/// Rights from before there were leases: to values only.
+#[tokio::test]
+async fn a_user_without_a_right_to_leases_still_deletes() {
+    let Some(server) = Server::with_password("secret", &[]) else { return };
+    assert_eq!(server.ask(&["ACL", "SETUSER", "values", "on", ">another", "~farthing:l2:*", "+@all"]), "+OK");
+    let (user, password) = (Some("values".to_owned()), Some(farthing_fleet::Password::new("another")));
+    let store = store(RedisConfig { user, password, ..patient(RedisConfig::single(server.url())) }).await;
+    store.put(put(1, "x")).await.unwrap();
+    assert!(store.get(KeyHash(1), now()).await.unwrap().is_some());
+    store.delete(KeyHash(1)).await.unwrap();
+    assert_eq!(store.get(KeyHash(1), now()).await.unwrap(), None);
+}
+
 fn quick() -> TierOptions {
     TierOptions { deadline: Span::from_millis(5), ..options() }
 }

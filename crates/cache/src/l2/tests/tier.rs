@@ -232,6 +232,29 @@ async fn copies_in_memory_are_checked_once_a_minute() {
     assert!(one.peek(subject(2).key, &none).is_some());
 }
 
+/// A fleet that purges much does not remember for long by what to judge answers in L2. A copy in memory has gone through every purge, and stays.
+#[tokio::test]
+async fn copies_in_memory_outlast_what_a_fleet_remembers_of_purges() {
+    let store = Arc::new(MemoryStore::default());
+    let hearing = Arc::new(crate::Hearing::new(true));
+    hearing.begin_anew(10);
+    hearing.heard(now() + Span::from_secs(60));
+    let tier = tier(Arc::clone(&store) as Arc<dyn Store>, None, TierOptions { keep: Span::from_secs(3_600), ..options() });
+    let one = Cache::in_fleet(crate::tests::config(), Arc::new(crate::NoEvents), Some(tier.clone()), Some(Arc::clone(&hearing)));
+    let (subject, none) = (subject(1), HeaderMap::new());
+    let ticket = crate::tests::lead(crate::tests::join_with(&one, &subject, &none, now()));
+    let stored = ticket.share(crate::tests::head(), now()).finish(None).store(fetched(1, "x"), now()).unwrap().entry;
+    assert!(tier.flush().await && stored.is_in_l2());
+    assert!(look(&tier, &subject).await.is_ok());
+    for number in 11..11 + 5_000 {
+        hearing.note(number, &Purge::Tag(format!("tag {number}").into()), false);
+        hearing.advance(number);
+    }
+    assert_eq!(look(&tier, &subject).await, Err(GetOutcome::Forgotten));
+    assert!(matches!(one.recheck(&stored, &none, now() + Span::from_secs(60)).await, crate::Rechecked::Same));
+    assert!(one.peek(subject.key, &none).is_some());
+}
+
 /// An entry of a tenant who is to be forgotten; every fourth varies.
 fn of_canary(n: u64) -> Entry {
     let request = HeaderMap::new();
