@@ -10,6 +10,7 @@ use farthing_tests::origin::{answer_of, ok};
 use farthing_tests::skip::skip;
 use farthing_tests::{Client, Origin};
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
@@ -107,6 +108,8 @@ struct Seen {
     asked: AtomicU64,
     failed_gets: AtomicU64,
     failed_posts: AtomicU64,
+    /// What the failed ones got.
+    got: Mutex<Vec<String>>,
 }
 
 /// Asks without a pause: for known and for new documents, and every tenth time with a POST, which must not be sent twice.
@@ -120,8 +123,10 @@ async fn ask(client: Client, seen: Arc<Seen>, who: u64) {
             _ => (Method::GET, format!("/r/geo/known/{}", n % 50), &seen.failed_gets),
         };
         let answer = client.try_send(method, &target, &[], "").await;
-        let well = answer.is_some_and(|answer| answer.status == StatusCode::OK);
-        failed.fetch_add(u64::from(!well), Relaxed);
+        if answer.as_ref().is_none_or(|answer| answer.status != StatusCode::OK) {
+            failed.fetch_add(1, Relaxed);
+            seen.got.lock().push(format!("{target}: {answer:?}"));
+        }
         seen.asked.fetch_add(1, Relaxed);
     }
 }
@@ -153,7 +158,12 @@ async fn a_rolling_restart_fails_no_request_and_a_kill_no_idempotent_one() {
         instance.until_asked().await;
     }
     let restarted = seen.asked.load(Relaxed);
-    assert_eq!((seen.failed_gets.load(Relaxed), seen.failed_posts.load(Relaxed)), (0, 0), "of {restarted} over a rolling restart");
+    assert_eq!(
+        (seen.failed_gets.load(Relaxed), seen.failed_posts.load(Relaxed)),
+        (0, 0),
+        "of {restarted} over a rolling restart: {:?}",
+        seen.got.lock()
+    );
     instances[1].end("-KILL").await;
     while seen.asked.load(Relaxed) < restarted + 1_000 {
         tokio::time::sleep(Duration::from_millis(20)).await;

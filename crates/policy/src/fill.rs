@@ -101,7 +101,7 @@ mod tests {
             let wait = Wait { deadline: MS(60_000), sla: None, call: call.map(MS) };
             let pauses: Vec<Span> = (0..40).map(|n| wait.pause(n)).collect();
             prop_assert!(pauses.is_sorted() && pauses[0] == FIRST && pauses[39] <= LONGEST);
-            prop_assert!(call.is_none_or(|call| pauses[39] <= MS(call / 8).max(SHORTEST)));
+            prop_assert!(call.is_none_or(|call| pauses[39] <= (MS(call) / 8).max(SHORTEST)));
         }
     }
 

@@ -234,7 +234,10 @@ async fn who_is_cut_off_doubts_and_who_is_back_knows() {
     heard(&c).await;
     for proxy in [&a, &c] {
         for target in ["/api/tagged", "/api/plain"] {
+            let before = proxy.proxy.cache_stats().stored;
             proxy.client.get(target, &[]).await;
+            // An answer is stored a moment after its client has it.
+            until("stored", || proxy.proxy.cache_stats().stored > before).await;
             assert!(proxy.client.get(target, &[]).await.is_hit());
         }
     }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Line, Page, Standing, push_body};
+use super::{Line, Standing, push_body};
 
 /// Appends a request to an order.
 pub fn push(order: &mut BytesMut, id: &str, body: &[u8]) {
@@ -24,7 +24,7 @@ pub fn order(mut order: BytesMut) -> Bytes {
 
 /// How a batch stands, as the API has it.
 #[derive(Deserialize)]
-struct Raw {
+pub struct Raw {
     id: String,
     processing_status: String,
     #[serde(default)]
@@ -55,31 +55,6 @@ impl From<Raw> for Standing {
             id: raw.id,
         }
     }
-}
-
-#[derive(Deserialize)]
-struct RawPage {
-    data: Vec<Raw>,
-    #[serde(default)]
-    has_more: bool,
-}
-
-/// Reads how a batch stands.
-///
-/// # Errors
-/// It is none.
-pub fn standing(text: &[u8]) -> Result<Standing, serde_json::Error> {
-    serde_json::from_slice::<Raw>(text).map(Into::into)
-}
-
-/// Reads a page of a list of batches.
-///
-/// # Errors
-/// It is none.
-pub fn page(text: &[u8]) -> Result<Page, serde_json::Error> {
-    let RawPage { data, has_more } = serde_json::from_slice(text)?;
-    let next = data.last().filter(|_| has_more).map(|last| format!("&after_id={}", last.id));
-    Ok(Page { batches: data.into_iter().map(Into::into).collect(), next })
 }
 
 #[derive(Deserialize)]
@@ -148,6 +123,7 @@ fn status_of(error: &str) -> StatusCode {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{page, standing};
     use super::*;
 
     #[test]
@@ -179,14 +155,15 @@ mod tests {
     fn a_batch_is_complete_when_all_of_it_has_run() {
         let of = |status: &str, counts: &str| {
             let text = format!("{{\"id\":\"b\",\"processing_status\":\"{status}\",\"request_counts\":{counts},\"results_url\":null}}");
-            let standing = standing(text.as_bytes()).unwrap();
+            let standing = standing::<Raw>(text.as_bytes()).unwrap();
             (standing.has_ended, standing.is_complete, standing.requests)
         };
         assert_eq!(of("in_progress", r#"{"processing":3}"#), (false, false, Some(3)));
         assert_eq!(of("canceling", r#"{"processing":3}"#), (false, false, Some(3)));
         assert_eq!(of("ended", r#"{"succeeded":2,"errored":1}"#), (true, true, Some(3)));
         assert_eq!(of("ended", r#"{"succeeded":2,"expired":1}"#), (true, false, Some(3)));
-        let page = page(br#"{"data":[{"id":"b","processing_status":"ended"}],"has_more":true,"last_id":"b"}"#).unwrap();
+        let page =
+            page::<Raw>(br#"{"data":[{"id":"b","processing_status":"ended"}],"has_more":true,"last_id":"b"}"#, "&after_id=").unwrap();
         assert_eq!(page.next.as_deref(), Some("&after_id=b"));
     }
 }

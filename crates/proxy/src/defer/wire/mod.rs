@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use farthing_config::Dialect;
 use http::StatusCode;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 pub use openai::order;
 
@@ -30,6 +30,26 @@ fn push_body(file: &mut BytesMut, body: &[u8]) {
     let start = file.len();
     file.put_slice(body);
     file.iter_mut().skip(start).filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+}
+
+/// A page of a list, as both have it.
+#[derive(Deserialize)]
+struct RawPage<R> {
+    data: Vec<R>,
+    #[serde(default)]
+    has_more: bool,
+}
+
+fn standing<R: DeserializeOwned + Into<Standing>>(text: &[u8]) -> Result<Standing, serde_json::Error> {
+    serde_json::from_slice::<R>(text).map(Into::into)
+}
+
+/// `after` asks for what follows on the id after it.
+fn page<R: DeserializeOwned + Into<Standing>>(text: &[u8], after: &str) -> Result<Page, serde_json::Error> {
+    let RawPage { data, has_more } = serde_json::from_slice::<RawPage<R>>(text)?;
+    let batches: Vec<Standing> = data.into_iter().map(Into::into).collect();
+    let next = batches.last().filter(|_| has_more).map(|last| format!("{after}{}", last.id));
+    Ok(Page { batches, next })
 }
 
 /// What has an id.
@@ -155,8 +175,8 @@ impl Wire {
     /// Reads how a batch stands; `None` where it is none.
     pub fn standing(self, text: &[u8]) -> Option<Standing> {
         let read = match self {
-            Self::OpenAi => openai::standing(text),
-            Self::Anthropic => anthropic::standing(text),
+            Self::OpenAi => standing::<openai::Raw>(text),
+            Self::Anthropic => standing::<anthropic::Raw>(text),
         };
         read.ok()
     }
@@ -164,8 +184,8 @@ impl Wire {
     /// Reads a page of a list of batches; `None` where it is none.
     pub fn page(self, text: &[u8]) -> Option<Page> {
         let read = match self {
-            Self::OpenAi => openai::page(text),
-            Self::Anthropic => anthropic::page(text),
+            Self::OpenAi => page::<openai::Raw>(text, "&after="),
+            Self::Anthropic => page::<anthropic::Raw>(text, "&after_id="),
         };
         read.ok()
     }

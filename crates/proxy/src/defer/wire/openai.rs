@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Line, Page, Standing, push_body};
+use super::{Line, Standing, push_body};
 
 /// Appends the line of a request.
 pub fn push(file: &mut BytesMut, id: &str, endpoint: &str, body: &[u8]) {
@@ -38,7 +38,7 @@ pub fn order(name: &str, file: &str, endpoint: &str) -> Bytes {
 
 /// How a batch stands, as the API has it.
 #[derive(Deserialize)]
-struct Raw {
+pub struct Raw {
     id: String,
     status: String,
     output_file_id: Option<String>,
@@ -59,31 +59,6 @@ impl From<Raw> for Standing {
             requests: None,
         }
     }
-}
-
-#[derive(Deserialize)]
-struct RawPage {
-    data: Vec<Raw>,
-    #[serde(default)]
-    has_more: bool,
-}
-
-/// Reads how a batch stands.
-///
-/// # Errors
-/// It is none.
-pub fn standing(text: &[u8]) -> Result<Standing, serde_json::Error> {
-    serde_json::from_slice::<Raw>(text).map(Into::into)
-}
-
-/// Reads a page of a list of batches.
-///
-/// # Errors
-/// It is none.
-pub fn page(text: &[u8]) -> Result<Page, serde_json::Error> {
-    let RawPage { data, has_more } = serde_json::from_slice(text)?;
-    let next = data.last().filter(|_| has_more).map(|last| format!("&after={}", last.id));
-    Ok(Page { batches: data.into_iter().map(Into::into).collect(), next })
 }
 
 #[derive(Deserialize)]
@@ -116,6 +91,7 @@ pub fn line(text: &[u8]) -> Result<(String, Option<Line>), serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{page, standing};
     use super::*;
 
     #[test]
@@ -149,7 +125,7 @@ mod tests {
     fn batches_of_others_may_have_any_metadata() {
         let text =
             br#"{"data":[{"id":"b","status":"completed","metadata":{"n":1}},{"id":"c","status":"failed","metadata":{"farthing":"x"}}],"has_more":true}"#;
-        let page = page(text).unwrap();
+        let page = page::<Raw>(text, "&after=").unwrap();
         assert_eq!(page.batches.iter().map(|batch| batch.name.as_deref()).collect::<Vec<_>>(), [None, Some("x")]);
         assert_eq!((page.next.as_deref(), page.batches[1].has_ended, page.batches[1].is_complete), (Some("&after=c"), true, false));
     }
