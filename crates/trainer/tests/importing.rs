@@ -53,7 +53,7 @@ fn an_access_log_becomes_a_log_that_is_read() {
     assert_eq!((report.requests, report.skipped.faulty(), report.cost_nanousd), (3_000, 0, 3_000 * 2_000_000));
     assert_eq!(report.routes.keys().collect::<Vec<_>>(), ["v1-geo"]);
     assert!(report.routes["v1-geo"].endpoints.contains("/v1/geo/{id}"));
-    let log = read_log(&out.to_string_lossy()).unwrap();
+    let log = read_log(&*out.to_string_lossy()).unwrap();
     assert_eq!((log.reads.len(), log.fetches.len(), log.routes.as_slice()), (3_000, 0, ["v1-geo".to_owned()].as_slice()));
     let keys: std::collections::BTreeSet<u64> = log.reads.iter().map(|r| r.key).collect();
     assert_eq!(keys.len(), 40, "the secret is not part of the key");
@@ -123,7 +123,7 @@ fn digests_and_etags_become_something_to_learn_from() {
     let out = dir.path().join("log");
     let report = run("json-lines", &[file(dir.path(), "a.jsonl", rows.as_bytes())], &mapping, &out).unwrap();
     assert_eq!((report.requests, report.cost_nanousd), (1_000, 250_000_000_000));
-    let log = read_log(&out.to_string_lossy()).unwrap();
+    let log = read_log(&*out.to_string_lossy()).unwrap();
     assert_eq!(log.fetches.len(), 1_000);
     let mut hashes: Vec<u64> = log.fetches.iter().map(|f| f.hash).collect();
     hashes.dedup();
@@ -147,7 +147,7 @@ fn spend_logs_keep_tokens_and_money() {
     let out = dir.path().join("log");
     let report = run("litellm", &[file(dir.path(), "spend.jsonl", text.as_bytes())], &Mapping::default(), &out).unwrap();
     assert_eq!((report.requests, report.skipped.faulty(), report.cost_nanousd), (27, 0, 27 * 1_500_000));
-    let log = read_log(&out.to_string_lossy()).unwrap();
+    let log = read_log(&*out.to_string_lossy()).unwrap();
     let keys: std::collections::BTreeSet<u64> = log.reads.iter().map(|r| r.key).collect();
     assert_eq!(keys.len(), 3);
     assert_eq!(report.failure(0.0), None, "cache hits are no faults");
@@ -180,7 +180,7 @@ fn columns_come_from_csv_and_parquet_alike() {
     let same = run("columns", &[parquet], &Mapping::default(), &dir.path().join("parquet")).unwrap();
     assert_eq!((same.requests, same.changes, same.cost_nanousd), (report.requests, report.changes, report.cost_nanousd));
     let facts = |dir: &Path| {
-        let log = read_log(&dir.to_string_lossy()).unwrap();
+        let log = read_log(&*dir.to_string_lossy()).unwrap();
         log.fetches.iter().map(|f| (f.at_ns, f.key, f.hash, f.cost_nanousd)).collect::<Vec<_>>()
     };
     assert_eq!(facts(&dir.path().join("csv")), facts(&dir.path().join("parquet")));
@@ -201,7 +201,7 @@ fn many_hours_and_disorder_stay_bounded_and_whole() {
     }
     let out = dir.path().join("log");
     let report = run("columns", &[file(dir.path(), "t.csv", csv.as_bytes())], &Mapping::default(), &out).unwrap();
-    let log = read_log(&out.to_string_lossy()).unwrap();
+    let log = read_log(&*out.to_string_lossy()).unwrap();
     assert_eq!((report.requests, log.reads.len()), (80_000, 80_000));
     assert!(report.files >= 40 && report.files <= 250, "{}", report.files);
     assert!(

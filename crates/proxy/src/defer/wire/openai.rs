@@ -91,7 +91,7 @@ pub fn line(text: &[u8]) -> Result<(String, Option<Line>), serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{page, standing};
+    use super::super::page;
     use super::*;
 
     #[test]
