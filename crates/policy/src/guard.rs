@@ -58,7 +58,7 @@ pub struct TtlDecision {
 
 /// Asks predictors under a deadline and a breaker, and falls back to the rule.
 ///
-/// A late answer is used and counted; [`LATE`] late ones among the last [`WINDOW`] close the predictor out for the rest time,
+/// A late answer is used and counted; `LATE` late ones among the last `WINDOW` close the predictor out for the rest time,
 /// after which it is tried again.
 pub struct Guarded {
     clock: Arc<dyn Clock>,
