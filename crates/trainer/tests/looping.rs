@@ -24,10 +24,10 @@ const START_S: i64 = 1_767_225_600;
 const HOUR: Span = Span::from_secs(3_600);
 
 /// The log that a pass-through proxy would have written of a world, in the proxy's layout.
-fn write_log(dir: &Path, hours: u32) {
+fn write_log(dir: &Path, hours: u32, keys: u32) {
     let route = |name: &str, process| RecipeRoute {
         name: name.to_owned(),
-        keys: 40,
+        keys,
         weight: 1.0,
         price: "0.002".parse().unwrap(),
         bytes: 900,
@@ -126,7 +126,7 @@ fn event(action: Action, alias: Alias, (after_s, from): (i64, Option<farthing_co
 fn it_trains_when_there_is_enough_that_is_new_and_waits_for_what_it_has_named() {
     let store = Store::new("every = \"6h\"\nleast = \"24h\"\n");
     assert_eq!(store.look(HOUR).outcome, Outcome::Failed, "there is no log");
-    write_log(&store.dir.path().join("logs"), 50);
+    write_log(&store.dir.path().join("logs"), 50, 40);
     let told = store.look(23 * HOUR);
     assert!(told.outcome == Outcome::TooLittle && told.text.contains("22 h of closed log, 24 h"), "{told:?}");
     // The hour in progress, and one within its grace, are left alone.
@@ -190,7 +190,8 @@ fn it_trains_when_there_is_enough_that_is_new_and_waits_for_what_it_has_named() 
 #[test]
 fn what_the_gate_refuses_is_not_learned_again_and_the_program_says_so() {
     let store = Store::new("least = \"2h\"\nevery = \"1h\"\n");
-    write_log(&store.dir.path().join("logs"), 4);
+    // Two routes of eight keys on one day: less than the thirty blocks that the gate asks for.
+    write_log(&store.dir.path().join("logs"), 4, 8);
     let said = |output: &Output| format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let refused = store.program(&["--at", "2026-01-01T03:30:00Z", "--json"]);
     assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
