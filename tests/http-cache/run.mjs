@@ -74,6 +74,8 @@ base_url = "http://127.0.0.1:${origin}"
 
 [providers.origin.upstream]
 attempts = 1
+# The suite closes connections that were idle for some seconds, and sets up its tests by PUT through the proxy.
+max_idle = 0
 
 [routes.origin]
 path_prefix = "/"
