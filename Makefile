@@ -92,7 +92,7 @@ explore: ## Property tests with new random cases, ten times
 test-full: test explore simulate scenarios proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests -- --ignored
 
-simulate: ## Long seeded simulations: leases, statistics, learners, bill, alerts, budgets; hundreds of kills
+simulate: trainer ## Long seeded simulations: leases, statistics, learners, bill, alerts, budgets; hundreds of kills
 	cargo test -q -p farthing-fleet --release --lib -- --ignored --nocapture
 	cargo test -q -p farthing-experiment --release -- --ignored --nocapture
 	cargo test -q -p farthing-ledger --release --lib -- --ignored --nocapture
@@ -103,7 +103,7 @@ simulate: ## Long seeded simulations: leases, statistics, learners, bill, alerts
 	cargo test -q -p farthing-proxy --release --test budgets -- --ignored
 	cargo build -p farthing && cargo test -q -p farthing-tests --test e2e in_fifty_runs -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test llm -- --ignored --nocapture
-	cargo test -q -p farthing-tests --release --test e2e fleet -- --ignored --nocapture
+	cargo test -q -p farthing-tests --release --test e2e fleet::purges -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test scenarios -- --ignored --nocapture trials::
 	cargo test -q -p farthing-models --release --test swap -- --ignored --nocapture
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests --release --test autopilot -- --ignored --nocapture

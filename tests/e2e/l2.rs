@@ -10,6 +10,7 @@ use farthing_config::{L2Config, L2Redis, L2Store, Secret};
 use farthing_tests::origin::ok;
 use farthing_tests::{Origin, Setup, Started};
 
+use crate::events::until;
 use crate::program::{Serving, built};
 
 #[path = "../../crates/fleet/tests/servers/mod.rs"]
@@ -274,13 +275,4 @@ async fn after_sigterm_everything_is_served_again() {
 
 pub async fn until_connected(proxies: &[&Started]) {
     until("connected", || proxies.iter().all(|p| p.proxy.parts().iter().all(|part| part.name != "l2" || part.problem.is_none()))).await;
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let patience = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(30), patience).await.is_ok(), "{what}: not within thirty seconds");
 }

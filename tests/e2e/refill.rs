@@ -12,7 +12,9 @@ use farthing_types::Money;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::events::until;
 use crate::l2::servers::Server;
+use crate::l2::until_connected;
 
 /// Documents that everybody asks for: four of five requests.
 const HOT: usize = 100;
@@ -72,17 +74,8 @@ fn setup(provider: &Provider, l2: Option<&Server>, l1_bytes: u64) -> Setup {
 
 async fn started(setup: Setup) -> Started {
     let started = setup.start().await;
-    until("connected", || started.proxy.parts().iter().all(|part| part.name != "l2" || part.problem.is_none())).await;
+    until_connected(&[&started]).await;
     started
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let patience = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(30), patience).await.is_ok(), "{what}: not within thirty seconds");
 }
 
 async fn fill(proxy: &Started) {
