@@ -276,8 +276,7 @@ impl Book {
             let Budget { spec, windows, counters, digest } = budget;
             for counter in counters.values_mut() {
                 if counter.window.is_over(now) {
-                    counter.roll(windows.at(now));
-                    counter.shared(digest.as_ref());
+                    counter.roll(windows.at(now), digest.as_ref());
                 }
                 views.push(counter.view(spec.limit, now));
             }
@@ -385,10 +384,7 @@ impl Budget {
     fn roll(&mut self, unit: &str, now: Time) -> &mut Self {
         match self.counters.get_mut(unit) {
             Some(counter) if !counter.window.is_over(now) => {}
-            Some(counter) => {
-                counter.roll(self.windows.at(now));
-                counter.shared(self.digest.as_ref());
-            }
+            Some(counter) => counter.roll(self.windows.at(now), self.digest.as_ref()),
             None => {
                 let key = CounterKey { budget: self.spec.name.clone(), unit: unit.into() };
                 let mut counter = Counter::new(Arc::new(key), self.windows.at(now));

@@ -70,14 +70,16 @@ impl Counter {
         }
     }
 
-    /// Begins `window` where it is a later one. Calls under way settle in the window in which they were ordered: it is gone then.
-    pub(super) fn roll(&mut self, window: WindowSpan) {
+    /// Begins `window` where it is a later one, and shares it with a fleet by `digest`. Calls under way settle in the window in which they were ordered:
+    /// it is gone then.
+    pub(super) fn roll(&mut self, window: WindowSpan, digest: Option<&Arc<str>>) {
         // A clock that is put back opens no window again.
         if window.start > self.window.start {
             let (raises, before) = (std::mem::take(&mut self.raises), self.last_line().map(Box::new));
             *self = Self { raises, before, changed: true, ..Self::new(self.key.clone(), window) };
         }
         self.raises.retain(|raise| raise.until > window.start);
+        self.shared(digest);
     }
 
     pub(super) fn view(&self, base: Money, now: Time) -> CounterView {
