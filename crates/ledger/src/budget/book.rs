@@ -186,18 +186,25 @@ impl Book {
     /// Notes what is durable.
     pub fn granted(&mut self, grants: &[Grant]) {
         for grant in grants {
-            let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == grant.counter.budget);
-            let counter = budget.and_then(|budget| budget.counters.get_mut(&grant.counter.unit));
-            if let Some(counter) = counter.filter(|counter| counter.window.start == grant.window) {
+            if let Some(counter) = self.of_grant(grant) {
                 counter.granted = counter.granted.max(grant.total);
             }
         }
     }
 
+    /// The counter of a grant; `None` when its window is over, or it was forgotten.
+    pub(super) fn of_grant(&mut self, grant: &Grant) -> Option<&mut Counter> {
+        self.of_key(&grant.counter).filter(|counter| counter.window.start == grant.window)
+    }
+
+    fn of_key(&mut self, key: &CounterKey) -> Option<&mut Counter> {
+        let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == key.budget)?;
+        budget.counters.get_mut(&key.unit)
+    }
+
     /// Counts a call that was held back for good.
     pub fn note_blocked(&mut self, counter: &CounterKey) {
-        let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == counter.budget);
-        if let Some(counter) = budget.and_then(|budget| budget.counters.get_mut(&counter.unit)) {
+        if let Some(counter) = self.of_key(counter) {
             counter.blocked += 1;
         }
     }

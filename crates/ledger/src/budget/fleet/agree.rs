@@ -275,9 +275,7 @@ impl Book {
     /// What cannot be made durable is not used; it is asked for again.
     pub fn ungranted(&mut self, grants: &[Grant]) {
         for grant in grants {
-            let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == grant.counter.budget);
-            let counter = budget.and_then(|budget| budget.counters.get_mut(&grant.counter.unit));
-            if let Some(counter) = counter.filter(|counter| counter.window.start == grant.window) {
+            if let Some(counter) = self.of_grant(grant) {
                 counter.asked = counter.granted;
             }
         }
