@@ -360,7 +360,7 @@ impl Book {
         let mut records = Vec::new();
         if what != Written::Change {
             records.extend(self.kept.iter().cloned());
-            records.extend(self.fleet.iter().flat_map(|side| [Record::me(side), Record::known(&side.known)]));
+            records.extend(self.fleet_records());
         }
         for Budget { spec, counters, .. } in &mut self.budgets {
             for counter in counters.values_mut() {

@@ -258,12 +258,13 @@ impl Agent {
     async fn begins(&mut self, shared: &Arc<Shared>) -> bool {
         let (starts, records) = {
             let book = shared.book.lock();
-            (book.fleet_starts(), book.fleet_records())
+            match book.fleet_starts() {
+                0 => return false,
+                starts if starts == self.begun => return true,
+                starts => (starts, book.fleet_records()),
+            }
         };
-        if starts == 0 {
-            return false;
-        }
-        if starts != self.begun && shared.order(Vec::new(), records).await.is_ok() {
+        if shared.order(Vec::new(), records).await.is_ok() {
             self.begun = starts;
         }
         starts == self.begun
