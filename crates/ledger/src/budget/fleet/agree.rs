@@ -260,11 +260,11 @@ impl Book {
         for (line, answer) in lines.iter().zip(&told.lines) {
             let Some((name, unit)) = rows::named(&line.field) else { continue };
             let budget = self.budgets.iter_mut().find(|budget| *budget.spec.name == *name);
-            let Some(counter) = budget.and_then(|budget| budget.counters.get_mut(unit)) else { continue };
+            let counter = budget.and_then(|budget| budget.counters.get_mut(unit));
+            let Some(counter) = counter.filter(|counter| counter.is_told_by(line)) else { continue };
             again |= counter.hear((line, answer), (side, told.now), now);
-            let mine = answer.holders.iter().find(|holder| holder.id == side.id).map_or(0, |holder| holder.allowance);
-            let allowance = money(mine);
-            if counter.is_told_by(line) && allowance > counter.granted && allowance > counter.asked {
+            let allowance = money(answer.allowance(&side.id));
+            if allowance > counter.granted && allowance > counter.asked {
                 counter.asked = allowance;
                 grants.push(Grant { counter: counter.key.clone(), window: counter.window.start, total: allowance });
             }
@@ -344,12 +344,12 @@ impl Counter {
         self.share.as_ref().is_some_and(|share| share.field == line.field)
     }
 
-    /// Takes over what is told of it; whether somebody lacks what it holds, which is news.
+    /// Takes over what is told of it by a line of its own; whether somebody lacks what it holds, which is news.
     fn hear(&mut self, (line, answer): (&Line, &LineTold), (side, server_now): (&FleetSide, i64), now: Time) -> bool {
         let idle = self.held() < self.granted;
         let granted = self.granted;
-        let Some(share) = self.share.as_deref_mut().filter(|share| share.field == line.field) else { return false };
-        let mine = answer.holders.iter().find(|holder| holder.id == side.id).map_or(0, |holder| holder.allowance);
+        let Some(share) = self.share.as_deref_mut() else { return false };
+        let mine = answer.allowance(&side.id);
         // Calls that came while this was under way ask again.
         share.queued = false;
         (share.need, share.want, share.must) = (Money::ZERO, Money::ZERO, Money::ZERO);
