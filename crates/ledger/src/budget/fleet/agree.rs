@@ -102,7 +102,7 @@ impl Book {
     pub(super) fn fleet_all(&self, now: Time) -> Vec<Line> {
         let counters = self.budgets.iter().flat_map(|budget| budget.counters.values().map(move |counter| (budget, counter)));
         let lines = counters.flat_map(|(budget, counter)| {
-            let before = counter.before.as_deref().filter(|before| before.end + SWEPT_AFTER >= millis_of(now)).cloned();
+            let before = counter.before.as_deref().filter(|before| before.end + SWEPT_AFTER >= now.millis()).cloned();
             let present = (counter.claim() > 0 || counter.used() > Money::ZERO).then(|| line(&budget.spec, counter, now)).flatten();
             before.into_iter().chain(present)
         });
@@ -305,7 +305,7 @@ fn line(spec: &BudgetSpec, counter: &Counter, now: Time) -> Option<Line> {
     let at_least = |money: Money| up(money).max(claim);
     Some(Line {
         field: share.field.clone(),
-        start: millis_of(counter.window.start),
+        start: counter.window.start.millis(),
         end: end_of(counter.window),
         limit: down(counter.limit(spec.limit, now)),
         claim,
@@ -317,12 +317,8 @@ fn line(spec: &BudgetSpec, counter: &Counter, now: Time) -> Option<Line> {
     })
 }
 
-pub(super) fn millis_of(time: Time) -> i64 {
-    time.nanos().div_euclid(1_000_000)
-}
-
 pub(super) fn end_of(window: WindowSpan) -> i64 {
-    window.end.map_or(FOREVER, millis_of)
+    window.end.map_or(FOREVER, Time::millis)
 }
 
 impl Counter {
@@ -373,7 +369,7 @@ impl Counter {
     /// What it tells of its window for the last time: nothing more is granted in it.
     pub(in crate::budget) fn last_line(&self) -> Option<Line> {
         let (field, claim) = (self.share.as_ref()?.field.clone(), self.claim());
-        let (start, end) = (millis_of(self.window.start), end_of(self.window));
+        let (start, end) = (self.window.start.millis(), end_of(self.window));
         Some(Line { field, start, end, limit: 0, claim, need: claim, want: claim, must: claim, used: up(self.used()), seen: claim })
     }
 
