@@ -151,13 +151,26 @@ impl Counter {
         self.changed = true;
     }
 
-    /// Gives back what was granted for calls that then cost less, so that a crash cannot lose it. Not while an order is under way: its end
-    /// would bring it back.
+    /// Gives back what was granted for calls that then cost less, so that a crash cannot lose it.
     pub(super) fn give_back(&mut self, limit: Money) {
         let enough = self.held() + slice(limit);
-        if self.asked <= self.granted && self.granted > enough + slice(limit) {
+        if self.granted > enough + slice(limit) {
+            self.lower_to(enough);
+        }
+    }
+
+    /// Gives back all that is not held; that is to be written down.
+    pub(super) fn give_all_back(&mut self) {
+        self.changed |= self.lower_to(self.held());
+    }
+
+    /// Whether less is granted then. Not while an order is under way: its end would bring it back.
+    fn lower_to(&mut self, enough: Money) -> bool {
+        let lowers = self.asked <= self.granted && self.granted > enough;
+        if lowers {
             (self.granted, self.asked) = (enough, enough);
         }
+        lowers
     }
 }
 

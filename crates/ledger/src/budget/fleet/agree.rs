@@ -153,7 +153,7 @@ impl Book {
                     let Some(share) = counter.share.as_deref().filter(|share| !share.queued) else { continue };
                     let (hungry, told) = (share.hungry, share.told);
                     if closing || hungry {
-                        counter.keep(Money::ZERO);
+                        counter.give_all_back();
                     }
                     let Some(line) = line(&budget.spec, counter, now) else { continue };
                     let news = told.is_none_or(|(claim, used, at)| (claim, used) != (line.claim, line.used) || now.since(at) >= TOLD_EVERY);
@@ -371,15 +371,6 @@ impl Counter {
         let (field, claim) = (self.share.as_ref()?.field.clone(), self.claim());
         let (start, end) = (self.window.start.millis(), end_of(self.window));
         Some(Line { field, start, end, limit: 0, claim, need: claim, want: claim, must: claim, used: up(self.used()), seen: claim })
-    }
-
-    /// Keeps so much beyond what is held, and gives the rest back. Not while a grant is on its way to the disk.
-    pub(super) fn keep(&mut self, beyond: Money) {
-        let enough = self.held() + beyond;
-        if self.asked <= self.granted && self.granted > enough {
-            (self.granted, self.asked) = (enough, enough);
-            self.changed = true;
-        }
     }
 
     /// A counter asks its fleet for more: `bound` for a call, and some for those after it. Whether it did not ask already.
