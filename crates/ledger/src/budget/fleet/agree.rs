@@ -8,6 +8,7 @@ use super::member::Refused;
 use super::share::{FleetSide, FleetTold, Share, Short};
 use super::wire::{Known, Line, LineTold, MemberView, Told};
 use super::{FOREVER, MAX_LINES, SWEPT_AFTER, down, money, rows, up};
+use crate::budget::book::Budget;
 use crate::budget::counter::{Counter, Raise, slice};
 use crate::budget::store::Record;
 use crate::budget::{Book, Grant, WindowSpan};
@@ -135,36 +136,30 @@ impl Book {
         let Some(side) = &mut self.fleet else { return };
         let total: usize = self.budgets.iter().map(|budget| budget.counters.len()).sum();
         let from = if side.place < total { side.place } else { 0 };
-        let (mut place, mut looked) = (0, 0);
-        for round in 0..2 {
-            place = 0;
-            for budget in &mut self.budgets {
-                for counter in budget.counters.values_mut() {
-                    place += 1;
-                    let meant = if round == 0 { place > from } else { place <= from };
-                    if !meant || looked >= total {
-                        continue;
-                    }
-                    if lines.len() >= MAX_LINES {
-                        side.place = place - 1;
-                        return;
-                    }
-                    looked += 1;
-                    let Some(share) = counter.share.as_deref().filter(|share| !share.queued) else { continue };
-                    let (hungry, told) = (share.hungry, share.told);
-                    if closing || hungry {
-                        counter.give_all_back();
-                    }
-                    let Some(line) = line(&budget.spec, counter, now) else { continue };
-                    let news = told.is_none_or(|(claim, used, at)| (claim, used) != (line.claim, line.used) || now.since(at) >= TOLD_EVERY);
-                    // Who holds something is to hear that somebody lacks it; all, now and then, what others have spent.
-                    if news || line.claim > line.used || line.want > line.claim || hungry {
-                        lines.push(line);
-                    }
+        for (begin, end) in [(from, total), (0, from)] {
+            let counters = self.budgets.iter_mut().flat_map(|Budget { spec, counters, .. }| {
+                let spec = &*spec;
+                counters.values_mut().map(move |counter| (spec, counter))
+            });
+            for (place, (spec, counter)) in counters.enumerate().take(end).skip(begin) {
+                if lines.len() >= MAX_LINES {
+                    side.place = place;
+                    return;
+                }
+                let Some(share) = counter.share.as_deref().filter(|share| !share.queued) else { continue };
+                let (hungry, told) = (share.hungry, share.told);
+                if closing || hungry {
+                    counter.give_all_back();
+                }
+                let Some(line) = line(spec, counter, now) else { continue };
+                let news = told.is_none_or(|(claim, used, at)| (claim, used) != (line.claim, line.used) || now.since(at) >= TOLD_EVERY);
+                // Who holds something is to hear that somebody lacks it; all, now and then, what others have spent.
+                if news || line.claim > line.used || line.want > line.claim || hungry {
+                    lines.push(line);
                 }
             }
         }
-        side.place = place;
+        side.place = total;
     }
 
     /// An answer came.
