@@ -95,11 +95,11 @@ impl Book {
     }
 
     fn hold_with(&mut self, ask: &Ask<'_>, orders: bool) -> Verdict {
+        let fault = self.fault.is_some() || self.fleet.as_ref().is_some_and(|side| side.is_away(ask.now));
+        let closed = self.fleet.as_ref().is_some_and(FleetSide::is_closed);
         let (mut parts, mut fault_of) = (Vec::new(), None);
         for index in 0..self.budgets.len() {
             let Some(unit) = unit(&self.budgets[index].spec, &ask.who) else { continue };
-            let fault = self.fault.is_some() || self.fleet.as_ref().is_some_and(|side| side.is_away(ask.now));
-            let closed = self.fleet.as_ref().is_some_and(FleetSide::is_closed);
             let full = !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now);
             let budget = &mut self.budgets[index];
             if full {
