@@ -116,7 +116,7 @@ fn table(view: &BudgetsView) -> String {
     let mut text = render(&head, rows);
     for budget in &view.budgets {
         for (counter, raise) in budget.counters.iter().flat_map(|counter| counter.raises.iter().map(move |raise| (counter, raise))) {
-            let of = if counter.unit.is_empty() { String::new() } else { format!(" of {}", counter.unit) };
+            let of = of_unit(&counter.unit);
             text += &format!("{}{of}: {} $ more until {}{}\n", budget.name, raise.by_usd, raise.until, noted(&raise.note));
         }
     }
@@ -142,7 +142,7 @@ fn shared(view: &BudgetsView) -> String {
     let mut text = format!("shared by: {}\n", members.join(", "));
     for budget in &view.budgets {
         for (counter, told) in budget.counters.iter().filter_map(|counter| Some((counter, counter.fleet.as_ref()?))) {
-            let of = if counter.unit.is_empty() { String::new() } else { format!(" of {}", counter.unit) };
+            let of = of_unit(&counter.unit);
             let away = |holder: &HolderView| if holder.away { ", away" } else { "" };
             let holders: Vec<String> = told
                 .holders
@@ -164,6 +164,11 @@ fn shared(view: &BudgetsView) -> String {
         text += &format!("nothing more is granted: {trouble}\n");
     }
     text
+}
+
+/// Whose counter it is, where each unit has one.
+fn of_unit(unit: &str) -> String {
+    if unit.is_empty() { String::new() } else { format!(" of {unit}") }
 }
 
 fn noted(note: &str) -> String {
@@ -197,7 +202,7 @@ fn reasons(refusals: &[RefusalView]) -> String {
 }
 
 fn reason(refusal: &RefusalView) -> String {
-    let unit = if refusal.unit.is_empty() { String::new() } else { format!(" of {}", refusal.unit) };
+    let unit = of_unit(&refusal.unit);
     let why = match refusal.why.as_str() {
         "exceeded" => format!(
             "no room: {} $ used and {} $ set aside for other calls, of {} $; this call could have cost {} $",

@@ -133,13 +133,8 @@ fn charges(order: &Order, traces: Option<&Traces>, manifest: &mut Manifest) -> R
     let columns: Vec<Column> = READ.iter().filter_map(|name| table.columns.iter().find(|column| column.name == *name)).copied().collect();
     for (_, folder) in hours(&order.dir, table).into_iter().filter(|(hour, _)| order.selection.may_be_in(*hour)) {
         for file in parts(&folder) {
-            match selected(&file, table, &order.selection, traces) {
-                Ok(rows) => {
-                    for batch in &rows {
-                        lines(&columns, batch, &mut |cells| focus.add(cells)).map_err(ArchiveError::io(&file))?;
-                    }
-                }
-                Err(error) => manifest.skipped.push(error.to_string()),
+            for batch in &manifest.meant(&file, table, traces) {
+                lines(&columns, batch, &mut |cells| focus.add(cells)).map_err(ArchiveError::io(&file))?;
             }
         }
     }
@@ -159,14 +154,7 @@ fn copy_table(order: &Order, table: &'static Table, traces: Option<&Traces>, man
     let mut open: Option<Target> = None;
     for (hour, folder) in hours(&order.dir, table).into_iter().filter(|(hour, _)| order.selection.may_be_in(*hour)) {
         for file in parts(&folder) {
-            let rows = match selected(&file, table, &order.selection, traces) {
-                Ok(rows) => rows,
-                Err(error) => {
-                    manifest.skipped.push(error.to_string());
-                    continue;
-                }
-            };
-            for batch in rows.iter().filter(|batch| batch.num_rows() > 0) {
+            for batch in manifest.meant(&file, table, traces).iter().filter(|batch| batch.num_rows() > 0) {
                 if open.is_none() {
                     open = Some(Target::create(order, table, hour)?);
                 }
@@ -201,6 +189,14 @@ fn selected(file: &Path, table: &'static Table, selection: &Selection, traces: O
 }
 
 impl Manifest {
+    /// The rows of a file that are meant: none of one that cannot be read, which is noted.
+    fn meant(&mut self, file: &Path, table: &'static Table, traces: Option<&Traces>) -> Vec<RecordBatch> {
+        selected(file, table, &self.selection, traces).unwrap_or_else(|error| {
+            self.skipped.push(error.to_string());
+            Vec::new()
+        })
+    }
+
     fn add(&mut self, file: ExportedFile) {
         *self.rows.entry(file.table).or_default() += file.rows;
         self.files.push(file);

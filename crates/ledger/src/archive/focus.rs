@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use farthing_contract::log::Value;
-use farthing_types::{Money, civil};
+use farthing_types::{Money, Time, civil, day_number};
 
 use super::export::csv_line;
+use crate::costs::utc;
 
 /// Most rows; beyond it the time is to be divided.
 const MOST: usize = 2_000_000;
@@ -210,7 +211,7 @@ impl Line<'_> {
     fn month(&self, later: i64) -> String {
         let (year, month, _) = civil(self.charge.day);
         let months = year * 12 + month - 1 + later;
-        format!("{:04}-{:02}-01T00:00:00Z", months.div_euclid(12), months.rem_euclid(12) + 1)
+        day(day_number(months.div_euclid(12), months.rem_euclid(12) + 1, 1))
     }
 
     fn category(&self) -> &'static str {
@@ -237,7 +238,7 @@ impl Line<'_> {
     }
 }
 
+/// Its begin.
 fn day(day: i64) -> String {
-    let (year, month, day) = civil(day);
-    format!("{year:04}-{month:02}-{day:02}T00:00:00Z")
+    utc(Time::from_nanos(day.saturating_mul(DAY_NS)))
 }

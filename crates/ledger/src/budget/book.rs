@@ -95,11 +95,11 @@ impl Book {
     }
 
     fn hold_with(&mut self, ask: &Ask<'_>, orders: bool) -> Verdict {
+        let fault = self.fault.is_some() || self.fleet.as_ref().is_some_and(|side| side.is_away(ask.now));
+        let closed = self.fleet.as_ref().is_some_and(FleetSide::is_closed);
         let (mut parts, mut fault_of) = (Vec::new(), None);
         for index in 0..self.budgets.len() {
             let Some(unit) = unit(&self.budgets[index].spec, &ask.who) else { continue };
-            let fault = self.fault.is_some() || self.fleet.as_ref().is_some_and(|side| side.is_away(ask.now));
-            let closed = self.fleet.as_ref().is_some_and(FleetSide::is_closed);
             let full = !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now);
             let budget = &mut self.budgets[index];
             if full {
@@ -186,18 +186,25 @@ impl Book {
     /// Notes what is durable.
     pub fn granted(&mut self, grants: &[Grant]) {
         for grant in grants {
-            let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == grant.counter.budget);
-            let counter = budget.and_then(|budget| budget.counters.get_mut(&grant.counter.unit));
-            if let Some(counter) = counter.filter(|counter| counter.window.start == grant.window) {
+            if let Some(counter) = self.of_grant(grant) {
                 counter.granted = counter.granted.max(grant.total);
             }
         }
     }
 
+    /// The counter of a grant; `None` when its window is over, or it was forgotten.
+    pub(super) fn of_grant(&mut self, grant: &Grant) -> Option<&mut Counter> {
+        self.of_key(&grant.counter).filter(|counter| counter.window.start == grant.window)
+    }
+
+    fn of_key(&mut self, key: &CounterKey) -> Option<&mut Counter> {
+        let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == key.budget)?;
+        budget.counters.get_mut(&key.unit)
+    }
+
     /// Counts a call that was held back for good.
     pub fn note_blocked(&mut self, counter: &CounterKey) {
-        let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == counter.budget);
-        if let Some(counter) = budget.and_then(|budget| budget.counters.get_mut(&counter.unit)) {
+        if let Some(counter) = self.of_key(counter) {
             counter.blocked += 1;
         }
     }
@@ -276,8 +283,7 @@ impl Book {
             let Budget { spec, windows, counters, digest } = budget;
             for counter in counters.values_mut() {
                 if counter.window.is_over(now) {
-                    counter.roll(windows.at(now));
-                    counter.shared(digest.as_ref());
+                    counter.roll(windows.at(now), digest.as_ref());
                 }
                 views.push(counter.view(spec.limit, now));
             }
@@ -354,7 +360,7 @@ impl Book {
         let mut records = Vec::new();
         if what != Written::Change {
             records.extend(self.kept.iter().cloned());
-            records.extend(self.fleet.iter().flat_map(|side| [Record::me(side), Record::known(&side.known)]));
+            records.extend(self.fleet_records());
         }
         for Budget { spec, counters, .. } in &mut self.budgets {
             for counter in counters.values_mut() {
@@ -385,10 +391,7 @@ impl Budget {
     fn roll(&mut self, unit: &str, now: Time) -> &mut Self {
         match self.counters.get_mut(unit) {
             Some(counter) if !counter.window.is_over(now) => {}
-            Some(counter) => {
-                counter.roll(self.windows.at(now));
-                counter.shared(self.digest.as_ref());
-            }
+            Some(counter) => counter.roll(self.windows.at(now), self.digest.as_ref()),
             None => {
                 let key = CounterKey { budget: self.spec.name.clone(), unit: unit.into() };
                 let mut counter = Counter::new(Arc::new(key), self.windows.at(now));

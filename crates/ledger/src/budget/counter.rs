@@ -70,14 +70,16 @@ impl Counter {
         }
     }
 
-    /// Begins `window` where it is a later one. Calls under way settle in the window in which they were ordered: it is gone then.
-    pub(super) fn roll(&mut self, window: WindowSpan) {
+    /// Begins `window` where it is a later one, and shares it with a fleet by `digest`. Calls under way settle in the window in which they were ordered:
+    /// it is gone then.
+    pub(super) fn roll(&mut self, window: WindowSpan, digest: Option<&Arc<str>>) {
         // A clock that is put back opens no window again.
         if window.start > self.window.start {
             let (raises, before) = (std::mem::take(&mut self.raises), self.last_line().map(Box::new));
             *self = Self { raises, before, changed: true, ..Self::new(self.key.clone(), window) };
         }
         self.raises.retain(|raise| raise.until > window.start);
+        self.shared(digest);
     }
 
     pub(super) fn view(&self, base: Money, now: Time) -> CounterView {
@@ -149,13 +151,26 @@ impl Counter {
         self.changed = true;
     }
 
-    /// Gives back what was granted for calls that then cost less, so that a crash cannot lose it. Not while an order is under way: its end
-    /// would bring it back.
+    /// Gives back what was granted for calls that then cost less, so that a crash cannot lose it.
     pub(super) fn give_back(&mut self, limit: Money) {
         let enough = self.held() + slice(limit);
-        if self.asked <= self.granted && self.granted > enough + slice(limit) {
+        if self.granted > enough + slice(limit) {
+            self.lower_to(enough);
+        }
+    }
+
+    /// Gives back all that is not held; that is to be written down.
+    pub(super) fn give_all_back(&mut self) {
+        self.changed |= self.lower_to(self.held());
+    }
+
+    /// Whether less is granted then. Not while an order is under way: its end would bring it back.
+    fn lower_to(&mut self, enough: Money) -> bool {
+        let lowers = self.asked <= self.granted && self.granted > enough;
+        if lowers {
             (self.granted, self.asked) = (enough, enough);
         }
+        lowers
     }
 }
 

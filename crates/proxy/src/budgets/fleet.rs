@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use farthing_fleet::{Answer, Script};
+use farthing_fleet::{Answer, Fault, Script};
 use farthing_ledger::budget::fleet::{Asked, Member, Orders, Reply, Strike, script};
 use farthing_types::Span;
 use parking_lot::Mutex;
@@ -148,21 +148,23 @@ pub enum WriteOffError {
 pub(super) async fn write_off(shared: &Shared, member: &str) -> Result<(), WriteOffError> {
     let link = shared.link.as_ref().ok_or(WriteOffError::NoFleet)?;
     let state = shared.book.lock().fleet_state().map(|(_, state, _)| state.clone()).unwrap_or_default();
-    let missing: Vec<_> = state.absent().collect();
-    let found = missing.iter().find(|view| *view.known.id == *member || *view.known.name == *member);
-    let names = || missing.iter().map(|view| &*view.known.name).collect::<Vec<_>>().join(", ");
+    let found = state.absent().find(|view| *view.known.id == *member || *view.known.name == *member);
     let (Some(view), Some(generation)) = (found, state.generation.clone()) else {
-        return Err(WriteOffError::NotMissing(member.to_owned(), names()));
+        return Err(WriteOffError::NotMissing(member.to_owned(), state.missing().collect::<Vec<_>>().join(", ")));
     };
     let args = script::of_strike(&Strike { generation, id: view.known.id.clone() });
-    let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-    let key = link.fleet.key(KEYS, COUNTERS);
-    let answer = link.fleet.handle().script(&Script::new(script::STRIKE), &[&key], &args, DEADLINE).await;
+    let answer = run(&link.fleet, &Script::new(script::STRIKE), (&link.fleet.key(KEYS, COUNTERS), &args)).await;
     let answer = answer.map_err(|fault| WriteOffError::Redis(fault.to_string()))?;
     match answer.list().first().and_then(Answer::text) {
         Some("fine") => Ok(()),
         _ => Err(WriteOffError::Redis("it has lost its data again, or the member has told meanwhile".to_owned())),
     }
+}
+
+/// Runs a script on a key of the fleet's.
+async fn run(fleet: &Fleet, script: &Script, (key, args): (&[u8], &[String])) -> Result<Answer, Fault> {
+    let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
+    fleet.handle().script(script, &[key], &args, DEADLINE).await
 }
 
 struct Agent {
@@ -213,6 +215,7 @@ impl Agent {
 
     /// One message and what follows; `Some` where there is more to tell at once, and whether that is of all counters.
     async fn round(&mut self, shared: &Arc<Shared>, beat: bool) -> Option<bool> {
+        let link = shared.link.as_ref()?;
         if !self.begins(shared).await {
             return None;
         }
@@ -224,17 +227,15 @@ impl Agent {
         let (counter, again) = match answer {
             Ok(reply) => {
                 let orders = self.member.answered(&mut shared.book.lock(), &asked, (&reply, shared.clock.now()));
-                (0, self.write(shared, orders).await)
+                (&link.stats.answered, self.write(shared, orders).await)
             }
             Err(why) => {
                 self.member.failed(&mut shared.book.lock(), (&why, shared.clock.now()));
-                (1, None)
+                (&link.stats.failed, None)
             }
         };
-        if let Some(link) = &shared.link {
-            [&link.stats.answered, &link.stats.failed][counter].fetch_add(1, Relaxed);
-            link.tell_waiters();
-        }
+        counter.fetch_add(1, Relaxed);
+        link.tell_waiters();
         again
     }
 
@@ -258,12 +259,13 @@ impl Agent {
     async fn begins(&mut self, shared: &Arc<Shared>) -> bool {
         let (starts, records) = {
             let book = shared.book.lock();
-            (book.fleet_starts(), book.fleet_records())
+            match book.fleet_starts() {
+                0 => return false,
+                starts if starts == self.begun => return true,
+                starts => (starts, book.fleet_records()),
+            }
         };
-        if starts == 0 {
-            return false;
-        }
-        if starts != self.begun && shared.order(Vec::new(), records).await.is_ok() {
+        if shared.order(Vec::new(), records).await.is_ok() {
             self.begun = starts;
         }
         starts == self.begun
@@ -271,9 +273,7 @@ impl Agent {
 
     async fn send(&self, asked: &Asked) -> Result<Reply, String> {
         let script = if matches!(asked, Asked::Report(_)) { &self.report } else { &self.exchange };
-        let args = script::arguments(asked);
-        let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-        let answer = self.fleet.handle().script(script, &[&self.key], &args, DEADLINE).await;
+        let answer = run(&self.fleet, script, (&self.key, &script::arguments(asked))).await;
         let answer = answer.map_err(|fault| format!("the fleet's redis does not answer: {fault}"))?;
         let words: Option<Vec<&str>> = answer.list().iter().map(Answer::text).collect();
         words
@@ -285,8 +285,7 @@ impl Agent {
     async fn share_raises(&self, shared: &Arc<Shared>) {
         let now = shared.clock.now();
         let own = shared.book.lock().fleet_raises(now);
-        let args: Vec<&[u8]> = own.iter().map(String::as_bytes).collect();
-        let Ok(answer) = self.fleet.handle().script(&self.raises, &[&self.raises_key], &args, DEADLINE).await else { return };
+        let Ok(answer) = run(&self.fleet, &self.raises, (&self.raises_key, &own)).await else { return };
         let all = answer.list().iter().filter_map(Answer::text);
         let records = shared.book.lock().adopt_raises(all, now);
         if !records.is_empty() {

@@ -8,6 +8,7 @@ use super::member::Refused;
 use super::share::{FleetSide, FleetTold, Share, Short};
 use super::wire::{Known, Line, LineTold, MemberView, Told};
 use super::{FOREVER, MAX_LINES, SWEPT_AFTER, down, money, rows, up};
+use crate::budget::book::Budget;
 use crate::budget::counter::{Counter, Raise, slice};
 use crate::budget::store::Record;
 use crate::budget::{Book, Grant, WindowSpan};
@@ -102,7 +103,7 @@ impl Book {
     pub(super) fn fleet_all(&self, now: Time) -> Vec<Line> {
         let counters = self.budgets.iter().flat_map(|budget| budget.counters.values().map(move |counter| (budget, counter)));
         let lines = counters.flat_map(|(budget, counter)| {
-            let before = counter.before.as_deref().filter(|before| before.end + SWEPT_AFTER >= millis_of(now)).cloned();
+            let before = counter.before.as_deref().filter(|before| before.end + SWEPT_AFTER >= now.millis()).cloned();
             let present = (counter.claim() > 0 || counter.used() > Money::ZERO).then(|| line(&budget.spec, counter, now)).flatten();
             before.into_iter().chain(present)
         });
@@ -135,36 +136,30 @@ impl Book {
         let Some(side) = &mut self.fleet else { return };
         let total: usize = self.budgets.iter().map(|budget| budget.counters.len()).sum();
         let from = if side.place < total { side.place } else { 0 };
-        let (mut place, mut looked) = (0, 0);
-        for round in 0..2 {
-            place = 0;
-            for budget in &mut self.budgets {
-                for counter in budget.counters.values_mut() {
-                    place += 1;
-                    let meant = if round == 0 { place > from } else { place <= from };
-                    if !meant || looked >= total {
-                        continue;
-                    }
-                    if lines.len() >= MAX_LINES {
-                        side.place = place - 1;
-                        return;
-                    }
-                    looked += 1;
-                    let Some(share) = counter.share.as_deref().filter(|share| !share.queued) else { continue };
-                    let (hungry, told) = (share.hungry, share.told);
-                    if closing || hungry {
-                        counter.keep(Money::ZERO);
-                    }
-                    let Some(line) = line(&budget.spec, counter, now) else { continue };
-                    let news = told.is_none_or(|(claim, used, at)| (claim, used) != (line.claim, line.used) || now.since(at) >= TOLD_EVERY);
-                    // Who holds something is to hear that somebody lacks it; all, now and then, what others have spent.
-                    if news || line.claim > line.used || line.want > line.claim || hungry {
-                        lines.push(line);
-                    }
+        for (begin, end) in [(from, total), (0, from)] {
+            let counters = self.budgets.iter_mut().flat_map(|Budget { spec, counters, .. }| {
+                let spec = &*spec;
+                counters.values_mut().map(move |counter| (spec, counter))
+            });
+            for (place, (spec, counter)) in counters.enumerate().take(end).skip(begin) {
+                if lines.len() >= MAX_LINES {
+                    side.place = place;
+                    return;
+                }
+                let Some(share) = counter.share.as_deref().filter(|share| !share.queued) else { continue };
+                let (hungry, told) = (share.hungry, share.told);
+                if closing || hungry {
+                    counter.give_all_back();
+                }
+                let Some(line) = line(spec, counter, now) else { continue };
+                let news = told.is_none_or(|(claim, used, at)| (claim, used) != (line.claim, line.used) || now.since(at) >= TOLD_EVERY);
+                // Who holds something is to hear that somebody lacks it; all, now and then, what others have spent.
+                if news || line.claim > line.used || line.want > line.claim || hungry {
+                    lines.push(line);
                 }
             }
         }
-        side.place = place;
+        side.place = total;
     }
 
     /// An answer came.
@@ -260,11 +255,11 @@ impl Book {
         for (line, answer) in lines.iter().zip(&told.lines) {
             let Some((name, unit)) = rows::named(&line.field) else { continue };
             let budget = self.budgets.iter_mut().find(|budget| *budget.spec.name == *name);
-            let Some(counter) = budget.and_then(|budget| budget.counters.get_mut(unit)) else { continue };
+            let counter = budget.and_then(|budget| budget.counters.get_mut(unit));
+            let Some(counter) = counter.filter(|counter| counter.is_told_by(line)) else { continue };
             again |= counter.hear((line, answer), (side, told.now), now);
-            let mine = answer.holders.iter().find(|holder| holder.id == side.id).map_or(0, |holder| holder.allowance);
-            let allowance = money(mine);
-            if counter.is_told_by(line) && allowance > counter.granted && allowance > counter.asked {
+            let allowance = money(answer.allowance(&side.id));
+            if allowance > counter.granted && allowance > counter.asked {
                 counter.asked = allowance;
                 grants.push(Grant { counter: counter.key.clone(), window: counter.window.start, total: allowance });
             }
@@ -275,9 +270,7 @@ impl Book {
     /// What cannot be made durable is not used; it is asked for again.
     pub fn ungranted(&mut self, grants: &[Grant]) {
         for grant in grants {
-            let budget = self.budgets.iter_mut().find(|budget| budget.spec.name == grant.counter.budget);
-            let counter = budget.and_then(|budget| budget.counters.get_mut(&grant.counter.unit));
-            if let Some(counter) = counter.filter(|counter| counter.window.start == grant.window) {
+            if let Some(counter) = self.of_grant(grant) {
                 counter.asked = counter.granted;
             }
         }
@@ -307,7 +300,7 @@ fn line(spec: &BudgetSpec, counter: &Counter, now: Time) -> Option<Line> {
     let at_least = |money: Money| up(money).max(claim);
     Some(Line {
         field: share.field.clone(),
-        start: millis_of(counter.window.start),
+        start: counter.window.start.millis(),
         end: end_of(counter.window),
         limit: down(counter.limit(spec.limit, now)),
         claim,
@@ -319,12 +312,8 @@ fn line(spec: &BudgetSpec, counter: &Counter, now: Time) -> Option<Line> {
     })
 }
 
-pub(super) fn millis_of(time: Time) -> i64 {
-    time.nanos().div_euclid(1_000_000)
-}
-
 pub(super) fn end_of(window: WindowSpan) -> i64 {
-    window.end.map_or(FOREVER, millis_of)
+    window.end.map_or(FOREVER, Time::millis)
 }
 
 impl Counter {
@@ -346,12 +335,12 @@ impl Counter {
         self.share.as_ref().is_some_and(|share| share.field == line.field)
     }
 
-    /// Takes over what is told of it; whether somebody lacks what it holds, which is news.
+    /// Takes over what is told of it by a line of its own; whether somebody lacks what it holds, which is news.
     fn hear(&mut self, (line, answer): (&Line, &LineTold), (side, server_now): (&FleetSide, i64), now: Time) -> bool {
         let idle = self.held() < self.granted;
         let granted = self.granted;
-        let Some(share) = self.share.as_deref_mut().filter(|share| share.field == line.field) else { return false };
-        let mine = answer.holders.iter().find(|holder| holder.id == side.id).map_or(0, |holder| holder.allowance);
+        let Some(share) = self.share.as_deref_mut() else { return false };
+        let mine = answer.allowance(&side.id);
         // Calls that came while this was under way ask again.
         share.queued = false;
         (share.need, share.want, share.must) = (Money::ZERO, Money::ZERO, Money::ZERO);
@@ -375,17 +364,8 @@ impl Counter {
     /// What it tells of its window for the last time: nothing more is granted in it.
     pub(in crate::budget) fn last_line(&self) -> Option<Line> {
         let (field, claim) = (self.share.as_ref()?.field.clone(), self.claim());
-        let (start, end) = (millis_of(self.window.start), end_of(self.window));
+        let (start, end) = (self.window.start.millis(), end_of(self.window));
         Some(Line { field, start, end, limit: 0, claim, need: claim, want: claim, must: claim, used: up(self.used()), seen: claim })
-    }
-
-    /// Keeps so much beyond what is held, and gives the rest back. Not while a grant is on its way to the disk.
-    pub(super) fn keep(&mut self, beyond: Money) {
-        let enough = self.held() + beyond;
-        if self.asked <= self.granted && self.granted > enough {
-            (self.granted, self.asked) = (enough, enough);
-            self.changed = true;
-        }
     }
 
     /// A counter asks its fleet for more: `bound` for a call, and some for those after it. Whether it did not ask already.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use farthing_types::BudgetSpec;
 use sha2::{Digest, Sha256};
 
-use super::agree::{end_of, millis_of};
+use super::agree::end_of;
 use crate::budget::{CounterKey, WindowSpan};
 
 /// What tells budgets of one name apart: over which time, and whose calls each counts. Not the limit, nor what happens at its end.
@@ -19,7 +19,7 @@ pub(super) fn digest(spec: &BudgetSpec) -> Arc<str> {
 
 /// The name of a counter in a window: its end first, by which what is over is found.
 pub(super) fn field(digest: &str, key: &CounterKey, window: WindowSpan) -> Arc<str> {
-    let mut name = format!("c:{}:{}:{digest}:", end_of(window), millis_of(window.start));
+    let mut name = format!("c:{}:{}:{digest}:", end_of(window), window.start.millis());
     let _never_fails = write!(name, "{}\0{}", key.budget, key.unit);
     name.into()
 }

@@ -129,6 +129,13 @@ pub struct LineTold {
     pub holders: Vec<Holder>,
 }
 
+impl LineTold {
+    /// What a member may spend of it in all.
+    pub(super) fn allowance(&self, id: &str) -> i64 {
+        self.holders.iter().find(|holder| *holder.id == *id).map_or(0, |holder| holder.allowance)
+    }
+}
+
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -165,13 +172,4 @@ pub enum Reply {
     Full,
     /// The answer.
     Fine(Told),
-}
-
-impl Reply {
-    /// The allowance of a member by the line with this number.
-    pub fn allowance(&self, line: usize, id: &str) -> i64 {
-        let Self::Fine(told) = self else { return 0 };
-        let holder = told.lines.get(line).and_then(|line| line.holders.iter().find(|holder| *holder.id == *id));
-        holder.map_or(0, |holder| holder.allowance)
-    }
 }
