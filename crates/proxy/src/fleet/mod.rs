@@ -142,11 +142,6 @@ impl Fleet {
         key(&self.config, group, what)
     }
 
-    /// Whether its Redis cannot be asked now, or some of its nodes.
-    pub fn is_away(&self) -> bool {
-        !self.handle.is_connected() || self.handle.stats().open_breakers > 0
-    }
-
     /// Tells the others, as soon as may be.
     pub fn say(&self, said: Said) {
         self.outbox.put(said, |number, said| {

@@ -79,7 +79,7 @@ impl Fleet {
         FleetStats {
             name: self.config.name.clone(),
             identity: self.identity.clone(),
-            connected: !self.is_away(),
+            connected: !self.handle.is_away(),
             redis: self.handle.stats(),
             position: self.hearing.position(),
             silent: self.hearing.is_silent(now),
@@ -104,7 +104,7 @@ impl Fleet {
             let used = if self.config.bypass_on_partition { "answers with tags are used for a second only" } else { "purges come late" };
             return Some(format!("redis does not answer ({why}): this instance is on its own until it does; {used}"));
         }
-        if self.is_away() {
+        if self.handle.is_away() {
             return Some("some nodes of redis do not answer".to_owned());
         }
         self.stranger(now)
