@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use farthing_cache::Hearing;
 use farthing_config::{Config, FleetConfig};
-use farthing_fleet::{Bus, BusMember, BusPosition, Handle, RedisConfig};
+use farthing_fleet::{Bus, BusMember, BusPosition, Handle};
 use farthing_types::{RouteName, Span};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -127,10 +127,6 @@ impl Fleet {
     /// Whether one instance calls for what several lack.
     pub const fn leases_fills(&self) -> bool {
         self.config.fill_leases
-    }
-    /// How to reach its Redis over a connection of one's own.
-    pub fn redis(&self) -> RedisConfig {
-        redis_config(&self.config.server, self.config.deadline)
     }
     /// What was heard of purges.
     pub const fn hearing(&self) -> &Arc<Hearing> {
