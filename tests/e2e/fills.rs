@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farthing_config::{FleetConfig, L2Config, L2Redis, L2Store, Route, TtlBy};
+use farthing_config::{FleetConfig, Route, TtlBy};
 use farthing_proxy::FillOutcome;
 use farthing_tests::origin::{answer_of, ok};
 use farthing_tests::{Answer, Origin, Setup, Started};
@@ -19,6 +19,8 @@ use http_body_util::StreamBody;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::fleet::fleet;
+use crate::l2::redis;
 use crate::l2::servers::Server;
 use crate::program::{Serving, built};
 
@@ -62,24 +64,14 @@ struct Fleet(Vec<(Started, Arc<VirtualClock>)>);
 
 impl Fleet {
     async fn start(server: &Server, origin: &Origin, deadline: Duration, change: impl Fn(&mut Route)) -> Self {
-        let redis = L2Redis { addresses: vec![server.url()], ..L2Redis::default() };
         let mut all = Vec::new();
         for n in 0..3 {
             let mut setup = Setup::new(origin.addr).route(|route| {
                 route.ttl = TtlBy::Fixed(Duration::from_secs(60));
                 change(route);
             });
-            let store = L2Store::Redis(redis.clone());
-            setup.config.l2 = Some(L2Config { store, deadline, max_value: 1_000_000, queue_bytes: 16_000_000, encrypt: None });
-            let instance = Some(format!("number-{n}").into());
-            setup.config.fleet = Some(FleetConfig {
-                name: "test".into(),
-                server: redis.clone(),
-                deadline,
-                fill_leases: true,
-                bypass_on_partition: true,
-                instance,
-            });
+            setup.config.l2 = Some(redis(vec![server.url()], deadline));
+            setup.config.fleet = Some(FleetConfig { deadline, ..fleet(&server.url(), &format!("number-{n}")) });
             let clock = Arc::new(VirtualClock::new(Time::from_millis(1_700_000_000_000)));
             all.push((setup.start_on(clock.clone()).await, clock));
         }

@@ -24,7 +24,7 @@ fn disk(dir: &Path) -> L2Config {
     with(L2Store::Disk { dir: dir.join("l2"), max_bytes: 64 << 20 }, Duration::from_secs(2))
 }
 
-fn redis(addresses: Vec<String>, deadline: Duration) -> L2Config {
+pub fn redis(addresses: Vec<String>, deadline: Duration) -> L2Config {
     let cluster = addresses.len() > 1;
     with(L2Store::Redis(L2Redis { addresses, cluster, ..L2Redis::default() }), deadline)
 }

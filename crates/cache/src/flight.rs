@@ -19,6 +19,7 @@ use crate::cache::{Inner, Stored};
 use crate::head::SharedHead;
 use crate::join::{Slot, leader_gone};
 use crate::l2::{Asked, FillLease};
+use crate::purge::Several;
 use crate::stream::{Reader, Stream};
 
 pub(crate) enum Delivered {
@@ -110,11 +111,11 @@ impl Flight {
         }
     }
 
-    /// Marks the flight as purged when `purge` is about it; whether it was.
-    pub(crate) fn purge(&self, purge: &crate::Purge) -> bool {
+    /// Marks the flight as purged when one of `purges` is about it; whether it was.
+    pub(crate) fn purge(&self, purges: &Several<'_>) -> bool {
         let mut state = self.state.lock();
         let tags = state.live.as_ref().and_then(|(head, _)| head.tags.as_deref());
-        let hit = purge.matches_subject(&self.subject, tags);
+        let hit = purges.matches_subject(&self.subject, tags);
         if hit {
             state.core.step(Event::Purged, Time::ZERO);
         }

@@ -131,7 +131,7 @@ impl Hearing {
     /// Whether an entry may have been purged without this instance's knowledge longer ago than [`SILENCE`], so that it is not to be used. `now` is
     /// when the request came. Only of entries with tags, which are there to be purged.
     pub fn doubts(&self, entry: &Cached, now: Time) -> bool {
-        self.careful && !entry.tags.is_empty() && self.is_silent(now) && (entry.is_promoted() || is_old(entry, now))
+        self.doubts_stored(entry, now) && (entry.is_promoted() || is_old(entry, now))
     }
 
     /// The same of an answer in another tier: whose clock wrote its times is not known.

@@ -166,9 +166,9 @@ impl Handle {
         result
     }
 
-    /// Whether there is a connection.
-    pub fn is_connected(&self) -> bool {
-        self.inner.link.read().is_some()
+    /// Whether the server cannot be asked now, or some nodes of a Cluster.
+    pub fn is_away(&self) -> bool {
+        self.inner.link.read().is_none() || self.inner.breakers.iter().any(Breaker::is_open)
     }
 
     /// Whether an operation on this key would be tried now.

@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods, reason = "a test")]
 
+mod handles;
 mod servers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use farthing_fleet::{Bus, BusNews, BusPosition, Fault, Handle, Password, RedisConfig};
+use farthing_fleet::{Bus, BusNews, BusPosition, Fault, Password, RedisConfig};
+use handles::{SOON, connected, patient};
 use servers::{Cluster, Server};
-use tokio_util::task::TaskTracker;
 
-const SOON: Duration = Duration::from_secs(2);
 const STREAM: &str = "farthing:{t:bus}:stream";
 
 /// Nonces are never used twice.
@@ -29,12 +29,7 @@ struct Member {
 
 impl Member {
     async fn of(config: RedisConfig, name: &'static str) -> Self {
-        let handle = Handle::start(&RedisConfig { deadline: SOON, ..config }, &TaskTracker::new()).unwrap();
-        let start = Instant::now();
-        while !handle.is_available(b"") {
-            assert!(start.elapsed() < Duration::from_secs(30), "not connected");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let handle = connected(patient(config)).await;
         let key = |what: &str| format!("farthing:{{t:bus}}:{what}").into_bytes();
         Self { bus: Bus::new(handle, [key("stream"), key("flags"), key("members")], SOON), name, position: BusPosition::default() }
     }

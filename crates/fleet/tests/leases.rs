@@ -2,28 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods, reason = "a test")]
 
+mod handles;
 mod servers;
 
 use std::time::{Duration, Instant};
 
 use farthing_fleet::lease::{Ask, Claim, Ending, Holding, LeaseKey, LeaseOp, LeaseSaid, Record, Token, step};
 use farthing_fleet::{Handle, RedisConfig};
+use handles::{SOON, connected, patient};
 use servers::{Cluster, Server};
-use tokio_util::task::TaskTracker;
 
-const SOON: Duration = Duration::from_secs(2);
 const HOUR: Duration = Duration::from_secs(3_600);
 const LEASE: LeaseKey<'_> = LeaseKey(b"{value}:lease");
-
-async fn connected(config: RedisConfig) -> Handle {
-    let handle = Handle::start(&RedisConfig { deadline: SOON, ..config }, &TaskTracker::new()).unwrap();
-    let start = Instant::now();
-    while !handle.is_available(b"") {
-        assert!(start.elapsed() < Duration::from_secs(30), "not connected");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    handle
-}
 
 fn ask(claim: u128, lasts: Duration) -> Ask {
     Ask { claim: Claim(claim), lasts, floor: Token(0), past: Token(0) }
@@ -83,14 +73,14 @@ async fn agrees(handle: &Handle) {
 #[tokio::test]
 async fn a_server_says_what_the_pure_step_says() {
     let Some(server) = Server::start(&[]) else { return };
-    let handle = connected(RedisConfig::single(server.url())).await;
+    let handle = connected(patient(RedisConfig::single(server.url()))).await;
     agrees(&handle).await;
 }
 
 #[tokio::test]
 async fn a_cluster_says_it_too_and_writes_beside_the_lease() {
     let Some(cluster) = Cluster::start() else { return };
-    let handle = connected(RedisConfig::cluster(cluster.urls())).await;
+    let handle = connected(patient(RedisConfig::cluster(cluster.urls()))).await;
     agrees(&handle).await;
     writes(&handle).await;
 }
@@ -98,7 +88,7 @@ async fn a_cluster_says_it_too_and_writes_beside_the_lease() {
 #[tokio::test]
 async fn a_replica_that_takes_over_goes_on_with_what_it_has() {
     let Some(mut cluster) = Cluster::start() else { return };
-    let handle = connected(RedisConfig::cluster(cluster.urls())).await;
+    let handle = connected(patient(RedisConfig::cluster(cluster.urls()))).await;
     let holding = granted(&handle, ask(41, HOUR)).await;
     cluster.wait_for_replicas();
     let slot: u16 = cluster.nodes[0].ask(&["CLUSTER", "KEYSLOT", "value"]).trim_start_matches(':').parse().unwrap();
@@ -147,7 +137,7 @@ async fn writes(handle: &Handle) {
 #[tokio::test]
 async fn a_clock_that_is_set_back_makes_no_lease_last_for_longer() {
     let Some(server) = Server::start(&[]) else { return };
-    let handle = connected(RedisConfig::single(server.url())).await;
+    let handle = connected(patient(RedisConfig::single(server.url()))).await;
     // What stands there for an hour looks like one of a minute after the clock was set back.
     let holding = granted(&handle, ask(31, HOUR)).await;
     let minute = Duration::from_secs(60);
@@ -161,7 +151,7 @@ async fn a_clock_that_is_set_back_makes_no_lease_last_for_longer() {
 #[tokio::test]
 async fn tokens_grow_over_an_emptied_server_and_past_what_an_asker_has_seen() {
     let Some(server) = Server::start(&[]) else { return };
-    let handle = connected(RedisConfig::single(server.url())).await;
+    let handle = connected(patient(RedisConfig::single(server.url()))).await;
     writes(&handle).await;
     server.ask(&["FLUSHALL"]);
     let before = granted(&handle, ask(21, HOUR)).await;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods, reason = "a test")]
 
+mod handles;
 mod servers;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use farthing_fleet::{Fault, Handle, Password, RedisConfig, Script, Tls};
+use handles::{connected, patient, until};
 use servers::{Cluster, Server};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
@@ -17,27 +19,6 @@ const DEADLINE: Duration = Duration::from_millis(5);
 /// What a busy machine may add to a deadline.
 const SLACK: Duration = Duration::from_millis(250);
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// A handle that has connected.
-async fn connected(config: RedisConfig) -> Handle {
-    let handle = Handle::start(&config, &TaskTracker::new()).unwrap();
-    until("connected", || handle.is_available(b"")).await;
-    handle
-}
-
-/// With a deadline that a busy machine keeps: for tests of anything else.
-fn patient(config: RedisConfig) -> RedisConfig {
-    RedisConfig { deadline: Duration::from_secs(2), ..config }
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let patience = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(30), patience).await.is_ok(), "{what}: not within thirty seconds");
-}
 
 /// Gets until one succeeds, for at most thirty seconds; none may take longer than the deadline.
 async fn resumes(handle: &Handle, key: &[u8]) -> Vec<u8> {

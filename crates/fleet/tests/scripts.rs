@@ -2,31 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods, reason = "a test")]
 
+mod handles;
 mod servers;
 
 use std::time::{Duration, Instant};
 
-use farthing_fleet::{Answer, Fault, Handle, RedisConfig, Script};
+use farthing_fleet::{Answer, Fault, RedisConfig, Script};
+use handles::{SOON, connected, patient};
 use servers::{Cluster, Server};
-use tokio_util::task::TaskTracker;
-
-const SOON: Duration = Duration::from_secs(2);
 
 /// Moves one from the first key to the second, and tells both and the time.
 const MOVE: &str = "
 local from = redis.call('DECR', KEYS[1])
 local into = redis.call('INCRBY', KEYS[2], ARGV[1])
 return {from, into, redis.call('TIME'), redis.call('GET', KEYS[1])}";
-
-async fn connected(config: RedisConfig) -> Handle {
-    let handle = Handle::start(&RedisConfig { deadline: SOON, ..config }, &TaskTracker::new()).unwrap();
-    let start = Instant::now();
-    while !handle.is_available(b"") {
-        assert!(start.elapsed() < Duration::from_secs(30), "not connected");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    handle
-}
 
 /// From, into, seconds of the server.
 fn moved(answer: &Answer) -> (i64, i64, i64) {
@@ -38,7 +27,7 @@ fn moved(answer: &Answer) -> (i64, i64, i64) {
 #[tokio::test]
 async fn a_script_is_loaded_once_and_again_where_it_is_gone() {
     let Some(server) = Server::start(&[]) else { return };
-    let handle = connected(RedisConfig::single(server.url())).await;
+    let handle = connected(patient(RedisConfig::single(server.url()))).await;
     let script = Script::new(MOVE);
     let run = || handle.script(&script, &[b"{x}a", b"{x}b"], &[b"3"], SOON);
     let (from, into, first) = moved(&run().await.unwrap());
@@ -60,7 +49,7 @@ async fn a_script_is_loaded_once_and_again_where_it_is_gone() {
 #[tokio::test]
 async fn nothing_and_text_and_lists_come_back() {
     let Some(server) = Server::start(&[]) else { return };
-    let handle = connected(RedisConfig::single(server.url())).await;
+    let handle = connected(patient(RedisConfig::single(server.url()))).await;
     for (text, answer) in [
         ("return nil", Answer::Nothing),
         ("return false", Answer::Nothing),
@@ -76,7 +65,7 @@ async fn nothing_and_text_and_lists_come_back() {
 #[tokio::test]
 async fn a_frozen_server_is_late_and_a_script_may_run_all_the_same() {
     let Some(server) = Server::start(&[]) else { return };
-    let handle = connected(RedisConfig::single(server.url())).await;
+    let handle = connected(patient(RedisConfig::single(server.url()))).await;
     let script = Script::new("return redis.call('INCR', KEYS[1])");
     assert_eq!(handle.script(&script, &[b"n"], &[], SOON).await, Ok(Answer::Int(1)));
     server.signal("-STOP");
@@ -90,7 +79,7 @@ async fn a_frozen_server_is_late_and_a_script_may_run_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_runs_scripts_where_their_keys_are() {
     let Some(mut cluster) = Cluster::start() else { return };
-    let handle = connected(RedisConfig::cluster(cluster.urls())).await;
+    let handle = connected(patient(RedisConfig::cluster(cluster.urls()))).await;
     let script = Script::new(MOVE);
     let run = async |n: u32| {
         let (a, b) = (format!("farthing:{{{n}}}:a"), format!("farthing:{{{n}}}:b"));

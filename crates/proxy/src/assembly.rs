@@ -98,7 +98,8 @@ impl Proxy {
         let (addr, stats) = (edge.local_addr(), edge.stats());
         let real = Arc::new(RealClock::default());
         let log = open_log(&config, &real)?;
-        let (store, runtime) = open_models(&config).await;
+        let freeze = Freeze::open(&config)?;
+        let (store, runtime) = open_models(&config, freeze.is_on()).await;
         let events = Arc::new(Events::default());
         let wire = clock.clone();
         let upstream = move |spec| farthing_upstream::build(spec, wire.clone());
@@ -119,7 +120,7 @@ impl Proxy {
             (&config, routes, sources),
             (clock, real),
             log.as_ref().map(LogWriter::handle),
-            store,
+            (store, freeze),
             (events.clone(), l2, fleet),
         )?);
         events.connect(&state);
@@ -237,14 +238,11 @@ pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<
 }
 
 /// Opens the store off the runtime's threads: it reads files and builds sessions.
-async fn open_models(config: &Arc<Config>) -> (Store, Result<(), String>) {
+async fn open_models(config: &Arc<Config>, frozen: bool) -> (Store, Result<(), String>) {
     let models = config.models.clone();
     let own_history = files::of_instance(config, OWN_HISTORY);
     let slots = std::thread::available_parallelism().map_or(2, usize::from);
-    let freezing = config.clone();
     let open = move || {
-        // One that cannot be read ends the start later, and says so.
-        let frozen = Freeze::open(&freezing).is_ok_and(|freeze| freeze.is_on());
         let runtime = Runtime::load(models.onnxruntime.as_deref());
         let problem = runtime.as_ref().map(|_| ()).map_err(ToString::to_string);
         let deadline = Some(models.deadline);
@@ -267,7 +265,7 @@ pub(crate) fn build(
     (config, routes, sources): (&Arc<Config>, Vec<Arc<RouteState>>, Vec<Arc<SourceState>>),
     (clock, real): Clocks,
     log: Option<farthing_ledger::LogHandle>,
-    store: Store,
+    (store, freeze): (Store, Freeze),
     (events, l2, fleet): (Arc<Events>, Option<L2>, Option<Arc<Fleet>>),
 ) -> Result<State, StartError> {
     let (keyer, salt) = keyer(config);
@@ -310,7 +308,7 @@ pub(crate) fn build(
         strategy_guarded: Guarded::new(real.clone(), config.models.deadline, PREDICTOR_REST),
         lifecycle,
         audits: Audits::new(config),
-        freeze: Freeze::open(config)?,
+        freeze,
         bypass: Bypass::open(config, clock.now())?,
         judged: AtomicI64::new(0),
         trials: Trials::below(&config.state_dir),

@@ -23,7 +23,7 @@ use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
 use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
 use crate::l2::L2;
-use crate::lifecycle::freeze::FreezeError;
+use crate::lifecycle::freeze::{Freeze, FreezeError};
 use crate::lifecycle::{CandidateView, DriftReport};
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
@@ -99,7 +99,8 @@ impl Inside {
         let handle = log.as_ref().map(LogWriter::handle);
         let over = |(store, bounds)| L2::over(store, bounds, (keyer(config).0, KEEP_EXPIRED));
         let l2 = l2.zip(config.l2.as_ref()).map(over);
-        let mut state = build((config, routes, sources), (clock, real), handle, store, (events.clone(), l2, None))?;
+        let mut state =
+            build((config, routes, sources), (clock, real), handle, (store, Freeze::open(config)?), (events.clone(), l2, None))?;
         // Ids enter draws (the jitter of retries): the same requests shall meet the same ones.
         state.ids = Ids::new(config.seed);
         state.real = latencies.unwrap_or(state.real);

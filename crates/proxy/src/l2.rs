@@ -144,8 +144,7 @@ impl L2 {
                 (!disk.is_healthy()).then(|| "the disk cache cannot be written: answers are kept in memory only".to_owned())
             }
             Kind::Redis(handle) => {
-                let away = !handle.is_connected() || handle.stats().open_breakers > 0;
-                away.then(|| "redis is away, or some of its nodes: its answers are misses until it is back".to_owned())
+                handle.is_away().then(|| "redis is away, or some of its nodes: its answers are misses until it is back".to_owned())
             }
             Kind::Given => None,
         }

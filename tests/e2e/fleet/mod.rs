@@ -18,7 +18,7 @@ use farthing_types::{Clock, RealClock};
 use crate::events::until;
 
 /// A fleet through the Redis at an address.
-fn fleet(url: &str, instance: &str) -> FleetConfig {
+pub fn fleet(url: &str, instance: &str) -> FleetConfig {
     FleetConfig {
         name: "test".into(),
         server: L2Redis { addresses: vec![url.to_owned()], ..L2Redis::default() },

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use farthing_cache::Purge;
 use farthing_cache::l2::PutOutcome;
-use farthing_config::{L2Config, L2Redis, L2Store, PurgeBy};
+use farthing_config::{L2Config, L2Store, PurgeBy};
 use farthing_tests::origin::answer_of;
 use farthing_tests::{Client, Origin, Script, Started};
 use farthing_types::{Clock, RealClock, ScaledClock};
@@ -20,6 +20,7 @@ use rand::{Rng, SeedableRng};
 use super::link::Link;
 use super::{fleet, heard, start, start_on, stats};
 use crate::events::until;
+use crate::l2::redis;
 use crate::l2::servers::Server;
 
 const KEYS: usize = 40;
@@ -101,8 +102,7 @@ impl World {
 }
 
 fn shared_l2(server: &Server) -> L2Config {
-    let store = L2Store::Redis(L2Redis { addresses: vec![server.url()], ..L2Redis::default() });
-    L2Config { store, deadline: Duration::from_millis(100), max_value: 1_000_000, queue_bytes: 16_000_000, encrypt: None }
+    redis(vec![server.url()], Duration::from_millis(100))
 }
 
 /// The clock of an instance that is some hours off.

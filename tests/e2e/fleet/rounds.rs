@@ -1,8 +1,8 @@
 //! What one request costs in operations of Redis, by its outcome: docs/fleet.md has the table.
 
 use std::path::Path;
+use std::time::Duration;
 
-use farthing_config::{L2Config, L2Redis, L2Store};
 use farthing_tests::origin::answer_of;
 use farthing_tests::{Origin, Setup, Started};
 use http::StatusCode;
@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::{fleet, heard, start};
 use crate::events::until;
 use crate::l2::servers::Server;
-use crate::l2::until_connected;
+use crate::l2::{self, until_connected};
 
 /// Requests of each outcome.
 const EACH: usize = 200;
@@ -40,9 +40,7 @@ async fn a_hit_asks_redis_nothing_and_a_miss_little() {
     })
     .await;
     let shared = |setup: &mut Setup| {
-        let store = L2Store::Redis(L2Redis { addresses: vec![redis.url()], ..L2Redis::default() });
-        let deadline = std::time::Duration::from_millis(500);
-        setup.config.l2 = Some(L2Config { store, deadline, max_value: 1_000_000, queue_bytes: 16_000_000, encrypt: None });
+        setup.config.l2 = Some(l2::redis(vec![redis.url()], Duration::from_millis(500)));
         setup.config.models.dir = Path::new("no-models").to_owned();
     };
     let (a, b) = (start(&origin, fleet(&bus.url(), "a"), shared).await, start(&origin, fleet(&bus.url(), "b"), shared).await);

@@ -33,18 +33,21 @@ impl Cache {
         // In this order: what is stored from here on is refused; what stood before is taken out, here and then below, where an entry is put
         // under its shard's lock; and only then may a flight that begins count as younger.
         let unfinished: Vec<_> = purges.iter().map(|(purge, soft)| self.0.purges.begin(purge.clone(), *soft)).collect();
-        let [hard, soft] =
-            [false, true].map(|which| Several::new(purges.iter().filter(|(_, soft)| *soft == which).map(|(purge, _)| purge)));
+        let those = |which: &dyn Fn(&Purge, bool) -> bool| {
+            Several::new(purges.iter().filter(|(purge, soft)| which(purge, *soft)).map(|(purge, _)| purge))
+        };
+        let (hard, soft) = (those(&|_, soft| !soft), those(&|_, soft| soft));
+        let (all, changed) = (those(&|_, _| true), those(&|purge, _| purge.is_of_one()));
         let mut out = Purged { epoch: unfinished.last().map_or_else(|| self.epoch(), |last| last.epoch), ..Purged::default() };
         for shard in &self.0.shards {
             let mut shard = shard.lock();
             let ended = take(&mut shard.index, &hard);
-            out.entries += ended.len() + soften(&shard.index, &soft);
+            out.entries += ended.len() + self.0.soften(&shard.index, &soft, &changed);
             self.0.keep_stats(&ended);
-            purges.iter().for_each(|(purge, soft)| self.0.forget_if_one(purge, *soft, (&shard.index, &ended)));
+            self.0.forget_changed(&ended, &changed);
             let mut flights = Vec::new();
             shard.flights.retain(|_, flight| {
-                let purged = purges.iter().fold(false, |hit, (purge, _)| flight.purge(purge) || hit);
+                let purged = flight.purge(&all);
                 if purged {
                     flights.push(Arc::clone(flight));
                 }
@@ -70,17 +73,30 @@ impl Cache {
 }
 
 impl Inner {
+    /// Makes entries stale; how many. The copies of those that have `changed` are forgotten, too.
+    fn soften(&self, index: &Index<Node>, purges: &Several<'_>, changed: &Several<'_>) -> usize {
+        if purges.is_empty() {
+            return 0;
+        }
+        let mut count = 0;
+        for (key, node) in index.iter() {
+            if let Node::Entry(entry) = node
+                && purges.matches(entry)
+            {
+                entry.purge_soft();
+                count += 1;
+                if changed.matches(entry) {
+                    self.copies.forget(key);
+                }
+            }
+        }
+        count
+    }
+
     /// A purge of one resource says that its answer has changed: whoever fetches it anew brings nothing back. Larger ones are losses.
-    fn forget_if_one(&self, purge: &Purge, soft: bool, (index, ended): (&Index<Node>, &[Arc<Cached>])) {
-        match purge {
-            Purge::Key(key) => self.copies.forget(*key),
-            Purge::Path { .. } => {}
-            _ => return,
-        }
-        ended.iter().filter(|entry| purge.matches(entry)).for_each(|entry| self.copies.forget(entry.stored_key()));
-        if soft {
-            index.iter().filter(|(_, node)| is_hit(node, purge)).for_each(|(key, _)| self.copies.forget(key));
-        }
+    fn forget_changed(&self, ended: &[Arc<Cached>], changed: &Several<'_>) {
+        changed.keys().for_each(|key| self.copies.forget(key));
+        ended.iter().filter(|entry| changed.matches(entry)).for_each(|entry| self.copies.forget(entry.stored_key()));
     }
 }
 
@@ -94,21 +110,4 @@ fn take(index: &mut Index<Node>, purges: &Several<'_>) -> Vec<Arc<Cached>> {
     }
     let hit = |node: &Node| matches!(node, Node::Entry(entry) if purges.matches(entry));
     index.remove_where(|_, node| hit(node)).into_iter().filter_map(into_entry).collect()
-}
-
-/// Makes entries stale; how many.
-fn soften(index: &Index<Node>, purges: &Several<'_>) -> usize {
-    if purges.is_empty() {
-        return 0;
-    }
-    let mut count = 0;
-    for (_, node) in index.iter() {
-        if let Node::Entry(entry) = node
-            && purges.matches(entry)
-        {
-            entry.purge_soft();
-            count += 1;
-        }
-    }
-    count
 }

@@ -68,6 +68,11 @@ impl Purge {
         }
     }
 
+    /// Whether it is about one resource.
+    pub(crate) const fn is_of_one(&self) -> bool {
+        matches!(self, Self::Key(_) | Self::Path { .. })
+    }
+
     /// Whether it is about an answer under way. Tags not known yet count as matching: better a call too many.
     pub(crate) fn matches_subject(&self, subject: &Subject, tags: Option<&[Arc<str>]>) -> bool {
         match self {
@@ -87,7 +92,7 @@ impl Purge {
     }
 }
 
-/// Purges that an entry is asked about at once.
+/// Purges that an entry or an answer under way is asked about at once.
 pub(crate) struct Several<'a> {
     keys: KeyMap<()>,
     others: Vec<&'a Purge>,
@@ -107,9 +112,17 @@ impl<'a> Several<'a> {
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.others.is_empty()
     }
+    /// The primary keys that are among them by themselves.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = KeyHash> {
+        self.keys.keys().copied()
+    }
     /// Whether one of them is about an entry.
     pub(crate) fn matches(&self, entry: &Entry) -> bool {
-        self.keys.contains_key(&entry.subject.key) || self.others.iter().any(|purge| purge.matches(entry))
+        self.matches_subject(&entry.subject, Some(&entry.tags))
+    }
+    /// As [`Purge::matches_subject`] of one of them.
+    pub(crate) fn matches_subject(&self, subject: &Subject, tags: Option<&[Arc<str>]>) -> bool {
+        self.keys.contains_key(&subject.key) || self.others.iter().any(|purge| purge.matches_subject(subject, tags))
     }
 }
 

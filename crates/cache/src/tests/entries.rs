@@ -73,6 +73,10 @@ async fn several_purges_at_once_are_as_one_after_the_other() {
     let stands = |cache: &Cache, n| cache.peek(subject(n).key, &HeaderMap::new()).map(|entry| entry.soft_purged());
     for n in 0..20 {
         assert_eq!(stands(&together, n), stands(&apart, n), "{n}");
+        // What a purge of its own was about has changed; what a larger one was about is lost.
+        for cache in [&together, &apart] {
+            assert_eq!(cache.has_lost(subject(n).key, NOW), ![3, 4, 5, 12].contains(&n), "{n}");
+        }
     }
     assert_eq!(together.epoch(), apart.epoch());
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use farthing_cache::Hearing;
 use farthing_config::{Config, FleetConfig};
-use farthing_fleet::{Bus, BusMember, BusPosition, Handle, RedisConfig};
+use farthing_fleet::{Bus, BusMember, BusPosition, Handle};
 use farthing_types::{RouteName, Span};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -128,10 +128,6 @@ impl Fleet {
     pub const fn leases_fills(&self) -> bool {
         self.config.fill_leases
     }
-    /// How to reach its Redis over a connection of one's own.
-    pub fn redis(&self) -> RedisConfig {
-        redis_config(&self.config.server, self.config.deadline)
-    }
     /// What was heard of purges.
     pub const fn hearing(&self) -> &Arc<Hearing> {
         &self.hearing
@@ -140,11 +136,6 @@ impl Fleet {
     /// The key of `what` in a group of keys, which are all in one slot of a Cluster. No other fleet uses it.
     pub fn key(&self, group: &str, what: &str) -> Vec<u8> {
         key(&self.config, group, what)
-    }
-
-    /// Whether its Redis cannot be asked now, or some of its nodes.
-    pub fn is_away(&self) -> bool {
-        !self.handle.is_connected() || self.handle.stats().open_breakers > 0
     }
 
     /// Tells the others, as soon as may be.

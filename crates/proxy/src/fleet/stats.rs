@@ -79,7 +79,7 @@ impl Fleet {
         FleetStats {
             name: self.config.name.clone(),
             identity: self.identity.clone(),
-            connected: !self.is_away(),
+            connected: !self.handle.is_away(),
             redis: self.handle.stats(),
             position: self.hearing.position(),
             silent: self.hearing.is_silent(now),
@@ -104,7 +104,7 @@ impl Fleet {
             let used = if self.config.bypass_on_partition { "answers with tags are used for a second only" } else { "purges come late" };
             return Some(format!("redis does not answer ({why}): this instance is on its own until it does; {used}"));
         }
-        if self.is_away() {
+        if self.handle.is_away() {
             return Some("some nodes of redis do not answer".to_owned());
         }
         self.stranger(now)
@@ -114,7 +114,7 @@ impl Fleet {
     fn stranger(&self, now: Time) -> Option<String> {
         let members = self.members.lock();
         members.iter().filter(|member| member.ago < GONE && member.name != self.member).find_map(|member| {
-            let name = member.name.split(' ').next().unwrap_or_default();
+            let name = instance(member);
             // Not the run before this one.
             if name == &*self.identity.name && member.ago + MOMENT < now.since(self.counts.first_heard()) {
                 return Some(format!("another process is instance `{name}` of this fleet, too: give each its own state_dir"));
@@ -124,7 +124,7 @@ impl Fleet {
     }
 
     fn near(&self) -> Vec<String> {
-        let name = |member: &BusMember| member.name.split(' ').next().unwrap_or_default().to_owned();
+        let name = |member| instance(member).to_owned();
         let mut names: Vec<String> = self.members.lock().iter().filter(|member| member.ago < GONE).map(name).collect();
         names.sort_unstable();
         names.dedup();
@@ -162,4 +162,9 @@ impl Fleet {
             tracing::info!(fleet, "the fleet is heard");
         }
     }
+}
+
+/// The name of a member's instance, whichever run of it that is.
+fn instance(member: &BusMember) -> &str {
+    member.name.split(' ').next().unwrap_or_default()
 }
