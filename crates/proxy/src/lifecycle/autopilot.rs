@@ -9,7 +9,7 @@ use farthing_models::{Alias, Kind, Order};
 use farthing_policy::watch::{CanaryReport, Spent, Trust, Turn};
 use farthing_types::{KeyHash, Money, Span, Time};
 
-use super::{Candidate, WINDOW, window_of};
+use super::{Candidate, WINDOW, begin_of, window_of};
 use crate::choose::Occasion;
 use crate::route::RouteState;
 use crate::state::State;
@@ -56,12 +56,11 @@ type Part = (i64, f64, f64);
 fn parts(from: Time, last: Time) -> impl Iterator<Item = Part> {
     let (first, until) = (window_of(from), window_of(last));
     let length = last.since(from).as_secs_f64();
-    let begins = move |window: i64| Time::from_nanos(window.saturating_mul(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX)));
     let share = move |at: Time| if length > 0.0 { (at.since(from).as_secs_f64() / length).clamp(0.0, 1.0) } else { 1.0 };
     let oldest = first.max(until.saturating_sub(SPREAD as i64 - 1));
     (oldest..=until).map(move |window| {
-        let low = if window == oldest { 0.0 } else { share(begins(window)) };
-        let high = if window == until { 1.0 } else { share(begins(window + 1)) };
+        let low = if window == oldest { 0.0 } else { share(begin_of(window)) };
+        let high = if window == until { 1.0 } else { share(begin_of(window + 1)) };
         (window, high - low, high * high - low * low)
     })
 }
@@ -86,8 +85,7 @@ impl State {
         let hits = entry.hits() as f64;
         for (window, answers, stales) in parts(entry.fetched_at, last) {
             // The middle of the window: any moment of it has the same coin.
-            let nanos = i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX);
-            let at = Time::from_nanos(window.saturating_mul(nanos).saturating_add(nanos / 2));
+            let at = begin_of(window) + WINDOW / 2;
             self.spent(route, entry.subject.key, Some((at, each * stale * stales, hits * answers)));
         }
     }

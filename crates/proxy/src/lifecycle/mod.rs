@@ -128,9 +128,16 @@ fn distrust(routes: &[Arc<RouteState>], store: &Store) {
     routes.iter().filter(|route| route.switches.distrusted() != version).for_each(|route| route.switches.put_distrusted(version));
 }
 
+const WINDOW_NS: i64 = WINDOW.as_nanos() as i64;
+
 /// The window of a canary that a moment is in.
-fn window_of(at: Time) -> i64 {
-    at.nanos().div_euclid(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX))
+const fn window_of(at: Time) -> i64 {
+    at.nanos().div_euclid(WINDOW_NS)
+}
+
+/// When a window begins.
+const fn begin_of(window: i64) -> Time {
+    Time::from_nanos(window.saturating_mul(WINDOW_NS))
 }
 
 impl Lifecycle {
@@ -328,7 +335,7 @@ impl State {
     /// A champion that misleads on a route goes back to the one before, if it is new. That protects, so a freeze does not stop it.
     fn send_back(&self, route: &str) {
         let (now, Some(champion)) = (self.clock.now(), self.predictors.ttl(None)) else { return };
-        let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
+        let since = now - PROBATION;
         let reason = format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion");
         let order = Order::new(now, "drift", reason);
         // The store is asked there as well: while it loads a version, it lets nobody in.
