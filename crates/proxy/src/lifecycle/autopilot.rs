@@ -123,10 +123,13 @@ impl State {
 
     /// Does what nobody ordered.
     pub(super) fn unattended(&self, candidate: &Arc<Candidate>, turn: Turn) {
-        let report = candidate.canary.lock().report();
+        let (report, slice) = {
+            let canary = candidate.canary.lock();
+            (canary.report(), canary.slice())
+        };
         let (now, version) = (self.clock.now(), candidate.generation.version());
         if turn == Turn::Widen {
-            candidate.slice.store((2.0 * report.share).min(1.0).to_bits(), Ordering::Relaxed);
+            candidate.slice.store(slice.to_bits(), Ordering::Relaxed);
             // Heads that were remembered go by nobody's side.
             self.shortcuts.clear();
             tracing::info!(version, share = report.share, "a challenger decides for more keys from now on");
