@@ -187,21 +187,20 @@ impl State {
                 drift.trust() != Trust::Full || drift.warns()
             };
             if misleads {
-                self.tell_drift(&route.route.name);
+                self.tell_drift(route);
             }
         }
     }
 
     /// Tells the trainer that the champion misleads on a route, once for each champion and route.
-    pub(super) fn tell_drift(&self, route: &str) {
+    pub(super) fn tell_drift(&self, route: &RouteState) {
         let Some(champion) = self.predictors.ttl(None) else { return };
-        let place = self.routes.iter().position(|state| &*state.route.name == route);
-        let Some(watched) = place.and_then(|place| self.lifecycle.routes.get(place)) else { return };
+        let Some(watched) = self.lifecycle.routes.get(usize::from(route.index)) else { return };
         let told = watched.lock().told.clone();
         if told.swap(true, Ordering::Relaxed) {
             return;
         }
-        let reason = format!("route `{route}`: answers change otherwise than {} foretells", champion.manifest().name());
+        let reason = format!("route `{}`: answers change otherwise than {} foretells", route.route.name, champion.manifest().name());
         let order = Order::new(self.clock.now(), "drift", reason);
         self.in_store(move |store| store.note_drift(&champion, &order).inspect_err(|_| told.store(false, Ordering::Relaxed)));
     }

@@ -320,15 +320,17 @@ impl State {
 
     /// What a fall of trust on a route leads to.
     fn drifted(&self, route: &RouteState, to: Trust) {
-        let route = &*route.route.name;
+        let name = &*route.route.name;
         match to {
-            Trust::Full => tracing::info!(route, "the predictor foretells well again: it decides again"),
-            Trust::Statistics => tracing::warn!(route, "answers change otherwise than the predictor foretells: live statistics decide"),
-            Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
+            Trust::Full => tracing::info!(route = name, "the predictor foretells well again: it decides again"),
+            Trust::Statistics => {
+                tracing::warn!(route = name, "answers change otherwise than the predictor foretells: live statistics decide")
+            }
+            Trust::Rule => tracing::warn!(route = name, "answers change otherwise than the live statistics foretell: the rule decides"),
         }
         if to == Trust::Statistics {
             self.tell_drift(route);
-            self.send_back(route);
+            self.send_back(name);
         }
     }
 
