@@ -2,7 +2,7 @@
 //! decision is pure ([`farthing_policy::watch::Canary::unattended`]). What the trainer's loop is told of drift and freezes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use farthing_cache::EntryEnd;
 use farthing_models::{Alias, Kind, Order};
@@ -23,14 +23,12 @@ const AUTOPILOT: &str = "autopilot";
 pub struct Unattended {
     looked: Time,
     spent: Span,
-    /// An order to the store is under way.
-    pub deciding: Arc<AtomicBool>,
 }
 
 impl Unattended {
     /// Since now.
-    pub fn new(now: Time) -> Self {
-        Self { looked: now, spent: Span::ZERO, deciding: Arc::default() }
+    pub const fn new(now: Time) -> Self {
+        Self { looked: now, spent: Span::ZERO }
     }
 
     /// Time passed; under a freeze it does not count. How much has.
@@ -135,19 +133,19 @@ impl State {
             tracing::info!(version, share = report.share, "a challenger decides for more keys from now on");
             return;
         }
-        let deciding = candidate.unattended.lock().deciding.clone();
-        if deciding.swap(true, Ordering::Relaxed) {
+        if candidate.deciding.swap(true, Ordering::Relaxed) {
             return;
         }
         let order = Order::new(now, AUTOPILOT, self.figures(&report, turn));
-        let digest = candidate.generation.digest().clone();
+        let candidate = candidate.clone();
         self.in_store(move |store| {
+            let digest = candidate.generation.digest();
             let done = match turn {
-                Turn::Promote => store.crown(Kind::Ttl, &digest, order),
-                _ => store.withdraw(Kind::Ttl, Alias::Challenger, &digest, order),
+                Turn::Promote => store.crown(Kind::Ttl, digest, order),
+                _ => store.withdraw(Kind::Ttl, Alias::Challenger, digest, order),
             };
             // What failed is tried again at the next turn.
-            deciding.store(false, Ordering::Relaxed);
+            candidate.deciding.store(false, Ordering::Relaxed);
             done
         });
     }

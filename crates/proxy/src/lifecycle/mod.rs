@@ -91,6 +91,8 @@ pub struct Candidate {
     slice: AtomicU64,
     canary: Mutex<Canary>,
     unattended: Mutex<Unattended>,
+    /// An order of the autopilot to the store is under way.
+    deciding: AtomicBool,
 }
 
 impl Candidate {
@@ -261,6 +263,7 @@ impl State {
                 slice: AtomicU64::new(canary.slice().to_bits()),
                 canary: Mutex::new(canary),
                 unattended: Mutex::new(Unattended::new(self.clock.now())),
+                deciding: AtomicBool::new(false),
             })
         });
         let before = place.swap(candidate);
