@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use farthing_contract::bundle::{Alias, Kind, Published, disk};
+use farthing_contract::bundle::{Alias, Kind, Target, disk};
 
 use super::recipe::Recipe;
 use crate::error::TrainError;
@@ -15,7 +15,7 @@ use crate::{cost, fit, prefetch, read, strategy};
 #[derive(Debug)]
 pub(super) enum Made {
     /// A version, and what the gate said.
-    Published(Box<Published>, String),
+    Published(Target, String),
     /// The gate refused it, and why.
     Refused(String),
     /// There is too little to learn from.
@@ -87,5 +87,6 @@ fn finish<'a>(root: &Path, draft: &dyn Fn() -> Draft<'a>, (passes, verdict): (bo
     let mut draft = draft();
     let aliases = disk::read_aliases(root).map_err(|e| TrainError::Bundle { path: root.to_path_buf(), reason: e.to_string() })?;
     draft.parent = aliases.get(draft.kind, Alias::Champion).map(|state| state.current.digest.clone());
-    Ok(Made::Published(Box::new(publish(root, &draft)?), verdict))
+    let published = publish(root, &draft)?;
+    Ok(Made::Published(Target { version: published.manifest.version, digest: published.digest }, verdict))
 }

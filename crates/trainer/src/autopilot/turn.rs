@@ -166,43 +166,37 @@ impl Looper {
         let root = self.recipe.models.clone();
         let span = describe(chosen);
         let known = made_of(&root, now.kind, (&attempt.data_digest, self.recipe.seed));
-        if let Some((version, digest)) = &known
-            && let Some(event) = history.rejected(now.kind, digest)
+        if let Some(target) = &known
+            && let Some(event) = history.rejected(now.kind, &target.digest)
         {
             let text = format!(
-                "{}/{version} was made of the same log ({span}) and rejected by {} ({}): waits for more",
-                now.kind, event.by, event.reason
+                "{}/{} was made of the same log ({span}) and rejected by {} ({}): waits for more",
+                now.kind, target.version, event.by, event.reason
             );
             attempt.outcome.clone_from(&text);
             self.keep(now.kind, attempt)?;
             return Ok((Outcome::NothingNew, None, text));
         }
-        let (target, verdict) = match known {
-            Some((version, digest)) => (Target { version, digest }, "made of the same log before".to_owned()),
+        let made = match known {
+            Some(target) => Made::Published(target, "made of the same log before".to_owned()),
             None => {
                 let stop = || frozen(&root);
                 let made = train(now.kind, &chosen.files, &self.recipe, (&stop, now.watch));
                 if made.is_err() {
                     self.rests.insert(now.kind, now.at + REST);
                 }
-                let made = made?;
-                let (outcome, text) = match made {
-                    Made::Published(published, verdict) => {
-                        let target = Target { version: published.manifest.version, digest: published.digest.clone() };
-                        return self.name(now, (attempt, drift), (target, verdict, span));
-                    }
-                    Made::Stopped(why) => return Ok((Outcome::Frozen, None, why)),
-                    Made::Refused(why) => {
-                        (Outcome::Refused, format!("learned from {span}; the gate refused it: {why}; nothing was published"))
-                    }
-                    Made::TooLittle(why) => (Outcome::TooLittle, format!("{span}: {why}")),
-                };
-                attempt.outcome.clone_from(&text);
-                self.keep(now.kind, attempt)?;
-                return Ok((outcome, None, text));
+                made?
             }
         };
-        self.name(now, (attempt, drift), (target, verdict, span))
+        let (outcome, text) = match made {
+            Made::Published(target, verdict) => return self.name(now, (attempt, drift), (target, verdict, span)),
+            Made::Stopped(why) => return Ok((Outcome::Frozen, None, why)),
+            Made::Refused(why) => (Outcome::Refused, format!("learned from {span}; the gate refused it: {why}; nothing was published")),
+            Made::TooLittle(why) => (Outcome::TooLittle, format!("{span}: {why}")),
+        };
+        attempt.outcome.clone_from(&text);
+        self.keep(now.kind, attempt)?;
+        Ok((outcome, None, text))
     }
 
     /// Names a version challenger, under the lock of the aliases, unless it was frozen or rejected meanwhile.
@@ -329,14 +323,14 @@ fn frozen(root: &Path) -> Option<String> {
 }
 
 /// The version that was made of a log with a seed, as a loop that was killed may have left it.
-fn made_of(root: &Path, kind: Kind, (digest, seed): (&str, u64)) -> Option<(u32, String)> {
+fn made_of(root: &Path, kind: Kind, (digest, seed): (&str, u64)) -> Option<Target> {
     let newest = versions(root, kind).ok()?.into_iter().rev();
     newest.take(20).find_map(|version| {
         let (manifest, own, _) = Bundle::read_manifest(root, kind, version).ok()?;
         let same = manifest.training.data_digest == digest
             && manifest.training.seed == seed
             && manifest.gate.as_ref().is_none_or(|gate| gate.passed);
-        same.then_some((version, own))
+        same.then_some(Target { version, digest: own })
     })
 }
 
