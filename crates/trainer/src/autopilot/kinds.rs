@@ -85,7 +85,7 @@ fn finish<'a>(root: &Path, draft: &dyn Fn() -> Draft<'a>, (passes, verdict): (bo
         return Ok(Made::Stopped(why));
     }
     let mut draft = draft();
-    let aliases = disk::read_aliases(root).map_err(|e| TrainError::Bundle { path: root.to_path_buf(), reason: e.to_string() })?;
+    let aliases = disk::read_aliases(root).map_err(TrainError::bundle(root))?;
     draft.parent = aliases.get(draft.kind, Alias::Champion).map(|state| state.current.digest.clone());
     let published = publish(root, &draft)?;
     Ok(Made::Published(Target { version: published.manifest.version, digest: published.digest }, verdict))

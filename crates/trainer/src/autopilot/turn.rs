@@ -84,11 +84,6 @@ struct Now<'a> {
 
 type Said = (Outcome, Option<u32>, String);
 
-fn bad(root: &Path) -> impl Fn(farthing_contract::bundle::BundleError) -> TrainError {
-    let root = root.to_path_buf();
-    move |error| TrainError::Bundle { path: root.clone(), reason: error.to_string() }
-}
-
 impl Looper {
     /// Goes on where the one before has left off.
     ///
@@ -127,9 +122,9 @@ impl Looper {
         let Some(until) = now.log.until() else {
             return Ok((Outcome::TooLittle, None, "no hour of the log is closed yet".to_owned()));
         };
-        let history = read_history(&history_path(&root)).map_err(bad(&root))?;
+        let history = read_history(&history_path(&root)).map_err(TrainError::bundle(&root))?;
         let drift = history.drifted_ns(now.kind);
-        let aliases = read_aliases(&root).map_err(bad(&root))?;
+        let aliases = read_aliases(&root).map_err(TrainError::bundle(&root))?;
         if let Some(why) = aliases.get(now.kind, Alias::Challenger).and_then(|named| self.waits(named, now, drift)) {
             return Ok((Outcome::Waits, None, why));
         }
@@ -235,7 +230,7 @@ impl Looper {
             }
             Ok(None)
         });
-        let unnamed = named.map_err(bad(&root))?;
+        let unnamed = named.map_err(TrainError::bundle(&root))?;
         attempt.has_made(version);
         attempt.drift_ns = drift;
         attempt.outcome = reason.clone();
