@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use super::kept::{Attempt, Kept};
 use super::kinds::{Made, train};
-use super::partitions::{Chosen, HOUR_NS, Partitions};
+use super::partitions::{Chosen, Partitions};
 use super::recipe::Recipe;
 use crate::error::TrainError;
 use crate::learn::Watch;
 use crate::read;
+use crate::write::HOUR_NS;
 
 /// How long a kind rests whose training failed.
 const REST: Span = Span::from_secs(3_600);
@@ -92,11 +93,6 @@ impl Looper {
     pub fn open(recipe: Recipe) -> Result<Self, TrainError> {
         let kept = Kept::read(&recipe.models)?;
         Ok(Self { recipe, kept, rests: BTreeMap::new() })
-    }
-
-    /// What is remembered of a kind.
-    pub fn attempt(&self, kind: Kind) -> Option<&Attempt> {
-        self.kept.kinds.get(&kind)
     }
 
     /// One turn at `at` over all kinds. Nothing that goes wrong with one keeps another from its turn.
