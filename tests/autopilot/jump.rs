@@ -4,7 +4,8 @@ use farthing_models::{Alias, Kind, Order};
 use farthing_tests::skip::skip;
 use farthing_types::Clock;
 
-use crate::world::{BUDGET, DAY, HOUR, Shape, Sums, World, trainer};
+use crate::program::trainer;
+use crate::world::{BUDGET, DAY, HOUR, Shape, Sums, World};
 
 const FULL: Shape = Shape { seed: 8, keys: 60, days: 21, jump: 8, times: 30.0, read: 300.0, change: 43_200.0 };
 /// How long is compared, from day 11 on.

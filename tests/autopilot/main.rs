@@ -10,4 +10,7 @@
 )]
 
 mod jump;
+#[path = "../e2e/program.rs"]
+#[allow(dead_code, reason = "it serves other tests, too")]
+mod program;
 mod world;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use farthing_config::{Config, Mode, Prices, Provider, Route};
+use farthing_contract::log::partition;
 use farthing_models::{Alias, Kind, Runtime, Store, StoreOptions};
 use farthing_proxy::Inside;
 use farthing_types::{Body, Call, CallReport, Clock, Failure, Money, Reply, Span, Time, VirtualClock};
@@ -14,6 +15,8 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::program::said;
 
 /// Midnight, UTC.
 pub const START: Time = Time::from_millis(1_764_201_600_000);
@@ -272,10 +275,7 @@ impl World {
     /// One look of the trainer's loop; what it said.
     pub fn train(&mut self) -> String {
         self.inside.flush_log().unwrap();
-        let at = self.clock.now().nanos().div_euclid(1_000_000_000);
-        let (year, month, day) = farthing_types::civil(at.div_euclid(86_400));
-        let of_day = at.rem_euclid(86_400);
-        let at = format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", of_day / 3_600, of_day / 60 % 60, of_day % 60);
+        let at = farthing_ledger::costs::utc(self.clock.now());
         let recipe = self.dir.join("loop.toml");
         let (logs, models) = (self.dir.join("logs"), self.dir.join("models"));
         let text = format!(
@@ -293,20 +293,20 @@ impl World {
     pub fn trainer(&self, args: &[&str]) -> String {
         let mut command = Command::new(&self.trainer);
         let output = command.args(args).current_dir(&self.dir).env("ORT_DISABLE_TELEMETRY", "1").output().unwrap();
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said = said(&output);
         assert!(output.status.code().is_some_and(|code| code == 0 || code == 3), "{said}");
         said
     }
 
     /// Fits on the log of some days alone, whatever the gate says of it; the version.
     pub fn fit_days(&self, days: std::ops::Range<i64>) -> u32 {
-        let first = START.nanos().div_euclid(86_400_000_000_000);
+        let first = START.nanos().div_euclid(3_600_000_000_000);
         let logs = self.dir.join("some");
         for table in ["requests", "calls", "decisions"] {
             for day in days.clone() {
-                let (year, month, day) = farthing_types::civil(first + day);
-                let day = format!("date={year:04}-{month:02}-{day:02}");
-                copy(&self.dir.join("logs").join(table).join(&day), &logs.join(table).join(&day));
+                let midnight = partition(first + 24 * day);
+                let day = Path::new(table).join(Path::new(&midnight).parent().unwrap());
+                copy(&self.dir.join("logs").join(&day), &logs.join(&day));
             }
         }
         let budget = BUDGET.to_string();
@@ -344,11 +344,4 @@ impl World {
         };
         self.inside.models().history().into_iter().map(line).collect()
     }
-}
-
-/// The built trainer: named by the environment, or beside the tests.
-pub fn trainer() -> Option<PathBuf> {
-    let named = std::env::var_os("FARTHING_TRAIN").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("farthing-train"));
-    named.or_else(beside).filter(|path| path.is_file())
 }

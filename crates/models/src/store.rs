@@ -241,10 +241,7 @@ impl Store {
 
     /// Tells the store of rollbacks that it could not take when they happened.
     fn tell_store(&self, state: &mut State) {
-        if self.is_gone() {
-            return;
-        }
-        if state.untold.is_empty() {
+        if state.untold.is_empty() || self.is_gone() {
             return;
         }
         let known = read_history(&history_path(&self.root)).unwrap_or_default();

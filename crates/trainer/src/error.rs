@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use farthing_contract::bundle::BundleError;
+
 /// An error of the trainer.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -84,5 +86,11 @@ impl TrainError {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// What the store or the bundle at `path` said.
+    pub fn bundle(path: impl Into<PathBuf>) -> impl FnOnce(BundleError) -> Self {
+        let path = path.into();
+        move |error| Self::Bundle { path, reason: error.to_string() }
     }
 }

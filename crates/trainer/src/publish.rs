@@ -115,7 +115,7 @@ fn put(root: &Path, draft: &Draft<'_>, model: &Foreign<'_>) -> Result<Published,
     let mut files: Vec<(&str, &[u8])> = vec![(MODEL_FILE, model.onnx), (TABLE_FILE, &table), (CARD_FILE, draft.card.text.as_bytes())];
     files.extend(trees.as_deref().map(|trees| (TREES_FILE, trees)));
     files.extend(draft.card.plots.iter().map(|(name, svg)| (name.as_str(), svg.as_bytes())));
-    bundle::publish(root, manifest, &files).map_err(|e| TrainError::Bundle { path: root.to_path_buf(), reason: e.to_string() })
+    bundle::publish(root, manifest, &files).map_err(TrainError::bundle(root))
 }
 
 fn answer(ensemble: &Ensemble, row: &[f32]) -> Vec<f32> {

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use farthing_contract::bundle::{Alias, Bundle, Kind, disk};
 use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
-use farthing_replay::{Process, Recipe, RecipeRoute, RecipeTerms};
+use farthing_replay::{Process, Recipe};
 use farthing_trainer::TrainError;
 use farthing_trainer::evaluate::stream;
 use farthing_trainer::fit::{Fit, Options, fit};
@@ -20,26 +20,7 @@ use farthing_trainer::read::{Fetch, Log};
 use farthing_trainer::trees::Ensemble;
 
 fn recipe(hours: f64, process: Process) -> Recipe {
-    let route = |name: &str, process| RecipeRoute {
-        name: name.to_owned(),
-        keys: 40,
-        weight: 1.0,
-        price: "0.002".parse().unwrap(),
-        bytes: 900,
-        latency_ms: 10,
-        process,
-        terms: RecipeTerms::default(),
-        tokens: None,
-    };
-    Recipe {
-        seed: 1,
-        start_s: 1_767_225_600,
-        duration_s: hours * 3_600.0,
-        rate: 0.3,
-        zipf: 0.9,
-        stale_price: "0.02".parse().unwrap(),
-        routes: vec![route("one", process), route("other", Process::Poisson { mean_interval_s: 3_000.0, sigma: 1.0 })],
-    }
+    common::world(hours, (40, 0.3), process)
 }
 
 fn log_of(recipe: &Recipe, seed: u64) -> Log {

@@ -8,44 +8,23 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{call, request};
+use common::{START_S, call, request, world};
 use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, note_frozen, read_aliases, read_history, versions};
 use farthing_contract::bundle::frozen::Frost;
 use farthing_contract::bundle::{Action, Alias, Bundle, Event, Kind};
 use farthing_contract::log::{CallRow, Request};
-use farthing_replay::{Process, Recipe as Worlds, RecipeRoute, RecipeTerms};
+use farthing_replay::Process;
 use farthing_trainer::autopilot::{KEPT_FILE, Lock, Looper, Outcome, Recipe, Told};
 use farthing_trainer::evaluate::stream;
 use farthing_trainer::learn::Unwatched;
 use farthing_trainer::write::write_file;
 use farthing_types::{Span, Time};
 
-const START_S: i64 = 1_767_225_600;
 const HOUR: Span = Span::from_secs(3_600);
 
 /// The log that a pass-through proxy would have written of a world, in the proxy's layout.
 fn write_log(dir: &Path, hours: u32, keys: u32) {
-    let route = |name: &str, process| RecipeRoute {
-        name: name.to_owned(),
-        keys,
-        weight: 1.0,
-        price: "0.002".parse().unwrap(),
-        bytes: 900,
-        latency_ms: 10,
-        process,
-        terms: RecipeTerms::default(),
-        tokens: None,
-    };
-    let world = Worlds {
-        seed: 1,
-        start_s: START_S,
-        duration_s: f64::from(hours) * 3_600.0,
-        rate: 0.12,
-        zipf: 0.9,
-        stale_price: "0.02".parse().unwrap(),
-        routes: vec![route("one", Process::Never), route("other", Process::Poisson { mean_interval_s: 3_000.0, sigma: 1.0 })],
-    };
-    let trace = world.generate(5).unwrap();
+    let trace = world(f64::from(hours), (keys, 0.12), Process::Never).generate(5).unwrap();
     let log = stream::pass_through(&trace, trace.events.len());
     let mut of_hours: BTreeMap<i64, (Vec<Request>, Vec<CallRow>)> = BTreeMap::new();
     let hour = |ns: i64| ns.div_euclid(3_600_000_000_000);

@@ -11,32 +11,13 @@ use std::process::Command;
 use farthing_contract::bundle::{Bundle, Kind, TREES_FILE};
 use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
 use farthing_contract::native;
-use farthing_replay::{Process, Recipe, RecipeRoute};
+use farthing_replay::Process;
 use farthing_trainer::onnx::{Model, encode};
 use farthing_trainer::trees::{Ensemble, Node, Tree};
 use prost::Message as _;
 
 fn world(dir: &Path) -> PathBuf {
-    let route = |name: &str, process| RecipeRoute {
-        name: name.to_owned(),
-        keys: 40,
-        weight: 1.0,
-        price: "0.002".parse().unwrap(),
-        bytes: 900,
-        latency_ms: 10,
-        process,
-        terms: farthing_replay::RecipeTerms::default(),
-        tokens: None,
-    };
-    let recipe = Recipe {
-        seed: 1,
-        start_s: 1_767_225_600,
-        duration_s: 30.0 * 3_600.0,
-        rate: 0.15,
-        zipf: 0.9,
-        stale_price: "0.02".parse().unwrap(),
-        routes: vec![route("one", Process::Never), route("other", Process::Poisson { mean_interval_s: 3_000.0, sigma: 1.0 })],
-    };
+    let recipe = common::world(30.0, (40, 0.15), Process::Never);
     let path = dir.join("world.toml");
     std::fs::write(&path, toml::to_string(&recipe).unwrap()).unwrap();
     path

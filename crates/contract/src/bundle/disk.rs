@@ -167,11 +167,15 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
 
 /// The aliases under `root`; none when there is no file.
 pub fn read_aliases(root: &Path) -> Result<Aliases, BundleError> {
-    let path = root.join(ALIASES_FILE);
-    match read_bounded(&path, MAX_MANIFEST) {
-        Ok(bytes) => Aliases::parse(&path, &bytes),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Aliases::default()),
-        Err(e) => Err(BundleError::io(&path)(e)),
+    read_small(&root.join(ALIASES_FILE), Aliases::parse)
+}
+
+/// What a small file of the store says; the default where there is none.
+fn read_small<T: Default>(path: &Path, parse: impl FnOnce(&Path, &[u8]) -> Result<T, BundleError>) -> Result<T, BundleError> {
+    match read_bounded(path, MAX_MANIFEST) {
+        Ok(bytes) => parse(path, &bytes),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        Err(e) => Err(BundleError::io(path)(e)),
     }
 }
 
@@ -202,12 +206,7 @@ fn locked(root: &Path) -> Result<File, BundleError> {
 /// # Errors
 /// A file that cannot be read.
 pub fn read_frozen(root: &Path) -> Result<Frozen, BundleError> {
-    let path = root.join(FROZEN_FILE);
-    match read_bounded(&path, MAX_MANIFEST) {
-        Ok(bytes) => Frozen::parse(&path, &bytes),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Frozen::default()),
-        Err(e) => Err(BundleError::io(&path)(e)),
-    }
+    read_small(&root.join(FROZEN_FILE), Frozen::parse)
 }
 
 /// Notes that an instance is frozen, or (`None`) is not any more. The file moves atomically.
@@ -229,11 +228,7 @@ const LONGEST_HISTORY: u64 = 512 << 10;
 
 /// The changes of aliases that a file tells of; none when there is no file.
 pub fn read_history(path: &Path) -> Result<History, BundleError> {
-    match read_bounded(path, MAX_MANIFEST) {
-        Ok(bytes) => Ok(History::parse(&bytes)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(History::default()),
-        Err(e) => Err(BundleError::io(path)(e)),
-    }
+    read_small(path, |_, bytes| Ok(History::parse(bytes)))
 }
 
 /// The place of the history within a store.

@@ -2,14 +2,14 @@
 //! decision is pure ([`farthing_policy::watch::Canary::unattended`]). What the trainer's loop is told of drift and freezes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use farthing_cache::EntryEnd;
 use farthing_models::{Alias, Kind, Order};
 use farthing_policy::watch::{CanaryReport, Spent, Trust, Turn};
 use farthing_types::{KeyHash, Money, Span, Time};
 
-use super::{Candidate, WINDOW, window_of};
+use super::{Candidate, WINDOW, begin_of, window_of};
 use crate::choose::Occasion;
 use crate::route::RouteState;
 use crate::state::State;
@@ -23,14 +23,12 @@ const AUTOPILOT: &str = "autopilot";
 pub struct Unattended {
     looked: Time,
     spent: Span,
-    /// An order to the store is under way.
-    pub deciding: Arc<AtomicBool>,
 }
 
 impl Unattended {
     /// Since now.
-    pub fn new(now: Time) -> Self {
-        Self { looked: now, spent: Span::ZERO, deciding: Arc::default() }
+    pub const fn new(now: Time) -> Self {
+        Self { looked: now, spent: Span::ZERO }
     }
 
     /// Time passed; under a freeze it does not count. How much has.
@@ -56,12 +54,11 @@ type Part = (i64, f64, f64);
 fn parts(from: Time, last: Time) -> impl Iterator<Item = Part> {
     let (first, until) = (window_of(from), window_of(last));
     let length = last.since(from).as_secs_f64();
-    let begins = move |window: i64| Time::from_nanos(window.saturating_mul(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX)));
     let share = move |at: Time| if length > 0.0 { (at.since(from).as_secs_f64() / length).clamp(0.0, 1.0) } else { 1.0 };
     let oldest = first.max(until.saturating_sub(SPREAD as i64 - 1));
     (oldest..=until).map(move |window| {
-        let low = if window == oldest { 0.0 } else { share(begins(window)) };
-        let high = if window == until { 1.0 } else { share(begins(window + 1)) };
+        let low = if window == oldest { 0.0 } else { share(begin_of(window)) };
+        let high = if window == until { 1.0 } else { share(begin_of(window + 1)) };
         (window, high - low, high * high - low * low)
     })
 }
@@ -86,8 +83,7 @@ impl State {
         let hits = entry.hits() as f64;
         for (window, answers, stales) in parts(entry.fetched_at, last) {
             // The middle of the window: any moment of it has the same coin.
-            let nanos = i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX);
-            let at = Time::from_nanos(window.saturating_mul(nanos).saturating_add(nanos / 2));
+            let at = begin_of(window) + WINDOW / 2;
             self.spent(route, entry.subject.key, Some((at, each * stale * stales, hits * answers)));
         }
     }
@@ -125,28 +121,31 @@ impl State {
 
     /// Does what nobody ordered.
     pub(super) fn unattended(&self, candidate: &Arc<Candidate>, turn: Turn) {
-        let report = candidate.canary.lock().report();
+        let (report, slice) = {
+            let canary = candidate.canary.lock();
+            (canary.report(), canary.slice())
+        };
         let (now, version) = (self.clock.now(), candidate.generation.version());
         if turn == Turn::Widen {
-            candidate.slice.store((2.0 * report.share).min(1.0).to_bits(), Ordering::Relaxed);
+            candidate.slice.store(slice.to_bits(), Ordering::Relaxed);
             // Heads that were remembered go by nobody's side.
             self.shortcuts.clear();
             tracing::info!(version, share = report.share, "a challenger decides for more keys from now on");
             return;
         }
-        let deciding = candidate.unattended.lock().deciding.clone();
-        if deciding.swap(true, Ordering::Relaxed) {
+        if candidate.deciding.swap(true, Ordering::Relaxed) {
             return;
         }
         let order = Order::new(now, AUTOPILOT, self.figures(&report, turn));
-        let digest = candidate.generation.digest().clone();
+        let candidate = candidate.clone();
         self.in_store(move |store| {
+            let digest = candidate.generation.digest();
             let done = match turn {
-                Turn::Promote => store.crown(Kind::Ttl, &digest, order),
-                _ => store.withdraw(Kind::Ttl, Alias::Challenger, &digest, order),
+                Turn::Promote => store.crown(Kind::Ttl, digest, order),
+                _ => store.withdraw(Kind::Ttl, Alias::Challenger, digest, order),
             };
             // What failed is tried again at the next turn.
-            deciding.store(false, Ordering::Relaxed);
+            candidate.deciding.store(false, Ordering::Relaxed);
             done
         });
     }
@@ -186,21 +185,20 @@ impl State {
                 drift.trust() != Trust::Full || drift.warns()
             };
             if misleads {
-                self.tell_drift(&route.route.name);
+                self.tell_drift(route);
             }
         }
     }
 
     /// Tells the trainer that the champion misleads on a route, once for each champion and route.
-    pub(super) fn tell_drift(&self, route: &str) {
+    pub(super) fn tell_drift(&self, route: &RouteState) {
         let Some(champion) = self.predictors.ttl(None) else { return };
-        let place = self.routes.iter().position(|state| &*state.route.name == route);
-        let Some(watched) = place.and_then(|place| self.lifecycle.routes.get(place)) else { return };
+        let Some(watched) = self.lifecycle.routes.get(usize::from(route.index)) else { return };
         let told = watched.lock().told.clone();
         if told.swap(true, Ordering::Relaxed) {
             return;
         }
-        let reason = format!("route `{route}`: answers change otherwise than {} foretells", champion.manifest().name());
+        let reason = format!("route `{}`: answers change otherwise than {} foretells", route.route.name, champion.manifest().name());
         let order = Order::new(self.clock.now(), "drift", reason);
         self.in_store(move |store| store.note_drift(&champion, &order).inspect_err(|_| told.store(false, Ordering::Relaxed)));
     }

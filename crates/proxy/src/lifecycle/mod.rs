@@ -91,6 +91,8 @@ pub struct Candidate {
     slice: AtomicU64,
     canary: Mutex<Canary>,
     unattended: Mutex<Unattended>,
+    /// An order of the autopilot to the store is under way.
+    deciding: AtomicBool,
 }
 
 impl Candidate {
@@ -128,9 +130,16 @@ fn distrust(routes: &[Arc<RouteState>], store: &Store) {
     routes.iter().filter(|route| route.switches.distrusted() != version).for_each(|route| route.switches.put_distrusted(version));
 }
 
+const WINDOW_NS: i64 = WINDOW.as_nanos() as i64;
+
 /// The window of a canary that a moment is in.
-fn window_of(at: Time) -> i64 {
-    at.nanos().div_euclid(i64::try_from(WINDOW.as_nanos()).unwrap_or(i64::MAX))
+const fn window_of(at: Time) -> i64 {
+    at.nanos().div_euclid(WINDOW_NS)
+}
+
+/// When a window begins.
+const fn begin_of(window: i64) -> Time {
+    Time::from_nanos(window.saturating_mul(WINDOW_NS))
 }
 
 impl Lifecycle {
@@ -254,6 +263,7 @@ impl State {
                 slice: AtomicU64::new(canary.slice().to_bits()),
                 canary: Mutex::new(canary),
                 unattended: Mutex::new(Unattended::new(self.clock.now())),
+                deciding: AtomicBool::new(false),
             })
         });
         let before = place.swap(candidate);
@@ -313,22 +323,24 @@ impl State {
 
     /// What a fall of trust on a route leads to.
     fn drifted(&self, route: &RouteState, to: Trust) {
-        let route = &*route.route.name;
+        let name = &*route.route.name;
         match to {
-            Trust::Full => tracing::info!(route, "the predictor foretells well again: it decides again"),
-            Trust::Statistics => tracing::warn!(route, "answers change otherwise than the predictor foretells: live statistics decide"),
-            Trust::Rule => tracing::warn!(route, "answers change otherwise than the live statistics foretell: the rule decides"),
+            Trust::Full => tracing::info!(route = name, "the predictor foretells well again: it decides again"),
+            Trust::Statistics => {
+                tracing::warn!(route = name, "answers change otherwise than the predictor foretells: live statistics decide")
+            }
+            Trust::Rule => tracing::warn!(route = name, "answers change otherwise than the live statistics foretell: the rule decides"),
         }
         if to == Trust::Statistics {
             self.tell_drift(route);
-            self.send_back(route);
+            self.send_back(name);
         }
     }
 
     /// A champion that misleads on a route goes back to the one before, if it is new. That protects, so a freeze does not stop it.
     fn send_back(&self, route: &str) {
         let (now, Some(champion)) = (self.clock.now(), self.predictors.ttl(None)) else { return };
-        let since = Time::from_nanos(now.nanos() - i64::try_from(PROBATION.as_nanos()).unwrap_or(i64::MAX));
+        let since = now - PROBATION;
         let reason = format!("route `{route}`: answers change otherwise than it foretold, within a day of its promotion");
         let order = Order::new(now, "drift", reason);
         // The store is asked there as well: while it loads a version, it lets nobody in.

@@ -65,7 +65,7 @@ impl Kept {
     pub fn write(&self, root: &Path) -> Result<(), TrainError> {
         let path = root.join(KEPT_FILE);
         let bytes = serde_json::to_vec_pretty(self).map_err(|e| TrainError::Config { path: path.clone(), reason: e.to_string() })?;
-        disk::write_atomic(&path, &bytes).map_err(|e| TrainError::Bundle { path, reason: e.to_string() })
+        disk::write_atomic(&path, &bytes).map_err(TrainError::bundle(path))
     }
 }
 

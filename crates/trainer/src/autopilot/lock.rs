@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::TrainError;
 
 /// File name within the root of the store.
-pub const LOCK_FILE: &str = "loop.lock";
+const LOCK_FILE: &str = "loop.lock";
 
 /// Held as long as it lives; the system lets go when the process ends, however it does.
 pub struct Lock(#[expect(dead_code, reason = "held, never read")] File);

@@ -8,8 +8,7 @@ mod partitions;
 mod recipe;
 mod turn;
 
-pub use kept::{Attempt, KEPT_FILE};
-pub use lock::{LOCK_FILE, Lock};
-pub use partitions::{HOUR_NS, Partitions};
+pub use kept::KEPT_FILE;
+pub use lock::Lock;
 pub use recipe::Recipe;
 pub use turn::{Looper, Outcome, Told};

@@ -9,9 +9,8 @@ use farthing_types::{Span, Time, days_of};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::error::TrainError;
+use crate::write::HOUR_NS;
 
-/// An hour, ns.
-pub const HOUR_NS: i64 = 3_600_000_000_000;
 /// Tables that fits read.
 const TABLES: [&str; 3] = [Request::TABLE.name, CallRow::TABLE.name, Decision::TABLE.name];
 
@@ -27,7 +26,7 @@ impl Partitions {
     /// # Errors
     /// A folder that is not there or cannot be read.
     pub fn closed(folders: &[PathBuf], (now, grace): (Time, Span)) -> Result<Self, TrainError> {
-        let until = now.nanos().saturating_sub(i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX)).div_euclid(HOUR_NS);
+        let until = (now - grace).nanos().div_euclid(HOUR_NS);
         let mut hours: BTreeMap<i64, Vec<PathBuf>> = BTreeMap::new();
         for folder in folders {
             std::fs::read_dir(folder).map_err(TrainError::io(folder))?;

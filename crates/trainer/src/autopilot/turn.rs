@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use super::kept::{Attempt, Kept};
 use super::kinds::{Made, train};
-use super::partitions::{Chosen, HOUR_NS, Partitions};
+use super::partitions::{Chosen, Partitions};
 use super::recipe::Recipe;
 use crate::error::TrainError;
 use crate::learn::Watch;
 use crate::read;
+use crate::write::HOUR_NS;
 
 /// How long a kind rests whose training failed.
 const REST: Span = Span::from_secs(3_600);
@@ -84,11 +85,6 @@ struct Now<'a> {
 
 type Said = (Outcome, Option<u32>, String);
 
-fn bad(root: &Path) -> impl Fn(farthing_contract::bundle::BundleError) -> TrainError {
-    let root = root.to_path_buf();
-    move |error| TrainError::Bundle { path: root.clone(), reason: error.to_string() }
-}
-
 impl Looper {
     /// Goes on where the one before has left off.
     ///
@@ -97,11 +93,6 @@ impl Looper {
     pub fn open(recipe: Recipe) -> Result<Self, TrainError> {
         let kept = Kept::read(&recipe.models)?;
         Ok(Self { recipe, kept, rests: BTreeMap::new() })
-    }
-
-    /// What is remembered of a kind.
-    pub fn attempt(&self, kind: Kind) -> Option<&Attempt> {
-        self.kept.kinds.get(&kind)
     }
 
     /// One turn at `at` over all kinds. Nothing that goes wrong with one keeps another from its turn.
@@ -127,9 +118,9 @@ impl Looper {
         let Some(until) = now.log.until() else {
             return Ok((Outcome::TooLittle, None, "no hour of the log is closed yet".to_owned()));
         };
-        let history = read_history(&history_path(&root)).map_err(bad(&root))?;
+        let history = read_history(&history_path(&root)).map_err(TrainError::bundle(&root))?;
         let drift = history.drifted_ns(now.kind);
-        let aliases = read_aliases(&root).map_err(bad(&root))?;
+        let aliases = read_aliases(&root).map_err(TrainError::bundle(&root))?;
         if let Some(why) = aliases.get(now.kind, Alias::Challenger).and_then(|named| self.waits(named, now, drift)) {
             return Ok((Outcome::Waits, None, why));
         }
@@ -166,43 +157,37 @@ impl Looper {
         let root = self.recipe.models.clone();
         let span = describe(chosen);
         let known = made_of(&root, now.kind, (&attempt.data_digest, self.recipe.seed));
-        if let Some((version, digest)) = &known
-            && let Some(event) = history.rejected(now.kind, digest)
+        if let Some(target) = &known
+            && let Some(event) = history.rejected(now.kind, &target.digest)
         {
             let text = format!(
-                "{}/{version} was made of the same log ({span}) and rejected by {} ({}): waits for more",
-                now.kind, event.by, event.reason
+                "{}/{} was made of the same log ({span}) and rejected by {} ({}): waits for more",
+                now.kind, target.version, event.by, event.reason
             );
             attempt.outcome.clone_from(&text);
             self.keep(now.kind, attempt)?;
             return Ok((Outcome::NothingNew, None, text));
         }
-        let (target, verdict) = match known {
-            Some((version, digest)) => (Target { version, digest }, "made of the same log before".to_owned()),
+        let made = match known {
+            Some(target) => Made::Published(target, "made of the same log before".to_owned()),
             None => {
                 let stop = || frozen(&root);
                 let made = train(now.kind, &chosen.files, &self.recipe, (&stop, now.watch));
                 if made.is_err() {
                     self.rests.insert(now.kind, now.at + REST);
                 }
-                let made = made?;
-                let (outcome, text) = match made {
-                    Made::Published(published, verdict) => {
-                        let target = Target { version: published.manifest.version, digest: published.digest.clone() };
-                        return self.name(now, (attempt, drift), (target, verdict, span));
-                    }
-                    Made::Stopped(why) => return Ok((Outcome::Frozen, None, why)),
-                    Made::Refused(why) => {
-                        (Outcome::Refused, format!("learned from {span}; the gate refused it: {why}; nothing was published"))
-                    }
-                    Made::TooLittle(why) => (Outcome::TooLittle, format!("{span}: {why}")),
-                };
-                attempt.outcome.clone_from(&text);
-                self.keep(now.kind, attempt)?;
-                return Ok((outcome, None, text));
+                made?
             }
         };
-        self.name(now, (attempt, drift), (target, verdict, span))
+        let (outcome, text) = match made {
+            Made::Published(target, verdict) => return self.name(now, (attempt, drift), (target, verdict, span)),
+            Made::Stopped(why) => return Ok((Outcome::Frozen, None, why)),
+            Made::Refused(why) => (Outcome::Refused, format!("learned from {span}; the gate refused it: {why}; nothing was published")),
+            Made::TooLittle(why) => (Outcome::TooLittle, format!("{span}: {why}")),
+        };
+        attempt.outcome.clone_from(&text);
+        self.keep(now.kind, attempt)?;
+        Ok((outcome, None, text))
     }
 
     /// Names a version challenger, under the lock of the aliases, unless it was frozen or rejected meanwhile.
@@ -241,7 +226,7 @@ impl Looper {
             }
             Ok(None)
         });
-        let unnamed = named.map_err(bad(&root))?;
+        let unnamed = named.map_err(TrainError::bundle(&root))?;
         attempt.has_made(version);
         attempt.drift_ns = drift;
         attempt.outcome = reason.clone();
@@ -329,14 +314,14 @@ fn frozen(root: &Path) -> Option<String> {
 }
 
 /// The version that was made of a log with a seed, as a loop that was killed may have left it.
-fn made_of(root: &Path, kind: Kind, (digest, seed): (&str, u64)) -> Option<(u32, String)> {
+fn made_of(root: &Path, kind: Kind, (digest, seed): (&str, u64)) -> Option<Target> {
     let newest = versions(root, kind).ok()?.into_iter().rev();
     newest.take(20).find_map(|version| {
         let (manifest, own, _) = Bundle::read_manifest(root, kind, version).ok()?;
         let same = manifest.training.data_digest == digest
             && manifest.training.seed == seed
             && manifest.gate.as_ref().is_none_or(|gate| gate.passed);
-        same.then_some((version, own))
+        same.then_some(Target { version, digest: own })
     })
 }
 

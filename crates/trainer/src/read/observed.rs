@@ -10,6 +10,7 @@ use polars::prelude::PolarsError;
 use super::columns::Columns;
 use super::files::{self, Opened, Wanted};
 use crate::error::TrainError;
+use crate::write::HOUR_NS;
 
 /// A request of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -68,7 +69,6 @@ pub struct Observed {
     pub left_out: u64,
 }
 
-const HOUR_NS: i64 = 3_600_000_000_000;
 /// Templates that are kept of a route.
 const ENDPOINTS: usize = 64;
 

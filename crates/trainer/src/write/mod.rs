@@ -22,7 +22,8 @@ pub fn write_file<R: Row>(path: &Path, rows: &[R]) -> Result<(), TrainError> {
     columns::write(file, rows).map_err(|e| bad(e.to_string()))
 }
 
-const HOUR_NS: i64 = 3_600_000_000_000;
+/// An hour, ns.
+pub(crate) const HOUR_NS: i64 = 3_600_000_000_000;
 
 /// Files that were written but have not got their names yet.
 pub struct Parts {

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use farthing_contract::log::{CallRow, Decision, Request, Row, SCHEMA_VERSION, TABLE_KEY, VERSION_KEY, Value};
+use farthing_replay::{Process, Recipe, RecipeRoute, RecipeTerms};
 use polars::prelude::{Column, DataFrame, DataType, NamedFrom, Series};
 use polars_io::parquet::write::{KeyValueMetadata, ParquetWriter};
 
@@ -79,6 +80,33 @@ pub fn table<R: Row>(root: &Path, rows: &[R]) -> PathBuf {
     let path = root.join(R::TABLE.name).join("date=2026-01-01/hour=00/0.parquet");
     write(&path, &mut frame(rows), &[(TABLE_KEY, R::TABLE.name), (VERSION_KEY, &SCHEMA_VERSION.to_string())]);
     path
+}
+
+/// When worlds begin: the first of January 2026, UTC, seconds.
+pub const START_S: i64 = 1_767_225_600;
+
+/// A world of two routes of so many keys, asked so often a second: what the first one's documents do is told, the other's change every fifty minutes.
+pub fn world(hours: f64, (keys, rate): (u32, f64), first: Process) -> Recipe {
+    let route = |name: &str, process| RecipeRoute {
+        name: name.to_owned(),
+        keys,
+        weight: 1.0,
+        price: "0.002".parse().unwrap(),
+        bytes: 900,
+        latency_ms: 10,
+        process,
+        terms: RecipeTerms::default(),
+        tokens: None,
+    };
+    Recipe {
+        seed: 1,
+        start_s: START_S,
+        duration_s: hours * 3_600.0,
+        rate,
+        zipf: 0.9,
+        stale_price: "0.02".parse().unwrap(),
+        routes: vec![route("one", first), route("other", Process::Poisson { mean_interval_s: 3_000.0, sigma: 1.0 })],
+    }
 }
 
 /// A call that brought a whole answer.

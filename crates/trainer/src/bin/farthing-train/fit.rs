@@ -7,7 +7,7 @@ use anyhow::bail;
 use farthing_contract::bundle::{Kind, Published};
 use farthing_trainer::fit::{self, Fit, Options};
 use farthing_trainer::gate;
-use farthing_trainer::publish::{CARD_FILE, SHIPPED_METRIC, publish};
+use farthing_trainer::publish::{CARD_FILE, Draft, SHIPPED_METRIC, publish};
 use farthing_trainer::read::{Log, read_log};
 
 use crate::common::{Bar, Publishing, bundle_json, ended, generated_log, share, tell};
@@ -63,7 +63,7 @@ fn source(args: &FitTtl) -> anyhow::Result<Log> {
 
 fn write(fit: &Fit, publishing: &Publishing) -> anyhow::Result<Published> {
     let (first, parent) = (publishing.is_new(), publishing.champion(Kind::Ttl)?);
-    let published = publish(&publishing.out, &fit.draft(parent))?;
+    let published = publish(&publishing.out, &Draft { parent, ..fit.draft() })?;
     publishing.promote(&published, first, fit.training.to_ns)?;
     Ok(published)
 }

@@ -9,7 +9,7 @@ use farthing_contract::bundle::{Kind, Published, disk};
 use farthing_policy::prefetch::PrefetchParams;
 use farthing_replay::prefetch::SessionRecipe;
 use farthing_trainer::prefetch::{Fit, Options, fit};
-use farthing_trainer::publish::{SHIPPED_METRIC, publish};
+use farthing_trainer::publish::{Draft, SHIPPED_METRIC, publish};
 use farthing_trainer::read::{SessionLog, read_session_log, read_session_trace};
 
 use crate::common::{Bar, Publishing, bundle_json, ended, tell};
@@ -79,7 +79,7 @@ fn generated(path: &Path, seed: u64) -> anyhow::Result<SessionLog> {
 
 fn write(fit: &Fit, publishing: &Publishing) -> anyhow::Result<Published> {
     let (first, parent) = (publishing.is_new(), publishing.champion(Kind::Prefetch)?);
-    let published = publish(&publishing.out, &fit.draft(parent))?;
+    let published = publish(&publishing.out, &Draft { parent, ..fit.draft() })?;
     publishing.promote(&published, first, fit.training.to_ns)?;
     Ok(published)
 }

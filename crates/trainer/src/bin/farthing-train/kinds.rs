@@ -59,7 +59,7 @@ pub fn fit_strategy(args: &FitStrategy) -> anyhow::Result<ExitCode> {
     if source.generated {
         fit.metrics.insert(SHIPPED_METRIC.to_owned(), 1.0);
     }
-    finish(common, &fit.draft(None), fit.passes(), (strategy::text(&fit), serde_json::to_value(fit.judged.as_ref().ok())?))
+    finish(common, &fit.draft(), fit.passes(), (strategy::text(&fit), serde_json::to_value(fit.judged.as_ref().ok())?))
 }
 
 /// Runs `fit cost`.
@@ -77,7 +77,7 @@ pub fn fit_cost(args: &FitCost) -> anyhow::Result<ExitCode> {
     if source.generated {
         fit.metrics.insert(SHIPPED_METRIC.to_owned(), 1.0);
     }
-    finish(common, &fit.draft(None), fit.passes(), (cost::text(&fit), serde_json::to_value(fit.judged.as_ref().ok())?))
+    finish(common, &fit.draft(), fit.passes(), (cost::text(&fit), serde_json::to_value(fit.judged.as_ref().ok())?))
 }
 
 /// Publishes what passes and prints the report.

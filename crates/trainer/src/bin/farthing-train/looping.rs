@@ -1,5 +1,6 @@
 //! `loop`: closes the loop without an operator, turn by turn.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -49,7 +50,7 @@ pub fn run(args: &RunLoop) -> anyhow::Result<ExitCode> {
     let _lock = Lock::take(&recipe.models)?;
     let mut looper = Looper::open(recipe)?;
     let clock = RealClock::default();
-    let mut said: Vec<(Kind, String)> = Vec::new();
+    let mut said: BTreeMap<Kind, String> = BTreeMap::new();
     loop {
         let told = {
             let bar = Bar::new(args.json);
@@ -57,12 +58,10 @@ pub fn run(args: &RunLoop) -> anyhow::Result<ExitCode> {
         };
         for one in &told {
             // What was said at the last look is not said again.
-            let news = (one.kind, one.text.clone());
-            if one.outcome.trained() || !said.contains(&news) {
+            let before = said.insert(one.kind, one.text.clone());
+            if one.outcome.trained() || before.as_ref() != Some(&one.text) {
                 out(&line(one, args.json)?);
             }
-            said.retain(|(kind, _)| *kind != one.kind);
-            said.push(news);
         }
         if args.once {
             return Ok(ended(&told));
