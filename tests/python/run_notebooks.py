@@ -267,9 +267,10 @@ def check_experiment(names: dict[str, Any], run: Run) -> None:
         require(report["comparisons"][0]["effect_usd"] is not None, f"no effect was reported: {report['comparisons'][0]['note']}")
 
 
-def check_recomputed(names: dict[str, Any], run: Run) -> None:
+def check_recomputed(run: Run, show: bool) -> None:
     """What the rows give is what the product says, to nine digits."""
     assert run.report is not None
+    names = execute(NOTEBOOKS / "05-recompute-an-experiment.ipynb", {"ROWS": str(run.rows), "REPORT": str(run.report)}, show)
     report = json.loads(run.report.read_text())["report"]
     require(len(names["rows"]) == sum(v["unit_windows"] for v in report["variants"]), "rows are missing in the export")
     for comparison in report["comparisons"]:
@@ -286,10 +287,11 @@ def run_trials(show: bool) -> None:
     reports = sorted(TRIALS.glob("*.json"))
     if not reports:
         skipped("05-recompute-an-experiment over the trials: none has run (cargo test -p farthing-tests --test scenarios trials)")
+        return
     for report in reports:
         run = Run(TRIALS, report, report.with_suffix(".csv"))
         try:
-            check_recomputed(execute(NOTEBOOKS / "05-recompute-an-experiment.ipynb", {"ROWS": str(run.rows), "REPORT": str(report)}, show), run)
+            check_recomputed(run, show)
         except Disagreement as error:
             raise Disagreement(f"trial {report.stem}: {error}") from error
     print(f"trials: {len(reports)} exports and reports agree")
@@ -355,7 +357,7 @@ def run_notebooks(run: Run, show: bool) -> None:
     check_exploration(execute(NOTEBOOKS / "01-explore-a-log.ipynb", {"LOG_DIR": log}, show), run)
     check_experiment(execute(NOTEBOOKS / "02-read-an-experiment.ipynb", {"LOG_DIR": log, "REPORT": report}, show), run)
     if run.rows is not None:
-        check_recomputed(execute(NOTEBOOKS / "05-recompute-an-experiment.ipynb", {"ROWS": str(run.rows), "REPORT": report}, show), run)
+        check_recomputed(run, show)
     check_model(execute(NOTEBOOKS / "03-inspect-a-model.ipynb", {"MODELS": str(ROOT / "models")}, show))
 
 

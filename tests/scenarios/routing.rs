@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::ablation::Report;
 use crate::draws::{Draws, latency};
-use crate::world::{Answer, Asked, Got, Judgement, On, Scenario, Step, Truth, What};
+use crate::world::{Answer, Asked, Got, Judgement, On, Scenario, Step, Truth, What, parameter};
 
 /// Nano-dollars of a call.
 const DEAR: i64 = 4_000_000;
@@ -42,15 +42,14 @@ fn is_down(at: Span) -> bool {
 }
 
 /// The pair and the serial number that a path of either shape asks for.
-fn asked(path: &str) -> (String, &str) {
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let field =
-        |name: &str| query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map_or("", |(_, value)| value);
+fn asked(target: &str) -> (String, &str) {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
     let pair = match path.strip_prefix("/rates/") {
         Some(pair) => pair.to_owned(),
         None => path.trim_start_matches("/v2/").trim_end_matches("/latest").to_owned(),
     };
-    (pair, if field("serial").is_empty() { field("ref") } else { field("serial") })
+    let serial = parameter(target, "serial");
+    (pair, if serial.is_empty() { parameter(target, "ref") } else { serial })
 }
 
 impl Scenario for Routing {

@@ -100,6 +100,12 @@ pub struct Asked {
     pub at: Span,
 }
 
+/// A parameter of a target's query; empty where it is not there.
+pub fn parameter<'a>(target: &'a str, name: &str) -> &'a str {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
+}
+
 /// What the provider answers.
 pub struct Answer {
     pub status: u16,

@@ -57,7 +57,7 @@ pub use retention::{RetentionConfig, TenantRetention};
 pub use rights::{Rights, TenantRights, is_reserved_tenant};
 pub use route::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, Route, StrategyBy, TtlBy, TtlByError};
 pub use route_index::RouteIndex;
-pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig, RoutingWeights};
+pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig};
 pub use secret::Secret;
 pub use sinks::{LOG_TABLES, PostgresConfig, SinkConfig, SinkTarget};
 pub use strategies::{OverheadConfig, PlanConfig, StrategyFlags};

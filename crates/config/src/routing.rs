@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_types::Priority;
-pub use farthing_types::RoutingWeights;
+use farthing_types::WeightsByPriority;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 /// How one of several providers is chosen.
@@ -11,8 +10,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 pub struct RoutingConfig {
     /// The providers, in the order in which equals are taken; never empty.
     pub providers: Vec<LegConfig>,
-    /// What counts, by priority in the order of [`Priority::ALL`]; `None`: the usual weights.
-    pub weights: [Option<RoutingWeights>; Priority::ALL.len()],
+    /// What counts, by priority; `None`: the usual weights.
+    pub weights: WeightsByPriority,
     /// The least quality of who gets calls, as long as anybody has it, 0 to 1.
     pub floor: f64,
     /// JSON pointers to what an answer in the route's shape must have.

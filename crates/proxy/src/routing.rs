@@ -7,7 +7,7 @@ use farthing_config::{AdapterConfig, CredentialPlace, Dialect, LegConfig, Mode, 
 use farthing_ledger::RequestFacts;
 use farthing_policy::prompt_cache::{PromptCache, PromptCacheTerms};
 use farthing_policy::routing::Weights;
-use farthing_types::{CallReport, Money, Priority, RouteName, RouteTerms, RoutingWeights, Span, Usage};
+use farthing_types::{CallReport, Money, Priority, RouteName, RouteTerms, Span, Usage};
 use farthing_upstream::{
     Adapter, AnswerMap, CREDENTIAL_HEADERS, ErrorIf, Leg, Origin, RequestMap, RetrySpec, Router, RouterReport, RouterSpec, Upstream, over,
 };
@@ -202,7 +202,7 @@ fn retry(first: Option<&Provider>, seed: u64) -> RetrySpec {
 }
 
 fn spec(route: &Route, config: &RoutingConfig, (providers, seed): (&[&Provider], u64)) -> RouterSpec {
-    let weights = |(priority, given): (&Priority, &Option<RoutingWeights>)| given.map_or(Weights::of(*priority), Weights::from);
+    let weights = |priority: Priority| config.weights.of(priority).map_or(Weights::of(priority), Weights::from);
     let header = |provider: &&Provider| match &provider.credential_place {
         CredentialPlace::Header(name) => Some(name.clone()),
         _ => None,
@@ -213,7 +213,7 @@ fn spec(route: &Route, config: &RoutingConfig, (providers, seed): (&[&Provider],
     };
     let ours = CREDENTIAL_HEADERS.into_iter().map(HeaderName::from_static).chain([COOKIE]);
     let mut of = [Weights::of(Priority::Medium); Priority::ALL.len()];
-    Priority::ALL.iter().zip(&config.weights).map(weights).zip(&mut of).for_each(|(weights, place)| *place = weights);
+    Priority::ALL.iter().zip(&mut of).for_each(|(priority, place)| *place = weights(*priority));
     RouterSpec {
         route: route.name.clone(),
         weights: of,

@@ -198,6 +198,17 @@ impl World {
         self.send("GET", path, "").await
     }
 
+    /// Asks for three cities a minute later, in a window of their own: how often each provider was asked.
+    async fn window(&self, window: u32) -> [usize; 2] {
+        sleep(Span::from_secs(60)).await;
+        let before = self.asked();
+        for city in 0..3 {
+            assert_eq!(self.get(&format!("/current/c{window}-{city}")).await.status, 200);
+        }
+        let after = self.asked();
+        [after[0] - before[0], after[1] - before[1]]
+    }
+
     /// The ledger's bill and attempts are the providers', to the nano-dollar.
     async fn check(&self) {
         self.inside.settle().await;
@@ -291,57 +302,29 @@ async fn the_saving_is_against_the_first_provider() {
     assert_eq!((route.saved["route"].usd.nanos(), route.saved["l1"].usd.nanos()), (DEAR - CHEAP, DEAR));
 }
 
-/// By blocks of time, so that what one variant learns of the providers is not the other's at the same time.
-const EXPERIMENT: &str = r#"
-[experiments.choice]
-hypothesis = "choosing is cheaper"
-unit = "block"
-window = "1m"
-slice = 1.0
-ramp = [1.0]
-[[experiments.choice.variants]]
-name = "first"
-routing = false
-[[experiments.choice.variants]]
-name = "chosen"
-"#;
+/// An experiment between variants that say this. By blocks of time, so that what one learns of the providers is not the other's at the same time.
+fn experiment(variants: [&str; 2]) -> String {
+    let [one, other] = variants;
+    format!(
+        "[experiments.choice]\nhypothesis = \"choosing is cheaper\"\nunit = \"block\"\nwindow = \"1m\"\nslice = 1.0\nramp = [1.0]\n\
+         [[experiments.choice.variants]]\n{one}\n[[experiments.choice.variants]]\n{other}\n"
+    )
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_variant_of_an_experiment_asks_the_first_alone() {
-    let world = World::new(EXPERIMENT);
+    let world = World::new(&experiment(["name = \"first\"\nrouting = false", "name = \"chosen\""]));
     for window in 0..40 {
-        sleep(Span::from_secs(60)).await;
-        let before = world.asked();
-        for city in 0..3 {
-            assert_eq!(world.get(&format!("/current/c{window}-{city}")).await.status, 200);
-        }
-        let after = world.asked();
-        let asked = [after[0] - before[0], after[1] - before[1]];
+        let asked = world.window(window).await;
         assert!(asked == [3, 0] || asked == [0, 3], "one variant in a window: {asked:?}");
     }
     let [first, chosen] = world.asked();
     assert!(first >= 30 && chosen >= 30, "{first} {chosen}");
 }
 
-/// Variants that differ in what counts alone.
-const WEIGHTS: &str = r#"
-[experiments.counts]
-hypothesis = "what is cheap is fast enough"
-unit = "block"
-window = "1m"
-slice = 1.0
-ramp = [1.0]
-[[experiments.counts.variants]]
-name = "fast"
-weights.low.latency = 1
-[[experiments.counts.variants]]
-name = "cheap"
-weights.low = { cost = 1 }
-"#;
-
 #[tokio::test(start_paused = true)]
 async fn variants_choose_by_weights_of_their_own() {
-    let world = World::new(WEIGHTS);
+    let world = World::new(&experiment(["name = \"fast\"\nweights.low.latency = 1", "name = \"cheap\"\nweights.low = { cost = 1 }"]));
     // Both are measured before they are compared.
     for city in 0..40 {
         sleep(Span::from_secs(3)).await;
@@ -349,14 +332,7 @@ async fn variants_choose_by_weights_of_their_own() {
     }
     let mut seen = std::collections::BTreeSet::new();
     for window in 0..20 {
-        sleep(Span::from_secs(60)).await;
-        let before = world.asked();
-        for city in 0..3 {
-            let answer = world.get(&format!("/current/c{window}-{city}")).await;
-            assert_eq!(answer.status, 200);
-        }
-        let after = world.asked();
-        seen.insert([after[0] - before[0], after[1] - before[1]]);
+        seen.insert(world.window(window).await);
     }
     assert_eq!(seen, [[0, 3], [3, 0]].into(), "one choice in a window, and both of them over time");
 }

@@ -80,6 +80,15 @@ impl WeightsByPriority {
             Priority::Low => self.low,
         }
     }
+
+    /// Where those of a priority are.
+    pub const fn of_mut(&mut self, priority: Priority) -> &mut Option<RoutingWeights> {
+        match priority {
+            Priority::High => &mut self.high,
+            Priority::Medium => &mut self.medium,
+            Priority::Low => &mut self.low,
+        }
+    }
 }
 
 /// A field of a plan that overrides can change.
@@ -155,10 +164,10 @@ impl fmt::Display for Overrides {
         parts.extend(ttl.as_ref().map(|ttl| format!("ttl={ttl}")));
         parts.extend(base_ttl_ms.map(|millis| format!("base_ttl={millis}ms")));
         parts.extend(model_version.map(|version| format!("model_version={version}")));
-        for (name, priority) in [("high", Priority::High), ("medium", Priority::Medium), ("low", Priority::Low)] {
-            let given = weights.and_then(|weights| weights.of(priority));
+        for priority in Priority::ALL {
+            let given = weights.and_then(|weights| weights.of(*priority));
             parts.extend(given.map(|RoutingWeights { cost, latency, quality, reliability }| {
-                format!("weights.{name}=cost:{cost},latency:{latency},quality:{quality},reliability:{reliability}")
+                format!("weights.{priority}=cost:{cost},latency:{latency},quality:{quality},reliability:{reliability}")
             }));
         }
         f.write_str(&parts.join(" "))

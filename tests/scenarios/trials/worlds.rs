@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Study;
 use super::run::Visit;
 use crate::draws::{Draws, latency};
-use crate::world::{Answer, Asked};
+use crate::world::{Answer, Asked, parameter};
 
 const JSON: &str = "application/json";
 
@@ -31,17 +31,6 @@ fn mixed(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     n ^ (n >> 31)
-}
-
-/// The path without its query.
-fn path_of(target: &str) -> &str {
-    target.split_once('?').map_or(target, |(path, _)| path)
-}
-
-/// A parameter of the query.
-fn parameter(target: &str, name: &str) -> String {
-    let query = target.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
 }
 
 /// A catalogue that may be kept for eight seconds, some things of which are asked for far more often than others.
@@ -258,7 +247,7 @@ impl Study for Routed {
         answer(body.to_string(), latency(&asked.path, 150, 400), 1_000_000)
     }
     fn unit(&self, path: &str) -> String {
-        parameter(path, "by")
+        parameter(path, "by").to_owned()
     }
     fn line(&self) -> &'static str {
         "better"
@@ -342,7 +331,7 @@ impl Study for Modelled {
         answer(body.to_string(), latency(&asked.path, 20, 90), 2_000_000)
     }
     fn unit(&self, path: &str) -> String {
-        path_of(path).to_owned()
+        path.to_owned()
     }
     fn stale_usd(&self, seed: u64, (_, body): (&str, &[u8]), at: Span) -> f64 {
         let body: Value = serde_json::from_slice(body).unwrap();

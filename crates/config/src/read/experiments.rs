@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use farthing_types::{Overrides, Priority, Span, WeightsByPriority};
+use farthing_types::{Overrides, Span, WeightsByPriority};
 use toml::de::DeValue;
 
 use super::registry;
@@ -141,7 +141,7 @@ fn variant((s, path): (&Section<'_, '_>, &str), equal: f64) -> Option<VariantCon
         batch_window_ms: s.opt("batch_window", batch_window),
         prefetch: s.opt("prefetch", v::flag),
         routing: s.opt("routing", v::flag),
-        weights: weights(s, path),
+        weights: Some(routing::weights(s, path)).filter(|given| *given != WeightsByPriority::default()),
         ttl: s.opt("ttl", ttl_by).map(|by| by.to_string()),
         base_ttl_ms: s.opt("base_ttl", v::positive_span).map(millis),
         model_version: s.opt("model_version", v::count(1..=u64::from(u32::MAX))),
@@ -168,18 +168,6 @@ fn millis(span: Span) -> u64 {
 fn batch_window(value: &DeValue<'_>) -> Result<u64, Bad> {
     let given = value.as_str().and_then(v::parse_span).map(millis).filter(|millis| (1..=10_000).contains(millis));
     given.ok_or_else(|| Bad { found: show(value), remedy: "write a time from 1ms to 10s such as \"50ms\"".to_owned() })
-}
-
-fn weights(s: &Section<'_, '_>, path: &str) -> Option<WeightsByPriority> {
-    let mut all = WeightsByPriority::default();
-    for (priority, given) in Priority::ALL.iter().zip(routing::weights(s, path)) {
-        match priority {
-            Priority::High => all.high = given,
-            Priority::Medium => all.medium = given,
-            Priority::Low => all.low = given,
-        }
-    }
-    (all != WeightsByPriority::default()).then_some(all)
 }
 
 /// Whether a route can do what a variant asks of it: what is wrong, by key, and the remedy.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use farthing_types::Priority;
+use farthing_types::{RoutingWeights, WeightsByPriority};
 use http::StatusCode;
 use toml::de::DeValue;
 
@@ -14,7 +14,7 @@ use super::registry;
 use super::resolve;
 use super::section::{Section, meant};
 use super::values as v;
-use crate::{CredentialMode, CredentialPlace, LegConfig, Prefetch, Provider, Route, RoutingConfig, RoutingWeights};
+use crate::{CredentialMode, CredentialPlace, LegConfig, Prefetch, Provider, Route, RoutingConfig};
 
 /// Most providers of a route: each is weighed for each call.
 const MOST: usize = 16;
@@ -64,13 +64,11 @@ fn leg(s: &Section<'_, '_>, path: &str, known: &BTreeMap<Arc<str>, ProviderDraft
     Some(LegConfig { provider, quality, adapter })
 }
 
-/// Reads `weights`, in the order of [`Priority::ALL`].
-pub(super) fn weights(s: &Section<'_, '_>, path: &str) -> [Option<RoutingWeights>; Priority::ALL.len()] {
-    let mut all = [None; Priority::ALL.len()];
+/// Reads `weights`.
+pub(super) fn weights(s: &Section<'_, '_>, path: &str) -> WeightsByPriority {
+    let mut all = WeightsByPriority::default();
     for (name, table) in s.tables("weights") {
-        let priority = PRIORITIES.iter().find(|(word, _)| *word == name).map(|(_, priority)| *priority);
-        let place = priority.and_then(|priority| Priority::ALL.iter().position(|other| *other == priority));
-        let Some(of) = place.and_then(|place| all.get_mut(place)) else {
+        let Some((_, priority)) = PRIORITIES.iter().find(|(word, _)| *word == name) else {
             s.wrong("weights", format!("\"{name}\" is no priority"), "write \"high\", \"medium\" or \"low\"");
             continue;
         };
@@ -88,7 +86,7 @@ pub(super) fn weights(s: &Section<'_, '_>, path: &str) -> [Option<RoutingWeights
         if weights == RoutingWeights::default() {
             one.wrong("cost", "nothing counts", "give one of cost, latency, quality and reliability a weight above 0");
         }
-        *of = Some(weights);
+        *all.of_mut(*priority) = Some(weights);
     }
     all
 }

@@ -1,7 +1,8 @@
+use farthing_types::RoutingWeights;
 use http::StatusCode;
 
 use crate::read::{Flags, Surroundings};
-use crate::{Config, Route, RoutingWeights};
+use crate::{Config, Route};
 
 struct Salted;
 impl Surroundings for Salted {
@@ -74,8 +75,8 @@ fn a_route_names_several_providers() {
     let route = route(text);
     assert_eq!((&*route.provider, route.max_ttl.as_secs()), ("one", 3_600), "the terms of each hold");
     let routing = route.routing.unwrap();
-    assert_eq!(routing.weights[2], Some(RoutingWeights { cost: 9.0, reliability: 1.0, ..RoutingWeights::default() }));
-    assert_eq!((routing.weights[0], routing.floor, routing.complete), (None, 0.5, 0.8));
+    assert_eq!(routing.weights.low, Some(RoutingWeights { cost: 9.0, reliability: 1.0, ..RoutingWeights::default() }));
+    assert_eq!((routing.weights.high, routing.floor, routing.complete), (None, 0.5, 0.8));
     let two = &routing.providers[1];
     let adapter = two.adapter.as_ref().unwrap();
     assert_eq!((&*two.provider, two.quality, adapter.max_answer), ("two", 0.9, 4_000_000));

@@ -247,12 +247,9 @@ impl Trial {
     fn add(&mut self, unit: KeyHash, assigned: &Assigned, seen: Observation) {
         let entry = self.units.entry(unit).or_default();
         let open = entry.open.get_or_insert_with(|| Open::new(assigned));
-        if seen.requests > 0 && !open.asked {
-            open.asked = true;
-            // A coin of a window that was taken up again may have been counted before.
-            if assigned.window >= self.guard_from {
-                self.ratio.add(assigned.variant, &assigned.pmf);
-            }
+        // A coin of a window that was taken up again may have been counted before.
+        if seen.requests > 0 && !open.is_asked() && assigned.window >= self.guard_from {
+            self.ratio.add(assigned.variant, &assigned.pmf);
         }
         open.mixed |= open.variant != assigned.variant;
         open.bill += seen.bill.unwrap_or(Money::ZERO);
@@ -288,7 +285,7 @@ impl Trial {
         for (unit, open) in open {
             if open.mixed {
                 self.dropped.mixed += 1;
-            } else if !open.asked {
+            } else if !open.is_asked() {
                 self.dropped.orphans += 1;
                 self.dropped.orphans_usd += self.cost(&open);
             } else {

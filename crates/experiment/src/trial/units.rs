@@ -18,8 +18,6 @@ pub struct Open {
     pub errors: u32,
     pub late: u32,
     pub mixed: bool,
-    /// A client has asked: only then it is a unit-window, for what is called without one hangs on the variant.
-    pub asked: bool,
 }
 
 impl Open {
@@ -35,8 +33,12 @@ impl Open {
             errors: 0,
             late: 0,
             mixed: false,
-            asked: false,
         }
+    }
+
+    /// Whether a client has asked: only then it is a unit-window, for what is called without one hangs on the variant.
+    pub const fn is_asked(&self) -> bool {
+        self.requests > 0
     }
 
     pub fn stale_share(&self) -> f64 {

@@ -11,10 +11,9 @@ use farthing_types::Time;
 use super::kept::{AuditLine, Folder, KeptError, Standing};
 use super::{ExperimentView, Running, Unkept, experiment_spec, spec};
 use crate::StartError;
+use crate::reason::{self, LONGEST_REASON};
 use crate::state::State;
 
-/// Longest reason that is kept, in bytes.
-const LONGEST_REASON: usize = 500;
 /// Bytes of rows that are read at once.
 const PIECE: usize = 4 << 20;
 
@@ -157,7 +156,7 @@ impl State {
     /// # Errors
     /// See [`ExperimentError`]; with [`ExperimentError::Unwritten`] it is in force all the same.
     pub fn order_experiment(&self, name: &str, order: &Order, reason: &str, now: Time) -> Result<ExperimentView, ExperimentError> {
-        if reason.trim().is_empty() || reason.len() > LONGEST_REASON {
+        if !reason::is_said(reason) {
             return Err(ExperimentError::Reason);
         }
         let unkept = || self.counters.experiments_unkept.load(std::sync::atomic::Ordering::Relaxed);
