@@ -1,5 +1,6 @@
 //! G3: a budget that four real programs share holds through kill -9, SIGSTOP, and whatever becomes of Redis; and it is used.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -67,7 +68,7 @@ struct Counts {
     /// 503: the instance says that it cannot be granted anything.
     unavailable: AtomicUsize,
     refused: AtomicUsize,
-    /// Calls that those may hold who were killed or are stopped.
+    /// Calls that those may hold who were killed or are stopped, and those that were under way to the provider with whoever was killed.
     quarantined: AtomicUsize,
     over: AtomicBool,
 }
@@ -78,6 +79,8 @@ struct World {
     dirs: Vec<tempfile::TempDir>,
     serving: Vec<Mutex<Option<Serving>>>,
     clients: Vec<Mutex<Client>>,
+    /// What is asked for now, by instance.
+    under_way: Vec<Mutex<HashSet<String>>>,
     wire: Wire,
     counts: Counts,
 }
@@ -115,6 +118,7 @@ impl World {
             dirs,
             wire,
             counts: Counts::default(),
+            under_way: (0..INSTANCES).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -131,7 +135,10 @@ impl World {
 
     async fn ask(&self, n: usize, path: &str) -> Option<StatusCode> {
         let client = *self.clients[n].lock();
-        Some(client.try_get(&format!("/r/geo/{path}"), &[]).await?.status)
+        self.under_way[n].lock().insert(format!("/{path}"));
+        let answer = client.try_get(&format!("/r/geo/{path}"), &[]).await;
+        self.under_way[n].lock().remove(&format!("/{path}"));
+        Some(answer?.status)
     }
 
     /// Asks one instance for one thing after the other until all is spent.
@@ -183,8 +190,12 @@ impl World {
             match random.below(7) {
                 0 | 1 => {
                     let serving = self.serving[n].lock().take().unwrap();
-                    self.counts.quarantined.fetch_add(holds, Ordering::Relaxed);
+                    let asked = self.under_way[n].lock().clone();
                     serving.signal("-KILL").await;
+                    // A call that was ordered counts, whether it was sent or not: nobody is left who knows.
+                    let seen = self.origin.seen().into_iter().map(|seen| seen.target).collect();
+                    let lost = asked.difference(&seen).count();
+                    self.counts.quarantined.fetch_add(holds + lost, Ordering::Relaxed);
                     let serving = start(&self.program, &self.origin, self.dirs[n].path(), (self.wire.addr, n)).await;
                     *self.clients[n].lock() = serving.data;
                     *self.serving[n].lock() = Some(serving);

@@ -71,6 +71,15 @@ impl FixedCurves {
         self.result(&steps)
     }
 
+    /// What was chosen elsewhere: each route's nearest TTL of those that are tried.
+    pub fn at(&self, ttls: &[Span]) -> FixedResult {
+        let nearest = |ttl: &Span| {
+            let off = |step: &usize| (ttl_of(*step as i32).as_secs_f64() - ttl.as_secs_f64()).abs();
+            (0..self.curves.len()).min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(0)
+        };
+        self.result(&ttls.iter().map(nearest).collect::<Vec<_>>())
+    }
+
     fn result(&self, steps: &[usize]) -> FixedResult {
         FixedResult {
             ttls: steps.iter().map(|s| ttl_of(*s as i32)).collect(),

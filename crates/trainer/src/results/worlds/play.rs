@@ -7,6 +7,7 @@ use farthing_replay::{Chooser, Decided, Engine, Event, FixedCurves, Outcome, Pas
 use farthing_types::{Draw, DrawKind, Span};
 use serde::Serialize;
 
+use super::truth::best_per_key;
 use crate::error::TrainError;
 use crate::evaluate::learned;
 use crate::evaluate::points::{MARGIN, kappa_at};
@@ -71,6 +72,8 @@ pub struct Played {
     pub money: f64,
     pub oracle: f64,
     pub fixed: f64,
+    /// Of the TTL per key that is cheapest in the long run, where the oracle's rule is not the best: where changes draw their readers.
+    pub known: Option<f64>,
     pub days: Days,
     pub routes: Vec<(u64, u64)>,
     /// First hour and first day of the route that appears late.
@@ -92,11 +95,14 @@ pub fn play(recipe: &Recipe, seed: u64, newcomer: bool) -> Result<Played, TrainE
     let cost = |o: &Outcome| o.total().money_cost(stale_price).as_usd_f64();
     let fixed = FixedCurves::of(&trace, field.test()).at_price(stale_price.nanos() as f64);
     let (days, routes) = field.steered();
+    let drawn = recipe.routes.iter().any(|route| matches!(route.process, Process::Informative { .. }));
+    let known = if drawn { Some(cost(&best_per_key(recipe, seed, (&trace, field.cut)).map_err(wrong)?)) } else { None };
     let newcomer = if newcomer { Some(arriving(recipe, &world, &trace, seed)?) } else { None };
     Ok(Played {
         money: cost(&money),
         oracle: cost(&field.oracle()),
         fixed: cost(&fixed.outcome),
+        known,
         days,
         routes,
         newcomer,
