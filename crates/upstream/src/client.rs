@@ -1,7 +1,6 @@
 //! The innermost origin: one attempt over the wire.
 
 use std::error::Error;
-use std::future::Future;
 use std::sync::Arc;
 
 use farthing_types::{Body, BodyError, Call, CallId, CallReport, CallSink, Clock, Failure, FailureKind, Reply, Span, Time};
@@ -12,20 +11,19 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::client::legacy::{self, Builder};
-use hyper_util::rt::TokioTimer;
+use hyper_util::client::legacy;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::task::TaskTracker;
 
 use crate::connect::{Connector, was_written};
 use crate::credential::{Swap, printable};
 use crate::headers::strip_hop_by_hop;
+use crate::pool::Pool;
 use crate::reply::ReplyBody;
 use crate::retry::may_be_made_again;
 use crate::target::Base;
 use crate::traffic::{Traffic, UnderWay};
-use crate::{Origin, Protocol, UpstreamError, UpstreamSpec};
+use crate::{Origin, UpstreamError, UpstreamSpec};
 
 /// Sends each call once, over pooled connections.
 pub struct Client(Arc<Shared>);
@@ -34,7 +32,7 @@ struct Shared {
     name: Arc<str>,
     base: Base,
     swap: Option<Swap>,
-    http: legacy::Client<Connector, Body>,
+    pool: Pool,
     slots: Arc<Semaphore>,
     slot_wait: Span,
     head_deadline: Span,
@@ -59,7 +57,7 @@ impl Client {
             name: Arc::clone(name),
             base,
             swap,
-            http: pool(spec).build(Connector::new(spec, &traffic)?),
+            pool: Pool::new(spec, Connector::new(spec, &traffic)?),
             slots: Arc::new(Semaphore::new(spec.max_concurrent.min(Semaphore::MAX_PERMITS))),
             slot_wait: spec.connect_deadline,
             head_deadline: spec.head_deadline,
@@ -68,36 +66,6 @@ impl Client {
             clock,
             traffic,
         })))
-    }
-}
-
-fn pool(spec: &UpstreamSpec) -> Builder {
-    let mut builder = legacy::Client::builder(Tracked(TaskTracker::new()));
-    builder
-        .pool_idle_timeout(spec.pool_idle)
-        .pool_max_idle_per_host(spec.pool_max_idle)
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .http2_only(spec.protocol == Protocol::Http2)
-        .http2_adaptive_window(true)
-        // A frozen peer under many multiplexed calls is found by pings, not by each call's deadline.
-        .http2_keep_alive_interval(Span::from_secs(20))
-        .http2_keep_alive_timeout(Span::from_secs(10))
-        .http1_max_headers(256);
-    builder
-}
-
-/// Runs the pool's connection tasks under a tracker of their own.
-#[derive(Clone)]
-struct Tracked(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        drop(self.0.spawn(future));
     }
 }
 
@@ -119,13 +87,14 @@ impl Shared {
         let mut request = self.request(call)?;
         let attempt = attempt.on(capture_connection(&mut request));
         let head_by = ends.min(after(Instant::now(), patience));
-        match timeout_at(head_by, self.http.request(request)).await {
+        match timeout_at(head_by, self.pool.http().request(request)).await {
             Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade"))
             }
             Ok(Ok(response)) => {
                 attempt.answered(response.status());
                 self.traffic.count_answer(response.version());
+                self.pool.heed(response.headers());
                 Ok(self.reply(response, ends, slot))
             }
             Ok(Err(error)) => {

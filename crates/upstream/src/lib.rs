@@ -24,6 +24,7 @@ mod credential;
 mod headers;
 mod later;
 mod limiter;
+mod pool;
 mod reply;
 mod retry;
 mod retry_budget;
