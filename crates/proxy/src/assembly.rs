@@ -178,6 +178,7 @@ impl Proxy {
         self.state.tasks.close();
         let _ = tokio::time::timeout(self.state.config.data.drain, self.state.tasks.wait()).await;
         self.state.cache.shutdown(self.now());
+        self.state.settle_plans();
         if let Some(l2) = &self.state.l2 {
             l2.close().await;
         }

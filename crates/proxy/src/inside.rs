@@ -350,6 +350,7 @@ impl Inside {
         self.state.tasks.close();
         self.state.tasks.wait().await;
         self.state.cache.shutdown(self.state.clock.now());
+        self.state.settle_plans();
         if let Some(l2) = &self.state.l2 {
             l2.close().await;
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use farthing_config::{BatchConfig, BatchFormat, Config, Mode, Provider, Route, StrategyBy};
 use farthing_contract::bundle::{GoldenRow, Kind, Manifest, TABLE_FILE, publish};
 use farthing_contract::features::{STRATEGY_FEATURES, STRATEGY_OUTPUTS, STRATEGY_SPEC};
-use farthing_contract::log::{Decision, Request as RequestRow, Row, Value};
+use farthing_contract::log::{CallRow, Decision, OutcomeRow, Request as RequestRow, Row, Value};
 use farthing_models::{Alias, Store, StoreOptions};
 use farthing_policy::strategy::{Dropped, Member, Mix, Why};
 use farthing_policy::switches::Standing;
@@ -344,6 +344,26 @@ async fn decisions_stand_in_the_log_and_requests_point_to_them() {
         _ => before += 1,
     });
     assert!(before <= 52 && before + pointing == 1_250, "only those before the first decision point to none: {before}");
+    // What each came to joins with it, once, and all of them together with what the route came to.
+    let (mut came, mut paid, mut saved) = (Vec::new(), 0, 0);
+    let columns = ["decision_id", "closed_by", "paid_nanousd", "saved_nanousd", "opened_ns", "ts_ns", "hits"];
+    read(OutcomeRow::TABLE, &columns, &mut |cells| {
+        let (Value::U64(id), Value::Text(by @ ("superseded" | "stopped"))) = (&cells[0], &cells[1]) else { return };
+        let [Value::I64(cost), Value::I64(gain), Value::I64(opened), Value::I64(closed), Value::I64(hits)] = cells[2..] else { panic!("{cells:?}") };
+        assert!(opened < closed && hits == 0, "{cells:?}");
+        (paid, saved) = (paid + cost, saved + gain);
+        came.push((*id, (*by).to_owned()));
+    });
+    assert_eq!(came.iter().map(|(id, _)| *id).collect::<Vec<_>>(), acting);
+    assert_eq!(came.iter().filter(|(_, by)| by == "stopped").map(|(id, _)| *id).collect::<Vec<_>>(), [last.id.0]);
+    let (mut billed, mut spared) = (0, 0);
+    read(CallRow::TABLE, &["cost_nanousd"], &mut |cells| if let Value::I64(cost) = cells[0] { billed += cost });
+    read(RequestRow::TABLE, &["base_nanousd", "cost_nanousd"], &mut |cells| {
+        let [Value::I64(base), Value::I64(cost)] = cells else { panic!("{cells:?}") };
+        spared += base - cost;
+    });
+    // Less what was settled before the first decision.
+    assert!(paid > billed / 2 && paid <= billed && saved > spared / 2 && saved <= spared, "{paid} of {billed}, {saved} of {spared}");
     // What was learned outlives the process.
     let world = World::since(config, world.timeline.start);
     world.inside.recall();
