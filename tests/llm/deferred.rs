@@ -108,7 +108,8 @@ impl Origin for Endpoint {
             };
             call.sink.attempt(CallReport::only(&call, "vendor", Some(status)));
             let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + vendor.at(Instant::now()).since(Time::ZERO));
-            let headers = [(CONTENT_TYPE, "application/json"), (DATE, &*date)].map(|(name, value)| (name, HeaderValue::from_str(value).unwrap()));
+            let headers =
+                [(CONTENT_TYPE, "application/json"), (DATE, &*date)].map(|(name, value)| (name, HeaderValue::from_str(value).unwrap()));
             let headers = HeaderMap::from_iter(headers);
             let body = if *vendor.breaks_off.lock() && path.ends_with("/results") { first_line(&answer) } else { Body::full(answer) };
             Ok(Reply { status, headers, body })

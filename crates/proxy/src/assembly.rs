@@ -215,6 +215,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         max_headers: data.max_headers,
         max_body: Some(data.max_body),
         drain: data.drain,
+        tunnels: config.routes.iter().any(|route| route.upgrade.is_some()),
         ..EdgeConfig::default()
     }
 }

@@ -1,6 +1,7 @@
 //! The upper half up to the plan: Received, Identified, Asked, Planned. Each stage consumes the one before.
 
 mod again;
+mod tunnel;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -50,6 +51,8 @@ pub struct Received {
     pub head: request::Parts,
     /// Its body.
     pub body: Body,
+    /// Its connection is to go on as a WebSocket: the body is what comes over that, and never ends before the answer begins.
+    pub tunnel: bool,
 }
 
 /// A request whose client is known.
@@ -90,6 +93,8 @@ pub struct Planned {
     pub raw: Option<RawHead>,
     /// Who answers its call instead of the route, once.
     pub through: Option<Through>,
+    /// Its connection is to go on as a WebSocket.
+    pub tunnel: bool,
 }
 
 /// Who answers a call that is one of several for a list.
@@ -141,7 +146,7 @@ pub struct Refused {
 /// Finds the route and gives the request an id and a time.
 ///
 /// # Errors
-/// 404 when no route takes it; 501 for an upgrade, which is not tunnelled.
+/// 404 when no route takes it; 501 for a WebSocket that its route does not tunnel.
 pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(Problem, RequestId)>> {
     let id = RequestId(state.ids.next());
     let (at, started) = (state.clock.now(), state.real_now());
@@ -155,17 +160,8 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
         let detail = format!("no route takes {} {}: there are {}", head.method, head.uri.path(), known.join(", "));
         return Err(Box::new((Problem::new(StatusCode::NOT_FOUND, "no-route", detail), id)));
     };
-    if wants_tunnel(&head) {
-        let problem =
-            Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade", "protocol upgrades are not passed on: connect to the provider directly");
-        return Err(Box::new((problem, id)));
-    }
-    Ok(Received { id, at, started, route: route.clone(), head, body })
-}
-
-/// Whether the client asks for another protocol that only a tunnel could speak. An offer of HTTP/2 may be ignored (RFC 9110 section 7.8).
-fn wants_tunnel(head: &request::Parts) -> bool {
-    head.version < http::Version::HTTP_2 && head.headers.get(http::header::UPGRADE).is_some_and(|v| v.as_bytes() != b"h2c")
+    let tunnel = tunnel::wanted(&head, route).map_err(|problem| Box::new((problem, id)))?;
+    Ok(Received { id, at, started, route: route.clone(), head, body, tunnel })
 }
 
 fn host(head: &request::Parts) -> Cow<'_, str> {
@@ -182,7 +178,9 @@ impl Received {
     pub fn identify(self, state: &State) -> Result<Identified, Box<Refused>> {
         let deployment = Deployment { clients: &state.clients, salt: &state.salt, now: self.at };
         let RouteState { route, provider, credentials, .. } = &*self.route;
-        match identify::identify(deployment, identify::Asked { route, provider, credentials }, &self.head.headers, self.head.uri.query()) {
+        let asked = identify::Asked { route, provider, credentials };
+        let identity = || identify::identify(deployment, asked, &self.head.headers, self.head.uri.query());
+        match self.may_tunnel().and_then(|()| identity()) {
             Ok(identity) => Ok(Identified { received: self, identity }),
             Err(problem) => {
                 state.clients.counts.note(&problem);
@@ -222,6 +220,8 @@ impl Identified {
         let off = wishes.control == CacheControl::Off;
         let (cache, dedupe) = restrict((cache, dedupe), &facts, off, &route.rules);
         let steps = Steps { cache, dedupe, batch: if off { Err(UncachedReason::RequestDirective) } else { batch } };
+        // Nothing of a tunnel is like anything else.
+        let steps = if received.tunnel { Steps::none(UncachedReason::PassThrough) } else { steps };
         match route.target(&received.head.uri) {
             Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new(), load: None }),
             None => Err(received.refused(bad_target(), identity)),
@@ -254,10 +254,11 @@ pub enum Upload {
 impl Asked {
     /// The request with its body.
     pub fn upload(mut self) -> Upload {
-        if !self.received.body.is_end_stream() {
-            return Upload::Coming(self.hold().boxed());
+        match (self.received.tunnel, self.received.body.is_end_stream()) {
+            (false, false) => return Upload::Coming(self.hold().boxed()),
+            (false, true) => self.received.body = Body::empty(),
+            (true, _) => {}
         }
-        self.received.body = Body::empty();
         Upload::None(self)
     }
 
@@ -335,7 +336,7 @@ impl Asked {
     /// Makes the key and draws the variant.
     pub fn plan(self, state: &State) -> Planned {
         let Self { received, identity, facts, wishes, steps, target, body: held, load } = self;
-        let Received { id, at, started, route, head, body } = received;
+        let Received { id, at, started, route, head, body, tunnel } = received;
         let dialect = route.dialect;
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
@@ -356,6 +357,7 @@ impl Asked {
             debug: wishes.debug,
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),
             through: None,
+            tunnel,
             account: Account {
                 plan: route.planning.id(),
                 asked: facts.noted(wishes.control).map(Arc::from),

@@ -349,7 +349,9 @@ async fn decisions_stand_in_the_log_and_requests_point_to_them() {
     let columns = ["decision_id", "closed_by", "paid_nanousd", "saved_nanousd", "opened_ns", "ts_ns", "hits"];
     read(OutcomeRow::TABLE, &columns, &mut |cells| {
         let (Value::U64(id), Value::Text(by @ ("superseded" | "stopped"))) = (&cells[0], &cells[1]) else { return };
-        let [Value::I64(cost), Value::I64(gain), Value::I64(opened), Value::I64(closed), Value::I64(hits)] = cells[2..] else { panic!("{cells:?}") };
+        let [Value::I64(cost), Value::I64(gain), Value::I64(opened), Value::I64(closed), Value::I64(hits)] = cells[2..] else {
+            panic!("{cells:?}")
+        };
         assert!(opened < closed && hits == 0, "{cells:?}");
         (paid, saved) = (paid + cost, saved + gain);
         came.push((*id, (*by).to_owned()));
@@ -357,7 +359,11 @@ async fn decisions_stand_in_the_log_and_requests_point_to_them() {
     assert_eq!(came.iter().map(|(id, _)| *id).collect::<Vec<_>>(), acting);
     assert_eq!(came.iter().filter(|(_, by)| by == "stopped").map(|(id, _)| *id).collect::<Vec<_>>(), [last.id.0]);
     let (mut billed, mut spared) = (0, 0);
-    read(CallRow::TABLE, &["cost_nanousd"], &mut |cells| if let Value::I64(cost) = cells[0] { billed += cost });
+    read(CallRow::TABLE, &["cost_nanousd"], &mut |cells| {
+        if let Value::I64(cost) = cells[0] {
+            billed += cost
+        }
+    });
     read(RequestRow::TABLE, &["base_nanousd", "cost_nanousd"], &mut |cells| {
         let [Value::I64(base), Value::I64(cost)] = cells else { panic!("{cells:?}") };
         spared += base - cost;

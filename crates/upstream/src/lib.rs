@@ -32,6 +32,7 @@ mod router;
 mod spec;
 mod target;
 mod traffic;
+mod tunnel;
 
 use std::sync::Arc;
 

@@ -106,7 +106,9 @@ mod tests {
     #[test]
     fn what_answers_tell_of_their_connection_is_heeded_with_a_margin() {
         let of = |text: &str| told(&HeaderMap::from_iter([(http::HeaderName::from_static("keep-alive"), text.parse().unwrap())]));
-        for (text, ms) in [("timeout=5", 4_000), ("timeout=5, max=100", 4_000), ("max=7, Timeout=\"72\"", 71_000), ("timeout=1", 500), ("timeout=0", 0)] {
+        for (text, ms) in
+            [("timeout=5", 4_000), ("timeout=5, max=100", 4_000), ("max=7, Timeout=\"72\"", 71_000), ("timeout=1", 500), ("timeout=0", 0)]
+        {
             assert_eq!(of(text), Some(ms), "{text}");
         }
         for text in ["max=5", "timeout", "timeout=soon", "timeout=-1", ""] {

@@ -52,7 +52,6 @@ impl Chosen {
             told: format!("{mix} by {by}{digest}: expected to save {saving} $ a request{latency}{dropped}"),
         })
     }
-
 }
 
 /// The share of the slice, and whether the request was in it.

@@ -190,7 +190,11 @@ mod tests {
         assert_eq!(later, CacheWorth { all: 1, requests: 1, saved: price, largest: price.times(2), ..CacheWorth::default() });
         let came = totals.route(&route).came_to();
         // Two hits and a follower with a price.
-        assert_eq!((came.hits, came.bill, came.saved, came.whole_saving()), (3, price, price.times(3), None), "one of the savings is not known");
+        assert_eq!(
+            (came.hits, came.bill, came.saved, came.whole_saving()),
+            (3, price, price.times(3), None),
+            "one of the savings is not known"
+        );
         request(Outcome::Stale, Served::Hit, None, Some(price));
         let later = totals.route(&route).came_to().since(&came);
         assert_eq!((later.hits, later.stale, later.whole_bill(), later.whole_saving()), (1, 1, Some(Money::ZERO), Some(price)));

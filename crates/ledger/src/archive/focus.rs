@@ -191,7 +191,8 @@ impl Focus {
             self.bytes.0 = held + charge.bytes();
             if self.bytes.0 > most {
                 let charges = self.charges.len();
-                let told = format!("{charges} charges take {} MiB and there are more: export a shorter time (--since, --until)", most >> 20);
+                let told =
+                    format!("{charges} charges take {} MiB and there are more: export a shorter time (--since, --until)", most >> 20);
                 return Err(io::Error::other(told));
             }
         }

@@ -27,7 +27,8 @@ impl State {
         let mut told = self.trials.told.lock();
         let mut versions: BTreeSet<u32> = coming.iter().flat_map(versions_of).collect();
         let all = self.trials.all.lock();
-        versions.extend(all.values().filter(|running| running.life.stage != Stage::Stopped).flat_map(|running| versions_of(&running.config)));
+        versions
+            .extend(all.values().filter(|running| running.life.stage != Stage::Stopped).flat_map(|running| versions_of(&running.config)));
         drop(all);
         let now = self.real_now();
         if told.versions.as_ref().is_some_and(|(last, at)| *last == versions && now.since(*at) < AGAIN) {

@@ -45,7 +45,8 @@ pub fn plan(
     let (mut head, ()) = request.into_parts();
     head.headers = headers;
     let (at, started) = (state.clock.now(), state.real_now());
-    let received = Received { id: RequestId(state.ids.next()), at, started, route: route.clone(), head, body: Body::empty() };
+    let received =
+        Received { id: RequestId(state.ids.next()), at, started, route: route.clone(), head, body: Body::empty(), tunnel: false };
     match (Identified { received, identity: identity.clone() }).ask().map(Asked::upload) {
         Ok(Upload::None(asked)) => Ok(asked.plan(state)),
         _ => Err(UncachedReason::PassThrough),

@@ -31,7 +31,7 @@ impl Asked {
         }
         let body = if item.body.is_empty() { Body::empty() } else { Body::full(item.body.clone()) };
         Self {
-            received: Received { id: *id, at: *at, started: *started, route: route.clone(), head, body },
+            received: Received { id: *id, at: *at, started: *started, route: route.clone(), head, body, tunnel: false },
             identity: self.identity.clone(),
             facts: self.facts.clone(),
             wishes: self.wishes.clone(),
@@ -64,6 +64,7 @@ impl Planned {
             debug: self.debug,
             raw: None,
             through: None,
+            tunnel: false,
         })
     }
 }

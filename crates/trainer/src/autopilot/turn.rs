@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, read_aliases, read_frozen, remove_versions, read_history, versions};
+use farthing_contract::bundle::disk::{
+    append_history, change_aliases, history_path, read_aliases, read_frozen, read_history, remove_versions, versions,
+};
 use farthing_contract::bundle::{Action, Alias, AliasState, Bundle, Event, History, Kind, Target};
 use farthing_types::{Span, Time};
 use serde::Serialize;
