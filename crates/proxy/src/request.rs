@@ -32,6 +32,7 @@ use crate::purging;
 use crate::route::RouteState;
 use crate::settle::Account;
 use crate::state::State;
+use crate::switches::{Laps, OwnPart};
 use crate::trace;
 use crate::wishes::{Wishes, own_fields};
 use crate::writes;
@@ -53,6 +54,8 @@ pub struct Received {
     pub body: Body,
     /// Its connection is to go on as a WebSocket: the body is what comes over that, and never ends before the answer begins.
     pub tunnel: bool,
+    /// How long its stages take.
+    pub laps: Laps,
 }
 
 /// A request whose client is known.
@@ -161,7 +164,7 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
         return Err(Box::new((Problem::new(StatusCode::NOT_FOUND, "no-route", detail), id)));
     };
     let tunnel = tunnel::wanted(&head, route).map_err(|problem| Box::new((problem, id)))?;
-    Ok(Received { id, at, started, route: route.clone(), head, body, tunnel })
+    Ok(Received { id, at, started, route: route.clone(), head, body, tunnel, laps: Laps::of(id, started) })
 }
 
 fn host(head: &request::Parts) -> Cow<'_, str> {
@@ -175,13 +178,16 @@ impl Received {
     ///
     /// # Errors
     /// 401, 403, 503: see [`identify::identify`].
-    pub fn identify(self, state: &State) -> Result<Identified, Box<Refused>> {
+    pub fn identify(mut self, state: &State) -> Result<Identified, Box<Refused>> {
         let deployment = Deployment { clients: &state.clients, salt: &state.salt, now: self.at };
         let RouteState { route, provider, credentials, .. } = &*self.route;
         let asked = identify::Asked { route, provider, credentials };
         let identity = || identify::identify(deployment, asked, &self.head.headers, self.head.uri.query());
         match self.may_tunnel().and_then(|()| identity()) {
-            Ok(identity) => Ok(Identified { received: self, identity }),
+            Ok(identity) => {
+                self.laps.end(OwnPart::Identify, || state.real_now());
+                Ok(Identified { received: self, identity })
+            }
             Err(problem) => {
                 state.clients.counts.note(&problem);
                 Err(self.refused(problem, Identity::unknown()))
@@ -336,7 +342,8 @@ impl Asked {
     /// Makes the key and draws the variant.
     pub fn plan(self, state: &State) -> Planned {
         let Self { received, identity, facts, wishes, steps, target, body: held, load } = self;
-        let Received { id, at, started, route, head, body, tunnel } = received;
+        let Received { id, at, started, route, head, body, tunnel, mut laps } = received;
+        laps.begin(|| state.real_now());
         let dialect = route.dialect;
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
@@ -345,6 +352,7 @@ impl Asked {
         let measured = steps.cache.is_ok();
         let compared = variant.as_ref().is_some_and(|variant| variant.compares(&route, steps, at));
         let holdout = measured && state.proof.holds(&state.draw, &route.route.name, key, at);
+        laps.end(OwnPart::Plan, || state.real_now());
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
         Planned {
             cache: off(steps.cache.and(of_variant.cache)).and_then(|()| state.cached(&route, key)),
@@ -368,6 +376,8 @@ impl Asked {
                 queued: Span::ZERO,
                 failed: Span::ZERO,
                 elsewhere: Span::ZERO,
+                l2: Span::ZERO,
+                laps,
                 slice: None,
                 trace: trace::of(&head.headers),
                 tags: wishes.tags,

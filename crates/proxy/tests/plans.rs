@@ -2,20 +2,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod common;
+#[path = "common/kept.rs"]
+mod kept;
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use farthing_config::{BatchConfig, BatchFormat, Config, Mode, Provider, Route, StrategyBy};
+use farthing_config::{BatchConfig, BatchFormat, Config, L2Config, L2Store, Mode, Provider, Route, StrategyBy};
 use farthing_contract::bundle::{GoldenRow, Kind, Manifest, TABLE_FILE, publish};
 use farthing_contract::features::{STRATEGY_FEATURES, STRATEGY_OUTPUTS, STRATEGY_SPEC};
 use farthing_contract::log::{CallRow, Decision, OutcomeRow, Request as RequestRow, Row, Value};
 use farthing_models::{Alias, Store, StoreOptions};
 use farthing_policy::strategy::{Dropped, Member, Mix, Why};
 use farthing_policy::switches::Standing;
-use farthing_proxy::{BypassOrder, Inside, PlanReport, SwitchedStrategy};
+use farthing_proxy::{BypassOrder, Inside, OwnPart, PlanReport, RouteSwitches, SwitchedStrategy};
 use farthing_types::{Body, By, Call, CallReport, Clock, Failure, Reply, Span, Time};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
@@ -24,6 +26,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 
 use common::{START, Shop, changed};
+use kept::Kept;
 
 /// The time of timers, so that both stand still and go on together; each look at it may take time, as if Farthing worked meanwhile.
 struct Timeline {
@@ -97,6 +100,10 @@ impl World {
 
     /// With a clock that began at [`START`] then.
     fn since(config: Config, start: tokio::time::Instant) -> Self {
+        Self::over(config, start, None)
+    }
+
+    fn over(config: Config, start: tokio::time::Instant, l2: Option<Arc<dyn farthing_cache::l2::Store>>) -> Self {
         let (shop, models) = (Arc::new(Shop::default()), tempfile::tempdir().unwrap());
         let (look_us, worked_us) = (AtomicU64::new(0), AtomicU64::new(0));
         let timeline = Arc::new(Timeline { start, look_us, worked_us });
@@ -104,7 +111,7 @@ impl World {
         let (wire, of_wire) = (shop.clone(), clock.clone());
         let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone(), of_wire.clone())) };
         let store = || Store::open(models.path(), StoreOptions::default());
-        let inside = Inside::timed(&Arc::new(config), clock, store(), &client).unwrap();
+        let inside = Inside::timed_with_l2(&Arc::new(config), clock, (store(), l2), &client).unwrap();
         let store = store();
         Self { inside, shop, timeline, models, store }
     }
@@ -395,9 +402,40 @@ async fn a_route_whose_overhead_is_above_the_limit_is_lean_for_a_while() {
     world.timeline.look_us.store(2_000, Ordering::Relaxed);
     world.busy(10_000, 50, 60).await;
     assert_eq!((view(&world).standing, view(&world).switched_off), (Standing::Off, 1));
+    assert_eq!(view(&world).left_out, [OwnPart::Rest]);
     assert_eq!(world.busy(20_000, 50, 5).await, 250, "nothing waits for others");
     world.timeline.look_us.store(0, Ordering::Relaxed);
     world.busy(30_000, 5, 340).await;
     assert_eq!((view(&world).standing, view(&world).switched_off), (Standing::On, 1));
     assert!(world.busy(60_000, 50, 5).await < 150, "made together again");
+}
+
+/// R5: what takes the time is left out, and nothing else: here it is L2.
+#[tokio::test(start_paused = true)]
+async fn a_slow_l2_is_left_out_and_all_else_stays() {
+    let kept = Arc::new(Kept::taking(Span::from_millis(8)));
+    let mut config = config(StrategyBy::Rule);
+    config.overhead.limit = Span::from_millis(5);
+    let store = L2Store::Disk { dir: "unused".into(), max_bytes: 0 };
+    config.l2 = Some(L2Config { store, deadline: Span::from_secs(1), max_value: 1 << 20, queue_bytes: 1 << 20, encrypt: None });
+    let world = World::over(config, tokio::time::Instant::now(), Some(kept.clone()));
+    let view = |world: &World| {
+        let RouteSwitches { strategies, own, .. } = world.inside.switches().remove(0);
+        let optional = strategies.into_iter().find(|view| view.strategy == SwitchedStrategy::Optional).unwrap();
+        (optional.standing, optional.left_out, own)
+    };
+    assert!(world.busy(0, 50, 60).await < 2_000, "they are made together");
+    let (standing, left_out, own) = view(&world);
+    assert_eq!((standing, &*left_out), (Standing::Off, &[OwnPart::L2][..]));
+    let of = |part: OwnPart| own.iter().find(|(one, ..)| *one == part).map(|(_, took, requests)| *took / u32::try_from(*requests).unwrap());
+    let l2 = of(OwnPart::L2).unwrap();
+    assert!(l2 >= Span::from_millis(8) && l2 < Span::from_millis(9) && of(OwnPart::Lists).is_none(), "{own:?}");
+    let reads = kept.reads.load(Ordering::Relaxed);
+    assert!(world.busy(10_000, 50, 120).await < 4_000, "they still are");
+    assert_eq!((view(&world).0, view(&world).1, kept.reads.load(Ordering::Relaxed)), (Standing::Off, vec![OwnPart::L2], reads));
+    // It answers in time again: a trial shows it.
+    *kept.takes.lock() = Span::from_millis(1);
+    world.busy(30_000, 5, 240).await;
+    assert_eq!((view(&world).0, &*view(&world).1), (Standing::On, &[][..]));
+    assert!(kept.reads.load(Ordering::Relaxed) > reads);
 }
