@@ -197,3 +197,22 @@ async fn an_order_that_never_came_about_is_not_taken_for_another_of_ours() {
     let (counted, logged) = world.end().await;
     assert_eq!((counted.batches, counted.batched, counted.direct, logged.bill), (1, 1, 1, counted.billed));
 }
+
+/// The order goes out, and the machine sleeps: by its timers it was sent a moment ago, by the provider's clock an hour ago.
+#[tokio::test(start_paused = true)]
+async fn an_order_before_a_sleep_is_found_after_it_and_not_bought_again() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(HOURS(5))));
+    *vendor.loses_orders.lock() = true;
+    let world = World::new(&vendor, dir.path(), |config, route| {
+        speaks_messages(config);
+        route.defer.as_mut().unwrap().max_size = 1;
+    });
+    let sleeps = async {
+        tokio::time::sleep(Span::from_secs(2)).await;
+        *vendor.slept.lock() = HOURS(1);
+    };
+    let (got, ()) = tokio::join!(world.send(messages("two words", Some(HOURS(20)))), sleeps);
+    assert!(got.status == StatusCode::OK && got.detail.ends_with("detail=\"deferred\""), "{got:?}");
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.batches, counted.batched, counted.direct, logged.bill), (1, 1, 0, counted.billed));
+}

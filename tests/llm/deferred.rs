@@ -30,11 +30,14 @@ const INPUT: i64 = 2_500;
 const OUTPUT: i64 = 10_000;
 
 /// The proxy's clock: the paused one.
-struct Ticking(Instant);
+struct Ticking(Instant, Arc<Vendor>);
 
 impl Clock for Ticking {
     fn now(&self) -> Time {
         START + self.0.elapsed()
+    }
+    fn wall(&self) -> Time {
+        self.now() + *self.1.slept.lock()
     }
 }
 
@@ -52,6 +55,7 @@ struct Batch {
     file: String,
     metadata: Json,
     began: Instant,
+    created: String,
     status: &'static str,
     files: [Option<String>; 2],
     of_messages: bool,
@@ -75,6 +79,8 @@ pub struct Vendor {
     pub lists_none: Mutex<bool>,
     /// Others order a batch of one request every ten minutes from the account, and each takes three hours.
     pub is_busy: Mutex<bool>,
+    /// How long the proxy's machine has slept: its timers know nothing of that.
+    pub slept: Mutex<Span>,
     began: OnceLock<Instant>,
     files: Mutex<HashMap<String, Bytes>>,
     batches: Mutex<BTreeMap<String, Batch>>,
@@ -128,7 +134,7 @@ fn first_line(lines: &Bytes) -> Body {
 impl Vendor {
     /// A time by its clock, which is far from the proxy's.
     fn at(&self, then: Instant) -> Time {
-        START + Span::from_secs(86_400 * 400) + then.duration_since(*self.began.get_or_init(Instant::now))
+        START + Span::from_secs(86_400 * 400) + then.duration_since(*self.began.get_or_init(Instant::now)) + *self.slept.lock()
     }
 
     fn created(&self, then: Instant) -> String {
@@ -182,7 +188,8 @@ impl Vendor {
     /// A batch is ordered; the id of nobody's where the order is lost.
     fn ordered(&self, batches: &mut BTreeMap<String, Batch>, file: String, (metadata, of_messages): (Json, bool)) -> String {
         let id = format!("batch_{}", batches.len());
-        let batch = Batch { file, metadata, began: Instant::now(), status: "in_progress", files: [None, None], of_messages };
+        let created = self.created(Instant::now());
+        let batch = Batch { file, metadata, began: Instant::now(), created, status: "in_progress", files: [None, None], of_messages };
         batches.insert(id.clone(), batch);
         self.counted.lock().batches += 1;
         id
@@ -232,7 +239,7 @@ impl Vendor {
     fn show_messages(&self, id: &str, batch: &Batch) -> Json {
         let requests = self.files.lock()[&batch.file].iter().filter(|byte| **byte == b'\n').count();
         let (status, count) = if batch.status == "in_progress" { ("in_progress", "processing") } else { ("ended", "succeeded") };
-        json!({"id": id, "type": "message_batch", "processing_status": status, "created_at": self.created(batch.began), "request_counts": {count: requests}})
+        json!({"id": id, "type": "message_batch", "processing_status": status, "created_at": batch.created, "request_counts": {count: requests}})
     }
 
     fn batch_api(&self, method: &Method, path: &str, body: &Bytes) -> Option<Bytes> {
@@ -397,7 +404,7 @@ impl World {
         let origin = vendor.clone();
         let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Endpoint(origin.clone())) };
         let store = Store::open(logs.path().join("models"), StoreOptions::default());
-        let inside = Inside::timed(&Arc::new(config), Arc::new(Ticking(Instant::now())), store, &client).unwrap();
+        let inside = Inside::timed(&Arc::new(config), Arc::new(Ticking(Instant::now(), vendor.clone())), store, &client).unwrap();
         Self { inside, vendor: vendor.clone(), logs }
     }
 

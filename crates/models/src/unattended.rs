@@ -90,6 +90,10 @@ impl Store {
     /// # Errors
     /// A store that cannot be written.
     pub fn note_named(&self, instance: &str, names: (Kind, BTreeSet<u32>), now: Time) -> Result<(), ModelsError> {
+        // Nothing is made in the place of a store that is gone for the moment.
+        if !names.1.is_empty() && self.is_gone() && self.runs_something() {
+            return Err(ModelsError::Rejected(format!("{} cannot be reached", self.root.display())));
+        }
         Ok(note_named(&self.root, instance, names, now)?)
     }
 }

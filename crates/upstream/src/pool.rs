@@ -22,6 +22,7 @@ type Http = legacy::Client<Connector, Body>;
 
 /// The pool.
 pub(crate) struct Pool {
+    name: Arc<str>,
     http: ArcSwap<Http>,
     connector: Connector,
     protocol: Protocol,
@@ -35,8 +36,8 @@ impl Pool {
     pub(crate) fn new(spec: &UpstreamSpec, connector: Connector) -> Self {
         let http = build(spec.protocol, (spec.pool_idle, spec.pool_max_idle), connector.clone());
         let idle_ms = u64::try_from(spec.pool_idle.as_millis()).unwrap_or(u64::MAX).into();
-        let (protocol, max_idle) = (spec.protocol, spec.pool_max_idle);
-        Self { http: ArcSwap::from_pointee(http), connector, protocol, max_idle, idle_ms, changes: Mutex::default() }
+        let (name, protocol, max_idle) = (Arc::clone(&spec.name), spec.protocol, spec.pool_max_idle);
+        Self { name, http: ArcSwap::from_pointee(http), connector, protocol, max_idle, idle_ms, changes: Mutex::default() }
     }
 
     /// The client of now; who has one goes on with it.
@@ -53,6 +54,11 @@ impl Pool {
         let _one_at_a_time = self.changes.lock();
         if told < self.idle_ms.load(Ordering::Relaxed) {
             self.idle_ms.store(told, Ordering::Relaxed);
+            tracing::info!(
+                upstream = &*self.name,
+                idle_ms = told,
+                "unused connections are left sooner: the other end keeps them no longer"
+            );
             let http = build(self.protocol, (Span::from_millis(told), self.max_idle), self.connector.clone());
             // Unused connections of the old one are closed with it.
             self.http.store(Arc::new(http));

@@ -66,7 +66,7 @@ pub async fn send(state: Arc<State>, route: Arc<RouteState>, (defer, group): (Ar
     if !run.write().await {
         return;
     }
-    run.sent = Some(Instant::now());
+    run.sent = Some((Instant::now(), run.state.wall_now()));
     let sent = match run.defer.wire.first(&run.kept.name, file) {
         First::Order(order) => run.create(order).await,
         First::Upload { media, form } => match run.upload(&media, form).await {
@@ -150,8 +150,8 @@ struct Run {
     kept: Kept,
     waiting: Vec<Waiter>,
     cancelled: bool,
-    /// When it was begun to be sent; `None` in a later run.
-    sent: Option<Instant>,
+    /// When it was begun to be sent, by timers and by the time of the day; `None` in a later run.
+    sent: Option<(Instant, Time)>,
     /// The queue that it came from, what it is there, and since when; `None` in a later run.
     group: Option<(Group, u128, Instant)>,
     /// Batches in the provider's list that are others.

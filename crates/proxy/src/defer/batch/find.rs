@@ -53,9 +53,11 @@ impl Run {
 
     /// When the provider has stamped this batch if it has come about, by its own clock, which said `date` just now; `None` where that is not known.
     fn stamped(&self, date: Option<Time>) -> Option<RangeInclusive<Time>> {
-        // By no clock of ours: nothing may be called twice because one was set.
-        let sent = date? - self.sent?.elapsed();
-        Some(sent - EARLIER..=sent + LATER)
+        let (date, (timer, wall)) = (date?, self.sent?);
+        // Timers stand still while the machine sleeps, and the time of the day may be set: nothing may be called twice for either.
+        let gone = [timer.elapsed(), self.state.wall_now().since(wall)];
+        let (least, most) = (gone[0].min(gone[1]), gone[0].max(gone[1]));
+        Some(date - most - EARLIER..=date - least + LATER)
     }
 
     /// Whether a batch in the list is this one: by its name, or by the ids of its requests once they can be read. Where that is not known yet, it may be:
