@@ -1,6 +1,7 @@
 //! The upper half up to the plan: Received, Identified, Asked, Planned. Each stage consumes the one before.
 
 mod again;
+mod through;
 mod tunnel;
 
 use std::borrow::Cow;
@@ -12,7 +13,7 @@ use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
 use farthing_types::{BatchTerms, Body, KeyHash, Priority, Purpose, RequestId, Span, Time, UncachedReason};
-use farthing_upstream::{Item, Origin, is_repeatable};
+use farthing_upstream::{Item, is_repeatable};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, TRAILER};
@@ -37,6 +38,7 @@ use crate::trace;
 use crate::wishes::{Wishes, own_fields};
 use crate::writes;
 pub use farthing_freshness::semantics::CacheControl;
+pub use through::Through;
 
 /// A request with its route.
 pub struct Received {
@@ -98,21 +100,6 @@ pub struct Planned {
     pub through: Option<Through>,
     /// Its connection is to go on as a WebSocket.
     pub tunnel: bool,
-}
-
-/// Who answers a call that is one of several for a list.
-pub struct Through {
-    /// Its seat among them.
-    pub origin: Arc<dyn Origin>,
-    /// Whether it stands for all of them in the line in front of the provider.
-    pub paces: bool,
-}
-
-impl Through {
-    /// Who answers a call of a route: whoever stands in for that, or the route itself.
-    pub fn or_route(through: Option<Self>, route: &RouteState, swap: bool) -> Self {
-        through.unwrap_or_else(|| Self { origin: route.origin(swap), paces: true })
-    }
 }
 
 /// What goes upstream.
