@@ -41,4 +41,5 @@ mod shortcuts;
 mod sinks;
 mod stampede;
 mod swaps;
+mod tunnels;
 mod warm;

@@ -145,3 +145,74 @@ fn a_restart_settles_batches_of_messages() {
     }
     assert_eq!(std::fs::read_dir(dir.path().join("defer")).unwrap().count(), 0);
 }
+
+/// On a busy account there is always a batch of as many requests that may be it. Those that were ordered at another time are not.
+#[tokio::test(start_paused = true)]
+async fn an_order_that_never_came_about_on_a_busy_account_is_not_waited_for_to_the_end() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(MINUTE * 10)));
+    (*vendor.drops_orders.lock(), *vendor.is_busy.lock()) = (true, true);
+    let world = World::new(&vendor, dir.path(), |config, _| speaks_messages(config));
+    let second = async {
+        tokio::time::sleep(HOURS(3)).await;
+        *vendor.drops_orders.lock() = false;
+        // It does not think that batches take as long as one that may never have been ordered.
+        world.send(messages("two words", Some(HOURS(4)))).await
+    };
+    let (first, second) = tokio::join!(world.send(messages("two words", Some(HOURS(20)))), second);
+    assert!(first.status == StatusCode::OK && first.took < HOURS(4) && first.detail.contains("deferred-direct"), "{first:?}");
+    assert!(second.status == StatusCode::OK && second.took < HOURS(1) && second.detail.ends_with("detail=\"deferred\""), "{second:?}");
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.batches, counted.batched, counted.direct, logged.bill), (1, 1, 1, counted.billed));
+    assert_eq!(std::fs::read_dir(dir.path().join("defer")).unwrap().count(), 0);
+}
+
+/// The same account: one that has come about is still found, and nothing is bought twice.
+#[tokio::test(start_paused = true)]
+async fn an_order_whose_answer_is_lost_on_a_busy_account_is_found() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(HOURS(5))));
+    (*vendor.loses_orders.lock(), *vendor.is_busy.lock()) = (true, true);
+    let world = World::new(&vendor, dir.path(), |config, _| speaks_messages(config));
+    let got = world.send(messages("two words", Some(HOURS(20)))).await;
+    assert!(got.status == StatusCode::OK && got.took < HOURS(6) && got.detail.ends_with("detail=\"deferred\""), "{got:?}");
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.batches, counted.batched, counted.direct, logged.bill), (1, 1, 0, counted.billed));
+}
+
+/// A batch that is known cannot be the one that is looked for.
+#[tokio::test(start_paused = true)]
+async fn an_order_that_never_came_about_is_not_taken_for_another_of_ours() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(HOURS(6))));
+    let world = World::new(&vendor, dir.path(), |config, route| {
+        speaks_messages(config);
+        route.defer.as_mut().unwrap().max_size = 1;
+    });
+    let second = async {
+        tokio::time::sleep(MINUTE).await;
+        *vendor.drops_orders.lock() = true;
+        world.send(messages("two words", Some(HOURS(20)))).await
+    };
+    let (first, second) = tokio::join!(world.send(messages("two words", Some(HOURS(20)))), second);
+    assert!(first.detail.ends_with("detail=\"deferred\"") && first.took > HOURS(6), "{first:?}");
+    assert!(second.detail.contains("deferred-direct") && second.took < HOURS(1), "{second:?}");
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.batches, counted.batched, counted.direct, logged.bill), (1, 1, 1, counted.billed));
+}
+
+/// The order goes out, and the machine sleeps: by its timers it was sent a moment ago, by the provider's clock an hour ago.
+#[tokio::test(start_paused = true)]
+async fn an_order_before_a_sleep_is_found_after_it_and_not_bought_again() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(HOURS(5))));
+    *vendor.loses_orders.lock() = true;
+    let world = World::new(&vendor, dir.path(), |config, route| {
+        speaks_messages(config);
+        route.defer.as_mut().unwrap().max_size = 1;
+    });
+    let sleeps = async {
+        tokio::time::sleep(Span::from_secs(2)).await;
+        *vendor.slept.lock() = HOURS(1);
+    };
+    let (got, ()) = tokio::join!(world.send(messages("two words", Some(HOURS(20)))), sleeps);
+    assert!(got.status == StatusCode::OK && got.detail.ends_with("detail=\"deferred\""), "{got:?}");
+    let (counted, logged) = world.end().await;
+    assert_eq!((counted.batches, counted.batched, counted.direct, logged.bill), (1, 1, 0, counted.billed));
+}

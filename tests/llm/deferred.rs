@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use farthing_config::{Config, CredentialMode, DeferConfig, Dialect, Prices, Provider, Route, Secret};
@@ -15,6 +15,7 @@ use farthing_types::{Body, BodyError, Call, CallReport, Clock, Failure, FailureK
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use http::header::{CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -29,11 +30,14 @@ const INPUT: i64 = 2_500;
 const OUTPUT: i64 = 10_000;
 
 /// The proxy's clock: the paused one.
-struct Ticking(Instant);
+struct Ticking(Instant, Arc<Vendor>);
 
 impl Clock for Ticking {
     fn now(&self) -> Time {
         START + self.0.elapsed()
+    }
+    fn wall(&self) -> Time {
+        self.now() + *self.1.slept.lock()
     }
 }
 
@@ -51,6 +55,7 @@ struct Batch {
     file: String,
     metadata: Json,
     began: Instant,
+    created: String,
     status: &'static str,
     files: [Option<String>; 2],
     of_messages: bool,
@@ -72,6 +77,11 @@ pub struct Vendor {
     pub breaks_off: Mutex<bool>,
     /// Batches are beyond the pages of the list that anybody looks through.
     pub lists_none: Mutex<bool>,
+    /// Others order a batch of one request every ten minutes from the account, and each takes three hours.
+    pub is_busy: Mutex<bool>,
+    /// How long the proxy's machine has slept: its timers know nothing of that.
+    pub slept: Mutex<Span>,
+    began: OnceLock<Instant>,
     files: Mutex<HashMap<String, Bytes>>,
     batches: Mutex<BTreeMap<String, Batch>>,
 }
@@ -81,6 +91,7 @@ struct Endpoint(Arc<Vendor>);
 impl Origin for Endpoint {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
         let vendor = self.0.clone();
+        vendor.began.get_or_init(Instant::now);
         async move {
             assert_eq!(call.headers.get("host"), None);
             let body = call.body.as_full().unwrap_or_default();
@@ -102,7 +113,10 @@ impl Origin for Endpoint {
                 return Err(Failure::sent(FailureKind::Timeout, "lost"));
             };
             call.sink.attempt(CallReport::only(&call, "vendor", Some(status)));
-            let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+            let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + vendor.at(Instant::now()).since(Time::ZERO));
+            let headers =
+                [(CONTENT_TYPE, "application/json"), (DATE, &*date)].map(|(name, value)| (name, HeaderValue::from_str(value).unwrap()));
+            let headers = HeaderMap::from_iter(headers);
             let body = if *vendor.breaks_off.lock() && path.ends_with("/results") { first_line(&answer) } else { Body::full(answer) };
             Ok(Reply { status, headers, body })
         }
@@ -118,6 +132,29 @@ fn first_line(lines: &Bytes) -> Body {
 }
 
 impl Vendor {
+    /// A time by its clock, which is far from the proxy's.
+    fn at(&self, then: Instant) -> Time {
+        START + Span::from_secs(86_400 * 400) + then.duration_since(*self.began.get_or_init(Instant::now)) + *self.slept.lock()
+    }
+
+    fn created(&self, then: Instant) -> String {
+        jiff::Timestamp::from_millisecond(self.at(then).millis()).unwrap().to_string()
+    }
+
+    /// The batches of others, the newest first.
+    fn others(&self) -> Vec<Json> {
+        let (every, takes) = (Span::from_secs(600), Span::from_secs(3 * 3_600));
+        let began = *self.began.get_or_init(Instant::now);
+        let show = |n: u32| {
+            let ended = began.elapsed().saturating_sub(every * n) >= takes;
+            let (status, count) = if ended { ("ended", "succeeded") } else { ("in_progress", "processing") };
+            let created = self.created(began + every * n);
+            json!({"id": format!("other_{n}"), "processing_status": status, "created_at": created, "request_counts": {count: 1}})
+        };
+        let so_many = u32::try_from(began.elapsed().as_secs() / every.as_secs()).unwrap();
+        if *self.is_busy.lock() { (0..=so_many).rev().map(show).collect() } else { Vec::new() }
+    }
+
     /// Answers one request, and bills it: all of it, or one part of `parts`.
     fn run(&self, asked: &Json, (of_messages, parts): (bool, i64)) -> (StatusCode, Json) {
         let text = asked["messages"][0]["content"].as_str().unwrap();
@@ -151,7 +188,8 @@ impl Vendor {
     /// A batch is ordered; the id of nobody's where the order is lost.
     fn ordered(&self, batches: &mut BTreeMap<String, Batch>, file: String, (metadata, of_messages): (Json, bool)) -> String {
         let id = format!("batch_{}", batches.len());
-        let batch = Batch { file, metadata, began: Instant::now(), status: "in_progress", files: [None, None], of_messages };
+        let created = self.created(Instant::now());
+        let batch = Batch { file, metadata, began: Instant::now(), created, status: "in_progress", files: [None, None], of_messages };
         batches.insert(id.clone(), batch);
         self.counted.lock().batches += 1;
         id
@@ -189,9 +227,10 @@ impl Vendor {
             }
             _ if path.starts_with("/v1/messages/batches?") => {
                 let listed = batches.iter().rev().filter(|_| !*self.lists_none.lock());
-                let data: Vec<Json> = listed.map(|(id, batch)| self.show_messages(id, batch)).collect();
+                let data: Vec<Json> = self.others().into_iter().chain(listed.map(|(id, batch)| self.show_messages(id, batch))).collect();
                 json!({"data": data, "has_more": false}).to_string().into()
             }
+            _ if id.starts_with("other_") => json!({"custom_id": "theirs", "result": {"type": "expired"}}).to_string().into(),
             _ if path.ends_with("/results") => self.files.lock()[batches[id].files[0].as_ref().unwrap()].clone(),
             _ => self.show_messages(id, &batches[id]).to_string().into(),
         })
@@ -200,7 +239,7 @@ impl Vendor {
     fn show_messages(&self, id: &str, batch: &Batch) -> Json {
         let requests = self.files.lock()[&batch.file].iter().filter(|byte| **byte == b'\n').count();
         let (status, count) = if batch.status == "in_progress" { ("in_progress", "processing") } else { ("ended", "succeeded") };
-        json!({"id": id, "type": "message_batch", "processing_status": status, "request_counts": {count: requests}})
+        json!({"id": id, "type": "message_batch", "processing_status": status, "created_at": batch.created, "request_counts": {count: requests}})
     }
 
     fn batch_api(&self, method: &Method, path: &str, body: &Bytes) -> Option<Bytes> {
@@ -365,7 +404,7 @@ impl World {
         let origin = vendor.clone();
         let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Endpoint(origin.clone())) };
         let store = Store::open(logs.path().join("models"), StoreOptions::default());
-        let inside = Inside::timed(&Arc::new(config), Arc::new(Ticking(Instant::now())), store, &client).unwrap();
+        let inside = Inside::timed(&Arc::new(config), Arc::new(Ticking(Instant::now(), vendor.clone())), store, &client).unwrap();
         Self { inside, vendor: vendor.clone(), logs }
     }
 

@@ -159,7 +159,7 @@ async fn an_hour_is_asked_for_where_the_route_says_so() {
 
 fn standing(world: &World) -> SwitchView {
     let told = world.inside.switches();
-    *told[0].strategies.iter().find(|view| view.strategy.as_str() == "prompt_cache").unwrap()
+    told[0].strategies.iter().find(|view| view.strategy.as_str() == "prompt_cache").unwrap().clone()
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,7 @@ pub use views::budgets::{
     BudgetFleetView, BudgetMemberView, BudgetRow, BudgetsControl, BudgetsView, CounterFleetView, CounterRow, HolderView, RaiseRequest,
     RaiseView, Raising, RefusalView, WritingOff,
 };
-pub use views::bypass::{BypassControl, BypassInfo, BypassRequest, SwitchInfo};
+pub use views::bypass::{BypassControl, BypassInfo, BypassRequest, OwnTimeInfo, SwitchInfo};
 pub use views::cache::{CacheControl, CacheStats, FleetTold, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
 pub use views::costs::{CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow, CostsView, NetSaving, StrategyImpact};
 pub use views::decisions::{DecisionView, DecisionsView};

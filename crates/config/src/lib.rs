@@ -31,6 +31,7 @@ mod salt;
 mod secret;
 mod sinks;
 mod strategies;
+mod upgrade;
 
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
@@ -61,3 +62,4 @@ pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig};
 pub use secret::Secret;
 pub use sinks::{LOG_TABLES, PostgresConfig, SinkConfig, SinkTarget};
 pub use strategies::{OverheadConfig, PlanConfig, StrategyFlags};
+pub use upgrade::UpgradeConfig;

@@ -110,6 +110,8 @@ pub struct UpstreamConfig {
     pub breaker_cooldown: Span,
     /// Most idle connections that are kept.
     pub max_idle: usize,
+    /// How long one is kept at most. Zero: none is used again.
+    pub keep_idle: Span,
     /// Most calls at a time.
     pub max_concurrent: usize,
     /// Which request bodies are sent compressed; `None` sends all as they are.
@@ -158,6 +160,7 @@ impl Default for UpstreamConfig {
             breaker_share: 0.5,
             breaker_cooldown: Span::from_secs(5),
             max_idle: 64,
+            keep_idle: Span::from_secs(50),
             max_concurrent: 1_024,
             compress_requests: None,
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use farthing_types::{Money, Priority, RouteName, Span, Tenant};
 
-use crate::{BatchConfig, CacheableIf, DeferConfig, Matcher, PersonalField, Prices, PromptCacheConfig, RoutingConfig, WriteRule};
+use crate::{
+    BatchConfig, CacheableIf, DeferConfig, Matcher, PersonalField, Prices, PromptCacheConfig, RoutingConfig, UpgradeConfig, WriteRule,
+};
 
 /// How far a route may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,6 +195,8 @@ pub struct Route {
     pub prompt_cache: Option<PromptCacheConfig>,
     /// How calls that can wait go to the provider's batch endpoint; `None`: they do not.
     pub defer: Option<DeferConfig>,
+    /// How WebSockets are tunnelled; `None`: they are refused.
+    pub upgrade: Option<UpgradeConfig>,
     /// Who decides which of these are used.
     pub strategy: StrategyBy,
     /// Whether answers must be exact at every moment: none is kept.
@@ -303,6 +307,7 @@ impl Default for Route {
             batch: None,
             prompt_cache: None,
             defer: None,
+            upgrade: None,
             strategy: StrategyBy::Shadow,
             realtime: false,
             personalised: false,

@@ -1,6 +1,8 @@
 //! What is done to the store without an operator: by the autopilot, and told to the trainer's loop.
 
-use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, note_frozen, read_aliases};
+use std::collections::BTreeSet;
+
+use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, note_frozen, note_named, read_aliases};
 use farthing_contract::bundle::frozen::Frost;
 use farthing_contract::bundle::{Action, Alias, Event, Kind};
 use farthing_types::Time;
@@ -81,5 +83,17 @@ impl Store {
         }
         let frost = order.map(|(since, reason)| Frost { since_ns: since.nanos(), reason: reason.to_owned() });
         Ok(note_frozen(&self.root, instance, frost)?)
+    }
+
+    /// Tells who tidies up which versions the experiments of an instance name: they stay on disk.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn note_named(&self, instance: &str, names: (Kind, BTreeSet<u32>), now: Time) -> Result<(), ModelsError> {
+        // Nothing is made in the place of a store that is gone for the moment.
+        if !names.1.is_empty() && self.is_gone() && self.runs_something() {
+            return Err(ModelsError::Rejected(format!("{} cannot be reached", self.root.display())));
+        }
+        Ok(note_named(&self.root, instance, names, now)?)
     }
 }

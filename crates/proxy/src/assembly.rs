@@ -178,6 +178,7 @@ impl Proxy {
         self.state.tasks.close();
         let _ = tokio::time::timeout(self.state.config.data.drain, self.state.tasks.wait()).await;
         self.state.cache.shutdown(self.now());
+        self.state.settle_plans();
         if let Some(l2) = &self.state.l2 {
             l2.close().await;
         }
@@ -214,6 +215,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         max_headers: data.max_headers,
         max_body: Some(data.max_body),
         drain: data.drain,
+        tunnels: config.routes.iter().any(|route| route.upgrade.is_some()),
         ..EdgeConfig::default()
     }
 }

@@ -76,7 +76,7 @@ fn shared<'a>(state: &'a State, planned: &Planned, wanted: &Wanted) -> Option<&'
         && !streams(planned)
         && planned.account.method != Method::HEAD
         && !matches!(planned.control, CacheControl::Refresh | CacheControl::ReadOnly)
-        && !route.switches.is_lean()
+        && !route.switches.leaves_out_l2()
         && matches!(wanted.reason, UncachedReason::Cold | UncachedReason::Expired | UncachedReason::Invalidated);
     if !asks {
         return None;
@@ -142,8 +142,23 @@ pub async fn claim(
 ) -> Result<Arc<Cached>, Ticket> {
     let tier = shared(state, planned, wanted);
     let reads = tier.is_some() || l2::may_ask(state, planned, wanted);
-    let mut ticket = ticket;
-    if reads && !std::mem::replace(&mut progress.read, true) {
+    if !reads {
+        return Err(ticket);
+    }
+    let (since, waited) = (Instant::now(), planned.account.elsewhere);
+    let claimed = claimed(state, planned, (wanted, tier), (ticket, progress)).await;
+    let elsewhere = planned.account.elsewhere.saturating_sub(waited);
+    planned.account.l2 += since.elapsed().saturating_sub(elsewhere);
+    claimed
+}
+
+async fn claimed(
+    state: &State,
+    planned: &mut Planned,
+    (wanted, tier): (&Wanted, Option<&Tier>),
+    (mut ticket, progress): (Ticket, &mut Progress),
+) -> Result<Arc<Cached>, Ticket> {
+    if !std::mem::replace(&mut progress.read, true) {
         match read(state, wanted, ticket).await {
             Ok(entry) => return Ok(entry),
             Err(back) => ticket = back,

@@ -85,6 +85,19 @@ impl Inside {
         Self::assemble(config, (clock, None), stores, client)
     }
 
+    /// As [`Inside::with_l2`], with latencies measured by the same clock.
+    ///
+    /// # Errors
+    /// A configuration that cannot run.
+    pub fn timed_with_l2(
+        config: &Arc<Config>,
+        clock: Arc<dyn Clock>,
+        stores: (Store, Option<Arc<dyn L2Store>>),
+        client: &dyn Fn(&UpstreamSpec) -> Arc<dyn Origin>,
+    ) -> Result<Self, StartError> {
+        Self::assemble(config, (clock.clone(), Some(clock)), stores, client)
+    }
+
     fn assemble(
         config: &Arc<Config>,
         (clock, latencies): (Arc<dyn Clock>, Option<Arc<dyn Clock>>),
@@ -350,6 +363,7 @@ impl Inside {
         self.state.tasks.close();
         self.state.tasks.wait().await;
         self.state.cache.shutdown(self.state.clock.now());
+        self.state.settle_plans();
         if let Some(l2) = &self.state.l2 {
             l2.close().await;
         }

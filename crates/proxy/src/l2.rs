@@ -172,7 +172,7 @@ pub fn redis_config(redis: &L2Redis, deadline: Span) -> RedisConfig {
 /// Whether L2 may answer a request that leads a call: one that reads the cache and knows no entry yet.
 pub fn may_ask(state: &State, planned: &Planned, wanted: &Wanted) -> bool {
     state.l2.is_some()
-        && !planned.account.route.switches.is_lean()
+        && !planned.account.route.switches.leaves_out_l2()
         && planned.cache.is_ok()
         && planned.control != CacheControl::Refresh
         && wanted.previous.is_none()

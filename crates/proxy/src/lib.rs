@@ -106,7 +106,7 @@ pub use prompts::PromptReport;
 pub use proof::ProofReport;
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 pub use routing::RoutingReport;
-pub use switches::{BypassError, Order as BypassOrder, RouteSwitches, Strategy as SwitchedStrategy, SwitchView};
+pub use switches::{BypassError, Order as BypassOrder, OwnPart, RouteSwitches, Strategy as SwitchedStrategy, SwitchView};
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
 
 /// Why a proxy could not be started, or an experiment not be run.

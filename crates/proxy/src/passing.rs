@@ -5,7 +5,8 @@ use std::sync::Arc;
 use farthing_freshness::semantics::Received;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_types::{Body, CallId, Outcome, Purpose, UncachedReason};
-use http::Response;
+use http::header::UPGRADE;
+use http::{HeaderValue, Response};
 
 use crate::admission::{self, Admission};
 use crate::answer::Notes;
@@ -57,6 +58,9 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
     }
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);
     trace::send(&mut planned.account, &mut headers, flight.id);
+    if planned.tunnel {
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), headers);
     let (at, since) = (state.clock.now(), state.real_now());
     let going = Outgoing { head, body, deadline: planned.deadline, keyed, through: planned.through.take() };

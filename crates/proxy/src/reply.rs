@@ -10,6 +10,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use crate::answer::{self, Notes};
 use crate::asking::is_event_stream;
+use crate::edge::Tunnel;
 use crate::flight::Flight;
 use crate::lookup::Usable;
 use crate::problem::Problem;
@@ -116,8 +117,8 @@ pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &N
     answer::limit_wait(&mut headers, planned, pending.flight.waited());
     answer::routed(&mut headers, planned, pending.flight.routed().as_ref());
     pending.settled.waited = notes.upstream.unwrap_or_default();
-    // A stream of events lasts as long as its subject does: what is promised is that it begins.
-    if is_event_stream(&headers) {
+    // A stream of events lasts as long as its subject does, a tunnel as its ends like: what is promised is that it begins.
+    if is_event_stream(&headers) || status == StatusCode::SWITCHING_PROTOCOLS {
         pending.settled.took = Some(pending.settled.overhead + pending.settled.waited + planned.account.queued);
     }
     let body = Accounted::new(body, content_length(&headers), pending);
@@ -126,6 +127,9 @@ pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &N
     *response.headers_mut() = headers;
     answer::annotate(response.headers_mut(), planned.account.id, notes);
     planned.account.route.limits.tell(&planned.account, response.headers_mut());
+    if let Some(upgrade) = planned.account.route.route.upgrade.as_ref().filter(|_| status == StatusCode::SWITCHING_PROTOCOLS) {
+        response.extensions_mut().insert(Tunnel { idle: upgrade.idle, longest: upgrade.longest });
+    }
     response
 }
 

@@ -1,6 +1,8 @@
 //! The upper half up to the plan: Received, Identified, Asked, Planned. Each stage consumes the one before.
 
 mod again;
+mod through;
+mod tunnel;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -11,7 +13,7 @@ use farthing_freshness::semantics::{conditional, hop, restrict};
 use farthing_freshness::{KeyParts, Profile, RequestFacts, Subject};
 use farthing_policy::plan::{RequestKind, Steps};
 use farthing_types::{BatchTerms, Body, KeyHash, Priority, Purpose, RequestId, Span, Time, UncachedReason};
-use farthing_upstream::{Item, Origin, is_repeatable};
+use farthing_upstream::{Item, is_repeatable};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, TRAILER};
@@ -31,10 +33,12 @@ use crate::purging;
 use crate::route::RouteState;
 use crate::settle::Account;
 use crate::state::State;
+use crate::switches::{Laps, OwnPart};
 use crate::trace;
 use crate::wishes::{Wishes, own_fields};
 use crate::writes;
 pub use farthing_freshness::semantics::CacheControl;
+pub use through::Through;
 
 /// A request with its route.
 pub struct Received {
@@ -50,6 +54,10 @@ pub struct Received {
     pub head: request::Parts,
     /// Its body.
     pub body: Body,
+    /// Its connection is to go on as a WebSocket: the body is what comes over that, and never ends before the answer begins.
+    pub tunnel: bool,
+    /// How long its stages take.
+    pub laps: Laps,
 }
 
 /// A request whose client is known.
@@ -90,21 +98,8 @@ pub struct Planned {
     pub raw: Option<RawHead>,
     /// Who answers its call instead of the route, once.
     pub through: Option<Through>,
-}
-
-/// Who answers a call that is one of several for a list.
-pub struct Through {
-    /// Its seat among them.
-    pub origin: Arc<dyn Origin>,
-    /// Whether it stands for all of them in the line in front of the provider.
-    pub paces: bool,
-}
-
-impl Through {
-    /// Who answers a call of a route: whoever stands in for that, or the route itself.
-    pub fn or_route(through: Option<Self>, route: &RouteState, swap: bool) -> Self {
-        through.unwrap_or_else(|| Self { origin: route.origin(swap), paces: true })
-    }
+    /// Its connection is to go on as a WebSocket.
+    pub tunnel: bool,
 }
 
 /// What goes upstream.
@@ -141,7 +136,7 @@ pub struct Refused {
 /// Finds the route and gives the request an id and a time.
 ///
 /// # Errors
-/// 404 when no route takes it; 501 for an upgrade, which is not tunnelled.
+/// 404 when no route takes it; 501 for a WebSocket that its route does not tunnel.
 pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(Problem, RequestId)>> {
     let id = RequestId(state.ids.next());
     let (at, started) = (state.clock.now(), state.real_now());
@@ -155,17 +150,8 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
         let detail = format!("no route takes {} {}: there are {}", head.method, head.uri.path(), known.join(", "));
         return Err(Box::new((Problem::new(StatusCode::NOT_FOUND, "no-route", detail), id)));
     };
-    if wants_tunnel(&head) {
-        let problem =
-            Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade", "protocol upgrades are not passed on: connect to the provider directly");
-        return Err(Box::new((problem, id)));
-    }
-    Ok(Received { id, at, started, route: route.clone(), head, body })
-}
-
-/// Whether the client asks for another protocol that only a tunnel could speak. An offer of HTTP/2 may be ignored (RFC 9110 section 7.8).
-fn wants_tunnel(head: &request::Parts) -> bool {
-    head.version < http::Version::HTTP_2 && head.headers.get(http::header::UPGRADE).is_some_and(|v| v.as_bytes() != b"h2c")
+    let tunnel = tunnel::wanted(&head, route).map_err(|problem| Box::new((problem, id)))?;
+    Ok(Received { id, at, started, route: route.clone(), head, body, tunnel, laps: Laps::of(id, started) })
 }
 
 fn host(head: &request::Parts) -> Cow<'_, str> {
@@ -179,11 +165,16 @@ impl Received {
     ///
     /// # Errors
     /// 401, 403, 503: see [`identify::identify`].
-    pub fn identify(self, state: &State) -> Result<Identified, Box<Refused>> {
+    pub fn identify(mut self, state: &State) -> Result<Identified, Box<Refused>> {
         let deployment = Deployment { clients: &state.clients, salt: &state.salt, now: self.at };
         let RouteState { route, provider, credentials, .. } = &*self.route;
-        match identify::identify(deployment, identify::Asked { route, provider, credentials }, &self.head.headers, self.head.uri.query()) {
-            Ok(identity) => Ok(Identified { received: self, identity }),
+        let asked = identify::Asked { route, provider, credentials };
+        let identity = || identify::identify(deployment, asked, &self.head.headers, self.head.uri.query());
+        match self.may_tunnel().and_then(|()| identity()) {
+            Ok(identity) => {
+                self.laps.end(OwnPart::Identify, || state.real_now());
+                Ok(Identified { received: self, identity })
+            }
             Err(problem) => {
                 state.clients.counts.note(&problem);
                 Err(self.refused(problem, Identity::unknown()))
@@ -222,6 +213,8 @@ impl Identified {
         let off = wishes.control == CacheControl::Off;
         let (cache, dedupe) = restrict((cache, dedupe), &facts, off, &route.rules);
         let steps = Steps { cache, dedupe, batch: if off { Err(UncachedReason::RequestDirective) } else { batch } };
+        // Nothing of a tunnel is like anything else.
+        let steps = if received.tunnel { Steps::none(UncachedReason::PassThrough) } else { steps };
         match route.target(&received.head.uri) {
             Some(target) => Ok(Asked { received, identity, facts, wishes, steps, target, body: Bytes::new(), load: None }),
             None => Err(received.refused(bad_target(), identity)),
@@ -254,10 +247,11 @@ pub enum Upload {
 impl Asked {
     /// The request with its body.
     pub fn upload(mut self) -> Upload {
-        if !self.received.body.is_end_stream() {
-            return Upload::Coming(self.hold().boxed());
+        match (self.received.tunnel, self.received.body.is_end_stream()) {
+            (false, false) => return Upload::Coming(self.hold().boxed()),
+            (false, true) => self.received.body = Body::empty(),
+            (true, _) => {}
         }
-        self.received.body = Body::empty();
         Upload::None(self)
     }
 
@@ -335,7 +329,8 @@ impl Asked {
     /// Makes the key and draws the variant.
     pub fn plan(self, state: &State) -> Planned {
         let Self { received, identity, facts, wishes, steps, target, body: held, load } = self;
-        let Received { id, at, started, route, head, body } = received;
+        let Received { id, at, started, route, head, body, tunnel, mut laps } = received;
+        laps.begin(|| state.real_now());
         let dialect = route.dialect;
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
@@ -344,6 +339,7 @@ impl Asked {
         let measured = steps.cache.is_ok();
         let compared = variant.as_ref().is_some_and(|variant| variant.compares(&route, steps, at));
         let holdout = measured && state.proof.holds(&state.draw, &route.route.name, key, at);
+        laps.end(OwnPart::Plan, || state.real_now());
         let off = |step: Result<(), UncachedReason>| if holdout { Err(UncachedReason::Holdout) } else { step };
         Planned {
             cache: off(steps.cache.and(of_variant.cache)).and_then(|()| state.cached(&route, key)),
@@ -356,6 +352,7 @@ impl Asked {
             debug: wishes.debug,
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),
             through: None,
+            tunnel,
             account: Account {
                 plan: route.planning.id(),
                 asked: facts.noted(wishes.control).map(Arc::from),
@@ -366,6 +363,8 @@ impl Asked {
                 queued: Span::ZERO,
                 failed: Span::ZERO,
                 elsewhere: Span::ZERO,
+                l2: Span::ZERO,
+                laps,
                 slice: None,
                 trace: trace::of(&head.headers),
                 tags: wishes.tags,

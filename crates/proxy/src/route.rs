@@ -353,6 +353,7 @@ fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64) -> U
         try_deadline: settings.try_timeout,
         body_idle: settings.idle_timeout,
         pool_max_idle: settings.max_idle,
+        pool_idle: settings.keep_idle,
         retry: retry(provider, seed),
         breaker: breaker(provider),
         max_concurrent: settings.max_concurrent,

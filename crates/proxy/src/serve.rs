@@ -31,6 +31,7 @@ use crate::reply::{from_entry, own_answer, settled};
 use crate::request::{Asked, Identified, Planned, Refused, Upload, receive};
 use crate::settle::Account;
 use crate::state::State;
+use crate::switches::OwnPart;
 use crate::ticketed::{Wanted, joined, refresh};
 
 /// Logged where a client left before its answer began; nothing was sent.
@@ -92,7 +93,10 @@ fn planned(state: &Arc<State>, asked: Asked) -> BoxFuture<'static, Response<Body
 
 /// From the plan to the answer: at once where the cache has it, else by a call.
 pub fn answered(state: &Arc<State>, mut planned: Planned) -> BoxFuture<'static, Response<Body>> {
-    match look_up(state, &mut planned) {
+    planned.account.laps.begin(|| state.real_now());
+    let found = look_up(state, &mut planned);
+    planned.account.laps.end(OwnPart::Lookup, || state.real_now());
+    match found {
         Found::Usable(usable) if state.cache.is_due(&usable.entry, planned.account.at) => rechecked(state.clone(), planned, usable).boxed(),
         found => concluded(state, planned, found),
     }

@@ -28,6 +28,7 @@ use crate::request::{Received, Variant};
 use crate::route::RouteState;
 use crate::state::State;
 use crate::stats::{Entered, Noted};
+use crate::switches::Laps;
 use crate::trace;
 use rows::attempt_row;
 
@@ -60,6 +61,10 @@ pub struct Account {
     pub failed: Span,
     /// How long it has waited for another instance's call.
     pub elsewhere: Span,
+    /// How long L2 and leases of calls were asked, without that.
+    pub l2: Span,
+    /// How long its first stages took, where it tells.
+    pub laps: Laps,
     /// Whether it goes without waiting for others, to compare with those that wait; `None` where that was not drawn.
     pub slice: Option<Slice>,
     /// The decision about the route's strategies that was in force; `None` before the first.
@@ -106,6 +111,8 @@ impl Account {
             queued: Span::ZERO,
             failed: Span::ZERO,
             elsewhere: Span::ZERO,
+            l2: Span::ZERO,
+            laps: received.laps,
             slice: None,
             plan: None,
             trace: trace::of(&received.head.headers),

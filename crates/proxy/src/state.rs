@@ -216,4 +216,9 @@ impl State {
     pub fn real_now(&self) -> Time {
         self.real.now()
     }
+
+    /// The time of the day: see [`farthing_types::Clock::wall`].
+    pub fn wall_now(&self) -> Time {
+        self.real.wall()
+    }
 }

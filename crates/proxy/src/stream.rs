@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use farthing_ledger::usage::strip::Strip;
 use farthing_ledger::{Amounts, Reads, Served, UsageTap};
 use farthing_types::{Body, BodyError, Time};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
@@ -73,6 +73,10 @@ impl Pending {
         settled.bytes_out = sent;
         let elapsed = state.real_now().since(account.started);
         settled.latency = complete.then_some(elapsed);
+        if settled.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+            // How long a tunnel lasts is no latency.
+            settled.latency = settled.took;
+        }
         settled.took = settled.took.or(settled.latency).or_else(|| promises::missed_already(&account, elapsed));
         settled.provider = flight.routed().map(|routed| routed.provider);
         flight.on_done(move |done| {

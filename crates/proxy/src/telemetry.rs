@@ -39,7 +39,7 @@ mod upstreams;
 use crate::assembly::Proxy;
 use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
-use crate::edge::{Closed, EdgeStats, Refusal};
+use crate::edge::{Closed, EdgeStats, Refusal, TunnelEnd};
 use crate::pace::PaceStats;
 use crate::pricing::PricingStats;
 use crate::telemetry_limits;
@@ -449,7 +449,7 @@ fn refills(paces: &[PaceStats]) -> [Family<'_>; 4] {
     [rate, waiting, held, late]
 }
 
-fn edge(stats: &EdgeStats) -> [Family<'static>; 2] {
+fn edge(stats: &EdgeStats) -> [Family<'static>; 6] {
     let mut refused = Family::counter("edge_refused", "Requests refused at the edge, by reason");
     for reason in Refusal::ALL {
         refused.add(vec![("reason", reason.as_str())], stats.refused(*reason) as f64);
@@ -458,7 +458,19 @@ fn edge(stats: &EdgeStats) -> [Family<'static>; 2] {
     for reason in Closed::ALL {
         closed.add(vec![("reason", reason.as_str())], stats.closed(*reason) as f64);
     }
-    [refused, closed]
+    let [from_clients, to_clients] = stats.tunnel_bytes();
+    let mut tunnels = Family::counter("tunnels", "WebSockets that were tunnelled");
+    tunnels.add(Vec::new(), stats.tunnels() as f64);
+    let mut ended = Family::counter("tunnels_closed", "Tunnels that ended, by reason; those open are the difference");
+    for end in TunnelEnd::ALL {
+        ended.add(vec![("reason", end.as_str())], stats.tunnels_closed(*end) as f64);
+    }
+    let mut bytes = Family::counter("tunnel_bytes", "Bytes through tunnels");
+    bytes.add(vec![("way", "up")], from_clients as f64);
+    bytes.add(vec![("way", "down")], to_clients as f64);
+    let mut time = Family::counter("tunnel_seconds", "How long tunnels that have ended lasted, together");
+    time.add(Vec::new(), stats.tunnel_time().as_secs_f64());
+    [refused, closed, tunnels, ended, bytes, time]
 }
 
 fn latencies(routes: &[(&str, &RouteSnapshot)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -2,20 +2,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod common;
+#[path = "common/kept.rs"]
+mod kept;
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use farthing_config::{BatchConfig, BatchFormat, Config, Mode, Provider, Route, StrategyBy};
+use farthing_config::{BatchConfig, BatchFormat, Config, L2Config, L2Store, Mode, Provider, Route, StrategyBy};
 use farthing_contract::bundle::{GoldenRow, Kind, Manifest, TABLE_FILE, publish};
 use farthing_contract::features::{STRATEGY_FEATURES, STRATEGY_OUTPUTS, STRATEGY_SPEC};
-use farthing_contract::log::{Decision, Request as RequestRow, Row, Value};
+use farthing_contract::log::{CallRow, Decision, OutcomeRow, Request as RequestRow, Row, Value};
 use farthing_models::{Alias, Store, StoreOptions};
 use farthing_policy::strategy::{Dropped, Member, Mix, Why};
 use farthing_policy::switches::Standing;
-use farthing_proxy::{BypassOrder, Inside, PlanReport, SwitchedStrategy};
+use farthing_proxy::{BypassOrder, Inside, OwnPart, PlanReport, RouteSwitches, SwitchedStrategy};
 use farthing_types::{Body, By, Call, CallReport, Clock, Failure, Reply, Span, Time};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
@@ -24,6 +26,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 
 use common::{START, Shop, changed};
+use kept::Kept;
 
 /// The time of timers, so that both stand still and go on together; each look at it may take time, as if Farthing worked meanwhile.
 struct Timeline {
@@ -97,6 +100,10 @@ impl World {
 
     /// With a clock that began at [`START`] then.
     fn since(config: Config, start: tokio::time::Instant) -> Self {
+        Self::over(config, start, None)
+    }
+
+    fn over(config: Config, start: tokio::time::Instant, l2: Option<Arc<dyn farthing_cache::l2::Store>>) -> Self {
         let (shop, models) = (Arc::new(Shop::default()), tempfile::tempdir().unwrap());
         let (look_us, worked_us) = (AtomicU64::new(0), AtomicU64::new(0));
         let timeline = Arc::new(Timeline { start, look_us, worked_us });
@@ -104,7 +111,7 @@ impl World {
         let (wire, of_wire) = (shop.clone(), clock.clone());
         let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone(), of_wire.clone())) };
         let store = || Store::open(models.path(), StoreOptions::default());
-        let inside = Inside::timed(&Arc::new(config), clock, store(), &client).unwrap();
+        let inside = Inside::timed_with_l2(&Arc::new(config), clock, (store(), l2), &client).unwrap();
         let store = store();
         Self { inside, shop, timeline, models, store }
     }
@@ -344,6 +351,32 @@ async fn decisions_stand_in_the_log_and_requests_point_to_them() {
         _ => before += 1,
     });
     assert!(before <= 52 && before + pointing == 1_250, "only those before the first decision point to none: {before}");
+    // What each came to joins with it, once, and all of them together with what the route came to.
+    let (mut came, mut paid, mut saved) = (Vec::new(), 0, 0);
+    let columns = ["decision_id", "closed_by", "paid_nanousd", "saved_nanousd", "opened_ns", "ts_ns", "hits"];
+    read(OutcomeRow::TABLE, &columns, &mut |cells| {
+        let (Value::U64(id), Value::Text(by @ ("superseded" | "stopped"))) = (&cells[0], &cells[1]) else { return };
+        let [Value::I64(cost), Value::I64(gain), Value::I64(opened), Value::I64(closed), Value::I64(hits)] = cells[2..] else {
+            panic!("{cells:?}")
+        };
+        assert!(opened < closed && hits == 0, "{cells:?}");
+        (paid, saved) = (paid + cost, saved + gain);
+        came.push((*id, (*by).to_owned()));
+    });
+    assert_eq!(came.iter().map(|(id, _)| *id).collect::<Vec<_>>(), acting);
+    assert_eq!(came.iter().filter(|(_, by)| by == "stopped").map(|(id, _)| *id).collect::<Vec<_>>(), [last.id.0]);
+    let (mut billed, mut spared) = (0, 0);
+    read(CallRow::TABLE, &["cost_nanousd"], &mut |cells| {
+        if let Value::I64(cost) = cells[0] {
+            billed += cost
+        }
+    });
+    read(RequestRow::TABLE, &["base_nanousd", "cost_nanousd"], &mut |cells| {
+        let [Value::I64(base), Value::I64(cost)] = cells else { panic!("{cells:?}") };
+        spared += base - cost;
+    });
+    // Less what was settled before the first decision.
+    assert!(paid > billed / 2 && paid <= billed && saved > spared / 2 && saved <= spared, "{paid} of {billed}, {saved} of {spared}");
     // What was learned outlives the process.
     let world = World::since(config, world.timeline.start);
     world.inside.recall();
@@ -369,9 +402,40 @@ async fn a_route_whose_overhead_is_above_the_limit_is_lean_for_a_while() {
     world.timeline.look_us.store(2_000, Ordering::Relaxed);
     world.busy(10_000, 50, 60).await;
     assert_eq!((view(&world).standing, view(&world).switched_off), (Standing::Off, 1));
+    assert_eq!(view(&world).left_out, [OwnPart::Rest]);
     assert_eq!(world.busy(20_000, 50, 5).await, 250, "nothing waits for others");
     world.timeline.look_us.store(0, Ordering::Relaxed);
     world.busy(30_000, 5, 340).await;
     assert_eq!((view(&world).standing, view(&world).switched_off), (Standing::On, 1));
     assert!(world.busy(60_000, 50, 5).await < 150, "made together again");
+}
+
+/// R5: what takes the time is left out, and nothing else: here it is L2.
+#[tokio::test(start_paused = true)]
+async fn a_slow_l2_is_left_out_and_all_else_stays() {
+    let kept = Arc::new(Kept::taking(Span::from_millis(8)));
+    let mut config = config(StrategyBy::Rule);
+    config.overhead.limit = Span::from_millis(5);
+    let store = L2Store::Disk { dir: "unused".into(), max_bytes: 0 };
+    config.l2 = Some(L2Config { store, deadline: Span::from_secs(1), max_value: 1 << 20, queue_bytes: 1 << 20, encrypt: None });
+    let world = World::over(config, tokio::time::Instant::now(), Some(kept.clone()));
+    let view = |world: &World| {
+        let RouteSwitches { strategies, own, .. } = world.inside.switches().remove(0);
+        let optional = strategies.into_iter().find(|view| view.strategy == SwitchedStrategy::Optional).unwrap();
+        (optional.standing, optional.left_out, own)
+    };
+    assert!(world.busy(0, 50, 60).await < 2_000, "they are made together");
+    let (standing, left_out, own) = view(&world);
+    assert_eq!((standing, &*left_out), (Standing::Off, &[OwnPart::L2][..]));
+    let of = |part: OwnPart| own.iter().find(|(one, ..)| *one == part).map(|(_, took, requests)| *took / u32::try_from(*requests).unwrap());
+    let l2 = of(OwnPart::L2).unwrap();
+    assert!(l2 >= Span::from_millis(8) && l2 < Span::from_millis(9) && of(OwnPart::Lists).is_none(), "{own:?}");
+    let reads = kept.reads.load(Ordering::Relaxed);
+    assert!(world.busy(10_000, 50, 120).await < 4_000, "they still are");
+    assert_eq!((view(&world).0, view(&world).1, kept.reads.load(Ordering::Relaxed)), (Standing::Off, vec![OwnPart::L2], reads));
+    // It answers in time again: a trial shows it.
+    *kept.takes.lock() = Span::from_millis(1);
+    world.busy(30_000, 5, 240).await;
+    assert_eq!((view(&world).0, &*view(&world).1), (Standing::On, &[][..]));
+    assert!(kept.reads.load(Ordering::Relaxed) > reads);
 }

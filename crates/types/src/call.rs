@@ -54,7 +54,8 @@ pub struct Call {
     pub method: Method,
     /// Path and query as they go upstream (credentials in the query included); the authority comes from the upstream.
     pub target: Uri,
-    /// End-to-end headers as they go upstream, without hop-by-hop fields and Host.
+    /// End-to-end headers as they go upstream, without hop-by-hop fields and Host; but `upgrade: websocket` asks for a tunnel: `body` then is what
+    /// goes up through it after an answer 101, whose body is what comes down.
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,

@@ -100,6 +100,11 @@ impl Sub<Span> for Time {
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Time;
+    /// The time of the day as the system has it now: it may be set, and goes on while the machine sleeps. That of [`Clock::now`] where time is not
+    /// the system's.
+    fn wall(&self) -> Time {
+        self.now()
+    }
 }
 
 /// The wall clock, made monotonic within the process: it is read once, then advanced by the monotonic clock.
@@ -120,6 +125,9 @@ impl Default for RealClock {
 impl Clock for RealClock {
     fn now(&self) -> Time {
         Time(self.epoch_nanos.saturating_add(i64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(i64::MAX)))
+    }
+    fn wall(&self) -> Time {
+        Time(Self::default().epoch_nanos)
     }
 }
 

@@ -1,8 +1,7 @@
 //! The innermost origin: one attempt over the wire.
 
 use std::error::Error;
-use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use farthing_types::{Body, BodyError, Call, CallId, CallReport, CallSink, Clock, Failure, FailureKind, Reply, Span, Time};
 use futures_util::FutureExt;
@@ -11,9 +10,8 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::client::legacy::{self, Builder};
-use hyper_util::rt::TokioTimer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -21,10 +19,12 @@ use tokio_util::task::TaskTracker;
 use crate::connect::{Connector, was_written};
 use crate::credential::{Swap, printable};
 use crate::headers::strip_hop_by_hop;
+use crate::pool::Pool;
 use crate::reply::ReplyBody;
 use crate::retry::may_be_made_again;
 use crate::target::Base;
 use crate::traffic::{Traffic, UnderWay};
+use crate::tunnel::{self, Tunnel};
 use crate::{Origin, Protocol, UpstreamError, UpstreamSpec};
 
 /// Sends each call once, over pooled connections.
@@ -34,7 +34,12 @@ struct Shared {
     name: Arc<str>,
     base: Base,
     swap: Option<Swap>,
-    http: legacy::Client<Connector, Body>,
+    pool: Pool,
+    /// For tunnels: they have a connection each, which speaks HTTP/1.1. Made for the first; `None` where it cannot be.
+    tunnels: OnceLock<Option<Pool>>,
+    spec: UpstreamSpec,
+    /// What goes up through tunnels.
+    pumps: TaskTracker,
     slots: Arc<Semaphore>,
     slot_wait: Span,
     head_deadline: Span,
@@ -59,7 +64,10 @@ impl Client {
             name: Arc::clone(name),
             base,
             swap,
-            http: pool(spec).build(Connector::new(spec, &traffic)?),
+            pool: Pool::new(spec, Connector::new(spec, &traffic)?),
+            tunnels: OnceLock::new(),
+            spec: spec.clone(),
+            pumps: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(spec.max_concurrent.min(Semaphore::MAX_PERMITS))),
             slot_wait: spec.connect_deadline,
             head_deadline: spec.head_deadline,
@@ -68,36 +76,6 @@ impl Client {
             clock,
             traffic,
         })))
-    }
-}
-
-fn pool(spec: &UpstreamSpec) -> Builder {
-    let mut builder = legacy::Client::builder(Tracked(TaskTracker::new()));
-    builder
-        .pool_idle_timeout(spec.pool_idle)
-        .pool_max_idle_per_host(spec.pool_max_idle)
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .http2_only(spec.protocol == Protocol::Http2)
-        .http2_adaptive_window(true)
-        // A frozen peer under many multiplexed calls is found by pings, not by each call's deadline.
-        .http2_keep_alive_interval(Span::from_secs(20))
-        .http2_keep_alive_timeout(Span::from_secs(10))
-        .http1_max_headers(256);
-    builder
-}
-
-/// Runs the pool's connection tasks under a tracker of their own.
-#[derive(Clone)]
-struct Tracked(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        drop(self.0.spawn(future));
     }
 }
 
@@ -116,16 +94,26 @@ impl Shared {
         // Cutting a call short that cannot be made again would only throw away what is paid for.
         let again = call.body.as_full().is_some() && may_be_made_again(&call);
         let patience = if again { self.try_deadline } else { self.head_deadline };
+        let (pool, up, call) = self.way(call)?;
         let mut request = self.request(call)?;
+        if up.is_some() {
+            tunnel::ask(request.headers_mut());
+        }
         let attempt = attempt.on(capture_connection(&mut request));
         let head_by = ends.min(after(Instant::now(), patience));
-        match timeout_at(head_by, self.http.request(request)).await {
+        match timeout_at(head_by, pool.http().request(request)).await {
+            Ok(Ok(response))
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS && tunnel::is_granted(response.headers(), up.as_ref()) =>
+            {
+                self.open(response, (attempt, head_by), (up.unwrap_or_default(), slot)).await
+            }
             Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade"))
+                Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade, or for another"))
             }
             Ok(Ok(response)) => {
                 attempt.answered(response.status());
                 self.traffic.count_answer(response.version());
+                self.pool.heed(response.headers());
                 Ok(self.reply(response, ends, slot))
             }
             Ok(Err(error)) => {
@@ -134,6 +122,39 @@ impl Shared {
             }
             Err(_) => Err(attempt.failed(FailureKind::Timeout, "no answer in time")),
         }
+    }
+
+    /// Over which connections a call goes; what goes up later through a tunnel is no body of its request.
+    fn way(&self, mut call: Call) -> Result<(&Pool, Option<Body>, Call), Failure> {
+        if !tunnel::is_asked(&call.headers) {
+            return Ok((&self.pool, None, call));
+        }
+        let pool = self.tunnels.get_or_init(|| {
+            let spec = UpstreamSpec { protocol: Protocol::Http1, ..self.spec.clone() };
+            let connector = Connector::new(&spec, &self.traffic).ok().filter(|_| self.spec.protocol != Protocol::Http2);
+            connector.map(|connector| Pool::new(&spec, connector))
+        });
+        let pool = pool.as_ref().ok_or_else(|| tunnel::impossible(&self.name))?;
+        let up = std::mem::take(&mut call.body);
+        Ok((pool, Some(up), call))
+    }
+
+    /// Goes on as a tunnel: what the upstream sends is the body of the answer.
+    async fn open(
+        &self,
+        mut response: Response<Incoming>,
+        (attempt, by): (Attempt, Instant),
+        (up, slot): (Body, Slot),
+    ) -> Result<Reply, Failure> {
+        let Ok(Ok(io)) = timeout_at(by, hyper::upgrade::on(&mut response)).await else {
+            return Err(attempt.failed(FailureKind::Broken, "the connection broke while it was upgraded"));
+        };
+        attempt.answered(response.status());
+        self.traffic.count_answer(response.version());
+        let (mut head, _) = response.into_parts();
+        strip_hop_by_hop(&mut head.headers);
+        let body = Body::stream(Tunnel::open(io, up, (slot, &self.pumps)));
+        Ok(Reply { status: head.status, headers: head.headers, body })
     }
 
     /// Waits its turn among the upstream's concurrent calls, about as long as for a connection.

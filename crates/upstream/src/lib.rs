@@ -24,6 +24,7 @@ mod credential;
 mod headers;
 mod later;
 mod limiter;
+mod pool;
 mod reply;
 mod retry;
 mod retry_budget;
@@ -31,6 +32,7 @@ mod router;
 mod spec;
 mod target;
 mod traffic;
+mod tunnel;
 
 use std::sync::Arc;
 

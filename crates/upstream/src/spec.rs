@@ -60,7 +60,7 @@ pub struct UpstreamSpec {
     pub try_deadline: Option<Span>,
     /// Longest silence within an answer's body.
     pub body_idle: Span,
-    /// How long an unused connection is kept.
+    /// How long an unused connection is kept at most; answers may ask for less. Zero: none is used again.
     pub pool_idle: Span,
     /// How many unused connections are kept.
     pub pool_max_idle: usize,
@@ -78,7 +78,7 @@ pub struct UpstreamSpec {
 
 impl UpstreamSpec {
     /// An upstream called `name` at `base`, with the defaults: connect 5 s, head 300 s, body silence 120 s, 256 idle connections for
-    /// 60 s, 1,024 calls at a time.
+    /// 50 s, 1,024 calls at a time.
     pub fn new(name: impl Into<Arc<str>>, base: Uri) -> Self {
         Self {
             name: name.into(),
@@ -90,7 +90,7 @@ impl UpstreamSpec {
             head_deadline: Span::from_secs(300),
             try_deadline: None,
             body_idle: Span::from_secs(120),
-            pool_idle: Span::from_secs(60),
+            pool_idle: Span::from_secs(50),
             pool_max_idle: 256,
             max_concurrent: 1_024,
             retry: RetrySpec::default(),

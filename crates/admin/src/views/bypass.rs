@@ -70,4 +70,19 @@ pub struct SwitchInfo {
     pub net_usd: Option<Money>,
     /// How often it was switched off since the start.
     pub switched_off: u64,
+    /// For `optional`: what is left out, by the part of own time that it takes: `l2`, `lists` (taken apart), `rest` (batches, compressed answers,
+    /// fetching ahead, predictors).
+    #[serde(default)]
+    pub left_out: Vec<String>,
+}
+
+/// A part of Farthing's own time on the requests of a route that went to the provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OwnTimeInfo {
+    /// `l2`, `lists` and `rest` are all of it; `identify`, `plan` and `lookup` are among the rest, measured on one request in 64.
+    pub part: String,
+    /// Mean of the requests that have it, microseconds.
+    pub mean_us: f64,
+    /// How many have it.
+    pub requests: u64,
 }

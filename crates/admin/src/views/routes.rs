@@ -6,7 +6,7 @@ use farthing_types::Money;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::bypass::{BypassInfo, SwitchInfo};
+use super::bypass::{BypassInfo, OwnTimeInfo, SwitchInfo};
 use super::plans::PlanInfo;
 use super::status::{Tally, Totals};
 
@@ -161,6 +161,9 @@ pub struct RouteInfo {
     /// Strategies that can switch themselves off.
     #[serde(default)]
     pub switches: Vec<SwitchInfo>,
+    /// What Farthing's own time consists of.
+    #[serde(default)]
+    pub own_time: Vec<OwnTimeInfo>,
     /// What audits found; null where no answer was checked.
     #[serde(default)]
     pub audit: Option<AuditInfo>,

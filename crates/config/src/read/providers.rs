@@ -129,6 +129,7 @@ fn upstream(s: &Section<'_, '_>, into: &mut UpstreamConfig) {
     s.set("breaker_share", v::share(0.01..=1.0), &mut into.breaker_share);
     s.set("breaker_cooldown", v::positive_span, &mut into.breaker_cooldown);
     s.set("max_idle", v::count(0..=100_000), &mut into.max_idle);
+    s.set("keep_idle", v::span, &mut into.keep_idle);
     s.set("max_concurrent", v::count(1..=1_000_000), &mut into.max_concurrent);
     if let Some(table) = s.table("compress_requests") {
         let path = s.full("compress_requests");

@@ -1,4 +1,4 @@
-//! Keys of `[routes.NAME.batch]`, `[routes.NAME.prompt_cache]` and `[routes.NAME.defer]`.
+//! Keys of `[routes.NAME.batch]`, `[routes.NAME.prompt_cache]`, `[routes.NAME.defer]` and `[routes.NAME.upgrade]`.
 
 use super::registry::{Keys, key};
 
@@ -90,4 +90,15 @@ pub(crate) const DEFER: Keys = &[
     ),
     key("direct_time", "time", "\"1m\"", "The same of direct calls."),
     key("margin", "time", "\"1m\"", "What is left of a deadline beyond the time that a direct call takes, when it is made after all."),
+];
+
+pub(crate) const UPGRADE: Keys = &[
+    key("idle", "time", "\"5m\"", "A tunnel through which nothing has passed for so long, either way, is closed."),
+    key("longest", "time", "\"24h\"", "The longest that a tunnel may last."),
+    key(
+        "origins",
+        "list",
+        "[]",
+        "Sites whose pages may open one, as browsers write them (`https://app.example.com`), beside those of the host that is asked; `*` is any. Programs say none, and may.",
+    ),
 ];

@@ -82,6 +82,12 @@ pub(crate) const UPSTREAM: Keys = &[
     key("breaker_share", "share", "0.5", "Share of failed attempts at which the breaker opens."),
     key("breaker_cooldown", "time", "\"5s\"", "How long an open breaker waits before it tries one call."),
     key("max_idle", "count", "64", "Most idle connections that are kept."),
+    key(
+        "keep_idle",
+        "time",
+        "\"50s\"",
+        "How long an idle connection is kept at most; less where answers say so (`Keep-Alive: timeout=5`). Must be shorter than what the provider, or a balancer before it, keeps it: a POST on a connection that is just being closed fails. `0s`: none is used again.",
+    ),
     key("max_concurrent", "count", "1024", "Most calls at a time."),
     table("compress_requests", Kind::Table, "Only for a provider that takes compressed request bodies."),
 ];

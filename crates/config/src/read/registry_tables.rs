@@ -4,7 +4,7 @@ use super::registry::{
     ADAPTER, ADMIN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF, EVENT_RULE, EVENTS,
     EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERHEAD, OVERLOAD, PREFETCH,
     PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES,
-    TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -166,6 +166,12 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "Requests with an `x-farthing-deadline-ms` that leaves the time go to the provider's batch endpoint, at its price for batches; whoever has no answer \
               at the last safe time is called directly; an empty table switches it on, without the table nothing is deferred: docs/llm.md.",
         keys: DEFER,
+    },
+    Table {
+        heading: "[routes.NAME.upgrade]",
+        doc: "WebSockets (HTTP/1.1 upgrades) are tunnelled to the provider: nothing in them is read, kept or shared. An empty table switches it on, without the table they \
+              are refused with 501: docs/upstreams.md.",
+        keys: UPGRADE,
     },
     Table { heading: "[[routes.NAME.cacheable_if]]", doc: "A condition on answers.", keys: CONDITION },
     Table {

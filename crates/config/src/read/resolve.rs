@@ -54,6 +54,7 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
         super::routing::obey(top, &mut route, &providers);
         super::prompt_cache::obey(top, &route, &provider.provider);
         super::defer::obey(top, &route, &provider.provider);
+        super::upgrade::obey(top, &route, &provider.provider);
         if let Some(other) = checked.iter().find(|other| route.matcher.overlaps(&other.matcher)) {
             let key = format!("routes.{}", route.name);
             top.doc.problem(

@@ -119,6 +119,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     super::batch::fill(s, path, route);
     super::prompt_cache::fill(s, path, route);
     super::defer::fill(s, path, route);
+    super::upgrade::fill(s, path, route);
     prices(s, path, &mut route.prices);
 }
 

@@ -1,16 +1,18 @@
 //! Bundles on disk: publishing by rename, reading with digests. The only part of the crate that does I/O; blocking, off the request path.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use farthing_types::Time;
 use sha2::{Digest, Sha256};
 
 use super::frozen::Frost;
 use super::{
     ALIASES_FILE, Aliases, BundleError, Check, Event, FROZEN_FILE, FileRef, Frozen, HISTORY_FILE, History, Kind, MANIFEST_FILE, MODEL_FILE,
-    Manifest,
+    Manifest, NAMED_FILE, Named,
 };
 
 /// Largest manifest read, in bytes.
@@ -221,6 +223,49 @@ pub fn note_frozen(root: &Path, instance: &str, frost: Option<Frost>) -> Result<
     let _lock = locked(root)?;
     let mut frozen = read_frozen(root)?;
     if frozen.set(instance, frost) { write_atomic(&root.join(FROZEN_FILE), &frozen.to_bytes()) } else { Ok(()) }
+}
+
+/// The versions that experiments name; none when there is no file.
+///
+/// # Errors
+/// A file that cannot be read. Nothing is to be removed then.
+pub fn read_named(root: &Path) -> Result<Named, BundleError> {
+    read_small(&root.join(NAMED_FILE), Named::parse)
+}
+
+/// Notes which versions of a kind the experiments of an instance name. The file moves atomically.
+///
+/// # Errors
+/// A store that cannot be written, a file that cannot be read.
+pub fn note_named(root: &Path, instance: &str, names: (Kind, BTreeSet<u32>), now: Time) -> Result<(), BundleError> {
+    // Who names nothing makes no store.
+    if names.1.is_empty() && read_named(root).is_ok_and(|named| !named.has(instance)) {
+        return Ok(());
+    }
+    let _lock = locked(root)?;
+    let mut named = read_named(root)?;
+    named.set(instance, names, now);
+    write_atomic(&root.join(NAMED_FILE), &named.to_bytes())
+}
+
+/// Removes these versions of a kind, but none that an alias names or remembers, or an experiment names; neither can change meanwhile. Those that
+/// are gone.
+///
+/// # Errors
+/// Files of the store that cannot be read: then nothing goes.
+pub fn remove_versions(root: &Path, kind: Kind, old: &[u32], now: Time) -> Result<Vec<u32>, BundleError> {
+    let _lock = locked(root)?;
+    let (kept, named) = (read_aliases(root)?.kept(kind), read_named(root)?.versions(kind, now));
+    let may_go = old.iter().copied().filter(|version| !kept.contains(version) && !named.contains(version));
+    let remove = |version: &u32| {
+        let dir = version_dir(root, kind, *version);
+        // Out of sight at once: a killed removal leaves no half version.
+        let gone = dir.with_file_name(format!(".tmp-removed-{version}"));
+        let is_gone = fs::rename(&dir, &gone).is_ok() || !dir.exists();
+        let _ = fs::remove_dir_all(&gone);
+        is_gone
+    };
+    Ok(may_go.filter(remove).collect())
 }
 
 /// A history longer than this is written anew.

@@ -5,6 +5,7 @@
 //!   aliases.json              which version each alias of each kind names (module `aliases`)
 //!   history.jsonl             who moved them, when and why (module `history`)
 //!   frozen.json               who has frozen automation (module `frozen`)
+//!   named.json                versions that experiments name (module `named`)
 //!   ttl/
 //!     1/ manifest.json        everything about the version (module `manifest`)
 //!        model.onnx           the predictor, and/or
@@ -21,6 +22,7 @@ mod error;
 pub mod frozen;
 pub mod history;
 pub mod manifest;
+pub mod named;
 mod pretty;
 pub mod table;
 
@@ -31,6 +33,7 @@ pub use error::{BundleError, Check};
 pub use frozen::Frozen;
 pub use history::{Action, Event, History};
 pub use manifest::{ElementType, FileRef, GateCheck, GateRecord, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
+pub use named::Named;
 pub use table::Table;
 
 /// Newest manifest and alias format this build writes; it reads this one and all before it.
@@ -50,6 +53,8 @@ pub const ALIASES_FILE: &str = "aliases.json";
 pub const HISTORY_FILE: &str = "history.jsonl";
 /// File name of who has frozen automation, within the root of the store.
 pub const FROZEN_FILE: &str = "frozen.json";
+/// File name of the versions that experiments name, within the root of the store.
+pub const NAMED_FILE: &str = "named.json";
 /// Golden rows agree when no output differs by more than this.
 pub const GOLDEN_TOLERANCE: f32 = 1e-5;
 /// Name of the single input of every predictor: one row of features per decision, `[batch, features]`.

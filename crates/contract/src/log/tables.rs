@@ -335,7 +335,7 @@ table! {
 }
 
 table! {
-    /// What became of a decision: written when the entry it created is replaced, evicted or purged.
+    /// What became of a decision: written when the entry it created is replaced, evicted or purged; of a `strategy` decision when the next one takes its place.
     OutcomeRow as "outcomes" {
         /// When the outcome was settled, ns since 1970 UTC on the proxy's clock.
         ts_ns: i64,
@@ -343,13 +343,13 @@ table! {
         decision_id: u64,
         /// Configured route.
         route: Arc<str>,
-        /// First 64 bits of the salted cache-key digest.
+        /// First 64 bits of the salted cache-key digest; 0 of a `strategy` decision.
         key_hash: u64,
         /// When the decision was made, ns.
         opened_ns: i64,
-        /// Why it ended: `replaced`, `revalidated`, `evicted`, `purged`, `shutdown`; of a `prefetch` decision `used` or `unused`.
+        /// Why it ended: `replaced`, `revalidated`, `evicted`, `purged`, `shutdown`; of a `prefetch` decision `used` or `unused`; of a `strategy` decision `superseded` or `stopped`.
         closed_by: &'static str,
-        /// Answers served from the entry.
+        /// Answers served from the entry; of a `strategy` decision requests of the route that were answered from the cache while it was in force.
         hits: i64,
         /// Of these, answers served after the TTL in force had passed.
         served_expired: i64,
@@ -359,9 +359,9 @@ table! {
         gap_ms: Option<i64>,
         /// Time of the last answer served from the entry, ms after the fill; null without hits.
         last_hit_ms: Option<i64>,
-        /// Paid for the fill, nano-dollars; null when unpriced.
+        /// Paid for the fill, nano-dollars; null when unpriced. Of a `strategy` decision: for all calls of the route that were settled while it was in force.
         paid_nanousd: Option<i64>,
-        /// Saved by the hits, nano-dollars; null when unpriced.
+        /// Saved by the hits, nano-dollars; null when unpriced. Of a `strategy` decision: by all that saved anything on the route meanwhile.
         saved_nanousd: Option<i64>,
     }
 }

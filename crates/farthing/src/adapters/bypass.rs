@@ -1,8 +1,8 @@
 //! The bypass switch, and strategies that switch themselves off.
 
-use farthing_admin::{BypassControl, BypassInfo, BypassRequest, ControlError, SwitchInfo};
+use farthing_admin::{BypassControl, BypassInfo, BypassRequest, ControlError, OwnTimeInfo, SwitchInfo};
 use farthing_ledger::costs::utc;
-use farthing_proxy::{BypassError, BypassOrder, SwitchView};
+use farthing_proxy::{BypassError, BypassOrder, OwnPart, SwitchView};
 use farthing_types::{Span, Time};
 
 use super::Running;
@@ -63,5 +63,16 @@ pub fn switch(view: &SwitchView) -> SwitchInfo {
         judged: view.judged.map(|(requests, _)| requests),
         net_usd: view.judged.map(|(_, net)| net),
         switched_off: view.switched_off,
+        left_out: view.left_out.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// Parts of own time as views tell them.
+pub fn own_time(own: &[(OwnPart, Span, u64)]) -> Vec<OwnTimeInfo> {
+    let one = |(part, took, requests): &(OwnPart, Span, u64)| OwnTimeInfo {
+        part: part.to_string(),
+        mean_us: took.as_secs_f64() * 1e6 / (*requests).max(1) as f64,
+        requests: *requests,
+    };
+    own.iter().map(one).collect()
 }

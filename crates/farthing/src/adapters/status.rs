@@ -88,6 +88,7 @@ impl RoutesView for Running {
                 bypass: found.and_then(|of| of.bypass.as_deref()).map(bypass::info),
                 plan: plans.iter().find(|report| report.route == route.name).and_then(super::plans::info),
                 switches: found.map(|of| of.strategies.iter().map(bypass::switch).collect()).unwrap_or_default(),
+                own_time: found.map(|of| bypass::own_time(&of.own)).unwrap_or_default(),
                 ..self.route(route, experiment(route), &snapshot)
             }
         };
@@ -141,6 +142,7 @@ impl Running {
             plan: None,
             audit: None,
             switches: Vec::new(),
+            own_time: Vec::new(),
         }
     }
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use farthing_admin::{ControlError, PlanStep, PlanView};
 use farthing_contract::log::{CallRow, Decision, Request, Row, Value};
-use farthing_ledger::read::ReadError;
+use farthing_ledger::read::{self, ReadError};
 use farthing_types::{Money, UncachedReason};
 
-use super::find::{self, first, text, whole, word};
-use super::{chosen, not_found, span};
+use super::chosen::{Found, Wanted};
+use super::find::{first, text, whole, word};
+use super::{not_found, span};
 
 /// What would change a reason on a route; `None` where nothing is to be done, or the route is not known.
 pub type Advice<'a> = &'a dyn Fn(&str, UncachedReason) -> Option<String>;
@@ -37,7 +38,6 @@ const REQUEST: [&str; 20] = [
     "plan_id",
 ];
 const CALL: [&str; 5] = ["call_id", "batch_size", "decision_id", "not_stored_reason", "deferred"];
-const DRAWN: [&str; 4] = ["request_id", "kind", "pmf", "action"];
 
 /// What the log says of the call that answered.
 #[derive(Default)]
@@ -70,18 +70,17 @@ pub fn plan(log: &Path, id: u64, advice: Advice<'_>) -> Result<PlanView, Control
         Some(call) => first(log, CallRow::TABLE, &CALL, call, Called::read).map_err(failed)?,
         None => None,
     };
-    let drawn = first(log, Decision::TABLE, &DRAWN, id, drawn).map_err(failed)?;
     let called = called.unwrap_or_default();
+    let wanted = Wanted { request: id, route: &view.route, plan: row.plan, ttl: called.decision };
+    let found = Found::read(&wanted, |columns, visit| read::rows(log, Decision::TABLE, columns, visit)).map_err(failed)?;
     let decision = row.decision.or(called.decision);
     view.decision_id = decision.map(|id| format!("{id:016x}"));
-    view.steps.extend(chosen::steps(log, row.plan).map_err(failed)?);
+    view.steps.extend(found.steps(row.plan));
     view.steps.push(cache(&view, &row, advice));
     view.steps.extend(dedupe(&view.outcome, row.call));
-    view.steps.extend(batch(called.batch, drawn));
+    view.steps.extend(batch(called.batch, found.drawn));
     view.steps.extend(called.deferred.as_deref().and_then(defer));
-    if let Some(step) = ttl(log, &called).map_err(failed)? {
-        view.steps.push(step);
-    }
+    view.steps.extend(ttl(&called, found.kept));
     view.steps.extend(promise(&row));
     Ok(view)
 }
@@ -128,14 +127,6 @@ fn asked(cells: &[Value<'_>]) -> (PlanView, Asked) {
         plan: word(&cells[19]),
     };
     (view, row)
-}
-
-/// The share of the slice, and whether the request was in it; `None` for decisions of another kind.
-fn drawn(cells: &[Value<'_>]) -> Option<(f32, bool)> {
-    match (&cells[1], &cells[2], &cells[3]) {
-        (Value::Text("batch"), Value::F32List(pmf), Value::I32(action)) => Some((*pmf.first()?, *action == 0)),
-        _ => None,
-    }
 }
 
 fn step(what: &str, why: String) -> PlanStep {
@@ -195,12 +186,11 @@ fn defer(became: &str) -> Option<PlanStep> {
 }
 
 /// For how long the answer of its call is kept, or why it is not.
-fn ttl(log: &Path, called: &Called) -> Result<Option<PlanStep>, ReadError> {
+fn ttl(called: &Called, kept: Option<(f64, String)>) -> Option<PlanStep> {
     if let Some(reason) = &called.not_stored {
-        return Ok(Some(step("ttl", format!("the answer is not kept: {reason}"))));
+        return Some(step("ttl", format!("the answer is not kept: {reason}")));
     }
-    let Some(decided) = called.decision.map(|id| find::decision(log, id)).transpose()?.flatten() else { return Ok(None) };
-    Ok(Some(step("ttl", format!("the answer is kept for {} by {}", span(decided.value), decided.by))))
+    kept.map(|(seconds, by)| step("ttl", format!("the answer is kept for {} by {by}", span(seconds))))
 }
 
 fn promise(row: &Asked) -> Option<PlanStep> {

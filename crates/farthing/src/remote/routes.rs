@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_admin::{AheadInfo, AuditInfo, NotSaved, PlanInfo, ProviderInfo, RouteInfo, SwitchInfo};
+use farthing_admin::{AheadInfo, AuditInfo, NotSaved, OwnTimeInfo, PlanInfo, ProviderInfo, RouteInfo, SwitchInfo};
 
 use super::{AdminFlags, ask, print};
 use crate::table::render;
@@ -56,6 +56,7 @@ fn told(route: &RouteInfo) -> String {
     }
     text += &route.plan.as_ref().map_or_else(String::new, plan);
     text += &route.switches.iter().map(switched).collect::<String>();
+    text += &own_time(&route.own_time);
     text += &route.audit.as_ref().map_or_else(String::new, |found| audited(found, route.stale_budget));
     text += &ahead(&route.prefetch);
     if route.not_saved.is_empty() {
@@ -122,6 +123,15 @@ fn audited(info: &AuditInfo, budget: f64) -> String {
     format!("  audited: {stale} of {checked} checked answers were stale{now}{cut}\n")
 }
 
+/// What Farthing's own time consists of; nothing where none was measured.
+fn own_time(parts: &[OwnTimeInfo]) -> String {
+    if parts.is_empty() {
+        return String::new();
+    }
+    let one = |info: &OwnTimeInfo| format!("{} {:.0} us of {}", info.part, info.mean_us, info.requests);
+    format!("  own time of requests that went on, by part: {}\n", parts.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
 /// How a strategy stands that can switch itself off; nothing where it never did.
 fn switched(info: &SwitchInfo) -> String {
     let SwitchInfo { strategy, standing, switched_off, .. } = info;
@@ -129,9 +139,14 @@ fn switched(info: &SwitchInfo) -> String {
     let why = match (&**standing, &**strategy) {
         ("off", "batch") => "promises of time were missed more often with it than without".to_owned(),
         ("off", "optional") => {
-            "Farthing's own time was above overhead.limit; batches, lists item by item, compressed answers, L2, fetching ahead and \
-                                predictors are left out"
-                .to_owned()
+            let what = |part: &String| match &**part {
+                "l2" => "L2".to_owned(),
+                "lists" => "lists item by item".to_owned(),
+                "rest" => "batches, compressed answers, fetching ahead and predictors".to_owned(),
+                other => other.to_owned(),
+            };
+            let left_out: Vec<String> = info.left_out.iter().map(what).collect();
+            format!("Farthing's own time was above overhead.limit; left out: {}", left_out.join("; "))
         }
         ("off", "cache") => "it cost more than it saved; a slice of the keys is cached to see whether that holds".to_owned(),
         ("trial", _) => "tried for a short time".to_owned(),
@@ -242,7 +257,13 @@ mod tests {
                 ..PlanInfo::default()
             }),
             switches: vec![
-                SwitchInfo { strategy: "optional".to_owned(), standing: "off".to_owned(), switched_off: 1, ..SwitchInfo::default() },
+                SwitchInfo {
+                    strategy: "optional".to_owned(),
+                    standing: "off".to_owned(),
+                    switched_off: 1,
+                    left_out: vec!["l2".to_owned(), "rest".to_owned()],
+                    ..SwitchInfo::default()
+                },
                 SwitchInfo { strategy: "cache".to_owned(), standing: "on".to_owned(), judged: Some(7), ..SwitchInfo::default() },
                 SwitchInfo {
                     strategy: "batch".to_owned(),
@@ -252,6 +273,10 @@ mod tests {
                     switched_off: 1,
                     ..SwitchInfo::default()
                 },
+            ],
+            own_time: vec![
+                OwnTimeInfo { part: "l2".to_owned(), mean_us: 1_250.0, requests: 8 },
+                OwnTimeInfo { part: "rest".to_owned(), mean_us: 40.2, requests: 90 },
             ],
             totals: Totals::default(),
             not_kept: vec![not_saved("soft-error", "0.004", Some("cacheable_if"))],
@@ -272,7 +297,8 @@ mod tests {
         assert!(text.contains("batch: off since T2, promises of time were missed") && text.contains("tried again at T3"), "{text}");
         assert!(text.contains("strategies: cache by rule:mix, expected to save 0.0004 $ a request, latency 12.3 ms"), "{text}");
         assert!(text.contains("left out: batch=sla") && text.contains("model:3 would choose dedupe") && text.contains("4 of 9"), "{text}");
-        assert!(text.contains("optional: off, Farthing's own time was above overhead.limit; batches"), "{text}");
+        assert!(text.contains("optional: off, Farthing's own time was above overhead.limit; left out: L2; batches, compressed"), "{text}");
+        assert!(text.contains("own time of requests that went on, by part: l2 1250 us of 8, rest 40 us of 90"), "{text}");
         assert!(!text.contains("cache: on"), "what never changed is not told: {text}");
         let off = |reason: &str| AheadInfo { state: "off".to_owned(), reason: Some(reason.to_owned()), ..AheadInfo::default() };
         assert_eq!((ahead(&off("terms")), ahead(&off("no-price-wait"))), ("  fetching ahead: off (terms)\n".to_owned(), String::new()));

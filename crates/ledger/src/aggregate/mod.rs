@@ -23,7 +23,7 @@ use crate::cost::CostRecord;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use snapshot::{AggregatesSnapshot, RouteSnapshot, Tallies, Tally, TenantSnapshot};
 pub use totals::{RouteTotals, TenantTotals};
-pub use worth::CacheWorth;
+pub use worth::{CacheWorth, CameTo};
 
 /// The name under which routes and tenants beyond the bounds are counted.
 pub const OTHER: &str = "(other)";
@@ -111,6 +111,11 @@ impl Aggregates {
     /// The totals of a route, to be held by whoever records for it often.
     pub fn route(&self, route: &RouteName) -> Arc<RouteTotals> {
         self.routes.get(route)
+    }
+
+    /// Whether a route has totals of its own: those beyond the bound share some.
+    pub fn is_told_apart(&self, route: &RouteName) -> bool {
+        !Arc::ptr_eq(&self.routes.get(route), &self.routes.other)
     }
 
     /// Drops the totals of a tenant; whether there were any. Sums over all, and those of routes, stay.

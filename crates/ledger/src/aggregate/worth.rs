@@ -43,6 +43,23 @@ pub struct CacheWorth {
     pub largest: Money,
 }
 
+/// What a route came to since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CameTo {
+    /// Requests answered from the cache.
+    pub hits: u64,
+    /// Of these, requests answered with an older copy.
+    pub stale: u64,
+    /// What its calls cost, whatever they were made for, as far as priced.
+    pub bill: Money,
+    /// Calls without a price.
+    pub unpriced_calls: u64,
+    /// What its requests have saved, by whatever cause, as far as priced.
+    pub saved: Money,
+    /// Requests whose saving is not known.
+    pub unpriced_savings: u64,
+}
+
 /// How a request was answered that would have cost a call without Farthing.
 const ANSWERED: [Outcome; 5] = [Outcome::Hit, Outcome::Stale, Outcome::Lead, Outcome::Follow, Outcome::Bypass];
 
@@ -54,6 +71,18 @@ impl RouteTotals {
         let requests = i64::try_from(answered.iter().map(|counted| priced(counted)).sum::<u64>()).unwrap_or(i64::MAX);
         let nanos: i64 = answered.iter().fold(0, |sum, counted| sum.saturating_add(counted.nanos.load(Relaxed)));
         (requests > 0).then(|| Money::from_nanos(nanos / requests))
+    }
+
+    /// What the route came to.
+    pub fn came_to(&self) -> CameTo {
+        let sum = |of: &[super::totals::Counted]| {
+            let nanos = of.iter().map(|counted| Money::from_nanos(counted.nanos.load(Relaxed))).sum();
+            (nanos, of.iter().map(|counted| counted.unpriced.load(Relaxed)).sum())
+        };
+        let answered = |outcome: Outcome| self.outcomes[outcome as usize].count.load(Relaxed);
+        let ((bill, unpriced_calls), (saved, unpriced_savings)) = (sum(&self.calls), sum(&self.saved));
+        let stale = answered(Outcome::Stale);
+        CameTo { hits: answered(Outcome::Hit) + stale, stale, bill, unpriced_calls, saved, unpriced_savings }
     }
 
     /// What the cache came to.
@@ -73,6 +102,30 @@ impl RouteTotals {
             stale: self.stale.load(Relaxed),
             largest: Money::from_nanos(self.largest.load(Relaxed)),
         }
+    }
+}
+
+impl CameTo {
+    /// What came since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            hits: self.hits.saturating_sub(earlier.hits),
+            stale: self.stale.saturating_sub(earlier.stale),
+            bill: self.bill - earlier.bill,
+            unpriced_calls: self.unpriced_calls.saturating_sub(earlier.unpriced_calls),
+            saved: self.saved - earlier.saved,
+            unpriced_savings: self.unpriced_savings.saturating_sub(earlier.unpriced_savings),
+        }
+    }
+
+    /// The bill; `None` where that of a call is not known.
+    pub fn whole_bill(&self) -> Option<Money> {
+        (self.unpriced_calls == 0).then_some(self.bill)
+    }
+
+    /// The saving; `None` where that of a request is not known.
+    pub fn whole_saving(&self) -> Option<Money> {
+        (self.unpriced_savings == 0).then_some(self.saved)
     }
 }
 
@@ -135,5 +188,16 @@ mod tests {
         request(Outcome::Hit, Served::Hit, None, Some(price));
         let later = totals.route(&route).cache_worth().since(&first);
         assert_eq!(later, CacheWorth { all: 1, requests: 1, saved: price, largest: price.times(2), ..CacheWorth::default() });
+        let came = totals.route(&route).came_to();
+        // Two hits and a follower with a price.
+        assert_eq!(
+            (came.hits, came.bill, came.saved, came.whole_saving()),
+            (3, price, price.times(3), None),
+            "one of the savings is not known"
+        );
+        request(Outcome::Stale, Served::Hit, None, Some(price));
+        let later = totals.route(&route).came_to().since(&came);
+        assert_eq!((later.hits, later.stale, later.whole_bill(), later.whole_saving()), (1, 1, Some(Money::ZERO), Some(price)));
+        assert!(totals.is_told_apart(&route));
     }
 }

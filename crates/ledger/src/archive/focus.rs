@@ -12,8 +12,10 @@ use farthing_types::{Money, Time, civil, day_number};
 use super::export::csv_line;
 use crate::costs::utc;
 
-/// Most rows; beyond it the time is to be divided.
-const MOST: usize = 2_000_000;
+/// Most bytes of charges that are held at once; beyond it the time is to be divided.
+const MOST: usize = 512 << 20;
+/// Bytes of one beside its texts: itself, its sums, and its part of the tree's nodes, which are half full at the worst.
+const CHARGE: usize = 2 * (size_of::<Charge>() + size_of::<Sums>());
 
 /// A column, and what a row has in it.
 type Column = (&'static str, fn(&Line<'_>) -> Option<String>);
@@ -100,6 +102,8 @@ pub(super) const READ: [&str; 18] = [
     "tokens_reasoning",
 ];
 
+/// Bytes that the allocator takes for a text beside it.
+const ALLOCATED: usize = 16;
 /// Nanoseconds of a day.
 const DAY_NS: i64 = 86_400_000_000_000;
 
@@ -131,18 +135,35 @@ struct Sums {
 }
 
 /// Charges of the calls that were read so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Focus {
     charges: BTreeMap<Charge, Sums>,
+    /// Bytes of them, and the most of these.
+    bytes: (usize, usize),
     /// Calls without a price.
     pub(super) unpriced: u64,
+}
+
+impl Default for Focus {
+    fn default() -> Self {
+        Self { charges: BTreeMap::new(), bytes: (0, MOST), unpriced: 0 }
+    }
+}
+
+impl Charge {
+    /// Bytes that it takes while it is held.
+    fn bytes(&self) -> usize {
+        let optional = [&self.target, &self.team, &self.service, &self.tags, &self.tier, &self.price_book];
+        let texts = [&self.provider, &self.route, &self.tenant, &self.purpose].into_iter().chain(optional.into_iter().flatten());
+        CHARGE + texts.map(|text| text.capacity() + ALLOCATED).sum::<usize>()
+    }
 }
 
 impl Focus {
     /// Adds a call, of the columns [`READ`].
     ///
     /// # Errors
-    /// There are more rows than are held at once.
+    /// There are more charges than are held at once.
     pub(super) fn add(&mut self, values: &[Value<'_>]) -> io::Result<()> {
         let cell = |place: usize| values.get(place).unwrap_or(&Value::Null);
         let text = |place: usize| if let Value::Text(text) = cell(place) { Some((*text).to_owned()) } else { None };
@@ -165,8 +186,15 @@ impl Focus {
             tier: text(9),
             price_book: text(10),
         };
-        if self.charges.len() >= MOST && !self.charges.contains_key(&charge) {
-            return Err(io::Error::other(format!("more than {MOST} charges: export a shorter time (--since, --until)")));
+        if !self.charges.contains_key(&charge) {
+            let (held, most) = self.bytes;
+            self.bytes.0 = held + charge.bytes();
+            if self.bytes.0 > most {
+                let charges = self.charges.len();
+                let told =
+                    format!("{charges} charges take {} MiB and there are more: export a shorter time (--since, --until)", most >> 20);
+                return Err(io::Error::other(told));
+            }
         }
         let written = [number(14), number(15)].into_iter().flatten().reduce(i64::saturating_add);
         let sums = self.charges.entry(charge).or_insert(Sums { first_ns: at, last_ns: at, ..Sums::default() });
@@ -241,4 +269,25 @@ impl Line<'_> {
 /// Its begin.
 fn day(day: i64) -> String {
     utc(Time::from_nanos(day.saturating_mul(DAY_NS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few clients with long tags are many bytes in few rows.
+    #[test]
+    fn charges_are_bounded_in_bytes() {
+        let mut focus = Focus { bytes: (0, 1 << 20), ..Focus::default() };
+        let tags: Vec<String> = (0..400).map(|n| format!("n={n},text={}", "t".repeat(4_000))).collect();
+        let mut add = |tags: &str| {
+            let mut call = [const { Value::Null }; READ.len()];
+            (call[0], call[4], call[7], call[11]) = (Value::I64(1), Value::Text("t"), Value::Text(tags), Value::I64(5));
+            focus.add(&call)
+        };
+        let refused = tags.iter().position(|tags| add(tags).is_err()).unwrap();
+        assert!((200..=260).contains(&refused), "{refused}");
+        assert!(add(&tags[0]).is_ok(), "what has a charge adds to it");
+        assert!(add("").unwrap_err().to_string().contains("--since"));
+    }
 }

@@ -84,11 +84,21 @@ impl Schedule {
                 Some(rate) => Ok(Priced::of(self.money(Sum(self.flat_product(rate))))),
                 None => self.by_call(call, volumes),
             },
+            // Of a tunnel nothing is read but its bytes: what is billed by more than the call is not known.
+            Some(101) if self.is_by_call() => self.by_call(call, volumes),
+            Some(101) => Err(Unpriced::NoUsage),
             _ if !spec.errors_billed => Ok(Priced::of(Money::ZERO)),
             // No body to meter: what is flat is charged.
             None => self.by_call(call, volumes),
             Some(_) => self.metered(call, volumes),
         }
+    }
+
+    /// Whether nothing but the call itself is charged.
+    fn is_by_call(&self) -> bool {
+        let spec = &self.spec;
+        let other = spec.meters.iter().any(|meter| meter.source != MeterSource::Call);
+        spec.per_unit.is_none() && spec.per_kb.is_none() && self.targets.is_empty() && !other
     }
 
     /// What is charged for the call itself; unpriced where nothing is.

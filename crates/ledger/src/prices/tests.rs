@@ -88,6 +88,11 @@ fn statuses_are_billed_as_the_spec_says() {
     {
         assert_eq!(plain.told(&Billable { status, ..call }), usd(cost), "{status:?}");
     }
+    // A tunnel is one call; what else is charged of it cannot be read.
+    assert_eq!(plain.told(&Billable { status: Some(101), ..call }), usd("0.005"));
+    for spec in [per_token(), PriceSpec { per_kb: Some(rate("0.001")), ..per_call() }] {
+        assert_eq!(book(spec).told(&Billable { status: Some(101), ..call }), None);
+    }
     let strict = book(PriceSpec { errors_billed: true, not_modified: Some(rate("0.001")), ..per_call() });
     for (status, cost) in [(Some(304), "0.001"), (Some(301), "0.005"), (Some(404), "0.005"), (Some(503), "0.005"), (None, "0.005")] {
         assert_eq!(strict.told(&Billable { status, ..call }), usd(cost), "{status:?}");

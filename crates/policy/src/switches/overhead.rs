@@ -66,10 +66,15 @@ impl Overhead {
     }
 
     /// Takes what came since the last time: requests that went to the provider, and of these those above the limit. The new standing, where that
-    /// changes it.
-    pub fn take(&mut self, requests: u64, slow: u64, now: Time) -> Option<Standing> {
+    /// changes it; [`Standing::Off`] once more where what is off was not enough and there is `more` to leave out.
+    pub fn take(&mut self, requests: u64, slow: u64, now: Time, more: bool) -> Option<Standing> {
         if let Some(again) = self.tried_again() {
-            return (now >= again).then(|| self.enter(Standing::Trial, now));
+            if now >= again {
+                return Some(self.enter(Standing::Trial, now));
+            }
+            if !more {
+                return None;
+            }
         }
         if self.begun == Time::ZERO {
             self.begun = now;
@@ -97,6 +102,10 @@ impl Overhead {
             Standing::Trial if slow <= all * CALM => Some(self.enter(Standing::On, now)),
             Standing::Trial => Some(self.lose(now)),
             Standing::On if self.above >= ROW => Some(self.lose(now)),
+            Standing::Off if self.above >= ROW => {
+                self.above = 0;
+                Some(Standing::Off)
+            }
             Standing::On if self.lost > 0 && now.since(self.since) >= FORGIVEN => {
                 (self.lost, self.since) = (self.lost - 1, now);
                 None

@@ -11,7 +11,7 @@ fn play(overhead: &mut Overhead, (from, seconds): (u64, u64), rate: u64, share: 
         let now = Time::from_millis(second as i64 * 1_000);
         let draw = |n: u64| Draw::new(7).uniform(DrawKind::Sample, "slow", u128::from(second * 10_000 + n), 0);
         let slow = (0..rate * 2).filter(|n| draw(*n) < share).count() as u64;
-        turns.extend(overhead.take(rate * 2, slow, now).map(|to| (second - from, to)));
+        turns.extend(overhead.take(rate * 2, slow, now, false).map(|to| (second - from, to)));
     }
     turns
 }
@@ -48,7 +48,7 @@ fn slow_traffic_takes_longer_windows_and_single_slow_requests_are_no_evidence() 
     let mut off = None;
     for n in 0..400u64 {
         let now = Time::from_millis(n as i64 * 4_000);
-        if overhead.take(1, 1, now) == Some(Off) {
+        if overhead.take(1, 1, now, false) == Some(Off) {
             off = Some(n);
             break;
         }
@@ -61,6 +61,26 @@ fn slow_traffic_takes_longer_windows_and_single_slow_requests_are_no_evidence() 
     assert_eq!(play(&mut overhead, (10, 600), 50, 0.0), []);
 }
 
+/// What was left out is not what takes the time: the next is, as soon as the first; where nothing is left, it waits for its trial.
+#[test]
+fn what_does_not_help_is_followed_by_more_while_there_is_more() {
+    let mut overhead = Overhead::new(Time::ZERO);
+    play(&mut overhead, (0, 60), 50, 0.2);
+    let (standing, since) = overhead.standing();
+    assert_eq!(standing, Off);
+    let mut further = Vec::new();
+    for second in (60..140).step_by(2) {
+        let turned = overhead.take(100, 20, Time::from_millis(second * 1_000), further.len() < 2);
+        further.extend(turned.map(|to| (second, to)));
+    }
+    assert!(matches!(further[..], [(80..=100, Off), (110..=130, Off)]), "{further:?}");
+    assert_eq!(overhead.standing(), (Off, since), "its trial comes no later for it");
+    // Where it has helped nothing more is left out.
+    let mut overhead = Overhead::new(Time::ZERO);
+    play(&mut overhead, (0, 60), 50, 0.2);
+    assert!((60..200).step_by(2).all(|second| overhead.take(100, 1, Time::from_millis(second * 1_000), true).is_none()));
+}
+
 /// At the limit itself it is switched off by chance once in many hours.
 #[test]
 fn at_the_limit_chance_hardly_ever_switches_off() {
@@ -71,14 +91,14 @@ fn at_the_limit_chance_hardly_ever_switches_off() {
 
 proptest! {
     #[test]
-    fn it_turns_only_from_one_standing_to_the_next(steps in proptest::collection::vec((0..200u64, 0.0..1.0f64, 0..400_000i64), 0..200)) {
+    fn it_turns_only_from_one_standing_to_the_next(steps in proptest::collection::vec((0..200u64, 0.0..1.0f64, 0..400_000i64), 0..200), more: bool) {
         let (mut overhead, mut ms, mut before) = (Overhead::new(Time::ZERO), 0, On);
         for (requests, share, wait) in steps {
             ms += wait;
             let slow = (requests as f64 * share) as u64;
-            let turned = overhead.take(requests, slow, Time::from_millis(ms));
+            let turned = overhead.take(requests, slow, Time::from_millis(ms), more);
             if let Some(to) = turned {
-                prop_assert!(matches!((before, to), (On, Off) | (Off, Trial) | (Trial, On | Off)), "{before:?} {to:?}");
+                prop_assert!(matches!((before, to), (On, Off) | (Off, Trial) | (Trial, On | Off)) || (more && (before, to) == (Off, Off)), "{before:?} {to:?}");
                 before = to;
             }
             prop_assert_eq!(overhead.standing().0, before);

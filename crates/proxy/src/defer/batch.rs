@@ -1,14 +1,16 @@
 //! One batch, from its upload to its bill.
 
+mod find;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
 use farthing_types::call::NoSink;
-use farthing_types::{Body, Call, CallId, Claim, Failure, FailureKind, Purpose, Span};
+use farthing_types::{Body, Call, CallId, Claim, Failure, FailureKind, Purpose, Span, Time};
 use farthing_upstream::Origin;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use rand::TryRngCore;
@@ -34,8 +36,6 @@ const SHORT: usize = 16_000_000;
 const LOOKED_FOR: u32 = 5;
 /// And for so long at least: a list may lag behind.
 const LAGS: Span = Span::from_secs(600);
-/// Pages of a hundred batches that are looked through.
-const PAGES: u32 = 5;
 /// The provider ends a batch within a day; one that has not ended after two is not waited for.
 const GIVEN_UP: Span = Span::from_secs(48 * 3_600);
 /// So often answers are asked for.
@@ -66,6 +66,7 @@ pub async fn send(state: Arc<State>, route: Arc<RouteState>, (defer, group): (Ar
     if !run.write().await {
         return;
     }
+    run.sent = Some((Instant::now(), run.state.wall_now()));
     let sent = match run.defer.wire.first(&run.kept.name, file) {
         First::Order(order) => run.create(order).await,
         First::Upload { media, form } => match run.upload(&media, form).await {
@@ -79,13 +80,13 @@ pub async fn send(state: Arc<State>, route: Arc<RouteState>, (defer, group): (Ar
     }
     run.defer.stats.add(|stats| &stats.batches);
     run.defer.stats.submitted.fetch_add(run.waiting.len() as u64, Relaxed);
+    let began = Instant::now();
+    run.group = Some((group.clone(), batch, began));
     if let Created::Yes(id) = sent {
-        run.kept.batch = Some(id);
+        run.has_come_about(id);
         // Without it the batch is found by its name.
         run.write().await;
     }
-    let began = Instant::now();
-    run.defer.queues.lock().began(&group, batch, began);
     let took = run.follow(began).await;
     let defer = run.defer.clone();
     defer.queues.lock().ended(&group, batch, took);
@@ -120,6 +121,14 @@ enum Created {
     Perhaps,
 }
 
+/// An answer of the provider about batches.
+struct Told {
+    status: StatusCode,
+    /// The time by the provider's clock.
+    date: Option<Time>,
+    body: Bytes,
+}
+
 struct Waiter {
     kept: Arc<KeptMember>,
     tell: Option<tokio::sync::oneshot::Sender<Answer>>,
@@ -141,6 +150,10 @@ struct Run {
     kept: Kept,
     waiting: Vec<Waiter>,
     cancelled: bool,
+    /// When it was begun to be sent, by timers and by the time of the day; `None` in a later run.
+    sent: Option<(Instant, Time)>,
+    /// The queue that it came from, what it is there, and since when; `None` in a later run.
+    group: Option<(Group, u128, Instant)>,
     /// Batches in the provider's list that are others.
     others: HashSet<String>,
     /// Those that may be this one: that is not known yet.
@@ -149,7 +162,23 @@ struct Run {
 
 impl Run {
     fn new((state, route, defer): (Arc<State>, Arc<RouteState>, Arc<Defer>), kept: Kept, waiting: Vec<Waiter>) -> Self {
-        Self { state, route, defer, kept, waiting, cancelled: false, others: HashSet::new(), perhaps: HashSet::new() }
+        let (others, perhaps) = (HashSet::new(), HashSet::new());
+        let mut run = Self { state, route, defer, kept, waiting, cancelled: false, sent: None, group: None, others, perhaps };
+        run.kept.batch.take().into_iter().for_each(|id| run.has_come_about(id));
+        run
+    }
+
+    /// From here on also who is left of it after a restart knows it: it may have no name, and is not known by its requests any more.
+    fn has_come_about(&mut self, id: String) {
+        if self.kept.batch.as_ref() == Some(&id) {
+            return;
+        }
+        // One of which it is not known whether there is any says nothing of how long batches take.
+        if let Some((group, batch, began)) = &self.group {
+            self.defer.queues.lock().began(group, *batch, *began);
+        }
+        self.defer.known.lock().insert(id.clone());
+        self.kept.batch = Some(id);
     }
 
     async fn write(&self) -> bool {
@@ -168,18 +197,18 @@ impl Run {
     }
 
     async fn upload(&self, media: &str, form: Bytes) -> Option<String> {
-        let (status, body) = self.ask(Step::Upload, (Method::POST, "/files"), Some((media, form))).await.ok()?;
+        let Told { status, body, .. } = self.ask(Step::Upload, (Method::POST, "/files"), Some((media, form))).await.ok()?;
         let named = serde_json::from_slice::<wire::Named>(&body).ok().filter(|_| status.is_success());
         named.map(|file| file.id)
     }
 
     async fn create(&self, order: Bytes) -> Created {
         match self.ask(Step::Create, (Method::POST, self.defer.wire.batches()), Some(("application/json", order))).await {
-            Ok((status, body)) if status.is_success() => match serde_json::from_slice::<wire::Named>(&body) {
+            Ok(Told { status, body, .. }) if status.is_success() => match serde_json::from_slice::<wire::Named>(&body) {
                 Ok(batch) => Created::Yes(batch.id),
                 Err(_) => Created::Perhaps,
             },
-            Ok((status, _)) if status.is_client_error() => {
+            Ok(Told { status, .. }) if status.is_client_error() => {
                 tracing::warn!(route = %self.kept.route, %status, "the provider refuses a batch");
                 Created::No
             }
@@ -208,8 +237,7 @@ impl Run {
             };
             match found {
                 Ok(Some(standing)) => {
-                    // From here on also who is left of it after a restart knows it: it may have no name, and is not known by its requests any more.
-                    self.kept.batch = Some(standing.id.clone());
+                    self.has_come_about(standing.id.clone());
                     if standing.has_ended {
                         break standing;
                     }
@@ -233,78 +261,10 @@ impl Run {
     }
 
     async fn poll(&self, id: &str) -> Result<Option<wire::Standing>, ()> {
-        let (status, body) =
-            self.ask(Step::Poll, (Method::GET, &format!("{}/{id}", self.defer.wire.batches())), None).await.map_err(|_| ())?;
+        let path = format!("{}/{id}", self.defer.wire.batches());
+        let Told { status, body, .. } = self.ask(Step::Poll, (Method::GET, &path), None).await.map_err(|_| ())?;
         // One that is not there any more is waited for like one that is not read: its bill is not known.
         self.defer.wire.standing(&body).filter(|_| status.is_success()).map(Some).ok_or(())
-    }
-
-    /// Looks for the batch in the provider's list.
-    async fn find(&mut self) -> Result<Option<wire::Standing>, ()> {
-        let (mut next, mut listed) = (String::new(), HashSet::new());
-        for _ in 0..PAGES {
-            let path = format!("{}?limit=100{next}", self.defer.wire.batches());
-            let (status, body) = self.ask(Step::Find, (Method::GET, &path), None).await.map_err(|_| ())?;
-            let page = self.defer.wire.page(&body).filter(|_| status.is_success()).ok_or(())?;
-            for batch in page.batches {
-                if self.is_this(&batch).await {
-                    return Ok(Some(batch));
-                }
-                listed.insert(batch.id);
-            }
-            match page.next {
-                Some(more) => next = more,
-                None => break,
-            }
-        }
-        // Newer batches may have moved one that may be this beyond the pages that are looked through.
-        for id in self.perhaps.difference(&listed).cloned().collect::<Vec<_>>() {
-            if let Ok(Some(batch)) = self.poll(&id).await
-                && self.is_this(&batch).await
-            {
-                return Ok(Some(batch));
-            }
-        }
-        if self.perhaps.is_empty() { Ok(None) } else { Err(()) }
-    }
-
-    /// Whether a batch in the list is this one: by its name, or by the ids of its requests once they can be read. Where that is not known yet, it may be.
-    async fn is_this(&mut self, batch: &wire::Standing) -> bool {
-        let Some(requests) = batch.requests else { return batch.name.as_deref() == Some(&self.kept.name) };
-        self.perhaps.remove(&batch.id);
-        if requests != self.kept.members.len() as u64 || self.others.contains(&batch.id) {
-            return false;
-        }
-        let first = if batch.has_ended { self.first_id(batch).await } else { None };
-        let Some(first) = first else {
-            self.perhaps.insert(batch.id.clone());
-            return false;
-        };
-        let is_this = self.kept.members.iter().any(|member| member.id == first);
-        if !is_this {
-            self.others.insert(batch.id.clone());
-        }
-        is_this
-    }
-
-    /// Whose the first answer of a batch is.
-    async fn first_id(&self, batch: &wire::Standing) -> Option<String> {
-        let first = self.first_line(batch.answers.first()?).await;
-        self.defer.stats.asked(Step::Find, first.is_ok());
-        Some(self.defer.wire.line(&first.ok()?).ok()??.0)
-    }
-
-    async fn first_line(&self, path: &str) -> Result<BytesMut, Failure> {
-        let mut body = self.open(Step::Find, path).await?;
-        let mut held = BytesMut::new();
-        while !held.contains(&b'\n')
-            && let Some(data) = more(&mut body).await?
-        {
-            held.extend_from_slice(&data);
-            self.bound(held.len())?;
-        }
-        held.truncate(held.iter().position(|byte| *byte == b'\n').unwrap_or(held.len()));
-        Ok(held)
     }
 
     /// The body of answers.
@@ -324,7 +284,7 @@ impl Run {
         if !self.cancelled && !self.is_waited_for() {
             let path = format!("{}/{id}/cancel", self.defer.wire.batches());
             let asked = self.ask(Step::Cancel, (Method::POST, &path), Some(("application/json", Bytes::from_static(b"{}")))).await;
-            self.cancelled = asked.is_ok_and(|(status, _)| status.is_success());
+            self.cancelled = asked.is_ok_and(|told| told.status.is_success());
         }
     }
 
@@ -419,24 +379,20 @@ impl Run {
         tracing::error!(batch = ?self.kept.batch, name = %self.kept.name, why, "the bill of a batch is not known: look it up at the provider");
     }
 
-    async fn ask(&self, step: Step, (method, path): (Method, &str), body: Option<(&str, Bytes)>) -> Result<(StatusCode, Bytes), Failure> {
+    async fn ask(&self, step: Step, (method, path): (Method, &str), body: Option<(&str, Bytes)>) -> Result<Told, Failure> {
         let asked = self.exchange(step, (method, path), body).await;
-        self.defer.stats.asked(step, asked.as_ref().is_ok_and(|(status, _)| status.is_success()));
+        self.defer.stats.asked(step, asked.as_ref().is_ok_and(|told| told.status.is_success()));
         asked
     }
 
-    async fn exchange(
-        &self,
-        step: Step,
-        (method, path): (Method, &str),
-        body: Option<(&str, Bytes)>,
-    ) -> Result<(StatusCode, Bytes), Failure> {
+    async fn exchange(&self, step: Step, (method, path): (Method, &str), body: Option<(&str, Bytes)>) -> Result<Told, Failure> {
         let (origin, call) = self.call(step, (method, path), body)?;
         let answered = async {
             let reply = origin.fetch(call).await?;
+            let date = reply.headers.get(DATE).and_then(find::http_date);
             let whole = Limited::new(reply.body, SHORT).collect().await;
             let body = whole.map_err(|error| protocol(error.to_string()))?.to_bytes();
-            Ok((reply.status, body))
+            Ok(Told { status: reply.status, date, body })
         };
         timely(answered).await?
     }
@@ -474,6 +430,14 @@ impl Run {
             sink: Arc::new(NoSink),
         };
         Ok((origin, call))
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(id) = &self.kept.batch {
+            self.defer.known.lock().remove(id);
+        }
     }
 }
 

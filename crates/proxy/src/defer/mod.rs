@@ -11,6 +11,7 @@ mod stats;
 mod unused;
 mod wire;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -61,6 +62,8 @@ pub struct Defer {
     wire: Wire,
     terms: DeferTerms,
     queues: Mutex<Queues>,
+    /// The provider's ids of batches under way that are known to be ours.
+    known: Mutex<HashSet<String>>,
     direct: Mutex<Times>,
     waiting: AtomicU64,
     bytes: AtomicU64,
@@ -86,6 +89,7 @@ impl Defer {
             wire,
             terms,
             queues: Mutex::new(Queues::new(of_route.batch_time)),
+            known: Mutex::default(),
             direct: Mutex::new(Times::new(of_route.direct_time)),
             waiting: AtomicU64::default(),
             bytes: AtomicU64::default(),

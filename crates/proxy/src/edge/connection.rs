@@ -11,7 +11,7 @@ use farthing_types::{Body, Span};
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
 use http::request::Parts;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -26,6 +26,7 @@ use super::guard::{Guard, Protocol};
 use super::recall::Recall;
 use super::scan::check_host;
 use super::state::{Busy, ConnState};
+use super::tunnel::{self, Offer, Tunnel};
 use super::{Closed, EdgeConfig, EdgeStats, Handler, PeerInfo, Refusal};
 
 /// Serves connections of any transport; [`super::Edge`] feeds it from a listener, tests from pipes.
@@ -121,19 +122,25 @@ where
     if limits.bytes > 256 * 1_024 {
         builder.max_buf_size(limits.bytes * 2);
     }
+    let state = Arc::clone(&connection.state);
     let service = service_fn(move |request| answer(Arc::clone(&connection), request));
-    let mut http = pin!(builder.serve_connection(TokioIo::new(guard), service));
+    let mut http = pin!(builder.serve_connection(TokioIo::new(guard), service).with_upgrades());
     let mut stopping = false;
-    loop {
+    let failed = loop {
         tokio::select! {
             biased;
-            result = http.as_mut() => return Some(result.is_err()),
+            result = http.as_mut() => break result.is_err(),
             () = shared.cut.cancelled() => return None,
             () = shared.stop.cancelled(), if !stopping => {
                 stopping = true;
                 http.as_mut().graceful_shutdown();
             }
         }
+    };
+    // As long as its connection is open a tunnel has the connection's place, and is under way when draining.
+    match state.tunnel.take().filter(|_| !failed) {
+        Some(tunnel) => shared.cut.run_until_cancelled(tunnel).await.map(|()| false),
+        None => Some(failed),
     }
 }
 
@@ -214,12 +221,21 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
     if let Some(name) = connection.state.take_name() {
         parts.extensions.insert(name);
     }
-    if let Err(refusal) = check(&parts, connection.shared.config.max_body) {
+    let config = &connection.shared.config;
+    let tunnels = config.tunnels && tunnel::is_asked(&parts);
+    if let Err(refusal) = check(&parts, config.max_body, tunnels) {
         connection.state.stats.count_refused(refusal);
         return Ok(wrap(refusal.response(http1), busy));
     }
     connection.state.stats.count_request();
-    let (body, signal) = upload(&connection, incoming);
+    let offered = if tunnels { Offer::take(&mut parts) } else { None };
+    let (offer, body, signal) = match offered {
+        Some((offer, body)) => (Some(offer), body, None),
+        None => {
+            let (body, signal) = upload(&connection, incoming);
+            (None, body, signal)
+        }
+    };
     let handler = Arc::clone(&connection.shared.handler);
     let peer = connection.peer;
     let handling = AssertUnwindSafe(async move { handler.handle(Request::from_parts(parts, body), peer).await }).catch_unwind();
@@ -231,13 +247,23 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
         },
     };
     let response = match outcome {
-        Ok(response) if !response.status().is_informational() => response,
-        _ => {
-            connection.state.stats.count_refused(Refusal::Defect);
-            Refusal::Defect.response(false)
-        }
+        Ok(response) if !response.status().is_informational() => Some(response),
+        Ok(response) => switched(&connection, offer, response),
+        Err(_) => None,
     };
+    let response = response.unwrap_or_else(|| {
+        connection.state.stats.count_refused(Refusal::Defect);
+        Refusal::Defect.response(false)
+    });
     Ok(wrap(response, busy))
+}
+
+/// Lets the connection go on as a tunnel, where that was asked for and granted.
+fn switched(connection: &Connection, offer: Option<Offer>, mut response: Response<Body>) -> Option<Response<Body>> {
+    let granted = response.extensions_mut().remove::<Tunnel>().filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    let (answer, tunnel) = offer.zip(granted).map(|(offer, terms)| offer.accept(response, terms, &connection.state.stats))?;
+    connection.state.upgrade(tunnel);
+    Some(answer)
 }
 
 fn wrap(response: Response<Body>, busy: Busy) -> Response<Answer> {
@@ -271,12 +297,12 @@ async fn until_failed<F: Future>(future: F, signal: &Signal) -> Result<F::Output
 }
 
 /// Checks that need a parsed request.
-fn check(parts: &Parts, max_body: Option<u64>) -> Result<(), Refusal> {
+fn check(parts: &Parts, max_body: Option<u64>, tunnels: bool) -> Result<(), Refusal> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
     // An offer of HTTP/2 without TLS may be ignored (RFC 9110 section 7.8) and clients rely on that; others expect a switch.
-    if parts.headers.get_all(UPGRADE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"h2c")) {
+    if !tunnels && parts.headers.get_all(UPGRADE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"h2c")) {
         return Err(Refusal::Upgrade);
     }
     if let (Some(max), Some(length)) = (max_body, parts.headers.get(CONTENT_LENGTH)) {

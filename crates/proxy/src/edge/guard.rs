@@ -35,7 +35,7 @@ pub(super) enum Protocol {
 enum Gate {
     /// HTTP/1: the scanner decides.
     Scanning,
-    /// HTTP/2: hyper's framing is strict by itself.
+    /// HTTP/2, whose framing hyper keeps strictly by itself; or no HTTP any more.
     Open,
     /// Nothing passes any more.
     Shut,
@@ -297,6 +297,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
                 return Poll::Ready(Ok(()));
             }
             match self.gate {
+                // The answer is on its way, so what comes now is no head; what of one was held came too early, and belongs to the tunnel as well.
+                Gate::Scanning if self.state.is_upgraded() => {
+                    (self.gate, self.ready) = (Gate::Open, self.held.len());
+                    continue;
+                }
                 Gate::Scanning => {}
                 Gate::Open => return Pin::new(&mut self.io).poll_read(cx, buf),
                 // hyper closes once the stand-in is answered; until then there is nothing to wake for.

@@ -13,6 +13,7 @@ mod refusal;
 mod scan;
 mod state;
 mod stats;
+mod tunnel;
 
 use std::net::SocketAddr;
 
@@ -25,14 +26,16 @@ pub use listen::{Drained, Edge, EdgeError};
 pub use recall::{RawHead, Recalled, Wire};
 pub use refusal::Refusal;
 pub use scan::HeadLimits;
-pub use stats::{Closed, EdgeStats};
+pub use stats::{Closed, EdgeStats, TunnelEnd};
+pub use tunnel::Tunnel;
 
 use std::sync::Arc;
 
 /// Answers requests. A panic in it costs one request: it is answered 500.
 pub trait Handler: Send + Sync + 'static {
     /// Answers `request`, which came from `peer`. HTTP/1 requests carry `Host`, HTTP/2 ones the authority in their URI.
-    /// The future is dropped when the client leaves or its body breaks off before there is an answer.
+    /// The future is dropped when the client leaves or its body breaks off before there is an answer. A request for a WebSocket is answered 101 with a
+    /// [`Tunnel`] among the answer's extensions, or as any other.
     fn handle(self: Arc<Self>, request: Request<Body>, peer: PeerInfo) -> BoxFuture<'static, Response<Body>>;
 
     /// Called with bytes that a client of HTTP/1 sent at once, before anything has looked at them. A handler that has met just these
@@ -82,6 +85,8 @@ pub struct EdgeConfig {
     pub max_body: Option<u64>,
     /// Most concurrent streams of an HTTP/2 connection.
     pub max_streams: u32,
+    /// Whether requests for WebSockets reach the handler; else they are refused.
+    pub tunnels: bool,
     /// How long open requests may take to end after the stop signal.
     pub drain: Span,
 }
@@ -102,6 +107,7 @@ impl Default for EdgeConfig {
             max_target: 16 * 1_024,
             max_body: Some(256 * 1_024 * 1_024),
             max_streams: 128,
+            tunnels: false,
             drain: Span::from_secs(30),
         }
     }

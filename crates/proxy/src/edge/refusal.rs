@@ -92,8 +92,8 @@ refusals! {
     Trailer = "trailer", BAD_REQUEST, "the trailer section is malformed or has a field that may not stand there";
     /// CONNECT.
     Connect = "connect", NOT_IMPLEMENTED, "CONNECT is not supported: this is not a forward proxy";
-    /// An Upgrade other than to HTTP/2 (which is ignored).
-    Upgrade = "upgrade", NOT_IMPLEMENTED, "protocol upgrades are not supported";
+    /// An Upgrade other than to HTTP/2 (which is ignored), or to a WebSocket where a route tunnels them.
+    Upgrade = "upgrade", NOT_IMPLEMENTED, "protocol upgrades are not supported, but for WebSockets where a route has `upgrade`: asked for by GET in HTTP/1.1, without a body";
     /// The head did not arrive in time.
     HeadTimeout = "head-timeout", REQUEST_TIMEOUT, "the request head did not arrive in time";
     /// No byte of the body arrived for too long.

@@ -1,12 +1,14 @@
 //! What the guard, the service and the bodies of one connection tell each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Context;
 
+use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
+use super::tunnel::Waiting;
 use super::{Closed, EdgeStats, RawHead, Refusal};
 
 /// A refusal in one atomic byte; 0 is none.
@@ -46,6 +48,10 @@ pub(super) struct ConnState {
     quiet: AtomicWaker,
     /// The name of the next request's head, where its handler wants it.
     wanted: Mutex<Option<RawHead>>,
+    /// From here on the connection carries no HTTP any more.
+    upgraded: AtomicBool,
+    /// What it carries then.
+    pub(super) tunnel: Waiting,
 }
 
 impl ConnState {
@@ -60,6 +66,8 @@ impl ConnState {
             busy: AtomicUsize::new(0),
             quiet: AtomicWaker::new(),
             wanted: Mutex::new(None),
+            upgraded: AtomicBool::new(false),
+            tunnel: Waiting::default(),
         }
     }
 
@@ -120,6 +128,15 @@ impl ConnState {
     }
     pub(super) fn take_name(&self) -> Option<RawHead> {
         self.wanted.lock().take()
+    }
+
+    /// An answer 101 is about to go out: what comes after the request is no HTTP.
+    pub(super) fn upgrade(&self, tunnel: BoxFuture<'static, ()>) {
+        self.tunnel.put(tunnel);
+        self.upgraded.store(true, Ordering::Release);
+    }
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Acquire)
     }
 
     pub(super) fn is_busy(&self) -> bool {

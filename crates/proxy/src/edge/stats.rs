@@ -2,14 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use farthing_types::Span;
+
 use super::Refusal;
 
 macro_rules! closings {
-    ($($(#[$doc:meta])* $variant:ident = $text:literal,)+) => {
-        /// Why a connection ended: a closed list with stable strings.
+    ($name:ident; $($(#[$doc:meta])* $variant:ident = $text:literal,)+) => {
+        /// Why a connection or tunnel ended: a closed list with stable strings.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Closed { $($(#[$doc])* $variant,)+ }
-        impl Closed {
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+        impl $name {
             /// Every value, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
             /// The stable string.
@@ -21,6 +23,7 @@ macro_rules! closings {
 }
 
 closings! {
+    Closed;
     /// The client or HTTP's own rules ended it.
     Done = "done",
     /// No request came for too long.
@@ -35,6 +38,22 @@ closings! {
     Cut = "cut",
 }
 
+closings! {
+    TunnelEnd;
+    /// The provider closed it.
+    Done = "done",
+    /// The client left, or did not take what came.
+    Client = "client",
+    /// The provider's side broke.
+    Broken = "broken",
+    /// Nothing passed for too long.
+    Idle = "idle",
+    /// It lasted as long as one may.
+    Longest = "longest",
+    /// It was cut off when draining took too long.
+    Cut = "cut",
+}
+
 /// Counters of the edge since its start.
 #[derive(Debug)]
 pub struct EdgeStats {
@@ -44,6 +63,10 @@ pub struct EdgeStats {
     accept_errors: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
     closed: [AtomicU64; Closed::ALL.len()],
+    tunnels: AtomicU64,
+    tunnels_closed: [AtomicU64; TunnelEnd::ALL.len()],
+    tunnel_bytes: [AtomicU64; 2],
+    tunnel_ms: AtomicU64,
 }
 
 impl Default for EdgeStats {
@@ -55,6 +78,10 @@ impl Default for EdgeStats {
             accept_errors: AtomicU64::new(0),
             refused: std::array::from_fn(|_| AtomicU64::new(0)),
             closed: std::array::from_fn(|_| AtomicU64::new(0)),
+            tunnels: AtomicU64::new(0),
+            tunnels_closed: std::array::from_fn(|_| AtomicU64::new(0)),
+            tunnel_bytes: Default::default(),
+            tunnel_ms: AtomicU64::new(0),
         }
     }
 }
@@ -83,6 +110,35 @@ impl EdgeStats {
     /// Connections that ended for one reason.
     pub fn closed(&self, closed: Closed) -> u64 {
         self.closed[closed as usize].load(Ordering::Relaxed)
+    }
+
+    /// Tunnels that were opened.
+    pub fn tunnels(&self) -> u64 {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+    /// Tunnels that ended for one reason.
+    pub fn tunnels_closed(&self, end: TunnelEnd) -> u64 {
+        self.tunnels_closed[end as usize].load(Ordering::Relaxed)
+    }
+    /// Bytes through tunnels: from clients, to them.
+    pub fn tunnel_bytes(&self) -> [u64; 2] {
+        [0, 1].map(|way: usize| self.tunnel_bytes[way].load(Ordering::Relaxed))
+    }
+    /// How long tunnels that have ended lasted, together.
+    pub fn tunnel_time(&self) -> Span {
+        Span::from_millis(self.tunnel_ms.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn count_tunnel_opened(&self) {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(super) fn count_tunnel_closed(&self, end: TunnelEnd, lasted: Span) {
+        self.tunnels_closed[end as usize].fetch_add(1, Ordering::Relaxed);
+        self.tunnel_ms.fetch_add(u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+    pub(super) fn count_tunnel_bytes(&self, up: usize, down: usize) {
+        self.tunnel_bytes[0].fetch_add(up as u64, Ordering::Relaxed);
+        self.tunnel_bytes[1].fetch_add(down as u64, Ordering::Relaxed);
     }
 
     pub(super) fn count_accept_error(&self) {

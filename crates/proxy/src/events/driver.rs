@@ -1,6 +1,6 @@
 //! The one loop behind every source: purges what events say, and tells when the source is down.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Arrival, Event, EventSource, News, SourceState};
+use crate::files;
 use crate::purging::Filled;
 use crate::state::State;
 
-/// How often it is written at most how far a source was read; a crash repeats what came since, which does no harm.
+/// How often it is written at most how far a source was read, whatever comes: each write waits for the disk. A crash repeats what came since, which
+/// does no harm.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long L2 may take to write the purges before that.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -117,7 +119,7 @@ impl Driver {
             return;
         }
         self.written = Some(position.clone());
-        let written = tokio::task::spawn_blocking(move || write(&path, &position)).await;
+        let written = tokio::task::spawn_blocking(move || files::write(&path, position.as_bytes())).await;
         if let Ok(Err(error)) = written {
             self.written = None;
             tracing::warn!(source = &*self.shared.config.name, %error, "how far the source was read is not kept: a restart purges its routes");
@@ -179,14 +181,4 @@ fn each(state: &State, shared: &SourceState, events: &[Event]) -> usize {
     // A stream is read by every instance, a delivery comes to one.
     let tell = shared.kind() == "webhook";
     filled.into_iter().map(|filled| filled.purge(state, &shared.routes, tell)).sum()
-}
-
-/// Whole under its name, or not there.
-fn write(path: &Path, position: &str) -> std::io::Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    let temp = path.with_extension("tmp");
-    std::fs::write(&temp, position)?;
-    std::fs::rename(&temp, path)
 }

@@ -97,6 +97,7 @@ impl State {
 
     /// Keeps what has changed. Blocks; no request waits for it.
     pub fn keep_experiments(&self) {
+        self.tell_named(&[]);
         let folder = self.trials.folder.lock();
         let work: Vec<Work> = self.trials.all.lock().values_mut().filter_map(Running::take_unkept).collect();
         for mut work in work {

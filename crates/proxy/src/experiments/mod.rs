@@ -3,6 +3,7 @@
 mod bears;
 mod control;
 mod kept;
+mod named;
 mod orders;
 mod spec;
 mod stale;
@@ -35,6 +36,8 @@ pub struct Trials {
     all: Mutex<BTreeMap<Arc<str>, Running>>,
     /// Where they are kept; whoever writes holds it, so that what was written last is what was last.
     folder: Mutex<Folder>,
+    /// What the store of predictors knows of the versions that they name.
+    told: Mutex<named::Told>,
     /// Told when a guardrail has acted, so that this is kept at once.
     pub wake: Notify,
 }

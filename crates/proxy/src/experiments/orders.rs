@@ -57,6 +57,8 @@ impl State {
     /// A description that is no experiment, that has changed since it began, or that cannot run beside another; a model version that cannot go
     /// live; a kept file that is damaged.
     pub fn open_experiments(&self, config: &Config, now: Time) -> Result<(), StartError> {
+        // Before they are looked for: nobody removes them in between.
+        self.tell_named(&config.experiments);
         for experiment in &config.experiments {
             let mut running = self.taken_up(experiment, now)?;
             if running.life.stage == Stage::Draft && experiment.start != Stage::Draft.as_str() {

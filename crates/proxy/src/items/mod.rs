@@ -89,7 +89,7 @@ struct Called {
 
 /// Takes a request apart; `None` when it carries no list, or goes whole.
 pub fn take(state: &Arc<State>, asked: &Asked) -> Option<Box<List>> {
-    let batching = asked.route().batching.as_ref().filter(|_| !asked.route().switches.is_lean())?;
+    let batching = asked.route().batching.as_ref().filter(|_| !asked.route().switches.leaves_out_lists())?;
     let stats = batching.lists.clone()?;
     let batcher = batching.batcher(asked.swaps()).clone();
     let head = asked.head();

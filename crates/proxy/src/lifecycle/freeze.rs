@@ -80,6 +80,11 @@ impl Freeze {
         Ok(Self { instance: instance(config), path, on, told, failed, order: Mutex::new(order) })
     }
 
+    /// The name of this instance in the store of predictors.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// Whether it is in force.
     pub fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use farthing_contract::features::{Latency, StrategyStats};
+use farthing_ledger::aggregate::CameTo;
 use farthing_policy::strategy::live::LiveDecision;
 use farthing_policy::strategy::{Allowed, StrategyDecision, Terms};
 use farthing_types::{By, DecisionId, RouteName, Span, Time, UncachedReason};
@@ -78,6 +79,8 @@ pub struct Made {
     pub allowed: Allowed,
     /// Prices and promises that it was made by.
     pub terms: Terms,
+    /// What the route had come to by then.
+    pub began: CameTo,
 }
 
 /// How the decision stands on a route.

@@ -5,8 +5,9 @@ use std::sync::{Arc, LazyLock};
 
 use farthing_contract::features::STRATEGY_SPEC;
 use farthing_contract::log;
+use farthing_ledger::aggregate::CameTo;
 use farthing_policy::strategy::{Mix, StrategyDecision};
-use farthing_types::{DecisionId, Money, Span};
+use farthing_types::{DecisionId, Money, Span, Time};
 
 use super::Made;
 use crate::choose::SHADOW;
@@ -17,6 +18,25 @@ use crate::state::State;
 static SPEC: LazyLock<Arc<str>> = LazyLock::new(|| STRATEGY_SPEC.hash().into());
 
 impl State {
+    /// Writes down what a decision came to that was in force until now: what of the route was settled meanwhile. Routes whose totals are not told
+    /// apart have none.
+    pub(super) fn log_outcome(&self, route: &RouteState, made: &Made, (by, at, came): (&'static str, Time, &CameTo)) {
+        let Some(log) = self.log.as_ref().filter(|_| self.totals.is_told_apart(&route.route.name)) else { return };
+        let came = came.since(&made.began);
+        log.write(log::OutcomeRow {
+            ts_ns: at.nanos(),
+            decision_id: made.id.0,
+            route: route.route.name.clone(),
+            opened_ns: made.at.nanos(),
+            closed_by: by,
+            hits: i64::try_from(came.hits).unwrap_or(i64::MAX),
+            served_expired: i64::try_from(came.stale).unwrap_or(i64::MAX),
+            paid_nanousd: came.whole_bill().map(Money::nanos),
+            saved_nanousd: came.whole_saving().map(Money::nanos),
+            ..log::OutcomeRow::default()
+        });
+    }
+
     pub(super) fn log_plan(&self, route: &RouteState, made: &Made) {
         let Some(log) = &self.log else { return };
         log.write(row(route, made, (made.id, &made.decision.acting, None)));

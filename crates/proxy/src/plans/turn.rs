@@ -31,6 +31,16 @@ impl State {
         }
     }
 
+    /// Writes down what the decisions in force have come to, before the process ends.
+    pub fn settle_plans(&self) {
+        for route in &self.routes {
+            if let Some(made) = route.planning.made() {
+                let came = self.totals.route(&route.route.name).came_to();
+                self.log_outcome(route, &made, ("stopped", self.clock.now(), &came));
+            }
+        }
+    }
+
     fn plan_route(&self, route: &RouteState, bundle: Option<&Arc<Generation>>) {
         let steps = route.plan.steps(RequestKind::Safe);
         let allowed = Allowed::of(&steps, route.batching.is_some() && steps.batch.is_ok());
@@ -53,7 +63,8 @@ impl State {
         let decision = self.decide(route, bundle, (&of.stats, &of_route, now), (&terms, allowed));
         (of.moved, of.at, of.bundle) = (false, Some(real), bundle.map(|bundle| bundle.digest().clone()));
         drop(of);
-        let made = Made { id: DecisionId(self.ids.next()), at: now, decision, allowed, terms };
+        let began = self.totals.route(&route.route.name).came_to();
+        let made = Made { id: DecisionId(self.ids.next()), at: now, decision, allowed, terms, began };
         self.put_in_force(route, made);
     }
 
@@ -90,6 +101,9 @@ impl State {
         // What is not allowed stays out by its own reason.
         let (cache, batch) = (mix.caches() || !made.allowed.cache, mix.batches() || !made.allowed.batch);
         let before = route.planning.made();
+        if let Some(before) = &before {
+            self.log_outcome(route, before, ("superseded", made.at, &made.began));
+        }
         let turned = before.as_ref().is_none_or(|before| before.decision.acting.choice.value != mix);
         let differed = before.is_some_and(|before| before.decision.disagrees());
         let (name, by) = (&*route.route.name, &made.decision.acting.choice.by);

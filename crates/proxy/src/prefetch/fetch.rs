@@ -16,6 +16,7 @@ use crate::lookup::{Found, judge};
 use crate::request::{Asked, Identified, Planned, Received, Upload};
 use crate::route::RouteState;
 use crate::state::State;
+use crate::switches::Laps;
 use crate::ticketed::{Wanted, admission, lead};
 
 /// Why a target is left alone.
@@ -45,7 +46,16 @@ pub fn plan(
     let (mut head, ()) = request.into_parts();
     head.headers = headers;
     let (at, started) = (state.clock.now(), state.real_now());
-    let received = Received { id: RequestId(state.ids.next()), at, started, route: route.clone(), head, body: Body::empty() };
+    let received = Received {
+        id: RequestId(state.ids.next()),
+        at,
+        started,
+        route: route.clone(),
+        head,
+        body: Body::empty(),
+        tunnel: false,
+        laps: Laps::default(),
+    };
     match (Identified { received, identity: identity.clone() }).ask().map(Asked::upload) {
         Ok(Upload::None(asked)) => Ok(asked.plan(state)),
         _ => Err(UncachedReason::PassThrough),

@@ -168,6 +168,8 @@ mod tests {
             queued: Span::ZERO,
             failed: Span::ZERO,
             elsewhere: Span::ZERO,
+            l2: Span::ZERO,
+            laps: crate::switches::Laps::default(),
             slice: None,
             plan: None,
             trace: None,

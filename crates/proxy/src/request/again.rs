@@ -10,6 +10,7 @@ use http::header::CONTENT_LENGTH;
 use super::{Asked, Outbound, Planned, Received};
 use crate::load::Load;
 use crate::settle::Account;
+use crate::switches::Laps;
 
 impl Asked {
     /// The same request, for which so many bytes more are held; `None` where there is no room for them.
@@ -31,7 +32,16 @@ impl Asked {
         }
         let body = if item.body.is_empty() { Body::empty() } else { Body::full(item.body.clone()) };
         Self {
-            received: Received { id: *id, at: *at, started: *started, route: route.clone(), head, body },
+            received: Received {
+                id: *id,
+                at: *at,
+                started: *started,
+                route: route.clone(),
+                head,
+                body,
+                tunnel: false,
+                laps: Laps::default(),
+            },
             identity: self.identity.clone(),
             facts: self.facts.clone(),
             wishes: self.wishes.clone(),
@@ -64,6 +74,7 @@ impl Planned {
             debug: self.debug,
             raw: None,
             through: None,
+            tunnel: false,
         })
     }
 }

@@ -4,17 +4,18 @@
 pub mod bypass;
 mod caches;
 mod overhead;
+mod own;
 mod prompts;
 mod waiting;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use farthing_ledger::aggregate::CacheWorth;
 use farthing_policy::plan::Steps;
 use farthing_policy::switches::{MarkWorth, Standing, Waits, Worth};
-use farthing_types::{Money, RequestId, RouteName, Time, UncachedReason};
+use farthing_types::{Money, RequestId, RouteName, Span, Time, UncachedReason};
 use parking_lot::Mutex;
 
 use crate::route::RouteState;
@@ -23,28 +24,33 @@ use crate::state::State;
 use overhead::Watched;
 
 pub use bypass::{Bypass, BypassError, Order};
+pub use own::{Laps, OwnPart};
 
 /// Everything passes by.
-const BYPASS: u8 = 1;
+const BYPASS: u16 = 1;
 /// The cache is for a slice of the keys alone.
-const CACHE: u8 = 2;
+const CACHE: u16 = 2;
 /// The strategies chosen for the route leave the cache out.
-const NO_CACHE: u8 = 4;
+const NO_CACHE: u16 = 4;
 /// They leave batches out.
-const NO_BATCH: u8 = 8;
-/// What is not needed is left out.
-const LEAN: u8 = 16;
+const NO_BATCH: u16 = 8;
+/// What takes processor time and is not needed is left out.
+const LEAN: u16 = 16;
 /// A challenger decides for some keys: nothing is switched off.
-const CANARY: u8 = 32;
+const CANARY: u16 = 32;
 /// Chosen TTLs are cut: nothing is switched off.
-const TIGHT: u8 = 64;
+const TIGHT: u16 = 64;
 /// Copies that a champion gave a TTL to that was sent back since.
-const DISTRUST: u8 = 128;
+const DISTRUST: u16 = 128;
+/// L2 is left out, and with it leases of calls.
+const NO_L2: u16 = 256;
+/// Lists are not taken apart.
+const NO_LISTS: u16 = 512;
 
 /// The switches of one route.
 pub struct Switches {
     /// What the path of a request has to look at: one load where nothing is switched off.
-    flags: AtomicU8,
+    flags: AtomicU16,
     /// Requests whose turned id is below it have their answers checked at the origin.
     audit_below: AtomicU64,
     /// What chosen TTLs are multiplied by, where they are cut: the bits of a float.
@@ -90,7 +96,7 @@ farthing_types::reasons! {
 }
 
 /// How a strategy stands on a route.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SwitchView {
     /// Which.
     pub strategy: Strategy,
@@ -106,6 +112,8 @@ pub struct SwitchView {
     pub judged: Option<(u64, Money)>,
     /// How often it was switched off since the start.
     pub switched_off: u64,
+    /// For what is not needed: what of it is off, by the part of own time that it takes.
+    pub left_out: Vec<OwnPart>,
 }
 
 /// The switches of a route, for status pages and metrics.
@@ -117,13 +125,15 @@ pub struct RouteSwitches {
     pub bypass: Option<Arc<Order>>,
     /// What can switch itself off.
     pub strategies: Vec<SwitchView>,
+    /// Farthing's own time on requests that went to the provider: its parts, their sums, and how many requests had each.
+    pub own: Vec<(OwnPart, Span, u64)>,
 }
 
 impl Switches {
     /// Those of a route that makes calls together, or not, and marks prompts, or not.
     pub fn new(batches: bool, marks: bool) -> Self {
         Self {
-            flags: AtomicU8::new(0),
+            flags: AtomicU16::new(0),
             audit_below: AtomicU64::new(0),
             scale: AtomicU64::new(1f64.to_bits()),
             distrusted: AtomicU32::new(0),
@@ -157,7 +167,17 @@ impl Switches {
         self.set(NO_BATCH, !batch);
     }
 
-    /// Whether what is not needed is left out.
+    /// Whether L2 and leases of calls are left out.
+    pub fn leaves_out_l2(&self) -> bool {
+        self.flags.load(Relaxed) & NO_L2 != 0
+    }
+
+    /// Whether lists go whole.
+    pub fn leaves_out_lists(&self) -> bool {
+        self.flags.load(Relaxed) & NO_LISTS != 0
+    }
+
+    /// Whether what takes processor time and is not needed is left out.
     pub fn is_lean(&self) -> bool {
         self.flags.load(Relaxed) & LEAN != 0
     }
@@ -209,7 +229,7 @@ impl Switches {
         self.flags.load(Relaxed) & BYPASS != 0 && self.bypass.load().as_ref().is_some_and(|order| order.holds(now))
     }
 
-    fn set(&self, flag: u8, on: bool) {
+    fn set(&self, flag: u16, on: bool) {
         if on {
             self.flags.fetch_or(flag, Relaxed);
         } else {
@@ -249,6 +269,7 @@ impl Switches {
                 tried_again: None,
                 judged: Some(judged.worth.judged()),
                 switched_off: self.switched_off(Strategy::Cache),
+                left_out: Vec::new(),
             }
         };
         let batch = self.batch.as_ref().map(|waits| {
@@ -262,6 +283,7 @@ impl Switches {
                 tried_again: waits.tried_again(),
                 judged: None,
                 switched_off: self.switched_off(Strategy::Batch),
+                left_out: Vec::new(),
             }
         });
         let prompts = self.prompts.as_ref().map(|judged| {
@@ -274,6 +296,7 @@ impl Switches {
                 tried_again: judged.worth.tried_again(),
                 judged: Some(judged.worth.judged()),
                 switched_off: self.switched_off(Strategy::PromptCache),
+                left_out: Vec::new(),
             }
         });
         std::iter::once(cache).chain(batch).chain(prompts).chain(std::iter::once(self.overhead_view())).collect()
@@ -288,6 +311,7 @@ impl State {
             route: route.route.name.clone(),
             bypass: route.switches.bypass.load_full().filter(|order| order.holds(now)),
             strategies: route.switches.views(),
+            own: route.switches.own_time(),
         };
         self.routes.iter().map(one).collect()
     }

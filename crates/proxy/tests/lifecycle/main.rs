@@ -4,4 +4,5 @@
 
 mod audits;
 mod candidates;
+mod named;
 mod world;

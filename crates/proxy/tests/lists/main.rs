@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod ids;
+#[path = "../common/kept.rs"]
+mod kept;
 mod l2;
 mod money;
 mod random;

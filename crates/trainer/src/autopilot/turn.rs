@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, read_aliases, read_frozen, read_history, versions};
+use farthing_contract::bundle::disk::{
+    append_history, change_aliases, history_path, read_aliases, read_frozen, read_history, remove_versions, versions,
+};
 use farthing_contract::bundle::{Action, Alias, AliasState, Bundle, Event, History, Kind, Target};
 use farthing_types::{Span, Time};
 use serde::Serialize;
@@ -230,7 +232,7 @@ impl Looper {
         attempt.has_made(version);
         attempt.drift_ns = drift;
         attempt.outcome = reason.clone();
-        self.prune(now.kind, &mut attempt);
+        self.prune((now.kind, now.at), &mut attempt);
         self.keep(now.kind, attempt)?;
         Ok(match unnamed {
             None => (Outcome::Challenger, Some(version), format!("{}/{version} is challenger: {reason}", now.kind)),
@@ -280,22 +282,13 @@ impl Looper {
         (new < wanted).then(|| (Outcome::NothingNew, None, format!("{new} h of closed log are new, {wanted} h are waited for{why}")))
     }
 
-    /// Removes the oldest versions of this loop beyond the recipe's number; never one that an alias names or remembers, nor the newest.
-    fn prune(&self, kind: Kind, attempt: &mut Attempt) {
+    /// Removes the oldest versions of this loop beyond the recipe's number; never one that an alias or an experiment names, or an alias remembers.
+    fn prune(&self, (kind, now): (Kind, Time), attempt: &mut Attempt) {
         let (root, most) = (&self.recipe.models, self.recipe.versions as usize);
         let Some(excess) = attempt.made.len().checked_sub(most).filter(|excess| *excess > 0 && most > 0) else { return };
-        let Ok(aliases) = read_aliases(root) else { return };
-        let kept = aliases.kept(kind);
-        let oldest: Vec<u32> = attempt.made[..excess].iter().copied().filter(|version| !kept.contains(version)).collect();
-        for version in oldest {
-            let dir = farthing_contract::bundle::disk::version_dir(root, kind, version);
-            // Out of sight at once: a killed removal leaves no half version.
-            let gone = dir.with_file_name(format!(".tmp-removed-{version}"));
-            if std::fs::rename(&dir, &gone).is_ok() || !dir.exists() {
-                let _ = std::fs::remove_dir_all(&gone);
-                attempt.made.retain(|made| *made != version);
-            }
-        }
+        // What cannot be read of the store may name any of them: they stay, and are looked at after the next attempt.
+        let gone = remove_versions(root, kind, &attempt.made[..excess], now).unwrap_or_default();
+        attempt.made.retain(|made| !gone.contains(made));
     }
 }
 
@@ -349,6 +342,8 @@ fn utc(at: Time) -> String {
 
 #[cfg(test)]
 mod tests {
+    use farthing_contract::bundle::disk::note_named;
+
     use super::*;
 
     #[test]
@@ -366,11 +361,23 @@ mod tests {
             Ok(())
         })
         .unwrap();
+        let there = || (1..=9).filter(|version: &u32| dir.path().join("ttl").join(version.to_string()).exists()).collect::<Vec<_>>();
         // Version 1 is not of this loop.
         let mut attempt = Attempt { made: vec![2, 3, 4, 5, 6], ..Attempt::default() };
-        looper.prune(Kind::Ttl, &mut attempt);
-        let there: Vec<_> = (1..=6).filter(|version: &u32| dir.path().join("ttl").join(version.to_string()).exists()).collect();
-        assert_eq!((there, attempt.made), (vec![1, 2, 3, 5, 6], vec![2, 3, 5, 6]));
+        looper.prune((Kind::Ttl, Time::ZERO), &mut attempt);
+        assert_eq!((there(), &*attempt.made), (vec![1, 2, 3, 5, 6], &[2, 3, 5, 6][..]));
         assert_eq!(std::fs::read_dir(dir.path().join("ttl")).unwrap().count(), 5);
+        // An experiment of a proxy names version 5: the loop knows nothing of it but what stands in the store.
+        note_named(dir.path(), "a", (Kind::Ttl, [5].into()), Time::ZERO).unwrap();
+        for version in 7..=9 {
+            std::fs::create_dir_all(dir.path().join("ttl").join(version.to_string())).unwrap();
+            attempt.made.push(version);
+        }
+        looper.prune((Kind::Ttl, Time::ZERO), &mut attempt);
+        assert_eq!((there(), &*attempt.made), (vec![1, 2, 3, 5, 8, 9], &[2, 3, 5, 8, 9][..]));
+        std::fs::write(dir.path().join("named.json"), "damaged").unwrap();
+        attempt.made = vec![8, 9, 10, 11];
+        looper.prune((Kind::Ttl, Time::ZERO), &mut attempt);
+        assert_eq!((there(), attempt.made.len()), (vec![1, 2, 3, 5, 8, 9], 4));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use farthing_contract::bundle::Kind;
 use farthing_contract::log::{ColumnType, Decision, OutcomeRow, Row};
 use polars::prelude::{DataFrame, DataType, IntoLazy, JoinArgs, JoinType, LazyFrame, NULL, PolarsError, SortMultipleOptions, col, lit};
 
@@ -29,7 +30,8 @@ const DECISIONS: &[&str] = &[
 ];
 const OUTCOMES: &[&str] = &["ts_ns", "decision_id", "paid_nanousd", "saved_nanousd"];
 
-/// Reads the decisions of `kind` among the files that `pattern` matches. Those with fewer than two actions were no choice and are left out.
+/// Reads the decisions of `kind` among the files that `pattern` matches. Those with fewer than two actions were no choice and are left out. What one has
+/// cost is what was paid less what was saved; of a `strategy` decision it is what was paid while it was in force, as there nothing is saved beside it.
 ///
 /// # Errors
 /// Names the file, and for foreign ones the column, with what to do about it.
@@ -52,7 +54,7 @@ pub fn read_decisions(pattern: &str, kind: &str) -> Result<ope::Decisions, Train
     let decisions = decisions.filter(col("kind").eq(lit(kind.to_owned())));
     let joined = with_outcomes(decisions, stack(outcomes));
     let frame = joined.sort(["ts_ns", "decision_id"], SortMultipleOptions::default()).collect().map_err(place)?;
-    take(&mut read, &frame).map_err(place)?;
+    take(&mut read, (&frame, kind)).map_err(place)?;
     Ok(read)
 }
 
@@ -87,8 +89,9 @@ pub fn read_pmf(path: &Path) -> Result<HashMap<u64, Vec<f32>>, TrainError> {
     Ok(ids.into_iter().zip(pmfs).filter_map(|(id, pmf)| Some((id?, pmf?))).collect())
 }
 
-fn take(read: &mut ope::Decisions, frame: &DataFrame) -> Result<(), PolarsError> {
+fn take(read: &mut ope::Decisions, (frame, kind): (&DataFrame, &str)) -> Result<(), PolarsError> {
     let columns = Columns(frame);
+    let of_routes = kind == Kind::Strategy.as_str();
     let (at, id, key) = (columns.i64s("ts_ns")?, columns.u64s("decision_id")?, columns.u64s("key_hash")?);
     let (eligible, action) = (columns.u64s("eligible_mask")?, columns.i64s("action")?);
     let (unit, window) = (columns.u64s("unit")?, columns.i64s("window")?);
@@ -105,7 +108,8 @@ fn take(read: &mut ope::Decisions, frame: &DataFrame) -> Result<(), PolarsError>
             read.no_choice += 1;
             continue;
         };
-        let net = paid[i].zip(saved[i]).map(|(paid, saved)| (paid - saved) as f64 / 1e9);
+        let saved = if of_routes { Some(0) } else { saved[i] };
+        let net = paid[i].zip(saved).map(|(paid, saved)| (paid - saved) as f64 / 1e9);
         read.rows.push(ope::Decided {
             id,
             at_ns,

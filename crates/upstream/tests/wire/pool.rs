@@ -31,13 +31,17 @@ async fn connections_are_counted_by_what_became_of_them() {
     for _ in 0..3 {
         assert_eq!(text(origin.fetch(call(Method::GET, "/", Body::empty(), &reports)).await.unwrap().body).await, "");
     }
-    assert_eq!(connections(origin.traffic()), [(1, 1, 3), (0, 0, 0)]);
+    // The first answer tells for how long connections are kept, which ends the first of them.
+    while origin.traffic().open(Version::HTTP_11) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(connections(origin.traffic()), [(2, 1, 3), (0, 0, 0)]);
     drop(server);
     while origin.traffic().open(Version::HTTP_11) > 0 {
         tokio::task::yield_now().await;
     }
     assert!(origin.fetch(call(Method::GET, "/", Body::empty(), &reports)).await.is_err());
-    assert_eq!((connections(origin.traffic())[0], origin.traffic().unconnected()), ((1, 0, 3), 1));
+    assert_eq!((connections(origin.traffic())[0], origin.traffic().unconnected()), ((2, 0, 3), 1));
 }
 
 #[tokio::test]
@@ -59,4 +63,68 @@ async fn an_attempt_that_may_be_repeated_has_a_shorter_time() {
     let reports = Arc::new(Reports::default());
     assert_eq!(origin.fetch(call(Method::POST, "/", Body::full("x"), &reports)).await.unwrap_err().kind, FailureKind::Timeout);
     assert!(reports.single().head_after >= Duration::from_millis(300));
+}
+
+/// Answers one request of each connection, with these lines, and closes it in the moment in which the next one comes.
+async fn closes_when_used_again(lines: &'static str) -> Server {
+    Server::raw(move |mut stream| async move {
+        read_head(&mut stream).await;
+        let answer = format!("HTTP/1.1 200 OK\r\n{lines}content-length: 2\r\n\r\nok");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.read_exact(&mut [0]).await.ok();
+    })
+    .await
+}
+
+async fn post(origin: &Upstream, reports: &Arc<Reports>) -> Result<String, farthing_types::Failure> {
+    // Without a body, so that nothing of it lies unread when the connection is closed.
+    let reply = origin.fetch(call(Method::POST, "/", Body::empty(), reports)).await?;
+    Ok(text(reply.body).await)
+}
+
+/// A balancer that has just closed a connection: nobody knows what became of the request, so only what may be repeated is.
+#[tokio::test]
+async fn a_request_on_a_connection_that_is_being_closed_is_repeated_where_it_may_be() {
+    let server = closes_when_used_again("").await;
+    let retry = RetrySpec { attempts: 2, backoff: Duration::from_millis(1), ..RetrySpec::default() };
+    let origin = counted(UpstreamSpec { retry, ..spec(&format!("http://{}", server.addr)) });
+    let reports = Arc::new(Reports::default());
+    assert_eq!(post(&origin, &reports).await.unwrap(), "ok");
+    let failure = post(&origin, &reports).await.unwrap_err();
+    assert_eq!((failure.kind, failure.sent, reports.0.lock().len()), (FailureKind::Broken, true, 2), "{failure:?}");
+    assert_eq!(post(&origin, &reports).await.unwrap(), "ok");
+    let reply = origin.fetch(call(Method::PUT, "/", Body::empty(), &reports)).await.unwrap();
+    assert_eq!((&*text(reply.body).await, reports.0.lock().len(), origin.traffic().repeated()), ("ok", 5, 1));
+}
+
+#[tokio::test]
+async fn a_connection_is_left_before_the_other_end_closes_it() {
+    for (lines, pool_idle) in [("keep-alive: timeout=0\r\n", Duration::from_secs(50)), ("", Duration::ZERO)] {
+        let server = closes_when_used_again(lines).await;
+        let origin = counted(UpstreamSpec { pool_idle, ..spec(&format!("http://{}", server.addr)) });
+        let reports = Arc::new(Reports::default());
+        for _ in 0..20 {
+            assert_eq!(post(&origin, &reports).await.unwrap(), "ok", "{lines}");
+        }
+        assert_eq!((origin.traffic().opened(Version::HTTP_11), reports.0.lock().len()), (20, 20));
+    }
+}
+
+/// Nothing is lost on a connection that was closed at once after an answer: it is found closed.
+#[tokio::test]
+async fn a_connection_that_was_closed_after_an_answer_is_not_used_again() {
+    let server = Server::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    })
+    .await;
+    let origin = counted(spec(&format!("http://{}", server.addr)));
+    let reports = Arc::new(Reports::default());
+    for _ in 0..20 {
+        assert_eq!(post(&origin, &reports).await.unwrap(), "ok");
+        while origin.traffic().open(Version::HTTP_11) > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(reports.0.lock().iter().all(|report| report.status == Some(StatusCode::OK)));
 }

@@ -2,6 +2,7 @@
 //! whose order was answered by nobody is known by the ids of its requests.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use farthing_types::Time;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -27,6 +28,8 @@ pub fn order(mut order: BytesMut) -> Bytes {
 pub struct Raw {
     id: String,
     processing_status: String,
+    /// As RFC 3339 has it.
+    created_at: Option<String>,
     #[serde(default)]
     request_counts: Counts,
 }
@@ -51,10 +54,16 @@ impl From<Raw> for Standing {
             is_complete: has_ended && canceled + expired == 0,
             answers: vec![format!("/messages/batches/{}/results", raw.id)],
             name: None,
+            created: raw.created_at.and_then(|at| rfc_3339(&at)),
             requests: Some(processing + succeeded + errored + canceled + expired),
             id: raw.id,
         }
     }
+}
+
+fn rfc_3339(text: &str) -> Option<Time> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    i64::try_from(at.as_nanosecond()).ok().map(Time::from_nanos)
 }
 
 #[derive(Deserialize)]
@@ -164,6 +173,8 @@ mod tests {
         assert_eq!(of("ended", r#"{"succeeded":2,"expired":1}"#), (true, false, Some(3)));
         let page =
             page::<Raw>(br#"{"data":[{"id":"b","processing_status":"ended"}],"has_more":true,"last_id":"b"}"#, "&after_id=").unwrap();
-        assert_eq!(page.next.as_deref(), Some("&after_id=b"));
+        assert_eq!((page.next.as_deref(), page.batches[0].created), (Some("&after_id=b"), None));
+        assert_eq!(rfc_3339("2024-08-20T18:37:24.100435Z"), Some(Time::from_nanos(1_724_179_044_100_435_000)));
+        assert_eq!((rfc_3339("2024-08-20"), rfc_3339("")), (None, None));
     }
 }

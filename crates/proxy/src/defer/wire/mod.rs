@@ -5,6 +5,7 @@ mod openai;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use farthing_config::Dialect;
+use farthing_types::Time;
 use http::StatusCode;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -74,6 +75,8 @@ pub struct Standing {
     pub name: Option<String>,
     /// How many requests it has, where that is told.
     pub requests: Option<u64>,
+    /// When it was ordered, by the provider's clock, where that is told.
+    pub created: Option<Time>,
 }
 
 /// A page of batches.

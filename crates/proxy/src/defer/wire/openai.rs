@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use farthing_types::Time;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -45,6 +46,8 @@ pub struct Raw {
     error_file_id: Option<String>,
     /// Of batches of others, too: whatever it holds.
     metadata: Option<HashMap<String, serde_json::Value>>,
+    /// Seconds since 1970.
+    created_at: Option<i64>,
 }
 
 impl From<Raw> for Standing {
@@ -57,6 +60,7 @@ impl From<Raw> for Standing {
             answers: files.map(|file| format!("/files/{file}/content")).collect(),
             name: raw.metadata.and_then(|metadata| Some(metadata.get("farthing")?.as_str()?.to_owned())),
             requests: None,
+            created: raw.created_at.map(|secs| Time::from_millis(secs.saturating_mul(1_000))),
         }
     }
 }
@@ -124,9 +128,10 @@ mod tests {
     #[test]
     fn batches_of_others_may_have_any_metadata() {
         let text =
-            br#"{"data":[{"id":"b","status":"completed","metadata":{"n":1}},{"id":"c","status":"failed","metadata":{"farthing":"x"}}],"has_more":true}"#;
+            br#"{"data":[{"id":"b","status":"completed","metadata":{"n":1}},{"id":"c","status":"failed","created_at":1700000000,"metadata":{"farthing":"x"}}],"has_more":true}"#;
         let page = page::<Raw>(text, "&after=").unwrap();
         assert_eq!(page.batches.iter().map(|batch| batch.name.as_deref()).collect::<Vec<_>>(), [None, Some("x")]);
+        assert_eq!(page.batches.iter().map(|batch| batch.created).collect::<Vec<_>>(), [None, Some(Time::from_millis(1_700_000_000_000))]);
         assert_eq!((page.next.as_deref(), page.batches[1].has_ended, page.batches[1].is_complete), (Some("&after=c"), true, false));
     }
 }
