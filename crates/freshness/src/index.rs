@@ -162,12 +162,6 @@ impl<V: Weighed> Index<V> {
         self.unlink(at)
     }
 
-    /// Takes out all values for which `which` holds.
-    pub fn remove_where(&mut self, mut which: impl FnMut(KeyHash, &V) -> bool) -> Vec<V> {
-        let keys: Vec<KeyHash> = self.iter().filter(|(key, value)| which(*key, value)).map(|(key, _)| key).collect();
-        keys.into_iter().filter_map(|key| self.remove(key)).collect()
-    }
-
     /// All keys and values, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (KeyHash, &V)> {
         self.nodes.iter().flatten().map(|n| (n.key, &n.value))
