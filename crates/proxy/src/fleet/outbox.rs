@@ -120,7 +120,7 @@ impl Queue {
     }
 
     fn widen(&mut self) {
-        self.things.retain(|(_, said)| !matches!(said, Said::Purge(..)));
+        self.things.retain(|(_, said)| said.purges().next().is_none());
         self.things.push_back((self.last, Said::Purge(Purge::All, false)));
         self.bytes = self.things.iter().map(|(_, said)| said.size()).sum();
         self.widened += 1;

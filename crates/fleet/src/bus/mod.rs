@@ -5,19 +5,26 @@
 //! time in microseconds where a stream begins, and above all that the one who notices the loss has heard: so they grow over a loss, too.
 //! Every answer was true at some moment after the question was asked; nothing else is needed to know how fresh it is.
 
+mod listen;
+mod model;
+
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use farthing_types::Span;
+use farthing_types::{Span, Time};
 
 use crate::handle::Handle;
 use crate::script::{Answer, Script};
 use crate::stats::Fault;
+use crate::stream::EntryId;
+
+pub use listen::{BusHeard, BusListener, BusTurn};
+pub use model::BusServer;
 
 /// Messages of one answer at most.
-const MOST: &str = "128";
+const MOST: usize = 128;
 /// Messages that the stream keeps. With [`LONGEST_MESSAGE`] that bounds its bytes.
-const KEPT: &str = "32768";
+const KEPT: usize = 32_768;
 /// No message should be longer, bytes.
 pub const LONGEST_MESSAGE: usize = 2048;
 
@@ -31,6 +38,7 @@ pub struct Bus {
     stream: Vec<u8>,
     flags: Vec<u8>,
     members: Vec<u8>,
+    sources: Vec<u8>,
     deadline: Span,
 }
 
@@ -46,10 +54,47 @@ pub struct BusPosition {
 /// Where what was told stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BusTold {
-    /// Its number.
+    /// Its number; where it had been told by somebody else, one that is not lower than that.
     pub number: u64,
     /// The nonce of the message with the number before it: whoever has heard another one there has missed something.
     pub after: Bytes,
+    /// Whether this has told it.
+    pub told: bool,
+}
+
+/// A flag that a message changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BusFlag {
+    /// Its name.
+    pub name: String,
+    /// When that was ordered: of two orders the later one holds, whichever is told last.
+    pub at: Time,
+    /// What it says; nothing takes it down.
+    pub value: Bytes,
+}
+
+/// How far a message tells what came from a source that all instances read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BusPlace {
+    /// The source's name.
+    pub source: String,
+    /// Up to there. Whoever tells of the same part after that tells nothing.
+    pub place: EntryId,
+    /// It is told in any case: the source may have begun anew.
+    pub anew: bool,
+}
+
+/// What is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BusSaid {
+    /// A nonce of its own.
+    pub nonce: String,
+    /// The message.
+    pub body: Vec<u8>,
+    /// Flags that it changes.
+    pub flags: Vec<BusFlag>,
+    /// What it tells of a source.
+    pub of: Option<BusPlace>,
 }
 
 /// A message.
@@ -83,16 +128,16 @@ pub struct BusNews {
     pub more: bool,
     /// The number of the newest message that there was.
     pub newest: u64,
-    /// Where it does not follow: all flags that are up.
-    pub flags: Vec<(String, Bytes)>,
+    /// Where it does not follow: all flags that are up. The times of those that were taken down are not told.
+    pub flags: Vec<BusFlag>,
     /// Who listened within the last hour, oneself included.
     pub members: Vec<BusMember>,
 }
 
 impl Bus {
-    /// A bus under three keys: the stream, the flags that are up, who listens.
-    pub fn new(handle: Handle, [stream, flags, members]: [Vec<u8>; 3], deadline: Span) -> Self {
-        Self { handle, stream, flags, members, deadline }
+    /// A bus under four keys: the stream, the flags that are up, who listens, what was told of other sources.
+    pub fn new(handle: Handle, [stream, flags, members, sources]: [Vec<u8>; 4], deadline: Span) -> Self {
+        Self { handle, stream, flags, members, sources, deadline }
     }
 
     /// What was told since `position`. `nonce` is a new one, for the case that the stream has to begin anew; `member` and `says` are for the others.
@@ -100,35 +145,36 @@ impl Bus {
     /// # Errors
     /// See [`Fault`].
     pub async fn hear(&self, position: &BusPosition, nonce: &str, (member, says): (&str, &str)) -> Result<BusNews, Fault> {
-        let number = position.number.to_string();
+        let [number, most, kept] = [position.number.to_string(), MOST.to_string(), KEPT.to_string()];
         let args: [&[u8]; 7] =
-            [number.as_bytes(), &position.nonce, nonce.as_bytes(), MOST.as_bytes(), KEPT.as_bytes(), member.as_bytes(), says.as_bytes()];
+            [number.as_bytes(), &position.nonce, nonce.as_bytes(), most.as_bytes(), kept.as_bytes(), member.as_bytes(), says.as_bytes()];
         let answer = self.handle.script(&HEAR, &[&self.stream, &self.flags, &self.members], &args, self.deadline).await?;
         news(&answer).ok_or(Fault::Refused)
     }
 
-    /// Tells a message, and changes flags with it; where it stands. `known`: the highest number that was heard. After a fault it may have been told.
+    /// Tells a message, and changes flags with it; where it stands. `beginning` is a nonce for the case that the stream has to begin anew, `known` the
+    /// highest number that was heard. After a fault it may have been told.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub async fn tell(
-        &self,
-        (nonce, body): (&str, &[u8]),
-        flags: &[(String, Bytes)],
-        beginning: &str,
-        known: u64,
-    ) -> Result<BusTold, Fault> {
-        let known = known.to_string();
-        let mut args: Vec<&[u8]> = vec![nonce.as_bytes(), body, KEPT.as_bytes(), beginning.as_bytes(), known.as_bytes()];
-        args.extend(flags.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_ref()]));
-        let answer = self.handle.script(&TELL, &[&self.stream, &self.flags], &args, self.deadline).await?;
+    pub async fn tell(&self, said: &BusSaid, beginning: &str, known: u64) -> Result<BusTold, Fault> {
+        let [known, kept] = [known.to_string(), KEPT.to_string()];
+        let (source, place, anew) = match &said.of {
+            Some(of) => (of.source.as_str(), of.place.padded(), if of.anew { "1" } else { "" }),
+            None => ("", String::new(), ""),
+        };
+        let mut args: Vec<&[u8]> = vec![said.nonce.as_bytes(), &said.body, kept.as_bytes(), beginning.as_bytes(), known.as_bytes()];
+        args.extend([source.as_bytes(), place.as_bytes(), anew.as_bytes()]);
+        let times: Vec<String> = said.flags.iter().map(|flag| format!("{:020}", flag.at.nanos().max(0))).collect();
+        args.extend(said.flags.iter().zip(&times).flat_map(|(flag, at)| [flag.name.as_bytes(), at.as_bytes(), flag.value.as_ref()]));
+        let answer = self.handle.script(&TELL, &[&self.stream, &self.flags, &self.sources], &args, self.deadline).await?;
         told(&answer).ok_or(Fault::Refused)
     }
 }
 
 fn told(answer: &Answer) -> Option<BusTold> {
-    let [number, after] = answer.list() else { return None };
-    Some(BusTold { number: u64::try_from(number.int()?).ok()?, after: after.bytes()?.clone() })
+    let [number, after, told] = answer.list() else { return None };
+    Some(BusTold { number: u64::try_from(number.int()?).ok()?, after: after.bytes()?.clone(), told: told.int()? == 1 })
 }
 
 fn news(answer: &Answer) -> Option<BusNews> {
@@ -136,10 +182,10 @@ fn news(answer: &Answer) -> Option<BusNews> {
     let messages: Vec<BusMessage> = entries.list().iter().map(message).collect::<Option<_>>()?;
     Some(BusNews {
         follows: follows.int()? == 1,
-        more: messages.len().to_string() == MOST,
+        more: messages.len() == MOST,
         messages,
         newest: u64::try_from(newest.int()?).ok()?,
-        flags: pairs(flags.list()).filter_map(|(name, value)| Some((name.text()?.to_owned(), value.bytes()?.clone()))).collect(),
+        flags: flags_of(flags.list()),
         members: members.list().iter().filter_map(member).collect(),
     })
 }
@@ -150,6 +196,17 @@ fn message(entry: &Answer) -> Option<BusMessage> {
     let of =
         |wanted: &str| pairs(fields.list()).find(|(name, _)| name.text() == Some(wanted)).and_then(|(_, value)| value.bytes().cloned());
     Some(BusMessage { at: BusPosition { number, nonce: of("n")? }, body: of("m") })
+}
+
+fn flags_of(words: &[Answer]) -> Vec<BusFlag> {
+    let of = |wanted: &str| pairs(words).find(|(name, _)| name.text() == Some(wanted)).and_then(|(_, value)| value.int());
+    let flag = |(name, value): (&Answer, &Answer)| {
+        let name = name.text().filter(|name| !name.starts_with('@'))?;
+        // Without a time it is of an earlier release.
+        let at = Time::from_nanos(of(&format!("@{name}")).unwrap_or_default());
+        Some(BusFlag { name: name.to_owned(), at, value: value.bytes()?.clone() })
+    };
+    pairs(words).filter_map(flag).collect()
 }
 
 fn pairs(words: &[Answer]) -> impl Iterator<Item = (&Answer, &Answer)> {
