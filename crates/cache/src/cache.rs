@@ -36,7 +36,9 @@ const MIN_SHARD: usize = 4 << 20;
 const MARKERS: usize = 1024;
 
 /// Entries that are looked at under one hold of a shard's lock.
-const STEP: usize = 256;
+const STEP: usize = 64;
+/// Turns that the next one is waited for: about a microsecond.
+const PAUSE: usize = 32;
 
 /// What [`crate::Filled::store`] did.
 #[derive(Clone, Debug)]
@@ -404,9 +406,12 @@ impl Inner {
             let mut held = shard.lock();
             let found = held.index.step(&mut walk, STEP, &which);
             let (ended, why, at) = with(&mut held, found);
-            // Whoever waits has its turn before the next step.
+            // Whoever waits has its turn before the next step, also who has not gone to sleep for it yet.
             MutexGuard::unlock_fair(held);
             self.ended(ended, why, at);
+            if !walk.is_over() {
+                (0..PAUSE).for_each(|_| std::hint::spin_loop());
+            }
         }
     }
 
