@@ -82,6 +82,19 @@ pub struct Instance {
     pub telling: Option<(String, usize)>,
     /// When it asked for news last.
     pub asked: Time,
+    /// What it has heard is being carried out; until that is done it does not ask again.
+    pub carrying: bool,
+}
+
+/// What is to be carried out of what was heard.
+pub struct Carry {
+    purges: Vec<(Purge, bool)>,
+    old: Vec<(Purge, bool)>,
+    last: Option<BusPosition>,
+    asked: Time,
+    pub more: bool,
+    /// Something may have been missed.
+    pub lost: bool,
 }
 
 pub fn subject(key: usize) -> Arc<Subject> {
@@ -129,6 +142,7 @@ impl Instance {
             current: BTreeMap::new(),
             telling: None,
             asked: Time::ZERO,
+            carrying: false,
         }
     }
 
@@ -198,11 +212,15 @@ impl Instance {
     /// The provider has answered a call. What its requests get, and the entry for L2.
     pub fn answered(&mut self, call: u64, version: u64, now: Time) -> (Vec<Answered>, Option<Entry>) {
         let Some(Calling { key, ticket, asked, waiting }) = self.calling.remove(&call) else { return (Vec::new(), None) };
-        let mark = if self.without == Without::Mark { self.hearing.position() } else { ticket.flight.mark };
+        let mark = ticket.flight.mark;
         let head = SharedHead { tags: Some(vec![tag(key)]), ..SharedHead::new(StatusCode::OK, HeaderMap::new(), CallId(call)) };
         let filled = ticket.share(head, now).finish(None);
-        let stored = filled.store(entry(key, version, (asked, now)), now).ok().map(|stored| stored.entry);
-        let kept = stored.filter(|entry| !entry.soft_purged()).map(|cached| Entry { epoch: mark, ..Entry::clone(&cached) });
+        let stored = filled.store(entry(key, version, (asked, now)), now);
+        let kept = match stored {
+            Ok(stored) => Some(Entry { epoch: mark, ..Entry::clone(&stored.entry) }),
+            Err(_) if self.without == Without::Refusal => Some(Entry { epoch: self.hearing.position(), ..entry(key, version, (asked, now)) }),
+            Err(_) => None,
+        };
         (waiting.into_iter().map(|request| Answered { request, version, hit: false }).collect(), kept)
     }
 
@@ -241,21 +259,18 @@ impl Instance {
         done
     }
 
-    /// It has heard; whether it was taken aback.
-    pub fn hears(&mut self, who: usize, (position, asked): (&BusPosition, Time), news: &BusNews, now: Time) -> bool {
+    /// It has heard something: what is to be carried out, which takes its time.
+    pub fn hears(&mut self, who: usize, (position, asked): (&BusPosition, Time), news: &BusNews, now: Time) -> Carry {
         let own = format!("{who}.{}-", self.run);
         let (turns, last) = self.listener.turns(news, (position, self.hearing.position()), |nonce| nonce.starts_with(own.as_bytes()));
-        let (mut purges, mut old, mut lost) = (Vec::new(), Vec::new(), false);
-        if let Some(last) = last.as_ref().filter(|_| self.without == Without::Order) {
-            self.hearing.advance(last.number);
-        }
+        let mut carry = Carry { purges: Vec::new(), old: Vec::new(), last, asked, more: news.more, lost: false };
         for turn in turns {
             match turn {
                 BusTurn::Lost { .. } if self.without == Without::Gap && position.number > 0 => {}
                 BusTurn::Lost { before, news } => {
                     self.hearing.begin_anew(before);
                     self.cache.purge_memory(&[(Purge::All, false)], now);
-                    lost |= news;
+                    carry.lost |= news;
                 }
                 BusTurn::Raise => {}
                 BusTurn::Said { number, body, heard } => {
@@ -264,23 +279,32 @@ impl Instance {
                         self.hearing.note(number, &purge, false);
                         match heard {
                             BusHeard::Own => {}
-                            BusHeard::News => purges.push((purge, false)),
-                            BusHeard::Old => old.push((purge, false)),
+                            BusHeard::News => carry.purges.push((purge, false)),
+                            BusHeard::Old => carry.old.push((purge, false)),
                         }
                     }
                 }
             }
         }
-        self.cache.purge_heard(&purges, now);
-        self.cache.purge_memory(&old, now);
-        if let Some(last) = last {
+        if self.without == Without::Order && !news.more {
+            self.hearing.heard(asked);
+        }
+        self.carrying = true;
+        carry
+    }
+
+    /// Carries that out.
+    pub fn carries(&mut self, carry: Carry, now: Time) {
+        self.cache.purge_heard(&carry.purges, now);
+        self.cache.purge_memory(&carry.old, now);
+        if let Some(last) = carry.last {
             self.listener.arrive(&last);
             self.hearing.advance(last.number);
         }
-        if !news.more {
-            self.hearing.heard(asked);
+        if !carry.more {
+            self.hearing.heard(carry.asked);
         }
-        lost
+        self.carrying = false;
     }
 }
 

@@ -19,15 +19,15 @@ enum Without {
     Nothing,
     /// What L2 has is not judged by its mark.
     Fence,
-    /// An answer is marked when it has come instead of when it was asked for.
-    Mark,
+    /// What was purged while it was under way is written to L2 all the same, with the mark of when it came.
+    Refusal,
     /// Who hears nothing goes on as ever.
     Doubt,
     /// What does not follow on what was heard is taken as if it did.
     Gap,
     /// One's own purge holds against L2 only when it has its number.
     Expectation,
-    /// A message counts as carried out when it has come, before its purges have been.
+    /// What was heard counts as known before it has been carried out.
     Order,
 }
 
@@ -95,7 +95,7 @@ fn a_hundred_instances_in_two_thousand_schedules() {
 
 #[test]
 fn what_is_left_out_is_noticed() {
-    for without in [Without::Fence, Without::Mark, Without::Doubt, Without::Gap, Without::Expectation, Without::Order] {
+    for without in [Without::Fence, Without::Refusal, Without::Doubt, Without::Gap, Without::Expectation, Without::Order] {
         let first = (0..3_000).find(|seed| World::new(*seed, Size::Few, without).run().is_err());
         eprintln!("without {without:?}: {first:?}");
         assert!(first.is_some(), "{without:?}");

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::Without;
-use super::instance::{Answered, Instance, Next, Request, Untold, purge_of};
+use super::instance::{Answered, Carry, Instance, Next, Request, Untold, purge_of};
 
 /// Faults end here, so that what follows can be asked for progress; us.
 const CALM: u64 = 4_000_000;
@@ -39,7 +39,7 @@ pub struct Counts {
     /// Answers within the grace that were older than a purge that had been told.
     late: u64,
     told: u64,
-    /// Purges told whose server lost them.
+    /// Purges told that their server lost.
     lost: u64,
     /// Times that an instance noticed a loss.
     gaps: u64,
@@ -74,6 +74,7 @@ enum Event {
     Request(usize, u64, usize),
     HearAt(usize, u64, BusPosition, String, Time),
     News(usize, u64, BusPosition, Time, Box<BusNews>),
+    Carry(usize, u64, Box<Carry>),
     TellAt(usize, u64, Box<BusSaid>, String, u64),
     Told(usize, u64, String, BusTold),
     TellAgain(usize, u64, String),
@@ -96,6 +97,7 @@ impl Event {
             | Self::Request(who, run, _)
             | Self::News(who, run, ..)
             | Self::Told(who, run, ..)
+            | Self::Carry(who, run, _)
             | Self::TellAgain(who, run, _)
             | Self::Found(who, run, ..)
             | Self::Answer(who, run, ..) => Some((*who, *run)),
@@ -109,8 +111,10 @@ struct Purged {
     key: usize,
     least: u64,
     at: BusPosition,
-    /// Since when everybody has to know; `None` while its server has lost it and nobody has noticed.
-    since: Option<u64>,
+    /// Since when everybody has to know.
+    since: u64,
+    /// Its server has lost it, and nobody has noticed: only these runs have to know, which did.
+    lost: Option<Vec<(usize, u64)>>,
 }
 
 pub struct World {
@@ -257,6 +261,13 @@ impl World {
                 self.send(who, Event::News(who, run, position, asked, Box::new(news)));
             }
             Event::News(who, run, position, asked, news) => self.heard(who, run, (position, asked), &news),
+            Event::Carry(who, _, carry) => {
+                let (now, more) = (self.instances[who].clock(self.now), carry.more);
+                self.instances[who].carries(*carry, now);
+                if more {
+                    self.hear(who);
+                }
+            }
             Event::TellAt(who, run, said, beginning, known) => {
                 let told = self.server.tell(&said, &beginning, known, EPOCH + self.now);
                 self.serve();
@@ -332,7 +343,9 @@ impl World {
         if !self.calm() && self.chance(2) {
             self.instances[who].cut = self.now + self.below(2_500_000);
         }
-        self.hear(who);
+        if !self.instances[who].carrying {
+            self.hear(who);
+        }
         let run = self.instances[who].run;
         self.after(TURN, Event::Turn(who, run));
     }
@@ -344,16 +357,17 @@ impl World {
         self.send(who, Event::HearAt(who, run, position, nonce, asked));
     }
 
-    fn heard(&mut self, who: usize, _run: u64, (position, asked): (BusPosition, Time), news: &BusNews) {
+    fn heard(&mut self, who: usize, run: u64, (position, asked): (BusPosition, Time), news: &BusNews) {
         let now = self.instances[who].clock(self.now);
-        // It has asked again since, or has stood elsewhere since: the answer is of a question that was given up.
-        if self.instances[who].asked != asked {
+        // It has asked again since, or is not done with what came before: the question was given up.
+        if self.instances[who].asked != asked || self.instances[who].carrying {
             return;
         }
-        self.counts.gaps += u64::from(self.instances[who].hears(who, (&position, asked), news, now));
-        if news.more {
-            self.hear(who);
-        }
+        let carry = self.instances[who].hears(who, (&position, asked), news, now);
+        self.counts.gaps += u64::from(carry.lost);
+        // Going through a large memory, on a busy machine.
+        let takes = if !self.calm() && self.chance(10) { self.below(1_800_000) } else { self.below(10_000) };
+        self.after(takes, Event::Carry(who, run, Box::new(carry)));
     }
 
     fn ask(&mut self, who: usize, request: Request) {
@@ -381,7 +395,10 @@ impl World {
         self.counts.answers += 1;
         self.counts.hits += u64::from(hit);
         for purged in self.purged.iter().filter(|purged| purged.key == request.key && version < purged.least) {
-            let Some(since) = purged.since.filter(|since| request.came >= *since) else { continue };
+            let (since, instance) = (purged.since, &self.instances[who]);
+            if request.came < since || purged.lost.as_ref().is_some_and(|knew| !knew.contains(&(who, instance.run))) {
+                continue;
+            }
             if request.came < since + GRACE {
                 self.counts.late += 1;
                 continue;
@@ -418,10 +435,10 @@ impl World {
 
     fn note_told(&mut self, done: Vec<Untold>, at: &BusPosition) {
         for Untold { key, least, .. } in done {
-            let since = self.server.has(at).then_some(self.now);
+            let lost = (!self.server.has(at)).then(Vec::new);
             self.counts.told += 1;
-            self.counts.lost += u64::from(since.is_none());
-            self.purged.push(Purged { key, least, at: at.clone(), since });
+            self.counts.lost += u64::from(lost.is_some());
+            self.purged.push(Purged { key, least, at: at.clone(), since: self.now, lost });
         }
     }
 
@@ -429,8 +446,9 @@ impl World {
     fn serve(&mut self) {
         let beginnings = self.server.beginnings();
         if beginnings > self.beginnings {
-            let now = self.now;
-            self.purged.iter_mut().filter(|purged| purged.since.is_none()).for_each(|purged| purged.since = Some(now));
+            for purged in self.purged.iter_mut().filter(|purged| purged.lost.is_some()) {
+                (purged.since, purged.lost) = (self.now, None);
+            }
         }
         self.beginnings = beginnings;
         if self.chance(if matches!(self.size, Size::Few) { 60 } else { 5 }) {
@@ -445,12 +463,11 @@ impl World {
             self.server = self.replica.clone();
         }
         self.beginnings = self.server.beginnings();
-        for purged in self.purged.iter_mut().filter(|purged| purged.since.is_some() && !self.server.has(&purged.at)) {
-            // What has held for long holds on.
-            if purged.since.is_some_and(|since| self.now < since + GRACE) {
-                purged.since = None;
-                self.counts.lost += 1;
-            }
+        for purged in self.purged.iter_mut().filter(|purged| purged.lost.is_none() && !self.server.has(&purged.at)) {
+            let knows = |(_, instance): &(usize, &Instance)| instance.hearing.position() >= purged.at.number;
+            let knew = self.instances.iter().enumerate().filter(knows).map(|(who, instance)| (who, instance.run)).collect();
+            purged.lost = Some(knew);
+            self.counts.lost += 1;
         }
     }
 
