@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farthing_fleet::{BusHeard, BusListener, BusNews, BusPosition, BusSaid, BusTold, BusTurn};
+use farthing_fleet::{BusHeard, BusListener, BusNews, BusPlace, BusPosition, BusSaid, BusTold, BusTurn, EntryId};
 use farthing_freshness::entry::KeyStats;
 use farthing_freshness::ticket::Event;
 use farthing_freshness::{Entry, Facts, Keyer, Subject, VariantTtl};
@@ -31,6 +31,8 @@ pub struct Request {
 #[derive(Clone, Debug)]
 pub struct Untold {
     pub ticket: u64,
+    /// The event that says so, which all instances read.
+    pub event: Option<u64>,
     pub purge: Purge,
     pub key: usize,
     pub least: u64,
@@ -75,9 +77,13 @@ pub struct Instance {
     tickets: u64,
     nonces: u64,
     calls: u64,
+    /// The last event that it has obeyed.
+    obeyed: u64,
     pub calling: BTreeMap<u64, Calling>,
     /// The newest call of each key.
     current: BTreeMap<usize, u64>,
+    /// When it has read all events that there are.
+    pub read: u64,
     /// What it is telling at present, and how many of the outbox.
     pub telling: Option<(String, usize)>,
     /// When it asked for news last.
@@ -138,8 +144,10 @@ impl Instance {
             tickets: 0,
             nonces: 0,
             calls: 0,
+            obeyed: 0,
             calling: BTreeMap::new(),
             current: BTreeMap::new(),
+            read: 0,
             telling: None,
             asked: Time::ZERO,
             carrying: false,
@@ -218,37 +226,44 @@ impl Instance {
         let stored = filled.store(entry(key, version, (asked, now)), now);
         let kept = match stored {
             Ok(stored) => Some(Entry { epoch: mark, ..Entry::clone(&stored.entry) }),
-            Err(_) if self.without == Without::Refusal => Some(Entry { epoch: self.hearing.position(), ..entry(key, version, (asked, now)) }),
+            Err(_) if self.without == Without::Refusal => {
+                Some(Entry { epoch: self.hearing.position(), ..entry(key, version, (asked, now)) })
+            }
             Err(_) => None,
         };
         (waiting.into_iter().map(|request| Answered { request, version, hit: false }).collect(), kept)
     }
 
     /// As `State::purge` does: first what is below is not trusted any more, then memory is gone through.
-    pub fn purges(&mut self, (key, least): (usize, u64), purge: Purge, now: Time) {
+    pub fn purges(&mut self, (key, least): (usize, u64), (purge, event): (Purge, Option<u64>), now: Time) {
         self.tickets += 1;
         if self.without != Without::Expectation {
             self.hearing.expect(self.tickets, &purge, false);
         }
         self.cache.purge(&purge, false, now);
-        self.outbox.push_back(Untold { ticket: self.tickets, purge, key, least });
+        self.outbox.push_back(Untold { ticket: self.tickets, event, purge, key, least });
+        self.obeyed = self.obeyed.max(event.unwrap_or_default());
     }
 
     /// What is to be told next.
     pub fn tells(&mut self, who: usize) -> Option<BusSaid> {
-        let count = self.outbox.len().min(5);
-        let mut body = Vec::new();
+        // What was read is told by itself: it may have been told already.
+        let read = self.outbox.front()?.event.is_some();
+        let count = self.outbox.iter().take(5).take_while(|untold| untold.event.is_some() == read).count();
+        let event = self.outbox.get(count - 1)?.event;
+        let mut body = event.unwrap_or_default().to_le_bytes().to_vec();
         self.outbox.iter().take(count).for_each(|untold| untold.purge.write(&mut body));
         let nonce = self.nonce(who);
-        self.telling = (count > 0).then(|| (nonce.clone(), count));
-        self.telling.as_ref().map(|_| BusSaid { nonce, body, ..BusSaid::default() })
+        self.telling = Some((nonce.clone(), count));
+        let of = event.map(|event| BusPlace { source: "events".to_owned(), place: EntryId(event, 0), anew: false });
+        Some(BusSaid { nonce, body, of, ..BusSaid::default() })
     }
 
     /// It was told: what.
     pub fn told(&mut self, nonce: &str, told: &BusTold) -> Vec<Untold> {
         let Some((_, count)) = self.telling.take_if(|(telling, _)| telling == nonce) else { return Vec::new() };
         let done: Vec<Untold> = self.outbox.drain(..count).collect();
-        for untold in &done {
+        for untold in done.iter().filter(|_| told.told || self.without != Without::Number) {
             self.hearing.note(told.number, &untold.purge, false);
         }
         self.hearing.settle(done.last().map_or(0, |last| last.ticket));
@@ -274,7 +289,11 @@ impl Instance {
                 }
                 BusTurn::Raise => {}
                 BusTurn::Said { number, body, heard } => {
-                    let mut rest = &body[..];
+                    let (event, mut rest) = body.split_at(8);
+                    let event = u64::from_le_bytes(event.try_into().unwrap());
+                    // What it has read itself it has done.
+                    let done = heard == BusHeard::News && event > 0 && event <= self.obeyed;
+                    let heard = if done { BusHeard::Own } else { heard };
                     while let Some(purge) = Purge::read(&mut rest) {
                         self.hearing.note(number, &purge, false);
                         match heard {

@@ -39,6 +39,8 @@ pub struct Counts {
     /// Answers within the grace that were older than a purge that had been told.
     late: u64,
     told: u64,
+    /// Purges that somebody else had told.
+    known: u64,
     /// Purges told that their server lost.
     lost: u64,
     /// Times that an instance noticed a loss.
@@ -54,6 +56,7 @@ impl Counts {
         self.hits += other.hits;
         self.late += other.late;
         self.told += other.told;
+        self.known += other.known;
         self.lost += other.lost;
         self.gaps += other.gaps;
         self.shared += other.shared;
@@ -63,7 +66,7 @@ impl Counts {
     /// Or the schedules show nothing.
     pub fn assert_that_all_happens(&self, schedules: u64) {
         assert!(self.hits * 4 > self.answers, "memory is of use: {self:?}");
-        let all = [self.late, self.told, self.lost, self.gaps, self.shared, self.restarts];
+        let all = [self.late, self.told, self.known, self.lost, self.gaps, self.shared, self.restarts];
         assert!(all.iter().all(|count| *count > schedules / 50), "{self:?}");
     }
 }
@@ -86,6 +89,8 @@ enum Event {
     Answer(usize, u64, u64, u64),
     Written(Box<Entry>),
     Change,
+    /// An instance reads an event: its number, of which key, and the version since.
+    Read(usize, u64, u64, (usize, u64)),
     Fault,
 }
 
@@ -98,6 +103,7 @@ impl Event {
             | Self::News(who, run, ..)
             | Self::Told(who, run, ..)
             | Self::Carry(who, run, _)
+            | Self::Read(who, run, ..)
             | Self::TellAgain(who, run, _)
             | Self::Found(who, run, ..)
             | Self::Answer(who, run, ..) => Some((*who, *run)),
@@ -131,6 +137,8 @@ pub struct World {
     beginnings: usize,
     l2: HashMap<usize, Entry>,
     versions: [u64; KEYS],
+    /// Events that there were.
+    happened: u64,
     purged: Vec<Purged>,
     counts: Counts,
     wrong: Option<String>,
@@ -152,6 +160,7 @@ impl World {
             beginnings: 0,
             l2: HashMap::new(),
             versions: [1; KEYS],
+            happened: 0,
             purged: Vec::new(),
             counts: Counts::default(),
             wrong: None,
@@ -275,7 +284,11 @@ impl World {
             }
             Event::Told(who, _, nonce, told) => {
                 let done = self.instances[who].told(&nonce, &told);
-                self.note_told(done, &BusPosition { number: told.number, nonce: nonce.into() });
+                if told.told {
+                    self.note_told(done, &BusPosition { number: told.number, nonce: nonce.into() });
+                } else {
+                    self.counts.known += done.len() as u64;
+                }
                 self.tell(who);
             }
             Event::TellAgain(who, _, nonce) => {
@@ -316,6 +329,7 @@ impl World {
                 self.l2.insert(key, *entry);
             }
             Event::Change => self.change(),
+            Event::Read(who, _, event, changed) => self.purge(who, changed, Some(event)),
             Event::Fault => self.fault(),
         }
     }
@@ -411,15 +425,31 @@ impl World {
         }
     }
 
+    /// Something changes, and an instance is told to purge it; or an event says so, which all read, some late.
     fn change(&mut self) {
         let (key, who) = (self.below(KEYS as u64) as usize, self.below(self.instances.len() as u64) as usize);
         self.versions[key] += 1;
-        let (least, kind) = (self.versions[key], self.below(4));
-        if self.instances[who].paused > self.now {
+        let changed = (key, self.versions[key]);
+        if self.chance(50) {
+            if self.instances[who].paused <= self.now {
+                self.purge(who, changed, None);
+            }
             return;
         }
-        let now = self.instances[who].clock(self.now);
-        self.instances[who].purges((key, least), purge_of(key, kind), now);
+        self.happened += 1;
+        for who in 0..self.instances.len() {
+            let late = if self.chance(20) { self.below(2_500_000) } else { self.below(100_000) };
+            let instance = &mut self.instances[who];
+            // In order.
+            instance.read = instance.read.max(self.now + late);
+            let (run, read) = (instance.run, instance.read);
+            self.at(read, Event::Read(who, run, self.happened, changed));
+        }
+    }
+
+    fn purge(&mut self, who: usize, changed: (usize, u64), event: Option<u64>) {
+        let (now, kind) = (self.instances[who].clock(self.now), self.below(4));
+        self.instances[who].purges(changed, (purge_of(changed.0, kind), event), now);
         if self.instances[who].telling.is_none() {
             self.tell(who);
         }
