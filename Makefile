@@ -92,8 +92,9 @@ explore: ## Property tests with new random cases, ten times
 test-full: test explore simulate scenarios proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests -- --ignored
 
-simulate: trainer ## Long seeded simulations: leases, statistics, learners, bill, alerts, budgets; hundreds of kills
+simulate: trainer ## Long seeded simulations: leases, purges, statistics, learners, bill, alerts, budgets; hundreds of kills
 	cargo test -q -p farthing-fleet --release --lib -- --ignored --nocapture
+	cargo test -q -p farthing-cache --release --lib -- --ignored --nocapture
 	cargo test -q -p farthing-experiment --release -- --ignored --nocapture
 	cargo test -q -p farthing-ledger --release --lib -- --ignored --nocapture
 	cargo test -q -p farthing-trainer -- --ignored

@@ -21,8 +21,8 @@ mod stats;
 mod stream;
 
 pub use bus::{
-    Bus, BusFlag, BusHeard, BusListener, BusMember, BusMessage, BusNews, BusPlace, BusPosition, BusSaid, BusServer, BusTold, BusTurn,
-    LONGEST_MESSAGE,
+    Bus, BusAsked, BusFlag, BusHeard, BusListener, BusMember, BusMessage, BusNews, BusPlace, BusPosition, BusSaid, BusServer, BusTold,
+    BusTurn, LONGEST_MESSAGE,
 };
 pub use config::{ConfigError, Password, RedisConfig, Tls};
 pub use handle::Handle;

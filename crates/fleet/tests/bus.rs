@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use farthing_fleet::{Bus, BusFlag, BusNews, BusPlace, BusPosition, BusSaid, BusServer, EntryId, Fault, Password, RedisConfig};
+use farthing_fleet::{Bus, BusAsked, BusFlag, BusNews, BusPlace, BusPosition, BusSaid, BusServer, EntryId, Fault, Password, RedisConfig};
 use farthing_types::Time;
 use handles::{SOON, connected, patient};
 use rand::rngs::StdRng;
@@ -49,8 +49,12 @@ impl Member {
         self.bus.tell(&said(text), &nonce(), self.position.number).await.unwrap().number
     }
 
+    fn asks(&self) -> BusAsked {
+        BusAsked { after: self.position.clone(), ..BusAsked::default() }
+    }
+
     async fn hear(&mut self) -> BusNews {
-        let news = self.bus.hear(&self.position, &nonce(), (self.name, "well")).await.unwrap();
+        let news = self.bus.hear(&self.asks(), &nonce(), (self.name, "well")).await.unwrap();
         if let Some(last) = news.messages.last() {
             self.position = last.at.clone();
         }
@@ -157,7 +161,7 @@ async fn a_full_server_is_heard_and_one_on_its_own_is_not() {
     assert_eq!(a.bus.tell(&said("two"), &nonce(), 0).await, Err(Fault::Refused));
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     server.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-    assert_eq!(a.bus.hear(&a.position, &nonce(), ("a", "")).await, Err(Fault::Refused));
+    assert_eq!(a.bus.hear(&a.asks(), &nonce(), ("a", "")).await, Err(Fault::Refused));
 }
 
 /// What `docs/fleet.md` says that a user of its own needs.
@@ -239,7 +243,7 @@ async fn the_model_does_what_the_server_does() {
     let Some(server) = Server::start(&[]) else { return };
     let config = || RedisConfig::single(server.url());
     let members = [Member::of(config(), "a").await, Member::of(config(), "b").await, Member::of(config(), "c").await];
-    let mut positions = [(); 3].map(|()| BusPosition::default());
+    let [mut positions, mut own] = [(); 2].map(|()| [(); 3].map(|()| BusPosition::default()));
     let (mut model, mut draws, mut seen) = (BusServer::default(), StdRng::seed_from_u64(7), [0; 4]);
     for round in 0..1_500u64 {
         let who = draws.random_range(0..3);
@@ -258,11 +262,16 @@ async fn the_model_does_what_the_server_does() {
                 let told = members[who].bus.tell(&said, &beginning, known).await.unwrap();
                 assert_eq!(told, model.tell(&said, &beginning, known, 0), "{round}");
                 seen[0] += u32::from(!told.told);
+                // Also one that the server does not know.
+                let nonce = if draws.random_bool(0.1) { "other".to_owned() } else { said.nonce };
+                own[who] = if told.told { BusPosition { number: told.number, nonce: nonce.into() } } else { BusPosition::default() };
             }
             45..96 if model.beginnings() > 0 || positions[who].number > 0 => {
                 let new = nonce();
-                let news = members[who].bus.hear(&positions[who], &new, ("m", "")).await.unwrap();
-                let mut expected = model.hear(&positions[who], &new, 0);
+                let told = if draws.random_bool(0.2) { own[who].clone() } else { BusPosition::default() };
+                let asked = BusAsked { after: positions[who].clone(), told };
+                let news = members[who].bus.hear(&asked, &new, ("m", "")).await.unwrap();
+                let mut expected = model.hear(&asked, &new, 0);
                 expected.members.clone_from(&news.members);
                 let by_name = |flags: &[BusFlag]| {
                     let mut flags = flags.to_vec();
@@ -307,7 +316,7 @@ async fn a_cluster_that_loses_its_master_loses_nothing_unnoticed() {
     cluster.wait_for_promotion(at + 3);
     let start = Instant::now();
     let news = loop {
-        match a.bus.hear(&a.position, &nonce(), ("a", "")).await {
+        match a.bus.hear(&a.asks(), &nonce(), ("a", "")).await {
             Ok(news) => break news,
             Err(fault) => assert!(start.elapsed() < Duration::from_secs(30), "{fault}"),
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farthing_fleet::{BusHeard, BusListener, BusNews, BusPlace, BusPosition, BusSaid, BusTold, BusTurn, EntryId};
+use farthing_fleet::{BusAsked, BusHeard, BusListener, BusNews, BusPlace, BusPosition, BusSaid, BusTold, BusTurn, EntryId};
 use farthing_freshness::entry::KeyStats;
 use farthing_freshness::ticket::Event;
 use farthing_freshness::{Entry, Facts, Keyer, Subject, VariantTtl};
@@ -163,8 +163,9 @@ impl Instance {
         self.nonces += 1;
         format!("{who}.{}-{}", self.run, self.nonces)
     }
-    pub fn position(&self) -> BusPosition {
-        self.listener.position().clone()
+    pub fn question(&self) -> BusAsked {
+        let asks = self.listener.asks();
+        if self.without == Without::Own { BusAsked { told: BusPosition::default(), ..asks } } else { asks }
     }
 
     /// As a request is looked up and joined.
@@ -268,20 +269,20 @@ impl Instance {
         }
         self.hearing.settle(done.last().map_or(0, |last| last.ticket));
         let at = BusPosition { number: told.number, nonce: Bytes::copy_from_slice(nonce.as_bytes()) };
-        if self.listener.told(&at, &told.after) {
+        if told.told && self.listener.told(&at, &told.after) {
             self.hearing.advance(at.number);
         }
         done
     }
 
     /// It has heard something: what is to be carried out, which takes its time.
-    pub fn hears(&mut self, who: usize, (position, asked): (&BusPosition, Time), news: &BusNews, now: Time) -> Carry {
+    pub fn hears(&mut self, who: usize, (question, asked): (&BusAsked, Time), news: &BusNews, now: Time) -> Carry {
         let own = format!("{who}.{}-", self.run);
-        let (turns, last) = self.listener.turns(news, (position, self.hearing.position()), |nonce| nonce.starts_with(own.as_bytes()));
+        let (turns, last) = self.listener.turns(news, (question, self.hearing.position()), |nonce| nonce.starts_with(own.as_bytes()));
         let mut carry = Carry { purges: Vec::new(), old: Vec::new(), last, asked, more: news.more, lost: false };
         for turn in turns {
             match turn {
-                BusTurn::Lost { .. } if self.without == Without::Gap && position.number > 0 => {}
+                BusTurn::Lost { .. } if self.without == Without::Gap && question.after.number > 0 => {}
                 BusTurn::Lost { before, news } => {
                     self.hearing.begin_anew(before);
                     self.cache.purge_memory(&[(Purge::All, false)], now);

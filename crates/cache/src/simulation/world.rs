@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use farthing_fleet::{BusNews, BusPosition, BusSaid, BusServer, BusTold};
+use farthing_fleet::{BusAsked, BusNews, BusPosition, BusSaid, BusServer, BusTold};
 use farthing_freshness::Entry;
 use farthing_types::Time;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::Without;
+use super::counts::Counts;
 use super::instance::{Answered, Carry, Instance, Next, Request, Untold, purge_of};
 
 /// Faults end here, so that what follows can be asked for progress; us.
@@ -31,52 +32,12 @@ pub enum Size {
     Hundred,
 }
 
-/// How often what happened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    answers: u64,
-    hits: u64,
-    /// Answers within the grace that were older than a purge that had been told.
-    late: u64,
-    told: u64,
-    /// Purges that somebody else had told.
-    known: u64,
-    /// Purges told that their server lost.
-    lost: u64,
-    /// Times that an instance noticed a loss.
-    gaps: u64,
-    /// Looks into L2 that were of use.
-    shared: u64,
-    restarts: u64,
-}
-
-impl Counts {
-    pub fn add(&mut self, other: Self) {
-        self.answers += other.answers;
-        self.hits += other.hits;
-        self.late += other.late;
-        self.told += other.told;
-        self.known += other.known;
-        self.lost += other.lost;
-        self.gaps += other.gaps;
-        self.shared += other.shared;
-        self.restarts += other.restarts;
-    }
-
-    /// Or the schedules show nothing.
-    pub fn assert_that_all_happens(&self, schedules: u64) {
-        assert!(self.hits * 4 > self.answers, "memory is of use: {self:?}");
-        let all = [self.late, self.told, self.known, self.lost, self.gaps, self.shared, self.restarts];
-        assert!(all.iter().all(|count| *count > schedules / 50), "{self:?}");
-    }
-}
-
 enum Event {
     /// An instance asks for news; only if it was not started anew since.
     Turn(usize, u64),
     Request(usize, u64, usize),
-    HearAt(usize, u64, BusPosition, String, Time),
-    News(usize, u64, BusPosition, Time, Box<BusNews>),
+    HearAt(usize, u64, BusAsked, String, Time),
+    News(usize, u64, BusAsked, Time, Box<BusNews>),
     Carry(usize, u64, Box<Carry>),
     TellAt(usize, u64, Box<BusSaid>, String, u64),
     Told(usize, u64, String, BusTold),
@@ -117,6 +78,8 @@ struct Purged {
     key: usize,
     least: u64,
     at: BusPosition,
+    /// The run that told it.
+    by: (usize, u64),
     /// Since when everybody has to know.
     since: u64,
     /// Its server has lost it, and nobody has noticed: only these runs have to know, which did.
@@ -251,6 +214,11 @@ impl World {
             if let Some(who) = self.instances.iter().position(|instance| silent(instance) || !instance.outbox.is_empty()) {
                 self.wrong = Some(format!("{who} hears nothing, or cannot tell, in a calm"));
             }
+            // Who has told it and lives knows that it is lost, and says so.
+            let lives = |purged: &&Purged| self.instances[purged.by.0].run == purged.by.1;
+            if let Some(purged) = self.purged.iter().filter(lives).find(|purged| purged.lost.is_some()) {
+                self.wrong = Some(format!("{:?} is lost, and {:?} has not noticed", purged.at, purged.by));
+            }
         }
         self.wrong.map_or(Ok(self.counts), Err)
     }
@@ -264,12 +232,12 @@ impl World {
                 let (next, pause) = (self.below(KEYS as u64) as usize, self.below(self.pause()));
                 self.after(pause, Event::Request(who, run, next));
             }
-            Event::HearAt(who, run, position, nonce, asked) => {
-                let news = self.server.hear(&position, &nonce, EPOCH + self.now);
+            Event::HearAt(who, run, question, nonce, asked) => {
+                let news = self.server.hear(&question, &nonce, EPOCH + self.now);
                 self.serve();
-                self.send(who, Event::News(who, run, position, asked, Box::new(news)));
+                self.send(who, Event::News(who, run, question, asked, Box::new(news)));
             }
-            Event::News(who, run, position, asked, news) => self.heard(who, run, (position, asked), &news),
+            Event::News(who, run, question, asked, news) => self.heard(who, run, (question, asked), &news),
             Event::Carry(who, _, carry) => {
                 let (now, more) = (self.instances[who].clock(self.now), carry.more);
                 self.instances[who].carries(*carry, now);
@@ -285,7 +253,7 @@ impl World {
             Event::Told(who, _, nonce, told) => {
                 let done = self.instances[who].told(&nonce, &told);
                 if told.told {
-                    self.note_told(done, &BusPosition { number: told.number, nonce: nonce.into() });
+                    self.note_told(who, done, &BusPosition { number: told.number, nonce: nonce.into() });
                 } else {
                     self.counts.known += done.len() as u64;
                 }
@@ -366,18 +334,18 @@ impl World {
 
     fn hear(&mut self, who: usize) {
         let (now, instance) = (self.now, &mut self.instances[who]);
-        let (run, position, nonce, asked) = (instance.run, instance.position(), instance.nonce(who), instance.clock(now));
+        let (run, question, nonce, asked) = (instance.run, instance.question(), instance.nonce(who), instance.clock(now));
         instance.asked = asked;
-        self.send(who, Event::HearAt(who, run, position, nonce, asked));
+        self.send(who, Event::HearAt(who, run, question, nonce, asked));
     }
 
-    fn heard(&mut self, who: usize, run: u64, (position, asked): (BusPosition, Time), news: &BusNews) {
+    fn heard(&mut self, who: usize, run: u64, (question, asked): (BusAsked, Time), news: &BusNews) {
         let now = self.instances[who].clock(self.now);
         // It has asked again since, or is not done with what came before: the question was given up.
         if self.instances[who].asked != asked || self.instances[who].carrying {
             return;
         }
-        let carry = self.instances[who].hears(who, (&position, asked), news, now);
+        let carry = self.instances[who].hears(who, (&question, asked), news, now);
         self.counts.gaps += u64::from(carry.lost);
         // Going through a large memory, on a busy machine.
         let takes = if !self.calm() && self.chance(10) { self.below(1_800_000) } else { self.below(10_000) };
@@ -440,8 +408,8 @@ impl World {
         for who in 0..self.instances.len() {
             let late = if self.chance(20) { self.below(2_500_000) } else { self.below(100_000) };
             let instance = &mut self.instances[who];
-            // In order.
-            instance.read = instance.read.max(self.now + late);
+            // In order; and in time to be told before the end.
+            instance.read = instance.read.max((self.now + late).min(END - 500_000));
             let (run, read) = (instance.run, instance.read);
             self.at(read, Event::Read(who, run, self.happened, changed));
         }
@@ -463,12 +431,13 @@ impl World {
         self.after(AGAIN, Event::TellAgain(who, run, nonce));
     }
 
-    fn note_told(&mut self, done: Vec<Untold>, at: &BusPosition) {
+    fn note_told(&mut self, who: usize, done: Vec<Untold>, at: &BusPosition) {
         for Untold { key, least, .. } in done {
-            let lost = (!self.server.has(at)).then(Vec::new);
+            let lost = self.has_lost(at).then(Vec::new);
             self.counts.told += 1;
             self.counts.lost += u64::from(lost.is_some());
-            self.purged.push(Purged { key, least, at: at.clone(), since: self.now, lost });
+            let by = (who, self.instances[who].run);
+            self.purged.push(Purged { key, least, at: at.clone(), by, since: self.now, lost });
         }
     }
 
@@ -493,12 +462,21 @@ impl World {
             self.server = self.replica.clone();
         }
         self.beginnings = self.server.beginnings();
-        for purged in self.purged.iter_mut().filter(|purged| purged.lost.is_none() && !self.server.has(&purged.at)) {
+        for at in 0..self.purged.len() {
+            let purged = &self.purged[at];
+            if purged.lost.is_some() || !self.has_lost(&purged.at) {
+                continue;
+            }
             let knows = |(_, instance): &(usize, &Instance)| instance.hearing.position() >= purged.at.number;
             let knew = self.instances.iter().enumerate().filter(knows).map(|(who, instance)| (who, instance.run)).collect();
-            purged.lost = Some(knew);
+            self.purged[at].lost = Some(knew);
             self.counts.lost += 1;
         }
+    }
+
+    /// Whether the server lacks a message, and nobody has noticed.
+    fn has_lost(&self, at: &BusPosition) -> bool {
+        !self.server.has(at) && !self.server.begun_after(at.number)
     }
 
     fn restart(&mut self, who: usize) {

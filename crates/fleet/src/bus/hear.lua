@@ -1,5 +1,5 @@
 -- What was told after a number. KEYS: stream, flags, members. ARGV: the number (0: none), its nonce, a nonce for a new beginning, most messages,
--- most messages kept, this member, what it says of itself.
+-- most messages kept, this member, what it says of itself, the number of a message that it has told itself beyond that (0: none), its nonce.
 local stream = KEYS[1]
 local function text(n) return string.format('%.0f', n) end
 local function number(entry) return tonumber(string.match(entry[1], '^%d+')) end
@@ -16,8 +16,13 @@ local here = known > 0 and last and at(known)
 -- Emptied, or another history than the one that was heard: whatever was told may be lost.
 local newest = last and number(last)
 local lost = not last or number(last) < known or (here and field(here, 'n') ~= ARGV[2])
+local told = tonumber(ARGV[8])
+if told > 0 and not lost then
+  local mine = at(told)
+  lost = number(last) < told or (mine and field(mine, 'n') ~= ARGV[9])
+end
 if lost then
-  local first = math.max(now, known + 1)
+  local first = math.max(now, known + 1, told + 1)
   if last then first = math.max(first, number(last) + 1) end
   redis.call('XADD', stream, 'MAXLEN', ARGV[5], text(first) .. '-0', 'n', ARGV[3], 'g', '1')
   newest = first

@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 
-use super::{BusMessage, BusNews, BusPosition};
+use super::{BusAsked, BusMessage, BusNews, BusPosition};
 
 /// Where a listener stands.
 #[derive(Debug, Default)]
 pub struct BusListener {
     /// The last message that was carried out.
     position: BusPosition,
+    /// The last message of its own of which it is not known whether the server has it in the place that it was given.
+    told: BusPosition,
     /// Messages up to this one were told before memory was emptied last.
     old_until: u64,
 }
@@ -48,9 +50,9 @@ pub enum BusTurn<'a> {
 }
 
 impl BusListener {
-    /// The last message that was carried out.
-    pub const fn position(&self) -> &BusPosition {
-        &self.position
+    /// What it asks for now.
+    pub fn asks(&self) -> BusAsked {
+        BusAsked { after: self.position.clone(), told: self.told.clone() }
     }
 
     /// What is to be done with an answer to the question for what came after `asked`, in order; and the message at which the listener arrives with that, if
@@ -58,7 +60,7 @@ impl BusListener {
     pub fn turns<'a>(
         &mut self,
         news: &'a BusNews,
-        (asked, heard): (&BusPosition, u64),
+        (asked, heard): (&BusAsked, u64),
         own: impl Fn(&Bytes) -> bool,
     ) -> (Vec<BusTurn<'a>>, Option<BusPosition>) {
         let (mut turns, mut last) = (Vec::new(), None);
@@ -66,7 +68,7 @@ impl BusListener {
             // These come too late to be news; what came into memory since it was emptied is still to be judged by them.
             self.old_until = news.newest;
             let first = news.messages.first().map_or(news.newest, |first| first.at.number);
-            turns.extend([BusTurn::Lost { before: first.saturating_sub(1), news: asked.number > 0 }, BusTurn::Raise]);
+            turns.extend([BusTurn::Lost { before: first.saturating_sub(1), news: asked.after.number > 0 }, BusTurn::Raise]);
         }
         for BusMessage { at, body } in &news.messages {
             // Told by this instance, and heard already when it was told.
@@ -88,6 +90,12 @@ impl BusListener {
             });
             last = Some(at.clone());
         }
+        // The server was asked for it, or has it here; who comes to its number later may find another in its place.
+        let known = asked.told == self.told || news.messages.iter().any(|message| message.at == self.told);
+        let reached = last.as_ref().unwrap_or(&self.position).number >= self.told.number;
+        if !news.follows || (known && reached) {
+            self.told = BusPosition::default();
+        }
         (turns, last)
     }
 
@@ -101,7 +109,9 @@ impl BusListener {
     pub fn told(&mut self, at: &BusPosition, after: &Bytes) -> bool {
         let next = self.position.number > 0 && self.position.number + 1 == at.number && self.position.nonce == *after;
         if next {
-            self.position = at.clone();
+            self.arrive(at);
+        } else if at.number > self.told.number {
+            self.told = at.clone();
         }
         next
     }

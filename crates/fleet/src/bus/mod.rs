@@ -51,6 +51,15 @@ pub struct BusPosition {
     pub nonce: Bytes,
 }
 
+/// What a listener asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BusAsked {
+    /// The last message that it has heard.
+    pub after: BusPosition,
+    /// The last one that it has told itself and has not met: a server that does not know it has lost something.
+    pub told: BusPosition,
+}
+
 /// Where what was told stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BusTold {
@@ -140,14 +149,15 @@ impl Bus {
         Self { handle, stream, flags, members, sources, deadline }
     }
 
-    /// What was told since `position`. `nonce` is a new one, for the case that the stream has to begin anew; `member` and `says` are for the others.
+    /// What was told after what was `asked` for. `nonce` is a new one, for the case that the stream has to begin anew; `member` and `says` are for the others.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub async fn hear(&self, position: &BusPosition, nonce: &str, (member, says): (&str, &str)) -> Result<BusNews, Fault> {
-        let [number, most, kept] = [position.number.to_string(), MOST.to_string(), KEPT.to_string()];
-        let args: [&[u8]; 7] =
-            [number.as_bytes(), &position.nonce, nonce.as_bytes(), most.as_bytes(), kept.as_bytes(), member.as_bytes(), says.as_bytes()];
+    pub async fn hear(&self, asked: &BusAsked, nonce: &str, (member, says): (&str, &str)) -> Result<BusNews, Fault> {
+        let BusAsked { after, told } = asked;
+        let [number, own, most, kept] = [after.number.to_string(), told.number.to_string(), MOST.to_string(), KEPT.to_string()];
+        let mut args: Vec<&[u8]> = vec![number.as_bytes(), &after.nonce, nonce.as_bytes(), most.as_bytes(), kept.as_bytes()];
+        args.extend([member.as_bytes(), says.as_bytes(), own.as_bytes(), &told.nonce]);
         let answer = self.handle.script(&HEAR, &[&self.stream, &self.flags, &self.members], &args, self.deadline).await?;
         news(&answer).ok_or(Fault::Refused)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use farthing_types::Time;
 
-use super::{BusFlag, BusMessage, BusNews, BusPosition, BusSaid, BusTold, KEPT, MOST};
+use super::{BusAsked, BusFlag, BusMessage, BusNews, BusPosition, BusSaid, BusTold, KEPT, MOST};
 use crate::stream::EntryId;
 
 /// A server. A clone of it is a replica as it was then.
@@ -18,12 +18,14 @@ pub struct BusServer {
 
 impl BusServer {
     /// As [`super::Bus::hear`]; `now` is the server's time in microseconds since 1970. It knows no members.
-    pub fn hear(&mut self, position: &BusPosition, nonce: &str, now: u64) -> BusNews {
+    pub fn hear(&mut self, asked: &BusAsked, nonce: &str, now: u64) -> BusNews {
+        let BusAsked { after: position, told } = asked;
         let known = position.number;
         let (last, here) = (self.last(), self.at(known).filter(|_| known > 0).map(|message| message.at.nonce.clone()));
-        let lost = last.is_none_or(|last| last < known) || here.as_ref().is_some_and(|nonce| *nonce != position.nonce);
+        let other = |at: &BusPosition| self.at(at.number).is_some_and(|message| message.at != *at);
+        let lost = last.is_none_or(|last| last < known.max(told.number)) || [position, told].iter().any(|at| at.number > 0 && other(at));
         if lost {
-            self.begin(now.max(known + 1).max(last.map_or(0, |last| last + 1)), nonce);
+            self.begin(now.max(known.max(told.number) + 1).max(last.map_or(0, |last| last + 1)), nonce);
         }
         let follows = here.is_some() && !lost;
         let from = if follows { known + 1 } else { 0 };
@@ -63,6 +65,11 @@ impl BusServer {
     /// Whether it has this message.
     pub fn has(&self, at: &BusPosition) -> bool {
         self.at(at.number).is_some_and(|message| message.at == *at)
+    }
+
+    /// Whether it has begun anew after this number: all learn that what was told before may be lost.
+    pub fn begun_after(&self, number: u64) -> bool {
+        self.stream.iter().any(|message| message.body.is_none() && message.at.number > number)
     }
 
     /// How often it has begun anew, of what it still keeps.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_cache::Purge;
-use farthing_fleet::{BusFlag, BusHeard, BusNews, BusPosition, BusSaid, BusTold, BusTurn};
+use farthing_fleet::{BusAsked, BusFlag, BusHeard, BusNews, BusPosition, BusSaid, BusTold, BusTurn};
 use farthing_types::{Span, Time};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Fleet;
 use super::message::{self, Flag, Said};
-use super::stamps::bypass_of;
+use super::stamps::{bypass_of, subjects};
 use crate::state::State;
 
 /// How often it is asked what is new: several times within the second after which silence counts.
@@ -49,8 +49,8 @@ async fn listen(state: Arc<State>, fleet: Arc<Fleet>, stop: CancellationToken) {
 async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
     // Whatever was told before this moment is in the answer.
     let asked = state.clock.now();
-    let position = fleet.listener.lock().position().clone();
-    let news = match fleet.bus.hear(&position, &fleet.nonce(), (&fleet.member, &fleet.says)).await {
+    let question = fleet.listener.lock().asks();
+    let news = match fleet.bus.hear(&question, &fleet.nonce(), (&fleet.member, &fleet.says)).await {
         Ok(news) => news,
         Err(fault) => {
             fleet.trouble(fault);
@@ -62,7 +62,7 @@ async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
         let (state, fleet) = (state.clone(), fleet.clone());
         // Some purges go through the whole memory.
         let counters = state.clone();
-        if tokio::task::spawn_blocking(move || take(&state, &fleet, &position, &news)).await.is_err() {
+        if tokio::task::spawn_blocking(move || take(&state, &fleet, &question, &news)).await.is_err() {
             counters.counters.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!("carrying out what the fleet said broke off: it is tried again, and answers with tags are doubted meanwhile");
             return false;
@@ -77,11 +77,11 @@ async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
 }
 
 /// Does what was heard, in order.
-fn take(state: &State, fleet: &Fleet, position: &BusPosition, news: &BusNews) {
+fn take(state: &State, fleet: &Fleet, asked: &BusAsked, news: &BusNews) {
     let now = state.clock.now();
     fleet.see(news.members.clone(), now);
     let heard_to = fleet.hearing.position();
-    let (turns, last) = fleet.listener.lock().turns(news, (position, heard_to), |nonce| fleet.is_own(nonce));
+    let (turns, last) = fleet.listener.lock().turns(news, (asked, heard_to), |nonce| fleet.is_own(nonce));
     let mut heard = Heard { last, ..Heard::default() };
     for turn in turns {
         match turn {
@@ -180,7 +180,7 @@ fn raise(state: &State, fleet: &Fleet, news: &BusNews) {
 /// Carries out an operator's order that was given to another instance, unless a later one is known here.
 fn follow(state: &State, fleet: &Fleet, (flag, at): (Flag, Time)) {
     let mut stamps = fleet.stamps.lock();
-    let subjects = stamps.admit(&flag, at);
+    let subjects = stamps.admit(subjects(&flag, &fleet.routes), at);
     if subjects.is_empty() {
         tracing::info!(?flag, "an order of the fleet is known here, or is older than the one that is");
         return;
@@ -243,7 +243,8 @@ async fn tell_next(fleet: &Fleet) -> bool {
     match fleet.bus.tell(&said, &fleet.nonce(), known).await {
         Ok(BusTold { number, after, told }) => {
             fleet.counts.told(if told { parcel.things.len() } else { 0 });
-            fleet.told(&parcel, (BusPosition { number, nonce: Bytes::from(nonce) }, &after));
+            let at = BusPosition { number, nonce: Bytes::from(nonce) };
+            fleet.told(&parcel, (at, &after), told);
             fleet.outbox.told(&parcel);
             true
         }

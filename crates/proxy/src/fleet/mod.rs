@@ -16,7 +16,7 @@ use bytes::Bytes;
 use farthing_cache::Hearing;
 use farthing_config::{Config, FleetConfig};
 use farthing_fleet::{Bus, BusFlag, BusListener, BusMember, BusPosition, Handle};
-use farthing_types::Span;
+use farthing_types::{RouteName, Span};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,8 @@ pub struct Fleet {
     nonces: AtomicU64,
     /// When orders were given. Held while one is carried out, so that they are in this order, too.
     stamps: Mutex<Stamps>,
+    /// Routes that can be bypassed.
+    routes: Vec<RouteName>,
     members: Mutex<Vec<BusMember>>,
     counts: Counts,
     closing: CancellationToken,
@@ -97,7 +99,8 @@ impl Fleet {
             outbox: Outbox::default(),
             listener: Mutex::default(),
             nonces: AtomicU64::new(0),
-            stamps: Mutex::new(Stamps::new(config.routes.iter().map(|route| route.name.clone()).collect())),
+            stamps: Mutex::default(),
+            routes: config.routes.iter().map(|route| route.name.clone()).collect(),
             members: Mutex::default(),
             counts: Counts::default(),
             closing: CancellationToken::new(),
@@ -180,14 +183,15 @@ impl Fleet {
         self.hearing.advance(at.number);
     }
 
-    /// A message of this instance is on the bus, after one with this nonce; where it is the next that it would hear, it counts as heard.
-    fn told(&self, parcel: &Parcel, (at, after): (BusPosition, &Bytes)) {
+    /// A message of this instance is on the bus, after one with this nonce; where it is the next that it would hear, it counts as heard. Where somebody else
+    /// has `told` it, the number is not its own.
+    fn told(&self, parcel: &Parcel, (at, after): (BusPosition, &Bytes), told: bool) {
         for said in &parcel.things {
             said.purges().for_each(|(purge, soft)| self.hearing.note(at.number, purge, soft));
         }
         self.hearing.settle(parcel.last);
         let mut listener = self.listener.lock();
-        if listener.told(&at, after) {
+        if told && listener.told(&at, after) {
             self.hearing.advance(at.number);
         }
     }
@@ -198,7 +202,7 @@ impl Fleet {
         for said in things {
             let Said::Flag(flag, at) = said else { continue };
             let text: Bytes = serde_json::to_vec(flag).unwrap_or_default().into();
-            let subjects = self.stamps.lock().subjects(flag);
+            let subjects = stamps::subjects(flag, &self.routes);
             // Of what ends all, one text is enough.
             let last = subjects.len() - 1;
             out.extend(subjects.into_iter().enumerate().map(|(at_subject, name)| BusFlag {
@@ -218,6 +222,7 @@ fn key(config: &FleetConfig, group: &str, what: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use farthing_cache::Purge;
+    use farthing_fleet::BusAsked;
 
     use super::*;
 
@@ -238,9 +243,13 @@ mod tests {
         fleet.arrive(&at(7, "heard"));
         fleet.say(Said::purge(&Purge::Tag("a".into()), false));
         let parcel = fleet.outbox.next().unwrap();
-        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"another")));
-        assert_eq!((fleet.listener.lock().position().clone(), fleet.hearing.position()), (at(7, "heard"), 7));
-        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"heard")));
-        assert_eq!((fleet.listener.lock().position().clone(), fleet.hearing.position()), (at(8, "own"), 8));
+        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"another")), true);
+        let asked = BusAsked { after: at(7, "heard"), told: at(8, "own") };
+        assert_eq!((fleet.listener.lock().asks(), fleet.hearing.position()), (asked, 7));
+        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"heard")), false);
+        assert_eq!(fleet.listener.lock().asks().after, at(7, "heard"), "somebody else's");
+        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"heard")), true);
+        let asked = BusAsked { after: at(8, "own"), ..BusAsked::default() };
+        assert_eq!((fleet.listener.lock().asks(), fleet.hearing.position()), (asked, 8));
     }
 }

@@ -4,6 +4,7 @@ use farthing_cache::{Purge, Purged};
 use farthing_types::RouteName;
 
 use super::message::{Flag, Read, Said};
+use super::stamps::subjects;
 use crate::lifecycle::freeze::FreezeError;
 use crate::state::State;
 use crate::switches::{BypassError, Order};
@@ -79,7 +80,7 @@ impl State {
         let mut stamps = fleet.stamps.lock();
         let (done, flag) = act(self);
         if let Some(flag) = flag {
-            let at = stamps.next(&flag, self.clock.now());
+            let at = stamps.next(subjects(&flag, &fleet.routes), self.clock.now());
             fleet.say(Said::Flag(Box::new(flag), at));
         }
         done

@@ -13,55 +13,43 @@ use crate::lifecycle::freeze::FreezeOrder;
 use crate::switches::Order;
 
 /// The latest order that is known of each subject.
-#[derive(Debug)]
-pub struct Stamps {
-    routes: Vec<RouteName>,
-    latest: BTreeMap<String, Time>,
-}
+#[derive(Debug, Default)]
+pub struct Stamps(BTreeMap<String, Time>);
 
 /// The subject of a bypass: of a route, or of all of them together.
 pub fn bypass_of(route: Option<&str>) -> String {
     format!("bypass:{}", route.unwrap_or("*"))
 }
 
-impl Stamps {
-    /// None is known yet; these routes can be bypassed.
-    pub const fn new(routes: Vec<RouteName>) -> Self {
-        Self { routes, latest: BTreeMap::new() }
+/// What a flag is about, where these routes can be bypassed.
+pub fn subjects(flag: &Flag, routes: &[RouteName]) -> Vec<String> {
+    match flag {
+        Flag::Freeze { .. } => vec!["freeze".to_owned()],
+        Flag::BypassOn(order) => vec![bypass_of(order.route.as_deref())],
+        Flag::BypassOff { route: Some(route), .. } => vec![bypass_of(Some(route))],
+        Flag::BypassOff { route: None, .. } => routes.iter().map(|route| bypass_of(Some(route))).chain([bypass_of(None)]).collect(),
     }
+}
 
+impl Stamps {
     /// These are in force, from before a restart.
     pub fn begin(&mut self, bypasses: &[Order], frozen: Option<&FreezeOrder>) {
-        self.latest.extend(bypasses.iter().map(|order| (bypass_of(order.route.as_deref()), order.since)));
-        self.latest.extend(frozen.map(|order| ("freeze".to_owned(), order.since)));
+        self.0.extend(bypasses.iter().map(|order| (bypass_of(order.route.as_deref()), order.since)));
+        self.0.extend(frozen.map(|order| ("freeze".to_owned(), order.since)));
     }
 
-    /// What a flag is about.
-    pub fn subjects(&self, flag: &Flag) -> Vec<String> {
-        match flag {
-            Flag::Freeze { .. } => vec!["freeze".to_owned()],
-            Flag::BypassOn(order) => vec![bypass_of(order.route.as_deref())],
-            Flag::BypassOff { route: Some(route), .. } => vec![bypass_of(Some(route))],
-            Flag::BypassOff { route: None, .. } => {
-                self.routes.iter().map(|route| bypass_of(Some(route))).chain([bypass_of(None)]).collect()
-            }
-        }
-    }
-
-    /// The time of an order that is given now: later than all that are known of its subjects.
-    pub fn next(&mut self, flag: &Flag, now: Time) -> Time {
-        let subjects = self.subjects(flag);
-        let latest = subjects.iter().filter_map(|subject| self.latest.get(subject)).max();
+    /// The time of an order about these subjects that is given now: later than all that are known of them.
+    pub fn next(&mut self, subjects: Vec<String>, now: Time) -> Time {
+        let latest = subjects.iter().filter_map(|subject| self.0.get(subject)).max();
         let at = latest.map_or(now, |latest| now.max(*latest + Span::from_nanos(1)));
-        self.latest.extend(subjects.into_iter().map(|subject| (subject, at)));
+        self.0.extend(subjects.into_iter().map(|subject| (subject, at)));
         at
     }
 
-    /// The subjects for which an order that was given at `at` is the latest; they are noted. None where it is known already, or an older one.
-    pub fn admit(&mut self, flag: &Flag, at: Time) -> Vec<String> {
-        let mut subjects = self.subjects(flag);
-        subjects.retain(|subject| self.latest.get(subject).is_none_or(|latest| *latest < at));
-        self.latest.extend(subjects.iter().map(|subject| (subject.clone(), at)));
+    /// Those subjects for which an order that was given at `at` is the latest; they are noted. None where it is known already, or an older one.
+    pub fn admit(&mut self, mut subjects: Vec<String>, at: Time) -> Vec<String> {
+        subjects.retain(|subject| self.0.get(subject).is_none_or(|latest| *latest < at));
+        self.0.extend(subjects.iter().map(|subject| (subject.clone(), at)));
         subjects
     }
 }
@@ -79,29 +67,32 @@ mod tests {
         Flag::BypassOff { route: route.map(RouteName::from), reason: "over".into(), at: Time::ZERO }
     }
     fn stamps() -> Stamps {
-        Stamps::new(vec!["a".into(), "b".into()])
+        Stamps::default()
+    }
+    fn of(flag: Flag) -> Vec<String> {
+        subjects(&flag, &["a".into(), "b".into()])
     }
 
     #[test]
     fn an_order_is_later_than_what_its_giver_knew_whatever_its_clock_says() {
         let (ahead, behind) = (Time::from_millis(9_000), Time::from_millis(1_000));
         let (mut one, mut other) = (stamps(), stamps());
-        let begun = one.next(&on(Some("a")), ahead);
-        assert_eq!((begun, other.admit(&on(Some("a")), begun)), (ahead, vec!["bypass:a".to_owned()]));
+        let begun = one.next(of(on(Some("a"))), ahead);
+        assert_eq!((begun, other.admit(of(on(Some("a"))), begun)), (ahead, vec!["bypass:a".to_owned()]));
         // The one whose clock is behind ends it, and then the first one's order is told once more.
-        let ended = other.next(&off(None), behind);
+        let ended = other.next(of(off(None)), behind);
         assert!(ended > begun);
-        assert_eq!(one.admit(&off(None), ended).len(), 3);
-        assert!(one.admit(&on(Some("a")), begun).is_empty() && other.admit(&on(Some("a")), begun).is_empty());
-        assert!(one.admit(&off(None), ended).is_empty(), "told twice");
+        assert_eq!(one.admit(of(off(None)), ended).len(), 3);
+        assert!(one.admit(of(on(Some("a"))), begun).is_empty() && other.admit(of(on(Some("a"))), begun).is_empty());
+        assert!(one.admit(of(off(None)), ended).is_empty(), "told twice");
         // What ends all does not end what is newer.
-        let newer = one.next(&on(Some("b")), ahead + Span::from_secs(1));
-        other.admit(&on(Some("b")), newer);
+        let newer = one.next(of(on(Some("b"))), ahead + Span::from_secs(1));
+        other.admit(of(on(Some("b"))), newer);
         let mut late = stamps();
-        late.admit(&on(Some("b")), newer);
-        assert_eq!(late.admit(&off(None), ended), ["bypass:a", "bypass:*"]);
+        late.admit(of(on(Some("b"))), newer);
+        assert_eq!(late.admit(of(off(None)), ended), ["bypass:a", "bypass:*"]);
         late.begin(&[], Some(&FreezeOrder { since: ahead, reason: "why".into() }));
-        assert!(late.admit(&Flag::Freeze { order: None, reason: "go".into(), at: behind }, behind).is_empty());
+        assert!(late.admit(of(Flag::Freeze { order: None, reason: "go".into(), at: behind }), behind).is_empty());
     }
 
     proptest! {
@@ -118,15 +109,15 @@ mod tests {
             };
             // Given by three who hear nothing of each other.
             let mut givers = [stamps(), stamps(), stamps()];
-            let given: Vec<(u8, Time)> = orders.iter().map(|(kind, who, now)| (*kind, givers[*who].next(&flag(*kind), Time::from_nanos(*now * 10 + *who as i64)))).collect();
+            let given: Vec<(u8, Time)> = orders.iter().map(|(kind, who, now)| (*kind, givers[*who].next(of(flag(*kind)), Time::from_nanos(*now * 10 + *who as i64)))).collect();
             let told = |order: &[(u8, Time)]| {
                 let (mut stamps, mut up) = (stamps(), BTreeMap::new());
                 for (kind, at) in order {
-                    for subject in stamps.admit(&flag(*kind), *at) {
+                    for subject in stamps.admit(of(flag(*kind)), *at) {
                         up.insert(subject, (*kind < 3).then_some(*at));
                     }
                 }
-                (stamps.latest, up)
+                (stamps.0, up)
             };
             let mut other: Vec<(u8, Time)> = given.clone();
             other.rotate_left(mixed.index(given.len()));
