@@ -77,8 +77,8 @@ pub struct Instance {
     tickets: u64,
     nonces: u64,
     calls: u64,
-    /// The last event that it has obeyed.
-    obeyed: u64,
+    /// From which event to which one it has obeyed all.
+    obeyed: Option<(u64, u64)>,
     pub calling: BTreeMap<u64, Calling>,
     /// The newest call of each key.
     current: BTreeMap<usize, u64>,
@@ -144,7 +144,7 @@ impl Instance {
             tickets: 0,
             nonces: 0,
             calls: 0,
-            obeyed: 0,
+            obeyed: None,
             calling: BTreeMap::new(),
             current: BTreeMap::new(),
             read: 0,
@@ -243,7 +243,9 @@ impl Instance {
         }
         self.cache.purge(&purge, false, now);
         self.outbox.push_back(Untold { ticket: self.tickets, event, purge, key, least });
-        self.obeyed = self.obeyed.max(event.unwrap_or_default());
+        if let Some(event) = event {
+            self.obeyed = Some((self.obeyed.map_or(event, |(first, _)| first), event));
+        }
     }
 
     /// What is to be told next.
@@ -252,8 +254,11 @@ impl Instance {
         let read = self.outbox.front()?.event.is_some();
         let count = self.outbox.iter().take(5).take_while(|untold| untold.event.is_some() == read).count();
         let event = self.outbox.get(count - 1)?.event;
-        let mut body = event.unwrap_or_default().to_le_bytes().to_vec();
-        self.outbox.iter().take(count).for_each(|untold| untold.purge.write(&mut body));
+        let mut body = Vec::new();
+        for untold in self.outbox.iter().take(count) {
+            body.extend_from_slice(&untold.event.unwrap_or_default().to_le_bytes());
+            untold.purge.write(&mut body);
+        }
         let nonce = self.nonce(who);
         self.telling = Some((nonce.clone(), count));
         let of = event.map(|event| BusPlace { source: "events".to_owned(), place: EntryId(event, 0), anew: false });
@@ -290,12 +295,13 @@ impl Instance {
                 }
                 BusTurn::Raise => {}
                 BusTurn::Said { number, body, heard } => {
-                    let (event, mut rest) = body.split_at(8);
-                    let event = u64::from_le_bytes(event.try_into().unwrap());
-                    // What it has read itself it has done.
-                    let done = heard == BusHeard::News && event > 0 && event <= self.obeyed;
-                    let heard = if done { BusHeard::Own } else { heard };
-                    while let Some(purge) = Purge::read(&mut rest) {
+                    let mut rest = &body[..];
+                    while let Some((event, after)) = rest.split_first_chunk::<8>() {
+                        rest = after;
+                        let (event, purge) = (u64::from_le_bytes(*event), Purge::read(&mut rest).unwrap());
+                        // What it has read itself it has done.
+                        let done = heard == BusHeard::News && self.obeyed.is_some_and(|(first, last)| (first..=last).contains(&event));
+                        let heard = if done { BusHeard::Own } else { heard };
                         self.hearing.note(number, &purge, false);
                         match heard {
                             BusHeard::Own => {}

@@ -1,16 +1,21 @@
 //! What a listener does with what it hears, step by step; pure.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::{BusAsked, BusMessage, BusNews, BusPosition};
+
+/// Messages of one's own that are remembered until they are met: more than are told between two questions.
+const MOST_OWN: usize = 256;
 
 /// Where a listener stands.
 #[derive(Debug, Default)]
 pub struct BusListener {
     /// The last message that was carried out.
     position: BusPosition,
-    /// The last message of its own of which it is not known whether the server has it in the place that it was given.
-    told: BusPosition,
+    /// Messages of its own of which it is not known whether the server has them in the place that they were given, oldest first.
+    own: VecDeque<BusPosition>,
     /// Messages up to this one were told before memory was emptied last.
     old_until: u64,
 }
@@ -52,7 +57,7 @@ pub enum BusTurn<'a> {
 impl BusListener {
     /// What it asks for now.
     pub fn asks(&self) -> BusAsked {
-        BusAsked { after: self.position.clone(), told: self.told.clone() }
+        BusAsked { after: self.position.clone(), told: self.own.front().cloned().unwrap_or_default() }
     }
 
     /// What is to be done with an answer to the question for what came after `asked`, in order; and the message at which the listener arrives with that, if
@@ -90,13 +95,21 @@ impl BusListener {
             });
             last = Some(at.clone());
         }
-        // The server was asked for it, or has it here; who comes to its number later may find another in its place.
-        let known = asked.told == self.told || news.messages.iter().any(|message| message.at == self.told);
-        let reached = last.as_ref().unwrap_or(&self.position).number >= self.told.number;
-        if !news.follows || (known && reached) {
-            self.told = BusPosition::default();
-        }
+        self.meet(news, asked, last.as_ref().unwrap_or(&self.position).number);
         (turns, last)
+    }
+
+    /// Forgets what of its own it has met, up to the number that it comes to. What should have been there and was not is asked for next.
+    fn meet(&mut self, news: &BusNews, asked: &BusAsked, reached: u64) {
+        if !news.follows {
+            return self.own.clear();
+        }
+        // The server was asked for it, and has it.
+        self.own.pop_front_if(|first| *first == asked.told && first.number <= reached);
+        self.own.retain(|own| {
+            let at = news.messages.partition_point(|message| message.at.number < own.number);
+            news.messages.get(at).is_none_or(|message| message.at != *own)
+        });
     }
 
     /// Everything up to a message has been carried out.
@@ -107,11 +120,11 @@ impl BusListener {
     /// A message of one's own is on the bus, after one with this nonce. Whether it counts as heard, because it is the next that would be. A server that took
     /// over may lack what was heard last and have another message in its place: that is still to be noticed.
     pub fn told(&mut self, at: &BusPosition, after: &Bytes) -> bool {
-        let next = self.position.number > 0 && self.position.number + 1 == at.number && self.position.nonce == *after;
+        let next = self.position.number > 0 && self.position.nonce == *after;
         if next {
             self.arrive(at);
-        } else if at.number > self.told.number {
-            self.told = at.clone();
+        } else if self.own.len() < MOST_OWN {
+            self.own.push_back(at.clone());
         }
         next
     }

@@ -1,8 +1,9 @@
 //! What instances tell each other: one stream, in one order for all, from which each reads what came since it read last.
 //!
-//! Messages have numbers without gaps. A listener says which number it has heard and the nonce of that message; a server that knows no such message
-//! has lost something, or trimmed it, and then what is answered does not follow on what was heard. Numbers go on from the server's
-//! time in microseconds where a stream begins, and above all that the one who notices the loss has heard: so they grow over a loss, too.
+//! Messages have numbers that grow. A listener says which number it has heard and the nonce of that message; a server that knows no such message
+//! has lost something, or trimmed it, and then what is answered does not follow on what was heard. A number is the server's time in
+//! microseconds, or higher where one is known that is not lower: so they grow over a loss, too, and none that was lost is given again by a server whose clock is
+//! not behind.
 //! Every answer was true at some moment after the question was asked; nothing else is needed to know how fresh it is.
 
 mod listen;
@@ -65,7 +66,7 @@ pub struct BusAsked {
 pub struct BusTold {
     /// Its number; where it had been told by somebody else, one that is not lower than that.
     pub number: u64,
-    /// The nonce of the message with the number before it: whoever has heard another one there has missed something.
+    /// The nonce of the message before it: whoever has heard another one last has missed something.
     pub after: Bytes,
     /// Whether this has told it.
     pub told: bool,

@@ -21,13 +21,12 @@ impl BusServer {
     pub fn hear(&mut self, asked: &BusAsked, nonce: &str, now: u64) -> BusNews {
         let BusAsked { after: position, told } = asked;
         let known = position.number;
-        let (last, here) = (self.last(), self.at(known).filter(|_| known > 0).map(|message| message.at.nonce.clone()));
-        let other = |at: &BusPosition| self.at(at.number).is_some_and(|message| message.at != *at);
-        let lost = last.is_none_or(|last| last < known.max(told.number)) || [position, told].iter().any(|at| at.number > 0 && other(at));
+        let last = self.last();
+        let lost = last.is_none() || self.lacks(position) || self.lacks(told);
+        let follows = !lost && self.at(known).is_some_and(|_| known > 0);
         if lost {
             self.begin(now.max(known.max(told.number) + 1).max(last.map_or(0, |last| last + 1)), nonce);
         }
-        let follows = here.is_some() && !lost;
         let from = if follows { known + 1 } else { 0 };
         let first = self.stream.partition_point(|message| message.at.number < from);
         let messages: Vec<BusMessage> = self.stream.range(first..).take(MOST).cloned().collect();
@@ -48,7 +47,7 @@ impl BusServer {
             self.begin(now.max(known + 1), beginning);
         }
         let after = self.stream.back().map(|last| last.at.nonce.clone()).unwrap_or_default();
-        let number = self.last().unwrap_or_default() + 1;
+        let number = (self.last().unwrap_or_default() + 1).max(now);
         let at = BusPosition { number, nonce: said.nonce.clone().into() };
         self.push(BusMessage { at, body: Some(said.body.clone().into()) });
         if let Some(of) = &said.of {
@@ -60,6 +59,17 @@ impl BusServer {
             }
         }
         BusTold { number, after, told: true }
+    }
+
+    /// Whether it has another message in the place of this one, or none; what is older than all that is kept may have been trimmed.
+    fn lacks(&self, at: &BusPosition) -> bool {
+        match self.at(at.number) {
+            _ if at.number == 0 => false,
+            Some(there) => there.at != *at,
+            None => {
+                self.last().is_none_or(|last| last < at.number) || self.stream.front().is_some_and(|oldest| oldest.at.number <= at.number)
+            }
+        }
     }
 
     /// Whether it has this message.

@@ -10,13 +10,15 @@ if last and source ~= '' and ARGV[8] ~= '1' then
   local told = redis.call('HGET', KEYS[3], source)
   if told and told >= place then return {tonumber(string.match(last[1], '^%d+')), '', 0} end
 end
+-- Numbers are times, so that one of a message that was lost is not given again: answers are marked with them.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
 local n, before
 if last then
-  n = tonumber(string.match(last[1], '^%d+')) + 1
+  n = math.max(tonumber(string.match(last[1], '^%d+')) + 1, now)
   for i = 1, #last[2], 2 do if last[2][i] == 'n' then before = last[2][i + 1] end end
 else
-  local time = redis.call('TIME')
-  local first = math.max(time[1] * 1000000 + time[2], tonumber(ARGV[5]) + 1)
+  local first = math.max(now, tonumber(ARGV[5]) + 1)
   redis.call('XADD', stream, text(first) .. '-0', 'n', ARGV[4], 'g', '1')
   n, before = first + 1, ARGV[4]
 end

@@ -85,6 +85,7 @@ impl Driver {
         self.heard = Instant::now();
         self.shared.heard.store(self.state.clock.now().nanos(), Ordering::Relaxed);
         let gap = missed || (self.shared.is_down() && !remembers);
+        let first = events.iter().find_map(|event| event.at);
         let work = (self.state.clone(), self.shared.clone());
         let counts = &self.shared.counts;
         counts.events.fetch_add(events.len() as u64, Ordering::Relaxed);
@@ -98,8 +99,15 @@ impl Driver {
             0
         };
         // Only now: until the purges are done it is not known what is old.
-        if read_to.is_some() {
-            *self.shared.obeyed.lock() = read_to;
+        if let Some(last) = read_to {
+            let mut obeyed = self.shared.obeyed.lock();
+            // What came before the first that it has read, it knows nothing of.
+            let begun = obeyed.filter(|_| !gap).map(|(first, _)| first);
+            if let Some(first) = begun.or(first) {
+                *obeyed = Some((first, last));
+            } else if gap {
+                *obeyed = None;
+            }
         }
         *self.shared.trouble.lock() = None;
         if !more && self.shared.down.swap(false, Ordering::Relaxed) {

@@ -113,8 +113,8 @@ pub struct SourceState {
     /// When it said something last; ns since 1970, 0 before.
     heard: AtomicI64,
     trouble: Mutex<Option<String>>,
-    /// The last event of a source that all instances read that was obeyed here.
-    obeyed: Mutex<Option<EntryId>>,
+    /// From which event to which one of a source that all instances read all were obeyed here.
+    obeyed: Mutex<Option<(EntryId, EntryId)>>,
     door: Option<webhook::Door>,
 }
 
@@ -169,7 +169,7 @@ impl SourceState {
 
     /// Whether an event of a source that all instances read has been obeyed here.
     pub fn has_obeyed(&self, event: EntryId) -> bool {
-        self.obeyed.lock().is_some_and(|last| event <= last)
+        self.obeyed.lock().is_some_and(|(first, last)| (first..=last).contains(&event))
     }
 
     /// Its kind: `webhook` or `redis`.
