@@ -72,6 +72,8 @@ impl BusListener {
         if !news.follows {
             // These come too late to be news; what came into memory since it was emptied is still to be judged by them.
             self.old_until = news.newest;
+            // Wherever it was, it goes on from the first of these.
+            self.position = BusPosition::default();
             let first = news.messages.first().map_or(news.newest, |first| first.at.number);
             turns.extend([BusTurn::Lost { before: first.saturating_sub(1), news: asked.after.number > 0 }, BusTurn::Raise]);
         }
@@ -114,7 +116,10 @@ impl BusListener {
 
     /// Everything up to a message has been carried out.
     pub fn arrive(&mut self, at: &BusPosition) {
-        self.position = at.clone();
+        // Meanwhile messages of its own may have followed.
+        if at.number > self.position.number {
+            self.position = at.clone();
+        }
     }
 
     /// A message of one's own is on the bus, after one with this nonce. Whether it counts as heard, because it is the next that would be. A server that took
