@@ -103,14 +103,13 @@ impl BusListener {
 
     /// Forgets what of its own it has met, up to the number that it comes to. What should have been there and was not is asked for next.
     fn meet(&mut self, news: &BusNews, asked: &BusAsked, reached: u64) {
-        if !news.follows {
-            return self.own.clear();
-        }
         // The server was asked for it, and has it.
-        self.own.pop_front_if(|first| *first == asked.told && first.number <= reached);
+        self.own.pop_front_if(|first| news.follows && *first == asked.told && first.number <= reached);
+        // Of what was told before it began anew all know that it may be lost.
+        let begun = news.messages.iter().filter(|message| message.body.is_none()).map(|message| message.at.number).max();
         self.own.retain(|own| {
             let at = news.messages.partition_point(|message| message.at.number < own.number);
-            news.messages.get(at).is_none_or(|message| message.at != *own)
+            begun.is_none_or(|begun| begun < own.number) && news.messages.get(at).is_none_or(|message| message.at != *own)
         });
     }
 
