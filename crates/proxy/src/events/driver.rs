@@ -90,24 +90,18 @@ impl Driver {
         let counts = &self.shared.counts;
         counts.events.fetch_add(events.len() as u64, Ordering::Relaxed);
         counts.malformed.fetch_add(malformed, Ordering::Relaxed);
-        let purged = if gap || !events.is_empty() {
+        let done = if gap || !events.is_empty() {
             // Some purges go through the whole memory.
-            tokio::task::spawn_blocking(move || obey(&work.0, &work.1, (&events, gap.then_some(Gap { begun, read_to }))))
-                .await
-                .unwrap_or_default()
+            tokio::task::spawn_blocking(move || obey(&work.0, &work.1, (&events, gap.then_some(Gap { begun, read_to })))).await.ok()
         } else {
-            0
+            Some(0)
         };
         // Only now: until the purges are done it is not known what is old.
         if let Some(last) = read_to {
             let mut obeyed = self.shared.obeyed.lock();
             // What came before the first that it has read, it knows nothing of.
             let begun = obeyed.filter(|_| !gap).map(|(first, _)| first);
-            if let Some(first) = begun.or(first) {
-                *obeyed = Some((first, last));
-            } else if gap {
-                *obeyed = None;
-            }
+            *obeyed = begun.or(first).filter(|_| done.is_some()).map(|first| (first, last));
         }
         *self.shared.trouble.lock() = None;
         if !more && self.shared.down.swap(false, Ordering::Relaxed) {
@@ -115,7 +109,7 @@ impl Driver {
         }
         self.position = position.or(self.position.take());
         if let Some(obeyed) = obeyed {
-            let _nobody_waits = obeyed.send(purged as u64);
+            let _nobody_waits = obeyed.send(done.unwrap_or_default() as u64);
         }
     }
 
