@@ -102,6 +102,8 @@ pub struct StreamNews {
     pub missed: bool,
     /// The reader has only begun, without a position: what it missed is nothing that it was to know.
     pub begun: bool,
+    /// The stream ends before what was read of it: it is another one.
+    pub anew: bool,
     /// More are there already.
     pub more: bool,
     /// Where the reader stands now.
@@ -172,14 +174,15 @@ impl StreamReader {
             Some(position) => position,
             None => {
                 let position = Position { last: info.last, added: info.added };
-                let begun = self.position.replace(position).is_none();
-                return Ok(StreamNews { entries: Vec::new(), missed: true, begun, more: false, position });
+                let before = self.position.replace(position);
+                let (begun, anew) = (before.is_none(), before.is_some_and(|before| position.last < before.last));
+                return Ok(StreamNews { entries: Vec::new(), missed: true, begun, anew, more: false, position });
             }
         };
         let (entries, last) = self.wait(link, position.last).await?;
         let position = Position { last, added: position.added.map(|added| added + entries.len() as u64) };
         self.position = Some(position);
-        Ok(StreamNews { more: entries.len() == MOST_ENTRIES, entries, missed: false, begun: false, position })
+        Ok(StreamNews { more: entries.len() == MOST_ENTRIES, entries, missed: false, begun: false, anew: false, position })
     }
 
     async fn info(&self, link: Link) -> Result<Info, Fault> {

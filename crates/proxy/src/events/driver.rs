@@ -81,7 +81,7 @@ impl Driver {
     }
 
     async fn take(&mut self, arrival: Arrival, remembers: bool) {
-        let Arrival { events, malformed, missed, begun, read_to, more, position, obeyed } = arrival;
+        let Arrival { events, malformed, missed, begun, anew, read_to, more, position, obeyed } = arrival;
         self.heard = Instant::now();
         self.shared.heard.store(self.state.clock.now().nanos(), Ordering::Relaxed);
         let gap = missed || (self.shared.is_down() && !remembers);
@@ -92,16 +92,16 @@ impl Driver {
         counts.malformed.fetch_add(malformed, Ordering::Relaxed);
         let done = if gap || !events.is_empty() {
             // Some purges go through the whole memory.
-            tokio::task::spawn_blocking(move || obey(&work.0, &work.1, (&events, gap.then_some(Gap { begun, read_to })))).await.ok()
+            tokio::task::spawn_blocking(move || obey(&work.0, &work.1, (&events, gap.then_some(Gap { begun, anew, read_to })))).await.ok()
         } else {
             Some(0)
         };
         // Only now: until the purges are done it is not known what is old.
         if let Some(last) = read_to {
             let mut obeyed = self.shared.obeyed.lock();
-            // What came before the first that it has read, it knows nothing of.
-            let begun = obeyed.filter(|_| !gap).map(|(first, _)| first);
-            *obeyed = begun.or(first).filter(|_| done.is_some()).map(|first| (first, last));
+            // What came before the first that it has read, it knows nothing of. What it has missed it has purged with all else.
+            let since = if gap { (!begun).then(EntryId::default) } else { obeyed.map(|(first, _)| first) };
+            *obeyed = since.or(first).filter(|_| done.is_some()).map(|first| (first, last));
         }
         *self.shared.trouble.lock() = None;
         if !more && self.shared.down.swap(false, Ordering::Relaxed) {
@@ -150,6 +150,7 @@ fn went_down(shared: &SourceState) {
 #[derive(Clone, Copy)]
 struct Gap {
     begun: bool,
+    anew: bool,
     read_to: Option<EntryId>,
 }
 
@@ -168,7 +169,7 @@ fn whole(state: &State, shared: &SourceState, gap: Gap) -> usize {
     match gap.read_to {
         // The others may have missed the same.
         Some(event) => {
-            let read = Read { source: shared.config.name.clone(), event, last: true, anew: true, purges };
+            let read = Read { source: shared.config.name.clone(), event, last: true, anew: gap.anew, purges };
             state.purge_read(read, gap.begun)
         }
         None => purges.iter().map(|(purge, soft)| state.cache.purge(purge, *soft, state.clock.now()).entries).sum(),

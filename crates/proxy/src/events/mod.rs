@@ -88,6 +88,8 @@ pub struct Arrival {
     pub missed: bool,
     /// These are only what came before the process: it has begun to listen.
     pub begun: bool,
+    /// The source is another one than before: its events may stand before those.
+    pub anew: bool,
     /// Up to where a source that all instances read was read.
     pub read_to: Option<EntryId>,
     /// More has come already: until that is obeyed, too, it is not known what is old.

@@ -49,6 +49,7 @@ impl Stream {
                     malformed,
                     missed: news.missed,
                     begun: news.begun,
+                    anew: news.anew,
                     read_to: Some(news.position.last()),
                     more: news.more,
                     position,

@@ -249,7 +249,7 @@ mod tests {
         fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"heard")), false);
         assert_eq!(fleet.listener.lock().asks().after, at(7, "heard"), "somebody else's");
         fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"heard")), true);
-        let asked = BusAsked { after: at(8, "own"), ..BusAsked::default() };
+        let asked = BusAsked { after: at(8, "own"), told: at(8, "own") };
         assert_eq!((fleet.listener.lock().asks(), fleet.hearing.position()), (asked, 8));
     }
 }
