@@ -104,7 +104,9 @@ impl BusListener {
     /// Forgets what of its own it has met, up to the number that it comes to. What should have been there and was not is asked for next.
     fn meet(&mut self, news: &BusNews, asked: &BusAsked, reached: u64) {
         // The server was asked for it, and has it.
-        self.own.pop_front_if(|first| news.follows && *first == asked.told && first.number <= reached);
+        if news.follows && self.own.front().is_some_and(|first| *first == asked.told && first.number <= reached) {
+            self.own.pop_front();
+        }
         // Of what was told before it began anew all know that it may be lost.
         let begun = news.messages.iter().filter(|message| message.body.is_none()).map(|message| message.at.number).max();
         self.own.retain(|own| {
