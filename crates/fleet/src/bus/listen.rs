@@ -111,7 +111,8 @@ impl BusListener {
         let begun = news.messages.iter().filter(|message| message.body.is_none()).map(|message| message.at.number).max();
         self.own.retain(|own| {
             let at = news.messages.partition_point(|message| message.at.number < own.number);
-            begun.is_none_or(|begun| begun < own.number) && news.messages.get(at).is_none_or(|message| message.at != *own)
+            let asked_for = news.follows && *own == asked.after;
+            !asked_for && begun.is_none_or(|begun| begun < own.number) && news.messages.get(at).is_none_or(|message| message.at != *own)
         });
     }
 
@@ -129,7 +130,9 @@ impl BusListener {
         let next = self.position.number > 0 && self.position.nonce == *after;
         if next {
             self.arrive(at);
-        } else if self.own.len() < MOST_OWN {
+        }
+        // A question that is under way may be answered by another server.
+        if self.own.len() < MOST_OWN {
             self.own.push_back(at.clone());
         }
         next
