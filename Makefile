@@ -92,8 +92,9 @@ explore: ## Property tests with new random cases, ten times
 test-full: test explore simulate scenarios proxy ## Tests, the long simulations, the demo at full length; FARTHING_DATA=dir adds the real traces
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests -- --ignored
 
-simulate: trainer ## Long seeded simulations: leases, statistics, learners, bill, alerts, budgets; hundreds of kills
+simulate: trainer ## Long seeded simulations: leases, purges, statistics, learners, bill, alerts, budgets; hundreds of kills
 	cargo test -q -p farthing-fleet --release --lib -- --ignored --nocapture
+	cargo test -q -p farthing-cache --release --lib -- --ignored --nocapture
 	cargo test -q -p farthing-experiment --release -- --ignored --nocapture
 	cargo test -q -p farthing-ledger --release --lib -- --ignored --nocapture
 	cargo test -q -p farthing-trainer -- --ignored
@@ -120,7 +121,7 @@ models: trainer ## Rebuild the shipped predictors from data/
 results: trainer ## Measure what the learners are worth into docs/results.md; DATA=dir is the folder of real traces
 	FARTHING_PYTHON=$${FARTHING_PYTHON:-$$([ -x target/venv/bin/python ] && echo target/venv/bin/python || echo python3)} $(TRAINER) results $(if $(DATA),--data $(DATA)) --out docs/results.md --json target/results/learning.json
 
-bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, limits, log, stampede, batcher, experiments) into target/results/
+bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, purges, limits, log, stampede, batcher, experiments) into target/results/
 	cargo run --release -p farthing-bench --bin micro
 	cargo run --release -p farthing-bench --bin replay
 	cargo run --release -p farthing-bench --bin disk
@@ -129,6 +130,7 @@ bench: ## Micro benches (decision, key, replay, start of the disk store, memory 
 	cargo run --release -p farthing-bench --bin log
 	cargo run --release -p farthing-bench --bin stampede
 	@mkdir -p target/results
+	cargo run --release -p farthing-cache --example purge > target/results/purge.json
 	cargo run --release -p farthing-upstream --example batching > target/results/batching.json
 	cargo run --release -p farthing-experiment --example cost > target/results/experiments.json
 

@@ -26,19 +26,24 @@ fn template(text: &str) -> Template {
     Template::parse(text, FilledBy::Event).unwrap()
 }
 
+/// The stream `changes` of a Redis, whose events purge items.
+pub fn shop(url: String, down_after: Duration) -> EventsConfig {
+    let purges = Purges { tags: vec![template("item-{subject}")], prefixes: vec![template("/items/{data:/below}")], ..Purges::default() };
+    let server = L2Redis { addresses: vec![url], ..L2Redis::default() };
+    EventsConfig {
+        name: "shop".into(),
+        from: EventsFrom::Redis { server, stream: "changes".to_owned() },
+        down_after: Some(down_after),
+        soft_on_gap: false,
+        rules: vec![EventRule { kind: "item.*".into(), purges }],
+    }
+}
+
 async fn start(origin: &Origin, redis: &Server, dir: &Path) -> Started {
     let mut setup = Setup::new(origin.addr).route(|route| {
         (route.events, route.ttl_when_down, route.stale_if_error) = (Some("shop".into()), TTL_WHEN_DOWN, Duration::ZERO);
     });
-    let purges = Purges { tags: vec![template("item-{subject}")], prefixes: vec![template("/items/{data:/below}")], ..Purges::default() };
-    let server = L2Redis { addresses: vec![redis.url()], ..L2Redis::default() };
-    setup.config.events = vec![EventsConfig {
-        name: "shop".into(),
-        from: EventsFrom::Redis { server, stream: "changes".to_owned() },
-        down_after: Some(Duration::from_secs(1)),
-        soft_on_gap: false,
-        rules: vec![EventRule { kind: "item.*".into(), purges }],
-    }];
+    setup.config.events = vec![shop(redis.url(), Duration::from_secs(1))];
     setup.config.state_dir = dir.join("state");
     let store = L2Store::Disk { dir: dir.join("l2"), max_bytes: 64 << 20 };
     setup.config.l2 =
@@ -46,11 +51,11 @@ async fn start(origin: &Origin, redis: &Server, dir: &Path) -> Started {
     setup.start().await
 }
 
-fn source(proxy: &Started) -> Arc<SourceState> {
+pub fn source(proxy: &Started) -> Arc<SourceState> {
     proxy.proxy.event_sources()[0].clone()
 }
 
-fn count(counter: &std::sync::atomic::AtomicU64) -> u64 {
+pub fn count(counter: &std::sync::atomic::AtomicU64) -> u64 {
     counter.load(std::sync::atomic::Ordering::SeqCst)
 }
 
@@ -65,7 +70,7 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(30), patience).await.is_ok(), "{what}: not within thirty seconds");
 }
 
-fn add(redis: &Server, kind: &str, subject: &str, data: &str) {
+pub fn add(redis: &Server, kind: &str, subject: &str, data: &str) {
     let event = format!(
         "{{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/shop\",\"type\":\"{kind}\",\"subject\":\"{subject}\",\"data\":{data}}}"
     );

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use farthing_freshness::entry::KeyStats;
-use farthing_freshness::index::{Index, KeyMap, Weighed};
+use farthing_freshness::index::{Index, Walk, Weighed};
 use farthing_freshness::semantics::acceptable;
 use farthing_types::{Failure, FailureKind, KeyHash, Span, Time};
 use http::{HeaderMap, HeaderName};
@@ -19,18 +19,26 @@ use crate::flight::{Flight, Found, Ticket};
 use crate::hearing::Hearing;
 use crate::join::{Join, Joined, Slot};
 use crate::l2::Tier;
-use crate::purge::PurgeLog;
+use crate::purge::{PurgeLog, groups_of};
 use crate::stream::Budget;
 use crate::table::StatsTable;
 
+mod flights;
 mod purging;
 mod store;
+
+use flights::Flights;
 
 /// Shards at most; a shard has at least [`MIN_SHARD`] bytes, because an entry must fit into one.
 const MAX_SHARDS: usize = 16;
 const MIN_SHARD: usize = 4 << 20;
 /// Markers of uncacheable keys that a shard remembers.
 const MARKERS: usize = 1024;
+
+/// Entries that are looked at under one hold of a shard's lock.
+const STEP: usize = 64;
+/// Turns that the next one is waited for: about a microsecond.
+const PAUSE: usize = 32;
 
 /// What [`crate::Filled::store`] did.
 #[derive(Clone, Debug)]
@@ -87,11 +95,16 @@ impl Weighed for Node {
             Self::Varies(..) => f64::INFINITY,
         }
     }
+    fn groups(&self, each: &mut dyn FnMut(u32)) {
+        if let Self::Entry(entry) = self {
+            groups_of(entry, each);
+        }
+    }
 }
 
 pub(crate) struct Shard {
     pub(crate) index: Index<Node>,
-    flights: KeyMap<Arc<Flight>>,
+    flights: Flights,
     markers: VecDeque<KeyHash>,
 }
 
@@ -136,7 +149,7 @@ impl Cache {
             l2.heed(Arc::clone(hearing));
         }
         let count = (config.l1_bytes / MIN_SHARD).clamp(1, MAX_SHARDS);
-        let shard = || Shard { index: Index::new(config.l1_bytes / count), flights: KeyMap::default(), markers: VecDeque::new() };
+        let shard = || Shard { index: Index::new(config.l1_bytes / count), flights: Flights::default(), markers: VecDeque::new() };
         Self(Arc::new(Inner {
             shards: (0..count).map(|_| Mutex::new(shard())).collect(),
             budget: Arc::new(Budget::new(config.in_flight_bytes)),
@@ -200,7 +213,7 @@ impl Cache {
             return Joined::Stored(Arc::clone(found));
         }
         let joinable = |flight: &&Arc<Flight>| !self.0.doubts(flight, join.now);
-        if let Some(flight) = shard.flights.get(&key).filter(joinable).map(Arc::clone) {
+        if let Some(flight) = shard.flights.get(key).filter(joinable).map(Arc::clone) {
             let slot = |id, rx| Slot::waiting(Arc::clone(&self.0), Arc::clone(&flight), id, rx);
             match flight.join(join.now, self.0.config.max_followers) {
                 Found::Slot(id, rx) => return Joined::Follow(slot(id, rx)),
@@ -211,7 +224,7 @@ impl Cache {
             }
         }
         let flight = Arc::new(Flight::new(key, Arc::clone(join.subject), self.0.began(), join.now, self.0.config.limits()));
-        let replaced = shard.flights.insert(key, Arc::clone(&flight));
+        let replaced = shard.flights.insert(Arc::clone(&flight));
         drop(shard);
         drop(replaced);
         Joined::Lead(Ticket::new(Arc::clone(&self.0), flight, join.headers.clone()))
@@ -365,22 +378,48 @@ impl Inner {
     fn drain(&self, which: impl Fn(&Node) -> bool, why: EndReason, now: Time) -> usize {
         let mut count = 0;
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            let taken = shard.index.remove_where(|_, node| which(node));
-            let entries: Vec<_> = taken.into_iter().filter_map(into_entry).collect();
-            self.keep_stats(&entries);
-            drop(shard);
-            count += entries.len();
-            self.ended(entries, why, now);
+            self.walk(
+                shard,
+                Walk::all(),
+                |_, node| which(node),
+                |shard, found| {
+                    let entries: Vec<_> = found.into_iter().filter_map(|key| shard.index.remove(key)).filter_map(into_entry).collect();
+                    self.keep_stats(&entries);
+                    count += entries.len();
+                    (entries, why, now)
+                },
+            );
         }
         count
+    }
+
+    /// Goes through a shard in steps, so that nobody waits long for it. `with` is handed the keys of each step for which `which` holds, under the lock, and
+    /// says which entries have ended.
+    fn walk(
+        &self,
+        shard: &Mutex<Shard>,
+        mut walk: Walk,
+        which: impl Fn(KeyHash, &Node) -> bool,
+        mut with: impl FnMut(&mut Shard, Vec<KeyHash>) -> (Vec<Arc<Cached>>, EndReason, Time),
+    ) {
+        while !walk.is_over() {
+            let mut held = shard.lock();
+            let found = held.index.step(&mut walk, STEP, &which);
+            let (ended, why, at) = with(&mut held, found);
+            // Whoever waits has its turn before the next step, also who has not gone to sleep for it yet.
+            MutexGuard::unlock_fair(held);
+            self.ended(ended, why, at);
+            if !walk.is_over() {
+                (0..PAUSE).for_each(|_| std::hint::spin_loop());
+            }
+        }
     }
 
     /// Takes a flight that is over out of the map, unless another one took its place.
     pub(crate) fn forget(&self, flight: &Arc<Flight>) {
         let mut shard = self.shard(flight.key).lock();
-        if shard.flights.get(&flight.key).is_some_and(|f| Arc::ptr_eq(f, flight)) {
-            shard.flights.remove(&flight.key);
+        if shard.flights.get(flight.key).is_some_and(|f| Arc::ptr_eq(f, flight)) {
+            shard.flights.remove(flight.key);
         }
     }
 
@@ -392,9 +431,9 @@ impl Inner {
             return;
         }
         if let Some(oldest) = shard.markers.pop_front()
-            && shard.flights.get(&oldest).is_some_and(|f| f.is_marker())
+            && shard.flights.get(oldest).is_some_and(|f| f.is_marker())
         {
-            shard.flights.remove(&oldest);
+            shard.flights.remove(oldest);
         }
     }
 }

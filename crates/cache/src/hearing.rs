@@ -14,6 +14,7 @@ use farthing_types::{KeyHash, RouteName, Span, Time};
 use parking_lot::{Mutex, RwLock};
 
 use crate::cached::Cached;
+use crate::l2::GetOutcome;
 use crate::purge::{Purge, Since};
 
 /// Who has heard nothing for so long may lack a purge.
@@ -134,8 +135,22 @@ impl Hearing {
         self.doubts_stored(entry, now) && (entry.is_promoted() || is_old(entry, now))
     }
 
+    /// What the fleet's purges mean for an answer in another tier, which has its mark as its epoch: in another process, and here before a restart, that
+    /// was given by the same numbers.
+    ///
+    /// # Errors
+    /// Why that cannot be known.
+    pub(crate) fn judge_stored(&self, entry: &Entry, now: Time) -> Result<Since, GetOutcome> {
+        if self.doubts_stored(entry, now) {
+            return Err(GetOutcome::Unavailable);
+        }
+        let known = self.known.lock();
+        // What stands in memory has gone through all purges there, and is not taken out for this.
+        if known.knows(entry.epoch) { Ok(known.since(entry.epoch, entry)) } else { Err(GetOutcome::Forgotten) }
+    }
+
     /// The same of an answer in another tier: whose clock wrote its times is not known.
-    pub(crate) fn doubts_stored(&self, entry: &Entry, now: Time) -> bool {
+    fn doubts_stored(&self, entry: &Entry, now: Time) -> bool {
         self.careful && !entry.tags.is_empty() && self.is_silent(now)
     }
 
@@ -149,13 +164,9 @@ impl Hearing {
         self.careful && self.is_silent(now) && self.tagged.read().get(route).copied().unwrap_or_default()
     }
 
-    /// Whether all purges are known that an answer with this mark has to be judged by. Where they are not it may have been purged, or not.
-    pub(crate) fn knows(&self, mark: u64) -> bool {
-        self.known.lock().knows(mark)
-    }
-
     /// What purges mean for an answer that has this mark.
-    pub(crate) fn since(&self, mark: u64, entry: &Entry) -> Since {
+    #[cfg(test)]
+    fn since(&self, mark: u64, entry: &Entry) -> Since {
         self.known.lock().since(mark, entry)
     }
 

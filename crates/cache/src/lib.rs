@@ -20,6 +20,8 @@ pub mod l2;
 mod leased;
 mod promote;
 mod purge;
+#[cfg(test)]
+mod simulation;
 mod statistics;
 mod stream;
 mod table;

@@ -106,7 +106,7 @@ impl Cache {
 impl Inner {
     /// Keeps what L2 had, unless it was purged since `epoch`. The key's live statistics stay: they are what this instance has seen, and
     /// what its log can repeat.
-    fn promote(&self, looked: Looked, epoch: u64, now: Time) -> Option<Arc<Cached>> {
+    pub(crate) fn promote(&self, looked: Looked, epoch: u64, now: Time) -> Option<Arc<Cached>> {
         let mut entry = *looked.entry;
         // Its own epoch is of another process's life.
         entry.epoch = epoch;

@@ -20,9 +20,12 @@ mod slot;
 mod stats;
 mod stream;
 
-pub use bus::{Bus, BusMember, BusMessage, BusNews, BusPosition, BusTold, LONGEST_MESSAGE};
+pub use bus::{
+    Bus, BusAsked, BusFlag, BusHeard, BusListener, BusMember, BusMessage, BusNews, BusPlace, BusPosition, BusSaid, BusServer, BusTold,
+    BusTurn, LONGEST_MESSAGE,
+};
 pub use config::{ConfigError, Password, RedisConfig, Tls};
 pub use handle::Handle;
 pub use script::{Answer, Script};
 pub use stats::{Fault, HandleStats};
-pub use stream::{Position, PositionError, StreamEntry, StreamNews, StreamReader};
+pub use stream::{EntryId, Position, PositionError, StreamEntry, StreamNews, StreamReader};

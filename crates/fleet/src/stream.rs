@@ -22,7 +22,14 @@ const DEADLINE: Span = Span::from_secs(1);
 
 /// The id of an entry: milliseconds and a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct EntryId(u64, u64);
+pub struct EntryId(pub u64, pub u64);
+
+impl EntryId {
+    /// As a text that compares as it does.
+    pub(crate) fn padded(self) -> String {
+        format!("{:020}-{:020}", self.0, self.1)
+    }
+}
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,6 +51,13 @@ pub struct Position {
     last: EntryId,
     /// Entries added by then; servers before version 7 do not tell.
     added: Option<u64>,
+}
+
+impl Position {
+    /// The id of the last entry.
+    pub const fn last(&self) -> EntryId {
+        self.last
+    }
 }
 
 impl fmt::Display for Position {
@@ -73,6 +87,8 @@ impl FromStr for Position {
 /// An entry: its fields in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEntry {
+    /// Its id.
+    pub id: EntryId,
     /// Name and value.
     pub fields: Vec<(Bytes, Bytes)>,
 }
@@ -84,6 +100,10 @@ pub struct StreamNews {
     pub entries: Vec<StreamEntry>,
     /// Entries before this are not known, or are gone: where the reader began without a position, or something was trimmed.
     pub missed: bool,
+    /// The reader has only begun, without a position: what it missed is nothing that it was to know.
+    pub begun: bool,
+    /// The stream ends before what was read of it: it is another one.
+    pub anew: bool,
     /// More are there already.
     pub more: bool,
     /// Where the reader stands now.
@@ -154,14 +174,15 @@ impl StreamReader {
             Some(position) => position,
             None => {
                 let position = Position { last: info.last, added: info.added };
-                self.position = Some(position);
-                return Ok(StreamNews { entries: Vec::new(), missed: true, more: false, position });
+                let before = self.position.replace(position);
+                let (begun, anew) = (before.is_none(), before.is_some_and(|before| position.last < before.last));
+                return Ok(StreamNews { entries: Vec::new(), missed: true, begun, anew, more: false, position });
             }
         };
         let (entries, last) = self.wait(link, position.last).await?;
         let position = Position { last, added: position.added.map(|added| added + entries.len() as u64) };
         self.position = Some(position);
-        Ok(StreamNews { more: entries.len() == MOST_ENTRIES, entries, missed: false, position })
+        Ok(StreamNews { more: entries.len() == MOST_ENTRIES, entries, missed: false, begun: false, anew: false, position })
     }
 
     async fn info(&self, link: Link) -> Result<Info, Fault> {
@@ -243,7 +264,7 @@ fn entries(value: Value, after: EntryId) -> Option<(Vec<StreamEntry>, EntryId)> 
         while let (Some(name), Some(value)) = (words.next(), words.next()) {
             fields.push((name, value));
         }
-        out.push(StreamEntry { fields });
+        out.push(StreamEntry { id: last, fields });
     }
     Some((out, last))
 }

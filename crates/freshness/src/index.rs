@@ -11,6 +11,12 @@ use std::mem::size_of;
 
 use farthing_types::{KeyHash, Money, Span, Time};
 
+mod groups;
+mod walk;
+
+use groups::{Groups, LINK_BYTES};
+pub use walk::Walk;
+
 /// How many unvisited entries an eviction compares.
 const CANDIDATES: usize = 16;
 /// How far the hand looks for them.
@@ -27,6 +33,9 @@ pub trait Weighed {
     fn bytes(&self) -> usize;
     /// What keeping it is worth at `now`: see [`worth`].
     fn worth(&self, now: Time) -> f64;
+    /// Hands 32 bits of a hash of each thing that it has in common with others to `each`: [`Walk::group`] finds it by them. They must not change
+    /// while it is in an index, which needs some 30 bytes for each, and counts them.
+    fn groups(&self, _each: &mut dyn FnMut(u32)) {}
 }
 
 /// Expected saving per byte of keeping an entry: price of the call it saves times the probability that it is asked for
@@ -67,6 +76,8 @@ struct Node<V> {
     newer: u32,
     /// Towards the older entries.
     older: u32,
+    /// The first of its memberships.
+    links: u32,
 }
 
 /// The map.
@@ -74,6 +85,7 @@ pub struct Index<V> {
     map: KeyMap<u32>,
     nodes: Vec<Option<Node<V>>>,
     free: Vec<u32>,
+    groups: Groups,
     newest: u32,
     oldest: u32,
     hand: u32,
@@ -95,7 +107,8 @@ pub struct Inserted<V> {
 impl<V: Weighed> Index<V> {
     /// An empty index of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { map: KeyMap::default(), nodes: Vec::new(), free: Vec::new(), newest: NONE, oldest: NONE, hand: NONE, bytes: 0, limit }
+        let (map, groups) = (KeyMap::default(), Groups::new());
+        Self { map, nodes: Vec::new(), free: Vec::new(), groups, newest: NONE, oldest: NONE, hand: NONE, bytes: 0, limit }
     }
 
     /// Bytes held, overhead included; never more than the limit.
@@ -126,7 +139,9 @@ impl<V: Weighed> Index<V> {
 
     /// Puts a value, evicting what is worth least until it fits.
     pub fn insert(&mut self, key: KeyHash, value: V, now: Time) -> Inserted<V> {
-        let bytes = value.bytes() + NODE_OVERHEAD + size_of::<V>();
+        let mut links = 0;
+        value.groups(&mut |_| links += 1);
+        let bytes = value.bytes() + NODE_OVERHEAD + size_of::<V>() + links * LINK_BYTES;
         let mut out = Inserted { replaced: self.remove(key), evicted: Vec::new(), refused: None };
         if bytes > self.limit {
             out.refused = Some(value);
@@ -137,7 +152,7 @@ impl<V: Weighed> Index<V> {
             out.evicted.extend(self.unlink(victim));
         }
         // What replaces a value was asked for: it keeps its predecessor's merit.
-        self.link(Node { key, value, bytes, visited: out.replaced.is_some(), newer: NONE, older: NONE });
+        self.link(Node { key, value, bytes, visited: out.replaced.is_some(), newer: NONE, older: NONE, links: groups::NONE });
         out
     }
 
@@ -145,12 +160,6 @@ impl<V: Weighed> Index<V> {
     pub fn remove(&mut self, key: KeyHash) -> Option<V> {
         let at = *self.map.get(&key)?;
         self.unlink(at)
-    }
-
-    /// Takes out all values for which `which` holds.
-    pub fn remove_where(&mut self, mut which: impl FnMut(KeyHash, &V) -> bool) -> Vec<V> {
-        let keys: Vec<KeyHash> = self.iter().filter(|(key, value)| which(*key, value)).map(|(key, _)| key).collect();
-        keys.into_iter().filter_map(|key| self.remove(key)).collect()
     }
 
     /// All keys and values, in no order.
@@ -176,6 +185,8 @@ impl<V: Weighed> Index<V> {
                 (self.nodes.len() - 1) as u32
             }
         };
+        let groups = &mut self.groups;
+        node.value.groups(&mut |group| node.links = groups.join(group, at, node.links));
         if let Some(slot) = self.nodes.get_mut(at as usize) {
             *slot = Some(node);
         }
@@ -192,6 +203,10 @@ impl<V: Weighed> Index<V> {
         self.free.push(at);
         self.map.remove(&node.key);
         self.bytes -= node.bytes;
+        let mut link = node.links;
+        while let Some(sibling) = self.groups.leave(link) {
+            link = sibling;
+        }
         match self.node_mut(node.newer) {
             Some(newer) => newer.older = node.older,
             None => self.newest = node.older,

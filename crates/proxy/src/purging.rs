@@ -53,7 +53,7 @@ pub async fn answer(state: Arc<State>, identified: Identified) -> Response<Body>
     annotated(response, id, "purged")
 }
 
-/// Does what goes through the whole memory on a thread that nobody else waits for. Once begun it is done, also when whoever waits leaves.
+/// Does what may go through the whole memory on a thread that nobody else waits for. Once begun it is done, also when whoever waits leaves.
 pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
@@ -160,21 +160,18 @@ impl Filled {
         out
     }
 
-    /// Purges that of the routes, of everybody; how many entries. `tell`: the fleet's other instances do not come to know of it by themselves.
-    pub fn purge(self, state: &State, routes: &[RouteName], tell: bool) -> usize {
+    /// What is to be purged of the routes, of everybody, each with whether it is soft; counted as done.
+    pub fn purges(&self, state: &State, routes: &[RouteName]) -> Vec<(Purge, bool)> {
         state.counters.unfilled.fetch_add(self.missing, Ordering::Relaxed);
         let within = |route: &RouteName, path, tag| Purge::Within { route: route.clone(), tenant: None, path, tag };
-        let mut purges: Vec<Purge> = self.keys.into_iter().map(Purge::Key).collect();
+        let mut purges: Vec<Purge> = self.keys.iter().copied().map(Purge::Key).collect();
         for route in routes {
             purges.extend(self.tags.iter().map(|tag| within(route, None, Some(tag.clone()))));
             purges.extend(self.paths.iter().map(|path| within(route, Some(path.clone()), None)));
             purges.extend(self.prefixes.iter().map(|path| Purge::Prefix { route: Some(route.clone()), path: path.clone() }));
         }
         state.counters.ruled.fetch_add(purges.len() as u64, Ordering::Relaxed);
-        let one = |purge: &Purge| {
-            if tell { state.purge(purge, self.soft) } else { state.cache.purge(purge, self.soft, state.clock.now()) }
-        };
-        purges.iter().map(|purge| one(purge).entries).sum()
+        purges.into_iter().map(|purge| (purge, self.soft)).collect()
     }
 }
 

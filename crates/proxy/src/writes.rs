@@ -92,8 +92,13 @@ pub async fn obey(state: &Arc<State>, ruled: Vec<(Filled, RouteName)>) {
         return;
     }
     let state = state.clone();
-    let purge = move |(filled, route): (Filled, RouteName)| filled.purge(&state, std::slice::from_ref(&route), true);
-    purging::apart(move || ruled.into_iter().map(purge).sum::<usize>()).await;
+    let purge = move |(filled, route): (Filled, RouteName)| {
+        let purges = filled.purges(&state, std::slice::from_ref(&route));
+        purges.iter().for_each(|(purge, soft)| {
+            state.purge(purge, *soft);
+        });
+    };
+    purging::apart(move || ruled.into_iter().for_each(purge)).await;
 }
 
 /// A write, as the fields of rules see it.

@@ -1,5 +1,6 @@
 //! Several instances over one real Redis.
 
+mod events;
 mod link;
 mod orders;
 mod programs;

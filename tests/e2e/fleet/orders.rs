@@ -5,6 +5,7 @@ use farthing_proxy::BypassOrder;
 use farthing_tests::origin::ok;
 use farthing_tests::{Origin, Started};
 
+use super::link::Link;
 use super::{fleet, heard, start, stats};
 use crate::bundles;
 use crate::events::until;
@@ -59,4 +60,41 @@ async fn a_bypass_and_a_freeze_hold_everywhere_and_for_who_comes_later() {
     let later = start(&origin, fleet(&server.url(), "later"), |_| ()).await;
     heard(&later).await;
     assert!(!passes_by(&later) && later.proxy.frozen().is_none());
+}
+
+/// An order that could not be told, or was told and not acknowledged, and is told once more when a later one holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_order_that_is_told_late_does_not_come_back() {
+    let Some(server) = Server::start(&[]) else { return };
+    let (origin, link) = (Origin::simple(|_, _| ok("x")).await, Link::to(server.port).await);
+    let (a, b) = (start(&origin, fleet(&link.url(), "a"), |_| ()).await, start(&origin, fleet(&server.url(), "b"), |_| ()).await);
+    heard(&a).await;
+    heard(&b).await;
+    let order = |proxy: &Started, route: &str| BypassOrder {
+        route: Some(route.into()),
+        since: proxy.proxy.now(),
+        until: None,
+        reason: "an incident".into(),
+    };
+    // What a says is held up on its way, and said again and again.
+    link.freeze();
+    a.proxy.bypass_on(order(&a, "api")).unwrap();
+    a.proxy.freeze(true, "an incident").unwrap();
+    until("a cannot tell", || stats(&a).silent && stats(&a).waiting == 2).await;
+    b.proxy.freeze(true, "the same").unwrap();
+    b.proxy.freeze(false, "over").unwrap();
+    b.proxy.bypass_on(order(&b, "api")).unwrap();
+    b.proxy.bypass_off(None, "over").unwrap();
+    until("b has told", || stats(&b).waiting == 0).await;
+    link.thaw();
+    until("a has told", || stats(&a).waiting == 0 && !stats(&a).silent && stats(&a).position >= stats(&b).position).await;
+    until("a obeys the later order", || !passes_by(&a) && a.proxy.frozen().is_none()).await;
+    until("b has heard a", || stats(&b).position >= stats(&a).position).await;
+    assert!(!passes_by(&b) && b.proxy.frozen().is_none());
+    let late = start(&origin, fleet(&server.url(), "late"), |_| ()).await;
+    heard(&late).await;
+    assert!(!passes_by(&late) && late.proxy.frozen().is_none());
+    // And the next order holds everywhere, whoever gives it.
+    a.proxy.bypass_on(order(&a, "api")).unwrap();
+    until("it holds", || [&a, &b, &late].iter().all(|proxy| passes_by(proxy))).await;
 }

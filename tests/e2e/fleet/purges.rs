@@ -101,7 +101,7 @@ impl World {
     }
 }
 
-fn shared_l2(server: &Server) -> L2Config {
+pub fn shared_l2(server: &Server) -> L2Config {
     redis(vec![server.url()], Duration::from_millis(100))
 }
 

@@ -2,24 +2,25 @@
 
 use std::sync::Arc;
 
-use farthing_freshness::index::Index;
-use farthing_types::Time;
-use parking_lot::Mutex;
+use farthing_freshness::index::{KeyMap, Walk};
+use farthing_types::{KeyHash, Time};
+use parking_lot::{Mutex, MutexGuard};
 
-use super::{Cache, Inner, Node, Shard, add, into_entry};
+use super::{Cache, Inner, Node, STEP, Shard, add, into_entry};
 use crate::cached::{Cached, EndReason};
 use crate::l2::Tier;
-use crate::purge::{Purge, Purged, Several};
+use crate::purge::{Lot, Purge, Purged, Several, Target, group_of_variants, lots};
 
 impl Cache {
     /// Purges entries and keeps answers under way from bringing them back. A `soft` purge makes entries stale instead, so
-    /// that they can be validated and served while or if the origin fails.
+    /// that they can be validated and served while or if the origin fails. By key, path or tag it costs what it is about; else it looks at every
+    /// entry, a few at a time.
     pub fn purge(&self, purge: &Purge, soft: bool, now: Time) -> Purged {
         self.purge_in(&[(purge.clone(), soft)], now, |_| true)
     }
 
     /// As [`Cache::purge`], for purges that other instances have carried out: what is shared with them is left as they have left it. Memory is
-    /// gone through once.
+    /// gone through at most once.
     pub fn purge_heard(&self, purges: &[(Purge, bool)], now: Time) -> Purged {
         self.purge_in(purges, now, |l2| !l2.is_shared())
     }
@@ -31,32 +32,22 @@ impl Cache {
 
     fn purge_in(&self, purges: &[(Purge, bool)], now: Time, below: fn(&Tier) -> bool) -> Purged {
         // In this order: what is stored from here on is refused; what stood before is taken out, here and then below, where an entry is put
-        // under its shard's lock; and only then may a flight that begins count as younger.
+        // under its shard's lock; and only then may a flight that begins count as younger. So what is to be taken out only gets less, and a shard's
+        // lock may be let go on the way through it.
         let unfinished: Vec<_> = purges.iter().map(|(purge, soft)| self.0.purges.begin(purge.clone(), *soft)).collect();
-        let those = |which: &dyn Fn(&Purge, bool) -> bool| {
-            Several::new(purges.iter().filter(|(purge, soft)| which(purge, *soft)).map(|(purge, _)| purge))
-        };
-        let (hard, soft) = (those(&|_, soft| !soft), those(&|_, soft| soft));
-        let (all, changed) = (those(&|_, _| true), those(&|purge, _| purge.is_of_one()));
+        let lots = lots(purges);
+        let keyless = Several::new(purges.iter().map(|(purge, _)| purge).filter(|purge| !matches!(purge, Purge::Key(_))));
         let mut out = Purged { epoch: unfinished.last().map_or_else(|| self.epoch(), |last| last.epoch), ..Purged::default() };
         for shard in &self.0.shards {
-            let mut shard = shard.lock();
-            let ended = take(&mut shard.index, &hard);
-            out.entries += ended.len() + self.0.soften(&shard.index, &soft, &changed);
-            self.0.keep_stats(&ended);
-            self.0.forget_changed(&ended, &changed);
-            let mut flights = Vec::new();
-            shard.flights.retain(|_, flight| {
-                let purged = flight.purge(&all);
-                if purged {
-                    flights.push(Arc::clone(flight));
-                }
-                !purged
-            });
-            drop(shard);
-            out.flights += flights.len();
-            self.0.ended(ended, EndReason::Purged, now);
+            let mut softened = KeyMap::default();
+            for lot in &lots {
+                out.entries += self.0.purge_lot(shard, (lot, &mut softened), now);
+            }
+            out.entries += softened.len();
+            out.flights += Inner::purge_flights(shard, &lots, &keyless);
         }
+        // Whoever fetches them anew brings nothing back.
+        lots.iter().flat_map(|lot| lot.changed.keys()).for_each(|key| self.0.copies.forget(key));
         if let Some(l2) = self.0.l2.as_ref().filter(|l2| below(l2)) {
             purges.iter().for_each(|(purge, soft)| l2.purge(purge, *soft, now));
         }
@@ -67,47 +58,86 @@ impl Cache {
 
     /// How many entries a purge would hit.
     pub fn purge_dry_run(&self, purge: &Purge) -> usize {
-        let hits = |shard: &Mutex<Shard>| shard.lock().index.iter().filter(|(_, node)| is_hit(node, purge)).count();
-        self.0.shards.iter().map(hits).sum()
+        let purges = [(purge.clone(), false)];
+        let (lots, mut count) = (lots(&purges), 0);
+        for (lot, shard) in lots.iter().flat_map(|lot| self.0.shards.iter().map(move |shard| (lot, shard))) {
+            self.0.visit(shard, lot, |_, found| {
+                count += found.len();
+                (Vec::new(), EndReason::Purged, Time::ZERO)
+            });
+        }
+        count
     }
 }
 
 impl Inner {
-    /// Makes entries stale; how many. The copies of those that have `changed` are forgotten, too.
-    fn soften(&self, index: &Index<Node>, purges: &Several<'_>, changed: &Several<'_>) -> usize {
-        if purges.is_empty() {
-            return 0;
-        }
+    /// Takes out what a lot is about, or makes it stale; how many are out. `softened`: those that were made stale and are still there.
+    fn purge_lot(&self, shard: &Mutex<Shard>, (lot, softened): (&Lot<'_>, &mut KeyMap<()>), now: Time) -> usize {
         let mut count = 0;
-        for (key, node) in index.iter() {
-            if let Node::Entry(entry) = node
-                && purges.matches(entry)
-            {
-                entry.purge_soft();
-                count += 1;
-                if changed.matches(entry) {
+        self.visit(shard, lot, |shard, found| {
+            let mut ended = Vec::new();
+            for key in found {
+                let Some(Node::Entry(entry)) = shard.index.peek(key) else { continue };
+                if lot.changed.matches(entry) {
                     self.copies.forget(key);
                 }
+                if lot.hard.matches(entry) {
+                    ended.extend(shard.index.remove(key).and_then(into_entry));
+                    softened.remove(&key);
+                } else {
+                    entry.purge_soft();
+                    softened.insert(key, ());
+                }
             }
-        }
+            self.keep_stats(&ended);
+            count += ended.len();
+            (ended, EndReason::Purged, now)
+        });
         count
     }
 
-    /// A purge of one resource says that its answer has changed: whoever fetches it anew brings nothing back. Larger ones are losses.
-    fn forget_changed(&self, ended: &[Arc<Cached>], changed: &Several<'_>) {
-        changed.keys().for_each(|key| self.copies.forget(key));
-        ended.iter().filter(|entry| changed.matches(entry)).for_each(|entry| self.copies.forget(entry.stored_key()));
+    /// Goes through the entries of a shard that a lot is about, in steps: see [`Inner::walk`].
+    fn visit(
+        &self,
+        shard: &Mutex<Shard>,
+        lot: &Lot<'_>,
+        mut with: impl FnMut(&mut Shard, Vec<KeyHash>) -> (Vec<Arc<Cached>>, EndReason, Time),
+    ) {
+        let is_hit = |_, node: &Node| matches!(node, Node::Entry(entry) if lot.all.matches(entry));
+        let walk = match lot.target {
+            Target::Anywhere => Walk::all(),
+            Target::Group(group) => Walk::group(group),
+            Target::Key(primary) => {
+                if std::ptr::eq(shard, self.shard(primary)) {
+                    let mut held = shard.lock();
+                    let found = held.index.peek(primary).is_some_and(|node| is_hit(primary, node));
+                    let (ended, why, at) = with(&mut held, found.then_some(primary).into_iter().collect());
+                    drop(held);
+                    self.ended(ended, why, at);
+                }
+                Walk::group(group_of_variants(primary))
+            }
+        };
+        self.walk(shard, walk, is_hit, with);
     }
-}
 
-fn is_hit(node: &Node, purge: &Purge) -> bool {
-    matches!(node, Node::Entry(entry) if purge.matches(entry))
-}
-
-fn take(index: &mut Index<Node>, purges: &Several<'_>) -> Vec<Arc<Cached>> {
-    if purges.is_empty() {
-        return Vec::new();
+    /// Keeps others from joining the flights of a shard that purges are about; how many those are.
+    fn purge_flights(shard: &Mutex<Shard>, lots: &[Lot<'_>], keyless: &Several<'_>) -> usize {
+        let mut count = 0;
+        let keys: Vec<(KeyHash, &Lot<'_>)> =
+            lots.iter().filter_map(|lot| if let Target::Key(key) = lot.target { Some((key, lot)) } else { None }).collect();
+        for some in keys.chunks(STEP) {
+            let mut held = shard.lock();
+            let flights: Vec<_> = some.iter().flat_map(|(key, lot)| held.flights.take_of(*key, |flight| flight.purge(&lot.all))).collect();
+            MutexGuard::unlock_fair(held);
+            count += flights.len();
+        }
+        // What looks at everything has the keys among its own.
+        let rest = lots.iter().find(|lot| lot.target == Target::Anywhere).map_or(keyless, |lot| &lot.all);
+        if rest.is_empty() {
+            return count;
+        }
+        let flights = shard.lock().flights.take(|flight| flight.purge(rest));
+        count + flights.len()
     }
-    let hit = |node: &Node| matches!(node, Node::Entry(entry) if purges.matches(entry));
-    index.remove_where(|_, node| hit(node)).into_iter().filter_map(into_entry).collect()
 }

@@ -293,14 +293,7 @@ impl Inner {
         if self.expiry(&entry) <= now {
             return Err(GetOutcome::Outdated);
         }
-        let heard = match self.hearing.get() {
-            Some(hearing) if hearing.doubts_stored(&entry, now) => return Err(GetOutcome::Unavailable),
-            // What stands in memory has gone through all purges there, and is not taken out for this.
-            Some(hearing) if !hearing.knows(entry.epoch) => return Err(GetOutcome::Forgotten),
-            // In another process, and here before a restart, it was given its mark by the same numbers.
-            Some(hearing) => hearing.since(entry.epoch, &entry),
-            None => Since::Untouched,
-        };
+        let heard = self.hearing.get().map_or(Ok(Since::Untouched), |hearing| hearing.judge_stored(&entry, now))?;
         match (heard, self.known.lock().purges.since(&entry, entry.fetched_at, self.skew())) {
             (Since::Hard, _) | (_, Since::Hard) => Err(GetOutcome::Outdated),
             (heard, known) => Ok(Looked { entry, soft_purged: heard == Since::Soft || known == Since::Soft }),

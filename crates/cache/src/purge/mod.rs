@@ -1,5 +1,6 @@
 //! Purging, and the log that keeps an answer under way from bringing back what was purged while it travelled.
 
+mod lots;
 mod wire;
 
 use std::collections::VecDeque;
@@ -9,6 +10,8 @@ use farthing_freshness::index::KeyMap;
 use farthing_freshness::{Entry, Subject};
 use farthing_types::{KeyHash, RouteName, Tenant};
 use parking_lot::Mutex;
+
+pub(crate) use lots::{Lot, Target, group_of_variants, groups_of, lots};
 
 /// How many purges are remembered one by one. An answer that began before the oldest of them is not stored.
 const REMEMBERED: usize = 4096;

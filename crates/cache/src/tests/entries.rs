@@ -277,7 +277,7 @@ fn the_statistics_table_keeps_its_bounds_and_the_recent_keys() {
     assert!(held <= table.capacity() && held > table.capacity() / 2, "{held} of {}", table.capacity());
 }
 
-/// Real threads: a change is written at the origin and its key purged; from then on nobody gets an older value, whatever
+/// Real threads: a change is written at the origin and its key, tag or path purged; from then on nobody gets an older value, whatever
 /// was under way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_gets_a_value_older_than_the_last_purge() {
@@ -292,7 +292,8 @@ async fn nobody_gets_a_value_older_than_the_last_purge() {
                 // Every fourth turn changes the value; the others ask for it, and may be in the middle of a fill meanwhile.
                 if i % 4 == task % 4 {
                     let version = origin.fetch_add(1, Ordering::SeqCst) + 1;
-                    cache.purge(&Purge::Key(subject.key), false, NOW);
+                    let path = Purge::Path { route: "geo".into(), tenant: "acme".into(), path: subject.path.clone() };
+                    cache.purge([&Purge::Key(subject.key), &Purge::Tag("red".into()), &path][i / 4 % 3], false, NOW);
                     purged.fetch_max(version, Ordering::SeqCst);
                     continue;
                 }
@@ -322,7 +323,7 @@ async fn value_of(cache: &Cache, subject: &Arc<Subject>, origin: &std::sync::ato
             for _ in 0..4 {
                 tokio::task::yield_now().await;
             }
-            let mut filling = ticket.share(head(), NOW);
+            let mut filling = ticket.share(SharedHead { tags: Some(vec!["red".into()]), ..head() }, NOW);
             filling.push(body.clone().into()).await;
             tokio::task::yield_now().await;
             drop(filling.finish(None).store(entry(subject, body.clone()), NOW));

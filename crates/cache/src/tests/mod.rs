@@ -3,6 +3,7 @@
 mod bounds;
 mod entries;
 mod flights;
+mod purges;
 mod streams;
 mod tiers;
 

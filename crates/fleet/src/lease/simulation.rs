@@ -134,7 +134,8 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, without: Without) -> Self {
+    /// `count` instances; a few where it is none.
+    fn new(seed: u64, without: Without, count: Option<u64>) -> Self {
         let mut world = Self {
             dice: Dice(seed),
             without,
@@ -154,7 +155,8 @@ impl World {
             taken: None,
             wrong: None,
         };
-        for _ in 0..2 + world.dice.below(4) {
+        let few = 2 + world.dice.below(4);
+        for _ in 0..count.unwrap_or(few) {
             let (offset, gains) = (world.dice.below(1 << 40) as i64, world.dice.below(400) as i64 - 200);
             let at = world.instances.len();
             world.instances.push(Instance { run: 0, offset, gains, paused: 0, floor: Token(0), past: Token(0), asking: None, hold: None });
@@ -437,16 +439,16 @@ impl World {
 }
 
 /// Runs schedules; every failing seed.
-fn failing(seeds: std::ops::Range<u64>, without: Without) -> Vec<(u64, String)> {
-    seeds.filter_map(|seed| World::new(seed, without).run().err().map(|why| (seed, why))).collect()
+fn failing(seeds: std::ops::Range<u64>, without: Without, count: Option<u64>) -> Vec<(u64, String)> {
+    seeds.filter_map(|seed| World::new(seed, without, count).run().err().map(|why| (seed, why))).collect()
 }
 
-fn hold(seeds: std::ops::Range<u64>) {
+fn hold(seeds: std::ops::Range<u64>, count: Option<u64>) {
     let seeds = match std::env::var("FARTHING_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => seed..seed + 1,
         None => seeds,
     };
-    let failing = failing(seeds, Without::Nothing);
+    let failing = failing(seeds, Without::Nothing, count);
     for (seed, why) in &failing {
         eprintln!("FARTHING_SEED={seed}: {why}");
     }
@@ -455,18 +457,29 @@ fn hold(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn no_schedule_lets_two_act_or_an_old_effect_in() {
-    hold(0..2_000);
+    hold(0..2_000, None);
 }
 
 #[test]
 #[ignore = "a million schedules: make simulate"]
 fn a_million_schedules() {
-    hold(0..1_000_000);
+    hold(0..1_000_000, None);
+}
+
+#[test]
+fn a_hundred_instances_are_as_few() {
+    hold(0..4, Some(100));
+}
+
+#[test]
+#[ignore = "minutes: make simulate"]
+fn a_hundred_instances_in_five_thousand_schedules() {
+    hold(0..5_000, Some(100));
 }
 
 #[test]
 fn what_is_left_out_is_noticed() {
-    let seen = |without: Without| failing(0..300, without).len();
+    let seen = |without: Without| failing(0..300, without, None).len();
     assert!(seen(Without::Fence) > 0, "effects of paused holders");
     assert!(seen(Without::Care) > 0, "holders that count from the answer");
 }

@@ -90,6 +90,89 @@ fn worth_is_price_times_reuse_by_size() {
     assert!(worth(Some(Money::ZERO), 1.0, hour, 100) == 0.0);
 }
 
+/// Belongs to the groups whose bits are set.
+struct Grouped(u8);
+impl Weighed for Grouped {
+    fn bytes(&self) -> usize {
+        10
+    }
+    fn worth(&self, _now: Time) -> f64 {
+        1.0
+    }
+    fn groups(&self, each: &mut dyn FnMut(u32)) {
+        // All in few chains, whatever the number of heads.
+        (0..8).filter(|bit| self.0 & 1 << bit != 0).for_each(|bit| each(group(bit)));
+    }
+}
+const fn group(bit: u32) -> u32 {
+    (bit % 2) << 20 | bit << 24
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    /// Walks stand in the middle of their groups while values come, go and are evicted: whoever is there all the time is met, and met once.
+    #[test]
+    fn a_walk_meets_who_was_there_all_the_time(
+        steps in proptest::collection::vec((0u8..8, 0u64..60, any::<u8>(), 1usize..6), 1..400),
+        roomy in any::<bool>(),
+    ) {
+        let each = 10 + NODE_OVERHEAD + size_of::<Grouped>();
+        let mut index = Index::new(if roomy { usize::MAX / 2 } else { 30 * each });
+        // Each walk with its group, who must be met, and who was.
+        let mut walks: Vec<(Walk, u32, Vec<KeyHash>, Vec<KeyHash>)> = Vec::new();
+        let members = |index: &Index<Grouped>, bit: u32| -> Vec<KeyHash> {
+            let mut keys: Vec<KeyHash> = index.iter().filter(|(_, value)| value.0 & 1 << bit != 0).map(|(key, _)| key).collect();
+            keys.sort_unstable();
+            keys
+        };
+        for (what, n, bits, most) in steps {
+            match what {
+                0..4 => drop(index.insert(key(n), Grouped(bits), Time::ZERO)),
+                4 => {
+                    index.remove(key(n));
+                }
+                5 => {
+                    let bit = u32::from(bits % 9);
+                    let walk = if bit == 8 { Walk::all() } else { Walk::group(group(bit)) };
+                    let due = if bit == 8 { index.iter().map(|(key, _)| key).collect() } else { members(&index, bit) };
+                    walks.push((walk, bit, due, Vec::new()));
+                }
+                _ => for (walk, bit, _, met) in &mut walks {
+                    met.extend(index.step(walk, most, |_, value| *bit == 8 || value.0 & 1 << *bit != 0));
+                },
+            }
+            // Replaced is gone and come anew.
+            for (walk, bit, due, met) in &mut walks {
+                if what < 4 {
+                    due.retain(|of| *of != key(n));
+                }
+                due.retain(|of| index.peek(*of).is_some_and(|value| *bit == 8 || value.0 & 1 << *bit != 0));
+                if walk.is_over() {
+                    prop_assert!(due.iter().all(|of| met.iter().filter(|key| *key == of).count() == 1), "{due:?} {met:?}");
+                }
+            }
+            walks.retain(|(walk, ..)| !walk.is_over());
+            prop_assert_eq!(index.bytes(), index.iter().map(|(_, value)| each + value.0.count_ones() as usize * LINK_BYTES).sum::<usize>());
+        }
+        for (mut walk, ..) in walks {
+            while !walk.is_over() {
+                index.step(&mut walk, 3, |_, _| false);
+            }
+        }
+        for bit in 0..8 {
+            let mut walk = Walk::group(group(bit));
+            let mut met = index.step(&mut walk, usize::MAX, |_, value| value.0 & 1 << bit != 0);
+            met.sort_unstable();
+            prop_assert!(walk.is_over());
+            prop_assert_eq!(met, members(&index, bit));
+        }
+        // And nothing is left behind.
+        let keys: Vec<KeyHash> = index.iter().map(|(key, _)| key).collect();
+        assert!(keys.into_iter().all(|key| index.remove(key).is_some()));
+        prop_assert_eq!((index.bytes(), index.groups.used()), (0, 0));
+    }
+}
+
 /// Cost of the misses of a Zipf trace; `aware` tells the index the true worth.
 fn miss_cost(aware: bool, price: impl Fn(u64) -> f64) -> f64 {
     let (keys, requests) = (4000usize, 60_000);

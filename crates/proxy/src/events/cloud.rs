@@ -41,7 +41,7 @@ struct Structured {
 impl Structured {
     fn event(self) -> Result<Event, CloudError> {
         let whole = self.specversion == "1.0" && [&self.id, &self.source, &self.kind].iter().all(|text| !text.is_empty());
-        if whole { Ok(Event { kind: self.kind, subject: self.subject, data: self.data }) } else { Err(CloudError::Malformed) }
+        if whole { Ok(Event { kind: self.kind, subject: self.subject, data: self.data, at: None }) } else { Err(CloudError::Malformed) }
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn all_modes_say_the_same() {
-        let expected = Event { kind: "t".into(), subject: Some("a/ü".into()), data: json!({"id": 7}) };
+        let expected = Event { kind: "t".into(), subject: Some("a/ü".into()), data: json!({"id": 7}), at: None };
         let structured = headers(&[("content-type", "application/cloudevents+json; charset=utf-8")]);
         assert_eq!(read(&structured, whole("a/ü").to_string().as_bytes()), Ok(vec![expected.clone()]));
         let batch = headers(&[("content-type", "application/cloudevents-batch+json")]);

@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use farthing_cache::Purge;
+use farthing_fleet::EntryId;
 use farthing_types::RouteName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Arrival, Event, EventSource, News, SourceState};
 use crate::files;
+use crate::fleet::message::Read;
 use crate::purging::Filled;
 use crate::state::State;
 
@@ -81,28 +83,35 @@ impl Driver {
     }
 
     async fn take(&mut self, arrival: Arrival, remembers: bool) {
-        let Arrival { events, malformed, missed, more, position, obeyed } = arrival;
+        let Arrival { events, malformed, missed, begun, anew, read_to, more, position, obeyed } = arrival;
         self.heard = Instant::now();
         self.shared.heard.store(self.state.clock.now().nanos(), Ordering::Relaxed);
         let gap = missed || (self.shared.is_down() && !remembers);
+        let first = events.iter().find_map(|event| event.at);
         let work = (self.state.clone(), self.shared.clone());
         let counts = &self.shared.counts;
         counts.events.fetch_add(events.len() as u64, Ordering::Relaxed);
         counts.malformed.fetch_add(malformed, Ordering::Relaxed);
-        let purged = if gap || !events.is_empty() {
-            // Each purge goes through the whole memory.
-            tokio::task::spawn_blocking(move || obey(&work.0, &work.1, (&events, gap))).await.unwrap_or_default()
+        let done = if gap || !events.is_empty() {
+            // Some purges go through the whole memory.
+            tokio::task::spawn_blocking(move || obey(&work.0, &work.1, (&events, gap.then_some(Gap { begun, anew, read_to })))).await.ok()
         } else {
-            0
+            Some(0)
         };
         // Only now: until the purges are done it is not known what is old.
+        if let Some(last) = read_to {
+            let mut obeyed = self.shared.obeyed.lock();
+            // What came before the first that it has read, it knows nothing of. What it has missed it has purged with all else.
+            let since = if gap { (!begun).then(EntryId::default) } else { obeyed.map(|(first, _)| first) };
+            *obeyed = since.or(first).filter(|_| done.is_some()).map(|first| (first, last));
+        }
         *self.shared.trouble.lock() = None;
         if !more && self.shared.down.swap(false, Ordering::Relaxed) {
             tracing::info!(source = &*self.shared.config.name, "the source of events is heard");
         }
         self.position = position.or(self.position.take());
         if let Some(obeyed) = obeyed {
-            let _nobody_waits = obeyed.send(purged as u64);
+            let _nobody_waits = obeyed.send(done.unwrap_or_default() as u64);
         }
     }
 
@@ -139,23 +148,38 @@ fn went_down(shared: &SourceState) {
     );
 }
 
+/// Events that may have been missed.
+#[derive(Clone, Copy)]
+struct Gap {
+    begun: bool,
+    anew: bool,
+    read_to: Option<EntryId>,
+}
+
 /// Purges what the events say, and before that everything of the source's routes where some may have been missed; how many entries.
-fn obey(state: &State, shared: &SourceState, (events, gap): (&[Event], bool)) -> usize {
-    let missed = if gap { whole(state, shared) } else { 0 };
+fn obey(state: &State, shared: &SourceState, (events, gap): (&[Event], Option<Gap>)) -> usize {
+    let missed = gap.map_or(0, |gap| whole(state, shared, gap));
     missed + each(state, shared, events)
 }
 
-fn whole(state: &State, shared: &SourceState) -> usize {
+fn whole(state: &State, shared: &SourceState, gap: Gap) -> usize {
     shared.counts.gaps.fetch_add(1, Ordering::Relaxed);
     let (source, routes) = (&*shared.config.name, shared.routes.join(", "));
     tracing::warn!(source, routes, "events may have been missed: everything of the source's routes is purged");
     let all_of = |route: &RouteName| Purge::Prefix { route: Some(route.clone()), path: "".into() };
-    let purge = |route| state.cache.purge(&all_of(route), shared.config.soft_on_gap, state.clock.now()).entries;
-    shared.routes.iter().map(purge).sum()
+    let purges: Vec<(Purge, bool)> = shared.routes.iter().map(|route| (all_of(route), shared.config.soft_on_gap)).collect();
+    match gap.read_to {
+        // The others may have missed the same.
+        Some(event) => {
+            let read = Read { source: shared.config.name.clone(), event, last: true, anew: gap.anew, purges };
+            state.purge_read(read, gap.begun)
+        }
+        None => purges.iter().map(|(purge, soft)| state.cache.purge(purge, *soft, state.clock.now()).entries).sum(),
+    }
 }
 
 fn each(state: &State, shared: &SourceState, events: &[Event]) -> usize {
-    let mut filled: Vec<Filled> = Vec::new();
+    let mut filled: Vec<(Filled, Option<EntryId>)> = Vec::new();
     for event in events {
         let mut matched = false;
         for rule in shared.config.rules.iter().filter(|rule| rule.is_about(&event.kind)) {
@@ -169,16 +193,26 @@ fn each(state: &State, shared: &SourceState, events: &[Event]) -> usize {
                     "an event had no value for a field of `purges`: that purges nothing; further ones are counted only"
                 );
             }
-            // Bursts say the same again and again.
-            if !filled.contains(&one) {
-                filled.push(one);
-            }
+            // Bursts say the same again and again. The last one counts: of the earlier ones somebody may have told before it came.
+            filled.retain(|(other, _)| *other != one);
+            filled.push((one, event.at));
         }
         if !matched {
             shared.counts.unmatched.fetch_add(1, Ordering::Relaxed);
         }
     }
-    // A stream is read by every instance, a delivery comes to one.
-    let tell = shared.kind() == "webhook";
-    filled.into_iter().map(|filled| filled.purge(state, &shared.routes, tell)).sum()
+    let mut entries = 0;
+    for (at, (one, event)) in filled.iter().enumerate() {
+        let purges = one.purges(state, &shared.routes);
+        entries += match event {
+            Some(event) => {
+                let last = filled.get(at + 1).is_none_or(|(_, next)| next != &Some(*event));
+                let read = Read { source: shared.config.name.clone(), event: *event, last, anew: false, purges };
+                state.purge_read(read, false)
+            }
+            // A delivery comes to one instance.
+            None => purges.iter().map(|(purge, soft)| state.purge(purge, *soft).entries).sum(),
+        };
+    }
+    entries
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use farthing_config::{Config, EventsConfig, EventsFrom, Field};
+use farthing_fleet::EntryId;
 use farthing_types::{RouteName, Time};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -36,6 +37,8 @@ pub struct Event {
     pub subject: Option<String>,
     /// Its `data`, where that is JSON.
     pub data: Value,
+    /// Where it stands in a source that all instances read.
+    pub at: Option<EntryId>,
 }
 
 impl Event {
@@ -83,6 +86,12 @@ pub struct Arrival {
     pub malformed: u64,
     /// Events before these may have been missed.
     pub missed: bool,
+    /// These are only what came before the process: it has begun to listen.
+    pub begun: bool,
+    /// The source is another one than before: its events may stand before those.
+    pub anew: bool,
+    /// Up to where a source that all instances read was read.
+    pub read_to: Option<EntryId>,
     /// More has come already: until that is obeyed, too, it is not known what is old.
     pub more: bool,
     /// Where the source stands after them, to go on from after a restart.
@@ -106,6 +115,8 @@ pub struct SourceState {
     /// When it said something last; ns since 1970, 0 before.
     heard: AtomicI64,
     trouble: Mutex<Option<String>>,
+    /// From which event to which one of a source that all instances read all were obeyed here.
+    obeyed: Mutex<Option<(EntryId, EntryId)>>,
     door: Option<webhook::Door>,
 }
 
@@ -143,6 +154,7 @@ impl SourceState {
             told: AtomicBool::new(false),
             heard: AtomicI64::new(0),
             trouble: Mutex::default(),
+            obeyed: Mutex::default(),
             door,
         }
     }
@@ -155,6 +167,11 @@ impl SourceState {
     /// When it said something last.
     pub fn heard(&self) -> Option<Time> {
         Some(self.heard.load(Ordering::Relaxed)).filter(|nanos| *nanos != 0).map(Time::from_nanos)
+    }
+
+    /// Whether an event of a source that all instances read has been obeyed here.
+    pub fn has_obeyed(&self, event: EntryId) -> bool {
+        self.obeyed.lock().is_some_and(|(first, last)| (first..=last).contains(&event))
     }
 
     /// Its kind: `webhook` or `redis`.

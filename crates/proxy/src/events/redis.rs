@@ -48,6 +48,9 @@ impl Stream {
                     events: read.into_iter().flatten().collect(),
                     malformed,
                     missed: news.missed,
+                    begun: news.begun,
+                    anew: news.anew,
+                    read_to: Some(news.position.last()),
                     more: news.more,
                     position,
                     obeyed: None,
@@ -64,7 +67,7 @@ impl Stream {
 
 fn event(entry: &StreamEntry) -> Option<Event> {
     let (_, text) = entry.fields.iter().find(|(name, _)| **name == *FIELD)?;
-    if text.len() > LONGEST { None } else { cloud::structured(text).ok() }
+    if text.len() > LONGEST { None } else { cloud::structured(text).ok().map(|event| Event { at: Some(entry.id), ..event }) }
 }
 
 impl EventSource for Stream {

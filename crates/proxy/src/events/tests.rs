@@ -144,7 +144,7 @@ impl Stage {
 }
 
 fn event(kind: &str, subject: &str) -> Arrival {
-    Arrival { events: vec![Event { kind: kind.into(), subject: Some(subject.into()), data: json!({}) }], ..Arrival::default() }
+    Arrival { events: vec![Event { kind: kind.into(), subject: Some(subject.into()), data: json!({}), at: None }], ..Arrival::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +232,7 @@ async fn a_source_counts_as_down_until_all_that_waits_has_been_obeyed() {
 
 #[test]
 fn subjects_are_taken_apart() {
-    let event = Event { kind: "t".into(), subject: Some("shop 1/a&b".into()), data: json!({"id": 7, "tags": []}) };
+    let event = Event { kind: "t".into(), subject: Some("shop 1/a&b".into()), data: json!({"id": 7, "tags": []}), at: None };
     let value = |field| (event.value(&field, false), event.value(&field, true));
     let both = |meant: &str, path: &str| (Some(meant.to_owned()), Some(path.to_owned()));
     assert_eq!(value(Field::Subject), both("shop 1/a&b", "shop%201/a%26b"));

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_cache::Purge;
-use farthing_fleet::{BusMessage, BusNews, BusPosition, BusTold};
+use farthing_fleet::{BusAsked, BusFlag, BusHeard, BusNews, BusPosition, BusSaid, BusTold, BusTurn};
 use farthing_types::{Span, Time};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Fleet;
 use super::message::{self, Flag, Said};
+use super::stamps::{bypass_of, subjects};
 use crate::state::State;
 
 /// How often it is asked what is new: several times within the second after which silence counts.
@@ -25,6 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Starts both loops, where there is a fleet; they end with [`Fleet::close`].
 pub fn start(state: &Arc<State>) {
     let Some(fleet) = state.fleet.clone() else { return };
+    fleet.stamps.lock().begin(&state.bypass.orders(state.clock.now()), state.freeze.order().as_ref());
     let stop = fleet.closing.clone();
     state.tasks.spawn(listen(state.clone(), fleet.clone(), stop.clone()));
     state.tasks.spawn(tell(fleet, stop));
@@ -47,8 +49,8 @@ async fn listen(state: Arc<State>, fleet: Arc<Fleet>, stop: CancellationToken) {
 async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
     // Whatever was told before this moment is in the answer.
     let asked = state.clock.now();
-    let position = fleet.position.lock().clone();
-    let news = match fleet.bus.hear(&position, &fleet.nonce(), (&fleet.member, &fleet.says)).await {
+    let question = fleet.listener.lock().asks();
+    let news = match fleet.bus.hear(&question, &fleet.nonce(), (&fleet.member, &fleet.says)).await {
         Ok(news) => news,
         Err(fault) => {
             fleet.trouble(fault);
@@ -58,9 +60,9 @@ async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
     let more = news.more;
     if !news.follows || !news.messages.is_empty() {
         let (state, fleet) = (state.clone(), fleet.clone());
-        // Each purge goes through the whole memory.
+        // Some purges go through the whole memory.
         let counters = state.clone();
-        if tokio::task::spawn_blocking(move || take(&state, &fleet, &position, &news)).await.is_err() {
+        if tokio::task::spawn_blocking(move || take(&state, &fleet, &question, &news)).await.is_err() {
             counters.counters.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!("carrying out what the fleet said broke off: it is tried again, and answers with tags are doubted meanwhile");
             return false;
@@ -75,21 +77,23 @@ async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
 }
 
 /// Does what was heard, in order.
-fn take(state: &State, fleet: &Fleet, position: &BusPosition, news: &BusNews) {
+fn take(state: &State, fleet: &Fleet, asked: &BusAsked, news: &BusNews) {
     let now = state.clock.now();
     fleet.see(news.members.clone(), now);
-    if !news.follows {
-        // These come too late to be news; what came into memory since it was emptied is still to be judged by them.
-        fleet.old_until.store(news.newest, Ordering::Relaxed);
-        let first = news.messages.first().map_or(news.newest, |first| first.at.number);
-        lost(state, fleet, (first.saturating_sub(1), position.number > 0), now);
-        raise(state, news);
-    }
-    let mut heard = Heard::default();
-    for message in &news.messages {
-        // Told by this instance, and heard already when it was told.
-        if !(news.follows && message.at.number <= fleet.hearing.position()) {
-            one(state, fleet, (message, &mut heard), now);
+    let heard_to = fleet.hearing.position();
+    let (turns, last) = fleet.listener.lock().turns(news, (asked, heard_to), |nonce| fleet.is_own(nonce));
+    let mut heard = Heard { last, ..Heard::default() };
+    for turn in turns {
+        match turn {
+            BusTurn::Lost { before, news } => lost(state, fleet, (before, news), now),
+            BusTurn::Raise => raise(state, fleet, news),
+            BusTurn::Said { number, body, heard: told } => match message::decode(body) {
+                Ok(things) => things.into_iter().for_each(|said| obey(state, fleet, (said, number, told), &mut heard)),
+                Err(message::Foreign) => {
+                    tracing::warn!("another release of Farthing has said something that this one does not understand: memory is emptied");
+                    lost(state, fleet, (number, told != BusHeard::Old), now);
+                }
+            },
         }
     }
     heard.carry_out(state, fleet, now);
@@ -105,6 +109,18 @@ struct Heard {
 }
 
 impl Heard {
+    fn purge(&mut self, fleet: &Fleet, (purge, soft): (Purge, bool), (number, told): (u64, BusHeard)) {
+        fleet.hearing.note(number, &purge, soft);
+        match told {
+            BusHeard::Own => {}
+            BusHeard::News => {
+                fleet.counts.heard();
+                self.purges.push((purge, soft));
+            }
+            BusHeard::Old => self.old.push((purge, soft)),
+        }
+    }
+
     fn carry_out(self, state: &State, fleet: &Fleet, now: Time) {
         if !self.purges.is_empty() {
             state.cache.purge_heard(&self.purges, now);
@@ -129,90 +145,46 @@ fn lost(state: &State, fleet: &Fleet, (before, news): (u64, bool), now: Time) {
     }
 }
 
-fn one(state: &State, fleet: &Fleet, (message, heard): (&BusMessage, &mut Heard), now: Time) {
-    let number = message.at.number;
-    let news = number > fleet.old_until.load(Ordering::Relaxed);
-    match &message.body {
-        // What was told before may never have been heard by anybody else.
-        None => lost(state, fleet, (number, news), now),
-        Some(body) => match message::decode(body) {
-            Ok(things) => {
-                let told = match (news, fleet.is_own(&message.at.nonce)) {
-                    (false, _) => Told::Old,
-                    (true, true) => Told::Own,
-                    (true, false) => Told::News,
-                };
-                things.into_iter().for_each(|said| obey(state, fleet, (said, number, told), heard));
-            }
-            Err(message::Foreign) => {
-                tracing::warn!("another release of Farthing has said something that this one does not understand: memory is emptied");
-                lost(state, fleet, (number, news), now);
-            }
-        },
-    }
-    heard.last = Some(message.at.clone());
-}
-
-/// What a message is to this instance.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// It has told it, and done it before.
-    Own,
-    /// Somebody has just told it.
-    News,
-    /// It was told before memory was emptied last. Of orders, the flags tell what is in force.
-    Old,
-}
-
 /// Does one thing; purges are remembered at once, and carried out together.
-fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, Told), heard: &mut Heard) {
+fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, BusHeard), heard: &mut Heard) {
     match said {
-        Said::Purge(purge, soft) => {
-            fleet.hearing.note(number, &purge, soft);
-            match told {
-                Told::Own => {}
-                Told::News => {
-                    fleet.counts.heard();
-                    heard.purges.push((purge, soft));
-                }
-                Told::Old => heard.old.push((purge, soft)),
-            }
+        Said::Purge(purge, soft) => heard.purge(fleet, (purge, soft), (number, told)),
+        Said::Read(read) => {
+            // What this instance has read itself it has done, and what it has asked for since is younger.
+            let obeyed = state.events.iter().any(|source| source.config.name == read.source && source.has_obeyed(read.event));
+            let told = if obeyed && told == BusHeard::News { BusHeard::Own } else { told };
+            read.purges.into_iter().for_each(|purge| heard.purge(fleet, purge, (number, told)));
         }
-        Said::Models if told == Told::News => state.poll_models(),
-        Said::Flag(flag) if told == Told::News => follow(state, *flag),
-        Said::Models | Said::Flag(_) => {}
+        Said::Models if told == BusHeard::News => state.poll_models(),
+        Said::Flag(flag, at) if told == BusHeard::News => follow(state, fleet, (*flag, at)),
+        Said::Models | Said::Flag(..) => {}
     }
 }
 
 /// Takes over the flags that are up, where what was told of them may have been missed.
-fn raise(state: &State, news: &BusNews) {
-    let mut flags: Vec<&(String, Bytes)> = news.flags.iter().collect();
+fn raise(state: &State, fleet: &Fleet, news: &BusNews) {
+    let mut flags: Vec<&BusFlag> = news.flags.iter().collect();
     // What holds for all routes before what holds for one.
-    flags.sort();
-    for (name, text) in flags {
-        match serde_json::from_slice(text) {
-            // What this instance was ordered since, and could not tell, is news to the others.
-            Ok(flag) if is_outdated(state, &flag) => tracing::info!(name, "a flag of the fleet is older than the order here"),
-            Ok(flag) => follow(state, flag),
-            Err(error) => tracing::warn!(name, %error, "a flag of the fleet cannot be read"),
+    flags.sort_by(|a, b| a.name.cmp(&b.name));
+    for flag in flags {
+        match serde_json::from_slice::<Flag>(&flag.value) {
+            Ok(order) => {
+                let at = flag.at.max(order.given());
+                follow(state, fleet, (order, at));
+            }
+            Err(error) => tracing::warn!(name = flag.name, %error, "a flag of the fleet cannot be read"),
         }
     }
 }
 
-/// Whether an order that ends something is older than what it would end.
-fn is_outdated(state: &State, flag: &Flag) -> bool {
-    match flag {
-        Flag::Freeze { order: None, at, .. } => state.freeze.order().is_some_and(|order| order.since > *at),
-        Flag::BypassOff { route, at, .. } => {
-            let orders = state.bypass.orders(state.clock.now());
-            orders.iter().any(|order| (route.is_none() || order.route == *route) && order.since > *at)
-        }
-        Flag::Freeze { .. } | Flag::BypassOn(_) => false,
+/// Carries out an operator's order that was given to another instance, unless a later one is known here.
+fn follow(state: &State, fleet: &Fleet, (flag, at): (Flag, Time)) {
+    let mut stamps = fleet.stamps.lock();
+    let subjects = stamps.admit(subjects(&flag, &fleet.routes), at);
+    if subjects.is_empty() {
+        tracing::info!(?flag, "an order of the fleet is known here, or is older than the one that is");
+        return;
     }
-}
-
-/// Carries out an operator's order that was given to another instance.
-fn follow(state: &State, flag: Flag) {
     let fault = match flag {
         Flag::Freeze { order, reason, .. } => {
             let (on, changes) = (order.is_some(), order.is_some() != state.freeze.is_on());
@@ -220,8 +192,12 @@ fn follow(state: &State, flag: Flag) {
         }
         Flag::BypassOn(order) if !order.holds(state.clock.now()) => None,
         Flag::BypassOn(order) => state.bypass_on(order).err().map(|fault| fault.to_string()),
-        Flag::BypassOff { route, reason, .. } => state.bypass_off(route.as_deref(), &reason).err().map(|fault| fault.to_string()),
+        Flag::BypassOff { reason, .. } => {
+            let ended = state.bypass_end(&reason, |of| subjects.contains(&bypass_of(of)));
+            ended.err().map(|fault| fault.to_string())
+        }
     };
+    drop(stamps);
     if let Some(fault) = fault {
         tracing::warn!(fault, "an order to the fleet was not carried out here as it was given");
     }
@@ -262,11 +238,13 @@ async fn tell(fleet: Arc<Fleet>, stop: CancellationToken) {
 async fn tell_next(fleet: &Fleet) -> bool {
     let Some(parcel) = fleet.outbox.next() else { return true };
     let (nonce, known) = (fleet.nonce(), fleet.hearing.position());
-    let flags = fleet.flags(&parcel.things);
-    match fleet.bus.tell((&nonce, &parcel.bytes), &flags, &fleet.nonce(), known).await {
-        Ok(BusTold { number, after }) => {
-            fleet.counts.told(parcel.things.len());
-            fleet.told(&parcel, (BusPosition { number, nonce: Bytes::from(nonce) }, &after));
+    let (flags, of) = (fleet.flags(&parcel.things), message::place(&parcel.things));
+    let said = BusSaid { nonce: nonce.clone(), body: parcel.bytes.clone(), flags, of };
+    match fleet.bus.tell(&said, &fleet.nonce(), known).await {
+        Ok(BusTold { number, after, told }) => {
+            fleet.counts.told(if told { parcel.things.len() } else { 0 });
+            let at = BusPosition { number, nonce: Bytes::from(nonce) };
+            fleet.told(&parcel, (at, &after), told);
             fleet.outbox.told(&parcel);
             true
         }

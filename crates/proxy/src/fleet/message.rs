@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use farthing_cache::Purge;
-use farthing_fleet::LONGEST_MESSAGE;
+use farthing_fleet::{BusPlace, EntryId, LONGEST_MESSAGE};
 use farthing_types::{RouteName, Time};
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +22,25 @@ pub enum Said {
     Purge(Purge, bool),
     /// Aliases of predictors have moved: look at the store.
     Models,
-    /// An operator's order.
-    Flag(Box<Flag>),
+    /// An operator's order, with when it was given: later than all before it that whoever gave it knew of, and of two orders the later one holds.
+    Flag(Box<Flag>, Time),
+    /// What an event says that all instances read from one source.
+    Read(Box<Read>),
+}
+
+/// What an event says that all instances read from one source, or a part of that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// The source.
+    pub source: Arc<str>,
+    /// The event, or the last of some that were missed.
+    pub event: EntryId,
+    /// With this all is said that the events up to it say.
+    pub last: bool,
+    /// The source may have begun anew: what was told of it says nothing.
+    pub anew: bool,
+    /// What it purges, each with whether it is soft.
+    pub purges: Vec<(Purge, bool)>,
 }
 
 /// An operator's order that holds on all instances.
@@ -52,6 +69,16 @@ pub enum Flag {
     },
 }
 
+impl Flag {
+    /// When it was given, on the clock of who gave it.
+    pub const fn given(&self) -> Time {
+        match self {
+            Self::Freeze { at, .. } | Self::BypassOff { at, .. } => *at,
+            Self::BypassOn(order) => order.since,
+        }
+    }
+}
+
 /// Something is said that this release does not understand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign;
@@ -59,19 +86,40 @@ pub struct Foreign;
 impl Said {
     /// A purge that is short enough to be told, of all that is meant and perhaps of more.
     pub fn purge(purge: &Purge, soft: bool) -> Self {
-        let beginning = |path: &str| -> Arc<str> {
-            let end = (0..=LONGEST_PATH.min(path.len())).rev().find(|at| path.is_char_boundary(*at)).unwrap_or_default();
-            path.get(..end).unwrap_or_default().into()
+        Self::Purge(short(purge), soft)
+    }
+
+    /// The purges of an event, in parts that are short enough to be told.
+    pub fn read(read: Read) -> Vec<Self> {
+        let part = || Read { source: read.source.clone(), event: read.event, last: false, anew: read.anew, purges: Vec::new() };
+        let (mut out, mut bytes) = (vec![part()], 0);
+        for (purge, soft) in &read.purges {
+            let purge = short(purge);
+            let more = words(&purge) + 1;
+            if bytes > 0 && bytes + more > LONGEST_PURGE {
+                out.push(part());
+                bytes = 0;
+            }
+            bytes += more;
+            out.iter_mut().last().into_iter().for_each(|part| part.purges.push((purge.clone(), *soft)));
+        }
+        out.iter_mut().last().into_iter().for_each(|part| part.last = read.last);
+        out.into_iter().map(|part| Self::Read(Box::new(part))).collect()
+    }
+
+    /// What it purges, each with whether it is soft.
+    pub fn purges(&self) -> impl Iterator<Item = (&Purge, bool)> {
+        let (one, several) = match self {
+            Self::Purge(purge, soft) => (Some((purge, *soft)), None),
+            Self::Read(read) => (None, Some(&read.purges)),
+            Self::Models | Self::Flag(..) => (None, None),
         };
-        let told = match purge {
-            long if words(long) <= LONGEST_PURGE => purge.clone(),
-            Purge::Path { route, path, .. } => Purge::Prefix { route: Some(route.clone()), path: beginning(path) },
-            Purge::Within { route, path: Some(path), .. } => Purge::Prefix { route: Some(route.clone()), path: beginning(path) },
-            Purge::Within { route, .. } => Purge::Prefix { route: Some(route.clone()), path: "".into() },
-            Purge::Prefix { route, path } => Purge::Prefix { route: route.clone(), path: beginning(path) },
-            Purge::Key(_) | Purge::Tag(_) | Purge::Tenant(_) | Purge::All => Purge::All,
-        };
-        Self::Purge(told, soft)
+        one.into_iter().chain(several.into_iter().flatten().map(|(purge, soft)| (purge, *soft)))
+    }
+
+    /// The source that it tells of.
+    fn source(&self) -> Option<&Arc<str>> {
+        if let Self::Read(read) = self { Some(&read.source) } else { None }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -81,12 +129,21 @@ impl Said {
                 purge.write(out);
             }
             Self::Models => out.push(2),
-            Self::Flag(flag) => {
+            Self::Flag(flag, at) => {
+                out.push(4);
+                out.extend_from_slice(&at.nanos().to_le_bytes());
                 // A flag is plain data: nothing of it can fail.
-                let text = serde_json::to_vec(flag).unwrap_or_default();
-                out.push(3);
-                out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-                out.extend_from_slice(&text);
+                put(out, &serde_json::to_vec(flag).unwrap_or_default());
+            }
+            Self::Read(read) => {
+                out.push(5 + u8::from(read.last) + 2 * u8::from(read.anew));
+                put(out, read.source.as_bytes());
+                [read.event.0, read.event.1].iter().for_each(|part| out.extend_from_slice(&part.to_le_bytes()));
+                out.extend_from_slice(&(read.purges.len() as u32).to_le_bytes());
+                for (purge, soft) in &read.purges {
+                    out.push(u8::from(*soft));
+                    purge.write(out);
+                }
             }
         }
     }
@@ -99,6 +156,41 @@ impl Said {
     }
 }
 
+/// A purge of all that is meant and perhaps of more, short enough to be told.
+fn short(purge: &Purge) -> Purge {
+    let beginning = |path: &str| -> Arc<str> {
+        let end = (0..=LONGEST_PATH.min(path.len())).rev().find(|at| path.is_char_boundary(*at)).unwrap_or_default();
+        path.get(..end).unwrap_or_default().into()
+    };
+    match purge {
+        long if words(long) <= LONGEST_PURGE => purge.clone(),
+        Purge::Path { route, path, .. } => Purge::Prefix { route: Some(route.clone()), path: beginning(path) },
+        Purge::Within { route, path: Some(path), .. } => Purge::Prefix { route: Some(route.clone()), path: beginning(path) },
+        Purge::Within { route, .. } => Purge::Prefix { route: Some(route.clone()), path: "".into() },
+        Purge::Prefix { route, path } => Purge::Prefix { route: route.clone(), path: beginning(path) },
+        Purge::Key(_) | Purge::Tag(_) | Purge::Tenant(_) | Purge::All => Purge::All,
+    }
+}
+
+/// Text as its length and its bytes.
+fn put(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    out.extend_from_slice(text);
+}
+
+fn number<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, after) = rest.split_first_chunk::<N>()?;
+    *rest = after;
+    Some(*bytes)
+}
+
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(u32::from_le_bytes(number(rest)?)).ok()?;
+    let (text, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(text)
+}
+
 /// Bytes of a purge, nearly: its words and what stands before them.
 fn words(purge: &Purge) -> usize {
     let mut out = Vec::new();
@@ -106,19 +198,37 @@ fn words(purge: &Purge) -> usize {
     out.len()
 }
 
-/// As many of the things as one message takes, at least one; and how many that are.
+/// As many of the things as one message takes, at least one; and how many that are. What is read from a source is told by itself, and up to the end of an
+/// event where that is possible: it may have been told already.
 pub fn encode<'a>(things: impl Iterator<Item = &'a Said>) -> (Vec<u8>, usize) {
     let (mut out, mut count) = (vec![VERSION], 0);
+    // The source of the first, and where the last whole event ends.
+    let (mut source, mut whole) = (None, None);
     for said in things {
         let before = out.len();
         said.write(&mut out);
-        if count > 0 && out.len() > LONGEST_MESSAGE {
+        let fits = out.len() <= LONGEST_MESSAGE && *source.get_or_insert_with(|| said.source()) == said.source();
+        if count > 0 && !fits {
             out.truncate(before);
             break;
         }
         count += 1;
+        if matches!(said, Said::Read(read) if read.last) {
+            whole = Some((out.len(), count));
+        }
+    }
+    if let Some((length, things)) = whole {
+        out.truncate(length);
+        count = things;
     }
     (out, count)
+}
+
+/// What a message of these things tells of a source.
+pub fn place(things: &[Said]) -> Option<BusPlace> {
+    let Some(Said::Read(read)) = things.last() else { return None };
+    let anew = things.iter().any(|said| matches!(said, Said::Read(read) if read.anew));
+    read.last.then(|| BusPlace { source: read.source.to_string(), place: read.event, anew })
 }
 
 /// What a message says.
@@ -140,11 +250,26 @@ fn read(rest: &mut &[u8]) -> Option<Said> {
     Some(match kind {
         0 | 1 => Said::Purge(Purge::read(rest)?, kind == 1),
         2 => Said::Models,
+        // Of an earlier release.
         3 => {
-            let (length, after) = rest.split_first_chunk::<4>()?;
-            let (text, after) = after.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-            *rest = after;
-            Said::Flag(Box::new(serde_json::from_slice(text).ok()?))
+            let flag: Flag = serde_json::from_slice(text(rest)?).ok()?;
+            let at = flag.given();
+            Said::Flag(Box::new(flag), at)
+        }
+        4 => {
+            let at = Time::from_nanos(i64::from_le_bytes(number(rest)?));
+            Said::Flag(Box::new(serde_json::from_slice(text(rest)?).ok()?), at)
+        }
+        5..=8 => {
+            let source = std::str::from_utf8(text(rest)?).ok()?.into();
+            let event = EntryId(u64::from_le_bytes(number(rest)?), u64::from_le_bytes(number(rest)?));
+            let count = u32::from_le_bytes(number(rest)?);
+            let purge = |rest: &mut &[u8]| {
+                let [soft @ (0 | 1)] = number(rest)? else { return None };
+                Some((Purge::read(rest)?, soft == 1))
+            };
+            let purges = (0..count).map(|_| purge(rest)).collect::<Option<_>>()?;
+            Said::Read(Box::new(Read { source, event, last: (kind - 5) & 1 == 1, anew: (kind - 5) & 2 == 2, purges }))
         }
         _ => return None,
     })
@@ -164,13 +289,25 @@ mod tests {
             Said::purge(&Purge::Key(KeyHash(7)), false),
             Said::purge(&Purge::Within { route: "geo".into(), tenant: None, path: Some("/a".into()), tag: Some("t".into()) }, true),
             Said::Models,
-            Said::Flag(Box::new(Flag::Freeze { order: Some(frozen), reason: "because".into(), at: Time::from_millis(8) })),
-            Said::Flag(Box::new(Flag::BypassOn(order))),
-            Said::Flag(Box::new(Flag::BypassOff { route: None, reason: "over".into(), at: Time::from_millis(9) })),
+            Said::Flag(
+                Box::new(Flag::Freeze { order: Some(frozen), reason: "because".into(), at: Time::from_millis(8) }),
+                Time::from_millis(8),
+            ),
+            Said::Flag(Box::new(Flag::BypassOn(order)), Time::from_millis(9)),
+            Said::Flag(
+                Box::new(Flag::BypassOff { route: None, reason: "over".into(), at: Time::from_millis(9) }),
+                Time::from_nanos(i64::MAX),
+            ),
             Said::purge(&Purge::All, false),
         ];
         let (bytes, count) = encode(things.iter());
         assert_eq!((decode(&bytes), count), (Ok(things.to_vec()), things.len()));
+        // As the release before this one said it.
+        let text = br#"{"bypass-off":{"route":"geo","reason":"over","at":9000000}}"#;
+        let mut old = vec![VERSION, 3];
+        put(&mut old, text);
+        let off = Flag::BypassOff { route: Some("geo".into()), reason: "over".into(), at: Time::from_millis(9) };
+        assert_eq!(decode(&old), Ok(vec![Said::Flag(Box::new(off), Time::from_millis(9))]));
         assert_eq!(decode(&[]), Err(Foreign));
         assert_eq!(decode(&[VERSION, 9]), Err(Foreign));
         assert_eq!(decode(&[VERSION + 1]), Err(Foreign));
@@ -178,6 +315,35 @@ mod tests {
             let read = decode(&bytes[..cut]);
             assert!(read.is_err() || read.is_ok_and(|read| things.starts_with(&read)), "{cut}");
         }
+    }
+
+    fn read(source: &str, event: u64, purges: u128) -> Read {
+        let purges = (0..purges).map(|n| (Purge::Key(KeyHash(n)), n % 2 == 0)).collect();
+        Read { source: source.into(), event: EntryId(event, 3), last: true, anew: event == 9, purges }
+    }
+
+    #[test]
+    fn what_is_read_is_told_by_itself_and_event_by_event() {
+        let (few, many) = (Said::read(read("shop", 1, 2)), Said::read(read("shop", 2, 200)));
+        assert!(few.len() == 1 && many.len() > 2);
+        let whole: Vec<bool> = many.iter().map(|said| matches!(said, Said::Read(read) if read.last)).collect();
+        assert_eq!(whole.iter().filter(|last| **last).count(), 1);
+        assert!(whole.last() == Some(&true) && many.iter().map(|said| said.purges().count()).sum::<usize>() == 200);
+        let other = Said::read(read("bazaar", 9, 0));
+        let all = [vec![Said::Models], few.clone(), few.clone(), many.clone(), other.clone(), vec![Said::Models]].concat();
+        let (mut rest, mut told) = (&all[..], Vec::new());
+        while !rest.is_empty() {
+            let (bytes, count) = encode(rest.iter());
+            assert!(bytes.len() <= LONGEST_MESSAGE);
+            assert_eq!(decode(&bytes).unwrap(), rest[..count]);
+            told.push((count, place(&rest[..count]).map(|place| (place.source, place.place.0, place.anew))));
+            rest = &rest[count..];
+        }
+        let shop = |event| Some(("shop".to_owned(), event, false));
+        // Before an event that is told in parts the whole ones go.
+        assert_eq!(told[..2], [(1, None), (2, shop(1))]);
+        assert_eq!(told[told.len() - 3..], [(1, shop(2)), (1, Some(("bazaar".to_owned(), 9, true))), (1, None)]);
+        assert!(told[2..told.len() - 3].iter().all(|(_, place)| place.is_none()));
     }
 
     #[test]

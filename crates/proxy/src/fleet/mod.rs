@@ -5,6 +5,7 @@ mod identity;
 pub mod message;
 mod orders;
 mod outbox;
+mod stamps;
 mod stats;
 
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use farthing_cache::Hearing;
 use farthing_config::{Config, FleetConfig};
-use farthing_fleet::{Bus, BusMember, BusPosition, Handle};
+use farthing_fleet::{Bus, BusFlag, BusListener, BusMember, BusPosition, Handle};
 use farthing_types::{RouteName, Span};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -22,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use identity::Identity;
-use message::{Flag, Said};
+use message::Said;
 use outbox::{Outbox, Parcel};
+use stamps::Stamps;
 use stats::Counts;
 pub use stats::FleetStats;
 
@@ -61,11 +63,11 @@ pub struct Fleet {
     bus: Bus,
     hearing: Arc<Hearing>,
     outbox: Outbox,
-    /// The last message that was carried out here.
-    position: Mutex<BusPosition>,
-    /// Messages up to this one were told before memory was emptied last.
-    old_until: AtomicU64,
+    /// Where it stands in what the others say.
+    listener: Mutex<BusListener>,
     nonces: AtomicU64,
+    /// When orders were given. Held while one is carried out, so that they are in this order, too.
+    stamps: Mutex<Stamps>,
     /// Routes that can be bypassed.
     routes: Vec<RouteName>,
     members: Mutex<Vec<BusMember>>,
@@ -86,7 +88,7 @@ impl Fleet {
         let (tasks, identity) = (TaskTracker::new(), Identity::open(config, fleet)?);
         let handle = Handle::start(&redis_config(&fleet.server, fleet.deadline), &tasks)?;
         tracing::info!(fleet = &*fleet.name, instance = &*identity.name, "this instance is one of a fleet");
-        let keys = ["stream", "flags", "members"].map(|what| key(fleet, "bus", what));
+        let keys = ["stream", "flags", "members", "sources"].map(|what| key(fleet, "bus", what));
         // Not the salt's own digest, by which keys are made.
         let salted = blake3::derive_key("farthing fleet 1: which salt", config.salt.secret.expose().as_bytes());
         let says = blake3::Hash::from_bytes(salted).to_hex().chars().take(16).collect();
@@ -95,9 +97,9 @@ impl Fleet {
             bus: Bus::new(handle.clone(), keys, fleet.deadline),
             hearing: Arc::new(Hearing::new(fleet.bypass_on_partition)),
             outbox: Outbox::default(),
-            position: Mutex::default(),
-            old_until: AtomicU64::new(0),
+            listener: Mutex::default(),
             nonces: AtomicU64::new(0),
+            stamps: Mutex::default(),
             routes: config.routes.iter().map(|route| route.name.clone()).collect(),
             members: Mutex::default(),
             counts: Counts::default(),
@@ -141,9 +143,7 @@ impl Fleet {
     /// Tells the others, as soon as may be.
     pub fn say(&self, said: Said) {
         self.outbox.put(said, |number, said| {
-            if let Said::Purge(purge, soft) = said {
-                self.hearing.expect(number, purge, *soft);
-            }
+            said.purges().for_each(|(purge, soft)| self.hearing.expect(number, purge, soft));
         });
     }
 
@@ -178,42 +178,38 @@ impl Fleet {
 
     /// A message has been carried out.
     fn arrive(&self, at: &BusPosition) {
-        let mut position = self.position.lock();
-        *position = at.clone();
+        let mut listener = self.listener.lock();
+        listener.arrive(at);
         self.hearing.advance(at.number);
     }
 
-    /// A message of this instance is on the bus, after one with this nonce; where it is the next that it would hear, it counts as heard. A server that
-    /// took over may lack what was heard last and have another message in its place: that is still to be noticed.
-    fn told(&self, parcel: &Parcel, (at, after): (BusPosition, &Bytes)) {
+    /// A message of this instance is on the bus, after one with this nonce; where it is the next that it would hear, it counts as heard. Where somebody else
+    /// has `told` it, the number is not its own.
+    fn told(&self, parcel: &Parcel, (at, after): (BusPosition, &Bytes), told: bool) {
         for said in &parcel.things {
-            if let Said::Purge(purge, soft) = said {
-                self.hearing.note(at.number, purge, *soft);
-            }
+            said.purges().for_each(|(purge, soft)| self.hearing.note(at.number, purge, soft));
         }
         self.hearing.settle(parcel.last);
-        let mut position = self.position.lock();
-        if position.number > 0 && position.number + 1 == at.number && position.nonce == *after {
+        let mut listener = self.listener.lock();
+        if told && listener.told(&at, after) {
             self.hearing.advance(at.number);
-            *position = at;
         }
     }
 
     /// The flags that go up or down with these things. What has been taken down stays, so that whoever comes back learns of it.
-    fn flags(&self, things: &[Said]) -> Vec<(String, Bytes)> {
+    fn flags(&self, things: &[Said]) -> Vec<BusFlag> {
         let mut out = Vec::new();
         for said in things {
-            let Said::Flag(flag) = said else { continue };
-            let name = match &**flag {
-                Flag::Freeze { .. } => "freeze".to_owned(),
-                Flag::BypassOn(order) => format!("bypass:{}", order.route.as_deref().unwrap_or("*")),
-                Flag::BypassOff { route: Some(route), .. } => format!("bypass:{route}"),
-                Flag::BypassOff { route: None, .. } => {
-                    out.extend(self.routes.iter().map(|route| (format!("bypass:{route}"), Bytes::new())));
-                    "bypass:*".to_owned()
-                }
-            };
-            out.push((name, serde_json::to_vec(flag).unwrap_or_default().into()));
+            let Said::Flag(flag, at) = said else { continue };
+            let text: Bytes = serde_json::to_vec(flag).unwrap_or_default().into();
+            let subjects = stamps::subjects(flag, &self.routes);
+            // Of what ends all, one text is enough.
+            let last = subjects.len() - 1;
+            out.extend(subjects.into_iter().enumerate().map(|(at_subject, name)| BusFlag {
+                name,
+                at: *at,
+                value: if at_subject == last { text.clone() } else { Bytes::new() },
+            }));
         }
         out
     }
@@ -226,6 +222,7 @@ fn key(config: &FleetConfig, group: &str, what: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use farthing_cache::Purge;
+    use farthing_fleet::BusAsked;
 
     use super::*;
 
@@ -246,9 +243,13 @@ mod tests {
         fleet.arrive(&at(7, "heard"));
         fleet.say(Said::purge(&Purge::Tag("a".into()), false));
         let parcel = fleet.outbox.next().unwrap();
-        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"another")));
-        assert_eq!((fleet.position.lock().clone(), fleet.hearing.position()), (at(7, "heard"), 7));
-        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"heard")));
-        assert_eq!((fleet.position.lock().clone(), fleet.hearing.position()), (at(8, "own"), 8));
+        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"another")), true);
+        let asked = BusAsked { after: at(7, "heard"), told: at(8, "own") };
+        assert_eq!((fleet.listener.lock().asks(), fleet.hearing.position()), (asked, 7));
+        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"heard")), false);
+        assert_eq!(fleet.listener.lock().asks().after, at(7, "heard"), "somebody else's");
+        fleet.told(&parcel, (at(8, "own"), &Bytes::from_static(b"heard")), true);
+        let asked = BusAsked { after: at(8, "own"), told: at(8, "own") };
+        assert_eq!((fleet.listener.lock().asks(), fleet.hearing.position()), (asked, 8));
     }
 }

@@ -3,7 +3,8 @@
 use farthing_cache::{Purge, Purged};
 use farthing_types::RouteName;
 
-use super::message::{Flag, Said};
+use super::message::{Flag, Read, Said};
+use super::stamps::subjects;
 use crate::lifecycle::freeze::FreezeError;
 use crate::state::State;
 use crate::switches::{BypassError, Order};
@@ -14,6 +15,15 @@ impl State {
         // First: from now on nothing that it is about comes from where others write to.
         self.say(|| Said::purge(purge, soft));
         self.cache.purge(purge, soft, self.clock.now())
+    }
+
+    /// Purges what an event says that all instances read from one source; how many entries. The others are told all the same, by the first that has read
+    /// it: what is on its way to an instance that reads it late is then known to be older, by all. `begun`: it is of no event, and of no interest to others.
+    pub fn purge_read(&self, read: Read, begun: bool) -> usize {
+        if let Some(fleet) = self.fleet.as_ref().filter(|_| !begun) {
+            Said::read(read.clone()).into_iter().for_each(|said| fleet.say(said));
+        }
+        read.purges.iter().map(|(purge, soft)| self.cache.purge(purge, *soft, self.clock.now()).entries).sum()
     }
 
     /// Whether the others have been told of all that was done; `None` where there are no others. Waits for that for a short time. Blocks.
@@ -31,11 +41,12 @@ impl State {
     /// # Errors
     /// See [`FreezeError`]; unless for its reason, the order is in force, and the others are told.
     pub fn order_freeze(&self, on: bool, reason: &str) -> Result<bool, FreezeError> {
-        let done = self.freeze(on, reason);
-        if !matches!(done, Err(FreezeError::Reason)) {
-            self.say(|| Said::Flag(Box::new(Flag::Freeze { order: self.freeze.order(), reason: reason.into(), at: self.clock.now() })));
-        }
-        done
+        self.order(|state| {
+            let done = state.freeze(on, reason);
+            let flag = || Flag::Freeze { order: state.freeze.order(), reason: reason.into(), at: state.clock.now() };
+            let flag = (!matches!(done, Err(FreezeError::Reason))).then(flag);
+            (done, flag)
+        })
     }
 
     /// Lets everything pass by, on all instances. Blocks.
@@ -43,11 +54,11 @@ impl State {
     /// # Errors
     /// See [`BypassError`]; with [`BypassError::Unwritten`] the order is in force, and the others are told.
     pub fn order_bypass(&self, order: Order) -> Result<(), BypassError> {
-        let done = self.bypass_on(order.clone());
-        if matches!(done, Ok(()) | Err(BypassError::Unwritten { .. })) {
-            self.say(|| Said::Flag(Box::new(Flag::BypassOn(order))));
-        }
-        done
+        self.order(|state| {
+            let done = state.bypass_on(order.clone());
+            let flag = matches!(done, Ok(()) | Err(BypassError::Unwritten { .. })).then(|| Flag::BypassOn(order));
+            (done, flag)
+        })
     }
 
     /// Ends a bypass, or every one, on all instances; whether there was any here. Blocks.
@@ -55,10 +66,22 @@ impl State {
     /// # Errors
     /// See [`BypassError`]; with [`BypassError::Unwritten`] it has ended, and the others are told.
     pub fn order_bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
-        let done = self.bypass_off(route, reason);
-        if matches!(done, Ok(_) | Err(BypassError::Unwritten { .. })) {
-            let at = self.clock.now();
-            self.say(|| Said::Flag(Box::new(Flag::BypassOff { route: route.map(RouteName::from), reason: reason.into(), at })));
+        self.order(|state| {
+            let done = state.bypass_off(route, reason);
+            let flag = || Flag::BypassOff { route: route.map(RouteName::from), reason: reason.into(), at: state.clock.now() };
+            let flag = matches!(done, Ok(_) | Err(BypassError::Unwritten { .. })).then(flag);
+            (done, flag)
+        })
+    }
+
+    /// Carries out an order, and has the others told where it became a flag. Meanwhile no other order is.
+    fn order<T>(&self, act: impl FnOnce(&Self) -> (T, Option<Flag>)) -> T {
+        let Some(fleet) = &self.fleet else { return act(self).0 };
+        let mut stamps = fleet.stamps.lock();
+        let (done, flag) = act(self);
+        if let Some(flag) = flag {
+            let at = stamps.next(subjects(&flag, &fleet.routes), self.clock.now());
+            fleet.say(Said::Flag(Box::new(flag), at));
         }
         done
     }

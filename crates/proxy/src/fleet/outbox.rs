@@ -1,6 +1,7 @@
 //! What is still to be told to the others, in order and bounded; and who waits until it has been.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use farthing_cache::Purge;
@@ -8,7 +9,7 @@ use farthing_types::Span;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use super::message::{self, Said};
+use super::message::{self, Read, Said};
 
 /// Things that may wait, and their bytes. Beyond, all purges of them become one of everything.
 const MOST: usize = 16_384;
@@ -120,8 +121,29 @@ impl Queue {
     }
 
     fn widen(&mut self) {
-        self.things.retain(|(_, said)| !matches!(said, Said::Purge(..)));
-        self.things.push_back((self.last, Said::Purge(Purge::All, false)));
+        let (mut reads, mut purged) = (BTreeMap::<Arc<str>, Read>::new(), false);
+        self.things.retain(|(_, said)| match said {
+            Said::Purge(..) => {
+                purged = true;
+                false
+            }
+            Said::Read(read) => {
+                let of = reads.entry(read.source.clone()).or_insert_with(|| Read {
+                    purges: vec![(Purge::All, false)],
+                    last: true,
+                    ..(**read).clone()
+                });
+                (of.event, of.anew) = (read.event, of.anew | read.anew);
+                false
+            }
+            Said::Models | Said::Flag(..) => true,
+        });
+        // What was read all have read: it is told by one of them. The first of these makes good for all that were put in before.
+        let all = purged.then_some(Said::Purge(Purge::All, false));
+        for said in all.into_iter().chain(reads.into_values().map(|read| Said::Read(Box::new(read)))) {
+            self.last += 1;
+            self.things.push_back((self.last, said));
+        }
         self.bytes = self.things.iter().map(|(_, said)| said.size()).sum();
         self.widened += 1;
     }
@@ -129,9 +151,9 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::thread;
 
+    use farthing_fleet::EntryId;
     use farthing_types::KeyHash;
 
     use super::*;
@@ -168,6 +190,33 @@ mod tests {
         assert!(!outbox.wait(LONG));
         assert_eq!(outbox.next().unwrap().things, [purge(1)]);
         assert!(!outbox.wait(Span::ZERO));
+    }
+
+    #[test]
+    fn what_was_read_and_finds_no_room_is_still_told_as_read() {
+        let outbox = Outbox::default();
+        let read = |source: &str, event, anew| {
+            let purges = vec![(Purge::Key(KeyHash(event)), false)];
+            Said::Read(Box::new(Read { source: source.into(), event: EntryId(event as u64, 0), last: true, anew, purges }))
+        };
+        outbox.put(purge(1), |_, _| ());
+        outbox.put(read("bazaar", 7, false), |_, _| ());
+        for n in 0..MOST as u128 - 1 {
+            outbox.put(read("shop", n, n == 9), |_, _| ());
+        }
+        let mut told = Vec::new();
+        while let Some(parcel) = outbox.next() {
+            assert!(!outbox.wait(Span::ZERO));
+            told.extend(parcel.things.iter().map(|said| match said {
+                Said::Read(read) => (read.source.to_string(), read.event.0, read.anew, read.last, read.purges.clone()),
+                other => (format!("{other:?}"), 0, false, false, Vec::new()),
+            }));
+            outbox.told(&parcel);
+        }
+        let all = vec![(Purge::All, false)];
+        let shop = ("shop".to_owned(), MOST as u64 - 2, true, true, all.clone());
+        assert_eq!(told, [("Purge(All, false)".to_owned(), 0, false, false, Vec::new()), ("bazaar".to_owned(), 7, false, true, all), shop]);
+        assert!(outbox.wait(Span::ZERO));
     }
 
     #[test]

@@ -150,13 +150,22 @@ impl State {
     /// See [`BypassError`]; with [`BypassError::Unwritten`] it has ended all the same.
     pub fn bypass_off(&self, route: Option<&str>, reason: &str) -> Result<bool, BypassError> {
         self.knows(route)?;
+        self.bypass_end(reason, |of| route.is_none_or(|name| of == Some(name)))
+    }
+
+    /// Ends those bypasses of a route, or of all of them (`None`), for which `those` holds; whether there was any. Blocks until that is written down.
+    ///
+    /// # Errors
+    /// As [`State::bypass_off`].
+    pub(crate) fn bypass_end(&self, reason: &str, those: impl Fn(Option<&str>) -> bool) -> Result<bool, BypassError> {
         said(reason)?;
         let mut orders = self.bypass.orders.lock();
-        let before = orders.len();
-        orders.retain(|order| route.is_some_and(|name| order.route.as_deref() != Some(name)));
-        let ended = orders.len() < before;
+        let over: Vec<Order> = orders.extract_if(.., |order| those(order.route.as_deref())).collect();
+        let ended = !over.is_empty();
         if ended {
-            tracing::info!(route, reason, "bypass is switched off");
+            for order in &over {
+                tracing::info!(route = order.route.as_deref(), reason, "bypass is switched off");
+            }
             self.publish_bypass(&orders);
             self.bypass.save(&orders)?;
         }

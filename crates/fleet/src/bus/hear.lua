@@ -1,5 +1,5 @@
 -- What was told after a number. KEYS: stream, flags, members. ARGV: the number (0: none), its nonce, a nonce for a new beginning, most messages,
--- most messages kept, this member, what it says of itself.
+-- most messages kept, this member, what it says of itself, the number of a message that it has told itself beyond that (0: none), its nonce.
 local stream = KEYS[1]
 local function text(n) return string.format('%.0f', n) end
 local function number(entry) return tonumber(string.match(entry[1], '^%d+')) end
@@ -10,19 +10,28 @@ local function at(n) return redis.call('XRANGE', stream, text(n) .. '-0', text(n
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local known = tonumber(ARGV[1])
+local known, told = tonumber(ARGV[1]), tonumber(ARGV[8])
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-local here = known > 0 and last and at(known)
+local oldest = last and number(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1])
+-- What is older than all that is kept may have been trimmed.
+local function lacks(n, nonce)
+  if n == 0 then return false end
+  if number(last) < n then return true end
+  local there = at(n)
+  if there then return field(there, 'n') ~= nonce end
+  return oldest <= n
+end
 -- Emptied, or another history than the one that was heard: whatever was told may be lost.
 local newest = last and number(last)
-local lost = not last or number(last) < known or (here and field(here, 'n') ~= ARGV[2])
+local lost = not last or lacks(known, ARGV[2]) or lacks(told, ARGV[9])
+local here = not lost and known > 0 and at(known)
 if lost then
-  local first = math.max(now, known + 1)
+  local first = math.max(now, known + 1, told + 1)
   if last then first = math.max(first, number(last) + 1) end
   redis.call('XADD', stream, 'MAXLEN', ARGV[5], text(first) .. '-0', 'n', ARGV[3], 'g', '1')
   newest = first
 end
-local follows = here and not lost
+local follows = here and true or false
 local entries = redis.call('XRANGE', stream, follows and text(known + 1) .. '-0' or '-', '+', 'COUNT', ARGV[4])
 
 -- A server without room still tells what it knows; one that may not write (a master without its replicas) does not know what others were told.
