@@ -18,6 +18,14 @@ pub(crate) fn day_of(window: i64, length: Span) -> i64 {
     (window as f64 * length.as_secs_f64() / DAY_S).floor() as i64
 }
 
+/// How many windows begin after this one in the day in which it begins.
+pub(crate) fn later_today(window: i64, length: Span) -> f64 {
+    let length_s = length.as_secs_f64();
+    let left_s = (day_of(window, length) as f64 + 1.0) * DAY_S - window as f64 * length_s;
+    // What begins with the next day is not of this one; a millisecond is less than any window is off by.
+    ((left_s - 0.001) / length_s).floor().max(0.0)
+}
+
 impl Spent {
     /// Counts what was lost in a window that is over.
     pub fn count(&mut self, (window, length): (i64, Span), usd: f64) {
@@ -63,6 +71,8 @@ mod tests {
         assert_eq!(spent.left((24, hour), (5.0, 0.0)), 5.0, "another day");
         spent.count((24, hour), 1.0);
         assert_eq!((spent.today(), spent.total()), (1.0, 3.0));
+        assert_eq!([0, 22, 23, 24].map(|window| later_today(window, hour)), [23.0, 1.0, 0.0, 23.0]);
+        assert_eq!([0, 1, 3].map(|window| later_today(window, Span::from_secs(7 * 3_600))), [3.0, 2.0, 0.0]);
         let two_days = Span::from_secs(2 * 86_400);
         assert_eq!(spent.left((9, two_days), (5.0, 0.0)), 10.0);
     }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use budget::Spent;
 pub use contexts::{Contexts, MAX_CONTEXTS, Placed};
 pub use explain::{Leaning, Split};
-pub(crate) use budget::day_of;
+pub(crate) use budget::{day_of, later_today};
 pub(crate) use contexts::DigestIsHash;
 pub(crate) use explain::{Predicted, leanings};
 pub use learner::{Learner, Scored};

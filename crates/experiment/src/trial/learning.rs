@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::units::Open;
 use super::{Row, Trial};
 use crate::allocation::{Allocation, KEPT_ALLOCATIONS};
-use crate::contextual::{Contexts, Contextual, DigestIsHash, Learner, MAX_CONTEXTS, Placed, Predicted, Scored, Spent, day_of, leanings};
+use crate::contextual::{Contexts, Contextual, DigestIsHash, Learner, MAX_CONTEXTS, Placed, Predicted, Scored, Spent, day_of, later_today, leanings};
 use crate::report::{Learned, LearnedVariant};
 use crate::spec::{ExperimentSpec, MAX_VARIANTS};
 
@@ -160,8 +160,11 @@ impl Trial {
         let appetite = learning.contextual.budget.filter(|_| ready).map_or(1.0, |budget| {
             let money = (budget.as_usd_f64(), learning.planned(window));
             let left = learning.spent.left((window, learning.window_length), money);
+            // The uniform slice goes on whatever comes: its money is set aside for the rest of the day.
             let (least, most) = (losses(0.0), losses(1.0));
-            if most <= left { 1.0 } else { ((left - least) / (most - least)).clamp(0.0, 1.0) }
+            let for_slice = least * (1.0 + later_today(window, learning.window_length));
+            let (wanted, free) = (most - least, left - for_slice);
+            if wanted <= free { 1.0 } else { (free / wanted).clamp(0.0, 1.0) }
         });
         let place = |s: &Standing| {
             let pmf = if ready { s.scored.mixed(share, appetite) } else { spec.declared()[..self.names.len()].to_vec() };

@@ -67,7 +67,7 @@ fn pmf(chooser: Chooser, scored: &Scored) -> Vec<f64> {
     }
 }
 
-/// Regret over the whole, and since the switch where there is one.
+/// The share that was missed.
 pub fn regret(setting: &Setting, seed: u64) -> f64 {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut world = World::new(&mut rng);
@@ -99,16 +99,31 @@ pub fn mean(setting: &Setting, seeds: u64) -> f64 {
     (0..seeds).map(|seed| regret(setting, seed)).sum::<f64>() / seeds as f64
 }
 
+/// Four in a hundred evenly, as configured by default.
+pub const SQUARE_CB: Chooser = Chooser::SquareCb { uniform: 0.04 };
+
+pub const fn turning(chooser: Chooser, keep: f64) -> Setting {
+    Setting { switch: Some(10_000), keep, ..Setting::of(chooser) }
+}
+
 #[test]
-#[ignore = "scratch"]
-fn scratch() {
-    for chooser in [Chooser::Random, Chooser::Greedy, Chooser::Epsilon(0.05), Chooser::Epsilon(0.1), Chooser::SquareCb { uniform: 0.0 }, Chooser::SquareCb { uniform: 0.02 }, Chooser::SquareCb { uniform: 0.04 }] {
-        for noise in [0.1, 0.3, 0.6] {
-            let still = Setting { noise, ..Setting::of(chooser) };
-            let small = Setting { scale: 0.01, ..still };
-            let turned = Setting { switch: Some(10_000), ..still };
-            let forgets = Setting { switch: Some(10_000), keep: 0.98, ..still };
-            println!("{chooser:?} noise {noise}: {:.3} small {:.3} switch {:.3} forgetting {:.3}", mean(&still, 5), mean(&small, 5), mean(&turned, 5), mean(&forgets, 5));
-        }
-    }
+fn little_is_missed_where_nothing_changes() {
+    let missed = |chooser| mean(&Setting::of(chooser), 4);
+    let (square, tenth, random) = (missed(SQUARE_CB), missed(Chooser::Epsilon(0.1)), missed(Chooser::Random));
+    assert!(square <= 0.05 && square < tenth && random > 0.5, "{square} {tenth} {random}");
+}
+
+#[test]
+fn what_is_paid_in_does_not_matter() {
+    let [one, cents] = [1.0, 0.01].map(|scale| mean(&Setting { scale, ..Setting::of(SQUARE_CB) }, 2));
+    assert!((one - cents).abs() < 0.01, "{one} {cents}");
+}
+
+/// The bars: a quarter less than a tenth at random without forgetting, a tenth less than that with it.
+#[test]
+fn after_everything_has_changed_it_recovers() {
+    let missed = |chooser, keep| mean(&turning(chooser, keep), 4);
+    let (square, never) = (missed(SQUARE_CB, 0.98), missed(Chooser::Epsilon(0.1), 1.0));
+    let forgets = missed(Chooser::Epsilon(0.1), 0.98);
+    assert!(square <= 0.75 * never && square <= 0.9 * forgets, "{square} against {never} and {forgets}");
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use farthing_admin::{ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary};
-use farthing_experiment::Answer;
+use farthing_experiment::contextual::Split;
+use farthing_experiment::{Answer, Learned};
 use farthing_types::Overrides;
 use http::Method;
 use serde_json::Value;
@@ -216,7 +217,39 @@ fn show(detail: &ExperimentDetail) -> String {
             plain(&comparison["note"]),
         ]
     });
-    text + &render(&["comparison", "cost per unit-window", "evidence", "verdict", "note"], comparisons)
+    text += &render(&["comparison", "cost per unit-window", "evidence", "verdict", "note"], comparisons);
+    text + &serde_json::from_value::<Option<Learned>>(report["learned"].clone()).ok().flatten().map(|known| learned(&known)).unwrap_or_default()
+}
+
+/// What contextual allocation has learned: for which units each challenger is predicted to be cheaper, and what finding out has cost.
+fn learned(known: &Learned) -> String {
+    let dollars = |usd: f64| format!("{usd:+.6} $");
+    let rows = known.variants.iter().map(|variant| {
+        let leaning = variant.leaning.as_ref();
+        let where_it_tells = leaning.map(|l| {
+            let split = |s: &Split| format!("{} <= {:.2}: {}, above: {}", s.feature, s.at, dollars(s.low_usd), dollars(s.high_usd));
+            l.splits.iter().map(split).collect::<Vec<_>>().join("; ")
+        });
+        vec![
+            variant.name.to_string(),
+            format!("{:.0}", variant.rows),
+            variant.probability.map_or_else(|| "-".to_owned(), |p| format!("{:.1} %", p * 100.0)),
+            leaning.map_or_else(|| "-".to_owned(), |l| format!("{:.0} % of the units", l.cheapest * 100.0)),
+            leaning.map_or_else(|| "-".to_owned(), |l| dollars(l.difference_usd)),
+            where_it_tells.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned()),
+        ]
+    });
+    let mut text = format!("\nlearned by context ({} units):\n", known.contexts);
+    text += &render(&["variant", "rows", "probability", "cheapest for", "against control", "which differs most by"], rows);
+    if let Some(usd) = known.deviation_usd {
+        text += &format!("  a unit-window is {usd:.6} $ from its prediction\n");
+    }
+    let of = known.budget_usd.map_or_else(String::new, |usd| format!(" of {usd:.2} $ a day"));
+    text += &format!("  exploring has cost {:.2} $ by estimate, {:.2} $ today{of}\n", known.explored_usd, known.explored_today_usd);
+    match known.appetite {
+        Some(left) if left < 1.0 => text + "  the day's money runs out: beside the uniform slice units get what is predicted to be the cheapest\n",
+        _ => text,
+    }
 }
 
 /// What a variant changes about the plan.
