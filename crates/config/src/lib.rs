@@ -35,8 +35,8 @@ mod strategies;
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
 pub use checked::{
-    AdminConfig, AuditConfig, CacheConfig, Config, ContextualConfig, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig,
-    PrefetchConfig, Salt, VariantConfig,
+    AdminConfig, AuditConfig, CacheConfig, Config, ContextualConfig, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig,
+    ModelsConfig, PrefetchConfig, Salt, VariantConfig,
 };
 pub use content::{CacheableIf, PersonalField};
 pub use defer::DeferConfig;

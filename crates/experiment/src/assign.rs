@@ -232,8 +232,20 @@ mod tests {
             ("floor", ExperimentSpec { allocation: AllocationKind::Thompson { floor: 0.5 }, ..pair() }),
             ("floor", ExperimentSpec { allocation: AllocationKind::Thompson { floor: 0.0 }, ..pair() }),
             ("explore", ExperimentSpec { allocation: AllocationKind::Contextual(Contextual { uniform: 0.2, ..contextual }), ..pair() }),
-            ("half_life", ExperimentSpec { allocation: AllocationKind::Contextual(Contextual { half_life: Some(Span::ZERO), ..contextual }), ..pair() }),
-            ("budget", ExperimentSpec { allocation: AllocationKind::Contextual(Contextual { budget: Some(Money::from_nanos(-1)), ..contextual }), ..pair() }),
+            (
+                "half_life",
+                ExperimentSpec {
+                    allocation: AllocationKind::Contextual(Contextual { half_life: Some(Span::ZERO), ..contextual }),
+                    ..pair()
+                },
+            ),
+            (
+                "budget",
+                ExperimentSpec {
+                    allocation: AllocationKind::Contextual(Contextual { budget: Some(Money::from_nanos(-1)), ..contextual }),
+                    ..pair()
+                },
+            ),
             ("margin", ExperimentSpec { margin: -0.1, ..pair() }),
             ("layer_upto", ExperimentSpec { slot: Some(Slot { layer: "l".into(), from: 0.5, upto: 0.5 }), ..pair() }),
         ];

@@ -260,12 +260,7 @@ fn check_numbers(spec: &ExperimentSpec) -> Result<(), SpecError> {
             "0.01 to the least declared share, below 1 / variants",
         ),
         ("explore", explore, (0.02..=0.05).contains(&explore), "0.02 to 0.05"),
-        (
-            "half_life",
-            half_life.map_or(0.0, |h| h.as_secs_f64()),
-            half_life.is_none_or(|h| h >= spec.window),
-            "a window or longer",
-        ),
+        ("half_life", half_life.map_or(0.0, |h| h.as_secs_f64()), half_life.is_none_or(|h| h >= spec.window), "a window or longer"),
         ("budget", budget.map_or(0.0, Money::as_usd_f64), budget.is_none_or(|b| b >= Money::ZERO), "0 or more"),
         ("layer_from", from, (0.0..1.0).contains(&from), "[0, 1)"),
         ("layer_upto", upto, upto > from && upto <= 1.0, "(layer_from, 1]"),

@@ -72,7 +72,12 @@ pub(crate) const EXPERIMENT: Keys = &[
         "`fixed` shares; `thompson`: what is likely to be the cheapest gets more of the slice; `contextual`: what is likely to be the cheapest for each unit, by what is known of it.",
     ),
     key("floor", "share", "", "Least probability of a variant under `thompson`; 0.2 when absent."),
-    key("uniform", "share", "", "Under `contextual`: share of the unit-windows that is drawn evenly, always; 0.02 to 0.05, 0.04 when absent."),
+    key(
+        "uniform",
+        "share",
+        "",
+        "Under `contextual`: share of the unit-windows that is drawn evenly, always; 0.02 to 0.05, 0.04 when absent.",
+    ),
     key("half_life", "time", "", "Under `contextual`: after this what was seen counts half; 7d when absent, 0s forgets nothing."),
     key(
         "explore_budget",

@@ -86,7 +86,10 @@ mod tests {
         let found = leanings(&units, 10.0);
         assert_eq!((found.len(), found[0].variant, found[0].cheapest), (1, 1, 0.5));
         let split = &found[0].splits[0];
-        assert!(split.feature == UNIT_SPEC.names[1] && (split.low_usd + 1.0).abs() < 1e-9 && (split.high_usd - 2.0).abs() < 1e-9, "{split:?}");
+        assert!(
+            split.feature == UNIT_SPEC.names[1] && (split.low_usd + 1.0).abs() < 1e-9 && (split.high_usd - 2.0).abs() < 1e-9,
+            "{split:?}"
+        );
         assert!((found[0].difference_usd - 0.5).abs() < 1e-9);
         assert!(leanings(&[], 1.0).is_empty());
     }

@@ -128,9 +128,7 @@ impl Learner {
         let costs = self.costs(x);
         let uniform = uniform(costs.len(), eligible);
         match self.gamma(eligible).filter(|_| cheapest(&costs, eligible).is_some()) {
-            Some(gamma) => {
-                Scored { explore: square_cb(&costs, eligible, gamma), greedy: greedy(&costs, eligible), uniform, costs }
-            }
+            Some(gamma) => Scored { explore: square_cb(&costs, eligible, gamma), greedy: greedy(&costs, eligible), uniform, costs },
             None => Scored { explore: uniform.clone(), greedy: uniform.clone(), uniform, costs },
         }
     }

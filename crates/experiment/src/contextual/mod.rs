@@ -15,10 +15,10 @@ use farthing_types::{Money, Span};
 use serde::{Deserialize, Serialize};
 
 pub use budget::Spent;
-pub use contexts::{Contexts, MAX_CONTEXTS, Placed};
-pub use explain::{Leaning, Split};
 pub(crate) use budget::{day_of, later_today};
 pub(crate) use contexts::DigestIsHash;
+pub use contexts::{Contexts, MAX_CONTEXTS, Placed};
+pub use explain::{Leaning, Split};
 pub(crate) use explain::{Predicted, leanings};
 pub use learner::{Learner, Scored};
 pub use square::{greedy, square_cb, uniform};

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::units::Open;
 use super::{Row, Trial};
 use crate::allocation::{Allocation, KEPT_ALLOCATIONS};
-use crate::contextual::{Contexts, Contextual, DigestIsHash, Learner, MAX_CONTEXTS, Placed, Predicted, Scored, Spent, day_of, later_today, leanings};
+use crate::contextual::{
+    Contexts, Contextual, DigestIsHash, Learner, MAX_CONTEXTS, Placed, Predicted, Scored, Spent, day_of, later_today, leanings,
+};
 use crate::report::{Learned, LearnedVariant};
 use crate::spec::{ExperimentSpec, MAX_VARIANTS};
 

@@ -85,7 +85,13 @@ pub fn regret(setting: &Setting, seed: u64) -> f64 {
         let values: Vec<f64> = (0..ACTIONS).map(|a| world.value(a, &x)).collect();
         let pmf = pmf(setting.chooser, &learner.score(&x, &[true; ACTIONS]));
         let mut u = rng.random::<f64>();
-        let action = pmf.iter().position(|p| { u -= p; u < 0.0 }).unwrap_or(ACTIONS - 1);
+        let action = pmf
+            .iter()
+            .position(|p| {
+                u -= p;
+                u < 0.0
+            })
+            .unwrap_or(ACTIONS - 1);
         let best = values.iter().copied().fold(f64::MIN, f64::max);
         best_sum += best;
         missed += best - values[action];

@@ -118,7 +118,8 @@ fn many(kinds: &Kinds, runs: u64) -> Vec<Lived> {
 #[test]
 fn each_kind_gets_its_better_variant_and_gets_another_when_that_is_better() {
     let turning = Kinds { turns: Some(84), ..Kinds::of(BY_CONTEXT) };
-    let [by_context, thompson] = [turning.clone(), Kinds { allocation: AllocationKind::Thompson { floor: 0.2 }, ..turning }].map(|k| many(&k, 4));
+    let [by_context, thompson] =
+        [turning.clone(), Kinds { allocation: AllocationKind::Thompson { floor: 0.2 }, ..turning }].map(|k| many(&k, 4));
     let (before, after) = (mean(&by_context, 24, 84), mean(&by_context, 124, 167));
     assert!(before <= 0.03 && after <= 0.06, "{before} and after the turn {after}");
     assert!(before < 0.2 * mean(&thompson, 24, 84), "one variant for all is not as good: {}", mean(&thompson, 24, 84));
@@ -135,7 +136,10 @@ fn what_was_learned_outlives_being_killed_in_every_tenth_window() {
     let kinds = Kinds { killed_every: Some(10), ..Kinds::of(BY_CONTEXT) };
     let all = many(&kinds, 4);
     assert!(mean(&all, 60, 167) <= 0.05, "{}", mean(&all, 60, 167));
-    assert!(all.iter().all(|lived| !lived.ratio_alarm && lived.report.windows == 167 - 16), "each time the window that was open is left out");
+    assert!(
+        all.iter().all(|lived| !lived.ratio_alarm && lived.report.windows == 167 - 16),
+        "each time the window that was open is left out"
+    );
 }
 
 #[test]

@@ -73,8 +73,13 @@ fn by_context(failed: &mut Vec<String>) -> Value {
 
 /// Regret of the learner alone, beside plainer choosers, and in an experiment of two kinds of units, beside allocations that know of one kind only.
 fn regret_by_context(failed: &mut Vec<String>) -> Value {
-    let choosers =
-        [("random", Chooser::Random), ("greedy", Chooser::Greedy), ("epsilon .05", Chooser::Epsilon(0.05)), ("epsilon .1", Chooser::Epsilon(0.1)), ("SquareCB", SQUARE_CB)];
+    let choosers = [
+        ("random", Chooser::Random),
+        ("greedy", Chooser::Greedy),
+        ("epsilon .05", Chooser::Epsilon(0.05)),
+        ("epsilon .1", Chooser::Epsilon(0.1)),
+        ("SquareCB", SQUARE_CB),
+    ];
     let mut rows = serde_json::Map::new();
     for (name, chooser) in choosers {
         let [still, noisy] = [0.3, 0.6].map(|noise| regret(&Setting { noise, ..Setting::of(chooser) }, 40));

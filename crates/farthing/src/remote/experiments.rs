@@ -218,7 +218,11 @@ fn show(detail: &ExperimentDetail) -> String {
         ]
     });
     text += &render(&["comparison", "cost per unit-window", "evidence", "verdict", "note"], comparisons);
-    text + &serde_json::from_value::<Option<Learned>>(report["learned"].clone()).ok().flatten().map(|known| learned(&known)).unwrap_or_default()
+    text + &serde_json::from_value::<Option<Learned>>(report["learned"].clone())
+        .ok()
+        .flatten()
+        .map(|known| learned(&known))
+        .unwrap_or_default()
 }
 
 /// What contextual allocation has learned: for which units each challenger is predicted to be cheaper, and what finding out has cost.
@@ -247,7 +251,9 @@ fn learned(known: &Learned) -> String {
     let of = known.budget_usd.map_or_else(String::new, |usd| format!(" of {usd:.2} $ a day"));
     text += &format!("  exploring has cost {:.2} $ by estimate, {:.2} $ today{of}\n", known.explored_usd, known.explored_today_usd);
     match known.appetite {
-        Some(left) if left < 1.0 => text + "  the day's money runs out: beside the uniform slice units get what is predicted to be the cheapest\n",
+        Some(left) if left < 1.0 => {
+            text + "  the day's money runs out: beside the uniform slice units get what is predicted to be the cheapest\n"
+        }
         _ => text,
     }
 }
