@@ -268,6 +268,8 @@ pub struct ModelsConfig {
     pub autopilot_margin: f64,
     /// Within what time it must be shown, while automation is not frozen.
     pub autopilot_within: Span,
+    /// Ed25519 keys of which one must have signed a predictor before it may decide; none: nothing is asked for.
+    pub trusted_keys: Vec<[u8; 32]>,
 }
 
 impl Default for ModelsConfig {
@@ -283,6 +285,7 @@ impl Default for ModelsConfig {
             autopilot: false,
             autopilot_margin: 0.05,
             autopilot_within: Span::from_secs(14 * 86_400),
+            trusted_keys: Vec::new(),
         }
     }
 }

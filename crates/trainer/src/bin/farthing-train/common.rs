@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Published, Target, disk};
+use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Published, SigningKey, Target, disk, signing};
 use farthing_replay::Trace;
 use farthing_trainer::evaluate::{read_recipe, stream};
 use farthing_trainer::history::History;
@@ -107,6 +107,9 @@ pub struct Publishing {
     /// cost the first version of the kind becomes its champion.
     #[arg(long, value_parser = alias)]
     promote: Option<Alias>,
+    /// Sign the bundle with the key in this file (`farthing models keygen`), for proxies that have `models.trusted_keys`.
+    #[arg(long, value_name = "FILE", env = "FARTHING_SIGNING_KEY_FILE")]
+    sign: Option<PathBuf>,
     /// Seed: the same data and seed give the same bundle, byte for byte.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -119,6 +122,11 @@ impl Publishing {
     /// Whether nothing was published to the folder yet.
     pub fn is_new(&self) -> bool {
         !self.out.join(ALIASES_FILE).exists()
+    }
+
+    /// The key that signs, where one is given.
+    pub fn signer(&self) -> anyhow::Result<Option<SigningKey>> {
+        Ok(self.sign.as_deref().map(signing::read_key).transpose()?)
     }
 
     /// Digest of the present champion of a kind.
