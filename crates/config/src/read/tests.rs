@@ -239,19 +239,7 @@ fn experiments_are_checked() {
     assert_eq!(good(&layered("0.5")).experiments.len(), 2);
     assert!(problems(&layered("0.4"))[0].contains("shares a route with experiment"), "they overlap");
     assert_eq!(good(&part(text(two), "allocation = \"thompson\"")).experiments[0].thompson, Some(0.2));
-    let by_context = good(&part(text(two), "allocation = \"contextual\"")).experiments[0].clone();
-    let by_default = ContextualConfig { uniform: 0.04, half_life: Some(Span::from_secs(7 * 86_400)), budget: None };
-    assert_eq!((by_context.contextual, by_context.slice, by_context.thompson), (Some(by_default), 1.0, None));
-    let lines = "allocation = \"contextual\"\nuniform = 0.02\nhalf_life = \"0s\"\nexplore_budget = \"2.50\"\nslice = 0.5";
-    let said = good(&part(text(two), lines)).experiments[0].clone();
-    let money = Some(Money::from_nanos(2_500_000_000));
-    assert_eq!((said.contextual, said.slice), (Some(ContextualConfig { uniform: 0.02, half_life: None, budget: money }), 0.5));
     for (lines, says) in [
-        ("allocation = \"contextual\"\nfloor = 0.1", "allocation is contextual"),
-        ("allocation = \"contextual\"\nuniform = 0.2", "experiments.ttl.uniform"),
-        ("allocation = \"contextual\"\nhalf_life = \"1s\"", "shorter than a window"),
-        ("allocation = \"thompson\"\nuniform = 0.03", "does not go by context"),
-        ("explore_budget = \"1\"", "does not go by context"),
         ("floor = 0.1", "the shares are fixed"),
         ("ramp = [0.5, 0.1]", "steps that do not grow"),
         ("layer_from = 0.1", "without its name"),

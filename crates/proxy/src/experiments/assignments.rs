@@ -12,8 +12,8 @@ use crate::state::State;
 static SPEC: LazyLock<Arc<str>> = LazyLock::new(|| UNIT_SPEC.hash().into());
 
 impl State {
-    /// Writes closed unit-windows down, when they were kept: each is one decision and its outcome. Those whose features are not known any more, for a restart
-    /// took them, were left out of the evidence, too.
+    /// Writes closed unit-windows down, when they were kept: each is one decision and its outcome. Those that were drawn by no context, in the first window and in
+    /// the one after a restart that came right before it, are in the evidence alone.
     pub(super) fn log_assignments(&self, spec: &ExperimentSpec, rows: &[UnitWindow]) {
         let Some(log) = &self.log else { return };
         let now = self.clock.now().nanos();
