@@ -43,7 +43,7 @@ pub struct Allocation {
     pub ramp: f64,
     /// The contexts of units. They are not kept: the window that is open at a restart is left out, and the next one's are worked out anew.
     #[serde(skip)]
-    pub contexts: Option<Shared>,
+    pub contexts: Option<SharedContexts>,
 }
 
 impl Allocation {
@@ -55,9 +55,9 @@ impl Allocation {
 
 /// Contexts that several snapshots share; equal when they are the same ones.
 #[derive(Clone, Debug)]
-pub struct Shared(pub Arc<Contexts>);
+pub struct SharedContexts(pub Arc<Contexts>);
 
-impl PartialEq for Shared {
+impl PartialEq for SharedContexts {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

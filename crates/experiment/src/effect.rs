@@ -243,6 +243,7 @@ pub(crate) fn boundary(n: f64, alpha: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{Rng, SeedableRng, rngs::StdRng};
 
     #[test]
     fn no_estimate_without_both() {
@@ -283,5 +284,30 @@ mod tests {
         let (with, without) = (run(true), run(false));
         assert!(with.high - with.low < 0.6 * (without.high - without.low), "{with:?} {without:?}");
         assert!(with.high < 0.0 && with.differs, "{with:?}");
+    }
+
+    /// Half of the units have even chances and no effect, the others chances that lean and an effect of 0.2.
+    #[test]
+    fn where_chances_hang_on_the_unit_the_estimate_is_about_all_units() {
+        let mut rng = StdRng::seed_from_u64(3);
+        // The same of two variants, and of three, of which the third has most units of one kind.
+        for among in [[1.0, 1.0], [0.3, 0.9]] {
+            let mut effect = Effect::new(0.05);
+            for _ in 0..400 {
+                let window: Vec<Scaled> = (0..100)
+                    .filter_map(|unit| {
+                        let kind = unit % 2;
+                        let (propensity, own) = if kind == 0 { (0.5, 0.0) } else { (0.06, 0.2) };
+                        let is_among = rng.random::<f64>() < among[kind];
+                        let treated = rng.random::<f64>() < propensity;
+                        let outcome = 0.3 + if treated { own } else { 0.0 } + 0.2 * rng.random::<f64>();
+                        is_among.then_some(Scaled { treated, propensity, among: among[kind], outcome, before: None })
+                    })
+                    .collect();
+                effect.window(&window);
+            }
+            let found = effect.estimate().unwrap();
+            assert!((found.effect - 0.1).abs() < 0.01 && found.low < 0.1 && found.high > 0.1 && found.differs, "{among:?}: {found:?}");
+        }
     }
 }

@@ -26,7 +26,7 @@ pub mod steer;
 pub mod trial;
 pub mod unit;
 
-pub use allocation::{Allocation, AllocationKind, MIN_ADAPTIVE, Shared, phi};
+pub use allocation::{Allocation, AllocationKind, MIN_ADAPTIVE, SharedContexts, phi};
 pub use answer::{Answer, Verdict, answers};
 pub use assign::{Assigned, Experiment};
 pub use betting::{EProcess, Haste};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use farthing_types::{Draw, Span, Time};
 
-use crate::allocation::{Allocation, AllocationKind, Belief, Shared, cheapest, with_floor};
+use crate::allocation::{Allocation, AllocationKind, Belief, SharedContexts, cheapest, with_floor};
 use crate::assign::Experiment;
 use crate::guard::GuardKind;
 use crate::life::{Life, Ramp, Stage};
@@ -171,7 +171,7 @@ fn publish_contexts(what: &Steered<'_>, turn: &mut Turn, next: i64) {
         turn.notes.push(Note { by: "budget", what: what.to_owned() });
     }
     let (pmf, ramp) = (contexts.mean_pmf(), last.map_or(0.0, |a| a.ramp));
-    *life = life.clone().publishing(Allocation { from: next, pmf, ramp, contexts: Some(Shared(Arc::new(contexts))) });
+    *life = life.clone().publishing(Allocation { from: next, pmf, ramp, contexts: Some(SharedContexts(Arc::new(contexts))) });
 }
 
 /// The probabilities of a window by what is believed of the challengers' effects.

@@ -80,7 +80,7 @@ mod tests {
         let unit = |n: usize| {
             let mut features = [0.0; UNIT_FEATURES];
             (features[0], features[1]) = ((n % 7) as f32, (n % 2) as f32);
-            (features, vec![0.5, if n % 2 == 0 { 0.4 } else { 0.7 }])
+            (features, vec![0.5, if n.is_multiple_of(2) { 0.4 } else { 0.7 }])
         };
         let units: Vec<Predicted> = (0..100).map(unit).collect();
         let found = leanings(&units, 10.0);

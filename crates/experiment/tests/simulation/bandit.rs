@@ -77,7 +77,7 @@ pub fn regret(setting: &Setting, seed: u64) -> f64 {
         if setting.switch == Some(n) {
             world = World::new(&mut rng);
         }
-        if n % BATCH == 0 {
+        if n.is_multiple_of(BATCH) {
             learner.forget(setting.keep);
             learner.fit();
         }

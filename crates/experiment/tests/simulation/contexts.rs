@@ -65,7 +65,7 @@ pub fn live(kinds: &Kinds, seed: u64) -> Lived {
         let turned = kinds.turns.is_some_and(|turns| window >= turns);
         let (mut paid, mut best, mut rows) = (0.0, 0.0, Vec::new());
         for (unit, level) in levels.iter().enumerate() {
-            let (mean, factor) = if unit % 2 == 0 { DEAR } else { CHEAP };
+            let (mean, factor) = if unit.is_multiple_of(2) { DEAR } else { CHEAP };
             // The other way round: what was dearer is cheaper by as much.
             let factor = if turned { 1.0 / factor } else { factor };
             let noise: f64 = spread.sample(&mut rng);
@@ -77,7 +77,7 @@ pub fn live(kinds: &Kinds, seed: u64) -> Lived {
             best += cost(0).min(cost(1));
             rows.push((f64::from(assigned.pmf[1]), (cost(1) * noise).min(0.4) - (cost(0) * noise).min(0.4)));
             let bill = Some(Money::from_nanos((own * noise * 1e9) as i64));
-            let requests = rng.random_range(if unit % 2 == 0 { 1..4 } else { 5..12 });
+            let requests = rng.random_range(if unit.is_multiple_of(2) { 1..4 } else { 5..12 });
             trial.record(key, &assigned, Observation { bill, requests, ..Observation::default() });
         }
         regret.push(paid / best - 1.0);
