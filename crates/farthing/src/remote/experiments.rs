@@ -281,3 +281,37 @@ fn number(value: &Value, digits: usize) -> String {
 fn percent(value: &Value) -> String {
     value.as_f64().map_or_else(|| "-".to_owned(), |value| format!("{:.2} %", value * 100.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use farthing_experiment::LearnedVariant;
+    use farthing_experiment::contextual::Leaning;
+
+    use super::*;
+
+    #[test]
+    fn what_was_learned_is_told_with_where_and_at_what_price() {
+        let split = Split { feature: "log_rate_fast".to_owned(), at: 0.5, low_usd: 0.002, high_usd: -0.003 };
+        let leaning = Leaning { variant: 1, cheapest: 0.47, difference_usd: -0.0005, splits: vec![split] };
+        let variant = |name: &str, leaning| LearnedVariant { name: name.into(), rows: 1_200.4, probability: Some(0.525), leaning };
+        let known = Learned {
+            variants: vec![variant("rule", None), variant("model", Some(leaning))],
+            contexts: 60,
+            deviation_usd: Some(0.0021),
+            explored_usd: 3.217,
+            explored_today_usd: 0.31,
+            budget_usd: Some(5.0),
+            appetite: Some(0.2),
+        };
+        let text = learned(&known);
+        let model = text.lines().find(|line| line.contains("model")).unwrap();
+        assert!(model.contains("52.5 %") && model.contains("47 % of the units") && model.contains("-0.000500 $"), "{text}");
+        assert!(model.contains("log_rate_fast <= 0.50: +0.002000 $, above: -0.003000 $"), "{text}");
+        assert!(
+            text.contains("exploring has cost 3.22 $ by estimate, 0.31 $ today of 5.00 $ a day") && text.contains("runs out"),
+            "{text}"
+        );
+        let early = Learned { budget_usd: None, appetite: None, deviation_usd: None, ..known };
+        assert!(!learned(&early).contains("runs out") && !learned(&early).contains("a day"));
+    }
+}
