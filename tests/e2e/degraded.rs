@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_config::TtlBy;
+use farthing_contract::bundle::disk::change_aliases;
+use farthing_contract::bundle::{Alias, Kind, Target};
 use farthing_tests::origin::{answer_of, ok};
 use farthing_tests::skip::skip;
 use farthing_tests::{Answer, Client, Origin, Setup};
@@ -46,13 +48,18 @@ async fn decided(client: Client, path: &str) -> String {
 
 /// `farthing serve` without the native library.
 async fn without_library(dir: &std::path::Path, origin: &Origin) -> Option<Serving> {
+    without_library_and(dir, origin, "").await
+}
+
+/// The same with more lines of the configuration.
+async fn without_library_and(dir: &std::path::Path, origin: &Origin, more: &str) -> Option<Serving> {
     let Some(farthing) = program::built("farthing") else {
         skip("serving without the native library: the program is not built (cargo build -p farthing)");
         return None;
     };
     let config = format!(
         "[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{}\"\nprice = \"0.002\"\n[routes.geo]\n\
-         [routes.trusted]\nprovider = \"geo\"\npath_prefix = \"/trusted\"\ntrust_shipped = true\n",
+         [routes.trusted]\nprovider = \"geo\"\npath_prefix = \"/trusted\"\ntrust_shipped = true\n{more}",
         origin.addr
     );
     std::fs::write(dir.join("farthing.toml"), config).unwrap();
@@ -98,6 +105,48 @@ async fn without_library_and_table_the_rule_decides() {
     let status = decided(serving.data, "/r/geo/a").await;
     assert!(status.contains("fallback:no-model"), "{status}");
     assert_eq!(serving.readiness().await.1["status"], "degraded");
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_trusted_has_signed_decides_nothing_until_it_is_signed() {
+    let Some(farthing) = program::built("farthing") else {
+        return skip("signatures of predictors: the program is not built (cargo build -p farthing)");
+    };
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    let dir = tempfile::tempdir().unwrap();
+    let models = dir.path().join("models");
+    let published = bundles::with_table(&models);
+    let target = Target { version: 1, digest: published.digest };
+    change_aliases(&models, |aliases| Ok(aliases.promote(Kind::Ttl, Alias::Champion, target, 1))).unwrap();
+    let keygen = || {
+        let mut command = std::process::Command::new(&farthing);
+        command.args(["models", "keygen", "--out", "signing.key"]).current_dir(dir.path()).output().unwrap()
+    };
+    let made = keygen();
+    assert!(made.status.success() && !keygen().status.success(), "a key is not overwritten: {}", program::said(&made));
+    let trusted = String::from_utf8(made.stdout).unwrap();
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(dir.path().join("signing.key")).unwrap());
+    assert_eq!(mode & 0o077, 0, "nobody else reads it");
+
+    let Some(serving) = without_library_and(dir.path(), &origin, &trusted).await else { return };
+    let status = decided(serving.data, "/r/geo/a").await;
+    assert!(status.contains("fallback:no-model"), "it starts and answers: {status}");
+    let listed = serving.json(&["models", "list"]).await;
+    assert!(listed["versions"][0]["problem"].as_str().unwrap().contains("`signed`"), "{listed}");
+    let readiness = serving.readiness().await.1;
+    assert_eq!((&readiness["status"], &part(&readiness, "models")["ok"]), (&"degraded".into(), &false.into()), "{readiness}");
+    let refused = serving.cli(&["models", "promote", "ttl", "1", "--force"]).await;
+    assert!(program::said(&refused).contains("farthing models sign"), "{}", program::said(&refused));
+    let metrics = serving.admin.get("/metrics", &[]).await;
+    let counted = metrics.text().lines().find(|line| line.starts_with("farthing_model_bundles_refused_total")).map(str::to_owned);
+    assert!(counted.as_deref().is_some_and(|line| !line.ends_with(" 0")), "{counted:?}");
+
+    let signed = serving.cli(&["models", "sign", "ttl", "1", "--key", "signing.key"]).await;
+    assert!(signed.status.success(), "{}", program::said(&signed));
+    assert_eq!(serving.json(&["models", "promote", "ttl", "1"]).await["engine"], "table");
+    let status = decided(serving.data, "/r/geo/b").await;
+    assert!(status.contains("table:1"), "{status}");
     serving.end().await;
 }
 

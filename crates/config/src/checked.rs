@@ -268,6 +268,8 @@ pub struct ModelsConfig {
     pub autopilot_margin: f64,
     /// Within what time it must be shown, while automation is not frozen.
     pub autopilot_within: Span,
+    /// Ed25519 keys of which one must have signed a predictor before it may decide; none: nothing is asked for.
+    pub trusted_keys: Vec<[u8; 32]>,
 }
 
 impl Default for ModelsConfig {
@@ -283,6 +285,7 @@ impl Default for ModelsConfig {
             autopilot: false,
             autopilot_margin: 0.05,
             autopilot_within: Span::from_secs(14 * 86_400),
+            trusted_keys: Vec::new(),
         }
     }
 }
@@ -320,6 +323,8 @@ pub struct ExperimentConfig {
     pub ramp_hold: Span,
     /// The least probability of a variant under Thompson sampling; `None` keeps the shares as they are.
     pub thompson: Option<f64>,
+    /// Allocation by what is known of each unit; `None` where it does not go by that.
+    pub contextual: Option<ContextualConfig>,
     /// Answers that take longer count as late, where nothing else is promised.
     pub latency: Option<Span>,
     /// Fewest unit-windows before an effect is reported as decided.
@@ -353,11 +358,23 @@ impl Default for ExperimentConfig {
             ramp: vec![0.1, 0.5, 1.0],
             ramp_hold: Span::from_secs(3_600),
             thompson: None,
+            contextual: None,
             latency: None,
             min_units: 1_000,
             alpha: 0.05,
         }
     }
+}
+
+/// How an experiment allocates by context.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ContextualConfig {
+    /// Share of the unit-windows that is drawn evenly, always.
+    pub uniform: f64,
+    /// After this what was seen counts half; `None` forgets nothing.
+    pub half_life: Option<Span>,
+    /// What exploration may cost in a day, by estimate.
+    pub budget: Option<Money>,
 }
 
 /// One variant of an experiment.

@@ -36,8 +36,8 @@ mod upgrade;
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
 pub use checked::{
-    AdminConfig, AuditConfig, CacheConfig, Config, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig,
-    Salt, VariantConfig,
+    AdminConfig, AuditConfig, CacheConfig, Config, ContextualConfig, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig,
+    ModelsConfig, PrefetchConfig, Salt, VariantConfig,
 };
 pub use content::{CacheableIf, PersonalField};
 pub use defer::DeferConfig;

@@ -1,8 +1,11 @@
 //! How a window's probabilities are made: fixed, or by Thompson sampling with a floor. They are published before the window begins.
 
+use std::sync::Arc;
+
 use farthing_types::{Draw, DrawKind};
 use serde::{Deserialize, Serialize};
 
+use crate::contextual::{Contexts, Contextual};
 use crate::spec::MAX_VARIANTS;
 
 /// Unit-windows that must have been seen before probabilities follow them. More than the thousand below which early luck decides: the even
@@ -25,17 +28,39 @@ pub enum AllocationKind {
         /// The least probability of a variant.
         floor: f64,
     },
+    /// By SquareCB over what is known of each unit.
+    Contextual(Contextual),
 }
 
 /// The probabilities that hold from a window on: an immutable part of the experiment's snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Allocation {
     /// The first window in which they hold.
     pub from: i64,
-    /// Probability of each variant; sums to 1 over the variants.
+    /// Probability of each variant; sums to 1 over the variants. Where units have contexts the mean over them.
     pub pmf: [f64; MAX_VARIANTS],
     /// Share of the measurement slice that takes part (0 to 1).
     pub ramp: f64,
+    /// The contexts of units. They are not kept: the window that is open at a restart is left out, and the next one's are worked out anew.
+    #[serde(skip)]
+    pub contexts: Option<SharedContexts>,
+}
+
+impl Allocation {
+    /// Probability of each variant for a unit, by the half of its digest that is logged.
+    pub fn pmf_of(&self, unit: u64) -> [f64; MAX_VARIANTS] {
+        self.contexts.as_ref().map_or(self.pmf, |contexts| contexts.0.of(unit).pmf.map(f64::from))
+    }
+}
+
+/// Contexts that several snapshots share; equal when they are the same ones.
+#[derive(Clone, Debug)]
+pub struct SharedContexts(pub Arc<Contexts>);
+
+impl PartialEq for SharedContexts {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// Adds probabilities to those that are published. Those of earlier windows stay as they are; those for the same or later ones are replaced.

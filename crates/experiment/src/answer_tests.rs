@@ -59,6 +59,7 @@ fn report(effect: Option<Interval>, differs: bool) -> Report {
         ratio_alarm: false,
         switched_off: Vec::new(),
         dropped: Dropped::default(),
+        learned: None,
     }
 }
 

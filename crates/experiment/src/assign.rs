@@ -49,7 +49,7 @@ impl Experiment {
         spec::check(&spec)?;
         let window_ns = spec.window_ns();
         let ramp = spec.ramp.last().copied().unwrap_or(1.0);
-        let first = Allocation { from: i64::MIN, pmf: spec.declared(), ramp };
+        let first = Allocation { from: i64::MIN, pmf: spec.declared(), ramp, contexts: None };
         Ok(Self { spec, window_ns, off: [false; MAX_VARIANTS], allocations: vec![first] })
     }
 
@@ -151,7 +151,8 @@ impl Experiment {
     /// The variant of `unit` at `now`. A function of its arguments alone: equal on every instance that shares the draw's seed.
     /// Only what the log keeps of a key is drawn from, so that every assignment can be recomputed from it.
     pub fn assign(&self, draw: &Draw, unit: KeyHash, now: Time) -> Assigned {
-        let unit = u128::from(unit.short());
+        let short = unit.short();
+        let unit = u128::from(short);
         let window = self.window(now);
         let into = now.nanos().rem_euclid(self.window_ns);
         let burn_in = u128::from(into.unsigned_abs()) < self.spec.burn_in.as_nanos();
@@ -165,8 +166,9 @@ impl Experiment {
             return Assigned { variant: self.spec.leader, propensity: 1.0, pmf, window, in_slice, inclusion, burn_in, draw: 0.0 };
         }
         let u = draw.uniform(DrawKind::Assignment, &self.spec.name, unit, window);
-        let variant = self.pick(&allocation.pmf, u);
-        let pmf = self.without_off(allocation.pmf);
+        let published = allocation.pmf_of(short);
+        let variant = self.pick(&published, u);
+        let pmf = self.without_off(published);
         Assigned { variant, propensity: pmf[variant], pmf: pmf.map(|p| p as f32), window, in_slice, inclusion, burn_in, draw: u }
     }
 
@@ -190,6 +192,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::allocation::{AllocationKind, KEPT_ALLOCATIONS};
+    use crate::contextual::Contextual;
     use crate::spec::Slot;
 
     fn pair() -> ExperimentSpec {
@@ -215,6 +218,7 @@ mod tests {
 
     #[test]
     fn bad_numbers_are_named() {
+        let contextual = Contextual { uniform: 0.04, half_life: None, budget: None };
         let cases = [
             ("window", ExperimentSpec { window: Span::ZERO, ..pair() }),
             ("burn_in", ExperimentSpec { burn_in: Span::from_secs(60), ..pair() }),
@@ -227,6 +231,21 @@ mod tests {
             ("ramp", ExperimentSpec { ramp: vec![0.0, 0.1], ..pair() }),
             ("floor", ExperimentSpec { allocation: AllocationKind::Thompson { floor: 0.5 }, ..pair() }),
             ("floor", ExperimentSpec { allocation: AllocationKind::Thompson { floor: 0.0 }, ..pair() }),
+            ("explore", ExperimentSpec { allocation: AllocationKind::Contextual(Contextual { uniform: 0.2, ..contextual }), ..pair() }),
+            (
+                "half_life",
+                ExperimentSpec {
+                    allocation: AllocationKind::Contextual(Contextual { half_life: Some(Span::ZERO), ..contextual }),
+                    ..pair()
+                },
+            ),
+            (
+                "budget",
+                ExperimentSpec {
+                    allocation: AllocationKind::Contextual(Contextual { budget: Some(Money::from_nanos(-1)), ..contextual }),
+                    ..pair()
+                },
+            ),
             ("margin", ExperimentSpec { margin: -0.1, ..pair() }),
             ("layer_upto", ExperimentSpec { slot: Some(Slot { layer: "l".into(), from: 0.5, upto: 0.5 }), ..pair() }),
         ];
@@ -280,7 +299,7 @@ mod tests {
     #[test]
     fn probabilities_of_a_window_are_known_before_it_and_kept_after_it() {
         let even = Experiment::new(pair()).unwrap();
-        let next = even.clone().with(Allocation { from: 10, pmf: [0.2, 0.8, 0.0, 0.0], ramp: 0.5 });
+        let next = even.clone().with(Allocation { from: 10, pmf: [0.2, 0.8, 0.0, 0.0], ramp: 0.5, contexts: None });
         for (window, pmf, ramp) in [(9, [0.5, 0.5, 0.0, 0.0], 1.0), (10, [0.2, 0.8, 0.0, 0.0], 0.5), (99, [0.2, 0.8, 0.0, 0.0], 0.5)] {
             assert_eq!((next.pmf(window), next.allocation(window).ramp), (pmf, ramp), "{window}");
         }
@@ -288,9 +307,9 @@ mod tests {
         let slice = all.iter().filter(|a| a.in_slice).count();
         let second = all.iter().filter(|a| a.in_slice && a.variant == 1).count();
         assert!((4_800..5_200).contains(&slice) && (3_800..4_200).contains(&second), "{slice} {second}");
-        let over = (11..20).fold(next.clone(), |e, from| e.with(Allocation { from, pmf: [0.3, 0.7, 0.0, 0.0], ramp: 1.0 }));
+        let over = (11..20).fold(next.clone(), |e, from| e.with(Allocation { from, pmf: [0.3, 0.7, 0.0, 0.0], ramp: 1.0, contexts: None }));
         assert_eq!(over.allocations().len(), KEPT_ALLOCATIONS);
-        assert_eq!(next.clone().with(Allocation { from: 10, pmf: [0.5; 4], ramp: 0.0 }).allocations().len(), 2, "replaced");
+        assert_eq!(next.clone().with(Allocation { from: 10, pmf: [0.5; 4], ramp: 0.0, contexts: None }).allocations().len(), 2, "replaced");
         assert_eq!(next.without(1).pmf(10), [1.0, 0.0, 0.0, 0.0]);
     }
 

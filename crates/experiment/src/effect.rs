@@ -1,7 +1,7 @@
 //! The effect of one variant against control: stabilised AIPW with an always-valid interval, and an exact e-process for the decision.
 //!
 //! Sources (docs/proving.md): adaptively weighted AIPW (Hadad et al.), asymptotic confidence sequences (Waudby-Smith et al.),
-//! betting e-processes. The weights sqrt(p(1-p)) make the estimate an average over time weighted by them; it equals the plain
+//! betting e-processes. The weights of windows, sqrt(p(1-p)) where all units have one p, make the estimate an average over time weighted by them; it equals the plain
 //! average effect when the effect does not change over time or the shares do not. The unweighted estimate stands beside it.
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub struct Scaled {
     pub treated: bool,
     /// Probability of the challenger given that it was one of the two.
     pub propensity: f64,
+    /// Probability that it was one of the two.
+    pub among: f64,
     /// Outcome in [0, 1].
     pub outcome: f64,
     /// The unit's mean outcome in earlier windows; `None` for a unit that was not seen before.
@@ -136,8 +138,8 @@ impl Effect {
     /// Takes the rows of one window. The regression that adjusts them was fitted on earlier windows only.
     pub fn window(&mut self, rows: &[Scaled]) {
         self.known = self.learning;
-        for row in rows {
-            self.row(row);
+        for (row, weight) in rows.iter().zip(weights(rows)) {
+            self.row(row, weight);
         }
     }
 
@@ -148,7 +150,7 @@ impl Effect {
         }
     }
 
-    fn row(&mut self, row: &Scaled) {
+    fn row(&mut self, row: &Scaled, h: f64) {
         let p = row.propensity;
         if !(p > 0.0 && p < 1.0) {
             return; // one of the two was switched off: nothing to compare
@@ -157,7 +159,6 @@ impl Effect {
         let [m0, m1] = [self.known[0].predict(row.before), self.known[1].predict(row.before)];
         let residual = if row.treated { (row.outcome - m1) / p } else { -(row.outcome - m0) / (1.0 - p) };
         let psi = m1 - m0 + residual;
-        let h = (p * (1.0 - p)).sqrt();
         self.rows[arm] += 1;
         self.sum_outcome[arm] += row.outcome;
         self.plain += psi;
@@ -219,6 +220,19 @@ impl Effect {
     }
 }
 
+/// The weights of a window's rows: all `sqrt(p (1 - p))` where the window has one `p`. Where each unit has probabilities by its context, weights by row would
+/// give contexts in which variants are near each other more say, and the estimate would be about those. So a row counts by the inverse of the probability `a` that
+/// it is among the compared ones, which makes the rows stand for all units, and the window by `1 / sqrt(mean(w^2 / (p (1 - p))))` with `w` that inverse over
+/// its mean. Both hang on which units came and on their probabilities, and on no draw between the two (after Zhan, Hadad, Hirshberg and Athey, "Off-policy
+/// evaluation via adaptive weighting with data from contextual bandits", KDD 2021).
+fn weights(rows: &[Scaled]) -> Vec<f64> {
+    let is_compared = |row: &&Scaled| row.propensity > 0.0 && row.propensity < 1.0 && row.among > 0.0;
+    let (sum, count) = rows.iter().filter(is_compared).fold((0.0, 0.0), |(sum, count), row| (sum + 1.0 / row.among, count + 1.0));
+    let share = |row: &Scaled| if row.among > 0.0 { count / (row.among * sum) } else { 0.0 };
+    let spread: f64 = rows.iter().filter(is_compared).map(|row| share(row).powi(2) / (row.propensity * (1.0 - row.propensity))).sum();
+    rows.iter().map(|row| if spread > 0.0 { share(row) * (count / spread).sqrt() } else { 0.0 }).collect()
+}
+
 /// Normal-mixture boundary for a sum of `n` increments of unit variance: |sum| stays below it at all times with probability 1 - `alpha`.
 pub(crate) fn boundary(n: f64, alpha: f64) -> f64 {
     let log = -2.0 * alpha.ln();
@@ -229,12 +243,13 @@ pub(crate) fn boundary(n: f64, alpha: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{Rng, SeedableRng, rngs::StdRng};
 
     #[test]
     fn no_estimate_without_both() {
         let mut effect = Effect::new(0.05);
         assert_eq!(effect.estimate(), None);
-        effect.window(&[Scaled { treated: true, propensity: 0.5, outcome: 0.3, before: None }]);
+        effect.window(&[Scaled { treated: true, propensity: 0.5, among: 1.0, outcome: 0.3, before: None }]);
         assert_eq!(effect.estimate(), None);
     }
 
@@ -255,7 +270,7 @@ mod tests {
                 let base = 0.005 * f64::from(1 + i % 97);
                 let treated = (i / 97 + i) % 2 == 0;
                 let noise = 0.001 * f64::from(i % 7);
-                Scaled { treated, propensity: 0.5, outcome: base * if treated { 0.9 } else { 1.0 } + noise, before: Some(base) }
+                Scaled { treated, propensity: 0.5, among: 1.0, outcome: base * if treated { 0.9 } else { 1.0 } + noise, before: Some(base) }
             })
             .collect();
         let run = |with: bool| {
@@ -269,5 +284,30 @@ mod tests {
         let (with, without) = (run(true), run(false));
         assert!(with.high - with.low < 0.6 * (without.high - without.low), "{with:?} {without:?}");
         assert!(with.high < 0.0 && with.differs, "{with:?}");
+    }
+
+    /// Half of the units have even chances and no effect, the others chances that lean and an effect of 0.2.
+    #[test]
+    fn where_chances_hang_on_the_unit_the_estimate_is_about_all_units() {
+        let mut rng = StdRng::seed_from_u64(3);
+        // The same of two variants, and of three, of which the third has most units of one kind.
+        for among in [[1.0, 1.0], [0.3, 0.9]] {
+            let mut effect = Effect::new(0.05);
+            for _ in 0..400 {
+                let window: Vec<Scaled> = (0..100)
+                    .filter_map(|unit| {
+                        let kind = unit % 2;
+                        let (propensity, own) = if kind == 0 { (0.5, 0.0) } else { (0.06, 0.2) };
+                        let is_among = rng.random::<f64>() < among[kind];
+                        let treated = rng.random::<f64>() < propensity;
+                        let outcome = 0.3 + if treated { own } else { 0.0 } + 0.2 * rng.random::<f64>();
+                        is_among.then_some(Scaled { treated, propensity, among: among[kind], outcome, before: None })
+                    })
+                    .collect();
+                effect.window(&window);
+            }
+            let found = effect.estimate().unwrap();
+            assert!((found.effect - 0.1).abs() < 0.01 && found.low < 0.1 && found.high > 0.1 && found.differs, "{among:?}: {found:?}");
+        }
     }
 }

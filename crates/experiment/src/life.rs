@@ -148,7 +148,7 @@ impl Life {
         }
         let off = self.off.iter().fold(base, |experiment, off| experiment.without(off.variant));
         let led = off.with_leader(self.leader);
-        Ok(Some(self.allocations.iter().fold(led, |experiment, allocation| experiment.with(*allocation))))
+        Ok(Some(self.allocations.iter().fold(led, |experiment, allocation| experiment.with(allocation.clone()))))
     }
 
     /// What becomes of it by an order, in window `window` at `now`.
@@ -209,9 +209,10 @@ impl Life {
 
     /// The same with another share of the slice from a window on, at the probabilities published last.
     pub(crate) fn with_share(&self, spec: &ExperimentSpec, (now, from): (Time, i64), share: f64) -> Self {
-        let pmf = self.allocations.last().map_or_else(|| spec.declared(), |last| last.pmf);
+        let last = self.allocations.last();
+        let (pmf, contexts) = last.map_or_else(|| (spec.declared(), None), |last| (last.pmf, last.contexts.clone()));
         let ramp = Ramp { share, since: now, ..self.ramp };
-        Self { ramp, ..self.clone() }.publishing(Allocation { from, pmf, ramp: share })
+        Self { ramp, ..self.clone() }.publishing(Allocation { from, pmf, ramp: share, contexts })
     }
 
     /// The same with probabilities that hold from a window on.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contextual::Leaning;
 use crate::guard::{GuardKind, SwitchOff};
 use crate::unit::UnitKind;
 
@@ -135,6 +136,40 @@ pub struct Report {
     pub switched_off: Vec<SwitchOff>,
     /// What was left out.
     pub dropped: Dropped,
+    /// What was learned of the variants by context; null where allocation does not go by it.
+    pub learned: Option<Learned>,
+}
+
+/// What contextual allocation has learned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Learned {
+    /// Control first.
+    pub variants: Vec<LearnedVariant>,
+    /// Units with a context of their own.
+    pub contexts: usize,
+    /// How far the cost of a unit-window is from its prediction on average, USD (root of the mean square); null before it is known.
+    pub deviation_usd: Option<f64>,
+    /// What drawing other variants than the one predicted to be the cheapest has cost, by estimate, USD.
+    pub explored_usd: f64,
+    /// Of this, in the day (UTC) of the window that was closed last.
+    pub explored_today_usd: f64,
+    /// What a day may cost, USD; null without a limit.
+    pub budget_usd: Option<f64>,
+    /// Share of the exploration that this leaves in the window published last; null before one is.
+    pub appetite: Option<f64>,
+}
+
+/// What was learned of a variant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LearnedVariant {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Unit-windows that it was learned from, as they count now.
+    pub rows: f64,
+    /// Its probability in the window published last, on average over the units; null before one is.
+    pub probability: Option<f64>,
+    /// Where it is predicted to be cheaper than control; null for control, and before there is enough to go by.
+    pub leaning: Option<Leaning>,
 }
 
 /// The proven saving.

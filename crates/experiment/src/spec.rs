@@ -234,9 +234,16 @@ fn check_numbers(spec: &ExperimentSpec) -> Result<(), SpecError> {
     let window = spec.window.as_secs_f64();
     let most = spec.variants.iter().map(|v| v.share).fold(1.0 / spec.variants.len() as f64, f64::min);
     let floor = match spec.allocation {
-        AllocationKind::Fixed => None,
         AllocationKind::Thompson { floor } => Some(floor),
+        AllocationKind::Fixed | AllocationKind::Contextual(_) => None,
     };
+    let contextual = match spec.allocation {
+        AllocationKind::Contextual(contextual) => Some(contextual),
+        AllocationKind::Fixed | AllocationKind::Thompson { .. } => None,
+    };
+    let explore = contextual.map_or(0.02, |c| c.uniform);
+    let half_life = contextual.and_then(|c| c.half_life);
+    let budget = contextual.and_then(|c| c.budget);
     let (from, upto) = spec.slot.as_ref().map_or((0.0, 1.0), |slot| (slot.from, slot.upto));
     let worst_step = spec.ramp.iter().copied().find(|step| !(*step > 0.0 && *step <= 1.0));
     let checks = [
@@ -252,6 +259,9 @@ fn check_numbers(spec: &ExperimentSpec) -> Result<(), SpecError> {
             floor.is_none_or(|f| f >= 0.01 && f <= most && f * (spec.variants.len() as f64) < 1.0),
             "0.01 to the least declared share, below 1 / variants",
         ),
+        ("explore", explore, (0.02..=0.05).contains(&explore), "0.02 to 0.05"),
+        ("half_life", half_life.map_or(0.0, |h| h.as_secs_f64()), half_life.is_none_or(|h| h >= spec.window), "a window or longer"),
+        ("budget", budget.map_or(0.0, Money::as_usd_f64), budget.is_none_or(|b| b >= Money::ZERO), "0 or more"),
         ("layer_from", from, (0.0..1.0).contains(&from), "[0, 1)"),
         ("layer_upto", upto, upto > from && upto <= 1.0, "(layer_from, 1]"),
         ("leader", spec.leader as f64, spec.leader < spec.variants.len(), "the indexes of the variants"),

@@ -1,9 +1,11 @@
 //! One turn of the control loop over a running experiment: guardrails, leader, ramp, and the probabilities of the next window. Pure: who
 //! calls it publishes what comes of it, keeps it, and notes it in the audit.
 
+use std::sync::Arc;
+
 use farthing_types::{Draw, Span, Time};
 
-use crate::allocation::{Allocation, AllocationKind, Belief, cheapest, with_floor};
+use crate::allocation::{Allocation, AllocationKind, Belief, SharedContexts, cheapest, with_floor};
 use crate::assign::Experiment;
 use crate::guard::GuardKind;
 use crate::life::{Life, Ramp, Stage};
@@ -19,7 +21,7 @@ const RAMP_HARM: f64 = 10.0;
 /// Something that the control loop did, for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What made it do so: `guardrail`, `evidence`, `ramp`.
+    /// What made it do so: `guardrail`, `evidence`, `ramp`, `budget`.
     pub by: &'static str,
     /// What it did.
     pub what: String,
@@ -126,23 +128,50 @@ fn climb(what: &Steered<'_>, report: &Report, turn: &mut Turn, now: Time) {
 /// The probabilities of the next window, once half of this one has passed: what is known then is of windows that are over, and the snapshot
 /// is in place before the next one begins.
 fn publish(what: &Steered<'_>, turn: &mut Turn, now: Time) {
-    let (life, spec) = (&mut turn.life, what.spec);
-    let AllocationKind::Thompson { floor } = spec.allocation else { return };
+    let (life, spec) = (&turn.life, what.spec);
     // How much of the window has passed, 0 to 1.
     let passed = now.nanos().rem_euclid(spec.window_ns()) as f64 / spec.window_ns() as f64;
     let next = spec.window_at(now).saturating_add(1);
     if passed < 0.5 || spec.window.mul_f64(1.0 - passed) < Span::from_millis(1) || life.allocations.last().is_some_and(|a| a.from > next) {
         return;
     }
+    match spec.allocation {
+        AllocationKind::Fixed => {}
+        AllocationKind::Thompson { floor } => publish_shares(what, turn, (next, floor)),
+        AllocationKind::Contextual(_) => publish_contexts(what, turn, next),
+    }
+}
+
+fn publish_shares(what: &Steered<'_>, turn: &mut Turn, (next, floor): (i64, f64)) {
+    let life = &mut turn.life;
     let Some(beliefs) = what.trial.beliefs() else { return };
-    let Ok(Some(experiment)) = life.snapshot(spec) else { return };
+    let Ok(Some(experiment)) = life.snapshot(what.spec) else { return };
     let pmf = allocate(&experiment, (&beliefs, floor), what.draw, next);
     let last = life.allocations.last();
     if last.is_some_and(|a| a.from == next && a.pmf == pmf) {
         return;
     }
     let ramp = last.map_or(0.0, |a| a.ramp);
-    *life = life.clone().publishing(Allocation { from: next, pmf, ramp });
+    *life = life.clone().publishing(Allocation { from: next, pmf, ramp, contexts: None });
+}
+
+/// Once for each window; anew where a restart has lost them.
+fn publish_contexts(what: &Steered<'_>, turn: &mut Turn, next: i64) {
+    let life = &mut turn.life;
+    let last = life.allocations.last();
+    let before = last.and_then(|a| a.contexts.as_ref()).map(|shared| &shared.0);
+    if before.is_some_and(|contexts| contexts.window() == next) {
+        return;
+    }
+    let live = std::array::from_fn(|v| v < what.spec.variants.len() && !life.off.iter().any(|off| off.variant == v));
+    let Some(contexts) = what.trial.contexts(what.spec, next, live) else { return };
+    let was_short = before.is_some_and(|before| before.appetite() < 1.0);
+    if contexts.appetite() < 1.0 && !was_short {
+        let what = "the day's money for exploration runs out: beside the uniform slice each unit gets what is predicted to be the cheapest";
+        turn.notes.push(Note { by: "budget", what: what.to_owned() });
+    }
+    let (pmf, ramp) = (contexts.mean_pmf(), last.map_or(0.0, |a| a.ramp));
+    *life = life.clone().publishing(Allocation { from: next, pmf, ramp, contexts: Some(SharedContexts(Arc::new(contexts))) });
 }
 
 /// The probabilities of a window by what is believed of the challengers' effects.

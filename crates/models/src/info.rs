@@ -29,7 +29,7 @@ pub struct VersionInfo {
     pub rows: Option<u64>,
     /// Figures of the held-out time range.
     pub metrics: BTreeMap<String, f64>,
-    /// Why it could not be read.
+    /// Why it could not be read, or may not decide: nobody who is trusted has signed it.
     pub problem: Option<String>,
     /// Why it must not be promoted again unless forced: it was rolled back.
     pub rejected: Option<String>,
@@ -137,6 +137,7 @@ impl Store {
             Ok((manifest, digest, _)) => {
                 let rejected = |event: &Event| format!("rolled back by {}: {}", event.by, event.reason);
                 info.rejected = self.state.lock().history.rejected(kind, &digest).map(rejected);
+                info.problem = self.check_signed(kind, version, &digest).err().map(|error| error.to_string());
                 info.digest = Some(digest);
                 info.created_ns = Some(manifest.created_ns);
                 info.rows = Some(manifest.training.rows);

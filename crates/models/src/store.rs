@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, read_aliases, read_history};
 use farthing_contract::bundle::{
-    ALIASES_FILE, Action, Alias, AliasState, Aliases, Bundle, BundleError, Check, Event, History, Kind, Target,
+    ALIASES_FILE, Action, Alias, AliasState, Aliases, Bundle, BundleError, Check, Event, History, Kind, PublicKey, Target, signing,
 };
 use farthing_types::{Clock, RealClock, Span};
 use parking_lot::Mutex;
@@ -39,13 +39,23 @@ pub struct StoreOptions {
     pub deadline: Option<Span>,
     /// File in which this instance remembers what it could not write into the store: a rollback needs no store to hold.
     pub own_history: Option<PathBuf>,
+    /// Keys of which one must have signed a version before it may decide; none: nothing is asked for.
+    pub trusted: Vec<PublicKey>,
     /// Whether automation is frozen from the beginning: what the history names last decides, whatever others have put into the alias file.
     pub frozen: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { runtime: None, slots: 1, read_table: Some(read_table), deadline: None, own_history: None, frozen: false }
+        Self {
+            runtime: None,
+            slots: 1,
+            read_table: Some(read_table),
+            deadline: None,
+            own_history: None,
+            trusted: Vec::new(),
+            frozen: false,
+        }
     }
 }
 
@@ -90,6 +100,7 @@ pub struct Store {
     live: ArcSwap<Live>,
     pub(crate) state: Mutex<State>,
     pub(crate) own_history: Option<PathBuf>,
+    trusted: Vec<PublicKey>,
     /// Versions that others put into the alias file are not followed.
     frozen: AtomicBool,
 }
@@ -121,10 +132,10 @@ impl Store {
     /// Opens the store under `root` and loads what the aliases name. Never fails: what cannot be loaded is in [`Store::status`],
     /// and the proxy starts on tables and rules.
     pub fn open(root: impl Into<PathBuf>, options: StoreOptions) -> Self {
-        let StoreOptions { runtime, slots, read_table, deadline, own_history, frozen } = options;
+        let StoreOptions { runtime, slots, read_table, deadline, own_history, trusted, frozen } = options;
         let tools = Tools { runtime, slots: slots.max(1), read_table, deadline, counters: Arc::new(Counters::default()) };
         let (root, frozen) = (root.into(), AtomicBool::new(frozen));
-        let store = Self { root, tools, live: ArcSwap::default(), state: Mutex::default(), own_history, frozen };
+        let store = Self { root, tools, live: ArcSwap::default(), state: Mutex::default(), own_history, trusted, frozen };
         // What a run before could not tell is told by this one; what the store has learned since is passed over.
         let own = store.own_history.as_deref().and_then(|path| read_history(path).ok()).unwrap_or_default();
         store.state.lock().untold.extend(own.events().iter().filter(|event| event.action.rejects()).cloned());
@@ -383,12 +394,14 @@ impl Store {
     /// The table of a version whose model is damaged.
     fn read_part(&self, kind: Kind, wanted: &Target) -> Option<Arc<Generation>> {
         let bundle = Bundle::read_without_model(&self.root, kind, wanted.version).ok().filter(|bundle| bundle.target() == *wanted)?;
+        self.check_signed(kind, wanted.version, &bundle.digest).ok()?;
         Generation::build_part(&bundle, &self.tools).ok().map(Arc::new)
     }
 
     /// Reads and builds a version; `wanted` is what an alias was moved to. A generation that is live already is shared.
     pub(crate) fn read(&self, kind: Kind, version: u32, wanted: Option<&Target>) -> Result<Arc<Generation>, BundleError> {
         let bundle = Bundle::read(&self.root, kind, version)?;
+        self.check_signed(kind, version, &bundle.digest)?;
         let found = bundle.target();
         if let Some(wanted) = wanted
             && *wanted != found
@@ -399,6 +412,11 @@ impl Store {
         let live = self.live.load();
         let shared = live.iter().flatten().flatten().find(|generation| generation.is(kind, &found) && !generation.is_part());
         shared.map_or_else(|| Generation::build(&bundle, &self.tools).map(Arc::new), |generation| Ok(Arc::clone(generation)))
+    }
+
+    /// Whether one of the trusted keys has signed the version of this digest.
+    pub(crate) fn check_signed(&self, kind: Kind, version: u32, digest: &str) -> Result<(), BundleError> {
+        signing::check(&self.root, (kind, version), digest, &self.trusted)
     }
 
     pub(crate) fn counted<T>(&self, result: Result<T, BundleError>) -> Result<T, BundleError> {

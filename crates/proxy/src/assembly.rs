@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use farthing_cache::{Cache, FormRoom};
-use farthing_config::{Config, RouteIndex};
+use farthing_config::{Config, ModelsConfig, RouteIndex};
+use farthing_contract::bundle::PublicKey;
 use farthing_contract::features::TTL_SPEC;
 use farthing_freshness::Keyer;
 use farthing_ledger::{Aggregates, LogConfig, LogMetrics, LogWriter, Volumes};
@@ -248,13 +249,21 @@ async fn open_models(config: &Arc<Config>, frozen: bool) -> (Store, Result<(), S
         let runtime = Runtime::load(models.onnxruntime.as_deref());
         let problem = runtime.as_ref().map(|_| ()).map_err(ToString::to_string);
         let deadline = Some(models.deadline);
-        let options = StoreOptions { runtime: runtime.ok(), slots, deadline, own_history, frozen, ..StoreOptions::default() };
+        let runtime = runtime.ok();
+        let options = StoreOptions { runtime, slots, deadline, own_history, frozen, trusted: trusted(&models), ..StoreOptions::default() };
         (Store::open(models.dir, options), problem)
     };
     match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened,
-        Err(error) => (Store::open(config.models.dir.clone(), StoreOptions::default()), Err(error.to_string())),
+        Err(error) => {
+            let options = StoreOptions { trusted: trusted(&config.models), frozen, ..StoreOptions::default() };
+            (Store::open(config.models.dir.clone(), options), Err(error.to_string()))
+        }
     }
+}
+
+fn trusted(models: &ModelsConfig) -> Vec<PublicKey> {
+    models.trusted_keys.iter().copied().map(PublicKey::new).collect()
 }
 
 pub(crate) type Clocks = (Arc<dyn Clock>, Arc<RealClock>);

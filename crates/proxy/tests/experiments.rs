@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use farthing_config::{Config, ExperimentConfig, Mode, Prices, Provider, Route, TtlBy, VariantConfig};
+use farthing_config::{Config, ContextualConfig, ExperimentConfig, Mode, Prices, Provider, Route, TtlBy, VariantConfig};
+use farthing_contract::features::{UNIT_FEATURES, UNIT_SPEC};
+use farthing_contract::log::{Decision, OutcomeRow, Row, Value};
 use farthing_experiment::{GuardKind, Order, Stage};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::{ExperimentView, Inside, StartError};
@@ -43,10 +46,12 @@ impl Origin for Wire {
         let nth = self.0.calls.fetch_add(1, Ordering::Relaxed);
         let every = self.0.fails_every.load(Ordering::Relaxed);
         let status = if every > 0 && nth.is_multiple_of(every) { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+        // What is asked for seldom is another one each time.
+        let body = if call.target.path().starts_with("/rare/") { format!("{{\"n\":{nth}}}") } else { "{}".to_owned() };
         async move {
             call.sink.attempt(CallReport::only(&call, "wire", Some(status)));
             let headers = HeaderMap::from_iter([("content-type".parse().unwrap(), HeaderValue::from_static("application/json"))]);
-            Ok(Reply { status, headers, body: Body::full("{}") })
+            Ok(Reply { status, headers, body: Body::full(body) })
         }
         .boxed()
     }
@@ -282,6 +287,118 @@ async fn what_is_cheaper_gets_more_of_the_slice_from_a_window_that_has_not_begun
     // The same probabilities after a restart: they were kept when they were published.
     let again = World::new(config(dir.path(), vec![ExperimentConfig { thompson: Some(0.2), ..ttl("e") }]), world.now());
     assert_eq!((again.view("e").pmf, again.view("e").life.allocations), (view.pmf, view.life.allocations));
+}
+
+/// Keys below `things` are asked for four times in a window. Those below `rare` twice, and have changed each time: what is saved by keeping them is paid for in
+/// stale answers.
+async fn two_kinds(world: &World, windows: u32) {
+    for round in 0..windows * 4 {
+        for key in 0..30 {
+            world.ask(&format!("/things/{key}"), "").await;
+            if round % 4 < 2 {
+                world.ask(&format!("/rare/{key}"), "").await;
+            }
+        }
+        tokio::time::advance(WINDOW / 4).await;
+        world.inside.settle().await;
+        world.inside.control();
+    }
+}
+
+async fn share_of_long(world: &World, folder: &str) -> f64 {
+    let mut long = 0;
+    for key in 0..30 {
+        long += u32::from(world.ask(&format!("/{folder}/{key}"), "").await.1.as_deref() == Some("long"));
+    }
+    f64::from(long) / 30.0
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_unit_gets_what_is_cheaper_for_it_and_what_was_learned_outlives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let contextual = Some(ContextualConfig { uniform: 0.04, half_life: Some(Span::from_secs(24 * 3_600)), budget: None });
+    let by_context = || {
+        let mut config = config(dir.path(), vec![ExperimentConfig { contextual, margin: 0.49, ..ttl("e") }]);
+        (config.log.enabled, config.log.dir) = (true, dir.path().join("logs"));
+        Arc::make_mut(&mut config.routes[0]).price_stale = Some(Money::from_nanos(5_000_000));
+        config
+    };
+    let world = World::new(by_context(), START);
+    two_kinds(&world, 3).await;
+    assert_eq!(world.view("e").pmf, [0.5, 0.5], "declared shares, until there is something to go by");
+    two_kinds(&world, 40).await;
+    let view = world.view("e");
+    let learned = view.report.learned.clone().unwrap();
+    let leaning = learned.variants[1].leaning.clone().unwrap();
+    assert!((leaning.cheapest - 0.5).abs() < 0.1 && learned.contexts == 60, "{learned:?}");
+    assert!(
+        leaning.splits.iter().any(|split| split.feature.starts_with("log_rate") && split.low_usd > 0.0 && split.high_usd < 0.0),
+        "{leaning:?}"
+    );
+    let shares = [share_of_long(&world, "things").await, share_of_long(&world, "rare").await];
+    assert!(shares[0] > 0.85 && shares[1] < 0.15, "{shares:?}");
+    assert!(world.view("e").report.ratio_evidence < 20.0 && learned.explored_usd > 0.0, "{learned:?}");
+
+    // Ended: the contexts of the window that was open are gone with it, what was learned is not.
+    let before = world.view("e").report.learned.unwrap();
+    world.inside.experiment_rows("e").unwrap();
+    let now = world.now();
+    world.inside.close().await.unwrap();
+    logged_draws(dir.path());
+    let world = World::new(by_context(), now);
+    let after = world.view("e").report.learned.unwrap();
+    assert_eq!((after.explored_usd, after.variants[0].rows), (before.explored_usd, before.variants[0].rows));
+    two_kinds(&world, 2).await;
+    assert!(share_of_long(&world, "things").await > 0.8);
+    let refused = World::try_new(config(dir.path(), vec![ttl("e")]), world.now()).err().unwrap().to_string();
+    assert!(refused.contains("`allocation`"), "{refused}");
+}
+
+/// Each draw stands in the log with its context, the probabilities that it was drawn by, and what it came to.
+fn logged_draws(dir: &Path) {
+    let read = |table, columns: &[&str], each: &mut dyn FnMut(&[Value<'_>])| {
+        farthing_ledger::read::rows(&dir.join("logs"), table, columns, &mut |cells| {
+            each(cells);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    };
+    let (mut costs, mut leaning, spec) = (BTreeMap::new(), 0, UNIT_SPEC.hash());
+    read(Decision::TABLE, &["kind", "decision_id", "features", "pmf", "action", "action_value", "spec_hash"], &mut |cells| {
+        let (Value::Text("assignment"), Value::U64(id), Value::I32(action)) = (&cells[0], &cells[1], &cells[4]) else { return };
+        let (Value::F32List(features), Value::F32List(pmf), Value::F64(usd)) = (&cells[2], &cells[3], &cells[5]) else {
+            panic!("{cells:?}")
+        };
+        assert_eq!((features.len(), pmf.len(), &cells[6]), (UNIT_FEATURES, 2, &Value::Text(&spec)));
+        assert!((pmf.iter().sum::<f32>() - 1.0).abs() < 1e-6 && pmf.iter().all(|p| *p >= 0.0199) && pmf[*action as usize] > 0.0);
+        leaning += u32::from(pmf[1] > 0.9);
+        costs.insert(*id, (usd * 1e9).round() as i64);
+    });
+    let mut settled = 0;
+    read(OutcomeRow::TABLE, &["decision_id", "closed_by", "paid_nanousd"], &mut |cells| {
+        let (Value::U64(id), Value::Text("window"), Value::I64(paid)) = (&cells[0], &cells[1], &cells[2]) else { return };
+        assert_eq!(costs.get(id), Some(paid));
+        settled += 1;
+    });
+    assert!(leaning > 100 && settled == costs.len() && settled > 1_000, "{leaning} {settled}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_money_nothing_is_explored_but_the_uniform_slice() {
+    let dir = tempfile::tempdir().unwrap();
+    let contextual = Some(ContextualConfig { uniform: 0.02, half_life: None, budget: Some(Money::ZERO) });
+    let world = World::new(config(dir.path(), vec![ExperimentConfig { contextual, margin: 0.49, ..ttl("e") }]), START);
+    two_kinds(&world, 20).await;
+    let learned = world.view("e").report.learned.unwrap();
+    assert_eq!((learned.budget_usd, learned.appetite), (Some(0.0), Some(0.0)));
+    let audit = world.inside.experiment_audit("e").unwrap();
+    assert_eq!(audit.iter().filter(|line| &*line.by == "budget").count(), 1, "told once: {audit:?}");
+    let view = world.view("e");
+    let last = view.life.allocations.last().unwrap();
+    for unit in 0..30u64 {
+        let [a, b, ..] = last.pmf_of(unit);
+        assert!((a.min(b) - 0.01).abs() < 1e-6 && (a + b - 1.0).abs() < 1e-6, "{a} {b}");
+    }
 }
 
 /// Every key is asked for anew every fifteen seconds and never changes: from twenty seconds on the rule's first TTL makes the second of two a hit.

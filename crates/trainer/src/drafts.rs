@@ -27,6 +27,7 @@ fn plain<'a>(
         gate: None,
         parent: None,
         card: card.into(),
+        sign: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use farthing_contract::bundle::{
-    self, GateRecord, GoldenRow, Kind, MODEL_FILE, Manifest, OperatingPoint, Published, TABLE_FILE, TREES_FILE, Training,
+    self, GateRecord, GoldenRow, Kind, MODEL_FILE, Manifest, OperatingPoint, Published, SigningKey, TABLE_FILE, TREES_FILE, Training,
 };
 use farthing_contract::features::FeatureSpec;
 
@@ -61,6 +61,8 @@ pub struct Draft<'a> {
     pub parent: Option<String>,
     /// The model card.
     pub card: Card,
+    /// Who signs it.
+    pub sign: Option<&'a SigningKey>,
 }
 
 /// A model that is no ensemble of ours.
@@ -115,7 +117,7 @@ fn put(root: &Path, draft: &Draft<'_>, model: &Foreign<'_>) -> Result<Published,
     let mut files: Vec<(&str, &[u8])> = vec![(MODEL_FILE, model.onnx), (TABLE_FILE, &table), (CARD_FILE, draft.card.text.as_bytes())];
     files.extend(trees.as_deref().map(|trees| (TREES_FILE, trees)));
     files.extend(draft.card.plots.iter().map(|(name, svg)| (name.as_str(), svg.as_bytes())));
-    bundle::publish(root, manifest, &files).map_err(TrainError::bundle(root))
+    bundle::publish_signed(root, manifest, &files, draft.sign).map_err(TrainError::bundle(root))
 }
 
 fn answer(ensemble: &Ensemble, row: &[f32]) -> Vec<f32> {

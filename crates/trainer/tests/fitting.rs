@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use farthing_contract::bundle::{Alias, Bundle, Kind, disk};
+use farthing_contract::bundle::{Alias, Bundle, Kind, SigningKey, disk, signing};
 use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
 use farthing_replay::{Process, Recipe};
 use farthing_trainer::TrainError;
@@ -115,14 +115,25 @@ fn write_recipe(dir: &Path, name: &str, recipe: &Recipe) -> std::path::PathBuf {
 fn the_same_data_and_seed_give_the_same_bundle() {
     let dir = tempfile::tempdir().unwrap();
     let recipe = write_recipe(dir.path(), "world.toml", &recipe(30.0, Process::Never));
+    let key = SigningKey::from_seed([7; 32]).unwrap();
+    let key_file = dir.path().join("signing.key");
+    let mistaken = train(&recipe, &dir.path().join("c"), &["--sign", key_file.to_str().unwrap()]);
+    assert!(
+        mistaken.status.code() == Some(2) && String::from_utf8_lossy(&mistaken.stderr).contains("keygen"),
+        "before anything is trained"
+    );
+    std::fs::write(&key_file, key.to_text()).unwrap();
     let digests = ["a", "b"].map(|name| {
-        let out = train(&recipe, &dir.path().join(name), &["--json", "--force"]);
+        let signed = ["--json", "--force", "--sign", key_file.to_str().unwrap()];
+        let out = train(&recipe, &dir.path().join(name), if name == "a" { &signed } else { &signed[..2] });
         let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
         assert_eq!(out.status.code(), Some(0), "{value}");
         value["published"]["digest"].as_str().unwrap().to_owned()
     });
-    assert_eq!(digests[0], digests[1]);
+    assert_eq!(digests[0], digests[1], "a signature stands beside the bundle");
     let root = dir.path().join("a");
+    assert!(signing::check(&root, (Kind::Ttl, 1), &digests[0], &[key.public()]).is_ok());
+    assert!(signing::check(&dir.path().join("b"), (Kind::Ttl, 1), &digests[0], &[key.public()]).is_err());
     let bundle = Bundle::read(&root, Kind::Ttl, 1).unwrap();
     assert_eq!(bundle.manifest.spec_hash, TTL_SPEC.hash());
     assert_eq!(bundle.manifest.metrics[SHIPPED_METRIC], 1.0, "a generated world is nobody's traffic");

@@ -48,7 +48,7 @@ pub struct ExperimentRequest {
 pub struct ExperimentAudit {
     /// When, RFC 3339.
     pub at: String,
-    /// Who: `operator`, `configuration`, `guardrail`, `evidence`, `ramp`.
+    /// Who: `operator`, `configuration`, `guardrail`, `evidence`, `ramp`, `budget`.
     pub by: String,
     /// What.
     pub what: String,

@@ -120,7 +120,7 @@ pub struct ModelVersion {
     pub rows: Option<u64>,
     /// Figures of the held-out time range.
     pub metrics: BTreeMap<String, f64>,
-    /// Why it could not be read.
+    /// Why it could not be read, or may not decide: nobody who is trusted has signed it.
     pub problem: Option<String>,
     /// Why it must not be promoted again unless forced: it was rolled back.
     pub rejected: Option<String>,

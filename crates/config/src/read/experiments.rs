@@ -11,7 +11,7 @@ use super::routes::ttl_by;
 use super::routing;
 use super::section::{Bad, Section, show};
 use super::values as v;
-use crate::{ExperimentConfig, Route, TtlBy, VariantConfig};
+use crate::{ContextualConfig, ExperimentConfig, Route, TtlBy, VariantConfig};
 
 /// Reads `[experiments.*]`. Whether its routes exist is checked when they are known.
 pub(crate) fn read(top: &Section<'_, '_>) -> Vec<ExperimentConfig> {
@@ -55,7 +55,14 @@ fn one(s: &Section<'_, '_>, name: &str, path: &str) -> ExperimentConfig {
             format!("write one to {MOST_STEPS} shares, such as [0.1, 0.5, 1.0]"),
         );
     }
-    experiment.thompson = thompson(s, experiment.variants.len());
+    let mut allocation = Allocation::Fixed;
+    s.set("allocation", v::word(ALLOCATIONS), &mut allocation);
+    experiment.thompson = thompson(s, allocation, experiment.variants.len());
+    experiment.contextual = contextual(s, allocation, experiment.window);
+    if allocation == Allocation::Contextual && !s.has("slice") {
+        // It is each unit's own best that is wanted: one that follows the leader gets no use of it.
+        experiment.slice = 1.0;
+    }
     experiment.layer = layer(s);
     experiment
 }
@@ -69,19 +76,55 @@ const STARTS: &[(&str, &str)] = &[("draft", "draft"), ("shadow", "shadow"), ("ru
 /// The least probability of a variant when none is given.
 const FLOOR: f64 = 0.2;
 
-fn thompson(s: &Section<'_, '_>, variants: usize) -> Option<f64> {
-    let mut adaptive = false;
-    s.set("allocation", v::word(&[("fixed", false), ("thompson", true)]), &mut adaptive);
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Allocation {
+    Fixed,
+    Thompson,
+    Contextual,
+}
+
+const ALLOCATIONS: &[(&str, Allocation)] =
+    &[("fixed", Allocation::Fixed), ("thompson", Allocation::Thompson), ("contextual", Allocation::Contextual)];
+
+fn thompson(s: &Section<'_, '_>, allocation: Allocation, variants: usize) -> Option<f64> {
     let most = 1.0 / variants.max(1) as f64;
     let given = s.opt("floor", v::share(0.01..=0.49));
     match given {
-        Some(_) if !adaptive => s.wrong("floor", "a floor, but the shares are fixed", "write allocation = \"thompson\", or leave it out"),
+        Some(_) if allocation == Allocation::Fixed => {
+            s.wrong("floor", "a floor, but the shares are fixed", "write allocation = \"thompson\", or leave it out")
+        }
+        Some(_) if allocation == Allocation::Contextual => {
+            s.wrong("floor", "a floor, but allocation is contextual", "write `uniform` in its place: it is shared out among the variants")
+        }
         Some(floor) if floor >= most => {
             s.wrong("floor", format!("{floor} for each of {variants} variants"), format!("write less than {most:.3}"))
         }
         _ => {}
     }
-    adaptive.then(|| given.unwrap_or(FLOOR.min(most * 0.8)))
+    (allocation == Allocation::Thompson).then(|| given.unwrap_or(FLOOR.min(most * 0.8)))
+}
+
+/// Share that is drawn evenly when none is given.
+const UNIFORM: f64 = 0.04;
+/// After this what was seen counts half when nothing else is said.
+const HALF_LIFE: Span = Span::from_secs(7 * 86_400);
+
+fn contextual(s: &Section<'_, '_>, allocation: Allocation, window: Span) -> Option<ContextualConfig> {
+    let uniform = s.opt("uniform", v::share(0.02..=0.05));
+    let half_life = s.opt("half_life", v::span);
+    let budget = s.opt("explore_budget", v::money);
+    if allocation != Allocation::Contextual {
+        for key in ["uniform", "half_life", "explore_budget"].into_iter().filter(|key| s.has(key)) {
+            s.wrong(key, "but allocation does not go by context", "write allocation = \"contextual\", or leave it out");
+        }
+        return None;
+    }
+    if half_life.is_some_and(|half_life| !half_life.is_zero() && half_life < window) {
+        s.wrong("half_life", "shorter than a window", "write at least one `window`, or 0s to forget nothing");
+    }
+    // Nothing shorter than a window can be forgotten by half.
+    let half_life = half_life.unwrap_or_else(|| HALF_LIFE.max(window));
+    Some(ContextualConfig { uniform: uniform.unwrap_or(UNIFORM), half_life: (!half_life.is_zero()).then_some(half_life), budget })
 }
 
 fn layer(s: &Section<'_, '_>) -> Option<(Arc<str>, f64, f64)> {

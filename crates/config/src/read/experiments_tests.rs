@@ -1,7 +1,8 @@
 //! Values of variants, and what they need of a route.
 
-use farthing_types::{Overrides, RoutingWeights, WeightsByPriority};
+use farthing_types::{Money, Overrides, RoutingWeights, Span, WeightsByPriority};
 
+use crate::ContextualConfig;
 use crate::read::tests::{good, problems};
 
 const PROVIDERS: &str = "[providers.one]\nbase_url = \"https://one.test\"\n[providers.two]\nbase_url = \"https://two.test\"\n";
@@ -57,4 +58,37 @@ fn what_a_route_cannot_do_is_refused_by_name() {
     // An experiment without `routes` is on all of them.
     let all = problems(&experiment("lists", "batch_window = \"20ms\"").replace("routes = [\"lists\"]\n", ""));
     assert!(all.iter().any(|problem| problem.contains("route \"kept\" makes no batches")), "{all:?}");
+}
+
+#[test]
+fn allocation_by_context_has_keys_of_its_own() {
+    let with = |lines: &str| experiment("lists", "ttl = \"rule\"").replacen("[[experiments", &format!("{lines}\n[[experiments"), 1);
+    let by_default = good(&with("allocation = \"contextual\"")).experiments[0].clone();
+    let week = ContextualConfig { uniform: 0.04, half_life: Some(Span::from_secs(7 * 86_400)), budget: None };
+    assert_eq!((by_default.contextual, by_default.slice, by_default.thompson), (Some(week), 1.0, None));
+    let lines = "allocation = \"contextual\"\nuniform = 0.02\nhalf_life = \"0s\"\nexplore_budget = \"2.50\"\nslice = 0.5";
+    let said = good(&with(lines)).experiments[0].clone();
+    let money = Some(Money::from_nanos(2_500_000_000));
+    assert_eq!((said.contextual, said.slice), (Some(ContextualConfig { uniform: 0.02, half_life: None, budget: money }), 0.5));
+    for (lines, says) in [
+        ("allocation = \"contextual\"\nfloor = 0.1", "allocation is contextual"),
+        ("allocation = \"contextual\"\nuniform = 0.2", "experiments.e.uniform"),
+        ("allocation = \"contextual\"\nhalf_life = \"1s\"", "shorter than a window"),
+        ("allocation = \"thompson\"\nuniform = 0.03", "does not go by context"),
+        ("explore_budget = \"1\"", "does not go by context"),
+    ] {
+        let found = problems(&with(lines));
+        assert!(found[0].contains(says), "{lines}: {found:?}");
+    }
+}
+
+#[test]
+fn keys_that_are_trusted_are_keys() {
+    let digits = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let models = |key: &str| format!("{PROVIDERS}{ROUTES}[models]\ntrusted_keys = [\"{key}\"]\n");
+    assert_eq!(good(&models(&format!("ed25519:{digits}"))).models.trusted_keys.len(), 1);
+    for wrong in [digits, "ed25519:d75a", "ed25519:zz", ""] {
+        let found = problems(&models(wrong));
+        assert!(found[0].contains("models.trusted_keys") && found[0].contains("farthing models keygen"), "{wrong}: {found:?}");
+    }
 }

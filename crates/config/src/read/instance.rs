@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::de::DeValue;
 
 use super::registry;
-use super::section::{Bad, Section};
+use super::section::{Bad, Section, show};
 use super::values as v;
 use crate::key::ID_LEN;
 use crate::{
@@ -124,12 +124,26 @@ fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {
     s.set("autopilot", v::flag, &mut into.autopilot);
     s.set("autopilot_margin", v::share(0.005..=0.5), &mut into.autopilot_margin);
     s.set("autopilot_within", v::positive_span, &mut into.autopilot_within);
+    s.set("trusted_keys", v::list(trusted_key), &mut into.trusted_keys);
     if into.autopilot && into.canary_share == 0.0 {
         s.wrong(
             "autopilot",
             "nothing can be shown of a challenger that decides for no key",
             "set models.canary_share above 0, such as 0.05",
         );
+    }
+}
+
+/// A public key as `farthing models keygen` prints it.
+fn trusted_key(value: &DeValue<'_>) -> Result<[u8; 32], Bad> {
+    let mut key = [0; 32];
+    let given = value.as_str().and_then(|text| text.strip_prefix("ed25519:"));
+    match given.map(|digits| hex::decode_to_slice(digits, &mut key)) {
+        Some(Ok(())) => Ok(key),
+        _ => Err(Bad {
+            found: show(value),
+            remedy: "write \"ed25519:\" and 64 hexadecimal digits, as `farthing models keygen` prints it".to_owned(),
+        }),
     }
 }
 

@@ -249,6 +249,12 @@ pub(crate) const MODELS: Keys = &[
         "By what share, 0.005 to 0.5, its keys may cost more, stale answers at their price included. Less takes longer to show.",
     ),
     key("autopilot_within", "time", "\"14d\"", "Within what time that must be shown; time under a freeze does not count."),
+    key(
+        "trusted_keys",
+        "list",
+        "[]",
+        "Public keys of which one must have signed a predictor before it may decide: \"ed25519:\" and 64 hexadecimal digits each. None: nothing is asked for.",
+    ),
 ];
 
 pub(crate) const ROUTE: Keys = &[

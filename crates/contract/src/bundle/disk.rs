@@ -1,4 +1,4 @@
-//! Bundles on disk: publishing by rename, reading with digests. The only part of the crate that does I/O; blocking, off the request path.
+//! Bundles on disk: publishing by rename, reading with digests. Beside `signing` the only part of the crate that does I/O; blocking, off the request path.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::frozen::Frost;
 use super::{
     ALIASES_FILE, Aliases, BundleError, Check, Event, FROZEN_FILE, FileRef, Frozen, HISTORY_FILE, History, Kind, MANIFEST_FILE, MODEL_FILE,
-    Manifest, NAMED_FILE, Named,
+    Manifest, NAMED_FILE, Named, SIGNATURE_FILE, SigningKey,
 };
 
 /// Largest manifest read, in bytes.
@@ -84,6 +84,19 @@ pub struct Published {
 /// Writes a bundle under the next free version: everything into a temporary directory, synced, then one rename.
 /// `version` and `files` of the manifest are filled in here. A killed process leaves at most a directory named `.tmp-..`, never a version.
 pub fn publish(root: &Path, manifest: Manifest, files: &[(&str, &[u8])]) -> Result<Published, BundleError> {
+    publish_signed(root, manifest, files, None)
+}
+
+/// As [`publish`], signed by `key`: the version never lies there without its signature.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_signed(
+    root: &Path,
+    manifest: Manifest,
+    files: &[(&str, &[u8])],
+    key: Option<&SigningKey>,
+) -> Result<Published, BundleError> {
     let mut manifest = manifest;
     manifest.files = files.iter().map(|(name, bytes)| ((*name).to_owned(), file_ref(bytes))).collect();
     manifest.check()?;
@@ -97,6 +110,10 @@ pub fn publish(root: &Path, manifest: Manifest, files: &[(&str, &[u8])]) -> Resu
         manifest.version = next_version(root, manifest.kind)?;
         let bytes = manifest.to_bytes()?;
         write_synced(&temporary.0.join(MANIFEST_FILE), &bytes)?;
+        if let Some(key) = key {
+            let line = key.sign(manifest.kind, manifest.version, &sha256(&bytes));
+            write_synced(&temporary.0.join(SIGNATURE_FILE), line.as_bytes())?;
+        }
         sync_dir(&temporary.0)?;
         let dir = version_dir(root, manifest.kind, manifest.version);
         match fs::rename(&temporary.0, &dir) {
@@ -379,7 +396,7 @@ fn read_checked(bundle: &str, path: &Path, wanted: &FileRef) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     // Opening a pipe would wait for a writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -394,4 +411,4 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 #[path = "disk_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::bundle::{Alias, GoldenRow, MODEL_FILE, Target};
 
-fn draft() -> Manifest {
+pub fn draft() -> Manifest {
     let mut manifest = Manifest::draft(Kind::Ttl, (1, "abc"), 2, 1);
     manifest.golden = vec![GoldenRow { features: vec![0.0, 1.0], outputs: vec![2.0] }];
     manifest.warm_up = vec![vec![0.0, 0.0]];

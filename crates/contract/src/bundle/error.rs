@@ -32,6 +32,8 @@ pub enum Check {
     Engine,
     /// It answers within the time that a decision has.
     Slow,
+    /// One of the trusted keys has signed it, where there are any.
+    Signed,
 }
 
 impl Check {
@@ -51,6 +53,7 @@ impl Check {
         Self::Table,
         Self::Engine,
         Self::Slow,
+        Self::Signed,
     ];
 
     /// The stable string, for metric labels and error codes.
@@ -70,6 +73,7 @@ impl Check {
             Self::Table => "table",
             Self::Engine => "engine",
             Self::Slow => "slow",
+            Self::Signed => "signed",
         }
     }
 
@@ -85,6 +89,7 @@ impl Check {
             Self::FeatureSpec => "train the bundle anew with the `farthing-train` of this release",
             Self::Session | Self::Signature => "export the model with `farthing-train fit`, opset as the manifest says",
             Self::Table => "train the bundle anew with the `farthing-train` of this release",
+            Self::Signed => "sign it with `farthing models sign` or train it with `--sign`, or add the key to `models.trusted_keys`",
             Self::Slow => "train a smaller one, or raise `models.deadline`",
             Self::Engine => "run `make deps` for the native library, or train a bundle that has a table",
         }
@@ -113,6 +118,14 @@ pub enum BundleError {
     /// `aliases.json` cannot be understood.
     #[error("{}: {detail}; restore the file, or delete it and promote a version again", path.display())]
     Aliases {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A file is no key that signs.
+    #[error("{}: {detail}; `farthing models keygen` makes such a file", path.display())]
+    Key {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.

@@ -10,6 +10,7 @@
 //!     1/ manifest.json        everything about the version (module `manifest`)
 //!        model.onnx           the predictor, and/or
 //!        table.bin            trees (module `table`) for proxies without the native library
+//!        manifest.sig         who has signed it (module `signing`), where somebody has
 //!     2/ ...
 //! ```
 //! A version is a directory that appears complete, by a rename (module `disk`), and never changes afterwards.
@@ -24,16 +25,18 @@ pub mod history;
 pub mod manifest;
 pub mod named;
 mod pretty;
+pub mod signing;
 pub mod table;
 
 pub use aliases::{Alias, AliasState, Aliases, Target};
 pub use attribution::{Attribution, Explainer};
-pub use disk::{Bundle, Published, publish};
+pub use disk::{Bundle, Published, publish, publish_signed};
 pub use error::{BundleError, Check};
 pub use frozen::Frozen;
 pub use history::{Action, Event, History};
 pub use manifest::{ElementType, FileRef, GateCheck, GateRecord, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
 pub use named::Named;
+pub use signing::{PublicKey, SIGNATURE_FILE, SigningKey};
 pub use table::Table;
 
 /// Newest manifest and alias format this build writes; it reads this one and all before it.

@@ -19,6 +19,7 @@ mod steering;
 mod strategy;
 mod strategy_stats;
 mod ttl;
+mod unit;
 
 pub use ahead::{Ahead, Stretch};
 pub use cost::{COST_FEATURES, COST_LEVELS, COST_OUTPUTS, COST_SPEC, CallFacts, CostInput, CostStats, cost_features, log_units};
@@ -35,3 +36,4 @@ pub use strategy_stats::{
     BatchWindow, KeyShares, Latency, LiveShares, STRATEGY_FAST_MEMORY, STRATEGY_SLOW_MEMORY, StrategyMark, StrategyStats,
 };
 pub use ttl::{HeadFacts, TtlInput, rate_of_feature, ttl_features};
+pub use unit::{UNIT_FEATURES, UNIT_SPEC, UnitHabits, UnitSeen, unit_features};

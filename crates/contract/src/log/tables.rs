@@ -285,7 +285,7 @@ table! {
         ts_ns: i64,
         /// Id of the decision.
         decision_id: u64,
-        /// `ttl`, `prefetch` (action 1: the key is fetched ahead), `batch` (action 1: the call may wait for others; action 0: the slice that is compared), `strategy` (which of cache, dedupe and batch the route uses; actions are the combinations `bypass`, `dedupe`, `batch`, `dedupe+batch`, `cache`, `cache+batch`), `allocation` (the probabilities of an experiment's variants), `variant` (what a variant changes, in `by`) ...
+        /// `ttl`, `prefetch` (action 1: the key is fetched ahead), `batch` (action 1: the call may wait for others; action 0: the slice that is compared), `strategy` (which of cache, dedupe and batch the route uses; actions are the combinations `bypass`, `dedupe`, `batch`, `dedupe+batch`, `cache`, `cache+batch`), `allocation` (the probabilities of an experiment's variants), `variant` (what a variant changes, in `by`), `assignment` (the draw of a unit for a window under contextual allocation, written when the window is over) ...
         kind: &'static str,
         /// Call whose answer it is about.
         call_id: Option<u64>,
@@ -307,7 +307,7 @@ table! {
         pmf: Vec<f32>,
         /// Index of the action taken.
         action: i32,
-        /// Action as a value (for `ttl`: seconds; for `prefetch`: the probability of use; for `strategy`: what is expected to be saved per request, nano-dollars).
+        /// Action as a value (for `ttl`: seconds; for `prefetch`: the probability of use; for `strategy`: what is expected to be saved per request, nano-dollars; for `assignment`: the unit-window's money cost, dollars).
         action_value: f64,
         /// The uniform draw that chose it; null when nothing was drawn.
         draw: Option<f64>,
@@ -347,9 +347,9 @@ table! {
         key_hash: u64,
         /// When the decision was made, ns.
         opened_ns: i64,
-        /// Why it ended: `replaced`, `revalidated`, `evicted`, `purged`, `shutdown`; of a `prefetch` decision `used` or `unused`; of a `strategy` decision `superseded` or `stopped`.
+        /// Why it ended: `replaced`, `revalidated`, `evicted`, `purged`, `shutdown`; of a `prefetch` decision `used` or `unused`; of a `strategy` decision `superseded` or `stopped`; of an `assignment` `window`.
         closed_by: &'static str,
-        /// Answers served from the entry; of a `strategy` decision requests of the route that were answered from the cache while it was in force.
+        /// Answers served from the entry; of a `strategy` decision requests of the route that were answered from the cache while it was in force, of an `assignment` requests of the unit in its window.
         hits: i64,
         /// Of these, answers served after the TTL in force had passed.
         served_expired: i64,
@@ -359,7 +359,7 @@ table! {
         gap_ms: Option<i64>,
         /// Time of the last answer served from the entry, ms after the fill; null without hits.
         last_hit_ms: Option<i64>,
-        /// Paid for the fill, nano-dollars; null when unpriced. Of a `strategy` decision: for all calls of the route that were settled while it was in force.
+        /// Paid for the fill, nano-dollars; null when unpriced. Of a `strategy` decision: for all calls of the route that were settled while it was in force; of an `assignment` the unit-window's money cost, stale answers included.
         paid_nanousd: Option<i64>,
         /// Saved by the hits, nano-dollars; null when unpriced. Of a `strategy` decision: by all that saved anything on the route meanwhile.
         saved_nanousd: Option<i64>,

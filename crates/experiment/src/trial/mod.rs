@@ -1,6 +1,7 @@
 //! The running record of one experiment: observations of requests become unit-windows, unit-windows become evidence.
 
 mod guarded;
+mod learning;
 mod reading;
 mod rows;
 #[cfg(test)]
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use farthing_types::{KeyHash, Money};
 use serde::{Deserialize, Serialize};
 
-use crate::allocation::{Belief, MIN_ADAPTIVE};
+use crate::allocation::{AllocationKind, Belief, MIN_ADAPTIVE};
 use crate::assign::{Assigned, Experiment};
 use crate::effect::{Effect, Scaled};
 use crate::guard::{Guard, GuardKind, SwitchOff, by_unit};
@@ -22,6 +23,7 @@ use crate::report::Dropped;
 use crate::spec::{MAX_VARIANTS, Metric};
 use crate::unit::UnitKind;
 
+use learning::{Learning, Lesson};
 pub(crate) use reading::MIN_ROWS;
 pub use rows::{COLUMNS, UnitWindow};
 use units::{Open, Unit};
@@ -103,6 +105,9 @@ pub struct Trial {
     capped: u64,
     tested: u64,
     dropped: Dropped,
+    /// Where allocation goes by context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    learning: Option<Learning>,
     /// Whether anything was added since a window was closed.
     #[serde(skip)]
     open: bool,
@@ -146,6 +151,10 @@ impl Trial {
             capped: 0,
             tested: 0,
             dropped: Dropped::default(),
+            learning: match spec.allocation {
+                AllocationKind::Contextual(contextual) => Some(Learning::new(spec, contextual)),
+                AllocationKind::Fixed | AllocationKind::Thompson { .. } => None,
+            },
             open: false,
             closed: None,
         }
@@ -281,6 +290,7 @@ impl Trial {
         self.watched += u64::try_from(since).unwrap_or(1);
         self.last_whole = self.window;
         let mut rows = Vec::with_capacity(open.len());
+        let mut lessons: Vec<Lesson> = Vec::new();
         let calibrated_before = self.calibration.len();
         for (unit, open) in open {
             if open.mixed {
@@ -290,11 +300,15 @@ impl Trial {
                 self.dropped.orphans_usd += self.cost(&open);
             } else {
                 let row = self.close_unit(unit, &open);
+                if self.learning.is_some() {
+                    lessons.push((unit, open, row));
+                }
                 if self.cap.is_some() { rows.push(row) } else { self.calibrate(row) }
             }
         }
         self.make_room();
         self.take_rows(calibrated_before, &rows);
+        self.learn_contexts(&lessons);
     }
 
     /// Ends the record in `window`. One that has not ended is left out for all its units, as the rest of a window after a restart is.
@@ -355,6 +369,7 @@ impl Trial {
 
     fn export(&mut self, unit: KeyHash, open: &Open, (cost_usd, before_usd): (f64, Option<f64>)) {
         let tests = self.tests();
+        let features = self.features_of(unit, self.window);
         let Some(closed) = &mut self.closed else { return };
         // A window's units at most are waiting, and those of the window before.
         if closed.len() >= self.max_units.saturating_mul(2) {
@@ -375,6 +390,7 @@ impl Trial {
             cost_usd,
             before_usd,
             tests,
+            features,
         });
     }
 
@@ -452,7 +468,8 @@ fn scaled(rows: &[Row], challenger: usize, cap: f64) -> Vec<Scaled> {
         .filter_map(|row| {
             let propensity = pair_propensity(&row.pmf, challenger)?;
             let unit = |usd: f64| (usd / cap).clamp(0.0, 1.0);
-            Some(Scaled { treated: row.variant == challenger, propensity, outcome: unit(row.usd), before: row.before.map(unit) })
+            let among = f64::from(row.pmf[0]) + f64::from(row.pmf[challenger]);
+            Some(Scaled { treated: row.variant == challenger, propensity, among, outcome: unit(row.usd), before: row.before.map(unit) })
         })
         .collect()
 }

@@ -24,6 +24,7 @@ impl Trial {
             ratio_alarm: self.ratio.alarm(),
             switched_off: self.switch_off().collect(),
             dropped: self.dropped,
+            learned: self.learned(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use farthing_contract::features::UNIT_FEATURES;
 use farthing_types::{KeyHash, Money};
 
 use crate::spec::MAX_VARIANTS;
@@ -38,6 +39,8 @@ pub struct UnitWindow {
     pub before_usd: Option<f64>,
     /// The challengers whose comparison takes the row, as bits by index; 0 for rows that only set the cap.
     pub tests: u8,
+    /// The features by which it was drawn, where allocation goes by context and they are known; not in the export.
+    pub features: Option<[f32; UNIT_FEATURES]>,
 }
 
 impl UnitWindow {

@@ -6,6 +6,8 @@ use farthing_experiment::AllocationKind;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::bandit::{Chooser, SQUARE_CB, Setting, mean as regret, turning};
+use crate::contexts::{BY_CONTEXT, Kinds, live};
 use crate::world::{Law, Run, World, count, decisions_until_off, median, run};
 
 const RUNS: u64 = 2_000;
@@ -46,6 +48,62 @@ fn false_alarms(failed: &mut Vec<String>) -> Value {
         failed.push(format!("{above} cells find more than 6 % where nothing is"));
     }
     Value::Array(cells)
+}
+
+/// Contexts that are noise must not find anything either.
+fn by_context(failed: &mut Vec<String>) -> Value {
+    let mut cells = Vec::new();
+    let mut above = 0;
+    for (law, factor) in LAWS.into_iter().map(|law| (law, 1.0)).chain([(Law::Light, 1.05), (Law::Light, 1.2), (Law::Cycle, 1.2)]) {
+        let runs: Vec<Run> = (0..RUNS).map(|seed| run(&long(law, BY_CONTEXT, factor), seed)).collect();
+        let (interval, bets) = (rate(&runs, |r| r.ever_excludes_zero), rate(&runs, |r| r.ever_differs));
+        let (missed, ratio) = (rate(&runs, |r| r.ever_misses_truth), rate(&runs, |r| r.ratio_alarm));
+        println!("by context {law:?} {factor}: interval {interval:.4} bets {bets:.4} missed {missed:.4} ratio {ratio:.4}");
+        above += u32::from(factor == 1.0 && interval > 0.06) + u32::from(factor == 1.0 && bets > 0.06);
+        if missed > 0.06 || ratio > 0.005 {
+            failed.push(format!("by context {law:?} {factor}: {missed} {ratio}"));
+        }
+        cells.push(json!({"runs": RUNS, "world": format!("{law:?}"), "factor": factor, "interval": interval, "bets": bets, "covered": 1.0 - missed, "ratio": ratio}));
+    }
+    if above > 1 {
+        failed.push(format!("{above} cells find more than 6 % where nothing is"));
+    }
+    Value::Array(cells)
+}
+
+/// Regret of the learner alone, beside plainer choosers, and in an experiment of two kinds of units, beside allocations that know of one kind only.
+fn regret_by_context(failed: &mut Vec<String>) -> Value {
+    let choosers = [
+        ("random", Chooser::Random),
+        ("greedy", Chooser::Greedy),
+        ("epsilon .05", Chooser::Epsilon(0.05)),
+        ("epsilon .1", Chooser::Epsilon(0.1)),
+        ("SquareCB", SQUARE_CB),
+    ];
+    let mut rows = serde_json::Map::new();
+    for (name, chooser) in choosers {
+        let [still, noisy] = [0.3, 0.6].map(|noise| regret(&Setting { noise, ..Setting::of(chooser) }, 40));
+        let [never, forgets] = [1.0, 0.98].map(|keep| regret(&turning(chooser, keep), 40));
+        println!("{name}: stationary {still:.4} (twice the noise {noisy:.4}), turning {never:.4}, with forgetting {forgets:.4}");
+        rows.insert(name.to_owned(), json!({"stationary": still, "noisy": noisy, "turning": never, "turning_forgets": forgets}));
+    }
+    let of = |name: &str, what: &str| rows[name][what].as_f64().unwrap();
+    let (square, tenth) = (of("SquareCB", "turning_forgets"), of("epsilon .1", "turning"));
+    if of("SquareCB", "stationary") > 0.05 || square > 0.75 * tenth || square > 0.9 * of("epsilon .1", "turning_forgets") {
+        failed.push("SquareCB".to_owned());
+    }
+    let mut kinds = serde_json::Map::new();
+    for (name, allocation) in ALLOCATIONS.into_iter().chain([("contextual", BY_CONTEXT)]) {
+        let lives: Vec<_> = (0..100).map(|seed| live(&Kinds { turns: Some(84), ..Kinds::of(allocation) }, seed)).collect();
+        let mean = |from, upto| lives.iter().map(|l| l.mean_regret(from, upto)).sum::<f64>() / lives.len() as f64;
+        let (whole, learned, turned) = (mean(0, 84), mean(24, 84), mean(124, 167));
+        println!("two kinds, {name}: {whole:.4}, {learned:.4} from the second day on, {turned:.4} from forty windows after the turn on");
+        kinds.insert(name.to_owned(), json!({"whole": whole, "from_window_24": learned, "from_40_after_turn": turned}));
+        if name == "contextual" && (whole > 0.05 || turned > 0.06) {
+            failed.push(format!("two kinds: {whole} {turned}"));
+        }
+    }
+    json!({"learner": rows, "two_kinds": kinds})
 }
 
 fn coverage(failed: &mut Vec<String>) -> Value {
@@ -133,6 +191,13 @@ fn false_alarms_in_every_world() {
 #[ignore = "minutes: run by make simulate"]
 fn coverage_in_every_world() {
     put("coverage", coverage);
+}
+
+#[test]
+#[ignore = "minutes: run by make simulate"]
+fn contextual_allocation_in_every_world() {
+    put("contextual", by_context);
+    put("contextual_regret", regret_by_context);
 }
 
 #[test]

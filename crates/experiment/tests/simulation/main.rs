@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, reason = "the long forms print their tables")]
 #![expect(clippy::unwrap_used, reason = "a simulation that cannot be set up must stop the test")]
 
+mod bandit;
+mod contexts;
 mod full;
 mod records;
 mod savings;

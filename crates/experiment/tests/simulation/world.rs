@@ -118,6 +118,7 @@ pub fn run(world: &World, seed: u64) -> Run {
     let (mut true_sum, mut true_weight) = (0.0, 0.0);
     for window in 0..world.windows {
         let now = Time::ZERO + Span::from_secs(window * WINDOW_S);
+        let mut compared = Vec::new();
         for (unit, key) in keys.iter_mut().enumerate() {
             let usd = cost(world, key, window, &mut rng);
             let failed = u32::from(rng.random::<f64>() < 0.02);
@@ -126,30 +127,36 @@ pub fn run(world: &World, seed: u64) -> Run {
             let paid = if assigned.variant == last { usd * world.factor } else { usd };
             out.in_last += u64::from(assigned.variant == last);
             if assigned.variant == 0 || assigned.variant == last {
-                let h = weight(&assigned, last);
-                true_sum += h * ((usd * world.factor).min(CAP_USD) - usd.min(CAP_USD));
-                true_weight += h;
+                compared.push((variance(&assigned, last), (usd * world.factor).min(CAP_USD) - usd.min(CAP_USD)));
             }
             let bill = Some(Money::from_nanos((paid * 1e9) as i64));
             trial.record(unit, &assigned, Observation { bill, requests: 1, errors: failed, ..Observation::default() });
         }
+        let h = weight(&compared);
+        true_sum += h * compared.iter().map(|(_, difference)| difference).sum::<f64>();
+        true_weight += h * compared.len() as f64;
         trial.close_window();
         look(&mut out, &trial, true_sum / true_weight);
         // The next window's probabilities are published while this one runs.
         let middle = now + Span::from_secs(WINDOW_S * 6 / 10);
         if let Some(turn) = steer(&Steered { life: &life, spec: &spec, trial: &trial, draw: &draw, frozen: false }, middle) {
             life = turn.life;
+            trial.follow(&life.allocations);
             experiment = life.snapshot(&spec).unwrap().unwrap();
         }
     }
     out
 }
 
-/// The estimator's weight of a row: what it is about is the average effect so weighted.
-fn weight(assigned: &Assigned, last: usize) -> f64 {
+/// The estimator's weight of a window's rows: what it is about is the average effect so weighted.
+fn weight(compared: &[(f64, f64)]) -> f64 {
+    (compared.len() as f64 / compared.iter().map(|(variance, _)| 1.0 / variance).sum::<f64>().max(f64::MIN_POSITIVE)).sqrt()
+}
+
+fn variance(assigned: &Assigned, last: usize) -> f64 {
     let [control, own] = [assigned.pmf[0], assigned.pmf[last]].map(f64::from);
     let p = own / (control + own);
-    (p * (1.0 - p)).sqrt()
+    p * (1.0 - p)
 }
 
 fn look(out: &mut Run, trial: &Trial, truth: f64) {

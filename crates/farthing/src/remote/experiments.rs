@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use farthing_admin::{ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary};
-use farthing_experiment::Answer;
+use farthing_experiment::contextual::Split;
+use farthing_experiment::{Answer, Learned};
 use farthing_types::Overrides;
 use http::Method;
 use serde_json::Value;
@@ -216,7 +217,45 @@ fn show(detail: &ExperimentDetail) -> String {
             plain(&comparison["note"]),
         ]
     });
-    text + &render(&["comparison", "cost per unit-window", "evidence", "verdict", "note"], comparisons)
+    text += &render(&["comparison", "cost per unit-window", "evidence", "verdict", "note"], comparisons);
+    text + &serde_json::from_value::<Option<Learned>>(report["learned"].clone())
+        .ok()
+        .flatten()
+        .map(|known| learned(&known))
+        .unwrap_or_default()
+}
+
+/// What contextual allocation has learned: for which units each challenger is predicted to be cheaper, and what finding out has cost.
+fn learned(known: &Learned) -> String {
+    let dollars = |usd: f64| format!("{usd:+.6} $");
+    let rows = known.variants.iter().map(|variant| {
+        let leaning = variant.leaning.as_ref();
+        let where_it_tells = leaning.map(|l| {
+            let split = |s: &Split| format!("{} <= {:.2}: {}, above: {}", s.feature, s.at, dollars(s.low_usd), dollars(s.high_usd));
+            l.splits.iter().map(split).collect::<Vec<_>>().join("; ")
+        });
+        vec![
+            variant.name.to_string(),
+            format!("{:.0}", variant.rows),
+            variant.probability.map_or_else(|| "-".to_owned(), |p| format!("{:.1} %", p * 100.0)),
+            leaning.map_or_else(|| "-".to_owned(), |l| format!("{:.0} % of the units", l.cheapest * 100.0)),
+            leaning.map_or_else(|| "-".to_owned(), |l| dollars(l.difference_usd)),
+            where_it_tells.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned()),
+        ]
+    });
+    let mut text = format!("\nlearned by context ({} units):\n", known.contexts);
+    text += &render(&["variant", "rows", "probability", "cheapest for", "against control", "which differs most by"], rows);
+    if let Some(usd) = known.deviation_usd {
+        text += &format!("  a unit-window is {usd:.6} $ from its prediction\n");
+    }
+    let of = known.budget_usd.map_or_else(String::new, |usd| format!(" of {usd:.2} $ a day"));
+    text += &format!("  exploring has cost {:.2} $ by estimate, {:.2} $ today{of}\n", known.explored_usd, known.explored_today_usd);
+    match known.appetite {
+        Some(left) if left < 1.0 => {
+            text + "  the day's money runs out: beside the uniform slice units get what is predicted to be the cheapest\n"
+        }
+        _ => text,
+    }
 }
 
 /// What a variant changes about the plan.
@@ -241,4 +280,38 @@ fn number(value: &Value, digits: usize) -> String {
 
 fn percent(value: &Value) -> String {
     value.as_f64().map_or_else(|| "-".to_owned(), |value| format!("{:.2} %", value * 100.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use farthing_experiment::LearnedVariant;
+    use farthing_experiment::contextual::Leaning;
+
+    use super::*;
+
+    #[test]
+    fn what_was_learned_is_told_with_where_and_at_what_price() {
+        let split = Split { feature: "log_rate_fast".to_owned(), at: 0.5, low_usd: 0.002, high_usd: -0.003 };
+        let leaning = Leaning { variant: 1, cheapest: 0.47, difference_usd: -0.0005, splits: vec![split] };
+        let variant = |name: &str, leaning| LearnedVariant { name: name.into(), rows: 1_200.4, probability: Some(0.525), leaning };
+        let known = Learned {
+            variants: vec![variant("rule", None), variant("model", Some(leaning))],
+            contexts: 60,
+            deviation_usd: Some(0.0021),
+            explored_usd: 3.217,
+            explored_today_usd: 0.31,
+            budget_usd: Some(5.0),
+            appetite: Some(0.2),
+        };
+        let text = learned(&known);
+        let model = text.lines().find(|line| line.contains("model")).unwrap();
+        assert!(model.contains("52.5 %") && model.contains("47 % of the units") && model.contains("-0.000500 $"), "{text}");
+        assert!(model.contains("log_rate_fast <= 0.50: +0.002000 $, above: -0.003000 $"), "{text}");
+        assert!(
+            text.contains("exploring has cost 3.22 $ by estimate, 0.31 $ today of 5.00 $ a day") && text.contains("runs out"),
+            "{text}"
+        );
+        let early = Learned { budget_usd: None, appetite: None, deviation_usd: None, ..known };
+        assert!(!learned(&early).contains("runs out") && !learned(&early).contains("a day"));
+    }
 }

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod freeze;
 pub mod limits;
 pub mod models;
+mod models_sign;
 mod models_watch;
 pub mod prices;
 pub mod purge;

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::json;
 
 use super::client::{Client, ClientError};
-use super::{AdminFlags, ask, id, models_watch, print, segment};
+use super::{AdminFlags, ask, id, models_sign, models_watch, print, segment};
 use crate::explain::{self, Places};
 use crate::table::render;
 
@@ -63,6 +63,10 @@ enum Command {
         #[command(flatten)]
         why: Why,
     },
+    /// Make a key that signs predictors; asks no proxy.
+    Keygen(models_sign::Keygen),
+    /// Sign a version on disk, beside the signatures it has; asks no proxy.
+    Sign(models_sign::Sign),
     /// Who moved which alias, when and why.
     History,
     /// Versions beside the champion: how they are scored, and whether they decide for some keys.
@@ -132,6 +136,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print(flags, &view, explain::text);
         return Ok(ExitCode::SUCCESS);
     }
+    match &args.command {
+        Command::Keygen(args) => return models_sign::keygen(args),
+        Command::Sign(args) => return models_sign::sign(args),
+        _ => {}
+    }
     ask(flags, async |client| {
         match &args.command {
             Command::List => print(flags, &client.get("/api/v1/models").await?, list),
@@ -168,6 +177,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 let path = format!("/api/v1/requests/{request:016x}/explanation");
                 print(flags, &client.get::<ExplanationView>(&path).await?, explain::text);
             }
+            // They have ended above.
+            Command::Keygen(_) | Command::Sign(_) => {}
             Command::Rollback { kind, alias, why } => {
                 let path = format!("/api/v1/models/{kind}/rollback");
                 let order = json!({ "alias": alias, "by": why.by, "reason": why.reason });

@@ -41,6 +41,7 @@ impl State {
                 running.unkept.notes.push(AuditLine { at: now, by: note.by.into(), what: note.what, reason: None });
             }
             running.life = turn.life;
+            running.trial.follow(&running.life.allocations);
             running.unkept.standing = true;
             if let Err(error) = running.renew() {
                 tracing::error!(experiment = %running.spec.name, %error, "experiment snapshot not renewed");
@@ -109,7 +110,7 @@ impl State {
             if let Some((frozen, life)) = &work.standing {
                 failed = folder.keep_standing(&name, frozen, life).err().or(failed);
             }
-            let mut evidence = Ok(None);
+            let (mut evidence, mut closed) = (Ok(None), Vec::new());
             if let Some((trial, rows, bytes)) = &work.evidence {
                 evidence = folder.keep_evidence(&name, trial, (rows, *bytes)).map(Some);
             }
@@ -119,6 +120,7 @@ impl State {
                 Ok(Some((bytes, left_out))) => {
                     running.rows_bytes = bytes;
                     running.trial.count_unexported(left_out);
+                    closed = work.evidence.take().map(|(_, rows, _)| rows).unwrap_or_default();
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -133,6 +135,9 @@ impl State {
                 self.counters.experiments_unkept.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(experiment = %name, %error, "not kept: tried again with the next turn; a restart before forgets it");
             }
+            let spec = running.spec.clone();
+            drop(all);
+            self.log_assignments(&spec, &closed);
         }
     }
 }

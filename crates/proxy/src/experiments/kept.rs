@@ -51,7 +51,7 @@ struct EvidenceOf<'a> {
 pub struct AuditLine {
     /// When.
     pub at: Time,
-    /// Who: `operator`, `configuration`, `guardrail`, `evidence`, `ramp`.
+    /// Who: `operator`, `configuration`, `guardrail`, `evidence`, `ramp`, `budget`.
     pub by: Arc<str>,
     /// What was done.
     pub what: String,

@@ -1,5 +1,6 @@
 //! Experiments at work: snapshots on the routes, records beside the ledger, the control loop between them, and what of them is kept.
 
+mod assignments;
 mod bears;
 mod control;
 mod kept;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use farthing_config::{Config, ExperimentConfig};
-use farthing_experiment::{AllocationKind, Claim, Experiment, ExperimentSpec, Metric, Slot, UnitKind, compatible, unit};
+use farthing_experiment::{AllocationKind, Claim, Contextual, Experiment, ExperimentSpec, Metric, Slot, UnitKind, compatible, unit};
 use farthing_types::Money;
 
 use crate::StartError;
@@ -31,7 +31,7 @@ pub fn experiment_spec(config: &ExperimentConfig) -> ExperimentSpec {
         slice: config.slice,
         ramp: config.ramp.clone(),
         ramp_hold: config.ramp_hold,
-        allocation: config.thompson.map_or(AllocationKind::Fixed, |floor| AllocationKind::Thompson { floor }),
+        allocation: allocation(config),
         leader: 0,
         metric: if config.metric == Metric::Bill.as_str() { Metric::Bill } else { Metric::MoneyCost },
         margin: config.margin,
@@ -42,6 +42,27 @@ pub fn experiment_spec(config: &ExperimentConfig) -> ExperimentSpec {
         alpha: config.alpha,
         min_units: u32::try_from(config.min_units).unwrap_or(u32::MAX),
         max_units: MAX_UNITS,
+    }
+}
+
+fn allocation(config: &ExperimentConfig) -> AllocationKind {
+    match (config.contextual, config.thompson) {
+        (Some(by), _) => AllocationKind::Contextual(Contextual { uniform: by.uniform, half_life: by.half_life, budget: by.budget }),
+        (None, Some(floor)) => AllocationKind::Thompson { floor },
+        (None, None) => AllocationKind::Fixed,
+    }
+}
+
+/// How variants share the units, as it is frozen.
+fn allocation_text(config: &ExperimentConfig) -> String {
+    match allocation(config) {
+        AllocationKind::Fixed => "fixed".to_owned(),
+        AllocationKind::Thompson { floor } => format!("thompson from {floor}"),
+        AllocationKind::Contextual(by) => {
+            let half_life = by.half_life.map_or_else(|| "none".to_owned(), |half_life| format!("{half_life:?}"));
+            let budget = by.budget.map_or_else(|| "none".to_owned(), |budget| budget.to_string());
+            format!("contextual, uniform {}, half-life {half_life}, budget {budget}", by.uniform)
+        }
     }
 }
 
@@ -91,7 +112,7 @@ pub fn frozen(config: &ExperimentConfig) -> BTreeMap<String, String> {
         ("layer", config.layer.as_ref().map_or_else(String::new, |(name, from, upto)| format!("{name} from {from} to {upto}"))),
         ("window", format!("{:?}", config.window)),
         ("slice", config.slice.to_string()),
-        ("allocation", config.thompson.map_or_else(|| "fixed".to_owned(), |floor| format!("thompson from {floor}"))),
+        ("allocation", allocation_text(config)),
         ("latency", config.latency.map_or_else(String::new, |latency| format!("{latency:?}"))),
         ("min_units", config.min_units.to_string()),
         ("alpha", config.alpha.to_string()),

@@ -1,8 +1,8 @@
 //! One way for each kind from files of the log to a bundle: fitted, judged, published where it passes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use farthing_contract::bundle::{Alias, Kind, Target, disk};
+use farthing_contract::bundle::{Alias, Kind, Target, disk, signing};
 
 use super::recipe::Recipe;
 use crate::error::TrainError;
@@ -47,7 +47,7 @@ fn ttl(files: &[PathBuf], recipe: &Recipe, (stop, watch): (Stop<'_>, &dyn Watch)
     let options = fit::Options { stale_budget: recipe.stale_budget, seed: recipe.seed };
     let fit = fit::fit_against(&log, options, champion.as_ref().map_err(String::as_str), watch)?;
     let verdict = || if fit.report.judgement.checks.is_empty() { fit.report.verdict() } else { fit.report.judgement.sentence() };
-    finish(&recipe.models, &|| fit.draft(), (fit.report.passes(), verdict()), stop)
+    finish(recipe, &|| fit.draft(), (fit.report.passes(), verdict()), stop)
 }
 
 fn strategies(files: &[PathBuf], recipe: &Recipe, (stop, watch): (Stop<'_>, &dyn Watch)) -> Result<Made, TrainError> {
@@ -57,27 +57,33 @@ fn strategies(files: &[PathBuf], recipe: &Recipe, (stop, watch): (Stop<'_>, &dyn
     let options = strategy::Options { seed: recipe.seed, ..strategy::Options::default() };
     let fit = strategy::fit(&source, options, champion.as_ref().map_err(String::as_str), watch)?;
     let verdict = fit.judged.as_ref().map_or_else(Clone::clone, |_| fit.judgement.sentence());
-    finish(&recipe.models, &|| fit.draft(), (fit.passes(), verdict), stop)
+    finish(recipe, &|| fit.draft(), (fit.passes(), verdict), stop)
 }
 
 fn costs(files: &[PathBuf], recipe: &Recipe, (stop, watch): (Stop<'_>, &dyn Watch)) -> Result<Made, TrainError> {
     let source = cost::Source::of_log(files)?;
     let fit = cost::fit(&source, cost::Options { seed: recipe.seed, ..cost::Options::default() }, watch)?;
     let verdict = fit.judged.as_ref().map_or_else(Clone::clone, |_| better(fit.passes()).to_owned());
-    finish(&recipe.models, &|| fit.draft(), (fit.passes(), verdict), stop)
+    finish(recipe, &|| fit.draft(), (fit.passes(), verdict), stop)
 }
 
 fn ahead(files: &[PathBuf], recipe: &Recipe, (stop, watch): (Stop<'_>, &dyn Watch)) -> Result<Made, TrainError> {
     let log = read::read_session_log(files)?;
     let fit = prefetch::fit(&log, prefetch::Options { horizon: recipe.horizon, seed: recipe.seed }, watch)?;
-    finish(&recipe.models, &|| fit.draft(), (fit.report.passes(), fit.report.verdict()), stop)
+    finish(recipe, &|| fit.draft(), (fit.report.passes(), fit.report.verdict()), stop)
 }
 
 const fn better(passes: bool) -> &'static str {
     if passes { "better than the rules" } else { "not better than the rules beyond chance" }
 }
 
-fn finish<'a>(root: &Path, draft: &dyn Fn() -> Draft<'a>, (passes, verdict): (bool, String), stop: Stop<'_>) -> Result<Made, TrainError> {
+fn finish<'a>(
+    recipe: &Recipe,
+    draft: &dyn Fn() -> Draft<'a>,
+    (passes, verdict): (bool, String),
+    stop: Stop<'_>,
+) -> Result<Made, TrainError> {
+    let root = recipe.models.as_path();
     if !passes {
         return Ok(Made::Refused(verdict));
     }
@@ -87,6 +93,7 @@ fn finish<'a>(root: &Path, draft: &dyn Fn() -> Draft<'a>, (passes, verdict): (bo
     let mut draft = draft();
     let aliases = disk::read_aliases(root).map_err(TrainError::bundle(root))?;
     draft.parent = aliases.get(draft.kind, Alias::Champion).map(|state| state.current.digest.clone());
-    let published = publish(root, &draft)?;
+    let signer = recipe.sign.as_deref().map(|path| signing::read_key(path).map_err(TrainError::bundle(path))).transpose()?;
+    let published = publish(root, &Draft { sign: signer.as_ref(), ..draft })?;
     Ok(Made::Published(Target { version: published.manifest.version, digest: published.digest }, verdict))
 }

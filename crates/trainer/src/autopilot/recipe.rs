@@ -43,6 +43,8 @@ pub struct Recipe {
     pub look: Span,
     /// Versions that this loop has made and nobody names or remembers stay on disk up to this number; 0: all.
     pub versions: u32,
+    /// File with the key that signs its versions.
+    pub sign: Option<PathBuf>,
     /// Seed of every fit.
     pub seed: u64,
     /// Largest share of stale answers, for `ttl`.
@@ -68,6 +70,7 @@ struct Raw {
     challenger_for: Option<Spanned<String>>,
     look: Option<Spanned<String>>,
     versions: Option<u32>,
+    sign: Option<PathBuf>,
     seed: Option<u64>,
     ttl: Option<RawTtl>,
     strategy: Option<RawStrategy>,
@@ -159,6 +162,7 @@ impl Recipe {
             challenger_for: place.span(raw.challenger_for, "challenger_for", ("1h", "400d"), "15d")?,
             look: place.span(raw.look, "look", ("1s", "1d"), "5m")?,
             versions: raw.versions.unwrap_or(VERSIONS),
+            sign: raw.sign,
             seed: raw.seed.unwrap_or(1),
             stale_budget: raw.ttl.as_ref().map_or(0.005, |ttl| *ttl.stale_budget.get_ref()),
             terms: raw.strategy.map(|strategy| strategy.terms),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use farthing_contract::bundle::{Kind, OperatingPoint, Published, Training};
+use farthing_contract::bundle::{Kind, OperatingPoint, Published, SigningKey, Training};
 use farthing_contract::features::TTL_SPEC;
 use farthing_policy::{Levels, Predictor};
 use farthing_replay::Engine;
@@ -164,7 +164,7 @@ impl Packed {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn publish(&self, root: &Path, parent: Option<String>) -> Result<Published, TrainError> {
+    pub fn publish(&self, root: &Path, parent: Option<String>, sign: Option<&SigningKey>) -> Result<Published, TrainError> {
         // Every row was answered when it was checked.
         let answer = |row: &[f32]| self.checked.model.run(row).unwrap_or_default();
         let trees = self.checked.trees.as_ref().ok();
@@ -179,6 +179,7 @@ impl Packed {
             gate: Some(self.judgement.record()),
             parent,
             card: self.card.clone(),
+            sign,
         };
         publish_foreign(root, &draft, &Foreign { onnx: &self.checked.onnx, answer: &answer, trees })
     }

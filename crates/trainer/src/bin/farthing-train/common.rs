@@ -3,9 +3,10 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
-use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Published, Target, disk};
+use farthing_contract::bundle::{ALIASES_FILE, Alias, Bundle, Kind, Published, SigningKey, Target, disk, signing};
 use farthing_replay::Trace;
 use farthing_trainer::evaluate::{read_recipe, stream};
 use farthing_trainer::history::History;
@@ -91,6 +92,11 @@ pub fn generated_log(path: &Path, seed: u64) -> anyhow::Result<Log> {
     Ok(log)
 }
 
+/// Read before anything is trained.
+fn signing_key(path: &str) -> Result<Arc<SigningKey>, String> {
+    signing::read_key(Path::new(path)).map(Arc::new).map_err(|error| error.to_string())
+}
+
 /// Exit code when a model was fitted but not published.
 const NOT_PUBLISHED: u8 = 3;
 
@@ -107,6 +113,9 @@ pub struct Publishing {
     /// cost the first version of the kind becomes its champion.
     #[arg(long, value_parser = alias)]
     promote: Option<Alias>,
+    /// Sign the bundle with the key in this file (`farthing models keygen`), for proxies that have `models.trusted_keys`.
+    #[arg(long, value_name = "FILE", env = "FARTHING_SIGNING_KEY_FILE", value_parser = signing_key)]
+    sign: Option<Arc<SigningKey>>,
     /// Seed: the same data and seed give the same bundle, byte for byte.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -119,6 +128,11 @@ impl Publishing {
     /// Whether nothing was published to the folder yet.
     pub fn is_new(&self) -> bool {
         !self.out.join(ALIASES_FILE).exists()
+    }
+
+    /// The key that signs, where one is given.
+    pub fn signer(&self) -> Option<&SigningKey> {
+        self.sign.as_deref()
     }
 
     /// Digest of the present champion of a kind.

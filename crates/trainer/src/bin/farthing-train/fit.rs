@@ -63,7 +63,7 @@ fn source(args: &FitTtl) -> anyhow::Result<Log> {
 
 fn write(fit: &Fit, publishing: &Publishing) -> anyhow::Result<Published> {
     let (first, parent) = (publishing.is_new(), publishing.champion(Kind::Ttl)?);
-    let published = publish(&publishing.out, &Draft { parent, ..fit.draft() })?;
+    let published = publish(&publishing.out, &Draft { parent, sign: publishing.signer(), ..fit.draft() })?;
     publishing.promote(&published, first, fit.training.to_ns)?;
     Ok(published)
 }

@@ -79,7 +79,7 @@ fn generated(path: &Path, seed: u64) -> anyhow::Result<SessionLog> {
 
 fn write(fit: &Fit, publishing: &Publishing) -> anyhow::Result<Published> {
     let (first, parent) = (publishing.is_new(), publishing.champion(Kind::Prefetch)?);
-    let published = publish(&publishing.out, &Draft { parent, ..fit.draft() })?;
+    let published = publish(&publishing.out, &Draft { parent, sign: publishing.signer(), ..fit.draft() })?;
     publishing.promote(&published, first, fit.training.to_ns)?;
     Ok(published)
 }

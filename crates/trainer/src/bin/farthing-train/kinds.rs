@@ -98,7 +98,7 @@ fn finish(common: &Common, draft: &Draft<'_>, passes: bool, (text, verdict): (St
 fn write(publishing: &Publishing, draft: &Draft<'_>) -> anyhow::Result<Published> {
     let champion = publishing.champion(draft.kind)?;
     let first = champion.is_none();
-    let published = publish(&publishing.out, &Draft { parent: champion, ..draft.clone() })?;
+    let published = publish(&publishing.out, &Draft { parent: champion, sign: publishing.signer(), ..draft.clone() })?;
     publishing.promote(&published, first, draft.training.to_ns)?;
     Ok(published)
 }

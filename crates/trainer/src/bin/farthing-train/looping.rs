@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use farthing_contract::bundle::Kind;
+use farthing_contract::bundle::{Kind, signing};
 use farthing_trainer::autopilot::{Lock, Looper, Outcome, Recipe, Told};
 use farthing_trainer::import::TimeFormat;
 use farthing_types::{Clock, RealClock, Time};
@@ -46,6 +46,10 @@ pub fn run(args: &RunLoop) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(WRONG));
         }
     };
+    if let Some(Err(error)) = recipe.sign.as_deref().map(signing::read_key) {
+        eprintln!("farthing-train: {error}");
+        return Ok(ExitCode::from(WRONG));
+    }
     let look = recipe.look;
     let _lock = Lock::take(&recipe.models)?;
     let mut looper = Looper::open(recipe)?;

@@ -71,7 +71,7 @@ pub fn pack(args: &Pack) -> anyhow::Result<ExitCode> {
     };
     let published = if packed.judgement.passed() || publishing.force {
         let (first, parent) = (publishing.is_new(), publishing.champion(Kind::Ttl)?);
-        let published = packed.publish(&publishing.out, parent)?;
+        let published = packed.publish(&publishing.out, parent, publishing.signer())?;
         publishing.promote(&published, first, log.range_ns().1)?;
         Some(published)
     } else {
