@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use farthing_config::{Config, SinkConfig, SinkTarget};
+use farthing_config::{Config, S3Config, SinkConfig, SinkTarget};
 use farthing_contract::log::ALL;
-use farthing_sinks::{Driver, Erased, FORGETTING, Fault, FaultReason, PostgresSpec, Sink, SinkSpec, Source, Target};
+use farthing_sinks::{Driver, Erased, Fault, FaultReason, PostgresSpec, S3Credentials, S3Spec, Sink, SinkSpec, Source, Target};
 use farthing_types::{Clock, Draw, RealClock, Span};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -83,8 +83,9 @@ impl Sinks {
                 opened.sink.prepare().await?;
                 opened.sink.forget(tenant).await
             };
-            let late = |_| Err(Fault::new(FaultReason::Timeout, format!("not done within {FORGETTING:?}")));
-            let done = tokio::time::timeout(FORGETTING, work).await.unwrap_or_else(late);
+            let most = opened.sink.forgets_within();
+            let late = |_| Err(Fault::new(FaultReason::Timeout, format!("not done within {most:?}")));
+            let done = tokio::time::timeout(most, work).await.unwrap_or_else(late);
             all.insert(opened.state.name.to_string(), done);
         }
         all
@@ -113,7 +114,27 @@ fn spec(of: &SinkConfig) -> SinkSpec {
                 authorities: postgres.authorities.clone(),
                 schema: postgres.schema.clone(),
             }),
+            SinkTarget::S3(s3) => Target::S3(S3Spec {
+                bucket: s3.bucket.clone(),
+                prefix: s3.prefix.clone(),
+                region: s3.region.clone(),
+                endpoint: s3.endpoint.clone(),
+                path_style: s3.path_style,
+                credentials: credentials(s3),
+                authorities: s3.authorities.clone(),
+            }),
         },
+    }
+}
+
+fn credentials(of: &S3Config) -> S3Credentials {
+    match &of.key {
+        Some(key) => S3Credentials::Key {
+            id: key.id.expose().into(),
+            secret: key.secret.expose().into(),
+            session_token: key.session_token.as_ref().map(|token| token.expose().into()),
+        },
+        None => S3Credentials::Machine(of.machine.clone()),
     }
 }
 
