@@ -116,9 +116,11 @@ mod tests {
         let aws = s3("bucket = \"spend-logs\"\nregion = \"eu-central-1\"");
         assert_eq!((&*aws.bucket, &*aws.prefix, &*aws.region, aws.path_style), ("spend-logs", "", "eu-central-1", false));
         assert_eq!((aws.endpoint, aws.key), (None, None));
+        assert_eq!(aws.machine, [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials".to_owned())]);
         let key = "access_key_id = { env = \"TOKEN\" }\nsecret_access_key = { env = \"TOKEN\" }";
         let minio = s3(&format!("bucket = \"logs\"\nprefix = \"a/b_c=1\"\nendpoint = \"http://minio:9000/\"\n{key}"));
         assert_eq!((&*minio.prefix, &*minio.region, minio.path_style), ("a/b_c=1", "us-east-1", true));
+        assert!(minio.machine.is_empty());
         assert_eq!((minio.endpoint.as_deref(), minio.key.unwrap().secret.expose()), (Some("http://minio:9000"), "secret-token"));
         let hosts = s3("bucket = \"logs\"\nendpoint = \"https://s3.example.com\"\npath_style = false\nregion = \"auto\"");
         assert_eq!((&*hosts.region, hosts.path_style), ("auto", false));

@@ -28,6 +28,7 @@ fn fake() -> Fake {
         vars: [
             ("TOKEN", "secret-token"),
             ("OPENAI", "sk-1"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
             ("EMPTY", " "),
             ("TWO", "a\nb"),
             ("TWO_WORDS", "two words of salt"),

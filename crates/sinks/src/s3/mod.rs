@@ -89,6 +89,8 @@ pub struct S3 {
     bucket: String,
     names: Names,
     deadline: Span,
+    /// Whether it has no key of its own.
+    is_machine: bool,
     /// Whether the server takes conditions of writes; believed until it says that it does not.
     conditional: AtomicBool,
     /// Shared while a file is shipped, from before it is opened until it is there.
@@ -135,6 +137,7 @@ impl S3 {
             bucket: spec.bucket.clone(),
             names,
             deadline,
+            is_machine: matches!(spec.credentials, S3Credentials::Machine(_)),
             conditional: AtomicBool::new(true),
             under_way: RwLock::default(),
             forgetting: tokio::sync::Mutex::default(),
@@ -157,7 +160,12 @@ impl S3 {
         }
     }
 
-    fn without_bucket(&self, fault: Fault) -> Fault {
+    /// A fault of the first request, with what is likely to be wrong.
+    fn explained(&self, fault: Fault) -> Fault {
+        if self.is_machine && !fault.detail.contains("NoSuchBucket") {
+            let why = "no access_key_id is configured, so the identity of the machine is asked for";
+            return Fault::new(fault.reason, format!("{} ({why})", fault.detail));
+        }
         if fault.detail.contains("NoSuchBucket") {
             return Fault::new(
                 FaultReason::Refused,
@@ -210,7 +218,7 @@ impl Sink for S3 {
             let one = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
             match self.store.list_paginated(Some(self.names.table(farthing_contract::log::ALL[0]).as_ref()), one).await {
                 Ok(_) => Ok(()),
-                Err(error) => Err(self.without_bucket(fault(error))),
+                Err(error) => Err(self.explained(fault(error))),
             }
         })
     }
