@@ -130,9 +130,8 @@ impl Forgetting<'_> {
         let mut removed = 0;
         let mut objects = self.s3.objects(table);
         while let Some(object) = objects.try_next().await? {
-            match self.read(object) {
-                Some(got) => removed += self.rewrite(&forgetter, got).await?,
-                None => {}
+            if let Some(got) = self.read(object) {
+                removed += self.rewrite(&forgetter, got).await?;
             }
         }
         drop(objects);

@@ -13,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// What becomes of a request.
@@ -51,6 +52,11 @@ pub struct Between {
 
 impl Between {
     pub async fn start(server: u16) -> Self {
+        Self::start_with(server, None).await
+    }
+
+    /// The same over TLS.
+    pub async fn start_with(server: u16, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let decide: Arc<Mutex<Decide>> = Arc::new(Mutex::new(Box::new(|_| Fate::Pass)));
@@ -62,7 +68,15 @@ impl Between {
             while let Some(Ok((stream, _))) = until.run_until_cancelled(listener.accept()).await {
                 let world = world.clone();
                 let service = service_fn(move |request| handle(world.clone(), request));
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let http = hyper::server::conn::http1::Builder::new();
+                match tls.clone() {
+                    None => drop(tokio::spawn(http.serve_connection(TokioIo::new(stream), service))),
+                    Some(tls) => drop(tokio::spawn(async move {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            let _broken_off = http.serve_connection(TokioIo::new(stream), service).await;
+                        }
+                    })),
+                }
             }
         });
         Self { port, decide, done, _stop: stop.drop_guard() }

@@ -176,6 +176,22 @@ async fn what_a_store_refuses_is_told_apart() {
     store.signal("-CONT");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_verified() {
+    let Some(store) = Store::start() else { return };
+    let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![own.cert.der().clone()], key).unwrap();
+    let between = Between::start_with(store.port, Some(Arc::new(config).into())).await;
+    let endpoint = between.endpoint().replace("http://", "https://");
+    let known = S3Spec { authorities: Some(own.cert.pem()), ..bucket(&endpoint) };
+    S3::new(&known, DEADLINE).unwrap().prepare().await.unwrap();
+    let refused = sink(&endpoint).prepare().await.unwrap_err();
+    assert!(refused.reason == FaultReason::Refused && refused.detail.contains("UnknownIssuer"), "{refused}");
+}
+
 /// A store without conditional writes is noticed, and gets each file once all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_without_conditions_is_served_all_the_same() {
