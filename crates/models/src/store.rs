@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::count::{Counters, Counts};
 use crate::generation::{Generation, TableReader, Tools};
+use crate::mirror::{Commit, Mirror, Remote, place_of};
 use crate::{ModelsError, Runtime, read_table};
 
 use farthing_contract::bundle::aliases::KEPT;
@@ -39,13 +40,15 @@ pub struct StoreOptions {
     pub deadline: Option<Span>,
     /// File in which this instance remembers what it could not write into the store: a rollback needs no store to hold.
     pub own_history: Option<PathBuf>,
+    /// An object store that other instances share, which the folder is a mirror of; and the name of this instance there.
+    pub remote: Option<(Arc<dyn Remote>, Arc<str>)>,
     /// Whether automation is frozen from the beginning: what the history names last decides, whatever others have put into the alias file.
     pub frozen: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { runtime: None, slots: 1, read_table: Some(read_table), deadline: None, own_history: None, frozen: false }
+        Self { runtime: None, slots: 1, read_table: Some(read_table), deadline: None, own_history: None, remote: None, frozen: false }
     }
 }
 
@@ -90,6 +93,8 @@ pub struct Store {
     live: ArcSwap<Live>,
     pub(crate) state: Mutex<State>,
     pub(crate) own_history: Option<PathBuf>,
+    /// What the folder is a mirror of.
+    pub(crate) mirror: Option<Mirror>,
     /// Versions that others put into the alias file are not followed.
     frozen: AtomicBool,
 }
@@ -121,10 +126,11 @@ impl Store {
     /// Opens the store under `root` and loads what the aliases name. Never fails: what cannot be loaded is in [`Store::status`],
     /// and the proxy starts on tables and rules.
     pub fn open(root: impl Into<PathBuf>, options: StoreOptions) -> Self {
-        let StoreOptions { runtime, slots, read_table, deadline, own_history, frozen } = options;
+        let StoreOptions { runtime, slots, read_table, deadline, own_history, remote, frozen } = options;
+        let mirror = remote.map(|(remote, instance)| Mirror::new(remote, instance));
         let tools = Tools { runtime, slots: slots.max(1), read_table, deadline, counters: Arc::new(Counters::default()) };
         let (root, frozen) = (root.into(), AtomicBool::new(frozen));
-        let store = Self { root, tools, live: ArcSwap::default(), state: Mutex::default(), own_history, frozen };
+        let store = Self { root, tools, live: ArcSwap::default(), state: Mutex::default(), own_history, mirror, frozen };
         // What a run before could not tell is told by this one; what the store has learned since is passed over.
         let own = store.own_history.as_deref().and_then(|path| read_history(path).ok()).unwrap_or_default();
         store.state.lock().untold.extend(own.events().iter().filter(|event| event.action.rejects()).cloned());
@@ -177,11 +183,31 @@ impl Store {
 
     /// Reads, verifies, builds and warms a version without making it live.
     pub fn load(&self, kind: Kind, version: u32) -> Result<Arc<Generation>, ModelsError> {
+        self.bring(kind, version)?;
         self.counted(self.read(kind, version, None)).map_err(Into::into)
+    }
+
+    /// Has a version that is only in what the folder is a mirror of come here.
+    pub(crate) fn bring(&self, kind: Kind, version: u32) -> Result<(), BundleError> {
+        self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.bring_version(&self.root, kind, version))
     }
 
     /// Follows `aliases.json` as others (the trainer, another instance, an operator) moved it. Call it every few seconds.
     pub fn poll(&self) -> Vec<Change> {
+        // Before anything is locked that others wait for: it asks a server.
+        self.mirror.iter().for_each(|mirror| mirror.pull(&self.root));
+        let changes = self.poll_here();
+        self.mirror.iter().for_each(|mirror| mirror.tell(self.live_targets()));
+        changes
+    }
+
+    /// What decides, by kind and alias.
+    pub(crate) fn live_targets(&self) -> BTreeMap<String, Target> {
+        let all = Kind::ALL.iter().flat_map(|kind| Alias::ALL.iter().map(move |alias| (*kind, *alias)));
+        all.filter_map(|(kind, alias)| Some((place_of(kind, alias), target_of(&*self.current(kind, alias)?)))).collect()
+    }
+
+    fn poll_here(&self) -> Vec<Change> {
         let mut state = self.state.lock();
         self.reread(&mut state);
         self.tell_store(&mut state);
@@ -249,7 +275,7 @@ impl Store {
             if known.events().contains(event) {
                 return false;
             }
-            let told = change_aliases(&self.root, |aliases| {
+            let told = self.change((event.kind, event.alias), |aliases| {
                 let still = aliases.get(event.kind, event.alias).is_some_and(|named| Some(&named.current) == event.from.as_ref());
                 if still && event.alias == Alias::Champion {
                     // Where the file remembers nothing to go back to, the event alone keeps the version out.
@@ -257,10 +283,34 @@ impl Store {
                 } else if still {
                     aliases.clear(event.kind, event.alias);
                 }
-                append_history(&history_path(&self.root), event)
+                Ok(((), Some(event.clone())))
             });
             told.is_err()
         });
+    }
+
+    /// Changes the aliases, and tells of it: in the folder, and before that in what it is a mirror of. An order that another instance was quicker than
+    /// is given again, unless it was about the same alias.
+    pub(crate) fn change<T>(
+        &self,
+        of: (Kind, Alias),
+        change: impl Fn(&mut Aliases) -> Result<(T, Option<Event>), BundleError>,
+    ) -> Result<T, BundleError> {
+        let here = |commit: &mut Commit<'_>| {
+            change_aliases(&self.root, |aliases| {
+                let before = aliases.clone();
+                let (result, event) = change(aliases)?;
+                if event.is_some() || *aliases != before {
+                    commit(aliases, event.as_ref())?;
+                }
+                event.iter().try_for_each(|event| append_history(&history_path(&self.root), event))?;
+                Ok(result)
+            })
+        };
+        match &self.mirror {
+            Some(mirror) => mirror.change(&self.root, of, here),
+            None => here(&mut |_, _| Ok(())),
+        }
     }
 
     /// The alias file cannot be read, and nothing is live: what was named last decides meanwhile.

@@ -1,6 +1,6 @@
 //! What is done to the store without an operator: by the autopilot, and told to the trainer's loop.
 
-use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, note_frozen, read_aliases};
+use farthing_contract::bundle::disk::{note_frozen, read_aliases};
 use farthing_contract::bundle::frozen::Frost;
 use farthing_contract::bundle::{Action, Alias, Event, Kind};
 use farthing_types::Time;
@@ -65,7 +65,7 @@ impl Store {
             return Err(ModelsError::Rejected(format!("{} cannot be reached", self.root.display())));
         }
         // Under the lock of the aliases, so that no other writer's line is lost where the file is written anew.
-        change_aliases(&self.root, |_| append_history(&history_path(&self.root), &event))?;
+        self.change((champion.kind(), Alias::Champion), |_| Ok(((), Some(event.clone()))))?;
         state.history.push(&event);
         Ok(())
     }

@@ -117,6 +117,10 @@ impl History {
     pub fn push(&mut self, event: &Event) {
         self.events.push(as_kept(event));
     }
+    /// The events of this that another does not know, oldest first.
+    pub fn beyond(&self, other: &Self) -> Vec<Event> {
+        self.events.iter().filter(|event| !other.events.contains(event)).cloned().collect()
+    }
     /// Takes in what the store's file knows beyond this; its lines stand in the order in which things happened, whatever a clock said.
     pub fn append(&mut self, other: Self) {
         let new: Vec<_> = other.events.into_iter().filter(|event| !self.events.contains(event)).collect();

@@ -22,6 +22,7 @@ pub mod frozen;
 pub mod history;
 pub mod manifest;
 mod pretty;
+pub mod shared;
 pub mod table;
 
 pub use aliases::{Alias, AliasState, Aliases, Target};
@@ -31,6 +32,7 @@ pub use error::{BundleError, Check};
 pub use frozen::Frozen;
 pub use history::{Action, Event, History};
 pub use manifest::{ElementType, FileRef, GateCheck, GateRecord, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
+pub use shared::{SHARED_FILE, Shared};
 pub use table::Table;
 
 /// Newest manifest and alias format this build writes; it reads this one and all before it.
