@@ -1,7 +1,7 @@
 //! A proxy that ships its log to a real PostgreSQL, and to a server that speaks S3: what is asked of one that runs, forgetting, and its end.
 
 #[path = "../../crates/sinks/tests/servers/mod.rs"]
-mod servers;
+pub mod servers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ async fn asks(started: &Started, path: &str, key: &str) {
     assert_eq!(answer.status, StatusCode::OK);
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let mut turn = tokio::time::interval(Duration::from_millis(10));
     let patience = async {
         while !holds() {
@@ -101,19 +101,19 @@ async fn the_log_of_a_proxy_goes_to_postgresql_each_row_once() {
     assert_eq!(server.ask("SELECT tenant, count(*) FROM farthing.calls GROUP BY 1"), "acme|7");
 }
 
-fn lake(store: &Store) -> SinkConfig {
+/// What is below a prefix of the server's bucket.
+pub fn bucket(store: &Store, prefix: &str) -> S3Config {
     let secret = |text: &str| Secret::new(text);
-    let s3 = S3Config {
+    S3Config {
         bucket: BUCKET.to_owned(),
-        prefix: "prod".to_owned(),
+        prefix: prefix.to_owned(),
         region: "us-east-1".to_owned(),
         endpoint: Some(store.endpoint()),
         path_style: true,
         key: Some(S3Key { id: secret("tests"), secret: secret("of tests"), session_token: None }),
         machine: Vec::new(),
         authorities: None,
-    };
-    to("lake", SinkTarget::S3(s3))
+    }
 }
 
 /// Rows in the bucket by tenant, weighed where they have a weight.
@@ -146,7 +146,7 @@ async fn the_log_of_a_proxy_goes_to_a_bucket_each_row_once() {
     let origin = origin().await;
     let mut setup = Setup::new(origin.addr);
     setup.config.log.flush = Span::from_millis(100);
-    setup.config.sinks = vec![lake(&store)];
+    setup.config.sinks = vec![to("lake", SinkTarget::S3(bucket(&store, "prod")))];
     let keys = ["acme", "canary-7f3a9"].map(|tenant| setup.key(tenant));
     let started = setup.start_on(Arc::new(RealClock::default())).await;
     for n in 0..20 {

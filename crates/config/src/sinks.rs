@@ -72,6 +72,15 @@ pub struct S3Config {
     pub authorities: Option<String>,
 }
 
+/// An object store that instances share predictors in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelStoreConfig {
+    /// The bucket.
+    pub bucket: S3Config,
+    /// How long one operation may take.
+    pub deadline: Span,
+}
+
 /// A key of an account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct S3Key {

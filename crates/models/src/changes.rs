@@ -51,6 +51,9 @@ impl Store {
     pub fn promote(&self, kind: Kind, version: u32, alias: Alias, order: impl Into<Order>) -> Result<Arc<Generation>, ModelsError> {
         let order = order.into();
         self.bring(kind, version)?;
+        if let Some(mirror) = &self.mirror {
+            mirror.offer(&self.root, kind, version)?;
+        }
         let mut state = self.state.lock();
         self.reread(&mut state);
         let generation = self.counted(self.read(kind, version, None))?;

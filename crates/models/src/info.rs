@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use farthing_contract::bundle::disk::{read_aliases, versions};
 use farthing_contract::bundle::{Alias, Aliases, Bundle, Event, Kind, Manifest, Target};
+use farthing_types::Span;
 use serde::Serialize;
 
 use crate::store::Store;
 use crate::{Counts, Differing, Generation, Instance, ModelsError};
+
+/// How long a question waits for an order that is being carried out.
+const PATIENCE: Span = Span::from_millis(100);
 
 /// One version on disk.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -137,7 +141,8 @@ impl Store {
     /// What is wanted and what runs.
     pub fn status(&self) -> Status {
         let aliases = self.known_aliases();
-        let state = self.state.lock();
+        // An order may be waiting for an object store: whoever asks how things are does not.
+        let state = self.state.try_lock_for(PATIENCE);
         let mut infos = Vec::new();
         for (kind, alias) in Kind::ALL.iter().flat_map(|kind| Alias::ALL.iter().map(move |alias| (*kind, *alias))) {
             let wanted = aliases.get(kind, alias).map(|state| state.current.clone());
@@ -145,7 +150,7 @@ impl Store {
             if wanted.is_none() && live.is_none() {
                 continue;
             }
-            let problem = state.problems.get(&(kind, alias)).map(|problem| problem.text.clone());
+            let problem = state.as_ref().and_then(|state| Some(state.problems.get(&(kind, alias))?.text.clone()));
             let engine = live.as_deref().map(Generation::engine);
             let digest = live.as_ref().map(|generation| generation.digest().to_string());
             infos.push(AliasInfo { kind, alias, wanted, live: live.map(|generation| generation.version()), digest, engine, problem });
@@ -154,7 +159,7 @@ impl Store {
         Status {
             library,
             aliases: infos,
-            aliases_problem: state.file_problem.clone().or_else(|| self.mirror.as_ref()?.problem()),
+            aliases_problem: state.and_then(|state| state.file_problem.clone()).or_else(|| self.mirror.as_ref()?.problem()),
             counts: self.counts(),
         }
     }

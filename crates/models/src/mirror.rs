@@ -381,6 +381,12 @@ impl Mirror {
         }
     }
 
+    /// Has the store have a version before an order is given, so that the order itself is short.
+    pub fn offer(&self, root: &Path, kind: Kind, version: u32) -> Result<(), BundleError> {
+        let (_, digest, _) = Bundle::read_manifest(root, kind, version)?;
+        self.push(root, kind, &Target { version, digest })
+    }
+
     fn bring(&self, root: &Path, kind: Kind, target: &Target) -> Result<(), BundleError> {
         // Another bundle under the number here is told by whoever loads it.
         if version_dir(root, kind, target.version).is_dir() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use farthing_config::{Config, S3Config, SinkConfig, SinkTarget};
 use farthing_contract::log::ALL;
-use farthing_sinks::{Driver, Erased, Fault, FaultReason, PostgresSpec, S3Credentials, S3Spec, Sink, SinkSpec, Source, Target};
+use farthing_sinks::{Bucket, Driver, Erased, Fault, FaultReason, PostgresSpec, S3Credentials, S3Spec, Sink, SinkSpec, Source, Target};
 use farthing_types::{Clock, Draw, RealClock, Span};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -92,12 +92,14 @@ impl Sinks {
     }
 }
 
-/// Whether all sinks of a configuration can work as they are described. Nobody is asked.
+/// Whether all sinks of a configuration, and the store of predictors, can work as they are described. Nobody is asked.
 ///
 /// # Errors
 /// The first that cannot.
-pub fn check(config: &Config) -> Result<(), farthing_sinks::OpenError> {
-    config.sinks.iter().try_for_each(|of| farthing_sinks::open(&spec(of)).map(drop))
+pub fn check(config: &Config) -> Result<(), StartError> {
+    config.sinks.iter().try_for_each(|of| farthing_sinks::open(&spec(of)).map(drop))?;
+    let store = config.models.store.as_ref().map(|store| Bucket::new(&s3(&store.bucket), store.deadline));
+    store.transpose().map(drop).map_err(StartError::ModelStore)
 }
 
 fn spec(of: &SinkConfig) -> SinkSpec {
@@ -114,16 +116,21 @@ fn spec(of: &SinkConfig) -> SinkSpec {
                 authorities: postgres.authorities.clone(),
                 schema: postgres.schema.clone(),
             }),
-            SinkTarget::S3(s3) => Target::S3(S3Spec {
-                bucket: s3.bucket.clone(),
-                prefix: s3.prefix.clone(),
-                region: s3.region.clone(),
-                endpoint: s3.endpoint.clone(),
-                path_style: s3.path_style,
-                credentials: credentials(s3),
-                authorities: s3.authorities.clone(),
-            }),
+            SinkTarget::S3(bucket) => Target::S3(s3(bucket)),
         },
+    }
+}
+
+/// A bucket as it is configured.
+pub(crate) fn s3(of: &S3Config) -> S3Spec {
+    S3Spec {
+        bucket: of.bucket.clone(),
+        prefix: of.prefix.clone(),
+        region: of.region.clone(),
+        endpoint: of.endpoint.clone(),
+        path_style: of.path_style,
+        credentials: credentials(of),
+        authorities: of.authorities.clone(),
     }
 }
 

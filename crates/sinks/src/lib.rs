@@ -29,7 +29,7 @@ pub use driver::{Driver, Source};
 pub use fault::{Fault, FaultReason};
 pub use log_id::LogId;
 pub use postgres::PostgresSpec;
-pub use s3::{S3Credentials, S3Spec};
+pub use s3::{Bucket, Condition, Object, S3Credentials, S3Spec};
 pub use sink::{Erased, FORGETTING, Shipment, Sink, Work};
 pub use state::{SinkState, SinkStats};
 

@@ -62,3 +62,21 @@ pub(crate) const SINK: Keys = &[
     key("deadline", "time", "\"30s\"", "How long one operation may take: shipping a file, asking what is there."),
     key("interval", "time", "\"5s\"", "How often the log is looked at for finished files."),
 ];
+
+pub(crate) const MODEL_STORE: Keys = &[
+    key("bucket", "name", "", "Required. The bucket; it must be there, and take conditional writes (S3, MinIO, R2 and others do)."),
+    key("prefix", "text", "", "What names of objects begin with, such as `farthing/models`."),
+    key("region", "name", "", "The region of the bucket. Required without `endpoint`; with it `us-east-1` unless said."),
+    key("endpoint", "URL", "", "Where a store other than AWS is, such as `https://minio.example.com:9000`."),
+    key(
+        "path_style",
+        "flag",
+        "",
+        "Whether the bucket stands in the path of requests and not in the host. `true` with `endpoint` unless said, `false` without.",
+    ),
+    key("access_key_id", "secret", "", "The id of the key that requests are signed with. Without it the identity of the machine."),
+    key("secret_access_key", "secret", "", "Its secret. Required with `access_key_id`."),
+    key("session_token", "secret", "", "What comes with a key that ends by itself. It is read at the start only."),
+    key("authorities", "path", "", "Certificates of authorities to trust (PEM) in place of the public ones."),
+    key("deadline", "time", "\"3s\"", "How long one operation may take. A rollback then goes on without the store."),
+];

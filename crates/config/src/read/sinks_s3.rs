@@ -1,13 +1,17 @@
-//! Keys of sinks of the kind `s3`.
+//! Keys of sinks of the kind `s3`, and of the object store of predictors.
+
+use farthing_types::Span;
 
 use super::instance::secret;
 use super::section::Section;
 use super::values as v;
-use crate::{S3Config, S3Key};
+use crate::{ModelStoreConfig, S3Config, S3Key};
 
 /// Keys that no other kind has.
 pub(super) const KEYS: &[&str] =
     &["bucket", "prefix", "region", "endpoint", "path_style", "access_key_id", "secret_access_key", "session_token"];
+/// Within it an order is carried out or refused, and a rollback goes on by itself.
+const MODEL_DEADLINE: Span = Span::from_secs(3);
 /// What other stores than AWS are content with.
 const REGION: &str = "us-east-1";
 /// By these the platforms say who a machine is.
@@ -43,6 +47,13 @@ pub(super) fn read(s: &Section<'_, '_>) -> S3Config {
     let vars = MACHINE.iter().filter_map(|name| Some((*name, s.doc.surroundings.var(name).filter(|value| !value.is_empty())?)));
     let machine = if key.is_some() { Vec::new() } else { vars.collect() };
     S3Config { bucket, prefix: prefix(s), region, endpoint, path_style, key, machine, authorities: super::l2::authorities(s) }
+}
+
+/// The table `[models.store]`.
+pub(super) fn model_store(s: &Section<'_, '_>) -> ModelStoreConfig {
+    let mut store = ModelStoreConfig { bucket: read(s), deadline: MODEL_DEADLINE };
+    s.set("deadline", v::positive_span, &mut store.deadline);
+    store
 }
 
 fn is_bucket(name: &str) -> bool {
@@ -150,6 +161,23 @@ mod tests {
             let found = problems(&sink(lines)).join("\n");
             assert!(found.contains(says), "{lines}: {found}");
             assert!(!found.contains("hunter2"), "{found}");
+        }
+    }
+
+    #[test]
+    fn the_store_of_predictors_is_read() {
+        let text = |lines: &str| format!("{GEO}[models.store]\n{lines}\n");
+        let store =
+            good(&text("bucket = \"models\"\nprefix = \"prod\"\nregion = \"eu-central-1\"\ndeadline = \"1s\"")).models.store.unwrap();
+        assert_eq!((&*store.bucket.bucket, &*store.bucket.prefix, store.deadline.as_secs()), ("models", "prod", 1));
+        assert_eq!(good(&text("bucket = \"models\"\nregion = \"x\"")).models.store.unwrap().deadline.as_secs(), 3);
+        for (lines, says) in [
+            ("region = \"x\"", "models.store.bucket: missing; write bucket = \"NAME\""),
+            ("bucket = \"models\"", "models.store.region: missing"),
+            ("bucket = \"models\"\nregion = \"x\"\nbuckets = 1", "did you mean `bucket`?"),
+        ] {
+            let found = problems(&text(lines)).join("\n");
+            assert!(found.contains(says), "{lines}: {found}");
         }
     }
 

@@ -178,7 +178,8 @@ fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, Told), h
                 Told::Old => heard.old.push((purge, soft)),
             }
         }
-        Said::Models if told == Told::News => state.poll_models(),
+        // Not here: it may have to ask a server, and purges wait for nothing.
+        Said::Models if told == Told::News => state.models_moved.notify_one(),
         Said::Flag(flag) if told == Told::News => follow(state, *flag),
         Said::Models | Said::Flag(_) => {}
     }

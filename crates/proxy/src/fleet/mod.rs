@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use identity::Identity;
+pub(crate) use identity::name as instance_name;
 use message::{Flag, Said};
 use outbox::{Outbox, Parcel};
 use stats::Counts;

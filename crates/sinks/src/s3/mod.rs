@@ -6,6 +6,7 @@ mod fault;
 mod forget;
 mod http;
 mod names;
+mod objects;
 mod ship;
 
 use std::collections::{HashMap, HashSet};
@@ -28,6 +29,8 @@ use fault::fault;
 use http::Connector;
 use names::{Names, date_of};
 use ship::Unsure;
+
+pub use objects::{Bucket, Condition, Object};
 
 use crate::sink::FORGETTING_IN_OBJECTS;
 use crate::{Erased, Fault, FaultReason, LogId, Shipment, Sink, Work};
@@ -108,32 +111,8 @@ impl S3 {
     /// A prefix, endpoint or certificates that cannot be used.
     pub fn new(spec: &S3Spec, deadline: Span) -> Result<Self, String> {
         let names = Names::below(&spec.prefix)?;
-        // Whole operations are tried again by the driver; here only what costs less than its shortest wait.
-        let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 2, retry_timeout: deadline };
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(&spec.bucket)
-            .with_region(&spec.region)
-            .with_virtual_hosted_style_request(!spec.path_style)
-            .with_conditional_put(S3ConditionalPut::ETagMatch)
-            .with_retry(retry)
-            .with_http_connector(Connector::new(spec.authorities.as_deref(), deadline)?);
-        if let Some(endpoint) = &spec.endpoint {
-            builder = builder.with_endpoint(own_endpoint(endpoint, spec)?);
-            // Google's does not know requests that delete several objects.
-            builder = builder.with_disable_bulk_delete(endpoint.contains("storage.googleapis.com"));
-        }
-        builder = match &spec.credentials {
-            S3Credentials::Key { id, secret, session_token } => {
-                let builder = builder.with_access_key_id(&**id).with_secret_access_key(&**secret);
-                session_token.iter().fold(builder, |builder, token| builder.with_token(&**token))
-            }
-            S3Credentials::Machine(variables) => variables.iter().try_fold(builder, |builder, (name, value)| {
-                let key = name.to_ascii_lowercase().parse().map_err(|_| format!("nothing is known of the variable {name}"))?;
-                Ok::<_, String>(builder.with_config(key, value))
-            })?,
-        };
         Ok(Self {
-            store: builder.build().map_err(|error| error.to_string())?,
+            store: store(spec, deadline)?,
             bucket: spec.bucket.clone(),
             names,
             deadline,
@@ -195,6 +174,35 @@ impl S3 {
         removing.try_for_each(|_| std::future::ready(Ok(()))).await?;
         Ok(count)
     }
+}
+
+/// The library's client; nothing is connected to yet.
+fn store(spec: &S3Spec, deadline: Span) -> Result<AmazonS3, String> {
+    // Whole operations are tried again by whoever asks; here only what costs less than its shortest wait.
+    let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 2, retry_timeout: deadline };
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(&spec.bucket)
+        .with_region(&spec.region)
+        .with_virtual_hosted_style_request(!spec.path_style)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(retry)
+        .with_http_connector(Connector::new(spec.authorities.as_deref(), deadline)?);
+    if let Some(endpoint) = &spec.endpoint {
+        builder = builder.with_endpoint(own_endpoint(endpoint, spec)?);
+        // Google's does not know requests that delete several objects.
+        builder = builder.with_disable_bulk_delete(endpoint.contains("storage.googleapis.com"));
+    }
+    builder = match &spec.credentials {
+        S3Credentials::Key { id, secret, session_token } => {
+            let builder = builder.with_access_key_id(&**id).with_secret_access_key(&**secret);
+            session_token.iter().fold(builder, |builder, token| builder.with_token(&**token))
+        }
+        S3Credentials::Machine(variables) => variables.iter().try_fold(builder, |builder, (name, value)| {
+            let key = name.to_ascii_lowercase().parse().map_err(|_| format!("nothing is known of the variable {name}"))?;
+            Ok::<_, String>(builder.with_config(key, value))
+        })?,
+    };
+    builder.build().map_err(|error| error.to_string())
 }
 
 /// The endpoint as the library wants it: with the bucket in its host, where it is not in the path.
