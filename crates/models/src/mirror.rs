@@ -12,7 +12,7 @@ use farthing_contract::bundle::disk::{
     write_atomic,
 };
 use farthing_contract::bundle::{
-    Action, Alias, Aliases, Bundle, BundleError, Check, Event, Kind, MANIFEST_FILE, Manifest, SHARED_FILE, Shared, Target,
+    ALIASES_FILE, Action, Alias, Aliases, Bundle, BundleError, Check, Event, Kind, MANIFEST_FILE, Manifest, SHARED_FILE, Shared, Target,
 };
 use farthing_types::{Clock, RealClock, Span};
 use parking_lot::Mutex;
@@ -182,7 +182,8 @@ impl Mirror {
             return;
         }
         let pulled = self.pull_now(root, &mut known);
-        self.note(&mut known, pulled.err());
+        // That somebody was quicker is seen with the next look.
+        self.note(&mut known, pulled.err().filter(|error| !matches!(error, BundleError::Moved { .. })));
     }
 
     fn note(&self, known: &mut Known, error: Option<BundleError>) {
@@ -230,7 +231,13 @@ impl Mirror {
 
     /// Versions first, then the history, the aliases last.
     fn take(&self, root: &Path, known: &mut Known, (shared, tag): (Shared, String)) -> Result<(), BundleError> {
-        let brought = self.bring_all(root, &shared.aliases);
+        let brought = self.bring_named(root, &shared.aliases);
+        for (kind, before) in shared.aliases.iter().flat_map(|(kind, _, state)| state.previous.iter().map(move |before| (kind, before))) {
+            // What can be had of them: they are for going back.
+            if let Err(error) = self.bring(root, kind, before) {
+                tracing::debug!(%error, "an earlier version is not in the store");
+            }
+        }
         change_aliases(root, |aliases| {
             let path = history_path(root);
             let here = read_history(&path)?;
@@ -243,19 +250,9 @@ impl Mirror {
         brought
     }
 
-    /// All versions that aliases name. Of those before, what can be had: they are for going back.
-    fn bring_all(&self, root: &Path, aliases: &Aliases) -> Result<(), BundleError> {
-        let mut all = Ok(());
-        for (kind, _, state) in aliases.iter() {
-            let brought = self.bring(root, kind, &state.current);
-            for before in &state.previous {
-                if let Err(error) = self.bring(root, kind, before) {
-                    tracing::debug!(%error, "an earlier version is not in the store");
-                }
-            }
-            all = all.and(brought);
-        }
-        all
+    /// All versions that aliases name, as many as can be had.
+    fn bring_named(&self, root: &Path, aliases: &Aliases) -> Result<(), BundleError> {
+        aliases.iter().fold(Ok(()), |all, (kind, _, state)| all.and(self.bring(root, kind, &state.current)))
     }
 
     /// The first instance brings what it has.
@@ -269,12 +266,18 @@ impl Mirror {
 
     /// Nobody there has moved anything: whoever has here, such as a trainer beside us, is told of.
     fn unchanged(&self, root: &Path, known: &mut Known) -> Result<(), BundleError> {
+        if !root.join(ALIASES_FILE).is_file() {
+            // That a folder was emptied is no order to the others.
+            change_aliases(root, |aliases| {
+                aliases.clone_from(&known.shared.aliases);
+                Ok(())
+            })?;
+        }
         let here = read_aliases(root)?;
         if here != known.shared.aliases {
             return self.push_own(root, known, &here);
         }
-        let aliases = known.shared.aliases.clone();
-        self.bring_all(root, &aliases)
+        self.bring_named(root, &known.shared.aliases)
     }
 
     fn push_own(&self, root: &Path, known: &mut Known, aliases: &Aliases) -> Result<(), BundleError> {
@@ -288,14 +291,22 @@ impl Mirror {
     /// Writes aliases and events there, unless another instance was quicker; new versions before that.
     fn commit(&self, root: &Path, known: &mut Known, aliases: &Aliases, events: &[Event]) -> Result<(), BundleError> {
         for (kind, alias, state) in aliases.iter() {
-            if known.shared.aliases.get(kind, alias).is_none_or(|named| named.current != state.current) {
+            let there = known.shared.aliases.get(kind, alias);
+            if there.is_none_or(|named| named.current != state.current) {
                 self.push(root, kind, &state.current)?;
+            }
+            if there.is_none() {
+                // What is still here of those before, so that everybody can go back.
+                state.previous.iter().for_each(|before| drop(self.push(root, kind, before)));
             }
         }
         let mut shared = Shared { aliases: aliases.clone(), history: known.shared.history.clone() };
         events.iter().for_each(|event| shared.history.push(event));
         let when = known.tag.as_deref().map_or(When::Absent, When::Is);
-        match self.put(SHARED_FILE, shared.to_bytes()?, when)? {
+        let bytes = shared.to_bytes()?;
+        // As others read it: without what is too old.
+        let shared = Shared::parse(&self.path(SHARED_FILE), &bytes)?;
+        match self.put(SHARED_FILE, bytes, when)? {
             Some(tag) => {
                 (known.tag, known.shared) = (Some(tag), shared);
                 Ok(())

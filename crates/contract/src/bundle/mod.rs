@@ -11,6 +11,7 @@
 //!        table.bin            trees (module `table`) for proxies without the native library
 //!     2/ ...
 //! ```
+//! Instances that share an object store have the same versions there, and aliases and history in one object (module `shared`).
 //! A version is a directory that appears complete, by a rename (module `disk`), and never changes afterwards.
 //! Its digest is the SHA-256 of `manifest.json` as stored; the manifest holds the digests of the other files.
 
