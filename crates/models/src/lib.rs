@@ -13,7 +13,9 @@ mod generation;
 mod info;
 mod mirror;
 mod onnx;
+mod remote;
 mod runtime;
+mod share;
 mod store;
 mod unattended;
 
@@ -24,6 +26,7 @@ pub use farthing_contract::bundle::{Action, Alias, Event, Kind};
 pub use farthing_policy::read_table;
 pub use generation::{Generation, TableReader};
 pub use info::{AliasInfo, Status, VersionInfo};
-pub use mirror::{Differing, Got, Instance, Remote, When};
+pub use mirror::{Differing, Instance};
+pub use remote::{Got, Remote, When};
 pub use runtime::{LIBRARY_VARIABLE, Runtime};
 pub use store::{Change, Store, StoreOptions};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, read_aliases, read_history};
+use farthing_contract::bundle::disk::{append_history, history_path, read_aliases, read_history};
 use farthing_contract::bundle::{
     ALIASES_FILE, Action, Alias, AliasState, Aliases, Bundle, BundleError, Check, Event, History, Kind, Target,
 };
@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 
 use crate::count::{Counters, Counts};
 use crate::generation::{Generation, TableReader, Tools};
-use crate::mirror::{Commit, Mirror, Remote, place_of};
-use crate::{ModelsError, Runtime, read_table};
+use crate::mirror::Mirror;
+use crate::{ModelsError, Remote, Runtime, read_table};
 
 use farthing_contract::bundle::aliases::KEPT;
 
@@ -187,11 +187,6 @@ impl Store {
         self.counted(self.read(kind, version, None)).map_err(Into::into)
     }
 
-    /// Has a version that is only in what the folder is a mirror of come here.
-    pub(crate) fn bring(&self, kind: Kind, version: u32) -> Result<(), BundleError> {
-        self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.bring_version(&self.root, kind, version))
-    }
-
     /// Follows `aliases.json` as others (the trainer, another instance, an operator) moved it. Call it every few seconds.
     pub fn poll(&self) -> Vec<Change> {
         // Before anything is locked that others wait for: it asks a server.
@@ -199,12 +194,6 @@ impl Store {
         let changes = self.poll_here();
         self.mirror.iter().for_each(|mirror| mirror.tell(self.live_targets()));
         changes
-    }
-
-    /// What decides, by kind and alias.
-    pub(crate) fn live_targets(&self) -> BTreeMap<String, Target> {
-        let all = Kind::ALL.iter().flat_map(|kind| Alias::ALL.iter().map(move |alias| (*kind, *alias)));
-        all.filter_map(|(kind, alias)| Some((place_of(kind, alias), target_of(&*self.current(kind, alias)?)))).collect()
     }
 
     fn poll_here(&self) -> Vec<Change> {
@@ -263,54 +252,6 @@ impl Store {
 
     pub(crate) fn runs_something(&self) -> bool {
         self.live.load().iter().flatten().any(Option::is_some)
-    }
-
-    /// Tells the store of rollbacks that it could not take when they happened.
-    fn tell_store(&self, state: &mut State) {
-        if state.untold.is_empty() || self.is_gone() {
-            return;
-        }
-        let known = read_history(&history_path(&self.root)).unwrap_or_default();
-        state.untold.retain(|event| {
-            if known.events().contains(event) {
-                return false;
-            }
-            let told = self.change((event.kind, event.alias), |aliases| {
-                let still = aliases.get(event.kind, event.alias).is_some_and(|named| Some(&named.current) == event.from.as_ref());
-                if still && event.alias == Alias::Champion {
-                    // Where the file remembers nothing to go back to, the event alone keeps the version out.
-                    let _ = aliases.rollback(event.kind, event.alias, event.at_ns);
-                } else if still {
-                    aliases.clear(event.kind, event.alias);
-                }
-                Ok(((), Some(event.clone())))
-            });
-            told.is_err()
-        });
-    }
-
-    /// Changes the aliases, and tells of it: in the folder, and before that in what it is a mirror of. An order that another instance was quicker than
-    /// is given again, unless it was about the same alias.
-    pub(crate) fn change<T>(
-        &self,
-        of: (Kind, Alias),
-        change: impl Fn(&mut Aliases) -> Result<(T, Option<Event>), BundleError>,
-    ) -> Result<T, BundleError> {
-        let here = |commit: &mut Commit<'_>| {
-            change_aliases(&self.root, |aliases| {
-                let before = aliases.clone();
-                let (result, event) = change(aliases)?;
-                if event.is_some() || *aliases != before {
-                    commit(aliases, event.as_ref())?;
-                }
-                event.iter().try_for_each(|event| append_history(&history_path(&self.root), event))?;
-                Ok(result)
-            })
-        };
-        match &self.mirror {
-            Some(mirror) => mirror.change(&self.root, of, here),
-            None => here(&mut |_, _| Ok(())),
-        }
     }
 
     /// The alias file cannot be read, and nothing is live: what was named last decides meanwhile.

@@ -3,129 +3,30 @@
 //! There lie the versions as on disk, and one object ([`Shared`]) with aliases and history. A version is brought here as a whole, checked against its
 //! digests, before an alias is followed to it; what is ordered here is written there first, and only where nobody was quicker. While it cannot be reached what is here goes on.
 
+mod bundles;
+mod instances;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use farthing_contract::bundle::disk::{
-    MAX_FILES, MAX_MANIFEST, append_history, change_aliases, history_path, place, read_aliases, read_history, sha256, version_dir,
-    write_atomic,
+    MAX_MANIFEST, append_history, change_aliases, history_path, read_aliases, read_history, write_atomic,
 };
-use farthing_contract::bundle::{
-    ALIASES_FILE, Action, Alias, Aliases, Bundle, BundleError, Check, Event, Kind, MANIFEST_FILE, Manifest, SHARED_FILE, Shared, Target,
-};
-use farthing_types::{Clock, RealClock, Span};
+use farthing_contract::bundle::{ALIASES_FILE, Action, Alias, Aliases, BundleError, Event, Kind, SHARED_FILE, Shared, Target};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::{Got, Remote, When};
+
+pub use instances::{Differing, Instance};
+
 /// Beside the aliases: what of the store was mirrored last.
 const MIRROR_FILE: &str = ".mirror.json";
-/// Where instances say what decides in them.
-const INSTANCES: &str = "instances";
-/// Most bytes of what one says.
-const MAX_INSTANCE: u64 = 64 << 10;
-/// Instances that are listed at most.
-const MAX_INSTANCES: usize = 1_000;
 /// How often an order is given again that others were quicker than.
 const TRIES: u32 = 5;
 /// Looks that are left out at most while the store cannot be reached.
 const LONGEST_REST: u32 = 7;
-/// An instance says anew what decides in it, also when nothing has changed.
-const SAID_AGAIN: Span = Span::from_secs(30);
-/// One that has said nothing for so long is no more.
-const GONE: Span = Span::from_secs(7 * 86_400);
-
-/// What an object is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Got {
-    /// There is none.
-    Absent,
-    /// It is the one that was known.
-    Unchanged,
-    /// It is this.
-    Is {
-        /// All of it.
-        bytes: Vec<u8>,
-        /// Changes with it.
-        tag: String,
-    },
-}
-
-/// On what condition an object is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When<'a> {
-    /// In any case.
-    Always,
-    /// There is none.
-    Absent,
-    /// It still has this tag.
-    Is(&'a str),
-}
-
-/// Objects by name, below one prefix. All of it blocks, within a deadline; errors say what was wrong, without credentials.
-pub trait Remote: Send + Sync {
-    /// `s3://bucket/prefix`.
-    fn name(&self) -> String;
-
-    /// An object of at most `most` bytes, unless it is the one known by a tag.
-    ///
-    /// # Errors
-    /// The store cannot be reached, or refuses; a longer object.
-    fn get(&self, object: &str, most: u64, unless: Option<&str>) -> Result<Got, String>;
-
-    /// Writes an object as a whole; its tag, or `None` when the condition does not hold.
-    ///
-    /// # Errors
-    /// The store cannot be reached, or refuses. The object may be written all the same.
-    fn put(&self, object: &str, bytes: Vec<u8>, when: When<'_>) -> Result<Option<String>, String>;
-
-    /// Names of the objects in a folder and below.
-    ///
-    /// # Errors
-    /// The store cannot be reached, or refuses.
-    fn list(&self, folder: &str) -> Result<Vec<String>, String>;
-
-    /// Removes an object.
-    ///
-    /// # Errors
-    /// The store cannot be reached, or refuses.
-    fn remove(&self, object: &str) -> Result<(), String>;
-}
-
-/// What decides in an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance {
-    /// Its name.
-    pub name: String,
-    /// When it said so, ns since the epoch.
-    pub said_ns: i64,
-    /// By `kind/alias`.
-    pub live: BTreeMap<String, Target>,
-}
-
-/// An alias that an instance does not follow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Differing {
-    /// `kind/alias`.
-    pub place: String,
-    /// What the alias names.
-    pub wanted: Option<Target>,
-    /// What decides there.
-    pub live: Option<Target>,
-}
-
-impl Instance {
-    /// The aliases that it does not follow.
-    pub fn differs(&self, aliases: &Aliases) -> Vec<Differing> {
-        let wanted: BTreeMap<String, Target> =
-            aliases.iter().map(|(kind, alias, state)| (place_of(kind, alias), state.current.clone())).collect();
-        let places: std::collections::BTreeSet<&String> = wanted.keys().chain(self.live.keys()).collect();
-        let differing = places.into_iter().filter(|place| wanted.get(*place) != self.live.get(*place));
-        differing
-            .map(|place| Differing { place: place.clone(), wanted: wanted.get(place).cloned(), live: self.live.get(place).cloned() })
-            .collect()
-    }
-}
 
 /// `ttl/champion`.
 pub fn place_of(kind: Kind, alias: Alias) -> String {
@@ -252,7 +153,12 @@ impl Mirror {
 
     /// All versions that aliases name, as many as can be had.
     fn bring_named(&self, root: &Path, aliases: &Aliases) -> Result<(), BundleError> {
-        aliases.iter().fold(Ok(()), |all, (kind, _, state)| all.and(self.bring(root, kind, &state.current)))
+        let mut all = Ok(());
+        for (kind, _, state) in aliases.iter() {
+            // One that cannot be had holds up no other.
+            all = all.and(self.bring(root, kind, &state.current));
+        }
+        all
     }
 
     /// The first instance brings what it has.
@@ -381,146 +287,6 @@ impl Mirror {
         }
     }
 
-    /// Brings a version here, if the store has it and the folder does not.
-    pub fn bring_version(&self, root: &Path, kind: Kind, version: u32) -> Result<(), BundleError> {
-        if version_dir(root, kind, version).is_dir() {
-            return Ok(());
-        }
-        match self.get(&object(kind, version, MANIFEST_FILE), MAX_MANIFEST, None)? {
-            Got::Is { bytes, .. } => self.fetch(root, (kind, version), bytes),
-            Got::Absent | Got::Unchanged => Ok(()),
-        }
-    }
-
-    /// Has the store have a version before an order is given, so that the order itself is short.
-    pub fn offer(&self, root: &Path, kind: Kind, version: u32) -> Result<(), BundleError> {
-        let (_, digest, _) = Bundle::read_manifest(root, kind, version)?;
-        self.push(root, kind, &Target { version, digest })
-    }
-
-    fn bring(&self, root: &Path, kind: Kind, target: &Target) -> Result<(), BundleError> {
-        // Another bundle under the number here is told by whoever loads it.
-        if version_dir(root, kind, target.version).is_dir() {
-            return Ok(());
-        }
-        let name = format!("{kind}/{}", target.version);
-        let manifest = self.get(&object(kind, target.version, MANIFEST_FILE), MAX_MANIFEST, None)?;
-        let Got::Is { bytes, .. } = manifest else {
-            return Err(BundleError::refused(name, Check::Manifest, format!("{} has none", self.remote.name())));
-        };
-        let found = sha256(&bytes);
-        if found != target.digest {
-            let detail = format!("digest {found} in {}, the alias was moved to {}", self.remote.name(), target.digest);
-            return Err(BundleError::refused(name, Check::Digest, detail));
-        }
-        self.fetch(root, (kind, target.version), bytes)
-    }
-
-    /// Gets the files of a manifest, checks them, and puts all of it into its place.
-    fn fetch(&self, root: &Path, (kind, version): (Kind, u32), manifest_bytes: Vec<u8>) -> Result<(), BundleError> {
-        let name = format!("{kind}/{version}");
-        let refused = |check, detail: String| BundleError::refused(name.clone(), check, detail);
-        let manifest = Manifest::parse(&name, &manifest_bytes)?;
-        if (manifest.kind, manifest.version) != (kind, version) {
-            return Err(refused(Check::Place, format!("the manifest is of {}", manifest.name())));
-        }
-        manifest.check()?;
-        let total = manifest.files.values().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
-        if total > MAX_FILES {
-            return Err(refused(Check::Files, format!("{total} bytes in all, at most {MAX_FILES} are read")));
-        }
-        let mut files = Vec::new();
-        for (file, wanted) in &manifest.files {
-            let object = object(kind, version, file);
-            let Got::Is { bytes, .. } = self.get(&object, wanted.bytes, None)? else {
-                return Err(refused(Check::Files, format!("{}/{object} is not there", self.remote.name())));
-            };
-            if bytes.len() as u64 != wanted.bytes || sha256(&bytes) != wanted.sha256 {
-                return Err(refused(Check::Files, format!("{}/{object} is not what the manifest says", self.remote.name())));
-            }
-            files.push((file.clone(), bytes));
-        }
-        files.push((MANIFEST_FILE.to_owned(), manifest_bytes));
-        place(root, (kind, version), &files)?;
-        tracing::info!(bundle = name, from = self.remote.name(), "a version was brought here");
-        Ok(())
-    }
-
-    /// Has the store have a version: its files, and the manifest last.
-    fn push(&self, root: &Path, kind: Kind, target: &Target) -> Result<(), BundleError> {
-        let manifest = object(kind, target.version, MANIFEST_FILE);
-        let name = format!("{kind}/{}", target.version);
-        let other = |what: String| BundleError::refused(name.clone(), Check::Digest, format!("{what}: give this one another number"));
-        if let Got::Is { bytes, .. } = self.get(&manifest, MAX_MANIFEST, None)? {
-            let same = sha256(&bytes) == target.digest;
-            return if same { Ok(()) } else { Err(other(format!("{} has another {name}", self.remote.name()))) };
-        }
-        let bundle = Bundle::read(root, kind, target.version)?;
-        if bundle.digest != target.digest {
-            return Err(BundleError::refused(name, Check::Digest, "it is not the one that the alias was moved to"));
-        }
-        for file in bundle.manifest.files.keys() {
-            let (place, bytes) = (object(kind, target.version, file), bundle.file(file).unwrap_or_default());
-            if self.put(&place, bytes.to_vec(), When::Absent)?.is_none() {
-                // What is left of an upload that broke off may be the same file.
-                let there = self.get(&place, bytes.len() as u64, None);
-                if !matches!(there, Ok(Got::Is { bytes: ref known, .. }) if known == bytes) {
-                    return Err(other(format!("{}/{place} is there and another file", self.remote.name())));
-                }
-            }
-        }
-        let path = bundle.dir.join(MANIFEST_FILE);
-        let bytes = std::fs::read(&path).map_err(|source| BundleError::Io { path, source })?;
-        if sha256(&bytes) != target.digest || self.put(&manifest, bytes, When::Absent)?.is_none() {
-            return Err(other(format!("{} has got another {name} meanwhile", self.remote.name())));
-        }
-        Ok(())
-    }
-
-    /// Versions that are in the store.
-    pub fn versions(&self, kind: Kind) -> Result<Vec<u32>, BundleError> {
-        let folder = kind.to_string();
-        let names = self.remote.list(&folder).map_err(|why| self.away(why, &folder))?;
-        let version =
-            |name: &String| name.strip_prefix(&folder)?.strip_prefix('/')?.strip_suffix(MANIFEST_FILE)?.strip_suffix('/')?.parse().ok();
-        Ok(names.iter().filter_map(version).collect())
-    }
-
-    /// Says what decides here, for whoever asks which instances follow. That it could not be said is no harm to anybody.
-    pub fn tell(&self, live: BTreeMap<String, Target>) {
-        let mut known = self.known.lock();
-        let now = RealClock::default().now().nanos();
-        let again = i64::try_from(SAID_AGAIN.as_nanos()).unwrap_or(i64::MAX);
-        let fresh = known.said.as_ref().is_some_and(|(said, at)| *said == live && now.saturating_sub(*at) < again);
-        if fresh || known.rest > 0 {
-            return;
-        }
-        let instance = Instance { name: self.instance.to_string(), said_ns: now, live: live.clone() };
-        let bytes = serde_json::to_vec(&instance).unwrap_or_default();
-        match self.put(&format!("{INSTANCES}/{}.json", self.instance), bytes, When::Always) {
-            Ok(_) => known.said = Some((live, now)),
-            Err(error) => tracing::debug!(%error, "what decides here could not be told"),
-        }
-    }
-
-    /// What all instances have said; of those that have said nothing for a week nothing is kept.
-    pub fn instances(&self) -> Result<Vec<Instance>, BundleError> {
-        let names = self.remote.list(INSTANCES).map_err(|why| self.away(why, INSTANCES))?;
-        let now = RealClock::default().now().nanos();
-        let gone = i64::try_from(GONE.as_nanos()).unwrap_or(i64::MAX);
-        let mut all = Vec::new();
-        for name in names.iter().take(MAX_INSTANCES) {
-            let Got::Is { bytes, .. } = self.get(name, MAX_INSTANCE, None)? else { continue };
-            let Ok(instance) = serde_json::from_slice::<Instance>(&bytes) else { continue };
-            if now.saturating_sub(instance.said_ns) < gone {
-                all.push(instance);
-            } else if let Err(why) = self.remote.remove(name) {
-                tracing::debug!(why, "an instance that is no more is still listed");
-            }
-        }
-        Ok(all)
-    }
-
     fn get(&self, object: &str, most: u64, unless: Option<&str>) -> Result<Got, BundleError> {
         self.remote.get(object, most, unless).map_err(|why| self.away(why, object))
     }
@@ -536,9 +302,4 @@ impl Mirror {
     fn away(&self, why: String, object: &str) -> BundleError {
         BundleError::Io { path: self.path(object), source: std::io::Error::other(why) }
     }
-}
-
-/// `ttl/3/model.onnx`.
-fn object(kind: Kind, version: u32, file: &str) -> String {
-    format!("{kind}/{version}/{file}")
 }
