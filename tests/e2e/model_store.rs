@@ -29,7 +29,7 @@ async fn orders<T: Send + 'static>(of: &Started, order: impl FnOnce(&farthing_mo
 
 async fn start(origin: &Origin, store: &Store, name: &str) -> (Started, std::path::PathBuf) {
     let mut setup = Setup::new(origin.addr);
-    setup.config.models.store = Some(ModelStoreConfig { bucket: bucket(store, "models"), deadline: Span::from_secs(2) });
+    setup.config.models.store = Some(ModelStoreConfig { bucket: bucket(store, "models"), deadline: Span::from_secs(1) });
     // Tests share the cores; whether a late answer counts is not what this is about.
     setup.config.models.deadline = Duration::from_secs(30);
     setup.config.state_dir = setup.config.models.dir.with_file_name(format!("state-{name}"));

@@ -13,7 +13,7 @@ use farthing_config::{Config, RouteIndex};
 use farthing_contract::features::TTL_SPEC;
 use farthing_freshness::Keyer;
 use farthing_ledger::{Aggregates, LogConfig, LogMetrics, LogWriter, Volumes};
-use farthing_models::{Remote, Runtime, Store, StoreOptions};
+use farthing_models::{Runtime, Store, StoreOptions};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, RealClock, Span};
 use parking_lot::Mutex;
@@ -41,7 +41,7 @@ use crate::lifecycle::freeze::Freeze;
 use crate::limits::Limits;
 use crate::load::Load;
 use crate::memory::{self, Memory};
-use crate::model_store::ModelStore;
+use crate::model_store;
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
@@ -244,7 +244,7 @@ pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<
 /// Opens the store off the runtime's threads: it reads files and builds sessions.
 async fn open_models(config: &Arc<Config>, frozen: bool) -> Result<(Store, Result<(), String>), StartError> {
     let models = config.models.clone();
-    let remote = model_store(config)?;
+    let remote = model_store::of(config)?;
     let own_history = files::of_instance(config, OWN_HISTORY);
     let slots = std::thread::available_parallelism().map_or(2, usize::from);
     let open = move || {
@@ -258,15 +258,6 @@ async fn open_models(config: &Arc<Config>, frozen: bool) -> Result<(Store, Resul
         Ok(opened) => opened,
         Err(error) => (Store::open(config.models.dir.clone(), StoreOptions::default()), Err(error.to_string())),
     })
-}
-
-/// The object store that the folder of predictors is a mirror of, and who this instance is there.
-fn model_store(config: &Config) -> Result<Option<(Arc<dyn Remote>, Arc<str>)>, StartError> {
-    let Some(store) = &config.models.store else { return Ok(None) };
-    let configured = config.fleet.as_ref().and_then(|fleet| fleet.instance.as_ref());
-    let name = fleet::instance_name(config, configured)?;
-    let remote: Arc<dyn Remote> = Arc::new(ModelStore::new(store).map_err(StartError::ModelStore)?);
-    Ok(Some((remote, name)))
 }
 
 pub(crate) type Clocks = (Arc<dyn Clock>, Arc<RealClock>);

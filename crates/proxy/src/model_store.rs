@@ -3,15 +3,32 @@
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use farthing_config::ModelStoreConfig;
+use farthing_config::{Config, ModelStoreConfig};
 use farthing_models::{Got, Remote, When};
 use farthing_sinks::{Bucket, Condition, Fault, Object};
 use farthing_types::Span;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+use crate::{StartError, fleet};
+
 /// Beyond its deadline an operation is waited for so long: it ends by itself.
 const GRACE: Span = Span::from_secs(1);
+
+/// A store, and the name of this instance there.
+pub type Shared = (Arc<dyn Remote>, Arc<str>);
+
+/// The object store that the folder of predictors is a mirror of; `None`: it is of none. Within a runtime, which carries operations out. Blocks on a small file.
+///
+/// # Errors
+/// A description that cannot work, a name that cannot be kept.
+pub fn of(config: &Config) -> Result<Option<Shared>, StartError> {
+    let Some(store) = &config.models.store else { return Ok(None) };
+    let configured = config.fleet.as_ref().and_then(|fleet| fleet.instance.as_ref());
+    let name = fleet::instance_name(config, configured)?;
+    let remote: Arc<dyn Remote> = Arc::new(ModelStore::new(store).map_err(StartError::ModelStore)?);
+    Ok(Some((remote, name)))
+}
 
 /// See the module.
 pub struct ModelStore {
@@ -22,11 +39,7 @@ pub struct ModelStore {
 }
 
 impl ModelStore {
-    /// Of a configuration; nothing is connected to yet. Within a runtime, which carries the operations out.
-    ///
-    /// # Errors
-    /// A description that cannot work.
-    pub fn new(config: &ModelStoreConfig) -> Result<Self, String> {
+    fn new(config: &ModelStoreConfig) -> Result<Self, String> {
         let bucket = Bucket::new(&crate::sinks::s3(&config.bucket), config.deadline)?;
         let wait = config.deadline.saturating_add(GRACE);
         Ok(Self { bucket: Arc::new(bucket), wait, runtime: Handle::current(), tasks: TaskTracker::new() })
