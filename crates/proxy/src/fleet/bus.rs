@@ -178,8 +178,9 @@ fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, Told), h
                 Told::Old => heard.old.push((purge, soft)),
             }
         }
-        // Not here: it may have to ask a server, and purges wait for nothing.
-        Said::Models if told == Told::News => state.models_moved.notify_one(),
+        // A server is not asked here: purges wait for nothing.
+        Said::Models if told == Told::News && state.config.models.store.is_some() => state.models_moved.notify_one(),
+        Said::Models if told == Told::News => state.poll_models(),
         Said::Flag(flag) if told == Told::News => follow(state, *flag),
         Said::Models | Said::Flag(_) => {}
     }
