@@ -102,9 +102,13 @@ impl Store {
     pub fn list(&self) -> Result<Vec<VersionInfo>, ModelsError> {
         let aliases = self.known_aliases();
         let mut found = Vec::new();
+        // One that is away is not asked for each kind.
+        let mut mirror = self.mirror.as_ref().filter(|mirror| mirror.problem().is_none());
         for kind in Kind::ALL {
             let on_disk = versions(&self.root, *kind)?;
-            let elsewhere = self.mirror.as_ref().and_then(|mirror| mirror.versions(*kind).ok()).unwrap_or_default();
+            let elsewhere = mirror.map(|mirror| mirror.versions(*kind));
+            mirror = mirror.filter(|_| elsewhere.as_ref().is_some_and(Result::is_ok));
+            let elsewhere = elsewhere.and_then(Result::ok).unwrap_or_default();
             let mut all = on_disk.clone();
             all.extend(elsewhere.into_iter().filter(|version| !on_disk.contains(version)));
             all.sort_unstable();
