@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Gets what build, tests and benches need beyond cargo. Idempotent; says nothing when there is nothing to do.
 #   runtime  the ONNX Runtime library into target/onnxruntime/, hash checked
-#   test     runtime, redis-server, postgresql, haproxy, target/venv with the Python packages of scripts/requirements-test.txt, and target/http-cache with the
-#            suite of HTTP cache tests of scripts/http-cache-suite.integrity
+#   test     runtime, redis-server, postgresql, haproxy, target/venv with the Python packages of scripts/requirements-test.txt, target/s3 with an S3 server of
+#            scripts/requirements-s3.txt, and target/http-cache with the suite of HTTP cache tests of scripts/http-cache-suite.integrity
 #   bench    runtime, and the peers of the load bench
 #   full     test, bench, and the servers of the long tests
 # What cannot be had goes into target/deps-missing.txt, one line with the reason each; with STRICT=1 that is a failure.
@@ -94,23 +94,24 @@ PY
   rm -rf "$dir.new"
 }
 
+# A Python environment in target/$1 with the packages of scripts/$2, for $3.
 python_environment() {
-  local list=scripts/requirements-test.txt stamp
-  stamp=target/venv/.installed-$(sha256sum "$list" | cut -c1-16)
+  local dir=target/$1 list=scripts/$2 stamp
+  stamp=$dir/.installed-$(sha256sum "$list" | cut -c1-16)
   [ ! -e "$stamp" ] || return 0
   if ! command -v python3 >/dev/null || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-    lacks "python environment" "needs python3 with venv (Debian: python3-venv)"
+    lacks "$3" "needs python3 with venv (Debian: python3-venv)"
     return 0
   fi
-  say "installing the Python packages of the interoperability tests into target/venv"
-  rm -rf target/venv
-  if python3 -m venv target/venv >target/venv.log 2>&1 &&
-    target/venv/bin/python -m pip install -q --only-binary=:all: -r "$list" >>target/venv.log 2>&1; then
+  say "installing the Python packages of $3 into $dir"
+  rm -rf "$dir"
+  if python3 -m venv "$dir" >"$dir.log" 2>&1 &&
+    "$dir/bin/python" -m pip install -q --only-binary=:all: -r "$list" >>"$dir.log" 2>&1; then
     touch "$stamp"
-    rm -f target/venv.log
+    rm -f "$dir.log"
   else
-    lacks "python environment" "pip install failed: $(last_line target/venv.log)"
-    rm -rf target/venv
+    lacks "$3" "pip install failed: $(last_line "$dir.log")"
+    rm -rf "$dir"
   fi
 }
 
@@ -246,7 +247,17 @@ install_packages() {
 }
 
 runtime_library
-case $group in test | full) python_environment; http_cache_suite; redis_server; postgresql; servers haproxy=haproxy ;; esac
+case $group in
+  test | full)
+    python_environment venv requirements-test.txt "interoperability tests"
+    # By itself: it wants older packages than the others.
+    python_environment s3 requirements-s3.txt "tests with an S3 server"
+    http_cache_suite
+    redis_server
+    postgresql
+    servers haproxy=haproxy
+    ;;
+esac
 case $group in bench | full) servers nginx=nginx haproxy=haproxy varnishd=varnish wrk=wrk ;; esac
 case $group in full) servers chromium=chromium ;; esac
 

@@ -30,6 +30,7 @@ mod identity;
 mod l2;
 mod limits;
 mod live;
+mod model_store;
 mod parity;
 mod program;
 mod prompts;

@@ -110,6 +110,9 @@ impl ModelsControl for Fake {
     fn history(&self) -> Vec<ModelEvent> {
         Vec::new()
     }
+    fn instances(&self) -> Result<Vec<crate::ModelInstance>, ControlError> {
+        Ok(Vec::new())
+    }
     fn candidates(&self) -> Vec<CandidateInfo> {
         Vec::new()
     }

@@ -250,6 +250,8 @@ impl Default for LogConfig {
 pub struct ModelsConfig {
     /// The store: `<dir>/<kind>/<version>/`.
     pub dir: PathBuf,
+    /// The object store that `dir` is a mirror of; `None`: it is none.
+    pub store: Option<crate::ModelStoreConfig>,
     /// The ONNX Runtime library; looked for in the usual places when absent.
     pub onnxruntime: Option<PathBuf>,
     /// Time after which an inference counts as late.
@@ -276,6 +278,7 @@ impl Default for ModelsConfig {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("models"),
+            store: None,
             onnxruntime: None,
             deadline: Span::from_micros(200),
             control_interval: Span::from_secs(60),

@@ -60,6 +60,6 @@ pub use route::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, 
 pub use route_index::RouteIndex;
 pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig};
 pub use secret::Secret;
-pub use sinks::{LOG_TABLES, PostgresConfig, SinkConfig, SinkTarget};
+pub use sinks::{LOG_TABLES, ModelStoreConfig, PostgresConfig, S3Config, S3Key, SinkConfig, SinkTarget};
 pub use strategies::{OverheadConfig, PlanConfig, StrategyFlags};
 pub use upgrade::UpgradeConfig;

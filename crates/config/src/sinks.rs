@@ -28,6 +28,8 @@ pub struct SinkConfig {
 pub enum SinkTarget {
     /// A PostgreSQL database.
     Postgres(PostgresConfig),
+    /// A bucket of S3, or of what speaks it.
+    S3(S3Config),
 }
 
 /// How to reach a PostgreSQL database.
@@ -46,6 +48,57 @@ pub struct PostgresConfig {
 impl std::fmt::Debug for PostgresConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresConfig").field("url", &self.url).field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// How to reach a bucket.
+#[derive(Clone, PartialEq)]
+pub struct S3Config {
+    /// Its name.
+    pub bucket: String,
+    /// What names of objects begin with; may be empty.
+    pub prefix: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// `https://host:port`; `None`: AWS's own of the region.
+    pub endpoint: Option<String>,
+    /// Whether the bucket stands in the path of requests, and not in the host.
+    pub path_style: bool,
+    /// The key of an account; `None`: the identity of the machine.
+    pub key: Option<S3Key>,
+    /// What the platform says about that identity: variables of the environment that are set, and their values.
+    pub machine: Vec<(&'static str, String)>,
+    /// Certificates of authorities, PEM, in place of the public ones.
+    pub authorities: Option<String>,
+}
+
+/// An object store that instances share predictors in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelStoreConfig {
+    /// The bucket.
+    pub bucket: S3Config,
+    /// How long one operation may take.
+    pub deadline: Span,
+}
+
+/// A key of an account.
+#[derive(Clone, Debug, PartialEq)]
+pub struct S3Key {
+    /// Its id.
+    pub id: Secret,
+    /// Its secret.
+    pub secret: Secret,
+    /// What comes with keys that end by themselves.
+    pub session_token: Option<Secret>,
+}
+
+impl std::fmt::Debug for S3Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Config")
+            .field("bucket", &self.bucket)
+            .field("prefix", &self.prefix)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 

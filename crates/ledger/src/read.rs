@@ -13,6 +13,7 @@ use farthing_contract::log::{ALL, Column, ColumnType, TABLE_KEY, Table, VERSION_
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
+use parquet::file::reader::ChunkReader;
 use serde::Serialize;
 
 /// A file of the log that cannot be read.
@@ -237,17 +238,35 @@ fn read_file(file: &Path, table: &'static Table, columns: &[Column], visit: &mut
 }
 
 pub(crate) fn open(file: &Path, table: &'static Table, columns: &[Column]) -> Result<ParquetRecordBatchReader, ReadError> {
+    let handle = File::open(file).map_err(|error| ReadError::File { file: file.to_owned(), source: error.into() })?;
+    open_in(handle, (file, table), columns)
+}
+
+/// The same of a file's bytes, wherever they are; `file` names it in errors.
+pub(crate) fn open_in<R: ChunkReader + 'static>(
+    source: R,
+    (file, table): (&Path, &'static Table),
+    columns: &[Column],
+) -> Result<ParquetRecordBatchReader, ReadError> {
+    let builder = checked(source, (file, table))?;
+    let mask = ProjectionMask::columns(builder.metadata().file_metadata().schema_descr(), columns.iter().map(|column| column.name));
+    builder.with_projection(mask).build().map_err(|source| ReadError::File { file: file.to_owned(), source })
+}
+
+/// Reads the end of a file, where it says what it is.
+pub(crate) fn checked<R: ChunkReader + 'static>(
+    source: R,
+    (file, table): (&Path, &'static Table),
+) -> Result<ParquetRecordBatchReaderBuilder<R>, ReadError> {
     let damaged = |source: ParquetError| ReadError::File { file: file.to_owned(), source };
-    let handle = File::open(file).map_err(|error| damaged(error.into()))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(handle).map_err(damaged)?;
-    let metadata = builder.metadata().file_metadata();
-    let named = metadata.key_value_metadata().and_then(|pairs| pairs.iter().find(|pair| pair.key == TABLE_KEY)?.value.clone());
+    let builder = ParquetRecordBatchReaderBuilder::try_new(source).map_err(damaged)?;
+    let pairs = builder.metadata().file_metadata().key_value_metadata();
+    let named = pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == TABLE_KEY)?.value.clone());
     if named.as_deref() != Some(table.name) {
         let what = named.map_or("is in a file without the table's name".to_owned(), |name| format!("is in a file of table `{name}`"));
         return Err(ReadError::Foreign { file: file.to_owned(), table: table.name, column: TABLE_KEY.to_owned(), what });
     }
-    let mask = ProjectionMask::columns(metadata.schema_descr(), columns.iter().map(|column| column.name));
-    builder.with_projection(mask).build().map_err(damaged)
+    Ok(builder)
 }
 
 /// One column of a batch.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_contract::bundle::disk::{append_history, change_aliases, history_path};
+use farthing_contract::bundle::disk::append_history;
 use farthing_contract::bundle::{Action, Alias, BundleError, Event, Kind, Target};
 use farthing_types::Time;
 
@@ -50,6 +50,10 @@ impl Store {
     /// A version that fails a check, or was rolled back and is not forced; a store that cannot be written.
     pub fn promote(&self, kind: Kind, version: u32, alias: Alias, order: impl Into<Order>) -> Result<Arc<Generation>, ModelsError> {
         let order = order.into();
+        self.bring(kind, version)?;
+        if let Some(mirror) = &self.mirror {
+            mirror.offer(&self.root, kind, version)?;
+        }
         let mut state = self.state.lock();
         self.reread(&mut state);
         let generation = self.counted(self.read(kind, version, None))?;
@@ -61,7 +65,7 @@ impl Store {
         if alias != Alias::Champion && self.current(kind, Alias::Champion).is_some_and(|champion| champion.is(kind, &target)) {
             return Err(ModelsError::Rejected(format!("{kind}/{version} is the champion: it cannot be compared with itself")));
         }
-        let event = change_aliases(&self.root, |aliases| {
+        let event = self.change((kind, alias), |aliases| {
             let from = aliases.get(kind, alias).map(|named| named.current.clone());
             let changed = aliases.promote(kind, alias, target.clone(), order.at.nanos());
             // A challenger that has become champion has nothing more to prove.
@@ -70,11 +74,8 @@ impl Store {
             }
             let forced = rejected.is_some();
             let event = Event { forced, ..order.event((kind, alias), Action::Promote, (from, Some(target.clone()))) };
-            let telling = changed || forced;
-            if telling {
-                append_history(&history_path(&self.root), &event)?;
-            }
-            Ok(telling.then_some(event))
+            let told = (changed || forced).then_some(event);
+            Ok((told.clone(), told))
         })?;
         event.iter().for_each(|event| state.history.push(event));
         state.problems.remove(&(kind, alias));
@@ -106,18 +107,17 @@ impl Store {
             let moved = self.back_by_itself(&mut state, (kind, alias), order)?;
             return Ok(Some(self.went_back(&mut state, (kind, alias), moved)));
         }
-        let moved = change_aliases(&self.root, |aliases| {
+        let moved = self.change((kind, alias), |aliases| {
             let from = aliases.get(kind, alias).map(|named| named.current.clone());
             // Another instance has moved it meanwhile, perhaps for the same reason: once more would be a version too far.
             if only.is_some_and(|digest| from.as_ref().is_none_or(|named| named.digest != digest)) {
-                return Ok(None);
+                return Ok((None, None));
             }
             let target = aliases.rollback(kind, alias, order.at.nanos())?;
             let warm = state.warm.get(&kind).into_iter().flatten().find(|generation| generation.is(kind, &target)).cloned();
             let generation = warm.map_or_else(|| self.counted(self.read(kind, target.version, Some(&target))), Ok)?;
             let event = order.event((kind, alias), Action::Rollback, (from, Some(target)));
-            append_history(&history_path(&self.root), &event)?;
-            Ok(Some((generation, event)))
+            Ok((Some((generation, event.clone())), Some(event)))
         });
         let moved = match moved {
             Ok(Some(moved)) => moved,
@@ -181,11 +181,11 @@ impl Store {
         let event = order.event((kind, alias), action, (Some(target_of(&live)), None));
         self.install(&mut state, (kind, alias), None);
         let tell = || {
-            change_aliases(&self.root, |aliases| {
+            self.change((kind, alias), |aliases| {
                 if aliases.get(kind, alias).is_some_and(|named| named.current.digest == digest) {
                     aliases.clear(kind, alias);
                 }
-                append_history(&history_path(&self.root), &event)
+                Ok(((), Some(event.clone())))
             })
         };
         // Where the store is gone, nothing is made in its place: that would be told to nobody.
@@ -208,14 +208,11 @@ impl Store {
         if self.is_gone() && self.current(kind, alias).is_some() {
             return Err(ModelsError::Rejected(format!("{} cannot be reached: the {alias} would be back with it", self.root.display())));
         }
-        let event = change_aliases(&self.root, |aliases| {
+        let event = self.change((kind, alias), |aliases| {
             let from = aliases.get(kind, alias).map(|named| named.current.clone());
             let event = order.event((kind, alias), Action::Clear, (from, None));
-            let changed = aliases.clear(kind, alias);
-            if changed {
-                append_history(&history_path(&self.root), &event)?;
-            }
-            Ok(changed.then_some(event))
+            let told = aliases.clear(kind, alias).then_some(event);
+            Ok((told.clone(), told))
         })?;
         event.iter().for_each(|event| state.history.push(event));
         state.problems.remove(&(kind, alias));

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use farthing_contract::bundle::disk::{read_aliases, versions};
 use farthing_contract::bundle::{Alias, Aliases, Bundle, Event, Kind, Manifest, Target};
+use farthing_types::Span;
 use serde::Serialize;
 
 use crate::store::Store;
-use crate::{Counts, Generation, ModelsError};
+use crate::{Counts, Differing, Generation, Instance, ModelsError};
+
+/// How long a question waits for an order that is being carried out.
+const PATIENCE: Span = Span::from_millis(100);
 
 /// One version on disk.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,6 +37,24 @@ pub struct VersionInfo {
     pub problem: Option<String>,
     /// Why it must not be promoted again unless forced: it was rolled back.
     pub rejected: Option<String>,
+}
+
+impl VersionInfo {
+    /// One of which nothing more is known.
+    const fn of(kind: Kind, version: u32) -> Self {
+        Self {
+            kind,
+            version,
+            digest: None,
+            aliases: Vec::new(),
+            live: false,
+            created_ns: None,
+            rows: None,
+            metrics: BTreeMap::new(),
+            problem: None,
+            rejected: None,
+        }
+    }
 }
 
 /// One alias.
@@ -61,7 +83,7 @@ pub struct Status {
     pub library: Option<PathBuf>,
     /// Aliases that name something or decide.
     pub aliases: Vec<AliasInfo>,
-    /// Why `aliases.json` cannot be read.
+    /// Why `aliases.json` cannot be read, or what is wrong with the store that the folder is a mirror of.
     pub aliases_problem: Option<String>,
     /// Counts of generations.
     pub counts: Counts,
@@ -80,11 +102,38 @@ impl Store {
     pub fn list(&self) -> Result<Vec<VersionInfo>, ModelsError> {
         let aliases = self.known_aliases();
         let mut found = Vec::new();
+        // One that is away is not asked for each kind.
+        let mut mirror = self.mirror.as_ref().filter(|mirror| mirror.problem().is_none());
         for kind in Kind::ALL {
             let on_disk = versions(&self.root, *kind)?;
-            found.extend(on_disk.into_iter().map(|version| self.info(*kind, version, &aliases)));
+            let elsewhere = mirror.map(|mirror| mirror.versions(*kind));
+            mirror = mirror.filter(|_| elsewhere.as_ref().is_some_and(Result::is_ok));
+            let elsewhere = elsewhere.and_then(Result::ok).unwrap_or_default();
+            let mut all = on_disk.clone();
+            all.extend(elsewhere.into_iter().filter(|version| !on_disk.contains(version)));
+            all.sort_unstable();
+            found.extend(all.into_iter().map(|version| match on_disk.contains(&version) {
+                true => self.info(*kind, version, &aliases),
+                false => VersionInfo {
+                    problem: Some("in the store, not here yet: whoever asks for it has it brought".to_owned()),
+                    ..VersionInfo::of(*kind, version)
+                },
+            }));
         }
         Ok(found)
+    }
+
+    /// What decides in each instance that shares an object store with this one, by name, and which aliases it does not follow. Empty without such a store.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    pub fn instances(&self) -> Result<Vec<(Instance, Vec<Differing>)>, ModelsError> {
+        let Some(mirror) = &self.mirror else { return Ok(Vec::new()) };
+        let (instances, aliases) = (mirror.instances()?, self.known_aliases());
+        let mut all: Vec<_> =
+            instances.into_iter().map(|instance| (instance.differs(&aliases), instance)).map(|(differs, of)| (of, differs)).collect();
+        all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        Ok(all)
     }
 
     /// Manifest and state of one version.
@@ -96,7 +145,8 @@ impl Store {
     /// What is wanted and what runs.
     pub fn status(&self) -> Status {
         let aliases = self.known_aliases();
-        let state = self.state.lock();
+        // An order may be waiting for an object store: whoever asks how things are does not.
+        let state = self.state.try_lock_for(PATIENCE);
         let mut infos = Vec::new();
         for (kind, alias) in Kind::ALL.iter().flat_map(|kind| Alias::ALL.iter().map(move |alias| (*kind, *alias))) {
             let wanted = aliases.get(kind, alias).map(|state| state.current.clone());
@@ -104,13 +154,18 @@ impl Store {
             if wanted.is_none() && live.is_none() {
                 continue;
             }
-            let problem = state.problems.get(&(kind, alias)).map(|problem| problem.text.clone());
+            let problem = state.as_ref().and_then(|state| Some(state.problems.get(&(kind, alias))?.text.clone()));
             let engine = live.as_deref().map(Generation::engine);
             let digest = live.as_ref().map(|generation| generation.digest().to_string());
             infos.push(AliasInfo { kind, alias, wanted, live: live.map(|generation| generation.version()), digest, engine, problem });
         }
         let library = self.tools.runtime.as_ref().map(|runtime| runtime.path().to_path_buf());
-        Status { library, aliases: infos, aliases_problem: state.file_problem.clone(), counts: self.counts() }
+        Status {
+            library,
+            aliases: infos,
+            aliases_problem: state.and_then(|state| state.file_problem.clone()).or_else(|| self.mirror.as_ref()?.problem()),
+            counts: self.counts(),
+        }
     }
 
     /// For lists: an unreadable alias file is told by [`Store::status`], the versions are shown all the same.
@@ -121,18 +176,8 @@ impl Store {
     fn info(&self, kind: Kind, version: u32, aliases: &Aliases) -> VersionInfo {
         let named = |alias: &&Alias| aliases.get(kind, **alias).is_some_and(|state| state.current.version == version);
         let lives = |alias: &Alias| self.current(kind, *alias).is_some_and(|generation| generation.version() == version);
-        let mut info = VersionInfo {
-            kind,
-            version,
-            digest: None,
-            aliases: Alias::ALL.iter().filter(named).copied().collect(),
-            live: Alias::ALL.iter().any(lives),
-            created_ns: None,
-            rows: None,
-            metrics: BTreeMap::new(),
-            problem: None,
-            rejected: None,
-        };
+        let aliases = Alias::ALL.iter().filter(named).copied().collect();
+        let mut info = VersionInfo { aliases, live: Alias::ALL.iter().any(lives), ..VersionInfo::of(kind, version) };
         match Bundle::read_manifest(&self.root, kind, version) {
             Ok((manifest, digest, _)) => {
                 let rejected = |event: &Event| format!("rolled back by {}: {}", event.by, event.reason);

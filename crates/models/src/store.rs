@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, read_aliases, read_history};
+use farthing_contract::bundle::disk::{append_history, history_path, read_aliases, read_history};
 use farthing_contract::bundle::{
     ALIASES_FILE, Action, Alias, AliasState, Aliases, Bundle, BundleError, Check, Event, History, Kind, PublicKey, Target, signing,
 };
@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 
 use crate::count::{Counters, Counts};
 use crate::generation::{Generation, TableReader, Tools};
-use crate::{ModelsError, Runtime, read_table};
+use crate::mirror::Mirror;
+use crate::{ModelsError, Remote, Runtime, read_table};
 
 use farthing_contract::bundle::aliases::KEPT;
 
@@ -41,6 +42,8 @@ pub struct StoreOptions {
     pub own_history: Option<PathBuf>,
     /// Keys of which one must have signed a version before it may decide; none: nothing is asked for.
     pub trusted: Vec<PublicKey>,
+    /// An object store that other instances share, which the folder is a mirror of; and the name of this instance there.
+    pub remote: Option<(Arc<dyn Remote>, Arc<str>)>,
     /// Whether automation is frozen from the beginning: what the history names last decides, whatever others have put into the alias file.
     pub frozen: bool,
 }
@@ -54,6 +57,7 @@ impl Default for StoreOptions {
             deadline: None,
             own_history: None,
             trusted: Vec::new(),
+            remote: None,
             frozen: false,
         }
     }
@@ -101,6 +105,8 @@ pub struct Store {
     pub(crate) state: Mutex<State>,
     pub(crate) own_history: Option<PathBuf>,
     trusted: Vec<PublicKey>,
+    /// What the folder is a mirror of.
+    pub(crate) mirror: Option<Mirror>,
     /// Versions that others put into the alias file are not followed.
     frozen: AtomicBool,
 }
@@ -132,10 +138,11 @@ impl Store {
     /// Opens the store under `root` and loads what the aliases name. Never fails: what cannot be loaded is in [`Store::status`],
     /// and the proxy starts on tables and rules.
     pub fn open(root: impl Into<PathBuf>, options: StoreOptions) -> Self {
-        let StoreOptions { runtime, slots, read_table, deadline, own_history, trusted, frozen } = options;
+        let StoreOptions { runtime, slots, read_table, deadline, own_history, remote, trusted, frozen } = options;
+        let mirror = remote.map(|(remote, instance)| Mirror::new(remote, instance));
         let tools = Tools { runtime, slots: slots.max(1), read_table, deadline, counters: Arc::new(Counters::default()) };
         let (root, frozen) = (root.into(), AtomicBool::new(frozen));
-        let store = Self { root, tools, live: ArcSwap::default(), state: Mutex::default(), own_history, trusted, frozen };
+        let store = Self { root, tools, live: ArcSwap::default(), state: Mutex::default(), own_history, trusted, mirror, frozen };
         // What a run before could not tell is told by this one; what the store has learned since is passed over.
         let own = store.own_history.as_deref().and_then(|path| read_history(path).ok()).unwrap_or_default();
         store.state.lock().untold.extend(own.events().iter().filter(|event| event.action.rejects()).cloned());
@@ -188,11 +195,20 @@ impl Store {
 
     /// Reads, verifies, builds and warms a version without making it live.
     pub fn load(&self, kind: Kind, version: u32) -> Result<Arc<Generation>, ModelsError> {
+        self.bring(kind, version)?;
         self.counted(self.read(kind, version, None)).map_err(Into::into)
     }
 
     /// Follows `aliases.json` as others (the trainer, another instance, an operator) moved it. Call it every few seconds.
     pub fn poll(&self) -> Vec<Change> {
+        // Before anything is locked that others wait for: it asks a server.
+        self.mirror.iter().for_each(|mirror| mirror.pull(&self.root));
+        let changes = self.poll_here();
+        self.mirror.iter().for_each(|mirror| mirror.tell(self.live_targets()));
+        changes
+    }
+
+    fn poll_here(&self) -> Vec<Change> {
         let mut state = self.state.lock();
         self.reread(&mut state);
         self.tell_store(&mut state);
@@ -248,30 +264,6 @@ impl Store {
 
     pub(crate) fn runs_something(&self) -> bool {
         self.live.load().iter().flatten().any(Option::is_some)
-    }
-
-    /// Tells the store of rollbacks that it could not take when they happened.
-    fn tell_store(&self, state: &mut State) {
-        if state.untold.is_empty() || self.is_gone() {
-            return;
-        }
-        let known = read_history(&history_path(&self.root)).unwrap_or_default();
-        state.untold.retain(|event| {
-            if known.events().contains(event) {
-                return false;
-            }
-            let told = change_aliases(&self.root, |aliases| {
-                let still = aliases.get(event.kind, event.alias).is_some_and(|named| Some(&named.current) == event.from.as_ref());
-                if still && event.alias == Alias::Champion {
-                    // Where the file remembers nothing to go back to, the event alone keeps the version out.
-                    let _ = aliases.rollback(event.kind, event.alias, event.at_ns);
-                } else if still {
-                    aliases.clear(event.kind, event.alias);
-                }
-                append_history(&history_path(&self.root), event)
-            });
-            told.is_err()
-        });
     }
 
     /// The alias file cannot be read, and nothing is live: what was named last decides meanwhile.

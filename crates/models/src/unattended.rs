@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use farthing_contract::bundle::disk::{append_history, change_aliases, history_path, note_frozen, note_named, read_aliases};
+use farthing_contract::bundle::disk::{note_frozen, note_named, read_aliases};
 use farthing_contract::bundle::frozen::Frost;
 use farthing_contract::bundle::{Action, Alias, Event, Kind};
 use farthing_types::Time;
@@ -67,7 +67,7 @@ impl Store {
             return Err(ModelsError::Rejected(format!("{} cannot be reached", self.root.display())));
         }
         // Under the lock of the aliases, so that no other writer's line is lost where the file is written anew.
-        change_aliases(&self.root, |_| append_history(&history_path(&self.root), &event))?;
+        self.change((champion.kind(), Alias::Champion), |_| Ok(((), Some(event.clone()))))?;
         state.history.push(&event);
         Ok(())
     }

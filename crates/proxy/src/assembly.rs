@@ -19,6 +19,7 @@ use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, RealClock, Span};
 use parking_lot::Mutex;
 use rand::TryRngCore;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +42,7 @@ use crate::lifecycle::freeze::Freeze;
 use crate::limits::Limits;
 use crate::load::Load;
 use crate::memory::{self, Memory};
+use crate::model_store;
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
@@ -100,7 +102,7 @@ impl Proxy {
         let real = Arc::new(RealClock::default());
         let log = open_log(&config, &real)?;
         let freeze = Freeze::open(&config)?;
-        let (store, runtime) = open_models(&config, freeze.is_on()).await;
+        let (store, runtime) = open_models(&config, freeze.is_on()).await?;
         let events = Arc::new(Events::default());
         let wire = clock.clone();
         let upstream = move |spec| farthing_upstream::build(spec, wire.clone());
@@ -145,6 +147,8 @@ impl Proxy {
         alerts::start(&state, &stop)?;
         let control = control(state.clone(), stop.clone());
         state.tasks.spawn(control);
+        let models = follow_models(state.clone(), stop.clone());
+        state.tasks.spawn(models);
         let books = keep_books(state.clone(), stop.clone());
         state.tasks.spawn(books);
         state.tasks.spawn(crate::retention::run(state.clone(), stop.clone()));
@@ -241,8 +245,9 @@ pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<
 }
 
 /// Opens the store off the runtime's threads: it reads files and builds sessions.
-async fn open_models(config: &Arc<Config>, frozen: bool) -> (Store, Result<(), String>) {
+async fn open_models(config: &Arc<Config>, frozen: bool) -> Result<(Store, Result<(), String>), StartError> {
     let models = config.models.clone();
+    let remote = model_store::of(config)?;
     let own_history = files::of_instance(config, OWN_HISTORY);
     let slots = std::thread::available_parallelism().map_or(2, usize::from);
     let open = move || {
@@ -250,16 +255,17 @@ async fn open_models(config: &Arc<Config>, frozen: bool) -> (Store, Result<(), S
         let problem = runtime.as_ref().map(|_| ()).map_err(ToString::to_string);
         let deadline = Some(models.deadline);
         let runtime = runtime.ok();
-        let options = StoreOptions { runtime, slots, deadline, own_history, frozen, trusted: trusted(&models), ..StoreOptions::default() };
+        let options =
+            StoreOptions { runtime, slots, deadline, own_history, remote, frozen, trusted: trusted(&models), ..StoreOptions::default() };
         (Store::open(models.dir, options), problem)
     };
-    match tokio::task::spawn_blocking(open).await {
+    Ok(match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened,
         Err(error) => {
             let options = StoreOptions { trusted: trusted(&config.models), frozen, ..StoreOptions::default() };
             (Store::open(config.models.dir.clone(), options), Err(error.to_string()))
         }
-    }
+    })
 }
 
 fn trusted(models: &ModelsConfig) -> Vec<PublicKey> {
@@ -323,6 +329,7 @@ pub(crate) fn build(
         bypass: Bypass::open(config, clock.now())?,
         judged: AtomicI64::new(0),
         trials: Trials::below(&config.state_dir),
+        models_moved: Notify::new(),
         proof: Proof::new(&config.holdout),
         ids: Ids::new(start),
         shortcuts: Shortcuts::default(),
@@ -394,7 +401,22 @@ async fn keep_books(state: Arc<State>, stop: CancellationToken) {
     }
 }
 
-/// The control loop of the single instance: guardrails and leaders of experiments, aliases on disk, entries past use.
+/// Follows the aliases of predictors: now and then, and at once when another instance tells of a move. By itself, because it may have to ask a server.
+async fn follow_models(state: Arc<State>, stop: CancellationToken) {
+    let mut turn = tokio::time::interval(POLL.min(state.config.models.control_interval));
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turn.tick() => {}
+            () = state.models_moved.notified() => {}
+        }
+        let polled = state.clone();
+        let _broken = tokio::task::spawn_blocking(move || polled.poll_models()).await;
+    }
+}
+
+/// The control loop of the single instance: guardrails and leaders of experiments, entries past use.
 async fn control(state: Arc<State>, stop: CancellationToken) {
     let mut turns = 0u64;
     let mut turn = tokio::time::interval(POLL.min(state.config.models.control_interval));
@@ -418,8 +440,6 @@ async fn control(state: Arc<State>, stop: CancellationToken) {
             state.cache.sweep(KEEP_EXPIRED, state.clock.now());
             memory::remember(&state).await;
         }
-        let polled = state.clone();
-        let _broken = tokio::task::spawn_blocking(move || polled.poll_models()).await;
         let planned = state.clone();
         if tokio::task::spawn_blocking(move || planned.plan_routes()).await.is_err() {
             state.counters.panics.fetch_add(1, Ordering::Relaxed);

@@ -37,6 +37,7 @@ mod limits;
 mod load;
 mod lookup;
 mod memory;
+mod model_store;
 mod pace;
 mod passing;
 mod plans;
@@ -155,6 +156,9 @@ pub enum StartError {
     /// A sink of the log cannot work as it is described.
     #[error(transparent)]
     Sink(#[from] farthing_sinks::OpenError),
+    /// The object store of predictors cannot work as it is described.
+    #[error("[models.store] {0}")]
+    ModelStore(String),
     /// The log cannot be started.
     #[error(transparent)]
     Log(#[from] farthing_ledger::LogError),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use farthing_config::{Config, SinkConfig, SinkTarget};
+use farthing_config::{Config, S3Config, SinkConfig, SinkTarget};
 use farthing_contract::log::ALL;
-use farthing_sinks::{Driver, Erased, FORGETTING, Fault, FaultReason, PostgresSpec, Sink, SinkSpec, Source, Target};
+use farthing_sinks::{Bucket, Driver, Erased, Fault, FaultReason, PostgresSpec, S3Credentials, S3Spec, Sink, SinkSpec, Source, Target};
 use farthing_types::{Clock, Draw, RealClock, Span};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -83,20 +83,23 @@ impl Sinks {
                 opened.sink.prepare().await?;
                 opened.sink.forget(tenant).await
             };
-            let late = |_| Err(Fault::new(FaultReason::Timeout, format!("not done within {FORGETTING:?}")));
-            let done = tokio::time::timeout(FORGETTING, work).await.unwrap_or_else(late);
+            let most = opened.sink.forgets_within();
+            let late = |_| Err(Fault::new(FaultReason::Timeout, format!("not done within {most:?}")));
+            let done = tokio::time::timeout(most, work).await.unwrap_or_else(late);
             all.insert(opened.state.name.to_string(), done);
         }
         all
     }
 }
 
-/// Whether all sinks of a configuration can work as they are described. Nobody is asked.
+/// Whether all sinks of a configuration, and the store of predictors, can work as they are described. Nobody is asked.
 ///
 /// # Errors
 /// The first that cannot.
-pub fn check(config: &Config) -> Result<(), farthing_sinks::OpenError> {
-    config.sinks.iter().try_for_each(|of| farthing_sinks::open(&spec(of)).map(drop))
+pub fn check(config: &Config) -> Result<(), StartError> {
+    config.sinks.iter().try_for_each(|of| farthing_sinks::open(&spec(of)).map(drop))?;
+    let store = config.models.store.as_ref().map(|store| Bucket::new(&s3(&store.bucket), store.deadline));
+    store.transpose().map(drop).map_err(StartError::ModelStore)
 }
 
 fn spec(of: &SinkConfig) -> SinkSpec {
@@ -113,7 +116,32 @@ fn spec(of: &SinkConfig) -> SinkSpec {
                 authorities: postgres.authorities.clone(),
                 schema: postgres.schema.clone(),
             }),
+            SinkTarget::S3(bucket) => Target::S3(s3(bucket)),
         },
+    }
+}
+
+/// A bucket as it is configured.
+pub(crate) fn s3(of: &S3Config) -> S3Spec {
+    S3Spec {
+        bucket: of.bucket.clone(),
+        prefix: of.prefix.clone(),
+        region: of.region.clone(),
+        endpoint: of.endpoint.clone(),
+        path_style: of.path_style,
+        credentials: credentials(of),
+        authorities: of.authorities.clone(),
+    }
+}
+
+fn credentials(of: &S3Config) -> S3Credentials {
+    match &of.key {
+        Some(key) => S3Credentials::Key {
+            id: key.id.expose().into(),
+            secret: key.secret.expose().into(),
+            session_token: key.session_token.as_ref().map(|token| token.expose().into()),
+        },
+        None => S3Credentials::Machine(of.machine.clone()),
     }
 }
 

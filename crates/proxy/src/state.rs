@@ -108,6 +108,8 @@ pub struct State {
     pub judged: AtomicI64,
     /// Records of experiments.
     pub trials: Trials,
+    /// Another instance has moved an alias of a predictor.
+    pub models_moved: tokio::sync::Notify,
     /// What was saved, against keys that are held out.
     pub proof: Proof,
     /// Fetching ahead.

@@ -15,8 +15,10 @@ pub mod health;
 mod log_id;
 pub mod memory;
 pub mod postgres;
+pub mod s3;
 mod sink;
 mod state;
+mod tls;
 
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ pub use driver::{Driver, Source};
 pub use fault::{Fault, FaultReason};
 pub use log_id::LogId;
 pub use postgres::PostgresSpec;
+pub use s3::{Bucket, Condition, Object, S3Credentials, S3Spec};
 pub use sink::{Erased, FORGETTING, Shipment, Sink, Work};
 pub use state::{SinkState, SinkStats};
 
@@ -52,6 +55,8 @@ pub struct SinkSpec {
 pub enum Target {
     /// A PostgreSQL database.
     Postgres(PostgresSpec),
+    /// A bucket.
+    S3(S3Spec),
 }
 
 /// Why a sink cannot be opened at all.
@@ -67,10 +72,11 @@ pub struct OpenError {
 /// The sink of a description. Nothing is connected to yet.
 ///
 /// # Errors
-/// A description that cannot work: an address or certificates that cannot be read.
+/// A description that cannot work: an address, a prefix or certificates that cannot be read.
 pub fn open(spec: &SinkSpec) -> Result<Arc<dyn Sink>, OpenError> {
     let failed = |why: String| OpenError { name: spec.name.clone(), why };
     match &spec.target {
         Target::Postgres(postgres) => Ok(Arc::new(postgres::Postgres::new(postgres, spec.deadline).map_err(failed)?)),
+        Target::S3(s3) => Ok(Arc::new(s3::S3::new(s3, spec.deadline).map_err(failed)?)),
     }
 }

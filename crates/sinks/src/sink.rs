@@ -11,6 +11,8 @@ use crate::{Fault, LogId};
 
 /// How long a sink may take to forget a tenant: it goes through all of its rows.
 pub const FORGETTING: Span = Span::from_secs(600);
+/// The same where it has to get all of them first.
+pub const FORGETTING_IN_OBJECTS: Span = Span::from_secs(86_400);
 
 /// What an operation of a sink becomes.
 pub type Work<'a, T> = BoxFuture<'a, Result<T, Fault>>;
@@ -47,6 +49,11 @@ pub struct Erased {
 pub trait Sink: Send + Sync {
     /// Its kind, as configured.
     fn kind(&self) -> &'static str;
+
+    /// How long [`Sink::forget`] may take.
+    fn forgets_within(&self) -> Span {
+        FORGETTING
+    }
 
     /// Makes it ready: connects, makes what is missing. Called before anything else, and again after a fault.
     fn prepare(&self) -> Work<'_, ()>;

@@ -122,6 +122,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(models::show))
         .routes(routes!(models::load))
         .routes(routes!(models::promote))
+        .routes(routes!(models::instances))
         .routes(routes!(models::candidates))
         .routes(routes!(models::drift))
         .routes(routes!(models::clear))

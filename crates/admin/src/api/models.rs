@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 
 use super::{Json, Path, blocking};
 use crate::{
-    AliasState, CandidateInfo, DriftInfo, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion, Parts, Problem, ProblemDocument,
+    AliasState, CandidateInfo, DriftInfo, ModelDetail, ModelEvent, ModelInstance, ModelList, ModelOrder, ModelVersion, Parts, Problem,
+    ProblemDocument,
 };
 
 /// Where an alias shall point.
@@ -157,6 +158,16 @@ pub(super) async fn clear(
 ))]
 pub(super) async fn history(State(parts): State<Parts>) -> Result<axum::Json<Vec<ModelEvent>>, Problem> {
     blocking(move || Ok(parts.models.history())).await.map(axum::Json)
+}
+
+/// What decides in each instance that shares an object store of predictors, and which do not follow an alias.
+#[utoipa::path(get, path = "/api/v1/models/instances", tag = "models", responses(
+    (status = 200, description = "all that were heard of within a week; none without [models.store]", body = [ModelInstance]),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = 500, description = "the store cannot be reached", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn instances(State(parts): State<Parts>) -> Result<axum::Json<Vec<ModelInstance>>, Problem> {
+    blocking(move || parts.models.instances()).await.map(axum::Json)
 }
 
 /// Versions beside the champion: how they are scored, and whether they decide for some keys.

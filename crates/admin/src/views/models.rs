@@ -42,6 +42,11 @@ pub trait ModelsControl: Send + Sync {
     fn clear(&self, kind: &str, alias: &str, order: &ModelOrder) -> Result<Vec<AliasState>, ControlError>;
     /// Who moved which alias, when and why; newest first. Blocks on a file.
     fn history(&self) -> Vec<ModelEvent>;
+    /// What decides in each instance that shares an object store of predictors; none without one. Blocks on a server.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    fn instances(&self) -> Result<Vec<ModelInstance>, ControlError>;
     /// Versions beside the champion.
     fn candidates(&self) -> Vec<CandidateInfo>;
     /// How forecasts have come true, and how far features have moved.
@@ -176,6 +181,30 @@ pub struct GuardInfo {
     pub guard: String,
     /// Evidence of harm; 1 is none, at 1,000 the candidate is taken back.
     pub evidence: f64,
+}
+
+/// An instance that shares an object store of predictors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelInstance {
+    /// Its name.
+    pub name: String,
+    /// When it said last what decides in it, RFC 3339.
+    pub said: String,
+    /// The same, seconds ago. It says so every 30 seconds, and when that changes.
+    pub said_s: u64,
+    /// Aliases that it does not follow.
+    pub differs: Vec<ModelDifference>,
+}
+
+/// An alias that an instance does not follow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelDifference {
+    /// `kind/alias`.
+    pub alias: String,
+    /// The version that the alias names; null: none.
+    pub wanted: Option<u32>,
+    /// The version that decides in the instance; null: none.
+    pub live: Option<u32>,
 }
 
 /// A version beside the champion.

@@ -115,6 +115,10 @@ fn log(s: &Section<'_, '_>, into: &mut LogConfig) {
 
 fn models(s: &Section<'_, '_>, into: &mut ModelsConfig) {
     s.set("dir", v::path, &mut into.dir);
+    if let Some(table) = s.table("store") {
+        let store = Section::open(s.doc, table, "models.store", registry::MODEL_STORE);
+        into.store = Some(super::sinks_s3::model_store(&store));
+    }
     s.set_opt("onnxruntime", v::path, &mut into.onnxruntime);
     s.set("deadline", v::positive_span, &mut into.deadline);
     s.set("control_interval", v::positive_span, &mut into.control_interval);

@@ -39,6 +39,7 @@ mod routes;
 mod routing;
 pub(crate) mod section;
 mod sinks;
+mod sinks_s3;
 mod upgrade;
 pub(crate) mod values;
 

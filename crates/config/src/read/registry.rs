@@ -12,7 +12,7 @@ pub(crate) use super::registry_money::{
 };
 pub(crate) use super::registry_providers::{COMPRESS_REQUESTS, PRESET, PROVIDER, TERMS, UPSTREAM};
 pub(crate) use super::registry_routing::{ADAPTER, ERROR_IF, LEG, WEIGHTS};
-pub(crate) use super::registry_sinks::SINK;
+pub(crate) use super::registry_sinks::{MODEL_STORE, SINK};
 pub(crate) use super::registry_tables::TABLES;
 
 /// The keys of one table.
@@ -215,6 +215,7 @@ pub(crate) const RETENTION_TENANT: Keys = &[
 
 pub(crate) const MODELS: Keys = &[
     key("dir", "path", "\"models\"", "The store: `<dir>/<kind>/<version>/`."),
+    table("store", Kind::Table, "An object store that instances share: `dir` is a mirror of it; without the table it is the store itself."),
     key(
         "onnxruntime",
         "path",

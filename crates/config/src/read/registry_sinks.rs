@@ -4,16 +4,49 @@ use super::registry::{Keys, key};
 
 pub(crate) const SINK: Keys = &[
     key("name", "name", "", "Required. Its name in metrics, errors and `farthing logs sinks`."),
-    key("kind", "word", "", "Required. `postgres`: a PostgreSQL database, 12 or newer."),
+    key(
+        "kind",
+        "word",
+        "",
+        "Required. `postgres`: a PostgreSQL database, 12 or newer; `s3`: a bucket of S3 or of a store that speaks it. Keys of the other kind are refused.",
+    ),
     key(
         "url",
         "URL",
         "",
-        "Required. `postgres://user@host:port/database`. Over a network TLS is required unless it says `?sslmode=disable`.",
+        "`postgres`: required. `postgres://user@host:port/database`. Over a network TLS is required unless it says `?sslmode=disable`.",
     ),
-    key("password", "secret", "", "The password of that user."),
+    key("password", "secret", "", "`postgres`: the password of that user."),
     key("authorities", "path", "", "Certificates of authorities to trust (PEM) in place of the public ones."),
-    key("schema", "name", "\"farthing\"", "The schema of the tables; made where it is not there and the user may."),
+    key("schema", "name", "\"farthing\"", "`postgres`: the schema of the tables; made where it is not there and the user may."),
+    key("bucket", "name", "", "`s3`: required. The bucket; it must be there."),
+    key(
+        "prefix",
+        "text",
+        "",
+        "`s3`: what names of objects begin with, such as `farthing/prod`. What is below it is laid out as the log's folder.",
+    ),
+    key(
+        "region",
+        "name",
+        "",
+        "`s3`: the region of the bucket. Required without `endpoint`; with it `us-east-1` unless said, which most stores want (Cloudflare R2: `auto`).",
+    ),
+    key("endpoint", "URL", "", "`s3`: where a store other than AWS is, such as `https://minio.example.com:9000`."),
+    key(
+        "path_style",
+        "flag",
+        "",
+        "`s3`: whether the bucket stands in the path of requests and not in the host. `true` with `endpoint` unless said, `false` without.",
+    ),
+    key(
+        "access_key_id",
+        "secret",
+        "",
+        "`s3`: the id of the key that requests are signed with. Without it the identity of the machine: of its pod (EKS), task (ECS) or instance.",
+    ),
+    key("secret_access_key", "secret", "", "`s3`: its secret. Required with `access_key_id`."),
+    key("session_token", "secret", "", "`s3`: what comes with a key that ends by itself. It is read at the start only."),
     key(
         "tables",
         "list",
@@ -28,4 +61,22 @@ pub(crate) const SINK: Keys = &[
     ),
     key("deadline", "time", "\"30s\"", "How long one operation may take: shipping a file, asking what is there."),
     key("interval", "time", "\"5s\"", "How often the log is looked at for finished files."),
+];
+
+pub(crate) const MODEL_STORE: Keys = &[
+    key("bucket", "name", "", "Required. The bucket; it must be there, and take conditional writes (S3, MinIO, R2 and others do)."),
+    key("prefix", "text", "", "What names of objects begin with, such as `farthing/models`."),
+    key("region", "name", "", "The region of the bucket. Required without `endpoint`; with it `us-east-1` unless said."),
+    key("endpoint", "URL", "", "Where a store other than AWS is, such as `https://minio.example.com:9000`."),
+    key(
+        "path_style",
+        "flag",
+        "",
+        "Whether the bucket stands in the path of requests and not in the host. `true` with `endpoint` unless said, `false` without.",
+    ),
+    key("access_key_id", "secret", "", "The id of the key that requests are signed with. Without it the identity of the machine."),
+    key("secret_access_key", "secret", "", "Its secret. Required with `access_key_id`."),
+    key("session_token", "secret", "", "What comes with a key that ends by itself. It is read at the start only."),
+    key("authorities", "path", "", "Certificates of authorities to trust (PEM) in place of the public ones."),
+    key("deadline", "time", "\"3s\"", "How long one operation may take. A rollback then goes on without the store."),
 ];

@@ -2,9 +2,9 @@
 
 use super::registry::{
     ADAPTER, ADMIN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF, EVENT_RULE, EVENTS,
-    EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODELS, OVERHEAD, OVERLOAD, PREFETCH,
-    PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES,
-    TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS, OVERHEAD, OVERLOAD,
+    PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK,
+    STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -66,6 +66,11 @@ pub(crate) const TABLES: &[Table] = &[
         keys: SINK,
     },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
+    Table {
+        heading: "[models.store]",
+        doc: "A bucket in which instances share versions, aliases and history of predictors; docs/models.md has more.",
+        keys: MODEL_STORE,
+    },
     Table { heading: "[holdout]", doc: "The share of keys that is never optimised, to prove the saving.", keys: HOLDOUT },
     Table {
         heading: "[audit]",

@@ -18,6 +18,12 @@ const SHORTEST_RETENTION: Span = Span::from_secs(86_400);
 /// PostgreSQL cuts longer names.
 const LONGEST_SCHEMA: usize = 63;
 
+#[derive(Clone, Copy)]
+enum Kind {
+    Postgres,
+    S3,
+}
+
 /// Reads every sink.
 pub(crate) fn read(top: &Section<'_, '_>, log: &LogConfig) -> Vec<SinkConfig> {
     let mut names = BTreeSet::new();
@@ -40,14 +46,19 @@ pub(crate) fn read(top: &Section<'_, '_>, log: &LogConfig) -> Vec<SinkConfig> {
 
 fn sink(s: &Section<'_, '_>) -> Option<SinkConfig> {
     let name: Option<Arc<str>> = s.need("name", v::name, "write a name, such as name = \"warehouse\"");
-    s.need("kind", v::word(&[("postgres", ())]), "write kind = \"postgres\"");
+    let kind = s.need("kind", v::word(&[("postgres", Kind::Postgres), ("s3", Kind::S3)]), "write kind = \"postgres\" or \"s3\"");
+    let kind = kind.unwrap_or(Kind::Postgres);
+    only_for(s, kind);
     let mut sink = SinkConfig {
         name: name.clone().unwrap_or_else(|| "".into()),
         tables: tables(s),
         deadline: DEADLINE,
         interval: INTERVAL,
         retention: s.opt("retention", v::span),
-        target: SinkTarget::Postgres(postgres(s)),
+        target: match kind {
+            Kind::Postgres => SinkTarget::Postgres(postgres(s)),
+            Kind::S3 => SinkTarget::S3(super::sinks_s3::read(s)),
+        },
     };
     s.set("deadline", v::positive_span, &mut sink.deadline);
     s.set("interval", v::positive_span, &mut sink.interval);
@@ -55,6 +66,17 @@ fn sink(s: &Section<'_, '_>) -> Option<SinkConfig> {
         s.wrong("retention", "less than a day", "write at least \"1d\": rows go with their day");
     }
     name.map(|_| sink)
+}
+
+/// Keys that belong to the other kind would be ignored: nobody means that.
+fn only_for(s: &Section<'_, '_>, kind: Kind) {
+    let (others, of) = match kind {
+        Kind::Postgres => (super::sinks_s3::KEYS, "s3"),
+        Kind::S3 => (&["url", "password", "schema"][..], "postgres"),
+    };
+    for key in others.iter().filter(|key| s.has(key)) {
+        s.wrong(key, format!("only for kind = \"{of}\""), format!("remove it, or set kind = \"{of}\""));
+    }
 }
 
 fn tables(s: &Section<'_, '_>) -> Vec<&'static str> {
@@ -124,7 +146,7 @@ mod tests {
         let sink = &config.sinks[0];
         assert_eq!((&*sink.name, &*sink.tables, sink.deadline.as_secs()), ("warehouse", &["requests", "calls"][..], 5));
         assert_eq!(sink.retention.unwrap().as_secs(), 400 * 86_400);
-        let SinkTarget::Postgres(postgres) = &sink.target;
+        let SinkTarget::Postgres(postgres) = &sink.target else { panic!("{sink:?}") };
         assert_eq!((&*postgres.schema, postgres.password.is_some()), ("spend", true));
         assert!(!format!("{config:?}").contains(postgres.password.as_ref().unwrap().expose()));
     }
@@ -156,7 +178,8 @@ mod tests {
             (sink(&format!("{URL}\npasword = {{ env = \"TOKEN\" }}")), "did you mean `password`?"),
             (two, "a second sink is called \"warehouse\""),
             (format!("{}[log]\nenabled = false\n", sink(URL)), "a sink without a log"),
-            (sink(URL).replace("postgres\"\n", "mysql\"\n"), "write one of \"postgres\""),
+            (sink(URL).replace("postgres\"\n", "mysql\"\n"), "write one of \"postgres\", \"s3\""),
+            (sink(&format!("{URL}\nbucket = \"b\"")), "sinks.bucket: only for kind = \"s3\"; remove it, or set kind = \"s3\""),
         ] {
             let found = problems(&text).join("\n");
             assert!(found.contains(says), "{text}: {found}");

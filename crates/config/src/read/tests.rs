@@ -28,6 +28,7 @@ fn fake() -> Fake {
         vars: [
             ("TOKEN", "secret-token"),
             ("OPENAI", "sk-1"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
             ("EMPTY", " "),
             ("TWO", "a\nb"),
             ("TWO_WORDS", "two words of salt"),
@@ -454,6 +455,7 @@ fn documented_defaults_are_the_defaults() {
                 "[[jwt]]" => "name = \"i\"\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"f\"",
                 // Read in `identity_tests`, and beside their reader.
                 "[jwt.claims]" | "[routes.NAME.prompt_cache]" | "[routes.NAME.defer]" => continue,
+                "[models.store]" => "bucket = \"models\"\nregion = \"eu-central-1\"",
                 "[budgets.NAME]" => "limit = \"1\"\nwindow = \"ever\"",
                 _ => "",
             };

@@ -129,6 +129,27 @@ pub fn publish_signed(
     Err(BundleError::io(&kind_dir)(io::Error::other("no free version number")))
 }
 
+/// Puts a version that was made elsewhere into its place: `files` are all files of the bundle with their bytes, the manifest among them. They are not checked.
+/// What is there already under the version's name stays; whether there was nothing.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn place(root: &Path, (kind, version): (Kind, u32), files: &[(String, Vec<u8>)]) -> Result<bool, BundleError> {
+    let kind_dir = root.join(kind.as_str());
+    fs::create_dir_all(&kind_dir).map_err(BundleError::io(&kind_dir))?;
+    let temporary = Temporary::create(&kind_dir)?;
+    for (name, bytes) in files {
+        write_synced(&temporary.0.join(name), bytes)?;
+    }
+    sync_dir(&temporary.0)?;
+    let dir = version_dir(root, kind, version);
+    match fs::rename(&temporary.0, &dir) {
+        Ok(()) => sync_dir(&kind_dir).map(|()| true),
+        Err(_) if dir.exists() => Ok(false),
+        Err(e) => Err(BundleError::io(&dir)(e)),
+    }
+}
+
 fn file_ref(bytes: &[u8]) -> FileRef {
     FileRef { sha256: sha256(bytes), bytes: bytes.len() as u64 }
 }

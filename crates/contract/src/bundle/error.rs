@@ -149,7 +149,13 @@ pub enum BundleError {
         /// `champion`, or `earlier champion to roll back to`.
         what: String,
     },
-    /// The file system refused.
+    /// Another instance was quicker.
+    #[error("{what}: another instance has changed it meanwhile; look at it, and order again")]
+    Moved {
+        /// `ttl champion`.
+        what: String,
+    },
+    /// The file system, or the store, refused.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or directory.

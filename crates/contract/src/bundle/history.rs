@@ -117,6 +117,11 @@ impl History {
     pub fn push(&mut self, event: &Event) {
         self.events.push(as_kept(event));
     }
+    /// The events of this that came after what another knows of it, oldest first. What is older was left out there for its age.
+    pub fn beyond(&self, other: &Self) -> Vec<Event> {
+        let first = self.events.iter().rposition(|event| other.events.contains(event)).map_or(0, |last| last + 1);
+        self.events[first..].to_vec()
+    }
     /// Takes in what the store's file knows beyond this; its lines stand in the order in which things happened, whatever a clock said.
     pub fn append(&mut self, other: Self) {
         let new: Vec<_> = other.events.into_iter().filter(|event| !self.events.contains(event)).collect();
@@ -213,6 +218,15 @@ mod tests {
         history.push(&Event { forced: true, ..event(5, Action::Promote, (Some(1), Some(2))) });
         assert!(history.rejected(Kind::Ttl, "d2").is_none());
         assert_eq!(history.named(Kind::Ttl, Alias::Champion), [target(2), target(1)]);
+    }
+
+    #[test]
+    fn what_comes_after_the_common_past_is_new_and_nothing_before_it() {
+        let events: Vec<Event> = (1..=4).map(|at| event(at, Action::Promote, (None, Some(1)))).collect();
+        let of = |events: &[Event]| History { events: events.to_vec(), damaged: 0 };
+        assert_eq!(of(&events).beyond(&of(&events[1..2])), events[2..], "the first was left out for its age");
+        assert_eq!(of(&events).beyond(&of(&[])), events);
+        assert_eq!(of(&events[..2]).beyond(&of(&events)), []);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //!        manifest.sig         who has signed it (module `signing`), where somebody has
 //!     2/ ...
 //! ```
+//! Instances that share an object store have the same versions there, and aliases and history in one object (module `shared`).
 //! A version is a directory that appears complete, by a rename (module `disk`), and never changes afterwards.
 //! Its digest is the SHA-256 of `manifest.json` as stored; the manifest holds the digests of the other files.
 
@@ -25,6 +26,7 @@ pub mod history;
 pub mod manifest;
 pub mod named;
 mod pretty;
+pub mod shared;
 pub mod signing;
 pub mod table;
 
@@ -36,6 +38,7 @@ pub use frozen::Frozen;
 pub use history::{Action, Event, History};
 pub use manifest::{ElementType, FileRef, GateCheck, GateRecord, GoldenRow, Kind, Manifest, OperatingPoint, TensorSpec, Training};
 pub use named::Named;
+pub use shared::{SHARED_FILE, Shared};
 pub use signing::{PublicKey, SIGNATURE_FILE, SigningKey};
 pub use table::Table;
 

@@ -14,7 +14,7 @@ use super::{Bundle, BundleError, Check, Kind};
 /// File name of the signatures within a version's directory.
 pub const SIGNATURE_FILE: &str = "manifest.sig";
 /// Largest file of signatures that is read, bytes: about seventy of them.
-const MAX_SIGNATURES: u64 = 16 << 10;
+pub const MAX_SIGNATURES: u64 = 16 << 10;
 const ALGORITHM: &str = "ed25519";
 const PUBLIC: &str = "ed25519:";
 const PRIVATE: &str = "farthing-signing-key:";
@@ -122,13 +122,50 @@ pub fn read_key(path: &Path) -> Result<SigningKey, BundleError> {
 pub fn sign_version(root: &Path, (kind, version): (Kind, u32), key: &SigningKey) -> Result<(), BundleError> {
     // What is signed is whole: every byte against its digest.
     let bundle = Bundle::read(root, kind, version)?;
-    let path = bundle.dir.join(SIGNATURE_FILE);
-    let known = if path.exists() { read_bounded(&path, MAX_SIGNATURES).map_err(BundleError::io(&path))? } else { Vec::new() };
+    let known = signatures(root, kind, version)?;
     let own = format!("{ALGORITHM} {} ", key.public().id());
-    let mut text: String =
-        String::from_utf8_lossy(&known).lines().filter(|line| !line.starts_with(&own)).map(|line| format!("{line}\n")).collect();
+    let mut text: String = known.lines().filter(|line| !line.starts_with(&own)).map(|line| format!("{line}\n")).collect();
     text += &key.sign(kind, version, &bundle.digest);
-    write_atomic(&path, text.as_bytes())
+    write_atomic(&bundle.dir.join(SIGNATURE_FILE), text.as_bytes())
+}
+
+/// The signatures of a version on disk, as they stand in its file; empty where it has none.
+///
+/// # Errors
+/// The file cannot be read, or is too long.
+pub fn signatures(root: &Path, kind: Kind, version: u32) -> Result<String, BundleError> {
+    let path = version_dir(root, kind, version).join(SIGNATURE_FILE);
+    if !path.exists() {
+        return Ok(String::new());
+    }
+    let bytes = read_bounded(&path, MAX_SIGNATURES).map_err(BundleError::io(&path))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Puts signatures that others have of a version on disk beside its own.
+///
+/// # Errors
+/// As [`signatures`]; its directory cannot be written.
+pub fn add_signatures(root: &Path, (kind, version): (Kind, u32), others: &str) -> Result<(), BundleError> {
+    let own = signatures(root, kind, version)?;
+    let all = together(&own, others);
+    if all == own { Ok(()) } else { write_atomic(&version_dir(root, kind, version).join(SIGNATURE_FILE), all.as_bytes()) }
+}
+
+/// The lines of both, each once, as many as are read again: `first` as it is, then what else there is. Which of them are good is asked where a version is
+/// loaded.
+pub fn together(first: &str, more: &str) -> String {
+    let mut all = first.to_owned();
+    for line in more.lines().filter(|line| signature_of(line).is_some()) {
+        if !all.lines().any(|known| known == line) && ((all.len() + line.len() + 2) as u64) < MAX_SIGNATURES {
+            if !all.is_empty() && !all.ends_with('\n') {
+                all.push('\n');
+            }
+            all += line;
+            all.push('\n');
+        }
+    }
+    all
 }
 
 /// Checks that one of `trusted` has signed the version whose manifest has this digest; without trusted keys nothing is asked for.

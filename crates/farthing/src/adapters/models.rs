@@ -1,17 +1,22 @@
 //! The store of predictors behind the admin API.
 
 use farthing_admin::{
-    AliasState, CandidateInfo, ControlError, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelEvent, ModelList,
-    ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
+    AliasState, CandidateInfo, ControlError, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelDifference, ModelEvent,
+    ModelInstance, ModelList, ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
 };
-use farthing_contract::bundle::BundleError;
+use farthing_contract::bundle::{BundleError, Target};
 use farthing_ledger::costs::utc;
-use farthing_models::{Alias, AliasInfo, Event, Kind, ModelsError, Order, VersionInfo};
+use farthing_models::{Alias, AliasInfo, Differing, Event, Instance, Kind, ModelsError, Order, VersionInfo};
 use farthing_policy::watch::Ratio;
 use farthing_proxy::{CandidateView, DriftReport, FeatureShift, RouteDrift};
-use farthing_types::Time;
+use farthing_types::{Clock, Time};
 
 use super::Running;
+
+fn difference(of: Differing) -> ModelDifference {
+    let version = |target: Option<Target>| target.map(|target| target.version);
+    ModelDifference { alias: of.place, wanted: version(of.wanted), live: version(of.live) }
+}
 
 impl ModelsControl for Running {
     fn list(&self, kind: Option<&str>) -> Result<ModelList, ControlError> {
@@ -67,6 +72,17 @@ impl ModelsControl for Running {
         Ok(left.into_iter().filter(|info| info.kind == kind).map(alias_state).collect())
     }
 
+    fn instances(&self) -> Result<Vec<ModelInstance>, ControlError> {
+        let now = self.real.now();
+        let of = |(instance, differs): (Instance, Vec<Differing>)| ModelInstance {
+            name: instance.name,
+            said: utc(Time::from_nanos(instance.said_ns)),
+            said_s: now.since(Time::from_nanos(instance.said_ns)).as_secs(),
+            differs: differs.into_iter().map(difference).collect(),
+        };
+        Ok(self.proxy.models().instances().map_err(control)?.into_iter().map(of).collect())
+    }
+
     fn candidates(&self) -> Vec<CandidateInfo> {
         self.proxy.candidates().iter().map(candidate).collect()
     }
@@ -115,7 +131,8 @@ fn control(error: ModelsError) -> ControlError {
     let text = error.to_string();
     match error {
         ModelsError::Bundle(BundleError::NoVersion { .. }) => ControlError::NotFound(text),
-        ModelsError::Rejected(_) | ModelsError::Bundle(BundleError::Refused { .. } | BundleError::NoTarget { .. }) => {
+        ModelsError::Rejected(_)
+        | ModelsError::Bundle(BundleError::Refused { .. } | BundleError::NoTarget { .. } | BundleError::Moved { .. }) => {
             ControlError::Refused(text)
         }
         ModelsError::LibraryNotFound { .. } | ModelsError::Library { .. } => ControlError::Unavailable(text),

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use farthing_admin::{AliasState, CandidateInfo, ExplanationView, ModelDetail, ModelEvent, ModelList, ModelOrder, ModelVersion};
+use farthing_admin::{
+    AliasState, CandidateInfo, ExplanationView, ModelDetail, ModelEvent, ModelInstance, ModelList, ModelOrder, ModelVersion,
+};
 use http::Method;
 use serde_json::json;
 
@@ -71,6 +73,8 @@ enum Command {
     History,
     /// Versions beside the champion: how they are scored, and whether they decide for some keys.
     Candidates,
+    /// Which instances share [models.store], and which do not follow an alias; fails while one does not.
+    Instances,
     /// How forecasts have come true on each route, and how far features have moved.
     Drift,
     /// Why a request was answered as it was: its decision, with how far each feature moved the prediction.
@@ -168,6 +172,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
             Command::Candidates => {
                 print(flags, &client.get::<Vec<CandidateInfo>>("/api/v1/models/candidates").await?, |all| models_watch::candidates(all));
+            }
+            Command::Instances => {
+                let all: Vec<ModelInstance> = client.get("/api/v1/models/instances").await?;
+                print(flags, all.as_slice(), models_watch::instances);
+                let follow = all.iter().all(|instance| instance.differs.is_empty());
+                return Ok(if follow { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
             Command::Drift => print(flags, &client.get("/api/v1/models/drift").await?, models_watch::drift),
             Command::History => {

@@ -1,6 +1,6 @@
-//! What `farthing models candidates` and `farthing models drift` print.
+//! What `farthing models candidates`, `farthing models drift` and `farthing models instances` print.
 
-use farthing_admin::{CandidateInfo, DriftInfo, ForecastInfo};
+use farthing_admin::{CandidateInfo, DriftInfo, ForecastInfo, ModelDifference, ModelInstance};
 
 use crate::table::render;
 
@@ -68,11 +68,35 @@ fn ratio(of: &ForecastInfo) -> String {
     of.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
+/// What decides in which instance, and which do not follow an alias.
+pub fn instances(all: &[ModelInstance]) -> String {
+    if all.is_empty() {
+        return "no instances: [models.store] in the configuration names the object store that they share, see docs/models.md\n".to_owned();
+    }
+    let number = |version: Option<u32>| version.map_or_else(|| "nothing".to_owned(), |version| version.to_string());
+    let rows = all.iter().map(|instance| {
+        let differs = |of: &ModelDifference| format!("{} is {}, not {}", of.alias, number(of.live), number(of.wanted));
+        let differs: Vec<String> = instance.differs.iter().map(differs).collect();
+        let follows = if differs.is_empty() { "follows".to_owned() } else { differs.join("; ") };
+        vec![instance.name.clone(), format!("{} s ago", instance.said_s), follows]
+    });
+    render(&["instance", "said", "aliases"], rows)
+}
+
 #[cfg(test)]
 mod tests {
     use farthing_admin::{FeatureInfo, RouteDriftInfo};
 
     use super::*;
+
+    #[test]
+    fn instances_that_do_not_follow_are_told_with_what_decides_there() {
+        assert!(instances(&[]).contains("[models.store]"));
+        let differs = vec![ModelDifference { alias: "ttl/champion".to_owned(), wanted: Some(3), live: None }];
+        let one = ModelInstance { name: "a".to_owned(), said: String::new(), said_s: 4, differs };
+        let text = instances(&[one.clone(), ModelInstance { name: "b".to_owned(), differs: Vec::new(), ..one }]);
+        assert!(text.contains("4 s ago") && text.contains("ttl/champion is nothing, not 3") && text.contains("follows"), "{text}");
+    }
 
     #[test]
     fn what_matters_is_told_in_a_line() {

@@ -8,11 +8,13 @@ use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{Column, Table};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::errors::ParquetError;
+use parquet::file::reader::ChunkReader;
 
 use super::{ArchiveError, HOUR_NS, day_number};
 use crate::log::{list, plain_schema};
-use crate::read::{ReadError, open};
+use crate::read::{ReadError, open, open_in};
 
 /// The partition folders of a table with their hours since 1970, oldest first.
 pub(super) fn hours(dir: &Path, table: &Table) -> Vec<(i64, PathBuf)> {
@@ -56,9 +58,30 @@ pub(super) fn visit(
     columns: Option<&[&str]>,
     each: &mut dyn FnMut(RecordBatch) -> Result<(), ArchiveError>,
 ) -> Result<(), ArchiveError> {
+    each_batch(open(file, table, &chosen(table, columns))?, file, each)
+}
+
+/// The same of a file's bytes, wherever they are; `file` names it in errors.
+pub(super) fn visit_in<R: ChunkReader + 'static>(
+    source: R,
+    (file, table): (&Path, &'static Table),
+    columns: &[&str],
+    each: &mut dyn FnMut(RecordBatch) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
+    each_batch(open_in(source, (file, table), &chosen(table, Some(columns)))?, file, each)
+}
+
+fn chosen(table: &'static Table, columns: Option<&[&str]>) -> Vec<Column> {
     let wanted = |column: &&Column| columns.is_none_or(|names| names.contains(&column.name));
-    let columns: Vec<Column> = table.columns.iter().filter(wanted).copied().collect();
-    for batch in open(file, table, &columns)? {
+    table.columns.iter().filter(wanted).copied().collect()
+}
+
+fn each_batch(
+    reader: ParquetRecordBatchReader,
+    file: &Path,
+    each: &mut dyn FnMut(RecordBatch) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
+    for batch in reader {
         let damaged = |source: ParquetError| ReadError::File { file: file.to_owned(), source };
         each(batch.map_err(|error| damaged(error.into()))?)?;
     }

@@ -10,7 +10,6 @@ use arrow::compute::{filter_record_batch, max, min};
 use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{ALL, CallRow, Column, Row, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY, Value, partition};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::file::metadata::KeyValue;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -19,7 +18,7 @@ use super::batches::{column, conform, hours, parts, visit};
 use super::focus::{Focus, READ};
 use super::traces::Traces;
 use super::{ArchiveError, JournalHolding, Selection, holdings::in_journal};
-use crate::log::{plain_schema, properties};
+use crate::log::{options, plain_schema, properties};
 use crate::read::{Cells, text};
 
 /// How rows are written.
@@ -289,7 +288,7 @@ impl Target {
 fn parquet_writer(file: File, table: &Table, path: &Path) -> Result<ArrowWriter<File>, ArchiveError> {
     let metadata =
         vec![KeyValue::new(VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string()), KeyValue::new(TABLE_KEY.to_owned(), table.name.to_owned())];
-    let options = ArrowWriterOptions::new().with_properties(properties(metadata)).with_skip_arrow_metadata(true);
+    let options = options(properties(metadata));
     let refused = |source| ArchiveError::Parquet { path: path.to_owned(), source };
     ArrowWriter::try_new_with_options(file, plain_schema(table), options).map_err(refused)
 }

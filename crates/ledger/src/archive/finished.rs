@@ -1,6 +1,7 @@
 //! The finished files of the log, hour by hour: for whoever ships them elsewhere.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::{self, Seek};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -9,7 +10,7 @@ use farthing_contract::log::{Table, Value};
 use farthing_types::Time;
 
 use super::batches;
-use crate::read::{ReadError, each_row};
+use crate::read::{ReadError, checked, each_row};
 
 /// The folder of a table's rows of one hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,35 @@ impl FinishedFile {
     pub fn rows(&self, each: &mut dyn FnMut(&[Value<'_>])) -> Result<u64, ReadError> {
         each_row(&self.path, self.table, each)
     }
+
+    /// Opens it and reads its end; `None` when it is there no more.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no file of the table.
+    pub fn open(&self) -> Result<Option<OpenFile>, ReadError> {
+        let failed = |error: io::Error| ReadError::File { file: self.path.clone(), source: error.into() };
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed)?,
+        };
+        let bytes = file.metadata().map_err(failed)?.len();
+        let end = checked(file.try_clone().map_err(failed)?, (&self.path, self.table))?;
+        let rows = u64::try_from(end.metadata().file_metadata().num_rows()).unwrap_or_default();
+        // Both handles have one position.
+        (&file).rewind().map_err(failed)?;
+        Ok(Some(OpenFile { file, bytes, rows }))
+    }
+}
+
+/// A file that is open: what is read from it does not change when it is replaced or removed.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The file, at its begin.
+    pub file: File,
+    /// Its length.
+    pub bytes: u64,
+    /// Its rows, as its end says.
+    pub rows: u64,
 }
 
 /// Which of some hours of a table have a folder, oldest first.

@@ -5,12 +5,14 @@
 //! - [`prune`](fn@prune): removes what is older than its retention.
 //! - [`forget`](fn@forget): removes everything of a tenant.
 //! - [`finished`](fn@finished): the files as they are shipped elsewhere.
+//! - [`Forgetter`]: the same as [`forget`] for files that lie elsewhere.
 //!
 //! Files are only ever replaced as a whole (written beside, synced, renamed) or removed, so a reader and a crash find each
 //! either as it was or as it is to be.
 
 mod batches;
 mod day;
+mod elsewhere;
 mod export;
 mod finished;
 mod focus;
@@ -31,8 +33,9 @@ use arrow::error::ArrowError;
 use parquet::errors::ParquetError;
 
 pub use day::day_number;
+pub use elsewhere::{Elsewhere, Forgetter, without_rows};
 pub use export::{ExportedFile, Format, Manifest, Order, export};
-pub use finished::{FinishedFile, HourFolder, finished, hour_folders};
+pub use finished::{FinishedFile, HourFolder, OpenFile, finished, hour_folders};
 pub use forget::{Forgotten, forget};
 pub use holdings::{Holding, Holdings, JournalHolding, holdings};
 pub use prune::{Pruned, Retention, prune};

@@ -1,6 +1,7 @@
 //! Removes rows from a file by putting another in its place.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,12 +11,12 @@ use arrow::record_batch::RecordBatch;
 use farthing_contract::log::Table;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::file::metadata::KeyValue;
+use parquet::file::reader::ChunkReader;
 
 use super::ArchiveError;
 use super::batches::visit;
-use crate::log::{TEMP_END, properties};
+use crate::log::{TEMP_END, options, properties};
 
 /// Rows of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,20 +73,32 @@ fn rewrite(file: &Path, table: &'static Table, goes: &mut Goes<'_>) -> Result<()
 }
 
 fn write(file: &Path, temp: &Path, table: &'static Table, goes: &mut Goes<'_>) -> Result<(), ArchiveError> {
-    let refused = |source| ArchiveError::Parquet { path: file.to_owned(), source };
     let source = File::open(file).map_err(ArchiveError::io(file))?;
+    let target = File::create(temp).map_err(ArchiveError::io(temp))?;
+    copy(source, target, (file, table), goes)?.sync_all().map_err(ArchiveError::io(temp))
+}
+
+/// Writes the rows of `source` that do not go; `file` names it in errors. No row may be left.
+///
+/// # Errors
+/// What cannot be read or written.
+pub(super) fn copy<R: ChunkReader + 'static, W: Write + Send>(
+    source: R,
+    target: W,
+    (file, table): (&Path, &'static Table),
+    goes: &mut Goes<'_>,
+) -> Result<W, ArchiveError> {
+    let refused = |source| ArchiveError::Parquet { path: file.to_owned(), source };
     let reader = ParquetRecordBatchReaderBuilder::try_new(source).map_err(refused)?;
     // The file keeps the version of its columns.
     let own = reader.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     let own = own.into_iter().filter(|pair| pair.key.starts_with("farthing.")).map(|pair| KeyValue::new(pair.key, pair.value)).collect();
-    let options = ArrowWriterOptions::new().with_properties(properties(own)).with_skip_arrow_metadata(true);
-    let target = File::create(temp).map_err(ArchiveError::io(temp))?;
-    let mut writer = ArrowWriter::try_new_with_options(target, Arc::clone(reader.schema()), options).map_err(refused)?;
+    let mut writer = ArrowWriter::try_new_with_options(target, Arc::clone(reader.schema()), options(properties(own))).map_err(refused)?;
     for batch in reader.build().map_err(refused)? {
         let rows = |source| ArchiveError::Rows { table: table.name, source };
         let batch = batch.map_err(rows)?;
         let stays = not(&goes(&batch)).map_err(rows)?;
         writer.write(&filter_record_batch(&batch, &stays).map_err(rows)?).map_err(refused)?;
     }
-    writer.into_inner().map_err(refused)?.sync_all().map_err(ArchiveError::io(temp))
+    writer.into_inner().map_err(refused)
 }

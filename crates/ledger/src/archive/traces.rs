@@ -22,13 +22,16 @@ pub(super) struct Traces {
     keys: HashSet<u64>,
 }
 
+/// The columns that tell whose a row is.
+pub(super) const COLUMNS: [&str; 6] = ["tenant", "key_hash", "stat_key", "request_id", "call_id", "decision_id"];
+
 /// Whether a row belongs to the tenant.
 pub(super) type Of<'a> = Box<dyn Fn(usize) -> bool + 'a>;
 
 impl Traces {
     /// Reads the log for what belongs to `tenant`, within what `selection` says of time.
     pub(super) fn find(dir: &Path, tenant: &str, selection: &Selection) -> Self {
-        let mut traces = Self { tenant: tenant.to_owned(), ..Self::default() };
+        let mut traces = Self::of_tenant(tenant);
         for table in [Request::TABLE, CallRow::TABLE] {
             each(dir, table, selection, &mut |batch| traces.learn(table, batch));
         }
@@ -39,7 +42,18 @@ impl Traces {
         traces
     }
 
-    fn learn(&mut self, table: &Table, batch: &RecordBatch) {
+    /// Nothing is known yet.
+    pub(super) fn of_tenant(tenant: &str) -> Self {
+        Self { tenant: tenant.to_owned(), ..Self::default() }
+    }
+
+    /// Whether no request and no call names the tenant.
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.calls.is_empty()
+    }
+
+    /// Learns ids and keys of rows that name the tenant, of requests and calls.
+    pub(super) fn learn(&mut self, table: &Table, batch: &RecordBatch) {
         let Some(tenants) = column::<StringArray>(batch, "tenant") else { return };
         let ids = |name| column::<UInt64Array>(batch, name);
         let (own, keys, decisions) = (if table.name == Request::TABLE.name { "request_id" } else { "call_id" }, "key_hash", "decision_id");
@@ -54,7 +68,7 @@ impl Traces {
     }
 
     /// Keys of other tenants are nobody's own.
-    fn share(&mut self, batch: &RecordBatch) {
+    pub(super) fn share(&mut self, batch: &RecordBatch) {
         let Some(tenants) = column::<StringArray>(batch, "tenant") else { return };
         let keys = ["key_hash", "stat_key"].map(|name| column::<UInt64Array>(batch, name));
         for row in (0..batch.num_rows()).filter(|row| tenants.value(*row) != self.tenant) {
@@ -64,7 +78,8 @@ impl Traces {
         }
     }
 
-    fn decided(&mut self, batch: &RecordBatch) {
+    /// Learns which decisions are its.
+    pub(super) fn decided(&mut self, batch: &RecordBatch) {
         let ids = column::<UInt64Array>(batch, "decision_id");
         let own: Vec<u64> = {
             let of = self.of(Decision::TABLE, batch);
@@ -108,10 +123,9 @@ fn at(ids: Option<&PrimitiveArray<UInt64Type>>, row: usize) -> Option<u64> {
 /// The columns of `table` that tell whose a row is, in batches. What cannot be read is passed over: whoever copies or removes
 /// rows meets it again, and says so.
 fn each(dir: &Path, table: &'static Table, selection: &Selection, look: &mut dyn FnMut(&RecordBatch)) {
-    let columns = ["tenant", "key_hash", "stat_key", "request_id", "call_id", "decision_id"];
     for (_, partition) in hours(dir, table).into_iter().filter(|(hour, _)| selection.may_be_in(*hour)) {
         for file in parts(&partition) {
-            let read = visit(&file, table, Some(&columns), &mut |batch| {
+            let read = visit(&file, table, Some(&COLUMNS), &mut |batch| {
                 look(&batch);
                 Ok(())
             });

@@ -79,17 +79,22 @@ impl Files {
     }
 
     fn write_temp(&self, temp: &Path, table: &Table, batch: &RecordBatch) -> Result<u64, ParquetError> {
-        let metadata = vec![
-            KeyValue::new(VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string()),
-            KeyValue::new(TABLE_KEY.to_owned(), table.name.to_owned()),
-        ];
-        // Without Arrow's own schema, readers see plain Parquet text and not our in-memory dictionaries.
-        let options = ArrowWriterOptions::new().with_properties(properties(metadata)).with_skip_arrow_metadata(true);
-        let mut writer = ArrowWriter::try_new_with_options(self.disk.create(temp)?, batch.schema(), options)?;
+        let mut writer = ArrowWriter::try_new_with_options(self.disk.create(temp)?, batch.schema(), options(properties(names(table))))?;
         writer.write(batch)?;
         writer.into_inner()?.sync()?;
         Ok(self.disk.len(temp)?)
     }
+}
+
+/// Tells a file of a table from others.
+pub(crate) fn names(table: &Table) -> Vec<KeyValue> {
+    let pair = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
+    vec![pair(VERSION_KEY, SCHEMA_VERSION.to_string()), pair(TABLE_KEY, table.name.to_owned())]
+}
+
+/// Without Arrow's own schema, readers see plain Parquet text and not our in-memory dictionaries.
+pub(crate) fn options(properties: WriterProperties) -> ArrowWriterOptions {
+    ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true)
 }
 
 /// How all files of the log are written.

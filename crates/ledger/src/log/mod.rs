@@ -39,7 +39,7 @@ use parking_lot::Mutex;
 
 pub(crate) use columns::plain_schema;
 pub use files::check_dir;
-pub(crate) use files::{TEMP_END, list, partitions, properties};
+pub(crate) use files::{TEMP_END, list, names, options, partitions, properties};
 pub use metrics::{JournalMetrics, LogMetrics, TableMetrics};
 pub use unwritten::Unwritten;
 

@@ -155,6 +155,8 @@ fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, BusHeard
             let told = if obeyed && told == BusHeard::News { BusHeard::Own } else { told };
             read.purges.into_iter().for_each(|purge| heard.purge(fleet, purge, (number, told)));
         }
+        // A server is not asked here: purges wait for nothing.
+        Said::Models if told == BusHeard::News && state.config.models.store.is_some() => state.models_moved.notify_one(),
         Said::Models if told == BusHeard::News => state.poll_models(),
         Said::Flag(flag, at) if told == BusHeard::News => follow(state, fleet, (*flag, at)),
         Said::Models | Said::Flag(..) => {}

@@ -25,12 +25,19 @@ impl Identity {
     /// As configured or kept, else drawn and kept. Blocks on a small file.
     pub(super) fn open(config: &Config, fleet: &FleetConfig) -> Result<Self, FleetError> {
         let incarnation = draw()?;
-        let name = match (&fleet.instance, files::of_instance(config, FILE)) {
-            (Some(name), _) => name.clone(),
-            (None, None) => hex(draw()?),
-            (None, Some(path)) => kept(path)?,
-        };
-        Ok(Self { name, incarnation })
+        Ok(Self { name: name(config, fleet.instance.as_ref())?, incarnation })
+    }
+}
+
+/// The instance's name, as configured or kept, else drawn and kept. Blocks on a small file.
+///
+/// # Errors
+/// A file that cannot be read or written, a system without random numbers.
+pub(crate) fn name(config: &Config, configured: Option<&Arc<str>>) -> Result<Arc<str>, FleetError> {
+    match (configured, files::of_instance(config, FILE)) {
+        (Some(name), _) => Ok(name.clone()),
+        (None, None) => draw().map(hex),
+        (None, Some(path)) => kept(path),
     }
 }
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use identity::Identity;
+pub(crate) use identity::name as instance_name;
 use message::Said;
 use outbox::{Outbox, Parcel};
 use stamps::Stamps;

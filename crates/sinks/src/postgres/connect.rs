@@ -1,12 +1,8 @@
 //! A connection to PostgreSQL: its address, TLS, and how long things may take.
 
 use std::fmt;
-use std::sync::Arc;
 
 use farthing_types::Span;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -14,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{PostgresSpec, fault};
 use crate::Fault;
+use crate::tls::client_config;
 
 /// How a server is reached.
 pub struct Connector {
@@ -80,25 +77,6 @@ fn is_local(host: &Host) -> bool {
         Host::Tcp(name) => name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
         Host::Unix(_) => true,
     }
-}
-
-fn client_config(authorities: Option<&str>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    match authorities {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| format!("the certificates of authorities cannot be read: {error}"))?;
-                roots.add(certificate).map_err(|error| format!("a certificate of the authorities cannot be used: {error}"))?;
-            }
-        }
-    }
-    if roots.is_empty() {
-        return Err("the file of authorities has no certificate (PEM)".to_owned());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[cfg(test)]

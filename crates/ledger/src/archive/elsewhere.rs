@@ -1,0 +1,108 @@
+//! Forgetting a tenant in files of the log that lie elsewhere: the same rows go as from the log's own folder.
+
+use std::path::Path;
+
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use farthing_contract::log::Table;
+use parquet::arrow::ArrowWriter;
+
+use super::ArchiveError;
+use super::batches::visit_in;
+use super::retain::copy;
+use super::traces::{COLUMNS, Traces};
+use crate::log::{names, options, plain_schema, properties};
+
+/// A file of the log, wherever it is.
+#[derive(Clone, Debug)]
+pub struct Elsewhere<'a> {
+    /// The table of its rows.
+    pub table: &'static Table,
+    /// What names it in errors.
+    pub name: &'a str,
+    /// All of it.
+    pub bytes: Bytes,
+}
+
+/// Finds what belongs to a tenant in many logs that lie together, and removes it.
+///
+/// # Contract
+/// Each step goes over all files before the next begins: [`Self::learn`] and then [`Self::share`] over those of requests and calls,
+/// [`Self::decide`] over decisions; then [`Self::without`] over outcomes, decisions, calls and requests, in this order: were the calls gone, nothing would
+/// tell any more which decisions were its.
+#[derive(Debug)]
+pub struct Forgetter(Traces);
+
+impl Forgetter {
+    /// Of a tenant, by the name that the log has for it.
+    pub fn new(tenant: &str) -> Self {
+        Self(Traces::of_tenant(tenant))
+    }
+
+    /// Learns what the tenant has in a file of requests or calls.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn learn(&mut self, file: &Elsewhere<'_>) -> Result<(), ArchiveError> {
+        each(file, &mut |batch| self.0.learn(file.table, batch))
+    }
+
+    /// Learns which of its keys others have used, too.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn share(&mut self, file: &Elsewhere<'_>) -> Result<(), ArchiveError> {
+        each(file, &mut |batch| self.0.share(batch))
+    }
+
+    /// Learns which decisions are its.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn decide(&mut self, file: &Elsewhere<'_>) -> Result<(), ArchiveError> {
+        each(file, &mut |batch| self.0.decided(batch))
+    }
+
+    /// Whether the tenant has nothing, as far as was learned: then nothing needs to be removed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The file without the tenant's rows, and how many these were; `None` when it has none. A file without any row stays a file.
+    ///
+    /// # Errors
+    /// The file cannot be read or written anew.
+    pub fn without(&self, file: &Elsewhere<'_>) -> Result<Option<(Bytes, u64)>, ArchiveError> {
+        let mut removed = 0;
+        each(file, &mut |batch| {
+            let of = self.0.of(file.table, batch);
+            removed += (0..batch.num_rows()).filter(|row| of(*row)).count() as u64;
+        })?;
+        if removed == 0 {
+            return Ok(None);
+        }
+        let mut goes = |batch: &RecordBatch| {
+            let of = self.0.of(file.table, batch);
+            (0..batch.num_rows()).map(|row| Some(of(row))).collect()
+        };
+        let written = copy(file.bytes.clone(), Vec::new(), (Path::new(file.name), file.table), &mut goes)?;
+        Ok(Some((written.into(), removed)))
+    }
+}
+
+/// A file of a table without any row.
+///
+/// # Errors
+/// It cannot be written as Parquet.
+pub fn without_rows(table: &'static Table) -> Result<Bytes, ArchiveError> {
+    let refused = |source| ArchiveError::Parquet { path: table.name.into(), source };
+    let writer = ArrowWriter::try_new_with_options(Vec::new(), plain_schema(table), options(properties(names(table)))).map_err(refused)?;
+    Ok(writer.into_inner().map_err(refused)?.into())
+}
+
+fn each(file: &Elsewhere<'_>, look: &mut dyn FnMut(&RecordBatch)) -> Result<(), ArchiveError> {
+    visit_in(file.bytes.clone(), (Path::new(file.name), file.table), &COLUMNS, &mut |batch| {
+        look(&batch);
+        Ok(())
+    })
+}
