@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use farthing_cache::l2::PutOutcome;
-use farthing_config::Route;
+use farthing_config::{FleetConfig, Route};
 use farthing_tests::origin::answer_of;
 use farthing_tests::{Origin, Script, Setup};
 use http::StatusCode;
 
 use super::link::Link;
-use super::purges::shared_l2;
 use super::{fleet, heard, start, stats};
 use crate::events::{add, count, shop, source, until};
+use crate::l2::redis;
 use crate::l2::servers::Server;
 
 /// Long enough that nobody takes the source for down.
@@ -50,13 +50,16 @@ async fn what_is_on_its_way_to_a_late_reader_is_taken_by_nobody() {
     let (version, gate) = (Arc::new(AtomicU64::new(1)), Arc::new(tokio::sync::Notify::new()));
     let origin = origin(&version, &gate).await;
     let (late, bus) = (Link::to(server.port).await, Link::to(server.port).await);
-    let a = start(&origin, fleet(&server.url(), "a"), |setup| {
-        setup.config.l2 = Some(shared_l2(&server));
+    // A busy machine keeps what it is to keep: neither a deadline nor a lease is in the way of the write.
+    let l2 = || Some(redis(vec![server.url()], Duration::from_secs(10)));
+    let of = |url: String, name: &str| FleetConfig { fill_leases: false, ..fleet(&url, name) };
+    let a = start(&origin, of(server.url(), "a"), |setup| {
+        setup.config.l2 = l2();
         listening(setup, server.url());
     })
     .await;
-    let c = start(&origin, fleet(&bus.url(), "c"), |setup| {
-        setup.config.l2 = Some(shared_l2(&server));
+    let c = start(&origin, of(bus.url(), "c"), |setup| {
+        setup.config.l2 = l2();
         listening(setup, late.url());
     })
     .await;

@@ -101,7 +101,7 @@ impl World {
     }
 }
 
-pub fn shared_l2(server: &Server) -> L2Config {
+fn shared_l2(server: &Server) -> L2Config {
     redis(vec![server.url()], Duration::from_millis(100))
 }
 
