@@ -41,7 +41,7 @@ pub use views::experiments::{
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView, PlanStep, PlanView};
 pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunning};
 pub use views::freeze::{FreezeControl, FreezeInfo, FreezeRequest};
-pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsView, LoadRow, RefusedCount};
+pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsInstance, LimitsShared, LimitsView, LoadRow, RefusedCount};
 pub use views::models::{
     AliasState, CandidateInfo, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelDifference, ModelEvent, ModelInstance,
     ModelList, ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,

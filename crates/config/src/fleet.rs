@@ -20,6 +20,10 @@ pub struct FleetConfig {
     /// What becomes of answers with tags while this instance has heard nothing of the others for a second: not used unless younger than that, or
     /// used as ever.
     pub bypass_on_partition: bool,
+    /// How long an instance that hears nothing of the others goes on with its share of limits, and how long the share of one that died is kept.
+    pub limits_alone: Span,
+    /// How many instances there are at most: each has this part of limits before it has heard of the others, and never more. At least one.
+    pub instances: Option<u32>,
     /// This instance's name; `None`: one that was drawn and is kept in `state_dir`.
     pub instance: Option<Arc<str>>,
 }

@@ -127,6 +127,7 @@ impl Proxy {
             (events.clone(), l2, fleet),
         )?);
         events.connect(&state);
+        state.join_limits();
         let recalling = state.clone();
         let _ = tokio::task::spawn_blocking(move || recalling.recall()).await;
         let now = state.clock.now();
@@ -134,6 +135,7 @@ impl Proxy {
         let _ = tokio::task::spawn_blocking(move || resuming.resume_batches()).await;
         state.open_experiments(&config, now)?;
         state.budgets.start();
+        state.start_limits();
         let stop = CancellationToken::new();
         state.clients.tokens.start(&state.tasks, &state.clock, &stop)?;
         state.clients.tokens.first_reading(FIRST_KEYS).await;
@@ -189,6 +191,7 @@ impl Proxy {
         }
         memory::remember(&self.state).await;
         self.state.budgets.leave().await;
+        self.state.leave_limits().await;
         let kept = self.state.clone();
         let close = move || {
             kept.keep_limits();

@@ -95,7 +95,7 @@ pub use items::{ListStats, Source as ItemSource};
 pub use l2::{L2Error, L2Stats};
 pub use lifecycle::freeze::{FreezeError, FreezeOrder};
 pub use lifecycle::{CandidateView, DriftReport, FeatureShift, RouteDrift};
-pub use limits::LimitsReport;
+pub use limits::{LimitsFleet, LimitsReport};
 pub use load::{LoadReport, TierLoad, Weight};
 pub use pace::PaceStats;
 pub use plans::{Made as PlanMade, PlanReport, dropped};

@@ -166,6 +166,27 @@ impl State {
         }
     }
 
+    /// Shares limits with the fleet, if there is one; before anything is recalled.
+    pub fn join_limits(&self) {
+        if let (Some(limits), Some(fleet)) = (self.all_limits(), &self.fleet) {
+            limits.join(fleet, self.clock.now());
+        }
+    }
+
+    /// Begins to tell the fleet of limits.
+    pub fn start_limits(&self) {
+        if let Some(limits) = self.all_limits() {
+            limits.start(self.clock.now());
+        }
+    }
+
+    /// Tells the fleet that nothing more of limits is used here.
+    pub async fn leave_limits(&self) {
+        if let Some(limits) = self.all_limits() {
+            limits.leave().await;
+        }
+    }
+
     /// Takes over what limits have given in the run before. Blocks on a file.
     pub fn recall_limits(&self) {
         if let Some(limits) = self.all_limits() {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use farthing_ledger::limit::bucket::WHOLE;
 use farthing_ledger::limit::{LimitView, WAITS};
 use farthing_types::{LimitWhy, Priority};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
@@ -10,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use crate::limits::LimitsReport;
+use crate::limits::{LimitsFleet, LimitsReport};
 use crate::load::LoadReport;
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -41,7 +42,38 @@ pub fn limits(report: &LimitsReport, encoder: &mut DescriptorEncoder<'_>) -> fmt
     counters(encoder, ("limit_rested", "Attempts that met the rest that the provider asked of one client's own credential"), rested)?;
     gauges(encoder, ("limit_waiting", "Calls and attempts that wait for their turn"), of(|view| view.waiting as f64))?;
     gauges(encoder, ("limit_counters", "Counters of a limit that are in use"), of(|view| view.counters as f64))?;
-    waits(views, encoder)
+    waits(views, encoder)?;
+    report.fleet.as_ref().map_or(Ok(()), |shared| fleet(shared, encoder))
+}
+
+/// Metrics of limits that a fleet shares.
+fn fleet(shared: &LimitsFleet, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let part = |part: u32| f64::from(part) / f64::from(WHOLE);
+    let one = |value: f64| [(Labels::new(), value)].into_iter();
+    let of = |away: bool| {
+        let parts = shared.state.members.iter().filter(|view| view.known.id != shared.id && view.live != away);
+        let sum: i64 = parts.map(|view| view.known.parts[0]).sum();
+        (vec![("of", if away { "away" } else { "others" })], sum as f64 / f64::from(WHOLE))
+    };
+    let shares = [(vec![("of", "this")], part(shared.shares.standing.rate)), of(false), of(true)].into_iter();
+    gauges(encoder, ("limit_fleet_share", "Standing shares of the rates of all limits, by whose they are"), shares)?;
+    let [more, less] = shared.shares.moved.map(|count| count as f64);
+    let moved = [(vec![("rate", "borrowed")], more), (vec![("rate", "lent")], less)].into_iter();
+    gauges(encoder, ("limit_fleet_moved", "Counters of whose rate this instance has more or less than its standing share"), moved)?;
+    gauges(encoder, ("limit_fleet_away", "1 while the fleet's Redis does not answer"), one(f64::from(u8::from(shared.away.is_some()))))?;
+    gauges(
+        encoder,
+        ("limit_fleet_missing", "Instances that have not told of themselves since a loss"),
+        one(shared.missing().count() as f64),
+    )?;
+    counters(
+        encoder,
+        ("limit_fleet_losses", "Times that the fleet's Redis had lost what it knew of limits"),
+        one(shared.state.losses as f64),
+    )?;
+    let [answered, failed] = shared.messages.map(|count| count as f64);
+    let messages = [(vec![("result", "answered")], answered), (vec![("result", "failed")], failed)].into_iter();
+    counters(encoder, ("limit_fleet_messages", "Messages to the fleet's Redis about limits"), messages)
 }
 
 /// How long those waited that had their turn: a histogram of cumulative buckets.
@@ -122,7 +154,7 @@ mod tests {
         let spec = std::sync::Arc::new(LimitSpec { name: "l".into(), ..LimitSpec::default() });
         let view = LimitView { spec, stats, counters: 1, waiting: 0, busiest: Vec::new() };
         let mut registry = Registry::with_prefix("farthing");
-        registry.register_collector(Box::new(Told(LimitsReport { limits: vec![view], rested: 0 })));
+        registry.register_collector(Box::new(Told(LimitsReport { limits: vec![view], rested: 0, fleet: None })));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [

@@ -27,11 +27,13 @@ pub fn fleet(url: &str, instance: &str) -> FleetConfig {
         deadline: Duration::from_millis(300),
         fill_leases: true,
         bypass_on_partition: true,
+        limits_alone: Duration::from_secs(3_600),
+        instances: None,
         instance: Some(instance.into()),
     }
 }
 
-async fn start(origin: &Origin, fleet: FleetConfig, change: impl FnOnce(&mut Setup)) -> Started {
+pub async fn start(origin: &Origin, fleet: FleetConfig, change: impl FnOnce(&mut Setup)) -> Started {
     start_on(origin, fleet, Arc::new(RealClock::default()), change).await
 }
 

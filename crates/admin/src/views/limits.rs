@@ -16,6 +16,46 @@ pub struct LimitsView {
     pub limits: Vec<LimitRow>,
     /// What is under way, by tier; `(others)` are all that have none.
     pub load: Vec<LoadRow>,
+    /// Where the instances of a fleet share them.
+    pub fleet: Option<LimitsShared>,
+}
+
+/// How limits are shared, as this instance knows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LimitsShared {
+    /// This instance.
+    pub instance: String,
+    /// What it has of each rate and burst without asking, of 1.
+    pub share: f64,
+    /// The same of calls at a time.
+    pub calls_share: f64,
+    /// How long it may go on with that when it hears nothing, milliseconds.
+    pub holds_ms: u64,
+    /// Counters of whose rate it has more now, of what others do not need.
+    pub borrowed: u64,
+    /// Counters of whose rate it has less now.
+    pub lent: u64,
+    /// All instances.
+    pub instances: Vec<LimitsInstance>,
+    /// Instances that have not told of themselves since Redis lost its data: until they have, or a minute has gone, nobody is given more.
+    pub missing: Vec<String>,
+    /// How long Redis has not answered, milliseconds.
+    pub away_ms: Option<u64>,
+    /// What is wrong.
+    pub problem: Option<String>,
+}
+
+/// An instance that shares limits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LimitsInstance {
+    /// Its name.
+    pub name: String,
+    /// What it has of each rate and burst, of 1.
+    pub share: f64,
+    /// It was not heard of lately: nobody else may use its share yet.
+    pub away: bool,
+    /// How long its share is kept for it, milliseconds.
+    pub kept_ms: u64,
 }
 
 /// A limit.
@@ -80,6 +120,8 @@ pub struct LimitCounter {
     pub waiting: u64,
     /// How long the provider wants to be left alone yet, milliseconds.
     pub held_ms: u64,
+    /// What this instance has of its rate now, of 1, where a fleet shares it.
+    pub share: Option<f64>,
 }
 
 /// What is under way of a tier.

@@ -10,6 +10,11 @@ use crate::FleetConfig;
 /// No hit waits for it; an instance may be a data centre away from its Redis.
 const DEADLINE: Span = Span::from_millis(50);
 
+/// Longer than Redis is usually away, and than calls usually take.
+const LIMITS_ALONE: Span = Span::from_secs(3_600);
+/// Instances of a fleet, those that are gone included.
+const MOST_INSTANCES: u64 = 256;
+
 /// Reads the table.
 pub(crate) fn read(s: &Section<'_, '_>) -> FleetConfig {
     let mut out = FleetConfig {
@@ -18,11 +23,15 @@ pub(crate) fn read(s: &Section<'_, '_>) -> FleetConfig {
         deadline: DEADLINE,
         fill_leases: true,
         bypass_on_partition: true,
+        limits_alone: LIMITS_ALONE,
+        instances: None,
         instance: None,
     };
     s.set("deadline", v::positive_span, &mut out.deadline);
     s.set("on_partition", v::word(&[("bypass", true), ("serve", false)]), &mut out.bypass_on_partition);
     s.set("fill_leases", v::flag, &mut out.fill_leases);
+    s.set("limits_alone", v::long_span, &mut out.limits_alone);
+    s.set_opt("instances", v::count(1..=MOST_INSTANCES), &mut out.instances);
     s.set_opt("instance", v::name, &mut out.instance);
     out
 }
@@ -69,10 +78,13 @@ mod tests {
         let fleet = read(SALT, "[fleet]\nname = \"main\"\naddresses = [\"redis://a\"]").unwrap().fleet.unwrap();
         assert_eq!((&*fleet.name, fleet.deadline, fleet.bypass_on_partition, fleet.instance), ("main", DEADLINE, true, None));
         assert!(fleet.fill_leases);
+        assert_eq!((fleet.limits_alone, fleet.instances), (LIMITS_ALONE, None));
         let lines = "[fleet]\nname = \"m\"\naddresses = [\"redis://a\", \"redis://b\"]\ncluster = true\nuser = \"u\"\npassword = { env = \"SALT\" }\n\
-                     deadline = \"7ms\"\nfill_leases = false\non_partition = \"serve\"\ninstance = \"one\"";
+                     deadline = \"7ms\"\nfill_leases = false\non_partition = \"serve\"\ninstance = \"one\"\n\
+                     limits_alone = \"10m\"\ninstances = 4";
         let fleet = read(SALT, lines).unwrap().fleet.unwrap();
         assert_eq!((fleet.deadline, fleet.instance.as_deref()), (Span::from_millis(7), Some("one")));
+        assert_eq!((fleet.limits_alone, fleet.instances), (Span::from_secs(600), Some(4)));
         assert!(!fleet.bypass_on_partition);
         assert!(fleet.server.cluster && fleet.server.password.is_some() && fleet.server.user.as_deref() == Some("u"));
         assert!(!fleet.fill_leases && fleet.server.addresses.len() == 2);
@@ -91,6 +103,8 @@ mod tests {
             ("name = \"a\"\naddresses = [\"redis://a\"]\ninstance = \"{}\"", "fleet.instance", "letters, digits"),
             ("name = \"a\"\naddresses = [\"redis://a\"]\nfill_leases = \"on\"", "fleet.fill_leases", "true or false"),
             ("name = \"a\"\naddresses = [\"redis://a\"]\nmembers = 3", "fleet.members", "unknown key"),
+            ("name = \"a\"\naddresses = [\"redis://a\"]\nlimits_alone = \"3s\"", "fleet.limits_alone", "ten seconds at least"),
+            ("name = \"a\"\naddresses = [\"redis://a\"]\ninstances = 0", "fleet.instances", "from 1 to 256"),
         ] {
             let error = read(SALT, &format!("[fleet]\n{lines}")).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(remedy), "{lines}: {error}");

@@ -23,6 +23,18 @@ pub(crate) const FLEET: Keys = &[
         "What becomes of answers with tags while nothing was heard of the others for a second, so that they may have been purged: `bypass` (only those younger than a second are used) or `serve`.",
     ),
     key(
+        "limits_alone",
+        "time",
+        "\"1h\"",
+        "How long an instance that does not reach Redis goes on with its share of `[[limits]]`; so long the share of one that died is kept from the others. Longer than any call under a limit of calls at a time may take.",
+    ),
+    key(
+        "instances",
+        "count",
+        "",
+        "How many instances there are at most. With it an instance that has never reached Redis has that part of `[[limits]]`, and none ever has more of them by itself; without it one that has never reached Redis has nothing of them.",
+    ),
+    key(
         "instance",
         "name",
         "",

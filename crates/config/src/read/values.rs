@@ -102,6 +102,12 @@ pub(crate) fn positive_span(value: &DeValue<'_>) -> Parsed<Span> {
     if parsed.is_zero() { bad(value, "write a time longer than zero, such as \"1s\"") } else { Ok(parsed) }
 }
 
+/// A length of time, of at least ten seconds.
+pub(crate) fn long_span(value: &DeValue<'_>) -> Parsed<Span> {
+    let parsed = span(value)?;
+    if parsed < Span::from_secs(10) { bad(value, "write a time of ten seconds at least, such as \"1h\"") } else { Ok(parsed) }
+}
+
 /// Reads `1h30m`: whole numbers, each with a unit. At most 100 years.
 pub fn parse_span(text: &str) -> Option<Span> {
     const LONGEST: u128 = 36_525 * 86_400 * 1_000_000_000;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use farthing_admin::{LimitCounter, LimitRow, LimitsView};
+use farthing_admin::{LimitCounter, LimitRow, LimitsInstance, LimitsShared, LimitsView};
 
 use super::{AdminFlags, ask, print};
 use crate::table::render;
@@ -35,9 +35,14 @@ fn table(view: &LimitsView) -> String {
             let none = limit.busiest.is_empty().then(LimitCounter::default);
             limit.busiest.iter().take(MOST).chain(none.as_ref()).map(|counter| cells(limit, counter)).collect::<Vec<_>>()
         });
-        text += &render(&["limit", "of", "allows", "left", "running", "waiting", "held"], rows);
+        let mut head = vec!["limit", "of", "allows", "left", "running", "waiting", "held"];
+        head.extend(view.fleet.as_ref().map(|_| "rate here"));
+        text += &render(&head, rows);
         text += "\n";
         text += &render(&["limit", "let through", "over it", "waited", "mean wait", "refused"], view.limits.iter().map(totals));
+    }
+    if let Some(fleet) = &view.fleet {
+        text += &shared(fleet);
     }
     text += "\n";
     let load = view.load.iter().map(|tier| {
@@ -54,7 +59,39 @@ fn cells(limit: &LimitRow, counter: &LimitCounter) -> Vec<String> {
     let left: Vec<String> = [counter.requests_left, counter.tokens_left].into_iter().flatten().map(|left| left.to_string()).collect();
     let of = if counter.unit.is_empty() { limit.scope.clone() } else { format!("{} {}", limit.scope, counter.unit) };
     let held = if counter.held_ms > 0 { format!("{} ms", counter.held_ms) } else { String::new() };
-    vec![limit.name.clone(), of, allows.join(", "), left.join(", "), counter.running.to_string(), counter.waiting.to_string(), held]
+    let mut cells =
+        vec![limit.name.clone(), of, allows.join(", "), left.join(", "), counter.running.to_string(), counter.waiting.to_string(), held];
+    cells.extend(counter.share.map(percent));
+    cells
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.1} %", part * 100.0)
+}
+
+/// Who has what of limits that a fleet shares.
+fn shared(fleet: &LimitsShared) -> String {
+    let instance = |row: &LimitsInstance| {
+        let away = if row.away { format!(" (away; kept for {} s)", row.kept_ms / 1_000) } else { String::new() };
+        format!("{} {}{away}", row.name, percent(row.share))
+    };
+    let instances: Vec<String> = fleet.instances.iter().map(instance).collect();
+    let mut text = format!("\nshared by: {}\n", instances.join(", "));
+    text += &format!(
+        "this instance ({}) has {} of each limit; of {} rates more now, of {} less\n",
+        fleet.instance,
+        percent(fleet.share),
+        fleet.borrowed,
+        fleet.lent
+    );
+    if !fleet.missing.is_empty() {
+        text += &format!("nobody is given more until these have told of themselves, or a minute has gone: {}\n", fleet.missing.join(", "));
+    }
+    if let Some(problem) = &fleet.problem {
+        let holds = if fleet.share > 0.0 { format!(", for {} s yet", fleet.holds_ms / 1_000) } else { String::new() };
+        text += &format!("{problem}{holds}\n");
+    }
+    text
 }
 
 fn totals(limit: &LimitRow) -> Vec<String> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use farthing_types::{LimitScope, LimitSpec, LimitWhy, OnLimit, Priority, Span, Time};
 
-use super::counter::{Cost, Counter, Room};
+use super::counter::{Begin, Cost, Counter, Room};
+use super::fleet::Side;
 use super::line::{Place, WaiterId};
 use super::queue::{Queue, Waiter};
 use super::stats::Stats;
@@ -33,11 +34,13 @@ pub struct Book {
     due: BTreeSet<(Time, u32)>,
     due_of: HashMap<u32, Time>,
     /// Counters of which something has changed.
-    changed: Vec<u32>,
+    pub(super) changed: Vec<u32>,
     /// Whose wait is over.
     woken: Vec<Woken>,
     /// How often something was given, given back or withheld.
     pub(super) changes: u64,
+    /// Where instances share them.
+    pub(super) fleet: Option<Box<Side>>,
 }
 
 #[derive(Debug)]
@@ -84,7 +87,9 @@ impl Book {
 
     /// Asks for a call's turn. After an answer, and after everything else that is told to the book, [`Book::pump`] says whose wait is over.
     pub fn ask(&mut self, ask: &Ask<'_>) -> Verdict {
+        self.keep_time(ask.now);
         let counters = self.counters_of(ask);
+        self.note_asked(&counters, ask.cost);
         let mut first = None;
         for (at, &counter) in counters.iter().enumerate() {
             let action = self.action(counter, ask.priority, ask.mood == Mood::Waits);
@@ -213,6 +218,7 @@ impl Book {
 
     /// Whose wait is over now.
     pub fn pump(&mut self, now: Time) -> Vec<Woken> {
+        self.keep_time(now);
         while let Some(&(at, counter)) = self.due.first()
             && at <= now
         {
@@ -349,7 +355,11 @@ impl Book {
 
     /// Whether a counter has room that nobody waits for.
     fn has_room(&mut self, id: u32, cost: Cost, now: Time) -> bool {
-        self.of(id).is_none_or(|counter| counter.line.is_empty() && counter.room(cost, now) == Room::Now)
+        let room = self.of(id).is_none_or(|counter| counter.line.is_empty() && counter.room(cost, now) == Room::Now);
+        if !room {
+            self.note_short(id);
+        }
+        room
     }
 
     fn place(&self, id: u32, ask: &Ask<'_>) -> Place {
@@ -397,7 +407,10 @@ impl Book {
             }
         }
         let spec = self.limits[limit].spec.clone();
-        let counter = Counter::new(u32::try_from(limit).unwrap_or(u32::MAX), unit.clone(), &spec, now);
+        let mark = self.fleet.is_some().then(|| super::fleet::mark(&spec, &unit));
+        let begin = mark.map_or(Begin::ALONE, |mark| self.begin(mark, now));
+        let mut counter = Counter::new((u32::try_from(limit).unwrap_or(u32::MAX), unit.clone()), &spec, &begin, now);
+        counter.mark = mark.unwrap_or_default();
         let id = match self.free.pop() {
             Some(id) => {
                 self.counters[id as usize] = Some(counter);
@@ -409,6 +422,9 @@ impl Book {
             }
         };
         self.limits[limit].units.insert(unit, id);
+        if let (Some(side), Some(mark)) = (&mut self.fleet, mark) {
+            side.marks.insert(mark, id);
+        }
         id
     }
 
@@ -437,6 +453,9 @@ impl Book {
             let limit = &mut self.limits[counter.limit as usize];
             if meant(&limit.spec, &counter.unit) && counter.is_idle(now) {
                 limit.units.remove(&counter.unit);
+                if let Some(side) = &mut self.fleet {
+                    side.marks.remove(&counter.mark);
+                }
                 *place = None;
                 self.free.push(u32::try_from(id).unwrap_or(u32::MAX));
             }

@@ -4,12 +4,12 @@
 //! the call can use and settled when it is known what it did. Over any window of any length, what calls that do not pass over a limit have used is at most
 //! `rate x window + burst`; while somebody waits, nothing of the rate is left unused.
 //!
-//! [`Book`] decides, and does nothing else: the time is told to it. Buckets are filled by their rate here; a share leased from elsewhere is put into
-//! them by the same [`Bucket::put`](bucket::Bucket::put) that gives back what was reserved in vain.
+//! [`Book`] decides, and does nothing else: the time is told to it. Instances that share limits have shares of them; see [`fleet`].
 
 mod book;
 pub mod bucket;
 mod counter;
+pub mod fleet;
 mod line;
 mod queue;
 mod saved;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use farthing_types::{LimitWhy, Priority, Span, Time};
 
 pub use book::Book;
-pub use counter::Cost;
+pub use counter::{Cost, Standing};
 pub use line::{AGING, WaiterId};
 pub use queue::{MAX_BYTES, MAX_WAITING};
 pub use saved::SavedCounter;

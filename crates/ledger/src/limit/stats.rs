@@ -73,6 +73,8 @@ pub struct CounterView {
     pub waiting: usize,
     /// How long the provider wants to be left alone yet.
     pub held: Span,
+    /// What the instance has of its rate, of [`WHOLE`](super::bucket::WHOLE).
+    pub share: u32,
 }
 
 /// A limit as it is now.

@@ -67,6 +67,7 @@ impl Book {
             running: counter.running,
             waiting: counter.line.len(),
             held: counter.held(now),
+            share: counter.rate(),
         })
     }
 }

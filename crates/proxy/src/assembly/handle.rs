@@ -429,6 +429,8 @@ impl Proxy {
             budgets.fault.or(fleet).map(|why| format!("hard budgets hold back beyond what is granted: {why}"))
         };
         parts.extend(self.budgets().map(|budgets| part("budgets", no_grants(budgets))));
+        let shared = self.state.limits(0).and_then(|limits| limits.fleet);
+        parts.extend(shared.map(|shared| part("limits", shared.problem())));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         parts.extend(self.clients().tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));

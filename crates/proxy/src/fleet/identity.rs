@@ -78,6 +78,8 @@ mod tests {
             deadline: Span::from_millis(1),
             fill_leases: true,
             bypass_on_partition: true,
+            limits_alone: Span::from_secs(3_600),
+            instances: None,
             instance: None,
         };
         let (first, second) = (Identity::open(&config, &fleet).unwrap(), Identity::open(&config, &fleet).unwrap());

@@ -115,6 +115,10 @@ impl Fleet {
         })))
     }
 
+    /// How it is configured.
+    pub const fn config(&self) -> &FleetConfig {
+        &self.config
+    }
     /// Its Redis.
     pub const fn handle(&self) -> &Handle {
         &self.handle
@@ -237,6 +241,8 @@ mod tests {
             deadline: Span::from_millis(1),
             fill_leases: true,
             bypass_on_partition: true,
+            limits_alone: Span::from_secs(3_600),
+            instances: None,
             instance: Some("one".into()),
         };
         let fleet = Fleet::open(&Config { fleet: Some(config), ..Config::default() }).unwrap().unwrap();

@@ -4,12 +4,13 @@
 
 mod desk;
 mod fields;
+mod fleet;
 mod gate;
 mod kept;
 mod turn;
 mod usual;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use farthing_config::{Config, Provider, Route};
 use farthing_ledger::limit::{Ask, Book, Cost, LimitView, Mood, Quota, Stage, Who};
@@ -17,13 +18,16 @@ use farthing_types::{Claim, LimitScope, Priority, Span, Time};
 use farthing_upstream::Gated;
 use http::HeaderMap;
 
+use crate::fleet::Fleet;
 use crate::identify::Identity;
 use crate::request::Planned;
 use crate::settle::Account;
 use desk::{Asking, Desk};
+use fleet::Link;
 use kept::Kept;
 use usual::Usual;
 
+pub use fleet::LimitsFleet;
 pub use gate::ProviderGate;
 pub use turn::Turn;
 
@@ -36,6 +40,8 @@ pub struct Limits {
     desk: Arc<Desk>,
     /// `None` where there is no limit, or nothing is kept.
     kept: Option<Arc<Kept>>,
+    /// Where a fleet shares them.
+    link: Arc<OnceLock<Arc<Link>>>,
     usual: Usual,
     /// Some of them may count the route's calls.
     calls: bool,
@@ -52,6 +58,8 @@ pub struct LimitsReport {
     pub limits: Vec<LimitView>,
     /// Calls that wait for the end of a rest that the provider asked of one payer, since the start.
     pub rested: u64,
+    /// Where a fleet shares them.
+    pub fleet: Option<LimitsFleet>,
 }
 
 impl Limits {
@@ -60,7 +68,31 @@ impl Limits {
         let desk = Arc::new(Desk::new(Book::new(config.limits.iter().cloned())));
         let keeps = !config.limits.is_empty() && !config.state_dir.as_os_str().is_empty();
         let kept = keeps.then(|| Arc::new(Kept::new(&config.state_dir)));
-        Self { desk, kept, usual: Usual::default(), calls: false, attempts: false, tokens: false }
+        let link = Arc::default();
+        Self { desk, kept, link, usual: Usual::default(), calls: false, attempts: false, tokens: false }
+    }
+
+    /// Shares them with a fleet from now on, where there are any; before anything is asked or recalled.
+    pub fn join(&self, fleet: &Arc<Fleet>, now: Time) {
+        let none = self.desk.with(|book| book.is_empty());
+        if !none && self.link.set(Arc::new(Link::new(fleet.clone(), now))).is_ok() {
+            self.desk.with(Book::enter_fleet);
+        }
+    }
+
+    /// Begins to tell the fleet; after what was kept is recalled.
+    pub fn start(&self, now: Time) {
+        if let Some(link) = self.link.get() {
+            self.desk.with(|book| link.begin(book, None, (self.desk.now(), now)));
+            link.start(&self.desk);
+        }
+    }
+
+    /// Tells the fleet that nothing more is used here.
+    pub async fn leave(&self) {
+        if let Some(link) = self.link.get() {
+            link.leave().await;
+        }
     }
 
     /// Whether something of them outlives the process.
@@ -71,14 +103,14 @@ impl Limits {
     /// Takes over what the run before has given; before the first request. Blocks.
     pub fn recall(&self, now: Time) {
         if let Some(kept) = &self.kept {
-            kept.recall(&self.desk, now);
+            kept.recall((&self.desk, self.link.get()), now);
         }
     }
 
     /// Writes down what has been given. Blocks.
     pub fn keep(&self, now: Time) {
         if let Some(kept) = &self.kept {
-            kept.keep(&self.desk, now);
+            kept.keep((&self.desk, self.link.get()), now);
         }
     }
 
@@ -93,7 +125,8 @@ impl Limits {
         let calls = counting.clone().any(|limit| limit.scope != LimitScope::Provider);
         let attempts = counting.clone().any(|limit| limit.scope == LimitScope::Provider);
         let tokens = counting.clone().any(|limit| limit.tokens.is_some());
-        Self { desk: self.desk.clone(), kept: self.kept.clone(), usual: self.desk.usual(&provider.name), calls, attempts, tokens }
+        let (desk, kept, link) = (self.desk.clone(), self.kept.clone(), self.link.clone());
+        Self { usual: desk.usual(&provider.name), desk, kept, link, calls, attempts, tokens }
     }
 
     /// Where attempts on a provider wait; `None` where no limit counts them. `by_payer`: they bear the credentials of their clients.
@@ -194,7 +227,8 @@ impl Limits {
     pub fn report(&self, most: usize) -> Option<LimitsReport> {
         let now = self.desk.now();
         let limits = self.desk.with(|book| (!book.is_empty()).then(|| book.views(most, now)))?;
-        Some(LimitsReport { limits, rested: self.desk.rested() })
+        let fleet = self.link.get().and_then(|link| self.desk.with(|book| link.report(book, now)));
+        Some(LimitsReport { limits, rested: self.desk.rested(), fleet })
     }
 }
 
