@@ -154,12 +154,15 @@ async fn compare(handle: &Handle, messages: usize, mut lose: impl FnMut(&mut Ran
     assert!(fine * 3 > messages && granted * 40 > messages, "{fine} answered, {granted} granted of {messages}");
 }
 
+/// A handle that a busy machine's server has time to answer.
+pub fn patient(config: RedisConfig) -> Handle {
+    Handle::start(&RedisConfig { connect_timeout: Duration::from_secs(5), ..config }, &TaskTracker::new()).unwrap()
+}
+
 #[tokio::test]
 async fn redis_does_what_the_model_does() {
     let Some(mut server) = Server::start(&[]) else { return };
-    let tasks = TaskTracker::new();
-    let handle =
-        Handle::start(&RedisConfig { connect_timeout: Duration::from_secs(5), ..RedisConfig::single(server.url()) }, &tasks).unwrap();
+    let handle = patient(RedisConfig::single(server.url()));
     let mut runs = 0;
     compare(&handle, 3_000, |random, model| match random.below(8) {
         0 => {
@@ -181,8 +184,6 @@ async fn redis_does_what_the_model_does() {
 #[tokio::test]
 async fn a_cluster_does_what_the_model_does() {
     let Some(cluster) = Cluster::start() else { return };
-    let tasks = TaskTracker::new();
-    let handle =
-        Handle::start(&RedisConfig { connect_timeout: Duration::from_secs(5), ..RedisConfig::cluster(cluster.urls()) }, &tasks).unwrap();
+    let handle = patient(RedisConfig::cluster(cluster.urls()));
     compare(&handle, 300, |_, _| None).await;
 }

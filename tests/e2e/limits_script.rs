@@ -8,8 +8,8 @@ use farthing_fleet::{Answer, Handle, RedisConfig, Script};
 use farthing_ledger::limit::fleet::{Here, Known, Line, Message, Reply, SETTLE, Server as Model, script};
 use farthing_ledger::watch::Random;
 use farthing_types::{Clock, RealClock};
-use tokio_util::task::TaskTracker;
 
+use crate::fleet_script::patient;
 use crate::l2::servers::{Cluster, Server};
 
 struct Draws {
@@ -145,9 +145,7 @@ async fn compare(handle: &Handle, messages: usize, mut lose: impl FnMut(&mut Ran
 #[tokio::test]
 async fn redis_does_with_shares_what_the_model_does() {
     let Some(mut server) = Server::start(&[]) else { return };
-    let tasks = TaskTracker::new();
-    let handle =
-        Handle::start(&RedisConfig { connect_timeout: Duration::from_secs(5), ..RedisConfig::single(server.url()) }, &tasks).unwrap();
+    let handle = patient(RedisConfig::single(server.url()));
     let mut runs = 0;
     compare(&handle, 3_000, |random, model| match random.below(6) {
         0 => {
@@ -170,8 +168,6 @@ async fn redis_does_with_shares_what_the_model_does() {
 #[tokio::test]
 async fn a_cluster_does_with_shares_what_the_model_does() {
     let Some(cluster) = Cluster::start() else { return };
-    let tasks = TaskTracker::new();
-    let handle =
-        Handle::start(&RedisConfig { connect_timeout: Duration::from_secs(5), ..RedisConfig::cluster(cluster.urls()) }, &tasks).unwrap();
+    let handle = patient(RedisConfig::cluster(cluster.urls()));
     compare(&handle, 300, |_, _| None).await;
 }

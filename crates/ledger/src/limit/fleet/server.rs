@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::wire::{Known, Line, LineTold, MemberView, Message, Reply, Told};
 use super::{CLOSED, FRESH, KEPT, LEASE, MAX_MEMBERS, MAX_WANTED, PATIENCE, SETTLE, TERM, fair, millis};
+pub use crate::budget::fleet::Here;
 use crate::limit::bucket::WHOLE;
 
 const ALL: i64 = WHOLE as i64;
@@ -59,15 +60,6 @@ struct Entry {
     end: i64,
     want: i64,
     lent: bool,
-}
-
-/// Where and when a message is taken.
-#[derive(Clone, Copy, Debug)]
-pub struct Here<'a> {
-    /// The run of the server.
-    pub run: &'a str,
-    /// Its time in milliseconds.
-    pub now: i64,
 }
 
 impl Server {
