@@ -206,15 +206,12 @@ impl Fleet {
         let mut out = Vec::new();
         for said in things {
             let Said::Flag(flag, at) = said else { continue };
-            let text: Bytes = serde_json::to_vec(flag).unwrap_or_default().into();
-            let subjects = stamps::subjects(flag, &self.routes);
+            let changed = |name, value| BusFlag { name, at: *at, value };
+            let mut subjects = stamps::subjects(flag, &self.routes);
             // Of what ends all, one text is enough.
-            let last = subjects.len() - 1;
-            out.extend(subjects.into_iter().enumerate().map(|(at_subject, name)| BusFlag {
-                name,
-                at: *at,
-                value: if at_subject == last { text.clone() } else { Bytes::new() },
-            }));
+            let last = subjects.pop();
+            out.extend(subjects.into_iter().map(|name| changed(name, Bytes::new())));
+            out.extend(last.map(|name| changed(name, serde_json::to_vec(flag).unwrap_or_default().into())));
         }
         out
     }
