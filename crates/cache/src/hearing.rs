@@ -149,7 +149,7 @@ impl Hearing {
         if known.knows(entry.epoch) { Ok(known.since(entry.epoch, entry)) } else { Err(GetOutcome::Forgotten) }
     }
 
-    /// The same of an answer in another tier: whose clock wrote its times is not known.
+    /// As [`Hearing::doubts`], of an answer in another tier: whose clock wrote its times is not known.
     fn doubts_stored(&self, entry: &Entry, now: Time) -> bool {
         self.careful && !entry.tags.is_empty() && self.is_silent(now)
     }

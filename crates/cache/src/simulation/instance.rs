@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use farthing_fleet::{BusAsked, BusHeard, BusListener, BusNews, BusPlace, BusPosition, BusSaid, BusTold, BusTurn, EntryId};
-use farthing_freshness::entry::KeyStats;
 use farthing_freshness::ticket::Event;
-use farthing_freshness::{Entry, Facts, Keyer, Subject, VariantTtl};
-use farthing_types::{By, CallId, KeyHash, Money, Span, Time};
+use farthing_freshness::{Entry, Facts, Subject};
+use farthing_types::{CallId, Time};
 use http::{HeaderMap, StatusCode};
 
 use super::Without;
 use crate::flight::Told;
 use crate::l2::Looked;
 use crate::purge::Since;
-use crate::{Cache, CacheConfig, Cached, Hearing, Join, Joined, NoEvents, Purge, SharedHead, Ticket};
+use crate::{Cache, CacheConfig, Cached, Hearing, Join, Joined, NoEvents, Purge, SharedHead, Ticket, tests};
 
 /// A request: for which key, when it came.
 #[derive(Clone, Copy, Debug)]
@@ -104,8 +103,7 @@ pub struct Carry {
 }
 
 pub fn subject(key: usize) -> Arc<Subject> {
-    let hash = KeyHash((key as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-    Arc::new(Subject { key: hash, tenant: "acme".into(), route: "geo".into(), path: format!("/{key}").into() })
+    tests::subject(key as u64)
 }
 
 fn tag(key: usize) -> Arc<str> {
@@ -129,7 +127,7 @@ impl Instance {
     /// One that starts; its clock and its pauses are those of the run before.
     pub fn start(without: Without, run: u64, (offset, gains): (i64, i64)) -> Self {
         let hearing = Arc::new(Hearing::new(without != Without::Doubt));
-        let config = CacheConfig { l1_bytes: 1 << 20, stats_bytes: 1 << 12, ..CacheConfig::new(Keyer::new([3; 16])) };
+        let config = CacheConfig { l1_bytes: 1 << 20, stats_bytes: 1 << 12, ..tests::config() };
         Self {
             without,
             run,
@@ -336,21 +334,10 @@ impl Instance {
 
 fn entry(key: usize, version: u64, (asked, now): (Time, Time)) -> Entry {
     Entry {
-        subject: subject(key),
-        selected: None,
-        status: StatusCode::OK,
-        headers: HeaderMap::new().into(),
-        body: version.to_string().into(),
-        trailers: None,
         fetched_at: now,
         facts: Facts { initial_age: now.since(asked), ..Facts::default() },
-        variants: vec![VariantTtl { variant: "".into(), ttl: Span::from_secs(60), stale: Span::ZERO, by: By::Rule("static") }],
-        stats: KeyStats::default(),
-        price: Some(Money::from_nanos(1_000_000)),
         call: CallId(version),
-        decision: None,
         tags: vec![tag(key)],
-        epoch: 0,
-        canonical_hash: 0,
+        ..tests::entry(&subject(key), version.to_string())
     }
 }

@@ -5,13 +5,13 @@ use std::collections::{BinaryHeap, HashMap};
 
 use farthing_fleet::{BusAsked, BusNews, BusPosition, BusSaid, BusServer, BusTold};
 use farthing_freshness::Entry;
-use farthing_types::Time;
+use farthing_types::{KeyHash, Time};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::Without;
 use super::counts::Counts;
-use super::instance::{Answered, Carry, Instance, Next, Request, Untold, purge_of};
+use super::instance::{Answered, Carry, Instance, Next, Request, Untold, purge_of, subject};
 
 /// Faults end here, so that what follows can be asked for progress; us.
 const CALM: u64 = 4_000_000;
@@ -98,7 +98,7 @@ pub struct World {
     server: BusServer,
     replica: BusServer,
     beginnings: usize,
-    l2: HashMap<usize, Entry>,
+    l2: HashMap<KeyHash, Entry>,
     versions: [u64; KEYS],
     /// Events that there were.
     happened: u64,
@@ -266,7 +266,7 @@ impl World {
                 }
             }
             Event::Look(who, run, call, key) => {
-                let (found, travel) = (self.l2.get(&key).cloned().map(Box::new), self.below(40_000));
+                let (found, travel) = (self.l2.get(&subject(key).key).cloned().map(Box::new), self.below(40_000));
                 self.after(travel, Event::Found(who, run, call, found));
             }
             Event::Found(who, run, call, entry) => {
@@ -293,8 +293,7 @@ impl World {
                 }
             }
             Event::Written(entry) => {
-                let key = (0..KEYS).find(|key| super::instance::subject(*key).key == entry.subject.key).unwrap();
-                self.l2.insert(key, *entry);
+                self.l2.insert(entry.subject.key, *entry);
             }
             Event::Change => self.change(),
             Event::Read(who, _, event, changed) => self.purge(who, changed, Some(event)),

@@ -24,14 +24,14 @@ end
 -- Emptied, or another history than the one that was heard: whatever was told may be lost.
 local newest = last and number(last)
 local lost = not last or lacks(known, ARGV[2]) or lacks(told, ARGV[9])
-local here = not lost and known > 0 and at(known)
+-- What it does not lack it has, unless that may have been trimmed.
+local follows = not lost and known > 0 and oldest <= known
 if lost then
   local first = math.max(now, known + 1, told + 1)
   if last then first = math.max(first, number(last) + 1) end
   redis.call('XADD', stream, 'MAXLEN', ARGV[5], text(first) .. '-0', 'n', ARGV[3], 'g', '1')
   newest = first
 end
-local follows = here and true or false
 local entries = redis.call('XRANGE', stream, follows and text(known + 1) .. '-0' or '-', '+', 'COUNT', ARGV[4])
 
 -- A server without room still tells what it knows; one that may not write (a master without its replicas) does not know what others were told.

@@ -204,20 +204,22 @@ fn news(answer: &Answer) -> Option<BusNews> {
 fn message(entry: &Answer) -> Option<BusMessage> {
     let [id, fields] = entry.list() else { return None };
     let number = id.text()?.split('-').next()?.parse().ok()?;
-    let of =
-        |wanted: &str| pairs(fields.list()).find(|(name, _)| name.text() == Some(wanted)).and_then(|(_, value)| value.bytes().cloned());
+    let of = |wanted: &str| field(fields.list(), wanted)?.bytes().cloned();
     Some(BusMessage { at: BusPosition { number, nonce: of("n")? }, body: of("m") })
 }
 
 fn flags_of(words: &[Answer]) -> Vec<BusFlag> {
-    let of = |wanted: &str| pairs(words).find(|(name, _)| name.text() == Some(wanted)).and_then(|(_, value)| value.int());
     let flag = |(name, value): (&Answer, &Answer)| {
         let name = name.text().filter(|name| !name.starts_with('@'))?;
         // Without a time it is of an earlier release.
-        let at = Time::from_nanos(of(&format!("@{name}")).unwrap_or_default());
+        let at = Time::from_nanos(field(words, &format!("@{name}")).and_then(Answer::int).unwrap_or_default());
         Some(BusFlag { name: name.to_owned(), at, value: value.bytes()?.clone() })
     };
     pairs(words).filter_map(flag).collect()
+}
+
+fn field<'a>(words: &'a [Answer], wanted: &str) -> Option<&'a Answer> {
+    pairs(words).find(|(name, _)| name.text() == Some(wanted)).map(|(_, value)| value)
 }
 
 fn pairs(words: &[Answer]) -> impl Iterator<Item = (&Answer, &Answer)> {

@@ -86,15 +86,16 @@ impl Driver {
         let Arrival { events, malformed, missed, begun, anew, read_to, more, position, obeyed } = arrival;
         self.heard = Instant::now();
         self.shared.heard.store(self.state.clock.now().nanos(), Ordering::Relaxed);
-        let gap = missed || (self.shared.is_down() && !remembers);
+        let missed = missed || (self.shared.is_down() && !remembers);
+        let gap = missed.then_some(Gap { anew, told_to: read_to.filter(|_| !begun) });
         let first = events.iter().find_map(|event| event.at);
         let work = (self.state.clone(), self.shared.clone());
         let counts = &self.shared.counts;
         counts.events.fetch_add(events.len() as u64, Ordering::Relaxed);
         counts.malformed.fetch_add(malformed, Ordering::Relaxed);
-        let done = if gap || !events.is_empty() {
+        let done = if missed || !events.is_empty() {
             // Some purges go through the whole memory.
-            tokio::task::spawn_blocking(move || obey(&work.0, &work.1, (&events, gap.then_some(Gap { begun, anew, read_to })))).await.ok()
+            tokio::task::spawn_blocking(move || obey(&work.0, &work.1, (&events, gap))).await.ok()
         } else {
             Some(0)
         };
@@ -102,7 +103,7 @@ impl Driver {
         if let Some(last) = read_to {
             let mut obeyed = self.shared.obeyed.lock();
             // What came before the first that it has read, it knows nothing of. What it has missed it has purged with all else.
-            let since = if gap { (!begun).then(EntryId::default) } else { obeyed.map(|(first, _)| first) };
+            let since = if missed { (!begun).then(EntryId::default) } else { obeyed.map(|(first, _)| first) };
             *obeyed = since.or(first).filter(|_| done.is_some()).map(|first| (first, last));
         }
         *self.shared.trouble.lock() = None;
@@ -151,9 +152,9 @@ fn went_down(shared: &SourceState) {
 /// Events that may have been missed.
 #[derive(Clone, Copy)]
 struct Gap {
-    begun: bool,
     anew: bool,
-    read_to: Option<EntryId>,
+    /// Up to where the others may have missed the same, and are told.
+    told_to: Option<EntryId>,
 }
 
 /// Purges what the events say, and before that everything of the source's routes where some may have been missed; how many entries.
@@ -168,12 +169,8 @@ fn whole(state: &State, shared: &SourceState, gap: Gap) -> usize {
     tracing::warn!(source, routes, "events may have been missed: everything of the source's routes is purged");
     let all_of = |route: &RouteName| Purge::Prefix { route: Some(route.clone()), path: "".into() };
     let purges: Vec<(Purge, bool)> = shared.routes.iter().map(|route| (all_of(route), shared.config.soft_on_gap)).collect();
-    match gap.read_to {
-        // The others may have missed the same.
-        Some(event) => {
-            let read = Read { source: shared.config.name.clone(), event, last: true, anew: gap.anew, purges };
-            state.purge_read(read, gap.begun)
-        }
+    match gap.told_to {
+        Some(event) => state.purge_read(&Read { source: shared.config.name.clone(), event, last: true, anew: gap.anew, purges }),
         None => purges.iter().map(|(purge, soft)| state.cache.purge(purge, *soft, state.clock.now()).entries).sum(),
     }
 }
@@ -207,8 +204,7 @@ fn each(state: &State, shared: &SourceState, events: &[Event]) -> usize {
         entries += match event {
             Some(event) => {
                 let last = filled.get(at + 1).is_none_or(|(_, next)| next != &Some(*event));
-                let read = Read { source: shared.config.name.clone(), event: *event, last, anew: false, purges };
-                state.purge_read(read, false)
+                state.purge_read(&Read { source: shared.config.name.clone(), event: *event, last, anew: false, purges })
             }
             // A delivery comes to one instance.
             None => purges.iter().map(|(purge, soft)| state.purge(purge, *soft).entries).sum(),

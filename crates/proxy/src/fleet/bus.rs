@@ -50,7 +50,7 @@ async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
     // Whatever was told before this moment is in the answer.
     let asked = state.clock.now();
     let question = fleet.listener.lock().asks();
-    let news = match fleet.bus.hear(&question, &fleet.nonce(), (&fleet.member, &fleet.says)).await {
+    let mut news = match fleet.bus.hear(&question, &fleet.nonce(), (&fleet.member, &fleet.says)).await {
         Ok(news) => news,
         Err(fault) => {
             fleet.trouble(fault);
@@ -58,6 +58,7 @@ async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
         }
     };
     let more = news.more;
+    fleet.see(std::mem::take(&mut news.members), state.clock.now());
     if !news.follows || !news.messages.is_empty() {
         let (state, fleet) = (state.clone(), fleet.clone());
         // Some purges go through the whole memory.
@@ -67,8 +68,6 @@ async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
             tracing::error!("carrying out what the fleet said broke off: it is tried again, and answers with tags are doubted meanwhile");
             return false;
         }
-    } else {
-        fleet.see(news.members, asked);
     }
     if !more {
         fleet.hearing.heard(asked);
@@ -79,7 +78,6 @@ async fn hear(state: &Arc<State>, fleet: &Arc<Fleet>) -> bool {
 /// Does what was heard, in order.
 fn take(state: &State, fleet: &Fleet, asked: &BusAsked, news: &BusNews) {
     let now = state.clock.now();
-    fleet.see(news.members.clone(), now);
     let heard_to = fleet.hearing.position();
     let (turns, last) = fleet.listener.lock().turns(news, (asked, heard_to), |nonce| fleet.is_own(nonce));
     let mut heard = Heard { last, ..Heard::default() };

@@ -63,25 +63,13 @@ fn draw() -> Result<u64, FleetError> {
 
 #[cfg(test)]
 mod tests {
-    use farthing_config::L2Redis;
-    use farthing_types::Span;
-
     use super::*;
 
     #[test]
     fn a_name_is_kept_and_a_run_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { state_dir: dir.path().to_owned(), ..Config::default() };
-        let mut fleet = FleetConfig {
-            name: "f".into(),
-            server: L2Redis::default(),
-            deadline: Span::from_millis(1),
-            fill_leases: true,
-            bypass_on_partition: true,
-            limits_alone: Span::from_secs(3_600),
-            instances: None,
-            instance: None,
-        };
+        let mut fleet = FleetConfig { instance: None, ..crate::fleet::tests::config() };
         let (first, second) = (Identity::open(&config, &fleet).unwrap(), Identity::open(&config, &fleet).unwrap());
         assert_eq!(first.name, second.name);
         assert_ne!(first.incarnation, second.incarnation);

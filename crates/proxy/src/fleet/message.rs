@@ -90,20 +90,21 @@ impl Said {
     }
 
     /// The purges of an event, in parts that are short enough to be told.
-    pub fn read(read: Read) -> Vec<Self> {
-        let part = || Read { source: read.source.clone(), event: read.event, last: false, anew: read.anew, purges: Vec::new() };
-        let (mut out, mut bytes) = (vec![part()], 0);
+    pub fn read(read: &Read) -> Vec<Self> {
+        let empty = || Read { source: read.source.clone(), event: read.event, last: false, anew: read.anew, purges: Vec::new() };
+        let (mut out, mut part, mut bytes) = (Vec::new(), empty(), 0);
         for (purge, soft) in &read.purges {
             let purge = short(purge);
             let more = words(&purge) + 1;
             if bytes > 0 && bytes + more > LONGEST_PURGE {
-                out.push(part());
+                out.push(std::mem::replace(&mut part, empty()));
                 bytes = 0;
             }
             bytes += more;
-            out.iter_mut().last().into_iter().for_each(|part| part.purges.push((purge.clone(), *soft)));
+            part.purges.push((purge, *soft));
         }
-        out.iter_mut().last().into_iter().for_each(|part| part.last = read.last);
+        part.last = read.last;
+        out.push(part);
         out.into_iter().map(|part| Self::Read(Box::new(part))).collect()
     }
 
@@ -324,12 +325,12 @@ mod tests {
 
     #[test]
     fn what_is_read_is_told_by_itself_and_event_by_event() {
-        let (few, many) = (Said::read(read("shop", 1, 2)), Said::read(read("shop", 2, 200)));
+        let (few, many) = (Said::read(&read("shop", 1, 2)), Said::read(&read("shop", 2, 200)));
         assert!(few.len() == 1 && many.len() > 2);
         let whole: Vec<bool> = many.iter().map(|said| matches!(said, Said::Read(read) if read.last)).collect();
         assert_eq!(whole.iter().filter(|last| **last).count(), 1);
         assert!(whole.last() == Some(&true) && many.iter().map(|said| said.purges().count()).sum::<usize>() == 200);
-        let other = Said::read(read("bazaar", 9, 0));
+        let other = Said::read(&read("bazaar", 9, 0));
         let all = [vec![Said::Models], few.clone(), few.clone(), many.clone(), other.clone(), vec![Said::Models]].concat();
         let (mut rest, mut told) = (&all[..], Vec::new());
         while !rest.is_empty() {

@@ -206,15 +206,12 @@ impl Fleet {
         let mut out = Vec::new();
         for said in things {
             let Said::Flag(flag, at) = said else { continue };
-            let text: Bytes = serde_json::to_vec(flag).unwrap_or_default().into();
-            let subjects = stamps::subjects(flag, &self.routes);
+            let changed = |name, value| BusFlag { name, at: *at, value };
+            let mut subjects = stamps::subjects(flag, &self.routes);
             // Of what ends all, one text is enough.
-            let last = subjects.len() - 1;
-            out.extend(subjects.into_iter().enumerate().map(|(at_subject, name)| BusFlag {
-                name,
-                at: *at,
-                value: if at_subject == last { text.clone() } else { Bytes::new() },
-            }));
+            let last = subjects.pop();
+            out.extend(subjects.into_iter().map(|name| changed(name, Bytes::new())));
+            out.extend(last.map(|name| changed(name, serde_json::to_vec(flag).unwrap_or_default().into())));
         }
         out
     }
@@ -231,11 +228,9 @@ mod tests {
 
     use super::*;
 
-    /// A server that took over lacked the last message that was heard here, and has another one under its number: a purge that is not known here. What
-    /// is told after that one must not count as the next of what was heard.
-    #[tokio::test]
-    async fn what_is_told_after_a_message_that_was_not_heard_is_not_heard() {
-        let config = FleetConfig {
+    /// Of an instance that reaches nobody.
+    pub(super) fn config() -> FleetConfig {
+        FleetConfig {
             name: "f".into(),
             server: farthing_config::L2Redis { addresses: vec!["redis://127.0.0.1:1".to_owned()], ..Default::default() },
             deadline: Span::from_millis(1),
@@ -244,8 +239,14 @@ mod tests {
             limits_alone: Span::from_secs(3_600),
             instances: None,
             instance: Some("one".into()),
-        };
-        let fleet = Fleet::open(&Config { fleet: Some(config), ..Config::default() }).unwrap().unwrap();
+        }
+    }
+
+    /// A server that took over lacked the last message that was heard here, and has another one under its number: a purge that is not known here. What
+    /// is told after that one must not count as the next of what was heard.
+    #[tokio::test]
+    async fn what_is_told_after_a_message_that_was_not_heard_is_not_heard() {
+        let fleet = Fleet::open(&Config { fleet: Some(config()), ..Config::default() }).unwrap().unwrap();
         let at = |number, nonce: &'static str| BusPosition { number, nonce: Bytes::from_static(nonce.as_bytes()) };
         fleet.arrive(&at(7, "heard"));
         fleet.say(Said::purge(&Purge::Tag("a".into()), false));

@@ -18,10 +18,10 @@ impl State {
     }
 
     /// Purges what an event says that all instances read from one source; how many entries. The others are told all the same, by the first that has read
-    /// it: what is on its way to an instance that reads it late is then known to be older, by all. `begun`: it is of no event, and of no interest to others.
-    pub fn purge_read(&self, read: Read, begun: bool) -> usize {
-        if let Some(fleet) = self.fleet.as_ref().filter(|_| !begun) {
-            Said::read(read.clone()).into_iter().for_each(|said| fleet.say(said));
+    /// it: what is on its way to an instance that reads it late is then known to be older, by all.
+    pub fn purge_read(&self, read: &Read) -> usize {
+        if let Some(fleet) = &self.fleet {
+            Said::read(read).into_iter().for_each(|said| fleet.say(said));
         }
         read.purges.iter().map(|(purge, soft)| self.cache.purge(purge, *soft, self.clock.now()).entries).sum()
     }
