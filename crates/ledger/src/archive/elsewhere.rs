@@ -5,13 +5,12 @@ use std::path::Path;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use farthing_contract::log::Table;
-use parquet::arrow::ArrowWriter;
 
 use super::ArchiveError;
 use super::batches::visit_in;
+use super::export::parquet_writer;
 use super::retain::copy;
 use super::traces::{COLUMNS, Traces};
-use crate::log::{names, options, plain_schema, properties};
 
 /// A file of the log, wherever it is.
 #[derive(Clone, Debug)]
@@ -95,9 +94,9 @@ impl Forgetter {
 /// # Errors
 /// It cannot be written as Parquet.
 pub fn without_rows(table: &'static Table) -> Result<Bytes, ArchiveError> {
-    let refused = |source| ArchiveError::Parquet { path: table.name.into(), source };
-    let writer = ArrowWriter::try_new_with_options(Vec::new(), plain_schema(table), options(properties(names(table)))).map_err(refused)?;
-    Ok(writer.into_inner().map_err(refused)?.into())
+    let path = Path::new(table.name);
+    let written = parquet_writer(Vec::new(), table, path)?.into_inner();
+    Ok(written.map_err(|source| ArchiveError::Parquet { path: path.to_owned(), source })?.into())
 }
 
 fn each(file: &Elsewhere<'_>, look: &mut dyn FnMut(&RecordBatch)) -> Result<(), ArchiveError> {
