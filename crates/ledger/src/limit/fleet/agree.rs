@@ -127,8 +127,7 @@ impl Book {
     /// By what a counter opens.
     pub(in crate::limit) fn begin(&self, mark: u128, now: Time) -> Begin<'_> {
         let Some(side) = &self.fleet else { return Begin::ALONE };
-        let moved = side.moved.get(&mark).copied().filter(|moved| moved.until > now);
-        Begin { standing: side.standing, moved, history: &side.history, full: side.full }
+        Begin { standing: side.standing, moved: self.moved(mark, now), history: &side.history, full: side.full }
     }
 
     pub(in crate::limit) fn note_asked(&mut self, counters: &[u32], cost: Cost) {

@@ -297,7 +297,7 @@ impl Member {
         // A little more than was asked for, and what was wanted before fades.
         watch.want = wanted.saturating_add(wanted / 4).min(WHOLE).max(watch.want / 4 * 3);
         let (standing, moved) = (book.standing().rate, book.moved(mark, now));
-        let rate = moved.map_or(standing, |moved| if moved.lent { moved.rate.min(standing) } else { moved.rate.max(standing) });
+        let rate = moved.map_or(standing, |moved| moved.beside(standing));
         let claim = watch.fair.map_or(rate, |fair| fair.min(rate));
         let line = |claim: u32, until| Line { mark, claim: i64::from(claim), until, want: i64::from(watch.want) };
         if claim >= standing {
