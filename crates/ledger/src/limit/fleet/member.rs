@@ -7,10 +7,11 @@ use farthing_types::{Span, Time};
 use serde::{Deserialize, Serialize};
 
 use super::wire::{Known, Line, LineTold, MemberView, Message, Reply, Told};
-use super::{CLOSED, MARGIN, MAX_LINES, MAX_MOVED, TERM, millis};
+use super::{CLOSED, MARGIN, MAX_LINES, MAX_MOVED, TERM};
 use crate::limit::Book;
 use crate::limit::bucket::{Shares, WHOLE};
 use crate::limit::counter::{Moved, Standing};
+use crate::place::millis;
 
 /// Slack for times that are told in whole milliseconds.
 const ROUND: Span = Span::from_millis(2);

@@ -3,8 +3,8 @@
 use farthing_types::{LimitScope, LimitSpec, Priority, RateSpec, Span, Time};
 
 use super::member::{Kept, Member, Terms};
-use super::server::{Here, Server};
 use super::wire::Reply;
+use super::{Here, Server};
 use crate::limit::bucket::WHOLE;
 use crate::limit::{Ask, Book, Cost, Mood, Pass, Stage, Standing, Verdict, Who};
 
