@@ -25,7 +25,7 @@ pub(in crate::limit) struct Side {
     moved: HashMap<u128, Moved>,
     pub(in crate::limit) marks: HashMap<u128, u32>,
     /// Counters where somebody found no room.
-    short: Vec<u32>,
+    pub(in crate::limit) short: Vec<u32>,
 }
 
 /// Shares as they are told.

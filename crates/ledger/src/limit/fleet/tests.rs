@@ -290,3 +290,13 @@ fn nothing_of_an_older_message_or_generation_counts() {
     beat(&mut server, &mut [&mut a], 4_250..4_300);
     assert_eq!((a.share(), a.member.state().losses), (WHOLE, 1), "it goes on with what it had");
 }
+
+#[test]
+fn without_redis_no_more_is_noted_than_there_are_counters() {
+    let mut a = Instance::new(terms("a", 1), rate(10, 40), None, 0);
+    for n in 0..5_000 {
+        assert!(a.ask(&format!("t{n}"), n).is_none(), "it has never heard anything");
+    }
+    let noted = a.book.fleet.as_ref().map(|side| side.short.len());
+    assert!(noted.is_some_and(|noted| noted <= 1_024), "{noted:?}");
+}
