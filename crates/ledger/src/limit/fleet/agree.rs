@@ -40,17 +40,20 @@ pub struct SharesView {
 }
 
 impl Book {
-    /// Shares all limits with a fleet from now on, and has nothing of them yet. To be called before anything is asked or restored.
+    /// Shares all limits with a fleet from now on, and has nothing of them yet; where it does already, all stays as it is. To be called before anything is
+    /// asked or restored.
     pub fn enter_fleet(&mut self) {
-        self.fleet = Some(Box::new(Side {
-            standing: Standing::NOTHING,
-            until: Time::from_nanos(i64::MIN),
-            history: Vec::new(),
-            full: false,
-            moved: HashMap::new(),
-            marks: HashMap::new(),
-            short: Vec::new(),
-        }));
+        self.fleet.get_or_insert_with(|| {
+            Box::new(Side {
+                standing: Standing::NOTHING,
+                until: Time::from_nanos(i64::MIN),
+                history: Vec::new(),
+                full: false,
+                moved: HashMap::new(),
+                marks: HashMap::new(),
+                short: Vec::new(),
+            })
+        });
     }
 
     /// What the instance has of all limits.
