@@ -73,18 +73,12 @@ impl Forgetter {
     /// The file cannot be read or written anew.
     pub fn without(&self, file: &Elsewhere<'_>) -> Result<Option<(Bytes, u64)>, ArchiveError> {
         let mut removed = 0;
-        each(file, &mut |batch| {
-            let of = self.0.of(file.table, batch);
-            removed += (0..batch.num_rows()).filter(|row| of(*row)).count() as u64;
-        })?;
+        each(file, &mut |batch| removed += self.0.rows(file.table, batch).true_count() as u64)?;
         if removed == 0 {
             return Ok(None);
         }
-        let mut goes = |batch: &RecordBatch| {
-            let of = self.0.of(file.table, batch);
-            (0..batch.num_rows()).map(|row| Some(of(row))).collect()
-        };
-        let written = copy(file.bytes.clone(), Vec::new(), (Path::new(file.name), file.table), &mut goes)?;
+        let written =
+            copy(file.bytes.clone(), Vec::new(), (Path::new(file.name), file.table), &mut |batch| self.0.rows(file.table, batch))?;
         Ok(Some((written.into(), removed)))
     }
 }
