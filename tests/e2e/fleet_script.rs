@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_fleet::{Answer, Handle, RedisConfig, Script};
+use farthing_fleet::{Fault, Handle, RedisConfig, Script};
 use farthing_ledger::budget::fleet::{Asked, Exchange, Here, Known, Line, Reply, Report, Server as Model, script};
 use farthing_ledger::watch::Random;
 use tokio_util::task::TaskTracker;
@@ -99,20 +99,28 @@ impl Draws {
 }
 
 async fn ask(handle: &Handle, key: &[u8], asked: &Asked) -> Reply {
-    let script = Script::new(if matches!(asked, Asked::Report(_)) { script::REPORT } else { script::EXCHANGE });
-    let args = script::arguments(asked);
-    let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-    loop {
+    let script = if matches!(asked, Asked::Report(_)) { script::REPORT } else { script::EXCHANGE };
+    told(handle, script, (key, &script::arguments(asked)), script::reply).await
+}
+
+/// What a script answers, by `reply`.
+pub async fn told<R>(
+    handle: &Handle,
+    script: &'static str,
+    (key, words): (&[u8], &[String]),
+    reply: impl FnOnce(&[&str]) -> Option<R>,
+) -> R {
+    let script = Script::new(script);
+    let args: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+    let answer = loop {
         match handle.script(&script, &[key], &args, Duration::from_secs(5)).await {
-            Ok(answer) => {
-                let words: Vec<&str> = answer.list().iter().map(|word: &Answer| word.text().unwrap()).collect();
-                return script::reply(&words).unwrap_or_else(|| panic!("{words:?}"));
-            }
+            Ok(answer) => break answer,
             // After a restart: nothing of it has run.
-            Err(farthing_fleet::Fault::Unavailable | farthing_fleet::Fault::Broken) => tokio::time::sleep(Duration::from_millis(5)).await,
-            Err(fault) => panic!("{fault}: {asked:?}"),
+            Err(Fault::Unavailable | Fault::Broken) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(fault) => panic!("{fault}: {words:?}"),
         }
-    }
+    };
+    answer.texts().and_then(|texts| reply(&texts)).unwrap_or_else(|| panic!("{answer:?}"))
 }
 
 /// Compares so many messages; `lose` loses Redis' data, and says which run it is in then.

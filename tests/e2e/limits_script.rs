@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use farthing_fleet::{Answer, Handle, RedisConfig, Script};
+use farthing_fleet::{Handle, RedisConfig};
 use farthing_ledger::limit::fleet::{Here, Known, Line, Message, Reply, SETTLE, Server as Model, script};
 use farthing_ledger::watch::Random;
 use farthing_types::{Clock, RealClock};
 
-use crate::fleet_script::patient;
+use crate::fleet_script::{patient, told};
 use crate::l2::servers::{Cluster, Server};
 
 struct Draws {
@@ -81,22 +81,6 @@ impl Draws {
     }
 }
 
-async fn ask(handle: &Handle, key: &[u8], message: &Message) -> Reply {
-    let args = script::arguments(message);
-    let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-    loop {
-        match handle.script(&Script::new(script::EXCHANGE), &[key], &args, Duration::from_secs(5)).await {
-            Ok(answer) => {
-                let words: Vec<&str> = answer.list().iter().map(|word: &Answer| word.text().unwrap()).collect();
-                return script::reply(&words).unwrap_or_else(|| panic!("{words:?}"));
-            }
-            // After a restart: nothing of it has run.
-            Err(farthing_fleet::Fault::Unavailable | farthing_fleet::Fault::Broken) => tokio::time::sleep(Duration::from_millis(5)).await,
-            Err(fault) => panic!("{fault}: {message:?}"),
-        }
-    }
-}
-
 /// Compares so many messages; `lose` loses Redis' data, and says which run it is in then.
 async fn compare(handle: &Handle, messages: usize, mut lose: impl FnMut(&mut Random, &mut Model) -> Option<String>) {
     let (mut model, mut run) = (Model::default(), "r".to_owned());
@@ -106,7 +90,7 @@ async fn compare(handle: &Handle, messages: usize, mut lose: impl FnMut(&mut Ran
     let (mut fine, mut grown, mut moved, mut settled) = (0, 0, 0, false);
     for n in 0..messages {
         let [to_redis, to_model] = draws.message(told_at.0);
-        let found = ask(handle, b"{t}shares", &to_redis).await;
+        let found = told(handle, script::EXCHANGE, (b"{t}shares", &script::arguments(&to_redis)), script::reply).await;
         if let Reply::Fine(told) = &found {
             told_at = (told.now, Instant::now());
         }
@@ -151,7 +135,7 @@ async fn redis_does_with_shares_what_the_model_does() {
         0 => {
             server.kill();
             server.restart();
-            // Empty, and another run: the model keeps its data, which must not count.
+            // Empty, and another run: numbers of generations begin anew in both.
             runs += 1;
             model.flush();
             Some(format!("r{runs}"))

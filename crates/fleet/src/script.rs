@@ -80,6 +80,11 @@ impl Answer {
             Self::Nothing | Self::Int(_) | Self::Bytes(_) => &[],
         }
     }
+
+    /// The table's values, where all are UTF-8 strings; none where it is no table.
+    pub fn texts(&self) -> Option<Vec<&str>> {
+        self.list().iter().map(Self::text).collect()
+    }
 }
 
 /// The first of the keys, by which the server is found; all have to be in its slot, also where there is no Cluster: a script that works here works there.

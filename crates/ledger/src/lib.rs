@@ -10,6 +10,7 @@
 //! - [`archive`]: exports, prunes and forgets what is in the log's files.
 //! - [`budget`]: money set aside before a call, so that no more is spent than was allowed.
 //! - [`limit`]: requests, tokens and calls at a time, and who waits for them.
+//! - `place`: what of both the instances of a fleet share.
 //! - [`aggregate`]: running totals for status, metrics and the demo.
 //! - [`watch`]: what is unusual about spend, where a period will end, and who is told.
 //! - [`reconcile`]: an invoice against the log.
@@ -24,6 +25,7 @@ mod decimal;
 mod journal;
 pub mod limit;
 pub mod log;
+mod place;
 pub mod prices;
 pub mod read;
 pub mod reconcile;

@@ -5,13 +5,12 @@ use std::path::Path;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use farthing_contract::log::Table;
-use parquet::arrow::ArrowWriter;
 
 use super::ArchiveError;
 use super::batches::visit_in;
+use super::export::parquet_writer;
 use super::retain::copy;
 use super::traces::{COLUMNS, Traces};
-use crate::log::{names, options, plain_schema, properties};
 
 /// A file of the log, wherever it is.
 #[derive(Clone, Debug)]
@@ -74,18 +73,12 @@ impl Forgetter {
     /// The file cannot be read or written anew.
     pub fn without(&self, file: &Elsewhere<'_>) -> Result<Option<(Bytes, u64)>, ArchiveError> {
         let mut removed = 0;
-        each(file, &mut |batch| {
-            let of = self.0.of(file.table, batch);
-            removed += (0..batch.num_rows()).filter(|row| of(*row)).count() as u64;
-        })?;
+        each(file, &mut |batch| removed += self.0.rows(file.table, batch).true_count() as u64)?;
         if removed == 0 {
             return Ok(None);
         }
-        let mut goes = |batch: &RecordBatch| {
-            let of = self.0.of(file.table, batch);
-            (0..batch.num_rows()).map(|row| Some(of(row))).collect()
-        };
-        let written = copy(file.bytes.clone(), Vec::new(), (Path::new(file.name), file.table), &mut goes)?;
+        let written =
+            copy(file.bytes.clone(), Vec::new(), (Path::new(file.name), file.table), &mut |batch| self.0.rows(file.table, batch))?;
         Ok(Some((written.into(), removed)))
     }
 }
@@ -95,9 +88,9 @@ impl Forgetter {
 /// # Errors
 /// It cannot be written as Parquet.
 pub fn without_rows(table: &'static Table) -> Result<Bytes, ArchiveError> {
-    let refused = |source| ArchiveError::Parquet { path: table.name.into(), source };
-    let writer = ArrowWriter::try_new_with_options(Vec::new(), plain_schema(table), options(properties(names(table)))).map_err(refused)?;
-    Ok(writer.into_inner().map_err(refused)?.into())
+    let path = Path::new(table.name);
+    let written = parquet_writer(Vec::new(), table, path)?.into_inner();
+    Ok(written.map_err(|source| ArchiveError::Parquet { path: path.to_owned(), source })?.into())
 }
 
 fn each(file: &Elsewhere<'_>, look: &mut dyn FnMut(&RecordBatch)) -> Result<(), ArchiveError> {

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use arrow::array::Int64Array;
 use arrow::compute::{filter_record_batch, max, min};
 use arrow::record_batch::RecordBatch;
-use farthing_contract::log::{ALL, CallRow, Column, Row, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY, Value, partition};
+use farthing_contract::log::{ALL, CallRow, Column, Row, SCHEMA_VERSION, Table, Value, partition};
 use parquet::arrow::ArrowWriter;
-use parquet::file::metadata::KeyValue;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -18,7 +17,7 @@ use super::batches::{column, conform, hours, parts, visit};
 use super::focus::{Focus, READ};
 use super::traces::Traces;
 use super::{ArchiveError, JournalHolding, Selection, holdings::in_journal};
-use crate::log::{options, plain_schema, properties};
+use crate::log::{names, options, plain_schema, properties};
 use crate::read::{Cells, text};
 
 /// How rows are written.
@@ -285,12 +284,10 @@ impl Target {
     }
 }
 
-fn parquet_writer(file: File, table: &Table, path: &Path) -> Result<ArrowWriter<File>, ArchiveError> {
-    let metadata =
-        vec![KeyValue::new(VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string()), KeyValue::new(TABLE_KEY.to_owned(), table.name.to_owned())];
-    let options = options(properties(metadata));
+/// Begins a file of a table; `path` names it in errors.
+pub(super) fn parquet_writer<W: Write + Send>(target: W, table: &Table, path: &Path) -> Result<ArrowWriter<W>, ArchiveError> {
     let refused = |source| ArchiveError::Parquet { path: path.to_owned(), source };
-    ArrowWriter::try_new_with_options(file, plain_schema(table), options).map_err(refused)
+    ArrowWriter::try_new_with_options(target, plain_schema(table), options(properties(names(table)))).map_err(refused)
 }
 
 fn digest(path: &Path) -> io::Result<(u64, String)> {

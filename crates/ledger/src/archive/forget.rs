@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{ALL, Value};
 use serde::Serialize;
 
@@ -46,11 +45,7 @@ pub fn forget(dir: &Path, tenant: &str) -> Result<Forgotten, ArchiveError> {
         let columns = ["ts_ns", "tenant", "key_hash", "request_id", "call_id", "decision_id"];
         let rows = forgotten.rows.entry(table.name).or_default();
         for file in hours(dir, table).iter().flat_map(|(_, folder)| parts(folder)) {
-            let mut goes = |batch: &RecordBatch| {
-                let of = traces.of(table, batch);
-                (0..batch.num_rows()).map(|row| Some(of(row))).collect()
-            };
-            match retain(&file, table, &columns, &mut goes) {
+            match retain(&file, table, &columns, &mut |batch| traces.rows(table, batch)) {
                 Ok(Retained { removed, .. }) => {
                     *rows += removed;
                     forgotten.files += u64::from(removed > 0);

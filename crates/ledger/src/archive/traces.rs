@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use arrow::array::{Array, PrimitiveArray, StringArray, UInt64Array};
+use arrow::array::{Array, BooleanArray, PrimitiveArray, StringArray, UInt64Array};
 use arrow::datatypes::UInt64Type;
 use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{CallRow, Decision, OutcomeRow, Request, Row, Table};
@@ -108,6 +108,12 @@ impl Traces {
                 Box::new(move |row| tenants.is_some_and(|tenants| tenants.value(row) == self.tenant))
             }
         }
+    }
+
+    /// The same of all rows of a batch.
+    pub(super) fn rows(&self, table: &Table, batch: &RecordBatch) -> BooleanArray {
+        let of = self.of(table, batch);
+        (0..batch.num_rows()).map(|row| Some(of(row))).collect()
     }
 
     /// Keys that only this tenant has used.

@@ -460,5 +460,9 @@ impl Book {
                 self.free.push(u32::try_from(id).unwrap_or(u32::MAX));
             }
         }
+        if let Some(side) = &mut self.fleet {
+            // Where nobody is told of them for long, as without Redis, they would be noted again with each life of a counter.
+            side.short.retain(|id| self.counters.get(*id as usize).and_then(Option::as_ref).is_some_and(|counter| counter.short));
+        }
     }
 }

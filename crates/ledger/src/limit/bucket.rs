@@ -59,9 +59,13 @@ impl Bucket {
         self.level = self.level.min(self.full());
     }
 
+    fn period(&self) -> i128 {
+        i128::try_from(self.spec.period.as_nanos()).unwrap_or(LONGEST).clamp(1, LONGEST)
+    }
+
     /// A token.
     fn token(&self) -> i128 {
-        i128::try_from(self.spec.period.as_nanos()).unwrap_or(LONGEST).clamp(1, LONGEST) * i128::from(WHOLE)
+        self.period() * i128::from(WHOLE)
     }
 
     fn units(&self, amount: u64) -> i128 {
@@ -69,7 +73,7 @@ impl Bucket {
     }
 
     fn full(&self) -> i128 {
-        i128::from(self.spec.burst) * (self.token() / i128::from(WHOLE)) * i128::from(self.shares.burst)
+        i128::from(self.spec.burst) * self.period() * i128::from(self.shares.burst)
     }
 
     /// What a nanosecond brings.
@@ -117,7 +121,7 @@ impl Bucket {
 
     /// How long the whole limit takes to bring `amount`.
     pub fn weighs(&self, amount: u64) -> Span {
-        nanos(i128::from(amount) * (self.token() / i128::from(WHOLE)) / i128::from(self.spec.count.max(1)))
+        nanos(i128::from(amount) * self.period() / i128::from(self.spec.count.max(1)))
     }
 
     /// What share of the whole rate `amount` in this time is, of [`WHOLE`].

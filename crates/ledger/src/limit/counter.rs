@@ -67,7 +67,7 @@ pub struct Moved {
 
 impl Moved {
     /// The share of the rate, beside that standing one.
-    fn beside(&self, standing: u32) -> u32 {
+    pub fn beside(&self, standing: u32) -> u32 {
         if self.lent { self.rate.min(standing) } else { self.rate.max(standing) }
     }
 }
@@ -326,9 +326,7 @@ impl Counter {
     pub fn hold(&mut self, until: Time, now: Time) {
         self.turn_over(now);
         self.held_until = self.held_until.max(until);
-        for bucket in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
-            bucket.hold(until, now);
-        }
+        self.buckets().for_each(|bucket| bucket.hold(until, now));
     }
 
     /// What is left of requests and tokens, and until all is there again.
@@ -336,7 +334,10 @@ impl Counter {
         self.turn_over(now);
         let full = |bucket: &mut Bucket| match bucket.until_full(now) {
             // Others have its rate for a moment.
-            wait if wait >= NEVER => bucket.weighs(bucket.clone().missing(now)),
+            wait if wait >= NEVER => {
+                let missing = bucket.missing(now);
+                bucket.weighs(missing)
+            }
             wait => wait,
         };
         [&mut self.requests, &mut self.tokens].map(|bucket| bucket.as_mut().map(|bucket| (bucket.left(now), full(bucket))))

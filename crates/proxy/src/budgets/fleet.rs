@@ -1,25 +1,21 @@
 //! Budgets that a fleet shares: what the [`Member`] has to tell goes to Redis from one task, one message at a time; calls that need more wait for its answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use farthing_fleet::{Answer, Fault, Script};
+use farthing_fleet::{Answer, Script};
 use farthing_ledger::budget::fleet::{Asked, Member, Orders, Reply, Strike, script};
 use farthing_types::Span;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{MissedTickBehavior, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::timeout;
 
 use super::Shared;
 use crate::fleet::Fleet;
+use crate::fleet::teller::{Teller, beats, run, understood};
 
 /// Group of the keys, and the one with the counters.
 const KEYS: &str = "budgets";
 const COUNTERS: &str = "counters";
-/// How often a member tells of itself.
-const BEAT: Span = Span::from_millis(250);
 /// How long an answer may take.
 const DEADLINE: Span = Span::from_millis(500);
 /// How long a process that ends tries to give back what it holds.
@@ -34,40 +30,21 @@ const ALL_RAISES: &str = "for _, raise in ipairs(ARGV) do redis.call('HSETNX', K
 
 /// How budgets reach their fleet.
 pub(super) struct Link {
-    fleet: Arc<Fleet>,
+    pub(super) teller: Teller,
     /// Somebody asks for more.
     wake: Notify,
     /// Calls that wait for the end of a round.
     waiting: Mutex<Vec<oneshot::Sender<()>>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    pub(super) stats: LinkStats,
-}
-
-/// Figures of a link.
-#[derive(Debug, Default)]
-pub struct LinkStats {
-    /// Messages answered.
-    pub answered: AtomicU64,
-    /// Messages without an answer.
-    pub failed: AtomicU64,
 }
 
 impl Link {
     pub(super) fn new(fleet: Arc<Fleet>) -> Self {
-        Self {
-            fleet,
-            wake: Notify::new(),
-            waiting: Mutex::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            stats: LinkStats::default(),
-        }
+        Self { teller: Teller::new(fleet), wake: Notify::new(), waiting: Mutex::default() }
     }
 
     /// An id for a member whose ledger knows none.
     pub(super) fn drawn(&self) -> String {
-        format!("{:016x}", self.fleet.identity().incarnation)
+        format!("{:016x}", self.teller.fleet.identity().incarnation)
     }
 
     /// Calls that wait.
@@ -98,12 +75,10 @@ impl Link {
 /// Begins to tell the fleet.
 pub(super) fn start(shared: &Arc<Shared>) {
     let Some(link) = &shared.link else { return };
-    let (shared, stop) = (Arc::downgrade(shared), link.stop.clone());
-    let agent = link.fleet.clone();
-    link.tasks.spawn(async move {
-        let mut beat = tokio::time::interval(BEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut agent = Agent::new(agent);
+    let (shared, stop, fleet) = (Arc::downgrade(shared), link.teller.stop.clone(), link.teller.fleet.clone());
+    link.teller.tasks.spawn(async move {
+        let mut beat = beats();
+        let mut agent = Agent::new(fleet);
         loop {
             let Some(shared) = shared.upgrade() else { return };
             let Some(link) = &shared.link else { return };
@@ -123,10 +98,8 @@ pub(super) fn start(shared: &Arc<Shared>) {
 /// Gives back what is held, and ends.
 pub(super) async fn leave(shared: &Shared) {
     if let Some(link) = &shared.link {
-        link.stop.cancel();
-        link.tasks.close();
         // A disk that does not answer must not hold up the end.
-        let _in_time = timeout(LEAVE * 2, link.tasks.wait()).await;
+        link.teller.leave(LEAVE * 2).await;
     }
 }
 
@@ -153,18 +126,13 @@ pub(super) async fn write_off(shared: &Shared, member: &str) -> Result<(), Write
         return Err(WriteOffError::NotMissing(member.to_owned(), state.missing().collect::<Vec<_>>().join(", ")));
     };
     let args = script::of_strike(&Strike { generation, id: view.known.id.clone() });
-    let answer = run(&link.fleet, &Script::new(script::STRIKE), (&link.fleet.key(KEYS, COUNTERS), &args)).await;
+    let fleet = &link.teller.fleet;
+    let answer = run(fleet, &Script::new(script::STRIKE), (&fleet.key(KEYS, COUNTERS), &args), DEADLINE).await;
     let answer = answer.map_err(|fault| WriteOffError::Redis(fault.to_string()))?;
     match answer.list().first().and_then(Answer::text) {
         Some("fine") => Ok(()),
         _ => Err(WriteOffError::Redis("it has lost its data again, or the member has told meanwhile".to_owned())),
     }
-}
-
-/// Runs a script on a key of the fleet's.
-async fn run(fleet: &Fleet, script: &Script, (key, args): (&[u8], &[String])) -> Result<Answer, Fault> {
-    let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-    fleet.handle().script(script, &[key], &args, DEADLINE).await
 }
 
 struct Agent {
@@ -224,17 +192,18 @@ impl Agent {
         let asked = self.member.next(&mut shared.book.lock(), beat, (&candidate, shared.clock.now()));
         let asked = asked?;
         let answer = self.send(&asked).await;
-        let (counter, again) = match answer {
+        let answered = answer.is_ok();
+        let again = match answer {
             Ok(reply) => {
                 let orders = self.member.answered(&mut shared.book.lock(), &asked, (&reply, shared.clock.now()));
-                (&link.stats.answered, self.write(shared, orders).await)
+                self.write(shared, orders).await
             }
             Err(why) => {
                 self.member.failed(&mut shared.book.lock(), (&why, shared.clock.now()));
-                (&link.stats.failed, None)
+                None
             }
         };
-        counter.fetch_add(1, Relaxed);
+        link.teller.count(answered);
         link.tell_waiters();
         again
     }
@@ -273,19 +242,15 @@ impl Agent {
 
     async fn send(&self, asked: &Asked) -> Result<Reply, String> {
         let script = if matches!(asked, Asked::Report(_)) { &self.report } else { &self.exchange };
-        let answer = run(&self.fleet, script, (&self.key, &script::arguments(asked))).await;
-        let answer = answer.map_err(|fault| format!("the fleet's redis does not answer: {fault}"))?;
-        let words: Option<Vec<&str>> = answer.list().iter().map(Answer::text).collect();
-        words
-            .and_then(|words| script::reply(&words))
-            .ok_or_else(|| "the fleet's redis says what this version does not understand".to_owned())
+        let answer = run(&self.fleet, script, (&self.key, &script::arguments(asked)), DEADLINE).await;
+        understood(&answer.map_err(|fault| format!("the fleet's redis does not answer: {fault}"))?, script::reply)
     }
 
     /// Tells what raises are known here, and takes over those that others know.
     async fn share_raises(&self, shared: &Arc<Shared>) {
         let now = shared.clock.now();
         let own = shared.book.lock().fleet_raises(now);
-        let Ok(answer) = run(&self.fleet, &self.raises, (&self.raises_key, &own)).await else { return };
+        let Ok(answer) = run(&self.fleet, &self.raises, (&self.raises_key, &own), DEADLINE).await else { return };
         let all = answer.list().iter().filter_map(Answer::text);
         let records = shared.book.lock().adopt_raises(all, now);
         if !records.is_empty() {

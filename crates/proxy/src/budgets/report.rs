@@ -94,7 +94,7 @@ impl BudgetLevels for Shared {
 
 pub(super) fn report(shared: &Arc<Shared>) -> BudgetsReport {
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let messages = shared.link.as_ref().map(|link| [count(&link.stats.answered), count(&link.stats.failed)]);
+    let messages = shared.link.as_ref().map(|link| link.teller.messages());
     let (specs, counters, fault, fleet) = {
         let mut book = shared.book.lock();
         let counters = book.views(shared.clock.now());

@@ -7,6 +7,7 @@ mod orders;
 mod outbox;
 mod stamps;
 mod stats;
+pub mod teller;
 
 use std::path::PathBuf;
 use std::sync::Arc;

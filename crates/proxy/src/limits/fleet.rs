@@ -1,26 +1,22 @@
 //! Limits that a fleet shares: what the [`Member`] has to tell goes to Redis from one task, some times a second; no call waits for that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use farthing_config::FleetConfig;
-use farthing_fleet::{Answer, Script};
+use farthing_fleet::Script;
 use farthing_ledger::limit::Book;
 use farthing_ledger::limit::bucket::WHOLE;
 use farthing_ledger::limit::fleet::{ANSWER, Asked, Kept, Member, MemberState, Reply, SharesView, Terms, script};
 use farthing_types::{Span, Time};
 use parking_lot::Mutex;
-use tokio::time::{MissedTickBehavior, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::timeout;
 
 use super::desk::Desk;
 use crate::fleet::Fleet;
+use crate::fleet::teller::{Teller, beats, run, understood};
 
 /// Group of the keys.
 const KEYS: &str = "limits";
-/// How often a member tells of itself.
-const BEAT: Span = Span::from_millis(250);
 /// Messages of one beat: the first may tell of something that is to be answered at once.
 const ROUNDS: usize = 3;
 /// How long a process that ends tries to say so.
@@ -28,14 +24,10 @@ const LEAVE: Span = Span::from_secs(1);
 
 /// How limits reach their fleet.
 pub struct Link {
-    fleet: Arc<Fleet>,
+    teller: Teller,
     terms: Terms,
     /// `None` until what a process before has left is read. Locked after the book.
     member: Mutex<Option<Member>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    answered: AtomicU64,
-    failed: AtomicU64,
 }
 
 /// How shared limits stand, as this instance knows it.
@@ -71,12 +63,8 @@ impl Link {
         let identity = fleet.identity();
         Self {
             terms: terms(fleet.config(), (identity.name.clone(), identity.incarnation), now),
-            fleet,
+            teller: Teller::new(fleet),
             member: Mutex::new(None),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            answered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
         }
     }
 
@@ -101,11 +89,10 @@ impl Link {
     /// Begins to tell the fleet.
     pub fn start(self: &Arc<Self>, desk: &Arc<Desk>) {
         let (link, desk) = (self.clone(), desk.clone());
-        self.tasks.spawn(async move {
-            let agent = Agent::new(&link.fleet);
-            let mut beat = tokio::time::interval(BEAT);
-            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while tokio::select! { () = link.stop.cancelled() => false, _ = beat.tick() => true } {
+        self.teller.tasks.spawn(async move {
+            let agent = Agent::new(&link.teller.fleet);
+            let mut beat = beats();
+            while tokio::select! { () = link.teller.stop.cancelled() => false, _ = beat.tick() => true } {
                 agent.rounds(&link, &desk).await;
             }
             if let Some(member) = &mut *link.member.lock() {
@@ -113,13 +100,11 @@ impl Link {
             }
             let _in_time = timeout(LEAVE, agent.round(&link, &desk)).await;
         });
-        self.tasks.close();
     }
 
     /// Uses nothing more, and says so.
     pub async fn leave(&self) {
-        self.stop.cancel();
-        let _in_time = timeout(LEAVE * 2, self.tasks.wait()).await;
+        self.teller.leave(LEAVE * 2).await;
     }
 
     /// How it stands; `None` before it has begun.
@@ -131,7 +116,7 @@ impl Link {
             shares,
             away: state.away.as_ref().map(|(since, _)| now.since(*since)),
             state,
-            messages: [self.answered.load(Relaxed), self.failed.load(Relaxed)],
+            messages: self.teller.messages(),
         })
     }
 }
@@ -186,7 +171,7 @@ impl Agent {
     async fn round(&self, link: &Link, desk: &Arc<Desk>) -> bool {
         let asked = desk.tell(|book, now| link.member.lock().as_mut().map(|member| member.next(book, now)));
         let Some(asked) = asked else { return false };
-        let answer = self.send(&link.fleet, &asked).await;
+        let answer = self.send(&link.teller.fleet, &asked).await;
         let (again, said) = desk.tell(|book, now| {
             let mut member = link.member.lock();
             let Some(member) = &mut *member else { return (false, None) };
@@ -201,8 +186,7 @@ impl Agent {
             let after = Said::of(member.state());
             (again, (before != after).then_some((before, after)))
         });
-        let counter = if answer.is_ok() { &link.answered } else { &link.failed };
-        counter.fetch_add(1, Relaxed);
+        link.teller.count(answer.is_ok());
         if let Some((before, after)) = said {
             after.log(&before);
         }
@@ -210,14 +194,8 @@ impl Agent {
     }
 
     async fn send(&self, fleet: &Fleet, asked: &Asked) -> Result<Reply, String> {
-        let args = script::arguments(&asked.message);
-        let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-        let answer = fleet.handle().script(&self.script, &[&self.key], &args, ANSWER).await;
-        let answer = answer.map_err(|fault| format!("the fleet's redis does not answer ({fault})"))?;
-        let words: Option<Vec<&str>> = answer.list().iter().map(Answer::text).collect();
-        words
-            .and_then(|words| script::reply(&words))
-            .ok_or_else(|| "the fleet's redis says what this version does not understand".to_owned())
+        let answer = run(fleet, &self.script, (&self.key, &script::arguments(&asked.message)), ANSWER).await;
+        understood(&answer.map_err(|fault| format!("the fleet's redis does not answer ({fault})"))?, script::reply)
     }
 }
 

@@ -1,27 +1,10 @@
--- What both scripts begin with. The state is one hash, so that all of it is lost or nothing: `g` is the generation, `m` the members, one a line, and `c:...`
--- a counter in a window each. Numbers are whole, below 2^53.
-local K = KEYS[1]
-local LEASE, PATIENCE, SETTLE, UNSURE, NEXT, KEEP = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local MOST, HUNGRY, FOREVER, SWEPT_AFTER = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local PER_START = tonumber(ARGV[11])
+
+-- What all scripts of budgets go on with. The state is one hash, so that all of it is lost or nothing: `g` is the generation, `m` the members, one a line, and
+-- `c:...` a counter in a window each.
+local LEASE, PATIENCE, SETTLE, UNSURE, NEXT, KEEP = number(), number(), number(), number(), number(), number()
+local MOST, HUNGRY, FOREVER, SWEPT_AFTER, PER_START = number(), number(), number(), number(), number()
 -- Who holds what members are taken to have spent that never told.
 local WRITTEN_OFF = 'written-off'
-local at = 11
-local function arg()
-  at = at + 1
-  return ARGV[at]
-end
-local function number()
-  return tonumber(arg())
-end
-local function text(n)
-  return string.format('%.0f', n)
-end
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- Another run of the server may have lost data, whatever it has.
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 
 local s
 local function load()
@@ -48,9 +31,9 @@ local function save()
   table.sort(s.ids)
   for i, id in ipairs(s.ids) do
     local m = s.members[id]
-    lines[i] = table.concat({ id, m.name, m.life, text(m.seq), text(m.expires), text(m.join), text(m.ack), text(m.till), m.here and '1' or '0' }, ' ')
+    lines[i] = table.concat({ id, m.name, m.life, text(m.seq), text(m.expires), text(m.join), text(m.ack), text(m.till), flag(m.here) }, ' ')
   end
-  redis.call('HSET', K, 'g', table.concat({ s.generation, run, text(s.began), text(s.version), s.sure and '1' or '0', text(s.epoch) }, ' '), 'm', table.concat(lines, '\n'))
+  redis.call('HSET', K, 'g', table.concat({ s.generation, run, text(s.began), text(s.version), flag(s.sure), text(s.epoch) }, ' '), 'm', table.concat(lines, '\n'))
 end
 
 local function seat(id, name, till)
@@ -133,9 +116,9 @@ local function told(id, swept, lines)
   local members = {}
   for i, other in ipairs(s.ids) do
     local m = s.members[other]
-    members[i] = table.concat({ other, m.name, text(m.till), text(m.expires), m.here and '1' or '0' }, ' ')
+    members[i] = table.concat({ other, m.name, text(m.till), text(m.expires), flag(m.here) }, ' ')
   end
-  local answer = { 'fine', s.generation, text(s.epoch), text(now), text(s.version), whole() and '1' or '0', joined(id) and '1' or '0', swept, table.concat(members, '\n') }
+  local answer = { 'fine', s.generation, text(s.epoch), text(now), text(s.version), flag(whole()), flag(joined(id)), swept, table.concat(members, '\n') }
   for _, line in ipairs(lines) do
     answer[#answer + 1] = line
   end

@@ -63,7 +63,7 @@ for i = 1, number() do
       allowance = allowance + needed + math.min(math.max(want - allowance - needed, 0), share)
     end
   end
-  lines[i] = (withheld and '1 ' or '0 ') .. set(field, c, id, allowance, used)
+  lines[i] = flag(withheld) .. ' ' .. set(field, c, id, allowance, used)
   keeps(id, ends, allowance)
 end
 save()

@@ -31,8 +31,9 @@ mod wire;
 
 use farthing_types::{Money, Span};
 
+pub use crate::place::Here;
 pub use member::{Asked, Member, MemberState, Orders, Refused};
-pub use server::{Here, Server};
+pub use server::Server;
 pub use share::FleetTold;
 pub(super) use share::{FleetSide, Share};
 pub use wire::{Exchange, Holder, Known, Line, LineTold, MemberView, Reply, Report, Strike, Told};
@@ -80,8 +81,4 @@ pub(super) fn down(money: Money) -> i64 {
 
 pub(super) const fn money(units: i64) -> Money {
     Money::from_nanos(units.saturating_mul(UNIT))
-}
-
-pub(super) fn millis(span: Span) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

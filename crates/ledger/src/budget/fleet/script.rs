@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use super::wire::{Exchange, Holder, Known, LineTold, MemberView, Reply, Report, Strike, Told};
-use super::{Asked, FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, PER_START, SETTLE, SWEPT_AFTER, millis};
+use super::{Asked, FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, PER_START, SETTLE, SWEPT_AFTER};
+use crate::place::{flag, millis};
 
 /// Takes a report; the hash with the counters is its only key.
-pub const REPORT: &str = concat!(include_str!("common.lua"), include_str!("report.lua"));
+pub const REPORT: &str = concat!(include_str!("../../place.lua"), include_str!("common.lua"), include_str!("report.lua"));
 /// Takes an exchange.
-pub const EXCHANGE: &str = concat!(include_str!("common.lua"), include_str!("exchange.lua"));
+pub const EXCHANGE: &str = concat!(include_str!("../../place.lua"), include_str!("common.lua"), include_str!("exchange.lua"));
 
 /// Waits no longer for a member.
-pub const STRIKE: &str = concat!(include_str!("common.lua"), include_str!("strike.lua"));
+pub const STRIKE: &str = concat!(include_str!("../../place.lua"), include_str!("common.lua"), include_str!("strike.lua"));
 
 /// The arguments of a message; [`REPORT`] or [`EXCHANGE`] takes them.
 pub fn arguments(asked: &Asked) -> Vec<String> {
@@ -38,10 +39,6 @@ fn terms() -> Vec<String> {
         [i64::try_from(MAX_MEMBERS).unwrap_or(i64::MAX), millis(HUNGRY), FOREVER, SWEPT_AFTER, PER_START].map(|number| number.to_string()),
     );
     args
-}
-
-fn flag(set: bool) -> String {
-    u8::from(set).to_string()
 }
 
 fn of_report(report: &Report, args: &mut Vec<String>) {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::wire::{Exchange, Holder, Known, Line, LineTold, MemberView, Reply, Report, Strike, Told};
-use super::{FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, PER_START, SETTLE, SWEPT_AFTER, millis};
+use super::{FOREVER, HUNGRY, KEEP, LEASE, MAX_MEMBERS, NEXT, PATIENCE, PER_START, SETTLE, SWEPT_AFTER};
+use crate::place::{Here, millis};
 
 /// Who holds what members are taken to have spent that never told.
 const WRITTEN_OFF: &str = "written-off";
@@ -55,15 +56,6 @@ struct Count {
     /// The greatest sum of all allowances that somebody has seen before the generation began.
     seen: i64,
     holders: Vec<Holder>,
-}
-
-/// Where and when a message is taken.
-#[derive(Clone, Copy, Debug)]
-pub struct Here<'a> {
-    /// The run of the server.
-    pub run: &'a str,
-    /// Its time in milliseconds.
-    pub now: i64,
 }
 
 impl Server {

@@ -3,8 +3,8 @@
 use farthing_types::{BudgetScope, BudgetSpec, BudgetWindow, Enforce, Money, Priority, Time};
 
 use super::member::{Asked, Member};
-use super::server::{Here, Server};
 use super::wire::Reply;
+use super::{Here, Server};
 use crate::budget::store::Record;
 use crate::budget::{Ask, Book, Charge, Hold, Raise, Verdict, Who, Why, Written};
 

@@ -25,7 +25,7 @@ pub(in crate::limit) struct Side {
     moved: HashMap<u128, Moved>,
     pub(in crate::limit) marks: HashMap<u128, u32>,
     /// Counters where somebody found no room.
-    short: Vec<u32>,
+    pub(in crate::limit) short: Vec<u32>,
 }
 
 /// Shares as they are told.
@@ -40,17 +40,20 @@ pub struct SharesView {
 }
 
 impl Book {
-    /// Shares all limits with a fleet from now on, and has nothing of them yet. To be called before anything is asked or restored.
+    /// Shares all limits with a fleet from now on, and has nothing of them yet; where it does already, all stays as it is. To be called before anything is
+    /// asked or restored.
     pub fn enter_fleet(&mut self) {
-        self.fleet = Some(Box::new(Side {
-            standing: Standing::NOTHING,
-            until: Time::from_nanos(i64::MIN),
-            history: Vec::new(),
-            full: false,
-            moved: HashMap::new(),
-            marks: HashMap::new(),
-            short: Vec::new(),
-        }));
+        self.fleet.get_or_insert_with(|| {
+            Box::new(Side {
+                standing: Standing::NOTHING,
+                until: Time::from_nanos(i64::MIN),
+                history: Vec::new(),
+                full: false,
+                moved: HashMap::new(),
+                marks: HashMap::new(),
+                short: Vec::new(),
+            })
+        });
     }
 
     /// What the instance has of all limits.
@@ -127,8 +130,7 @@ impl Book {
     /// By what a counter opens.
     pub(in crate::limit) fn begin(&self, mark: u128, now: Time) -> Begin<'_> {
         let Some(side) = &self.fleet else { return Begin::ALONE };
-        let moved = side.moved.get(&mark).copied().filter(|moved| moved.until > now);
-        Begin { standing: side.standing, moved, history: &side.history, full: side.full }
+        Begin { standing: side.standing, moved: self.moved(mark, now), history: &side.history, full: side.full }
     }
 
     pub(in crate::limit) fn note_asked(&mut self, counters: &[u32], cost: Cost) {

@@ -1,27 +1,8 @@
+
 -- What `server.rs` beside this does, step by step. One hash, so that all of it is lost or nothing: `g` is the generation, `m` the members, one a line, and
--- `c:MARK` a counter each; `w` are those of which somebody lacks some, the latest first. Numbers are whole, below 2^53.
-local K = KEYS[1]
-local at = 0
-local function arg()
-  at = at + 1
-  return ARGV[at]
-end
-local function number()
-  return tonumber(arg())
-end
+-- `c:MARK` a counter each; `w` are those of which somebody lacks some, the latest first.
 local LEASE, SETTLE, TERM, CLOSED, KEPT, FRESH, PATIENCE = number(), number(), number(), number(), number(), number(), number()
 local MOST, WANTED, ALL = number(), number(), number()
-local function text(n)
-  return string.format('%.0f', n)
-end
-local function flag(set)
-  return set and '1' or '0'
-end
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- Another run of the server may have lost data, whatever it has.
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 
 local id, life, start, seq, generation, epoch = arg(), arg(), number(), number(), arg(), number()
 local report, new, closing, alone, most = arg() == '1', arg() == '1', arg() == '1', number(), number()

@@ -7,10 +7,11 @@ use farthing_types::{Span, Time};
 use serde::{Deserialize, Serialize};
 
 use super::wire::{Known, Line, LineTold, MemberView, Message, Reply, Told};
-use super::{CLOSED, MARGIN, MAX_LINES, MAX_MOVED, TERM, millis};
+use super::{CLOSED, MARGIN, MAX_LINES, MAX_MOVED, TERM};
 use crate::limit::Book;
 use crate::limit::bucket::{Shares, WHOLE};
 use crate::limit::counter::{Moved, Standing};
+use crate::place::millis;
 
 /// Slack for times that are told in whole milliseconds.
 const ROUND: Span = Span::from_millis(2);
@@ -297,7 +298,7 @@ impl Member {
         // A little more than was asked for, and what was wanted before fades.
         watch.want = wanted.saturating_add(wanted / 4).min(WHOLE).max(watch.want / 4 * 3);
         let (standing, moved) = (book.standing().rate, book.moved(mark, now));
-        let rate = moved.map_or(standing, |moved| if moved.lent { moved.rate.min(standing) } else { moved.rate.max(standing) });
+        let rate = moved.map_or(standing, |moved| moved.beside(standing));
         let claim = watch.fair.map_or(rate, |fair| fair.min(rate));
         let line = |claim: u32, until| Line { mark, claim: i64::from(claim), until, want: i64::from(watch.want) };
         if claim >= standing {

@@ -29,10 +29,11 @@ mod wire;
 
 use farthing_types::{LimitSpec, Span};
 
+pub use crate::place::Here;
 pub use agree::SharesView;
 pub(super) use agree::Side;
 pub use member::{ANSWER, Asked, Kept, Member, MemberState, Terms};
-pub use server::{Here, Server};
+pub use server::Server;
 pub use wire::{Known, Line, LineTold, MemberView, Message, Reply, Told};
 
 /// How long a share of a rate moves for.
@@ -70,8 +71,4 @@ pub(super) fn mark(spec: &LimitSpec, unit: &str) -> u128 {
     let mut first = [0; 16];
     hasher.finalize_xof().fill(&mut first);
     u128::from_le_bytes(first)
-}
-
-pub(super) fn millis(span: Span) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

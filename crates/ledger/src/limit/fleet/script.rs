@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::wire::{Known, LineTold, MemberView, Message, Reply, Told};
-use super::{CLOSED, FRESH, KEPT, LEASE, MAX_MEMBERS, MAX_WANTED, PATIENCE, SETTLE, TERM, millis};
+use super::{CLOSED, FRESH, KEPT, LEASE, MAX_MEMBERS, MAX_WANTED, PATIENCE, SETTLE, TERM};
 use crate::limit::bucket::WHOLE;
+use crate::place::{flag, millis};
 
 /// Takes a message; the hash of the shares is its only key.
-pub const EXCHANGE: &str = include_str!("exchange.lua");
+pub const EXCHANGE: &str = concat!(include_str!("../../place.lua"), include_str!("exchange.lua"));
 
 /// The arguments of a message.
 pub fn arguments(message: &Message) -> Vec<String> {
@@ -37,10 +38,6 @@ pub fn arguments(message: &Message) -> Vec<String> {
         args.extend([line.claim, line.until, line.want].map(|number| number.to_string()));
     }
     args
-}
-
-fn flag(set: bool) -> String {
-    u8::from(set).to_string()
 }
 
 /// What an answer's strings mean; `None` where the script says no such thing.

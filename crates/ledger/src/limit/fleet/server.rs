@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::wire::{Known, Line, LineTold, MemberView, Message, Reply, Told};
-use super::{CLOSED, FRESH, KEPT, LEASE, MAX_MEMBERS, MAX_WANTED, PATIENCE, SETTLE, TERM, fair, millis};
-pub use crate::budget::fleet::Here;
+use super::{CLOSED, FRESH, KEPT, LEASE, MAX_MEMBERS, MAX_WANTED, PATIENCE, SETTLE, TERM, fair};
 use crate::limit::bucket::WHOLE;
+use crate::place::{Here, millis};
 
 const ALL: i64 = WHOLE as i64;
 

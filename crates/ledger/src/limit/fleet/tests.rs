@@ -3,8 +3,8 @@
 use farthing_types::{LimitScope, LimitSpec, Priority, RateSpec, Span, Time};
 
 use super::member::{Kept, Member, Terms};
-use super::server::{Here, Server};
 use super::wire::Reply;
+use super::{Here, Server};
 use crate::limit::bucket::WHOLE;
 use crate::limit::{Ask, Book, Cost, Mood, Pass, Stage, Standing, Verdict, Who};
 
@@ -289,4 +289,46 @@ fn nothing_of_an_older_message_or_generation_counts() {
     assert!(matches!(server.take(Here { run: "r", now: 4_030 }, &late.message), Reply::Lost(_, 2)));
     beat(&mut server, &mut [&mut a], 4_250..4_300);
     assert_eq!((a.share(), a.member.state().losses), (WHOLE, 1), "it goes on with what it had");
+}
+
+/// The proxy shares limits first, and reads what it had then: what is asked in between, if anything, is counted by the same counters.
+#[test]
+fn counters_that_open_before_the_member_begins_are_lent_as_others_are() {
+    let mut server = Server::default();
+    let mut book = Book::new([rate(1_000, 100)]);
+    book.enter_fleet();
+    let ask = Ask {
+        who: Who { tenant: "t", ..Who::default() },
+        stage: Stage::Call,
+        priority: Priority::Low,
+        mood: Mood::Usual,
+        cost: Cost { tokens: 0 },
+        bytes: 0,
+        deadline: ms(0),
+        now: ms(0),
+    };
+    assert!(matches!(book.ask(&ask), Verdict::Refused(_)), "it has nothing yet");
+    let member = Member::new(&mut book, terms("b", 1), None, (ms(0), ms(0)));
+    let mut b = Instance { book, member };
+    let mut a = Instance::new(terms("a", 1), rate(1_000, 100), None, 0);
+    beat(&mut server, &mut [&mut a, &mut b], 0..4_000);
+    for now in 4_000..6_000 {
+        let _passed = a.ask("t", now);
+        if now % 250 == 0 {
+            beat(&mut server, &mut [&mut a, &mut b], now..now + 1);
+        }
+    }
+    let rate = |instance: &mut Instance| instance.book.views(1, ms(6_000))[0].busiest[0].share;
+    let (of_a, of_b) = (rate(&mut a), rate(&mut b));
+    assert!(of_a > WHOLE / 2 && of_a + of_b <= WHOLE, "{of_a} {of_b}");
+}
+
+#[test]
+fn without_redis_no_more_is_noted_than_there_are_counters() {
+    let mut a = Instance::new(terms("a", 1), rate(10, 40), None, 0);
+    for n in 0..5_000 {
+        assert!(a.ask(&format!("t{n}"), n).is_none(), "it has never heard anything");
+    }
+    let noted = a.book.fleet.as_ref().map(|side| side.short.len());
+    assert!(noted.is_some_and(|noted| noted <= 1_024), "{noted:?}");
 }

@@ -3,14 +3,13 @@
 
 mod faults;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use farthing_types::{BudgetSpec, BudgetWindow, Money, Priority, Time};
 
 use super::member::{Asked, Member, Orders};
-use super::server::{Here, Server};
 use super::wire::Reply;
+use super::{Here, Server};
 use crate::budget::store::Record;
 use crate::budget::{Ask, Book, Charge, Hold, Verdict, Who, Why, Written};
 use crate::watch::Random;
@@ -73,8 +72,8 @@ struct World {
     seed: u64,
     random: Random,
     now: i64,
-    events: BinaryHeap<Reverse<(i64, u64)>>,
-    bodies: BTreeMap<u64, Event>,
+    /// What is to come, by its time and in the order in which it was thought of.
+    events: BTreeMap<(i64, u64), Event>,
     number: u64,
     server: Server,
     run: String,
@@ -107,8 +106,7 @@ impl World {
         let mut world = Self {
             seed,
             now: begin,
-            events: BinaryHeap::new(),
-            bodies: BTreeMap::new(),
+            events: BTreeMap::new(),
             number: 0,
             server: Server::default(),
             old: Server::default(),
@@ -161,8 +159,7 @@ impl World {
 
     fn at(&mut self, time: i64, event: Event) {
         self.number += 1;
-        self.events.push(Reverse((time, self.number)));
-        self.bodies.insert(self.number, event);
+        self.events.insert((time, self.number), event);
     }
 
     fn clock(&self, n: usize) -> Time {
@@ -374,12 +371,11 @@ impl World {
     }
 
     fn run(mut self) -> Seen {
-        while let Some(Reverse((time, number))) = self.events.pop() {
+        while let Some(((time, _), event)) = self.events.pop_first() {
             self.now = time.max(self.now);
             if self.now > self.end {
                 break;
             }
-            let event = self.bodies.remove(&number).unwrap();
             if let Some((n, life)) = self.of(&event) {
                 let instance = &self.instances[n];
                 if life.is_some_and(|life| life != instance.life) {

@@ -4,14 +4,13 @@
 
 mod faults;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use farthing_types::{LimitScope, LimitSpec, Priority, RateSpec, Span, Time};
 
 use super::member::{ANSWER, Asked, Kept, Member, Terms};
-use super::server::{Here, Server};
 use super::wire::Reply;
+use super::{Here, Server};
 use crate::limit::{Ask, Book, Cost, Mood, SavedCounter, Stage, Verdict, Who};
 use crate::watch::Random;
 
@@ -57,8 +56,8 @@ struct Instance {
 struct World {
     random: Random,
     now: i64,
-    events: BinaryHeap<Reverse<(i64, u64)>>,
-    bodies: BTreeMap<u64, Event>,
+    /// What is to come, by its time and in the order in which it was thought of.
+    events: BTreeMap<(i64, u64), Event>,
     number: u64,
     server: Server,
     old: Server,
@@ -102,8 +101,7 @@ impl World {
         let mut world = Self {
             random: Random::new(seed),
             now: 0,
-            events: BinaryHeap::new(),
-            bodies: BTreeMap::new(),
+            events: BTreeMap::new(),
             number: 0,
             server: Server::default(),
             old: Server::default(),
@@ -157,8 +155,7 @@ impl World {
 
     fn at(&mut self, time: i64, event: Event) {
         self.number += 1;
-        self.events.push(Reverse((time, self.number)));
-        self.bodies.insert(self.number, event);
+        self.events.insert((time, self.number), event);
     }
 
     fn clock(&self, n: usize) -> Time {
@@ -354,12 +351,10 @@ impl World {
 
     fn run(&mut self, end: i64) {
         self.end = end;
-        while let Some(&Reverse((at, number))) = self.events.peek().filter(|Reverse((at, _))| *at <= end) {
-            self.events.pop();
+        while let Some(next) = self.events.first_entry().filter(|next| next.key().0 <= end) {
+            let ((at, _), event) = next.remove_entry();
             self.now = self.now.max(at);
-            if let Some(event) = self.bodies.remove(&number) {
-                self.step(event);
-            }
+            self.step(event);
         }
     }
 
