@@ -1,7 +1,5 @@
 //! Versions on their way: brought here as a whole and checked, or put there with the manifest last.
 
-use std::path::Path;
-
 use farthing_contract::bundle::disk::{MAX_FILES, MAX_MANIFEST, place, sha256, version_dir};
 use farthing_contract::bundle::signing::{MAX_SIGNATURES, add_signatures, signatures, together};
 use farthing_contract::bundle::{Bundle, BundleError, Check, Kind, MANIFEST_FILE, Manifest, SIGNATURE_FILE, Target};
@@ -14,25 +12,25 @@ const TRIES: usize = 5;
 
 impl Mirror {
     /// Brings a version here, if the store has it and the folder does not.
-    pub fn bring_version(&self, root: &Path, kind: Kind, version: u32) -> Result<(), BundleError> {
-        if version_dir(root, kind, version).is_dir() {
+    pub fn bring_version(&self, kind: Kind, version: u32) -> Result<(), BundleError> {
+        if version_dir(&self.root, kind, version).is_dir() {
             return Ok(());
         }
         match self.get(&object(kind, version, MANIFEST_FILE), MAX_MANIFEST, None)? {
-            Got::Is { bytes, .. } => self.fetch(root, (kind, version), bytes),
+            Got::Is { bytes, .. } => self.fetch((kind, version), bytes),
             Got::Absent | Got::Unchanged => Ok(()),
         }
     }
 
     /// Has the store have a version before an order is given, so that the order itself is short.
-    pub fn offer(&self, root: &Path, kind: Kind, version: u32) -> Result<(), BundleError> {
-        let (_, digest, _) = Bundle::read_manifest(root, kind, version)?;
-        self.push(root, kind, &Target { version, digest })
+    pub fn offer(&self, kind: Kind, version: u32) -> Result<(), BundleError> {
+        let (_, digest, _) = Bundle::read_manifest(&self.root, kind, version)?;
+        self.push(kind, &Target { version, digest })
     }
 
-    pub(super) fn bring(&self, root: &Path, kind: Kind, target: &Target) -> Result<(), BundleError> {
+    pub(super) fn bring(&self, kind: Kind, target: &Target) -> Result<(), BundleError> {
         // Another bundle under the number here is told by whoever loads it.
-        if version_dir(root, kind, target.version).is_dir() {
+        if version_dir(&self.root, kind, target.version).is_dir() {
             return Ok(());
         }
         let name = format!("{kind}/{}", target.version);
@@ -45,11 +43,11 @@ impl Mirror {
             let detail = format!("digest {found} in {}, the alias was moved to {}", self.remote.name(), target.digest);
             return Err(BundleError::refused(name, Check::Digest, detail));
         }
-        self.fetch(root, (kind, target.version), bytes)
+        self.fetch((kind, target.version), bytes)
     }
 
     /// Gets the files of a manifest, checks them, and puts all of it into its place.
-    fn fetch(&self, root: &Path, (kind, version): (Kind, u32), manifest_bytes: Vec<u8>) -> Result<(), BundleError> {
+    fn fetch(&self, (kind, version): (Kind, u32), manifest_bytes: Vec<u8>) -> Result<(), BundleError> {
         let name = format!("{kind}/{version}");
         let refused = |check, detail: String| BundleError::refused(name.clone(), check, detail);
         let manifest = Manifest::parse(&name, &manifest_bytes)?;
@@ -77,25 +75,25 @@ impl Mirror {
             files.push((SIGNATURE_FILE.to_owned(), bytes));
         }
         files.push((MANIFEST_FILE.to_owned(), manifest_bytes));
-        place(root, (kind, version), &files)?;
+        place(&self.root, (kind, version), &files)?;
         tracing::info!(bundle = name, from = self.remote.name(), "a version was brought here");
         Ok(())
     }
 
     /// Has the store have a version: its files, and the manifest last.
-    pub(super) fn push(&self, root: &Path, kind: Kind, target: &Target) -> Result<(), BundleError> {
+    pub(super) fn push(&self, kind: Kind, target: &Target) -> Result<(), BundleError> {
         let manifest = object(kind, target.version, MANIFEST_FILE);
         let name = format!("{kind}/{}", target.version);
         let other = |what: String| BundleError::refused(name.clone(), Check::Digest, format!("{what}: give this one another number"));
         if let Got::Is { bytes, .. } = self.get(&manifest, MAX_MANIFEST, None)? {
             let same = sha256(&bytes) == target.digest;
             return if same {
-                self.share_signatures(root, kind, target.version)
+                self.share_signatures(kind, target.version)
             } else {
                 Err(other(format!("{} has another {name}", self.remote.name())))
             };
         }
-        let bundle = Bundle::read(root, kind, target.version)?;
+        let bundle = Bundle::read(&self.root, kind, target.version)?;
         if bundle.digest != target.digest {
             return Err(BundleError::refused(name, Check::Digest, "it is not the one that the alias was moved to"));
         }
@@ -110,7 +108,7 @@ impl Mirror {
             }
         }
         // Who finds the manifest finds who has signed it.
-        self.share_signatures(root, kind, target.version)?;
+        self.share_signatures(kind, target.version)?;
         let path = bundle.dir.join(MANIFEST_FILE);
         let bytes = std::fs::read(&path).map_err(|source| BundleError::Io { path, source })?;
         if sha256(&bytes) != target.digest || self.put(&manifest, bytes, When::Absent)?.is_none() {
@@ -120,16 +118,16 @@ impl Mirror {
     }
 
     /// Brings signatures that a version has got since it was brought.
-    pub(super) fn bring_signatures(&self, root: &Path, kind: Kind, target: &Target) -> Result<(), BundleError> {
+    pub(super) fn bring_signatures(&self, kind: Kind, target: &Target) -> Result<(), BundleError> {
         match self.get(&object(kind, target.version, SIGNATURE_FILE), MAX_SIGNATURES, None)? {
-            Got::Is { bytes, .. } => add_signatures(root, (kind, target.version), &String::from_utf8_lossy(&bytes)),
+            Got::Is { bytes, .. } => add_signatures(&self.root, (kind, target.version), &String::from_utf8_lossy(&bytes)),
             Got::Absent | Got::Unchanged => Ok(()),
         }
     }
 
     /// Has the store have the signatures that are here, beside those that it has.
-    fn share_signatures(&self, root: &Path, kind: Kind, version: u32) -> Result<(), BundleError> {
-        let own = signatures(root, kind, version)?;
+    fn share_signatures(&self, kind: Kind, version: u32) -> Result<(), BundleError> {
+        let own = signatures(&self.root, kind, version)?;
         let object = object(kind, version, SIGNATURE_FILE);
         // Another instance may be at it, too: once more then.
         for _ in 0..TRIES {
