@@ -14,6 +14,7 @@ use farthing_contract::bundle::disk::{
     MAX_MANIFEST, append_history, change_aliases, history_path, read_aliases, read_history, write_atomic,
 };
 use farthing_contract::bundle::{ALIASES_FILE, Action, Alias, Aliases, BundleError, Event, Kind, SHARED_FILE, Shared, Target};
+use farthing_types::Time;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,7 @@ struct Known {
     rest: u32,
     failures: u32,
     /// What this instance has said, and when.
-    said: Option<(BTreeMap<String, Target>, i64)>,
+    said: Option<(BTreeMap<String, Target>, Time)>,
 }
 
 #[derive(Serialize, Deserialize)]
