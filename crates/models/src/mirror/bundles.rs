@@ -1,8 +1,8 @@
 //! Versions on their way: brought here as a whole and checked, or put there with the manifest last.
 
-use farthing_contract::bundle::disk::{MAX_FILES, MAX_MANIFEST, place, sha256, version_dir};
+use farthing_contract::bundle::disk::{MAX_MANIFEST, check_length, parse_manifest, place, sha256, version_dir};
 use farthing_contract::bundle::signing::{MAX_SIGNATURES, add_signatures, signatures, together};
-use farthing_contract::bundle::{Bundle, BundleError, Check, Kind, MANIFEST_FILE, Manifest, SIGNATURE_FILE, Target};
+use farthing_contract::bundle::{Bundle, BundleError, Check, FileRef, Kind, MANIFEST_FILE, SIGNATURE_FILE, Target};
 
 use super::Mirror;
 use crate::{Got, When};
@@ -16,10 +16,8 @@ impl Mirror {
         if version_dir(&self.root, kind, version).is_dir() {
             return Ok(());
         }
-        match self.get(&object(kind, version, MANIFEST_FILE), MAX_MANIFEST, None)? {
-            Got::Is { bytes, .. } => self.fetch((kind, version), bytes),
-            Got::Absent | Got::Unchanged => Ok(()),
-        }
+        let manifest = self.whole(&object(kind, version, MANIFEST_FILE), MAX_MANIFEST)?;
+        manifest.map_or(Ok(()), |bytes| self.fetch((kind, version), bytes))
     }
 
     /// Has the store have a version before an order is given, so that the order itself is short.
@@ -34,8 +32,7 @@ impl Mirror {
             return Ok(());
         }
         let name = format!("{kind}/{}", target.version);
-        let manifest = self.get(&object(kind, target.version, MANIFEST_FILE), MAX_MANIFEST, None)?;
-        let Got::Is { bytes, .. } = manifest else {
+        let Some(bytes) = self.whole(&object(kind, target.version, MANIFEST_FILE), MAX_MANIFEST)? else {
             return Err(BundleError::refused(name, Check::Manifest, format!("{} has none", self.remote.name())));
         };
         let found = sha256(&bytes);
@@ -49,31 +46,22 @@ impl Mirror {
     /// Gets the files of a manifest, checks them, and puts all of it into its place.
     fn fetch(&self, (kind, version): (Kind, u32), manifest_bytes: Vec<u8>) -> Result<(), BundleError> {
         let name = format!("{kind}/{version}");
-        let refused = |check, detail: String| BundleError::refused(name.clone(), check, detail);
-        let manifest = Manifest::parse(&name, &manifest_bytes)?;
-        if (manifest.kind, manifest.version) != (kind, version) {
-            return Err(refused(Check::Place, format!("the manifest is of {}", manifest.name())));
-        }
-        manifest.check()?;
-        let total = manifest.files.values().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
-        if total > MAX_FILES {
-            return Err(refused(Check::Files, format!("{total} bytes in all, at most {MAX_FILES} are read")));
-        }
+        let refused = |detail: String| BundleError::refused(name.clone(), Check::Files, detail);
+        let manifest = parse_manifest(kind, version, &manifest_bytes)?;
+        check_length(&manifest)?;
         let mut files = Vec::new();
         for (file, wanted) in &manifest.files {
             let object = object(kind, version, file);
-            let Got::Is { bytes, .. } = self.get(&object, wanted.bytes, None)? else {
-                return Err(refused(Check::Files, format!("{}/{object} is not there", self.remote.name())));
+            let Some(bytes) = self.whole(&object, wanted.bytes)? else {
+                return Err(refused(format!("{}/{object} is not there", self.remote.name())));
             };
-            if bytes.len() as u64 != wanted.bytes || sha256(&bytes) != wanted.sha256 {
-                return Err(refused(Check::Files, format!("{}/{object} is not what the manifest says", self.remote.name())));
+            if FileRef::of(&bytes) != *wanted {
+                return Err(refused(format!("{}/{object} is not what the manifest says", self.remote.name())));
             }
             files.push((file.clone(), bytes));
         }
-        let signed = object(kind, version, SIGNATURE_FILE);
-        if let Got::Is { bytes, .. } = self.get(&signed, MAX_SIGNATURES, None)? {
-            files.push((SIGNATURE_FILE.to_owned(), bytes));
-        }
+        let signed = self.whole(&object(kind, version, SIGNATURE_FILE), MAX_SIGNATURES)?;
+        files.extend(signed.map(|bytes| (SIGNATURE_FILE.to_owned(), bytes)));
         files.push((MANIFEST_FILE.to_owned(), manifest_bytes));
         place(&self.root, (kind, version), &files)?;
         tracing::info!(bundle = name, from = self.remote.name(), "a version was brought here");
@@ -85,13 +73,11 @@ impl Mirror {
         let manifest = object(kind, target.version, MANIFEST_FILE);
         let name = format!("{kind}/{}", target.version);
         let other = |what: String| BundleError::refused(name.clone(), Check::Digest, format!("{what}: give this one another number"));
-        if let Got::Is { bytes, .. } = self.get(&manifest, MAX_MANIFEST, None)? {
-            let same = sha256(&bytes) == target.digest;
-            return if same {
-                self.share_signatures(kind, target.version)
-            } else {
-                Err(other(format!("{} has another {name}", self.remote.name())))
-            };
+        if let Some(bytes) = self.whole(&manifest, MAX_MANIFEST)? {
+            if sha256(&bytes) != target.digest {
+                return Err(other(format!("{} has another {name}", self.remote.name())));
+            }
+            return self.share_signatures(kind, target.version);
         }
         let bundle = Bundle::read(&self.root, kind, target.version)?;
         if bundle.digest != target.digest {
@@ -101,8 +87,8 @@ impl Mirror {
             let (place, bytes) = (object(kind, target.version, file), bundle.file(file).unwrap_or_default());
             if self.put(&place, bytes.to_vec(), When::Absent)?.is_none() {
                 // What is left of an upload that broke off may be the same file.
-                let there = self.get(&place, bytes.len() as u64, None);
-                if !matches!(there, Ok(Got::Is { bytes: ref known, .. }) if known == bytes) {
+                let there = self.whole(&place, bytes.len() as u64).ok().flatten();
+                if there.as_deref() != Some(bytes) {
                     return Err(other(format!("{}/{place} is there and another file", self.remote.name())));
                 }
             }
@@ -119,10 +105,8 @@ impl Mirror {
 
     /// Brings signatures that a version has got since it was brought.
     pub(super) fn bring_signatures(&self, kind: Kind, target: &Target) -> Result<(), BundleError> {
-        match self.get(&object(kind, target.version, SIGNATURE_FILE), MAX_SIGNATURES, None)? {
-            Got::Is { bytes, .. } => add_signatures(&self.root, (kind, target.version), &String::from_utf8_lossy(&bytes)),
-            Got::Absent | Got::Unchanged => Ok(()),
-        }
+        let signed = self.whole(&object(kind, target.version, SIGNATURE_FILE), MAX_SIGNATURES)?;
+        signed.map_or(Ok(()), |bytes| add_signatures(&self.root, (kind, target.version), &String::from_utf8_lossy(&bytes)))
     }
 
     /// Has the store have the signatures that are here, beside those that it has.

@@ -7,7 +7,7 @@ use farthing_types::{Clock, RealClock, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use super::{Mirror, place_of};
-use crate::{Got, When};
+use crate::When;
 
 /// Where instances say what decides in them.
 const INSTANCES: &str = "instances";
@@ -78,7 +78,7 @@ impl Mirror {
         let now = RealClock::default().now();
         let mut all = Vec::new();
         for name in names.iter().take(MAX_INSTANCES) {
-            let Got::Is { bytes, .. } = self.get(name, MAX_INSTANCE, None)? else { continue };
+            let Some(bytes) = self.whole(name, MAX_INSTANCE)? else { continue };
             let Ok(instance) = serde_json::from_slice::<Instance>(&bytes) else { continue };
             if now.since(Time::from_nanos(instance.said_ns)) < GONE {
                 all.push(instance);

@@ -295,6 +295,14 @@ impl Mirror {
         self.remote.get(object, most, unless).map_err(|why| self.away(why, object))
     }
 
+    /// All of an object; `None` where there is none.
+    fn whole(&self, object: &str, most: u64) -> Result<Option<Vec<u8>>, BundleError> {
+        Ok(match self.get(object, most, None)? {
+            Got::Is { bytes, .. } => Some(bytes),
+            Got::Absent | Got::Unchanged => None,
+        })
+    }
+
     fn put(&self, object: &str, bytes: Vec<u8>, when: When<'_>) -> Result<Option<String>, BundleError> {
         self.remote.put(object, bytes, when).map_err(|why| self.away(why, object))
     }
