@@ -27,14 +27,14 @@ pub enum Object {
 }
 
 /// On what condition an object is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
     /// None.
     Always,
     /// There is no such object.
     Absent,
     /// It still has this tag.
-    Tag(&'a str),
+    Tag(String),
 }
 
 /// A bucket, or what is below a prefix in it.
@@ -92,11 +92,11 @@ impl Bucket {
     ///
     /// # Errors
     /// The store cannot be reached, refuses, or knows no conditions. The object may be written all the same.
-    pub async fn put(&self, object: &str, bytes: Vec<u8>, condition: Condition<'_>) -> Result<Option<String>, Fault> {
+    pub async fn put(&self, object: &str, bytes: Vec<u8>, condition: Condition) -> Result<Option<String>, Fault> {
         let mode = match condition {
             Condition::Always => PutMode::Overwrite,
             Condition::Absent => PutMode::Create,
-            Condition::Tag(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag.to_owned()), version: None }),
+            Condition::Tag(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag), version: None }),
         };
         let put = async {
             match self.store.put_opts(&self.at(object), bytes.into(), mode.into()).await {
