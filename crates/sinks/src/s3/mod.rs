@@ -124,12 +124,6 @@ impl S3 {
         })
     }
 
-    /// One request or a few that belong together, within the deadline. Whoever ships has the driver's around all of it.
-    async fn within<T>(&self, work: impl Future<Output = object_store::Result<T>>) -> Result<T, Fault> {
-        let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {:?}", self.deadline));
-        tokio::time::timeout(self.deadline, work).await.map_err(late)?.map_err(fault)
-    }
-
     /// What is known of an object; `None` when there is none.
     async fn head(&self, name: &Path) -> Result<Option<ObjectMeta>, Fault> {
         match self.store.head(name).await {
@@ -174,6 +168,12 @@ impl S3 {
         removing.try_for_each(|_| std::future::ready(Ok(()))).await?;
         Ok(count)
     }
+}
+
+/// One request or a few that belong together, within a deadline. Whoever ships has the driver's around all of it.
+async fn within<T>(deadline: Span, work: impl Future<Output = T>) -> Result<T, Fault> {
+    let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {deadline:?}"));
+    tokio::time::timeout(deadline, work).await.map_err(late)
 }
 
 /// The library's client; nothing is connected to yet.

@@ -7,7 +7,7 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
 use super::fault::{fault, is_unknown};
-use super::{S3Spec, store};
+use super::{S3Spec, store, within};
 use crate::{Fault, FaultReason};
 
 /// An object.
@@ -85,7 +85,7 @@ impl Bucket {
             let bytes = answer.bytes().await.map_err(fault)?.to_vec();
             Ok(Object::Is { bytes, tag })
         };
-        self.within(get).await
+        within(self.deadline, get).await?
     }
 
     /// Writes an object as a whole; its tag, or `None` when the condition does not hold.
@@ -109,7 +109,7 @@ impl Bucket {
                 Err(error) => Err(fault(error)),
             }
         };
-        self.within(put).await
+        within(self.deadline, put).await?
     }
 
     /// Names of all objects in a folder and below it.
@@ -123,7 +123,7 @@ impl Bucket {
             name.trim_start_matches('/').to_owned()
         };
         let list = async { self.store.list(Some(&below)).map_ok(|meta| rest(&meta.location)).try_collect().await.map_err(fault) };
-        self.within(list).await
+        within(self.deadline, list).await?
     }
 
     /// Removes an object, if there is one.
@@ -137,15 +137,10 @@ impl Bucket {
                 done => done.map_err(fault),
             }
         };
-        self.within(remove).await
+        within(self.deadline, remove).await?
     }
 
     fn at(&self, object: &str) -> Path {
         object.split('/').fold(self.prefix.clone(), Path::join)
-    }
-
-    async fn within<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {:?}", self.deadline));
-        tokio::time::timeout(self.deadline, work).await.map_err(late)?
     }
 }

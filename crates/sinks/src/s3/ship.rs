@@ -129,8 +129,12 @@ impl S3 {
 
 async fn opened(file: &FinishedFile) -> Result<Option<OpenFile>, Fault> {
     let file = file.clone();
-    let open = tokio::task::spawn_blocking(move || file.open()).await;
-    open.map_err(unreadable)?.map_err(unreadable)
+    blocking(move || file.open()).await?.map_err(unreadable)
+}
+
+/// Work on files of ours, off the runtime's threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(unreadable)
 }
 
 /// A file of ours that cannot be read.
