@@ -210,9 +210,7 @@ impl S3 {
     /// All objects of a table, got some at a time.
     fn objects(&self, table: &'static Table) -> BoxStream<'_, Result<Found, Fault>> {
         let room = Arc::new(Semaphore::new(UNITS as usize));
-        let ours = |meta: &ObjectMeta| self.names.read(&meta.location).is_some();
-        let list = self.store.list(Some(&self.names.table(table))).map_err(fault).try_filter(move |meta| std::future::ready(ours(meta)));
-        let got = list.map_ok(move |meta| {
+        let got = self.ours(&self.names.table(table)).map_err(fault).map_ok(move |meta| {
             let room = Arc::clone(&room);
             async move {
                 let units = u32::try_from(meta.size / UNIT + 1).unwrap_or(UNITS).min(UNITS);

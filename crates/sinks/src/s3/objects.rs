@@ -7,6 +7,7 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
 use super::fault::{fault, is_unknown};
+use super::names::{below, prefix_of};
 use super::{S3Spec, store, within};
 use crate::{Fault, FaultReason};
 
@@ -52,7 +53,7 @@ impl Bucket {
     /// # Errors
     /// A prefix, endpoint or certificates that cannot be used.
     pub fn new(spec: &S3Spec, deadline: Span) -> Result<Self, String> {
-        let prefix = Path::parse(&spec.prefix).map_err(|error| format!("the prefix cannot be a path: {error}"))?;
+        let prefix = prefix_of(&spec.prefix)?;
         let slash = if prefix.as_ref().is_empty() { "" } else { "/" };
         let name = format!("s3://{}{slash}{prefix}", spec.bucket);
         Ok(Self { store: store(spec, deadline)?, prefix, name, deadline })
@@ -117,12 +118,9 @@ impl Bucket {
     /// # Errors
     /// The store cannot be reached or refuses.
     pub async fn list(&self, folder: &str) -> Result<Vec<String>, Fault> {
-        let below = self.at(folder);
-        let rest = |name: &Path| {
-            let name = name.as_ref().strip_prefix(self.prefix.as_ref()).unwrap_or_default();
-            name.trim_start_matches('/').to_owned()
-        };
-        let list = async { self.store.list(Some(&below)).map_ok(|meta| rest(&meta.location)).try_collect().await.map_err(fault) };
+        let folder = self.at(folder);
+        let rest = |name: &Path| below(&self.prefix, name).unwrap_or_default().to_owned();
+        let list = async { self.store.list(Some(&folder)).map_ok(|meta| rest(&meta.location)).try_collect().await.map_err(fault) };
         within(self.deadline, list).await?
     }
 
