@@ -52,7 +52,7 @@ impl Store {
         let order = order.into();
         self.bring(kind, version)?;
         if let Some(mirror) = &self.mirror {
-            mirror.offer(&self.root, kind, version)?;
+            mirror.offer(kind, version)?;
         }
         let mut state = self.state.lock();
         self.reread(&mut state);

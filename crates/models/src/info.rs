@@ -102,24 +102,20 @@ impl Store {
     pub fn list(&self) -> Result<Vec<VersionInfo>, ModelsError> {
         let aliases = self.known_aliases();
         let mut found = Vec::new();
-        // One that is away is not asked for each kind.
         let mut mirror = self.mirror.as_ref().filter(|mirror| mirror.problem().is_none());
         for kind in Kind::ALL {
-            let on_disk = versions(&self.root, *kind)?;
-            let elsewhere = mirror.map(|mirror| mirror.versions(*kind));
-            mirror = mirror.filter(|_| elsewhere.as_ref().is_some_and(Result::is_ok));
-            let elsewhere = elsewhere.and_then(Result::ok).unwrap_or_default();
-            let mut all = on_disk.clone();
-            all.extend(elsewhere.into_iter().filter(|version| !on_disk.contains(version)));
-            all.sort_unstable();
-            found.extend(all.into_iter().map(|version| match on_disk.contains(&version) {
-                true => self.info(*kind, version, &aliases),
-                false => VersionInfo {
-                    problem: Some("in the store, not here yet: whoever asks for it has it brought".to_owned()),
-                    ..VersionInfo::of(*kind, version)
-                },
+            let here = versions(&self.root, *kind)?;
+            let there = mirror.and_then(|mirror| mirror.versions(*kind).ok());
+            // One that is away is not asked for each kind.
+            mirror = mirror.filter(|_| there.is_some());
+            found.extend(here.iter().map(|version| self.info(*kind, *version, &aliases)));
+            let not_here = there.unwrap_or_default().into_iter().filter(|version| !here.contains(version));
+            found.extend(not_here.map(|version| VersionInfo {
+                problem: Some("in the store, not here yet: whoever asks for it has it brought".to_owned()),
+                ..VersionInfo::of(*kind, version)
             }));
         }
+        found.sort_by_key(|info| (info.kind, info.version));
         Ok(found)
     }
 
@@ -130,8 +126,11 @@ impl Store {
     pub fn instances(&self) -> Result<Vec<(Instance, Vec<Differing>)>, ModelsError> {
         let Some(mirror) = &self.mirror else { return Ok(Vec::new()) };
         let (instances, aliases) = (mirror.instances()?, self.known_aliases());
-        let mut all: Vec<_> =
-            instances.into_iter().map(|instance| (instance.differs(&aliases), instance)).map(|(differs, of)| (of, differs)).collect();
+        let with_differing = |instance: Instance| {
+            let differing = instance.differs(&aliases);
+            (instance, differing)
+        };
+        let mut all: Vec<_> = instances.into_iter().map(with_differing).collect();
         all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         Ok(all)
     }

@@ -11,7 +11,7 @@ use crate::store::{State, Store, target_of};
 impl Store {
     /// Has a version that is only in what the folder is a mirror of come here.
     pub(crate) fn bring(&self, kind: Kind, version: u32) -> Result<(), BundleError> {
-        self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.bring_version(&self.root, kind, version))
+        self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.bring_version(kind, version))
     }
 
     /// What decides, by kind and alias.
@@ -63,7 +63,7 @@ impl Store {
             })
         };
         match &self.mirror {
-            Some(mirror) => mirror.change(&self.root, of, here),
+            Some(mirror) => mirror.change(of, here),
             None => here(&mut |_, _| Ok(())),
         }
     }

@@ -139,9 +139,9 @@ impl Store {
     /// and the proxy starts on tables and rules.
     pub fn open(root: impl Into<PathBuf>, options: StoreOptions) -> Self {
         let StoreOptions { runtime, slots, read_table, deadline, own_history, remote, trusted, frozen } = options;
-        let mirror = remote.map(|(remote, instance)| Mirror::new(remote, instance));
         let tools = Tools { runtime, slots: slots.max(1), read_table, deadline, counters: Arc::new(Counters::default()) };
-        let (root, frozen) = (root.into(), AtomicBool::new(frozen));
+        let (root, frozen): (PathBuf, _) = (root.into(), AtomicBool::new(frozen));
+        let mirror = remote.map(|(remote, instance)| Mirror::new(root.clone(), remote, instance));
         let store = Self { root, tools, live: ArcSwap::default(), state: Mutex::default(), own_history, trusted, mirror, frozen };
         // What a run before could not tell is told by this one; what the store has learned since is passed over.
         let own = store.own_history.as_deref().and_then(|path| read_history(path).ok()).unwrap_or_default();
@@ -202,7 +202,7 @@ impl Store {
     /// Follows `aliases.json` as others (the trainer, another instance, an operator) moved it. Call it every few seconds.
     pub fn poll(&self) -> Vec<Change> {
         // Before anything is locked that others wait for: it asks a server.
-        self.mirror.iter().for_each(|mirror| mirror.pull(&self.root));
+        self.mirror.iter().for_each(Mirror::pull);
         let changes = self.poll_here();
         self.mirror.iter().for_each(|mirror| mirror.tell(self.live_targets()));
         changes

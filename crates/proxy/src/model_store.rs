@@ -76,15 +76,12 @@ impl Remote for ModelStore {
 
     fn put(&self, object: &str, bytes: Vec<u8>, when: When<'_>) -> Result<Option<String>, String> {
         let (bucket, object) = (self.bucket.clone(), object.to_owned());
-        let (tag, absent) = match when {
-            When::Always => (None, false),
-            When::Absent => (None, true),
-            When::Is(tag) => (Some(tag.to_owned()), false),
+        let condition = match when {
+            When::Always => Condition::Always,
+            When::Absent => Condition::Absent,
+            When::Is(tag) => Condition::Tag(tag.to_owned()),
         };
-        self.wait(async move {
-            let condition = tag.as_deref().map_or(if absent { Condition::Absent } else { Condition::Always }, Condition::Tag);
-            bucket.put(&object, bytes, condition).await
-        })
+        self.wait(async move { bucket.put(&object, bytes, condition).await })
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>, String> {

@@ -11,15 +11,13 @@ use rand::TryRngCore;
 /// Folder within the log's.
 const FOLDER: &str = "sinks";
 const FILE: &str = "log-id";
+const DIGITS: usize = 32;
 
 /// Names the folder of a log: 32 hexadecimal digits, drawn once and kept in it. Names of files are unique within a folder only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogId(Arc<str>);
 
 impl LogId {
-    /// Its length.
-    pub const DIGITS: usize = 32;
-
     /// The id that the log in `dir` has, or a new one; processes that share the folder agree on it.
     ///
     /// # Errors
@@ -39,9 +37,13 @@ impl LogId {
 
     fn parse(text: &str, path: &Path) -> io::Result<Self> {
         let text = text.trim();
-        let good = text.len() == Self::DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
         let damaged = || io::Error::new(ErrorKind::InvalidData, format!("{} is damaged: it has no id of 32 digits", path.display()));
-        good.then(|| Self(text.into())).ok_or_else(damaged)
+        Self::is_one(text).then(|| Self(text.into())).ok_or_else(damaged)
+    }
+
+    /// Whether a text could be one.
+    pub(crate) fn is_one(text: &str) -> bool {
+        text.len() == DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit())
     }
 
     /// The digits.
@@ -58,7 +60,7 @@ impl fmt::Display for LogId {
 
 /// Puts a new id under its name, unless there is one: whole, or not at all.
 fn put(folder: &Path, path: &Path) -> io::Result<()> {
-    let mut bytes = [0u8; LogId::DIGITS / 2];
+    let mut bytes = [0u8; DIGITS / 2];
     rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(io::Error::other)?;
     let id = hex::encode(bytes);
     let temp = folder.join(format!(".{FILE}-{id}.tmp"));

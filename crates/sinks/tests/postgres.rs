@@ -21,7 +21,7 @@ use farthing_sinks::{FaultReason, LogId, PostgresSpec, Shipment, Sink, SinkSpec,
 use farthing_types::Span;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use servers::{PASSWORD, Server};
-use suite::{CANARY, HOUR, HOUR_NS, Holds, assert_equal, driver, log};
+use suite::{CANARY, HOUR, Holds, assert_equal, driver, log};
 use tokio_util::sync::CancellationToken;
 
 const DEADLINE: Span = Span::from_secs(10);
@@ -266,19 +266,8 @@ async fn a_server_that_dies_and_stops_under_load_loses_and_doubles_no_row() {
     let Some(mut server) = Server::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let writer = suite::open(dir.path(), Span::from_millis(100));
-    let (load, log) = (CancellationToken::new(), writer.handle());
-    let (until, stop) = (load.clone(), CancellationToken::new());
-    let writing = tokio::task::spawn_blocking(move || {
-        let mut calls = 0_u64;
-        while !until.is_cancelled() {
-            (0..5).for_each(|_| {
-                calls += 1;
-                log.write(call(calls));
-            });
-            std::thread::park_timeout(Span::from_millis(2));
-        }
-        calls
-    });
+    let (load, stop) = (CancellationToken::new(), CancellationToken::new());
+    let writing = suite::calls_until(writer.handle(), load.clone());
     let driver = driver(sink(&server), spec(&server.url()), dir.path());
     let state = driver.state();
     let shipping = tokio::spawn(driver.run(stop.clone(), stop.clone()));
@@ -323,16 +312,6 @@ async fn a_server_that_dies_and_stops_under_load_loses_and_doubles_no_row() {
     );
 }
 
-fn call(id: u64) -> CallRow {
-    CallRow {
-        ts_ns: HOUR * HOUR_NS + id.cast_signed(),
-        call_id: id,
-        tenant: "acme".into(),
-        cost_nanousd: Some(id.cast_signed()),
-        ..CallRow::default()
-    }
-}
-
 /// Not a test by itself: ships a folder, a line for each round, until killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn child_ships_until_killed() {
@@ -363,16 +342,7 @@ fn child(server: &Server, dir: &Path) -> (Child, impl Iterator<Item = String>) {
 async fn a_process_that_is_killed_while_it_ships_loses_and_doubles_no_row() {
     let Some(server) = Server::start() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let writer = suite::open(dir.path(), Span::from_secs(60));
-    let mut calls = 0_u64;
-    for _ in 0..40 {
-        for _ in 0..500 {
-            calls += 1;
-            writer.handle().write(call(calls));
-        }
-        writer.handle().flush(Span::from_secs(30)).unwrap();
-    }
-    writer.close();
+    let calls = suite::log_of_calls(dir.path(), (40, 500));
     sink(&server).prepare().await.unwrap();
     let lock = lock_partition(&server, CallRow::TABLE);
     let (mut copying, _lines) = child(&server, dir.path());

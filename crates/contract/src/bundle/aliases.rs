@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BundleError, FORMAT, Kind, pretty};
+use super::{BundleError, FORMAT, Kind, parse_known, pretty};
 
 /// Earlier versions an alias remembers; each of them stays on disk and loadable.
 pub const KEPT: usize = 2;
@@ -90,12 +90,7 @@ impl Default for Aliases {
 impl Aliases {
     /// Reads the bytes of the file at `path` (for messages).
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, BundleError> {
-        let error = |detail: String| BundleError::Aliases { path: path.to_path_buf(), detail };
-        let aliases: Self = serde_json::from_slice(bytes).map_err(|e| error(e.to_string()))?;
-        if aliases.format == 0 || aliases.format > FORMAT {
-            return Err(error(format!("format {}, this build reads 1 to {FORMAT}", aliases.format)));
-        }
-        Ok(aliases)
+        parse_known(path, bytes, FORMAT, |aliases: &Self| aliases.format)
     }
     /// The bytes of the file.
     pub fn to_bytes(&self) -> Vec<u8> {

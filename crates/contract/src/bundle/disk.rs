@@ -98,7 +98,7 @@ pub fn publish_signed(
     key: Option<&SigningKey>,
 ) -> Result<Published, BundleError> {
     let mut manifest = manifest;
-    manifest.files = files.iter().map(|(name, bytes)| ((*name).to_owned(), file_ref(bytes))).collect();
+    manifest.files = files.iter().map(|(name, bytes)| ((*name).to_owned(), FileRef::of(bytes))).collect();
     manifest.check()?;
     let kind_dir = root.join(manifest.kind.as_str());
     fs::create_dir_all(&kind_dir).map_err(BundleError::io(&kind_dir))?;
@@ -148,10 +148,6 @@ pub fn place(root: &Path, (kind, version): (Kind, u32), files: &[(String, Vec<u8
         Err(_) if dir.exists() => Ok(false),
         Err(e) => Err(BundleError::io(&dir)(e)),
     }
-}
-
-fn file_ref(bytes: &[u8]) -> FileRef {
-    FileRef { sha256: sha256(bytes), bytes: bytes.len() as u64 }
 }
 
 /// A directory that is removed unless it was renamed away.
@@ -353,11 +349,7 @@ impl Bundle {
     /// a file exchanged in between cannot go live.
     pub fn read(root: &Path, kind: Kind, version: u32) -> Result<Self, BundleError> {
         let (manifest, digest, dir) = Self::read_manifest(root, kind, version)?;
-        let total = manifest.files.values().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
-        if total > MAX_FILES {
-            let detail = format!("{total} bytes in all, at most {MAX_FILES} are read");
-            return Err(BundleError::refused(manifest.name(), Check::Files, detail));
-        }
+        check_length(&manifest)?;
         let mut files = std::collections::BTreeMap::new();
         for (name, wanted) in &manifest.files {
             files.insert(name.clone(), read_checked(&manifest.name(), &dir.join(name), wanted)?);
@@ -387,11 +379,7 @@ impl Bundle {
         let path = dir.join(MANIFEST_FILE);
         let bytes = read_bounded(&path, MAX_MANIFEST)
             .map_err(|e| BundleError::refused(&name, Check::Manifest, format!("{}: {e}", path.display())))?;
-        let manifest = Manifest::parse(&name, &bytes)?;
-        if (manifest.kind, manifest.version) != (kind, version) {
-            return Err(BundleError::refused(&name, Check::Place, format!("the manifest is of {}", manifest.name())));
-        }
-        Ok((manifest, sha256(&bytes), dir))
+        Ok((parse_manifest(kind, version, &bytes)?, sha256(&bytes), dir))
     }
 
     /// The bytes of a file of the bundle.
@@ -402,6 +390,32 @@ impl Bundle {
     pub fn target(&self) -> super::Target {
         super::Target { version: self.manifest.version, digest: self.digest.clone() }
     }
+}
+
+/// The manifest of a version, of its bytes.
+///
+/// # Errors
+/// As [`Manifest::parse`]; it is the manifest of another version.
+pub fn parse_manifest(kind: Kind, version: u32, bytes: &[u8]) -> Result<Manifest, BundleError> {
+    let name = format!("{kind}/{version}");
+    let manifest = Manifest::parse(&name, bytes)?;
+    if (manifest.kind, manifest.version) != (kind, version) {
+        return Err(BundleError::refused(name, Check::Place, format!("the manifest is of {}", manifest.name())));
+    }
+    Ok(manifest)
+}
+
+/// Refuses a bundle of more than [`MAX_FILES`] bytes.
+///
+/// # Errors
+/// The check `files`.
+pub fn check_length(manifest: &Manifest) -> Result<(), BundleError> {
+    let total = manifest.files.values().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
+    if total > MAX_FILES {
+        let detail = format!("{total} bytes in all, at most {MAX_FILES} are read");
+        return Err(BundleError::refused(manifest.name(), Check::Files, detail));
+    }
+    Ok(())
 }
 
 fn read_checked(bundle: &str, path: &Path, wanted: &FileRef) -> Result<Vec<u8>, BundleError> {

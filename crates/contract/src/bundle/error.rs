@@ -1,6 +1,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
 /// What a bundle was checked for. Each value has one stable string and one remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Check {
@@ -163,6 +165,21 @@ pub enum BundleError {
         /// The reason.
         source: std::io::Error,
     },
+}
+
+/// Reads a file of the store that says which format it has: one of 1 to `newest`. `path` is for messages.
+pub(super) fn parse_known<T: DeserializeOwned>(
+    path: &Path,
+    bytes: &[u8],
+    newest: u32,
+    format: impl FnOnce(&T) -> u32,
+) -> Result<T, BundleError> {
+    let error = |detail: String| BundleError::Aliases { path: path.to_path_buf(), detail };
+    let parsed: T = serde_json::from_slice(bytes).map_err(|e| error(e.to_string()))?;
+    match format(&parsed) {
+        format if (1..=newest).contains(&format) => Ok(parsed),
+        format => Err(error(format!("format {format}, this build reads 1 to {newest}"))),
+    }
 }
 
 impl BundleError {

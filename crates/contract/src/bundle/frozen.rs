@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::history::cut;
-use super::{BundleError, FORMAT, pretty};
+use super::{BundleError, FORMAT, parse_known, pretty};
 
 /// Most instances that are told of.
 const MOST: usize = 1_000;
@@ -42,12 +42,7 @@ impl Frozen {
     /// # Errors
     /// What is no such file. Who asks must take that for a freeze: an order that cannot be read is still an order.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, BundleError> {
-        let error = |detail: String| BundleError::Aliases { path: path.to_path_buf(), detail };
-        let frozen: Self = serde_json::from_slice(bytes).map_err(|e| error(e.to_string()))?;
-        if frozen.format == 0 || frozen.format > FORMAT {
-            return Err(error(format!("format {}, this build reads 1 to {FORMAT}", frozen.format)));
-        }
-        Ok(frozen)
+        parse_known(path, bytes, FORMAT, |frozen: &Self| frozen.format)
     }
     /// The bytes of the file.
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::sha256;
 use super::{BundleError, Check, FORMAT, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, TABLE_FILE, pretty};
 use crate::features::{COST_SPEC, FeatureSpec, PREFETCH_SPEC, STRATEGY_SPEC, TTL_SPEC};
 
@@ -118,6 +119,13 @@ pub struct FileRef {
     pub sha256: String,
     /// Length in bytes.
     pub bytes: u64,
+}
+
+impl FileRef {
+    /// That of a file with these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { sha256: sha256(bytes), bytes: bytes.len() as u64 }
+    }
 }
 
 /// One row of features and what the predictor answered to it when it was trained.

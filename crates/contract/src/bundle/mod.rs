@@ -33,6 +33,7 @@ pub mod table;
 pub use aliases::{Alias, AliasState, Aliases, Target};
 pub use attribution::{Attribution, Explainer};
 pub use disk::{Bundle, Published, publish, publish_signed};
+use error::parse_known;
 pub use error::{BundleError, Check};
 pub use frozen::Frozen;
 pub use history::{Action, Event, History};

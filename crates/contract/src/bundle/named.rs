@@ -7,7 +7,7 @@ use std::path::Path;
 use farthing_types::{Span, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{BundleError, FORMAT, Kind, pretty};
+use super::{BundleError, FORMAT, Kind, parse_known, pretty};
 
 /// What an instance has named counts for so long after it was last said: one that is gone for good must not keep versions for ever.
 const COUNTS: Span = Span::from_secs(30 * 86_400);
@@ -41,12 +41,7 @@ impl Named {
     /// # Errors
     /// What is no such file. Who asks must not remove anything then.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, BundleError> {
-        let error = |detail: String| BundleError::Aliases { path: path.to_path_buf(), detail };
-        let named: Self = serde_json::from_slice(bytes).map_err(|e| error(e.to_string()))?;
-        if named.format == 0 || named.format > FORMAT {
-            return Err(error(format!("format {}, this build reads 1 to {FORMAT}", named.format)));
-        }
-        Ok(named)
+        parse_known(path, bytes, FORMAT, |named: &Self| named.format)
     }
     /// The bytes of the file.
     pub fn to_bytes(&self) -> Vec<u8> {

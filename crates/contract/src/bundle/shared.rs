@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aliases, BundleError, Event, History};
+use super::{Aliases, BundleError, Event, History, parse_known};
 
 /// Name of the object.
 pub const SHARED_FILE: &str = "store.json";
@@ -33,11 +33,7 @@ impl Shared {
     /// # Errors
     /// Damaged, or of a format that this build does not know.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, BundleError> {
-        let error = |detail: String| BundleError::Aliases { path: path.to_path_buf(), detail };
-        let written: Written = serde_json::from_slice(bytes).map_err(|e| error(e.to_string()))?;
-        if written.format == 0 || written.format > FORMAT {
-            return Err(error(format!("format {}, this build reads 1 to {FORMAT}", written.format)));
-        }
+        let written = parse_known(path, bytes, FORMAT, |written: &Written| written.format)?;
         let aliases = Aliases::parse(path, written.aliases.to_string().as_bytes())?;
         let mut history = History::default();
         written.history.iter().for_each(|event| history.push(event));

@@ -134,12 +134,17 @@ pub fn sign_version(root: &Path, (kind, version): (Kind, u32), key: &SigningKey)
 /// # Errors
 /// The file cannot be read, or is too long.
 pub fn signatures(root: &Path, kind: Kind, version: u32) -> Result<String, BundleError> {
+    read_file(root, kind, version).map(Option::unwrap_or_default)
+}
+
+/// As [`signatures`]; `None` where there is no file.
+fn read_file(root: &Path, kind: Kind, version: u32) -> Result<Option<String>, BundleError> {
     let path = version_dir(root, kind, version).join(SIGNATURE_FILE);
     if !path.exists() {
-        return Ok(String::new());
+        return Ok(None);
     }
     let bytes = read_bounded(&path, MAX_SIGNATURES).map_err(BundleError::io(&path))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Puts signatures that others have of a version on disk beside its own.
@@ -176,14 +181,11 @@ pub fn check(root: &Path, (kind, version): (Kind, u32), digest: &str, trusted: &
     if trusted.is_empty() {
         return Ok(());
     }
-    let path = version_dir(root, kind, version).join(SIGNATURE_FILE);
     let refuse = |detail: String| Err(BundleError::refused(format!("{kind}/{version}"), Check::Signed, detail));
-    if !path.exists() {
-        return refuse(format!("it has no {SIGNATURE_FILE}, and `models.trusted_keys` are set"));
-    }
-    let text = match read_bounded(&path, MAX_SIGNATURES) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) => return refuse(format!("{}: {error}", path.display())),
+    let text = match read_file(root, kind, version) {
+        Ok(Some(text)) => text,
+        Ok(None) => return refuse(format!("it has no {SIGNATURE_FILE}, and `models.trusted_keys` are set")),
+        Err(error) => return refuse(error.to_string()),
     };
     let message = message(kind, version, digest);
     let (mut strangers, mut wrong) = (Vec::new(), Vec::new());

@@ -1,10 +1,8 @@
 //! Versions on their way: brought here as a whole and checked, or put there with the manifest last.
 
-use std::path::Path;
-
-use farthing_contract::bundle::disk::{MAX_FILES, MAX_MANIFEST, place, sha256, version_dir};
+use farthing_contract::bundle::disk::{MAX_MANIFEST, check_length, parse_manifest, place, sha256, version_dir};
 use farthing_contract::bundle::signing::{MAX_SIGNATURES, add_signatures, signatures, together};
-use farthing_contract::bundle::{Bundle, BundleError, Check, Kind, MANIFEST_FILE, Manifest, SIGNATURE_FILE, Target};
+use farthing_contract::bundle::{Bundle, BundleError, Check, FileRef, Kind, MANIFEST_FILE, SIGNATURE_FILE, Target};
 
 use super::Mirror;
 use crate::{Got, When};
@@ -14,30 +12,27 @@ const TRIES: usize = 5;
 
 impl Mirror {
     /// Brings a version here, if the store has it and the folder does not.
-    pub fn bring_version(&self, root: &Path, kind: Kind, version: u32) -> Result<(), BundleError> {
-        if version_dir(root, kind, version).is_dir() {
+    pub fn bring_version(&self, kind: Kind, version: u32) -> Result<(), BundleError> {
+        if version_dir(&self.root, kind, version).is_dir() {
             return Ok(());
         }
-        match self.get(&object(kind, version, MANIFEST_FILE), MAX_MANIFEST, None)? {
-            Got::Is { bytes, .. } => self.fetch(root, (kind, version), bytes),
-            Got::Absent | Got::Unchanged => Ok(()),
-        }
+        let manifest = self.whole(&object(kind, version, MANIFEST_FILE), MAX_MANIFEST)?;
+        manifest.map_or(Ok(()), |bytes| self.fetch((kind, version), bytes))
     }
 
     /// Has the store have a version before an order is given, so that the order itself is short.
-    pub fn offer(&self, root: &Path, kind: Kind, version: u32) -> Result<(), BundleError> {
-        let (_, digest, _) = Bundle::read_manifest(root, kind, version)?;
-        self.push(root, kind, &Target { version, digest })
+    pub fn offer(&self, kind: Kind, version: u32) -> Result<(), BundleError> {
+        let (_, digest, _) = Bundle::read_manifest(&self.root, kind, version)?;
+        self.push(kind, &Target { version, digest })
     }
 
-    pub(super) fn bring(&self, root: &Path, kind: Kind, target: &Target) -> Result<(), BundleError> {
+    pub(super) fn bring(&self, kind: Kind, target: &Target) -> Result<(), BundleError> {
         // Another bundle under the number here is told by whoever loads it.
-        if version_dir(root, kind, target.version).is_dir() {
+        if version_dir(&self.root, kind, target.version).is_dir() {
             return Ok(());
         }
         let name = format!("{kind}/{}", target.version);
-        let manifest = self.get(&object(kind, target.version, MANIFEST_FILE), MAX_MANIFEST, None)?;
-        let Got::Is { bytes, .. } = manifest else {
+        let Some(bytes) = self.whole(&object(kind, target.version, MANIFEST_FILE), MAX_MANIFEST)? else {
             return Err(BundleError::refused(name, Check::Manifest, format!("{} has none", self.remote.name())));
         };
         let found = sha256(&bytes);
@@ -45,57 +40,46 @@ impl Mirror {
             let detail = format!("digest {found} in {}, the alias was moved to {}", self.remote.name(), target.digest);
             return Err(BundleError::refused(name, Check::Digest, detail));
         }
-        self.fetch(root, (kind, target.version), bytes)
+        self.fetch((kind, target.version), bytes)
     }
 
     /// Gets the files of a manifest, checks them, and puts all of it into its place.
-    fn fetch(&self, root: &Path, (kind, version): (Kind, u32), manifest_bytes: Vec<u8>) -> Result<(), BundleError> {
+    fn fetch(&self, (kind, version): (Kind, u32), manifest_bytes: Vec<u8>) -> Result<(), BundleError> {
         let name = format!("{kind}/{version}");
-        let refused = |check, detail: String| BundleError::refused(name.clone(), check, detail);
-        let manifest = Manifest::parse(&name, &manifest_bytes)?;
-        if (manifest.kind, manifest.version) != (kind, version) {
-            return Err(refused(Check::Place, format!("the manifest is of {}", manifest.name())));
-        }
-        manifest.check()?;
-        let total = manifest.files.values().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
-        if total > MAX_FILES {
-            return Err(refused(Check::Files, format!("{total} bytes in all, at most {MAX_FILES} are read")));
-        }
+        let refused = |detail: String| BundleError::refused(name.clone(), Check::Files, detail);
+        let manifest = parse_manifest(kind, version, &manifest_bytes)?;
+        check_length(&manifest)?;
         let mut files = Vec::new();
         for (file, wanted) in &manifest.files {
             let object = object(kind, version, file);
-            let Got::Is { bytes, .. } = self.get(&object, wanted.bytes, None)? else {
-                return Err(refused(Check::Files, format!("{}/{object} is not there", self.remote.name())));
+            let Some(bytes) = self.whole(&object, wanted.bytes)? else {
+                return Err(refused(format!("{}/{object} is not there", self.remote.name())));
             };
-            if bytes.len() as u64 != wanted.bytes || sha256(&bytes) != wanted.sha256 {
-                return Err(refused(Check::Files, format!("{}/{object} is not what the manifest says", self.remote.name())));
+            if FileRef::of(&bytes) != *wanted {
+                return Err(refused(format!("{}/{object} is not what the manifest says", self.remote.name())));
             }
             files.push((file.clone(), bytes));
         }
-        let signed = object(kind, version, SIGNATURE_FILE);
-        if let Got::Is { bytes, .. } = self.get(&signed, MAX_SIGNATURES, None)? {
-            files.push((SIGNATURE_FILE.to_owned(), bytes));
-        }
+        let signed = self.whole(&object(kind, version, SIGNATURE_FILE), MAX_SIGNATURES)?;
+        files.extend(signed.map(|bytes| (SIGNATURE_FILE.to_owned(), bytes)));
         files.push((MANIFEST_FILE.to_owned(), manifest_bytes));
-        place(root, (kind, version), &files)?;
+        place(&self.root, (kind, version), &files)?;
         tracing::info!(bundle = name, from = self.remote.name(), "a version was brought here");
         Ok(())
     }
 
     /// Has the store have a version: its files, and the manifest last.
-    pub(super) fn push(&self, root: &Path, kind: Kind, target: &Target) -> Result<(), BundleError> {
+    pub(super) fn push(&self, kind: Kind, target: &Target) -> Result<(), BundleError> {
         let manifest = object(kind, target.version, MANIFEST_FILE);
         let name = format!("{kind}/{}", target.version);
         let other = |what: String| BundleError::refused(name.clone(), Check::Digest, format!("{what}: give this one another number"));
-        if let Got::Is { bytes, .. } = self.get(&manifest, MAX_MANIFEST, None)? {
-            let same = sha256(&bytes) == target.digest;
-            return if same {
-                self.share_signatures(root, kind, target.version)
-            } else {
-                Err(other(format!("{} has another {name}", self.remote.name())))
-            };
+        if let Some(bytes) = self.whole(&manifest, MAX_MANIFEST)? {
+            if sha256(&bytes) != target.digest {
+                return Err(other(format!("{} has another {name}", self.remote.name())));
+            }
+            return self.share_signatures(kind, target.version);
         }
-        let bundle = Bundle::read(root, kind, target.version)?;
+        let bundle = Bundle::read(&self.root, kind, target.version)?;
         if bundle.digest != target.digest {
             return Err(BundleError::refused(name, Check::Digest, "it is not the one that the alias was moved to"));
         }
@@ -103,14 +87,14 @@ impl Mirror {
             let (place, bytes) = (object(kind, target.version, file), bundle.file(file).unwrap_or_default());
             if self.put(&place, bytes.to_vec(), When::Absent)?.is_none() {
                 // What is left of an upload that broke off may be the same file.
-                let there = self.get(&place, bytes.len() as u64, None);
-                if !matches!(there, Ok(Got::Is { bytes: ref known, .. }) if known == bytes) {
+                let there = self.whole(&place, bytes.len() as u64).ok().flatten();
+                if there.as_deref() != Some(bytes) {
                     return Err(other(format!("{}/{place} is there and another file", self.remote.name())));
                 }
             }
         }
         // Who finds the manifest finds who has signed it.
-        self.share_signatures(root, kind, target.version)?;
+        self.share_signatures(kind, target.version)?;
         let path = bundle.dir.join(MANIFEST_FILE);
         let bytes = std::fs::read(&path).map_err(|source| BundleError::Io { path, source })?;
         if sha256(&bytes) != target.digest || self.put(&manifest, bytes, When::Absent)?.is_none() {
@@ -120,16 +104,14 @@ impl Mirror {
     }
 
     /// Brings signatures that a version has got since it was brought.
-    pub(super) fn bring_signatures(&self, root: &Path, kind: Kind, target: &Target) -> Result<(), BundleError> {
-        match self.get(&object(kind, target.version, SIGNATURE_FILE), MAX_SIGNATURES, None)? {
-            Got::Is { bytes, .. } => add_signatures(root, (kind, target.version), &String::from_utf8_lossy(&bytes)),
-            Got::Absent | Got::Unchanged => Ok(()),
-        }
+    pub(super) fn bring_signatures(&self, kind: Kind, target: &Target) -> Result<(), BundleError> {
+        let signed = self.whole(&object(kind, target.version, SIGNATURE_FILE), MAX_SIGNATURES)?;
+        signed.map_or(Ok(()), |bytes| add_signatures(&self.root, (kind, target.version), &String::from_utf8_lossy(&bytes)))
     }
 
     /// Has the store have the signatures that are here, beside those that it has.
-    fn share_signatures(&self, root: &Path, kind: Kind, version: u32) -> Result<(), BundleError> {
-        let own = signatures(root, kind, version)?;
+    fn share_signatures(&self, kind: Kind, version: u32) -> Result<(), BundleError> {
+        let own = signatures(&self.root, kind, version)?;
         let object = object(kind, version, SIGNATURE_FILE);
         // Another instance may be at it, too: once more then.
         for _ in 0..TRIES {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use farthing_contract::bundle::{Aliases, BundleError, Target};
-use farthing_types::{Clock, RealClock, Span};
+use farthing_types::{Clock, RealClock, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use super::{Mirror, place_of};
-use crate::{Got, When};
+use crate::When;
 
 /// Where instances say what decides in them.
 const INSTANCES: &str = "instances";
@@ -59,13 +59,12 @@ impl Mirror {
     /// Says what decides here, for whoever asks which instances follow. That it could not be said is no harm to anybody.
     pub fn tell(&self, live: BTreeMap<String, Target>) {
         let mut known = self.known.lock();
-        let now = RealClock::default().now().nanos();
-        let again = i64::try_from(SAID_AGAIN.as_nanos()).unwrap_or(i64::MAX);
-        let fresh = known.said.as_ref().is_some_and(|(said, at)| *said == live && now.saturating_sub(*at) < again);
+        let now = RealClock::default().now();
+        let fresh = known.said.as_ref().is_some_and(|(said, at)| *said == live && now.since(*at) < SAID_AGAIN);
         if fresh || known.rest > 0 {
             return;
         }
-        let instance = Instance { name: self.instance.to_string(), said_ns: now, live: live.clone() };
+        let instance = Instance { name: self.instance.to_string(), said_ns: now.nanos(), live: live.clone() };
         let bytes = serde_json::to_vec(&instance).unwrap_or_default();
         match self.put(&format!("{INSTANCES}/{}.json", self.instance), bytes, When::Always) {
             Ok(_) => known.said = Some((live, now)),
@@ -76,13 +75,12 @@ impl Mirror {
     /// What all instances have said; of those that have said nothing for a week nothing is kept.
     pub fn instances(&self) -> Result<Vec<Instance>, BundleError> {
         let names = self.remote.list(INSTANCES).map_err(|why| self.away(why, INSTANCES))?;
-        let now = RealClock::default().now().nanos();
-        let gone = i64::try_from(GONE.as_nanos()).unwrap_or(i64::MAX);
+        let now = RealClock::default().now();
         let mut all = Vec::new();
         for name in names.iter().take(MAX_INSTANCES) {
-            let Got::Is { bytes, .. } = self.get(name, MAX_INSTANCE, None)? else { continue };
+            let Some(bytes) = self.whole(name, MAX_INSTANCE)? else { continue };
             let Ok(instance) = serde_json::from_slice::<Instance>(&bytes) else { continue };
-            if now.saturating_sub(instance.said_ns) < gone {
+            if now.since(Time::from_nanos(instance.said_ns)) < GONE {
                 all.push(instance);
             } else if let Err(why) = self.remote.remove(name) {
                 tracing::debug!(why, "an instance that is no more is still listed");

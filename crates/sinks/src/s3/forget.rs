@@ -13,9 +13,9 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::S3;
 use super::fault::{fault, is_unknown};
-use super::ship::unreadable;
+use super::ship::{blocking, unreadable};
+use super::{S3, within};
 use crate::{Erased, Fault, FaultReason};
 
 /// Objects that are got at a time.
@@ -54,15 +54,13 @@ async fn forestall(s3: &S3) -> Result<(), Fault> {
     for (name, sent) in s3.unconfirmed() {
         s3.give_up(&name).await?;
         let file = sent.file;
-        let now = tokio::task::spawn_blocking(move || match std::fs::read(&file.path) {
+        let now = blocking(move || match std::fs::read(&file.path) {
             Ok(bytes) => Ok(bytes.into()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => without_rows(file.table).map_err(unreadable),
             Err(error) => Err(unreadable(error)),
         });
-        let bytes: Bytes = now.await.map_err(unreadable)??;
-        tokio::time::timeout(s3.deadline, s3.create(&name, bytes.into()))
-            .await
-            .map_err(|_| Fault::new(FaultReason::Timeout, "the store does not answer"))??;
+        let bytes: Bytes = now.await??;
+        within(s3.deadline, s3.create(&name, bytes.into())).await??;
         s3.confirmed(&name);
     }
     Ok(())
@@ -212,9 +210,7 @@ impl S3 {
     /// All objects of a table, got some at a time.
     fn objects(&self, table: &'static Table) -> BoxStream<'_, Result<Found, Fault>> {
         let room = Arc::new(Semaphore::new(UNITS as usize));
-        let ours = |meta: &ObjectMeta| self.names.read(&meta.location).is_some();
-        let list = self.store.list(Some(&self.names.table(table))).map_err(fault).try_filter(move |meta| std::future::ready(ours(meta)));
-        let got = list.map_ok(move |meta| {
+        let got = self.ours(&self.names.table(table)).map_err(fault).map_ok(move |meta| {
             let room = Arc::clone(&room);
             async move {
                 let units = u32::try_from(meta.size / UNIT + 1).unwrap_or(UNITS).min(UNITS);
@@ -232,7 +228,7 @@ impl S3 {
         if meta.size > LARGEST {
             return Ok(Some(Found::TooLarge(format!("`{location}` is larger than any file of the log"))));
         }
-        let got = self.within(async {
+        let got = within(self.deadline, async {
             let answer = match self.store.get(&location).await {
                 Err(Error::NotFound { .. }) => return Ok(None),
                 answer => answer?,
@@ -240,27 +236,22 @@ impl S3 {
             let version = UpdateVersion { e_tag: answer.meta.e_tag.clone(), version: None };
             Ok(Some((version, answer.bytes().await?)))
         });
-        let got = got.await?;
+        let got = got.await?.map_err(fault)?;
         Ok(got.map(|(version, bytes)| Found::Got(Got { table, location, version, bytes, _room: room })))
     }
 
     /// Puts other bytes in the place of an object; `false` when it is not as it was any more.
     async fn replace(&self, of: &Got, bytes: Bytes) -> Result<bool, Fault> {
-        let put = |mode: PutMode| tokio::time::timeout(self.deadline, self.store.put_opts(&of.location, bytes.clone().into(), mode.into()));
-        let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {:?}", self.deadline));
+        let put = |mode: PutMode| within(self.deadline, self.store.put_opts(&of.location, bytes.clone().into(), mode.into()));
         if self.is_conditional() && of.version.e_tag.is_some() {
-            match put(PutMode::Update(of.version.clone())).await.map_err(late)? {
+            match put(PutMode::Update(of.version.clone())).await? {
                 Ok(_) => return Ok(true),
                 Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => return Ok(false),
                 Err(error) if is_unknown(&error) => self.takes_no_conditions(),
                 Err(error) => return Err(fault(error)),
             }
         }
-        put(PutMode::Overwrite).await.map_err(late)?.map_err(fault)?;
+        put(PutMode::Overwrite).await?.map_err(fault)?;
         Ok(true)
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(unreadable)
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use farthing_contract::log::Table;
 use farthing_ledger::archive::FinishedFile;
 use farthing_types::Span;
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
@@ -124,12 +125,6 @@ impl S3 {
         })
     }
 
-    /// One request or a few that belong together, within the deadline. Whoever ships has the driver's around all of it.
-    async fn within<T>(&self, work: impl Future<Output = object_store::Result<T>>) -> Result<T, Fault> {
-        let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {:?}", self.deadline));
-        tokio::time::timeout(self.deadline, work).await.map_err(late)?.map_err(fault)
-    }
-
     /// What is known of an object; `None` when there is none.
     async fn head(&self, name: &Path) -> Result<Option<ObjectMeta>, Fault> {
         match self.store.head(name).await {
@@ -141,15 +136,15 @@ impl S3 {
 
     /// A fault of the first request, with what is likely to be wrong.
     fn explained(&self, fault: Fault) -> Fault {
-        if self.is_machine && !fault.detail.contains("NoSuchBucket") {
-            let why = "no access_key_id is configured, so the identity of the machine is asked for";
-            return Fault::new(fault.reason, format!("{} ({why})", fault.detail));
-        }
         if fault.detail.contains("NoSuchBucket") {
             return Fault::new(
                 FaultReason::Refused,
                 format!("there is no bucket `{}`: make it, or name another ({})", self.bucket, fault.detail),
             );
+        }
+        if self.is_machine {
+            let why = "no access_key_id is configured, so the identity of the machine is asked for";
+            return Fault::new(fault.reason, format!("{} ({why})", fault.detail));
         }
         fault
     }
@@ -164,16 +159,26 @@ impl S3 {
         }
     }
 
+    /// What is ours below a name.
+    fn ours(&self, below: &Path) -> BoxStream<'_, object_store::Result<ObjectMeta>> {
+        let is_ours = |meta: &ObjectMeta| std::future::ready(self.names.read(&meta.location).is_some());
+        self.store.list(Some(below)).try_filter(is_ours).boxed()
+    }
+
     /// Removes what is ours of a day; how many objects that were.
     async fn remove_day(&self, day: &Path) -> object_store::Result<u64> {
-        let ours = |meta: &ObjectMeta| self.names.read(&meta.location).is_some();
-        let found: Vec<Path> =
-            self.store.list(Some(day)).try_filter(|meta| std::future::ready(ours(meta))).map_ok(|meta| meta.location).try_collect().await?;
+        let found: Vec<Path> = self.ours(day).map_ok(|meta| meta.location).try_collect().await?;
         let count = found.len() as u64;
         let removing = self.store.delete_stream(futures_util::stream::iter(found.into_iter().map(Ok)).boxed());
         removing.try_for_each(|_| std::future::ready(Ok(()))).await?;
         Ok(count)
     }
+}
+
+/// One request or a few that belong together, within a deadline. Whoever ships has the driver's around all of it.
+async fn within<T>(deadline: Span, work: impl Future<Output = T>) -> Result<T, Fault> {
+    let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {deadline:?}"));
+    tokio::time::timeout(deadline, work).await.map_err(late)
 }
 
 /// The library's client; nothing is connected to yet.

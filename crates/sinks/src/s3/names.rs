@@ -33,8 +33,7 @@ impl Names {
     /// # Errors
     /// It cannot be a path.
     pub fn below(prefix: &str) -> Result<Self, String> {
-        let prefix = Path::parse(prefix).map_err(|error| format!("the prefix cannot be a path: {error}"))?;
-        Ok(Self { prefix })
+        prefix_of(prefix).map(|prefix| Self { prefix })
     }
 
     /// The object of a file.
@@ -57,15 +56,24 @@ impl Names {
 
     /// What a name says; `None` for an object that is none of ours.
     pub fn read<'a>(&self, location: &'a Path) -> Option<Named<'a>> {
-        let rest = location.as_ref().strip_prefix(self.prefix.as_ref())?;
-        let rest = if self.prefix.as_ref().is_empty() { rest } else { rest.strip_prefix('/')? };
-        let [table, date, hour, file] = rest.split('/').collect::<Vec<_>>()[..] else { return None };
+        let [table, date, hour, file] = below(&self.prefix, location)?.split('/').collect::<Vec<_>>()[..] else { return None };
         let table = ALL.into_iter().find(|known| known.name == table)?;
         let (log, name) = file.split_once('-')?;
-        let own = log.len() == LogId::DIGITS && log.bytes().all(|b| b.is_ascii_hexdigit()) && name.ends_with(".parquet");
+        let own = LogId::is_one(log) && name.ends_with(".parquet");
         let named = Named { table, day: date_of(date)?, hour, log, name };
         (own && hour_of(hour)).then_some(named)
     }
+}
+
+/// What names of objects begin with; what is wrong with it.
+pub fn prefix_of(text: &str) -> Result<Path, String> {
+    Path::parse(text).map_err(|error| format!("the prefix cannot be a path: {error}"))
+}
+
+/// The rest of a name below a prefix; `None` where it does not begin so.
+pub fn below<'a>(prefix: &Path, location: &'a Path) -> Option<&'a str> {
+    let rest = location.as_ref().strip_prefix(prefix.as_ref())?;
+    if prefix.as_ref().is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
 /// The day of `date=YYYY-MM-DD`.

@@ -7,7 +7,8 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
 use super::fault::{fault, is_unknown};
-use super::{S3Spec, store};
+use super::names::{below, prefix_of};
+use super::{S3Spec, store, within};
 use crate::{Fault, FaultReason};
 
 /// An object.
@@ -27,14 +28,14 @@ pub enum Object {
 }
 
 /// On what condition an object is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
     /// None.
     Always,
     /// There is no such object.
     Absent,
     /// It still has this tag.
-    Tag(&'a str),
+    Tag(String),
 }
 
 /// A bucket, or what is below a prefix in it.
@@ -52,7 +53,7 @@ impl Bucket {
     /// # Errors
     /// A prefix, endpoint or certificates that cannot be used.
     pub fn new(spec: &S3Spec, deadline: Span) -> Result<Self, String> {
-        let prefix = Path::parse(&spec.prefix).map_err(|error| format!("the prefix cannot be a path: {error}"))?;
+        let prefix = prefix_of(&spec.prefix)?;
         let slash = if prefix.as_ref().is_empty() { "" } else { "/" };
         let name = format!("s3://{}{slash}{prefix}", spec.bucket);
         Ok(Self { store: store(spec, deadline)?, prefix, name, deadline })
@@ -85,18 +86,18 @@ impl Bucket {
             let bytes = answer.bytes().await.map_err(fault)?.to_vec();
             Ok(Object::Is { bytes, tag })
         };
-        self.within(get).await
+        within(self.deadline, get).await?
     }
 
     /// Writes an object as a whole; its tag, or `None` when the condition does not hold.
     ///
     /// # Errors
     /// The store cannot be reached, refuses, or knows no conditions. The object may be written all the same.
-    pub async fn put(&self, object: &str, bytes: Vec<u8>, condition: Condition<'_>) -> Result<Option<String>, Fault> {
+    pub async fn put(&self, object: &str, bytes: Vec<u8>, condition: Condition) -> Result<Option<String>, Fault> {
         let mode = match condition {
             Condition::Always => PutMode::Overwrite,
             Condition::Absent => PutMode::Create,
-            Condition::Tag(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag.to_owned()), version: None }),
+            Condition::Tag(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag), version: None }),
         };
         let put = async {
             match self.store.put_opts(&self.at(object), bytes.into(), mode.into()).await {
@@ -109,7 +110,7 @@ impl Bucket {
                 Err(error) => Err(fault(error)),
             }
         };
-        self.within(put).await
+        within(self.deadline, put).await?
     }
 
     /// Names of all objects in a folder and below it.
@@ -117,13 +118,10 @@ impl Bucket {
     /// # Errors
     /// The store cannot be reached or refuses.
     pub async fn list(&self, folder: &str) -> Result<Vec<String>, Fault> {
-        let below = self.at(folder);
-        let rest = |name: &Path| {
-            let name = name.as_ref().strip_prefix(self.prefix.as_ref()).unwrap_or_default();
-            name.trim_start_matches('/').to_owned()
-        };
-        let list = async { self.store.list(Some(&below)).map_ok(|meta| rest(&meta.location)).try_collect().await.map_err(fault) };
-        self.within(list).await
+        let folder = self.at(folder);
+        let rest = |name: &Path| below(&self.prefix, name).unwrap_or_default().to_owned();
+        let list = async { self.store.list(Some(&folder)).map_ok(|meta| rest(&meta.location)).try_collect().await.map_err(fault) };
+        within(self.deadline, list).await?
     }
 
     /// Removes an object, if there is one.
@@ -137,15 +135,10 @@ impl Bucket {
                 done => done.map_err(fault),
             }
         };
-        self.within(remove).await
+        within(self.deadline, remove).await?
     }
 
     fn at(&self, object: &str) -> Path {
         object.split('/').fold(self.prefix.clone(), Path::join)
-    }
-
-    async fn within<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {:?}", self.deadline));
-        tokio::time::timeout(self.deadline, work).await.map_err(late)?
     }
 }

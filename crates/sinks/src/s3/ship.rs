@@ -39,7 +39,7 @@ impl S3 {
         self.note(&name, file);
         let (rows, file) = (open.rows, File::from_std(open.file));
         let new = if open.bytes <= PART { self.put_whole(&name, file).await } else { self.put_parts(&name, file).await }?;
-        self.unsure.lock().remove(&name);
+        self.confirmed(&name);
         Ok(if new { Shipment::Shipped { rows, altered: 0 } } else { Shipment::Held })
     }
 
@@ -129,8 +129,12 @@ impl S3 {
 
 async fn opened(file: &FinishedFile) -> Result<Option<OpenFile>, Fault> {
     let file = file.clone();
-    let open = tokio::task::spawn_blocking(move || file.open()).await;
-    open.map_err(unreadable)?.map_err(unreadable)
+    blocking(move || file.open()).await?.map_err(unreadable)
+}
+
+/// Work on files of ours, off the runtime's threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(unreadable)
 }
 
 /// A file of ours that cannot be read.

@@ -5,18 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 use farthing_sinks::LogId;
-use suite::HOUR_NS;
 use tokio_util::sync::CancellationToken;
-
-fn call(id: u64) -> CallRow {
-    CallRow {
-        ts_ns: HOUR * HOUR_NS + id.cast_signed(),
-        call_id: id,
-        tenant: "acme".into(),
-        cost_nanousd: Some(id.cast_signed()),
-        ..CallRow::default()
-    }
-}
 
 /// Each call is there once, in objects of its own.
 fn assert_calls(store: &Store, dir: &Path, calls: u64) {
@@ -34,19 +23,8 @@ async fn a_store_that_fails_and_dies_under_load_loses_and_doubles_no_row() {
     let between = Between::start(store.port).await;
     let dir = tempfile::tempdir().unwrap();
     let writer = suite::open(dir.path(), Span::from_millis(100));
-    let (load, log) = (CancellationToken::new(), writer.handle());
-    let until = load.clone();
-    let writing = tokio::task::spawn_blocking(move || {
-        let mut calls = 0_u64;
-        while !until.is_cancelled() {
-            (0..5).for_each(|_| {
-                calls += 1;
-                log.write(call(calls));
-            });
-            std::thread::park_timeout(Span::from_millis(2));
-        }
-        calls
-    });
+    let load = CancellationToken::new();
+    let writing = suite::calls_until(writer.handle(), load.clone());
     let deadline = Span::from_secs(1);
     let spec = SinkSpec { deadline, ..spec(&between.endpoint()) };
     let (driver, stop) = (driver(sink_with(&between.endpoint(), deadline), spec, dir.path()), CancellationToken::new());
@@ -124,16 +102,7 @@ async fn a_process_that_is_killed_while_it_ships_loses_and_doubles_no_row() {
     let Some(store) = Store::start() else { return };
     let between = Between::start(store.port).await;
     let dir = tempfile::tempdir().unwrap();
-    let writer = suite::open(dir.path(), Span::from_secs(60));
-    let mut calls = 0_u64;
-    for _ in 0..24 {
-        for _ in 0..100 {
-            calls += 1;
-            writer.handle().write(call(calls));
-        }
-        writer.handle().flush(Span::from_secs(30)).unwrap();
-    }
-    writer.close();
+    let calls = suite::log_of_calls(dir.path(), (24, 100));
     let hold = |puts: u32, fate: Fate| {
         let (asked, comes) = tokio::sync::mpsc::unbounded_channel();
         let mut seen_puts = 0;

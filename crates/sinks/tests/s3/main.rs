@@ -36,13 +36,16 @@ const PREFIX: &str = "spend/prod";
 /// The files of a table: the object's name says which.
 impl Holds for Store {
     fn rows(&self, table: &'static Table) -> Vec<Vec<String>> {
-        let mut rows = Vec::new();
-        for name in self.names().into_keys().filter(|name| name.starts_with(&format!("{PREFIX}/{}/", table.name))) {
-            rows.extend(rows_of(&self.get(&name), table));
-        }
-        rows.sort();
-        rows
+        rows_named(self, table, |_| true)
     }
+}
+
+fn rows_named(store: &Store, table: &'static Table, named: impl Fn(&str) -> bool) -> Vec<Vec<String>> {
+    let below = format!("{PREFIX}/{}/", table.name);
+    let names = store.names().into_keys().filter(|name| name.starts_with(&below) && named(name));
+    let mut rows: Vec<_> = names.flat_map(|name| rows_of(&store.get(&name), table)).collect();
+    rows.sort();
+    rows
 }
 
 fn rows_of(bytes: &[u8], table: &'static Table) -> Vec<Vec<String>> {
@@ -111,10 +114,7 @@ struct Own<'a>(&'a Store);
 
 impl Holds for Own<'_> {
     fn rows(&self, table: &'static Table) -> Vec<Vec<String>> {
-        let ours = |name: &String| name.starts_with(&format!("{PREFIX}/{}/", table.name)) && name.contains("/hour=");
-        let mut rows: Vec<_> = self.0.names().into_keys().filter(ours).flat_map(|name| rows_of(&self.0.get(&name), table)).collect();
-        rows.sort();
-        rows
+        rows_named(self.0, table, |name| name.contains("/hour="))
     }
 }
 

@@ -10,6 +10,8 @@ use farthing_ledger::archive::{FinishedFile, finished, forget, hour_folders};
 use farthing_ledger::{LogConfig, LogHandle, LogWriter};
 use farthing_sinks::{Driver, LogId, Shipment, Sink, SinkSpec, Source};
 use farthing_types::{Clock, Draw, RealClock, Span, Time};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// The first hour with rows, since 1970: the last of a day.
 pub const HOUR: i64 = 24 * 20_784 + 23;
@@ -50,6 +52,47 @@ pub fn log(dir: &Path) -> LogId {
 pub fn open(dir: &Path, flush_every: Span) -> LogWriter {
     let config = LogConfig { journal_reserve: 1_000, flush_every, ..LogConfig::default() };
     LogWriter::open(dir, config, Arc::new(RealClock::default())).unwrap()
+}
+
+/// A call that has cost as many nano-dollars as its id.
+fn call(id: u64) -> CallRow {
+    CallRow {
+        ts_ns: HOUR * HOUR_NS + id.cast_signed(),
+        call_id: id,
+        tenant: "acme".into(),
+        cost_nanousd: Some(id.cast_signed()),
+        ..CallRow::default()
+    }
+}
+
+/// Writes calls 1, 2, 3 and so on until told to end; how many.
+pub fn calls_until(log: LogHandle, ends: CancellationToken) -> JoinHandle<u64> {
+    tokio::task::spawn_blocking(move || {
+        let mut calls = 0_u64;
+        while !ends.is_cancelled() {
+            (0..5).for_each(|_| {
+                calls += 1;
+                log.write(call(calls));
+            });
+            std::thread::park_timeout(Span::from_millis(2));
+        }
+        calls
+    })
+}
+
+/// A finished log of so many files of so many calls each, 1, 2, 3 and so on; how many calls.
+pub fn log_of_calls(dir: &Path, (files, each): (u64, u64)) -> u64 {
+    let writer = open(dir, Span::from_secs(60));
+    let mut calls = 0_u64;
+    for _ in 0..files {
+        for _ in 0..each {
+            calls += 1;
+            writer.handle().write(call(calls));
+        }
+        writer.handle().flush(Span::from_secs(30)).unwrap();
+    }
+    writer.close();
+    calls
 }
 
 /// All files of a log.
