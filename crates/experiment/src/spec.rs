@@ -136,6 +136,11 @@ impl ExperimentSpec {
         now.nanos().div_euclid(self.window_ns())
     }
 
+    /// When a window begins.
+    pub fn begins(&self, window: i64) -> Time {
+        Time::from_nanos(window.saturating_mul(self.window_ns()))
+    }
+
     /// The declared share of each variant.
     pub(crate) fn declared(&self) -> [f64; MAX_VARIANTS] {
         std::array::from_fn(|index| self.variants.get(index).map_or(0.0, |v| v.share))

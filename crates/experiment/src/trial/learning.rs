@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use farthing_contract::features::{UNIT_FEATURES, UnitHabits, UnitSeen, unit_features};
-use farthing_types::{KeyHash, Money, Span, Time};
+use farthing_types::{KeyHash, Money, Span};
 use serde::{Deserialize, Serialize};
 
 use super::units::Open;
@@ -144,7 +144,7 @@ impl Trial {
     /// before a cap is known.
     pub fn contexts(&self, spec: &ExperimentSpec, window: i64, live: [bool; MAX_VARIANTS]) -> Option<Contexts> {
         let (learning, cap) = (self.learning.as_ref()?, self.cap?);
-        let begins = Time::from_nanos(window.saturating_mul(spec.window_ns()));
+        let begins = spec.begins(window);
         let eligible = &live[..self.names.len()];
         let ready = learning.learner.gamma(eligible).is_some();
         let stands = |unit: u64, habits: Option<&UnitHabits>, active: bool| {
