@@ -238,13 +238,10 @@ fn check_variants(spec: &ExperimentSpec) -> Result<(), SpecError> {
 fn check_numbers(spec: &ExperimentSpec) -> Result<(), SpecError> {
     let window = spec.window.as_secs_f64();
     let most = spec.variants.iter().map(|v| v.share).fold(1.0 / spec.variants.len() as f64, f64::min);
-    let floor = match spec.allocation {
-        AllocationKind::Thompson { floor } => Some(floor),
-        AllocationKind::Fixed | AllocationKind::Contextual(_) => None,
-    };
-    let contextual = match spec.allocation {
-        AllocationKind::Contextual(contextual) => Some(contextual),
-        AllocationKind::Fixed | AllocationKind::Thompson { .. } => None,
+    let (floor, contextual) = match spec.allocation {
+        AllocationKind::Fixed => (None, None),
+        AllocationKind::Thompson { floor } => (Some(floor), None),
+        AllocationKind::Contextual(contextual) => (None, Some(contextual)),
     };
     let explore = contextual.map_or(0.02, |c| c.uniform);
     let half_life = contextual.and_then(|c| c.half_life);
