@@ -75,7 +75,7 @@ impl Experiment {
     }
     /// When a window begins.
     pub fn begins(&self, window: i64) -> Time {
-        Time::from_nanos(window.saturating_mul(self.window_ns))
+        self.spec.begins(window)
     }
     /// The probabilities that are published, the earliest first.
     pub fn allocations(&self) -> &[Allocation] {

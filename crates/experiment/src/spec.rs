@@ -136,6 +136,11 @@ impl ExperimentSpec {
         now.nanos().div_euclid(self.window_ns())
     }
 
+    /// When a window begins.
+    pub fn begins(&self, window: i64) -> Time {
+        Time::from_nanos(window.saturating_mul(self.window_ns()))
+    }
+
     /// The declared share of each variant.
     pub(crate) fn declared(&self) -> [f64; MAX_VARIANTS] {
         std::array::from_fn(|index| self.variants.get(index).map_or(0.0, |v| v.share))
@@ -233,13 +238,10 @@ fn check_variants(spec: &ExperimentSpec) -> Result<(), SpecError> {
 fn check_numbers(spec: &ExperimentSpec) -> Result<(), SpecError> {
     let window = spec.window.as_secs_f64();
     let most = spec.variants.iter().map(|v| v.share).fold(1.0 / spec.variants.len() as f64, f64::min);
-    let floor = match spec.allocation {
-        AllocationKind::Thompson { floor } => Some(floor),
-        AllocationKind::Fixed | AllocationKind::Contextual(_) => None,
-    };
-    let contextual = match spec.allocation {
-        AllocationKind::Contextual(contextual) => Some(contextual),
-        AllocationKind::Fixed | AllocationKind::Thompson { .. } => None,
+    let (floor, contextual) = match spec.allocation {
+        AllocationKind::Fixed => (None, None),
+        AllocationKind::Thompson { floor } => (Some(floor), None),
+        AllocationKind::Contextual(contextual) => (None, Some(contextual)),
     };
     let explore = contextual.map_or(0.02, |c| c.uniform);
     let half_life = contextual.and_then(|c| c.half_life);

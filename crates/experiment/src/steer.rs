@@ -170,7 +170,7 @@ fn publish_contexts(what: &Steered<'_>, turn: &mut Turn, next: i64) {
         let what = "the day's money for exploration runs out: beside the uniform slice each unit gets what is predicted to be the cheapest";
         turn.notes.push(Note { by: "budget", what: what.to_owned() });
     }
-    let (pmf, ramp) = (contexts.mean_pmf(), last.map_or(0.0, |a| a.ramp));
+    let (pmf, ramp) = (contexts.pmf(), last.map_or(0.0, |a| a.ramp));
     *life = life.clone().publishing(Allocation { from: next, pmf, ramp, contexts: Some(SharedContexts(Arc::new(contexts))) });
 }
 

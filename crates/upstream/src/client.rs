@@ -102,14 +102,10 @@ impl Shared {
         let attempt = attempt.on(capture_connection(&mut request));
         let head_by = ends.min(after(Instant::now(), patience));
         match timeout_at(head_by, pool.http().request(request)).await {
-            Ok(Ok(response))
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS && tunnel::is_granted(response.headers(), up.as_ref()) =>
-            {
-                self.open(response, (attempt, head_by), (up.unwrap_or_default(), slot)).await
-            }
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade, or for another"))
-            }
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match up {
+                Some(up) if tunnel::is_named(response.headers()) => self.open(response, (attempt, head_by), (up, slot)).await,
+                _ => Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade, or for another")),
+            },
             Ok(Ok(response)) => {
                 attempt.answered(response.status());
                 self.traffic.count_answer(response.version());
@@ -126,7 +122,7 @@ impl Shared {
 
     /// Over which connections a call goes; what goes up later through a tunnel is no body of its request.
     fn way(&self, mut call: Call) -> Result<(&Pool, Option<Body>, Call), Failure> {
-        if !tunnel::is_asked(&call.headers) {
+        if !tunnel::is_named(&call.headers) {
             return Ok((&self.pool, None, call));
         }
         let pool = self.tunnels.get_or_init(|| {

@@ -23,14 +23,9 @@ const PIECE: usize = 16 << 10;
 
 type Io = TokioIo<Upgraded>;
 
-/// Whether fields ask for a tunnel, or name one.
-pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
+/// Whether fields name a tunnel: those of a call ask for one, those of an answer 101 grant it.
+pub(crate) fn is_named(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()))
-}
-
-/// Whether the answer grants the tunnel that was asked for.
-pub(crate) fn is_granted(headers: &HeaderMap, up: Option<&Body>) -> bool {
-    up.is_some() && is_asked(headers)
 }
 
 /// Asks for one.

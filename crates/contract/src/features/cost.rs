@@ -2,6 +2,7 @@
 
 use farthing_types::{Span, Time};
 
+use super::calendar::{DAY_S, is_weekend, turn};
 use super::spec::FeatureSpec;
 
 /// Number of features of the `cost` predictor.
@@ -196,8 +197,7 @@ pub fn cost_features(input: &CostInput<'_>) -> [f32; COST_FEATURES] {
     let scale = |log: f64| (log / 8.0).clamp(-5.0, 5.0) as f32;
     let (prompt, most) = (facts.prompt.map(log_units), facts.max_tokens.map(log_units));
     let now_s = now.secs_f64();
-    let day = now_s.rem_euclid(86_400.0) / 86_400.0 * std::f64::consts::TAU;
-    let weekday = (now_s / 86_400.0).floor().rem_euclid(7.0);
+    let day = turn(now_s, DAY_S);
     let since = if stats.last_ms == 0 { Span::ZERO } else { now.since(Time::from_millis(stats.last_ms)) };
     let rate = facts.output_rate.map(|r| (r.max(0) as f64).ln_1p());
     [
@@ -222,7 +222,7 @@ pub fn cost_features(input: &CostInput<'_>) -> [f32; COST_FEATURES] {
         flag(rate.is_none()),
         day.sin() as f32,
         day.cos() as f32,
-        flag(matches!(weekday as u8, 2 | 3)),
+        flag(is_weekend(now_s)),
     ]
 }
 

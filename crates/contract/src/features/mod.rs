@@ -5,6 +5,7 @@
 
 mod ahead;
 mod baseline;
+mod calendar;
 mod cost;
 mod informed;
 mod key;

@@ -2,6 +2,7 @@
 
 use farthing_types::{Span, Time};
 
+use super::calendar::{DAY_S, is_weekend, turn};
 use super::spec::FeatureSpec;
 use super::strategy_stats::{BatchWindow, StrategyStats};
 use super::{KeyStats, RouteStats, TtlInput};
@@ -87,8 +88,7 @@ pub fn strategy_features(input: &StrategyInput<'_>) -> [f32; STRATEGY_FEATURES] 
     let (rate_fast, rate_slow) = (stats.rate_fast(*now), stats.rate_slow(*now));
     let kinds = stats.key_shares();
     let now_s = now.secs_f64();
-    let day = now_s.rem_euclid(86_400.0) / 86_400.0 * std::f64::consts::TAU;
-    let weekday = (now_s / 86_400.0).floor().rem_euclid(7.0);
+    let day = turn(now_s, DAY_S);
     let stale = route.stale_share();
     let latency = stats.latency();
     [
@@ -123,7 +123,7 @@ pub fn strategy_features(input: &StrategyInput<'_>) -> [f32; STRATEGY_FEATURES] 
         log_span(stats.observed(*now)),
         day.sin() as f32,
         day.cos() as f32,
-        flag(matches!(weekday as u8, 2 | 3)),
+        flag(is_weekend(now_s)),
     ]
 }
 

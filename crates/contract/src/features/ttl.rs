@@ -3,6 +3,7 @@
 use farthing_types::{Span, Time};
 
 use super::baseline::since_change;
+use super::calendar::{DAY_S, is_weekend, turn};
 use super::spec::TTL_FEATURES;
 use super::{Ahead, KeyStats, RouteStats};
 
@@ -62,9 +63,8 @@ pub fn ttl_features(input: &TtlInput<'_>) -> [f32; TTL_FEATURES] {
     let since = |second: u32| (now_s - f64::from(second)).max(0.0);
     let age = since(key.first_seen_s);
     let since_change = since_change(key, now_s);
-    let day = now_s.rem_euclid(86_400.0) / 86_400.0 * std::f64::consts::TAU;
-    let hour = now_s.rem_euclid(3_600.0) / 3_600.0 * std::f64::consts::TAU;
-    let weekday = (now_s / 86_400.0).floor().rem_euclid(7.0);
+    let day = turn(now_s, DAY_S);
+    let hour = turn(now_s, 3_600.0);
     let modified = head.last_modified.map(|at| now.since(at).as_secs_f64());
     let origin = head.origin_ttl.map(|ttl| ttl.as_secs_f64());
     [
@@ -97,7 +97,7 @@ pub fn ttl_features(input: &TtlInput<'_>) -> [f32; TTL_FEATURES] {
         day.cos() as f32,
         hour.sin() as f32,
         hour.cos() as f32,
-        flag(matches!(weekday as u8, 2 | 3)),
+        flag(is_weekend(now_s)),
     ]
 }
 

@@ -4,6 +4,7 @@
 use farthing_types::Time;
 use serde::{Deserialize, Serialize};
 
+use super::calendar::{DAY_S, is_weekend, turn};
 use super::spec::FeatureSpec;
 
 /// Number of features of a unit.
@@ -85,8 +86,7 @@ impl UnitHabits {
 pub fn unit_features(habits: Option<&UnitHabits>, begins: Time) -> [f32; UNIT_FEATURES] {
     let known = habits.copied().unwrap_or_default();
     let s = begins.secs_f64();
-    let day = s.rem_euclid(86_400.0) / 86_400.0 * std::f64::consts::TAU;
-    let weekday = (s / 86_400.0).floor().rem_euclid(7.0) as u8;
+    let day = turn(s, DAY_S);
     let log = |x: f32| x.ln_1p() / 3.0;
     [
         log(known.last_requests),
@@ -101,7 +101,7 @@ pub fn unit_features(habits: Option<&UnitHabits>, begins: Time) -> [f32; UNIT_FE
         f32::from(u8::from(habits.is_none())),
         day.sin() as f32,
         day.cos() as f32,
-        f32::from(u8::from(matches!(weekday, 2 | 3))),
+        f32::from(u8::from(is_weekend(s))),
     ]
 }
 

@@ -23,12 +23,16 @@ pub struct Placed {
     pub loss: f32,
 }
 
+/// Contexts by the half of their units' digests that is logged.
+pub(crate) type Units = HashMap<u64, Placed, BuildHasherDefault<DigestIsHash>>;
+
 /// All contexts of a window. Immutable; looking one up takes no lock and allocates nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contexts {
     pub(crate) window: i64,
-    pub(crate) units: HashMap<u64, Placed, BuildHasherDefault<DigestIsHash>>,
+    pub(crate) units: Units,
     pub(crate) fresh: Placed,
+    pub(crate) pmf: [f64; MAX_VARIANTS],
     pub(crate) planned_usd: f64,
     pub(crate) appetite: f64,
     pub(crate) leanings: Vec<Leaning>,
@@ -63,17 +67,21 @@ impl Contexts {
     pub fn leanings(&self) -> &[Leaning] {
         &self.leanings
     }
-
     /// Probability of each variant on average over the units.
-    pub(crate) fn mean_pmf(&self) -> [f64; MAX_VARIANTS] {
-        let all = self.units.values().chain(self.units.is_empty().then_some(&self.fresh));
-        // Sums of floats must not hang on the order of a hash map: sixteen digits of them do, and nothing is drawn by this mean while there are contexts.
-        let (sums, count) = all.fold(([0.0; MAX_VARIANTS], 0.0), |(mut sums, count), placed| {
-            sums.iter_mut().zip(placed.pmf).for_each(|(sum, p)| *sum += f64::from(p));
-            (sums, count + 1.0)
-        });
-        sums.map(|sum| (sum / count * 1e9).round() / 1e9)
+    pub const fn pmf(&self) -> [f64; MAX_VARIANTS] {
+        self.pmf
     }
+}
+
+/// Probability of each variant on average over the units; that of a unit of which nothing is known where there are none.
+pub(crate) fn mean_pmf(units: &Units, fresh: &Placed) -> [f64; MAX_VARIANTS] {
+    let all = units.values().chain(units.is_empty().then_some(fresh));
+    // Sums of floats must not hang on the order of a hash map: sixteen digits of them do, and nothing is drawn by this mean while there are contexts.
+    let (sums, count) = all.fold(([0.0; MAX_VARIANTS], 0.0), |(mut sums, count), placed| {
+        sums.iter_mut().zip(placed.pmf).for_each(|(sum, p)| *sum += f64::from(p));
+        (sums, count + 1.0)
+    });
+    sums.map(|sum| (sum / count * 1e9).round() / 1e9)
 }
 
 /// Half of a keyed digest is spread as a hash should be.

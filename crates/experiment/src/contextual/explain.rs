@@ -55,9 +55,9 @@ fn leaning(units: &[Predicted], variant: usize, cap: f64) -> Leaning {
 
 fn split(units: &[Predicted], differences: &[f64], feature: usize) -> Option<Split> {
     let mut values: Vec<f32> = units.iter().map(|(features, _)| features[feature]).collect();
-    values.sort_unstable_by(f32::total_cmp);
     // The upper half must not be empty where many units are alike.
-    let at = *values.get((values.len().max(1) - 1) / 2)?;
+    let middle = values.len().checked_sub(1)? / 2;
+    let at = *values.select_nth_unstable_by(middle, f32::total_cmp).1;
     let side = |high: bool| {
         let of = units.iter().zip(differences).filter(move |((features, _), _)| (features[feature] > at) == high).map(|(_, d)| *d);
         (of.clone().count() as f64 >= FEWEST * units.len() as f64).then(|| mean(of)).flatten()

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub use budget::Spent;
 pub(crate) use budget::{day_of, later_today};
-pub(crate) use contexts::DigestIsHash;
 pub use contexts::{Contexts, MAX_CONTEXTS, Placed};
+pub(crate) use contexts::{Units, mean_pmf};
 pub use explain::{Leaning, Split};
 pub(crate) use explain::{Predicted, leanings};
 pub use learner::{Learner, Scored};

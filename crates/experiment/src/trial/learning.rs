@@ -1,18 +1,17 @@
 //! What an experiment with contextual allocation learns from its closed windows, and the contexts of the next one.
 
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use farthing_contract::features::{UNIT_FEATURES, UnitHabits, UnitSeen, unit_features};
-use farthing_types::{KeyHash, Money, Span, Time};
+use farthing_types::{KeyHash, Money, Span};
 use serde::{Deserialize, Serialize};
 
 use super::units::Open;
 use super::{Row, Trial};
 use crate::allocation::{Allocation, KEPT_ALLOCATIONS};
 use crate::contextual::{
-    Contexts, Contextual, DigestIsHash, Learner, MAX_CONTEXTS, Placed, Predicted, Scored, Spent, day_of, later_today, leanings,
+    Contexts, Contextual, Learner, MAX_CONTEXTS, Placed, Predicted, Scored, Spent, Units, day_of, later_today, leanings, mean_pmf,
 };
 use crate::report::{Learned, LearnedVariant};
 use crate::spec::{ExperimentSpec, MAX_VARIANTS};
@@ -145,7 +144,7 @@ impl Trial {
     /// before a cap is known.
     pub fn contexts(&self, spec: &ExperimentSpec, window: i64, live: [bool; MAX_VARIANTS]) -> Option<Contexts> {
         let (learning, cap) = (self.learning.as_ref()?, self.cap?);
-        let begins = Time::from_nanos(window.saturating_mul(spec.window_ns()));
+        let begins = spec.begins(window);
         let eligible = &live[..self.names.len()];
         let ready = learning.learner.gamma(eligible).is_some();
         let stands = |unit: u64, habits: Option<&UnitHabits>, active: bool| {
@@ -174,12 +173,12 @@ impl Trial {
             Placed { features: s.features, pmf: std::array::from_fn(|v| pmf.get(v).map_or(0.0, |p| *p as f32)), loss }
         };
         let told: Vec<Predicted> = all.iter().filter(|s| ready && s.active).map(|s| (s.features, s.scored.costs.clone())).collect();
-        let mut units: HashMap<u64, Placed, BuildHasherDefault<DigestIsHash>> = HashMap::default();
-        units.extend(all.iter().map(|s| (s.unit, place(s))));
+        let (units, fresh): (Units, Placed) = (all.iter().map(|s| (s.unit, place(s))).collect(), place(&stands(0, None, false)));
         Some(Contexts {
             window,
+            pmf: mean_pmf(&units, &fresh),
             units,
-            fresh: place(&stands(0, None, false)),
+            fresh,
             planned_usd: losses(appetite),
             appetite,
             leanings: leanings(&told, cap),
@@ -192,7 +191,7 @@ impl Trial {
         let contexts = learning.published.last();
         let leaning = |v: usize| contexts.and_then(|c| c.leanings().iter().find(|l| l.variant == v)).cloned();
         let rows = learning.learner.rows();
-        let mean = contexts.map(|c| c.mean_pmf());
+        let mean = contexts.map(|c| c.pmf());
         let variant = |v: usize| LearnedVariant {
             name: self.names[v].clone(),
             rows: rows.get(v).copied().unwrap_or(0.0),

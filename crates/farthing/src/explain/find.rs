@@ -87,10 +87,7 @@ pub fn decision_of(dir: &Path, asked: &Asked) -> Result<Option<Decided>, ReadErr
 }
 
 /// The decision with that id.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn decision(dir: &Path, id: u64) -> Result<Option<Decided>, ReadError> {
+fn decision(dir: &Path, id: u64) -> Result<Option<Decided>, ReadError> {
     const COLUMNS: [&str; 14] = [
         "decision_id",
         "ts_ns",

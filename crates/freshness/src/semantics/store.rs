@@ -289,7 +289,7 @@ pub(super) fn time_of(headers: &HeaderMap, name: &HeaderName) -> Option<Time> {
 }
 
 /// Reads an HTTP date in any of its three forms.
-pub(super) fn parse_date(value: &HeaderValue) -> Option<Time> {
+pub fn parse_date(value: &HeaderValue) -> Option<Time> {
     let at = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
     let span = at.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Time::ZERO + span)

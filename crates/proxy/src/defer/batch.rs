@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
+use farthing_freshness::semantics::parse_date;
 use farthing_types::call::NoSink;
 use farthing_types::{Body, Call, CallId, Claim, Failure, FailureKind, Purpose, Span, Time};
 use farthing_upstream::Origin;
@@ -389,7 +390,7 @@ impl Run {
         let (origin, call) = self.call(step, (method, path), body)?;
         let answered = async {
             let reply = origin.fetch(call).await?;
-            let date = reply.headers.get(DATE).and_then(find::http_date);
+            let date = reply.headers.get(DATE).and_then(parse_date);
             let whole = Limited::new(reply.body, SHORT).collect().await;
             let body = whole.map_err(|error| protocol(error.to_string()))?.to_bytes();
             Ok(Told { status: reply.status, date, body })

@@ -124,9 +124,9 @@ async fn run(offer: Offer, down: Body, terms: Tunnel, stats: Arc<EdgeStats>) {
     stats.count_tunnel_opened();
     let mut open = Open(Arc::clone(&stats), Instant::now(), TunnelEnd::Cut);
     let last = Mutex::new(Instant::now());
-    let passed = |counted: &dyn Fn(&EdgeStats)| {
+    let passed = |up: usize, down: usize| {
         *last.lock() = Instant::now();
-        counted(&stats);
+        stats.count_tunnel_bytes(up, down);
     };
     let (read, write) = tokio::io::split(TokioIo::new(io));
     let upward = async {
@@ -143,7 +143,8 @@ async fn run(offer: Offer, down: Body, terms: Tunnel, stats: Arc<EdgeStats>) {
     };
 }
 
-type Passed<'a> = &'a (dyn Fn(&dyn Fn(&EdgeStats)) + Send + Sync);
+/// Told of bytes that have passed, from the client and to it.
+type Passed<'a> = &'a (dyn Fn(usize, usize) + Send + Sync);
 
 /// Hands on what the client sends; whether it has ended properly. Never ends where nobody takes it any more: then the provider's side ends.
 async fn from_client(mut read: ReadHalf<Io>, up: mpsc::Sender<Bytes>, passed: Passed<'_>) -> bool {
@@ -153,7 +154,7 @@ async fn from_client(mut read: ReadHalf<Io>, up: mpsc::Sender<Bytes>, passed: Pa
         match read.read_buf(&mut held).await {
             Ok(0) => return true,
             Err(_) => return false,
-            Ok(bytes) => passed(&move |stats| stats.count_tunnel_bytes(bytes, 0)),
+            Ok(bytes) => passed(bytes, 0),
         }
         if up.send(held.split().freeze()).await.is_err() {
             return std::future::pending().await;
@@ -169,8 +170,7 @@ async fn to_client(mut down: Body, mut write: WriteHalf<Io>, passed: Passed<'_>)
         if write.write_all(&data).await.is_err() || write.flush().await.is_err() {
             return TunnelEnd::Client;
         }
-        let bytes = data.len();
-        passed(&move |stats| stats.count_tunnel_bytes(0, bytes));
+        passed(0, data.len());
     }
     let _the_client_may_be_gone = write.shutdown().await;
     TunnelEnd::Done

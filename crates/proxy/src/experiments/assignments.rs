@@ -5,7 +5,6 @@ use std::sync::{Arc, LazyLock};
 use farthing_contract::features::UNIT_SPEC;
 use farthing_contract::log;
 use farthing_experiment::{ExperimentSpec, UnitKind, UnitWindow};
-use farthing_types::Time;
 
 use crate::state::State;
 
@@ -44,7 +43,7 @@ impl State {
                 ts_ns: now,
                 decision_id,
                 key_hash,
-                opened_ns: begins(spec, row.window).nanos(),
+                opened_ns: spec.begins(row.window).nanos(),
                 closed_by: "window",
                 hits: i64::from(row.requests),
                 paid_nanousd: Some((row.cost_usd * 1e9).round() as i64),
@@ -53,9 +52,4 @@ impl State {
             });
         }
     }
-}
-
-fn begins(spec: &ExperimentSpec, window: i64) -> Time {
-    let length = i64::try_from(spec.window.as_nanos()).unwrap_or(i64::MAX);
-    Time::from_nanos(window.saturating_mul(length))
 }

@@ -121,17 +121,11 @@ impl State {
         }
         let next = costliest(&judged.slow, there & !off);
         let Some(to) = judged.overhead.take(requests, slow.min(requests), now, next != 0) else { return };
+        let before = std::mem::replace(&mut judged.before, if to == Standing::Trial { off } else { 0 });
         let left_out = match to {
             // What was not enough stays out; what was out before a trial that failed is out again.
-            Standing::Off => off | if off == 0 && judged.before != 0 { std::mem::take(&mut judged.before) } else { next },
-            Standing::Trial => {
-                judged.before = off;
-                0
-            }
-            Standing::On => {
-                judged.before = 0;
-                0
-            }
+            Standing::Off => off | if before == 0 { next } else { before },
+            Standing::Trial | Standing::On => 0,
         };
         drop(judged);
         for flag in FLAGS {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use bytes::BytesMut;
 use farthing_types::{Failure, Span, Time};
-use http::{HeaderValue, Method};
+use http::Method;
 
 use super::super::stats::Step;
 use super::super::wire;
@@ -101,10 +101,4 @@ impl Run {
         held.truncate(held.iter().position(|byte| *byte == b'\n').unwrap_or(held.len()));
         Ok(held)
     }
-}
-
-/// A time as HTTP has it.
-pub(super) fn http_date(value: &HeaderValue) -> Option<Time> {
-    let at = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
-    Some(Time::ZERO + at.duration_since(std::time::UNIX_EPOCH).ok()?)
 }
