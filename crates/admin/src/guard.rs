@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use farthing_config::Secret;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
-use crate::Problem;
+use crate::{Problem, dashboard};
 
 /// Paths that answer anybody: whoever runs the instance must be able to ask whether it lives.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/healthz"];
@@ -23,6 +23,8 @@ pub(crate) async fn guard(State(token): State<Option<Arc<Secret>>>, request: Req
         return next.run(request).await;
     }
     let verdict = match &token {
+        // A browser cannot send a token before it has the page that asks for it.
+        Some(_) if dashboard::is_asset(path) => Ok(()),
         Some(token) => with_token(token, request.headers()),
         None => without_token(&request),
     };

@@ -4,6 +4,7 @@
 //! nothing of the proxy: they see [`StatusView`] and its like, and the views they return are the API's documents.
 
 mod api;
+mod dashboard;
 mod guard;
 mod problem;
 mod server;
@@ -13,6 +14,8 @@ mod views;
 mod tests;
 #[cfg(test)]
 mod tests_bypass;
+#[cfg(test)]
+mod tests_dashboard;
 #[cfg(test)]
 mod tests_experiments;
 #[cfg(test)]

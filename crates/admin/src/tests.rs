@@ -227,11 +227,11 @@ fn parts(phase: Phase) -> Parts {
     }
 }
 
-fn app(token: Option<&str>) -> Router {
+pub(crate) fn app(token: Option<&str>) -> Router {
     router(parts(Phase::Degraded), &AdminConfig { token: token.map(Secret::new), max_body: 1_000, ..AdminConfig::default() })
 }
 
-fn request(method: &str, path: &str, body: Value) -> Request<Body> {
+pub(crate) fn request(method: &str, path: &str, body: Value) -> Request<Body> {
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
     let mut request = Request::builder()
         .method(method)

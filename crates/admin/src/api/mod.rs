@@ -31,7 +31,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{Parts, Problem, ProblemDocument, guard};
+use crate::{Parts, Problem, ProblemDocument, dashboard, guard};
 
 /// Longest time a handler may take; loading a predictor takes milliseconds.
 const HANDLER_DEADLINE: Duration = Duration::from_secs(30);
@@ -144,7 +144,7 @@ pub fn router(parts: Parts, config: &AdminConfig) -> Router {
     let (router, _) = routes().split_for_parts();
     let description = openapi().to_json().unwrap_or_default();
     let token = config.token.clone().map(Arc::new);
-    router
+    dashboard::with_page(router)
         .route("/openapi.json", axum::routing::get(|| async move { ([(header::CONTENT_TYPE, "application/json")], description) }))
         .fallback(|| async { Problem::not_found("no such endpoint; GET /openapi.json lists them") })
         .method_not_allowed_fallback(|| async {
