@@ -9,12 +9,31 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use farthing_contract::log::{Column, ColumnType, Table, Value};
+use farthing_contract::log::{Column, ColumnType, Row, Table, Value};
 
-use crate::journal::AnyRow;
+use crate::journal::{AnyRow, RawRow};
 
-/// Columns of one table under construction.
-pub(super) struct Columns {
+/// A row that adds itself to the columns of its table.
+pub(crate) trait Gather: AnyRow {
+    fn gather(&self, columns: &mut Columns);
+}
+
+impl<R: Row> Gather for R {
+    fn gather(&self, columns: &mut Columns) {
+        columns.rows += 1;
+        self.cells(&mut |index, value| columns.cell(index, value));
+    }
+}
+
+impl Gather for RawRow<'_> {
+    fn gather(&self, columns: &mut Columns) {
+        columns.rows += 1;
+        self.visit(&mut |index, value| columns.cell(index, value));
+    }
+}
+
+/// Columns of one table under construction. Most cells of a row are absent: a column is filled up to a row only when that brings a value.
+pub(crate) struct Columns {
     table: &'static Table,
     schema: SchemaRef,
     builders: Vec<Builder>,
@@ -28,9 +47,41 @@ enum Builder {
     F64(Float64Builder),
     F32(Float32Builder),
     Bool(BooleanBuilder),
-    /// Names repeat a lot: each is held once.
-    Text(StringDictionaryBuilder<Int32Type>),
+    Text(Names),
     F32List(ListBuilder<Float32Builder>),
+}
+
+/// Names repeat a lot: each is held once, and one that comes again and again is looked up once.
+#[derive(Default)]
+struct Names {
+    builder: StringDictionaryBuilder<Int32Type>,
+    /// The last name ...
+    last: String,
+    /// ... and how often it is to be added still.
+    run: usize,
+}
+
+impl Names {
+    fn len(&self) -> usize {
+        self.builder.len() + self.run
+    }
+
+    fn append(&mut self, missing: usize, name: &str) {
+        if missing > 0 || self.run == 0 || self.last != name {
+            self.settle();
+            self.builder.append_nulls(missing);
+            self.last.clear();
+            self.last.push_str(name);
+        }
+        self.run += 1;
+    }
+
+    fn settle(&mut self) -> &mut StringDictionaryBuilder<Int32Type> {
+        if self.run > 0 {
+            self.builder.append_values(&self.last, std::mem::take(&mut self.run));
+        }
+        &mut self.builder
+    }
 }
 
 impl Columns {
@@ -39,14 +90,14 @@ impl Columns {
         Self { table, schema: schema(table), builders, rows: 0 }
     }
 
-    pub(super) fn push(&mut self, row: &dyn AnyRow) {
-        self.rows += 1;
-        let builders = &mut self.builders;
-        row.visit(&mut |index, value| {
-            if let Some(builder) = builders.get_mut(index) {
-                builder.append(value);
-            }
-        });
+    /// Takes a cell of the last row. Inlined whatever its size: most callers know its type.
+    #[inline(always)]
+    fn cell(&mut self, index: usize, value: Value<'_>) {
+        if value != Value::Null
+            && let Some(builder) = self.builders.get_mut(index)
+        {
+            builder.append(self.rows - 1, value);
+        }
     }
 
     /// The gathered rows.
@@ -54,6 +105,7 @@ impl Columns {
     /// # Errors
     /// A row broke its table's declaration: a cell was missing, of another type, or absent where it may not be.
     pub(super) fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+        self.fill();
         let arrays = self.builders.iter_mut().map(Builder::finish).collect();
         RecordBatch::try_new(self.schema, arrays)
     }
@@ -62,8 +114,15 @@ impl Columns {
     ///
     /// # Errors
     /// As [`Columns::finish`].
-    pub(super) fn copy(&self) -> Result<RecordBatch, ArrowError> {
+    pub(super) fn copy(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.fill();
         RecordBatch::try_new(self.schema.clone(), self.builders.iter().map(Builder::copy).collect())
+    }
+
+    /// Absent is what no value came for; a column that may not be absent then refuses the batch.
+    fn fill(&mut self) {
+        let rows = self.rows;
+        self.builders.iter_mut().for_each(|builder| builder.fill(rows));
     }
 
     pub(super) const fn rows(&self) -> usize {
@@ -75,6 +134,24 @@ impl Columns {
     }
 }
 
+/// How many rows a builder lacks before the one at `place`.
+macro_rules! missing {
+    ($builder:ident, $place:ident) => {
+        $place.saturating_sub($builder.len())
+    };
+}
+
+/// Adds a value for the row at `place`, and that those before it have none.
+macro_rules! append {
+    ($builder:ident, $place:ident, $value:expr) => {{
+        let missing = missing!($builder, $place);
+        if missing > 0 {
+            $builder.append_nulls(missing);
+        }
+        $builder.append_value($value);
+    }};
+}
+
 impl Builder {
     fn new(ty: ColumnType) -> Self {
         match ty {
@@ -84,39 +161,45 @@ impl Builder {
             ColumnType::F64 => Self::F64(Float64Builder::new()),
             ColumnType::F32 => Self::F32(Float32Builder::new()),
             ColumnType::Bool => Self::Bool(BooleanBuilder::new()),
-            ColumnType::Text => Self::Text(StringDictionaryBuilder::new()),
+            ColumnType::Text => Self::Text(Names::default()),
             ColumnType::F32List => Self::F32List(ListBuilder::new(Float32Builder::new()).with_field(element())),
         }
     }
 
-    fn append(&mut self, value: Value<'_>) {
+    #[inline(always)]
+    fn append(&mut self, place: usize, value: Value<'_>) {
         match (self, value) {
-            (Self::I64(builder), Value::I64(v)) => builder.append_value(v),
-            (Self::U64(builder), Value::U64(v)) => builder.append_value(v),
-            (Self::I32(builder), Value::I32(v)) => builder.append_value(v),
-            (Self::F64(builder), Value::F64(v)) => builder.append_value(v),
-            (Self::F32(builder), Value::F32(v)) => builder.append_value(v),
-            (Self::Bool(builder), Value::Bool(v)) => builder.append_value(v),
-            (Self::Text(builder), Value::Text(v)) => builder.append_value(v),
+            (Self::I64(builder), Value::I64(v)) => append!(builder, place, v),
+            (Self::U64(builder), Value::U64(v)) => append!(builder, place, v),
+            (Self::I32(builder), Value::I32(v)) => append!(builder, place, v),
+            (Self::F64(builder), Value::F64(v)) => append!(builder, place, v),
+            (Self::F32(builder), Value::F32(v)) => append!(builder, place, v),
+            (Self::Bool(builder), Value::Bool(v)) => append!(builder, place, v),
+            (Self::Text(names), Value::Text(v)) => names.append(missing!(names, place), v),
             (Self::F32List(builder), Value::F32List(v)) => {
+                builder.append_nulls(missing!(builder, place));
                 builder.values().append_slice(v);
                 builder.append(true);
             }
-            // Also where the type is wrong: a column that may not be null then refuses the batch.
-            (builder, _) => builder.append_null(),
+            // Where the type is wrong it is as if there were no value.
+            _ => {}
         }
     }
 
-    fn append_null(&mut self) {
+    /// Fills up to so many rows.
+    fn fill(&mut self, rows: usize) {
         match self {
-            Self::I64(builder) => builder.append_null(),
-            Self::U64(builder) => builder.append_null(),
-            Self::I32(builder) => builder.append_null(),
-            Self::F64(builder) => builder.append_null(),
-            Self::F32(builder) => builder.append_null(),
-            Self::Bool(builder) => builder.append_null(),
-            Self::Text(builder) => builder.append_null(),
-            Self::F32List(builder) => builder.append(false),
+            Self::I64(builder) => builder.append_nulls(missing!(builder, rows)),
+            Self::U64(builder) => builder.append_nulls(missing!(builder, rows)),
+            Self::I32(builder) => builder.append_nulls(missing!(builder, rows)),
+            Self::F64(builder) => builder.append_nulls(missing!(builder, rows)),
+            Self::F32(builder) => builder.append_nulls(missing!(builder, rows)),
+            Self::Bool(builder) => builder.append_nulls(missing!(builder, rows)),
+            Self::Text(names) => {
+                let missing = missing!(names, rows);
+                names.settle().append_nulls(missing);
+            }
+            Self::F32List(builder) => builder.append_nulls(missing!(builder, rows)),
         }
     }
 
@@ -128,7 +211,7 @@ impl Builder {
             Self::F64(builder) => Arc::new(builder.finish()),
             Self::F32(builder) => Arc::new(builder.finish()),
             Self::Bool(builder) => Arc::new(builder.finish()),
-            Self::Text(builder) => ArrayBuilder::finish(builder),
+            Self::Text(names) => ArrayBuilder::finish(&mut names.builder),
             Self::F32List(builder) => Arc::new(builder.finish()),
         }
     }
@@ -141,7 +224,7 @@ impl Builder {
             Self::F64(builder) => Arc::new(builder.finish_cloned()),
             Self::F32(builder) => Arc::new(builder.finish_cloned()),
             Self::Bool(builder) => Arc::new(builder.finish_cloned()),
-            Self::Text(builder) => ArrayBuilder::finish_cloned(builder),
+            Self::Text(names) => ArrayBuilder::finish_cloned(&names.builder),
             Self::F32List(builder) => Arc::new(builder.finish_cloned()),
         }
     }
