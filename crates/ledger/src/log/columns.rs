@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int32Builder, Int64Builder, ListBuilder,
-    StringDictionaryBuilder, UInt64Builder,
+    Array, ArrayBuilder, ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int32Builder, Int64Builder, ListBuilder,
+    StringDictionaryBuilder, UInt64Builder, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -105,8 +105,7 @@ impl Columns {
     /// # Errors
     /// A row broke its table's declaration: a cell was missing, of another type, or absent where it may not be.
     pub(super) fn finish(mut self) -> Result<RecordBatch, ArrowError> {
-        self.fill();
-        let arrays = self.builders.iter_mut().map(Builder::finish).collect();
+        let arrays = self.arrays(Builder::finish);
         RecordBatch::try_new(self.schema, arrays)
     }
 
@@ -115,14 +114,28 @@ impl Columns {
     /// # Errors
     /// As [`Columns::finish`].
     pub(super) fn copy(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.fill();
-        RecordBatch::try_new(self.schema.clone(), self.builders.iter().map(Builder::copy).collect())
+        let arrays = self.arrays(Builder::copy);
+        RecordBatch::try_new(self.schema.clone(), arrays)
     }
 
-    /// Absent is what no value came for; a column that may not be absent then refuses the batch.
-    fn fill(&mut self) {
-        let rows = self.rows;
-        self.builders.iter_mut().for_each(|builder| builder.fill(rows));
+    /// Absent is what no value came for; a column that may not be absent then refuses the batch. Columns without any value, which are many,
+    /// share what takes their place.
+    fn arrays(&mut self, array: fn(&mut Builder) -> ArrayRef) -> Vec<ArrayRef> {
+        let (rows, mut absent) = (self.rows, Vec::<ArrayRef>::new());
+        let columns = self.builders.iter_mut().zip(self.schema.fields());
+        let arrays = columns.map(|(builder, field)| {
+            if builder.len() > 0 {
+                builder.fill(rows);
+                return array(builder);
+            }
+            let known = absent.iter().find(|array| array.data_type() == field.data_type()).cloned();
+            known.unwrap_or_else(|| {
+                let array = new_null_array(field.data_type(), rows);
+                absent.push(array.clone());
+                array
+            })
+        });
+        arrays.collect()
     }
 
     pub(super) const fn rows(&self) -> usize {
@@ -186,6 +199,20 @@ impl Builder {
         }
     }
 
+    /// Rows so far.
+    fn len(&self) -> usize {
+        match self {
+            Self::I64(builder) => builder.len(),
+            Self::U64(builder) => builder.len(),
+            Self::I32(builder) => builder.len(),
+            Self::F64(builder) => builder.len(),
+            Self::F32(builder) => builder.len(),
+            Self::Bool(builder) => builder.len(),
+            Self::Text(names) => names.len(),
+            Self::F32List(builder) => builder.len(),
+        }
+    }
+
     /// Fills up to so many rows.
     fn fill(&mut self, rows: usize) {
         match self {
@@ -216,7 +243,7 @@ impl Builder {
         }
     }
 
-    fn copy(&self) -> ArrayRef {
+    fn copy(&mut self) -> ArrayRef {
         match self {
             Self::I64(builder) => Arc::new(builder.finish_cloned()),
             Self::U64(builder) => Arc::new(builder.finish_cloned()),
@@ -258,4 +285,60 @@ fn of(table: &Table, text: &DataType) -> SchemaRef {
         Field::new(column.name, ty, column.nullable)
     };
     Arc::new(Schema::new(table.columns.iter().map(field).collect::<Vec<_>>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, StringArray};
+    use arrow::datatypes::Int64Type;
+    use farthing_contract::log::Request;
+
+    use super::*;
+
+    /// A row with what is absent, and what repeats, in no regular order.
+    fn row(n: i64) -> Request {
+        let name = |n: i64| ["a", "b", "a", "a", ""][n as usize % 5];
+        Request {
+            ts_ns: n,
+            tenant: name(n * n / 3).into(),
+            team: (n * n % 7 < 3).then(|| name(n / 4).into()),
+            trace_id: (n > 90 && n % 11 == 0).then(|| format!("{n:x}").into()),
+            bytes_out: (n % 3 != 1).then_some(n * n),
+            holdout: n % 2 == 0,
+            ..Request::default()
+        }
+    }
+
+    fn numbers(batch: &RecordBatch, name: &str) -> Vec<Option<i64>> {
+        batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().iter().collect()
+    }
+
+    fn texts(batch: &RecordBatch, name: &str) -> Vec<Option<String>> {
+        let column = batch.column_by_name(name).unwrap().as_dictionary::<Int32Type>().clone();
+        column.downcast_dict::<StringArray>().unwrap().into_iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    fn matches(batch: &RecordBatch, rows: i64) {
+        let all = || (0..rows).map(row);
+        let text = |text: &Arc<str>| text.to_string();
+        assert_eq!(numbers(batch, "ts_ns"), all().map(|row| Some(row.ts_ns)).collect::<Vec<_>>());
+        assert_eq!(numbers(batch, "bytes_out"), all().map(|row| row.bytes_out).collect::<Vec<_>>());
+        assert_eq!(texts(batch, "tenant"), all().map(|row| Some(text(&row.tenant))).collect::<Vec<_>>());
+        assert_eq!(texts(batch, "team"), all().map(|row| row.team.as_ref().map(text)).collect::<Vec<_>>());
+        assert_eq!(texts(batch, "trace_id"), all().map(|row| row.trace_id.as_ref().map(text)).collect::<Vec<_>>());
+        assert_eq!(batch.column_by_name("service").unwrap().null_count() as i64, rows);
+        assert_eq!(batch.column_by_name("holdout").unwrap().as_boolean().true_count() as i64, (rows + 1) / 2);
+    }
+
+    #[test]
+    fn what_is_absent_stands_where_it_is_absent_however_often_rows_are_copied() {
+        let mut columns = Columns::new(Request::TABLE);
+        for n in 0..200 {
+            row(n).gather(&mut columns);
+            if n % 37 == 0 {
+                matches(&columns.copy().unwrap(), n + 1);
+            }
+        }
+        matches(&columns.finish().unwrap(), 200);
+    }
 }

@@ -82,9 +82,10 @@ impl<R: Row> Batch for Rows<R> {
 struct Place {
     open: Option<Box<dyn Batch>>,
     full: Vec<Box<dyn Batch>>,
-    /// Empty ones, no more than were taken last: what a burst has needed is not kept.
+    /// Empty ones, no more than are `usual`.
     spare: Vec<Box<dyn Batch>>,
-    taken: usize,
+    /// How many are taken at once: what a burst has needed is given up one by one, each time that fewer are taken.
+    usual: usize,
     closed: bool,
 }
 
@@ -134,8 +135,9 @@ impl Queue {
             let (full, open, unused) = {
                 let mut place = place.lock();
                 place.closed |= close;
-                place.taken = place.full.len() + usize::from(place.open.is_some());
-                let wanted = if place.closed { 0 } else { place.taken.min(place.spare.len()) };
+                let taken = place.full.len() + usize::from(place.open.is_some());
+                place.usual = if place.closed { 0 } else { taken.max(place.usual.saturating_sub(1)) };
+                let wanted = place.usual.min(place.spare.len());
                 (std::mem::take(&mut place.full), place.open.take(), place.spare.split_off(wanted))
             };
             drop(unused);
@@ -151,7 +153,7 @@ impl Queue {
         batch.clear();
         let Some(place) = self.shards.get(batch.home()).map(|places| &places[place_of(batch.table())]) else { return };
         let mut place = place.lock();
-        if !place.closed && place.spare.len() < place.taken {
+        if place.spare.len() < place.usual {
             place.spare.push(batch);
         }
     }
@@ -170,7 +172,7 @@ impl Place {
             return true;
         }
         // A busy table gets its next vector in one piece; a quiet one must not hold a large one.
-        let capacity = if self.open.is_some() { ROWS } else { 4 };
+        let capacity = if self.open.is_some() || self.usual > 1 { ROWS } else { 4 };
         self.full.extend(self.open.take());
         let spare = self.spare.pop().and_then(|spare| {
             let spare: Box<dyn Any> = spare;
@@ -214,4 +216,107 @@ fn shard() -> usize {
     }
     // A thread that is being torn down has lost its own number; any will do.
     SHARD.try_with(|shard| *shard).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use farthing_contract::log::{OutcomeRow, Value};
+
+    use super::*;
+
+    fn fill(queue: &Queue, rows: i64) {
+        (0..rows).for_each(|hits| assert_eq!(queue.push(OutcomeRow { hits, ..OutcomeRow::default() }), Pushed::Queued));
+    }
+
+    fn take(queue: &Queue) -> Vec<Box<dyn Batch>> {
+        let mut taken = Vec::new();
+        queue.take(false, &mut |batch| taken.push(batch));
+        taken
+    }
+
+    fn spares(queue: &Queue) -> usize {
+        queue.shards.iter().flatten().map(|place| place.lock().spare.len()).sum()
+    }
+
+    fn hits(batches: &[Box<dyn Batch>]) -> Vec<i64> {
+        let rows = batches.iter().flat_map(|batch| (0..batch.len()).filter_map(|place| batch.row(place)));
+        let mut hits = Vec::new();
+        let column = OutcomeRow::TABLE.columns.iter().position(|column| column.name == "hits");
+        rows.for_each(|row| {
+            row.visit(&mut |index, value| {
+                if let (Some(at), Value::I64(n)) = (column, value)
+                    && at == index
+                {
+                    hits.push(n);
+                }
+            });
+        });
+        hits
+    }
+
+    fn rooms(batches: &[Box<dyn Batch>]) -> BTreeSet<usize> {
+        batches.iter().filter_map(|batch| batch.row(0)).map(|row| std::ptr::from_ref(row).addr()).collect()
+    }
+
+    #[test]
+    fn vectors_come_back_and_what_a_burst_has_needed_is_not_kept() {
+        let (queue, rows) = (Queue::new(64 << 20), 3 * ROWS as i64);
+        fill(&queue, rows);
+        let first = take(&queue);
+        let used = rooms(&first);
+        assert_eq!((first.len(), hits(&first)), (3, (0..rows).collect()));
+        first.into_iter().for_each(|batch| queue.give_back(batch));
+        assert_eq!((spares(&queue), queue.bytes()), (3, 0));
+        fill(&queue, rows);
+        let second = take(&queue);
+        assert_eq!((spares(&queue), rooms(&second), hits(&second)), (0, used, (0..rows).collect()));
+        second.into_iter().for_each(|batch| queue.give_back(batch));
+        fill(&queue, 1);
+        let third = take(&queue);
+        assert_eq!((spares(&queue), hits(&third)), (2, vec![0]));
+        third.into_iter().for_each(|batch| queue.give_back(batch));
+        let left = std::array::from_fn(|_| {
+            assert!(take(&queue).is_empty());
+            spares(&queue)
+        });
+        assert_eq!(left, [1, 0], "a quiet table holds none");
+    }
+
+    #[test]
+    fn a_vector_of_another_type_is_none_for_a_row() {
+        struct Other;
+        impl Row for Other {
+            const TABLE: &'static Table = OutcomeRow::TABLE;
+            fn ts_ns(&self) -> i64 {
+                0
+            }
+            fn cells<P: FnMut(usize, Value<'_>) + ?Sized>(&self, put: &mut P) {
+                (0..OutcomeRow::TABLE.columns.len()).for_each(|index| put(index, Value::I64(7)));
+            }
+        }
+        let queue = Queue::new(1 << 20);
+        fill(&queue, 2);
+        take(&queue).into_iter().for_each(|batch| queue.give_back(batch));
+        assert_eq!((spares(&queue), queue.push(Other)), (1, Pushed::Queued));
+        fill(&queue, 1);
+        assert_eq!(hits(&take(&queue)), [7, 0]);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_closed_queue() {
+        let queue = Queue::new(1 << 20);
+        fill(&queue, 2);
+        let mut taken = Vec::new();
+        queue.take(true, &mut |batch| taken.push(batch));
+        taken.into_iter().for_each(|batch| queue.give_back(batch));
+        assert_eq!((spares(&queue), queue.push(OutcomeRow::default())), (0, Pushed::Refused));
+    }
+
+    #[test]
+    fn each_table_has_a_place() {
+        assert_eq!(ALL.map(place_of), [0, 1, 2, 3]);
+        assert_eq!(place_of(&Table { name: "calls ", ..*ALL[1] }), ALL.len());
+    }
 }
