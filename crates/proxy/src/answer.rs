@@ -55,7 +55,7 @@ pub enum Place {
 }
 
 /// The fields that replace what the origin calls the same.
-pub const REPLACED: [HeaderName; 3] = [REQUEST_ID, COST, SAVED];
+pub static REPLACED: [HeaderName; 3] = [REQUEST_ID, COST, SAVED];
 
 impl Notes<'_> {
     /// What is added to a head: id, Cache-Status, Server-Timing and money.

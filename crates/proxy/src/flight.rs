@@ -327,6 +327,11 @@ impl Flight {
         self.reports.lock().clone()
     }
 
+    /// The status of the last attempt's answer.
+    pub fn last_status(&self) -> Option<StatusCode> {
+        self.reports.lock().last().and_then(|report| report.status)
+    }
+
     /// Whether its answer came out of a batch call.
     pub fn is_batched(&self) -> bool {
         self.reports.lock().last().is_some_and(|report| report.batch.is_some())

@@ -220,13 +220,12 @@ impl Pricing {
     /// Counts what was learned, and what is not as it should be.
     fn note(&self, bills: &Bills<'_>, charged: &Charged) {
         let reading = &bills.end.usage;
-        let pair = bills.pair();
         if charged.estimated {
             self.estimated.fetch_add(1, Ordering::Relaxed);
         } else if let (Some(usage), Some(bytes)) = (&reading.usage, bills.request_bytes) {
-            let mut seen = self.seen.lock();
+            let (mut seen, pair) = (self.seen.lock(), bills.pair());
             if seen.len() < MAX_TARGETS || seen.contains_key(&pair) {
-                seen.entry(pair.clone()).or_default().add(bytes, usage);
+                seen.entry(pair).or_default().add(bytes, usage);
             }
         }
         if reading.contradictory {
@@ -237,7 +236,7 @@ impl Pricing {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(reason) = charged.unpriced {
-            self.note_unpriced(pair, reason);
+            self.note_unpriced(bills.pair(), reason);
         }
     }
 

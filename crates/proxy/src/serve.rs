@@ -103,11 +103,11 @@ pub fn answered(state: &Arc<State>, mut planned: Planned) -> BoxFuture<'static, 
 }
 
 /// An entry that has stood in memory for a minute is compared with what others have written to L2 since.
-async fn rechecked(state: Arc<State>, planned: Planned, usable: Usable) -> Response<Body> {
-    let leaving = Leaving::new(&state, &planned);
-    let found = match state.cache.recheck(&usable.entry, &planned.headers, planned.account.at).await {
+async fn rechecked(state: Arc<State>, mut planned: Planned, usable: Usable) -> Response<Body> {
+    let leaving = Leaving::new(&state, &mut planned);
+    let found = match state.cache.recheck(&usable.entry, &leaving.planned.headers, leaving.planned.account.at).await {
         Rechecked::Same => Found::Usable(usable),
-        Rechecked::Newer(entry) => judge(&planned, entry),
+        Rechecked::Newer(entry) => judge(leaving.planned, entry),
         Rechecked::Purged => Found::Call { previous: None, stale: None, reason: UncachedReason::Invalidated },
     };
     leaving.stays();
@@ -172,17 +172,17 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
     }
     planned.keep_promise(state.config.plans.batch_min_sla);
     state.draw_waiting(&mut planned);
-    let leaving = Leaving::new(&state, &planned);
+    let leaving = Leaving::new(&state, &mut planned);
     if call.as_ref().err().is_none_or(|reason| defer::may_pass(*reason)) {
-        defer::choose(&state, &mut planned);
+        defer::choose(&state, leaving.planned);
     }
     let mut response = match call {
-        Ok(_) if planned.waits.deferred.is_some() => bypass(&state, &mut planned, UncachedReason::Deferred).await,
+        Ok(_) if leaving.planned.waits.deferred.is_some() => bypass(&state, leaving.planned, UncachedReason::Deferred).await,
         Ok(wanted) => {
-            prefetch::saw_missing(&state, &planned);
-            joined(&state, &mut planned, wanted).await
+            prefetch::saw_missing(&state, leaving.planned);
+            joined(&state, leaving.planned, wanted).await
         }
-        Err(reason) => bypass(&state, &mut planned, reason).await,
+        Err(reason) => bypass(&state, leaving.planned, reason).await,
     };
     leaving.stays();
     answer::debug(response.headers_mut(), &planned);
@@ -190,21 +190,25 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
 }
 
 /// Settles a request whose client leaves before there is an answer: the handler's future is dropped then.
-struct Leaving(Option<(Arc<State>, Account)>);
+struct Leaving<'a> {
+    state: &'a State,
+    planned: &'a mut Planned,
+    stays: bool,
+}
 
-impl Leaving {
-    fn new(state: &Arc<State>, planned: &Planned) -> Self {
-        Self(Some((state.clone(), planned.account.clone())))
+impl<'a> Leaving<'a> {
+    const fn new(state: &'a State, planned: &'a mut Planned) -> Self {
+        Self { state, planned, stays: false }
     }
     fn stays(mut self) {
-        self.0 = None;
+        self.stays = true;
     }
 }
 
-impl Drop for Leaving {
+impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        if let Some((state, account)) = self.0.take() {
-            left(&state, &account);
+        if !self.stays {
+            left(self.state, &self.planned.account);
         }
     }
 }

@@ -40,6 +40,13 @@ impl Numbered {
         self.entered += 1;
         Noted { seq: self.entered, key, known, place: 0 }
     }
+    /// Notes a fetched body. Whoever hands over `stats` holds their lock.
+    fn fetched(&mut self, (key, stats): (KeyHash, &mut KeyStats), hash: u64, at: Time) -> (Option<Observed>, Noted) {
+        let (known, previous) = (stats.is_known(), stats.hash());
+        let seen = self.stats.on_fetch(stats, at, hash);
+        let observed = seen.zip(previous).map(|(seen, previous)| Observed { previous, gap: seen.gap, changed: seen.changed });
+        (observed, self.enter(key, known))
+    }
 }
 
 /// How a request or an answer entered the live statistics: with this the log can repeat what they saw, in their order.
@@ -97,12 +104,19 @@ impl State {
     /// Notes a fetched body in the statistics of its key and route.
     pub fn note_fetch(&self, route: &RouteState, key: KeyHash, hash: u64, at: Time) -> Learned {
         self.cache.update_key_stats(key, |stats| {
-            let (known, previous) = (stats.is_known(), stats.hash());
             let mut live = route.stats.lock();
-            let seen = live.stats.on_fetch(stats, at, hash);
-            let observed = seen.zip(previous).map(|(seen, previous)| Observed { previous, gap: seen.gap, changed: seen.changed });
-            let entered = Entered { noted: live.enter(key, known), at, hash, steers: true };
-            Learned { key: *stats, route: live.stats.clone(), observed, entered }
+            let (observed, noted) = live.fetched((key, stats), hash, at);
+            Learned { key: *stats, route: live.stats.clone(), observed, entered: Entered { noted, at, hash, steers: true } }
+        })
+    }
+
+    /// As [`State::note_fetch`] and [`State::exempt`] at once, for an answer that nobody will be answered with again: its age at the next fetch says
+    /// nothing about our choices.
+    pub fn note_unkept(&self, route: &RouteState, key: KeyHash, hash: u64, at: Time) -> (Option<Observed>, Entered) {
+        self.cache.update_key_stats(key, |stats| {
+            let (observed, noted) = route.stats.lock().fetched((key, stats), hash, at);
+            stats.exempt_from_steering();
+            (observed, Entered { noted, at, hash, steers: false })
         })
     }
 
@@ -120,13 +134,6 @@ impl State {
             learned.key.exempt_from_steering();
             learned.entered.steers = false;
         }
-    }
-
-    /// Notes a fetched body that nobody will be answered with again: its age at the next fetch says nothing about our choices.
-    pub fn note_unkept(&self, route: &RouteState, key: KeyHash, hash: u64, at: Time) -> (Option<Observed>, Entered) {
-        let mut learned = self.note_fetch(route, key, hash, at);
-        self.exempt(key, &mut learned);
-        (learned.observed, learned.entered)
     }
 }
 

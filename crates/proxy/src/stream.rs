@@ -147,7 +147,10 @@ impl Drop for Accounted {
 
 /// Reads along with a provider's body: bytes, usage, digests.
 pub struct Meter {
+    /// Those of the answer; only where it is digested.
     headers: HeaderMap,
+    /// Length of the whole body, where the head tells.
+    expected: Option<u64>,
     tap: Option<UsageTap>,
     head_amounts: Amounts,
     bytes: u64,
@@ -163,7 +166,8 @@ impl Meter {
             head_amounts,
             bytes: 0,
             held: digest.then(BytesMut::new),
-            headers: headers.clone(),
+            headers: if digest { headers.clone() } else { HeaderMap::new() },
+            expected: content_length(headers),
         }
     }
 
@@ -324,10 +328,10 @@ impl Passing {
     fn settle(&mut self, complete: bool) {
         let Some(mut job) = self.job.take() else { return };
         let PassingJob { ref state, ref flight, ref mut end } = *job;
-        let complete = complete || content_length(&self.meter.headers) == Some(self.meter.bytes);
+        let complete = complete || self.meter.expected == Some(self.meter.bytes);
         self.meter.read_into(end, complete);
         end.ended = Some(state.clock.now());
-        let ok = complete && flight.reports().last().and_then(|r| r.status).is_some_and(|s| s.is_success());
+        let ok = complete && flight.last_status().is_some_and(|status| status.is_success());
         // Readers settle on the price.
         state.price_call(flight, end);
         let held = if end.keyed && ok { self.meter.held() } else { None };

@@ -101,7 +101,7 @@ impl Shared {
         }
         let attempt = attempt.on(capture_connection(&mut request));
         let head_by = ends.min(after(Instant::now(), patience));
-        match timeout_at(head_by, pool.http().request(request)).await {
+        match timeout_at(head_by, pool.request(request)).await {
             Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match up {
                 Some(up) if tunnel::is_named(response.headers()) => self.open(response, (attempt, head_by), (up, slot)).await,
                 _ => Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade, or for another")),

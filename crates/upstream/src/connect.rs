@@ -1,5 +1,6 @@
 //! Connections: TCP and TLS under one deadline, and a mark that tells whether anything was written to them.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,9 +36,11 @@ pub(crate) fn was_written(connected: &Connected) -> bool {
     extras.get::<Written>().is_none_or(|written| written.0.load(Ordering::Acquire))
 }
 
-/// Opens connections within a deadline.
+/// Opens connections within a deadline. Cloned for each request, of which few need a connection of their own.
 #[derive(Clone)]
-pub(crate) struct Connector {
+pub(crate) struct Connector(Arc<Shared>);
+
+struct Shared {
     inner: HttpsConnector<HttpConnector>,
     deadline: Span,
     /// HTTP/2 without having been negotiated.
@@ -58,7 +61,7 @@ impl Connector {
             Protocol::Http2 => schemes.enable_http2().wrap_connector(tcp),
         };
         let prior = spec.protocol == Protocol::Http2;
-        Ok(Self { inner, deadline: spec.connect_deadline, prior, traffic: Arc::clone(traffic) })
+        Ok(Self(Arc::new(Shared { inner, deadline: spec.connect_deadline, prior, traffic: Arc::clone(traffic) })))
     }
 }
 
@@ -86,13 +89,18 @@ impl Service<Uri> for Connector {
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Wire, BoxError>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // Each connection is made by a copy, which is asked then.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(self.deadline, self.inner.call(uri));
-        let (deadline, prior, traffic) = (self.deadline, self.prior, Arc::clone(&self.traffic));
+        let Shared { inner, deadline, prior, traffic } = &*self.0;
+        let (mut inner, deadline, prior, traffic) = (inner.clone(), *deadline, *prior, Arc::clone(traffic));
+        let connecting = tokio::time::timeout(deadline, async move {
+            poll_fn(|cx| inner.poll_ready(cx)).await?;
+            inner.call(uri).await
+        });
         async move {
             match connecting.await {
                 Ok(Ok(io)) => Ok(Wire::new(io, prior, &traffic)),

@@ -15,6 +15,10 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// Takes off hop-by-hop fields and those that `Connection` names. `TE: trailers` stays: it says that we can pass trailers on, which gRPC
 /// servers insist on, and we can. `Trailer` stays as the announcement of fields that do travel.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most heads have none: one look at the names costs less than a search for each.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let trailers = takes_trailers(headers);
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)

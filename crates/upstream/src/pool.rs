@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use farthing_types::{Body, Span};
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::ResponseFuture;
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
@@ -40,9 +41,9 @@ impl Pool {
         Self { name, http: ArcSwap::from_pointee(http), connector, protocol, max_idle, idle_ms, changes: Mutex::default() }
     }
 
-    /// The client of now; who has one goes on with it.
-    pub(crate) fn http(&self) -> Arc<Http> {
-        self.http.load_full()
+    /// Sends a request by the client of now, and goes on with that.
+    pub(crate) fn request(&self, request: Request<Body>) -> ResponseFuture {
+        self.http.load().request(request)
     }
 
     /// Takes note of how long the other end keeps connections: the shortest that it ever said holds.

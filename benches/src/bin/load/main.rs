@@ -32,10 +32,12 @@ struct Line {
     p99_us: f64,
 }
 
-/// Settings from the command line: `load [rounds] [seconds]`, or a role of the processes it starts.
+/// Settings from the command line: `load [rounds] [seconds] [case ...]`, or a role of the processes it starts.
 struct Settings {
     rounds: usize,
     round: Duration,
+    /// Names of the cases to measure; all where there is none.
+    cases: Vec<String>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -47,14 +49,19 @@ fn main() -> anyhow::Result<()> {
         _ => {}
     }
     let number = |index: usize, default: u64| args.get(index).and_then(|a| a.parse().ok()).unwrap_or(default);
-    let settings = Settings { rounds: number(0, 10) as usize, round: Duration::from_secs(number(1, 5)) };
+    let cases: Vec<String> = args.iter().skip(2).cloned().collect();
+    if let Some(unknown) = cases.iter().find(|name| Case::ALL.iter().all(|case| case.name() != **name)) {
+        anyhow::bail!("there is no case `{unknown}`: there are {}", Case::ALL.map(Case::name).join("; "));
+    }
+    let settings = Settings { rounds: number(0, 10) as usize, round: Duration::from_secs(number(1, 5)), cases };
     runtime.block_on(measure(&settings))
 }
 
 async fn measure(settings: &Settings) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     let origin = peers::origin().await?;
-    for case in Case::ALL {
+    let named = |case: &Case| settings.cases.is_empty() || settings.cases.iter().any(|name| name == case.name());
+    for case in Case::ALL.into_iter().filter(named) {
         let peers = peers::start(case, origin.addr).await?;
         for peer in &peers {
             client::warm(peer.addr, case.ask()).await?;

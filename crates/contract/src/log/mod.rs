@@ -59,8 +59,8 @@ pub trait Row: Send + 'static {
         });
         bytes
     }
-    /// Hands each cell to `put`, in column order.
-    fn cells(&self, put: &mut dyn FnMut(usize, Value<'_>));
+    /// Hands each cell to `put`, in column order. Generic, so that what is done with a cell is compiled for its type.
+    fn cells<P: FnMut(usize, Value<'_>) + ?Sized>(&self, put: &mut P);
 }
 
 /// The four tables.

@@ -33,7 +33,8 @@ macro_rules! table {
             };
             fn ts_ns(&self) -> i64 { self.ts_ns }
             fn extent(&self) -> usize { 0 $(+ Cell::extent(&self.$field))+ }
-            fn cells(&self, put: &mut dyn FnMut(usize, Value<'_>)) {
+            #[inline]
+            fn cells<P: FnMut(usize, Value<'_>) + ?Sized>(&self, put: &mut P) {
                 let mut index = 0;
                 $(put(index, Cell::value(&self.$field)); index += 1;)+
                 let _ = index;

@@ -97,6 +97,7 @@ pub trait Cell {
 macro_rules! cell {
     ($($t:ty => $v:ident),+) => { $(impl Cell for $t {
         const TYPE: ColumnType = ColumnType::$v;
+        #[inline]
         fn value(&self) -> Value<'_> { Value::$v(*self) }
     })+ };
 }
@@ -104,6 +105,7 @@ cell!(i64 => I64, u64 => U64, i32 => I32, f64 => F64, f32 => F32, bool => Bool);
 
 impl Cell for Arc<str> {
     const TYPE: ColumnType = ColumnType::Text;
+    #[inline]
     fn value(&self) -> Value<'_> {
         Value::Text(self)
     }
@@ -113,6 +115,7 @@ impl Cell for Arc<str> {
 }
 impl Cell for &'static str {
     const TYPE: ColumnType = ColumnType::Text;
+    #[inline]
     fn value(&self) -> Value<'_> {
         Value::Text(self)
     }
@@ -122,6 +125,7 @@ impl Cell for &'static str {
 }
 impl Cell for Vec<f32> {
     const TYPE: ColumnType = ColumnType::F32List;
+    #[inline]
     fn value(&self) -> Value<'_> {
         Value::F32List(self)
     }
@@ -132,6 +136,7 @@ impl Cell for Vec<f32> {
 impl<T: Cell> Cell for Option<T> {
     const TYPE: ColumnType = T::TYPE;
     const NULLABLE: bool = true;
+    #[inline]
     fn value(&self) -> Value<'_> {
         self.as_ref().map_or(Value::Null, Cell::value)
     }

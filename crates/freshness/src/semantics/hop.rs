@@ -4,7 +4,7 @@ use http::header::{CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAN
 use http::{HeaderMap, HeaderName};
 
 /// Hop-by-hop fields of RFC 9110 section 7.6.1 and their unregistered cousins.
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -17,6 +17,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Removes hop-by-hop fields and those that `Connection` names.
 pub fn remove(headers: &mut HeaderMap) {
+    // Most heads have none: one look at the names costs less than a search for each.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

@@ -94,8 +94,8 @@ impl Aggregates {
 
     /// Adds a call. The bill is the sum of these, whatever they were made for.
     pub fn call(&self, settled: &CallSettled<'_>) {
-        self.route(settled.route).call(settled);
-        self.tenants.get(settled.tenant).call(settled.cost);
+        self.routes.with(settled.route, |totals| totals.call(settled));
+        self.tenants.with(settled.tenant, |totals| totals.call(settled.cost));
     }
 
     /// Adds a TTL decision by its kind of decider.

@@ -4,33 +4,21 @@
 //! sign in the lowest bit, `U64`, `F64`, `F32` little endian, `Bool` one byte, `Text` its length as a varint and its bytes,
 //! `F32List` its length as a varint and its elements.
 
-use farthing_contract::log::{ColumnType, Table, Value};
+use farthing_contract::log::{Column, ColumnType, Table, Value};
 
 use super::AnyRow;
 
-/// Writes a row behind `out`.
+/// Writes a row behind `out`; `visit` hands each of its cells to [`Put::cell`].
 ///
 /// # Errors
 /// The name of the first column for which the row breaks its table's declaration; nothing is written then.
-pub(crate) fn put(out: &mut Vec<u8>, table: &Table, row: &dyn AnyRow) -> Result<(), &'static str> {
+#[inline]
+pub(crate) fn put(out: &mut Vec<u8>, table: &Table, visit: impl FnOnce(&mut Put<'_>)) -> Result<(), &'static str> {
     let (start, count) = (out.len(), table.columns.len());
-    let bits = start + count.div_ceil(8);
-    out.resize(bits, 0);
-    let (mut next, mut wrong) = (0, None);
-    row.visit(&mut |index, value| {
-        let column = table.columns.get(index).filter(|column| index == next && value.ty().map_or(column.nullable, |ty| ty == column.ty));
-        match (column, &value) {
-            (None, _) => wrong = wrong.or(Some(index.min(next))),
-            (Some(_), Value::Null) => {}
-            (Some(_), value) => {
-                if let Some(byte) = out.get_mut(start + index / 8) {
-                    *byte |= 1 << (index % 8);
-                }
-                put_value(out, value);
-            }
-        }
-        next += 1;
-    });
+    out.resize(start + count.div_ceil(8), 0);
+    let mut put = Put { out, columns: table.columns, start, next: 0, wrong: None };
+    visit(&mut put);
+    let Put { next, wrong, .. } = put;
     match wrong.or((next != count).then_some(next)) {
         None => Ok(()),
         Some(index) => {
@@ -40,6 +28,37 @@ pub(crate) fn put(out: &mut Vec<u8>, table: &Table, row: &dyn AnyRow) -> Result<
     }
 }
 
+/// A row on its way into bytes.
+pub(crate) struct Put<'a> {
+    out: &'a mut Vec<u8>,
+    columns: &'static [Column],
+    /// Where its bits begin.
+    start: usize,
+    /// The column that comes next.
+    next: usize,
+    /// The first that broke the declaration.
+    wrong: Option<usize>,
+}
+
+impl Put<'_> {
+    /// Writes the next cell. Where the table and the row's type are known when this is compiled, what is left of a cell is its value alone:
+    /// hence it is inlined whatever its size.
+    #[inline(always)]
+    pub(crate) fn cell(&mut self, index: usize, value: Value<'_>) {
+        let fits = |column: &&Column| index == self.next && value.ty().map_or(column.nullable, |ty| ty == column.ty);
+        if self.columns.get(index).filter(fits).is_none() {
+            self.wrong = self.wrong.or(Some(index.min(self.next)));
+        } else if value != Value::Null {
+            if let Some(byte) = self.out.get_mut(self.start + index / 8) {
+                *byte |= 1 << (index % 8);
+            }
+            put_value(self.out, &value);
+        }
+        self.next += 1;
+    }
+}
+
+#[inline(always)]
 fn put_value(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::Null => {}
@@ -194,7 +213,7 @@ mod tests {
 
     fn comes_back<R: Row>(rows: &[R]) {
         let (mut out, types) = (Vec::new(), types(R::TABLE));
-        rows.iter().for_each(|row| put(&mut out, R::TABLE, row).unwrap());
+        rows.iter().for_each(|row| row.put(&mut out, R::TABLE).unwrap());
         let mut read = Rows { bytes: &out, types: &types };
         for row in rows {
             let back = read.next(R::TABLE).unwrap();
@@ -224,7 +243,7 @@ mod tests {
             }
         }
         let mut out = Vec::new();
-        put(&mut out, &old, &Old).unwrap();
+        Old.put(&mut out, &old).unwrap();
         let types = types(&old);
         let row = Rows { bytes: &out, types: &types }.next(Request::TABLE).unwrap();
         let cells = cells(&row);
@@ -251,7 +270,7 @@ mod tests {
             (Bad(&[(1, Value::U64(1)), (0, Value::I64(1))]), "ts_ns"),
         ] {
             let mut out = vec![9];
-            assert_eq!((put(&mut out, &table, &row), out), (Err(column), vec![9]));
+            assert_eq!((row.put(&mut out, &table), out), (Err(column), vec![9]));
         }
     }
 

@@ -12,7 +12,7 @@ use std::fmt;
 use farthing_contract::log::{ALL, ColumnType, Table};
 
 use super::AnyRow;
-use super::cells::{self, RawRow, Rows};
+use super::cells::{RawRow, Rows};
 
 const MAGIC: &[u8; 8] = b"FRTHJRNL";
 const VERSION: u32 = 1;
@@ -73,7 +73,7 @@ impl Framer {
     /// Adds a row.
     ///
     /// # Errors
-    /// As [`cells::put`]; `(table)` when the contract does not list the row's table.
+    /// As [`AnyRow::put`]; `(table)` when the contract does not list the row's table.
     pub(crate) fn put(&mut self, table: &'static Table, row: &dyn AnyRow) -> Result<(), &'static str> {
         let place = ALL.iter().position(|known| known.name == table.name).ok_or("(table)")? as u8;
         if self.open.is_some_and(|(start, open, _)| open.name != table.name || self.out.len() - start > FRAME_BYTES) {
@@ -85,7 +85,7 @@ impl Framer {
             self.out.push(place);
             self.out.extend_from_slice(&[0; 4]);
         }
-        cells::put(&mut self.out, table, row)?;
+        row.put(&mut self.out, table)?;
         if let Some((_, _, rows)) = &mut self.open {
             *rows += 1;
         }

@@ -18,12 +18,13 @@ pub(crate) mod memory_disk;
 mod runs;
 mod writer;
 
+pub(crate) use cells::RawRow;
 pub(crate) use disk::{Disk, DiskFile, Guard, RealDisk};
 pub(crate) use frame::{Framer, Loss, NoSegment, Segment, header};
 pub(crate) use runs::{Dead, Folder, Run, SegmentId};
 pub(crate) use writer::{Unsynced, Writer};
 
-use farthing_contract::log::{Row, Value};
+use farthing_contract::log::{Row, Table, Value};
 
 /// Name of the folder below the log's.
 pub(crate) const FOLDER: &str = "journal";
@@ -32,6 +33,13 @@ pub(crate) const FOLDER: &str = "journal";
 pub(crate) trait AnyRow: Send {
     fn at_ns(&self) -> i64;
     fn visit(&self, put: &mut dyn FnMut(usize, Value<'_>));
+    /// Writes the row behind `out`.
+    ///
+    /// # Errors
+    /// As [`cells::put`].
+    fn put(&self, out: &mut Vec<u8>, table: &Table) -> Result<(), &'static str> {
+        cells::put(out, table, |put| self.visit(&mut |index, value| put.cell(index, value)))
+    }
 }
 
 impl<R: Row> AnyRow for R {
@@ -40,5 +48,9 @@ impl<R: Row> AnyRow for R {
     }
     fn visit(&self, put: &mut dyn FnMut(usize, Value<'_>)) {
         self.cells(put);
+    }
+    // Its own table, and not the one at hand, is known when this is compiled.
+    fn put(&self, out: &mut Vec<u8>, _table: &Table) -> Result<(), &'static str> {
+        cells::put(out, R::TABLE, |put| self.cells(&mut |index, value| put.cell(index, value)))
     }
 }

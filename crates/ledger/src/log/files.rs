@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{ALL, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY, partition};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -22,6 +22,10 @@ use crate::journal::{Disk, Run, SegmentId};
 pub(crate) const TEMP_END: &str = ".tmp";
 /// Rows that a writer holds in memory at most.
 const ROW_GROUP: usize = 262_144;
+/// Columns whose values hardly ever come twice, wherever they are: a dictionary of them would hold each of them, and be looked up for each.
+const RISING: [&str; 4] = ["ts_ns", "ended_ns", "stat_at_ns", "stat_seq"];
+/// The same, of numbers that look like drawn ones.
+const IDS: [&str; 2] = ["request_id", "call_id"];
 
 /// The log's folder as one process writes to it.
 pub(crate) struct Files {
@@ -99,12 +103,13 @@ pub(crate) fn options(properties: WriterProperties) -> ArrowWriterOptions {
 
 /// How all files of the log are written.
 pub(crate) fn properties(metadata: Vec<KeyValue>) -> WriterProperties {
-    WriterProperties::builder()
+    let all = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_key_value_metadata(Some(metadata))
         .set_created_by(format!("farthing {}", env!("CARGO_PKG_VERSION")))
-        .set_max_row_group_row_count(Some(ROW_GROUP))
-        .build()
+        .set_max_row_group_row_count(Some(ROW_GROUP));
+    let plain = RISING.iter().chain(&IDS).fold(all, |builder, name| builder.set_column_dictionary_enabled((*name).into(), false));
+    RISING.iter().fold(plain, |builder, name| builder.set_column_encoding((*name).into(), Encoding::DELTA_BINARY_PACKED)).build()
 }
 
 /// The segment that a temporary file was to be a part of.
@@ -138,7 +143,18 @@ pub(crate) fn list(dir: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use farthing_contract::log::ColumnType;
+
     use super::*;
+
+    #[test]
+    fn what_is_written_without_a_dictionary_is_in_the_tables() {
+        let number = |name: &str| {
+            let mut columns = ALL.iter().flat_map(|table| table.columns).filter(|column| column.name == name).peekable();
+            columns.peek().is_some() && columns.all(|column| matches!(column.ty, ColumnType::I64 | ColumnType::U64))
+        };
+        assert!(RISING.iter().chain(&IDS).all(|name| number(name)));
+    }
 
     #[test]
     fn hours_become_dates() {

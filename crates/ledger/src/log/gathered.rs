@@ -6,8 +6,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use farthing_contract::log::Table;
 
-use super::columns::Columns;
-use crate::journal::AnyRow;
+use super::columns::{Columns, Gather};
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 
@@ -31,10 +30,10 @@ pub(crate) struct Gathered {
 
 impl Gathered {
     /// Adds a row that takes about so many bytes.
-    pub(crate) fn push(&mut self, table: &'static Table, row: &dyn AnyRow, bytes: usize) {
+    pub(crate) fn push(&mut self, table: &'static Table, row: &dyn Gather, bytes: usize) {
         let hour = row.at_ns().div_euclid(HOUR_NS);
         let columns = self.parts.entry((table.name, hour)).or_insert_with(|| Columns::new(table));
-        columns.push(row);
+        row.gather(columns);
         self.longest = self.longest.max(columns.rows());
         self.bytes += bytes;
     }
@@ -63,7 +62,7 @@ impl Gathered {
     }
 
     /// A copy of all rows.
-    pub(super) fn copy(&self) -> Result<Vec<(&'static Table, RecordBatch)>, ArrowError> {
-        self.parts.values().map(|columns| columns.copy().map(|batch| (columns.table(), batch))).collect()
+    pub(super) fn copy(&mut self) -> Result<Vec<(&'static Table, RecordBatch)>, ArrowError> {
+        self.parts.values_mut().map(|columns| columns.copy().map(|batch| (columns.table(), batch))).collect()
     }
 }

@@ -36,22 +36,23 @@ impl Thin {
         Self { seed: RandomState::default(), telling, rate: f64::from(row_rate), allowance: f64::from(row_rate), last: None }
     }
 
-    /// The rows that stay; those of `batches` are merged when together they exceed the rate, and with `always` in any case.
-    pub(super) fn apply(&mut self, batches: Vec<Vec<Request>>, now: Time, always: bool) -> Vec<Request> {
+    /// The rows that stay where those of `batches` are merged, which is when together they exceed the rate, and with `always` in any case;
+    /// `None` where all stay as they are.
+    pub(super) fn apply(&mut self, batches: Vec<&mut [Request]>, now: Time, always: bool) -> Option<Vec<Request>> {
         let elapsed = self.last.replace(now).map_or(Span::ZERO, |last| now.since(last));
         self.allowance = (self.allowance + self.rate * elapsed.as_secs_f64()).min(self.rate);
-        let before: usize = batches.iter().map(Vec::len).sum();
-        let rows = batches.into_iter().flatten();
-        let kept = if always || before as f64 > self.allowance { self.merge(rows) } else { rows.collect() };
-        self.allowance = (self.allowance - kept.len() as f64).max(0.0);
+        let before: usize = batches.iter().map(|batch| batch.len()).sum();
+        let kept = (always || before as f64 > self.allowance).then(|| self.merge(batches));
+        self.allowance = (self.allowance - kept.as_ref().map_or(before, Vec::len) as f64).max(0.0);
         kept
     }
 
-    fn merge(&self, rows: impl Iterator<Item = Request>) -> Vec<Request> {
+    fn merge(&self, batches: Vec<&mut [Request]>) -> Vec<Request> {
         let mut first: HashMap<u64, usize, RandomState> = HashMap::default();
         let mut kept: Vec<Request> = Vec::new();
-        for row in rows {
-            match first.entry(self.likeness(&row)) {
+        // Looked at where they are: most rows go no further, and a row is large.
+        for row in batches.into_iter().flatten() {
+            match first.entry(self.likeness(row)) {
                 Entry::Occupied(entry) => {
                     if let Some(alike) = kept.get_mut(*entry.get()) {
                         alike.weight += row.weight;
@@ -59,7 +60,7 @@ impl Thin {
                 }
                 Entry::Vacant(entry) => {
                     entry.insert(kept.len());
-                    kept.push(row);
+                    kept.push(std::mem::take(row));
                 }
             }
         }
@@ -71,17 +72,21 @@ impl Thin {
     fn likeness(&self, row: &Request) -> u64 {
         let mut hasher = self.seed.build_hasher();
         hasher.write_i64(row.ts_ns.div_euclid(WINDOW_NS));
+        // Which cells have a value; with that, and as a column has one type, the values that follow each other can be read in one way only.
+        let mut present = 0u64;
         row.cells(&mut |index, value| {
-            if self.telling >> index & 1 == 1 {
+            if value != Value::Null && self.telling >> index & 1 == 1 {
+                present |= 1 << index;
                 hash(&value, &mut hasher);
             }
         });
+        hasher.write_u64(present);
         hasher.finish()
     }
 }
 
+#[inline(always)]
 fn hash(value: &Value<'_>, hasher: &mut impl Hasher) {
-    hasher.write_u8(value.ty().map_or(0, |ty| 1 + ty as u8));
     match value {
         Value::Null => {}
         Value::I64(v) => v.hash(hasher),
@@ -91,7 +96,10 @@ fn hash(value: &Value<'_>, hasher: &mut impl Hasher) {
         Value::F32(v) => v.to_bits().hash(hasher),
         Value::Bool(v) => v.hash(hasher),
         Value::Text(v) => v.hash(hasher),
-        Value::F32List(list) => list.iter().for_each(|v| v.to_bits().hash(hasher)),
+        Value::F32List(list) => {
+            list.len().hash(hasher);
+            list.iter().for_each(|v| v.to_bits().hash(hasher));
+        }
     }
 }
 
@@ -116,8 +124,8 @@ mod tests {
     fn below_the_rate_every_row_stays() {
         let mut thin = Thin::new(100);
         for second in 0..5 {
-            let rows: Vec<_> = (0..100).map(|_| hit(1, second * 1_000)).collect();
-            assert_eq!(thin.apply(vec![rows], Time::from_millis(second * 1_000), false).len(), 100);
+            let mut rows: Vec<_> = (0..100).map(|_| hit(1, second * 1_000)).collect();
+            assert_eq!(thin.apply(vec![&mut rows], Time::from_millis(second * 1_000), false), None);
         }
     }
 
@@ -128,8 +136,8 @@ mod tests {
         rows.push(Request { variant: Some("b".into()), ..hit(0, 0) });
         rows.push(Request { outcome: "lead", ..hit(0, 0) });
         rows.push(Request { weight: 4, ..hit(0, 0) });
-        let rest = rows.split_off(100);
-        let rows = thin.apply(vec![rows, rest], Time::ZERO, false);
+        let mut rest = rows.split_off(100);
+        let rows = thin.apply(vec![&mut rows, &mut rest], Time::ZERO, false).unwrap();
         assert_eq!(rows.len(), 8, "two keys in three windows, another variant, another outcome");
         assert_eq!(rows.iter().map(|row| row.weight).sum::<i64>(), 306);
         let of = |key: u64, window: i64| {
@@ -139,8 +147,8 @@ mod tests {
         };
         assert_eq!((of(0, 0), of(1, 0), of(0, 2)), (vec![54], vec![50], vec![50]));
         // The rate is back a second later.
-        let rows: Vec<_> = (0..10).map(|_| hit(1, 2_000)).collect();
-        assert_eq!(thin.apply(vec![rows], Time::from_millis(2_000), false).len(), 10);
+        let mut rows: Vec<_> = (0..10).map(|_| hit(1, 2_000)).collect();
+        assert_eq!(thin.apply(vec![&mut rows], Time::from_millis(2_000), false), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::filer::{Filer, Job, Sealed};
 use super::files::Files;
 use super::gathered::Gathered;
 use super::metrics::Counters;
-use super::queue::{Queue, requests};
+use super::queue::Queue;
 use super::recorder::{HEAL_EVERY, Recorded, Recorder, Room};
 use super::shelf::Shelf;
 use super::thin::Thin;
@@ -183,21 +183,14 @@ impl Worker {
     /// Takes rows out of the queue.
     pub(super) fn take(&mut self, close: bool) {
         let queue = self.inbox.queue.clone();
-        let (mut batches, mut bytes, mut others) = (Vec::new(), 0, Vec::new());
-        queue.take(close, &mut |mut batch| match requests(&mut *batch) {
-            Some(taken) => {
-                bytes += batch.bytes();
-                batches.push(taken);
-            }
-            None => others.push(batch),
-        });
-        let before: usize = batches.iter().map(Vec::len).sum();
-        let requests = self.thin.apply(batches, self.clock.now(), self.recorder.in_trouble());
-        self.counters.of(Request::TABLE).merged.fetch_add((before - requests.len()) as u64, Relaxed);
-        let tick = Tick { requests, request_bytes: bytes / before.max(1), others };
+        let mut tick = Tick::default();
+        queue.take(close, &mut |batch| tick.add(batch));
+        let merged = tick.thin(&mut self.thin, self.clock.now(), self.recorder.in_trouble());
+        self.counters.of(Request::TABLE).merged.fetch_add(merged as u64, Relaxed);
         for chunk in tick.entries().chunks(CHUNK.min(self.config.max_file_rows.max(1))) {
             self.record(chunk);
         }
+        tick.into_batches().for_each(|batch| queue.give_back(batch));
     }
 
     fn record(&mut self, entries: &[Entry<'_>]) {

@@ -337,7 +337,7 @@ fn a_row_that_breaks_its_declaration_costs_itself_and_without_a_journal_its_file
         fn ts_ns(&self) -> i64 {
             0
         }
-        fn cells(&self, put: &mut dyn FnMut(usize, Value<'_>)) {
+        fn cells<P: FnMut(usize, Value<'_>) + ?Sized>(&self, put: &mut P) {
             put(0, Value::Text("not a time"));
             (1..OutcomeRow::TABLE.columns.len()).for_each(|index| put(index, Value::Null));
         }
