@@ -22,7 +22,7 @@ use http_body::Body as _;
 
 use crate::asking;
 use crate::bounded::{declared, read_body};
-use crate::edge::RawHead;
+use crate::edge::{Early, RawHead};
 use crate::experiments::Asking;
 pub use crate::experiments::Variant;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
@@ -58,6 +58,8 @@ pub struct Received {
     pub tunnel: bool,
     /// How long its stages take.
     pub laps: Laps,
+    /// Takes interim answers to its client, where that can have some.
+    pub early: Option<Early>,
 }
 
 /// A request whose client is known.
@@ -100,6 +102,8 @@ pub struct Planned {
     pub through: Option<Through>,
     /// Its connection is to go on as a WebSocket.
     pub tunnel: bool,
+    /// Takes interim answers to its client, once.
+    pub early: Option<Early>,
 }
 
 /// What goes upstream.
@@ -151,7 +155,7 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
         return Err(Box::new((Problem::new(StatusCode::NOT_FOUND, "no-route", detail), id)));
     };
     let tunnel = tunnel::wanted(&head, route).map_err(|problem| Box::new((problem, id)))?;
-    Ok(Received { id, at, started, route: route.clone(), head, body, tunnel, laps: Laps::of(id, started) })
+    Ok(Received { id, at, started, route: route.clone(), head, body, tunnel, laps: Laps::of(id, started), early: None })
 }
 
 fn host(head: &request::Parts) -> Cow<'_, str> {
@@ -329,7 +333,7 @@ impl Asked {
     /// Makes the key and draws the variant.
     pub fn plan(self, state: &State) -> Planned {
         let Self { received, identity, facts, wishes, steps, target, body: held, load } = self;
-        let Received { id, at, started, route, head, body, tunnel, mut laps } = received;
+        let Received { id, at, started, route, head, body, tunnel, mut laps, early } = received;
         laps.begin(|| state.real_now());
         let dialect = route.dialect;
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
@@ -353,6 +357,7 @@ impl Asked {
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),
             through: None,
             tunnel,
+            early,
             account: Account {
                 plan: route.planning.id(),
                 asked: facts.noted(wishes.control).map(Arc::from),

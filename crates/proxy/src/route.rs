@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use farthing_cache::Hearing;
-use farthing_config::{Config, CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TtlBy};
+use farthing_config::{
+    Config, CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TargetedField, TtlBy,
+};
 use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
 use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
+use farthing_freshness::semantics::{Target, Targets};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
 use farthing_policy::fill::Kept;
 use farthing_policy::prefetch::PrefetchParams;
@@ -229,8 +232,15 @@ const fn dialect(provider: &Provider) -> Dialect {
     }
 }
 
+const fn target(field: &TargetedField) -> Target {
+    match field {
+        TargetedField::Farthing => Target::Own,
+        TargetedField::Cdn => Target::Cdn,
+    }
+}
+
 /// What may be reused on a route.
-pub const fn rules(route: &Route) -> Rules {
+pub fn rules(route: &Route) -> Rules {
     let mode = match route.mode {
         RouteMode::Respect => Mode::Respect,
         RouteMode::Learned => Mode::Learned,
@@ -245,6 +255,7 @@ pub const fn rules(route: &Route) -> Rules {
             _ => route.max_ttl,
         }),
         stale_if_error: route.stale_if_error,
+        targets: route.targeted.as_ref().map(|fields| Targets::new(fields.iter().map(target))),
         ..Rules::new(mode)
     }
 }

@@ -174,10 +174,8 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
             Err(failure) => failed(&job, ticket, failure),
         };
     };
-    // What it does not say anew still holds.
-    let told = &landed.reply.headers;
-    let tagged = if tags::are_named(told) { tags::read(told) } else { Ok(previous.tags.clone()) };
-    tags::strip(&mut headers, &job.flight.route);
+    let tagged = tags::confirmed(&previous.tags, &landed.reply.headers, &job.flight.route.provider.base_url);
+    let ours = tags::strip(&mut headers, &job.flight.route);
     let state = job.state.clone();
     let Landed { received_at, mut end, .. } = landed;
     end.revalidated = true;
@@ -192,6 +190,7 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     let filled = filling.finish(previous.trailers.as_deref().cloned());
     let kept = tagged.as_ref().map(|_| ()).map_err(|reason| *reason);
     let tags = tagged.unwrap_or_default();
+    let headers = ours.beside(headers);
     let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price, tags };
     let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
     end.take(chosen);
@@ -213,7 +212,7 @@ async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), 
     let state = job.state.clone();
     let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
     let stored = job.previous.as_ref().map(|previous| previous.status);
-    let tagged = tags::read(&landed.reply.headers);
+    let tagged = tags::of_answer(&landed.reply.headers, &job.flight.route.provider.base_url);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
     let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason)).and(job.flight.stands_in());
     if plan.is_err() {
@@ -221,7 +220,7 @@ async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), 
     }
     let Landed { mut reply, received_at, mut end, .. } = landed;
     state.prompt_began(&job.flight, reply.status);
-    tags::strip(&mut reply.headers, &job.flight.route);
+    let ours = tags::strip(&mut reply.headers, &job.flight.route);
     let strip = state.stripper(&job.flight, &mut reply.headers);
     job.flight.came(Came { status: reply.status, kept: plan });
     let shared = head(&job.flight, (reply.status, reply.headers.clone()), tagged.clone().ok());
@@ -256,7 +255,7 @@ async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), 
         (Ok(()), Ok(facts)) => {
             end.validator_changed = validator_changed(&facts, job.previous.as_deref());
             let price = job.flight.done().full;
-            let headers = without_unstored(&reply.headers, &job.flight.route.rules);
+            let headers = without_unstored(ours.beside(reply.headers), &job.flight.route.rules);
             let prepared = Prepared { status: reply.status, headers, facts, body, price, tags: tagged.unwrap_or_default() };
             let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), digests.canonical, received_at);
             end.take(chosen);

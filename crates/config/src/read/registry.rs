@@ -309,6 +309,12 @@ pub(crate) const ROUTE: Keys = &[
     ),
     key("shared", "flag", "false", "One cache for all principals. Without it each has its own."),
     key(
+        "targeted",
+        "list of words",
+        "both where `shared`, else `farthing-cache-control`",
+        "Which fields of answers take the place of `Cache-Control` and `Expires` (RFC 9213), the first one first: `farthing-cache-control`, `cdn-cache-control`. With an empty list none does.",
+    ),
+    key(
         "credential",
         "word",
         "\"pass\"",

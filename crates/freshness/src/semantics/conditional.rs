@@ -10,7 +10,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::store::{is_read, parse_date, without_unstored};
+use super::date::parse_date;
+use super::store::{is_read, without_unstored};
 use super::{Facts, Received, Rules};
 use crate::entry::Entry;
 
@@ -169,7 +170,7 @@ pub fn merge_304(entry: &Entry, received: &Received<'_>, rules: &Rules) -> Optio
     {
         return None;
     }
-    let mut headers = entry.headers.to_map(received.headers.len());
+    let mut headers = entry.headers.to_whole_map(received.headers.len());
     for name in received.headers.keys().filter(|name| !describes_body(name)) {
         headers.remove(name);
         for value in received.headers.get_all(name) {
@@ -186,7 +187,8 @@ pub fn merge_304(entry: &Entry, received: &Received<'_>, rules: &Rules) -> Optio
         aged.remove(DATE);
     }
     let fresh = Received { status: entry.status, headers: &aged, ..*received };
-    Some((without_unstored(&headers, rules), Facts::read(&fresh, rules)))
+    let facts = Facts::read(&fresh, rules);
+    Some((without_unstored(headers, rules), facts))
 }
 
 /// Whether a HEAD answer tells that the representation is another one than the entry's, which a GET would be answered from: by a

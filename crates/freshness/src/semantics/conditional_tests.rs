@@ -166,3 +166,18 @@ fn a_head_answer_tells_of_change() {
         assert!(changed(ok, fields), "{fields:?}");
     }
 }
+
+#[test]
+fn what_is_for_us_alone_still_holds_after_a_304_that_does_not_say_it() {
+    let entry = entry(&[("etag", "\"a\""), ("cache-control", "no-store"), ("farthing-cache-control", "max-age=60"), ("x", "1")]);
+    let merged = |told: &[(&str, &str)]| {
+        let headers = map(told);
+        let received = Received { status: StatusCode::NOT_MODIFIED, headers: &headers, requested_at: NOW, received_at: NOW };
+        let (headers, facts) = merge_304(&entry, &received, &Rules::new(Mode::Respect)).unwrap();
+        (facts.explicit.map(|span| span.as_secs()), headers.contains_key("farthing-cache-control"))
+    };
+    assert_eq!(merged(&[("etag", "\"a\""), ("cache-control", "max-age=5")]), (Some(60), true));
+    assert_eq!(merged(&[("farthing-cache-control", "max-age=7")]), (Some(7), true));
+    let served = ask(&entry, &[]);
+    assert!(!served.headers.contains_key("farthing-cache-control") && served.headers.contains_key("x"));
+}

@@ -155,7 +155,7 @@ impl Bans {
     /// Reads an answer's head as a route sees it.
     pub fn read(received: &Received<'_>, rules: &Rules) -> Self {
         let headers = received.headers;
-        let directives = Directives::read_response(headers, rules.shared);
+        let directives = Directives::read_response(headers, rules);
         Self {
             no_store: if directives.must_understand { !is_understood(received.status) } else { directives.no_store },
             set_cookie: headers.contains_key(SET_COOKIE),
@@ -179,6 +179,7 @@ pub fn answer_noted(received: &Received<'_>, facts: &Facts, rules: &Rules) -> Op
     words.flag("shareable", bans.shareable);
     words.flag("public", bans.public);
     words.flag("vary-star", bans.vary_star);
+    words.flag("targeted", Directives::read_response(received.headers, rules).targeted);
     words.flag("no-cache", facts.no_cache);
     words.flag("must-revalidate", facts.must_revalidate);
     words.flag("immutable", facts.immutable);
@@ -225,6 +226,8 @@ impl Facts {
                 ("shareable", _) => bans.shareable = true,
                 ("public", _) => bans.public = true,
                 ("vary-star", _) => bans.vary_star = true,
+                // For readers: by which field is in the other words already.
+                ("targeted", _) => {}
                 ("no-cache", _) => facts.no_cache = true,
                 ("must-revalidate", _) => facts.must_revalidate = true,
                 ("immutable", _) => facts.immutable = true,

@@ -363,7 +363,7 @@ fn fields_that_must_not_be_sent_again_are_not_stored() {
         ("x-c", "1"),
         ("proxy-authenticate", "x"),
     ]);
-    let stored = |mode| without_unstored(&headers, &Rules::new(mode)).keys().map(|n| n.as_str().to_owned()).collect::<Vec<_>>();
+    let stored = |mode| without_unstored(headers.clone(), &Rules::new(mode)).keys().map(|n| n.as_str().to_owned()).collect::<Vec<_>>();
     assert_eq!(stored(Mode::Respect), ["cache-control", "x-c"]);
     assert_eq!(stored(Mode::Override), ["cache-control", "x-a", "x-b", "x-c"]);
     let facts = Facts::read(&received(&headers), &Rules::new(Mode::Respect));
