@@ -264,6 +264,11 @@ async fn hints_reach_the_client_that_waits_and_are_not_stored() {
     let old = raw(addr, &get("1.0")).await;
     assert!(old.starts_with("HTTP/1.0 200 OK\r\n") && !old.contains("x-hint"), "{old}");
     assert_eq!(started.proxy.edge_stats().early(), [2, 0]);
+    let mut deaf = Setup::new(origin);
+    deaf.config.data.interim = false;
+    let started = deaf.start().await;
+    let without = raw(started.client.addr, &get("1.1")).await;
+    assert!(without.starts_with("HTTP/1.1 200 OK\r\n") && !without.contains("x-hint"), "{without}");
 }
 
 #[tokio::test]
@@ -305,4 +310,27 @@ async fn groups_of_an_origin_are_dropped_when_a_write_says_so() {
         client.send(Method::from_bytes(b"PURGE").unwrap(), "/api/", &[("authorization", "Bearer x"), (name, value)], "").await;
     }
     assert_eq!(hits("Bearer x").await, [true, true, true], "no field of tags names a group");
+}
+
+#[tokio::test]
+async fn a_cookie_that_comes_with_a_confirmation_is_one_clients_alone() {
+    let origin = Origin::simple(|seen, n| {
+        let confirms = seen.headers.contains_key("if-none-match");
+        let cookie = format!("session={n}");
+        let own: &[_] = if confirms { &[("set-cookie", &*cookie)] } else { &[] };
+        let fields = [&[("cache-control", "max-age=10"), ("etag", "\"a\"")], own].concat();
+        answer_of(if confirms { StatusCode::NOT_MODIFIED } else { StatusCode::OK }, &fields, if confirms { "" } else { "body" })
+    })
+    .await;
+    let (started, clock) = Setup::new(origin.addr).route(|r| (r.mode, r.shared) = (Mode::Learned, true)).start_virtual().await;
+    started.client.get("/api/doc", &[]).await;
+    assert!(started.client.get("/api/doc", &[]).await.is_hit());
+    clock.advance(Duration::from_secs(11));
+    let confirmed = started.client.get("/api/doc", &[]).await;
+    assert_eq!((confirmed.status, &*confirmed.text(), confirmed.header("set-cookie")), (StatusCode::OK, "body", "session=1"));
+    for n in 2..4 {
+        let next = started.client.get("/api/doc", &[]).await;
+        assert!(!next.is_hit() && next.header("set-cookie") != "session=1", "request {n}: {next:?}");
+    }
+    assert!(uncached(&started, "set-cookie") > 0);
 }

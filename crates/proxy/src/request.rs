@@ -211,7 +211,7 @@ impl Identified {
         let route = &*received.route;
         let facts = RequestFacts::read(&received.head.method, &received.head.headers);
         let wishes = Wishes::read(own_fields(&received.head.headers), route, identity.grant.as_deref());
-        let planned = route.plan.steps(kind(route, &facts));
+        let planned = route.plan.steps(route.kind(&facts.method));
         let bypassed = route.switches.is_bypassed(received.at);
         let Steps { cache, dedupe, batch } = if bypassed { planned.bypassed() } else { route.switches.chosen(planned) };
         let off = wishes.control == CacheControl::Off;
@@ -339,7 +339,7 @@ impl Asked {
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
         let asking = Asking { route: &route, identity: &identity, headers: &head.headers, path: target.path(), key };
-        let (of_variant, variant) = variant(state, &asking, kind(&route, &facts), at);
+        let (of_variant, variant) = variant(state, &asking, route.kind(&facts.method), at);
         let measured = steps.cache.is_ok();
         let compared = variant.as_ref().is_some_and(|variant| variant.compares(&route, steps, at));
         let holdout = measured && state.proof.holds(&state.draw, &route.route.name, key, at);
@@ -397,10 +397,6 @@ impl Asked {
 
 fn bad_target() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad-target", "the path below the route's prefix is not a valid target")
-}
-
-fn kind(route: &RouteState, facts: &RequestFacts) -> RequestKind {
-    RequestKind::of(facts.method.as_str(), route.route.idempotent && route.route.key_body)
 }
 
 /// End-to-end headers without Host (the upstream's goes out) and without ours.

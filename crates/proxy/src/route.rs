@@ -15,11 +15,12 @@ use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
 use farthing_freshness::semantics::{Target, Targets};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
 use farthing_policy::fill::Kept;
+use farthing_policy::plan::RequestKind;
 use farthing_policy::prefetch::PrefetchParams;
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
 use farthing_types::{Coding, Overrides, Span};
 use farthing_upstream::{BreakerSpec, CompressSpec, Credential, Origin, Place, Protocol, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
-use http::{Uri, header};
+use http::{Method, Uri, header};
 use parking_lot::Mutex;
 
 use crate::StartError;
@@ -393,6 +394,11 @@ pub fn retry(provider: &Provider, seed: u64) -> RetrySpec {
 }
 
 impl RouteState {
+    /// What a request of this method is to the plan.
+    pub fn kind(&self, method: &Method) -> RequestKind {
+        RequestKind::of(method.as_str(), self.route.idempotent && self.route.key_body)
+    }
+
     /// Whether bodies of requests go out compressed to any of its providers.
     pub fn compresses_requests(&self) -> bool {
         match &self.routing {

@@ -1,5 +1,7 @@
 //! The lower half: a call with no client. Run by leaders, by refreshes, and for requests that pass by the cache.
 
+mod confirmed;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -134,7 +136,7 @@ pub async fn run(job: Job, landing: Landing) {
         None => return abandoned(&job, ticket),
     };
     if landed.reply.status == StatusCode::NOT_MODIFIED && conditional_call {
-        return revalidated(job, ticket, landed).await;
+        return confirmed::revalidated(job, ticket, landed).await;
     }
     share(job, ticket, landed, wanted).await;
 }
@@ -162,42 +164,6 @@ fn failed(job: &Job, ticket: Ticket, failure: Failure) {
         return drop(ticket);
     }
     ticket.fail(failure);
-}
-
-/// The provider confirmed the stored entry: its body is the answer, its head is renewed.
-async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
-    let Some(previous) = job.previous.take() else { return share(job, ticket, landed, Ok(())).await };
-    let Some((mut headers, facts)) = conditional::merge_304(&previous, &landed.received(), &job.flight.route.rules) else {
-        // It confirmed another answer than ours: asked again without conditions.
-        return match fetch(&job, None).await {
-            Ok(landed) => share(job, ticket, landed, Ok(())).await,
-            Err(failure) => failed(&job, ticket, failure),
-        };
-    };
-    let tagged = tags::confirmed(&previous.tags, &landed.reply.headers, &job.flight.route.provider.base_url);
-    let ours = tags::strip(&mut headers, &job.flight.route);
-    let state = job.state.clone();
-    let Landed { received_at, mut end, .. } = landed;
-    end.revalidated = true;
-    end.entry_price = previous.price;
-    end.bytes = Some(0);
-    end.validator_changed = Some(false);
-    state.price_call(&job.flight, &end);
-    job.flight.came(Came { status: StatusCode::NOT_MODIFIED, kept: Ok(()) });
-    let mut filling = ticket.share(head(&job.flight, (previous.status, headers.clone()), tagged.clone().ok()), received_at);
-    let key = filling.key();
-    filling.push(previous.body.clone()).await;
-    let filled = filling.finish(previous.trailers.as_deref().cloned());
-    let kept = tagged.as_ref().map(|_| ()).map_err(|reason| *reason);
-    let tags = tagged.unwrap_or_default();
-    let headers = ours.beside(headers);
-    let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price, tags };
-    let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
-    end.take(chosen);
-    end.stored = Some(kept.and(entry).and_then(|entry| filled.store(entry, received_at).map(|_| ())));
-    fills::note(&job.flight.route, end.stored);
-    end.ended = Some(state.clock.now());
-    state.settle_call(&job.flight, &end);
 }
 
 fn head(flight: &Arc<Flight>, (status, headers): (StatusCode, HeaderMap), tags: Option<Vec<Arc<str>>>) -> SharedHead {

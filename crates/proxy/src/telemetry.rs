@@ -278,7 +278,7 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         Family::counter("refreshes", "Background refreshes").with(vec![], counters.refreshes.load(Ordering::Relaxed) as f64),
         Family::counter("purge_requests", "Requests with the method PURGE that were ours to answer")
             .with(vec![], counters.purge_requests.load(Ordering::Relaxed) as f64),
-        Family::counter("rule_purges", "Purges by rules about writes and events")
+        Family::counter("rule_purges", "Purges by rules about writes and events, and of groups that writes name")
             .with(vec![], counters.ruled.load(Ordering::Relaxed) as f64),
         Family::counter("rule_purges_unfilled", "Texts of such rules that purged nothing: a field had no value")
             .with(vec![], counters.unfilled.load(Ordering::Relaxed) as f64),

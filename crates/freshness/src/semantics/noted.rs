@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use farthing_types::{Span, Time};
 use http::header::{DATE, ETAG, HeaderValue, SET_COOKIE};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::store::{corrected_age, is_understood, time_of, told_age};
 use super::{Directives, Facts, Received, RequestFacts, Rules};
@@ -157,7 +157,12 @@ impl Bans {
         let headers = received.headers;
         let directives = Directives::read_response(headers, rules);
         Self {
-            no_store: if directives.must_understand { !is_understood(received.status) } else { directives.no_store },
+            // A 304 is about the stored answer, whose status was understood.
+            no_store: if directives.must_understand {
+                received.status != StatusCode::NOT_MODIFIED && !is_understood(received.status)
+            } else {
+                directives.no_store
+            },
             set_cookie: headers.contains_key(SET_COOKIE),
             private: directives.private,
             shareable: directives.public || directives.must_revalidate || directives.s_maxage.is_some(),
@@ -266,7 +271,6 @@ pub fn restrict<E: From<farthing_types::UncachedReason>>(
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
     use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, LAST_MODIFIED};
     use proptest::prelude::*;
 

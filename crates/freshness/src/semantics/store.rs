@@ -158,6 +158,19 @@ pub fn may_keep(request: &RequestFacts, status: StatusCode, (facts, bans): (&Fac
     if useless { Err(UncachedReason::NoFreshness) } else { Ok(()) }
 }
 
+/// Whether an entry may be renewed by a 304 after which its head says this, and be handed on to others than who asked: as an answer of its
+/// own, but that it needs no freshness.
+///
+/// # Errors
+/// The one reason why it may not.
+pub fn may_renew(request: &RequestFacts, bans: Bans, rules: &Rules) -> Result<(), UncachedReason> {
+    match bans.vary_star {
+        true => Err(UncachedReason::Vary),
+        false if rules.obeys() => obey(request, bans, rules),
+        false => Ok(()),
+    }
+}
+
 /// Whether a stored answer of this status may stand in for a failed call. A stored error is no better than the one it would hide.
 pub fn may_stand_in(stored: StatusCode) -> bool {
     !stored.is_client_error() && !stored.is_server_error()

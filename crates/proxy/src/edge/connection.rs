@@ -240,7 +240,7 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
     };
     let handler = Arc::clone(&connection.shared.handler);
     let peer = connection.peer;
-    let early = (version == Version::HTTP_11).then(|| Early::new(Arc::clone(&connection.state), number));
+    let early = (version == Version::HTTP_11 && config.interim).then(|| Early::new(Arc::clone(&connection.state), number));
     let handling = async move {
         let request = Request::from_parts(parts, body);
         match early {
@@ -253,7 +253,10 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
         None => handling.await,
         Some(signal) => match until_failed(handling, &signal).await {
             Ok(outcome) => outcome,
-            Err(refusal) => return Ok(wrap(refusal.response(http1), busy)),
+            Err(refusal) => {
+                connection.state.early.begin(number);
+                return Ok(wrap(refusal.response(http1), busy));
+            }
         },
     };
     let response = match outcome {

@@ -99,8 +99,13 @@ impl Interims {
                 return Poll::Pending;
             }
         }
-        self.begun.store(request + 1, Ordering::SeqCst);
+        self.begin(request);
         Poll::Ready(())
+    }
+
+    /// The answer of a request begins now, whatever was sent before: it was refused while its handler was at work.
+    pub(super) fn begin(&self, request: u64) {
+        self.begun.store(request + 1, Ordering::SeqCst);
     }
 
     /// What is to be written now, while hyper has nothing to write. What came too late for its answer is dropped.

@@ -94,6 +94,8 @@ pub struct EdgeConfig {
     pub max_streams: u32,
     /// Whether requests for WebSockets reach the handler; else they are refused.
     pub tunnels: bool,
+    /// Whether clients of HTTP/1.1 are sent interim answers.
+    pub interim: bool,
     /// How long open requests may take to end after the stop signal.
     pub drain: Span,
 }
@@ -115,6 +117,7 @@ impl Default for EdgeConfig {
             max_body: Some(256 * 1_024 * 1_024),
             max_streams: 128,
             tunnels: false,
+            interim: true,
             drain: Span::from_secs(30),
         }
     }
