@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use farthing_config::{Mode, Profile};
+use farthing_config::{Mode, Profile, PurgeBy, TargetedField};
 use farthing_tests::origin::answer_of;
 use farthing_tests::{Answer, Client, Origin, Setup, Started};
 use http::{Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// An origin that answers every request with its number and these fields.
 async fn origin(fields: &'static [(&'static str, &'static str)]) -> Origin {
@@ -163,4 +165,172 @@ async fn a_confirmed_answer_says_so() {
     let confirmed = started.client.get("/api/doc", &[]).await;
     assert_eq!((confirmed.status, &*confirmed.text()), (StatusCode::OK, "body"));
     assert_eq!(confirmed.header("cache-status"), "farthing; fwd=stale; fwd-status=304; detail=\"expired\"");
+}
+
+#[tokio::test]
+async fn what_is_said_to_us_alone_governs_every_route_and_goes_no_further() {
+    let origin = Origin::simple(|seen, n| {
+        let confirms = seen.headers.contains_key("if-none-match");
+        let own: &[_] = if confirms { &[] } else { &[("farthing-cache-control", "max-age=60")] };
+        let n = n.to_string();
+        let fields = [&[("cache-control", "no-store"), ("etag", "\"a\""), ("x-n", &*n)], own].concat();
+        answer_of(if confirms { StatusCode::NOT_MODIFIED } else { StatusCode::OK }, &fields, if confirms { "" } else { "body" })
+    })
+    .await;
+    for shared in [false, true] {
+        let calls = origin.calls();
+        let (started, clock) = Setup::new(origin.addr).route(|r| (r.mode, r.shared) = (Mode::Respect, shared)).start_virtual().await;
+        for turn in 0..10 {
+            if turn == 5 {
+                clock.advance(Duration::from_secs(61));
+            }
+            let answer = started.client.get("/api/doc", &[]).await;
+            assert_eq!((answer.is_hit(), &*answer.text()), (turn % 5 != 0, "body"), "turn {turn}");
+            assert!(!answer.headers.contains_key("farthing-cache-control"));
+            assert_eq!(answer.header("cache-control"), "no-store", "what is for others is passed on");
+        }
+        assert_eq!(origin.calls() - calls, 2, "the confirmation said nothing new to us");
+    }
+    let observed = proxy(&origin, Mode::Observe, false).await;
+    assert_eq!(observed.client.get("/api/doc", &[]).await.header("farthing-cache-control"), "max-age=60");
+    let started = Setup::new(origin.addr).route(|r| (r.mode, r.targeted) = (Mode::Respect, Some(vec![]))).start().await;
+    for _ in 0..2 {
+        let answer = started.client.get("/api/doc", &[]).await;
+        assert!(!answer.is_hit() && !answer.headers.contains_key("farthing-cache-control"));
+    }
+    assert_eq!(uncached(&started, "origin-no-store"), 2);
+}
+
+#[tokio::test]
+async fn a_private_route_heeds_what_its_list_says() {
+    let origin =
+        origin(&[("cache-control", "max-age=60"), ("cdn-cache-control", "no-store"), ("farthing-cache-control", "max-age=60")]).await;
+    let cdn = vec![TargetedField::Cdn, TargetedField::Farthing];
+    for (targeted, hit) in [(None, true), (Some(cdn), false), (Some(vec![]), true)] {
+        let started = Setup::new(origin.addr).route(|r| (r.mode, r.targeted) = (Mode::Respect, targeted)).start().await;
+        started.client.get("/api/doc", &[]).await;
+        assert_eq!(started.client.get("/api/doc", &[]).await.is_hit(), hit);
+    }
+}
+
+/// An origin that sends hints before each answer.
+async fn hinting() -> (std::net::SocketAddr, tokio::task::JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut seen, mut buf) = (Vec::new(), [0; 4_096]);
+                while let Ok(read @ 1..) = stream.read(&mut buf).await {
+                    seen.extend_from_slice(&buf[..read]);
+                    if !seen.ends_with(b"\r\n\r\n") {
+                        continue;
+                    }
+                    seen.clear();
+                    let answer = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nsurrogate-key: t\r\nx-hint: 1\r\n\r\n\
+                        HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 4\r\n\r\nbody";
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (addr, tasks)
+}
+
+/// All that comes for one request on a connection of its own.
+async fn raw(addr: std::net::SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await.unwrap();
+    String::from_utf8(all).unwrap()
+}
+
+#[tokio::test]
+async fn hints_reach_the_client_that_waits_and_are_not_stored() {
+    let (origin, _tasks) = hinting().await;
+    let started = Setup::new(origin).route(|r| r.mode = Mode::Respect).start().await;
+    let addr = started.client.addr;
+    let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nx-hint: 1\r\n\r\nHTTP/1.1 200 OK\r\n";
+    let get = |version: &str| format!("GET /api/doc HTTP/{version}\r\nhost: h\r\nconnection: close\r\n\r\n");
+    let first = raw(addr, &get("1.1")).await;
+    assert!(first.starts_with(hint) && first.ends_with("body"), "{first}");
+    assert_eq!(first.matches("x-hint").count(), 1, "{first}");
+    let hit = raw(addr, &get("1.1")).await;
+    assert!(hit.starts_with("HTTP/1.1 200 OK\r\n") && hit.contains("farthing; hit") && !hit.contains("x-hint"), "{hit}");
+    let passed = raw(addr, "DELETE /api/doc HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
+    assert!(passed.starts_with(hint) && passed.ends_with("body"), "{passed}");
+    let old = raw(addr, &get("1.0")).await;
+    assert!(old.starts_with("HTTP/1.0 200 OK\r\n") && !old.contains("x-hint"), "{old}");
+    assert_eq!(started.proxy.edge_stats().early(), [2, 0]);
+    let mut deaf = Setup::new(origin);
+    deaf.config.data.interim = false;
+    let started = deaf.start().await;
+    let without = raw(started.client.addr, &get("1.1")).await;
+    assert!(without.starts_with("HTTP/1.1 200 OK\r\n") && !without.contains("x-hint"), "{without}");
+}
+
+#[tokio::test]
+async fn groups_of_an_origin_are_dropped_when_a_write_says_so() {
+    let origin = Origin::simple(|seen, n| {
+        let fields: &[_] = match (&seen.method, &*seen.target) {
+            (&Method::POST, "/fails") => return answer_of(StatusCode::CONFLICT, &[("cache-group-invalidation", "\"b\"")], ""),
+            (&Method::POST, _) => &[("cache-group-invalidation", "\"a\", \"none\""), ("cache-group-invalidation", "\"A\"")],
+            (_, "/ab") => &[("cache-groups", "\"a\", \"b\"")],
+            (_, "/b") => &[("cache-groups", "\"b\"")],
+            // Of a read it means nothing.
+            (_, "/plain") => &[("cache-group-invalidation", "\"a\", \"b\"")],
+            _ => &[],
+        };
+        answer_of(StatusCode::OK, &[fields, &[("cache-control", "max-age=60")]].concat(), n.to_string())
+    })
+    .await;
+    let started = Setup::new(origin.addr).route(|r| (r.mode, r.purge_by) = (Mode::Respect, PurgeBy::Own)).start().await;
+    let client = started.client;
+    let hits = async |who: &str| {
+        let mut out = Vec::new();
+        for target in ["/api/ab", "/api/b", "/api/plain"] {
+            out.push(client.get(target, &[("authorization", who)]).await.is_hit());
+        }
+        out
+    };
+    for who in ["Bearer x", "Bearer y"] {
+        hits(who).await;
+        assert_eq!(hits(who).await, [true, true, true]);
+    }
+    let wrote = client.send(Method::POST, "/api/write", &[("authorization", "Bearer x")], "").await;
+    assert_eq!(wrote.header("cache-group-invalidation"), "\"a\", \"none\"", "caches behind us are told as well");
+    assert_eq!(hits("Bearer x").await, [false, true, true]);
+    assert_eq!(hits("Bearer y").await, [false, true, true], "everybody's");
+    assert_eq!(client.send(Method::POST, "/api/fails", &[], "").await.status, StatusCode::CONFLICT);
+    assert_eq!(hits("Bearer x").await, [false, false, true]);
+    let group = format!("group, http://{} b", origin.addr);
+    for (name, value) in [("surrogate-key", &*group), ("cache-tag", &*group)] {
+        client.send(Method::from_bytes(b"PURGE").unwrap(), "/api/", &[("authorization", "Bearer x"), (name, value)], "").await;
+    }
+    assert_eq!(hits("Bearer x").await, [true, true, true], "no field of tags names a group");
+}
+
+#[tokio::test]
+async fn a_cookie_that_comes_with_a_confirmation_is_one_clients_alone() {
+    let origin = Origin::simple(|seen, n| {
+        let confirms = seen.headers.contains_key("if-none-match");
+        let cookie = format!("session={n}");
+        let own: &[_] = if confirms { &[("set-cookie", &*cookie)] } else { &[] };
+        let fields = [&[("cache-control", "max-age=10"), ("etag", "\"a\"")], own].concat();
+        answer_of(if confirms { StatusCode::NOT_MODIFIED } else { StatusCode::OK }, &fields, if confirms { "" } else { "body" })
+    })
+    .await;
+    let (started, clock) = Setup::new(origin.addr).route(|r| (r.mode, r.shared) = (Mode::Learned, true)).start_virtual().await;
+    started.client.get("/api/doc", &[]).await;
+    assert!(started.client.get("/api/doc", &[]).await.is_hit());
+    clock.advance(Duration::from_secs(11));
+    let confirmed = started.client.get("/api/doc", &[]).await;
+    assert_eq!((confirmed.status, &*confirmed.text(), confirmed.header("set-cookie")), (StatusCode::OK, "body", "session=1"));
+    for n in 2..4 {
+        let next = started.client.get("/api/doc", &[]).await;
+        assert!(!next.is_hit() && next.header("set-cookie") != "session=1", "request {n}: {next:?}");
+    }
+    assert!(uncached(&started, "set-cookie") > 0);
 }

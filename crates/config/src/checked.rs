@@ -134,6 +134,8 @@ pub struct ListenConfig {
     pub compress: Vec<Coding>,
     /// Smallest answer that is compressed, in bytes.
     pub compress_min: u64,
+    /// Interim answers (1xx) of providers go on to clients of HTTP/1.1.
+    pub interim: bool,
 }
 
 impl Default for ListenConfig {
@@ -152,6 +154,7 @@ impl Default for ListenConfig {
             drain: Span::from_secs(15),
             compress: Vec::new(),
             compress_min: 1_024,
+            interim: true,
         }
     }
 }

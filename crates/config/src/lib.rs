@@ -56,7 +56,7 @@ pub use read::{Flags, Surroundings, System, parse_span, presets, reference};
 pub use remedy::{Remedy, remedy};
 pub use retention::{RetentionConfig, TenantRetention};
 pub use rights::{Rights, TenantRights, is_reserved_tenant};
-pub use route::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, Route, StrategyBy, TtlBy, TtlByError};
+pub use route::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, Route, StrategyBy, TargetedField, TtlBy, TtlByError};
 pub use route_index::RouteIndex;
 pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig};
 pub use secret::Secret;

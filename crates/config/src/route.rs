@@ -104,6 +104,15 @@ pub enum OnDisconnect {
     Cancel,
 }
 
+/// A field that takes the place of `Cache-Control` for some caches (RFC 9213).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetedField {
+    /// `Farthing-Cache-Control`.
+    Farthing,
+    /// `CDN-Cache-Control`.
+    Cdn,
+}
+
 /// Who may purge by the method `PURGE` on the data port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PurgeBy {
@@ -169,6 +178,8 @@ pub struct Route {
     pub profile: Profile,
     /// One cache for all principals (true) or one for each (false).
     pub shared: bool,
+    /// The targeted fields of answers that are heeded, the first one first; `None`: our own, and on a shared route `CDN-Cache-Control`.
+    pub targeted: Option<Vec<TargetedField>>,
     /// Whose credential goes upstream.
     pub credential: CredentialMode,
     /// Who may purge by the method `PURGE`.
@@ -299,6 +310,7 @@ impl Default for Route {
             mode: Mode::Learned,
             profile: Profile::Http,
             shared: false,
+            targeted: None,
             credential: CredentialMode::Pass,
             purge_by: PurgeBy::Nobody,
             cache: true,

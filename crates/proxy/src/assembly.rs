@@ -224,6 +224,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         max_body: Some(data.max_body),
         drain: data.drain,
         tunnels: config.routes.iter().any(|route| route.upgrade.is_some()),
+        interim: config.data.interim,
         ..EdgeConfig::default()
     }
 }

@@ -7,16 +7,18 @@ use farthing_types::{
     BatchPart, BatchTerms, CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Routed, Span, Tenant, Time,
     UncachedReason,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 
 use crate::budgets::Held;
 use crate::defer::Deferred;
+use crate::edge::Early;
 use crate::pricing::Charged;
 use crate::prompts::Prompted;
 use crate::request::Variant;
 use crate::route::RouteState;
 use crate::routing::Weighed;
+use crate::tags;
 
 /// A running or ended call, shared by whoever waits for it.
 pub struct Flight {
@@ -78,6 +80,8 @@ pub struct Flight {
     charged: OnceLock<Charged>,
     head: OnceLock<Came>,
     done: Mutex<Ending>,
+    /// Takes interim answers to the client that ordered it.
+    early: Option<Early>,
 }
 
 /// Whom the cost of a call is told of, beside its payer.
@@ -170,6 +174,8 @@ pub struct Order {
     pub attribution: Attribution,
     /// What it claims of limits.
     pub claim: Claim,
+    /// Takes interim answers to the client that waits for it.
+    pub early: Option<Early>,
 }
 
 impl Flight {
@@ -196,6 +202,7 @@ impl Flight {
             deferred,
             attribution,
             claim,
+            early,
         } = order;
         let waited_before = held.waited();
         let weighed = weighed.map(|weighed| weighed.only(held.only()));
@@ -232,6 +239,7 @@ impl Flight {
             charged: OnceLock::new(),
             head: OnceLock::new(),
             done,
+            early,
         })
     }
 
@@ -397,5 +405,16 @@ impl CallSink for Flight {
 
     fn reserved(&self, tokens: Box<dyn Reserved>) {
         self.reserved.lock().push(tokens);
+    }
+
+    fn wants_interim(&self) -> bool {
+        self.early.is_some()
+    }
+
+    fn interim(&self, status: StatusCode, mut headers: HeaderMap) {
+        if let Some(early) = &self.early {
+            tags::strip(&mut headers, &self.route);
+            early.send(status, &headers);
+        }
     }
 }

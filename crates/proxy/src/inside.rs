@@ -126,7 +126,7 @@ impl Inside {
 
     /// Answers a request.
     pub fn ask(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        serve(&self.state, request)
+        serve(&self.state, request, None)
     }
 
     /// Counters and sizes of the cache.

@@ -44,6 +44,7 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
     let mut order = order(planned, purpose, reason.as_str());
     order.weighed = weighed(state, planned);
     order.deferred = planned.waits.deferred.take();
+    order.early = planned.early.take();
     let mut body = planned.take_body();
     // What streams up is not read, and ends with its client.
     order.finishes = false;
@@ -76,10 +77,9 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
     };
     let received = Received { status, headers: &headers, requested_at: at, received_at: state.clock.now() };
     planned.account.invalidates = writes::note(state, planned, &received);
-    if planned.account.invalidates.is_some() {
-        let ruled = writes::ruled(planned);
-        writes::obey(state, ruled).await;
-    }
+    let ruled = if planned.account.invalidates.is_some() { writes::ruled(planned) } else { Vec::new() };
+    let grouped = writes::grouped(state, planned, &received);
+    writes::obey(state, ruled, grouped).await;
     let overhead = planned.account.ours(state.real_now().since(planned.account.started).saturating_sub(waited));
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
     let notes = Notes {

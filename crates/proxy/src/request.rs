@@ -22,7 +22,7 @@ use http_body::Body as _;
 
 use crate::asking;
 use crate::bounded::{declared, read_body};
-use crate::edge::RawHead;
+use crate::edge::{Early, RawHead};
 use crate::experiments::Asking;
 pub use crate::experiments::Variant;
 use crate::identify::{self, Deployment, Identity, KEY_HEADER};
@@ -58,6 +58,8 @@ pub struct Received {
     pub tunnel: bool,
     /// How long its stages take.
     pub laps: Laps,
+    /// Takes interim answers to its client, where that can have some.
+    pub early: Option<Early>,
 }
 
 /// A request whose client is known.
@@ -100,6 +102,8 @@ pub struct Planned {
     pub through: Option<Through>,
     /// Its connection is to go on as a WebSocket.
     pub tunnel: bool,
+    /// Takes interim answers to its client, once.
+    pub early: Option<Early>,
 }
 
 /// What goes upstream.
@@ -151,7 +155,7 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
         return Err(Box::new((Problem::new(StatusCode::NOT_FOUND, "no-route", detail), id)));
     };
     let tunnel = tunnel::wanted(&head, route).map_err(|problem| Box::new((problem, id)))?;
-    Ok(Received { id, at, started, route: route.clone(), head, body, tunnel, laps: Laps::of(id, started) })
+    Ok(Received { id, at, started, route: route.clone(), head, body, tunnel, laps: Laps::of(id, started), early: None })
 }
 
 fn host(head: &request::Parts) -> Cow<'_, str> {
@@ -207,7 +211,7 @@ impl Identified {
         let route = &*received.route;
         let facts = RequestFacts::read(&received.head.method, &received.head.headers);
         let wishes = Wishes::read(own_fields(&received.head.headers), route, identity.grant.as_deref());
-        let planned = route.plan.steps(kind(route, &facts));
+        let planned = route.plan.steps(route.kind(&facts.method));
         let bypassed = route.switches.is_bypassed(received.at);
         let Steps { cache, dedupe, batch } = if bypassed { planned.bypassed() } else { route.switches.chosen(planned) };
         let off = wishes.control == CacheControl::Off;
@@ -329,13 +333,13 @@ impl Asked {
     /// Makes the key and draws the variant.
     pub fn plan(self, state: &State) -> Planned {
         let Self { received, identity, facts, wishes, steps, target, body: held, load } = self;
-        let Received { id, at, started, route, head, body, tunnel, mut laps } = received;
+        let Received { id, at, started, route, head, body, tunnel, mut laps, early } = received;
         laps.begin(|| state.real_now());
         let dialect = route.dialect;
         let steps = route.personal.restrict(steps, (&target, &head.headers, &held), &route.content);
         let key = key(state, &route, &identity, (&facts, &head.headers, &target), &held);
         let asking = Asking { route: &route, identity: &identity, headers: &head.headers, path: target.path(), key };
-        let (of_variant, variant) = variant(state, &asking, kind(&route, &facts), at);
+        let (of_variant, variant) = variant(state, &asking, route.kind(&facts.method), at);
         let measured = steps.cache.is_ok();
         let compared = variant.as_ref().is_some_and(|variant| variant.compares(&route, steps, at));
         let holdout = measured && state.proof.holds(&state.draw, &route.route.name, key, at);
@@ -353,6 +357,7 @@ impl Asked {
             raw: head.extensions.get::<RawHead>().copied().filter(|_| head.version == Version::HTTP_11),
             through: None,
             tunnel,
+            early,
             account: Account {
                 plan: route.planning.id(),
                 asked: facts.noted(wishes.control).map(Arc::from),
@@ -392,10 +397,6 @@ impl Asked {
 
 fn bad_target() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad-target", "the path below the route's prefix is not a valid target")
-}
-
-fn kind(route: &RouteState, facts: &RequestFacts) -> RequestKind {
-    RequestKind::of(facts.method.as_str(), route.route.idempotent && route.route.key_body)
 }
 
 /// End-to-end headers without Host (the upstream's goes out) and without ours.

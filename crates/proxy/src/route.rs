@@ -6,17 +6,21 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use farthing_cache::Hearing;
-use farthing_config::{Config, CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TtlBy};
+use farthing_config::{
+    Config, CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TargetedField, TtlBy,
+};
 use farthing_contract::features::RouteStats;
 use farthing_experiment::Experiment;
 use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
+use farthing_freshness::semantics::{Target, Targets};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
 use farthing_policy::fill::Kept;
+use farthing_policy::plan::RequestKind;
 use farthing_policy::prefetch::PrefetchParams;
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
 use farthing_types::{Coding, Overrides, Span};
 use farthing_upstream::{BreakerSpec, CompressSpec, Credential, Origin, Place, Protocol, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
-use http::{Uri, header};
+use http::{Method, Uri, header};
 use parking_lot::Mutex;
 
 use crate::StartError;
@@ -229,8 +233,15 @@ const fn dialect(provider: &Provider) -> Dialect {
     }
 }
 
+const fn target(field: &TargetedField) -> Target {
+    match field {
+        TargetedField::Farthing => Target::Own,
+        TargetedField::Cdn => Target::Cdn,
+    }
+}
+
 /// What may be reused on a route.
-pub const fn rules(route: &Route) -> Rules {
+pub fn rules(route: &Route) -> Rules {
     let mode = match route.mode {
         RouteMode::Respect => Mode::Respect,
         RouteMode::Learned => Mode::Learned,
@@ -245,6 +256,7 @@ pub const fn rules(route: &Route) -> Rules {
             _ => route.max_ttl,
         }),
         stale_if_error: route.stale_if_error,
+        targets: route.targeted.as_ref().map(|fields| Targets::new(fields.iter().map(target))),
         ..Rules::new(mode)
     }
 }
@@ -382,6 +394,11 @@ pub fn retry(provider: &Provider, seed: u64) -> RetrySpec {
 }
 
 impl RouteState {
+    /// What a request of this method is to the plan.
+    pub fn kind(&self, method: &Method) -> RequestKind {
+        RequestKind::of(method.as_str(), self.route.idempotent && self.route.key_body)
+    }
+
     /// Whether bodies of requests go out compressed to any of its providers.
     pub fn compresses_requests(&self) -> bool {
         match &self.routing {

@@ -1,5 +1,7 @@
 //! The lower half: a call with no client. Run by leaders, by refreshes, and for requests that pass by the cache.
 
+mod confirmed;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -134,7 +136,7 @@ pub async fn run(job: Job, landing: Landing) {
         None => return abandoned(&job, ticket),
     };
     if landed.reply.status == StatusCode::NOT_MODIFIED && conditional_call {
-        return revalidated(job, ticket, landed).await;
+        return confirmed::revalidated(job, ticket, landed).await;
     }
     share(job, ticket, landed, wanted).await;
 }
@@ -164,43 +166,6 @@ fn failed(job: &Job, ticket: Ticket, failure: Failure) {
     ticket.fail(failure);
 }
 
-/// The provider confirmed the stored entry: its body is the answer, its head is renewed.
-async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
-    let Some(previous) = job.previous.take() else { return share(job, ticket, landed, Ok(())).await };
-    let Some((mut headers, facts)) = conditional::merge_304(&previous, &landed.received(), &job.flight.route.rules) else {
-        // It confirmed another answer than ours: asked again without conditions.
-        return match fetch(&job, None).await {
-            Ok(landed) => share(job, ticket, landed, Ok(())).await,
-            Err(failure) => failed(&job, ticket, failure),
-        };
-    };
-    // What it does not say anew still holds.
-    let told = &landed.reply.headers;
-    let tagged = if tags::are_named(told) { tags::read(told) } else { Ok(previous.tags.clone()) };
-    tags::strip(&mut headers, &job.flight.route);
-    let state = job.state.clone();
-    let Landed { received_at, mut end, .. } = landed;
-    end.revalidated = true;
-    end.entry_price = previous.price;
-    end.bytes = Some(0);
-    end.validator_changed = Some(false);
-    state.price_call(&job.flight, &end);
-    job.flight.came(Came { status: StatusCode::NOT_MODIFIED, kept: Ok(()) });
-    let mut filling = ticket.share(head(&job.flight, (previous.status, headers.clone()), tagged.clone().ok()), received_at);
-    let key = filling.key();
-    filling.push(previous.body.clone()).await;
-    let filled = filling.finish(previous.trailers.as_deref().cloned());
-    let kept = tagged.as_ref().map(|_| ()).map_err(|reason| *reason);
-    let tags = tagged.unwrap_or_default();
-    let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price, tags };
-    let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
-    end.take(chosen);
-    end.stored = Some(kept.and(entry).and_then(|entry| filled.store(entry, received_at).map(|_| ())));
-    fills::note(&job.flight.route, end.stored);
-    end.ended = Some(state.clock.now());
-    state.settle_call(&job.flight, &end);
-}
-
 fn head(flight: &Arc<Flight>, (status, headers): (StatusCode, HeaderMap), tags: Option<Vec<Arc<str>>>) -> SharedHead {
     let mut head = SharedHead::new(status, headers, flight.id);
     head.note = Some(flight.clone());
@@ -213,7 +178,7 @@ async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), 
     let state = job.state.clone();
     let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
     let stored = job.previous.as_ref().map(|previous| previous.status);
-    let tagged = tags::read(&landed.reply.headers);
+    let tagged = tags::of_answer(&landed.reply.headers, &job.flight.route.provider.base_url);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
     let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason)).and(job.flight.stands_in());
     if plan.is_err() {
@@ -221,7 +186,7 @@ async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), 
     }
     let Landed { mut reply, received_at, mut end, .. } = landed;
     state.prompt_began(&job.flight, reply.status);
-    tags::strip(&mut reply.headers, &job.flight.route);
+    let ours = tags::strip(&mut reply.headers, &job.flight.route);
     let strip = state.stripper(&job.flight, &mut reply.headers);
     job.flight.came(Came { status: reply.status, kept: plan });
     let shared = head(&job.flight, (reply.status, reply.headers.clone()), tagged.clone().ok());
@@ -256,7 +221,7 @@ async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), 
         (Ok(()), Ok(facts)) => {
             end.validator_changed = validator_changed(&facts, job.previous.as_deref());
             let price = job.flight.done().full;
-            let headers = without_unstored(&reply.headers, &job.flight.route.rules);
+            let headers = without_unstored(ours.beside(reply.headers), &job.flight.route.rules);
             let prepared = Prepared { status: reply.status, headers, facts, body, price, tags: tagged.unwrap_or_default() };
             let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), digests.canonical, received_at);
             end.take(chosen);

@@ -19,7 +19,7 @@ use crate::answer::{self, Notes};
 use crate::audit;
 use crate::compress::compressed;
 use crate::defer;
-use crate::edge::{Handler, PeerInfo, Recalled};
+use crate::edge::{Early, Handler, PeerInfo, Recalled};
 use crate::items;
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
@@ -28,7 +28,7 @@ use crate::problem::{Dialect, Problem};
 use crate::promises;
 use crate::purging;
 use crate::reply::{from_entry, own_answer, settled};
-use crate::request::{Asked, Identified, Planned, Refused, Upload, receive};
+use crate::request::{Asked, Identified, Planned, Received, Refused, Upload, receive};
 use crate::settle::Account;
 use crate::state::State;
 use crate::switches::OwnPart;
@@ -45,7 +45,11 @@ pub struct Service {
 
 impl Handler for Service {
     fn handle(self: Arc<Self>, request: Request<Body>, _peer: PeerInfo) -> BoxFuture<'static, Response<Body>> {
-        serve(&self.state, request)
+        serve(&self.state, request, None)
+    }
+
+    fn handle_early(self: Arc<Self>, request: Request<Body>, _peer: PeerInfo, early: Early) -> BoxFuture<'static, Response<Body>> {
+        serve(&self.state, request, Some(early))
     }
 
     fn recall(&self, head: &[u8]) -> Recalled {
@@ -53,10 +57,10 @@ impl Handler for Service {
     }
 }
 
-/// Answers a request. What needs no waiting is done before this returns: a hit makes no room for what it does not do.
-pub fn serve(state: &Arc<State>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+/// Answers a request; `early` takes interim answers to it. What needs no waiting is done before this returns: a hit makes no room for what it does not do.
+pub fn serve(state: &Arc<State>, request: Request<Body>, early: Option<Early>) -> BoxFuture<'static, Response<Body>> {
     let received = match receive(state, request) {
-        Ok(received) => received,
+        Ok(received) => Received { early, ..received },
         Err(unrouted) => {
             state.counters.unrouted.fetch_add(1, Ordering::Relaxed);
             return ready(refused(&unrouted.0, Dialect::Problem, unrouted.1)).boxed();

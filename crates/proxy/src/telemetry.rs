@@ -278,7 +278,7 @@ fn process(proxy: &Proxy) -> Vec<Family<'static>> {
         Family::counter("refreshes", "Background refreshes").with(vec![], counters.refreshes.load(Ordering::Relaxed) as f64),
         Family::counter("purge_requests", "Requests with the method PURGE that were ours to answer")
             .with(vec![], counters.purge_requests.load(Ordering::Relaxed) as f64),
-        Family::counter("rule_purges", "Purges by rules about writes and events")
+        Family::counter("rule_purges", "Purges by rules about writes and events, and of groups that writes name")
             .with(vec![], counters.ruled.load(Ordering::Relaxed) as f64),
         Family::counter("rule_purges_unfilled", "Texts of such rules that purged nothing: a field had no value")
             .with(vec![], counters.unfilled.load(Ordering::Relaxed) as f64),
@@ -449,7 +449,7 @@ fn refills(paces: &[PaceStats]) -> [Family<'_>; 4] {
     [rate, waiting, held, late]
 }
 
-fn edge(stats: &EdgeStats) -> [Family<'static>; 6] {
+fn edge(stats: &EdgeStats) -> [Family<'static>; 7] {
     let mut refused = Family::counter("edge_refused", "Requests refused at the edge, by reason");
     for reason in Refusal::ALL {
         refused.add(vec![("reason", reason.as_str())], stats.refused(*reason) as f64);
@@ -470,7 +470,14 @@ fn edge(stats: &EdgeStats) -> [Family<'static>; 6] {
     bytes.add(vec![("way", "down")], to_clients as f64);
     let mut time = Family::counter("tunnel_seconds", "How long tunnels that have ended lasted, together");
     time.add(Vec::new(), stats.tunnel_time().as_secs_f64());
-    [refused, closed, tunnels, ended, bytes, time]
+    let mut early = Family::counter(
+        "edge_interim",
+        "Interim answers (1xx) of providers: passed on, or left out because they came too late or the client took nothing",
+    );
+    for (outcome, count) in ["passed", "left-out"].into_iter().zip(stats.early()) {
+        early.add(vec![("outcome", outcome)], count as f64);
+    }
+    [refused, closed, tunnels, ended, bytes, time, early]
 }
 
 fn latencies(routes: &[(&str, &RouteSnapshot)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

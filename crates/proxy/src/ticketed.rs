@@ -185,6 +185,8 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let conditional = previous.is_some();
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
     (order.target, order.key) = (facts.target.clone(), ticket.key());
+    // What comes before the answer is for whoever waits for it first.
+    order.early = planned.early.take().filter(|_| purpose.is_waited_for());
     order.request_bytes = Some(body.len() as u64);
     order.weighed = weighed(state, planned);
     // A call for many is not broken off for one.
@@ -270,6 +272,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         query_parameters: query.map_or(0, |q| u32::try_from(q.split('&').count()).unwrap_or(u32::MAX)),
         attribution: attribution(planned, purpose),
         claim: planned.account.route.limits.claim(planned, purpose.is_waited_for()),
+        early: None,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::purging::{self, Filled};
 use crate::request::Planned;
 use crate::route::RouteState;
 use crate::state::State;
+use crate::tags;
 
 /// A route's rule about its writes.
 #[derive(Debug)]
@@ -47,9 +48,7 @@ pub fn note(state: &State, planned: &Planned, received: &Received<'_>) -> Option
     if method == Method::HEAD {
         return head(state, planned, received);
     }
-    let route = &planned.account.route.route;
-    let safe = method.is_safe() || (route.idempotent && route.key_body);
-    if safe || !invalidates(received.status) {
+    if !is_write(planned) || !invalidates(received.status) {
         return None;
     }
     let target = &planned.outbound.target;
@@ -59,6 +58,28 @@ pub fn note(state: &State, planned: &Planned, received: &Received<'_>) -> Option
         drop_target(state, planned, &other);
     }
     Some(key)
+}
+
+fn is_write(planned: &Planned) -> bool {
+    let route = &planned.account.route.route;
+    !planned.account.method.is_safe() && !(route.idempotent && route.key_body)
+}
+
+/// The groups of its origin that a write's answer says have changed (RFC 9875 section 3), whatever its status; of everybody, on all routes.
+pub fn grouped(state: &State, planned: &Planned, received: &Received<'_>) -> Vec<Purge> {
+    if !is_write(planned) {
+        return Vec::new();
+    }
+    let (tags, over) = tags::changed_groups(received.headers, &planned.account.route.provider.base_url);
+    if over > 0 {
+        state.counters.unfilled.fetch_add(over, Ordering::Relaxed);
+        tracing::warn!(
+            over,
+            "Cache-Group-Invalidation names more than 256 groups, 16 KiB of them, or 1 KiB of one: the rest are not purged"
+        );
+    }
+    state.counters.ruled.fetch_add(tags.len() as u64, Ordering::Relaxed);
+    tags.into_iter().map(Purge::Tag).collect()
 }
 
 /// What the rules of its route say about a write that was no error; each with the route that it is about.
@@ -87,18 +108,24 @@ impl Rule {
 }
 
 /// Purges that, before the writer has its answer.
-pub async fn obey(state: &Arc<State>, ruled: Vec<(Filled, RouteName)>) {
-    if ruled.is_empty() {
+pub async fn obey(state: &Arc<State>, ruled: Vec<(Filled, RouteName)>, grouped: Vec<Purge>) {
+    if ruled.is_empty() && grouped.is_empty() {
         return;
     }
-    let state = state.clone();
+    let (state, of_groups) = (state.clone(), state.clone());
     let purge = move |(filled, route): (Filled, RouteName)| {
         let purges = filled.purges(&state, std::slice::from_ref(&route));
         purges.iter().for_each(|(purge, soft)| {
             state.purge(purge, *soft);
         });
     };
-    purging::apart(move || ruled.into_iter().for_each(purge)).await;
+    purging::apart(move || {
+        for purge in &grouped {
+            of_groups.purge(purge, false);
+        }
+        ruled.into_iter().for_each(purge);
+    })
+    .await;
 }
 
 /// A write, as the fields of rules see it.

@@ -295,6 +295,12 @@ pub trait CallSink: Send + Sync {
     fn waited(&self, _span: Span) {}
     /// Takes what is to be told the tokens of the attempt that comes next; must not block.
     fn reserved(&self, _tokens: Box<dyn Reserved>) {}
+    /// Whether somebody wants interim answers (1xx) of the provider; asked once for each attempt.
+    fn wants_interim(&self) -> bool {
+        false
+    }
+    /// Takes an interim answer with its end-to-end headers, before the answer itself; must not block.
+    fn interim(&self, _status: StatusCode, _headers: HeaderMap) {}
     /// Takes what became of the answer of the attempt that was reported last, where it was read to be mapped; must not block.
     fn mapped(&self, _read: MappedAnswer) {}
 }

@@ -95,9 +95,12 @@ impl Shared {
         let again = call.body.as_full().is_some() && may_be_made_again(&call);
         let patience = if again { self.try_deadline } else { self.head_deadline };
         let (pool, up, call) = self.way(call)?;
+        let interim = Some(Arc::clone(&call.sink)).filter(|sink| sink.wants_interim());
         let mut request = self.request(call)?;
-        if up.is_some() {
-            tunnel::ask(request.headers_mut());
+        match interim {
+            _ if up.is_some() => tunnel::ask(request.headers_mut()),
+            Some(sink) => hyper::ext::on_informational(&mut request, move |answer| hand_on(&*sink, answer.status(), answer.headers())),
+            None => {}
         }
         let attempt = attempt.on(capture_connection(&mut request));
         let head_by = ends.min(after(Instant::now(), patience));
@@ -194,6 +197,15 @@ impl Shared {
         strip_hop_by_hop(&mut head.headers);
         let body = if body.is_end_stream() { Body::empty() } else { Body::stream(ReplyBody::new(body, ends, self.body_idle, slot)) };
         Reply { status: head.status, headers: head.headers, body }
+    }
+}
+
+/// An interim answer; 100 answers a question of the connection's own, and 101 is none.
+fn hand_on(sink: &dyn CallSink, status: StatusCode, headers: &HeaderMap) {
+    if !matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+        let mut headers = headers.clone();
+        strip_hop_by_hop(&mut headers);
+        sink.interim(status, headers);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use farthing_types::{CallReport, CallSink, MappedAnswer, Reserved, Span};
+use http::{HeaderMap, StatusCode};
 
 /// Adds the attempts made before to the numbers of those that come, and counts these. The innermost client cannot know what came before.
 pub(crate) struct Later {
@@ -35,6 +36,12 @@ impl CallSink for Later {
     }
     fn reserved(&self, tokens: Box<dyn Reserved>) {
         self.sink.reserved(tokens);
+    }
+    fn wants_interim(&self) -> bool {
+        self.sink.wants_interim()
+    }
+    fn interim(&self, status: StatusCode, headers: HeaderMap) {
+        self.sink.interim(status, headers);
     }
     fn mapped(&self, read: MappedAnswer) {
         self.sink.mapped(read);

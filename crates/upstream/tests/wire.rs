@@ -326,6 +326,40 @@ async fn servers_that_misbehave() {
     }
 }
 
+/// Takes interim answers.
+#[derive(Default)]
+struct Hints(Mutex<Vec<(StatusCode, HeaderMap)>>);
+impl CallSink for Hints {
+    fn attempt(&self, _report: CallReport) {}
+    fn wants_interim(&self) -> bool {
+        true
+    }
+    fn interim(&self, status: StatusCode, headers: HeaderMap) {
+        self.0.lock().push((status, headers));
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_go_to_whoever_wants_them_before_the_answer() {
+    let server = Server::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\nLink: y\r\nConnection: z\r\nZ: 1\r\n\r\n\
+            HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        drop(stream.write_all(answer.as_bytes()).await);
+        read_head(&mut stream).await;
+    })
+    .await;
+    let hints = Arc::new(Hints::default());
+    let call = Call { sink: hints.clone(), ..call(Method::GET, "/", Body::empty(), &Arc::default()) };
+    let reply = upstream(spec(&format!("http://{}", server.addr))).fetch(call).await.unwrap();
+    let seen = std::mem::take(&mut *hints.0.lock());
+    let links = |headers: &HeaderMap| headers.get_all("link").iter().map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let told: Vec<_> = seen.iter().map(|(status, headers)| (status.as_u16(), links(headers), headers.len())).collect();
+    assert_eq!(told, [(102, vec![], 0), (103, vec!["x".to_owned(), "y".to_owned()], 2)]);
+    assert!(!reply.headers.contains_key("link"));
+    assert_eq!(text(reply.body).await, "ok");
+}
+
 #[tokio::test]
 async fn interim_answers_are_skipped_and_redirects_cookies_codings_untouched() {
     let server = Server::raw(|mut stream| async move {

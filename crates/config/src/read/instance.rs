@@ -73,6 +73,7 @@ fn data(s: &Section<'_, '_>, into: &mut ListenConfig) {
     s.set("drain", v::span, &mut into.drain);
     s.set("compress", v::list(v::word(v::CODINGS)), &mut into.compress);
     s.set("compress_min", v::size(0..=GB), &mut into.compress_min);
+    s.set("interim", v::flag, &mut into.interim);
 }
 
 fn admin(s: &Section<'_, '_>, into: &mut AdminConfig) {

@@ -27,6 +27,7 @@ mod registry_events;
 mod registry_fleet;
 mod registry_identity;
 mod registry_limits;
+mod registry_listen;
 mod registry_money;
 mod registry_providers;
 mod registry_routing;

@@ -6,6 +6,7 @@ pub(crate) use super::registry_events::{EVENT_RULE, EVENTS, EXPERIMENT, VARIANT}
 pub(crate) use super::registry_fleet::FLEET;
 pub(crate) use super::registry_identity::{JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
+pub(crate) use super::registry_listen::{ADMIN, DATA};
 pub(crate) use super::registry_money::{
     ALERTS, AUDIT, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, OVERHEAD, PREFETCH, PRICE_FILES, PRICES,
     SELF_COST, SERVICE, SERVICE_RATES, STRATEGIES, TIER, TOKEN_RATES,
@@ -97,39 +98,6 @@ pub(crate) const TOP: Keys = &[
     table("jwt", Kind::Array, "Issuers whose tokens are taken in place of keys."),
     table("tenants", Kind::Named, "What tenants may do."),
     table("experiments", Kind::Named, "Experiments."),
-];
-
-pub(crate) const DATA: Keys = &[
-    key("listen", "address", "\"127.0.0.1:8787\"", "Address to listen on; port 0 asks the system for one."),
-    key("header_timeout", "time", "\"10s\"", "Time a client has to send a request head."),
-    key("body_rate", "size", "\"1000B\"", "Fewest bytes per second a client must send of a request body; 0 turns it off."),
-    key("body_grace", "time", "\"10s\"", "Time before `body_rate` is enforced."),
-    key("idle_timeout", "time", "\"75s\"", "Time an idle keep-alive connection is kept."),
-    key("max_connections", "count", "10000", "Most connections at a time; more wait."),
-    key("max_header_bytes", "size", "\"64kB\"", "Most bytes of a request head; 431 beyond."),
-    key("max_headers", "count", "100", "Most header fields of a request; 431 beyond."),
-    key("max_body", "size", "\"100MB\"", "Most bytes of any request body; 413 beyond."),
-    key(
-        "drain_delay",
-        "time",
-        "\"0s\"",
-        "Time at shutdown in which new requests are still taken while `/readyz` says 503 already, so that a load balancer sends them elsewhere before \
-         the port closes: a little more than its checks take.",
-    ),
-    key("drain", "time", "\"15s\"", "Time that running requests get to end after that."),
-    key(
-        "compress",
-        "list",
-        "[]",
-        "Content codings in which answers may go to clients that accept them, the best first, such as `[\"zstd\", \"br\", \"gzip\"]`. None: answers pass as they are.",
-    ),
-    key("compress_min", "size", "\"1KiB\"", "Smallest answer that is compressed."),
-];
-
-pub(crate) const ADMIN: Keys = &[
-    key("listen", "address", "\"127.0.0.1:8788\"", "Address to listen on. An address that is not loopback needs a token."),
-    key("token", "secret", "", "Bearer token. Without one only clients on loopback are answered."),
-    key("max_body", "size", "\"1MB\"", "Most bytes of a request body; 413 beyond."),
 ];
 
 pub(crate) const CACHE: Keys = &[
@@ -308,6 +276,12 @@ pub(crate) const ROUTE: Keys = &[
         "How keys see the headers. `http`: through `Vary` only. `api`: all forwarded headers but a deny-list.",
     ),
     key("shared", "flag", "false", "One cache for all principals. Without it each has its own."),
+    key(
+        "targeted",
+        "list",
+        "",
+        "Which fields of answers take the place of `Cache-Control` and `Expires` (RFC 9213), the first one first: `farthing-cache-control`, `cdn-cache-control`. With an empty list none does; without the key the first, and on a shared route both.",
+    ),
     key(
         "credential",
         "word",

@@ -42,3 +42,14 @@ fn a_route_may_be_a_whole_path_with_names() {
     let twice = problems(&format!("{text}[routes.again]\nprovider = \"geo\"\npath = \"/api/users/{{key}}/orders\"\n"));
     assert!(twice.iter().any(|problem| problem.contains("takes the same requests as route")), "{twice:?}");
 }
+
+#[test]
+fn targeted_fields_are_named_in_their_order() {
+    let with = |line: &str| good(&format!("{GEO}[routes.a]\nprovider = \"geo\"\n{line}\n")).route("a").unwrap().targeted.clone();
+    assert_eq!(with(""), None);
+    assert_eq!(with("targeted = []"), Some(vec![]));
+    let both = with("targeted = [\"cdn-cache-control\", \"farthing-cache-control\"]");
+    assert_eq!(both, Some(vec![TargetedField::Cdn, TargetedField::Farthing]));
+    let found = problems(&format!("{GEO}[routes.a]\nprovider = \"geo\"\ntargeted = [\"surrogate-control\"]\n"));
+    assert!(found[0].contains("routes.a.targeted") && found[0].contains("\"cdn-cache-control\""), "{found:?}");
+}

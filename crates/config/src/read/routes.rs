@@ -12,7 +12,7 @@ use super::registry;
 use super::resolve::RouteDraft;
 use super::section::{Bad, Section, meant, show};
 use super::values as v;
-use crate::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, StrategyBy, TtlBy, is_reserved_tenant};
+use crate::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, StrategyBy, TargetedField, TtlBy, is_reserved_tenant};
 
 const GB: u64 = 1_000_000_000;
 
@@ -59,6 +59,8 @@ pub(crate) const MODES: &[(&str, Mode)] =
     &[("respect", Mode::Respect), ("learned", Mode::Learned), ("override", Mode::Override), ("observe", Mode::Observe)];
 const PROFILES: &[(&str, Profile)] = &[("http", Profile::Http), ("api", Profile::Api)];
 const CREDENTIALS: &[(&str, CredentialMode)] = &[("pass", CredentialMode::Pass), ("swap", CredentialMode::Swap)];
+const TARGETED: &[(&str, TargetedField)] =
+    &[("farthing-cache-control", TargetedField::Farthing), ("cdn-cache-control", TargetedField::Cdn)];
 const PURGERS: &[(&str, PurgeBy)] = &[("nobody", PurgeBy::Nobody), ("own", PurgeBy::Own), ("key", PurgeBy::Key)];
 
 const PREFETCH: &[(&str, Prefetch)] = &[("auto", Prefetch::Auto), ("off", Prefetch::Off)];
@@ -77,6 +79,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set("mode", v::word(MODES), &mut route.mode);
     s.set("profile", v::word(PROFILES), &mut route.profile);
     s.set("shared", v::flag, &mut route.shared);
+    s.set_opt("targeted", v::list(v::word(TARGETED)), &mut route.targeted);
     s.set("credential", v::word(CREDENTIALS), &mut route.credential);
     s.set("purge_by", v::word(PURGERS), &mut route.purge_by);
     s.set("cache", v::flag, &mut route.cache);

@@ -145,8 +145,8 @@ impl Writer {
         self.bytes(subject.path.as_bytes());
     }
     fn fields(&mut self, fields: &Fields) {
-        self.count(fields.len());
-        for (name, value) in fields.iter() {
+        self.count(fields.whole().count());
+        for (name, value) in fields.whole() {
             self.bytes(name);
             self.bytes(value);
         }

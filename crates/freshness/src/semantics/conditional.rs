@@ -10,8 +10,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::store::{is_read, parse_date, without_unstored};
-use super::{Facts, Received, Rules};
+use super::date::parse_date;
+use super::store::{is_read, without_unstored};
+use super::{Bans, Facts, Received, Rules};
 use crate::entry::Entry;
 
 /// What a client gets from a complete answer.
@@ -159,17 +160,28 @@ pub fn strip_conditions(headers: &mut HeaderMap) {
     }
 }
 
+/// An entry's head after a 304.
+#[derive(Clone, Debug)]
+pub struct Renewed {
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// What they say about freshness.
+    pub facts: Facts,
+    /// What they say against keeping them, and handing them to others than who asked: see [`super::may_renew`].
+    pub bans: Bans,
+}
+
 /// The headers and facts of an entry after a 304 (RFC 9111 sections 3.2 and 4.3.4): fields of the 304 replace the stored
 /// ones, except those that describe the stored body. `None` when the 304 carries a strong validator that is not the
 /// entry's: it speaks of another answer, and the call must be repeated without conditions.
-pub fn merge_304(entry: &Entry, received: &Received<'_>, rules: &Rules) -> Option<(HeaderMap, Facts)> {
+pub fn merge_304(entry: &Entry, received: &Received<'_>, rules: &Rules) -> Option<Renewed> {
     let told = received.headers.get(ETAG);
     if let (Some(told), Some(own)) = (told, &entry.facts.etag)
         && opaque(told.as_bytes()) != opaque(own.as_bytes())
     {
         return None;
     }
-    let mut headers = entry.headers.to_map(received.headers.len());
+    let mut headers = entry.headers.to_whole_map(received.headers.len());
     for name in received.headers.keys().filter(|name| !describes_body(name)) {
         headers.remove(name);
         for value in received.headers.get_all(name) {
@@ -186,7 +198,8 @@ pub fn merge_304(entry: &Entry, received: &Received<'_>, rules: &Rules) -> Optio
         aged.remove(DATE);
     }
     let fresh = Received { status: entry.status, headers: &aged, ..*received };
-    Some((without_unstored(&headers, rules), Facts::read(&fresh, rules)))
+    let (facts, bans) = (Facts::read(&fresh, rules), Bans::read(&fresh, rules));
+    Some(Renewed { headers: without_unstored(headers, rules), facts, bans })
 }
 
 /// Whether a HEAD answer tells that the representation is another one than the entry's, which a GET would be answered from: by a

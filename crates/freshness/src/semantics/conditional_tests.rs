@@ -7,7 +7,7 @@ use crate::Entry;
 use crate::entry::{KeyStats, Subject};
 use crate::key::Selected;
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 fn entry(fields: &[(&str, &str)]) -> Entry {
     let headers = map(fields);
@@ -136,7 +136,7 @@ fn a_304_renews_the_head_but_not_what_describes_the_body() {
         ("x-a", "3"),
     ]);
     let received = Received { status: StatusCode::NOT_MODIFIED, headers: &told, requested_at: now, received_at: now };
-    let (headers, facts) = merge_304(&entry, &received, &Rules::new(Mode::Respect)).unwrap();
+    let Renewed { headers, facts, .. } = merge_304(&entry, &received, &Rules::new(Mode::Respect)).unwrap();
     assert_eq!(facts.explicit, Some(Span::from_secs(60)));
     assert_eq!(facts.initial_age, Span::ZERO, "without a Date of its own the 304 is as old as its arrival");
     assert_eq!(headers["content-type"], "image/png");
@@ -165,4 +165,20 @@ fn a_head_answer_tells_of_change() {
     ] {
         assert!(changed(ok, fields), "{fields:?}");
     }
+}
+
+#[test]
+fn what_is_for_us_alone_still_holds_after_a_304_that_does_not_say_it() {
+    let entry = entry(&[("etag", "\"a\""), ("cache-control", "no-store"), ("farthing-cache-control", "max-age=60"), ("x", "1")]);
+    let merged = |told: &[(&str, &str)]| {
+        let headers = map(told);
+        let received = Received { status: StatusCode::NOT_MODIFIED, headers: &headers, requested_at: NOW, received_at: NOW };
+        let Renewed { headers, facts, bans } = merge_304(&entry, &received, &Rules::new(Mode::Respect)).unwrap();
+        assert_eq!(may_renew(&RequestFacts::read(&Method::GET, &HeaderMap::new()), bans, &Rules::new(Mode::Respect)), Ok(()));
+        (facts.explicit.map(|span| span.as_secs()), headers.contains_key("farthing-cache-control"))
+    };
+    assert_eq!(merged(&[("etag", "\"a\""), ("cache-control", "no-store")]), (Some(60), true));
+    assert_eq!(merged(&[("farthing-cache-control", "max-age=7")]), (Some(7), true));
+    let served = ask(&entry, &[]);
+    assert!(!served.headers.contains_key("farthing-cache-control") && served.headers.contains_key("x"));
 }

@@ -4,7 +4,8 @@ use farthing_types::Span;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{HeaderMap, HeaderName};
 
-use super::targeted::{self, Value};
+use super::sf::Value;
+use super::{Rules, targeted};
 
 /// The greatest delta-seconds we keep: RFC 9111 section 1.2.2 asks for at least 2^31.
 const MAX_DELTA: u64 = 1 << 31;
@@ -69,8 +70,8 @@ impl Directives {
     }
 
     /// As [`Directives::read`] for a response, where a targeted field may take the place of `Cache-Control` (RFC 9213).
-    pub fn read_response(headers: &HeaderMap, shared: bool) -> Self {
-        let Some(members) = targeted::select(headers, shared) else { return Self::read(headers) };
+    pub fn read_response(headers: &HeaderMap, rules: &Rules) -> Self {
+        let Some(members) = targeted::select(headers, rules) else { return Self::read(headers) };
         let mut out = Self { targeted: true, ..Self::default() };
         for (name, value) in members {
             match value {
@@ -232,7 +233,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             headers.insert("cdn-cache-control", HeaderValue::from_static(text));
-            Directives::read_response(&headers, shared)
+            Directives::read_response(&headers, &Rules { shared, ..Rules::new(crate::Mode::Respect) })
         };
         let d = read(true, "max-age=60, no-cache=\"a\", s-maxage=\"9\", private=?0");
         assert!(d.targeted && !d.no_store && !d.private);

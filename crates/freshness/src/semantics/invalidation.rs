@@ -76,6 +76,12 @@ fn has_scheme(reference: &str) -> bool {
     reference.as_bytes().get(end) == Some(&b':')
 }
 
+/// The origin that a URI belongs to (RFC 9110 section 4.3.2): scheme, host and port, in one spelling.
+pub fn origin_of(uri: &Uri) -> String {
+    let scheme = uri.scheme_str().unwrap_or("http").to_ascii_lowercase();
+    format!("{scheme}://{}", authority_of(uri).unwrap_or_default())
+}
+
 fn authority_of(uri: &Uri) -> Option<String> {
     Some(with_port(uri.authority()?.as_str(), uri.scheme_str()))
 }
@@ -154,6 +160,15 @@ mod tests {
         }
         assert_eq!(changed("https://api.test:8443/v1/", "https://api.test:8443/v1/x"), ["/x"]);
         assert_eq!(changed("http://api.test/v1", "c"), ["/a/c"]);
+    }
+
+    #[test]
+    fn an_origin_has_one_spelling() {
+        let of = |uri: &str| origin_of(&uri.parse().unwrap());
+        assert_eq!(of("https://API.test/v1"), "https://api.test:443");
+        assert_eq!(of("https://api.test:443"), "https://api.test:443");
+        assert_eq!(of("HTTP://api.test/"), "http://api.test:80");
+        assert_ne!(of("http://api.test:8080"), of("http://api.test"));
     }
 
     #[test]

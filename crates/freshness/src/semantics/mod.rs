@@ -10,6 +10,7 @@ pub mod coding;
 pub mod conditional;
 #[cfg(test)]
 mod conditional_tests;
+mod date;
 mod directives;
 pub mod hop;
 pub mod invalidation;
@@ -17,16 +18,19 @@ mod noted;
 #[cfg(test)]
 mod oracle;
 mod request;
+pub mod sf;
 mod store;
-mod targeted;
+pub mod targeted;
 mod verdict;
 
 use farthing_types::Span;
 
+pub use date::parse_date;
 pub use directives::Directives;
 pub use noted::{Bans, CacheControl, Logged, UnknownWord, answer_noted, restrict};
 pub use request::{RequestFacts, may_lookup};
-pub use store::{Facts, Lifetime, Received, is_stood_in_for, may_keep, may_replace, may_stand_in, may_store, parse_date, without_unstored};
+pub use store::{Facts, Lifetime, Received, is_stood_in_for, may_keep, may_renew, may_replace, may_stand_in, may_store, without_unstored};
+pub use targeted::{Target, Targets};
 pub use verdict::{Judged, Verdict, acceptable, acceptable_head, verdict};
 
 /// How far the cache may go on a route.
@@ -55,12 +59,19 @@ pub struct Rules {
     pub max_age: Option<Span>,
     /// How long past its TTL a copy may be served when the origin fails, where the answer itself does not say.
     pub stale_if_error: Span,
+    /// Which targeted fields are heeded; `None`: [`Targets::usual`].
+    pub targets: Option<Targets>,
 }
 
 impl Rules {
     /// A private cache in `mode` without further limits.
     pub const fn new(mode: Mode) -> Self {
-        Self { mode, shared: false, any_method: false, max_age: None, stale_if_error: Span::ZERO }
+        Self { mode, shared: false, any_method: false, max_age: None, stale_if_error: Span::ZERO, targets: None }
+    }
+
+    /// Which targeted fields are heeded, the first one first.
+    pub fn targets(&self) -> Targets {
+        self.targets.unwrap_or(Targets::usual(self.shared))
     }
 
     /// Whether the origin's and the client's prohibitions bind (all modes but `Override`).

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use farthing_types::{Span, Time};
 use http::header::{DATE, ETAG, HeaderValue, SET_COOKIE};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::store::{corrected_age, is_understood, time_of, told_age};
 use super::{Directives, Facts, Received, RequestFacts, Rules};
@@ -155,9 +155,14 @@ impl Bans {
     /// Reads an answer's head as a route sees it.
     pub fn read(received: &Received<'_>, rules: &Rules) -> Self {
         let headers = received.headers;
-        let directives = Directives::read_response(headers, rules.shared);
+        let directives = Directives::read_response(headers, rules);
         Self {
-            no_store: if directives.must_understand { !is_understood(received.status) } else { directives.no_store },
+            // A 304 is about the stored answer, whose status was understood.
+            no_store: if directives.must_understand {
+                received.status != StatusCode::NOT_MODIFIED && !is_understood(received.status)
+            } else {
+                directives.no_store
+            },
             set_cookie: headers.contains_key(SET_COOKIE),
             private: directives.private,
             shareable: directives.public || directives.must_revalidate || directives.s_maxage.is_some(),
@@ -179,6 +184,7 @@ pub fn answer_noted(received: &Received<'_>, facts: &Facts, rules: &Rules) -> Op
     words.flag("shareable", bans.shareable);
     words.flag("public", bans.public);
     words.flag("vary-star", bans.vary_star);
+    words.flag("targeted", Directives::read_response(received.headers, rules).targeted);
     words.flag("no-cache", facts.no_cache);
     words.flag("must-revalidate", facts.must_revalidate);
     words.flag("immutable", facts.immutable);
@@ -225,6 +231,8 @@ impl Facts {
                 ("shareable", _) => bans.shareable = true,
                 ("public", _) => bans.public = true,
                 ("vary-star", _) => bans.vary_star = true,
+                // For readers: by which field is in the other words already.
+                ("targeted", _) => {}
                 ("no-cache", _) => facts.no_cache = true,
                 ("must-revalidate", _) => facts.must_revalidate = true,
                 ("immutable", _) => facts.immutable = true,
@@ -263,7 +271,6 @@ pub fn restrict<E: From<farthing_types::UncachedReason>>(
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
     use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, LAST_MODIFIED};
     use proptest::prelude::*;
 

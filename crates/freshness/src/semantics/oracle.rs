@@ -345,6 +345,27 @@ fn targeted_fields_govern_shared_routes_and_expires_is_void_then() {
 }
 
 #[test]
+fn a_confirmation_that_is_one_clients_alone_renews_nothing() {
+    let renew = |fields: &[(&str, &str)], mode, shared| {
+        let headers = map(fields);
+        let rules = Rules { shared, ..Rules::new(mode) };
+        may_renew(&get(), Bans::read(&Received { status: StatusCode::NOT_MODIFIED, ..received(&headers) }, &rules), &rules)
+    };
+    for shared in [false, true] {
+        for mode in [Mode::Respect, Mode::Learned] {
+            assert_eq!(renew(&[], mode, shared), Ok(()));
+            assert_eq!(renew(&[("set-cookie", "a=b")], mode, shared), Err(UncachedReason::SetCookie));
+            assert_eq!(renew(&[("cache-control", "no-store")], mode, shared), Err(UncachedReason::OriginNoStore));
+            assert_eq!(renew(&[("cache-control", "no-store, must-understand")], mode, shared), Ok(()));
+            let private = if shared { Err(UncachedReason::Private) } else { Ok(()) };
+            assert_eq!(renew(&[("cache-control", "private")], mode, shared), private);
+            assert_eq!(renew(&[("vary", "*")], mode, shared), Err(UncachedReason::Vary));
+        }
+        assert_eq!(renew(&[("set-cookie", "a=b"), ("cache-control", "no-store, private")], Mode::Override, shared), Ok(()));
+    }
+}
+
+#[test]
 fn the_first_age_counts_and_one_that_is_no_number_does_not() {
     let age = |values: &[&str]| {
         let fields: Vec<_> = values.iter().map(|value| ("age", *value)).collect();
@@ -363,7 +384,7 @@ fn fields_that_must_not_be_sent_again_are_not_stored() {
         ("x-c", "1"),
         ("proxy-authenticate", "x"),
     ]);
-    let stored = |mode| without_unstored(&headers, &Rules::new(mode)).keys().map(|n| n.as_str().to_owned()).collect::<Vec<_>>();
+    let stored = |mode| without_unstored(headers.clone(), &Rules::new(mode)).keys().map(|n| n.as_str().to_owned()).collect::<Vec<_>>();
     assert_eq!(stored(Mode::Respect), ["cache-control", "x-c"]);
     assert_eq!(stored(Mode::Override), ["cache-control", "x-a", "x-b", "x-c"]);
     let facts = Facts::read(&received(&headers), &Rules::new(Mode::Respect));

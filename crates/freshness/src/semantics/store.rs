@@ -4,6 +4,7 @@ use farthing_types::{Span, Time, UncachedReason};
 use http::header::{AGE, DATE, ETAG, EXPIRES, LAST_MODIFIED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::date::parse_date;
 use super::directives::seconds;
 use super::{Bans, Directives, Mode, RequestFacts, Rules};
 
@@ -71,7 +72,7 @@ pub enum Lifetime {
 impl Facts {
     /// Reads the head of an answer for a route.
     pub fn read(received: &Received<'_>, rules: &Rules) -> Self {
-        let directives = Directives::read_response(received.headers, rules.shared);
+        let directives = Directives::read_response(received.headers, rules);
         let date = time_of(received.headers, &DATE).unwrap_or(received.received_at);
         let explicit = explicit(&directives, received, date, rules.shared);
         let last_modified = time_of(received.headers, &LAST_MODIFIED);
@@ -157,6 +158,19 @@ pub fn may_keep(request: &RequestFacts, status: StatusCode, (facts, bans): (&Fac
     if useless { Err(UncachedReason::NoFreshness) } else { Ok(()) }
 }
 
+/// Whether an entry may be renewed by a 304 after which its head says this, and be handed on to others than who asked: as an answer of its
+/// own, but that it needs no freshness.
+///
+/// # Errors
+/// The one reason why it may not.
+pub fn may_renew(request: &RequestFacts, bans: Bans, rules: &Rules) -> Result<(), UncachedReason> {
+    match bans.vary_star {
+        true => Err(UncachedReason::Vary),
+        false if rules.obeys() => obey(request, bans, rules),
+        false => Ok(()),
+    }
+}
+
 /// Whether a stored answer of this status may stand in for a failed call. A stored error is no better than the one it would hide.
 pub fn may_stand_in(stored: StatusCode) -> bool {
     !stored.is_client_error() && !stored.is_server_error()
@@ -236,13 +250,12 @@ const PROXY_FIELDS: [HeaderName; 3] = [PROXY_AUTHENTICATE, HeaderName::from_stat
 
 /// An answer's headers as they are stored: without fields for proxies, and without those that `no-cache="f"` keeps from being sent
 /// again (RFC 9111 sections 3.1 and 5.2.2.4).
-pub fn without_unstored(headers: &HeaderMap, rules: &Rules) -> HeaderMap {
-    let mut out = headers.clone();
-    let fields = if rules.obeys() { Directives::read_response(headers, rules.shared).no_cache_fields } else { Vec::new() };
+pub fn without_unstored(mut headers: HeaderMap, rules: &Rules) -> HeaderMap {
+    let fields = if rules.obeys() { Directives::read_response(&headers, rules).no_cache_fields } else { Vec::new() };
     for name in PROXY_FIELDS.iter().chain(&fields) {
-        out.remove(name);
+        headers.remove(name);
     }
-    out
+    headers
 }
 
 fn explicit(directives: &Directives, received: &Received<'_>, date: Time, shared: bool) -> Option<Span> {
@@ -286,13 +299,6 @@ pub(super) fn time_of(headers: &HeaderMap, name: &HeaderName) -> Option<Time> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     if values.next().is_some() { None } else { parse_date(first) }
-}
-
-/// Reads an HTTP date in any of its three forms.
-pub fn parse_date(value: &HeaderValue) -> Option<Time> {
-    let at = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
-    let span = at.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(Time::ZERO + span)
 }
 
 /// HEAD and GET are the methods whose answers a client may validate by itself.

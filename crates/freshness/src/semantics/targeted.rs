@@ -1,284 +1,96 @@
 //! Targeted cache control (RFC 9213): `Farthing-Cache-Control` for us alone, `CDN-Cache-Control` for shared caches in front of the origin.
 //!
-//! A targeted field is a Structured Field dictionary (RFC 8941, RFC 9651). The first one on the target list that is valid and not empty
-//! takes the place of `Cache-Control` and `Expires`; one that is not valid counts as absent. All of them are passed on.
+//! A targeted field is a Structured Field dictionary. The first one on the target list of a route that is valid and not empty takes the place of `Cache-Control` and
+//! `Expires`; one that is not valid counts as absent. What is for others is passed on, what is for us alone goes no further.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
-/// For us alone: on all routes.
-const OWN: &str = "farthing-cache-control";
-/// For caches shared by many clients: on shared routes.
-const CDN: &str = "cdn-cache-control";
-/// Members that are kept of a dictionary; a longer one is read to its end for its syntax only.
-const MAX_MEMBERS: usize = 64;
+use super::Rules;
+use super::sf::{Value, dictionary};
 
-/// A value of a member, as far as directives need it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    /// A Boolean; also a member without a value.
-    Flag(bool),
-    /// An Integer.
-    Integer(i64),
-    /// A String.
-    Text(String),
-    /// Any other type; no directive that we know has it.
-    Other,
+/// For us alone.
+pub const OWN: HeaderName = HeaderName::from_static("farthing-cache-control");
+const CDN: HeaderName = HeaderName::from_static("cdn-cache-control");
+
+/// A targeted field that a route may heed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// `Farthing-Cache-Control`.
+    Own,
+    /// `CDN-Cache-Control`.
+    Cdn,
+}
+
+impl Target {
+    const fn field(self) -> HeaderName {
+        match self {
+            Self::Own => OWN,
+            Self::Cdn => CDN,
+        }
+    }
+}
+
+/// The target list of a route (RFC 9213 section 2.2): which targeted fields it heeds, the first one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Targets([Option<Target>; 2]);
+
+impl Targets {
+    /// Heeds nothing but `Cache-Control` and `Expires`.
+    pub const NONE: Self = Self([None, None]);
+
+    /// What is heeded where nothing else is said: our own field, and on shared routes that for shared caches.
+    pub const fn usual(shared: bool) -> Self {
+        Self([Some(Target::Own), if shared { Some(Target::Cdn) } else { None }])
+    }
+
+    /// These; what comes again counts once.
+    pub fn new(targets: impl IntoIterator<Item = Target>) -> Self {
+        let mut out = Self::NONE;
+        for target in targets {
+            if !out.0.contains(&Some(target))
+                && let Some(free) = out.0.iter_mut().find(|place| place.is_none())
+            {
+                *free = Some(target);
+            }
+        }
+        out
+    }
 }
 
 /// The members of the field that governs a response on a route, if one does.
-pub(super) fn select(headers: &HeaderMap, shared: bool) -> Option<Vec<(String, Value)>> {
-    let names: &[&str] = if shared { &[OWN, CDN] } else { &[OWN] };
-    names.iter().find_map(|name| field(headers, name))
-}
-
-fn field(headers: &HeaderMap, name: &str) -> Option<Vec<(String, Value)>> {
-    let mut lines = headers.get_all(name).iter().peekable();
-    lines.peek()?;
-    let mut text = String::new();
-    for line in lines {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text.push_str(line.to_str().ok()?);
-    }
-    Dictionary(text.as_bytes()).read().filter(|members| !members.is_empty())
-}
-
-/// A reader of the dictionary grammar; `None` anywhere makes the whole field invalid.
-struct Dictionary<'a>(&'a [u8]);
-
-impl<'a> Dictionary<'a> {
-    fn read(mut self) -> Option<Vec<(String, Value)>> {
-        let mut members: Vec<(String, Value)> = Vec::new();
-        self.skip(b" ");
-        while !self.0.is_empty() {
-            let (name, value) = self.member()?;
-            // What comes twice counts as it comes last.
-            members.retain(|(other, _)| *other != name);
-            if members.len() < MAX_MEMBERS {
-                members.push((name, value));
-            }
-            self.skip(b" \t");
-            if self.0.is_empty() {
-                break;
-            }
-            self.expect(b',')?;
-            self.skip(b" \t");
-            if self.0.is_empty() {
-                return None;
-            }
-        }
-        Some(members)
-    }
-
-    fn member(&mut self) -> Option<(String, Value)> {
-        let name = self.key()?;
-        let value = if self.eat(b'=') { self.item_or_list()? } else { Value::Flag(true) };
-        self.parameters()?;
-        Some((name, value))
-    }
-
-    fn item_or_list(&mut self) -> Option<Value> {
-        if !self.eat(b'(') {
-            return self.item();
-        }
-        loop {
-            self.skip(b" ");
-            if self.eat(b')') {
-                return Some(Value::Other);
-            }
-            self.item()?;
-            self.parameters()?;
-            if !matches!(self.peek()?, b' ' | b')') {
-                return None;
-            }
-        }
-    }
-
-    fn item(&mut self) -> Option<Value> {
-        match self.peek()? {
-            b'-' | b'0'..=b'9' => self.number(),
-            b'"' => self.string().map(Value::Text),
-            b'*' | b'A'..=b'Z' | b'a'..=b'z' => {
-                self.take(|b| is_tchar(b) || matches!(b, b':' | b'/'));
-                Some(Value::Other)
-            }
-            b':' => {
-                self.expect(b':')?;
-                self.take(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='));
-                self.expect(b':')?;
-                Some(Value::Other)
-            }
-            b'?' => {
-                self.expect(b'?')?;
-                let digit = self.next()?;
-                matches!(digit, b'0' | b'1').then_some(Value::Flag(digit == b'1'))
-            }
-            b'@' => {
-                self.expect(b'@')?;
-                self.number().filter(|value| matches!(value, Value::Integer(_))).map(|_| Value::Other)
-            }
-            _ => None,
-        }
-    }
-
-    fn number(&mut self) -> Option<Value> {
-        let sign = if self.eat(b'-') { -1 } else { 1 };
-        let whole = self.take(|b| b.is_ascii_digit());
-        if !(1..=15).contains(&whole.len()) {
-            return None;
-        }
-        if self.eat(b'.') {
-            let fraction = self.take(|b| b.is_ascii_digit()).len();
-            return (whole.len() <= 12 && (1..=3).contains(&fraction)).then_some(Value::Other);
-        }
-        std::str::from_utf8(whole).ok()?.parse::<i64>().ok().map(|n| Value::Integer(sign * n))
-    }
-
-    fn string(&mut self) -> Option<String> {
-        self.expect(b'"')?;
-        let mut out = String::new();
-        loop {
-            match self.next()? {
-                b'"' => return Some(out),
-                b'\\' => out.push(char::from(self.next().filter(|b| matches!(b, b'"' | b'\\'))?)),
-                byte @ b' '..=b'~' => out.push(char::from(byte)),
-                _ => return None,
-            }
-        }
-    }
-
-    /// Parameters of directives are ignored (RFC 9213 section 2.1), but they must be well-formed.
-    fn parameters(&mut self) -> Option<()> {
-        while self.eat(b';') {
-            self.skip(b" ");
-            self.key()?;
-            if self.eat(b'=') {
-                self.item()?;
-            }
-        }
-        Some(())
-    }
-
-    fn key(&mut self) -> Option<String> {
-        if !matches!(self.peek()?, b'a'..=b'z' | b'*') {
-            return None;
-        }
-        let key = self.take(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.' | b'*'));
-        Some(String::from_utf8_lossy(key).into_owned())
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.0.first().copied()
-    }
-    fn next(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-    fn eat(&mut self, byte: u8) -> bool {
-        self.expect(byte).is_some()
-    }
-    fn expect(&mut self, byte: u8) -> Option<()> {
-        self.0 = self.0.strip_prefix(&[byte])?;
-        Some(())
-    }
-    fn skip(&mut self, bytes: &[u8]) {
-        self.take(|b| bytes.contains(&b));
-    }
-    fn take(&mut self, which: impl Fn(u8) -> bool) -> &'a [u8] {
-        let end = self.0.iter().position(|b| !which(*b)).unwrap_or(self.0.len());
-        let (taken, rest) = self.0.split_at(end);
-        self.0 = rest;
-        taken
-    }
-}
-
-/// A character of a token (RFC 9110 section 5.6.2).
-fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+pub(super) fn select(headers: &HeaderMap, rules: &Rules) -> Option<Vec<(String, Value)>> {
+    let members = |target: Target| dictionary(headers, &target.field()).filter(|members| !members.is_empty());
+    rules.targets().0.into_iter().flatten().find_map(members)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::Mode;
     use crate::semantics::oracle::map;
-
-    proptest! {
-        #[test]
-        fn what_is_written_is_read(members in proptest::collection::btree_map("[a-z*][a-z0-9_.*-]{0,5}", -1_000_000i64..1_000_000, 1..6)) {
-            let text = members.iter().map(|(name, n)| format!("{name}={n};p")).collect::<Vec<_>>().join(" ,\t");
-            let expected: Vec<_> = members.into_iter().map(|(name, n)| (name, Value::Integer(n))).collect();
-            prop_assert_eq!(read(&text), Some(expected));
-        }
-
-        #[test]
-        fn anything_may_come(bytes in proptest::collection::vec(prop_oneof![prop::sample::select(&b"a1=\",;()?:@ -.\\"[..]), any::<u8>()], 0..24)) {
-            if let Some(members) = Dictionary(&bytes).read() {
-                prop_assert!(members.iter().all(|(name, _)| !name.is_empty()));
-            }
-        }
-    }
-
-    fn read(text: &str) -> Option<Vec<(String, Value)>> {
-        Dictionary(text.as_bytes()).read()
-    }
-
-    #[test]
-    fn reads_dictionaries_as_the_rfc_writes_them() {
-        use Value::{Flag, Integer, Other, Text};
-        let cases: &[(&str, &[(&str, Value)])] = &[
-            ("max-age=60", &[("max-age", Integer(60))]),
-            (" no-store , max-age=-5;a;b=\"x\"", &[("no-store", Flag(true)), ("max-age", Integer(-5))]),
-            ("a=?0, a=?1, *b=1.5", &[("a", Flag(true)), ("*b", Other)]),
-            ("no-cache=\"a, \\\"b\\\"\",\tx=tok/en:1;q=(", &[]),
-            ("no-cache=\"a, \\\"b\\\"\",\tx=tok/en:1;q=2", &[("no-cache", Text("a, \"b\"".into())), ("x", Other)]),
-            ("x=(1 \"two\";p three), y=:aGk=:, z=@1659578233", &[("x", Other), ("y", Other), ("z", Other)]),
-        ];
-        for (text, expected) in cases {
-            let expected: Vec<_> = expected.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
-            assert_eq!(read(text).unwrap_or_default(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_well_formed_is_nothing() {
-        for bad in [
-            "max-age=60,",
-            "MaX-aGe=60",
-            "max-age =60",
-            "max-age= 60",
-            "max-age=60 no-store",
-            "a, &&&&&",
-            "a=\"x",
-            "a=1.2345",
-            "a=1234567890123456",
-            "a=\u{e9}",
-            "a=?2",
-            "a=(1",
-            "a=(1,2)",
-            ",a",
-            "a;;b",
-            "a=:*:",
-            "a=@1.5",
-            "a=",
-        ] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
-        assert_eq!(read(""), Some(Vec::new()));
-    }
 
     #[test]
     fn the_nearest_valid_target_governs() {
-        let member = |headers: &[(&str, &str)], shared| select(&map(headers), shared).map(|m| m[0].1.clone());
+        let of = |headers: &[(&str, &str)], rules: &Rules| select(&map(headers), rules).map(|m| m[0].1.clone());
+        let member = |headers: &[(&str, &str)], shared| of(headers, &Rules { shared, ..Rules::new(Mode::Respect) });
         let both = [("cdn-cache-control", "max-age=1"), ("farthing-cache-control", "max-age=2")];
         assert_eq!(member(&both, true), Some(Value::Integer(2)));
         assert_eq!(member(&both[..1], true), Some(Value::Integer(1)));
         assert_eq!(member(&both[..1], false), None, "a private cache is no CDN");
         assert_eq!(member(&[("farthing-cache-control", "?"), both[0]], true), Some(Value::Integer(1)));
         assert_eq!(member(&[("cdn-cache-control", "")], true), None);
-        assert_eq!(select(&map(&[both[0], ("cdn-cache-control", "no-store")]), true).unwrap().len(), 2, "lines are one list");
+        let two_lines = [both[0], ("cdn-cache-control", "no-store")];
+        let shared = Rules { shared: true, ..Rules::new(Mode::Respect) };
+        assert_eq!(select(&map(&two_lines), &shared).unwrap().len(), 2, "lines are one list");
+        for (targets, expected) in [
+            (vec![Target::Cdn, Target::Own, Target::Cdn], Some(Value::Integer(1))),
+            (vec![Target::Own], Some(Value::Integer(2))),
+            (vec![], None),
+        ] {
+            for shared in [false, true] {
+                let rules = Rules { shared, targets: Some(Targets::new(targets.clone())), ..Rules::new(Mode::Respect) };
+                assert_eq!(of(&both, &rules), expected, "{targets:?}");
+            }
+        }
     }
 }

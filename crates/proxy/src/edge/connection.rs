@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::{Answer, Signal, Upload};
+use super::early::Early;
 use super::guard::{Guard, Protocol};
 use super::recall::Recall;
 use super::scan::check_host;
@@ -212,8 +213,9 @@ where
 }
 
 async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
-    let (busy, refused) = connection.state.start();
-    let http1 = request.version() < Version::HTTP_2;
+    let (busy, number, refused) = connection.state.start();
+    let version = request.version();
+    let http1 = version < Version::HTTP_2;
     if let Some(refusal) = refused {
         return Ok(wrap(refusal.response(http1), busy));
     }
@@ -238,12 +240,23 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
     };
     let handler = Arc::clone(&connection.shared.handler);
     let peer = connection.peer;
-    let handling = AssertUnwindSafe(async move { handler.handle(Request::from_parts(parts, body), peer).await }).catch_unwind();
+    let early = (version == Version::HTTP_11 && config.interim).then(|| Early::new(Arc::clone(&connection.state), number));
+    let handling = async move {
+        let request = Request::from_parts(parts, body);
+        match early {
+            Some(early) => handler.handle_early(request, peer, early).await,
+            None => handler.handle(request, peer).await,
+        }
+    };
+    let handling = after_early(&connection.state, number, AssertUnwindSafe(handling).catch_unwind());
     let outcome = match signal {
         None => handling.await,
         Some(signal) => match until_failed(handling, &signal).await {
             Ok(outcome) => outcome,
-            Err(refusal) => return Ok(wrap(refusal.response(http1), busy)),
+            Err(refusal) => {
+                connection.state.early.begin(number);
+                return Ok(wrap(refusal.response(http1), busy));
+            }
         },
     };
     let response = match outcome {
@@ -277,6 +290,21 @@ fn upload(connection: &Connection, incoming: Incoming) -> (Body, Option<Arc<Sign
     let signal = Arc::new(Signal::default());
     let upload = Upload::new(incoming, Arc::clone(&connection.state), Arc::clone(&signal), &connection.shared.config);
     (Body::stream(upload), Some(signal))
+}
+
+/// Polls a handler; what it makes comes after the interim answers that were sent before.
+async fn after_early<F: Future>(state: &ConnState, request: u64, handling: F) -> F::Output {
+    let mut handling = pin!(handling);
+    let outcome = poll_fn(|cx| {
+        let polled = handling.as_mut().poll(cx);
+        if polled.is_pending() {
+            state.early.watch(cx);
+        }
+        polled
+    });
+    let outcome = outcome.await;
+    poll_fn(|cx| state.early.poll_begin(request, cx)).await;
+    outcome
 }
 
 /// Polls `future` until it resolves or the request's body breaks off.

@@ -8,12 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use farthing_types::Span;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::recall::{Out, Recall, Recalled};
+use super::recall::{Out, Recall, Recalled, Wire};
 use super::scan::{At, Scanned, Scanner};
 use super::state::ConnState;
 use super::{Closed, EdgeConfig, Refusal};
@@ -112,6 +112,8 @@ pub(super) struct Guard<IO> {
     recall: Recall,
     /// An answer that was recalled, not yet wholly written. Until it is, nothing more is read.
     out: Option<Out>,
+    /// An interim answer that is not yet wholly written. Until it is, hyper writes nothing.
+    early: Option<Out>,
     /// Whether hyper may still hold bytes of an answer: it has written since it flushed last.
     unflushed: bool,
 }
@@ -134,6 +136,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
             closing: Closing::No,
             recall,
             out: None,
+            early: None,
             unflushed: false,
         }
     }
@@ -257,6 +260,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
         Poll::Ready(result)
     }
 
+    /// Writes what is left of an interim answer.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(early) = &mut self.early else { return Poll::Ready(Ok(())) };
+        let result = early.poll_write(&mut self.io, cx);
+        let result = ready!(self.watch(cx, result));
+        self.early = None;
+        Poll::Ready(result)
+    }
+
     /// Keeps time while nothing arrives: ready when the connection was shut or refused for it.
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let wait = match (self.scanner.between_messages(), &self.held[..]) {
@@ -360,11 +372,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.unflushed = true;
+        ready!(self.poll_early(cx))?;
         let result = Pin::new(&mut self.io).poll_write(cx, buf);
         self.watch(cx, result)
     }
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.unflushed = true;
+        ready!(self.poll_early(cx))?;
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.watch(cx, result)
     }
@@ -376,10 +390,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         if self.out.is_some() {
             return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_early(cx))?;
         // hyper flushes when its own buffer is empty.
         let result = Pin::new(&mut self.io).poll_flush(cx);
         self.unflushed &= !matches!(result, Poll::Ready(Ok(())));
-        self.watch(cx, result)
+        ready!(self.watch(cx, result))?;
+        // Only here is it sure that hyper holds no bytes of an answer before.
+        self.early = self.state.early.take().map(|head| Out::new(Wire { head, body: Bytes::new() }));
+        self.poll_early(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_out(cx))?;

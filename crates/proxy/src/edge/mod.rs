@@ -6,6 +6,7 @@
 
 mod body;
 mod connection;
+mod early;
 mod guard;
 mod listen;
 mod recall;
@@ -22,6 +23,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 
 pub use connection::Server;
+pub use early::Early;
 pub use listen::{Drained, Edge, EdgeError};
 pub use recall::{RawHead, Recalled, Wire};
 pub use refusal::Refusal;
@@ -37,6 +39,11 @@ pub trait Handler: Send + Sync + 'static {
     /// The future is dropped when the client leaves or its body breaks off before there is an answer. A request for a WebSocket is answered 101 with a
     /// [`Tunnel`] among the answer's extensions, or as any other.
     fn handle(self: Arc<Self>, request: Request<Body>, peer: PeerInfo) -> BoxFuture<'static, Response<Body>>;
+
+    /// As [`Handler::handle`], for a client that takes interim answers: one of HTTP/1.1.
+    fn handle_early(self: Arc<Self>, request: Request<Body>, peer: PeerInfo, _early: Early) -> BoxFuture<'static, Response<Body>> {
+        self.handle(request, peer)
+    }
 
     /// Called with bytes that a client of HTTP/1 sent at once, before anything has looked at them. A handler that has met just these
     /// bytes as a request's whole head may answer them here, without waiting. What it was never shown as a request it must not know.
@@ -87,6 +94,8 @@ pub struct EdgeConfig {
     pub max_streams: u32,
     /// Whether requests for WebSockets reach the handler; else they are refused.
     pub tunnels: bool,
+    /// Whether clients of HTTP/1.1 are sent interim answers.
+    pub interim: bool,
     /// How long open requests may take to end after the stop signal.
     pub drain: Span,
 }
@@ -108,6 +117,7 @@ impl Default for EdgeConfig {
             max_body: Some(256 * 1_024 * 1_024),
             max_streams: 128,
             tunnels: false,
+            interim: true,
             drain: Span::from_secs(30),
         }
     }

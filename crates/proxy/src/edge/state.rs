@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
+use super::early::Interims;
 use super::tunnel::Waiting;
 use super::{Closed, EdgeStats, RawHead, Refusal};
 
@@ -52,6 +53,8 @@ pub(super) struct ConnState {
     upgraded: AtomicBool,
     /// What it carries then.
     pub(super) tunnel: Waiting,
+    /// Interim answers for the guard to write.
+    pub(super) early: Interims,
 }
 
 impl ConnState {
@@ -68,6 +71,7 @@ impl ConnState {
             wanted: Mutex::new(None),
             upgraded: AtomicBool::new(false),
             tunnel: Waiting::default(),
+            early: Interims::default(),
         }
     }
 
@@ -106,11 +110,11 @@ impl ConnState {
     }
 
     /// A request reached the service. HTTP/1 requests do so in the order of their heads, so the stand-in is known by its number.
-    pub(super) fn start(self: &Arc<Self>) -> (Busy, Option<Refusal>) {
+    pub(super) fn start(self: &Arc<Self>) -> (Busy, u64, Option<Refusal>) {
         let number = self.started.fetch_add(1, Ordering::AcqRel);
         self.busy.fetch_add(1, Ordering::AcqRel);
         let refused = self.refused.get().filter(|_| self.refused_after.load(Ordering::Acquire) == number);
-        (Busy(Arc::clone(self)), refused)
+        (Busy(Arc::clone(self)), number, refused)
     }
 
     pub(super) fn started(&self) -> u64 {

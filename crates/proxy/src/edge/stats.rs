@@ -67,6 +67,8 @@ pub struct EdgeStats {
     tunnels_closed: [AtomicU64; TunnelEnd::ALL.len()],
     tunnel_bytes: [AtomicU64; 2],
     tunnel_ms: AtomicU64,
+    /// Interim answers: passed on, left out.
+    early: [AtomicU64; 2],
 }
 
 impl Default for EdgeStats {
@@ -82,6 +84,7 @@ impl Default for EdgeStats {
             tunnels_closed: std::array::from_fn(|_| AtomicU64::new(0)),
             tunnel_bytes: Default::default(),
             tunnel_ms: AtomicU64::new(0),
+            early: Default::default(),
         }
     }
 }
@@ -127,6 +130,14 @@ impl EdgeStats {
     /// How long tunnels that have ended lasted, together.
     pub fn tunnel_time(&self) -> Span {
         Span::from_millis(self.tunnel_ms.load(Ordering::Relaxed))
+    }
+
+    /// Interim answers: those that were passed on, and those that came too late or found no room.
+    pub fn early(&self) -> [u64; 2] {
+        [0, 1].map(|which: usize| self.early[which].load(Ordering::Relaxed))
+    }
+    pub(super) fn count_early(&self, taken: bool) {
+        self.early[usize::from(!taken)].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_tunnel_opened(&self) {

@@ -55,6 +55,7 @@ pub fn plan(
         body: Body::empty(),
         tunnel: false,
         laps: Laps::default(),
+        early: None,
     };
     match (Identified { received, identity: identity.clone() }).ask().map(Asked::upload) {
         Ok(Upload::None(asked)) => Ok(asked.plan(state)),

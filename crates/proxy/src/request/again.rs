@@ -41,6 +41,7 @@ impl Asked {
                 body,
                 tunnel: false,
                 laps: Laps::default(),
+                early: None,
             },
             identity: self.identity.clone(),
             facts: self.facts.clone(),
@@ -75,6 +76,7 @@ impl Planned {
             raw: None,
             through: None,
             tunnel: false,
+            early: None,
         })
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod corpus;
+mod early;
 mod life;
 mod pace;
 mod recall;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farthing_contract::features::{HeadFacts, KeyStats, TtlInput};
 use farthing_freshness::VariantTtl;
 use farthing_freshness::entry::Lately;
-use farthing_freshness::semantics::{Lifetime, is_stood_in_for, may_keep, may_replace};
+use farthing_freshness::semantics::{Bans, Lifetime, is_stood_in_for, may_keep, may_renew, may_replace};
 use farthing_types::{By, Choice, Money, Outcome, Purpose, Time, UncachedReason};
 use http::StatusCode;
 
@@ -43,7 +43,7 @@ impl Path<'_> {
         let confirmed = status == Some(304) && flight.conditional;
         let Some(status) = status else { return self.failed(slot, &waiting, now) };
         let kept = self.flights.get(slot as usize).and_then(Option::as_ref).map_or(Ok(()), |flight| self.keeps(flight, status));
-        let alone = kept.err().filter(|reason| !confirmed && !reason.joinable());
+        let alone = if confirmed { self.renews(slot).err() } else { kept.err().filter(|reason| !reason.joinable()) };
         if let Some(Some(flight)) = self.flights.get_mut(slot as usize) {
             flight.phase = if alone.is_some() { Phase::Alone } else { Phase::Streaming };
             let state = &mut self.keys[flight.key as usize];
@@ -130,6 +130,14 @@ impl Path<'_> {
         } else if success {
             self.note_unkept(flight.key, flight.route, hash, answer.head);
         }
+    }
+
+    /// Whether a confirmation may be kept and handed on. What makes an answer shareable the copy has said; the log does not know whether it still does.
+    fn renews(&self, slot: u32) -> Result<(), UncachedReason> {
+        let Some(Some(flight)) = self.flights.get(slot as usize) else { return Ok(()) };
+        let Some(Some(route)) = self.policy.routes.get(usize::from(flight.route)) else { return Err(UncachedReason::Disabled) };
+        let Some(class) = self.log.classes.get(flight.class as usize) else { return Err(UncachedReason::Disabled) };
+        may_renew(&class.facts, Bans { shareable: true, ..flight.answer.bans }, &route.rules)
     }
 
     /// Whether the answer may be stored.

@@ -1,0 +1,42 @@
+//! Keys of the tables about listeners.
+
+use super::registry::{Keys, key};
+
+pub(crate) const DATA: Keys = &[
+    key("listen", "address", "\"127.0.0.1:8787\"", "Address to listen on; port 0 asks the system for one."),
+    key("header_timeout", "time", "\"10s\"", "Time a client has to send a request head."),
+    key("body_rate", "size", "\"1000B\"", "Fewest bytes per second a client must send of a request body; 0 turns it off."),
+    key("body_grace", "time", "\"10s\"", "Time before `body_rate` is enforced."),
+    key("idle_timeout", "time", "\"75s\"", "Time an idle keep-alive connection is kept."),
+    key("max_connections", "count", "10000", "Most connections at a time; more wait."),
+    key("max_header_bytes", "size", "\"64kB\"", "Most bytes of a request head; 431 beyond."),
+    key("max_headers", "count", "100", "Most header fields of a request; 431 beyond."),
+    key("max_body", "size", "\"100MB\"", "Most bytes of any request body; 413 beyond."),
+    key(
+        "drain_delay",
+        "time",
+        "\"0s\"",
+        "Time at shutdown in which new requests are still taken while `/readyz` says 503 already, so that a load balancer sends them elsewhere before \
+         the port closes: a little more than its checks take.",
+    ),
+    key("drain", "time", "\"15s\"", "Time that running requests get to end after that."),
+    key(
+        "compress",
+        "list",
+        "[]",
+        "Content codings in which answers may go to clients that accept them, the best first, such as `[\"zstd\", \"br\", \"gzip\"]`. None: answers pass as they are.",
+    ),
+    key("compress_min", "size", "\"1KiB\"", "Smallest answer that is compressed."),
+    key(
+        "interim",
+        "flag",
+        "true",
+        "What a provider sends before its answer (102, 103 Early Hints) goes on to clients of HTTP/1.1. `false` for clients that take the first head for the answer, as Python's `http.client` does.",
+    ),
+];
+
+pub(crate) const ADMIN: Keys = &[
+    key("listen", "address", "\"127.0.0.1:8788\"", "Address to listen on. An address that is not loopback needs a token."),
+    key("token", "secret", "", "Bearer token. Without one only clients on loopback are answered."),
+    key("max_body", "size", "\"1MB\"", "Most bytes of a request body; 413 beyond."),
+];
