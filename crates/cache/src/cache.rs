@@ -77,15 +77,29 @@ impl Counters {
 /// What stands under a key.
 pub(crate) enum Node {
     Entry(Arc<Cached>),
-    /// Answers for the key were selected by these fields; they stand under second-level keys.
-    Varies(Arc<[HeaderName]>, VecDeque<KeyHash>),
+    Varies(Box<Variants>),
+}
+
+/// Answers for a key were selected by fields of the request; they stand under second-level keys.
+pub(crate) struct Variants {
+    primary: KeyHash,
+    names: Arc<[HeaderName]>,
+    keys: VecDeque<KeyHash>,
 }
 
 impl Weighed for Node {
+    fn key(&self) -> KeyHash {
+        match self {
+            Self::Entry(entry) => entry.stored_key(),
+            Self::Varies(variants) => variants.primary,
+        }
+    }
     fn bytes(&self) -> usize {
         match self {
             Self::Entry(entry) => entry.size(),
-            Self::Varies(names, keys) => 64 + names.len() * 48 + keys.capacity() * size_of::<KeyHash>(),
+            Self::Varies(variants) => {
+                64 + size_of::<Variants>() + variants.names.len() * 48 + variants.keys.capacity() * size_of::<KeyHash>()
+            }
         }
     }
     fn worth(&self, now: Time) -> f64 {
@@ -336,8 +350,8 @@ impl Inner {
     /// asked for.
     fn selecting(&self, primary: KeyHash, request: &HeaderMap) -> (MutexGuard<'_, Shard>, KeyHash) {
         let mut shard = self.shard(primary).lock();
-        let Some(Node::Varies(names, _)) = shard.index.get(primary) else { return (shard, primary) };
-        let names = Arc::clone(names);
+        let Some(Node::Varies(variants)) = shard.index.get(primary) else { return (shard, primary) };
+        let names = Arc::clone(&variants.names);
         drop(shard);
         let key = self.config.keyer.selected(primary, &names, request);
         (self.shard(key).lock(), key)
@@ -345,7 +359,7 @@ impl Inner {
 
     fn flight_key(&self, primary: KeyHash, request: &HeaderMap) -> KeyHash {
         let names = match self.shard(primary).lock().index.peek(primary) {
-            Some(Node::Varies(names, _)) => Arc::clone(names),
+            Some(Node::Varies(variants)) => Arc::clone(&variants.names),
             _ => return primary,
         };
         self.config.keyer.selected(primary, &names, request)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use farthing_freshness::Entry;
 use farthing_freshness::entry::{KeyStats, Lately};
 use farthing_freshness::index::{Weighed, worth};
-use farthing_types::{Coding, Time};
+use farthing_types::{Coding, KeyHash, Time};
 use parking_lot::Mutex;
 
 use crate::forms::{FormRoom, Forms};
@@ -149,6 +149,9 @@ impl Deref for Cached {
 const PRIOR_RATE: f64 = 1.0 / 86_400.0;
 
 impl Weighed for Cached {
+    fn key(&self) -> KeyHash {
+        self.stored_key()
+    }
     fn bytes(&self) -> usize {
         self.bytes
     }

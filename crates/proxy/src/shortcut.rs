@@ -82,14 +82,16 @@ impl Shortcuts {
         self.seen[place].swap(mark, Ordering::Relaxed) == mark
     }
 
-    fn put(&self, name: KeyHash, shortcut: Shortcut, now: Time) {
+    fn put(&self, shortcut: Shortcut, now: Time) {
         // Dropped when the lock is free again.
-        let _out = self.shard(name).lock().insert(name, Known(Arc::new(shortcut)), now);
+        let _out = self.shard(shortcut.name).lock().insert(Known(Arc::new(shortcut)), now);
     }
 }
 
 /// What the bytes of a head come to: a plain GET that the cache may answer.
 struct Shortcut {
+    /// The keyed digest of the bytes.
+    name: KeyHash,
     account: Account,
     /// What it asks for, where answers may have to be asked for once more.
     target: Option<Uri>,
@@ -103,6 +105,9 @@ struct Shortcut {
 struct Known(Arc<Shortcut>);
 
 impl Weighed for Known {
+    fn key(&self) -> KeyHash {
+        self.0.name
+    }
     fn bytes(&self) -> usize {
         let Shortcut { account, headers, .. } = &*self.0;
         let texts = [&account.identity.tenant, &account.identity.principal].map(|text| text.len() + 16);
@@ -137,7 +142,7 @@ pub struct Told<'a> {
 
 impl Shortcut {
     /// What is remembered of a request that was answered from the cache; `None` for one whose like may need more than that.
-    fn of(planned: &Planned, audits: bool) -> Option<Self> {
+    fn of(name: KeyHash, planned: &Planned, audits: bool) -> Option<Self> {
         let Planned { account, facts, headers, cache, control, debug, .. } = planned;
         let plain = account.method == Method::GET
             && cache.is_ok()
@@ -153,6 +158,7 @@ impl Shortcut {
             // Many clients say what is so anyway.
             && headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
         plain.then(|| Self {
+            name,
             account: Account { noted: None, ..account.clone() },
             target: audits.then(|| planned.outbound.target.clone()),
             facts: facts.clone(),
@@ -262,9 +268,9 @@ impl State {
     /// Remembers a request that is being answered from a fresh entry.
     pub fn remember_head(&self, planned: &Planned) {
         if let Some(RawHead(name)) = planned.raw
-            && let Some(shortcut) = Shortcut::of(planned, self.config.audit.share > 0.0)
+            && let Some(shortcut) = Shortcut::of(name, planned, self.config.audit.share > 0.0)
         {
-            self.shortcuts.put(name, shortcut, planned.account.at);
+            self.shortcuts.put(shortcut, planned.account.at);
         }
     }
 }

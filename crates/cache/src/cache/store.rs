@@ -7,7 +7,7 @@ use farthing_fleet::lease::Ending;
 use farthing_freshness::Entry;
 use farthing_types::{KeyHash, Time, UncachedReason};
 
-use super::{Inner, Node, Stored, add, into_entry};
+use super::{Inner, Node, Stored, Variants, add, into_entry};
 use crate::cached::{Cached, EndReason, EntryEnd};
 use crate::l2::Asked;
 use crate::purge::Since;
@@ -63,7 +63,7 @@ impl Inner {
         if let Some(live) = live {
             cached.update_stats(|stats| *stats = live);
         }
-        let inserted = shard.index.insert(key, Node::Entry(Arc::clone(&cached)), now);
+        let inserted = shard.index.insert(Node::Entry(Arc::clone(&cached)), now);
         let refused = inserted.refused.is_some();
         let evicted: Vec<_> = inserted.evicted.into_iter().filter_map(into_entry).collect();
         self.keep_stats(&evicted);
@@ -102,10 +102,10 @@ impl Inner {
     fn note_variant(&self, primary: KeyHash, selected: &farthing_freshness::Selected, now: Time) {
         let mut shard = self.shard(primary).lock();
         let mut keys = match shard.index.remove(primary) {
-            Some(Node::Varies(names, keys)) if names == selected.names => keys,
-            Some(Node::Varies(_, old)) => {
+            Some(Node::Varies(variants)) if variants.names == selected.names => variants.keys,
+            Some(Node::Varies(variants)) => {
                 drop(shard);
-                self.drop_variants(old, now);
+                self.drop_variants(variants.keys, now);
                 shard = self.shard(primary).lock();
                 VecDeque::new()
             }
@@ -122,7 +122,8 @@ impl Inner {
         keys.push_back(selected.key);
         let surplus = keys.len().saturating_sub(self.config.max_vary.max(1));
         let old: VecDeque<KeyHash> = keys.drain(..surplus).collect();
-        let inserted = shard.index.insert(primary, Node::Varies(Arc::clone(&selected.names), keys), now);
+        let variants = Box::new(Variants { primary, names: Arc::clone(&selected.names), keys });
+        let inserted = shard.index.insert(Node::Varies(variants), now);
         let evicted: Vec<_> = inserted.evicted.into_iter().filter_map(into_entry).collect();
         self.keep_stats(&evicted);
         drop(shard);
