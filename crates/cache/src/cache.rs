@@ -20,6 +20,7 @@ use crate::hearing::Hearing;
 use crate::join::{Join, Joined, Slot};
 use crate::l2::Tier;
 use crate::purge::{PurgeLog, groups_of};
+use crate::shapes::Shapes;
 use crate::stream::Budget;
 use crate::table::StatsTable;
 
@@ -130,6 +131,7 @@ pub(crate) struct Inner {
     pub(crate) hearing: Option<Arc<Hearing>>,
     pub(crate) shards: Box<[Mutex<Shard>]>,
     purges: PurgeLog,
+    pub(crate) shapes: Shapes,
     pub(crate) table: StatsTable,
     pub(crate) copies: Copies,
     events: Arc<dyn CacheEvents>,
@@ -169,6 +171,7 @@ impl Cache {
             budget: Arc::new(Budget::new(config.in_flight_bytes)),
             counters: Counters::default(),
             purges: PurgeLog::default(),
+            shapes: Shapes::default(),
             table: StatsTable::new(config.stats_bytes),
             copies: Copies::new(config.stats_bytes / 8),
             events,
@@ -253,7 +256,7 @@ impl Cache {
 
     /// Takes out entries that are longer than `keep` past every TTL (they serve only validation then); returns their number.
     pub fn sweep(&self, keep: Span, now: Time) -> usize {
-        let gone = |node: &Node| matches!(node, Node::Entry(e) if e.fetched_at + e.longest().saturating_add(keep) < now);
+        let gone = |node: &Node| matches!(node, Node::Entry(e) if e.fetched_at() + e.longest().saturating_add(keep) < now);
         self.0.drain(|node| gone(node), EndReason::Expired, now)
     }
 

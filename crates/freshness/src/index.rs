@@ -235,7 +235,7 @@ impl<V: Weighed> Index<V> {
             link = sibling;
             links += 1;
         }
-        self.bytes -= Self::cost(node.value.bytes(), links);
+        self.bytes = self.bytes.saturating_sub(Self::cost(node.value.bytes(), links));
         match self.node_mut(node.newer) {
             Some(newer) => newer.older = node.older,
             None => self.newest = node.older,

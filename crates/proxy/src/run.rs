@@ -176,24 +176,24 @@ async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     };
     // What it does not say anew still holds.
     let told = &landed.reply.headers;
-    let tagged = if tags::are_named(told) { tags::read(told) } else { Ok(previous.tags.clone()) };
+    let tagged = if tags::are_named(told) { tags::read(told) } else { Ok(previous.tags().map(Arc::from).collect()) };
     tags::strip(&mut headers, &job.flight.route);
     let state = job.state.clone();
     let Landed { received_at, mut end, .. } = landed;
     end.revalidated = true;
-    end.entry_price = previous.price;
+    end.entry_price = previous.price();
     end.bytes = Some(0);
     end.validator_changed = Some(false);
     state.price_call(&job.flight, &end);
     job.flight.came(Came { status: StatusCode::NOT_MODIFIED, kept: Ok(()) });
-    let mut filling = ticket.share(head(&job.flight, (previous.status, headers.clone()), tagged.clone().ok()), received_at);
+    let mut filling = ticket.share(head(&job.flight, (previous.status(), headers.clone()), tagged.clone().ok()), received_at);
     let key = filling.key();
-    filling.push(previous.body.clone()).await;
-    let filled = filling.finish(previous.trailers.as_deref().cloned());
+    filling.push(previous.body()).await;
+    let filled = filling.finish(previous.trailers());
     let kept = tagged.as_ref().map(|_| ()).map_err(|reason| *reason);
     let tags = tagged.unwrap_or_default();
-    let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price, tags };
-    let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
+    let prepared = Prepared { status: previous.status(), headers, facts, body: previous.body(), price: previous.price(), tags };
+    let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash(), received_at);
     end.take(chosen);
     end.stored = Some(kept.and(entry).and_then(|entry| filled.store(entry, received_at).map(|_| ())));
     fills::note(&job.flight.route, end.stored);
@@ -212,7 +212,7 @@ fn head(flight: &Arc<Flight>, (status, headers): (StatusCode, HeaderMap), tags: 
 async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), UncachedReason>) {
     let state = job.state.clone();
     let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
-    let stored = job.previous.as_ref().map(|previous| previous.status);
+    let stored = job.previous.as_ref().map(|previous| previous.status());
     let tagged = tags::read(&landed.reply.headers);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
     let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason)).and(job.flight.stands_in());
@@ -307,8 +307,8 @@ async fn read_content(job: &Job, (headers, body): (&HeaderMap, &Bytes), (key, at
 }
 
 fn validator_changed(facts: &Facts, previous: Option<&Cached>) -> Option<bool> {
-    let comparable = previous.filter(|p| p.facts.has_validator() && facts.has_validator());
-    comparable.map(|p| p.facts.etag != facts.etag || p.facts.last_modified != facts.last_modified)
+    let comparable = previous.map(|p| p.facts()).filter(|own| own.has_validator() && facts.has_validator());
+    comparable.map(|own| own.etag != facts.etag || own.last_modified != facts.last_modified)
 }
 
 /// Keeps what the head says about reuse, whether or not the answer is stored: a replay under another policy asks for it.
@@ -397,15 +397,14 @@ impl State {
         }
         let subject = Arc::new(Subject { key, tenant: "".into(), route: flight.route.route.name.clone(), path: "".into() });
         let headers = Fields::of(&answer.headers);
-        let etag = answer.facts.etag.as_ref().and_then(|_| headers.value(&ETAG));
+        let etag = answer.facts.etag.as_ref().and_then(|_| headers.view().value(&ETAG));
         let entry = Entry {
             // Subject, selection and epoch are the flight's, set when it is stored.
             subject,
             selected: None,
             status: answer.status,
             headers,
-            // A piece of a larger buffer would keep all of it.
-            body: Bytes::copy_from_slice(&answer.body),
+            body: answer.body.clone(),
             trailers: None,
             fetched_at: now,
             facts: Facts { etag, ..answer.facts.clone() },

@@ -26,7 +26,9 @@ use farthing_types::Span;
 pub use directives::Directives;
 pub use noted::{Bans, CacheControl, Logged, UnknownWord, answer_noted, restrict};
 pub use request::{RequestFacts, may_lookup};
-pub use store::{Facts, Lifetime, Received, is_stood_in_for, may_keep, may_replace, may_stand_in, may_store, parse_date, without_unstored};
+pub use store::{
+    Facts, Lifetime, Received, Reuse, is_stood_in_for, may_keep, may_replace, may_stand_in, may_store, parse_date, without_unstored,
+};
 pub use verdict::{Judged, Verdict, acceptable, acceptable_head, verdict};
 
 /// How far the cache may go on a route.
