@@ -124,7 +124,7 @@ models: trainer ## Rebuild the shipped predictors from data/
 results: trainer ## Measure what the learners are worth into docs/results.md; DATA=dir is the folder of real traces
 	FARTHING_PYTHON=$${FARTHING_PYTHON:-$$([ -x target/venv/bin/python ] && echo target/venv/bin/python || echo python3)} $(TRAINER) results $(if $(DATA),--data $(DATA)) --out docs/results.md --json target/results/learning.json
 
-bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, purges, limits, log, stampede, batcher, experiments) into target/results/
+bench: ## Micro benches (decision, key, replay, start of the disk store, memory of an entry, hits, purges, limits, log, stampede, batcher, experiments) into target/results/
 	cargo run --release -p farthing-bench --bin micro
 	cargo run --release -p farthing-bench --bin replay
 	cargo run --release -p farthing-bench --bin disk
@@ -134,6 +134,7 @@ bench: ## Micro benches (decision, key, replay, start of the disk store, memory 
 	cargo run --release -p farthing-bench --bin stampede
 	@mkdir -p target/results
 	cargo run --release -p farthing-cache --example purge > target/results/purge.json
+	cargo run --release -p farthing-cache --example hits > target/results/hits.json
 	cargo run --release -p farthing-upstream --example batching > target/results/batching.json
 	cargo run --release -p farthing-experiment --example cost > target/results/experiments.json
 

@@ -20,6 +20,7 @@ use crate::hearing::Hearing;
 use crate::join::{Join, Joined, Slot};
 use crate::l2::Tier;
 use crate::purge::{PurgeLog, groups_of};
+use crate::shapes::Shapes;
 use crate::stream::Budget;
 use crate::table::StatsTable;
 
@@ -77,15 +78,29 @@ impl Counters {
 /// What stands under a key.
 pub(crate) enum Node {
     Entry(Arc<Cached>),
-    /// Answers for the key were selected by these fields; they stand under second-level keys.
-    Varies(Arc<[HeaderName]>, VecDeque<KeyHash>),
+    Varies(Box<Variants>),
+}
+
+/// Answers for a key were selected by fields of the request; they stand under second-level keys.
+pub(crate) struct Variants {
+    primary: KeyHash,
+    names: Arc<[HeaderName]>,
+    keys: VecDeque<KeyHash>,
 }
 
 impl Weighed for Node {
+    fn key(&self) -> KeyHash {
+        match self {
+            Self::Entry(entry) => entry.stored_key(),
+            Self::Varies(variants) => variants.primary,
+        }
+    }
     fn bytes(&self) -> usize {
         match self {
             Self::Entry(entry) => entry.size(),
-            Self::Varies(names, keys) => 64 + names.len() * 48 + keys.capacity() * size_of::<KeyHash>(),
+            Self::Varies(variants) => {
+                64 + size_of::<Variants>() + variants.names.len() * 48 + variants.keys.capacity() * size_of::<KeyHash>()
+            }
         }
     }
     fn worth(&self, now: Time) -> f64 {
@@ -116,6 +131,7 @@ pub(crate) struct Inner {
     pub(crate) hearing: Option<Arc<Hearing>>,
     pub(crate) shards: Box<[Mutex<Shard>]>,
     purges: PurgeLog,
+    pub(crate) shapes: Shapes,
     pub(crate) table: StatsTable,
     pub(crate) copies: Copies,
     events: Arc<dyn CacheEvents>,
@@ -155,6 +171,7 @@ impl Cache {
             budget: Arc::new(Budget::new(config.in_flight_bytes)),
             counters: Counters::default(),
             purges: PurgeLog::default(),
+            shapes: Shapes::default(),
             table: StatsTable::new(config.stats_bytes),
             copies: Copies::new(config.stats_bytes / 8),
             events,
@@ -239,7 +256,7 @@ impl Cache {
 
     /// Takes out entries that are longer than `keep` past every TTL (they serve only validation then); returns their number.
     pub fn sweep(&self, keep: Span, now: Time) -> usize {
-        let gone = |node: &Node| matches!(node, Node::Entry(e) if e.fetched_at + e.longest().saturating_add(keep) < now);
+        let gone = |node: &Node| matches!(node, Node::Entry(e) if e.fetched_at() + e.longest().saturating_add(keep) < now);
         self.0.drain(|node| gone(node), EndReason::Expired, now)
     }
 
@@ -336,8 +353,8 @@ impl Inner {
     /// asked for.
     fn selecting(&self, primary: KeyHash, request: &HeaderMap) -> (MutexGuard<'_, Shard>, KeyHash) {
         let mut shard = self.shard(primary).lock();
-        let Some(Node::Varies(names, _)) = shard.index.get(primary) else { return (shard, primary) };
-        let names = Arc::clone(names);
+        let Some(Node::Varies(variants)) = shard.index.get(primary) else { return (shard, primary) };
+        let names = Arc::clone(&variants.names);
         drop(shard);
         let key = self.config.keyer.selected(primary, &names, request);
         (self.shard(key).lock(), key)
@@ -345,7 +362,7 @@ impl Inner {
 
     fn flight_key(&self, primary: KeyHash, request: &HeaderMap) -> KeyHash {
         let names = match self.shard(primary).lock().index.peek(primary) {
-            Some(Node::Varies(names, _)) => Arc::clone(names),
+            Some(Node::Varies(variants)) => Arc::clone(&variants.names),
             _ => return primary,
         };
         self.config.keyer.selected(primary, &names, request)

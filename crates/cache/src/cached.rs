@@ -6,69 +6,69 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use farthing_freshness::Entry;
-use farthing_freshness::entry::{KeyStats, Lately};
+use farthing_freshness::entry::{JustNow, KeyStats, Lately, Packed};
 use farthing_freshness::index::{Weighed, worth};
-use farthing_types::{Coding, Time};
+use farthing_types::{Coding, KeyHash, Time};
 use parking_lot::Mutex;
 
 use crate::forms::{FormRoom, Forms};
+use crate::shapes::Shapes;
 
-/// An entry in memory: the immutable answer (it derefs to [`Entry`]) with counters and the key's live statistics.
+/// An entry in memory: the immutable answer (it derefs to [`Packed`]) with counters and the key's live statistics. With the counters of its `Arc` it fills
+/// one size of the allocator's.
 #[derive(Debug)]
 pub struct Cached {
-    entry: Entry,
-    bytes: usize,
+    packed: Packed,
     live: Mutex<KeyStats>,
     hits: AtomicU64,
     stale_hits: AtomicU64,
     last_hit: AtomicI64,
-    soft_purged: AtomicBool,
-    promoted: bool,
-    /// The number up to which the fleet's purges had been carried out here when its call began.
-    mark: u64,
-    /// Whether L2 has it, as far as is known here.
-    in_l2: AtomicBool,
     /// When it was last known to be what L2 has, or came from the provider.
     pub(crate) checked: Lately,
     /// When a background refresh was last begun. What takes this entry's place begins anew, so only one that failed is waited for.
-    pub refreshed: Lately,
+    pub refreshed: JustNow,
     /// When a call for it last failed, and it stood in.
-    pub failed: Lately,
+    pub failed: JustNow,
     forms: Forms,
+    soft_purged: AtomicBool,
+    promoted: bool,
+    /// Whether L2 has it, as far as is known here.
+    in_l2: AtomicBool,
 }
 
+/// Bytes of the counters of an `Arc`.
+const COUNTERS: usize = 2 * size_of::<usize>();
+const _: () = assert!(size_of::<Cached>() + COUNTERS <= 224, "the next size that allocators have is 256");
+
 impl Cached {
-    pub(crate) fn new(entry: Entry) -> Self {
+    /// An answer that has just come. `mark`: the number up to which the fleet's purges had been carried out here when its call began.
+    pub(crate) fn marked(entry: &Entry, mark: u64, shapes: &Shapes) -> Self {
         Self {
+            packed: Packed::of(entry, shapes.common(entry), mark),
             checked: Lately::at(entry.fetched_at),
-            bytes: entry.bytes() + size_of::<Self>() - size_of::<Entry>(),
             live: Mutex::new(entry.stats),
-            entry,
             hits: AtomicU64::new(0),
             stale_hits: AtomicU64::new(0),
             last_hit: AtomicI64::new(0),
             soft_purged: AtomicBool::new(false),
             promoted: false,
-            mark: 0,
             in_l2: AtomicBool::new(false),
-            refreshed: Lately::default(),
-            failed: Lately::default(),
+            refreshed: JustNow::default(),
+            failed: JustNow::default(),
             forms: Forms::default(),
         }
     }
 
-    /// An entry that L2 has at `now`.
-    pub(crate) fn promoted(entry: Entry, now: Time) -> Self {
-        Self { promoted: true, in_l2: AtomicBool::new(true), checked: Lately::at(now), ..Self::new(entry) }
+    #[cfg(test)]
+    pub(crate) fn new(entry: &Entry) -> Self {
+        Self::marked(entry, 0, &Shapes::default())
     }
 
-    /// An answer that has just come, with its mark.
-    pub(crate) fn marked(entry: Entry, mark: u64) -> Self {
-        Self { mark, ..Self::new(entry) }
+    /// An entry that L2 has at `now`.
+    pub(crate) fn promoted(entry: &Entry, now: Time, shapes: &Shapes) -> Self {
+        Self { promoted: true, in_l2: AtomicBool::new(true), checked: Lately::at(now), ..Self::marked(entry, 0, shapes) }
     }
-    pub(crate) const fn mark(&self) -> u64 {
-        self.mark
-    }
+
     /// Whether it came from L2, so that another instance's clock may have written its times.
     pub const fn is_promoted(&self) -> bool {
         self.promoted
@@ -116,9 +116,9 @@ impl Cached {
     pub fn stats(&self) -> KeyStats {
         *self.live.lock()
     }
-    /// Bytes it is accounted with.
-    pub const fn size(&self) -> usize {
-        self.bytes
+    /// Bytes it is accounted with: its allocations, in sizes that allocators have.
+    pub fn size(&self) -> usize {
+        occupied(size_of::<Self>() + COUNTERS) + self.packed.allocations().into_iter().map(occupied).sum::<usize>()
     }
 
     /// Its body in a content coding, where that was made before.
@@ -139,22 +139,34 @@ impl Cached {
 }
 
 impl Deref for Cached {
-    type Target = Entry;
-    fn deref(&self) -> &Entry {
-        &self.entry
+    type Target = Packed;
+    fn deref(&self) -> &Packed {
+        &self.packed
     }
+}
+
+/// What an allocation of so many bytes occupies: allocators have four sizes between two powers of two (mimalloc and jemalloc alike), up to where they give
+/// out whole pages.
+fn occupied(bytes: usize) -> usize {
+    const FINEST: usize = 16;
+    const COARSEST: usize = 64 << 10;
+    let step = bytes.max(1).next_power_of_two() / 8;
+    bytes.next_multiple_of(step.clamp(FINEST, COARSEST))
 }
 
 /// Prior request rate of a key about which little is known, 1/s: once a day.
 const PRIOR_RATE: f64 = 1.0 / 86_400.0;
 
 impl Weighed for Cached {
+    fn key(&self) -> KeyHash {
+        self.stored_key()
+    }
     fn bytes(&self) -> usize {
-        self.bytes
+        self.size()
     }
     fn worth(&self, now: Time) -> f64 {
-        let left = (self.fetched_at + self.longest()).since(now);
-        worth(self.price, self.live.lock().rate(now, PRIOR_RATE), left, self.bytes)
+        let left = (self.fetched_at() + self.longest()).since(now);
+        worth(self.price(), self.live.lock().rate(now, PRIOR_RATE), left, self.size())
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use farthing_fleet::lease::Ending;
+use farthing_freshness::entry::UnderWay;
 use farthing_freshness::key::{Selected, Vary, vary};
 use farthing_freshness::ticket::{self, Action, Event, Follower, Wake};
 use farthing_freshness::{Entry, Subject};
@@ -115,7 +116,7 @@ impl Flight {
     pub(crate) fn purge(&self, purges: &Several<'_>) -> bool {
         let mut state = self.state.lock();
         let tags = state.live.as_ref().and_then(|(head, _)| head.tags.as_deref());
-        let hit = purges.matches_subject(&self.subject, tags);
+        let hit = purges.matches(&UnderWay(&self.subject, tags));
         if hit {
             state.core.step(Event::Purged, Time::ZERO);
         }
@@ -478,7 +479,7 @@ impl Filled {
         entry.selected = self.selected.take();
         let Flight { mark, begun, .. } = *landed.flight;
         let asked = Asked { begun, mark, lease: self.lease.take() };
-        landed.inner.store(entry, asked, now)
+        landed.inner.store(&entry, asked, now)
     }
 }
 

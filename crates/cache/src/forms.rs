@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use farthing_types::Coding;
+use once_cell::race::OnceBox;
 
 use crate::stream::Budget;
 
@@ -25,7 +26,7 @@ impl FormRoom {
 
 /// The forms of one entry.
 #[derive(Debug, Default)]
-pub(crate) struct Forms(OnceLock<Box<[OnceLock<Kept>; Coding::ALL.len()]>>);
+pub(crate) struct Forms(OnceBox<[OnceLock<Kept>; Coding::ALL.len()]>);
 
 /// A form with the room that it takes.
 #[derive(Debug)]

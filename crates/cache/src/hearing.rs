@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use farthing_freshness::Entry;
+use farthing_freshness::entry::{Named, Packed};
 use farthing_freshness::index::KeyMap;
 use farthing_types::{KeyHash, RouteName, Span, Time};
 use parking_lot::{Mutex, RwLock};
@@ -132,7 +133,7 @@ impl Hearing {
     /// Whether an entry may have been purged without this instance's knowledge longer ago than [`SILENCE`], so that it is not to be used. `now` is
     /// when the request came. Only of entries with tags, which are there to be purged.
     pub fn doubts(&self, entry: &Cached, now: Time) -> bool {
-        self.doubts_stored(entry, now) && (entry.is_promoted() || is_old(entry, now))
+        self.doubts_stored(entry.is_tagged(), now) && (entry.is_promoted() || is_old(entry, now))
     }
 
     /// What the fleet's purges mean for an answer in another tier, which has its mark as its epoch: in another process, and here before a restart, that
@@ -141,7 +142,7 @@ impl Hearing {
     /// # Errors
     /// Why that cannot be known.
     pub(crate) fn judge_stored(&self, entry: &Entry, now: Time) -> Result<Since, GetOutcome> {
-        if self.doubts_stored(entry, now) {
+        if self.doubts_stored(!entry.tags.is_empty(), now) {
             return Err(GetOutcome::Unavailable);
         }
         let known = self.known.lock();
@@ -150,8 +151,8 @@ impl Hearing {
     }
 
     /// As [`Hearing::doubts`], of an answer in another tier: whose clock wrote its times is not known.
-    fn doubts_stored(&self, entry: &Entry, now: Time) -> bool {
-        self.careful && !entry.tags.is_empty() && self.is_silent(now)
+    fn doubts_stored(&self, is_tagged: bool, now: Time) -> bool {
+        self.careful && is_tagged && self.is_silent(now)
     }
 
     /// Whether a call that began at `begun` may bring what was purged meanwhile, so that nobody who comes now may join it.
@@ -166,13 +167,13 @@ impl Hearing {
 
     /// What purges mean for an answer that has this mark.
     #[cfg(test)]
-    fn since(&self, mark: u64, entry: &Entry) -> Since {
+    fn since(&self, mark: u64, entry: &dyn Named) -> Since {
         self.known.lock().since(mark, entry)
     }
 
     /// Notes whether answers of a route have tags; once one has, they may.
-    pub(crate) fn note_route(&self, entry: &Entry) {
-        let (route, tagged) = (&entry.subject.route, !entry.tags.is_empty());
+    pub(crate) fn note_route(&self, entry: &Packed) {
+        let (route, tagged) = (&entry.shape().route, entry.is_tagged());
         if self.tagged.read().get(route).is_some_and(|known| *known || !tagged) {
             return;
         }
@@ -183,8 +184,8 @@ impl Hearing {
 }
 
 /// Whether its call began [`SILENCE`] ago: its age counts from then.
-fn is_old(entry: &Entry, now: Time) -> bool {
-    entry.facts.age(entry.fetched_at, now) >= SILENCE
+fn is_old(entry: &Packed, now: Time) -> bool {
+    entry.reuse().age(entry.fetched_at(), now) >= SILENCE
 }
 
 impl Known {
@@ -240,11 +241,11 @@ impl Known {
         mark >= self.floor && mark > 0 && self.all_until == 0
     }
 
-    fn since(&self, mark: u64, entry: &Entry) -> Since {
+    fn since(&self, mark: u64, entry: &dyn Named) -> Since {
         if !self.knows(mark) {
             return Since::Hard;
         }
-        let numbers = self.keys.get(&entry.subject.key).copied().unwrap_or_default();
+        let numbers = self.keys.get(&entry.key()).copied().unwrap_or_default();
         let mut out = if numbers.soft > mark { Since::Soft } else { Since::Untouched };
         if numbers.hard > mark {
             return Since::Hard;
@@ -266,6 +267,7 @@ fn size(purge: &Purge) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use crate::shapes::Shapes;
     use proptest::prelude::*;
 
     use super::*;
@@ -318,7 +320,7 @@ mod tests {
         let hearing = Hearing::new(true);
         let cached = |tags: &[&str], ago: Span| {
             let tags = tags.iter().map(|tag| (*tag).into()).collect();
-            Cached::new(Entry { tags, fetched_at: NOW - ago, ..entry(&subject(1), "x") })
+            Cached::new(&Entry { tags, fetched_at: NOW - ago, ..entry(&subject(1), "x") })
         };
         let (old, young, plain) =
             (cached(&["a"], Span::from_secs(2)), cached(&["a"], Span::from_millis(900)), cached(&[], Span::from_secs(9)));
@@ -327,7 +329,8 @@ mod tests {
         hearing.heard(NOW - Span::from_millis(999));
         assert!(!hearing.doubts(&old, NOW));
         assert!(hearing.doubts(&old, NOW + Span::from_millis(1)));
-        let promoted = Cached::promoted(Entry { tags: vec!["a".into()], fetched_at: NOW, ..entry(&subject(1), "x") }, NOW);
+        let promoted =
+            Cached::promoted(&Entry { tags: vec!["a".into()], fetched_at: NOW, ..entry(&subject(1), "x") }, NOW, &Shapes::default());
         assert!(hearing.doubts(&promoted, NOW + SILENCE), "another's clock");
         let trusting = Hearing::new(false);
         assert!(trusting.is_silent(NOW) && !trusting.doubts(&old, NOW));
@@ -338,10 +341,10 @@ mod tests {
         let hearing = Hearing::new(true);
         let doubts = |ago| hearing.doubts_call(&subject(1).route, NOW - ago, NOW);
         assert!(doubts(SILENCE) && !doubts(Span::from_millis(999)));
-        hearing.note_route(&Entry { tags: vec![], ..entry(&subject(1), "x") });
+        hearing.note_route(&Packed::alone(&Entry { tags: vec![], ..entry(&subject(1), "x") }));
         assert!(!doubts(SILENCE) && !hearing.takes_nothing(&subject(1).route, NOW));
-        hearing.note_route(&tagged("a"));
-        hearing.note_route(&Entry { tags: vec![], ..entry(&subject(1), "x") });
+        hearing.note_route(&Packed::alone(&tagged("a")));
+        hearing.note_route(&Packed::alone(&Entry { tags: vec![], ..entry(&subject(1), "x") }));
         assert!(doubts(SILENCE) && hearing.takes_nothing(&subject(1).route, NOW));
         hearing.heard(NOW);
         assert!(!doubts(SILENCE) && !hearing.takes_nothing(&subject(1).route, NOW));

@@ -20,6 +20,7 @@ pub mod l2;
 mod leased;
 mod promote;
 mod purge;
+mod shapes;
 #[cfg(test)]
 mod simulation;
 mod statistics;

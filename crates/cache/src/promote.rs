@@ -31,7 +31,7 @@ impl Ticket {
     pub async fn newer_from_l2(self, seen: Option<&Cached>, now: Time) -> Result<Arc<Cached>, Self> {
         let Some(l2) = self.inner.l2.clone() else { return Err(self) };
         let Ok(looked) = l2.get(self.subject(), &self.request, now).await else { return Err(self) };
-        if seen.is_some_and(|seen| looked.entry.fetched_at.millis() <= seen.fetched_at.millis()) {
+        if seen.is_some_and(|seen| looked.entry.fetched_at.millis() <= seen.fetched_at().millis()) {
             return Err(self);
         }
         match self.inner.promote(looked, self.epoch(), now) {
@@ -79,8 +79,8 @@ impl Cache {
     pub async fn recheck(&self, entry: &Arc<Cached>, request: &HeaderMap, now: Time) -> Rechecked {
         let Some(l2) = self.l2() else { return Rechecked::Same };
         let epoch = self.epoch();
-        match l2.get(&entry.subject, request, now).await {
-            Ok(looked) if looked.entry.fetched_at.millis() > entry.fetched_at.millis() => {
+        match l2.get(&Arc::new(entry.subject()), request, now).await {
+            Ok(looked) if looked.entry.fetched_at.millis() > entry.fetched_at().millis() => {
                 self.0.promote(looked, epoch, now).map_or(Rechecked::Same, Rechecked::Newer)
             }
             Ok(looked) => {
@@ -107,14 +107,12 @@ impl Inner {
     /// Keeps what L2 had, unless it was purged since `epoch`. The key's live statistics stay: they are what this instance has seen, and
     /// what its log can repeat.
     pub(crate) fn promote(&self, looked: Looked, epoch: u64, now: Time) -> Option<Arc<Cached>> {
-        let mut entry = *looked.entry;
-        // Its own epoch is of another process's life.
-        entry.epoch = epoch;
-        let cached = Cached::promoted(entry, now);
+        let cached = Cached::promoted(&looked.entry, now, &self.shapes);
         if looked.soft_purged {
             cached.purge_soft();
         }
-        self.keep(cached, now).ok().map(|stored| stored.entry)
+        // Its own epoch is of another process's life.
+        self.keep((cached, epoch), now).ok().map(|stored| stored.entry)
     }
 
     fn take_out(&self, entry: &Arc<Cached>, now: Time) {

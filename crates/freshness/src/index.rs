@@ -10,6 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::size_of;
 
 use farthing_types::{KeyHash, Money, Span, Time};
+use hashbrown::HashTable;
 
 mod groups;
 mod walk;
@@ -23,13 +24,19 @@ const CANDIDATES: usize = 16;
 const LOOK: usize = 48;
 /// Stands in for a price nobody knows, in comparisons only: a tenth of a cent.
 const NOMINAL_NANOS: f64 = 1e6;
-/// Bytes of the table itself for one entry: node, map slot at its mean fill.
-const NODE_OVERHEAD: usize = 96;
+/// Bytes by which a growing table is larger than what is in it: a doubling vector is three quarters full on the mean.
+const fn with_slack(bytes: usize) -> usize {
+    bytes + bytes / 3
+}
+/// Bytes of a place in the map from keys: the node's number and a byte of the hash.
+const PLACE: usize = size_of::<u32>() + 1;
 const NONE: u32 = u32::MAX;
 
 /// What an index holds.
 pub trait Weighed {
-    /// Bytes it occupies, honestly.
+    /// Its key, under which it is found; it must not change while it is in an index.
+    fn key(&self) -> KeyHash;
+    /// Bytes it occupies, honestly; they must not change while it is in an index.
     fn bytes(&self) -> usize;
     /// What keeping it is worth at `now`: see [`worth`].
     fn worth(&self, now: Time) -> f64;
@@ -60,17 +67,20 @@ impl Hasher for KeyIsHash {
         }
     }
     fn write_u128(&mut self, key: u128) {
-        self.0 = (key >> 64) as u64 ^ key as u64;
+        self.0 = folded(key);
     }
+}
+
+const fn folded(key: u128) -> u64 {
+    (key >> 64) as u64 ^ key as u64
 }
 
 /// A hash map from keys.
 pub type KeyMap<V> = HashMap<KeyHash, V, BuildHasherDefault<KeyIsHash>>;
 
+/// Neither key nor size: the value has them.
 struct Node<V> {
-    key: KeyHash,
     value: V,
-    bytes: usize,
     visited: bool,
     /// Towards the newer entries.
     newer: u32,
@@ -82,7 +92,8 @@ struct Node<V> {
 
 /// The map.
 pub struct Index<V> {
-    map: KeyMap<u32>,
+    /// The numbers of the nodes, by the keys of their values.
+    map: HashTable<u32>,
     nodes: Vec<Option<Node<V>>>,
     free: Vec<u32>,
     groups: Groups,
@@ -107,7 +118,7 @@ pub struct Inserted<V> {
 impl<V: Weighed> Index<V> {
     /// An empty index of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        let (map, groups) = (KeyMap::default(), Groups::new());
+        let (map, groups) = (HashTable::new(), Groups::new());
         Self { map, nodes: Vec::new(), free: Vec::new(), groups, newest: NONE, oldest: NONE, hand: NONE, bytes: 0, limit }
     }
 
@@ -126,23 +137,28 @@ impl<V: Weighed> Index<V> {
 
     /// The value of a key, which counts as asked for.
     pub fn get(&mut self, key: KeyHash) -> Option<&V> {
-        let at = *self.map.get(&key)?;
-        let node = self.nodes.get_mut(at as usize)?.as_mut()?;
+        let at = self.place(key)?;
+        let node = self.node_mut(at)?;
         node.visited = true;
         Some(&node.value)
     }
 
     /// The value of a key, without counting.
     pub fn peek(&self, key: KeyHash) -> Option<&V> {
-        self.node(*self.map.get(&key)?).map(|n| &n.value)
+        self.node(self.place(key)?).map(|n| &n.value)
+    }
+
+    /// Bytes that a value of `bytes` takes in an index, as a member of so many groups.
+    const fn cost(bytes: usize, groups: usize) -> usize {
+        bytes + with_slack(size_of::<Option<Node<V>>>() + PLACE) + groups * LINK_BYTES
     }
 
     /// Puts a value, evicting what is worth least until it fits.
-    pub fn insert(&mut self, key: KeyHash, value: V, now: Time) -> Inserted<V> {
+    pub fn insert(&mut self, value: V, now: Time) -> Inserted<V> {
         let mut links = 0;
         value.groups(&mut |_| links += 1);
-        let bytes = value.bytes() + NODE_OVERHEAD + size_of::<V>() + links * LINK_BYTES;
-        let mut out = Inserted { replaced: self.remove(key), evicted: Vec::new(), refused: None };
+        let bytes = Self::cost(value.bytes(), links);
+        let mut out = Inserted { replaced: self.remove(value.key()), evicted: Vec::new(), refused: None };
         if bytes > self.limit {
             out.refused = Some(value);
             return out;
@@ -152,21 +168,26 @@ impl<V: Weighed> Index<V> {
             out.evicted.extend(self.unlink(victim));
         }
         // What replaces a value was asked for: it keeps its predecessor's merit.
-        self.link(Node { key, value, bytes, visited: out.replaced.is_some(), newer: NONE, older: NONE, links: groups::NONE });
+        self.link(Node { value, visited: out.replaced.is_some(), newer: NONE, older: NONE, links: groups::NONE });
         out
     }
 
     /// Takes a value out.
     pub fn remove(&mut self, key: KeyHash) -> Option<V> {
-        let at = *self.map.get(&key)?;
+        let at = self.place(key)?;
         self.unlink(at)
     }
 
     /// All keys and values, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (KeyHash, &V)> {
-        self.nodes.iter().flatten().map(|n| (n.key, &n.value))
+        self.nodes.iter().flatten().map(|n| (n.value.key(), &n.value))
     }
 
+    /// The number of the node that has a key.
+    fn place(&self, key: KeyHash) -> Option<u32> {
+        let is_its = |at: &u32| self.node(*at).is_some_and(|node| node.value.key() == key);
+        self.map.find(folded(key.0), is_its).copied()
+    }
     fn node(&self, at: u32) -> Option<&Node<V>> {
         self.nodes.get(at as usize)?.as_ref()
     }
@@ -175,8 +196,7 @@ impl<V: Weighed> Index<V> {
     }
 
     fn link(&mut self, mut node: Node<V>) {
-        let key = node.key;
-        self.bytes += node.bytes;
+        let (key, mut links) = (node.value.key(), 0);
         node.older = self.newest;
         let at = match self.free.pop() {
             Some(at) => at,
@@ -186,7 +206,11 @@ impl<V: Weighed> Index<V> {
             }
         };
         let groups = &mut self.groups;
-        node.value.groups(&mut |group| node.links = groups.join(group, at, node.links));
+        node.value.groups(&mut |group| {
+            node.links = groups.join(group, at, node.links);
+            links += 1;
+        });
+        self.bytes += Self::cost(node.value.bytes(), links);
         if let Some(slot) = self.nodes.get_mut(at as usize) {
             *slot = Some(node);
         }
@@ -195,18 +219,23 @@ impl<V: Weighed> Index<V> {
             Some(before) => before.newer = at,
             None => self.oldest = at,
         }
-        self.map.insert(key, at);
+        let nodes = &self.nodes;
+        let hash_of = |at: &u32| nodes.get(*at as usize).and_then(Option::as_ref).map_or(0, |node| folded(node.value.key().0));
+        self.map.insert_unique(folded(key.0), at, hash_of);
     }
 
     fn unlink(&mut self, at: u32) -> Option<V> {
         let node = self.nodes.get_mut(at as usize)?.take()?;
         self.free.push(at);
-        self.map.remove(&node.key);
-        self.bytes -= node.bytes;
-        let mut link = node.links;
+        if let Ok(place) = self.map.find_entry(folded(node.value.key().0), |of| *of == at) {
+            place.remove();
+        }
+        let (mut link, mut links) = (node.links, 0);
         while let Some(sibling) = self.groups.leave(link) {
             link = sibling;
+            links += 1;
         }
+        self.bytes = self.bytes.saturating_sub(Self::cost(node.value.bytes(), links));
         match self.node_mut(node.newer) {
             Some(newer) => newer.older = node.older,
             None => self.newest = node.older,

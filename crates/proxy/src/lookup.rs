@@ -1,10 +1,9 @@
 //! Looking up: what the cache has for a request.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use farthing_cache::Cached;
-use farthing_freshness::entry::VariantTtl;
+use farthing_freshness::entry::ChosenTtl;
 use farthing_freshness::semantics::{Judged, acceptable, may_stand_in, verdict};
 use farthing_freshness::{RequestFacts, Verdict};
 use farthing_types::{By, Span, Time, UncachedReason};
@@ -37,7 +36,7 @@ pub struct Usable {
 impl Usable {
     /// An entry past its freshness that stands in for a failed call.
     pub fn expired(entry: Arc<Cached>, age: Span, variant: &str) -> Self {
-        let ttl = entry.variant(variant).map(|v| v.ttl).or(entry.facts.explicit).unwrap_or_default();
+        let ttl = entry.variant(variant).map(|v| v.ttl).or(entry.reuse().explicit).unwrap_or_default();
         Self { left: Err(age.saturating_sub(ttl)), entry, age }
     }
 }
@@ -100,24 +99,24 @@ fn judged_heard(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, a
     match (route.switches.scale(), judged.chosen) {
         (Some(scale), Some(chosen)) if !matches!(chosen.by, By::Override(_)) => {
             let chosen = trusted(route, chosen);
-            let cut = VariantTtl { ttl: chosen.ttl.mul_f64(scale), stale: chosen.stale.mul_f64(scale), ..chosen.into_owned() };
-            judged_uncut(route, facts, &Judged { chosen: Some(&cut), ..*judged }, at)
+            let cut = ChosenTtl { ttl: chosen.ttl.mul_f64(scale), stale: chosen.stale.mul_f64(scale), ..chosen };
+            judged_uncut(route, facts, &Judged { chosen: Some(cut), ..*judged }, at)
         }
         (None, Some(chosen)) if route.switches.distrusted().is_some() => {
-            judged_uncut(route, facts, &Judged { chosen: Some(&trusted(route, chosen)), ..*judged }, at)
+            judged_uncut(route, facts, &Judged { chosen: Some(trusted(route, chosen)), ..*judged }, at)
         }
         _ => judged_uncut(route, facts, judged, at),
     }
 }
 
 /// What a champion has chosen that was sent back since counts for no more than the base TTL: nobody knows better yet.
-fn trusted<'a>(route: &RouteState, chosen: &'a VariantTtl) -> Cow<'a, VariantTtl> {
-    let by = |version: u32| matches!(chosen.by, By::Model(by) | By::Table(by) if by == version);
+fn trusted<'a>(route: &RouteState, chosen: ChosenTtl<'a>) -> ChosenTtl<'a> {
+    let by = |version: u32| matches!(chosen.by, By::Model(by) | By::Table(by) if *by == version);
     let base = route.route.base_ttl;
     if chosen.ttl > base && route.switches.distrusted().is_some_and(by) {
-        Cow::Owned(VariantTtl { ttl: base, stale: chosen.stale.min(base), ..chosen.clone() })
+        ChosenTtl { ttl: base, stale: chosen.stale.min(base), ..chosen }
     } else {
-        Cow::Borrowed(chosen)
+        chosen
     }
 }
 
@@ -138,7 +137,7 @@ pub fn judge(planned: &Planned, entry: Arc<Cached>) -> Found {
         Verdict::StaleWhileRevalidate { age, past } => Found::Usable(Usable { entry, age, left: Err(past) }),
         _ if planned.account.method == Method::HEAD => Found::Bypass(UncachedReason::Expired),
         Verdict::StaleIfError { age, reason } => {
-            let stale = Some(age).filter(|_| may_stand_in(entry.status));
+            let stale = Some(age).filter(|_| may_stand_in(entry.status()));
             Found::Call { previous: Some(entry), stale, reason }
         }
         Verdict::Revalidate { reason } => Found::Call { previous: Some(entry), stale: None, reason },

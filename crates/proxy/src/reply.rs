@@ -44,14 +44,14 @@ pub fn settled_from(state: &State, (account, variant): (&Account, &str), usable:
     let stale = usable.left.is_err();
     let tier = entry.tier();
     entry.on_hit(account.at, stale);
-    let chosen = entry.variant(variant).map(|v| (v.ttl, text_of(&v.by)));
+    let chosen = entry.variant(variant).map(|v| (v.ttl, text_of(v.by)));
     let took = state.real_now().since(account.started);
     Settled {
         outcome: if stale { Outcome::Stale } else { Outcome::Hit },
         tier: Some(tier),
         served: match tier {
             _ if stale => Served::Stale,
-            _ if account.route.ahead.is_ok() && state.prefetch.books().used(entry.call, entry.price) => Served::Ahead,
+            _ if account.route.ahead.is_ok() && state.prefetch.books().used(entry.call(), entry.price()) => Served::Ahead,
             "l2" => Served::HitL2,
             _ => Served::Hit,
         },
@@ -64,11 +64,11 @@ pub fn settled_from(state: &State, (account, variant): (&Account, &str), usable:
         age: Some(usable.age),
         call: None,
         provider: None,
-        decision: entry.decision,
-        paid: Paid { full: entry.price, attempts: None },
+        decision: entry.decision(),
+        paid: Paid { full: entry.price(), attempts: None },
         overhead: account.ours(took),
         error: None,
-        ttl: chosen.or_else(|| entry.facts.explicit.map(|ttl| (ttl, text_of(&By::Rule("origin"))))),
+        ttl: chosen.or_else(|| entry.reuse().explicit.map(|ttl| (ttl, text_of(&By::Rule("origin"))))),
     }
 }
 

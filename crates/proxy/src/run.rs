@@ -177,7 +177,7 @@ fn head(flight: &Arc<Flight>, (status, headers): (StatusCode, HeaderMap), tags: 
 async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), UncachedReason>) {
     let state = job.state.clone();
     let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
-    let stored = job.previous.as_ref().map(|previous| previous.status);
+    let stored = job.previous.as_ref().map(|previous| previous.status());
     let tagged = tags::of_answer(&landed.reply.headers, &job.flight.route.provider.base_url);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
     let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason)).and(job.flight.stands_in());
@@ -272,8 +272,8 @@ async fn read_content(job: &Job, (headers, body): (&HeaderMap, &Bytes), (key, at
 }
 
 fn validator_changed(facts: &Facts, previous: Option<&Cached>) -> Option<bool> {
-    let comparable = previous.filter(|p| p.facts.has_validator() && facts.has_validator());
-    comparable.map(|p| p.facts.etag != facts.etag || p.facts.last_modified != facts.last_modified)
+    let comparable = previous.map(|p| p.facts()).filter(|own| own.has_validator() && facts.has_validator());
+    comparable.map(|own| own.etag != facts.etag || own.last_modified != facts.last_modified)
 }
 
 /// Keeps what the head says about reuse, whether or not the answer is stored: a replay under another policy asks for it.
@@ -362,15 +362,14 @@ impl State {
         }
         let subject = Arc::new(Subject { key, tenant: "".into(), route: flight.route.route.name.clone(), path: "".into() });
         let headers = Fields::of(&answer.headers);
-        let etag = answer.facts.etag.as_ref().and_then(|_| headers.value(&ETAG));
+        let etag = answer.facts.etag.as_ref().and_then(|_| headers.view().value(&ETAG));
         let entry = Entry {
             // Subject, selection and epoch are the flight's, set when it is stored.
             subject,
             selected: None,
             status: answer.status,
             headers,
-            // A piece of a larger buffer would keep all of it.
-            body: Bytes::copy_from_slice(&answer.body),
+            body: answer.body.clone(),
             trailers: None,
             fetched_at: now,
             facts: Facts { etag, ..answer.facts.clone() },

@@ -160,7 +160,7 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
 pub fn is_due_ahead(state: &State, account: &Account, usable: &Usable, left: Span) -> bool {
     let route = &account.route.route;
     let ahead = RefreshAhead { mean: route.refresh_ahead, scope: &route.name, draw: state.draw };
-    ahead.is_due((account.key.short(), usable.entry.fetched_at), usable.age, left)
+    ahead.is_due((account.key.short(), usable.entry.fetched_at()), usable.age, left)
 }
 
 /// The answer of a call: one that others may share, or one for this request alone.

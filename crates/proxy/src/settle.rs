@@ -7,7 +7,7 @@ use std::sync::Arc;
 use farthing_contract::features::HeadFacts;
 use farthing_contract::log;
 use farthing_experiment::Observation;
-use farthing_freshness::entry::Entry;
+use farthing_freshness::entry::Packed;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_policy::switches::Slice;
 use farthing_types::{
@@ -289,25 +289,25 @@ impl State {
     pub fn settle_entry(&self, ended: &Ended<'_>) {
         let entry = ended.entry;
         // Copies under the origin's own freshness have no decision. A replay asks only why they are gone.
-        if entry.decision.is_none() && ended.changed.is_some() {
+        if entry.decision().is_none() && ended.changed.is_some() {
             return;
         }
-        let decision = entry.decision.unwrap_or_default();
+        let decision = entry.decision().unwrap_or_default();
         if let Some(log) = &self.log {
             log.write(log::OutcomeRow {
                 ts_ns: ended.at.nanos(),
                 decision_id: decision.0,
-                route: entry.subject.route.clone(),
-                key_hash: entry.subject.key.short(),
-                opened_ns: entry.fetched_at.nanos(),
+                route: entry.shape().route.clone(),
+                key_hash: entry.primary().short(),
+                opened_ns: entry.fetched_at().nanos(),
                 closed_by: ended.by,
                 hits: i64::try_from(ended.hits).unwrap_or(i64::MAX),
                 served_expired: i64::try_from(ended.served_expired).unwrap_or(i64::MAX),
                 changed: ended.changed,
-                gap_ms: ended.changed.map(|_| millis(ended.at.since(entry.fetched_at))),
-                last_hit_ms: ended.last_hit.map(|at| millis(at.since(entry.fetched_at))),
-                paid_nanousd: entry.price.map(Money::nanos),
-                saved_nanousd: entry.price.map(|p| p.times(i64::try_from(ended.hits).unwrap_or(i64::MAX)).nanos()),
+                gap_ms: ended.changed.map(|_| millis(ended.at.since(entry.fetched_at()))),
+                last_hit_ms: ended.last_hit.map(|at| millis(at.since(entry.fetched_at()))),
+                paid_nanousd: entry.price().map(Money::nanos),
+                saved_nanousd: entry.price().map(|p| p.times(i64::try_from(ended.hits).unwrap_or(i64::MAX)).nanos()),
             });
         }
     }
@@ -333,7 +333,7 @@ fn learn_latency(flight: &Flight, reports: &[CallReport], end: &CallEnd) {
 /// An entry's end.
 pub struct Ended<'a> {
     /// The entry.
-    pub entry: &'a Entry,
+    pub entry: &'a Packed,
     /// When it ended.
     pub at: Time,
     /// Why: `replaced`, `revalidated`, `evicted`, `purged`, `shutdown`.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use farthing_cache::Cached;
 use farthing_freshness::RequestFacts;
-use farthing_freshness::entry::Entry;
+use farthing_freshness::entry::Packed;
 use farthing_freshness::index::{Index, Weighed};
 use farthing_freshness::semantics::coding::may_code;
 use farthing_freshness::semantics::{Judged, Verdict, acceptable};
@@ -82,14 +82,16 @@ impl Shortcuts {
         self.seen[place].swap(mark, Ordering::Relaxed) == mark
     }
 
-    fn put(&self, name: KeyHash, shortcut: Shortcut, now: Time) {
+    fn put(&self, shortcut: Shortcut, now: Time) {
         // Dropped when the lock is free again.
-        let _out = self.shard(name).lock().insert(name, Known(Arc::new(shortcut)), now);
+        let _out = self.shard(shortcut.name).lock().insert(Known(Arc::new(shortcut)), now);
     }
 }
 
 /// What the bytes of a head come to: a plain GET that the cache may answer.
 struct Shortcut {
+    /// The keyed digest of the bytes.
+    name: KeyHash,
     account: Account,
     /// What it asks for, where answers may have to be asked for once more.
     target: Option<Uri>,
@@ -103,6 +105,9 @@ struct Shortcut {
 struct Known(Arc<Shortcut>);
 
 impl Weighed for Known {
+    fn key(&self) -> KeyHash {
+        self.0.name
+    }
     fn bytes(&self) -> usize {
         let Shortcut { account, headers, .. } = &*self.0;
         let texts = [&account.identity.tenant, &account.identity.principal].map(|text| text.len() + 16);
@@ -137,7 +142,7 @@ pub struct Told<'a> {
 
 impl Shortcut {
     /// What is remembered of a request that was answered from the cache; `None` for one whose like may need more than that.
-    fn of(planned: &Planned, audits: bool) -> Option<Self> {
+    fn of(name: KeyHash, planned: &Planned, audits: bool) -> Option<Self> {
         let Planned { account, facts, headers, cache, control, debug, .. } = planned;
         let plain = account.method == Method::GET
             && cache.is_ok()
@@ -153,6 +158,7 @@ impl Shortcut {
             // Many clients say what is so anyway.
             && headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
         plain.then(|| Self {
+            name,
             account: Account { noted: None, ..account.clone() },
             target: audits.then(|| planned.outbound.target.clone()),
             facts: facts.clone(),
@@ -180,12 +186,12 @@ impl Shortcut {
             state.cache.lookup_if(*key, &self.headers, usable, |key, stats| route.note_request((key, stats), (at, How::Kept)))?;
         let id = RequestId(state.ids.next());
         let account = Account { id, at, started, noted: Some(noted), plan: route.planning.id(), ..self.account.clone() };
-        let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, usable.entry.body.len() as u64));
+        let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, usable.entry.body_len() as u64));
         let may_code = self.may_code(state, &usable.entry);
         let coded = self.coding.filter(|_| may_code).and_then(|coding| Some((coding, usable.entry.form(coding)?.clone())));
-        let body = coded.as_ref().map_or(&usable.entry.body, |(_, small)| small).clone();
+        let body = coded.as_ref().map_or_else(|| usable.entry.body(), |(_, small)| small.clone());
         let mut head = head(&usable, (body.len(), coded.is_some()), id, &notes_from(&settled, &usable));
-        if may_code && compress::vary_is_silent(usable.entry.headers.all(&VARY)) {
+        if may_code && compress::vary_is_silent(usable.entry.headers().all(&VARY)) {
             line(&mut head, VARY.as_str().as_bytes(), compress::VARIES.as_bytes());
         }
         if let Some((coding, _)) = coded {
@@ -203,14 +209,14 @@ impl Shortcut {
     }
 
     /// Whether an answer from the entry may be compressed for some client.
-    fn may_code(&self, state: &State, entry: &Entry) -> bool {
-        let may = || may_code(entry.status, Some(entry.body.len() as u64), state.config.data.compress_min, || entry.headers.iter());
+    fn may_code(&self, state: &State, entry: &Packed) -> bool {
+        let may = || may_code(entry.status(), Some(entry.body_len() as u64), state.config.data.compress_min, || entry.headers().iter());
         !self.account.route.compress.is_empty() && may()
     }
 
     /// The entry, where it is fresh and nothing else is to be done about it.
     fn usable(&self, state: &State, entry: &Arc<Cached>, at: Time) -> Option<Usable> {
-        let simple = entry.status == StatusCode::OK && entry.body.len() <= LARGEST && entry.headers.get(&DATE).is_some();
+        let simple = entry.status() == StatusCode::OK && entry.body_len() <= LARGEST && entry.headers().get(&DATE).is_some();
         // One that must be compressed first takes the usual way.
         let simple = simple && self.coding.is_none_or(|coding| entry.form(coding).is_some() || !self.may_code(state, entry));
         if !simple || !acceptable(entry, &self.headers) || state.cache.will_be_due(entry, at) {
@@ -228,7 +234,7 @@ fn head(usable: &Usable, (length, coded): (usize, bool), id: RequestId, notes: &
     let Usable { entry, age, .. } = usable;
     let mut out = Vec::with_capacity(768);
     out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-    for (name, value) in entry.headers.iter() {
+    for (name, value) in entry.headers().iter() {
         let dropped = coded && name == ACCEPT_RANGES.as_str().as_bytes();
         if !dropped && !REPLACED.iter().chain(&[CONTENT_LENGTH, AGE]).any(|replaced| replaced.as_str().as_bytes() == name) {
             line(&mut out, name, value);
@@ -262,9 +268,9 @@ impl State {
     /// Remembers a request that is being answered from a fresh entry.
     pub fn remember_head(&self, planned: &Planned) {
         if let Some(RawHead(name)) = planned.raw
-            && let Some(shortcut) = Shortcut::of(planned, self.config.audit.share > 0.0)
+            && let Some(shortcut) = Shortcut::of(name, planned, self.config.audit.share > 0.0)
         {
-            self.shortcuts.put(name, shortcut, planned.account.at);
+            self.shortcuts.put(shortcut, planned.account.at);
         }
     }
 }

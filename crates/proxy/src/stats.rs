@@ -155,7 +155,7 @@ impl CacheEvents for Events {
         let Some(state) = self.state.get().and_then(Weak::upgrade) else { return };
         let entry = &end.entry;
         let changed = match (end.why, &end.successor) {
-            (EndReason::Replaced, Some(next)) => Some(next.canonical_hash != entry.canonical_hash),
+            (EndReason::Replaced, Some(next)) => Some(next.canonical_hash() != entry.canonical_hash()),
             _ => None,
         };
         state.settle_entry(&Ended {
@@ -177,17 +177,17 @@ impl CacheEvents for Events {
 /// are an expectation.
 fn verdict(state: &State, end: &EntryEnd, changed: bool) {
     let entry = &end.entry;
-    let Some(route) = state.route_named(&entry.subject.route) else { return };
+    let Some(route) = state.route_named(&entry.shape().route) else { return };
     let stale = match entry.last_hit().filter(|_| changed) {
         Some(last) => {
-            let hazard = entry.stats.hazard(route.stats.lock().stats.hazard());
-            expected_stale(entry.hits(), last.since(entry.fetched_at), end.at.since(entry.fetched_at), hazard)
+            let hazard = entry.hazard(route.stats.lock().stats.hazard());
+            expected_stale(entry.hits(), last.since(entry.fetched_at()), end.at.since(entry.fetched_at()), hazard)
         }
         None => 0.0,
     };
     state.matured(route, end, (changed, stale));
     state.totals.verdicts(&route.route.name, entry.hits(), stale.round() as u64);
     if let Some(last) = entry.last_hit().filter(|_| stale > 0.0) {
-        state.record_stale(route, &entry.subject, (last, stale));
+        state.record_stale(route, &entry.subject(), (last, stale));
     }
 }

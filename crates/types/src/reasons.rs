@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Who made a decision, and at what level of the chain model, table, rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum By {
     /// A named rule.
     Rule(&'static str),

@@ -78,10 +78,10 @@ impl Inner {
             let mut ended = Vec::new();
             for key in found {
                 let Some(Node::Entry(entry)) = shard.index.peek(key) else { continue };
-                if lot.changed.matches(entry) {
+                if lot.changed.matches(entry.named()) {
                     self.copies.forget(key);
                 }
-                if lot.hard.matches(entry) {
+                if lot.hard.matches(entry.named()) {
                     ended.extend(shard.index.remove(key).and_then(into_entry));
                     softened.remove(&key);
                 } else {
@@ -103,7 +103,7 @@ impl Inner {
         lot: &Lot<'_>,
         mut with: impl FnMut(&mut Shard, Vec<KeyHash>) -> (Vec<Arc<Cached>>, EndReason, Time),
     ) {
-        let is_hit = |_, node: &Node| matches!(node, Node::Entry(entry) if lot.all.matches(entry));
+        let is_hit = |_, node: &Node| matches!(node, Node::Entry(entry) if lot.all.matches(entry.named()));
         let walk = match lot.target {
             Target::Anywhere => Walk::all(),
             Target::Group(group) => Walk::group(group),

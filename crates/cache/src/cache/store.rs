@@ -7,17 +7,17 @@ use farthing_fleet::lease::Ending;
 use farthing_freshness::Entry;
 use farthing_types::{KeyHash, Time, UncachedReason};
 
-use super::{Inner, Node, Stored, add, into_entry};
+use super::{Inner, Node, Stored, Variants, add, into_entry};
 use crate::cached::{Cached, EndReason, EntryEnd};
 use crate::l2::Asked;
 use crate::purge::Since;
 
 impl Inner {
     /// Stores an answer that has just come, here and behind in L2.
-    pub(crate) fn store(&self, entry: Entry, asked: Asked, now: Time) -> Result<Stored, UncachedReason> {
-        let marked = Cached::marked(entry, asked.mark);
+    pub(crate) fn store(&self, entry: &Entry, asked: Asked, now: Time) -> Result<Stored, UncachedReason> {
+        let marked = Cached::marked(entry, asked.mark, &self.shapes);
         let mut asked = Some(asked);
-        let stored = self.keep_and(marked, now, |cached| {
+        let stored = self.keep_and((marked, entry.epoch), now, |cached| {
             if let Some((l2, asked)) = self.l2.as_ref().zip(asked.take()) {
                 l2.put_asked(Arc::clone(cached), asked, now);
             }
@@ -30,15 +30,15 @@ impl Inner {
         stored
     }
 
-    /// Stores an entry here alone.
-    pub(crate) fn keep(&self, entry: Cached, now: Time) -> Result<Stored, UncachedReason> {
+    /// Stores an entry, whose call began at this purge sequence number, here alone.
+    pub(crate) fn keep(&self, entry: (Cached, u64), now: Time) -> Result<Stored, UncachedReason> {
         self.keep_and(entry, now, |_| {})
     }
 
     /// Stores an entry; `also` is done with one that stays, under its shard's lock, so that a purge which comes later finds that done.
-    fn keep_and(&self, entry: Cached, now: Time, also: impl FnOnce(&Arc<Cached>)) -> Result<Stored, UncachedReason> {
-        if let Some(selected) = entry.selected.clone() {
-            self.note_variant(entry.subject.key, &selected, now);
+    fn keep_and(&self, (entry, epoch): (Cached, u64), now: Time, also: impl FnOnce(&Arc<Cached>)) -> Result<Stored, UncachedReason> {
+        if let Some(selected) = entry.selected() {
+            self.note_variant(entry.primary(), &selected, now);
         }
         if let Some(hearing) = &self.hearing {
             hearing.note_route(&entry);
@@ -46,7 +46,7 @@ impl Inner {
         let key = entry.stored_key();
         let cached = Arc::new(entry);
         let mut shard = self.shard(key).lock();
-        match self.purges.since(cached.epoch, &cached) {
+        match self.purges.since(epoch, cached.named()) {
             Since::Hard => {
                 drop(shard);
                 add(&self.counters.invalidated, 1);
@@ -63,7 +63,7 @@ impl Inner {
         if let Some(live) = live {
             cached.update_stats(|stats| *stats = live);
         }
-        let inserted = shard.index.insert(key, Node::Entry(Arc::clone(&cached)), now);
+        let inserted = shard.index.insert(Node::Entry(Arc::clone(&cached)), now);
         let refused = inserted.refused.is_some();
         let evicted: Vec<_> = inserted.evicted.into_iter().filter_map(into_entry).collect();
         self.keep_stats(&evicted);
@@ -91,10 +91,10 @@ impl Inner {
 
     /// Under the primary key too: without the entry nobody knows that its answers vary.
     fn note_copy(&self, entry: &Cached) {
-        let end = entry.fetched_at + entry.fresh_for();
+        let end = entry.fetched_at() + entry.fresh_for();
         self.copies.note(entry.stored_key(), end);
-        if entry.selected.is_some() {
-            self.copies.note(entry.subject.key, end);
+        if entry.is_selected() {
+            self.copies.note(entry.primary(), end);
         }
     }
 
@@ -102,10 +102,10 @@ impl Inner {
     fn note_variant(&self, primary: KeyHash, selected: &farthing_freshness::Selected, now: Time) {
         let mut shard = self.shard(primary).lock();
         let mut keys = match shard.index.remove(primary) {
-            Some(Node::Varies(names, keys)) if names == selected.names => keys,
-            Some(Node::Varies(_, old)) => {
+            Some(Node::Varies(variants)) if variants.names == selected.names => variants.keys,
+            Some(Node::Varies(variants)) => {
                 drop(shard);
-                self.drop_variants(old, now);
+                self.drop_variants(variants.keys, now);
                 shard = self.shard(primary).lock();
                 VecDeque::new()
             }
@@ -122,7 +122,8 @@ impl Inner {
         keys.push_back(selected.key);
         let surplus = keys.len().saturating_sub(self.config.max_vary.max(1));
         let old: VecDeque<KeyHash> = keys.drain(..surplus).collect();
-        let inserted = shard.index.insert(primary, Node::Varies(Arc::clone(&selected.names), keys), now);
+        let variants = Box::new(Variants { primary, names: Arc::clone(&selected.names), keys });
+        let inserted = shard.index.insert(Node::Varies(variants), now);
         let evicted: Vec<_> = inserted.evicted.into_iter().filter_map(into_entry).collect();
         self.keep_stats(&evicted);
         drop(shard);

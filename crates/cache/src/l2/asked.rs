@@ -1,7 +1,7 @@
 //! How an answer came to be that is to be written, and what keeps it from being written.
 
 use farthing_fleet::lease::LeaseSaid;
-use farthing_freshness::Entry;
+use farthing_freshness::entry::Packed;
 use farthing_types::{Span, Time};
 
 use super::leases::FillLease;
@@ -27,13 +27,13 @@ pub struct Asked {
 impl Inner {
     /// Whether another instance has purged an answer while its call was under way, as far as the store's list can be read. In a fleet an answer's mark
     /// tells that to who reads it; what this instance has purged was never put.
-    pub(super) async fn is_purged(&self, entry: &Entry, begun: Time, now: Time) -> Result<bool, StoreFault> {
+    pub(super) async fn is_purged(&self, entry: &Packed, begun: Time, now: Time) -> Result<bool, StoreFault> {
         if !self.store.is_shared() || self.hearing.get().is_some() {
             return Ok(false);
         }
         if self.must_read_purges(now, PURGES_TRUSTED_BY_WRITES)
             && let Err(fault) = self.read_purges(now).await
-            && !entry.tags.is_empty()
+            && entry.is_tagged()
         {
             return Err(fault);
         }

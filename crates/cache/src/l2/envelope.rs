@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farthing_freshness::entry::KeyStats;
 use farthing_freshness::{Entry, Subject};
 use farthing_types::KeyHash;
 use http::HeaderName;
@@ -68,15 +67,10 @@ impl Selector {
     }
 }
 
-/// An entry as a value to be stored under `place`: its primary key, or where its selector says. `mark`: the number up to which the fleet's purges
-/// had been carried out when its call began.
-pub(super) fn wrap_entry(
-    entry: &Entry,
-    (stats, mark): (&KeyStats, u64),
-    place: KeyHash,
-    sealer: Option<&Sealer>,
-) -> Result<Bytes, SealError> {
-    close(entry.encode_at(stats, mark), Kind::Entry, place, sealer)
+/// An entry as a value to be stored under `place`: its primary key, or where its selector says. Its purge sequence number is its mark: that up to which
+/// the fleet's purges had been carried out when its call began.
+pub(super) fn wrap_entry(entry: &Entry, place: KeyHash, sealer: Option<&Sealer>) -> Result<Bytes, SealError> {
+    close(entry.encode(&entry.stats), Kind::Entry, place, sealer)
 }
 
 /// The selector that stands under the primary key of answers with a `Vary`.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use farthing_freshness::Entry;
+use farthing_freshness::entry::Named;
 use farthing_types::{Span, Time};
 
 use super::envelope::{checksum, length, take};
@@ -62,7 +62,7 @@ impl Purges {
 
     /// What they mean for an answer that was fetched, or asked for, at `of`. `skew`: how far the clocks of those who fetch and those who purge may
     /// differ.
-    pub(super) fn since(&self, entry: &Entry, of: Time, skew: Span) -> Since {
+    pub(super) fn since(&self, entry: &dyn Named, of: Time, skew: Span) -> Since {
         let before = |at: Time| of <= at + skew;
         if self.floor > Time::ZERO && before(self.floor) {
             return Since::Hard;
@@ -156,6 +156,7 @@ mod tests {
 
     use super::*;
     use crate::tests::{entry, subject};
+    use farthing_freshness::Entry;
 
     fn purge() -> impl Strategy<Value = Purge> {
         prop_oneof![

@@ -290,11 +290,11 @@ impl Inner {
         if !certain && !entry.tags.is_empty() {
             return Err(GetOutcome::Unavailable);
         }
-        if self.expiry(&entry) <= now {
+        if self.expiry(entry.fetched_at, entry.longest()) <= now {
             return Err(GetOutcome::Outdated);
         }
         let heard = self.hearing.get().map_or(Ok(Since::Untouched), |hearing| hearing.judge_stored(&entry, now))?;
-        match (heard, self.known.lock().purges.since(&entry, entry.fetched_at, self.skew())) {
+        match (heard, self.known.lock().purges.since(&*entry, entry.fetched_at, self.skew())) {
             (Since::Hard, _) | (_, Since::Hard) => Err(GetOutcome::Outdated),
             (heard, known) => Ok(Looked { entry, soft_purged: heard == Since::Soft || known == Since::Soft }),
         }
@@ -337,8 +337,8 @@ impl Inner {
         if self.store.is_shared() { SKEW } else { Span::ZERO }
     }
 
-    fn expiry(&self, entry: &Entry) -> Time {
-        entry.fetched_at + entry.longest().saturating_add(self.options.keep)
+    fn expiry(&self, fetched_at: Time, longest: Span) -> Time {
+        fetched_at + longest.saturating_add(self.options.keep)
     }
 
     async fn write(&self, entry: &Cached, mut asked: Asked, now: Time) -> PutOutcome {
@@ -359,25 +359,26 @@ impl Inner {
     }
 
     async fn try_write(&self, entry: &Cached, asked: &mut Asked, now: Time) -> Result<(), PutOutcome> {
-        if entry.body.len() > self.store.max_value_bytes().min(self.options.max_value_bytes) {
+        if entry.body_len() > self.store.max_value_bytes().min(self.options.max_value_bytes) {
             return Err(PutOutcome::TooLarge); // before the work of encoding it
         }
         if self.is_purged(entry, asked.begun, now).await? {
             return Err(PutOutcome::Purged);
         }
-        let (sealer, expires) = (self.sealer.as_ref(), self.expiry(entry));
-        let mut place = entry.subject.key;
-        if let Some(selected) = &entry.selected {
+        let (sealer, expires) = (self.sealer.as_ref(), self.expiry(entry.fetched_at(), entry.longest()));
+        let subject = Arc::new(entry.subject());
+        let mut place = subject.key;
+        if let Some(selected) = entry.selected() {
             // It stands elsewhere than its lease. Nobody else gets that while it is written: a renewed one lasts for longer than a write may take.
             Self::renewed(asked.lease.as_ref()).await?;
-            let selector = self.selector(&entry.subject, &selected.names, now).await?;
-            let value = envelope::wrap_selector(&entry.subject, &selector, sealer).map_err(|_| PutOutcome::Failed)?;
+            let selector = self.selector(&subject, &selected.names, now).await?;
+            let value = envelope::wrap_selector(&subject, &selector, sealer).map_err(|_| PutOutcome::Failed)?;
             self.keep(place, value, expires, now).await?;
             // The next variant must find it, or it would make another generation.
             self.store.flush().await?;
             place = selector.place(selected.key);
         }
-        let value = envelope::wrap_entry(entry, (&entry.stats(), entry.mark()), place, sealer).map_err(|_| PutOutcome::Failed)?;
+        let value = envelope::wrap_entry(&entry.to_entry(&entry.stats(), entry.mark()), place, sealer).map_err(|_| PutOutcome::Failed)?;
         match asked.lease.take_if(|lease| lease.key() == place) {
             Some(lease) => self.keep_leased(Put { key: place, value, expires, now }, lease).await,
             None => self.keep(place, value, expires, now).await,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use farthing_freshness::Entry;
+use farthing_freshness::entry::Packed;
 use farthing_types::KeyHash;
 
 use super::{Purge, Several};
@@ -62,12 +62,12 @@ fn target(purge: &Purge) -> Target {
 }
 
 /// Hands the groups of an entry to `each`.
-pub(crate) fn groups_of(entry: &Entry, each: &mut dyn FnMut(u32)) {
-    each(group_of_path(&entry.subject.route, &entry.subject.path));
-    if entry.selected.is_some() {
-        each(group_of_variants(entry.subject.key));
+pub(crate) fn groups_of(entry: &Packed, each: &mut dyn FnMut(u32)) {
+    each(group_of_path(&entry.shape().route, entry.path()));
+    if entry.is_selected() {
+        each(group_of_variants(entry.primary()));
     }
-    entry.tags.iter().for_each(|tag| each(group_of_tag(tag)));
+    entry.tags().for_each(|tag| each(group_of_tag(tag)));
 }
 
 fn group_of_path(route: &str, path: &str) -> u32 {

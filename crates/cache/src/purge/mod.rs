@@ -6,8 +6,8 @@ mod wire;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use farthing_freshness::entry::Named;
 use farthing_freshness::index::KeyMap;
-use farthing_freshness::{Entry, Subject};
 use farthing_types::{KeyHash, RouteName, Tenant};
 use parking_lot::Mutex;
 
@@ -57,11 +57,6 @@ pub enum Purge {
 }
 
 impl Purge {
-    /// Whether it is about an entry.
-    pub fn matches(&self, entry: &Entry) -> bool {
-        self.matches_subject(&entry.subject, Some(&entry.tags))
-    }
-
     /// The tenant that it names.
     pub(crate) fn tenant(&self) -> Option<&Tenant> {
         match self {
@@ -76,20 +71,20 @@ impl Purge {
         matches!(self, Self::Key(_) | Self::Path { .. })
     }
 
-    /// Whether it is about an answer under way. Tags not known yet count as matching: better a call too many.
-    pub(crate) fn matches_subject(&self, subject: &Subject, tags: Option<&[Arc<str>]>) -> bool {
+    /// Whether it is about an answer, stored or under way.
+    pub fn matches(&self, answer: &dyn Named) -> bool {
         match self {
-            Self::Key(key) => subject.key == *key,
-            Self::Path { route, tenant, path } => subject.path == *path && subject.route == *route && subject.tenant == *tenant,
-            Self::Tag(tag) => tags.is_none_or(|tags| tags.contains(tag)),
+            Self::Key(key) => answer.key() == *key,
+            Self::Path { route, tenant, path } => *answer.path() == **path && *answer.route() == **route && *answer.tenant() == **tenant,
+            Self::Tag(tag) => answer.has_tag(tag),
             Self::Within { route, tenant, path, tag } => {
-                subject.route == *route
-                    && tenant.as_ref().is_none_or(|tenant| subject.tenant == *tenant)
-                    && path.as_ref().is_none_or(|path| subject.path == *path)
-                    && tag.as_ref().is_none_or(|tag| tags.is_none_or(|tags| tags.contains(tag)))
+                *answer.route() == **route
+                    && tenant.as_ref().is_none_or(|tenant| *answer.tenant() == **tenant)
+                    && path.as_ref().is_none_or(|path| *answer.path() == **path)
+                    && tag.as_ref().is_none_or(|tag| answer.has_tag(tag))
             }
-            Self::Prefix { route, path } => route.as_ref().is_none_or(|r| *r == subject.route) && subject.path.starts_with(&**path),
-            Self::Tenant(tenant) => subject.tenant == *tenant,
+            Self::Prefix { route, path } => route.as_ref().is_none_or(|r| **r == *answer.route()) && answer.path().starts_with(&**path),
+            Self::Tenant(tenant) => *answer.tenant() == **tenant,
             Self::All => true,
         }
     }
@@ -119,13 +114,9 @@ impl<'a> Several<'a> {
     pub(crate) fn keys(&self) -> impl Iterator<Item = KeyHash> {
         self.keys.keys().copied()
     }
-    /// Whether one of them is about an entry.
-    pub(crate) fn matches(&self, entry: &Entry) -> bool {
-        self.matches_subject(&entry.subject, Some(&entry.tags))
-    }
-    /// As [`Purge::matches_subject`] of one of them.
-    pub(crate) fn matches_subject(&self, subject: &Subject, tags: Option<&[Arc<str>]>) -> bool {
-        self.keys.contains_key(&subject.key) || self.others.iter().any(|purge| purge.matches_subject(subject, tags))
+    /// As [`Purge::matches`] of one of them.
+    pub(crate) fn matches(&self, answer: &dyn Named) -> bool {
+        (!self.keys.is_empty() && self.keys.contains_key(&answer.key())) || self.others.iter().any(|purge| purge.matches(answer))
     }
 }
 
@@ -198,7 +189,7 @@ impl PurgeLog {
     }
 
     /// Whether an answer whose call began at `epoch` was purged since.
-    pub(crate) fn since(&self, epoch: u64, entry: &Entry) -> Since {
+    pub(crate) fn since(&self, epoch: u64, entry: &dyn Named) -> Since {
         let log = self.0.lock();
         let forgotten = log.recent.front().is_some_and(|(oldest, ..)| *oldest > epoch + 1);
         if forgotten {

@@ -119,8 +119,8 @@ pub fn purge_of(key: usize, kind: u64) -> Purge {
     }
 }
 
-pub fn version_of(entry: &Entry) -> u64 {
-    std::str::from_utf8(&entry.body).unwrap().parse().unwrap()
+pub fn version_of(entry: &Cached) -> u64 {
+    std::str::from_utf8(entry.body_bytes()).unwrap().parse().unwrap()
 }
 
 impl Instance {
@@ -224,7 +224,7 @@ impl Instance {
         let filled = ticket.share(head, now).finish(None);
         let stored = filled.store(entry(key, version, (asked, now)), now);
         let kept = match stored {
-            Ok(stored) => Some(Entry { epoch: mark, ..Entry::clone(&stored.entry) }),
+            Ok(stored) => Some(stored.entry.to_entry(&stored.entry.stats(), mark)),
             Err(_) if self.without == Without::Refusal => {
                 Some(Entry { epoch: self.hearing.position(), ..entry(key, version, (asked, now)) })
             }

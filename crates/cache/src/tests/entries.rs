@@ -24,7 +24,7 @@ async fn every_entry_ends_once_with_its_hits() {
     assert_eq!(ended.len(), 1);
     assert_eq!((ended[0].why, ended[0].entry.hits(), ended[0].entry.stale_hits()), (EndReason::Replaced, 2, 1));
     assert_eq!(ended[0].entry.last_hit(), Some(NOW + Span::from_secs(1)));
-    assert_eq!(ended[0].successor.as_ref().unwrap().body, "two");
+    assert_eq!(ended[0].successor.as_ref().unwrap().body(), "two");
     assert_eq!(cache.shutdown(NOW), 1);
     assert_eq!(ends.reasons(), [EndReason::Shutdown]);
     assert_eq!(cache.stats().entries, 0);
@@ -123,7 +123,7 @@ async fn an_answer_under_way_does_not_bring_back_what_was_purged() {
             share_of(&mut early).await;
             assert!(matches!(join(&cache, &subject), Joined::Follow(_)), "the new flight is untouched by the old one's end");
             second.share(head(), NOW).finish(None).store(entry(&subject, "new"), NOW).unwrap();
-            assert_eq!(cache.peek(subject.key, &HeaderMap::new()).unwrap().body, "new");
+            assert_eq!(cache.peek(subject.key, &HeaderMap::new()).unwrap().body(), "new");
             assert_eq!(cache.stats().invalidated, 1);
         }
     }
@@ -313,10 +313,10 @@ async fn nobody_gets_a_value_older_than_the_last_purge() {
 async fn value_of(cache: &Cache, subject: &Arc<Subject>, origin: &std::sync::atomic::AtomicU64) -> u64 {
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).unwrap().parse().unwrap();
     if let Some(found) = cache.lookup(subject.key, &HeaderMap::new(), NOW) {
-        return number(&found.body);
+        return number(&found.body());
     }
     match join(cache, subject) {
-        Joined::Stored(found) => number(&found.body),
+        Joined::Stored(found) => number(&found.body()),
         Joined::Follow(mut slot) => number(&read(share_of(&mut slot).await).await.unwrap()),
         Joined::Lead(ticket) => {
             let body = origin.load(std::sync::atomic::Ordering::SeqCst).to_string();

@@ -21,7 +21,7 @@ async fn a_hundred_joins_make_one_lead_and_equal_answers() {
     for body in clients.join_all().await {
         assert_eq!(body.unwrap(), "hello");
     }
-    assert_eq!(cache.lookup(subject.key, &HeaderMap::new(), NOW).unwrap().body, "hello");
+    assert_eq!(cache.lookup(subject.key, &HeaderMap::new(), NOW).unwrap().body(), "hello");
     let stats = cache.stats();
     assert_eq!((stats.flights, stats.in_flight_bytes, stats.entries), (0, 0, 1));
 }
@@ -45,7 +45,7 @@ async fn streamed_answers_are_equal_for_early_and_late_joiners() {
     let mut latest = follow(join(&cache, &subject));
     filled.store(entry(&subject, whole.clone()), NOW).unwrap();
     assert_eq!(read(share_of(&mut latest).await).await.unwrap(), whole);
-    assert!(matches!(join(&cache, &subject), Joined::Stored(found) if found.body == whole));
+    assert!(matches!(join(&cache, &subject), Joined::Stored(found) if found.body() == whole));
     for body in clients.join_all().await {
         assert_eq!(body.unwrap(), whole);
     }
@@ -249,15 +249,15 @@ async fn an_answer_that_varies_is_shared_with_those_it_selects() {
     assert!(matches!(same.wait(&en).await, Followed::Share(..)));
     assert!(matches!(other.wait(&de).await, Followed::Alone(UncachedReason::Vary)));
     filled.store(entry(&subject, "english"), NOW).unwrap();
-    assert_eq!(cache.lookup(subject.key, &en, NOW).unwrap().body, "english");
+    assert_eq!(cache.lookup(subject.key, &en, NOW).unwrap().body(), "english");
     assert!(cache.lookup(subject.key, &de, NOW).is_none());
     // Now that the names are known, each variant has flights of its own.
     let german = lead(join_with(&cache, &subject, &de, NOW));
     assert!(matches!(join_with(&cache, &subject, &en, NOW), Joined::Stored(_)));
     let filled = german.share(varying(), NOW).finish(None);
     filled.store(entry(&subject, "deutsch"), NOW).unwrap();
-    assert_eq!(cache.lookup(subject.key, &en, NOW).unwrap().body, "english");
-    assert_eq!(cache.lookup(subject.key, &de, NOW).unwrap().body, "deutsch");
+    assert_eq!(cache.lookup(subject.key, &en, NOW).unwrap().body(), "english");
+    assert_eq!(cache.lookup(subject.key, &de, NOW).unwrap().body(), "deutsch");
     assert_eq!(cache.purge(&Purge::Key(subject.key), false, NOW).entries, 2);
 }
 
@@ -272,7 +272,7 @@ async fn a_handed_over_ticket_selects_by_the_heirs_headers() {
     let varying = SharedHead::new(StatusCode::OK, headers(&[("vary", "Accept-Language")]), CallId(1));
     ticket.share(varying, NOW).finish(None).store(entry(&subject, "deutsch"), NOW).unwrap();
     assert!(cache.lookup(subject.key, &en, NOW).is_none());
-    assert_eq!(cache.lookup(subject.key, &de, NOW).unwrap().body, "deutsch");
+    assert_eq!(cache.lookup(subject.key, &de, NOW).unwrap().body(), "deutsch");
 }
 
 #[tokio::test]
@@ -325,10 +325,10 @@ async fn racing_requests_make_one_call_per_key() {
 async fn one_request(cache: &Cache, calls: &Mutex<std::collections::HashMap<u64, u32>>, n: u64) -> Bytes {
     let subject = subject(n);
     if let Some(found) = cache.lookup(subject.key, &HeaderMap::new(), NOW) {
-        return found.body.clone();
+        return found.body();
     }
     match join(cache, &subject) {
-        Joined::Stored(found) => found.body.clone(),
+        Joined::Stored(found) => found.body(),
         Joined::Follow(mut slot) => read(share_of(&mut slot).await).await.unwrap(),
         Joined::Lead(ticket) => {
             *calls.lock().entry(n).or_default() += 1;

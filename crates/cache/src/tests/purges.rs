@@ -62,7 +62,7 @@ fn all(cache: &Cache) -> Vec<Arc<Cached>> {
 }
 
 fn hit(cache: &Cache, purge: &Purge) -> Vec<Arc<Cached>> {
-    all(cache).into_iter().filter(|entry| purge.matches(entry)).collect()
+    all(cache).into_iter().filter(|entry| purge.matches(entry.named())).collect()
 }
 
 fn store(cache: &Cache, body: &Bytes, (n, tags, variant, promoted, size): (u64, u8, u8, bool, usize)) {
@@ -74,8 +74,8 @@ fn store(cache: &Cache, body: &Bytes, (n, tags, variant, promoted, size): (u64, 
         epoch: cache.epoch(),
         ..entry(&subject(n), body.slice(..size))
     };
-    let cached = if promoted { Cached::promoted(entry, NOW) } else { Cached::new(entry) };
-    cache.0.keep(cached, NOW).unwrap();
+    let cached = if promoted { Cached::promoted(&entry, NOW, &cache.0.shapes) } else { Cached::new(&entry) };
+    cache.0.keep((cached, entry.epoch), NOW).unwrap();
 }
 
 proptest! {
@@ -97,10 +97,10 @@ proptest! {
                 Step::Several(several) => {
                     let several: Vec<(Purge, bool)> = several.into_iter().map(|(at, soft)| (purges[at].clone(), soft)).collect();
                     let before = all(&cache);
-                    let expected: Vec<_> = before.iter().filter(|entry| several.iter().any(|(purge, _)| purge.matches(entry))).collect();
+                    let expected: Vec<_> = before.iter().filter(|entry| several.iter().any(|(purge, _)| purge.matches(entry.named()))).collect();
                     prop_assert_eq!(cache.purge_heard(&several, NOW).entries, expected.len());
                     for entry in expected {
-                        let hard = several.iter().any(|(purge, soft)| !soft && purge.matches(entry));
+                        let hard = several.iter().any(|(purge, soft)| !soft && purge.matches(entry.named()));
                         prop_assert_eq!(cache.holds(entry), !hard);
                         prop_assert!(hard || entry.soft_purged());
                     }

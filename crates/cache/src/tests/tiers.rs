@@ -71,14 +71,14 @@ async fn a_restart_finds_answers_again_and_promotes_them_once() {
     let (cache, _store) = machine.restart(process).await;
     assert!(cache.peek(subject(1).key, &none).is_none());
     let found = lead(&cache, 1, &none).from_l2(NOW).await.unwrap();
-    assert_eq!((&*found.body, found.tier(), found.fetched_at), (&b"hello"[..], "l2", NOW));
+    assert_eq!((found.body_bytes(), found.tier(), found.fetched_at()), (&b"hello"[..], "l2", NOW));
     found.on_hit(NOW, false);
     assert_eq!(cache.peek(subject(1).key, &none).unwrap().tier(), "l1");
     // Nothing is written back that came from there.
     assert!(cache.l2().unwrap().flush().await);
     assert_eq!(cache.l2().unwrap().outcomes().put(PutOutcome::Stored), 0);
-    assert_eq!(lead(&cache, 2, &german).from_l2(NOW).await.unwrap().body, "hallo");
-    assert_eq!(cache.peek(subject(2).key, &german).unwrap().body, "hallo");
+    assert_eq!(lead(&cache, 2, &german).from_l2(NOW).await.unwrap().body(), "hallo");
+    assert_eq!(cache.peek(subject(2).key, &german).unwrap().body(), "hallo");
     assert!(lead(&cache, 2, &none).from_l2(NOW).await.is_err(), "another language");
     assert!(lead(&cache, 3, &none).from_l2(NOW).await.is_err());
     let outcomes = cache.l2().unwrap().outcomes();
@@ -137,7 +137,7 @@ async fn what_was_purged_never_comes_back_from_l2() {
     let filling = ticket.share(head(), later);
     filling.finish(None).store(Entry { fetched_at: later, ..entry(&subject(1), "new") }, later).unwrap();
     let (cache, _store) = machine.restart(process).await;
-    assert_eq!(lead(&cache, 1, &none).from_l2(later).await.unwrap().body, "new");
+    assert_eq!(lead(&cache, 1, &none).from_l2(later).await.unwrap().body(), "new");
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_purged_keys_variants_do_not_come_back_with_the_next_one() {
     process.0.purge(&Purge::Key(subject(1).key), false, NOW);
     fill(&process.0, 1, &french, Some("accept-language"), "nouveau").await;
     let (cache, _store) = machine.restart(process).await;
-    assert_eq!(lead(&cache, 1, &french).from_l2(NOW).await.unwrap().body, "nouveau");
+    assert_eq!(lead(&cache, 1, &french).from_l2(NOW).await.unwrap().body(), "nouveau");
     assert!(lead(&cache, 1, &german).from_l2(NOW).await.is_err(), "it was purged");
 }
 
@@ -164,7 +164,7 @@ async fn many_purged_keys_leave_the_others_alone() {
         process.0.purge(&Purge::Key(subject(n).key), false, NOW);
     }
     let (cache, _store) = machine.restart(process).await;
-    assert_eq!(lead(&cache, 1, &none).from_l2(NOW).await.unwrap().body, "hello");
+    assert_eq!(lead(&cache, 1, &none).from_l2(NOW).await.unwrap().body(), "hello");
 }
 
 #[tokio::test]

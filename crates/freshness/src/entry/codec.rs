@@ -45,7 +45,7 @@ impl DecodeError {
     }
 }
 
-pub(super) fn encode(entry: &Entry, stats: &KeyStats, epoch: u64) -> Vec<u8> {
+pub(super) fn encode(entry: &Entry, stats: &KeyStats) -> Vec<u8> {
     let mut w = Writer(Vec::with_capacity(entry.body.len() + 1024));
     w.0.extend_from_slice(MAGIC);
     w.0.extend_from_slice(&[FORMAT_VERSION, 0]);
@@ -70,7 +70,7 @@ pub(super) fn encode(entry: &Entry, stats: &KeyStats, epoch: u64) -> Vec<u8> {
     w.opt(entry.decision.as_ref(), |w, d| w.u64(d.0));
     w.count(entry.tags.len());
     entry.tags.iter().for_each(|t| w.bytes(t.as_bytes()));
-    w.u64(epoch);
+    w.u64(entry.epoch);
     w.u64(entry.canonical_hash);
     let sum = checksum(w.0.get(PREFIX..).unwrap_or_default());
     if let Some(slot) = w.0.get_mut(PREFIX - CHECKSUM..PREFIX) {
@@ -145,6 +145,7 @@ impl Writer {
         self.bytes(subject.path.as_bytes());
     }
     fn fields(&mut self, fields: &Fields) {
+        let fields = fields.view();
         self.count(fields.whole().count());
         for (name, value) in fields.whole() {
             self.bytes(name);

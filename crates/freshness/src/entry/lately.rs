@@ -1,6 +1,6 @@
 //! When something last happened to a copy, and whether that is long ago.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use farthing_types::{Span, Time};
 
@@ -45,6 +45,42 @@ impl Lately {
     }
 }
 
+/// As [`Lately`], of four bytes, for spans of seconds: the lower half of the milliseconds since 1970. What happened a multiple of 49.7 days ago, to within such
+/// a span, counts as just now, so it is for what may as well be done a moment later.
+#[derive(Debug, Default)]
+pub struct JustNow(AtomicU32);
+
+impl JustNow {
+    /// It happens now.
+    pub fn note(&self, now: Time) {
+        self.0.store(low(now), Ordering::Relaxed);
+    }
+
+    /// Whether it happened less than `span` ago.
+    pub fn within(&self, span: Span, now: Time) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        last != 0 && is_within(last, span, now)
+    }
+
+    /// True for the one caller who is to do it: for none within `every` after the last.
+    pub fn claim(&self, every: Span, now: Time) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        let free = last == 0 || !is_within(last, every, now);
+        free && self.0.compare_exchange(last, low(now), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// A moment; 0 is for none.
+fn low(now: Time) -> u32 {
+    (now.millis() as u32).max(1)
+}
+fn is_within(last: u32, span: Span, now: Time) -> bool {
+    let ago = low(now).wrapping_sub(last);
+    u128::from(ago) < span.as_millis() || ago > u32::MAX - BACK_MS
+}
+/// How far a clock may go back, ms: what lies so far ahead has just happened.
+const BACK_MS: u32 = 10_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +93,19 @@ mod tests {
         assert!(lately.claim(REFRESH_AGAIN, at(1_000)));
         lately.note(at(5_000));
         assert!(lately.within(FAILED_LATELY, at(5_999)) && !lately.within(FAILED_LATELY, at(6_000)));
+    }
+
+    #[test]
+    fn the_short_one_does_the_same_for_weeks() {
+        for start in [0, 1_700_000_000_000, i64::from(u32::MAX) - 500] {
+            let (lately, at) = (JustNow::default(), |ms| Time::from_millis(start + ms));
+            assert!(!lately.within(Span::from_secs(9), at(0)));
+            assert!(lately.claim(REFRESH_AGAIN, at(1)) && !lately.claim(REFRESH_AGAIN, at(1_000)));
+            assert!(lately.claim(REFRESH_AGAIN, at(1_001)));
+            lately.note(at(5_000));
+            assert!(lately.within(FAILED_LATELY, at(5_999)) && !lately.within(FAILED_LATELY, at(6_000)));
+            assert!(lately.within(FAILED_LATELY, at(4_900)), "a clock that went back");
+            assert!([24, 30, 49].iter().all(|days| !lately.within(FAILED_LATELY, at(days * 86_400_000))));
+        }
     }
 }

@@ -3,10 +3,12 @@
 mod codec;
 mod fields;
 mod lately;
+mod named;
+mod packed;
+mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::mem::size_of;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,8 +20,11 @@ use crate::semantics::Facts;
 
 pub use codec::{DecodeError, FORMAT_VERSION};
 pub use farthing_contract::features::KeyStats;
-pub use fields::Fields;
-pub use lately::{FAILED_LATELY, Lately, REFRESH_AGAIN};
+pub use fields::{Fields, FieldsOf};
+pub use lately::{FAILED_LATELY, JustNow, Lately, REFRESH_AGAIN};
+pub use named::{Named, UnderWay};
+pub use packed::{ChosenTtl, Packed};
+pub use shape::Shape;
 
 /// At most this many variants keep a TTL of their own in an entry.
 pub const MAX_VARIANTS: usize = 4;
@@ -107,35 +112,12 @@ impl Entry {
 
     /// The age after which no variant may serve it any more, stale windows included.
     pub fn longest(&self) -> Span {
-        let chosen = self.variants.iter().map(|v| v.ttl.saturating_add(v.stale)).max().unwrap_or_default();
-        let explicit = self.facts.explicit.unwrap_or_default();
-        chosen.max(explicit.saturating_add(self.facts.stale_while_revalidate.unwrap_or_default()))
-    }
-
-    /// Bytes it occupies in memory: body, heads, tags, the fixed part, and the allocator's usual overhead.
-    pub fn bytes(&self) -> usize {
-        let headers = |map: &HeaderMap| map.iter().map(|(n, v)| n.as_str().len() + v.len() + HEADER_OVERHEAD).sum::<usize>();
-        size_of::<Self>()
-            + size_of::<Subject>()
-            + self.subject.tenant.len()
-            + self.subject.path.len()
-            + self.body.len()
-            + self.headers.bytes()
-            + self.trailers.as_deref().map_or(0, headers)
-            + self.tags.iter().map(|t| t.len() + size_of::<Arc<str>>() + 16).sum::<usize>()
-            + self.variants.iter().map(|v| size_of::<VariantTtl>() + v.variant.len()).sum::<usize>()
-            + self.selected.as_ref().map_or(0, |s| s.names.len() * 32)
-            + ALLOCATION_OVERHEAD
+        self.facts.reuse().longest(self.variants.iter().map(|v| (v.ttl, v.stale)))
     }
 
     /// The flat form for the tiers outside of this process. `stats` are the live statistics now.
     pub fn encode(&self, stats: &KeyStats) -> Vec<u8> {
-        self.encode_at(stats, self.epoch)
-    }
-
-    /// As [`Entry::encode`], with another purge sequence number than its own: one that means something to who will read it.
-    pub fn encode_at(&self, stats: &KeyStats, epoch: u64) -> Vec<u8> {
-        codec::encode(self, stats, epoch)
+        codec::encode(self, stats)
     }
 
     /// Reads the flat form of the entry for `expected`.
@@ -146,8 +128,3 @@ impl Entry {
         codec::decode(bytes, expected)
     }
 }
-
-/// A header in an `http::HeaderMap`: bucket, index and the value's handle.
-const HEADER_OVERHEAD: usize = 112;
-/// Headers of the separate allocations of one entry (subject, body, header tables, vectors).
-const ALLOCATION_OVERHEAD: usize = 160;

@@ -6,10 +6,14 @@ use super::*;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Thing {
+    key: KeyHash,
     bytes: usize,
     worth: f64,
 }
 impl Weighed for Thing {
+    fn key(&self) -> KeyHash {
+        self.key
+    }
     fn bytes(&self) -> usize {
         self.bytes
     }
@@ -21,11 +25,11 @@ impl Weighed for Thing {
 fn key(n: u64) -> KeyHash {
     KeyHash(u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
-fn thing(bytes: usize, worth: f64) -> Thing {
-    Thing { bytes, worth }
+fn thing(n: u64, bytes: usize, worth: f64) -> Thing {
+    Thing { key: key(n), bytes, worth }
 }
 const fn cost(bytes: usize) -> usize {
-    bytes + NODE_OVERHEAD + size_of::<Thing>()
+    Index::<Thing>::cost(bytes, 0)
 }
 
 proptest! {
@@ -37,8 +41,8 @@ proptest! {
         for (what, n, size) in steps {
             match what {
                 0 | 1 => {
-                    let value = thing(size, size as f64 * 7.0 % 5.0);
-                    let out = index.insert(key(n), value.clone(), Time::ZERO);
+                    let value = thing(n, size, size as f64 * 7.0 % 5.0);
+                    let out = index.insert(value.clone(), Time::ZERO);
                     prop_assert_eq!(out.replaced, model.insert(n, value));
                     prop_assert!(out.refused.is_none());
                     let before = model.len();
@@ -60,8 +64,8 @@ proptest! {
 #[test]
 fn what_is_larger_than_everything_is_refused() {
     let mut index = Index::new(1000);
-    index.insert(key(1), thing(10, 1.0), Time::ZERO);
-    let out = index.insert(key(2), thing(2000, 1.0), Time::ZERO);
+    index.insert(thing(1, 10, 1.0), Time::ZERO);
+    let out = index.insert(thing(2, 2000, 1.0), Time::ZERO);
     assert!(out.refused.is_some() && out.evicted.is_empty() && index.len() == 1);
 }
 
@@ -69,11 +73,11 @@ fn what_is_larger_than_everything_is_refused() {
 fn what_was_asked_for_survives_a_scan() {
     let mut index = Index::new(cost(10) * 100);
     for n in 0..100 {
-        index.insert(key(n), thing(10, 1.0), Time::ZERO);
+        index.insert(thing(n, 10, 1.0), Time::ZERO);
     }
     (0..20).for_each(|n| drop(index.get(key(n)).cloned()));
     for n in 1000..1070 {
-        index.insert(key(n), thing(10, 1.0), Time::ZERO);
+        index.insert(thing(n, 10, 1.0), Time::ZERO);
     }
     assert!((0..20).all(|n| index.peek(key(n)).is_some()));
 }
@@ -91,8 +95,11 @@ fn worth_is_price_times_reuse_by_size() {
 }
 
 /// Belongs to the groups whose bits are set.
-struct Grouped(u8);
+struct Grouped(u8, KeyHash);
 impl Weighed for Grouped {
+    fn key(&self) -> KeyHash {
+        self.1
+    }
     fn bytes(&self) -> usize {
         10
     }
@@ -116,8 +123,8 @@ proptest! {
         steps in proptest::collection::vec((0u8..8, 0u64..60, any::<u8>(), 1usize..6), 1..400),
         roomy in any::<bool>(),
     ) {
-        let each = 10 + NODE_OVERHEAD + size_of::<Grouped>();
-        let mut index = Index::new(if roomy { usize::MAX / 2 } else { 30 * each });
+        let cost = |value: &Grouped| Index::<Grouped>::cost(10, value.0.count_ones() as usize);
+        let mut index = Index::new(if roomy { usize::MAX / 2 } else { 30 * Index::<Grouped>::cost(10, 0) });
         // Each walk with its group, who must be met, and who was.
         let mut walks: Vec<(Walk, u32, Vec<KeyHash>, Vec<KeyHash>)> = Vec::new();
         let members = |index: &Index<Grouped>, bit: u32| -> Vec<KeyHash> {
@@ -127,7 +134,7 @@ proptest! {
         };
         for (what, n, bits, most) in steps {
             match what {
-                0..4 => drop(index.insert(key(n), Grouped(bits), Time::ZERO)),
+                0..4 => drop(index.insert(Grouped(bits, key(n)), Time::ZERO)),
                 4 => {
                     index.remove(key(n));
                 }
@@ -152,7 +159,7 @@ proptest! {
                 }
             }
             walks.retain(|(walk, ..)| !walk.is_over());
-            prop_assert_eq!(index.bytes(), index.iter().map(|(_, value)| each + value.0.count_ones() as usize * LINK_BYTES).sum::<usize>());
+            prop_assert_eq!(index.bytes(), index.iter().map(|(_, value)| cost(value)).sum::<usize>());
         }
         for (mut walk, ..) in walks {
             while !walk.is_over() {
@@ -195,7 +202,7 @@ fn miss_cost(aware: bool, price: impl Fn(u64) -> f64) -> f64 {
         if index.get(key(n)).is_none() {
             paid += price(n);
             let value = if aware { price(n) * weights[rank] } else { 1.0 };
-            index.insert(key(n), thing(100, value), Time::ZERO);
+            index.insert(thing(n, 100, value), Time::ZERO);
         }
     }
     paid

@@ -39,9 +39,9 @@ impl<V: Weighed> Index<V> {
         let nodes = &self.nodes;
         let mut look = |at: usize| {
             if let Some(Some(node)) = nodes.get(at)
-                && which(node.key, &node.value)
+                && which(node.value.key(), &node.value)
             {
-                found.push(node.key);
+                found.push(node.value.key());
             }
         };
         walk.0 = match walk.0 {

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::date::parse_date;
 use super::store::{is_read, without_unstored};
 use super::{Bans, Facts, Received, Rules};
-use crate::entry::Entry;
+use crate::entry::Packed;
 
 /// What a client gets from a complete answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,12 +81,12 @@ pub fn not_modified(status: StatusCode, headers: &HeaderMap, method: &Method, re
 }
 
 /// The answer to a request from an entry, `age` old.
-pub fn serve(entry: &Entry, method: &Method, request: &HeaderMap, age: Span) -> Served {
-    let length = entry.body.len() as u64;
-    let mut headers = entry.headers.to_map(ADDED);
+pub fn serve(entry: &Packed, method: &Method, request: &HeaderMap, age: Span) -> Served {
+    let length = entry.body_len() as u64;
+    let mut headers = entry.headers().to_map(ADDED);
     headers.insert(AGE, number(age.as_secs()));
-    let kind = answer(entry.status, &headers, length, method, request);
-    render(kind, entry.status, headers, &entry.body, method)
+    let kind = answer(entry.status(), &headers, length, method, request);
+    render(kind, entry.status(), headers, &entry.body(), method)
 }
 
 /// Applies an [`Answer`] to a complete answer.
@@ -139,15 +139,15 @@ fn number(n: u64) -> HeaderValue {
 }
 
 /// The header fields that make a call for an entry conditional; empty when it has no validator.
-pub fn validators(entry: &Entry) -> HeaderMap {
+pub fn validators(entry: &Packed) -> HeaderMap {
     let mut out = HeaderMap::new();
-    if entry.status != StatusCode::OK {
+    if entry.status() != StatusCode::OK {
         return out;
     }
-    if let Some(etag) = &entry.facts.etag {
-        out.insert(IF_NONE_MATCH, etag.clone());
+    if let Some(etag) = entry.etag() {
+        out.insert(IF_NONE_MATCH, etag);
     }
-    if let Some(modified) = entry.headers.value(&LAST_MODIFIED).filter(|_| entry.facts.last_modified.is_some()) {
+    if let Some(modified) = entry.headers().value(&LAST_MODIFIED).filter(|_| entry.last_modified().is_some()) {
         out.insert(IF_MODIFIED_SINCE, modified);
     }
     out
@@ -174,14 +174,14 @@ pub struct Renewed {
 /// The headers and facts of an entry after a 304 (RFC 9111 sections 3.2 and 4.3.4): fields of the 304 replace the stored
 /// ones, except those that describe the stored body. `None` when the 304 carries a strong validator that is not the
 /// entry's: it speaks of another answer, and the call must be repeated without conditions.
-pub fn merge_304(entry: &Entry, received: &Received<'_>, rules: &Rules) -> Option<Renewed> {
+pub fn merge_304(entry: &Packed, received: &Received<'_>, rules: &Rules) -> Option<Renewed> {
     let told = received.headers.get(ETAG);
-    if let (Some(told), Some(own)) = (told, &entry.facts.etag)
+    if let (Some(told), Some(own)) = (told, entry.etag())
         && opaque(told.as_bytes()) != opaque(own.as_bytes())
     {
         return None;
     }
-    let mut headers = entry.headers.to_whole_map(received.headers.len());
+    let mut headers = entry.headers().to_whole_map(received.headers.len());
     for name in received.headers.keys().filter(|name| !describes_body(name)) {
         headers.remove(name);
         for value in received.headers.get_all(name) {
@@ -197,19 +197,19 @@ pub fn merge_304(entry: &Entry, received: &Received<'_>, rules: &Rules) -> Optio
         // The stored Date would make the validated answer look old.
         aged.remove(DATE);
     }
-    let fresh = Received { status: entry.status, headers: &aged, ..*received };
+    let fresh = Received { status: entry.status(), headers: &aged, ..*received };
     let (facts, bans) = (Facts::read(&fresh, rules), Bans::read(&fresh, rules));
     Some(Renewed { headers: without_unstored(headers, rules), facts, bans })
 }
 
 /// Whether a HEAD answer tells that the representation is another one than the entry's, which a GET would be answered from: by a
 /// validator that differs, or by the length (RFC 9111 section 4.3.5).
-pub fn head_tells_change(entry: &Entry, received: &Received<'_>) -> bool {
-    if received.status != StatusCode::OK || entry.status != StatusCode::OK {
+pub fn head_tells_change(entry: &Packed, received: &Received<'_>) -> bool {
+    if received.status != StatusCode::OK || entry.status() != StatusCode::OK {
         return false;
     }
-    let differs = |name: HeaderName| received.headers.get(&name).is_some_and(|told| entry.headers.get(&name) != Some(told.as_bytes()));
-    let length = received.headers.get(CONTENT_LENGTH).is_some_and(|told| told.as_bytes() != number(entry.body.len() as u64).as_bytes());
+    let differs = |name: HeaderName| received.headers.get(&name).is_some_and(|told| entry.headers().get(&name) != Some(told.as_bytes()));
+    let length = received.headers.get(CONTENT_LENGTH).is_some_and(|told| told.as_bytes() != number(entry.body_len() as u64).as_bytes());
     differs(ETAG) || differs(LAST_MODIFIED) || length
 }
 

@@ -4,12 +4,16 @@ use super::conditional::*;
 use super::oracle::{NOW, date, map};
 use super::*;
 use crate::Entry;
-use crate::entry::{KeyStats, Subject};
+use crate::entry::{KeyStats, Packed, Subject};
 use crate::key::Selected;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
-fn entry(fields: &[(&str, &str)]) -> Entry {
+fn entry(fields: &[(&str, &str)]) -> Packed {
+    Packed::alone(&built(fields))
+}
+
+fn built(fields: &[(&str, &str)]) -> Entry {
     let headers = map(fields);
     let received = Received { status: StatusCode::OK, headers: &headers, requested_at: NOW, received_at: NOW };
     Entry {
@@ -32,7 +36,7 @@ fn entry(fields: &[(&str, &str)]) -> Entry {
     }
 }
 
-fn ask(entry: &Entry, request: &[(&str, &str)]) -> Served {
+fn ask(entry: &Packed, request: &[(&str, &str)]) -> Served {
     serve(entry, &Method::GET, &map(request), Span::from_millis(7_900))
 }
 
@@ -99,7 +103,7 @@ fn single_ranges_are_cut_from_the_entry() {
 fn if_range_needs_a_strong_match() {
     let modified = date(NOW);
     let strong = entry(&[("etag", "\"a\""), ("last-modified", &modified)]);
-    let status = |entry: &Entry, condition: &str| ask(entry, &[("range", "bytes=0-0"), ("if-range", condition)]).status.as_u16();
+    let status = |entry: &Packed, condition: &str| ask(entry, &[("range", "bytes=0-0"), ("if-range", condition)]).status.as_u16();
     assert_eq!(status(&strong, "\"a\""), 206);
     assert_eq!(status(&strong, "\"b\""), 200);
     assert_eq!(status(&strong, "W/\"a\""), 200);

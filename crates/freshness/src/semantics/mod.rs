@@ -29,7 +29,9 @@ pub use date::parse_date;
 pub use directives::Directives;
 pub use noted::{Bans, CacheControl, Logged, UnknownWord, answer_noted, restrict};
 pub use request::{RequestFacts, may_lookup};
-pub use store::{Facts, Lifetime, Received, is_stood_in_for, may_keep, may_renew, may_replace, may_stand_in, may_store, without_unstored};
+pub use store::{
+    Facts, Lifetime, Received, Reuse, is_stood_in_for, may_keep, may_renew, may_replace, may_stand_in, may_store, without_unstored,
+};
 pub use targeted::{Target, Targets};
 pub use verdict::{Judged, Verdict, acceptable, acceptable_head, verdict};
 

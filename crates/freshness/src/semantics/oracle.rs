@@ -14,7 +14,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::entry::VariantTtl;
+use crate::entry::{ChosenTtl, VariantTtl};
 use farthing_types::{By, Time, UncachedReason};
 
 pub(super) const NOW: Time = Time::from_millis(1_700_000_000_000);
@@ -135,7 +135,7 @@ impl Case {
         let status = StatusCode::from_u16(self.status).unwrap();
         let received = Received { status, headers: &headers, requested_at: NOW, received_at: NOW };
         let Ok(facts) = may_store(&request, &received, &rules) else { return false };
-        let judged = Judged { facts: &facts, fetched_at: NOW, chosen: None, soft_purged: false };
+        let judged = Judged { facts: facts.reuse(), fetched_at: NOW, chosen: None, soft_purged: false };
         let verdict = verdict(&judged, &request, &rules, NOW + Span::from_secs(self.after));
         matches!(verdict, Verdict::Fresh { .. } | Verdict::StaleWhileRevalidate { .. })
     }
@@ -396,7 +396,7 @@ fn chosen(ttl: u64, stale: u64) -> VariantTtl {
 }
 
 fn judge(facts: &Facts, chosen: Option<&VariantTtl>, rules: &Rules, request: &[(&str, &str)], after: u64) -> Verdict {
-    let judged = Judged { facts, fetched_at: NOW, chosen, soft_purged: false };
+    let judged = Judged { facts: facts.reuse(), fetched_at: NOW, chosen: chosen.map(ChosenTtl::from), soft_purged: false };
     verdict(&judged, &RequestFacts::read(&Method::GET, &map(request)), rules, NOW + Span::from_secs(after))
 }
 
@@ -435,7 +435,7 @@ fn caps_and_prohibitions_outlive_everything() {
     assert!(matches!(judge(&no_cache, Some(&ttl), &Rules { mode: Mode::Override, ..rules }, &[], 1), Verdict::Fresh { .. }));
     let observe = Rules::new(Mode::Observe);
     assert!(matches!(judge(&Facts::default(), Some(&ttl), &observe, &[], 1), Verdict::Revalidate { reason: UncachedReason::Observe }));
-    let purged = Judged { facts: &Facts::default(), fetched_at: NOW, chosen: Some(&ttl), soft_purged: true };
+    let purged = Judged { facts: Reuse::default(), fetched_at: NOW, chosen: Some((&ttl).into()), soft_purged: true };
     assert!(matches!(verdict(&purged, &get(), &rules, NOW + Span::from_secs(1)), Verdict::StaleWhileRevalidate { .. }));
 }
 

@@ -56,6 +56,51 @@ pub struct Facts {
     pub etag: Option<HeaderValue>,
 }
 
+/// The part of [`Facts`] that is looked at whenever a stored answer is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reuse {
+    /// As in [`Facts`], like the others.
+    pub initial_age: Span,
+    /// Freshness lifetime that the origin gave.
+    pub explicit: Option<Span>,
+    /// Heuristic freshness.
+    pub heuristic: Option<Span>,
+    /// `stale-while-revalidate`.
+    pub stale_while_revalidate: Option<Span>,
+    /// `stale-if-error`.
+    pub stale_if_error: Option<Span>,
+    /// `no-cache`.
+    pub no_cache: bool,
+    /// `must-revalidate`.
+    pub must_revalidate: bool,
+    /// `immutable`.
+    pub immutable: bool,
+}
+
+impl Reuse {
+    /// Who decides about freshness under `mode`. Only [`Lifetime::Chosen`] asks for a prediction.
+    pub const fn lifetime(&self, mode: Mode) -> Lifetime {
+        match (mode, self.explicit, self.heuristic) {
+            (Mode::Override, ..) | (Mode::Learned, None, _) => Lifetime::Chosen,
+            (_, Some(span), _) => Lifetime::Explicit(span),
+            (_, None, Some(span)) => Lifetime::Heuristic(span),
+            (_, None, None) => Lifetime::None,
+        }
+    }
+
+    /// The age of the answer at `now` when it was received at `fetched_at` (`current_age`, RFC 9111 section 4.2.3).
+    pub fn age(&self, fetched_at: Time, now: Time) -> Span {
+        self.initial_age.saturating_add(now.since(fetched_at))
+    }
+
+    /// The age after which the answer may be served no more, where variants have chosen these TTLs and stale windows.
+    pub fn longest(&self, chosen: impl Iterator<Item = (Span, Span)>) -> Span {
+        let chosen = chosen.map(|(ttl, stale)| ttl.saturating_add(stale)).max().unwrap_or_default();
+        let explicit = self.explicit.unwrap_or_default();
+        chosen.max(explicit.saturating_add(self.stale_while_revalidate.unwrap_or_default()))
+    }
+}
+
 /// Who says how long an answer is fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
@@ -93,14 +138,40 @@ impl Facts {
         }
     }
 
-    /// Who decides about freshness under `mode`. Only [`Lifetime::Chosen`] asks for a prediction.
-    pub fn lifetime(&self, mode: Mode) -> Lifetime {
-        match (mode, self.explicit, self.heuristic) {
-            (Mode::Override, ..) | (Mode::Learned, None, _) => Lifetime::Chosen,
-            (_, Some(span), _) => Lifetime::Explicit(span),
-            (_, None, Some(span)) => Lifetime::Heuristic(span),
-            (_, None, None) => Lifetime::None,
+    /// What it allows of the answer's reuse.
+    pub const fn reuse(&self) -> Reuse {
+        Reuse {
+            initial_age: self.initial_age,
+            explicit: self.explicit,
+            heuristic: self.heuristic,
+            stale_while_revalidate: self.stale_while_revalidate,
+            stale_if_error: self.stale_if_error,
+            no_cache: self.no_cache,
+            must_revalidate: self.must_revalidate,
+            immutable: self.immutable,
         }
+    }
+
+    /// The facts of an answer of which nothing but this is known.
+    pub fn of(reuse: Reuse) -> Self {
+        let Reuse { initial_age, explicit, heuristic, stale_while_revalidate, stale_if_error, no_cache, must_revalidate, immutable } =
+            reuse;
+        Self {
+            initial_age,
+            explicit,
+            heuristic,
+            no_cache,
+            must_revalidate,
+            immutable,
+            stale_while_revalidate,
+            stale_if_error,
+            ..Self::default()
+        }
+    }
+
+    /// As [`Reuse::lifetime`].
+    pub const fn lifetime(&self, mode: Mode) -> Lifetime {
+        self.reuse().lifetime(mode)
     }
 
     /// Whether a later call can be made conditional.
@@ -108,9 +179,9 @@ impl Facts {
         self.etag.is_some() || self.last_modified.is_some()
     }
 
-    /// The age of the answer at `now` when it was received at `fetched_at` (`current_age`, RFC 9111 section 4.2.3).
+    /// As [`Reuse::age`].
     pub fn age(&self, fetched_at: Time, now: Time) -> Span {
-        self.initial_age.saturating_add(now.since(fetched_at))
+        self.reuse().age(fetched_at, now)
     }
 }
 

@@ -4,26 +4,26 @@ use farthing_types::{Span, Time, UncachedReason};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use http::{HeaderMap, HeaderValue};
 
-use super::{Facts, Lifetime, Mode, RequestFacts, Rules};
-use crate::entry::{Entry, VariantTtl};
+use super::{Lifetime, Mode, RequestFacts, Reuse, Rules};
+use crate::entry::{ChosenTtl, Packed};
 
 /// What is judged: everything [`verdict`] looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged<'a> {
-    /// The entry's facts.
-    pub facts: &'a Facts,
+    /// What the entry's head allows.
+    pub facts: Reuse,
     /// When it was fetched or last validated.
     pub fetched_at: Time,
-    /// The TTL of the variant now assigned to the key ([`Entry::variant`]).
-    pub chosen: Option<&'a VariantTtl>,
+    /// The TTL of the variant now assigned to the key ([`Packed::variant`]).
+    pub chosen: Option<ChosenTtl<'a>>,
     /// Whether a soft purge made it stale.
     pub soft_purged: bool,
 }
 
 impl<'a> Judged<'a> {
     /// An entry as `variant` sees it.
-    pub fn new(entry: &'a Entry, variant: &str, soft_purged: bool) -> Self {
-        Self { facts: &entry.facts, fetched_at: entry.fetched_at, chosen: entry.variant(variant), soft_purged }
+    pub fn new(entry: &'a Packed, variant: &str, soft_purged: bool) -> Self {
+        Self { facts: entry.reuse(), fetched_at: entry.fetched_at(), chosen: entry.variant(variant), soft_purged }
     }
 }
 
@@ -95,7 +95,7 @@ struct Freshness {
 
 impl Freshness {
     fn of(judged: &Judged<'_>, rules: &Rules, now: Time) -> Self {
-        let facts = judged.facts;
+        let facts = &judged.facts;
         let age = facts.age(judged.fetched_at, now);
         let resident = now.since(judged.fetched_at);
         let (lifetime, counted, window) = match facts.lifetime(rules.mode) {
@@ -146,8 +146,8 @@ const NEGOTIATED: [&[u8]; 9] = [b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", 
 
 /// Whether a client that sent `request` can read the entry's content codings. A mismatch is a miss with
 /// [`UncachedReason::Vary`]: profile `api` does not key on `Accept-Encoding`, and origins forget to say `Vary: Accept-Encoding`.
-pub fn acceptable(entry: &Entry, request: &HeaderMap) -> bool {
-    reads(entry.headers.all(&CONTENT_ENCODING), request)
+pub fn acceptable(entry: &Packed, request: &HeaderMap) -> bool {
+    reads(entry.headers().all(&CONTENT_ENCODING), request)
 }
 
 /// The same for an answer that is not stored yet, by its head.

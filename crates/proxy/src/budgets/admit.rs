@@ -144,10 +144,10 @@ pub async fn admit(state: &State, account: &Account, admission: &Admission, unti
 /// The answer to a request that is held back: an older copy where the budget says so and there is one, else a refusal.
 pub fn answer(state: &Arc<State>, planned: &Planned, wanted: Wanted, blocked: &Blocked) -> Response<Body> {
     let old =
-        wanted.previous.filter(|entry| blocked.action == OnExceeded::Stale && state.cache.holds(entry) && !entry.facts.must_revalidate);
+        wanted.previous.filter(|entry| blocked.action == OnExceeded::Stale && state.cache.holds(entry) && !entry.reuse().must_revalidate);
     let problem = refused(state, planned, blocked, old.is_some());
     if let Some(entry) = old {
-        let age = entry.facts.age(entry.fetched_at, planned.account.at);
+        let age = entry.reuse().age(entry.fetched_at(), planned.account.at);
         let usable = Usable::expired(entry, age, planned.variant_name());
         return from_entry(state, planned, &usable, Some(UncachedReason::OverBudget));
     }

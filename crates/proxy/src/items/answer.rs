@@ -86,7 +86,7 @@ impl List {
     }
 
     fn known_bytes(&self) -> u64 {
-        let bytes = |one: &One| if let Stage::Known(usable) = &one.stage { usable.entry.body.len() * one.places() } else { 0 };
+        let bytes = |one: &One| if let Stage::Known(usable) = &one.stage { usable.entry.body_len() * one.places() } else { 0 };
         self.items.iter().map(|one| bytes(one) as u64).sum()
     }
 
@@ -175,7 +175,7 @@ impl List {
         // In the order of the items.
         let mut apart = apart.iter();
         let body = |one: &One| match &one.stage {
-            Stage::Known(usable) => Some(Some(usable.entry.body.clone())),
+            Stage::Known(usable) => Some(Some(usable.entry.body())),
             Stage::Called(called) => pieces.get(called.seat)?.as_ref().map(|piece| of(piece.status, &piece.body)),
             _ => apart.next()?.as_ref().map(|answer| of(answer.status, &answer.body)),
         };

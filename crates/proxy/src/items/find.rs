@@ -122,5 +122,5 @@ fn found_stage(found: Found) -> Stage {
 
 /// Whether a copy can stand in a list's answer: it is one of success, and not compressed.
 pub(super) fn is_a_part(entry: &Arc<Cached>) -> bool {
-    entry.status == StatusCode::OK && entry.headers.all(&CONTENT_ENCODING).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
+    entry.status() == StatusCode::OK && entry.headers().all(&CONTENT_ENCODING).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
 }

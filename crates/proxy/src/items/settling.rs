@@ -76,7 +76,7 @@ impl List {
         let state = self.state.clone();
         for one in &mut self.items {
             let Stage::Known(usable) = &one.stage else { continue };
-            let sent = (StatusCode::OK, usable.entry.body.len() as u64);
+            let sent = (StatusCode::OK, usable.entry.body_len() as u64);
             let failed = usable.left.is_err().then_some(UncachedReason::UpstreamFailed.as_str());
             let from = settled_from(&state, (&one.planned.account, one.planned.variant_name()), usable, sent);
             let settled = Settled { error: failed, ..from };

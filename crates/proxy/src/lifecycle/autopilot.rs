@@ -77,14 +77,14 @@ impl State {
         let entry = &end.entry;
         let Some(last) = entry.last_hit().filter(|_| entry.hits() > 0 && route.switches.has_canary()) else { return };
         let dearer = |price: Money| self.stale_price_ratio(route, Some(price)) * price.nanos() as f64;
-        let Some(each) = entry.price.map(dearer) else {
-            return self.spent(route, entry.subject.key, None);
+        let Some(each) = entry.price().map(dearer) else {
+            return self.spent(route, entry.primary(), None);
         };
         let hits = entry.hits() as f64;
-        for (window, answers, stales) in parts(entry.fetched_at, last) {
+        for (window, answers, stales) in parts(entry.fetched_at(), last) {
             // The middle of the window: any moment of it has the same coin.
             let at = begin_of(window) + WINDOW / 2;
-            self.spent(route, entry.subject.key, Some((at, each * stale * stales, hits * answers)));
+            self.spent(route, entry.primary(), Some((at, each * stale * stales, hits * answers)));
         }
     }
 

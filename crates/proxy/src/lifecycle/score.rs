@@ -92,12 +92,12 @@ impl State {
     pub(crate) fn matured(&self, route: &Arc<RouteState>, end: &EntryEnd, (changed, stale): (bool, f64)) {
         let entry = &end.entry;
         self.answered(route, end, stale);
-        let Some(fill) = self.lifecycle.fills.take(entry.subject.key, entry.fetched_at) else { return };
-        let gap = end.at.since(entry.fetched_at).as_secs_f64();
+        let Some(fill) = self.lifecycle.fills.take(entry.primary(), entry.fetched_at()) else { return };
+        let gap = end.at.since(entry.fetched_at()).as_secs_f64();
         let requests = entry.hits() + 1;
         if fill.settled {
             self.judge_champion(route, &fill, (gap, changed));
-            let stale_price = self.stale_price_ratio(route, entry.price);
+            let stale_price = self.stale_price_ratio(route, entry.price());
             let told = |ttl: f64, forecast: &Forecast| Told { ttl, cumulated: forecast.cumulated(gap) };
             for (candidate, said) in self.lifecycle.candidates.iter().zip(&fill.candidates) {
                 let candidate = candidate.load_full();

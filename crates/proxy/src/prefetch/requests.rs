@@ -28,9 +28,15 @@ pub struct Known {
     pub path: Box<str>,
 }
 
-impl Weighed for Known {
+/// What the map holds: how a thing is asked for, and the thing.
+struct Kept(u64, Known);
+
+impl Weighed for Kept {
+    fn key(&self) -> KeyHash {
+        name(self.0)
+    }
     fn bytes(&self) -> usize {
-        self.path.len()
+        self.1.path.len()
     }
     fn worth(&self, _now: Time) -> f64 {
         1.0
@@ -39,7 +45,7 @@ impl Weighed for Known {
 
 /// Requests by what they are for, bounded in bytes.
 pub struct Requests {
-    known: Index<Known>,
+    known: Index<Kept>,
     /// Those that had to make room.
     pub evicted: u64,
 }
@@ -53,7 +59,7 @@ impl Default for Requests {
 impl Requests {
     /// How a thing was asked for.
     pub fn get(&mut self, thing: u64) -> Option<&Known> {
-        self.known.get(name(thing))
+        self.known.get(name(thing)).map(|kept| &kept.1)
     }
 
     /// Forgets all of them.
@@ -66,7 +72,7 @@ impl Requests {
         if self.known.get(name(thing)).is_none()
             && let Some(known) = known()
         {
-            self.evicted += self.known.insert(name(thing), known, now).evicted.len() as u64;
+            self.evicted += self.known.insert(Kept(thing, known), now).evicted.len() as u64;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a confirmation (304) of a stored entry comes to.
 
+use std::sync::Arc;
+
 use farthing_cache::Ticket;
 use farthing_freshness::semantics::{conditional, may_renew};
 use http::StatusCode;
@@ -22,30 +24,30 @@ pub(super) async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     // What is one client's alone is neither kept nor handed to those who wait: the entry stays as it was.
     let conditional::Renewed { mut headers, facts, bans } = renewed;
     let renewed = may_renew(&job.request, bans, &job.flight.route.rules);
-    let tagged = tags::confirmed(&previous.tags, &landed.reply.headers, &job.flight.route.provider.base_url);
+    let tagged = tags::confirmed(&previous.tags().map(Arc::from).collect::<Vec<_>>(), &landed.reply.headers, &job.flight.route.provider.base_url);
     let ours = tags::strip(&mut headers, &job.flight.route);
     let state = job.state.clone();
     let Landed { received_at, mut end, .. } = landed;
     end.revalidated = true;
-    end.entry_price = previous.price;
+    end.entry_price = previous.price();
     end.bytes = Some(0);
     end.validator_changed = Some(false);
     state.price_call(&job.flight, &end);
     job.flight.came(Came { status: StatusCode::NOT_MODIFIED, kept: renewed });
-    let shared = head(&job.flight, (previous.status, headers.clone()), tagged.clone().ok());
+    let shared = head(&job.flight, (previous.status(), headers.clone()), tagged.clone().ok());
     let mut filling = match renewed {
         Ok(()) => ticket.share(shared, received_at),
         Err(reason) => ticket.alone(reason, shared, received_at),
     };
     let key = filling.key();
-    filling.push(previous.body.clone()).await;
-    let filled = filling.finish(previous.trailers.as_deref().cloned());
+    filling.push(previous.body()).await;
+    let filled = filling.finish(previous.trailers());
     end.stored = Some(match renewed.and(tagged) {
         Err(reason) => Err(reason),
         Ok(tags) => {
             let headers = ours.beside(headers);
-            let prepared = Prepared { status: previous.status, headers, facts, body: previous.body.clone(), price: previous.price, tags };
-            let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash, received_at);
+            let prepared = Prepared { status: previous.status(), headers, facts, body: previous.body(), price: previous.price(), tags };
+            let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), previous.canonical_hash(), received_at);
             end.take(chosen);
             entry.and_then(|entry| filled.store(entry, received_at).map(|_| ()))
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use farthing_contract::features::{KeyStats, RouteStats};
 use farthing_experiment::Assigned;
 use farthing_freshness::Verdict;
+use farthing_freshness::entry::ChosenTtl;
 use farthing_freshness::entry::{FAILED_LATELY, REFRESH_AGAIN};
 use farthing_freshness::semantics::{CacheControl, Judged, may_stand_in, restrict, verdict};
 use farthing_policy::Guarded;
@@ -314,7 +315,12 @@ impl<'a> Path<'a> {
 
     fn judge(&mut self, planned: &Planned<'a>, copy: Arc<Copy>) {
         let name = planned.route.variant_name(planned.variant);
-        let judged = Judged { facts: &copy.facts, fetched_at: copy.fetched_at, chosen: copy.variant(name), soft_purged: false };
+        let judged = Judged {
+            facts: copy.facts.reuse(),
+            fetched_at: copy.fetched_at,
+            chosen: copy.variant(name).map(ChosenTtl::from),
+            soft_purged: false,
+        };
         match verdict(&judged, planned.facts, &planned.route.rules, planned.row.at) {
             Verdict::Fresh { age, left } => {
                 if planned.route.ahead(self.policy.draw).is_due((planned.row.unit, copy.fetched_at), age, left) {

@@ -146,7 +146,7 @@ pub(in crate::l2) mod cases {
         assert!(tier.flush().await);
         let found = look(&tier, &subject(1)).await.unwrap();
         assert_eq!(found.stats, entry.stats());
-        assert_eq!(*found, Entry { stats: entry.stats(), ..(**entry).clone() });
+        assert_eq!(*found, entry.to_entry(&entry.stats(), entry.mark()));
         assert_eq!(look(&tier, &subject(2)).await, Err(GetOutcome::Absent));
         let counts = tier.outcomes();
         assert_eq!((counts.get(GetOutcome::Hit), counts.get(GetOutcome::Absent), counts.put(PutOutcome::Stored)), (1, 1, 1));
@@ -168,7 +168,7 @@ pub(in crate::l2) mod cases {
 
     /// The bytes that stand for an entry, cut, changed and swapped in every way that a generator finds.
     pub async fn damage_is_a_miss_and_never_a_wrong_answer(store: Shared) {
-        let whole = envelope::wrap_entry(&fetched(1, "the one true answer"), (&Default::default(), 0), subject(1).key, None).unwrap();
+        let whole = envelope::wrap_entry(&fetched(1, "the one true answer"), subject(1).key, None).unwrap();
         let tier = tier(Arc::clone(&store), None, options());
         let damage = (any::<prop::sample::Index>(), 0u8..8, any::<bool>(), any::<bool>());
         let mut runner = TestRunner::deterministic();
@@ -248,25 +248,25 @@ pub(in crate::l2) mod cases {
         stored(Bytes::from_static(b"something else")).await;
         assert_eq!(look(&tier, &mine).await, Err(GetOutcome::Foreign));
         // Another key's entry under this key, and another tenant's.
-        stored(envelope::wrap_entry(&fetched(2, "not yours"), (&Default::default(), 0), subject(1).key, None).unwrap()).await;
+        stored(envelope::wrap_entry(&fetched(2, "not yours"), subject(1).key, None).unwrap()).await;
         assert_eq!(look(&tier, &mine).await, Err(GetOutcome::OtherKey));
         let theirs = Arc::new(Subject { tenant: "globex".into(), ..(*mine).clone() });
         let entry = Entry { subject: Arc::clone(&theirs), ..fetched(1, "not yours") };
-        stored(envelope::wrap_entry(&entry, (&Default::default(), 0), subject(1).key, None).unwrap()).await;
+        stored(envelope::wrap_entry(&entry, subject(1).key, None).unwrap()).await;
         assert_eq!(look(&tier, &mine).await, Err(GetOutcome::OtherKey));
         // Their selector under this key.
         let selector = envelope::Selector { names: [http::header::ACCEPT].into(), generation: 1 };
         stored(envelope::wrap_selector(&theirs, &selector, None).unwrap()).await;
         assert_eq!(look(&tier, &mine).await, Err(GetOutcome::OtherKey));
         // A version to come.
-        let mut newer = envelope::wrap_entry(&fetched(1, "x"), (&Default::default(), 0), subject(1).key, None).unwrap().to_vec();
+        let mut newer = envelope::wrap_entry(&fetched(1, "x"), subject(1).key, None).unwrap().to_vec();
         let at = newer.len() - 5;
         newer[at] += 1;
         stored(Bytes::from(newer)).await;
         assert_eq!(look(&tier, &mine).await, Err(GetOutcome::Foreign));
         // Past all use, though the store still has it.
         let old = Entry { fetched_at: now() - Span::from_secs(3600), ..fetched(1, "old") };
-        stored(envelope::wrap_entry(&old, (&Default::default(), 0), subject(1).key, None).unwrap()).await;
+        stored(envelope::wrap_entry(&old, subject(1).key, None).unwrap()).await;
         assert_eq!(look(&tier, &mine).await, Err(GetOutcome::Outdated));
     }
 }

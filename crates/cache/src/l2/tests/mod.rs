@@ -45,7 +45,7 @@ pub(super) fn varying(n: u64, body: &str, request: &HeaderMap) -> Entry {
 }
 
 pub(super) fn cached(entry: Entry) -> Arc<Cached> {
-    Arc::new(Cached::new(entry))
+    Arc::new(Cached::new(&entry))
 }
 
 pub(super) fn put(key: u128, value: impl Into<bytes::Bytes>) -> Put {

@@ -66,7 +66,7 @@ async fn damaged_values_are_deleted_and_foreign_ones_left_to_those_who_can_read_
     let (store, tier) = failing();
     let key = subject(1).key;
     for (damage, left) in [(0, false), (20, false), (usize::MAX, true)] {
-        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), (&Default::default(), 0), subject(1).key, None).unwrap().to_vec();
+        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), subject(1).key, None).unwrap().to_vec();
         let at = damage.min(bytes.len() - 1);
         bytes[at] ^= 1;
         store.put(put(key.0, bytes)).await.unwrap();
@@ -176,7 +176,7 @@ proptest! {
     #[test]
     fn a_changed_encrypted_value_never_opens(at: prop::sample::Index, bit in 0u8..8, cut: bool) {
         let sealer = sealer(1);
-        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), (&Default::default(), 0), subject(1).key, Some(&sealer)).unwrap().to_vec();
+        let mut bytes = envelope::wrap_entry(&fetched(1, "x"), subject(1).key, Some(&sealer)).unwrap().to_vec();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
         let found = envelope::unwrap(&bytes.into(), subject(1).key, &subject(1), Some(&sealer));
@@ -219,10 +219,10 @@ async fn copies_in_memory_are_checked_once_a_minute() {
     assert!(two.l2().unwrap().flush().await);
     assert!(one.is_due(&first, at(60)) && !one.is_due(&first, at(60)), "one of them is to check");
     match one.recheck(&first, &none, at(60)).await {
-        crate::Rechecked::Newer(entry) => assert_eq!(entry.body, "new"),
+        crate::Rechecked::Newer(entry) => assert_eq!(entry.body(), "new"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(one.peek(subject(1).key, &none).unwrap().body, "new");
+    assert_eq!(one.peek(subject(1).key, &none).unwrap().body(), "new");
     assert!(matches!(one.recheck(&second, &none, at(60)).await, crate::Rechecked::Same));
     assert!(matches!(one.recheck(&third, &none, at(60)).await, crate::Rechecked::Purged));
     assert!(one.peek(subject(3).key, &none).is_none());

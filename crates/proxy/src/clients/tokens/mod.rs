@@ -64,11 +64,15 @@ enum Ring {
     Watched(Arc<Watched>),
 }
 
-struct Known(Arc<Bearer>);
+/// A holder, by the name of the token.
+struct Known(KeyHash, Arc<Bearer>);
 
 impl Weighed for Known {
+    fn key(&self) -> KeyHash {
+        self.0
+    }
     fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.1.bytes()
     }
     fn worth(&self, _now: Time) -> f64 {
         1.0
@@ -149,7 +153,7 @@ impl Tokens {
         let issuer = self.issuer(text)?;
         let judged = self.judge(issuer, text, now).map(Arc::new);
         if let Ok(bearer) = &judged {
-            let _out = self.shard(name).lock().insert(name, Known(bearer.clone()), now);
+            let _out = self.shard(name).lock().insert(Known(name, bearer.clone()), now);
         }
         Some(judged.map_err(|(reason, detail)| refused(reason, detail)))
     }
@@ -161,7 +165,7 @@ impl Tokens {
 
     fn remembered(&self, name: KeyHash, now: Time) -> Option<Arc<Bearer>> {
         let mut shard = self.shard(name).lock();
-        let bearer = shard.get(name)?.0.clone();
+        let bearer = shard.get(name)?.1.clone();
         if bearer.holds(now) {
             return Some(bearer);
         }
