@@ -249,6 +249,7 @@ fn estimand(comparison: &Comparison, spec: &ExperimentSpec) -> String {
     let outcome = match spec.metric {
         Metric::MoneyCost => "bill and priced stale answers",
         Metric::Bill => "bill",
+        Metric::WithWaiting => "bill, priced stale answers and priced waiting",
     };
     let cut = spec.burn_in.as_secs_f64() / spec.window.as_secs_f64() * 100.0;
     format!(

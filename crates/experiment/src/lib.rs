@@ -24,6 +24,7 @@ pub mod savings;
 pub mod spec;
 pub mod steer;
 pub mod trial;
+pub mod tuning;
 pub mod unit;
 
 pub use allocation::{Allocation, AllocationKind, MIN_ADAPTIVE, SharedContexts, phi};

@@ -23,6 +23,8 @@ pub enum Metric {
     MoneyCost,
     /// What its calls cost.
     Bill,
+    /// What its calls cost, the price of its stale answers, and that of the time that clients wait.
+    WithWaiting,
 }
 
 impl Metric {
@@ -31,7 +33,13 @@ impl Metric {
         match self {
             Self::MoneyCost => "money-cost",
             Self::Bill => "bill",
+            Self::WithWaiting => "with-waiting",
         }
+    }
+
+    /// The metric of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::MoneyCost, Self::Bill, Self::WithWaiting].into_iter().find(|metric| metric.as_str() == text)
     }
 }
 

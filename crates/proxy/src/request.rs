@@ -476,7 +476,8 @@ impl Planned {
     pub fn batch_terms(&self, purpose: Purpose) -> Option<BatchTerms> {
         let promised = self.account.sla.map_or(self.deadline, |sla| sla.min(self.deadline));
         let patience = if purpose.is_waited_for() { promised } else { self.account.route.route.deadline };
-        let window = || self.account.variant.as_ref().and_then(Variant::plan).and_then(|plan| plan.batch_window);
+        let own = || self.account.variant.as_ref().and_then(Variant::plan).and_then(|plan| plan.batch_window);
+        let window = || own().or_else(|| self.account.route.tuned.batch_window());
         self.batch.is_ok().then(|| BatchTerms { owner: self.owner().into(), patience, window: window() })
     }
 

@@ -34,6 +34,7 @@ use crate::prompts::Prompts;
 use crate::routing::{self, Routing};
 use crate::stats::Numbered;
 use crate::switches::Switches;
+use crate::tuned::Tuned;
 use crate::writes;
 
 /// One configured route, compiled.
@@ -80,6 +81,8 @@ pub struct RouteState {
     pub plan: Arc<Plan>,
     /// The experiments that run on the route, each with a plan for each variant; a request belongs to one of them at most.
     pub experiment: ArcSwapOption<Vec<Arc<RouteExperiment>>>,
+    /// Values that experiments have found for it.
+    pub tuned: Tuned,
     /// What is switched off on it while it runs.
     pub switches: Switches,
     /// Which strategies it uses.
@@ -208,6 +211,7 @@ fn one(
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
+        tuned: Tuned::default(),
         switches: Switches::new(route.batch.is_some(), route.prompt_cache.is_some()),
         planning: Planning::default(),
         kept: Mutex::default(),

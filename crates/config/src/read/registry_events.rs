@@ -42,7 +42,12 @@ pub(crate) const EVENT_RULE: Keys = &[
 
 pub(crate) const EXPERIMENT: Keys = &[
     key("hypothesis", "text", "", "What it is to show."),
-    key("metric", "word", "\"money-cost\"", "What is compared: `money-cost` (the bill and the price of stale answers) or `bill`."),
+    key(
+        "metric",
+        "word",
+        "\"money-cost\"",
+        "What is compared: `money-cost` (the bill and the price of stale answers), `bill`, or `with-waiting` (money cost and, at the route's `price_wait`, the time that clients wait).",
+    ),
     key("margin", "share", "0.005", "How much larger than control's a challenger's share of errors, stale or late answers may be."),
     key("worthwhile", "share", "0.02", "Smallest relative difference in cost that is worth a change."),
     key(
@@ -104,6 +109,8 @@ pub(crate) const VARIANT: Keys = &[
         "How long the first call of a batch waits for others: 1ms to 10s, at most half of the route's `deadline`.",
     ),
     key("prefetch", "flag", "", "Fetch ahead, where the route does."),
+    key("prefetch_confidence", "share", "", "Least probability of use at which it fetches ahead, as in `[routes.NAME]`."),
+    key("refresh_ahead", "time", "", "Mean time before its expiry at which an entry is refreshed, as in `[routes.NAME]`; 0s: never."),
     key("routing", "flag", "", "Choose among the route's providers; the first that works when false."),
     table(
         "weights",

@@ -8,6 +8,7 @@ mod named;
 mod orders;
 mod spec;
 mod stale;
+mod tuning;
 mod units;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub use kept::{AuditLine, Folder, KeptError};
 pub use orders::ExperimentError;
 pub use spec::{check_experiments, experiment_spec};
 pub use stale::expected_stale;
+pub use tuning::{KnobView, Past, TryingView, TuningView};
 pub use units::{Asking, Variant};
 
 /// The records of all experiments.
@@ -37,6 +39,8 @@ pub struct Trials {
     all: Mutex<BTreeMap<Arc<str>, Running>>,
     /// Where they are kept; whoever writes holds it, so that what was written last is what was last.
     folder: Mutex<Folder>,
+    /// Numbers of plans that move by experiments. Its lock is taken before that of `all`, and never beside that of `folder` but by who keeps them.
+    tuning: Mutex<Vec<tuning::RouteTuning>>,
     /// What the store of predictors knows of the versions that they name.
     told: Mutex<named::Told>,
     /// Told when a guardrail has acted, so that this is kept at once.
@@ -119,7 +123,9 @@ impl Running {
 
     /// The snapshot of where it stands now.
     fn renew(&mut self) -> Result<(), StartError> {
-        self.snapshot = self.life.snapshot(&self.spec)?.map(Arc::new);
+        // What one of our own was decided for is the route's value from then on.
+        let over = self.life.stage == Stage::Decided && tuning::is_own(&self.spec.name);
+        self.snapshot = if over { None } else { self.life.snapshot(&self.spec)?.map(Arc::new) };
         Ok(())
     }
 }

@@ -33,7 +33,7 @@ pub fn experiment_spec(config: &ExperimentConfig) -> ExperimentSpec {
         ramp_hold: config.ramp_hold,
         allocation: allocation(config),
         leader: 0,
-        metric: if config.metric == Metric::Bill.as_str() { Metric::Bill } else { Metric::MoneyCost },
+        metric: Metric::parse(config.metric).unwrap_or_default(),
         margin: config.margin,
         worthwhile: config.worthwhile,
         // Each stale answer brings the price of its own route.
