@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::bandit::{Chooser, SQUARE_CB, Setting, mean as regret, turning};
 use crate::contexts::{BY_CONTEXT, Kinds, live};
+use crate::tuning;
 use crate::world::{Law, Run, World, count, decisions_until_off, median, run};
 
 const RUNS: u64 = 2_000;
@@ -165,6 +166,19 @@ fn many_shares(failed: &mut Vec<String>) -> Value {
     Value::Array(cells)
 }
 
+/// Rounds over one value: how often one is moved that nothing hangs on, and how often the best is found.
+fn tuning(failed: &mut Vec<String>) -> Value {
+    let flat: Vec<_> = (0..RUNS).map(|seed| tuning::ends(tuning::flat, seed)).collect();
+    let found: Vec<_> = (0..RUNS / 10).map(|seed| tuning::ends(tuning::best_at_80, seed)).collect();
+    let moved = flat.iter().filter(|(_, promoted, _)| *promoted > 0).count() as f64 / flat.len() as f64;
+    let best = found.iter().filter(|(value, ..)| *value == 80.0).count() as f64 / found.len() as f64;
+    println!("tuning: moved without a reason {moved:.4}, best found {best:.4}");
+    if moved > 0.05 || best < 0.95 {
+        failed.push(format!("moved {moved}, best {best}"));
+    }
+    json!({"rounds": flat.len(), "moved_without_reason": moved, "rounds_with_a_best": found.len(), "best_found": best})
+}
+
 /// Puts a table into the file beside the others, and fails when it does not hold.
 fn put(name: &str, table: fn(&mut Vec<String>) -> Value) {
     static FILE: Mutex<()> = Mutex::new(());
@@ -198,6 +212,12 @@ fn coverage_in_every_world() {
 fn contextual_allocation_in_every_world() {
     put("contextual", by_context);
     put("contextual_regret", regret_by_context);
+}
+
+#[test]
+#[ignore = "minutes: run by make simulate"]
+fn values_that_are_moved() {
+    put("tuning", tuning);
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod full;
 mod records;
 mod savings;
 mod short;
+mod tuning;
 mod world;

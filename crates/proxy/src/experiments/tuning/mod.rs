@@ -75,7 +75,7 @@ struct Trying {
 pub(super) struct Standing {
     searches: Vec<Search>,
     trying: Option<Trying>,
-    /// The experiment that ended last; it is shown until the next begins.
+    /// The experiment that ended last; it is shown until the next ends.
     finished: Option<Arc<str>>,
     /// Number of the next experiment.
     next: u64,

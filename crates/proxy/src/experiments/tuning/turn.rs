@@ -103,7 +103,10 @@ impl State {
             standing.past.pop_front();
         }
         standing.trying = None;
-        of.removed.extend(standing.finished.replace(name.clone()));
+        if let Some(before) = standing.finished.replace(name.clone()) {
+            self.trials.all.lock().remove(&before);
+            of.removed.push(before);
+        }
         of.unkept = true;
     }
 
@@ -151,7 +154,7 @@ impl State {
         Some(other.spec.name.clone())
     }
 
-    fn begin_own(&self, of: &mut RouteTuning, trying: &Trying, now: Time) -> Result<(), ExperimentError> {
+    fn begin_own(&self, of: &RouteTuning, trying: &Trying, now: Time) -> Result<(), ExperimentError> {
         let config = of.experiment(trying);
         let mut running = self.ordered(Running::draft(&config, now)?, &Order::Start, now)?;
         running.note(now, BY, format!("{} -> {}", Stage::Draft.as_str(), Stage::Running.as_str()), Some(config.hypothesis.clone()));
@@ -162,17 +165,6 @@ impl State {
             self.log_allocation(snapshot, now);
             self.log_variants(snapshot, now);
         }
-        all.retain(|name, other| {
-            let last = super::is_own(name) && other.snapshot.is_none() && other.config.routes == config.routes;
-            if last {
-                of.removed.push(name.clone());
-            }
-            !last
-        });
-        if of.standing.finished.as_ref().is_some_and(|last| !of.removed.contains(last)) {
-            of.removed.extend(of.standing.finished.clone());
-        }
-        of.standing.finished = None;
         all.insert(trying.name.clone(), running);
         Ok(self.publish_experiments(&all)?)
     }
