@@ -44,8 +44,8 @@ pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunnin
 pub use views::freeze::{FreezeControl, FreezeInfo, FreezeRequest};
 pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsInstance, LimitsShared, LimitsView, LoadRow, RefusedCount};
 pub use views::models::{
-    AliasState, CandidateInfo, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelDifference, ModelEvent, ModelInstance,
-    ModelList, ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
+    AliasState, CandidateInfo, CandidateWait, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelDifference, ModelEvent,
+    ModelInstance, ModelList, ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
 };
 pub use views::plans::{PlanInfo, ShadowPlan};
 pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};

@@ -373,7 +373,7 @@ impl Asked {
                 id,
                 at,
                 started,
-                side: if variant.is_none() { state.side(&route, key, at) } else { None },
+                side: state.side(&route, key, at),
                 route,
                 identity,
                 key,
@@ -492,6 +492,7 @@ impl Planned {
     /// The name under which entries keep this request's TTL.
     pub fn variant_name(&self) -> &str {
         let challenger = self.account.side.is_some_and(|side| side.challenger);
-        self.account.variant.as_ref().map_or(if challenger { CHALLENGER } else { "" }, |v| v.name())
+        let own = || self.account.variant.as_ref().and_then(Variant::keeps);
+        if challenger { CHALLENGER } else { own().map_or("", |name| name) }
     }
 }

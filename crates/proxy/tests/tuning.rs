@@ -226,7 +226,7 @@ async fn a_freeze_stops_it_and_it_gives_way_to_an_operators_experiment() {
     assert!(world.inside.experiment(&name).is_none(), "two experiments on a route would each spoil the other");
     world.inside.freeze(false, "it is over").unwrap();
     world.window().await;
-    assert_eq!((world.trying(), world.view().waits.as_deref()), (None, Some("mine")));
+    assert_eq!((world.trying(), world.view().waits.as_deref()), (None, Some("experiment mine")));
     world.inside.order_experiment("mine", &Order::Stop, "we know enough").unwrap();
     world.window().await;
     assert_eq!((world.trying().unwrap().1.as_str(), world.view().waits), ("tune.shop.batch_window.2", None), "tried anew");

@@ -67,7 +67,7 @@ pub struct RouteTuning {
     pub values: Vec<TunedValue>,
     /// The experiment under way.
     pub trying: Option<TuningTrial>,
-    /// Why nothing is under way: `frozen`, `waiting for experiment NAME`, or, until the next round, `settled`.
+    /// Why nothing is under way: `frozen`, `waiting for experiment NAME`, `waiting for the canary on the route`, or, until the next round, `settled`.
     pub waits: Option<String>,
     /// What was tried, the latest last.
     pub past: Vec<TunedPast>,

@@ -109,7 +109,7 @@ fn tuning(of: &TuningView, frozen: bool) -> RouteTuning {
         usd_per_month: past.usd_per_month,
     };
     let settled = || of.knobs.iter().all(|of| of.settled.is_some()).then(|| "settled".to_owned());
-    let rests = || of.waits.as_ref().map(|name| format!("waiting for experiment {name}")).or_else(settled);
+    let rests = || of.waits.as_ref().map(|what| format!("waiting for {what}")).or_else(settled);
     RouteTuning {
         route: of.route.to_string(),
         values: of.knobs.iter().map(value).collect(),

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use farthing_config::ExperimentConfig;
+use farthing_experiment::unit::Shared;
 use farthing_experiment::{Answer, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers};
 use farthing_policy::plan;
 use farthing_types::{Money, Time};
@@ -121,6 +122,15 @@ impl Running {
         }
     }
 
+    /// Whether what its variants change bears on copies of answers, as the TTLs of a canary do. Those that change nothing stand for any that might.
+    fn is_about_copies(&self) -> bool {
+        let of = |variant: &farthing_experiment::Variant| variant.overrides.fields().any(|field| Shared::of(field) == Shared::Copies);
+        if self.life.stage == Stage::Decided {
+            return self.spec.variants.get(self.life.leader).is_some_and(of);
+        }
+        self.spec.variants.iter().any(of) || self.spec.variants.iter().all(|variant| variant.overrides.fields().next().is_none())
+    }
+
     /// The snapshot of where it stands now.
     fn renew(&mut self) -> Result<(), StartError> {
         // What one of our own was decided for is the route's value from then on.
@@ -165,10 +175,14 @@ impl State {
                 let plans = experiment.variants().iter().map(compile).collect::<Result<_, _>>();
                 let plans = plans.map_err(|source| StartError::Plan { route: route.route.name.clone(), source })?;
                 let bears = Bears::of(experiment);
-                here.push(Arc::new(RouteExperiment { experiment: experiment.clone(), plans, bears, latency: running.config.latency }));
+                let (copies, latency) = (running.is_about_copies(), running.config.latency);
+                here.push(Arc::new(RouteExperiment { experiment: experiment.clone(), plans, bears, copies, latency }));
             }
+            let awaited = here.iter().find(|running| running.copies).map(|running| running.experiment.name().clone());
             route.experiment.store((!here.is_empty()).then(|| Arc::new(here)));
+            self.canary_waits(route, awaited);
         }
+        self.show_canaries();
         Ok(())
     }
 }

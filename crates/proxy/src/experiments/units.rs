@@ -36,6 +36,11 @@ impl Variant {
         &self.experiment().variants()[self.assigned.variant].name
     }
 
+    /// The name under which entries keep its TTL; `None` where no variant has one of its own.
+    pub fn keeps(&self) -> Option<&Arc<str>> {
+        self.running.copies.then(|| self.name())
+    }
+
     /// The experiment's snapshot.
     pub fn experiment(&self) -> &Arc<Experiment> {
         &self.running.experiment

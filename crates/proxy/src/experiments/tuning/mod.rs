@@ -87,8 +87,8 @@ pub(super) struct RouteTuning {
     route: Arc<RouteState>,
     config: TuneConfig,
     standing: Standing,
-    /// The experiment that has to end first.
-    waits: Option<Arc<str>>,
+    /// What has to end first.
+    waits: Option<String>,
     looked: Time,
     /// What of `spent` was not written down.
     unwritten: Span,
@@ -145,8 +145,8 @@ pub struct TuningView {
     pub knobs: Vec<KnobView>,
     /// The experiment under way.
     pub trying: Option<TryingView>,
-    /// Another experiment that has to end first.
-    pub waits: Option<Arc<str>>,
+    /// What has to end first: `experiment NAME`, or `the canary on the route`.
+    pub waits: Option<String>,
     /// What was tried, the latest last.
     pub past: Vec<Past>,
 }

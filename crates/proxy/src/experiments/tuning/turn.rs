@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use farthing_experiment::tuning::{Outcome, outcome};
+use farthing_experiment::tuning::{Knob, Outcome, outcome};
+use farthing_experiment::unit::Shared;
 use farthing_experiment::{Answer, Order, Stage};
 use farthing_types::{Span, Time};
 
@@ -131,7 +132,7 @@ impl State {
             of.waits = None;
             return;
         };
-        of.waits = self.in_the_way(of);
+        of.waits = self.in_the_way(of, knob);
         if of.waits.is_some() {
             return;
         }
@@ -147,11 +148,15 @@ impl State {
         }
     }
 
-    /// The experiment that is on the route now.
-    fn in_the_way(&self, of: &RouteTuning) -> Option<Arc<str>> {
+    /// What is on the route now that it would spoil: whoever is there first goes on.
+    fn in_the_way(&self, of: &RouteTuning, knob: Knob) -> Option<String> {
+        let copies = knob.overrides(0.0).fields().any(|field| Shared::of(field) == Shared::Copies);
+        if copies && of.route.switches.has_canary() {
+            return Some("the canary on the route".to_owned());
+        }
         let all = self.trials.all.lock();
         let other = all.values().find(|running| running.snapshot.is_some() && running.config.is_on(&of.route.route.name))?;
-        Some(other.spec.name.clone())
+        Some(format!("experiment {}", other.spec.name))
     }
 
     fn begin_own(&self, of: &RouteTuning, trying: &Trying, now: Time) -> Result<(), ExperimentError> {
