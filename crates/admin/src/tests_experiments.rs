@@ -23,6 +23,7 @@ fn summary(stage: &str) -> ExperimentSummary {
         started_ns: None,
         stopped_ns: None,
         differs: false,
+        found: Vec::new(),
     }
 }
 

@@ -176,6 +176,9 @@ pub struct ExperimentSummary {
     pub stopped_ns: Option<i64>,
     /// Whether the evidence has been enough at some time to say that variants differ.
     pub differs: bool,
+    /// In the list of all: the challengers that are found to differ among those of all experiments, of which at most 5 % do not, on average (e-BH).
+    #[serde(default)]
+    pub found: Vec<String>,
 }
 
 /// One variant.

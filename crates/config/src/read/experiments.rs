@@ -74,6 +74,11 @@ fn one(s: &Section<'_, '_>, name: &str, path: &str) -> ExperimentConfig {
         // It is each unit's own best that is wanted: one that follows the leader gets no use of it.
         experiment.slice = 1.0;
     }
+    experiment.may_cost = may_cost(s, allocation);
+    if experiment.may_cost.is_some() && !s.has("ramp") {
+        // The money says how fast it goes.
+        experiment.ramp = vec![1.0];
+    }
     experiment.layer = layer(s);
     experiment
 }
@@ -136,6 +141,22 @@ fn contextual(s: &Section<'_, '_>, allocation: Allocation, window: Span) -> Opti
     // Nothing shorter than a window can be forgotten by half.
     let half_life = half_life.unwrap_or_else(|| HALF_LIFE.max(window));
     Some(ContextualConfig { uniform: uniform.unwrap_or(UNIFORM), half_life: (!half_life.is_zero()).then_some(half_life), budget })
+}
+
+/// How many times control's cost a challenger is taken to cost when nothing is said.
+const WORST: f64 = 10.0;
+
+fn may_cost(s: &Section<'_, '_>, allocation: Allocation) -> Option<(f64, f64)> {
+    let most = s.opt("may_cost", v::share(0.001..=0.99));
+    let worst = s.opt("assumed_worst", v::share(1.01..=1_000.0));
+    if most.is_none() && worst.is_some() {
+        s.wrong("assumed_worst", "but nothing says what it may cost", "write `may_cost`, or leave it out");
+    }
+    if most.is_some() && allocation == Allocation::Contextual {
+        s.wrong("may_cost", "but allocation is contextual", "write `explore_budget` in its place");
+        return None;
+    }
+    most.map(|most| (most, worst.unwrap_or(WORST)))
 }
 
 fn layer(s: &Section<'_, '_>) -> Option<(Arc<str>, f64, f64)> {

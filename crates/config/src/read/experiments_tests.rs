@@ -75,12 +75,18 @@ fn allocation_by_context_has_keys_of_its_own() {
     let said = good(&with(lines)).experiments[0].clone();
     let money = Some(Money::from_nanos(2_500_000_000));
     assert_eq!((said.contextual, said.slice), (Some(ContextualConfig { uniform: 0.02, half_life: None, budget: money }), 0.5));
+    let bounded = |lines: &str| good(&with(lines)).experiments[0].clone();
+    let (plain, given) = (bounded("may_cost = 0.05"), bounded("may_cost = 0.02\nassumed_worst = 3\nramp = [0.5]"));
+    assert_eq!((plain.may_cost, plain.ramp), (Some((0.05, 10.0)), vec![1.0]));
+    assert_eq!((given.may_cost, given.ramp), (Some((0.02, 3.0)), vec![0.5]));
     for (lines, says) in [
         ("allocation = \"contextual\"\nfloor = 0.1", "allocation is contextual"),
         ("allocation = \"contextual\"\nuniform = 0.2", "experiments.e.uniform"),
         ("allocation = \"contextual\"\nhalf_life = \"1s\"", "shorter than a window"),
         ("allocation = \"thompson\"\nuniform = 0.03", "does not go by context"),
         ("explore_budget = \"1\"", "does not go by context"),
+        ("allocation = \"contextual\"\nmay_cost = 0.05", "`explore_budget` in its place"),
+        ("assumed_worst = 4", "write `may_cost`"),
     ] {
         let found = problems(&with(lines));
         assert!(found[0].contains(says), "{lines}: {found:?}");

@@ -90,6 +90,18 @@ pub(crate) const EXPERIMENT: Keys = &[
         "",
         "Under `contextual`: what drawing others than what is predicted to be the cheapest may cost in a day, by estimate; no limit when absent.",
     ),
+    key(
+        "may_cost",
+        "share",
+        "",
+        "What it may cost at most beyond control, at all times, as a share of what control alone would have cost on the slice: challengers are drawn as often as that certainly allows.",
+    ),
+    key(
+        "assumed_worst",
+        "number",
+        "",
+        "How many times control's cost a challenger is taken to cost before its interval is believed, where `may_cost` is given; 10 when absent.",
+    ),
     key("latency", "time", "", "Answers that take longer count as late, where the request has no promise of its own."),
     key("min_units", "count", "1000", "Fewest units before an effect may count as decided."),
     key("alpha", "share", "0.05", "Error probability of its interval."),

@@ -70,6 +70,8 @@ struct Totals {
     stale: f64,
     bill: Money,
     cost_usd: f64,
+    #[serde(default)]
+    square_usd: f64,
 }
 
 /// The running record of one experiment. Memory is bounded by the experiment's `max_units`.
@@ -359,6 +361,7 @@ impl Trial {
         totals.stale += open.stale;
         totals.bill += open.bill;
         totals.cost_usd += usd;
+        totals.square_usd += usd * usd;
         self.population += 1.0 / open.inclusion.max(1e-6);
         let state = self.units.entry(unit).or_default();
         totals.units += u64::from(state.variants_seen & (1 << open.variant) == 0);

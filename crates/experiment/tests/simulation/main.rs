@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a simulation that cannot be set up must stop the test")]
 
 mod bandit;
+mod conserve;
 mod contexts;
 mod full;
 mod records;

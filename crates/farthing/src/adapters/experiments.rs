@@ -143,6 +143,7 @@ fn summary(view: &ExperimentView) -> ExperimentSummary {
         ramps: view.life.ramp.auto,
         windows: view.report.windows,
         differs: view.report.comparisons.iter().any(|comparison| comparison.differs),
+        found: view.found.iter().map(ToString::to_string).collect(),
         leader: view.leader.to_string(),
         started_ns: view.life.started.map(Time::nanos),
         stopped_ns: view.life.ended.map(Time::nanos),

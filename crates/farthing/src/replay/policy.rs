@@ -54,7 +54,8 @@ fn one(config: &Config, route: &Arc<Route>, store: &Store) -> anyhow::Result<Rou
     if let Some(configured) = config.experiments.iter().find(|e| e.is_on(&route.name)) {
         let spec = farthing_proxy::experiment_spec(configured);
         // The log has what keys were asked for, not who asked nor what was published when.
-        let told = spec.unit == UnitKind::Key && spec.slot.is_none() && spec.allocation == AllocationKind::Fixed;
+        let shares = spec.allocation == AllocationKind::Fixed && spec.conservative.is_none();
+        let told = spec.unit == UnitKind::Key && spec.slot.is_none() && shares;
         let refreshes = spec.variants.iter().flat_map(|v| v.overrides.fields()).any(|field| field == PlanField::RefreshAhead);
         anyhow::ensure!(
             spec.metric != Metric::WithWaiting && !refreshes,

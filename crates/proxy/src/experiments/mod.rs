@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use farthing_config::ExperimentConfig;
 use farthing_experiment::unit::Shared;
-use farthing_experiment::{Answer, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers};
+use farthing_experiment::{Answer, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers, discoveries};
 use farthing_policy::plan;
 use farthing_types::{Money, Time};
 use parking_lot::Mutex;
@@ -33,6 +33,9 @@ pub use spec::{check_experiments, experiment_spec};
 pub use stale::expected_stale;
 pub use tuning::{KnobView, Past, TryingView, TuningView};
 pub use units::{Asking, Variant};
+
+/// Of the findings among all experiments at most this share is false, on average.
+const ALL_ALPHA: f64 = 0.05;
 
 /// The records of all experiments.
 #[derive(Default)]
@@ -86,6 +89,8 @@ pub struct ExperimentView {
     pub report: Report,
     /// What that says.
     pub answers: Vec<Answer>,
+    /// Challengers that are found to differ among those of all experiments; empty in a view of one alone.
+    pub found: Vec<Arc<str>>,
 }
 
 impl Trials {
@@ -96,7 +101,15 @@ impl Trials {
 
     /// All experiments, by name.
     pub fn views(&self, now: Time) -> Vec<ExperimentView> {
-        self.all.lock().values().map(|running| running.view(now)).collect()
+        let mut views: Vec<ExperimentView> = self.all.lock().values().map(|running| running.view(now)).collect();
+        let compared =
+            |views: &[ExperimentView]| views.iter().flat_map(|v| v.report.comparisons.iter().map(|c| c.evidence)).collect::<Vec<_>>();
+        let mut found = discoveries(&compared(&views), ALL_ALPHA).into_iter();
+        for view in &mut views {
+            let of = view.report.comparisons.iter().zip(&mut found).filter(|(_, found)| *found);
+            view.found = of.map(|(comparison, _)| comparison.variant.clone()).collect();
+        }
+        views
     }
 
     /// One experiment.
@@ -118,6 +131,7 @@ impl Running {
             pmf,
             answers: answers(&report, &self.spec),
             report,
+            found: Vec::new(),
             life: self.life.clone(),
         }
     }
