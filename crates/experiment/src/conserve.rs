@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::Report;
+use crate::report::{Report, VariantReport};
 use crate::spec::MAX_VARIANTS;
 
 /// Deviations of the cost of units that chance has drawn, or draws next, that are reckoned with.
@@ -27,7 +27,7 @@ pub struct Conservative {
 /// Probabilities of the next window: `wanted`, with as much less for the challengers as the money asks for. `now` are those of the window that is under way.
 ///
 /// With `M` unit-windows drawn for challengers, `m` and `s` control's mean and root mean square, and `r` what a challenger costs more relative to control (the upper end of
-/// its interval), the excess is at most `(M m + 3.5 s sqrt(M)) r`; it is kept below `most` times control's mean for all unit-windows. Before control is known nothing is drawn.
+/// its interval, or of the plain mean where that is higher), the excess is at most `(M m + 3.5 s sqrt(M)) r`; it is kept below `most` times control's mean for all unit-windows. Before control is known nothing is drawn.
 pub fn restrained(
     report: &Report,
     conservative: Conservative,
@@ -65,6 +65,11 @@ pub fn restrained(
 fn excess(report: &Report, challenger: usize, conservative: Conservative) -> f64 {
     let worst = conservative.worst - 1.0;
     let seen = report.variants.get(challenger).map_or(0, |variant| variant.unit_windows);
-    let interval = report.comparisons.get(challenger - 1).and_then(|comparison| comparison.relative);
-    interval.filter(|_| seen >= FEW).map_or(worst, |interval| interval.high.min(worst)).max(0.0)
+    let interval = report.comparisons.get(challenger - 1).and_then(|comparison| comparison.relative).filter(|_| seen >= FEW);
+    let Some((interval, (own, control))) = interval.zip(report.variants.get(challenger).zip(report.variants.first())) else { return worst };
+    // The interval is of costs that are cut at the cap, which may be control's alone; the plain means are not.
+    let each = |of: &VariantReport, sum: f64| sum / (of.unit_windows as f64).max(1.0);
+    let spread = (each(own, own.square_usd) / own.unit_windows as f64).sqrt();
+    let plain = (each(own, own.cost_usd) + DEVIATIONS * spread) / each(control, control.cost_usd).max(f64::MIN_POSITIVE) - 1.0;
+    interval.high.max(plain).min(worst).max(0.0)
 }

@@ -170,7 +170,7 @@ fn many_shares(failed: &mut Vec<String>) -> Value {
 fn conservative(failed: &mut Vec<String>) -> Value {
     let mut cells = Vec::new();
     for (factor, worst) in [(1.05, 3.0), (1.2, 3.0), (2.5, 3.0), (8.0, 10.0)] {
-        let runs: Vec<_> = (0..RUNS / 2).map(|seed| conserve::run((300, 150), (factor, Some(worst)), seed)).collect();
+        let runs: Vec<_> = (0..RUNS / 4).map(|seed| conserve::run((300, 150), (factor, Some(worst)), seed)).collect();
         let beyond = runs.iter().filter(|kept| kept.beyond).count() as f64 / runs.len() as f64;
         let excess = runs.iter().map(|kept| kept.excess).sum::<f64>() / runs.len() as f64;
         println!("conservative x{factor}: beyond {beyond:.4}, excess {excess:.4} of {}", conserve::MOST);
