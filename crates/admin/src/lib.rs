@@ -40,14 +40,15 @@ pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};
 pub use views::experiments::{
     ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary, ExperimentVariant, ExperimentsView,
+    RouteTuning, TunedPast, TunedValue, TuningTrial,
 };
 pub use views::explanations::{EconomicsView, ExplanationView, FeatureMove, IntervalView, PlanStep, PlanView};
 pub use views::forget::{ForgetControl, ForgetReport, ForgetRequest, ForgetRunning};
 pub use views::freeze::{FreezeControl, FreezeInfo, FreezeRequest};
 pub use views::limits::{LimitCounter, LimitRow, LimitsControl, LimitsInstance, LimitsShared, LimitsView, LoadRow, RefusedCount};
 pub use views::models::{
-    AliasState, CandidateInfo, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelDifference, ModelEvent, ModelInstance,
-    ModelList, ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
+    AliasState, CandidateInfo, CandidateWait, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelDifference, ModelEvent,
+    ModelInstance, ModelList, ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
 };
 pub use views::plans::{PlanInfo, ShadowPlan};
 pub use views::prices::{MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};

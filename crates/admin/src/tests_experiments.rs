@@ -23,6 +23,7 @@ fn summary(stage: &str) -> ExperimentSummary {
         started_ns: None,
         stopped_ns: None,
         differs: false,
+        found: Vec::new(),
     }
 }
 
@@ -32,6 +33,10 @@ impl ExperimentsView for Fake {
     }
     fn show(&self, name: &str) -> Option<ExperimentDetail> {
         (name == "ttl").then(|| ExperimentDetail { summary: summary("draft"), answers: json!([]), report: json!({}) })
+    }
+    fn tunings(&self) -> Vec<RouteTuning> {
+        let waits = Some("waiting for experiment ttl".to_owned());
+        vec![RouteTuning { route: "geo".to_owned(), values: Vec::new(), trying: None, waits, past: Vec::new() }]
     }
     fn order(&self, name: &str, order: &str, request: &ExperimentRequest) -> Result<ExperimentDetail, ControlError> {
         match (ExperimentsView::show(self, name), order, request.reason.as_str()) {
@@ -63,6 +68,8 @@ async fn an_experiment_is_ordered_about_and_its_rows_are_fetched_piece_by_piece(
     ] {
         assert_eq!(call("POST", &path(order), request.clone()).await.0, wanted, "{order} {request}");
     }
+    let (status, tuning) = call("GET", "/api/v1/tuning", Value::Null).await;
+    assert_eq!((status, &tuning[0]["waits"]), (StatusCode::OK, &json!("waiting for experiment ttl")));
     assert_eq!(call("POST", "/api/v1/experiments/none/start", json!({"reason": "x"})).await.0, StatusCode::NOT_FOUND);
     let (status, audit) = call("GET", &path("audit"), Value::Null).await;
     assert_eq!((status, &audit[0]["what"]), (StatusCode::OK, &json!("draft -> running")));

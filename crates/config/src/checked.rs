@@ -331,6 +331,8 @@ pub struct ExperimentConfig {
     pub thompson: Option<f64>,
     /// Allocation by what is known of each unit; `None` where it does not go by that.
     pub contextual: Option<ContextualConfig>,
+    /// What it may cost beyond control, as a share of the slice's cost, and how many times control's cost a challenger is taken to cost at first.
+    pub may_cost: Option<(f64, f64)>,
     /// Answers that take longer count as late, where nothing else is promised.
     pub latency: Option<Span>,
     /// Fewest unit-windows before an effect is reported as decided.
@@ -365,6 +367,7 @@ impl Default for ExperimentConfig {
             ramp_hold: Span::from_secs(3_600),
             thompson: None,
             contextual: None,
+            may_cost: None,
             latency: None,
             min_units: 1_000,
             alpha: 0.05,

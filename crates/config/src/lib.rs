@@ -31,6 +31,7 @@ mod salt;
 mod secret;
 mod sinks;
 mod strategies;
+mod tune;
 mod upgrade;
 
 pub use alerts::{AlertsConfig, SelfCostConfig};
@@ -62,4 +63,5 @@ pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig};
 pub use secret::Secret;
 pub use sinks::{LOG_TABLES, ModelStoreConfig, PostgresConfig, S3Config, S3Key, SinkConfig, SinkTarget};
 pub use strategies::{OverheadConfig, PlanConfig, StrategyFlags};
+pub use tune::TuneConfig;
 pub use upgrade::UpgradeConfig;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use farthing_types::{Money, Priority, RouteName, Span, Tenant};
 
 use crate::{
-    BatchConfig, CacheableIf, DeferConfig, Matcher, PersonalField, Prices, PromptCacheConfig, RoutingConfig, UpgradeConfig, WriteRule,
+    BatchConfig, CacheableIf, DeferConfig, Matcher, PersonalField, Prices, PromptCacheConfig, RoutingConfig, TuneConfig, UpgradeConfig,
+    WriteRule,
 };
 
 /// How far a route may deviate from what the origin says.
@@ -208,6 +209,8 @@ pub struct Route {
     pub defer: Option<DeferConfig>,
     /// How WebSockets are tunnelled; `None`: they are refused.
     pub upgrade: Option<UpgradeConfig>,
+    /// What of its plan experiments may move.
+    pub tune: Option<TuneConfig>,
     /// Who decides which of these are used.
     pub strategy: StrategyBy,
     /// Whether answers must be exact at every moment: none is kept.
@@ -320,6 +323,7 @@ impl Default for Route {
             prompt_cache: None,
             defer: None,
             upgrade: None,
+            tune: None,
             strategy: StrategyBy::Shadow,
             realtime: false,
             personalised: false,

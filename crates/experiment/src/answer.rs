@@ -95,6 +95,9 @@ pub struct Answer {
     pub relative: Option<Interval>,
     /// Staleness, latency and errors against their margins.
     pub guarded: Vec<Guarded>,
+    /// Among several challengers: it differs, where at most `alpha` of those of which this is said do not, on average; `None` where it is the only one.
+    #[serde(default)]
+    pub found: Option<bool>,
     /// What the dollars are about.
     pub estimand: String,
     /// Days watched.
@@ -125,6 +128,7 @@ fn answer(report: &Report, spec: &ExperimentSpec, index: usize) -> Option<Answer
         usd_per_month: comparison.effect_usd.map(|i| scaled(i, per_month(report, spec))),
         relative: comparison.relative,
         guarded: guarded(report, spec, index),
+        found: (report.comparisons.len() > 1).then_some(comparison.found),
         estimand: estimand(comparison, spec),
         days: report.watched as f64 * spec.window.as_secs_f64() / DAY_S,
         units: control.counted(spec.unit).min(own.counted(spec.unit)),
@@ -249,6 +253,7 @@ fn estimand(comparison: &Comparison, spec: &ExperimentSpec) -> String {
     let outcome = match spec.metric {
         Metric::MoneyCost => "bill and priced stale answers",
         Metric::Bill => "bill",
+        Metric::WithWaiting => "bill, priced stale answers and priced waiting",
     };
     let cut = spec.burn_in.as_secs_f64() / spec.window.as_secs_f64() * 100.0;
     format!(
@@ -284,6 +289,9 @@ impl Answer {
                 g.margin * 100.0,
                 g.stands
             );
+        }
+        if let Some(found) = self.found {
+            text += &format!("  among the challengers: {}\n", if found { "found to differ" } else { "not found to differ" });
         }
         text += &format!("  {:.1} days, {} units, {} unit-windows\n", self.days, self.units, self.unit_windows);
         text + &format!("  what it is about: {}\n", self.estimand)

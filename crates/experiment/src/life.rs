@@ -210,7 +210,7 @@ impl Life {
     /// The same with another share of the slice from a window on, at the probabilities published last.
     pub(crate) fn with_share(&self, spec: &ExperimentSpec, (now, from): (Time, i64), share: f64) -> Self {
         let last = self.allocations.last();
-        let (pmf, contexts) = last.map_or_else(|| (spec.declared(), None), |last| (last.pmf, last.contexts.clone()));
+        let (pmf, contexts) = last.map_or_else(|| (spec.initial(), None), |last| (last.pmf, last.contexts.clone()));
         let ramp = Ramp { share, since: now, ..self.ramp };
         Self { ramp, ..self.clone() }.publishing(Allocation { from, pmf, ramp: share, contexts })
     }

@@ -38,6 +38,8 @@ pub struct VariantReport {
     pub bill_usd: f64,
     /// Bill plus priced stale answers, USD.
     pub cost_usd: f64,
+    /// The sum of the squares of what its unit-windows cost.
+    pub square_usd: f64,
     /// Stale answers per request.
     pub stale_share: f64,
     /// Failed requests per request.
@@ -72,6 +74,9 @@ pub struct Comparison {
     pub evidence: f64,
     /// Whether the evidence has been enough at some time: the two differ.
     pub differs: bool,
+    /// It is among those challengers of the experiment of which at most the experiment's `alpha` differ in nothing, on average ([`crate::ebh`]), as it
+    /// stands now. Among several it is reached sooner than `differs`, which no finding at all may get wrong.
+    pub found: bool,
     /// Unit-windows of both that were tested.
     pub rows: u64,
     /// Standard deviation that one unit-window adds to the estimate, USD; null before there are rows of both.

@@ -6,6 +6,7 @@ use farthing_types::{Money, Overrides, PlanField, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::allocation::AllocationKind;
+use crate::conserve::Conservative;
 use crate::unit::{self, UnitKind};
 
 /// Live variants of one experiment, control included: an entry stores a TTL for each
@@ -23,6 +24,8 @@ pub enum Metric {
     MoneyCost,
     /// What its calls cost.
     Bill,
+    /// What its calls cost, the price of its stale answers, and that of the time that clients wait.
+    WithWaiting,
 }
 
 impl Metric {
@@ -31,7 +34,13 @@ impl Metric {
         match self {
             Self::MoneyCost => "money-cost",
             Self::Bill => "bill",
+            Self::WithWaiting => "with-waiting",
         }
+    }
+
+    /// The metric of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::MoneyCost, Self::Bill, Self::WithWaiting].into_iter().find(|metric| metric.as_str() == text)
     }
 }
 
@@ -78,6 +87,8 @@ pub struct ExperimentSpec {
     pub ramp: Vec<f64>,
     /// Least time on each step.
     pub ramp_hold: Span,
+    /// What it may cost; then that bounds how likely challengers are, and none is drawn before control is known.
+    pub conservative: Option<Conservative>,
     /// How the variants share the measured units.
     pub allocation: AllocationKind,
     /// Variant that units outside the slice get.
@@ -113,6 +124,7 @@ impl ExperimentSpec {
             slice: 1.0,
             ramp: vec![1.0],
             ramp_hold: Span::ZERO,
+            conservative: None,
             allocation: AllocationKind::Fixed,
             leader: 0,
             metric: Metric::MoneyCost,
@@ -144,6 +156,14 @@ impl ExperimentSpec {
     /// The declared share of each variant.
     pub(crate) fn declared(&self) -> [f64; MAX_VARIANTS] {
         std::array::from_fn(|index| self.variants.get(index).map_or(0.0, |v| v.share))
+    }
+
+    /// The probabilities that it begins with.
+    pub(crate) fn initial(&self) -> [f64; MAX_VARIANTS] {
+        match self.conservative {
+            Some(_) => std::array::from_fn(|index| if index == 0 { 1.0 } else { 0.0 }),
+            None => self.declared(),
+        }
     }
 
     /// Part of a window that is measured.
@@ -264,6 +284,19 @@ fn check_numbers(spec: &ExperimentSpec) -> Result<(), SpecError> {
         ("explore", explore, (0.02..=0.05).contains(&explore), "0.02 to 0.05"),
         ("half_life", half_life.map_or(0.0, |h| h.as_secs_f64()), half_life.is_none_or(|h| h >= spec.window), "a window or longer"),
         ("budget", budget.map_or(0.0, Money::as_usd_f64), budget.is_none_or(|b| b >= Money::ZERO), "0 or more"),
+        ("may_cost", spec.conservative.map_or(0.0, |c| c.most), spec.conservative.is_none_or(|c| c.most > 0.0 && c.most < 1.0), "(0, 1)"),
+        (
+            "assumed_worst",
+            spec.conservative.map_or(2.0, |c| c.worst),
+            spec.conservative.is_none_or(|c| c.worst > 1.0 && c.worst.is_finite()),
+            "above 1",
+        ),
+        (
+            "may_cost",
+            spec.conservative.map_or(0.0, |c| c.most),
+            spec.conservative.is_none() || contextual.is_none(),
+            "for shares that do not go by context: these have a budget of their own",
+        ),
         ("layer_from", from, (0.0..1.0).contains(&from), "[0, 1)"),
         ("layer_upto", upto, upto > from && upto <= 1.0, "(layer_from, 1]"),
         ("leader", spec.leader as f64, spec.leader < spec.variants.len(), "the indexes of the variants"),

@@ -7,6 +7,7 @@ use farthing_types::{Draw, Span, Time};
 
 use crate::allocation::{Allocation, AllocationKind, Belief, SharedContexts, cheapest, with_floor};
 use crate::assign::Experiment;
+use crate::conserve::restrained;
 use crate::guard::GuardKind;
 use crate::life::{Life, Ramp, Stage};
 use crate::report::Report;
@@ -17,6 +18,8 @@ use crate::trial::Trial;
 const RAMP_ROWS: u64 = 100;
 /// Evidence of harm that keeps a ramp where it is.
 const RAMP_HARM: f64 = 10.0;
+/// Probabilities that change by less than this share are left, where the money bounds them.
+const NEARLY: f64 = 0.02;
 
 /// Something that the control loop did, for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +66,7 @@ pub fn steer(what: &Steered<'_>, now: Time) -> Option<Turn> {
         climb(what, &report, &mut turn, now);
         publish(what, &mut turn, now);
     }
+    conserve(what, &mut turn, now);
     (turn.life != *what.life).then_some(turn)
 }
 
@@ -125,12 +129,48 @@ fn climb(what: &Steered<'_>, report: &Report, turn: &mut Turn, now: Time) {
     turn.notes.push(Note { by: "ramp", what: format!("traffic {:.0} % -> {:.0} % of the slice", share * 100.0, next * 100.0) });
 }
 
+/// No more of the challengers in the next window than the money allows, once half of this one has passed. Under a freeze they may become less likely, and not more.
+fn conserve(what: &Steered<'_>, turn: &mut Turn, now: Time) {
+    let (life, spec) = (&mut turn.life, what.spec);
+    let Some(conservative) = spec.conservative.filter(|_| passed(spec, now) >= 0.5) else { return };
+    let next = spec.window_at(now).saturating_add(1);
+    // What holds in this window, and, where other probabilities were published for the next one by now, those.
+    let Some(under_way) = life.allocations.iter().rev().find(|allocation| allocation.from < next) else { return };
+    let adaptive =
+        matches!(spec.allocation, AllocationKind::Thompson { .. }) && life.allocations.last().is_some_and(|last| last.from == next);
+    let wanted = if adaptive { life.allocations.last().map_or(under_way.pmf, |last| last.pmf) } else { spec.declared() };
+    let pmf = restrained(&what.trial.report(), conservative, (&wanted, &under_way.pmf));
+    let (before, ramp) = (under_way.pmf, life.ramp.share);
+    let more = pmf[0] < before[0];
+    let nearly = (pmf[0] - before[0]).abs() < NEARLY * (1.0 - before[0]);
+    if (more && what.frozen) || nearly || pmf == before {
+        if adaptive {
+            *life = life.clone().publishing(Allocation { from: next, pmf: before, ramp, contexts: None });
+        }
+        return;
+    }
+    *life = life.clone().publishing(Allocation { from: next, pmf, ramp, contexts: None });
+    let (full, none) = (|pmf: &[f64; MAX_VARIANTS]| pmf[0] <= wanted[0], |pmf: &[f64; MAX_VARIANTS]| pmf[0] >= 1.0);
+    if full(&pmf) != full(&before) || none(&pmf) != none(&before) {
+        let [from, to] = [before, pmf].map(|pmf| 100.0 * (1.0 - pmf[0]));
+        let most = 100.0 * conservative.most;
+        turn.notes.push(Note {
+            by: "budget",
+            what: format!("challengers have {from:.1} % -> {to:.1} % of the slice: they may cost {most} % of it"),
+        });
+    }
+}
+
+/// How much of the window has passed, 0 to 1.
+fn passed(spec: &ExperimentSpec, now: Time) -> f64 {
+    now.nanos().rem_euclid(spec.window_ns()) as f64 / spec.window_ns() as f64
+}
+
 /// The probabilities of the next window, once half of this one has passed: what is known then is of windows that are over, and the snapshot
 /// is in place before the next one begins.
 fn publish(what: &Steered<'_>, turn: &mut Turn, now: Time) {
     let (life, spec) = (&turn.life, what.spec);
-    // How much of the window has passed, 0 to 1.
-    let passed = now.nanos().rem_euclid(spec.window_ns()) as f64 / spec.window_ns() as f64;
+    let passed = passed(spec, now);
     let next = spec.window_at(now).saturating_add(1);
     if passed < 0.5 || spec.window.mul_f64(1.0 - passed) < Span::from_millis(1) || life.allocations.last().is_some_and(|a| a.from > next) {
         return;

@@ -60,8 +60,9 @@ impl Shared {
     /// What a change of `field` is shared by.
     pub const fn of(field: PlanField) -> Self {
         match field {
-            PlanField::Cache | PlanField::Dedupe | PlanField::Ttl | PlanField::BaseTtl | PlanField::ModelVersion => Self::Copies,
-            PlanField::Prefetch => Self::Ahead,
+            PlanField::Cache | PlanField::Dedupe | PlanField::Ttl | PlanField::BaseTtl => Self::Copies,
+            PlanField::ModelVersion | PlanField::RefreshAhead => Self::Copies,
+            PlanField::Prefetch | PlanField::PrefetchConfidence => Self::Ahead,
             PlanField::Batch | PlanField::BatchWindow => Self::Capacity,
             PlanField::Routing | PlanField::Weights => Self::Conversation,
         }
@@ -111,12 +112,14 @@ pub fn safe_units(field: PlanField) -> String {
 mod tests {
     use super::*;
 
-    const FIELDS: [PlanField; 10] = [
+    const FIELDS: [PlanField; 12] = [
         PlanField::Cache,
         PlanField::Dedupe,
         PlanField::Batch,
         PlanField::BatchWindow,
         PlanField::Prefetch,
+        PlanField::PrefetchConfidence,
+        PlanField::RefreshAhead,
         PlanField::Routing,
         PlanField::Weights,
         PlanField::Ttl,
@@ -128,10 +131,13 @@ mod tests {
     fn the_table_of_units() {
         let safe =
             |field| UnitKind::ALL.into_iter().filter(|unit| unsafe_for(field, *unit).is_none()).map(UnitKind::as_str).collect::<Vec<_>>();
-        for field in [PlanField::Cache, PlanField::Dedupe, PlanField::Ttl, PlanField::BaseTtl, PlanField::ModelVersion] {
+        let own =
+            [PlanField::Cache, PlanField::Dedupe, PlanField::Ttl, PlanField::BaseTtl, PlanField::ModelVersion, PlanField::RefreshAhead];
+        for field in own {
             assert_eq!(safe(field), ["key", "group", "block"], "{}", field.as_str());
         }
         assert_eq!(safe(PlanField::Prefetch), ["group", "block"]);
+        assert_eq!(safe(PlanField::PrefetchConfidence), ["group", "block"]);
         assert_eq!((safe(PlanField::Batch), safe(PlanField::BatchWindow)), (vec!["block"], vec!["block"]));
         for field in [PlanField::Routing, PlanField::Weights] {
             assert_eq!(safe(field), ["session", "tenant", "block"], "{}", field.as_str());

@@ -136,6 +136,10 @@ pub struct Plan {
     pub model_version: Option<u32>,
     /// How long the first call of a batch waits for others; `None` as the route says.
     pub batch_window: Option<Span>,
+    /// Mean time before its expiry at which an entry is refreshed; `None` as the route says.
+    pub refresh_ahead: Option<Span>,
+    /// Least probability of use at which a call is made ahead; `None` as the route says.
+    pub prefetch_confidence: Option<f64>,
     /// Providers are chosen among, where the route has several.
     pub routing: bool,
     /// What counts in that choice, where it is not what the route says.
@@ -207,6 +211,8 @@ pub fn compile(facts: &RouteFacts, overrides: &Overrides) -> Result<Plan, PlanEr
         ttl,
         model_version: overrides.model_version,
         batch_window: overrides.batch_window_ms.map(Span::from_millis),
+        refresh_ahead: overrides.refresh_ahead_ms.map(Span::from_millis),
+        prefetch_confidence: overrides.prefetch_confidence,
         routing: overrides.routing.unwrap_or(true),
         weights: overrides.weights.unwrap_or_default(),
     })

@@ -134,6 +134,7 @@ impl Proxy {
         let resuming = state.clone();
         let _ = tokio::task::spawn_blocking(move || resuming.resume_batches()).await;
         state.open_experiments(&config, now)?;
+        state.open_tuning(&config, now)?;
         state.budgets.start();
         state.start_limits();
         let stop = CancellationToken::new();

@@ -44,7 +44,7 @@ impl State {
     /// Chooses a TTL for each live variant of the route.
     pub fn choose(&self, occasion: &Occasion<'_>) -> Chosen {
         let route = &occasion.flight.route;
-        let Some(in_force) = &occasion.flight.variant else {
+        let Some(in_force) = occasion.flight.variant.as_ref().filter(|variant| variant.keeps().is_some()) else {
             return self.choose_plain(occasion, &route.plan);
         };
         let running = &in_force.running;
@@ -59,7 +59,7 @@ impl State {
         chosen
     }
 
-    /// Outside of experiments, candidates are asked as well; a challenger that decides for some keys has its TTL beside the champion's.
+    /// Outside of experiments on TTLs, candidates are asked as well; a challenger that decides for some keys has its TTL beside the champion's.
     fn choose_plain(&self, occasion: &Occasion<'_>, plan: &Plan) -> Chosen {
         let decided = self.decide_ttl(occasion, plan, "");
         let challenger = self.score(occasion, &decided);

@@ -19,7 +19,7 @@ use crate::audit::RouteAudit;
 use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
 use crate::defer::DeferReport;
-use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
+use crate::experiments::{AuditLine, ExperimentError, ExperimentView, TuningView};
 use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
 use crate::l2::L2;
@@ -121,6 +121,7 @@ impl Inside {
         events.connect(&state);
         let now = state.clock.now();
         state.open_experiments(config, now)?;
+        state.open_tuning(config, now)?;
         Ok(Self { state, log })
     }
 
@@ -197,6 +198,11 @@ impl Inside {
     /// One experiment.
     pub fn experiment(&self, name: &str) -> Option<ExperimentView> {
         self.state.trials.view(name, self.state.clock.now())
+    }
+
+    /// How numbers of plans stand that experiments may move.
+    pub fn tunings(&self) -> Vec<TuningView> {
+        self.state.tunings(self.state.clock.now())
     }
 
     /// Carries out an operator's order to an experiment. Blocks.

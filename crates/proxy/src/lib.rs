@@ -71,6 +71,7 @@ mod telemetry_limits;
 mod texts;
 mod ticketed;
 mod trace;
+mod tuned;
 mod unsent;
 pub mod volatile;
 mod warm;
@@ -86,7 +87,9 @@ pub use audit::{RouteAudit, Skipped as AuditSkipped};
 pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, FleetReport as FleetBudgetsReport, RaiseError, RefusalReport, WriteOffError};
 pub use defer::DeferReport;
-pub use experiments::{AuditLine, ExperimentError, ExperimentView, check_experiments, experiment_spec};
+pub use experiments::{
+    AuditLine, ExperimentError, ExperimentView, KnobView, Past, TryingView, TuningView, check_experiments, experiment_spec,
+};
 pub use farthing_upstream::LegReport;
 pub use fills::FillOutcome;
 pub use fleet::{Fleet, FleetError, FleetStats, Identity};

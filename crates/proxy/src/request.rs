@@ -378,7 +378,7 @@ impl Asked {
                 id,
                 at,
                 started,
-                side: if variant.is_none() { state.side(&route, key, at) } else { None },
+                side: state.side(&route, key, at),
                 route,
                 identity,
                 key,
@@ -477,7 +477,8 @@ impl Planned {
     pub fn batch_terms(&self, purpose: Purpose) -> Option<BatchTerms> {
         let promised = self.account.sla.map_or(self.deadline, |sla| sla.min(self.deadline));
         let patience = if purpose.is_waited_for() { promised } else { self.account.route.route.deadline };
-        let window = || self.account.variant.as_ref().and_then(Variant::plan).and_then(|plan| plan.batch_window);
+        let own = || self.account.variant.as_ref().and_then(Variant::plan).and_then(|plan| plan.batch_window);
+        let window = || own().or_else(|| self.account.route.tuned.batch_window());
         self.batch.is_ok().then(|| BatchTerms { owner: self.owner().into(), patience, window: window() })
     }
 
@@ -492,6 +493,7 @@ impl Planned {
     /// The name under which entries keep this request's TTL.
     pub fn variant_name(&self) -> &str {
         let challenger = self.account.side.is_some_and(|side| side.challenger);
-        self.account.variant.as_ref().map_or(if challenger { CHALLENGER } else { "" }, |v| v.name())
+        let own = || self.account.variant.as_ref().and_then(Variant::keeps);
+        if challenger { CHALLENGER } else { own().map_or("", |name| name) }
     }
 }

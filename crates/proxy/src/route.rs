@@ -38,6 +38,7 @@ use crate::prompts::Prompts;
 use crate::routing::{self, Routing};
 use crate::stats::Numbered;
 use crate::switches::Switches;
+use crate::tuned::Tuned;
 use crate::writes;
 
 /// One configured route, compiled.
@@ -84,6 +85,10 @@ pub struct RouteState {
     pub plan: Arc<Plan>,
     /// The experiments that run on the route, each with a plan for each variant; a request belongs to one of them at most.
     pub experiment: ArcSwapOption<Vec<Arc<RouteExperiment>>>,
+    /// The experiment on its copies that a canary waits for.
+    pub awaited: Mutex<Option<Arc<str>>>,
+    /// Values that experiments have found for it.
+    pub tuned: Tuned,
     /// What is switched off on it while it runs.
     pub switches: Switches,
     /// Which strategies it uses.
@@ -112,6 +117,8 @@ pub struct RouteExperiment {
     pub plans: Vec<Arc<Plan>>,
     /// Which requests it compares.
     pub bears: Bears,
+    /// Its variants have TTLs of their own, and no canary runs beside it.
+    pub copies: bool,
     /// Answers that take longer are late, where nothing else is promised.
     pub latency: Option<Span>,
 }
@@ -212,6 +219,8 @@ fn one(
         plan: Arc::new(compiled),
         facts,
         experiment: ArcSwapOption::empty(),
+        awaited: Mutex::default(),
+        tuned: Tuned::default(),
         switches: Switches::new(route.batch.is_some(), route.prompt_cache.is_some()),
         planning: Planning::default(),
         kept: Mutex::default(),

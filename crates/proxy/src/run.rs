@@ -22,7 +22,7 @@ use crate::choose::{Chosen, Occasion};
 use crate::defer;
 use crate::fills;
 use crate::flight::{Came, Flight};
-use crate::request::Through;
+use crate::request::{Through, Variant};
 use crate::settle::CallEnd;
 use crate::state::State;
 use crate::stream::{Meter, Passing, PassingJob, Stripper};
@@ -388,7 +388,7 @@ impl State {
 
 /// Whether the staleness of the entry tells something about the operating point: its TTL was chosen by a predictor.
 fn follows_operating_point(flight: &Flight, chosen: &Chosen) -> bool {
-    let name = flight.variant.as_ref().map_or("", |v| v.name());
+    let name = flight.variant.as_ref().and_then(Variant::keeps).map_or("", |name| name);
     let ttl = chosen.variants.iter().find(|v| &*v.variant == name).or_else(|| chosen.variants.first());
     ttl.is_some_and(|v| matches!(v.by, By::Model(_) | By::Table(_)))
 }

@@ -28,7 +28,7 @@ use crate::problem::{Dialect, Problem};
 use crate::promises;
 use crate::purging;
 use crate::reply::{from_entry, own_answer, settled};
-use crate::request::{Asked, Identified, Planned, Received, Refused, Upload, receive};
+use crate::request::{Asked, Identified, Planned, Received, Refused, Upload, Variant, receive};
 use crate::settle::Account;
 use crate::state::State;
 use crate::switches::OwnPart;
@@ -159,7 +159,9 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
 /// Whether a fresh entry is to be refreshed ahead of its expiry.
 pub fn is_due_ahead(state: &State, account: &Account, usable: &Usable, left: Span) -> bool {
     let route = &account.route.route;
-    let ahead = RefreshAhead { mean: route.refresh_ahead, scope: &route.name, draw: state.draw };
+    let own = account.variant.as_ref().and_then(Variant::plan).and_then(|plan| plan.refresh_ahead);
+    let mean = own.unwrap_or_else(|| account.route.tuned.refresh_ahead(route.refresh_ahead));
+    let ahead = RefreshAhead { mean, scope: &route.name, draw: state.draw };
     ahead.is_due((account.key.short(), usable.entry.fetched_at()), usable.age, left)
 }
 

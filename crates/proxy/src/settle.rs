@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use farthing_contract::features::HeadFacts;
 use farthing_contract::log;
-use farthing_experiment::Observation;
+use farthing_experiment::{Metric, Observation};
 use farthing_freshness::entry::Packed;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_policy::switches::Slice;
 use farthing_types::{
-    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, Purpose, RequestId, SlaOutcome, Span, Time,
-    TraceContext, UncachedReason,
+    BatchPart, CallId, CallReport, DecisionId, FailureKind, KeyHash, Money, Outcome, Priority, Purpose, Rate, RequestId, SlaOutcome, Span,
+    Time, TraceContext, UncachedReason,
 };
 use http::{Method, StatusCode};
 
@@ -218,7 +218,8 @@ impl State {
         if let Some(variant) = account.variant.as_ref().filter(|_| account.compared && !account.holdout) {
             let errors = u32::from(settled.status >= 500);
             let late = u32::from(promises::is_late(sla, variant.running.latency, settled));
-            self.observe(variant, Observation { bill: Some(Money::ZERO), requests: 1, errors, late, ..Observation::default() });
+            let waiting = waiting(variant, account, settled);
+            self.observe(variant, Observation { bill: Some(Money::ZERO), requests: 1, errors, late, waiting, ..Observation::default() });
         }
     }
 
@@ -311,6 +312,16 @@ impl State {
             });
         }
     }
+}
+
+/// Price of the time that a client has waited, where its experiment counts that: at the route's price for a wait of as long as a call usually takes, which
+/// its variants do not bear on.
+fn waiting(variant: &Variant, account: &Account, settled: &Settled) -> Money {
+    if variant.experiment().spec().metric != Metric::WithWaiting {
+        return Money::ZERO;
+    }
+    let Some((took, made)) = settled.took.or(settled.latency).zip(account.route.planning.made()) else { return Money::ZERO };
+    Rate::per_million(made.terms.wait_price.nanos()).cost(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Notes how long a call took that brought a whole answer: for whoever waits for one, apart from its turn and its batch.

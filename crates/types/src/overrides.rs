@@ -25,6 +25,12 @@ pub struct Overrides {
     /// How long the first call of a batch waits for others, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_window_ms: Option<u64>,
+    /// Mean time before its expiry at which an entry that is still read is refreshed, in milliseconds; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_ahead_ms: Option<u64>,
+    /// Least probability of use at which a call is made ahead, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefetch_confidence: Option<f64>,
     /// Choose among several providers by score; else the first that works is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub routing: Option<bool>,
@@ -104,6 +110,10 @@ pub enum PlanField {
     BatchWindow,
     /// Whether answers are fetched ahead.
     Prefetch,
+    /// How long before their expiry entries are refreshed.
+    RefreshAhead,
+    /// How likely a use must be for a call ahead.
+    PrefetchConfidence,
     /// Whether providers are chosen among.
     Routing,
     /// What counts in that choice.
@@ -125,6 +135,8 @@ impl PlanField {
             Self::Batch => "batch",
             Self::BatchWindow => "batch_window",
             Self::Prefetch => "prefetch",
+            Self::RefreshAhead => "refresh_ahead",
+            Self::PrefetchConfidence => "prefetch_confidence",
             Self::Routing => "routing",
             Self::Weights => "weights",
             Self::Ttl => "ttl",
@@ -137,13 +149,16 @@ impl PlanField {
 impl Overrides {
     /// The fields that they change.
     pub fn fields(&self) -> impl Iterator<Item = PlanField> {
-        let Self { cache, dedupe, batch, batch_window_ms, prefetch, routing, weights, ttl, base_ttl_ms, model_version } = self;
+        let Self { cache, dedupe, batch, batch_window_ms, prefetch, refresh_ahead_ms, .. } = self;
+        let Self { prefetch_confidence, routing, weights, ttl, base_ttl_ms, model_version, .. } = self;
         let given = [
             (cache.is_some(), PlanField::Cache),
             (dedupe.is_some(), PlanField::Dedupe),
             (batch.is_some(), PlanField::Batch),
             (batch_window_ms.is_some(), PlanField::BatchWindow),
             (prefetch.is_some(), PlanField::Prefetch),
+            (refresh_ahead_ms.is_some(), PlanField::RefreshAhead),
+            (prefetch_confidence.is_some(), PlanField::PrefetchConfidence),
             (routing.is_some(), PlanField::Routing),
             (weights.is_some(), PlanField::Weights),
             (ttl.is_some(), PlanField::Ttl),
@@ -157,10 +172,13 @@ impl Overrides {
 /// As a configuration would say it, on one line: `batch_window=20ms ttl=rule`; nothing where nothing is changed.
 impl fmt::Display for Overrides {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cache, dedupe, batch, batch_window_ms, prefetch, routing, weights, ttl, base_ttl_ms, model_version } = self;
+        let Self { cache, dedupe, batch, batch_window_ms, prefetch, refresh_ahead_ms, .. } = self;
+        let Self { prefetch_confidence, routing, weights, ttl, base_ttl_ms, model_version, .. } = self;
         let flags = [("cache", cache), ("dedupe", dedupe), ("batch", batch), ("prefetch", prefetch), ("routing", routing)];
         let mut parts: Vec<String> = flags.into_iter().filter_map(|(name, on)| on.map(|on| format!("{name}={on}"))).collect();
         parts.extend(batch_window_ms.map(|millis| format!("batch_window={millis}ms")));
+        parts.extend(refresh_ahead_ms.map(|millis| format!("refresh_ahead={millis}ms")));
+        parts.extend(prefetch_confidence.map(|share| format!("prefetch_confidence={share}")));
         parts.extend(ttl.as_ref().map(|ttl| format!("ttl={ttl}")));
         parts.extend(base_ttl_ms.map(|millis| format!("base_ttl={millis}ms")));
         parts.extend(model_version.map(|version| format!("model_version={version}")));
@@ -184,13 +202,15 @@ mod tests {
         let overrides = Overrides {
             cache: Some(false),
             batch_window_ms: Some(20),
+            refresh_ahead_ms: Some(250),
+            prefetch_confidence: Some(0.6),
             base_ttl_ms: Some(1_500),
             weights: Some(WeightsByPriority { low: Some(low), ..WeightsByPriority::default() }),
             ..Overrides::default()
         };
-        let said = "cache=false batch_window=20ms base_ttl=1500ms weights.low=cost:0.9,latency:0,quality:0,reliability:0.1";
+        let said = "cache=false batch_window=20ms refresh_ahead=250ms prefetch_confidence=0.6 base_ttl=1500ms weights.low=cost:0.9,latency:0,quality:0,reliability:0.1";
         assert_eq!((overrides.to_string().as_str(), Overrides::default().to_string().as_str()), (said, ""));
         let fields: Vec<&str> = overrides.fields().map(PlanField::as_str).collect();
-        assert_eq!(fields, ["cache", "batch_window", "weights", "base_ttl"]);
+        assert_eq!(fields, ["cache", "batch_window", "refresh_ahead", "prefetch_confidence", "weights", "base_ttl"]);
     }
 }

@@ -4,7 +4,9 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::{Json, Path, Query, blocking};
-use crate::{ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary, Parts, Problem, ProblemDocument};
+use crate::{
+    ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary, Parts, Problem, ProblemDocument, RouteTuning,
+};
 
 /// All experiments.
 #[utoipa::path(get, path = "/api/v1/experiments", tag = "experiments", responses(
@@ -13,6 +15,15 @@ use crate::{ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows
 ))]
 pub(super) async fn list(State(parts): State<Parts>) -> axum::Json<Vec<ExperimentSummary>> {
     axum::Json(parts.experiments.list())
+}
+
+/// The numbers of plans that experiments of the proxy's own may move, by route.
+#[utoipa::path(get, path = "/api/v1/tuning", tag = "experiments", responses(
+    (status = 200, description = "routes with a table `tune`", body = [RouteTuning]),
+    (status = 401, description = "no or wrong token", body = ProblemDocument, content_type = "application/problem+json")
+))]
+pub(super) async fn tuning(State(parts): State<Parts>) -> axum::Json<Vec<RouteTuning>> {
+    axum::Json(parts.experiments.tunings())
 }
 
 /// One experiment with figures, comparisons and intervals.

@@ -93,6 +93,7 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::explanation))
         .routes(routes!(views::plan))
         .routes(routes!(experiments::list))
+        .routes(routes!(experiments::tuning))
         .routes(routes!(experiments::show))
         .routes(routes!(experiments::order))
         .routes(routes!(experiments::audit))

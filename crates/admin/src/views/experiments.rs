@@ -12,6 +12,8 @@ pub trait ExperimentsView: Send + Sync {
     fn list(&self) -> Vec<ExperimentSummary>;
     /// One with what is known about it.
     fn show(&self, name: &str) -> Option<ExperimentDetail>;
+    /// How the numbers of plans stand that experiments may move, by route.
+    fn tunings(&self) -> Vec<RouteTuning>;
     /// Carries out an order (`shadow`, `start`, `stop`, `decide`, `traffic`). Blocks.
     ///
     /// # Errors
@@ -48,12 +50,88 @@ pub struct ExperimentRequest {
 pub struct ExperimentAudit {
     /// When, RFC 3339.
     pub at: String,
-    /// Who: `operator`, `configuration`, `guardrail`, `evidence`, `ramp`, `budget`.
+    /// Who: `operator`, `configuration`, `guardrail`, `evidence`, `ramp`, `budget`, `tuning`.
     pub by: String,
     /// What.
     pub what: String,
     /// Why, as the operator said.
     pub reason: Option<String>,
+}
+
+/// The numbers of one route's plan that experiments may move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RouteTuning {
+    /// The route.
+    pub route: String,
+    /// Its numbers.
+    pub values: Vec<TunedValue>,
+    /// The experiment under way.
+    pub trying: Option<TuningTrial>,
+    /// Why nothing is under way: `frozen`, `waiting for experiment NAME`, `waiting for the canary on the route`, or, until the next round, `settled`.
+    pub waits: Option<String>,
+    /// What was tried, the latest last.
+    pub past: Vec<TunedPast>,
+}
+
+/// One number. Values are as a configuration would say them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TunedValue {
+    /// Its key: `batch_window`, `refresh_ahead`, `prefetch_confidence`.
+    pub key: String,
+    /// As configured, where it began.
+    pub configured: String,
+    /// In force.
+    pub value: String,
+    /// The least that it may be.
+    pub low: String,
+    /// The most.
+    pub high: String,
+    /// Since when nothing is left to try in this round, RFC 3339.
+    pub settled: Option<String>,
+    /// Rounds that have begun.
+    pub rounds: u32,
+}
+
+/// The experiment under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TuningTrial {
+    /// Its name among the experiments.
+    pub experiment: String,
+    /// Which number.
+    pub key: String,
+    /// The value in force.
+    pub against: String,
+    /// The value that is tried.
+    pub value: String,
+    /// Why that one.
+    pub why: String,
+    /// The verdict as it stands.
+    pub verdict: String,
+    /// Time that is left to show something, seconds.
+    pub left_s: f64,
+}
+
+/// An experiment that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TunedPast {
+    /// When it ended, RFC 3339.
+    pub at: String,
+    /// Its name.
+    pub experiment: String,
+    /// Which number.
+    pub key: String,
+    /// The value that was in force.
+    pub against: String,
+    /// The value that was tried.
+    pub value: String,
+    /// Why that one.
+    pub why: String,
+    /// `promoted`, `worse`, `same`, `untold`.
+    pub outcome: String,
+    /// The verdict, as it stood.
+    pub verdict: String,
+    /// What a month would cost more under it, dollars; null where that was not known.
+    pub usd_per_month: Option<f64>,
 }
 
 /// A piece of an export.
@@ -98,6 +176,9 @@ pub struct ExperimentSummary {
     pub stopped_ns: Option<i64>,
     /// Whether the evidence has been enough at some time to say that variants differ.
     pub differs: bool,
+    /// In the list of all: the challengers that are found to differ among those of all experiments, of which at most 5 % do not, on average (e-BH).
+    #[serde(default)]
+    pub found: Vec<String>,
 }
 
 /// One variant.

@@ -248,6 +248,18 @@ pub struct CandidateInfo {
     /// Seconds in which the autopilot must be sure of it; null where none decides.
     #[serde(default)]
     pub autopilot_left_s: Option<f64>,
+    /// Routes on which it is not asked, and does not decide, until an experiment on their copies has ended.
+    #[serde(default)]
+    pub waits: Vec<CandidateWait>,
+}
+
+/// A route on which a candidate waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CandidateWait {
+    /// The route.
+    pub route: String,
+    /// The experiment that it waits for.
+    pub experiment: String,
 }
 
 /// How the forecasts of a route have come true.

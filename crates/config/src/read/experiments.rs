@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use farthing_types::{Overrides, Span, WeightsByPriority};
+use farthing_types::{Money, Overrides, Span, WeightsByPriority};
 use toml::de::DeValue;
 
 use super::registry;
@@ -11,7 +11,7 @@ use super::routes::ttl_by;
 use super::routing;
 use super::section::{Bad, Section, show};
 use super::values as v;
-use crate::{ContextualConfig, ExperimentConfig, Route, TtlBy, VariantConfig};
+use crate::{ContextualConfig, ExperimentConfig, Prefetch, Route, TtlBy, VariantConfig};
 
 /// Reads `[experiments.*]`. Whether its routes exist is checked when they are known.
 pub(crate) fn read(top: &Section<'_, '_>) -> Vec<ExperimentConfig> {
@@ -21,12 +21,23 @@ pub(crate) fn read(top: &Section<'_, '_>) -> Vec<ExperimentConfig> {
             top.wrong("experiments", format!("an experiment is called \"{name}\""), "use letters, digits, '-', '_' and '.'");
             continue;
         }
+        if name.starts_with(OWN) {
+            top.wrong(
+                "experiments",
+                format!("an experiment is called \"{name}\""),
+                "begin with something else: `tune.` is for those that the proxy begins by itself",
+            );
+            continue;
+        }
         let path = format!("experiments.{name}");
         let s = Section::open(top.doc, table, &path, registry::EXPERIMENT);
         experiments.push(one(&s, name, &path));
     }
     experiments
 }
+
+/// What names of the proxy's own experiments begin with.
+const OWN: &str = "tune.";
 
 fn one(s: &Section<'_, '_>, name: &str, path: &str) -> ExperimentConfig {
     let mut experiment = ExperimentConfig {
@@ -63,6 +74,11 @@ fn one(s: &Section<'_, '_>, name: &str, path: &str) -> ExperimentConfig {
         // It is each unit's own best that is wanted: one that follows the leader gets no use of it.
         experiment.slice = 1.0;
     }
+    experiment.may_cost = may_cost(s, allocation);
+    if experiment.may_cost.is_some() && !s.has("ramp") {
+        // The money says how fast it goes.
+        experiment.ramp = vec![1.0];
+    }
     experiment.layer = layer(s);
     experiment
 }
@@ -70,7 +86,7 @@ fn one(s: &Section<'_, '_>, name: &str, path: &str) -> ExperimentConfig {
 /// Steps of a ramp at most.
 const MOST_STEPS: usize = 8;
 const UNITS: &[(&str, &str)] = &[("key", "key"), ("group", "group"), ("block", "block"), ("tenant", "tenant"), ("session", "session")];
-const METRICS: &[(&str, &str)] = &[("money-cost", "money-cost"), ("bill", "bill")];
+const METRICS: &[(&str, &str)] = &[("money-cost", "money-cost"), ("bill", "bill"), ("with-waiting", "with-waiting")];
 const STARTS: &[(&str, &str)] = &[("draft", "draft"), ("shadow", "shadow"), ("running", "running")];
 
 /// The least probability of a variant when none is given.
@@ -125,6 +141,22 @@ fn contextual(s: &Section<'_, '_>, allocation: Allocation, window: Span) -> Opti
     // Nothing shorter than a window can be forgotten by half.
     let half_life = half_life.unwrap_or_else(|| HALF_LIFE.max(window));
     Some(ContextualConfig { uniform: uniform.unwrap_or(UNIFORM), half_life: (!half_life.is_zero()).then_some(half_life), budget })
+}
+
+/// How many times control's cost a challenger is taken to cost when nothing is said.
+const WORST: f64 = 10.0;
+
+fn may_cost(s: &Section<'_, '_>, allocation: Allocation) -> Option<(f64, f64)> {
+    let most = s.opt("may_cost", v::share(0.001..=0.99));
+    let worst = s.opt("assumed_worst", v::share(1.01..=1_000.0));
+    if most.is_none() && worst.is_some() {
+        s.wrong("assumed_worst", "but nothing says what it may cost", "write `may_cost`, or leave it out");
+    }
+    if most.is_some() && allocation == Allocation::Contextual {
+        s.wrong("may_cost", "but allocation is contextual", "write `explore_budget` in its place");
+        return None;
+    }
+    most.map(|most| (most, worst.unwrap_or(WORST)))
 }
 
 fn layer(s: &Section<'_, '_>) -> Option<(Arc<str>, f64, f64)> {
@@ -183,6 +215,8 @@ fn variant((s, path): (&Section<'_, '_>, &str), equal: f64) -> Option<VariantCon
         batch: s.opt("batch", v::flag),
         batch_window_ms: s.opt("batch_window", batch_window),
         prefetch: s.opt("prefetch", v::flag),
+        refresh_ahead_ms: s.opt("refresh_ahead", v::span).map(whole_millis),
+        prefetch_confidence: s.opt("prefetch_confidence", v::share(0.0..=1.0)),
         routing: s.opt("routing", v::flag),
         weights: Some(routing::weights(s, path)).filter(|given| *given != WeightsByPriority::default()),
         ttl: s.opt("ttl", ttl_by).map(|by| by.to_string()),
@@ -194,6 +228,8 @@ fn variant((s, path): (&Section<'_, '_>, &str), equal: f64) -> Option<VariantCon
         ("weights", overrides.weights.is_some(), "routing", overrides.routing == Some(false)),
         ("base_ttl", overrides.base_ttl_ms.is_some(), "ttl", overrides.ttl.as_ref().is_some_and(|by| by.starts_with("fixed:"))),
         ("base_ttl", overrides.base_ttl_ms.is_some(), "cache", overrides.cache == Some(false)),
+        ("refresh_ahead", overrides.refresh_ahead_ms.is_some(), "cache", overrides.cache == Some(false)),
+        ("prefetch_confidence", overrides.prefetch_confidence.is_some(), "prefetch", overrides.prefetch == Some(false)),
     ] {
         if given && off {
             s.wrong(key, format!("means nothing beside the `{switch}` of this variant"), "take one of the two out");
@@ -205,7 +241,11 @@ fn variant((s, path): (&Section<'_, '_>, &str), equal: f64) -> Option<VariantCon
 }
 
 fn millis(span: Span) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
+    whole_millis(span).max(1)
+}
+
+fn whole_millis(span: Span) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn batch_window(value: &DeValue<'_>) -> Result<u64, Bad> {
@@ -215,7 +255,7 @@ fn batch_window(value: &DeValue<'_>) -> Result<u64, Bad> {
 
 /// Whether a route can do what a variant asks of it: what is wrong, by key, and the remedy.
 pub(crate) fn unfit(variant: &VariantConfig, route: &Route) -> Vec<(&'static str, String, String)> {
-    let Overrides { batch_window_ms, weights, base_ttl_ms, ttl, .. } = &variant.overrides;
+    let Overrides { batch_window_ms, prefetch_confidence, weights, base_ttl_ms, ttl, .. } = &variant.overrides;
     let (name, mut wrong) = (&route.name, Vec::new());
     if let Some(window) = batch_window_ms {
         // Nobody waits longer than half of the time there is, so what is more would measure nothing.
@@ -227,6 +267,10 @@ pub(crate) fn unfit(variant: &VariantConfig, route: &Route) -> Vec<(&'static str
             let remedy = format!("write at most {most}ms, or a longer `deadline` of the route");
             wrong.push(("batch_window", format!("{window}ms on route \"{name}\", where nobody waits longer than {most}ms"), remedy));
         }
+    }
+    if prefetch_confidence.is_some() && (route.prefetch == Prefetch::Off || route.price_wait <= Money::ZERO) {
+        let remedy = "say what a wait is worth (`price_wait`) and leave `prefetch` on \"auto\", or name other `routes`".to_owned();
+        wrong.push(("prefetch_confidence", format!("route \"{name}\" fetches nothing ahead"), remedy));
     }
     if weights.is_some() && route.routing.is_none() {
         let remedy = format!("add tables [[routes.{name}.providers]], or name other `routes`");

@@ -8,7 +8,7 @@ use crate::read::tests::{good, problems};
 const PROVIDERS: &str = "[providers.one]\nbase_url = \"https://one.test\"\n[providers.two]\nbase_url = \"https://two.test\"\n";
 const ROUTES: &str = "[routes.lists]\nprovider = \"one\"\ndeadline = \"1s\"\nmax_ttl = \"10m\"\n[routes.lists.batch]\nformat = \"rest\"\n\
                       [routes.rates]\n[[routes.rates.providers]]\nprovider = \"one\"\n[[routes.rates.providers]]\nprovider = \"two\"\n\
-                      [routes.kept]\nprovider = \"one\"\nttl = \"fixed:5m\"\n";
+                      [routes.ahead]\nprovider = \"two\"\nprice_wait = \"0.001\"\n[routes.kept]\nprovider = \"one\"\nttl = \"fixed:5m\"\n";
 
 /// An experiment on a route whose second variant says this.
 fn experiment(route: &str, says: &str) -> String {
@@ -23,6 +23,8 @@ fn values_of_variants_are_read() {
     let of = |route: &str, says: &str| good(&experiment(route, says)).experiments[0].variants[1].overrides.clone();
     assert_eq!(of("lists", "batch_window = \"20ms\""), Overrides { batch_window_ms: Some(20), ..Overrides::default() });
     assert_eq!(of("lists", "base_ttl = \"90s\""), Overrides { base_ttl_ms: Some(90_000), ..Overrides::default() });
+    assert_eq!(of("lists", "refresh_ahead = \"0s\""), Overrides { refresh_ahead_ms: Some(0), ..Overrides::default() });
+    assert_eq!(of("ahead", "prefetch_confidence = 0.6"), Overrides { prefetch_confidence: Some(0.6), ..Overrides::default() });
     let low = RoutingWeights { cost: 9.0, reliability: 1.0, ..RoutingWeights::default() };
     let weights = Some(WeightsByPriority { low: Some(low), ..WeightsByPriority::default() });
     assert_eq!(of("rates", "weights.low = { cost = 9, reliability = 1 }"), Overrides { weights, ..Overrides::default() });
@@ -40,6 +42,9 @@ fn what_a_route_cannot_do_is_refused_by_name() {
         ("lists", "batch_window = \"600ms\"", "batch_window: variant \"b\": 600ms on route \"lists\"", "write at most 500ms"),
         ("lists", "batch_window = \"auto\"", "batch_window", "write a time from 1ms to 10s"),
         ("lists", "batch_window = \"20ms\"\nbatch = false", "batch_window: means nothing beside the `batch`", "take one"),
+        ("lists", "prefetch_confidence = 0.6", "prefetch_confidence: variant \"b\": route \"lists\" fetches nothing ahead", "price_wait"),
+        ("ahead", "prefetch_confidence = 0.6\nprefetch = false", "prefetch_confidence: means nothing beside the `prefetch`", "take one"),
+        ("lists", "refresh_ahead = \"2s\"\ncache = false", "refresh_ahead: means nothing beside the `cache`", "take one"),
         ("lists", "weights.low.cost = 1", "weights: variant \"b\": route \"lists\" has one provider", "[[routes.lists.providers]]"),
         ("rates", "weights.low.cost = 1\nrouting = false", "weights: means nothing beside the `routing`", "take one"),
         ("rates", "weights.low.cost = 0", "variants.weights.low.cost: nothing counts", "above 0"),
@@ -70,12 +75,18 @@ fn allocation_by_context_has_keys_of_its_own() {
     let said = good(&with(lines)).experiments[0].clone();
     let money = Some(Money::from_nanos(2_500_000_000));
     assert_eq!((said.contextual, said.slice), (Some(ContextualConfig { uniform: 0.02, half_life: None, budget: money }), 0.5));
+    let bounded = |lines: &str| good(&with(lines)).experiments[0].clone();
+    let (plain, given) = (bounded("may_cost = 0.05"), bounded("may_cost = 0.02\nassumed_worst = 3\nramp = [0.5]"));
+    assert_eq!((plain.may_cost, plain.ramp), (Some((0.05, 10.0)), vec![1.0]));
+    assert_eq!((given.may_cost, given.ramp), (Some((0.02, 3.0)), vec![0.5]));
     for (lines, says) in [
         ("allocation = \"contextual\"\nfloor = 0.1", "allocation is contextual"),
         ("allocation = \"contextual\"\nuniform = 0.2", "experiments.e.uniform"),
         ("allocation = \"contextual\"\nhalf_life = \"1s\"", "shorter than a window"),
         ("allocation = \"thompson\"\nuniform = 0.03", "does not go by context"),
         ("explore_budget = \"1\"", "does not go by context"),
+        ("allocation = \"contextual\"\nmay_cost = 0.05", "`explore_budget` in its place"),
+        ("assumed_worst = 4", "write `may_cost`"),
     ] {
         let found = problems(&with(lines));
         assert!(found[0].contains(says), "{lines}: {found:?}");

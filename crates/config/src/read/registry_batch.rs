@@ -1,4 +1,4 @@
-//! Keys of `[routes.NAME.batch]`, `[routes.NAME.prompt_cache]`, `[routes.NAME.defer]` and `[routes.NAME.upgrade]`.
+//! Keys of `[routes.NAME.batch]`, `[routes.NAME.prompt_cache]`, `[routes.NAME.defer]`, `[routes.NAME.tune]` and `[routes.NAME.upgrade]`.
 
 use super::registry::{Keys, key};
 
@@ -90,6 +90,38 @@ pub(crate) const DEFER: Keys = &[
     ),
     key("direct_time", "time", "\"1m\"", "The same of direct calls."),
     key("margin", "time", "\"1m\"", "What is left of a deadline beyond the time that a direct call takes, when it is made after all."),
+];
+
+pub(crate) const TUNE: Keys = &[
+    key(
+        "batch_window",
+        "list",
+        "",
+        "Bounds of the `window` of its batches, which is a time then: `[\"5ms\", \"200ms\"]`, at most half of the route's `deadline`.",
+    ),
+    key(
+        "refresh_ahead",
+        "list",
+        "",
+        "Bounds of `refresh_ahead`: `[\"0s\", \"30s\"]`. It needs a `price_wait`, for money alone it never pays.",
+    ),
+    key(
+        "prefetch_confidence",
+        "list",
+        "",
+        "Bounds of `prefetch_confidence`: `[0.5, 0.95]`. It needs a `price_wait`, as fetching ahead does.",
+    ),
+    key(
+        "window",
+        "time",
+        "",
+        "How long a window of its experiments is. Without it `5m` for `batch_window`, where each window is one observation, else `6h`.",
+    ),
+    key("within", "time", "\"21d\"", "A value of which nothing is shown within this time is left; time under a freeze does not count."),
+    key("again", "time", "\"30d\"", "So long after nothing was left to try, the neighbours are tried anew."),
+    key("worthwhile", "share", "0.02", "Smallest relative difference in cost that is worth a change."),
+    key("margin", "share", "0.005", "How much larger the share of errors, stale or late answers may be."),
+    key("latency", "time", "", "Answers that take longer count as late, where the request has no promise of its own."),
 ];
 
 pub(crate) const UPGRADE: Keys = &[

@@ -42,7 +42,12 @@ pub(crate) const EVENT_RULE: Keys = &[
 
 pub(crate) const EXPERIMENT: Keys = &[
     key("hypothesis", "text", "", "What it is to show."),
-    key("metric", "word", "\"money-cost\"", "What is compared: `money-cost` (the bill and the price of stale answers) or `bill`."),
+    key(
+        "metric",
+        "word",
+        "\"money-cost\"",
+        "What is compared: `money-cost` (the bill and the price of stale answers), `bill`, or `with-waiting` (money cost and, at the route's `price_wait`, the time that clients wait).",
+    ),
     key("margin", "share", "0.005", "How much larger than control's a challenger's share of errors, stale or late answers may be."),
     key("worthwhile", "share", "0.02", "Smallest relative difference in cost that is worth a change."),
     key(
@@ -85,6 +90,18 @@ pub(crate) const EXPERIMENT: Keys = &[
         "",
         "Under `contextual`: what drawing others than what is predicted to be the cheapest may cost in a day, by estimate; no limit when absent.",
     ),
+    key(
+        "may_cost",
+        "share",
+        "",
+        "What it may cost at most beyond control, at all times, as a share of what control alone would have cost on the slice: challengers are drawn as often as that certainly allows.",
+    ),
+    key(
+        "assumed_worst",
+        "number",
+        "",
+        "How many times control's cost a challenger is taken to cost before its interval is believed, where `may_cost` is given; 10 when absent.",
+    ),
     key("latency", "time", "", "Answers that take longer count as late, where the request has no promise of its own."),
     key("min_units", "count", "1000", "Fewest units before an effect may count as decided."),
     key("alpha", "share", "0.05", "Error probability of its interval."),
@@ -104,6 +121,8 @@ pub(crate) const VARIANT: Keys = &[
         "How long the first call of a batch waits for others: 1ms to 10s, at most half of the route's `deadline`.",
     ),
     key("prefetch", "flag", "", "Fetch ahead, where the route does."),
+    key("prefetch_confidence", "share", "", "Least probability of use at which it fetches ahead, as in `[routes.NAME]`."),
+    key("refresh_ahead", "time", "", "Mean time before its expiry at which an entry is refreshed, as in `[routes.NAME]`; 0s: never."),
     key("routing", "flag", "", "Choose among the route's providers; the first that works when false."),
     table(
         "weights",

@@ -4,7 +4,7 @@ use super::registry::{
     ADAPTER, ADMIN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF, EVENT_RULE, EVENTS,
     EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS, OVERHEAD, OVERLOAD,
     PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK,
-    STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -171,6 +171,12 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "Requests with an `x-farthing-deadline-ms` that leaves the time go to the provider's batch endpoint, at its price for batches; whoever has no answer \
               at the last safe time is called directly; an empty table switches it on, without the table nothing is deferred: docs/llm.md.",
         keys: DEFER,
+    },
+    Table {
+        heading: "[routes.NAME.tune]",
+        doc: "Numbers of the route's plan that the proxy may move by experiments of its own, one at a time, each between its bounds: docs/experiments.md. A number without bounds stays as \
+              configured. Nothing moves under `farthing freeze`.",
+        keys: TUNE,
     },
     Table {
         heading: "[routes.NAME.upgrade]",

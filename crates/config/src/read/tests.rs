@@ -454,7 +454,7 @@ fn documented_defaults_are_the_defaults() {
                 heading if heading.starts_with("[routes.NAME.weights") => continue,
                 "[[jwt]]" => "name = \"i\"\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"f\"",
                 // Read in `identity_tests`, and beside their reader.
-                "[jwt.claims]" | "[routes.NAME.prompt_cache]" | "[routes.NAME.defer]" => continue,
+                "[jwt.claims]" | "[routes.NAME.prompt_cache]" | "[routes.NAME.defer]" | "[routes.NAME.tune]" => continue,
                 "[models.store]" => "bucket = \"models\"\nregion = \"eu-central-1\"",
                 "[budgets.NAME]" => "limit = \"1\"\nwindow = \"ever\"",
                 _ => "",

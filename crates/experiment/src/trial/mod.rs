@@ -48,6 +48,8 @@ pub struct Observation {
     pub errors: u32,
     /// Of these, ones that were answered later than promised.
     pub late: u32,
+    /// Price of the time that clients have waited for them; zero where waiting has none.
+    pub waiting: Money,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +70,8 @@ struct Totals {
     stale: f64,
     bill: Money,
     cost_usd: f64,
+    #[serde(default)]
+    square_usd: f64,
 }
 
 /// The running record of one experiment. Memory is bounded by the experiment's `max_units`.
@@ -265,6 +269,7 @@ impl Trial {
         let stale = if seen.stale.is_finite() { seen.stale.max(0.0) } else { 0.0 };
         open.stale += stale;
         open.stale_usd += stale * seen.stale_price.map_or(self.price_stale, Money::as_usd_f64);
+        open.waiting += seen.waiting;
         open.requests = open.requests.saturating_add(seen.requests);
         open.errors = open.errors.saturating_add(seen.errors);
         open.late = open.late.saturating_add(seen.late);
@@ -341,7 +346,9 @@ impl Trial {
 
     /// What a unit cost in a window, USD.
     fn cost(&self, open: &Open) -> f64 {
-        open.bill.as_usd_f64() + if self.metric == Metric::MoneyCost { open.stale_usd } else { 0.0 }
+        let stale = if self.metric == Metric::Bill { 0.0 } else { open.stale_usd };
+        let waiting = if self.metric == Metric::WithWaiting { open.waiting.as_usd_f64() } else { 0.0 };
+        open.bill.as_usd_f64() + stale + waiting
     }
 
     fn close_unit(&mut self, unit: KeyHash, open: &Open) -> Row {
@@ -354,6 +361,7 @@ impl Trial {
         totals.stale += open.stale;
         totals.bill += open.bill;
         totals.cost_usd += usd;
+        totals.square_usd += usd * usd;
         self.population += 1.0 / open.inclusion.max(1e-6);
         let state = self.units.entry(unit).or_default();
         totals.units += u64::from(state.variants_seen & (1 << open.variant) == 0);

@@ -1,6 +1,7 @@
 //! The read-out of a record.
 
 use super::Trial;
+use crate::ebh::discoveries;
 use crate::report::{Comparison, Interval, Report, VariantReport};
 use crate::unit::UnitKind;
 
@@ -13,7 +14,7 @@ impl Trial {
         Report {
             name: self.name.clone(),
             variants: (0..self.names.len()).map(|v| self.variant(v)).collect(),
-            comparisons: (1..self.names.len()).map(|v| self.comparison(v)).collect(),
+            comparisons: self.comparisons(),
             windows: self.windows,
             watched: self.watched,
             population: self.population,
@@ -41,6 +42,7 @@ impl Trial {
             requests: totals.requests,
             bill_usd: totals.bill.as_usd_f64(),
             cost_usd: totals.cost_usd,
+            square_usd: totals.square_usd,
             stale_share: share(totals.stale),
             error_share: share(totals.errors as f64),
             late_share: share(totals.late as f64),
@@ -52,6 +54,14 @@ impl Trial {
     fn units_of(&self, variant: usize) -> u64 {
         let totals = &self.totals[variant];
         if self.unit == UnitKind::Block { totals.unit_windows } else { totals.units }
+    }
+
+    fn comparisons(&self) -> Vec<Comparison> {
+        let mut all: Vec<Comparison> = (1..self.names.len()).map(|v| self.comparison(v)).collect();
+        let evidence: Vec<f64> = all.iter().map(|comparison| comparison.evidence).collect();
+        let found = discoveries(&evidence, self.alpha * evidence.len() as f64);
+        all.iter_mut().zip(found).for_each(|(comparison, found)| comparison.found = found);
+        all
     }
 
     fn comparison(&self, challenger: usize) -> Comparison {
@@ -74,6 +84,7 @@ impl Trial {
             unweighted_usd: estimate.map(|e| e.unweighted * cap),
             evidence: estimate.map_or(1.0, |e| e.evidence),
             differs: estimate.is_some_and(|e| e.differs),
+            found: false,
             rows,
             spread_usd: known.map(|e| e.spread * cap),
             note: self.note(units, rows),

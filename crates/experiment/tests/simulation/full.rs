@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::bandit::{Chooser, SQUARE_CB, Setting, mean as regret, turning};
 use crate::contexts::{BY_CONTEXT, Kinds, live};
 use crate::world::{Law, Run, World, count, decisions_until_off, median, run};
+use crate::{conserve, tuning};
 
 const RUNS: u64 = 2_000;
 const LAWS: [Law; 4] = [Law::Light, Law::HeavyTail, Law::Cycle, Law::CarryOver];
@@ -165,6 +166,42 @@ fn many_shares(failed: &mut Vec<String>) -> Value {
     Value::Array(cells)
 }
 
+/// How often an experiment ever costs more than it may, and whether what is cheaper is found all the same.
+fn conservative(failed: &mut Vec<String>) -> Value {
+    let mut cells = Vec::new();
+    for (factor, worst) in [(1.05, 3.0), (1.2, 3.0), (2.5, 3.0), (8.0, 10.0)] {
+        let runs: Vec<_> = (0..RUNS / 4).map(|seed| conserve::run((300, 150), (factor, Some(worst)), seed)).collect();
+        let beyond = runs.iter().filter(|kept| kept.beyond).count() as f64 / runs.len() as f64;
+        let excess = runs.iter().map(|kept| kept.excess).sum::<f64>() / runs.len() as f64;
+        println!("conservative x{factor}: beyond {beyond:.4}, excess {excess:.4} of {}", conserve::MOST);
+        if beyond > 0.01 {
+            failed.push(format!("x{factor}: {beyond}"));
+        }
+        cells.push(json!({"runs": runs.len(), "factor": factor, "assumed_worst": worst, "may_cost": conserve::MOST, "ever_beyond": beyond, "mean_excess": excess}));
+    }
+    let cheaper: Vec<_> = (0..RUNS / 20).map(|seed| conserve::run((300, 120), (0.7, Some(10.0)), seed)).collect();
+    let found = cheaper.iter().filter(|kept| kept.differs).count() as f64 / cheaper.len() as f64;
+    println!("conservative x0.7: found {found:.4}");
+    if found < 0.95 {
+        failed.push(format!("x0.7: found {found}"));
+    }
+    cells.push(json!({"runs": cheaper.len(), "factor": 0.7, "found": found}));
+    Value::Array(cells)
+}
+
+/// Rounds over one value: how often one is moved that nothing hangs on, and how often the best is found.
+fn tuning(failed: &mut Vec<String>) -> Value {
+    let flat: Vec<_> = (0..RUNS).map(|seed| tuning::ends(tuning::flat, seed)).collect();
+    let found: Vec<_> = (0..RUNS / 10).map(|seed| tuning::ends(tuning::best_at_80, seed)).collect();
+    let moved = flat.iter().filter(|(_, promoted, _)| *promoted > 0).count() as f64 / flat.len() as f64;
+    let best = found.iter().filter(|(value, ..)| *value == 80.0).count() as f64 / found.len() as f64;
+    println!("tuning: moved without a reason {moved:.4}, best found {best:.4}");
+    if moved > 0.05 || best < 0.95 {
+        failed.push(format!("moved {moved}, best {best}"));
+    }
+    json!({"rounds": flat.len(), "moved_without_reason": moved, "rounds_with_a_best": found.len(), "best_found": best})
+}
+
 /// Puts a table into the file beside the others, and fails when it does not hold.
 fn put(name: &str, table: fn(&mut Vec<String>) -> Value) {
     static FILE: Mutex<()> = Mutex::new(());
@@ -198,6 +235,18 @@ fn coverage_in_every_world() {
 fn contextual_allocation_in_every_world() {
     put("contextual", by_context);
     put("contextual_regret", regret_by_context);
+}
+
+#[test]
+#[ignore = "minutes: run by make simulate"]
+fn what_an_experiment_may_cost() {
+    put("conservative", conservative);
+}
+
+#[test]
+#[ignore = "minutes: run by make simulate"]
+fn values_that_are_moved() {
+    put("tuning", tuning);
 }
 
 #[test]

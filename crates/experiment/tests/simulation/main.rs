@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a simulation that cannot be set up must stop the test")]
 
 mod bandit;
+mod conserve;
 mod contexts;
 mod full;
 mod records;
 mod savings;
 mod short;
+mod tuning;
 mod world;

@@ -2,11 +2,11 @@
 
 use farthing_admin::{
     ControlError, ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary, ExperimentVariant,
-    ExperimentsView,
+    ExperimentsView, RouteTuning, TunedPast, TunedValue, TuningTrial,
 };
 use farthing_experiment::Order;
 use farthing_ledger::costs::utc;
-use farthing_proxy::{ExperimentError, ExperimentView};
+use farthing_proxy::{ExperimentError, ExperimentView, KnobView, Past, TuningView};
 use farthing_types::Time;
 use serde_json::Value;
 
@@ -19,6 +19,11 @@ impl ExperimentsView for Running {
 
     fn show(&self, name: &str) -> Option<ExperimentDetail> {
         self.proxy.experiment(name).as_ref().map(detail)
+    }
+
+    fn tunings(&self) -> Vec<RouteTuning> {
+        let frozen = self.proxy.frozen().is_some();
+        self.proxy.tunings().iter().map(|of| tuning(of, frozen)).collect()
     }
 
     fn order(&self, name: &str, order: &str, request: &ExperimentRequest) -> Result<ExperimentDetail, ControlError> {
@@ -73,6 +78,47 @@ fn detail(view: &ExperimentView) -> ExperimentDetail {
     }
 }
 
+fn tuning(of: &TuningView, frozen: bool) -> RouteTuning {
+    let value = |of: &KnobView| TunedValue {
+        key: of.knob.as_str().to_owned(),
+        configured: of.knob.text(of.configured),
+        value: of.knob.text(of.value),
+        low: of.knob.text(of.bounds.0),
+        high: of.knob.text(of.bounds.1),
+        settled: of.settled.map(utc),
+        rounds: of.rounds,
+    };
+    let trying = of.trying.as_ref().map(|trying| TuningTrial {
+        experiment: trying.name.to_string(),
+        key: trying.knob.as_str().to_owned(),
+        against: trying.knob.text(trying.candidate.against),
+        value: trying.knob.text(trying.candidate.value),
+        why: trying.candidate.why.clone(),
+        verdict: trying.verdict.clone(),
+        left_s: trying.left.as_secs_f64(),
+    });
+    let past = |past: &Past| TunedPast {
+        at: utc(past.at),
+        experiment: past.name.to_string(),
+        key: past.knob.as_str().to_owned(),
+        against: past.knob.text(past.from),
+        value: past.knob.text(past.to),
+        why: past.why.clone(),
+        outcome: past.outcome.as_str().to_owned(),
+        verdict: past.verdict.clone(),
+        usd_per_month: past.usd_per_month,
+    };
+    let settled = || of.knobs.iter().all(|of| of.settled.is_some()).then(|| "settled".to_owned());
+    let rests = || of.waits.as_ref().map(|what| format!("waiting for {what}")).or_else(settled);
+    RouteTuning {
+        route: of.route.to_string(),
+        values: of.knobs.iter().map(value).collect(),
+        waits: if frozen { Some("frozen".to_owned()) } else { rests().filter(|_| trying.is_none()) },
+        trying,
+        past: of.past.iter().map(past).collect(),
+    }
+}
+
 fn summary(view: &ExperimentView) -> ExperimentSummary {
     let variants = view.config.variants.iter().zip(&view.pmf).map(|(variant, probability)| {
         let off = view.report.variants.iter().find(|report| report.name == variant.name).and_then(|report| report.off);
@@ -97,6 +143,7 @@ fn summary(view: &ExperimentView) -> ExperimentSummary {
         ramps: view.life.ramp.auto,
         windows: view.report.windows,
         differs: view.report.comparisons.iter().any(|comparison| comparison.differs),
+        found: view.found.iter().map(ToString::to_string).collect(),
         leader: view.leader.to_string(),
         started_ns: view.life.started.map(Time::nanos),
         stopped_ns: view.life.ended.map(Time::nanos),

@@ -1,15 +1,17 @@
 //! The store of predictors behind the admin API.
 
+use std::sync::Arc;
+
 use farthing_admin::{
-    AliasState, CandidateInfo, ControlError, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelDifference, ModelEvent,
-    ModelInstance, ModelList, ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
+    AliasState, CandidateInfo, CandidateWait, ControlError, DriftInfo, FeatureInfo, ForecastInfo, GuardInfo, ModelDetail, ModelDifference,
+    ModelEvent, ModelInstance, ModelList, ModelOrder, ModelVersion, ModelsControl, RouteDriftInfo,
 };
 use farthing_contract::bundle::{BundleError, Target};
 use farthing_ledger::costs::utc;
 use farthing_models::{Alias, AliasInfo, Differing, Event, Instance, Kind, ModelsError, Order, VersionInfo};
 use farthing_policy::watch::Ratio;
 use farthing_proxy::{CandidateView, DriftReport, FeatureShift, RouteDrift};
-use farthing_types::{Clock, Time};
+use farthing_types::{Clock, RouteName, Time};
 
 use super::Running;
 
@@ -201,7 +203,12 @@ fn candidate(view: &CandidateView) -> CandidateInfo {
         key_windows: report.money.units,
         shown: report.money.within,
         autopilot_left_s: view.left.map(|left| left.as_secs_f64()),
+        waits: view.waits.iter().map(wait).collect(),
     }
+}
+
+fn wait((route, experiment): &(RouteName, Arc<str>)) -> CandidateWait {
+    CandidateWait { route: route.to_string(), experiment: experiment.to_string() }
 }
 
 fn forecasts(ratio: &Ratio) -> ForecastInfo {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use farthing_admin::{ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary};
+use farthing_admin::{ExperimentAudit, ExperimentDetail, ExperimentRequest, ExperimentRows, ExperimentSummary, RouteTuning};
 use farthing_experiment::contextual::Split;
 use farthing_experiment::{Answer, Learned};
 use farthing_types::Overrides;
@@ -36,6 +36,8 @@ enum Command {
         #[arg(value_parser = segment)]
         name: String,
     },
+    /// Numbers of plans that the proxy moves by experiments of its own: in force, under way, tried.
+    Tuning,
     /// Measure from now on; the first whole window counts.
     Start {
         /// Only work out and log what variants would choose.
@@ -108,6 +110,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 print(flags, all.as_slice(), list);
             }
             Command::Show { name } => print(flags, &client.get(&format!("{PATH}/{name}")).await?, show),
+            Command::Tuning => print(flags, client.get::<Vec<RouteTuning>>("/api/v1/tuning").await?.as_slice(), tuning),
             Command::Start { shadow, order: of } => order(of, if *shadow { "shadow" } else { "start" }, None, None).await?,
             Command::Stop(of) => order(of, "stop", None, None).await?,
             Command::Decide { variant, order: of } => order(of, "decide", Some(variant), None).await?,
@@ -153,6 +156,40 @@ fn audit(lines: &[ExperimentAudit]) -> String {
     render(&["at", "by", "what", "reason"], rows)
 }
 
+fn tuning(all: &[RouteTuning]) -> String {
+    if all.is_empty() {
+        return "no route has a table [routes.NAME.tune]: nothing is moved\n".to_owned();
+    }
+    let values = all.iter().flat_map(|of| of.values.iter().map(move |value| (of, value))).map(|(of, value)| {
+        let tried = of.trying.as_ref().filter(|trying| trying.key == value.key);
+        let now = match (tried, &value.settled, &of.waits) {
+            (Some(trying), ..) => {
+                let left = trying.left_s / 86_400.0;
+                let frozen = of.waits.as_ref().map_or(String::new(), |waits| format!("{waits}; "));
+                format!("{frozen}tries {}: {} ({left:.1} days left; {})", trying.value, trying.verdict, trying.experiment)
+            }
+            (None, Some(since), _) => format!("settled since {since}"),
+            (None, None, Some(waits)) => waits.clone(),
+            (None, None, None) => "its turn comes".to_owned(),
+        };
+        let bounds = format!("{} to {}", value.low, value.high);
+        vec![of.route.clone(), value.key.clone(), value.configured.clone(), value.value.clone(), bounds, value.rounds.to_string(), now]
+    });
+    let mut text = render(&["route", "value", "configured", "in force", "bounds", "round", "now"], values);
+    let past: Vec<_> = all.iter().flat_map(|of| of.past.iter().map(move |past| (of, past))).collect();
+    if !past.is_empty() {
+        let rows = past.iter().map(|(of, past)| {
+            let dollars = past.usd_per_month.map_or_else(|| "-".to_owned(), |usd| format!("{usd:+.2}"));
+            let tried = format!("{} against {}", past.value, past.against);
+            let (verdict, why) = (past.verdict.clone(), past.why.clone());
+            vec![past.at.clone(), of.route.clone(), past.key.clone(), tried, past.outcome.clone(), verdict, dollars, why]
+        });
+        text.push('\n');
+        text += &render(&["at", "route", "value", "tried", "outcome", "verdict", "$ a month", "because"], rows);
+    }
+    text
+}
+
 fn list(all: &[ExperimentSummary]) -> String {
     let rows = all.iter().map(|experiment| {
         let variants = experiment.variants.iter().map(|variant| match &variant.off {
@@ -170,7 +207,13 @@ fn list(all: &[ExperimentSummary]) -> String {
             experiment.hypothesis.clone(),
         ]
     });
-    render(&["experiment", "routes", "stage", "variants", "traffic", "windows", "verdict", "hypothesis"], rows)
+    let table = render(&["experiment", "routes", "stage", "variants", "traffic", "windows", "verdict", "hypothesis"], rows);
+    let found: Vec<String> = all.iter().flat_map(|of| of.found.iter().map(move |variant| format!("{} of {}", variant, of.name))).collect();
+    match all.len() {
+        0 | 1 => table,
+        _ if found.is_empty() => format!("{table}\nnothing is found among all of them\n"),
+        _ => format!("{table}\nfound to differ from control, at most 5 % of these wrongly (e-BH over all): {}\n", found.join(", ")),
+    }
 }
 
 fn show(detail: &ExperimentDetail) -> String {
@@ -288,6 +331,54 @@ mod tests {
     use farthing_experiment::contextual::Leaning;
 
     use super::*;
+
+    #[test]
+    fn what_is_moved_is_told_with_what_was_tried_and_what_it_waits_for() {
+        use farthing_admin::{TunedPast, TunedValue, TuningTrial};
+        let [twenty, forty] = ["20ms", "40ms"].map(str::to_owned);
+        let value = TunedValue {
+            key: "batch_window".to_owned(),
+            configured: twenty.clone(),
+            value: forty.clone(),
+            low: "5ms".to_owned(),
+            high: "200ms".to_owned(),
+            settled: None,
+            rounds: 1,
+        };
+        let past = TunedPast {
+            at: "2026-11-27T00:00:00Z".to_owned(),
+            experiment: "tune.lists.batch_window.1".to_owned(),
+            key: "batch_window".to_owned(),
+            against: twenty,
+            value: forty.clone(),
+            why: "there is most room above".to_owned(),
+            outcome: "promoted".to_owned(),
+            verdict: "better".to_owned(),
+            usd_per_month: Some(-12.5),
+        };
+        let trying = TuningTrial {
+            experiment: "tune.lists.batch_window.2".to_owned(),
+            key: "batch_window".to_owned(),
+            against: forty,
+            value: "80ms".to_owned(),
+            why: String::new(),
+            verdict: "keep running (about 2 days)".to_owned(),
+            left_s: 864_000.0,
+        };
+        let of = RouteTuning { route: "lists".to_owned(), values: vec![value], trying: Some(trying), waits: None, past: vec![past] };
+        let text = tuning(std::slice::from_ref(&of));
+        for part in [
+            "tries 80ms: keep running (about 2 days) (10.0 days left; tune.lists.batch_window.2)",
+            "5ms to 200ms",
+            "40ms against 20ms",
+            "-12.50",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let waits = RouteTuning { trying: None, waits: Some("waiting for experiment e".to_owned()), ..of };
+        assert!(tuning(&[waits]).contains("waiting for experiment e"));
+        assert!(tuning(&[]).contains("[routes.NAME.tune]"));
+    }
 
     #[test]
     fn what_was_learned_is_told_with_where_and_at_what_price() {

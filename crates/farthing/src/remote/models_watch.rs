@@ -29,6 +29,10 @@ pub fn candidates(all: &[CandidateInfo]) -> String {
         let guards: Vec<_> = of.guards.iter().map(|guard| format!("{} {:.2}", guard.guard, guard.evidence)).collect();
         text += &format!("{} {}: evidence of harm {} (1 is none, taken back at 1000)\n", of.alias, of.version, guards.join(", "));
     }
+    // All wait for the same.
+    for wait in all.first().iter().flat_map(|of| &of.waits) {
+        text += &format!("on route {} they are waiting for experiment {}\n", wait.route, wait.experiment);
+    }
     text + &all.iter().filter_map(autopilot).collect::<String>()
 }
 
@@ -85,7 +89,7 @@ pub fn instances(all: &[ModelInstance]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use farthing_admin::{FeatureInfo, RouteDriftInfo};
+    use farthing_admin::{CandidateWait, FeatureInfo, RouteDriftInfo};
 
     use super::*;
 
@@ -137,8 +141,10 @@ mod tests {
             key_windows: [40, 42],
             shown: 12.5,
             autopilot_left_s: Some(6.5 * 86_400.0),
+            waits: vec![CandidateWait { route: "geo".to_owned(), experiment: "e".to_owned() }],
         };
         let text = candidates(&[candidate]);
         assert!(text.contains("-5.0 %") && text.contains("42 and 40") && text.contains("12.50") && text.contains("6.5 d"), "{text}");
+        assert!(text.contains("on route geo they are waiting for experiment e"), "{text}");
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use farthing_config::{Config, ConfigError, Flags, Route, StrategyBy, System};
-use farthing_experiment::{AllocationKind, Experiment, Holdout, UnitKind};
+use farthing_experiment::{AllocationKind, Experiment, Holdout, Metric, UnitKind};
 use farthing_models::{Alias, Kind, Store};
 use farthing_policy::{Champion, RouteFacts, plan};
 use farthing_replay::path::{Acting, Policy, RoutePolicy, Running};
-use farthing_types::{Draw, Overrides};
+use farthing_types::{Draw, Overrides, PlanField};
 
 /// Reads a configuration.
 ///
@@ -54,7 +54,14 @@ fn one(config: &Config, route: &Arc<Route>, store: &Store) -> anyhow::Result<Rou
     if let Some(configured) = config.experiments.iter().find(|e| e.is_on(&route.name)) {
         let spec = farthing_proxy::experiment_spec(configured);
         // The log has what keys were asked for, not who asked nor what was published when.
-        let told = spec.unit == UnitKind::Key && spec.slot.is_none() && spec.allocation == AllocationKind::Fixed;
+        let shares = spec.allocation == AllocationKind::Fixed && spec.conservative.is_none();
+        let told = spec.unit == UnitKind::Key && spec.slot.is_none() && shares;
+        let refreshes = spec.variants.iter().flat_map(|v| v.overrides.fields()).any(|field| field == PlanField::RefreshAhead);
+        anyhow::ensure!(
+            spec.metric != Metric::WithWaiting && !refreshes,
+            "experiment {}: how long clients wait is not replayed: no metric `with-waiting`, and no `refresh_ahead` of a variant",
+            spec.name
+        );
         anyhow::ensure!(told, "experiment {}: only experiments on keys, with fixed shares and without a layer, can be replayed", spec.name);
         let snapshot = Experiment::new(spec)?;
         let variants = snapshot.variants().iter().map(|v| acting(&v.overrides)).collect::<anyhow::Result<_>>()?;
@@ -116,6 +123,10 @@ mod tests {
         let policy = compiled(EXPERIMENT).unwrap();
         let running = policy.routes[0].as_ref().unwrap().experiment.as_ref().unwrap();
         assert_eq!([0, 1].map(|of: usize| running.variants[of].plan.ttl.base), [60, 90].map(Span::from_secs));
+        for (from, to) in [("base_ttl = \"90s\"", "refresh_ahead = \"2s\""), ("ramp =", "metric = \"with-waiting\"\nramp =")] {
+            let refused = format!("{:#}", compiled(&EXPERIMENT.replace(from, to)).err().unwrap());
+            assert!(refused.contains("how long clients wait"), "{refused}");
+        }
         let batches = EXPERIMENT.replace("base_ttl = \"90s\"", "batch_window = \"20ms\"");
         let batches = batches.replace("[experiments.e]", "[routes.geo.batch]\nformat = \"rest\"\n[experiments.e]");
         let refused = format!("{:#}", compiled(&batches).err().unwrap());

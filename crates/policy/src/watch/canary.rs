@@ -220,6 +220,11 @@ impl Canary {
         }
     }
 
+    /// Nobody's side decides on a route for some time, or did until now, in `window`: see [`Contest::rest`].
+    pub fn rest(&mut self, route: u16, window: i64) {
+        self.money.rest(route, window);
+    }
+
     /// Learns what became of a copy. `may_begin`: automation is not frozen.
     pub fn matured(&mut self, seen: &Matured, may_begin: bool) -> Option<Turn> {
         self.candidate.add(seen.candidate.cumulated, seen.changed);

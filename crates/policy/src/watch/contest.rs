@@ -61,6 +61,8 @@ pub struct Contest {
     margin: f64,
     /// Amounts count in windows after this one: in that in which it began, old copies know one side alone.
     began: Option<i64>,
+    /// The same for routes on which it has rested since, by number.
+    rests: Vec<i64>,
     purses: Vec<Purse>,
     routes: Vec<Usual>,
     tight: Signed,
@@ -100,6 +102,7 @@ impl Contest {
         Self {
             margin,
             began: None,
+            rests: Vec::new(),
             purses: Vec::new(),
             routes: Vec::new(),
             tight: Signed::default(),
@@ -113,6 +116,9 @@ impl Contest {
     /// Learns of an amount. What comes for a window that was closed counts at once, on its own side.
     pub fn add(&mut self, spent: &Spent) {
         if spent.window <= *self.began.get_or_insert(spent.window) || !spent.money.is_finite() || !spent.requests.is_finite() {
+            return;
+        }
+        if self.rests.get(usize::from(spent.route)).is_some_and(|until| spent.window <= *until) {
             return;
         }
         if self.purses.is_empty() {
@@ -140,6 +146,16 @@ impl Contest {
         unit.spent.requests += spent.requests;
         self.purses[place].open[slot] = Some(unit);
         over.into_iter().for_each(|unit| self.settle(place, &unit));
+    }
+
+    /// On a route nobody's side decides for some time: the windows that are open there count on neither side, and none does up to and with `window`.
+    pub fn rest(&mut self, route: u16, window: i64) {
+        let place = usize::from(route);
+        if self.rests.len() <= place {
+            self.rests.resize(place + 1, i64::MIN);
+        }
+        self.rests[place] = window;
+        self.purses.iter_mut().filter(|purse| purse.route == route).for_each(|purse| purse.open = [None; 2]);
     }
 
     /// Learns of a call or a copy whose price nobody knows.

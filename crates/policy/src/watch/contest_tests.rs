@@ -120,3 +120,27 @@ fn late_amounts_count_on_their_side_and_the_first_window_and_strangers_do_not() 
     let report = contest.report();
     assert!(report.unpriced == 1 && report.ratio.is_some_and(f64::is_finite) && report.within.is_finite());
 }
+
+#[test]
+fn what_is_open_on_a_route_that_rests_counts_on_no_side_and_no_other_route_is_concerned() {
+    let spend = |contest: &mut Contest, route: u16, window: i64, requests: f64| {
+        for key in 0..10u64 {
+            let treated = key % 2 == 0;
+            contest.add(&Spent { key: 1 + key + 100 * u64::from(route), route, window, treated, money: requests / 2.0, requests });
+        }
+    };
+    let mut contest = Contest::new(0.05);
+    for window in 0..20 {
+        [0, 1].into_iter().for_each(|route| spend(&mut contest, route, window, 100.0));
+        contest.close(window);
+    }
+    [0, 1].into_iter().for_each(|route| spend(&mut contest, route, 20, 100.0));
+    let before: u64 = contest.report().units.iter().sum();
+    contest.rest(0, 20);
+    [0, 1].into_iter().for_each(|route| spend(&mut contest, route, 20, 50.0));
+    contest.close(21);
+    assert_eq!(contest.report().units.iter().sum::<u64>(), before + 10 + 10, "the window before of neither, this one of route 1 alone");
+    spend(&mut contest, 0, 21, 100.0);
+    contest.close(22);
+    assert_eq!(contest.report().units.iter().sum::<u64>(), before + 30, "from the next window on it counts again");
+}

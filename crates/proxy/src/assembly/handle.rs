@@ -25,7 +25,7 @@ use crate::budgets::{BudgetsReport, RaiseError, WriteOffError};
 use crate::clients::Clients;
 use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
-use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
+use crate::experiments::{AuditLine, ExperimentError, ExperimentView, TuningView};
 use crate::fills::FillOutcome;
 use crate::fleet::FleetStats;
 use crate::l2::{L2, L2Stats};
@@ -152,6 +152,10 @@ impl Proxy {
     /// One experiment.
     pub fn experiment(&self, name: &str) -> Option<ExperimentView> {
         self.state.trials.view(name, self.now())
+    }
+    /// How numbers of plans stand that experiments may move.
+    pub fn tunings(&self) -> Vec<TuningView> {
+        self.state.tunings(self.now())
     }
     /// Starts an experiment.
     ///

@@ -19,7 +19,8 @@ impl Bears {
         let mut all = Self::default();
         for field in experiment.variants().iter().flat_map(|variant| variant.overrides.fields()) {
             match field {
-                PlanField::Cache | PlanField::Ttl | PlanField::BaseTtl | PlanField::ModelVersion | PlanField::Prefetch => all.copies = true,
+                PlanField::Cache | PlanField::Ttl | PlanField::BaseTtl | PlanField::ModelVersion => all.copies = true,
+                PlanField::Prefetch | PlanField::PrefetchConfidence | PlanField::RefreshAhead => all.copies = true,
                 PlanField::Dedupe => all.joins = true,
                 PlanField::Batch | PlanField::BatchWindow => all.batches = true,
                 PlanField::Routing | PlanField::Weights => all.providers = true,

@@ -7,6 +7,8 @@ use farthing_contract::log;
 use farthing_experiment::{Experiment, Life, Stage, Steered, Trial, UnitWindow, steer};
 use farthing_types::Time;
 
+use super::kept::Folder;
+use super::tuning::RouteTuning;
 use super::{AuditLine, Running};
 use crate::state::State;
 
@@ -22,6 +24,7 @@ impl State {
         }
         self.judge_overheads();
         self.steer_experiments(now);
+        self.tune(now);
     }
 
     /// One turn of the control loop over the experiments: windows that are over are closed, guardrails switch variants off, ramps go on, the
@@ -100,6 +103,7 @@ impl State {
     pub fn keep_experiments(&self) {
         self.tell_named(&[]);
         let folder = self.trials.folder.lock();
+        self.keep_tunings(&folder);
         let work: Vec<Work> = self.trials.all.lock().values_mut().filter_map(Running::take_unkept).collect();
         for mut work in work {
             let name = work.name.clone();
@@ -138,6 +142,21 @@ impl State {
             let spec = running.spec.clone();
             drop(all);
             self.log_assignments(&spec, &closed);
+        }
+    }
+
+    /// Before the experiments that they name.
+    fn keep_tunings(&self, folder: &Folder) {
+        let work: Vec<_> = self.trials.tuning.lock().iter_mut().filter_map(RouteTuning::take_unkept).collect();
+        for work in work {
+            if let Err(error) = folder.keep_tuning(&work) {
+                self.counters.experiments_unkept.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(route = %work.route, %error, "what was tried is not kept: tried again with the next turn; a restart before forgets it");
+                let mut all = self.trials.tuning.lock();
+                if let Some(of) = all.iter_mut().find(|of| of.is_on(&work.route)) {
+                    of.put_back(work);
+                }
+            }
         }
     }
 }

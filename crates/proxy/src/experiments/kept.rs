@@ -1,5 +1,5 @@
 //! What is kept of experiments in `state_dir/experiments`, for each: where it stands (`NAME.json`), its evidence (`NAME.trial.json`), its
-//! closed unit-windows (`NAME.rows.csv`) and who did what (`NAME.audit.jsonl`).
+//! closed unit-windows (`NAME.rows.csv`) and who did what (`NAME.audit.jsonl`); and for each route what was found for it (`ROUTE.tuning`).
 //!
 //! Where it stands and the evidence are written whole and durable. Rows are appended before the evidence that counts them, which says how
 //! long the file was; what is beyond belongs to a write that was cut short, and is taken away. So rows and evidence always agree.
@@ -15,6 +15,7 @@ use farthing_types::Time;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::tuning;
 use crate::files;
 
 /// Bytes of rows that are kept of an experiment; the request log has all of them.
@@ -22,6 +23,9 @@ const MOST_ROWS_BYTES: u64 = 256 << 20;
 /// Bytes of an audit that are read: the latest.
 const MOST_AUDIT_BYTES: u64 = 256 << 10;
 const FORMAT: u32 = 1;
+/// Of an experiment no file ends so, whatever it is called.
+const TUNING: &str = "tuning";
+const OF_EXPERIMENT: [&str; 4] = ["json", "trial.json", "rows.csv", "audit.jsonl"];
 
 /// Where an experiment stands, and what it said when it began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,7 +55,7 @@ struct EvidenceOf<'a> {
 pub struct AuditLine {
     /// When.
     pub at: Time,
-    /// Who: `operator`, `configuration`, `guardrail`, `evidence`, `ramp`, `budget`.
+    /// Who: `operator`, `configuration`, `guardrail`, `evidence`, `ramp`, `budget`, `tuning`.
     pub by: Arc<str>,
     /// What was done.
     pub what: String,
@@ -115,6 +119,24 @@ impl Folder {
     /// Keeps where it stands.
     pub fn keep_standing(&self, name: &str, frozen: &BTreeMap<String, String>, life: &Life) -> Result<(), KeptError> {
         self.write(name, "json", &Standing { format: FORMAT, frozen: frozen.clone(), life: life.clone() })
+    }
+
+    /// What was found for a route.
+    pub(super) fn tuning(&self, route: &str) -> Result<Option<tuning::Standing>, KeptError> {
+        self.read(route, TUNING)
+    }
+
+    /// Keeps what was found for a route, and takes away what experiments have left that are not told of any more.
+    pub(super) fn keep_tuning(&self, work: &tuning::Work) -> Result<(), KeptError> {
+        self.write(&work.route, TUNING, &work.standing)?;
+        let files = work.removed.iter().flat_map(|name| OF_EXPERIMENT.iter().filter_map(|what| self.path(name, what)));
+        for path in files {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(KeptError::Io { path, source }),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Its evidence, and the bytes of rows that belong to it.

@@ -8,13 +8,15 @@ mod named;
 mod orders;
 mod spec;
 mod stale;
+mod tuning;
 mod units;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use farthing_config::ExperimentConfig;
-use farthing_experiment::{Answer, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers};
+use farthing_experiment::unit::Shared;
+use farthing_experiment::{Answer, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers, discoveries};
 use farthing_policy::plan;
 use farthing_types::{Money, Time};
 use parking_lot::Mutex;
@@ -29,7 +31,11 @@ pub use kept::{AuditLine, Folder, KeptError};
 pub use orders::ExperimentError;
 pub use spec::{check_experiments, experiment_spec};
 pub use stale::expected_stale;
+pub use tuning::{KnobView, Past, TryingView, TuningView};
 pub use units::{Asking, Variant};
+
+/// Of the findings among all experiments at most this share is false, on average.
+const ALL_ALPHA: f64 = 0.05;
 
 /// The records of all experiments.
 #[derive(Default)]
@@ -37,6 +43,8 @@ pub struct Trials {
     all: Mutex<BTreeMap<Arc<str>, Running>>,
     /// Where they are kept; whoever writes holds it, so that what was written last is what was last.
     folder: Mutex<Folder>,
+    /// Numbers of plans that move by experiments. Its lock is taken before that of `all`, and never beside that of `folder` but by who keeps them.
+    tuning: Mutex<Vec<tuning::RouteTuning>>,
     /// What the store of predictors knows of the versions that they name.
     told: Mutex<named::Told>,
     /// Told when a guardrail has acted, so that this is kept at once.
@@ -81,6 +89,8 @@ pub struct ExperimentView {
     pub report: Report,
     /// What that says.
     pub answers: Vec<Answer>,
+    /// Challengers that are found to differ among those of all experiments; empty in a view of one alone.
+    pub found: Vec<Arc<str>>,
 }
 
 impl Trials {
@@ -91,7 +101,15 @@ impl Trials {
 
     /// All experiments, by name.
     pub fn views(&self, now: Time) -> Vec<ExperimentView> {
-        self.all.lock().values().map(|running| running.view(now)).collect()
+        let mut views: Vec<ExperimentView> = self.all.lock().values().map(|running| running.view(now)).collect();
+        let compared =
+            |views: &[ExperimentView]| views.iter().flat_map(|v| v.report.comparisons.iter().map(|c| c.evidence)).collect::<Vec<_>>();
+        let mut found = discoveries(&compared(&views), ALL_ALPHA).into_iter();
+        for view in &mut views {
+            let of = view.report.comparisons.iter().zip(&mut found).filter(|(_, found)| *found);
+            view.found = of.map(|(comparison, _)| comparison.variant.clone()).collect();
+        }
+        views
     }
 
     /// One experiment.
@@ -113,13 +131,25 @@ impl Running {
             pmf,
             answers: answers(&report, &self.spec),
             report,
+            found: Vec::new(),
             life: self.life.clone(),
         }
     }
 
+    /// Whether what its variants change bears on copies of answers, as the TTLs of a canary do. Those that change nothing stand for any that might.
+    fn is_about_copies(&self) -> bool {
+        let of = |variant: &farthing_experiment::Variant| variant.overrides.fields().any(|field| Shared::of(field) == Shared::Copies);
+        if self.life.stage == Stage::Decided {
+            return self.spec.variants.get(self.life.leader).is_some_and(of);
+        }
+        self.spec.variants.iter().any(of) || self.spec.variants.iter().all(|variant| variant.overrides.fields().next().is_none())
+    }
+
     /// The snapshot of where it stands now.
     fn renew(&mut self) -> Result<(), StartError> {
-        self.snapshot = self.life.snapshot(&self.spec)?.map(Arc::new);
+        // What one of our own was decided for is the route's value from then on.
+        let over = self.life.stage == Stage::Decided && tuning::is_own(&self.spec.name);
+        self.snapshot = if over { None } else { self.life.snapshot(&self.spec)?.map(Arc::new) };
         Ok(())
     }
 }
@@ -159,10 +189,14 @@ impl State {
                 let plans = experiment.variants().iter().map(compile).collect::<Result<_, _>>();
                 let plans = plans.map_err(|source| StartError::Plan { route: route.route.name.clone(), source })?;
                 let bears = Bears::of(experiment);
-                here.push(Arc::new(RouteExperiment { experiment: experiment.clone(), plans, bears, latency: running.config.latency }));
+                let (copies, latency) = (running.is_about_copies(), running.config.latency);
+                here.push(Arc::new(RouteExperiment { experiment: experiment.clone(), plans, bears, copies, latency }));
             }
+            let awaited = here.iter().find(|running| running.copies).map(|running| running.experiment.name().clone());
             route.experiment.store((!here.is_empty()).then(|| Arc::new(here)));
+            self.canary_waits(route, awaited);
         }
+        self.show_canaries();
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use farthing_experiment::{Claim, Experiment, Life, Order, OrderError, Stage, Tri
 use farthing_types::Time;
 
 use super::kept::{AuditLine, Folder, KeptError, Standing};
-use super::{ExperimentView, Running, Unkept, experiment_spec, spec};
+use super::{ExperimentView, Running, Unkept, experiment_spec, spec, tuning};
 use crate::StartError;
 use crate::reason::{self, LONGEST_REASON};
 use crate::state::State;
@@ -93,23 +93,11 @@ impl State {
         if let Some(name) = config.routes.iter().find(|name| self.route_named(name).is_none()) {
             return Err(StartError::NoRoute { experiment: config.name.clone(), route: name.clone() });
         }
-        let spec = experiment_spec(config);
-        let experiment = Experiment::new(spec.clone())?;
-        let frozen = spec::frozen(config);
+        let mut running = Running::draft(config, now)?;
         let folder = self.trials.folder.lock().clone();
-        let kept = folder.standing(&config.name)?;
-        let mut running = Running {
-            config: config.clone(),
-            spec,
-            frozen,
-            life: Life::draft(now),
-            snapshot: None,
-            trial: Trial::new(&experiment).keeping_rows(),
-            rows_bytes: 0,
-            unkept: Unkept { standing: true, ..Unkept::default() },
-        };
-        if let Some(kept) = kept {
-            running.take_up(kept, (&folder, experiment.window(now)))?;
+        if let Some(kept) = folder.standing(&config.name)? {
+            let window = running.spec.window_at(now);
+            running.take_up(kept, (&folder, window))?;
         }
         Ok(running)
     }
@@ -133,7 +121,7 @@ impl State {
     }
 
     /// What becomes of it by an order. Its record begins anew when it starts to be measured.
-    fn ordered(&self, mut running: Running, order: &Order, now: Time) -> Result<Running, ExperimentError> {
+    pub(super) fn ordered(&self, mut running: Running, order: &Order, now: Time) -> Result<Running, ExperimentError> {
         let window = running.spec.window_at(now);
         let name = running.spec.name.clone();
         let before = running.life.stage;
@@ -169,7 +157,9 @@ impl State {
             let stage = running.life.stage;
             // The order may fail: what stands is replaced when it has not.
             let mut next = self.ordered(running.clone(), order, now)?;
-            self.allow(&next, all.values().filter(|other| other.spec.name != next.spec.name))?;
+            let others = |other: &&Running| other.spec.name != next.spec.name && !other.gives_way_to(&next);
+            self.allow(&next, all.values().filter(others))?;
+            all.retain(|_, other| !other.gives_way_to(&next));
             next.note(now, "operator", said(order, stage, &next.life), Some(reason.to_owned()));
             tracing::warn!(experiment = name, reason, "{}", said(order, stage, &next.life));
             if let Some(snapshot) = &next.snapshot {
@@ -243,7 +233,29 @@ fn said(order: &Order, before: Stage, life: &Life) -> String {
 }
 
 impl Running {
-    fn note(&mut self, at: Time, by: &'static str, what: String, reason: Option<String>) {
+    /// What has not begun.
+    pub(super) fn draft(config: &ExperimentConfig, now: Time) -> Result<Self, StartError> {
+        let spec = experiment_spec(config);
+        let experiment = Experiment::new(spec.clone())?;
+        Ok(Self {
+            config: config.clone(),
+            spec,
+            frozen: spec::frozen(config),
+            life: Life::draft(now),
+            snapshot: None,
+            trial: Trial::new(&experiment).keeping_rows(),
+            rows_bytes: 0,
+            unkept: Unkept { standing: true, ..Unkept::default() },
+        })
+    }
+
+    /// Whether it is one of the proxy's own, on a route of an operator's that is to have an effect.
+    fn gives_way_to(&self, other: &Self) -> bool {
+        let own = tuning::is_own(&self.spec.name) && !tuning::is_own(&other.spec.name) && self.snapshot.is_some();
+        own && other.snapshot.is_some() && Claim::of(&self.spec, &self.config.routes).meets(&Claim::of(&other.spec, &other.config.routes))
+    }
+
+    pub(super) fn note(&mut self, at: Time, by: &'static str, what: String, reason: Option<String>) {
         self.unkept.notes.push(AuditLine { at, by: by.into(), what, reason });
     }
 
@@ -271,7 +283,7 @@ impl Running {
     }
 
     /// Whether it can run beside the others.
-    fn fits<'a>(&self, others: impl Iterator<Item = &'a Self>) -> Result<(), StartError> {
+    pub(super) fn fits<'a>(&self, others: impl Iterator<Item = &'a Self>) -> Result<(), StartError> {
         let mine = Claim::of(&self.spec, &self.config.routes);
         let mut running = others.filter(|other| other.snapshot.is_some());
         running.try_for_each(|other| spec::beside(&Claim::of(&other.spec, &other.config.routes), &mine))

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use farthing_config::{Config, ExperimentConfig};
-use farthing_experiment::{AllocationKind, Claim, Contextual, Experiment, ExperimentSpec, Metric, Slot, UnitKind, compatible, unit};
+use farthing_experiment::{
+    AllocationKind, Claim, Conservative, Contextual, Experiment, ExperimentSpec, Metric, Slot, UnitKind, compatible, unit,
+};
 use farthing_types::Money;
 
 use crate::StartError;
@@ -31,9 +33,10 @@ pub fn experiment_spec(config: &ExperimentConfig) -> ExperimentSpec {
         slice: config.slice,
         ramp: config.ramp.clone(),
         ramp_hold: config.ramp_hold,
+        conservative: config.may_cost.map(|(most, worst)| Conservative { most, worst }),
         allocation: allocation(config),
         leader: 0,
-        metric: if config.metric == Metric::Bill.as_str() { Metric::Bill } else { Metric::MoneyCost },
+        metric: Metric::parse(config.metric).unwrap_or_default(),
         margin: config.margin,
         worthwhile: config.worthwhile,
         // Each stale answer brings the price of its own route.
@@ -118,10 +121,14 @@ pub fn frozen(config: &ExperimentConfig) -> BTreeMap<String, String> {
         ("alpha", config.alpha.to_string()),
         ("variants", format!("{:?}", variants.collect::<Vec<_>>())),
     ];
-    keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    // Experiments that were begun before there was this key have none either.
+    let may_cost = config.may_cost.map(|(most, worst)| ("may_cost", format!("{most}, worst {worst}")));
+    keys.into_iter().chain(may_cost).map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// The keys in which a configuration is not what was frozen.
 pub fn changed(frozen: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
-    now.iter().filter(|(key, value)| frozen.get(*key) != Some(*value)).map(|(key, _)| format!("`{key}`")).collect()
+    let gone = frozen.keys().filter(|key| !now.contains_key(*key));
+    let other = now.iter().filter(|(key, value)| frozen.get(*key) != Some(*value)).map(|(key, _)| key);
+    other.chain(gone).map(|key| format!("`{key}`")).collect()
 }

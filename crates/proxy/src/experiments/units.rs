@@ -11,6 +11,7 @@ use farthing_types::{KeyHash, Time};
 use http::HeaderMap;
 
 use crate::identify::Identity;
+use crate::prefetch::Known;
 use crate::request::owner;
 use crate::route::{RouteExperiment, RouteState};
 use crate::state::State;
@@ -33,6 +34,11 @@ impl Variant {
     /// The variant's name.
     pub fn name(&self) -> &Arc<str> {
         &self.experiment().variants()[self.assigned.variant].name
+    }
+
+    /// The name under which entries keep its TTL; `None` where no variant has one of its own.
+    pub fn keeps(&self) -> Option<&Arc<str>> {
+        self.running.copies.then(|| self.name())
     }
 
     /// The experiment's snapshot.
@@ -108,6 +114,26 @@ impl State {
             };
             self.drawn(running, unit, at)
         })
+    }
+
+    /// Least probability of use at which a request is made ahead: that of its own variant, else the one found for the route, else `None`.
+    pub(crate) fn confidence_ahead(&self, (route, identity): (&RouteState, &Identity), known: &Known, at: Time) -> Option<f64> {
+        let path = known.path.strip_prefix(route.route.strip_prefix.trim_end_matches('/')).unwrap_or(&known.path);
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let all = route.experiment.load();
+        let variant = all.as_ref().and_then(|all| {
+            all.iter().find_map(|running| {
+                let unit = match running.experiment.spec().unit {
+                    UnitKind::Key => known.key,
+                    UnitKind::Group => self.group(&route.route.name, owner(route, identity), path),
+                    UnitKind::Block => self.block(&route.route.name),
+                    // No threshold is compared by these.
+                    UnitKind::Tenant | UnitKind::Session => return None,
+                };
+                self.drawn(running, unit, at)
+            })
+        });
+        variant.as_ref().and_then(Variant::plan).and_then(|plan| plan.prefetch_confidence).or_else(|| route.tuned.prefetch_confidence())
     }
 
     fn group(&self, route: &str, owner: &str, path: &str) -> KeyHash {

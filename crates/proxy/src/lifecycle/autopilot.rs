@@ -31,11 +31,11 @@ impl Unattended {
         Self { looked: now, spent: Span::ZERO }
     }
 
-    /// Time passed; under a freeze it does not count. How much has.
-    fn pass(&mut self, now: Time, frozen: bool) -> Span {
+    /// Time passed; while nothing can be shown it does not count. How much has.
+    fn pass(&mut self, now: Time, rests: bool) -> Span {
         let passed = now.since(self.looked);
         self.looked = now;
-        if !frozen {
+        if !rests {
             self.spent += passed;
         }
         self.spent
@@ -108,12 +108,15 @@ impl State {
         self.tell_drifts();
         let Some(candidate) = self.lifecycle.candidates[0].load_full() else { return };
         let (frozen, autopilot) = (!self.may_act(), self.lifecycle.settings.autopilot);
-        let spent = candidate.unattended.lock().pass(now, frozen);
+        // Where all routes wait for experiments nothing can be shown.
+        let scored = self.routes.iter().filter(|route| super::is_scored(route)).count();
+        let rests = frozen || (scored > 0 && self.waiting().len() == scored);
+        let spent = candidate.unattended.lock().pass(now, rests);
         let turn = {
             let mut canary = candidate.canary.lock();
             // Copies that outlive a window tell of it in the next.
             let harm = canary.close(window_of(now) - 1);
-            let unattended = autopilot.filter(|_| !frozen);
+            let unattended = autopilot.filter(|_| !rests);
             harm.or_else(|| unattended.and_then(|within| canary.unattended(spent >= within)))
         };
         self.turn(&candidate, turn);

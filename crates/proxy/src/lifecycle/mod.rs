@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use farthing_config::Config;
 use farthing_models::{Alias, Generation, Kind, Order, Store};
-use farthing_policy::Guarded;
 use farthing_policy::watch::{Audit, AuditMove, Canary, CanarySpec, Drift, Trust, Turn};
-use farthing_types::{DrawKind, KeyHash, RealClock, Span, Time};
+use farthing_policy::{Guarded, TtlSource};
+use farthing_types::{DrawKind, KeyHash, RealClock, RouteName, Span, Time};
 use parking_lot::Mutex;
 
 use crate::fleet::message::Said;
@@ -52,6 +52,8 @@ pub struct Lifecycle {
     features: Mutex<Features>,
     marks: Box<[AtomicU64]>,
     numbers: AtomicU64,
+    /// Held by who tells the requests whether there is a canary.
+    showing: Mutex<()>,
     settings: Settings,
 }
 
@@ -125,6 +127,11 @@ enum Once {
     Audit = 3,
 }
 
+/// Whether candidates are asked about answers of the route.
+fn is_scored(route: &RouteState) -> bool {
+    matches!(route.plan.ttl.source, TtlSource::Model | TtlSource::Table)
+}
+
 fn distrust(routes: &[Arc<RouteState>], store: &Store) {
     let version = store.sent_back(Kind::Ttl);
     routes.iter().filter(|route| route.switches.distrusted() != version).for_each(|route| route.switches.put_distrusted(version));
@@ -156,6 +163,7 @@ impl Lifecycle {
             features: Mutex::default(),
             marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
             numbers: AtomicU64::new(1),
+            showing: Mutex::default(),
             settings: Settings { canary, drift_acts: models.drift_acts, autopilot: models.autopilot.then_some(models.autopilot_within) },
         }
     }
@@ -268,14 +276,48 @@ impl State {
         });
         let before = place.swap(candidate);
         if before.is_some_and(|before| before.acts()) {
-            self.show_canary(false);
+            self.show_canaries();
         }
     }
 
-    /// Tells the requests whether there is a canary. Heads that were remembered before know nothing of it.
-    fn show_canary(&self, on: bool) {
-        self.routes.iter().for_each(|route| route.switches.put_canary(on));
-        self.shortcuts.clear();
+    /// Tells the requests of each route whether there is a canary. Heads that were remembered before know nothing of it.
+    pub(crate) fn show_canaries(&self) {
+        // Whoever comes last sees what was stored last.
+        let _one_at_a_time = self.lifecycle.showing.lock();
+        let acts = self.lifecycle.candidates[0].load().as_ref().is_some_and(|candidate| candidate.acts());
+        let mut changed = false;
+        for route in &self.routes {
+            let on = acts && route.awaited.lock().is_none();
+            changed |= route.switches.has_canary() != on;
+            route.switches.put_canary(on);
+        }
+        if changed {
+            self.shortcuts.clear();
+        }
+    }
+
+    /// Says which experiment the canary of a route waits for: both would decide for the same copies, and neither would be seen alone. What was seen of it in the
+    /// window in which that changes counts for nobody.
+    pub(crate) fn canary_waits(&self, route: &RouteState, experiment: Option<Arc<str>>) {
+        let before = std::mem::replace(&mut *route.awaited.lock(), experiment.clone());
+        if before.is_some() == experiment.is_some() {
+            return;
+        }
+        let Some(candidate) = self.lifecycle.candidates[0].load_full() else { return };
+        candidate.canary.lock().rest(route.index, window_of(self.clock.now()));
+        let (route, version) = (&*route.route.name, candidate.generation.version());
+        match experiment {
+            Some(experiment) => {
+                tracing::warn!(route, version, experiment = &*experiment, "a challenger waits for an experiment on the route")
+            }
+            None => tracing::info!(route, version, "a challenger goes on: the experiment on the route is over"),
+        }
+    }
+
+    /// Routes on which candidates wait for an experiment, with its name.
+    pub(crate) fn waiting(&self) -> Vec<(RouteName, Arc<str>)> {
+        let waits = |route: &Arc<RouteState>| Some((route.route.name.clone(), route.awaited.lock().clone()?));
+        self.routes.iter().filter(|route| is_scored(route)).filter_map(waits).collect()
     }
 
     /// Does what a candidate's record says. A rejection holds from this moment: requests ask for the champion's TTL, which lies beside its own.
@@ -285,12 +327,12 @@ impl State {
             None => {}
             Some(Turn::Begin) => {
                 candidate.acts.store(true, Ordering::Relaxed);
-                self.show_canary(true);
+                self.show_canaries();
                 tracing::info!(version, share = self.lifecycle.settings.canary.share, "a challenger decides for some keys from now on");
             }
             Some(Turn::Reject(guard)) => {
                 if candidate.acts.swap(false, Ordering::Relaxed) {
-                    self.show_canary(false);
+                    self.show_canaries();
                 }
                 let report = candidate.canary.lock().report();
                 let (seen, foretold) = (report.candidate.observed, report.candidate.expected);

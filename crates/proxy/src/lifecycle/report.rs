@@ -27,6 +27,8 @@ pub struct CandidateView {
     pub report: CanaryReport,
     /// How much time the autopilot has left to decide about it; `None` where none does.
     pub left: Option<Span>,
+    /// Routes on which it is not asked, and does not decide, while an experiment is on their copies; with its name.
+    pub waits: Vec<(RouteName, Arc<str>)>,
 }
 
 /// How the forecasts of a route have come true.
@@ -89,6 +91,7 @@ impl State {
                 .autopilot
                 .filter(|_| candidate.alias == Alias::Challenger)
                 .map(|within| candidate.unattended.lock().left(within)),
+            waits: self.waiting(),
         };
         candidates.map(view).collect()
     }

@@ -7,11 +7,11 @@ use farthing_contract::features::{TTL_OUTPUTS, TtlInput};
 use farthing_freshness::entry::VariantTtl;
 use farthing_policy::ttl::Survival;
 use farthing_policy::watch::{Matured, Told};
-use farthing_policy::{Champion, Decided, Forecast, TtlDecision, TtlSource};
+use farthing_policy::{Champion, Decided, Forecast, TtlDecision};
 use farthing_types::{By, Choice, DecisionId, Money};
 
 use super::fills::{Fill, Said};
-use super::{CHALLENGER, Once, SCORED};
+use super::{CHALLENGER, Once, SCORED, is_scored};
 use crate::choose::Occasion;
 use crate::predictors::champion;
 use crate::route::RouteState;
@@ -32,7 +32,7 @@ impl State {
     /// decides for some keys.
     pub(crate) fn score(&self, occasion: &Occasion<'_>, decided: &Decided) -> Option<(VariantTtl, DecisionId)> {
         let route = &occasion.flight.route;
-        if !matches!(route.plan.ttl.source, TtlSource::Model | TtlSource::Table) || route.switches.is_lean() {
+        if !is_scored(route) || route.switches.is_lean() {
             return None;
         }
         self.follow_candidates();

@@ -63,6 +63,8 @@ pub struct World<'a> {
     pub owner: &'a dyn Fn(u16) -> Option<u64>,
     /// Whether there is a fresh copy.
     pub fresh: &'a dyn Fn(&Known) -> bool,
+    /// Least probability of use at which a request is made ahead, where it is not what the route says.
+    pub confidence: &'a dyn Fn(&Known) -> Option<f64>,
     /// What a call costs on a route now.
     pub price: &'a dyn Fn(u16) -> Option<Money>,
 }
@@ -217,7 +219,8 @@ impl Mind {
         }
         let price = (world.price)(candidate.route);
         let threshold = price.map_or(f64::INFINITY, |price| terms.params.stakes(price, 0.0).threshold());
-        let chosen = choose(&said, (threshold, terms.confidence), (asked, candidate), world);
+        let confidence = (world.confidence)(&known).unwrap_or(terms.confidence);
+        let chosen = choose(&said, (threshold, confidence), (asked, candidate), world);
         let decision = DecisionId(ids());
         let sampled = || world.draw.uniform(DrawKind::Sample, "prefetch.row", u128::from(decision.0), 0) < SAMPLED;
         let written = chosen.wanted || chosen.draw.is_some() || sampled();

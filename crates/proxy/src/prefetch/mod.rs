@@ -37,12 +37,12 @@ use crate::route::RouteState;
 use crate::state::State;
 use fetch::Left;
 use mind::{Asked, Mind, Offer, Terms, World, thing};
-use requests::{Known, path};
+use requests::path;
 
 pub use books::{Books, RouteBooks};
 pub use queue::{Seen, hand_over, saw, saw_missing};
 pub use reasons::{Off, Refused};
-pub use requests::headers_for_another;
+pub use requests::{Known, headers_for_another};
 
 /// How long a predictor that was late too often rests.
 const REST: Span = Span::from_secs(30);
@@ -266,6 +266,7 @@ fn offers(state: &State, seen: &Seen, (mind, asked): (&mut Mind, &Asked)) -> Vec
             of(index).filter(|other| same_client(&seen.account.route, other)).map(|other| hashed(owner(other, &seen.account.identity)))
         },
         fresh: &|known| of(known.route).is_some_and(|route| is_fresh(state, (route, known), (&seen.headers, at))),
+        confidence: &|known| of(known.route).and_then(|route| state.confidence_ahead((route, &seen.account.identity), known, at)),
         price: &|index| of(index).and_then(|route| price(state, route, at)),
     };
     mind.offers(asked, &world, &mut || state.ids.next())

@@ -1,8 +1,10 @@
 //! Figures of the decision which strategies a route uses.
 
+use farthing_experiment::tuning::Knob;
 use farthing_policy::strategy::Mix;
 
 use super::Family;
+use crate::experiments::TuningView;
 use crate::plans::PlanReport;
 
 /// One row for each route, and for each mix or kind of decider.
@@ -33,4 +35,18 @@ pub fn families(reports: &[PlanReport]) -> [Family<'_>; 7] {
         beyond.add(route(), of.beyond as f64);
     }
     [mix, saving, decided, looked_on, disagreed, fell_back, beyond]
+}
+
+/// Values of plans that experiments may move; times in seconds.
+pub fn tuned(routes: &[TuningView]) -> Vec<Family<'_>> {
+    let mut value = Family::gauge("tuned_value", "A value of the plan that experiments may move, as it is in force; times in seconds");
+    let mut tried = Family::gauge("tuned_trying", "1 while an experiment tries another value");
+    for of in routes {
+        for knob in &of.knobs {
+            let labels = || vec![("route", &*of.route), ("value", knob.knob.as_str())];
+            value.add(labels(), if knob.knob == Knob::PrefetchConfidence { knob.value } else { knob.value / 1e3 });
+            tried.add(labels(), f64::from(u8::from(of.trying.as_ref().is_some_and(|trying| trying.knob == knob.knob))));
+        }
+    }
+    vec![value, tried]
 }

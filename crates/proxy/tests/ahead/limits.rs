@@ -84,6 +84,32 @@ async fn a_variant_of_an_experiment_does_not_fetch_ahead() {
     assert!(sum.used > 20 && sum.refused["variant"] > 20, "about half of the windows each: {sum:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_variant_asks_for_more_confidence() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = World::new(config(dir.path(), &ROUTES), Far::new());
+    let mut config = config(dir.path(), &ROUTES);
+    let variant = |name: &str, prefetch_confidence| {
+        let overrides = Overrides { prefetch_confidence, ..Overrides::default() };
+        VariantConfig { name: name.into(), share: 0.5, overrides }
+    };
+    config.experiments = vec![ExperimentConfig {
+        name: "ahead".into(),
+        hypothesis: "only what is certain pays".into(),
+        variants: vec![variant("any", None), variant("certain", Some(1.0))],
+        window: Span::from_secs(3_000),
+        slice: 1.0,
+        ramp: vec![1.0],
+        ..ExperimentConfig::default()
+    }];
+    let world = World::new(config, Far::new());
+    pairs(&world, ("/r/list/1?page=1", "/r/detail/7?full=yes"), &[], 200).await;
+    pairs(&plain, ("/r/list/1?page=1", "/r/detail/7?full=yes"), &[], 200).await;
+    let (used, all) = (world.total().used, plain.total().used);
+    assert!(used > all / 4 && used < all * 3 / 4, "about half of the windows: {used} of {all}");
+    assert!(!world.total().refused.contains_key("variant"), "nothing was begun that its own variant does not want");
+}
+
 /// What budgets set aside is written to a disk, so this runs in real time.
 #[tokio::test]
 async fn no_budget_of_a_tenant_is_exceeded() {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests may fail the test")]
 
 mod audits;
+mod beside;
 mod candidates;
 mod named;
 mod world;
