@@ -13,6 +13,7 @@ pub mod assign;
 pub mod betting;
 pub mod contextual;
 pub mod effect;
+pub mod fleet;
 pub mod guard;
 pub mod layers;
 pub mod life;
@@ -41,5 +42,5 @@ pub use report::{Comparison, Dropped, Interval, Learned, LearnedVariant, Report,
 pub use savings::{Holdout, SavingSums, Savings};
 pub use spec::{ExperimentSpec, MAX_VARIANTS, Metric, Slot, SpecError, Variant};
 pub use steer::{Note, Steered, Turn, steer};
-pub use trial::{COLUMNS, Observation, Trial, UnitWindow};
+pub use trial::{COLUMNS, Counts, Observation, Trial, UnitWindow, WholeWindow};
 pub use unit::UnitKind;
