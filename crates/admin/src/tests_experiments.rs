@@ -31,7 +31,7 @@ impl ExperimentsView for Fake {
         vec![summary("draft")]
     }
     fn show(&self, name: &str) -> Option<ExperimentDetail> {
-        (name == "ttl").then(|| ExperimentDetail { summary: summary("draft"), answers: json!([]), report: json!({}) })
+        (name == "ttl").then(|| ExperimentDetail { summary: summary("draft"), answers: json!([]), report: json!({}), fleet: json!(null) })
     }
     fn order(&self, name: &str, order: &str, request: &ExperimentRequest) -> Result<ExperimentDetail, ControlError> {
         match (ExperimentsView::show(self, name), order, request.reason.as_str()) {

@@ -18,12 +18,15 @@ pub const MOST_WAITING_BYTES: usize = 4 * MOST_PART_BYTES;
 /// Stands for the seat of an instance that has none yet: with so small a share of the false alarms many of them change nothing.
 const UNSEATED: u64 = 1 << 20;
 
+/// False-alarm probability of each guardrail over the evidence of the fleet.
+pub const FLEET_ALPHA: f64 = GUARD_ALPHA / 2.0;
+
 /// False-alarm probability of each guardrail of one instance. One half of [`GUARD_ALPHA`] belongs to the evidence of the fleet; of the other the instance that was the
 /// `seat`-th to come has the part 1 / (seat (seat + 1)). These sum to 1 over however many instances and restarts (Bonferroni over a sequence), and cost little: the
 /// evidence that is needed grows with their logarithm.
 pub fn local_alpha(seat: Option<u64>) -> f64 {
     let seat = seat.unwrap_or(UNSEATED).max(1) as f64;
-    GUARD_ALPHA / 2.0 / (seat * (seat + 1.0))
+    (GUARD_ALPHA - FLEET_ALPHA) / (seat * (seat + 1.0))
 }
 
 fn allocation(life: &Life, window: i64) -> Option<&Allocation> {
@@ -84,8 +87,7 @@ impl Collected {
 
     /// Judges from now on by the share of false alarms that belongs to a seat.
     pub fn seated(&mut self, seat: u64) {
-        let trial = self.trial.clone();
-        self.trial = trial.guarded_at(local_alpha(Some(seat)));
+        self.trial.guard_at(local_alpha(Some(seat)));
     }
 
     /// Adds what a request or call did to its unit; whether a guardrail has tripped by it.

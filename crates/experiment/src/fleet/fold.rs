@@ -1,6 +1,6 @@
 //! Whether a window of a fleet is whole, and what it adds up to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use farthing_types::{Draw, KeyHash, Span, Time};
@@ -10,7 +10,7 @@ use super::part::{Part, Sum};
 use super::published::Published;
 use crate::assign::{Assigned, Experiment};
 use crate::life::Life;
-use crate::spec::{ExperimentSpec, SpecError};
+use crate::spec::ExperimentSpec;
 use crate::trial::{Counts, WholeWindow};
 
 /// Windows for which is waited at most: of earlier ones nothing is kept.
@@ -94,67 +94,80 @@ pub fn due(spec: &ExperimentSpec, closed: i64, now: Time) -> Due {
     Due::Window { window, late: now >= over + grace(spec) }
 }
 
-/// What parts of a window are judged by.
-#[derive(Debug)]
-pub struct Folding<'a> {
-    /// The experiment.
-    pub spec: &'a ExperimentSpec,
-    /// As it was published.
-    pub published: &'a Published,
-    /// The source of draws.
-    pub draw: &'a Draw,
-}
-
-impl Folding<'_> {
-    /// The experiment as it assigned in a window, before anything was switched off in it.
-    fn as_of(&self, window: i64) -> Result<Option<Experiment>, SpecError> {
-        let before = |variant: usize| self.published.off_since(variant).is_some_and(|since| since < window);
-        let off = self.published.life.off.iter().filter(|off| before(off.variant)).copied().collect();
-        Life { off, ..self.published.life.clone() }.snapshot(self.spec)
-    }
-
-    fn was_switched_off(&self, variant: usize, window: i64) -> bool {
-        self.published.off_since(variant).is_some_and(|since| since >= window)
-    }
-}
-
-/// The parts of all that were there in a window, by instance: what it adds up to, or why it is left out as a whole, and for whom.
+/// A window that is put together of the parts of all that were there in it, one after the other: what it adds up to, or why it is left out as a whole, and for whom.
 ///
 /// Units are drawn here once more: each part must have the variants that the published allocation gives, so that whoever assigned by another one (it had not
 /// heard, it has another seed) is found out. Units of a variant that was switched off in this window are left out, whether they were asked before that or after:
 /// instances hear of it at different moments, and what is left is drawn as published.
-///
-/// # Errors
-/// Why the window is absent.
-pub fn fold(what: &Folding<'_>, window: i64, parts: &[(Arc<str>, Option<Part>)]) -> Result<WholeWindow, (Absent, Option<Arc<str>>)> {
-    let of = |why, instance: &Arc<str>| (why, Some(instance.clone()));
-    let mut units: BTreeMap<KeyHash, (Sum, Assigned)> = BTreeMap::new();
-    let (mut counts, mut mixed) = (Counts::default(), std::collections::BTreeSet::new());
-    let Ok(Some(experiment)) = what.as_of(window) else { return Err((Absent::Torn, None)) };
-    let begins = what.spec.begins(window);
-    for (instance, part) in parts {
-        let part = part.as_ref().ok_or_else(|| of(Absent::Unreported, instance))?;
-        if part.window != window {
-            return Err(of(Absent::Unreadable, instance));
+#[derive(Debug)]
+pub struct Folding<'a> {
+    spec: &'a ExperimentSpec,
+    published: &'a Published,
+    draw: &'a Draw,
+    window: i64,
+    /// As it assigned in the window, before anything was switched off in it.
+    experiment: Experiment,
+    units: BTreeMap<KeyHash, (Sum, Assigned)>,
+    mixed: BTreeSet<KeyHash>,
+    counts: Counts,
+}
+
+/// Why a window is absent, and for which instance.
+pub type LeftOut = (Absent, Option<Arc<str>>);
+
+impl<'a> Folding<'a> {
+    /// Nothing yet of a window, under what was published.
+    ///
+    /// # Errors
+    /// Nothing was to be measured in it.
+    pub fn new(spec: &'a ExperimentSpec, published: &'a Published, (draw, window): (&'a Draw, i64)) -> Result<Self, LeftOut> {
+        let before = |variant: usize| published.off_since(variant).is_some_and(|since| since < window);
+        let off = published.life.off.iter().filter(|off| before(off.variant)).copied().collect();
+        let Ok(Some(experiment)) = (Life { off, ..published.life.clone() }).snapshot(spec) else { return Err((Absent::Torn, None)) };
+        let (units, mixed, counts) = (BTreeMap::new(), BTreeSet::new(), Counts::default());
+        Ok(Self { spec, published, draw, window, experiment, units, mixed, counts })
+    }
+
+    /// Adds an instance's part; `None` where it has not reported. Units beyond what an experiment follows are left out, whatever their variant.
+    ///
+    /// # Errors
+    /// Why the window is absent.
+    pub fn add(&mut self, instance: &Arc<str>, part: Option<&Part>) -> Result<(), LeftOut> {
+        let of = |why| (why, Some(instance.clone()));
+        let part = part.ok_or_else(|| of(Absent::Unreported))?;
+        if part.window != self.window {
+            return Err(of(Absent::Unreadable));
         }
         if !part.whole {
-            return Err(of(Absent::Torn, instance));
+            return Err(of(Absent::Torn));
         }
-        counts.add(&part.counts);
+        self.counts.add(&part.counts);
+        let begins = self.spec.begins(self.window);
         for sum in &part.sums {
-            let assigned = experiment.assign(what.draw, sum.unit, begins);
-            if !assigned.in_slice || !experiment.holds(what.draw, sum.unit, begins) {
-                return Err(of(Absent::OtherAllocation, instance));
+            let assigned = self.experiment.assign(self.draw, sum.unit, begins);
+            if !assigned.in_slice || !self.experiment.holds(self.draw, sum.unit, begins) {
+                return Err(of(Absent::OtherAllocation));
             }
-            if what.was_switched_off(assigned.variant, window) {
-                mixed.insert(sum.unit);
+            if self.published.off_since(assigned.variant).is_some_and(|since| since >= self.window) {
+                self.mixed.insert(sum.unit);
                 continue;
             }
             if sum.mixed || sum.variant != assigned.variant {
-                return Err(of(Absent::OtherAllocation, instance));
+                return Err(of(Absent::OtherAllocation));
             }
-            units.entry(sum.unit).and_modify(|(whole, _)| whole.add(sum)).or_insert((*sum, assigned));
+            if let Some((whole, _)) = self.units.get_mut(&sum.unit) {
+                whole.add(sum);
+            } else if self.units.len() < self.spec.max_units {
+                self.units.insert(sum.unit, (*sum, assigned));
+            } else {
+                self.counts.overflow += 1;
+            }
         }
+        Ok(())
     }
-    Ok(WholeWindow { window, units: units.into_values().collect(), mixed: mixed.len() as u64, counts })
+
+    /// What it adds up to.
+    pub fn whole(self) -> WholeWindow {
+        WholeWindow { window: self.window, units: self.units.into_values().collect(), mixed: self.mixed.len() as u64, counts: self.counts }
+    }
 }

@@ -15,6 +15,9 @@ use crate::spec::ExperimentSpec;
 /// Notes that are passed on: an instance that was away for longer lacks the earlier ones in its audit.
 pub const KEPT_NOTES: usize = 32;
 
+/// Versions between two losses.
+const EPOCH: u64 = 1 << 32;
+
 /// Something that was done, for the audit of every instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetNote {
@@ -65,6 +68,9 @@ pub struct Published {
     pub absent: BTreeMap<Absent, u64>,
     /// The last of these.
     pub last_absent: Option<AbsentWindow>,
+    /// The version that was brought back after a loss, as long as nothing has changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<u64>,
     /// Number of the evidence that belongs to it.
     pub evidence: u64,
     /// When it was published.
@@ -73,6 +79,17 @@ pub struct Published {
     pub by: Arc<str>,
     /// What was done lately.
     pub notes: Vec<FleetNote>,
+}
+
+/// The version of what is brought back after `version` was lost: greater than all that may have come of it meanwhile.
+pub const fn after_loss(version: u64) -> u64 {
+    version + EPOCH - version % EPOCH + (version + 1) % EPOCH
+}
+
+/// Whether what was brought back is older than `version`, which is known here: whoever knows the newest one brings that back, as long as nothing has changed since.
+pub fn is_older(restored: (u64, &Published), version: u64) -> bool {
+    let (at, published) = restored;
+    published.restored_from.is_some_and(|from| from < version && at == after_loss(from) && from / EPOCH == version / EPOCH)
 }
 
 impl Published {
@@ -89,6 +106,7 @@ impl Published {
             whole: 0,
             absent: BTreeMap::new(),
             last_absent: None,
+            restored_from: None,
             evidence: 0,
             at: Time::ZERO,
             by: "".into(),
@@ -101,7 +119,7 @@ impl Published {
     pub fn living(&self, life: Life, window: i64) -> Self {
         let news = life.off.iter().map(|off| off.variant).filter(|variant| self.off_since.iter().all(|(known, _)| known != variant));
         let off_since = self.off_since.iter().copied().chain(news.map(|variant| (variant, window))).collect();
-        Self { life, off_since, ..self.clone() }
+        Self { life, off_since, restored_from: None, ..self.clone() }
     }
 
     /// What an order makes of it. Measuring begins with the window after the one in which it starts.
@@ -118,7 +136,7 @@ impl Published {
     /// The same, with a window that is decided about.
     #[must_use]
     pub fn decided(&self, window: i64, absent: Option<(Absent, Option<Arc<str>>)>) -> Self {
-        let mut next = Self { closed: window.max(self.closed), ..self.clone() };
+        let mut next = Self { closed: window.max(self.closed), restored_from: None, ..self.clone() };
         match absent {
             None => next.whole += 1,
             Some((why, instance)) => next.leave_out(AbsentWindow { window, why, instance }, 1),
@@ -126,15 +144,16 @@ impl Published {
         next
     }
 
-    /// The same, brought back in `window` after what the fleet had published was lost. Nobody knows any more who has been there in windows up to this one.
+    /// The same, which was `version`, brought back in `window` after what the fleet had published was lost. Nobody knows any more who has been there in windows up to
+    /// this one.
     #[must_use]
-    pub fn restored(&self, window: i64) -> Self {
+    pub fn restored(&self, version: u64, window: i64) -> Self {
         let lost = u64::try_from(window.saturating_sub(self.closed)).unwrap_or(0);
         let mut next = self.clone();
         if lost > 0 && self.life.stage == Stage::Running {
             next.leave_out(AbsentWindow { window, why: Absent::Lost, instance: None }, lost);
         }
-        Self { closed: window.max(self.closed), ..next }
+        Self { closed: window.max(self.closed), restored_from: Some(version), ..next }
     }
 
     /// The same, without windows up to `window`, of which nothing is known any more.
@@ -143,7 +162,7 @@ impl Published {
         let missed = u64::try_from(window.saturating_sub(self.closed)).unwrap_or(0);
         let mut next = self.clone();
         next.leave_out(AbsentWindow { window, why: Absent::Nobody, instance: None }, missed);
-        Self { closed: window.max(self.closed), ..next }
+        Self { closed: window.max(self.closed), restored_from: None, ..next }
     }
 
     fn leave_out(&mut self, absent: AbsentWindow, windows: u64) {
@@ -163,6 +182,13 @@ impl Published {
     /// The number of the last note; 0 before the first.
     pub fn last_note(&self) -> u64 {
         self.notes.last().map_or(0, |note| note.number)
+    }
+
+    /// The same, to which the evidence of this number belongs.
+    #[must_use]
+    pub const fn with_evidence(mut self, number: u64) -> Self {
+        self.evidence = number;
+        self
     }
 
     /// In which window a variant was switched off; `None` where it was not.

@@ -328,6 +328,7 @@ impl Sim {
         self.report(instance, now);
         let published = self.board.doc.clone();
         match published {
+            Some(doc) if is_older((doc.version, &doc.published), instance.version) => return self.bring_back(instance, doc.version, now),
             Some(doc) if doc.version > instance.version => self.adopt(instance, doc, now),
             Some(doc) if doc.version == instance.version => {}
             other => return self.bring_back(instance, other.map_or(0, |doc| doc.version), now),
@@ -344,7 +345,10 @@ impl Sim {
     fn bring_back(&mut self, instance: &Instance, over: u64, now: Time) {
         let window = self.spec.window_at(now);
         let doc = match &instance.doc {
-            Some(doc) => Doc { version: doc.version + 1, published: doc.published.restored(window), ..doc.clone() },
+            Some(doc) => {
+                let published = doc.published.restored(doc.version, window);
+                Doc { version: after_loss(doc.version), published, ..doc.clone() }
+            }
             // An order of the configuration; whoever knows better has told by then.
             None if now > Time::ZERO + Span::from_secs(2) && over == 0 && self.started == 3 => {
                 let draft = Published::first(BTreeMap::new(), Life::draft(now), window);
@@ -398,11 +402,16 @@ impl Sim {
         }
         let part = |bytes: Option<Vec<u8>>| bytes.map(|bytes| Part::decode(&bytes).unwrap());
         let parts: Vec<(Arc<str>, Option<Part>)> = there.into_iter().map(|(member, bytes)| (member, part(bytes))).collect();
-        let folding = Folding { spec: &self.spec, published: &doc.published, draw: &Draw::new(7) };
-        Some(match fold(&folding, window, &parts) {
+        let draw = Draw::new(7);
+        let folded = Folding::new(&self.spec, &doc.published, (&draw, window)).and_then(|mut folding| {
+            parts.iter().try_for_each(|(member, part)| folding.add(member, part.as_ref()))?;
+            Ok(folding.whole())
+        });
+        Some(match folded {
             Err((why, whose)) => Doc { published: doc.published.decided(window, Some((why, whose))), ..doc.clone() },
             Ok(whole) => {
-                let mut trial = instance.trial.clone().guarded_at(crate::guard::GUARD_ALPHA / 2.0);
+                let mut trial = instance.trial.clone();
+                trial.guard_at(FLEET_ALPHA);
                 trial.know(&doc.published.life.off);
                 trial.take_window(whole);
                 let members = parts.iter().map(|(member, _)| member.clone()).collect();

@@ -57,11 +57,9 @@ impl Trial {
         self
     }
 
-    /// The same record, whose guardrails have a false-alarm probability of `alpha` each.
-    #[must_use]
-    pub const fn guarded_at(mut self, alpha: f64) -> Self {
+    /// Judges by its guardrails with a false-alarm probability of `alpha` each from now on.
+    pub const fn guard_at(&mut self, alpha: f64) {
         self.guard_alpha = alpha;
-        self
     }
 
     /// Windows that were closed since the last time.

@@ -50,7 +50,7 @@ pub struct BoardPlace {
     pub name: String,
     /// The windows in which the member is there: this one, and the next when it begins soon.
     pub windows: [i64; 2],
-    /// How long a window's table is kept.
+    /// How long a window's table is kept; zero: the member is there in none.
     pub lasts: Span,
 }
 
@@ -70,6 +70,8 @@ pub struct BoardWrite<'a> {
     pub name: &'a str,
     /// The version that it changes; 0: there is none.
     pub over: u64,
+    /// The version that it becomes, below 2^53; 0: the next one.
+    pub becomes: u64,
     /// What the writer shows, where it acts on behalf of the fleet.
     pub holding: Option<Holding>,
     /// The document.
@@ -150,7 +152,7 @@ impl Board {
         for place in places {
             keys.push(self.document(&place.name));
             keys.extend(place.windows.map(|window| self.table(&place.name, window)));
-            args.push(millis(place.lasts));
+            args.push(if place.lasts.is_zero() { "0".to_owned() } else { millis(place.lasts) });
         }
         let answer = self.run(&TURN, (&keys, &args.iter().map(String::as_bytes).collect::<Vec<_>>()), self.deadline).await?;
         let numbers: Option<Vec<u64>> = answer.list().iter().map(|n| n.int().and_then(|n| u64::try_from(n).ok())).collect();
@@ -200,7 +202,8 @@ impl Board {
         let claim = write.holding.map_or_else(String::new, |holding| format!("{:032x}", holding.claim.0));
         let token = write.holding.map_or(0, |holding| holding.token.0).to_string();
         let (over, number, kept, rows_last) = (write.over.to_string(), number.to_string(), millis(KEPT), millis(write.rows_last));
-        let args: [&[u8]; 9] = [
+        let becomes = if write.becomes == 0 { write.over + 1 } else { write.becomes }.to_string();
+        let args: [&[u8]; 10] = [
             over.as_bytes(),
             claim.as_bytes(),
             token.as_bytes(),
@@ -210,6 +213,7 @@ impl Board {
             rows,
             kept.as_bytes(),
             rows_last.as_bytes(),
+            becomes.as_bytes(),
         ];
         let answer = self.run(&PUBLISH, (&keys, &args), Self::PATIENCE).await?;
         let [what, version] = answer.list() else { return Err(Fault::Refused) };

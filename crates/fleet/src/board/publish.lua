@@ -1,7 +1,7 @@
 -- Publishes the next version of a document over the one that it changes: under a lease that is still the writer's, or without one.
 -- KEYS: lease, document, who is there in the window that is decided about, rows of it.
 -- ARGV: the version that it changes, claim ('': no lease), token, body, number of the evidence, evidence ('': as it was), rows ('': none),
--- how long documents are kept, how long rows are. Times in ms.
+-- how long documents are kept, how long rows are (ms), and the version that it becomes.
 local now = redis.call('TIME')
 now = now[1] * 1000000 + now[2]
 if ARGV[2] ~= '' then
@@ -11,9 +11,9 @@ if ARGV[2] ~= '' then
 end
 local version = tonumber(redis.call('HGET', KEYS[2], 'v') or '0')
 if version ~= tonumber(ARGV[1]) then return {'version', version} end
-redis.call('HSET', KEYS[2], 'v', string.format('%.0f', version + 1), 'b', ARGV[4])
+redis.call('HSET', KEYS[2], 'v', ARGV[10], 'b', ARGV[4])
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'n', ARGV[5], 'e', ARGV[6]) end
 redis.call('PEXPIRE', KEYS[2], ARGV[8])
 redis.call('DEL', KEYS[3])
 if ARGV[7] ~= '' then redis.call('SET', KEYS[4], ARGV[7], 'PX', ARGV[9]) end
-return {'done', version + 1}
+return {'done', tonumber(ARGV[10])}

@@ -3,6 +3,7 @@
 mod assignments;
 mod bears;
 mod control;
+pub mod fleet;
 mod kept;
 mod named;
 mod orders;
@@ -14,9 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use farthing_config::ExperimentConfig;
-use farthing_experiment::{Answer, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers};
+use farthing_experiment::{Answer, Assigned, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers};
 use farthing_policy::plan;
-use farthing_types::{Money, Time};
+use farthing_types::{KeyHash, Money, Time};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -41,6 +42,8 @@ pub struct Trials {
     told: Mutex<named::Told>,
     /// Told when a guardrail has acted, so that this is kept at once.
     pub wake: Notify,
+    /// What is to be told to the fleet.
+    desk: fleet::Desk,
 }
 
 #[derive(Clone)]
@@ -53,6 +56,8 @@ struct Running {
     snapshot: Option<Arc<Experiment>>,
     trial: Trial,
     rows_bytes: u64,
+    /// Where it is a fleet's: then `life` and `trial` are what the fleet has published.
+    shared: Option<Box<fleet::Shared>>,
     /// What of it was not kept yet.
     unkept: Unkept,
 }
@@ -81,6 +86,8 @@ pub struct ExperimentView {
     pub report: Report,
     /// What that says.
     pub answers: Vec<Answer>,
+    /// Where it is a fleet's: what is known here of that.
+    pub fleet: Option<fleet::FleetView>,
 }
 
 impl Trials {
@@ -91,18 +98,27 @@ impl Trials {
 
     /// All experiments, by name.
     pub fn views(&self, now: Time) -> Vec<ExperimentView> {
-        self.all.lock().values().map(|running| running.view(now)).collect()
+        self.all.lock().values().map(|running| self.with_holder(running.view(now))).collect()
     }
 
     /// One experiment.
     pub fn view(&self, name: &str, now: Time) -> Option<ExperimentView> {
-        self.all.lock().get(name).map(|running| running.view(now))
+        self.all.lock().get(name).map(|running| self.with_holder(running.view(now)))
+    }
+
+    fn with_holder(&self, mut view: ExperimentView) -> ExperimentView {
+        if let Some(fleet) = &mut view.fleet {
+            fleet.decides = self.desk.holds.load(std::sync::atomic::Ordering::Relaxed);
+        }
+        view
     }
 }
 
 impl Running {
     fn view(&self, now: Time) -> ExperimentView {
-        let report = self.trial.report();
+        let mut report = self.trial.report();
+        let fleet = self.shared.as_ref().map(|shared| shared.view(now));
+        report.dropped.unexported += fleet.as_ref().map_or(0, |fleet| fleet.rows_missing);
         let variants = self.spec.variants.len();
         let declared = || self.spec.variants.iter().map(|v| v.share).collect();
         let pmf = self.snapshot.as_ref().map_or_else(declared, |e| e.pmf(e.window(now)).into_iter().take(variants).collect());
@@ -114,12 +130,27 @@ impl Running {
             answers: answers(&report, &self.spec),
             report,
             life: self.life.clone(),
+            fleet,
         }
+    }
+
+    /// Adds what a request or call did to its unit; whether a guardrail has tripped by it.
+    fn record(&mut self, unit: KeyHash, assigned: &Assigned, seen: Observation) -> bool {
+        match &mut self.shared {
+            Some(shared) => shared.collected.record(unit, assigned, seen),
+            None => self.trial.record(unit, assigned, seen),
+        }
+    }
+
+    /// The record whose guardrails act here.
+    fn watches(&self) -> &Trial {
+        self.shared.as_ref().map_or(&self.trial, |shared| shared.collected.own())
     }
 
     /// The snapshot of where it stands now.
     fn renew(&mut self) -> Result<(), StartError> {
-        self.snapshot = self.life.snapshot(&self.spec)?.map(Arc::new);
+        let refused = self.shared.as_ref().is_some_and(|shared| shared.refused().is_some());
+        self.snapshot = self.life.snapshot(&self.spec)?.filter(|_| !refused).map(Arc::new);
         Ok(())
     }
 }
@@ -132,10 +163,11 @@ impl State {
             .all
             .lock()
             .get_mut(variant.experiment().name())
-            .is_some_and(|running| running.life.stage == Stage::Running && running.trial.record(variant.unit, &variant.assigned, seen));
+            .is_some_and(|running| running.life.stage == Stage::Running && running.record(variant.unit, &variant.assigned, seen));
         if tripped {
             self.steer_experiments(self.clock.now());
             self.trials.wake.notify_one();
+            self.trials.desk.wake.notify_one();
         }
     }
 
