@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use farthing_tests::origin::ok;
-use farthing_tests::{Origin, skip::skip};
+use farthing_tests::{Origin, Script, skip::skip};
 use serde_json::Value;
 
 use crate::l2::servers::Server;
@@ -86,7 +87,8 @@ async fn an_experiment_is_one_over_all_instances_and_outlives_who_decides() {
         return skip("an experiment over a fleet: the program is not built (cargo build -p farthing)");
     };
     let Some(redis) = Server::start(&[]) else { return };
-    let origin = Origin::start(ok("same")).await;
+    let script: Script = Arc::new(|_, _| Box::pin(async { ok("same") }));
+    let origin = Origin::start(script).await;
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let mut programs = Vec::new();
     for dir in &dirs {
@@ -104,7 +106,10 @@ async fn an_experiment_is_one_over_all_instances_and_outlives_who_decides() {
     killed.signal("-KILL").await;
     let shown = serving(&programs, "another goes on", async |shown| agree(shown, before + 1)).await;
     let absent = shown[0]["fleet"]["absent"].as_array().unwrap();
-    assert!(absent.iter().any(|of| of[0] == "unreported" && of[1].as_u64() > Some(0)), "the window of its death does not count: {shown:#?}");
+    assert!(
+        absent.iter().any(|of| of[0] == "unreported" && of[1].as_u64() > Some(0)),
+        "the window of its death does not count: {shown:#?}"
+    );
     // It comes back, and knows at once.
     programs.insert(holder, serve(&program, &origin, dirs[holder].path(), &redis).await);
     assert!(windows(&show(&programs[holder]).await) > before, "a new process asks before it serves");

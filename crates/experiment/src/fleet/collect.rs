@@ -99,13 +99,26 @@ impl Collected {
     pub fn tear(&mut self, window: i64) {
         if window >= self.next {
             self.torn.insert(window);
+        } else if let Some(report) = self.waiting.get_mut(&window).filter(|report| !report.told) {
+            Part::tear(&mut report.bytes);
         }
     }
 
-    /// Where it stands has changed in `window`: what was served in it before would have been served otherwise.
+    /// Nothing is measured in `window`: there is nothing to report of it, nor of those before.
+    pub fn rest(&mut self, window: i64) {
+        self.waiting.clear();
+        self.handed.clear();
+        self.next = self.next.max(window);
+    }
+
+    /// Where it stands has changed, which is heard in `window`: what was served so far in windows for which it makes a difference would have been served otherwise. Who
+    /// was cut off for long hears it late: reports that were not told yet are torn, too.
     pub fn follow(&mut self, (before, after): (&Life, &Life), window: i64) {
-        if before.stage != after.stage || !same(allocation(before, window), allocation(after, window)) {
-            self.tear(window);
+        let first = self.waiting.first_key_value().map_or(self.next, |(window, _)| *window);
+        for at in first.min(self.next).max(window.saturating_sub(KEPT_WINDOWS))..=window {
+            if before.stage != after.stage || !same(allocation(before, at), allocation(after, at)) {
+                self.tear(at);
+            }
         }
         self.know(&after.off);
     }

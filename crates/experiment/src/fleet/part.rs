@@ -9,6 +9,8 @@ const MAGIC: &[u8; 4] = b"fxp1";
 /// The longest part: of as many units as an experiment follows.
 pub const MOST_PART_BYTES: usize = 4 << 20;
 
+/// Where an encoded part says whether it is whole.
+const WHOLE_AT: usize = 12;
 const MIXED: u8 = 1 << 2;
 const STALE: u8 = 1 << 3;
 
@@ -93,6 +95,13 @@ impl Part {
             }
         }
         out
+    }
+
+    /// Says of an encoded part that it is not whole.
+    pub(super) fn tear(bytes: &mut [u8]) {
+        if let Some(whole) = bytes.get_mut(WHOLE_AT) {
+            *whole = 0;
+        }
     }
 
     /// Reads what [`encode`](Self::encode) wrote.
@@ -214,6 +223,9 @@ mod tests {
             let part = Part { window, whole, counts: Counts { calls, unpriced: 3, ..Counts::default() }, sums };
             let bytes = part.encode();
             prop_assert_eq!(Part::decode(&bytes), Ok(part.clone()));
+            let mut torn = bytes.clone();
+            Part::tear(&mut torn);
+            prop_assert_eq!(Part::decode(&torn), Ok(Part { whole: false, ..part }));
             for cut in 0..bytes.len() {
                 prop_assert_eq!(Part::decode(&bytes[..cut]), Err(Foreign));
             }

@@ -59,7 +59,9 @@ fn refusal(error: ExperimentError) -> ControlError {
     let text = error.to_string();
     match error {
         ExperimentError::Unknown { .. } => ControlError::NotFound(text),
-        ExperimentError::Reason | ExperimentError::Order { .. } | ExperimentError::Start(_) | ExperimentError::Refused(_) => ControlError::Refused(text),
+        ExperimentError::Reason | ExperimentError::Order { .. } | ExperimentError::Start(_) | ExperimentError::Refused(_) => {
+            ControlError::Refused(text)
+        }
         ExperimentError::Io(_) | ExperimentError::Unwritten | ExperimentError::Fleet(_) => ControlError::Failed(text),
     }
 }

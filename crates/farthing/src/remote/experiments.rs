@@ -234,7 +234,12 @@ fn fleet(known: &Value) -> String {
     if known["version"] == 0 {
         return "fleet: nothing was heard of it yet\n".to_owned();
     }
-    let mut text = format!("fleet: {} windows count; published {:.0} s ago by {}", known["windows"], known["age_s"].as_f64().unwrap_or(0.0), plain(&known["by"]));
+    let mut text = format!(
+        "fleet: {} windows count; published {:.0} s ago by {}",
+        known["windows"],
+        known["age_s"].as_f64().unwrap_or(0.0),
+        plain(&known["by"])
+    );
     let absent = known["absent"].as_array().map_or(&[][..], Vec::as_slice);
     let reasons: Vec<String> = absent.iter().map(|of| format!("{} {}", of[1], plain(&of[0]))).collect();
     if !reasons.is_empty() {

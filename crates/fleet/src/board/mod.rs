@@ -19,6 +19,7 @@ use crate::stats::Fault;
 static TURN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("turn.lua")));
 static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("publish.lua")));
 static FIELDS: LazyLock<Script> = LazyLock::new(|| Script::new("return redis.call('HMGET', KEYS[1], unpack(ARGV))"));
+static GET: LazyLock<Script> = LazyLock::new(|| Script::new("return redis.call('GET', KEYS[1])"));
 static REPORT: LazyLock<Script> =
     LazyLock::new(|| Script::new("redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) redis.call('PEXPIRE', KEYS[1], ARGV[3]) return 1"));
 // Only who has nothing to report: a report stays.
@@ -270,8 +271,9 @@ impl Board {
     ///
     /// # Errors
     /// See [`Fault`].
-    pub async fn rows(&self, name: &str, window: i64, most: usize) -> Result<Bytes, Fault> {
-        self.handle.get(&self.rows_of(name, window), most).await
+    pub async fn rows(&self, name: &str, window: i64) -> Result<Bytes, Fault> {
+        let answer = self.run(&GET, (&[self.rows_of(name, window)], &[]), Self::PATIENCE).await?;
+        Ok(answer.bytes().cloned().unwrap_or_default())
     }
 
     async fn run(&self, script: &Script, (keys, args): (&[Vec<u8>], &[&[u8]]), deadline: Span) -> Result<Answer, Fault> {

@@ -34,12 +34,14 @@ impl State {
     pub(super) fn adopt_published(&self, name: &str, news: News) {
         let now = self.clock.now();
         let mut all = self.trials.all.lock();
-        let Some(mut running) = all.get(name).cloned() else { return };
+        // Out of the list while others are looked at; nobody sees that.
+        let Some(mut running) = all.remove(name) else { return };
         let before = running.life.clone();
+        let was_refused = running.shared().is_some_and(|shared| shared.refused.is_some());
         let logged = running.adopt(news, now);
-        if running.shared().is_some_and(|shared| shared.refused.is_none()) && running.life.stage != before.stage {
-            let allowed = self.allow(&running, all.values().filter(|other| other.spec.name != running.spec.name));
-            if let Err(error) = allowed {
+        let takes_part = running.shared().is_some_and(|shared| shared.refused.is_none());
+        if takes_part && (was_refused || running.life.stage != before.stage) {
+            if let Err(error) = self.allow(&running, all.values()) {
                 running.refuse(error.to_string(), now);
             }
         }
@@ -83,7 +85,7 @@ impl Running {
     /// Whether the probabilities that hold have changed.
     fn adopt(&mut self, news: News, now: Time) -> bool {
         let window = self.spec.window_at(now);
-        let own = self.frozen.clone();
+        let (own, was_refused) = (self.frozen.clone(), self.shared().is_some_and(|shared| shared.refused.is_some()));
         let before = self.life.clone();
         let Some(shared) = self.shared_mut() else { return false };
         shared.version = news.version;
@@ -101,11 +103,15 @@ impl Running {
         shared.own_off.retain(|off| published.life.off.iter().all(|known| known.variant != off.variant));
         let own_off = shared.own_off.clone();
         let lines: Vec<AuditLine> = published.notes.iter().filter(|note| note.number > noted).map(line).collect();
-        let of = (published.evidence, published.life.started);
+        let of = (published.evidence, published.life.started, published.closed);
         let life = with_off(&published.life, &own_off, self, now);
         let Some(shared) = self.shared_mut() else { return false };
         shared.published = Some(published);
         shared.collected.follow((&before, &life), window);
+        if was_refused {
+            // It has begun with every unit on the route's plan.
+            shared.collected.tear(window);
+        }
         self.life = life;
         if let Some(trial) = news.evidence {
             self.take_evidence(trial, of, news.lines);
@@ -120,7 +126,7 @@ impl Running {
         self.life.allocations != before.allocations || self.life.stage != before.stage
     }
 
-    fn take_evidence(&mut self, mut trial: Trial, (number, began): (u64, Option<Time>), lines: String) {
+    fn take_evidence(&mut self, mut trial: Trial, (number, began, closed): (u64, Option<Time>, i64), lines: String) {
         trial.guard_at(FLEET_ALPHA);
         let restarts = self.shared().is_some_and(|shared| shared.began != began);
         let rows = lines.lines().count() as u64;
@@ -135,7 +141,7 @@ impl Running {
             shared.rows_missing = 0;
             shared.lines.clear();
         }
-        (shared.evidence, shared.began) = (number, began);
+        (shared.evidence, shared.began, shared.rows_to) = (number, began, closed);
         shared.rows_missing += missing;
         shared.lines += &lines;
         self.unkept.evidence = true;
@@ -176,7 +182,11 @@ impl Running {
 /// Whether an experiment is the same here as what was published.
 fn fits(published: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> Result<(), String> {
     let changed = spec::changed(published, own);
-    if changed.is_empty() { Ok(()) } else { Err(format!("the fleet runs it with another {}: configure it alike on all instances", changed.join(", "))) }
+    if changed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("the fleet runs it with another {}: configure it alike on all instances", changed.join(", ")))
+    }
 }
 
 fn line(note: &farthing_experiment::fleet::FleetNote) -> AuditLine {

@@ -103,7 +103,12 @@ fn taken(published: &Published, trial: Trial, (window, folded): (i64, Result<Who
     let whole = match folded {
         Ok(whole) => whole,
         Err(left_out) => {
-            tracing::warn!(window, why = left_out.0.as_str(), instance = left_out.1.as_deref().unwrap_or(""), "a window of an experiment does not count");
+            tracing::warn!(
+                window,
+                why = left_out.0.as_str(),
+                instance = left_out.1.as_deref().unwrap_or(""),
+                "a window of an experiment does not count"
+            );
             return Folded { published: published.decided(window, Some(left_out)), evidence: None, rows: Vec::new(), packed: Vec::new() };
         }
     };
@@ -152,8 +157,7 @@ impl State {
             Due::Window { window, late } => return Some((shared.version, Step::Window(window, late))),
             Due::Nothing => {}
         }
-        let what =
-            Steered { life: &running.life, spec: &running.spec, trial: &running.trial, draw: &self.draw, frozen: !self.may_act() };
+        let what = Steered { life: &running.life, spec: &running.spec, trial: &running.trial, draw: &self.draw, frozen: !self.may_act() };
         let Some(turn) = steers.then(|| steer(&what, now)).flatten() else { return Some((shared.version, Step::Nothing)) };
         let mut next = published.living(turn.life, running.spec.window_at(now));
         for note in turn.notes {

@@ -45,6 +45,8 @@ pub struct Shared {
     own_off: Vec<SwitchOff>,
     /// Why it cannot take part.
     refused: Option<String>,
+    /// The last window whose rows are here, or counted as missing.
+    rows_to: i64,
     /// Unit-windows of the evidence whose rows are not here.
     rows_missing: u64,
     /// Rows that are to be kept.
@@ -77,6 +79,7 @@ impl Shared {
     pub fn new(experiment: &Experiment, window: i64, kept: Option<Lineage>) -> Self {
         let (version, published) = kept.map_or((0, None), |kept| (kept.version, Some(kept.published.unpacked())));
         Self {
+            rows_to: published.as_ref().map_or(i64::MIN, |published: &Published| published.closed),
             version,
             published,
             evidence: 0,

@@ -54,10 +54,17 @@ fn away() -> ExperimentError {
 
 impl State {
     /// Gives an order to the fleet and waits for what becomes of it. Blocks.
-    pub(in crate::experiments) fn order_in_fleet(&self, name: &str, order: &Order, reason: &str) -> Result<ExperimentView, ExperimentError> {
+    pub(in crate::experiments) fn order_in_fleet(
+        &self,
+        name: &str,
+        order: &Order,
+        reason: &str,
+    ) -> Result<ExperimentView, ExperimentError> {
         self.hand_in(name, order.clone(), ("operator", Some(reason.to_owned())))?.recv_timeout(ANSWERED_WITHIN).unwrap_or_else(|error| {
             Err(match error {
-                RecvTimeoutError::Timeout => ExperimentError::Fleet("the fleet's Redis does not answer: look with `show` whether the order is in force"),
+                RecvTimeoutError::Timeout => {
+                    ExperimentError::Fleet("the fleet's Redis does not answer: look with `show` whether the order is in force")
+                }
                 RecvTimeoutError::Disconnected => away(),
             })
         })
@@ -99,8 +106,7 @@ impl State {
     pub(super) fn proposed(&self, proposal: &Proposal, now: Time) -> Result<(Published, Option<Trial>), ExperimentError> {
         let all = self.trials.all.lock();
         let known = || all.keys().map(ToString::to_string).collect();
-        let running =
-            all.get(&*proposal.name).ok_or_else(|| ExperimentError::Unknown { given: proposal.name.clone(), known: known() })?;
+        let running = all.get(&*proposal.name).ok_or_else(|| ExperimentError::Unknown { given: proposal.name.clone(), known: known() })?;
         if let Some(why) = running.shared().and_then(|shared| shared.refused()) {
             return Err(ExperimentError::Refused(why.to_owned()));
         }

@@ -32,6 +32,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Times that a change is tried over what others have published meanwhile.
 const TRIES: usize = 4;
 
+/// Turns between two warnings about the same.
+const SAID_EVERY: u64 = 240;
+
 /// A change that is to be published.
 pub struct Change<'a> {
     pub name: &'a str,
@@ -182,10 +185,14 @@ impl Member {
             Ok(published) if is_older((version, &published), known.version) => return self.bring_back(name, version).await,
             Ok(published) => {
                 if published.evidence != known.evidence {
-                    let (number, bytes) = self.board.evidence(name).await?;
-                    if number == published.evidence {
-                        news.evidence = blocking(move || codec::read_evidence(&bytes)).await.ok();
-                        news.lines = self.rows(name, (known.closed, published.closed)).await?;
+                    // Where it stands is not to wait for what it stands on: that is asked for again with the next turn.
+                    match self.board.evidence(name).await {
+                        Ok((number, bytes)) if number == published.evidence => {
+                            news.evidence = blocking(move || codec::read_evidence(&bytes)).await.ok();
+                            news.lines = self.rows(name, (known.rows_to, published.closed)).await;
+                        }
+                        Ok(_) => {}
+                        Err(fault) => self.fleet.trouble(fault),
                     }
                 }
                 news.published = Ok(published);
@@ -196,16 +203,17 @@ impl Member {
         Ok(())
     }
 
-    /// Rows of windows that were decided about since it was heard last.
-    async fn rows(&self, name: &str, (known, closed): (i64, i64)) -> Result<String, Fault> {
+    /// Rows of windows that were decided about since those that are here. What does not come is counted as missing.
+    async fn rows(&self, name: &str, (known, closed): (i64, i64)) -> String {
         let mut lines = String::new();
         for window in known.max(closed.saturating_sub(KEPT_WINDOWS)).saturating_add(1)..=closed {
-            let bytes = self.board.rows(name, window, codec::MOST_ROWS).await?;
-            if !bytes.is_empty() {
-                lines += &blocking(move || codec::read_rows(&bytes)).await.unwrap_or_default();
+            match self.board.rows(name, window).await {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => lines += &blocking(move || codec::read_rows(&bytes)).await.unwrap_or_default(),
+                Err(fault) => self.fleet.trouble(fault),
             }
         }
-        Ok(lines)
+        lines
     }
 
     async fn adopt(&self, name: &str, news: News) {
@@ -267,10 +275,12 @@ impl Member {
     async fn bring_back(&self, name: &str, over: u64) -> Result<(), Fault> {
         let now = self.state.clock.now();
         let Some((known, published, trial)) = self.state.brought_back(name, now) else { return Ok(()) };
-        let change =
-            Change { name, over, becomes: after_loss(known), holding: None, published, evidence: Some(trial), decided: None };
+        let change = Change { name, over, becomes: after_loss(known), holding: None, published, evidence: Some(trial), decided: None };
         if self.publish(change).await? {
-            tracing::warn!(experiment = name, "what the fleet had published was lost and is brought back: windows up to this one do not count");
+            tracing::warn!(
+                experiment = name,
+                "what the fleet had published was lost and is brought back: windows up to this one do not count"
+            );
         }
         Ok(())
     }
@@ -292,7 +302,14 @@ impl Member {
             self.note(self.publish(change).await);
         }
         for (name, order) in self.state.configured_orders() {
-            self.propose(Proposal::new(&name, order, ("configuration", None)).0).await;
+            let (proposal, answered) = Proposal::new(&name, order, ("configuration", None));
+            self.propose(proposal).await;
+            // Tried again with each turn; said once in a while.
+            if let Ok(Err(error)) = answered.try_recv()
+                && self.turns % SAID_EVERY == 1
+            {
+                tracing::warn!(experiment = name, %error, "the experiment does not begin as the configuration says");
+            }
         }
     }
 
@@ -404,7 +421,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> +
 pub struct Known {
     pub version: u64,
     pub evidence: u64,
-    pub closed: i64,
+    /// The last window whose rows are here.
+    pub rows_to: i64,
     pub lacks_evidence: bool,
 }
 
@@ -417,8 +435,12 @@ impl State {
     /// Makes reports of windows that are over. Who takes no part says so in them.
     fn close_parts(&self, now: Time) {
         for running in self.trials.all.lock().values_mut() {
-            let (spec, window) = (running.spec.clone(), running.spec.window_at(now));
+            let (spec, window, stage) = (running.spec.clone(), running.spec.window_at(now), running.life.stage);
             let Some(shared) = running.shared_mut() else { continue };
+            if stage != Stage::Running {
+                shared.collected.rest(window);
+                continue;
+            }
             if shared.refused.is_some() {
                 shared.collected.tear(window);
             }
@@ -467,7 +489,8 @@ impl State {
     fn brought_back(&self, name: &str, now: Time) -> Option<(u64, Published, farthing_experiment::Trial)> {
         let all = self.trials.all.lock();
         let running = all.get(name)?;
-        let shared = running.shared()?;
+        // Who takes no part knows nothing that others should follow.
+        let shared = running.shared().filter(|shared| shared.refused.is_none())?;
         let published = shared.published.as_ref()?.restored(shared.version, running.spec.window_at(now));
         Some((shared.version, published.with_evidence(shared.evidence), running.trial.clone()))
     }
@@ -489,7 +512,11 @@ impl State {
                     number: 0,
                     at: now,
                     by: "guardrail".into(),
-                    what: format!("variant {variant} is switched off: {} (evidence {:.0} on one instance)", off.guard.as_str(), off.evidence),
+                    what: format!(
+                        "variant {variant} is switched off: {} (evidence {:.0} on one instance)",
+                        off.guard.as_str(),
+                        off.evidence
+                    ),
                     reason: None,
                     instance: self.instance_name(),
                 });
@@ -549,7 +576,7 @@ fn known(running: &super::super::Running) -> Option<Known> {
     Some(Known {
         version: shared.version,
         evidence: shared.evidence,
-        closed: published.map_or(i64::MIN, |published| published.closed),
+        rows_to: shared.rows_to,
         lacks_evidence: published.is_some_and(|published| published.evidence != shared.evidence),
     })
 }
