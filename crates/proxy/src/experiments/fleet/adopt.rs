@@ -90,7 +90,7 @@ impl Running {
         let Some(shared) = self.shared_mut() else { return false };
         shared.version = news.version;
         shared.nothing_since = None;
-        let published = match news.published.and_then(|published| fits(&published.frozen, &own).map(|()| published)) {
+        let published = match news.published.and_then(|published| fits(&published, &own).map(|()| published)) {
             Ok(published) => published,
             Err(why) => {
                 self.refuse(why, now);
@@ -123,7 +123,9 @@ impl Running {
         if let Err(error) = self.renew() {
             self.refuse(error.to_string(), now);
         }
-        self.life.allocations != before.allocations || self.life.stage != before.stage
+        // Contexts come anew with each version.
+        let drawn = |life: &Life| life.allocations.iter().map(|a| (a.from, a.pmf, a.ramp)).collect::<Vec<_>>();
+        drawn(&self.life) != drawn(&before) || self.life.stage != before.stage
     }
 
     fn take_evidence(&mut self, mut trial: Trial, (number, began, closed): (u64, Option<Time>, i64), lines: String) {
@@ -179,10 +181,10 @@ impl Running {
     }
 }
 
-/// Whether an experiment is the same here as what was published.
-fn fits(published: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> Result<(), String> {
-    let changed = spec::changed(published, own);
-    if changed.is_empty() {
+/// Whether an experiment is the same here as what was published; a draft may be changed.
+fn fits(published: &Published, own: &BTreeMap<String, String>) -> Result<(), String> {
+    let changed = spec::changed(&published.frozen, own);
+    if changed.is_empty() || published.life.stage == Stage::Draft {
         Ok(())
     } else {
         Err(format!("the fleet runs it with another {}: configure it alike on all instances", changed.join(", ")))

@@ -5,6 +5,7 @@
 
 mod adopt;
 mod codec;
+mod desk;
 mod hold;
 mod orders;
 mod turn;
