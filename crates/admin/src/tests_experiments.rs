@@ -32,7 +32,7 @@ impl ExperimentsView for Fake {
         vec![summary("draft")]
     }
     fn show(&self, name: &str) -> Option<ExperimentDetail> {
-        (name == "ttl").then(|| ExperimentDetail { summary: summary("draft"), answers: json!([]), report: json!({}) })
+        (name == "ttl").then(|| ExperimentDetail { summary: summary("draft"), answers: json!([]), report: json!({}), fleet: json!(null) })
     }
     fn tunings(&self) -> Vec<RouteTuning> {
         let waits = Some("waiting for experiment ttl".to_owned());

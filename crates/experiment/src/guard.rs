@@ -64,7 +64,11 @@ impl Guard {
     }
     /// Whether the variant must be switched off.
     pub fn tripped(&self) -> bool {
-        self.process.crossed(GUARD_ALPHA)
+        self.tripped_at(GUARD_ALPHA)
+    }
+    /// The same with another false-alarm probability: several watch for the same and share it.
+    pub fn tripped_at(&self, alpha: f64) -> bool {
+        self.process.crossed(alpha)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod conserve;
 pub mod contextual;
 pub mod ebh;
 pub mod effect;
+pub mod fleet;
 pub mod guard;
 pub mod layers;
 pub mod life;
@@ -46,5 +47,5 @@ pub use report::{Comparison, Dropped, Interval, Learned, LearnedVariant, Report,
 pub use savings::{Holdout, SavingSums, Savings};
 pub use spec::{ExperimentSpec, MAX_VARIANTS, Metric, Slot, SpecError, Variant};
 pub use steer::{Note, Steered, Turn, steer};
-pub use trial::{COLUMNS, Observation, Trial, UnitWindow};
+pub use trial::{COLUMNS, Counts, Observation, Trial, UnitWindow, WholeWindow};
 pub use unit::UnitKind;

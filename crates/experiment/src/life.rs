@@ -207,6 +207,25 @@ impl Life {
         Ok(Self { ramp: Ramp { auto: false, ..next.ramp }, ..next })
     }
 
+    /// The same without variants that were switched off; where no challenger is left, nobody takes part any more.
+    #[must_use]
+    pub fn without_variants(&self, off: &[SwitchOff], spec: &ExperimentSpec, (now, window): (Time, i64)) -> Self {
+        let mut next = self.clone();
+        for switched in off {
+            if next.off.iter().all(|known| known.variant != switched.variant) {
+                next.off.push(*switched);
+            }
+            if next.leader == switched.variant {
+                next.leader = 0;
+            }
+        }
+        if next.off.len() > self.off.len() && next.off.len() + 1 >= spec.variants.len() && next.ramp.share > 0.0 {
+            next = next.with_share(spec, (now, window), 0.0);
+            next.ramp.auto = false;
+        }
+        next
+    }
+
     /// The same with another share of the slice from a window on, at the probabilities published last.
     pub(crate) fn with_share(&self, spec: &ExperimentSpec, (now, from): (Time, i64), share: f64) -> Self {
         let last = self.allocations.last();

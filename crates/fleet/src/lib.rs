@@ -8,6 +8,7 @@
 //!
 //! No type of the Redis client crosses this crate's border; it is the only one in the workspace that talks to Redis.
 
+mod board;
 mod breaker;
 mod bus;
 mod config;
@@ -20,6 +21,7 @@ mod slot;
 mod stats;
 mod stream;
 
+pub use board::{Board, BoardDocument, BoardNews, BoardPlace, BoardSaid, BoardWrite};
 pub use bus::{
     Bus, BusAsked, BusFlag, BusHeard, BusListener, BusMember, BusMessage, BusNews, BusPlace, BusPosition, BusSaid, BusServer, BusTold,
     BusTurn, LONGEST_MESSAGE,

@@ -31,7 +31,7 @@ use crate::budgets::{self, Budgets};
 use crate::clients::Clients;
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, SourceState};
-use crate::experiments::Trials;
+use crate::experiments::{self, Trials};
 use crate::files;
 use crate::fills::FillCounts;
 use crate::fleet::{self, Fleet};
@@ -135,6 +135,7 @@ impl Proxy {
         let _ = tokio::task::spawn_blocking(move || resuming.resume_batches()).await;
         state.open_experiments(&config, now)?;
         state.open_tuning(&config, now)?;
+        experiments::fleet::first(&state).await;
         state.budgets.start();
         state.start_limits();
         let stop = CancellationToken::new();
@@ -143,6 +144,7 @@ impl Proxy {
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
         fleet::bus::start(&state);
+        experiments::fleet::start(&state);
         events::start(&state, &stop)?;
         if let Some(levels) = state.budgets.levels() {
             state.alerts.set_budgets(levels);

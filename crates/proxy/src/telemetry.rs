@@ -120,6 +120,10 @@ impl Collector for Totals {
         for family in process(&self.0).into_iter().chain(events(&self.0)).chain(clients::families(self.0.clients())) {
             family.encode(&mut encoder)?;
         }
+        let windows = self.0.state().experiment_windows();
+        for family in fleet::experiments(&windows, self.0.state().decides_for_fleet()) {
+            family.encode(&mut encoder)?;
+        }
         for family in self.0.fleet_stats().iter().flat_map(|stats| fleet::families(stats, &|outcome| self.0.fills(outcome))) {
             family.encode(&mut encoder)?;
         }

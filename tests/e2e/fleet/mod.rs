@@ -1,6 +1,7 @@
 //! Several instances over one real Redis.
 
 mod events;
+mod experiments;
 mod link;
 mod orders;
 mod programs;

@@ -205,4 +205,7 @@ pub struct ExperimentDetail {
     pub answers: Value,
     /// Figures by variant and comparisons with intervals, as the experiment engine reports them.
     pub report: Value,
+    /// Where the instances of a fleet share it: version, age and author of what was published, windows that count and those that do not, by reason.
+    #[serde(default)]
+    pub fleet: Value,
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use farthing_contract::features::UNIT_FEATURES;
+use serde::{Deserialize, Serialize};
 
 use super::explain::Leaning;
 use crate::spec::MAX_VARIANTS;
@@ -13,7 +14,7 @@ use crate::spec::MAX_VARIANTS;
 pub const MAX_CONTEXTS: usize = 16_384;
 
 /// A unit's context and what follows from it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Placed {
     /// Its features, in the order of `UNIT_SPEC`.
     pub features: [f32; UNIT_FEATURES],
@@ -27,7 +28,7 @@ pub struct Placed {
 pub(crate) type Units = HashMap<u64, Placed, BuildHasherDefault<DigestIsHash>>;
 
 /// All contexts of a window. Immutable; looking one up takes no lock and allocates nothing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contexts {
     pub(crate) window: i64,
     pub(crate) units: Units,

@@ -85,7 +85,7 @@ impl Trial {
             let Some(propensity) = pair_propensity(pmf, challenger) else { continue };
             let guard = &mut self.guards[challenger - 1][kind as usize];
             guard.add(variant == challenger, propensity, share);
-            if guard.tripped() && self.off[challenger].is_none() {
+            if guard.tripped_at(self.guard_alpha) && self.off[challenger].is_none() {
                 self.off[challenger] = Some(SwitchOff { variant: challenger, guard: kind, evidence: guard.evidence() });
                 tripped = true;
             }

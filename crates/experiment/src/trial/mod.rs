@@ -2,6 +2,7 @@
 
 mod guarded;
 mod learning;
+mod parts;
 mod reading;
 mod rows;
 #[cfg(test)]
@@ -17,13 +18,15 @@ use serde::{Deserialize, Serialize};
 use crate::allocation::{AllocationKind, Belief, MIN_ADAPTIVE};
 use crate::assign::{Assigned, Experiment};
 use crate::effect::{Effect, Scaled};
-use crate::guard::{Guard, GuardKind, SwitchOff, by_unit};
+use crate::fleet::Part;
+use crate::guard::{GUARD_ALPHA, Guard, GuardKind, SwitchOff, by_unit};
 use crate::ratio::RatioTest;
 use crate::report::Dropped;
 use crate::spec::{MAX_VARIANTS, Metric};
 use crate::unit::UnitKind;
 
 use learning::{Learning, Lesson};
+pub use parts::{Counts, WholeWindow};
 pub(crate) use reading::MIN_ROWS;
 pub use rows::{COLUMNS, UnitWindow};
 use units::{Open, Unit};
@@ -104,6 +107,9 @@ pub struct Trial {
     totals: Vec<Totals>,
     effects: Vec<Effect>,
     guards: Vec<[Guard; 3]>,
+    /// False-alarm probability of each of them.
+    #[serde(skip, default = "full_alpha")]
+    guard_alpha: f64,
     off: Vec<Option<SwitchOff>>,
     ratio: RatioTest,
     capped: u64,
@@ -118,6 +124,13 @@ pub struct Trial {
     /// Closed unit-windows that nobody has taken yet, where they are kept.
     #[serde(skip)]
     closed: Option<Vec<UnitWindow>>,
+    /// Closed windows that somebody else counts, where it is so.
+    #[serde(skip)]
+    handed: Option<Vec<Part>>,
+}
+
+const fn full_alpha() -> f64 {
+    GUARD_ALPHA
 }
 
 impl Trial {
@@ -150,6 +163,7 @@ impl Trial {
             totals: vec![Totals::default(); spec.variants.len()],
             effects: (0..challengers).map(|_| Effect::new(alpha)).collect(),
             guards: (0..challengers).map(|_| GuardKind::ALL.map(|_| Guard::new(spec.margin))).collect(),
+            guard_alpha: GUARD_ALPHA,
             off: vec![None; spec.variants.len()],
             ratio: RatioTest::new(spec.variants.len()),
             capped: 0,
@@ -161,6 +175,7 @@ impl Trial {
             },
             open: false,
             closed: None,
+            handed: None,
         }
     }
 
@@ -185,11 +200,7 @@ impl Trial {
     /// The same record, which knows of variants that were switched off after it was kept.
     #[must_use]
     pub fn knowing(mut self, off: &[SwitchOff]) -> Self {
-        for switched in off {
-            if let Some(place) = self.off.get_mut(switched.variant) {
-                place.get_or_insert(*switched);
-            }
-        }
+        self.know(off);
         self
     }
 
@@ -285,6 +296,9 @@ impl Trial {
             return;
         }
         by_unit(&mut open);
+        if self.hand_over(&open) {
+            return;
+        }
         if self.window < self.whole_from {
             self.dropped.partial += open.len() as u64;
             return;

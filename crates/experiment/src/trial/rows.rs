@@ -44,6 +44,13 @@ pub struct UnitWindow {
 }
 
 impl UnitWindow {
+    /// The line of [`COLUMNS`], the end of the line included.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        self.line(&mut text);
+        text
+    }
+
     /// Appends the line of [`COLUMNS`], the end of the line included. Numbers are written so that they are read as they were.
     pub fn line(&self, out: &mut String) {
         let p = self.pmf.map(f64::from);

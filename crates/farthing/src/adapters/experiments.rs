@@ -64,8 +64,10 @@ fn refusal(error: ExperimentError) -> ControlError {
     let text = error.to_string();
     match error {
         ExperimentError::Unknown { .. } => ControlError::NotFound(text),
-        ExperimentError::Reason | ExperimentError::Order { .. } | ExperimentError::Start(_) => ControlError::Refused(text),
-        ExperimentError::Io(_) | ExperimentError::Unwritten => ControlError::Failed(text),
+        ExperimentError::Reason | ExperimentError::Order { .. } | ExperimentError::Start(_) | ExperimentError::Refused(_) => {
+            ControlError::Refused(text)
+        }
+        ExperimentError::Io(_) | ExperimentError::Unwritten | ExperimentError::Fleet(_) => ControlError::Failed(text),
     }
 }
 
@@ -75,6 +77,7 @@ fn detail(view: &ExperimentView) -> ExperimentDetail {
         summary: summary(view),
         answers: document(serde_json::to_value(&view.answers)),
         report: document(serde_json::to_value(&view.report)),
+        fleet: document(serde_json::to_value(&view.fleet)),
     }
 }
 

@@ -225,6 +225,7 @@ fn show(detail: &ExperimentDetail) -> String {
         &format!("\n{}: {}\n{} windows of {} s by {}; ", summary.name, summary.hypothesis, summary.windows, summary.window_s, summary.unit);
     text += &stands_now(detail);
     text.push('\n');
+    text += &fleet(&detail.fleet);
     let list = |key: &str| report[key].as_array().map_or(&[][..], Vec::as_slice);
     let variants = list("variants").iter().map(|variant| {
         vec![
@@ -266,6 +267,38 @@ fn show(detail: &ExperimentDetail) -> String {
         .flatten()
         .map(|known| learned(&known))
         .unwrap_or_default()
+}
+
+/// Of how old a report this is the answer, and which windows are not in it.
+fn fleet(known: &Value) -> String {
+    if known.is_null() {
+        return String::new();
+    }
+    if known["version"] == 0 {
+        return "fleet: nothing was heard of it yet\n".to_owned();
+    }
+    let mut text = format!(
+        "fleet: {} windows count; published {:.0} s ago by {}",
+        known["windows"],
+        known["age_s"].as_f64().unwrap_or(0.0),
+        plain(&known["by"])
+    );
+    let absent = known["absent"].as_array().map_or(&[][..], Vec::as_slice);
+    let reasons: Vec<String> = absent.iter().map(|of| format!("{} {}", of[1], plain(&of[0]))).collect();
+    if !reasons.is_empty() {
+        text += &format!("; left out: {}", reasons.join(", "));
+    }
+    let last = &known["last_absent"];
+    if last.is_object() {
+        text += &format!(" (the last {}, {})", plain(&last["why"]), plain(&last["instance"]));
+    }
+    if known["rows_missing"].as_u64().unwrap_or(0) > 0 {
+        text += &format!("; {} unit-windows are not in the export of this instance", known["rows_missing"]);
+    }
+    if let Some(why) = known["refused"].as_str() {
+        text += &format!("\nthis instance takes no part: {why}");
+    }
+    text + "\n"
 }
 
 /// What contextual allocation has learned: for which units each challenger is predicted to be cheaper, and what finding out has cost.

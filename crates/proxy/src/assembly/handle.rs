@@ -427,6 +427,7 @@ impl Proxy {
         let frozen = |order: FreezeOrder| format!("automation is frozen ({}); let it go on with farthing freeze off", order.reason);
         parts.extend(self.frozen().map(|order| part("freeze", Some(frozen(order)))));
         parts.extend(self.state.fleet.as_ref().map(|fleet| part("fleet", fleet.problem(self.now()))));
+        parts.extend(self.state.fleet.as_ref().map(|_| part("experiments", self.state.experiments_problem())));
         parts.extend(self.state.l2.as_ref().map(|l2| part("l2", l2.problem())));
         let no_grants = |budgets: BudgetsReport| {
             let fleet = budgets.fleet.and_then(|fleet| fleet.trouble);

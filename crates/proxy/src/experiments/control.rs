@@ -7,6 +7,7 @@ use farthing_contract::log;
 use farthing_experiment::{Experiment, Life, Stage, Steered, Trial, UnitWindow, steer};
 use farthing_types::Time;
 
+use super::fleet::{Lineage, Shared};
 use super::kept::Folder;
 use super::tuning::RouteTuning;
 use super::{AuditLine, Running};
@@ -34,8 +35,9 @@ impl State {
         let mut changed = false;
         for running in all.values_mut().filter(|running| running.life.stage == Stage::Running) {
             running.close_ended(now);
-            let what =
-                Steered { life: &running.life, spec: &running.spec, trial: &running.trial, draw: &self.draw, frozen: !self.may_act() };
+            // What is a fleet's is moved by who decides for it; guardrails of each instance act at once.
+            let frozen = running.shared.is_some() || !self.may_act();
+            let what = Steered { life: &running.life, spec: &running.spec, trial: running.watches(), draw: &self.draw, frozen };
             let Some(turn) = steer(&what, now) else { continue };
             let switched_off = turn.life.off.len().saturating_sub(running.life.off.len());
             self.counters.variants_switched_off.fetch_add(switched_off as u64, Ordering::Relaxed);
@@ -44,6 +46,9 @@ impl State {
                 running.unkept.notes.push(AuditLine { at: now, by: note.by.into(), what: note.what, reason: None });
             }
             running.life = turn.life;
+            if let Some(shared) = &mut running.shared {
+                shared.switched_off(&running.life.off);
+            }
             running.trial.follow(&running.life.allocations);
             running.unkept.standing = true;
             if let Err(error) = running.renew() {
@@ -112,11 +117,12 @@ impl State {
                 failed = folder.note(&name, line).err().or(failed);
             }
             if let Some((frozen, life)) = &work.standing {
-                failed = folder.keep_standing(&name, frozen, life).err().or(failed);
+                failed = folder.keep_standing(&name, (frozen, life), work.lineage.clone()).err().or(failed);
             }
             let (mut evidence, mut closed) = (Ok(None), Vec::new());
             if let Some((trial, rows, bytes)) = &work.evidence {
-                evidence = folder.keep_evidence(&name, trial, (rows, *bytes)).map(Some);
+                let lines = rows.iter().map(UnitWindow::text).chain(work.lines.split_inclusive('\n').map(str::to_owned));
+                evidence = folder.keep_evidence(&name, (trial, work.number), (lines, *bytes)).map(Some);
             }
             let mut all = self.trials.all.lock();
             let Some(running) = all.get_mut(&name) else { continue };
@@ -129,6 +135,9 @@ impl State {
                 Ok(None) => {}
                 Err(error) => {
                     running.trial.put_back(work.evidence.take().map(|(_, rows, _)| rows).unwrap_or_default());
+                    if let Some(shared) = &mut running.shared {
+                        shared.put_back(std::mem::take(&mut work.lines));
+                    }
                     running.unkept.evidence = true;
                     failed = Some(error);
                 }
@@ -166,11 +175,18 @@ struct Work {
     notes: Vec<AuditLine>,
     standing: Option<(std::collections::BTreeMap<String, String>, Life)>,
     evidence: Option<(Trial, Vec<UnitWindow>, u64)>,
+    /// Of a fleet: what was published, the number of its evidence, and rows that have come with it.
+    lineage: Option<Lineage>,
+    number: u64,
+    lines: String,
 }
 
 impl Running {
     /// Closes the window before this one, once its late findings cannot come any more.
     pub(super) fn close_ended(&mut self, now: Time) {
+        if let Some(shared) = &mut self.shared {
+            return shared.collected.close(&self.spec, now);
+        }
         let window = self.spec.window_at(now);
         let burning = (now - self.spec.burn_in).nanos() < Time::ZERO.nanos() || self.spec.window_at(now - self.spec.burn_in) < window;
         self.trial.close_before(if burning { window.saturating_sub(1) } else { window });
@@ -185,6 +201,16 @@ impl Running {
             (self.trial.clone(), rows, self.rows_bytes)
         });
         let any = !notes.is_empty() || standing.is_some() || evidence.is_some();
-        any.then(|| Work { name: self.spec.name.clone(), notes, standing, evidence })
+        let lines = self.shared.as_mut().filter(|_| evidence.is_some()).map(|shared| std::mem::take(&mut shared.lines)).unwrap_or_default();
+        let shared = self.shared.as_deref();
+        any.then(|| Work {
+            name: self.spec.name.clone(),
+            notes,
+            standing,
+            evidence,
+            lineage: shared.and_then(Shared::lineage),
+            number: shared.map_or(0, Shared::evidence),
+            lines,
+        })
     }
 }

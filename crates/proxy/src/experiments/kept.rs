@@ -10,11 +10,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use farthing_experiment::{COLUMNS, Life, Trial, UnitWindow};
+use farthing_experiment::{COLUMNS, Life, Trial};
 use farthing_types::Time;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::fleet::Lineage;
 use super::tuning;
 use crate::files;
 
@@ -35,11 +36,17 @@ pub struct Standing {
     pub frozen: BTreeMap<String, String>,
     /// Where it stands.
     pub life: Life,
+    /// What the fleet had published, where it is a fleet's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Lineage>,
 }
 
 #[derive(Deserialize)]
 struct Evidence {
     rows_bytes: u64,
+    /// Of a fleet's evidence.
+    #[serde(default)]
+    number: u64,
     trial: Trial,
 }
 
@@ -47,6 +54,7 @@ struct Evidence {
 struct EvidenceOf<'a> {
     format: u32,
     rows_bytes: u64,
+    number: u64,
     trial: &'a Trial,
 }
 
@@ -117,8 +125,13 @@ impl Folder {
     }
 
     /// Keeps where it stands.
-    pub fn keep_standing(&self, name: &str, frozen: &BTreeMap<String, String>, life: &Life) -> Result<(), KeptError> {
-        self.write(name, "json", &Standing { format: FORMAT, frozen: frozen.clone(), life: life.clone() })
+    pub fn keep_standing(
+        &self,
+        name: &str,
+        (frozen, life): (&BTreeMap<String, String>, &Life),
+        fleet: Option<Lineage>,
+    ) -> Result<(), KeptError> {
+        self.write(name, "json", &Standing { format: FORMAT, frozen: frozen.clone(), life: life.clone(), fleet })
     }
 
     /// What was found for a route.
@@ -139,18 +152,23 @@ impl Folder {
         Ok(())
     }
 
-    /// Its evidence, and the bytes of rows that belong to it.
-    pub fn evidence(&self, name: &str) -> Result<Option<(Trial, u64)>, KeptError> {
+    /// Its evidence, the bytes of rows that belong to it, and its number, where it is a fleet's.
+    pub fn evidence(&self, name: &str) -> Result<Option<(Trial, u64, u64)>, KeptError> {
         let found: Option<Evidence> = self.read(name, "trial.json")?;
-        Ok(found.map(|found| (found.trial, found.rows_bytes)))
+        Ok(found.map(|found| (found.trial, found.rows_bytes, found.number)))
     }
 
     /// Appends closed unit-windows behind the first `rows_bytes` and keeps the evidence that counts them; the bytes there are now, and how
     /// many rows found no room.
-    pub fn keep_evidence(&self, name: &str, trial: &Trial, (rows, rows_bytes): (&[UnitWindow], u64)) -> Result<(u64, usize), KeptError> {
+    pub fn keep_evidence(
+        &self,
+        name: &str,
+        (trial, number): (&Trial, u64),
+        (rows, rows_bytes): (impl Iterator<Item = String>, u64),
+    ) -> Result<(u64, usize), KeptError> {
         let Some(path) = self.path(name, "rows.csv") else { return Ok((0, 0)) };
         let appended = append(&path, rows, rows_bytes).map_err(|source| KeptError::Io { path, source })?;
-        self.write(name, "trial.json", &EvidenceOf { format: FORMAT, rows_bytes: appended.0, trial })?;
+        self.write(name, "trial.json", &EvidenceOf { format: FORMAT, rows_bytes: appended.0, number, trial })?;
         Ok(appended)
     }
 
@@ -194,7 +212,7 @@ impl Folder {
     }
 }
 
-fn append(path: &Path, rows: &[UnitWindow], kept: u64) -> io::Result<(u64, usize)> {
+fn append(path: &Path, rows: impl Iterator<Item = String>, kept: u64) -> io::Result<(u64, usize)> {
     path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
     // One that somebody has removed or cut begins anew: what is missing would be read as zeros.
@@ -207,7 +225,7 @@ fn append(path: &Path, rows: &[UnitWindow], kept: u64) -> io::Result<(u64, usize
         if kept + text.len() as u64 > MOST_ROWS_BYTES {
             left_out += 1;
         } else {
-            row.line(&mut text);
+            text += &row;
         }
     }
     file.write_all(text.as_bytes())?;

@@ -3,6 +3,7 @@
 mod assignments;
 mod bears;
 mod control;
+pub mod fleet;
 mod kept;
 mod named;
 mod orders;
@@ -15,10 +16,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use farthing_config::ExperimentConfig;
-use farthing_experiment::unit::Shared;
-use farthing_experiment::{Answer, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers, discoveries};
+use farthing_experiment::unit::Shared as SharedState;
+use farthing_experiment::{Answer, Assigned, Experiment, ExperimentSpec, Life, Observation, Report, Stage, Trial, answers, discoveries};
 use farthing_policy::plan;
-use farthing_types::{Money, Time};
+use farthing_types::{KeyHash, Money, Time};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -49,6 +50,8 @@ pub struct Trials {
     told: Mutex<named::Told>,
     /// Told when a guardrail has acted, so that this is kept at once.
     pub wake: Notify,
+    /// What is to be told to the fleet.
+    desk: fleet::Desk,
 }
 
 #[derive(Clone)]
@@ -61,6 +64,8 @@ struct Running {
     snapshot: Option<Arc<Experiment>>,
     trial: Trial,
     rows_bytes: u64,
+    /// Where it is a fleet's: then `life` and `trial` are what the fleet has published.
+    shared: Option<Box<fleet::Shared>>,
     /// What of it was not kept yet.
     unkept: Unkept,
 }
@@ -91,6 +96,8 @@ pub struct ExperimentView {
     pub answers: Vec<Answer>,
     /// Challengers that are found to differ among those of all experiments; empty in a view of one alone.
     pub found: Vec<Arc<str>>,
+    /// Where it is a fleet's: what is known here of that.
+    pub fleet: Option<fleet::FleetView>,
 }
 
 impl Trials {
@@ -101,7 +108,7 @@ impl Trials {
 
     /// All experiments, by name.
     pub fn views(&self, now: Time) -> Vec<ExperimentView> {
-        let mut views: Vec<ExperimentView> = self.all.lock().values().map(|running| running.view(now)).collect();
+        let mut views: Vec<ExperimentView> = self.all.lock().values().map(|running| self.with_holder(running.view(now))).collect();
         let compared =
             |views: &[ExperimentView]| views.iter().flat_map(|v| v.report.comparisons.iter().map(|c| c.evidence)).collect::<Vec<_>>();
         let mut found = discoveries(&compared(&views), ALL_ALPHA).into_iter();
@@ -114,13 +121,22 @@ impl Trials {
 
     /// One experiment.
     pub fn view(&self, name: &str, now: Time) -> Option<ExperimentView> {
-        self.all.lock().get(name).map(|running| running.view(now))
+        self.all.lock().get(name).map(|running| self.with_holder(running.view(now)))
+    }
+
+    fn with_holder(&self, mut view: ExperimentView) -> ExperimentView {
+        if let Some(fleet) = &mut view.fleet {
+            fleet.decides = self.desk.holds.load(std::sync::atomic::Ordering::Relaxed);
+        }
+        view
     }
 }
 
 impl Running {
     fn view(&self, now: Time) -> ExperimentView {
-        let report = self.trial.report();
+        let mut report = self.trial.report();
+        let fleet = self.shared.as_ref().map(|shared| shared.view(now));
+        report.dropped.unexported += fleet.as_ref().map_or(0, |fleet| fleet.rows_missing);
         let variants = self.spec.variants.len();
         let declared = || self.spec.variants.iter().map(|v| v.share).collect();
         let pmf = self.snapshot.as_ref().map_or_else(declared, |e| e.pmf(e.window(now)).into_iter().take(variants).collect());
@@ -133,23 +149,38 @@ impl Running {
             report,
             found: Vec::new(),
             life: self.life.clone(),
+            fleet,
         }
     }
 
     /// Whether what its variants change bears on copies of answers, as the TTLs of a canary do. Those that change nothing stand for any that might.
     fn is_about_copies(&self) -> bool {
-        let of = |variant: &farthing_experiment::Variant| variant.overrides.fields().any(|field| Shared::of(field) == Shared::Copies);
+        let of = |variant: &farthing_experiment::Variant| variant.overrides.fields().any(|field| SharedState::of(field) == SharedState::Copies);
         if self.life.stage == Stage::Decided {
             return self.spec.variants.get(self.life.leader).is_some_and(of);
         }
         self.spec.variants.iter().any(of) || self.spec.variants.iter().all(|variant| variant.overrides.fields().next().is_none())
     }
 
+    /// Adds what a request or call did to its unit; whether a guardrail has tripped by it.
+    fn record(&mut self, unit: KeyHash, assigned: &Assigned, seen: Observation) -> bool {
+        match &mut self.shared {
+            Some(shared) => shared.collected.record(unit, assigned, seen),
+            None => self.trial.record(unit, assigned, seen),
+        }
+    }
+
+    /// The record whose guardrails act here.
+    fn watches(&self) -> &Trial {
+        self.shared.as_ref().map_or(&self.trial, |shared| shared.collected.own())
+    }
+
     /// The snapshot of where it stands now.
     fn renew(&mut self) -> Result<(), StartError> {
         // What one of our own was decided for is the route's value from then on.
         let over = self.life.stage == Stage::Decided && tuning::is_own(&self.spec.name);
-        self.snapshot = if over { None } else { self.life.snapshot(&self.spec)?.map(Arc::new) };
+        let refused = self.shared.as_ref().is_some_and(|shared| shared.refused().is_some());
+        self.snapshot = if over || refused { None } else { self.life.snapshot(&self.spec)?.map(Arc::new) };
         Ok(())
     }
 }
@@ -162,10 +193,11 @@ impl State {
             .all
             .lock()
             .get_mut(variant.experiment().name())
-            .is_some_and(|running| running.life.stage == Stage::Running && running.trial.record(variant.unit, &variant.assigned, seen));
+            .is_some_and(|running| running.life.stage == Stage::Running && running.record(variant.unit, &variant.assigned, seen));
         if tripped {
             self.steer_experiments(self.clock.now());
             self.trials.wake.notify_one();
+            self.trials.desk.wake.notify_one();
         }
     }
 

@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use farthing_config::{Config, ExperimentConfig};
+use farthing_experiment::fleet::FLEET_ALPHA;
 use farthing_experiment::{Claim, Experiment, Life, Order, OrderError, Stage, Trial};
 use farthing_types::Time;
 
 use super::kept::{AuditLine, Folder, KeptError, Standing};
-use super::{ExperimentView, Running, Unkept, experiment_spec, spec, tuning};
+use super::{ExperimentView, Running, Unkept, experiment_spec, fleet, spec, tuning};
 use crate::StartError;
 use crate::reason::{self, LONGEST_REASON};
 use crate::state::State;
@@ -45,6 +46,12 @@ pub enum ExperimentError {
     /// What is kept cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// It is a fleet's, and could not be told to it.
+    #[error("{0}")]
+    Fleet(&'static str),
+    /// This instance takes no part in it.
+    #[error("this instance takes no part in it: {0}")]
+    Refused(String),
     /// It is in force, but a restart may undo it.
     #[error("in force, but not written down: a restart undoes it; see the log")]
     Unwritten,
@@ -61,8 +68,11 @@ impl State {
         self.tell_named(&config.experiments);
         for experiment in &config.experiments {
             let mut running = self.taken_up(experiment, now)?;
-            if running.life.stage == Stage::Draft && experiment.start != Stage::Draft.as_str() {
-                let order = if experiment.start == Stage::Shadow.as_str() { Order::Shadow } else { Order::Start };
+            // A fleet is asked first: the loop does this once nothing was heard of it.
+            if running.life.stage == Stage::Draft
+                && running.shared.is_none()
+                && let Some(order) = configured(experiment)
+            {
                 running = self.ordered(running, &order, now).map_err(|error| match error {
                     ExperimentError::Start(error) => error,
                     other => StartError::Kept { reason: other.to_string() },
@@ -95,8 +105,12 @@ impl State {
         }
         let mut running = Running::draft(config, now)?;
         let folder = self.trials.folder.lock().clone();
-        if let Some(kept) = folder.standing(&config.name)? {
-            let window = running.spec.window_at(now);
+        let (kept, window) = (folder.standing(&config.name)?, running.spec.window_at(now));
+        if self.fleet.is_some() {
+            let experiment = Experiment::new(running.spec.clone())?;
+            running.shared = Some(Box::new(fleet::Shared::new(&experiment, window, kept.as_ref().and_then(|kept| kept.fleet.clone()))));
+        }
+        if let Some(kept) = kept {
             running.take_up(kept, (&folder, window))?;
         }
         Ok(running)
@@ -149,6 +163,10 @@ impl State {
         if !reason::is_said(reason) {
             return Err(ExperimentError::Reason);
         }
+        if self.fleet.is_some() {
+            self.known(name)?;
+            return self.order_in_fleet(name, order, reason);
+        }
         let unkept = || self.counters.experiments_unkept.load(std::sync::atomic::Ordering::Relaxed);
         let failed_before = unkept();
         let view = {
@@ -176,7 +194,7 @@ impl State {
     }
 
     /// Whether what has become of it may run beside the others.
-    fn allow<'a>(&self, next: &Running, others: impl Iterator<Item = &'a Running>) -> Result<(), StartError> {
+    pub(super) fn allow<'a>(&self, next: &Running, others: impl Iterator<Item = &'a Running>) -> Result<(), StartError> {
         if next.life.stage != Stage::Stopped {
             next.fits(others)?;
             self.pin(next)?;
@@ -218,12 +236,21 @@ impl State {
     }
 }
 
+/// What the configuration orders for a draft.
+pub fn configured(config: &ExperimentConfig) -> Option<Order> {
+    match &*config.start {
+        start if start == Stage::Draft.as_str() => None,
+        start if start == Stage::Shadow.as_str() => Some(Order::Shadow),
+        _ => Some(Order::Start),
+    }
+}
+
 fn unknown(all: &BTreeMap<Arc<str>, Running>, name: &str) -> ExperimentError {
     ExperimentError::Unknown { given: name.to_owned(), known: all.keys().map(ToString::to_string).collect() }
 }
 
 /// An order in words.
-fn said(order: &Order, before: Stage, life: &Life) -> String {
+pub fn said(order: &Order, before: Stage, life: &Life) -> String {
     match order {
         Order::Traffic { share: None } => format!("traffic goes on by itself from {:.0} % of the slice", life.ramp.share * 100.0),
         Order::Traffic { .. } => format!("traffic {:.0} % of the slice, by hand", life.ramp.share * 100.0),
@@ -245,6 +272,7 @@ impl Running {
             snapshot: None,
             trial: Trial::new(&experiment).keeping_rows(),
             rows_bytes: 0,
+            shared: None,
             unkept: Unkept { standing: true, ..Unkept::default() },
         })
     }
@@ -271,10 +299,22 @@ impl Running {
         }
         self.life = kept.life;
         self.unkept.standing = false;
-        if let Some((trial, rows_bytes)) = folder.evidence(&self.spec.name)? {
+        if let Some((trial, rows_bytes, number)) = folder.evidence(&self.spec.name)? {
             let goes_on = self.life.stage == Stage::Running;
-            let trial = if goes_on { trial.resume(window) } else { trial }.knowing(&self.life.off);
-            (self.trial, self.rows_bytes) = (trial.keeping_rows(), rows_bytes);
+            // A fleet's evidence has whole windows only, and none of this instance's own.
+            let trial = if goes_on && number == 0 { trial.resume(window) } else { trial }.knowing(&self.life.off);
+            (self.trial, self.rows_bytes) = (trial, rows_bytes);
+            match self.shared.take() {
+                Some(shared) => {
+                    let mut shared = shared.knowing(number, self.life.started);
+                    // What was switched off and not told before the restart stays off.
+                    shared.switched_off(&self.life.off);
+                    shared.collected.know(&self.life.off);
+                    self.trial.guard_at(FLEET_ALPHA);
+                    self.shared = Some(Box::new(shared));
+                }
+                None => self.trial = self.trial.clone().keeping_rows(),
+            }
         }
         if self.life.stage != Stage::Draft {
             tracing::info!(experiment = %self.spec.name, stage = self.life.stage.as_str(), "taken up where it stood before the restart");

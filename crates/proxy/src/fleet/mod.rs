@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use farthing_cache::Hearing;
 use farthing_config::{Config, FleetConfig};
-use farthing_fleet::{Bus, BusFlag, BusListener, BusMember, BusPosition, Handle};
+use farthing_fleet::{Board, Bus, BusFlag, BusListener, BusMember, BusPosition, Handle};
 use farthing_types::{RouteName, Span};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -144,6 +144,21 @@ impl Fleet {
     /// The key of `what` in a group of keys, which are all in one slot of a Cluster. No other fleet uses it.
     pub fn key(&self, group: &str, what: &str) -> Vec<u8> {
         key(&self.config, group, what)
+    }
+
+    /// Where what experiments share is published.
+    pub fn board(&self) -> Board {
+        Board::new(self.handle.clone(), format!("farthing:{{{}:experiments}}:", self.config.name), self.config.deadline)
+    }
+
+    /// How the others know it.
+    pub fn member(&self) -> &str {
+        &self.member
+    }
+
+    /// Its loops end with this.
+    pub fn closing(&self) -> CancellationToken {
+        self.closing.clone()
     }
 
     /// Tells the others, as soon as may be.

@@ -137,7 +137,7 @@ impl Fleet {
         *self.members.lock() = members;
     }
 
-    pub(super) fn trouble(&self, fault: Fault) {
+    pub(crate) fn trouble(&self, fault: Fault) {
         *self.counts.trouble.lock() = Some(fault);
     }
 

@@ -1,5 +1,7 @@
 //! The fleet.
 
+use std::sync::Arc;
+
 use farthing_ledger::budget::fleet::FleetTold;
 use farthing_types::Money;
 
@@ -30,6 +32,22 @@ pub(super) fn families<'a>(stats: &'a FleetStats, fills: &dyn Fn(FillOutcome) ->
     ]);
     families.extend(redis::families(redis::FLEET, &stats.redis));
     families
+}
+
+/// Windows of the fleet's experiments, by what became of them; nothing where there are none.
+pub(super) fn experiments<'a>(windows: &'a [(Arc<str>, Vec<(&'static str, u64)>)], decides: bool) -> Vec<Family<'a>> {
+    if windows.is_empty() {
+        return Vec::new();
+    }
+    let mut family =
+        Family::gauge("experiment_windows", "Windows of the fleet's experiments since measuring began: whole, or why they do not count");
+    for (name, outcomes) in windows {
+        for (outcome, count) in outcomes {
+            family.add(vec![("experiment", &**name), ("outcome", outcome)], *count as f64);
+        }
+    }
+    let held = Family::gauge("experiments_deciding", "1 while this instance decides about the experiments of its fleet");
+    vec![family, held.with(vec![], f64::from(u8::from(decides)))]
 }
 
 /// Figures of budgets that the fleet shares.
