@@ -74,6 +74,13 @@ pub(crate) fn obey(top: &Section<'_, '_>, route: &Route) {
             }
         }
     }
+    // What one instance renews or fetches ahead all others find in L2: a comparison by one of them would be none.
+    for (key, named) in [("refresh_ahead", tune.refresh_ahead.is_some()), ("prefetch_confidence", tune.prefetch_confidence.is_some())] {
+        if named && top.has("fleet") {
+            let remedy = "take it out, and compare values by an experiment of your own: that is one over the fleet ([experiments.NAME])";
+            wrong(key, "each instance of a [fleet] would try for itself what the others profit from".to_owned(), remedy);
+        }
+    }
     let unpriced = route.price_wait <= Money::ZERO;
     if let Some((low, high)) = tune.refresh_ahead {
         if unpriced {
@@ -163,6 +170,10 @@ mod tests {
             let named = |problem: &&String| problem.contains("routes.lists.tune") && problem.contains(found) && problem.contains(remedy);
             assert!(all.iter().any(|problem| named(&problem)), "{tune}: {all:?}");
         }
+        let fleet = "[fleet]\nname = \"main\"\naddresses = [\"redis://a\"]\n";
+        let shared = problems(&(text(priced, fixed, "batch_window = [\"5ms\", \"200ms\"]\nrefresh_ahead = [\"0s\", \"30s\"]") + fleet));
+        let told: Vec<_> = shared.iter().filter(|p| p.contains("try for itself")).collect();
+        assert!(told.len() == 1 && told[0].contains("tune.refresh_ahead"), "{shared:?}");
         let own = "[experiments.\"tune.x\"]\nhypothesis = \"h\"\n";
         assert!(
             problems(&(text("", fixed, "batch_window = [\"5ms\", \"200ms\"]") + own))

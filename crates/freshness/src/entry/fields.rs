@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::semantics::targeted::OWN;
+use crate::semantics::targeted::{OWN, OWN_NAME};
 
 /// Names that many answers have: a byte stands for each. Only memory has these bytes, so the list may be changed at will, up to 128 names.
 const KNOWN: [&str; 64] = [
@@ -221,7 +221,7 @@ fn put(block: &mut Vec<u8>, text: &[u8]) {
 fn split(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (first, rest) = block.split_first()?;
     let (name, rest) = match first.checked_sub(CODES) {
-        Some(_) if *first == OURS => (OWN.as_str().as_bytes(), rest),
+        Some(_) if *first == OURS => (OWN_NAME.as_bytes(), rest),
         Some(code) => (KNOWN.get(usize::from(code))?.as_bytes(), rest),
         None => text(block)?,
     };

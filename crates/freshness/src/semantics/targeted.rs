@@ -9,7 +9,9 @@ use super::Rules;
 use super::sf::{Value, dictionary};
 
 /// For us alone.
-pub const OWN: HeaderName = HeaderName::from_static("farthing-cache-control");
+pub const OWN: HeaderName = HeaderName::from_static(OWN_NAME);
+/// Its name.
+pub const OWN_NAME: &str = "farthing-cache-control";
 const CDN: HeaderName = HeaderName::from_static("cdn-cache-control");
 
 /// A targeted field that a route may heed.
