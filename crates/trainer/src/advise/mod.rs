@@ -151,10 +151,8 @@ pub fn advise(observed: &Observed, table: Option<&Published>, base: &Base, optio
     budgets.dedup();
     let tried = Tried::new(&field, train, table, &budgets);
     let work = Work { field: &field, rest, tried: &tried, table, seed: options.seed };
-    let chosen = tried.advised(options.stale);
-    let run = work.run(&chosen, options.stale);
-    let mut routes = work.routes(facts::facts(observed, &field.natures), &budgets, (&chosen, &run));
-    let text = toml::render(observed, &chosen, base, options.stale)?;
+    let mut chosen = tried.advised(options.stale);
+    let mut run = work.run(&chosen, options.stale);
     let mut advice = Advice {
         files: observed.files,
         requests: observed.asks.len(),
@@ -169,11 +167,20 @@ pub fn advise(observed: &Observed, table: Option<&Published>, base: &Base, optio
         saving: Saving::default(),
         calls_saving: Saving::default(),
         stale_share: 0.0,
-        unpriced: routes.iter().filter(|r| r.facts.spend_nanousd.is_none()).map(|r| r.facts.route.clone()).collect(),
-        toml: text,
+        unpriced: Vec::new(),
+        toml: String::new(),
         sentence: String::new(),
     };
     work.total(&mut advice, &run);
+    if !advice.pays() {
+        // A saving that is none is worth no change, not even on the route where most of it is.
+        chosen = chosen.iter().map(|_| Choice::observe()).collect();
+        run = work.run(&chosen, options.stale);
+        work.total(&mut advice, &run);
+    }
+    advice.toml = toml::render(observed, &chosen, base, options.stale)?;
+    let mut routes = work.routes(facts::facts(observed, &field.natures), &budgets, (&chosen, &run));
+    advice.unpriced = routes.iter().filter(|r| r.facts.spend_nanousd.is_none()).map(|r| r.facts.route.clone()).collect();
     routes.sort_by_key(|r| std::cmp::Reverse((r.facts.spend_nanousd, r.facts.requests)));
     advice.routes = routes;
     advice.sentence = text::sentence(&advice);
