@@ -219,8 +219,9 @@ async fn hinting() -> (std::net::SocketAddr, tokio::task::JoinSet<()>) {
     let addr = listener.local_addr().unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
         while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let (mut seen, mut buf) = (Vec::new(), [0; 4_096]);
                 while let Ok(read @ 1..) = stream.read(&mut buf).await {
                     seen.extend_from_slice(&buf[..read]);

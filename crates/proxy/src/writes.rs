@@ -62,7 +62,8 @@ pub fn note(state: &State, planned: &Planned, received: &Received<'_>) -> Option
 
 fn is_write(planned: &Planned) -> bool {
     let route = &planned.account.route.route;
-    !planned.account.method.is_safe() && !(route.idempotent && route.key_body)
+    let read = planned.account.method.is_safe() || (route.idempotent && route.key_body);
+    !read
 }
 
 /// The groups of its origin that a write's answer says have changed (RFC 9875 section 3), whatever its status; of everybody, on all routes.

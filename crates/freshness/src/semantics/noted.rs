@@ -335,6 +335,21 @@ mod tests {
     }
 
     #[test]
+    fn a_targeted_field_is_told_and_what_it_says_reads_back() {
+        let headers =
+            crate::semantics::oracle::map(&[("cache-control", "no-store"), ("farthing-cache-control", "max-age=60, must-revalidate")]);
+        let at = Time::from_millis(1_767_300_000_000);
+        let received = Received { status: StatusCode::OK, headers: &headers, requested_at: at, received_at: at };
+        let rules = Rules::new(Mode::Respect);
+        let text = answer_noted(&received, &Facts::read(&received, &rules), &rules).unwrap();
+        assert_eq!(text, "shareable targeted must-revalidate");
+        let (facts, bans) = Facts::from_noted(&text, &Logged { requested_at: at, received_at: at, ..Logged::default() }).unwrap();
+        assert!(facts.must_revalidate && !bans.no_store);
+        let plain = Rules { targets: Some(crate::semantics::Targets::NONE), ..rules };
+        assert_eq!(answer_noted(&received, &Facts::read(&received, &plain), &plain).as_deref(), Some("no-store"));
+    }
+
+    #[test]
     fn a_word_of_a_later_version_is_named() {
         let error = RequestFacts::from_noted(Method::GET, "no-cache soon").unwrap_err();
         assert!(error.to_string().contains("`soon`"));

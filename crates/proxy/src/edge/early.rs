@@ -51,7 +51,8 @@ fn write(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Interim answers of one connection on their way to its guard.
+/// Interim answers of one connection on their way to its guard. They are put in by whoever makes the call; the guard that takes them and the handler
+/// whose answer begins are polled by one task, the connection's.
 #[derive(Debug, Default)]
 pub(super) struct Interims {
     /// Whose they are, and their bytes.
@@ -67,7 +68,7 @@ pub(super) struct Interims {
 impl Interims {
     fn put(&self, request: u64, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut waiting = self.waiting.lock();
-        if self.begun.load(Ordering::SeqCst) > request {
+        if self.begun.load(Ordering::Acquire) > request {
             return false;
         }
         if waiting.0 != request {
@@ -79,7 +80,7 @@ impl Interims {
         if !fits {
             waiting.1.truncate(before);
         }
-        self.some.store(!waiting.1.is_empty(), Ordering::SeqCst);
+        self.some.store(!waiting.1.is_empty(), Ordering::Release);
         drop(waiting);
         self.task.wake();
         fits
@@ -92,10 +93,10 @@ impl Interims {
 
     /// Lets the answer of a request begin once the guard has all that was sent before.
     pub(super) fn poll_begin(&self, request: u64, cx: &Context<'_>) -> Poll<()> {
-        if self.some.load(Ordering::SeqCst) {
+        if self.some.load(Ordering::Acquire) {
             self.watch(cx);
             // The guard takes it when hyper flushes, which it does after each turn. It may have done so before the waker was there.
-            if self.some.load(Ordering::SeqCst) {
+            if self.some.load(Ordering::Acquire) {
                 return Poll::Pending;
             }
         }
@@ -105,20 +106,20 @@ impl Interims {
 
     /// The answer of a request begins now, whatever was sent before: it was refused while its handler was at work.
     pub(super) fn begin(&self, request: u64) {
-        self.begun.store(request + 1, Ordering::SeqCst);
+        self.begun.store(request + 1, Ordering::Release);
     }
 
     /// What is to be written now, while hyper has nothing to write. What came too late for its answer is dropped.
     pub(super) fn take(&self) -> Option<Vec<u8>> {
-        if !self.some.load(Ordering::SeqCst) {
+        if !self.some.load(Ordering::Acquire) {
             return None;
         }
         let mut waiting = self.waiting.lock();
         let (request, bytes) = std::mem::take(&mut *waiting);
-        self.some.store(false, Ordering::SeqCst);
+        self.some.store(false, Ordering::Release);
         drop(waiting);
         self.task.wake();
-        (self.begun.load(Ordering::SeqCst) <= request).then_some(bytes)
+        (self.begun.load(Ordering::Acquire) <= request).then_some(bytes)
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
         assert!(!interims.put(0, |out| out.push(b'c')), "too late");
         assert!(interims.take().is_none());
         assert!(interims.put(1, |out| out.push(b'd')));
-        interims.begun.store(2, Ordering::SeqCst);
+        interims.begin(1);
         assert!(interims.take().is_none(), "its answer has begun meanwhile");
     }
 

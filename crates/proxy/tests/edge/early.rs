@@ -40,7 +40,8 @@ impl Handler for Hints {
         let parts: Vec<String> = request.uri().path().split('/').map(str::to_owned).collect();
         async move {
             let (count, id) = (parts[1].parse::<usize>().unwrap(), parts[2].clone());
-            let sending = tokio::spawn(async move {
+            let mut sending = JoinSet::new();
+            sending.spawn(async move {
                 for n in 0..count {
                     early.send(StatusCode::EARLY_HINTS, &hints(&id, n));
                     if n % 2 == 0 {
@@ -49,7 +50,7 @@ impl Handler for Hints {
                 }
                 early
             });
-            drop(self.late.send(sending.await.unwrap()));
+            drop(self.late.send(sending.join_next().await.unwrap().unwrap()));
             answer(&parts)
         }
         .boxed()
