@@ -108,7 +108,7 @@ impl Trials {
 
     /// All experiments, by name.
     pub fn views(&self, now: Time) -> Vec<ExperimentView> {
-        let mut views: Vec<ExperimentView> = self.all.lock().values().map(|running| self.with_holder(running.view(now))).collect();
+        let mut views: Vec<ExperimentView> = self.all.lock().values().map(|running| running.view(now)).collect();
         let compared =
             |views: &[ExperimentView]| views.iter().flat_map(|v| v.report.comparisons.iter().map(|c| c.evidence)).collect::<Vec<_>>();
         let mut found = discoveries(&compared(&views), ALL_ALPHA).into_iter();
@@ -121,14 +121,7 @@ impl Trials {
 
     /// One experiment.
     pub fn view(&self, name: &str, now: Time) -> Option<ExperimentView> {
-        self.all.lock().get(name).map(|running| self.with_holder(running.view(now)))
-    }
-
-    fn with_holder(&self, mut view: ExperimentView) -> ExperimentView {
-        if let Some(fleet) = &mut view.fleet {
-            fleet.decides = self.desk.holds.load(std::sync::atomic::Ordering::Relaxed);
-        }
-        view
+        self.all.lock().get(name).map(|running| running.view(now))
     }
 }
 

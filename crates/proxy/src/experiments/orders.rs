@@ -316,6 +316,9 @@ impl Running {
                 None => self.trial = self.trial.clone().keeping_rows(),
             }
         }
+        if self.shared.is_some() {
+            self.trial.know(&self.life.off);
+        }
         if self.life.stage != Stage::Draft {
             tracing::info!(experiment = %self.spec.name, stage = self.life.stage.as_str(), "taken up where it stood before the restart");
         }

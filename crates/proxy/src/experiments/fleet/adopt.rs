@@ -69,15 +69,14 @@ impl State {
         all.iter().find_map(|(name, running)| Some(format!("experiment {name}: {}", running.shared()?.refused()?)))
     }
 
-    /// Whether this instance decides for the fleet.
-    pub fn decides_for_fleet(&self) -> bool {
-        self.trials.desk.holds.load(Ordering::Relaxed)
-    }
-
-    /// Experiments of the fleet with their windows by what became of them.
-    pub fn experiment_windows(&self) -> Vec<(Arc<str>, Vec<(&'static str, u64)>)> {
+    /// Experiments of the fleet, whether this instance decides about them, and their windows by what became of them.
+    pub fn experiment_windows(&self) -> Vec<(Arc<str>, bool, Vec<(&'static str, u64)>)> {
         let all = self.trials.all.lock();
-        all.iter().filter_map(|(name, running)| Some((name.clone(), running.shared()?.windows()))).collect()
+        let of = |(name, running): (&Arc<str>, &Running)| {
+            let shared = running.shared()?;
+            Some((name.clone(), shared.decides(), shared.windows()))
+        };
+        all.iter().filter_map(of).collect()
     }
 }
 

@@ -33,7 +33,7 @@ impl State {
         for running in self.trials.all.lock().values_mut() {
             let (spec, window, stage) = (running.spec.clone(), running.spec.window_at(now), running.life.stage);
             let Some(shared) = running.shared_mut() else { continue };
-            if stage != Stage::Running {
+            if stage != Stage::Running && shared.refused.is_none() {
                 shared.collected.rest(window);
                 continue;
             }
@@ -57,7 +57,7 @@ impl State {
         let all = self.trials.all.lock();
         let place = |(name, running): (&Arc<str>, &Running)| {
             let known = known(running)?;
-            let lasts = if running.life.stage == Stage::Running { lasts(running.spec.window) } else { Span::ZERO };
+            let lasts = if is_there(running) { lasts(running.spec.window) } else { Span::ZERO };
             Some((BoardPlace { name: name.to_string(), windows: attends(&running.spec, now), lasts }, known))
         };
         all.iter().filter_map(place).collect()
@@ -146,7 +146,7 @@ impl State {
 
     pub(super) fn untold_reports(&self) -> Vec<(String, i64, Vec<u8>)> {
         let all = self.trials.all.lock();
-        let measured = all.iter().filter(|(_, running)| running.life.stage == Stage::Running);
+        let measured = all.iter().filter(|(_, running)| is_there(running));
         let of = |(name, running): (&Arc<str>, &Running)| {
             let untold = running.shared().map(|shared| shared.collected.untold()).unwrap_or_default();
             untold.into_iter().map(|(window, bytes)| (name.to_string(), window, bytes)).collect::<Vec<_>>()
@@ -159,6 +159,11 @@ impl State {
             shared.collected.told(window);
         }
     }
+}
+
+/// Whether it serves in windows of the experiment: also where it takes no part, for then they do not count.
+fn is_there(running: &Running) -> bool {
+    running.life.stage == Stage::Running || running.shared().is_some_and(|shared| shared.refused.is_some())
 }
 
 /// Longer than windows are waited for.

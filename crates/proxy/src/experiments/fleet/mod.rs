@@ -1,7 +1,7 @@
 //! Experiments of a fleet: all instances assign by one published record, and what each has seen of a window goes into one evidence.
 //!
 //! The pure part is `farthing_experiment::fleet`. Here is the loop that moves things: what was published is [taken over](adopt), reports are told, orders and variants that
-//! were switched off are published, and the holder of the fleet's lease [decides](hold) about windows.
+//! were switched off are published, and the holder of an experiment's lease [decides](hold) about windows.
 
 mod adopt;
 mod codec;
@@ -13,7 +13,7 @@ mod view;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use farthing_experiment::fleet::{Collected, Published};
 use farthing_experiment::{Experiment, SwitchOff};
@@ -50,6 +50,8 @@ pub struct Shared {
     rows_to: i64,
     /// Unit-windows of the evidence whose rows are not here.
     rows_missing: u64,
+    /// Whether this instance decides about it for the fleet.
+    decides: bool,
     /// Rows that are to be kept.
     pub lines: String,
     /// Since when it is known that nothing was published.
@@ -69,8 +71,6 @@ pub struct Desk {
     proposals: Mutex<VecDeque<Proposal>>,
     /// There is something to tell.
     pub wake: Notify,
-    /// Whether this instance decides for the fleet.
-    pub holds: AtomicBool,
     /// The how manieth to come it was; 0: not known yet.
     seat: AtomicU64,
 }
@@ -89,6 +89,7 @@ impl Shared {
             own_off: Vec::new(),
             refused: None,
             rows_missing: 0,
+            decides: false,
             lines: String::new(),
             nothing_since: None,
         }

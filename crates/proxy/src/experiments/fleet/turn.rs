@@ -1,6 +1,8 @@
-//! The loop of an instance: it hears what was published, tells its reports, passes on orders and what was switched off, and holds the fleet's lease where nobody else does.
+//! The loop of an instance: it hears what was published, tells its reports, passes on orders and what was switched off, and holds
+//! the leases of experiments that nobody else decides about.
 
 use std::cmp::Ordering as Order;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -53,7 +55,7 @@ pub struct Member {
     pub board: Board,
     name: String,
     began: Instant,
-    hold: Option<Hold>,
+    holds: BTreeMap<String, Hold>,
     claims: u64,
     floor: Token,
     turns: u64,
@@ -64,7 +66,7 @@ impl Member {
         let board = fleet.board();
         let name = fleet.member().to_owned();
         let began = Instant::now();
-        Self { state, fleet, board, name, began, hold: None, claims: 0, floor: Token(0), turns: 0 }
+        Self { state, fleet, board, name, began, holds: BTreeMap::new(), claims: 0, floor: Token(0), turns: 0 }
     }
 }
 
@@ -111,7 +113,7 @@ impl Member {
         self.state.close_parts(now);
         self.state.refuse_late();
         if !self.hear().await {
-            self.state.trials.desk.holds.store(false, Ordering::Relaxed);
+            self.note_held();
             return;
         }
         self.tell_off().await;
@@ -120,13 +122,23 @@ impl Member {
             self.propose(proposal).await;
         }
         self.report().await;
-        self.lease().await;
-        let holding = self.hold.as_ref().filter(|hold| hold.may_act(self.lease_time())).map(|hold| hold.holding);
-        self.state.trials.desk.holds.store(holding.is_some(), Ordering::Relaxed);
-        if let Some(holding) = holding {
-            let steers = self.turns.is_multiple_of(4);
-            self.decide(holding, steers).await;
+        let steers = self.turns.is_multiple_of(4);
+        for (name, fit) in self.state.deciding() {
+            self.lease(&name, fit).await;
+            if let Some(holding) = self.holding(&name) {
+                self.decide(&name, holding, steers).await;
+            }
         }
+        self.note_held();
+    }
+
+    /// What it shows as who decides about an experiment, while it may.
+    fn holding(&self, name: &str) -> Option<Holding> {
+        self.holds.get(name).filter(|hold| hold.may_act(self.lease_time())).map(|hold| hold.holding)
+    }
+
+    fn note_held(&self) {
+        self.state.note_deciding(|name| self.holding(name).is_some());
     }
 
     fn lease_time(&self) -> Time {
@@ -358,38 +370,47 @@ impl Member {
         }
     }
 
-    /// Holds the lease, or asks for it.
-    async fn lease(&mut self) {
+    /// Holds the lease of an experiment, or asks for it; who is not fit to decide leaves it to others.
+    async fn lease(&mut self, name: &str, fit: bool) {
         let now = self.lease_time();
-        match self.hold.as_ref().map(|hold| (hold.holding, hold.next(now))) {
+        match self.holds.get(name).map(|hold| (hold.holding, hold.next(now))) {
+            Some((holding, Next::Wait(_) | Next::Renew)) if !fit => self.give_back(name, holding).await,
             Some((_, Next::Wait(_))) => {}
-            Some((holding, Next::Renew)) => self.renew(holding, now).await,
+            Some((holding, Next::Renew)) => self.renew(name, holding, now).await,
             Some((_, Next::Over)) | None => {
-                self.hold = None;
-                self.ask(now).await;
+                self.holds.remove(name);
+                if fit {
+                    self.ask(name, now).await;
+                }
             }
         }
     }
 
-    async fn renew(&mut self, holding: Holding, now: Time) {
-        let said = self.board.lease_step(LeaseOp::Renew(holding, TERMS.lasts)).await;
-        let Some(hold) = &mut self.hold else { return };
-        match said {
-            Ok(LeaseSaid::Yours(_)) => hold.renewed(now),
-            Ok(_) => self.hold = None,
-            Err(_) => hold.unanswered(now),
+    async fn give_back(&mut self, name: &str, holding: Holding) {
+        self.holds.remove(name);
+        let op = LeaseOp::End(holding, Ending::Released, TERMS.lasts);
+        self.note(self.board.lease_step(name, op).await.map(|_| true));
+    }
+
+    async fn renew(&mut self, name: &str, holding: Holding, now: Time) {
+        let said = self.board.lease_step(name, LeaseOp::Renew(holding, TERMS.lasts)).await;
+        match (said, self.holds.get_mut(name)) {
+            (Ok(LeaseSaid::Yours(_)), Some(hold)) => hold.renewed(now),
+            (Err(_), Some(hold)) => hold.unanswered(now),
+            (Ok(_), _) => drop(self.holds.remove(name)),
+            (Err(_), None) => {}
         }
     }
 
-    async fn ask(&mut self, now: Time) {
+    async fn ask(&mut self, name: &str, now: Time) {
         self.claims += 1;
         let claim = Claim(u128::from(self.fleet.identity().incarnation) << 64 | u128::from(self.claims));
         let ask = Ask { claim, lasts: TERMS.lasts, floor: self.floor, past: Token(u64::MAX) };
-        match self.board.lease_step(LeaseOp::Ask(ask)).await {
+        match self.board.lease_step(name, LeaseOp::Ask(ask)).await {
             Ok(LeaseSaid::Yours(token)) => {
                 self.floor = self.floor.max(token);
-                self.hold = Some(Hold::granted(Holding { claim, token }, TERMS, now));
-                tracing::info!(token = token.0, "this instance decides about the experiments of the fleet");
+                self.holds.insert(name.to_owned(), Hold::granted(Holding { claim, token }, TERMS, now));
+                tracing::info!(experiment = name, token = token.0, "this instance decides about the experiment for its fleet");
             }
             Ok(LeaseSaid::Taken(token, _) | LeaseSaid::Ended(token, _)) => self.floor = self.floor.max(token),
             Ok(LeaseSaid::Lost) | Err(_) => {}
@@ -406,8 +427,9 @@ impl Member {
                 self.note(self.board.leave((&place.name, place.windows[1]), &self.name).await.map(|()| true));
             }
         }
-        if let Some(hold) = self.hold.take() {
-            self.note(self.board.lease_step(LeaseOp::End(hold.holding, Ending::Released, TERMS.lasts)).await.map(|_| true));
+        let held: Vec<(String, Holding)> = self.holds.iter().map(|(name, hold)| (name.clone(), hold.holding)).collect();
+        for (name, holding) in held {
+            self.give_back(&name, holding).await;
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct FleetView {
     pub by: String,
     /// How long ago, s.
     pub age_s: f64,
-    /// Whether this instance decides for the fleet.
+    /// Whether this instance decides about it for the fleet.
     pub decides: bool,
     /// Windows that count.
     pub windows: u64,
@@ -53,7 +53,7 @@ impl Shared {
             version: self.version,
             by: published.map_or_else(String::new, |published| published.by.to_string()),
             age_s: published.map_or(0.0, |published| now.since(published.at).as_secs_f64()),
-            decides: false,
+            decides: self.decides,
             windows: published.map_or(0, |published| published.whole),
             absent: published.map_or_else(Vec::new, |p| p.absent.iter().map(|(why, count)| (why.as_str(), *count)).collect()),
             last_absent: published.and_then(|p| p.last_absent.as_ref()).map(|absent| AbsentView {
@@ -66,6 +66,11 @@ impl Shared {
             rows_missing: self.rows_missing,
             refused: self.refused.clone(),
         }
+    }
+
+    /// Whether this instance decides about it for the fleet.
+    pub const fn decides(&self) -> bool {
+        self.decides
     }
 
     /// Windows by what became of them, for metrics.
