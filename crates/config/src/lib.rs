@@ -6,6 +6,7 @@
 
 mod alerts;
 mod batch;
+mod changes;
 mod checked;
 mod content;
 mod defer;
@@ -35,6 +36,7 @@ mod upgrade;
 
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
+pub use changes::Change;
 pub use checked::{
     AdminConfig, AuditConfig, CacheConfig, Config, ContextualConfig, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig,
     ModelsConfig, PrefetchConfig, Salt, VariantConfig,
