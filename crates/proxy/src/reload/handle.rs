@@ -1,0 +1,67 @@
+//! What a running proxy is asked and told about its configuration.
+
+use farthing_config::{Change, Config};
+use farthing_ledger::watch::config_refused;
+
+use super::{Digest, Outcome, ReloadError, Reloaded, Standing};
+use crate::assembly::Proxy;
+
+impl Proxy {
+    /// Names the configuration in force.
+    pub fn config_is(&self, digest: Digest) {
+        self.state().reloads.begin(digest, self.state().wall_now());
+    }
+
+    /// Which configuration is in force, and what became of others.
+    pub fn config_standing(&self) -> Standing {
+        self.state().reloads.standing()
+    }
+
+    /// What another configuration would change, and what of it needs a restart. Changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// It could not run at all.
+    pub fn foresee(&self, config: &Config) -> Result<Vec<Change>, ReloadError> {
+        let mut config = config.clone();
+        config.keep_salt_of(&self.state().config());
+        self.state().foresee(&config, &|spec| farthing_upstream::build(spec, self.state().clock.clone()))
+    }
+
+    /// Puts another configuration in force, all of it or nothing; what became of it is counted, and a refusal told. Blocks.
+    ///
+    /// # Errors
+    /// See [`ReloadError`].
+    pub fn reload(&self, mut config: Config, digest: Digest) -> Result<Reloaded, ReloadError> {
+        config.keep_salt_of(&self.state().config());
+        let done = self.state().reload(config, &|spec| farthing_upstream::build(spec, self.state().clock.clone()));
+        match &done {
+            Ok(reloaded) => {
+                let outcome = if reloaded.changes.is_empty() { Outcome::Unchanged } else { Outcome::Applied };
+                for change in &reloaded.changes {
+                    tracing::info!(key = change.key, from = change.from, to = change.to, "the configuration has changed");
+                }
+                for route in &reloaded.purged {
+                    tracing::info!(%route, "its copies are purged: they were made by other rules, or come from elsewhere");
+                }
+                tracing::info!(%digest, changes = reloaded.changes.len(), "the configuration is in force");
+                self.state().reloads.done(outcome, digest, self.state().wall_now());
+            }
+            Err(error) => {
+                let outcome = if matches!(error, ReloadError::Start(_)) { Outcome::Invalid } else { Outcome::Restart };
+                self.refused_config(outcome, error.to_string(), Some(digest));
+            }
+        }
+        done
+    }
+
+    /// Notes a configuration that cannot be read.
+    pub fn refuse_config(&self, problem: String, digest: Option<Digest>) {
+        self.refused_config(Outcome::Invalid, problem, digest);
+    }
+
+    fn refused_config(&self, outcome: Outcome, problem: String, digest: Option<Digest>) {
+        tracing::error!(outcome = outcome.as_str(), problem, "the configuration was not reloaded; the one before is in force");
+        self.state().alerts.raise(config_refused(digest.as_deref().unwrap_or("unread"), &problem, self.now()));
+        self.state().reloads.refuse(outcome, problem, (digest, self.state().wall_now()));
+    }
+}
