@@ -16,8 +16,27 @@ const OPEN: [&str; 3] = ["/livez", "/readyz", "/healthz"];
 /// What comes here is signed: whoever sends it has no token of ours, and needs none.
 const SIGNED: &str = "/api/v1/events/";
 
+/// By what right somebody asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// It has shown the token.
+    Token,
+    /// There is none, and it is on the same machine.
+    Loopback,
+}
+
+impl Right {
+    /// As it is noted.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
 /// Lets a request through, or answers with a problem.
-pub(crate) async fn guard(State(token): State<Option<Arc<Secret>>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(token): State<Option<Arc<Secret>>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if OPEN.contains(&path) || (path.starts_with(SIGNED) && *request.method() == Method::POST) {
         return next.run(request).await;
@@ -27,7 +46,10 @@ pub(crate) async fn guard(State(token): State<Option<Arc<Secret>>>, request: Req
         None => without_token(&request),
     };
     match verdict {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            request.extensions_mut().insert(if token.is_some() { Right::Token } else { Right::Loopback });
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }

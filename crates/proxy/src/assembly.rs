@@ -29,6 +29,7 @@ use crate::StartError;
 use crate::alerts::{self, Alerts};
 use crate::audit::{self, Audits};
 use crate::budgets::{self, Budgets};
+use crate::changes::ChangeBook;
 use crate::clients::Clients;
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, SourceState};
@@ -304,6 +305,7 @@ pub(crate) fn build(
         prefetch: Prefetch::new(config, &compiled.routes, &real),
         live: ArcSwap::from_pointee(Live::new(config.clone(), Clients::new(config, &salt)?, compiled)),
         turns: AtomicU64::new(0),
+        changes: ChangeBook::new(config),
         reloads: Reloads::default(),
         events: sources,
         cache: Cache::in_fleet(

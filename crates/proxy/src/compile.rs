@@ -246,7 +246,9 @@ impl Compiling<'_> {
     /// What was decided holds as long as it could have been decided now; what it was decided from goes on in every case.
     fn planning(&self, route: &Route, facts: &RouteFacts) -> Arc<Planning> {
         let Some(old) = self.old else { return Arc::default() };
-        if old.facts == *facts && old.route.strategy == route.strategy {
+        // A TTL has no part in it.
+        let alike = RouteFacts { ttl: old.facts.ttl.clone(), ..facts.clone() };
+        if old.facts == alike && old.route.strategy == route.strategy {
             return old.planning.clone();
         }
         let anew = Planning::default();

@@ -18,6 +18,7 @@ use crate::alerts::Alerts;
 use crate::audit::Audits;
 use crate::batching::BatchReport;
 use crate::budgets::Budgets;
+use crate::changes::ChangeBook;
 use crate::compress::Compressed;
 use crate::events::SourceState;
 use crate::experiments::Trials;
@@ -49,6 +50,8 @@ pub struct State {
     pub live: ArcSwap<Live>,
     /// How often it was another one: what was remembered under the one before counts no more.
     pub turns: AtomicU64,
+    /// Who changed what and when.
+    pub changes: ChangeBook,
     /// Which that is, and what became of others.
     pub reloads: Reloads,
     /// The proxy's time: decisions, ages, log.

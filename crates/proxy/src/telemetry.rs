@@ -3,6 +3,7 @@
 mod ahead;
 mod alerts;
 mod clients;
+mod config;
 mod defer;
 mod fleet;
 mod l2;
@@ -121,6 +122,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in self.0.fleet_stats().iter().flat_map(|stats| fleet::families(stats, &|outcome| self.0.fills(outcome))) {
+            family.encode(&mut encoder)?;
+        }
+        for family in config::families(&self.0.config_standing(), self.0.change_counts()) {
             family.encode(&mut encoder)?;
         }
         for family in alerts::families(&self.0.alerts().stats()) {

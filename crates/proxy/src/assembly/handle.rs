@@ -412,6 +412,9 @@ impl Proxy {
             self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
         );
         parts.push(part("config", self.state.reloads.problem()));
+        let unwritten = self.change_counts().1;
+        let audit = (unwritten > 0).then(|| format!("{unwritten} changes could not be written to the audit log below state_dir"));
+        parts.extend(audit.map(|problem| part("audit", Some(problem))));
         parts.extend(self.bypasses().iter().map(|order| {
             let of = order.route.as_deref().unwrap_or("all routes");
             part("bypass", Some(format!("on for {of}, nothing is saved there ({}); end it with farthing bypass off", order.reason)))

@@ -2,11 +2,36 @@
 
 use farthing_config::{Change, Config};
 use farthing_ledger::watch::config_refused;
+use farthing_types::Time;
 
 use super::{Digest, Outcome, ReloadError, Reloaded, Standing};
 use crate::assembly::Proxy;
+use crate::changes::ChangeRecord;
 
 impl Proxy {
+    /// The time of the day.
+    pub fn wall_now(&self) -> Time {
+        self.state().wall_now()
+    }
+
+    /// Notes a change that was ordered, in the audit log. Blocks.
+    pub fn note_change(&self, record: ChangeRecord) {
+        self.state().changes.note(record);
+    }
+
+    /// The latest changes, the last one last; `None` where no folder keeps them. Blocks.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn latest_changes(&self, most: usize) -> std::io::Result<Option<Vec<ChangeRecord>>> {
+        self.state().changes.latest(most)
+    }
+
+    /// Changes that are in the audit log, and that are not because it could not be written.
+    pub fn change_counts(&self) -> (u64, u64) {
+        self.state().changes.counts()
+    }
+
     /// Names the configuration in force.
     pub fn config_is(&self, digest: Digest) {
         self.state().reloads.begin(digest, self.state().wall_now());
