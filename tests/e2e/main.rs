@@ -38,6 +38,7 @@ mod program;
 mod prompts;
 mod purge;
 mod refill;
+mod reload;
 mod rolling;
 mod semantics;
 mod shortcuts;

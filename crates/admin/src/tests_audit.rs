@@ -53,11 +53,16 @@ async fn changes_are_noted_with_who_and_what_came_of_them() {
     assert_eq!(send(&app, order).await.0, StatusCode::OK);
     assert_eq!(send(&app, request("POST", "/api/v1/freeze/off", json!({"reason": ""}))).await.0, StatusCode::UNPROCESSABLE_ENTITY);
     // Questions, and deliveries of events, change nothing that an operator orders.
-    for (method, path, body) in [("GET", "/api/v1/status", Value::Null), ("POST", "/api/v1/config/diff", json!({})), ("POST", "/api/v1/events/shop", json!({}))] {
+    for (method, path, body) in
+        [("GET", "/api/v1/status", Value::Null), ("POST", "/api/v1/config/diff", json!({})), ("POST", "/api/v1/events/shop", json!({}))]
+    {
         send(&app, request(method, path, body)).await;
     }
     let long = send(&app, request("POST", "/api/v1/freeze/on", json!({"reason": "x".repeat(2_000)}))).await;
-    assert_eq!((long.0, send(&app, request("POST", "/api/v1/freeze/on", json!({"reason": "x".repeat(4_000)}))).await.0), (StatusCode::OK, StatusCode::PAYLOAD_TOO_LARGE));
+    assert_eq!(
+        (long.0, send(&app, request("POST", "/api/v1/freeze/on", json!({"reason": "x".repeat(4_000)}))).await.0),
+        (StatusCode::OK, StatusCode::PAYLOAD_TOO_LARGE)
+    );
     let (_, _, told) = send(&app, request("GET", "/api/v1/audit?last=9", Value::Null)).await;
     let told: Vec<ChangeNote> = serde_json::from_str(&told).unwrap();
     let of = |n: usize| (&*told[n].by, told[n].said.as_deref(), &*told[n].what, &*told[n].outcome, &*told[n].before);

@@ -133,7 +133,12 @@ impl Changes {
     }
 
     /// Tables by name whose keys are not told apart.
-    fn whole<'c, T: PartialEq + 'c>(&mut self, key: &str, tables: (BTreeMap<Arc<str>, &'c T>, BTreeMap<Arc<str>, &'c T>), restart: Option<&'static str>) {
+    fn whole<'c, T: PartialEq + 'c>(
+        &mut self,
+        key: &str,
+        tables: (BTreeMap<Arc<str>, &'c T>, BTreeMap<Arc<str>, &'c T>),
+        restart: Option<&'static str>,
+    ) {
         self.named(key, tables, restart, |out, key, _| {
             out.0.push(Change { key: key.to_owned(), from: "one".into(), to: "another".into(), restart });
         });
@@ -233,7 +238,12 @@ impl Changes {
             for route in new.routes.iter().filter(|route| route.upgrade.is_some()) {
                 let (key, to) = (format!("routes.{}.upgrade", route.name), shown(&route.upgrade));
                 self.0.retain(|change| change.key != key);
-                self.0.push(Change { key, from: NONE.into(), to, restart: Some("tunnels are made ready at the start, for the first route that has one") });
+                self.0.push(Change {
+                    key,
+                    from: NONE.into(),
+                    to,
+                    restart: Some("tunnels are made ready at the start, for the first route that has one"),
+                });
             }
         }
     }
@@ -276,7 +286,8 @@ mod tests {
         }
     }
 
-    const FILE: &str = "salt = { env = \"S\" }\n[providers.geo]\nbase_url = \"http://geo.test\"\nprice = \"0.001\"\n[routes.geo]\nprovider = \"geo\"\n";
+    const FILE: &str =
+        "salt = { env = \"S\" }\n[providers.geo]\nbase_url = \"http://geo.test\"\nprice = \"0.001\"\n[routes.geo]\nprovider = \"geo\"\n";
 
     fn config(text: &str) -> Config {
         Config::parse(text, "f.toml", &Flags::default(), &Secrets("a secret of some length")).unwrap()

@@ -31,6 +31,7 @@ use crate::audit::{self, Audits};
 use crate::budgets::{self, Budgets};
 use crate::changes::ChangeBook;
 use crate::clients::Clients;
+use crate::compile::{Around, Compiled, compile};
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, SourceState};
 use crate::experiments::Trials;
@@ -47,10 +48,10 @@ use crate::memory::{self, Memory};
 use crate::model_store;
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
+use crate::prices;
 use crate::pricing::Pricing;
 use crate::proof::Proof;
 use crate::reload::Reloads;
-use crate::compile::{Around, Compiled, compile};
 use crate::serve::Service;
 use crate::shortcut::Shortcuts;
 use crate::sinks::Sinks;
@@ -58,7 +59,6 @@ use crate::state::{Counters, State};
 use crate::stats::Events;
 use crate::switches::Bypass;
 use crate::volatile::Volatile;
-use crate::prices;
 
 /// How long a predictor that was late too often rests.
 const PREDICTOR_REST: Span = Span::from_secs(30);

@@ -77,7 +77,8 @@ pub fn compile(config: &Config, around: Around<'_>) -> Result<Compiled, StartErr
                 Entry::Vacant(place) => place.insert(Ways::to(provider, (config, &limits), around)?).clone(),
             })
         };
-        let several = route.routing.as_ref().map(|routing| routing.providers.iter().map(|leg| find(&leg.provider)).collect::<Result<Vec<_>, _>>());
+        let several =
+            route.routing.as_ref().map(|routing| routing.providers.iter().map(|leg| find(&leg.provider)).collect::<Result<Vec<_>, _>>());
         let compiling = Compiling { config, around, limits: &limits, old: around.before.and_then(|live| live.named(&route.name)) };
         let state = compiling.route(route, find(&route.provider)?, several.transpose()?)?;
         let next = number(numbers.len());

@@ -64,8 +64,8 @@ use std::path::Path;
 
 pub use flags::Flags;
 pub use presets::presets;
-pub(crate) use resolve::seed_of;
 pub use reference::reference;
+pub(crate) use resolve::seed_of;
 pub use section::{Surroundings, System};
 pub use values::parse_span;
 

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_admin::{
-    AuditControl, ChangeNote, ConfigChange, ConfigControl, ConfigInfo, ConfigQuestion, ConfigReport, ControlError,
-};
+use farthing_admin::{AuditControl, ChangeNote, ConfigChange, ConfigControl, ConfigInfo, ConfigQuestion, ConfigReport, ControlError};
 use farthing_config::{Change, Config};
 use farthing_ledger::costs::utc;
 use farthing_proxy::{ChangeRecord, Proxy, ReloadError, ReloadOutcome, Reloaded};
@@ -109,7 +107,8 @@ impl AuditControl for Running {
     }
 
     fn changes(&self, most: usize) -> Result<Vec<ChangeNote>, ControlError> {
-        let found = self.proxy.latest_changes(most).map_err(|error| ControlError::Failed(format!("the audit log cannot be read: {error}")))?;
+        let found =
+            self.proxy.latest_changes(most).map_err(|error| ControlError::Failed(format!("the audit log cannot be read: {error}")))?;
         let found = found.ok_or_else(|| ControlError::Unavailable("changes are not kept: there is no state_dir".to_owned()))?;
         let note = |record: ChangeRecord| {
             let ChangeRecord { at, by, said, peer, what, with, outcome, before, after } = record;

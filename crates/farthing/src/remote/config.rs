@@ -141,20 +141,33 @@ mod tests {
 
     #[test]
     fn a_restart_is_named_with_its_reason() {
-        let change = |key: &str, restart: Option<&str>| ConfigChange { key: key.to_owned(), restart: restart.map(str::to_owned), ..ConfigChange::default() };
+        let change = |key: &str, restart: Option<&str>| ConfigChange {
+            key: key.to_owned(),
+            restart: restart.map(str::to_owned),
+            ..ConfigChange::default()
+        };
         let report = ConfigReport {
             changes: vec![change("routes.geo.max_ttl", None), change("data.listen", Some("it is opened at the start"))],
             purged: vec!["geo".to_owned()],
             ..ConfigReport::default()
         };
         let text = listed(&report);
-        assert!(["routes.geo.max_ttl", "restart: it is opened at the start", "purged", "geo"].iter().all(|part| text.contains(part)), "{text}");
+        assert!(
+            ["routes.geo.max_ttl", "restart: it is opened at the start", "purged", "geo"].iter().all(|part| text.contains(part)),
+            "{text}"
+        );
         assert!(listed(&ConfigReport::default()).starts_with("nothing is another"));
     }
 
     #[test]
     fn who_and_what_are_told() {
-        let note = ChangeNote { by: "token".to_owned(), said: Some("anna".to_owned()), before: "0011223344".to_owned(), after: "99".to_owned(), ..ChangeNote::default() };
+        let note = ChangeNote {
+            by: "token".to_owned(),
+            said: Some("anna".to_owned()),
+            before: "0011223344".to_owned(),
+            after: "99".to_owned(),
+            ..ChangeNote::default()
+        };
         let text = table(&[note]);
         assert!(text.contains("token (says anna)") && text.contains("00112233 -> 99"), "{text}");
     }

@@ -19,9 +19,9 @@ use farthing_ledger::budget::AmendError;
 use farthing_types::RouteName;
 
 use crate::StartError;
+use crate::compile::{Around, Build, Compiled, compile};
 use crate::live::Live;
 use crate::prices;
-use crate::compile::{Around, Build, Compiled, compile};
 use crate::state::State;
 
 pub use standing::{Digest, Outcome, Reloads, Standing};

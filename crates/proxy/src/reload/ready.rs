@@ -6,8 +6,8 @@ use farthing_config::{Change, Provider, Route};
 use farthing_types::RouteName;
 
 use crate::audit;
-use crate::live::Live;
 use crate::compile::Compiled;
+use crate::live::Live;
 use crate::route::RouteState;
 use crate::state::State;
 
@@ -25,7 +25,11 @@ pub fn beyond_reach(before: &Live, compiled: &Compiled) -> Vec<Change> {
     });
     let moved = moved.map(|old| {
         let key = format!("routes.{}", old.route.name);
-        change(key, "another route under an experiment", "an experiment compares what it began with; stop it first: farthing experiments stop NAME")
+        change(
+            key,
+            "another route under an experiment",
+            "an experiment compares what it began with; stop it first: farthing experiments stop NAME",
+        )
     });
     ahead.chain(moved).collect()
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use farthing_config::{Config, CredentialMode, FarthingKey, Mode, Prices, Provider, Route, Secret, TtlBy};
 use farthing_models::{Store, StoreOptions};
-use farthing_types::{Body, BudgetSpec, Call, CallReport, Clock, Failure, LimitScope, LimitSpec, Money, RateSpec, Reply, Span, Time, VirtualClock};
+use farthing_types::{
+    Body, BudgetSpec, Call, CallReport, Clock, Failure, LimitScope, LimitSpec, Money, RateSpec, Reply, Span, Time, VirtualClock,
+};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,9 +18,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::ReloadError;
+use crate::Inside;
 use crate::edge::Recalled;
 use crate::switches::Order;
-use crate::Inside;
 
 const START: Time = Time::from_millis(1_767_225_600_000);
 const PRICE: Money = Money::from_nanos(1_000_000);
@@ -61,7 +63,8 @@ fn config() -> Config {
 }
 
 fn route(name: &str) -> Arc<Route> {
-    let mut route = Route { name: name.into(), provider: "p".into(), mode: Mode::Override, ttl: TtlBy::Fixed(Span::from_secs(60)), ..Route::default() };
+    let mut route =
+        Route { name: name.into(), provider: "p".into(), mode: Mode::Override, ttl: TtlBy::Fixed(Span::from_secs(60)), ..Route::default() };
     (route.matcher.path_prefix, route.strip_prefix) = (format!("/{name}").into(), format!("/{name}").into());
     Arc::new(route)
 }

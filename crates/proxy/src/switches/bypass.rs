@@ -11,9 +11,9 @@ use farthing_types::{RouteName, Time};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::route::RouteState;
 use crate::files;
 use crate::reason::{self, LONGEST_REASON};
+use crate::route::RouteState;
 use crate::state::State;
 
 const FILE: &str = "bypass.json";

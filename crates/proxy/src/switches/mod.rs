@@ -8,8 +8,8 @@ mod own;
 mod prompts;
 mod waiting;
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use farthing_ledger::aggregate::CacheWorth;
