@@ -85,7 +85,7 @@ fn digest(config: &Value) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_under_load_fails_no_request_and_an_error_changes_nothing() {
     let Some(program) = built("farthing") else { return skip("reload: no program beside the tests") };
-    let origin = Origin::simple(|seen, _| answer_of(StatusCode::OK, &[("cache-control", "max-age=600")], &seen.path)).await;
+    let origin = Origin::simple(|seen, _| answer_of(StatusCode::OK, &[("cache-control", "max-age=600")], seen.target.clone())).await;
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &file(&origin, ""));
     let serving = Serving::start(&program, dir.path(), &["--config", "farthing.toml"]).await;
@@ -145,7 +145,7 @@ async fn a_reload_under_load_fails_no_request_and_an_error_changes_nothing() {
         seen.asked.load(Relaxed) as f64,
         "each request was counted once"
     );
-    let calls = origin.seen().iter().filter(|seen| seen.path != "/x").count();
+    let calls = origin.seen().iter().filter(|seen| seen.target != "/x").count();
     let bill = metric(&serving, "farthing_bill_usd_total{route=\"geo\"").await;
     assert!((bill - calls as f64 * 0.002).abs() < 1e-9, "{calls} calls, {bill} $");
 
