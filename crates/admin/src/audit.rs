@@ -45,11 +45,11 @@ pub(crate) async fn note(State(noting): State<Noting>, request: Request, next: N
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail).into_response();
     };
     let audit = noting.parts.audit.clone();
-    let right = head.extensions.get::<Right>().copied().unwrap_or(Right::Loopback);
+    let right = head.extensions.get::<Right>().map_or_else(|| Right::LOOPBACK.told(), Right::told);
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.to_string());
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let change = ChangeNote {
-        by: right.as_str().to_owned(),
+        by: right,
         said: said(&head.headers),
         peer,
         what: format!("{} {target}", head.method),

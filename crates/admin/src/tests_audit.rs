@@ -10,6 +10,9 @@ impl ConfigControl for Fake {
     fn config(&self) -> ConfigInfo {
         ConfigInfo { digest: "aa".to_owned(), ..ConfigInfo::default() }
     }
+    fn access(&self) -> Option<Arc<farthing_config::Config>> {
+        None
+    }
     fn reload(&self) -> Result<ConfigReport, ControlError> {
         Err(ControlError::Refused("restart needed, nothing was changed: data.listen".to_owned()))
     }
@@ -88,4 +91,39 @@ async fn strangers_are_not_noted() {
     assert_eq!(send(&app, known).await.0, StatusCode::OK);
     assert_eq!(notes.0.lock().unwrap()[0].by, "token");
     assert!(!format!("{:?}", notes.0.lock().unwrap()).contains("some length"));
+}
+
+/// S2: who may look may not order, and who may order may not change who may what.
+#[tokio::test]
+async fn each_role_may_what_it_is_for() {
+    use farthing_config::{AdminConfig, AdminToken, Role};
+    let notes = Arc::new(Notes::default());
+    let parts = Parts { audit: notes.clone(), ..parts(Phase::Ok) };
+    let made = Role::ALL.iter().map(|role| AdminToken::generate(&format!("of-{role}"), *role).unwrap());
+    let (texts, tokens): (Vec<_>, Vec<_>) = made.unzip();
+    let app = router(parts, &AdminConfig { tokens, ..AdminConfig::default() });
+    let freeze = json!({"reason": "a launch"});
+    let cases = [
+        ("GET", "/api/v1/status", Value::Null, [200, 200, 200]),
+        ("GET", "/metrics", Value::Null, [200, 200, 200]),
+        ("GET", "/api/v1/audit", Value::Null, [403, 200, 200]),
+        ("POST", "/api/v1/freeze/on", freeze, [403, 200, 200]),
+        ("POST", "/api/v1/cache/purge", json!({"tags": ["a"]}), [403, 200, 200]),
+        ("POST", "/api/v1/forget", json!({"tenant": "acme"}), [403, 403, 200]),
+        ("POST", "/api/v1/config/diff", json!({}), [403, 403, 200]),
+        ("POST", "/api/v1/config/reload", Value::Null, [403, 403, 422]),
+        // Whatever comes to be: an order takes an operator.
+        ("POST", "/api/v1/not/there/yet", Value::Null, [403, 404, 404]),
+    ];
+    for (method, path, body, wanted) in cases {
+        for (text, wanted) in texts.iter().zip(wanted) {
+            let mut asked = request(method, path, body.clone());
+            asked.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {}", text.expose()).parse().unwrap());
+            let (status, _, said) = send(&app, asked).await;
+            assert_eq!(status.as_u16(), wanted, "{method} {path}: {said}");
+        }
+        assert_eq!(send(&app, request(method, path, body)).await.0, StatusCode::UNAUTHORIZED, "without a token, also on loopback");
+    }
+    let by: Vec<String> = notes.0.lock().unwrap().iter().map(|note| note.by.clone()).collect();
+    assert!(by.contains(&"of-operator (operator)".to_owned()) && by.iter().all(|by| !by.starts_with("of-viewer")), "{by:?}");
 }

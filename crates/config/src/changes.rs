@@ -155,9 +155,10 @@ impl Changes {
                 drain_delay, drain;
             apart: );
         fields!(self, AdminConfig, "admin", &old.admin, &new.admin;
-            live: ;
-            restart OPENED => addr = "listen", token, max_body;
-            apart: );
+            live: token;
+            restart OPENED => addr = "listen", max_body;
+            apart: tokens);
+        self.whole("admin.tokens", (by(&old.admin.tokens, |one| &one.name), by(&new.admin.tokens, |one| &one.name)), None);
         fields!(self, CacheConfig, "cache", &old.cache, &new.cache;
             live: ;
             restart OPENED => l1_bytes, share_buffer, in_flight_bytes, max_followers, reader_grace, max_handovers, statistics_bytes;
@@ -208,14 +209,14 @@ impl Changes {
         self.named("budgets", (by(&old.budgets, |one| &one.name), by(&new.budgets, |one| &one.name)), budgets, |out, key, (old, new)| {
             fields!(out, BudgetSpec, key, old, new;
                 live: limit, warn_at, enforce, on_exceeded, unpriced_ok = "unpriced", fault_ok = "on_fault";
-                restart COUNTED => window, zone, scope, per;
+                restart COUNTED => window, zone = "time_zone", scope, per;
                 apart: name);
         });
         let limits = (old.limits.is_empty() != new.limits.is_empty()).then_some(LISTED);
         self.named("limits", (by(&old.limits, |one| &one.name), by(&new.limits, |one| &one.name)), limits, |out, key, (old, new)| {
             fields!(out, LimitSpec, key, old, new;
-                live: names, requests, tokens, concurrency, on_limit;
-                restart COUNTED => scope = "per", shared;
+                live: names = "match", requests, tokens, concurrency, on_limit;
+                restart COUNTED => scope, shared;
                 apart: name);
         });
         self.whole("keys", (by(&old.keys, |one| &one.id), by(&new.keys, |one| &one.id)), None);

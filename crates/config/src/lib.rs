@@ -4,6 +4,7 @@
 //! [`Config`] reaches the rest of Farthing. All problems of a file are reported together, each with file, line, key,
 //! what was found and the remedy.
 
+mod admin_token;
 mod alerts;
 mod batch;
 mod changes;
@@ -34,6 +35,7 @@ mod sinks;
 mod strategies;
 mod upgrade;
 
+pub use admin_token::{AdminToken, Role};
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
 pub use changes::Change;

@@ -149,7 +149,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(parts: Parts, config: &AdminConfig) -> Router {
     let (router, _) = routes().split_for_parts();
     let description = openapi().to_json().unwrap_or_default();
-    let token = config.token.clone().map(Arc::new);
+    let door = guard::Door { parts: parts.clone(), given: Arc::new(config.clone()) };
     let noting = audit::Noting { parts: parts.clone(), max_body: config.max_body };
     router
         .route("/openapi.json", axum::routing::get(|| async move { ([(header::CONTENT_TYPE, "application/json")], description) }))
@@ -159,7 +159,7 @@ pub fn router(parts: Parts, config: &AdminConfig) -> Router {
         })
         .layer(DefaultBodyLimit::max(config.max_body))
         .layer(middleware::from_fn_with_state(noting, audit::note))
-        .layer(middleware::from_fn_with_state(token, guard::guard))
+        .layer(middleware::from_fn_with_state(door, guard::guard))
         .layer(middleware::from_fn(deadline))
         .with_state(parts)
 }

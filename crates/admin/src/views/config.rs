@@ -1,5 +1,8 @@
 //! The configuration of a running instance, and who changed what.
 
+use std::sync::Arc;
+
+use farthing_config::Config;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -9,6 +12,9 @@ use super::ControlError;
 pub trait ConfigControl: Send + Sync {
     /// Which is in force.
     fn config(&self) -> ConfigInfo;
+
+    /// The configuration whose tokens are asked for, where it can change while the API answers.
+    fn access(&self) -> Option<Arc<Config>>;
 
     /// Reads it again where it came from, and puts it in force: all of it, or nothing. Blocks.
     ///
@@ -99,7 +105,7 @@ pub struct ConfigChange {
 pub struct ChangeNote {
     /// When it was answered, RFC 3339; filled in by who keeps it.
     pub at: String,
-    /// By what right: `token`, `loopback`, `signal`, `fleet`.
+    /// By what right: a token's name and role, `token` for `admin.token`, `loopback`, `signal`.
     pub by: String,
     /// Who it says it was (`x-farthing-actor`); nobody has checked that.
     pub said: Option<String>,

@@ -80,6 +80,10 @@ impl ConfigControl for Running {
         }
     }
 
+    fn access(&self) -> Option<Arc<Config>> {
+        Some(self.proxy.config())
+    }
+
     fn reload(&self) -> Result<ConfigReport, ControlError> {
         let (done, digest) = reload(&self.proxy, self.source()?).map_err(ControlError::Refused)?;
         Ok(ConfigReport {
