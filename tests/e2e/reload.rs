@@ -102,7 +102,7 @@ async fn a_reload_under_load_fails_no_request_and_an_error_changes_nothing() {
     write(dir.path(), &second);
     let told = serving.json(&["config", "diff"]).await;
     let keys: Vec<&str> = told["changes"].as_array().unwrap().iter().map(|change| change["key"].as_str().unwrap()).collect();
-    assert!(["overhead", "routes.maps", "routes.geo.max_ttl"].iter().all(|key| keys.contains(key)), "{told}");
+    assert!(["overhead.limit", "routes.maps", "routes.geo.max_ttl"].iter().all(|key| keys.contains(key)), "{told}");
     assert_eq!(serving.data.get("/r/maps/x", &[]).await.status, StatusCode::NOT_FOUND, "a question changes nothing");
     let done = serving.json(&["config", "reload"]).await;
     assert_eq!((digest(&done), done["purged"].as_array().unwrap().len()), (digest(&told), 0));

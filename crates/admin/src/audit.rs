@@ -89,7 +89,11 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some((audit, change)) = self.0.take() {
-            drop(tokio::task::spawn_blocking(move || write(&*audit, change, "not answered".to_owned())));
+            let work = move || write(&*audit, change, "not answered".to_owned());
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn_blocking(work)),
+                Err(_) => work(),
+            }
         }
     }
 }

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use farthing_types::{BudgetSpec, LimitSpec};
+use farthing_types::{BudgetSpec, LimitSpec, Money};
 
 use crate::{
-    AdminConfig, AlertsConfig, AuditConfig, CacheConfig, Config, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PrefetchConfig,
-    Provider, Route,
+    AdminConfig, AlertsConfig, AuditConfig, CacheConfig, Config, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, OverheadConfig,
+    PlanConfig, PrefetchConfig, Provider, Route, StrategyFlags,
 };
 
 /// Longest text of a value that is shown.
@@ -91,13 +91,23 @@ fn path(above: &str, key: &str) -> String {
 
 /// A value for people.
 fn shown(value: &impl Debug) -> String {
-    let text = format!("{value:?}");
+    let text = in_dollars(&format!("{value:?}"));
     let text = text.strip_prefix("Some(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(&text);
     match text {
         "None" => NONE.to_owned(),
         text if text.chars().count() > LONGEST => UNSHOWN.to_owned(),
         text => text.to_owned(),
     }
+}
+
+/// Amounts of money as they are written in a configuration.
+fn in_dollars(text: &str) -> String {
+    let mut parts = text.split("Money(");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |out, part| match part.split_once(')').and_then(|(nanos, rest)| Some((nanos.parse().ok()?, rest))) {
+        Some((nanos, rest)) => format!("{out}{}{rest}", Money::from_nanos(nanos)),
+        None => format!("{out}Money({part}"),
+    })
 }
 
 impl Changes {
@@ -196,9 +206,15 @@ impl Changes {
 
     /// What counts and bounds money and calls.
     fn money(&mut self, old: &Config, new: &Config) {
-        self.value("strategies", (&old.strategies, &new.strategies), None);
-        self.value("plans", (&old.plans, &new.plans), None);
-        self.value("overhead", (&old.overhead, &new.overhead), None);
+        fields!(self, StrategyFlags, "strategies", &old.strategies, &new.strategies;
+            live: cache, dedupe, batch, prefetch, prompt_cache, defer;
+            apart: );
+        fields!(self, PlanConfig, "strategies", &old.plans, &new.plans;
+            live: interval, cache_threshold, batch_threshold, batch_min_sla;
+            apart: );
+        fields!(self, OverheadConfig, "overhead", &old.overhead, &new.overhead;
+            live: limit;
+            apart: );
         self.value("self_cost", (&old.self_cost, &new.self_cost), None);
         fields!(self, AlertsConfig, "alerts", &old.alerts, &new.alerts;
             live: repeat, per_month;
@@ -307,7 +323,7 @@ mod tests {
         let wanted = [("data.compress", false), ("data.listen", true), ("cache.l1_bytes", true), ("log.dir", true)];
         assert_eq!(changes(more), wanted.map(|(key, restart)| (key.to_owned(), restart)));
         let added = changes("[routes.b]\nprovider = \"geo\"\npath_prefix = \"/b\"\n[overhead]\nlimit = \"9ms\"\n");
-        assert_eq!(added, [("overhead".to_owned(), false), ("routes.b".to_owned(), false)]);
+        assert_eq!(added, [("overhead.limit".to_owned(), false), ("routes.b".to_owned(), false)]);
     }
 
     #[test]
@@ -320,6 +336,8 @@ mod tests {
             found.into_iter().map(|change| (change.key, change.restart.is_some())).collect::<Vec<_>>()
         };
         assert_eq!(between(&one, &more), [("budgets.a.limit".to_owned(), false)]);
+        let told = config(&format!("{FILE}{one}")).changes_to(&config(&format!("{FILE}{more}")));
+        assert_eq!((&*told[0].from, &*told[0].to), ("1", "2"), "dollars");
         assert_eq!(between(&one, &format!("{one}{}", budget("b", "3", "day"))), [("budgets.b".to_owned(), false)]);
         assert!(between(&one, &budget("a", "1", "month")).contains(&("budgets.a.window".to_owned(), true)));
     }

@@ -167,7 +167,8 @@ impl Compiling<'_> {
             routing: several.and_then(|several| self.routing(route, &several)),
             batching: self.batching(route, (&pass, swap.as_ref()))?,
             prompts: match self.old {
-                Some(old) if old.route.prompt_cache == route.prompt_cache => old.prompts.clone(),
+                // What one provider has kept says nothing of another.
+                Some(old) if old.route.prompt_cache == route.prompt_cache && Arc::ptr_eq(&old.pass, &pass) => old.prompts.clone(),
                 _ => Prompts::of(route).map(Arc::new),
             },
             defer: match self.old {
