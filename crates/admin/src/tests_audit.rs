@@ -1,6 +1,7 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::{StatusCode, header};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::tests::{Fake, call, parts, request, send};
@@ -26,13 +27,13 @@ pub struct Notes(Mutex<Vec<ChangeNote>>);
 
 impl AuditControl for Notes {
     fn note(&self, change: ChangeNote) {
-        self.0.lock().unwrap().push(change);
+        self.0.lock().push(change);
     }
     fn changes(&self, most: usize) -> Result<Vec<ChangeNote>, ControlError> {
-        Ok(self.0.lock().unwrap().iter().take(most).cloned().collect())
+        Ok(self.0.lock().iter().take(most).cloned().collect())
     }
     fn digest(&self) -> String {
-        self.0.lock().unwrap().len().to_string()
+        self.0.lock().len().to_string()
     }
 }
 
@@ -85,12 +86,12 @@ async fn strangers_are_not_noted() {
     let app = router(parts, &farthing_config::AdminConfig { token, ..farthing_config::AdminConfig::default() });
     let order = || request("POST", "/api/v1/freeze/on", json!({"reason": "a launch"}));
     assert_eq!(send(&app, order()).await.0, StatusCode::UNAUTHORIZED);
-    assert!(notes.0.lock().unwrap().is_empty());
+    assert!(notes.0.lock().is_empty());
     let mut known = order();
     known.headers_mut().insert(header::AUTHORIZATION, "Bearer a token of some length".parse().unwrap());
     assert_eq!(send(&app, known).await.0, StatusCode::OK);
-    assert_eq!(notes.0.lock().unwrap()[0].by, "token");
-    assert!(!format!("{:?}", notes.0.lock().unwrap()).contains("some length"));
+    assert_eq!(notes.0.lock()[0].by, "token");
+    assert!(!format!("{:?}", notes.0.lock()).contains("some length"));
 }
 
 /// S2: who may look may not order, and who may order may not change who may what.
@@ -124,6 +125,6 @@ async fn each_role_may_what_it_is_for() {
         }
         assert_eq!(send(&app, request(method, path, body)).await.0, StatusCode::UNAUTHORIZED, "without a token, also on loopback");
     }
-    let by: Vec<String> = notes.0.lock().unwrap().iter().map(|note| note.by.clone()).collect();
+    let by: Vec<String> = notes.0.lock().iter().map(|note| note.by.clone()).collect();
     assert!(by.contains(&"of-operator (operator)".to_owned()) && by.iter().all(|by| !by.starts_with("of-viewer")), "{by:?}");
 }

@@ -60,6 +60,9 @@ impl Config {
     }
 }
 
+/// Tables by name.
+type ByName<'c, T> = BTreeMap<Arc<str>, &'c T>;
+
 #[derive(Default)]
 struct Changes(Vec<Change>);
 
@@ -127,7 +130,7 @@ impl Changes {
     fn named<'c, T: PartialEq + 'c>(
         &mut self,
         key: &str,
-        (old, new): (BTreeMap<Arc<str>, &'c T>, BTreeMap<Arc<str>, &'c T>),
+        (old, new): (ByName<'c, T>, ByName<'c, T>),
         restart: Option<&'static str>,
         mut each: impl FnMut(&mut Self, &str, (&T, &T)),
     ) {
@@ -143,12 +146,7 @@ impl Changes {
     }
 
     /// Tables by name whose keys are not told apart.
-    fn whole<'c, T: PartialEq + 'c>(
-        &mut self,
-        key: &str,
-        tables: (BTreeMap<Arc<str>, &'c T>, BTreeMap<Arc<str>, &'c T>),
-        restart: Option<&'static str>,
-    ) {
+    fn whole<'c, T: PartialEq + 'c>(&mut self, key: &str, tables: (ByName<'c, T>, ByName<'c, T>), restart: Option<&'static str>) {
         self.named(key, tables, restart, |out, key, _| {
             out.0.push(Change { key: key.to_owned(), from: "one".into(), to: "another".into(), restart });
         });
@@ -279,11 +277,11 @@ fn route(out: &mut Changes, key: &str, (old, new): (&Route, &Route)) {
     out.value(&path(key, "defer"), (&old.defer, &new.defer), under_way);
 }
 
-fn by<T>(all: &[T], name: impl Fn(&T) -> &Arc<str>) -> BTreeMap<Arc<str>, &T> {
+fn by<T>(all: &[T], name: impl Fn(&T) -> &Arc<str>) -> ByName<'_, T> {
     all.iter().map(|one| (name(one).clone(), one)).collect()
 }
 
-fn lent<T>(all: &BTreeMap<Arc<str>, T>) -> BTreeMap<Arc<str>, &T> {
+fn lent<T>(all: &BTreeMap<Arc<str>, T>) -> ByName<'_, T> {
     all.iter().map(|(name, one)| (name.clone(), one)).collect()
 }
 

@@ -249,7 +249,7 @@ impl Compiling<'_> {
     fn planning(&self, route: &Route, facts: &RouteFacts) -> Arc<Planning> {
         let Some(old) = self.old else { return Arc::default() };
         // A TTL has no part in it.
-        let alike = RouteFacts { ttl: old.facts.ttl.clone(), ..facts.clone() };
+        let alike = RouteFacts { ttl: old.facts.ttl, ..facts.clone() };
         if old.facts == alike && old.route.strategy == route.strategy {
             return old.planning.clone();
         }

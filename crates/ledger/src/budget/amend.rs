@@ -133,6 +133,16 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_that_comes_later_is_the_fleets_like_the_others() {
+        let mut book = Book::new([budget("a", 5)]).unwrap();
+        book.enter_fleet("me");
+        book.amend(&[budget("a", 7), budget("b", 5)], ask(0).now).unwrap();
+        assert!(book.budgets.iter().all(|budget| budget.digest.is_some()), "{:?}", book.budgets);
+        let _ = book.hold(&ask(1));
+        assert!(book.budgets.iter().all(|budget| budget.counters.values().all(|counter| counter.share.is_some())));
+    }
+
+    #[test]
     fn another_scope_is_another_budget() {
         let mut book = Book::new([budget("a", 5)]).unwrap();
         let other = BudgetSpec { per: Some(BudgetUnit::Tenant), ..budget("a", 9) };
