@@ -75,6 +75,8 @@ test-python:
 	else echo "notebooks: no target/venv" | tee -a target/skipped.txt; fi
 	@if [ -x target/venv/bin/python ]; then target/venv/bin/python tests/python/check_bundles.py; \
 	else echo "bundles by other programs: no target/venv" | tee -a target/skipped.txt; fi
+	@if [ -x target/venv/bin/python ]; then target/venv/bin/python tests/python/check_manifests.py target/debug/farthing; \
+	else echo "manifests of Kubernetes: no target/venv" | tee -a target/skipped.txt; fi
 
 # By the program that the tests before have built; a build of the program alone has other features, and takes minutes.
 test-http-cache:

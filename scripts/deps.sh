@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Gets what build, tests and benches need beyond cargo. Idempotent; says nothing when there is nothing to do.
 #   runtime  the ONNX Runtime library into target/onnxruntime/, hash checked
-#   test     runtime, redis-server, postgresql, haproxy, target/venv with the Python packages of scripts/requirements-test.txt, target/s3 with an S3 server of
+#   test     runtime, redis-server, postgresql, haproxy, chromium, promtool, target/venv with the Python packages of scripts/requirements-test.txt, target/s3 with an S3 server of
 #            scripts/requirements-s3.txt, and target/http-cache with the suite of HTTP cache tests of scripts/http-cache-suite.integrity
 #   bench    runtime, and the peers of the load bench
-#   full     test, bench, and the servers of the long tests
+#   full     test and bench
 # What cannot be had goes into target/deps-missing.txt, one line with the reason each; with STRICT=1 that is a failure.
 set -euo pipefail
 
@@ -255,11 +255,10 @@ case $group in
     http_cache_suite
     redis_server
     postgresql
-    servers haproxy=haproxy
+    servers haproxy=haproxy chromium=chromium chromedriver=chromium-driver promtool=prometheus
     ;;
 esac
 case $group in bench | full) servers nginx=nginx haproxy=haproxy varnishd=varnish wrk=wrk ;; esac
-case $group in full) servers chromium=chromium ;; esac
 
 if [ "${STRICT:-0}" = 1 ] && [ -s "$missing" ]; then
   say "STRICT=1: the above must not be missing"

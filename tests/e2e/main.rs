@@ -18,6 +18,7 @@ mod clients;
 mod compression;
 mod content;
 mod costs;
+mod dashboard;
 mod degraded;
 mod durability;
 mod events;

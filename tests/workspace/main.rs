@@ -11,6 +11,7 @@
 )]
 
 mod arrows;
+mod deploy;
 mod requirements;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use farthing_config::{AdminConfig, Role};
 use http::{Method, StatusCode, Uri, header};
 
-use crate::{Parts, Problem};
+use crate::{Parts, Problem, dashboard};
 
 /// Paths that answer anybody: whoever runs the instance must be able to ask whether it lives.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/healthz"];
@@ -68,6 +68,10 @@ pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: 
     }
     let live = door.parts.config.access();
     let admin = live.as_deref().map_or(&*door.given, |config| &config.admin);
+    if !admin.is_open() && dashboard::is_asset(path) {
+        // A browser cannot send a token before it has the page that asks for it.
+        return next.run(request).await;
+    }
     let verdict = if admin.is_open() { without_token(&request).map(|()| Right::LOOPBACK) } else { with_token(admin, &request) };
     match verdict {
         Ok(right) => {

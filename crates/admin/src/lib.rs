@@ -5,6 +5,7 @@
 
 mod api;
 mod audit;
+mod dashboard;
 mod guard;
 mod problem;
 mod server;
@@ -16,6 +17,8 @@ mod tests;
 mod tests_audit;
 #[cfg(test)]
 mod tests_bypass;
+#[cfg(test)]
+mod tests_dashboard;
 #[cfg(test)]
 mod tests_experiments;
 #[cfg(test)]

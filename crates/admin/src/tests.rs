@@ -229,7 +229,7 @@ pub(crate) fn parts(phase: Phase) -> Parts {
     }
 }
 
-fn app(token: Option<&str>) -> Router {
+pub(crate) fn app(token: Option<&str>) -> Router {
     router(parts(Phase::Degraded), &AdminConfig { token: token.map(Secret::new), max_body: 1_000, ..AdminConfig::default() })
 }
 

@@ -32,7 +32,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{Parts, Problem, ProblemDocument, audit, guard};
+use crate::{Parts, Problem, ProblemDocument, audit, dashboard, guard};
 
 /// Longest time a handler may take; loading a predictor takes milliseconds.
 const HANDLER_DEADLINE: Duration = Duration::from_secs(30);
@@ -151,7 +151,7 @@ pub fn router(parts: Parts, config: &AdminConfig) -> Router {
     let description = openapi().to_json().unwrap_or_default();
     let door = guard::Door { parts: parts.clone(), given: Arc::new(config.clone()) };
     let noting = audit::Noting { parts: parts.clone(), max_body: config.max_body };
-    router
+    dashboard::with_page(router)
         .route("/openapi.json", axum::routing::get(|| async move { ([(header::CONTENT_TYPE, "application/json")], description) }))
         .fallback(|| async { Problem::not_found("no such endpoint; GET /openapi.json lists them") })
         .method_not_allowed_fallback(|| async {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use farthing_ledger::limit::SavedCounter;
-use farthing_ledger::limit::fleet::{Kept as Shares, Member, Terms};
-use farthing_types::{Span, Time};
+use farthing_ledger::limit::fleet::Kept as Shares;
+use farthing_types::Time;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -32,13 +32,11 @@ pub struct Kept {
     written: AtomicU64,
     /// When that was.
     written_at: Mutex<Option<Time>>,
-    /// The shares of an instance that does not run: they are kept as they are.
-    asleep: Mutex<Option<Shares>>,
 }
 
 impl Kept {
     pub fn new(state_dir: &Path) -> Self {
-        Self { path: state_dir.join("limits.json"), written: AtomicU64::new(0), written_at: Mutex::default(), asleep: Mutex::default() }
+        Self { path: state_dir.join("limits.json"), written: AtomicU64::new(0), written_at: Mutex::default() }
     }
 
     /// Takes over what the run before has given. Blocks.
@@ -49,14 +47,9 @@ impl Kept {
             Ok(None) => {}
             Ok(Some(Saved { at, counters, fleet })) => desk.with(|book| {
                 let times = (desk.now(), now);
-                match (link, fleet) {
-                    (Some(link), fleet) => link.begin(book, fleet, times),
-                    (None, Some(shares)) => {
-                        // What is missing is missing of the shares.
-                        let _nobody_is_told = Member::new(book, asleep(), Some(shares.clone()), times);
-                        *self.asleep.lock() = Some(shares);
-                    }
-                    (None, None) => {}
+                // Who was in a fleet, and is no more, has limits of its own.
+                if let Some(link) = link {
+                    link.begin(book, fleet, times);
                 }
                 // A clock that was put back brings nothing of what is missing.
                 book.restore(counters, now.since(at), times.0);
@@ -69,14 +62,13 @@ impl Kept {
     pub fn keep(&self, (desk, link): (&Desk, Option<&Arc<Link>>), now: Time) {
         // How long shares may be used is told anew all the time.
         let old = link.is_some_and(|link| self.written_at.lock().is_none_or(|at| now.since(at) >= link.keeps_every()));
-        let Some((changes, counters, shares)) = desk.with(|book| {
+        let Some((changes, counters, fleet)) = desk.with(|book| {
             let (changes, times) = (book.changes(), (desk.now(), now));
             let news = old || changes != self.written.load(Relaxed);
             news.then(|| (changes, book.saved(times.0), link.and_then(|link| link.kept(book, times))))
         }) else {
             return;
         };
-        let fleet = shares.or_else(|| self.asleep.lock().clone());
         let written = serde_json::to_vec(&Saved { at: now, counters, fleet }).map_err(io::Error::from);
         match written.and_then(|bytes| files::write(&self.path, &bytes)) {
             Ok(()) => {
@@ -86,10 +78,4 @@ impl Kept {
             Err(error) => tracing::warn!(file = %self.path.display(), %error, "a restart would forget what limits have given"),
         }
     }
-}
-
-/// Of an instance that is only looked at.
-fn asleep() -> Terms {
-    let nobody = || Arc::from("-");
-    Terms { id: nobody(), life: nobody(), start: 0, alone: Span::MAX, most: 0, first: 0 }
 }

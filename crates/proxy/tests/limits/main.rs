@@ -466,3 +466,35 @@ async fn a_call_that_a_budget_holds_back_gives_its_turn_back() {
     }
     assert_eq!(world.limit(0).busiest[0].requests.unwrap().0, 5);
 }
+
+/// An instance that was in a fleet, and is no more, has all of its limits; what it has given is not given again.
+#[tokio::test(start_paused = true)]
+async fn who_has_left_a_fleet_has_limits_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(vec![limit(LimitScope::Tenant, 1, 8)]);
+    config.state_dir = dir.path().to_owned();
+    let went = async |world: &World, calls: usize| {
+        let mut went = 0;
+        for n in 0..calls {
+            went += usize::from(world.get(&format!("/{n}"), &[LOW]).await.status == StatusCode::OK);
+        }
+        went
+    };
+    let before = world(config.clone(), Span::ZERO, OK);
+    assert_eq!(went(&before, 3).await, 3);
+    before.inside.keep_limits();
+    let path = dir.path().join("limits.json");
+    let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(kept["counters"].as_array().unwrap().len(), 1);
+    // A quarter of all was its share.
+    kept["fleet"] = serde_json::json!({
+        "parts": [250_000, 250_000], "until": kept["at"].as_i64().unwrap() + 3_600_000_000_000_i64,
+        "history": [[kept["at"], 250_000]], "full": false, "generation": "g", "epoch": 1, "known": [],
+    });
+    std::fs::write(&path, kept.to_string()).unwrap();
+    let world = world(config, Span::ZERO, OK);
+    world.inside.recall_limits();
+    assert_eq!(went(&world, 10).await, 5);
+    world.inside.keep_limits();
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("fleet"));
+}
