@@ -131,7 +131,9 @@ impl Inside {
     /// # Errors
     /// See [`ReloadError`].
     pub fn reload(&self, config: Config, client: &dyn Fn(&UpstreamSpec) -> Arc<dyn Origin>) -> Result<Reloaded, ReloadError> {
-        self.state.reload(config, &|spec| Ok(farthing_upstream::around(client(&spec), spec, self.state.clock.clone())))
+        self.state.reload(&self.state.reloads.turn(), config, &|spec| {
+            Ok(farthing_upstream::around(client(&spec), spec, self.state.clock.clone()))
+        })
     }
 
     /// Answers a request.

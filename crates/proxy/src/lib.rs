@@ -110,7 +110,7 @@ pub use prices::book as price_book;
 pub use pricing::{Charged, PricingStats};
 pub use prompts::PromptReport;
 pub use proof::ProofReport;
-pub use reload::{Digest, Outcome as ReloadOutcome, ReloadError, Reloaded, Standing as ConfigStanding};
+pub use reload::{Digest, Outcome as ReloadOutcome, ReloadError, Reloaded, Standing as ConfigStanding, Unread as UnreadConfig};
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 pub use routing::RoutingReport;
 pub use switches::{BypassError, Order as BypassOrder, OwnPart, RouteSwitches, Strategy as SwitchedStrategy, SwitchView};

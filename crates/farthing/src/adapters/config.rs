@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farthing_admin::{AuditControl, ChangeNote, ConfigChange, ConfigControl, ConfigInfo, ConfigQuestion, ConfigReport, ControlError};
 use farthing_config::{Change, Config};
 use farthing_ledger::costs::utc;
-use farthing_proxy::{ChangeRecord, Proxy, ReloadError, ReloadOutcome, Reloaded};
+use farthing_proxy::{ChangeRecord, Proxy, ReloadError, ReloadOutcome, Reloaded, UnreadConfig};
 
 use super::Running;
 
@@ -30,11 +30,13 @@ pub trait Source: Send + Sync {
 /// # Errors
 /// What is wrong, or needs a restart; the one before stays in force.
 pub fn reload(proxy: &Proxy, source: &dyn Source) -> Result<(Reloaded, Arc<str>), String> {
-    let Read { config, digest } = source.read(None);
-    let config = config.inspect_err(|problem| proxy.refuse_config(problem.clone(), digest.clone()))?;
-    let digest = digest.unwrap_or_else(|| "unknown".into());
-    let done = proxy.reload(config, digest.clone()).map_err(|error| error.to_string())?;
-    Ok((done, digest))
+    proxy.reload(|| {
+        let Read { config, digest } = source.read(None);
+        match config {
+            Ok(config) => Ok((config, digest.unwrap_or_else(|| "unknown".into()))),
+            Err(problem) => Err(UnreadConfig { problem, digest }),
+        }
+    })
 }
 
 /// The same by a signal: nobody waits for an answer, so what came of it is in the log and in the record of changes.

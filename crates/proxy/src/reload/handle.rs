@@ -4,7 +4,7 @@ use farthing_config::{Change, Config};
 use farthing_ledger::watch::config_refused;
 use farthing_types::Time;
 
-use super::{Digest, Outcome, ReloadError, Reloaded, Standing};
+use super::{Digest, Outcome, ReloadError, Reloaded, Standing, Unread};
 use crate::assembly::Proxy;
 use crate::changes::ChangeRecord;
 
@@ -52,41 +52,48 @@ impl Proxy {
         self.state().foresee(&config, &|spec| farthing_upstream::build(spec, self.state().clock.clone()))
     }
 
-    /// Puts another configuration in force, all of it or nothing; what became of it is counted, and a refusal told. Blocks.
+    /// Reads another configuration and puts it in force, all of it or nothing; what became of it is counted, and a refusal told. One is carried out at a time,
+    /// from the reading on, so that what was read last is what stays. Blocks.
     ///
     /// # Errors
-    /// See [`ReloadError`].
-    pub fn reload(&self, mut config: Config, digest: Digest) -> Result<Reloaded, ReloadError> {
-        config.keep_salt_of(&self.state().config());
-        let done = self.state().reload(config, &|spec| farthing_upstream::build(spec, self.state().clock.clone()));
-        match &done {
+    /// What is wrong, or needs a restart; the one before is in force.
+    pub fn reload(&self, read: impl FnOnce() -> Result<(Config, Digest), Unread>) -> Result<(Reloaded, Digest), String> {
+        let state = self.state();
+        let turn = state.reloads.turn();
+        let (mut config, digest) = read().map_err(|Unread { problem, digest }| {
+            self.refused_config(Outcome::Invalid, &problem, digest);
+            problem
+        })?;
+        config.keep_salt_of(&state.config());
+        match state.reload(&turn, config, &|spec| farthing_upstream::build(spec, state.clock.clone())) {
             Ok(reloaded) => {
+                tell(&reloaded, &digest);
                 let outcome = if reloaded.changes.is_empty() { Outcome::Unchanged } else { Outcome::Applied };
-                for change in &reloaded.changes {
-                    tracing::info!(key = change.key, from = change.from, to = change.to, "the configuration has changed");
-                }
-                for route in &reloaded.purged {
-                    tracing::info!(%route, "its copies are purged: they were made by other rules, or come from elsewhere");
-                }
-                tracing::info!(%digest, changes = reloaded.changes.len(), "the configuration is in force");
-                self.state().reloads.done(outcome, digest, self.state().wall_now());
+                state.reloads.done(outcome, digest.clone(), state.wall_now());
+                Ok((reloaded, digest))
             }
             Err(error) => {
                 let outcome = if matches!(error, ReloadError::Start(_)) { Outcome::Invalid } else { Outcome::Restart };
-                self.refused_config(outcome, error.to_string(), Some(digest));
+                let problem = error.to_string();
+                self.refused_config(outcome, &problem, Some(digest));
+                Err(problem)
             }
         }
-        done
     }
 
-    /// Notes a configuration that cannot be read.
-    pub fn refuse_config(&self, problem: String, digest: Option<Digest>) {
-        self.refused_config(Outcome::Invalid, problem, digest);
-    }
-
-    fn refused_config(&self, outcome: Outcome, problem: String, digest: Option<Digest>) {
+    fn refused_config(&self, outcome: Outcome, problem: &str, digest: Option<Digest>) {
         tracing::error!(outcome = outcome.as_str(), problem, "the configuration was not reloaded; the one before is in force");
-        self.state().alerts.raise(config_refused(digest.as_deref().unwrap_or("unread"), &problem, self.now()));
-        self.state().reloads.refuse(outcome, problem, (digest, self.state().wall_now()));
+        self.state().alerts.raise(config_refused(digest.as_deref().unwrap_or("unread"), problem, self.now()));
+        self.state().reloads.refuse(outcome, problem.to_owned(), (digest, self.state().wall_now()));
     }
+}
+
+fn tell(reloaded: &Reloaded, digest: &Digest) {
+    for change in &reloaded.changes {
+        tracing::info!(key = change.key, from = change.from, to = change.to, "the configuration has changed");
+    }
+    for route in &reloaded.purged {
+        tracing::info!(%route, "its copies are purged: they were made by other rules, or come from elsewhere");
+    }
+    tracing::info!(%digest, changes = reloaded.changes.len(), "the configuration is in force");
 }

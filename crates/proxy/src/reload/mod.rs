@@ -24,7 +24,7 @@ use crate::live::Live;
 use crate::prices;
 use crate::state::State;
 
-pub use standing::{Digest, Outcome, Reloads, Standing};
+pub use standing::{Digest, Outcome, ReloadTurn, Reloads, Standing};
 
 /// Why a configuration is not put in force; nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,15 @@ pub enum ReloadError {
 
 fn told(change: &Change) -> String {
     format!("{} ({} -> {}): {}", change.key, change.from, change.to, change.restart.unwrap_or_default())
+}
+
+/// A configuration that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Everything that is wrong.
+    pub problem: String,
+    /// Digest of its text, where that could be read.
+    pub digest: Option<Digest>,
 }
 
 /// What a reload came to.
@@ -70,13 +79,11 @@ impl State {
         self.judge(&before, config, build).map(|judged| judged.changes)
     }
 
-    /// Puts another configuration in force, all of it or nothing. Blocks.
+    /// Puts another configuration in force, all of it or nothing: one after the other, as each goes on from what is in force. Blocks.
     ///
     /// # Errors
     /// See [`ReloadError`].
-    pub fn reload(&self, config: Config, build: &Build<'_>) -> Result<Reloaded, ReloadError> {
-        // One after the other: each goes on from what is in force.
-        let _turn = self.reloads.turn.lock();
+    pub fn reload(&self, _turn: &ReloadTurn<'_>, config: Config, build: &Build<'_>) -> Result<Reloaded, ReloadError> {
         let before = self.live.load_full();
         let Judged { changes, compiled, book } = self.judge(&before, &config, build)?;
         let restart: Vec<Change> = changes.iter().filter(|change| change.restart.is_some()).cloned().collect();

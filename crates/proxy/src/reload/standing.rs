@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use farthing_types::{Time, reasons};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// What tells configurations apart: the first half of the SHA-256 of the file, 32 hexadecimal digits.
 pub type Digest = Arc<str>;
@@ -39,14 +39,21 @@ pub struct Standing {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Reloads {
-    /// Held by the one that is at work.
-    pub(super) turn: Mutex<()>,
+    turn: Mutex<()>,
     standing: Mutex<(Option<Digest>, Time)>,
     outcomes: [AtomicU64; Outcome::ALL.len()],
     refused: Mutex<Option<(Time, String, Option<Digest>)>>,
 }
 
+/// Held by the reload that is at work.
+pub struct ReloadTurn<'a>(#[expect(dead_code, reason = "it is held, not looked at")] MutexGuard<'a, ()>);
+
 impl Reloads {
+    /// Waits for the turn of a reload.
+    pub fn turn(&self) -> ReloadTurn<'_> {
+        ReloadTurn(self.turn.lock())
+    }
+
     /// This one is in force since then.
     pub fn begin(&self, digest: Digest, since: Time) {
         *self.standing.lock() = (Some(digest), since);
