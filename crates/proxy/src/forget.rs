@@ -105,7 +105,7 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         report.left.push(fleet.names_tenants());
     }
     state.shortcuts.clear();
-    state.clients.tokens.forget();
+    state.live().clients.tokens.forget();
     state.prefetch.forget();
     if let Some(l2) = &state.l2 {
         report.erase(&l2.tier, tenant, now).await;
@@ -115,7 +115,7 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         if !matches!(flushed, Ok(Ok(()))) {
             report.left.push("rows of the log that could not be written to files yet; forget again when the log is healthy".to_owned());
         }
-        let keys = report.files(&state.config.log.dir, tenant).await;
+        let keys = report.files(&state.config().log.dir, tenant).await;
         report.key_statistics += state.cache.forget_key_stats(&keys) as u64;
         report.sinks(&state.sinks, tenant).await;
     }
@@ -124,13 +124,13 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         Ok(counters) => report.budget_counters = counters,
         Err(fault) => report.left.push(format!("budgets: {fault}; forget again when they can be written down")),
     }
-    let (alerts, limits, of) = (state.alerts.clone(), state.all_limits().cloned(), tenant.to_owned());
+    let (alerts, limits, of) = (state.alerts.clone(), state.live().limits.clone(), tenant.to_owned());
     let stay = tokio::task::spawn_blocking(move || {
         alerts.forget_tenant(&of);
-        limits.map_or(0, |limits| limits.forget(&of, now))
+        limits.forget(&of, now)
     });
     report.limits(stay.await.unwrap_or_default());
-    report.batches(&state.config, tenant).await;
+    report.batches(&state.config(), tenant).await;
     report
 }
 

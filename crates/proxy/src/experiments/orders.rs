@@ -106,7 +106,8 @@ impl State {
         let mut running = Running::draft(config, now)?;
         let folder = self.trials.folder.lock().clone();
         let (kept, window) = (folder.standing(&config.name)?, running.spec.window_at(now));
-        if self.fleet.is_some() {
+        // What the proxy tries by itself it tries for itself.
+        if self.fleet.is_some() && !tuning::is_own(&config.name) {
             let experiment = Experiment::new(running.spec.clone())?;
             running.shared = Some(Box::new(fleet::Shared::new(&experiment, window, kept.as_ref().and_then(|kept| kept.fleet.clone()))));
         }

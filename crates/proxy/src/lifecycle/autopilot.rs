@@ -109,7 +109,7 @@ impl State {
         let Some(candidate) = self.lifecycle.candidates[0].load_full() else { return };
         let (frozen, autopilot) = (!self.may_act(), self.lifecycle.settings.autopilot);
         // Where all routes wait for experiments nothing can be shown.
-        let scored = self.routes.iter().filter(|route| super::is_scored(route)).count();
+        let scored = self.live().routes.iter().filter(|route| super::is_scored(route)).count();
         let rests = frozen || (scored > 0 && self.waiting().len() == scored);
         let spent = candidate.unattended.lock().pass(now, rests);
         let turn = {
@@ -182,9 +182,9 @@ impl State {
         if !self.may_act() {
             return;
         }
-        for (route, watched) in self.routes.iter().zip(&self.lifecycle.routes) {
+        for route in &self.live().routes {
             let misleads = {
-                let drift = &watched.lock().drift;
+                let drift = &route.watched.lock().drift;
                 drift.trust() != Trust::Full || drift.warns()
             };
             if misleads {
@@ -196,8 +196,7 @@ impl State {
     /// Tells the trainer that the champion misleads on a route, once for each champion and route.
     pub(super) fn tell_drift(&self, route: &RouteState) {
         let Some(champion) = self.predictors.ttl(None) else { return };
-        let Some(watched) = self.lifecycle.routes.get(usize::from(route.index)) else { return };
-        let told = watched.lock().told.clone();
+        let told = route.watched.lock().told.clone();
         if told.swap(true, Ordering::Relaxed) {
             return;
         }

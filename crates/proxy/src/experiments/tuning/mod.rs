@@ -289,7 +289,7 @@ impl State {
         for route in &config.routes {
             let Some((tune, route)) = route.tune.as_ref().zip(self.route_named(&route.name)) else { continue };
             let kept = folder.tuning(&route.route.name)?;
-            let mut of = RouteTuning::new(route, tune, (kept, now));
+            let mut of = RouteTuning::new(&route, tune, (kept, now));
             of.apply();
             if let Some(trying) = of.standing.trying.clone() {
                 let taken = Config { experiments: vec![of.experiment(&trying)], ..Config::default() };

@@ -28,7 +28,7 @@ impl State {
         let frozen = !self.may_act();
         for of in self.trials.tuning.lock().iter_mut() {
             of.pass(now, frozen);
-            self.judge(of, (now, frozen));
+            self.judge_tuning(of, (now, frozen));
             if !frozen && of.standing.trying.is_none() {
                 self.begin(of, now);
             }
@@ -42,7 +42,7 @@ impl State {
         Some(Stands { stage: running.life.stage, for_candidate, answer: running.view(now).answers.into_iter().next() })
     }
 
-    fn judge(&self, of: &mut RouteTuning, (now, frozen): (Time, bool)) {
+    fn judge_tuning(&self, of: &mut RouteTuning, (now, frozen): (Time, bool)) {
         let Some(trying) = of.standing.trying.clone() else { return };
         let Some(Stands { stage, for_candidate, answer }) = self.stands(&trying.name, now) else {
             tracing::info!(experiment = %trying.name, "given up for another experiment on the route; tried anew when that has ended");
