@@ -223,7 +223,7 @@ impl Pricing {
         if charged.estimated {
             self.estimated.fetch_add(1, Ordering::Relaxed);
         } else if let (Some(usage), Some(bytes)) = (&reading.usage, bills.request_bytes) {
-            let (mut seen, pair) = (self.seen.lock(), bills.pair());
+            let (pair, mut seen) = (bills.pair(), self.seen.lock());
             if seen.len() < MAX_TARGETS || seen.contains_key(&pair) {
                 seen.entry(pair).or_default().add(bytes, usage);
             }
