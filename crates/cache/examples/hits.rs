@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const OBJECTS: u64 = 100_000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 7;
 
 fn subject(n: u64) -> Arc<Subject> {
     let key = KeyHash((u128::from(n) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));

@@ -27,6 +27,8 @@ mod has {
     pub(super) const HEURISTIC: u16 = 1 << 4;
     pub(super) const WHILE_REVALIDATE: u16 = 1 << 5;
     pub(super) const IF_ERROR: u16 = 1 << 6;
+    /// Spans that a head may have.
+    pub(super) const SPANS: u16 = EXPLICIT | HEURISTIC | WHILE_REVALIDATE | IF_ERROR;
     pub(super) const LAST_MODIFIED: u16 = 1 << 7;
     /// The `ETag` is that of the head.
     pub(super) const ETAG_OF_HEAD: u16 = 1 << 8;
@@ -189,13 +191,10 @@ impl Packed {
 
     /// What its head allows of its reuse.
     pub fn reuse(&self) -> Reuse {
-        self.read_reuse().0
-    }
-    fn read_reuse(&self) -> (Reuse, Reader<'_>) {
         let mut r = Reader(&self.block);
         let initial_age = r.span();
         let mut span = |what| if self.has(what) { Some(r.span()) } else { None };
-        let reuse = Reuse {
+        Reuse {
             initial_age,
             explicit: span(has::EXPLICIT),
             heuristic: span(has::HEURISTIC),
@@ -204,22 +203,27 @@ impl Packed {
             no_cache: self.has(has::NO_CACHE),
             must_revalidate: self.has(has::MUST_REVALIDATE),
             immutable: self.has(has::IMMUTABLE),
-        };
-        (reuse, r)
+        }
     }
 
     /// What variants have chosen, in the entry's order.
-    fn chosen(&self) -> (impl Iterator<Item = (&Arc<str>, ChosenTtl<'_>)>, Reuse) {
-        let (reuse, mut r) = self.read_reuse();
-        (self.shape.variants.iter().map(move |(name, by)| (name, ChosenTtl { ttl: r.span(), stale: r.span(), by })), reuse)
+    fn chosen(&self) -> impl Iterator<Item = (&Arc<str>, ChosenTtl<'_>)> {
+        let mut r = self.behind(0);
+        self.shape.variants.iter().map(move |(name, by)| (name, ChosenTtl { ttl: r.span(), stale: r.span(), by }))
+    }
+    /// Behind the spans of the head, and so many numbers more.
+    fn behind(&self, more: usize) -> Reader<'_> {
+        let mut r = Reader(&self.block);
+        r.skip(1 + (self.has & has::SPANS).count_ones() as usize + more);
+        r
     }
     fn variants(&self) -> impl Iterator<Item = VariantTtl> {
-        self.chosen().0.map(|(name, c)| VariantTtl { variant: Arc::clone(name), ttl: c.ttl, stale: c.stale, by: c.by.clone() })
+        self.chosen().map(|(name, c)| VariantTtl { variant: Arc::clone(name), ttl: c.ttl, stale: c.stale, by: c.by.clone() })
     }
     /// As [`Entry::variant`].
     pub fn variant(&self, variant: &str) -> Option<ChosenTtl<'_>> {
         let mut first = None;
-        for (name, chosen) in self.chosen().0 {
+        for (name, chosen) in self.chosen() {
             if **name == *variant {
                 return Some(chosen);
             }
@@ -229,43 +233,25 @@ impl Packed {
     }
     /// As [`Entry::fresh_for`].
     pub fn fresh_for(&self) -> Span {
-        let (chosen, reuse) = self.chosen();
-        chosen.map(|(_, c)| c.ttl).max().or(reuse.explicit).unwrap_or_default()
+        self.chosen().map(|(_, c)| c.ttl).max().or(self.reuse().explicit).unwrap_or_default()
     }
     /// As [`Entry::longest`].
     pub fn longest(&self) -> Span {
-        let (chosen, reuse) = self.chosen();
-        reuse.longest(chosen.map(|(_, c)| (c.ttl, c.stale)))
+        self.reuse().longest(self.chosen().map(|(_, c)| (c.ttl, c.stale)))
     }
 
-    /// Behind what variants have chosen.
-    fn warm(&self) -> Reader<'_> {
-        let (_, mut r) = self.read_reuse();
-        for _ in 0..2 * self.shape.variants.len() {
-            r.number_skipped();
-        }
-        r
-    }
-    fn read_price(&self) -> (Option<Money>, Reader<'_>) {
-        let mut r = self.warm();
-        let price = if self.has(has::PRICE) { Some(Money::from_nanos(r.signed())) } else { None };
-        (price, r)
-    }
     /// What the call cost; `None` when unknown.
     pub fn price(&self) -> Option<Money> {
-        self.read_price().0
-    }
-    fn read_decision(&self) -> (Option<DecisionId>, Reader<'_>) {
-        let (_, mut r) = self.read_price();
-        let decision = if self.has(has::DECISION) { Some(DecisionId(r.number())) } else { None };
-        (decision, r)
+        self.has(has::PRICE).then(|| Money::from_nanos(self.behind(2 * self.shape.variants.len()).signed()))
     }
     /// The logged TTL decision.
     pub fn decision(&self) -> Option<DecisionId> {
-        self.read_decision().0
+        let priced = usize::from(self.has(has::PRICE));
+        self.has(has::DECISION).then(|| DecisionId(self.behind(2 * self.shape.variants.len() + priced).number()))
     }
     fn cold(&self) -> Cold<'_> {
-        let mut r = self.read_decision().1;
+        let numbers = (self.has & (has::PRICE | has::DECISION)).count_ones() as usize;
+        let mut r = self.behind(2 * self.shape.variants.len() + numbers);
         Cold {
             mark: r.number(),
             call: CallId(u64::from_le_bytes(r.array())),
