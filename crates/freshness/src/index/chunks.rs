@@ -12,9 +12,11 @@ impl<T> Chunks<T> {
     pub(super) fn len(&self) -> usize {
         self.0.last().map_or(0, |last| (self.0.len() - 1) * SIZE + last.len())
     }
+    #[inline]
     pub(super) fn get(&self, at: usize) -> Option<&T> {
         self.0.get(at / SIZE)?.get(at % SIZE)
     }
+    #[inline]
     pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         self.0.get_mut(at / SIZE)?.get_mut(at % SIZE)
     }

@@ -133,6 +133,7 @@ impl Packed {
     }
 
     /// The key under which it is stored: the second-level key when it has one.
+    #[inline]
     pub const fn stored_key(&self) -> KeyHash {
         KeyHash((self.key[0] as u128) << 64 | self.key[1] as u128)
     }
@@ -149,15 +150,18 @@ impl Packed {
         self.shape.selected_by.is_some()
     }
     /// The status.
+    #[inline]
     pub const fn status(&self) -> StatusCode {
         self.status
     }
     /// End-to-end headers, without `Age`.
+    #[inline]
     pub fn headers(&self) -> FieldsOf<'_> {
         let fields = self.block.get(self.fields_at as usize..self.body_at as usize).unwrap_or_default();
         FieldsOf::new(fields, &self.block)
     }
     /// The whole body; shares this memory.
+    #[inline]
     pub fn body(&self) -> Bytes {
         self.block.slice(self.body_at as usize..)
     }
@@ -166,10 +170,12 @@ impl Packed {
         self.block.get(self.body_at as usize..).unwrap_or_default()
     }
     /// How many these are.
+    #[inline]
     pub const fn body_len(&self) -> usize {
         self.block.len() - self.body_at as usize
     }
     /// When the answer (or its last 304) arrived.
+    #[inline]
     pub const fn fetched_at(&self) -> Time {
         self.fetched_at
     }
@@ -181,6 +187,7 @@ impl Packed {
     pub fn canonical_hash(&self) -> u64 {
         self.cold().canonical_hash
     }
+    #[inline]
     const fn has(&self, what: u16) -> bool {
         self.has & what != 0
     }
@@ -190,6 +197,7 @@ impl Packed {
     }
 
     /// What its head allows of its reuse.
+    #[inline]
     pub fn reuse(&self) -> Reuse {
         let mut r = Reader(&self.block);
         let initial_age = r.span();
@@ -207,11 +215,13 @@ impl Packed {
     }
 
     /// What variants have chosen, in the entry's order.
+    #[inline]
     fn chosen(&self) -> impl Iterator<Item = (&Arc<str>, ChosenTtl<'_>)> {
         let mut r = self.behind(0);
         self.shape.variants.iter().map(move |(name, by)| (name, ChosenTtl { ttl: r.span(), stale: r.span(), by }))
     }
     /// Behind the spans of the head, and so many numbers more.
+    #[inline]
     fn behind(&self, more: usize) -> Reader<'_> {
         let mut r = Reader(&self.block);
         r.skip(1 + (self.has & has::SPANS).count_ones() as usize + more);
@@ -221,6 +231,7 @@ impl Packed {
         self.chosen().map(|(name, c)| VariantTtl { variant: Arc::clone(name), ttl: c.ttl, stale: c.stale, by: c.by.clone() })
     }
     /// As [`Entry::variant`].
+    #[inline]
     pub fn variant(&self, variant: &str) -> Option<ChosenTtl<'_>> {
         let mut first = None;
         for (name, chosen) in self.chosen() {
@@ -241,10 +252,12 @@ impl Packed {
     }
 
     /// What the call cost; `None` when unknown.
+    #[inline]
     pub fn price(&self) -> Option<Money> {
         self.has(has::PRICE).then(|| Money::from_nanos(self.behind(2 * self.shape.variants.len()).signed()))
     }
     /// The logged TTL decision.
+    #[inline]
     pub fn decision(&self) -> Option<DecisionId> {
         let priced = usize::from(self.has(has::PRICE));
         self.has(has::DECISION).then(|| DecisionId(self.behind(2 * self.shape.variants.len() + priced).number()))

@@ -19,6 +19,7 @@ impl Writer {
         self.number(u128::from(((n << 1) ^ (n >> 63)) as u64));
     }
     /// Whole seconds are shorter than others. Nothing is rounded.
+    #[inline]
     pub(super) fn span(&mut self, span: Span) {
         match span.subsec_nanos() {
             0 => self.number(u128::from(span.as_secs()) << 1 | 1),
@@ -79,6 +80,7 @@ impl<'a> Reader<'a> {
         n
     }
     /// Goes past so many numbers or spans.
+    #[inline]
     pub(super) fn skip(&mut self, numbers: usize) {
         let (mut left, mut end) = (numbers, 0);
         for byte in self.0 {
