@@ -246,7 +246,7 @@ fn configure(config: &mut Config) {
         Arc::new(route)
     };
     config.routes = ["plain", "tagged", "varied"].map(route).into();
-    (config.cache.l1_bytes, config.cache.statistics_bytes) = (400_000, 65_536);
+    (config.cache.l1_bytes, config.cache.statistics_bytes) = (170_000, 65_536);
     config.holdout.share = 0.05;
     (config.log.row_rate, config.log.queue_bytes) = (u32::MAX, 10_000_000_000);
     let variant = |name: &str, ttl: &str| VariantConfig {

@@ -135,7 +135,7 @@ async fn after_flushall_the_provider_sees_at_most_twice_the_rate_and_nobody_fail
     until("written", || first.proxy.l2_stats().unwrap().queued_bytes == 0).await;
     first.proxy.shutdown().await;
     // Next to nothing fits into its memory: what is hot is answered by Redis.
-    let proxy = start(&provider, Some(&server), 8_000).await;
+    let proxy = start(&provider, Some(&server), 3_600).await;
     let began = Instant::now();
     fill(&proxy).await;
     load(&proxy, 4, "before").await;

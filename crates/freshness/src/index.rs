@@ -12,9 +12,11 @@ use std::mem::size_of;
 use farthing_types::{KeyHash, Money, Span, Time};
 use hashbrown::HashTable;
 
+mod chunks;
 mod groups;
 mod walk;
 
+use chunks::Chunks;
 use groups::{Groups, LINK_BYTES};
 pub use walk::Walk;
 
@@ -24,7 +26,7 @@ const CANDIDATES: usize = 16;
 const LOOK: usize = 48;
 /// Stands in for a price nobody knows, in comparisons only: a tenth of a cent.
 const NOMINAL_NANOS: f64 = 1e6;
-/// Bytes by which a growing table is larger than what is in it: a doubling vector is three quarters full on the mean.
+/// Bytes of what is in a table that doubles when it grows, with its free ones: it is three quarters full on the mean.
 const fn with_slack(bytes: usize) -> usize {
     bytes + bytes / 3
 }
@@ -94,7 +96,7 @@ struct Node<V> {
 pub struct Index<V> {
     /// The numbers of the nodes, by the keys of their values.
     map: HashTable<u32>,
-    nodes: Vec<Option<Node<V>>>,
+    nodes: Chunks<Option<Node<V>>>,
     free: Vec<u32>,
     groups: Groups,
     newest: u32,
@@ -119,7 +121,7 @@ impl<V: Weighed> Index<V> {
     /// An empty index of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         let (map, groups) = (HashTable::new(), Groups::new());
-        Self { map, nodes: Vec::new(), free: Vec::new(), groups, newest: NONE, oldest: NONE, hand: NONE, bytes: 0, limit }
+        Self { map, nodes: Chunks::new(), free: Vec::new(), groups, newest: NONE, oldest: NONE, hand: NONE, bytes: 0, limit }
     }
 
     /// Bytes held, overhead included; never more than the limit.
@@ -150,7 +152,7 @@ impl<V: Weighed> Index<V> {
 
     /// Bytes that a value of `bytes` takes in an index, as a member of so many groups.
     const fn cost(bytes: usize, groups: usize) -> usize {
-        bytes + with_slack(size_of::<Option<Node<V>>>() + PLACE) + groups * LINK_BYTES
+        bytes + size_of::<Option<Node<V>>>() + with_slack(PLACE) + groups * LINK_BYTES
     }
 
     /// Puts a value, evicting what is worth least until it fits.
@@ -200,10 +202,7 @@ impl<V: Weighed> Index<V> {
         node.older = self.newest;
         let at = match self.free.pop() {
             Some(at) => at,
-            None => {
-                self.nodes.push(None);
-                (self.nodes.len() - 1) as u32
-            }
+            None => self.nodes.push(None) as u32,
         };
         let groups = &mut self.groups;
         node.value.groups(&mut |group| {

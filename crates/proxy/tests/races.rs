@@ -189,8 +189,8 @@ fn config() -> Config {
     let mut config = Config::default();
     config.log.enabled = false;
     config.holdout.share = 0.0;
-    // Room for a few entries of one shard.
-    config.cache.l1_bytes = 3_000;
+    // Room for two entries, of some 560 bytes each.
+    config.cache.l1_bytes = 1_300;
     config.cache.statistics_bytes = 65_536;
     let store = L2Kind::Disk { dir: "unused".into(), max_bytes: 0 };
     config.l2 = Some(L2Config { store, deadline: Duration::from_secs(3600), max_value: 1 << 20, queue_bytes: 1 << 20, encrypt: None });

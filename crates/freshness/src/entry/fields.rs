@@ -102,6 +102,7 @@ impl<'a> FieldsOf<'a> {
     }
 
     /// Names and values of what clients get.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.until(Some(OURS))
     }
@@ -110,6 +111,7 @@ impl<'a> FieldsOf<'a> {
         self.until(None)
     }
 
+    #[inline]
     fn until(self, end: Option<u8>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let mut rest = self.fields;
         std::iter::from_fn(move || {
@@ -129,11 +131,13 @@ impl<'a> FieldsOf<'a> {
     }
 
     /// The values of a name.
+    #[inline]
     pub fn all(self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
         let name = name.as_str().as_bytes();
         self.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value)
     }
     /// The first value of a name.
+    #[inline]
     pub fn get(self, name: &HeaderName) -> Option<&'a [u8]> {
         let name = name.as_str().as_bytes();
         self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
@@ -218,6 +222,7 @@ fn put(block: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// The first field, and what follows it.
+#[inline]
 fn split(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (first, rest) = block.split_first()?;
     let (name, rest) = match first.checked_sub(CODES) {
@@ -230,6 +235,7 @@ fn split(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 /// The first text, and what follows it.
+#[inline]
 fn text(block: &[u8]) -> Option<(&[u8], &[u8])> {
     let (first, rest) = block.split_first()?;
     if *first < LONG {

@@ -2,8 +2,11 @@
 //!
 //! A group is known by 32 bits of a hash of what its members have in common: who walks through one may meet members of another, and has to look.
 
-/// Bytes of one membership: its link, and its part of the heads, at their mean fill.
-pub(super) const LINK_BYTES: usize = 32;
+use super::chunks::Chunks;
+use super::with_slack;
+
+/// Bytes of one membership: its link, and its part of the heads.
+pub(super) const LINK_BYTES: usize = size_of::<Link>() + with_slack(size_of::<u32>());
 /// No link, no owner.
 pub(super) const NONE: u32 = u32::MAX;
 /// Heads there are at first; always a power of two.
@@ -31,14 +34,14 @@ pub(super) enum Place {
 
 pub(super) struct Groups {
     heads: Vec<u32>,
-    links: Vec<Link>,
+    links: Chunks<Link>,
     free: u32,
     used: usize,
 }
 
 impl Groups {
     pub(super) const fn new() -> Self {
-        Self { heads: Vec::new(), links: Vec::new(), free: NONE, used: 0 }
+        Self { heads: Vec::new(), links: Chunks::new(), free: NONE, used: 0 }
     }
 
     /// Adds `owner` to a group; its link, which remembers another one of the same owner.
@@ -114,8 +117,7 @@ impl Groups {
             self.free = std::mem::replace(slot, link).sibling;
             return at;
         }
-        self.links.push(link);
-        (self.links.len() - 1) as u32
+        self.links.push(link) as u32
     }
 
     fn unchain(&mut self, at: u32, link: Link) {

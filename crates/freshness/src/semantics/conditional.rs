@@ -86,11 +86,11 @@ pub fn serve(entry: &Packed, method: &Method, request: &HeaderMap, age: Span) ->
     let mut headers = entry.headers().to_map(ADDED);
     headers.insert(AGE, number(age.as_secs()));
     let kind = answer(entry.status(), &headers, length, method, request);
-    render(kind, entry.status(), headers, &entry.body(), method)
+    render(kind, entry.status(), headers, entry.body(), method)
 }
 
 /// Applies an [`Answer`] to a complete answer.
-pub fn render(kind: Answer, status: StatusCode, mut headers: HeaderMap, body: &Bytes, method: &Method) -> Served {
+pub fn render(kind: Answer, status: StatusCode, mut headers: HeaderMap, body: Bytes, method: &Method) -> Served {
     let length = body.len() as u64;
     let (status, body) = match kind {
         Answer::Full => {
@@ -100,7 +100,7 @@ pub fn render(kind: Answer, status: StatusCode, mut headers: HeaderMap, body: &B
             if !bodiless && !own_head {
                 insert_length(&mut headers, length);
             }
-            (status, body.clone())
+            (status, body)
         }
         Answer::NotModified => {
             for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_RANGE] {

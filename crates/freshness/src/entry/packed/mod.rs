@@ -27,6 +27,8 @@ mod has {
     pub(super) const HEURISTIC: u16 = 1 << 4;
     pub(super) const WHILE_REVALIDATE: u16 = 1 << 5;
     pub(super) const IF_ERROR: u16 = 1 << 6;
+    /// Spans that a head may have.
+    pub(super) const SPANS: u16 = EXPLICIT | HEURISTIC | WHILE_REVALIDATE | IF_ERROR;
     pub(super) const LAST_MODIFIED: u16 = 1 << 7;
     /// The `ETag` is that of the head.
     pub(super) const ETAG_OF_HEAD: u16 = 1 << 8;
@@ -131,6 +133,7 @@ impl Packed {
     }
 
     /// The key under which it is stored: the second-level key when it has one.
+    #[inline]
     pub const fn stored_key(&self) -> KeyHash {
         KeyHash((self.key[0] as u128) << 64 | self.key[1] as u128)
     }
@@ -147,15 +150,18 @@ impl Packed {
         self.shape.selected_by.is_some()
     }
     /// The status.
+    #[inline]
     pub const fn status(&self) -> StatusCode {
         self.status
     }
     /// End-to-end headers, without `Age`.
+    #[inline]
     pub fn headers(&self) -> FieldsOf<'_> {
         let fields = self.block.get(self.fields_at as usize..self.body_at as usize).unwrap_or_default();
         FieldsOf::new(fields, &self.block)
     }
     /// The whole body; shares this memory.
+    #[inline]
     pub fn body(&self) -> Bytes {
         self.block.slice(self.body_at as usize..)
     }
@@ -164,10 +170,12 @@ impl Packed {
         self.block.get(self.body_at as usize..).unwrap_or_default()
     }
     /// How many these are.
+    #[inline]
     pub const fn body_len(&self) -> usize {
         self.block.len() - self.body_at as usize
     }
     /// When the answer (or its last 304) arrived.
+    #[inline]
     pub const fn fetched_at(&self) -> Time {
         self.fetched_at
     }
@@ -179,6 +187,7 @@ impl Packed {
     pub fn canonical_hash(&self) -> u64 {
         self.cold().canonical_hash
     }
+    #[inline]
     const fn has(&self, what: u16) -> bool {
         self.has & what != 0
     }
@@ -188,14 +197,12 @@ impl Packed {
     }
 
     /// What its head allows of its reuse.
+    #[inline]
     pub fn reuse(&self) -> Reuse {
-        self.read_reuse().0
-    }
-    fn read_reuse(&self) -> (Reuse, Reader<'_>) {
         let mut r = Reader(&self.block);
         let initial_age = r.span();
         let mut span = |what| if self.has(what) { Some(r.span()) } else { None };
-        let reuse = Reuse {
+        Reuse {
             initial_age,
             explicit: span(has::EXPLICIT),
             heuristic: span(has::HEURISTIC),
@@ -204,22 +211,30 @@ impl Packed {
             no_cache: self.has(has::NO_CACHE),
             must_revalidate: self.has(has::MUST_REVALIDATE),
             immutable: self.has(has::IMMUTABLE),
-        };
-        (reuse, r)
+        }
     }
 
     /// What variants have chosen, in the entry's order.
-    fn chosen(&self) -> (impl Iterator<Item = (&Arc<str>, ChosenTtl<'_>)>, Reuse) {
-        let (reuse, mut r) = self.read_reuse();
-        (self.shape.variants.iter().map(move |(name, by)| (name, ChosenTtl { ttl: r.span(), stale: r.span(), by })), reuse)
+    #[inline]
+    fn chosen(&self) -> impl Iterator<Item = (&Arc<str>, ChosenTtl<'_>)> {
+        let mut r = self.behind(0);
+        self.shape.variants.iter().map(move |(name, by)| (name, ChosenTtl { ttl: r.span(), stale: r.span(), by }))
+    }
+    /// Behind the spans of the head, and so many numbers more.
+    #[inline]
+    fn behind(&self, more: usize) -> Reader<'_> {
+        let mut r = Reader(&self.block);
+        r.skip(1 + (self.has & has::SPANS).count_ones() as usize + more);
+        r
     }
     fn variants(&self) -> impl Iterator<Item = VariantTtl> {
-        self.chosen().0.map(|(name, c)| VariantTtl { variant: Arc::clone(name), ttl: c.ttl, stale: c.stale, by: c.by.clone() })
+        self.chosen().map(|(name, c)| VariantTtl { variant: Arc::clone(name), ttl: c.ttl, stale: c.stale, by: c.by.clone() })
     }
     /// As [`Entry::variant`].
+    #[inline]
     pub fn variant(&self, variant: &str) -> Option<ChosenTtl<'_>> {
         let mut first = None;
-        for (name, chosen) in self.chosen().0 {
+        for (name, chosen) in self.chosen() {
             if **name == *variant {
                 return Some(chosen);
             }
@@ -229,43 +244,27 @@ impl Packed {
     }
     /// As [`Entry::fresh_for`].
     pub fn fresh_for(&self) -> Span {
-        let (chosen, reuse) = self.chosen();
-        chosen.map(|(_, c)| c.ttl).max().or(reuse.explicit).unwrap_or_default()
+        self.chosen().map(|(_, c)| c.ttl).max().or(self.reuse().explicit).unwrap_or_default()
     }
     /// As [`Entry::longest`].
     pub fn longest(&self) -> Span {
-        let (chosen, reuse) = self.chosen();
-        reuse.longest(chosen.map(|(_, c)| (c.ttl, c.stale)))
+        self.reuse().longest(self.chosen().map(|(_, c)| (c.ttl, c.stale)))
     }
 
-    /// Behind what variants have chosen.
-    fn warm(&self) -> Reader<'_> {
-        let (_, mut r) = self.read_reuse();
-        for _ in 0..2 * self.shape.variants.len() {
-            r.number_skipped();
-        }
-        r
-    }
-    fn read_price(&self) -> (Option<Money>, Reader<'_>) {
-        let mut r = self.warm();
-        let price = if self.has(has::PRICE) { Some(Money::from_nanos(r.signed())) } else { None };
-        (price, r)
-    }
     /// What the call cost; `None` when unknown.
+    #[inline]
     pub fn price(&self) -> Option<Money> {
-        self.read_price().0
-    }
-    fn read_decision(&self) -> (Option<DecisionId>, Reader<'_>) {
-        let (_, mut r) = self.read_price();
-        let decision = if self.has(has::DECISION) { Some(DecisionId(r.number())) } else { None };
-        (decision, r)
+        self.has(has::PRICE).then(|| Money::from_nanos(self.behind(2 * self.shape.variants.len()).signed()))
     }
     /// The logged TTL decision.
+    #[inline]
     pub fn decision(&self) -> Option<DecisionId> {
-        self.read_decision().0
+        let priced = usize::from(self.has(has::PRICE));
+        self.has(has::DECISION).then(|| DecisionId(self.behind(2 * self.shape.variants.len() + priced).number()))
     }
     fn cold(&self) -> Cold<'_> {
-        let mut r = self.read_decision().1;
+        let numbers = (self.has & (has::PRICE | has::DECISION)).count_ones() as usize;
+        let mut r = self.behind(2 * self.shape.variants.len() + numbers);
         Cold {
             mark: r.number(),
             call: CallId(u64::from_le_bytes(r.array())),
