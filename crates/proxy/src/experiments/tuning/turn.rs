@@ -132,19 +132,28 @@ impl State {
             of.waits = None;
             return;
         };
-        of.waits = self.in_the_way(of, knob);
+        let way = self.in_the_way(of, knob);
+        let before = std::mem::replace(&mut of.waits, way);
         if of.waits.is_some() {
             return;
         }
         let (route, number) = (&of.route.route.name, of.standing.next + 1);
         let name: Arc<str> = format!("{PREFIX}{route}.{}.{number}", knob.as_str()).into();
-        let trying = Trying { name: name.clone(), knob, candidate, spent: Span::ZERO };
-        of.standing.next = number;
-        of.unkept = true;
-        let begun = self.begin_own(of, &trying, now);
-        match begun {
-            Ok(()) => of.standing.trying = Some(trying),
-            Err(error) => tracing::error!(experiment = %name, %error, "not begun: tried again with the next turn"),
+        let trying = Trying { name, knob, candidate, spent: Span::ZERO };
+        match self.begin_own(of, &trying, now) {
+            Ok(()) => {
+                of.standing.next = number;
+                of.standing.trying = Some(trying);
+                of.unkept = true;
+            }
+            Err(error) => {
+                // Tried again with the next turn, and told once.
+                let why = error.to_string();
+                if before.as_ref() != Some(&why) {
+                    tracing::error!(experiment = %trying.name, why, "not begun");
+                }
+                of.waits = Some(why);
+            }
         }
     }
 
