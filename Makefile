@@ -106,6 +106,7 @@ simulate: trainer ## Long seeded simulations: leases, purges, statistics, learne
 	cargo test -q -p farthing-tests --release --test llm -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test e2e fleet::purges -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test e2e fleet_limits -- --ignored --nocapture
+	cargo test -q -p farthing-tests --test e2e fleet::experiments -- --ignored --nocapture
 	cargo test -q -p farthing-tests --release --test scenarios -- --ignored --nocapture trials::
 	cargo test -q -p farthing-models --release --test swap -- --ignored --nocapture
 	FARTHING_TRAIN=$(CURDIR)/$(TRAINER) cargo test -q -p farthing-tests --release --test autopilot -- --ignored --nocapture

@@ -20,7 +20,7 @@ async fn board(config: RedisConfig) -> Board {
 
 async fn granted(board: &Board, claim: u128) -> Holding {
     let ask = Ask { claim: Claim(claim), lasts: HOUR, floor: Token(0), past: Token(0) };
-    match board.lease_step(LeaseOp::Ask(ask)).await.unwrap() {
+    match board.lease_step("a", LeaseOp::Ask(ask)).await.unwrap() {
         LeaseSaid::Yours(token) => Holding { claim: ask.claim, token },
         said => panic!("{said:?}"),
     }
@@ -79,14 +79,14 @@ async fn walk(board: &Board) {
     assert_eq!(board.there("a", 7).await.unwrap(), [], "decided about");
     assert_eq!(board.rows("a", 7).await.unwrap(), b"rows\n".as_slice());
     assert_eq!(board.evidence("a").await.unwrap(), (4, b"proof".as_slice().into()), "as it was");
-    board.lease_step(LeaseOp::End(old, Ending::Released, HOUR)).await.unwrap();
+    board.lease_step("a", LeaseOp::End(old, Ending::Released, HOUR)).await.unwrap();
     assert_eq!(board.publish(&by(old, 2)).await.unwrap(), BoardSaid::NoLease, "given back");
     let new = granted(board, 2).await;
     assert_eq!(board.publish(&by(old, 2)).await.unwrap(), BoardSaid::NoLease, "an old holder writes nothing");
     assert_eq!(board.publish(&by(new, 2)).await.unwrap(), BoardSaid::Done(3));
     // A lease that nobody renewed.
     let short = Ask { claim: Claim(2), lasts: Duration::from_millis(1), floor: new.token, past: Token(0) };
-    let LeaseSaid::Yours(_) = board.lease_step(LeaseOp::Ask(short)).await.unwrap() else { panic!("it has it already") };
+    let LeaseSaid::Yours(_) = board.lease_step("a", LeaseOp::Ask(short)).await.unwrap() else { panic!("it has it already") };
     let over = loop {
         match board.publish(&by(new, 3)).await.unwrap() {
             // Its millisecond is not over yet, on a server that is quick.

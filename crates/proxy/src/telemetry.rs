@@ -121,7 +121,7 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         let windows = self.0.state().experiment_windows();
-        for family in fleet::experiments(&windows, self.0.state().decides_for_fleet()) {
+        for family in fleet::experiments(&windows) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.fleet_stats().iter().flat_map(|stats| fleet::families(stats, &|outcome| self.0.fills(outcome))) {

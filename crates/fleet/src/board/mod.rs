@@ -12,7 +12,7 @@ use bytes::Bytes;
 use farthing_types::Span;
 
 use crate::handle::Handle;
-use crate::lease::{Holding, LeaseKey};
+use crate::lease::{Holding, LeaseKey, LeaseOp, LeaseSaid};
 use crate::script::{Answer, Script};
 use crate::stats::Fault;
 
@@ -130,17 +130,16 @@ impl Board {
         self.key(&format!("rows:{name}:{window}"))
     }
 
-    /// The key of the lease under which the fleet's own changes are made.
-    pub fn lease(&self) -> Vec<u8> {
-        self.key("control")
+    fn lease(&self, name: &str) -> Vec<u8> {
+        self.key(&format!("control:{name}"))
     }
 
-    /// An operation on that lease.
+    /// An operation on the lease under which a document is changed on behalf of the fleet.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub async fn lease_step(&self, op: crate::lease::LeaseOp) -> Result<crate::lease::LeaseSaid, Fault> {
-        LeaseKey(&self.lease()).run(&self.handle, op, self.deadline).await
+    pub async fn lease_step(&self, name: &str, op: LeaseOp) -> Result<LeaseSaid, Fault> {
+        LeaseKey(&self.lease(name)).run(&self.handle, op, self.deadline).await
     }
 
     /// Says that `member`, on `seat` (0: it wants one), is there, and hears which versions there are.
@@ -198,7 +197,7 @@ impl Board {
     /// See [`Fault`]; it may have been done: whoever reads the document again knows.
     pub async fn publish(&self, write: &BoardWrite<'_>) -> Result<BoardSaid, Fault> {
         let (window, rows) = write.decided.unwrap_or((i64::MIN, &[]));
-        let keys = [self.lease(), self.document(write.name), self.table(write.name, window), self.rows_of(write.name, window)];
+        let keys = [self.lease(write.name), self.document(write.name), self.table(write.name, window), self.rows_of(write.name, window)];
         let (number, evidence) = write.evidence.unwrap_or((0, &[]));
         let claim = write.holding.map_or_else(String::new, |holding| format!("{:032x}", holding.claim.0));
         let token = write.holding.map_or(0, |holding| holding.token.0).to_string();

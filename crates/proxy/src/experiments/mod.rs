@@ -98,19 +98,12 @@ impl Trials {
 
     /// All experiments, by name.
     pub fn views(&self, now: Time) -> Vec<ExperimentView> {
-        self.all.lock().values().map(|running| self.with_holder(running.view(now))).collect()
+        self.all.lock().values().map(|running| running.view(now)).collect()
     }
 
     /// One experiment.
     pub fn view(&self, name: &str, now: Time) -> Option<ExperimentView> {
-        self.all.lock().get(name).map(|running| self.with_holder(running.view(now)))
-    }
-
-    fn with_holder(&self, mut view: ExperimentView) -> ExperimentView {
-        if let Some(fleet) = &mut view.fleet {
-            fleet.decides = self.desk.holds.load(std::sync::atomic::Ordering::Relaxed);
-        }
-        view
+        self.all.lock().get(name).map(|running| running.view(now))
     }
 }
 

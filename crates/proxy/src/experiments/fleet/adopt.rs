@@ -9,7 +9,7 @@ use farthing_experiment::{Experiment, Life, Stage, SwitchOff, Trial, fleet::FLEE
 use farthing_types::Time;
 
 use super::super::{AuditLine, Running, spec};
-use super::Shared;
+use super::{Shared, SharedWindows};
 use crate::state::State;
 
 /// What has come of an experiment.
@@ -40,10 +40,11 @@ impl State {
         let was_refused = running.shared().is_some_and(|shared| shared.refused.is_some());
         let logged = running.adopt(news, now);
         let takes_part = running.shared().is_some_and(|shared| shared.refused.is_none());
-        if takes_part && (was_refused || running.life.stage != before.stage) {
-            if let Err(error) = self.allow(&running, all.values()) {
-                running.refuse(error.to_string(), now);
-            }
+        if takes_part
+            && (was_refused || running.life.stage != before.stage)
+            && let Err(error) = self.allow(&running, all.values())
+        {
+            running.refuse(error.to_string(), now);
         }
         let newly_off = running.life.off.len().saturating_sub(before.off.len());
         self.counters.variants_switched_off.fetch_add(newly_off as u64, Ordering::Relaxed);
@@ -69,15 +70,14 @@ impl State {
         all.iter().find_map(|(name, running)| Some(format!("experiment {name}: {}", running.shared()?.refused()?)))
     }
 
-    /// Whether this instance decides for the fleet.
-    pub fn decides_for_fleet(&self) -> bool {
-        self.trials.desk.holds.load(Ordering::Relaxed)
-    }
-
-    /// Experiments of the fleet with their windows by what became of them.
-    pub fn experiment_windows(&self) -> Vec<(Arc<str>, Vec<(&'static str, u64)>)> {
+    /// Experiments of the fleet, whether this instance decides about them, and their windows by what became of them.
+    pub fn experiment_windows(&self) -> Vec<SharedWindows> {
         let all = self.trials.all.lock();
-        all.iter().filter_map(|(name, running)| Some((name.clone(), running.shared()?.windows()))).collect()
+        let of = |(name, running): (&Arc<str>, &Running)| {
+            let shared = running.shared()?;
+            Some(SharedWindows { experiment: name.clone(), decides: shared.decides(), outcomes: shared.windows() })
+        };
+        all.iter().filter_map(of).collect()
     }
 }
 
@@ -90,7 +90,7 @@ impl Running {
         let Some(shared) = self.shared_mut() else { return false };
         shared.version = news.version;
         shared.nothing_since = None;
-        let published = match news.published.and_then(|published| fits(&published.frozen, &own).map(|()| published)) {
+        let published = match news.published.and_then(|published| fits(&published, &own).map(|()| published)) {
             Ok(published) => published,
             Err(why) => {
                 self.refuse(why, now);
@@ -123,7 +123,9 @@ impl Running {
         if let Err(error) = self.renew() {
             self.refuse(error.to_string(), now);
         }
-        self.life.allocations != before.allocations || self.life.stage != before.stage
+        // Contexts come anew with each version.
+        let drawn = |life: &Life| life.allocations.iter().map(|a| (a.from, a.pmf, a.ramp)).collect::<Vec<_>>();
+        drawn(&self.life) != drawn(&before) || self.life.stage != before.stage
     }
 
     fn take_evidence(&mut self, mut trial: Trial, (number, began, closed): (u64, Option<Time>, i64), lines: String) {
@@ -179,10 +181,10 @@ impl Running {
     }
 }
 
-/// Whether an experiment is the same here as what was published.
-fn fits(published: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> Result<(), String> {
-    let changed = spec::changed(published, own);
-    if changed.is_empty() {
+/// Whether an experiment is the same here as what was published; a draft may be changed.
+fn fits(published: &Published, own: &BTreeMap<String, String>) -> Result<(), String> {
+    let changed = spec::changed(&published.frozen, own);
+    if changed.is_empty() || published.life.stage == Stage::Draft {
         Ok(())
     } else {
         Err(format!("the fleet runs it with another {}: configure it alike on all instances", changed.join(", ")))

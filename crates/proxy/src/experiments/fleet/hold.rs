@@ -1,4 +1,4 @@
-//! What the holder of the fleet's lease does: it decides about windows that are over, and steers by the evidence.
+//! What the holder of an experiment's lease does: it decides about windows that are over, and steers by the evidence.
 
 use std::sync::Arc;
 
@@ -34,15 +34,13 @@ struct Folded {
 }
 
 impl Member {
-    /// Decides about the experiments of the fleet, and, where it `steers`, moves what the evidence moves.
-    pub(super) async fn decide(&self, holding: Holding, steers: bool) {
-        for name in self.state.running_in_fleet() {
-            for _ in 0..AT_ONCE {
-                match self.step(&name, holding, steers).await {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(fault) => return self.fleet.trouble(fault),
-                }
+    /// Decides about an experiment of the fleet, and, where it `steers`, moves what the evidence moves.
+    pub(super) async fn decide(&self, name: &str, holding: Holding, steers: bool) {
+        for _ in 0..AT_ONCE {
+            match self.step(name, holding, steers).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => return self.fleet.trouble(fault),
             }
         }
     }
@@ -124,12 +122,25 @@ fn taken(published: &Published, trial: Trial, (window, folded): (i64, Result<Who
 }
 
 impl State {
-    fn running_in_fleet(&self) -> Vec<String> {
+    /// Experiments that are measured, and whether this instance is fit to decide about each: who takes no part, or lacks the evidence, is not.
+    pub(super) fn deciding(&self) -> Vec<(String, bool)> {
         let all = self.trials.all.lock();
-        let runs = |running: &&super::super::Running| {
-            running.life.stage == Stage::Running && running.shared().is_some_and(|shared| shared.refused.is_none())
+        let of = |(name, running): (&Arc<str>, &super::super::Running)| {
+            let shared = running.shared()?;
+            let has_evidence = shared.published.as_ref().is_some_and(|published| published.evidence == shared.evidence);
+            let runs = running.life.stage == Stage::Running;
+            (runs || shared.decides).then(|| (name.to_string(), runs && has_evidence && shared.refused.is_none()))
         };
-        all.values().filter(runs).map(|running| running.spec.name.to_string()).collect()
+        all.iter().filter_map(of).collect()
+    }
+
+    /// Notes which experiments this instance decides about.
+    pub(super) fn note_deciding(&self, holds: impl Fn(&str) -> bool) {
+        for (name, running) in self.trials.all.lock().iter_mut() {
+            if let Some(shared) = running.shared_mut() {
+                shared.decides = holds(name);
+            }
+        }
     }
 
     fn spec_of(&self, name: &str) -> Option<farthing_experiment::ExperimentSpec> {

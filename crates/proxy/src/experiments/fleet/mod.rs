@@ -1,10 +1,11 @@
 //! Experiments of a fleet: all instances assign by one published record, and what each has seen of a window goes into one evidence.
 //!
 //! The pure part is `farthing_experiment::fleet`. Here is the loop that moves things: what was published is [taken over](adopt), reports are told, orders and variants that
-//! were switched off are published, and the holder of the fleet's lease [decides](hold) about windows.
+//! were switched off are published, and the holder of an experiment's lease [decides](hold) about windows.
 
 mod adopt;
 mod codec;
+mod desk;
 mod hold;
 mod orders;
 mod turn;
@@ -12,7 +13,7 @@ mod view;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use farthing_experiment::fleet::{Collected, Published};
 use farthing_experiment::{Experiment, SwitchOff};
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 
 use orders::Proposal;
 pub use turn::{first, start};
-pub use view::{AbsentView, FleetView};
+pub use view::{AbsentView, FleetView, SharedWindows};
 
 /// Bytes of rows that wait to be kept.
 const MOST_LINES: usize = 2 * codec::MOST_ROWS;
@@ -49,6 +50,8 @@ pub struct Shared {
     rows_to: i64,
     /// Unit-windows of the evidence whose rows are not here.
     rows_missing: u64,
+    /// Whether this instance decides about it for the fleet.
+    decides: bool,
     /// Rows that are to be kept.
     pub lines: String,
     /// Since when it is known that nothing was published.
@@ -68,8 +71,6 @@ pub struct Desk {
     proposals: Mutex<VecDeque<Proposal>>,
     /// There is something to tell.
     pub wake: Notify,
-    /// Whether this instance decides for the fleet.
-    pub holds: AtomicBool,
     /// The how manieth to come it was; 0: not known yet.
     seat: AtomicU64,
 }
@@ -88,15 +89,15 @@ impl Shared {
             own_off: Vec::new(),
             refused: None,
             rows_missing: 0,
+            decides: false,
             lines: String::new(),
             nothing_since: None,
         }
     }
 
     /// The evidence that was kept has this number, and is about what began then.
-    pub const fn knowing(mut self, evidence: u64, began: Option<Time>) -> Self {
+    pub const fn know_evidence(&mut self, evidence: u64, began: Option<Time>) {
         (self.evidence, self.began) = (evidence, began);
-        self
     }
 
     /// What is kept of it.

@@ -137,6 +137,9 @@ impl Running {
         let window = self.spec.window_at(now);
         let next = published.ordered(order, &self.spec, (now, window));
         let mut next = next.map_err(|source| ExperimentError::Order { name: self.spec.name.clone(), source })?;
+        if before == Stage::Draft {
+            next.frozen = self.frozen.clone();
+        }
         if before == Stage::Running || next.life.stage != Stage::Running {
             return Ok((next, None));
         }

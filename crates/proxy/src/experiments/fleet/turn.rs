@@ -1,19 +1,20 @@
-//! The loop of an instance: it hears what was published, tells its reports, passes on orders and what was switched off, and holds the fleet's lease where nobody else does.
+//! The loop of an instance: it hears what was published, tells its reports, passes on orders and what was switched off, and holds
+//! the leases of experiments that nobody else decides about.
 
 use std::cmp::Ordering as Order;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use farthing_experiment::Stage;
-use farthing_experiment::fleet::{FleetNote, KEPT_WINDOWS, Published, after_loss, attends, is_older};
+use farthing_experiment::fleet::{KEPT_WINDOWS, Published, after_loss, is_older};
 use farthing_fleet::lease::{Ask, Claim, Ending, Hold, Holding, LeaseOp, LeaseSaid, Next, Terms, Token};
 use farthing_fleet::{Board, BoardPlace, BoardSaid, BoardWrite, Fault};
 use farthing_types::{Span, Time};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::adopt::{News, with_off};
+use super::adopt::News;
 use super::codec;
 use super::orders::Proposal;
 use crate::fleet::Fleet;
@@ -54,7 +55,7 @@ pub struct Member {
     pub board: Board,
     name: String,
     began: Instant,
-    hold: Option<Hold>,
+    holds: BTreeMap<String, Hold>,
     claims: u64,
     floor: Token,
     turns: u64,
@@ -65,7 +66,7 @@ impl Member {
         let board = fleet.board();
         let name = fleet.member().to_owned();
         let began = Instant::now();
-        Self { state, fleet, board, name, began, hold: None, claims: 0, floor: Token(0), turns: 0 }
+        Self { state, fleet, board, name, began, holds: BTreeMap::new(), claims: 0, floor: Token(0), turns: 0 }
     }
 }
 
@@ -112,7 +113,7 @@ impl Member {
         self.state.close_parts(now);
         self.state.refuse_late();
         if !self.hear().await {
-            self.state.trials.desk.holds.store(false, Ordering::Relaxed);
+            self.note_held();
             return;
         }
         self.tell_off().await;
@@ -121,13 +122,23 @@ impl Member {
             self.propose(proposal).await;
         }
         self.report().await;
-        self.lease().await;
-        let holding = self.hold.as_ref().filter(|hold| hold.may_act(self.lease_time())).map(|hold| hold.holding);
-        self.state.trials.desk.holds.store(holding.is_some(), Ordering::Relaxed);
-        if let Some(holding) = holding {
-            let steers = self.turns.is_multiple_of(4);
-            self.decide(holding, steers).await;
+        let steers = self.turns.is_multiple_of(4);
+        for (name, fit) in self.state.deciding() {
+            self.lease(&name, fit).await;
+            if let Some(holding) = self.holding(&name) {
+                self.decide(&name, holding, steers).await;
+            }
         }
+        self.note_held();
+    }
+
+    /// What it shows as who decides about an experiment, while it may.
+    fn holding(&self, name: &str) -> Option<Holding> {
+        self.holds.get(name).filter(|hold| hold.may_act(self.lease_time())).map(|hold| hold.holding)
+    }
+
+    fn note_held(&self) {
+        self.state.note_deciding(|name| self.holding(name).is_some());
     }
 
     fn lease_time(&self) -> Time {
@@ -159,7 +170,10 @@ impl Member {
             let done = match version.cmp(&known.version) {
                 Order::Greater => self.fetch(&place.name).await,
                 Order::Less => self.bring_back(&place.name, version).await,
-                Order::Equal if version == 0 => Ok(self.state.note_nothing(&place.name)),
+                Order::Equal if version == 0 => {
+                    self.state.note_nothing(&place.name);
+                    Ok(())
+                }
                 Order::Equal if known.lacks_evidence => self.fetch(&place.name).await,
                 Order::Equal => Ok(()),
             };
@@ -325,11 +339,10 @@ impl Member {
             let change = Change { name: &name, over: known.version, becomes: 0, holding: None, published, evidence, decided: None };
             match self.publish(change).await {
                 Ok(true) => {
-                    let view = self.state.trials.view(&name, now);
-                    return match view {
-                        Some(view) => proposal.answer(Ok(view)),
-                        None => (),
-                    };
+                    if let Some(view) = self.state.trials.view(&name, now) {
+                        proposal.answer(Ok(view));
+                    }
+                    return;
                 }
                 Ok(false) => self.note(self.fetch(&name).await.map(|()| true)),
                 Err(fault) => {
@@ -359,38 +372,47 @@ impl Member {
         }
     }
 
-    /// Holds the lease, or asks for it.
-    async fn lease(&mut self) {
+    /// Holds the lease of an experiment, or asks for it; who is not fit to decide leaves it to others.
+    async fn lease(&mut self, name: &str, fit: bool) {
         let now = self.lease_time();
-        match self.hold.as_ref().map(|hold| (hold.holding, hold.next(now))) {
+        match self.holds.get(name).map(|hold| (hold.holding, hold.next(now))) {
+            Some((holding, Next::Wait(_) | Next::Renew)) if !fit => self.give_back(name, holding).await,
             Some((_, Next::Wait(_))) => {}
-            Some((holding, Next::Renew)) => self.renew(holding, now).await,
+            Some((holding, Next::Renew)) => self.renew(name, holding, now).await,
             Some((_, Next::Over)) | None => {
-                self.hold = None;
-                self.ask(now).await;
+                self.holds.remove(name);
+                if fit {
+                    self.ask(name, now).await;
+                }
             }
         }
     }
 
-    async fn renew(&mut self, holding: Holding, now: Time) {
-        let said = self.board.lease_step(LeaseOp::Renew(holding, TERMS.lasts)).await;
-        let Some(hold) = &mut self.hold else { return };
-        match said {
-            Ok(LeaseSaid::Yours(_)) => hold.renewed(now),
-            Ok(_) => self.hold = None,
-            Err(_) => hold.unanswered(now),
+    async fn give_back(&mut self, name: &str, holding: Holding) {
+        self.holds.remove(name);
+        let op = LeaseOp::End(holding, Ending::Released, TERMS.lasts);
+        self.note(self.board.lease_step(name, op).await.map(|_| true));
+    }
+
+    async fn renew(&mut self, name: &str, holding: Holding, now: Time) {
+        let said = self.board.lease_step(name, LeaseOp::Renew(holding, TERMS.lasts)).await;
+        match (said, self.holds.get_mut(name)) {
+            (Ok(LeaseSaid::Yours(_)), Some(hold)) => hold.renewed(now),
+            (Err(_), Some(hold)) => hold.unanswered(now),
+            (Ok(_), _) => drop(self.holds.remove(name)),
+            (Err(_), None) => {}
         }
     }
 
-    async fn ask(&mut self, now: Time) {
+    async fn ask(&mut self, name: &str, now: Time) {
         self.claims += 1;
         let claim = Claim(u128::from(self.fleet.identity().incarnation) << 64 | u128::from(self.claims));
         let ask = Ask { claim, lasts: TERMS.lasts, floor: self.floor, past: Token(u64::MAX) };
-        match self.board.lease_step(LeaseOp::Ask(ask)).await {
+        match self.board.lease_step(name, LeaseOp::Ask(ask)).await {
             Ok(LeaseSaid::Yours(token)) => {
                 self.floor = self.floor.max(token);
-                self.hold = Some(Hold::granted(Holding { claim, token }, TERMS, now));
-                tracing::info!(token = token.0, "this instance decides about the experiments of the fleet");
+                self.holds.insert(name.to_owned(), Hold::granted(Holding { claim, token }, TERMS, now));
+                tracing::info!(experiment = name, token = token.0, "this instance decides about the experiment for its fleet");
             }
             Ok(LeaseSaid::Taken(token, _) | LeaseSaid::Ended(token, _)) => self.floor = self.floor.max(token),
             Ok(LeaseSaid::Lost) | Err(_) => {}
@@ -407,176 +429,13 @@ impl Member {
                 self.note(self.board.leave((&place.name, place.windows[1]), &self.name).await.map(|()| true));
             }
         }
-        if let Some(hold) = self.hold.take() {
-            self.note(self.board.lease_step(LeaseOp::End(hold.holding, Ending::Released, TERMS.lasts)).await.map(|_| true));
+        let held: Vec<(String, Holding)> = self.holds.iter().map(|(name, hold)| (name.clone(), hold.holding)).collect();
+        for (name, holding) in held {
+            self.give_back(&name, holding).await;
         }
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
-}
-
-/// What is known here of an experiment.
-pub struct Known {
-    pub version: u64,
-    pub evidence: u64,
-    /// The last window whose rows are here.
-    pub rows_to: i64,
-    pub lacks_evidence: bool,
-}
-
-impl State {
-    /// Whether there is any experiment that is a fleet's.
-    fn shares_experiments(&self) -> bool {
-        self.trials.all.lock().values().any(|running| running.shared().is_some())
-    }
-
-    /// Makes reports of windows that are over. Who takes no part says so in them.
-    fn close_parts(&self, now: Time) {
-        for running in self.trials.all.lock().values_mut() {
-            let (spec, window, stage) = (running.spec.clone(), running.spec.window_at(now), running.life.stage);
-            let Some(shared) = running.shared_mut() else { continue };
-            if stage != Stage::Running {
-                shared.collected.rest(window);
-                continue;
-            }
-            if shared.refused.is_some() {
-                shared.collected.tear(window);
-            }
-            shared.collected.close(&spec, now);
-        }
-    }
-
-    fn leave_parts(&self, now: Time) {
-        for running in self.trials.all.lock().values_mut().filter(|running| running.life.stage == Stage::Running) {
-            let spec = running.spec.clone();
-            if let Some(shared) = running.shared_mut() {
-                shared.collected.leave(&spec, now);
-            }
-        }
-    }
-
-    fn places(&self, now: Time) -> Vec<(BoardPlace, Known)> {
-        let all = self.trials.all.lock();
-        let place = |(name, running): (&Arc<str>, &super::super::Running)| {
-            let known = known(running)?;
-            let lasts = if running.life.stage == Stage::Running { lasts(running.spec.window) } else { Span::ZERO };
-            Some((BoardPlace { name: name.to_string(), windows: attends(&running.spec, now), lasts }, known))
-        };
-        all.iter().filter_map(place).collect()
-    }
-
-    fn known_of(&self, name: &str) -> Option<Known> {
-        self.trials.all.lock().get(name).and_then(known)
-    }
-
-    /// How long reports and rows of an experiment are kept.
-    fn lasts(&self, name: &str) -> Span {
-        self.trials.all.lock().get(name).map_or(Span::from_secs(3_600), |running| lasts(running.spec.window))
-    }
-
-    fn take_seat(&self, seat: u64) {
-        self.trials.all.lock().values_mut().filter_map(|running| running.shared_mut()).for_each(|shared| shared.collected.seated(seat));
-    }
-
-    fn note_nothing(&self, name: &str) {
-        if let Some(shared) = self.trials.all.lock().get_mut(name).and_then(|running| running.shared_mut()) {
-            shared.nothing_since.get_or_insert_with(Instant::now);
-        }
-    }
-
-    fn brought_back(&self, name: &str, now: Time) -> Option<(u64, Published, farthing_experiment::Trial)> {
-        let all = self.trials.all.lock();
-        let running = all.get(name)?;
-        // Who takes no part knows nothing that others should follow.
-        let shared = running.shared().filter(|shared| shared.refused.is_none())?;
-        let published = shared.published.as_ref()?.restored(shared.version, running.spec.window_at(now));
-        Some((shared.version, published.with_evidence(shared.evidence), running.trial.clone()))
-    }
-
-    fn untold_off(&self, now: Time) -> Vec<(String, u64, Published)> {
-        let all = self.trials.all.lock();
-        let untold = |(name, running): (&Arc<str>, &super::super::Running)| {
-            let shared = running.shared()?;
-            let published = shared.published.as_ref()?;
-            let untold = shared.untold_off();
-            if published.life.stage != Stage::Running || untold.is_empty() || shared.refused.is_some() {
-                return None;
-            }
-            let window = running.spec.window_at(now);
-            let mut next = published.living(with_off(&published.life, &untold, running, now), window);
-            for off in &untold {
-                let variant = running.spec.variants.get(off.variant).map_or("", |variant| &*variant.name);
-                next.note(FleetNote {
-                    number: 0,
-                    at: now,
-                    by: "guardrail".into(),
-                    what: format!(
-                        "variant {variant} is switched off: {} (evidence {:.0} on one instance)",
-                        off.guard.as_str(),
-                        off.evidence
-                    ),
-                    reason: None,
-                    instance: self.instance_name(),
-                });
-            }
-            Some((name.to_string(), shared.version, next))
-        };
-        all.iter().filter_map(untold).collect()
-    }
-
-    fn unpublished(&self, now: Time, after: Duration) -> Vec<(String, Published, Option<farthing_experiment::Trial>)> {
-        let all = self.trials.all.lock();
-        let unpublished = |(name, running): (&Arc<str>, &super::super::Running)| {
-            let shared = running.shared()?;
-            let long = shared.nothing_since.is_some_and(|since| since.elapsed() >= after);
-            let (published, evidence) = (shared.version == 0 && long).then(|| running.first_published(running.spec.window_at(now)))?;
-            Some((name.to_string(), published, evidence))
-        };
-        all.iter().filter_map(unpublished).collect()
-    }
-
-    /// Experiments that are drafts, and are to be more by the configuration.
-    fn configured_orders(&self) -> Vec<(String, farthing_experiment::Order)> {
-        let all = self.trials.all.lock();
-        let order = |(name, running): (&Arc<str>, &super::super::Running)| {
-            let known = running.shared()?.published.as_ref()?.life.stage == Stage::Draft;
-            let order = super::super::orders::configured(&running.config)?;
-            known.then(|| (name.to_string(), order))
-        };
-        all.iter().filter_map(order).collect()
-    }
-
-    fn untold_reports(&self) -> Vec<(String, i64, Vec<u8>)> {
-        let all = self.trials.all.lock();
-        let measured = all.iter().filter(|(_, running)| running.life.stage == Stage::Running);
-        let of = |(name, running): (&Arc<str>, &super::super::Running)| {
-            let untold = running.shared().map(|shared| shared.collected.untold()).unwrap_or_default();
-            untold.into_iter().map(|(window, bytes)| (name.to_string(), window, bytes)).collect::<Vec<_>>()
-        };
-        measured.flat_map(of).collect()
-    }
-
-    fn report_told(&self, name: &str, window: i64) {
-        if let Some(shared) = self.trials.all.lock().get_mut(name).and_then(|running| running.shared_mut()) {
-            shared.collected.told(window);
-        }
-    }
-}
-
-/// Longer than windows are waited for.
-fn lasts(window: Span) -> Span {
-    window.saturating_mul(KEPT_WINDOWS as u32 + 2) + Span::from_secs(600)
-}
-
-fn known(running: &super::super::Running) -> Option<Known> {
-    let shared = running.shared()?;
-    let published = shared.published.as_ref();
-    Some(Known {
-        version: shared.version,
-        evidence: shared.evidence,
-        rows_to: shared.rows_to,
-        lacks_evidence: published.is_some_and(|published| published.evidence != shared.evidence),
-    })
 }

@@ -1,5 +1,7 @@
 //! How an experiment of a fleet is seen from one of its instances.
 
+use std::sync::Arc;
+
 use farthing_experiment::fleet::Absent;
 use farthing_types::Time;
 use serde::Serialize;
@@ -26,7 +28,7 @@ pub struct FleetView {
     pub by: String,
     /// How long ago, s.
     pub age_s: f64,
-    /// Whether this instance decides for the fleet.
+    /// Whether this instance decides about it for the fleet.
     pub decides: bool,
     /// Windows that count.
     pub windows: u64,
@@ -44,6 +46,17 @@ pub struct FleetView {
     pub refused: Option<String>,
 }
 
+/// An experiment of the fleet, for metrics.
+#[derive(Debug)]
+pub struct SharedWindows {
+    /// Its name.
+    pub experiment: Arc<str>,
+    /// Whether this instance decides about it.
+    pub decides: bool,
+    /// Windows by what became of them.
+    pub outcomes: Vec<(&'static str, u64)>,
+}
+
 impl Shared {
     /// As it is seen at `now`.
     pub fn view(&self, now: Time) -> FleetView {
@@ -53,7 +66,7 @@ impl Shared {
             version: self.version,
             by: published.map_or_else(String::new, |published| published.by.to_string()),
             age_s: published.map_or(0.0, |published| now.since(published.at).as_secs_f64()),
-            decides: false,
+            decides: self.decides,
             windows: published.map_or(0, |published| published.whole),
             absent: published.map_or_else(Vec::new, |p| p.absent.iter().map(|(why, count)| (why.as_str(), *count)).collect()),
             last_absent: published.and_then(|p| p.last_absent.as_ref()).map(|absent| AbsentView {
@@ -66,6 +79,11 @@ impl Shared {
             rows_missing: self.rows_missing,
             refused: self.refused.clone(),
         }
+    }
+
+    /// Whether this instance decides about it for the fleet.
+    pub const fn decides(&self) -> bool {
+        self.decides
     }
 
     /// Windows by what became of them, for metrics.

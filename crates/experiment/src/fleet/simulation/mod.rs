@@ -1,6 +1,8 @@
 //! Random schedules: instances that pause, die, start anew and are cut off, a holder that changes, messages that are lost, late or come twice, and a place for what is
 //! published that is emptied. What is in the evidence is what one record would have that saw every request of every whole window.
 
+mod schedules;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -62,7 +64,7 @@ enum Write {
     /// By the holder of a lease, or by anybody.
     Publish {
         over: u64,
-        doc: Doc,
+        doc: Box<Doc>,
         holder: Option<u64>,
     },
     Report {
@@ -82,7 +84,7 @@ impl Board {
                     return false;
                 }
                 self.windows.retain(|window, _| *window > doc.published.closed);
-                self.doc = Some(doc.clone());
+                self.doc = Some(Doc::clone(doc));
                 true
             }
             Write::Report { window, member, bytes } => {
@@ -92,6 +94,9 @@ impl Board {
         }
     }
 }
+
+/// A request: who served it, for which unit, with which variant, and what came of it.
+type Served = (Arc<str>, KeyHash, Assigned, Observation);
 
 struct Instance {
     number: u64,
@@ -115,7 +120,7 @@ struct Sim {
     instances: Vec<Instance>,
     started: u64,
     /// All that was served, by window.
-    served: BTreeMap<i64, Vec<(Arc<str>, KeyHash, Assigned, Observation)>>,
+    served: BTreeMap<i64, Vec<Served>>,
     folded: u64,
     absent: BTreeSet<Absent>,
 }
@@ -358,7 +363,7 @@ impl Sim {
             }
             None => return,
         };
-        self.send(&Write::Publish { over, doc, holder: None }, now);
+        self.send(&Write::Publish { over, doc: Box::new(doc), holder: None }, now);
     }
 
     fn tell_off(&mut self, instance: &Instance, now: Time) {
@@ -369,7 +374,7 @@ impl Sim {
         }
         let published = doc.published.living(instance.life.clone(), self.spec.window_at(now));
         let doc = Doc { version: doc.version + 1, published, ..doc.clone() };
-        self.send(&Write::Publish { over: instance.version, doc, holder: None }, now);
+        self.send(&Write::Publish { over: instance.version, doc: Box::new(doc), holder: None }, now);
     }
 
     fn hold(&mut self, instance: &mut Instance, now: Time) {
@@ -388,7 +393,7 @@ impl Sim {
         });
         if let Some(next) = next {
             let doc = Doc { version: over + 1, ..next };
-            self.send(&Write::Publish { over, doc, holder }, now);
+            self.send(&Write::Publish { over, doc: Box::new(doc), holder }, now);
         }
     }
 
@@ -428,11 +433,7 @@ impl Sim {
         self
     }
 
-    fn served_by<'a>(
-        &'a self,
-        window: i64,
-        members: &'a BTreeSet<Arc<str>>,
-    ) -> impl Iterator<Item = &'a (Arc<str>, KeyHash, Assigned, Observation)> {
+    fn served_by<'a>(&'a self, window: i64, members: &'a BTreeSet<Arc<str>>) -> impl Iterator<Item = &'a Served> {
         self.served.get(&window).into_iter().flatten().filter(|(member, ..)| members.contains(member))
     }
 
@@ -487,57 +488,4 @@ impl Sim {
         }
         assert!(near(fleet.ratio_evidence, one.ratio_evidence) && fleet.cap_usd == one.cap_usd, "{what}");
     }
-}
-
-#[test]
-fn in_calm_every_window_but_the_first_is_whole() {
-    let sim = Sim::new(World { windows: 20, rate: 12, ..CALM }).run();
-    sim.assert_alike("calm");
-    let doc = sim.board.doc.as_ref().unwrap();
-    assert_eq!(
-        (doc.windows.len(), doc.published.whole, doc.published.absent.len()),
-        (18, 18, 0),
-        "all but the one it began in, and the one that runs"
-    );
-    assert_eq!(doc.published.life.ramp.share, 1.0, "the ramp goes on by the evidence of all");
-}
-
-#[test]
-fn adaptive_shares_are_the_same_everywhere() {
-    let sim = Sim::new(World { windows: 40, units: 80, rate: 30, effect: 0.5, ..CALM }).run();
-    sim.assert_alike("adaptive");
-    let doc = sim.board.doc.as_ref().unwrap();
-    assert!(doc.published.life.allocations.last().is_some_and(|a| a.pmf[1] > 0.7), "{:?}", doc.published.life.allocations);
-    assert_eq!(doc.published.absent.len(), 0);
-    let lives: Vec<_> = sim.instances.iter().map(|instance| instance.life.allocations.last().map(|a| (a.from, a.pmf))).collect();
-    assert!(lives.windows(2).all(|pair| pair[0] == pair[1]), "{lives:?}");
-}
-
-fn schedules(from: u64, upto: u64) -> (u64, BTreeSet<Absent>) {
-    let (mut folded, mut absent) = (0, BTreeSet::new());
-    for seed in from..upto {
-        let trouble = [0.3, 1.0, 2.0][seed as usize % 3];
-        let sim = Sim::new(World { seed, trouble, effect: 0.6, ..CALM }).run();
-        sim.assert_alike(&format!("seed {seed}"));
-        folded += sim.folded;
-        absent.extend(&sim.absent);
-    }
-    (folded, absent)
-}
-
-#[test]
-fn whatever_goes_wrong_a_window_is_whole_or_absent() {
-    let (folded, absent) = schedules(0, 60);
-    assert!(folded > 100, "{folded}");
-    for why in [Absent::Unreported, Absent::Lost] {
-        assert!(absent.contains(&why), "{absent:?}");
-    }
-}
-
-#[test]
-#[ignore = "long: make simulate"]
-fn whatever_goes_wrong_a_window_is_whole_or_absent_long() {
-    let (folded, absent) = schedules(1_000, 21_000);
-    println!("windows folded: {folded}; absent for {absent:?}");
-    assert!(absent.len() >= 4, "{absent:?}");
 }
