@@ -239,7 +239,7 @@ impl State {
 
 /// What the configuration orders for a draft.
 pub fn configured(config: &ExperimentConfig) -> Option<Order> {
-    match &*config.start {
+    match config.start {
         start if start == Stage::Draft.as_str() => None,
         start if start == Stage::Shadow.as_str() => Some(Order::Shadow),
         _ => Some(Order::Start),
@@ -302,23 +302,21 @@ impl Running {
         self.unkept.standing = false;
         if let Some((trial, rows_bytes, number)) = folder.evidence(&self.spec.name)? {
             let goes_on = self.life.stage == Stage::Running;
-            // A fleet's evidence has whole windows only, and none of this instance's own.
-            let trial = if goes_on && number == 0 { trial.resume(window) } else { trial }.knowing(&self.life.off);
+            // A fleet's evidence has whole windows only, and goes on; alone this instance lacks what it saw of the one that runs.
+            let alone = number == 0 || self.shared.is_none();
+            let trial = if goes_on && alone { trial.resume(window) } else { trial }.knowing(&self.life.off);
             (self.trial, self.rows_bytes) = (trial, rows_bytes);
-            match self.shared.take() {
-                Some(shared) => {
-                    let mut shared = shared.knowing(number, self.life.started);
-                    // What was switched off and not told before the restart stays off.
-                    shared.switched_off(&self.life.off);
-                    shared.collected.know(&self.life.off);
-                    self.trial.guard_at(FLEET_ALPHA);
-                    self.shared = Some(Box::new(shared));
-                }
+            match &mut self.shared {
+                Some(shared) => shared.know_evidence(number, self.life.started),
                 None => self.trial = self.trial.clone().keeping_rows(),
             }
         }
-        if self.shared.is_some() {
+        if let Some(shared) = &mut self.shared {
+            // What was switched off and not told before the restart stays off.
+            shared.switched_off(&self.life.off);
+            shared.collected.know(&self.life.off);
             self.trial.know(&self.life.off);
+            self.trial.guard_at(FLEET_ALPHA);
         }
         if self.life.stage != Stage::Draft {
             tracing::info!(experiment = %self.spec.name, stage = self.life.stage.as_str(), "taken up where it stood before the restart");

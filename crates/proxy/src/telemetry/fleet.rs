@@ -1,12 +1,11 @@
 //! The fleet.
 
-use std::sync::Arc;
-
 use farthing_ledger::budget::fleet::FleetTold;
 use farthing_types::Money;
 
 use super::{Family, redis};
 use crate::budgets::{BudgetsReport, FleetReport};
+use crate::experiments::fleet::SharedWindows;
 use crate::fills::FillOutcome;
 use crate::fleet::FleetStats;
 
@@ -35,17 +34,17 @@ pub(super) fn families<'a>(stats: &'a FleetStats, fills: &dyn Fn(FillOutcome) ->
 }
 
 /// Windows of the fleet's experiments, by what became of them; nothing where there are none.
-pub(super) fn experiments<'a>(windows: &'a [(Arc<str>, bool, Vec<(&'static str, u64)>)]) -> Vec<Family<'a>> {
+pub(super) fn experiments<'a>(windows: &'a [SharedWindows]) -> Vec<Family<'a>> {
     if windows.is_empty() {
         return Vec::new();
     }
     let mut family =
         Family::gauge("experiment_windows", "Windows of the fleet's experiments since measuring began: whole, or why they do not count");
     let mut deciding = Family::gauge("experiments_deciding", "1 while this instance decides about the experiment for its fleet");
-    for (name, decides, outcomes) in windows {
-        deciding.add(vec![("experiment", &**name)], f64::from(u8::from(*decides)));
+    for SharedWindows { experiment, decides, outcomes } in windows {
+        deciding.add(vec![("experiment", &**experiment)], f64::from(u8::from(*decides)));
         for (outcome, count) in outcomes {
-            family.add(vec![("experiment", &**name), ("outcome", outcome)], *count as f64);
+            family.add(vec![("experiment", &**experiment), ("outcome", outcome)], *count as f64);
         }
     }
     vec![family, deciding]

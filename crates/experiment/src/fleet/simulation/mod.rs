@@ -64,7 +64,7 @@ enum Write {
     /// By the holder of a lease, or by anybody.
     Publish {
         over: u64,
-        doc: Doc,
+        doc: Box<Doc>,
         holder: Option<u64>,
     },
     Report {
@@ -84,7 +84,7 @@ impl Board {
                     return false;
                 }
                 self.windows.retain(|window, _| *window > doc.published.closed);
-                self.doc = Some(doc.clone());
+                self.doc = Some(Doc::clone(doc));
                 true
             }
             Write::Report { window, member, bytes } => {
@@ -94,6 +94,9 @@ impl Board {
         }
     }
 }
+
+/// A request: who served it, for which unit, with which variant, and what came of it.
+type Served = (Arc<str>, KeyHash, Assigned, Observation);
 
 struct Instance {
     number: u64,
@@ -117,7 +120,7 @@ struct Sim {
     instances: Vec<Instance>,
     started: u64,
     /// All that was served, by window.
-    served: BTreeMap<i64, Vec<(Arc<str>, KeyHash, Assigned, Observation)>>,
+    served: BTreeMap<i64, Vec<Served>>,
     folded: u64,
     absent: BTreeSet<Absent>,
 }
@@ -360,7 +363,7 @@ impl Sim {
             }
             None => return,
         };
-        self.send(&Write::Publish { over, doc, holder: None }, now);
+        self.send(&Write::Publish { over, doc: Box::new(doc), holder: None }, now);
     }
 
     fn tell_off(&mut self, instance: &Instance, now: Time) {
@@ -371,7 +374,7 @@ impl Sim {
         }
         let published = doc.published.living(instance.life.clone(), self.spec.window_at(now));
         let doc = Doc { version: doc.version + 1, published, ..doc.clone() };
-        self.send(&Write::Publish { over: instance.version, doc, holder: None }, now);
+        self.send(&Write::Publish { over: instance.version, doc: Box::new(doc), holder: None }, now);
     }
 
     fn hold(&mut self, instance: &mut Instance, now: Time) {
@@ -390,7 +393,7 @@ impl Sim {
         });
         if let Some(next) = next {
             let doc = Doc { version: over + 1, ..next };
-            self.send(&Write::Publish { over, doc, holder }, now);
+            self.send(&Write::Publish { over, doc: Box::new(doc), holder }, now);
         }
     }
 
@@ -430,11 +433,7 @@ impl Sim {
         self
     }
 
-    fn served_by<'a>(
-        &'a self,
-        window: i64,
-        members: &'a BTreeSet<Arc<str>>,
-    ) -> impl Iterator<Item = &'a (Arc<str>, KeyHash, Assigned, Observation)> {
+    fn served_by<'a>(&'a self, window: i64, members: &'a BTreeSet<Arc<str>>) -> impl Iterator<Item = &'a Served> {
         self.served.get(&window).into_iter().flatten().filter(|(member, ..)| members.contains(member))
     }
 

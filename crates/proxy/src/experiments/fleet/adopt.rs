@@ -9,7 +9,7 @@ use farthing_experiment::{Experiment, Life, Stage, SwitchOff, Trial, fleet::FLEE
 use farthing_types::Time;
 
 use super::super::{AuditLine, Running, spec};
-use super::Shared;
+use super::{Shared, SharedWindows};
 use crate::state::State;
 
 /// What has come of an experiment.
@@ -40,10 +40,11 @@ impl State {
         let was_refused = running.shared().is_some_and(|shared| shared.refused.is_some());
         let logged = running.adopt(news, now);
         let takes_part = running.shared().is_some_and(|shared| shared.refused.is_none());
-        if takes_part && (was_refused || running.life.stage != before.stage) {
-            if let Err(error) = self.allow(&running, all.values()) {
-                running.refuse(error.to_string(), now);
-            }
+        if takes_part
+            && (was_refused || running.life.stage != before.stage)
+            && let Err(error) = self.allow(&running, all.values())
+        {
+            running.refuse(error.to_string(), now);
         }
         let newly_off = running.life.off.len().saturating_sub(before.off.len());
         self.counters.variants_switched_off.fetch_add(newly_off as u64, Ordering::Relaxed);
@@ -70,11 +71,11 @@ impl State {
     }
 
     /// Experiments of the fleet, whether this instance decides about them, and their windows by what became of them.
-    pub fn experiment_windows(&self) -> Vec<(Arc<str>, bool, Vec<(&'static str, u64)>)> {
+    pub fn experiment_windows(&self) -> Vec<SharedWindows> {
         let all = self.trials.all.lock();
         let of = |(name, running): (&Arc<str>, &Running)| {
             let shared = running.shared()?;
-            Some((name.clone(), shared.decides(), shared.windows()))
+            Some(SharedWindows { experiment: name.clone(), decides: shared.decides(), outcomes: shared.windows() })
         };
         all.iter().filter_map(of).collect()
     }

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use orders::Proposal;
 pub use turn::{first, start};
-pub use view::{AbsentView, FleetView};
+pub use view::{AbsentView, FleetView, SharedWindows};
 
 /// Bytes of rows that wait to be kept.
 const MOST_LINES: usize = 2 * codec::MOST_ROWS;
@@ -96,9 +96,8 @@ impl Shared {
     }
 
     /// The evidence that was kept has this number, and is about what began then.
-    pub const fn knowing(mut self, evidence: u64, began: Option<Time>) -> Self {
+    pub const fn know_evidence(&mut self, evidence: u64, began: Option<Time>) {
         (self.evidence, self.began) = (evidence, began);
-        self
     }
 
     /// What is kept of it.

@@ -170,7 +170,10 @@ impl Member {
             let done = match version.cmp(&known.version) {
                 Order::Greater => self.fetch(&place.name).await,
                 Order::Less => self.bring_back(&place.name, version).await,
-                Order::Equal if version == 0 => Ok(self.state.note_nothing(&place.name)),
+                Order::Equal if version == 0 => {
+                    self.state.note_nothing(&place.name);
+                    Ok(())
+                }
                 Order::Equal if known.lacks_evidence => self.fetch(&place.name).await,
                 Order::Equal => Ok(()),
             };
@@ -336,11 +339,10 @@ impl Member {
             let change = Change { name: &name, over: known.version, becomes: 0, holding: None, published, evidence, decided: None };
             match self.publish(change).await {
                 Ok(true) => {
-                    let view = self.state.trials.view(&name, now);
-                    return match view {
-                        Some(view) => proposal.answer(Ok(view)),
-                        None => (),
-                    };
+                    if let Some(view) = self.state.trials.view(&name, now) {
+                        proposal.answer(Ok(view));
+                    }
+                    return;
                 }
                 Ok(false) => self.note(self.fetch(&name).await.map(|()| true)),
                 Err(fault) => {

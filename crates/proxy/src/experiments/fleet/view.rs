@@ -1,5 +1,7 @@
 //! How an experiment of a fleet is seen from one of its instances.
 
+use std::sync::Arc;
+
 use farthing_experiment::fleet::Absent;
 use farthing_types::Time;
 use serde::Serialize;
@@ -42,6 +44,17 @@ pub struct FleetView {
     pub rows_missing: u64,
     /// Why this instance cannot take part.
     pub refused: Option<String>,
+}
+
+/// An experiment of the fleet, for metrics.
+#[derive(Debug)]
+pub struct SharedWindows {
+    /// Its name.
+    pub experiment: Arc<str>,
+    /// Whether this instance decides about it.
+    pub decides: bool,
+    /// Windows by what became of them.
+    pub outcomes: Vec<(&'static str, u64)>,
 }
 
 impl Shared {
