@@ -24,6 +24,9 @@ const QUESTIONS: [&str; 1] = ["/api/v1/config/diff"];
 /// Deliveries of events are no changes by an operator, and come by the thousand.
 const DELIVERIES: &str = "/api/v1/events/";
 
+/// This order must not bring back the name that it takes away.
+const FORGETS: &str = "/api/v1/forget";
+
 /// What the middleware needs.
 #[derive(Clone)]
 pub(crate) struct Noting {
@@ -39,6 +42,7 @@ pub(crate) async fn note(State(noting): State<Noting>, request: Request, next: N
     if asks || QUESTIONS.contains(&path) || path.starts_with(DELIVERIES) {
         return next.run(request).await;
     }
+    let path = path.to_owned();
     let (head, body) = request.into_parts();
     let Ok(body) = to_bytes(body, noting.max_body).await else {
         let detail = format!("the body has more than {} bytes, or broke off", noting.max_body);
@@ -53,7 +57,7 @@ pub(crate) async fn note(State(noting): State<Noting>, request: Request, next: N
         said: said(&head.headers),
         peer,
         what: format!("{} {target}", head.method),
-        with: words(&body),
+        with: if path == FORGETS { "(not noted: it names who is forgotten)".to_owned() } else { words(&body) },
         before: audit.digest(),
         ..ChangeNote::default()
     };

@@ -309,7 +309,7 @@ pub(crate) fn build(
         prefetch: Prefetch::new(config, &compiled.routes, &real),
         live: ArcSwap::from_pointee(Live::new(config.clone(), Clients::new(config, &salt)?, compiled)),
         turns: AtomicU64::new(0),
-        changes: ChangeBook::new(config),
+        changes: Arc::new(ChangeBook::new(config)),
         reloads: Reloads::default(),
         events: sources,
         cache: Cache::in_fleet(

@@ -20,6 +20,8 @@ const OLDER: usize = 4;
 /// Longest text of a change; the rest is cut.
 const LONGEST: usize = 2_048;
 const FILE: &str = "audit.jsonl";
+/// What stands for the name of a tenant that was forgotten.
+const FORGOTTEN: &str = "(forgotten)";
 
 /// One change, or the attempt of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +122,34 @@ impl ChangeBook {
         Ok(Some(found))
     }
 
+    /// Takes the name of a tenant out of all lines: they stay, and say that somebody was forgotten. How many there were. Blocks.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written; some may be done then.
+    pub fn forget(&self, tenant: &str) -> io::Result<u64> {
+        let Some(path) = &self.path else { return Ok(0) };
+        let mut open = self.open.lock();
+        let mut lines = 0;
+        for file in std::iter::once(path.clone()).chain((1..=OLDER).map(|age| older(path, age))) {
+            let Some(text) = files::read(&file)? else { continue };
+            let mut out = Vec::with_capacity(text.len());
+            let before = lines;
+            for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+                // A line that cannot be read is none: it goes, as it may name whom it is to forget.
+                let Ok(mut record) = serde_json::from_slice::<ChangeRecord>(line) else { continue };
+                lines += u64::from(forget_in(&mut record, tenant));
+                out.append(&mut serde_json::to_vec(&record)?);
+                out.push(b'\n');
+            }
+            if lines > before {
+                // What is open is the file that goes.
+                *open = None;
+                files::write(&file, &out)?;
+            }
+        }
+        Ok(lines)
+    }
+
     /// Lines that were written and that could not be, since the start.
     pub fn counts(&self) -> (u64, u64) {
         (self.written.load(Relaxed), self.unwritten.load(Relaxed))
@@ -145,6 +175,33 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
         }
     }
     Ok((file, size))
+}
+
+/// Whether a record named the tenant, anywhere; it does not any more.
+fn forget_in(record: &mut ChangeRecord, tenant: &str) -> bool {
+    let ChangeRecord { by, said, what, with, outcome, .. } = record;
+    let mut found = false;
+    for text in [by, what, with, outcome].into_iter().chain(said) {
+        if let Some(without) = without(text, tenant) {
+            *text = without;
+            found = true;
+        }
+    }
+    found
+}
+
+/// A text in which something stands for the name, where it stands for itself and is no part of another word; `None` where it has none.
+fn without(text: &str, name: &str) -> Option<String> {
+    let part = |c: char| c.is_alphanumeric() || "-_.:@|+=".contains(c);
+    let alone = |at: &usize| !text[..*at].ends_with(part) && !text[at + name.len()..].starts_with(part);
+    let places: Vec<usize> = text.match_indices(name).map(|(at, _)| at).filter(alone).collect();
+    let (mut out, mut from) = (String::with_capacity(text.len()), 0);
+    for at in &places {
+        out += &text[from..*at];
+        out += FORGOTTEN;
+        from = at + name.len();
+    }
+    (!places.is_empty()).then(|| out + &text[from..])
 }
 
 fn older(path: &Path, age: usize) -> PathBuf {
@@ -215,6 +272,22 @@ mod tests {
         let numbers: Vec<i64> = told.iter().map(|record| record.at.millis()).collect();
         assert_eq!(numbers, (each * 5..each * 7).collect::<Vec<_>>(), "over the border of files");
         assert!(told[0].with.ends_with(&format!("... ({} bytes)", long.len())));
+    }
+
+    #[test]
+    fn a_tenant_is_forgotten_in_all_files_and_lines_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = book(dir.path());
+        book.note(record(1, "{\"tenant\":\"acme\"}"));
+        turn(&dir.path().join(FILE)).unwrap();
+        *book.open.lock() = None;
+        book.note(record(2, "{\"tenant\":\"acme\"}"));
+        book.note(record(3, "{\"tenant\":\"other\"}"));
+        assert_eq!((book.forget("acme").unwrap(), book.forget("acme").unwrap(), book.forget("the").unwrap()), (2, 0, 0));
+        book.note(record(4, "{}"));
+        let told = book.latest(9).unwrap().unwrap();
+        let words: Vec<&str> = told.iter().map(|record| &*record.with).collect();
+        assert_eq!(words, ["{\"tenant\":\"(forgotten)\"}", "{\"tenant\":\"(forgotten)\"}", "{\"tenant\":\"other\"}", "{}"]);
     }
 
     #[test]

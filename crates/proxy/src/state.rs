@@ -51,7 +51,7 @@ pub struct State {
     /// How often it was another one: what was remembered under the one before counts no more.
     pub turns: AtomicU64,
     /// Who changed what and when.
-    pub changes: ChangeBook,
+    pub changes: Arc<ChangeBook>,
     /// Which that is, and what became of others.
     pub reloads: Reloads,
     /// The proxy's time: decisions, ages, log.
