@@ -33,7 +33,9 @@ pub struct Book {
 #[derive(Debug)]
 pub(super) struct Budget {
     pub(super) spec: BudgetSpec,
-    windows: Windows,
+    /// It is no more: it counts the ends of what it has counted, and nothing else.
+    pub(super) retired: bool,
+    pub(super) windows: Windows,
     /// By unit.
     pub(super) counters: HashMap<Arc<str>, Counter, RandomState>,
     /// What tells it from others of its name in a fleet; `None` where it is no fleet's.
@@ -46,10 +48,7 @@ impl Book {
     /// # Errors
     /// A time zone that nobody knows.
     pub fn new(specs: impl IntoIterator<Item = BudgetSpec>) -> Result<Self, UnknownZone> {
-        let budget = |spec: BudgetSpec| {
-            Ok(Budget { windows: Windows::new(spec.window, &spec.zone)?, spec, counters: HashMap::default(), digest: None })
-        };
-        let budgets = specs.into_iter().map(budget).collect::<Result<_, _>>()?;
+        let budgets = specs.into_iter().map(Budget::new).collect::<Result<_, _>>()?;
         Ok(Self { budgets, max_counters: MAX_COUNTERS, fleet: None, kept: Vec::new(), fault: None, crowded: None })
     }
 
@@ -66,7 +65,7 @@ impl Book {
 
     /// The budgets.
     pub fn specs(&self) -> impl Iterator<Item = &BudgetSpec> {
-        self.budgets.iter().map(|budget| &budget.spec)
+        self.budgets.iter().filter(|budget| !budget.retired).map(|budget| &budget.spec)
     }
 
     /// Notes whether what may be spent can be written down; why not, where it cannot.
@@ -99,7 +98,7 @@ impl Book {
         let closed = self.fleet.as_ref().is_some_and(FleetSide::is_closed);
         let (mut parts, mut fault_of) = (Vec::new(), None);
         for index in 0..self.budgets.len() {
-            let Some(unit) = unit(&self.budgets[index].spec, &ask.who) else { continue };
+            let Some(unit) = self.budgets[index].unit(&ask.who) else { continue };
             let full = !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now);
             let budget = &mut self.budgets[index];
             if full {
@@ -138,7 +137,7 @@ impl Book {
     pub fn owed(&mut self, ask: &Ask<'_>) -> Hold {
         let mut hold = Hold::default();
         for index in 0..self.budgets.len() {
-            let Some(unit) = unit(&self.budgets[index].spec, &ask.who) else { continue };
+            let Some(unit) = self.budgets[index].unit(&ask.who) else { continue };
             if !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now) {
                 continue;
             }
@@ -244,7 +243,7 @@ impl Book {
     /// # Errors
     /// See [`BookError`].
     pub fn raise(&mut self, (budget, unit): (&str, Option<&str>), raise: Raise, now: Time) -> Result<Record, BookError> {
-        let index = self.budgets.iter().position(|known| *known.spec.name == *budget);
+        let index = self.budgets.iter().position(|known| *known.spec.name == *budget && !known.retired);
         let index = index.ok_or_else(|| {
             let names: Vec<&str> = self.specs().map(|spec| &*spec.name).collect();
             BookError::NoBudget(budget.to_owned(), names.join(", "))
@@ -276,11 +275,11 @@ impl Book {
     /// Every counter in its present window.
     pub fn views(&mut self, now: Time) -> Vec<CounterView> {
         let mut views = Vec::new();
-        for budget in &mut self.budgets {
+        for budget in self.budgets.iter_mut().filter(|budget| !budget.retired) {
             if budget.spec.per.is_none() {
                 budget.roll("", now);
             }
-            let Budget { spec, windows, counters, digest } = budget;
+            let Budget { spec, windows, counters, digest, .. } = budget;
             for counter in counters.values_mut() {
                 if counter.window.is_over(now) {
                     counter.roll(windows.at(now), digest.as_ref());
@@ -387,6 +386,11 @@ impl Book {
 }
 
 impl Budget {
+    /// The unit whose counter counts a call; `None` where it is not counted.
+    fn unit<'a>(&self, who: &Who<'a>) -> Option<&'a str> {
+        unit(&self.spec, who).filter(|_| !self.retired)
+    }
+
     /// Brings the counter of a unit into the present window; it is made where there is none yet.
     fn roll(&mut self, unit: &str, now: Time) -> &mut Self {
         match self.counters.get_mut(unit) {
@@ -458,7 +462,7 @@ impl Budget {
 }
 
 /// 2 used up, 1 near the limit.
-fn level(used: Money, limit: Money, warn_at: f64) -> u8 {
+pub(super) fn level(used: Money, limit: Money, warn_at: f64) -> u8 {
     let near = limit.nanos() as f64 * warn_at;
     if used >= limit { 2 } else { u8::from(used.nanos() as f64 >= near) }
 }

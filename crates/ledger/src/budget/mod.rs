@@ -10,6 +10,7 @@
 //!
 //! [`Book`] decides, and does nothing else: time, prices and what is durable are told to it.
 
+mod amend;
 mod book;
 mod counter;
 pub mod fleet;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use farthing_types::{BudgetSpec, BudgetUnit, Money, OnExceeded, Priority, Time};
 
+pub use amend::AmendError;
 pub use book::Book;
 pub use counter::Raise;
 pub use store::{Done, Grants, Opened, Record, Store, StoreError, StoreStats, Written};

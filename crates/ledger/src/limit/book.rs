@@ -46,12 +46,19 @@ pub struct Book {
 #[derive(Debug)]
 pub(super) struct Limit {
     pub spec: Arc<LimitSpec>,
-    names: HashSet<Arc<str>>,
+    pub names: HashSet<Arc<str>>,
     pub units: HashMap<Arc<str>, u32>,
     pub stats: Stats,
+    /// It is no more, and counts only the ends of what it has counted.
+    pub retired: bool,
 }
 
 impl Limit {
+    pub fn new(spec: LimitSpec) -> Self {
+        let names = spec.names.iter().cloned().collect();
+        Self { names, spec: Arc::new(spec), units: HashMap::new(), stats: Stats::default(), retired: false }
+    }
+
     /// Whose counter counts a call; `None` where it is not counted.
     fn unit<'a>(&self, ask: &Ask<'a>) -> Option<&'a str> {
         let Who { tenant, team, service, key, route, provider } = ask.who;
@@ -63,7 +70,7 @@ impl Limit {
             LimitScope::Route => (Stage::Call, Some(route)),
             LimitScope::Provider => (Stage::Attempt, Some(provider)),
         };
-        let unit = unit.filter(|unit| stage == ask.stage && (self.names.is_empty() || self.names.contains(*unit)))?;
+        let unit = unit.filter(|unit| stage == ask.stage && !self.retired && (self.names.is_empty() || self.names.contains(*unit)))?;
         Some(if self.spec.shared { "" } else { unit })
     }
 }
@@ -71,13 +78,7 @@ impl Limit {
 impl Book {
     /// The limits of a configuration, with nothing used.
     pub fn new(specs: impl IntoIterator<Item = LimitSpec>) -> Self {
-        let limit = |spec: LimitSpec| Limit {
-            names: spec.names.iter().cloned().collect(),
-            spec: Arc::new(spec),
-            units: HashMap::new(),
-            stats: Stats::default(),
-        };
-        Self { limits: specs.into_iter().map(limit).collect(), sweep_at: 1_024, ..Self::default() }
+        Self { limits: specs.into_iter().map(Limit::new).collect(), sweep_at: 1_024, ..Self::default() }
     }
 
     /// Whether there is none.

@@ -59,6 +59,17 @@ impl Bucket {
         self.level = self.level.min(self.full());
     }
 
+    /// Its rate is another one from now on. As many whole tokens as are in it stay in it, as far as it holds them: it is not filled anew.
+    pub fn respecify(&mut self, spec: RateSpec, now: Time) {
+        self.fill(now);
+        if spec == self.spec {
+            return;
+        }
+        let whole = self.level.div_euclid(self.token());
+        self.spec = spec;
+        self.level = whole.saturating_mul(self.token()).min(self.full());
+    }
+
     fn period(&self) -> i128 {
         i128::try_from(self.spec.period.as_nanos()).unwrap_or(LONGEST).clamp(1, LONGEST)
     }

@@ -216,6 +216,27 @@ impl Counter {
         if short { WHOLE } else { asked }
     }
 
+    /// It counts by other rates from now on. What was given is missing from them; a rate that it did not have begins full.
+    pub fn respecify(&mut self, spec: &LimitSpec, now: Time) {
+        self.turn_over(now);
+        let shares = Shares { rate: self.rate(), burst: self.standing.burst };
+        let held_until = self.held_until;
+        let amend = |bucket: &mut Option<Bucket>, rate: Option<RateSpec>| match (bucket.as_mut(), rate) {
+            (Some(bucket), Some(rate)) => bucket.respecify(rate, now),
+            (None, Some(rate)) => {
+                let mut fresh = Bucket::new(rate, shares, true, now);
+                if held_until > now {
+                    fresh.hold(held_until, now);
+                }
+                *bucket = Some(fresh);
+            }
+            (_, None) => *bucket = None,
+        };
+        amend(&mut self.requests, spec.requests);
+        amend(&mut self.tokens, spec.tokens);
+        self.most = spec.concurrency;
+    }
+
     /// Whether it has a rate, so that shares of it can move.
     pub fn has_rate(&self) -> bool {
         self.requests.is_some() || self.tokens.is_some()

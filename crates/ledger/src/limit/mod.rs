@@ -6,6 +6,7 @@
 //!
 //! [`Book`] decides, and does nothing else: the time is told to it. Instances that share limits have shares of them; see [`fleet`].
 
+mod amend;
 mod book;
 pub mod bucket;
 mod counter;

@@ -38,9 +38,9 @@ impl Book {
             let [requests, tokens] = counter.missing(now);
             SavedCounter { limit: limit.clone(), unit: counter.unit.clone(), requests, tokens, held: counter.held(now) }
         };
-        let names: Vec<Arc<str>> = self.limits.iter().map(|limit| limit.spec.name.clone()).collect();
+        let names: Vec<Option<Arc<str>>> = self.limits.iter().map(|limit| (!limit.retired).then(|| limit.spec.name.clone())).collect();
         let counters = self.counters.iter_mut().flatten();
-        let saved = counters.filter_map(|counter| Some(saved(counter, names.get(counter.limit as usize)?)));
+        let saved = counters.filter_map(|counter| Some(saved(counter, names.get(counter.limit as usize)?.as_ref()?)));
         saved.filter(|saved| saved.requests > 0 || saved.tokens > 0 || !saved.held.is_zero()).collect()
     }
 

@@ -35,7 +35,12 @@ impl Book {
 
     /// All limits, each with so many of its counters at most.
     pub fn views(&mut self, most: usize, now: Time) -> Vec<LimitView> {
-        (0..self.limits.len()).map(|limit| self.view(limit, most, now)).collect()
+        (0..self.limits.len())
+            .filter(|limit| !self.limits[*limit].retired)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|limit| self.view(limit, most, now))
+            .collect()
     }
 
     fn view(&mut self, limit: usize, most: usize, now: Time) -> LimitView {

@@ -33,6 +33,7 @@ use farthing_types::{Money, Span};
 
 pub use crate::place::Here;
 pub use member::{Asked, Member, MemberState, Orders, Refused};
+pub(super) use rows::digest;
 pub use server::Server;
 pub use share::FleetTold;
 pub(super) use share::{FleetSide, Share};

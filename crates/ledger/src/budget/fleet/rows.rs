@@ -10,7 +10,7 @@ use super::agree::end_of;
 use crate::budget::{CounterKey, WindowSpan};
 
 /// What tells budgets of one name apart: over which time, and whose calls each counts. Not the limit, nor what happens at its end.
-pub(super) fn digest(spec: &BudgetSpec) -> Arc<str> {
+pub(in crate::budget) fn digest(spec: &BudgetSpec) -> Arc<str> {
     let text = format!("{}|{}|{:?}|{:?}", spec.window, spec.zone, spec.per, spec.scope);
     let mut digest = hex::encode(Sha256::digest(text.as_bytes()));
     digest.truncate(12);
