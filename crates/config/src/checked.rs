@@ -7,8 +7,8 @@ use std::sync::Arc;
 use farthing_types::{BudgetSpec, Coding, LimitSpec, Money, Overrides, RouteName, Span};
 
 use crate::{
-    AlertsConfig, EventsConfig, FarthingKey, FleetConfig, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig, Route, Secret,
-    SelfCostConfig, SinkConfig, TenantRights,
+    AdminToken, AlertsConfig, EventsConfig, FarthingKey, FleetConfig, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig,
+    Route, Secret, SelfCostConfig, SinkConfig, TenantRights,
 };
 
 /// The whole configuration of one instance.
@@ -161,15 +161,17 @@ impl Default for ListenConfig {
 pub struct AdminConfig {
     /// Address to listen on; port 0 asks the system for one. Not loopback only together with a token.
     pub addr: SocketAddr,
-    /// Bearer token; without one only loopback clients are answered.
+    /// A token that may do everything; without any only loopback clients are answered.
     pub token: Option<Secret>,
+    /// Tokens with a name and a role.
+    pub tokens: Vec<AdminToken>,
     /// Most bytes of a request body.
     pub max_body: usize,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8788)), token: None, max_body: 1_000_000 }
+        Self { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8788)), token: None, tokens: Vec::new(), max_body: 1_000_000 }
     }
 }
 

@@ -4,8 +4,10 @@
 //! [`Config`] reaches the rest of Farthing. All problems of a file are reported together, each with file, line, key,
 //! what was found and the remedy.
 
+mod admin_token;
 mod alerts;
 mod batch;
+mod changes;
 mod checked;
 mod content;
 mod defer;
@@ -33,8 +35,10 @@ mod sinks;
 mod strategies;
 mod upgrade;
 
+pub use admin_token::{AdminToken, Role};
 pub use alerts::{AlertsConfig, SelfCostConfig};
 pub use batch::{BatchConfig, BatchFormat, BatchWindow, IdListConfig};
+pub use changes::Change;
 pub use checked::{
     AdminConfig, AuditConfig, CacheConfig, Config, ContextualConfig, ExperimentConfig, HoldoutConfig, ListenConfig, LogConfig,
     ModelsConfig, PrefetchConfig, Salt, VariantConfig,

@@ -47,7 +47,7 @@ impl Flags {
         let set = |into: &mut SocketAddr, flag: Option<SocketAddr>| flag.into_iter().for_each(|addr| *into = addr);
         set(&mut config.data.addr, self.listen);
         set(&mut config.admin.addr, self.admin);
-        if self.admin.is_some_and(|addr| !addr.ip().is_loopback()) && config.admin.token.is_none() {
+        if self.admin.is_some_and(|addr| !addr.ip().is_loopback()) && config.admin.is_open() {
             doc.flag(
                 "--admin",
                 "an address that can be reached from outside, and no token",

@@ -9,8 +9,8 @@ use super::section::{Bad, Section, show};
 use super::values as v;
 use crate::key::ID_LEN;
 use crate::{
-    AdminConfig, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PlanConfig, PrefetchConfig,
-    Secret, StrategyFlags,
+    AdminConfig, AdminToken, CacheConfig, Config, FarthingKey, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, PlanConfig,
+    PrefetchConfig, Role, Secret, StrategyFlags,
 };
 
 /// Reads everything that concerns no route.
@@ -78,14 +78,38 @@ fn data(s: &Section<'_, '_>, into: &mut ListenConfig) {
 fn admin(s: &Section<'_, '_>, into: &mut AdminConfig) {
     s.set("listen", v::addr, &mut into.addr);
     into.token = secret(s, "token");
+    into.tokens = tokens(s);
     s.set("max_body", v::size(1_000..=GB), &mut into.max_body);
-    if into.token.is_none() && !into.addr.ip().is_loopback() && !s.has("token") {
+    if into.is_open() && !into.addr.ip().is_loopback() && !s.has("token") && !s.has("tokens") {
         s.wrong(
             "listen",
             format!("{} can be reached from outside, and there is no token", into.addr),
             "set admin.token, or listen on 127.0.0.1",
         );
     }
+}
+
+const ROLES: &[(&str, Role)] = &[("viewer", Role::Viewer), ("operator", Role::Operator), ("admin", Role::Admin)];
+/// Names that the audit log has for other rights.
+const TAKEN: [&str; 4] = ["token", "loopback", "signal", "fleet"];
+
+fn tokens(admin: &Section<'_, '_>) -> Vec<AdminToken> {
+    let (mut names, mut digests) = (BTreeSet::new(), BTreeSet::new());
+    let mut tokens = Vec::new();
+    for table in admin.array("tokens") {
+        let s = Section::open(admin.doc, table, "admin.tokens", registry::ADMIN_TOKEN);
+        let how = "write the table that `farthing keys admin --name NAME --role ROLE` prints";
+        let (name, role, sha256) = (s.need("name", v::name, how), s.need("role", v::word(ROLES), how), s.need("sha256", v::digest, how));
+        let (Some(name), Some(role), Some(sha256)) = (name, role, sha256) else { continue };
+        if TAKEN.contains(&&*name) {
+            s.wrong("name", format!("\"{name}\" stands for another right in the audit log"), "give it the name of a person or a program");
+        }
+        if !names.insert(name.clone()) || !digests.insert(sha256) {
+            s.wrong("name", format!("\"{name}\" or its digest stands here a second time"), "give each its own token and name");
+        }
+        tokens.push(AdminToken { name, role, sha256 });
+    }
+    tokens
 }
 
 fn cache(s: &Section<'_, '_>, into: &mut CacheConfig) {

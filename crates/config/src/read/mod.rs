@@ -65,6 +65,7 @@ use std::path::Path;
 pub use flags::Flags;
 pub use presets::presets;
 pub use reference::reference;
+pub(crate) use resolve::seed_of;
 pub use section::{Surroundings, System};
 pub use values::parse_span;
 

@@ -1,10 +1,10 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADAPTER, ADMIN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF, EVENT_RULE, EVENTS,
-    EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS, OVERHEAD, OVERLOAD,
-    PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK,
-    STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    ADAPTER, ADMIN, ADMIN_TOKEN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF,
+    EVENT_RULE, EVENTS, EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS,
+    OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE,
+    SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -14,6 +14,11 @@ pub(crate) const TABLES: &[Table] = &[
     Table { heading: "(top)", doc: "The document itself.", keys: TOP },
     Table { heading: "[data]", doc: "The data port and the limits of its edge.", keys: DATA },
     Table { heading: "[admin]", doc: "The admin port.", keys: ADMIN },
+    Table {
+        heading: "[[admin.tokens]]",
+        doc: "Tokens of the admin API with a name and a role; `farthing keys admin` prints one with its table.",
+        keys: ADMIN_TOKEN,
+    },
     Table { heading: "[cache]", doc: "Memory of the cache. All bounds are in bytes.", keys: CACHE },
     Table {
         heading: "[l2]",

@@ -246,11 +246,14 @@ fn identity(top: &Section<'_, '_>, dir: &Path) -> Result<(Salt, u64), ConfigErro
         Some(secret) => Salt { secret, file: None, fresh: false },
         None => kept(top, dir.join("salt"))?,
     };
-    let seed = top.opt("seed", v::seed).unwrap_or_else(|| {
-        let digest = Sha256::new().chain_update("farthing seed 1").chain_update(salt.secret.expose()).finalize();
-        digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
-    });
+    let seed = top.opt("seed", v::seed).unwrap_or_else(|| seed_of(&salt));
     Ok((salt, seed))
+}
+
+/// The seed that follows from a salt.
+pub(crate) fn seed_of(salt: &Salt) -> u64 {
+    let digest = Sha256::new().chain_update("farthing seed 1").chain_update(salt.secret.expose()).finalize();
+    digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
 fn kept(top: &Section<'_, '_>, file: PathBuf) -> Result<Salt, ConfigError> {
