@@ -39,6 +39,7 @@ mod program;
 mod prompts;
 mod purge;
 mod refill;
+mod reload;
 mod rolling;
 mod semantics;
 mod shortcuts;

@@ -125,6 +125,11 @@ impl Serving {
         self.send("-STOP");
     }
 
+    /// Has it read its configuration again.
+    pub fn hang_up(&self) {
+        self.send("-HUP");
+    }
+
     /// Lets it go on.
     pub fn go_on(&self) {
         self.send("-CONT");

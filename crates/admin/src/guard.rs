@@ -6,40 +6,94 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use farthing_config::Secret;
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use farthing_config::{AdminConfig, Role};
+use http::{Method, StatusCode, Uri, header};
 
-use crate::{Problem, dashboard};
+use crate::{Parts, Problem, dashboard};
 
 /// Paths that answer anybody: whoever runs the instance must be able to ask whether it lives.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/healthz"];
 /// What comes here is signed: whoever sends it has no token of ours, and needs none.
 const SIGNED: &str = "/api/v1/events/";
 
+/// By what right somebody asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Right {
+    /// Whose token it has shown; `None` where there is none, and it is on the same machine.
+    name: Option<Arc<str>>,
+    role: Role,
+}
+
+impl Right {
+    /// Of somebody on the same machine, where nobody needs a token.
+    pub(crate) const LOOPBACK: Self = Self { name: None, role: Role::Admin };
+
+    /// As it is noted.
+    pub(crate) fn told(&self) -> String {
+        match &self.name {
+            None => "loopback".to_owned(),
+            Some(name) if **name == *"token" => "token".to_owned(),
+            Some(name) => format!("{name} ({})", self.role),
+        }
+    }
+}
+
+/// Only these take an admin: they erase for good, or change who may do what.
+const ADMINS: [&str; 3] = ["/api/v1/forget", "/api/v1/config/reload", "/api/v1/config/diff"];
+/// Looks that take an operator: they show what was said to whom.
+const OPERATORS: [&str; 1] = ["/api/v1/audit"];
+
+/// The least role that a request takes.
+fn needed(method: &Method, path: &str) -> Role {
+    let looks = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    match path {
+        path if ADMINS.contains(&path) => Role::Admin,
+        path if !looks || OPERATORS.contains(&path) => Role::Operator,
+        _ => Role::Viewer,
+    }
+}
+
+/// What the guard goes by: what is in force, where that can change, else what was given at the start.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub parts: Parts,
+    pub given: Arc<AdminConfig>,
+}
+
 /// Lets a request through, or answers with a problem.
-pub(crate) async fn guard(State(token): State<Option<Arc<Secret>>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if OPEN.contains(&path) || (path.starts_with(SIGNED) && *request.method() == Method::POST) {
         return next.run(request).await;
     }
-    let verdict = match &token {
+    let live = door.parts.config.access();
+    let admin = live.as_deref().map_or(&*door.given, |config| &config.admin);
+    if !admin.is_open() && dashboard::is_asset(path) {
         // A browser cannot send a token before it has the page that asks for it.
-        Some(_) if dashboard::is_asset(path) => Ok(()),
-        Some(token) => with_token(token, request.headers()),
-        None => without_token(&request),
-    };
+        return next.run(request).await;
+    }
+    let verdict = if admin.is_open() { without_token(&request).map(|()| Right::LOOPBACK) } else { with_token(admin, &request) };
     match verdict {
-        Ok(()) => next.run(request).await,
+        Ok(right) => {
+            request.extensions_mut().insert(right);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-fn with_token(token: &Secret, headers: &HeaderMap) -> Result<(), Problem> {
-    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let scheme_and_token = presented.and_then(|value| value.split_once(' '));
-    let good = scheme_and_token.is_some_and(|(scheme, text)| scheme.eq_ignore_ascii_case("bearer") && token.matches(text.trim()));
-    let detail = "send the admin token: Authorization: Bearer ...";
-    if good { Ok(()) } else { Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)) }
+fn with_token(admin: &AdminConfig, request: &Request) -> Result<Right, Problem> {
+    let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let scheme_and_token = presented.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let Some((name, role)) = scheme_and_token.and_then(|(_, text)| admin.holder(text.trim())) else {
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "send the admin token: Authorization: Bearer ..."));
+    };
+    let needed = needed(request.method(), request.uri().path());
+    if role < needed {
+        let detail = format!("the token `{name}` is a {role}'s, and this takes an {needed}'s: ask who writes [[admin.tokens]]");
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+    }
+    Ok(Right { name: Some(name), role })
 }
 
 /// Without a token the peer must be local, and so must be the name it used: else a web page that a local browser shows

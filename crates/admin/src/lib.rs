@@ -4,6 +4,7 @@
 //! nothing of the proxy: they see [`StatusView`] and its like, and the views they return are the API's documents.
 
 mod api;
+mod audit;
 mod dashboard;
 mod guard;
 mod problem;
@@ -12,6 +13,8 @@ mod views;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_audit;
 #[cfg(test)]
 mod tests_bypass;
 #[cfg(test)]
@@ -35,6 +38,7 @@ pub use views::budgets::{
 };
 pub use views::bypass::{BypassControl, BypassInfo, BypassRequest, OwnTimeInfo, SwitchInfo};
 pub use views::cache::{CacheControl, CacheStats, FleetTold, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
+pub use views::config::{AuditControl, ChangeNote, ConfigChange, ConfigControl, ConfigInfo, ConfigQuestion, ConfigReport};
 pub use views::costs::{CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow, CostsView, NetSaving, StrategyImpact};
 pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};

@@ -204,7 +204,7 @@ impl PricesControl for Fake {
     }
 }
 
-fn parts(phase: Phase) -> Parts {
+pub(crate) fn parts(phase: Phase) -> Parts {
     let fake = Arc::new(Fake { phase });
     Parts {
         status: fake.clone(),
@@ -217,6 +217,8 @@ fn parts(phase: Phase) -> Parts {
         freeze: fake.clone(),
         limits: fake.clone(),
         cache: fake.clone(),
+        config: fake.clone(),
+        audit: Arc::new(crate::tests_audit::Notes::default()),
         costs: fake.clone(),
         alerts: fake.clone(),
         events: fake.clone(),
@@ -244,7 +246,7 @@ pub(crate) fn request(method: &str, path: &str, body: Value) -> Request<Body> {
     request
 }
 
-async fn send(app: &Router, request: Request<Body>) -> (StatusCode, String, String) {
+pub(crate) async fn send(app: &Router, request: Request<Body>) -> (StatusCode, String, String) {
     let response = app.clone().oneshot(request).await.unwrap();
     let kind = response.headers().get(header::CONTENT_TYPE).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
     let status = response.status();

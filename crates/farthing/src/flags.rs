@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::ValueEnum;
-use farthing_config::{Config, ConfigError, Flags, Mode, System};
+use farthing_config::{Config, ConfigError, Flags, Mode, Surroundings, System};
+
+use crate::adapters::config::{Read, Source};
 
 /// How far answers may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -68,7 +71,28 @@ impl ConfigFlags {
     /// # Errors
     /// Everything that is wrong in them.
     pub fn load(&self) -> Result<Config, ConfigError> {
-        let flags = Flags {
+        self.read(None).0
+    }
+
+    /// Reads file and flags, with a text in place of the file's where there is one; and the digest of the text, where it could be read.
+    pub fn read(&self, instead: Option<&str>) -> (Result<Config, ConfigError>, Option<Arc<str>>) {
+        let file = self.config.as_ref().map(|file| file.to_string_lossy().into_owned());
+        let text = match (instead, &file) {
+            (Some(text), _) => Ok(text.to_owned()),
+            (None, None) => Ok(String::new()),
+            (None, Some(file)) => System.file(file),
+        };
+        match text {
+            Ok(text) => {
+                let name = file.as_deref().unwrap_or("flags");
+                (Config::parse(&text, name, &self.flags(), &System), Some(digest(&text)))
+            }
+            Err(error) => (Err(ConfigError::Read { file: self.config.clone().unwrap_or_default(), reason: error.to_string() }), None),
+        }
+    }
+
+    fn flags(&self) -> Flags {
+        Flags {
             upstreams: self.upstreams.clone(),
             prices: self.prices.clone(),
             mode: self.mode.map(Mode::from),
@@ -77,7 +101,24 @@ impl ConfigFlags {
             log_dir: self.log_dir.clone(),
             models: self.models.clone(),
             onnxruntime: self.onnxruntime.clone(),
-        };
-        Config::build(self.config.as_deref(), &flags, &System)
+        }
+    }
+}
+
+/// What tells configurations apart: the first half of the text's SHA-256.
+fn digest(text: &str) -> Arc<str> {
+    let whole = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    whole.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+/// The same flags again, later.
+impl Source for ConfigFlags {
+    fn read(&self, instead: Option<&str>) -> Read {
+        let (config, digest) = Self::read(self, instead);
+        Read { config: config.map_err(|error| error.to_string()), digest }
+    }
+
+    fn file(&self) -> Option<String> {
+        self.config.as_ref().map(|file| file.display().to_string())
     }
 }

@@ -42,6 +42,10 @@ enum Command {
     Demo(demo::Args),
     /// Read a configuration and print everything that is wrong with it.
     Check(check::Args),
+    /// Show, compare and reload the configuration of a running proxy.
+    Config(remote::config::Args),
+    /// Show who changed what on a running proxy, and when.
+    Audit(remote::config::AuditArgs),
     /// Show a running proxy: routes, bill, savings.
     Status(remote::status::Args),
     /// Show money by any names and over any time: bill, savings, what remains; of a running proxy or of a log folder.
@@ -89,6 +93,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Config(args) => remote::config::run(&args),
+        Command::Audit(args) => remote::config::audit(&args),
         Command::Status(args) => remote::status::run(&args),
         Command::Costs(args) => remote::costs::run(&args),
         Command::Alerts(args) => remote::alerts::run(&args),

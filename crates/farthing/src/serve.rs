@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::adapters::Running;
-use crate::adapters::prices::{self, Reread};
+use crate::adapters::config::{Source, reload_by_signal};
 use crate::check;
 use crate::flags::ConfigFlags;
 
@@ -28,7 +28,8 @@ pub struct Args {
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = match args.config.load() {
+    let (read, digest) = args.config.read(None);
+    let config = match read {
         Ok(config) => config,
         Err(error) => return Ok(check::refuse(&error)),
     };
@@ -39,12 +40,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Err(error) => return Err(error.into()),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    let flags = args.config.clone();
-    let reread: Reread = Arc::new(move || flags.load().map_err(|error| error.to_string()));
-    runtime.block_on(serve(Arc::new(config), reread))
+    runtime.block_on(serve(Arc::new(config), (Arc::new(args.config.clone()), digest)))
 }
 
-async fn serve(config: Arc<Config>, reread: Reread) -> anyhow::Result<ExitCode> {
+async fn serve(config: Arc<Config>, (source, digest): (Arc<dyn Source>, Option<Arc<str>>)) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while starting must end it in order, too.
     let mut signals = Signals::new()?;
     let addr = config.admin.addr;
@@ -52,19 +51,20 @@ async fn serve(config: Arc<Config>, reread: Reread) -> anyhow::Result<ExitCode> 
         TcpListener::bind(addr).await.with_context(|| format!("the admin port {addr} cannot be opened; choose another with --admin"))?;
     let admin_addr = listener.local_addr()?;
     let proxy = Proxy::start(config.clone(), Arc::new(RealClock::default())).await?;
+    proxy.config_is(digest.unwrap_or_else(|| "unknown".into()));
     crate::table::out(&greeting(&config, &proxy.data_addr().to_string(), &admin_addr.to_string()));
     for part in proxy.parts() {
         if let Some(problem) = part.problem {
             tracing::warn!(part = part.name, problem, "degraded");
         }
     }
-    let router = farthing_admin::router(Running::parts(proxy.clone(), Some(reread.clone())), &config.admin);
+    let router = farthing_admin::router(Running::parts(proxy.clone(), Some(source.clone())), &config.admin);
     let (stop_admin, stopped) = tokio::sync::oneshot::channel::<()>();
     let admin = farthing_admin::serve(listener, router, async move {
         let _ = stopped.await;
     });
     let ending = async {
-        signals.ended(|| reload(&proxy, &reread)).await;
+        signals.ended(|| reload(&proxy, &source)).await;
         tracing::info!("draining; a second signal ends at once");
         let log = tokio::select! {
             log = proxy.shutdown() => log,
@@ -116,13 +116,11 @@ impl Signals {
     }
 }
 
-/// Reads prices again, off the threads that answer; what is wrong is logged, and changes nothing.
-async fn reload(proxy: &Arc<Proxy>, reread: &Reread) {
-    let (proxy, reread) = (proxy.clone(), reread.clone());
-    match tokio::task::spawn_blocking(move || prices::reload(&proxy, &reread)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the prices were not reloaded; the old ones stay in force"),
-        Err(error) => tracing::error!(%error, "the reload of prices broke off"),
+/// Reads the configuration again, off the threads that answer; what is wrong is logged, and changes nothing.
+async fn reload(proxy: &Arc<Proxy>, source: &Arc<dyn Source>) {
+    let (proxy, source) = (proxy.clone(), source.clone());
+    if let Err(error) = tokio::task::spawn_blocking(move || reload_by_signal(&proxy, &*source)).await {
+        tracing::error!(%error, "the reload of the configuration broke off");
     }
 }
 

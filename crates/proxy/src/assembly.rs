@@ -6,10 +6,11 @@ pub use handle::Part;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use farthing_cache::{Cache, FormRoom};
-use farthing_config::{Config, ModelsConfig, RouteIndex};
+use farthing_config::{Config, ModelsConfig};
 use farthing_contract::bundle::PublicKey;
 use farthing_contract::features::TTL_SPEC;
 use farthing_freshness::Keyer;
@@ -28,7 +29,9 @@ use crate::StartError;
 use crate::alerts::{self, Alerts};
 use crate::audit::{self, Audits};
 use crate::budgets::{self, Budgets};
+use crate::changes::ChangeBook;
 use crate::clients::Clients;
+use crate::compile::{Around, Compiled, compile};
 use crate::edge::{Drained, Edge, EdgeConfig, EdgeStats};
 use crate::events::{self, SourceState};
 use crate::experiments::Trials;
@@ -39,15 +42,16 @@ use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
 use crate::lifecycle::freeze::Freeze;
-use crate::limits::Limits;
+use crate::live::Live;
 use crate::load::Load;
 use crate::memory::{self, Memory};
 use crate::model_store;
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
+use crate::prices;
 use crate::pricing::Pricing;
 use crate::proof::Proof;
-use crate::route::RouteState;
+use crate::reload::Reloads;
 use crate::serve::Service;
 use crate::shortcut::Shortcuts;
 use crate::sinks::Sinks;
@@ -55,7 +59,6 @@ use crate::state::{Counters, State};
 use crate::stats::Events;
 use crate::switches::Bypass;
 use crate::volatile::Volatile;
-use crate::{prices, route};
 
 /// How long a predictor that was late too often rests.
 const PREDICTOR_REST: Span = Span::from_secs(30);
@@ -108,7 +111,8 @@ impl Proxy {
         let upstream = move |spec| farthing_upstream::build(spec, wire.clone());
         let sources = events::sources(&config);
         let fleet = Fleet::open(&config)?;
-        let routes = route::compile(&config, (&sources, fleet.as_ref().map(|fleet| fleet.hearing())), &upstream)?;
+        let hearing = fleet.as_ref().map(|fleet| fleet.hearing());
+        let routes = compile(&config, Around { events: &sources, hearing, before: None, build: &upstream })?;
         let l2 = match &config.l2 {
             Some(l2) => Some(L2::open(l2, (keyer(&config).0, KEEP_EXPIRED), clock.now()).await?),
             None => None,
@@ -137,8 +141,9 @@ impl Proxy {
         state.budgets.start();
         state.start_limits();
         let stop = CancellationToken::new();
-        state.clients.tokens.start(&state.tasks, &state.clock, &stop)?;
-        state.clients.tokens.first_reading(FIRST_KEYS).await;
+        let tokens = state.live().clients.tokens.clone();
+        tokens.start(&state.tasks, &state.clock, &stop)?;
+        tokens.first_reading(FIRST_KEYS).await;
         let service = Arc::new(Service { state: state.clone() });
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
         fleet::bus::start(&state);
@@ -173,7 +178,7 @@ impl Proxy {
     /// Ends: says so for a while, then takes no new requests; running ones drain, the log is written.
     pub async fn shutdown(&self) -> Option<LogMetrics> {
         self.draining.store(true, Ordering::Release);
-        tokio::time::sleep(self.state.config.data.drain_delay).await;
+        tokio::time::sleep(self.state.config().data.drain_delay).await;
         self.stop.cancel();
         let serving = self.serving.lock().take();
         if let Some(serving) = serving {
@@ -183,7 +188,7 @@ impl Proxy {
             fleet.close();
         }
         self.state.tasks.close();
-        let _ = tokio::time::timeout(self.state.config.data.drain, self.state.tasks.wait()).await;
+        let _ = tokio::time::timeout(self.state.config().data.drain, self.state.tasks.wait()).await;
         self.state.cache.shutdown(self.now());
         self.state.settle_plans();
         if let Some(l2) = &self.state.l2 {
@@ -204,7 +209,7 @@ impl Proxy {
             Some(log) => tokio::task::spawn_blocking(move || log.close()).await.ok(),
             None => None,
         };
-        self.state.sinks.finish(self.state.config.data.drain).await;
+        self.state.sinks.finish(self.state.config().data.drain).await;
         metrics
     }
 }
@@ -282,7 +287,7 @@ pub(crate) type Clocks = (Arc<dyn Clock>, Arc<RealClock>);
 /// # Errors
 /// Prices that contradict each other, a system without random numbers.
 pub(crate) fn build(
-    (config, routes, sources): (&Arc<Config>, Vec<Arc<RouteState>>, Vec<Arc<SourceState>>),
+    (config, compiled, sources): (&Arc<Config>, Compiled, Vec<Arc<SourceState>>),
     (clock, real): Clocks,
     log: Option<farthing_ledger::LogHandle>,
     (store, freeze): (Store, Freeze),
@@ -295,13 +300,13 @@ pub(crate) fn build(
     let book = prices::book(config)?;
     let volumes = log.as_ref().map_or_else(Volumes::default, |log| prices::volumes(&book, (log, &config.log.dir), clock.now()));
     let pricing = Pricing::new(book, volumes);
-    let lifecycle = Lifecycle::new(config, &routes, (real.clone(), config.models.deadline, PREDICTOR_REST));
+    let lifecycle = Lifecycle::new(config, (real.clone(), config.models.deadline, PREDICTOR_REST));
     let state = State {
-        route_index: RouteIndex::new(routes.iter().map(|state| state.route.matcher.clone())),
-        route_names: routes.iter().map(|state| state.route.name.clone()).zip(0..).collect(),
-        prefetch: Prefetch::new(config, &routes, &real),
-        routes,
-        clients: Clients::new(config, &salt)?,
+        prefetch: Prefetch::new(config, &compiled.routes, &real),
+        live: ArcSwap::from_pointee(Live::new(config.clone(), Clients::new(config, &salt)?, compiled)),
+        turns: AtomicU64::new(0),
+        changes: Arc::new(ChangeBook::new(config)),
+        reloads: Reloads::default(),
         events: sources,
         cache: Cache::in_fleet(
             cache_config(config, keyer),
@@ -343,7 +348,6 @@ pub(crate) fn build(
         tasks: TaskTracker::new(),
         counters: Counters::default(),
         forms: FormRoom::new(usize::try_from(config.cache.l1_bytes / FORMS).unwrap_or(usize::MAX)),
-        config: config.clone(),
         clock,
         real,
     };
@@ -353,7 +357,7 @@ pub(crate) fn build(
     state.tell_freeze();
     state.distrust_sent_back();
     state.follow_candidates();
-    state.routes.iter().for_each(|route| route.switches.put_audit_share(audit::share(config, route)));
+    state.live().routes.iter().for_each(|route| route.switches.put_audit_share(audit::share(config, route)));
     state.recall_audits();
     Ok(state)
 }
@@ -382,7 +386,7 @@ fn cache_config(config: &Config, keyer: Keyer) -> farthing_cache::CacheConfig {
 
 /// Writes down what was spent and what limits have given, and wakes who waits for a new window.
 async fn keep_books(state: Arc<State>, stop: CancellationToken) {
-    let limits = state.all_limits().is_some_and(Limits::are_kept);
+    let limits = state.live().limits.are_kept();
     if state.budgets.is_empty() && !limits {
         return;
     }
@@ -406,7 +410,7 @@ async fn keep_books(state: Arc<State>, stop: CancellationToken) {
 
 /// Follows the aliases of predictors: now and then, and at once when another instance tells of a move. By itself, because it may have to ask a server.
 async fn follow_models(state: Arc<State>, stop: CancellationToken) {
-    let mut turn = tokio::time::interval(POLL.min(state.config.models.control_interval));
+    let mut turn = tokio::time::interval(POLL.min(state.config().models.control_interval));
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -422,7 +426,7 @@ async fn follow_models(state: Arc<State>, stop: CancellationToken) {
 /// The control loop of the single instance: guardrails and leaders of experiments, entries past use.
 async fn control(state: Arc<State>, stop: CancellationToken) {
     let mut turns = 0u64;
-    let mut turn = tokio::time::interval(POLL.min(state.config.models.control_interval));
+    let mut turn = tokio::time::interval(POLL.min(state.config().models.control_interval));
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let due;

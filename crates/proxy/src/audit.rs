@@ -265,10 +265,10 @@ impl State {
     /// The audits of each route of which anything is known.
     pub fn route_audits(&self) -> Vec<RouteAudit> {
         let of = |route: &Arc<RouteState>| {
-            let audit = self.lifecycle.audit(route)?;
+            let audit = self.lifecycle.audit(route);
             (audit.total.0 > 0).then(|| RouteAudit { route: route.route.name.clone(), audit })
         };
-        self.routes.iter().filter_map(of).collect()
+        self.live().routes.iter().filter_map(of).collect()
     }
 
     /// Takes over what audits have found in the run before. Blocks on a small file; one that cannot be read is as none.
@@ -276,12 +276,13 @@ impl State {
         let read = self.audits.path.as_deref().and_then(|path| files::read(path).ok().flatten());
         let Some(kept) = read.and_then(|text| serde_json::from_slice::<Kept>(&text).ok()) else { return };
         *self.audits.purse.lock() = Purse { day: kept.day, spent: Money::from_nanos(kept.spent_nanousd) };
+        let config = self.config();
         for KeptRoute { route, scale, window, total } in kept.routes {
             let found = self.route_named(&route);
             // Only audits give cut TTLs back: where there are none any more, nothing is cut.
-            let audited = |found: &&Arc<RouteState>| share(&self.config, found) > 0.0;
+            let audited = |found: &Arc<RouteState>| share(&config, found) > 0.0;
             if let Some(found) = found.filter(audited).filter(|_| scale.is_finite() && scale > 0.0 && scale <= 1.0) {
-                self.lifecycle.recall_audit(found, Audit { scale, window, total });
+                self.lifecycle.recall_audit(&found, Audit { scale, window, total });
                 found.switches.put_scale(scale);
             }
         }
@@ -289,7 +290,7 @@ impl State {
 
     /// Writes down what audits have found. Blocks on a small file.
     pub fn keep_audits(&self) {
-        let Some(path) = self.audits.path.as_deref().filter(|_| self.config.audit.share > 0.0) else { return };
+        let Some(path) = self.audits.path.as_deref().filter(|_| self.live().config.audit.share > 0.0) else { return };
         let routes = self.route_audits();
         let route = |of: &RouteAudit| KeptRoute {
             route: of.route.to_string(),

@@ -35,18 +35,22 @@ pub struct BatchReport {
 }
 
 impl Batching {
-    /// Those of a route; `None` where calls are not made together.
+    /// Those of a route; `None` where calls are not made together. They count on where those `before` ended.
     ///
     /// # Errors
     /// A configuration that was not checked.
-    pub fn of(route: &Route, pass: &Arc<Upstream>, swap: Option<&Arc<Upstream>>) -> Result<Option<Self>, StartError> {
+    pub fn of(
+        route: &Route,
+        (pass, swap): (&Arc<Upstream>, Option<&Arc<Upstream>>),
+        before: Option<&Self>,
+    ) -> Result<Option<Self>, StartError> {
         let Some(config) = &route.batch else { return Ok(None) };
-        let stats = Arc::new(BatchStats::default());
+        let stats = before.map_or_else(Arc::default, |before| before.stats.clone());
         let format = format(&config.format).ok_or_else(|| StartError::Batch { route: route.name.clone() })?;
         let spec = BatchSpec { format, rule: rule(config), timeout: config.timeout, max_answer: config.max_answer };
-        let before = |upstream: &Arc<Upstream>| Arc::new(Batcher::new(upstream.ways(), spec.clone(), stats.clone()));
-        let lists = config.split.then(Arc::default);
-        Ok(Some(Self { pass: before(pass), swap: swap.map(before), stats, lists }))
+        let in_front = |upstream: &Arc<Upstream>| Arc::new(Batcher::new(upstream.ways(), spec.clone(), stats.clone()));
+        let lists = config.split.then(|| before.and_then(|before| before.lists.clone()).unwrap_or_default());
+        Ok(Some(Self { pass: in_front(pass), swap: swap.map(in_front), stats, lists }))
     }
 
     /// Who answers calls, see [`crate::route::RouteState::origin`].

@@ -78,7 +78,7 @@ pub fn compressed(state: &Arc<State>, planned: &Planned, entry: Option<Arc<Cache
     }
     let length = response.body().size_hint().exact().filter(|_| planned.account.method != Method::HEAD);
     let length = length.or_else(|| content_length(response.headers()));
-    if !may_code(response.status(), length, state.config.data.compress_min, || fields(response.headers())) {
+    if !may_code(response.status(), length, planned.account.route.compress_min, || fields(response.headers())) {
         return response;
     }
     if vary_is_silent(response.headers().get_all(VARY).iter().map(HeaderValue::as_bytes)) {

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::StartError;
 use crate::alerts::Alerts;
 use crate::assembly::{KEEP_EXPIRED, Proxy, keyer, open_log};
+use crate::changes::ChangeBook;
 use crate::defer::Place;
 use crate::l2::L2;
 use crate::limits::Limits;
@@ -105,7 +106,7 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         report.left.push(fleet.names_tenants());
     }
     state.shortcuts.clear();
-    state.clients.tokens.forget();
+    state.live().clients.tokens.forget();
     state.prefetch.forget();
     if let Some(l2) = &state.l2 {
         report.erase(&l2.tier, tenant, now).await;
@@ -115,7 +116,7 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         if !matches!(flushed, Ok(Ok(()))) {
             report.left.push("rows of the log that could not be written to files yet; forget again when the log is healthy".to_owned());
         }
-        let keys = report.files(&state.config.log.dir, tenant).await;
+        let keys = report.files(&state.config().log.dir, tenant).await;
         report.key_statistics += state.cache.forget_key_stats(&keys) as u64;
         report.sinks(&state.sinks, tenant).await;
     }
@@ -124,13 +125,20 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
         Ok(counters) => report.budget_counters = counters,
         Err(fault) => report.left.push(format!("budgets: {fault}; forget again when they can be written down")),
     }
-    let (alerts, limits, of) = (state.alerts.clone(), state.all_limits().cloned(), tenant.to_owned());
+    let (alerts, limits, of) = (state.alerts.clone(), state.live().limits.clone(), tenant.to_owned());
+    let changes = state.changes.clone();
     let stay = tokio::task::spawn_blocking(move || {
         alerts.forget_tenant(&of);
-        limits.map_or(0, |limits| limits.forget(&of, now))
+        (limits.forget(&of, now), changes.forget(&of))
     });
-    report.limits(stay.await.unwrap_or_default());
-    report.batches(&state.config, tenant).await;
+    match stay.await {
+        Ok((stay, changes)) => {
+            report.limits(stay);
+            report.changes(changes);
+        }
+        Err(error) => report.left.push(format!("limits, alerts and the audit log: {error}; forget again")),
+    }
+    report.batches(&state.config(), tenant).await;
     report
 }
 
@@ -203,14 +211,16 @@ impl ForgetReport {
     async fn state(&mut self, config: &Config, tenant: &str) {
         let (dir, of, budgets) = (config.state_dir.clone(), tenant.to_owned(), config.budgets.clone());
         let (alerts, limits, now) = (Alerts::new(config), Limits::new(config), RealClock::default().now());
+        let changes = ChangeBook::new(config);
         let removed = tokio::task::spawn_blocking(move || {
             alerts.forget_saved(&of);
             limits.recall(now);
-            (limits.forget(&of, now), farthing_ledger::budget::forget_in(&dir, &of, &budgets))
+            (limits.forget(&of, now), farthing_ledger::budget::forget_in(&dir, &of, &budgets), changes.forget(&of))
         });
         match removed.await {
-            Ok((stay, counters)) => {
+            Ok((stay, counters, changes)) => {
                 self.limits(stay);
+                self.changes(changes);
                 self.batches(config, tenant).await;
                 match counters {
                     Ok(counters) => self.budget_counters = counters,
@@ -218,6 +228,13 @@ impl ForgetReport {
                 }
             }
             Err(error) => self.left.push(format!("budgets, limits and alerts: {error}; forget again")),
+        }
+    }
+
+    /// Lines of the audit log stay, without its name.
+    fn changes(&mut self, done: std::io::Result<u64>) {
+        if let Err(error) = done {
+            self.left.push(format!("the audit log: {error}; forget again"));
         }
     }
 

@@ -18,6 +18,7 @@ use crate::assembly::{KEEP_EXPIRED, build, keyer, open_log};
 use crate::audit::RouteAudit;
 use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
+use crate::compile::{Around, compile};
 use crate::defer::DeferReport;
 use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
 use crate::forget::{ForgetReport, forget};
@@ -31,7 +32,7 @@ use crate::plans::PlanReport;
 use crate::prefetch::RouteBooks;
 use crate::pricing::PricingStats;
 use crate::prompts::PromptReport;
-use crate::route;
+use crate::reload::{ReloadError, Reloaded};
 use crate::routing::RoutingReport;
 use crate::serve::serve;
 use crate::state::State;
@@ -108,7 +109,8 @@ impl Inside {
         let log = open_log(config, &real)?;
         let events = Arc::new(Events::default());
         let sources = crate::events::sources(config);
-        let routes = route::compile(config, (&sources, None), &|spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone())))?;
+        let upstream = |spec| Ok(farthing_upstream::around(client(&spec), spec, clock.clone()));
+        let routes = compile(config, Around { events: &sources, hearing: None, before: None, build: &upstream })?;
         let handle = log.as_ref().map(LogWriter::handle);
         let over = |(store, bounds)| L2::over(store, bounds, (keyer(config).0, KEEP_EXPIRED));
         let l2 = l2.zip(config.l2.as_ref()).map(over);
@@ -122,6 +124,16 @@ impl Inside {
         let now = state.clock.now();
         state.open_experiments(config, now)?;
         Ok(Self { state, log })
+    }
+
+    /// Puts another configuration in force; `client` is what stands for the wire of upstreams that are made anew. Blocks.
+    ///
+    /// # Errors
+    /// See [`ReloadError`].
+    pub fn reload(&self, config: Config, client: &dyn Fn(&UpstreamSpec) -> Arc<dyn Origin>) -> Result<Reloaded, ReloadError> {
+        self.state.reload(&self.state.reloads.turn(), config, &|spec| {
+            Ok(farthing_upstream::around(client(&spec), spec, self.state.clock.clone()))
+        })
     }
 
     /// Answers a request.
@@ -252,7 +264,7 @@ impl Inside {
 
     /// How the decision about strategies stands on each route.
     pub fn plans(&self) -> Vec<PlanReport> {
-        self.state.routes.iter().map(|route| route.plan_report()).collect()
+        self.state.live().routes.iter().map(|route| route.plan_report()).collect()
     }
 
     /// The switches of each route.

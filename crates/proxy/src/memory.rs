@@ -168,37 +168,30 @@ impl State {
 
     /// Shares limits with the fleet, if there is one; before anything is recalled.
     pub fn join_limits(&self) {
-        if let (Some(limits), Some(fleet)) = (self.all_limits(), &self.fleet) {
-            limits.join(fleet, self.clock.now());
+        if let Some(fleet) = &self.fleet {
+            self.live().limits.join(fleet, self.clock.now());
         }
     }
 
     /// Begins to tell the fleet of limits.
     pub fn start_limits(&self) {
-        if let Some(limits) = self.all_limits() {
-            limits.start(self.clock.now());
-        }
+        self.live().limits.start(self.clock.now());
     }
 
     /// Tells the fleet that nothing more of limits is used here.
     pub async fn leave_limits(&self) {
-        if let Some(limits) = self.all_limits() {
-            limits.leave().await;
-        }
+        let limits = self.live().limits.clone();
+        limits.leave().await;
     }
 
     /// Takes over what limits have given in the run before. Blocks on a file.
     pub fn recall_limits(&self) {
-        if let Some(limits) = self.all_limits() {
-            limits.recall(self.clock.now());
-        }
+        self.live().limits.recall(self.clock.now());
     }
 
     /// Writes down what limits have given. Blocks on a file.
     pub fn keep_limits(&self) {
-        if let Some(limits) = self.all_limits() {
-            limits.keep(self.clock.now());
-        }
+        self.live().limits.keep(self.clock.now());
     }
 
     /// Saves the statistics when something entered since they were saved last. Blocks on files.
@@ -208,13 +201,13 @@ impl State {
         if let Err(error) = self.proof.keep(&memory.savings) {
             tracing::warn!(file = %memory.savings.display(), %error, "the proof of the saving is not kept: a restart would begin it anew");
         }
-        let entered = self.routes.iter().map(|route| route.stats.lock().entered()).sum();
+        let entered = self.live().routes.iter().map(|route| route.stats.lock().entered()).sum();
         if self.counters.statistics_saved.swap(entered, Ordering::Relaxed) == entered {
             return;
         }
-        let routes = self.routes.iter().map(|route| (route.route.name.to_string(), route.stats.lock().stats.clone())).collect();
+        let routes = self.live().routes.iter().map(|route| (route.route.name.to_string(), route.stats.lock().stats.clone())).collect();
         let saved = Saved { run: self.stat_epoch, at: self.clock.now(), routes, keys: self.keys() };
-        let plans = self.routes.iter().map(|route| (route.route.name.to_string(), route.planning.stats())).collect();
+        let plans = self.live().routes.iter().map(|route| (route.route.name.to_string(), route.planning.stats())).collect();
         let plans = SavedPlans { at: saved.at, routes: plans };
         let save = || memory.save(&saved).and_then(|()| memory.save_plans(&plans)).and_then(|()| memory.save_losses(&self.losses()));
         if let Err(error) = save() {
@@ -234,7 +227,7 @@ impl State {
 
     /// Expects what the run before had: what is not there was lost.
     fn expect(&self, losses: Losses) {
-        for route in &self.routes {
+        for route in &self.live().routes {
             if let Some((_, rate)) = losses.rates.iter().find(|(name, _)| **name == *route.provider.name) {
                 route.pace.recall(*rate);
             }

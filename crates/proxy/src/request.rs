@@ -142,11 +142,12 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
     let (at, started) = (state.clock.now(), state.real_now());
     let (head, body) = request.into_parts();
     let host = host(&head);
-    let found = state.route(&host, head.uri.path(), &head.method);
+    let live = state.live();
+    let found = live.route(&host, head.uri.path(), &head.method);
     // A route's methods are about what goes to its provider.
-    let purged = || state.route(&host, head.uri.path(), &Method::GET).filter(|route| purging::takes(route, &head.method));
+    let purged = || live.route(&host, head.uri.path(), &Method::GET).filter(|route| purging::takes(route, &head.method));
     let Some(route) = found.or_else(purged) else {
-        let known: Vec<String> = state.routes.iter().take(20).map(|r| format!("{} (route {})", r.route.matcher, r.route.name)).collect();
+        let known: Vec<String> = live.routes.iter().take(20).map(|r| format!("{} (route {})", r.route.matcher, r.route.name)).collect();
         let detail = format!("no route takes {} {}: there are {}", head.method, head.uri.path(), known.join(", "));
         return Err(Box::new((Problem::new(StatusCode::NOT_FOUND, "no-route", detail), id)));
     };
@@ -166,7 +167,8 @@ impl Received {
     /// # Errors
     /// 401, 403, 503: see [`identify::identify`].
     pub fn identify(mut self, state: &State) -> Result<Identified, Box<Refused>> {
-        let deployment = Deployment { clients: &state.clients, salt: &state.salt, now: self.at };
+        let live = state.live();
+        let deployment = Deployment { clients: &live.clients, salt: &state.salt, now: self.at };
         let RouteState { route, provider, credentials, .. } = &*self.route;
         let asked = identify::Asked { route, provider, credentials };
         let identity = || identify::identify(deployment, asked, &self.head.headers, self.head.uri.query());
@@ -176,7 +178,7 @@ impl Received {
                 Ok(Identified { received: self, identity })
             }
             Err(problem) => {
-                state.clients.counts.note(&problem);
+                live.clients.counts.note(&problem);
                 Err(self.refused(problem, Identity::unknown()))
             }
         }

@@ -34,7 +34,7 @@ pub fn rules(config: &RetentionConfig) -> Retention {
 
 /// Removes what is due now and then every hour, until `stop`. The age of rows is that on the proxy's clock.
 pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) {
-    if state.log.is_none() || !state.config.retention.removes() {
+    if state.log.is_none() || !state.live().config.retention.removes() {
         return;
     }
     let mut ticks = tokio::time::interval(EVERY);
@@ -43,7 +43,8 @@ pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let (dir, rules, now) = (state.config.log.dir.clone(), rules(&state.config.retention), state.clock.now());
+        let (config, now) = (state.config(), state.clock.now());
+        let (dir, rules) = (config.log.dir.clone(), rules(&config.retention));
         match tokio::task::spawn_blocking(move || prune(&dir, &rules, now, false)).await {
             Ok(Ok(pruned)) => {
                 pruned

@@ -1,42 +1,39 @@
 //! Routes as the request path uses them: matched, with plan, keys, rules, upstreams and live statistics.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use farthing_cache::Hearing;
-use farthing_config::{Config, CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TtlBy};
-use farthing_contract::features::RouteStats;
+use farthing_config::{CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TtlBy};
 use farthing_experiment::Experiment;
 use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
 use farthing_freshness::{BodyKey, ContentRules, KeySpec, Mode, Profile, Rules};
 use farthing_policy::fill::Kept;
 use farthing_policy::prefetch::PrefetchParams;
-use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource, plan};
-use farthing_types::{Coding, Overrides, Span};
-use farthing_upstream::{BreakerSpec, CompressSpec, Credential, Origin, Place, Protocol, RetrySpec, Upstream, UpstreamError, UpstreamSpec};
+use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource};
+use farthing_types::{Coding, Span};
+use farthing_upstream::{BreakerSpec, CompressSpec, Credential, Origin, Place, Protocol, RetrySpec, Upstream, UpstreamSpec};
 use http::{Uri, header};
 use parking_lot::Mutex;
 
-use crate::StartError;
 use crate::batching::Batching;
-use crate::content::{self, Personal};
+use crate::content::Personal;
 use crate::defer::Defer;
 use crate::events::SourceState;
 use crate::experiments::Bears;
+use crate::lifecycle::Watched;
 use crate::limits::Limits;
 use crate::pace::Pace;
 use crate::plans::Planning;
-use crate::prefetch::{self, Off};
+use crate::prefetch::Off;
 use crate::problem::Dialect;
 use crate::prompts::Prompts;
-use crate::routing::{self, Routing};
+use crate::routing::Routing;
 use crate::stats::Numbered;
 use crate::switches::Switches;
 use crate::writes;
 
-/// One configured route, compiled.
+/// One configured route, compiled. What lives on it is shared with the one of its name that another configuration brings.
 pub struct RouteState {
     /// Its configuration.
     pub route: Arc<Route>,
@@ -47,15 +44,17 @@ pub struct RouteState {
     /// Asked with the provider's configured credential; `None` when there is none.
     pub swap: Option<Arc<Upstream>>,
     /// Who is asked in their place where the route has several providers.
-    pub routing: Option<Routing>,
+    pub routing: Option<Arc<Routing>>,
     /// What stands in front of them where calls are made together.
-    pub batching: Option<Batching>,
+    pub batching: Option<Arc<Batching>>,
     /// Prompts that are marked for the provider's own cache; `None` where none are.
-    pub prompts: Option<Prompts>,
+    pub prompts: Option<Arc<Prompts>>,
     /// Calls that wait for the provider's batch endpoint; `None` where none may.
     pub defer: Option<Arc<Defer>>,
     /// Codings in which its answers may go to clients.
     pub compress: Arc<[Coding]>,
+    /// Smallest answer that is, in bytes.
+    pub compress_min: u64,
     /// What enters keys.
     pub key_spec: KeySpec,
     /// Query parameters that the principal stands for.
@@ -79,22 +78,24 @@ pub struct RouteState {
     /// The plan without an experiment.
     pub plan: Arc<Plan>,
     /// The experiments that run on the route, each with a plan for each variant; a request belongs to one of them at most.
-    pub experiment: ArcSwapOption<Vec<Arc<RouteExperiment>>>,
+    pub experiment: Arc<ArcSwapOption<Vec<Arc<RouteExperiment>>>>,
     /// What is switched off on it while it runs.
-    pub switches: Switches,
+    pub switches: Arc<Switches>,
     /// Which strategies it uses.
-    pub planning: Planning,
+    pub planning: Arc<Planning>,
     /// Whether its answers come to be kept.
-    pub kept: Mutex<Kept>,
+    pub kept: Arc<Mutex<Kept>>,
     /// Live statistics of the route.
-    pub stats: Mutex<Numbered>,
+    pub stats: Arc<Mutex<Numbered>>,
+    /// What is watched of predictors on it.
+    pub watched: Arc<Mutex<Watched>>,
     /// The line in front of the provider, shared by its routes.
     pub pace: Arc<Pace>,
     /// The limits that may count its calls.
     pub limits: Limits,
     /// Shape of our errors.
     pub dialect: Dialect,
-    /// Its place among the routes.
+    /// Its number among all that there were since the start.
     pub index: u16,
     /// What is configured about fetching ahead, or why that is never done.
     pub ahead: Result<PrefetchParams, Off>,
@@ -112,115 +113,7 @@ pub struct RouteExperiment {
     pub latency: Option<Span>,
 }
 
-/// Builds the upstream of a specification.
-pub type Build<'a> = dyn Fn(UpstreamSpec) -> Result<Arc<Upstream>, UpstreamError> + 'a;
-
-/// Compiles every route of the configuration, with its source of `events`; `build` makes its upstreams.
-///
-/// # Errors
-/// A provider that is missing, an upstream that cannot be built, or overrides that name nothing.
-pub fn compile(
-    config: &Config,
-    (events, hearing): (&[Arc<SourceState>], Option<&Arc<Hearing>>),
-    build: &Build<'_>,
-) -> Result<Vec<Arc<RouteState>>, StartError> {
-    let limits = Limits::new(config);
-    let mut known: HashMap<Arc<str>, Ways> = HashMap::new();
-    let mut compiled = Vec::with_capacity(config.routes.len());
-    for (index, route) in config.routes.iter().enumerate() {
-        let mut find = |name: &Arc<str>| {
-            let missing = || StartError::NoProvider { route: route.name.clone(), provider: name.clone() };
-            let provider = config.provider(name).ok_or_else(missing)?;
-            let ways = match known.entry(provider.name.clone()) {
-                Entry::Occupied(ways) => ways.into_mut(),
-                Entry::Vacant(place) => place.insert(Ways::to(provider, (config, &limits), build)?),
-            };
-            Ok::<_, StartError>((provider.clone(), ways.clone()))
-        };
-        let routing = Routing::of(route, config.seed, |name| find(name).map(|(provider, ways)| ways.of_several(provider)))?;
-        let one = one((config, events, &limits), route, find(&route.provider)?)?;
-        compiled.push(Arc::new(RouteState { index: number(index), routing, hearing: hearing.cloned(), ..one }));
-    }
-    Ok(compiled)
-}
-
-/// A place among the routes; those beyond the last that can be told share it, and are not fetched ahead.
-fn number(index: usize) -> u16 {
-    u16::try_from(index).unwrap_or(u16::MAX)
-}
-
-/// The ways to a provider, which its routes share: its breaker, its budget of repeats and its places are about all of them.
-#[derive(Clone)]
-struct Ways {
-    pass: Arc<Upstream>,
-    swap: Option<Arc<Upstream>>,
-    pace: Arc<Pace>,
-}
-
-impl Ways {
-    /// The one that calls take where the route has several providers: a client's own credential is for none of them.
-    fn of_several(self, provider: Arc<Provider>) -> routing::Way {
-        match self.swap {
-            Some(swap) => (provider, "own", swap),
-            None => (provider, "client", self.pass),
-        }
-    }
-
-    fn to(provider: &Provider, (config, limits): (&Config, &Limits), build: &Build<'_>) -> Result<Self, UpstreamError> {
-        let gated = |credential: Option<Credential>| {
-            let own = credential.is_none() && provider.credential_place != CredentialPlace::None;
-            let gate = limits.gate(config, provider, own);
-            build(UpstreamSpec { gate, ..upstream(provider, credential, config.seed) })
-        };
-        let swap = credential(provider).map(|credential| gated(Some(credential))).transpose()?;
-        Ok(Self { pass: gated(None)?, swap, pace: Arc::new(Pace::new(provider)) })
-    }
-}
-
-fn one(
-    (config, events, limits): (&Config, &[Arc<SourceState>], &Limits),
-    route: &Arc<Route>,
-    (provider, ways): (Arc<Provider>, Ways),
-) -> Result<RouteState, StartError> {
-    let facts = facts(route, &provider);
-    let overrides = Overrides::default();
-    let compiled = plan::compile(&facts, &overrides).map_err(|source| StartError::Plan { route: route.name.clone(), source })?;
-    let Ways { pass, swap, pace } = ways;
-    Ok(RouteState {
-        routing: None,
-        batching: Batching::of(route, &pass, swap.as_ref())?,
-        prompts: Prompts::of(route),
-        defer: Defer::of(config, route),
-        pass,
-        swap,
-        compress: if route.compress && route.mode != RouteMode::Observe { config.data.compress.clone().into() } else { Arc::default() },
-        key_spec: key_spec(route, &provider),
-        credentials: credentials(&provider),
-        rules: rules(route),
-        content: content::rules(route, &provider),
-        personal: Personal::of(route),
-        hearing: None,
-        events: route.events.as_ref().and_then(|name| events.iter().find(|source| source.config.name == *name)).cloned(),
-        write_rules: route.purges.iter().cloned().map(writes::Rule::new).collect(),
-        economics: economics(route),
-        ahead: prefetch::params(route, &compiled),
-        index: 0,
-        plan: Arc::new(compiled),
-        facts,
-        experiment: ArcSwapOption::empty(),
-        switches: Switches::new(route.batch.is_some(), route.prompt_cache.is_some()),
-        planning: Planning::default(),
-        kept: Mutex::default(),
-        stats: Mutex::new(Numbered::new(RouteStats::with_stale_budget(route.stale_budget))),
-        pace,
-        limits: limits.of(config, (route, &provider)),
-        dialect: dialect(&provider),
-        route: route.clone(),
-        provider,
-    })
-}
-
-const fn dialect(provider: &Provider) -> Dialect {
+pub const fn dialect(provider: &Provider) -> Dialect {
     match provider.dialect {
         farthing_config::Dialect::OpenAi => Dialect::OpenAi,
         farthing_config::Dialect::Anthropic => Dialect::Anthropic,
@@ -257,13 +150,13 @@ fn place(provider: &Provider) -> Option<&str> {
     }
 }
 
-fn credentials(provider: &Provider) -> Credentials {
+pub fn credentials(provider: &Provider) -> Credentials {
     Credentials::new(CREDENTIAL_NAMES.iter().copied().chain(place(provider)))
 }
 
 /// Left out of a key is what the principal stands for, and what the configuration says means nothing. On a shared route no principal
 /// stands for anything: there a parameter that only looks like a credential may be data, and counts.
-fn key_spec(route: &Route, provider: &Provider) -> KeySpec {
+pub fn key_spec(route: &Route, provider: &Provider) -> KeySpec {
     let stood_for: &[&str] = if route.shared { &[] } else { CREDENTIAL_NAMES };
     let named = route.strip_query.iter().map(|n| &**n).chain(place(provider));
     let all: Vec<&str> = stood_for.iter().copied().chain(named).collect();
@@ -328,7 +221,7 @@ pub fn ttl_params(route: &Route) -> TtlParams {
     }
 }
 
-fn credential(provider: &Provider) -> Option<Credential> {
+pub fn credential(provider: &Provider) -> Option<Credential> {
     let secret = farthing_upstream::Secret::new(provider.credential.as_ref()?.expose());
     let place = match &provider.credential_place {
         CredentialPlace::None => return None,
@@ -339,7 +232,7 @@ fn credential(provider: &Provider) -> Option<Credential> {
     Some(Credential::new(place, secret))
 }
 
-fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64) -> UpstreamSpec {
+pub fn upstream(provider: &Provider, credential: Option<Credential>, seed: u64) -> UpstreamSpec {
     let settings = &provider.upstream;
     UpstreamSpec {
         credential,

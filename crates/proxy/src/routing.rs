@@ -81,15 +81,12 @@ pub struct Weighed {
 pub type Way = (Arc<Provider>, &'static str, Arc<Upstream>);
 
 impl Routing {
-    /// The providers of a route; `None` where it has one. `way` finds each.
-    ///
-    /// # Errors
-    /// Those of `way`.
-    pub fn of<E>(route: &Route, seed: u64, mut way: impl FnMut(&Arc<str>) -> Result<Way, E>) -> Result<Option<Self>, E> {
-        let Some(config) = &route.routing else { return Ok(None) };
+    /// The providers of a route, by the ways to them in its order; `None` where it has one.
+    pub fn of(route: &Route, seed: u64, ways: impl Iterator<Item = Way>) -> Option<Self> {
+        let config = route.routing.as_ref()?;
         // Who only looks on changes nobody's provider.
         let most = if route.mode == Mode::Observe { 1 } else { config.providers.len() };
-        let ways: Vec<Way> = config.providers.iter().take(most).map(|leg| way(&leg.provider)).collect::<Result<_, E>>()?;
+        let ways: Vec<Way> = ways.take(most).collect();
         let legs = config.providers.iter().zip(&ways).map(|(config_of, way)| leg(config, config_of, way));
         let providers: Vec<&Provider> = ways.iter().map(|(provider, ..)| &**provider).collect();
         let retry = retry(providers.first().copied(), seed);
@@ -104,7 +101,7 @@ impl Routing {
         let legs = ways.iter().map(priced).collect();
         let compresses = providers.iter().any(|provider| provider.upstream.compress_requests.is_some());
         let ways = ways.into_iter().map(|(provider, whose, upstream)| (provider.name.clone(), whose, upstream)).collect();
-        Ok(Some(Self { origin, router, legs, ways, compresses, prompts }))
+        Some(Self { origin, router, legs, ways, compresses, prompts })
     }
 
     /// Who answers calls.
@@ -262,6 +259,6 @@ fn adapter(config: &AdapterConfig, routing: &RoutingConfig) -> Adapter {
 impl State {
     /// What is told of the routes with several providers.
     pub fn routings(&self) -> Vec<RoutingReport> {
-        self.routes.iter().filter_map(|route| Some(route.routing.as_ref()?.report(&route.route))).collect()
+        self.live().routes.iter().filter_map(|route| Some(route.routing.as_ref()?.report(&route.route))).collect()
     }
 }

@@ -170,7 +170,7 @@ async fn called(state: Arc<State>, mut planned: Planned, call: Result<Wanted, Un
             }
         }
     }
-    planned.keep_promise(state.config.plans.batch_min_sla);
+    planned.keep_promise(state.live().config.plans.batch_min_sla);
     state.draw_waiting(&mut planned);
     let leaving = Leaving::new(&state, &planned);
     if call.as_ref().err().is_none_or(|reason| defer::may_pass(*reason)) {

@@ -97,6 +97,8 @@ struct Shortcut {
     headers: Arc<HeaderMap>,
     /// The coding that an answer gets, where it may have one.
     coding: Option<Coding>,
+    /// The configuration that it follows from, by how often it was another one.
+    turn: u64,
 }
 
 /// What the map holds: whoever answers by it keeps it meanwhile.
@@ -137,7 +139,7 @@ pub struct Told<'a> {
 
 impl Shortcut {
     /// What is remembered of a request that was answered from the cache; `None` for one whose like may need more than that.
-    fn of(planned: &Planned, audits: bool) -> Option<Self> {
+    fn of(planned: &Planned, audits: bool, turn: u64) -> Option<Self> {
         let Planned { account, facts, headers, cache, control, debug, .. } = planned;
         let plain = account.method == Method::GET
             && cache.is_ok()
@@ -158,6 +160,7 @@ impl Shortcut {
             facts: facts.clone(),
             headers: Arc::new(headers.clone()),
             coding: compress::wanted(&account.route, headers),
+            turn,
         })
     }
 
@@ -181,7 +184,7 @@ impl Shortcut {
         let id = RequestId(state.ids.next());
         let account = Account { id, at, started, noted: Some(noted), plan: route.planning.id(), ..self.account.clone() };
         let settled = settled_from(state, (&account, ""), &usable, (StatusCode::OK, usable.entry.body.len() as u64));
-        let may_code = self.may_code(state, &usable.entry);
+        let may_code = self.may_code(&usable.entry);
         let coded = self.coding.filter(|_| may_code).and_then(|coding| Some((coding, usable.entry.form(coding)?.clone())));
         let body = coded.as_ref().map_or(&usable.entry.body, |(_, small)| small).clone();
         let mut head = head(&usable, (body.len(), coded.is_some()), id, &notes_from(&settled, &usable));
@@ -203,8 +206,8 @@ impl Shortcut {
     }
 
     /// Whether an answer from the entry may be compressed for some client.
-    fn may_code(&self, state: &State, entry: &Entry) -> bool {
-        let may = || may_code(entry.status, Some(entry.body.len() as u64), state.config.data.compress_min, || entry.headers.iter());
+    fn may_code(&self, entry: &Entry) -> bool {
+        let may = || may_code(entry.status, Some(entry.body.len() as u64), self.account.route.compress_min, || entry.headers.iter());
         !self.account.route.compress.is_empty() && may()
     }
 
@@ -212,7 +215,7 @@ impl Shortcut {
     fn usable(&self, state: &State, entry: &Arc<Cached>, at: Time) -> Option<Usable> {
         let simple = entry.status == StatusCode::OK && entry.body.len() <= LARGEST && entry.headers.get(&DATE).is_some();
         // One that must be compressed first takes the usual way.
-        let simple = simple && self.coding.is_none_or(|coding| entry.form(coding).is_some() || !self.may_code(state, entry));
+        let simple = simple && self.coding.is_none_or(|coding| entry.form(coding).is_some() || !self.may_code(entry));
         if !simple || !acceptable(entry, &self.headers) || state.cache.will_be_due(entry, at) {
             return None;
         }
@@ -250,9 +253,10 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 impl State {
     /// The answer to a request that is known by the bytes of its head.
     pub fn recall_head(self: &Arc<Self>, head: &[u8]) -> Recalled {
-        let name = self.keyer.raw_head(head);
-        let Some(shortcut) = self.shortcuts.get(name) else {
-            return if self.shortcuts.saw(name) { Recalled::Wanted(RawHead(name)) } else { Recalled::Unknown };
+        let (name, turn) = (self.keyer.raw_head(head), self.turns.load(Ordering::Acquire));
+        let Some(shortcut) = self.shortcuts.get(name).filter(|shortcut| shortcut.turn == turn) else {
+            // The turn is read before anything of the configuration is.
+            return if self.shortcuts.saw(name) { Recalled::Wanted(RawHead(name, turn)) } else { Recalled::Unknown };
         };
         let Some(wire) = shortcut.answer(self) else { return Recalled::Unknown };
         self.counters.recalled.fetch_add(1, Ordering::Relaxed);
@@ -261,8 +265,8 @@ impl State {
 
     /// Remembers a request that is being answered from a fresh entry.
     pub fn remember_head(&self, planned: &Planned) {
-        if let Some(RawHead(name)) = planned.raw
-            && let Some(shortcut) = Shortcut::of(planned, self.config.audit.share > 0.0)
+        if let Some(RawHead(name, turn)) = planned.raw
+            && let Some(shortcut) = Shortcut::of(planned, self.live().config.audit.share > 0.0, turn)
         {
             self.shortcuts.put(name, shortcut, planned.account.at);
         }

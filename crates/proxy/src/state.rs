@@ -1,24 +1,24 @@
 //! What all requests share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use arc_swap::{ArcSwap, Guard};
 use farthing_cache::{Cache, FormRoom};
-use farthing_config::{Config, RouteIndex};
+use farthing_config::Config;
 use farthing_freshness::Keyer;
 use farthing_ledger::{Aggregates, LogHandle};
 use farthing_policy::Guarded;
 use farthing_types::{Clock, Draw, Time};
 use farthing_upstream::Upstream;
-use http::Method;
 use tokio_util::task::TaskTracker;
 
 use crate::alerts::Alerts;
 use crate::audit::Audits;
 use crate::batching::BatchReport;
 use crate::budgets::Budgets;
-use crate::clients::Clients;
+use crate::changes::ChangeBook;
 use crate::compress::Compressed;
 use crate::events::SourceState;
 use crate::experiments::Trials;
@@ -28,7 +28,8 @@ use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
 use crate::lifecycle::freeze::Freeze;
-use crate::limits::{Limits, LimitsReport};
+use crate::limits::LimitsReport;
+use crate::live::Live;
 use crate::load::Load;
 use crate::memory::Memory;
 use crate::pace::PaceStats;
@@ -36,6 +37,7 @@ use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
 use crate::pricing::Pricing;
 use crate::proof::Proof;
+use crate::reload::Reloads;
 use crate::route::RouteState;
 use crate::shortcut::Shortcuts;
 use crate::sinks::Sinks;
@@ -44,8 +46,14 @@ use crate::volatile::Volatile;
 
 /// What all requests share.
 pub struct State {
-    /// The configuration.
-    pub config: Arc<Config>,
+    /// What the configuration in force comes to.
+    pub live: ArcSwap<Live>,
+    /// How often it was another one: what was remembered under the one before counts no more.
+    pub turns: AtomicU64,
+    /// Who changed what and when.
+    pub changes: Arc<ChangeBook>,
+    /// Which that is, and what became of others.
+    pub reloads: Reloads,
     /// The proxy's time: decisions, ages, log.
     pub clock: Arc<dyn Clock>,
     /// Real time: how long our own work takes.
@@ -56,14 +64,6 @@ pub struct State {
     pub keyer: Keyer,
     /// Key of credential digests.
     pub salt: [u8; 32],
-    /// Who can show who it is.
-    pub clients: Clients,
-    /// Routes in the order in which they are tried.
-    pub routes: Vec<Arc<RouteState>>,
-    /// Finds the one that takes a request.
-    pub route_index: RouteIndex,
-    /// Places of the routes by name.
-    pub route_names: HashMap<Arc<str>, usize>,
     /// Sources of events.
     pub events: Vec<Arc<SourceState>>,
     /// L1 and flights.
@@ -172,30 +172,31 @@ pub struct Counters {
 }
 
 impl State {
-    /// The route of a request: the first that takes it.
-    pub fn route(&self, host: &str, path: &str, method: &Method) -> Option<&Arc<RouteState>> {
-        self.routes.get(self.route_index.find(host, path, method)?)
+    /// What the configuration in force comes to; for one look.
+    pub fn live(&self) -> Guard<Arc<Live>> {
+        self.live.load()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.live().config.clone()
     }
 
     /// The route of that name.
-    pub fn route_named(&self, name: &str) -> Option<&Arc<RouteState>> {
-        self.routes.get(*self.route_names.get(name)?)
+    pub fn route_named(&self, name: &str) -> Option<Arc<RouteState>> {
+        self.live().named(name).cloned()
     }
 
     /// Figures of the lines in front of the providers that have a route, by name.
     pub fn paces(&self) -> Vec<PaceStats> {
-        let stats = self.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));
+        let live = self.live();
+        let stats = live.routes.iter().map(|route| (route.provider.name.clone(), route.pace.stats()));
         stats.collect::<BTreeMap<_, _>>().into_values().collect()
-    }
-
-    /// The limits of the instance, which all its routes share.
-    pub fn all_limits(&self) -> Option<&Limits> {
-        self.routes.first().map(|route| &route.limits)
     }
 
     /// What is told of the limits, with so many counters of each at most; `None` where there is none.
     pub fn limits(&self, most: usize) -> Option<LimitsReport> {
-        self.all_limits()?.report(most)
+        self.live().limits.report(most)
     }
 
     /// What the batches of each route did that has any.
@@ -204,12 +205,13 @@ impl State {
             let batching = route.batching.as_ref()?;
             Some(BatchReport { route: route.route.name.clone(), stats: batching.stats.clone(), lists: batching.lists.clone() })
         };
-        self.routes.iter().filter_map(report).collect()
+        self.live().routes.iter().filter_map(report).collect()
     }
 
     /// The ways to the providers that have a route: name, whose credential is sent, upstream. Each once.
     pub fn upstreams(&self) -> Vec<(Arc<str>, &'static str, Arc<Upstream>)> {
-        let all = self.routes.iter().flat_map(|route| route.ways());
+        let live = self.live();
+        let all = live.routes.iter().flat_map(|route| route.ways());
         let ways: BTreeMap<_, _> = all.map(|(name, whose, upstream)| ((name, whose), upstream)).collect();
         ways.into_iter().map(|((name, whose), upstream)| (name, whose, upstream)).collect()
     }

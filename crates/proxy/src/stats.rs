@@ -178,9 +178,9 @@ fn verdict(state: &State, end: &EntryEnd, changed: bool) {
         }
         None => 0.0,
     };
-    state.matured(route, end, (changed, stale));
+    state.matured(&route, end, (changed, stale));
     state.totals.verdicts(&route.route.name, entry.hits(), stale.round() as u64);
     if let Some(last) = entry.last_hit().filter(|_| stale > 0.0) {
-        state.record_stale(route, &entry.subject, (last, stale));
+        state.record_stale(&route, &entry.subject, (last, stale));
     }
 }

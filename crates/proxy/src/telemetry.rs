@@ -3,6 +3,7 @@
 mod ahead;
 mod alerts;
 mod clients;
+mod config;
 mod defer;
 mod fleet;
 mod l2;
@@ -117,10 +118,13 @@ impl Collector for Totals {
         for family in money(&routes).into_iter().chain(counts(&routes)) {
             family.encode(&mut encoder)?;
         }
-        for family in process(&self.0).into_iter().chain(events(&self.0)).chain(clients::families(self.0.clients())) {
+        for family in process(&self.0).into_iter().chain(events(&self.0)).chain(clients::families(&self.0.state().live().clients)) {
             family.encode(&mut encoder)?;
         }
         for family in self.0.fleet_stats().iter().flat_map(|stats| fleet::families(stats, &|outcome| self.0.fills(outcome))) {
+            family.encode(&mut encoder)?;
+        }
+        for family in config::families(&self.0.config_standing(), self.0.change_counts()) {
             family.encode(&mut encoder)?;
         }
         for family in alerts::families(&self.0.alerts().stats()) {

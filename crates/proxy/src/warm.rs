@@ -121,7 +121,7 @@ pub enum WarmRefused {
 /// See [`WarmRefused`]; nothing was fetched then.
 pub async fn warm(state: &Arc<State>, order: WarmOrder) -> Result<WarmReport, WarmRefused> {
     let found = state.route_named(&order.route);
-    let route = found.ok_or_else(|| WarmRefused::NoRoute(order.route.clone()))?.clone();
+    let route = found.ok_or_else(|| WarmRefused::NoRoute(order.route.clone()))?;
     let refused = |text: String| Err(WarmRefused::Order(text));
     let (name, provider) = (&route.route.name, &route.provider);
     if !provider.terms.prefetch {
@@ -156,14 +156,15 @@ fn identity(state: &State, route: &RouteState, tenant: Option<&str>) -> Result<I
              provider's credential"
         )));
     }
-    let mut tenants: Vec<&Tenant> = state.config.keys.iter().map(|key| &key.tenant).collect();
+    let live = state.live();
+    let mut tenants: Vec<&Tenant> = live.config.keys.iter().map(|key| &key.tenant).collect();
     tenants.sort();
     tenants.dedup();
     // Which tenants tokens name is not known beforehand.
-    let by_token = |name: &str| (!state.clients.tokens.is_empty() && !is_reserved_tenant(name)).then(|| name.into());
+    let by_token = |name: &str| (!live.clients.tokens.is_empty() && !is_reserved_tenant(name)).then(|| name.into());
     let listed = |name: &str| tenants.iter().find(|tenant| ****tenant == *name).map(|tenant| (**tenant).clone());
     let known = |name: &str| listed(name).or_else(|| by_token(name));
-    let private = swap && !route.route.shared && !state.clients.is_empty();
+    let private = swap && !route.route.shared && !live.clients.is_empty();
     let tenant = match tenant {
         Some(named) => known(named),
         None if private => None,

@@ -4,6 +4,7 @@ mod alerts;
 mod budgets;
 mod bypass;
 mod cache;
+mod config;
 mod costs;
 mod events;
 mod experiments;
@@ -31,7 +32,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{Parts, Problem, ProblemDocument, dashboard, guard};
+use crate::{Parts, Problem, ProblemDocument, audit, dashboard, guard};
 
 /// Longest time a handler may take; loading a predictor takes milliseconds.
 const HANDLER_DEADLINE: Duration = Duration::from_secs(30);
@@ -66,6 +67,7 @@ const _: fn(QueryRejection) -> Problem = Problem::from;
         (name = "costs", description = "Money, from the log"),
         (name = "cache", description = "The cache"),
         (name = "budgets", description = "Money that may be spent over a time"),
+        (name = "config", description = "The configuration, and who changed what"),
         (name = "bypass", description = "The switch that lets everything pass by"),
         (name = "experiments", description = "Variants of plans, compared"),
         (name = "limits", description = "Requests, tokens and calls at a time"),
@@ -87,6 +89,10 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(views::status))
         .routes(routes!(views::costs))
         .routes(routes!(costs::ask))
+        .routes(routes!(config::show))
+        .routes(routes!(config::reload))
+        .routes(routes!(config::diff))
+        .routes(routes!(config::audit))
         .routes(routes!(alerts::forecast))
         .routes(routes!(alerts::list))
         .routes(routes!(views::decision))
@@ -143,7 +149,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(parts: Parts, config: &AdminConfig) -> Router {
     let (router, _) = routes().split_for_parts();
     let description = openapi().to_json().unwrap_or_default();
-    let token = config.token.clone().map(Arc::new);
+    let door = guard::Door { parts: parts.clone(), given: Arc::new(config.clone()) };
+    let noting = audit::Noting { parts: parts.clone(), max_body: config.max_body };
     dashboard::with_page(router)
         .route("/openapi.json", axum::routing::get(|| async move { ([(header::CONTENT_TYPE, "application/json")], description) }))
         .fallback(|| async { Problem::not_found("no such endpoint; GET /openapi.json lists them") })
@@ -151,7 +158,8 @@ pub fn router(parts: Parts, config: &AdminConfig) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "GET /openapi.json lists the methods of each endpoint")
         })
         .layer(DefaultBodyLimit::max(config.max_body))
-        .layer(middleware::from_fn_with_state(token, guard::guard))
+        .layer(middleware::from_fn_with_state(noting, audit::note))
+        .layer(middleware::from_fn_with_state(door, guard::guard))
         .layer(middleware::from_fn(deadline))
         .with_state(parts)
 }

@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod budgets;
 pub mod bypass;
 pub mod cache;
+pub mod config;
 pub mod costs;
 pub mod decisions;
 pub mod events;
@@ -25,6 +26,7 @@ use alerts::AlertsView;
 use budgets::BudgetsControl;
 use bypass::BypassControl;
 use cache::CacheControl;
+use config::{AuditControl, ConfigControl};
 use costs::CostsView;
 use decisions::DecisionsView;
 use events::EventsControl;
@@ -53,6 +55,10 @@ pub struct Parts {
     pub decisions: Arc<dyn DecisionsView>,
     /// The cache.
     pub cache: Arc<dyn CacheControl>,
+    /// The configuration.
+    pub config: Arc<dyn ConfigControl>,
+    /// Who changed what.
+    pub audit: Arc<dyn AuditControl>,
     /// Questions about money.
     pub costs: Arc<dyn CostsView>,
     /// Alerts about money.

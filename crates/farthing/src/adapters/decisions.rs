@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
 
 use farthing_admin::{ControlError, DecisionView, DecisionsView, ExplanationView, PlanView};
 use farthing_config::remedy;
@@ -33,7 +33,7 @@ const COLUMNS: [&str; 13] = [
 
 impl DecisionsView for Running {
     fn decision(&self, id: DecisionId) -> Result<Option<DecisionView>, ControlError> {
-        let dir = self.log_folder()?;
+        let dir = &self.log_folder()?;
         let mut found = None;
         let mut visit = |cells: &[Value<'_>]| {
             if matches!(cells.first(), Some(Value::U64(number)) if *number == id.0) {
@@ -48,25 +48,28 @@ impl DecisionsView for Running {
 
     fn explain(&self, request: RequestId) -> Result<ExplanationView, ControlError> {
         let budget = |route: &str| {
-            let found = self.proxy.config().routes.iter().find(|r| &*r.name == route);
+            let config = self.proxy.config();
+            let found = config.routes.iter().find(|r| &*r.name == route);
             found.map(|r| r.stale_budget)
         };
-        let places = Places { log: self.log_folder()?, models: self.proxy.models().root(), stale_budget: &budget };
+        let log = self.log_folder()?;
+        let places = Places { log: &log, models: self.proxy.models().root(), stale_budget: &budget };
         explain::request(&places, request.0)
     }
 
     fn plan(&self, request: RequestId) -> Result<PlanView, ControlError> {
         let advice = |route: &str, reason| {
-            let found = self.proxy.config().route(route)?;
+            let config = self.proxy.config();
+            let found = config.route(route)?;
             let remedy = remedy(reason, found);
             Some(remedy.key.map_or_else(|| remedy.advice.to_owned(), |key| format!("{key}: {}", remedy.advice)))
         };
-        explain::plan(self.log_folder()?, request.0, &advice)
+        explain::plan(&self.log_folder()?, request.0, &advice)
     }
 }
 
 impl Running {
-    fn log_folder(&self) -> Result<&Path, ControlError> {
+    fn log_folder(&self) -> Result<PathBuf, ControlError> {
         self.proxy.log_dir().ok_or_else(|| ControlError::Unavailable("the log is off (log.enabled)".to_owned()))
     }
 }

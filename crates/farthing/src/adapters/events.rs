@@ -39,7 +39,7 @@ fn info(source: &SourceState) -> EventSourceInfo {
     EventSourceInfo {
         name: source.config.name.to_string(),
         kind: source.kind().to_owned(),
-        routes: source.routes.iter().map(ToString::to_string).collect(),
+        routes: source.routes().iter().map(ToString::to_string).collect(),
         down: source.is_down(),
         heard_ns: source.heard().map(farthing_types::Time::nanos),
         events: read(&counts.events),

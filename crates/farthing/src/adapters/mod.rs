@@ -4,6 +4,7 @@ mod alerts;
 mod budgets;
 mod bypass;
 mod cache;
+pub mod config;
 pub mod costs;
 mod decisions;
 mod events;
@@ -32,16 +33,16 @@ pub struct Running {
     real_start: Time,
     started: Time,
     places: costs::Places,
-    /// How prices are read again.
-    reread: Option<prices::Reread>,
+    /// Where the configuration came from.
+    source: Option<Arc<dyn config::Source>>,
 }
 
 impl Running {
-    /// The parts of the admin API, all answered by `proxy`; `reread` reads its configuration again.
-    pub fn parts(proxy: Arc<Proxy>, reread: Option<prices::Reread>) -> Parts {
+    /// The parts of the admin API, all answered by `proxy`; `source` is where its configuration came from.
+    pub fn parts(proxy: Arc<Proxy>, source: Option<Arc<dyn config::Source>>) -> Parts {
         let real = RealClock::default();
         let real_start = farthing_types::Clock::now(&real);
-        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start, places: costs::Places::default(), reread });
+        let running = Arc::new(Self { started: proxy.now(), proxy, real, real_start, places: costs::Places::default(), source });
         Parts {
             status: running.clone(),
             routes: running.clone(),
@@ -53,6 +54,8 @@ impl Running {
             freeze: running.clone(),
             limits: running.clone(),
             cache: running.clone(),
+            config: running.clone(),
+            audit: running.clone(),
             costs: running.clone(),
             alerts: running.clone(),
             events: running.clone(),

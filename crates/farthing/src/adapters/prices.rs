@@ -3,20 +3,17 @@
 use std::sync::Arc;
 
 use farthing_admin::{ControlError, MonthlyVolume, PricesControl, PricesReport, UnpricedTarget};
-use farthing_config::Config;
 use farthing_proxy::Proxy;
 
 use super::Running;
-
-/// Reads the configuration again as it was read at the start; the error tells everything that is wrong.
-pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+use super::config::Source;
 
 /// Puts the prices of the configuration in force as it is now on disk, all or nothing.
 ///
 /// # Errors
 /// What is wrong; the old prices stay in force.
-pub fn reload(proxy: &Proxy, reread: &Reread) -> Result<Arc<str>, String> {
-    let config = reread().inspect_err(|_| proxy.refuse_prices())?;
+fn reload(proxy: &Proxy, source: &dyn Source) -> Result<Arc<str>, String> {
+    let config = source.read(None).config.inspect_err(|_| proxy.refuse_prices())?;
     proxy.reload_prices(&config).map_err(|error| error.to_string())
 }
 
@@ -46,8 +43,7 @@ impl PricesControl for Running {
     }
 
     fn reload(&self) -> Result<PricesReport, ControlError> {
-        let reread = self.reread.as_ref().ok_or_else(|| ControlError::Unavailable("there is no configuration to read again".to_owned()))?;
-        reload(&self.proxy, reread).map_err(ControlError::Refused)?;
+        reload(&self.proxy, self.source()?).map_err(ControlError::Refused)?;
         Ok(self.prices())
     }
 }
@@ -56,10 +52,21 @@ impl PricesControl for Running {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use farthing_config::{Flags, Surroundings};
+    use farthing_config::{Config, Flags, Surroundings};
     use farthing_types::RealClock;
 
+    use super::super::config::Read;
     use super::*;
+
+    struct Disk(Arc<AtomicUsize>);
+    impl Source for Disk {
+        fn read(&self, _instead: Option<&str>) -> Read {
+            Read { config: config(DISK[self.0.load(Ordering::Relaxed)]), digest: None }
+        }
+        fn file(&self) -> Option<String> {
+            None
+        }
+    }
 
     struct Salted;
     impl Surroundings for Salted {
@@ -91,9 +98,7 @@ mod tests {
     async fn prices_are_reloaded_whole_or_not_at_all() {
         let at = Arc::new(AtomicUsize::new(1));
         let proxy = Proxy::start(Arc::new(config(DISK[0]).unwrap()), Arc::new(RealClock::default())).await.unwrap();
-        let disk = at.clone();
-        let reread: Reread = Arc::new(move || config(DISK[disk.load(Ordering::Relaxed)]));
-        let running = Running::parts(proxy.clone(), Some(reread));
+        let running = Running::parts(proxy.clone(), Some(Arc::new(Disk(at.clone()))));
         let first = running.prices.prices().digest;
         let second = running.prices.reload().unwrap().digest;
         assert_ne!(first, second);

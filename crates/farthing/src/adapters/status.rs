@@ -117,7 +117,8 @@ impl RoutesView for Running {
 
 impl Running {
     fn route(&self, route: &Route, experiment: Option<String>, snapshot: &AggregatesSnapshot) -> RouteInfo {
-        let provider = self.proxy.config().provider(&route.provider);
+        let config = self.proxy.config();
+        let provider = config.provider(&route.provider);
         let counted = snapshot.routes.get(&route.name);
         RouteInfo {
             name: route.name.to_string(),

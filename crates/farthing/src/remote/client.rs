@@ -33,6 +33,9 @@ pub enum ClientError {
     /// The API refused.
     #[error("{0}")]
     Refused(String),
+    /// What was to be sent cannot be read.
+    #[error("cannot read {0}")]
+    Unread(String),
     /// What was asked for cannot be written.
     #[error("cannot write {0}")]
     Unwritten(String),
@@ -108,6 +111,9 @@ impl Client {
         if !json.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
+        if let Some(actor) = actor() {
+            request = request.header("x-farthing-actor", actor);
+        }
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -121,6 +127,12 @@ impl Client {
         };
         tokio::time::timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(unreachable(format!("no answer within {DEADLINE:?}"))))
     }
+}
+
+/// Who gives the order, as the system names it: noted as what was said.
+fn actor() -> Option<String> {
+    let name = std::env::var("FARTHING_ACTOR").or_else(|_| std::env::var("USER")).ok()?;
+    (!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic())).then_some(name)
 }
 
 /// The innermost reason: "connection refused" and not "client error".

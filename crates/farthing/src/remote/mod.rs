@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod budgets;
 pub mod bypass;
 pub mod client;
+pub mod config;
 pub mod costs;
 mod costs_table;
 pub mod experiments;

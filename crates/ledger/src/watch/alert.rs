@@ -23,11 +23,14 @@ pub enum AlertKind {
     PredictedOverrun,
     /// Records of what was spent may be lost.
     BillingAtRisk,
+    /// A changed configuration was refused, so that the one before is in force.
+    ConfigRefused,
 }
 
 impl AlertKind {
     /// Every value, in the order of declaration.
-    pub const ALL: [Self; 5] = [Self::BudgetLevel, Self::Unpriced, Self::SpendAnomaly, Self::PredictedOverrun, Self::BillingAtRisk];
+    pub const ALL: [Self; 6] =
+        [Self::BudgetLevel, Self::Unpriced, Self::SpendAnomaly, Self::PredictedOverrun, Self::BillingAtRisk, Self::ConfigRefused];
 
     /// The stable string.
     pub const fn as_str(self) -> &'static str {
@@ -37,6 +40,7 @@ impl AlertKind {
             Self::SpendAnomaly => "spend-anomaly",
             Self::PredictedOverrun => "predicted-overrun",
             Self::BillingAtRisk => "billing-at-risk",
+            Self::ConfigRefused => "config-refused",
         }
     }
 }
@@ -190,6 +194,12 @@ pub fn overrun((subject, period): (&str, &str), (limit, probability): (Money, f6
 pub fn billing_at_risk(what: &str, problem: &str, at: Time) -> Alert {
     let summary = format!("{what}: {problem}; what is spent now may be in no bill");
     Alert::new((AlertKind::BillingAtRisk, at), what, "", (summary, json!({ "problem": problem })))
+}
+
+/// A changed configuration was refused: limits, prices and budgets that somebody thinks are in force are not. `digest` names what was refused.
+pub fn config_refused(digest: &str, problem: &str, at: Time) -> Alert {
+    let summary = format!("the configuration was not reloaded, and the one before is in force: {problem}");
+    Alert::new((AlertKind::ConfigRefused, at), "configuration", digest, (summary, json!({ "problem": problem, "digest": digest })))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod simulation;
 mod stats;
 mod watcher;
 
-pub use alert::{Alert, AlertKind, BudgetLevel, BudgetLevels, Level, anomaly, billing_at_risk, budget, overrun, unpriced};
+pub use alert::{Alert, AlertKind, BudgetLevel, BudgetLevels, Level, anomaly, billing_at_risk, budget, config_refused, overrun, unpriced};
 pub use book::{Book, BookCounts, Delivery, Told, pause};
 pub use forecast::{Forecast, forecast};
 pub use history::{History, Hour};

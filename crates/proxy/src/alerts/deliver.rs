@@ -123,7 +123,7 @@ pub(super) async fn run((alerts, post): (Arc<Alerts>, Post), mut waiting: mpsc::
 }
 
 async fn one(alerts: &Arc<Alerts>, post: &Post, told: Told, (draw, clock): (Draw, &Arc<dyn Clock>)) {
-    let until = Instant::now() + alerts.config.deadline;
+    let until = Instant::now() + alerts.config.load().deadline;
     let counts = &alerts.counts;
     for attempts in 1u32.. {
         counts.attempts.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use farthing_config::{AlertsConfig, Config};
 use farthing_ledger::watch::{Alert, AlertKind, Book, BookCounts, BudgetLevels, Delivery, Told};
 use parking_lot::Mutex;
@@ -28,7 +29,7 @@ const FILE: &str = "alerts.json";
 
 /// The alerts of an instance.
 pub struct Alerts {
-    config: AlertsConfig,
+    config: ArcSwap<AlertsConfig>,
     book: Mutex<Book>,
     /// Where the book is kept; `None`: nowhere.
     path: Option<PathBuf>,
@@ -79,10 +80,15 @@ impl Alerts {
             saving: Mutex::default(),
             waiting: (sender, Mutex::new(Some(receiver))),
             watching: Mutex::new(watch::Watching::new(&config.alerts)),
-            config: config.alerts.clone(),
+            config: ArcSwap::from_pointee(config.alerts.clone()),
             budgets: Mutex::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// What is told of money is told by this from now on; where it is posted to stays as it was.
+    pub fn amend(&self, config: &AlertsConfig) {
+        self.config.store(Arc::new(config.clone()));
     }
 
     /// Who tells of budgets that have reached a level.
@@ -92,8 +98,11 @@ impl Alerts {
 
     /// Tells of something, unless it was told of lately. Never blocks.
     pub fn raise(&self, alert: Alert) {
-        let posted = self.config.webhook.is_some();
-        let Some(told) = self.book.lock().raise(alert, self.config.repeat, posted) else { return };
+        let (posted, repeat) = {
+            let config = self.config.load();
+            (config.webhook.is_some(), config.repeat)
+        };
+        let Some(told) = self.book.lock().raise(alert, repeat, posted) else { return };
         let Alert { id, kind, subject, summary, .. } = &told.alert;
         tracing::warn!(kind = kind.as_str(), %id, %subject, %summary, "alert");
         if posted {
@@ -120,7 +129,7 @@ impl Alerts {
 
     /// What the month will have cost, of all or of a tenant; `None` with less than two weeks known.
     pub fn forecast(&self, tenant: Option<&str>) -> Option<MonthForecast> {
-        self.watching.lock().forecast(tenant, self.config.per_month)
+        self.watching.lock().forecast(tenant, self.config.load().per_month)
     }
 
     /// Forgets a tenant: its alerts, also in the saved book, and what is known of its spend. Blocks.
@@ -164,7 +173,7 @@ impl Alerts {
             Ok(book) => {
                 let pending = book.pending();
                 *self.book.lock() = book;
-                if self.config.webhook.is_some() {
+                if self.config.load().webhook.is_some() {
                     pending.into_iter().for_each(|told| self.queue(told));
                 }
             }
@@ -195,8 +204,9 @@ impl Alerts {
 /// A webhook that cannot be called as it is written.
 pub fn start(state: &Arc<State>, stop: &CancellationToken) -> Result<(), StartError> {
     let alerts = &state.alerts;
-    if let (Some(webhook), Some(waiting)) = (&alerts.config.webhook, alerts.waiting.1.lock().take()) {
-        let post = deliver::Post::new(webhook, alerts.config.webhook_key.as_ref(), state.clock.clone())?;
+    let config = alerts.config.load_full();
+    if let (Some(webhook), Some(waiting)) = (&config.webhook, alerts.waiting.1.lock().take()) {
+        let post = deliver::Post::new(webhook, config.webhook_key.as_ref(), state.clock.clone())?;
         let posting = deliver::run((alerts.clone(), post), waiting, (state.draw, state.clock.clone()));
         let stopped = stop.clone();
         state.tasks.spawn(async move {

@@ -52,7 +52,7 @@ impl Origin for Receiver {
 /// Posts what `alerts` has until `done` holds of its figures. Time is tokio's, which the test has paused.
 async fn post_until(alerts: &Arc<Alerts>, receiver: &Arc<Receiver>, done: impl Fn(&AlertStats) -> bool) {
     let clock = Arc::new(VirtualClock::new(Time::from_millis(1_000_000)));
-    let post = Post::by(receiver.clone(), "/hook?x=1".parse().unwrap(), alerts.config.webhook_key.as_ref());
+    let post = Post::by(receiver.clone(), "/hook?x=1".parse().unwrap(), alerts.config.load().webhook_key.as_ref());
     let waiting = alerts.waiting.1.lock().take().unwrap();
     let posting = run((alerts.clone(), post), waiting, (Draw::new(7), clock as Arc<dyn Clock>));
     let watching = async {

@@ -208,7 +208,7 @@ impl State {
             let to = (from + 24).min(due.end);
             // Only the last day can have rows that are in no file yet.
             let recent = (to == due.end).then(|| recent.clone() as Arc<dyn farthing_ledger::costs::RecentRows>);
-            let store = CostStore::new(&self.config.log.dir, recent, limits);
+            let store = CostStore::new(&self.config().log.dir, recent, limits);
             let until = self.real.now() + LONGEST;
             match read(&store, from..to, &|| stop.is_cancelled() || self.real.now() > until) {
                 Ok(hours) => alerts.take(from..to, &hours, self.clock.now()),
@@ -254,7 +254,7 @@ impl Alerts {
 
     /// Tells when the month will probably cost more than it may.
     pub(super) fn predict(&self, now: Time) {
-        let Some(limit) = self.config.per_month else { return };
+        let Some(limit) = self.config.load().per_month else { return };
         let Some(told) = self.forecast(None) else { return };
         if let Some(over) = told.over.filter(|over| *over >= LIKELY) {
             self.raise(overrun(("all spend", &told.month), (limit, over), told.quantiles, now));

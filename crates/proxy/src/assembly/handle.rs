@@ -1,7 +1,7 @@
 //! What can be asked of a running proxy, and ordered.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +22,6 @@ use crate::alerts::Alerts;
 use crate::audit::{RouteAudit, Skipped as AuditSkipped};
 use crate::batching::BatchReport;
 use crate::budgets::{BudgetsReport, RaiseError, WriteOffError};
-use crate::clients::Clients;
 use crate::edge::EdgeStats;
 use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::{AuditLine, ExperimentError, ExperimentView};
@@ -62,8 +61,8 @@ impl Proxy {
         self.addr
     }
     /// The configuration it runs.
-    pub fn config(&self) -> &Arc<Config> {
-        &self.state.config
+    pub fn config(&self) -> Arc<Config> {
+        self.state.config()
     }
     /// The proxy's time.
     pub fn now(&self) -> Time {
@@ -162,7 +161,7 @@ impl Proxy {
     }
     /// How the decision about strategies stands on each route.
     pub fn plans(&self) -> Vec<PlanReport> {
-        self.state.routes.iter().map(|route| route.plan_report()).collect()
+        self.state.live().routes.iter().map(|route| route.plan_report()).collect()
     }
     /// Carries out an operator's order to an experiment. Blocks.
     ///
@@ -251,7 +250,7 @@ impl Proxy {
     /// Where the answers of a route differ when they are fetched at once; `None` when there is no such route.
     pub fn volatile(&self, route: &str) -> Option<volatile::Report> {
         let state = self.state.route_named(route)?;
-        Some(self.state.volatile.report(state))
+        Some(self.state.volatile.report(&state))
     }
     /// Starts the record of savings afresh, for a new period.
     pub fn reset_savings(&self) {
@@ -351,17 +350,13 @@ impl Proxy {
         self.state.real_now()
     }
     /// The log's folder; `None` when it is off.
-    pub fn log_dir(&self) -> Option<&Path> {
-        self.state.log.as_ref().map(|_| self.state.config.log.dir.as_path())
+    pub fn log_dir(&self) -> Option<PathBuf> {
+        self.state.log.as_ref().map(|_| self.state.live().config.log.dir.clone())
     }
     /// The money in the log; `None` when it is off.
     pub fn cost_store(&self) -> Option<CostStore> {
         let recent = OpenLog::new(self.state.log.clone()?, FRESH_WAIT);
-        Some(CostStore::new(self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
-    }
-    /// Who can show who it is.
-    pub(crate) fn clients(&self) -> &Clients {
-        &self.state.clients
+        Some(CostStore::new(&self.log_dir()?, Some(Arc::new(recent)), Limits::default()))
     }
     /// Alerts about money.
     pub fn alerts(&self) -> &Arc<Alerts> {
@@ -416,6 +411,10 @@ impl Proxy {
         parts.extend(
             self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
         );
+        parts.push(part("config", self.state.reloads.problem()));
+        let unwritten = self.change_counts().1;
+        let audit = (unwritten > 0).then(|| format!("{unwritten} changes could not be written to the audit log below state_dir"));
+        parts.extend(audit.map(|problem| part("audit", Some(problem))));
         parts.extend(self.bypasses().iter().map(|order| {
             let of = order.route.as_deref().unwrap_or("all routes");
             part("bypass", Some(format!("on for {of}, nothing is saved there ({}); end it with farthing bypass off", order.reason)))
@@ -433,8 +432,8 @@ impl Proxy {
         parts.extend(shared.map(|shared| part("limits", shared.problem())));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
-        parts.extend(self.clients().tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));
-        for route in &self.state.routes {
+        parts.extend(self.state.live().clients.tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));
+        for route in &self.state.live().routes {
             let mut open: Vec<_> = route.ways().filter(|way| way.2.health().state() != BreakerState::Closed).map(|way| way.0).collect();
             open.dedup();
             let what = if route.routing.is_some() { "calls go to the others" } else { "calls fail fast" };
@@ -446,7 +445,7 @@ impl Proxy {
 
     /// Said as long as routes wait for a model that is not there.
     fn no_champion(&self) -> Option<String> {
-        let waits = self.state.routes.iter().any(|r| r.route.cache && r.plan.ttl.source == farthing_policy::TtlSource::Model);
+        let waits = self.state.live().routes.iter().any(|r| r.route.cache && r.plan.ttl.source == farthing_policy::TtlSource::Model);
         let none = self.state.predictors.ttl(None).is_none();
         (waits && none).then(|| "no `ttl` champion: rules decide (farthing-train fit ttl, then farthing models promote)".to_owned())
     }

@@ -3,6 +3,7 @@
 //! The [`Book`] decides; here are its lock, its file, and those who wait for room.
 
 mod admit;
+mod amend;
 mod fleet;
 mod held;
 mod pool;

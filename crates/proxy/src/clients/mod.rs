@@ -21,9 +21,9 @@ pub struct Clients {
     /// Farthing keys.
     pub keys: KeyBook,
     /// Issuers of tokens.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// Refusals since start.
-    pub counts: IdentityCounts,
+    pub counts: Arc<IdentityCounts>,
 }
 
 impl Clients {
@@ -35,9 +35,18 @@ impl Clients {
         let tenants = Arc::new(Tenants::new(&config.tenants));
         Ok(Self {
             keys: KeyBook::new(&config.keys, &tenants),
-            tokens: Tokens::new(&config.jwt, tenants, salt)?,
-            counts: IdentityCounts::default(),
+            tokens: Arc::new(Tokens::new(&config.jwt, tenants, salt)?),
+            counts: Arc::default(),
         })
+    }
+
+    /// Those of another configuration with the same issuers. Where tenants may do something else, who was known by a token is judged anew.
+    #[must_use]
+    pub fn under(&self, (old, new): (&Config, &Config)) -> Self {
+        let tenants = Arc::new(Tenants::new(&new.tenants));
+        let keys = KeyBook::new(&new.keys, &tenants);
+        let tokens = if old.tenants == new.tenants { self.tokens.clone() } else { Arc::new(self.tokens.under(tenants)) };
+        Self { keys, tokens, counts: self.counts.clone() }
     }
 
     /// Whether nobody can show who it is.

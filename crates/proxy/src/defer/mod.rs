@@ -377,6 +377,6 @@ impl State {
                 stats: defer.stats.read(),
             })
         };
-        self.routes.iter().filter_map(report).collect()
+        self.live().routes.iter().filter_map(report).collect()
     }
 }

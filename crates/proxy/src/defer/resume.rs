@@ -10,8 +10,9 @@ use crate::state::State;
 impl State {
     /// Takes up what was left in batches, in tasks of its own. Nothing is sent a second time. Blocks.
     pub fn resume_batches(self: &Arc<Self>) {
-        let routes: BTreeMap<&str, &Arc<RouteState>> = self.routes.iter().map(|route| (&*route.route.name, route)).collect();
-        let Some(place) = super::kept::Place::below(&self.config.state_dir) else { return };
+        let live = self.live();
+        let routes: BTreeMap<&str, &Arc<RouteState>> = live.routes.iter().map(|route| (&*route.route.name, route)).collect();
+        let Some(place) = super::kept::Place::below(&live.config.state_dir) else { return };
         let (kept, damaged) = match place.read() {
             Ok(read) => read,
             Err(error) => return tracing::error!(%error, "batches of an earlier run cannot be looked up: their bill is not known"),

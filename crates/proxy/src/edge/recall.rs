@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Handler;
 
-/// A name that a handler gives to the bytes of a head; requests that it wants to remember under it carry it as an extension.
+/// A name that a handler gives to the bytes of a head, and under which of its configurations; requests that it wants to remember under it carry it as an
+/// extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RawHead(pub KeyHash);
+pub struct RawHead(pub KeyHash, pub u64);
 
 /// What a handler makes of the bytes of a head.
 #[derive(Debug)]

@@ -144,7 +144,7 @@ fn went_down(shared: &SourceState) {
     tracing::warn!(
         source,
         reason,
-        routes = shared.routes.join(", "),
+        routes = shared.routes().join(", "),
         "the source of events is down: its routes' answers are kept for `ttl_when_down`"
     );
 }
@@ -165,10 +165,10 @@ fn obey(state: &State, shared: &SourceState, (events, gap): (&[Event], Option<Ga
 
 fn whole(state: &State, shared: &SourceState, gap: Gap) -> usize {
     shared.counts.gaps.fetch_add(1, Ordering::Relaxed);
-    let (source, routes) = (&*shared.config.name, shared.routes.join(", "));
+    let (source, routes) = (&*shared.config.name, shared.routes().join(", "));
     tracing::warn!(source, routes, "events may have been missed: everything of the source's routes is purged");
     let all_of = |route: &RouteName| Purge::Prefix { route: Some(route.clone()), path: "".into() };
-    let purges: Vec<(Purge, bool)> = shared.routes.iter().map(|route| (all_of(route), shared.config.soft_on_gap)).collect();
+    let purges: Vec<(Purge, bool)> = shared.routes().iter().map(|route| (all_of(route), shared.config.soft_on_gap)).collect();
     match gap.told_to {
         Some(event) => state.purge_read(&Read { source: shared.config.name.clone(), event, last: true, anew: gap.anew, purges }),
         None => purges.iter().map(|(purge, soft)| state.cache.purge(purge, *soft, state.clock.now()).entries).sum(),
@@ -200,7 +200,7 @@ fn each(state: &State, shared: &SourceState, events: &[Event]) -> usize {
     }
     let mut entries = 0;
     for (at, (one, event)) in filled.iter().enumerate() {
-        let purges = one.purges(state, &shared.routes);
+        let purges = one.purges(state, &shared.routes());
         entries += match event {
             Some(event) => {
                 let last = filled.get(at + 1).is_none_or(|(_, next)| next != &Some(*event));

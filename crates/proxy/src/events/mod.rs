@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use farthing_config::{Config, EventsConfig, EventsFrom, Field};
 use farthing_fleet::EntryId;
 use farthing_types::{RouteName, Time};
@@ -106,7 +107,7 @@ pub struct SourceState {
     /// Its configuration.
     pub config: EventsConfig,
     /// The routes that name it.
-    pub routes: Vec<RouteName>,
+    routes: ArcSwap<Vec<RouteName>>,
     /// Counters since start.
     pub counts: SourceCounts,
     down: AtomicBool,
@@ -148,7 +149,7 @@ impl SourceState {
         };
         Self {
             config: config.clone(),
-            routes,
+            routes: ArcSwap::from_pointee(routes),
             counts: SourceCounts::default(),
             down: AtomicBool::new(unheard),
             told: AtomicBool::new(false),
@@ -157,6 +158,16 @@ impl SourceState {
             obeyed: Mutex::default(),
             door,
         }
+    }
+
+    /// The routes that name it.
+    pub fn routes(&self) -> Arc<Vec<RouteName>> {
+        self.routes.load_full()
+    }
+
+    /// The routes of this configuration name it from now on.
+    pub fn routes_are(&self, config: &Config) {
+        self.routes.store(Arc::new(naming(config, &self.config)));
     }
 
     /// Whether it is down, so that its routes' answers are kept for less time.
@@ -186,7 +197,7 @@ impl SourceState {
     pub fn problem(&self) -> Option<String> {
         self.is_down().then(|| {
             let why = self.trouble.lock().clone().unwrap_or_else(|| "nothing is heard of it".to_owned());
-            format!("{why}: answers of {} are kept for `ttl_when_down` until it is back", self.routes.join(", "))
+            format!("{why}: answers of {} are kept for `ttl_when_down` until it is back", self.routes().join(", "))
         })
     }
 }
@@ -196,10 +207,14 @@ pub fn sources(config: &Config) -> Vec<Arc<SourceState>> {
     let of = |source: &EventsConfig| {
         // Only an L2 holds answers from before the process.
         let unheard = config.l2.is_some() && matches!(source.from, EventsFrom::Redis { .. });
-        let named = config.routes.iter().filter(|route| route.events.as_ref() == Some(&source.name));
-        Arc::new(SourceState::new(source, named.map(|route| route.name.clone()).collect(), unheard))
+        Arc::new(SourceState::new(source, naming(config, source), unheard))
     };
     config.events.iter().map(of).collect()
+}
+
+fn naming(config: &Config, source: &EventsConfig) -> Vec<RouteName> {
+    let named = config.routes.iter().filter(|route| route.events.as_ref() == Some(&source.name));
+    named.map(|route| route.name.clone()).collect()
 }
 
 /// Starts to listen to all sources.
@@ -227,6 +242,6 @@ pub fn start(state: &Arc<State>, stop: &CancellationToken) -> Result<(), StartEr
 
 /// Where it is kept how far a source was read. Without an L2 nothing outlives the process that older events could be about.
 fn place(state: &State, config: &EventsConfig) -> Option<PathBuf> {
-    let dir = &state.config.state_dir;
+    let dir = &state.live().config.state_dir;
     (state.l2.is_some() && !dir.as_os_str().is_empty()).then(|| dir.join("events").join(format!("{}.position", config.name)))
 }

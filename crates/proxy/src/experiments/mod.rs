@@ -149,20 +149,45 @@ impl State {
         route.route.price_stale.or_else(derived)
     }
 
+    /// Whether the experiments that run could run on these routes.
+    ///
+    /// # Errors
+    /// A plan of a variant that cannot be compiled.
+    pub(crate) fn experiments_fit(&self, routes: &[Arc<RouteState>]) -> Result<(), StartError> {
+        let all = self.trials.all.lock();
+        routes.iter().try_for_each(|route| running_on(route, &all).map(drop))
+    }
+
+    /// Puts what assigns now on the routes, which are others than before.
+    pub(crate) fn republish_experiments(&self) {
+        if let Err(error) = self.publish_experiments(&self.trials.all.lock()) {
+            tracing::error!(%error, "an experiment does not run on the routes that the configuration has now");
+        }
+    }
+
     /// Puts what assigns now on the routes.
     fn publish_experiments(&self, all: &BTreeMap<Arc<str>, Running>) -> Result<(), StartError> {
-        for route in &self.routes {
-            let mut here = Vec::new();
-            for running in all.values().filter(|running| running.config.is_on(&route.route.name)) {
-                let Some(experiment) = &running.snapshot else { continue };
-                let compile = |v: &farthing_experiment::Variant| plan::compile(&route.facts, &v.overrides).map(Arc::new);
-                let plans = experiment.variants().iter().map(compile).collect::<Result<_, _>>();
-                let plans = plans.map_err(|source| StartError::Plan { route: route.route.name.clone(), source })?;
-                let bears = Bears::of(experiment);
-                here.push(Arc::new(RouteExperiment { experiment: experiment.clone(), plans, bears, latency: running.config.latency }));
-            }
+        for route in &self.live().routes {
+            let here = running_on(route, all)?;
             route.experiment.store((!here.is_empty()).then(|| Arc::new(here)));
         }
         Ok(())
     }
+}
+
+/// The experiments that run on a route, with a plan for each variant.
+///
+/// # Errors
+/// A plan that cannot be compiled.
+fn running_on(route: &RouteState, all: &BTreeMap<Arc<str>, Running>) -> Result<Vec<Arc<RouteExperiment>>, StartError> {
+    let mut here = Vec::new();
+    for running in all.values().filter(|running| running.config.is_on(&route.route.name)) {
+        let Some(experiment) = &running.snapshot else { continue };
+        let compile = |v: &farthing_experiment::Variant| plan::compile(&route.facts, &v.overrides).map(Arc::new);
+        let plans = experiment.variants().iter().map(compile).collect::<Result<_, _>>();
+        let plans = plans.map_err(|source| StartError::Plan { route: route.route.name.clone(), source })?;
+        let bears = Bears::of(experiment);
+        here.push(Arc::new(RouteExperiment { experiment: experiment.clone(), plans, bears, latency: running.config.latency }));
+    }
+    Ok(here)
 }

@@ -154,7 +154,7 @@ fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, BusHeard
             read.purges.into_iter().for_each(|purge| heard.purge(fleet, purge, (number, told)));
         }
         // A server is not asked here: purges wait for nothing.
-        Said::Models if told == BusHeard::News && state.config.models.store.is_some() => state.models_moved.notify_one(),
+        Said::Models if told == BusHeard::News && state.live().config.models.store.is_some() => state.models_moved.notify_one(),
         Said::Models if told == BusHeard::News => state.poll_models(),
         Said::Flag(flag, at) if told == BusHeard::News => follow(state, fleet, (*flag, at)),
         Said::Models | Said::Flag(..) => {}
@@ -180,7 +180,7 @@ fn raise(state: &State, fleet: &Fleet, news: &BusNews) {
 /// Carries out an operator's order that was given to another instance, unless a later one is known here.
 fn follow(state: &State, fleet: &Fleet, (flag, at): (Flag, Time)) {
     let mut stamps = fleet.stamps.lock();
-    let subjects = stamps.admit(subjects(&flag, &fleet.routes), at);
+    let subjects = stamps.admit(subjects(&flag, &fleet.routes.load()), at);
     if subjects.is_empty() {
         tracing::info!(?flag, "an order of the fleet is known here, or is older than the one that is");
         return;

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use farthing_cache::Hearing;
 use farthing_config::{Config, FleetConfig};
@@ -71,7 +72,7 @@ pub struct Fleet {
     /// When orders were given. Held while one is carried out, so that they are in this order, too.
     stamps: Mutex<Stamps>,
     /// Routes that can be bypassed.
-    routes: Vec<RouteName>,
+    routes: ArcSwap<Vec<RouteName>>,
     members: Mutex<Vec<BusMember>>,
     counts: Counts,
     closing: CancellationToken,
@@ -102,7 +103,7 @@ impl Fleet {
             listener: Mutex::default(),
             nonces: AtomicU64::new(0),
             stamps: Mutex::default(),
-            routes: config.routes.iter().map(|route| route.name.clone()).collect(),
+            routes: ArcSwap::from_pointee(names(config)),
             members: Mutex::default(),
             counts: Counts::default(),
             closing: CancellationToken::new(),
@@ -144,6 +145,11 @@ impl Fleet {
     /// The key of `what` in a group of keys, which are all in one slot of a Cluster. No other fleet uses it.
     pub fn key(&self, group: &str, what: &str) -> Vec<u8> {
         key(&self.config, group, what)
+    }
+
+    /// These are the routes from now on.
+    pub fn routes_are(&self, config: &Config) {
+        self.routes.store(Arc::new(names(config)));
     }
 
     /// Tells the others, as soon as may be.
@@ -208,7 +214,7 @@ impl Fleet {
         for said in things {
             let Said::Flag(flag, at) = said else { continue };
             let changed = |name, value| BusFlag { name, at: *at, value };
-            let mut subjects = stamps::subjects(flag, &self.routes);
+            let mut subjects = stamps::subjects(flag, &self.routes.load());
             // Of what ends all, one text is enough.
             let last = subjects.pop();
             out.extend(subjects.into_iter().map(|name| changed(name, Bytes::new())));
@@ -216,6 +222,10 @@ impl Fleet {
         }
         out
     }
+}
+
+fn names(config: &Config) -> Vec<RouteName> {
+    config.routes.iter().map(|route| route.name.clone()).collect()
 }
 
 fn key(config: &FleetConfig, group: &str, what: &str) -> Vec<u8> {

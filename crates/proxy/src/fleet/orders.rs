@@ -80,7 +80,7 @@ impl State {
         let mut stamps = fleet.stamps.lock();
         let (done, flag) = act(self);
         if let Some(flag) = flag {
-            let at = stamps.next(subjects(&flag, &fleet.routes), self.clock.now());
+            let at = stamps.next(subjects(&flag, &fleet.routes.load()), self.clock.now());
             fleet.say(Said::Flag(Box::new(flag), at));
         }
         done

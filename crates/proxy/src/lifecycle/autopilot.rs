@@ -179,9 +179,9 @@ impl State {
         if !self.may_act() {
             return;
         }
-        for (route, watched) in self.routes.iter().zip(&self.lifecycle.routes) {
+        for route in &self.live().routes {
             let misleads = {
-                let drift = &watched.lock().drift;
+                let drift = &route.watched.lock().drift;
                 drift.trust() != Trust::Full || drift.warns()
             };
             if misleads {
@@ -193,8 +193,7 @@ impl State {
     /// Tells the trainer that the champion misleads on a route, once for each champion and route.
     pub(super) fn tell_drift(&self, route: &RouteState) {
         let Some(champion) = self.predictors.ttl(None) else { return };
-        let Some(watched) = self.lifecycle.routes.get(usize::from(route.index)) else { return };
-        let told = watched.lock().told.clone();
+        let told = route.watched.lock().told.clone();
         if told.swap(true, Ordering::Relaxed) {
             return;
         }

@@ -48,7 +48,6 @@ pub struct Lifecycle {
     candidates: [ArcSwapOption<Candidate>; SCORED.len()],
     /// How late answers of candidates are told.
     lateness: (Arc<RealClock>, Span, Span),
-    routes: Vec<Mutex<Watched>>,
     features: Mutex<Features>,
     marks: Box<[AtomicU64]>,
     numbers: AtomicU64,
@@ -65,7 +64,7 @@ struct Settings {
 
 /// What is watched of one route.
 #[derive(Default)]
-struct Watched {
+pub struct Watched {
     drift: Drift,
     audit: Audit,
     /// The champion that it is about.
@@ -144,7 +143,7 @@ const fn begin_of(window: i64) -> Time {
 
 impl Lifecycle {
     /// Nothing is known of any predictor.
-    pub fn new(config: &Config, routes: &[Arc<RouteState>], lateness: (Arc<RealClock>, Span, Span)) -> Self {
+    pub fn new(config: &Config, lateness: (Arc<RealClock>, Span, Span)) -> Self {
         let models = &config.models;
         let (share, labels) = (models.canary_share, models.shadow_labels);
         let canary = CanarySpec { share, labels, stale_margin: STALE_MARGIN, money_margin: models.autopilot_margin };
@@ -152,7 +151,6 @@ impl Lifecycle {
             fills: Fills::default(),
             candidates: Default::default(),
             lateness,
-            routes: routes.iter().map(|_| Mutex::default()).collect(),
             features: Mutex::default(),
             marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
             numbers: AtomicU64::new(1),
@@ -162,8 +160,7 @@ impl Lifecycle {
 
     /// How far the champion is trusted on a route. Of another one than before nothing is known.
     fn trust(&self, route: &RouteState, champion: Option<&Arc<Generation>>) -> Trust {
-        let Some(watched) = self.routes.get(usize::from(route.index)) else { return Trust::Full };
-        let mut watched = watched.lock();
+        let mut watched = route.watched.lock();
         let digest = champion.map(|generation| generation.digest());
         if watched.champion.as_ref() != digest {
             watched.drift.renew();
@@ -179,22 +176,20 @@ impl Lifecycle {
 
     /// Learns of a checked answer of a route: how TTLs were moved, to what, and what was seen until then.
     pub fn audited(&self, route: &RouteState, stale: bool, limits: (f64, bool)) -> Option<(AuditMove, f64, (u64, u64))> {
-        let audit = &mut self.routes.get(usize::from(route.index))?.lock().audit;
+        let audit = &mut route.watched.lock().audit;
         let (checked, found) = audit.window;
         let moved = audit.add(stale, limits)?;
         Some((moved, audit.scale, (checked + 1, found + u64::from(stale))))
     }
 
     /// What audits of a route have found.
-    pub fn audit(&self, route: &RouteState) -> Option<Audit> {
-        Some(self.routes.get(usize::from(route.index))?.lock().audit)
+    pub fn audit(&self, route: &RouteState) -> Audit {
+        route.watched.lock().audit
     }
 
     /// Goes on from what was found before a restart.
     pub fn recall_audit(&self, route: &RouteState, audit: Audit) {
-        if let Some(watched) = self.routes.get(usize::from(route.index)) {
-            watched.lock().audit = audit;
-        }
+        route.watched.lock().audit = audit;
     }
 
     /// Whether a guard counts the key now: once in a window. Of keys that share a place the first is counted alone: two that took it from each
@@ -274,8 +269,15 @@ impl State {
 
     /// Tells the requests whether there is a canary. Heads that were remembered before know nothing of it.
     fn show_canary(&self, on: bool) {
-        self.routes.iter().for_each(|route| route.switches.put_canary(on));
+        self.live().routes.iter().for_each(|route| route.switches.put_canary(on));
         self.shortcuts.clear();
+    }
+
+    /// Tells these routes whether there is a canary, and whose TTLs count for no more than others.
+    pub(crate) fn ready_candidates(&self, routes: &[Arc<RouteState>]) {
+        let acts = self.lifecycle.candidates[0].load().as_ref().is_some_and(|candidate| candidate.acts());
+        routes.iter().for_each(|route| route.switches.put_canary(acts));
+        distrust(routes, self.predictors.store());
     }
 
     /// Does what a candidate's record says. A rejection holds from this moment: requests ask for the champion's TTL, which lies beside its own.
@@ -345,11 +347,11 @@ impl State {
         let order = Order::new(now, "drift", reason);
         // The store is asked there as well: while it loads a version, it lets nobody in.
         // Several routes may find out at once; one step back is meant.
-        let routes = self.routes.clone();
+        let live = self.live.load_full();
         self.in_store(move |store| {
             if store.is_young(Kind::Ttl, &champion, since) {
                 store.reject(Kind::Ttl, Alias::Champion, champion.digest(), order)?;
-                distrust(&routes, store);
+                distrust(&live.routes, store);
             }
             Ok(())
         });
@@ -357,7 +359,7 @@ impl State {
 
     /// Copies that a champion gave a TTL to, and that was sent back, by whomever, count for no more than others until it is forgotten. Blocks while a version loads.
     pub(crate) fn distrust_sent_back(&self) {
-        distrust(&self.routes, self.predictors.store());
+        distrust(&self.live().routes, self.predictors.store());
     }
 
     /// Whether a candidate may be let on, TTLs be given back, or a route fall back: not while automation is frozen.
@@ -392,7 +394,7 @@ mod tests {
     #[test]
     fn each_guard_counts_a_key_once_in_a_window_whatever_else_is_counted() {
         let second = Span::from_secs(1);
-        let lifecycle = Lifecycle::new(&Config::default(), &[], (Arc::new(RealClock::default()), second, second));
+        let lifecycle = Lifecycle::new(&Config::default(), (Arc::new(RealClock::default()), second, second));
         let counted = |n: u128, window| [Once::Cycle, Once::Call, Once::Audit].map(|what| lifecycle.once(what, KeyHash(n << 64), window));
         assert_eq!((counted(7, 100), counted(7, 100)), ([true; 3], [false; 3]));
         (0..100_000).for_each(|n| _ = counted(n, 100));

@@ -95,8 +95,8 @@ impl State {
 
     /// How forecasts have come true, and how far features have moved.
     pub fn drift(&self) -> DriftReport {
-        let of = |(route, watched): (&Arc<crate::route::RouteState>, &parking_lot::Mutex<super::Watched>)| {
-            let drift = watched.lock().drift.clone();
+        let of = |route: &Arc<crate::route::RouteState>| {
+            let drift = route.watched.lock().drift.clone();
             let (predictor, statistics) = drift.ratios();
             let view = RouteDrift {
                 route: route.route.name.clone(),
@@ -108,7 +108,7 @@ impl State {
             };
             (predictor.labels > 0 || view.turns > 0).then_some(view)
         };
-        let routes = self.routes.iter().zip(&self.lifecycle.routes).filter_map(of).collect();
+        let routes = self.live().routes.iter().filter_map(of).collect();
         let features = self.lifecycle.features.lock();
         let (psi, reference) = features.report();
         let report = psi.and_then(|psi| psi.report());

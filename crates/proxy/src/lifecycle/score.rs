@@ -122,14 +122,12 @@ impl State {
 
     fn judge_champion(&self, route: &Arc<RouteState>, fill: &Fill, (gap, changed): (f64, bool)) {
         let current = self.predictors.ttl(None).map(|generation| generation.version());
-        let Some(watched) =
-            self.lifecycle.routes.get(usize::from(route.index)).filter(|_| fill.champion.is_some() && fill.champion == current)
-        else {
+        if fill.champion.is_none() || fill.champion != current {
             return;
-        };
+        }
         let (turned, misleads) = {
             let foretold = (fill.predicted.cumulated(gap), fill.statistics.cumulated(gap));
-            let mut watched = watched.lock();
+            let mut watched = route.watched.lock();
             let turned = watched.drift.add(foretold, changed, self.lifecycle.settings.drift_acts && self.may_act());
             let misleads = self.lifecycle.settings.drift_acts && !watched.sent_back && watched.drift.misleads();
             watched.sent_back |= misleads;

@@ -95,6 +95,11 @@ impl Limits {
         }
     }
 
+    /// Puts other limits in force: what was given counts on, and who waits is judged by the new ones.
+    pub fn amend(&self, config: &Config) {
+        self.desk.tell(|book, now| book.amend(config.limits.iter().cloned(), now));
+    }
+
     /// Whether something of them outlives the process.
     pub const fn are_kept(&self) -> bool {
         self.kept.is_some()
@@ -131,10 +136,9 @@ impl Limits {
 
     /// Where attempts on a provider wait; `None` where no limit counts them. `by_payer`: they bear the credentials of their clients.
     pub fn gate(&self, config: &Config, provider: &Provider, by_payer: bool) -> Option<Gated> {
-        let counts = |limit: &&farthing_types::LimitSpec| {
-            limit.scope == LimitScope::Provider && (limit.names.is_empty() || limit.names.contains(&provider.name))
-        };
-        config.limits.iter().find(counts)?;
+        if !counts(config, provider) {
+            return None;
+        }
         let gate = Arc::new(ProviderGate::new(self.desk.clone(), provider.name.clone()));
         Some(Gated { gate, by_payer })
     }
@@ -230,6 +234,12 @@ impl Limits {
         let fleet = self.link.get().and_then(|link| self.desk.with(|book| link.report(book, now)));
         Some(LimitsReport { limits, rested: self.desk.rested(), fleet })
     }
+}
+
+/// Whether a limit counts attempts on a provider.
+pub fn counts(config: &Config, provider: &Provider) -> bool {
+    let names = |names: &[Arc<str>]| names.is_empty() || names.contains(&provider.name);
+    config.limits.iter().any(|limit| limit.scope == LimitScope::Provider && names(&limit.names))
 }
 
 fn who(account: &Account) -> Who<'_> {

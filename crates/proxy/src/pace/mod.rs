@@ -72,6 +72,18 @@ impl Pace {
         }
     }
 
+    /// The line in front of the same provider by other bounds: its rate and its counts go on, and who waits in this one goes as it was told.
+    pub fn under(&self, provider: &Provider) -> Self {
+        let this = Self::new(provider);
+        let PaceStats { rate, held, late, .. } = self.stats();
+        if let Some(rate) = rate {
+            this.recall(rate);
+        }
+        this.held.store(held, Relaxed);
+        this.late.store(late, Relaxed);
+        this
+    }
+
     fn now(&self) -> Time {
         Time::ZERO + self.began.elapsed()
     }

@@ -26,14 +26,14 @@ impl State {
     /// Takes in what has come on each route, and decides where it is time to. For the background: it may take some milliseconds.
     pub fn plan_routes(&self) {
         let bundle = self.predictors.store().current(Kind::Strategy, Alias::Champion);
-        for route in &self.routes {
+        for route in &self.live().routes {
             self.plan_route(route, bundle.as_ref());
         }
     }
 
     /// Writes down what the decisions in force have come to, before the process ends.
     pub fn settle_plans(&self) {
-        for route in &self.routes {
+        for route in &self.live().routes {
             if let Some(made) = route.planning.made() {
                 let came = self.totals.route(&route.route.name).came_to();
                 self.log_outcome(route, &made, ("stopped", self.clock.now(), &came));
@@ -55,7 +55,7 @@ impl State {
         of.moved |= came.is_some();
         // Frozen, what was decided stays; what came is kept for later.
         let frozen = !self.may_act() && route.planning.made().is_some();
-        if frozen || !is_due(&of, bundle, (real, self.config.plans.interval)) {
+        if frozen || !is_due(&of, bundle, (real, self.live().config.plans.interval)) {
             return;
         }
         let terms = self.terms(route, &of.stats, (window, price));
@@ -86,7 +86,7 @@ impl State {
     }
 
     fn strategy_params(&self) -> StrategyParams {
-        let plans = &self.config.plans;
+        let plans = &self.config().plans;
         StrategyParams {
             cache_threshold: plans.cache_threshold,
             batch_threshold: plans.batch_threshold,

@@ -99,14 +99,15 @@ impl Prefetch {
 
     /// How it stands on each route.
     pub fn report(&self, state: &State) -> Vec<RouteBooks> {
+        let live = state.live();
         let states: Vec<PermitState> = match &self.mind {
             Some(mind) => {
                 let mind = mind.lock();
-                (0..state.routes.len()).map(|route| mind.permits().state(route)).collect()
+                live.routes.iter().map(|route| mind.permits().state(usize::from(route.index))).collect()
             }
-            None => vec![PermitState::Shadow; state.routes.len()],
+            None => vec![PermitState::Shadow; live.routes.len()],
         };
-        state.routes.iter().zip(states).map(|(route, permit)| self.books.of(route, permit)).collect()
+        live.routes.iter().zip(states).map(|(route, permit)| self.books.of(route, permit)).collect()
     }
 
     /// Requests that could not be learned from, requests that had to make room, and candidates whose outcome could not be awaited.
@@ -252,7 +253,8 @@ fn price(state: &State, route: &RouteState, at: Time) -> Option<Money> {
 fn offers(state: &State, seen: &Seen, (mind, asked): (&mut Mind, &Asked)) -> Vec<Offer> {
     let at = seen.account.at;
     let generation = state.predictors.store().current(Kind::Prefetch, Alias::Champion);
-    let of = |index: u16| state.routes.get(usize::from(index));
+    let live = state.live();
+    let of = |index: u16| live.numbered(index);
     let world = World {
         draw: &state.draw,
         explore: state.prefetch.explore,
@@ -284,7 +286,8 @@ fn is_fresh(state: &State, (route, known): (&RouteState, &Known), (headers, at):
 
 /// Fetches what is wanted, where it may be.
 fn fetch_one(state: &Arc<State>, seen: &Seen, (mind, offer, together): (&mut Mind, &Offer, u32)) -> Result<(), Refused> {
-    let of = state.routes.get(usize::from(offer.candidate.route)).zip(state.prefetch.running.get(usize::from(offer.candidate.route)));
+    let live = state.live();
+    let of = live.numbered(offer.candidate.route).zip(state.prefetch.running.get(usize::from(offer.candidate.route)));
     let (route, running) = of.ok_or(Refused::NotCached)?;
     let ready = ready(state, route, offer);
     let slot = Slot::take(running, state.prefetch.at_once);
@@ -360,7 +363,7 @@ impl From<Left> for Refused {
 
 /// Tells of routes that began to fetch ahead, or lost the permit to.
 fn say_changes(state: &State, mind: &Mind) {
-    for route in state.routes.iter().filter(|route| route.ahead.is_ok()) {
+    for route in state.live().routes.iter().filter(|route| route.ahead.is_ok()) {
         let now = mind.permits().state(usize::from(route.index));
         if state.prefetch.books.changed(route.index, now) {
             let permit = match now {

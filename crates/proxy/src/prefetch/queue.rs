@@ -185,7 +185,9 @@ mod tests {
             ..farthing_config::Config::default()
         };
         let clock: Arc<dyn farthing_types::Clock> = Arc::new(farthing_types::VirtualClock::default());
-        let routes = crate::route::compile(&config, (&[], None), &move |spec| farthing_upstream::build(spec, clock.clone())).unwrap();
+        let build = move |spec| farthing_upstream::build(spec, clock.clone());
+        let around = crate::compile::Around { events: &[], hearing: None, before: None, build: &build };
+        let routes = crate::compile::compile(&config, around).unwrap().routes;
         let queue = Queue::default();
         assert!(queue.put(seen(&routes[0], 1_000)) && !queue.put(seen(&routes[0], 1_000)), "one task is enough");
         (0..10_000).for_each(|_| assert!(!queue.put(seen(&routes[0], 1_000))));

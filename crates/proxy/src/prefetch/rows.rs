@@ -53,7 +53,8 @@ pub(super) fn decision(state: &State, seen: &Seen, offer: &Offer, (able, done): 
 }
 
 fn row(state: &State, seen: &Seen, offer: &Offer) -> log::Decision {
-    let route = state.routes.get(usize::from(offer.candidate.route));
+    let live = state.live();
+    let route = live.numbered(offer.candidate.route);
     log::Decision {
         ts_ns: seen.account.at.nanos(),
         kind: "prefetch",
@@ -71,7 +72,8 @@ fn row(state: &State, seen: &Seen, offer: &Offer) -> log::Decision {
 pub(super) fn outcome(state: &State, note: &Note, (at, used): (Time, bool)) {
     let (Some(log), Some(logged)) = (&state.log, note.logged) else { return };
     let Logged { decision, key, at: opened, fetched } = logged;
-    let route = state.routes.get(usize::from(note.route));
+    let live = state.live();
+    let route = live.numbered(note.route);
     log.write(log::OutcomeRow {
         ts_ns: at.nanos(),
         decision_id: decision.0,

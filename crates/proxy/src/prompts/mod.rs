@@ -262,13 +262,13 @@ impl State {
             let prompts = route.prompts.as_ref()?;
             Some(PromptReport { route: route.route.name.clone(), remembered: prompts.remembered(), stats: prompts.stats.read() })
         };
-        self.routes.iter().filter_map(report).collect()
+        self.live().routes.iter().filter_map(report).collect()
     }
 }
 
 /// The marks of a call that has some.
 fn marked(flight: &Flight) -> Option<(&Prompts, &Prompted)> {
-    flight.route.prompts.as_ref().zip(flight.prompted.as_ref().filter(|prompted| prompted.is_marked()))
+    flight.route.prompts.as_deref().zip(flight.prompted.as_ref().filter(|prompted| prompted.is_marked()))
 }
 
 /// The most that marks could save of a call: all of its input read from the provider's cache.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::reason::{self, LONGEST_REASON};
+use crate::route::RouteState;
 use crate::state::State;
 
 const FILE: &str = "bypass.json";
@@ -114,11 +115,12 @@ impl Bypass {
 impl State {
     /// Puts the orders in force on the routes; of two the longer one.
     pub(crate) fn publish_bypass(&self, orders: &[Order]) {
-        for route in &self.routes {
-            let of_route = orders.iter().filter(|order| order.is_for(&route.route.name));
-            let longest = of_route.max_by_key(|order| order.until.unwrap_or(Time::from_nanos(i64::MAX)));
-            route.switches.put_bypass(longest.cloned().map(Arc::new));
-        }
+        publish(orders, &self.live().routes);
+    }
+
+    /// Puts the orders in force on these routes; no other order is given meanwhile.
+    pub(crate) fn bypass_routes(&self, routes: &[Arc<RouteState>]) {
+        publish(&self.bypass.orders.lock(), routes);
     }
 
     /// Lets everything pass by from now on; blocks until that is written down.
@@ -185,9 +187,17 @@ impl State {
     }
 
     fn knows(&self, route: Option<&str>) -> Result<(), BypassError> {
-        let Some(name) = route.filter(|name| !self.routes.iter().any(|known| *known.route.name == **name)) else { return Ok(()) };
-        let known = self.routes.iter().take(20).map(|route| route.route.name.to_string()).collect();
+        let Some(name) = route.filter(|name| !self.live().routes.iter().any(|known| *known.route.name == **name)) else { return Ok(()) };
+        let known = self.live().routes.iter().take(20).map(|route| route.route.name.to_string()).collect();
         Err(BypassError::NoRoute { route: name.to_owned(), known })
+    }
+}
+
+fn publish(orders: &[Order], routes: &[Arc<RouteState>]) {
+    for route in routes {
+        let of_route = orders.iter().filter(|order| order.is_for(&route.route.name));
+        let longest = of_route.max_by_key(|order| order.until.unwrap_or(Time::from_nanos(i64::MAX)));
+        route.switches.put_bypass(longest.cloned().map(Arc::new));
     }
 }
 

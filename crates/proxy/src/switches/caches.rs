@@ -27,13 +27,14 @@ impl State {
 
     /// Judges what the caches came to since the last time.
     pub fn judge_caches(&self, now: Time) {
-        let own = self.config.self_cost.map(|own| SelfCost { per_month: own.per_month, per_million_requests: own.per_million_requests });
-        let reads: Vec<_> = self.routes.iter().map(|route| self.totals.route(&route.route.name).cache_worth()).collect();
-        let all: u64 = self.routes.iter().zip(&reads).map(|(route, read)| read.since(&route.switches.cache.lock().read).all).sum();
+        let live = self.live();
+        let own = live.config.self_cost.map(|own| SelfCost { per_month: own.per_month, per_million_requests: own.per_million_requests });
+        let reads: Vec<_> = live.routes.iter().map(|route| self.totals.route(&route.route.name).cache_worth()).collect();
+        let all: u64 = live.routes.iter().zip(&reads).map(|(route, read)| read.since(&route.switches.cache.lock().read).all).sum();
         let last = self.judged.swap(now.nanos(), Relaxed);
         let from = if last == 0 { now } else { Time::from_nanos(last) };
         let own = own.map_or(0, |own| own.of(Window { from, to: now }, i128::from(all), now));
-        for (route, read) in self.routes.iter().zip(reads) {
+        for (route, read) in live.routes.iter().zip(reads) {
             self.judge_cache(route, read, (own, all), now);
         }
     }

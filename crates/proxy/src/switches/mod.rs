@@ -8,8 +8,8 @@ mod own;
 mod prompts;
 mod waiting;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use farthing_ledger::aggregate::CacheWorth;
@@ -58,11 +58,11 @@ pub struct Switches {
     distrusted: AtomicU32,
     bypass: ArcSwapOption<Order>,
     /// Batching, the one strategy that adds waiting; `None` where calls are not made together.
-    batch: Option<Mutex<Waits>>,
+    batch: OnceLock<Mutex<Waits>>,
     cache: Mutex<Judged>,
     overhead: Watched,
     /// Marks in prompts; `None` where there are none.
-    prompts: Option<Mutex<MarksJudged>>,
+    prompts: OnceLock<Mutex<MarksJudged>>,
     turns: [[AtomicU64; Standing::ALL.len()]; Strategy::ALL.len()],
 }
 
@@ -132,17 +132,29 @@ pub struct RouteSwitches {
 impl Switches {
     /// Those of a route that makes calls together, or not, and marks prompts, or not.
     pub fn new(batches: bool, marks: bool) -> Self {
-        Self {
+        let this = Self {
             flags: AtomicU16::new(0),
             audit_below: AtomicU64::new(0),
             scale: AtomicU64::new(1f64.to_bits()),
             distrusted: AtomicU32::new(0),
             bypass: ArcSwapOption::empty(),
-            batch: batches.then(|| Mutex::new(Waits::new(Time::ZERO))),
+            batch: OnceLock::new(),
             cache: Mutex::default(),
             overhead: Watched::default(),
-            prompts: marks.then(Mutex::default),
+            prompts: OnceLock::new(),
             turns: Default::default(),
+        };
+        this.judge(batches, marks);
+        this
+    }
+
+    /// Judges batches or marks, too, from now on, where the route has some; a record that it has already goes on.
+    pub(crate) fn judge(&self, batches: bool, marks: bool) {
+        if batches {
+            self.batch.get_or_init(|| Mutex::new(Waits::new(Time::ZERO)));
+        }
+        if marks {
+            self.prompts.get_or_init(Mutex::default);
         }
     }
 
@@ -258,7 +270,7 @@ impl Switches {
         self.turns[strategy as usize][Standing::Off as usize].load(Relaxed)
     }
 
-    fn views(&self) -> Vec<SwitchView> {
+    fn views(&self, (batches, marks): (bool, bool)) -> Vec<SwitchView> {
         let cache = {
             let judged = self.cache.lock();
             SwitchView {
@@ -272,7 +284,7 @@ impl Switches {
                 left_out: Vec::new(),
             }
         };
-        let batch = self.batch.as_ref().map(|waits| {
+        let batch = self.batch.get().filter(|_| batches).map(|waits| {
             let waits = waits.lock();
             let (standing, since) = waits.standing();
             SwitchView {
@@ -286,7 +298,7 @@ impl Switches {
                 left_out: Vec::new(),
             }
         });
-        let prompts = self.prompts.as_ref().map(|judged| {
+        let prompts = self.prompts.get().filter(|_| marks).map(|judged| {
             let judged = judged.lock();
             SwitchView {
                 strategy: Strategy::PromptCache,
@@ -310,10 +322,10 @@ impl State {
         let one = |route: &Arc<RouteState>| RouteSwitches {
             route: route.route.name.clone(),
             bypass: route.switches.bypass.load_full().filter(|order| order.holds(now)),
-            strategies: route.switches.views(),
+            strategies: route.switches.views((route.batching.is_some(), route.prompts.is_some())),
             own: route.switches.own_time(),
         };
-        self.routes.iter().map(one).collect()
+        self.live().routes.iter().map(one).collect()
     }
 
     fn tell(&self, route: &RouteState, strategy: Strategy, to: Standing) {

@@ -87,7 +87,7 @@ fn costliest(slow: &Slow, may: u16) -> u16 {
 impl State {
     /// Counts the own time of a request that went to the provider. A hit is no part of this, and pays nothing for it.
     pub fn learn_overhead(&self, account: &Account, settled: &Settled) {
-        let limit = self.config.overhead.limit;
+        let limit = self.live().config.overhead.limit;
         if limit.is_zero() || !matches!(settled.outcome, Outcome::Lead | Outcome::Follow | Outcome::Bypass) {
             return;
         }
@@ -105,7 +105,7 @@ impl State {
     /// Judges what has come since the last time.
     pub fn judge_overheads(&self) {
         let now = self.real_now();
-        for route in &self.routes {
+        for route in &self.live().routes {
             self.judge_overhead(route, now);
         }
     }

@@ -32,7 +32,7 @@ impl State {
     }
 
     fn turn_marks(&self, route: &RouteState, now: Time, turn: impl FnOnce(&mut MarkWorth) -> Option<Standing>) {
-        let Some(judged) = &route.switches.prompts else { return };
+        let Some(judged) = route.switches.prompts.get() else { return };
         let turned = {
             let mut judged = judged.lock();
             let turned = turn(&mut judged.worth);

@@ -17,7 +17,7 @@ impl State {
         let account = &mut planned.account;
         // Without a promise there is nothing to compare, and nothing that waiting breaks.
         let drawable = planned.batch.is_ok() && account.sla.is_some();
-        let Some(waits) = account.route.switches.batch.as_ref().filter(|_| drawable) else { return };
+        let Some(waits) = account.route.switches.batch.get().filter(|_| drawable) else { return };
         let drawn = self.draw.uniform(DrawKind::SwitchSlice, &account.route.route.name, u128::from(account.id.0), 1);
         let (slice, turned) = waits.lock().draw(drawn, account.started);
         if slice.is_none_or(|slice| slice.without) {
@@ -39,7 +39,7 @@ impl State {
         if !account.elsewhere.is_zero() || !matches!(settled.outcome, Outcome::Lead | Outcome::Bypass | Outcome::Failed) {
             return;
         }
-        let Some(waits) = &account.route.switches.batch else { return };
+        let Some(waits) = account.route.switches.batch.get() else { return };
         let turned = waits.lock().settled(slice, kept != SlaOutcome::Met, self.real_now());
         if let Some(to) = turned {
             self.tell(&account.route, Strategy::Batch, to);

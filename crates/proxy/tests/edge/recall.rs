@@ -44,7 +44,7 @@ impl Handler for Knows {
         async move {
             self.handled.fetch_add(1, Ordering::Relaxed);
             let (head, body) = request.into_parts();
-            if let Some(RawHead(KeyHash(number))) = head.extensions.get() {
+            if let Some(RawHead(KeyHash(number), _)) = head.extensions.get() {
                 assert!(head.uri.path().ends_with(&format!("/{number}")), "{} named {number}", head.uri);
                 self.named.fetch_add(1, Ordering::Relaxed);
             }
@@ -61,7 +61,7 @@ impl Handler for Knows {
         let Some(target) = target(head) else { return Recalled::Unknown };
         let body = Bytes::from(text(target, 0));
         if let Some(number) = target.strip_prefix("/wanted/") {
-            return Recalled::Wanted(RawHead(KeyHash(number.parse().unwrap())));
+            return Recalled::Wanted(RawHead(KeyHash(number.parse().unwrap()), 0));
         }
         if !target.starts_with("/known/") {
             return Recalled::Unknown;

@@ -44,13 +44,13 @@ const SHARDS: usize = 16;
 
 /// Tokens of configured issuers.
 pub struct Tokens {
-    issuers: Vec<Issuer>,
+    issuers: Arc<Vec<Issuer>>,
     tenants: Arc<Tenants>,
     /// Holders of tokens that were good, by digest.
     known: Box<[Mutex<Index<Known>>]>,
     digest_key: [u8; 32],
     /// Signatures that were checked.
-    pub checked: AtomicU64,
+    pub checked: Arc<AtomicU64>,
 }
 
 struct Issuer {
@@ -62,6 +62,10 @@ struct Issuer {
 enum Ring {
     Fixed(Arc<KeySet>),
     Watched(Arc<Watched>),
+}
+
+fn nobody() -> Box<[Mutex<Index<Known>>]> {
+    (0..SHARDS).map(|_| Mutex::new(Index::new(REMEMBERED / SHARDS))).collect()
 }
 
 struct Known(Arc<Bearer>);
@@ -86,12 +90,19 @@ impl Tokens {
         }
         let issuers = issuers.iter().map(Issuer::new).collect::<Result<_, _>>()?;
         Ok(Self {
-            issuers,
+            issuers: Arc::new(issuers),
             tenants,
-            known: (0..SHARDS).map(|_| Mutex::new(Index::new(REMEMBERED / SHARDS))).collect(),
+            known: nobody(),
             digest_key: blake3::derive_key("farthing tokens 1", salt),
-            checked: AtomicU64::new(0),
+            checked: Arc::default(),
         })
+    }
+
+    /// The same issuers, where tenants may do this. Nobody is known yet: what was judged before, and is being judged, is by what tenants might do before.
+    #[must_use]
+    pub fn under(&self, tenants: Arc<Tenants>) -> Self {
+        let (issuers, checked) = (self.issuers.clone(), self.checked.clone());
+        Self { issuers, tenants, known: nobody(), digest_key: self.digest_key, checked }
     }
 
     /// Whether no issuer is configured.
@@ -112,7 +123,7 @@ impl Tokens {
     /// # Errors
     /// A URL that cannot be called.
     pub fn start(&self, tasks: &TaskTracker, clock: &Arc<dyn Clock>, stop: &CancellationToken) -> Result<(), StartError> {
-        for issuer in &self.issuers {
+        for issuer in self.issuers.iter() {
             let (Ring::Watched(watched), JwtKeys::Set(source)) = (&issuer.ring, &issuer.config.keys) else { continue };
             let fetch =
                 fetch::at(&source.place, clock.clone()).map_err(|reason| StartError::Jwt { name: issuer.config.name.clone(), reason })?;
