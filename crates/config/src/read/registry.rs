@@ -4,7 +4,7 @@
 pub(crate) use super::registry_batch::{BATCH, DEFER, PROMPT_CACHE, UPGRADE};
 pub(crate) use super::registry_events::{EVENT_RULE, EVENTS, EXPERIMENT, VARIANT};
 pub(crate) use super::registry_fleet::FLEET;
-pub(crate) use super::registry_identity::{JWT, JWT_CLAIMS, KEY, TENANT};
+pub(crate) use super::registry_identity::{ADMIN_TOKEN, JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
 pub(crate) use super::registry_money::{
     ALERTS, AUDIT, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, OVERHEAD, PREFETCH, PRICE_FILES, PRICES,
@@ -131,17 +131,6 @@ pub(crate) const ADMIN: Keys = &[
     key("token", "secret", "", "Bearer token that may do everything. Without any token only clients on loopback are answered."),
     table("tokens", Kind::Array, "Tokens with a name and a role."),
     key("max_body", "size", "\"1MB\"", "Most bytes of a request body; 413 beyond."),
-];
-
-pub(crate) const ADMIN_TOKEN: Keys = &[
-    key("name", "name", "", "Whose it is; stands in the audit log."),
-    key(
-        "role",
-        "word",
-        "",
-        "`viewer` looks; `operator` also purges, warms, bypasses, freezes, raises budgets, orders experiments and predictors, reloads prices, and sees the audit log; `admin` also forgets tenants and changes the configuration.",
-    ),
-    key("sha256", "digest", "", "SHA-256 of the token: 64 hexadecimal digits."),
 ];
 
 pub(crate) const CACHE: Keys = &[
