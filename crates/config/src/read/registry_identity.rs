@@ -12,6 +12,17 @@ const PRIORITY: Key = key(
 const MAX_PRIORITY: Key = key("max_priority", "word", "", "The most that its requests may say that they matter.");
 const SLA: Key = key("sla", "time", "", "Within what time its requests are promised to be answered, in place of the route's `sla`.");
 
+pub(crate) const ADMIN_TOKEN: Keys = &[
+    key("name", "name", "", "Whose it is; stands in the audit log."),
+    key(
+        "role",
+        "word",
+        "",
+        "`viewer` looks; `operator` also purges, warms, bypasses, freezes, raises budgets, orders experiments and predictors, reloads prices, and sees the audit log; `admin` also forgets tenants and changes the configuration.",
+    ),
+    key("sha256", "digest", "", "SHA-256 of the token: 64 hexadecimal digits."),
+];
+
 pub(crate) const KEY: Keys = &[
     key("id", "text", "", "The 12 characters after `fth-`."),
     key("sha256", "digest", "", "SHA-256 of the whole key: 64 hexadecimal digits."),

@@ -41,14 +41,3 @@ pub(crate) const ADMIN: Keys = &[
     table("tokens", Kind::Array, "Tokens with a name and a role."),
     key("max_body", "size", "\"1MB\"", "Most bytes of a request body; 413 beyond."),
 ];
-
-pub(crate) const ADMIN_TOKEN: Keys = &[
-    key("name", "name", "", "Whose it is; stands in the audit log."),
-    key(
-        "role",
-        "word",
-        "",
-        "`viewer` looks; `operator` also purges, warms, bypasses, freezes, raises budgets, orders experiments and predictors, reloads prices, and sees the audit log; `admin` also forgets tenants and changes the configuration.",
-    ),
-    key("sha256", "digest", "", "SHA-256 of the token: 64 hexadecimal digits."),
-];
