@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use farthing_cache::Hearing;
-use farthing_config::{
-    CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TargetedField, TtlBy,
-};
+use farthing_config::{CredentialPlace, HttpProtocol, Mode as RouteMode, Profile as RouteProfile, Provider, Route, TargetedField, TtlBy};
 use farthing_experiment::Experiment;
 use farthing_freshness::key::{CREDENTIAL_NAMES, Credentials};
 use farthing_freshness::semantics::{Target, Targets};

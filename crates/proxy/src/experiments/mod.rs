@@ -148,7 +148,8 @@ impl Running {
 
     /// Whether what its variants change bears on copies of answers, as the TTLs of a canary do. Those that change nothing stand for any that might.
     fn is_about_copies(&self) -> bool {
-        let of = |variant: &farthing_experiment::Variant| variant.overrides.fields().any(|field| SharedState::of(field) == SharedState::Copies);
+        let of =
+            |variant: &farthing_experiment::Variant| variant.overrides.fields().any(|field| SharedState::of(field) == SharedState::Copies);
         if self.life.stage == Stage::Decided {
             return self.spec.variants.get(self.life.leader).is_some_and(of);
         }

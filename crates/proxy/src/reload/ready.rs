@@ -37,8 +37,10 @@ pub fn beyond_reach(before: &Live, compiled: &Compiled) -> Vec<Change> {
     };
     let is_new = |name: &RouteName| before.named(name).is_none();
     let is_gone = |name: &RouteName| compiled.routes.iter().all(|new| new.route.name != *name);
-    let come = compiled.routes.iter().filter(|new| new.route.tune.is_some() && is_new(&new.route.name)).map(|new| tuned(false, &new.route.name));
-    let gone = before.routes.iter().filter(|old| old.route.tune.is_some() && is_gone(&old.route.name)).map(|old| tuned(true, &old.route.name));
+    let come =
+        compiled.routes.iter().filter(|new| new.route.tune.is_some() && is_new(&new.route.name)).map(|new| tuned(false, &new.route.name));
+    let gone =
+        before.routes.iter().filter(|old| old.route.tune.is_some() && is_gone(&old.route.name)).map(|old| tuned(true, &old.route.name));
     ahead.chain(moved).chain(come).chain(gone).collect()
 }
 
