@@ -77,7 +77,8 @@ impl Setup {
 
     /// Starts it on `clock`.
     pub async fn start_on(self, clock: Arc<dyn Clock>) -> Started {
-        let proxy = Proxy::start(Arc::new(self.config), clock).await.unwrap();
+        // A test holds it beside all else that it has.
+        let proxy = Box::pin(Proxy::start(Arc::new(self.config), clock)).await.unwrap();
         Started { client: Client { addr: proxy.data_addr() }, proxy, dir: self.dir }
     }
 }
