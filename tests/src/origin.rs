@@ -74,6 +74,11 @@ impl Origin {
     pub fn calls(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
+
+    /// Forgets what it has seen, and the room that this took.
+    pub fn forget(&self) {
+        *self.seen.lock().unwrap() = Vec::new();
+    }
 }
 
 async fn accept(listener: TcpListener, script: Script, seen: Arc<Mutex<Vec<Seen>>>) {
