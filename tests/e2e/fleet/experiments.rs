@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use farthing_tests::origin::ok;
 use farthing_tests::{Origin, Script, skip::skip};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::l2::servers::Server;
 use crate::program::{Serving, built, said};
@@ -41,6 +42,15 @@ async fn serve(program: &Path, (origin, redis): (&Origin, &Server), dir: &Path, 
     std::fs::write(dir.join("farthing.toml"), config).unwrap();
     std::fs::write(dir.join("salt"), "a salt that all of them share").unwrap();
     Serving::start(program, dir, &["--config", "farthing.toml"]).await
+}
+
+/// One instance in each folder.
+async fn serve_all(program: &Path, between: (&Origin, &Server), dirs: &[TempDir], experiment: &str) -> Vec<Serving> {
+    let mut programs = Vec::new();
+    for dir in dirs {
+        programs.push(serve(program, between, dir.path(), experiment).await);
+    }
+    programs
 }
 
 async fn show(program: &Serving) -> Value {
@@ -106,10 +116,7 @@ async fn an_experiment_is_one_over_all_instances_and_outlives_who_decides() {
     let script: Script = Arc::new(|_, _| Box::pin(async { ok("same") }));
     let origin = Origin::start(script).await;
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut programs = Vec::new();
-    for dir in &dirs {
-        programs.push(serve(&program, (&origin, &redis), dir.path(), &copies()).await);
-    }
+    let mut programs = serve_all(&program, (&origin, &redis), &dirs, &copies()).await;
     let shown = serving(&programs, "two windows", async |shown| agree(shown, 2)).await;
     let deciding: BTreeSet<usize> = (0..3).filter(|i| shown[*i]["fleet"]["decides"] == true).collect();
     assert_eq!(deciding.len(), 1, "{shown:#?}");
@@ -160,10 +167,7 @@ async fn a_stopped_holder_and_an_emptied_redis_cost_windows_and_nothing_else() {
     let script: Script = Arc::new(|_, _| Box::pin(async { ok("same") }));
     let origin = Origin::start(script).await;
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut programs = Vec::new();
-    for dir in &dirs {
-        programs.push(serve(&program, (&origin, &redis), dir.path(), &copies()).await);
-    }
+    let mut programs = serve_all(&program, (&origin, &redis), &dirs, &copies()).await;
     let shown = serving(&programs, "a window", async |shown| agree(shown, 1)).await;
     let holder = (0..3).find(|i| shown[*i]["fleet"]["decides"] == true).unwrap();
     let (before, stopped) = (windows(&shown[0]), programs.remove(holder));
@@ -184,9 +188,7 @@ async fn a_stopped_holder_and_an_emptied_redis_cost_windows_and_nothing_else() {
         program.signal("-KILL").await;
     }
     redis.ask(&["FLUSHALL"]);
-    for dir in &dirs {
-        programs.push(serve(&program, (&origin, &redis), dir.path(), &copies()).await);
-    }
+    programs = serve_all(&program, (&origin, &redis), &dirs, &copies()).await;
     let before = windows(&shown[0]);
     serving(&programs, "what was kept goes on", async |shown| agree(shown, before + 1)).await;
     let stopped = programs[0].cli(&["experiments", "stop", "copies", "--reason", "enough"]).await;
@@ -218,10 +220,7 @@ async fn what_one_instance_switches_off_is_off_on_all_and_stays_off() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let experiment =
         format!("slice = 1.0\nramp = [1.0]\nwindow = \"24h\"\nlatency = \"100ms\"\nstart = \"draft\"\n{}", variants(["with", "without"]));
-    let mut programs = Vec::new();
-    for dir in &dirs {
-        programs.push(serve(&program, (&origin, &redis), dir.path(), &experiment).await);
-    }
+    let mut programs = serve_all(&program, (&origin, &redis), &dirs, &experiment).await;
     let is_off = |shown: &Value| shown["report"]["variants"][1]["off"] == "latency" && shown["summary"]["traffic"] == 0.0;
     let stage = |shown: &Value| shown["summary"]["stage"].as_str().unwrap_or_default().to_owned();
     until("what is published is heard", &programs, |shown| shown["fleet"]["version"].as_u64() > Some(0)).await;

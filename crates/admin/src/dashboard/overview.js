@@ -9,7 +9,6 @@ export const name = 'Overview';
 export const paths = ({ window, step }) => ({
   status: '/api/v1/status',
   costs: `/api/v1/costs?window=${window}&step=${step}`,
-  routes: '/api/v1/routes',
   alerts: '/api/v1/alerts',
   forecast: '/api/v1/costs/forecast',
   freeze: '/api/v1/freeze',
