@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backlog::{Backlog, HourKey, Lacking, first_day};
+use crate::fault::{blocking, unreadable, within};
 use crate::health::Health;
 use crate::sink::within_day;
 use crate::{Fault, FaultReason, LogId, Shipment, Sink, SinkSpec, SinkState, Work};
@@ -203,18 +204,14 @@ impl Driver {
             return Ok(log.clone());
         }
         let dir = self.source.dir.clone();
-        let read = tokio::task::spawn_blocking(move || LogId::of(&dir)).await;
-        let unreadable = |why: String| Fault::new(FaultReason::Unreadable, why);
-        let log = read.map_err(|error| unreadable(error.to_string()))?.map_err(|error| unreadable(error.to_string()))?;
+        let log = blocking(move || LogId::of(&dir)).await?.map_err(unreadable)?;
         self.log = Some(log.clone());
         Ok(log)
     }
 
     /// An operation of the sink, within its deadline.
     async fn within<T>(&self, work: Work<'_, T>) -> Result<T, Fault> {
-        let deadline = self.spec.deadline;
-        let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {deadline:?}"));
-        tokio::time::timeout(deadline, work).await.map_err(late)?
+        within(self.spec.deadline, work).await?
     }
 
     async fn expire(&self, first_day: i64) -> Result<(), Fault> {
@@ -389,8 +386,4 @@ impl Driver {
             hours(kept)
         ))
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Fault::new(FaultReason::Unreadable, error.to_string()))
 }

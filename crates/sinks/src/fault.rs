@@ -1,6 +1,8 @@
 //! What can go wrong with a sink.
 
-use farthing_types::reasons;
+use std::fmt::Display;
+
+use farthing_types::{Span, reasons};
 
 reasons! {
     /// Why something was not done in a sink.
@@ -42,4 +44,20 @@ impl Fault {
     pub fn new(reason: FaultReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
+}
+
+/// A file of ours that cannot be read.
+pub(crate) fn unreadable(error: impl Display) -> Fault {
+    Fault::new(FaultReason::Unreadable, error.to_string())
+}
+
+/// Work on files of ours, off the runtime's threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(unreadable)
+}
+
+/// One request or a few that belong together, within a deadline.
+pub(crate) async fn within<T>(deadline: Span, work: impl Future<Output = T>) -> Result<T, Fault> {
+    let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {deadline:?}"));
+    tokio::time::timeout(deadline, work).await.map_err(late)
 }

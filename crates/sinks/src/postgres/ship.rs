@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::copy::Encoder;
 use super::{fault, schema};
+use crate::fault::unreadable;
 use crate::sink::within_day;
 use crate::{Fault, FaultReason, LogId, Shipment};
 
@@ -54,9 +55,8 @@ async fn copy(transaction: &Transaction<'_>, schema: &str, file: &FinishedFile) 
     while let Some(chunk) = waiting.recv().await {
         sink.feed(chunk).await.map_err(fault)?;
     }
-    let unreadable = |why: String| Fault::new(FaultReason::Unreadable, why);
     // Dropped before its end, the copy and its transaction come to nothing.
-    let (rows, altered) = reader.await.map_err(|error| unreadable(error.to_string()))??;
+    let (rows, altered) = reader.await.map_err(unreadable)??;
     let copied = sink.finish().await.map_err(fault)?;
     if copied == rows {
         Ok(Some((rows, altered)))
@@ -77,7 +77,7 @@ fn encode(file: &FinishedFile, chunks: &mpsc::Sender<Bytes>) -> Result<(u64, u64
             send(&mut encoder);
         }
     });
-    let rows = read.map_err(|error| Fault::new(FaultReason::Unreadable, error.to_string()))?;
+    let rows = read.map_err(unreadable)?;
     encoder.end();
     send(&mut encoder);
     Ok((rows, encoder.altered()))

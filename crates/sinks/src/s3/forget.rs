@@ -14,8 +14,8 @@ use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, Upda
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fault::{fault, is_unknown};
-use super::ship::{blocking, unreadable};
-use super::{S3, within};
+use super::S3;
+use crate::fault::{blocking, unreadable, within};
 use crate::{Erased, Fault, FaultReason};
 
 /// Objects that are got at a time.

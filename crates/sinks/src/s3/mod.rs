@@ -175,12 +175,6 @@ impl S3 {
     }
 }
 
-/// One request or a few that belong together, within a deadline. Whoever ships has the driver's around all of it.
-async fn within<T>(deadline: Span, work: impl Future<Output = T>) -> Result<T, Fault> {
-    let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {deadline:?}"));
-    tokio::time::timeout(deadline, work).await.map_err(late)
-}
-
 /// The library's client; nothing is connected to yet.
 fn store(spec: &S3Spec, deadline: Span) -> Result<AmazonS3, String> {
     // Whole operations are tried again by whoever asks; here only what costs less than its shortest wait.

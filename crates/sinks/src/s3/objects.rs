@@ -8,7 +8,8 @@ use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, Upda
 
 use super::fault::{fault, is_unknown};
 use super::names::{below, prefix_of};
-use super::{S3Spec, store, within};
+use super::{S3Spec, store};
+use crate::fault::within;
 use crate::{Fault, FaultReason};
 
 /// An object.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::S3;
 use super::fault::{fault, is_unknown};
+use crate::fault::{blocking, unreadable};
 use crate::{Fault, FaultReason, LogId, Shipment};
 
 /// Up to this length an object is sent at once; longer ones in parts of it. With what is on the wire all of a file that is in memory.
@@ -130,14 +131,4 @@ impl S3 {
 async fn opened(file: &FinishedFile) -> Result<Option<OpenFile>, Fault> {
     let file = file.clone();
     blocking(move || file.open()).await?.map_err(unreadable)
-}
-
-/// Work on files of ours, off the runtime's threads.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(unreadable)
-}
-
-/// A file of ours that cannot be read.
-pub(super) fn unreadable(error: impl std::fmt::Display) -> Fault {
-    Fault::new(FaultReason::Unreadable, error.to_string())
 }
