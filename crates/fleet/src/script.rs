@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use farthing_types::Span;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
@@ -60,6 +61,11 @@ impl Answer {
         }
     }
 
+    /// The number, where it is not negative.
+    pub fn count(&self) -> Option<u64> {
+        u64::try_from(self.int()?).ok()
+    }
+
     /// The string's bytes.
     pub const fn bytes(&self) -> Option<&Bytes> {
         match self {
@@ -85,6 +91,11 @@ impl Answer {
     pub fn texts(&self) -> Option<Vec<&str>> {
         self.list().iter().map(Self::text).collect()
     }
+}
+
+/// A time as a script is given it.
+pub(crate) fn millis(span: Span) -> String {
+    span.as_millis().clamp(1, i64::MAX as u128 / 4).to_string()
 }
 
 /// The first of the keys, by which the server is found; all have to be in its slot, also where there is no Cluster: a script that works here works there.

@@ -13,11 +13,11 @@ use farthing_types::Span;
 
 use crate::handle::Handle;
 use crate::lease::{Holding, LeaseKey, LeaseOp, LeaseSaid};
-use crate::script::{Answer, Script};
+use crate::script::{Answer, Script, millis};
 use crate::stats::Fault;
 
 static TURN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("turn.lua")));
-static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("publish.lua")));
+static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(concat!(include_str!("../lease/record.lua"), include_str!("publish.lua"))));
 static FIELDS: LazyLock<Script> = LazyLock::new(|| Script::new("return redis.call('HMGET', KEYS[1], unpack(ARGV))"));
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new("return redis.call('GET', KEYS[1])"));
 static REPORT: LazyLock<Script> =
@@ -155,7 +155,7 @@ impl Board {
             args.push(if place.lasts.is_zero() { "0".to_owned() } else { millis(place.lasts) });
         }
         let answer = self.run(&TURN, (&keys, &args.iter().map(String::as_bytes).collect::<Vec<_>>()), self.deadline).await?;
-        let numbers: Option<Vec<u64>> = answer.list().iter().map(|n| n.int().and_then(|n| u64::try_from(n).ok())).collect();
+        let numbers: Option<Vec<u64>> = answer.list().iter().map(Answer::count).collect();
         match numbers.as_deref() {
             Some([seat, versions @ ..]) if versions.len() == places.len() => Ok(BoardNews { seat: *seat, versions: versions.to_vec() }),
             _ => Err(Fault::Refused),
@@ -184,7 +184,7 @@ impl Board {
         match answer.list() {
             [Answer::Nothing, _] => Ok((0, Bytes::new())),
             [number, Answer::Bytes(body)] => {
-                let number = number.int().and_then(|number| u64::try_from(number).ok()).ok_or(Fault::Refused)?;
+                let number = number.count().ok_or(Fault::Refused)?;
                 Ok((number, body.clone()))
             }
             _ => Err(Fault::Refused),
@@ -217,7 +217,7 @@ impl Board {
         ];
         let answer = self.run(&PUBLISH, (&keys, &args), Self::PATIENCE).await?;
         let [what, version] = answer.list() else { return Err(Fault::Refused) };
-        let version = version.int().and_then(|version| u64::try_from(version).ok()).ok_or(Fault::Refused)?;
+        let version = version.count().ok_or(Fault::Refused)?;
         match what.text() {
             Some("done") => Ok(BoardSaid::Done(version)),
             Some("version") => Ok(BoardSaid::Version(version)),
@@ -279,8 +279,4 @@ impl Board {
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         self.handle.script(script, &keys, args, deadline).await
     }
-}
-
-fn millis(span: Span) -> String {
-    span.as_millis().clamp(1, i64::MAX as u128 / 4).to_string()
 }

@@ -5,9 +5,8 @@
 local now = redis.call('TIME')
 now = now[1] * 1000000 + now[2]
 if ARGV[2] ~= '' then
-  local record = redis.call('GET', KEYS[1]) or ''
-  local state, token, holder, untill = string.match(record, '^(%l) (%d+) (%x+) (%d+)$')
-  if state ~= 'h' or holder ~= ARGV[2] or tonumber(token) ~= tonumber(ARGV[3]) or tonumber(untill) <= now then return {'lease', 0} end
+  local state, token, holder, untill = lease_of(KEYS[1])
+  if state ~= 'h' or holder ~= ARGV[2] or token ~= tonumber(ARGV[3]) or untill <= now then return {'lease', 0} end
 end
 local version = tonumber(redis.call('HGET', KEYS[2], 'v') or '0')
 if version ~= tonumber(ARGV[1]) then return {'version', version} end

@@ -185,7 +185,7 @@ impl Bus {
 
 fn told(answer: &Answer) -> Option<BusTold> {
     let [number, after, told] = answer.list() else { return None };
-    Some(BusTold { number: u64::try_from(number.int()?).ok()?, after: after.bytes()?.clone(), told: told.int()? == 1 })
+    Some(BusTold { number: number.count()?, after: after.bytes()?.clone(), told: told.int()? == 1 })
 }
 
 fn news(answer: &Answer) -> Option<BusNews> {
@@ -195,7 +195,7 @@ fn news(answer: &Answer) -> Option<BusNews> {
         follows: follows.int()? == 1,
         more: messages.len() == MOST,
         messages,
-        newest: u64::try_from(newest.int()?).ok()?,
+        newest: newest.count()?,
         flags: flags_of(flags.list()),
         members: members.list().iter().filter_map(member).collect(),
     })

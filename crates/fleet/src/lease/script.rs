@@ -9,17 +9,16 @@ use farthing_types::Span;
 
 use super::book::{Ask, Ending, Holding, LeaseOp, LeaseSaid, Token};
 use crate::handle::Handle;
-use crate::script::{Answer, Script};
+use crate::script::{Answer, Script, millis};
 use crate::stats::Fault;
 
-const TEXT: &str = r"
+const TEXT: &str = concat!(
+    include_str!("record.lua"),
+    r"
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local op, claim, lasts = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local state, token, holder, untill
-local record = redis.call('GET', KEYS[1])
-if record then state, token, holder, untill = string.match(record, '^(%l) (%d+) (%x+) (%d+)$') end
-token, untill = tonumber(token) or 0, tonumber(untill) or 0
+local state, token, holder, untill = lease_of(KEYS[1])
 local function text(number) return string.format('%.0f', number) end
 local function write(letter, who)
   local kept = math.ceil(2 * lasts / 1000)
@@ -50,7 +49,8 @@ if op == 'write' then
   return put('d')
 end
 return put(op)
-";
+"
+);
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(TEXT));
 
@@ -128,7 +128,7 @@ impl LeaseKey<'_> {
         (key, value, lifetime): (&[u8], &[u8], Span),
     ) -> Result<LeaseSaid, Fault> {
         let args = Args::own("write", holding, told);
-        let lifetime = lifetime.as_millis().clamp(1, i64::MAX as u128 / 4).to_string();
+        let lifetime = millis(lifetime);
         let mut list = args.list();
         list.extend([value, lifetime.as_bytes()]);
         read(&handle.script(&SCRIPT, &[self.0, key], &list, handle.write_deadline()).await?)
@@ -138,7 +138,7 @@ impl LeaseKey<'_> {
 fn read(answer: &Answer) -> Result<LeaseSaid, Fault> {
     let [what, token, left] = answer.list() else { return Err(Fault::Refused) };
     let (what, token) = what.text().zip(token.text().and_then(|token| token.parse().ok())).ok_or(Fault::Refused)?;
-    let left = left.int().and_then(|left| u64::try_from(left).ok()).unwrap_or_default();
+    let left = left.count().unwrap_or_default();
     let ended = || Ending::ALL.iter().copied().find(|how| letter(*how) == what);
     Ok(match what {
         "y" => LeaseSaid::Yours(Token(token)),
