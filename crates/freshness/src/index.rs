@@ -170,7 +170,7 @@ impl<V: Weighed> Index<V> {
             out.evicted.extend(self.unlink(victim));
         }
         // What replaces a value was asked for: it keeps its predecessor's merit.
-        self.link(Node { value, visited: out.replaced.is_some(), newer: NONE, older: NONE, links: groups::NONE });
+        self.link(Node { value, visited: out.replaced.is_some(), newer: NONE, older: NONE, links: groups::NONE }, bytes);
         out
     }
 
@@ -197,19 +197,16 @@ impl<V: Weighed> Index<V> {
         self.nodes.get_mut(at as usize)?.as_mut()
     }
 
-    fn link(&mut self, mut node: Node<V>) {
-        let (key, mut links) = (node.value.key(), 0);
+    fn link(&mut self, mut node: Node<V>, bytes: usize) {
+        let key = node.value.key();
         node.older = self.newest;
         let at = match self.free.pop() {
             Some(at) => at,
             None => self.nodes.push(None) as u32,
         };
         let groups = &mut self.groups;
-        node.value.groups(&mut |group| {
-            node.links = groups.join(group, at, node.links);
-            links += 1;
-        });
-        self.bytes += Self::cost(node.value.bytes(), links);
+        node.value.groups(&mut |group| node.links = groups.join(group, at, node.links));
+        self.bytes += bytes;
         if let Some(slot) = self.nodes.get_mut(at as usize) {
             *slot = Some(node);
         }

@@ -70,7 +70,7 @@ impl Selector {
 /// An entry as a value to be stored under `place`: its primary key, or where its selector says. Its purge sequence number is its mark: that up to which
 /// the fleet's purges had been carried out when its call began.
 pub(super) fn wrap_entry(entry: &Entry, place: KeyHash, sealer: Option<&Sealer>) -> Result<Bytes, SealError> {
-    close(entry.encode(&entry.stats), Kind::Entry, place, sealer)
+    close(entry.encode(), Kind::Entry, place, sealer)
 }
 
 /// The selector that stands under the primary key of answers with a `Vary`.

@@ -120,7 +120,7 @@ pub fn purge_of(key: usize, kind: u64) -> Purge {
 }
 
 pub fn version_of(entry: &Cached) -> u64 {
-    std::str::from_utf8(entry.body_bytes()).unwrap().parse().unwrap()
+    std::str::from_utf8(&entry.body()).unwrap().parse().unwrap()
 }
 
 impl Instance {

@@ -71,7 +71,7 @@ async fn a_restart_finds_answers_again_and_promotes_them_once() {
     let (cache, _store) = machine.restart(process).await;
     assert!(cache.peek(subject(1).key, &none).is_none());
     let found = lead(&cache, 1, &none).from_l2(NOW).await.unwrap();
-    assert_eq!((found.body_bytes(), found.tier(), found.fetched_at()), (&b"hello"[..], "l2", NOW));
+    assert_eq!((&found.body()[..], found.tier(), found.fetched_at()), (&b"hello"[..], "l2", NOW));
     found.on_hit(NOW, false);
     assert_eq!(cache.peek(subject(1).key, &none).unwrap().tier(), "l1");
     // Nothing is written back that came from there.

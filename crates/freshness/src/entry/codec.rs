@@ -45,7 +45,7 @@ impl DecodeError {
     }
 }
 
-pub(super) fn encode(entry: &Entry, stats: &KeyStats) -> Vec<u8> {
+pub(super) fn encode(entry: &Entry) -> Vec<u8> {
     let mut w = Writer(Vec::with_capacity(entry.body.len() + 1024));
     w.0.extend_from_slice(MAGIC);
     w.0.extend_from_slice(&[FORMAT_VERSION, 0]);
@@ -64,7 +64,7 @@ pub(super) fn encode(entry: &Entry, stats: &KeyStats) -> Vec<u8> {
     w.facts(&entry.facts);
     w.count(entry.variants.len().min(MAX_VARIANTS));
     entry.variants.iter().take(MAX_VARIANTS).for_each(|v| w.variant(v));
-    w.0.extend_from_slice(&stats.encode());
+    w.0.extend_from_slice(&entry.stats.encode());
     w.opt(entry.price.as_ref(), |w, p| w.i64(p.nanos()));
     w.u64(entry.call.0);
     w.opt(entry.decision.as_ref(), |w, d| w.u64(d.0));

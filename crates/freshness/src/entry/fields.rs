@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::semantics::targeted::{OWN, OWN_NAME};
 
-/// Names that many answers have: a byte stands for each. Only memory has these bytes, so the list may be changed at will, up to 128 names.
+/// Names that many answers have: a byte stands for each. Only memory has these bytes, so the list may be changed at will, up to 127 names: the last byte
+/// is [`OURS`].
 const KNOWN: [&str; 64] = [
     "accept-ranges",
     "access-control-allow-credentials",
@@ -115,7 +116,7 @@ impl<'a> FieldsOf<'a> {
     fn until(self, end: Option<u8>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let mut rest = self.fields;
         std::iter::from_fn(move || {
-            let (name, value, after) = split(rest).filter(|_| end.is_none() || rest.first().copied() != end)?;
+            let (name, value, after) = split(rest).filter(|_| rest.first().copied() != end)?;
             rest = after;
             Some((name, value))
         })
@@ -167,6 +168,11 @@ impl<'a> FieldsOf<'a> {
         out
     }
 
+    /// The same in a block of their own.
+    pub(super) fn to_fields(self) -> Fields {
+        Fields(Bytes::copy_from_slice(self.fields))
+    }
+
     fn shared(self, value: &[u8]) -> Option<HeaderValue> {
         HeaderValue::from_maybe_shared(self.block.slice_ref(value)).ok()
     }
@@ -177,24 +183,19 @@ impl Fields {
     pub fn of(headers: &HeaderMap) -> Self {
         let size = headers.iter().map(|(name, value)| 2 + name.as_str().len() + value.len()).sum();
         let mut block = Vec::with_capacity(size);
-        let (ours, others): (Vec<_>, Vec<_>) = headers.iter().partition(|(name, _)| **name == OWN);
-        for (name, value) in others {
+        for (name, value) in headers.iter().filter(|(name, _)| **name != OWN) {
             match KNOWN.binary_search(&name.as_str()) {
                 Ok(place) => block.push(CODES | place as u8),
                 Err(_) => put(&mut block, name.as_str().as_bytes()),
             }
             put(&mut block, value.as_bytes());
         }
-        for (_, value) in ours {
+        for value in headers.get_all(OWN) {
             block.push(OURS);
             put(&mut block, value.as_bytes());
         }
         block.shrink_to_fit();
         Self(block.into())
-    }
-    /// Fields that were written by [`Fields::of`].
-    pub(super) fn copied(fields: &[u8]) -> Self {
-        Self(Bytes::copy_from_slice(fields))
     }
 
     /// To be read.
@@ -203,10 +204,6 @@ impl Fields {
     }
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
-    }
-    /// Bytes of memory behind them.
-    pub fn bytes(&self) -> usize {
-        self.0.len()
     }
 }
 
@@ -278,7 +275,7 @@ mod tests {
 
     #[test]
     fn known_names_stand_in_order_and_are_names() {
-        assert!(KNOWN.is_sorted() && KNOWN.len() <= usize::from(CODES));
+        assert!(KNOWN.is_sorted() && KNOWN.len() <= usize::from(OURS - CODES));
         for name in KNOWN {
             assert_eq!(HeaderName::from_static(name).as_str(), name);
         }
@@ -292,7 +289,7 @@ mod tests {
             prop_assert_eq!(view.to_map(3), map.clone());
             prop_assert_eq!(view.len(), map.len());
             prop_assert_eq!(view.is_empty(), map.is_empty());
-            prop_assert!(fields.bytes() <= map.iter().map(|(n, v)| 10 + n.as_str().len() + v.len()).sum::<usize>());
+            prop_assert!(fields.as_bytes().len() <= map.iter().map(|(n, v)| 10 + n.as_str().len() + v.len()).sum::<usize>());
             for name in map.keys() {
                 let all: Vec<&[u8]> = map.get_all(name).iter().map(HeaderValue::as_bytes).collect();
                 prop_assert_eq!(view.all(name).collect::<Vec<_>>(), all);

@@ -65,8 +65,7 @@ impl JustNow {
     /// True for the one caller who is to do it: for none within `every` after the last.
     pub fn claim(&self, every: Span, now: Time) -> bool {
         let last = self.0.load(Ordering::Relaxed);
-        let free = last == 0 || !is_within(last, every, now);
-        free && self.0.compare_exchange(last, low(now), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        !self.within(every, now) && self.0.compare_exchange(last, low(now), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -56,6 +56,13 @@ pub struct VariantTtl {
     pub by: By,
 }
 
+impl VariantTtl {
+    /// That of `variant`, or of the first variant when it has none of its own; `None` when no TTL was chosen.
+    pub fn of<'a>(all: &'a [Self], variant: &str) -> Option<&'a Self> {
+        all.iter().find(|v| &*v.variant == variant).or_else(|| all.first())
+    }
+}
+
 /// A complete answer, immutable once stored. It has no expiry of its own: age is compared at lookup with the TTL of the
 /// variant then assigned to the key.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,24 +107,14 @@ impl Entry {
         self.selected.as_ref().map_or(self.subject.key, |s| s.key)
     }
 
-    /// The TTL of `variant`, or of the first variant when it has none of its own; `None` when no TTL was chosen.
-    pub fn variant(&self, variant: &str) -> Option<&VariantTtl> {
-        self.variants.iter().find(|v| &*v.variant == variant).or_else(|| self.variants.first())
-    }
-
-    /// The age up to which some variant takes it for fresh.
-    pub fn fresh_for(&self) -> Span {
-        self.variants.iter().map(|v| v.ttl).max().or(self.facts.explicit).unwrap_or_default()
-    }
-
     /// The age after which no variant may serve it any more, stale windows included.
     pub fn longest(&self) -> Span {
         self.facts.reuse().longest(self.variants.iter().map(|v| (v.ttl, v.stale)))
     }
 
-    /// The flat form for the tiers outside of this process. `stats` are the live statistics now.
-    pub fn encode(&self, stats: &KeyStats) -> Vec<u8> {
-        codec::encode(self, stats)
+    /// The flat form for the tiers outside of this process.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
     }
 
     /// Reads the flat form of the entry for `expected`.

@@ -154,8 +154,11 @@ pub struct Bans {
 impl Bans {
     /// Reads an answer's head as a route sees it.
     pub fn read(received: &Received<'_>, rules: &Rules) -> Self {
+        Self::of(&Directives::read_response(received.headers, rules), received)
+    }
+
+    fn of(directives: &Directives, received: &Received<'_>) -> Self {
         let headers = received.headers;
-        let directives = Directives::read_response(headers, rules);
         Self {
             // A 304 is about the stored answer, whose status was understood.
             no_store: if directives.must_understand {
@@ -175,7 +178,8 @@ impl Bans {
 /// The short form of what an answer's head says about reuse beyond its explicit freshness and `Last-Modified`, which have columns of
 /// their own; `None` where it says nothing. `facts` are those of the same head on the same route.
 pub fn answer_noted(received: &Received<'_>, facts: &Facts, rules: &Rules) -> Option<String> {
-    let bans = Bans::read(received, rules);
+    let directives = Directives::read_response(received.headers, rules);
+    let bans = Bans::of(&directives, received);
     let mut words = Words::default();
     words.flag("etag", received.headers.contains_key(ETAG));
     words.flag("no-store", bans.no_store);
@@ -184,7 +188,7 @@ pub fn answer_noted(received: &Received<'_>, facts: &Facts, rules: &Rules) -> Op
     words.flag("shareable", bans.shareable);
     words.flag("public", bans.public);
     words.flag("vary-star", bans.vary_star);
-    words.flag("targeted", Directives::read_response(received.headers, rules).targeted);
+    words.flag("targeted", directives.targeted);
     words.flag("no-cache", facts.no_cache);
     words.flag("must-revalidate", facts.must_revalidate);
     words.flag("immutable", facts.immutable);

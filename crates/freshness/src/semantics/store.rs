@@ -205,12 +205,7 @@ pub fn may_keep(request: &RequestFacts, status: StatusCode, (facts, bans): (&Fac
     if storable == Storable::Never {
         return Err(UncachedReason::Status);
     }
-    if bans.vary_star {
-        return Err(UncachedReason::Vary);
-    }
-    if rules.obeys() {
-        obey(request, bans, rules)?;
-    }
+    may_renew(request, bans, rules)?;
     let told = match rules.mode {
         Mode::Override => false,
         Mode::Respect => facts.explicit.is_some() || facts.heuristic.is_some(),

@@ -43,13 +43,11 @@ pub struct Copy {
 impl Copy {
     /// The TTL of a variant, or of the first.
     pub fn variant(&self, variant: &str) -> Option<&VariantTtl> {
-        self.variants.iter().find(|v| &*v.variant == variant).or_else(|| self.variants.first())
+        VariantTtl::of(&self.variants, variant)
     }
     /// As the cache has it: an expired copy is kept a day for validation, the sweep comes once a minute.
     pub fn longest(&self) -> farthing_types::Span {
-        let chosen = self.variants.iter().map(|v| v.ttl.saturating_add(v.stale)).max().unwrap_or_default();
-        let explicit = self.facts.explicit.unwrap_or_default();
-        chosen.max(explicit.saturating_add(self.facts.stale_while_revalidate.unwrap_or_default()))
+        self.facts.reuse().longest(self.variants.iter().map(|v| (v.ttl, v.stale)))
     }
 }
 

@@ -165,7 +165,7 @@ impl Path<'_> {
             Lifetime::None => return,
         };
         let name = route.variant_name(flight.variant);
-        let of_flight = variants.iter().find(|v| &*v.variant == name).or_else(|| variants.first());
+        let of_flight = VariantTtl::of(&variants, name);
         if !of_flight.is_some_and(|v| matches!(v.by, By::Model(_) | By::Table(_))) {
             self.keys[key].stats.exempt_from_steering();
         }

@@ -75,18 +75,11 @@ pub struct Packed {
     status: StatusCode,
 }
 
-/// What is written into a block before the fields, besides what the entry has.
-struct Beside<'a> {
-    shape: &'a Shape,
-    /// The number up to which the fleet's purges had been carried out when its call began.
-    mark: u64,
-}
-
 impl Packed {
     /// Packs an entry that has this shape; `own`: nobody else has it, so that its bytes are this entry's.
     pub fn of(entry: &Entry, (shape, own): (Arc<Shape>, bool), mark: u64) -> Self {
         let mut w = Writer(Vec::with_capacity(192));
-        let has = details(&mut w, entry, &Beside { shape: &shape, mark });
+        let has = details(&mut w, entry, mark);
         let (fields_at, fields) = (w.0.len(), entry.headers.as_bytes());
         let mut block = Vec::with_capacity(fields_at + fields.len() + entry.body.len());
         [&w.0[..], fields, &entry.body[..]].into_iter().for_each(|part| block.extend_from_slice(part));
@@ -116,7 +109,7 @@ impl Packed {
             subject: Arc::new(self.subject()),
             selected: self.selected(),
             status: self.status,
-            headers: Fields::copied(self.block.get(self.fields_at as usize..self.body_at as usize).unwrap_or_default()),
+            headers: self.headers().to_fields(),
             body: self.body(),
             trailers: self.trailers().map(Box::new),
             fetched_at: self.fetched_at,
@@ -164,10 +157,6 @@ impl Packed {
     #[inline]
     pub fn body(&self) -> Bytes {
         self.block.slice(self.body_at as usize..)
-    }
-    /// Its bytes, where they lie.
-    pub fn body_bytes(&self) -> &[u8] {
-        self.block.get(self.body_at as usize..).unwrap_or_default()
     }
     /// How many these are.
     #[inline]
@@ -230,7 +219,7 @@ impl Packed {
     fn variants(&self) -> impl Iterator<Item = VariantTtl> {
         self.chosen().map(|(name, c)| VariantTtl { variant: Arc::clone(name), ttl: c.ttl, stale: c.stale, by: c.by.clone() })
     }
-    /// As [`Entry::variant`].
+    /// As [`VariantTtl::of`].
     #[inline]
     pub fn variant(&self, variant: &str) -> Option<ChosenTtl<'_>> {
         let mut first = None;
@@ -242,7 +231,7 @@ impl Packed {
         }
         first
     }
-    /// As [`Entry::fresh_for`].
+    /// The age up to which some variant takes it for fresh.
     pub fn fresh_for(&self) -> Span {
         self.chosen().map(|(_, c)| c.ttl).max().or(self.reuse().explicit).unwrap_or_default()
     }
@@ -374,7 +363,7 @@ impl<'a> Cold<'a> {
 }
 
 /// Writes what is not in [`Packed`] itself, most needed first; what of it there is.
-fn details(w: &mut Writer, entry: &Entry, beside: &Beside<'_>) -> u16 {
+fn details(w: &mut Writer, entry: &Entry, mark: u64) -> u16 {
     let Facts {
         initial_age,
         explicit,
@@ -405,12 +394,12 @@ fn details(w: &mut Writer, entry: &Entry, beside: &Beside<'_>) -> u16 {
         some(span.is_some(), bit);
         span.iter().for_each(|span| w.span(*span));
     }
-    entry.variants.iter().take(beside.shape.variants.len()).for_each(|v| [v.ttl, v.stale].into_iter().for_each(|span| w.span(span)));
+    entry.variants.iter().for_each(|v| [v.ttl, v.stale].into_iter().for_each(|span| w.span(span)));
     some(entry.price.is_some(), has::PRICE);
     entry.price.iter().for_each(|price| w.signed(price.nanos()));
     some(entry.decision.is_some(), has::DECISION);
     entry.decision.iter().for_each(|decision| w.number(u128::from(decision.0)));
-    w.number(u128::from(beside.mark));
+    w.number(u128::from(mark));
     [entry.call.0, entry.canonical_hash].iter().for_each(|n| w.0.extend_from_slice(&n.to_le_bytes()));
     // That of a key of which nothing is known is its kind's.
     let hazard = entry.stats.hazard(1.0);
