@@ -248,14 +248,14 @@ fn key(config: &FleetConfig, group: &str, what: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use farthing_cache::Purge;
     use farthing_fleet::BusAsked;
 
     use super::*;
 
     /// Of an instance that reaches nobody.
-    pub(super) fn config() -> FleetConfig {
+    pub(crate) fn config() -> FleetConfig {
         FleetConfig {
             name: "f".into(),
             server: farthing_config::L2Redis { addresses: vec!["redis://127.0.0.1:1".to_owned()], ..Default::default() },

@@ -67,7 +67,7 @@ impl Limits {
     pub fn new(config: &Config) -> Self {
         let desk = Arc::new(Desk::new(Book::new(config.limits.iter().cloned())));
         let keeps = !config.limits.is_empty() && !config.state_dir.as_os_str().is_empty();
-        let kept = keeps.then(|| Arc::new(Kept::new(&config.state_dir)));
+        let kept = keeps.then(|| Arc::new(Kept::new(config)));
         let link = Arc::default();
         Self { desk, kept, link, usual: Usual::default(), calls: false, attempts: false, tokens: false }
     }
@@ -134,13 +134,9 @@ impl Limits {
         Self { usual: desk.usual(&provider.name), desk, kept, link, calls, attempts, tokens }
     }
 
-    /// Where attempts on a provider wait; `None` where no limit counts them. `by_payer`: they bear the credentials of their clients.
-    pub fn gate(&self, config: &Config, provider: &Provider, by_payer: bool) -> Option<Gated> {
-        if !counts(config, provider) {
-            return None;
-        }
-        let gate = Arc::new(ProviderGate::new(self.desk.clone(), provider.name.clone()));
-        Some(Gated { gate, by_payer })
+    /// Where attempts on a provider wait that limits count. `by_payer`: they bear the credentials of their clients.
+    pub fn gate(&self, provider: &Provider, by_payer: bool) -> Gated {
+        Gated { gate: Arc::new(ProviderGate::new(self.desk.clone(), provider.name.clone())), by_payer }
     }
 
     /// Whether attempts of the route's calls may have to wait.
