@@ -7,9 +7,9 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::guard::Right;
+use crate::guard::{Right, looks};
 use crate::views::config::{AuditControl, ChangeNote};
 use crate::{Parts, Problem};
 
@@ -21,8 +21,6 @@ const LONGEST_NAME: usize = 128;
 const NOTED: usize = 1_024;
 /// Questions by another method than GET.
 const QUESTIONS: [&str; 1] = ["/api/v1/config/diff"];
-/// Deliveries of events are no changes by an operator, and come by the thousand.
-const DELIVERIES: &str = "/api/v1/events/";
 
 /// This order must not bring back the name that it takes away.
 const FORGETS: &str = "/api/v1/forget";
@@ -38,10 +36,9 @@ pub(crate) struct Noting {
 /// Notes a change when it has been answered. What was refused to a stranger does not come here: nobody else may fill the record.
 pub(crate) async fn note(State(noting): State<Noting>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let asks = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if asks || QUESTIONS.contains(&path) || path.starts_with(DELIVERIES) {
-        return next.run(request).await;
-    }
+    // Who has shown no right orders nothing: what answers anybody, and signed deliveries of events.
+    let right = request.extensions().get::<Right>().map(Right::told);
+    let Some(by) = right.filter(|_| !looks(request.method()) && !QUESTIONS.contains(&path)) else { return next.run(request).await };
     let path = path.to_owned();
     let (head, body) = request.into_parts();
     let Ok(body) = to_bytes(body, noting.max_body).await else {
@@ -49,11 +46,10 @@ pub(crate) async fn note(State(noting): State<Noting>, request: Request, next: N
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail).into_response();
     };
     let audit = noting.parts.audit.clone();
-    let right = head.extensions.get::<Right>().map_or_else(|| Right::LOOPBACK.told(), Right::told);
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.to_string());
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let change = ChangeNote {
-        by: right,
+        by,
         said: said(&head.headers),
         peer,
         what: format!("{} {target}", head.method),

@@ -43,12 +43,16 @@ const ADMINS: [&str; 3] = ["/api/v1/forget", "/api/v1/config/reload", "/api/v1/c
 /// Looks that take an operator: they show what was said to whom.
 const OPERATORS: [&str; 1] = ["/api/v1/audit"];
 
+/// Whether a request only looks.
+pub(crate) const fn looks(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
 /// The least role that a request takes.
 fn needed(method: &Method, path: &str) -> Role {
-    let looks = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     match path {
         path if ADMINS.contains(&path) => Role::Admin,
-        path if !looks || OPERATORS.contains(&path) => Role::Operator,
+        path if !looks(method) || OPERATORS.contains(&path) => Role::Operator,
         _ => Role::Viewer,
     }
 }

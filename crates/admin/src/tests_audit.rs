@@ -86,6 +86,9 @@ async fn strangers_are_not_noted() {
     let app = router(parts, &farthing_config::AdminConfig { token, ..farthing_config::AdminConfig::default() });
     let order = || request("POST", "/api/v1/freeze/on", json!({"reason": "a launch"}));
     assert_eq!(send(&app, order()).await.0, StatusCode::UNAUTHORIZED);
+    for path in ["/livez", "/", "/dashboard/main.js"] {
+        send(&app, request("POST", path, Value::Null)).await;
+    }
     assert!(notes.0.lock().is_empty());
     let mut known = order();
     known.headers_mut().insert(header::AUTHORIZATION, "Bearer a token of some length".parse().unwrap());
