@@ -32,7 +32,15 @@ pub struct AdminToken {
     pub sha256: [u8; 32],
 }
 
+/// Names that the audit log has for other rights.
+const TAKEN: [&str; 4] = ["token", "loopback", "signal", "fleet"];
+
 impl AdminToken {
+    /// Whether the audit log has the name for another right.
+    pub fn is_taken(name: &str) -> bool {
+        TAKEN.contains(&name)
+    }
+
     /// Draws a new token; its text is returned once and kept nowhere.
     ///
     /// # Errors

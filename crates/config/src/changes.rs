@@ -24,6 +24,7 @@ const OPENED: &str = "it is opened, or its memory taken, at the start";
 const LISTED: &str = "connections and tasks for it are made at the start";
 const COUNTED: &str = "what was counted under it would mean something else";
 const MOVED: &str = "values that experiments move begin with it at the start";
+const WAITED: &str = "calls that wait in batches of the provider belong to it";
 const PROVED: &str = "a proof under way would mix two settings";
 
 /// A difference between two configurations.
@@ -59,6 +60,13 @@ impl Config {
             self.salt = running.salt.clone();
         }
     }
+}
+
+/// What becomes of a table that is not in both.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Comes,
+    Goes,
 }
 
 /// Tables by name.
@@ -132,12 +140,15 @@ impl Changes {
         &mut self,
         key: &str,
         (old, new): (ByName<'c, T>, ByName<'c, T>),
-        restart: Option<&'static str>,
+        restart: impl Fn(&T, Way) -> Option<&'static str>,
         mut each: impl FnMut(&mut Self, &str, (&T, &T)),
     ) {
-        let change = |name: &str, (from, to): (&str, &str)| Change { key: path(key, name), from: from.into(), to: to.into(), restart };
-        let gone = old.keys().filter(|name| !new.contains_key(*name)).map(|name| change(name, ("there", NONE)));
-        let come = new.keys().filter(|name| !old.contains_key(*name)).map(|name| change(name, (NONE, "there")));
+        let change = |name: &str, one: &T, way: Way| {
+            let (from, to) = if way == Way::Goes { ("there", NONE) } else { (NONE, "there") };
+            Change { key: path(key, name), from: from.into(), to: to.into(), restart: restart(one, way) }
+        };
+        let gone = old.iter().filter(|(name, _)| !new.contains_key(*name)).map(|(name, one)| change(name, one, Way::Goes));
+        let come = new.iter().filter(|(name, _)| !old.contains_key(*name)).map(|(name, one)| change(name, one, Way::Comes));
         self.0.extend(gone.chain(come));
         for (name, before) in &old {
             if let Some(after) = new.get(name).filter(|after| *after != before) {
@@ -148,9 +159,14 @@ impl Changes {
 
     /// Tables by name whose keys are not told apart.
     fn whole<'c, T: PartialEq + 'c>(&mut self, key: &str, tables: (ByName<'c, T>, ByName<'c, T>), restart: Option<&'static str>) {
-        self.named(key, tables, restart, |out, key, _| {
-            out.0.push(Change { key: key.to_owned(), from: "one".into(), to: "another".into(), restart });
-        });
+        self.named(
+            key,
+            tables,
+            |_, _| restart,
+            |out, key, _| {
+                out.0.push(Change { key: key.to_owned(), from: "one".into(), to: "another".into(), restart });
+            },
+        );
     }
 
     /// What belongs to the process.
@@ -221,19 +237,29 @@ impl Changes {
             apart: );
         // The first one starts what keeps them, the last one ends it.
         let budgets = (old.budgets.is_empty() != new.budgets.is_empty()).then_some(LISTED);
-        self.named("budgets", (by(&old.budgets, |one| &one.name), by(&new.budgets, |one| &one.name)), budgets, |out, key, (old, new)| {
-            fields!(out, BudgetSpec, key, old, new;
+        self.named(
+            "budgets",
+            (by(&old.budgets, |one| &one.name), by(&new.budgets, |one| &one.name)),
+            |_, _| budgets,
+            |out, key, (old, new)| {
+                fields!(out, BudgetSpec, key, old, new;
                 live: limit, warn_at, enforce, on_exceeded, unpriced_ok = "unpriced", fault_ok = "on_fault";
                 restart COUNTED => window, zone = "time_zone", scope, per;
                 apart: name);
-        });
+            },
+        );
         let limits = (old.limits.is_empty() != new.limits.is_empty()).then_some(LISTED);
-        self.named("limits", (by(&old.limits, |one| &one.name), by(&new.limits, |one| &one.name)), limits, |out, key, (old, new)| {
-            fields!(out, LimitSpec, key, old, new;
+        self.named(
+            "limits",
+            (by(&old.limits, |one| &one.name), by(&new.limits, |one| &one.name)),
+            |_, _| limits,
+            |out, key, (old, new)| {
+                fields!(out, LimitSpec, key, old, new;
                 live: names = "match", requests, tokens, concurrency, on_limit;
                 restart COUNTED => scope, shared;
                 apart: name);
-        });
+            },
+        );
         self.whole("keys", (by(&old.keys, |one| &one.id), by(&new.keys, |one| &one.id)), None);
         self.whole("tenants", (by(&old.tenants, |one| &one.tenant), by(&new.tenants, |one| &one.tenant)), None);
     }
@@ -242,14 +268,19 @@ impl Changes {
     fn traffic(&mut self, old: &Config, new: &Config) {
         let providers = |of: &'_ [Arc<Provider>]| of.iter().map(|one| (one.name.clone(), one.clone())).collect::<BTreeMap<_, _>>();
         let (before, after) = (providers(&old.providers), providers(&new.providers));
-        self.named("providers", (lent(&before), lent(&after)), None, |out, key, (old, new)| {
-            fields!(out, Provider, key, &**old, &**new;
+        self.named(
+            "providers",
+            (lent(&before), lent(&after)),
+            |_, _| None,
+            |out, key, (old, new)| {
+                fields!(out, Provider, key, &**old, &**new;
                 live: base_url, credential_place, credential, dialect, prices, terms, volatile, upstream, refill, refill_wait;
                 apart: name);
-        });
+            },
+        );
         let routes = |of: &'_ [Arc<Route>]| of.iter().map(|one| (Arc::from(&*one.name), one.clone())).collect::<BTreeMap<_, _>>();
         let (before, after) = (routes(&old.routes), routes(&new.routes));
-        self.named("routes", (lent(&before), lent(&after)), None, |out, key, (old, new)| route(out, key, (old, new)));
+        self.named("routes", (lent(&before), lent(&after)), bound_to_the_start, |out, key, (old, new)| route(out, key, (old, new)));
         if old.routes.iter().all(|route| route.upgrade.is_none()) {
             for route in new.routes.iter().filter(|route| route.upgrade.is_some()) {
                 let (key, to) = (format!("routes.{}.upgrade", route.name), shown(&route.upgrade));
@@ -263,6 +294,12 @@ impl Changes {
             }
         }
     }
+}
+
+/// Why a route cannot come or go while an instance runs: something that is made ready at the start, or promised, belongs to it.
+fn bound_to_the_start(route: &Arc<Route>, way: Way) -> Option<&'static str> {
+    let waits = way == Way::Goes && route.defer.is_some();
+    if route.tune.is_some() { Some(MOVED) } else { waits.then_some(WAITED) }
 }
 
 fn route(out: &mut Changes, key: &str, (old, new): (&Route, &Route)) {
@@ -279,7 +316,7 @@ fn route(out: &mut Changes, key: &str, (old, new): (&Route, &Route)) {
         out.0.iter_mut().filter(|change| moved.contains(&change.key)).for_each(|change| change.restart = Some(MOVED));
     }
     // Calls that wait for a batch were promised to by what held then.
-    let under_way = old.defer.is_some().then_some("calls that wait in batches of the provider belong to it");
+    let under_way = old.defer.is_some().then_some(WAITED);
     out.value(&path(key, "defer"), (&old.defer, &new.defer), under_way);
 }
 
@@ -328,6 +365,19 @@ mod tests {
         assert_eq!(changes(more), wanted.map(|(key, restart)| (key.to_owned(), restart)));
         let added = changes("[routes.b]\nprovider = \"geo\"\npath_prefix = \"/b\"\n[overhead]\nlimit = \"9ms\"\n");
         assert_eq!(added, [("overhead.limit".to_owned(), false), ("routes.b".to_owned(), false)]);
+    }
+
+    #[test]
+    fn a_route_that_is_bound_to_the_start_neither_comes_nor_goes() {
+        let moved = "[routes.b]\nprovider = \"geo\"\nprice_wait = \"0.001\"\n[routes.b.tune]\nrefresh_ahead = [\"0s\", \"9s\"]\n";
+        assert_eq!(changes(moved), [("routes.b".to_owned(), true)]);
+        let (with, without) = (config(&format!("{FILE}{moved}")), config(FILE));
+        assert!(with.changes_to(&without).iter().all(|change| change.key == "routes.b" && change.restart.is_some()));
+        let mut waits = config(&format!("{FILE}[routes.b]\nprovider = \"geo\"\n"));
+        let last = Arc::make_mut(waits.routes.last_mut().unwrap());
+        last.defer = Some(crate::DeferConfig::default());
+        assert_eq!(waits.changes_to(&without)[0].restart, Some(WAITED));
+        assert_eq!(without.changes_to(&waits)[0].restart, None, "nothing waits yet");
     }
 
     #[test]

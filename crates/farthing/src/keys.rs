@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use farthing_config::{AdminToken, FarthingKey, Role};
 use serde_json::json;
-use std::fmt::Write;
 
 /// Flags of `farthing keys`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +39,7 @@ struct New {
 #[derive(Debug, clap::Args)]
 struct Admin {
     /// Whose it is; stands in the audit log.
-    #[arg(long, value_parser = name)]
+    #[arg(long, value_parser = holder)]
     name: String,
     /// What it may do: viewer, operator or admin.
     #[arg(long, value_parser = role)]
@@ -57,6 +56,11 @@ fn role(text: &str) -> Result<Role, String> {
 fn name(text: &str) -> Result<String, String> {
     let good = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if good { Ok(text.to_owned()) } else { Err("letters, digits, '-', '_' and '.', at most 64".to_owned()) }
+}
+
+fn holder(text: &str) -> Result<String, String> {
+    let name = name(text)?;
+    if AdminToken::is_taken(&name) { Err("it stands for another right in the audit log".to_owned()) } else { Ok(name) }
 }
 
 /// Prints a new key or token.
@@ -93,7 +97,7 @@ fn key(new: &New) -> anyhow::Result<ExitCode> {
 }
 
 fn toml(key: &FarthingKey) -> String {
-    let digest = hexadecimal(&key.sha256);
+    let digest = hex::encode(key.sha256);
     let optional =
         |name: &str, value: &Option<std::sync::Arc<str>>| value.as_ref().map_or_else(String::new, |v| format!("\n{name} = \"{v}\""));
     let (team, service) = (optional("team", &key.team), optional("service", &key.service));
@@ -101,14 +105,7 @@ fn toml(key: &FarthingKey) -> String {
 }
 
 fn token_table(token: &AdminToken) -> String {
-    format!("[[admin.tokens]]\nname = \"{}\"\nrole = \"{}\"\nsha256 = \"{}\"", token.name, token.role, hexadecimal(&token.sha256))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // cannot fail on a String
-        text
-    })
+    format!("[[admin.tokens]]\nname = \"{}\"\nrole = \"{}\"\nsha256 = \"{}\"", token.name, token.role, hex::encode(token.sha256))
 }
 
 #[cfg(test)]

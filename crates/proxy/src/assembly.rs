@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::StartError;
 use crate::alerts::{self, Alerts};
-use crate::audit::{self, Audits};
+use crate::audit::Audits;
 use crate::budgets::{self, Budgets};
 use crate::changes::ChangeBook;
 use crate::clients::Clients;
@@ -356,12 +356,10 @@ pub(crate) fn build(
         real,
     };
     // From before the restart.
-    state.publish_bypass(&state.bypass.orders(state.clock.now()));
     state.predictors.store().freeze(state.freeze.is_on());
     state.tell_freeze();
-    state.distrust_sent_back();
     state.follow_candidates();
-    state.live().routes.iter().for_each(|route| route.switches.put_audit_share(audit::share(config, route)));
+    state.make_ready(&state.live.load_full());
     state.recall_audits();
     Ok(state)
 }

@@ -91,8 +91,6 @@ fn admin(s: &Section<'_, '_>, into: &mut AdminConfig) {
 }
 
 const ROLES: &[(&str, Role)] = &[("viewer", Role::Viewer), ("operator", Role::Operator), ("admin", Role::Admin)];
-/// Names that the audit log has for other rights.
-const TAKEN: [&str; 4] = ["token", "loopback", "signal", "fleet"];
 
 fn tokens(admin: &Section<'_, '_>) -> Vec<AdminToken> {
     let (mut names, mut digests) = (BTreeSet::new(), BTreeSet::new());
@@ -102,7 +100,7 @@ fn tokens(admin: &Section<'_, '_>) -> Vec<AdminToken> {
         let how = "write the table that `farthing keys admin --name NAME --role ROLE` prints";
         let (name, role, sha256) = (s.need("name", v::name, how), s.need("role", v::word(ROLES), how), s.need("sha256", v::digest, how));
         let (Some(name), Some(role), Some(sha256)) = (name, role, sha256) else { continue };
-        if TAKEN.contains(&&*name) {
+        if AdminToken::is_taken(&name) {
             s.wrong("name", format!("\"{name}\" stands for another right in the audit log"), "give it the name of a person or a program");
         }
         if !names.insert(name.clone()) || !digests.insert(sha256) {

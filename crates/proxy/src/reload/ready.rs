@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use farthing_config::{Change, Provider, Route};
+use farthing_policy::watch::Audit;
 use farthing_types::RouteName;
 
 use crate::audit;
@@ -31,17 +32,7 @@ pub fn beyond_reach(before: &Live, compiled: &Compiled) -> Vec<Change> {
             "an experiment compares what it began with; stop it first: farthing experiments stop NAME",
         )
     });
-    let tuned = |live: bool, name: &RouteName| {
-        let key = format!("routes.{name}");
-        change(key, if live { "(none)" } else { "there" }, "values that experiments move begin with it at the start")
-    };
-    let is_new = |name: &RouteName| before.named(name).is_none();
-    let is_gone = |name: &RouteName| compiled.routes.iter().all(|new| new.route.name != *name);
-    let come =
-        compiled.routes.iter().filter(|new| new.route.tune.is_some() && is_new(&new.route.name)).map(|new| tuned(false, &new.route.name));
-    let gone =
-        before.routes.iter().filter(|old| old.route.tune.is_some() && is_gone(&old.route.name)).map(|old| tuned(true, &old.route.name));
-    ahead.chain(moved).chain(come).chain(gone).collect()
+    ahead.chain(moved).collect()
 }
 
 fn change(key: String, to: &str, why: &'static str) -> Change {
@@ -67,8 +58,8 @@ pub fn stale_by_rules(before: &Live, next: &Live) -> Vec<RouteName> {
         route.route.providers().map(of).collect::<Vec<_>>()
     };
     let rules = |route: &RouteState| {
-        let Route { provider, routing, pii, cacheable_if, .. } = Route::clone(&route.route);
-        (provider, routing, pii, cacheable_if)
+        let Route { provider, routing, pii, cacheable_if, targeted, .. } = Route::clone(&route.route);
+        (provider, routing, pii, cacheable_if, targeted)
     };
     let stale = |new: &&Arc<RouteState>| {
         before.named(&new.route.name).is_some_and(|old| rules(old) != rules(new) || source(before, old) != source(next, new))
@@ -92,10 +83,17 @@ pub fn begin_anew(before: &Live, next: &Live) {
 
 impl State {
     /// Puts on routes what holds on all of them: orders, candidates, audits.
-    pub(super) fn make_ready(&self, next: &Live) {
+    pub(crate) fn make_ready(&self, next: &Live) {
         for route in &next.routes {
             route.switches.judge(route.batching.is_some(), route.prompts.is_some());
-            route.switches.put_audit_share(audit::share(&next.config, route));
+            let share = audit::share(&next.config, route);
+            route.switches.put_audit_share(share);
+            if share <= 0.0 && route.switches.scale().is_some() {
+                // Only audits give cut TTLs back: where there are none any more, nothing is cut.
+                let total = self.lifecycle.audit(route).total;
+                self.lifecycle.recall_audit(route, Audit { total, ..Audit::default() });
+                route.switches.put_scale(1.0);
+            }
         }
         self.ready_candidates(&next.routes);
         self.bypass_routes(&next.routes);

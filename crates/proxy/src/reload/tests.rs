@@ -202,7 +202,11 @@ async fn copies_from_elsewhere_are_purged() {
     let (_, body, said) = world.get("/a/x").await;
     assert!(body == "/v2/x" && !said.contains("; hit"), "{said}");
     let keyed = with(next, "b", |route| route.pii = vec![farthing_config::PersonalField::Query("email".into())]);
-    assert_eq!(world.reload(keyed).unwrap().purged, [farthing_types::RouteName::from("b")]);
+    let of_b = [farthing_types::RouteName::from("b")];
+    assert_eq!(world.reload(keyed.clone()).unwrap().purged, of_b);
+    // What was read of another field says nothing under this one.
+    let targeted = with(keyed, "b", |route| route.targeted = Some(Vec::new()));
+    assert_eq!(world.reload(targeted).unwrap().purged, of_b);
     assert!(world.is_hit("/a/x").await);
 }
 
