@@ -153,6 +153,12 @@ impl ExperimentSpec {
         Time::from_nanos(window.saturating_mul(self.window_ns()))
     }
 
+    /// Windows before this one are over, their late findings included.
+    pub fn over(&self, now: Time) -> i64 {
+        let running = self.window_at(now);
+        if now.since(self.begins(running)) < self.burn_in { running.saturating_sub(1) } else { running }
+    }
+
     /// The declared share of each variant.
     pub(crate) fn declared(&self) -> [f64; MAX_VARIANTS] {
         std::array::from_fn(|index| self.variants.get(index).map_or(0.0, |v| v.share))

@@ -8,7 +8,7 @@ use farthing_types::{Draw, Span, Time};
 use crate::allocation::{Allocation, AllocationKind, Belief, SharedContexts, cheapest, with_floor};
 use crate::assign::Experiment;
 use crate::conserve::restrained;
-use crate::guard::GuardKind;
+use crate::guard::{GuardKind, SwitchOff};
 use crate::life::{Life, Ramp, Stage};
 use crate::report::Report;
 use crate::spec::{ExperimentSpec, MAX_VARIANTS};
@@ -72,23 +72,20 @@ pub fn steer(what: &Steered<'_>, now: Time) -> Option<Turn> {
 
 fn guards(what: &Steered<'_>, turn: &mut Turn, now: Time) {
     let (life, spec) = (&mut turn.life, what.spec);
-    for off in what.trial.switch_off() {
-        if life.off.iter().any(|known| known.variant == off.variant) {
-            continue;
-        }
-        life.off.push(off);
-        if life.leader == off.variant {
-            life.leader = 0;
-        }
+    let tripped: Vec<SwitchOff> = what.trial.switch_off().filter(|off| life.off.iter().all(|known| known.variant != off.variant)).collect();
+    if tripped.is_empty() {
+        return;
+    }
+    for off in &tripped {
         let name = spec.variants.get(off.variant).map_or("", |v| &*v.name);
         let what = format!("variant {name} is switched off: more {} than control (evidence {:.0})", harm(off.guard), off.evidence);
         turn.notes.push(Note { by: "guardrail", what });
     }
-    if life.off.len() + 1 >= spec.variants.len() && life.ramp.share > 0.0 {
-        *life = life.with_share(spec, (now, spec.window_at(now)), 0.0);
-        life.ramp.auto = false;
+    let next = life.without_variants(&tripped, spec, (now, spec.window_at(now)));
+    if next.ramp.share != life.ramp.share {
         turn.notes.push(Note { by: "guardrail", what: "traffic goes back to 0: no challenger is left".to_owned() });
     }
+    *life = next;
 }
 
 const fn harm(guard: GuardKind) -> &'static str {
@@ -132,13 +129,19 @@ fn climb(what: &Steered<'_>, report: &Report, turn: &mut Turn, now: Time) {
 /// No more of the challengers in the next window than the money allows, once half of this one has passed. Under a freeze they may become less likely, and not more.
 fn conserve(what: &Steered<'_>, turn: &mut Turn, now: Time) {
     let (life, spec) = (&mut turn.life, what.spec);
-    let Some(conservative) = spec.conservative.filter(|_| passed(spec, now) >= 0.5) else { return };
+    // Whose windows others count knows nothing of what they cost.
+    let Some(conservative) = spec.conservative.filter(|_| passed(spec, now) >= 0.5 && !what.trial.hands_over()) else { return };
     let next = spec.window_at(now).saturating_add(1);
     // What holds in this window, and, where other probabilities were published for the next one by now, those.
     let Some(under_way) = life.allocations.iter().rev().find(|allocation| allocation.from < next) else { return };
-    let adaptive =
-        matches!(spec.allocation, AllocationKind::Thompson { .. }) && life.allocations.last().is_some_and(|last| last.from == next);
-    let wanted = if adaptive { life.allocations.last().map_or(under_way.pmf, |last| last.pmf) } else { spec.declared() };
+    let thompson = matches!(spec.allocation, AllocationKind::Thompson { .. });
+    let adaptive = thompson && life.allocations.last().is_some_and(|last| last.from == next);
+    let wanted = match life.allocations.last() {
+        Some(last) if adaptive => last.pmf,
+        // Nothing but the money moves what holds.
+        _ if thompson && what.frozen => under_way.pmf,
+        _ => spec.declared(),
+    };
     let pmf = restrained(&what.trial.report(), conservative, (&wanted, &under_way.pmf));
     let (before, ramp) = (under_way.pmf, life.ramp.share);
     let more = pmf[0] < before[0];

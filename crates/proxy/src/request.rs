@@ -380,7 +380,7 @@ impl Asked {
                 id,
                 at,
                 started,
-                side: state.side(&route, key, at),
+                side: if variant.as_ref().and_then(Variant::keeps).is_none() { state.side(&route, key, at) } else { None },
                 route,
                 identity,
                 key,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use farthing_types::{KeyHash, Span, Time};
+use farthing_types::{KeyHash, Time};
 
 use super::fold::KEPT_WINDOWS;
 use super::part::{MOST_PART_BYTES, Part};
@@ -14,7 +14,7 @@ use crate::spec::ExperimentSpec;
 use crate::trial::{Observation, Trial};
 
 /// Bytes of reports that wait for being told.
-pub const MOST_WAITING_BYTES: usize = 4 * MOST_PART_BYTES;
+const MOST_WAITING_BYTES: usize = 4 * MOST_PART_BYTES;
 /// Stands for the seat of an instance that has none yet: with so small a share of the false alarms many of them change nothing.
 const UNSEATED: u64 = 1 << 20;
 
@@ -35,14 +35,14 @@ fn allocation(life: &Life, window: i64) -> Option<&Allocation> {
 
 /// Whether units are drawn alike.
 fn same(a: Option<&Allocation>, b: Option<&Allocation>) -> bool {
-    let contexts = |allocation: &Allocation| allocation.contexts.clone();
     let drawn = |a: &Allocation, b: &Allocation| {
-        let by = match (contexts(a), contexts(b)) {
-            (Some(a), Some(b)) => a == b || a.0 == b.0,
-            (None, None) => true,
-            _ => false,
-        };
-        by && a.pmf == b.pmf && a.ramp == b.ramp
+        let alike = a.pmf == b.pmf && a.ramp == b.ramp;
+        alike
+            && match (&a.contexts, &b.contexts) {
+                (Some(a), Some(b)) => a == b || a.0 == b.0,
+                (None, None) => true,
+                _ => false,
+            }
     };
     match (a, b) {
         (Some(a), Some(b)) => drawn(a, b),
@@ -135,9 +135,7 @@ impl Collected {
 
     /// Makes reports of windows that are over, their late findings included.
     pub fn close(&mut self, spec: &ExperimentSpec, now: Time) {
-        let running = spec.window_at(now);
-        let begun = now.since(spec.begins(running));
-        let over = if begun < spec.burn_in { running.saturating_sub(1) } else { running };
+        let over = spec.over(now);
         self.trial.close_before(over);
         self.report_before(over);
     }
@@ -202,10 +200,5 @@ impl Collected {
     /// Reports that wait, and how many never arrived.
     pub fn reports(&self) -> (usize, u64) {
         (self.waiting.len(), self.lost)
-    }
-
-    /// How long until the next report is made.
-    pub fn next_report(&self, spec: &ExperimentSpec, now: Time) -> Span {
-        (spec.begins(self.next.saturating_add(1)) + spec.burn_in).since(now)
     }
 }

@@ -12,7 +12,7 @@ mod published;
 #[cfg(test)]
 mod simulation;
 
-pub use collect::{Collected, FLEET_ALPHA, MOST_WAITING_BYTES, local_alpha};
+pub use collect::{Collected, FLEET_ALPHA, local_alpha};
 pub use fold::{Absent, Due, Folding, KEPT_WINDOWS, LeftOut, ahead, attends, due};
 pub use part::{Foreign, MOST_PART_BYTES, Part, Sum};
-pub use published::{AbsentWindow, FleetNote, KEPT_NOTES, Published, after_loss, is_older};
+pub use published::{AbsentWindow, FleetNote, Published, after_loss, is_older};

@@ -7,12 +7,13 @@ use crate::trial::Counts;
 
 const MAGIC: &[u8; 4] = b"fxp1";
 /// The longest part: of as many units as an experiment follows.
-pub const MOST_PART_BYTES: usize = 4 << 20;
+pub const MOST_PART_BYTES: usize = 5 << 20;
 
 /// Where an encoded part says whether it is whole.
 const WHOLE_AT: usize = 12;
 const MIXED: u8 = 1 << 2;
 const STALE: u8 = 1 << 3;
+const WAITING: u8 = 1 << 4;
 
 /// What one unit did on one instance, or on all, in a window, after the burn-in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub struct Sum {
     pub stale: f64,
     /// Their price, USD.
     pub stale_usd: f64,
+    /// Price of the time that clients have waited.
+    pub waiting: Money,
 }
 
 impl Sum {
@@ -47,6 +50,7 @@ impl Sum {
         self.bill += other.bill;
         self.stale += other.stale;
         self.stale_usd += other.stale_usd;
+        self.waiting += other.waiting;
     }
 }
 
@@ -81,17 +85,21 @@ impl Part {
         }
         for sum in &self.sums {
             let stale = sum.stale != 0.0 || sum.stale_usd != 0.0;
-            let flags = (sum.variant as u8 & 3) | if sum.mixed { MIXED } else { 0 } | if stale { STALE } else { 0 };
+            let waited = sum.waiting != Money::ZERO;
+            let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+            let flags = (sum.variant as u8 & 3) | flag(sum.mixed, MIXED) | flag(stale, STALE) | flag(waited, WAITING);
             out.extend_from_slice(&sum.unit.0.to_be_bytes());
             out.push(flags);
             for count in [sum.requests, sum.errors, sum.late] {
                 put(&mut out, u64::from(count));
             }
-            let nanos = sum.bill.nanos();
-            put(&mut out, ((nanos << 1) ^ (nanos >> 63)) as u64);
+            put_money(&mut out, sum.bill);
             if stale {
                 out.extend_from_slice(&sum.stale.to_le_bytes());
                 out.extend_from_slice(&sum.stale_usd.to_le_bytes());
+            }
+            if waited {
+                put_money(&mut out, sum.waiting);
             }
         }
         out
@@ -143,6 +151,12 @@ fn put(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+/// Small amounts of either sign in few bytes.
+fn put_money(out: &mut Vec<u8>, money: Money) {
+    let nanos = money.nanos();
+    put(out, ((nanos << 1) ^ (nanos >> 63)) as u64);
+}
+
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -172,6 +186,11 @@ impl Reader<'_> {
         u32::try_from(self.count()?).map_err(|_| Foreign)
     }
 
+    fn money(&mut self) -> Result<Money, Foreign> {
+        let sent = self.count()?;
+        Ok(Money::from_nanos((sent >> 1) as i64 ^ -((sent & 1) as i64)))
+    }
+
     fn amount(&mut self) -> Result<f64, Foreign> {
         let amount = f64::from_le_bytes(self.take()?);
         if amount.is_finite() && amount >= 0.0 { Ok(amount) } else { Err(Foreign) }
@@ -181,14 +200,14 @@ impl Reader<'_> {
         let unit = KeyHash(u128::from_be_bytes(self.take()?));
         let [flags] = self.take::<1>()?;
         let variant = usize::from(flags & 3);
-        if flags & !(3 | MIXED | STALE) != 0 || variant >= MAX_VARIANTS {
+        if flags & !(3 | MIXED | STALE | WAITING) != 0 || variant >= MAX_VARIANTS {
             return Err(Foreign);
         }
         let (requests, errors, late) = (self.small()?, self.small()?, self.small()?);
-        let bill = self.count()?;
-        let bill = Money::from_nanos((bill >> 1) as i64 ^ -((bill & 1) as i64));
+        let bill = self.money()?;
         let (stale, stale_usd) = if flags & STALE == 0 { (0.0, 0.0) } else { (self.amount()?, self.amount()?) };
-        Ok(Sum { unit, variant, mixed: flags & MIXED != 0, requests, errors, late, bill, stale, stale_usd })
+        let waiting = if flags & WAITING == 0 { Money::ZERO } else { self.money()? };
+        Ok(Sum { unit, variant, mixed: flags & MIXED != 0, requests, errors, late, bill, stale, stale_usd, waiting })
     }
 }
 
@@ -211,6 +230,7 @@ mod tests {
                 bill: Money::from_nanos(bill),
                 stale: if stale < 5e8 { 0.0 } else { stale },
                 stale_usd: if stale < 5e8 { 0.0 } else { stale / 3.0 },
+                waiting: Money::from_nanos(if late % 2 == 0 { 0 } else { i64::from(late) * 1_000_003 }),
             },
         )
     }
@@ -256,6 +276,7 @@ mod tests {
             bill: Money::from_nanos(i64::MAX),
             stale: 1.0,
             stale_usd: 1.0,
+            waiting: Money::from_nanos(i64::MAX),
         };
         let sums = (0..65_536u128).map(|unit| Sum { unit: KeyHash(unit), ..sum }).collect();
         assert!(Part { sums, ..Part::default() }.encode().len() <= MOST_PART_BYTES);

@@ -13,7 +13,7 @@ use crate::life::{Life, Order, OrderError, Stage};
 use crate::spec::ExperimentSpec;
 
 /// Notes that are passed on: an instance that was away for longer lacks the earlier ones in its audit.
-pub const KEPT_NOTES: usize = 32;
+const KEPT_NOTES: usize = 32;
 
 /// Versions between two losses.
 const EPOCH: u64 = 1 << 32;

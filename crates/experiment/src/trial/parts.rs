@@ -1,7 +1,5 @@
 //! A record whose windows are handed over instead of being counted, and one that takes windows which others have seen.
 
-use std::sync::Arc;
-
 use farthing_types::KeyHash;
 
 use super::Trial;
@@ -62,6 +60,11 @@ impl Trial {
         self.guard_alpha = alpha;
     }
 
+    /// Whether others count its windows.
+    pub(crate) const fn hands_over(&self) -> bool {
+        self.handed.is_some()
+    }
+
     /// Windows that were closed since the last time.
     pub fn take_handed(&mut self) -> Vec<Part> {
         self.handed.as_mut().map(std::mem::take).unwrap_or_default()
@@ -88,6 +91,7 @@ impl Trial {
             bill: open.bill,
             stale: open.stale,
             stale_usd: open.stale_usd,
+            waiting: open.waiting,
         });
         handed.push(Part { window: self.window, whole: true, counts, sums: sums.collect() });
         self.units.retain(|_, unit| unit.open.is_some() || unit.watched.is_some());
@@ -125,6 +129,7 @@ impl Trial {
             bill: sum.bill,
             stale: sum.stale,
             stale_usd: sum.stale_usd,
+            waiting: sum.waiting,
             requests: sum.requests,
             errors: sum.errors,
             late: sum.late,
@@ -140,19 +145,9 @@ impl Trial {
         self.units.entry(sum.unit).or_default().open = Some(open);
     }
 
-    /// The last window that was taken.
-    pub const fn last_window(&self) -> i64 {
-        self.window
-    }
-
     /// Unit-windows in the evidence.
     pub fn unit_windows(&self) -> u64 {
         self.totals.iter().map(|totals| totals.unit_windows).sum()
-    }
-
-    /// The experiment's name.
-    pub const fn name(&self) -> &Arc<str> {
-        &self.name
     }
 
     /// Takes over what `off` says, for a record that goes on.

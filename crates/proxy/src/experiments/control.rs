@@ -184,12 +184,10 @@ struct Work {
 impl Running {
     /// Closes the window before this one, once its late findings cannot come any more.
     pub(super) fn close_ended(&mut self, now: Time) {
-        if let Some(shared) = &mut self.shared {
-            return shared.collected.close(&self.spec, now);
+        match &mut self.shared {
+            Some(shared) => shared.collected.close(&self.spec, now),
+            None => self.trial.close_before(self.spec.over(now)),
         }
-        let window = self.spec.window_at(now);
-        let burning = (now - self.spec.burn_in).nanos() < Time::ZERO.nanos() || self.spec.window_at(now - self.spec.burn_in) < window;
-        self.trial.close_before(if burning { window.saturating_sub(1) } else { window });
     }
 
     fn take_unkept(&mut self) -> Option<Work> {

@@ -164,8 +164,11 @@ impl State {
         if !reason::is_said(reason) {
             return Err(ExperimentError::Reason);
         }
-        if self.fleet.is_some() {
-            self.known(name)?;
+        let of_fleet = {
+            let all = self.trials.all.lock();
+            all.get(name).ok_or_else(|| unknown(&all, name))?.shared.is_some()
+        };
+        if of_fleet {
             return self.order_in_fleet(name, order, reason);
         }
         let unkept = || self.counters.experiments_unkept.load(std::sync::atomic::Ordering::Relaxed);
@@ -279,7 +282,7 @@ impl Running {
     }
 
     /// Whether it is one of the proxy's own, on a route of an operator's that is to have an effect.
-    fn gives_way_to(&self, other: &Self) -> bool {
+    pub(super) fn gives_way_to(&self, other: &Self) -> bool {
         let own = tuning::is_own(&self.spec.name) && !tuning::is_own(&other.spec.name) && self.snapshot.is_some();
         own && other.snapshot.is_some() && Claim::of(&self.spec, &self.config.routes).meets(&Claim::of(&other.spec, &other.config.routes))
     }
@@ -305,10 +308,10 @@ impl Running {
             // A fleet's evidence has whole windows only, and goes on; alone this instance lacks what it saw of the one that runs.
             let alone = number == 0 || self.shared.is_none();
             let trial = if goes_on && alone { trial.resume(window) } else { trial }.knowing(&self.life.off);
-            (self.trial, self.rows_bytes) = (trial, rows_bytes);
-            match &mut self.shared {
-                Some(shared) => shared.know_evidence(number, self.life.started),
-                None => self.trial = self.trial.clone().keeping_rows(),
+            self.rows_bytes = rows_bytes;
+            self.trial = if self.shared.is_some() { trial } else { trial.keeping_rows() };
+            if let Some(shared) = &mut self.shared {
+                shared.know_evidence(number, self.life.started);
             }
         }
         if let Some(shared) = &mut self.shared {

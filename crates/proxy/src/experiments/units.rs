@@ -104,11 +104,15 @@ impl State {
 
     /// The draw for a copy at some time, for what is found out about it later; `None` where its unit cannot be told from it.
     pub(super) fn variant_of_copy(&self, route: &RouteState, subject: &Subject, at: Time) -> Option<Variant> {
+        self.variant_by(route, (subject.key, &subject.tenant, &subject.path), at)
+    }
+
+    fn variant_by(&self, route: &RouteState, (key, owner, path): (KeyHash, &str, &str), at: Time) -> Option<Variant> {
         let all = route.experiment.load();
         all.as_ref()?.iter().find_map(|running| {
             let unit = match running.experiment.spec().unit {
-                UnitKind::Key => subject.key,
-                UnitKind::Group => self.group(&route.route.name, &subject.tenant, &subject.path),
+                UnitKind::Key => key,
+                UnitKind::Group => self.group(&route.route.name, owner, path),
                 UnitKind::Block => self.block(&route.route.name),
                 UnitKind::Tenant | UnitKind::Session => return None,
             };
@@ -120,19 +124,8 @@ impl State {
     pub(crate) fn confidence_ahead(&self, (route, identity): (&RouteState, &Identity), known: &Known, at: Time) -> Option<f64> {
         let path = known.path.strip_prefix(route.route.strip_prefix.trim_end_matches('/')).unwrap_or(&known.path);
         let path = path.split_once('?').map_or(path, |(path, _)| path);
-        let all = route.experiment.load();
-        let variant = all.as_ref().and_then(|all| {
-            all.iter().find_map(|running| {
-                let unit = match running.experiment.spec().unit {
-                    UnitKind::Key => known.key,
-                    UnitKind::Group => self.group(&route.route.name, owner(route, identity), path),
-                    UnitKind::Block => self.block(&route.route.name),
-                    // No threshold is compared by these.
-                    UnitKind::Tenant | UnitKind::Session => return None,
-                };
-                self.drawn(running, unit, at)
-            })
-        });
+        // No threshold is compared by the units that cannot be told from a copy.
+        let variant = self.variant_by(route, (known.key, owner(route, identity), path), at);
         variant.as_ref().and_then(Variant::plan).and_then(|plan| plan.prefetch_confidence).or_else(|| route.tuned.prefetch_confidence())
     }
 

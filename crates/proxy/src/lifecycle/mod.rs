@@ -277,18 +277,23 @@ impl State {
 
     /// Tells the requests of each route whether there is a canary. Heads that were remembered before know nothing of it.
     pub(crate) fn show_canaries(&self) {
+        if self.put_canaries(&self.live().routes) {
+            self.shortcuts.clear();
+        }
+    }
+
+    /// Puts on these routes whether there is a canary; whether that is news.
+    fn put_canaries(&self, routes: &[Arc<RouteState>]) -> bool {
         // Whoever comes last sees what was stored last.
         let _one_at_a_time = self.lifecycle.showing.lock();
         let acts = self.lifecycle.candidates[0].load().as_ref().is_some_and(|candidate| candidate.acts());
         let mut changed = false;
-        for route in &self.live().routes {
+        for route in routes {
             let on = acts && route.awaited.lock().is_none();
             changed |= route.switches.has_canary() != on;
             route.switches.put_canary(on);
         }
-        if changed {
-            self.shortcuts.clear();
-        }
+        changed
     }
 
     /// Says which experiment the canary of a route waits for: both would decide for the same copies, and neither would be seen alone. What was seen of it in the
@@ -317,8 +322,7 @@ impl State {
 
     /// Tells these routes whether there is a canary, and whose TTLs count for no more than others.
     pub(crate) fn ready_candidates(&self, routes: &[Arc<RouteState>]) {
-        let acts = self.lifecycle.candidates[0].load().as_ref().is_some_and(|candidate| candidate.acts());
-        routes.iter().for_each(|route| route.switches.put_canary(acts && route.awaited.lock().is_none()));
+        self.put_canaries(routes);
         distrust(routes, self.predictors.store());
     }
 

@@ -15,7 +15,7 @@ use crate::allocation::AllocationKind;
 use crate::assign::{Assigned, Experiment};
 use crate::life::{Life, Order, Stage};
 use crate::report::Report;
-use crate::spec::{ExperimentSpec, Variant};
+use crate::spec::{ExperimentSpec, Metric, Variant};
 use crate::steer::{Steered, steer};
 use crate::trial::{Observation, Trial};
 
@@ -129,7 +129,7 @@ fn spec(adaptive: bool) -> ExperimentSpec {
     let variant = |name: &str| Variant { name: name.into(), overrides: Overrides::default(), share: 0.5 };
     let allocation = if adaptive { AllocationKind::Thompson { floor: 0.2 } } else { AllocationKind::Fixed };
     let pair = ExperimentSpec::pair("e", variant("a"), variant("b"), Span::from_secs(WINDOW_S));
-    ExperimentSpec { allocation, ramp: vec![0.5, 1.0], ..pair }
+    ExperimentSpec { allocation, metric: Metric::WithWaiting, ramp: vec![0.5, 1.0], ..pair }
 }
 
 fn kept(trial: &Trial) -> Arc<str> {
@@ -296,6 +296,7 @@ impl Sim {
             requests: 1,
             errors: u32::from(other && luck < self.world.fails),
             stale: if luck > 0.9 { 0.5 } else { 0.0 },
+            waiting: Money::from_nanos((luck * 3e5) as i64),
             ..Observation::default()
         };
         if instance.life.stage != Stage::Running {

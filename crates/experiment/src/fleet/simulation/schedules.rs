@@ -26,6 +26,24 @@ fn adaptive_shares_are_the_same_everywhere() {
     assert!(lives.windows(2).all(|pair| pair[0] == pair[1]), "{lives:?}");
 }
 
+/// An instance steers by guardrails alone: of what challengers cost it knows nothing, and must not hold them back by that.
+#[test]
+fn whose_windows_others_count_does_not_restrain_them() {
+    let conservative = Some(crate::conserve::Conservative { most: 0.1, worst: 3.0 });
+    let spec = ExperimentSpec { conservative, ramp: vec![1.0], ..spec(false) };
+    let life = Life::draft(Time::ZERO).step(&Order::Start, &spec, (Time::ZERO, 0)).unwrap();
+    let life = life.publishing(crate::Allocation { from: 0, pmf: spec.declared(), ramp: 1.0, contexts: None });
+    let experiment = Experiment::new(spec.clone()).unwrap();
+    let (collected, own) = (Collected::new(&experiment, Some(1), 0), Trial::new(&experiment));
+    let late = Time::ZERO + Span::from_secs(WINDOW_S * 3 / 4);
+    let turn = |trial| steer(&Steered { life: &life, spec: &spec, trial, draw: &Draw::new(7), frozen: true }, late);
+    assert!(turn(collected.own()).is_none());
+    assert!(
+        turn(&own).is_some_and(|turn| turn.life.allocations.last().unwrap().pmf[0] == 1.0),
+        "whose own it is knows that nothing is known yet"
+    );
+}
+
 fn schedules(from: u64, upto: u64) -> (u64, BTreeSet<Absent>) {
     let (mut folded, mut absent) = (0, BTreeSet::new());
     for seed in from..upto {

@@ -40,11 +40,13 @@ impl State {
         let was_refused = running.shared().is_some_and(|shared| shared.refused.is_some());
         let logged = running.adopt(news, now);
         let takes_part = running.shared().is_some_and(|shared| shared.refused.is_none());
-        if takes_part
-            && (was_refused || running.life.stage != before.stage)
-            && let Err(error) = self.allow(&running, all.values())
-        {
-            running.refuse(error.to_string(), now);
+        if takes_part && (was_refused || running.life.stage != before.stage) {
+            let allowed = self.allow(&running, all.values().filter(|other| !other.gives_way_to(&running)));
+            match allowed {
+                // What the proxy tries by itself is given up for it.
+                Ok(()) => all.retain(|_, other| !other.gives_way_to(&running)),
+                Err(error) => running.refuse(error.to_string(), now),
+            }
         }
         let newly_off = running.life.off.len().saturating_sub(before.off.len());
         self.counters.variants_switched_off.fetch_add(newly_off as u64, Ordering::Relaxed);

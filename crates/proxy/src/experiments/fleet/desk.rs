@@ -31,24 +31,23 @@ impl State {
     /// Makes reports of windows that are over. Who takes no part says so in them.
     pub(super) fn close_parts(&self, now: Time) {
         for running in self.trials.all.lock().values_mut() {
-            let (spec, window, stage) = (running.spec.clone(), running.spec.window_at(now), running.life.stage);
-            let Some(shared) = running.shared_mut() else { continue };
-            if stage != Stage::Running && shared.refused.is_none() {
+            let Running { spec, life, shared: Some(shared), .. } = running else { continue };
+            let window = spec.window_at(now);
+            if life.stage != Stage::Running && shared.refused.is_none() {
                 shared.collected.rest(window);
                 continue;
             }
             if shared.refused.is_some() {
                 shared.collected.tear(window);
             }
-            shared.collected.close(&spec, now);
+            shared.collected.close(spec, now);
         }
     }
 
     pub(super) fn leave_parts(&self, now: Time) {
         for running in self.trials.all.lock().values_mut().filter(|running| running.life.stage == Stage::Running) {
-            let spec = running.spec.clone();
-            if let Some(shared) = running.shared_mut() {
-                shared.collected.leave(&spec, now);
+            if let Running { spec, shared: Some(shared), .. } = running {
+                shared.collected.leave(spec, now);
             }
         }
     }

@@ -18,7 +18,6 @@ const AT_ONCE: usize = 8;
 
 /// What is next with an experiment.
 enum Step {
-    Nothing,
     /// What was published becomes this.
     Becomes(Box<Published>),
     /// A window is to be looked at.
@@ -51,7 +50,6 @@ impl Member {
         let Some((over, step)) = self.state.next_step(name, now, steers) else { return Ok(false) };
         let change = |published| Change { name, over, becomes: 0, holding: Some(holding), published, evidence: None, decided: None };
         match step {
-            Step::Nothing => Ok(false),
             Step::Becomes(published) => self.publish(change(*published)).await,
             Step::Window(window, late) => {
                 let Some(folded) = self.fold(name, (window, late)).await? else { return Ok(false) };
@@ -169,7 +167,7 @@ impl State {
             Due::Nothing => {}
         }
         let what = Steered { life: &running.life, spec: &running.spec, trial: &running.trial, draw: &self.draw, frozen: !self.may_act() };
-        let Some(turn) = steers.then(|| steer(&what, now)).flatten() else { return Some((shared.version, Step::Nothing)) };
+        let turn = steers.then(|| steer(&what, now)).flatten()?;
         let mut next = published.living(turn.life, running.spec.window_at(now));
         for note in turn.notes {
             tracing::warn!(experiment = name, by = note.by, "{}", note.what);

@@ -113,7 +113,8 @@ impl State {
         let (mut next, trial) = running.ordered_in_fleet(&proposal.order, now)?;
         let mut candidate = Running { life: next.life.clone(), ..running.clone() };
         candidate.renew()?;
-        self.allow(&candidate, all.values().filter(|other| other.spec.name != candidate.spec.name))?;
+        let others = |other: &&Running| other.spec.name != candidate.spec.name && !other.gives_way_to(&candidate);
+        self.allow(&candidate, all.values().filter(others))?;
         next.note(FleetNote {
             number: 0,
             at: now,

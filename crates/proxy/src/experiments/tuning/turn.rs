@@ -27,6 +27,10 @@ impl State {
     pub(crate) fn tune(&self, now: Time) {
         let frozen = !self.may_act();
         for of in self.trials.tuning.lock().iter_mut() {
+            // A reload brings another one of the name; a route that is tuned does not go.
+            if let Some(route) = self.route_named(&of.route.route.name) {
+                of.route = route;
+            }
             of.pass(now, frozen);
             self.judge_tuning(of, (now, frozen));
             if !frozen && of.standing.trying.is_none() {
