@@ -126,7 +126,7 @@ impl Ways {
         }
         let gated = |credential: Option<Credential>| {
             let own = credential.is_none() && provider.credential_place != CredentialPlace::None;
-            let gate = limits.gate(config, provider, own);
+            let gate = counted.then(|| limits.gate(provider, own));
             (around.build)(UpstreamSpec { gate, ..upstream(provider, credential, config.seed) })
         };
         let swap = credential(provider).map(|credential| gated(Some(credential))).transpose()?;

@@ -201,13 +201,14 @@ impl State {
         if let Err(error) = self.proof.keep(&memory.savings) {
             tracing::warn!(file = %memory.savings.display(), %error, "the proof of the saving is not kept: a restart would begin it anew");
         }
-        let entered = self.live().routes.iter().map(|route| route.stats.lock().entered()).sum();
+        let live = self.live.load_full();
+        let entered = live.routes.iter().map(|route| route.stats.lock().entered()).sum();
         if self.counters.statistics_saved.swap(entered, Ordering::Relaxed) == entered {
             return;
         }
-        let routes = self.live().routes.iter().map(|route| (route.route.name.to_string(), route.stats.lock().stats.clone())).collect();
+        let routes = live.routes.iter().map(|route| (route.route.name.to_string(), route.stats.lock().stats.clone())).collect();
         let saved = Saved { run: self.stat_epoch, at: self.clock.now(), routes, keys: self.keys() };
-        let plans = self.live().routes.iter().map(|route| (route.route.name.to_string(), route.planning.stats())).collect();
+        let plans = live.routes.iter().map(|route| (route.route.name.to_string(), route.planning.stats())).collect();
         let plans = SavedPlans { at: saved.at, routes: plans };
         let save = || memory.save(&saved).and_then(|()| memory.save_plans(&plans)).and_then(|()| memory.save_losses(&self.losses()));
         if let Err(error) = save() {

@@ -48,11 +48,11 @@ pub fn of_answer(headers: &HeaderMap, origin: &Uri) -> Result<Vec<Arc<str>>, Unc
 ///
 /// # Errors
 /// As [`read`].
-pub fn confirmed(stored: &[Arc<str>], told: &HeaderMap, origin: &Uri) -> Result<Vec<Arc<str>>, UncachedReason> {
+pub fn confirmed(stored: Vec<Arc<str>>, told: &HeaderMap, origin: &Uri) -> Result<Vec<Arc<str>>, UncachedReason> {
     let mut tags = Gathered::default();
     let mut still = |groups: bool| stored.iter().filter(|tag| tag.starts_with(GROUP) == groups).try_for_each(|tag| tags.add(tag));
     match (are_named(told), told.contains_key(CACHE_GROUPS)) {
-        (false, false) => return Ok(stored.to_vec()),
+        (false, false) => return Ok(stored),
         (true, false) => still(true)?,
         (false, true) => still(false)?,
         (true, true) => {}
@@ -229,7 +229,7 @@ mod tests {
     fn a_confirmation_changes_what_it_says_and_leaves_the_rest() {
         let origin: Uri = "http://o".parse().unwrap();
         let stored = of_answer(&head(&[("cache-tag", "a"), ("cache-groups", "\"g\"")]), &origin).unwrap();
-        let after = |fields: &[(&'static str, &'static str)]| texts(confirmed(&stored, &head(fields), &origin));
+        let after = |fields: &[(&'static str, &'static str)]| texts(confirmed(stored.clone(), &head(fields), &origin));
         assert_eq!(after(&[]), ["a", "group, http://o:80 g"]);
         assert_eq!(after(&[("surrogate-key", "b")]), ["group, http://o:80 g", "b"]);
         assert_eq!(after(&[("cache-groups", "\"h\"")]), ["a", "group, http://o:80 h"]);

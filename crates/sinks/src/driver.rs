@@ -14,7 +14,7 @@ use crate::backlog::{Backlog, HourKey, Lacking, first_day};
 use crate::fault::{blocking, unreadable, within};
 use crate::health::Health;
 use crate::sink::within_day;
-use crate::{Fault, FaultReason, LogId, Shipment, Sink, SinkSpec, SinkState, Work};
+use crate::{Fault, LogId, Shipment, Sink, SinkSpec, SinkState, Work};
 
 /// How often all hours are looked at; in between only the last two days and what is known to wait. Rows of older hours come late only
 /// when a process takes over the journal of one that died.

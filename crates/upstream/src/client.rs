@@ -95,7 +95,7 @@ impl Shared {
         let again = call.body.as_full().is_some() && may_be_made_again(&call);
         let patience = if again { self.try_deadline } else { self.head_deadline };
         let (pool, up, call) = self.way(call)?;
-        let interim = Some(Arc::clone(&call.sink)).filter(|sink| sink.wants_interim());
+        let interim = call.sink.wants_interim().then(|| Arc::clone(&call.sink));
         let mut request = self.request(call)?;
         match interim {
             _ if up.is_some() => tunnel::ask(request.headers_mut()),

@@ -9,7 +9,8 @@
 //! - header names go out in lower case, and the order of fields with *different* names may change;
 //! - `Host` (`:authority` in HTTP/2) is the upstream's, hop-by-hop fields are taken off, framing is chosen anew (chunk borders, HTTP version);
 //! - where the configuration says so, request bodies are compressed ([`Compress`]);
-//! - empty space around header values, interim (1xx) answers and the reason phrase are dropped.
+//! - empty space around header values, interim (1xx) answers that nobody wants ([`CallSink::wants_interim`](farthing_types::CallSink::wants_interim)) and the
+//!   reason phrase are dropped.
 //!
 //! Never done: decompression, asking for compressed answers in a client's place, redirects, cookies.
 

@@ -65,7 +65,8 @@ async function refresh() {
     if (error instanceof Refused && error.status === 401) return askForToken(error.message);
     say(`These figures are not fresh: ${error.message}`);
   }
-  timer = setTimeout(refresh, EVERY_MS);
+  // Hidden meanwhile: it goes on when it is looked at again.
+  if (!document.hidden) timer = setTimeout(refresh, EVERY_MS);
 }
 
 place('window').replaceChildren(...Object.entries(WINDOWS).map(([value, [text]]) => el('option', { value, selected: value === '24h' }, text)));

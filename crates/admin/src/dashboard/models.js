@@ -1,6 +1,6 @@
 // Predictors: what is live, what waits, whether it still foretells.
 
-import { card, count, el, moment, share, soft, table, tag } from './dom.js';
+import { card, count, el, instant, moment, share, soft, table, tag } from './dom.js';
 
 export const name = 'Predictors';
 
@@ -30,7 +30,7 @@ function versions({ models }) {
   return table([
     ['Kind', (one) => one.kind],
     ['Version', (one) => count(one.version), 'number'],
-    ['Made', (one) => (one.created_ns === null ? '' : moment(new Date(one.created_ns / 1e6).toISOString()))],
+    ['Made', (one) => (one.created_ns === null ? '' : instant(one.created_ns))],
     ['Rows', (one) => count(one.rows), 'number'],
     ['Against the rule', (one) => share(one.metrics.saving_against_rule), 'number'],
     ['Digest', (one) => el('code', {}, (one.digest ?? '').slice(0, 12))],

@@ -11,19 +11,13 @@ impl Book {
     pub fn amend(&mut self, specs: impl IntoIterator<Item = LimitSpec>, now: Time) {
         self.keep_time(now);
         self.changes += 1;
-        let mut kept = vec![false; self.limits.len()];
+        self.limits.iter_mut().for_each(|limit| limit.retired = true);
         for spec in specs {
             let same = |limit: &Limit| limit.spec.name == spec.name && limit.spec.scope == spec.scope && limit.spec.shared == spec.shared;
             match self.limits.iter().position(same) {
-                Some(index) => {
-                    kept[index] = true;
-                    self.respecify(index, spec, now);
-                }
+                Some(index) => self.respecify(index, spec, now),
                 None => self.limits.push(Limit::new(spec)),
             }
-        }
-        for (index, _) in kept.iter().enumerate().filter(|(_, kept)| !**kept) {
-            self.limits[index].retired = true;
         }
         let waited = self.waited_before();
         self.changed.extend(waited);

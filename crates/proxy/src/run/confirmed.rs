@@ -24,8 +24,7 @@ pub(super) async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     // What is one client's alone is neither kept nor handed to those who wait: the entry stays as it was.
     let conditional::Renewed { mut headers, facts, bans } = renewed;
     let renewed = may_renew(&job.request, bans, &job.flight.route.rules);
-    let tagged =
-        tags::confirmed(&previous.tags().map(Arc::from).collect::<Vec<_>>(), &landed.reply.headers, &job.flight.route.provider.base_url);
+    let tagged = tags::confirmed(previous.tags().map(Arc::from).collect(), &landed.reply.headers, &job.flight.route.provider.base_url);
     let ours = tags::strip(&mut headers, &job.flight.route);
     let state = job.state.clone();
     let Landed { received_at, mut end, .. } = landed;

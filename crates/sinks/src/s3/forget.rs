@@ -13,8 +13,8 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fault::{fault, is_unknown};
 use super::S3;
+use super::fault::{fault, is_unknown};
 use crate::fault::{blocking, unreadable, within};
 use crate::{Erased, Fault, FaultReason};
 
