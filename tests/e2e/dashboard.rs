@@ -1,5 +1,6 @@
 //! O2: the dashboard in a real browser: it asks for the token, shows what the API says in each view, and says when it cannot.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -105,6 +106,18 @@ impl Browser {
     }
 }
 
+/// What needs no log is shown all the same, and why the rest is not.
+async fn without_a_log(browser: &Browser, program: &Path, dir: &Path) {
+    let config = "[admin]\nlisten = \"127.0.0.1:0\"\n[data]\nlisten = \"127.0.0.1:0\"\n[log]\nenabled = false\n";
+    std::fs::write(dir.join("silent.toml"), config).unwrap();
+    let serving = Serving::start_where_it_says(program, dir, "silent.toml").await;
+    browser.open(&format!("http://{}/", serving.admin.addr)).await;
+    browser.shows(&["the log is off", "Hit ratio", "Where answers came from"]).await;
+    browser.script("location.hash = 'money'").await;
+    browser.shows(&["Who spends", "the log is off"]).await;
+    serving.end().await;
+}
+
 #[tokio::test]
 async fn the_dashboard_shows_what_the_api_says() {
     let Some(program) = built("farthing") else { return skip("dashboard: no program beside the tests") };
@@ -173,5 +186,6 @@ base_ttl = "1h"
     serving.end().await;
     browser.script("location.hash = 'overview'").await;
     browser.shows(&["These figures are not fresh"]).await;
+    without_a_log(&browser, &program, dir.path()).await;
     browser.end().await;
 }

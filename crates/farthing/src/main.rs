@@ -26,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A proxy in front of paid APIs: caches with predicted freshness, knows prices.
 #[derive(Debug, Parser)]
-#[command(name = "farthing", version, about, max_term_width = 110, after_help = EXIT_CODES)]
+#[command(name = "farthing", version, max_term_width = 110, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -23,10 +23,16 @@ export async function ask(path) {
   throw new Refused(answer.status, problem.detail ?? `${path} was answered with ${answer.status}`);
 }
 
-// The documents of a view, by name: `paths` names where each is.
+// The documents of a view, by name: `paths` names where each is. Why one cannot be had for now, as without a log, is in `lacking`.
 export async function askAll(paths) {
-  const found = await Promise.all(Object.entries(paths).map(async ([name, path]) => [name, await ask(path)]));
-  return Object.fromEntries(found);
+  const lacking = {};
+  const or = (name) => (error) => {
+    if (error.status !== 503) throw error;
+    lacking[name] = error.message;
+    return null;
+  };
+  const found = await Promise.all(Object.entries(paths).map(async ([name, path]) => [name, await ask(path).catch(or(name))]));
+  return { ...Object.fromEntries(found), lacking };
 }
 
 // The sum over all labels of one metric of `/metrics`.

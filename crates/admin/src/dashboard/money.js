@@ -19,7 +19,8 @@ function chooser(again) {
   return el('label', {}, 'By ', el('select', { onchange: change }, BY.map((name) => el('option', { value: name, selected: name === by }, name))));
 }
 
-export function draw({ costs }, { again }) {
+export function draw({ costs, lacking }, { again }) {
+  if (!costs) return [card('Who spends', soft(lacking.costs))];
   const most = Math.max(...costs.groups.map((row) => Number(row.figures.bill_usd ?? 0)), 0);
   const named = (row) => (row.others ? soft(`${costs.groups_in_all - costs.groups.length + 1} others`) : row.names[by] ?? soft('none'));
   const figure = (heading, of) => [heading, (row) => of(row.figures), 'number'];

@@ -105,15 +105,19 @@ function steps(costs, step) {
   return points;
 }
 
+function spent(data, step) {
+  const { costs } = data;
+  const unread = costs.unreadable.length ? el('p', { class: 'bad' }, `These files could not be read, so the sums lack them: ${words(costs.unreadable)}`) : null;
+  return [money(data), card(`Money, ${moment(costs.from)} to ${moment(costs.to)}`, unread, spend(steps(costs, step)))];
+}
+
 export function draw(data, { step }) {
   const { status, costs } = data;
-  const unread = costs.unreadable.length ? el('p', { class: 'bad' }, `These files could not be read, so the sums lack them: ${words(costs.unreadable)}`) : null;
   return [
-    money(data),
-    card(`Money, ${moment(costs.from)} to ${moment(costs.to)}`, unread, spend(steps(costs, step))),
+    costs ? spent(data, step) : card('Money', soft(data.lacking.costs)),
     answers(data),
     el('div', { class: 'two' },
-      card('What each strategy saved', strategies(data)),
+      costs ? card('What each strategy saved', strategies(data)) : null,
       card('Alerts', waiting(data))),
     card('Where answers came from', sources(status.total), sourcesLegend(),
       el('p', { class: 'soft' }, `${count(total(status.total.outcomes))} requests since ${instant(status.started_ns)}, ${lasted(status.uptime_s)} ago. Figures of answers and times are since then; money is of the time chosen above.`)),
