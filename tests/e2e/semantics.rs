@@ -335,3 +335,12 @@ async fn a_cookie_that_comes_with_a_confirmation_is_one_clients_alone() {
     }
     assert!(uncached(&started, "set-cookie") > 0);
 }
+
+#[tokio::test]
+async fn only_if_cached_allows_a_head_no_call() {
+    let origin = origin(&[]).await;
+    let started = proxy(&origin, Mode::Learned, false).await;
+    let head = started.client.send(Method::HEAD, "/api/doc", &[("cache-control", "only-if-cached")], "").await;
+    assert_eq!(head.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(started.client.get("/api/doc", &[]).await.text(), "0", "the origin has seen nothing before");
+}

@@ -237,3 +237,24 @@ async fn clients_that_leave_are_taken_out_or_billed() {
         assert_eq!((logged.bill, counted.direct, logged.calls), (counted.billed, 0, counted.batched), "finish: {finishes}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_for_nobody_counts_in_the_budget_of_its_key() {
+    let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(MINUTE * 10)));
+    let (secret, key) = farthing_config::FarthingKey::generate("acme").unwrap();
+    let secret: &'static str = Box::leak(secret.expose().to_owned().into_boxed_str());
+    let world = World::new(&vendor, dir.path(), |config, route| {
+        config.keys = vec![key];
+        let per = Some(farthing_types::BudgetUnit::Key);
+        config.budgets.push(BudgetSpec { name: "keys".into(), limit: "1".parse().unwrap(), per, ..BudgetSpec::default() });
+        route.on_disconnect = Some(farthing_config::OnDisconnect::Cancel);
+    });
+    let fields = [("x-farthing-key", secret)];
+    let late = tokio::time::timeout(MINUTE * 8, world.ask("two words", Some(HOURS(5)), &fields));
+    let (late, stays) = tokio::join!(late, world.ask("two words", Some(HOURS(5)), &fields));
+    assert!(late.is_err() && stays.status == StatusCode::OK);
+    world.inside.settle().await;
+    let spent = world.inside.budgets().unwrap().counters[0].spent;
+    let (counted, logged) = world.end().await;
+    assert_eq!((spent, logged.unused), (counted.billed, 1));
+}

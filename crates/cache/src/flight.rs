@@ -305,6 +305,11 @@ impl Ticket {
         self.end(Event::Fail, Told::Failed(&failure));
     }
 
+    /// There is no room for the call: whoever follows may have some. Unlike a leader that vanishes, this may happen to each of them.
+    pub fn held_back(self) {
+        self.end(Event::HeldBack, Told::LeaderGone);
+    }
+
     pub(crate) fn end(mut self, event: Event, told: Told<'_>) {
         self.armed = false;
         step(&self.inner, &self.flight, event, Time::ZERO, told);

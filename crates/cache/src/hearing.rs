@@ -131,9 +131,10 @@ impl Hearing {
     }
 
     /// Whether an entry may have been purged without this instance's knowledge longer ago than [`SILENCE`], so that it is not to be used. `now` is
-    /// when the request came. Only of entries with tags, which are there to be purged.
-    pub fn doubts(&self, entry: &Cached, now: Time) -> bool {
-        self.doubts_stored(entry.is_tagged(), now) && (entry.is_promoted() || is_old(entry, now))
+    /// when the request came, `silent` whether nothing had been heard for so long [before](Self::is_silent) the entry was looked for: what is heard
+    /// between looking for it and this question has taken it out of memory, and no more. Only of entries with tags, which are there to be purged.
+    pub fn doubts(&self, entry: &Cached, (now, silent): (Time, bool)) -> bool {
+        self.careful && silent && entry.is_tagged() && (entry.is_promoted() || is_old(entry, now))
     }
 
     /// What the fleet's purges mean for an answer in another tier, which has its mark as its epoch: in another process, and here before a restart, that
@@ -324,16 +325,18 @@ mod tests {
         };
         let (old, young, plain) =
             (cached(&["a"], Span::from_secs(2)), cached(&["a"], Span::from_millis(900)), cached(&[], Span::from_secs(9)));
-        assert!(hearing.doubts(&old, NOW), "nothing was heard yet");
-        assert!(!hearing.doubts(&young, NOW) && !hearing.doubts(&plain, NOW));
+        let doubts = |entry: &Cached, now| hearing.doubts(entry, (now, hearing.is_silent(now)));
+        assert!(doubts(&old, NOW), "nothing was heard yet");
+        assert!(!doubts(&young, NOW) && !doubts(&plain, NOW));
         hearing.heard(NOW - Span::from_millis(999));
-        assert!(!hearing.doubts(&old, NOW));
-        assert!(hearing.doubts(&old, NOW + Span::from_millis(1)));
+        assert!(!doubts(&old, NOW));
+        assert!(hearing.doubts(&old, (NOW, true)), "what was heard after it was looked for came too late for it");
+        assert!(doubts(&old, NOW + Span::from_millis(1)));
         let promoted =
             Cached::promoted(&Entry { tags: vec!["a".into()], fetched_at: NOW, ..entry(&subject(1), "x") }, NOW, &Shapes::default());
-        assert!(hearing.doubts(&promoted, NOW + SILENCE), "another's clock");
+        assert!(doubts(&promoted, NOW + SILENCE), "another's clock");
         let trusting = Hearing::new(false);
-        assert!(trusting.is_silent(NOW) && !trusting.doubts(&old, NOW));
+        assert!(trusting.is_silent(NOW) && !trusting.doubts(&old, (NOW, true)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Pure: [`Flight::step`] takes an event and tells what is to be done; `farthing-cache` does it. The invariants:
 //! - at most one leader at any time; a leader that goes away before the head hands over to exactly one follower, at most
-//!   [`Limits::max_handovers`] times;
+//!   [`Limits::max_handovers`] times, not counting those who had no room for the call;
 //! - every follower is told exactly one thing, or left by itself;
 //! - sharing is decided once; nobody attaches after byte 0 was let go, after the end, or after a purge.
 
@@ -33,6 +33,8 @@ pub enum Event {
     Leave(Follower),
     /// The leader went away without an outcome (panic, cancel).
     LeaderGone,
+    /// The leader has no room for the call: whoever follows may have some.
+    HeldBack,
     /// The head came and everyone may have the answer.
     Share,
     /// The head came and the answer is the leader's alone: its own client reads it, nobody else.
@@ -140,7 +142,8 @@ impl Flight {
                 self.waiting.remove(&follower);
                 Vec::new()
             }
-            Event::LeaderGone => self.leader_gone(),
+            Event::LeaderGone => self.leader_gone(1),
+            Event::HeldBack => self.leader_gone(0),
             Event::Share if self.phase == Phase::Filling => {
                 self.phase = Phase::Streaming;
                 self.wake(Wake::Share)
@@ -194,17 +197,18 @@ impl Flight {
         }
     }
 
-    fn leader_gone(&mut self) -> Vec<Action> {
+    /// Hands over; `counted` of the times that a flight may change hands are used up by that.
+    fn leader_gone(&mut self, counted: u32) -> Vec<Action> {
         if self.phase != Phase::Filling {
             return self.step(Event::End, Time::ZERO);
         }
-        if self.handovers >= self.limits.max_handovers {
+        if counted > 0 && self.handovers >= self.limits.max_handovers {
             return self.over(Wake::LeaderGone);
         }
         self.own = None;
         match self.waiting.pop_first() {
             Some(heir) => {
-                self.handovers += 1;
+                self.handovers += counted;
                 vec![Action::HandOver(heir)]
             }
             None => self.over(Wake::LeaderGone),

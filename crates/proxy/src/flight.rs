@@ -91,6 +91,8 @@ pub struct Attribution {
     pub team: Option<Arc<str>>,
     /// Service of the tenant.
     pub service: Option<Arc<str>>,
+    /// Public id of the Farthing key: for budgets, in no row.
+    pub key: Option<Arc<str>>,
     /// Free tags of the request that caused it; none for calls that no request waited for.
     pub tags: Option<Arc<str>>,
 }
@@ -245,7 +247,7 @@ impl Flight {
 
     /// Writes into a row whom its cost is told of.
     pub fn attribute(&self, row: &mut CallRow) {
-        let Attribution { team, service, tags } = &self.attribution;
+        let Attribution { team, service, tags, .. } = &self.attribution;
         (row.team, row.service, row.tags) = (team.clone(), service.clone(), tags.clone());
         row.experiment = self.variant.as_ref().map(|variant| variant.experiment().name().clone());
         row.variant = self.variant.as_ref().map(|variant| variant.name().clone());

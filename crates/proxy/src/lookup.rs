@@ -53,6 +53,7 @@ pub fn look_up(state: &State, planned: &mut Planned) -> Found {
         return Found::Call { previous: None, stale: None, reason };
     }
     let (route, at) = (&planned.account.route, planned.account.at);
+    let silent = route.is_silent(at);
     let (entry, noted) =
         state.cache.lookup_noting(planned.account.key, &planned.headers, |key, stats| route.note_request((key, stats), (at, How::Kept)));
     planned.account.noted = Some(noted);
@@ -63,7 +64,7 @@ pub fn look_up(state: &State, planned: &mut Planned) -> Found {
     if planned.control == CacheControl::Refresh {
         return missing(planned, Some(entry), UncachedReason::RequestDirective);
     }
-    judge(planned, entry)
+    judge_as_of(planned, entry, silent)
 }
 
 /// Notes a request that the cache was not asked for; a lookup notes by itself.
@@ -78,10 +79,15 @@ fn missing(planned: &Planned, previous: Option<Arc<Cached>>, reason: UncachedRea
 }
 
 /// By the route's rules; by stricter ones while its source of events is down, or nothing is heard of the fleet. Then only a call that fails may be answered
-/// with what is older.
-pub fn judged_now(route: &RouteState, facts: &RequestFacts, (entry, judged): (&Cached, &Judged<'_>), at: Time) -> Verdict {
+/// with what is older. `silent`: nothing had been heard of it before the entry was looked for.
+pub fn judged_now(
+    route: &RouteState,
+    facts: &RequestFacts,
+    (entry, judged): (&Cached, &Judged<'_>),
+    (at, silent): (Time, bool),
+) -> Verdict {
     let verdict = judged_heard(route, facts, judged, at);
-    if route.hearing.as_ref().is_some_and(|hearing| hearing.doubts(entry, at)) {
+    if route.hearing.as_ref().is_some_and(|hearing| hearing.doubts(entry, (at, silent))) {
         return held_back(route, judged, verdict, UncachedReason::FleetUnheard);
     }
     verdict
@@ -129,10 +135,16 @@ fn judged_uncut(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, a
     }
 }
 
-/// Judges an entry for a request.
+/// Judges an entry that has just come for a request.
 pub fn judge(planned: &Planned, entry: Arc<Cached>) -> Found {
+    let silent = planned.account.route.is_silent(planned.account.at);
+    judge_as_of(planned, entry, silent)
+}
+
+/// As [`judge`], of an entry that was looked for after it was asked whether the fleet is silent.
+pub fn judge_as_of(planned: &Planned, entry: Arc<Cached>, silent: bool) -> Found {
     let judged = Judged::new(&entry, planned.variant_name(), entry.soft_purged());
-    match judged_now(&planned.account.route, &planned.facts, (&entry, &judged), planned.account.at) {
+    match judged_now(&planned.account.route, &planned.facts, (&entry, &judged), (planned.account.at, silent)) {
         Verdict::Fresh { age, left } => Found::Usable(Usable { entry, age, left: Ok(left) }),
         Verdict::StaleWhileRevalidate { age, past } => Found::Usable(Usable { entry, age, left: Err(past) }),
         _ if planned.account.method == Method::HEAD => Found::Bypass(UncachedReason::Expired),

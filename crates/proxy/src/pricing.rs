@@ -385,7 +385,9 @@ impl Charged {
     pub fn tokens_used(&self, reports: &[CallReport]) -> Option<u64> {
         if let Some(usage) = self.told {
             let Usage { input, cached_input, cache_write, cache_write_1h, output, reasoning, .. } = usage;
-            return Some([input, cached_input, cache_write, cache_write_1h, output, reasoning].into_iter().flatten().sum());
+            return Some(
+                [input, cached_input, cache_write, cache_write_1h, output, reasoning].into_iter().flatten().fold(0, u64::saturating_add),
+            );
         }
         // An error uses none.
         let refused = reports.last().and_then(|report| report.status).is_some_and(|status| status.as_u16() >= 400);
@@ -453,5 +455,16 @@ impl State {
         let routed = flight.routed();
         let provider = routed.as_ref().map_or(&flight.route.provider.name, |routed| &routed.provider);
         self.pricing.book.load().reads(&flight.route.route.name, provider).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_beyond_all_bounds_is_the_most_there_is() {
+        let told = Some(Usage { input: Some(u64::MAX), output: Some(5), ..Usage::default() });
+        assert_eq!(Charged { told, ..Charged::default() }.tokens_used(&[]), Some(u64::MAX));
     }
 }

@@ -160,9 +160,17 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
 }
 
 fn host(head: &request::Parts) -> Cow<'_, str> {
-    let field = || head.headers.get(HOST).and_then(|v| v.to_str().ok()).map(|v| v.rsplit_once(':').map_or(v, |(name, _)| name));
+    let field = || head.headers.get(HOST).and_then(|v| v.to_str().ok()).map(without_port);
     let host = head.uri.host().or_else(field).unwrap_or_default();
     if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
+}
+
+/// The name or address of a `Host`; an address of IPv6 keeps its brackets.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => name,
+        _ => host,
+    }
 }
 
 impl Received {

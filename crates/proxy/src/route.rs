@@ -13,7 +13,7 @@ use farthing_policy::fill::Kept;
 use farthing_policy::plan::RequestKind;
 use farthing_policy::prefetch::PrefetchParams;
 use farthing_policy::{Plan, RouteEconomics, RouteFacts, TtlParams, TtlSource};
-use farthing_types::{Coding, Span};
+use farthing_types::{Coding, Span, Time};
 use farthing_upstream::{BreakerSpec, CompressSpec, Credential, Origin, Place, Protocol, RetrySpec, Upstream, UpstreamSpec};
 use http::{Method, Uri, header};
 use parking_lot::Mutex;
@@ -292,6 +292,11 @@ pub fn retry(provider: &Provider, seed: u64) -> RetrySpec {
 }
 
 impl RouteState {
+    /// Whether nothing of the fleet has been heard for too long at `at`; where there is one.
+    pub fn is_silent(&self, at: Time) -> bool {
+        self.hearing.as_ref().is_some_and(|hearing| hearing.is_silent(at))
+    }
+
     /// What a request of this method is to the plan.
     pub fn kind(&self, method: &Method) -> RequestKind {
         RequestKind::of(method.as_str(), self.route.idempotent && self.route.key_body)

@@ -13,7 +13,7 @@ use farthing_freshness::semantics::{Facts, Lifetime, Received, answer_noted, con
 use farthing_freshness::{RequestFacts, Rules, Subject};
 use farthing_types::{Body, BodyError, By, Call, Failure, FailureKind, KeyHash, Reply, Span, Time, UncachedReason};
 use farthing_upstream::Origin;
-use http::header::ETAG;
+use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
@@ -173,6 +173,10 @@ fn head(flight: &Arc<Flight>, (status, headers): (StatusCode, HeaderMap), tags: 
     head
 }
 
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Decides sharing once, streams the body, then prices, stores and settles.
 async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), UncachedReason>) {
     let state = job.state.clone();
@@ -181,6 +185,8 @@ async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), 
     let tagged = tags::of_answer(&landed.reply.headers, &job.flight.route.provider.base_url);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
     let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason)).and(job.flight.stands_in());
+    // Whether a call of gRPC has gone well stands in its trailers, which an entry does not give back.
+    let plan = if is_grpc(&landed.reply.headers) { plan.and(Err(UncachedReason::PassThrough)) } else { plan };
     if plan.is_err() {
         ticket.keeps_nothing();
     }

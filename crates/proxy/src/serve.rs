@@ -134,11 +134,9 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
             }
             from_entry(state, &planned, &usable, None)
         }
-        Found::Call { .. } if planned.facts.only_if_cached => {
-            let problem =
-                Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", "nothing usable is stored, and the request allows no call");
-            own_answer(state, &planned, &problem, (Outcome::Refused, UncachedReason::RequestDirective))
-        }
+        Found::Call { .. } if planned.facts.only_if_cached => not_stored(state, &planned),
+        // A HEAD that would be answered from a copy.
+        Found::Bypass(_) if planned.facts.only_if_cached && planned.cache.is_ok() => not_stored(state, &planned),
         // A call that failed a moment ago says what another one would: the entry stands in without one.
         Found::Call { previous: Some(entry), stale: Some(age), .. } if entry.failed.within(FAILED_LATELY, planned.account.at) => {
             let usable = Usable::expired(entry, age, planned.variant_name());
@@ -154,6 +152,12 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
         prefetch::saw(state, planned, false);
     }
     ready(response).boxed()
+}
+
+/// The answer to a request that allows no call, where nothing usable is stored.
+fn not_stored(state: &Arc<State>, planned: &Planned) -> Response<Body> {
+    let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", "nothing usable is stored, and the request allows no call");
+    own_answer(state, planned, &problem, (Outcome::Refused, UncachedReason::RequestDirective))
 }
 
 /// Whether a fresh entry is to be refreshed ahead of its expiry.

@@ -225,8 +225,10 @@ impl Shortcut {
         if !simple || !acceptable(entry, &self.headers) || state.cache.will_be_due(entry, at) {
             return None;
         }
+        // Looked for under a lock that whoever purges needs, too: nothing is heard in between.
+        let heard = (at, self.account.route.is_silent(at));
         let judged = Judged::new(entry, "", entry.soft_purged());
-        let Verdict::Fresh { age, left } = judged_now(&self.account.route, &self.facts, (entry, &judged), at) else { return None };
+        let Verdict::Fresh { age, left } = judged_now(&self.account.route, &self.facts, (entry, &judged), heard) else { return None };
         let usable = Usable { entry: Arc::clone(entry), age, left: Ok(left) };
         (!is_due_ahead(state, &self.account, &usable, left)).then_some(usable)
     }

@@ -121,7 +121,8 @@ impl HttpBody for Accounted {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.bytes += frame.data_ref().map_or(0, |d| d.len() as u64);
-                if self.inner.is_end_stream() {
+                // Nobody asks for more after trailers.
+                if frame.is_trailers() || self.inner.is_end_stream() {
                     self.settle(true);
                 }
             }
@@ -279,6 +280,8 @@ impl Passing {
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(trailers) => {
+                // They end the body, and it is dropped after them.
+                self.settle(true);
                 let rest = self.strip.finish();
                 if rest.is_empty() {
                     return Some(trailers);

@@ -19,8 +19,8 @@ use crate::asking;
 use crate::budgets::Held;
 use crate::fills::{self, Progress};
 use crate::flight::{Attribution, Came, Flight, Order};
-use crate::lookup::{Found, Usable, judge};
-use crate::passing::bypass;
+use crate::lookup::{Found, Usable, judge, judge_as_of};
+use crate::passing::{bypass, pass_on};
 use crate::prefetch::{self, fetch};
 use crate::prompts;
 use crate::reply::{failed, flat_price, flat_price_of, from_entry, respond, settled};
@@ -62,7 +62,7 @@ async fn refresh_unless_others(state: Arc<State>, mut planned: Planned, (mut wan
 
 fn refresh_now(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, ticket: Ticket) {
     // Without room for it the entry serves on, for as long as it may.
-    let Ok(held) = admission::at_once(state, &planned.account, admission(state, planned, wanted)) else { return };
+    let Ok(held) = admission::at_once(state, &planned.account, admission(state, planned, wanted)) else { return ticket.held_back() };
     state.counters.refreshes.fetch_add(1, Ordering::Relaxed);
     lead(state, planned, wanted, (ticket, Purpose::Refresh, held));
 }
@@ -102,6 +102,7 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
     let mut progress = Progress::new(planned);
     for _ in 0..MAX_JOINS {
         let seen = wanted.previous.as_ref().or(unused.as_ref());
+        let silent = planned.account.route.is_silent(planned.account.at);
         let join = Join { subject: &subject, headers: &planned.headers, seen, now: state.clock.now() };
         match state.cache.join(join) {
             Joined::Lead(ticket) => {
@@ -109,7 +110,7 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
                 let ticket = match claimed.map(|entry| judge(planned, entry)) {
                     Err(ticket) => ticket,
                     Ok(Found::Usable(usable)) => return from_entry(state, planned, &usable, None),
-                    Ok(Found::Bypass(reason)) => return bypass(state, planned, reason).await,
+                    Ok(Found::Bypass(reason)) => return alone(state, planned, reason, room).await,
                     Ok(Found::Call { previous, stale, reason }) => {
                         wanted = Wanted { previous, stale, reason };
                         continue;
@@ -123,7 +124,7 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
                     Ok(held) => held,
                     // Whoever waits for the same may have room: the call is theirs meanwhile.
                     Err(_) => {
-                        drop(ticket);
+                        ticket.held_back();
                         let until = tokio::time::Instant::now() + planned.deadline;
                         match queued(state, planned, (&wanted, until)).await {
                             Ok(held) => room = Some(held),
@@ -147,6 +148,8 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
             Joined::Follow(_) if planned.dedupe.is_err() => break,
             Joined::Follow(slot) => {
                 planned.note_joined();
+                // Whoever follows pays nothing: others may have the room.
+                drop(room.take());
                 match wait(state, planned, (wanted, &mut progress), (slot, false)).await {
                     Ok(response) => return response,
                     Err(again) => (wanted, room) = again,
@@ -154,16 +157,24 @@ pub async fn joined(state: &Arc<State>, planned: &mut Planned, mut wanted: Wante
             }
             Joined::Stored(entry) if planned.cache.is_err_and(UncachedReason::leaves_out) => unused = Some(entry),
             Joined::Stored(_) if planned.cache.is_err() || planned.control == CacheControl::Refresh => break,
-            Joined::Stored(entry) => match judge(planned, entry) {
+            Joined::Stored(entry) => match judge_as_of(planned, entry, silent) {
                 Found::Usable(usable) => return from_entry(state, planned, &usable, None),
                 Found::Call { previous, stale, reason } => wanted = Wanted { previous, stale, reason },
-                Found::Bypass(reason) => return bypass(state, planned, reason).await,
+                Found::Bypass(reason) => return alone(state, planned, reason, room).await,
             },
-            Joined::Alone(reason) => return bypass(state, planned, reason).await,
+            Joined::Alone(reason) => return alone(state, planned, reason, room).await,
             Joined::Refused(failure) => return failed(state, planned, wanted, &failure),
         }
     }
-    bypass(state, planned, wanted.reason).await
+    alone(state, planned, wanted.reason, room).await
+}
+
+/// A call of its own, with the room that it was given already: to ask for more would be to wait for itself.
+async fn alone(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason, room: Option<Held>) -> Response<Body> {
+    match room {
+        Some(held) => pass_on(state, planned, reason, held).await,
+        None => bypass(state, planned, reason).await,
+    }
 }
 
 /// Starts the fill in a task of its own: its client may leave without harm.
@@ -287,6 +298,7 @@ fn attribution(planned: &Planned, purpose: Purpose) -> Attribution {
     Attribution {
         team: identity.team.clone(),
         service: identity.service.clone(),
+        key: identity.key.clone(),
         tags: planned.account.tags.clone().filter(|_| purpose.is_waited_for()),
     }
 }
@@ -347,7 +359,7 @@ async fn wait(
                         lead(state, planned, &wanted, (ticket, Purpose::User, held));
                     }
                     Err(_) => {
-                        drop(ticket);
+                        ticket.held_back();
                         return match queued(state, planned, (&wanted, until)).await {
                             Ok(held) => Err((wanted, Some(held))),
                             Err(blocked) => Ok(admission::answer(state, planned, wanted, &blocked)),

@@ -43,7 +43,7 @@ pub enum BreakerState {
     Closed,
     /// Calls are refused.
     Open,
-    /// One call is on its way to find out; others are refused.
+    /// One call is on its way to find out; others are refused, until it takes longer than another cool-down.
     HalfOpen,
 }
 
@@ -95,8 +95,13 @@ impl Window {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed(Window),
-    Open { until: Instant },
-    HalfOpen,
+    Open {
+        until: Instant,
+    },
+    /// Where the call that tries is not back by then, the next one tries, too.
+    HalfOpen {
+        until: Instant,
+    },
 }
 
 /// The breaker's state machine: its methods are what may happen in each state. Shared for status pages and metrics.
@@ -125,7 +130,7 @@ impl Health {
         match self.state.lock().0 {
             State::Closed(_) => BreakerState::Closed,
             State::Open { .. } => BreakerState::Open,
-            State::HalfOpen => BreakerState::HalfOpen,
+            State::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
     /// Resolves when it opens the next time.
@@ -140,8 +145,8 @@ impl Health {
     pub(crate) fn standing(&self) -> Standing {
         match self.state.lock().0 {
             State::Closed(_) => Standing::Closed,
-            State::Open { until } if Instant::now() >= until => Standing::Ready,
-            State::Open { .. } | State::HalfOpen => Standing::Away,
+            State::Open { until } | State::HalfOpen { until } if Instant::now() >= until => Standing::Ready,
+            State::Open { .. } | State::HalfOpen { .. } => Standing::Away,
         }
     }
     /// Counts a call that was given up before its outcome was known as a failure: nobody waits for it any more.
@@ -150,7 +155,7 @@ impl Health {
         let next = match guard.0 {
             State::Closed(window) => self.counted(window, true),
             State::Open { until } if Instant::now() < until => return,
-            State::Open { .. } | State::HalfOpen => self.opening(),
+            State::Open { .. } | State::HalfOpen { .. } => self.opening(),
         };
         if !matches!(next, State::Closed(_)) {
             guard.1 += 1;
@@ -172,13 +177,14 @@ impl Health {
         let (state, epoch) = &mut *guard;
         let wait = match *state {
             State::Closed(_) => return Ok(Permit { health: Arc::clone(self), epoch: *epoch, open: true }),
-            State::Open { until } if Instant::now() >= until => {
-                *state = State::HalfOpen;
-                *epoch += 1;
+            State::Open { until } | State::HalfOpen { until } if Instant::now() >= until => {
+                // All that try at once belong together: the first that is back decides.
+                *epoch += u64::from(matches!(*state, State::Open { .. }));
+                *state = State::HalfOpen { until: after(Instant::now(), self.spec.cool_down) };
                 return Ok(Permit { health: Arc::clone(self), epoch: *epoch, open: true });
             }
             State::Open { until } => until - Instant::now(),
-            State::HalfOpen => Span::ZERO,
+            State::HalfOpen { .. } => Span::ZERO,
         };
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(wait)
@@ -193,10 +199,10 @@ impl Health {
         let next = match (guard.0, outcome) {
             (State::Closed(window), Outcome::Unknown) => State::Closed(window),
             (State::Closed(window), known) => self.counted(window, known == Outcome::Failed),
-            (State::HalfOpen, Outcome::Well) => State::Closed(Window::default()),
-            (State::HalfOpen, Outcome::Failed) => self.opening(),
+            (State::HalfOpen { .. }, Outcome::Well) => State::Closed(Window::default()),
+            (State::HalfOpen { .. }, Outcome::Failed) => self.opening(),
             // The trying call was given up: the next call tries.
-            (State::HalfOpen, Outcome::Unknown) => State::Open { until: Instant::now() },
+            (State::HalfOpen { .. }, Outcome::Unknown) => State::Open { until: Instant::now() },
             (open @ State::Open { .. }, _) => open,
         };
         if std::mem::discriminant(&next) != std::mem::discriminant(&guard.0) {

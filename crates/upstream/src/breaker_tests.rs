@@ -180,3 +180,23 @@ fn what_counts_against_an_upstream() {
         assert_eq!(judge(&Err(Failure::unsent(*kind, "x"))) == Outcome::Failed, counts, "{kind}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_hangs_keeps_nobody_from_trying_for_long() {
+    let (moody, breaker) = breaker(SPEC);
+    open(&moody, &breaker).await;
+    tokio::time::advance(SPEC.cool_down).await;
+    moody.hold.store(true, Ordering::Relaxed);
+    let mut hanging = JoinSet::new();
+    hanging.spawn(breaker.fetch(call()));
+    tokio::task::yield_now().await;
+    moody.hold.store(false, Ordering::Relaxed);
+    tokio::time::advance(SPEC.cool_down - Span::from_millis(1)).await;
+    assert_eq!(fetch(&moody, &breaker, false).await, Some(FailureKind::BreakerOpen));
+    tokio::time::advance(Span::from_millis(1)).await;
+    assert_eq!(fetch(&moody, &breaker, false).await, None);
+    moody.fails.store(true, Ordering::Relaxed);
+    moody.release.notify_one();
+    assert!(hanging.join_next().await.unwrap().unwrap().is_err());
+    assert_eq!(breaker.health().state(), BreakerState::Closed, "the late one does not count");
+}

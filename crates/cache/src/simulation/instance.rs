@@ -169,7 +169,7 @@ impl Instance {
     /// As a request is looked up and joined.
     pub fn asks(&mut self, request: Request, now: Time) -> Next {
         let (subject, none) = (subject(request.key), HeaderMap::new());
-        let usable = |entry: &Cached| !entry.soft_purged() && !self.hearing.doubts(entry, request.at);
+        let usable = |entry: &Cached| !entry.soft_purged() && !self.hearing.doubts(entry, (request.at, self.hearing.is_silent(request.at)));
         let hit = |entry: &Cached| Next::Answer(Answered { request, version: version_of(entry), hit: true });
         let mut seen = self.cache.lookup(subject.key, &none, now);
         if let Some(entry) = seen.as_deref().filter(|entry| usable(entry)) {

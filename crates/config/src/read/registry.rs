@@ -272,8 +272,8 @@ pub(crate) const ROUTE: Keys = &[
     key(
         "profile",
         "word",
-        "\"http\"",
-        "How keys see the headers. `http`: through `Vary` only. `api`: all forwarded headers but a deny-list.",
+        "",
+        "How keys see the headers. `http`: through `Vary` only. `api`: all forwarded headers but a deny-list. Without it: `api` where the mode is `override` or the route `idempotent`, else `http`.",
     ),
     key("shared", "flag", "false", "One cache for all principals. Without it each has its own."),
     key(

@@ -14,7 +14,10 @@ use super::instance::secret;
 use super::providers::ProviderDraft;
 use super::section::{Section, meant};
 use super::values as v;
-use crate::{Config, ConfigError, CredentialMode, CredentialPlace, ExperimentConfig, PathTemplate, Provider, PurgeBy, Route, Salt, Secret};
+use crate::{
+    Config, ConfigError, CredentialMode, CredentialPlace, ExperimentConfig, Mode, PathTemplate, Profile, Provider, PurgeBy, Route, Salt,
+    Secret,
+};
 
 /// Everything that was read, before it is known to fit.
 #[derive(Default)]
@@ -28,6 +31,8 @@ pub(crate) struct Draft {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RouteDraft {
     pub route: Route,
+    /// As it was given.
+    pub profile: Option<Profile>,
     pub path_prefix: Option<Arc<str>>,
     pub path: Option<PathTemplate>,
     pub strip_prefix: Option<Arc<str>>,
@@ -48,8 +53,12 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
     let mut checked: Vec<Route> = Vec::new();
     for draft in routes {
         let Some(provider) = providers.get(&draft.route.provider) else { continue };
+        let profile = draft.profile;
         let mut route = place(top, draft);
         route.mode = flags.mode.unwrap_or(route.mode);
+        // `Vary` tells only of GETs whose origin is obeyed: elsewhere every header may change the answer.
+        let unbound = route.mode == Mode::Override || route.idempotent;
+        route.profile = profile.unwrap_or(if unbound { Profile::Api } else { Profile::Http });
         obey(top, &mut route, &provider.provider);
         super::routing::obey(top, &mut route, &providers);
         super::prompt_cache::obey(top, &route, &provider.provider);

@@ -73,11 +73,11 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     s.set_opt("path_prefix", v::path_prefix, &mut draft.path_prefix);
     s.set_opt("path", v::path_template, &mut draft.path);
     s.set_opt("strip_prefix", v::path_prefix, &mut draft.strip_prefix);
+    s.set_opt("profile", v::word(PROFILES), &mut draft.profile);
     let route = &mut draft.route;
     s.set("hosts", v::list(v::host), &mut route.matcher.hosts);
     s.set("methods", v::list(v::method), &mut route.matcher.methods);
     s.set("mode", v::word(MODES), &mut route.mode);
-    s.set("profile", v::word(PROFILES), &mut route.profile);
     s.set("shared", v::flag, &mut route.shared);
     s.set_opt("targeted", v::list(v::word(TARGETED)), &mut route.targeted);
     s.set("credential", v::word(CREDENTIALS), &mut route.credential);

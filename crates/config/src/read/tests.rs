@@ -57,6 +57,16 @@ pub(super) fn problems(text: &str) -> Vec<String> {
 pub(super) const GEO: &str = "[providers.geo]\nbase_url = \"https://maps.example.com\"\n";
 
 #[test]
+fn keys_hold_the_headers_where_no_vary_can_tell() {
+    let of = |keys: &str| good(&format!("{GEO}[routes.geo]\n{keys}")).route("geo").unwrap().profile;
+    assert_eq!((of(""), of("mode = \"respect\"\n")), (Profile::Http, Profile::Http));
+    for keys in ["mode = \"override\"\n", "idempotent = true\n"] {
+        assert_eq!(of(keys), Profile::Api, "{keys}");
+        assert_eq!(of(&format!("{keys}profile = \"http\"\n")), Profile::Http);
+    }
+}
+
+#[test]
 fn the_smallest_file_is_enough() {
     let config = good(&format!("[providers.openai]\n{GEO}price = \"0.002\"\n"));
     assert_eq!(config.data, ListenConfig::default());

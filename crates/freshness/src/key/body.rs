@@ -1,7 +1,7 @@
 //! The request body in the key.
 
-use std::collections::BTreeMap;
 use std::hash::Hasher;
+use std::ops::Range;
 
 use serde_json::value::RawValue;
 use siphasher::sip128::SipHasher13;
@@ -44,67 +44,205 @@ fn canonical(body: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let value: &RawValue = serde_json::from_slice(body).ok()?;
-    let mut out = Vec::with_capacity(body.len());
-    write(value, &mut out, 0).then_some(out)
+    let mut writer = Writer { text: value.get(), at: 0, out: Vec::with_capacity(body.len()) };
+    writer.value(0)?;
+    Some(writer.out)
 }
 
-fn write(value: &RawValue, out: &mut Vec<u8>, depth: usize) -> bool {
-    let text = value.get();
-    if depth > DEEPEST {
-        return false;
-    }
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            let Ok(Members(members)) = serde_json::from_str(text) else { return false };
-            out.push(b'{');
-            for (name, member) in members {
-                // Names are compared decoded, so that two spellings of one name are seen as a duplicate.
-                out.extend_from_slice(serde_json::Value::from(name).to_string().as_bytes());
-                out.push(b':');
-                if !write(member, out, depth + 1) {
-                    return false;
-                }
-                out.push(b',');
-            }
-            out.push(b'}');
-        }
-        Some(b'[') => {
-            let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) else { return false };
-            out.push(b'[');
-            for item in items {
-                if !write(item, out, depth + 1) {
-                    return false;
-                }
-                out.push(b',');
-            }
-            out.push(b']');
-        }
-        _ => out.extend_from_slice(text.as_bytes()),
-    }
-    true
+/// Goes once through a text that is JSON, however deeply it is nested.
+struct Writer<'a> {
+    text: &'a str,
+    at: usize,
+    out: Vec<u8>,
 }
 
-/// The members of an object; a name that comes twice is an error.
-struct Members<'a>(BTreeMap<String, &'a RawValue>);
+impl<'a> Writer<'a> {
+    /// The next byte that is no white space.
+    fn next(&mut self) -> Option<u8> {
+        let rest = self.text.as_bytes().get(self.at..)?;
+        self.at += rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        self.text.as_bytes().get(self.at).copied()
+    }
 
-impl<'de> serde::Deserialize<'de> for Members<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Members<'de>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
+    /// The text of the string, number or word that begins here.
+    fn leaf(&mut self) -> &'a str {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let length = if rest.first() == Some(&b'"') {
+            let mut escaped = false;
+            let end = rest.iter().skip(1).position(|byte| {
+                let ends = *byte == b'"' && !escaped;
+                escaped = *byte == b'\\' && !escaped;
+                ends
+            });
+            end.map_or(rest.len(), |end| end + 2)
+        } else {
+            let ends = |byte: &u8| matches!(byte, b',' | b':' | b']' | b'}') || byte.is_ascii_whitespace();
+            rest.iter().position(ends).unwrap_or(rest.len())
+        };
+        let from = self.at;
+        self.at += length;
+        self.text.get(from..self.at).unwrap_or_default()
+    }
+
+    fn value(&mut self, depth: usize) -> Option<()> {
+        if depth > DEEPEST {
+            return None;
+        }
+        match self.next()? {
+            b'{' => self.object(depth),
+            b'[' => self.array(depth),
+            _ => {
+                let leaf = self.leaf();
+                self.out.extend_from_slice(leaf.as_bytes());
+                Some(())
             }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = BTreeMap::new();
-                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    if members.insert(name, value).is_some() {
-                        return Err(serde::de::Error::custom("a member comes twice"));
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Option<()> {
+        self.at += 1;
+        self.out.push(b'[');
+        loop {
+            match self.next()? {
+                b']' => break,
+                b',' => self.at += 1,
+                _ => {
+                    self.value(depth + 1)?;
+                    self.out.push(b',');
+                }
+            }
+        }
+        self.at += 1;
+        self.out.push(b']');
+        Some(())
+    }
+
+    fn object(&mut self, depth: usize) -> Option<()> {
+        self.at += 1;
+        self.out.push(b'{');
+        let begin = self.out.len();
+        let mut members: Vec<(String, Range<usize>)> = Vec::new();
+        loop {
+            match self.next()? {
+                b'}' => break,
+                b',' => self.at += 1,
+                _ => members.push(self.member(begin, depth)?),
+            }
+        }
+        self.at += 1;
+        if !members.is_sorted_by(|a, b| a.0 < b.0) {
+            members.sort_by(|a, b| a.0.cmp(&b.0));
+            if !members.is_sorted_by(|a, b| a.0 < b.0) {
+                return None; // a member comes twice
+            }
+            let written = self.out.split_off(begin);
+            members.iter().for_each(|(_, place)| self.out.extend_from_slice(written.get(place.clone()).unwrap_or_default()));
+        }
+        self.out.push(b'}');
+        Some(())
+    }
+
+    /// Writes a member; its name, and where in its object it stands.
+    fn member(&mut self, begin: usize, depth: usize) -> Option<(String, Range<usize>)> {
+        let from = self.out.len() - begin;
+        // Names are compared decoded, so that two spellings of one name are seen as a duplicate.
+        let name: String = serde_json::from_str(self.leaf()).ok()?;
+        self.out.extend_from_slice(serde_json::Value::from(name.as_str()).to_string().as_bytes());
+        self.out.push(b':');
+        if self.next()? != b':' {
+            return None;
+        }
+        self.at += 1;
+        self.value(depth + 1)?;
+        self.out.push(b',');
+        Some((name, from..self.out.len() - begin))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same by parsing each level by itself.
+    fn level(value: &RawValue, depth: usize) -> Option<String> {
+        let text = value.get();
+        let all = |of: Vec<String>| of.into_iter().map(|one| one + ",").collect::<String>();
+        match text.as_bytes()[0] {
+            _ if depth > DEEPEST => None,
+            b'{' => {
+                let members: Vec<(String, Box<RawValue>)> = serde_json::from_str::<Members>(text).ok()?.0;
+                let count = members.len();
+                let sorted: BTreeMap<_, _> = members.into_iter().collect();
+                let write = |(name, value): (&String, &Box<RawValue>)| {
+                    Some(format!("{}:{}", serde_json::Value::from(name.as_str()), level(value, depth + 1)?))
+                };
+                (sorted.len() == count).then_some(())?;
+                Some(format!("{{{}}}", all(sorted.iter().map(write).collect::<Option<_>>()?)))
+            }
+            b'[' => {
+                let items: Vec<Box<RawValue>> = serde_json::from_str(text).ok()?;
+                Some(format!("[{}]", all(items.iter().map(|item| level(item, depth + 1)).collect::<Option<_>>()?)))
+            }
+            _ => Some(text.to_owned()),
+        }
+    }
+
+    struct Members(Vec<(String, Box<RawValue>)>);
+
+    impl<'de> serde::Deserialize<'de> for Members {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Visitor;
+            impl<'de> serde::de::Visitor<'de> for Visitor {
+                type Value = Members;
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("an object")
+                }
+                fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                    let mut members = Vec::new();
+                    while let Some(member) = map.next_entry()? {
+                        members.push(member);
                     }
+                    Ok(Members(members))
                 }
-                Ok(Members(members))
             }
+            deserializer.deserialize_map(Visitor)
         }
-        deserializer.deserialize_map(Visitor)
+    }
+
+    fn json() -> impl Strategy<Value = String> {
+        let space = || prop::sample::select(vec!["", " ", "\n\t"]);
+        let words = vec!["null", "true", "-1.50e+3", "0", "1E400", r#""a\"b\\""#, r#""}],:{[""#, r#""\u00e9 é""#, "\"\""];
+        let leaf = (space(), prop::sample::select(words), space()).prop_map(|(a, word, b)| format!("{a}{word}{b}"));
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            let names = prop::sample::select(vec![r#""a""#, r#""b""#, r#""\u0061""#, r#""z\"""#, r#""é""#, r#""""#, r#""ab""#]);
+            let member = (space(), names, space(), inner.clone()).prop_map(|(a, name, b, value)| format!("{a}{name}{b}:{value}"));
+            prop_oneof![
+                (prop::collection::vec(inner, 0..5), space()).prop_map(|(items, a)| format!("[{}{a}]", items.join(","))),
+                (prop::collection::vec(member, 0..4), space()).prop_map(|(members, a)| format!("{{{}{a}}}", members.join(","))),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn one_way_through_writes_what_each_level_by_itself_gives(text in json()) {
+            let value: &RawValue = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(canonical(text.as_bytes()), level(value, 0).map(String::into_bytes));
+        }
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_has_no_form() {
+        for (depth, has) in [(DEEPEST, true), (DEEPEST + 1, false)] {
+            let text = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(canonical(text.as_bytes()).is_some(), has, "{depth}");
+        }
+        for text in [r#"{"a":1,"a":2}"#, r#"{"a":1,"\u0061":2}"#, "{", "nul", "[1,]"] {
+            assert_eq!(canonical(text.as_bytes()), None, "{text}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Hop-by-hop fields: they belong to one connection and are neither forwarded nor stored.
 
 use http::header::{CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Hop-by-hop fields of RFC 9110 section 7.6.1 and their unregistered cousins.
 static HOP_BY_HOP: [HeaderName; 8] = [
@@ -15,12 +15,15 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     PROXY_AUTHORIZATION,
 ];
 
-/// Removes hop-by-hop fields and those that `Connection` names.
+/// Removes hop-by-hop fields and those that `Connection` names; of `TE` that trailers are taken stays.
 pub fn remove(headers: &mut HeaderMap) {
     // Most heads have none: one look at the names costs less than a search for each.
     if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         return;
     }
+    // It says that trailers can be passed on, which they are: servers of gRPC ask for it.
+    let members = headers.get_all(TE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let trailers = members.into_iter().any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"));
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -33,12 +36,14 @@ pub fn remove(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn removes_what_connection_names() {
@@ -50,5 +55,8 @@ mod tests {
         }
         remove(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
+        headers.append(TE, HeaderValue::from_static("gzip;q=0.5, Trailers"));
+        remove(&mut headers);
+        assert_eq!(headers.get(TE).unwrap(), "trailers");
     }
 }

@@ -171,3 +171,15 @@ fn a_purged_flight_is_left_to_those_in_it() {
     assert_eq!(step(&mut flight, Event::Share), [Action::Wake(vec![0], Wake::Share)]);
     assert_eq!(step(&mut flight, Event::Join), [Action::Supersede]);
 }
+
+#[test]
+fn who_has_no_room_hands_over_however_often() {
+    let (mut flight, now) = (Flight::new(LIMITS), Time::from_millis(1));
+    for _ in 0..5 {
+        flight.step(Event::Join, now);
+    }
+    for id in 0..5 {
+        assert_eq!(flight.step(Event::HeldBack, now), [Action::HandOver(id)]);
+    }
+    assert_eq!(flight.step(Event::HeldBack, now), [Action::Forget]);
+}

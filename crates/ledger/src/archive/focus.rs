@@ -81,7 +81,7 @@ const COLUMNS: [Column; 53] = [
 ];
 
 /// What is read of a call, in this order.
-pub(super) const READ: [&str; 18] = [
+pub(super) const READ: [&str; 19] = [
     "ts_ns",
     "provider",
     "target",
@@ -100,6 +100,7 @@ pub(super) const READ: [&str; 18] = [
     "tokens_cache_write_1h",
     "tokens_output",
     "tokens_reasoning",
+    "sent",
 ];
 
 /// Bytes that the allocator takes for a text beside it.
@@ -168,6 +169,10 @@ impl Focus {
         let cell = |place: usize| values.get(place).unwrap_or(&Value::Null);
         let text = |place: usize| if let Value::Text(text) = cell(place) { Some((*text).to_owned()) } else { None };
         let number = |place: usize| if let Value::I64(number) = cell(place) { Some(*number) } else { None };
+        // What was not sent is no charge.
+        if let Value::Bool(false) = cell(18) {
+            return Ok(());
+        }
         let Some(cost) = number(11) else {
             self.unpriced += 1;
             return Ok(());

@@ -217,8 +217,11 @@ fn the_bill_goes_to_finops_tools_by_day_and_what_has_no_price_is_counted() {
         price_book: Some("b1".into()),
         tokens_input: Some(7),
         tokens_output: Some(2),
+        sent: true,
         ..CallRow::default()
     };
+    // What was not sent, as at an open breaker, is no charge.
+    log.write(CallRow { sent: false, ..call(new_year, Some(0)) });
     for (ts_ns, cost) in [(new_year - 1, Some(1_500_000_000)), (new_year - 2, Some(1)), (new_year, Some(3)), (new_year + 1, None)] {
         log.write(call(ts_ns, cost));
     }

@@ -379,9 +379,11 @@ fn begin_anew(path: &Path, records: &[Record]) -> io::Result<(File, u64)> {
     file.sync_all()?;
     // Locked before it has its name: nobody comes in between.
     file.try_lock().map_err(io::Error::other)?;
+    // Opened before: once it has its name the new file is the one that counts, whatever comes after.
+    let dir = path.parent().map(File::open).transpose()?;
     fs::rename(&temp, path)?;
-    if let Some(dir) = path.parent() {
-        File::open(dir)?.sync_all()?;
+    if let Some(Err(error)) = dir.map(|dir| dir.sync_all()) {
+        tracing::warn!(%error, path = %path.display(), "the folder of budgets cannot be synced: a power cut may bring the file before back");
     }
     Ok((file, text.len() as u64))
 }

@@ -9,6 +9,7 @@ use super::query::CostQuery;
 use super::scan::Part;
 use super::sums::{CallSums, CostSums, RequestSums};
 use super::window::Window;
+use crate::cost::SavedBy;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +86,8 @@ impl Strategy {
 
 /// The purpose whose calls a cause of savings has to pay for.
 const OWN_CALLS: [(&str, &str); 2] = [("stale", "refresh"), ("prefetch", "prefetch")];
-/// The cause whose requests are calls all the same, cheaper ones.
-const CHEAPER_CALLS: [&str; 4] = ["revalidated", "routing", "compression", "batch"];
+/// The causes whose requests are calls all the same, cheaper ones.
+const CHEAPER_CALLS: [SavedBy; 5] = [SavedBy::Revalidated, SavedBy::Batch, SavedBy::Route, SavedBy::PromptCache, SavedBy::Defer];
 
 type Names = Vec<Option<Arc<str>>>;
 
@@ -190,7 +191,7 @@ fn strategies(part: &Part) -> Vec<Strategy> {
 }
 
 fn strategy(name: Arc<str>, requests: RequestSums, calls: CallSums) -> Strategy {
-    let cheaper = CHEAPER_CALLS.contains(&&*name);
+    let cheaper = CHEAPER_CALLS.iter().any(|cause| cause.as_str() == &*name);
     Strategy {
         requests: requests.requests,
         calls_avoided: if cheaper { 0 } else { requests.requests },

@@ -358,3 +358,14 @@ proptest! {
         prop_assert_eq!(sum, report.total);
     }
 }
+
+#[test]
+fn a_cheaper_call_is_none_that_was_avoided() {
+    let (dir, writer) = log();
+    for cause in ["route", "prompt_cache", "defer", "batch", "revalidated"] {
+        writer.handle().write(Request { saved_by: Some(cause), ..request(1, "geo", "lead", (Some(10), Some(1))) });
+    }
+    writer.close();
+    let report = ask(&dir, &asked("", ""));
+    assert!(report.strategies.len() == 5 && report.strategies.iter().all(|s| s.calls_avoided == 0), "{:?}", report.strategies);
+}

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn other_columns_are_named_and_what_is_wrong_is_said() {
         let text = "Tag;x,Menge,Betrag,Wofür\n";
-        let file = format!("{text}2026-11-01 00:00:00,2,\"1,5\",geo\n");
+        let file = format!("{text}2026-11-01 00:00:00,2,\"1,500\",geo\n");
         let error = |text: &str, map: &str| Mapping::parse(map).and_then(|map| Invoice::read(text, &map)).unwrap_err().to_string();
         assert!(error(&file, "").contains("no column of days: there is no column `date`; the file has Tag;x, Menge"));
         assert!(error(&file, "date=Datum").contains("--map date: there is no column `Datum`"));
@@ -208,6 +208,8 @@ mod tests {
         assert!(error("date,cost\n2026-11-01,much\n", "").contains("column `cost` has `much`, which is no number"));
         assert!(error("date,model\n2026-11-01,x\n", "").contains("no column of money or units"));
         let map = "date=Tag;x,units=Menge,amount=Betrag,meter=Wofür";
-        assert_eq!(told(&file, map), [(20_758, "geo".to_owned(), 2, 15_000_000_000)], "a comma groups thousands");
+        assert_eq!(told(&file, map), [(20_758, "geo".to_owned(), 2, 1_500_000_000_000)], "a comma groups thousands");
+        let decimal = file.replace("1,500", "1,5");
+        assert!(error(&decimal, map).contains("column `Betrag` has `1,5`, which is no number"), "and is never a decimal one");
     }
 }

@@ -16,7 +16,8 @@ pub struct RequestFacts {
     pub stream: bool,
     /// What it says of usage in the stream (`stream_options.include_usage`).
     pub include_usage: Option<bool>,
-    /// Most output tokens of one choice: `max_completion_tokens`, `max_output_tokens`, `max_tokens` or `generationConfig.maxOutputTokens`.
+    /// Most output tokens of one choice: the largest of `max_completion_tokens`, `max_output_tokens`, `max_tokens` and
+    /// `generationConfig.maxOutputTokens`; none where one of them is no plain number.
     pub max_output: Option<u64>,
     /// How many answers it asks for at once: `n`, `best_of` or `generationConfig.candidateCount`, times the prompts where it has a list of them.
     pub choices: Option<u32>,
@@ -92,22 +93,27 @@ impl RequestFacts {
     pub fn read(body: &[u8]) -> Self {
         let mut facts = Self { media: body.len() > Self::LIMIT || beyond(body), ..Self::default() };
         let (mut n, mut prompts) = (None, 1u32);
-        let mut most = [None; 3];
+        // Which of several bounds a provider reads nobody knows: the largest holds for all, and one that is no plain number for none.
+        let (mut most, mut odd) = (None, false);
         let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u64>().ok();
         let small = |text: &[u8]| number(text).and_then(|n| u32::try_from(n).ok());
         Scan::new(REQUEST.clone()).push(body.get(..Self::LIMIT).unwrap_or(body), &mut |path, text| match path {
             0 => facts.target = text_of(text),
             1 => facts.stream = text == b"true",
             2 => facts.include_usage = Some(text == b"true"),
-            3..=5 => most[path - 3] = number(text),
-            6 | 7 => n = n.max(small(text)),
+            3..=7 | 10..=13 if text == b"null" => {}
+            3..=5 | 10 | 12 => match number(text) {
+                Some(tokens) => most = most.max(Some(tokens)),
+                None => odd = true,
+            },
+            6 | 7 | 11 | 13 => match small(text) {
+                Some(choices) => n = n.max(Some(choices)),
+                None => facts.media = true,
+            },
             8 => prompts = small(text).unwrap_or(1),
-            10 | 12 => most[2] = number(text),
-            11 | 13 => n = n.max(small(text)),
             _ => facts.media = true,
         });
-        let [tokens, completion, output] = most;
-        facts.max_output = completion.or(output).or(tokens);
+        facts.max_output = most.filter(|_| !odd);
         facts.choices = n.or((prompts > 1).then_some(1)).map(|n| n.max(1).saturating_mul(prompts.max(1)));
         facts
     }
@@ -131,7 +137,16 @@ impl RequestFacts {
 
 fn beyond(body: &[u8]) -> bool {
     // What could not be looked for may be there.
-    ANY_BEYOND.as_ref().is_none_or(|any| any.is_match(body))
+    ANY_BEYOND.as_ref().is_none_or(|any| any.is_match(body)) || is_veiled(body)
+}
+
+/// Whether letters are written as escapes: no encoder does that, and names that are written so are not found.
+fn is_veiled(body: &[u8]) -> bool {
+    memchr::memmem::find_iter(body, b"\\u00").any(|at| {
+        let before = body.get(..at).unwrap_or_default().iter().rev().take_while(|byte| **byte == b'\\').count();
+        let code = body.get(at + 4..at + 6).and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        before % 2 == 0 && code.is_some_and(|code| code.is_ascii_alphanumeric() || code == b'_')
+    })
 }
 
 #[cfg(test)]
@@ -148,7 +163,7 @@ mod tests {
             facts("{\"messages\":[{\"content\":\"\\\"model\\\": \\\"no\\\"\",\"model\":\"no\"}],\"model\":\"gpt-4o\",\"stream\":true}");
         assert_eq!(full, RequestFacts { target: Some("gpt-4o".into()), stream: true, ..RequestFacts::default() });
         let spaced = facts("{\"stream\": true , \"model\": \"a\\u0062\" }");
-        assert_eq!(spaced, RequestFacts { target: Some("ab".into()), stream: true, ..RequestFacts::default() });
+        assert_eq!(spaced, RequestFacts { target: Some("ab".into()), stream: true, media: true, ..RequestFacts::default() });
         assert_eq!(facts("{\"stream\":false,\"model\":7}"), RequestFacts::default());
         assert_eq!(facts("{\"model\":\"m\",\"input\":\"cut of"), RequestFacts { target: Some("m".into()), ..RequestFacts::default() });
         assert_eq!(facts("model=m&stream=true"), RequestFacts::default());
@@ -160,7 +175,7 @@ mod tests {
     fn a_request_bounds_its_output() {
         for (body, max_output, choices) in [
             (r#"{"max_tokens":100}"#, Some(100), None),
-            (r#"{"max_tokens":100,"max_completion_tokens":50,"n":3}"#, Some(50), Some(3)),
+            (r#"{"max_tokens":100,"max_completion_tokens":50,"n":3}"#, Some(100), Some(3)),
             (r#"{"max_output_tokens":7}"#, Some(7), None),
             (r#"{"max_tokens":null,"n":0}"#, None, Some(1)),
             (r#"{"prompt":["a","b"],"n":2,"best_of":4,"max_tokens":5}"#, Some(5), Some(8)),
@@ -170,6 +185,18 @@ mod tests {
             let facts = facts(body);
             assert_eq!((facts.max_output, facts.choices, facts.media), (max_output, choices, false), "{body}");
         }
+    }
+
+    #[test]
+    fn a_request_cannot_hide_what_it_asks_for() {
+        for body in
+            [r#"{"max_tokens":1,"max\u005ftokens":16000}"#, r#"{"tools":[{"type":"web\u005fsearch"}]}"#, r#"{"n":"4"}"#, r#"{"n":4.0}"#]
+        {
+            assert!(facts(body).media, "{body}");
+        }
+        assert_eq!(facts(r#"{"max_completion_tokens":1,"max_tokens":16000}"#).max_output, Some(16_000));
+        assert_eq!(facts(r#"{"max_completion_tokens":1,"max_tokens":"16000"}"#).max_output, None);
+        assert!(!facts(r#"{"input":"caf\u00e9 \u003cb\u003e and \\u0041"}"#).media);
     }
 
     #[test]

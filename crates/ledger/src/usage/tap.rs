@@ -257,10 +257,13 @@ impl Found {
 
     /// The service tier, as far as the body tells; what is dearer than tokens comes first.
     fn service(&self) -> Option<Arc<str>> {
-        if self.gemini.is_some_and(|raw| raw.has_audio()) {
+        // What a meter of the prices counts is charged.
+        let metered = |part: &str| self.reads.as_ref().is_some_and(|reads| reads.pointers.iter().any(|pointer| pointer.contains(part)));
+        let told = |part: &str, of: fn(&RawUsage) -> bool| self.usage.as_ref().is_some_and(of) && !metered(part);
+        if self.gemini.is_some_and(|raw| raw.has_audio()) || told("audio_tokens", RawUsage::has_audio) {
             return Some(AUDIO.into());
         }
-        if self.searched { Some(GROUNDED.into()) } else { self.service.clone() }
+        if self.searched || told("web_search_requests", RawUsage::has_searched) { Some(GROUNDED.into()) } else { self.service.clone() }
     }
 
     fn keep(&mut self, path: usize, text: &[u8]) {

@@ -34,6 +34,16 @@ const GOLDEN: &[Golden] = &[
     (include_str!("../../tests/golden/reasoning-beside.json"), "thinker-1", [Some(28), Some(2), None, Some(8), Some(500)], 538),
 ];
 
+#[test]
+fn what_costs_more_than_its_tokens_is_said() {
+    let service =
+        |usage: &str| UsageTap::read_json(format!("{{\"service_tier\":\"default\",\"usage\":{usage}}}").as_bytes()).service.unwrap();
+    let spoke = service(r#"{"prompt_tokens":9,"completion_tokens":5,"completion_tokens_details":{"audio_tokens":4}}"#);
+    let searched = service(r#"{"input_tokens":9,"output_tokens":5,"server_tool_use":{"web_search_requests":2}}"#);
+    let plain = service(r#"{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"audio_tokens":0}}"#);
+    assert_eq!([&*spoke, &*searched, &*plain], ["audio", "grounded", "default"]);
+}
+
 fn tap(body: &str) -> UsageTap {
     if body.starts_with('{') { UsageTap::json() } else { UsageTap::events() }
 }

@@ -21,6 +21,7 @@ pub(super) struct RawUsage {
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_creation: Option<CacheCreation>,
+    server_tool_use: Option<ServerTools>,
     total_tokens: Option<u64>,
 }
 
@@ -32,16 +33,25 @@ struct CacheCreation {
     ephemeral_1h_input_tokens: Option<u64>,
 }
 
+/// Tools of the provider's own that are charged beside tokens.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ServerTools {
+    web_search_requests: Option<u64>,
+}
+
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct InputDetails {
     cached_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct OutputDetails {
     reasoning_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
 }
 
 impl RawUsage {
@@ -52,7 +62,7 @@ impl RawUsage {
         }
         take!(prompt_tokens, completion_tokens, prompt_tokens_details, completion_tokens_details);
         take!(input_tokens, output_tokens, input_tokens_details, output_tokens_details);
-        take!(cache_read_input_tokens, cache_creation_input_tokens, cache_creation, total_tokens);
+        take!(cache_read_input_tokens, cache_creation_input_tokens, cache_creation, server_tool_use, total_tokens);
     }
 
     /// Disjoint buckets; `None` when the object holds no count.
@@ -88,6 +98,18 @@ impl RawUsage {
             (all, None) => (all, None),
             (all, hour) => without(all, hour),
         }
+    }
+
+    /// Whether sound was heard or spoken.
+    pub(super) fn has_audio(&self) -> bool {
+        let heard = self.prompt_tokens_details.or(self.input_tokens_details).and_then(|details| details.audio_tokens);
+        let spoken = self.completion_tokens_details.or(self.output_tokens_details).and_then(|details| details.audio_tokens);
+        heard.max(spoken).is_some_and(|tokens| tokens > 0)
+    }
+
+    /// Whether the provider has searched the web for it.
+    pub(super) fn has_searched(&self) -> bool {
+        self.server_tool_use.and_then(|tools| tools.web_search_requests).is_some_and(|searches| searches > 0)
     }
 
     /// Whether the provider contradicts itself: the buckets do not sum to its total, or a part is larger than its whole.

@@ -1,12 +1,14 @@
 //! What the running month has cost so far, exactly.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use farthing_types::{civil, day_number};
 
 /// Tenants whose sums are kept; of those beyond there is no forecast of their own.
 const TENANTS: usize = 10_000;
+/// Hours that are remembered one by one: what ends late has its row in the hour in which it began.
+pub(super) const AGAIN: i64 = 49;
 
 /// Sums of a calendar month, UTC, nano-dollars.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ pub(super) struct Month {
     hours: (i64, i64),
     all: i128,
     tenants: HashMap<Arc<str>, i128>,
+    /// What the last hours came to, of all and of the tenants whose sums are kept.
+    last: BTreeMap<i64, (i128, HashMap<Arc<str>, i128>)>,
 }
 
 /// The first hour of an hour's month and the one after its last, and its name.
@@ -33,8 +37,35 @@ impl Month {
         }
     }
 
+    /// Sets what an hour came to, also of one that was set before. Another month's changes nothing.
+    pub(super) fn set<'a>(&mut self, hour: i64, spent: impl Iterator<Item = (&'a Arc<str>, i128)>) {
+        if hour < self.hours.0 || hour >= self.hours.1 {
+            return;
+        }
+        if let Some((all, tenants)) = self.last.remove(&hour) {
+            self.all -= all;
+            for (tenant, nanos) in tenants {
+                if let Some(sum) = self.tenants.get_mut(&tenant) {
+                    *sum -= nanos;
+                }
+            }
+        }
+        let (mut all, mut tenants) = (0, HashMap::new());
+        for (tenant, nanos) in spent {
+            self.add(tenant, nanos);
+            all += nanos;
+            if self.tenants.contains_key(tenant) {
+                *tenants.entry(tenant.clone()).or_default() += nanos;
+            }
+        }
+        self.last.insert(hour, (all, tenants));
+        while self.last.len() as i64 > AGAIN {
+            self.last.pop_first();
+        }
+    }
+
     /// Adds what a tenant spent in an hour of the month.
-    pub(super) fn add(&mut self, tenant: &Arc<str>, nanos: i128) {
+    fn add(&mut self, tenant: &Arc<str>, nanos: i128) {
         self.all += nanos;
         if let Some(sum) = self.tenants.get_mut(tenant) {
             *sum += nanos;
@@ -46,6 +77,9 @@ impl Month {
     /// Forgets what a tenant spent; it stays in the sum of all.
     pub(super) fn forget_tenant(&mut self, tenant: &str) {
         self.tenants.remove(tenant);
+        for (_, tenants) in self.last.values_mut() {
+            tenants.remove(tenant);
+        }
     }
 
     /// Spent so far, of all or of a tenant; `None` for a tenant that is not kept.
@@ -73,8 +107,8 @@ mod tests {
         assert_eq!(month_of(december + 1).1, "2027-01");
         let mut month = Month::default();
         month.turn(december);
-        month.add(&"acme".into(), 5);
-        month.add(&"other".into(), 7);
+        let (acme, other) = ("acme".into(), "other".into());
+        month.set(december, [(&acme, 3), (&other, 7), (&acme, 2)].into_iter());
         month.turn(december - 24);
         assert_eq!((month.so_far(None), month.so_far(Some("acme")), month.so_far(Some("nobody"))), (Some(12), Some(5), None));
         month.turn(december + 1);

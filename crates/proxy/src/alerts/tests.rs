@@ -224,3 +224,19 @@ fn old_changes_are_history_and_a_log_that_loses_rows_is_not() {
     assert_eq!(alerts.list().len(), 1);
     assert!(alerts.list()[0].alert.summary.contains("5 rows were dropped"));
 }
+
+#[test]
+fn what_ends_late_is_spent_in_its_month_all_the_same() {
+    let alerts = Alerts::new(&Config::default());
+    let (first, last) = (497_544_i64, 497_544 + 45 * 24);
+    let mut rows: BTreeMap<i64, Vec<HourCosts>> = (first..last).map(|h| (h, vec![costs("acme", 100.0, 2_000_000_000, 0)])).collect();
+    alerts.take(first..last, &rows, Time::from_millis(last * 3_600_000));
+    // November had 432 hours of $2 by then.
+    assert_eq!(alerts.forecast(None).unwrap().so_far.to_string(), "864");
+    rows.insert(last - 5, vec![costs("acme", 100.0, 7_000_000_000, 0)]);
+    for _ in 0..2 {
+        alerts.again(last - 48..last, &rows);
+        assert_eq!(alerts.forecast(None).unwrap().so_far.to_string(), "869");
+        assert_eq!(alerts.forecast(Some("acme")).unwrap().so_far.to_string(), "869");
+    }
+}

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use farthing_config::AlertsConfig;
-use farthing_ledger::costs::{CostError, CostQuery, CostReport, CostStore, Dimension, Limits, Window, money};
+use farthing_ledger::costs::{CostError, CostQuery, CostReport, CostStore, Dimension, Limits, RecentRows, Window, money};
 use farthing_ledger::watch::{Alert, HourRow, SeriesKey, Watcher, anomaly, billing_at_risk, budget, overrun, unpriced};
 use farthing_types::{Money, Span, Time};
 use tokio_util::sync::CancellationToken;
 
 use super::Alerts;
-use super::month::{Month, month_of};
+use super::month::{AGAIN, Month, month_of};
 use crate::state::State;
 
 const HOUR: i64 = 3_600_000_000_000;
@@ -79,9 +79,7 @@ impl Watching {
     pub(super) fn hour(&mut self, hour: i64, rows: &[HourCosts], at: Time) -> Vec<Alert> {
         self.hours += 1;
         self.month.turn(hour);
-        for row in rows {
-            self.month.add(&row.row.key.tenant, row.nanos);
-        }
+        self.again(hour, rows);
         let found = self.watcher.hour(hour, &rows.iter().map(|row| row.row.clone()).collect::<Vec<_>>());
         let mut told: Vec<Alert> = found.iter().map(|found| anomaly(found, at)).collect();
         let mut without: Vec<&HourCosts> = rows.iter().filter(|row| row.unpriced > 0).collect();
@@ -91,6 +89,11 @@ impl Watching {
             unpriced((&key.provider, &key.route, row.row.target.as_deref()), row.unpriced, at)
         }));
         told
+    }
+
+    /// Sets what an hour came to in the month.
+    pub(super) fn again(&mut self, hour: i64, rows: &[HourCosts]) {
+        self.month.set(hour, rows.iter().map(|row| (&row.row.key.tenant, row.nanos)));
     }
 
     pub(super) fn forecast(&self, tenant: Option<&str>, limit: Option<Money>) -> Option<MonthForecast> {
@@ -124,12 +127,12 @@ pub(super) struct HourCosts {
     pub(super) unpriced: u64,
 }
 
-/// Calls by the hour, in `hours`.
+/// Calls by the hour, in `hours`, and whether all of them could be read.
 fn read(
     store: &CostStore,
     hours: std::ops::Range<i64>,
     late: &(dyn Fn() -> bool + Sync),
-) -> Result<BTreeMap<i64, Vec<HourCosts>>, CostError> {
+) -> Result<(BTreeMap<i64, Vec<HourCosts>>, bool), CostError> {
     let time = |hour: i64| Time::from_nanos(hour.saturating_mul(HOUR));
     let query = CostQuery {
         by: vec![Dimension::Tenant, Dimension::Provider, Dimension::Route, Dimension::Target],
@@ -138,7 +141,11 @@ fn read(
         calls_only: true,
         ..CostQuery::of(Window { from: time(hours.start), to: time(hours.end) })
     };
-    Ok(by_hour(&store.answer(&query, late)?))
+    let report = store.answer(&query, late)?;
+    if let Some(problem) = report.unreadable.first() {
+        tracing::warn!(%problem, "the spend that is watched lacks rows of the log; they are looked for again for two days");
+    }
+    Ok((by_hour(&report), report.unreadable.is_empty()))
 }
 
 fn by_hour(report: &CostReport) -> BTreeMap<i64, Vec<HourCosts>> {
@@ -197,30 +204,46 @@ impl State {
         }
     }
 
-    /// Hours that are over, day by day.
+    /// Hours that are over, day by day. What has come late of the last two days is taken over before.
     fn take_hours(&self, stop: &CancellationToken) {
         let Some(log) = &self.log else { return };
         let alerts = &self.alerts;
-        let due = alerts.watching.lock().due(self.clock.now());
-        let recent = Arc::new(farthing_ledger::costs::OpenLog::new(log.clone(), LONGEST));
-        let limits = Limits { threads: 1, ..Limits::default() };
+        let (due, begun) = {
+            let watching = alerts.watching.lock();
+            (watching.due(self.clock.now()), watching.watcher.next().is_some())
+        };
+        let open: Arc<dyn RecentRows> = Arc::new(farthing_ledger::costs::OpenLog::new(log.clone(), LONGEST));
+        let last = due.start - AGAIN + 1..due.start;
+        if begun && !due.is_empty() {
+            let Some(hours) = self.spent_in(last.clone(), Some(open.clone()), stop) else { return };
+            alerts.again(last, &hours);
+        }
         for from in due.clone().step_by(24) {
             let to = (from + 24).min(due.end);
             // Only the last day can have rows that are in no file yet.
-            let recent = (to == due.end).then(|| recent.clone() as Arc<dyn farthing_ledger::costs::RecentRows>);
-            let store = CostStore::new(&self.config().log.dir, recent, limits);
-            let until = self.real.now() + LONGEST;
-            match read(&store, from..to, &|| stop.is_cancelled() || self.real.now() > until) {
-                Ok(hours) => alerts.take(from..to, &hours, self.clock.now()),
-                Err(_) if stop.is_cancelled() => return,
-                Err(error) => {
-                    alerts.watching.lock().failed += 1;
-                    tracing::warn!(%error, "calls of some hours cannot be read: their spend is not watched until they can");
-                    return;
-                }
-            }
+            let Some(hours) = self.spent_in(from..to, (to == due.end).then(|| open.clone()), stop) else { return };
+            alerts.take(from..to, &hours, self.clock.now());
         }
         alerts.predict(self.clock.now());
+    }
+
+    /// What was spent in each of some hours; `None` when that cannot be read, or the watch ends.
+    fn spent_in(
+        &self,
+        hours: std::ops::Range<i64>,
+        open: Option<Arc<dyn RecentRows>>,
+        stop: &CancellationToken,
+    ) -> Option<BTreeMap<i64, Vec<HourCosts>>> {
+        let store = CostStore::new(&self.config().log.dir, open, Limits { threads: 1, ..Limits::default() });
+        let until = self.real.now() + LONGEST;
+        let read = read(&store, hours, &|| stop.is_cancelled() || self.real.now() > until);
+        if stop.is_cancelled() {
+            return None;
+        }
+        self.alerts.watching.lock().failed += u64::from(!matches!(read, Ok((_, true))));
+        read.inspect_err(|error| tracing::warn!(%error, "calls of some hours cannot be read: their spend is not watched until they can"))
+            .ok()
+            .map(|(hours, _)| hours)
     }
 }
 
@@ -250,6 +273,12 @@ impl Alerts {
                 told.into_iter().for_each(|alert| self.raise(alert));
             }
         }
+    }
+
+    /// Takes over what has come late of hours that were taken.
+    pub(super) fn again(&self, hours: std::ops::Range<i64>, rows: &BTreeMap<i64, Vec<HourCosts>>) {
+        let mut watching = self.watching.lock();
+        hours.for_each(|hour| watching.again(hour, rows.get(&hour).map_or(&[], Vec::as_slice)));
     }
 
     /// Tells when the month will probably cost more than it may.

@@ -23,6 +23,9 @@ pub struct KeptMember {
     /// Service of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Arc<str>>,
+    /// Public id of the Farthing key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
     /// When it was ordered, nanoseconds: the prices of that time hold.
     pub at_ns: i64,
     /// Bytes of its body.

@@ -56,6 +56,7 @@ impl Member {
             tenant: flight.payer.clone(),
             team: flight.attribution.team.clone(),
             service: flight.attribution.service.clone(),
+            key: flight.attribution.key.clone(),
             at_ns: flight.at.nanos(),
             bytes: body.len() as u64,
         };

@@ -35,8 +35,8 @@ impl State {
     pub fn settle_unused(&self, route: &Arc<RouteState>, answer: &Answer) {
         let Answer { line, kept, target, took } = answer;
         let at = Time::from_nanos(kept.at_ns);
-        let who =
-            Who { tenant: &kept.tenant, team: kept.team.as_deref(), service: kept.service.as_deref(), key: None, route: &route.route.name };
+        let (team, service, key) = (kept.team.as_deref(), kept.service.as_deref(), kept.key.as_deref());
+        let who = Who { tenant: &kept.tenant, team, service, key, route: &route.route.name };
         let held = self.budgets.owed(&Ask { who, priority: Priority::Low, bound: None, now: self.clock.now() });
         let flight = Flight::new(CallId(self.ids.next()), at, route.clone(), order(kept, target), held);
         flight.attempt(CallReport {
@@ -89,7 +89,7 @@ fn order(kept: &KeptMember, target: &Arc<str>) -> Order {
             unused: true,
             _room: None,
         })),
-        attribution: Attribution { team: kept.team.clone(), service: kept.service.clone(), tags: None },
+        attribution: Attribution { team: kept.team.clone(), service: kept.service.clone(), key: kept.key.clone(), tags: None },
         claim: Claim::default(),
         early: None,
     }

@@ -11,7 +11,7 @@ use http::header::CONTENT_ENCODING;
 
 use super::{List, One, Stage};
 use crate::l2;
-use crate::lookup::{Found, judge, look_up};
+use crate::lookup::{Found, judge, judge_as_of, look_up};
 use crate::state::State;
 use crate::ticketed::{MAX_JOINS, Wanted};
 
@@ -57,8 +57,10 @@ impl One {
         if state.cache.holds(&usable.entry) && (usable.left.is_err() || !usable.entry.soft_purged()) {
             return true;
         }
+        let silent = self.planned.account.route.is_silent(self.planned.account.at);
         let entry = state.cache.peek(self.planned.account.key, &self.planned.headers);
-        match entry.filter(|entry| acceptable(entry, &self.planned.headers)).map(|entry| found_stage(judge(&self.planned, entry))) {
+        let entry = entry.filter(|entry| acceptable(entry, &self.planned.headers));
+        match entry.map(|entry| found_stage(judge_as_of(&self.planned, entry, silent))) {
             Some(known @ Stage::Known(_)) => self.stage = known,
             _ => return false,
         }
@@ -86,11 +88,12 @@ impl One {
         };
         let subject = self.planned.subject();
         let seen = wanted.previous.as_ref();
+        let silent = self.planned.account.route.is_silent(self.planned.account.at);
         let joined = state.cache.join(Join { subject: &subject, headers: &self.planned.headers, seen, now: state.clock.now() });
         self.stage = match joined {
             Joined::Lead(ticket) => Stage::Leads(wanted, ticket),
             Joined::Alone(reason) => Stage::Rides(reason),
-            Joined::Stored(entry) => found_stage(judge(&self.planned, entry)),
+            Joined::Stored(entry) => found_stage(judge_as_of(&self.planned, entry, silent)),
             Joined::Follow(_) | Joined::Refused(_) => Stage::Joins(wanted),
         };
     }

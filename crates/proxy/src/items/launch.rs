@@ -64,7 +64,10 @@ impl List {
     fn let_go(&mut self) {
         for one in &mut self.items {
             one.stage = match std::mem::replace(&mut one.stage, Stage::Apart) {
-                Stage::Leads(wanted, _ticket) => Stage::Missing(wanted),
+                Stage::Leads(wanted, ticket) => {
+                    ticket.held_back();
+                    Stage::Missing(wanted)
+                }
                 stage => stage,
             };
         }

@@ -280,9 +280,10 @@ fn same_client(one: &RouteState, other: &RouteState) -> bool {
 }
 
 fn is_fresh(state: &State, (route, known): (&RouteState, &Known), (headers, at): (&HeaderMap, Time)) -> bool {
+    let heard = (at, route.is_silent(at));
     let Some(entry) = state.cache.peek(known.key, headers) else { return false };
     let plain = RequestFacts::read(&Method::GET, &HeaderMap::new());
-    matches!(judged_now(route, &plain, (&entry, &Judged::new(&entry, "", entry.soft_purged())), at), Verdict::Fresh { .. })
+    matches!(judged_now(route, &plain, (&entry, &Judged::new(&entry, "", entry.soft_purged())), heard), Verdict::Fresh { .. })
 }
 
 /// Fetches what is wanted, where it may be.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_config::{Change, Provider, Route};
+use farthing_config::{Change, Mode, Provider, Route};
 use farthing_policy::watch::Audit;
 use farthing_types::RouteName;
 
@@ -62,7 +62,11 @@ pub fn stale_by_rules(before: &Live, next: &Live) -> Vec<RouteName> {
         (provider, routing, pii, cacheable_if, targeted)
     };
     let stale = |new: &&Arc<RouteState>| {
-        before.named(&new.route.name).is_some_and(|old| rules(old) != rules(new) || source(before, old) != source(next, new))
+        before.named(&new.route.name).is_some_and(|old| {
+            // What `override` has kept may be what its head forbids to keep, which a copy does not say.
+            let unbound = old.route.mode == Mode::Override && new.route.mode != Mode::Override;
+            unbound || rules(old) != rules(new) || source(before, old) != source(next, new)
+        })
     };
     next.routes.iter().filter(stale).map(|route| route.route.name.clone()).collect()
 }

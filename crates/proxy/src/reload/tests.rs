@@ -297,3 +297,13 @@ async fn prices_are_those_of_the_configuration() {
     assert!(!world.is_hit("/a/x").await);
     assert_eq!(world.inside.totals().routes["a"].bill_usd, Money::from_nanos(5));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_only_override_may_keep_goes_with_it() {
+    let world = World::new(config());
+    assert!(!world.is_hit("/a/x").await && world.is_hit("/a/x").await && !world.is_hit("/b/x").await);
+    let purged = world.reload(with(config(), "a", |route| route.mode = Mode::Learned)).unwrap().purged;
+    assert_eq!(purged.iter().map(|name| &**name).collect::<Vec<_>>(), ["a"]);
+    assert!(!world.is_hit("/a/x").await && world.is_hit("/b/x").await);
+    assert!(world.reload(config()).unwrap().purged.is_empty(), "the other way nothing is lost");
+}

@@ -9,6 +9,7 @@
 )]
 
 mod overload;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -124,6 +125,10 @@ impl Got {
 }
 
 fn world(config: Config, takes: Span, script: Script) -> World {
+    world_over(config, None, takes, script)
+}
+
+fn world_over(config: Config, l2: Option<Arc<dyn farthing_cache::l2::Store>>, takes: Span, script: Script) -> World {
     let dir = std::env::temp_dir().join("farthing-no-models");
     let provided = Arc::new(Provided {
         began: Instant::now(),
@@ -136,7 +141,8 @@ fn world(config: Config, takes: Span, script: Script) -> World {
     let wire = provided.clone();
     let client = move |_: &UpstreamSpec| -> Arc<dyn Origin> { Arc::new(Wire(wire.clone())) };
     let clock = Arc::new(VirtualClock::new(Time::from_millis(1_764_201_600_000)));
-    World { inside: Inside::new(&Arc::new(config), clock, Store::open(dir, StoreOptions::default()), &client).unwrap(), provided }
+    let stores = (Store::open(dir, StoreOptions::default()), l2);
+    World { inside: Inside::with_l2(&Arc::new(config), clock, stores, &client).unwrap(), provided }
 }
 
 fn request(method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {

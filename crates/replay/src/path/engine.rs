@@ -308,9 +308,17 @@ impl<'a> Path<'a> {
 
     fn missing(&mut self, planned: &Planned<'a>, previous: Option<Arc<Copy>>, reason: UncachedReason) {
         if planned.facts.method == Method::HEAD {
-            return self.pass(planned.index, reason, planned.row.at);
+            return self.pass_head(planned, reason);
         }
         self.call(planned, Wanted { previous, stale: false, reason });
+    }
+
+    /// HEAD is answered from GET's copy but does not fill it.
+    fn pass_head(&mut self, planned: &Planned<'a>, reason: UncachedReason) {
+        if planned.facts.only_if_cached {
+            return self.answered(planned.row, Outcome::Refused, Near::default());
+        }
+        self.pass(planned.index, reason, planned.row.at);
     }
 
     fn judge(&mut self, planned: &Planned<'a>, copy: Arc<Copy>) {
@@ -332,7 +340,7 @@ impl<'a> Path<'a> {
                 self.refresh(planned, &copy);
                 self.serve(planned.row, &copy, (Outcome::Stale, Some(past)));
             }
-            _ if planned.facts.method == Method::HEAD => self.pass(planned.index, UncachedReason::Expired, planned.row.at),
+            _ if planned.facts.method == Method::HEAD => self.pass_head(planned, UncachedReason::Expired),
             Verdict::StaleIfError { reason, .. } => {
                 let stale = may_stand_in(StatusCode::from_u16(copy.status).unwrap_or_default());
                 if stale && !planned.facts.only_if_cached && copy.failed.within(FAILED_LATELY, planned.row.at) {

@@ -26,6 +26,14 @@ const OWN: &[&str] = &[
 /// Fields that say nothing about what is asked for; a batch call goes out without them, or with its own.
 const LEFT_OUT: &[&str] = &["content-length", "content-type", "accept-encoding", "traceparent", "tracestate", "x-request-id"];
 
+/// The same, of traces: each call has its own.
+const TRACING: &[&str] = &["baggage", "x-amzn-trace-id", "x-cloud-trace-context", "x-correlation-id"];
+
+fn is_left_out(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    LEFT_OUT.contains(&name) || TRACING.contains(&name) || name.starts_with("x-b3-") || name.starts_with("x-datadog-")
+}
+
 /// Fields of a batch's answer that are not true of its pieces. A cookie would be handed to several clients.
 const OF_THE_WHOLE: &[&str] = &[
     "content-length",
@@ -52,7 +60,7 @@ pub fn group(headers: &HeaderMap, group: &mut Vec<u8>) -> Result<(), Alone> {
     if OWN.iter().any(|name| headers.contains_key(*name)) {
         return Err(Alone::Header);
     }
-    let mut fields: Vec<(&HeaderName, &HeaderValue)> = headers.iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str())).collect();
+    let mut fields: Vec<(&HeaderName, &HeaderValue)> = headers.iter().filter(|(name, _)| !is_left_out(name)).collect();
     // Of one name the order has a meaning, and stays.
     fields.sort_by_key(|(name, _)| name.as_str());
     for (name, value) in fields {
@@ -71,8 +79,8 @@ pub fn put(group: &mut Vec<u8>, text: &[u8]) {
 /// Headers of a batch call, from those of its first member. Its answer must come as it is, because it is taken apart.
 pub fn of_call(first: &HeaderMap, with_body: bool) -> HeaderMap {
     let mut headers = first.clone();
-    for name in LEFT_OUT {
-        headers.remove(*name);
+    for name in first.keys().filter(|name| is_left_out(name)) {
+        headers.remove(name);
     }
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if with_body {
@@ -107,9 +115,18 @@ pub fn is_plain(headers: &HeaderMap) -> bool {
 
 /// Whether the content is JSON, as far as the field says.
 pub fn is_json(headers: &HeaderMap) -> bool {
+    is_plain_json(headers) || media(headers).to_ascii_lowercase().ends_with("+json")
+}
+
+/// Whether the content is JSON and nothing more special: an envelope has no place to say what.
+pub fn is_plain_json(headers: &HeaderMap) -> bool {
+    media(headers).eq_ignore_ascii_case("application/json")
+}
+
+/// What the content is, without parameters.
+fn media(headers: &HeaderMap) -> &str {
     let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    media == "application/json" || media.ends_with("+json")
+    media.split(';').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]
@@ -141,6 +158,14 @@ mod tests {
             assert_ne!(plain, of(other), "{other:?}");
         }
         assert_ne!(of(&[("a", "1"), ("a", "2")]), of(&[("a", "2"), ("a", "1")]));
+    }
+
+    #[test]
+    fn what_names_one_sending_keeps_no_calls_apart() {
+        for name in ["x-b3-traceid", "x-datadog-parent-id", "x-amzn-trace-id", "x-correlation-id", "baggage"] {
+            assert_eq!(of(&[(name, "1")]), of(&[(name, "2")]), "{name}");
+            assert!(of_call(&headers(&[(name, "1")]), false).get(name).is_none());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::format::{BatchFormat, Broken, Joined, Part, Piece, slice, text};
-use super::headers::{is_json, of_envelope};
+use super::headers::{is_json, is_plain_json, of_envelope};
 use super::json::{self, Object};
 
 /// See the module.
@@ -28,7 +28,7 @@ impl BatchFormat for Rest {
         let url = call.target.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let mut part = format!("\"method\":{},\"url\":{}", json::string(call.method.as_str()), json::string(url));
         if !body.is_empty() {
-            let body = std::str::from_utf8(body).ok().filter(|_| is_json(&call.headers));
+            let body = std::str::from_utf8(body).ok().filter(|_| is_plain_json(&call.headers));
             let body = body.filter(|body| serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok()).ok_or(Alone::Body)?;
             let _ = write!(part, ",\"body\":{}", body.trim());
         }

@@ -99,8 +99,10 @@ fn what_an_envelope_cannot_hold_goes_alone() {
     assert_eq!(alone(&format, Method::HEAD, "/a", ""), Alone::Method);
     assert_eq!(alone(&format, Method::POST, "/a", "{\"a\":"), Alone::Body);
     let (mut call, _) = world(rest()).call(Method::POST, "/a", "{}");
-    call.headers.insert("content-type", HeaderValue::from_static("text/plain"));
-    assert_eq!(format.part(&call, &Bytes::from_static(b"{}")), Err(Alone::Body));
+    for media in ["text/plain", "application/merge-patch+json", "application/vnd.x.v2+json"] {
+        call.headers.insert("content-type", HeaderValue::from_static(media));
+        assert_eq!(format.part(&call, &Bytes::from_static(b"{}")), Err(Alone::Body), "{media}");
+    }
 }
 
 #[test]
