@@ -8,7 +8,7 @@ use farthing_types::{BudgetSpec, Coding, LimitSpec, Money, Overrides, RouteName,
 
 use crate::{
     AdminToken, AlertsConfig, EventsConfig, FarthingKey, FleetConfig, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig,
-    Route, Secret, SelfCostConfig, SinkConfig, TenantRights,
+    Route, Secret, SelfCostConfig, SinkConfig, TenantRights, TlsConfig,
 };
 
 /// The whole configuration of one instance.
@@ -136,6 +136,8 @@ pub struct ListenConfig {
     pub compress_min: u64,
     /// Interim answers (1xx) of providers go on to clients of HTTP/1.1.
     pub interim: bool,
+    /// TLS towards clients; `None`: it speaks plain HTTP.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for ListenConfig {
@@ -155,6 +157,7 @@ impl Default for ListenConfig {
             compress: Vec::new(),
             compress_min: 1_024,
             interim: true,
+            tls: None,
         }
     }
 }
@@ -170,11 +173,13 @@ pub struct AdminConfig {
     pub tokens: Vec<AdminToken>,
     /// Most bytes of a request body.
     pub max_body: usize,
+    /// TLS towards its clients; `None`: it speaks plain HTTP.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8788)), token: None, tokens: Vec::new(), max_body: 1_000_000 }
+        Self { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8788)), token: None, tokens: Vec::new(), max_body: 1_000_000, tls: None }
     }
 }
 

@@ -33,6 +33,7 @@ mod salt;
 mod secret;
 mod sinks;
 mod strategies;
+mod tls;
 mod tune;
 mod upgrade;
 
@@ -67,5 +68,6 @@ pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig};
 pub use secret::Secret;
 pub use sinks::{LOG_TABLES, ModelStoreConfig, PostgresConfig, S3Config, S3Key, SinkConfig, SinkTarget};
 pub use strategies::{OverheadConfig, PlanConfig, StrategyFlags};
+pub use tls::{CertificateFiles, ReadFile, TlsConfig, TlsFault, TlsMaterial};
 pub use tune::TuneConfig;
 pub use upgrade::UpgradeConfig;

@@ -42,6 +42,7 @@ use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
 use crate::lifecycle::freeze::Freeze;
+use crate::listeners::Listeners;
 use crate::live::Live;
 use crate::load::Load;
 use crate::memory::{self, Memory};
@@ -147,6 +148,8 @@ impl Proxy {
         tokens.start(&state.tasks, &state.clock, &stop)?;
         tokens.first_reading(FIRST_KEYS).await;
         let service = Arc::new(Service { state: state.clone() });
+        state.listeners.follow(&state.tasks, &state.real, &stop);
+        let edge = edge.with_tls(state.listeners.data.clone());
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
         fleet::bus::start(&state);
         experiments::fleet::start(&state);
@@ -310,6 +313,7 @@ pub(crate) fn build(
         live: ArcSwap::from_pointee(Live::new(config.clone(), Clients::new(config, &salt)?, compiled)),
         turns: AtomicU64::new(0),
         changes: Arc::new(ChangeBook::new(config)),
+        listeners: Listeners::open(config, real.wall())?,
         reloads: Reloads::default(),
         events: sources,
         cache: Cache::in_fleet(

@@ -36,6 +36,7 @@ mod journal;
 mod l2;
 pub mod lifecycle;
 mod limits;
+mod listeners;
 mod live;
 mod load;
 mod lookup;
@@ -179,6 +180,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Certificates that clients are shown.
+    #[error(transparent)]
+    Tls(#[from] farthing_tls::TlsError),
     /// The webhook of alerts cannot be called.
     #[error("alerts.webhook cannot be called as it is written: {0}")]
     Webhook(String),

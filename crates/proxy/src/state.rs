@@ -29,6 +29,7 @@ use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
 use crate::lifecycle::freeze::Freeze;
 use crate::limits::LimitsReport;
+use crate::listeners::Listeners;
 use crate::live::Live;
 use crate::load::Load;
 use crate::memory::Memory;
@@ -52,7 +53,9 @@ pub struct State {
     pub turns: AtomicU64,
     /// Who changed what and when.
     pub changes: Arc<ChangeBook>,
-    /// Which that is, and what became of others.
+    /// Certificates that clients are shown.
+    pub listeners: Listeners,
+    /// Which configuration is in force, and what became of others.
     pub reloads: Reloads,
     /// The proxy's time: decisions, ages, log.
     pub clock: Arc<dyn Clock>,

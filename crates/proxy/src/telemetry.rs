@@ -15,6 +15,7 @@ mod redis;
 mod routing;
 mod sinks;
 mod switches;
+mod tls;
 mod watch;
 
 use std::fmt;
@@ -129,6 +130,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in config::families(&self.0.config_standing(), self.0.change_counts()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in tls::families(&self.0.state().listeners) {
             family.encode(&mut encoder)?;
         }
         for family in alerts::families(&self.0.alerts().stats()) {

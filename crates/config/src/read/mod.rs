@@ -41,6 +41,7 @@ mod routing;
 pub(crate) mod section;
 mod sinks;
 mod sinks_s3;
+mod tls;
 mod tune;
 mod upgrade;
 pub(crate) mod values;

@@ -6,7 +6,7 @@ pub(crate) use super::registry_events::{EVENT_RULE, EVENTS, EXPERIMENT, VARIANT}
 pub(crate) use super::registry_fleet::FLEET;
 pub(crate) use super::registry_identity::{ADMIN_TOKEN, JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
-pub(crate) use super::registry_listen::{ADMIN, DATA};
+pub(crate) use super::registry_listen::{ADMIN, CERTIFICATE, DATA, TLS};
 pub(crate) use super::registry_money::{
     ALERTS, AUDIT, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, OVERHEAD, PREFETCH, PRICE_FILES, PRICES,
     SELF_COST, SERVICE, SERVICE_RATES, STRATEGIES, TIER, TOKEN_RATES,

@@ -33,6 +33,7 @@ pub(crate) const DATA: Keys = &[
         "true",
         "What a provider sends before its answer (102, 103 Early Hints) goes on to clients of HTTP/1.1. `false` for clients that take the first head for the answer, as Python's `http.client` does.",
     ),
+    table("tls", Kind::Table, "TLS towards clients. Without it the port speaks plain HTTP."),
 ];
 
 pub(crate) const ADMIN: Keys = &[
@@ -40,4 +41,27 @@ pub(crate) const ADMIN: Keys = &[
     key("token", "secret", "", "Bearer token that may do everything. Without any token only clients on loopback are answered."),
     table("tokens", Kind::Array, "Tokens with a name and a role."),
     key("max_body", "size", "\"1MB\"", "Most bytes of a request body; 413 beyond."),
+    table("tls", Kind::Table, "TLS towards clients. Without it the port speaks plain HTTP."),
+];
+
+pub(crate) const TLS: Keys = &[
+    key(
+        "cert",
+        "path",
+        "",
+        "Required. PEM file: the certificate, and those between it and its authority. Read again with each reload, and within ten seconds after the file has changed; connections go on.",
+    ),
+    key("key", "path", "", "Required. PEM file: its private key."),
+    key(
+        "client_ca",
+        "path",
+        "",
+        "PEM file: authorities. Clients must show a certificate that one of them has signed, or the handshake fails. Who a client is, is told by its key or token all the same.",
+    ),
+    table("more", Kind::Array, "Certificates for hosts of their own."),
+];
+
+pub(crate) const CERTIFICATE: Keys = &[
+    key("cert", "path", "", "Required. As above; shown to clients that ask for one of its names (SNI)."),
+    key("key", "path", "", "Required. As above."),
 ];

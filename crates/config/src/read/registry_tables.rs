@@ -1,10 +1,11 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADAPTER, ADMIN, ADMIN_TOKEN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF,
-    EVENT_RULE, EVENTS, EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS,
-    OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE,
-    SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    ADAPTER, ADMIN, ADMIN_TOKEN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, CERTIFICATE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER,
+    ERROR_IF, EVENT_RULE, EVENTS, EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE,
+    MODELS, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST,
+    SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TLS, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS,
+    WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -19,6 +20,12 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "Tokens of the admin API with a name and a role; `farthing keys admin` prints one with its table.",
         keys: ADMIN_TOKEN,
     },
+    Table {
+        heading: "[data.tls], [admin.tls]",
+        doc: "TLS 1.2 and 1.3 towards clients, with HTTP/2 where they offer it (ALPN; the admin port speaks HTTP/1.1). See docs/forward.md.",
+        keys: TLS,
+    },
+    Table { heading: "[[data.tls.more]], [[admin.tls.more]]", doc: "Certificates for hosts of their own.", keys: CERTIFICATE },
     Table { heading: "[cache]", doc: "Memory of the cache. All bounds are in bytes.", keys: CACHE },
     Table {
         heading: "[l2]",

@@ -13,6 +13,7 @@ use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{AliasInfo, Counts, Status, Store};
 use farthing_sinks::SinkState;
+use farthing_tls::Certificates;
 use farthing_types::{Money, Time};
 use farthing_upstream::{BreakerState, Upstream};
 use http::HeaderMap;
@@ -59,6 +60,10 @@ impl Proxy {
     /// The address of the data port.
     pub fn data_addr(&self) -> SocketAddr {
         self.addr
+    }
+    /// The certificates of the admin port; `None`: it speaks plain HTTP.
+    pub fn admin_tls(&self) -> Option<Arc<Certificates>> {
+        self.state.listeners.admin.clone()
     }
     /// The configuration it runs.
     pub fn config(&self) -> Arc<Config> {
@@ -416,6 +421,8 @@ impl Proxy {
             self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
         );
         parts.push(part("config", self.state.reloads.problem()));
+        let wall = self.wall_now();
+        parts.extend(self.state.listeners.all().map(|certificates| part(certificates.table(), certificates.problem(wall))));
         let unwritten = self.change_counts().1;
         let audit = (unwritten > 0).then(|| format!("{unwritten} changes could not be written to the audit log below state_dir"));
         parts.extend(audit.map(|problem| part("audit", Some(problem))));

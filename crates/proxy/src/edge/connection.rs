@@ -49,6 +49,11 @@ impl Server {
         Self(Arc::new(Shared { config, handler, stats, stop, cut: CancellationToken::new(), streams: TaskTracker::new() }))
     }
 
+    /// Counts a connection that was refused before it was served.
+    pub(super) fn count_refused(&self, refusal: Refusal) {
+        self.0.stats.count_refused(refusal);
+    }
+
     /// Ends all connections now, whatever they are doing.
     pub(super) async fn cut(&self) {
         self.0.cut.cancel();

@@ -106,6 +106,8 @@ refusals! {
     BodyBroken = "body-broken", BAD_REQUEST, "the request body ended early";
     /// The client address has too many connections.
     AddressCap = "address-connections", SERVICE_UNAVAILABLE, "too many connections from this address";
+    /// Plain HTTP where TLS is spoken.
+    PlainHttp = "plain-http", BAD_REQUEST, "this port speaks TLS: write https:// in the URL";
     /// The handler broke down; a defect of ours.
     Defect = "defect", INTERNAL_SERVER_ERROR, "an internal error occurred";
 }
