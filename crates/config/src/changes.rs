@@ -9,8 +9,8 @@ use std::sync::Arc;
 use farthing_types::{BudgetSpec, LimitSpec, Money};
 
 use crate::{
-    AdminConfig, AlertsConfig, AuditConfig, CacheConfig, Config, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, OverheadConfig,
-    PlanConfig, PrefetchConfig, Provider, Route, StrategyFlags, TlsConfig,
+    AdminConfig, AlertsConfig, AuditConfig, CacheConfig, Config, ForwardConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig,
+    OverheadConfig, PlanConfig, PrefetchConfig, Provider, Route, StrategyFlags, TlsConfig,
 };
 
 /// Longest text of a value that is shown.
@@ -169,6 +169,20 @@ impl Changes {
         );
     }
 
+    /// What is done for clients may change at any time; whether the listener lets CONNECT pass is decided at the start.
+    fn forward(&mut self, both: (Option<&ForwardConfig>, Option<&ForwardConfig>)) {
+        match both {
+            (Some(old), Some(new)) => fields!(self, ForwardConfig, "forward", old, new;
+                live: providers, pass, tunnel, ports, networks, names, auth, connect_timeout, deadline, idle, longest;
+                apart: ),
+            (None, None) => {}
+            (old, _) => {
+                let (from, to) = if old.is_some() { ("there", NONE) } else { (NONE, "there") };
+                self.0.push(Change { key: "forward".into(), from: from.into(), to: to.into(), restart: Some(OPENED) });
+            }
+        }
+    }
+
     /// Other files may be read at any time; whether TLS is spoken at all belongs to the listener.
     fn tls(&mut self, key: &str, (old, new): (&Option<TlsConfig>, &Option<TlsConfig>)) {
         self.value(key, (old, new), (old.is_some() != new.is_some()).then_some(OPENED));
@@ -185,6 +199,7 @@ impl Changes {
                 drain_delay, drain, interim;
             apart: tls);
         self.tls("data.tls", (&old.data.tls, &new.data.tls));
+        self.forward((old.forward.as_ref(), new.forward.as_ref()));
         fields!(self, AdminConfig, "admin", &old.admin, &new.admin;
             live: token;
             restart OPENED => addr = "listen", max_body;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use farthing_types::{BudgetSpec, Coding, LimitSpec, Money, Overrides, RouteName, Span};
 
 use crate::{
-    AdminToken, AlertsConfig, EventsConfig, FarthingKey, FleetConfig, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig,
-    Route, Secret, SelfCostConfig, SinkConfig, TenantRights, TlsConfig,
+    AdminToken, AlertsConfig, EventsConfig, FarthingKey, FleetConfig, ForwardConfig, JwtIssuer, L2Config, OverloadConfig, Provider,
+    RetentionConfig, Route, Secret, SelfCostConfig, SinkConfig, TenantRights, TlsConfig,
 };
 
 /// The whole configuration of one instance.
@@ -16,6 +16,8 @@ use crate::{
 pub struct Config {
     /// The data port and the limits of its edge.
     pub data: ListenConfig,
+    /// What is done for clients that take it for their proxy; `None`: nothing.
+    pub forward: Option<ForwardConfig>,
     /// The admin port.
     pub admin: AdminConfig,
     /// Routes in the order in which they are tried: longer path prefixes first, routes with hosts before those without.

@@ -51,6 +51,7 @@ async fn serve(config: Arc<Config>, (source, digest): (Arc<dyn Source>, Option<A
         TcpListener::bind(addr).await.with_context(|| format!("the admin port {addr} cannot be opened; choose another with --admin"))?;
     let admin_addr = listener.local_addr()?;
     let proxy = Proxy::start(config.clone(), Arc::new(RealClock::default())).await?;
+    proxy.answers_at(admin_addr);
     proxy.config_is(digest.unwrap_or_else(|| "unknown".into()));
     crate::table::out(&greeting(&config, &proxy.data_addr().to_string(), &admin_addr.to_string()));
     for part in proxy.parts() {

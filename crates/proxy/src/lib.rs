@@ -28,6 +28,7 @@ mod fills;
 mod fleet;
 mod flight;
 pub mod forget;
+mod forward;
 mod identify;
 mod ids;
 mod inside;
@@ -99,6 +100,7 @@ pub use experiments::{
 pub use farthing_upstream::LegReport;
 pub use fills::FillOutcome;
 pub use fleet::{Fleet, FleetError, FleetStats, Identity};
+pub use forward::HostReport as UnobservedHost;
 pub use inside::Inside;
 pub use items::{ListStats, Source as ItemSource};
 pub use l2::{L2Error, L2Stats};

@@ -24,6 +24,7 @@ use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::fills::FillCounts;
 use crate::fleet::Fleet;
+use crate::forward::Forwarding;
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
@@ -53,6 +54,8 @@ pub struct State {
     pub turns: AtomicU64,
     /// Who changed what and when.
     pub changes: Arc<ChangeBook>,
+    /// What is done for clients that take this process for their proxy.
+    pub forwarding: Forwarding,
     /// Certificates that clients are shown.
     pub listeners: Listeners,
     /// Which configuration is in force, and what became of others.

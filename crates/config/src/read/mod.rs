@@ -10,6 +10,7 @@ mod events;
 mod experiments;
 mod flags;
 mod fleet;
+mod forward;
 mod imports;
 mod instance;
 mod jwt;
@@ -126,6 +127,7 @@ impl Config {
         draft.config.jwt = jwt::read(&top);
         draft.config.tenants = rights::tenants(&top);
         flags.apply(&doc, &mut draft);
+        draft.config.forward = forward::read(&top, &draft.config);
         draft.routes = routes::read(&top, &draft.providers);
         let config = resolve::finish(&top, draft, flags);
         match doc.into_problems() {

@@ -14,7 +14,8 @@ pub(crate) fn read(listener: &Section<'_, '_>) -> Option<TlsConfig> {
     let more = listener.full("tls.more");
     let more = s.array("more").into_iter().map(|table| files(&Section::open(s.doc, table, &more, registry::CERTIFICATE)));
     let more: Vec<_> = more.collect();
-    let config = TlsConfig { first: files(&s)?, more: more.into_iter().collect::<Option<_>>()?, client_ca: s.opt("client_ca", v::path) };
+    let client_ca = s.opt("client_ca", v::path);
+    let config = TlsConfig { first: files(&s)?, more: more.into_iter().collect::<Option<_>>()?, client_ca };
     let surroundings = s.doc.surroundings;
     let file = |path: &Path| surroundings.file(&path.to_string_lossy());
     if let Err(fault) = config.load(&file, surroundings.now()) {

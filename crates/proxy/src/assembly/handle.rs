@@ -28,6 +28,7 @@ use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::{AuditLine, ExperimentError, ExperimentView, TuningView};
 use crate::fills::FillOutcome;
 use crate::fleet::FleetStats;
+use crate::forward::HostReport;
 use crate::l2::{L2, L2Stats};
 use crate::lifecycle::freeze::{FreezeError, FreezeOrder};
 use crate::lifecycle::{CandidateView, DriftReport};
@@ -60,6 +61,18 @@ impl Proxy {
     /// The address of the data port.
     pub fn data_addr(&self) -> SocketAddr {
         self.addr
+    }
+    /// This process answers at `addr`, too: nobody reaches it there through the data port.
+    pub fn answers_at(&self, addr: SocketAddr) {
+        self.state.forwarding.answers_at(addr);
+    }
+    /// What passed unobserved since start, by host.
+    pub fn unobserved(&self) -> Vec<HostReport> {
+        self.state.forwarding.unobserved.report()
+    }
+    /// The certificates of the data port; `None`: it speaks plain HTTP.
+    pub fn data_tls(&self) -> Option<Arc<Certificates>> {
+        self.state.listeners.data.clone()
     }
     /// The certificates of the admin port; `None`: it speaks plain HTTP.
     pub fn admin_tls(&self) -> Option<Arc<Certificates>> {

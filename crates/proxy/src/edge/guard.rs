@@ -314,6 +314,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
                     (self.gate, self.ready) = (Gate::Open, self.held.len());
                     continue;
                 }
+                // What follows is read when the answer is on its way: nobody knows yet what it is. Without a tunnel the answer ends the connection.
+                Gate::Scanning if self.scanner.is_connecting() => return Poll::Pending,
                 Gate::Scanning => {}
                 Gate::Open => return Pin::new(&mut self.io).poll_read(cx, buf),
                 // hyper closes once the stand-in is answered; until then there is nothing to wake for.
