@@ -10,7 +10,7 @@ use bytes::Bytes;
 use farthing_config::ForwardConfig;
 use farthing_proxy::edge::TunnelEnd;
 use farthing_tests::skip::skip;
-use farthing_tests::{Origin, Setup, Started};
+use farthing_tests::{Origin, Setup};
 use farthing_types::{Body, Span};
 use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn origin() -> Origin {
     Origin::simple(|seen, _| {
-        let answer = Response::builder().header("cache-control", "max-age=60").header("proxy-authenticate", "Basic").header("keep-alive", "x");
+        let answer =
+            Response::builder().header("cache-control", "max-age=60").header("proxy-authenticate", "Basic").header("keep-alive", "x");
         answer.body(Body::full(Bytes::from(format!("origin {}", seen.target)))).unwrap()
     })
     .await
@@ -71,7 +72,8 @@ async fn ask(addr: SocketAddr, bytes: &[u8]) -> (TcpStream, String) {
 async fn told(addr: SocketAddr, bytes: &[u8]) -> String {
     let (mut stream, head) = ask(addr, bytes).await;
     let mut rest = Vec::new();
-    let length: usize = head.to_lowercase().split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+    let length: usize =
+        head.to_lowercase().split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
     rest.resize(length, 0);
     tokio::time::timeout(PATIENCE, stream.read_exact(&mut rest)).await.expect("a body").unwrap();
     head + &String::from_utf8(rest).unwrap()
@@ -106,7 +108,10 @@ async fn curl_takes_it_for_its_proxy() {
         assert_eq!(origin.calls(), calls, "{url}");
     }
     let seen = origin.seen();
-    assert!(seen.iter().all(|seen| !seen.headers.keys().any(|name| name.as_str().starts_with("proxy-") || name.as_str().starts_with("x-farthing"))));
+    assert!(
+        seen.iter()
+            .all(|seen| !seen.headers.keys().any(|name| name.as_str().starts_with("proxy-") || name.as_str().starts_with("x-farthing")))
+    );
     // Past all routes: what is encrypted stays so, to the end.
     let url = format!("https://localhost:{port}/");
     let ca = authority.file();
@@ -144,7 +149,12 @@ async fn pythons_clients_find_it_in_their_environment() {
     let proxy = format!("http://{}", started.client.addr);
     let mut client = Command::new(&python);
     client.arg(script("forward_client.py"));
-    client.args(["http://api.test/a", &format!("https://localhost:{}/", secured.addr.port()), &format!("http://{}/b", other.addr), "http://new.test/"]);
+    client.args([
+        "http://api.test/a",
+        &format!("https://localhost:{}/", secured.addr.port()),
+        &format!("http://{}/b", other.addr),
+        "http://new.test/",
+    ]);
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
         client.env(name, &proxy);
     }
@@ -194,7 +204,11 @@ async fn what_passes_is_stripped_of_what_is_between_two() {
     assert_eq!((report.passed, report.tunnels, report.up, report.down), (1, 0, 5, 13));
     // What came back from it once is not let in again.
     let via = seen[0].headers["via"].to_str().unwrap();
-    let looped = told(started.client.addr, format!("GET http://{to}/ HTTP/1.1\r\nhost: {to}\r\nvia: 1.0 x, {via}\r\nconnection: close\r\n\r\n").as_bytes()).await;
+    let looped = told(
+        started.client.addr,
+        format!("GET http://{to}/ HTTP/1.1\r\nhost: {to}\r\nvia: 1.0 x, {via}\r\nconnection: close\r\n\r\n").as_bytes(),
+    )
+    .await;
     assert!(looped.starts_with("HTTP/1.1 508"), "{looped}");
     assert_eq!(other.calls(), 1);
 }
@@ -227,7 +241,8 @@ async fn hostile_requests_lead_nowhere() {
     let port = victim.addr.port();
     // Everything is allowed by name: what is left is what the addresses say.
     let any = |rule: String| vec![rule.parse().unwrap(), "*".parse().unwrap()];
-    let started = setup(&origin, |forward| (forward.pass, forward.tunnel) = (any(format!("*:{port}")), any(format!("*:{port}")))).start().await;
+    let started =
+        setup(&origin, |forward| (forward.pass, forward.tunnel) = (any(format!("*:{port}")), any(format!("*:{port}")))).start().await;
     let connect = |to: &str| format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n\r\n");
     let get = |to: &str| format!("GET http://{to}/ HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n");
     let local = [
@@ -270,7 +285,8 @@ async fn hostile_requests_lead_nowhere() {
     }
     // The proxy's own port, and ports that no rule names.
     let own = started.client.addr;
-    for to in [format!("127.0.0.1:{}", own.port()), "example.test:22".to_owned(), "example.test:25".to_owned(), "127.0.0.1:6379".to_owned()] {
+    for to in [format!("127.0.0.1:{}", own.port()), "example.test:22".to_owned(), "example.test:25".to_owned(), "127.0.0.1:6379".to_owned()]
+    {
         let answer = told(own, connect(&to).as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 403"), "{to}: {answer}");
     }
@@ -306,15 +322,15 @@ async fn the_ports_of_the_process_itself_are_never_reached() {
     let started = setup(&origin, |forward| {
         open(forward);
         forward.networks.push("0.0.0.0/0".parse().unwrap());
-        forward.tunnel = (1..=65_535).step_by(1).filter(|port| *port == admin.addr.port()).map(|port| format!("*:{port}").parse().unwrap()).collect();
         forward.ports = (1..=65_535).collect();
-        forward.tunnel.push("*".parse().unwrap());
+        forward.tunnel = vec!["*".parse().unwrap()];
     });
     let started = started.start().await;
     started.proxy.answers_at(admin.addr);
     for host in ["127.0.0.1", "127.0.0.2", "localhost", "0.0.0.0"] {
         for port in [admin.addr.port(), started.client.addr.port()] {
-            let answer = told(started.client.addr, format!("CONNECT {host}:{port} HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n").as_bytes()).await;
+            let answer =
+                told(started.client.addr, format!("CONNECT {host}:{port} HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n").as_bytes()).await;
             assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("ourselves"), "{host}:{port} {answer}");
         }
     }
@@ -345,11 +361,12 @@ async fn echo() -> (SocketAddr, JoinSet<()>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tunnel_is_blind_and_bounded() {
     let (origin, (to, _tasks)) = (origin().await, echo().await);
-    let started = setup(&origin, |forward| {
+    let mut setup = setup(&origin, |forward| {
         open(forward);
         (forward.tunnel, forward.idle) = (any_port(to.port(), &["127.0.0.1"]), Span::from_secs(3));
     });
-    let started = started.start().await;
+    setup.config.data.drain = Span::from_millis(100);
+    let started = setup.start().await;
     let connect = format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n\r\n");
     let smuggled = b"GET /api/smuggled HTTP/1.1\r\nhost: farthing.test\r\n\r\n\x16\x03\x01\0\xff";
     let (mut stream, head) = ask(started.client.addr, &[connect.as_bytes(), smuggled].concat()).await;
@@ -375,7 +392,9 @@ async fn a_tunnel_is_blind_and_bounded() {
     let bytes = (smuggled.len() + large.len()) as u64;
     assert_eq!((report.tunnels, report.up, report.down), (2, bytes, bytes));
     // Refused: what follows is no request.
-    let refused = [b"CONNECT other.test:443 HTTP/1.1\r\nhost: other.test:443\r\n\r\n".as_slice(), b"GET /api/after HTTP/1.1\r\nhost: h\r\n\r\n"].concat();
+    let refused =
+        [b"CONNECT other.test:443 HTTP/1.1\r\nhost: other.test:443\r\n\r\n".as_slice(), b"GET /api/after HTTP/1.1\r\nhost: h\r\n\r\n"]
+            .concat();
     let (mut stream, head) = ask(started.client.addr, &refused).await;
     assert!(head.starts_with("HTTP/1.1 403") && head.to_lowercase().contains("connection: close"), "{head}");
     let mut rest = Vec::new();

@@ -67,7 +67,7 @@ pub struct Forwarding {
     ours: RwLock<Vec<SocketAddr>>,
     /// What is added to `Via`.
     via: HeaderValue,
-    looks: Semaphore,
+    looks: Arc<Semaphore>,
 }
 
 impl Forwarding {
@@ -78,7 +78,7 @@ impl Forwarding {
             refused: Default::default(),
             ours: RwLock::default(),
             via: HeaderValue::try_from(format!("1.1 farthing-{number:016x}")).unwrap_or(HeaderValue::from_static("1.1 farthing")),
-            looks: Semaphore::new(LOOKS),
+            looks: Arc::new(Semaphore::new(LOOKS)),
         }
     }
 

@@ -39,7 +39,7 @@ async fn passed(
     to: &Destination,
 ) -> Result<Response<Body>, (Refused, Problem)> {
     let broken = |error: hyper::Error| unanswered(StatusCode::BAD_GATEWAY, to, &error.to_string());
-    let stream = reach::connect(&state.forwarding, forward, to).await?;
+    let stream = reach::connect(state, forward, to).await?;
     let host = state.forwarding.unobserved.host(&to.host);
     host.passed.fetch_add(1, Relaxed);
     let meter = Meter::of(host);

@@ -1,7 +1,8 @@
 //! Connections to hosts that clients name: looked up once, judged, and made to the very address that was judged.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 use farthing_config::ForwardConfig;
 use farthing_policy::forward::{Reach, Unreachable};
@@ -11,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Destination, Forwarding, Refused, refusal};
 use crate::problem::Problem;
+use crate::state::State;
 
 /// Addresses of a host that are tried, one after the other.
 const TRIES: usize = 4;
@@ -23,9 +25,9 @@ pub(super) async fn connect(forwarding: &Forwarding, forward: &ForwardConfig, to
     let Destination { host, port } = to;
     let until = Instant::now() + forward.connect_timeout;
     let late = |_| unreachable(to, StatusCode::GATEWAY_TIMEOUT, format!("nothing within {:?}", forward.connect_timeout));
-    let found = timeout_at(until, look_up(forwarding, to)).await.map_err(late)?;
+    let found = timeout_at(until, look_up(state, to)).await.map_err(late)?;
     let found = found.map_err(|error| unreachable(to, StatusCode::BAD_GATEWAY, error.to_string()))?;
-    let addresses = judged(forwarding, forward, &found).map_err(|why| {
+    let addresses = judged(&state.forwarding, forward, &found).map_err(|why| {
         let detail = format!(
             "{host}:{port} leads to an address that this proxy does not reach ({why}): where it shall, list its network in forward.networks",
             why = why.as_str()
@@ -55,13 +57,19 @@ fn unreachable(to: &Destination, status: StatusCode, reason: String) -> (Refused
     refusal(Refused::Unreachable, status, format!("{}:{} cannot be reached: {reason}", to.host, to.port))
 }
 
-/// Every address of a host.
-async fn look_up(forwarding: &Forwarding, to: &Destination) -> io::Result<Vec<SocketAddr>> {
+/// Every address of a host. A look holds one of the system's threads to its end, whoever still waits for it; so it keeps its turn till then.
+async fn look_up(state: &State, to: &Destination) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = to.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, to.port)]);
     }
-    let _turn = forwarding.looks.acquire().await.map_err(io::Error::other)?;
-    Ok(lookup_host((&*to.host, to.port)).await?.collect())
+    let turn = state.forwarding.looks.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (host, port): (Arc<str>, u16) = (to.host.clone(), to.port);
+    let looking = state.tasks.spawn(async move {
+        let found = lookup_host((&*host, port)).await.map(Iterator::collect);
+        drop(turn);
+        found
+    });
+    looking.await.map_err(io::Error::other)?
 }
 
 /// The addresses that may be reached; why the first may not, where none may.
@@ -81,7 +89,19 @@ fn judged(forwarding: &Forwarding, forward: &ForwardConfig, found: &[SocketAddr]
     }
 }
 
-/// Whether an address is one of this machine: only then a socket may have it.
+/// Whether an address is one of this machine: only then a socket may have it, unless the system lets sockets have any; or a datagram to it would come from it.
 fn is_own(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+    let binds = |ip: IpAddr| UdpSocket::bind((ip, 0)).is_ok();
+    // Those of documents are nobody's.
+    let (any, nobodys): (IpAddr, IpAddr) = match ip {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+    };
+    // Nothing is sent: the socket is only told where it would.
+    let source = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    };
+    (binds(ip) && !binds(nobodys)) || source().is_ok_and(|source| source.ip() == ip)
 }

@@ -41,8 +41,13 @@ struct World {
 }
 
 fn route(name: &str, prefix: &str, change: impl FnOnce(&mut Route)) -> Arc<Route> {
-    let mut route =
-        Route { name: name.into(), provider: name.into(), mode: Mode::Override, ttl: TtlBy::Fixed(Span::from_secs(60)), ..Route::default() };
+    let mut route = Route {
+        name: name.into(),
+        provider: name.into(),
+        mode: Mode::Override,
+        ttl: TtlBy::Fixed(Span::from_secs(60)),
+        ..Route::default()
+    };
     (route.matcher.path_prefix, route.strip_prefix) = (prefix.into(), prefix.into());
     change(&mut route);
     Arc::new(route)
@@ -52,7 +57,12 @@ fn route(name: &str, prefix: &str, change: impl FnOnce(&mut Route)) -> Arc<Route
 fn world(change: impl FnOnce(&mut Config)) -> World {
     let mut config = Config::default();
     (config.log.enabled, config.holdout.share) = (false, 0.0);
-    for (name, url) in [("chat", "https://chat.test"), ("geo", "https://maps.test/v1/"), ("plain", "http://plain.test:8080"), ("hosted", "https://other.test")] {
+    for (name, url) in [
+        ("chat", "https://chat.test"),
+        ("geo", "https://maps.test/v1/"),
+        ("plain", "http://plain.test:8080"),
+        ("hosted", "https://other.test"),
+    ] {
         let mut provider = Provider { name: name.into(), base_url: url.parse().unwrap(), ..Provider::default() };
         (provider.prices, provider.upstream.attempts) = (Some(Prices::per_call("0.001".parse().unwrap())), 1);
         config.providers.push(Arc::new(provider));
@@ -144,7 +154,10 @@ async fn without_the_table_or_the_flag_nothing_is_taken_by_its_url() {
     // A server takes URLs for paths (RFC 9112 section 3.2.2).
     assert_eq!(without.goes("http://any.test/chat/x").await, "https://chat.test/x");
     let off = world(|config| config.forward.as_mut().unwrap().providers = false);
-    assert_eq!((off.goes("http://chat.test/v1/x").await, off.goes("http://api.own/a").await), ("403".into(), "https://other.test/a".into()));
+    assert_eq!(
+        (off.goes("http://chat.test/v1/x").await, off.goes("http://api.own/a").await),
+        ("403".into(), "https://other.test/a".into())
+    );
     // In HTTP/2 every request has a scheme and a host.
     let request = Request::builder().version(Version::HTTP_2).uri("http://any.test/chat/v1/x");
     assert_eq!(off.send(request).await.0, StatusCode::OK);
@@ -162,7 +175,8 @@ async fn a_refusal_names_what_to_set() {
     assert!(status == StatusCode::FORBIDDEN && text.contains("forward.pass"), "{text}");
     assert_eq!(world.inside.state.forwarding.refused(super::Refused::Host), 3);
     let via = world.inside.state.forwarding.via.clone();
-    let (status, ..) = world.send(Request::builder().uri("http://chat.test/").header("host", "chat.test").header("via", "1.1 a").header("via", via)).await;
+    let (status, ..) =
+        world.send(Request::builder().uri("http://chat.test/").header("host", "chat.test").header("via", "1.1 a").header("via", via)).await;
     assert_eq!((status, world.inside.state.forwarding.refused(super::Refused::Loop)), (StatusCode::LOOP_DETECTED, 1));
 }
 

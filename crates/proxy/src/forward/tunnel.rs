@@ -20,7 +20,7 @@ use crate::state::State;
 /// Connects, and lets the client's connection go on as a tunnel.
 pub(super) async fn open(state: Arc<State>, live: Arc<Live>, request: Request<Body>, to: Destination) -> Response<Body> {
     let Some(forward) = &live.config.forward else { return Response::new(Body::empty()) };
-    let stream = match reach::connect(&state.forwarding, forward, &to).await {
+    let stream = match reach::connect(&state, forward, &to).await {
         Ok(stream) => stream,
         Err(refused) => return state.forwarding.refuse(refused),
     };
