@@ -7,8 +7,6 @@ mod auth;
 mod counts;
 mod pass;
 mod reach;
-#[cfg(test)]
-mod tests;
 mod tunnel;
 mod urls;
 

@@ -21,7 +21,7 @@ const TRIES: usize = 4;
 ///
 /// # Errors
 /// 403 where no address of it may be reached; 502 and 504 where none can be.
-pub(super) async fn connect(forwarding: &Forwarding, forward: &ForwardConfig, to: &Destination) -> Result<TcpStream, (Refused, Problem)> {
+pub(super) async fn connect(state: &State, forward: &ForwardConfig, to: &Destination) -> Result<TcpStream, (Refused, Problem)> {
     let Destination { host, port } = to;
     let until = Instant::now() + forward.connect_timeout;
     let late = |_| unreachable(to, StatusCode::GATEWAY_TIMEOUT, format!("nothing within {:?}", forward.connect_timeout));
