@@ -61,6 +61,7 @@ fn world(change: impl FnOnce(&mut Config)) -> World {
         ("chat", "https://chat.test"),
         ("geo", "https://maps.test/v1/"),
         ("plain", "http://plain.test:8080"),
+        ("bare", "http://bare.test"),
         ("hosted", "https://other.test"),
     ] {
         let mut provider = Provider { name: name.into(), base_url: url.parse().unwrap(), ..Provider::default() };
@@ -73,6 +74,7 @@ fn world(change: impl FnOnce(&mut Config)) -> World {
         route("geo", "/chat/maps", |_| ()),
         route("chat", "/chat", |_| ()),
         route("plain", "/r/plain", |_| ()),
+        route("bare", "/r/bare", |_| ()),
     ];
     config.forward = Some(ForwardConfig { names: vec!["proxy.own".into()], ..ForwardConfig::default() });
     change(&mut config);
@@ -119,6 +121,8 @@ async fn urls_of_providers_take_their_routes_and_go_out_as_the_providers_say() {
         ("http://maps.test/v2/tile", "403"),
         ("http://plain.test:8080/a", "http://plain.test:8080/a"),
         ("http://plain.test/a", "403"),
+        ("http://bare.test/a", "http://bare.test/a"),
+        ("https://bare.test/a", "403"),
         ("http://api.own/a", "https://other.test/a"),
         ("http://API.own:80/b", "https://other.test/b"),
         ("http://other.test/a", "403"),

@@ -268,7 +268,6 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
     let response = match outcome {
         Ok(response) if response.extensions().get::<Tunnel>().is_some() => switched(&connection, offer, response),
         Ok(response) if response.status().is_informational() => None,
-        Ok(response) if connect => Some(last(response)),
         Ok(response) => Some(response),
         Err(_) => None,
     };
@@ -276,6 +275,7 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
         connection.state.stats.count_refused(Refusal::Defect);
         Refusal::Defect.response(false)
     });
+    let response = if connect && !connection.state.is_upgraded() { last(response) } else { response };
     Ok(wrap(response, busy))
 }
 

@@ -77,7 +77,7 @@ impl Edge {
     pub async fn serve(self, handler: Arc<dyn Handler>, stop: CancellationToken) -> Drained {
         let Self { listener, local, config, stats, tls } = self;
         let (drain, deadline) = (config.drain, config.header_timeout);
-        let places = Places::new(&config);
+        let places = Places { plain: tls.is_none(), ..Places::new(&config) };
         let server = Server::new(config, handler, Arc::clone(&stats), stop.clone());
         let connections = TaskTracker::new();
         let accepting = accept(&listener, local, &places, &stats, |stream, place, peer| {
@@ -86,10 +86,12 @@ impl Edge {
                 match tls {
                     None => server.serve(stream, peer).await,
                     // Nothing of a request is under way during a handshake.
-                    Some(tls) => match stop.run_until_cancelled(secured(&tls, stream, (deadline, &server))).await {
-                        Some(Some(stream)) => server.serve(stream, peer).await,
-                        Some(None) | None => {}
-                    },
+                    Some(tls) => {
+                        let secured = stop.run_until_cancelled(secured(&tls, stream, (deadline, &server)));
+                        if let Some(Some(stream)) = secured.await {
+                            server.serve(stream, peer).await;
+                        }
+                    }
                 }
                 drop(place);
             }));
@@ -136,7 +138,9 @@ async fn accept(
         let Some(place) = places.of(addr.ip(), permit) else {
             stats.count_refused(Refusal::AddressCap);
             // A new socket's send buffer takes this whole; a client that cannot be told is just closed.
-            drop(stream.try_write(&Refusal::AddressCap.wire()));
+            if places.plain {
+                drop(stream.try_write(&Refusal::AddressCap.wire()));
+            }
             continue;
         };
         connection += 1;
@@ -181,6 +185,8 @@ struct Places {
     all: Arc<Semaphore>,
     by_network: Arc<Mutex<HashMap<IpAddr, usize>>>,
     per_network: usize,
+    /// Whether clients understand what is told before a handshake.
+    plain: bool,
 }
 
 /// A connection's place, given back on drop.
@@ -196,6 +202,7 @@ impl Places {
             all: Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             by_network: Arc::default(),
             per_network: config.max_connections_per_ip.max(1),
+            plain: true,
         }
     }
 

@@ -167,7 +167,7 @@ pub fn take(state: &Arc<State>, mut request: Request<Body>, peer: PeerInfo) -> R
     match way(state, (&live, forward), &mut request, peer) {
         Ok(Way::Usual) => Ok(request),
         Ok(Way::Pass(to)) => Err(pass::send(state.clone(), forward.clone(), request, to).boxed()),
-        Ok(Way::Tunnel(to)) => Err(tunnel::open(state.clone(), live.clone(), request, to).boxed()),
+        Ok(Way::Tunnel(to)) => Err(tunnel::open(state.clone(), live.clone(), request, to, peer.local).boxed()),
         Err(refused) => Err(ready(state.forwarding.refuse(refused)).boxed()),
     }
 }
@@ -236,7 +236,7 @@ fn takes_route((live, forward): (&Live, &ForwardConfig), request: &mut Request<B
 fn nothing_leads((live, peer): (&Live, PeerInfo), to: &Destination, connect: bool) -> String {
     let Destination { host, port } = to;
     let otherwise = || format!("add a provider with `base_url = \"https://{host}\"`");
-    let instead = live.urls.instead(to).map(|path| told(live, peer.local, &path)).unwrap_or_else(otherwise);
+    let instead = instead(live, peer.local, to).map_or_else(otherwise, |url| format!("set the client's base URL to {url}"));
     match connect {
         true => {
             format!("no tunnel may be opened to {host}:{port}, where nothing would be saved: {instead}, or list the host in forward.tunnel")
@@ -245,8 +245,8 @@ fn nothing_leads((live, peer): (&Live, PeerInfo), to: &Destination, connect: boo
     }
 }
 
-/// The base URL to set in a client in place of the one that it has.
-fn told(live: &Live, local: SocketAddr, path: &str) -> String {
+/// The base URL to set in a client in place of the one that it has; `None` where no route leads to it.
+fn instead(live: &Live, local: SocketAddr, to: &Destination) -> Option<String> {
     let scheme = if live.config.data.tls.is_some() { "https" } else { "http" };
-    format!("set the client's base URL to {scheme}://{local}{path}")
+    live.urls.instead(to).map(|path| format!("{scheme}://{local}{path}"))
 }

@@ -1,5 +1,6 @@
 //! CONNECT: a tunnel whose bytes nobody looks at.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,7 +19,7 @@ use crate::live::Live;
 use crate::state::State;
 
 /// Connects, and lets the client's connection go on as a tunnel.
-pub(super) async fn open(state: Arc<State>, live: Arc<Live>, request: Request<Body>, to: Destination) -> Response<Body> {
+pub(super) async fn open(state: Arc<State>, live: Arc<Live>, request: Request<Body>, to: Destination, local: SocketAddr) -> Response<Body> {
     let Some(forward) = &live.config.forward else { return Response::new(Body::empty()) };
     let stream = match reach::connect(&state, forward, &to).await {
         Ok(stream) => stream,
@@ -29,7 +30,7 @@ pub(super) async fn open(state: Arc<State>, live: Arc<Live>, request: Request<Bo
     let meter = Meter::of(host);
     let up = Metered::body(request.into_body(), &meter, To::Host);
     let down = Metered::body(blind(stream, up, &state.tasks), &meter, To::Client);
-    let instead = live.urls.instead(&to);
+    let instead = super::instead(&live, local, &to);
     let ending = Ending { clock: state.real.clone(), since: state.real_now(), to, meter, instead };
     let mut response = Response::new(Body::stream(Told { down, _ending: ending }));
     response.extensions_mut().insert(Tunnel { idle: forward.idle, longest: forward.longest });
@@ -64,10 +65,9 @@ impl Drop for Ending {
         let ([up, down], Destination { host, port }) = (self.meter.bytes(), &self.to);
         let ms = self.clock.now().since(self.since).as_millis();
         match &self.instead {
-            Some(path) => tracing::info!(
-                %host, port, up, down, ms,
-                base_url = %format!("http://FARTHING{path}"),
-                "a tunnel has ended, unobserved: with this base URL, FARTHING being the data port, the client's calls take the route to the host"
+            Some(base_url) => tracing::info!(
+                %host, port, up, down, ms, base_url,
+                "a tunnel has ended, unobserved: with this base URL the client's calls would take the route to the host"
             ),
             None => tracing::info!(
                 %host, port, up, down, ms,

@@ -61,10 +61,10 @@ impl Urls {
     pub fn find(&self, live: &Live, request: &Request<Body>) -> Option<String> {
         let to = Destination::of(request.uri())?;
         let (path, query) = (request.uri().path(), request.uri().query());
-        let plain = Some(to.port) == own_port(request.uri().scheme_str());
+        let plain = request.uri().scheme_str() == Some("http") && to.port == 80;
         self.0.get(&to.host)?.iter().find_map(|base| {
-            // Who writes http:// for a provider behind TLS means that one; its port is none that it could have meant otherwise.
-            let same = base.port == to.port || (plain && [80, 443].contains(&base.port));
+            // Who writes http:// for a provider behind TLS means that one. Who writes https:// is never sent on without.
+            let same = base.port == to.port || (plain && base.port == 443);
             let rest = path.strip_prefix(&*base.path).filter(|rest| same && (rest.is_empty() || rest.starts_with('/')))?;
             let rest = if rest.is_empty() && base.prefix.is_empty() { "/" } else { rest };
             let path = format!("{}{rest}", base.prefix);
