@@ -99,7 +99,7 @@ impl World {
         let uri: http::Uri = url.parse().unwrap();
         let host = uri.authority().unwrap().to_string();
         let (status, ..) = self.send(Request::builder().uri(uri).header("host", host)).await;
-        self.calls.lock().drain(..).last().unwrap_or_else(|| status.as_str().to_owned())
+        self.calls.lock().drain(..).next_back().unwrap_or_else(|| status.as_str().to_owned())
     }
 }
 
