@@ -83,7 +83,7 @@ impl Serving {
         let greeting = tokio::time::timeout(HANGS, lines.next_line()).await.expect("serve greets").unwrap().expect("serve starts");
         let client = |mark: &str| {
             let rest = greeting.split_once(mark).unwrap_or_else(|| panic!("{mark:?} is not in {greeting:?}")).1;
-            let text = rest.split([';', ' ']).next().unwrap().trim_start_matches("http://");
+            let text = rest.split([';', ' ']).next().unwrap().trim_start_matches("http://").trim_start_matches("https://");
             Client { addr: text.parse().unwrap_or_else(|e| panic!("{e}: {greeting:?}")) }
         };
         let (data, admin) = (client("answers at "), client("admin API at "));

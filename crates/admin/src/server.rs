@@ -8,13 +8,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use farthing_tls::Certificates;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
@@ -33,13 +35,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[error("the admin port broke down: {0}")]
 pub struct ServeError(#[from] std::io::Error);
 
-/// Serves `router` on `listener` until `stop` resolves; then takes no new connection, lets running requests end, and
+/// Serves `router` on `listener`, over TLS where there are certificates, until `stop` resolves; then takes no new connection, lets running requests end, and
 /// returns after a few seconds at the latest. Never more than 256 connections at a time, and none that sends its head
 /// slowly.
 ///
 /// # Errors
 /// When the listener has no address any more.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<Certificates>>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     listener.local_addr()?;
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -56,10 +63,17 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
             Some(_) = connections.join_next() => {}
             (room, accepted) = accept => match accepted {
                 Ok((stream, peer)) => {
-                    let connection = graceful.watch(connection(stream, peer, router.clone()));
+                    let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());
                     connections.spawn(async move {
                         let _room = room;
-                        if let Err(error) = connection.await {
+                        let ended = match tls {
+                            None => watcher.watch(connection(stream, peer, router)).await,
+                            Some(tls) => match tls.accept(stream, HEADER_TIMEOUT).await {
+                                Ok(stream) => watcher.watch(connection(stream, peer, router)).await,
+                                Err(_) => return,
+                            },
+                        };
+                        if let Err(error) = ended {
                             tracing::debug!(%error, %peer, "admin connection broke off");
                         }
                     });
@@ -78,10 +92,10 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     Ok(())
 }
 
-type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<BoxService>>;
+type Connection<IO> = http1::Connection<TokioIo<IO>, TowerToHyperService<BoxService>>;
 type BoxService = tower::util::BoxCloneSyncService<Request<Incoming>, http::Response<Body>, std::convert::Infallible>;
 
-fn connection(stream: TcpStream, peer: SocketAddr, router: Router) -> Connection {
+fn connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(stream: IO, peer: SocketAddr, router: Router) -> Connection<IO> {
     let service = router.map_request(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));

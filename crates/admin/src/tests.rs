@@ -481,7 +481,7 @@ async fn a_slow_head_is_cut_off() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = serve(listener, app(None), async move {
+    let serving = serve(listener, app(None), None, async move {
         let _ = stopped.await;
     });
     let client = async {
@@ -502,7 +502,7 @@ async fn it_serves_and_stops() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = serve(listener, app(None), async move {
+    let serving = serve(listener, app(None), None, async move {
         let _ = stopped.await;
     });
     let client = async {

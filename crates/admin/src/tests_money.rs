@@ -23,6 +23,7 @@ impl CostsView for Fake {
                 rows: 0,
                 files: 0,
                 unreadable: Vec::new(),
+                unobserved: Vec::new(),
             }),
         }
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use farthing_types::{BudgetSpec, LimitSpec, Money};
 
 use crate::{
-    AdminConfig, AlertsConfig, AuditConfig, CacheConfig, Config, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig, OverheadConfig,
-    PlanConfig, PrefetchConfig, Provider, Route, StrategyFlags,
+    AdminConfig, AlertsConfig, AuditConfig, CacheConfig, Config, ForwardConfig, HoldoutConfig, ListenConfig, LogConfig, ModelsConfig,
+    OverheadConfig, PlanConfig, PrefetchConfig, Provider, Route, StrategyFlags, TlsConfig,
 };
 
 /// Longest text of a value that is shown.
@@ -169,6 +169,25 @@ impl Changes {
         );
     }
 
+    /// What is done for clients may change at any time; whether the listener lets CONNECT pass is decided at the start.
+    fn forward(&mut self, both: (Option<&ForwardConfig>, Option<&ForwardConfig>)) {
+        match both {
+            (Some(old), Some(new)) => fields!(self, ForwardConfig, "forward", old, new;
+                live: providers, pass, tunnel, ports, networks, names, auth, connect_timeout, deadline, idle, longest;
+                apart: ),
+            (None, None) => {}
+            (old, _) => {
+                let (from, to) = if old.is_some() { ("there", NONE) } else { (NONE, "there") };
+                self.0.push(Change { key: "forward".into(), from: from.into(), to: to.into(), restart: Some(OPENED) });
+            }
+        }
+    }
+
+    /// Other files may be read at any time; whether TLS is spoken at all belongs to the listener.
+    fn tls(&mut self, key: &str, (old, new): (&Option<TlsConfig>, &Option<TlsConfig>)) {
+        self.value(key, (old, new), (old.is_some() != new.is_some()).then_some(OPENED));
+    }
+
     /// What belongs to the process.
     fn instance(&mut self, old: &Config, new: &Config) {
         self.value("state_dir", (&old.state_dir, &new.state_dir), Some(OPENED));
@@ -178,11 +197,14 @@ impl Changes {
             live: compress, compress_min;
             restart OPENED => addr = "listen", header_timeout, body_rate, body_grace, idle_timeout, max_connections, max_header_bytes, max_headers, max_body,
                 drain_delay, drain, interim;
-            apart: );
+            apart: tls);
+        self.tls("data.tls", (&old.data.tls, &new.data.tls));
+        self.forward((old.forward.as_ref(), new.forward.as_ref()));
         fields!(self, AdminConfig, "admin", &old.admin, &new.admin;
             live: token;
             restart OPENED => addr = "listen", max_body;
-            apart: tokens);
+            apart: tokens, tls);
+        self.tls("admin.tls", (&old.admin.tls, &new.admin.tls));
         self.whole("admin.tokens", (by(&old.admin.tokens, |one| &one.name), by(&new.admin.tokens, |one| &one.name)), None);
         fields!(self, CacheConfig, "cache", &old.cache, &new.cache;
             live: ;

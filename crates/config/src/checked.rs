@@ -7,8 +7,8 @@ use std::sync::Arc;
 use farthing_types::{BudgetSpec, Coding, LimitSpec, Money, Overrides, RouteName, Span};
 
 use crate::{
-    AdminToken, AlertsConfig, EventsConfig, FarthingKey, FleetConfig, JwtIssuer, L2Config, OverloadConfig, Provider, RetentionConfig,
-    Route, Secret, SelfCostConfig, SinkConfig, TenantRights,
+    AdminToken, AlertsConfig, EventsConfig, FarthingKey, FleetConfig, ForwardConfig, JwtIssuer, L2Config, OverloadConfig, Provider,
+    RetentionConfig, Route, Secret, SelfCostConfig, SinkConfig, TenantRights, TlsConfig,
 };
 
 /// The whole configuration of one instance.
@@ -16,6 +16,8 @@ use crate::{
 pub struct Config {
     /// The data port and the limits of its edge.
     pub data: ListenConfig,
+    /// What is done for clients that take it for their proxy; `None`: nothing.
+    pub forward: Option<ForwardConfig>,
     /// The admin port.
     pub admin: AdminConfig,
     /// Routes in the order in which they are tried: longer path prefixes first, routes with hosts before those without.
@@ -136,6 +138,8 @@ pub struct ListenConfig {
     pub compress_min: u64,
     /// Interim answers (1xx) of providers go on to clients of HTTP/1.1.
     pub interim: bool,
+    /// TLS towards clients; `None`: it speaks plain HTTP.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for ListenConfig {
@@ -155,6 +159,7 @@ impl Default for ListenConfig {
             compress: Vec::new(),
             compress_min: 1_024,
             interim: true,
+            tls: None,
         }
     }
 }
@@ -170,11 +175,13 @@ pub struct AdminConfig {
     pub tokens: Vec<AdminToken>,
     /// Most bytes of a request body.
     pub max_body: usize,
+    /// TLS towards its clients; `None`: it speaks plain HTTP.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8788)), token: None, tokens: Vec::new(), max_body: 1_000_000 }
+        Self { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8788)), token: None, tokens: Vec::new(), max_body: 1_000_000, tls: None }
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Args {
 /// Where a running proxy is.
 #[derive(Debug, clap::Args)]
 struct Asked {
-    /// Admin API of the running proxy. A token is taken from FARTHING_ADMIN_TOKEN.
+    /// Admin API of the running proxy. A token is taken from FARTHING_ADMIN_TOKEN, the authority of its certificate (PEM) from FARTHING_ADMIN_CA.
     #[arg(long, value_name = "URL", env = "FARTHING_ADMIN", default_value = "http://127.0.0.1:8788")]
     admin: String,
     /// Print JSON instead of a table.

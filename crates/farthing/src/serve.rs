@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use farthing_config::{Config, ConfigError, Dialect, Mode, Route};
+use farthing_config::{Config, ConfigError, Dialect, Mode, Route, TlsConfig};
 use farthing_proxy::Proxy;
 use farthing_types::RealClock;
 use tokio::net::TcpListener;
@@ -51,6 +51,7 @@ async fn serve(config: Arc<Config>, (source, digest): (Arc<dyn Source>, Option<A
         TcpListener::bind(addr).await.with_context(|| format!("the admin port {addr} cannot be opened; choose another with --admin"))?;
     let admin_addr = listener.local_addr()?;
     let proxy = Proxy::start(config.clone(), Arc::new(RealClock::default())).await?;
+    proxy.answers_at(admin_addr);
     proxy.config_is(digest.unwrap_or_else(|| "unknown".into()));
     crate::table::out(&greeting(&config, &proxy.data_addr().to_string(), &admin_addr.to_string()));
     for part in proxy.parts() {
@@ -60,7 +61,7 @@ async fn serve(config: Arc<Config>, (source, digest): (Arc<dyn Source>, Option<A
     }
     let router = farthing_admin::router(Running::parts(proxy.clone(), Some(source.clone())), &config.admin);
     let (stop_admin, stopped) = tokio::sync::oneshot::channel::<()>();
-    let admin = farthing_admin::serve(listener, router, async move {
+    let admin = farthing_admin::serve(listener, router, proxy.admin_tls(), async move {
         let _ = stopped.await;
     });
     let ending = async {
@@ -126,7 +127,10 @@ async fn reload(proxy: &Arc<Proxy>, source: &Arc<dyn Source>) {
 
 /// What is served where, and the one line to change in the app.
 fn greeting(config: &Config, data: &str, admin: &str) -> String {
-    let mut text = format!("farthing {} answers at http://{data}; admin API at http://{admin}\n", env!("CARGO_PKG_VERSION"));
+    let scheme = |tls: &Option<TlsConfig>| if tls.is_some() { "https" } else { "http" };
+    let data = &format!("{}://{data}", scheme(&config.data.tls));
+    let admin = format!("{}://{admin}", scheme(&config.admin.tls));
+    let mut text = format!("farthing {} answers at {data}; admin API at {admin}\n", env!("CARGO_PKG_VERSION"));
     // Writing to a String cannot fail.
     let _ = writeln!(text, "Change one line in the app, the base URL:");
     for route in &config.routes {
@@ -164,12 +168,12 @@ fn greeting(config: &Config, data: &str, admin: &str) -> String {
 /// How the app names the route.
 fn line(route: &Route, dialect: Dialect, data: &str) -> String {
     match (route.matcher.hosts.first(), dialect) {
-        (Some(host), _) => format!("http://{data} with Host: {host}"),
-        (None, Dialect::OpenAi) => format!("base_url=\"http://{data}{}/v1\"", route.matcher.path_prefix.trim_end_matches('/')),
+        (Some(host), _) => format!("{data} with Host: {host}"),
+        (None, Dialect::OpenAi) => format!("base_url=\"{data}{}/v1\"", route.matcher.path_prefix.trim_end_matches('/')),
         (None, Dialect::Anthropic | Dialect::Gemini) => {
-            format!("base_url=\"http://{data}{}\"", route.matcher.path_prefix.trim_end_matches('/'))
+            format!("base_url=\"{data}{}\"", route.matcher.path_prefix.trim_end_matches('/'))
         }
-        (None, _) => format!("http://{data}{}", route.matcher),
+        (None, _) => format!("{data}{}", route.matcher),
     }
 }
 

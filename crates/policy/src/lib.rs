@@ -1,5 +1,5 @@
 //! The decisions, pure and synchronous: which strategies a request gets (`plan`; `strategy` where prices decide), for how long an answer is
-//! kept (`ttl`), what a call will cost (`cost`), how long it waits for others to be made with (`batch`) or for another instance (`fill`), which provider gets it (`routing`), what
+//! kept (`ttl`), what a call will cost (`cost`), how long it waits for others to be made with (`batch`) or for another instance (`fill`), which addresses a forward proxy may reach (`forward`), which provider gets it (`routing`), what
 //! of a prompt its provider is to keep (`prompt_marks`), when a strategy switches itself off (`switches`), and what is held against decisions
 //! that were made (`watch`).
 //!
@@ -10,6 +10,7 @@ pub mod batch;
 pub mod cost;
 pub mod defer;
 pub mod fill;
+pub mod forward;
 pub mod guard;
 mod occasion;
 pub mod plan;

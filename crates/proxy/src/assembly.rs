@@ -38,10 +38,12 @@ use crate::experiments::{self, Trials};
 use crate::files;
 use crate::fills::FillCounts;
 use crate::fleet::{self, Fleet};
+use crate::forward::Forwarding;
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
 use crate::lifecycle::freeze::Freeze;
+use crate::listeners::Listeners;
 use crate::live::Live;
 use crate::load::Load;
 use crate::memory::{self, Memory};
@@ -147,6 +149,9 @@ impl Proxy {
         tokens.start(&state.tasks, &state.clock, &stop)?;
         tokens.first_reading(FIRST_KEYS).await;
         let service = Arc::new(Service { state: state.clone() });
+        state.forwarding.answers_at(addr);
+        state.listeners.follow(&state.tasks, &state.real, &stop);
+        let edge = edge.with_tls(state.listeners.data.clone());
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
         fleet::bus::start(&state);
         experiments::fleet::start(&state);
@@ -232,6 +237,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         max_body: Some(data.max_body),
         drain: data.drain,
         tunnels: config.routes.iter().any(|route| route.upgrade.is_some()),
+        connect: config.forward.is_some(),
         interim: config.data.interim,
         ..EdgeConfig::default()
     }
@@ -310,6 +316,8 @@ pub(crate) fn build(
         live: ArcSwap::from_pointee(Live::new(config.clone(), Clients::new(config, &salt)?, compiled)),
         turns: AtomicU64::new(0),
         changes: Arc::new(ChangeBook::new(config)),
+        forwarding: Forwarding::new(rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?),
+        listeners: Listeners::open(config, real.wall())?,
         reloads: Reloads::default(),
         events: sources,
         cache: Cache::in_fleet(

@@ -9,7 +9,7 @@ use farthing_config::{CredentialMode, CredentialPlace, FarthingKey, Provider, Ro
 use farthing_freshness::key::Credentials;
 use farthing_types::{Tenant, Time};
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::clients::{Clients, Grant, IdentityRefusal, refused};
 use crate::problem::Problem;
@@ -161,6 +161,34 @@ impl Vouched {
     }
 }
 
+/// Whether a text is a key or token of ours, good or not.
+pub fn is_ours(clients: &Clients, text: &str) -> bool {
+    FarthingKey::id_of(text).is_some() || clients.tokens.are_ours(text)
+}
+
+/// Who shows a key or token of ours, whatever is asked for: what its holder may do, or why it is not taken.
+pub fn holder(clients: &Clients, headers: &HeaderMap, now: Time) -> Option<Result<Arc<Grant>, Problem>> {
+    let named = headers.get(KEY_HEADER).map(|value| by_name(clients, value, now));
+    let credentials = || CREDENTIAL_HEADERS.iter().flat_map(|name| headers.get_all(name)).filter_map(bare);
+    let shown = named.or_else(|| credentials().find_map(|text| vouched(clients, text, now)));
+    shown.map(|vouched| vouched.map(|vouched| vouched.grant))
+}
+
+/// Takes keys and tokens of ours out of the places where client libraries put a credential.
+pub fn strip_ours(clients: &Clients, headers: &mut HeaderMap) {
+    for name in &CREDENTIAL_HEADERS {
+        if headers.get_all(name).iter().filter_map(bare).any(|text| is_ours(clients, text)) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Who holds what stands in the header for keys of ours: it can only be meant for us.
+fn by_name(clients: &Clients, value: &HeaderValue, now: Time) -> Result<Vouched, Problem> {
+    let text = value.to_str().unwrap_or_default().trim();
+    vouched(clients, text, now).unwrap_or_else(|| by_key(clients, text, now))
+}
+
 /// What a request shows of its client.
 struct Shown {
     who: Option<Vouched>,
@@ -178,11 +206,7 @@ fn shown(deployment: Deployment<'_>, provider: &Provider, headers: &HeaderMap) -
             as_credential = Some(vouched);
         }
     }
-    let named = headers.get(KEY_HEADER).map(|value| {
-        let text = value.to_str().unwrap_or_default().trim();
-        // What stands there can only be meant for us.
-        vouched(clients, text, now).unwrap_or_else(|| by_key(clients, text, now))
-    });
+    let named = headers.get(KEY_HEADER).map(|value| by_name(clients, value, now));
     let shown_as_credential = as_credential.is_some();
     Ok(Shown { who: named.or(as_credential).transpose()?, as_credential: shown_as_credential })
 }
@@ -220,7 +244,7 @@ fn by_key(clients: &Clients, text: &str, now: Time) -> Result<Vouched, Problem> 
 fn refuse_in_query(clients: &Clients, credentials: &Credentials, query: Option<&str>) -> Result<(), Problem> {
     let ours = |pair: &str| {
         let text = pair.split_once('=').map_or(pair, |(_, value)| value);
-        FarthingKey::id_of(text).is_some() || clients.tokens.are_ours(text)
+        is_ours(clients, text)
     };
     if !clients.is_empty() && query.is_some_and(|query| credentials.pairs(query).any(ours)) {
         let detail =
@@ -300,10 +324,15 @@ fn anonymous() -> Tenant {
 
 /// Every credential in a header, without the scheme.
 fn credential_headers<'a>(provider: &'a Provider, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
-    let values = credential_places(provider).flat_map(|name| headers.get_all(name)).filter_map(|value| value.to_str().ok());
-    values.map(|value| match value.trim().split_once(' ') {
+    credential_places(provider).flat_map(|name| headers.get_all(name)).filter_map(bare)
+}
+
+/// A credential without its scheme.
+fn bare(value: &HeaderValue) -> Option<&str> {
+    let value = value.to_str().ok()?.trim();
+    Some(match value.split_once(' ') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
-        _ => value.trim(),
+        _ => value,
     })
 }
 

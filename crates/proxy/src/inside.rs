@@ -20,6 +20,7 @@ use crate::batching::BatchReport;
 use crate::budgets::BudgetsReport;
 use crate::compile::{Around, compile};
 use crate::defer::DeferReport;
+use crate::edge::{Handler, PeerInfo};
 use crate::experiments::{AuditLine, ExperimentError, ExperimentView, TuningView};
 use crate::forget::{ForgetReport, forget};
 use crate::ids::Ids;
@@ -34,7 +35,7 @@ use crate::pricing::PricingStats;
 use crate::prompts::PromptReport;
 use crate::reload::{ReloadError, Reloaded};
 use crate::routing::RoutingReport;
-use crate::serve::serve;
+use crate::serve::{Service, serve};
 use crate::state::State;
 use crate::stats::Events;
 use crate::switches::{BypassError, Order, RouteSwitches};
@@ -140,6 +141,11 @@ impl Inside {
     /// Answers a request.
     pub fn ask(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         serve(&self.state, request, None)
+    }
+
+    /// Answers a request as it comes over a connection, which may take this for its proxy.
+    pub fn ask_over(&self, request: Request<Body>, peer: PeerInfo) -> BoxFuture<'static, Response<Body>> {
+        Arc::new(Service { state: self.state.clone() }).handle(request, peer)
     }
 
     /// Counters and sizes of the cache.

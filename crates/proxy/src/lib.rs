@@ -28,6 +28,7 @@ mod fills;
 mod fleet;
 mod flight;
 pub mod forget;
+mod forward;
 mod identify;
 mod ids;
 mod inside;
@@ -36,6 +37,7 @@ mod journal;
 mod l2;
 pub mod lifecycle;
 mod limits;
+mod listeners;
 mod live;
 mod load;
 mod lookup;
@@ -98,6 +100,7 @@ pub use experiments::{
 pub use farthing_upstream::LegReport;
 pub use fills::FillOutcome;
 pub use fleet::{Fleet, FleetError, FleetStats, Identity};
+pub use forward::HostReport as UnobservedHost;
 pub use inside::Inside;
 pub use items::{ListStats, Source as ItemSource};
 pub use l2::{L2Error, L2Stats};
@@ -179,6 +182,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Certificates that clients are shown.
+    #[error(transparent)]
+    Tls(#[from] farthing_tls::TlsError),
     /// The webhook of alerts cannot be called.
     #[error("alerts.webhook cannot be called as it is written: {0}")]
     Webhook(String),

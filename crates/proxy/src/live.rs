@@ -8,6 +8,7 @@ use http::Method;
 
 use crate::clients::Clients;
 use crate::compile::{Compiled, WaysBy};
+use crate::forward::Urls;
 use crate::limits::Limits;
 use crate::route::RouteState;
 
@@ -23,6 +24,8 @@ pub struct Live {
     pub ways: WaysBy,
     /// The limits, as no route sees them.
     pub limits: Limits,
+    /// Which of them lead to a provider's URL.
+    pub urls: Urls,
     /// Finds the one that takes a request.
     route_index: RouteIndex,
     /// Places of the routes by name.
@@ -38,6 +41,10 @@ impl Live {
     pub fn new(config: Arc<Config>, clients: Clients, compiled: Compiled) -> Self {
         let Compiled { routes, ways, limits, numbers } = compiled;
         Self {
+            urls: Urls::new(routes.iter().flat_map(|state| {
+                let urls = state.route.providers().filter_map(|name| config.provider(name));
+                urls.map(move |provider| (state, provider.base_url.clone()))
+            })),
             route_index: RouteIndex::new(routes.iter().map(|state| state.route.matcher.clone())),
             names: routes.iter().map(|state| state.route.name.clone()).zip(0..).collect(),
             // Those that share the last number are in no table.

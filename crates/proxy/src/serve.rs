@@ -20,6 +20,7 @@ use crate::audit;
 use crate::compress::compressed;
 use crate::defer;
 use crate::edge::{Early, Handler, PeerInfo, Recalled};
+use crate::forward;
 use crate::items;
 use crate::lookup::{Found, Usable, judge, look_up};
 use crate::passing::bypass;
@@ -44,12 +45,12 @@ pub struct Service {
 }
 
 impl Handler for Service {
-    fn handle(self: Arc<Self>, request: Request<Body>, _peer: PeerInfo) -> BoxFuture<'static, Response<Body>> {
-        serve(&self.state, request, None)
+    fn handle(self: Arc<Self>, request: Request<Body>, peer: PeerInfo) -> BoxFuture<'static, Response<Body>> {
+        forward::take(&self.state, request, peer).map_or_else(|answer| answer, |request| serve(&self.state, request, None))
     }
 
-    fn handle_early(self: Arc<Self>, request: Request<Body>, _peer: PeerInfo, early: Early) -> BoxFuture<'static, Response<Body>> {
-        serve(&self.state, request, Some(early))
+    fn handle_early(self: Arc<Self>, request: Request<Body>, peer: PeerInfo, early: Early) -> BoxFuture<'static, Response<Body>> {
+        forward::take(&self.state, request, peer).map_or_else(|answer| answer, |request| serve(&self.state, request, Some(early)))
     }
 
     fn recall(&self, head: &[u8]) -> Recalled {

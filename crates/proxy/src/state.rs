@@ -24,11 +24,13 @@ use crate::events::SourceState;
 use crate::experiments::Trials;
 use crate::fills::FillCounts;
 use crate::fleet::Fleet;
+use crate::forward::Forwarding;
 use crate::ids::Ids;
 use crate::l2::L2;
 use crate::lifecycle::Lifecycle;
 use crate::lifecycle::freeze::Freeze;
 use crate::limits::LimitsReport;
+use crate::listeners::Listeners;
 use crate::live::Live;
 use crate::load::Load;
 use crate::memory::Memory;
@@ -52,7 +54,11 @@ pub struct State {
     pub turns: AtomicU64,
     /// Who changed what and when.
     pub changes: Arc<ChangeBook>,
-    /// Which that is, and what became of others.
+    /// What is done for clients that take this process for their proxy.
+    pub forwarding: Forwarding,
+    /// Certificates that clients are shown.
+    pub listeners: Listeners,
+    /// Which configuration is in force, and what became of others.
     pub reloads: Reloads,
     /// The proxy's time: decisions, ages, log.
     pub clock: Arc<dyn Clock>,

@@ -6,6 +6,7 @@ mod clients;
 mod config;
 mod defer;
 mod fleet;
+mod forward;
 mod l2;
 mod lists;
 mod models;
@@ -15,6 +16,7 @@ mod redis;
 mod routing;
 mod sinks;
 mod switches;
+mod tls;
 mod watch;
 
 use std::fmt;
@@ -129,6 +131,13 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in config::families(&self.0.config_standing(), self.0.change_counts()) {
+            family.encode(&mut encoder)?;
+        }
+        let unobserved = self.0.unobserved();
+        for family in forward::families(&self.0.state().forwarding, &unobserved) {
+            family.encode(&mut encoder)?;
+        }
+        for family in tls::families(&self.0.state().listeners) {
             family.encode(&mut encoder)?;
         }
         for family in alerts::families(&self.0.alerts().stats()) {
@@ -470,7 +479,7 @@ fn edge(stats: &EdgeStats) -> [Family<'static>; 7] {
         closed.add(vec![("reason", reason.as_str())], stats.closed(*reason) as f64);
     }
     let [from_clients, to_clients] = stats.tunnel_bytes();
-    let mut tunnels = Family::counter("tunnels", "WebSockets that were tunnelled");
+    let mut tunnels = Family::counter("tunnels", "Tunnels that were opened: of WebSockets and of CONNECT");
     tunnels.add(Vec::new(), stats.tunnels() as f64);
     let mut ended = Family::counter("tunnels_closed", "Tunnels that ended, by reason; those open are the difference");
     for end in TunnelEnd::ALL {

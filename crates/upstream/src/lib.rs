@@ -56,6 +56,7 @@ pub use router::{Leg, LegReport, Router, RouterReport, RouterSpec};
 pub use spec::{Protocol, Roots, UpstreamSpec};
 pub use target::without_parameters;
 pub use traffic::{NotRepeated, Squeezed, Traffic};
+pub use tunnel::blind;
 
 /// Something that answers calls: a provider, or a decorator around one.
 pub trait Origin: Send + Sync {

@@ -36,8 +36,17 @@ export function draw({ costs, lacking }, { again }) {
     figure('Calls', (f) => count(f.calls)),
     figure('Without a price', (f) => count(f.unpriced_calls ?? f.unpriced_requests)),
   ], costs.groups, 'Nothing was asked for in this time.');
+  const unobserved = costs.unobserved ?? [];
+  const past = table([
+    ['Host', (row) => row.host],
+    ['Tunnels', (row) => count(row.tunnels), 'number'],
+    ['Passed', (row) => count(row.passed), 'number'],
+    ['Bytes up', (row) => count(row.bytes_up), 'number'],
+    ['Bytes down', (row) => count(row.bytes_down), 'number'],
+  ], unobserved, '');
   return [
     card('Who spends', el('p', {}, chooser(again)), rows),
+    ...(unobserved.length ? [card('Unobserved since the start', el('p', {}, soft('Past all routes: what it costs is unknown, and in no sum.')), past)] : []),
     el('p', {}, soft('The same, with filters and tags: '), el('code', {}, `farthing costs --by ${by} --filter route:...`)),
   ];
 }

@@ -74,6 +74,24 @@ pub struct CostAnswer {
     pub files: u64,
     /// What could not be read: the sums lack it.
     pub unreadable: Vec<String>,
+    /// What clients sent through this instance past all routes, since its start and whatever the question: its cost is unknown, and in no sum.
+    #[serde(default)]
+    pub unobserved: Vec<UnobservedHost>,
+}
+
+/// What went unobserved to one host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnobservedHost {
+    /// The host; `(other)` for those beyond the first 256.
+    pub host: String,
+    /// Tunnels that CONNECT has opened.
+    pub tunnels: u64,
+    /// Requests that were passed on.
+    pub passed: u64,
+    /// Bytes sent to the host.
+    pub bytes_up: u64,
+    /// Bytes that came from it.
+    pub bytes_down: u64,
 }
 
 /// One group.

@@ -74,6 +74,7 @@ fn data(s: &Section<'_, '_>, into: &mut ListenConfig) {
     s.set("compress", v::list(v::word(v::CODINGS)), &mut into.compress);
     s.set("compress_min", v::size(0..=GB), &mut into.compress_min);
     s.set("interim", v::flag, &mut into.interim);
+    into.tls = super::tls::read(s);
 }
 
 fn admin(s: &Section<'_, '_>, into: &mut AdminConfig) {
@@ -81,6 +82,7 @@ fn admin(s: &Section<'_, '_>, into: &mut AdminConfig) {
     into.token = secret(s, "token");
     into.tokens = tokens(s);
     s.set("max_body", v::size(1_000..=GB), &mut into.max_body);
+    into.tls = super::tls::read(s);
     if into.is_open() && !into.addr.ip().is_loopback() && !s.has("token") && !s.has("tokens") {
         s.wrong(
             "listen",

@@ -10,6 +10,7 @@ mod events;
 mod experiments;
 mod flags;
 mod fleet;
+mod forward;
 mod imports;
 mod instance;
 mod jwt;
@@ -41,6 +42,7 @@ mod routing;
 pub(crate) mod section;
 mod sinks;
 mod sinks_s3;
+mod tls;
 mod tune;
 mod upgrade;
 pub(crate) mod values;
@@ -125,6 +127,7 @@ impl Config {
         draft.config.jwt = jwt::read(&top);
         draft.config.tenants = rights::tenants(&top);
         flags.apply(&doc, &mut draft);
+        draft.config.forward = forward::read(&top, &draft.config);
         draft.routes = routes::read(&top, &draft.providers);
         let config = resolve::finish(&top, draft, flags);
         match doc.into_problems() {

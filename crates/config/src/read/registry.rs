@@ -6,7 +6,7 @@ pub(crate) use super::registry_events::{EVENT_RULE, EVENTS, EXPERIMENT, VARIANT}
 pub(crate) use super::registry_fleet::FLEET;
 pub(crate) use super::registry_identity::{ADMIN_TOKEN, JWT, JWT_CLAIMS, KEY, TENANT};
 pub(crate) use super::registry_limits::{LIMIT, OVERLOAD};
-pub(crate) use super::registry_listen::{ADMIN, DATA};
+pub(crate) use super::registry_listen::{ADMIN, CERTIFICATE, DATA, FORWARD, TLS};
 pub(crate) use super::registry_money::{
     ALERTS, AUDIT, BUDGET, CURRENCY, HOLDOUT, IMPORTED, IMPORTED_PROVIDER, LONG_RATES, METER, OVERHEAD, PREFETCH, PRICE_FILES, PRICES,
     SELF_COST, SERVICE, SERVICE_RATES, STRATEGIES, TIER, TOKEN_RATES,
@@ -71,6 +71,7 @@ pub(crate) const TOP: Keys = &[
     ),
     key("seed", "number", "", "Seed of all draws: equal on instances that shall assign alike. Without it, it follows from the salt."),
     table("data", Kind::Table, "The data port."),
+    table("forward", Kind::Table, "Clients that take Farthing for their proxy (`HTTP_PROXY`)."),
     table("admin", Kind::Table, "The admin port."),
     table("cache", Kind::Table, "Memory of the cache."),
     table("l2", Kind::Table, "Answers outside of memory."),

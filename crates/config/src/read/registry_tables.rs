@@ -1,10 +1,11 @@
 //! The tables of a configuration file, in the order of the reference page.
 
 use super::registry::{
-    ADAPTER, ADMIN, ADMIN_TOKEN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF,
-    EVENT_RULE, EVENTS, EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS,
-    OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE,
-    SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    ADAPTER, ADMIN, ADMIN_TOKEN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, CERTIFICATE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER,
+    ERROR_IF, EVENT_RULE, EVENTS, EXPERIMENT, FLEET, FORWARD, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER,
+    MODEL_STORE, MODELS, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE,
+    SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TLS, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM,
+    VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -13,12 +14,25 @@ use super::registry_limits;
 pub(crate) const TABLES: &[Table] = &[
     Table { heading: "(top)", doc: "The document itself.", keys: TOP },
     Table { heading: "[data]", doc: "The data port and the limits of its edge.", keys: DATA },
+    Table {
+        heading: "[forward]",
+        doc: "For clients that take the data port for their proxy, as `HTTP_PROXY` and `HTTPS_PROXY` make them. Without the table CONNECT is refused. See docs/forward.md.",
+        keys: FORWARD,
+    },
     Table { heading: "[admin]", doc: "The admin port.", keys: ADMIN },
     Table {
         heading: "[[admin.tokens]]",
         doc: "Tokens of the admin API with a name and a role; `farthing keys admin` prints one with its table.",
         keys: ADMIN_TOKEN,
     },
+    Table {
+        heading: "[data.tls]",
+        doc: "TLS 1.2 and 1.3 towards clients, with HTTP/2 where they offer it (ALPN): docs/forward.md.",
+        keys: TLS,
+    },
+    Table { heading: "[[data.tls.more]]", doc: "A certificate for hosts of its own.", keys: CERTIFICATE },
+    Table { heading: "[admin.tls]", doc: "The same on the admin port, which speaks HTTP/1.1.", keys: TLS },
+    Table { heading: "[[admin.tls.more]]", doc: "A certificate for hosts of its own.", keys: CERTIFICATE },
     Table { heading: "[cache]", doc: "Memory of the cache. All bounds are in bytes.", keys: CACHE },
     Table {
         heading: "[l2]",

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use farthing_types::{Clock, RealClock, Time};
 use toml::de::{DeTable, DeValue};
 
 use super::registry::Keys;
@@ -17,6 +18,10 @@ pub trait Surroundings {
     /// # Errors
     /// What the system says.
     fn file(&self, path: &str) -> std::io::Result<String>;
+    /// The time, by which certificates are valid.
+    fn now(&self) -> Time {
+        RealClock::default().wall()
+    }
 }
 
 /// The process's own environment and files.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use farthing_admin::{ControlError, CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow, CostsView, NetSaving, StrategyImpact};
 use farthing_ledger::costs::{Asked, CostError, CostQuery, CostReport, CostStore, CostSums, Point, SelfCost, Strategy, money, utc};
+use farthing_proxy::UnobservedHost;
 use farthing_types::{Clock, RealClock, Span, Time};
 use serde_json::Value;
 
@@ -43,8 +44,14 @@ impl CostsView for Running {
         let own = self.proxy.config().self_cost;
         let own = own.map(|own| SelfCost { per_month: own.per_month, per_million_requests: own.per_million_requests });
         let proved = serde_json::to_value(self.proxy.savings()).ok();
-        answer(&store, question, Beside { now: self.proxy.now(), own, proved })
+        let unobserved = self.proxy.unobserved().into_iter().map(unobserved).collect();
+        answer(&store, question, Beside { now: self.proxy.now(), own, proved }).map(|answer| CostAnswer { unobserved, ..answer })
     }
+}
+
+fn unobserved(of: UnobservedHost) -> farthing_admin::UnobservedHost {
+    let UnobservedHost { host, tunnels, passed, up, down } = of;
+    farthing_admin::UnobservedHost { host: host.to_string(), tunnels, passed, bytes_up: up, bytes_down: down }
 }
 
 /// What an answer has beside the log's rows.
@@ -98,6 +105,7 @@ fn view(report: CostReport, net: Option<NetSaving>, proved: Option<Value>) -> Co
         rows: report.rows,
         files: report.files,
         unreadable: report.unreadable,
+        unobserved: Vec::new(),
         groups: report.groups.iter().map(|group| row(&report.by, group)).collect(),
         by: report.by,
     }

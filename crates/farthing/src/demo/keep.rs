@@ -13,7 +13,7 @@ pub async fn up(stage: &Stage, folder: &Folder) -> anyhow::Result<()> {
     let admin_addr = listener.local_addr()?;
     let router = farthing_admin::router(Running::parts(stage.proxy.clone(), None), &stage.proxy.config().admin);
     let stop = CancellationToken::new();
-    let admin = farthing_admin::serve(listener, router, stop.clone().cancelled_owned());
+    let admin = farthing_admin::serve(listener, router, None, stop.clone().cancelled_owned());
     tokio::pin!(admin);
     eprintln!("{}", text(stage, folder, &admin_addr.to_string()));
     tokio::select! {

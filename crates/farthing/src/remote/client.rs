@@ -1,13 +1,18 @@
 //! A small client of the admin API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_admin::ProblemDocument;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,7 +25,7 @@ const MOST: usize = 64_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The URL cannot be used.
-    #[error("`{0}` is not the URL of an admin API; write http://HOST:PORT")]
+    #[error("`{0}` is not the URL of an admin API; write http://HOST:PORT, or https://HOST:PORT where it speaks TLS")]
     Url(String),
     /// Nobody answers.
     #[error("no proxy answers at {url}: {reason}; start one with `farthing serve`, or name its admin port with --admin")]
@@ -30,6 +35,9 @@ pub enum ClientError {
         /// What the system says.
         reason: String,
     },
+    /// Authorities to trust.
+    #[error("FARTHING_ADMIN_CA: {0}; name a PEM file with the authority of the admin port's certificate")]
+    Authorities(String),
     /// The API refused.
     #[error("{0}")]
     Refused(String),
@@ -60,23 +68,23 @@ impl ClientError {
 pub struct Client {
     base: String,
     token: Option<String>,
-    http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Client {
     /// A client of the API at `url`.
     ///
     /// # Errors
-    /// When `url` is not plain HTTP with a host.
+    /// When `url` is no URL with a host, or the file that FARTHING_ADMIN_CA names holds no authorities.
     pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
         let base = url.trim_end_matches('/').to_owned();
         let good = base
             .parse::<http::Uri>()
-            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.query().is_none());
+            .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none());
         if !good {
             return Err(ClientError::Url(url.to_owned()));
         }
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector()?);
         Ok(Self { base, token, http })
     }
 
@@ -127,6 +135,30 @@ impl Client {
         };
         tokio::time::timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(unreachable(format!("no answer within {DEADLINE:?}"))))
     }
+}
+
+/// Connects with TLS where the URL says so; the authorities in the file that FARTHING_ADMIN_CA names are trusted in place of the public ones.
+fn connector() -> Result<HttpsConnector<HttpConnector>, ClientError> {
+    let bad = |reason: String| ClientError::Authorities(reason);
+    let mut roots = RootCertStore::empty();
+    match std::env::var_os("FARTHING_ADMIN_CA") {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(file) => {
+            let pem = std::fs::read(&file).map_err(|error| bad(format!("{}: {error}", file.display())))?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let added =
+                    certificate.map_err(|error| error.to_string()).and_then(|one| roots.add(one).map_err(|error| error.to_string()));
+                added.map_err(bad)?;
+            }
+            if roots.is_empty() {
+                return Err(bad(format!("{} holds no certificate in PEM", file.display())));
+            }
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| bad(error.to_string()))?;
+    let tls = builder.with_root_certificates(roots).with_no_client_auth();
+    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build())
 }
 
 /// Who gives the order, as the system names it: noted as what was said.

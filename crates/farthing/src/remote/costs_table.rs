@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use farthing_admin::{CostAnswer, CostFigures, CostRow, StrategyImpact};
+use farthing_admin::{CostAnswer, CostFigures, CostRow, StrategyImpact, UnobservedHost};
 use farthing_types::Money;
 use serde_json::Value;
 
@@ -16,7 +16,20 @@ pub fn table(answer: &CostAnswer) -> String {
     }
     text.push('\n');
     text += &summary(answer);
-    text
+    text + &unobserved(&answer.unobserved)
+}
+
+/// What is in no sum, because it went past all routes.
+fn unobserved(hosts: &[UnobservedHost]) -> String {
+    if hosts.is_empty() {
+        return String::new();
+    }
+    let head = ["unobserved host", "tunnels", "passed", "bytes up", "bytes down"].map(str::to_owned);
+    let row = |host: &UnobservedHost| {
+        vec![host.host.clone(), host.tunnels.to_string(), host.passed.to_string(), host.bytes_up.to_string(), host.bytes_down.to_string()]
+    };
+    let rows: Vec<Vec<String>> = hosts.iter().map(row).collect();
+    format!("\nsince this instance started, past all routes, cost unknown:\n{}", render(&head, 1, &rows))
 }
 
 /// Columns of figures: numbers stand at the right, so that their places do.
@@ -191,6 +204,7 @@ mod tests {
             rows: 3,
             files: 1,
             unreadable: Vec::new(),
+            unobserved: vec![UnobservedHost { host: "h.test".to_owned(), tunnels: 3, passed: 1, bytes_up: 10, bytes_down: 2_000 }],
         }
     }
 
@@ -209,6 +223,7 @@ mod tests {
             ]
         );
         assert!(text.contains("l1        0.000020000"), "{text}");
+        assert!(text.contains("cost unknown:\nUNOBSERVED HOST  TUNNELS  PASSED  BYTES UP  BYTES DOWN\nh.test                 3       1        10        2000\n"), "{text}");
         assert!(text.contains("net of Farthing's own cost of 120.00 $: -3.50 $, 1.0 $ saved for each $ that it costs"), "{text}");
         assert!(text.contains("claimed saving 75.0 %, proved 60.0 % (55.0 % to 65.0 %, 95 %, at any time)"), "{text}");
     }

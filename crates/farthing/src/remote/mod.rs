@@ -32,7 +32,7 @@ pub const UNREACHABLE: u8 = 4;
 /// Flags of every command that asks a running proxy.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AdminFlags {
-    /// Admin API of the running proxy. A token is taken from FARTHING_ADMIN_TOKEN.
+    /// Admin API of the running proxy. A token is taken from FARTHING_ADMIN_TOKEN, the authority of its certificate (PEM) from FARTHING_ADMIN_CA.
     #[arg(long, value_name = "URL", env = "FARTHING_ADMIN", default_value = "http://127.0.0.1:8788", global = true)]
     admin: String,
     /// Print JSON instead of a table.

@@ -13,6 +13,7 @@ use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{AliasInfo, Counts, Status, Store};
 use farthing_sinks::SinkState;
+use farthing_tls::Certificates;
 use farthing_types::{Money, Time};
 use farthing_upstream::{BreakerState, Upstream};
 use http::HeaderMap;
@@ -27,6 +28,7 @@ use crate::events::{self, Delivered, DeliveryError, SourceState};
 use crate::experiments::{AuditLine, ExperimentError, ExperimentView, TuningView};
 use crate::fills::FillOutcome;
 use crate::fleet::FleetStats;
+use crate::forward::HostReport;
 use crate::l2::{L2, L2Stats};
 use crate::lifecycle::freeze::{FreezeError, FreezeOrder};
 use crate::lifecycle::{CandidateView, DriftReport};
@@ -59,6 +61,22 @@ impl Proxy {
     /// The address of the data port.
     pub fn data_addr(&self) -> SocketAddr {
         self.addr
+    }
+    /// This process answers at `addr`, too: nobody reaches it there through the data port.
+    pub fn answers_at(&self, addr: SocketAddr) {
+        self.state.forwarding.answers_at(addr);
+    }
+    /// What passed unobserved since start, by host.
+    pub fn unobserved(&self) -> Vec<HostReport> {
+        self.state.forwarding.unobserved.report()
+    }
+    /// The certificates of the data port; `None`: it speaks plain HTTP.
+    pub fn data_tls(&self) -> Option<Arc<Certificates>> {
+        self.state.listeners.data.clone()
+    }
+    /// The certificates of the admin port; `None`: it speaks plain HTTP.
+    pub fn admin_tls(&self) -> Option<Arc<Certificates>> {
+        self.state.listeners.admin.clone()
     }
     /// The configuration it runs.
     pub fn config(&self) -> Arc<Config> {
@@ -416,6 +434,8 @@ impl Proxy {
             self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
         );
         parts.push(part("config", self.state.reloads.problem()));
+        let wall = self.wall_now();
+        parts.extend(self.state.listeners.all().map(|certificates| part(certificates.table(), certificates.problem(wall))));
         let unwritten = self.change_counts().1;
         let audit = (unwritten > 0).then(|| format!("{unwritten} changes could not be written to the audit log below state_dir"));
         parts.extend(audit.map(|problem| part("audit", Some(problem))));

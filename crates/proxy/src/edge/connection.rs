@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use farthing_types::{Body, Span};
 use futures_util::FutureExt;
-use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -47,6 +47,11 @@ impl Server {
     /// A server with these settings; `stop` makes its connections end after what they are doing.
     pub fn new(config: EdgeConfig, handler: Arc<dyn Handler>, stats: Arc<EdgeStats>, stop: CancellationToken) -> Self {
         Self(Arc::new(Shared { config, handler, stats, stop, cut: CancellationToken::new(), streams: TaskTracker::new() }))
+    }
+
+    /// Counts a connection that was refused before it was served.
+    pub(super) fn count_refused(&self, refusal: Refusal) {
+        self.0.stats.count_refused(refusal);
     }
 
     /// Ends all connections now, whatever they are doing.
@@ -224,7 +229,8 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
         parts.extensions.insert(name);
     }
     let config = &connection.shared.config;
-    let tunnels = config.tunnels && tunnel::is_asked(&parts);
+    let connect = parts.method == Method::CONNECT;
+    let tunnels = (config.connect && connect && http1) || (config.tunnels && tunnel::is_asked(&parts));
     if let Err(refusal) = check(&parts, config.max_body, tunnels) {
         connection.state.stats.count_refused(refusal);
         return Ok(wrap(refusal.response(http1), busy));
@@ -260,23 +266,32 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
         },
     };
     let response = match outcome {
-        Ok(response) if !response.status().is_informational() => Some(response),
-        Ok(response) => switched(&connection, offer, response),
+        Ok(response) if response.extensions().get::<Tunnel>().is_some() => switched(&connection, offer, response),
+        Ok(response) if response.status().is_informational() => None,
+        Ok(response) => Some(response),
         Err(_) => None,
     };
     let response = response.unwrap_or_else(|| {
         connection.state.stats.count_refused(Refusal::Defect);
         Refusal::Defect.response(false)
     });
+    let response = if connect && !connection.state.is_upgraded() { last(response) } else { response };
     Ok(wrap(response, busy))
 }
 
 /// Lets the connection go on as a tunnel, where that was asked for and granted.
 fn switched(connection: &Connection, offer: Option<Offer>, mut response: Response<Body>) -> Option<Response<Body>> {
-    let granted = response.extensions_mut().remove::<Tunnel>().filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    let switches = matches!(response.status(), StatusCode::SWITCHING_PROTOCOLS | StatusCode::OK);
+    let granted = response.extensions_mut().remove::<Tunnel>().filter(|_| switches);
     let (answer, tunnel) = offer.zip(granted).map(|(offer, terms)| offer.accept(response, terms, &connection.state.stats))?;
     connection.state.upgrade(tunnel);
     Some(answer)
+}
+
+/// An answer after which the connection ends: what the client has sent behind its CONNECT is for nobody.
+fn last(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn wrap(response: Response<Body>, busy: Busy) -> Response<Answer> {
@@ -326,7 +341,7 @@ async fn until_failed<F: Future>(future: F, signal: &Signal) -> Result<F::Output
 
 /// Checks that need a parsed request.
 fn check(parts: &Parts, max_body: Option<u64>, tunnels: bool) -> Result<(), Refusal> {
-    if parts.method == Method::CONNECT {
+    if parts.method == Method::CONNECT && !tunnels {
         return Err(Refusal::Connect);
     }
     // An offer of HTTP/2 without TLS may be ignored (RFC 9110 section 7.8) and clients rely on that; others expect a switch.

@@ -21,7 +21,7 @@ use super::{Closed, EdgeConfig, Refusal};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
 /// After a refusal what the client still sends is read and dropped for so long, or the reset would destroy the answer on its way.
-const LINGER: Span = Span::from_secs(1);
+pub(super) const LINGER: Span = Span::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
 
 /// What a connection speaks.
@@ -314,6 +314,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
                     (self.gate, self.ready) = (Gate::Open, self.held.len());
                     continue;
                 }
+                // What follows is read when the answer is on its way: nobody knows yet what it is. Without a tunnel the answer ends the connection.
+                Gate::Scanning if self.scanner.is_connecting() => return Poll::Pending,
                 Gate::Scanning => {}
                 Gate::Open => return Pin::new(&mut self.io).poll_read(cx, buf),
                 // hyper closes once the stand-in is answered; until then there is nothing to wake for.

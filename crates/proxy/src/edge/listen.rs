@@ -5,13 +5,16 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use farthing_tls::{Certificates, Handshake, TlsStream, Unsecured};
 use farthing_types::Span;
 use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::guard::LINGER;
 use super::{EdgeConfig, EdgeStats, Handler, PeerInfo, Refusal, Server};
 
 /// The listener cannot be opened.
@@ -39,6 +42,7 @@ pub struct Edge {
     local: SocketAddr,
     config: EdgeConfig,
     stats: Arc<EdgeStats>,
+    tls: Option<Arc<Certificates>>,
 }
 
 impl Edge {
@@ -50,7 +54,13 @@ impl Edge {
         let failed = |source| EdgeError { listen: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, local, config, stats: Arc::default() })
+        Ok(Self { listener, local, config, stats: Arc::default(), tls: None })
+    }
+
+    /// Speaks TLS, with these certificates.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Certificates>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The address it listens on, with the port that was chosen for port 0.
@@ -65,15 +75,24 @@ impl Edge {
 
     /// Serves until `stop`, then ends idle connections at once and waits for open requests up to the time to drain.
     pub async fn serve(self, handler: Arc<dyn Handler>, stop: CancellationToken) -> Drained {
-        let Self { listener, local, config, stats } = self;
-        let drain = config.drain;
-        let places = Places::new(&config);
+        let Self { listener, local, config, stats, tls } = self;
+        let (drain, deadline) = (config.drain, config.header_timeout);
+        let places = Places { plain: tls.is_none(), ..Places::new(&config) };
         let server = Server::new(config, handler, Arc::clone(&stats), stop.clone());
         let connections = TaskTracker::new();
         let accepting = accept(&listener, local, &places, &stats, |stream, place, peer| {
-            let server = server.clone();
+            let (server, tls, stop) = (server.clone(), tls.clone(), stop.clone());
             drop(connections.spawn(async move {
-                server.serve(stream, peer).await;
+                match tls {
+                    None => server.serve(stream, peer).await,
+                    // Nothing of a request is under way during a handshake.
+                    Some(tls) => {
+                        let secured = stop.run_until_cancelled(secured(&tls, stream, (deadline, &server)));
+                        if let Some(Some(stream)) = secured.await {
+                            server.serve(stream, peer).await;
+                        }
+                    }
+                }
                 drop(place);
             }));
         });
@@ -119,12 +138,39 @@ async fn accept(
         let Some(place) = places.of(addr.ip(), permit) else {
             stats.count_refused(Refusal::AddressCap);
             // A new socket's send buffer takes this whole; a client that cannot be told is just closed.
-            drop(stream.try_write(&Refusal::AddressCap.wire()));
+            if places.plain {
+                drop(stream.try_write(&Refusal::AddressCap.wire()));
+            }
             continue;
         };
         connection += 1;
         serve(stream, place, PeerInfo { addr, local, connection });
     }
+}
+
+/// A connection after its handshake; `None` where it came to none.
+async fn secured(tls: &Certificates, stream: TcpStream, (deadline, server): (Span, &Server)) -> Option<TlsStream<TcpStream>> {
+    match tls.accept(stream, deadline).await {
+        Ok(stream) => Some(stream),
+        Err(Unsecured { why: Handshake::Plain, stream: Some(stream) }) => {
+            server.count_refused(Refusal::PlainHttp);
+            refuse(stream, Refusal::PlainHttp).await;
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Tells a client whose connection never becomes HTTP. What it has sent is read, or the reset would destroy the answer on its way.
+async fn refuse(mut stream: TcpStream, refusal: Refusal) {
+    let telling = async {
+        stream.write_all(&refusal.wire()).await?;
+        stream.shutdown().await?;
+        let mut scrap = [0; 1_024];
+        while stream.read(&mut scrap).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _it_may_be_gone = tokio::time::timeout(LINGER, telling).await;
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -139,6 +185,8 @@ struct Places {
     all: Arc<Semaphore>,
     by_network: Arc<Mutex<HashMap<IpAddr, usize>>>,
     per_network: usize,
+    /// Whether clients understand what is told before a handshake.
+    plain: bool,
 }
 
 /// A connection's place, given back on drop.
@@ -154,6 +202,7 @@ impl Places {
             all: Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             by_network: Arc::default(),
             per_network: config.max_connections_per_ip.max(1),
+            plain: true,
         }
     }
 

@@ -36,7 +36,7 @@ use std::sync::Arc;
 /// Answers requests. A panic in it costs one request: it is answered 500.
 pub trait Handler: Send + Sync + 'static {
     /// Answers `request`, which came from `peer`. HTTP/1 requests carry `Host`, HTTP/2 ones the authority in their URI.
-    /// The future is dropped when the client leaves or its body breaks off before there is an answer. A request for a WebSocket is answered 101 with a
+    /// The future is dropped when the client leaves or its body breaks off before there is an answer. A request for a WebSocket is answered 101, and CONNECT 200, with a
     /// [`Tunnel`] among the answer's extensions, or as any other.
     fn handle(self: Arc<Self>, request: Request<Body>, peer: PeerInfo) -> BoxFuture<'static, Response<Body>>;
 
@@ -94,6 +94,8 @@ pub struct EdgeConfig {
     pub max_streams: u32,
     /// Whether requests for WebSockets reach the handler; else they are refused.
     pub tunnels: bool,
+    /// Whether CONNECT, in HTTP/1, reaches the handler; else it is refused.
+    pub connect: bool,
     /// Whether clients of HTTP/1.1 are sent interim answers.
     pub interim: bool,
     /// How long open requests may take to end after the stop signal.
@@ -117,6 +119,7 @@ impl Default for EdgeConfig {
             max_body: Some(256 * 1_024 * 1_024),
             max_streams: 128,
             tunnels: false,
+            connect: false,
             interim: true,
             drain: Span::from_secs(30),
         }
@@ -125,6 +128,11 @@ impl Default for EdgeConfig {
 
 impl EdgeConfig {
     pub(crate) fn head_limits(&self) -> HeadLimits {
-        HeadLimits { bytes: self.max_header_bytes, headers: self.max_headers, target: self.max_target.min(u16::MAX as usize - 1) }
+        HeadLimits {
+            bytes: self.max_header_bytes,
+            headers: self.max_headers,
+            target: self.max_target.min(u16::MAX as usize - 1),
+            connect: self.connect,
+        }
     }
 }

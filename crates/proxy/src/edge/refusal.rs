@@ -91,7 +91,9 @@ refusals! {
     /// A malformed trailer section, or a field that must not stand in one.
     Trailer = "trailer", BAD_REQUEST, "the trailer section is malformed or has a field that may not stand there";
     /// CONNECT.
-    Connect = "connect", NOT_IMPLEMENTED, "CONNECT is not supported: this is not a forward proxy";
+    Connect = "connect", NOT_IMPLEMENTED, "CONNECT is not supported here: it takes a table `[forward]`, and HTTP/1";
+    /// CONNECT with a body.
+    ConnectBody = "connect-body", BAD_REQUEST, "CONNECT has no body";
     /// An Upgrade other than to HTTP/2 (which is ignored), or to a WebSocket where a route tunnels them.
     Upgrade = "upgrade", NOT_IMPLEMENTED, "protocol upgrades are not supported, but for WebSockets where a route has `upgrade`: asked for by GET in HTTP/1.1, without a body";
     /// The head did not arrive in time.
@@ -106,6 +108,8 @@ refusals! {
     BodyBroken = "body-broken", BAD_REQUEST, "the request body ended early";
     /// The client address has too many connections.
     AddressCap = "address-connections", SERVICE_UNAVAILABLE, "too many connections from this address";
+    /// Plain HTTP where TLS is spoken.
+    PlainHttp = "plain-http", BAD_REQUEST, "this port speaks TLS: write https:// in the URL";
     /// The handler broke down; a defect of ours.
     Defect = "defect", INTERNAL_SERVER_ERROR, "an internal error occurred";
 }

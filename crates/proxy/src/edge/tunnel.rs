@@ -1,4 +1,4 @@
-//! WebSockets: a connection that has been upgraded carries what it likes, both ways, until an end closes it or a bound is reached.
+//! WebSockets and CONNECT: a connection that has been upgraded carries what it likes, both ways, until an end closes it or a bound is reached.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use farthing_types::{Body, BodyError, Span};
 use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{Method, Response, Version};
+use http::{Method, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -32,7 +32,7 @@ const AFTER_END: Span = Span::from_secs(10);
 
 type Io = TokioIo<Upgraded>;
 
-/// Put into an answer 101 by its handler: the connection goes on as a tunnel. What the client sends comes as the request's body, what the answer's
+/// Put into an answer by its handler, 101 for a WebSocket and 200 for CONNECT: the connection goes on as a tunnel. What the client sends comes as the request's body, what the answer's
 /// body brings goes to the client.
 #[derive(Clone, Copy, Debug)]
 pub struct Tunnel {
@@ -69,11 +69,13 @@ impl Offer {
         Some((Self { upgraded, up }, Body::stream(Coming(came))))
     }
 
-    /// The answer that goes out for the handler's 101, and what then happens over the connection.
+    /// The answer that goes out for the handler's 101 or 200, and what then happens over the connection.
     pub(super) fn accept(self, answer: Response<Body>, terms: Tunnel, stats: &Arc<EdgeStats>) -> (Response<Body>, BoxFuture<'static, ()>) {
         let (mut head, down) = answer.into_parts();
-        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
         (Response::from_parts(head, Body::empty()), Box::pin(run(self, down, terms, Arc::clone(stats))))
     }
 }

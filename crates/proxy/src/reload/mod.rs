@@ -90,11 +90,15 @@ impl State {
         if !restart.is_empty() {
             return Err(ReloadError::Restart(restart));
         }
+        // Files may have changed where the configuration has not.
+        let certificates = self.listeners.read(&config, self.wall_now()).map_err(StartError::from)?;
         if changes.is_empty() && book.digest() == self.pricing.book().digest() {
+            certificates.put();
             return Ok(Reloaded::default());
         }
         self.budgets.amend(&config.budgets)?;
         // Nothing can fail from here on.
+        certificates.put();
         if book.digest() != self.pricing.book().digest() {
             self.pricing.replace(book);
         }

@@ -32,6 +32,8 @@ const NOT_IN_TRAILERS: [&[u8]; 12] = [
 pub(super) enum Framing {
     Length(u64),
     Chunked,
+    /// There is none; what comes after the head waits for the answer.
+    Connect,
 }
 
 /// Finds complete lines in bytes that grow between calls.
@@ -70,6 +72,7 @@ pub(super) struct HeadScan {
     fields: usize,
     target: Range<usize>,
     absolute: bool,
+    connect: bool,
     host: Option<Range<usize>>,
     length: Option<u64>,
     chunked: bool,
@@ -138,11 +141,13 @@ impl HeadScan {
         if target.len() > limits.target {
             return Err(Refusal::LongTarget);
         }
-        if method == b"CONNECT" {
-            return Err(Refusal::Connect);
-        }
         self.target = line.start + method_end + 1..line.start + target_end;
-        self.absolute = check_target(method, target)?;
+        self.connect = method == b"CONNECT";
+        match self.connect {
+            true if !limits.connect => return Err(Refusal::Connect),
+            true => check_destination(target)?,
+            false => self.absolute = check_target(method, target)?,
+        }
         Ok(())
     }
 
@@ -189,8 +194,13 @@ impl HeadScan {
         }
         match &self.host {
             None if version == Version::Http11 => return Err(Refusal::NoHost),
+            Some(host) if self.connect => same_destination(&data[self.target.clone()], &data[host.clone()])?,
             Some(host) if self.absolute => same_host(&data[self.target.clone()], &data[host.clone()])?,
             _ => {}
+        }
+        if self.connect {
+            let none = !self.chunked && self.length.unwrap_or(0) == 0;
+            return if none { Ok(Framing::Connect) } else { Err(Refusal::ConnectBody) };
         }
         Ok(if self.chunked { Framing::Chunked } else { Framing::Length(self.length.unwrap_or(0)) })
     }
@@ -333,6 +343,18 @@ fn same_host(target: &[u8], host: &[u8]) -> Result<(), Refusal> {
     let plain = |text: &[u8]| text.strip_suffix(default).unwrap_or(text).to_ascii_lowercase();
     let authority = uri.authority().map_or("", http::uri::Authority::as_str);
     if plain(authority.as_bytes()) == plain(host) { Ok(()) } else { Err(Refusal::HostMismatch) }
+}
+
+/// A host and a port, which must be there (RFC 9112 section 3.2.3).
+fn check_destination(target: &[u8]) -> Result<(), Refusal> {
+    let ports = memrchr(b':', target).is_some_and(|at| at + 1 < target.len() && !target.ends_with(b"]"));
+    if ports && check_host(target).is_ok() { Ok(()) } else { Err(Refusal::Target) }
+}
+
+/// The Host header says the same, or leaves the port out.
+fn same_destination(target: &[u8], host: &[u8]) -> Result<(), Refusal> {
+    let name = memrchr(b':', target).map_or(target, |at| &target[..at]);
+    if host.eq_ignore_ascii_case(target) || host.eq_ignore_ascii_case(name) { Ok(()) } else { Err(Refusal::HostMismatch) }
 }
 
 /// `name`, `address` or `[address]`, with an optional port.

@@ -23,6 +23,8 @@ pub struct HeadLimits {
     pub headers: usize,
     /// Most bytes of the request target.
     pub target: usize,
+    /// Whether CONNECT passes.
+    pub connect: bool,
 }
 
 enum Phase {
@@ -30,6 +32,8 @@ enum Phase {
     Length(u64),
     Chunked(Chunks),
     Trailers(TrailerScan),
+    /// After CONNECT: whether what follows is HTTP is decided by the answer.
+    Connect,
 }
 
 /// Where a refused byte stood.
@@ -73,6 +77,11 @@ impl Scanner {
         matches!(self.phase, Phase::Head)
     }
 
+    /// Whether a CONNECT was the last to pass: nothing after it does.
+    pub(super) fn is_connecting(&self) -> bool {
+        matches!(self.phase, Phase::Connect)
+    }
+
     /// Looks at `data`: what earlier calls did not let pass, followed by new bytes.
     pub(super) fn scan(&mut self, data: &[u8]) -> Scanned {
         let mut pass = 0;
@@ -84,6 +93,7 @@ impl Scanner {
                 Phase::Head => self.scan_head(rest).inspect(|length| {
                     begun = length.map(|_| pass);
                 }),
+                Phase::Connect => Ok(None),
                 Phase::Length(left) => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     *left -= taken as u64;
@@ -124,6 +134,7 @@ impl Scanner {
             Framing::Length(0) => Phase::Head,
             Framing::Length(length) => Phase::Length(length),
             Framing::Chunked => Phase::Chunked(Chunks::default()),
+            Framing::Connect => Phase::Connect,
         };
         Ok(Some(length))
     }

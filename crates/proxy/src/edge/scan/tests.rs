@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 1_024, headers: 10, target: 100 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 1_024, headers: 10, target: 100, connect: true };
 
 /// Shows `input` in pieces ending at `cuts`, as the guard does. What passed in all, and the refusal.
 fn feed(input: &[u8], cuts: &[usize]) -> (Vec<u8>, Option<Refusal>, u64) {
@@ -44,6 +44,35 @@ fn a_fault_in_a_body_that_came_with_its_head_refuses_the_whole_message() {
     let head = both.len() - 8;
     let (passed, refused, heads) = feed(&both, &[head]);
     assert_eq!((passed.len(), refused, heads), (both.len() - 8, Some(Refusal::ChunkEnd), 2));
+}
+
+#[test]
+fn nothing_passes_after_connect() {
+    let connect = b"CONNECT h.test:443 HTTP/1.1\r\nHost: h.test:443\r\n\r\n".as_slice();
+    let early = [connect, b"\x16\x03\x01GET / HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+    for cut in 0..early.len() {
+        assert_eq!(feed(&early, &[cut]), (connect.to_vec(), None, 1));
+    }
+    for (head, expected) in [
+        ("CONNECT h.test:443 HTTP/1.0\r\n\r\n", None),
+        ("CONNECT h.test:443 HTTP/1.1\r\nHost: H.test\r\n\r\n", None),
+        ("CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nContent-Length: 0\r\n\r\n", None),
+        ("CONNECT h.test:443 HTTP/1.1\r\n\r\n", Some(Refusal::NoHost)),
+        ("CONNECT h.test:443 HTTP/1.1\r\nHost: i.test:443\r\n\r\n", Some(Refusal::HostMismatch)),
+        ("CONNECT h.test:443 HTTP/1.1\r\nHost: h.test:80\r\n\r\n", Some(Refusal::HostMismatch)),
+        ("CONNECT h.test HTTP/1.1\r\nHost: h.test\r\n\r\n", Some(Refusal::Target)),
+        ("CONNECT h.test: HTTP/1.1\r\nHost: h.test\r\n\r\n", Some(Refusal::Target)),
+        ("CONNECT h.test:0 HTTP/1.1\r\nHost: h.test\r\n\r\n", Some(Refusal::Target)),
+        ("CONNECT me@h.test:443 HTTP/1.1\r\nHost: h.test\r\n\r\n", Some(Refusal::Target)),
+        ("CONNECT http://h.test:443 HTTP/1.1\r\nHost: h.test:443\r\n\r\n", Some(Refusal::Target)),
+        ("CONNECT /a HTTP/1.1\r\nHost: h.test:443\r\n\r\n", Some(Refusal::Target)),
+        ("CONNECT h.test:443/a HTTP/1.1\r\nHost: h.test:443\r\n\r\n", Some(Refusal::Target)),
+        ("CONNECT * HTTP/1.1\r\nHost: h.test:443\r\n\r\n", Some(Refusal::Target)),
+        ("CONNECT h.test:443 HTTP/1.1\r\nHost: h.test:443\r\nContent-Length: 5\r\n\r\nhello", Some(Refusal::ConnectBody)),
+        ("CONNECT h.test:443 HTTP/1.1\r\nHost: h.test:443\r\nTransfer-Encoding: chunked\r\n\r\n", Some(Refusal::ConnectBody)),
+    ] {
+        assert_eq!(refusal(head.as_bytes()), expected, "{head}");
+    }
 }
 
 #[test]
