@@ -40,6 +40,7 @@ mod routes;
 mod routing;
 pub(crate) mod section;
 mod sinks;
+mod sinks_clickhouse;
 mod sinks_s3;
 mod tune;
 mod upgrade;

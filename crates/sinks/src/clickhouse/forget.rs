@@ -103,7 +103,7 @@ async fn erase(sink: &Clickhouse, table: &'static Table, own: &str) -> Result<u6
     // A file that is left without rows was shipped all the same.
     let done = schema::done(&sink.database);
     let note = format!(
-        "INSERT INTO {done} (log, table_name, day, file) SELECT DISTINCT toString(log), '{}', toDate(at), toString(file) FROM {rows} WHERE {own}",
+        "INSERT INTO {done} (log, table_name, day, file) SELECT DISTINCT log, '{}', toDate(at), file FROM {rows} WHERE {own}",
         table.name
     );
     sink.server.ask(&note).await?;

@@ -155,7 +155,7 @@ impl Clickhouse {
     async fn names_held(&self, log: &LogId, table: &'static Table, day: i64) -> Result<HashSet<String>, Fault> {
         let log = quoted(log.as_str());
         let ask = format!(
-            "SELECT DISTINCT toString(file) FROM {} WHERE toYYYYMMDD(at) = {} AND log = {log} \
+            "SELECT DISTINCT file FROM {} WHERE toYYYYMMDD(at) = {} AND log = {log} \
              UNION ALL SELECT file FROM {} WHERE table_name = '{}' AND day = {} AND log = {log}",
             schema::rows(&self.database, table),
             schema::partition(in_calendar(day)?),

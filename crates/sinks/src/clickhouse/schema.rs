@@ -76,7 +76,7 @@ pub fn done(database: &str) -> String {
 /// What makes the list of files that are not shipped again.
 pub fn create_done(database: &str) -> String {
     format!(
-        "CREATE TABLE IF NOT EXISTS {} ({LOG} String, table_name String, day Date, {FILE} String) ENGINE = ReplacingMergeTree \
+        "CREATE TABLE IF NOT EXISTS {} ({LOG} LowCardinality(String), table_name String, day Date, {FILE} LowCardinality(String)) ENGINE = ReplacingMergeTree \
          PARTITION BY (table_name, day) ORDER BY (table_name, day, {LOG}, {FILE})",
         done(database)
     )
