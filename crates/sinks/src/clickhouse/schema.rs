@@ -17,8 +17,6 @@ pub const ROW_ID: &str = "row_id";
 pub const TAKES_UNTIL: &str = "takes_until";
 /// Files that are not shipped again, though rows of theirs are gone.
 pub const DONE: &str = "done_files";
-/// Nanoseconds of an hour.
-const HOUR_NS: i64 = 3_600_000_000_000;
 /// Texts of which few are equal: a dictionary of them would be as long as the column.
 const PLAIN_TEXTS: &[&str] = &["tags", "trace_id", "metered"];
 
@@ -82,7 +80,8 @@ pub fn create_done(database: &str) -> String {
     )
 }
 
-/// What makes a table that is not there. The time of a row goes first in its key, by the hour: it is what every question has. The column `on_time` takes no place
+/// What makes a table that is not there. The hour of a row goes first in its key: it is what every question has. `at` is in it, too: what is not, rules no partition out where a question
+/// asks for one of rows with the same key. The column `on_time` takes no place
 /// that counts: with it the server itself refuses what it takes up too late.
 pub fn create(database: &str, table: &Table) -> String {
     let own = OWN.iter().map(|(name, ty, doc)| format!("{name} {ty} COMMENT {}", quoted(doc)));
@@ -90,7 +89,7 @@ pub fn create(database: &str, table: &Table) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({}, at DateTime('UTC') DEFAULT toDateTime(intDiv(ts_ns, 1000000000)), \
          on_time UInt8 MATERIALIZED throwIf(toUnixTimestamp(now()) > {TAKES_UNTIL})) \
-         ENGINE = ReplacingMergeTree PARTITION BY toYYYYMMDD(at) ORDER BY (intDiv(ts_ns, {HOUR_NS}), {}, ts_ns, {ROW_ID})",
+         ENGINE = ReplacingMergeTree PARTITION BY toYYYYMMDD(at) ORDER BY (toStartOfHour(at), {}, at, ts_ns, {ROW_ID})",
         rows(database, table),
         columns.join(", "),
         order(table)
@@ -156,9 +155,9 @@ pub fn insert(database: &str, table: &Table) -> String {
     format!("INSERT INTO {} ({}) FORMAT Native", rows(database, table), columns.join(", "))
 }
 
-/// Where the rows of an hour, and maybe others, stand: what lets the server read little.
+/// That a row is of an hour: what lets the server read little.
 pub fn within_hour(hour: i64) -> String {
-    format!("toYYYYMMDD(at) = {} AND intDiv(ts_ns, {HOUR_NS}) = {hour}", partition(hour.div_euclid(24)))
+    format!("toYYYYMMDD(at) = {} AND toStartOfHour(at) = toDateTime({})", partition(hour.div_euclid(24)), hour * 3_600)
 }
 
 /// The partition of a day: `20261127`.
@@ -221,11 +220,11 @@ mod tests {
 
     #[test]
     fn a_table_that_would_lose_or_double_rows_is_not_used() {
-        let key = "intDiv(ts_ns, 3600000000000), tenant, ts_ns, row_id";
+        let key = "toStartOfHour(at), tenant, at, ts_ns, row_id";
         let unfit = |engine: &str, key: &str| unfit(CallRow::TABLE, engine, key).unwrap_or_default();
         assert_eq!(unfit("SharedReplacingMergeTree", key) + &unfit("ReplicatedReplacingMergeTree", key), "");
         assert!(unfit("MergeTree", key).contains("engine MergeTree"));
-        for (lacking, key) in [("row_id", "ts_ns, log"), ("ts_ns", "intDiv(ts_ns, 5), log, row_id")] {
+        for (lacking, key) in [("row_id", "ts_ns, log"), ("ts_ns", "toStartOfHour(at), log, row_id")] {
             assert!(unfit("ReplacingMergeTree", key).contains(&format!("ordered by `{lacking}`")), "{key}");
         }
     }

@@ -17,7 +17,7 @@ use crate::{clickhouse, sink, spec, spec_at};
 async fn a_server_that_dies_and_stops_under_load_loses_and_doubles_no_row() {
     let Some(mut server) = Clickhouse::start() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let writer = suite::open(dir.path(), Span::from_millis(100));
+    let writer = suite::open(dir.path(), Span::from_millis(250));
     let (load, stop) = (CancellationToken::new(), CancellationToken::new());
     let writing = suite::calls_until(writer.handle(), load.clone());
     let driver = driver(sink(&server), spec(clickhouse(&server)), dir.path());
@@ -31,7 +31,7 @@ async fn a_server_that_dies_and_stops_under_load_loses_and_doubles_no_row() {
     let faults = || state.stats().faults.values().sum::<u64>();
     for round in 0..4 {
         let (files, noticed) = (state.stats().files, faults());
-        reaches(files + 8).await;
+        reaches(files + 5).await;
         if round % 2 == 0 {
             server.kill()
         } else {
