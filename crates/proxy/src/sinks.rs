@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use farthing_config::{Config, S3Config, SinkConfig, SinkTarget};
 use farthing_contract::log::ALL;
-use farthing_sinks::{Bucket, ClickhouseSpec, Driver, Erased, Fault, FaultReason, PostgresSpec, S3Credentials, S3Spec, Sink, SinkSpec, Source, Target};
+use farthing_sinks::{
+    Bucket, ClickhouseSpec, Driver, Erased, Fault, FaultReason, PostgresSpec, S3Credentials, S3Spec, Sink, SinkSpec, Source, Target,
+};
 use farthing_types::{Clock, Draw, RealClock, Span};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;

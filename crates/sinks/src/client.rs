@@ -27,6 +27,7 @@ where
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(Span::from_secs(60)));
     tcp.set_connect_timeout(Some(connect));
-    let https = HttpsConnectorBuilder::new().with_tls_config(client_config(authorities)?).https_or_http().enable_http1().wrap_connector(tcp);
+    let https =
+        HttpsConnectorBuilder::new().with_tls_config(client_config(authorities)?).https_or_http().enable_http1().wrap_connector(tcp);
     Ok(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(idle).build(https))
 }

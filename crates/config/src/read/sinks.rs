@@ -129,7 +129,11 @@ pub(super) fn plain_name(s: &Section<'_, '_>, key: &'static str, longest: usize)
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         && !name.as_bytes()[0].is_ascii_digit();
     if !plain {
-        s.wrong(key, format!("found \"{name}\""), format!("write up to {longest} small letters, digits and '_', not beginning with a digit"));
+        s.wrong(
+            key,
+            format!("found \"{name}\""),
+            format!("write up to {longest} small letters, digits and '_', not beginning with a digit"),
+        );
     }
     name
 }

@@ -53,7 +53,8 @@ mod tests {
     fn a_server_is_read() {
         let plain = clickhouse("url = \"http://localhost:8123/\"");
         assert_eq!((&*plain.user, &*plain.database, plain.password), ("default", "farthing", None));
-        let all = clickhouse("url = \"https://ch.example.com:8443\"\nuser = \"spend\"\npassword = { env = \"TOKEN\" }\ndatabase = \"spend_1\"");
+        let all =
+            clickhouse("url = \"https://ch.example.com:8443\"\nuser = \"spend\"\npassword = { env = \"TOKEN\" }\ndatabase = \"spend_1\"");
         assert_eq!((&*all.url, &*all.user, &*all.database), ("https://ch.example.com:8443", "spend", "spend_1"));
         assert_eq!(all.password.unwrap().expose(), "secret-token");
     }

@@ -10,6 +10,9 @@ use crate::{Fault, FaultReason};
 /// Longest text of a fault: servers answer with traces.
 const LONGEST: usize = 400;
 
+/// Of `throwIf`, which our own column `on_time` calls.
+const TOO_LATE: u32 = 395;
+
 /// A request that got no answer.
 pub fn failed(error: &(dyn StdError + 'static)) -> Fault {
     let reason = if found::<rustls::Error>(error).is_some() { FaultReason::Refused } else { FaultReason::Unreachable };
@@ -25,6 +28,9 @@ pub fn answered(status: StatusCode, text: &str) -> Fault {
     match reason {
         // Those about data may show what stands in a row.
         FaultReason::Rejected => Fault::new(reason, format!("the server does not take the rows (code {code})")),
+        _ if code == TOO_LATE => {
+            Fault::new(reason, "the server has taken the rows up too late: it is busy, or the clocks of its replicas do not agree")
+        }
         _ => Fault::new(reason, format!("{} (code {code})", shortened(said))),
     }
 }
@@ -46,15 +52,31 @@ fn without_code(status: StatusCode) -> FaultReason {
 /// The numbers are ClickHouse's own, of its `ErrorCodes.cpp`.
 fn reason(code: u32) -> FaultReason {
     match code {
-        // Execution, sockets; taken up too late, as our own column says.
-        159 | 160 | 209 | 395 => FaultReason::Timeout,
+        // Execution, sockets.
+        159 | 160 | 209 | TOO_LATE => FaultReason::Timeout,
         // What cannot be read or converted, and nulls where none may be.
         6 | 26 | 27 | 32 | 33 | 38 | 41 | 53 | 69 | 70 | 72 | 117 | 131 | 349 => FaultReason::Rejected,
         // Files and disks, the same query under way, quotas, too many queries or connections, network, ending, no memory, room or parts to spare, read-only or restarting
         // tables, keepers and replicas, cancelled, locks, threads, and what has no name.
-        74..=76 | 201..=203 | 210 | 216 | 225 | 236 | 241..=243 | 252 | 285 | 305 | 319 | 394 | 425 | 439 | 473 | 517 | 733 | 745 | 999..=1002 => {
-            FaultReason::Unavailable
-        }
+        74..=76
+        | 201..=203
+        | 210
+        | 216
+        | 225
+        | 236
+        | 241..=243
+        | 252
+        | 285
+        | 305
+        | 319
+        | 394
+        | 425
+        | 439
+        | 473
+        | 517
+        | 733
+        | 745
+        | 999..=1002 => FaultReason::Unavailable,
         _ => FaultReason::Refused,
     }
 }

@@ -122,7 +122,11 @@ impl Clickhouse {
         if columns.is_some() {
             let engine = self.engines().await?.remove(table.name);
             if engine.is_some_and(|(engine, _)| engine != "View") {
-                return Err(self.refused(&format!("`{}` is a table of somebody else, not the view of `{}`", table.name, schema::rows_name(table))));
+                return Err(self.refused(&format!(
+                    "`{}` is a table of somebody else, not the view of `{}`",
+                    table.name,
+                    schema::rows_name(table)
+                )));
             }
             self.server.ask(&format!("DROP TABLE IF EXISTS {}", schema::view(&self.database, table))).await?;
         }
@@ -188,7 +192,11 @@ const LAST_DAY: i64 = 47_481;
 
 /// A day that ClickHouse has.
 fn in_calendar(day: i64) -> Result<i64, Fault> {
-    if (0..=LAST_DAY).contains(&day) { Ok(day) } else { Err(Fault::new(FaultReason::Rejected, format!("no day of ClickHouse's calendar: {day}"))) }
+    if (0..=LAST_DAY).contains(&day) {
+        Ok(day)
+    } else {
+        Err(Fault::new(FaultReason::Rejected, format!("no day of ClickHouse's calendar: {day}")))
+    }
 }
 
 impl Sink for Clickhouse {

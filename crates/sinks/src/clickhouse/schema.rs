@@ -15,6 +15,8 @@ pub const FILE: &str = "file";
 pub const ROW_ID: &str = "row_id";
 /// Column of the time until which the server may take the row.
 pub const TAKES_UNTIL: &str = "takes_until";
+/// Column that fails what comes after that time.
+const ON_TIME: &str = "on_time";
 /// Files that are not shipped again, though rows of theirs are gone.
 pub const DONE: &str = "done_files";
 /// Texts of which few are equal: a dictionary of them would be as long as the column.
@@ -88,7 +90,7 @@ pub fn create(database: &str, table: &Table) -> String {
     let columns: Vec<String> = own.chain(table.columns.iter().map(definition)).collect();
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({}, at DateTime('UTC') DEFAULT toDateTime(intDiv(ts_ns, 1000000000)), \
-         on_time UInt8 MATERIALIZED throwIf(toUnixTimestamp(now()) > {TAKES_UNTIL})) \
+         {ON_TIME} UInt8 MATERIALIZED throwIf(toUnixTimestamp(now()) > {TAKES_UNTIL})) \
          ENGINE = ReplacingMergeTree PARTITION BY toYYYYMMDD(at) ORDER BY (toStartOfHour(at), {}, at, ts_ns, {ROW_ID})",
         rows(database, table),
         columns.join(", "),
@@ -108,12 +110,7 @@ fn order(table: &Table) -> &'static str {
 /// What makes the view of a table: each row once, whatever the server has not merged yet.
 pub fn create_view(database: &str, table: &Table) -> String {
     let columns: Vec<String> = table.columns.iter().map(|column| quoted_name(column.name)).collect();
-    format!(
-        "CREATE VIEW IF NOT EXISTS {} AS SELECT at, {} FROM {} FINAL",
-        view(database, table),
-        columns.join(", "),
-        rows(database, table)
-    )
+    format!("CREATE VIEW IF NOT EXISTS {} AS SELECT at, {} FROM {} FINAL", view(database, table), columns.join(", "), rows(database, table))
 }
 
 /// What adds the columns that a table lacks; `None` when it has them all. Later columns may be null, so nothing is written anew.
@@ -126,7 +123,8 @@ pub fn extend(database: &str, table: &Table, there: &BTreeMap<String, String>) -
 /// A column that is there with another type, or none of our own: not a table of ours. Columns that only the database has are its owner's matter.
 pub fn foreign(table: &Table, there: &BTreeMap<String, String>) -> Option<String> {
     let name = rows_name(table);
-    if let Some((lacking, ..)) = OWN.iter().find(|(name, ..)| !there.contains_key(*name)) {
+    let needed = OWN.iter().map(|(name, ..)| *name).chain(["at", ON_TIME]);
+    if let Some(lacking) = needed.into_iter().find(|name| !there.contains_key(*name)) {
         return Some(format!("`{name}` has no column `{lacking}`"));
     }
     let own = OWN.iter().map(|(name, ty, _)| (*name, (*ty).to_owned()));
@@ -193,7 +191,8 @@ mod tests {
     use super::*;
 
     fn columns(table: &Table) -> BTreeMap<String, String> {
-        let own = OWN.iter().map(|(name, ty, _)| ((*name).to_owned(), (*ty).to_owned()));
+        let own = OWN.iter().map(|(name, ty, _)| (*name, *ty)).chain([("at", "DateTime('UTC')"), (ON_TIME, "UInt8")]);
+        let own = own.map(|(name, ty)| (name.to_owned(), ty.to_owned()));
         own.chain(table.columns.iter().map(|column| (column.name.to_owned(), type_of(column)))).collect()
     }
 
@@ -214,8 +213,10 @@ mod tests {
         );
         there.insert("attempt".to_owned(), "String".to_owned());
         assert_eq!(foreign(table, &there).unwrap(), "column `attempt` of `calls_rows` is String, not Int32");
-        there.remove(ROW_ID);
-        assert_eq!(foreign(table, &there).unwrap(), "`calls_rows` has no column `row_id`");
+        for lacking in [ON_TIME, ROW_ID] {
+            there.remove(lacking);
+            assert_eq!(foreign(table, &there).unwrap(), format!("`calls_rows` has no column `{lacking}`"));
+        }
     }
 
     #[test]

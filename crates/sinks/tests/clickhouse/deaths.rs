@@ -100,9 +100,9 @@ fn child(server: &Clickhouse, dir: &Path) -> (Child, impl Iterator<Item = String
 async fn a_process_that_is_killed_while_it_ships_loses_and_doubles_no_row() {
     let Some(server) = Clickhouse::start() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let calls = suite::log_of_calls(dir.path(), (60, 500));
+    let calls = suite::log_of_calls(dir.path(), (30, 500));
     sink(&server).prepare().await.unwrap();
-    for round in 0..8 {
+    for round in 0..4 {
         let (mut child, mut lines) = child(&server, dir.path());
         assert!(lines.any(|line| line == "begins"));
         server.until(&format!("SELECT uniqExact(file) >= {} FROM farthing.calls_rows", round * 6 + 3), "1");
