@@ -15,7 +15,7 @@ pub(super) fn read(s: &Section<'_, '_>) -> ClickhouseConfig {
     const HOW: &str = "write url = \"https://host:8443\", without a path; user, password and database have keys of their own";
     let url = s.need("url", v::text, HOW).unwrap_or_default();
     // Not shown: a password may stand in it.
-    if s.has("url") && !v::parse_base_url(&url).is_some_and(|url| url.path() == "/") {
+    if s.has("url") && v::parse_base_url(&url).is_none_or(|url| url.path() != "/") {
         s.wrong("url", "no URL of a ClickHouse server", HOW);
     }
     let mut user = "default".to_owned();

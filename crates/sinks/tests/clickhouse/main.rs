@@ -19,7 +19,7 @@ use std::sync::Arc;
 use farthing_contract::log::{ALL, CallRow, Column, ColumnType, Request, Row, Table};
 use farthing_ledger::archive::{FinishedFile, forget};
 use farthing_sinks::clickhouse::{Clickhouse as Sink_, schema};
-use farthing_sinks::{ClickhouseSpec, FaultReason, Shipment, Sink, SinkSpec, Target};
+use farthing_sinks::{ClickhouseSpec, FaultReason, LogId, Shipment, Sink, SinkSpec, Target};
 use farthing_types::Span;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use relay::{Mode, Relay};
@@ -154,6 +154,21 @@ async fn the_tables_are_those_of_the_contract() {
     }
     assert_eq!(server.ask("SELECT min(at), toTypeName(min(at)) FROM farthing.calls"), "2026-11-27 23:00:00\tDateTime(\\'UTC\\')");
     assert_eq!(server.ask("SELECT count(), uniqExact(log), uniqExact(file) FROM farthing.calls_rows"), "8\t1\t2");
+}
+
+/// However many rows a file has, the server has them in one piece: what it reads and gathers by itself is less.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_is_one_part() {
+    let Some(server) = Clickhouse::start() else { return };
+    let (dir, sink) = (tempfile::tempdir().unwrap(), sink(&server));
+    let calls = suite::log_of_calls(dir.path(), (1, 70_000));
+    let id = LogId::of(dir.path()).unwrap();
+    sink.prepare().await.unwrap();
+    let files = suite::files(dir.path());
+    assert_eq!(sink.ship(&id, &files[0]).await.unwrap(), Shipment::Shipped { rows: calls, altered: 0 });
+    let parts = "SELECT count(), sum(rows), max(level) FROM system.parts WHERE active AND table = 'calls_rows'";
+    assert_eq!(server.ask(parts), "1\t70000\t0");
+    assert_eq!(server.ask("SELECT uniqExact(call_id), sum(call_id) FROM farthing.calls"), format!("{calls}\t{}", calls * (calls + 1) / 2));
 }
 
 /// What comes twice all the same, past every look, is there once for who asks, and in the end for the server.
