@@ -161,7 +161,7 @@ pub fn within_hour(hour: i64) -> String {
 /// The partition of a day: `20261127`.
 pub fn partition(day: i64) -> i64 {
     let (year, month, date) = civil(day);
-    i64::from(year) * 10_000 + i64::from(month) * 100 + i64::from(date)
+    year * 10_000 + month * 100 + date
 }
 
 /// A day as a text of SQL: `'2026-11-27'`.
