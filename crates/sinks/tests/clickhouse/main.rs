@@ -160,7 +160,7 @@ async fn the_tables_are_those_of_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_is_one_part() {
     let Some(server) = Clickhouse::start() else { return };
-    let (dir, sink) = (tempfile::tempdir().unwrap(), sink(&server));
+    let (dir, sink) = (tempfile::tempdir().unwrap(), sink_with(&clickhouse(&server), Span::from_secs(60)));
     let calls = suite::log_of_calls(dir.path(), (1, 70_000));
     let id = LogId::of(dir.path()).unwrap();
     sink.prepare().await.unwrap();
