@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what build, tests and benches need beyond cargo. Idempotent; says nothing when there is nothing to do.
 #   runtime  the ONNX Runtime library into target/onnxruntime/, hash checked
-#   test     runtime, redis-server, postgresql, haproxy, chromium, promtool, target/venv with the Python packages of scripts/requirements-test.txt, target/s3 with an S3 server of
+#   test     runtime, redis-server, postgresql, clickhouse-server, haproxy, chromium, promtool, target/venv with the Python packages of scripts/requirements-test.txt, target/s3 with an S3 server of
 #            scripts/requirements-s3.txt, and target/http-cache with the suite of HTTP cache tests of scripts/http-cache-suite.integrity
 #   bench    runtime, and the peers of the load bench
 #   full     test and bench
@@ -255,7 +255,8 @@ case $group in
     http_cache_suite
     redis_server
     postgresql
-    servers haproxy=haproxy chromium=chromium chromedriver=chromium-driver promtool=prometheus
+    # ClickHouse of 2018 is small, and real: 16 MB with what it needs.
+    servers clickhouse-server=clickhouse-server haproxy=haproxy chromium=chromium chromedriver=chromium-driver promtool=prometheus
     ;;
 esac
 case $group in bench | full) servers nginx=nginx haproxy=haproxy varnishd=varnish wrk=wrk ;; esac

@@ -1,4 +1,4 @@
-//! A proxy that ships its log to a real PostgreSQL, and to a server that speaks S3: what is asked of one that runs, forgetting, and its end.
+//! A proxy that ships its log to a real PostgreSQL, to a ClickHouse, and to a server that speaks S3: what is asked of one that runs, forgetting, and its end.
 
 #[path = "../../crates/sinks/tests/servers/mod.rs"]
 pub mod servers;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_config::{LOG_TABLES, PostgresConfig, S3Config, S3Key, Secret, SinkConfig, SinkTarget};
+use farthing_config::{ClickhouseConfig, LOG_TABLES, PostgresConfig, S3Config, S3Key, Secret, SinkConfig, SinkTarget};
 use farthing_contract::log::{CallRow, Request, Row, Table, Value};
 use farthing_ledger::archive::FinishedFile;
 use farthing_tests::origin::answer_of;
@@ -15,6 +15,7 @@ use farthing_tests::{Origin, Setup, Started};
 use farthing_types::{RealClock, Span, Time};
 use http::StatusCode;
 
+use servers::clickhouse::{Clickhouse, USER};
 use servers::s3::{BUCKET, Store};
 use servers::{PASSWORD, Server};
 
@@ -99,6 +100,48 @@ async fn the_log_of_a_proxy_goes_to_postgresql_each_row_once() {
     started.proxy.shutdown().await.unwrap();
     assert_eq!(server.ask("SELECT tenant, sum(weight) FROM farthing.requests GROUP BY 1"), "acme|12");
     assert_eq!(server.ask("SELECT tenant, count(*) FROM farthing.calls GROUP BY 1"), "acme|7");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_proxy_goes_to_clickhouse_each_row_once() {
+    let Some(mut server) = Clickhouse::start() else { return };
+    let origin = origin().await;
+    let mut setup = Setup::new(origin.addr);
+    setup.config.log.flush = Span::from_millis(100);
+    let password = Some(Secret::new(PASSWORD));
+    let database = "spend".to_owned();
+    let target = ClickhouseConfig { url: server.url(), user: USER.to_owned(), password, authorities: None, database };
+    setup.config.sinks = vec![to("events", SinkTarget::Clickhouse(target))];
+    let keys = ["acme", "canary-7f3a9"].map(|tenant| setup.key(tenant));
+    let started = setup.start_on(Arc::new(RealClock::default())).await;
+    for n in 0..20 {
+        asks(&started, &format!("/api/{}", n % 5), &keys[n % 2]).await;
+    }
+    started.proxy.flush_log().await.unwrap();
+    let answers = |sql: &str, answer: &str| server.try_ask(sql).as_deref() == Ok(answer);
+    until("twenty requests are there", || answers("SELECT sum(weight) FROM spend.requests", "20")).await;
+    until("and what they cost", || answers("SELECT count(), sum(cost_nanousd) FROM spend.calls", "10\t20000000")).await;
+
+    // A server that is gone is told, and requests go on.
+    server.kill();
+    asks(&started, "/api/6", &keys[0]).await;
+    started.proxy.flush_log().await.unwrap();
+    until("the breaker opens", || metric(&started, "farthing_sink_breaker_open{sink=\"events\"} 1.0")).await;
+    let unreached = started.proxy.forget("nobody", Span::from_secs(60)).await;
+    assert!(unreached.left.iter().any(|left| left.starts_with("sink `events`: unreachable")), "{unreached:?}");
+    server.restart();
+    let answers = |sql: &str, answer: &str| server.try_ask(sql).as_deref() == Ok(answer);
+    until("what came meanwhile is there", || answers("SELECT sum(weight) FROM spend.requests", "21")).await;
+
+    // A tenant who is forgotten is forgotten there, too.
+    let report = started.proxy.forget("canary-7f3a9", Span::from_secs(60)).await;
+    assert!(report.finished && report.left.is_empty(), "{report:?}");
+    assert!(report.sink_rows["events"] >= 15, "ten requests, five calls and more: {report:?}");
+    asks(&started, "/api/7", &keys[0]).await;
+    // What is written at the end goes out at the end.
+    started.proxy.shutdown().await.unwrap();
+    assert_eq!(server.ask("SELECT tenant, sum(weight) FROM spend.requests GROUP BY tenant"), "acme\t12");
+    assert_eq!(server.ask("SELECT tenant, count() FROM spend.calls GROUP BY tenant"), "acme\t7");
 }
 
 /// What is below a prefix of the server's bucket.

@@ -68,7 +68,7 @@ pub use route::{CredentialMode, Mode, OnDisconnect, Prefetch, Profile, PurgeBy, 
 pub use route_index::RouteIndex;
 pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig};
 pub use secret::Secret;
-pub use sinks::{LOG_TABLES, ModelStoreConfig, PostgresConfig, S3Config, S3Key, SinkConfig, SinkTarget};
+pub use sinks::{ClickhouseConfig, LOG_TABLES, ModelStoreConfig, PostgresConfig, S3Config, S3Key, SinkConfig, SinkTarget};
 pub use strategies::{OverheadConfig, PlanConfig, StrategyFlags};
 pub use tls::{CertificateFiles, ReadFile, TlsConfig, TlsFault, TlsMaterial};
 pub use tune::TuneConfig;

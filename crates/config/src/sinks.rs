@@ -30,6 +30,29 @@ pub enum SinkTarget {
     Postgres(PostgresConfig),
     /// A bucket of S3, or of what speaks it.
     S3(S3Config),
+    /// A ClickHouse server.
+    Clickhouse(ClickhouseConfig),
+}
+
+/// How to reach a ClickHouse server.
+#[derive(Clone, PartialEq)]
+pub struct ClickhouseConfig {
+    /// `https://host:8443`, or `http://host:8123`.
+    pub url: String,
+    /// Who asks.
+    pub user: String,
+    /// The password.
+    pub password: Option<Secret>,
+    /// Certificates of authorities, PEM, in place of the public ones.
+    pub authorities: Option<String>,
+    /// The database of the tables.
+    pub database: String,
+}
+
+impl std::fmt::Debug for ClickhouseConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClickhouseConfig").field("url", &self.url).field("database", &self.database).finish_non_exhaustive()
+    }
 }
 
 /// How to reach a PostgreSQL database.

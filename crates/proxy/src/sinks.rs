@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use farthing_config::{Config, S3Config, SinkConfig, SinkTarget};
 use farthing_contract::log::ALL;
-use farthing_sinks::{Bucket, Driver, Erased, Fault, FaultReason, PostgresSpec, S3Credentials, S3Spec, Sink, SinkSpec, Source, Target};
+use farthing_sinks::{
+    Bucket, ClickhouseSpec, Driver, Erased, Fault, FaultReason, PostgresSpec, S3Credentials, S3Spec, Sink, SinkSpec, Source, Target,
+};
 use farthing_types::{Clock, Draw, RealClock, Span};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -117,6 +119,13 @@ fn spec(of: &SinkConfig) -> SinkSpec {
                 schema: postgres.schema.clone(),
             }),
             SinkTarget::S3(bucket) => Target::S3(s3(bucket)),
+            SinkTarget::Clickhouse(server) => Target::Clickhouse(ClickhouseSpec {
+                url: server.url.clone(),
+                user: server.user.clone(),
+                password: server.password.as_ref().map(|secret| secret.expose().into()),
+                authorities: server.authorities.clone(),
+                database: server.database.clone(),
+            }),
         },
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a sink.
 
+use std::error::Error as StdError;
 use std::fmt::Display;
 
 use farthing_types::{Span, reasons};
@@ -60,4 +61,31 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 pub(crate) async fn within<T>(deadline: Span, work: impl Future<Output = T>) -> Result<T, Fault> {
     let late = |_| Fault::new(FaultReason::Timeout, format!("no answer within {deadline:?}"));
     tokio::time::timeout(deadline, work).await.map_err(late)
+}
+
+/// What of a kind is among the causes of an error. Those of I/O errors are inside of them.
+pub(crate) fn found<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = inner.and_then(|inner| found::<T>(inner)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// An error with its causes.
+pub(crate) fn with_sources(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text += &format!(": {source}");
+        next = source.source();
+    }
+    text
 }

@@ -9,6 +9,8 @@
 //! - [`health`]: when to try again; pure.
 
 pub mod backlog;
+pub mod clickhouse;
+mod client;
 mod driver;
 mod fault;
 pub mod health;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use farthing_contract::log::Table;
 use farthing_types::Span;
 
+pub use clickhouse::ClickhouseSpec;
 pub use driver::{Driver, Source};
 pub use fault::{Fault, FaultReason};
 pub use log_id::LogId;
@@ -57,6 +60,8 @@ pub enum Target {
     Postgres(PostgresSpec),
     /// A bucket.
     S3(S3Spec),
+    /// A ClickHouse server.
+    Clickhouse(ClickhouseSpec),
 }
 
 /// Why a sink cannot be opened at all.
@@ -78,5 +83,6 @@ pub fn open(spec: &SinkSpec) -> Result<Arc<dyn Sink>, OpenError> {
     match &spec.target {
         Target::Postgres(postgres) => Ok(Arc::new(postgres::Postgres::new(postgres, spec.deadline).map_err(failed)?)),
         Target::S3(s3) => Ok(Arc::new(s3::S3::new(s3, spec.deadline).map_err(failed)?)),
+        Target::Clickhouse(clickhouse) => Ok(Arc::new(clickhouse::Clickhouse::new(clickhouse, spec.deadline).map_err(failed)?)),
     }
 }

@@ -16,7 +16,7 @@ pub trait SinksView: Send + Sync {
 pub struct SinkInfo {
     /// Its name.
     pub name: String,
-    /// `postgres` or `s3`.
+    /// `postgres`, `clickhouse` or `s3`.
     pub kind: String,
     /// Files shipped.
     pub files: u64,

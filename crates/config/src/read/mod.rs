@@ -41,6 +41,7 @@ mod routes;
 mod routing;
 pub(crate) mod section;
 mod sinks;
+mod sinks_clickhouse;
 mod sinks_s3;
 mod tls;
 mod tune;

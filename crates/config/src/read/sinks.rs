@@ -22,7 +22,12 @@ const LONGEST_SCHEMA: usize = 63;
 enum Kind {
     Postgres,
     S3,
+    Clickhouse,
 }
+
+/// The kinds with their words, and the keys that not all of them have.
+const KINDS: [(&str, &[&str]); 3] =
+    [("postgres", &["url", "password", "schema"]), ("s3", super::sinks_s3::KEYS), ("clickhouse", super::sinks_clickhouse::KEYS)];
 
 /// Reads every sink.
 pub(crate) fn read(top: &Section<'_, '_>, log: &LogConfig) -> Vec<SinkConfig> {
@@ -46,8 +51,8 @@ pub(crate) fn read(top: &Section<'_, '_>, log: &LogConfig) -> Vec<SinkConfig> {
 
 fn sink(s: &Section<'_, '_>) -> Option<SinkConfig> {
     let name: Option<Arc<str>> = s.need("name", v::name, "write a name, such as name = \"warehouse\"");
-    let kind = s.need("kind", v::word(&[("postgres", Kind::Postgres), ("s3", Kind::S3)]), "write kind = \"postgres\" or \"s3\"");
-    let kind = kind.unwrap_or(Kind::Postgres);
+    let words = v::word(&[("postgres", Kind::Postgres), ("s3", Kind::S3), ("clickhouse", Kind::Clickhouse)]);
+    let kind = s.need("kind", words, "write kind = \"postgres\", \"clickhouse\" or \"s3\"").unwrap_or(Kind::Postgres);
     only_for(s, kind);
     let mut sink = SinkConfig {
         name: name.clone().unwrap_or_else(|| "".into()),
@@ -58,6 +63,7 @@ fn sink(s: &Section<'_, '_>) -> Option<SinkConfig> {
         target: match kind {
             Kind::Postgres => SinkTarget::Postgres(postgres(s)),
             Kind::S3 => SinkTarget::S3(super::sinks_s3::read(s)),
+            Kind::Clickhouse => SinkTarget::Clickhouse(super::sinks_clickhouse::read(s)),
         },
     };
     s.set("deadline", v::positive_span, &mut sink.deadline);
@@ -68,14 +74,16 @@ fn sink(s: &Section<'_, '_>) -> Option<SinkConfig> {
     name.map(|_| sink)
 }
 
-/// Keys that belong to the other kind would be ignored: nobody means that.
+/// Keys that belong to other kinds would be ignored: nobody means that.
 fn only_for(s: &Section<'_, '_>, kind: Kind) {
-    let (others, of) = match kind {
-        Kind::Postgres => (super::sinks_s3::KEYS, "s3"),
-        Kind::S3 => (&["url", "password", "schema"][..], "postgres"),
-    };
-    for key in others.iter().filter(|key| s.has(key)) {
-        s.wrong(key, format!("only for kind = \"{of}\""), format!("remove it, or set kind = \"{of}\""));
+    let (word, own) = KINDS[kind as usize];
+    let mut others: Vec<&str> = KINDS.iter().filter(|(of, _)| *of != word).flat_map(|(_, keys)| keys.iter().copied()).collect();
+    others.sort_unstable();
+    others.dedup();
+    for key in others.into_iter().filter(|key| !own.contains(key) && s.has(key)) {
+        let of: Vec<String> = KINDS.iter().filter(|(_, keys)| keys.contains(&key)).map(|(of, _)| format!("kind = \"{of}\"")).collect();
+        let of = of.join(" or ");
+        s.wrong(key, format!("only for {of}"), format!("remove it, or set {of}"));
     }
 }
 
@@ -106,18 +114,28 @@ fn postgres(s: &Section<'_, '_>) -> PostgresConfig {
         }
         _ => {}
     }
-    let mut schema = "farthing".to_owned();
-    s.set("schema", v::text, &mut schema);
-    let plain = |name: &str| {
-        (1..=LONGEST_SCHEMA).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-            && !name.as_bytes()[0].is_ascii_digit()
-            && !name.starts_with("pg_")
-    };
-    if !plain(&schema) {
-        s.wrong("schema", format!("found \"{schema}\""), "write small letters, digits and '_', not beginning with a digit or `pg_`");
+    let schema = plain_name(s, "schema", LONGEST_SCHEMA);
+    if schema.starts_with("pg_") {
+        s.wrong("schema", format!("found \"{schema}\""), "write another: names that begin with `pg_` are the server's own");
     }
     PostgresConfig { url, password: secret(s, "password"), authorities: super::l2::authorities(s), schema }
+}
+
+/// A name that needs no quotes anywhere.
+pub(super) fn plain_name(s: &Section<'_, '_>, key: &'static str, longest: usize) -> String {
+    let mut name = "farthing".to_owned();
+    s.set(key, v::text, &mut name);
+    let plain = (1..=longest).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && !name.as_bytes()[0].is_ascii_digit();
+    if !plain {
+        s.wrong(
+            key,
+            format!("found \"{name}\""),
+            format!("write up to {longest} small letters, digits and '_', not beginning with a digit"),
+        );
+    }
+    name
 }
 
 /// `user:password@host` or `?password=`.
@@ -154,7 +172,9 @@ mod tests {
     #[test]
     fn documented_defaults_are_the_defaults() {
         for key in SINK.iter().filter(|key| !key.default.is_empty()) {
-            assert_eq!(good(&sink(&format!("{URL}\n{} = {}", key.name, key.default))), good(&sink(URL)), "{}", key.name);
+            let of_postgres = !["user", "database"].contains(&key.name);
+            let plain = if of_postgres { sink(URL) } else { sink("url = \"https://h\"").replace("\"postgres\"", "\"clickhouse\"") };
+            assert_eq!(good(&format!("{plain}{} = {}\n", key.name, key.default)), good(&plain), "{}", key.name);
         }
     }
 
@@ -178,8 +198,10 @@ mod tests {
             (sink(&format!("{URL}\npasword = {{ env = \"TOKEN\" }}")), "did you mean `password`?"),
             (two, "a second sink is called \"warehouse\""),
             (format!("{}[log]\nenabled = false\n", sink(URL)), "a sink without a log"),
-            (sink(URL).replace("postgres\"\n", "mysql\"\n"), "write one of \"postgres\", \"s3\""),
+            (sink(URL).replace("postgres\"\n", "mysql\"\n"), "write one of \"postgres\", \"s3\", \"clickhouse\""),
             (sink(&format!("{URL}\nbucket = \"b\"")), "sinks.bucket: only for kind = \"s3\"; remove it, or set kind = \"s3\""),
+            (sink(&format!("{URL}\ndatabase = \"d\"")), "sinks.database: only for kind = \"clickhouse\""),
+            (sink(&format!("{URL}\nschema = \"pg_own\"")), "sinks.schema: found \"pg_own\""),
         ] {
             let found = problems(&text).join("\n");
             assert!(found.contains(says), "{text}: {found}");

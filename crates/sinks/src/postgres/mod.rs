@@ -21,6 +21,7 @@ use tokio_postgres::error::SqlState;
 
 use connect::Connector;
 
+use crate::fault::with_sources;
 use crate::{Erased, Fault, FaultReason, LogId, Shipment, Sink, Work};
 
 /// Days of which it is remembered that their partitions are there.
@@ -260,14 +261,4 @@ fn reason(code: &SqlState) -> FaultReason {
         (_, "22") => FaultReason::Rejected,
         _ => FaultReason::Refused,
     }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text += &format!(": {source}");
-        next = source.source();
-    }
-    text
 }

@@ -7,6 +7,7 @@ use object_store::Error;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::http::{Answered, Late};
+use crate::fault::found;
 use crate::{Fault, FaultReason};
 
 /// Longest text of a fault: servers answer with documents.
@@ -46,22 +47,6 @@ fn reason(error: &Error) -> FaultReason {
         None if error.to_string().contains("Server returned error response") => FaultReason::Unavailable,
         None => FaultReason::Refused,
     }
-}
-
-/// What of a kind is among the causes of an error. Those of I/O errors are inside of them.
-fn found<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = inner.and_then(|inner| found::<T>(inner)) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 /// What was said, without what the library tells of the request and of its own settings.

@@ -6,16 +6,12 @@ use async_trait::async_trait;
 use farthing_types::Span;
 use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector as Tcp;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
 
-use crate::tls::client_config;
+use crate::client::{HttpClient as Hyper, client};
 
 /// Of an answer that says what is wrong, so much is read.
 const SAID: usize = 16 << 10;
@@ -40,7 +36,7 @@ pub struct Late(Span);
 /// Makes clients that share their connections.
 #[derive(Clone)]
 pub struct Connector {
-    client: Client<HttpsConnector<Tcp>, HttpRequestBody>,
+    client: Hyper<HttpRequestBody>,
     deadline: Span,
 }
 
@@ -50,16 +46,7 @@ impl Connector {
     /// # Errors
     /// Certificates that cannot be read.
     pub fn new(authorities: Option<&str>, deadline: Span) -> Result<Self, String> {
-        let mut tcp = Tcp::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(Span::from_secs(60)));
-        tcp.set_connect_timeout(Some(deadline));
-        // Whether plain HTTP may be used at all is decided where the endpoint is read.
-        let https =
-            HttpsConnectorBuilder::new().with_tls_config(client_config(authorities)?).https_or_http().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(https);
-        Ok(Self { client, deadline })
+        Ok(Self { client: client(authorities, deadline, IDLE)?, deadline })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Real servers for tests, on free ports, in directories of their own. Also used by the end-to-end tests, which include this file.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod clickhouse;
 pub mod s3;
 
 use std::fs::{self, OpenOptions};

@@ -128,7 +128,8 @@ fn kill_rounds(rounds: u64) -> Span {
     let life = |round: u64| Span::from_micros(1_000_000 + round.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 600_000);
     let killed: Vec<Killed> = (0..rounds).map(|round| killed_after(dir.path(), round, life(round))).collect();
     let last = open(dir.path());
-    last.handle().flush(WAIT).unwrap();
+    // Where the machine is busy the dead leave much: no life was long enough to make files of it.
+    last.handle().flush(WAIT * 20).unwrap();
     last.close();
     let mut seen = std::collections::HashSet::new();
     let rows = read::rows(dir.path(), CallRow::TABLE, &["call_id"], &mut |cells| {
