@@ -131,6 +131,11 @@ impl Collector for Totals {
         for family in config::families(&self.0.config_standing(), self.0.change_counts()) {
             family.encode(&mut encoder)?;
         }
+        if let Some(shared) = self.0.shared_config() {
+            for family in config::shared(&shared.standing()) {
+                family.encode(&mut encoder)?;
+            }
+        }
         for family in alerts::families(&self.0.alerts().stats()) {
             family.encode(&mut encoder)?;
         }

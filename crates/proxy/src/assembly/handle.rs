@@ -415,7 +415,8 @@ impl Proxy {
         parts.extend(
             self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
         );
-        parts.push(part("config", self.state.reloads.problem()));
+        let shared = || self.shared_config().and_then(|shared| shared.problem());
+        parts.push(part("config", self.state.reloads.problem().or_else(shared)));
         let unwritten = self.change_counts().1;
         let audit = (unwritten > 0).then(|| format!("{unwritten} changes could not be written to the audit log below state_dir"));
         parts.extend(audit.map(|problem| part("audit", Some(problem))));
