@@ -131,7 +131,7 @@ async fn what_is_pushed_is_in_force_everywhere_or_named_where_it_is_not() {
     for instance in [&a, &b] {
         assert_eq!((status(instance, "/r/geo/x").await, status(instance, "/r/own/x").await), (StatusCode::OK, StatusCode::NOT_FOUND));
         let metrics = instance.admin.get("/metrics", &[]).await.text();
-        assert!(metrics_say(&metrics, "farthing_fleet_config_version 1"), "{metrics}");
+        assert!(metrics_say(&metrics, "farthing_fleet_config_version{} 1.0"), "{metrics}");
     }
     let digests = [a.json(&["config", "show"]).await["digest"].clone(), b.json(&["config", "show"]).await["digest"].clone()];
     assert_eq!(digests[0], digests[1]);
@@ -147,7 +147,7 @@ async fn what_is_pushed_is_in_force_everywhere_or_named_where_it_is_not() {
 
     // What is wrong, an instance's own, or needs a restart is not pushed at all.
     let over = ["--over", "2"];
-    refused(&world.push(&a, &second.replace("\"90s\"", "90"), &over).await, &["the pushed configuration:9: routes.geo.max_ttl"]);
+    refused(&world.push(&a, &second.replace("\"90s\"", "90"), &over).await, &["the pushed configuration:8: routes.geo.max_ttl"]);
     refused(&world.push(&a, &format!("{second}[data]\nlisten = \"127.0.0.1:1\"\n"), &over).await, &["data: an instance's own key"]);
     let restart = second.replace("share = 0", "share = 0.01");
     refused(&world.push(&a, &restart, &over).await, &["nothing was pushed", "holdout.share", "--restart"]);
@@ -164,7 +164,7 @@ async fn what_is_pushed_is_in_force_everywhere_or_named_where_it_is_not() {
     assert!(problem(&b).await.contains("GEO_KEY"), "{}", problem(&b).await);
     assert_eq!((status(&a, "/r/geo/y").await, status(&b, "/r/geo/y").await), (StatusCode::OK, StatusCode::OK));
     let metrics = b.admin.get("/metrics", &[]).await.text();
-    assert!(metrics_say(&metrics, "farthing_fleet_config_refused{restart=\"false\"} 1"), "{metrics}");
+    assert!(metrics_say(&metrics, "farthing_fleet_config_refused{restart=\"false\"} 1.0"), "{metrics}");
     assert!(!a.cli(&["config", "status"]).await.status.success());
     let kept = world.redis.ask(&["HGET", "farthing:{configured:config}:document", "b:3"]);
     assert!(kept.contains("GEO_KEY") && !kept.contains("key-a"), "a reference stays one: {kept}");
@@ -243,7 +243,7 @@ async fn it_outlives_redis_and_is_brought_back() {
     let c = world.start(Instance { name: "c", key: None }).await;
     assert_eq!(status(&c, "/r/own/x").await, StatusCode::OK);
     assert!(problem(&c).await.contains("this instance goes by its own file"), "{}", problem(&c).await);
-    assert!(metrics_say(&c.admin.get("/metrics", &[]).await.text(), "farthing_fleet_config_unheard 1"));
+    assert!(metrics_say(&c.admin.get("/metrics", &[]).await.text(), "farthing_fleet_config_unheard{} 1.0"));
     refused(&world.push(&a, &world.shared(""), &["--over", "10"]).await, &["redis does not answer", "nothing was pushed"]);
 
     // And back, empty: the newcomer gets it from those who know it.

@@ -86,6 +86,7 @@ impl SharedConfig {
         let shelf = self.shelf.load_full();
         for _ in 0..STEPS {
             let (front, _) = shelf.turn((&self.instance, &self.says()), false).await?;
+            self.known.lock().foreign.take_if(|foreign| *foreign != front);
             let known = self.newest();
             let mark = known.as_ref().map(|known| known.document.mark());
             match step(known.as_ref().map(|known| known.version).zip(mark.as_deref()), &front) {
@@ -113,7 +114,6 @@ impl SharedConfig {
                     tracing::info!(version, by = document.by, instance = document.instance, "the fleet has another configuration");
                     known.newest = Some(Version { version, document });
                 }
-                known.foreign = None;
             }
             Err(error) => {
                 tracing::error!(version = front.version, %error, "a configuration in the fleet's redis is not used");

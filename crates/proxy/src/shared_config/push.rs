@@ -200,7 +200,8 @@ impl SharedConfig {
                 Err(fault) => self.found_done(&mark).await.ok_or(PushError::Away { fault: Some(fault), perhaps: true })?,
             };
             if said == ShelfSaid::Done {
-                self.known.lock().newest = Some(Version { version: becomes, document });
+                let mut known = self.known.lock();
+                (known.newest, known.foreign) = (Some(Version { version: becomes, document }), None);
                 return Ok(becomes);
             }
         }
