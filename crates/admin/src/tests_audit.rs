@@ -74,7 +74,8 @@ async fn a_fleets_configuration_is_pushed_over_what_is_there_and_by_whom_is_know
     assert_eq!((status, &body["detail"]), (StatusCode::CONFLICT, &json!("the fleet has version 2")));
     let mut order = request("POST", "/api/v1/config/push", push(2));
     order.headers_mut().insert("x-farthing-actor", "anna".parse().unwrap());
-    let (status, body) = send(&crate::tests::app(None), order).await;
+    let (status, _, body) = send(&crate::tests::app(None), order).await;
+    let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &body["version"], &body["digest"]), (StatusCode::OK, &json!(3), &json!("loopback Some(\"anna\")")));
     let back = json!({"version": 1, "over": 2});
     assert_eq!(call("POST", "/api/v1/config/rollback", back).await.1["version"], 3);

@@ -106,7 +106,7 @@ impl Shelf {
         let answer = self.handle.script(&ALL, &[&self.document], &[], Self::PATIENCE).await?;
         let one = |pair: &[Answer]| Some((pair.first()?.text()?.strip_prefix("b:")?.parse().ok()?, pair.get(1)?.bytes()?.clone()));
         let mut out: Vec<(u64, Bytes)> = answer.list().chunks_exact(2).filter_map(one).collect();
-        out.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        out.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
         Ok(out)
     }
 

@@ -169,6 +169,13 @@ async fn what_is_pushed_is_in_force_everywhere_or_named_where_it_is_not() {
     let kept = world.redis.ask(&["HGET", "farthing:{configured:config}:document", "b:3"]);
     assert!(kept.contains("GEO_KEY") && !kept.contains("key-a"), "a reference stays one: {kept}");
 
+    // Started anew it goes by what it had in force before.
+    b.end().await;
+    let b = world.start(Instance { name: "b", key: None }).await;
+    until_all_have(&a, &[("a", 3), ("b", 2)]).await;
+    assert_eq!((status(&b, "/r/geo/x").await, status(&b, "/r/own/x").await), (StatusCode::OK, StatusCode::NOT_FOUND));
+    assert!(problem(&b).await.contains("GEO_KEY"), "{}", problem(&b).await);
+
     // Back to what all can run; who, what and when is known.
     done(&a.cli(&["config", "rollback", "2", "--note", "b has no key", "--wait", "60"]).await);
     until_all_have(&b, &[("a", 4), ("b", 4)]).await;

@@ -62,9 +62,8 @@ async fn run(shared: Arc<SharedConfig>, proxy: Arc<Proxy>, stop: CancellationTok
                 tracing::error!("taking over the fleet's configuration broke off: it is tried again");
             }
         }
-        let all = turns % ALL_EVERY == 1;
-        if looked.is_ok() && (due || all) {
-            shared.tell(all).await;
+        if looked.is_ok() && (due || turns % ALL_EVERY == 1) {
+            shared.tell().await;
         }
     }
 }
@@ -183,7 +182,9 @@ impl SharedConfig {
             match &done {
                 Ok(_) => {
                     known.refused = None;
-                    known.in_force = Some(newest);
+                    // Its number may have moved meanwhile.
+                    let now = known.newest.clone().filter(|now| now.document == newest.document);
+                    known.in_force = Some(now.unwrap_or(newest));
                 }
                 Err(refused) if anew => {
                     let restart = refused.outcome == Outcome::Restart;
@@ -197,10 +198,8 @@ impl SharedConfig {
     }
 
     /// Says how it stands here, and hears how it stands elsewhere. Who does not hear that now does so the next time.
-    pub(super) async fn tell(&self, all: bool) {
-        if let Ok((_, members)) = self.shelf.load_full().turn((&self.instance, &self.says()), all).await
-            && all
-        {
+    async fn tell(&self) {
+        if let Ok((_, members)) = self.shelf.load_full().turn((&self.instance, &self.says()), true).await {
             self.known.lock().members = members;
         }
     }
