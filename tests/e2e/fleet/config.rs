@@ -135,6 +135,7 @@ async fn what_is_pushed_is_in_force_everywhere_or_named_where_it_is_not() {
     }
     let digests = [a.json(&["config", "show"]).await["digest"].clone(), b.json(&["config", "show"]).await["digest"].clone()];
     assert_eq!(digests[0], digests[1]);
+    assert!(said(&a.cli(&["config", "show"]).await).contains("of the fleet, version 1, and its own part of farthing.toml"));
 
     // Not over what somebody else has pushed.
     let second = world.shared("max_ttl = \"90s\"\n");

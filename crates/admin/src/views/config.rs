@@ -208,10 +208,13 @@ pub trait AuditControl: Send + Sync {
 /// Which configuration is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigInfo {
-    /// The first 32 hexadecimal digits of the file's SHA-256.
+    /// The first 32 hexadecimal digits of the SHA-256 of the file, or of what the fleet keeps.
     pub digest: String,
     /// The file; absent where it came from flags alone.
     pub file: Option<String>,
+    /// The version of the fleet's configuration that it is, together with this instance's own part of the file; absent where it is the file alone.
+    #[serde(default)]
+    pub fleet_version: Option<u64>,
     /// Since when it is in force, RFC 3339.
     pub since: String,
     /// Reloads that were put in force, since the start.

@@ -78,6 +78,7 @@ impl ConfigControl for Running {
         ConfigInfo {
             digest: standing.digest.to_string(),
             file: self.source.as_ref().and_then(|source| source.file()),
+            fleet_version: self.proxy.shared_config().and_then(|shared| shared.in_force()).map(|version| version.version),
             since: utc(standing.since),
             applied: count(ReloadOutcome::Applied),
             unchanged: count(ReloadOutcome::Unchanged),

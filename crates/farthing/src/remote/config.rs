@@ -82,7 +82,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn told(info: &ConfigInfo) -> String {
-    let mut text = format!("configuration {} of {}, in force since {}\n", info.digest, info.file.as_deref().unwrap_or("flags"), info.since);
+    let file = info.file.as_deref().unwrap_or("flags");
+    let of = info.fleet_version.map_or_else(|| file.to_owned(), |version| format!("the fleet, version {version}, and its own part of {file}"));
+    let mut text = format!("configuration {} of {of}, in force since {}\n", info.digest, info.since);
     text += &format!(
         "reloads since the start: {} put in force, {} without a change, {} that needed a restart, {} with errors\n",
         info.applied, info.unchanged, info.restart, info.invalid

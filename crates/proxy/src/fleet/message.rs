@@ -315,7 +315,7 @@ mod tests {
         let off = Flag::BypassOff { route: Some("geo".into()), reason: "over".into(), at: Time::from_millis(9) };
         assert_eq!(decode(&old), Ok(vec![Said::Flag(Box::new(off), Time::from_millis(9))]));
         assert_eq!(decode(&[]), Err(Foreign));
-        assert_eq!(decode(&[VERSION, 9]), Err(Foreign));
+        assert_eq!(decode(&[VERSION, 10]), Err(Foreign));
         assert_eq!(decode(&[VERSION + 1]), Err(Foreign));
         for cut in 2..bytes.len() {
             let read = decode(&bytes[..cut]);

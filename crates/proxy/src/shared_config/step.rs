@@ -128,7 +128,7 @@ mod tests {
     /// Whatever Redis loses, whoever is cut off: when all have looked again they have the last push that any of them knows, under one number.
     #[test]
     fn all_come_to_the_last_push_and_no_number_goes_back() {
-        for seed in 0..20_000_u64 {
+        for seed in 0..5_000_u64 {
             let mut draws = StdRng::seed_from_u64(seed);
             let mut pick = |most: usize| draws.random_range(0..most);
             let size = 2 + pick(4);
