@@ -83,7 +83,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn told(info: &ConfigInfo) -> String {
     let file = info.file.as_deref().unwrap_or("flags");
-    let of = info.fleet_version.map_or_else(|| file.to_owned(), |version| format!("the fleet, version {version}, and its own part of {file}"));
+    let of =
+        info.fleet_version.map_or_else(|| file.to_owned(), |version| format!("the fleet, version {version}, and its own part of {file}"));
     let mut text = format!("configuration {} of {of}, in force since {}\n", info.digest, info.since);
     text += &format!(
         "reloads since the start: {} put in force, {} without a change, {} that needed a restart, {} with errors\n",

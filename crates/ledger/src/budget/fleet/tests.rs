@@ -165,9 +165,9 @@ fn a_limit_that_falls_holds_back_what_was_granted_before() {
 #[test]
 fn a_grant_that_comes_after_the_limit_has_fallen_is_not_spent_beyond_it() {
     let (mut place, mut all) = two("100");
-    let Verdict::Needs(..) = all[0].ask("0.01", Priority::Medium, place.now) else { panic!("nothing is granted yet") };
-    let now = Time::from_millis(place.now);
-    let asked = all[0].member.next(&mut all[0].book, false, ("c", now)).unwrap();
+    let (a, now) = (&mut all[0], Time::from_millis(place.now));
+    let Verdict::Needs(..) = a.ask("0.01", Priority::Medium, place.now) else { panic!("nothing is granted yet") };
+    let asked = a.member.next(&mut a.book, false, ("c", now)).unwrap();
     let Asked::Exchange(exchange) = &asked else { panic!("{asked:?}") };
     let reply = place.server.exchange(Here { run: place.run, now: place.now }, exchange);
     let hold = place.hold(&mut all[1], "0.04", Priority::Medium).unwrap();
