@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use farthing_admin::{ConfigPush, ConfigPushed, ConfigReport, ConfigRollback, ConfigText, ConfigVersion, FleetConfig, InstanceConfig};
 use http::Method;
@@ -15,8 +15,9 @@ const FLEET: &str = "/api/v1/config/fleet";
 const VERSIONS: &str = "/api/v1/config/versions";
 /// What the first line of a file says that was made from a version.
 const MADE_FROM: &str = "# farthing: made from version ";
-/// Between two looks at what the instances say.
+/// Between two looks at what the instances say, and how many that are in a second.
 const LOOK: Duration = Duration::from_millis(250);
+const LOOKS: u64 = 4;
 /// Instances that were not heard of for so long are not waited for, seconds.
 const GONE: u64 = 10;
 
@@ -117,15 +118,15 @@ pub fn show(flags: &AdminFlags, version: u64) -> anyhow::Result<ExitCode> {
 
 fn read(file: &Path) -> Result<(Option<u64>, String), ClientError> {
     let text = std::fs::read_to_string(file).map_err(|error| ClientError::Unread(format!("{}: {error}", file.display())))?;
-    Ok(split(text))
+    Ok(split(&text))
 }
 
 /// The version that a text says it was made from, and the text without that line.
-fn split(text: String) -> (Option<u64>, String) {
-    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+fn split(text: &str) -> (Option<u64>, String) {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     match first.strip_prefix(MADE_FROM).and_then(|version| version.trim().parse().ok()) {
         Some(version) => (Some(version), rest.to_owned()),
-        None => (None, text),
+        None => (None, text.to_owned()),
     }
 }
 
@@ -133,15 +134,16 @@ fn split(text: String) -> (Option<u64>, String) {
 async fn told(client: &Client, flags: &AdminFlags, (done, terms): (&ConfigPushed, &Terms)) -> Result<ExitCode, ClientError> {
     print(flags, done, what_became);
     let Some(version) = done.version.filter(|_| terms.wait > 0) else { return Ok(ExitCode::SUCCESS) };
-    let until = Instant::now() + Duration::from_secs(terms.wait);
+    let mut looks = terms.wait.saturating_mul(LOOKS);
     let missing = loop {
         let fleet: FleetConfig = client.get(FLEET).await?;
         let missing = behind(&fleet, version);
         // Who has refused it will not take it by waiting.
         let settled = missing.iter().all(|of| of.refuses.is_some_and(|refused| refused >= version));
-        if settled || Instant::now() > until {
+        if settled || looks == 0 {
             break missing.into_iter().cloned().collect::<Vec<_>>();
         }
+        looks -= 1;
         tokio::time::sleep(LOOK).await;
     };
     missing.iter().for_each(|of| eprintln!("{}", not_there(of, version)));
@@ -222,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_file_tells_what_it_was_made_from() {
-        let of = |text: &str| split(text.to_owned());
+        let of = split;
         assert_eq!(of("# farthing: made from version 7\n[a]\n"), (Some(7), "[a]\n".to_owned()));
         assert_eq!(of("[a]\n# farthing: made from version 7\n").0, None, "not by what stands elsewhere");
         assert_eq!(of("# farthing: made from version x\n"), (None, "# farthing: made from version x\n".to_owned()));
