@@ -64,7 +64,7 @@ pub(crate) async fn note(State(noting): State<Noting>, request: Request, next: N
     response
 }
 
-fn said(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn said(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(ACTOR)?.to_str().ok()?;
     Some(text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect())
 }

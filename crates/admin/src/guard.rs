@@ -39,9 +39,10 @@ impl Right {
 }
 
 /// Only these take an admin: they erase for good, or change who may do what.
-const ADMINS: [&str; 3] = ["/api/v1/forget", "/api/v1/config/reload", "/api/v1/config/diff"];
-/// Looks that take an operator: they show what was said to whom.
-const OPERATORS: [&str; 1] = ["/api/v1/audit"];
+const ADMINS: [&str; 5] =
+    ["/api/v1/forget", "/api/v1/config/reload", "/api/v1/config/diff", "/api/v1/config/push", "/api/v1/config/rollback"];
+/// Looks that take an operator: they show what was said to whom, or a whole configuration.
+const OPERATORS: [&str; 2] = ["/api/v1/audit", "/api/v1/config/versions"];
 
 /// Whether a request only looks.
 pub(crate) const fn looks(method: &Method) -> bool {
@@ -52,9 +53,14 @@ pub(crate) const fn looks(method: &Method) -> bool {
 fn needed(method: &Method, path: &str) -> Role {
     match path {
         path if ADMINS.contains(&path) => Role::Admin,
-        path if !looks(method) || OPERATORS.contains(&path) => Role::Operator,
+        path if !looks(method) || OPERATORS.iter().any(|of| path.strip_prefix(of).is_some_and(below)) => Role::Operator,
         _ => Role::Viewer,
     }
+}
+
+/// Whether what follows a path is nothing, or something below it.
+fn below(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('/')
 }
 
 /// What the guard goes by: what is in force, where that can change, else what was given at the start.

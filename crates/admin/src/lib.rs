@@ -38,7 +38,10 @@ pub use views::budgets::{
 };
 pub use views::bypass::{BypassControl, BypassInfo, BypassRequest, OwnTimeInfo, SwitchInfo};
 pub use views::cache::{CacheControl, CacheStats, FleetTold, PurgeReport, PurgeRequest, WarmReport, WarmRequest, WarmedTarget, Warming};
-pub use views::config::{AuditControl, ChangeNote, ConfigChange, ConfigControl, ConfigInfo, ConfigQuestion, ConfigReport};
+pub use views::config::{
+    AuditControl, ChangeNote, ConfigChange, ConfigControl, ConfigInfo, ConfigPush, ConfigPushed, ConfigQuestion, ConfigReport,
+    ConfigRollback, ConfigText, ConfigVersion, FleetConfig, FleetConfigControl, InstanceConfig, OrderedBy,
+};
 pub use views::costs::{CostAnswer, CostFigures, CostPoint, CostQuestion, CostRow, CostsView, NetSaving, StrategyImpact, UnobservedHost};
 pub use views::decisions::{DecisionView, DecisionsView};
 pub use views::events::{DeliveryReport, EventSourceInfo, EventsControl, EventsDelivery};

@@ -70,6 +70,7 @@ impl From<ControlError> for Problem {
             ControlError::NotFound(detail) => Self::not_found(detail),
             ControlError::Refused(detail) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", detail),
             ControlError::Unauthorized(detail) => Self::new(StatusCode::UNAUTHORIZED, "unsigned", detail),
+            ControlError::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
             ControlError::Unavailable(detail) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail),
             ControlError::Failed(detail) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", detail),
         }

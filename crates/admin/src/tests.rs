@@ -218,6 +218,7 @@ pub(crate) fn parts(phase: Phase) -> Parts {
         limits: fake.clone(),
         cache: fake.clone(),
         config: fake.clone(),
+        fleet_config: fake.clone(),
         audit: Arc::new(crate::tests_audit::Notes::default()),
         costs: fake.clone(),
         alerts: fake.clone(),

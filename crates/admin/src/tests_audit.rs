@@ -22,6 +22,27 @@ impl ConfigControl for Fake {
     }
 }
 
+impl FleetConfigControl for Fake {
+    fn standing(&self) -> Result<FleetConfig, ControlError> {
+        Ok(FleetConfig { version: 2, ..FleetConfig::default() })
+    }
+    fn versions(&self) -> Result<Vec<ConfigVersion>, ControlError> {
+        Err(ControlError::Unavailable("redis does not answer".to_owned()))
+    }
+    fn version(&self, version: u64) -> Result<ConfigText, ControlError> {
+        Err(ControlError::NotFound(format!("version {version} is not there")))
+    }
+    fn push(&self, order: &ConfigPush, by: &OrderedBy) -> Result<ConfigPushed, ControlError> {
+        match order.over {
+            Some(2) => Ok(ConfigPushed { version: Some(3), digest: format!("{} {:?}", by.by, by.said), ..ConfigPushed::default() }),
+            _ => Err(ControlError::Conflict("the fleet has version 2".to_owned())),
+        }
+    }
+    fn rollback(&self, order: &ConfigRollback, by: &OrderedBy) -> Result<ConfigPushed, ControlError> {
+        self.push(&ConfigPush { over: Some(order.over), ..ConfigPush::default() }, by)
+    }
+}
+
 #[derive(Default)]
 pub struct Notes(Mutex<Vec<ChangeNote>>);
 
@@ -44,6 +65,23 @@ async fn the_configuration_is_shown_compared_and_reloaded() {
     assert_eq!(call("POST", "/api/v1/config/diff", json!({"file": "x"})).await.0, StatusCode::UNPROCESSABLE_ENTITY);
     let (status, body) = call("POST", "/api/v1/config/reload", Value::Null).await;
     assert_eq!((status, &body["detail"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("restart needed, nothing was changed: data.listen")));
+}
+
+#[tokio::test]
+async fn a_fleets_configuration_is_pushed_over_what_is_there_and_by_whom_is_known() {
+    let push = |over: u64| json!({"over": over, "text": "x"});
+    let (status, body) = call("POST", "/api/v1/config/push", push(1)).await;
+    assert_eq!((status, &body["detail"]), (StatusCode::CONFLICT, &json!("the fleet has version 2")));
+    let mut order = request("POST", "/api/v1/config/push", push(2));
+    order.headers_mut().insert("x-farthing-actor", "anna".parse().unwrap());
+    let (status, _, body) = send(&crate::tests::app(None), order).await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["version"], &body["digest"]), (StatusCode::OK, &json!(3), &json!("loopback Some(\"anna\")")));
+    let back = json!({"version": 1, "over": 2});
+    assert_eq!(call("POST", "/api/v1/config/rollback", back).await.1["version"], 3);
+    assert_eq!(call("GET", "/api/v1/config/fleet", Value::Null).await.1["version"], 2);
+    assert_eq!(call("GET", "/api/v1/config/versions", Value::Null).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(call("GET", "/api/v1/config/versions/9", Value::Null).await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -116,6 +154,11 @@ async fn each_role_may_what_it_is_for() {
         ("POST", "/api/v1/forget", json!({"tenant": "acme"}), [403, 403, 200]),
         ("POST", "/api/v1/config/diff", json!({}), [403, 403, 200]),
         ("POST", "/api/v1/config/reload", Value::Null, [403, 403, 422]),
+        ("POST", "/api/v1/config/push", json!({"over": 2, "text": "x"}), [403, 403, 200]),
+        ("POST", "/api/v1/config/rollback", json!({"version": 1, "over": 2}), [403, 403, 200]),
+        ("GET", "/api/v1/config/fleet", Value::Null, [200, 200, 200]),
+        ("GET", "/api/v1/config/versions", Value::Null, [403, 503, 503]),
+        ("GET", "/api/v1/config/versions/9", Value::Null, [403, 404, 404]),
         // Whatever comes to be: an order takes an operator.
         ("POST", "/api/v1/not/there/yet", Value::Null, [403, 404, 404]),
     ];

@@ -24,6 +24,8 @@ pub struct FleetConfig {
     pub limits_alone: Span,
     /// How many instances there are at most: each has this part of limits before it has heard of the others, and never more. At least one.
     pub instances: Option<u32>,
+    /// Whether this instance takes the configuration that the fleet keeps, where there is one.
+    pub shared_config: bool,
     /// This instance's name; `None`: one that was drawn and is kept in `state_dir`.
     pub instance: Option<Arc<str>>,
 }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use farthing_config::{Config, ConfigError, Flags, Mode, Surroundings, System};
-
-use crate::adapters::config::{Read, Source};
+use farthing_proxy::config_digest;
 
 /// How far answers may deviate from what the origin says.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -76,18 +75,40 @@ impl ConfigFlags {
 
     /// Reads file and flags, with a text in place of the file's where there is one; and the digest of the text, where it could be read.
     pub fn read(&self, instead: Option<&str>) -> (Result<Config, ConfigError>, Option<Arc<str>>) {
-        let file = self.config.as_ref().map(|file| file.to_string_lossy().into_owned());
-        let text = match (instead, &file) {
-            (Some(text), _) => Ok(text.to_owned()),
-            (None, None) => Ok(String::new()),
-            (None, Some(file)) => System.file(file),
+        let text = match instead {
+            Some(text) => {
+                Ok((self.config.as_ref().map_or_else(|| "flags".into(), |file| file.to_string_lossy().into_owned()), text.to_owned()))
+            }
+            None => self.own_text(),
         };
         match text {
-            Ok(text) => {
-                let name = file.as_deref().unwrap_or("flags");
-                (Config::parse(&text, name, &self.flags(), &System), Some(digest(&text)))
-            }
-            Err(error) => (Err(ConfigError::Read { file: self.config.clone().unwrap_or_default(), reason: error.to_string() }), None),
+            Ok((name, text)) => (Config::parse(&text, &name, &self.flags(), &System), Some(config_digest(&text))),
+            Err(error) => (Err(error), None),
+        }
+    }
+
+    /// Reads the instance's own part of file and flags.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it.
+    pub fn read_own(&self) -> Result<Config, ConfigError> {
+        let (name, text) = self.own_text()?;
+        Config::parse_own(&text, &name, &self.flags(), &System)
+    }
+
+    /// Reads a text that a fleet shares, called `name` in errors, with the instance's own part of file and flags; and the digest of that text.
+    pub fn read_shared(&self, name: &str, shared: &str) -> (Result<Config, ConfigError>, Arc<str>) {
+        let read = |(own_name, own): (String, String)| Config::parse_shared((name, shared), (&own_name, &own), &self.flags(), &System);
+        (self.own_text().and_then(read), config_digest(shared))
+    }
+
+    /// The name of the file, or of the flags, and its text.
+    fn own_text(&self) -> Result<(String, String), ConfigError> {
+        let Some(path) = &self.config else { return Ok(("flags".to_owned(), String::new())) };
+        let name = path.to_string_lossy().into_owned();
+        match System.file(&name) {
+            Ok(text) => Ok((name, text)),
+            Err(error) => Err(ConfigError::Read { file: path.clone(), reason: error.to_string() }),
         }
     }
 
@@ -102,23 +123,5 @@ impl ConfigFlags {
             models: self.models.clone(),
             onnxruntime: self.onnxruntime.clone(),
         }
-    }
-}
-
-/// What tells configurations apart: the first half of the text's SHA-256.
-fn digest(text: &str) -> Arc<str> {
-    let whole = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    hex::encode(&whole.as_ref()[..16]).into()
-}
-
-/// The same flags again, later.
-impl Source for ConfigFlags {
-    fn read(&self, instead: Option<&str>) -> Read {
-        let (config, digest) = Self::read(self, instead);
-        Read { config: config.map_err(|error| error.to_string()), digest }
-    }
-
-    fn file(&self) -> Option<String> {
-        self.config.as_ref().map(|file| file.display().to_string())
     }
 }

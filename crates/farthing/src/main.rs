@@ -9,6 +9,7 @@ mod flags;
 mod forget;
 mod keys;
 mod logs;
+mod origin;
 mod prices;
 mod reconcile;
 mod remote;

@@ -15,6 +15,7 @@ use crate::adapters::Running;
 use crate::adapters::config::{Source, reload_by_signal};
 use crate::check;
 use crate::flags::ConfigFlags;
+use crate::origin::{Beginning, Origin};
 
 /// Exit code of a second signal while draining: 128 + SIGINT.
 const IMPATIENT: i32 = 130;
@@ -28,22 +29,23 @@ pub struct Args {
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (read, digest) = args.config.read(None);
-    let config = match read {
+    crate::telemetry::init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let origin = Origin::new(args.config.clone());
+    let Beginning { config, digest } = runtime.block_on(origin.begin());
+    let config = match config {
         Ok(config) => config,
         Err(error) => return Ok(check::refuse(&error)),
     };
-    crate::telemetry::init();
     match config.persist_salt() {
         Ok(()) => {}
         Err(error @ ConfigError::Salt { .. }) => tracing::warn!(%error, "digests change with the next start"),
         Err(error) => return Err(error.into()),
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(serve(Arc::new(config), (Arc::new(args.config.clone()), digest)))
+    runtime.block_on(serve(Arc::new(config), (origin, digest)))
 }
 
-async fn serve(config: Arc<Config>, (source, digest): (Arc<dyn Source>, Option<Arc<str>>)) -> anyhow::Result<ExitCode> {
+async fn serve(config: Arc<Config>, (origin, digest): (Arc<Origin>, Option<Arc<str>>)) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while starting must end it in order, too.
     let mut signals = Signals::new()?;
     let addr = config.admin.addr;
@@ -53,6 +55,10 @@ async fn serve(config: Arc<Config>, (source, digest): (Arc<dyn Source>, Option<A
     let proxy = Proxy::start(config.clone(), Arc::new(RealClock::default())).await?;
     proxy.answers_at(admin_addr);
     proxy.config_is(digest.unwrap_or_else(|| "unknown".into()));
+    if let Some(shared) = origin.shared() {
+        proxy.follow_config(shared);
+    }
+    let source: Arc<dyn Source> = origin;
     crate::table::out(&greeting(&config, &proxy.data_addr().to_string(), &admin_addr.to_string()));
     for part in proxy.parts() {
         if let Some(problem) = part.problem {

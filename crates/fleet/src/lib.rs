@@ -17,6 +17,7 @@ mod keeper;
 pub mod lease;
 mod link;
 mod script;
+mod shelf;
 mod slot;
 mod stats;
 mod stream;
@@ -29,5 +30,6 @@ pub use bus::{
 pub use config::{ConfigError, Password, RedisConfig, Tls};
 pub use handle::Handle;
 pub use script::{Answer, Script};
+pub use shelf::{Shelf, ShelfFront, ShelfMember, ShelfPut, ShelfSaid};
 pub use stats::{Fault, HandleStats};
 pub use stream::{EntryId, Position, PositionError, StreamEntry, StreamNews, StreamReader};

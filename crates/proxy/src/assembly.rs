@@ -5,8 +5,8 @@ mod handle;
 pub use handle::Part;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use farthing_cache::{Cache, FormRoom};
@@ -243,6 +243,20 @@ fn edge_config(config: &Config) -> EdgeConfig {
     }
 }
 
+/// Whether a configuration could run here, as far as that can be told without running it: what `farthing check` looks at, and what its routes come to.
+///
+/// # Errors
+/// What is wrong.
+pub fn could_run(config: &Config) -> Result<(), String> {
+    let told = |error: StartError| error.to_string();
+    crate::sinks::check(config).map_err(told)?;
+    experiments::check_experiments(config).map_err(told)?;
+    prices::book(config).map_err(|error| told(error.into()))?;
+    let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
+    let build = move |spec| farthing_upstream::build(spec, clock.clone());
+    compile(config, Around { events: &events::sources(config), hearing: None, before: None, build: &build }).map(drop).map_err(told)
+}
+
 pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<LogWriter>, StartError> {
     let log = &config.log;
     if !log.enabled {
@@ -319,6 +333,7 @@ pub(crate) fn build(
         forwarding: Forwarding::new(rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?),
         listeners: Listeners::open(config, real.wall())?,
         reloads: Reloads::default(),
+        shared_config: OnceLock::new(),
         events: sources,
         cache: Cache::in_fleet(
             cache_config(config, keyer),

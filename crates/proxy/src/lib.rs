@@ -10,6 +10,7 @@ mod asking;
 pub mod assembly;
 mod audit;
 mod batching;
+mod blocking;
 mod bounded;
 mod budgets;
 mod canonical;
@@ -65,6 +66,7 @@ mod routing;
 mod run;
 mod serve;
 mod settle;
+mod shared_config;
 mod shortcut;
 pub mod sinks;
 mod state;
@@ -88,7 +90,7 @@ use std::sync::Arc;
 
 use farthing_types::RouteName;
 
-pub use assembly::Proxy;
+pub use assembly::{Proxy, could_run};
 pub use audit::{RouteAudit, Skipped as AuditSkipped};
 pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, FleetReport as FleetBudgetsReport, RaiseError, RefusalReport, WriteOffError};
@@ -116,9 +118,15 @@ pub use prices::book as price_book;
 pub use pricing::{Charged, PricingStats};
 pub use prompts::PromptReport;
 pub use proof::ProofReport;
-pub use reload::{Digest, Outcome as ReloadOutcome, ReloadError, Reloaded, Standing as ConfigStanding, Unread as UnreadConfig};
+pub use reload::{
+    Digest, NotReloaded, Outcome as ReloadOutcome, ReloadError, Reloaded, Standing as ConfigStanding, Unread as UnreadConfig,
+};
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 pub use routing::RoutingReport;
+pub use shared_config::{
+    Document as SharedDocument, LONGEST_TEXT, MemberConfig, Push, PushError, Pushed, ReadShared, SharedConfig, SharedStanding,
+    Version as SharedVersion, digest as config_digest,
+};
 pub use switches::{BypassError, Order as BypassOrder, OwnPart, RouteSwitches, Strategy as SwitchedStrategy, SwitchView};
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
 

@@ -1,7 +1,6 @@
 //! The object store in which instances share predictors, as the store of predictors wants it: every operation blocks, within its deadline.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
 use farthing_config::{Config, ModelStoreConfig};
 use farthing_models::{Got, Remote, When};
@@ -10,6 +9,7 @@ use farthing_types::Span;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+use crate::blocking::wait_for;
 use crate::{StartError, fleet};
 
 /// Beyond its deadline an operation is waited for so long: it ends by itself.
@@ -45,16 +45,10 @@ impl ModelStore {
         Ok(Self { bucket: Arc::new(bucket), wait, runtime: Handle::current(), tasks: TaskTracker::new() })
     }
 
-    /// Not `block_on`: whoever asks may be on a thread of the runtime.
     fn wait<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Fault>> + Send + 'static) -> Result<T, String> {
-        let (done, answer) = sync_channel(1);
-        let carry_out = async move {
-            let _nobody_waits = done.send(work.await);
-        };
-        drop(self.tasks.spawn_on(carry_out, &self.runtime));
-        match answer.recv_timeout(self.wait) {
-            Ok(done) => done.map_err(|fault| fault.to_string()),
-            Err(_) => Err("timeout: it is not known what became of it".to_owned()),
+        match wait_for((&self.runtime, &self.tasks), self.wait, work) {
+            Some(done) => done.map_err(|fault| fault.to_string()),
+            None => Err("timeout: it is not known what became of it".to_owned()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What all requests share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use farthing_cache::{Cache, FormRoom};
@@ -41,6 +41,7 @@ use crate::pricing::Pricing;
 use crate::proof::Proof;
 use crate::reload::Reloads;
 use crate::route::RouteState;
+use crate::shared_config::SharedConfig;
 use crate::shortcut::Shortcuts;
 use crate::sinks::Sinks;
 use crate::switches::Bypass;
@@ -60,6 +61,8 @@ pub struct State {
     pub listeners: Listeners,
     /// Which configuration is in force, and what became of others.
     pub reloads: Reloads,
+    /// The one that its fleet keeps, where it goes by that.
+    pub shared_config: OnceLock<Arc<SharedConfig>>,
     /// The proxy's time: decisions, ages, log.
     pub clock: Arc<dyn Clock>,
     /// Real time: how long our own work takes.

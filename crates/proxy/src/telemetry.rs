@@ -140,6 +140,11 @@ impl Collector for Totals {
         for family in tls::families(&self.0.state().listeners) {
             family.encode(&mut encoder)?;
         }
+        if let Some(shared) = self.0.shared_config() {
+            for family in config::shared(&shared.standing()) {
+                family.encode(&mut encoder)?;
+            }
+        }
         for family in alerts::families(&self.0.alerts().stats()) {
             family.encode(&mut encoder)?;
         }

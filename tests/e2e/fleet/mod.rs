@@ -1,11 +1,13 @@
 //! Several instances over one real Redis.
 
+mod config;
 mod events;
 mod experiments;
 mod link;
 mod orders;
 mod programs;
 mod purges;
+mod reload;
 mod rounds;
 
 use std::path::PathBuf;
@@ -30,6 +32,7 @@ pub fn fleet(url: &str, instance: &str) -> FleetConfig {
         bypass_on_partition: true,
         limits_alone: Duration::from_secs(3_600),
         instances: None,
+        shared_config: true,
         instance: Some(instance.into()),
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod costs;
 mod events;
 mod experiments;
+mod fleet_config;
 mod forget;
 mod freeze;
 mod health;
@@ -92,6 +93,11 @@ fn routes() -> OpenApiRouter<Parts> {
         .routes(routes!(config::show))
         .routes(routes!(config::reload))
         .routes(routes!(config::diff))
+        .routes(routes!(fleet_config::standing))
+        .routes(routes!(fleet_config::versions))
+        .routes(routes!(fleet_config::version))
+        .routes(routes!(fleet_config::push))
+        .routes(routes!(fleet_config::rollback))
         .routes(routes!(config::audit))
         .routes(routes!(alerts::forecast))
         .routes(routes!(alerts::list))

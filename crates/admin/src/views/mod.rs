@@ -26,7 +26,7 @@ use alerts::AlertsView;
 use budgets::BudgetsControl;
 use bypass::BypassControl;
 use cache::CacheControl;
-use config::{AuditControl, ConfigControl};
+use config::{AuditControl, ConfigControl, FleetConfigControl};
 use costs::CostsView;
 use decisions::DecisionsView;
 use events::EventsControl;
@@ -57,6 +57,8 @@ pub struct Parts {
     pub cache: Arc<dyn CacheControl>,
     /// The configuration.
     pub config: Arc<dyn ConfigControl>,
+    /// The one that a fleet keeps.
+    pub fleet_config: Arc<dyn FleetConfigControl>,
     /// Who changed what.
     pub audit: Arc<dyn AuditControl>,
     /// Questions about money.
@@ -101,6 +103,9 @@ pub enum ControlError {
     /// Whoever asks has not shown that they may.
     #[error("{0}")]
     Unauthorized(String),
+    /// Somebody else was quicker: what it was made from is not what there is.
+    #[error("{0}")]
+    Conflict(String),
     /// It cannot be done now.
     #[error("{0}")]
     Unavailable(String),

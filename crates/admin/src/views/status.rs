@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::config::InstanceConfig;
+
 /// Status, readiness, costs.
 pub trait StatusView: Send + Sync {
     /// Whether the data port can answer. Must touch nothing slow.
@@ -163,6 +165,9 @@ pub struct FleetInfo {
     pub silent: bool,
     /// Names of the instances that were heard of in the last five seconds, this one included.
     pub members: Vec<String>,
+    /// Which configuration each has in force, where the fleet keeps one.
+    #[serde(default)]
+    pub configs: Vec<InstanceConfig>,
 }
 
 /// Money by route and tenant.

@@ -25,6 +25,7 @@ pub(crate) fn read(s: &Section<'_, '_>) -> FleetConfig {
         bypass_on_partition: true,
         limits_alone: LIMITS_ALONE,
         instances: None,
+        shared_config: true,
         instance: None,
     };
     s.set("deadline", v::positive_span, &mut out.deadline);
@@ -32,6 +33,7 @@ pub(crate) fn read(s: &Section<'_, '_>) -> FleetConfig {
     s.set("fill_leases", v::flag, &mut out.fill_leases);
     s.set("limits_alone", v::long_span, &mut out.limits_alone);
     s.set_opt("instances", v::count(1..=MOST_INSTANCES), &mut out.instances);
+    s.set("shared_config", v::flag, &mut out.shared_config);
     s.set_opt("instance", v::name, &mut out.instance);
     out
 }
@@ -77,17 +79,17 @@ mod tests {
         assert_eq!(read(SALT, "").unwrap().fleet, None);
         let fleet = read(SALT, "[fleet]\nname = \"main\"\naddresses = [\"redis://a\"]").unwrap().fleet.unwrap();
         assert_eq!((&*fleet.name, fleet.deadline, fleet.bypass_on_partition, fleet.instance), ("main", DEADLINE, true, None));
-        assert!(fleet.fill_leases);
+        assert!(fleet.fill_leases && fleet.shared_config);
         assert_eq!((fleet.limits_alone, fleet.instances), (LIMITS_ALONE, None));
         let lines = "[fleet]\nname = \"m\"\naddresses = [\"redis://a\", \"redis://b\"]\ncluster = true\nuser = \"u\"\npassword = { env = \"SALT\" }\n\
                      deadline = \"7ms\"\nfill_leases = false\non_partition = \"serve\"\ninstance = \"one\"\n\
-                     limits_alone = \"10m\"\ninstances = 4";
+                     limits_alone = \"10m\"\ninstances = 4\nshared_config = false";
         let fleet = read(SALT, lines).unwrap().fleet.unwrap();
         assert_eq!((fleet.deadline, fleet.instance.as_deref()), (Span::from_millis(7), Some("one")));
         assert_eq!((fleet.limits_alone, fleet.instances), (Span::from_secs(600), Some(4)));
         assert!(!fleet.bypass_on_partition);
         assert!(fleet.server.cluster && fleet.server.password.is_some() && fleet.server.user.as_deref() == Some("u"));
-        assert!(!fleet.fill_leases && fleet.server.addresses.len() == 2);
+        assert!(!fleet.fill_leases && !fleet.shared_config && fleet.server.addresses.len() == 2);
     }
 
     #[test]

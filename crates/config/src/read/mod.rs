@@ -40,6 +40,7 @@ mod rights;
 mod routes;
 mod routing;
 pub(crate) mod section;
+mod shared;
 mod sinks;
 mod sinks_clickhouse;
 mod sinks_s3;
@@ -67,11 +68,14 @@ mod upstream_tests;
 
 use std::path::Path;
 
+use toml::de::DeTable;
+
 pub use flags::Flags;
 pub use presets::presets;
 pub use reference::reference;
 pub(crate) use resolve::seed_of;
 pub use section::{Surroundings, System};
+pub use shared::OWN_KEYS;
 pub use values::parse_span;
 
 use crate::{Config, ConfigError};
@@ -113,7 +117,11 @@ impl Config {
     pub fn parse(text: &str, file: &str, flags: &Flags, surroundings: &dyn Surroundings) -> Result<Self, ConfigError> {
         let doc = Document::new(file, text, surroundings);
         let table = doc.parse();
-        let top = Section::open(&doc, &table, "", registry::TOP);
+        Self::read(doc, &table, flags)
+    }
+
+    fn read(doc: Document<'_>, table: &DeTable<'_>, flags: &Flags) -> Result<Self, ConfigError> {
+        let top = Section::open(&doc, table, "", registry::TOP);
         let mut draft = Draft::default();
         instance::read(&top, &mut draft.config);
         draft.config.alerts = alerts::alerts(&top);

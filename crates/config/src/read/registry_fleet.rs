@@ -35,6 +35,12 @@ pub(crate) const FLEET: Keys = &[
         "How many instances there are at most. With it an instance that has never reached Redis has that part of `[[limits]]`, and none ever has more of them by itself; without it one that has never reached Redis has nothing of them.",
     ),
     key(
+        "shared_config",
+        "flag",
+        "true",
+        "Whether this instance takes the configuration that `farthing config push` has put into the fleet's Redis, in place of what its own file says beside the keys that are an instance's own (docs/fleet.md names them). `false`: its own file alone.",
+    ),
+    key(
         "instance",
         "name",
         "",

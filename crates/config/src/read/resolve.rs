@@ -46,7 +46,7 @@ pub(crate) struct RouteDraft {
 /// When the system has no random numbers for a salt; what is wrong in the document goes to the document.
 pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Result<Config, ConfigError> {
     let Draft { mut config, providers, mut routes } = draft;
-    if providers.is_empty() && !top.has("providers") && flags.upstreams.is_empty() {
+    if providers.is_empty() && !top.has("providers") && flags.upstreams.is_empty() && !top.doc.alone {
         top.doc.problem(None, "providers", "no provider", "add a table [providers.NAME] with base_url, or --upstream NAME=URL");
     }
     add_plain_routes(&providers, &mut routes);

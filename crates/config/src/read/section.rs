@@ -6,7 +6,8 @@ use std::ops::Range;
 use farthing_types::{Clock, RealClock, Time};
 use toml::de::{DeTable, DeValue};
 
-use super::registry::Keys;
+use super::registry::{self, Keys};
+use super::shared::is_own;
 use crate::Problem;
 
 /// Where secrets and the salt come from: the environment and the file system, or a test's stand-in.
@@ -46,34 +47,64 @@ pub(crate) struct Bad {
 pub(crate) struct Document<'a> {
     file: &'a str,
     text: &'a str,
+    /// Where the keys stand that are an instance's own, where that is another text: its name, and it.
+    own: Option<(&'a str, &'a str)>,
+    /// It is about an instance's own part alone, which needs no provider.
+    pub alone: bool,
     pub surroundings: &'a dyn Surroundings,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Document<'a> {
     pub fn new(file: &'a str, text: &'a str, surroundings: &'a dyn Surroundings) -> Self {
-        Self { file, text, surroundings, problems: RefCell::default() }
+        Self { file, text, own: None, alone: false, surroundings, problems: RefCell::default() }
+    }
+
+    /// Keys that are an instance's own stand in another text, called `file` in errors.
+    pub const fn with_own(mut self, (file, text): (&'a str, &'a str)) -> Self {
+        self.own = Some((file, text));
+        self
+    }
+
+    /// It is about an instance's own part alone.
+    pub const fn of_own_alone(mut self) -> Self {
+        self.alone = true;
+        self
     }
 
     /// Parses the text; what is not TOML becomes problems, and what is left of it is still read.
     pub fn parse(&self) -> DeTable<'a> {
-        let (table, errors) = DeTable::parse_recoverable(self.text);
+        let mut table = self.parse_text((self.file, self.text));
+        if let Some(own) = self.own {
+            let mine = self.parse_text(own);
+            for key in mine.keys().filter(|key| !registry::TOP.iter().any(|known| known.name == key.get_ref().as_ref())) {
+                self.note(own, Some(key.span()), key.get_ref(), ("unknown key".to_owned(), nearest(key.get_ref(), registry::TOP)));
+            }
+            let theirs = table.into_iter().filter(|(key, _)| !is_own(key.get_ref()));
+            table = theirs.chain(mine.into_iter().filter(|(key, _)| is_own(key.get_ref()))).collect();
+        }
+        table
+    }
+
+    fn parse_text(&self, (file, text): (&'a str, &'a str)) -> DeTable<'a> {
+        let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            self.problem(error.span(), "", format!("not TOML: {message}"), "correct the line; text values need double quotes");
+            let words = (format!("not TOML: {message}"), "correct the line; text values need double quotes".to_owned());
+            self.note((file, text), error.span(), "", words);
         }
         table.into_inner()
     }
 
     pub fn problem(&self, span: Option<Range<usize>>, key: &str, found: impl Into<String>, remedy: impl Into<String>) {
-        let line = span.map(|span| self.text.as_bytes().iter().take(span.start).filter(|&&b| b == b'\n').count() + 1);
-        self.problems.borrow_mut().push(Problem {
-            file: self.file.to_owned(),
-            line,
-            key: key.to_owned(),
-            found: found.into(),
-            remedy: remedy.into(),
-        });
+        let top = key.split('.').next().unwrap_or_default();
+        let source = self.own.filter(|_| is_own(top)).unwrap_or((self.file, self.text));
+        self.note(source, span, key, (found.into(), remedy.into()));
+    }
+
+    fn note(&self, (file, text): (&str, &str), span: Option<Range<usize>>, key: &str, (found, remedy): (String, String)) {
+        let line = span.map(|span| text.as_bytes().iter().take(span.start).filter(|&&b| b == b'\n').count() + 1);
+        self.problems.borrow_mut().push(Problem { file: file.to_owned(), line, key: key.to_owned(), found, remedy });
     }
 
     /// A problem with a command-line flag.

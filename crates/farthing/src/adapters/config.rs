@@ -30,13 +30,18 @@ pub trait Source: Send + Sync {
 /// # Errors
 /// What is wrong, or needs a restart; the one before stays in force.
 pub fn reload(proxy: &Proxy, source: &dyn Source) -> Result<(Reloaded, Arc<str>), String> {
-    proxy.reload(|| {
-        let Read { config, digest } = source.read(None);
-        match config {
-            Ok(config) => Ok((config, digest.unwrap_or_else(|| "unknown".into()))),
-            Err(problem) => Err(UnreadConfig { problem, digest }),
-        }
-    })
+    // Where the fleet keeps one, that is read again, with this instance's own part as it is now.
+    let shared = proxy.shared_config().and_then(|shared| shared.apply(proxy));
+    let done = shared.unwrap_or_else(|| proxy.reload(|| read_again(source)));
+    done.map_err(|refused| refused.problem)
+}
+
+fn read_again(source: &dyn Source) -> Result<(Config, Arc<str>), UnreadConfig> {
+    let Read { config, digest } = source.read(None);
+    match config {
+        Ok(config) => Ok((config, digest.unwrap_or_else(|| "unknown".into()))),
+        Err(problem) => Err(UnreadConfig { problem, digest }),
+    }
 }
 
 /// The same by a signal: nobody waits for an answer, so what came of it is in the log and in the record of changes.
@@ -52,7 +57,7 @@ pub fn reload_by_signal(proxy: &Proxy, source: &dyn Source) {
     proxy.note_change(ChangeRecord { at: proxy.wall_now(), by, what, outcome, before, after, ..ChangeRecord::default() });
 }
 
-fn change(change: Change) -> ConfigChange {
+pub(super) fn change(change: Change) -> ConfigChange {
     ConfigChange { key: change.key, from: change.from, to: change.to, restart: change.restart.map(str::to_owned) }
 }
 
@@ -73,6 +78,7 @@ impl ConfigControl for Running {
         ConfigInfo {
             digest: standing.digest.to_string(),
             file: self.source.as_ref().and_then(|source| source.file()),
+            fleet_version: self.proxy.shared_config().and_then(|shared| shared.in_force()).map(|version| version.version),
             since: utc(standing.since),
             applied: count(ReloadOutcome::Applied),
             unchanged: count(ReloadOutcome::Unchanged),
@@ -97,7 +103,8 @@ impl ConfigControl for Running {
     }
 
     fn diff(&self, question: &ConfigQuestion) -> Result<ConfigReport, ControlError> {
-        let Read { config, digest } = self.source()?.read(question.text.as_deref());
+        let newest = self.proxy.shared_config().and_then(|shared| shared.newest()).map(|version| version.document.text);
+        let Read { config, digest } = self.source()?.read(question.text.as_deref().or(newest.as_deref()));
         let changes = self.proxy.foresee(&config.map_err(ControlError::Refused)?).map_err(|error| refused(&error))?;
         Ok(ConfigReport {
             digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),

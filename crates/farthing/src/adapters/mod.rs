@@ -9,6 +9,7 @@ pub mod costs;
 mod decisions;
 mod events;
 mod experiments;
+mod fleet_config;
 pub mod forget;
 mod freeze;
 mod limits;
@@ -55,6 +56,7 @@ impl Running {
             limits: running.clone(),
             cache: running.clone(),
             config: running.clone(),
+            fleet_config: running.clone(),
             audit: running.clone(),
             costs: running.clone(),
             alerts: running.clone(),

@@ -41,22 +41,12 @@ impl StatusView for Running {
             total: totals(&self.proxy.totals().total),
             predictor,
             saving: serde_json::to_value(self.proxy.savings()).ok(),
-            fleet: self.proxy.fleet_stats().map(fleet),
+            fleet: self.proxy.fleet_stats().map(|stats| self.fleet(stats)),
         }
     }
 
     fn costs(&self) -> Costs {
         costs(&self.proxy.totals(), serde_json::to_value(self.proxy.savings()).ok())
-    }
-}
-
-fn fleet(stats: FleetStats) -> FleetInfo {
-    FleetInfo {
-        name: stats.name.to_string(),
-        instance: stats.identity.name.to_string(),
-        connected: stats.connected,
-        silent: stats.silent,
-        members: stats.members,
     }
 }
 
@@ -116,6 +106,18 @@ impl RoutesView for Running {
 }
 
 impl Running {
+    fn fleet(&self, stats: FleetStats) -> FleetInfo {
+        let configs = self.proxy.shared_config().map(|shared| shared.standing().members).unwrap_or_default();
+        FleetInfo {
+            name: stats.name.to_string(),
+            instance: stats.identity.name.to_string(),
+            connected: stats.connected,
+            silent: stats.silent,
+            members: stats.members,
+            configs: configs.into_iter().map(super::fleet_config::instance).collect(),
+        }
+    }
+
     fn route(&self, route: &Route, experiment: Option<String>, snapshot: &AggregatesSnapshot) -> RouteInfo {
         let config = self.proxy.config();
         let provider = config.provider(&route.provider);

@@ -8,7 +8,7 @@ use farthing_admin::{ChangeNote, ConfigChange, ConfigInfo, ConfigQuestion, Confi
 use http::Method;
 
 use super::client::ClientError;
-use super::{AdminFlags, ask, print};
+use super::{AdminFlags, ask, config_fleet, print};
 use crate::check;
 
 const PATH: &str = "/api/v1/config";
@@ -24,8 +24,21 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show which configuration a running proxy has in force, since when, and whether a reload was refused (this is what no subcommand does).
-    Show,
+    /// Show which configuration a running proxy has in force, since when, and whether a reload was refused (this is what no subcommand does); or the text of
+    /// a version that its fleet keeps.
+    Show {
+        /// The version.
+        version: Option<u64>,
+    },
+    /// Put what the fleet shares into its Redis: judged as at a start, and taken over by all instances as a reload. Not over what somebody else has pushed
+    /// meanwhile.
+    Push(config_fleet::PushArgs),
+    /// Show which configuration the fleet keeps, and which version each instance has in force or has refused. Exit code 1 where one is behind.
+    Status,
+    /// List the versions that the fleet still keeps: who pushed them and when.
+    History,
+    /// Push what an earlier version said, as a new one.
+    Rollback(config_fleet::RollbackArgs),
     /// Have it read its configuration again: all of it is put in force, or, when anything is wrong or needs a restart, nothing.
     Reload,
     /// Show what a reload would change, and what needs a restart: of a file, or of the proxy's own as it is on disk now. Exit code 1 where a restart is
@@ -40,9 +53,14 @@ enum Command {
 
 /// Shows, compares and reloads the configuration of a running proxy.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    match args.command.as_ref().unwrap_or(&Command::Show) {
+    match args.command.as_ref().unwrap_or(&Command::Show { version: None }) {
         Command::Check(check) => check::run(check),
-        Command::Show => ask(&args.admin, async |client| {
+        Command::Show { version: Some(version) } => config_fleet::show(&args.admin, *version),
+        Command::Push(push) => config_fleet::push(&args.admin, push),
+        Command::Status => config_fleet::status(&args.admin),
+        Command::History => config_fleet::history(&args.admin),
+        Command::Rollback(rollback) => config_fleet::rollback(&args.admin, rollback),
+        Command::Show { version: None } => ask(&args.admin, async |client| {
             let info: ConfigInfo = client.get(PATH).await?;
             print(&args.admin, &info, told);
             Ok(ExitCode::SUCCESS)
@@ -64,7 +82,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn told(info: &ConfigInfo) -> String {
-    let mut text = format!("configuration {} of {}, in force since {}\n", info.digest, info.file.as_deref().unwrap_or("flags"), info.since);
+    let file = info.file.as_deref().unwrap_or("flags");
+    let of =
+        info.fleet_version.map_or_else(|| file.to_owned(), |version| format!("the fleet, version {version}, and its own part of {file}"));
+    let mut text = format!("configuration {} of {of}, in force since {}\n", info.digest, info.since);
     text += &format!(
         "reloads since the start: {} put in force, {} without a change, {} that needed a restart, {} with errors\n",
         info.applied, info.unchanged, info.restart, info.invalid
@@ -75,7 +96,8 @@ fn told(info: &ConfigInfo) -> String {
     text
 }
 
-fn listed(report: &ConfigReport) -> String {
+/// What a change of the configuration comes to.
+pub fn listed(report: &ConfigReport) -> String {
     if report.changes.is_empty() {
         return "nothing is another than what is in force\n".to_owned();
     }

@@ -5,6 +5,7 @@ pub mod budgets;
 pub mod bypass;
 pub mod client;
 pub mod config;
+mod config_fleet;
 pub mod costs;
 mod costs_table;
 pub mod experiments;

@@ -37,7 +37,12 @@ fn table(view: &View) -> String {
     let phase = format!("{:?}", status.readiness.status).to_lowercase();
     let mut text = format!("farthing {}, {phase}, up {}, data port {}\n", status.version, uptime(status.uptime_s), status.data_addr);
     if let Some(fleet) = &status.fleet {
-        let of = fleet.members.join(", ");
+        let version = |name: &String| fleet.configs.iter().find(|of| of.instance == *name).and_then(|of| of.version);
+        let member = |name: &String| match version(name) {
+            Some(version) if version > 0 => format!("{name}, configuration {version}"),
+            _ => name.clone(),
+        };
+        let of = fleet.members.iter().map(member).collect::<Vec<_>>().join("; ");
         let _ = writeln!(text, "instance {} of fleet {} ({of})", fleet.instance, fleet.name); // cannot fail on a String
     }
     for part in status.readiness.parts.iter().filter(|part| !part.ok) {

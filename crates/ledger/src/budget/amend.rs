@@ -39,8 +39,13 @@ impl Book {
         for budget in &mut self.budgets {
             let spec = specs.iter().find(|spec| spec.name == budget.spec.name);
             budget.retired = spec.is_none();
+            // What a fleet has granted under a greater limit goes back, and is asked for anew under this one.
+            let gives_back = spec.is_none_or(|spec| spec.limit < budget.spec.limit);
             budget.spec = spec.unwrap_or(&budget.spec).clone();
             for counter in budget.counters.values_mut() {
+                if gives_back && counter.share.is_some() {
+                    counter.give_all_back();
+                }
                 counter.told = level(counter.used_by_all(), counter.limit(budget.spec.limit, now), budget.spec.warn_at).min(counter.told);
             }
         }

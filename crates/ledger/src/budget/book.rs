@@ -418,8 +418,9 @@ impl Budget {
         let share = counter.share.as_deref();
         let needed = counter.held() + bound;
         let needs = spec.enforce != Enforce::Soft && needed > counter.granted;
-        // What is granted may be spent, whatever others have told since.
-        let by_all = if needs { counter.used_by_others() } else { Money::ZERO };
+        // What is granted may be spent, whatever others have told since; not so where more was granted in all than there is by now, because the limit has fallen.
+        let beyond = share.is_some_and(|share| share.fleet().allowed + counter.granted > limit);
+        let by_all = if needs || beyond { counter.used_by_others() } else { Money::ZERO };
         if holds && needed + by_all > limit {
             return Err(Why::Exceeded);
         }

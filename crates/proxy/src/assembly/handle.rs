@@ -433,7 +433,8 @@ impl Proxy {
         parts.extend(
             self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),
         );
-        parts.push(part("config", self.state.reloads.problem()));
+        let shared = || self.shared_config().and_then(|shared| shared.problem());
+        parts.push(part("config", self.state.reloads.problem().or_else(shared)));
         let wall = self.wall_now();
         parts.extend(self.state.listeners.all().map(|certificates| part(certificates.table(), certificates.problem(wall))));
         let unwritten = self.change_counts().1;

@@ -157,7 +157,8 @@ fn obey(state: &State, fleet: &Fleet, (said, number, told): (Said, u64, BusHeard
         Said::Models if told == BusHeard::News && state.live().config.models.store.is_some() => state.models_moved.notify_one(),
         Said::Models if told == BusHeard::News => state.poll_models(),
         Said::Flag(flag, at) if told == BusHeard::News => follow(state, fleet, (*flag, at)),
-        Said::Models | Said::Flag(..) => {}
+        Said::Config if told == BusHeard::News => state.shared_config.get().into_iter().for_each(|shared| shared.wake()),
+        Said::Models | Said::Flag(..) | Said::Config => {}
     }
 }
 

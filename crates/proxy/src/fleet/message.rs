@@ -26,6 +26,8 @@ pub enum Said {
     Flag(Box<Flag>, Time),
     /// What an event says that all instances read from one source.
     Read(Box<Read>),
+    /// There is another configuration: look at what the fleet keeps.
+    Config,
 }
 
 /// What an event says that all instances read from one source, or a part of that.
@@ -113,7 +115,7 @@ impl Said {
         let (one, several) = match self {
             Self::Purge(purge, soft) => (Some((purge, *soft)), None),
             Self::Read(read) => (None, Some(&read.purges)),
-            Self::Models | Self::Flag(..) => (None, None),
+            Self::Models | Self::Flag(..) | Self::Config => (None, None),
         };
         one.into_iter().chain(several.into_iter().flatten().map(|(purge, soft)| (purge, *soft)))
     }
@@ -130,6 +132,7 @@ impl Said {
                 purge.write(out);
             }
             Self::Models => out.push(2),
+            Self::Config => out.push(9),
             Self::Flag(flag, at) => {
                 out.push(4);
                 out.extend_from_slice(&at.nanos().to_le_bytes());
@@ -272,6 +275,7 @@ fn read(rest: &mut &[u8]) -> Option<Said> {
             let purges = (0..count).map(|_| purge(rest)).collect::<Option<_>>()?;
             Said::Read(Box::new(Read { source, event, last: (kind - 5) & 1 == 1, anew: (kind - 5) & 2 == 2, purges }))
         }
+        9 => Said::Config,
         _ => return None,
     })
 }
@@ -300,6 +304,7 @@ mod tests {
                 Time::from_nanos(i64::MAX),
             ),
             Said::purge(&Purge::All, false),
+            Said::Config,
         ];
         let (bytes, count) = encode(things.iter());
         assert_eq!((decode(&bytes), count), (Ok(things.to_vec()), things.len()));
@@ -310,7 +315,7 @@ mod tests {
         let off = Flag::BypassOff { route: Some("geo".into()), reason: "over".into(), at: Time::from_millis(9) };
         assert_eq!(decode(&old), Ok(vec![Said::Flag(Box::new(off), Time::from_millis(9))]));
         assert_eq!(decode(&[]), Err(Foreign));
-        assert_eq!(decode(&[VERSION, 9]), Err(Foreign));
+        assert_eq!(decode(&[VERSION, 10]), Err(Foreign));
         assert_eq!(decode(&[VERSION + 1]), Err(Foreign));
         for cut in 2..bytes.len() {
             let read = decode(&bytes[..cut]);

@@ -243,7 +243,7 @@ fn names(config: &Config) -> Vec<RouteName> {
     config.routes.iter().map(|route| route.name.clone()).collect()
 }
 
-fn key(config: &FleetConfig, group: &str, what: &str) -> Vec<u8> {
+pub(crate) fn key(config: &FleetConfig, group: &str, what: &str) -> Vec<u8> {
     format!("farthing:{{{}:{group}}}:{what}", config.name).into_bytes()
 }
 
@@ -264,6 +264,7 @@ pub(crate) mod tests {
             bypass_on_partition: true,
             limits_alone: Span::from_secs(3_600),
             instances: None,
+            shared_config: true,
             instance: Some("one".into()),
         }
     }

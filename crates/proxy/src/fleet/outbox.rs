@@ -136,7 +136,7 @@ impl Queue {
                 (of.event, of.anew) = (read.event, of.anew | read.anew);
                 false
             }
-            Said::Models | Said::Flag(..) => true,
+            Said::Models | Said::Flag(..) | Said::Config => true,
         });
         // What was read all have read: it is told by one of them. The first of these makes good for all that were put in before.
         let all = purged.then_some(Said::Purge(Purge::All, false));

@@ -4,7 +4,7 @@ use farthing_config::{Change, Config};
 use farthing_ledger::watch::config_refused;
 use farthing_types::Time;
 
-use super::{Digest, Outcome, ReloadError, Reloaded, Standing, Unread};
+use super::{Digest, NotReloaded, Outcome, ReloadError, Reloaded, Standing, Unread};
 use crate::assembly::Proxy;
 use crate::changes::ChangeRecord;
 
@@ -57,12 +57,12 @@ impl Proxy {
     ///
     /// # Errors
     /// What is wrong, or needs a restart; the one before is in force.
-    pub fn reload(&self, read: impl FnOnce() -> Result<(Config, Digest), Unread>) -> Result<(Reloaded, Digest), String> {
+    pub fn reload(&self, read: impl FnOnce() -> Result<(Config, Digest), Unread>) -> Result<(Reloaded, Digest), NotReloaded> {
         let state = self.state();
         let turn = state.reloads.turn();
         let (mut config, digest) = read().map_err(|Unread { problem, digest }| {
             self.refused_config(Outcome::Invalid, &problem, digest);
-            problem
+            NotReloaded { outcome: Outcome::Invalid, problem }
         })?;
         config.keep_salt_of(&state.config());
         match state.reload(&turn, config, &|spec| farthing_upstream::build(spec, state.clock.clone())) {
@@ -76,12 +76,13 @@ impl Proxy {
                 let outcome = if matches!(error, ReloadError::Start(_)) { Outcome::Invalid } else { Outcome::Restart };
                 let problem = error.to_string();
                 self.refused_config(outcome, &problem, Some(digest));
-                Err(problem)
+                Err(NotReloaded { outcome, problem })
             }
         }
     }
 
-    fn refused_config(&self, outcome: Outcome, problem: &str, digest: Option<Digest>) {
+    /// Notes and tells that a configuration was refused.
+    pub(crate) fn refused_config(&self, outcome: Outcome, problem: &str, digest: Option<Digest>) {
         tracing::error!(outcome = outcome.as_str(), problem, "the configuration was not reloaded; the one before is in force");
         self.state().alerts.raise(config_refused(digest.as_deref().unwrap_or("unread"), problem, self.now()));
         self.state().reloads.refuse(outcome, problem.to_owned(), (digest, self.state().wall_now()));

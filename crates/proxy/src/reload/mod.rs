@@ -53,6 +53,15 @@ pub struct Unread {
     pub digest: Option<Digest>,
 }
 
+/// A reload that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReloaded {
+    /// Whether it needs a restart, or something is wrong with it.
+    pub outcome: Outcome,
+    /// Everything that is wrong, or needs a restart.
+    pub problem: String,
+}
+
 /// What a reload came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {

@@ -2,6 +2,7 @@
 
 use super::Family;
 use crate::reload::Standing;
+use crate::shared_config::SharedStanding;
 
 /// Families about the configuration.
 pub fn families(standing: &Standing, (written, unwritten): (u64, u64)) -> Vec<Family<'_>> {
@@ -18,5 +19,23 @@ pub fn families(standing: &Standing, (written, unwritten): (u64, u64)) -> Vec<Fa
         reloads,
         Family::counter("audit_lines", "Changes that are in the audit log").with(vec![], written as f64),
         Family::counter("audit_unwritten", "Changes that are not, because it could not be written").with(vec![], unwritten as f64),
+    ]
+}
+
+/// Families about the configuration that the fleet keeps.
+pub fn shared(standing: &SharedStanding) -> Vec<Family<'_>> {
+    let flag = |on: bool| f64::from(u8::from(on));
+    vec![
+        Family::gauge("fleet_config_version", "Version of the fleet's configuration that is in force; 0: this instance's own file is")
+            .with(vec![], standing.version as f64),
+        Family::gauge("fleet_config_newest", "The newest version that is known; 0: there is none")
+            .with(vec![], standing.newest.as_ref().map_or(0, |newest| newest.version) as f64),
+        Family::gauge("fleet_config_refused", "1 while the newest version is not in force here, because it needs a restart or cannot run")
+            .with(
+                vec![("restart", if standing.refused.as_ref().is_some_and(|refused| refused.restart) { "true" } else { "false" })],
+                flag(standing.refused.is_some()),
+            ),
+        Family::gauge("fleet_config_unheard", "1 while it could not be asked for since the start").with(vec![], flag(!standing.heard)),
+        Family::gauge("fleet_config_unkept", "1 while it could not be written to state_dir").with(vec![], flag(standing.unkept.is_some())),
     ]
 }

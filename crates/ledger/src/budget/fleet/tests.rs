@@ -128,6 +128,63 @@ fn two_spend_one_limit_and_each_sees_what_the_other_did() {
     assert_eq!(view.fleet.unwrap().holders.len(), 2);
 }
 
+/// O3: a reload lowers the limit to what is nearly spent. What was granted under the old one is not spent beyond the new one, by whoever has reloaded.
+#[test]
+fn a_limit_that_falls_holds_back_what_was_granted_before() {
+    for told_between in [false, true] {
+        let (mut place, mut all) = two("100");
+        for one in &mut all {
+            let hold = place.hold(one, "0.01", Priority::Medium).unwrap();
+            one.book.settle(&hold, spent("0.01"), Time::from_millis(place.now));
+        }
+        place.settle(&mut all);
+        assert!(all.iter_mut().all(|one| one.view().granted > usd("0.05")), "each holds more than what is left");
+        for one in &mut all {
+            one.book.amend(&[spec("0.05")], Time::from_millis(place.now)).unwrap();
+            if told_between {
+                place.tell(one);
+            }
+        }
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            held.extend(all.iter_mut().filter_map(|one| place.hold(one, "0.01", Priority::Medium).ok()));
+        }
+        assert_eq!(held.len(), 3, "0.02 of 0.05 were spent, told between: {told_between}");
+        // And back: there is room again, for both, up to the new limit.
+        for one in &mut all {
+            one.book.amend(&[spec("0.10")], Time::from_millis(place.now)).unwrap();
+        }
+        for _ in 0..10 {
+            held.extend(all.iter_mut().filter_map(|one| place.hold(one, "0.01", Priority::Medium).ok()));
+        }
+        assert_eq!(held.len(), 8, "told between: {told_between}");
+    }
+}
+
+/// The same where an order for more was under way when the limit fell: its end brings the greater grant, which is not spent either.
+#[test]
+fn a_grant_that_comes_after_the_limit_has_fallen_is_not_spent_beyond_it() {
+    let (mut place, mut all) = two("100");
+    let (a, now) = (&mut all[0], Time::from_millis(place.now));
+    let Verdict::Needs(..) = a.ask("0.01", Priority::Medium, place.now) else { panic!("nothing is granted yet") };
+    let asked = a.member.next(&mut a.book, false, ("c", now)).unwrap();
+    let Asked::Exchange(exchange) = &asked else { panic!("{asked:?}") };
+    let reply = place.server.exchange(Here { run: place.run, now: place.now }, exchange);
+    let hold = place.hold(&mut all[1], "0.04", Priority::Medium).unwrap();
+    all[1].book.settle(&hold, spent("0.04"), now);
+    place.tell(&mut all[1]);
+    for one in &mut all {
+        one.book.amend(&[spec("0.05")], now).unwrap();
+    }
+    let a = &mut all[0];
+    let orders = a.member.answered(&mut a.book, &asked, (&reply, now));
+    a.book.granted(&orders.grants);
+    assert!(a.view().granted > usd("0.05"));
+    place.tell(a);
+    let held = (0..5).filter(|_| place.hold(a, "0.01", Priority::Medium).is_ok()).count();
+    assert_eq!(held, 1);
+}
+
 #[test]
 fn high_priority_passes_a_used_up_day_of_the_fleet() {
     let day = BudgetSpec { window: BudgetWindow::Day, enforce: Enforce::HighPasses, ..spec("1") };
