@@ -10,6 +10,8 @@
 //!   `(1 - e^-x)(1 + rho) - rho x e^-x = kappa`, `x = hazard T`, `rho = r / hazard`, and no expiry pays when `kappa >= 1 + rho`.
 //! - The stale share rises with `T` too, so the longest TTL within a budget is unique as well.
 
+use farthing_contract::features::Draws;
+
 use super::Survival;
 use super::survival::Segment;
 
@@ -28,11 +30,25 @@ pub struct Economics {
 impl Economics {
     /// The TTL (s, at most `cap`) with the lowest cost per request. Constant time, no allocation.
     pub fn best_ttl(&self, survival: &Survival<'_>, cap: f64) -> f64 {
+        if let Some(draws) = survival.draws() {
+            return last_below(survival, cap, |age, changed, area| {
+                let (now, sums) = Reads::of(draws, age, changed, area);
+                let still = draws.still(age);
+                let reads = 1.0 + sums.steady + (draws.still(0.0) - still) * draws.delay_s;
+                now.stale * reads < (now.steady + still) * (self.kappa + sums.stale)
+            });
+        }
         last_below(survival, cap, |age, changed, area| changed * (1.0 + self.rate * age) - self.rate * area < self.kappa)
     }
 
     /// The longest TTL (s, at most `cap`) whose expected share of stale answers is at most `budget`.
     pub fn longest_within(&self, survival: &Survival<'_>, budget: f64, cap: f64) -> f64 {
+        if let Some(draws) = survival.draws() {
+            return last_below(survival, cap, |age, changed, area| {
+                let (_, sums) = Reads::of(draws, age, changed, area);
+                sums.stale <= budget * (1.0 + sums.steady)
+            });
+        }
         last_below(survival, cap, |age, _, area| self.rate * area <= budget * (1.0 + self.rate * age))
     }
 
@@ -46,6 +62,30 @@ impl Economics {
         self.rate * survival.changed_area(ttl) / (1.0 + self.rate * ttl)
     }
 }
+
+/// Requests for a copy whose changes draw readers: all but those that an earlier change still draws, and the stale ones among them.
+#[derive(Clone, Copy, Debug)]
+struct Reads {
+    steady: f64,
+    stale: f64,
+}
+
+impl Reads {
+    /// Per second at `age`, and in all up to it, where the copy has changed by then with the probability `changed`, which sums up to `area` seconds. A change at `u`
+    /// draws `m / d e^(-(t - u) / d)` at `t`, all of whom get a stale answer; for `u` the mean hazard so far is taken.
+    fn of(draws: &Draws, age: f64, changed: f64, area: f64) -> (Self, Self) {
+        let hazard = -(-changed.min(SURE)).ln_1p() / age.max(1e-3);
+        let come = draws.come(age);
+        let drawn = draws.reads * hazard * come;
+        let all = draws.reads * hazard * (age - draws.delay_s * come);
+        let background = draws.background;
+        let now = Self { steady: background + drawn, stale: background * changed + drawn };
+        (now, Self { steady: background * age + all, stale: background * area + all })
+    }
+}
+
+/// Probabilities are taken for no greater when a hazard is read from them.
+const SURE: f64 = 0.999_999;
 
 /// The last age up to `cap` at which `below(age, F, G)` holds, where it holds first and then no more.
 fn last_below(survival: &Survival<'_>, cap: f64, below: impl Fn(f64, f64, f64) -> bool) -> f64 {
