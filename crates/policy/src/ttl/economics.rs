@@ -161,6 +161,40 @@ mod tests {
         }
     }
 
+    /// Cost per request where changes draw readers, and the share that is stale of those that no earlier change has drawn, both written out.
+    fn drawn(hazard: f64, draws: &Draws, kappa: f64, ttl: f64) -> (f64, f64) {
+        let steps = 20_000;
+        let h = ttl / f64::from(steps);
+        let (mut stale, mut steady, mut still) = (0.0, 0.0, 0.0);
+        for n in 0..steps {
+            let at = (f64::from(n) + 0.5) * h;
+            let new = draws.reads * hazard * (1.0 - (-at / draws.delay_s).exp());
+            stale += h * (draws.background * (1.0 - (-hazard * at).exp()) + new);
+            steady += h * (draws.background + new);
+            still += h * draws.reads / draws.delay_s * (-(draws.since_s + at) / draws.delay_s).exp();
+        }
+        ((kappa + stale) / (1.0 + steady + still), stale / (1.0 + steady))
+    }
+
+    #[test]
+    fn readers_that_changes_draw_are_in_the_bill() {
+        for (hazard, background, kappa, since_s) in
+            [(2.8e-4, 6e-4, 0.2, f64::MAX), (2.8e-4, 6e-4, 0.2, 60.0), (1.2e-5, 3e-4, 0.4, f64::MAX), (7e-5, 2e-3, 0.1, 100.0)]
+        {
+            let draws = Draws { reads: 3.0, delay_s: 180.0, background, since_s };
+            let (survival, economics) = (Survival::constant(hazard).with_draws(draws), Economics { kappa, rate: background });
+            let best = economics.best_ttl(&survival, 86_400.0);
+            let cost = |ttl| drawn(hazard, &draws, kappa, ttl).0;
+            for factor in [0.25, 0.5, 0.8, 1.25, 2.0, 4.0] {
+                assert!(cost(best) <= cost(best * factor) * 1.000_1, "{hazard} {since_s}: {best} against {}", best * factor);
+            }
+            let plain = economics.best_ttl(&Survival::constant(hazard), 86_400.0);
+            assert!(since_s < 1e9 || best < plain, "{best} {plain}");
+            let within = economics.longest_within(&survival, 0.01, 86_400.0);
+            assert!((drawn(hazard, &draws, kappa, within).1 - 0.01).abs() < 1e-4, "{within}");
+        }
+    }
+
     #[test]
     fn a_small_hazard_keeps_its_digits_under_frailty() {
         let mut logs = [-3.0f32; 8];

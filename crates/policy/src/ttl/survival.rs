@@ -45,6 +45,11 @@ impl<'a> Survival<'a> {
         Self { frailty: shape.max(0.05), ..self }
     }
 
+    /// The same where changes draw readers.
+    pub fn with_draws(self, draws: Draws) -> Self {
+        Self { draws: Some(draws), ..self }
+    }
+
     /// Probability that the copy has changed by age `seconds`.
     pub fn changed(&self, seconds: f64) -> f64 {
         self.at(seconds).0
@@ -171,6 +176,19 @@ mod tests {
                 prop_assert!((area - sum).abs() <= 1e-4 * sum + 1e-3, "{area} {sum}");
             }
         }
+    }
+
+    #[test]
+    fn where_changes_draw_readers_a_silence_says_that_there_was_none() {
+        let plain = Survival::constant(1e-4);
+        assert_eq!(plain.found_by_next(3_000.0), plain.changed(3_000.0));
+        let survival = plain.with_draws(Draws { reads: 3.0, delay_s: 180.0, background: 1e-3, since_s: f64::MAX });
+        // After a minute a request is more likely drawn than its age says, after an hour's silence less.
+        assert!(survival.found_by_next(60.0) > plain.changed(60.0));
+        assert!(survival.found_by_next(20_000.0) < 0.5 * plain.changed(20_000.0));
+        let frail = survival.with_frailty(999.9);
+        assert!((frail.found_by_next(500.0) - survival.found_by_next(500.0)).abs() < 1e-3);
+        assert_eq!(survival.changed(500.0), plain.changed(500.0));
     }
 
     #[test]
