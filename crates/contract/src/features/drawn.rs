@@ -2,8 +2,9 @@
 //!
 //! After a fetch that found a change, more requests follow at once than the key's rate gives: the change at time zero draws `m` readers
 //! (Poisson), each after an exponential delay of mean `d`. What there is of them is learned from the requests between a fetch and the next,
-//! by an EM algorithm (Dempster, Laird and Rubin 1977) kept up to date one observation at a time. Requests may come in crowds for reasons of
-//! their own; so what follows fetches that found nothing new after a long silence is learned beside it, and only what there is beyond that counts.
+//! by an EM algorithm (Dempster, Laird and Rubin 1977) kept up to date one observation at a time. Requests may come in crowds, or more often
+//! at some hours, for reasons of their own; so what follows fetches that found nothing new is learned beside it, of all
+//! and of those after a silence (a crowd is larger seen from its first), and only what there is beyond both counts.
 //!
 //! What follows from it: a silence of some length says that probably nothing has changed, for a change would have drawn somebody, and the
 //! first request after a silence says that probably something has. With `v(x) = exp(-m (1 - e^(-x/d)))`, the probability that a change has
@@ -28,8 +29,10 @@ const SHOWN: f64 = 10.0;
 const DOUBTED: f64 = 3.0;
 /// The ratio goes no higher, so that what ends is forgotten.
 const HIGHEST: f64 = 200.0;
-/// Silences before a fetch that found nothing new, from which it is compared, in delays.
+/// Time before a fetch that found nothing new, from which it counts as one after a silence, in delays.
 const SILENCE: f64 = 3.0;
+/// How much must have been watched after fetches that found nothing new to compare with, in changes.
+const COMPARED: f64 = 20.0;
 /// Most readers per change.
 const MOST: f64 = 50.0;
 
@@ -50,6 +53,7 @@ impl Following {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Drawn {
     change: Following,
+    plain: Following,
     silence: Following,
     /// Sum of the readers' delays, and what the ends of gaps cut off.
     delays_s: f64,
@@ -59,7 +63,7 @@ pub(super) struct Drawn {
 }
 
 persist!(Following { readers, watched });
-persist!(Drawn { change, silence, delays_s, cut_s, odds, used });
+persist!(Drawn { change, plain, silence, delays_s, cut_s, odds, used });
 
 /// The requests from one fetch of a key to the next.
 #[derive(Clone, Copy, Debug)]
@@ -90,11 +94,11 @@ impl Drawn {
         // Until it is used changes are not dated by it.
         let since = if seen.found && !self.used { first } else { seen.since_s };
         let after_change = since < REACH * delay;
-        if !after_change && (seen.found || seen.silence_s < SILENCE * delay) {
+        if !after_change && seen.found {
             return;
         }
         let since = if after_change { since } else { first };
-        let (after, before) = (self.change.per_change(), self.silence.per_change());
+        let (after, before) = (self.change.per_change(), self.of_itself());
         let kernel = |at: f64| (-(since + at) / delay).exp() / delay;
         let (begin, end) = ((-since / delay).exp(), (-(since + seen.gap_s) / delay).exp());
         let (watched, background) = (begin - end, seen.background.max(1e-9));
@@ -103,16 +107,20 @@ impl Drawn {
             let ratio = |at: f64| ((after * kernel(at) + background) / (before * kernel(at) + background)).ln();
             let better = told * ratio(seen.gap_s) + seen.hits * ratio(seen.mean_s) - (after - before) * watched;
             self.odds = (self.odds + better.clamp(-SHOWN, SHOWN)).clamp(-HIGHEST, HIGHEST);
-            self.used = self.odds > if self.used { DOUBTED } else { SHOWN };
+            let enough = if self.used { DOUBTED } else { SHOWN };
+            self.used = self.odds > enough && self.plain.watched >= COMPARED;
         }
         let mean = if after_change { after } else { before };
         // With requests in between, those of a change in between are among them.
         let newly = if seen.hits > 0.0 { seen.changes * after / seen.gap_s.max(1.0) } else { 0.0 };
         let share = |at: f64| mean * kernel(at) / (mean * kernel(at) + background - newly * (-at / delay).exp_m1());
         let (last, hits) = (told * share(seen.gap_s), seen.hits * share(seen.mean_s));
-        let following = if after_change { &mut self.change } else { &mut self.silence };
-        following.readers += last + hits;
-        following.watched += watched;
+        let silence = !after_change && seen.silence_s >= SILENCE * delay;
+        let sums = [(after_change, &mut self.change), (!after_change, &mut self.plain), (silence, &mut self.silence)];
+        for (_, following) in sums.into_iter().filter(|(counts, _)| *counts) {
+            following.readers += last + hits;
+            following.watched += watched;
+        }
         if after_change {
             self.delays_s += last * (since + seen.gap_s) + hits * (since + seen.mean_s);
             self.cut_s += (since + seen.gap_s) * end - since * begin;
@@ -125,9 +133,14 @@ impl Drawn {
             let halved = [&mut self.change.readers, &mut self.change.watched, &mut self.delays_s, &mut self.cut_s];
             halved.into_iter().for_each(|sum| *sum *= 0.5);
         }
-        if self.silence.watched > FULL {
-            (self.silence.readers, self.silence.watched) = (self.silence.readers * 0.5, self.silence.watched * 0.5);
+        for following in [&mut self.plain, &mut self.silence].into_iter().filter(|f| f.watched > FULL) {
+            (following.readers, following.watched) = (following.readers * 0.5, following.watched * 0.5);
         }
+    }
+
+    /// Requests that follow a fetch without a change having drawn them.
+    fn of_itself(&self) -> f64 {
+        self.plain.per_change().max(self.silence.per_change())
     }
 
     fn delay_s(&self) -> f64 {
@@ -142,7 +155,7 @@ impl Drawn {
 
     /// Readers that a change draws, and the mean of their delays in seconds; `None` until it has shown itself.
     pub fn known(&self) -> Option<(f64, f64)> {
-        let reads = (self.change.per_change() - self.silence.per_change()).min(MOST);
+        let reads = (self.change.per_change() - self.of_itself()).min(MOST);
         (self.used && reads > 0.0).then(|| (reads, self.delay_s()))
     }
 }
@@ -284,8 +297,8 @@ mod tests {
 
     const START_MS: i64 = 1_700_000_000_000;
 
-    /// The reads of some keys passed through, in their order; `told` gets before each fetch what the statistics foretell of it, and whether it found a change.
-    fn pass(keys: Vec<Vec<(f64, u64)>>, mut told: impl FnMut(f64, bool)) -> RouteStats {
+    /// The reads of some keys, in their order, each copy kept for `ttl` seconds; `told` gets before each fetch what the statistics foretell of it, and whether it found a change.
+    fn play(keys: Vec<Vec<(f64, u64)>>, ttl: f64, mut told: impl FnMut(f64, bool)) -> RouteStats {
         let mut route = RouteStats::default();
         let mut stats = vec![KeyStats::default(); keys.len()];
         let mut all: Vec<_> = keys.into_iter().enumerate().flat_map(|(key, reads)| reads.into_iter().map(move |r| (key, r))).collect();
@@ -294,6 +307,9 @@ mod tests {
             let (key, now) = (&mut stats[key], Time::from_millis(START_MS + (at * 1e3) as i64));
             route.on_request(now, key.fetches() == 0);
             key.on_request(now);
+            if key.last_fetch().is_some_and(|last| now.since(last).as_secs_f64() < ttl) {
+                continue;
+            }
             if let (Some(last), Some(draws), true) = (key.last_fetch(), key.last_fetch().and_then(|last| route.draws(key, last)), n > 4_000)
             {
                 let gap = now.since(last).as_secs_f64();
@@ -301,7 +317,6 @@ mod tests {
                 told(-(-found).exp_m1(), key.hash() != Some(version));
             }
             route.on_fetch(key, now, version);
-            key.exempt_from_steering();
         }
         route
     }
@@ -316,7 +331,7 @@ mod tests {
         let mut dice = Dice(0);
         let keys = (0..30).map(|_| reads(&mut dice, 500_000.0, (7_200.0, 2_400.0), (3.0, 0.0, 180.0))).collect();
         let mut bins = [(0.0, 0.0, 0.0); 5];
-        let route = pass(keys, |p, changed| {
+        let route = play(keys, 0.0, |p, changed| {
             let bin = &mut bins[((p * 5.0) as usize).min(4)];
             *bin = (bin.0 + 1.0, bin.1 + p, bin.2 + f64::from(u8::from(changed)));
         });
@@ -331,10 +346,24 @@ mod tests {
     fn crowds_that_come_of_themselves_are_not_taken_for_drawn() {
         let mut dice = Dice(1 << 40);
         let keys = (0..30).map(|_| reads(&mut dice, 500_000.0, (7_200.0, 4_800.0), (0.0, 2.0, 120.0))).collect();
-        let route = pass(keys, |_, _| ());
-        assert_eq!(shown(&route), None);
+        assert_eq!(shown(&play(keys, 0.0, |_, _| ())), None);
         let plain = (0..30).map(|_| reads(&mut dice, 500_000.0, (7_200.0, 2_400.0), (0.0, 0.0, 1.0))).collect();
-        assert_eq!(shown(&pass(plain, |_, _| ())), None);
+        assert_eq!(shown(&play(plain, 0.0, |_, _| ())), None);
+    }
+
+    #[test]
+    fn busy_hours_are_not_taken_for_drawn() {
+        for (seed, ttl) in [(2i64, 0.0), (3, 60.0), (4, 900.0)] {
+            let mut dice = Dice(seed << 40);
+            // Ten requests for one in the busy half of the day.
+            let busy = |at: f64| (at / 43_200.0) as u64 % 2 == 0;
+            let keys = (0..8).map(|_| {
+                let all = reads(&mut dice, 400_000.0, (7_200.0, 60.0), (0.0, 0.0, 1.0));
+                all.into_iter().filter(|(at, _)| busy(*at) || dice.uniform() < 0.1).collect()
+            });
+            let route = play(keys.collect(), ttl, |_, _| ());
+            assert_eq!(shown(&route), None, "{ttl}");
+        }
     }
 
     #[test]
