@@ -356,7 +356,7 @@ mod tests {
         for (seed, ttl) in [(2i64, 0.0), (3, 60.0), (4, 900.0)] {
             let mut dice = Dice(seed << 40);
             // Ten requests for one in the busy half of the day.
-            let busy = |at: f64| (at / 43_200.0) as u64 % 2 == 0;
+            let busy = |at: f64| ((at / 43_200.0) as u64).is_multiple_of(2);
             let keys = (0..8).map(|_| {
                 let all = reads(&mut dice, 400_000.0, (7_200.0, 60.0), (0.0, 0.0, 1.0));
                 all.into_iter().filter(|(at, _)| busy(*at) || dice.uniform() < 0.1).collect()
