@@ -367,6 +367,16 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_at_one_moment_leaves_numbers() {
+        let (mut key, mut route, now) = (KeyStats::default(), RouteStats::default(), Time::from_millis(START_MS));
+        for version in 0..9 {
+            (0..3).for_each(|_| key.on_request(now));
+            route.on_fetch(&mut key, now, version);
+        }
+        assert_eq!(RouteStats::decode(&route.encode()), Some(route));
+    }
+
+    #[test]
     fn with_nobody_drawn_nothing_is_told_but_the_hazard() {
         let draws = Draws { reads: 1e-9, delay_s: 100.0, background: 1e-3, since_s: f64::MAX };
         for (expected, gap) in [(0.0, 1.0), (0.3, 50.0), (2.0, 1e5)] {

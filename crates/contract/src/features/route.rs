@@ -163,6 +163,8 @@ impl RouteStats {
         }
         let start = Time::from_millis(before.last_fetch_ms);
         let background = self.draws(before, start).map_or(rate, |draws| draws.background);
+        // Two fetches of the same moment may differ, too.
+        let expected = passed.total().max(1e-9);
         self.drawn.note(&Followed {
             found: before.found_change(),
             since_s: if before.changes > 0 { since_change(before, start.secs_f64()) } else { f64::MAX },
@@ -171,7 +173,7 @@ impl RouteStats {
             hits: f64::from(seen.answers.saturating_sub(1)),
             mean_s: seen.mean_age.as_secs_f64(),
             late: passed.late(),
-            changes: if seen.changed { passed.total() / -(-passed.total()).exp_m1() } else { 0.0 },
+            changes: if seen.changed { expected / -(-expected).exp_m1() } else { 0.0 },
             background,
         });
     }
