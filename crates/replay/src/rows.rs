@@ -138,13 +138,24 @@ fn row(sightings: &mut Sightings, event: &Event, input: &TtlInput<'_>) -> Traini
 /// (seconds), `None` where no change was seen: while it was known to be unchanged, and from there to the sight of the change.
 ///
 /// Whether a row counts must not depend on whether a change was seen, or the hazard is biased: a first look after days counts in full.
+///
+/// Where changes draw readers, the request that saw the change was probably drawn by it; then it came shortly before.
 pub fn exposures(input: &TtlInput<'_>, unchanged: f64, changed: Option<f64>) -> ([f32; TTL_OUTPUTS], [f32; TTL_OUTPUTS]) {
     let ahead = input.ahead();
+    let unchanged = changed.map_or(unchanged, |at| unchanged + quiet(input, at - unchanged));
     // Over days the rhythm averages out, and would be walked minute by minute.
     let ahead = if changed.unwrap_or(unchanged) > RHYTHMIC_S { ahead.flat() } else { ahead };
     let between = |from: f64, to: f64| ahead.expected(from, to).map(|e| e as f32);
     let within = changed.filter(|_| unchanged < LONGEST_S).map(|at| between(unchanged, at));
     (between(0.0, unchanged.min(LONGEST_S)), within.unwrap_or_default())
+}
+
+/// How much of the time between the last look that saw the copy unchanged and the first that did not, `gap` seconds, has passed without a change
+/// where the change may have drawn that look.
+fn quiet(input: &TtlInput<'_>, gap: f64) -> f64 {
+    let Some(draws) = input.route.draws(input.key, input.now) else { return 0.0 };
+    let drawn = draws.is_drawn(input.hazard() * gap, gap);
+    drawn * (gap - 2.0 * draws.first_s()).max(0.0)
 }
 
 /// Replays `events` as a pass-through run in `engine` and gives one row per fetch. With a `chooser` other than

@@ -30,7 +30,8 @@ pub struct KeyStats {
     /// The same with [`KEY_SLOW_MEMORY`].
     pub(super) slow_events: f32,
     pub(super) slow_expected: f32,
-    pub(super) last_gap_s: f32,
+    /// Time between the last two fetches; its sign is negative where the last found a change.
+    last_gap_s: f32,
     /// Sum of the copy's ages at the requests since the last fetch.
     pub(super) request_ages_s: f32,
     /// Decayed share of fetches that changed, in 65,535ths.
@@ -104,7 +105,7 @@ impl KeyStats {
         self.slow_expected = self.slow_expected * slow + expected;
         let share = f32::from(self.changed_share) * SHARE_DECAY + if changed { 65_535.0 * (1.0 - SHARE_DECAY) } else { 0.0 };
         self.changed_share = share as u16;
-        self.last_gap_s = gap_s as f32;
+        self.last_gap_s = if changed { -gap_s as f32 } else { gap_s as f32 };
         if changed {
             self.changes = self.changes.saturating_add(1);
             self.last_change_s = seconds(now_ms - (gap_s * 500.0) as i64);
@@ -120,6 +121,26 @@ impl KeyStats {
             mean_age,
             steers: self.answers & EXEMPT == 0,
         }
+    }
+
+    /// Dates the change that the last fetch found to `ago_s` before that fetch, where more is known than that it lies within the gap.
+    pub(super) fn date_change(&mut self, ago_s: f64) {
+        self.last_change_s = seconds(self.last_fetch_ms - (ago_s * 1e3) as i64);
+    }
+
+    /// Requests since the last fetch.
+    pub(super) const fn requests_since_fetch(&self) -> u16 {
+        self.answers & !EXEMPT
+    }
+
+    /// Whether the last fetch found another answer than the one before.
+    pub const fn found_change(&self) -> bool {
+        self.last_gap_s.is_sign_negative()
+    }
+
+    /// Time between the last two fetches, seconds; zero before the second.
+    pub(super) const fn last_gap_s(&self) -> f32 {
+        self.last_gap_s.abs()
     }
 
     /// By what factor the key changes more often than its kind: Gamma posterior mean with the weight of `likeness` changes
@@ -155,6 +176,14 @@ impl KeyStats {
         // The first request opens the window, so it says nothing about the rate.
         let prior = prior.clamp(1e-9, 1e6);
         (requests - (-seen / memory).exp() + 1.0).max(0.1) / (window + 1.0 / prior)
+    }
+
+    /// Changes seen per second, averaged over [`KEY_SLOW_MEMORY`].
+    pub(super) fn change_rate(&self, now: Time) -> f64 {
+        let memory = KEY_SLOW_MEMORY.as_secs_f64();
+        let seen = if self.first_seen_s == 0 { 0.0 } else { (now.secs_f64() - f64::from(self.first_seen_s)).max(0.0) };
+        let since = seconds_between(self.last_fetch_ms, now.millis());
+        f64::from(self.slow_events * decay(since, KEY_SLOW_MEMORY)) / (memory * -(-seen / memory).exp_m1()).max(1.0)
     }
 
     /// Exempts the copy just fetched from steering the operating point: for answers that are not kept, and for variants whose
@@ -232,7 +261,7 @@ impl KeyStats {
             expected: reader.float(),
             slow_events: reader.float(),
             slow_expected: reader.float(),
-            last_gap_s: reader.float(),
+            last_gap_s: reader.signed(),
             request_ages_s: reader.float(),
             changed_share: u16::from_le_bytes(reader.take()),
             answers: u16::from_le_bytes(reader.take()),
@@ -255,8 +284,12 @@ impl Reader<'_> {
         *head
     }
     fn float(&mut self) -> f32 {
+        let value = self.signed();
+        if value >= 0.0 { value } else { 0.0 }
+    }
+    fn signed(&mut self) -> f32 {
         let value = f32::from_le_bytes(self.take());
-        if value.is_finite() && (0.0..=1e12).contains(&value) { value } else { 0.0 }
+        if value.is_finite() && value.abs() <= 1e12 { value } else { 0.0 }
     }
 }
 

@@ -60,13 +60,14 @@ impl Contest {
 }
 
 impl Likeness {
-    /// Notes that a copy fetched when the key's statistics were `key` was watched while its kind would have changed `expected` times.
-    pub fn note(&mut self, key: &KeyStats, expected: f64, changed: bool) {
-        if expected <= 0.0 {
+    /// Notes whether a copy fetched when the key's statistics were `key` had changed at the next look; `expected` are the changes that look would find on
+    /// average were the key's factor known to be its argument.
+    pub fn note(&mut self, key: &KeyStats, changed: bool, expected: impl Fn(f64) -> f64) {
+        if expected(1.0) <= 0.0 {
             return;
         }
         let told = |weight: f64, doubt: f64| {
-            let (mean, shape) = (expected * key.factor(weight), doubted(key.certainty(weight), doubt));
+            let (mean, shape) = (expected(key.factor(weight)), doubted(key.certainty(weight), doubt));
             let unchanged = -shape * (mean / shape).ln_1p();
             if changed { (-unchanged.exp_m1()).max(1e-12).ln() } else { unchanged }
         };
@@ -102,7 +103,7 @@ mod tests {
         let mut likeness = Likeness::default();
         for n in 0..2_000 {
             let changed = (f64::from(n) * share).floor() < (f64::from(n + 1) * share).floor();
-            likeness.note(&key, 1.5, changed);
+            likeness.note(&key, changed, |factor| 1.5 * factor);
         }
         likeness.doubt()
     }

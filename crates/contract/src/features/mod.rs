@@ -7,6 +7,7 @@ mod ahead;
 mod baseline;
 mod calendar;
 mod cost;
+mod drawn;
 mod informed;
 mod key;
 mod likeness;
@@ -24,6 +25,7 @@ mod unit;
 
 pub use ahead::{Ahead, Stretch};
 pub use cost::{COST_FEATURES, COST_LEVELS, COST_OUTPUTS, COST_SPEC, CallFacts, CostInput, CostStats, cost_features, log_units};
+pub use drawn::Draws;
 pub use key::{KEY_FAST_MEMORY, KEY_RATE_MEMORY, KEY_SLOW_MEMORY, KEY_STATS_BYTES, KeyStats, Observation, PRIOR_EVENTS};
 pub use prefetch::{
     Associations, CANDIDATES, Candidate, Capacity, LiveOdds, PREFETCH_FEATURES, PREFETCH_OUTPUTS, PREFETCH_SPEC, STEPS, SUCCESSORS, Visit,

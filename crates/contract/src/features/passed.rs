@@ -32,19 +32,21 @@ pub(super) struct Part {
 pub(super) struct Passed {
     parts: Vec<Part>,
     total: f64,
+    late: f64,
 }
 
 impl Passed {
-    /// The time from a fetch with the hazard `ahead` to the next, `gap_s` later.
-    pub fn of(ahead: &Ahead<'_>, gap_s: f64, changed: bool) -> Self {
+    /// The time from a fetch with the hazard `ahead` to the next, `gap_s` later. Where a change was `seen`: with the probability that it came at
+    /// the end of the gap, because it drew the request that found it.
+    pub fn of(ahead: &Ahead<'_>, gap_s: f64, seen: Option<f64>) -> Self {
         let flat = ahead.flat();
         let ahead = if gap_s > RHYTHMIC_S { &flat } else { ahead };
-        let mut passed = Self { parts: Vec::with_capacity(16), total: 0.0 };
+        let mut passed = Self { parts: Vec::with_capacity(16), total: 0.0, late: 0.0 };
         for stretch in ahead.stretches().take_while(|s| s.start < gap_s).take(PARTS) {
             passed.add(&stretch, gap_s);
         }
-        if changed {
-            passed.share_change();
+        if let Some(late) = seen {
+            passed.share_change(late);
         }
         passed
     }
@@ -58,22 +60,30 @@ impl Passed {
     }
 
     /// Spreads the change that was seen, and ends the time watched with it.
-    fn share_change(&mut self) {
+    fn share_change(&mut self, late: f64) {
+        self.late = late;
         let total = self.total.max(1e-12);
         let seen = -(-total).exp_m1();
-        for part in &mut self.parts {
+        let last = self.parts.len().saturating_sub(1);
+        for (n, part) in self.parts.iter_mut().enumerate() {
             let within = part.hazard * part.seconds;
-            part.changes = (-part.cumulated).exp() * -(-within).exp_m1() / seen;
+            let spread = (-part.cumulated).exp() * -(-within).exp_m1() / seen;
+            part.changes = (1.0 - late) * spread + if n == last { late } else { 0.0 };
             // Probability that the change was still to come in the middle of the stretch.
             let middle = part.cumulated + 0.5 * within;
             let to_come = (-middle).exp() * -(-(total - middle).max(0.0)).exp_m1() / seen;
-            part.seconds *= to_come.min(1.0);
+            part.seconds *= late + (1.0 - late) * to_come.min(1.0);
         }
     }
 
     /// The stretches.
     pub fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// Probability that the change that was seen came at the end; zero where none was seen.
+    pub fn late(&self) -> f64 {
+        self.late
     }
 
     /// Changes expected over all of it.

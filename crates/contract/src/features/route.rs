@@ -4,6 +4,7 @@ use farthing_types::{Span, Time};
 
 use super::ahead::Ahead;
 use super::baseline::{Baseline, bucket_of, since_change};
+use super::drawn::{Drawn, Draws, Followed};
 use super::informed::Informed;
 use super::key::{KeyStats, Observation, seconds_between};
 use super::likeness::{Likeness, doubted};
@@ -21,6 +22,8 @@ pub const DEFAULT_HAZARD: f64 = 1.0 / 3_600.0;
 const START_EVENTS: f64 = 0.5;
 /// Refetches that found a change, from which a route's hazards are its own.
 const SETTLED: f64 = 10.0;
+/// Least share of a key's requests that counts as drawn by no change.
+const LEAST_BACKGROUND: f64 = 0.1;
 /// Refetches, and the share of them that found a change, from which a route counts as one whose answers always change.
 const ALWAYS_AFTER: f64 = 30.0;
 const ALWAYS_SHARE: f64 = 0.99;
@@ -42,6 +45,7 @@ pub struct RouteStats {
     rate_seconds: f64,
     likeness: Likeness,
     informed: Informed,
+    drawn: Drawn,
     steering: Steering,
 }
 
@@ -82,6 +86,7 @@ impl Default for RouteStats {
             rate_seconds: 0.0,
             likeness: Likeness::default(),
             informed: Informed::default(),
+            drawn: Drawn::default(),
             steering: Steering::default(),
         }
     }
@@ -102,10 +107,19 @@ impl RouteStats {
         let before = *key;
         let start = Time::from_millis(before.last_fetch_ms);
         let gap_s = seconds_between(before.last_fetch_ms, now.millis());
-        let passed = before.hash().map(|hash| Passed::of(&self.ahead(&before, start), gap_s, hash != canonical_hash));
+        let draws = self.draws(&before, start);
+        let changed = before.hash().map(|hash| hash != canonical_hash);
+        let passed = changed.map(|changed| {
+            let ahead = self.ahead(&before, start);
+            Passed::of(&ahead, gap_s, changed.then(|| late(draws.as_ref(), key, &ahead, gap_s)))
+        });
         let expected = passed.as_ref().map_or(0.0, |p| p.expected() / before.factor(self.likeness()));
         let observation = key.on_fetch(now, canonical_hash, expected)?;
-        self.observe(&before, &observation, &passed?, now.millis());
+        let passed = passed?;
+        if let Some(draws) = draws.filter(|_| observation.changed) {
+            key.date_change(draws.dated_s(passed.late(), gap_s));
+        }
+        self.observe(&before, &observation, &passed, now.millis());
         Some(observation)
     }
 
@@ -114,7 +128,10 @@ impl RouteStats {
         let start = Time::from_millis(before.last_fetch_ms);
         let factor = before.factor(self.likeness());
         let rate = before.rate(start, self.rate_per_key(start));
-        self.likeness.note(before, passed.total() / factor, seen.changed);
+        let draws = self.draws(before, start).filter(|_| seen.answers == 1);
+        let expected = passed.total() / factor;
+        self.likeness.note(before, seen.changed, |factor| draws.map_or(expected * factor, |draws| draws.found(expected * factor, gap_s)));
+        self.follow(before, (seen, passed), rate);
         self.pooled.add(now_ms, f64::from(u8::from(seen.changed)), passed.seconds());
         let ahead = self.ahead(before, start).flat();
         self.rhythm.observe(start, seen.gap, seen.changed, |from, to| ahead.between(from, to));
@@ -136,6 +153,38 @@ impl RouteStats {
         self.fetches += 1.0;
         self.changed += f64::from(u8::from(seen.changed));
         self.longest_gap_s = self.longest_gap_s.max(gap_s);
+    }
+
+    /// Learns of the requests since the fetch `before`, at which the key was asked for at `rate`, whether changes draw readers.
+    fn follow(&mut self, before: &KeyStats, (seen, passed): (&Observation, &Passed), rate: f64) {
+        if seen.answers == 0 {
+            // Nobody asked: the proxy fetched of its own accord.
+            return;
+        }
+        let start = Time::from_millis(before.last_fetch_ms);
+        let background = self.draws(before, start).map_or(rate, |draws| draws.background);
+        // Two fetches of the same moment may differ, too.
+        let expected = passed.total().max(1e-9);
+        self.drawn.note(&Followed {
+            found: before.found_change(),
+            since_s: if before.changes > 0 { since_change(before, start.secs_f64()) } else { f64::MAX },
+            silence_s: f64::from(before.last_gap_s()),
+            gap_s: seen.gap.as_secs_f64(),
+            hits: f64::from(seen.answers.saturating_sub(1)),
+            mean_s: seen.mean_age.as_secs_f64(),
+            late: passed.late(),
+            changes: if seen.changed { expected / -(-expected).exp_m1() } else { 0.0 },
+            background,
+        });
+    }
+
+    /// Readers that changes of `key` draw, as of a fetch at `now`; `None` while the route does not show any.
+    pub fn draws(&self, key: &KeyStats, now: Time) -> Option<Draws> {
+        let (reads, delay_s) = self.drawn.known()?;
+        let rate = key.rate(now, self.rate_per_key(now));
+        let background = (rate - reads * key.change_rate(now)).max(LEAST_BACKGROUND * rate);
+        let since_s = if key.changes > 0 { since_change(key, now.secs_f64()) } else { f64::MAX };
+        Some(Draws { reads, delay_s, background, since_s })
     }
 
     /// The change hazard of a copy of `key` fetched at `now`, for the ages to come.
@@ -270,6 +319,7 @@ persist!(RouteStats {
     rate_seconds,
     likeness,
     informed,
+    drawn,
     steering,
 });
 
@@ -285,6 +335,13 @@ impl RouteStats {
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
         Self::take(&mut bytes).filter(|_| bytes.is_empty())
     }
+}
+
+/// Probability that the change found after `gap_s` drew the request that found it. With other requests in between it may have drawn any of
+/// them, and nothing is said.
+fn late(draws: Option<&Draws>, key: &KeyStats, ahead: &Ahead<'_>, gap_s: f64) -> f64 {
+    let alone = key.requests_since_fetch() == 1;
+    draws.filter(|_| alone).map_or(0.0, |draws| draws.is_drawn(ahead.between(0.0, gap_s), gap_s))
 }
 
 fn forget(since_ms: i64, now_ms: i64) -> f64 {

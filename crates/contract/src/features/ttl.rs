@@ -81,7 +81,7 @@ pub fn ttl_features(input: &TtlInput<'_>) -> [f32; TTL_FEATURES] {
         flag(key.changes == 0),
         (since_change * hazard).min(8.0) as f32,
         log_hazard(input.rate()),
-        log_seconds(f64::from(key.last_gap_s)),
+        log_seconds(f64::from(key.last_gap_s())),
         log_hazard(route_hazard),
         log_hazard(cell_hazard),
         route.changed_share().unwrap_or(0.0) as f32,

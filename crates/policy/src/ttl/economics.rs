@@ -10,6 +10,8 @@
 //!   `(1 - e^-x)(1 + rho) - rho x e^-x = kappa`, `x = hazard T`, `rho = r / hazard`, and no expiry pays when `kappa >= 1 + rho`.
 //! - The stale share rises with `T` too, so the longest TTL within a budget is unique as well.
 
+use farthing_contract::features::Draws;
+
 use super::Survival;
 use super::survival::Segment;
 
@@ -28,11 +30,25 @@ pub struct Economics {
 impl Economics {
     /// The TTL (s, at most `cap`) with the lowest cost per request. Constant time, no allocation.
     pub fn best_ttl(&self, survival: &Survival<'_>, cap: f64) -> f64 {
+        if let Some(draws) = survival.draws() {
+            return last_below(survival, cap, |age, changed, area| {
+                let (now, sums) = Reads::of(draws, age, changed, area);
+                let still = draws.still(age);
+                let reads = 1.0 + sums.steady + (draws.still(0.0) - still) * draws.delay_s;
+                now.stale * reads < (now.steady + still) * (self.kappa + sums.stale)
+            });
+        }
         last_below(survival, cap, |age, changed, area| changed * (1.0 + self.rate * age) - self.rate * area < self.kappa)
     }
 
     /// The longest TTL (s, at most `cap`) whose expected share of stale answers is at most `budget`.
     pub fn longest_within(&self, survival: &Survival<'_>, budget: f64, cap: f64) -> f64 {
+        if let Some(draws) = survival.draws() {
+            return last_below(survival, cap, |age, changed, area| {
+                let (_, sums) = Reads::of(draws, age, changed, area);
+                sums.stale <= budget * (1.0 + sums.steady)
+            });
+        }
         last_below(survival, cap, |age, _, area| self.rate * area <= budget * (1.0 + self.rate * age))
     }
 
@@ -46,6 +62,30 @@ impl Economics {
         self.rate * survival.changed_area(ttl) / (1.0 + self.rate * ttl)
     }
 }
+
+/// Requests for a copy whose changes draw readers: all but those that an earlier change still draws, and the stale ones among them.
+#[derive(Clone, Copy, Debug)]
+struct Reads {
+    steady: f64,
+    stale: f64,
+}
+
+impl Reads {
+    /// Per second at `age`, and in all up to it, where the copy has changed by then with the probability `changed`, which sums up to `area` seconds. A change at `u`
+    /// draws `m / d e^(-(t - u) / d)` at `t`, all of whom get a stale answer; for `u` the mean hazard so far is taken.
+    fn of(draws: &Draws, age: f64, changed: f64, area: f64) -> (Self, Self) {
+        let hazard = -(-changed.min(SURE)).ln_1p() / age.max(1e-3);
+        let come = draws.come(age);
+        let drawn = draws.reads * hazard * come;
+        let all = draws.reads * hazard * (age - draws.delay_s * come);
+        let background = draws.background;
+        let now = Self { steady: background + drawn, stale: background * changed + drawn };
+        (now, Self { steady: background * age + all, stale: background * area + all })
+    }
+}
+
+/// Probabilities are taken for no greater when a hazard is read from them.
+const SURE: f64 = 0.999_999;
 
 /// The last age up to `cap` at which `below(age, F, G)` holds, where it holds first and then no more.
 fn last_below(survival: &Survival<'_>, cap: f64, below: impl Fn(f64, f64, f64) -> bool) -> f64 {
@@ -118,6 +158,40 @@ mod tests {
             let ttl = economics.longest_within(&survival, budget, cap);
             prop_assert!(economics.stale_share(&survival, ttl) <= budget * 1.000_1);
             prop_assert!(ttl >= cap || economics.stale_share(&survival, ttl * 1.01 + 1e-6) > budget);
+        }
+    }
+
+    /// Cost per request where changes draw readers, and the share that is stale of those that no earlier change has drawn, both written out.
+    fn drawn(hazard: f64, draws: &Draws, kappa: f64, ttl: f64) -> (f64, f64) {
+        let steps = 20_000;
+        let h = ttl / f64::from(steps);
+        let (mut stale, mut steady, mut still) = (0.0, 0.0, 0.0);
+        for n in 0..steps {
+            let at = (f64::from(n) + 0.5) * h;
+            let new = draws.reads * hazard * (1.0 - (-at / draws.delay_s).exp());
+            stale += h * (draws.background * (1.0 - (-hazard * at).exp()) + new);
+            steady += h * (draws.background + new);
+            still += h * draws.reads / draws.delay_s * (-(draws.since_s + at) / draws.delay_s).exp();
+        }
+        ((kappa + stale) / (1.0 + steady + still), stale / (1.0 + steady))
+    }
+
+    #[test]
+    fn readers_that_changes_draw_are_in_the_bill() {
+        for (hazard, background, kappa, since_s) in
+            [(2.8e-4, 6e-4, 0.2, f64::MAX), (2.8e-4, 6e-4, 0.2, 60.0), (1.2e-5, 3e-4, 0.4, f64::MAX), (7e-5, 2e-3, 0.1, 100.0)]
+        {
+            let draws = Draws { reads: 3.0, delay_s: 180.0, background, since_s };
+            let (survival, economics) = (Survival::constant(hazard).with_draws(draws), Economics { kappa, rate: background });
+            let best = economics.best_ttl(&survival, 86_400.0);
+            let cost = |ttl| drawn(hazard, &draws, kappa, ttl).0;
+            for factor in [0.25, 0.5, 0.8, 1.25, 2.0, 4.0] {
+                assert!(cost(best) <= cost(best * factor) * 1.000_1, "{hazard} {since_s}: {best} against {}", best * factor);
+            }
+            let plain = economics.best_ttl(&Survival::constant(hazard), 86_400.0);
+            assert!(since_s < 1e9 || best < plain, "{best} {plain}");
+            let within = economics.longest_within(&survival, 0.01, 86_400.0);
+            assert!((drawn(hazard, &draws, kappa, within).1 - 0.01).abs() < 1e-4, "{within}");
         }
     }
 

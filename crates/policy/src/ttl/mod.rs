@@ -99,7 +99,9 @@ impl TtlParams {
         if input.route.always_changes() {
             return Ttl::NONE;
         }
-        let price = self.stale_price.filter(|p| *p > 0.0).map(|p| input.route.candour() / p);
+        // Where it is known how many readers a change draws, they are counted; else what refetches show of them makes a stale answer dearer.
+        let candour = if survival.draws().is_some() { 1.0 } else { input.route.candour() };
+        let price = self.stale_price.filter(|p| *p > 0.0).map(|p| candour / p);
         let factor = if self.steer { input.route.steering() } else { 1.0 };
         let shadow = self.kappa.map(|kappa| kappa * factor);
         let economics = Economics { kappa: price.unwrap_or(f64::INFINITY).min(shadow.unwrap_or(f64::INFINITY)), rate: input.rate() };

@@ -1,6 +1,6 @@
 //! Survival of a copy whose change hazard is constant within each age interval, up to an unknown factor per key.
 
-use farthing_contract::features::{Ahead, TTL_HORIZONS, TTL_OUTPUTS, TtlInput};
+use farthing_contract::features::{Ahead, Draws, TTL_HORIZONS, TTL_OUTPUTS, TtlInput};
 
 /// The change hazard of a copy by its age.
 ///
@@ -12,6 +12,8 @@ pub struct Survival<'a> {
     /// Factors on it, per age interval.
     factors: [f64; TTL_OUTPUTS],
     frailty: f64,
+    /// Readers that changes draw, where they do.
+    draws: Option<Draws>,
 }
 
 /// Frailty shapes above this are taken as none.
@@ -25,7 +27,7 @@ impl<'a> Survival<'a> {
     /// exactly is its frailty: with the mean alone, the probability of a change would be overstated.
     pub fn corrected(input: &TtlInput<'a>, outputs: &[f32; TTL_OUTPUTS]) -> Self {
         let factors = outputs.map(|o| f64::from(o.clamp(-MAX_CORRECTION, MAX_CORRECTION)).exp());
-        Self { ahead: input.ahead(), factors, frailty: input.route.certainty(input.key) }
+        Self { ahead: input.ahead(), factors, frailty: input.route.certainty(input.key), draws: input.route.draws(input.key, input.now) }
     }
 
     /// From the natural logs of hazards (1/s), one per interval of [`TTL_HORIZONS`].
@@ -35,12 +37,17 @@ impl<'a> Survival<'a> {
 
     /// A hazard that does not depend on age, 1/s.
     pub fn constant(hazard: f64) -> Self {
-        Self { ahead: Ahead::constant(hazard.clamp(1e-11, 1e2)), factors: [1.0; TTL_OUTPUTS], frailty: f64::INFINITY }
+        Self { ahead: Ahead::constant(hazard.clamp(1e-11, 1e2)), factors: [1.0; TTL_OUTPUTS], frailty: f64::INFINITY, draws: None }
     }
 
     /// The same with an unknown factor of mean 1 and Gamma shape `shape` (at least 0.05).
     pub fn with_frailty(self, shape: f64) -> Self {
         Self { frailty: shape.max(0.05), ..self }
+    }
+
+    /// The same where changes draw readers.
+    pub fn with_draws(self, draws: Draws) -> Self {
+        Self { draws: Some(draws), ..self }
     }
 
     /// Probability that the copy has changed by age `seconds`.
@@ -51,6 +58,21 @@ impl<'a> Survival<'a> {
     /// Integral of [`Survival::changed`] from 0 to `seconds`: expected stale time of a copy kept so long.
     pub fn changed_area(&self, seconds: f64) -> f64 {
         self.at(seconds).1
+    }
+
+    /// Probability that the key's next request finds a change when it comes `seconds` after the fetch and all are passed through. Where changes draw
+    /// their readers a silence says that there was none, so it is less than [`Survival::changed`] after a long one and more after a short one.
+    pub fn found_by_next(&self, seconds: f64) -> f64 {
+        let Some(draws) = self.draws else { return self.changed(seconds) };
+        let segment = self.segments().take_while(|s| s.start < seconds).last();
+        let told = segment.map_or(0.0, |s| draws.found(s.expected(seconds), seconds));
+        let unchanged = if self.frailty > NO_FRAILTY { -told } else { -self.frailty * (told / self.frailty).ln_1p() };
+        -unchanged.exp_m1()
+    }
+
+    /// Readers that changes draw to the key; `None` where they do not show any.
+    pub(super) const fn draws(&self) -> Option<&Draws> {
+        self.draws.as_ref()
     }
 
     fn at(&self, seconds: f64) -> (f64, f64) {
@@ -102,6 +124,11 @@ impl Segment {
         (1.0 - alive, self.area + (span - alive_area).max(0.0))
     }
 
+    /// Changes expected from age zero to `age` within the interval.
+    fn expected(&self, age: f64) -> f64 {
+        self.cumulated + self.hazard * (age - self.start)
+    }
+
     /// Survival at the end of `span` and its integral over it.
     fn plain(&self, span: f64, added: f64) -> (f64, f64) {
         let before = (-self.cumulated).exp();
@@ -149,6 +176,19 @@ mod tests {
                 prop_assert!((area - sum).abs() <= 1e-4 * sum + 1e-3, "{area} {sum}");
             }
         }
+    }
+
+    #[test]
+    fn where_changes_draw_readers_a_silence_says_that_there_was_none() {
+        let plain = Survival::constant(1e-4);
+        assert_eq!(plain.found_by_next(3_000.0), plain.changed(3_000.0));
+        let survival = plain.with_draws(Draws { reads: 3.0, delay_s: 180.0, background: 1e-3, since_s: f64::MAX });
+        // After a minute a request is more likely drawn than its age says, after an hour's silence less.
+        assert!(survival.found_by_next(60.0) > plain.changed(60.0));
+        assert!(survival.found_by_next(20_000.0) < 0.5 * plain.changed(20_000.0));
+        let frail = survival.with_frailty(999.9);
+        assert!((frail.found_by_next(500.0) - survival.found_by_next(500.0)).abs() < 1e-3);
+        assert_eq!(survival.changed(500.0), plain.changed(500.0));
     }
 
     #[test]

@@ -242,11 +242,11 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Probability that the copy has changed by age `gap`, as the decision sees it; `None` when the predictor does not answer.
+/// Probability that the next read, `gap` seconds on, finds a change, as the decision sees it; `None` when the predictor does not answer.
 fn probability(predictor: &dyn Predictor, input: &TtlInput<'_>, gap: f64) -> Option<f64> {
     let mut outputs = [0.0; TTL_OUTPUTS];
     predictor.predict(&ttl_features(input), &mut outputs).ok()?;
-    Some(Survival::corrected(input, &outputs).changed(gap))
+    Some(Survival::corrected(input, &outputs).found_by_next(gap))
 }
 
 /// The lowest bill whose stale share is at most `share`, by bisection of the setting on a log scale.

@@ -127,7 +127,7 @@ fn least(found: &[WorldFound]) -> String {
     let said = |world: &WorldFound| {
         format!(
             " Where changes draw their readers ({}), the TTL of each key that is cheapest in the long run, chosen with its true rates in ten times as much \
-                time, costs {:.4} of the best fixed TTL per route: no TTL per key does better but by luck.",
+                time, costs {:.4} of the best fixed TTL per route: one TTL for each key does no better but by luck; ours also differ by what the fetch found.",
             world.name,
             mean(&world.least_to_fixed)
         )
