@@ -19,7 +19,6 @@ use crate::reply::{failed, flat_price_of, respond, settled};
 use crate::request::Planned;
 use crate::run::{self, Outgoing};
 use crate::state::State;
-use crate::stream::Pending;
 use crate::ticketed::{Wanted, order, weighed};
 use crate::trace;
 use crate::writes;
@@ -89,6 +88,5 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
         cost: flat_price_of(state, planned, (&flight, status)),
         saved: None,
     };
-    let pending = Pending { state: state.clone(), account: planned.account.clone(), settled, flight };
-    respond(planned, (status, headers, body), &notes, pending)
+    respond(planned, (status, headers, body), &notes, (state, settled, flight))
 }
