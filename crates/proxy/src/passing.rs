@@ -62,7 +62,7 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), headers);
-    let (at, since) = (state.clock.now(), state.real_now());
+    let (at, since) = (flight.at, state.real_now());
     let going = Outgoing { head, body, deadline: planned.deadline, keyed, through: planned.through.take() };
     let passed = run::pass(state, &flight, going).await;
     let waited = state.real_now().since(since);

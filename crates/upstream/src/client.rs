@@ -205,7 +205,7 @@ impl Shared {
     }
 }
 
-/// A body of known length that is here, in one piece.
+/// A body of known length that is here to its end: hyper hands on no second piece before the first is taken, so it is one.
 fn whole(body: &mut Incoming) -> Option<Bytes> {
     match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),

@@ -68,10 +68,11 @@ impl Line {
         self.deadline.set(by);
         let mut answer = pin!(self.sender.try_send_request(request.map(|body| Up::new(body, &self.marks))));
         let Self { connection, deadline, .. } = self;
+        let mut begun = false;
         let answer = std::future::poll_fn(|cx| {
-            advance(connection, cx);
-            // What it tells was told by the poll before: nobody has to be woken for it.
-            match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            // There is none before the request has gone out.
+            let answer = advance(connection, (cx, std::mem::replace(&mut begun, true)), |quiet| answer.as_mut().poll(quiet));
+            match answer {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
                 Poll::Pending => deadline.poll(cx).map(|()| None),
             }
@@ -95,8 +96,7 @@ impl Line {
         if frame.is_ready() {
             return frame;
         }
-        advance(&mut self.connection, cx);
-        Pin::new(body).poll_frame(&mut quiet)
+        advance(&mut self.connection, (cx, true), |quiet| Pin::new(&mut *body).poll_frame(quiet))
     }
 
     /// Whether all of its answer has come, and it can take the next request.
@@ -117,7 +117,7 @@ impl Line {
     /// Moves it on until it can take the next request; `false` when it ends before.
     pub(crate) async fn finish(&mut self) -> bool {
         std::future::poll_fn(|cx| {
-            advance(&mut self.connection, cx);
+            turn(&mut self.connection, cx);
             if self.is_over() { Poll::Ready(false) } else { self.sender.poll_ready(cx).map(|ready| ready.is_ok()) }
         })
         .await
@@ -127,7 +127,7 @@ impl Line {
     pub(crate) fn rest(&mut self) -> bool {
         self.marks.stirred.store(false, Ordering::Release);
         self.marks.idle.store(true, Ordering::Release);
-        advance(&mut self.connection, &mut Context::from_waker(&self.watcher));
+        turn(&mut self.connection, &mut Context::from_waker(&self.watcher));
         self.is_free()
     }
 
@@ -137,8 +137,29 @@ impl Line {
     }
 }
 
-/// Moves a connection on. Its errors come with the answer; one that has ended lets go of what it holds.
-fn advance(connection: &mut Option<Connection<Wire, Up>>, cx: &mut Context<'_>) {
+/// Moves a connection on until `came` has what it brings, or `cx` is to be woken when there is more of it.
+///
+/// What is taken from a connection wakes whoever has polled it last, to be polled for more. So where something may be there it is first polled for nobody:
+/// else whoever takes it would wake itself, each time.
+fn advance<T>(
+    connection: &mut Option<Connection<Wire, Up>>,
+    (cx, may_be_there): (&mut Context<'_>, bool),
+    mut came: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    let mut quiet = Context::from_waker(Waker::noop());
+    if may_be_there {
+        turn(connection, &mut quiet);
+        let came = came(&mut quiet);
+        if came.is_ready() {
+            return came;
+        }
+    }
+    turn(connection, cx);
+    came(&mut quiet)
+}
+
+/// Polls a connection. Its errors come with the answer; one that has ended lets go of what it holds.
+fn turn(connection: &mut Option<Connection<Wire, Up>>, cx: &mut Context<'_>) {
     if connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(cx).is_ready()) {
         *connection = None;
     }

@@ -143,9 +143,12 @@ impl Lines {
             }));
             return Rest::Brought;
         }
-        let mut on_line = OnLine { line: Some(line), home: Arc::clone(self) };
-        on_line.release();
-        if on_line.line.is_some() { Rest::Coming(on_line) } else { Rest::Here }
+        // One that takes the next request has given all of its answer; one that has ended, or still gives, may break off.
+        if line.is_free() {
+            self.put_back(line);
+            return Rest::Here;
+        }
+        if line.is_over() { Rest::Brought } else { Rest::Coming(OnLine { line: Some(line), home: Arc::clone(self) }) }
     }
 
     /// An unused connection.
@@ -203,8 +206,7 @@ impl Lines {
                 Err(_) => Err(Lost::Late),
             };
         }
-        let (tell, mut told) = oneshot::channel();
-        self.shelf.lock().waiting.push_back(tell);
+        let mut told = self.wait();
         let either = timeout_at(by, select(&mut told, opening)).await;
         match either {
             Ok(Either::Left((Ok(line), opening))) => {
@@ -229,6 +231,16 @@ impl Lines {
         }
     }
 
+    /// Waits for a connection that another request gives back.
+    fn wait(&self) -> oneshot::Receiver<Box<Line>> {
+        let (tell, told) = oneshot::channel();
+        let mut shelf = self.shelf.lock();
+        // Some of those before had a connection of their own sooner.
+        shelf.waiting.retain(|waiting| !waiting.is_closed());
+        shelf.waiting.push_back(tell);
+        told
+    }
+
     async fn opened(self: Arc<Self>) -> Result<Box<Line>, Lost> {
         let age = self.age.load(Ordering::Acquire);
         let wire = self.connector.clone().call(self.to.clone()).await.map_err(Lost::Unconnected)?;
@@ -249,7 +261,6 @@ impl Lines {
             let stands = young && (!resting.line.is_stirred() || resting.line.rest());
             if stands { shelf.idle.push(resting) } else { left.push(resting) }
         }
-        shelf.waiting.retain(|waiting| !waiting.is_closed());
         drop(shelf);
         drop(left);
         idle.max(LEAST_TURN)

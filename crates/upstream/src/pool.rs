@@ -58,11 +58,11 @@ pub(crate) struct Answered {
 
 /// How the rest of an answer comes.
 pub(crate) enum Rest {
-    /// It is here.
+    /// It is here, to its end.
     Here,
     /// Over a connection that is moved on by whoever reads it.
     Coming(OnLine),
-    /// A task moves its connection on.
+    /// A task moves its connection on, or that has ended.
     Brought,
 }
 

@@ -221,6 +221,26 @@ async fn a_body_goes_on_up_while_nobody_reads_the_answer() {
     assert_eq!(connections(origin.traffic())[0].2, 2);
 }
 
+/// An answer that ends with its connection is whole only where its length says so.
+#[tokio::test]
+async fn an_answer_that_breaks_off_with_its_head_is_no_whole_one() {
+    let server = Server::raw(|mut stream| async move {
+        let length = if read_head(&mut stream).await.starts_with("GET /whole") { 2 } else { 9 };
+        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\nok");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let origin = counted(spec(&format!("http://{}", server.addr)));
+    let reports = Arc::new(Reports::default());
+    for calls in 1..=20 {
+        let reply = origin.fetch(call(Method::GET, "/broken", Body::empty(), &reports)).await.unwrap();
+        assert!(reply.body.collect().await.is_err());
+        let reply = origin.fetch(call(Method::GET, "/whole", Body::empty(), &reports)).await.unwrap();
+        assert_eq!(text(reply.body).await, "ok");
+        assert_eq!(connections(origin.traffic())[0], (2 * calls, 0, 2 * calls));
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_is_left_before_its_end_takes_its_connection_with_it() {
     let server = Server::raw(|mut stream| async move {
