@@ -88,14 +88,14 @@ impl Origin for Client {
 }
 
 impl Shared {
-    async fn attempt(&self, call: Call) -> Result<Reply, Failure> {
+    async fn attempt(&self, mut call: Call) -> Result<Reply, Failure> {
         let ends = after(Instant::now(), call.deadline);
         let slot = self.slot(ends).await?;
         let attempt = Attempt::begin(&call, &self.name, self.clock.now());
         // Cutting a call short that cannot be made again would only throw away what is paid for.
         let again = call.body.as_full().is_some() && may_be_made_again(&call);
         let patience = if again { self.try_deadline } else { self.head_deadline };
-        let (pool, up, call) = self.way(call)?;
+        let (pool, up) = self.way(&mut call)?;
         let interim = call.sink.wants_interim().then(|| Arc::clone(&call.sink));
         let mut request = self.request(pool, call)?;
         match interim {
@@ -107,7 +107,7 @@ impl Shared {
         let head_by = ends.min(after(attempt.began, patience));
         match pool.request(request, head_by, &mut attempt.sent).await {
             Ok(Answered { response, .. }) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match up {
-                Some(up) if tunnel::is_named(response.headers()) => self.open(response, (attempt, head_by), (up, slot)).await,
+                Some(up) if tunnel::is_named(response.headers()) => Box::pin(self.open(response, (attempt, head_by), (up, slot))).await,
                 _ => Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade, or for another")),
             },
             Ok(answered) => {
@@ -122,9 +122,9 @@ impl Shared {
     }
 
     /// Over which connections a call goes; what goes up later through a tunnel is no body of its request.
-    fn way(&self, mut call: Call) -> Result<(&Pool, Option<Body>, Call), Failure> {
+    fn way(&self, call: &mut Call) -> Result<(&Pool, Option<Body>), Failure> {
         if !tunnel::is_named(&call.headers) {
-            return Ok((&self.pool, None, call));
+            return Ok((&self.pool, None));
         }
         let pool = self.tunnels.get_or_init(|| {
             let spec = UpstreamSpec { protocol: Protocol::Http1, ..self.spec.clone() };
@@ -133,7 +133,7 @@ impl Shared {
         });
         let pool = pool.as_ref().ok_or_else(|| tunnel::impossible(&self.name))?;
         let up = std::mem::take(&mut call.body);
-        Ok((pool, Some(up), call))
+        Ok((pool, Some(up)))
     }
 
     /// Goes on as a tunnel: what the upstream sends is the body of the answer.
@@ -161,7 +161,7 @@ impl Shared {
         }
         self.traffic.count_queued();
         let by = ends.min(after(Instant::now(), self.slot_wait));
-        if let Ok(Ok(permit)) = timeout_at(by, Arc::clone(&self.slots).acquire_owned()).await {
+        if let Ok(Ok(permit)) = Box::pin(timeout_at(by, Arc::clone(&self.slots).acquire_owned())).await {
             return Ok(self.taken(permit));
         }
         self.traffic.count_crowded();

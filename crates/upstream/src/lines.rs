@@ -117,7 +117,8 @@ impl Lines {
         loop {
             let (mut line, used) = match self.take() {
                 Some(line) => (line, true),
-                None => self.open(by).await?,
+                // Seldom, and large.
+                None => Box::pin(self.open(by)).await?,
             };
             sent.line = Some(line.written());
             match line.exchange(request, by).await {
