@@ -25,7 +25,7 @@ use crate::deadline::Deadline;
 /// Why no answer came over a connection.
 pub(crate) enum Stopped {
     /// The request was not begun; here it is.
-    Unbegun(Request<Body>, hyper::Error),
+    Unbegun(Box<Request<Body>>, hyper::Error),
     /// It broke.
     Broken(hyper::Error),
     /// Its time is over.
@@ -82,7 +82,7 @@ impl Line {
         match answer {
             Some(Ok(response)) => Ok(response),
             Some(Err(mut error)) => Err(match error.take_message() {
-                Some(request) => Stopped::Unbegun(request.map(Up::into_body), error.into_error()),
+                Some(request) => Stopped::Unbegun(Box::new(request.map(Up::into_body)), error.into_error()),
                 None => Stopped::Broken(error.into_error()),
             }),
             None => Err(Stopped::Late),

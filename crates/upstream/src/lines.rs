@@ -125,7 +125,7 @@ impl Lines {
                 Ok(response) => return Ok(Answered { response, rest: self.after_head(line) }),
                 Err(Stopped::Unbegun(again, _)) if used => {
                     sent.line = None;
-                    request = again;
+                    request = *again;
                 }
                 Err(Stopped::Unbegun(_, error)) => return Err(Lost::Unbegun(error)),
                 Err(Stopped::Broken(error)) => return Err(Lost::Broken(error)),
