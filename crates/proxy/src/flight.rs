@@ -305,9 +305,14 @@ impl Flight {
 
     /// What became of it; the empty outcome (unpriced) while it runs or when it broke off.
     pub fn done(&self) -> Done {
+        self.ended().unwrap_or_default()
+    }
+
+    /// What became of it, where it has ended.
+    pub fn ended(&self) -> Option<Done> {
         match &*self.done.lock() {
-            Ending::Ended(done) => done.clone(),
-            Ending::Running(_) => Done::default(),
+            Ending::Ended(done) => Some(done.clone()),
+            Ending::Running(_) => None,
         }
     }
 

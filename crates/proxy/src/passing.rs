@@ -19,7 +19,6 @@ use crate::reply::{failed, flat_price_of, respond, settled};
 use crate::request::Planned;
 use crate::run::{self, Outgoing};
 use crate::state::State;
-use crate::stream::Pending;
 use crate::ticketed::{Wanted, order, weighed};
 use crate::trace;
 use crate::writes;
@@ -63,7 +62,7 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), headers);
-    let (at, since) = (state.clock.now(), state.real_now());
+    let (at, since) = (flight.at, state.real_now());
     let going = Outgoing { head, body, deadline: planned.deadline, keyed, through: planned.through.take() };
     let passed = run::pass(state, &flight, going).await;
     let waited = state.real_now().since(since);
@@ -89,6 +88,5 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
         cost: flat_price_of(state, planned, (&flight, status)),
         saved: None,
     };
-    let pending = Pending { state: state.clone(), account: planned.account.clone(), settled, flight };
-    respond(planned, (status, headers, body), &notes, pending)
+    respond(planned, (status, headers, body), &notes, (state, settled, flight))
 }

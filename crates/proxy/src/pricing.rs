@@ -428,6 +428,9 @@ impl Charged {
 impl State {
     /// Prices a call whose body has ended. To be done before its readers see the end, because they settle on it.
     pub fn price_call(&self, flight: &Flight, end: &CallEnd) {
+        if flight.ended().is_some() {
+            return;
+        }
         let reports = flight.reports();
         let charged = flight.charged(|| self.pricing.charge(flight, &reports, end));
         let attempts: Option<Money> = charged.costs.iter().copied().sum();

@@ -17,9 +17,12 @@ use crate::problem::Problem;
 use crate::request::Planned;
 use crate::settle::{Account, Settled};
 use crate::state::State;
-use crate::stream::{Accounted, Pending, content_length};
+use crate::stream::{Accounted, Pending, content_length, settle_whole};
 use crate::texts::text_of;
 use crate::ticketed::Wanted;
+
+/// Answers of calls that are no longer than this count as gone out when they begin to: the connection takes them at once.
+const SHORT: usize = 64 << 10;
 
 /// The answer from an entry; `failed` names what it stands in for.
 pub fn from_entry(state: &State, planned: &Planned, usable: &Usable, failed: Option<UncachedReason>) -> Response<Body> {
@@ -111,18 +114,33 @@ pub fn settled(outcome: Outcome, uncached: Option<UncachedReason>, head: (Status
     }
 }
 
-/// The answer of a call: annotated, and settled when its body ends.
-pub fn respond(planned: &Planned, head: (StatusCode, HeaderMap, Body), notes: &Notes<'_>, mut pending: Pending) -> Response<Body> {
+/// The answer of a call: annotated, and settled when its body ends; at once where it is here as a whole, and short, as answers from entries are.
+pub fn respond(
+    planned: &Planned,
+    head: (StatusCode, HeaderMap, Body),
+    notes: &Notes<'_>,
+    (state, mut settled, flight): (&Arc<State>, Settled, Arc<Flight>),
+) -> Response<Body> {
     let (status, mut headers, body) = head;
-    answer::limit_wait(&mut headers, planned, pending.flight.waited());
-    answer::routed(&mut headers, planned, pending.flight.routed().as_ref());
-    pending.settled.waited = notes.upstream.unwrap_or_default();
+    answer::limit_wait(&mut headers, planned, flight.waited());
+    answer::routed(&mut headers, planned, flight.routed().as_ref());
+    settled.waited = notes.upstream.unwrap_or_default();
     // A stream of events lasts as long as its subject does, a tunnel as its ends like: what is promised is that it begins.
     if is_event_stream(&headers) || status == StatusCode::SWITCHING_PROTOCOLS {
-        pending.settled.took = Some(pending.settled.overhead + pending.settled.waited + planned.account.queued);
+        settled.took = Some(settled.overhead + settled.waited + planned.account.queued);
     }
-    let body = Accounted::new(body, content_length(&headers), pending);
-    let mut response = Response::new(Body::stream(body));
+    let short = body.as_full().map(|whole| whole.len()).filter(|bytes| *bytes <= SHORT);
+    let body = match short.zip(flight.ended()) {
+        Some((bytes, done)) => {
+            settle_whole(state, &planned.account, settled, (&flight, &done, bytes as u64));
+            body
+        }
+        None => {
+            let pending = Pending { state: state.clone(), account: planned.account.clone(), settled, flight };
+            Body::stream(Accounted::new(body, content_length(&headers), pending))
+        }
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     answer::annotate(response.headers_mut(), planned.account.id, notes);

@@ -25,7 +25,7 @@ use crate::flight::{Came, Flight};
 use crate::request::{Through, Variant};
 use crate::settle::CallEnd;
 use crate::state::State;
-use crate::stream::{Meter, Passing, PassingJob, Stripper};
+use crate::stream::{Meter, PassingJob, Stripper, passing};
 use crate::tags;
 use crate::unsent::{GivenUp, Leaving, abandoned, while_wanted};
 
@@ -465,6 +465,6 @@ async fn pass_here(state: Arc<State>, flight: Arc<Flight>, going: Outgoing) -> R
     state.prompt_began(&flight, reply.status);
     let strip = state.stripper(&flight, &mut reply.headers);
     let job = PassingJob { state: state.clone(), flight: flight.clone(), end };
-    let body = Passing::new((reply.body, strip), &reply.headers, job);
-    Ok((reply.status, reply.headers, Body::stream(body)))
+    let body = passing((reply.body, strip), &reply.headers, job);
+    Ok((reply.status, reply.headers, body))
 }

@@ -1,5 +1,6 @@
 //! Bodies that account for what passes: towards the client, and from the provider where no ticket is held.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,30 +70,46 @@ impl Pending {
     /// Settles an answer of which so many bytes have gone out; `None` when the client left first.
     pub fn settle(self, sent: Option<u64>) {
         let Self { state, account, mut settled, flight } = self;
-        let complete = sent.is_some();
-        settled.bytes_out = sent;
-        let elapsed = state.real_now().since(account.started);
-        settled.latency = complete.then_some(elapsed);
-        if settled.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
-            // How long a tunnel lasts is no latency.
-            settled.latency = settled.took;
-        }
-        settled.took = settled.took.or(settled.latency).or_else(|| promises::missed_already(&account, elapsed));
-        settled.provider = flight.routed().map(|routed| routed.provider);
+        settled.went_out(&state, (&account, &flight), sent);
         flight.on_done(move |done| {
-            settled.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
-            if settled.served == Served::Lead {
-                settled.served = match done {
-                    Done { revalidated: true, .. } => Served::Revalidated,
-                    Done { batched: true, .. } => Served::Batched,
-                    Done { routed: true, .. } => Served::Routed,
-                    Done { marked: true, .. } => Served::Marked,
-                    Done { deferred: true, .. } => Served::Deferred,
-                    _ => Served::Lead,
-                };
-            }
+            settled.came_of(done);
             state.settle_request(&account, &settled);
         });
+    }
+}
+
+/// Settles an answer that goes out as a whole, of a call that has ended.
+pub fn settle_whole(state: &State, account: &Account, mut settled: Settled, (flight, done, bytes): (&Flight, &Done, u64)) {
+    settled.went_out(state, (account, flight), Some(bytes));
+    settled.came_of(done);
+    state.settle_request(account, &settled);
+}
+
+impl Settled {
+    fn went_out(&mut self, state: &State, (account, flight): (&Account, &Flight), sent: Option<u64>) {
+        self.bytes_out = sent;
+        let elapsed = state.real_now().since(account.started);
+        self.latency = sent.map(|_| elapsed);
+        if self.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+            // How long a tunnel lasts is no latency.
+            self.latency = self.took;
+        }
+        self.took = self.took.or(self.latency).or_else(|| promises::missed_already(account, elapsed));
+        self.provider = flight.routed().map(|routed| routed.provider);
+    }
+
+    fn came_of(&mut self, done: &Done) {
+        self.paid = farthing_ledger::Paid { full: done.full, attempts: done.attempts };
+        if self.served == Served::Lead {
+            self.served = match done {
+                Done { revalidated: true, .. } => Served::Revalidated,
+                Done { batched: true, .. } => Served::Batched,
+                Done { routed: true, .. } => Served::Routed,
+                Done { marked: true, .. } => Served::Marked,
+                Done { deferred: true, .. } => Served::Deferred,
+                _ => Served::Lead,
+            };
+        }
     }
 }
 
@@ -240,7 +257,7 @@ impl State {
 }
 
 /// A provider's body on its way to the one client who asked: metered, and settled at its end.
-pub struct Passing {
+struct Passing {
     inner: Body,
     strip: Stripper,
     /// Trailers that wait until the last bytes have gone out.
@@ -264,9 +281,21 @@ pub struct PassingJob {
     pub end: CallEnd,
 }
 
+/// A provider's body on its way to the one client who asked. One that is here as a whole is settled at once.
+pub fn passing((inner, strip): (Body, Stripper), headers: &HeaderMap, job: PassingJob) -> Body {
+    let Some(whole) = inner.as_full().filter(|_| strip.0.is_none()) else {
+        return Body::stream(Passing::new((inner, strip), headers, job));
+    };
+    let mut meter = Meter::new(headers, job.state.reads(&job.flight).as_ref(), false);
+    meter.push(&whole);
+    let held = Some(whole).filter(|whole| job.end.keyed && whole.len() <= DIGEST_LIMIT);
+    job.ended((&meter, true), (Cow::Borrowed(headers), held));
+    inner
+}
+
 impl Passing {
     /// Wraps a provider's body; bodies of keyed calls are digested.
-    pub fn new((inner, strip): (Body, Stripper), headers: &HeaderMap, job: PassingJob) -> Self {
+    fn new((inner, strip): (Body, Stripper), headers: &HeaderMap, job: PassingJob) -> Self {
         let meter = Meter::new(headers, job.state.reads(&job.flight).as_ref(), job.end.keyed);
         let mut body = Self { inner, strip, trailers: None, meter, job: Some(Box::new(job)) };
         if body.inner.is_end_stream() {
@@ -329,38 +358,43 @@ impl Passing {
     }
 
     fn settle(&mut self, complete: bool) {
-        let Some(mut job) = self.job.take() else { return };
-        let PassingJob { ref state, ref flight, ref mut end } = *job;
+        let Some(job) = self.job.take() else { return };
         let complete = complete || self.meter.expected == Some(self.meter.bytes);
-        self.meter.read_into(end, complete);
-        end.ended = Some(state.clock.now());
-        let ok = complete && flight.last_status().is_some_and(|status| status.is_success());
-        // Readers settle on the price.
-        state.price_call(flight, end);
-        let held = if end.keyed && ok { self.meter.held() } else { None };
-        if end.keyed && ok && held.is_none() {
-            state.counters.undigested.fetch_add(1, Ordering::Relaxed);
-        }
-        let long = held.as_ref().is_some_and(|body| body.len() > canonical::AT_ONCE);
-        let (at, headers) = (state.clock.now(), std::mem::take(&mut self.meter.headers));
-        let tasks = state.tasks.clone();
-        let settle = move || job.settle((headers, held), at);
-        // The last bytes are still on their way to the client: what takes time is done elsewhere.
-        if long && tokio::runtime::Handle::try_current().is_ok() {
-            tasks.spawn_blocking(settle);
-        } else {
-            settle();
-        }
+        let (headers, held) = (std::mem::take(&mut self.meter.headers), self.meter.held());
+        job.ended((&self.meter, complete), (Cow::Owned(headers), held));
     }
 }
 
 impl PassingJob {
+    /// Prices the call, whose body has ended, and settles it; `held` is the whole body, where it may be digested.
+    fn ended(mut self, (meter, complete): (&Meter, bool), (headers, held): (Cow<'_, HeaderMap>, Option<Bytes>)) {
+        let Self { state, flight, end } = &mut self;
+        let at = state.clock.now();
+        meter.read_into(end, complete);
+        end.ended = Some(at);
+        let digests = end.keyed && complete && flight.last_status().is_some_and(|status| status.is_success());
+        // Readers settle on the price.
+        state.price_call(flight, end);
+        let held = held.filter(|_| digests);
+        if digests && held.is_none() {
+            state.counters.undigested.fetch_add(1, Ordering::Relaxed);
+        }
+        let long = held.as_ref().is_some_and(|body| body.len() > canonical::AT_ONCE);
+        // The last bytes are still on their way to the client: what takes time is done elsewhere.
+        if long && tokio::runtime::Handle::try_current().is_ok() {
+            let (tasks, headers) = (state.tasks.clone(), headers.into_owned());
+            tasks.spawn_blocking(move || self.settle((&headers, held), at));
+        } else {
+            self.settle((&headers, held), at);
+        }
+    }
+
     /// Learns from the body that was `held`, and settles the call.
-    fn settle(mut self, (headers, held): (HeaderMap, Option<Bytes>), at: Time) {
+    fn settle(mut self, (headers, held): (&HeaderMap, Option<Bytes>), at: Time) {
         let Self { state, flight, end } = &mut self;
         if let Some(body) = held {
-            let digests = canonical::digests(&headers, &body, &flight.route.route.volatile);
-            state.volatile.look(&flight.route, (flight.key, at), (&headers, &body), digests);
+            let digests = canonical::digests(headers, &body, &flight.route.route.volatile);
+            state.volatile.look(&flight.route, (flight.key, at), (headers, &body), digests);
             let (observed, entered) = state.note_unkept(&flight.route, flight.key, digests.canonical, at);
             (end.digests, end.observed, end.entered) = (Some(digests), observed, Some(entered));
         }

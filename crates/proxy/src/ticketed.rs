@@ -29,7 +29,6 @@ use crate::routing::Weighed;
 use crate::run::{self, Job, Landing, Template};
 use crate::settle::Settled;
 use crate::state::State;
-use crate::stream::Pending;
 use crate::trace;
 
 /// How often a request may find an entry that came in between, before it makes its own call.
@@ -445,6 +444,5 @@ fn shared(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, arrived: Ar
         cost: flat.map(|price| if leading { price } else { Money::ZERO }),
         saved: flat.map(|price| if leading { Money::ZERO } else { price }),
     };
-    let pending = Pending { state: state.clone(), account: planned.account.clone(), settled, flight };
-    respond(planned, (status, head.headers.clone(), body), &notes, pending)
+    respond(planned, (status, head.headers.clone(), body), &notes, (state, settled, flight))
 }

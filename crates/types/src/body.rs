@@ -33,6 +33,10 @@ impl Body {
     pub fn stream(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
         Self(Inner::Stream(Box::pin(body)))
     }
+    /// Whether the body is held whole.
+    pub const fn is_full(&self) -> bool {
+        matches!(self.0, Inner::Full(_))
+    }
     /// The bytes when the body is held whole, without consuming it.
     pub fn as_full(&self) -> Option<Bytes> {
         match &self.0 {

@@ -1,25 +1,25 @@
 //! The innermost origin: one attempt over the wire.
 
-use std::error::Error;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 
-use farthing_types::{Body, BodyError, Call, CallId, CallReport, CallSink, Clock, Failure, FailureKind, Reply, Span, Time};
+use bytes::Bytes;
+use farthing_types::{Body, Call, CallId, CallReport, CallSink, Clock, Failure, FailureKind, Reply, Span, Time};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::connect::{Connector, was_written};
+use crate::connect::Connector;
 use crate::credential::{Swap, printable};
 use crate::headers::strip_hop_by_hop;
-use crate::pool::Pool;
+use crate::pool::{Answered, Lost, Pool, Rest, Sent};
 use crate::reply::ReplyBody;
 use crate::retry::may_be_made_again;
 use crate::target::Base;
@@ -60,11 +60,12 @@ impl Client {
         let base = Base::new(&spec.base).ok_or_else(|| UpstreamError::Base { name: Arc::clone(name), base: printable(&spec.base) })?;
         let swap = spec.credential.as_ref().map(Swap::new).transpose();
         let swap = swap.map_err(|place| UpstreamError::Credential { name: Arc::clone(name), place })?;
+        let pool = Pool::new(spec, &base, Connector::new(spec, &traffic)?);
         Ok(Self(Arc::new(Shared {
             name: Arc::clone(name),
             base,
             swap,
-            pool: Pool::new(spec, Connector::new(spec, &traffic)?),
+            pool,
             tunnels: OnceLock::new(),
             spec: spec.clone(),
             pumps: TaskTracker::new(),
@@ -87,55 +88,52 @@ impl Origin for Client {
 }
 
 impl Shared {
-    async fn attempt(&self, call: Call) -> Result<Reply, Failure> {
+    async fn attempt(&self, mut call: Call) -> Result<Reply, Failure> {
         let ends = after(Instant::now(), call.deadline);
         let slot = self.slot(ends).await?;
         let attempt = Attempt::begin(&call, &self.name, self.clock.now());
         // Cutting a call short that cannot be made again would only throw away what is paid for.
         let again = call.body.as_full().is_some() && may_be_made_again(&call);
         let patience = if again { self.try_deadline } else { self.head_deadline };
-        let (pool, up, call) = self.way(call)?;
+        let (pool, up) = self.way(&mut call)?;
         let interim = call.sink.wants_interim().then(|| Arc::clone(&call.sink));
-        let mut request = self.request(call)?;
+        let mut request = self.request(pool, call)?;
         match interim {
             _ if up.is_some() => tunnel::ask(request.headers_mut()),
             Some(sink) => hyper::ext::on_informational(&mut request, move |answer| hand_on(&*sink, answer.status(), answer.headers())),
             None => {}
         }
-        let attempt = attempt.on(capture_connection(&mut request));
-        let head_by = ends.min(after(Instant::now(), patience));
-        match timeout_at(head_by, pool.request(request)).await {
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match up {
-                Some(up) if tunnel::is_named(response.headers()) => self.open(response, (attempt, head_by), (up, slot)).await,
+        let mut attempt = attempt.begun();
+        let head_by = ends.min(after(attempt.began, patience));
+        match pool.request(request, head_by, &mut attempt.sent).await {
+            Ok(Answered { response, .. }) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match up {
+                Some(up) if tunnel::is_named(response.headers()) => Box::pin(self.open(response, (attempt, head_by), (up, slot))).await,
                 _ => Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade, or for another")),
             },
-            Ok(Ok(response)) => {
+            Ok(answered) => {
+                let response = &answered.response;
                 attempt.answered(response.status());
                 self.traffic.count_answer(response.version());
                 self.pool.heed(response.headers());
-                Ok(self.reply(response, ends, slot))
+                Ok(self.reply(answered, ends, slot))
             }
-            Ok(Err(error)) => {
-                let (kind, untouched) = classify(&error);
-                Err(attempt.failed_as(kind, chain(&error), untouched))
-            }
-            Err(_) => Err(attempt.failed(FailureKind::Timeout, "no answer in time")),
+            Err(lost) => Err(attempt.lost(&lost)),
         }
     }
 
     /// Over which connections a call goes; what goes up later through a tunnel is no body of its request.
-    fn way(&self, mut call: Call) -> Result<(&Pool, Option<Body>, Call), Failure> {
+    fn way(&self, call: &mut Call) -> Result<(&Pool, Option<Body>), Failure> {
         if !tunnel::is_named(&call.headers) {
-            return Ok((&self.pool, None, call));
+            return Ok((&self.pool, None));
         }
         let pool = self.tunnels.get_or_init(|| {
             let spec = UpstreamSpec { protocol: Protocol::Http1, ..self.spec.clone() };
             let connector = Connector::new(&spec, &self.traffic).ok().filter(|_| self.spec.protocol != Protocol::Http2);
-            connector.map(|connector| Pool::new(&spec, connector))
+            connector.map(|connector| Pool::shared(&spec, connector))
         });
         let pool = pool.as_ref().ok_or_else(|| tunnel::impossible(&self.name))?;
         let up = std::mem::take(&mut call.body);
-        Ok((pool, Some(up), call))
+        Ok((pool, Some(up)))
     }
 
     /// Goes on as a tunnel: what the upstream sends is the body of the answer.
@@ -163,7 +161,7 @@ impl Shared {
         }
         self.traffic.count_queued();
         let by = ends.min(after(Instant::now(), self.slot_wait));
-        if let Ok(Ok(permit)) = timeout_at(by, Arc::clone(&self.slots).acquire_owned()).await {
+        if let Ok(Ok(permit)) = Box::pin(timeout_at(by, Arc::clone(&self.slots).acquire_owned())).await {
             return Ok(self.taken(permit));
         }
         self.traffic.count_crowded();
@@ -174,7 +172,7 @@ impl Shared {
         Slot { _permit: permit, _under_way: UnderWay::new(&self.traffic) }
     }
 
-    fn request(&self, call: Call) -> Result<Request<Body>, Failure> {
+    fn request(&self, pool: &Pool, call: Call) -> Result<Request<Body>, Failure> {
         let mut path_and_query = self.base.join(&call.target);
         let mut headers = call.headers;
         strip_hop_by_hop(&mut headers);
@@ -186,17 +184,32 @@ impl Shared {
         frame(&mut headers, &call.method, &call.body);
         let refused = |_| Failure::unsent(FailureKind::Refused, format!("upstream {}: the target is not a valid path", self.name));
         let mut request = Request::new(call.body);
-        *request.uri_mut() = self.base.uri(path_and_query).map_err(refused)?;
-        *request.method_mut() = call.method;
         *request.headers_mut() = headers;
+        *request.uri_mut() = pool.address(&self.base, path_and_query, request.headers_mut()).map_err(refused)?;
+        *request.method_mut() = call.method;
         Ok(request)
     }
 
-    fn reply(&self, response: Response<Incoming>, ends: Instant, slot: Slot) -> Reply {
-        let (mut head, body) = response.into_parts();
+    fn reply(&self, answered: Answered, ends: Instant, slot: Slot) -> Reply {
+        let (mut head, mut body) = answered.response.into_parts();
         strip_hop_by_hop(&mut head.headers);
-        let body = if body.is_end_stream() { Body::empty() } else { Body::stream(ReplyBody::new(body, ends, self.body_idle, slot)) };
+        let body = match answered.rest {
+            _ if body.is_end_stream() => Body::empty(),
+            Rest::Here if body.size_hint().exact().is_some() => match whole(&mut body) {
+                Some(whole) => Body::full(whole),
+                None => Body::stream(ReplyBody::new((body, Rest::Here), (ends, self.body_idle), slot)),
+            },
+            rest => Body::stream(ReplyBody::new((body, rest), (ends, self.body_idle), slot)),
+        };
         Reply { status: head.status, headers: head.headers, body }
+    }
+}
+
+/// A body of known length that is here to its end: hyper hands on no second piece before the first is taken, so it is one.
+fn whole(body: &mut Incoming) -> Option<Bytes> {
+    match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+        _ => None,
     }
 }
 
@@ -244,52 +257,6 @@ fn frame(headers: &mut HeaderMap, method: &Method, body: &Body) {
     }
 }
 
-/// The kind of a client error, and whether the peer surely processed nothing of the request.
-fn classify(error: &legacy::Error) -> (FailureKind, bool) {
-    if find::<BodyError>(error).is_some() {
-        return (FailureKind::RequestBody, false);
-    }
-    if error.is_connect() {
-        return (FailureKind::Connect, true);
-    }
-    if let Some(h2) = find::<h2::Error>(error) {
-        let refused = h2.reason() == Some(h2::Reason::REFUSED_STREAM) && h2.is_remote();
-        let broken = refused || h2.is_io() || h2.is_go_away() || h2.is_reset();
-        return (if broken { FailureKind::Broken } else { FailureKind::Protocol }, refused);
-    }
-    match find::<hyper::Error>(error) {
-        Some(inner) if inner.is_canceled() => (FailureKind::Broken, true),
-        Some(inner) if inner.is_parse() => (FailureKind::Protocol, false),
-        _ => (FailureKind::Broken, false),
-    }
-}
-
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// The error and its sources; these name operations and addresses, never headers or targets.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        next = error.source();
-    }
-    text
-}
-
 /// One attempt under way. Reports itself exactly once; when dropped before an answer (the caller gave up) as broken.
 struct Attempt {
     sink: Option<Arc<dyn CallSink>>,
@@ -297,38 +264,38 @@ struct Attempt {
     upstream: Arc<str>,
     started: Time,
     began: Instant,
-    wire: Option<CaptureConnection>,
+    /// Its request is formed, so that it is one.
+    begun: bool,
+    sent: Sent,
 }
 
 impl Attempt {
     fn begin(call: &Call, upstream: &Arc<str>, started: Time) -> Self {
-        // The sink is set with the connection: a request that cannot even be formed is no attempt.
         Self {
             sink: Some(Arc::clone(&call.sink)),
             call: call.id,
             upstream: Arc::clone(upstream),
             started,
             began: Instant::now(),
-            wire: None,
+            begun: false,
+            sent: Sent::default(),
         }
     }
-    fn on(mut self, wire: CaptureConnection) -> Self {
-        self.wire = Some(wire);
+    fn begun(mut self) -> Self {
+        self.begun = true;
         self
-    }
-    /// Whether bytes of the request may have gone out. On a connection that was used before, the moment it was given to this request
-    /// counts; on a new one, the first byte written.
-    fn sent(&self) -> bool {
-        self.wire.as_ref().is_some_and(|wire| wire.connection_metadata().as_ref().is_some_and(was_written))
     }
     fn answered(mut self, status: StatusCode) {
         self.report(Some(status), None, true);
     }
     fn failed(self, kind: FailureKind, detail: &str) -> Failure {
-        self.failed_as(kind, detail.to_owned(), false)
+        self.failed_as((kind, detail.to_owned(), false))
     }
-    fn failed_as(mut self, kind: FailureKind, detail: String, untouched: bool) -> Failure {
-        let sent = !untouched && self.sent();
+    fn lost(self, lost: &Lost) -> Failure {
+        self.failed_as(lost.told())
+    }
+    fn failed_as(mut self, (kind, detail, untouched): (FailureKind, String, bool)) -> Failure {
+        let sent = !untouched && self.sent.is_set();
         self.report(None, Some(kind), sent);
         Failure { sent, ..Failure::unsent(kind, format!("upstream {}: {detail}", self.upstream)) }
     }
@@ -351,8 +318,8 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if self.wire.is_some() {
-            let sent = self.sent();
+        if self.begun {
+            let sent = self.sent.is_set();
             self.report(None, Some(FailureKind::Broken), sent);
         }
     }

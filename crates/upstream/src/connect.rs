@@ -23,17 +23,28 @@ use tower_service::Service;
 use crate::traffic::{Open, Traffic};
 use crate::{Protocol, Roots, UpstreamError, UpstreamSpec};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Set once the first byte of HTTP was written to a connection.
 #[derive(Clone, Debug, Default)]
-struct Written(Arc<AtomicBool>);
+pub(crate) struct Written(Arc<AtomicBool>);
+
+impl Written {
+    /// Whether it was.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+    /// From here on it is the next request's.
+    pub(crate) fn renew(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 /// Whether anything of HTTP ever went out on the connection described by `connected`.
 pub(crate) fn was_written(connected: &Connected) -> bool {
     let mut extras = Extensions::new();
     connected.get_extras(&mut extras);
-    extras.get::<Written>().is_none_or(|written| written.0.load(Ordering::Acquire))
+    extras.get::<Written>().is_none_or(Written::is_set)
 }
 
 /// Opens connections within a deadline. Cloned for each request, of which few need a connection of their own.
@@ -129,6 +140,10 @@ impl Wire {
     fn new(io: MaybeHttpsStream<TokioIo<TcpStream>>, prior: bool, traffic: &Arc<Traffic>) -> Self {
         let version = if prior || io.connected().is_negotiated_h2() { Version::HTTP_2 } else { Version::HTTP_11 };
         Self { io, written: Written::default(), _open: Open::new(traffic, version) }
+    }
+    /// Whether HTTP was written to it; whoever has this may renew it.
+    pub(crate) fn written(&self) -> Written {
+        self.written.clone()
     }
     fn note(&self, result: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
         if matches!(result, Poll::Ready(Ok(n)) if n > 0) && !self.written.0.load(Ordering::Relaxed) {

@@ -2,21 +2,29 @@
 //!
 //! A request that goes out on a connection which the other end is just closing is lost, and cannot be made again safely. So connections are
 //! left before that end would: after [`UpstreamSpec::pool_idle`], or sooner where answers say so (`Keep-Alive: timeout=5`).
+//!
+//! Where HTTP/1.1 is sure to be spoken, connections are moved on by those who wait for their answers ([`crate::line`]). Where HTTP/2 may be negotiated, by
+//! tasks: several calls share a connection then, and none of them may keep it from the others. Those that become tunnels are among the latter.
 
+use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use farthing_types::{Body, Span};
-use http::{HeaderMap, Request};
+use farthing_types::{Body, BodyError, FailureKind, Span};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::ResponseFuture;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::connect::Connector;
+use crate::connect::{BoxError, Connector, Written, was_written};
+use crate::lines::{Lines, OnLine};
+use crate::target::Base;
 use crate::{Protocol, UpstreamSpec};
 
 type Http = legacy::Client<Connector, Body>;
@@ -24,26 +32,178 @@ type Http = legacy::Client<Connector, Body>;
 /// The pool.
 pub(crate) struct Pool {
     name: Arc<str>,
-    http: ArcSwap<Http>,
-    connector: Connector,
-    protocol: Protocol,
-    max_idle: usize,
+    kind: Kind,
     /// How long an unused connection is kept, ms.
     idle_ms: AtomicU64,
     changes: Mutex<()>,
 }
 
+enum Kind {
+    Lines(Arc<Lines>),
+    Shared(Box<Shared>),
+}
+
+struct Shared {
+    http: ArcSwap<Http>,
+    connector: Connector,
+    protocol: Protocol,
+    max_idle: usize,
+}
+
+/// The head of an answer, and how the rest of it comes.
+pub(crate) struct Answered {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) rest: Rest,
+}
+
+/// How the rest of an answer comes.
+pub(crate) enum Rest {
+    /// It is here, to its end.
+    Here,
+    /// Over a connection that is moved on by whoever reads it.
+    Coming(OnLine),
+    /// A task moves its connection on, or that has ended.
+    Brought,
+}
+
+/// Whether anything of a request went out.
+#[derive(Default)]
+pub(crate) struct Sent {
+    /// The connection that it was given to.
+    pub(crate) line: Option<Written>,
+    shared: Option<CaptureConnection>,
+}
+
+impl Sent {
+    /// Whether bytes of it may have. On a shared connection that was used before, the moment it was given to this request counts; else the first byte.
+    pub(crate) fn is_set(&self) -> bool {
+        let shared = |wire: &CaptureConnection| wire.connection_metadata().as_ref().is_some_and(was_written);
+        self.line.as_ref().is_some_and(Written::is_set) || self.shared.as_ref().is_some_and(shared)
+    }
+}
+
+/// Why there is no answer.
+pub(crate) enum Lost {
+    /// There is no connection.
+    Unconnected(BoxError),
+    /// The upstream ended a new connection before the request was begun.
+    Unbegun(hyper::Error),
+    /// The connection broke.
+    Broken(hyper::Error),
+    /// The same of a shared one, or of none.
+    Shared(legacy::Error),
+    /// Its time is over.
+    Late,
+}
+
+impl Lost {
+    /// Its kind, what is to be told of it, and whether the peer surely processed nothing of the request.
+    pub(crate) fn told(&self) -> (FailureKind, String, bool) {
+        match self {
+            Self::Unconnected(error) => (FailureKind::Connect, format!("no connection: {}", chain(&**error)), true),
+            Self::Unbegun(error) => (FailureKind::Broken, chain(error), true),
+            Self::Broken(error) => of_error(error, false),
+            Self::Shared(error) => of_error(error, error.is_connect()),
+            Self::Late => (FailureKind::Timeout, "no answer in time".to_owned(), false),
+        }
+    }
+}
+
+fn of_error(error: &(dyn Error + 'static), unconnected: bool) -> (FailureKind, String, bool) {
+    let (kind, untouched) = classify(error, unconnected);
+    (kind, chain(error), untouched)
+}
+
+/// The kind of a client error, and whether the peer surely processed nothing of the request.
+fn classify(error: &(dyn Error + 'static), unconnected: bool) -> (FailureKind, bool) {
+    if find::<BodyError>(error).is_some() {
+        return (FailureKind::RequestBody, false);
+    }
+    if unconnected {
+        return (FailureKind::Connect, true);
+    }
+    if let Some(h2) = find::<h2::Error>(error) {
+        let refused = h2.reason() == Some(h2::Reason::REFUSED_STREAM) && h2.is_remote();
+        let broken = refused || h2.is_io() || h2.is_go_away() || h2.is_reset();
+        return (if broken { FailureKind::Broken } else { FailureKind::Protocol }, refused);
+    }
+    match find::<hyper::Error>(error) {
+        Some(inner) if inner.is_canceled() => (FailureKind::Broken, true),
+        Some(inner) if inner.is_parse() => (FailureKind::Protocol, false),
+        _ => (FailureKind::Broken, false),
+    }
+}
+
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The error and its sources; these name operations and addresses, never headers or targets.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        next = error.source();
+    }
+    text
+}
+
 impl Pool {
-    pub(crate) fn new(spec: &UpstreamSpec, connector: Connector) -> Self {
-        let http = build(spec.protocol, (spec.pool_idle, spec.pool_max_idle), connector.clone());
-        let idle_ms = u64::try_from(spec.pool_idle.as_millis()).unwrap_or(u64::MAX).into();
-        let (name, protocol, max_idle) = (Arc::clone(&spec.name), spec.protocol, spec.pool_max_idle);
-        Self { name, http: ArcSwap::from_pointee(http), connector, protocol, max_idle, idle_ms, changes: Mutex::default() }
+    /// For calls to `base`.
+    pub(crate) fn new(spec: &UpstreamSpec, base: &Base, connector: Connector) -> Self {
+        let plain = spec.protocol == Protocol::Auto && base.is_plain();
+        if spec.protocol != Protocol::Http1 && !plain {
+            return Self::shared(spec, connector);
+        }
+        Self::of(spec, Kind::Lines(Lines::new(connector, spec.base.clone(), (spec.pool_idle, spec.pool_max_idle))))
     }
 
-    /// Sends a request by the client of now, and goes on with that.
-    pub(crate) fn request(&self, request: Request<Body>) -> ResponseFuture {
-        self.http.load().request(request)
+    /// One whose connections may become others' than the pool's, or may be shared.
+    pub(crate) fn shared(spec: &UpstreamSpec, connector: Connector) -> Self {
+        let (protocol, max_idle) = (spec.protocol, spec.pool_max_idle);
+        let http = ArcSwap::from_pointee(build(protocol, (spec.pool_idle, max_idle), connector.clone()));
+        Self::of(spec, Kind::Shared(Box::new(Shared { http, connector, protocol, max_idle })))
+    }
+
+    fn of(spec: &UpstreamSpec, kind: Kind) -> Self {
+        let idle_ms = u64::try_from(spec.pool_idle.as_millis()).unwrap_or(u64::MAX).into();
+        Self { name: Arc::clone(&spec.name), kind, idle_ms, changes: Mutex::default() }
+    }
+
+    /// The target of a request as its connections want it.
+    pub(crate) fn address(&self, base: &Base, path_and_query: String, headers: &mut HeaderMap<HeaderValue>) -> Result<Uri, http::Error> {
+        if matches!(self.kind, Kind::Shared(_)) {
+            return Ok(base.uri(path_and_query)?);
+        }
+        headers.insert(http::header::HOST, base.host().clone());
+        Ok(base.origin_form(path_and_query)?)
+    }
+
+    /// Sends a request, and waits for the head of its answer until `by`; `sent` tells, whatever becomes of this future, whether any of it went out.
+    pub(crate) async fn request(&self, mut request: Request<Body>, by: Instant, sent: &mut Sent) -> Result<Answered, Lost> {
+        let shared = match &self.kind {
+            Kind::Lines(lines) => return lines.request(request, by, sent).await,
+            Kind::Shared(shared) => shared,
+        };
+        sent.shared = Some(capture_connection(&mut request));
+        let answering = shared.http.load().request(request);
+        match timeout_at(by, answering).await {
+            Ok(Ok(response)) => Ok(Answered { response, rest: Rest::Brought }),
+            Ok(Err(error)) => Err(Lost::Shared(error)),
+            Err(_) => Err(Lost::Late),
+        }
     }
 
     /// Takes note of how long the other end keeps connections: the shortest that it ever said holds.
@@ -60,10 +220,19 @@ impl Pool {
                 idle_ms = told,
                 "unused connections are left sooner: the other end keeps them no longer"
             );
-            let http = build(self.protocol, (Span::from_millis(told), self.max_idle), self.connector.clone());
-            // Unused connections of the old one are closed with it.
-            self.http.store(Arc::new(http));
+            match &self.kind {
+                Kind::Lines(lines) => lines.keep_for(told),
+                // Unused connections of the old one are closed with it.
+                Kind::Shared(shared) => shared.keep_for(told),
+            }
         }
+    }
+}
+
+impl Shared {
+    fn keep_for(&self, idle_ms: u64) {
+        let http = build(self.protocol, (Span::from_millis(idle_ms), self.max_idle), self.connector.clone());
+        self.http.store(Arc::new(http));
     }
 }
 

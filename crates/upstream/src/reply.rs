@@ -7,34 +7,46 @@ use bytes::Bytes;
 use farthing_types::{BodyError, Span};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::client::{Slot, after};
+use crate::deadline::Deadline;
+use crate::lines::OnLine;
+use crate::pool::Rest;
 
-/// The wire's body; breaks off at the call's deadline or after too long a silence. The timer runs only while the upstream is waited for,
+/// The wire's body; breaks off at the call's deadline or after too long a silence. Time runs only while the upstream is waited for,
 /// so a slow reader does not count against it.
 pub(crate) struct ReplyBody {
     body: Incoming,
+    /// What it comes over, where nobody else moves that on.
+    line: Option<OnLine>,
     ends: Instant,
     idle: Span,
-    timer: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    deadline: Deadline,
     _slot: Slot,
 }
 
 impl ReplyBody {
-    pub(crate) fn new(body: Incoming, ends: Instant, idle: Span, slot: Slot) -> Self {
-        Self { body, ends, idle, timer: None, waiting: false, _slot: slot }
+    pub(crate) fn new((body, rest): (Incoming, Rest), (ends, idle): (Instant, Span), slot: Slot) -> Self {
+        let line = match rest {
+            Rest::Coming(line) => Some(line),
+            Rest::Here | Rest::Brought => None,
+        };
+        Self { body, line, ends, idle, deadline: Deadline::default(), _slot: slot }
     }
 
-    fn arm(&mut self) -> Pin<&mut Sleep> {
-        let until = self.ends.min(after(Instant::now(), self.idle));
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if !self.waiting {
-            self.waiting = true;
-            timer.as_mut().reset(until);
+    fn poll_wire(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match &mut self.line {
+            Some(line) => line.poll_frame(&mut self.body, cx),
+            None => Pin::new(&mut self.body).poll_frame(cx),
         }
-        timer.as_mut()
+    }
+
+    fn deadline(&mut self) -> &mut Deadline {
+        match self.line.as_mut().and_then(OnLine::deadline) {
+            Some(deadline) => deadline,
+            None => &mut self.deadline,
+        }
     }
 }
 
@@ -44,11 +56,15 @@ impl Body for ReplyBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.waiting = false;
+        if let Poll::Ready(frame) = this.poll_wire(cx) {
+            this.deadline().clear();
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError(format!("upstream: {error}")))));
         }
-        ready!(this.arm().poll(cx));
+        if !this.deadline().is_set() {
+            let until = this.ends.min(after(Instant::now(), this.idle));
+            this.deadline().set(until);
+        }
+        ready!(this.deadline().poll(cx));
         let why = if Instant::now() >= this.ends { "the call's deadline passed" } else { "silent for too long" };
         Poll::Ready(Some(Err(BodyError(format!("upstream: {why}")))))
     }

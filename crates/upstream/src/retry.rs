@@ -94,12 +94,16 @@ impl Retry {
 impl Origin for Retry {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
         self.0.begin();
-        match Template::of(&call) {
-            Some(template) if self.0.spec.attempts > 1 => {
+        let template = if self.0.spec.attempts > 1 { Template::of(&call) } else { None };
+        let ends = after(Instant::now(), call.deadline);
+        // The first attempt is moved once, into the future that makes it.
+        let first = self.0.inner.fetch(call);
+        match template {
+            Some(template) => {
                 let shared = Arc::clone(&self.0);
-                async move { shared.run(call, template).await }.boxed()
+                async move { shared.run(first, template, ends).await }.boxed()
             }
-            _ => self.0.inner.fetch(call),
+            None => first,
         }
     }
 }
@@ -116,12 +120,16 @@ impl Shared {
         }
     }
 
-    async fn run(&self, first: Call, template: Template) -> Result<Reply, Failure> {
-        let ends = after(Instant::now(), template.call.deadline);
-        let mut call = first;
+    async fn run(
+        &self,
+        first: BoxFuture<'static, Result<Reply, Failure>>,
+        template: Box<Template>,
+        ends: Instant,
+    ) -> Result<Reply, Failure> {
+        let mut attempting = first;
         let mut attempt = 0u16;
         loop {
-            let result = self.inner.fetch(call).await;
+            let result = attempting.await;
             let Some(wait) = self.wait(&result, &template, attempt) else { return result };
             let mut opens = pin!(self.watched.health.opens());
             opens.as_mut().enable();
@@ -134,7 +142,7 @@ impl Shared {
             drop(timeout(wait, opens).await);
             self.watched.traffic.count_repeat();
             attempt += 1;
-            call = template.call(attempt, ends.saturating_duration_since(Instant::now()));
+            attempting = self.inner.fetch(template.call(attempt, ends.saturating_duration_since(Instant::now())));
         }
     }
 
@@ -212,9 +220,9 @@ struct Template {
 }
 
 impl Template {
-    fn of(call: &Call) -> Option<Self> {
+    fn of(call: &Call) -> Option<Box<Self>> {
         let body = call.body.as_full()?;
-        Some(Self { repeatable: may_be_made_again(call), call: call.with_body(body.clone()), body })
+        Some(Box::new(Self { repeatable: may_be_made_again(call), call: call.with_body(body.clone()), body }))
     }
 
     fn call(&self, attempt: u16, deadline: Span) -> Call {

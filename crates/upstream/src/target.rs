@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use http::Uri;
-use http::uri::{Authority, InvalidUriParts, Parts, PathAndQuery, Scheme};
+use http::uri::{Authority, InvalidUri, InvalidUriParts, Parts, PathAndQuery, Scheme};
+use http::{HeaderValue, Uri};
 
 /// The checked base of an upstream.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub(crate) struct Base {
     authority: Authority,
     /// Path prefix without a trailing slash; empty for the root.
     prefix: String,
+    /// The authority as a `Host` field: without user information, and without the port where it is the scheme's own.
+    host: HeaderValue,
 }
 
 impl Base {
@@ -22,7 +24,27 @@ impl Base {
         if base.query().is_some() {
             return None;
         }
-        Some(Self { scheme, authority, prefix: base.path().trim_end_matches('/').to_owned() })
+        let usual = if scheme == Scheme::HTTPS { 443 } else { 80 };
+        let host = match authority.port_u16().filter(|port| *port != usual) {
+            Some(port) => HeaderValue::try_from(format!("{}:{port}", authority.host())),
+            None => HeaderValue::from_str(authority.host()),
+        };
+        Some(Self { scheme, authority, prefix: base.path().trim_end_matches('/').to_owned(), host: host.ok()? })
+    }
+
+    /// The authority as a `Host` field.
+    pub(crate) const fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// Whether it is reached without TLS, so that nothing is negotiated.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.scheme == Scheme::HTTP
+    }
+
+    /// `path_and_query` as it stands in a request whose connection says the rest.
+    pub(crate) fn origin_form(&self, path_and_query: String) -> Result<Uri, InvalidUri> {
+        PathAndQuery::from_maybe_shared(bytes::Bytes::from(path_and_query)).map(Uri::from)
     }
 
     /// Base path and target path-and-query in one text, byte by byte.

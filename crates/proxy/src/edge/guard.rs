@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use farthing_types::Span;
+use farthing_upstream::Deadline;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::recall::{Out, Recall, Recalled, Wire};
 use super::scan::{At, Scanned, Scanner};
@@ -43,38 +43,6 @@ enum Gate {
     Broken(Refusal),
     /// As if the client had closed.
     Ended,
-}
-
-/// A deadline that costs a clock reading to move and touches the timer wheel only when it comes near.
-#[derive(Default)]
-struct Deadline {
-    timer: Option<Pin<Box<Sleep>>>,
-    at: Option<Instant>,
-}
-
-impl Deadline {
-    fn clear(&mut self) {
-        self.at = None;
-    }
-    fn start(&mut self, span: Span) {
-        if self.at.is_none() {
-            self.at = Some(Instant::now() + span);
-        }
-    }
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(at) = self.at else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if timer.deadline() > at {
-            timer.as_mut().reset(at);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= at {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(at);
-        }
-    }
 }
 
 /// What the next byte is waited for.

@@ -139,6 +139,11 @@ impl Limits {
         Gated { gate: Arc::new(ProviderGate::new(self.desk.clone(), provider.name.clone())), by_payer }
     }
 
+    /// Whether the route's calls may have to wait.
+    pub const fn calls_wait(&self) -> bool {
+        self.calls
+    }
+
     /// Whether attempts of the route's calls may have to wait.
     pub const fn attempts_wait(&self) -> bool {
         self.attempts

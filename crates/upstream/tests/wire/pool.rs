@@ -1,6 +1,10 @@
 //! Connections: shared, counted, waited for.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use farthing_upstream::Traffic;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
 
@@ -127,4 +131,178 @@ async fn a_connection_that_was_closed_after_an_answer_is_not_used_again() {
         }
     }
     assert!(reports.0.lock().iter().all(|report| report.status == Some(StatusCode::OK)));
+}
+
+/// What is here with its head is handed on as a whole; what comes later, or without a length, as it comes. The connection is used again after each.
+#[tokio::test]
+async fn answers_come_whole_or_bit_by_bit_over_one_connection() {
+    let server = Server::raw(|mut stream| async move {
+        for parts in [
+            &["content-length: 2\r\n\r\nok"][..],
+            &["content-length: 0\r\n\r\n"],
+            &["content-length: 4\r\n\r\n", "oo", "kk"],
+            &["transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n", "2\r\nok\r\n", "0\r\nx-sum: 2\r\n\r\n"],
+            &["transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"],
+        ] {
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+            for part in parts {
+                // Each goes out by itself: the reader has it before the next is written.
+                tokio::task::yield_now().await;
+                stream.write_all(part.as_bytes()).await.unwrap();
+            }
+        }
+        read_head(&mut stream).await;
+    })
+    .await;
+    let origin = counted(spec(&format!("http://{}", server.addr)));
+    let reports = Arc::new(Reports::default());
+    for (body, trailer) in [("ok", false), ("", false), ("ookk", false), ("ok", true), ("ok", false)] {
+        let reply = origin.fetch(call(Method::GET, "/", Body::empty(), &reports)).await.unwrap();
+        let collected = reply.body.collect().await.unwrap();
+        assert_eq!(collected.trailers().is_some(), trailer);
+        assert_eq!(collected.to_bytes(), body);
+    }
+    assert_eq!(connections(origin.traffic())[0], (1, 1, 5));
+}
+
+/// A short answer of known length waits for nobody: its place and its connection are free when its head is there.
+#[tokio::test]
+async fn a_short_answer_needs_its_connection_no_more_when_its_head_is_there() {
+    let server = Server::raw(|mut stream| async move {
+        while !read_head(&mut stream).await.is_empty() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        }
+    })
+    .await;
+    let origin = counted(UpstreamSpec { max_concurrent: 1, ..spec(&format!("http://{}", server.addr)) });
+    let reports = Arc::new(Reports::default());
+    let mut unread = Vec::new();
+    for _ in 0..3 {
+        let reply = origin.fetch(call(Method::GET, "/", Body::empty(), &reports)).await.unwrap();
+        assert!(reply.body.is_full());
+        unread.push(reply);
+    }
+    assert_eq!((origin.traffic().opened(Version::HTTP_11), origin.traffic().under_way()), (1, 0));
+}
+
+/// Whoever sends may not be kept from it by whoever does not read: the upstream answers before it has the whole request.
+#[tokio::test]
+async fn a_body_goes_on_up_while_nobody_reads_the_answer() {
+    let (tell, mut told) = unbounded_channel();
+    let server = Server::raw(move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            while !read_head(&mut stream).await.is_empty() {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                let mut body = [0u8; 6];
+                stream.read_exact(&mut body).await.unwrap();
+                tell.send(body).unwrap();
+            }
+        }
+    })
+    .await;
+    let origin = counted(spec(&format!("http://{}", server.addr)));
+    let reports = Arc::new(Reports::default());
+    for _ in 0..2 {
+        let (send, receive) = unbounded_channel::<&'static str>();
+        let frames = stream::unfold(receive, |mut receive| async move {
+            let part = receive.recv().await?;
+            Some((Ok::<_, BodyError>(Frame::data(Bytes::from_static(part.as_bytes()))), receive))
+        });
+        let mut call = call(Method::POST, "/", Body::stream(StreamBody::new(frames)), &reports);
+        call.headers.insert("content-length", HeaderValue::from_static("6"));
+        send.send("hel").unwrap();
+        let unread = origin.fetch(call).await.unwrap();
+        send.send("lo!").unwrap();
+        assert_eq!(&told.recv().await.unwrap(), b"hello!");
+        assert_eq!(text(unread.body).await, "ok");
+    }
+    assert_eq!(connections(origin.traffic())[0].2, 2);
+}
+
+/// An answer that ends with its connection is whole only where its length says so.
+#[tokio::test]
+async fn an_answer_that_breaks_off_with_its_head_is_no_whole_one() {
+    let server = Server::raw(|mut stream| async move {
+        let length = if read_head(&mut stream).await.starts_with("GET /whole") { 2 } else { 9 };
+        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\nok");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let origin = counted(spec(&format!("http://{}", server.addr)));
+    let reports = Arc::new(Reports::default());
+    for calls in 1..=20 {
+        let reply = origin.fetch(call(Method::GET, "/broken", Body::empty(), &reports)).await.unwrap();
+        assert!(reply.body.collect().await.is_err());
+        let reply = origin.fetch(call(Method::GET, "/whole", Body::empty(), &reports)).await.unwrap();
+        assert_eq!(text(reply.body).await, "ok");
+        assert_eq!(connections(origin.traffic())[0], (2 * calls, 0, 2 * calls));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_left_before_its_end_takes_its_connection_with_it() {
+    let server = Server::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok").await.unwrap();
+        read_head(&mut stream).await;
+    })
+    .await;
+    let origin = counted(spec(&format!("http://{}", server.addr)));
+    let reports = Arc::new(Reports::default());
+    for calls in 1..=2 {
+        let mut reply = origin.fetch(call(Method::GET, "/", Body::empty(), &reports)).await.unwrap();
+        assert!(reply.body.frame().await.is_some());
+        drop(reply);
+        assert_eq!(connections(origin.traffic())[0], (calls, 0, calls));
+    }
+}
+
+/// A new connection may take long to be made: what another call gives back meanwhile is taken.
+#[tokio::test]
+async fn a_call_takes_a_connection_that_comes_free_before_its_own_stands() {
+    let (tls, roots) = certificate(&[]);
+    let answers = Arc::new(Notify::new());
+    let (listener, accepted) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::new(AtomicUsize::new(0)));
+    let addr = listener.local_addr().unwrap();
+    let (may_answer, counter) = (answers.clone(), accepted.clone());
+    let serving = async move {
+        let mut stream = tls.accept(listener.accept().await.unwrap().0).await.unwrap();
+        counter.fetch_add(1, Ordering::SeqCst);
+        // The second has no handshake.
+        let accepting = async {
+            let second = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<()>().await;
+            drop(second);
+        };
+        let answering = async {
+            for answered in 0..2 {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                if answered == 0 {
+                    may_answer.notified().await;
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            }
+        };
+        futures_util::future::join(accepting, answering).await;
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serving);
+    let origin = counted(UpstreamSpec { roots, protocol: Protocol::Http1, ..spec(&format!("https://{addr}")) });
+    let reports = Arc::new(Reports::default());
+    let ask = || origin.fetch(call(Method::GET, "/", Body::empty(), &reports));
+    let release = async {
+        while accepted.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        answers.notify_one();
+    };
+    let (first, second, ()) = futures_util::future::join3(ask(), ask(), release).await;
+    assert_eq!((text(first.unwrap().body).await, text(second.unwrap().body).await), ("ok".to_owned(), "ok".to_owned()));
+    assert_eq!(connections(origin.traffic())[0], (1, 1, 2));
 }
