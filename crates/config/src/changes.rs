@@ -203,6 +203,7 @@ impl Changes {
         self.value("retention", (&old.retention, &new.retention), Some(LISTED));
         self.whole("events", (by(&old.events, |one| &one.name), by(&new.events, |one| &one.name)), Some(LISTED));
         self.whole("sinks", (by(&old.sinks, |one| &one.name), by(&new.sinks, |one| &one.name)), Some(LISTED));
+        self.value("telemetry", (&old.telemetry, &new.telemetry), Some(LISTED));
         self.whole("jwt", (by(&old.jwt, |one| &one.name), by(&new.jwt, |one| &one.name)), Some(LISTED));
         self.whole("experiments", (by(&old.experiments, |one| &one.name), by(&new.experiments, |one| &one.name)), Some(PROVED));
         fields!(self, HoldoutConfig, "holdout", &old.holdout, &new.holdout;

@@ -15,6 +15,7 @@ pub(crate) use super::registry_providers::{COMPRESS_REQUESTS, PRESET, PROVIDER, 
 pub(crate) use super::registry_routing::{ADAPTER, ERROR_IF, LEG, WEIGHTS};
 pub(crate) use super::registry_sinks::{MODEL_STORE, SINK};
 pub(crate) use super::registry_tables::TABLES;
+pub(crate) use super::registry_telemetry::{OTLP, OTLP_HEADER, TELEMETRY};
 
 /// The keys of one table.
 pub(crate) type Keys = &'static [Key];
@@ -83,6 +84,7 @@ pub(crate) const TOP: Keys = &[
     table("log", Kind::Table, "The Parquet log."),
     table("retention", Kind::Table, "How long its rows stay."),
     table("sinks", Kind::Array, "Where its finished files are shipped to."),
+    table("telemetry", Kind::Table, "What is told of requests to programs that watch them."),
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
     table("audit", Kind::Table, "Answers that are checked at the origin."),

@@ -3,8 +3,8 @@
 use super::registry::{
     ADAPTER, ADMIN, ADMIN_TOKEN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF,
     EVENT_RULE, EVENTS, EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS,
-    OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE,
-    SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    OTLP, OTLP_HEADER, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE,
+    SERVICE_RATES, SINK, STRATEGIES, TELEMETRY, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -69,6 +69,17 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "A place that the finished files of the log are shipped to, each once, whoever dies in between; docs/sinks.md has more. The log stays as it is: \
               what a sink lacks is read from it again.",
         keys: SINK,
+    },
+    Table { heading: "[telemetry]", doc: "What is told of requests to programs that watch them, beside `/metrics` and the log.", keys: TELEMETRY },
+    Table {
+        heading: "[telemetry.otlp]",
+        doc: "A collector of traces (OpenTelemetry, OTLP over HTTP with protobuf); without the table nothing is traced. docs/traces.md has more.",
+        keys: OTLP,
+    },
+    Table {
+        heading: "[telemetry.otlp.headers.NAME]",
+        doc: "A header of each delivery, such as the collector's credential: `headers = { authorization = { env = \"OTLP_AUTHORIZATION\" } }`.",
+        keys: OTLP_HEADER,
     },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table {
