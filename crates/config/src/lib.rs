@@ -67,7 +67,7 @@ pub use route_index::RouteIndex;
 pub use routing::{AdapterConfig, ErrorIfConfig, LegConfig, RoutingConfig};
 pub use secret::Secret;
 pub use sinks::{LOG_TABLES, ModelStoreConfig, PostgresConfig, S3Config, S3Key, SinkConfig, SinkTarget};
-pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use strategies::{OverheadConfig, PlanConfig, StrategyFlags};
+pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use tune::TuneConfig;
 pub use upgrade::UpgradeConfig;

@@ -46,6 +46,7 @@ use crate::live::Live;
 use crate::load::Load;
 use crate::memory::{self, Memory};
 use crate::model_store;
+use crate::otlp::Traces;
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
 use crate::prices;
@@ -74,6 +75,9 @@ pub(crate) const KEEP_EXPIRED: Span = Span::from_secs(24 * 3_600);
 pub(crate) const LOG_WAIT: Span = Span::from_secs(30);
 /// How long a question about money waits for rows that are in no file yet.
 const FRESH_WAIT: Span = Span::from_secs(5);
+
+/// How long the last spans may take to be delivered, where draining took all its time.
+const LAST_SPANS: Span = Span::from_secs(1);
 
 /// What this instance remembers of changes of predictors that the store could not take.
 const OWN_HISTORY: &str = "models-history.jsonl";
@@ -163,6 +167,9 @@ impl Proxy {
         state.tasks.spawn(books);
         state.tasks.spawn(crate::retention::run(state.clone(), stop.clone()));
         state.sinks.start(&stop);
+        if let Some(traces) = &state.traces {
+            traces.start();
+        }
         Ok(Arc::new(Self {
             state,
             addr,
@@ -191,9 +198,13 @@ impl Proxy {
             fleet.close();
         }
         self.state.tasks.close();
-        let _ = tokio::time::timeout(self.state.config().data.drain, self.state.tasks.wait()).await;
+        let until = tokio::time::Instant::now() + self.state.config().data.drain;
+        let _ = tokio::time::timeout_at(until, self.state.tasks.wait()).await;
         self.state.cache.shutdown(self.now());
         self.state.settle_plans();
+        if let Some(traces) = &self.state.traces {
+            traces.finish(until.max(tokio::time::Instant::now() + LAST_SPANS)).await;
+        }
         if let Some(l2) = &self.state.l2 {
             l2.close().await;
         }
@@ -328,6 +339,10 @@ pub(crate) fn build(
         totals,
         log,
         sinks: Sinks::open(config, clock.clone(), real.clone())?,
+        traces: match &config.telemetry.otlp {
+            Some(otlp) => Some(Traces::open(otlp, real.clone(), Draw::new(config.seed))?),
+            None => None,
+        },
         forgetting: Default::default(),
         alerts: Arc::new(Alerts::new(config)),
         load: Arc::new(Load::new(&config.overload)),

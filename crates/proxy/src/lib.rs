@@ -41,6 +41,7 @@ mod load;
 mod lookup;
 mod memory;
 mod model_store;
+pub mod otlp;
 mod pace;
 mod passing;
 mod plans;
@@ -182,6 +183,9 @@ pub enum StartError {
     /// The webhook of alerts cannot be called.
     #[error("alerts.webhook cannot be called as it is written: {0}")]
     Webhook(String),
+    /// The collector of traces cannot be called.
+    #[error("telemetry.otlp cannot be used as it is written: {0}")]
+    Traces(String),
     /// The keys of an issuer of tokens.
     #[error("[[jwt]] `{name}`: {reason}")]
     Jwt {

@@ -32,6 +32,7 @@ use crate::limits::LimitsReport;
 use crate::live::Live;
 use crate::load::Load;
 use crate::memory::Memory;
+use crate::otlp::Traces;
 use crate::pace::PaceStats;
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
@@ -80,6 +81,8 @@ pub struct State {
     pub log: Option<LogHandle>,
     /// Where its finished files are shipped to.
     pub sinks: Sinks,
+    /// Where traces are sent to; `None`: nowhere, and nothing is recorded.
+    pub traces: Option<Arc<Traces>>,
     /// Alerts about money.
     pub alerts: Arc<Alerts>,
     /// Money that may be spent.

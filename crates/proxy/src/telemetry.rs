@@ -15,6 +15,7 @@ mod redis;
 mod routing;
 mod sinks;
 mod switches;
+mod traces;
 mod watch;
 
 use std::fmt;
@@ -140,6 +141,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in sinks::sinks(&self.0.sinks(), self.0.real_now()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in self.0.traces().iter().flat_map(traces::families) {
             family.encode(&mut encoder)?;
         }
         for family in refills(&self.0.paces()) {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::{Arc, OnceLock};
 
-use farthing_types::{Body, BodyError, Call, CallId, CallReport, CallSink, Clock, Failure, FailureKind, Reply, Span, Time};
+use farthing_types::{Body, BodyError, Call, CallId, CallReport, CallSink, Clock, Failure, FailureKind, Reply, Span, Time, TraceContext};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
@@ -26,6 +26,8 @@ use crate::target::Base;
 use crate::traffic::{Traffic, UnderWay};
 use crate::tunnel::{self, Tunnel};
 use crate::{Origin, Protocol, UpstreamError, UpstreamSpec};
+
+const TRACE_PARENT: &str = "traceparent";
 
 /// Sends each call once, over pooled connections.
 pub struct Client(Arc<Shared>);
@@ -96,7 +98,11 @@ impl Shared {
         let patience = if again { self.try_deadline } else { self.head_deadline };
         let (pool, up, call) = self.way(call)?;
         let interim = call.sink.wants_interim().then(|| Arc::clone(&call.sink));
+        let (span, id) = (call.sink.span(), call.id);
         let mut request = self.request(call)?;
+        if let Some(span) = span {
+            tell_span(request.headers_mut(), (span, id));
+        }
         match interim {
             _ if up.is_some() => tunnel::ask(request.headers_mut()),
             Some(sink) => hyper::ext::on_informational(&mut request, move |answer| hand_on(&*sink, answer.status(), answer.headers())),
@@ -197,6 +203,16 @@ impl Shared {
         strip_hop_by_hop(&mut head.headers);
         let body = if body.is_end_stream() { Body::empty() } else { Body::stream(ReplyBody::new(body, ends, self.body_idle, slot)) };
         Reply { status: head.status, headers: head.headers, body }
+    }
+}
+
+/// Makes this attempt the parent of what the provider records, where it would be told that the call is.
+fn tell_span(headers: &mut HeaderMap, (span, call): (TraceContext, CallId)) {
+    let of_call = |told: &HeaderValue| told.to_str().ok().and_then(TraceContext::parse).is_some_and(|parent| parent.span() == call.0);
+    if let Some(told) = headers.get_mut(TRACE_PARENT).filter(|told| of_call(told))
+        && let Ok(parent) = HeaderValue::try_from(span.to_string())
+    {
+        *told = parent;
     }
 }
 

@@ -3,8 +3,9 @@
 use super::registry::{
     ADAPTER, ADMIN, ADMIN_TOKEN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF,
     EVENT_RULE, EVENTS, EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS,
-    OTLP, OTLP_HEADER, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST, SERVICE,
-    SERVICE_RATES, SINK, STRATEGIES, TELEMETRY, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM, VARIANT, WEIGHTS, WRITE_RULE,
+    OTLP, OTLP_HEADER, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE,
+    SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TELEMETRY, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM,
+    VARIANT, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -70,7 +71,11 @@ pub(crate) const TABLES: &[Table] = &[
               what a sink lacks is read from it again.",
         keys: SINK,
     },
-    Table { heading: "[telemetry]", doc: "What is told of requests to programs that watch them, beside `/metrics` and the log.", keys: TELEMETRY },
+    Table {
+        heading: "[telemetry]",
+        doc: "What is told of requests to programs that watch them, beside `/metrics` and the log.",
+        keys: TELEMETRY,
+    },
     Table {
         heading: "[telemetry.otlp]",
         doc: "A collector of traces (OpenTelemetry, OTLP over HTTP with protobuf); without the table nothing is traced. docs/traces.md has more.",

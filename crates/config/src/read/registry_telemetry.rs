@@ -13,7 +13,12 @@ pub(crate) const OTLP: Keys = &[
     ),
     key("protocol", "word", "\"http/protobuf\"", "How it is spoken. There is one way: `http/protobuf`."),
     table("headers", Kind::Named, "Headers of each delivery; their values are secrets."),
-    key("sample", "number", "1.0", "Share of the traces begun here that is recorded. What comes with a `traceparent` is recorded where that says so."),
+    key(
+        "sample",
+        "number",
+        "1.0",
+        "Share of the traces begun here that is recorded. What comes with a `traceparent` is recorded where that says so.",
+    ),
     key("attributes", "table", "", "Of whom all spans are: names and texts. `service.name` is `farthing` unless said."),
     key("interval", "time", "\"5s\"", "How long a span waits for others at most. 512 together do not wait."),
     key("deadline", "time", "\"10s\"", "How long one delivery may take."),

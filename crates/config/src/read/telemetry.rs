@@ -130,8 +130,14 @@ mod tests {
             (format!("{GEO}[telemetry.otlp]\nsample = 1.0\n"), "telemetry.otlp.endpoint: missing; write endpoint = \"http://host:4318\""),
             (with("protocol = \"grpc\""), "telemetry.otlp.protocol: found \"grpc\"; write one of \"http/protobuf\""),
             (with("sample = 2"), "telemetry.otlp.sample: found 2; write a number from 0 to 1"),
-            (with("headers = { authorization = \"hunter2\" }"), "telemetry.otlp.headers.authorization: found something that is no reference"),
-            (with("headers = { \"content-type\" = { env = \"TOKEN\" } }"), "telemetry.otlp.headers.content-type: no header that may be set"),
+            (
+                with("headers = { authorization = \"hunter2\" }"),
+                "telemetry.otlp.headers.authorization: found something that is no reference",
+            ),
+            (
+                with("headers = { \"content-type\" = { env = \"TOKEN\" } }"),
+                "telemetry.otlp.headers.content-type: no header that may be set",
+            ),
             (with("attributes = { zone = 3 }"), "telemetry.otlp.attributes.zone: found 3"),
             (with("queue_bytes = \"1kB\""), "telemetry.otlp.queue_bytes"),
             (with("sampel = 0.1"), "did you mean `sample`?"),

@@ -32,6 +32,7 @@ use crate::lifecycle::freeze::{FreezeError, FreezeOrder};
 use crate::lifecycle::{CandidateView, DriftReport};
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
+use crate::otlp::TraceStats;
 use crate::pace::PaceStats;
 use crate::plans::PlanReport;
 use crate::prefetch::RouteBooks;
@@ -349,6 +350,10 @@ impl Proxy {
     pub fn sinks(&self) -> Vec<Arc<SinkState>> {
         self.state.sinks.states()
     }
+    /// What became of spans; `None` where nothing is traced.
+    pub fn traces(&self) -> Option<TraceStats> {
+        self.state.traces.as_ref().map(|traces| traces.stats())
+    }
     /// Real time, as the file system has it.
     pub fn real_now(&self) -> Time {
         self.state.real_now()
@@ -435,6 +440,7 @@ impl Proxy {
         parts.extend(self.budgets().map(|budgets| part("budgets", no_grants(budgets))));
         let shared = self.state.limits(0).and_then(|limits| limits.fleet);
         parts.extend(shared.map(|shared| part("limits", shared.problem())));
+        parts.extend(self.state.traces.iter().map(|traces| part("traces", traces.problem())));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         parts.extend(self.state.live().clients.tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));
