@@ -46,5 +46,6 @@ mod shortcuts;
 mod sinks;
 mod stampede;
 mod swaps;
+mod traces;
 mod tunnels;
 mod warm;

@@ -11,6 +11,7 @@ pub mod cost;
 pub mod defer;
 pub mod fill;
 pub mod guard;
+pub mod heat;
 mod occasion;
 pub mod plan;
 pub mod predictor;
@@ -28,6 +29,7 @@ pub mod ttl;
 pub mod watch;
 
 pub use guard::{Asked, Guarded, Levels, Prediction, TtlDecision};
+pub use heat::Heat;
 pub use occasion::{Champion, Decided, RouteEconomics};
 pub use plan::{Plan, PlanError, RouteFacts};
 pub use predictor::{PredictError, Predictor};

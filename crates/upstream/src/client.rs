@@ -7,7 +7,7 @@ use farthing_types::{Body, BodyError, Call, CallId, CallReport, CallSink, Clock,
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -27,7 +27,7 @@ use crate::traffic::{Traffic, UnderWay};
 use crate::tunnel::{self, Tunnel};
 use crate::{Origin, Protocol, UpstreamError, UpstreamSpec};
 
-const TRACE_PARENT: &str = "traceparent";
+pub(crate) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Sends each call once, over pooled connections.
 pub struct Client(Arc<Shared>);
@@ -209,7 +209,7 @@ impl Shared {
 /// Makes this attempt the parent of what the provider records, where it would be told that the call is.
 fn tell_span(headers: &mut HeaderMap, (span, call): (TraceContext, CallId)) {
     let of_call = |told: &HeaderValue| told.to_str().ok().and_then(TraceContext::parse).is_some_and(|parent| parent.span() == call.0);
-    if let Some(told) = headers.get_mut(TRACE_PARENT).filter(|told| of_call(told))
+    if let Some(told) = headers.get_mut(&TRACE_PARENT).filter(|told| of_call(told))
         && let Ok(parent) = HeaderValue::try_from(span.to_string())
     {
         *told = parent;

@@ -9,7 +9,7 @@ use farthing_policy::batch::Alone;
 use farthing_types::{
     Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Reply, Span, TraceContext,
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -20,6 +20,7 @@ use super::format::{Broken, Joined, Part};
 use super::headers;
 use super::table::{Begun, Flushed, Member, Place};
 use crate::Origin;
+use crate::client::TRACE_PARENT;
 use crate::later::Later;
 use crate::retry::may_be_made_again;
 
@@ -192,6 +193,11 @@ impl<'a> Running<'a> {
         let first = &self.members.first()?.call;
         let Joined { method, target, body } = self.shared.format.join(first, &self.parts())?;
         let purpose = self.members.iter().map(|member| member.call.purpose).find(|purpose| purpose.is_waited_for());
+        let mut headers = headers::of_call(&first.headers, body.is_some());
+        // Each attempt puts a span of its own in the place of the call's.
+        if let Some(call) = self.attempts.first.filter(|_| first.headers.contains_key(TRACE_PARENT)).map(|span| span.child(first.id.0)) {
+            headers.extend(HeaderValue::try_from(call.to_string()).ok().map(|told| (TRACE_PARENT, told)));
+        }
         Some(Call {
             id: first.id,
             route: first.route.clone(),
@@ -200,7 +206,7 @@ impl<'a> Running<'a> {
             key: None,
             method,
             target,
-            headers: headers::of_call(&first.headers, body.is_some()),
+            headers,
             body: body.map_or_else(Body::empty, Body::full),
             repeatable: self.members.iter().all(|member| member.part.repeatable || member.call.repeatable),
             deadline: self.time(),
