@@ -15,7 +15,7 @@ pub(crate) use super::registry_providers::{COMPRESS_REQUESTS, PRESET, PROVIDER, 
 pub(crate) use super::registry_routing::{ADAPTER, ERROR_IF, LEG, WEIGHTS};
 pub(crate) use super::registry_sinks::{MODEL_STORE, SINK};
 pub(crate) use super::registry_tables::TABLES;
-pub(crate) use super::registry_telemetry::{OTLP, OTLP_HEADER, TELEMETRY};
+pub(crate) use super::registry_telemetry::{OTLP, TELEMETRY};
 
 /// The keys of one table.
 pub(crate) type Keys = &'static [Key];

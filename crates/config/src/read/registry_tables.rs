@@ -3,9 +3,9 @@
 use super::registry::{
     ADAPTER, ADMIN, ADMIN_TOKEN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER, ERROR_IF,
     EVENT_RULE, EVENTS, EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS,
-    OTLP, OTLP_HEADER, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE,
-    SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TELEMETRY, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM,
-    VARIANT, WEIGHTS, WRITE_RULE,
+    OTLP, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST,
+    SERVICE, SERVICE_RATES, SINK, STRATEGIES, TELEMETRY, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM, VARIANT,
+    WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -80,11 +80,6 @@ pub(crate) const TABLES: &[Table] = &[
         heading: "[telemetry.otlp]",
         doc: "A collector of traces (OpenTelemetry, OTLP over HTTP with protobuf); without the table nothing is traced. docs/traces.md has more.",
         keys: OTLP,
-    },
-    Table {
-        heading: "[telemetry.otlp.headers.NAME]",
-        doc: "A header of each delivery, such as the collector's credential: `headers = { authorization = { env = \"OTLP_AUTHORIZATION\" } }`.",
-        keys: OTLP_HEADER,
     },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table {

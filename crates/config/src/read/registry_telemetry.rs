@@ -12,7 +12,12 @@ pub(crate) const OTLP: Keys = &[
         "Required. Where the collector takes OTLP, such as `http://127.0.0.1:4318`. Without a path `/v1/traces` is put behind it.",
     ),
     key("protocol", "word", "\"http/protobuf\"", "How it is spoken. There is one way: `http/protobuf`."),
-    table("headers", Kind::Named, "Headers of each delivery; their values are secrets."),
+    key(
+        "headers",
+        "table",
+        "",
+        "Headers of each delivery, such as the collector's credential: names and secrets, `{ authorization = { env = \"NAME\" } }`.",
+    ),
     key(
         "sample",
         "number",
@@ -24,9 +29,4 @@ pub(crate) const OTLP: Keys = &[
     key("deadline", "time", "\"10s\"", "How long one delivery may take."),
     key("queue_bytes", "size", "\"8MiB\"", "Memory of spans that wait or are under way. What comes beyond is dropped, and counted."),
     key("authorities", "path", "", "Certificates of authorities to trust (PEM) in place of the public ones."),
-];
-
-pub(crate) const OTLP_HEADER: Keys = &[
-    key("env", "name", "", "The variable of the environment that holds its value."),
-    key("file", "path", "", "The file that holds its value. One of the two is required."),
 ];

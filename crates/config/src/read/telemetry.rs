@@ -33,7 +33,7 @@ fn otlp(s: &Section<'_, '_>) -> Option<OtlpConfig> {
     let endpoint = s.need("endpoint", v::base_url, HOW);
     let _only = s.opt("protocol", v::word(&[("http/protobuf", ())]));
     let mut read = OtlpConfig {
-        endpoint: endpoint.map(traces)?,
+        endpoint: endpoint.clone().map(traces).unwrap_or_default(),
         headers: headers(s),
         sample: 1.0,
         attributes: attributes(s),
@@ -46,7 +46,7 @@ fn otlp(s: &Section<'_, '_>) -> Option<OtlpConfig> {
     s.set("interval", v::positive_span, &mut read.interval);
     s.set("deadline", v::positive_span, &mut read.deadline);
     s.set("queue_bytes", v::size(65_536..=1 << 32), &mut read.queue_bytes);
-    Some(read)
+    endpoint.map(|_| read)
 }
 
 fn traces(endpoint: Uri) -> Uri {
