@@ -306,7 +306,7 @@ fn bound_to_the_start(route: &Arc<Route>, way: Way) -> Option<&'static str> {
 fn route(out: &mut Changes, key: &str, (old, new): (&Route, &Route)) {
     fields!(out, Route, key, old, new;
         live: provider, routing, matcher = "path", strip_prefix, mode, profile, shared, credential, purge_by, tenants, teams, sla, max_priority,
-            trace_context, cache, dedupe, fill_lease, batch, prompt_cache, upgrade, strategy, realtime, personalised, sensitive, idempotent, key_body,
+            trace_context, cache, dedupe, fill_lease, batch, prompt_cache, upgrade, warm, strategy, realtime, personalised, sensitive, idempotent, key_body,
             compress, strip_query, targeted, volatile, pii, cacheable_if, purges, events, ttl_when_down, ttl, trust_shipped, base_ttl, min_ttl, max_ttl,
             stale_budget, stale_while_revalidate, refresh_ahead, prefetch, audit, price_wait, prefetch_confidence, prefetch_budget, stale_if_error,
             max_store, max_body, buffer_limit, deadline, on_disconnect, include_usage, prices, price_stale, priority, max_call_cost;

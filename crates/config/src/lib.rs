@@ -36,6 +36,7 @@ mod strategies;
 mod telemetry;
 mod tune;
 mod upgrade;
+mod warm;
 
 pub use admin_token::{AdminToken, Role};
 pub use alerts::{AlertsConfig, SelfCostConfig};
@@ -71,3 +72,4 @@ pub use strategies::{OverheadConfig, PlanConfig, StrategyFlags};
 pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use tune::TuneConfig;
 pub use upgrade::UpgradeConfig;
+pub use warm::WarmConfig;

@@ -60,6 +60,7 @@ use crate::state::{Counters, State};
 use crate::stats::Events;
 use crate::switches::Bypass;
 use crate::volatile::Volatile;
+use crate::warm_clock::{self, Warmth};
 
 /// How long a predictor that was late too often rests.
 const PREDICTOR_REST: Span = Span::from_secs(30);
@@ -166,6 +167,8 @@ impl Proxy {
         let books = keep_books(state.clone(), stop.clone());
         state.tasks.spawn(books);
         state.tasks.spawn(crate::retention::run(state.clone(), stop.clone()));
+        let warming = warm_clock::run(state.clone(), stop.clone());
+        state.tasks.spawn(warming);
         state.sinks.start(&stop);
         if let Some(traces) = &state.traces {
             traces.start();
@@ -364,6 +367,7 @@ pub(crate) fn build(
         stat_epoch: rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?,
         spec_hash: TTL_SPEC.hash().into(),
         volatile: Volatile::default(),
+        warmth: Warmth::default(),
         tasks: TaskTracker::new(),
         counters: Counters::default(),
         forms: FormRoom::new(usize::try_from(config.cache.l1_bytes / FORMS).unwrap_or(usize::MAX)),

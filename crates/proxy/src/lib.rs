@@ -80,6 +80,7 @@ mod tuned;
 mod unsent;
 pub mod volatile;
 mod warm;
+mod warm_clock;
 mod wishes;
 mod writes;
 
@@ -119,6 +120,7 @@ pub use route::{economics as route_economics, facts as route_facts, rules as rou
 pub use routing::RoutingReport;
 pub use switches::{BypassError, Order as BypassOrder, OwnPart, RouteSwitches, Strategy as SwitchedStrategy, SwitchView};
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
+pub use warm_clock::WarmBooks;
 
 /// Why a proxy could not be started, or an experiment not be run.
 #[derive(Debug, thiserror::Error)]

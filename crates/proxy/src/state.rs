@@ -44,6 +44,7 @@ use crate::shortcut::Shortcuts;
 use crate::sinks::Sinks;
 use crate::switches::Bypass;
 use crate::volatile::Volatile;
+use crate::warm_clock::Warmth;
 
 /// What all requests share.
 pub struct State {
@@ -117,6 +118,8 @@ pub struct State {
     pub proof: Proof,
     /// Fetching ahead.
     pub prefetch: Prefetch,
+    /// What may be warmed by the clock, and what was.
+    pub(crate) warmth: Warmth,
     /// Ids.
     pub ids: Ids,
     /// Room for entries' bodies in content codings.

@@ -158,6 +158,9 @@ impl Collector for Totals {
         for family in ahead::families(&self.0.prefetch(), self.0.prefetch_lost()) {
             family.encode(&mut encoder)?;
         }
+        for family in ahead::warmed(&self.0.warmed_by_clock()) {
+            family.encode(&mut encoder)?;
+        }
         for family in plans::tuned(&self.0.tunings()) {
             family.encode(&mut encoder)?;
         }

@@ -46,6 +46,7 @@ mod telemetry;
 mod tune;
 mod upgrade;
 pub(crate) mod values;
+mod warm;
 
 #[cfg(test)]
 mod events_tests;

@@ -5,7 +5,7 @@ use super::registry::{
     EVENT_RULE, EVENTS, EXPERIMENT, FLEET, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER, MODEL_STORE, MODELS,
     OTLP, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE, SELF_COST,
     SERVICE, SERVICE_RATES, SINK, STRATEGIES, TELEMETRY, TENANT, TERMS, TIER, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM, VARIANT,
-    WEIGHTS, WRITE_RULE,
+    WARM, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -193,6 +193,11 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "Numbers of the route's plan that the proxy may move by experiments of its own, one at a time, each between its bounds: docs/experiments.md. A number without bounds stays as \
               configured. Nothing moves under `farthing freeze`.",
         keys: TUNE,
+    },
+    Table {
+        heading: "[routes.NAME.warm]",
+        doc: "At these times of the day the keys that are asked for most are fetched unless they are fresh; docs/operating.md has more.",
+        keys: WARM,
     },
     Table {
         heading: "[routes.NAME.upgrade]",

@@ -3,9 +3,7 @@
 use super::forecast::Forecast;
 
 /// Probability of an overrun from which it is likely.
-const LIKELY: f64 = 0.95;
-/// Hours in a row for which it must be: a forecast is asked each hour, and of many answers some are wrong by chance or by a day that was out of the usual.
-const HOURS: i64 = 24;
+const LIKELY: f64 = 0.98;
 
 /// Whether a period is bound to cost more than it may, as far as the hours that are over tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,8 +13,12 @@ pub struct Overrun {
 }
 
 impl Overrun {
+    /// Hours in a row for which it must be likely: a forecast is asked each hour, and of many answers some are wrong by chance or by a day that was out of the
+    /// usual.
+    pub const HOURS: i64 = 48;
+
     /// Takes what is foretold after `hour` (since 1970) of the period that ends at `until`, of which no more than `limit` dollars may be spent. The
-    /// probability of an overrun, where that is to be told: it has been likely for a day, or is a fact.
+    /// probability of an overrun, where that is to be told: it has been likely for two days, or is a fact.
     pub fn hour(&mut self, (hour, until): (i64, i64), told: &Forecast, limit: f64) -> Option<f64> {
         if told.so_far > limit {
             return Some(1.0);
@@ -28,7 +30,7 @@ impl Overrun {
         }
         let same = self.since.filter(|(of, under, _)| (*of, *under) == (until, limit.to_bits()));
         let (_, _, since) = *self.since.insert(same.unwrap_or((until, limit.to_bits(), hour)));
-        (hour - since >= HOURS - 1).then_some(over)
+        (hour - since >= Self::HOURS - 1).then_some(over)
     }
 }
 
@@ -118,26 +120,26 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_after_a_day_or_as_a_fact() {
+    fn it_is_told_after_two_days_or_as_a_fact() {
         let likely = |so_far: f64| Forecast::of(vec![90.0, 110.0, 120.0], so_far);
         let mut overrun = Overrun::default();
         assert_eq!(overrun.hour((0, 720), &likely(5.0), 100.0), None, "two of three are not enough");
-        assert_eq!((0..23).find_map(|hour| overrun.hour((hour, 720), &likely(5.0), 80.0)), None);
-        assert_eq!(overrun.hour((23, 720), &likely(5.0), 80.0), Some(1.0), "for a day");
-        assert_eq!(overrun.hour((24, 720), &likely(5.0), 79.0), None, "another limit");
+        assert_eq!((0..47).find_map(|hour| overrun.hour((hour, 720), &likely(5.0), 80.0)), None);
+        assert_eq!(overrun.hour((47, 720), &likely(5.0), 80.0), Some(1.0), "for two days");
+        assert_eq!(overrun.hour((48, 720), &likely(5.0), 79.0), None, "another limit");
         assert_eq!(overrun.hour((720, 1_440), &likely(5.0), 79.0), None, "another period");
         assert_eq!(overrun.hour((721, 1_440), &likely(80.0), 79.0), Some(1.0), "it is so already");
         let mut broken = Overrun::default();
-        assert_eq!((0..20).find_map(|hour| broken.hour((hour, 720), &likely(5.0), 80.0)), None);
-        assert_eq!(broken.hour((20, 720), &likely(5.0), 100.0), None, "not likely for an hour");
-        assert_eq!((21..44).find_map(|hour| broken.hour((hour, 720), &likely(5.0), 80.0)), None);
-        assert_eq!(broken.hour((44, 720), &likely(5.0), 80.0), Some(1.0));
+        assert_eq!((0..40).find_map(|hour| broken.hour((hour, 720), &likely(5.0), 80.0)), None);
+        assert_eq!(broken.hour((40, 720), &likely(5.0), 100.0), None, "not likely for an hour");
+        assert_eq!((41..88).find_map(|hour| broken.hour((hour, 720), &likely(5.0), 80.0)), None);
+        assert_eq!(broken.hour((88, 720), &likely(5.0), 80.0), Some(1.0));
     }
 
     #[test]
     fn few_predicted_overruns_do_not_come() {
         let judged = judged(0..4, 1);
-        assert!(judged.told >= 3 && judged.wrong == 0 && judged.share_found() >= 0.6, "{judged:?}");
+        assert!(judged.told >= 3 && judged.wrong == 0 && judged.share_found() >= 0.5, "{judged:?}");
     }
 
     /// `make simulate`: K9, the figures of docs/alerts.md and of `make kpi`.
@@ -155,7 +157,7 @@ mod tests {
                 judged.days_ahead / f64::from((judged.told - judged.wrong).max(1))
             );
             worst = worst.max(wrong);
-            assert!(wrong < 0.05 && found > 0.8, "{judged:?}");
+            assert!(wrong < 0.05 && found > 0.7, "{judged:?}");
         }
         let results = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/results");
         std::fs::create_dir_all(&results).unwrap();

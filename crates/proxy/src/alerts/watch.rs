@@ -259,21 +259,25 @@ impl Alerts {
 
     /// Takes hours in order and tells of what is still news.
     pub(super) fn take(&self, hours: std::ops::Range<i64>, rows: &BTreeMap<i64, Vec<HourCosts>>, now: Time) {
-        let news = now.nanos().div_euclid(HOUR) - TOLD_HOURS;
+        let over = now.nanos().div_euclid(HOUR);
+        let news = over - TOLD_HOURS;
         for hour in hours {
             let told = self.watching.lock().hour(hour, rows.get(&hour).map_or(&[], Vec::as_slice), now);
             if hour >= news {
                 told.into_iter().for_each(|alert| self.raise(alert));
-                self.predict(now);
+            }
+            // What was likely before a restart counts.
+            if hour >= over - Overrun::HOURS {
+                self.predict(now, hour >= news);
             }
         }
     }
 
     /// Tells when the month is bound to cost more than it may, as far as the hour tells that was taken last.
-    fn predict(&self, now: Time) {
+    fn predict(&self, now: Time, is_news: bool) {
         let Some(limit) = self.config.load().per_month else { return };
         let told = self.watching.lock().overrun(limit);
-        if let Some((told, over)) = told.and_then(|told| told.over.map(|over| (told, over))) {
+        if let Some((told, over)) = told.filter(|_| is_news).and_then(|told| told.over.map(|over| (told, over))) {
             self.raise(overrun(("all spend", &told.month), (limit, over), told.quantiles, now));
         }
     }

@@ -1,5 +1,6 @@
 //! What can be asked of a running proxy, and ordered.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use farthing_ledger::costs::{CostStore, Limits, OpenLog};
 use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{AliasInfo, Counts, Status, Store};
 use farthing_sinks::SinkState;
-use farthing_types::{Money, Time};
+use farthing_types::{Money, RouteName, Time};
 use farthing_upstream::{BreakerState, Upstream};
 use http::HeaderMap;
 
@@ -44,6 +45,7 @@ use crate::state::Counters;
 use crate::switches::{BypassError, Order, RouteSwitches};
 use crate::volatile::{self};
 use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
+use crate::warm_clock::WarmBooks;
 
 use super::{FRESH_WAIT, LOG_WAIT, Proxy};
 
@@ -353,6 +355,10 @@ impl Proxy {
     /// What became of spans; `None` where nothing is traced.
     pub fn traces(&self) -> Option<TraceStats> {
         self.state.traces.as_ref().map(|traces| traces.stats())
+    }
+    /// What warming by the clock has done, by route.
+    pub fn warmed_by_clock(&self) -> BTreeMap<RouteName, WarmBooks> {
+        self.state.warmth.books()
     }
     /// Real time, as the file system has it.
     pub fn real_now(&self) -> Time {

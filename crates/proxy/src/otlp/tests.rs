@@ -24,11 +24,14 @@ struct Collector {
     came: parking_lot::Mutex<Vec<Instant>>,
 }
 
-impl Origin for Arc<Collector> {
+/// The collector, as the wire to it.
+struct Wire(Arc<Collector>);
+
+impl Origin for Wire {
     fn fetch(&self, call: Call) -> BoxFuture<'static, Result<Reply, Failure>> {
         assert_eq!(call.headers[CONTENT_TYPE], "application/x-protobuf");
-        self.came.lock().push(Instant::now());
-        let does = self.next.lock().pop_front().unwrap_or(Does::Answers(StatusCode::OK, None));
+        self.0.came.lock().push(Instant::now());
+        let does = self.0.next.lock().pop_front().unwrap_or(Does::Answers(StatusCode::OK, None));
         async move {
             let (status, after, body) = match does {
                 Does::Answers(status, after) => (status, after, Vec::new()),
@@ -67,7 +70,7 @@ impl World {
         let collector = Arc::new(Collector { next: parking_lot::Mutex::new(next.into_iter().collect()), ..Collector::default() });
         let config = config(queue_bytes);
         let made = Exporter::new(&config, Arc::new(RealClock::default()), Draw::new(3)).unwrap();
-        let exporter = Exporter::by(Arc::new(collector.clone()), (made.target, made.headers), (config.deadline, Draw::new(3)));
+        let exporter = Exporter::by(Arc::new(Wire(collector.clone())), (made.target, made.headers), (config.deadline, Draw::new(3)));
         let traces = Arc::new(Traces::with(&config, exporter));
         traces.start();
         Self { collector, traces, began: Instant::now() }
