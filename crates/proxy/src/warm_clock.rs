@@ -165,8 +165,14 @@ pub async fn run(state: Arc<State>, stop: CancellationToken) {
             _ = turn.tick() => {}
         }
         for route in due(&state) {
-            let warming = warmed(state.clone(), route);
-            state.tasks.spawn(warming);
+            let (warming, stop) = (warmed(state.clone(), route), stop.clone());
+            // Calls under way go on; no more are begun when the process ends.
+            state.tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = warming => {}
+                }
+            });
         }
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use farthing_config::{Config, TtlBy, WarmConfig};
+use farthing_config::{Config, CredentialPlace, TtlBy, WarmConfig};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::{Inside, WarmBooks};
 use farthing_types::{Body, Call, CallReport, Clock, Failure, Reply, Span, Time};
@@ -49,7 +49,12 @@ struct World {
 
 /// START is midnight; copies are fresh for ten minutes, and the peak is awaited at 06:30.
 fn config(warm: Option<WarmConfig>) -> Config {
-    changed(common::config(), |route| {
+    let mut config = common::config();
+    let mut provider = (*config.providers[0]).clone();
+    // What may be billed is one attempt, for which no credential is needed.
+    (provider.upstream.attempts, provider.credential_place) = (1, CredentialPlace::None);
+    config.providers[0] = Arc::new(provider);
+    changed(config, |route| {
         (route.shared, route.ttl, route.warm) = (true, TtlBy::Fixed(Span::from_secs(600)), warm);
     })
 }

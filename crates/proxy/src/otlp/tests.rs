@@ -98,7 +98,8 @@ async fn spans_wait_for_the_interval_or_for_company() {
     let world = World::new(1 << 24, []);
     world.push(3);
     tokio::time::sleep(Length::from_secs(6)).await;
-    assert_eq!(world.came(), [5.0]);
+    let came = world.came();
+    assert!(came.len() == 1 && (5.0..5.1).contains(&came[0]), "{came:?}");
     world.push(1_100);
     tokio::time::sleep(Length::from_millis(500)).await;
     assert_eq!(world.came().len(), 3, "twice 512 did not wait, the rest does");
@@ -161,7 +162,8 @@ async fn the_end_waits_no_longer_than_it_is_told() {
     world.push(5);
     let before = Instant::now();
     let stats = world.finish(Length::from_secs(2)).await;
-    assert_eq!((Instant::now() - before, stats.sent), (Length::from_secs(2), 0));
+    let took = Instant::now() - before;
+    assert!((2.0..2.1).contains(&took.as_secs_f64()) && stats.sent == 0, "{took:?} {stats:?}");
 }
 
 /// An answer whose body never ends holds nothing up, and one that breaks off counts by its head.
