@@ -151,7 +151,7 @@ pub fn has_come(warm: &WarmConfig, (from, to): (Time, Time)) -> bool {
         i64::try_from(at.as_nanosecond()).ok().map(Time::from_nanos)
     };
     let days = [date(from), date(to)];
-    let mut times = days.into_iter().flatten().flat_map(|day| warm.at.iter().filter_map(move |minute| Some((day, *minute))));
+    let mut times = days.into_iter().flatten().flat_map(|day| warm.at.iter().map(move |minute| (day, *minute)));
     times.any(|(day, minute)| comes(day, minute).is_some_and(|at| at > from && at <= to))
 }
 

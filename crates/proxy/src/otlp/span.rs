@@ -100,7 +100,8 @@ pub const fn text(text: &'static str) -> Value {
 
 /// A name; a long one is cut.
 pub fn shared(name: &Arc<str>) -> Value {
-    Value::Shared(if name.len() <= LONGEST { name.clone() } else { name[..name.floor_char_boundary(LONGEST)].into() })
+    let cut = || (0..=LONGEST).rev().find_map(|at| name.get(..at)).unwrap_or_default();
+    Value::Shared(if name.len() <= LONGEST { name.clone() } else { cut().into() })
 }
 
 /// A whole number.
