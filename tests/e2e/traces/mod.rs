@@ -17,7 +17,7 @@ use collector::{CLIENT, Collector, SERVER, Span, told};
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNRECORDED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
-fn one<'a>(spans: &'a [Span], which: impl Fn(&Span) -> bool) -> &'a Span {
+fn one(spans: &[Span], which: impl Fn(&Span) -> bool) -> &Span {
     let found: Vec<&Span> = spans.iter().filter(|span| which(span)).collect();
     let [found] = found[..] else { panic!("{} of them among {spans:#?}", found.len()) };
     found
