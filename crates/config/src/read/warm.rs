@@ -103,7 +103,7 @@ mod tests {
             (with(shared, "at = [\"06:30\"]"), "routes.geo.warm.limit: missing"),
             (with(shared, &format!("{PLAIN}\ntime_zone = \"Berlin\"")), "write an IANA name"),
             (with("", PLAIN), "routes.geo.warm: the route's copies are each client's own"),
-            (with(shared, PLAIN).replace("credential_place = \"none\"", ""), "there is none to warm with; set credential = \"swap\""),
+            (with(shared, PLAIN).replace("\"none\"", "\"bearer\""), "there is none to warm with; set credential = \"swap\""),
         ] {
             let found = problems(&text).join("\n");
             assert!(found.contains(says), "{text}: {found}");
