@@ -29,7 +29,7 @@ pub fn redis(addresses: Vec<String>, deadline: Duration) -> L2Config {
     with(L2Store::Redis(L2Redis { addresses, cluster, ..L2Redis::default() }), deadline)
 }
 
-fn with(store: L2Store, deadline: Duration) -> L2Config {
+pub fn with(store: L2Store, deadline: Duration) -> L2Config {
     L2Config { store, deadline, max_value: 1_000_000, queue_bytes: 16_000_000, encrypt: None }
 }
 

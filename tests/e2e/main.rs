@@ -49,5 +49,6 @@ mod sinks;
 mod stampede;
 mod swaps;
 mod tls;
+mod traces;
 mod tunnels;
 mod warm;

@@ -132,7 +132,7 @@ async fn certificates_are_renewed_by_a_reload_and_connections_go_on() {
     let renewed = shown(&connect(&started, &authority).await);
     std::fs::copy(authority.files("other").key, authority.files("spare").key).unwrap();
     std::fs::copy(authority.files("other").key, started.proxy.config().data.tls.as_ref().unwrap().first.key.clone()).unwrap();
-    let refused = reload().await.unwrap_err();
+    let refused = reload().await.unwrap_err().problem;
     assert!(refused.contains("data.tls.key") && refused.contains("not the key of"), "{refused}");
     assert_eq!(shown(&connect(&started, &authority).await), renewed);
     assert_eq!(&ask().await[..], b"hello");

@@ -225,6 +225,7 @@ impl Changes {
         self.value("retention", (&old.retention, &new.retention), Some(LISTED));
         self.whole("events", (by(&old.events, |one| &one.name), by(&new.events, |one| &one.name)), Some(LISTED));
         self.whole("sinks", (by(&old.sinks, |one| &one.name), by(&new.sinks, |one| &one.name)), Some(LISTED));
+        self.value("telemetry", (&old.telemetry, &new.telemetry), Some(LISTED));
         self.whole("jwt", (by(&old.jwt, |one| &one.name), by(&new.jwt, |one| &one.name)), Some(LISTED));
         self.whole("experiments", (by(&old.experiments, |one| &one.name), by(&new.experiments, |one| &one.name)), Some(PROVED));
         fields!(self, HoldoutConfig, "holdout", &old.holdout, &new.holdout;
@@ -327,7 +328,7 @@ fn bound_to_the_start(route: &Arc<Route>, way: Way) -> Option<&'static str> {
 fn route(out: &mut Changes, key: &str, (old, new): (&Route, &Route)) {
     fields!(out, Route, key, old, new;
         live: provider, routing, matcher = "path", strip_prefix, mode, profile, shared, credential, purge_by, tenants, teams, sla, max_priority,
-            trace_context, cache, dedupe, fill_lease, batch, prompt_cache, upgrade, strategy, realtime, personalised, sensitive, idempotent, key_body,
+            trace_context, cache, dedupe, fill_lease, batch, prompt_cache, upgrade, warm, strategy, realtime, personalised, sensitive, idempotent, key_body,
             compress, strip_query, targeted, volatile, pii, cacheable_if, purges, events, ttl_when_down, ttl, trust_shipped, base_ttl, min_ttl, max_ttl,
             stale_budget, stale_while_revalidate, refresh_ahead, prefetch, audit, price_wait, prefetch_confidence, prefetch_budget, stale_if_error,
             max_store, max_body, buffer_limit, deadline, on_disconnect, include_usage, prices, price_stale, priority, max_call_cost;

@@ -8,7 +8,7 @@ use farthing_types::{BudgetSpec, Coding, LimitSpec, Money, Overrides, RouteName,
 
 use crate::{
     AdminToken, AlertsConfig, EventsConfig, FarthingKey, FleetConfig, ForwardConfig, JwtIssuer, L2Config, OverloadConfig, Provider,
-    RetentionConfig, Route, Secret, SelfCostConfig, SinkConfig, TenantRights, TlsConfig,
+    RetentionConfig, Route, Secret, SelfCostConfig, SinkConfig, TelemetryConfig, TenantRights, TlsConfig,
 };
 
 /// The whole configuration of one instance.
@@ -52,6 +52,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// Where its finished files are shipped to.
     pub sinks: Vec<SinkConfig>,
+    /// What is told of requests to programs that watch them.
+    pub telemetry: TelemetryConfig,
     /// Predictors.
     pub models: ModelsConfig,
     /// Experiments that run from the start.

@@ -8,7 +8,7 @@ use farthing_types::{Money, Priority, RouteName, Span, Tenant};
 
 use crate::{
     BatchConfig, CacheableIf, DeferConfig, Matcher, PersonalField, Prices, PromptCacheConfig, RoutingConfig, TuneConfig, UpgradeConfig,
-    WriteRule,
+    WarmConfig, WriteRule,
 };
 
 /// How far a route may deviate from what the origin says.
@@ -209,6 +209,8 @@ pub struct Route {
     pub defer: Option<DeferConfig>,
     /// How WebSockets are tunnelled; `None`: they are refused.
     pub upgrade: Option<UpgradeConfig>,
+    /// When its copies are warmed by the clock; `None`: never.
+    pub warm: Option<WarmConfig>,
     /// What of its plan experiments may move.
     pub tune: Option<TuneConfig>,
     /// Who decides which of these are used.
@@ -323,6 +325,7 @@ impl Default for Route {
             prompt_cache: None,
             defer: None,
             upgrade: None,
+            warm: None,
             tune: None,
             strategy: StrategyBy::Shadow,
             realtime: false,

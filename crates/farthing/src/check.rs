@@ -31,6 +31,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 eprintln!("{error}");
                 return Ok(ExitCode::from(BAD_CONFIG));
             }
+            if let Err(error) = farthing_proxy::otlp::check(&config) {
+                eprintln!("{error}");
+                return Ok(ExitCode::from(BAD_CONFIG));
+            }
             if let Err(error) = farthing_proxy::check_experiments(&config) {
                 eprintln!("{error}");
                 return Ok(ExitCode::from(BAD_CONFIG));

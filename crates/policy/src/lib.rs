@@ -12,6 +12,7 @@ pub mod defer;
 pub mod fill;
 pub mod forward;
 pub mod guard;
+pub mod heat;
 mod occasion;
 pub mod plan;
 pub mod predictor;
@@ -29,6 +30,7 @@ pub mod ttl;
 pub mod watch;
 
 pub use guard::{Asked, Guarded, Levels, Prediction, TtlDecision};
+pub use heat::Heat;
 pub use occasion::{Champion, Decided, RouteEconomics};
 pub use plan::{Plan, PlanError, RouteFacts};
 pub use predictor::{PredictError, Predictor};

@@ -48,6 +48,7 @@ use crate::live::Live;
 use crate::load::Load;
 use crate::memory::{self, Memory};
 use crate::model_store;
+use crate::otlp::Traces;
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
 use crate::prices;
@@ -61,6 +62,7 @@ use crate::state::{Counters, State};
 use crate::stats::Events;
 use crate::switches::Bypass;
 use crate::volatile::Volatile;
+use crate::warm_clock::{self, Warmth};
 
 /// How long a predictor that was late too often rests.
 const PREDICTOR_REST: Span = Span::from_secs(30);
@@ -76,6 +78,9 @@ pub(crate) const KEEP_EXPIRED: Span = Span::from_secs(24 * 3_600);
 pub(crate) const LOG_WAIT: Span = Span::from_secs(30);
 /// How long a question about money waits for rows that are in no file yet.
 const FRESH_WAIT: Span = Span::from_secs(5);
+
+/// How long the last spans may take to be delivered, where draining took all its time.
+const LAST_SPANS: Span = Span::from_secs(1);
 
 /// What this instance remembers of changes of predictors that the store could not take.
 const OWN_HISTORY: &str = "models-history.jsonl";
@@ -167,7 +172,12 @@ impl Proxy {
         let books = keep_books(state.clone(), stop.clone());
         state.tasks.spawn(books);
         state.tasks.spawn(crate::retention::run(state.clone(), stop.clone()));
+        let warming = warm_clock::run(state.clone(), stop.clone());
+        state.tasks.spawn(warming);
         state.sinks.start(&stop);
+        if let Some(traces) = &state.traces {
+            traces.start();
+        }
         Ok(Arc::new(Self {
             state,
             addr,
@@ -196,9 +206,13 @@ impl Proxy {
             fleet.close();
         }
         self.state.tasks.close();
-        let _ = tokio::time::timeout(self.state.config().data.drain, self.state.tasks.wait()).await;
+        let until = tokio::time::Instant::now() + self.state.config().data.drain;
+        let _ = tokio::time::timeout_at(until, self.state.tasks.wait()).await;
         self.state.cache.shutdown(self.now());
         self.state.settle_plans();
+        if let Some(traces) = &self.state.traces {
+            traces.finish(until.max(tokio::time::Instant::now() + LAST_SPANS)).await;
+        }
         if let Some(l2) = &self.state.l2 {
             l2.close().await;
         }
@@ -351,6 +365,10 @@ pub(crate) fn build(
         totals,
         log,
         sinks: Sinks::open(config, clock.clone(), real.clone())?,
+        traces: match &config.telemetry.otlp {
+            Some(otlp) => Some(Traces::open(otlp, real.clone(), Draw::new(config.seed))?),
+            None => None,
+        },
         forgetting: Default::default(),
         alerts: Arc::new(Alerts::new(config)),
         load: Arc::new(Load::new(&config.overload)),
@@ -372,6 +390,7 @@ pub(crate) fn build(
         stat_epoch: rand::rngs::OsRng.try_next_u64().map_err(|e| StartError::Random(e.to_string()))?,
         spec_hash: TTL_SPEC.hash().into(),
         volatile: Volatile::default(),
+        warmth: Warmth::default(),
         tasks: TaskTracker::new(),
         counters: Counters::default(),
         forms: FormRoom::new(usize::try_from(config.cache.l1_bytes / FORMS).unwrap_or(usize::MAX)),

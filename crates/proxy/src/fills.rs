@@ -145,10 +145,11 @@ pub async fn claim(
     if !reads {
         return Err(ticket);
     }
-    let (since, waited) = (Instant::now(), planned.account.elsewhere);
+    let (since, waited, began) = (Instant::now(), planned.account.elsewhere, state.real_now());
     let claimed = claimed(state, planned, (wanted, tier), (ticket, progress)).await;
     let elsewhere = planned.account.elsewhere.saturating_sub(waited);
     planned.account.l2 += since.elapsed().saturating_sub(elsewhere);
+    planned.account.looked = Some((planned.account.looked.map_or(began, |(first, _)| first), state.real_now()));
     claimed
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use farthing_contract::log::CallRow;
 use farthing_types::{
     BatchPart, BatchTerms, CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Routed, Span, Tenant, Time,
-    UncachedReason,
+    TraceContext, UncachedReason,
 };
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::budgets::Held;
 use crate::defer::Deferred;
 use crate::edge::Early;
+use crate::otlp::Caused;
 use crate::pricing::Charged;
 use crate::prompts::Prompted;
 use crate::request::Variant;
@@ -82,6 +83,8 @@ pub struct Flight {
     done: Mutex<Ending>,
     /// Takes interim answers to the client that ordered it.
     early: Option<Early>,
+    /// Where it hangs in a trace; `None` where none is recorded at all.
+    pub caused: Option<Caused>,
 }
 
 /// Whom the cost of a call is told of, beside its payer.
@@ -178,6 +181,8 @@ pub struct Order {
     pub claim: Claim,
     /// Takes interim answers to the client that waits for it.
     pub early: Option<Early>,
+    /// Where it hangs in a trace; `None` where none is recorded at all.
+    pub caused: Option<Caused>,
 }
 
 impl Flight {
@@ -205,6 +210,7 @@ impl Flight {
             attribution,
             claim,
             early,
+            caused,
         } = order;
         let waited_before = held.waited();
         let weighed = weighed.map(|weighed| weighed.only(held.only()));
@@ -242,6 +248,7 @@ impl Flight {
             head: OnceLock::new(),
             done,
             early,
+            caused,
         })
     }
 
@@ -412,6 +419,12 @@ impl CallSink for Flight {
 
     fn reserved(&self, tokens: Box<dyn Reserved>) {
         self.reserved.lock().push(tokens);
+    }
+
+    fn span(&self) -> Option<TraceContext> {
+        let caused = self.caused.as_ref().filter(|caused| caused.is_recorded())?;
+        let made = self.reports.lock().len();
+        Some(caused.call(self.id).attempt(u16::try_from(made).unwrap_or(u16::MAX)))
     }
 
     fn wants_interim(&self) -> bool {

@@ -108,6 +108,7 @@ pub(crate) async fn forget(state: &Arc<State>, tenant: &str) -> ForgetReport {
     state.shortcuts.clear();
     state.live().clients.tokens.forget();
     state.prefetch.forget();
+    state.warmth.forget();
     if let Some(l2) = &state.l2 {
         report.erase(&l2.tier, tenant, now).await;
     }

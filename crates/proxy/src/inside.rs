@@ -257,6 +257,16 @@ impl Inside {
         self.state.plan_routes();
     }
 
+    /// What warming by the clock has done, by route.
+    pub fn warmed_by_clock(&self) -> std::collections::BTreeMap<farthing_types::RouteName, crate::WarmBooks> {
+        self.state.warmth.books()
+    }
+
+    /// Looks at the clock, and warms the routes whose time has come.
+    pub async fn warm_by_clock(&self) {
+        crate::warm_clock::turn(&self.state).await;
+    }
+
     /// Follows aliases of predictors on disk. Blocks.
     pub fn poll_models(&self) {
         self.state.tell_freeze();

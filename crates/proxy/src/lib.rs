@@ -44,6 +44,7 @@ mod load;
 mod lookup;
 mod memory;
 mod model_store;
+pub mod otlp;
 mod pace;
 mod passing;
 mod plans;
@@ -83,6 +84,7 @@ mod tuned;
 mod unsent;
 pub mod volatile;
 mod warm;
+mod warm_clock;
 mod wishes;
 mod writes;
 
@@ -129,6 +131,7 @@ pub use shared_config::{
 };
 pub use switches::{BypassError, Order as BypassOrder, OwnPart, RouteSwitches, Strategy as SwitchedStrategy, SwitchView};
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};
+pub use warm_clock::WarmBooks;
 
 /// Why a proxy could not be started, or an experiment not be run.
 #[derive(Debug, thiserror::Error)]
@@ -196,6 +199,9 @@ pub enum StartError {
     /// The webhook of alerts cannot be called.
     #[error("alerts.webhook cannot be called as it is written: {0}")]
     Webhook(String),
+    /// The collector of traces cannot be called.
+    #[error("telemetry.otlp cannot be used as it is written: {0}")]
+    Traces(String),
     /// The keys of an issuer of tokens.
     #[error("[[jwt]] `{name}`: {reason}")]
     Jwt {

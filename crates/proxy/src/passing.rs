@@ -44,6 +44,7 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
     order.weighed = weighed(state, planned);
     order.deferred = planned.waits.deferred.take();
     order.early = planned.early.take();
+    order.caused = state.traces.as_ref().map(|traces| traces.caused(&planned.account, purpose));
     let mut body = planned.take_body();
     // What streams up is not read, and ends with its client.
     order.finishes = false;
@@ -57,7 +58,7 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
         (body, order.strips_usage, order.target) = (Body::full(bytes), strips_usage, facts.target.clone());
     }
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), planned.account.route.clone(), order, held);
-    trace::send(&mut planned.account, &mut headers, flight.id);
+    trace::send(&mut planned.account, &mut headers, flight.id, state.traces.as_deref());
     if planned.tunnel {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }

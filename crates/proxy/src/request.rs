@@ -379,6 +379,7 @@ impl Asked {
                 failed: Span::ZERO,
                 elsewhere: Span::ZERO,
                 l2: Span::ZERO,
+                looked: None,
                 laps,
                 slice: None,
                 trace: trace::of(&head.headers),

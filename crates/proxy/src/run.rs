@@ -231,7 +231,11 @@ async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), 
             let prepared = Prepared { status: reply.status, headers, facts, body, price, tags: tagged.unwrap_or_default() };
             let (entry, chosen) = state.prepare(&job.flight, (key, &prepared), digests.canonical, received_at);
             end.take(chosen);
-            entry.and_then(|entry| filled.store(entry, received_at).map(|_| ()))
+            let stored = entry.and_then(|entry| filled.store(entry, received_at));
+            stored.map(|stored| {
+                let asked = (&job.template.method, &job.template.target);
+                state.warmth.note(&job.flight.route, asked, (&stored.entry, received_at));
+            })
         }
         (plan, _) => {
             if reply.status.is_success() {

@@ -63,6 +63,8 @@ pub struct Account {
     pub elsewhere: Span,
     /// How long L2 and leases of calls were asked, without that.
     pub l2: Span,
+    /// When that began and ended, in real time; `None` where nobody was asked.
+    pub looked: Option<(Time, Time)>,
     /// How long its first stages took, where it tells.
     pub laps: Laps,
     /// Whether it goes without waiting for others, to compare with those that wait; `None` where that was not drawn.
@@ -112,6 +114,7 @@ impl Account {
             failed: Span::ZERO,
             elsewhere: Span::ZERO,
             l2: Span::ZERO,
+            looked: None,
             laps: received.laps,
             slice: None,
             plan: None,
@@ -163,6 +166,8 @@ pub struct Settled {
     pub ttl: Option<(Span, Arc<str>)>,
     /// The call that answered it.
     pub call: Option<CallId>,
+    /// The span of the request that had made that, where it was joined.
+    pub follows: Option<TraceContext>,
     /// The provider that answered that, where the route has several.
     pub provider: Option<Arc<str>>,
     /// The decision under which the entry was stored.
@@ -178,14 +183,14 @@ pub struct Settled {
 impl State {
     /// Settles an answered request; an item of a list once for each of its places.
     pub fn settle_request(&self, account: &Account, settled: &Settled) {
-        let Some(part) = &account.part else { return self.settle_one(account, settled) };
+        let Some(part) = &account.part else { return self.settle_one(account, settled, 0) };
         let again = Account { noted: None, ..account.clone() };
         for (nth, settled) in part.settlements(settled).enumerate() {
-            self.settle_one(if nth == 0 { account } else { &again }, &settled);
+            self.settle_one(if nth == 0 { account } else { &again }, &settled, nth);
         }
     }
 
-    fn settle_one(&self, account: &Account, settled: &Settled) {
+    fn settle_one(&self, account: &Account, settled: &Settled, nth: usize) {
         let cost = CostRecord::settle(settled.served, settled.paid);
         let sla = promises::kept(account, settled);
         self.totals.request(&RequestSettled {
@@ -201,6 +206,9 @@ impl State {
         self.learn_waiting(account, settled, sla);
         self.learn_overhead(account, settled);
         trace::tell(account, settled);
+        if let Some(traces) = self.traces.as_ref().filter(|_| nth == 0) {
+            traces.request(account, settled, (&cost, sla), self.real_now());
+        }
         self.prove(account, settled, (&cost, sla));
         if let Some(log) = &self.log {
             log.write(self.request_row(account, settled, (&cost, sla)));
@@ -267,6 +275,9 @@ impl State {
             self.observe(variant, Observation { bill: attempts, ..Observation::default() });
         }
         learn_latency(flight, &reports, end);
+        if let Some(traces) = &self.traces {
+            traces.call(flight, &reports, (charged, end));
+        }
         let Some(log) = &self.log else { return };
         let last = reports.len().saturating_sub(1);
         for (index, report) in reports.iter().enumerate() {

@@ -34,6 +34,7 @@ use crate::listeners::Listeners;
 use crate::live::Live;
 use crate::load::Load;
 use crate::memory::Memory;
+use crate::otlp::Traces;
 use crate::pace::PaceStats;
 use crate::predictors::Predictors;
 use crate::prefetch::Prefetch;
@@ -46,6 +47,7 @@ use crate::shortcut::Shortcuts;
 use crate::sinks::Sinks;
 use crate::switches::Bypass;
 use crate::volatile::Volatile;
+use crate::warm_clock::Warmth;
 
 /// What all requests share.
 pub struct State {
@@ -89,6 +91,8 @@ pub struct State {
     pub log: Option<LogHandle>,
     /// Where its finished files are shipped to.
     pub sinks: Sinks,
+    /// Where traces are sent to; `None`: nowhere, and nothing is recorded.
+    pub traces: Option<Arc<Traces>>,
     /// Alerts about money.
     pub alerts: Arc<Alerts>,
     /// Money that may be spent.
@@ -123,6 +127,8 @@ pub struct State {
     pub proof: Proof,
     /// Fetching ahead.
     pub prefetch: Prefetch,
+    /// What may be warmed by the clock, and what was.
+    pub(crate) warmth: Warmth,
     /// Ids.
     pub ids: Ids,
     /// Room for entries' bodies in content codings.

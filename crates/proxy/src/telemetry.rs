@@ -17,6 +17,7 @@ mod routing;
 mod sinks;
 mod switches;
 mod tls;
+mod traces;
 mod watch;
 
 use std::fmt;
@@ -156,6 +157,9 @@ impl Collector for Totals {
         for family in sinks::sinks(&self.0.sinks(), self.0.real_now()) {
             family.encode(&mut encoder)?;
         }
+        for family in self.0.traces().iter().flat_map(traces::families) {
+            family.encode(&mut encoder)?;
+        }
         for family in refills(&self.0.paces()) {
             family.encode(&mut encoder)?;
         }
@@ -166,6 +170,9 @@ impl Collector for Totals {
             family.encode(&mut encoder)?;
         }
         for family in ahead::families(&self.0.prefetch(), self.0.prefetch_lost()) {
+            family.encode(&mut encoder)?;
+        }
+        for family in ahead::warmed(&self.0.warmed_by_clock()) {
             family.encode(&mut encoder)?;
         }
         for family in plans::tuned(&self.0.tunings()) {

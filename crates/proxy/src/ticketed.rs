@@ -195,6 +195,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let conditional = previous.is_some();
     let mut order = order(planned, purpose, if conditional { "revalidate" } else { wanted.reason.as_str() });
     (order.target, order.key) = (facts.target.clone(), ticket.key());
+    order.caused = state.traces.as_ref().map(|traces| traces.caused(&planned.account, purpose));
     // What comes before the answer is for whoever waits for it first.
     order.early = planned.early.take().filter(|_| purpose.is_waited_for());
     order.request_bytes = Some(body.len() as u64);
@@ -206,7 +207,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let body = prompts::mark(state, planned, (&headers, body), &mut order);
     let cancel_idle = !order.finishes && purpose.is_waited_for();
     let flight = Flight::new(CallId(state.ids.next()), state.clock.now(), route.clone(), order, held);
-    trace::send(&mut planned.account, &mut headers, flight.id);
+    trace::send(&mut planned.account, &mut headers, flight.id, state.traces.as_deref());
     if purpose == Purpose::Prefetch {
         prefetch::follow(state, &flight);
     }
@@ -283,6 +284,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         attribution: attribution(planned, purpose),
         claim: planned.account.route.limits.claim(planned, purpose.is_waited_for()),
         early: None,
+        caused: None,
     }
 }
 
@@ -429,6 +431,7 @@ fn shared(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, arrived: Ar
             false if flight.purpose == Purpose::Prefetch && first_use() => Served::Ahead,
             false => Served::Follower,
         },
+        follows: flight.caused.as_ref().filter(|_| !leading).map(|caused| caused.leader(flight.id)),
         ..settled(outcome, Some(reason), (status, overhead), Some(flight.id))
     };
     let flat = flat_price_of(state, planned, (&flight, head.status));

@@ -1,9 +1,10 @@
 //! Trace context of requests: read, sent on with their calls, told in log and log lines.
 
 use farthing_config::Mode;
-use farthing_types::{CallId, TraceContext, trace_state};
+use farthing_types::{CallId, RequestId, TraceContext, trace_state};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::otlp::Traces;
 use crate::settle::{Account, Settled};
 
 const PARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -19,9 +20,15 @@ pub fn of(headers: &HeaderMap) -> Option<TraceContext> {
     TraceContext::parse(only.to_str().ok()?)
 }
 
-/// Puts the trace of a request into the headers of its call, whose span bears the call's id. A request without one begins one: its id ends in
-/// the request's.
-pub fn send(account: &mut Account, headers: &mut HeaderMap, call: CallId) {
+/// The trace that a request without one begins: its id ends in the request's.
+pub fn begun(request: RequestId) -> u128 {
+    let random = request.0;
+    u128::from(random.rotate_left(29).wrapping_mul(HALF)) << 64 | u128::from(random)
+}
+
+/// Puts the trace of a request into the headers of its call, whose span bears the call's id. A request without one begins one, which is to be recorded
+/// where it is here: by `traces`, or by the log alone.
+pub fn send(account: &mut Account, headers: &mut HeaderMap, call: CallId, traces: Option<&Traces>) {
     if !account.route.route.trace_context {
         for name in [PARENT, STATE, BAGGAGE] {
             headers.remove(name);
@@ -33,9 +40,9 @@ pub fn send(account: &mut Account, headers: &mut HeaderMap, call: CallId) {
         return;
     }
     let state = account.trace.and_then(|_| trace_state(headers.get_all(STATE).iter().map(|line| line.to_str().unwrap_or("="))));
-    let random = account.id.0;
-    let begun = || TraceContext::start(u128::from(random.rotate_left(29).wrapping_mul(HALF)) << 64 | u128::from(random), call.0);
-    let trace = account.trace.get_or_insert_with(begun).child(call.0);
+    let own = begun(account.id);
+    let start = || TraceContext::start(own, call.0).recorded(traces.is_none_or(|traces| traces.samples(own)));
+    let trace = account.trace.get_or_insert_with(start).child(call.0);
     put(headers, PARENT, Some(trace.to_string()));
     put(headers, STATE, state);
 }

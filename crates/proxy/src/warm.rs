@@ -146,7 +146,7 @@ pub async fn warm(state: &Arc<State>, order: WarmOrder) -> Result<WarmReport, Wa
 }
 
 /// Whose copies are warmed.
-fn identity(state: &State, route: &RouteState, tenant: Option<&str>) -> Result<Identity, WarmRefused> {
+pub(crate) fn identity(state: &State, route: &RouteState, tenant: Option<&str>) -> Result<Identity, WarmRefused> {
     let (name, provider) = (&route.route.name, &route.provider);
     let swap = route.route.credential == CredentialMode::Swap;
     let needs_one = provider.credential_place != CredentialPlace::None;

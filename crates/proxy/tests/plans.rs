@@ -15,6 +15,7 @@ use farthing_contract::bundle::{GoldenRow, Kind, Manifest, TABLE_FILE, publish};
 use farthing_contract::features::{STRATEGY_FEATURES, STRATEGY_OUTPUTS, STRATEGY_SPEC};
 use farthing_contract::log::{CallRow, Decision, OutcomeRow, Request as RequestRow, Row, Value};
 use farthing_models::{Alias, Store, StoreOptions};
+use farthing_policy::Heat;
 use farthing_policy::strategy::{Dropped, Member, Mix, Why};
 use farthing_policy::switches::Standing;
 use farthing_proxy::{BypassOrder, Inside, OwnPart, PlanReport, RouteSwitches, SwitchedStrategy};
@@ -438,4 +439,22 @@ async fn a_slow_l2_is_left_out_and_all_else_stays() {
     world.busy(30_000, 5, 240).await;
     assert_eq!((view(&world).0, &*view(&world).1), (Standing::On, &[][..]));
     assert!(kept.reads.load(Ordering::Relaxed) > reads);
+}
+
+/// D7: the class follows the measured rate, and falls when nobody asks any more.
+#[tokio::test(start_paused = true)]
+async fn the_class_of_a_route_is_that_of_its_rate() {
+    let world = World::new(config(StrategyBy::Rule));
+    assert_eq!(world.plan().heat, None);
+    let of = |range: std::ops::Range<f64>, class: Heat| {
+        let (heat, rate) = world.plan().heat.unwrap();
+        assert!(heat == class && range.contains(&rate), "{heat:?} at {rate}");
+    };
+    world.busy(0, 30, 20).await;
+    of(20.0..40.0, Heat::Warm);
+    world.busy(10_000, 300, 15).await;
+    of(100.0..300.0, Heat::Hot);
+    tokio::time::advance(Span::from_secs(3_600)).await;
+    world.inside.plan();
+    of(0.0..10.0, Heat::Cold);
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::{CallId, CallReport, Money, Span};
+use crate::{CallId, CallReport, Money, Span, TraceContext};
 
 /// Under which terms a call may be made together with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +56,25 @@ pub struct Batch {
     pub attempts: Box<[CallReport]>,
     /// Its answer; `None` when no head came.
     pub answer: Option<BatchAnswer>,
+    /// The span of each member, where it is recorded.
+    pub spans: Box<[Option<TraceContext>]>,
     priced: OnceLock<(BatchPrice, Shares)>,
 }
 
 impl Batch {
     /// A batch call that has ended and is not priced yet.
     pub fn new(id: CallId, (weights, request_bytes): (Box<[u32]>, u64), attempts: Box<[CallReport]>, answer: Option<BatchAnswer>) -> Self {
-        Self { id, weights, request_bytes, attempts, answer, priced: OnceLock::new() }
+        Self { id, weights, request_bytes, attempts, answer, spans: Box::default(), priced: OnceLock::new() }
+    }
+
+    /// Whose spans its members are.
+    pub fn traced(self, spans: Box<[Option<TraceContext>]>) -> Self {
+        Self { spans, ..self }
+    }
+
+    /// Which member's trace has the batch call itself: the first that is recorded, and the span of its first attempt there.
+    pub fn span(spans: &[Option<TraceContext>]) -> Option<(usize, TraceContext)> {
+        spans.iter().enumerate().find_map(|(index, span)| Some((index, (*span)?.together())))
     }
 
     /// What it costs as a whole. `price` tells it, and is asked once for all members, by whoever comes first.

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use crate::reasons;
 use crate::{
     BatchAnswer, BatchPart, BatchTerms, Body, CallId, Claim, KeyHash, Limited, Money, RouteName, RoutingWeights, Span, Tenant, Time,
+    TraceContext,
 };
 
 reasons! {
@@ -295,6 +296,10 @@ pub trait CallSink: Send + Sync {
     fn waited(&self, _span: Span) {}
     /// Takes what is to be told the tokens of the attempt that comes next; must not block.
     fn reserved(&self, _tokens: Box<dyn Reserved>) {}
+    /// The span of the attempt that comes next, where it will be recorded: what the provider is told as the parent of its own.
+    fn span(&self) -> Option<TraceContext> {
+        None
+    }
     /// Whether somebody wants interim answers (1xx) of the provider; asked once for each attempt.
     fn wants_interim(&self) -> bool {
         false

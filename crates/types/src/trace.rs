@@ -10,6 +10,8 @@ const LONGEST_STATE: usize = 512;
 /// Members that go first when a `tracestate` is too long.
 const LONG_MEMBER: usize = 128;
 const SAMPLED: u8 = 1;
+/// Keeps spans apart that are made of one another.
+const APART: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A trace, and the span within it that others are children of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,36 @@ impl TraceContext {
     /// The same trace with another span.
     pub const fn child(self, span: u64) -> Self {
         Self { span: if span == 0 { 1 } else { span }, ..self }
+    }
+
+    /// The same, where whoever is told of it is to record it or not.
+    pub const fn recorded(self, sampled: bool) -> Self {
+        Self { sampled, ..self }
+    }
+
+    /// The span of a call's attempt: the first bears the call's id, for that is what it was sent with; each later one an id that follows from it.
+    pub const fn attempt(self, nth: u16) -> Self {
+        if nth == 0 { self } else { self.child(mix(self.span.wrapping_add(APART.wrapping_mul(nth as u64)))) }
+    }
+
+    /// The span of the call that is made for several, of which this one is a part.
+    pub const fn together(self) -> Self {
+        self.child(mix(self.span ^ APART))
+    }
+
+    /// The number of the trace.
+    pub const fn trace(self) -> u128 {
+        self.trace
+    }
+
+    /// The span.
+    pub const fn span(self) -> u64 {
+        self.span
+    }
+
+    /// Whether whoever made the span may have recorded it.
+    pub const fn is_sampled(self) -> bool {
+        self.sampled
     }
 
     /// Reads a `traceparent`, as strictly as section 3.2 wants it: what is wrong in any way is no context. Of versions to come it
@@ -57,6 +89,13 @@ impl TraceContext {
     pub fn trace_id(self) -> String {
         format!("{:032x}", self.trace)
     }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): different numbers stay different.
+const fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 impl fmt::Display for TraceContext {
@@ -164,6 +203,17 @@ mod tests {
         for text in [format!("cc-{}", &GOOD[3..]), format!("cc-{}-more-to-come", &GOOD[3..])] {
             assert_eq!(TraceContext::parse(&text).unwrap().to_string(), GOOD, "{text}");
         }
+    }
+
+    #[test]
+    fn spans_that_follow_from_one_another_are_others() {
+        let call = TraceContext::parse(GOOD).unwrap();
+        assert_eq!(call.attempt(0), call);
+        let all: HashSet<u64> =
+            (0..100).flat_map(|nth| [call.attempt(nth), call.together().attempt(nth)]).map(TraceContext::span).collect();
+        assert_eq!(all.len(), 200);
+        assert_eq!((call.attempt(3).trace(), call.attempt(3).is_sampled()), (call.trace(), call.is_sampled()));
+        assert!(!call.recorded(false).is_sampled());
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use farthing_types::{Body, Call, CallId, CallReport, CallSink, Clock, Failure, FailureKind, Reply, Span, Time};
+use farthing_types::{Body, Call, CallId, CallReport, CallSink, Clock, Failure, FailureKind, Reply, Span, Time, TraceContext};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,6 +26,8 @@ use crate::target::Base;
 use crate::traffic::{Traffic, UnderWay};
 use crate::tunnel::{self, Tunnel};
 use crate::{Origin, Protocol, UpstreamError, UpstreamSpec};
+
+pub(crate) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Sends each call once, over pooled connections.
 pub struct Client(Arc<Shared>);
@@ -97,7 +99,11 @@ impl Shared {
         let patience = if again { self.try_deadline } else { self.head_deadline };
         let (pool, up) = self.way(&mut call)?;
         let interim = call.sink.wants_interim().then(|| Arc::clone(&call.sink));
+        let (span, id) = (call.sink.span(), call.id);
         let mut request = self.request(pool, call)?;
+        if let Some(span) = span {
+            tell_span(request.headers_mut(), (span, id));
+        }
         match interim {
             _ if up.is_some() => tunnel::ask(request.headers_mut()),
             Some(sink) => hyper::ext::on_informational(&mut request, move |answer| hand_on(&*sink, answer.status(), answer.headers())),
@@ -210,6 +216,16 @@ fn whole(body: &mut Incoming) -> Option<Bytes> {
     match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
         _ => None,
+    }
+}
+
+/// Makes this attempt the parent of what the provider records, where it would be told that the call is.
+fn tell_span(headers: &mut HeaderMap, (span, call): (TraceContext, CallId)) {
+    let of_call = |told: &HeaderValue| told.to_str().ok().and_then(TraceContext::parse).is_some_and(|parent| parent.span() == call.0);
+    if let Some(told) = headers.get_mut(&TRACE_PARENT).filter(|told| of_call(told))
+        && let Ok(parent) = HeaderValue::try_from(span.to_string())
+    {
+        *told = parent;
     }
 }
 

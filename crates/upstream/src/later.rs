@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use farthing_types::{CallReport, CallSink, MappedAnswer, Reserved, Span};
+use farthing_types::{CallReport, CallSink, MappedAnswer, Reserved, Span, TraceContext};
 use http::{HeaderMap, StatusCode};
 
 /// Adds the attempts made before to the numbers of those that come, and counts these. The innermost client cannot know what came before.
@@ -36,6 +36,9 @@ impl CallSink for Later {
     }
     fn reserved(&self, tokens: Box<dyn Reserved>) {
         self.sink.reserved(tokens);
+    }
+    fn span(&self) -> Option<TraceContext> {
+        self.sink.span()
     }
     fn wants_interim(&self) -> bool {
         self.sink.wants_interim()

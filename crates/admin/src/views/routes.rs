@@ -155,6 +155,12 @@ pub struct RouteInfo {
     /// The order by which everything passes by; null where nothing does.
     #[serde(default)]
     pub bypass: Option<BypassInfo>,
+    /// How much it is asked: `cold`, `warm` (more than 10 requests a second) or `hot` (more than 100); null before its first request.
+    #[serde(default)]
+    pub heat: Option<String>,
+    /// Requests a second, over some ten minutes.
+    #[serde(default)]
+    pub requests_per_second: Option<f64>,
     /// Which strategies it uses; null before its first request, and where nothing may be done.
     #[serde(default)]
     pub plan: Option<PlanInfo>,

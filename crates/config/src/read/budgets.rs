@@ -67,7 +67,7 @@ fn scope(s: &Section<'_, '_>) -> BudgetScope {
     scope
 }
 
-fn zone(value: &DeValue<'_>) -> Result<std::sync::Arc<str>, Bad> {
+pub(super) fn zone(value: &DeValue<'_>) -> Result<std::sync::Arc<str>, Bad> {
     let name = v::arc_text(value)?;
     match jiff::tz::TimeZone::get(&name) {
         Ok(_) => Ok(name),

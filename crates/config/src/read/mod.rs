@@ -34,6 +34,7 @@ mod registry_providers;
 mod registry_routing;
 mod registry_sinks;
 mod registry_tables;
+mod registry_telemetry;
 mod resolve;
 mod retention;
 mod rights;
@@ -44,10 +45,12 @@ mod shared;
 mod sinks;
 mod sinks_clickhouse;
 mod sinks_s3;
+mod telemetry;
 mod tls;
 mod tune;
 mod upgrade;
 pub(crate) mod values;
+mod warm;
 
 #[cfg(test)]
 mod events_tests;
@@ -130,6 +133,7 @@ impl Config {
         draft.config.experiments = experiments::read(&top);
         draft.config.events = events::read(&top);
         draft.config.sinks = sinks::read(&top, &draft.config.log);
+        draft.config.telemetry = telemetry::read(&top);
         draft.config.budgets = budgets::read(&top);
         draft.config.limits = limits::read(&top);
         draft.config.overload = limits::overload(&top);

@@ -1,7 +1,7 @@
 //! Every key of a configuration file, once: the reader refuses what is not here, and the reference page is printed from
 //! here. Defaults stand as TOML text; a test reads them all and compares with the defaults in the code.
 
-pub(crate) use super::registry_batch::{BATCH, DEFER, PROMPT_CACHE, TUNE, UPGRADE};
+pub(crate) use super::registry_batch::{BATCH, DEFER, PROMPT_CACHE, TUNE, UPGRADE, WARM};
 pub(crate) use super::registry_events::{EVENT_RULE, EVENTS, EXPERIMENT, VARIANT};
 pub(crate) use super::registry_fleet::FLEET;
 pub(crate) use super::registry_identity::{ADMIN_TOKEN, JWT, JWT_CLAIMS, KEY, TENANT};
@@ -15,6 +15,7 @@ pub(crate) use super::registry_providers::{COMPRESS_REQUESTS, PRESET, PROVIDER, 
 pub(crate) use super::registry_routing::{ADAPTER, ERROR_IF, LEG, WEIGHTS};
 pub(crate) use super::registry_sinks::{MODEL_STORE, SINK};
 pub(crate) use super::registry_tables::TABLES;
+pub(crate) use super::registry_telemetry::{OTLP, TELEMETRY};
 
 /// The keys of one table.
 pub(crate) type Keys = &'static [Key];
@@ -84,6 +85,7 @@ pub(crate) const TOP: Keys = &[
     table("log", Kind::Table, "The Parquet log."),
     table("retention", Kind::Table, "How long its rows stay."),
     table("sinks", Kind::Array, "Where its finished files are shipped to."),
+    table("telemetry", Kind::Table, "What is told of requests to programs that watch them."),
     table("models", Kind::Table, "Predictors."),
     table("holdout", Kind::Table, "The savings holdout."),
     table("audit", Kind::Table, "Answers that are checked at the origin."),
@@ -453,6 +455,7 @@ pub(crate) const ROUTE: Keys = &[
     table("prompt_cache", Kind::Table, "Prompts are marked for the provider's own cache; without the table they are not."),
     table("defer", Kind::Table, "Calls that can wait go to the provider's batch endpoint; without the table none does."),
     table("tune", Kind::Table, "Numbers of the plan that experiments may move, and between which bounds; without the table none is."),
+    table("warm", Kind::Table, "Copies are warmed by the clock; without the table they are not."),
     table("upgrade", Kind::Table, "WebSockets are tunnelled; without the table they are refused."),
     table("prices", Kind::Table, "Prices by local contract, in place of the provider's; see `[providers.NAME.prices]`."),
 ];

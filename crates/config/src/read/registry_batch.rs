@@ -1,4 +1,4 @@
-//! Keys of `[routes.NAME.batch]`, `[routes.NAME.prompt_cache]`, `[routes.NAME.defer]`, `[routes.NAME.tune]` and `[routes.NAME.upgrade]`.
+//! Keys of `[routes.NAME.batch]`, `[routes.NAME.prompt_cache]`, `[routes.NAME.defer]`, `[routes.NAME.tune]`, `[routes.NAME.upgrade]` and `[routes.NAME.warm]`.
 
 use super::registry::{Keys, key};
 
@@ -133,4 +133,13 @@ pub(crate) const UPGRADE: Keys = &[
         "[]",
         "Sites whose pages may open one, as browsers write them (`https://app.example.com`), beside those of the host that is asked; `*` is any. Programs say none, and may.",
     ),
+];
+
+pub(crate) const WARM: Keys = &[
+    key("at", "list", "", "Required. Times of the day before a peak, such as `[\"06:30\"]`."),
+    key("time_zone", "zone", "\"UTC\"", "IANA name of the time zone in which they are read."),
+    key("limit", "money", "", "Required. What one time may cost at most; the price of a call must be known."),
+    key("keys", "count", "1000", "How many keys are looked at, those that are asked for most first. What is fresh is left alone."),
+    key("rate", "number", "10.0", "Most calls a second."),
+    key("within", "time", "\"10m\"", "No call begins so long after the time."),
 ];

@@ -3,9 +3,9 @@
 use super::registry::{
     ADAPTER, ADMIN, ADMIN_TOKEN, ALERTS, AUDIT, BATCH, BUDGET, CACHE, CERTIFICATE, COMPRESS_REQUESTS, CONDITION, CURRENCY, DATA, DEFER,
     ERROR_IF, EVENT_RULE, EVENTS, EXPERIMENT, FLEET, FORWARD, HOLDOUT, JWT, JWT_CLAIMS, KEY, L2, LEG, LIMIT, LOG, LONG_RATES, METER,
-    MODEL_STORE, MODELS, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT, ROUTE,
-    SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TENANT, TERMS, TIER, TLS, TOKEN_RATES, TOP, TUNE, Table, UPGRADE, UPSTREAM,
-    VARIANT, WEIGHTS, WRITE_RULE,
+    MODEL_STORE, MODELS, OTLP, OVERHEAD, OVERLOAD, PREFETCH, PRICE_FILES, PRICES, PROMPT_CACHE, PROVIDER, RETENTION, RETENTION_TENANT,
+    ROUTE, SELF_COST, SERVICE, SERVICE_RATES, SINK, STRATEGIES, TELEMETRY, TENANT, TERMS, TIER, TLS, TOKEN_RATES, TOP, TUNE, Table,
+    UPGRADE, UPSTREAM, VARIANT, WARM, WEIGHTS, WRITE_RULE,
 };
 
 use super::registry_limits;
@@ -83,6 +83,16 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "A place that the finished files of the log are shipped to, each once, whoever dies in between; docs/sinks.md has more. The log stays as it is: \
               what a sink lacks is read from it again.",
         keys: SINK,
+    },
+    Table {
+        heading: "[telemetry]",
+        doc: "What is told of requests to programs that watch them, beside `/metrics` and the log.",
+        keys: TELEMETRY,
+    },
+    Table {
+        heading: "[telemetry.otlp]",
+        doc: "A collector of traces (OpenTelemetry, OTLP over HTTP with protobuf); without the table nothing is traced. docs/traces.md has more.",
+        keys: OTLP,
     },
     Table { heading: "[models]", doc: "Predictors.", keys: MODELS },
     Table {
@@ -196,6 +206,11 @@ pub(crate) const TABLES: &[Table] = &[
         doc: "Numbers of the route's plan that the proxy may move by experiments of its own, one at a time, each between its bounds: docs/experiments.md. A number without bounds stays as \
               configured. Nothing moves under `farthing freeze`.",
         keys: TUNE,
+    },
+    Table {
+        heading: "[routes.NAME.warm]",
+        doc: "At these times of the day the keys that are asked for most are fetched unless they are fresh; docs/operating.md has more.",
+        keys: WARM,
     },
     Table {
         heading: "[routes.NAME.upgrade]",

@@ -64,6 +64,7 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
         super::prompt_cache::obey(top, &route, &provider.provider);
         super::defer::obey(top, &route, &provider.provider);
         super::upgrade::obey(top, &route, &provider.provider);
+        super::warm::obey(top, &route, &provider.provider);
         super::tune::obey(top, &route);
         if let Some(other) = checked.iter().find(|other| route.matcher.overlaps(&other.matcher)) {
             let key = format!("routes.{}", route.name);

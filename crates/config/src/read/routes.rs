@@ -123,6 +123,7 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, draft: &mut RouteDraft) {
     super::prompt_cache::fill(s, path, route);
     super::defer::fill(s, path, route);
     super::upgrade::fill(s, path, route);
+    super::warm::fill(s, path, route);
     super::tune::fill(s, path, route);
     prices(s, path, &mut route.prices);
 }

@@ -152,6 +152,16 @@ impl<'d, 'a> Section<'d, 'a> {
         section
     }
 
+    /// A table under `path` whose keys are names that somebody chose.
+    pub const fn free(doc: &'d Document<'a>, table: &'d DeTable<'a>, path: &'d str) -> Self {
+        Self { doc, table, path }
+    }
+
+    /// Its keys, as they stand.
+    pub fn names(&self) -> impl Iterator<Item = &'d str> {
+        self.table.keys().map(|key| key.get_ref().as_ref())
+    }
+
     /// The path of `key` in this table.
     pub fn full(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }

@@ -465,6 +465,9 @@ fn documented_defaults_are_the_defaults() {
                 "[[jwt]]" => "name = \"i\"\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"f\"",
                 // Read in `identity_tests`, and beside their reader.
                 "[jwt.claims]" | "[routes.NAME.prompt_cache]" | "[routes.NAME.defer]" | "[routes.NAME.tune]" => continue,
+                // And beside its reader: a route must be shared.
+                "[routes.NAME.warm]" => continue,
+                "[telemetry.otlp]" => "endpoint = \"http://collector\"",
                 "[models.store]" => "bucket = \"models\"\nregion = \"eu-central-1\"",
                 "[budgets.NAME]" => "limit = \"1\"\nwindow = \"ever\"",
                 _ => "",

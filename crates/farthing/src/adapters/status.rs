@@ -71,7 +71,10 @@ impl RoutesView for Running {
             let prefetch = ahead.iter().find(|books| books.route == route.name).map(ahead_info).unwrap_or_default();
             let providers = routings.iter().find(|report| report.route == route.name).map(providers).unwrap_or_default();
             let found = switches.iter().find(|of| of.route == route.name);
+            let heat = plans.iter().find(|report| report.route == route.name).and_then(|report| report.heat);
             RouteInfo {
+                heat: heat.map(|(heat, _)| heat.as_str().to_owned()),
+                requests_per_second: heat.map(|(_, rate)| rate),
                 prefetch,
                 providers,
                 audit: audits.iter().find(|of| of.route == route.name).map(audit),
@@ -142,6 +145,8 @@ impl Running {
             totals: counted.map(totals).unwrap_or_default(),
             prefetch: AheadInfo::default(),
             bypass: None,
+            heat: None,
+            requests_per_second: None,
             plan: None,
             audit: None,
             switches: Vec::new(),

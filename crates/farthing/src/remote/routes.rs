@@ -50,6 +50,9 @@ fn told(route: &RouteInfo) -> String {
     for line in super::status::extra(totals).lines() {
         text += &format!("  {line}\n");
     }
+    if let Some((heat, rate)) = route.heat.as_ref().zip(route.requests_per_second) {
+        text += &format!("  {heat}: {rate:.1} requests a second\n");
+    }
     text += &providers(&route.providers);
     if let Some(order) = &route.bypass {
         text += &format!("  {}\n", super::bypass::line(order));
@@ -244,6 +247,8 @@ mod tests {
             },
             audit: Some(AuditInfo { checked: 500, stale: 20, share: Some(0.04), low: Some(0.02), high: Some(0.07), ttl_scale: 0.5 }),
             bypass: Some(BypassInfo { since: "T1".to_owned(), reason: "wrong answers".to_owned(), ..BypassInfo::default() }),
+            heat: Some("warm".into()),
+            requests_per_second: Some(23.44),
             plan: Some(PlanInfo {
                 mix: "cache".to_owned(),
                 by: "rule:mix".to_owned(),
@@ -303,6 +308,6 @@ mod tests {
         let off = |reason: &str| AheadInfo { state: "off".to_owned(), reason: Some(reason.to_owned()), ..AheadInfo::default() };
         assert_eq!((ahead(&off("terms")), ahead(&off("no-price-wait"))), ("  fetching ahead: off (terms)\n".to_owned(), String::new()));
         let text = told(&RouteInfo { not_saved: Vec::new(), not_kept: Vec::new(), ..route });
-        assert!(text.contains("nothing was asked yet"), "{text}");
+        assert!(text.contains("nothing was asked yet") && text.contains("  warm: 23.4 requests a second\n"), "{text}");
     }
 }

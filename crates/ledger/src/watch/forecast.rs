@@ -29,6 +29,11 @@ pub struct Forecast {
 }
 
 impl Forecast {
+    #[cfg(test)]
+    pub(super) const fn of(totals: Vec<f64>, so_far: f64) -> Self {
+        Self { totals, so_far }
+    }
+
     /// The total that is not exceeded with probability `q`, dollars.
     pub fn quantile(&self, q: f64) -> f64 {
         quantile(&self.totals, q)

@@ -13,6 +13,7 @@ mod detect;
 mod forecast;
 mod history;
 mod mix;
+mod overrun;
 mod random;
 mod series;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use book::{Book, BookCounts, Delivery, Told, pause};
 pub use forecast::{Forecast, forecast};
 pub use history::{History, Hour};
 pub use mix::Split;
+pub use overrun::Overrun;
 pub use random::Random;
 pub use series::{Change, Found};
 pub use watcher::{Anomaly, HourRow, SeriesKey, Watcher};

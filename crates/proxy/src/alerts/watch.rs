@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use farthing_config::AlertsConfig;
 use farthing_ledger::costs::{CostError, CostQuery, CostReport, CostStore, Dimension, Limits, RecentRows, Window, money};
-use farthing_ledger::watch::{Alert, HourRow, SeriesKey, Watcher, anomaly, billing_at_risk, budget, overrun, unpriced};
+use farthing_ledger::watch::{Alert, Forecast, HourRow, Overrun, SeriesKey, Watcher, anomaly, billing_at_risk, budget, overrun, unpriced};
 use farthing_types::{Money, Span, Time};
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +25,6 @@ const TURN: Span = Span::from_secs(60);
 const LONGEST: Span = Span::from_secs(60);
 /// Unpriced routes and targets that are told of an hour, those with most calls.
 const MOST_UNPRICED: usize = 20;
-/// Probability of an overrun from which it is told.
-const LIKELY: f64 = 0.9;
 
 /// What the month will have cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +56,8 @@ pub struct WatchStats {
 pub(super) struct Watching {
     watcher: Watcher,
     month: Month,
+    /// Whether the month is bound to cost more than it may.
+    overrun: Overrun,
     hours: u64,
     failed: u64,
     /// Rows of the log that had been dropped at the last look.
@@ -68,7 +68,7 @@ impl Watching {
     pub(super) fn new(config: &AlertsConfig) -> Self {
         let bytes = usize::try_from(config.memory_bytes).unwrap_or(usize::MAX);
         let watcher = Watcher::new(bytes, config.floor.as_usd_f64());
-        Self { watcher, month: Month::default(), hours: 0, failed: 0, dropped: 0 }
+        Self { watcher, month: Month::default(), overrun: Overrun::default(), hours: 0, failed: 0, dropped: 0 }
     }
 
     pub(super) fn stats(&self) -> WatchStats {
@@ -97,14 +97,31 @@ impl Watching {
     }
 
     pub(super) fn forecast(&self, tenant: Option<&str>, limit: Option<Money>) -> Option<MonthForecast> {
-        let so_far = self.month.so_far(tenant)?;
-        let next = self.watcher.next()?;
-        let (_, month) = month_of(self.month.until() - 1);
-        // The same hour, the same forecast.
-        let seed = next.unsigned_abs();
-        let told = self.watcher.forecast(tenant, (so_far as f64 / 1e9, self.month.until()), seed)?;
+        let (so_far, told) = self.foretold(tenant)?;
         let over = limit.filter(|_| tenant.is_none()).map(|limit| told.over(limit.as_usd_f64()));
-        Some(MonthForecast { month, so_far: money(so_far), quantiles: [0.1, 0.5, 0.9].map(|q| told.quantile(q)), over })
+        Some(self.told(so_far, &told, over))
+    }
+
+    /// Spent so far in the month, nano-dollars, and what it will have been.
+    fn foretold(&self, tenant: Option<&str>) -> Option<(i128, Forecast)> {
+        let so_far = self.month.so_far(tenant)?;
+        // The same hour, the same forecast.
+        let seed = self.watcher.next()?.unsigned_abs();
+        let told = self.watcher.forecast(tenant, (so_far as f64 / 1e9, self.month.until()), seed)?;
+        Some((so_far, told))
+    }
+
+    fn told(&self, so_far: i128, told: &Forecast, over: Option<f64>) -> MonthForecast {
+        let (_, month) = month_of(self.month.until() - 1);
+        MonthForecast { month, so_far: money(so_far), quantiles: [0.1, 0.5, 0.9].map(|q| told.quantile(q)), over }
+    }
+
+    /// What is to be told of the month after the hour that was taken last, where it is bound to cost more than `limit`.
+    fn overrun(&mut self, limit: Money) -> Option<MonthForecast> {
+        let hour = self.watcher.next()? - 1;
+        let (so_far, told) = self.foretold(None)?;
+        let over = self.overrun.hour((hour, self.month.until()), &told, limit.as_usd_f64())?;
+        Some(self.told(so_far, &told, Some(over)))
     }
 
     pub(super) fn forget_tenant(&mut self, tenant: &str) {
@@ -224,7 +241,6 @@ impl State {
             let Some(hours) = self.spent_in(from..to, (to == due.end).then(|| open.clone()), stop) else { return };
             alerts.take(from..to, &hours, self.clock.now());
         }
-        alerts.predict(self.clock.now());
     }
 
     /// What was spent in each of some hours; `None` when that cannot be read, or the watch ends.
@@ -266,11 +282,16 @@ impl Alerts {
 
     /// Takes hours in order and tells of what is still news.
     pub(super) fn take(&self, hours: std::ops::Range<i64>, rows: &BTreeMap<i64, Vec<HourCosts>>, now: Time) {
-        let news = now.nanos().div_euclid(HOUR) - TOLD_HOURS;
+        let over = now.nanos().div_euclid(HOUR);
+        let news = over - TOLD_HOURS;
         for hour in hours {
             let told = self.watching.lock().hour(hour, rows.get(&hour).map_or(&[], Vec::as_slice), now);
             if hour >= news {
                 told.into_iter().for_each(|alert| self.raise(alert));
+            }
+            // What was likely before a restart counts.
+            if hour >= over - Overrun::HOURS {
+                self.predict(now, hour >= news);
             }
         }
     }
@@ -281,11 +302,11 @@ impl Alerts {
         hours.for_each(|hour| watching.again(hour, rows.get(&hour).map_or(&[], Vec::as_slice)));
     }
 
-    /// Tells when the month will probably cost more than it may.
-    pub(super) fn predict(&self, now: Time) {
+    /// Tells when the month is bound to cost more than it may, as far as the hour tells that was taken last.
+    fn predict(&self, now: Time, is_news: bool) {
         let Some(limit) = self.config.load().per_month else { return };
-        let Some(told) = self.forecast(None) else { return };
-        if let Some(over) = told.over.filter(|over| *over >= LIKELY) {
+        let told = self.watching.lock().overrun(limit);
+        if let Some((told, over)) = told.filter(|_| is_news).and_then(|told| told.over.map(|over| (told, over))) {
             self.raise(overrun(("all spend", &told.month), (limit, over), told.quantiles, now));
         }
     }

@@ -1,5 +1,6 @@
 //! What can be asked of a running proxy, and ordered.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use farthing_ledger::{AggregatesSnapshot, LogError, LogMetrics, PriceError};
 use farthing_models::{AliasInfo, Counts, Status, Store};
 use farthing_sinks::SinkState;
 use farthing_tls::Certificates;
-use farthing_types::{Money, Time};
+use farthing_types::{Money, RouteName, Time};
 use farthing_upstream::{BreakerState, Upstream};
 use http::HeaderMap;
 
@@ -34,6 +35,7 @@ use crate::lifecycle::freeze::{FreezeError, FreezeOrder};
 use crate::lifecycle::{CandidateView, DriftReport};
 use crate::limits::{LimitsReport, MOST_COUNTERS};
 use crate::load::LoadReport;
+use crate::otlp::TraceStats;
 use crate::pace::PaceStats;
 use crate::plans::PlanReport;
 use crate::prefetch::RouteBooks;
@@ -45,6 +47,7 @@ use crate::state::Counters;
 use crate::switches::{BypassError, Order, RouteSwitches};
 use crate::volatile::{self};
 use crate::warm::{self, WarmOrder, WarmRefused, WarmReport};
+use crate::warm_clock::WarmBooks;
 
 use super::{FRESH_WAIT, LOG_WAIT, Proxy};
 
@@ -367,6 +370,14 @@ impl Proxy {
     pub fn sinks(&self) -> Vec<Arc<SinkState>> {
         self.state.sinks.states()
     }
+    /// What became of spans; `None` where nothing is traced.
+    pub fn traces(&self) -> Option<TraceStats> {
+        self.state.traces.as_ref().map(|traces| traces.stats())
+    }
+    /// What warming by the clock has done, by route.
+    pub fn warmed_by_clock(&self) -> BTreeMap<RouteName, WarmBooks> {
+        self.state.warmth.books()
+    }
     /// Real time, as the file system has it.
     pub fn real_now(&self) -> Time {
         self.state.real_now()
@@ -456,6 +467,7 @@ impl Proxy {
         parts.extend(self.budgets().map(|budgets| part("budgets", no_grants(budgets))));
         let shared = self.state.limits(0).and_then(|limits| limits.fleet);
         parts.extend(shared.map(|shared| part("limits", shared.problem())));
+        parts.extend(self.state.traces.iter().map(|traces| part("traces", traces.problem())));
         parts.extend(self.sinks().iter().map(|sink| part(&format!("sink:{}", sink.name), sink.problem())));
         parts.extend(self.state.events.iter().map(|source| part(&format!("events:{}", source.config.name), source.problem())));
         parts.extend(self.state.live().clients.tokens.watched().map(|(name, watched)| part(&format!("jwt:{name}"), watched.problem())));

@@ -92,5 +92,6 @@ fn order(kept: &KeptMember, target: &Arc<str>) -> Order {
         attribution: Attribution { team: kept.team.clone(), service: kept.service.clone(), key: kept.key.clone(), tags: None },
         claim: Claim::default(),
         early: None,
+        caused: None,
     }
 }

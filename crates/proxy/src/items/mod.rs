@@ -148,6 +148,9 @@ pub async fn answered(state: Arc<State>, mut list: Box<List>) -> Response<Body> 
     match list.answer().await {
         Ok(mut response) => {
             debug(response.headers_mut(), &list.whole);
+            if let Some(traces) = &state.traces {
+                traces.list(&list.whole.account, response.status().as_u16(), state.real_now());
+            }
             compressed(&state, &list.whole, None, response)
         }
         Err(reason) => {

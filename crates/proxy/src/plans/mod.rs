@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::ArcSwapOption;
 use farthing_contract::features::{Latency, StrategyStats};
 use farthing_ledger::aggregate::CameTo;
+use farthing_policy::Heat;
 use farthing_policy::strategy::live::LiveDecision;
 use farthing_policy::strategy::{Allowed, StrategyDecision, Terms};
 use farthing_types::{By, DecisionId, RouteName, Span, Time, UncachedReason};
@@ -48,6 +49,8 @@ pub struct Planning {
 #[derive(Default)]
 struct Live {
     stats: StrategyStats,
+    /// How much it is asked, and requests a second; `None` before the first look.
+    heat: Option<(Heat, f64)>,
     /// Requests have come since the last decision.
     moved: bool,
     /// When the last decision was made, in real time.
@@ -88,6 +91,8 @@ pub struct Made {
 pub struct PlanReport {
     /// The route.
     pub route: RouteName,
+    /// How much it is asked, and requests a second over the last minutes; `None` before the first look, and where nothing is decided.
+    pub heat: Option<(Heat, f64)>,
     /// The decision in force; `None` before the first request.
     pub made: Option<Arc<Made>>,
     /// Decisions by kind of decider.
@@ -172,6 +177,7 @@ impl RouteState {
         let read = |count: &AtomicU64| count.load(Relaxed);
         PlanReport {
             route: self.route.name.clone(),
+            heat: self.planning.live.lock().heat,
             made: self.planning.made(),
             decisions: std::array::from_fn(|index| (DECIDERS[index], read(&counts.decisions[index]))),
             looked_on: read(&counts.looked_on),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use farthing_config::{Route, StrategyBy};
 use farthing_contract::features::{BatchWindow, RouteStats, StrategyInput, StrategyStats};
 use farthing_models::{Alias, Generation, Kind};
-use farthing_policy::Levels;
 use farthing_policy::plan::RequestKind;
 use farthing_policy::strategy::live::{Decider, LiveDecision, live};
 use farthing_policy::strategy::{Allowed, Ask, BatchTerms, StrategyParams, Terms};
+use farthing_policy::{Heat, Levels};
 use farthing_types::{DecisionId, Money, Span, Time};
 
 use super::{Live, Made};
@@ -53,6 +53,8 @@ impl State {
         let window = window(&route.route, &of.stats, now);
         let came = self.fold(route, &mut of.stats, (window, price));
         of.moved |= came.is_some();
+        let rate = of.stats.rate_fast(now);
+        of.heat = Some((of.heat.map_or(Heat::Cold, |(heat, _)| heat).at(rate), rate));
         // Frozen, what was decided stays; what came is kept for later.
         let frozen = !self.may_act() && route.planning.made().is_some();
         if frozen || !is_due(&of, bundle, (real, self.live().config.plans.interval)) {

@@ -38,6 +38,7 @@ use crate::state::State;
 use fetch::Left;
 use mind::{Asked, Mind, Offer, Terms, World, thing};
 use requests::path;
+pub use requests::path as path_of;
 
 pub use books::{Books, RouteBooks};
 pub use queue::{Seen, hand_over, saw, saw_missing};

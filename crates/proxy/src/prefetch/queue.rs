@@ -169,6 +169,7 @@ mod tests {
             failed: Span::ZERO,
             elsewhere: Span::ZERO,
             l2: Span::ZERO,
+            looked: None,
             laps: crate::switches::Laps::default(),
             slice: None,
             plan: None,

@@ -1,9 +1,13 @@
 //! Figures of fetching ahead.
 
+use std::collections::BTreeMap;
+
 use farthing_policy::prefetch::PermitState;
+use farthing_types::RouteName;
 
 use super::Family;
 use crate::prefetch::RouteBooks;
+use crate::warm_clock::WarmBooks;
 
 /// Families of the routes that fetch ahead; of the others there is nothing to tell.
 pub fn families(routes: &[RouteBooks], [unseen, evicted, unwatched]: [u64; 3]) -> Vec<Family<'_>> {
@@ -33,4 +37,23 @@ pub fn families(routes: &[RouteBooks], [unseen, evicted, unwatched]: [u64; 3]) -
         .with(vec![("what", "target")], evicted as f64)
         .with(vec![("what", "outcome")], unwatched as f64);
     vec![live, candidates, calls, refused, spent, saved, unpriced, lost]
+}
+
+/// What warming by the clock has done; nothing where none was.
+pub fn warmed(books: &BTreeMap<RouteName, WarmBooks>) -> Vec<Family<'_>> {
+    if books.is_empty() {
+        return Vec::new();
+    }
+    let mut keys = Family::counter("warmed_by_clock", "Keys that were looked at for warming by the clock, by what became of them");
+    let mut spent = Family::counter("warmed_by_clock_spent", "What warming by the clock has cost").usd();
+    let mut left_out =
+        Family::counter("warmed_by_clock_left_out", "Times that nothing was warmed, for the provider was in trouble, or it was forbidden");
+    for (route, of) in books {
+        for (outcome, count) in &of.outcomes {
+            keys.add(vec![("route", &**route), ("outcome", outcome)], *count as f64);
+        }
+        spent.add(vec![("route", &**route)], of.spent.as_usd_f64());
+        left_out.add(vec![("route", &**route)], of.left_out as f64);
+    }
+    vec![keys, spent, left_out]
 }

@@ -1,6 +1,7 @@
 //! Figures of the decision which strategies a route uses.
 
 use farthing_experiment::tuning::Knob;
+use farthing_policy::Heat;
 use farthing_policy::strategy::Mix;
 
 use super::Family;
@@ -8,7 +9,10 @@ use crate::experiments::TuningView;
 use crate::plans::PlanReport;
 
 /// One row for each route, and for each mix or kind of decider.
-pub fn families(reports: &[PlanReport]) -> [Family<'_>; 7] {
+pub fn families(reports: &[PlanReport]) -> [Family<'_>; 9] {
+    let mut heat =
+        Family::gauge("route_heat", "1 for the class of the route's rate: cold, warm from 10 requests a second on, hot from 100");
+    let mut rate = Family::gauge("route_requests_per_second", "Requests of the route a second, over some ten minutes");
     let mut mix = Family::gauge("plan", "1 for the combination of strategies that the route uses");
     let mut saving = Family::gauge("plan_saving_per_request", "What the combination is expected to save per request").usd();
     let mut decided = Family::counter("plan_decisions", "Decisions about a route's strategies by kind of decider");
@@ -19,6 +23,12 @@ pub fn families(reports: &[PlanReport]) -> [Family<'_>; 7] {
         Family::counter("plan_requests_untold", "Requests that the decision only counted, because more came than are told apart");
     for of in reports {
         let route = || vec![("route", &*of.route)];
+        if let Some((class, requests)) = of.heat {
+            for one in Heat::ALL {
+                heat.add(vec![("route", &*of.route), ("class", one.as_str())], f64::from(u8::from(one == class)));
+            }
+            rate.add(route(), requests);
+        }
         if let Some(made) = &of.made {
             let acting = &made.decision.acting;
             for one in Mix::ALL {
@@ -34,7 +44,7 @@ pub fn families(reports: &[PlanReport]) -> [Family<'_>; 7] {
         fell_back.add(route(), of.fell_back as f64);
         beyond.add(route(), of.beyond as f64);
     }
-    [mix, saving, decided, looked_on, disagreed, fell_back, beyond]
+    [heat, rate, mix, saving, decided, looked_on, disagreed, fell_back, beyond]
 }
 
 /// Values of plans that experiments may move; times in seconds.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use farthing_policy::batch::Alone;
-use farthing_types::{Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Reply, Span};
-use http::{HeaderMap, StatusCode};
+use farthing_types::{
+    Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Reply, Span, TraceContext,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -18,6 +20,7 @@ use super::format::{Broken, Joined, Part};
 use super::headers;
 use super::table::{Begun, Flushed, Member, Place};
 use crate::Origin;
+use crate::client::TRACE_PARENT;
 use crate::later::Later;
 use crate::retry::may_be_made_again;
 
@@ -98,6 +101,8 @@ pub struct Running<'a> {
     /// How long the call may take.
     timeout: Span,
     attempts: Arc<Attempts>,
+    /// Of the members, where they are recorded.
+    spans: Box<[Option<TraceContext>]>,
     answer: Option<BatchAnswer>,
     request_bytes: u64,
 }
@@ -106,6 +111,8 @@ pub struct Running<'a> {
 #[derive(Default)]
 struct Attempts {
     reports: Mutex<Vec<CallReport>>,
+    /// The span of the first; `None` where none is recorded.
+    first: Option<TraceContext>,
     waited: Mutex<Span>,
 }
 
@@ -117,12 +124,19 @@ impl CallSink for Attempts {
     fn waited(&self, span: Span) {
         *self.waited.lock() += span;
     }
+
+    fn span(&self) -> Option<TraceContext> {
+        let made = self.reports.lock().len();
+        Some(self.first?.attempt(u16::try_from(made).unwrap_or(u16::MAX)))
+    }
 }
 
 impl<'a> Running<'a> {
     /// Before the call, which `origin` answers within `timeout`.
     pub fn new(shared: &'a Arc<Shared>, members: Vec<Member>, (origin, timeout): (Arc<dyn Origin>, Span)) -> Self {
-        Self { shared, members, origin, timeout, attempts: Arc::default(), answer: None, request_bytes: 0 }
+        let spans: Box<[_]> = members.iter().map(|member| member.call.sink.span()).collect();
+        let attempts = Arc::new(Attempts { first: Batch::span(&spans).map(|(_, span)| span), ..Attempts::default() });
+        Self { shared, members, origin, timeout, attempts, spans, answer: None, request_bytes: 0 }
     }
 
     /// Makes the call.
@@ -179,6 +193,11 @@ impl<'a> Running<'a> {
         let first = &self.members.first()?.call;
         let Joined { method, target, body } = self.shared.format.join(first, &self.parts())?;
         let purpose = self.members.iter().map(|member| member.call.purpose).find(|purpose| purpose.is_waited_for());
+        let mut headers = headers::of_call(&first.headers, body.is_some());
+        // Each attempt puts a span of its own in the place of the call's.
+        if let Some(call) = self.attempts.first.filter(|_| first.headers.contains_key(TRACE_PARENT)).map(|span| span.child(first.id.0)) {
+            headers.extend(HeaderValue::try_from(call.to_string()).ok().map(|told| (TRACE_PARENT, told)));
+        }
         Some(Call {
             id: first.id,
             route: first.route.clone(),
@@ -187,7 +206,7 @@ impl<'a> Running<'a> {
             key: None,
             method,
             target,
-            headers: headers::of_call(&first.headers, body.is_some()),
+            headers,
             body: body.map_or_else(Body::empty, Body::full),
             repeatable: self.members.iter().all(|member| member.part.repeatable || member.call.repeatable),
             deadline: self.time(),
@@ -231,7 +250,8 @@ impl<'a> Running<'a> {
         let members = std::mem::take(&mut self.members);
         let Some(id) = members.first().map(|member| member.call.id) else { return };
         let weights = members.iter().map(|member| member.part.weight).collect();
-        let batch = Arc::new(Batch::new(id, (weights, self.request_bytes), attempts, self.answer.take()));
+        let batch = Batch::new(id, (weights, self.request_bytes), attempts, self.answer.take());
+        let batch = Arc::new(batch.traced(std::mem::take(&mut self.spans)));
         for ((index, member), fate) in members.into_iter().enumerate().zip(fates) {
             let Member { call, verdict, .. } = member;
             if !waited.is_zero() {

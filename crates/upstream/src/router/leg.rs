@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use farthing_policy::routing::{Measured, Measures, Noted, RoutedBy};
-use farthing_types::{CallReport, CallSink, MappedAnswer, Money, Reserved, Routed, Span, Time};
+use farthing_types::{CallReport, CallSink, MappedAnswer, Money, Reserved, Routed, Span, Time, TraceContext};
 use parking_lot::Mutex;
 
 use super::mapping::Mapping;
@@ -205,6 +205,9 @@ impl CallSink for LegSink {
     }
     fn reserved(&self, tokens: Box<dyn Reserved>) {
         self.inner.reserved(tokens);
+    }
+    fn span(&self) -> Option<TraceContext> {
+        self.inner.span()
     }
     fn mapped(&self, read: MappedAnswer) {
         *self.complete.lock() = read.complete;
