@@ -5,7 +5,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .DEFAULT_GOAL := help
 
 # Crates that never see polars: built and tested together, so that features are unified once.
-PROXY_CRATES := types config contract policy experiment freshness replay models fleet cache upstream ledger sinks proxy admin sim
+PROXY_CRATES := types tls config contract policy experiment freshness replay models fleet cache upstream ledger sinks proxy admin sim
 PROXY_FLAGS := $(foreach c,$(PROXY_CRATES),-p farthing-$(c)) -p farthing
 # Optimised dependencies, our own code with debug assertions: what tests and demo use for the trainer.
 TRAINER := target/debug/farthing-train
