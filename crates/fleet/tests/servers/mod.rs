@@ -2,12 +2,14 @@
 //! `farthing-cache`, which includes this file.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,10 +38,12 @@ fn missing() {
 /// A port that nobody listens on now. Not one that the system gives for connections: between this look and the server's own bind any client
 /// could be given it.
 pub fn free_port() -> u16 {
+    /// Several tests look at once, and none listens yet.
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let drawn = RandomState::new().build_hasher().finish() % 12_000;
         let port = 20_000 + u16::try_from(drawn).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && GIVEN.lock().unwrap().insert(port) {
             return port;
         }
     }
