@@ -108,7 +108,7 @@ impl Browser {
 
 /// What needs no log is shown all the same, and why the rest is not.
 async fn without_a_log(browser: &Browser, program: &Path, dir: &Path) {
-    let config = "[admin]\nlisten = \"127.0.0.1:0\"\n[data]\nlisten = \"127.0.0.1:0\"\n[log]\nenabled = false\n";
+    let config = "[admin]\nlisten = \"127.0.0.1:0\"\n[data]\nlisten = \"127.0.0.1:0\"\n[log]\nenabled = false\n[providers.geo]\nbase_url = \"http://127.0.0.1:9\"\n";
     std::fs::write(dir.join("silent.toml"), config).unwrap();
     let serving = Serving::start_where_it_says(program, dir, "silent.toml").await;
     browser.open(&format!("http://{}/", serving.admin.addr)).await;

@@ -246,7 +246,13 @@ async fn what_runs_for_nobody_counts_in_the_budget_of_its_key() {
     let world = World::new(&vendor, dir.path(), |config, route| {
         config.keys = vec![key];
         let per = Some(farthing_types::BudgetUnit::Key);
-        config.budgets.push(BudgetSpec { name: "keys".into(), limit: "1".parse().unwrap(), per, ..BudgetSpec::default() });
+        config.budgets.push(BudgetSpec {
+            name: "keys".into(),
+            limit: "1".parse().unwrap(),
+            per,
+            enforce: Enforce::Soft,
+            ..BudgetSpec::default()
+        });
         route.on_disconnect = Some(farthing_config::OnDisconnect::Cancel);
     });
     let fields = [("x-farthing-key", secret)];

@@ -51,6 +51,7 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let (ending, ended) = tokio::sync::watch::channel(());
     tokio::pin!(stop);
     loop {
         let accept = async {
@@ -63,15 +64,25 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
             (room, accepted) = accept => match accepted {
                 Ok((stream, peer)) => {
-                    let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());
+                    let (router, watcher, tls, mut ended) = (router.clone(), graceful.watcher(), tls.clone(), ended.clone());
                     connections.spawn(async move {
                         let _room = room;
                         let ended = match tls {
                             None => watcher.watch(connection(stream, peer, router)).await,
-                            Some(tls) => match tls.accept(stream, HEADER_TIMEOUT).await {
-                                Ok(stream) => watcher.watch(connection(stream, peer, router)).await,
-                                Err(_) => return,
-                            },
+                            Some(tls) => {
+                                // Nothing of a request is under way during a handshake.
+                                let secured = tokio::select! {
+                                    _ = ended.changed() => return,
+                                    secured = tls.accept(stream, HEADER_TIMEOUT) => secured,
+                                };
+                                match secured {
+                                    Ok(stream) => watcher.watch(connection(stream, peer, router)).await,
+                                    Err(unsecured) => {
+                                        drop(watcher);
+                                        return unsecured.tell(&plain_http()).await;
+                                    }
+                                }
+                            }
                         };
                         if let Err(error) = ended {
                             tracing::debug!(%error, %peer, "admin connection broke off");
@@ -85,11 +96,19 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
+    drop((listener, ending));
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("admin requests were cut off at shutdown");
     }
     Ok(())
+}
+
+/// What one is told who speaks plain HTTP to a port that speaks TLS.
+fn plain_http() -> Vec<u8> {
+    let detail = "this port speaks TLS: write https:// in the URL";
+    let body = serde_json::json!({ "type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail }).to_string();
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nconnection: close\r\n";
+    format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 type Connection<IO> = http1::Connection<TokioIo<IO>, TowerToHyperService<BoxService>>;

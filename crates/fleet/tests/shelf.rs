@@ -19,6 +19,7 @@ async fn walk(shelf: &Shelf) {
     assert_eq!((shelf.read(1).await.unwrap(), shelf.versions().await.unwrap()), (None, vec![]));
     let put = |over, becomes, mark, body: &'static [u8]| ShelfPut { over, becomes, mark, body };
     assert_eq!(shelf.put(&put(0, 1, "m1", b"first")).await.unwrap(), ShelfSaid::Done);
+    assert_eq!(shelf.put(&put(0, 1, "m1", b"first")).await.unwrap(), ShelfSaid::Done, "the same once more");
     assert_eq!(shelf.put(&put(0, 1, "m2", b"other")).await.unwrap(), ShelfSaid::Version(1), "made from nothing, and there is something");
     assert_eq!(shelf.put(&put(1, 7, "m7", b"seventh \xff")).await.unwrap(), ShelfSaid::Done);
     assert_eq!(shelf.read(7).await.unwrap().unwrap(), b"seventh \xff".as_slice());

@@ -155,6 +155,7 @@ impl Proxy {
         tokens.first_reading(FIRST_KEYS).await;
         let service = Arc::new(Service { state: state.clone() });
         state.forwarding.answers_at(addr);
+        state.forwarding.answers_at(config.admin.addr);
         state.listeners.follow(&state.tasks, &state.real, &stop);
         let edge = edge.with_tls(state.listeners.data.clone());
         let serving = state.tasks.spawn(edge.serve(service, stop.clone()));
@@ -264,6 +265,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
 pub fn could_run(config: &Config) -> Result<(), String> {
     let told = |error: StartError| error.to_string();
     crate::sinks::check(config).map_err(told)?;
+    crate::otlp::check(config).map_err(told)?;
     experiments::check_experiments(config).map_err(told)?;
     prices::book(config).map_err(|error| told(error.into()))?;
     let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
@@ -366,7 +368,7 @@ pub(crate) fn build(
         log,
         sinks: Sinks::open(config, clock.clone(), real.clone())?,
         traces: match &config.telemetry.otlp {
-            Some(otlp) => Some(Traces::open(otlp, real.clone(), Draw::new(config.seed))?),
+            Some(otlp) => Some(Traces::open(otlp, config.data.tls.is_some(), (real.clone(), Draw::new(config.seed)))?),
             None => None,
         },
         forgetting: Default::default(),

@@ -162,6 +162,8 @@ pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(P
 fn host(head: &request::Parts) -> Cow<'_, str> {
     let field = || head.headers.get(HOST).and_then(|v| v.to_str().ok()).map(without_port);
     let host = head.uri.host().or_else(field).unwrap_or_default();
+    // The dot of a full name changes nothing.
+    let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 

@@ -11,7 +11,6 @@ use farthing_cache::Cached;
 use farthing_config::WarmConfig;
 use farthing_freshness::index::{Index, Walk, Weighed};
 use farthing_types::{KeyHash, Money, RouteName, Span, Time};
-use farthing_upstream::BreakerState;
 use http::{HeaderMap, Method, Uri};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -107,7 +106,7 @@ impl Warmth {
     }
 
     /// The paths of a route's keys, those that are asked for most first; `rate` tells how often.
-    fn hottest(&self, route: &str, most: usize, rate: impl Fn(KeyHash) -> f64) -> Vec<(KeyHash, Box<str>)> {
+    fn hottest(&self, route: &str, rate: impl Fn(KeyHash) -> f64) -> Vec<(KeyHash, Box<str>)> {
         let mut found: Vec<(f64, KeyHash, Box<str>)> = Vec::new();
         let mut walk = Walk::all();
         while !walk.is_over() {
@@ -123,7 +122,7 @@ impl Warmth {
         }
         found.retain(|(rate, ..)| *rate >= LEAST);
         found.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.2.cmp(&b.2)));
-        found.into_iter().take(most).map(|(_, key, path)| (key, path)).collect()
+        found.into_iter().map(|(_, key, path)| (key, path)).collect()
     }
 
     fn note_run(&self, route: &RouteName, report: Option<&WarmReport>) {
@@ -196,7 +195,7 @@ pub async fn turn(state: &Arc<State>) {
 async fn warmed(state: Arc<State>, route: Arc<RouteState>) {
     let Some(warm) = route.route.warm.clone() else { return };
     let name = route.route.name.clone();
-    let sound = std::iter::once(&route.pass).chain(&route.swap).all(|upstream| upstream.health().state() == BreakerState::Closed);
+    let sound = std::iter::once(&route.pass).chain(&route.swap).all(|upstream| upstream.health().lets_through());
     if !sound || !route.pace.is_calm() || !state.may_act() {
         state.warmth.note_run(&name, None);
         return tracing::warn!(route = %name, "not warmed by the clock: the provider is in trouble, or automation is frozen");
@@ -234,8 +233,18 @@ fn targets(state: &Arc<State>, route: &Arc<RouteState>, warm: &WarmConfig) -> Ve
     let same = |key: &KeyHash, path: &str| {
         fetch::plan(state, (route, &identity), path, HeaderMap::new()).is_ok_and(|planned| planned.account.key == *key)
     };
-    let hottest = state.warmth.hottest(&route.route.name, warm.keys, rate);
-    hottest.into_iter().filter(|(key, path)| same(key, path)).map(|(_, path)| path.into()).collect()
+    let hottest = state.warmth.hottest(&route.route.name, rate);
+    let known = hottest.len();
+    // Filtered first: a key that only its client's headers lead to takes nobody's place.
+    let same = hottest.into_iter().filter(|(key, path)| same(key, path));
+    let targets: Vec<String> = same.take(warm.keys).map(|(_, path)| path.into()).collect();
+    if targets.is_empty() && known > 0 {
+        tracing::warn!(
+            route = %route.route.name, known,
+            "nothing to warm by the clock: the keys hold clients' headers; profile = \"http\" where no answer depends on them"
+        );
+    }
+    targets
 }
 
 #[cfg(test)]

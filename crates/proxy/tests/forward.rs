@@ -123,6 +123,8 @@ async fn urls_of_providers_take_their_routes_and_go_out_as_the_providers_say() {
         ("http://plain.test/a", "403"),
         ("http://bare.test/a", "http://bare.test/a"),
         ("https://bare.test/a", "403"),
+        ("https://plain.test:8080/a", "403"),
+        ("http://api.own./chat/x", "https://other.test/chat/x"),
         ("http://api.own/a", "https://other.test/a"),
         ("http://API.own:80/b", "https://other.test/b"),
         ("http://other.test/a", "403"),

@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use farthing_config::{Config, CredentialPlace, TtlBy, WarmConfig};
+use farthing_config::{Config, CredentialPlace, Profile, TtlBy, WarmConfig};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::{Inside, WarmBooks};
 use farthing_types::{Body, Call, CallReport, Clock, Failure, Reply, Span, Time};
@@ -75,7 +75,15 @@ impl World {
     }
 
     async fn ask(&self, path: &str) {
-        let request = Request::builder().uri(path).header("host", "farthing.test").body(Body::empty()).unwrap();
+        self.ask_with(path, &[]).await;
+    }
+
+    async fn ask_with(&self, path: &str, fields: &[(&str, &str)]) {
+        let mut request = Request::builder().uri(path).header("host", "farthing.test");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::empty()).unwrap();
         let (head, body) = self.inside.ask(request).await.into_parts();
         assert_eq!(head.status, StatusCode::OK);
         body.collect().await.unwrap();
@@ -139,4 +147,18 @@ async fn it_spends_no_more_than_it_may_and_nothing_untold() {
     let off = World::new(config(None));
     off.a_morning().await;
     assert!(off.until(391).await.is_empty());
+}
+
+/// Where keys hold headers, what only its clients' headers lead to takes nobody's place.
+#[tokio::test(start_paused = true)]
+async fn keys_that_nobody_can_ask_for_by_the_path_are_left_out() {
+    let warm = WarmConfig { keys: 1, ..at_half_past_six(100) };
+    let world = World::new(changed(config(Some(warm)), |route| route.profile = Profile::Api));
+    for _ in 0..20 {
+        world.ask_with("/things/much", &[("accept", "text/plain")]).await;
+    }
+    for _ in 0..5 {
+        world.ask("/things/some").await;
+    }
+    assert_eq!(world.until(391).await, ["/things/some"]);
 }

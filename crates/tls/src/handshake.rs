@@ -4,6 +4,7 @@ use std::io;
 
 use farthing_types::{Span, reasons};
 use rustls::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -37,6 +38,23 @@ pub struct Unsecured {
     pub stream: Option<TcpStream>,
 }
 
+impl Unsecured {
+    /// Tells one who speaks plain HTTP; others are told nothing. What it has sent is read, or the reset would destroy the answer on its way.
+    pub async fn tell(self, answer: &[u8]) {
+        let Some(mut stream) = self.stream else { return };
+        let telling = async {
+            stream.write_all(answer).await?;
+            stream.shutdown().await?;
+            let mut scrap = [0; 1_024];
+            while stream.read(&mut scrap).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _it_may_be_gone = tokio::time::timeout(LINGER, telling).await;
+    }
+}
+
+/// How long one who was told is waited for.
+const LINGER: Span = Span::from_secs(1);
 /// The first byte of each record of a handshake.
 const HANDSHAKE: u8 = 22;
 

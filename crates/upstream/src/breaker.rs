@@ -133,6 +133,10 @@ impl Health {
             State::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
+    /// Whether a call that comes now would pass, also as the one that finds out whether the upstream is back.
+    pub fn lets_through(&self) -> bool {
+        self.standing() != Standing::Away
+    }
     /// Resolves when it opens the next time.
     pub(crate) fn opens(&self) -> Notified<'_> {
         self.opens.notified()

@@ -111,7 +111,7 @@ impl Shared {
         }
         let mut attempt = attempt.begun();
         let head_by = ends.min(after(attempt.began, patience));
-        match pool.request(request, head_by, &mut attempt.sent).await {
+        match pool.request(request, (head_by, ends), &mut attempt.sent).await {
             Ok(Answered { response, .. }) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match up {
                 Some(up) if tunnel::is_named(response.headers()) => Box::pin(self.open(response, (attempt, head_by), (up, slot))).await,
                 _ => Err(attempt.failed(FailureKind::Protocol, "101 to a request that asked for no upgrade, or for another")),
@@ -250,7 +250,7 @@ pub(crate) fn after(from: Instant, span: Span) -> Instant {
 }
 
 /// Makes the framing fields say what the body is: hyper trusts them over the body.
-fn frame(headers: &mut HeaderMap, method: &Method, body: &Body) {
+pub fn frame(headers: &mut HeaderMap, method: &Method, body: &Body) {
     let exact = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
     let mut announced = headers.get_all(CONTENT_LENGTH).iter();
     let first = announced.next().cloned();

@@ -25,18 +25,30 @@ use crate::{Protocol, Roots, UpstreamError, UpstreamSpec};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Set once the first byte of HTTP was written to a connection.
+/// What became of what is to be written to a connection.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Written(Arc<AtomicBool>);
+pub(crate) struct Written(Arc<Out>);
+
+#[derive(Debug, Default)]
+struct Out {
+    /// The first byte of HTTP was written.
+    begun: AtomicBool,
+    /// More may be held: hyper flushes when it holds nothing.
+    held: AtomicBool,
+}
 
 impl Written {
     /// Whether it was.
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.begun.load(Ordering::Acquire)
     }
     /// From here on it is the next request's.
     pub(crate) fn renew(&self) {
-        self.0.store(false, Ordering::Release);
+        self.0.begun.store(false, Ordering::Release);
+    }
+    /// Whether some of it is still to be written.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.held.load(Ordering::Acquire)
     }
 }
 
@@ -146,8 +158,9 @@ impl Wire {
         self.written.clone()
     }
     fn note(&self, result: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
-        if matches!(result, Poll::Ready(Ok(n)) if n > 0) && !self.written.0.load(Ordering::Relaxed) {
-            self.written.0.store(true, Ordering::Release);
+        self.written.0.held.store(true, Ordering::Release);
+        if matches!(result, Poll::Ready(Ok(n)) if n > 0) && !self.written.0.begun.load(Ordering::Relaxed) {
+            self.written.0.begun.store(true, Ordering::Release);
         }
         result
     }
@@ -178,7 +191,11 @@ impl Write for Wire {
         self.io.is_write_vectored()
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.written.0.held.store(false, Ordering::Release);
+        }
+        flushed
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)

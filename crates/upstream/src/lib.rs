@@ -49,7 +49,7 @@ pub use batch::{
     ListFormat, Part, Piece, Rest, Seat, Ways, of_envelope,
 };
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
-pub use client::Client;
+pub use client::{Client, frame};
 pub use compress::{Compress, CompressSpec, REST};
 pub use credential::{CREDENTIAL_HEADERS, Credential, Place, Secret};
 pub use deadline::Deadline;

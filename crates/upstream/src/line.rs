@@ -109,9 +109,9 @@ impl Line {
         self.connection.is_none()
     }
 
-    /// Whether the request's body is still on its way up.
+    /// Whether the request's body is still on its way up: it comes bit by bit, or hyper holds some of it.
     pub(crate) fn is_sending(&self) -> bool {
-        self.marks.up.load(Ordering::Acquire)
+        self.marks.up.load(Ordering::Acquire) || self.written.is_held()
     }
 
     /// Moves it on until it can take the next request; `false` when it ends before.

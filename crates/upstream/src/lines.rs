@@ -113,7 +113,12 @@ impl Lines {
     }
 
     /// Sends a request; `sent` tells, whatever becomes of this future, whether something of it was written.
-    pub(crate) async fn request(self: &Arc<Self>, mut request: Request<Body>, by: Instant, sent: &mut Sent) -> Result<Answered, Lost> {
+    pub(crate) async fn request(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        (by, ends): (Instant, Instant),
+        sent: &mut Sent,
+    ) -> Result<Answered, Lost> {
         loop {
             let (mut line, used) = match self.take() {
                 Some(line) => (line, true),
@@ -122,7 +127,7 @@ impl Lines {
             };
             sent.line = Some(line.written());
             match line.exchange(request, by).await {
-                Ok(response) => return Ok(Answered { response, rest: self.after_head(line) }),
+                Ok(response) => return Ok(Answered { response, rest: self.after_head(line, ends) }),
                 Err(Stopped::Unbegun(again, _)) if used => {
                     sent.line = None;
                     request = *again;
@@ -134,11 +139,12 @@ impl Lines {
         }
     }
 
-    fn after_head(self: &Arc<Self>, mut line: Box<Line>) -> Rest {
+    fn after_head(self: &Arc<Self>, mut line: Box<Line>, ends: Instant) -> Rest {
         if line.is_sending() && !line.is_over() {
             let home = Arc::clone(self);
             drop(self.tasks.spawn(async move {
-                if line.finish().await {
+                // Whoever answers early may take no more.
+                if timeout_at(ends, line.finish()).await == Ok(true) {
                     home.put_back(line);
                 }
             }));
@@ -223,8 +229,10 @@ impl Lines {
             Ok(Either::Left((Err(_), opening))) => opening.await.map(|line| (line, false)),
             Ok(Either::Right((opened, _))) => {
                 told.close();
-                if let Ok(line) = told.try_recv() {
-                    self.put_back(line);
+                match told.try_recv() {
+                    Ok(line) if opened.is_err() => return Ok((line, true)),
+                    Ok(line) => self.put_back(line),
+                    Err(_) => {}
                 }
                 opened.map(|line| (line, false))
             }

@@ -192,9 +192,14 @@ impl Pool {
     }
 
     /// Sends a request, and waits for the head of its answer until `by`; `sent` tells, whatever becomes of this future, whether any of it went out.
-    pub(crate) async fn request(&self, mut request: Request<Body>, by: Instant, sent: &mut Sent) -> Result<Answered, Lost> {
+    pub(crate) async fn request(
+        &self,
+        mut request: Request<Body>,
+        (by, ends): (Instant, Instant),
+        sent: &mut Sent,
+    ) -> Result<Answered, Lost> {
         let shared = match &self.kind {
-            Kind::Lines(lines) => return lines.request(request, by, sent).await,
+            Kind::Lines(lines) => return lines.request(request, (by, ends), sent).await,
             Kind::Shared(shared) => shared,
         };
         sent.shared = Some(capture_connection(&mut request));

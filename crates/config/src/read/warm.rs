@@ -38,7 +38,8 @@ pub(crate) fn fill(s: &Section<'_, '_>, path: &str, route: &mut Route) {
 fn minute(value: &DeValue<'_>) -> Result<u16, Bad> {
     let read = || {
         let (hour, minute) = value.as_str()?.split_once(':')?;
-        let number = |text: &str, below: u16| text.parse::<u16>().ok().filter(|number| text.len() == 2 && *number < below);
+        let is_number = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = |text: &str, below: u16| text.parse::<u16>().ok().filter(|number| is_number(text) && *number < below);
         Some(60 * number(hour, 24)? + number(minute, 60)?)
     };
     read().ok_or_else(|| Bad { found: show(value), remedy: "write a time of the day as \"HH:MM\", from \"00:00\" to \"23:59\"".to_owned() })
@@ -98,6 +99,7 @@ mod tests {
         let shared = "shared = true";
         for (text, says) in [
             (with(shared, "at = [\"6:30\"]\nlimit = \"1\""), "routes.geo.warm.at: found \"6:30\"; write a time of the day as \"HH:MM\""),
+            (with(shared, "at = [\"+6:+5\"]\nlimit = \"1\""), "found \"+6:+5\""),
             (with(shared, "at = [\"24:00\"]\nlimit = \"1\""), "found \"24:00\""),
             (with(shared, "at = []\nlimit = \"1\""), "routes.geo.warm.at: no time"),
             (with(shared, "at = [\"06:30\"]"), "routes.geo.warm.limit: missing"),

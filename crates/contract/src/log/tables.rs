@@ -76,7 +76,7 @@ table! {
         tier: Option<&'static str>,
         /// Status sent to the client.
         status: i32,
-        /// Body bytes sent to the client, before Farthing compressed them; null when the connection ended first.
+        /// Body bytes sent to the client, before Farthing compressed them; null when the connection ended first. A copy, or an answer of up to 64 KiB that came whole, counts as sent when it begins to go out.
         bytes_out: Option<i64>,
         /// Age of the served entry, ms; null when not served from the cache.
         entry_age_ms: Option<i64>,
@@ -94,7 +94,7 @@ table! {
         cost_nanousd: Option<i64>,
         /// Cause of the saving: `l1`, `l2`, `stale`, `revalidated`, `dedupe`, `batch`, `route` (a cheaper provider than the first), `prefetch` (the first use of a call made ahead), `prompt_cache` (marks for the provider's own cache, whose saving may be negative), `defer` (the provider's batch endpoint); null when nothing was saved.
         saved_by: Option<&'static str>,
-        /// Whole time from head to last byte, microseconds; null when the client left.
+        /// Whole time from head to last byte, microseconds; null when the client left (as for `bytes_out`).
         latency_us: Option<i64>,
         /// Part of it spent in Farthing, microseconds.
         overhead_us: Option<i64>,

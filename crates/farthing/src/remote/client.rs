@@ -10,8 +10,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +38,9 @@ pub enum ClientError {
     /// Authorities to trust.
     #[error("FARTHING_ADMIN_CA: {0}; name a PEM file with the authority of the admin port's certificate")]
     Authorities(String),
+    /// What the admin port asks its clients for.
+    #[error("FARTHING_ADMIN_CERT: {0}; name a PEM file with a certificate and its key")]
+    Certificate(String),
     /// The API refused.
     #[error("{0}")]
     Refused(String),
@@ -157,7 +160,17 @@ fn connector() -> Result<HttpsConnector<HttpConnector>, ClientError> {
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| bad(error.to_string()))?;
-    let tls = builder.with_root_certificates(roots).with_no_client_auth();
+    let builder = builder.with_root_certificates(roots);
+    let tls = match std::env::var_os("FARTHING_ADMIN_CERT") {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let bad = |reason: String| ClientError::Certificate(format!("{}: {reason}", file.display()));
+            let pem = std::fs::read(&file).map_err(|error| bad(error.to_string()))?;
+            let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| bad(error.to_string()))?;
+            let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| bad(error.to_string()))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| bad(error.to_string()))?
+        }
+    };
     Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build())
 }
 

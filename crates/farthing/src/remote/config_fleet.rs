@@ -111,7 +111,10 @@ pub fn history(flags: &AdminFlags) -> anyhow::Result<ExitCode> {
 pub fn show(flags: &AdminFlags, version: u64) -> anyhow::Result<ExitCode> {
     ask(flags, async |client| {
         let found: ConfigText = client.get(&format!("{VERSIONS}/{version}")).await?;
-        print(flags, &found, |found| format!("{MADE_FROM}{}\n{}", found.version.version, found.text));
+        print(flags, &found, |found| {
+            let text = found.text.strip_prefix('\n').unwrap_or(&found.text);
+            format!("{MADE_FROM}{}\n{text}", found.version.version)
+        });
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -121,11 +124,11 @@ fn read(file: &Path) -> Result<(Option<u64>, String), ClientError> {
     Ok(split(&text))
 }
 
-/// The version that a text says it was made from, and the text without that line.
+/// The version that a text says it was made from, and the text without that line: its place stays, so that errors name the lines of the file.
 fn split(text: &str) -> (Option<u64>, String) {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     match first.strip_prefix(MADE_FROM).and_then(|version| version.trim().parse().ok()) {
-        Some(version) => (Some(version), rest.to_owned()),
+        Some(version) => (Some(version), format!("\n{rest}")),
         None => (None, text.to_owned()),
     }
 }
@@ -225,10 +228,10 @@ mod tests {
     #[test]
     fn a_file_tells_what_it_was_made_from() {
         let of = split;
-        assert_eq!(of("# farthing: made from version 7\n[a]\n"), (Some(7), "[a]\n".to_owned()));
+        assert_eq!(of("# farthing: made from version 7\n[a]\n"), (Some(7), "\n[a]\n".to_owned()));
         assert_eq!(of("[a]\n# farthing: made from version 7\n").0, None, "not by what stands elsewhere");
         assert_eq!(of("# farthing: made from version x\n"), (None, "# farthing: made from version x\n".to_owned()));
-        assert_eq!(of("# farthing: made from version 7"), (Some(7), String::new()));
+        assert_eq!(of("# farthing: made from version 7"), (Some(7), "\n".to_owned()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use siphasher::sip128::SipHasher13;
 use super::field;
 
 /// Version of [`NOT_IN_KEY`]; hashed into every key of profile `api`.
-pub const NOT_IN_KEY_VERSION: u8 = 1;
+pub const NOT_IN_KEY_VERSION: u8 = 2;
 
 /// Headers that profile `api` leaves out of the key, each with the reason; a name ending in `*` is a prefix.
 /// Everything else enters: a forgotten header costs a call, a wrongly dropped one a wrong answer.
@@ -20,6 +20,7 @@ pub const NOT_IN_KEY: &[(&str, &str)] = &[
     ("age", "says nothing about a request"),
     ("api-key", "credential: the tenant stands for it"),
     ("authorization", "credential: the tenant stands for it"),
+    ("b3", "tracing"),
     ("baggage", "tracing"),
     ("cache-control", "directive to the cache, obeyed there"),
     ("connection", "hop-by-hop"),
@@ -35,17 +36,20 @@ pub const NOT_IN_KEY: &[(&str, &str)] = &[
     ("if-range", "precondition, answered from the entry"),
     ("if-unmodified-since", "precondition; requests with it are never answered from the cache"),
     ("keep-alive", "hop-by-hop"),
+    ("newrelic", "tracing"),
     ("pragma", "directive to the cache, obeyed there"),
     ("priority", "order of delivery, not content"),
     ("proxy-authenticate", "hop-by-hop"),
     ("proxy-authorization", "credential for a proxy"),
     ("proxy-connection", "hop-by-hop"),
     ("range", "answered from the complete entry"),
+    ("sentry-trace", "tracing"),
     ("te", "hop-by-hop"),
     ("traceparent", "tracing"),
     ("tracestate", "tracing"),
     ("trailer", "framing"),
     ("transfer-encoding", "framing"),
+    ("uber-trace-id", "tracing"),
     ("upgrade", "hop-by-hop"),
     ("user-agent", "names the client's software; an API's answer does not depend on it"),
     ("via", "path of the request through proxies"),
@@ -65,11 +69,15 @@ pub const NOT_IN_KEY: &[(&str, &str)] = &[
 
 /// Of [`NOT_IN_KEY`] those that name one sending of a request, or the trace that it is part of: no other request may bear them.
 pub const OF_ONE_SENDING: &[&str] = &[
+    "b3",
     "baggage",
     "date",
     "idempotency-key",
+    "newrelic",
+    "sentry-trace",
     "traceparent",
     "tracestate",
+    "uber-trace-id",
     "x-amzn-trace-id",
     "x-b3-*",
     "x-cloud-trace-context",

@@ -23,8 +23,10 @@ fn groups_thousands(text: &str) -> bool {
     let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
     let three = |part: &str| part.len() == 3 && part.bytes().all(|byte| byte.is_ascii_digit());
     let mut parts = whole.split(',');
-    let leads = parts.next().is_some_and(|first| first.ends_with(|last: char| last.is_ascii_digit())) || !whole.contains(',');
-    leads && parts.all(three) && !rest.contains(',')
+    let first = parts.next().unwrap_or_default().trim_start_matches(['-', '+', '$']);
+    // One to three digits and no leading zero: `0,002` and `1234,567` have decimal commas.
+    let leads = (1..=3).contains(&first.len()) && !first.starts_with('0') && first.bytes().all(|byte| byte.is_ascii_digit());
+    (!whole.contains(',') || (leads && parts.all(three))) && !rest.contains(',')
 }
 
 #[cfg(test)]
@@ -48,7 +50,9 @@ mod tests {
         ] {
             assert_eq!(nanos(text), Some(value), "{text}");
         }
-        for bad in ["", "-", "x", "1.2.3", "1e", "0x10", "1 2", "--1", "NaN", "1,5", "0,002", "1,2345", "1.234,56", ",123"] {
+        for bad in
+            ["", "-", "x", "1.2.3", "1e", "0x10", "1 2", "--1", "NaN", "1,5", "0,002", "0,500", "1234,567", "1,2345", "1.234,56", ",123"]
+        {
             assert_eq!(nanos(bad), None, "{bad}");
         }
     }

@@ -232,24 +232,29 @@ impl State {
         let open: Arc<dyn RecentRows> = Arc::new(farthing_ledger::costs::OpenLog::new(log.clone(), LONGEST));
         let last = due.start - AGAIN + 1..due.start;
         if begun && !due.is_empty() {
-            let Some(hours) = self.spent_in(last.clone(), Some(open.clone()), stop) else { return };
-            alerts.again(last, &hours);
+            // Some hours at a time: groups are bounded. What cannot be read now, or not whole, stays as it was.
+            for from in last.clone().step_by(12) {
+                let hours = from..(from + 12).min(last.end);
+                if let Some((spent, true)) = self.spent_in(hours.clone(), Some(open.clone()), stop) {
+                    alerts.again(hours, &spent);
+                }
+            }
         }
         for from in due.clone().step_by(24) {
             let to = (from + 24).min(due.end);
             // Only the last day can have rows that are in no file yet.
-            let Some(hours) = self.spent_in(from..to, (to == due.end).then(|| open.clone()), stop) else { return };
+            let Some((hours, _)) = self.spent_in(from..to, (to == due.end).then(|| open.clone()), stop) else { return };
             alerts.take(from..to, &hours, self.clock.now());
         }
     }
 
-    /// What was spent in each of some hours; `None` when that cannot be read, or the watch ends.
+    /// What was spent in each of some hours, and whether all of it could be read; `None` when that cannot be read, or the watch ends.
     fn spent_in(
         &self,
         hours: std::ops::Range<i64>,
         open: Option<Arc<dyn RecentRows>>,
         stop: &CancellationToken,
-    ) -> Option<BTreeMap<i64, Vec<HourCosts>>> {
+    ) -> Option<(BTreeMap<i64, Vec<HourCosts>>, bool)> {
         let store = CostStore::new(&self.config().log.dir, open, Limits { threads: 1, ..Limits::default() });
         let until = self.real.now() + LONGEST;
         let read = read(&store, hours, &|| stop.is_cancelled() || self.real.now() > until);
@@ -259,7 +264,6 @@ impl State {
         self.alerts.watching.lock().failed += u64::from(!matches!(read, Ok((_, true))));
         read.inspect_err(|error| tracing::warn!(%error, "calls of some hours cannot be read: their spend is not watched until they can"))
             .ok()
-            .map(|(hours, _)| hours)
     }
 }
 

@@ -5,16 +5,14 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use farthing_tls::{Certificates, Handshake, TlsStream, Unsecured};
+use farthing_tls::{Certificates, Handshake, TlsStream};
 use farthing_types::Span;
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::guard::LINGER;
 use super::{EdgeConfig, EdgeStats, Handler, PeerInfo, Refusal, Server};
 
 /// The listener cannot be opened.
@@ -143,6 +141,8 @@ async fn accept(
             }
             continue;
         };
+        // A listener on all addresses does not say which one the client has reached.
+        let local = stream.local_addr().map_or(local, |own| SocketAddr::new(own.ip().to_canonical(), own.port()));
         connection += 1;
         serve(stream, place, PeerInfo { addr, local, connection });
     }
@@ -152,25 +152,14 @@ async fn accept(
 async fn secured(tls: &Certificates, stream: TcpStream, (deadline, server): (Span, &Server)) -> Option<TlsStream<TcpStream>> {
     match tls.accept(stream, deadline).await {
         Ok(stream) => Some(stream),
-        Err(Unsecured { why: Handshake::Plain, stream: Some(stream) }) => {
-            server.count_refused(Refusal::PlainHttp);
-            refuse(stream, Refusal::PlainHttp).await;
+        Err(unsecured) => {
+            if unsecured.why == Handshake::Plain {
+                server.count_refused(Refusal::PlainHttp);
+            }
+            unsecured.tell(&Refusal::PlainHttp.wire()).await;
             None
         }
-        Err(_) => None,
     }
-}
-
-/// Tells a client whose connection never becomes HTTP. What it has sent is read, or the reset would destroy the answer on its way.
-async fn refuse(mut stream: TcpStream, refusal: Refusal) {
-    let telling = async {
-        stream.write_all(&refusal.wire()).await?;
-        stream.shutdown().await?;
-        let mut scrap = [0; 1_024];
-        while stream.read(&mut scrap).await? > 0 {}
-        io::Result::Ok(())
-    };
-    let _it_may_be_gone = tokio::time::timeout(LINGER, telling).await;
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

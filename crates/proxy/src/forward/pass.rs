@@ -1,6 +1,6 @@
 //! Requests for URLs that no route leads to: passed on as they are, over a connection of their own.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
@@ -9,14 +9,15 @@ use bytes::Bytes;
 use farthing_config::ForwardConfig;
 use farthing_freshness::semantics::hop;
 use farthing_types::{Body, BodyError, Span};
-use http::header::{HOST, HeaderMap, HeaderValue, VIA};
+use farthing_upstream::Deadline;
+use http::header::{HOST, HeaderMap, HeaderValue, UPGRADE, VIA};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::timeout;
 
 use super::counts::{Meter, Metered, To};
 use super::{Destination, Refused, reach, refusal};
@@ -45,9 +46,17 @@ async fn passed(
     let meter = Meter::of(host);
     let (mut sender, connection) = http1::handshake::<_, Body>(TokioIo::new(stream)).await.map_err(broken)?;
     state.tasks.spawn(connection);
-    let answering = sender.send_request(outgoing(state, request, &meter));
-    let late = |_| unanswered(StatusCode::GATEWAY_TIMEOUT, to, &format!("nothing within {:?}", forward.deadline));
-    let (mut head, body) = timeout(forward.deadline, answering).await.map_err(late)?.map_err(broken)?.into_parts();
+    let mut answering = pin!(sender.send_request(outgoing(state, request, &meter)));
+    let answer = loop {
+        let [sent, _] = meter.bytes();
+        match timeout(forward.deadline, answering.as_mut()).await {
+            Ok(answer) => break answer.map_err(broken)?,
+            // The client takes its time, not the host; the edge bounds that.
+            Err(_) if meter.bytes()[0] != sent => {}
+            Err(_) => return Err(unanswered(StatusCode::GATEWAY_TIMEOUT, to, &format!("nothing within {:?}", forward.deadline))),
+        }
+    };
+    let (mut head, body) = answer.into_parts();
     hop::remove(&mut head.headers);
     head.headers.append(VIA, state.forwarding.via.clone());
     // An answer to HTTP/1.0 is one of HTTP/1.1 for our client.
@@ -66,6 +75,8 @@ fn outgoing(state: &State, request: Request<Body>, meter: &Arc<Meter>) -> Reques
     let authority = head.uri.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
     head.uri = Uri::from(head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
     head.version = Version::HTTP_11;
+    // The body of one that asks for a WebSocket is the connection itself, and that goes on as nothing here.
+    let upgrades = head.headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     hop::remove(&mut head.headers);
     strip_ours(state, &mut head.headers);
     // The URL decides (RFC 9112 section 3.2.2).
@@ -74,7 +85,8 @@ fn outgoing(state: &State, request: Request<Body>, meter: &Arc<Meter>) -> Reques
     }
     head.headers.append(VIA, state.forwarding.via.clone());
     head.extensions.clear();
-    let body = if body.is_end_stream() { Body::empty() } else { Metered::body(body, meter, To::Host) };
+    let body = if upgrades || body.is_end_stream() { Body::empty() } else { Metered::body(body, meter, To::Host) };
+    farthing_upstream::frame(&mut head.headers, &head.method, &body);
     Request::from_parts(head, body)
 }
 
@@ -91,14 +103,13 @@ fn strip_ours(state: &State, headers: &mut HeaderMap) {
 struct Patient {
     body: Body,
     idle: Span,
-    until: Pin<Box<Sleep>>,
-    /// Time is kept while the host is waited for, and not while the client takes its time.
-    waits: bool,
+    /// It runs while the host is waited for, and not while the client takes its time.
+    deadline: Deadline,
 }
 
 impl Patient {
     fn new(body: Body, idle: Span) -> Self {
-        Self { body, idle, until: Box::pin(sleep(idle)), waits: false }
+        Self { body, idle, deadline: Deadline::default() }
     }
 }
 
@@ -108,15 +119,12 @@ impl HttpBody for Patient {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.waits = false;
+            self.deadline.clear();
             return Poll::Ready(frame);
         }
-        if !self.waits {
-            let next = Instant::now() + self.idle;
-            self.until.as_mut().reset(next);
-            self.waits = true;
-        }
-        self.until.as_mut().poll(cx).map(|()| Some(Err(BodyError(format!("forwarded: nothing came for {:?}", self.idle)))))
+        let idle = self.idle;
+        self.deadline.start(idle);
+        self.deadline.poll(cx).map(|()| Some(Err(BodyError(format!("forwarded: nothing came for {:?}", self.idle)))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -27,6 +27,7 @@ pub struct Urls(HashMap<Arc<str>, Vec<Base>>);
 #[derive(Debug)]
 struct Base {
     port: u16,
+    tls: bool,
     /// Path of the provider's base URL, without a slash at its end.
     path: Box<str>,
     /// What the route cuts off, without a slash at its end.
@@ -45,6 +46,7 @@ impl Urls {
             let Some(to) = Destination::of(&url).filter(|_| route.matcher.hosts.is_empty()) else { continue };
             let base = Base {
                 port: to.port,
+                tls: url.scheme_str() == Some("https"),
                 path: url.path().trim_end_matches('/').into(),
                 prefix: route.strip_prefix.clone(),
                 route: route.name.clone(),
@@ -64,7 +66,8 @@ impl Urls {
         let plain = request.uri().scheme_str() == Some("http") && to.port == 80;
         self.0.get(&to.host)?.iter().find_map(|base| {
             // Who writes http:// for a provider behind TLS means that one. Who writes https:// is never sent on without.
-            let same = base.port == to.port || (plain && base.port == 443);
+            let open = request.uri().scheme_str() != Some("https");
+            let same = (base.port == to.port && (base.tls || open)) || (plain && base.port == 443);
             let rest = path.strip_prefix(&*base.path).filter(|rest| same && (rest.is_empty() || rest.starts_with('/')))?;
             let rest = if rest.is_empty() && base.prefix.is_empty() { "/" } else { rest };
             let path = format!("{}{rest}", base.prefix);

@@ -13,7 +13,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::span::Span;
@@ -128,8 +128,11 @@ impl Exporter {
                 }
                 Told::Refused(problem) => {
                     counts.refused.fetch_add(all, Ordering::Relaxed);
-                    tracing::warn!(spans = all, problem, "the collector refused spans");
-                    return self.works(traces);
+                    self.failures = 0;
+                    if !counts.down.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(spans = all, problem, "the collector refuses spans");
+                    }
+                    return;
                 }
                 Told::Later(problem, asked) => (problem, asked),
             };
@@ -182,25 +185,22 @@ impl Exporter {
             routing: None,
             sink: Arc::new(NoSink),
         };
-        let answered = async {
-            let reply = match self.origin.fetch(call).await {
-                Ok(reply) => reply,
-                Err(failure) => return Told::Later(failure.to_string(), None),
-            };
-            told(reply).await
-        };
-        let late = |_| Told::Later(format!("no answer within {:?}", self.deadline), None);
-        timeout(self.deadline, answered).await.unwrap_or_else(late)
+        let until = Instant::now() + self.deadline;
+        match timeout_at(until, self.origin.fetch(call)).await {
+            Ok(Ok(reply)) => told(reply, until).await,
+            Ok(Err(failure)) => Told::Later(failure.to_string(), None),
+            Err(_) => Told::Later(format!("no answer within {:?}", self.deadline), None),
+        }
     }
 }
 
 /// What an answer means (OTLP 1.7, "OTLP/HTTP Response" and "Retryable Response Codes").
-async fn told(reply: Reply) -> Told {
+async fn told(reply: Reply, until: Instant) -> Told {
     let status = reply.status;
     if status.is_success() {
         // Only its head counts where its body does not come.
-        let body = Limited::new(reply.body, LONGEST_ANSWER).collect().await;
-        return Told::Taken(body.map_or(0, |body| wire::rejected(&body.to_bytes())));
+        let body = timeout_at(until, Limited::new(reply.body, LONGEST_ANSWER).collect()).await;
+        return Told::Taken(body.ok().and_then(Result::ok).map_or(0, |body| wire::rejected(&body.to_bytes())));
     }
     let problem = format!("answered {status}");
     let again = [StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];

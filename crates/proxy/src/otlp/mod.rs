@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use farthing_config::{Config, OtlpConfig};
-use farthing_types::{CallId, Clock, Draw, Purpose, RealClock, Span as Length, TraceContext};
+use farthing_types::{CallId, Clock, Draw, Purpose, RealClock, TraceContext};
 use http::Method;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -41,6 +41,8 @@ pub struct Traces {
     tasks: TaskTracker,
     /// Said when the last span is there.
     last: CancellationToken,
+    /// What clients speak.
+    scheme: &'static str,
 }
 
 /// What became of spans and deliveries.
@@ -68,7 +70,7 @@ pub struct TraceStats {
     pub faults: u64,
     /// Bytes of spans that wait or are under way.
     pub held: usize,
-    /// The collector is left alone for a while, for it has failed too often.
+    /// The collector is left alone for a while, for it has failed too often; or it has refused the last delivery.
     pub down: bool,
 }
 
@@ -101,13 +103,14 @@ impl Caused {
 }
 
 impl Traces {
-    /// As it is configured; nobody needs to be reachable, and nothing is delivered yet.
+    /// As it is configured; nobody needs to be reachable, and nothing is delivered yet. `secured`: clients speak TLS.
     ///
     /// # Errors
     /// A collector that can never be reached as it is described.
-    pub(crate) fn open(config: &OtlpConfig, clock: Arc<dyn Clock>, draw: Draw) -> Result<Arc<Self>, StartError> {
+    pub(crate) fn open(config: &OtlpConfig, secured: bool, (clock, draw): (Arc<dyn Clock>, Draw)) -> Result<Arc<Self>, StartError> {
         let exporter = Exporter::new(config, clock, draw)?;
-        Ok(Arc::new(Self::with(config, exporter)))
+        let scheme = if secured { "https" } else { "http" };
+        Ok(Arc::new(Self { scheme, ..Self::with(config, exporter) }))
     }
 
     fn with(config: &OtlpConfig, exporter: Exporter) -> Self {
@@ -119,6 +122,7 @@ impl Traces {
             exporter: Mutex::new(Some(exporter)),
             tasks: TaskTracker::new(),
             last: CancellationToken::new(),
+            scheme: "http",
         }
     }
 
@@ -183,9 +187,8 @@ impl Traces {
 
     /// What is wrong; `None` while the collector takes what it gets.
     pub fn problem(&self) -> Option<String> {
-        let deadline: Length = self.config.deadline;
         let down = self.counts.down.load(Ordering::Relaxed);
-        down.then(|| format!("the collector of traces takes nothing within {deadline:?}: spans are dropped, requests are not concerned"))
+        down.then(|| "the collector of traces takes nothing: spans are dropped or refused, requests are not concerned".to_owned())
     }
 }
 

@@ -24,7 +24,7 @@ impl Traces {
         let end = settled.latency.map_or(now, |latency| account.started + latency);
         let mut span = match &account.part {
             Some(_) => self.item(account, at, end),
-            None => server(account, (at, parent), end),
+            None => self.server(account, (at, parent), end),
         };
         tell_answer(&mut span, settled);
         tell_money(&mut span, cost);
@@ -39,7 +39,7 @@ impl Traces {
     pub fn list(&self, account: &Account, status: u16, now: Time) {
         let (at, parent) = self.of_request(account);
         if at.is_sampled() {
-            let mut span = server(account, (at, parent), now);
+            let mut span = self.server(account, (at, parent), now);
             span.put("farthing.outcome", text("list"));
             tell_status(&mut span, status, None);
             self.queue.push(span);
@@ -64,21 +64,23 @@ impl Traces {
     }
 }
 
-fn server(account: &Account, (at, parent): (TraceContext, Option<u64>), end: Time) -> Span {
-    let route = &account.route.route;
-    let place = route.matcher.path.as_ref().map_or(&*route.matcher.path_prefix, |path| path.as_str());
-    let method = method(account);
-    let shown = if &*method == OTHER { "HTTP" } else { &*method };
-    let mut span = Span::new(at, Kind::Server, format!("{shown} {place}"), (account.started, end));
-    (span.parent, span.remote) = (parent, parent.is_some());
-    span.put("http.request.method", shared(&method));
-    span.put("http.route", shared(&place.into()));
-    span.put("url.scheme", text("http"));
-    span.put("farthing.request_id", id(account.id.0));
-    span.put("farthing.route", shared(&route.name));
-    span.put("farthing.provider", shared(&account.route.provider.name));
-    span.put("farthing.priority", account.priority.map(|priority: Priority| text(priority.as_str())));
-    span
+impl Traces {
+    fn server(&self, account: &Account, (at, parent): (TraceContext, Option<u64>), end: Time) -> Span {
+        let route = &account.route.route;
+        let place = route.matcher.path.as_ref().map_or(&*route.matcher.path_prefix, |path| path.as_str());
+        let method = method(account);
+        let shown = if &*method == OTHER { "HTTP" } else { &*method };
+        let mut span = Span::new(at, Kind::Server, format!("{shown} {place}"), (account.started, end));
+        (span.parent, span.remote) = (parent, parent.is_some());
+        span.put("http.request.method", shared(&method));
+        span.put("http.route", shared(&place.into()));
+        span.put("url.scheme", text(self.scheme));
+        span.put("farthing.request_id", id(account.id.0));
+        span.put("farthing.route", shared(&route.name));
+        span.put("farthing.provider", shared(&account.route.provider.name));
+        span.put("farthing.priority", account.priority.map(|priority: Priority| text(priority.as_str())));
+        span
+    }
 }
 
 /// The method, as far as the conventions name it.

@@ -173,5 +173,10 @@ async fn an_answer_counts_by_its_head() {
         Err::<http_body::Frame<Bytes>, _>(BodyError("broken".into()))
     })));
     let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body };
-    assert!(matches!(told(reply).await, Told::Taken(0)));
+    let until = Instant::now() + Length::from_secs(10);
+    assert!(matches!(told(reply, until).await, Told::Taken(0)));
+    let never = futures_util::stream::pending::<Result<http_body::Frame<Bytes>, BodyError>>();
+    let body = Body::stream(http_body_util::StreamBody::new(never));
+    let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body };
+    assert!(matches!(told(reply, until).await, Told::Taken(0)));
 }

@@ -147,9 +147,7 @@ impl SharedConfig {
     fn is_due(&self) -> bool {
         let known = self.known.lock();
         let Some(newest) = &known.newest else { return false };
-        let mark = newest.document.mark();
-        known.in_force.as_ref().is_none_or(|in_force| in_force.document != newest.document)
-            && known.refused.as_ref().is_none_or(|refused| refused.mark != mark)
+        known.in_force.as_ref().is_none_or(|in_force| in_force.document != newest.document) && known.refusal().is_none()
     }
 
     /// Puts the newest version in force, because the fleet has it, and notes that. Blocks.

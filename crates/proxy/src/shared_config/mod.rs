@@ -84,6 +84,13 @@ struct Known {
     serves: bool,
 }
 
+impl Known {
+    /// Why the newest version is not in force; `None` where it is, or was not tried yet.
+    fn refusal(&self) -> Option<(&Refusal, &Version)> {
+        self.refused.as_ref().zip(self.newest.as_ref()).filter(|(refused, newest)| refused.mark == newest.document.mark())
+    }
+}
+
 /// See the module.
 pub struct SharedConfig {
     fleet: Arc<str>,

@@ -193,6 +193,12 @@ impl SharedConfig {
                 return Err(PushError::Conflict(now.map(Box::new)));
             }
             let (front, _) = self.turn_once().await.map_err(|fault| PushError::Away { fault: Some(fault), perhaps: false })?;
+            // Somebody may have pushed since that look: only what this was made from, what is nobody's, or nothing is put over.
+            let is_seen =
+                front.version == 0 || Some(&front.mark) == made_from.as_ref() || self.known.lock().foreign.as_ref() == Some(&front);
+            if !is_seen {
+                continue;
+            }
             let becomes = front.version.max(now.map_or(0, |now| now.version)) + 1;
             let put = ShelfPut { over: front.version, becomes, mark: &mark, body: body.as_bytes() };
             let said = match self.shelf.load_full().put(&put).await {

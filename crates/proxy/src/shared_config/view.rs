@@ -73,7 +73,7 @@ impl SharedConfig {
         SharedStanding {
             version: known.in_force.as_ref().map_or(0, |of| of.version),
             newest: known.newest.clone(),
-            refused: known.refused.clone(),
+            refused: known.refusal().map(|(refused, _)| refused.clone()),
             heard: known.heard,
             trouble: known.trouble,
             unkept: known.unkept.clone(),
@@ -87,7 +87,7 @@ impl SharedConfig {
         if !known.serves {
             return String::new();
         }
-        let refused = known.refused.as_ref().zip(known.newest.as_ref());
+        let refused = known.refusal();
         let says = Says {
             version: known.in_force.as_ref().map_or(0, |of| of.version),
             digest: known.in_force.as_ref().map_or_else(String::new, |of| of.document.digest().to_string()),
@@ -101,7 +101,7 @@ impl SharedConfig {
     /// What of it was refused at the start.
     pub(super) fn refused_at_start(&self) -> Option<(Outcome, String, Digest)> {
         let known = self.known.lock();
-        let (refused, newest) = known.refused.as_ref().zip(known.newest.as_ref())?;
+        let (refused, newest) = known.refusal()?;
         Some((Outcome::Invalid, format!("{}: {}", newest.name(), refused.problem), newest.document.digest()))
     }
 

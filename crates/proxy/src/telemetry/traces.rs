@@ -16,7 +16,7 @@ pub(super) fn families(stats: &TraceStats) -> Vec<Family<'static>> {
         spans,
         Family::counter("traces_faults", "Deliveries of spans that failed, each attempt").with(Vec::new(), stats.faults as f64),
         Family::gauge("traces_queue_bytes", "Bytes of spans that wait or are under way").with(Vec::new(), stats.held as f64),
-        Family::gauge("traces_down", "1 while the collector has failed too often and is left alone")
+        Family::gauge("traces_down", "1 while the collector has failed too often and is left alone, or has refused the last delivery")
             .with(Vec::new(), f64::from(u8::from(stats.down))),
     ]
 }

@@ -86,7 +86,7 @@ pub fn create_done(database: &str) -> String {
 /// asks for one of rows with the same key. The column `on_time` takes no place
 /// that counts: with it the server itself refuses what it takes up too late.
 pub fn create(database: &str, table: &Table) -> String {
-    let own = OWN.iter().map(|(name, ty, doc)| format!("{name} {ty} COMMENT {}", quoted(doc)));
+    let own = OWN.iter().map(|(name, ty, doc)| format!("{name} {ty} COMMENT {}", quoted(doc.trim())));
     let columns: Vec<String> = own.chain(table.columns.iter().map(definition)).collect();
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({}, at DateTime('UTC') DEFAULT toDateTime(intDiv(ts_ns, 1000000000)), \
@@ -172,7 +172,7 @@ pub fn date(day: i64) -> String {
 
 /// A text as SQL has it.
 pub fn quoted(text: &str) -> String {
-    format!("'{}'", text.trim().replace('\\', "\\\\").replace('\'', "\\'"))
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// A name as SQL has it: `window` and others are words of SQL.
@@ -181,7 +181,7 @@ pub fn quoted_name(name: &str) -> String {
 }
 
 fn definition(column: &Column) -> String {
-    format!("{} {} COMMENT {}", quoted_name(column.name), type_of(column), quoted(column.doc))
+    format!("{} {} COMMENT {}", quoted_name(column.name), type_of(column), quoted(column.doc.trim()))
 }
 
 #[cfg(test)]
@@ -243,6 +243,7 @@ mod tests {
 
     #[test]
     fn texts_cannot_end_their_statement() {
+        assert_eq!(quoted(" a "), "' a '");
         assert_eq!(quoted("o'brien\\"), "'o\\'brien\\\\'");
         assert_eq!((partition(20_784), &*date(20_784)), (20_261_127, "'2026-11-27'"));
     }

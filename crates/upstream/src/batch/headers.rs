@@ -27,7 +27,8 @@ const OWN: &[&str] = &[
 const LEFT_OUT: &[&str] = &["content-length", "content-type", "accept-encoding", "traceparent", "tracestate", "x-request-id"];
 
 /// The same, of traces: each call has its own.
-const TRACING: &[&str] = &["baggage", "x-amzn-trace-id", "x-cloud-trace-context", "x-correlation-id"];
+const TRACING: &[&str] =
+    &["b3", "baggage", "newrelic", "sentry-trace", "uber-trace-id", "x-amzn-trace-id", "x-cloud-trace-context", "x-correlation-id"];
 
 fn is_left_out(name: &HeaderName) -> bool {
     let name = name.as_str();

@@ -306,3 +306,35 @@ async fn a_call_takes_a_connection_that_comes_free_before_its_own_stands() {
     assert_eq!((text(first.unwrap().body).await, text(second.unwrap().body).await), ("ok".to_owned(), "ok".to_owned()));
     assert_eq!(connections(origin.traffic())[0], (1, 1, 2));
 }
+
+/// An answer may come before all of its request has gone out: the rest follows, though nobody reads any more.
+#[tokio::test]
+async fn what_is_held_of_a_request_follows_when_its_answer_was_early() {
+    // More than the sockets take.
+    const BYTES: usize = 32 << 20;
+    let (tell, mut told) = unbounded_channel();
+    let left = Arc::new(Notify::new());
+    let go = left.clone();
+    let server = Server::raw(move |mut stream| {
+        let (tell, go) = (tell.clone(), go.clone());
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            go.notified().await;
+            let (mut came, mut piece) = (0, vec![0u8; 1 << 16]);
+            while came < BYTES {
+                match stream.read(&mut piece).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(bytes) => came += bytes,
+                }
+            }
+            tell.send(came).unwrap();
+        }
+    })
+    .await;
+    let origin = counted(spec(&format!("http://{}", server.addr)));
+    let reports = Arc::new(Reports::default());
+    drop(origin.fetch(call(Method::POST, "/", Body::full(vec![0u8; BYTES]), &reports)).await.unwrap());
+    left.notify_one();
+    assert_eq!(told.recv().await, Some(BYTES));
+}
