@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,11 +39,11 @@ fn missing() {
 /// could be given it.
 pub fn free_port() -> u16 {
     /// Several tests look at once, and none listens yet.
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    static GIVEN: parking_lot::Mutex<BTreeSet<u16>> = parking_lot::Mutex::new(BTreeSet::new());
     loop {
         let drawn = RandomState::new().build_hasher().finish() % 12_000;
         let port = 20_000 + u16::try_from(drawn).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && GIVEN.lock().unwrap().insert(port) {
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && GIVEN.lock().insert(port) {
             return port;
         }
     }

@@ -177,11 +177,10 @@ mod tests {
                 let members: Vec<(String, Box<RawValue>)> = serde_json::from_str::<Members>(text).ok()?.0;
                 let count = members.len();
                 let sorted: BTreeMap<_, _> = members.into_iter().collect();
-                let write = |(name, value): (&String, &Box<RawValue>)| {
-                    Some(format!("{}:{}", serde_json::Value::from(name.as_str()), level(value, depth + 1)?))
-                };
+                let name = |name: &String| serde_json::Value::from(name.as_str());
+                let write = sorted.iter().map(|(of, value)| Some(format!("{}:{}", name(of), level(value, depth + 1)?)));
                 (sorted.len() == count).then_some(())?;
-                Some(format!("{{{}}}", all(sorted.iter().map(write).collect::<Option<_>>()?)))
+                Some(format!("{{{}}}", all(write.collect::<Option<_>>()?)))
             }
             b'[' => {
                 let items: Vec<Box<RawValue>> = serde_json::from_str(text).ok()?;

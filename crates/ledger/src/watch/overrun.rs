@@ -73,9 +73,9 @@ mod tests {
         let mut history = History::new(START);
         hours[..from].iter().for_each(|hour| history.push(*hour));
         let (mut overruns, mut told, mut so_far) = ([Overrun::default(); 3], [None; 3], 0.0);
-        for at in from..to {
-            history.push(hours[at]);
-            so_far += hours[at].usd;
+        for (at, spent) in hours.iter().enumerate().take(to).skip(from) {
+            history.push(*spent);
+            so_far += spent.usd;
             let (hour, until) = (START + at as i64, START + to as i64);
             // What is a fact by then foretells nothing.
             let open = |nth: usize, told: &[Option<usize>; 3]| told[nth].is_none() && so_far <= limits[nth];
