@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use farthing_tls::Certificates;
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
+
+use crate::problem::Problem;
 
 /// Time that running requests get to end after the stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -105,8 +107,8 @@ pub async fn serve(
 
 /// What one is told who speaks plain HTTP to a port that speaks TLS.
 fn plain_http() -> Vec<u8> {
-    let detail = "this port speaks TLS: write https:// in the URL";
-    let body = serde_json::json!({ "type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail }).to_string();
+    let problem = Problem::new(StatusCode::BAD_REQUEST, "plain-http", "this port speaks TLS: write https:// in the URL");
+    let body = serde_json::to_string(&problem.document()).unwrap_or_default(); // texts and a number: this cannot fail
     let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nconnection: close\r\n";
     format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }

@@ -27,15 +27,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     match args.config.load() {
         Ok(config) => {
-            if let Err(error) = farthing_proxy::sinks::check(&config) {
-                eprintln!("{error}");
-                return Ok(ExitCode::from(BAD_CONFIG));
-            }
-            if let Err(error) = farthing_proxy::otlp::check(&config) {
-                eprintln!("{error}");
-                return Ok(ExitCode::from(BAD_CONFIG));
-            }
-            if let Err(error) = farthing_proxy::check_experiments(&config) {
+            if let Err(error) = farthing_proxy::check_parts(&config) {
                 eprintln!("{error}");
                 return Ok(ExitCode::from(BAD_CONFIG));
             }

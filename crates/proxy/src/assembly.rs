@@ -258,15 +258,23 @@ fn edge_config(config: &Config) -> EdgeConfig {
     }
 }
 
+/// Whether the parts that are opened at a start could be, as far as that can be told without opening them.
+///
+/// # Errors
+/// The first that could not.
+pub fn check_parts(config: &Config) -> Result<(), StartError> {
+    crate::sinks::check(config)?;
+    crate::otlp::check(config)?;
+    experiments::check_experiments(config)
+}
+
 /// Whether a configuration could run here, as far as that can be told without running it: what `farthing check` looks at, and what its routes come to.
 ///
 /// # Errors
 /// What is wrong.
 pub fn could_run(config: &Config) -> Result<(), String> {
     let told = |error: StartError| error.to_string();
-    crate::sinks::check(config).map_err(told)?;
-    crate::otlp::check(config).map_err(told)?;
-    experiments::check_experiments(config).map_err(told)?;
+    check_parts(config).map_err(told)?;
     prices::book(config).map_err(|error| told(error.into()))?;
     let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
     let build = move |spec| farthing_upstream::build(spec, clock.clone());

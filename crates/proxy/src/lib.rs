@@ -92,15 +92,13 @@ use std::sync::Arc;
 
 use farthing_types::RouteName;
 
-pub use assembly::{Proxy, could_run};
+pub use assembly::{Proxy, check_parts, could_run};
 pub use audit::{RouteAudit, Skipped as AuditSkipped};
 pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, FleetReport as FleetBudgetsReport, RaiseError, RefusalReport, WriteOffError};
 pub use changes::ChangeRecord;
 pub use defer::DeferReport;
-pub use experiments::{
-    AuditLine, ExperimentError, ExperimentView, KnobView, Past, TryingView, TuningView, check_experiments, experiment_spec,
-};
+pub use experiments::{AuditLine, ExperimentError, ExperimentView, KnobView, Past, TryingView, TuningView, experiment_spec};
 pub use farthing_upstream::LegReport;
 pub use fills::FillOutcome;
 pub use fleet::{Fleet, FleetError, FleetStats, Identity};
