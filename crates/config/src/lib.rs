@@ -62,7 +62,7 @@ pub use matcher::{Matcher, PathTemplate, PathTemplateError};
 pub use prompt_cache::{PromptCacheConfig, PromptTtl};
 pub use provider::{CompressRequests, CredentialPlace, Dialect, HttpProtocol, Prices, Provider, Terms, TokenRates, UpstreamConfig};
 pub use purges::{Field, FilledBy, Purges, Template, WriteRule};
-pub use read::{Flags, OWN_KEYS, Surroundings, System, parse_span, presets, reference};
+pub use read::{Flags, Surroundings, System, parse_span, presets, reference};
 pub use remedy::{Remedy, remedy};
 pub use retention::{RetentionConfig, TenantRetention};
 pub use rights::{Rights, TenantRights, is_reserved_tenant};

@@ -124,8 +124,8 @@ pub use reload::{
 pub use route::{economics as route_economics, facts as route_facts, rules as route_rules, ttl_params};
 pub use routing::RoutingReport;
 pub use shared_config::{
-    Document as SharedDocument, LONGEST_TEXT, MemberConfig, Push, PushError, Pushed, ReadShared, SharedConfig, SharedStanding,
-    Version as SharedVersion, digest as config_digest,
+    Document as SharedDocument, MemberConfig, Push, PushError, Pushed, ReadShared, SharedConfig, SharedStanding, Version as SharedVersion,
+    digest as config_digest,
 };
 pub use switches::{BypassError, Order as BypassOrder, OwnPart, RouteSwitches, Strategy as SwitchedStrategy, SwitchView};
 pub use warm::{WarmOrder, WarmOutcome, WarmRefused, WarmReport, Warmed};

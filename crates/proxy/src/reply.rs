@@ -132,7 +132,7 @@ pub fn respond(
         settled.took = Some(settled.overhead + settled.waited + planned.account.queued);
     }
     let short = body.as_full().map(|whole| whole.len()).filter(|bytes| *bytes <= SHORT);
-    let body = match short.zip(flight.ended()) {
+    let body = match short.and_then(|bytes| Some((bytes, flight.ended()?))) {
         Some((bytes, done)) => {
             settle_whole(state, &planned.account, settled, (&flight, &done, bytes as u64));
             body

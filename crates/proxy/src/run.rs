@@ -12,8 +12,8 @@ use farthing_freshness::entry::{Entry, Fields};
 use farthing_freshness::semantics::{Facts, Lifetime, Received, answer_noted, conditional, may_replace, may_store, without_unstored};
 use farthing_freshness::{RequestFacts, Rules, Subject};
 use farthing_types::{Body, BodyError, By, Call, Failure, FailureKind, KeyHash, Reply, Span, Time, UncachedReason};
-use farthing_upstream::Origin;
-use http::header::{CONTENT_TYPE, ETAG};
+use farthing_upstream::{Origin, is_grpc};
+use http::header::ETAG;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
@@ -171,10 +171,6 @@ fn head(flight: &Arc<Flight>, (status, headers): (StatusCode, HeaderMap), tags: 
     head.note = Some(flight.clone());
     head.tags = tags;
     head
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Decides sharing once, streams the body, then prices, stores and settles.

@@ -17,8 +17,7 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::prefetch::fetch;
-use crate::prefetch::path_of;
+use crate::prefetch::{fetch, path_of};
 use crate::route::RouteState;
 use crate::state::State;
 use crate::warm::{self, WarmOrder, WarmReport};

@@ -89,3 +89,15 @@ pub(crate) fn with_sources(error: &dyn StdError) -> String {
     }
     text
 }
+
+/// Longest text of a fault: servers answer with documents and traces.
+const LONGEST: usize = 400;
+
+/// What a server said, on one line and not too long.
+pub(crate) fn shortened(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match text.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}...", &text[..cut]),
+        None => text,
+    }
+}

@@ -108,10 +108,14 @@ impl Shared {
     }
 }
 
+/// Whether these are the headers of a message of gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Whether a body may go out in another coding. That of gRPC has its own, message by message.
 fn may_change(headers: &HeaderMap) -> bool {
-    let grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
-    may_recode(fields(headers)) && !headers.get(CONTENT_TYPE).is_some_and(grpc)
+    may_recode(fields(headers)) && !is_grpc(headers)
 }
 
 /// The body in `coding`, where that saves at least a fifth.

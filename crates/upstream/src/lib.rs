@@ -50,7 +50,7 @@ pub use batch::{
 };
 pub use breaker::{Breaker, BreakerSpec, BreakerState, Health};
 pub use client::{Client, frame};
-pub use compress::{Compress, CompressSpec, REST};
+pub use compress::{Compress, CompressSpec, REST, is_grpc};
 pub use credential::{CREDENTIAL_HEADERS, Credential, Place, Secret};
 pub use deadline::Deadline;
 pub use headers::{is_hop_by_hop, strip_hop_by_hop};

@@ -177,7 +177,12 @@ impl Lines {
     }
 
     fn keeps(&self, line: &Line) -> bool {
-        self.max_idle > 0 && line.age == self.age.load(Ordering::Acquire) && !self.idle().is_zero()
+        line.age == self.age.load(Ordering::Acquire) && self.keeps_any()
+    }
+
+    /// Whether connections are kept at all.
+    fn keeps_any(&self) -> bool {
+        self.max_idle > 0 && !self.idle().is_zero()
     }
 
     /// Keeps a connection that nobody uses any more, unless somebody waits for one.
@@ -207,7 +212,7 @@ impl Lines {
     /// A new connection, or one that another request has given back before that stood; whether it was used before.
     async fn open(self: &Arc<Self>, by: Instant) -> Result<(Box<Line>, bool), Lost> {
         let opening = Box::pin(self.clone().opened());
-        if self.max_idle == 0 || self.idle().is_zero() {
+        if !self.keeps_any() {
             return match timeout_at(by, opening).await {
                 Ok(line) => line.map(|line| (line, false)),
                 Err(_) => Err(Lost::Late),

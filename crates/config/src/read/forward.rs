@@ -5,15 +5,15 @@ use toml::de::DeValue;
 use super::registry;
 use super::section::{Bad, Section, show};
 use super::values as v;
-use crate::{Config, ForwardConfig, HostRule};
+use crate::{Config, ForwardConfig};
 
 /// Reads the table, when the keys and issuers of `config` are known.
 pub(crate) fn read(top: &Section<'_, '_>, config: &Config) -> Option<ForwardConfig> {
     let s = Section::open(top.doc, top.table("forward")?, "forward", registry::FORWARD);
     let mut forward = ForwardConfig { auth: !config.keys.is_empty() || !config.jwt.is_empty(), ..ForwardConfig::default() };
     s.set("providers", v::flag, &mut forward.providers);
-    s.set("pass", v::list(rule), &mut forward.pass);
-    s.set("tunnel", v::list(rule), &mut forward.tunnel);
+    s.set("pass", v::list(parsed), &mut forward.pass);
+    s.set("tunnel", v::list(parsed), &mut forward.tunnel);
     s.set("ports", v::list(v::count(1..=65_535)), &mut forward.ports);
     s.set("networks", v::list(parsed), &mut forward.networks);
     s.set("names", v::list(v::host), &mut forward.names);
@@ -32,10 +32,6 @@ pub(crate) fn read(top: &Section<'_, '_>, config: &Config) -> Option<ForwardConf
         s.wrong(key, found, "add [[keys]], listen on 127.0.0.1, or say `auth = false` where the network keeps others out");
     }
     Some(forward)
-}
-
-fn rule(value: &DeValue<'_>) -> Result<HostRule, Bad> {
-    parsed(value)
 }
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(value: &DeValue<'_>) -> Result<T, Bad> {

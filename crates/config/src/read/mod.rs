@@ -78,7 +78,6 @@ pub use presets::presets;
 pub use reference::reference;
 pub(crate) use resolve::seed_of;
 pub use section::{Surroundings, System};
-pub use shared::OWN_KEYS;
 pub use values::parse_span;
 
 use crate::{Config, ConfigError};

@@ -103,7 +103,7 @@ impl<'a> Document<'a> {
     }
 
     fn note(&self, (file, text): (&str, &str), span: Option<Range<usize>>, key: &str, (found, remedy): (String, String)) {
-        let line = span.map(|span| text.as_bytes().iter().take(span.start).filter(|&&b| b == b'\n').count() + 1);
+        let line = span.map(|span| line_of(text, span.start));
         self.problems.borrow_mut().push(Problem { file: file.to_owned(), line, key: key.to_owned(), found, remedy });
     }
 
@@ -283,4 +283,9 @@ pub(crate) fn best<'n>(found: &str, names: impl Iterator<Item = &'n str>) -> Opt
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
+}
+
+/// The line of a text on which a byte stands.
+pub(super) fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|&&b| b == b'\n').count() + 1
 }

@@ -3,12 +3,12 @@
 use toml::de::DeTable;
 
 use super::flags::Flags;
-use super::section::{Document, Surroundings};
+use super::section::{Document, Surroundings, line_of};
 use crate::{Config, ConfigError, Problem};
 
 /// Top keys that are each instance's own, also where a fleet keeps one configuration for all: what it needs to reach the fleet, the ports and their guards, what
 /// belongs to its machine, and `[alerts]`, since the address of a webhook is often a secret.
-pub const OWN_KEYS: [&str; 11] = ["state_dir", "salt", "seed", "data", "admin", "cache", "l2", "fleet", "log", "models", "alerts"];
+const OWN_KEYS: [&str; 11] = ["state_dir", "salt", "seed", "data", "admin", "cache", "l2", "fleet", "log", "models", "alerts"];
 
 /// Whether a top key is an instance's own.
 pub(crate) fn is_own(key: &str) -> bool {
@@ -51,10 +51,9 @@ impl Config {
 /// What a text that is shared must not say.
 fn misplaced((file, text): (&str, &str)) -> Vec<Problem> {
     let (table, _errors) = DeTable::parse_recoverable(text);
-    let line = |start: usize| text.as_bytes().iter().take(start).filter(|&&b| b == b'\n').count() + 1;
     let problem = |key: &toml::Spanned<toml::de::DeString<'_>>| Problem {
         file: file.to_owned(),
-        line: Some(line(key.span().start)),
+        line: Some(line_of(text, key.span().start)),
         key: key.get_ref().to_string(),
         found: "an instance's own key in what a fleet shares".to_owned(),
         remedy: "take it out; it stays in the file of each instance".to_owned(),

@@ -119,19 +119,19 @@ impl RouteStats {
         if let Some(draws) = draws.filter(|_| observation.changed) {
             key.date_change(draws.dated_s(passed.late(), gap_s));
         }
-        self.observe(&before, &observation, &passed, now.millis());
+        self.observe(&before, &observation, (&passed, draws), now.millis());
         Some(observation)
     }
 
-    fn observe(&mut self, before: &KeyStats, seen: &Observation, passed: &Passed, now_ms: i64) {
+    fn observe(&mut self, before: &KeyStats, seen: &Observation, (passed, draws): (&Passed, Option<Draws>), now_ms: i64) {
         let gap_s = seen.gap.as_secs_f64();
         let start = Time::from_millis(before.last_fetch_ms);
         let factor = before.factor(self.likeness());
         let rate = before.rate(start, self.rate_per_key(start));
-        let draws = self.draws(before, start).filter(|_| seen.answers == 1);
         let expected = passed.total() / factor;
-        self.likeness.note(before, seen.changed, |factor| draws.map_or(expected * factor, |draws| draws.found(expected * factor, gap_s)));
-        self.follow(before, (seen, passed), rate);
+        let found = draws.filter(|_| seen.answers == 1);
+        self.likeness.note(before, seen.changed, |factor| found.map_or(expected * factor, |draws| draws.found(expected * factor, gap_s)));
+        self.follow(before, (seen, passed), draws.map_or(rate, |draws| draws.background));
         self.pooled.add(now_ms, f64::from(u8::from(seen.changed)), passed.seconds());
         let ahead = self.ahead(before, start).flat();
         self.rhythm.observe(start, seen.gap, seen.changed, |from, to| ahead.between(from, to));
@@ -155,14 +155,14 @@ impl RouteStats {
         self.longest_gap_s = self.longest_gap_s.max(gap_s);
     }
 
-    /// Learns of the requests since the fetch `before`, at which the key was asked for at `rate`, whether changes draw readers.
-    fn follow(&mut self, before: &KeyStats, (seen, passed): (&Observation, &Passed), rate: f64) {
+    /// Learns of the requests since the fetch `before`, at which the key was asked for at the rate `background` but for those that a change
+    /// had drawn, whether changes draw readers.
+    fn follow(&mut self, before: &KeyStats, (seen, passed): (&Observation, &Passed), background: f64) {
         if seen.answers == 0 {
             // Nobody asked: the proxy fetched of its own accord.
             return;
         }
         let start = Time::from_millis(before.last_fetch_ms);
-        let background = self.draws(before, start).map_or(rate, |draws| draws.background);
         // Two fetches of the same moment may differ, too.
         let expected = passed.total().max(1e-9);
         self.drawn.note(&Followed {

@@ -37,13 +37,11 @@ use crate::route::RouteState;
 use crate::state::State;
 use fetch::Left;
 use mind::{Asked, Mind, Offer, Terms, World, thing};
-use requests::path;
-pub use requests::path as path_of;
 
 pub use books::{Books, RouteBooks};
 pub use queue::{Seen, hand_over, saw, saw_missing};
 pub use reasons::{Off, Refused};
-pub use requests::{Known, headers_for_another};
+pub use requests::{Known, headers_for_another, path as path_of};
 
 /// How long a predictor that was late too often rests.
 const REST: Span = Span::from_secs(30);
@@ -214,7 +212,7 @@ fn consider(state: &Arc<State>, seen: &Seen) {
     }
     let asked = asked(state, seen);
     let how = || {
-        let path = path(route, seen.target.as_ref()?)?;
+        let path = path_of(route, seen.target.as_ref()?)?;
         Some(Known { key: account.key, route: route.index, owner: asked.owner, path })
     };
     mind.learn(&asked, how, &mut told);

@@ -82,9 +82,8 @@ impl SharedConfig {
     }
 
     async fn look_on(self: &Arc<Self>) -> Result<(), Fault> {
-        let shelf = self.shelf.load_full();
         for _ in 0..STEPS {
-            let (front, _) = shelf.turn((&self.instance, &self.says()), false).await?;
+            let front = self.front().await?;
             self.known.lock().foreign.take_if(|foreign| *foreign != front);
             let known = self.newest();
             let mark = known.as_ref().map(|known| known.document.mark());

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use document::signing_key;
-pub use document::{Document, LONGEST_TEXT, digest};
+pub use document::{Document, digest};
 pub use push::{Push, PushError, Pushed};
 pub use view::{MemberConfig, SharedStanding};
 

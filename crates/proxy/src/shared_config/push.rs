@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use farthing_config::Change;
-use farthing_fleet::{Fault, ShelfPut, ShelfSaid};
+use farthing_fleet::{Fault, ShelfFront, ShelfPut, ShelfSaid};
 use farthing_types::{RouteName, Span};
 
 use super::document::{Document, LONGEST_TEXT};
@@ -192,7 +192,7 @@ impl SharedConfig {
             if now.as_ref().map(|now| now.document.mark()) != made_from {
                 return Err(PushError::Conflict(now.map(Box::new)));
             }
-            let (front, _) = self.turn_once().await.map_err(|fault| PushError::Away { fault: Some(fault), perhaps: false })?;
+            let front = self.front().await.map_err(|fault| PushError::Away { fault: Some(fault), perhaps: false })?;
             // Somebody may have pushed since that look: only what this was made from, what is nobody's, or nothing is put over.
             let is_seen =
                 front.version == 0 || Some(&front.mark) == made_from.as_ref() || self.known.lock().foreign.as_ref() == Some(&front);
@@ -214,13 +214,15 @@ impl SharedConfig {
         Err(PushError::Conflict(self.newest().map(Box::new)))
     }
 
-    async fn turn_once(&self) -> Result<(farthing_fleet::ShelfFront, Vec<farthing_fleet::ShelfMember>), Fault> {
-        self.shelf.load_full().turn((&self.instance, &self.says()), false).await
+    /// What stands in front now.
+    pub(super) async fn front(&self) -> Result<ShelfFront, Fault> {
+        let (front, _) = self.shelf.load_full().turn((&self.instance, &self.says()), false).await?;
+        Ok(front)
     }
 
     /// Whether what broke off was done after all.
     async fn found_done(&self, mark: &str) -> Option<ShelfSaid> {
-        let (front, _) = self.turn_once().await.ok()?;
+        let front = self.front().await.ok()?;
         (front.mark == mark).then_some(ShelfSaid::Done)
     }
 

@@ -4,11 +4,8 @@ use std::error::Error as StdError;
 
 use http::StatusCode;
 
-use crate::fault::{found, with_sources};
+use crate::fault::{found, shortened, with_sources};
 use crate::{Fault, FaultReason};
-
-/// Longest text of a fault: servers answer with traces.
-const LONGEST: usize = 400;
 
 /// Of `throwIf`, which our own column `on_time` calls.
 const TOO_LATE: u32 = 395;
@@ -21,7 +18,7 @@ pub fn failed(error: &(dyn StdError + 'static)) -> Fault {
 
 /// An answer that says what went wrong: `Code: 60, e.displayText() = DB::Exception: ...`, or `Code: 60. DB::Exception: ...`.
 pub fn answered(status: StatusCode, text: &str) -> Fault {
-    let Some(code) = code_of(text) else { return Fault::new(without_code(status), format!("{status}: {}", shortened(text))) };
+    let Some(code) = code_of(text) else { return Fault::new(without_code(status), format!("{status}: {}", shortened(text.trim()))) };
     let reason = reason(code);
     let said = text.split_once("DB::Exception: ").map_or(text, |(_, said)| said);
     let said = said.split(", e.what()").next().unwrap_or(said);
@@ -31,7 +28,7 @@ pub fn answered(status: StatusCode, text: &str) -> Fault {
         _ if code == TOO_LATE => {
             Fault::new(reason, "the server has taken the rows up too late: it is busy, or the clocks of its replicas do not agree")
         }
-        _ => Fault::new(reason, format!("{} (code {code})", shortened(said))),
+        _ => Fault::new(reason, format!("{} (code {code})", shortened(said.trim()))),
     }
 }
 
@@ -78,14 +75,6 @@ fn reason(code: u32) -> FaultReason {
         | 745
         | 999..=1002 => FaultReason::Unavailable,
         _ => FaultReason::Refused,
-    }
-}
-
-fn shortened(text: &str) -> String {
-    let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    match text.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}...", &text[..cut]),
-        None => text,
     }
 }
 

@@ -244,7 +244,8 @@ impl Words {
 
     fn constant(word: &str, rows: u64) -> Self {
         let mut new = Self::new(false);
-        (0..rows).for_each(|_| new.push(Some(word)));
+        let place = new.add(word);
+        new.rows.extend((0..rows).map(|_| place));
         new
     }
 

@@ -7,11 +7,8 @@ use object_store::Error;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::http::{Answered, Late};
-use crate::fault::found;
+use crate::fault::{found, shortened};
 use crate::{Fault, FaultReason};
-
-/// Longest text of a fault: servers answer with documents.
-const LONGEST: usize = 400;
 
 /// The fault that an error is.
 pub fn fault(error: Error) -> Fault {
@@ -54,11 +51,7 @@ fn said(error: &Error) -> String {
     const BEFORE: [&str; 3] = ["Server returned non-2xx status code: ", "Server returned error response: ", "HTTP error: "];
     let all = with_causes(error);
     let end = BEFORE.iter().find_map(|before| all.split_once(before)).map_or(&*all, |(_, end)| end);
-    let text: String = in_words(end).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    match text.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}...", &text[..cut]),
-        None => text,
-    }
+    shortened(&in_words(end))
 }
 
 /// With the causes that the text leaves out.
