@@ -115,6 +115,7 @@ async fn certificates_are_renewed_by_a_reload_and_connections_go_on() {
     tasks.spawn(connection);
     let mut ask = async || {
         let request = http::Request::builder().uri("/api/x").header("host", "localhost").body(String::new()).unwrap();
+        sender.ready().await.unwrap();
         let answer = sender.send_request(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         answer.into_body().collect().await.unwrap().to_bytes()
