@@ -53,7 +53,7 @@ pub use client::{Client, frame};
 pub use compress::{Compress, CompressSpec, REST, is_grpc};
 pub use credential::{CREDENTIAL_HEADERS, Credential, Place, Secret};
 pub use deadline::Deadline;
-pub use headers::{is_hop_by_hop, strip_hop_by_hop};
+pub use headers::{is_hop_by_hop, one_length, strip_hop_by_hop};
 pub use limiter::{Gate, Gated, Limiter, Slot, Turn};
 pub use retry::{Retry, RetrySpec, Watched, is_repeatable};
 pub use router::{Leg, LegReport, Router, RouterReport, RouterSpec};

@@ -23,6 +23,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+#[path = "wire/framing.rs"]
+mod framing;
 #[path = "wire/pool.rs"]
 mod pool;
 

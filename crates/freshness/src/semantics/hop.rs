@@ -1,6 +1,6 @@
 //! Hop-by-hop fields: they belong to one connection and are neither forwarded nor stored.
 
-use http::header::{CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Hop-by-hop fields of RFC 9110 section 7.6.1 and their unregistered cousins.
@@ -15,11 +15,15 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     PROXY_AUTHORIZATION,
 ];
 
-/// Removes hop-by-hop fields and those that `Connection` names; of `TE` that trailers are taken stays.
+/// Removes hop-by-hop fields and those that `Connection` names; of `TE` that trailers are taken stays. `Content-Length` goes with
+/// `Transfer-Encoding`, which overrides it (RFC 9112 section 6.3).
 pub fn remove(headers: &mut HeaderMap) {
     // Most heads have none: one look at the names costs less than a search for each.
     if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         return;
+    }
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
     }
     // It says that trailers can be passed on, which they are: servers of gRPC ask for it.
     let members = headers.get_all(TE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
@@ -58,5 +62,11 @@ mod tests {
         headers.append(TE, HeaderValue::from_static("gzip;q=0.5, Trailers"));
         remove(&mut headers);
         assert_eq!(headers.get(TE).unwrap(), "trailers");
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("5"));
+        remove(&mut headers);
+        assert!(headers.contains_key(CONTENT_LENGTH));
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        remove(&mut headers);
+        assert!(!headers.contains_key(CONTENT_LENGTH));
     }
 }
