@@ -11,8 +11,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::stall::Stall;
 use super::state::{Busy, ConnState, RefusalCell};
 use super::{EdgeConfig, Refusal};
+
+/// Most bytes that are given for a stream of HTTP/2 at once: a frame's. Each that is asked for after them shows that the client takes them.
+const PIECE: usize = 16 << 10;
 
 /// Tells the service that a request's body broke off, whoever reads it.
 #[derive(Debug, Default)]
@@ -142,12 +146,16 @@ impl HttpBody for Upload {
 /// An answer's body; the connection counts as busy until hyper has let go of it.
 pub(super) struct Answer {
     body: Body,
+    /// What is given on piece by piece.
+    rest: Bytes,
+    /// That of its stream, over HTTP/2.
+    stall: Option<Arc<Stall>>,
     _busy: Busy,
 }
 
 impl Answer {
     pub(super) fn new(body: Body, busy: Busy) -> Self {
-        Self { body, _busy: busy }
+        Self { body, rest: Bytes::new(), stall: Stall::of_stream(), _busy: busy }
     }
 }
 
@@ -156,12 +164,31 @@ impl HttpBody for Answer {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let this = &mut *self;
+        let Some(stall) = &this.stall else { return Pin::new(&mut this.body).poll_frame(cx) };
+        if this.rest.is_empty() {
+            let polled = Pin::new(&mut this.body).poll_frame(cx);
+            match polled {
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => this.rest = frame.into_data().unwrap_or_default(),
+                // Whoever is waited for now, it is not the client.
+                other => {
+                    stall.end();
+                    return other;
+                }
+            }
+        }
+        stall.begin();
+        Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(this.rest.len().min(PIECE))))))
     }
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }
