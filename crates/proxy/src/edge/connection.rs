@@ -268,9 +268,9 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
         }
     };
     let handling = after_early(&connection.state, number, AssertUnwindSafe(handling).catch_unwind());
-    let outcome = match signal {
+    let outcome = match &signal {
         None => handling.await,
-        Some(signal) => match until_failed(handling, &signal).await {
+        Some(signal) => match until_failed(handling, signal).await {
             Ok(outcome) => outcome,
             Err(refusal) => {
                 connection.state.early.begin(number);
@@ -289,7 +289,7 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
         Refusal::Defect.response(false)
     });
     let response = if connect && !connection.state.is_upgraded() { last(response) } else { response };
-    Ok(wrap(response, busy))
+    Ok(response.map(|body| Answer::new(body, busy).of_upload(signal)))
 }
 
 /// Lets the connection go on as a tunnel, where that was asked for and granted.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farthing_proxy::edge::{Closed, EdgeConfig, EdgeStats, Handler, PeerInfo, Server};
+use farthing_proxy::edge::{Closed, EdgeConfig, EdgeStats, Handler, PeerInfo, Refusal, Server};
 use farthing_types::{Body, BodyError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -164,4 +164,36 @@ async fn a_client_that_does_not_take_the_end_of_an_answer_loses_its_connection()
     assert!(end.is_none_or(|data| data.is_err()));
     piped.tasks.join_next().await.unwrap().unwrap();
     assert_eq!((piped.stats.closed(Closed::Idle), piped.stats.active()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_may_be_silent_for_as_long_as_its_answer_lasts() {
+    let mut piped = Piped::open(1 << 16).await;
+    let request = Request::post("http://h/echo").body(()).unwrap();
+    let (answer, mut upload) = piped.sender.send_request(request, false).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    for word in ["one", "two", "three"] {
+        upload.send_data(word.into(), false).unwrap();
+        assert_eq!(body.data().await.unwrap().unwrap(), word);
+        sleep(Duration::from_secs(300)).await;
+    }
+    upload.send_data(Bytes::new(), true).unwrap();
+    while let Some(end) = body.data().await {
+        assert_eq!(end.unwrap(), "");
+    }
+    assert_eq!(piped.stats.refused(Refusal::BodyIdle), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_goes_on_by_its_own_clock_when_its_answer_is_over() {
+    let mut piped = Piped::open(1 << 16).await;
+    let request = Request::post("http://h/early").body(()).unwrap();
+    let (answer, mut upload) = piped.sender.send_request(request, false).unwrap();
+    upload.send_data("slow".into(), false).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "done");
+    let began = Instant::now();
+    assert_eq!(timeout(LONG, piped.told.recv()).await, Ok(Some("broken")));
+    assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
+    assert_eq!(piped.stats.refused(Refusal::BodyIdle), 1);
 }
