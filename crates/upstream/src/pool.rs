@@ -27,6 +27,11 @@ use crate::lines::{Lines, OnLine};
 use crate::target::Base;
 use crate::{Protocol, UpstreamSpec};
 
+/// Most bytes of one answer that come without being read. The connection has as much for each of the streams that servers mostly allow: an answer that nobody
+/// reads must not keep the others from coming, which it does where all of them share less than what each may take.
+const WINDOW: u32 = 512 << 10;
+const STREAMS: u32 = 100;
+
 type Http = legacy::Client<Connector, Body>;
 
 /// The pool.
@@ -258,7 +263,8 @@ fn build(protocol: Protocol, (idle, max_idle): (Span, usize), connector: Connect
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .http2_only(protocol == Protocol::Http2)
-        .http2_adaptive_window(true)
+        .http2_initial_stream_window_size(WINDOW)
+        .http2_initial_connection_window_size(WINDOW * STREAMS)
         // A frozen peer under many multiplexed calls is found by pings, not by each call's deadline.
         .http2_keep_alive_interval(Span::from_secs(20))
         .http2_keep_alive_timeout(Span::from_secs(10))

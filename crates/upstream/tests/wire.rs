@@ -27,6 +27,8 @@ use tokio::task::JoinSet;
 mod framing;
 #[path = "wire/pool.rs"]
 mod pool;
+#[path = "wire/shared.rs"]
+mod shared;
 
 #[derive(Default)]
 struct Reports(Mutex<Vec<CallReport>>);

@@ -151,6 +151,10 @@ where
     }
 }
 
+/// Most bytes of a request's body that come without being read. The connection has as much for each of its streams: an upload that nobody reads yet must not
+/// keep the others from coming, which it does where all of them share less than what each may take.
+const WINDOW: u32 = 128 << 10;
+
 /// As [`http1`]; a connection without streams for the idle time is asked to end.
 async fn http2<IO>(connection: Arc<Connection>, guard: Guard<IO>) -> Option<bool>
 where
@@ -163,7 +167,8 @@ where
     let mut builder = http2::Builder::new(Streams { tasks, cut, stall: config.body_idle, stats });
     builder
         .timer(TokioTimer::new())
-        .adaptive_window(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW.saturating_mul(config.max_streams.max(1)).min(i32::MAX.unsigned_abs()))
         .max_concurrent_streams(config.max_streams)
         .max_header_list_size(u32::try_from(config.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(config.idle_timeout)

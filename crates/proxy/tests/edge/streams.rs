@@ -1,4 +1,4 @@
-//! Streams of one HTTP/2 connection: none is held by a client that takes nothing. On a paused clock.
+//! Streams of one HTTP/2 connection: none keeps another from coming, and none is held by a client that takes nothing. On a paused clock but for the first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,16 @@ use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::support::{PATIENCE, start};
 
 const LARGE: usize = 100_000;
 /// Longer than any time that is kept here, on the paused clock.
@@ -121,6 +125,26 @@ impl Piped {
         let (answer, _) = self.sender.send_request(request, true).unwrap();
         answer.await.unwrap().into_body()
     }
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_reads_keeps_no_other_from_its_connection() {
+    let (handler, _told) = Scripted::new();
+    let reached = Arc::clone(&handler.reached);
+    let edge = start(EdgeConfig { drain: Duration::from_millis(30), ..EdgeConfig::default() }, handler).await;
+    let stream = TcpStream::connect(edge.addr).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(connection.await) });
+    let post = |path: &str, bytes: usize| Request::post(format!("http://h{path}")).body(Full::new(Bytes::from(vec![b'x'; bytes]))).unwrap();
+    let held = sender.send_request(post("/held", 8 << 20));
+    tasks.spawn(async move { drop(held.await) });
+    reached.notified().await;
+    for _ in 0..20 {
+        let answer = tokio::time::timeout(PATIENCE, sender.send_request(post("/echo", 12))).await.expect("it is answered").unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 12);
+    }
+    edge.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
