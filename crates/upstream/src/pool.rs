@@ -128,7 +128,9 @@ fn classify(error: &(dyn Error + 'static), unconnected: bool) -> (FailureKind, b
         return (FailureKind::Connect, true);
     }
     if let Some(h2) = find::<h2::Error>(error) {
-        let refused = h2.reason() == Some(h2::Reason::REFUSED_STREAM) && h2.is_remote();
+        // A stream ends with the other end's GOAWAY only where that says that it was not processed: its number is above the last that was, or it
+        // was never begun (RFC 9113 section 6.8). The others go on, or break with their connection.
+        let refused = h2.is_remote() && (h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM));
         let broken = refused || h2.is_io() || h2.is_go_away() || h2.is_reset();
         return (if broken { FailureKind::Broken } else { FailureKind::Protocol }, refused);
     }
