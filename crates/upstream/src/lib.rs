@@ -24,6 +24,7 @@ mod connect;
 mod credential;
 mod deadline;
 mod headers;
+mod lanes;
 mod later;
 mod limiter;
 mod line;

@@ -2,7 +2,9 @@
 
 use std::future::poll_fn;
 
+use futures_util::future::join_all;
 use h2::server::SendResponse;
+use tokio::sync::Barrier;
 
 use super::*;
 
@@ -47,6 +49,43 @@ async fn an_answer_that_nobody_reads_keeps_no_other_from_its_connection() {
     }
     assert_eq!(large.body.collect().await.unwrap().to_bytes().len(), 8 << 20);
     assert_eq!(origin.traffic().opened(Version::HTTP_2), 1);
+}
+
+/// The 150 are answered when all of them are there.
+#[tokio::test]
+async fn more_calls_than_a_connection_takes_go_over_another() {
+    let all = Arc::new(Barrier::new(150));
+    let server = Server::raw(move |stream| {
+        let all = all.clone();
+        async move {
+            let mut connection = h2::server::Builder::new().max_concurrent_streams(100).handshake::<_, Bytes>(stream).await.unwrap();
+            let mut answers = JoinSet::new();
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                let all = all.clone();
+                answers.spawn(async move {
+                    if request.uri().path() == "/together" {
+                        all.wait().await;
+                    }
+                    give(respond, 12).await;
+                });
+            }
+        }
+    })
+    .await;
+    let origin = counted(http2(&server));
+    let ask = |path| origin.fetch(call(Method::POST, path, Body::full("x"), &Arc::default()));
+    assert_eq!(text(ask("/first").await.unwrap().body).await.len(), 12);
+    let answers = join_all((0..150).map(|_| ask("/together"))).await;
+    assert_eq!(origin.traffic().opened(Version::HTTP_2), 2);
+    for answer in answers {
+        let reply = answer.unwrap();
+        assert_eq!((reply.status, text(reply.body).await.len()), (StatusCode::OK, 12));
+    }
+    // There is room again for those after them, on the first.
+    for _ in 0..3 {
+        assert_eq!(text(ask("/after").await.unwrap().body).await.len(), 12);
+    }
+    assert_eq!(origin.traffic().opened(Version::HTTP_2), 2);
 }
 
 const HEADERS: u8 = 1;
