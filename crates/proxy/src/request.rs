@@ -17,7 +17,7 @@ use farthing_upstream::{Item, is_repeatable};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HOST, TRAILER};
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, request};
 use http_body::Body as _;
 
 use crate::asking;
@@ -144,7 +144,9 @@ pub struct Refused {
 pub fn receive(state: &State, request: Request<Body>) -> Result<Received, Box<(Problem, RequestId)>> {
     let id = RequestId(state.ids.next());
     let (at, started) = (state.clock.now(), state.real_now());
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    // The provider gets none of them: whoever decides, identifies, keys or matches `Vary` sees what it sees.
+    hop::remove_named(&mut head.headers, is_ours);
     let host = host(&head);
     let live = state.live();
     let found = live.route(&host, head.uri.path(), &head.method);
@@ -412,12 +414,17 @@ fn bad_target() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad-target", "the path below the route's prefix is not a valid target")
 }
 
+/// Whether a field is for Farthing, and never goes on.
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-farthing-")
+}
+
 /// End-to-end headers without Host (the upstream's goes out) and without ours.
 fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let mut out = headers.clone();
     hop::remove(&mut out);
     out.remove(HOST);
-    let ours: Vec<_> = out.keys().filter(|n| n.as_str().starts_with("x-farthing-")).cloned().collect();
+    let ours: Vec<_> = out.keys().filter(|name| is_ours(name)).cloned().collect();
     for name in ours {
         out.remove(name);
     }

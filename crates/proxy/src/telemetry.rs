@@ -481,7 +481,7 @@ fn refills(paces: &[PaceStats]) -> [Family<'_>; 4] {
     [rate, waiting, held, late]
 }
 
-fn edge(stats: &EdgeStats) -> [Family<'static>; 7] {
+fn edge(stats: &EdgeStats) -> [Family<'static>; 8] {
     let mut refused = Family::counter("edge_refused", "Requests refused at the edge, by reason");
     for reason in Refusal::ALL {
         refused.add(vec![("reason", reason.as_str())], stats.refused(*reason) as f64);
@@ -490,6 +490,8 @@ fn edge(stats: &EdgeStats) -> [Family<'static>; 7] {
     for reason in Closed::ALL {
         closed.add(vec![("reason", reason.as_str())], stats.closed(*reason) as f64);
     }
+    let mut stalled = Family::counter("edge_stalled_streams", "Streams of HTTP/2 whose clients took nothing of the answer for too long");
+    stalled.add(Vec::new(), stats.stalled() as f64);
     let [from_clients, to_clients] = stats.tunnel_bytes();
     let mut tunnels = Family::counter("tunnels", "Tunnels that were opened: of WebSockets and of CONNECT");
     tunnels.add(Vec::new(), stats.tunnels() as f64);
@@ -509,7 +511,7 @@ fn edge(stats: &EdgeStats) -> [Family<'static>; 7] {
     for (outcome, count) in ["passed", "left-out"].into_iter().zip(stats.early()) {
         early.add(vec![("outcome", outcome)], count as f64);
     }
-    [refused, closed, tunnels, ended, bytes, time, early]
+    [refused, closed, stalled, tunnels, ended, bytes, time, early]
 }
 
 fn latencies(routes: &[(&str, &RouteSnapshot)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::connect::Connector;
 use crate::credential::{Swap, printable};
-use crate::headers::strip_hop_by_hop;
+use crate::headers::{one_length, strip_hop_by_hop};
 use crate::pool::{Answered, Lost, Pool, Rest, Sent};
 use crate::reply::ReplyBody;
 use crate::retry::may_be_made_again;
@@ -199,6 +199,7 @@ impl Shared {
     fn reply(&self, answered: Answered, ends: Instant, slot: Slot) -> Reply {
         let (mut head, mut body) = answered.response.into_parts();
         strip_hop_by_hop(&mut head.headers);
+        one_length(&mut head.headers);
         let body = match answered.rest {
             _ if body.is_end_stream() => Body::empty(),
             Rest::Here if body.size_hint().exact().is_some() => match whole(&mut body) {

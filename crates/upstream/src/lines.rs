@@ -148,14 +148,14 @@ impl Lines {
                     home.put_back(line);
                 }
             }));
-            return Rest::Brought;
+            return Rest::Brought(None);
         }
         // One that takes the next request has given all of its answer; one that has ended, or still gives, may break off.
         if line.is_free() {
             self.put_back(line);
             return Rest::Here;
         }
-        if line.is_over() { Rest::Brought } else { Rest::Coming(OnLine { line: Some(line), home: Arc::clone(self) }) }
+        if line.is_over() { Rest::Brought(None) } else { Rest::Coming(OnLine { line: Some(line), home: Arc::clone(self) }) }
     }
 
     /// An unused connection.

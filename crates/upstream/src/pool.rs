@@ -4,30 +4,25 @@
 //! left before that end would: after [`UpstreamSpec::pool_idle`], or sooner where answers say so (`Keep-Alive: timeout=5`).
 //!
 //! Where HTTP/1.1 is sure to be spoken, connections are moved on by those who wait for their answers ([`crate::line`]). Where HTTP/2 may be negotiated, by
-//! tasks: several calls share a connection then, and none of them may keep it from the others. Those that become tunnels are among the latter.
+//! tasks ([`crate::lanes`]): several calls share a connection then, and none of them may keep it from the others. Those that become tunnels are among the latter.
 
 use std::error::Error;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
-use farthing_types::{Body, BodyError, FailureKind, Span};
+use farthing_types::{Body, BodyError, FailureKind};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::task::TaskTracker;
 
 use crate::connect::{BoxError, Connector, Written, was_written};
+use crate::lanes::{Lanes, Seat};
 use crate::lines::{Lines, OnLine};
 use crate::target::Base;
 use crate::{Protocol, UpstreamSpec};
-
-type Http = legacy::Client<Connector, Body>;
 
 /// The pool.
 pub(crate) struct Pool {
@@ -40,14 +35,7 @@ pub(crate) struct Pool {
 
 enum Kind {
     Lines(Arc<Lines>),
-    Shared(Box<Shared>),
-}
-
-struct Shared {
-    http: ArcSwap<Http>,
-    connector: Connector,
-    protocol: Protocol,
-    max_idle: usize,
+    Shared(Box<Lanes>),
 }
 
 /// The head of an answer, and how the rest of it comes.
@@ -62,8 +50,8 @@ pub(crate) enum Rest {
     Here,
     /// Over a connection that is moved on by whoever reads it.
     Coming(OnLine),
-    /// A task moves its connection on, or that has ended.
-    Brought,
+    /// A task moves its connection on, or that has ended. Where the connection is shared, with its place there.
+    Brought(Option<Seat>),
 }
 
 /// Whether anything of a request went out.
@@ -123,7 +111,9 @@ fn classify(error: &(dyn Error + 'static), unconnected: bool) -> (FailureKind, b
         return (FailureKind::Connect, true);
     }
     if let Some(h2) = find::<h2::Error>(error) {
-        let refused = h2.reason() == Some(h2::Reason::REFUSED_STREAM) && h2.is_remote();
+        // A stream ends with the other end's GOAWAY only where that says that it was not processed: its number is above the last that was, or it
+        // was never begun (RFC 9113 section 6.8). The others go on, or break with their connection.
+        let refused = h2.is_remote() && (h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM));
         let broken = refused || h2.is_io() || h2.is_go_away() || h2.is_reset();
         return (if broken { FailureKind::Broken } else { FailureKind::Protocol }, refused);
     }
@@ -172,9 +162,7 @@ impl Pool {
 
     /// One whose connections may become others' than the pool's, or may be shared.
     pub(crate) fn shared(spec: &UpstreamSpec, connector: Connector) -> Self {
-        let (protocol, max_idle) = (spec.protocol, spec.pool_max_idle);
-        let http = ArcSwap::from_pointee(build(protocol, (spec.pool_idle, max_idle), connector.clone()));
-        Self::of(spec, Kind::Shared(Box::new(Shared { http, connector, protocol, max_idle })))
+        Self::of(spec, Kind::Shared(Box::new(Lanes::new(spec, connector))))
     }
 
     fn of(spec: &UpstreamSpec, kind: Kind) -> Self {
@@ -198,14 +186,17 @@ impl Pool {
         (by, ends): (Instant, Instant),
         sent: &mut Sent,
     ) -> Result<Answered, Lost> {
-        let shared = match &self.kind {
+        let lanes = match &self.kind {
             Kind::Lines(lines) => return lines.request(request, (by, ends), sent).await,
-            Kind::Shared(shared) => shared,
+            Kind::Shared(lanes) => lanes,
         };
         sent.shared = Some(capture_connection(&mut request));
-        let answering = shared.http.load().request(request);
-        match timeout_at(by, answering).await {
-            Ok(Ok(response)) => Ok(Answered { response, rest: Rest::Brought }),
+        let (http, seat) = lanes.seat();
+        match timeout_at(by, http.request(request)).await {
+            Ok(Ok(response)) => {
+                lanes.note(response.version());
+                Ok(Answered { response, rest: Rest::Brought(Some(seat)) })
+            }
             Ok(Err(error)) => Err(Lost::Shared(error)),
             Err(_) => Err(Lost::Late),
         }
@@ -228,16 +219,9 @@ impl Pool {
             match &self.kind {
                 Kind::Lines(lines) => lines.keep_for(told),
                 // Unused connections of the old one are closed with it.
-                Kind::Shared(shared) => shared.keep_for(told),
+                Kind::Shared(lanes) => lanes.keep_for(told),
             }
         }
-    }
-}
-
-impl Shared {
-    fn keep_for(&self, idle_ms: u64) {
-        let http = build(self.protocol, (Span::from_millis(idle_ms), self.max_idle), self.connector.clone());
-        self.http.store(Arc::new(http));
     }
 }
 
@@ -249,35 +233,6 @@ fn told(headers: &HeaderMap) -> Option<u64> {
     // Its clock began before the answer came here, and a request takes its time to get there.
     let told = shortest.saturating_mul(1_000);
     Some(if shortest > 1 { told - 1_000 } else { told / 2 })
-}
-
-fn build(protocol: Protocol, (idle, max_idle): (Span, usize), connector: Connector) -> Http {
-    legacy::Client::builder(Tracked(TaskTracker::new()))
-        .pool_idle_timeout(idle)
-        .pool_max_idle_per_host(if idle.is_zero() { 0 } else { max_idle })
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .http2_only(protocol == Protocol::Http2)
-        .http2_adaptive_window(true)
-        // A frozen peer under many multiplexed calls is found by pings, not by each call's deadline.
-        .http2_keep_alive_interval(Span::from_secs(20))
-        .http2_keep_alive_timeout(Span::from_secs(10))
-        .http1_max_headers(256)
-        .build(connector)
-}
-
-/// Runs the pool's connection tasks under a tracker of their own.
-#[derive(Clone)]
-struct Tracked(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        drop(self.0.spawn(future));
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::client::{Slot, after};
 use crate::deadline::Deadline;
+use crate::lanes::Seat;
 use crate::lines::OnLine;
 use crate::pool::Rest;
 
@@ -23,16 +24,18 @@ pub(crate) struct ReplyBody {
     ends: Instant,
     idle: Span,
     deadline: Deadline,
+    _seat: Option<Seat>,
     _slot: Slot,
 }
 
 impl ReplyBody {
     pub(crate) fn new((body, rest): (Incoming, Rest), (ends, idle): (Instant, Span), slot: Slot) -> Self {
-        let line = match rest {
-            Rest::Coming(line) => Some(line),
-            Rest::Here | Rest::Brought => None,
+        let (line, seat) = match rest {
+            Rest::Coming(line) => (Some(line), None),
+            Rest::Brought(seat) => (None, seat),
+            Rest::Here => (None, None),
         };
-        Self { body, line, ends, idle, deadline: Deadline::default(), _slot: slot }
+        Self { body, line, ends, idle, deadline: Deadline::default(), _seat: seat, _slot: slot }
     }
 
     fn poll_wire(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {

@@ -23,8 +23,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+#[path = "wire/framing.rs"]
+mod framing;
 #[path = "wire/pool.rs"]
 mod pool;
+#[path = "wire/shared.rs"]
+mod shared;
 
 #[derive(Default)]
 struct Reports(Mutex<Vec<CallReport>>);

@@ -5,7 +5,12 @@ use super::registry::{Keys, Kind, key, table};
 pub(crate) const DATA: Keys = &[
     key("listen", "address", "\"127.0.0.1:8787\"", "Address to listen on; port 0 asks the system for one."),
     key("header_timeout", "time", "\"10s\"", "Time a client has to send a request head."),
-    key("body_rate", "size", "\"1000B\"", "Fewest bytes per second a client must send of a request body; 0 turns it off."),
+    key(
+        "body_rate",
+        "size",
+        "\"1000B\"",
+        "Fewest bytes per second a client must send of a request body until its answer begins; 0 turns it off.",
+    ),
     key("body_grace", "time", "\"10s\"", "Time before `body_rate` is enforced."),
     key("idle_timeout", "time", "\"75s\"", "Time an idle keep-alive connection is kept."),
     key("max_connections", "count", "10000", "Most connections at a time; more wait."),

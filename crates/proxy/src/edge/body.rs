@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,14 +12,20 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::stall::Stall;
 use super::state::{Busy, ConnState, RefusalCell};
 use super::{EdgeConfig, Refusal};
 
-/// Tells the service that a request's body broke off, whoever reads it.
+/// Most bytes that are given for a stream of HTTP/2 at once: a frame's. Each that is asked for after them shows that the client takes them.
+const PIECE: usize = 16 << 10;
+
+/// What a request's body and its answer tell each other, whoever reads it: that it broke off, and that it is being answered.
 #[derive(Debug, Default)]
 pub(super) struct Signal {
     refusal: RefusalCell,
     waker: AtomicWaker,
+    answering: AtomicBool,
+    upload: AtomicWaker,
 }
 
 impl Signal {
@@ -30,6 +37,15 @@ impl Signal {
     pub(super) fn poll_failed(&self, cx: &Context<'_>) -> Poll<Refusal> {
         self.waker.register(cx.waker());
         self.refusal.get().map_or(Poll::Pending, Poll::Ready)
+    }
+    fn answering(&self, is: bool) {
+        self.answering.store(is, Ordering::Release);
+        self.upload.wake();
+    }
+    /// Whether the answer is under way; `cx` is woken when that changes.
+    fn is_answering(&self, cx: &Context<'_>) -> bool {
+        self.upload.register(cx.waker());
+        self.answering.load(Ordering::Acquire)
     }
 }
 
@@ -43,7 +59,8 @@ struct Pace {
 }
 
 /// A request body. Its deadlines run only while somebody reads it and the client has nothing to give: a slow reader behind us does not
-/// count against the client.
+/// count against the client. While its answer is under way they rest: the two may be a conversation, in which the client has nothing to say for as long
+/// as it likes. What bounds that is what bounds the answer.
 pub(super) struct Upload {
     incoming: Incoming,
     state: Arc<ConnState>,
@@ -97,6 +114,10 @@ impl Upload {
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+        if self.signal.is_answering(cx) {
+            self.since = None;
+            return Poll::Pending;
+        }
         let since = *self.since.get_or_insert_with(Instant::now);
         let by_rate = self.allowance().saturating_sub(self.waited);
         let (span, refusal) = if by_rate < self.pace.idle { (by_rate, Refusal::BodySlow) } else { (self.pace.idle, Refusal::BodyIdle) };
@@ -142,12 +163,27 @@ impl HttpBody for Upload {
 /// An answer's body; the connection counts as busy until hyper has let go of it.
 pub(super) struct Answer {
     body: Body,
+    /// What is given on piece by piece.
+    rest: Bytes,
+    /// That of its stream, over HTTP/2.
+    stall: Option<Arc<Stall>>,
+    /// That of the request's body.
+    upload: Option<Arc<Signal>>,
     _busy: Busy,
 }
 
 impl Answer {
     pub(super) fn new(body: Body, busy: Busy) -> Self {
-        Self { body, _busy: busy }
+        Self { body, rest: Bytes::new(), stall: Stall::of_stream(), upload: None, _busy: busy }
+    }
+
+    /// The answer to a request whose body may still be coming.
+    pub(super) fn of_upload(mut self, upload: Option<Arc<Signal>>) -> Self {
+        if let Some(upload) = &upload {
+            upload.answering(true);
+        }
+        self.upload = upload;
+        self
     }
 }
 
@@ -156,12 +192,39 @@ impl HttpBody for Answer {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let this = &mut *self;
+        let Some(stall) = &this.stall else { return Pin::new(&mut this.body).poll_frame(cx) };
+        if this.rest.is_empty() {
+            let polled = Pin::new(&mut this.body).poll_frame(cx);
+            match polled {
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => this.rest = frame.into_data().unwrap_or_default(),
+                // Whoever is waited for now, it is not the client.
+                other => {
+                    stall.end();
+                    return other;
+                }
+            }
+        }
+        stall.begin();
+        Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(this.rest.len().min(PIECE))))))
     }
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.answering(false);
+        }
     }
 }

@@ -26,6 +26,7 @@ use super::early::Early;
 use super::guard::{Guard, Protocol};
 use super::recall::Recall;
 use super::scan::check_host;
+use super::stall;
 use super::state::{Busy, ConnState};
 use super::tunnel::{self, Offer, Tunnel};
 use super::{Closed, EdgeConfig, EdgeStats, Handler, PeerInfo, Refusal};
@@ -150,6 +151,10 @@ where
     }
 }
 
+/// Most bytes of a request's body that come without being read. The connection has as much for each of its streams: an upload that nobody reads yet must not
+/// keep the others from coming, which it does where all of them share less than what each may take.
+const WINDOW: u32 = 128 << 10;
+
 /// As [`http1`]; a connection without streams for the idle time is asked to end.
 async fn http2<IO>(connection: Arc<Connection>, guard: Guard<IO>) -> Option<bool>
 where
@@ -158,18 +163,20 @@ where
     let shared = Arc::clone(&connection.shared);
     let state = Arc::clone(&connection.state);
     let config = &shared.config;
-    let mut builder = http2::Builder::new(Streams { tasks: shared.streams.clone(), cut: shared.cut.clone() });
+    let (tasks, cut, stats) = (shared.streams.clone(), shared.cut.clone(), Arc::clone(&shared.stats));
+    let mut builder = http2::Builder::new(Streams { tasks, cut, stall: config.body_idle, stats });
     builder
         .timer(TokioTimer::new())
-        .adaptive_window(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW.saturating_mul(config.max_streams.max(1)).min(i32::MAX.unsigned_abs()))
         .max_concurrent_streams(config.max_streams)
         .max_header_list_size(u32::try_from(config.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(config.idle_timeout)
         .keep_alive_timeout(config.header_timeout);
     let service = service_fn(move |request| answer(Arc::clone(&connection), request));
     let mut http = pin!(builder.serve_connection(TokioIo::new(guard), service));
-    let mut idle = pin!(idle(&state, config.idle_timeout));
-    let mut stopping = false;
+    let mut quiet = pin!(idle(&state, config.idle_timeout));
+    let (mut stopping, mut leaving) = (false, false);
     loop {
         tokio::select! {
             biased;
@@ -179,10 +186,15 @@ where
                 stopping = true;
                 http.as_mut().graceful_shutdown();
             }
-            () = idle.as_mut(), if !stopping => {
-                stopping = true;
+            // When it is asked to end and is still there, the ends of answers are not taken, which are hyper's by now.
+            () = quiet.as_mut(), if leaving || !stopping => {
+                if leaving {
+                    return Some(false);
+                }
+                (stopping, leaving) = (true, true);
                 state.ending(Closed::Idle);
                 http.as_mut().graceful_shutdown();
+                quiet.set(idle(&state, config.body_idle));
             }
         }
     }
@@ -199,11 +211,13 @@ async fn idle(state: &ConnState, span: Span) {
     }
 }
 
-/// Runs the streams of HTTP/2 connections, until they are cut.
+/// Runs the streams of HTTP/2 connections, until they are cut or their clients have taken nothing for too long: hyper resets a stream whose future is gone.
 #[derive(Clone)]
 struct Streams {
     tasks: TaskTracker,
     cut: CancellationToken,
+    stall: Span,
+    stats: Arc<EdgeStats>,
 }
 
 impl<F> hyper::rt::Executor<F> for Streams
@@ -212,8 +226,12 @@ where
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        let cut = self.cut.clone();
-        drop(self.tasks.spawn(async move { drop(cut.run_until_cancelled_owned(future).await) }));
+        let Self { cut, stall, stats, .. } = self.clone();
+        drop(self.tasks.spawn(async move {
+            if cut.run_until_cancelled_owned(stall::watched(future, stall)).await == Some(true) {
+                stats.count_stalled();
+            }
+        }));
     }
 }
 
@@ -255,9 +273,9 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
         }
     };
     let handling = after_early(&connection.state, number, AssertUnwindSafe(handling).catch_unwind());
-    let outcome = match signal {
+    let outcome = match &signal {
         None => handling.await,
-        Some(signal) => match until_failed(handling, &signal).await {
+        Some(signal) => match until_failed(handling, signal).await {
             Ok(outcome) => outcome,
             Err(refusal) => {
                 connection.state.early.begin(number);
@@ -276,7 +294,7 @@ async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Resu
         Refusal::Defect.response(false)
     });
     let response = if connect && !connection.state.is_upgraded() { last(response) } else { response };
-    Ok(wrap(response, busy))
+    Ok(response.map(|body| Answer::new(body, busy).of_upload(signal)))
 }
 
 /// Lets the connection go on as a tunnel, where that was asked for and granted.

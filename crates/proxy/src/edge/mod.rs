@@ -12,6 +12,7 @@ mod listen;
 mod recall;
 mod refusal;
 mod scan;
+mod stall;
 mod state;
 mod stats;
 mod tunnel;

@@ -63,6 +63,7 @@ pub struct EdgeStats {
     accept_errors: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
     closed: [AtomicU64; Closed::ALL.len()],
+    stalled: AtomicU64,
     tunnels: AtomicU64,
     tunnels_closed: [AtomicU64; TunnelEnd::ALL.len()],
     tunnel_bytes: [AtomicU64; 2],
@@ -80,6 +81,7 @@ impl Default for EdgeStats {
             accept_errors: AtomicU64::new(0),
             refused: std::array::from_fn(|_| AtomicU64::new(0)),
             closed: std::array::from_fn(|_| AtomicU64::new(0)),
+            stalled: AtomicU64::new(0),
             tunnels: AtomicU64::new(0),
             tunnels_closed: std::array::from_fn(|_| AtomicU64::new(0)),
             tunnel_bytes: Default::default(),
@@ -113,6 +115,14 @@ impl EdgeStats {
     /// Connections that ended for one reason.
     pub fn closed(&self, closed: Closed) -> u64 {
         self.closed[closed as usize].load(Ordering::Relaxed)
+    }
+
+    /// Streams of HTTP/2 that were ended because their clients took nothing of the answer for too long.
+    pub fn stalled(&self) -> u64 {
+        self.stalled.load(Ordering::Relaxed)
+    }
+    pub(super) fn count_stalled(&self) {
+        self.stalled.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Tunnels that were opened.

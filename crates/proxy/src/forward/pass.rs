@@ -58,6 +58,7 @@ async fn passed(
     };
     let (mut head, body) = answer.into_parts();
     hop::remove(&mut head.headers);
+    farthing_upstream::one_length(&mut head.headers);
     head.headers.append(VIA, state.forwarding.via.clone());
     // An answer to HTTP/1.0 is one of HTTP/1.1 for our client.
     head.version = Version::HTTP_11;

@@ -7,6 +7,7 @@ mod early;
 mod life;
 mod pace;
 mod recall;
+mod streams;
 mod support;
 
 use std::sync::Arc;
