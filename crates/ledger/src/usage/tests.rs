@@ -31,6 +31,12 @@ const GOLDEN: &[Golden] = &[
         [Some(25), Some(1200), Some(0), Some(15), None],
         1240,
     ),
+    (
+        include_str!("../../tests/golden/openai-cache-write.json"),
+        "gpt-5.6-2026-09-01",
+        [Some(1_000), Some(0), Some(9_000), Some(10), Some(0)],
+        10_010,
+    ),
     (include_str!("../../tests/golden/reasoning-beside.json"), "thinker-1", [Some(28), Some(2), None, Some(8), Some(500)], 538),
 ];
 
@@ -130,6 +136,20 @@ fn a_part_larger_than_its_whole_is_not_believed() {
     let body = b"{\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"prompt_tokens_details\":{\"cached_tokens\":6}}}";
     let usage = UsageTap::read_json(body).usage.unwrap();
     assert_eq!((usage.input, usage.cached_input), (Some(5), None));
+}
+
+#[test]
+fn openai_counts_what_it_writes_to_its_cache_as_part_of_the_input() {
+    let read = |details: &str| {
+        let body = format!(r#"{{"usage":{{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{details}}}}}"#);
+        let reading = UsageTap::read_json(body.as_bytes());
+        let usage = reading.usage.unwrap();
+        (usage.input, usage.cached_input, usage.cache_write, sum(&usage), reading.contradictory)
+    };
+    assert_eq!(read(r#"{"cached_tokens":30,"cache_write_tokens":60}"#), (Some(10), Some(30), Some(60), 105, false));
+    assert_eq!(read(r#"{"cached_tokens":30,"cache_write_tokens":null}"#), (Some(70), Some(30), None, 105, false));
+    let beyond = read(r#"{"cached_tokens":50,"cache_write_tokens":60}"#);
+    assert_eq!(beyond, (Some(50), Some(50), None, 105, true), "together more than the whole");
 }
 
 #[test]

@@ -44,6 +44,8 @@ struct ServerTools {
 #[serde(default)]
 struct InputDetails {
     cached_tokens: Option<u64>,
+    /// OpenAI: part of the input, as what was read from the cache is.
+    cache_write_tokens: Option<u64>,
     audio_tokens: Option<u64>,
 }
 
@@ -72,21 +74,29 @@ impl RawUsage {
         if input.is_none() && output.is_none() {
             return None;
         }
-        let input_details = self.prompt_tokens_details.or(self.input_tokens_details);
-        let output_details = self.completion_tokens_details.or(self.output_tokens_details);
-        let reasoning = output_details.and_then(|details| details.reasoning_tokens);
-        let (input, cached_input) = without(input, input_details.and_then(|details| details.cached_tokens));
+        let of_input = self.of_input();
+        let reasoning = self.of_output().reasoning_tokens;
+        let (input, cached_input) = without(input, of_input.cached_tokens);
+        let (input, written) = without(input, of_input.cache_write_tokens);
         let (output, reasoning) = if self.reasoning_is_extra(reasoning) { (output, reasoning) } else { without(output, reasoning) };
         let (cache_write, cache_write_1h) = self.written();
         Some(Usage {
             input,
             cached_input: cached_input.or(self.cache_read_input_tokens),
-            cache_write,
+            cache_write: cache_write.or(written),
             cache_write_1h,
             output,
             reasoning,
             units: None,
         })
+    }
+
+    fn of_input(&self) -> InputDetails {
+        self.prompt_tokens_details.or(self.input_tokens_details).unwrap_or_default()
+    }
+
+    fn of_output(&self) -> OutputDetails {
+        self.completion_tokens_details.or(self.output_tokens_details).unwrap_or_default()
     }
 
     /// Writes to the prompt cache: for the usual lifetime, and for an hour.
@@ -102,9 +112,7 @@ impl RawUsage {
 
     /// Whether sound was heard or spoken.
     pub(super) fn has_audio(&self) -> bool {
-        let heard = self.prompt_tokens_details.or(self.input_tokens_details).and_then(|details| details.audio_tokens);
-        let spoken = self.completion_tokens_details.or(self.output_tokens_details).and_then(|details| details.audio_tokens);
-        heard.max(spoken).is_some_and(|tokens| tokens > 0)
+        self.of_input().audio_tokens.max(self.of_output().audio_tokens).is_some_and(|tokens| tokens > 0)
     }
 
     /// Whether the provider has searched the web for it.
@@ -116,8 +124,8 @@ impl RawUsage {
     pub(super) fn contradicts(&self, usage: &Usage) -> bool {
         let all = [usage.input, usage.cached_input, usage.cache_write, usage.cache_write_1h, usage.output, usage.reasoning];
         let sum = all.into_iter().flatten().fold(0u64, u64::saturating_add);
-        let input_parts = self.prompt_tokens_details.or(self.input_tokens_details).and_then(|details| details.cached_tokens);
-        let output_parts = self.completion_tokens_details.or(self.output_tokens_details).and_then(|details| details.reasoning_tokens);
+        let (InputDetails { cached_tokens, cache_write_tokens, .. }, output_parts) = (self.of_input(), self.of_output().reasoning_tokens);
+        let input_parts = [cached_tokens, cache_write_tokens].into_iter().flatten().reduce(u64::saturating_add);
         let larger = |part: Option<u64>, whole: Option<u64>| part.zip(whole).is_some_and(|(part, whole)| part > whole);
         let split = self
             .cache_creation
