@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use farthing_config::{Dialect, Mode, OnDisconnect};
 use farthing_ledger::RequestFacts;
-use farthing_ledger::usage::inject;
+use farthing_ledger::usage::{Billing, asks_after, inject};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
 
-use crate::request::{CacheControl, Planned};
+use crate::problem;
+use crate::request::{CacheControl, Outbound, Planned};
 use crate::route::RouteState;
 
 /// Fields that vouch for the bytes of a body.
@@ -64,6 +65,18 @@ pub fn can_strip(headers: &HeaderMap) -> bool {
 /// Whether the provider bills by the token, so that a stream's bill grows as it comes.
 fn by_token(route: &RouteState) -> bool {
     matches!(route.provider.dialect, Dialect::OpenAi | Dialect::Anthropic | Dialect::Gemini)
+}
+
+/// How the tokens of a request's call are billed, in the words that it speaks. A tunnel is what is said in it.
+pub fn billing(planned: &Planned) -> Billing {
+    let Outbound { target, dialect, .. } = &planned.outbound;
+    let speaks = matches!(dialect, problem::Dialect::OpenAi | problem::Dialect::Anthropic | problem::Dialect::Gemini);
+    match planned.outbound.facts() {
+        _ if !speaks || planned.tunnel => Billing::Now,
+        _ if asks_after(&planned.account.method, target.path()) => Billing::Never,
+        Some(facts) if facts.background => Billing::Later,
+        _ => Billing::Now,
+    }
 }
 
 /// Whether a request's body is held although no key needs it: what it asks for says what it may cost, and usage may have to be asked for.

@@ -28,6 +28,8 @@ pub struct Ask<'a> {
     pub at: Time,
     /// The request refers to images, audio or files, or to text that the provider keeps: its tokens are not bounded by its bytes.
     pub media: bool,
+    /// Its tokens are not billed with it: see [`crate::usage::Billing::Never`].
+    pub unbilled: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -43,6 +45,7 @@ impl<'a> Ask<'a> {
             attempts,
             at,
             media: facts.media,
+            unbilled: false,
         }
     }
 }
@@ -74,7 +77,7 @@ impl Schedule {
     /// The most that one billed attempt costs.
     fn one_at_most(&self, ask: &Ask<'_>) -> Option<Money> {
         let mut meters = bounded(&self.spec.meters)?;
-        if self.targets.is_empty() {
+        if self.targets.is_empty() || ask.unbilled {
             return Some(self.at_most(&meters, 0, Factor::ONE));
         }
         let rates = self.targets.find(ask.target?)?;

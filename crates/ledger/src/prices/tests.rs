@@ -43,6 +43,7 @@ fn call(usage: &Usage) -> Billable<'_> {
         usage,
         amounts: &NOTHING,
         service: None,
+        unbilled: false,
         status: Some(200),
         bytes: Some(0),
     }
@@ -126,6 +127,16 @@ fn targets_are_found_exactly_then_by_the_longest_name() {
     for target in ["m-mini", "m-pro-max", "mm", ""] {
         assert_eq!(book.told(&Billable { target: Some(target), ..call(&usage) }), None, "{target}");
     }
+}
+
+#[test]
+fn what_is_asked_after_costs_no_tokens_and_what_is_flat() {
+    let usage = Usage { input: Some(1_000_000), output: Some(200_000), ..NONE };
+    let call = Billable { unbilled: true, ..call(&usage) };
+    assert_eq!(book(per_token()).told(&call), usd("0"));
+    assert_eq!(book(per_token()).told(&Billable { target: None, ..call }), usd("0"));
+    let both = PriceSpec { per_call: Some(rate("0.005")), ..per_token() };
+    assert_eq!(book(both).told(&call), usd("0.005"));
 }
 
 #[test]

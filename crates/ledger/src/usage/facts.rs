@@ -21,6 +21,8 @@ pub struct RequestFacts {
     pub max_output: Option<u64>,
     /// How many answers it asks for at once: `n`, `best_of` or `generationConfig.candidateCount`, times the prompts where it has a list of them.
     pub choices: Option<u32>,
+    /// Its work is done after its answer has come (`"background": true`).
+    pub background: bool,
     /// Its input is not bounded by its bytes: it refers to images, audio, files, stored text or the provider's tools, or is too long to
     /// be read.
     pub media: bool,
@@ -80,6 +82,7 @@ static REQUEST: LazyLock<Arc<[Path]>> = LazyLock::new(|| {
         Path::keys(&["generationConfig", "candidateCount"], Take::Text),
         Path::keys(&["generation_config", "max_output_tokens"], Take::Text),
         Path::keys(&["generation_config", "candidate_count"], Take::Text),
+        Path::keys(&["background"], Take::Text),
     ]
     .into()
 });
@@ -111,6 +114,7 @@ impl RequestFacts {
                 None => facts.media = true,
             },
             8 => prompts = small(text).unwrap_or(1),
+            14 => facts.background = text == b"true",
             _ => facts.media = true,
         });
         facts.max_output = most.filter(|_| !odd);
@@ -228,6 +232,14 @@ mod tests {
         }
         for body in [r#"{"tools":[{"googleSearch":{}}]}"#, r#"{"tools":[{"google_search":{}}]}"#, r#"{"cachedContent":"c"}"#] {
             assert!(facts(body).media, "{body}");
+        }
+    }
+
+    #[test]
+    fn work_may_be_done_after_the_answer() {
+        assert!(facts(r#"{"model":"m","background":true}"#).background);
+        for body in [r#"{"background":null}"#, r#"{"background":"transparent"}"#, r#"{"metadata":{"background":true}}"#] {
+            assert!(!facts(body).background, "{body}");
         }
     }
 
