@@ -71,12 +71,13 @@ fn by_token(route: &RouteState) -> bool {
 pub fn billing(planned: &Planned) -> Billing {
     let Outbound { target, dialect, .. } = &planned.outbound;
     let speaks = matches!(dialect, problem::Dialect::OpenAi | problem::Dialect::Anthropic | problem::Dialect::Gemini);
-    match planned.outbound.facts() {
-        _ if !speaks || planned.tunnel => Billing::Now,
-        _ if asks_after(&planned.account.method, target.path()) => Billing::Never,
-        Some(facts) if facts.background => Billing::Later,
-        _ => Billing::Now,
+    if !speaks || planned.tunnel {
+        return Billing::Now;
     }
+    if asks_after(&planned.account.method, target.path()) {
+        return Billing::Never;
+    }
+    if planned.outbound.facts().is_some_and(|facts| facts.background) { Billing::Later } else { Billing::Now }
 }
 
 /// Whether a request's body is held although no key needs it: what it asks for says what it may cost, and usage may have to be asked for.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use farthing_contract::log;
 use farthing_ledger::usage::estimate::{Seen, estimate};
-use farthing_ledger::usage::{Billing, Stopped};
+use farthing_ledger::usage::{Billing, Stopped, service};
 use farthing_ledger::{Amounts, Billable, Month, PriceBook, Priced, Reads, Unpriced, Volumes};
 use farthing_types::{Batch, BatchAnswer, BatchPart, BatchPrice, CallReport, Money, Time, Usage};
 use http::StatusCode;
@@ -23,8 +23,6 @@ use crate::stream::Meter;
 const MAX_TARGETS: usize = 256;
 /// The name that later targets share.
 const OTHER: &str = "other";
-/// The service tier of calls through a batch endpoint, as prices name it.
-pub const BATCH: &str = "batch";
 
 /// Prices and what they need to be applied, shared by all requests.
 #[derive(Debug)]
@@ -322,7 +320,7 @@ fn own_answer(book: &PriceBook, flight: &Flight, report: &CallReport) -> Option<
 }
 
 /// What one attempt of a call is priced with.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Bills<'a> {
     book: &'a PriceBook,
     flight: &'a Flight,
@@ -330,26 +328,26 @@ struct Bills<'a> {
     end: &'a CallEnd,
     target: Option<&'a str>,
     request_bytes: Option<u64>,
-    service: Option<&'a str>,
+    service: Option<Arc<str>>,
 }
 
 impl<'a> Bills<'a> {
     /// For an attempt, which `end` tells the answer of.
     fn of(book: &'a PriceBook, (flight, request_bytes): (&'a Flight, Option<u64>), report: &'a CallReport, end: &'a CallEnd) -> Self {
         let target = end.usage.target.as_deref().or(flight.target.as_deref());
-        // What the provider bills for its batches it need not say in their answers.
-        let service = if flight.is_deferred() { Some(BATCH) } else { end.usage.service.as_deref() };
+        let told = &end.usage.service;
+        let service = if flight.is_deferred() { service::in_batch(told.as_deref()) } else { told.clone() };
         Bills { book, flight, provider: flight.provider(report), end, target, request_bytes, service }
     }
 
     /// The same at the provider that would have been asked without Farthing.
     fn at_the_first(&self) -> Self {
-        Bills { provider: &self.flight.route.provider.name, ..*self }
+        Bills { provider: &self.flight.route.provider.name, ..self.clone() }
     }
 
     /// The same without the provider's batch endpoint.
     fn directly(&self) -> Self {
-        Bills { service: self.end.usage.service.as_deref().filter(|service| *service != BATCH), ..*self }
+        Bills { service: service::directly(self.end.usage.service.as_deref()), ..self.clone() }
     }
 
     /// What was metered belongs to the last attempt; the others are charged for what is flat.
@@ -369,7 +367,7 @@ impl<'a> Bills<'a> {
             at: self.flight.at,
             usage,
             amounts,
-            service: self.service,
+            service: self.service.as_deref(),
             unbilled: self.flight.billing == Billing::Never,
             status: report.status.map(|status| status.as_u16()).or_else(|| given_up.then_some(200)),
             bytes: metered.and(self.end.bytes.or(self.end.received)),

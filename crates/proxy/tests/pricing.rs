@@ -20,9 +20,23 @@ const ANSWERS: &[(&str, &str)] = &[
         "batch_1",
         r#"{"id":"batch_1","object":"batch","model":"gpt-4o","status":"completed","usage":{"input_tokens":1000000,"output_tokens":200000,"total_tokens":1200000}}"#,
     ),
-    ("resp_1", r#"{"id":"resp_1","model":"gpt-4o","status":"completed","usage":{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}"#),
+    (
+        "resp_1",
+        r#"{"id":"resp_1","model":"gpt-4o","status":"completed","usage":{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}"#,
+    ),
     ("responses", r#"{"id":"resp_1","model":"gpt-4o","status":"queued","output":[],"usage":null}"#),
-    ("completions", r#"{"model":"gpt-4o","choices":[{"message":{"content":"Yes"}}],"usage":{"prompt_tokens":1000,"completion_tokens":100}}"#),
+    (
+        "completions",
+        r#"{"model":"gpt-4o","choices":[{"message":{"content":"Yes"}}],"usage":{"prompt_tokens":1000,"completion_tokens":100}}"#,
+    ),
+    (
+        "fast",
+        r#"{"model":"claude-opus-4-6","content":[],"usage":{"input_tokens":500,"output_tokens":100,"service_tier":"standard","speed":"fast"}}"#,
+    ),
+    (
+        "shortened",
+        r#"{"model":"claude-opus-4-6","content":[],"usage":{"input_tokens":1000,"output_tokens":100,"iterations":[{"type":"compaction","input_tokens":9000,"output_tokens":200},{"type":"message","input_tokens":1000,"output_tokens":100}]}}"#,
+    ),
     ("models", r#"{"object":"list","data":[{"id":"gpt-4o"}]}"#),
     ("count_tokens", r#"{"input_tokens":2500}"#),
 ];
@@ -132,4 +146,30 @@ async fn work_that_is_done_later_is_unpriced_and_not_guessed() {
     let budgeted = World::within("0.002");
     assert_eq!(budgeted.ask(Method::POST, "/openai/v1/responses", later).await, StatusCode::OK);
     assert_eq!(budgeted.ask(Method::POST, "/openai/v1/responses", later).await, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn what_costs_more_than_its_tokens_tell_is_unpriced_and_what_is_told_beside_is_charged() {
+    let world = World::new(None);
+    world.ask(Method::POST, "/anthropic/v1/fast", r#"{"model":"claude-opus-4-6","speed":"fast"}"#).await;
+    assert_eq!(world.told(), (Money::ZERO, 0, vec![("unknown-service", 1)]));
+    world.ask(Method::POST, "/anthropic/v1/shortened", r#"{"model":"claude-opus-4-6"}"#).await;
+    // 10,000 at $5 and 300 at $25.
+    assert_eq!(world.told().0, "0.0575".parse().unwrap());
+}
+
+#[tokio::test]
+async fn a_budget_does_not_bound_what_costs_more_by_the_plain_rates() {
+    let world = World::within("1");
+    let made = |more: &str| format!(r#"{{"model":"claude-opus-4-6","max_tokens":100,"messages":[]{more}}}"#);
+    for more in [
+        r#","speed":"fast""#,
+        r#","inference_geo":"us""#,
+        r#","context_management":{"edits":[{"type":"compact_20260112"}]}"#,
+    ] {
+        assert_eq!(world.ask(Method::POST, "/anthropic/v1/shortened", &made(more)).await, StatusCode::FORBIDDEN, "{more}");
+    }
+    for more in ["", r#","speed":"standard","inference_geo":"global""#] {
+        assert_eq!(world.ask(Method::POST, "/anthropic/v1/shortened", &made(more)).await, StatusCode::OK, "{more}");
+    }
 }

@@ -28,6 +28,7 @@ const ASK: Ask<'static> = Ask {
     attempts: 3,
     at: Time::ZERO,
     media: false,
+    service: None,
     unbilled: false,
 };
 
@@ -56,6 +57,8 @@ fn tokens_are_bounded_by_bytes_and_by_what_is_asked_for() {
     assert_eq!(plain.bound(&Ask { max_output: Some(7), choices: 2, ..ASK }), usd("2.4")); // 100 x 0.01 + 14 x 0.1
     assert_eq!(plain.bound(&Ask { max_output: Some(7), media: true, ..ASK }), None);
     assert_eq!(plain.bound(&Ask { target: None, ..ASK }), None);
+    let dear = |service| plain.bound(&Ask { max_output: Some(1), service: Some(service), ..ASK });
+    assert_eq!((dear("fast"), dear("priority")), (None, None), "of what is not known");
     assert_eq!(plain.bound(&Ask { target: None, unbilled: true, media: true, ..ASK }), usd("0"));
     assert_eq!(plain.bound(&Ask { target: Some("x"), max_output: Some(1), ..ASK }), None);
     let known = book(tokens(TokenRates { max_output: Some(10), ..rates.clone() }));

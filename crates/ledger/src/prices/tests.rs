@@ -151,6 +151,21 @@ fn a_bucket_without_any_rate_leaves_the_call_unpriced() {
 }
 
 #[test]
+fn what_stands_beside_the_tier_is_unpriced_until_the_prices_know_it() {
+    let spec = per_token();
+    let usage = Usage { input: Some(100), output: Some(10), ..NONE };
+    let ask = Ask { route: "r", provider: "p", target: Some("m"), body_bytes: 100, max_output: Some(10), ..Ask::default() };
+    for service in ["fast", "us", "geo", "image", "batch+us", "grounded"] {
+        let call = Billable { service: Some(service), ..call(&usage) };
+        assert_eq!(book(spec.clone()).price(&call, &Volumes::default()), Err(Unpriced::UnknownService), "{service}");
+        assert_eq!(book(spec.clone()).bound(&Ask { service: Some(service), ..ask }), None, "{service}");
+        let known = PriceSpec { service: BTreeMap::from([(service.to_owned(), "6".parse().unwrap())]), ..spec.clone() };
+        assert_eq!(book(known.clone()).told(&call), usd("0.0021"));
+        assert_eq!(book(known).bound(&Ask { service: Some(service), ..ask }), usd("0.0021"));
+    }
+}
+
+#[test]
 fn rates_of_other_circumstances_alone_leave_the_usual_call_unpriced() {
     let own = || TokenRates { input: Some(rate("0.01")), output: Some(rate("0.02")), ..TokenRates::default() };
     let long = farthing_types::LongContext { over: 100, rates: own() };

@@ -5,6 +5,8 @@
 use farthing_types::Usage;
 use serde::Deserialize;
 
+use super::service::{Extra, Extras};
+
 /// What one answer, or the last event of a stream, says.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -79,9 +81,10 @@ impl GeminiUsage {
             || self.cached_content_token_count.is_some_and(|cached| usage.cached_input.is_none() && cached > 0)
     }
 
-    /// Whether sound was heard or spoken.
-    pub(super) const fn has_audio(&self) -> bool {
-        self.prompt_tokens_details.audio > 0 || self.candidates_tokens_details.audio > 0
+    /// What makes its tokens cost other than the usual rates.
+    pub(super) const fn extras(&self) -> Extras {
+        let audio = self.prompt_tokens_details.audio > 0 || self.candidates_tokens_details.audio > 0;
+        Extras::NONE.with(Extra::Audio, audio)
     }
 }
 
@@ -100,7 +103,7 @@ mod tests {
         );
         let usage = raw.buckets().unwrap();
         assert_eq!((usage.input, usage.cached_input, usage.output, usage.reasoning), (Some(47), Some(60), Some(20), Some(30)));
-        assert!(!raw.contradicts(&usage) && !raw.has_audio());
+        assert!(!raw.contradicts(&usage) && raw.extras() == Extras::NONE);
     }
 
     #[test]
@@ -119,8 +122,11 @@ mod tests {
 
     #[test]
     fn sound_is_heard() {
-        assert!(read(r#"{"promptTokensDetails":[{"modality":"TEXT","tokenCount":1},{"modality":"AUDIO","tokenCount":2}]}"#).has_audio());
-        assert!(read(r#"{"candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":2}]}"#).has_audio());
-        assert!(!read(r#"{"promptTokensDetails":[{"modality":"AUDIO"},{"modality":"IMAGE","tokenCount":258}]}"#).has_audio());
+        let extras = |text: &str| read(text).extras();
+        let audio = Extras::NONE.with(Extra::Audio, true);
+        assert_eq!(extras(r#"{"promptTokensDetails":[{"modality":"TEXT","tokenCount":1},{"modality":"AUDIO","tokenCount":2}]}"#), audio);
+        assert_eq!(extras(r#"{"candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":2}]}"#), audio);
+        let looked = r#"{"promptTokensDetails":[{"modality":"AUDIO"},{"modality":"IMAGE","tokenCount":258}]}"#;
+        assert_eq!(extras(looked), Extras::NONE);
     }
 }

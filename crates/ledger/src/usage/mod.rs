@@ -14,6 +14,7 @@ mod facts;
 mod gemini;
 pub mod inject;
 mod scan;
+pub mod service;
 pub mod strip;
 mod tap;
 #[cfg(test)]

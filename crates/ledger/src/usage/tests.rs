@@ -50,6 +50,51 @@ fn what_costs_more_than_its_tokens_is_said() {
     assert_eq!([&*spoke, &*searched, &*plain], ["audio", "grounded", "default"]);
 }
 
+fn told(body: &str) -> Option<String> {
+    let service = read(body.as_bytes(), tap(body), 7).service;
+    service.map(|service| service.to_string())
+}
+
+#[test]
+fn a_mode_a_place_and_a_shortened_conversation_are_told() {
+    let usage = |more: &str| format!(r#"{{"usage":{{"input_tokens":100,"output_tokens":20,"service_tier":"standard",{more}}}}}"#);
+    for (more, service) in [
+        (r#""speed":"fast""#, "fast"),
+        (r#""inference_geo":"us""#, "us"),
+        (r#""speed":"fast","inference_geo":"us""#, "fast+us"),
+        (r#""inference_geo":"eu""#, "geo"),
+        (r#""speed":"standard","inference_geo":"global""#, "standard"),
+        (r#""speed":null,"inference_geo":"not_available","iterations":null"#, "standard"),
+        (r#""iterations":[{"type":"message","input_tokens":100,"output_tokens":20}]"#, "standard"),
+        (r#""iterations":[{"type":"advisor_message","model":"other","input_tokens":9,"output_tokens":2}]"#, "mixed"),
+    ] {
+        assert_eq!(told(&usage(more)).as_deref(), Some(service), "{more}");
+    }
+    let batch = r#"{"usage":{"input_tokens":1,"output_tokens":2,"service_tier":"batch","inference_geo":"us"}}"#;
+    assert_eq!(told(batch).as_deref(), Some("batch+us"));
+}
+
+/// The documented example: 23,000 tokens at the top, and 180,000 that the top leaves out.
+#[test]
+fn what_a_conversation_was_made_shorter_with_is_billed() {
+    let compaction =
+        r#"{"type":"compaction","input_tokens":180000,"output_tokens":3500,"cache_read_input_tokens":7,"cache_creation_input_tokens":0}"#;
+    let body = format!(
+        r#"{{"usage":{{"input_tokens":23000,"output_tokens":1000,"iterations":[{compaction},{{"type":"message","input_tokens":23000,"output_tokens":1000}}]}}}}"#
+    );
+    let reading = UsageTap::read_json(body.as_bytes());
+    let usage = reading.usage.unwrap();
+    assert_eq!((usage.input, usage.cached_input, usage.cache_write, usage.output), (Some(203_000), Some(7), Some(0), Some(4_500)));
+    assert_eq!((reading.contradictory, reading.service), (false, None));
+    let begun = r#"data: {"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1,"speed":"fast"}}}"#;
+    let stream = format!(
+        "{begun}\n\ndata: {{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":5,\"iterations\":[{compaction},{{\"type\":\"message\"}}]}}}}\n\n"
+    );
+    let reading = read(stream.as_bytes(), UsageTap::events(), 9);
+    let usage = reading.usage.unwrap();
+    assert_eq!((usage.input, usage.output, reading.service.as_deref()), (Some(180_010), Some(3_505), Some("fast")));
+}
+
 fn tap(body: &str) -> UsageTap {
     if body.starts_with('{') { UsageTap::json() } else { UsageTap::events() }
 }
@@ -141,7 +186,8 @@ fn a_part_larger_than_its_whole_is_not_believed() {
 #[test]
 fn openai_counts_what_it_writes_to_its_cache_as_part_of_the_input() {
     let read = |details: &str| {
-        let body = format!(r#"{{"usage":{{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{details}}}}}"#);
+        let body =
+            format!(r#"{{"usage":{{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{details}}}}}"#);
         let reading = UsageTap::read_json(body.as_bytes());
         let usage = reading.usage.unwrap();
         (usage.input, usage.cached_input, usage.cache_write, sum(&usage), reading.contradictory)
