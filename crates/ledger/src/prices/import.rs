@@ -39,6 +39,8 @@ pub struct NotAMap(#[from] serde_json::Error);
 const OF_PRICES: [&str; 5] = ["cost", "price", "pricing", "multiplier", "uplift"];
 /// Factors on the rates of a model for what stands for a service tier.
 const FACTORS: &str = "provider_specific_entry";
+/// The tier of answers with images, which are dearer than text.
+const IMAGE: &str = "image";
 
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
@@ -87,6 +89,7 @@ fn one(target: &str, fields: &Fields<'_>, left_out: &mut Vec<LeftOut>) -> Option
             None => leave("is no price that can be held exactly"),
         }
     }
+    think_as_text(&mut rates);
     if priced {
         factors(target, fields, &mut rates, left_out);
     }
@@ -98,6 +101,14 @@ fn one(target: &str, fields: &Fields<'_>, left_out: &mut Vec<LeftOut>) -> Option
         });
     }
     priced.then_some(rates)
+}
+
+/// Thoughts beside an image cost what they cost beside text.
+fn think_as_text(rates: &mut TokenRates) {
+    let usual = rates.reasoning.or(rates.output);
+    if let Some(image) = rates.service.get_mut(IMAGE) {
+        image.reasoning = usual;
+    }
 }
 
 /// Takes over what is a factor on all rates of a model.
@@ -153,6 +164,9 @@ fn put(rates: &mut TokenRates, key: &str, (rate, mode): (Rate, &str), fields: &F
         "input_cost_per_image" | "output_cost_per_image" if mode == "image_generation" => {
             let alike =
                 |other: &str| fields.get(other).is_some_and(|value| self::rate(value.get()).is_some_and(|r| r.nanos_per_million() > 0));
+            if ["input_cost_per_token", "output_cost_per_token", "output_cost_per_image_token"].into_iter().any(alike) {
+                return Err("stands beside prices of tokens, which tell the same more exactly");
+            }
             if key == "input_cost_per_image" && alike("output_cost_per_image") {
                 return Err("stands beside a price of each image that comes");
             }
@@ -160,6 +174,10 @@ fn put(rates: &mut TokenRates, key: &str, (rate, mode): (Rate, &str), fields: &F
         }
         "input_cost_per_second" if mode == "audio_transcription" => return meter(rates, "seconds", "/usage/seconds", rate),
         "output_cost_per_second" if mode == "audio_transcription" => return Err("the same seconds as those that go in"),
+        "output_cost_per_image_token" => {
+            rates.service.entry(IMAGE.to_owned()).or_default().output = Some(rate);
+            return Ok(());
+        }
         "input_cost_per_character" => return Err("answers do not say how many characters were sent"),
         _ => {}
     }
@@ -297,6 +315,8 @@ mod tests {
             "provider_specific_entry": {"us": 1.1, "fast": 6.0, "eu": 1.1}},
         "odd": {"litellm_provider": "anthropic", "input_cost_per_token": 1e-15, "provider_specific_entry": {"us": 1.1}},
         "steps": {"litellm_provider": "anthropic", "tiered_pricing": [{"range": [0, 128000], "input_cost_per_token": 1e-06}]},
+        "picture": {"litellm_provider": "openai", "mode": "image_generation", "input_cost_per_token": 3e-07, "output_cost_per_token": 2.5e-06,
+            "output_cost_per_image": 0.039, "output_cost_per_image_token": 3e-05},
         "other": {"litellm_provider": "elsewhere", "input_cost_per_token": 1}
     }"#;
 
@@ -333,6 +353,10 @@ mod tests {
         assert_eq!((input, written, long.unwrap().rates.input), (per_million("3.3"), per_million("4.125"), per_million("6.6")));
         assert_eq!((own("fast").0, own("fast").2.unwrap().over), (per_million("18"), 200_000));
         assert!(!claude.service.contains_key("priority"), "no rate of it has a place");
+        let picture = &openai["picture"];
+        let image = &picture.service["image"];
+        assert_eq!((image.output, image.input, image.reasoning), (per_million("30"), None, per_million("2.5")));
+        assert_eq!(picture.meters, [], "its images are in its tokens");
         assert_eq!(imported.providers.len(), 2);
     }
 
@@ -348,6 +372,7 @@ mod tests {
             ("gpt-x", "input_cost_per_audio_token"),
             ("gpt-x", "search_context_cost_per_query"),
             ("odd", "provider_specific_entry.us"),
+            ("picture", "output_cost_per_image"),
             ("steps", "tiered_pricing"),
             ("tts", "input_cost_per_character"),
             ("whisper", "output_cost_per_second"),

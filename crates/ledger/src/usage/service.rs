@@ -25,6 +25,10 @@ pub(super) enum Extra {
     Geo,
     /// Sound was heard or spoken.
     Audio,
+    /// Images were made.
+    Image,
+    /// Images were looked at, by a model that counts their tokens apart.
+    ImageInput,
     /// The provider has searched the web.
     Grounded,
     /// Another model had a part.
@@ -33,12 +37,14 @@ pub(super) enum Extra {
 
 impl Extra {
     /// Every value, in the order in which names are joined.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Fast,
         Self::Speed,
         Self::Us,
         Self::Geo,
         Self::Audio,
+        Self::Image,
+        Self::ImageInput,
         Self::Grounded,
         Self::Mixed,
     ];
@@ -50,6 +56,8 @@ impl Extra {
             Self::Us => "us",
             Self::Geo => "geo",
             Self::Audio => "audio",
+            Self::Image => "image",
+            Self::ImageInput => "image-input",
             Self::Grounded => "grounded",
             Self::Mixed => "mixed",
         }
@@ -59,6 +67,8 @@ impl Extra {
     const fn counted_at(self) -> &'static [&'static str] {
         match self {
             Self::Audio => &["audio_tokens"],
+            Self::Image => &["output_tokens_details/image_tokens", "completion_tokens_details/image_tokens"],
+            Self::ImageInput => &["input_tokens_details/image_tokens"],
             Self::Grounded => &["web_search_requests"],
             _ => &[],
         }

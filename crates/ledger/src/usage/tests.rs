@@ -95,6 +95,38 @@ fn what_a_conversation_was_made_shorter_with_is_billed() {
     assert_eq!((usage.input, usage.output, reading.service.as_deref()), (Some(180_010), Some(3_505), Some("fast")));
 }
 
+#[test]
+fn images_are_told_from_text() {
+    let usage = |details: &str| format!(r#"{{"usage":{{"input_tokens":50,"output_tokens":4160,{details}}}}}"#);
+    for (details, service) in [
+        (r#""output_tokens_details":{"image_tokens":4160}"#, Some("image")),
+        (
+            r#""output_tokens_details":{"image_tokens":4160},"input_tokens_details":{"image_tokens":40,"text_tokens":10}"#,
+            Some("image+image-input"),
+        ),
+        (r#""input_tokens_details":{"image_tokens":40}"#, Some("image-input")),
+        (r#""output_tokens_details":{"image_tokens":0}"#, None),
+    ] {
+        assert_eq!(told(&usage(details)).as_deref(), service, "{details}");
+    }
+    let candidates = r#"{"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":1290,"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":1290}]}}"#;
+    assert_eq!(told(candidates).as_deref(), Some("image"));
+}
+
+#[test]
+fn what_a_meter_counts_is_not_told_as_a_tier() {
+    let headers: HeaderMap = [("content-type".parse().unwrap(), "application/json".parse().unwrap())].into_iter().collect();
+    let body = r#"{"usage":{"input_tokens":50,"output_tokens":9,"output_tokens_details":{"image_tokens":9},"input_tokens_details":{"image_tokens":40}}}"#;
+    let service = |pointer: &str| {
+        let reads = Arc::new(crate::prices::Reads::new(vec![pointer.into()], Vec::new()));
+        let mut tap = UsageTap::for_answer(&headers, Some(&reads)).unwrap();
+        tap.push(body.as_bytes());
+        tap.reading().service
+    };
+    assert_eq!(service("/usage/output_tokens_details/image_tokens").as_deref(), Some("image-input"));
+    assert_eq!(service("/usage/input_tokens_details/image_tokens").as_deref(), Some("image"));
+}
+
 fn tap(body: &str) -> UsageTap {
     if body.starts_with('{') { UsageTap::json() } else { UsageTap::events() }
 }

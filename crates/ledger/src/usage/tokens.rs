@@ -90,6 +90,7 @@ struct InputDetails {
     /// OpenAI: part of the input, as what was read from the cache is.
     cache_write_tokens: Option<u64>,
     audio_tokens: Option<u64>,
+    image_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -97,6 +98,7 @@ struct InputDetails {
 struct OutputDetails {
     reasoning_tokens: Option<u64>,
     audio_tokens: Option<u64>,
+    image_tokens: Option<u64>,
 }
 
 impl RawUsage {
@@ -160,11 +162,15 @@ impl RawUsage {
     pub(super) fn extras(&self) -> Extras {
         let some = |tokens: Option<u64>| tokens.is_some_and(|tokens| tokens > 0);
         let (heard, spoken) = (self.of_input().audio_tokens, self.of_output().audio_tokens);
+        // A chat counts images that it looks at as it counts text; who has two rates for them tells it here.
+        let seen = self.input_tokens_details.and_then(|details| details.image_tokens);
         let searches = self.server_tool_use.and_then(|tools| tools.web_search_requests);
         let named = [self.speed.unwrap_or_default().0, self.inference_geo.unwrap_or_default().0];
         let extras = named.into_iter().flatten().fold(Extras::NONE, |all, extra| all.with(extra, true));
         extras
             .with(Extra::Audio, some(heard) || some(spoken))
+            .with(Extra::Image, some(self.of_output().image_tokens))
+            .with(Extra::ImageInput, some(seen))
             .with(Extra::Grounded, some(searches))
             .with(Extra::Mixed, self.iterations.unwrap_or_default().mixed)
     }
