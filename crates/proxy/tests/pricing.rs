@@ -30,6 +30,10 @@ const ANSWERS: &[(&str, &str)] = &[
         r#"{"model":"gpt-4o","choices":[{"message":{"content":"Yes"}}],"usage":{"prompt_tokens":1000,"completion_tokens":100}}"#,
     ),
     (
+        "search",
+        r#"{"model":"gpt-4o","output":[{"type":"web_search_call"},{"type":"message"}],"usage":{"input_tokens":500,"output_tokens":100,"total_tokens":600}}"#,
+    ),
+    (
         "fast",
         r#"{"model":"claude-opus-4-6","content":[],"usage":{"input_tokens":500,"output_tokens":100,"service_tier":"standard","speed":"fast"}}"#,
     ),
@@ -151,8 +155,9 @@ async fn work_that_is_done_later_is_unpriced_and_not_guessed() {
 #[tokio::test]
 async fn what_costs_more_than_its_tokens_tell_is_unpriced_and_what_is_told_beside_is_charged() {
     let world = World::new(None);
+    world.ask(Method::POST, "/openai/v1/search", r#"{"model":"gpt-4o","input":"?"}"#).await;
     world.ask(Method::POST, "/anthropic/v1/fast", r#"{"model":"claude-opus-4-6","speed":"fast"}"#).await;
-    assert_eq!(world.told(), (Money::ZERO, 0, vec![("unknown-service", 1)]));
+    assert_eq!(world.told(), (Money::ZERO, 0, vec![("unknown-service", 1), ("unknown-service", 1)]));
     world.ask(Method::POST, "/anthropic/v1/shortened", r#"{"model":"claude-opus-4-6"}"#).await;
     // 10,000 at $5 and 300 at $25.
     assert_eq!(world.told().0, "0.0575".parse().unwrap());
@@ -166,6 +171,7 @@ async fn a_budget_does_not_bound_what_costs_more_by_the_plain_rates() {
         r#","speed":"fast""#,
         r#","inference_geo":"us""#,
         r#","context_management":{"edits":[{"type":"compact_20260112"}]}"#,
+        r#","tools":[{"type":"image_generation"}]"#,
     ] {
         assert_eq!(world.ask(Method::POST, "/anthropic/v1/shortened", &made(more)).await, StatusCode::FORBIDDEN, "{more}");
     }

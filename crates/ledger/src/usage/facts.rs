@@ -32,7 +32,7 @@ pub struct RequestFacts {
 }
 
 /// Parts of a request whose tokens its own bytes do not bound. Within a JSON text a quote is escaped, so none of these occurs there.
-const BEYOND: [&[u8]; 33] = [
+const BEYOND: [&[u8]; 34] = [
     b"\"image_url\"",
     b"\"input_image\"",
     b"\"input_audio\"",
@@ -64,6 +64,7 @@ const BEYOND: [&[u8]; 33] = [
     b"\"url_context\"",
     b"\"codeExecution\"",
     b"\"fileSearch\"",
+    b"\"image_generation",
     // A conversation that is made shorter first, and another model that is asked.
     b"\"compact_2",
     b"\"advisor_2",
@@ -231,6 +232,7 @@ mod tests {
             r#"{"previous_response_id":"r"}"#,
             r#"{"tools":[{"type":"web_search_preview"}]}"#,
             r#"{"prompt":{"id":"p"}}"#,
+            r#"{"tools":[{"type":"image_generation"}]}"#,
             r#"{"context_management":{"edits":[{"type":"compact_20260112"}]}}"#,
         ] {
             assert!(facts(body).media, "{body}");

@@ -31,13 +31,15 @@ pub(super) enum Extra {
     ImageInput,
     /// The provider has searched the web.
     Grounded,
+    /// Tools of the provider's own that are charged by the use.
+    Tools,
     /// Another model had a part.
     Mixed,
 }
 
 impl Extra {
     /// Every value, in the order in which names are joined.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Fast,
         Self::Speed,
         Self::Us,
@@ -46,6 +48,7 @@ impl Extra {
         Self::Image,
         Self::ImageInput,
         Self::Grounded,
+        Self::Tools,
         Self::Mixed,
     ];
 
@@ -59,6 +62,7 @@ impl Extra {
             Self::Image => "image",
             Self::ImageInput => "image-input",
             Self::Grounded => "grounded",
+            Self::Tools => "tools",
             Self::Mixed => "mixed",
         }
     }
@@ -69,7 +73,7 @@ impl Extra {
             Self::Audio => &["audio_tokens"],
             Self::Image => &["output_tokens_details/image_tokens", "completion_tokens_details/image_tokens"],
             Self::ImageInput => &["input_tokens_details/image_tokens"],
-            Self::Grounded => &["web_search_requests"],
+            Self::Grounded => &["web_search"],
             _ => &[],
         }
     }

@@ -23,6 +23,8 @@ enum What {
     Searches,
     Target,
     Service,
+    /// What kind of thing an item is: use of a tool, or the source of a text.
+    Kind,
     /// Generated text, whose bytes count.
     Text,
 }
@@ -40,6 +42,11 @@ const ANSWER: &[(&[&str], What)] = &[
     (&["response", "service_tier"], What::Service),
     (&["usage", "service_tier"], What::Service),
     (&["message", "usage", "service_tier"], What::Service),
+    (&["output", "*", "type"], What::Kind),
+    (&["response", "output", "*", "type"], What::Kind),
+    (&["item", "type"], What::Kind),
+    (&["choices", "*", "message", "annotations", "*", "type"], What::Kind),
+    (&["choices", "*", "delta", "annotations", "*", "type"], What::Kind),
     (&["choices", "*", "delta", "content"], What::Text),
     (&["choices", "*", "delta", "reasoning_content"], What::Text),
     (&["choices", "*", "delta", "tool_calls", "*", "function", "arguments"], What::Text),
@@ -61,6 +68,10 @@ const ANSWER: &[(&[&str], What)] = &[
 
 /// Where Gemini says which service tier answered.
 const GEMINI_TIER: &str = "x-gemini-service-tier";
+/// Tools of OpenAI's own whose uses are charged beside the tokens.
+const TOOLS: [&[u8]; 3] = [b"\"file_search_call\"", b"\"code_interpreter_call\"", b"\"image_generation_call\""];
+/// The same for searches of the web: those of responses, and what tells of one in a chat.
+const SEARCHES: [&[u8]; 2] = [b"\"web_search_call\"", b"\"url_citation\""];
 
 static USUAL: LazyLock<Arc<[Path]>> = LazyLock::new(|| wanted(&[]));
 
@@ -81,7 +92,7 @@ fn path(keys: &[&str], what: What) -> Path {
     match what {
         What::Text => Path::keys(keys, Take::Length),
         What::Searches => Path::keys(keys, Take::Amount),
-        What::Usage | What::Gemini | What::Target | What::Service => Path::keys(keys, Take::Text),
+        What::Usage | What::Gemini | What::Target | What::Service | What::Kind => Path::keys(keys, Take::Text),
     }
 }
 
@@ -277,6 +288,9 @@ impl Found {
             }
             Some(What::Searches) if text != b"0" => self.extras.add(Extra::Grounded),
             Some(What::Searches) => {}
+            Some(What::Kind) if SEARCHES.contains(&text) => self.extras.add(Extra::Grounded),
+            Some(What::Kind) if TOOLS.contains(&text) => self.extras.add(Extra::Tools),
+            Some(What::Kind) => {}
             Some(What::Target) => self.target = text_of(text).or_else(|| self.target.take()),
             Some(What::Service) => self.service = text_of(text).or_else(|| self.service.take()),
             Some(What::Text) => {

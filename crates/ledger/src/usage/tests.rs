@@ -114,6 +114,30 @@ fn images_are_told_from_text() {
 }
 
 #[test]
+fn tools_that_are_charged_by_the_use_are_seen() {
+    let usage = r#""usage":{"input_tokens":9,"output_tokens":5}"#;
+    for (kind, service) in [
+        ("web_search_call", Some("grounded")),
+        ("file_search_call", Some("tools")),
+        ("code_interpreter_call", Some("tools")),
+        ("image_generation_call", Some("tools")),
+        ("function_call", None),
+        ("message", None),
+    ] {
+        let output = format!(r#"[{{"type":"reasoning"}},{{"type":"{kind}","status":"completed"}}]"#);
+        assert_eq!(told(&format!(r#"{{"output":{output},{usage}}}"#)).as_deref(), service, "{kind}");
+        let done = format!("data: {{\"type\":\"response.completed\",\"response\":{{\"output\":{output},{usage}}}}}\n\n");
+        assert_eq!(read(done.as_bytes(), UsageTap::events(), 5).service.as_deref(), service, "{kind} in a stream");
+        let item = format!("data: {{\"type\":\"response.output_item.done\",\"item\":{{\"type\":\"{kind}\"}}}}\n\n");
+        assert_eq!(read(item.as_bytes(), UsageTap::events(), 5).service.as_deref(), service, "{kind} before a stream breaks off");
+    }
+    let cited = format!(
+        r#"{{"choices":[{{"message":{{"content":"It is.","annotations":[{{"type":"url_citation","url_citation":{{}}}}]}}}}],{usage}}}"#
+    );
+    assert_eq!(told(&cited).as_deref(), Some("grounded"));
+}
+
+#[test]
 fn what_a_meter_counts_is_not_told_as_a_tier() {
     let headers: HeaderMap = [("content-type".parse().unwrap(), "application/json".parse().unwrap())].into_iter().collect();
     let body = r#"{"usage":{"input_tokens":50,"output_tokens":9,"output_tokens_details":{"image_tokens":9},"input_tokens_details":{"image_tokens":40}}}"#;
