@@ -39,7 +39,7 @@ def main() -> None:
                     from read_parquet('{folder}/requests/*/*/*.parquet') where {where} group by all"""
             ).fetchall()
             calls = db.execute(
-                f"""select {of_calls}, count(*) filter (sent), sum(cost_nanousd), sum(cost_nanousd) filter (purpose <> 'user'),
+                f"""select {of_calls}, count(*) filter (sent and (batch_id is null or batch_id = call_id)), sum(cost_nanousd), sum(cost_nanousd) filter (purpose <> 'user'),
                     count(*) filter (cost_nanousd is null)
                     from read_parquet('{folder}/calls/*/*/*.parquet') where {where} group by all"""
             ).fetchall()

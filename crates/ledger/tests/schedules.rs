@@ -164,6 +164,7 @@ fn twelve_schedules_agree_with_the_table_to_the_nano_dollar() {
             usage: &usage,
             amounts: &amounts,
             service: row.service.as_deref(),
+            unbilled: false,
             status: row.status,
             bytes: row.bytes.or(Some(0)),
         };
@@ -214,6 +215,7 @@ fn price(book: &PriceBook, units: u64, volumes: &mut Volumes) -> Money {
         usage: &Usage::default(),
         amounts: &amounts,
         service: None,
+        unbilled: false,
         status: Some(200),
         bytes: None,
     };

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use farthing_config::{Dialect, Mode, OnDisconnect};
 use farthing_ledger::RequestFacts;
-use farthing_ledger::usage::inject;
+use farthing_ledger::usage::{Billing, asks_after, inject};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
 
-use crate::request::{CacheControl, Planned};
+use crate::problem;
+use crate::request::{CacheControl, Outbound, Planned};
 use crate::route::RouteState;
 
 /// Fields that vouch for the bytes of a body.
@@ -64,6 +65,19 @@ pub fn can_strip(headers: &HeaderMap) -> bool {
 /// Whether the provider bills by the token, so that a stream's bill grows as it comes.
 fn by_token(route: &RouteState) -> bool {
     matches!(route.provider.dialect, Dialect::OpenAi | Dialect::Anthropic | Dialect::Gemini)
+}
+
+/// How the tokens of a request's call are billed, in the words that it speaks. A tunnel is what is said in it.
+pub fn billing(planned: &Planned) -> Billing {
+    let Outbound { target, dialect, .. } = &planned.outbound;
+    let speaks = matches!(dialect, problem::Dialect::OpenAi | problem::Dialect::Anthropic | problem::Dialect::Gemini);
+    if !speaks || planned.tunnel {
+        return Billing::Now;
+    }
+    if asks_after(&planned.account.method, target.path()) {
+        return Billing::Never;
+    }
+    if planned.outbound.facts().is_some_and(|facts| facts.background) { Billing::Later } else { Billing::Now }
 }
 
 /// Whether a request's body is held although no key needs it: what it asks for says what it may cost, and usage may have to be asked for.

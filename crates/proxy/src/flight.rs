@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use farthing_contract::log::CallRow;
+use farthing_ledger::usage::Billing;
 use farthing_types::{
     BatchPart, BatchTerms, CallId, CallReport, CallSink, Claim, KeyHash, Money, Purpose, Reserved, Routed, Span, Tenant, Time,
     TraceContext, UncachedReason,
@@ -47,6 +48,8 @@ pub struct Flight {
     pub compared: bool,
     /// Target named in the request.
     pub target: Option<Arc<str>>,
+    /// How the tokens of its answer are billed.
+    pub billing: Billing,
     /// The provider's own credential goes out.
     pub swap: bool,
     /// Query parameters of the request: a feature of the TTL decision.
@@ -157,6 +160,8 @@ pub struct Order {
     pub compared: bool,
     /// Target named in the request.
     pub target: Option<Arc<str>>,
+    /// How the tokens of its answer are billed.
+    pub billing: Billing,
     /// The provider's own credential goes out.
     pub swap: bool,
     /// Query parameters of the request.
@@ -198,6 +203,7 @@ impl Flight {
             measured,
             compared,
             target,
+            billing,
             swap,
             query_parameters,
             request_bytes,
@@ -228,6 +234,7 @@ impl Flight {
             measured,
             compared,
             target,
+            billing,
             swap,
             query_parameters,
             waited_before,

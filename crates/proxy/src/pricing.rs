@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use farthing_contract::log;
-use farthing_ledger::usage::Stopped;
 use farthing_ledger::usage::estimate::{Seen, estimate};
+use farthing_ledger::usage::{Billing, Stopped, service};
 use farthing_ledger::{Amounts, Billable, Month, PriceBook, Priced, Reads, Unpriced, Volumes};
 use farthing_types::{Batch, BatchAnswer, BatchPart, BatchPrice, CallReport, Money, Time, Usage};
 use http::StatusCode;
@@ -23,8 +23,6 @@ use crate::stream::Meter;
 const MAX_TARGETS: usize = 256;
 /// The name that later targets share.
 const OTHER: &str = "other";
-/// The service tier of calls through a batch endpoint, as prices name it.
-pub const BATCH: &str = "batch";
 
 /// Prices and what they need to be applied, shared by all requests.
 #[derive(Debug)]
@@ -162,7 +160,10 @@ impl Pricing {
             let amounts = bills.end.amounts();
             let of_last = (index == last || own.is_some()).then_some((&usage, &amounts));
             if index == last {
-                let told = bills.end.usage.usage.filter(|_| !estimated);
+                let told = match flight.billing {
+                    Billing::Never => Some(usage),
+                    _ => bills.end.usage.usage.filter(|_| !estimated),
+                };
                 (charged.usage, charged.estimated, charged.told) = (usage, estimated, told);
             }
             if let Some(part) = &report.batch {
@@ -202,12 +203,17 @@ impl Pricing {
     /// The usage to charge for, and whether it is an estimate.
     fn usage(&self, bills: &Bills<'_>, status: Option<StatusCode>) -> (Usage, bool) {
         let reading = &bills.end.usage;
+        if bills.flight.billing == Billing::Never {
+            return (Usage::default(), false);
+        }
         let known = reading.usage.unwrap_or_default();
         let whole = bills.end.bytes.is_some() && reading.usage.is_some();
         let answered = status.map_or(bills.end.abandoned, |status| status.is_success());
         let flight = bills.flight;
         let names = (&*flight.route.route.name, bills.provider);
-        let by_token = bills.target.is_some_and(|target| bills.book.by_token(names, target, flight.at));
+        // Whoever answers before the work is done has not forgotten to tell it.
+        let tells = flight.billing == Billing::Now;
+        let by_token = tells && bills.target.is_some_and(|target| bills.book.by_token(names, target, flight.at));
         match bills.request_bytes {
             Some(bytes) if answered && by_token && !whole => {
                 let seen = self.seen.lock().get(&bills.pair()).copied().unwrap_or_default();
@@ -220,15 +226,17 @@ impl Pricing {
     /// Counts what was learned, and what is not as it should be.
     fn note(&self, bills: &Bills<'_>, charged: &Charged) {
         let reading = &bills.end.usage;
+        // What it tells of is another call's.
+        let told = bills.flight.billing != Billing::Never;
         if charged.estimated {
             self.estimated.fetch_add(1, Ordering::Relaxed);
-        } else if let (Some(usage), Some(bytes)) = (&reading.usage, bills.request_bytes) {
+        } else if let (Some(usage), Some(bytes)) = (reading.usage.as_ref().filter(|_| told), bills.request_bytes) {
             let (pair, mut seen) = (bills.pair(), self.seen.lock());
             if seen.len() < MAX_TARGETS || seen.contains_key(&pair) {
                 seen.entry(pair).or_default().add(bytes, usage);
             }
         }
-        if reading.contradictory {
+        if told && reading.contradictory {
             self.contradictory.fetch_add(1, Ordering::Relaxed);
         }
         let stopped = reading.stopped.and_then(|stopped| self.stopped.get(stopped as usize));
@@ -285,7 +293,7 @@ impl Pricing {
     ) -> Option<Money> {
         static NOTHING: Amounts = Amounts::none();
         let (amounts, status, bytes) = (&NOTHING, Some(200), None);
-        let billable = Billable { route, provider, target, at, usage, amounts, service, status, bytes };
+        let billable = Billable { route, provider, target, at, usage, amounts, service, unbilled: false, status, bytes };
         self.book.load().price(&billable, &self.volumes.lock()).ok().map(|priced| priced.cost)
     }
 
@@ -312,7 +320,7 @@ fn own_answer(book: &PriceBook, flight: &Flight, report: &CallReport) -> Option<
 }
 
 /// What one attempt of a call is priced with.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Bills<'a> {
     book: &'a PriceBook,
     flight: &'a Flight,
@@ -320,26 +328,26 @@ struct Bills<'a> {
     end: &'a CallEnd,
     target: Option<&'a str>,
     request_bytes: Option<u64>,
-    service: Option<&'a str>,
+    service: Option<Arc<str>>,
 }
 
 impl<'a> Bills<'a> {
     /// For an attempt, which `end` tells the answer of.
     fn of(book: &'a PriceBook, (flight, request_bytes): (&'a Flight, Option<u64>), report: &'a CallReport, end: &'a CallEnd) -> Self {
         let target = end.usage.target.as_deref().or(flight.target.as_deref());
-        // What the provider bills for its batches it need not say in their answers.
-        let service = if flight.is_deferred() { Some(BATCH) } else { end.usage.service.as_deref() };
+        let told = &end.usage.service;
+        let service = if flight.is_deferred() { service::in_batch(told.as_deref()) } else { told.clone() };
         Bills { book, flight, provider: flight.provider(report), end, target, request_bytes, service }
     }
 
     /// The same at the provider that would have been asked without Farthing.
     fn at_the_first(&self) -> Self {
-        Bills { provider: &self.flight.route.provider.name, ..*self }
+        Bills { provider: &self.flight.route.provider.name, ..self.clone() }
     }
 
     /// The same without the provider's batch endpoint.
     fn directly(&self) -> Self {
-        Bills { service: self.end.usage.service.as_deref().filter(|service| *service != BATCH), ..*self }
+        Bills { service: service::directly(self.end.usage.service.as_deref()), ..self.clone() }
     }
 
     /// What was metered belongs to the last attempt; the others are charged for what is flat.
@@ -359,7 +367,8 @@ impl<'a> Bills<'a> {
             at: self.flight.at,
             usage,
             amounts,
-            service: self.service,
+            service: self.service.as_deref(),
+            unbilled: self.flight.billing == Billing::Never,
             status: report.status.map(|status| status.as_u16()).or_else(|| given_up.then_some(200)),
             bytes: metered.and(self.end.bytes.or(self.end.received)),
         };

@@ -8,6 +8,7 @@ use farthing_contract::features::HeadFacts;
 use farthing_contract::log;
 use farthing_experiment::{Metric, Observation};
 use farthing_freshness::entry::Packed;
+use farthing_ledger::usage::service;
 use farthing_ledger::{Amounts, CallSettled, CostRecord, Paid, RequestSettled, Served, UsageReading};
 use farthing_policy::switches::Slice;
 use farthing_types::{
@@ -22,7 +23,7 @@ use crate::identify::Identity;
 use crate::items::Part;
 use crate::lifecycle::Side;
 use crate::load::Loaded;
-use crate::pricing::{BATCH, Charged};
+use crate::pricing::Charged;
 use crate::promises;
 use crate::request::{Received, Variant};
 use crate::route::RouteState;
@@ -289,7 +290,7 @@ impl State {
                 end.enrich(&mut row);
                 charged.enrich(&mut row);
                 if flight.is_deferred() {
-                    row.service_tier = Some(BATCH.into());
+                    row.service_tier = service::in_batch(end.usage.service.as_deref());
                 }
                 self.enter(&mut row, flight, end);
             }

@@ -272,6 +272,7 @@ pub fn order(planned: &Planned, purpose: Purpose, fetch_reason: &'static str) ->
         measured: planned.account.measured,
         compared: planned.account.compared,
         target: None,
+        billing: asking::billing(planned),
         request_bytes: None,
         strips_usage: false,
         finishes: true,

@@ -139,7 +139,7 @@ pub struct CostFigures {
     pub failed: Option<u64>,
     /// Requests without a known price.
     pub unpriced_requests: Option<u64>,
-    /// Attempts of calls that were sent.
+    /// Attempts of calls that were sent; one that was made for several calls counts once.
     pub calls: Option<u64>,
     /// Attempts without a known price.
     pub unpriced_calls: Option<u64>,

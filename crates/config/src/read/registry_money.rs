@@ -134,7 +134,12 @@ pub(crate) const CURRENCY: Keys = &[
 ];
 
 pub(crate) const SERVICE: Keys = &[
-    key("name", "text", "", "The service tier as requests or answers name it: `batch`, `flex`, `priority`."),
+    key(
+        "name",
+        "text",
+        "",
+        "The service tier as requests or answers name it: `batch`, `flex`, `priority`; or what stands beside it: `fast`, `us`, `batch+us`.",
+    ),
     key("factor", "factor", "", "The factor on token rates, as a decimal text such as `\"0.5\"`."),
 ];
 
@@ -206,7 +211,11 @@ macro_rules! rates {
 pub(crate) const TOKEN_RATES: Keys = rates![
     key("max_output", "count", "", "Most output tokens of one answer, reasoning included: bounds what a call may cost before it is made."),
     table("long", Kind::Table, "Rates of calls with a long input; others stay."),
-    table("service", Kind::Named, "Rates of service tiers (`batch`, `priority`, `flex`); others stay."),
+    table(
+        "service",
+        Kind::Named,
+        "Rates of service tiers (`batch`, `priority`, `flex`) and of what stands beside them (`fast`, `us`, `image`); others stay."
+    ),
     table("meters", Kind::Array, "Meters beside tokens; see `[[providers.NAME.prices.meters]]`."),
 ];
 

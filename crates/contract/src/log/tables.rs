@@ -244,7 +244,7 @@ table! {
         usage_estimated: Option<bool> = 3,
         /// Whether the provider's counts contradict its own total; null when it reported none.
         usage_contradictory: Option<bool> = 3,
-        /// Service tier that answered, as the provider names it.
+        /// Service tier that answered, as the provider names it, and what makes its tokens cost other rates, joined by `+` (`batch+us`).
         service_tier: Option<Arc<str>> = 3,
         /// What the prices' meters counted, of all attempts together: `name=amount,name=amount`; started units where those are charged whole, else what the meter's source counts.
         metered: Option<Arc<str>> = 3,

@@ -81,7 +81,7 @@ const COLUMNS: [Column; 53] = [
 ];
 
 /// What is read of a call, in this order.
-pub(super) const READ: [&str; 19] = [
+pub(super) const READ: [&str; 21] = [
     "ts_ns",
     "provider",
     "target",
@@ -101,6 +101,8 @@ pub(super) const READ: [&str; 19] = [
     "tokens_output",
     "tokens_reasoning",
     "sent",
+    "call_id",
+    "batch_id",
 ];
 
 /// Bytes that the allocator takes for a text beside it.
@@ -141,7 +143,7 @@ pub(super) struct Focus {
     charges: BTreeMap<Charge, Sums>,
     /// Bytes of them, and the most of these.
     bytes: (usize, usize),
-    /// Calls without a price.
+    /// Calls without a price, each member of a batch for itself.
     pub(super) unpriced: u64,
 }
 
@@ -203,7 +205,8 @@ impl Focus {
         }
         let written = [number(14), number(15)].into_iter().flatten().reduce(i64::saturating_add);
         let sums = self.charges.entry(charge).or_insert(Sums { first_ns: at, last_ns: at, ..Sums::default() });
-        sums.calls += 1;
+        // A call that was made for several has a row for each: the first stands for it.
+        sums.calls += u64::from(matches!(cell(20), Value::Null) || cell(20) == cell(19));
         sums.cost = sums.cost.saturating_add(cost);
         for (sum, tokens) in sums.tokens.iter_mut().zip([number(12), number(13), written, number(16), number(17)]) {
             *sum = [*sum, tokens].into_iter().flatten().reduce(i64::saturating_add);

@@ -245,6 +245,22 @@ fn the_bill_goes_to_finops_tools_by_day_and_what_has_no_price_is_counted() {
     assert_eq!(rows.len(), 3);
 }
 
+#[test]
+fn a_call_that_was_made_for_several_is_charged_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = LogWriter::open(dir.path(), LogConfig::default(), Arc::new(RealClock::default())).unwrap();
+    for call_id in 1..=3 {
+        let row = CallRow { ts_ns: 1, provider: "p".into(), sent: true, call_id, batch_id: Some(1), ..CallRow::default() };
+        writer.handle().write(CallRow { cost_nanousd: Some(2), ..row });
+    }
+    writer.close();
+    let out = tempfile::tempdir().unwrap();
+    export(&Order { format: Format::Focus, ..order(dir.path(), out.path(), Selection::default()) }).unwrap();
+    let rows = records(&fs::read_to_string(out.path().join("focus.csv")).unwrap());
+    let told = ["ConsumedQuantity", "PricingQuantity", "BilledCost"].map(|name| rows[0][name].clone());
+    assert_eq!((rows.len(), told), (1, ["1", "1", "0.000000006"].map(str::to_owned)));
+}
+
 /// Rows of a text of comma-separated values, by the names in its first line.
 fn records(text: &str) -> Vec<BTreeMap<String, String>> {
     let cells = |line: &str| -> Vec<String> {

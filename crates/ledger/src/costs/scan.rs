@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{Array, BooleanArray, Int64Array};
+use arrow::array::{Array, BooleanArray, Int64Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use farthing_contract::log::{Request, Row, TABLE_KEY, Table};
@@ -137,7 +137,7 @@ fn columns(table: &'static Table, query: &CostQuery) -> Vec<&'static str> {
     let measures: &[&'static str] = if table.name == Request::TABLE.name {
         &["ts_ns", "weight", "outcome", "base_nanousd", "cost_nanousd", "saved_by"]
     } else {
-        &["ts_ns", "sent", "purpose", "cost_nanousd"]
+        &["ts_ns", "sent", "purpose", "cost_nanousd", "call_id", "batch_id"]
     };
     let asked = query.by.iter().chain(query.filters.iter().map(|filter| &filter.by));
     let mut columns: Vec<&'static str> = measures.to_vec();
@@ -252,6 +252,7 @@ impl<'a> Reader<'a> {
         let cost = numbers(batch, "cost_nanousd")?;
         let sent = batch.column_by_name("sent").and_then(|array| array.as_any().downcast_ref::<BooleanArray>());
         let sent = sent.ok_or_else(|| Stop::File("column `sent` is missing or no flag".to_owned()))?;
+        let counts = counted(batch)?;
         let purpose = Axis::new(batch, &super::dimension::Cell::Text("purpose")).map_err(Stop::File)?;
         let waited = |name: &Arc<str>| Purpose::parse(name).is_some_and(Purpose::is_waited_for);
         let background: Vec<bool> = std::iter::once(false).chain(purpose.names.iter().map(|name| !waited(name))).collect();
@@ -267,7 +268,7 @@ impl<'a> Reader<'a> {
             let number = purpose.at(row) as usize;
             let part = |is: &[bool]| if is.get(number).copied().unwrap_or(false) { bill } else { 0 };
             let sums = CallSums {
-                calls: i128::from(sent.value(row)),
+                calls: i128::from(sent.value(row) && counts(row)),
                 bill,
                 background: part(&background),
                 prefetch: part(&ahead),
@@ -369,6 +370,21 @@ impl Outcomes {
     fn of(&self, number: u32) -> Answered {
         self.0.get(number as usize).copied().unwrap_or(Answered::Other)
     }
+}
+
+/// Whether a row is to be counted as an attempt: one that was made for several calls has a row for each, of which the first stands for it.
+fn counted(batch: &RecordBatch) -> Result<impl Fn(usize) -> bool, Stop> {
+    let ids = |name: &str| match batch.column_by_name(name) {
+        // Before there were batches each row was one.
+        None => Ok(None),
+        Some(array) => {
+            let ids = array.as_any().downcast_ref::<UInt64Array>().cloned();
+            ids.map(Some).ok_or_else(|| Stop::File(format!("column `{name}` is no id")))
+        }
+    };
+    let ids = ids("call_id")?.zip(ids("batch_id")?);
+    let counts = move |row: usize| ids.as_ref().is_none_or(|(call, batch)| batch.is_null(row) || batch.value(row) == call.value(row));
+    Ok(counts)
 }
 
 fn numbers<'b>(batch: &'b RecordBatch, column: &str) -> Result<&'b Int64Array, Stop> {

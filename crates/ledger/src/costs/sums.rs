@@ -26,7 +26,7 @@ pub struct RequestSums {
 /// Sums over attempts of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallSums {
-    /// Attempts that were sent.
+    /// Attempts that were sent; one that was made for several calls counts once, with the first of them.
     pub calls: i128,
     /// What providers charge for them, nano-dollars, as far as priced.
     pub bill: i128,
@@ -34,7 +34,8 @@ pub struct CallSums {
     pub background: i128,
     /// The part of it for fetching ahead.
     pub prefetch: i128,
-    /// Attempts without a known price, sent or not.
+    /// Attempts without a known price, sent or not; one that was made for several calls counts with each of them, so that nobody's bill
+    /// looks whole that is not.
     pub unpriced: i128,
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use farthing_contract::log::{CallRow, Request};
+use farthing_contract::log::{CallRow, Request, Row};
 use farthing_types::{Money, RealClock, Time};
 use proptest::prelude::{ProptestConfig, any, prop, prop_assert_eq, proptest};
 use proptest::strategy::Strategy as _;
@@ -266,6 +266,47 @@ fn hours_outside_the_window_are_not_opened() {
     writer.close();
     let report = ask(&dir, &CostQuery::of(Window { from: Time::from_nanos(START), to: Time::from_nanos(START + 2 * HOUR) }));
     assert_eq!((report.files, report.total.calls.unwrap().bill), (2, 2));
+}
+
+/// Three calls that were made together, as three rows.
+fn together(log: &LogHandle) {
+    for call_id in 1..=3 {
+        log.write(CallRow { call_id, batch_id: Some(1), ..call(1, "geo", "user", Some(2)) });
+    }
+}
+
+#[test]
+fn a_call_that_was_made_for_several_is_one() {
+    let (dir, writer) = log();
+    together(&writer.handle());
+    let recent = Arc::new(OpenLog::new(writer.handle(), farthing_types::Span::from_secs(30)));
+    let store = CostStore::new(dir.path(), Some(recent), Limits::default());
+    let calls = store.answer(&asked("", ""), &|| false).unwrap().total.calls.unwrap();
+    assert_eq!((calls.calls, calls.bill), (1, 6), "of rows in no file yet");
+    writer.close();
+    let calls = ask(&dir, &asked("", "")).total.calls.unwrap();
+    assert_eq!((calls.calls, calls.bill, calls.unpriced), (1, 6, 0));
+}
+
+#[test]
+fn files_of_before_there_were_batches_have_a_call_in_each_row() {
+    let (dir, writer) = log();
+    (0..3).for_each(|_| writer.handle().write(call(1, "geo", "user", Some(2))));
+    writer.close();
+    let file = crate::read::files(dir.path(), CallRow::TABLE).remove(0);
+    let builder = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file).unwrap()).unwrap();
+    let batch = builder.build().unwrap().next().unwrap().unwrap();
+    let columns = CallRow::TABLE.columns.iter().enumerate();
+    let old: Vec<usize> = columns.filter(|(_, column)| column.since < 4).map(|(place, _)| place).collect();
+    let batch = batch.project(&old).unwrap();
+    let pair = |key: &str, value: &str| parquet::file::metadata::KeyValue::new(key.to_owned(), value.to_owned());
+    let pairs = vec![pair(farthing_contract::log::VERSION_KEY, "3"), pair(farthing_contract::log::TABLE_KEY, "calls")];
+    let target = std::fs::File::create(&file).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(target, batch.schema(), Some(crate::log::properties(pairs))).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let calls = ask(&dir, &asked("", "")).total.calls.unwrap();
+    assert_eq!((calls.calls, calls.bill), (3, 6));
 }
 
 #[test]

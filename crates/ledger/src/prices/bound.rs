@@ -28,6 +28,10 @@ pub struct Ask<'a> {
     pub at: Time,
     /// The request refers to images, audio or files, or to text that the provider keeps: its tokens are not bounded by its bytes.
     pub media: bool,
+    /// What stands for the service tier that it asks for, where that costs more than the usual one.
+    pub service: Option<&'a str>,
+    /// Its tokens are not billed with it: see [`crate::usage::Billing::Never`].
+    pub unbilled: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -43,6 +47,8 @@ impl<'a> Ask<'a> {
             attempts,
             at,
             media: facts.media,
+            service: facts.service.as_deref(),
+            unbilled: false,
         }
     }
 }
@@ -74,7 +80,7 @@ impl Schedule {
     /// The most that one billed attempt costs.
     fn one_at_most(&self, ask: &Ask<'_>) -> Option<Money> {
         let mut meters = bounded(&self.spec.meters)?;
-        if self.targets.is_empty() {
+        if self.targets.is_empty() || ask.unbilled {
             return Some(self.at_most(&meters, 0, Factor::ONE));
         }
         let rates = self.targets.find(ask.target?)?;
@@ -82,8 +88,9 @@ impl Schedule {
         if !tokens::has_rates(rates) {
             return Some(self.at_most(&meters, 0, Factor::ONE));
         }
-        // Without a rate of its own for input, what other circumstances cost bounds nothing.
-        if ask.media || rates.input.is_none() {
+        // Without a rate of its own for input, what other circumstances cost bounds nothing; and what they cost has to be known.
+        let known = |service| rates.service.contains_key(service) || self.spec.service.contains_key(service);
+        if ask.media || rates.input.is_none() || !ask.service.is_none_or(known) {
             return None;
         }
         let (input, output) = tokens::dearest(rates);

@@ -28,6 +28,8 @@ const ASK: Ask<'static> = Ask {
     attempts: 3,
     at: Time::ZERO,
     media: false,
+    service: None,
+    unbilled: false,
 };
 
 fn tokens(rates: TokenRates) -> PriceSpec {
@@ -55,6 +57,9 @@ fn tokens_are_bounded_by_bytes_and_by_what_is_asked_for() {
     assert_eq!(plain.bound(&Ask { max_output: Some(7), choices: 2, ..ASK }), usd("2.4")); // 100 x 0.01 + 14 x 0.1
     assert_eq!(plain.bound(&Ask { max_output: Some(7), media: true, ..ASK }), None);
     assert_eq!(plain.bound(&Ask { target: None, ..ASK }), None);
+    let dear = |service| plain.bound(&Ask { max_output: Some(1), service: Some(service), ..ASK });
+    assert_eq!((dear("fast"), dear("priority")), (None, None), "of what is not known");
+    assert_eq!(plain.bound(&Ask { target: None, unbilled: true, media: true, ..ASK }), usd("0"));
     assert_eq!(plain.bound(&Ask { target: Some("x"), max_output: Some(1), ..ASK }), None);
     let known = book(tokens(TokenRates { max_output: Some(10), ..rates.clone() }));
     assert_eq!((known.bound(&ASK), known.bound(&Ask { max_output: Some(1), ..ASK })), (usd("2"), usd("1.1")));
@@ -97,7 +102,7 @@ proptest! {
         let total = a + b + c + d;
         prop_assume!(total <= body.len() as u64);
         let usage = Usage { input: Some(a), cached_input: Some(b), cache_write: Some(c), cache_write_1h: Some(d), output: Some(out), reasoning: Some(thought), units: None };
-        let call = Billable { route: "r", provider: "p", target: Some("m"), at: Time::ZERO, usage: &usage, amounts: &Amounts::default(), service, status: Some(200), bytes: None };
+        let call = Billable { route: "r", provider: "p", target: Some("m"), at: Time::ZERO, usage: &usage, amounts: &Amounts::default(), service, unbilled: false, status: Some(200), bytes: None };
         let ask = Ask { body_bytes: body.len() as u64, max_output: Some(out + thought), ..ASK };
         let cost = book.price(&call, &Volumes::default()).unwrap().cost;
         prop_assert!(cost <= book.bound(&ask).unwrap());

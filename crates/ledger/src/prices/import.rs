@@ -35,6 +35,13 @@ pub struct LeftOut {
 #[error("not a price map: {0}; it is one JSON object with an object for each model")]
 pub struct NotAMap(#[from] serde_json::Error);
 
+/// Parts of the names of fields that say what something costs.
+const OF_PRICES: [&str; 5] = ["cost", "price", "pricing", "multiplier", "uplift"];
+/// Factors on the rates of a model for what stands for a service tier.
+const FACTORS: &str = "provider_specific_entry";
+/// The tier of answers with images, which are dearer than text.
+const IMAGE: &str = "image";
+
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
 /// Reads the models whose `litellm_provider` is the first of a pair, as targets of the provider that the second names.
@@ -67,7 +74,7 @@ fn one(target: &str, fields: &Fields<'_>, left_out: &mut Vec<LeftOut>) -> Option
     let mut rates = TokenRates { max_output: fields.get("max_output_tokens").and_then(|v| v.get().parse().ok()), ..TokenRates::default() };
     let (mut priced, mut zero) = (false, false);
     for (key, value) in fields {
-        if !key.contains("cost") {
+        if !OF_PRICES.iter().any(|part| key.contains(part)) {
             continue;
         }
         let mut leave = |why| left_out.push(LeftOut { target: target.to_owned(), key: key.clone(), why });
@@ -82,6 +89,10 @@ fn one(target: &str, fields: &Fields<'_>, left_out: &mut Vec<LeftOut>) -> Option
             None => leave("is no price that can be held exactly"),
         }
     }
+    think_as_text(&mut rates);
+    if priced {
+        factors(target, fields, &mut rates, left_out);
+    }
     if zero && !priced {
         left_out.push(LeftOut {
             target: target.to_owned(),
@@ -92,12 +103,70 @@ fn one(target: &str, fields: &Fields<'_>, left_out: &mut Vec<LeftOut>) -> Option
     priced.then_some(rates)
 }
 
+/// Thoughts beside an image cost what they cost beside text.
+fn think_as_text(rates: &mut TokenRates) {
+    let usual = rates.reasoning.or(rates.output);
+    if let Some(image) = rates.service.get_mut(IMAGE) {
+        image.reasoning = usual;
+    }
+}
+
+/// Takes over what is a factor on all rates of a model.
+fn factors(target: &str, fields: &Fields<'_>, rates: &mut TokenRates, left_out: &mut Vec<LeftOut>) {
+    let Some(text) = fields.get(FACTORS).filter(|text| text.get() != "null") else { return };
+    let mut leave = |key: String, why| left_out.push(LeftOut { target: target.to_owned(), key, why });
+    let Ok(all) = serde_json::from_str::<Fields<'_>>(text.get()) else {
+        return leave(FACTORS.to_owned(), "has no place in our prices");
+    };
+    for (name, factor) in all {
+        let key = format!("{FACTORS}.{name}");
+        match name.as_str() {
+            "fast" | "us" => match scaled(rates, factor.get()) {
+                Some(own) => _ = rates.service.insert(name, own),
+                None => leave(key, "is no factor that gives rates which can be held exactly"),
+            },
+            _ => leave(key, "has no place in our prices"),
+        }
+    }
+}
+
+/// The six rates, usual and of long inputs, each times a factor; `None` where one is not exact then.
+fn scaled(rates: &TokenRates, factor: &str) -> Option<TokenRates> {
+    let (factor, exact) = decimal(factor, 9)?;
+    let factor = Some(factor).filter(|factor| exact && *factor > 0)?;
+    let times = |rate: Option<Rate>| -> Option<Option<Rate>> {
+        let Some(rate) = rate else { return Some(None) };
+        let product = i128::from(rate.nanos_per_million()).checked_mul(factor)?;
+        let whole = Some(product / 1_000_000_000).filter(|_| product % 1_000_000_000 == 0)?;
+        Some(Some(Rate::per_million(i64::try_from(whole).ok()?)))
+    };
+    let six = |rates: &TokenRates| {
+        Some(TokenRates {
+            input: times(rates.input)?,
+            cached_input: times(rates.cached_input)?,
+            cache_write: times(rates.cache_write)?,
+            cache_write_1h: times(rates.cache_write_1h)?,
+            output: times(rates.output)?,
+            reasoning: times(rates.reasoning)?,
+            ..TokenRates::default()
+        })
+    };
+    let long = match &rates.long {
+        Some(long) => Some(Box::new(LongContext { over: long.over, rates: six(&long.rates)? })),
+        None => None,
+    };
+    Some(TokenRates { long, ..six(rates)? })
+}
+
 /// Puts one rate in its place.
 fn put(rates: &mut TokenRates, key: &str, (rate, mode): (Rate, &str), fields: &Fields<'_>) -> Result<(), &'static str> {
     match key {
         "input_cost_per_image" | "output_cost_per_image" if mode == "image_generation" => {
             let alike =
                 |other: &str| fields.get(other).is_some_and(|value| self::rate(value.get()).is_some_and(|r| r.nanos_per_million() > 0));
+            if ["input_cost_per_token", "output_cost_per_token", "output_cost_per_image_token"].into_iter().any(alike) {
+                return Err("stands beside prices of tokens, which tell the same more exactly");
+            }
             if key == "input_cost_per_image" && alike("output_cost_per_image") {
                 return Err("stands beside a price of each image that comes");
             }
@@ -105,11 +174,25 @@ fn put(rates: &mut TokenRates, key: &str, (rate, mode): (Rate, &str), fields: &F
         }
         "input_cost_per_second" if mode == "audio_transcription" => return meter(rates, "seconds", "/usage/seconds", rate),
         "output_cost_per_second" if mode == "audio_transcription" => return Err("the same seconds as those that go in"),
+        "output_cost_per_image_token" => {
+            rates.service.entry(IMAGE.to_owned()).or_default().output = Some(rate);
+            return Ok(());
+        }
         "input_cost_per_character" => return Err("answers do not say how many characters were sent"),
         _ => {}
     }
     let (key, service) = suffixed(key);
     let (key, over) = beyond(key)?;
+    // Nothing is made for a rate that then has no place: a tier without rates would have the usual ones.
+    let slot: fn(&mut TokenRates) -> &mut Option<Rate> = match key {
+        "input_cost_per_token" => |rates| &mut rates.input,
+        "output_cost_per_token" => |rates| &mut rates.output,
+        "cache_read_input_token_cost" => |rates| &mut rates.cached_input,
+        "cache_creation_input_token_cost" => |rates| &mut rates.cache_write,
+        "cache_creation_input_token_cost_above_1hr" => |rates| &mut rates.cache_write_1h,
+        "output_cost_per_reasoning_token" => |rates| &mut rates.reasoning,
+        _ => return Err("has no place in our prices"),
+    };
     let place = match service {
         Some(service) => rates.service.entry(service.to_owned()).or_default(),
         None => rates,
@@ -124,16 +207,7 @@ fn put(rates: &mut TokenRates, key: &str, (rate, mode): (Rate, &str), fields: &F
             &mut long.rates
         }
     };
-    let place = match key {
-        "input_cost_per_token" => &mut place.input,
-        "output_cost_per_token" => &mut place.output,
-        "cache_read_input_token_cost" => &mut place.cached_input,
-        "cache_creation_input_token_cost" => &mut place.cache_write,
-        "cache_creation_input_token_cost_above_1hr" => &mut place.cache_write_1h,
-        "output_cost_per_reasoning_token" => &mut place.reasoning,
-        _ => return Err("has no place in our prices"),
-    };
-    *place = Some(rate);
+    *slot(place) = Some(rate);
     Ok(())
 }
 
@@ -236,7 +310,13 @@ mod tests {
         "whisper": {"litellm_provider": "openai", "mode": "audio_transcription", "input_cost_per_second": 0.0001, "output_cost_per_second": 0.0001},
         "tts": {"litellm_provider": "openai", "mode": "audio_speech", "input_cost_per_character": 1.5e-05},
         "claude": {"litellm_provider": "anthropic", "input_cost_per_token": 3e-06, "input_cost_per_token_above_200k_tokens": 6e-06,
-            "cache_creation_input_token_cost": 3.75e-06, "cache_creation_input_token_cost_above_1hr": 6e-06},
+            "cache_creation_input_token_cost": 3.75e-06, "cache_creation_input_token_cost_above_1hr": 6e-06,
+            "input_cost_per_audio_token_priority": 1e-06,
+            "provider_specific_entry": {"us": 1.1, "fast": 6.0, "eu": 1.1}},
+        "odd": {"litellm_provider": "anthropic", "input_cost_per_token": 1e-15, "provider_specific_entry": {"us": 1.1}},
+        "steps": {"litellm_provider": "anthropic", "tiered_pricing": [{"range": [0, 128000], "input_cost_per_token": 1e-06}]},
+        "picture": {"litellm_provider": "openai", "mode": "image_generation", "input_cost_per_token": 3e-07, "output_cost_per_token": 2.5e-06,
+            "output_cost_per_image": 0.039, "output_cost_per_image_token": 3e-05},
         "other": {"litellm_provider": "elsewhere", "input_cost_per_token": 1}
     }"#;
 
@@ -267,6 +347,16 @@ mod tests {
             (claude.cache_write, claude.cache_write_1h, claude.long.as_ref().unwrap().over),
             (per_million("3.75"), per_million("6"), 200_000)
         );
+        let own =
+            |service: &str| (claude.service[service].input, claude.service[service].cache_write, claude.service[service].long.as_ref());
+        let (input, written, long) = own("us");
+        assert_eq!((input, written, long.unwrap().rates.input), (per_million("3.3"), per_million("4.125"), per_million("6.6")));
+        assert_eq!((own("fast").0, own("fast").2.unwrap().over), (per_million("18"), 200_000));
+        assert!(!claude.service.contains_key("priority"), "no rate of it has a place");
+        let picture = &openai["picture"];
+        let image = &picture.service["image"];
+        assert_eq!((image.output, image.input, image.reasoning), (per_million("30"), None, per_million("2.5")));
+        assert_eq!(picture.meters, [], "its images are in its tokens");
         assert_eq!(imported.providers.len(), 2);
     }
 
@@ -275,10 +365,15 @@ mod tests {
         let imported = imported();
         let told: Vec<(&str, &str)> = imported.left_out.iter().map(|left| (left.target.as_str(), left.key.as_str())).collect();
         let expected = [
+            ("claude", "input_cost_per_audio_token_priority"),
+            ("claude", "provider_specific_entry.eu"),
             ("fine", "input_cost_per_token"),
             ("free", ""),
             ("gpt-x", "input_cost_per_audio_token"),
             ("gpt-x", "search_context_cost_per_query"),
+            ("odd", "provider_specific_entry.us"),
+            ("picture", "output_cost_per_image"),
+            ("steps", "tiered_pricing"),
             ("tts", "input_cost_per_character"),
             ("whisper", "output_cost_per_second"),
         ];

@@ -54,6 +54,8 @@ pub struct Billable<'a> {
     pub amounts: &'a Amounts,
     /// The service tier that answered (`batch`, `priority` ...), as the provider names it.
     pub service: Option<&'a str>,
+    /// Its tokens are not billed with it, whatever its answer tells: see [`crate::usage::Billing::Never`].
+    pub unbilled: bool,
     /// Status of the answer; `None` when no head arrived although the request was sent.
     pub status: Option<u16>,
     /// Body bytes received; `None` when unknown.

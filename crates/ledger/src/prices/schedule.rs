@@ -134,7 +134,7 @@ impl Schedule {
         for (meter, name) in spec.meters.iter().zip(&self.meters) {
             self.meter((meter, name), amount(meter, call)?, (call, volumes), (&mut sum, &mut priced))?;
         }
-        if !self.targets.is_empty() {
+        if !self.targets.is_empty() && !call.unbilled {
             let rates = self.targets.find(call.target.ok_or(Unpriced::NoTarget)?).ok_or(Unpriced::UnknownTarget)?;
             let by_token = tokens::has_rates(rates);
             if by_token {

@@ -43,6 +43,7 @@ fn call(usage: &Usage) -> Billable<'_> {
         usage,
         amounts: &NOTHING,
         service: None,
+        unbilled: false,
         status: Some(200),
         bytes: Some(0),
     }
@@ -129,6 +130,16 @@ fn targets_are_found_exactly_then_by_the_longest_name() {
 }
 
 #[test]
+fn what_is_asked_after_costs_no_tokens_and_what_is_flat() {
+    let usage = Usage { input: Some(1_000_000), output: Some(200_000), ..NONE };
+    let call = Billable { unbilled: true, ..call(&usage) };
+    assert_eq!(book(per_token()).told(&call), usd("0"));
+    assert_eq!(book(per_token()).told(&Billable { target: None, ..call }), usd("0"));
+    let both = PriceSpec { per_call: Some(rate("0.005")), ..per_token() };
+    assert_eq!(book(both).told(&call), usd("0.005"));
+}
+
+#[test]
 fn a_bucket_without_any_rate_leaves_the_call_unpriced() {
     let embeddings = TokenRates { input: Some(rate("0.00000002")), ..TokenRates::default() };
     let book = book(PriceSpec { targets: BTreeMap::from([("m".into(), embeddings)]), ..PriceSpec::default() });
@@ -137,6 +148,21 @@ fn a_bucket_without_any_rate_leaves_the_call_unpriced() {
     assert_eq!(book.told(&call(&Usage { output: Some(1), ..usage })), None);
     // Writing to the prompt cache without a rate of its own is input.
     assert_eq!(book.told(&call(&Usage { cache_write: Some(2), ..usage })), usd("0.0000002"));
+}
+
+#[test]
+fn what_stands_beside_the_tier_is_unpriced_until_the_prices_know_it() {
+    let spec = per_token();
+    let usage = Usage { input: Some(100), output: Some(10), ..NONE };
+    let ask = Ask { route: "r", provider: "p", target: Some("m"), body_bytes: 100, max_output: Some(10), ..Ask::default() };
+    for service in ["fast", "us", "geo", "image", "batch+us", "grounded"] {
+        let call = Billable { service: Some(service), ..call(&usage) };
+        assert_eq!(book(spec.clone()).price(&call, &Volumes::default()), Err(Unpriced::UnknownService), "{service}");
+        assert_eq!(book(spec.clone()).bound(&Ask { service: Some(service), ..ask }), None, "{service}");
+        let known = PriceSpec { service: BTreeMap::from([(service.to_owned(), "6".parse().unwrap())]), ..spec.clone() };
+        assert_eq!(book(known.clone()).told(&call), usd("0.0021"));
+        assert_eq!(book(known).bound(&Ask { service: Some(service), ..ask }), usd("0.0021"));
+    }
 }
 
 #[test]

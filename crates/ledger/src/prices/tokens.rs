@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use farthing_types::{Factor, Rate, TokenRates, Usage};
 
 use super::{Billable, Unpriced};
-
-/// Names of the service tier whose rates are the usual ones.
-const USUAL: [&str; 4] = ["default", "standard", "auto", "standard_only"];
+use crate::usage::service::USUAL;
 
 /// The six rates of a target under the circumstances of one call.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use aho_corasick::AhoCorasick;
 
 use super::scan::{Path, Scan, Take};
+use super::service::{Extras, Geo, Speed, USUAL};
 use super::tap::{MAX_TARGET, text_of};
 
 /// What a request asks for.
@@ -21,13 +22,17 @@ pub struct RequestFacts {
     pub max_output: Option<u64>,
     /// How many answers it asks for at once: `n`, `best_of` or `generationConfig.candidateCount`, times the prompts where it has a list of them.
     pub choices: Option<u32>,
+    /// Its work is done after its answer has come (`"background": true`).
+    pub background: bool,
+    /// What stands for the service tier that it asks for, where that costs more than the usual one.
+    pub service: Option<Arc<str>>,
     /// Its input is not bounded by its bytes: it refers to images, audio, files, stored text or the provider's tools, or is too long to
     /// be read.
     pub media: bool,
 }
 
 /// Parts of a request whose tokens its own bytes do not bound. Within a JSON text a quote is escaped, so none of these occurs there.
-const BEYOND: [&[u8]; 31] = [
+const BEYOND: [&[u8]; 34] = [
     b"\"image_url\"",
     b"\"input_image\"",
     b"\"input_audio\"",
@@ -59,6 +64,10 @@ const BEYOND: [&[u8]; 31] = [
     b"\"url_context\"",
     b"\"codeExecution\"",
     b"\"fileSearch\"",
+    b"\"image_generation",
+    // A conversation that is made shorter first, and another model that is asked.
+    b"\"compact_2",
+    b"\"advisor_2",
 ];
 
 static ANY_BEYOND: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(BEYOND).ok());
@@ -80,6 +89,11 @@ static REQUEST: LazyLock<Arc<[Path]>> = LazyLock::new(|| {
         Path::keys(&["generationConfig", "candidateCount"], Take::Text),
         Path::keys(&["generation_config", "max_output_tokens"], Take::Text),
         Path::keys(&["generation_config", "candidate_count"], Take::Text),
+        Path::keys(&["background"], Take::Text),
+        Path::keys(&["speed"], Take::Text),
+        Path::keys(&["inference_geo"], Take::Text),
+        Path::keys(&["service_tier"], Take::Text),
+        Path::keys(&["serviceTier"], Take::Text),
     ]
     .into()
 });
@@ -95,6 +109,7 @@ impl RequestFacts {
         let (mut n, mut prompts) = (None, 1u32);
         // Which of several bounds a provider reads nobody knows: the largest holds for all, and one that is no plain number for none.
         let (mut most, mut odd) = (None, false);
+        let (mut extras, mut tier) = (Extras::NONE, None);
         let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u64>().ok();
         let small = |text: &[u8]| number(text).and_then(|n| u32::try_from(n).ok());
         Scan::new(REQUEST.clone()).push(body.get(..Self::LIMIT).unwrap_or(body), &mut |path, text| match path {
@@ -111,8 +126,13 @@ impl RequestFacts {
                 None => facts.media = true,
             },
             8 => prompts = small(text).unwrap_or(1),
+            14 => facts.background = text == b"true",
+            15 => Speed::read(text).into_iter().for_each(|extra| extras.add(extra)),
+            16 => Geo::read(text).into_iter().for_each(|extra| extras.add(extra)),
+            17 | 18 => tier = text_of(text).map(|tier| tier.to_ascii_lowercase().into()).filter(is_dear).or_else(|| tier.take()),
             _ => facts.media = true,
         });
+        facts.service = extras.joined(tier);
         facts.max_output = most.filter(|_| !odd);
         facts.choices = n.or((prompts > 1).then_some(1)).map(|n| n.max(1).saturating_mul(prompts.max(1)));
         facts
@@ -133,6 +153,11 @@ impl RequestFacts {
         }
         self
     }
+}
+
+/// Whether a service tier may cost more than the usual one. What is called `flex` is sold for less, by whoever has it.
+fn is_dear(tier: &Arc<str>) -> bool {
+    !USUAL.contains(&&**tier) && **tier != *"flex"
 }
 
 fn beyond(body: &[u8]) -> bool {
@@ -207,6 +232,8 @@ mod tests {
             r#"{"previous_response_id":"r"}"#,
             r#"{"tools":[{"type":"web_search_preview"}]}"#,
             r#"{"prompt":{"id":"p"}}"#,
+            r#"{"tools":[{"type":"image_generation"}]}"#,
+            r#"{"context_management":{"edits":[{"type":"compact_20260112"}]}}"#,
         ] {
             assert!(facts(body).media, "{body}");
         }
@@ -228,6 +255,28 @@ mod tests {
         }
         for body in [r#"{"tools":[{"googleSearch":{}}]}"#, r#"{"tools":[{"google_search":{}}]}"#, r#"{"cachedContent":"c"}"#] {
             assert!(facts(body).media, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_costs_more_than_usual_is_asked_for_by_name() {
+        for (body, service) in [
+            (r#"{"speed":"fast","inference_geo":"us"}"#, Some("fast+us")),
+            (r#"{"speed":"fast","speed":"standard"}"#, Some("fast")),
+            (r#"{"speed":"standard","inference_geo":"global","service_tier":"auto"}"#, None),
+            (r#"{"speed":null,"inference_geo":"mars"}"#, Some("geo")),
+            (r#"{"service_tier":"priority"}"#, Some("priority")),
+            (r#"{"service_tier":"flex"}"#, None),
+        ] {
+            assert_eq!(facts(body).service.as_deref(), service, "{body}");
+        }
+    }
+
+    #[test]
+    fn work_may_be_done_after_the_answer() {
+        assert!(facts(r#"{"model":"m","background":true}"#).background);
+        for body in [r#"{"background":null}"#, r#"{"background":"transparent"}"#, r#"{"metadata":{"background":true}}"#] {
+            assert!(!facts(body).background, "{body}");
         }
     }
 

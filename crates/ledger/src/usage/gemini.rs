@@ -5,6 +5,8 @@
 use farthing_types::Usage;
 use serde::Deserialize;
 
+use super::service::{Extra, Extras};
+
 /// What one answer, or the last event of a stream, says.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -19,11 +21,12 @@ pub(super) struct GeminiUsage {
     candidates_tokens_details: Modalities,
 }
 
-/// Tokens of sound, which cost another rate than all else.
+/// Tokens of sound and of images, where these cost another rate than all else.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(from = "Option<Vec<Modality>>")]
 struct Modalities {
     audio: u64,
+    image: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -35,8 +38,11 @@ struct Modality {
 
 impl From<Option<Vec<Modality>>> for Modalities {
     fn from(all: Option<Vec<Modality>>) -> Self {
-        let audio = all.iter().flatten().filter(|one| one.modality == "AUDIO").map(|one| one.token_count);
-        Self { audio: audio.fold(0, u64::saturating_add) }
+        let of = |modality: &str| {
+            let counts = all.iter().flatten().filter(|one| one.modality == modality).map(|one| one.token_count);
+            counts.fold(0, u64::saturating_add)
+        };
+        Self { audio: of("AUDIO"), image: of("IMAGE") }
     }
 }
 
@@ -48,9 +54,11 @@ impl GeminiUsage {
         }
         take!(prompt_token_count, cached_content_token_count, tool_use_prompt_token_count);
         take!(candidates_token_count, thoughts_token_count, total_token_count);
-        let audio = |now: &mut Modalities, later: Modalities| now.audio = now.audio.max(later.audio);
-        audio(&mut self.prompt_tokens_details, later.prompt_tokens_details);
-        audio(&mut self.candidates_tokens_details, later.candidates_tokens_details);
+        let most = |now: &mut Modalities, later: Modalities| {
+            *now = Modalities { audio: now.audio.max(later.audio), image: now.image.max(later.image) };
+        };
+        most(&mut self.prompt_tokens_details, later.prompt_tokens_details);
+        most(&mut self.candidates_tokens_details, later.candidates_tokens_details);
     }
 
     /// Disjoint buckets; `None` when the object holds no count.
@@ -79,9 +87,10 @@ impl GeminiUsage {
             || self.cached_content_token_count.is_some_and(|cached| usage.cached_input.is_none() && cached > 0)
     }
 
-    /// Whether sound was heard or spoken.
-    pub(super) const fn has_audio(&self) -> bool {
-        self.prompt_tokens_details.audio > 0 || self.candidates_tokens_details.audio > 0
+    /// What makes its tokens cost other than the usual rates. Images that are looked at cost what text does.
+    pub(super) const fn extras(&self) -> Extras {
+        let audio = self.prompt_tokens_details.audio > 0 || self.candidates_tokens_details.audio > 0;
+        Extras::NONE.with(Extra::Audio, audio).with(Extra::Image, self.candidates_tokens_details.image > 0)
     }
 }
 
@@ -100,7 +109,7 @@ mod tests {
         );
         let usage = raw.buckets().unwrap();
         assert_eq!((usage.input, usage.cached_input, usage.output, usage.reasoning), (Some(47), Some(60), Some(20), Some(30)));
-        assert!(!raw.contradicts(&usage) && !raw.has_audio());
+        assert!(!raw.contradicts(&usage) && raw.extras() == Extras::NONE);
     }
 
     #[test]
@@ -118,9 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn sound_is_heard() {
-        assert!(read(r#"{"promptTokensDetails":[{"modality":"TEXT","tokenCount":1},{"modality":"AUDIO","tokenCount":2}]}"#).has_audio());
-        assert!(read(r#"{"candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":2}]}"#).has_audio());
-        assert!(!read(r#"{"promptTokensDetails":[{"modality":"AUDIO"},{"modality":"IMAGE","tokenCount":258}]}"#).has_audio());
+    fn sound_is_heard_and_images_that_are_made_are_seen() {
+        let extras = |text: &str| read(text).extras();
+        let (audio, image) = (Extras::NONE.with(Extra::Audio, true), Extras::NONE.with(Extra::Image, true));
+        assert_eq!(extras(r#"{"promptTokensDetails":[{"modality":"TEXT","tokenCount":1},{"modality":"AUDIO","tokenCount":2}]}"#), audio);
+        assert_eq!(extras(r#"{"candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":2}]}"#), audio);
+        assert_eq!(extras(r#"{"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":1290}]}"#), image);
+        let looked = r#"{"promptTokensDetails":[{"modality":"AUDIO"},{"modality":"IMAGE","tokenCount":258}]}"#;
+        assert_eq!(extras(looked), Extras::NONE);
     }
 }

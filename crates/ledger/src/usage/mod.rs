@@ -7,12 +7,14 @@
 //! The counts become disjoint buckets of [`Usage`] whose sum is the provider's own total; a provider that contradicts itself is
 //! believed, and marked. What the provider did not report stays `None`, or is [`estimate`]d and marked so.
 
+mod billing;
 mod decode;
 pub mod estimate;
 mod facts;
 mod gemini;
 pub mod inject;
 mod scan;
+pub mod service;
 pub mod strip;
 mod tap;
 #[cfg(test)]
@@ -23,6 +25,7 @@ use std::sync::Arc;
 
 use farthing_types::Usage;
 
+pub use billing::{Billing, asks_after};
 pub use decode::Stopped;
 pub use facts::RequestFacts;
 pub(crate) use scan::Path;

@@ -10,6 +10,7 @@ use super::UsageReading;
 use super::decode::{Decoder, Reader, Stopped};
 use super::gemini::GeminiUsage;
 use super::scan::{Path, Scan, Take};
+use super::service::{Extra, Extras};
 use super::tokens::RawUsage;
 use crate::prices::{Amount, Amounts, Reads};
 
@@ -22,6 +23,8 @@ enum What {
     Searches,
     Target,
     Service,
+    /// What kind of thing an item is: use of a tool, or the source of a text.
+    Kind,
     /// Generated text, whose bytes count.
     Text,
 }
@@ -39,6 +42,11 @@ const ANSWER: &[(&[&str], What)] = &[
     (&["response", "service_tier"], What::Service),
     (&["usage", "service_tier"], What::Service),
     (&["message", "usage", "service_tier"], What::Service),
+    (&["output", "*", "type"], What::Kind),
+    (&["response", "output", "*", "type"], What::Kind),
+    (&["item", "type"], What::Kind),
+    (&["choices", "*", "message", "annotations", "*", "type"], What::Kind),
+    (&["choices", "*", "delta", "annotations", "*", "type"], What::Kind),
     (&["choices", "*", "delta", "content"], What::Text),
     (&["choices", "*", "delta", "reasoning_content"], What::Text),
     (&["choices", "*", "delta", "tool_calls", "*", "function", "arguments"], What::Text),
@@ -60,10 +68,10 @@ const ANSWER: &[(&[&str], What)] = &[
 
 /// Where Gemini says which service tier answered.
 const GEMINI_TIER: &str = "x-gemini-service-tier";
-/// What stands for the service tier of answers that cost more than the usual rates of their tokens tell: unpriced, unless the prices
-/// have rates under that name.
-const AUDIO: &str = "audio";
-const GROUNDED: &str = "grounded";
+/// Tools of OpenAI's own whose uses are charged beside the tokens.
+const TOOLS: [&[u8]; 3] = [b"\"file_search_call\"", b"\"code_interpreter_call\"", b"\"image_generation_call\""];
+/// The same for searches of the web: those of responses, and what tells of one in a chat.
+const SEARCHES: [&[u8]; 2] = [b"\"web_search_call\"", b"\"url_citation\""];
 
 static USUAL: LazyLock<Arc<[Path]>> = LazyLock::new(|| wanted(&[]));
 
@@ -84,7 +92,7 @@ fn path(keys: &[&str], what: What) -> Path {
     match what {
         What::Text => Path::keys(keys, Take::Length),
         What::Searches => Path::keys(keys, Take::Amount),
-        What::Usage | What::Gemini | What::Target | What::Service => Path::keys(keys, Take::Text),
+        What::Usage | What::Gemini | What::Target | What::Service | What::Kind => Path::keys(keys, Take::Text),
     }
 }
 
@@ -96,7 +104,7 @@ fn nothing() -> Path {
 /// Longest target that is believed, bytes.
 pub(super) const MAX_TARGET: usize = 256;
 
-/// Reads usage out of a body that is pushed through it chunk by chunk, in bounded memory (about 8 KiB beyond a decoder's window).
+/// Reads usage out of a body that is pushed through it chunk by chunk, in bounded memory (about 32 KiB beyond a decoder's window).
 #[derive(Debug)]
 pub struct UsageTap {
     decoder: Decoder<Inner>,
@@ -118,7 +126,8 @@ struct Inner {
 struct Found {
     usage: Option<RawUsage>,
     gemini: Option<GeminiUsage>,
-    searched: bool,
+    /// What was met beside the usage.
+    extras: Extras,
     target: Option<Arc<str>>,
     service: Option<Arc<str>>,
     text_bytes: u64,
@@ -183,7 +192,7 @@ impl UsageTap {
             usage,
             contradictory,
             target: target.clone(),
-            service: found.service().or_else(|| self.tier.clone()),
+            service: found.service(self.tier.as_ref()),
             amounts: amounts.clone(),
             text_bytes: *text_bytes,
             stopped: self.stopped,
@@ -252,18 +261,17 @@ impl Found {
             return (usage, usage.is_some_and(|usage| raw.contradicts(&usage)));
         }
         let usage = self.usage.and_then(|raw| raw.buckets());
-        (usage, self.usage.zip(usage).is_some_and(|(raw, usage)| raw.contradicts(&usage)))
+        (usage, usage.is_some() && self.usage.is_some_and(|raw| raw.contradicts()))
     }
 
-    /// The service tier, as far as the body tells; what is dearer than tokens comes first.
-    fn service(&self) -> Option<Arc<str>> {
-        // What a meter of the prices counts is charged.
-        let metered = |part: &str| self.reads.as_ref().is_some_and(|reads| reads.pointers.iter().any(|pointer| pointer.contains(part)));
-        let told = |part: &str, of: fn(&RawUsage) -> bool| self.usage.as_ref().is_some_and(of) && !metered(part);
-        if self.gemini.is_some_and(|raw| raw.has_audio()) || told("audio_tokens", RawUsage::has_audio) {
-            return Some(AUDIO.into());
-        }
-        if self.searched || told("web_search_requests", RawUsage::has_searched) { Some(GROUNDED.into()) } else { self.service.clone() }
+    /// What stands for the service tier; the body says more than the head, and what a meter of the prices counts is charged.
+    fn service(&self, head: Option<&Arc<str>>) -> Option<Arc<str>> {
+        let of_usage = match &self.gemini {
+            Some(raw) => raw.extras(),
+            None => self.usage.map(|raw| raw.extras()).unwrap_or_default(),
+        };
+        let pointers = self.reads.as_ref().map_or(&[][..], |reads| &reads.pointers);
+        self.extras.and(of_usage).but_counted(pointers).joined(self.service.as_ref().or(head).cloned())
     }
 
     fn keep(&mut self, path: usize, text: &[u8]) {
@@ -278,7 +286,11 @@ impl Found {
                     self.gemini.get_or_insert_default().update(later);
                 }
             }
-            Some(What::Searches) => self.searched |= text != b"0",
+            Some(What::Searches) if text != b"0" => self.extras.add(Extra::Grounded),
+            Some(What::Searches) => {}
+            Some(What::Kind) if SEARCHES.contains(&text) => self.extras.add(Extra::Grounded),
+            Some(What::Kind) if TOOLS.contains(&text) => self.extras.add(Extra::Tools),
+            Some(What::Kind) => {}
             Some(What::Target) => self.target = text_of(text).or_else(|| self.target.take()),
             Some(What::Service) => self.service = text_of(text).or_else(|| self.service.take()),
             Some(What::Text) => {

@@ -31,6 +31,12 @@ const GOLDEN: &[Golden] = &[
         [Some(25), Some(1200), Some(0), Some(15), None],
         1240,
     ),
+    (
+        include_str!("../../tests/golden/openai-cache-write.json"),
+        "gpt-5.6-2026-09-01",
+        [Some(1_000), Some(0), Some(9_000), Some(10), Some(0)],
+        10_010,
+    ),
     (include_str!("../../tests/golden/reasoning-beside.json"), "thinker-1", [Some(28), Some(2), None, Some(8), Some(500)], 538),
 ];
 
@@ -42,6 +48,107 @@ fn what_costs_more_than_its_tokens_is_said() {
     let searched = service(r#"{"input_tokens":9,"output_tokens":5,"server_tool_use":{"web_search_requests":2}}"#);
     let plain = service(r#"{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"audio_tokens":0}}"#);
     assert_eq!([&*spoke, &*searched, &*plain], ["audio", "grounded", "default"]);
+}
+
+fn told(body: &str) -> Option<String> {
+    let service = read(body.as_bytes(), tap(body), 7).service;
+    service.map(|service| service.to_string())
+}
+
+#[test]
+fn a_mode_a_place_and_a_shortened_conversation_are_told() {
+    let usage = |more: &str| format!(r#"{{"usage":{{"input_tokens":100,"output_tokens":20,"service_tier":"standard",{more}}}}}"#);
+    for (more, service) in [
+        (r#""speed":"fast""#, "fast"),
+        (r#""inference_geo":"us""#, "us"),
+        (r#""speed":"fast","inference_geo":"us""#, "fast+us"),
+        (r#""inference_geo":"eu""#, "geo"),
+        (r#""speed":"standard","inference_geo":"global""#, "standard"),
+        (r#""speed":null,"inference_geo":"not_available","iterations":null"#, "standard"),
+        (r#""iterations":[{"type":"message","input_tokens":100,"output_tokens":20}]"#, "standard"),
+        (r#""iterations":[{"type":"advisor_message","model":"other","input_tokens":9,"output_tokens":2}]"#, "mixed"),
+    ] {
+        assert_eq!(told(&usage(more)).as_deref(), Some(service), "{more}");
+    }
+    let batch = r#"{"usage":{"input_tokens":1,"output_tokens":2,"service_tier":"batch","inference_geo":"us"}}"#;
+    assert_eq!(told(batch).as_deref(), Some("batch+us"));
+}
+
+/// The documented example: 23,000 tokens at the top, and 180,000 that the top leaves out.
+#[test]
+fn what_a_conversation_was_made_shorter_with_is_billed() {
+    let compaction =
+        r#"{"type":"compaction","input_tokens":180000,"output_tokens":3500,"cache_read_input_tokens":7,"cache_creation_input_tokens":0}"#;
+    let body = format!(
+        r#"{{"usage":{{"input_tokens":23000,"output_tokens":1000,"iterations":[{compaction},{{"type":"message","input_tokens":23000,"output_tokens":1000}}]}}}}"#
+    );
+    let reading = UsageTap::read_json(body.as_bytes());
+    let usage = reading.usage.unwrap();
+    assert_eq!((usage.input, usage.cached_input, usage.cache_write, usage.output), (Some(203_000), Some(7), Some(0), Some(4_500)));
+    assert_eq!((reading.contradictory, reading.service), (false, None));
+    let begun = r#"data: {"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1,"speed":"fast"}}}"#;
+    let stream = format!(
+        "{begun}\n\ndata: {{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":5,\"iterations\":[{compaction},{{\"type\":\"message\"}}]}}}}\n\n"
+    );
+    let reading = read(stream.as_bytes(), UsageTap::events(), 9);
+    let usage = reading.usage.unwrap();
+    assert_eq!((usage.input, usage.output, reading.service.as_deref()), (Some(180_010), Some(3_505), Some("fast")));
+}
+
+#[test]
+fn images_are_told_from_text() {
+    let usage = |details: &str| format!(r#"{{"usage":{{"input_tokens":50,"output_tokens":4160,{details}}}}}"#);
+    for (details, service) in [
+        (r#""output_tokens_details":{"image_tokens":4160}"#, Some("image")),
+        (
+            r#""output_tokens_details":{"image_tokens":4160},"input_tokens_details":{"image_tokens":40,"text_tokens":10}"#,
+            Some("image+image-input"),
+        ),
+        (r#""input_tokens_details":{"image_tokens":40}"#, Some("image-input")),
+        (r#""output_tokens_details":{"image_tokens":0}"#, None),
+    ] {
+        assert_eq!(told(&usage(details)).as_deref(), service, "{details}");
+    }
+    let candidates = r#"{"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":1290,"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":1290}]}}"#;
+    assert_eq!(told(candidates).as_deref(), Some("image"));
+}
+
+#[test]
+fn tools_that_are_charged_by_the_use_are_seen() {
+    let usage = r#""usage":{"input_tokens":9,"output_tokens":5}"#;
+    for (kind, service) in [
+        ("web_search_call", Some("grounded")),
+        ("file_search_call", Some("tools")),
+        ("code_interpreter_call", Some("tools")),
+        ("image_generation_call", Some("tools")),
+        ("function_call", None),
+        ("message", None),
+    ] {
+        let output = format!(r#"[{{"type":"reasoning"}},{{"type":"{kind}","status":"completed"}}]"#);
+        assert_eq!(told(&format!(r#"{{"output":{output},{usage}}}"#)).as_deref(), service, "{kind}");
+        let done = format!("data: {{\"type\":\"response.completed\",\"response\":{{\"output\":{output},{usage}}}}}\n\n");
+        assert_eq!(read(done.as_bytes(), UsageTap::events(), 5).service.as_deref(), service, "{kind} in a stream");
+        let item = format!("data: {{\"type\":\"response.output_item.done\",\"item\":{{\"type\":\"{kind}\"}}}}\n\n");
+        assert_eq!(read(item.as_bytes(), UsageTap::events(), 5).service.as_deref(), service, "{kind} before a stream breaks off");
+    }
+    let cited = format!(
+        r#"{{"choices":[{{"message":{{"content":"It is.","annotations":[{{"type":"url_citation","url_citation":{{}}}}]}}}}],{usage}}}"#
+    );
+    assert_eq!(told(&cited).as_deref(), Some("grounded"));
+}
+
+#[test]
+fn what_a_meter_counts_is_not_told_as_a_tier() {
+    let headers: HeaderMap = [("content-type".parse().unwrap(), "application/json".parse().unwrap())].into_iter().collect();
+    let body = r#"{"usage":{"input_tokens":50,"output_tokens":9,"output_tokens_details":{"image_tokens":9},"input_tokens_details":{"image_tokens":40}}}"#;
+    let service = |pointer: &str| {
+        let reads = Arc::new(crate::prices::Reads::new(vec![pointer.into()], Vec::new()));
+        let mut tap = UsageTap::for_answer(&headers, Some(&reads)).unwrap();
+        tap.push(body.as_bytes());
+        tap.reading().service
+    };
+    assert_eq!(service("/usage/output_tokens_details/image_tokens").as_deref(), Some("image-input"));
+    assert_eq!(service("/usage/input_tokens_details/image_tokens").as_deref(), Some("image"));
 }
 
 fn tap(body: &str) -> UsageTap {
@@ -130,6 +237,21 @@ fn a_part_larger_than_its_whole_is_not_believed() {
     let body = b"{\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"prompt_tokens_details\":{\"cached_tokens\":6}}}";
     let usage = UsageTap::read_json(body).usage.unwrap();
     assert_eq!((usage.input, usage.cached_input), (Some(5), None));
+}
+
+#[test]
+fn openai_counts_what_it_writes_to_its_cache_as_part_of_the_input() {
+    let read = |details: &str| {
+        let body =
+            format!(r#"{{"usage":{{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{details}}}}}"#);
+        let reading = UsageTap::read_json(body.as_bytes());
+        let usage = reading.usage.unwrap();
+        (usage.input, usage.cached_input, usage.cache_write, sum(&usage), reading.contradictory)
+    };
+    assert_eq!(read(r#"{"cached_tokens":30,"cache_write_tokens":60}"#), (Some(10), Some(30), Some(60), 105, false));
+    assert_eq!(read(r#"{"cached_tokens":30,"cache_write_tokens":null}"#), (Some(70), Some(30), None, 105, false));
+    let beyond = read(r#"{"cached_tokens":50,"cache_write_tokens":60}"#);
+    assert_eq!(beyond, (Some(50), Some(50), None, 105, true), "together more than the whole");
 }
 
 #[test]

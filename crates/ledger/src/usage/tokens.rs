@@ -3,6 +3,8 @@
 use farthing_types::Usage;
 use serde::Deserialize;
 
+use super::service::{Extra, Extras, Geo, Speed};
+
 /// The usage object of any of the known shapes; of a stream, what its events have said so far.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -22,6 +24,9 @@ pub(super) struct RawUsage {
     cache_creation_input_tokens: Option<u64>,
     cache_creation: Option<CacheCreation>,
     server_tool_use: Option<ServerTools>,
+    speed: Option<Speed>,
+    inference_geo: Option<Geo>,
+    iterations: Option<Iterations>,
     total_tokens: Option<u64>,
 }
 
@@ -31,6 +36,44 @@ pub(super) struct RawUsage {
 struct CacheCreation {
     ephemeral_5m_input_tokens: Option<u64>,
     ephemeral_1h_input_tokens: Option<u64>,
+}
+
+/// Samplings beside those that the counts at the top are the sum of: a conversation that was made shorter before it was answered.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(from = "Option<Vec<Iteration>>")]
+struct Iterations {
+    usage: Usage,
+    /// One is of a kind that is not known: another model may have had a part.
+    mixed: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Iteration {
+    r#type: Option<String>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_creation: Option<CacheCreation>,
+}
+
+impl From<Option<Vec<Iteration>>> for Iterations {
+    fn from(all: Option<Vec<Iteration>>) -> Self {
+        let beside = all.iter().flatten().filter(|one| one.r#type.as_deref() != Some("message"));
+        beside.fold(Self::default(), |Self { usage, mixed }, one| {
+            let (cache_write, cache_write_1h) = writes(one.cache_creation_input_tokens, one.cache_creation);
+            let usage = Usage {
+                input: both(usage.input, one.input_tokens),
+                cached_input: both(usage.cached_input, one.cache_read_input_tokens),
+                cache_write: both(usage.cache_write, cache_write),
+                cache_write_1h: both(usage.cache_write_1h, cache_write_1h),
+                output: both(usage.output, one.output_tokens),
+                ..usage
+            };
+            Self { usage, mixed: mixed || one.r#type.as_deref() != Some("compaction") }
+        })
+    }
 }
 
 /// Tools of the provider's own that are charged beside tokens.
@@ -44,7 +87,10 @@ struct ServerTools {
 #[serde(default)]
 struct InputDetails {
     cached_tokens: Option<u64>,
+    /// OpenAI: part of the input, as what was read from the cache is.
+    cache_write_tokens: Option<u64>,
     audio_tokens: Option<u64>,
+    image_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -52,6 +98,7 @@ struct InputDetails {
 struct OutputDetails {
     reasoning_tokens: Option<u64>,
     audio_tokens: Option<u64>,
+    image_tokens: Option<u64>,
 }
 
 impl RawUsage {
@@ -63,25 +110,39 @@ impl RawUsage {
         take!(prompt_tokens, completion_tokens, prompt_tokens_details, completion_tokens_details);
         take!(input_tokens, output_tokens, input_tokens_details, output_tokens_details);
         take!(cache_read_input_tokens, cache_creation_input_tokens, cache_creation, server_tool_use, total_tokens);
+        take!(speed, inference_geo, iterations);
     }
 
     /// Disjoint buckets; `None` when the object holds no count.
     pub(super) fn buckets(&self) -> Option<Usage> {
+        let (usage, beside) = (self.top()?, self.iterations.unwrap_or_default().usage);
+        Some(Usage {
+            input: both(usage.input, beside.input),
+            cached_input: both(usage.cached_input, beside.cached_input),
+            cache_write: both(usage.cache_write, beside.cache_write),
+            cache_write_1h: both(usage.cache_write_1h, beside.cache_write_1h),
+            output: both(usage.output, beside.output),
+            ..usage
+        })
+    }
+
+    /// Those of the counts at the top.
+    fn top(&self) -> Option<Usage> {
         let input = self.prompt_tokens.or(self.input_tokens);
         let output = self.completion_tokens.or(self.output_tokens);
         if input.is_none() && output.is_none() {
             return None;
         }
-        let input_details = self.prompt_tokens_details.or(self.input_tokens_details);
-        let output_details = self.completion_tokens_details.or(self.output_tokens_details);
-        let reasoning = output_details.and_then(|details| details.reasoning_tokens);
-        let (input, cached_input) = without(input, input_details.and_then(|details| details.cached_tokens));
+        let of_input = self.of_input();
+        let reasoning = self.of_output().reasoning_tokens;
+        let (input, cached_input) = without(input, of_input.cached_tokens);
+        let (input, written) = without(input, of_input.cache_write_tokens);
         let (output, reasoning) = if self.reasoning_is_extra(reasoning) { (output, reasoning) } else { without(output, reasoning) };
-        let (cache_write, cache_write_1h) = self.written();
+        let (cache_write, cache_write_1h) = writes(self.cache_creation_input_tokens, self.cache_creation);
         Some(Usage {
             input,
             cached_input: cached_input.or(self.cache_read_input_tokens),
-            cache_write,
+            cache_write: cache_write.or(written),
             cache_write_1h,
             output,
             reasoning,
@@ -89,40 +150,43 @@ impl RawUsage {
         })
     }
 
-    /// Writes to the prompt cache: for the usual lifetime, and for an hour.
-    fn written(&self) -> (Option<u64>, Option<u64>) {
-        let Some(split) = self.cache_creation else { return (self.cache_creation_input_tokens, None) };
-        let hour = split.ephemeral_1h_input_tokens.filter(|hour| *hour > 0);
-        match (self.cache_creation_input_tokens, hour) {
-            (None, _) => (split.ephemeral_5m_input_tokens, hour),
-            (all, None) => (all, None),
-            (all, hour) => without(all, hour),
-        }
+    fn of_input(&self) -> InputDetails {
+        self.prompt_tokens_details.or(self.input_tokens_details).unwrap_or_default()
     }
 
-    /// Whether sound was heard or spoken.
-    pub(super) fn has_audio(&self) -> bool {
-        let heard = self.prompt_tokens_details.or(self.input_tokens_details).and_then(|details| details.audio_tokens);
-        let spoken = self.completion_tokens_details.or(self.output_tokens_details).and_then(|details| details.audio_tokens);
-        heard.max(spoken).is_some_and(|tokens| tokens > 0)
+    fn of_output(&self) -> OutputDetails {
+        self.completion_tokens_details.or(self.output_tokens_details).unwrap_or_default()
     }
 
-    /// Whether the provider has searched the web for it.
-    pub(super) fn has_searched(&self) -> bool {
-        self.server_tool_use.and_then(|tools| tools.web_search_requests).is_some_and(|searches| searches > 0)
+    /// What makes its tokens cost other than the usual rates, or is charged beside them.
+    pub(super) fn extras(&self) -> Extras {
+        let some = |tokens: Option<u64>| tokens.is_some_and(|tokens| tokens > 0);
+        let (heard, spoken) = (self.of_input().audio_tokens, self.of_output().audio_tokens);
+        // A chat counts images that it looks at as it counts text; who has two rates for them tells it here.
+        let seen = self.input_tokens_details.and_then(|details| details.image_tokens);
+        let searches = self.server_tool_use.and_then(|tools| tools.web_search_requests);
+        let named = [self.speed.unwrap_or_default().0, self.inference_geo.unwrap_or_default().0];
+        let extras = named.into_iter().flatten().fold(Extras::NONE, |all, extra| all.with(extra, true));
+        extras
+            .with(Extra::Audio, some(heard) || some(spoken))
+            .with(Extra::Image, some(self.of_output().image_tokens))
+            .with(Extra::ImageInput, some(seen))
+            .with(Extra::Grounded, some(searches))
+            .with(Extra::Mixed, self.iterations.unwrap_or_default().mixed)
     }
 
     /// Whether the provider contradicts itself: the buckets do not sum to its total, or a part is larger than its whole.
-    pub(super) fn contradicts(&self, usage: &Usage) -> bool {
+    pub(super) fn contradicts(&self) -> bool {
+        let usage = self.top().unwrap_or_default();
         let all = [usage.input, usage.cached_input, usage.cache_write, usage.cache_write_1h, usage.output, usage.reasoning];
-        let sum = all.into_iter().flatten().fold(0u64, u64::saturating_add);
-        let input_parts = self.prompt_tokens_details.or(self.input_tokens_details).and_then(|details| details.cached_tokens);
-        let output_parts = self.completion_tokens_details.or(self.output_tokens_details).and_then(|details| details.reasoning_tokens);
+        let buckets = all.into_iter().flatten().fold(0u64, u64::saturating_add);
+        let (InputDetails { cached_tokens, cache_write_tokens, .. }, output_parts) = (self.of_input(), self.of_output().reasoning_tokens);
+        let input_parts = [cached_tokens, cache_write_tokens].into_iter().flatten().reduce(u64::saturating_add);
         let larger = |part: Option<u64>, whole: Option<u64>| part.zip(whole).is_some_and(|(part, whole)| part > whole);
         let split = self
             .cache_creation
             .map(|split| split.ephemeral_5m_input_tokens.unwrap_or(0).saturating_add(split.ephemeral_1h_input_tokens.unwrap_or(0)));
-        self.total_tokens.is_some_and(|total| total != sum)
+        self.total_tokens.is_some_and(|total| total != buckets)
             || larger(input_parts, self.prompt_tokens.or(self.input_tokens))
             || (!self.reasoning_is_extra(output_parts) && larger(output_parts, self.completion_tokens.or(self.output_tokens)))
             || self.cache_creation_input_tokens.zip(split).is_some_and(|(all, split)| all != split)
@@ -137,6 +201,22 @@ impl RawUsage {
         };
         reasoning > 0 && prompt.saturating_add(completion).saturating_add(reasoning) == total
     }
+}
+
+/// Writes to the prompt cache: for the usual lifetime, and for an hour.
+fn writes(all: Option<u64>, split: Option<CacheCreation>) -> (Option<u64>, Option<u64>) {
+    let Some(split) = split else { return (all, None) };
+    let hour = split.ephemeral_1h_input_tokens.filter(|hour| *hour > 0);
+    match (all, hour) {
+        (None, _) => (split.ephemeral_5m_input_tokens, hour),
+        (all, None) => (all, None),
+        (all, hour) => without(all, hour),
+    }
+}
+
+/// What is known of two counts together.
+fn both(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().reduce(u64::saturating_add)
 }
 
 /// Takes `part` out of `whole`. A part larger than its whole is not believed: the whole stands alone.

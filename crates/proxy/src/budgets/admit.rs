@@ -6,12 +6,14 @@ use farthing_config::BatchFormat;
 use farthing_ledger::RequestFacts;
 use farthing_ledger::budget::{Ask, Blocked, Who, Why};
 use farthing_ledger::prices;
+use farthing_ledger::usage::Billing;
 use farthing_types::{Body, Money, OnExceeded, Outcome, Priority, UncachedReason};
 use farthing_upstream::is_repeatable;
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{Held, RefusalReport};
+use crate::asking;
 use crate::lookup::Usable;
 use crate::problem::Problem;
 use crate::reply::{from_entry, own_answer};
@@ -89,7 +91,8 @@ fn bound(state: &State, planned: &Planned, provider: &str) -> Option<Money> {
     let unknown = RequestFacts { media: true, ..RequestFacts::default() };
     let facts = planned.outbound.facts().unwrap_or(&unknown);
     let bytes = planned.outbound.body.as_full().map_or(0, |body| body.len() as u64);
-    let ask = prices::Ask::of(names, facts, bytes, (1, planned.account.at));
+    let unbilled = asking::billing(planned) == Billing::Never;
+    let ask = prices::Ask { unbilled, ..prices::Ask::of(names, facts, bytes, (1, planned.account.at)) };
     state.pricing.book().bound(&ask).or(route.route.max_call_cost)
 }
 

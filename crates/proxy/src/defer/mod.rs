@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use farthing_config::{Config, DeferConfig, Route};
+use farthing_ledger::usage::service::BATCH;
 use farthing_policy::defer::{DeferAsk, DeferReason, DeferTerms, Times, Waits, decide};
 use farthing_policy::plan::RequestKind;
 use farthing_policy::switches::MarkWorth;
@@ -31,7 +32,7 @@ use tokio::time::Instant;
 
 use crate::asking;
 use crate::flight::Flight;
-use crate::pricing::{BATCH, Charged};
+use crate::pricing::Charged;
 use crate::request::Planned;
 use crate::state::State;
 
@@ -246,7 +247,9 @@ fn form(planned: &Planned, wire: Wire) -> Result<(Group, u64), DeferReason> {
     let body = planned.outbound.body.as_full().filter(|_| !planned.headers.contains_key(CONTENT_ENCODING)).ok_or(DeferReason::Form)?;
     let facts = planned.outbound.facts().filter(|facts| !facts.stream).ok_or(DeferReason::Form)?;
     let other = OTHER_WAYS.iter().any(|field| memmem::find(&body, field).is_some());
-    if other || !wire::is_object(&body) {
+    // Nor does a batch work fast.
+    let fast = facts.service.as_deref().is_some_and(|service| service.starts_with("fast") || service.starts_with("speed"));
+    if other || fast || !wire::is_object(&body) {
         return Err(DeferReason::Form);
     }
     let named = facts.target.clone().ok_or(DeferReason::Form)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use farthing_ledger::budget::{Ask, Who};
+use farthing_ledger::usage::Billing;
 use farthing_types::{BatchAnswer, CallId, CallReport, CallSink, Claim, KeyHash, Priority, Purpose, Span, Time};
 use tokio::time::Instant;
 
@@ -71,6 +72,7 @@ fn order(kept: &KeptMember, target: &Arc<str>) -> Order {
         measured: false,
         compared: false,
         target: Some(target.clone()),
+        billing: Billing::Now,
         swap: true,
         query_parameters: 0,
         request_bytes: Some(kept.bytes),
