@@ -13,7 +13,7 @@ use farthing_trainer::import::format::by_name;
 use farthing_trainer::import::mapping::Mapping;
 use farthing_trainer::import::{Import, Report, import};
 use farthing_trainer::learn::Unwatched;
-use farthing_trainer::read::{find, read_log};
+use farthing_trainer::read::{find, read_log, read_observed};
 use farthing_types::Money;
 
 fn run(format: &str, inputs: &[PathBuf], mapping: &Mapping, out: &Path) -> Result<Report, TrainError> {
@@ -147,8 +147,8 @@ fn spend_logs_keep_tokens_and_money() {
     let out = dir.path().join("log");
     let report = run("litellm", &[file(dir.path(), "spend.jsonl", text.as_bytes())], &Mapping::default(), &out).unwrap();
     assert_eq!((report.requests, report.skipped.faulty(), report.cost_nanousd), (27, 0, 27 * 1_500_000));
-    let log = read_log(&*out.to_string_lossy()).unwrap();
-    let keys: std::collections::BTreeSet<u64> = log.reads.iter().map(|r| r.key).collect();
+    let log = read_observed(&out.to_string_lossy(), 1_000).unwrap();
+    let keys: std::collections::BTreeSet<u64> = log.asks.iter().map(|r| r.key).collect();
     assert_eq!(keys.len(), 3);
     assert_eq!(report.failure(0.0), None, "cache hits are no faults");
 }

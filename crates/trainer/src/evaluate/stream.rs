@@ -19,6 +19,10 @@ impl Numbers {
         let next = self.0.len() as u32;
         *self.0.entry(key).or_insert(next)
     }
+
+    fn known(&self, key: u64) -> Option<u32> {
+        self.0.get(&key).copied()
+    }
 }
 
 /// The events of a public trace; every call costs the same.
@@ -36,7 +40,8 @@ pub fn of_trace(trace: &read::Trace) -> Trace {
 }
 
 /// The events that a log tells of: its reads (its fetches, where requests were not logged), and a change somewhere between two
-/// fetches that differ, at a place that depends on the log alone. Routes in `without` are left out.
+/// fetches that differ, at a place that depends on the log alone. Routes in `without` are left out, and reads of keys without any fetch:
+/// nobody knows when their answers change, and here they would count as answers that never do.
 pub fn of_log(log: &Log, without: &[String]) -> Trace {
     let kept: Vec<bool> = log.routes.iter().map(|route| !without.contains(route)).collect();
     let kept = |route: u32| kept.get(route as usize).copied().unwrap_or(false);
@@ -62,13 +67,8 @@ pub fn of_log(log: &Log, without: &[String]) -> Trace {
         }
     }
     for read in log.reads.iter().filter(|read| kept(read.route)) {
-        let event = Event {
-            at: Time::from_nanos(read.at_ns),
-            key: numbers.of(read.key),
-            route: read.route as u16,
-            kind: EventKind::Read,
-            bytes: 0,
-        };
+        let Some(key) = numbers.known(read.key) else { continue };
+        let event = Event { at: Time::from_nanos(read.at_ns), key, route: read.route as u16, kind: EventKind::Read, bytes: 0 };
         events.extend(std::iter::repeat_n(event, read.weight.min(1_000) as usize));
     }
     events.sort_by_key(|e| (e.at, e.kind == EventKind::Read, e.key));

@@ -1,5 +1,6 @@
 //! Reads Parquet with polars: the log tables and traces of reads and changes. Nothing of polars leaves this module.
 
+mod asked;
 mod calls;
 mod columns;
 mod decisions;
