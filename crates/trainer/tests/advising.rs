@@ -221,6 +221,54 @@ fn a_log_without_contents_promises_nothing() {
     Config::parse(&advice.toml, "t", &Flags::default(), &System).unwrap();
 }
 
+/// Sixty keys that are asked for each second, of which a cache of `ttl` seconds makes a call; `version` is what that finds.
+fn of_a_cache(ttl: i64, version: impl Fn(i64) -> u64) -> Observed {
+    let ask = |n: i64| {
+        let (second, key) = (n / 60, n % 60);
+        let called = second % ttl == key % ttl;
+        Ask {
+            at_ns: 1_767_225_600_000_000_000 + second * 1_000_000_000 + key,
+            key: key as u64 + 1,
+            weight: 1,
+            is_get: true,
+            status: 200,
+            cost: Some(2_000_000),
+            called,
+            hash: called.then(|| version(second)),
+            ..Ask::default()
+        }
+    };
+    let routes = vec![ObservedRoute { name: "q".into(), provider: "q".into(), ..ObservedRoute::default() }];
+    Observed { routes, asks: (0..60 * 1_800).map(ask).collect(), ..Observed::default() }
+}
+
+/// Hits show nothing: a cache that finds another answer each time it asks may have served stale ones all the while.
+#[test]
+fn the_log_of_a_cache_does_not_say_that_its_hits_were_fresh() {
+    let advice = advise(&of_a_cache(15, |second| second as u64), None, &Base::default(), Options::default()).unwrap();
+    assert!(advice.routes.iter().all(|r| r.advised == "observe"), "{}", advice.text());
+    assert!(!advice.pays() && advice.sentence.contains("does not say when answers change"), "{}", advice.sentence);
+    let steady = advise(&of_a_cache(15, |_| 1), None, &Base::default(), Options::default()).unwrap();
+    assert!(steady.pays() && steady.toml.contains("mode = \"learned\""), "what is found the same was the same: {}", steady.text());
+}
+
+/// A change that a fetch finds came somewhere since the fetch before, not at the moment of the fetch.
+#[test]
+fn changes_lie_between_the_fetches_that_tell_of_them() {
+    // Another answer each minute, found by a cache of three seconds.
+    let log = of_a_cache(3, |second| second as u64 / 60);
+    let field = Field::of(&log);
+    let found: Vec<i64> = field.trace.events.iter().filter(|e| e.kind == EventKind::Change).map(|e| e.at.nanos()).collect();
+    let fetched: std::collections::HashSet<i64> = log.asks.iter().filter(|a| a.called).map(|a| a.at_ns).collect();
+    let at_fetches = found.iter().filter(|at| fetched.contains(at)).count();
+    assert_eq!((found.len(), at_fetches), (60 * 30, 60), "only the first fetch of a key begins where it is");
+    assert!(field.trace.events.is_sorted_by_key(|e| e.at));
+    let advice = advise(&log, None, &Base::default(), Options::default()).unwrap();
+    let facts = &advice.routes[0].facts;
+    assert!(facts.known && facts.changed > 0);
+    assert!(advice.routes[0].lines.iter().all(|l| l.setting.is_none() || l.stale_share <= 1.5 * l.stale_budget), "{}", advice.text());
+}
+
 #[test]
 fn origins_that_speak_are_heard() {
     let trace = slow().generate(6).unwrap();

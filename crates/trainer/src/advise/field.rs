@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use farthing_contract::features::TtlInput;
 use farthing_policy::{Levels, TtlParams, TtlSource};
 use farthing_replay::{Chooser, Decided, Engine, Event, EventKind, Trace, TraceRoute};
-use farthing_types::{Money, Span, Time, UncachedReason};
+use farthing_types::{Draw, DrawKind, Money, Span, Time, UncachedReason};
 
 use super::interval::{GROUPS, group};
+use crate::evaluate::stream::between;
 use crate::read::{Ask, Observed};
 
 /// Changes at once from which a route counts as one whose answers differ from call to call; as in `history`.
@@ -88,7 +89,9 @@ impl Field {
     pub fn of(observed: &Observed) -> Self {
         let natures = natures(observed);
         let mut numbers: HashMap<u64, u32> = HashMap::new();
-        let mut content: HashMap<u32, u64> = HashMap::new();
+        // When each key was fetched last, and what that found.
+        let mut content: HashMap<u32, (i64, u64)> = HashMap::new();
+        let draw = Draw::new(0);
         let mut field = Self {
             trace: Trace { routes: routes(observed, &natures), events: Vec::new() },
             natures,
@@ -107,10 +110,13 @@ impl Field {
             let key = *numbers.entry(ask.key).or_insert(next);
             let bytes = ask.bytes.and_then(|b| u32::try_from(b).ok()).unwrap_or(0);
             let event = Event { at: Time::from_nanos(ask.at_ns), key, route: ask.route as u16, kind: EventKind::Read, bytes };
-            if let Some(hash) = ask.hash
-                && content.insert(key, hash) != Some(hash)
-            {
-                field.trace.events.push(Event { kind: EventKind::Change, ..event });
+            if let Some(hash) = ask.hash {
+                let before = content.insert(key, (ask.at_ns, hash));
+                if before.is_none_or(|(_, known)| known != hash) {
+                    let place = draw.uniform(DrawKind::Sample, "advise.change", field.reads.len() as u128, 0);
+                    let at = Time::from_nanos(between(before.map(|(since, _)| since), ask.at_ns, place));
+                    field.trace.events.push(Event { at, kind: EventKind::Change, ..event });
+                }
             }
             if let Some(seconds) = ask.origin_ttl_s {
                 field.explicit.insert((ask.at_ns, key), seconds);
@@ -121,6 +127,8 @@ impl Field {
                 field.reads.push(ReadFact { cost, latency, group });
             }
         }
+        // Changes lie before the fetches that found them; reads stay in the order of their facts.
+        field.trace.events.sort_by_key(|e| (e.at, e.kind == EventKind::Read));
         field
     }
 
@@ -157,7 +165,7 @@ fn natures(observed: &Observed) -> Vec<Nature> {
         changed: u32,
     }
     let mut sums = vec![Sums::default(); observed.routes.len()];
-    let mut last: HashMap<u64, (i64, u64)> = HashMap::new();
+    let mut last: HashMap<u64, Seen> = HashMap::new();
     for ask in &observed.asks {
         let Some(sum) = sums.get_mut(ask.route as usize) else { continue };
         if let Some(cost) = ask.cost {
@@ -167,15 +175,24 @@ fn natures(observed: &Observed) -> Vec<Nature> {
         if uncacheable(ask).is_some() {
             continue;
         }
-        // A hit of the log's own cache was answered from an answer that is in the log.
         sum.cacheable += 1;
-        sum.hashed += u64::from(ask.hash.is_some() || !ask.called);
-        let Some(hash) = ask.hash else { continue };
-        if let Some((at_ns, before)) = last.insert(ask.key, (ask.at_ns, hash))
-            && ask.at_ns - at_ns <= AT_ONCE_NS
-        {
+        let Some(hash) = ask.hash else {
+            if let Some(seen) = last.get_mut(&ask.key).filter(|_| !ask.called) {
+                seen.hits += 1;
+            }
+            continue;
+        };
+        sum.hashed += 1;
+        let now = Seen { at_ns: ask.at_ns, hash, hits: 0 };
+        let Some(before) = last.insert(ask.key, now) else { continue };
+        // What the origin would have answered to a hit of the log's own cache is known when the fetches on both sides of it say the
+        // same. Between two that differ it is not, nor after the last one.
+        if before.hash == hash {
+            sum.hashed += before.hits;
+        }
+        if ask.at_ns - before.at_ns <= AT_ONCE_NS {
             sum.at_once += 1;
-            sum.changed += u32::from(before != hash);
+            sum.changed += u32::from(before.hash != hash);
         }
     }
     let nature = |s: Sums| Nature {
@@ -184,6 +201,15 @@ fn natures(observed: &Observed) -> Vec<Nature> {
         price: (s.priced > 0).then(|| i64::try_from(s.paid / i128::from(s.priced)).unwrap_or(i64::MAX)),
     };
     sums.into_iter().map(nature).collect()
+}
+
+/// The last fetch of a key.
+#[derive(Clone, Copy)]
+struct Seen {
+    at_ns: i64,
+    hash: u64,
+    /// Hits since then.
+    hits: u64,
 }
 
 /// How a route is run.

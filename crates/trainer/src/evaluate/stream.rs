@@ -55,11 +55,7 @@ pub fn of_log(log: &Log, without: &[String]) -> Trace {
         let before = last.insert(fetch.key, (fetch.at_ns, fetch.hash));
         if before.is_none_or(|(_, hash)| hash != fetch.hash) {
             let place = draw.uniform(DrawKind::Sample, "train.change", n as u128, 0);
-            let back = before.map_or(0.0, |(since, _)| (fetch.at_ns - since) as f64 * place);
-            // At least a little after the last fetch, which did not see it.
-            let at = Time::from_nanos(
-                before.map_or(fetch.at_ns, |(since, _)| (fetch.at_ns - back as i64).clamp(since + 1, fetch.at_ns.max(since + 1))),
-            );
+            let at = Time::from_nanos(between(before.map(|(since, _)| since), fetch.at_ns, place));
             events.push(Event { at, key, route, kind: EventKind::Change, bytes });
         }
         if log.reads.is_empty() {
@@ -73,6 +69,14 @@ pub fn of_log(log: &Log, without: &[String]) -> Trace {
     }
     events.sort_by_key(|e| (e.at, e.kind == EventKind::Read, e.key));
     Trace { routes: routes(log), events }
+}
+
+/// When an answer changed that a fetch at `at_ns` found changed: nobody saw it, so somewhere, at `place` of 0 to 1, since the fetch before,
+/// and at least a little after that, which did not see it. Without one it is as old as the fetch.
+pub(crate) fn between(since_ns: Option<i64>, at_ns: i64, place: f64) -> i64 {
+    let Some(since) = since_ns else { return at_ns };
+    let back = (at_ns - since) as f64 * place;
+    (at_ns - back as i64).clamp(since + 1, at_ns.max(since + 1))
 }
 
 /// Routes with the mean price of their calls; unpriced ones with the mean over all, or [`USUAL`] when none is priced.
