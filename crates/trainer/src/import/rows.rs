@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Uri};
 
 use super::endpoints::Place;
 use super::fingerprint;
-use super::record::{Record, What};
+use super::record::{Record, Reuse, What};
 use super::skipped::Reason;
 
 /// Entries of each table of texts before it is begun anew.
@@ -29,6 +29,17 @@ pub struct Terms {
     pub private: bool,
     /// Price of a call that names none.
     pub price: Option<Money>,
+}
+
+impl Terms {
+    /// Explicit lifetime, and why an answer must not be kept: one client's own cache keeps what is private, and only caches of many heed
+    /// `s-maxage`.
+    fn of(&self, reuse: Reuse) -> (Option<i64>, Option<UncachedReason>) {
+        if self.private {
+            return (reuse.ttl_s, reuse.forbidden.filter(|reason| *reason != UncachedReason::Private));
+        }
+        (reuse.shared_ttl_s.or(reuse.ttl_s), reuse.forbidden)
+    }
 }
 
 /// Makes rows.
@@ -93,6 +104,7 @@ impl Rows {
         let before = self.note(key, record.at_ns, hash);
         let cost = record.cost.or(price).or(self.terms.price).map(Money::nanos);
         let status = record.status.unwrap_or(200);
+        let (origin_ttl_s, forbidden) = self.terms.of(record.reuse);
         let request = Request {
             ts_ns: record.at_ns,
             request_id: id,
@@ -131,8 +143,8 @@ impl Rows {
             body_hash: record.body.filter(|_| record.body != record.etag),
             canonical_hash: hash,
             last_modified_ns: record.last_modified_ns,
-            origin_ttl_s: record.origin_ttl_s,
-            not_stored_reason: record.forbidden.map(UncachedReason::as_str),
+            origin_ttl_s,
+            not_stored_reason: forbidden.map(UncachedReason::as_str),
             tokens_input: record.tokens[0],
             tokens_cached_input: record.tokens[1],
             tokens_output: record.tokens[2],
@@ -361,6 +373,22 @@ mod tests {
         assert!(a.canonical_hash.is_some() && a.canonical_hash == b.canonical_hash && a.bytes_in == Some(50));
         let written = make(ask(true, Some(201))).unwrap().1;
         assert!(written.canonical_hash != a.canonical_hash);
+    }
+
+    #[test]
+    fn what_an_origin_forbids_many_clients_it_may_allow_one() {
+        use super::super::record::cache_control;
+        for (text, many, one) in [
+            ("private, max-age=60", (Some(60), Some("private")), (Some(60), None)),
+            ("max-age=60, s-maxage=5", (Some(5), None), (Some(60), None)),
+            ("no-store", (None, Some("origin-no-store")), (None, Some("origin-no-store"))),
+        ] {
+            for (private, expected) in [(false, many), (true, one)] {
+                let record = Record { reuse: cache_control(text), ..asks("GET", "/a", "x") };
+                let call = rows(private).make(&record, &place(), 1, None).unwrap().unwrap().1;
+                assert_eq!((call.origin_ttl_s, call.not_stored_reason), expected, "{text} {private}");
+            }
+        }
     }
 
     #[test]
