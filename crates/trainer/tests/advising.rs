@@ -211,9 +211,11 @@ fn a_log_without_contents_promises_nothing() {
     let trace = slow().generate(5).unwrap();
     let mut log = observed(&trace, &trace.events, 0);
     log.asks.iter_mut().for_each(|a| (a.hash, a.cost, a.latency_us) = (None, None, None));
+    log.asks.iter_mut().step_by(3).for_each(|a| (a.status, a.bytes) = (304, Some(0)));
     let advice = advise(&log, None, &Base::default(), Options::default()).unwrap();
     assert!(!advice.pays() && advice.sentence.contains("does not say when answers change"), "{}", advice.sentence);
     assert_eq!(advice.unpriced.len(), 2);
+    assert!(advice.routes.iter().all(|r| r.facts.other_length == 0), "all answers have one length");
     let route = &advice.routes[0];
     assert!(route.potential.windows(2).all(|w| w[0].saving <= w[1].saving) && route.potential[3].saving > 0.1, "{:?}", route.potential);
     let text = advice.text();
