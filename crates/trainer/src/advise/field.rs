@@ -348,7 +348,8 @@ impl Chooser for Advised<'_> {
         let shared = if setting.dedupe { self.latency } else { Span::ZERO };
         let explicit = self.field.explicit.get(&(event.at.nanos(), event.key)).filter(|_| setting.origin);
         let fresh = match (explicit, setting.ttl) {
-            (Some(seconds), _) => Span::from_secs(u64::try_from(*seconds).unwrap_or(0)),
+            // The proxy keeps nothing for longer than the route's `max_ttl`, whatever the origin says.
+            (Some(seconds), _) => Span::from_secs(u64::try_from(*seconds).unwrap_or(0)).min(setting.ttl.unwrap_or_default().max),
             (None, Some(_)) => self.decided.ttl(event, input),
             (None, None) => Span::ZERO,
         };
