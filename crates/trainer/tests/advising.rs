@@ -271,6 +271,47 @@ fn changes_lie_between_the_fetches_that_tell_of_them() {
     assert!(advice.routes[0].lines.iter().all(|l| l.setting.is_none() || l.stale_share <= 1.5 * l.stale_budget), "{}", advice.text());
 }
 
+/// What is saved in calls has an interval as money has, and neither hides the other.
+#[test]
+fn routes_without_a_price_are_advised_by_themselves() {
+    let trace = slow().generate(8).unwrap();
+    let mut log = observed(&trace, &trace.events, 20_000);
+    log.asks.iter_mut().for_each(|a| a.cost = None);
+    let learned = |advice: &Advice| advice.routes.iter().filter(|r| r.advised != "observe").map(|r| r.facts.route.clone()).collect::<Vec<_>>();
+    let alone = advise(&log, None, &Base::default(), Options::default()).unwrap();
+    assert!(alone.pays() && alone.sentence.contains("(nothing is priced)"), "{}", alone.sentence);
+    assert!(alone.toml.contains("mode = \"learned\"") && learned(&alone).contains(&"never".to_owned()), "{}", alone.text());
+    assert_eq!(alone.calls_saving, alone.unpriced_saving);
+    assert!(alone.unpriced_saving.low > 0.1 && alone.unpriced_saving.high < 1.0, "{:?}", alone.unpriced_saving);
+    // Beside a route that costs money and saves none.
+    log.routes.push(ObservedRoute { name: "once".into(), provider: "once".into(), ..ObservedRoute::default() });
+    let once: Vec<Ask> = (log.asks.iter().enumerate()).map(|(n, a)| Ask { key: (1 << 40) + n as u64, route: 2, cost: Some(5), ..*a }).collect();
+    log.asks.extend(once);
+    log.asks.sort_by_key(|a| a.at_ns);
+    let beside = advise(&log, None, &Base::default(), Options::default()).unwrap();
+    assert!(beside.pays() && !beside.saving.is_worth() && beside.base_nanousd > 0, "{}", beside.sentence);
+    assert_eq!(learned(&beside), learned(&alone));
+    assert!(beside.sentence.contains("to routes without a price") && !beside.sentence.contains('$'), "{}", beside.sentence);
+    // And the other way round: what is saved in calls is no reason to change a route on which no money is.
+    assert!(beside.routes.iter().all(|r| r.facts.route != "once" || r.advised == "observe"), "{}", beside.toml);
+}
+
+#[test]
+fn rows_count_as_the_requests_that_they_stand_for() {
+    let trace = slow().generate(9).unwrap();
+    let log = observed(&trace, &trace.events, 0);
+    let changed = |count: usize, each: &dyn Fn(usize, Ask) -> Vec<Ask>| {
+        let asks = log.asks[..count].iter().enumerate().flat_map(|(n, a)| each(n, Ask { is_get: n % 4 > 0, cost: None, ..*a })).collect();
+        advise(&Observed { asks, ..log.clone() }, None, &Base::default(), Options::default()).unwrap().calls_saving
+    };
+    let times = |n: usize| 1 + 6 * usize::from(n.is_multiple_of(4)) + 2 * usize::from(n % 4 == 1);
+    let rows = changed(2_000, &|n, a| vec![a; times(n)]);
+    let weights = changed(2_000, &|n, a| vec![Ask { weight: times(n) as u32, ..a }]);
+    assert_eq!(rows, weights);
+    let many = changed(120, &|_, a| vec![Ask { weight: if a.is_get { 1_000_000 } else { 1 }, ..a }]);
+    assert!(many.share > 0.98, "a row of a million is one call: {many:?}");
+}
+
 #[test]
 fn origins_that_speak_are_heard() {
     let trace = slow().generate(6).unwrap();

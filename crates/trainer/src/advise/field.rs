@@ -18,6 +18,9 @@ const NONDETERMINISTIC: f64 = 0.9;
 /// Share of a route's answers whose content must be known for its staleness to be judged.
 const KNOWN: f64 = 0.5;
 
+/// Requests of a row that are replayed one by one.
+const REPEATED: u32 = 1_000;
+
 /// Why a request cannot be answered from a cache, whatever the TTL.
 pub fn uncacheable(ask: &Ask) -> Option<UncachedReason> {
     use UncachedReason as R;
@@ -67,10 +70,25 @@ pub struct Field {
     pub natures: Vec<Nature>,
     /// Per read event, in their order.
     pub reads: Vec<ReadFact>,
-    /// Requests that no cache can answer: when, route, cost (count 1 for unpriced routes), group.
-    pub passed: Vec<(i64, u32, i64, u16)>,
+    /// Requests that no cache can answer.
+    pub passed: Vec<Passed>,
     /// Explicit lifetimes by time and key.
     explicit: HashMap<(i64, u32), i64>,
+}
+
+/// Requests that no cache can answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Passed {
+    /// When they came, ns.
+    pub at_ns: i64,
+    /// Their route.
+    pub route: u32,
+    /// How many.
+    pub weight: u32,
+    /// What each cost; 1 for unpriced routes.
+    pub cost: i64,
+    /// Block of key and day.
+    pub group: u16,
 }
 
 /// What the replay needs of a request.
@@ -78,6 +96,8 @@ pub struct Field {
 pub struct ReadFact {
     /// What it cost; 1 for unpriced routes.
     pub cost: i64,
+    /// Requests that it stands for.
+    pub weight: u32,
     /// Time to its answer.
     pub latency: Span,
     /// Block of key and day.
@@ -103,7 +123,7 @@ impl Field {
             let cost = field.natures.get(ask.route as usize).and_then(|n| n.price).map_or(1, |mean| ask.cost.unwrap_or(mean));
             let group = group(ask.key, ask.at_ns);
             if uncacheable(ask).is_some() {
-                field.passed.push((ask.at_ns, ask.route, cost.saturating_mul(i64::from(ask.weight)), group));
+                field.passed.push(Passed { at_ns: ask.at_ns, route: ask.route, weight: ask.weight, cost, group });
                 continue;
             }
             let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
@@ -122,9 +142,11 @@ impl Field {
                 field.explicit.insert((ask.at_ns, key), seconds);
             }
             let latency = Span::from_micros(ask.latency_us.and_then(|l| u64::try_from(l).ok()).unwrap_or(0));
-            for _ in 0..ask.weight.min(1_000) {
+            // The last one of a long row stands for all that are left: they came at once, so what the one before came to holds for them.
+            for n in 1..=ask.weight.min(REPEATED) {
+                let weight = if n == REPEATED { ask.weight - n + 1 } else { 1 };
                 field.trace.events.push(event);
-                field.reads.push(ReadFact { cost, latency, group });
+                field.reads.push(ReadFact { cost, weight, latency, group });
             }
         }
         // Changes lie before the fetches that found them; reads stay in the order of their facts.
@@ -242,19 +264,17 @@ impl Setting {
 pub struct RouteRun {
     /// Base and bill per block group.
     pub groups: Vec<(i64, i64)>,
+    /// Requests and calls per block group.
+    pub counts: Vec<(i64, i64)>,
     /// Requests, uncacheable ones included.
     pub requests: u64,
     /// Answers that differed from what the origin would have said.
     pub stale: u64,
-    /// Calls.
-    pub calls: u64,
-    /// Requests that went to the origin because they are never cached.
-    pub passed: u64,
 }
 
 impl RouteRun {
     fn new() -> Self {
-        Self { groups: vec![(0, 0); GROUPS], requests: 0, stale: 0, calls: 0, passed: 0 }
+        Self { groups: vec![(0, 0); GROUPS], counts: vec![(0, 0); GROUPS], requests: 0, stale: 0 }
     }
 
     /// What the requests would have cost, and what they cost.
@@ -273,10 +293,18 @@ impl RouteRun {
         self.stale as f64 / self.requests.max(1) as f64
     }
 
-    fn pay(&mut self, group: u16, base: i64, bill: i64) {
-        if let Some(slot) = self.groups.get_mut(usize::from(group)) {
-            *slot = (slot.0.saturating_add(base), slot.1.saturating_add(bill));
-        }
+    /// Requests of a block group, each at a cost, and whether calls were made for them.
+    fn pay(&mut self, group: u16, (weight, cost): (u32, i64), called: bool) {
+        self.requests += u64::from(weight);
+        let weight = i64::from(weight);
+        let add = |slot: Option<&mut (i64, i64)>, amount: i64| {
+            if let Some((base, bill)) = slot {
+                *base = base.saturating_add(amount);
+                *bill = bill.saturating_add(if called { amount } else { 0 });
+            }
+        };
+        add(self.groups.get_mut(usize::from(group)), cost.saturating_mul(weight));
+        add(self.counts.get_mut(usize::from(group)), weight);
     }
 }
 
@@ -313,19 +341,15 @@ impl Field {
             let outcome = engine.run(&self.trace, one, &mut chooser);
             let route = usize::from(event.route);
             let Some(run) = runs.get_mut(route) else { continue };
-            run.requests += 1;
-            run.calls += u64::from(chooser.called);
             // A shared call is as fresh as any.
-            run.stale += outcome.routes.get(route).map_or(0, |r| r.stale);
-            run.pay(fact.group, fact.cost, if chooser.called { fact.cost } else { 0 });
+            run.stale += outcome.routes.get(route).map_or(0, |r| r.stale) * u64::from(fact.weight);
+            run.pay(fact.group, (fact.weight, fact.cost), chooser.called);
         }
         let (from, to) = part.times;
-        for (_, route, cost, group) in self.passed.iter().filter(|(at, ..)| (from..to).contains(at)) {
-            let Some(run) = runs.get_mut(*route as usize) else { continue };
-            run.requests += 1;
-            run.passed += 1;
-            run.calls += 1;
-            run.pay(*group, *cost, *cost);
+        for passed in self.passed.iter().filter(|p| (from..to).contains(&p.at_ns)) {
+            if let Some(run) = runs.get_mut(passed.route as usize) {
+                run.pay(passed.group, (passed.weight, passed.cost), true);
+            }
         }
         runs
     }
