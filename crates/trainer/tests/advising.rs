@@ -277,7 +277,8 @@ fn routes_without_a_price_are_advised_by_themselves() {
     let trace = slow().generate(8).unwrap();
     let mut log = observed(&trace, &trace.events, 20_000);
     log.asks.iter_mut().for_each(|a| a.cost = None);
-    let learned = |advice: &Advice| advice.routes.iter().filter(|r| r.advised != "observe").map(|r| r.facts.route.clone()).collect::<Vec<_>>();
+    let learned =
+        |advice: &Advice| advice.routes.iter().filter(|r| r.advised != "observe").map(|r| r.facts.route.clone()).collect::<Vec<_>>();
     let alone = advise(&log, None, &Base::default(), Options::default()).unwrap();
     assert!(alone.pays() && alone.sentence.contains("(nothing is priced)"), "{}", alone.sentence);
     assert!(alone.toml.contains("mode = \"learned\"") && learned(&alone).contains(&"never".to_owned()), "{}", alone.text());
@@ -285,7 +286,8 @@ fn routes_without_a_price_are_advised_by_themselves() {
     assert!(alone.unpriced_saving.low > 0.1 && alone.unpriced_saving.high < 1.0, "{:?}", alone.unpriced_saving);
     // Beside a route that costs money and saves none.
     log.routes.push(ObservedRoute { name: "once".into(), provider: "once".into(), ..ObservedRoute::default() });
-    let once: Vec<Ask> = (log.asks.iter().enumerate()).map(|(n, a)| Ask { key: (1 << 40) + n as u64, route: 2, cost: Some(5), ..*a }).collect();
+    let once: Vec<Ask> =
+        (log.asks.iter().enumerate()).map(|(n, a)| Ask { key: (1 << 40) + n as u64, route: 2, cost: Some(5), ..*a }).collect();
     log.asks.extend(once);
     log.asks.sort_by_key(|a| a.at_ns);
     let beside = advise(&log, None, &Base::default(), Options::default()).unwrap();

@@ -139,7 +139,8 @@ fn push_way(out: &mut String, route: &RouteAdvice, way: Way) {
 fn saved(advice: &Advice, after: &str) -> String {
     let calls = interval(&advice.unpriced_saving);
     let which = if advice.unpriced.len() == advice.routes.len() { "" } else { "to routes without a price " };
-    let in_calls = || format!("the calls {which}of the last {after} by {calls}{}", if which.is_empty() { " (nothing is priced)" } else { "" });
+    let in_calls =
+        || format!("the calls {which}of the last {after} by {calls}{}", if which.is_empty() { " (nothing is priced)" } else { "" });
     if !advice.saving.is_worth() {
         return in_calls();
     }

@@ -153,7 +153,8 @@ fn told(advised: &str, routes: &[(&ObservedRoute, &Choice)]) -> String {
     let observed: Vec<ObservedRoute> = routes.iter().map(|(route, _)| (*route).clone()).collect();
     let what = |s: &Setting| (s.ttl.map(|t| (t.source, t.base, t.min, t.max)), s.dedupe, s.origin);
     let settings = settings_of(&config, &observed, &|_| None);
-    let other = routes.iter().zip(&settings).filter(|((_, choice), is)| choice.setting != Setting::OBSERVE && what(&choice.setting) != what(is));
+    let other =
+        routes.iter().zip(&settings).filter(|((_, choice), is)| choice.setting != Setting::OBSERVE && what(&choice.setting) != what(is));
     let names: Vec<String> = other.map(|((route, _), _)| name(&route.name)).collect();
     if names.is_empty() {
         return String::new();
@@ -340,7 +341,13 @@ mod tests {
 
     #[test]
     fn what_a_route_has_of_its_own_does_not_undo_the_advice() {
-        for own in ["", "cache = false\n", "min_ttl = \"10m\"\n", "min_ttl = \"2d\"\nbase_ttl = \"2d\"\nmax_ttl = \"3d\"\n", "max_ttl = \"30s\"\ndedupe = false\n"] {
+        for own in [
+            "",
+            "cache = false\n",
+            "min_ttl = \"10m\"\n",
+            "min_ttl = \"2d\"\nbase_ttl = \"2d\"\nmax_ttl = \"3d\"\n",
+            "max_ttl = \"30s\"\ndedupe = false\n",
+        ] {
             for choice in [fixed(Span::from_secs(15)), fixed(Span::from_secs(450)), respect()] {
                 let text = format!("{PRESENT}[routes.geo]\n{own}");
                 let advised = into(&text, route("geo", "geo", &[]), choice.clone()).unwrap();
@@ -348,7 +355,11 @@ mod tests {
                 let setting = settings_of(&config, &[route("geo", "geo", &[])], &|_| None)[0];
                 let what = |s: Setting| (s.ttl.map(|t| (t.source, t.base, t.min, t.max)), s.dedupe, s.origin);
                 assert_eq!(what(setting), what(choice.setting), "{own}: {advised}");
-                assert_eq!(config.route("geo").unwrap().max_ttl, choice.setting.ttl.unwrap_or_default().max, "what the origin says is bounded by it");
+                assert_eq!(
+                    config.route("geo").unwrap().max_ttl,
+                    choice.setting.ttl.unwrap_or_default().max,
+                    "what the origin says is bounded by it"
+                );
                 assert!(!advised.starts_with('#'), "{advised}");
             }
         }
