@@ -283,6 +283,8 @@ fn finish(log: &Log, history: &History, learned: Learned, (judged, cut_ns): Judg
         recomputed: log.recomputed,
         repeated: log.repeated,
         impossible: log.impossible,
+        passed: log.passed,
+        unknown: log.unknown(),
         routes: log.routes.clone(),
         left_out: history.nondeterministic.clone(),
         from_ns,

@@ -33,7 +33,7 @@ pub struct FitReport {
     pub files: usize,
     /// Whole answers from origins.
     pub fetches: usize,
-    /// Rows of the requests table.
+    /// Rows of the requests table that a cache may answer.
     pub reads: usize,
     /// Training rows.
     pub rows: usize,
@@ -45,6 +45,10 @@ pub struct FitReport {
     pub repeated: usize,
     /// Rows left out because their times cannot be.
     pub impossible: usize,
+    /// Requests left out because no cache may answer them.
+    pub passed: u64,
+    /// Requests left out of what is judged because no fetch of their key tells what the answer was.
+    pub unknown: u64,
     /// Routes of the log.
     pub routes: Vec<String>,
     /// Routes left out because their answers differ from call to call.
@@ -113,6 +117,12 @@ impl FitReport {
         );
         if self.impossible > 0 {
             let _ = writeln!(out, "left out    {} rows whose times lie before 1970 or after 2116", self.impossible);
+        }
+        if self.passed > 0 {
+            let _ = writeln!(out, "left out    {} requests that no cache may answer (other methods than GET, ranges ...)", self.passed);
+        }
+        if self.unknown > 0 {
+            let _ = writeln!(out, "left out    {} requests for what no fetch in the log tells the content of", self.unknown);
         }
         if !self.left_out.is_empty() {
             let _ = writeln!(out, "left out    {}: answers differ from call to call, nothing to cache", self.left_out.join(", "));

@@ -211,14 +211,107 @@ fn a_log_without_contents_promises_nothing() {
     let trace = slow().generate(5).unwrap();
     let mut log = observed(&trace, &trace.events, 0);
     log.asks.iter_mut().for_each(|a| (a.hash, a.cost, a.latency_us) = (None, None, None));
+    log.asks.iter_mut().step_by(3).for_each(|a| (a.status, a.bytes) = (304, Some(0)));
     let advice = advise(&log, None, &Base::default(), Options::default()).unwrap();
     assert!(!advice.pays() && advice.sentence.contains("does not say when answers change"), "{}", advice.sentence);
     assert_eq!(advice.unpriced.len(), 2);
+    assert!(advice.routes.iter().all(|r| r.facts.other_length == 0), "all answers have one length");
     let route = &advice.routes[0];
     assert!(route.potential.windows(2).all(|w| w[0].saving <= w[1].saving) && route.potential[3].saving > 0.1, "{:?}", route.potential);
     let text = advice.text();
     assert!(text.contains("how many answers would be stale is not known") && text.contains("not known (no latencies)"), "{text}");
     Config::parse(&advice.toml, "t", &Flags::default(), &System).unwrap();
+}
+
+/// Sixty keys that are asked for each second, of which a cache of `ttl` seconds makes a call; `version` is what that finds.
+fn of_a_cache(ttl: i64, version: impl Fn(i64) -> u64) -> Observed {
+    let ask = |n: i64| {
+        let (second, key) = (n / 60, n % 60);
+        let called = second % ttl == key % ttl;
+        Ask {
+            at_ns: 1_767_225_600_000_000_000 + second * 1_000_000_000 + key,
+            key: key as u64 + 1,
+            weight: 1,
+            is_get: true,
+            status: 200,
+            cost: Some(2_000_000),
+            called,
+            hash: called.then(|| version(second)),
+            ..Ask::default()
+        }
+    };
+    let routes = vec![ObservedRoute { name: "q".into(), provider: "q".into(), ..ObservedRoute::default() }];
+    Observed { routes, asks: (0..60 * 1_800).map(ask).collect(), ..Observed::default() }
+}
+
+/// Hits show nothing: a cache that finds another answer each time it asks may have served stale ones all the while.
+#[test]
+fn the_log_of_a_cache_does_not_say_that_its_hits_were_fresh() {
+    let advice = advise(&of_a_cache(15, |second| second as u64), None, &Base::default(), Options::default()).unwrap();
+    assert!(advice.routes.iter().all(|r| r.advised == "observe"), "{}", advice.text());
+    assert!(!advice.pays() && advice.sentence.contains("does not say when answers change"), "{}", advice.sentence);
+    let steady = advise(&of_a_cache(15, |_| 1), None, &Base::default(), Options::default()).unwrap();
+    assert!(steady.pays() && steady.toml.contains("mode = \"learned\""), "what is found the same was the same: {}", steady.text());
+}
+
+/// A change that a fetch finds came somewhere since the fetch before, not at the moment of the fetch.
+#[test]
+fn changes_lie_between_the_fetches_that_tell_of_them() {
+    // Another answer each minute, found by a cache of three seconds.
+    let log = of_a_cache(3, |second| second as u64 / 60);
+    let field = Field::of(&log);
+    let found: Vec<i64> = field.trace.events.iter().filter(|e| e.kind == EventKind::Change).map(|e| e.at.nanos()).collect();
+    let fetched: std::collections::HashSet<i64> = log.asks.iter().filter(|a| a.called).map(|a| a.at_ns).collect();
+    let at_fetches = found.iter().filter(|at| fetched.contains(at)).count();
+    assert_eq!((found.len(), at_fetches), (60 * 30, 60), "only the first fetch of a key begins where it is");
+    assert!(field.trace.events.is_sorted_by_key(|e| e.at));
+    let advice = advise(&log, None, &Base::default(), Options::default()).unwrap();
+    let facts = &advice.routes[0].facts;
+    assert!(facts.known && facts.changed > 0);
+    assert!(advice.routes[0].lines.iter().all(|l| l.setting.is_none() || l.stale_share <= 1.5 * l.stale_budget), "{}", advice.text());
+}
+
+/// What is saved in calls has an interval as money has, and neither hides the other.
+#[test]
+fn routes_without_a_price_are_advised_by_themselves() {
+    let trace = slow().generate(8).unwrap();
+    let mut log = observed(&trace, &trace.events, 20_000);
+    log.asks.iter_mut().for_each(|a| a.cost = None);
+    let learned =
+        |advice: &Advice| advice.routes.iter().filter(|r| r.advised != "observe").map(|r| r.facts.route.clone()).collect::<Vec<_>>();
+    let alone = advise(&log, None, &Base::default(), Options::default()).unwrap();
+    assert!(alone.pays() && alone.sentence.contains("(nothing is priced)"), "{}", alone.sentence);
+    assert!(alone.toml.contains("mode = \"learned\"") && learned(&alone).contains(&"never".to_owned()), "{}", alone.text());
+    assert_eq!(alone.calls_saving, alone.unpriced_saving);
+    assert!(alone.unpriced_saving.low > 0.1 && alone.unpriced_saving.high < 1.0, "{:?}", alone.unpriced_saving);
+    // Beside a route that costs money and saves none.
+    log.routes.push(ObservedRoute { name: "once".into(), provider: "once".into(), ..ObservedRoute::default() });
+    let once: Vec<Ask> =
+        (log.asks.iter().enumerate()).map(|(n, a)| Ask { key: (1 << 40) + n as u64, route: 2, cost: Some(5), ..*a }).collect();
+    log.asks.extend(once);
+    log.asks.sort_by_key(|a| a.at_ns);
+    let beside = advise(&log, None, &Base::default(), Options::default()).unwrap();
+    assert!(beside.pays() && !beside.saving.is_worth() && beside.base_nanousd > 0, "{}", beside.sentence);
+    assert_eq!(learned(&beside), learned(&alone));
+    assert!(beside.sentence.contains("to routes without a price") && !beside.sentence.contains('$'), "{}", beside.sentence);
+    // And the other way round: what is saved in calls is no reason to change a route on which no money is.
+    assert!(beside.routes.iter().all(|r| r.facts.route != "once" || r.advised == "observe"), "{}", beside.toml);
+}
+
+#[test]
+fn rows_count_as_the_requests_that_they_stand_for() {
+    let trace = slow().generate(9).unwrap();
+    let log = observed(&trace, &trace.events, 0);
+    let changed = |count: usize, each: &dyn Fn(usize, Ask) -> Vec<Ask>| {
+        let asks = log.asks[..count].iter().enumerate().flat_map(|(n, a)| each(n, Ask { is_get: n % 4 > 0, cost: None, ..*a })).collect();
+        advise(&Observed { asks, ..log.clone() }, None, &Base::default(), Options::default()).unwrap().calls_saving
+    };
+    let times = |n: usize| 1 + 6 * usize::from(n.is_multiple_of(4)) + 2 * usize::from(n % 4 == 1);
+    let rows = changed(2_000, &|n, a| vec![a; times(n)]);
+    let weights = changed(2_000, &|n, a| vec![Ask { weight: times(n) as u32, ..a }]);
+    assert_eq!(rows, weights);
+    let many = changed(120, &|_, a| vec![Ask { weight: if a.is_get { 1_000_000 } else { 1 }, ..a }]);
+    assert!(many.share > 0.98, "a row of a million is one call: {many:?}");
 }
 
 #[test]

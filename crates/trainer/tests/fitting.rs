@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 
 use farthing_contract::bundle::{Alias, Bundle, Kind, SigningKey, disk, signing};
 use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TTL_SPEC};
+use farthing_contract::log::{CallRow, Request};
 use farthing_replay::{Process, Recipe};
 use farthing_trainer::TrainError;
 use farthing_trainer::evaluate::stream;
@@ -16,7 +17,7 @@ use farthing_trainer::fit::{Fit, Options, fit};
 use farthing_trainer::gate::CheckName;
 use farthing_trainer::learn::Unwatched;
 use farthing_trainer::publish::SHIPPED_METRIC;
-use farthing_trainer::read::{Fetch, Log};
+use farthing_trainer::read::{Fetch, Log, Read, read_log};
 use farthing_trainer::trees::Ensemble;
 
 fn recipe(hours: f64, process: Process) -> Recipe {
@@ -150,6 +151,67 @@ fn the_same_data_and_seed_give_the_same_bundle() {
     }
     let champion = disk::read_aliases(&root).unwrap().get(Kind::Ttl, Alias::Champion).unwrap().current.clone();
     assert_eq!((champion.version, champion.digest), (1, digests[0].clone()));
+}
+
+/// What no cache may answer, and what nobody knows the answers of, must not count as answers that never change.
+#[test]
+fn requests_that_no_cache_answers_do_not_judge_a_model() {
+    let world = log_of(&recipe(6.0, Process::Never), 8);
+    let write = |dir: &Path, more: &[Request]| {
+        let row = |(id, read): (usize, &Read)| Request {
+            ts_ns: read.at_ns,
+            route: world.routes[read.route as usize].as_str().into(),
+            method: "GET".into(),
+            uncached_reason: Some("observe"),
+            ..common::request(0, id as u64, read.key)
+        };
+        let call = |(id, fetch): (usize, &Fetch)| CallRow {
+            ts_ns: fetch.at_ns,
+            route: world.routes[fetch.route as usize].as_str().into(),
+            ..common::call(0, id as u64, fetch.key, fetch.hash)
+        };
+        let mut calls: Vec<CallRow> = world.fetches.iter().enumerate().map(call).collect();
+        // An observing proxy takes the digest of every answer.
+        let digested = more.iter().filter(|r| r.uncached_reason == Some("observe") && &*r.method != "GET");
+        calls.extend(digested.map(|r| CallRow { ts_ns: r.ts_ns, ..common::call(0, r.request_id, r.key_hash, 5) }));
+        common::table(dir, &calls);
+        common::table(dir, &[world.reads.iter().enumerate().map(row).collect::<Vec<_>>(), more.to_vec()].concat());
+        read_log(dir.to_str().unwrap()).unwrap()
+    };
+    let judged = |more: &[Request]| {
+        let dir = tempfile::tempdir().unwrap();
+        let log = write(dir.path(), more);
+        let report = fitted(&log).unwrap().report;
+        let comparison = report.comparison.clone().unwrap();
+        let checks: Vec<_> = report.judgement.checks.iter().filter(|c| !c.name.of_the_machine()).map(|c| (c.name, c.verdict)).collect();
+        ((comparison.reads, comparison.base_usd, comparison.saving_against_rule, checks), report.passed, report.unknown)
+    };
+    let kinds = [("POST", "method"), ("POST", "observe"), ("DELETE", "disabled"), ("GET", "observe")];
+    let more = |n: usize| {
+        let (method, reason) = kinds[n % 4];
+        Request {
+            ts_ns: world.reads[n / 4].at_ns,
+            method: method.into(),
+            uncached_reason: Some(reason),
+            ..common::request(0, 1_000_000 + n as u64, (1 << 40) + (n % 100) as u64)
+        }
+    };
+    let rows: Vec<Request> = (0..4 * world.reads.len()).map(more).collect();
+    let (alone, beside) = (judged(&[]), judged(&rows));
+    assert_eq!(beside.0, alone.0);
+    let all = world.reads.len() as u64;
+    assert_eq!((alone.1, alone.2, beside.1, beside.2), (0, 0, 3 * all, all));
+}
+
+/// Routes with `idempotent` answer other methods from the cache: their requests count, those from before it was turned on as well.
+#[test]
+fn routes_that_answer_any_method_are_learned_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let post = |at, reason| Request { method: "POST".into(), uncached_reason: Some(reason), ..common::request(at, at as u64, 7) };
+    common::table(dir.path(), &[common::call(10, 1, 7, 1), common::call(20, 2, 7, 2)]);
+    common::table(dir.path(), &[post(10, "observe"), post(20, "cold"), post(30, "method")]);
+    let log = read_log(dir.path().to_str().unwrap()).unwrap();
+    assert_eq!((log.reads.len(), log.fetches.len(), log.passed), (2, 2, 1));
 }
 
 /// The proxy keeps what is marked as shipped in shadow: a model of the operator's own log is not.

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use farthing_trainer::TrainError;
 use farthing_trainer::import::format::by_name;
 use farthing_trainer::import::mapping::Mapping;
+use farthing_trainer::import::skipped::Reason;
 use farthing_trainer::import::{Import, Report, import};
 use farthing_trainer::learn::Unwatched;
-use farthing_trainer::read::{find, read_log};
+use farthing_trainer::read::{find, read_log, read_observed};
 use farthing_types::Money;
 
 fn run(format: &str, inputs: &[PathBuf], mapping: &Mapping, out: &Path) -> Result<Report, TrainError> {
@@ -75,12 +76,104 @@ fn the_same_file_gives_the_same_bytes_plain_or_packed_and_once() {
         run("combined", std::slice::from_ref(&plain), &Mapping::default(), out).unwrap();
     }
     assert_eq!(bytes_of(&one), bytes_of(&two), "importing again replaces");
+    let three = dir.path().join("three");
+    run("combined", &[file(dir.path(), "a.log.gz", &packed(&text))], &Mapping::default(), &three).unwrap();
+    assert_eq!(bytes_of(&one), bytes_of(&three));
+}
+
+/// Lines of a log whose things are asked for every ten seconds.
+fn lines(from: u32, to: u32) -> String {
+    (from..to).map(|n| line(n * 10, &format!("/v1/geo/{n}"), 100)).collect()
+}
+
+fn asks(out: &Path) -> usize {
+    let log = read_observed(&out.to_string_lossy(), 1_000_000).unwrap();
+    assert_eq!(log.asks.len(), log.asks.iter().filter(|a| a.called).count());
+    log.asks.len()
+}
+
+fn packed(text: &str) -> Vec<u8> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(text.as_bytes()).unwrap();
-    let three = dir.path().join("three");
-    run("combined", &[file(dir.path(), "a.log.gz", &packed.finish().unwrap())], &Mapping::default(), &three).unwrap();
-    let contents = |dir: &Path| bytes_of(dir).into_iter().map(|f| f.1).collect::<Vec<_>>();
-    assert_eq!(contents(&one), contents(&three));
+    packed.finish().unwrap()
+}
+
+#[test]
+fn a_log_that_grew_or_was_rotated_replaces_what_it_gave() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("log");
+    let give = |inputs: &[PathBuf]| run("combined", inputs, &Mapping::default(), &out).unwrap();
+    let log = file(dir.path(), "access.log", lines(0, 100).as_bytes());
+    give(std::slice::from_ref(&log));
+    assert_eq!(asks(&out), 100);
+    // Grown, the last line half written.
+    fs::write(&log, lines(0, 200) + "10.0.0.1 - - [10/Oct/2024:0").unwrap();
+    give(std::slice::from_ref(&log));
+    assert_eq!(asks(&out), 200);
+    // Grown further and rotated: packed under another name, with its first successor, and once more as it was then.
+    let first = file(dir.path(), "access.log.1.gz", &packed(&lines(0, 250)));
+    fs::write(&log, lines(250, 300)).unwrap();
+    assert_eq!(give(&[log.clone(), first.clone()]).requests, 300);
+    let state = bytes_of(&out);
+    give(&[log.clone(), first.clone()]);
+    assert_eq!((asks(&out), bytes_of(&out) == state), (300, true));
+    // Each for itself, too.
+    fs::write(&log, lines(250, 310)).unwrap();
+    give(std::slice::from_ref(&log));
+    give(std::slice::from_ref(&first));
+    assert_eq!(asks(&out), 310);
+    // A copy of how it was once has nothing that the log lacks.
+    let report = give(&[file(dir.path(), "old.log", lines(0, 120).as_bytes())]);
+    assert_eq!((asks(&out), report.requests, report.failure(0.05)), (310, 0, None));
+    assert_eq!(report.skipped.0[&Reason::Twice].lines, 120);
+    // What gives nothing, as under a wrong mapping, takes nothing away.
+    let wrong = run("json-lines", std::slice::from_ref(&first), &Mapping::default(), &out).unwrap();
+    assert_eq!((asks(&out), wrong.requests), (310, 0));
+}
+
+#[test]
+fn copies_in_one_command_count_once_and_others_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = file(dir.path(), "a.log", lines(0, 200).as_bytes());
+    for (name, text, all, twice) in [
+        ("copy.log", lines(0, 200).into_bytes(), 200, 200),
+        ("earlier.log", lines(0, 120).into_bytes(), 200, 120),
+        ("later.log.gz", packed(&lines(0, 230)), 230, 200),
+        // Another instance, whose first request was the same.
+        ("instance.log", (lines(0, 1) + &lines(500, 599)).into_bytes(), 300, 0),
+    ] {
+        let other = file(dir.path(), name, &text);
+        for (n, inputs) in [[log.clone(), other.clone()], [other, log.clone()]].iter().enumerate() {
+            let out = dir.path().join(format!("{name}-{n}"));
+            let report = run("combined", inputs, &Mapping::default(), &out).unwrap();
+            let skipped = report.skipped.0.get(&Reason::Twice).map_or(0, |s| s.lines);
+            assert_eq!((asks(&out), report.requests, skipped), (all, all as u64, twice), "{name} {n}");
+            assert_eq!((report.skipped.faulty(), report.failure(0.0)), (0, None));
+        }
+    }
+    let mut frame = polars::prelude::DataFrame::new(
+        3,
+        vec![
+            polars::prelude::Column::new("ts_ms".into(), [1i64, 2, 3]),
+            polars::prelude::Column::new("endpoint".into(), ["/a", "/a", "/b"]),
+        ],
+    )
+    .unwrap();
+    let tables = ["t.parquet", "copy.parquet"].map(|name| dir.path().join(name));
+    tables.iter().for_each(|path| common::write(path, &mut frame, &[]));
+    let out = dir.path().join("tables");
+    assert_eq!((run("columns", &tables, &Mapping::default(), &out).unwrap().requests, asks(&out)), (3, 3));
+}
+
+/// Rows that are held back until templates are known are told of under their own file.
+#[test]
+fn a_bad_line_is_told_of_under_the_name_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let odd = file(dir.path(), "odd.jsonl", b"{\"time\":1714567890,\"method\":\"G T\",\"url\":\"/a\"}\n");
+    let good = file(dir.path(), "good.jsonl", b"{\"time\":1714567891,\"url\":\"/a\"}\n");
+    let report = run("json-lines", &[odd, good], &Mapping::default(), &dir.path().join("log")).unwrap();
+    let told = &report.skipped.0[&Reason::Request].first[0];
+    assert!(told.0.ends_with("odd.jsonl") && told.1 == 1, "{told:?}");
 }
 
 #[test]
@@ -147,8 +240,8 @@ fn spend_logs_keep_tokens_and_money() {
     let out = dir.path().join("log");
     let report = run("litellm", &[file(dir.path(), "spend.jsonl", text.as_bytes())], &Mapping::default(), &out).unwrap();
     assert_eq!((report.requests, report.skipped.faulty(), report.cost_nanousd), (27, 0, 27 * 1_500_000));
-    let log = read_log(&*out.to_string_lossy()).unwrap();
-    let keys: std::collections::BTreeSet<u64> = log.reads.iter().map(|r| r.key).collect();
+    let log = read_observed(&out.to_string_lossy(), 1_000).unwrap();
+    let keys: std::collections::BTreeSet<u64> = log.asks.iter().map(|r| r.key).collect();
     assert_eq!(keys.len(), 3);
     assert_eq!(report.failure(0.0), None, "cache hits are no faults");
 }

@@ -92,10 +92,12 @@ pub fn facts(observed: &Observed, natures: &[Nature]) -> Vec<Facts> {
         fact.explicit += u64::from(ask.origin_ttl_s.is_some());
         fact.timed |= ask.latency_us.is_some();
         let until_ns = ask.at_ns + ask.latency_us.unwrap_or(0).max(0) * 1_000;
+        // The length of a 304 is that of no answer.
+        let bytes = ask.bytes.filter(|_| ask.status != 304);
         let Some(before) = last.get(&ask.key).copied() else {
             fact.keys += 1;
             fact.repeats += weight - 1;
-            last.insert(ask.key, Last { at_ns: ask.at_ns, until_ns, hash: ask.hash, bytes: ask.bytes });
+            last.insert(ask.key, Last { at_ns: ask.at_ns, until_ns, hash: ask.hash, bytes });
             continue;
         };
         fact.repeats += weight;
@@ -107,11 +109,11 @@ pub fn facts(observed: &Observed, natures: &[Nature]) -> Vec<Facts> {
             if let Some(watched) = watched_s.get_mut(ask.route as usize) {
                 *watched += (ask.at_ns - before.at_ns) as f64 / 1e9;
             }
-        } else if let (Some(a), Some(b)) = (before.bytes, ask.bytes) {
-            fact.other_length += u64::from(a != b && ask.status != 304);
+        } else if let (Some(a), Some(b)) = (before.bytes, bytes) {
+            fact.other_length += u64::from(a != b);
         }
         let until_ns = if under_way { before.until_ns } else { until_ns };
-        last.insert(ask.key, Last { at_ns: ask.at_ns, until_ns, hash: ask.hash.or(before.hash), bytes: ask.bytes.or(before.bytes) });
+        last.insert(ask.key, Last { at_ns: ask.at_ns, until_ns, hash: ask.hash.or(before.hash), bytes: bytes.or(before.bytes) });
     }
     for (fact, watched) in facts.iter_mut().zip(watched_s) {
         fact.changes_per_hour = (watched > 0.0).then(|| fact.changed as f64 / watched * 3_600.0);

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use farthing_contract::features::TtlInput;
 use farthing_policy::{Levels, TtlParams, TtlSource};
 use farthing_replay::{Chooser, Decided, Engine, Event, EventKind, Trace, TraceRoute};
-use farthing_types::{Money, Span, Time, UncachedReason};
+use farthing_types::{Draw, DrawKind, Money, Span, Time, UncachedReason};
 
 use super::interval::{GROUPS, group};
+use crate::evaluate::stream::between;
 use crate::read::{Ask, Observed};
 
 /// Changes at once from which a route counts as one whose answers differ from call to call; as in `history`.
@@ -16,6 +17,9 @@ const JUDGED: u32 = 5;
 const NONDETERMINISTIC: f64 = 0.9;
 /// Share of a route's answers whose content must be known for its staleness to be judged.
 const KNOWN: f64 = 0.5;
+
+/// Requests of a row that are replayed one by one.
+const REPEATED: u32 = 1_000;
 
 /// Why a request cannot be answered from a cache, whatever the TTL.
 pub fn uncacheable(ask: &Ask) -> Option<UncachedReason> {
@@ -66,10 +70,25 @@ pub struct Field {
     pub natures: Vec<Nature>,
     /// Per read event, in their order.
     pub reads: Vec<ReadFact>,
-    /// Requests that no cache can answer: when, route, cost (count 1 for unpriced routes), group.
-    pub passed: Vec<(i64, u32, i64, u16)>,
+    /// Requests that no cache can answer.
+    pub passed: Vec<Passed>,
     /// Explicit lifetimes by time and key.
     explicit: HashMap<(i64, u32), i64>,
+}
+
+/// Requests that no cache can answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Passed {
+    /// When they came, ns.
+    pub at_ns: i64,
+    /// Their route.
+    pub route: u32,
+    /// How many.
+    pub weight: u32,
+    /// What each cost; 1 for unpriced routes.
+    pub cost: i64,
+    /// Block of key and day.
+    pub group: u16,
 }
 
 /// What the replay needs of a request.
@@ -77,6 +96,8 @@ pub struct Field {
 pub struct ReadFact {
     /// What it cost; 1 for unpriced routes.
     pub cost: i64,
+    /// Requests that it stands for.
+    pub weight: u32,
     /// Time to its answer.
     pub latency: Span,
     /// Block of key and day.
@@ -88,7 +109,9 @@ impl Field {
     pub fn of(observed: &Observed) -> Self {
         let natures = natures(observed);
         let mut numbers: HashMap<u64, u32> = HashMap::new();
-        let mut content: HashMap<u32, u64> = HashMap::new();
+        // When each key was fetched last, and what that found.
+        let mut content: HashMap<u32, (i64, u64)> = HashMap::new();
+        let draw = Draw::new(0);
         let mut field = Self {
             trace: Trace { routes: routes(observed, &natures), events: Vec::new() },
             natures,
@@ -100,27 +123,34 @@ impl Field {
             let cost = field.natures.get(ask.route as usize).and_then(|n| n.price).map_or(1, |mean| ask.cost.unwrap_or(mean));
             let group = group(ask.key, ask.at_ns);
             if uncacheable(ask).is_some() {
-                field.passed.push((ask.at_ns, ask.route, cost.saturating_mul(i64::from(ask.weight)), group));
+                field.passed.push(Passed { at_ns: ask.at_ns, route: ask.route, weight: ask.weight, cost, group });
                 continue;
             }
             let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
             let key = *numbers.entry(ask.key).or_insert(next);
             let bytes = ask.bytes.and_then(|b| u32::try_from(b).ok()).unwrap_or(0);
             let event = Event { at: Time::from_nanos(ask.at_ns), key, route: ask.route as u16, kind: EventKind::Read, bytes };
-            if let Some(hash) = ask.hash
-                && content.insert(key, hash) != Some(hash)
-            {
-                field.trace.events.push(Event { kind: EventKind::Change, ..event });
+            if let Some(hash) = ask.hash {
+                let before = content.insert(key, (ask.at_ns, hash));
+                if before.is_none_or(|(_, known)| known != hash) {
+                    let place = draw.uniform(DrawKind::Sample, "advise.change", field.reads.len() as u128, 0);
+                    let at = Time::from_nanos(between(before.map(|(since, _)| since), ask.at_ns, place));
+                    field.trace.events.push(Event { at, kind: EventKind::Change, ..event });
+                }
             }
             if let Some(seconds) = ask.origin_ttl_s {
                 field.explicit.insert((ask.at_ns, key), seconds);
             }
             let latency = Span::from_micros(ask.latency_us.and_then(|l| u64::try_from(l).ok()).unwrap_or(0));
-            for _ in 0..ask.weight.min(1_000) {
+            // The last one of a long row stands for all that are left: they came at once, so what the one before came to holds for them.
+            for n in 1..=ask.weight.min(REPEATED) {
+                let weight = if n == REPEATED { ask.weight - n + 1 } else { 1 };
                 field.trace.events.push(event);
-                field.reads.push(ReadFact { cost, latency, group });
+                field.reads.push(ReadFact { cost, weight, latency, group });
             }
         }
+        // Changes lie before the fetches that found them; reads stay in the order of their facts.
+        field.trace.events.sort_by_key(|e| (e.at, e.kind == EventKind::Read));
         field
     }
 
@@ -157,7 +187,7 @@ fn natures(observed: &Observed) -> Vec<Nature> {
         changed: u32,
     }
     let mut sums = vec![Sums::default(); observed.routes.len()];
-    let mut last: HashMap<u64, (i64, u64)> = HashMap::new();
+    let mut last: HashMap<u64, Seen> = HashMap::new();
     for ask in &observed.asks {
         let Some(sum) = sums.get_mut(ask.route as usize) else { continue };
         if let Some(cost) = ask.cost {
@@ -167,15 +197,24 @@ fn natures(observed: &Observed) -> Vec<Nature> {
         if uncacheable(ask).is_some() {
             continue;
         }
-        // A hit of the log's own cache was answered from an answer that is in the log.
         sum.cacheable += 1;
-        sum.hashed += u64::from(ask.hash.is_some() || !ask.called);
-        let Some(hash) = ask.hash else { continue };
-        if let Some((at_ns, before)) = last.insert(ask.key, (ask.at_ns, hash))
-            && ask.at_ns - at_ns <= AT_ONCE_NS
-        {
+        let Some(hash) = ask.hash else {
+            if let Some(seen) = last.get_mut(&ask.key).filter(|_| !ask.called) {
+                seen.hits += 1;
+            }
+            continue;
+        };
+        sum.hashed += 1;
+        let now = Seen { at_ns: ask.at_ns, hash, hits: 0 };
+        let Some(before) = last.insert(ask.key, now) else { continue };
+        // What the origin would have answered to a hit of the log's own cache is known when the fetches on both sides of it say the
+        // same. Between two that differ it is not, nor after the last one.
+        if before.hash == hash {
+            sum.hashed += before.hits;
+        }
+        if ask.at_ns - before.at_ns <= AT_ONCE_NS {
             sum.at_once += 1;
-            sum.changed += u32::from(before != hash);
+            sum.changed += u32::from(before.hash != hash);
         }
     }
     let nature = |s: Sums| Nature {
@@ -184,6 +223,15 @@ fn natures(observed: &Observed) -> Vec<Nature> {
         price: (s.priced > 0).then(|| i64::try_from(s.paid / i128::from(s.priced)).unwrap_or(i64::MAX)),
     };
     sums.into_iter().map(nature).collect()
+}
+
+/// The last fetch of a key.
+#[derive(Clone, Copy)]
+struct Seen {
+    at_ns: i64,
+    hash: u64,
+    /// Hits since then.
+    hits: u64,
 }
 
 /// How a route is run.
@@ -216,19 +264,17 @@ impl Setting {
 pub struct RouteRun {
     /// Base and bill per block group.
     pub groups: Vec<(i64, i64)>,
+    /// Requests and calls per block group.
+    pub counts: Vec<(i64, i64)>,
     /// Requests, uncacheable ones included.
     pub requests: u64,
     /// Answers that differed from what the origin would have said.
     pub stale: u64,
-    /// Calls.
-    pub calls: u64,
-    /// Requests that went to the origin because they are never cached.
-    pub passed: u64,
 }
 
 impl RouteRun {
     fn new() -> Self {
-        Self { groups: vec![(0, 0); GROUPS], requests: 0, stale: 0, calls: 0, passed: 0 }
+        Self { groups: vec![(0, 0); GROUPS], counts: vec![(0, 0); GROUPS], requests: 0, stale: 0 }
     }
 
     /// What the requests would have cost, and what they cost.
@@ -247,10 +293,18 @@ impl RouteRun {
         self.stale as f64 / self.requests.max(1) as f64
     }
 
-    fn pay(&mut self, group: u16, base: i64, bill: i64) {
-        if let Some(slot) = self.groups.get_mut(usize::from(group)) {
-            *slot = (slot.0.saturating_add(base), slot.1.saturating_add(bill));
-        }
+    /// Requests of a block group, each at a cost, and whether calls were made for them.
+    fn pay(&mut self, group: u16, (weight, cost): (u32, i64), called: bool) {
+        self.requests += u64::from(weight);
+        let weight = i64::from(weight);
+        let add = |slot: Option<&mut (i64, i64)>, amount: i64| {
+            if let Some((base, bill)) = slot {
+                *base = base.saturating_add(amount);
+                *bill = bill.saturating_add(if called { amount } else { 0 });
+            }
+        };
+        add(self.groups.get_mut(usize::from(group)), cost.saturating_mul(weight));
+        add(self.counts.get_mut(usize::from(group)), weight);
     }
 }
 
@@ -287,19 +341,15 @@ impl Field {
             let outcome = engine.run(&self.trace, one, &mut chooser);
             let route = usize::from(event.route);
             let Some(run) = runs.get_mut(route) else { continue };
-            run.requests += 1;
-            run.calls += u64::from(chooser.called);
             // A shared call is as fresh as any.
-            run.stale += outcome.routes.get(route).map_or(0, |r| r.stale);
-            run.pay(fact.group, fact.cost, if chooser.called { fact.cost } else { 0 });
+            run.stale += outcome.routes.get(route).map_or(0, |r| r.stale) * u64::from(fact.weight);
+            run.pay(fact.group, (fact.weight, fact.cost), chooser.called);
         }
         let (from, to) = part.times;
-        for (_, route, cost, group) in self.passed.iter().filter(|(at, ..)| (from..to).contains(at)) {
-            let Some(run) = runs.get_mut(*route as usize) else { continue };
-            run.requests += 1;
-            run.passed += 1;
-            run.calls += 1;
-            run.pay(*group, *cost, *cost);
+        for passed in self.passed.iter().filter(|p| (from..to).contains(&p.at_ns)) {
+            if let Some(run) = runs.get_mut(passed.route as usize) {
+                run.pay(passed.group, (passed.weight, passed.cost), true);
+            }
         }
         runs
     }
@@ -322,7 +372,8 @@ impl Chooser for Advised<'_> {
         let shared = if setting.dedupe { self.latency } else { Span::ZERO };
         let explicit = self.field.explicit.get(&(event.at.nanos(), event.key)).filter(|_| setting.origin);
         let fresh = match (explicit, setting.ttl) {
-            (Some(seconds), _) => Span::from_secs(u64::try_from(*seconds).unwrap_or(0)),
+            // The proxy keeps nothing for longer than the route's `max_ttl`, whatever the origin says.
+            (Some(seconds), _) => Span::from_secs(u64::try_from(*seconds).unwrap_or(0)).min(setting.ttl.unwrap_or_default().max),
             (None, Some(_)) => self.decided.ttl(event, input),
             (None, None) => Span::ZERO,
         };

@@ -28,6 +28,16 @@ pub struct Saving {
     pub high: f64,
 }
 
+/// A saving whose lower end is below this is none.
+pub const WORTH: f64 = 0.005;
+
+impl Saving {
+    /// Whether it is worth a change.
+    pub fn is_worth(&self) -> bool {
+        self.low > WORTH || (self.share > 2.0 * WORTH && self.low > 0.0)
+    }
+}
+
 /// The saving over groups of (base, bill). With fewer than two groups that cost anything the interval is all that is possible.
 pub fn saving(groups: &[(i64, i64)], seed: u64) -> Saving {
     let used: Vec<(i64, i64)> = groups.iter().copied().filter(|(base, _)| *base > 0).collect();

@@ -20,7 +20,7 @@ use crate::error::TrainError;
 use crate::read::Observed;
 use bundle::Published;
 use facts::Facts;
-use field::{Field, Part, RouteRun};
+use field::{Field, Nature, Part, RouteRun};
 use interval::{GROUPS, Saving, saving};
 pub use toml::{Base, settings_of};
 use ways::{Choice, Tried, Way};
@@ -29,8 +29,6 @@ use ways::{Choice, Tried, Way};
 const BUDGETS: [f64; 3] = [0.0, 0.001, 0.01];
 /// Requests below which nothing can be said.
 const FEWEST: usize = 100;
-/// A saving whose lower end is below this is none.
-const WORTH: f64 = 0.005;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +113,8 @@ pub struct Advice {
     pub saving: Saving,
     /// Saving in calls over all routes, the holdout taken off.
     pub calls_saving: Saving,
+    /// Saving in calls over the routes without a price, the holdout taken off.
+    pub unpriced_saving: Saving,
     /// Stale answers over all answers.
     pub stale_share: f64,
     /// Routes without a price.
@@ -166,15 +166,19 @@ pub fn advise(observed: &Observed, table: Option<&Published>, base: &Base, optio
         bill_nanousd: 0,
         saving: Saving::default(),
         calls_saving: Saving::default(),
+        unpriced_saving: Saving::default(),
         stale_share: 0.0,
         unpriced: Vec::new(),
         toml: String::new(),
         sentence: String::new(),
     };
     work.total(&mut advice, &run);
-    if !advice.pays() {
-        // A saving that is none is worth no change, not even on the route where most of it is.
-        chosen = chosen.iter().map(|_| Choice::observe()).collect();
+    let (money, calls) = (advice.saving.is_worth(), advice.unpriced_saving.is_worth());
+    if !(money && calls) {
+        // A saving that is none is worth no change, not even on the route where most of it is. Money and calls are not added up: what
+        // one of them is worth says nothing of the other.
+        let idle = |nature: &Nature| if nature.price.is_some() { !money } else { !calls };
+        chosen.iter_mut().zip(&field.natures).filter(|(_, nature)| idle(nature)).for_each(|(choice, _)| *choice = Choice::observe());
         run = work.run(&chosen, options.stale);
         work.total(&mut advice, &run);
     }
@@ -261,16 +265,19 @@ impl Work<'_> {
     fn total(&self, advice: &mut Advice, runs: &[RouteRun]) {
         let kept = 1.0 - HoldoutConfig::default().share;
         let less = |s: Saving| Saving { share: s.share * kept, low: s.low * kept, high: s.high * kept };
-        let (mut money, mut calls) = (vec![(0i64, 0i64); GROUPS], Vec::new());
+        let nothing = || vec![(0i64, 0i64); GROUPS];
+        let (mut money, mut calls, mut unpriced) = (nothing(), nothing(), nothing());
+        let add = |sums: &mut Vec<(i64, i64)>, groups: &[(i64, i64)]| {
+            sums.iter_mut().zip(groups).for_each(|(sum, (a, b))| *sum = (sum.0.saturating_add(*a), sum.1.saturating_add(*b)));
+        };
         let (mut stale, mut requests) = (0, 0);
         for (run, nature) in runs.iter().zip(&self.field.natures) {
             (stale, requests) = (stale + run.stale, requests + run.requests);
-            calls.push((i64::try_from(run.requests).unwrap_or(i64::MAX), i64::try_from(run.calls).unwrap_or(i64::MAX)));
+            add(&mut calls, &run.counts);
             if nature.price.is_some() {
-                money
-                    .iter_mut()
-                    .zip(&run.groups)
-                    .for_each(|(sum, (base, bill))| *sum = (sum.0.saturating_add(*base), sum.1.saturating_add(*bill)));
+                add(&mut money, &run.groups);
+            } else {
+                add(&mut unpriced, &run.counts);
             }
         }
         let sum = |of: fn(&(i64, i64)) -> i64| money.iter().map(of).fold(0i64, i64::saturating_add);
@@ -279,15 +286,15 @@ impl Work<'_> {
         advice.bill_nanousd = advice.base_nanousd - (saved as f64 * kept).round() as i64;
         advice.saving = less(saving(&money, self.seed));
         advice.calls_saving = less(saving(&calls, self.seed));
+        advice.unpriced_saving = less(saving(&unpriced, self.seed));
         advice.stale_share = stale as f64 / requests.max(1) as f64;
     }
 }
 
 impl Advice {
-    /// Whether there is anything to save.
+    /// Whether there is anything to save, in money or, on routes without a price, in calls.
     pub fn pays(&self) -> bool {
-        let saving = if self.base_nanousd > 0 { self.saving } else { self.calls_saving };
-        saving.low > WORTH || (saving.share > 2.0 * WORTH && saving.low > 0.0)
+        self.saving.is_worth() || self.unpriced_saving.is_worth()
     }
 
     /// For a terminal.

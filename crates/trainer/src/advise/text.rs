@@ -135,6 +135,20 @@ fn push_way(out: &mut String, route: &RouteAdvice, way: Way) {
     out.push('\n');
 }
 
+/// What is saved, in money and in calls where these are worth telling.
+fn saved(advice: &Advice, after: &str) -> String {
+    let calls = interval(&advice.unpriced_saving);
+    let which = if advice.unpriced.len() == advice.routes.len() { "" } else { "to routes without a price " };
+    let in_calls =
+        || format!("the calls {which}of the last {after} by {calls}{}", if which.is_empty() { " (nothing is priced)" } else { "" });
+    if !advice.saving.is_worth() {
+        return in_calls();
+    }
+    let (from, to) = (usd(advice.base_nanousd), usd(advice.bill_nanousd));
+    let money = format!("the bill of the last {after} by {}, from {from} to {to}", interval(&advice.saving));
+    if advice.unpriced_saving.is_worth() { format!("{money}, and {}", in_calls()) } else { money }
+}
+
 /// All of it in a sentence.
 pub fn sentence(advice: &Advice) -> String {
     let after = time(advice.to_ns - advice.cut_ns);
@@ -142,26 +156,17 @@ pub fn sentence(advice: &Advice) -> String {
     let changed = advice.routes.iter().filter(|r| r.advised != "observe").count();
     let ask = "run `farthing serve --mode observe` for a few days, which changes nothing and logs when answers change, and ask again";
     if advice.pays() {
-        let money = if advice.base_nanousd > 0 {
-            format!(
-                "the bill of the last {after} by {}, from {} to {}",
-                interval(&advice.saving),
-                usd(advice.base_nanousd),
-                usd(advice.bill_nanousd)
-            )
-        } else {
-            format!("the calls of the last {after} by {} (nothing is priced)", interval(&advice.calls_saving))
-        };
+        let cut = saved(advice, &after);
         let more =
             if unknown > 0 { format!(" For {unknown} routes this log does not say when answers change: {ask}.") } else { String::new() };
         return format!(
-            "This configuration changes {changed} of {} routes; it would have cut {money}, with {:.2} % of the answers stale.{more}",
+            "This configuration changes {changed} of {} routes; it would have cut {cut}, with {:.2} % of the answers stale.{more}",
             advice.routes.len(),
             100.0 * advice.stale_share
         );
     }
     let repeats = advice.routes.iter().filter(|r| !r.facts.known).flat_map(|r| &r.potential).map(|p| p.saving).fold(0.0, f64::max);
-    if unknown > 0 && repeats > super::WORTH {
+    if unknown > 0 && repeats > super::interval::WORTH {
         return format!("This log does not say when answers change, so no saving can be promised; requests do repeat: {ask}.");
     }
     if unknown > 0 {

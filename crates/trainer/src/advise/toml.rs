@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use farthing_config::{Config, Flags, HoldoutConfig, Mode, System, TtlBy};
+use farthing_config::{Config, ConfigError, Flags, HoldoutConfig, Mode, Problem, System, TtlBy};
 use farthing_policy::{TtlParams, TtlSource};
 use toml::{Table, Value};
 
@@ -53,8 +53,9 @@ fn keys(route: &ObservedRoute, choice: &Choice, stale_budget: f64) -> Vec<(&'sta
     let Some(ttl) = &choice.setting.ttl else {
         let mode = if choice.setting == Setting::OBSERVE { "observe" } else { "respect" };
         let mut keys = vec![("mode", text(mode)), ("dedupe", Value::Boolean(true)), ("stale_budget", Value::Float(stale_budget))];
-        if route.shared && mode != "observe" {
-            keys.push(("shared", Value::Boolean(true)));
+        if mode == "respect" {
+            keys.push(("cache", Value::Boolean(true)));
+            keys.extend(route.shared.then_some(("shared", Value::Boolean(true))));
         }
         return keys;
     };
@@ -76,6 +77,22 @@ fn keys(route: &ObservedRoute, choice: &Choice, stale_budget: f64) -> Vec<(&'sta
     keys
 }
 
+/// Bounds of TTLs under which a choice was counted; where a route has its own, these take their place. What changes nothing has none.
+fn bounds(choice: &Choice) -> Vec<(&'static str, Value)> {
+    if choice.setting == Setting::OBSERVE {
+        return Vec::new();
+    }
+    let ttl = choice.setting.ttl.unwrap_or_default();
+    let bounds = [("min_ttl", ttl.min), ("base_ttl", ttl.base), ("max_ttl", ttl.max)];
+    bounds.map(|(key, span)| (key, Value::String(seconds(span.as_secs())))).to_vec()
+}
+
+/// The table of a name within another one.
+fn within<'t>(table: &'t mut Table, name: &str, path: &str) -> Result<&'t mut Table, String> {
+    let inner = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+    inner.as_table_mut().ok_or_else(|| format!("{path}: not a table"))
+}
+
 fn merged<'a>(
     (path, text): (&Path, &str),
     routes: impl Iterator<Item = (&'a ObservedRoute, &'a Choice)>,
@@ -83,28 +100,84 @@ fn merged<'a>(
 ) -> Result<String, TrainError> {
     let wrong = |reason: String| TrainError::Config { path: path.to_path_buf(), reason };
     let mut all: Table = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
-    let mut table_used = false;
-    for (route, choice) in routes {
-        let tables = all.entry("routes").or_insert_with(|| Value::Table(Table::new()));
-        let tables = tables.as_table_mut().ok_or_else(|| wrong("routes: not a table".to_owned()))?;
+    let routes: Vec<_> = routes.collect();
+    for (route, choice) in &routes {
+        let tables = within(&mut all, "routes", "routes").map_err(wrong)?;
         let known = tables.contains_key(&route.name);
-        let entry = tables.entry(route.name.as_str()).or_insert_with(|| Value::Table(Table::new()));
-        let entry = entry.as_table_mut().ok_or_else(|| wrong(format!("routes.{}: not a table", route.name)))?;
-        if !known && !route.provider.is_empty() {
-            entry.insert("provider".to_owned(), Value::String(route.provider.clone()));
+        let entry = within(tables, &route.name, &format!("routes.{}", route.name)).map_err(wrong)?;
+        for (key, value) in bounds(choice) {
+            if entry.contains_key(key) {
+                entry.insert(key.to_owned(), value);
+            }
         }
         for (key, value) in keys(route, choice, stale_budget) {
             entry.insert(key.to_owned(), value);
         }
-        table_used |= choice.way == Way::Table;
-    }
-    if table_used {
-        let models = all.entry("models").or_insert_with(|| Value::Table(Table::new()));
-        if let Some(models) = models.as_table_mut() {
-            models.entry("dir").or_insert_with(|| Value::String(base.models.display().to_string()));
+        if !known {
+            entry.extend(place(route).into_iter().map(|(key, value)| (key.to_owned(), value)));
+            let provider = provider(route);
+            let known = within(&mut all, "providers", "providers").map_err(wrong)?;
+            let made = || Value::Table(Table::from_iter([("base_url".to_owned(), Value::String(address(provider)))]));
+            known.entry(plain(provider)).or_insert_with(made);
         }
     }
-    toml::to_string_pretty(&all).map_err(|e| wrong(e.to_string()))
+    if routes.iter().any(|(_, choice)| choice.way == Way::Table) {
+        let models = within(&mut all, "models", "models").map_err(wrong)?;
+        models.entry("dir").or_insert_with(|| Value::String(base.models.display().to_string()));
+    }
+    let advised = toml::to_string_pretty(&all).map_err(|e| wrong(e.to_string()))?;
+    let new = new_problems((path, text), &advised);
+    if !new.is_empty() {
+        return Err(wrong(format!("what is advised does not fit in there: {}", new.join("; "))));
+    }
+    Ok(told(&advised, &routes) + &advised)
+}
+
+/// What is wrong in the advised text and was not in the present one. What that lacks on this machine, like a credential in the
+/// environment, is no matter of the advice.
+fn new_problems((path, present): (&Path, &str), advised: &str) -> Vec<String> {
+    let problems = |text: &str| match Config::parse(text, &path.to_string_lossy(), &Flags::default(), &System) {
+        Ok(_) => Vec::new(),
+        Err(ConfigError::Problems(problems)) => problems,
+        // No matter of the text.
+        Err(_) => Vec::new(),
+    };
+    let before = problems(present);
+    let was = |new: &Problem| before.iter().any(|old| (&old.key, &old.found) == (&new.key, &new.found));
+    problems(advised).iter().filter(|new| !was(new)).map(|p| format!("{}: {}; {}", p.key, p.found, p.remedy)).collect()
+}
+
+/// A comment on routes where the configuration does something else than what was counted: the terms of a provider bound what is kept.
+fn told(advised: &str, routes: &[(&ObservedRoute, &Choice)]) -> String {
+    let Ok(config) = Config::parse(advised, "advice", &Flags::default(), &System) else { return String::new() };
+    let observed: Vec<ObservedRoute> = routes.iter().map(|(route, _)| (*route).clone()).collect();
+    let what = |s: &Setting| (s.ttl.map(|t| (t.source, t.base, t.min, t.max)), s.dedupe, s.origin);
+    let settings = settings_of(&config, &observed, &|_| None);
+    let other =
+        routes.iter().zip(&settings).filter(|((_, choice), is)| choice.setting != Setting::OBSERVE && what(&choice.setting) != what(is));
+    let names: Vec<String> = other.map(|((route, _), _)| name(&route.name)).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("# Saves less than was counted, for the provider's terms bound what is kept: {}.\n", names.join(", "))
+}
+
+/// Provider and place of a route that the configuration does not know yet.
+fn place(route: &ObservedRoute) -> Vec<(&'static str, Value)> {
+    let text = |t: &str| Value::String(t.to_owned());
+    let mut keys = vec![("provider", text(&plain(provider(route))))];
+    if let Some(host) = host(&route.provider) {
+        keys.push(("hosts", Value::Array(vec![text(host.split(':').next().unwrap_or(host))])));
+    }
+    if let Some(prefix) = prefix(&route.endpoints) {
+        keys.extend([("path_prefix", text(&prefix)), ("strip_prefix", text("/"))]);
+    }
+    keys
+}
+
+/// The address of a provider that is called by it.
+fn address(provider: &str) -> String {
+    host(provider).map_or_else(|| "https://example.invalid".to_owned(), |host| format!("https://{host}"))
 }
 
 fn whole<'a>(routes: impl Iterator<Item = (&'a ObservedRoute, &'a Choice)>, (base, stale_budget): (&Base, f64)) -> String {
@@ -119,18 +192,13 @@ fn whole<'a>(routes: impl Iterator<Item = (&'a ObservedRoute, &'a Choice)>, (bas
     providers.dedup();
     for provider in providers {
         let _ = writeln!(out, "\n[providers.{}]", name(&plain(provider)));
-        match host(provider) {
-            Some(host) => out.push_str(&format!("base_url = {}\n", quoted(&format!("https://{host}")))),
-            None => out.push_str("base_url = \"https://example.invalid\" # put the provider's address here\n"),
-        }
+        let hint = if host(provider).is_none() { " # put the provider's address here" } else { "" };
+        let _ = writeln!(out, "base_url = {}{hint}", quoted(&address(provider)));
     }
     for (route, choice) in routes {
-        let _ = writeln!(out, "\n[routes.{}]\nprovider = {}", name(&route.name), quoted(&plain(provider(route))));
-        if let Some(host) = host(&route.provider) {
-            let _ = writeln!(out, "hosts = [{}]", quoted(host.split(':').next().unwrap_or(host)));
-        }
-        if let Some(prefix) = prefix(&route.endpoints) {
-            let _ = writeln!(out, "path_prefix = {}\nstrip_prefix = \"/\"", quoted(&prefix));
+        let _ = writeln!(out, "\n[routes.{}]", name(&route.name));
+        for (key, value) in place(route) {
+            let _ = writeln!(out, "{key} = {value}");
         }
         for (key, value) in keys(route, choice, stale_budget) {
             let _ = writeln!(out, "{key} = {value}");
@@ -258,6 +326,66 @@ mod tests {
         }
         let broken = Base { present: Some(("f.toml".into(), "[[".into())), ..base };
         assert!(render(&observed, &[Choice::observe()], &broken, 0.01).unwrap_err().to_string().contains("f.toml"));
+    }
+
+    const PRESENT: &str = "[providers.geo]\nbase_url = \"https://maps.test\"\nprice = \"0.002\"\n";
+
+    fn into(text: &str, route: ObservedRoute, choice: Choice) -> Result<String, TrainError> {
+        let observed = Observed { routes: vec![route], ..Observed::default() };
+        render(&observed, &[choice], &Base { present: Some(("f.toml".into(), text.into())), models: "models".into() }, 0.01)
+    }
+
+    fn respect() -> Choice {
+        Choice { way: Way::Respect, setting: Setting::RESPECT, name: "respect".into() }
+    }
+
+    #[test]
+    fn what_a_route_has_of_its_own_does_not_undo_the_advice() {
+        for own in [
+            "",
+            "cache = false\n",
+            "min_ttl = \"10m\"\n",
+            "min_ttl = \"2d\"\nbase_ttl = \"2d\"\nmax_ttl = \"3d\"\n",
+            "max_ttl = \"30s\"\ndedupe = false\n",
+        ] {
+            for choice in [fixed(Span::from_secs(15)), fixed(Span::from_secs(450)), respect()] {
+                let text = format!("{PRESENT}[routes.geo]\n{own}");
+                let advised = into(&text, route("geo", "geo", &[]), choice.clone()).unwrap();
+                let config = Config::parse(&advised, "t", &Flags::default(), &System).unwrap();
+                let setting = settings_of(&config, &[route("geo", "geo", &[])], &|_| None)[0];
+                let what = |s: Setting| (s.ttl.map(|t| (t.source, t.base, t.min, t.max)), s.dedupe, s.origin);
+                assert_eq!(what(setting), what(choice.setting), "{own}: {advised}");
+                assert_eq!(
+                    config.route("geo").unwrap().max_ttl,
+                    choice.setting.ttl.unwrap_or_default().max,
+                    "what the origin says is bounded by it"
+                );
+                assert!(!advised.starts_with('#'), "{advised}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_present_configuration_is_told() {
+        let terms = "terms = { share = false }\n[routes.geo]\n";
+        let told = into(&format!("{PRESENT}{terms}"), route("geo", "geo", &[]), fixed(Span::from_secs(60))).unwrap_err().to_string();
+        assert!(told.contains("f.toml") && told.contains("routes.geo.shared") && told.contains("set it to false"), "{told}");
+        // What is wrong already, as a credential that is not in this environment, does not matter.
+        let absent = format!("{PRESENT}credential = {{ env = \"FARTHING_TEST_ABSENT\" }}\n[routes.geo]\n");
+        assert!(into(&absent, route("geo", "geo", &[]), fixed(Span::from_secs(60))).is_ok());
+        let bounded = format!("{PRESENT}terms = {{ max_store = \"1h\" }}\n[routes.geo]\n");
+        let advised = into(&bounded, route("geo", "geo", &[]), fixed(Span::from_secs(60))).unwrap();
+        assert!(advised.starts_with("# Saves less than was counted") && advised.contains(": geo.\n"), "{advised}");
+    }
+
+    #[test]
+    fn routes_that_are_new_get_their_place() {
+        let present = format!("{PRESENT}[routes.geo]\n");
+        let advised = into(&present, route("v1-rates", "api.test:8443", &["/v1/rates/{id}"]), fixed(Span::from_secs(60))).unwrap();
+        let config = Config::parse(&advised, "t", &Flags::default(), &System).unwrap();
+        let rates = config.route("v1-rates").unwrap();
+        assert_eq!((&*rates.provider, &*rates.matcher.path_prefix, &*rates.matcher.hosts[0]), ("api.test-8443", "/v1/rates", "api.test"));
+        assert!(config.route("geo").is_some());
     }
 
     #[test]

@@ -19,6 +19,10 @@ impl Numbers {
         let next = self.0.len() as u32;
         *self.0.entry(key).or_insert(next)
     }
+
+    fn known(&self, key: u64) -> Option<u32> {
+        self.0.get(&key).copied()
+    }
 }
 
 /// The events of a public trace; every call costs the same.
@@ -36,7 +40,8 @@ pub fn of_trace(trace: &read::Trace) -> Trace {
 }
 
 /// The events that a log tells of: its reads (its fetches, where requests were not logged), and a change somewhere between two
-/// fetches that differ, at a place that depends on the log alone. Routes in `without` are left out.
+/// fetches that differ, at a place that depends on the log alone. Routes in `without` are left out, and reads of keys without any fetch:
+/// nobody knows when their answers change, and here they would count as answers that never do.
 pub fn of_log(log: &Log, without: &[String]) -> Trace {
     let kept: Vec<bool> = log.routes.iter().map(|route| !without.contains(route)).collect();
     let kept = |route: u32| kept.get(route as usize).copied().unwrap_or(false);
@@ -50,11 +55,7 @@ pub fn of_log(log: &Log, without: &[String]) -> Trace {
         let before = last.insert(fetch.key, (fetch.at_ns, fetch.hash));
         if before.is_none_or(|(_, hash)| hash != fetch.hash) {
             let place = draw.uniform(DrawKind::Sample, "train.change", n as u128, 0);
-            let back = before.map_or(0.0, |(since, _)| (fetch.at_ns - since) as f64 * place);
-            // At least a little after the last fetch, which did not see it.
-            let at = Time::from_nanos(
-                before.map_or(fetch.at_ns, |(since, _)| (fetch.at_ns - back as i64).clamp(since + 1, fetch.at_ns.max(since + 1))),
-            );
+            let at = Time::from_nanos(between(before.map(|(since, _)| since), fetch.at_ns, place));
             events.push(Event { at, key, route, kind: EventKind::Change, bytes });
         }
         if log.reads.is_empty() {
@@ -62,17 +63,20 @@ pub fn of_log(log: &Log, without: &[String]) -> Trace {
         }
     }
     for read in log.reads.iter().filter(|read| kept(read.route)) {
-        let event = Event {
-            at: Time::from_nanos(read.at_ns),
-            key: numbers.of(read.key),
-            route: read.route as u16,
-            kind: EventKind::Read,
-            bytes: 0,
-        };
+        let Some(key) = numbers.known(read.key) else { continue };
+        let event = Event { at: Time::from_nanos(read.at_ns), key, route: read.route as u16, kind: EventKind::Read, bytes: 0 };
         events.extend(std::iter::repeat_n(event, read.weight.min(1_000) as usize));
     }
     events.sort_by_key(|e| (e.at, e.kind == EventKind::Read, e.key));
     Trace { routes: routes(log), events }
+}
+
+/// When an answer changed that a fetch at `at_ns` found changed: nobody saw it, so somewhere, at `place` of 0 to 1, since the fetch before,
+/// and at least a little after that, which did not see it. Without one it is as old as the fetch.
+pub(crate) fn between(since_ns: Option<i64>, at_ns: i64, place: f64) -> i64 {
+    let Some(since) = since_ns else { return at_ns };
+    let back = (at_ns - since) as f64 * place;
+    (at_ns - back as i64).clamp(since + 1, at_ns.max(since + 1))
 }
 
 /// Routes with the mean price of their calls; unpriced ones with the mean over all, or [`USUAL`] when none is priced.

@@ -6,7 +6,7 @@ use farthing_types::{Money, UncachedReason};
 
 use super::fingerprint;
 use super::mapping::{Field, Mapping};
-use super::record::{Record, What, cache_control, dollars, url};
+use super::record::{Record, Reuse, What, cache_control, dollars, url};
 use super::skipped::Reason;
 
 /// A value of a foreign row.
@@ -94,7 +94,9 @@ pub fn record<'a>(row: &dyn Row<'a>, mapping: &Mapping) -> Result<Record<'a>, Re
     let text = |field| cell(field).and_then(Cell::text);
     let etag = text(Field::Etag).map(|t| fingerprint::of(t.as_bytes()));
     let body = text(Field::BodyHash).map(|t| fingerprint::of(t.as_bytes()));
-    let (max_age, forbidden) = text(Field::CacheControl).map_or((None, None), |t| cache_control(&t));
+    let said = text(Field::CacheControl).map_or_else(Reuse::default, |t| cache_control(&t));
+    // A lifetime that the log names by itself is the one that was in force.
+    let reuse = whole(Field::TtlS)?.map_or(said, |ttl_s| Reuse { ttl_s: Some(ttl_s), shared_ttl_s: None, ..said });
     let input = whole(Field::TokensInput)?;
     let cached = whole(Field::TokensCachedInput)?;
     Ok(Record {
@@ -109,8 +111,7 @@ pub fn record<'a>(row: &dyn Row<'a>, mapping: &Mapping) -> Result<Record<'a>, Re
         body: body.or(etag),
         etag,
         last_modified_ns: text(Field::LastModified).and_then(|t| modified(&t, mapping)),
-        origin_ttl_s: whole(Field::TtlS)?.or(max_age),
-        forbidden,
+        reuse,
         request_body: text(Field::RequestBody),
         tokens: [input.map(|all| (all - cached.unwrap_or(0)).max(0)), cached, whole(Field::TokensOutput)?],
         model: text(Field::Model),
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!((&*record.method, record.status, record.bytes, record.latency_us), ("POST", Some(200), Some(7), Some(1_250)));
         assert_eq!(record.cost.map(Money::nanos), Some(2_000));
         assert!(record.etag.is_some() && record.body == record.etag, "an ETag stands for the body where no digest does");
-        assert_eq!((record.origin_ttl_s, record.forbidden), (Some(5), Some(UncachedReason::OriginNoStore)));
+        assert_eq!((record.reuse.ttl_s, record.reuse.forbidden), (Some(5), Some(UncachedReason::OriginNoStore)));
         assert_eq!(record.last_modified_ns, Some(784_111_777_000_000_000));
         assert_eq!(record.tokens, [Some(70), Some(30), None]);
     }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::cells::{Cell, Row, record};
+use super::copies::Identity;
 use super::fingerprint::Fingerprint;
 use super::format::{Format, Sink, each_line};
 use super::mapping::{Field, Mapping, Unit};
@@ -53,7 +54,7 @@ fn usual() -> Mapping {
     Mapping { time_format: TimeFormat::EpochMs, latency_unit: Unit::Ms, ..Mapping::of(&pairs) }
 }
 
-fn is_parquet(path: &Path) -> Result<bool, TrainError> {
+pub(super) fn is_parquet(path: &Path) -> Result<bool, TrainError> {
     if path == Path::new("-") {
         return Ok(false);
     }
@@ -103,7 +104,6 @@ fn parquet(mapping: &Mapping, given: bool, path: &Path, sink: &mut dyn Sink) -> 
     check(mapping, given, path, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     let places: Vec<Option<&str>> = Field::ALL.iter().map(|f| mapping.place(*f).filter(|p| names.iter().any(|n| n == p))).collect();
     let print = file_fingerprint(path)?;
-    sink.begin(print);
     let bytes = std::fs::metadata(path).map_err(TrainError::io(path))?.len();
     let rows = table.rows();
     for start in (0..rows).step_by(SLICE) {
@@ -112,17 +112,17 @@ fn parquet(mapping: &Mapping, given: bool, path: &Path, sink: &mut dyn Sink) -> 
         for row in 0..count {
             let place = (start + row) as u64 + 1;
             match record(&TableRow { columns: &columns, row }, mapping) {
-                Ok(record) => sink.take(place, record)?,
+                Ok(record) => sink.take((place, print.row(place)), record)?,
                 Err(reason) => sink.skip(place, reason, b""),
             }
         }
         sink.progress(bytes * (start + count) as u64 / rows.max(1) as u64);
     }
-    sink.end(print);
+    sink.end(Some(Identity::of_whole(print)));
     Ok(())
 }
 
-fn file_fingerprint(path: &Path) -> Result<Fingerprint, TrainError> {
+pub(super) fn file_fingerprint(path: &Path) -> Result<Fingerprint, TrainError> {
     let mut file = File::open(path).map_err(TrainError::io(path))?;
     let (mut print, mut block) = (Fingerprint::default(), vec![0; 256 * 1024]);
     loop {

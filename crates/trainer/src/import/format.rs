@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::fingerprint::Fingerprint;
-use super::lines::{Line, Lines};
+use super::copies::Identity;
+use super::lines::Lines;
 use super::mapping::Mapping;
 use super::record::Record;
 use super::skipped::Reason;
@@ -33,19 +33,19 @@ pub fn by_name(name: &str) -> Option<&'static dyn Format> {
 
 /// Takes the rows of a file.
 pub trait Sink {
-    /// The file as its first row shows it: the same file gives the same row ids.
-    fn begin(&mut self, seed: Fingerprint);
-    /// A row; `place` is its line or row number, from 1.
+    /// A row; its line or row number, from 1, and its id: the same for the same row of a file that has grown.
     ///
     /// # Errors
     /// When what was made of the rows cannot be written.
-    fn take(&mut self, place: u64, record: Record<'_>) -> Result<(), TrainError>;
+    fn take(&mut self, place: (u64, u64), record: Record<'_>) -> Result<(), TrainError>;
+    /// A whole line, a row or not, has been read: how many there were, and its id.
+    fn line(&mut self, lines: u64, id: u64);
     /// A row that cannot be used.
     fn skip(&mut self, place: u64, reason: Reason, line: &[u8]);
     /// How much of the file has been read.
     fn progress(&mut self, bytes: u64);
-    /// The whole file has been read.
-    fn end(&mut self, print: Fingerprint);
+    /// The whole file has been read; what it is known by, unless it is empty.
+    fn end(&mut self, identity: Option<Identity>);
 }
 
 /// Lines between two reports of progress.
@@ -60,31 +60,19 @@ pub fn each_line(
 ) -> Result<(), TrainError> {
     let io = |source| TrainError::Io { path: path.to_path_buf(), source };
     let mut lines = Lines::open(path).map_err(io)?;
-    let mut begun = false;
     loop {
         let place = lines.number() + 1;
-        let line = match lines.next_line().map_err(io)? {
-            None => break,
-            Some(Line::TooLong(line)) => {
-                sink.skip(place, Reason::TooLong, line);
-                continue;
-            }
-            Some(Line::Whole(line)) => line,
-        };
-        if line.is_empty() {
-            continue;
+        let Some(line) = lines.next_line().map_err(io)? else { break };
+        if line.ended {
+            sink.line(place, line.id);
         }
-        match parse(line) {
-            Err(reason) => sink.skip(place, reason, line),
-            Ok(None) => {}
-            Ok(Some(record)) => {
-                if !begun {
-                    let mut seed = Fingerprint::default();
-                    seed.update(line);
-                    sink.begin(seed);
-                    begun = true;
-                }
-                sink.take(place, record)?;
+        if line.too_long {
+            sink.skip(place, Reason::TooLong, line.bytes);
+        } else if !line.bytes.is_empty() {
+            match parse(line.bytes) {
+                Err(reason) => sink.skip(place, reason, line.bytes),
+                Ok(None) => {}
+                Ok(Some(record)) => sink.take((place, line.id), record)?,
             }
         }
         if place.is_multiple_of(STEP) {
@@ -92,7 +80,7 @@ pub fn each_line(
         }
     }
     sink.progress(lines.bytes_read());
-    sink.end(lines.fingerprint());
+    sink.end(lines.identity());
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::copies::{HEAD, Identity};
 use super::fingerprint::Fingerprint;
 
 /// Longest line that is looked at; a longer one is skipped without being held.
@@ -16,18 +17,16 @@ pub const MAX_LINE: usize = 64 * 1024;
 const BLOCK: usize = 256 * 1024;
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Counts the bytes of a file as they are read, for progress, and takes their fingerprint, for identity.
+/// Counts the bytes of a file as they are read, for progress.
 struct Counted<R> {
     inner: R,
     read: Arc<AtomicU64>,
-    print: Fingerprint,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(into)?;
         self.read.fetch_add(n as u64, Ordering::Relaxed);
-        self.print.update(into.get(..n).unwrap_or_default());
         Ok(n)
     }
 }
@@ -46,14 +45,22 @@ pub struct Lines {
     line: Vec<u8>,
     number: u64,
     read: Arc<AtomicU64>,
+    /// Of all bytes so far, unpacked.
+    print: Fingerprint,
+    identity: Option<Identity>,
 }
 
 /// A line.
-pub enum Line<'a> {
-    /// Whole, without its end.
-    Whole(&'a [u8]),
-    /// The beginning of one that is longer than [`MAX_LINE`].
-    TooLong(&'a [u8]),
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// Its bytes without its end, or the first [`MAX_LINE`] of them.
+    pub bytes: &'a [u8],
+    /// There are more of them.
+    pub too_long: bool,
+    /// Its line feed is there: what a file that is being written ends with is not.
+    pub ended: bool,
+    /// Fingerprint of the file up to and with this line: files that begin alike have the same ids as far as they are alike.
+    pub id: u64,
 }
 
 impl Lines {
@@ -72,12 +79,12 @@ impl Lines {
     /// What the reader says.
     pub fn of(inner: Box<dyn Read>) -> io::Result<Self> {
         let read = Arc::new(AtomicU64::new(0));
-        let counted = Counted { inner, read: Arc::clone(&read), print: Fingerprint::default() };
+        let counted = Counted { inner, read: Arc::clone(&read) };
         let mut plain = BufReader::with_capacity(BLOCK, counted);
         let gzip = plain.fill_buf()?.starts_with(b"\x1f\x8b");
         let bytes =
             if gzip { Bytes::Gzip(Box::new(BufReader::with_capacity(BLOCK, MultiGzDecoder::new(plain)))) } else { Bytes::Plain(plain) };
-        Ok(Self { bytes, line: Vec::new(), number: 0, read })
+        Ok(Self { bytes, line: Vec::new(), number: 0, read, print: Fingerprint::default(), identity: None })
     }
 
     /// Number of the line last read, from 1.
@@ -90,13 +97,9 @@ impl Lines {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Fingerprint of all bytes of the file read so far.
-    pub fn fingerprint(&self) -> Fingerprint {
-        let counted = match &self.bytes {
-            Bytes::Plain(reader) => reader.get_ref(),
-            Bytes::Gzip(reader) => reader.get_ref().get_ref().get_ref(),
-        };
-        counted.print
+    /// What the file is known by, as far as it has been read: its whole lines, or the only one there is. `None` while it is empty.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
     }
 
     /// The next line; `None` at the end.
@@ -109,24 +112,34 @@ impl Lines {
             Bytes::Plain(reader) => reader,
             Bytes::Gzip(reader) => reader.as_mut(),
         };
-        let Some(too_long) = take_line(reader, &mut self.line)? else { return Ok(None) };
+        let Some(Taken { too_long, ended }) = take_line(reader, &mut self.line, &mut self.print)? else { return Ok(None) };
         self.number += 1;
+        let id = self.print.finish()[0];
+        if ended || self.number == 1 {
+            let head = self.identity.filter(|_| self.number > HEAD).map_or(id, |known| known.head);
+            self.identity = Some(Identity { head, lines: self.number, print: id });
+        }
         let mut line = self.line.as_slice();
         if self.number == 1 {
             line = line.strip_prefix(BOM).unwrap_or(line);
         }
-        line = line.strip_suffix(b"\r").unwrap_or(line);
-        Ok(Some(if too_long { Line::TooLong(line) } else { Line::Whole(line) }))
+        let bytes = line.strip_suffix(b"\r").unwrap_or(line);
+        Ok(Some(Line { bytes, too_long, ended, id }))
     }
 }
 
+struct Taken {
+    too_long: bool,
+    ended: bool,
+}
+
 /// Reads up to and without the next line feed; of a line that is too long the rest is passed over. `None` at the end.
-fn take_line(reader: &mut dyn BufRead, into: &mut Vec<u8>) -> io::Result<Option<bool>> {
+fn take_line(reader: &mut dyn BufRead, into: &mut Vec<u8>, print: &mut Fingerprint) -> io::Result<Option<Taken>> {
     let (mut any, mut too_long) = (false, false);
     loop {
         let block = reader.fill_buf()?;
         if block.is_empty() {
-            return Ok(any.then_some(too_long));
+            return Ok(any.then_some(Taken { too_long, ended: false }));
         }
         any = true;
         let end = block.iter().position(|byte| *byte == b'\n');
@@ -135,9 +148,10 @@ fn take_line(reader: &mut dyn BufRead, into: &mut Vec<u8>) -> io::Result<Option<
         too_long |= part.len() > room;
         into.extend_from_slice(part.get(..room).unwrap_or(part));
         let used = part.len() + usize::from(end.is_some());
+        print.update(block.get(..used).unwrap_or_default());
         reader.consume(used);
         if end.is_some() {
-            return Ok(Some(too_long));
+            return Ok(Some(Taken { too_long, ended: true }));
         }
     }
 }
@@ -152,10 +166,7 @@ mod tests {
         let mut lines = Lines::of(Box::new(io::Cursor::new(bytes.to_vec()))).unwrap();
         let mut seen = Vec::new();
         while let Some(line) = lines.next_line().unwrap() {
-            let (len, whole) = match line {
-                Line::Whole(l) => (l.len(), true),
-                Line::TooLong(l) => (l.len(), false),
-            };
+            let (len, whole) = (line.bytes.len(), !line.too_long);
             seen.push((lines.number(), len, whole));
         }
         seen
@@ -166,6 +177,25 @@ mod tests {
         assert_eq!(lines(b""), []);
         assert_eq!(lines(b"\n"), [(1, 0, true)]);
         assert_eq!(lines(b"\xef\xbb\xbfab\r\nc\n\nd"), [(1, 2, true), (2, 1, true), (3, 0, true), (4, 1, true)]);
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_whole_lines() {
+        let known = |bytes: &[u8]| {
+            let mut lines = Lines::of(Box::new(io::Cursor::new(bytes.to_vec()))).unwrap();
+            let mut ids = Vec::new();
+            while let Some(line) = lines.next_line().unwrap() {
+                ids.push(line.id);
+            }
+            (lines.identity(), ids)
+        };
+        let (short, ids) = known(b"a\nb\nc\n");
+        let (long, more) = known(b"a\nb\nc\nd\n");
+        assert_eq!((ids.as_slice(), short.map(|i| i.head)), (&more[..3], long.map(|i| i.head)));
+        assert_eq!(short, Some(Identity { head: ids[1], lines: 3, print: ids[2] }));
+        assert_eq!(known(b"a\nb\nc\nhalf a li").0, short, "the next line is being written");
+        assert_ne!(known(b"a\nB\nc\n").1[2], ids[2], "ids hold all that came before");
+        assert_eq!((known(b"").0, known(b"a").0.map(|i| i.lines)), (None, Some(1)));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod cells;
 pub mod columns;
 pub mod combined;
+pub mod copies;
 pub mod endpoints;
 pub mod fingerprint;
 pub mod format;
@@ -33,6 +34,7 @@ use farthing_types::Money;
 use crate::error::TrainError;
 use crate::learn::Watch;
 use crate::write::{ByHour, Parts};
+use copies::{Identity, Known};
 use endpoints::{Endpoints, Learning, Place};
 use fingerprint::Fingerprint;
 use format::{Format, Sink};
@@ -76,11 +78,17 @@ pub struct Import<'a> {
 /// When a file cannot be read or written, or the mapping does not fit. Then nothing is left in the log.
 pub fn import(import: &Import<'_>, watch: &dyn Watch) -> Result<Report, TrainError> {
     let total: u64 = import.inputs.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
+    let known = Known::of(import.out);
+    let copies = copies::copies(import.inputs, (&known, import.out))?;
     let terms = Terms { salt: import.salt, private: import.private, price: import.price };
-    let mut importer = Importer::new(import, terms, Progress { watch, total, before: 0 });
-    for path in import.inputs {
-        importer.file = path.display().to_string();
-        import.format.read(import.mapping, path, &mut importer)?;
+    let mut importer = Importer::new(import, (terms, known), Progress { watch, total, before: 0 });
+    for (path, copy) in import.inputs.iter().zip(copies) {
+        let name = path.display().to_string();
+        importer.files.push(File { name: name.clone(), ..File::default() });
+        match copy {
+            Some(lines) => importer.report.skipped.note_all(Reason::Twice, &name, lines),
+            None => import.format.read(import.mapping, path, &mut importer)?,
+        }
         importer.progress.before += std::fs::metadata(path).map_or(0, |m| m.len());
     }
     importer.finish()
@@ -99,10 +107,27 @@ impl Progress<'_> {
     }
 }
 
+/// Where a row stands: its file's place among those that are read, its line or row there, and its id.
+#[derive(Clone, Copy)]
+struct At {
+    file: usize,
+    line: u64,
+    id: u64,
+}
+
 /// Where paths belong: learned from the first rows, then settled.
 enum Stage {
-    Learning(Vec<(u64, u64, Record<'static>)>, usize),
+    Learning(Vec<(At, Record<'static>)>, usize),
     Settled(Endpoints),
+}
+
+/// A file that is read.
+#[derive(Default)]
+struct File {
+    name: String,
+    identity: Option<Identity>,
+    /// Stems of what the log has of earlier states of it.
+    replaces: Vec<String>,
 }
 
 struct Importer<'a> {
@@ -112,14 +137,13 @@ struct Importer<'a> {
     places: std::collections::HashMap<u64, Arc<Place>>,
     writer: Writer,
     report: Report,
-    seed: Fingerprint,
-    whole: Fingerprint,
-    file: String,
+    known: Known,
+    files: Vec<File>,
     progress: Progress<'a>,
 }
 
 impl<'a> Importer<'a> {
-    fn new(import: &Import<'a>, terms: Terms, progress: Progress<'a>) -> Self {
+    fn new(import: &Import<'a>, (terms, known): (Terms, Known), progress: Progress<'a>) -> Self {
         Self {
             mapping: import.mapping,
             stage: Stage::Learning(Vec::new(), 0),
@@ -127,9 +151,8 @@ impl<'a> Importer<'a> {
             places: std::collections::HashMap::new(),
             writer: Writer::new(import.out),
             report: Report::default(),
-            seed: Fingerprint::default(),
-            whole: Fingerprint::default(),
-            file: String::new(),
+            known,
+            files: Vec::new(),
             progress,
         }
     }
@@ -139,27 +162,30 @@ impl<'a> Importer<'a> {
         let Stage::Learning(held, _) = &mut self.stage else { return Ok(()) };
         let held = std::mem::take(held);
         let mut learning = Learning::default();
-        for (_, _, record) in &held {
+        for (_, record) in &held {
             let (host, path, given) = asked(record);
             learning.see(host, path, given);
         }
         self.stage = Stage::Settled(learning.freeze());
-        held.iter().try_for_each(|(place, id, record)| self.write(*place, *id, record))
+        held.iter().try_for_each(|(at, record)| self.write(*at, record))
     }
 
-    fn write(&mut self, line: u64, id: u64, record: &Record<'_>) -> Result<(), TrainError> {
+    fn write(&mut self, at: At, record: &Record<'_>) -> Result<(), TrainError> {
         let place = self.place(record);
         let price = match &record.what {
             What::Url { target, .. } if !self.mapping.prices.is_empty() => self.mapping.price(target),
             What::Endpoint { endpoint, .. } => self.mapping.price(endpoint),
             What::Url { .. } => None,
         };
-        match self.rows.make(record, &place, id, price) {
-            Err(reason) => self.report.skipped.note(reason, (&self.file, line), b""),
+        match self.rows.make(record, &place, at.id, price) {
+            Err(reason) => {
+                let name = self.files.get(at.file).map_or("", |file| file.name.as_str());
+                self.report.skipped.note(reason, (name, at.line), b"");
+            }
             Ok(None) => self.report.changes += 1,
             Ok(Some((request, call))) => {
                 self.report.note(&request, &call);
-                self.writer.push((request, call))?;
+                self.writer.push(at.file, (request, call))?;
             }
         }
         Ok(())
@@ -188,8 +214,8 @@ impl<'a> Importer<'a> {
 
     fn finish(mut self) -> Result<Report, TrainError> {
         self.settle()?;
-        let [a, b] = self.whole.finish();
-        self.report.files = self.writer.finish(&format!("import-{:012x}", (a ^ b.rotate_left(17)) >> 16))?;
+        let stem = |file: File| (file.identity.map(|identity| identity.stem()).unwrap_or_default(), file.replaces);
+        self.report.files = self.writer.finish(&self.files.into_iter().map(stem).collect::<Vec<_>>())?;
         Ok(self.report)
     }
 }
@@ -205,36 +231,41 @@ fn asked<'r>(record: &'r Record<'_>) -> (&'r str, &'r str, bool) {
 }
 
 impl Sink for Importer<'_> {
-    fn begin(&mut self, seed: Fingerprint) {
-        self.seed = seed;
-    }
-
-    fn take(&mut self, line: u64, record: Record<'_>) -> Result<(), TrainError> {
-        let id = self.seed.row(line);
+    fn take(&mut self, (line, id): (u64, u64), record: Record<'_>) -> Result<(), TrainError> {
+        let at = At { file: self.files.len().saturating_sub(1), line, id };
         self.report.rows += 1;
-        let Stage::Learning(held, bytes) = &mut self.stage else { return self.write(line, id, &record) };
+        let Stage::Learning(held, bytes) = &mut self.stage else { return self.write(at, &record) };
         *bytes += record.extent();
-        held.push((line, id, record.into_owned()));
+        held.push((at, record.into_owned()));
         if held.len() >= SAMPLE.0 || *bytes >= SAMPLE.1 { self.settle() } else { Ok(()) }
     }
 
+    fn line(&mut self, lines: u64, id: u64) {
+        let Self { known, files, .. } = self;
+        if let Some(file) = files.last_mut() {
+            file.replaces.extend(known.continued(lines, id).map(str::to_owned));
+        }
+    }
+
     fn skip(&mut self, line: u64, reason: Reason, example: &[u8]) {
-        self.report.skipped.note(reason, (&self.file, line), example);
+        let name = self.files.last().map_or("", |file| file.name.as_str());
+        self.report.skipped.note(reason, (name, line), example);
     }
 
     fn progress(&mut self, bytes: u64) {
         self.progress.show(bytes);
     }
 
-    fn end(&mut self, print: Fingerprint) {
-        for part in print.finish() {
-            self.whole.update(&part.to_le_bytes());
+    fn end(&mut self, identity: Option<Identity>) {
+        if let Some(file) = self.files.last_mut() {
+            file.identity = identity;
         }
     }
 }
 
 /// A job for the thread that encodes and writes.
 enum Batch {
+    File(usize),
     Requests(i64, Vec<Request>),
     Calls(i64, Vec<CallRow>),
 }
@@ -243,6 +274,7 @@ enum Batch {
 struct Writer {
     requests: ByHour<Request>,
     calls: ByHour<CallRow>,
+    file: usize,
     queue: Option<SyncSender<Batch>>,
     thread: Option<JoinHandle<Result<Parts, TrainError>>>,
 }
@@ -252,10 +284,15 @@ impl Writer {
         let (queue, batches) = sync_channel(1);
         let parts = Parts::new(dir);
         let thread = std::thread::spawn(move || write_all(parts, &batches));
-        Self { requests: ByHour::default(), calls: ByHour::default(), queue: Some(queue), thread: Some(thread) }
+        Self { requests: ByHour::default(), calls: ByHour::default(), file: 0, queue: Some(queue), thread: Some(thread) }
     }
 
-    fn push(&mut self, (request, call): Pair) -> Result<(), TrainError> {
+    fn push(&mut self, file: usize, (request, call): Pair) -> Result<(), TrainError> {
+        if file != self.file {
+            self.flush()?;
+            self.file = file;
+            self.send(std::iter::once(Batch::File(file)))?;
+        }
         if let Some(full) = self.requests.push(request, HELD) {
             self.send(full.into_iter().map(|(hour, rows)| Batch::Requests(hour, rows)))?;
         }
@@ -283,18 +320,24 @@ impl Writer {
         thread.join().map_err(|_| ended())?.map(Some)
     }
 
-    /// Writes what is left and gives the files their names; how many there are.
-    fn finish(mut self, stem: &str) -> Result<usize, TrainError> {
+    /// Writes what is held.
+    fn flush(&mut self) -> Result<(), TrainError> {
         let (requests, calls) = (self.requests.take(), self.calls.take());
         self.send(requests.into_iter().map(|(hour, rows)| Batch::Requests(hour, rows)))?;
-        self.send(calls.into_iter().map(|(hour, rows)| Batch::Calls(hour, rows)))?;
-        self.join()?.map_or(Ok(0), |parts| parts.publish(stem))
+        self.send(calls.into_iter().map(|(hour, rows)| Batch::Calls(hour, rows)))
+    }
+
+    /// Writes what is left and gives the parts their names, by the stems of the files; how many there are.
+    fn finish(mut self, stems: &[(String, Vec<String>)]) -> Result<usize, TrainError> {
+        self.flush()?;
+        self.join()?.map_or(Ok(0), |parts| parts.publish_each(stems))
     }
 }
 
 fn write_all(mut parts: Parts, batches: &Receiver<Batch>) -> Result<Parts, TrainError> {
     for batch in batches {
         match batch {
+            Batch::File(file) => parts.begin(file),
             Batch::Requests(hour, rows) => parts.write(hour, &rows)?,
             Batch::Calls(hour, rows) => parts.write(hour, &rows)?,
         }

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use farthing_types::{Money, UncachedReason};
+use farthing_freshness::semantics::Directives;
+use farthing_types::{Money, Span, UncachedReason};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderValue};
 
 /// A text of the row or made from it.
 pub type Text<'a> = Cow<'a, str>;
@@ -32,10 +35,8 @@ pub struct Record<'a> {
     pub etag: Option<u64>,
     /// `Last-Modified`, ns.
     pub last_modified_ns: Option<i64>,
-    /// Explicit freshness lifetime, seconds.
-    pub origin_ttl_s: Option<i64>,
-    /// Why the answer must not be kept, where the log says so.
-    pub forbidden: Option<UncachedReason>,
+    /// What the log says of keeping the answer.
+    pub reuse: Reuse,
     /// What else of the request tells answers apart: body, digest of it.
     pub request_body: Option<Text<'a>>,
     /// Uncached input, cached input and output tokens.
@@ -102,8 +103,7 @@ impl Record<'_> {
             body: self.body,
             etag: self.etag,
             last_modified_ns: self.last_modified_ns,
-            origin_ttl_s: self.origin_ttl_s,
-            forbidden: self.forbidden,
+            reuse: self.reuse,
             tokens: self.tokens,
             is_change: self.is_change,
         }
@@ -148,20 +148,30 @@ fn cut_fragment(target: &str) -> &str {
     target.split_once('#').map_or(target, |(before, _)| before)
 }
 
-/// What `Cache-Control` says: explicit lifetime, and why the answer must not be kept.
-pub fn cache_control(text: &str) -> (Option<i64>, Option<UncachedReason>) {
-    let (mut age, mut shared_age, mut forbidden) = (None, None, None);
-    for directive in text.split(',') {
-        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        let seconds = || value.trim().trim_matches('"').parse::<i64>().ok().filter(|s| *s >= 0);
-        match name.trim().to_ascii_lowercase().as_str() {
-            "max-age" => age = seconds(),
-            "s-maxage" => shared_age = seconds(),
-            "no-store" => forbidden = Some(UncachedReason::OriginNoStore),
-            _ => {}
-        }
-    }
-    (age.or(shared_age), forbidden)
+/// What `Cache-Control` of an answer says of its reuse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reuse {
+    /// Explicit freshness lifetime, seconds.
+    pub ttl_s: Option<i64>,
+    /// The same for caches of many clients, where it is another one.
+    pub shared_ttl_s: Option<i64>,
+    /// Why the answer must not be kept; [`UncachedReason::Private`] binds caches of many clients only.
+    pub forbidden: Option<UncachedReason>,
+}
+
+/// Reads `Cache-Control` as the proxy does. Text that no header can hold says nothing.
+pub fn cache_control(text: &str) -> Reuse {
+    let Ok(value) = HeaderValue::from_str(text.trim()) else { return Reuse::default() };
+    let said = Directives::read(&HeaderMap::from_iter([(CACHE_CONTROL, value)]));
+    let seconds = |span: Span| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    // To be validated each time is to be fresh for no time.
+    let zero = said.no_cache.then_some(0);
+    let forbidden = match (said.no_store, said.private) {
+        (true, _) => Some(UncachedReason::OriginNoStore),
+        (false, true) => Some(UncachedReason::Private),
+        (false, false) => None,
+    };
+    Reuse { ttl_s: zero.or(said.max_age.map(seconds)), shared_ttl_s: zero.or(said.s_maxage.map(seconds)), forbidden }
 }
 
 #[cfg(test)]
@@ -190,8 +200,23 @@ mod tests {
 
     #[test]
     fn cache_control_is_read() {
-        assert_eq!(cache_control("public, Max-Age=60"), (Some(60), None));
-        assert_eq!(cache_control("no-store, max-age=0"), (Some(0), Some(UncachedReason::OriginNoStore)));
-        assert_eq!(cache_control("private"), (None, None));
+        use UncachedReason::{OriginNoStore, Private};
+        for (text, ttl_s, shared_ttl_s, forbidden) in [
+            ("public, Max-Age=60", Some(60), None, None),
+            ("no-store, max-age=0", Some(0), None, Some(OriginNoStore)),
+            ("max-age=\"3600\", no-store, private", Some(3_600), None, Some(OriginNoStore)),
+            ("private, max-age=3600", Some(3_600), None, Some(Private)),
+            ("private=\"set-cookie, x-user\"", None, None, Some(Private)),
+            ("no-cache, max-age=3600, s-maxage=60", Some(0), Some(0), None),
+            ("no-cache=\"set-cookie\", max-age=60", Some(60), None, None),
+            ("max-age=3600, s-maxage=0", Some(3_600), Some(0), None),
+            ("s-maxage=60", None, Some(60), None),
+            ("max-age=soon", Some(0), None, None),
+            ("x-max-age=5, , =", None, None, None),
+            ("max-age=60\n", Some(60), None, None),
+            ("max-age=60\nx", None, None, None),
+        ] {
+            assert_eq!(cache_control(text), Reuse { ttl_s, shared_ttl_s, forbidden }, "{text}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use farthing_contract::log::{CallRow, Request};
 use serde::Serialize;
 
-use super::skipped::Skipped;
+use super::skipped::{Reason, Skipped};
 
 /// What one route came to.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -79,7 +79,7 @@ impl Report {
 
     /// Why the import failed; `None` when it did not. `most` is the largest share of skipped lines.
     pub fn failure(&self, most: f64) -> Option<String> {
-        if self.requests == 0 {
+        if self.requests == 0 && !self.skipped.0.contains_key(&Reason::Twice) {
             return Some("no request was imported: see the reasons above, or choose another --format or --mapping".to_owned());
         }
         let share = self.skipped_share();

@@ -1,6 +1,7 @@
 //! From foreign records to rows of the log: keys and tenants as salted digests, what was seen of a key before, all bounded.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use farthing_contract::log::{CallRow, Request};
@@ -10,12 +11,12 @@ use http::{HeaderMap, Method, Uri};
 
 use super::endpoints::Place;
 use super::fingerprint;
-use super::record::{Record, What};
+use super::record::{Record, Reuse, What};
 use super::skipped::Reason;
 
 /// Entries of each table of texts before it is begun anew.
 const TEXTS: usize = 65_536;
-/// Keys whose last fetch is remembered, a power of two: 24 MiB.
+/// Keys whose last fetch is remembered, a power of two: 32 MiB.
 const KEYS: usize = 1 << 20;
 /// Keys whose changes are remembered; keys beyond have unknown content.
 const CHANGING: usize = 1 << 21;
@@ -29,6 +30,17 @@ pub struct Terms {
     pub private: bool,
     /// Price of a call that names none.
     pub price: Option<Money>,
+}
+
+impl Terms {
+    /// Explicit lifetime, and why an answer must not be kept: one client's own cache keeps what is private, and only caches of many heed
+    /// `s-maxage`.
+    fn of(&self, reuse: Reuse) -> (Option<i64>, Option<UncachedReason>) {
+        if self.private {
+            return (reuse.ttl_s, reuse.forbidden.filter(|reason| *reason != UncachedReason::Private));
+        }
+        (reuse.shared_ttl_s.or(reuse.ttl_s), reuse.forbidden)
+    }
 }
 
 /// Makes rows.
@@ -50,7 +62,8 @@ pub struct Rows {
 struct Last {
     key: u64,
     at_ns: i64,
-    hash: Option<std::num::NonZeroU64>,
+    hash: Option<NonZeroU64>,
+    etag: Option<NonZeroU64>,
 }
 
 /// A row of the requests and one of the calls.
@@ -88,11 +101,21 @@ impl Rows {
         }
         let tenant = self.tenant(record);
         let changing = self.changing.get(&key).copied();
-        let hash = record.body.or_else(|| changing.map(|(version, _)| mixed(key, version)));
-        let bytes = record.bytes.filter(|b| *b > 0).or_else(|| changing.and_then(|(_, b)| b)).or(record.bytes);
-        let before = self.note(key, record.at_ns, hash);
-        let cost = record.cost.or(price).or(self.terms.price).map(Money::nanos);
         let status = record.status.unwrap_or(200);
+        let mut before = self.before(key, record.at_ns);
+        let version = changing.map(|(version, _)| mixed(key, version));
+        let confirms = status == 304;
+        let hash = if confirms { version.or_else(|| before.confirmed(record)) } else { record.body.or(version) };
+        if confirms && hash.is_none() {
+            // Another content than the one before, which the log does not show: that is compared with the next one that it shows.
+            self.note(key, record, before.hash);
+            before.hash = None;
+        } else {
+            self.note(key, record, hash);
+        }
+        let bytes = record.bytes.filter(|b| *b > 0).or_else(|| changing.and_then(|(_, b)| b)).or(record.bytes);
+        let cost = record.cost.or(price).or(self.terms.price).map(Money::nanos);
+        let (origin_ttl_s, forbidden) = self.terms.of(record.reuse);
         let request = Request {
             ts_ns: record.at_ns,
             request_id: id,
@@ -128,11 +151,12 @@ impl Rows {
             sent: true,
             latency_us: record.latency_us.unwrap_or(0),
             bytes_in: bytes,
-            body_hash: record.body.filter(|_| record.body != record.etag),
+            // The digest of a 304 is that of an empty body.
+            body_hash: record.body.filter(|_| record.body != record.etag && !confirms),
             canonical_hash: hash,
             last_modified_ns: record.last_modified_ns,
-            origin_ttl_s: record.origin_ttl_s,
-            not_stored_reason: record.forbidden.map(UncachedReason::as_str),
+            origin_ttl_s,
+            not_stored_reason: forbidden.map(UncachedReason::as_str),
             tokens_input: record.tokens[0],
             tokens_cached_input: record.tokens[1],
             tokens_output: record.tokens[2],
@@ -222,14 +246,21 @@ impl Rows {
         }
     }
 
-    /// Notes a fetch and gives what was known of the key before.
-    fn note(&mut self, key: u64, at_ns: i64, hash: Option<u64>) -> Before {
+    /// What was known of a key before a fetch of it.
+    fn before(&self, key: u64, at_ns: i64) -> Before {
         // The low bits are as good as any: keys are digests.
-        let Some(slot) = self.last.get_mut(key as usize & (KEYS - 1)) else { return Before::default() };
-        let same = slot.key == key && slot.at_ns != 0 && slot.at_ns <= at_ns;
-        let before = Before { gap_ms: same.then(|| (at_ns - slot.at_ns) / 1_000_000), hash: slot.hash.filter(|_| same).map(u64::from) };
-        *slot = Last { key, at_ns, hash: hash.and_then(std::num::NonZeroU64::new) };
-        before
+        let last = self.last.get(key as usize & (KEYS - 1)).copied().unwrap_or_default();
+        if last.key != key || last.at_ns == 0 || last.at_ns > at_ns {
+            return Before::default();
+        }
+        Before { gap_ms: Some((at_ns - last.at_ns) / 1_000_000), hash: last.hash.map(u64::from), etag: last.etag.map(u64::from) }
+    }
+
+    fn note(&mut self, key: u64, record: &Record<'_>, hash: Option<u64>) {
+        if let Some(slot) = self.last.get_mut(key as usize & (KEYS - 1)) {
+            let filled = |bits: Option<u64>| bits.and_then(NonZeroU64::new);
+            *slot = Last { key, at_ns: record.at_ns, hash: filled(hash), etag: filled(record.etag) };
+        }
     }
 }
 
@@ -249,9 +280,20 @@ fn remember<K: std::hash::Hash + Eq, V>(table: &mut HashMap<K, V>, key: K, value
 struct Before {
     gap_ms: Option<i64>,
     hash: Option<u64>,
+    etag: Option<u64>,
 }
 
 impl Before {
+    /// The content that a 304 confirms. Its own digest is that of an empty body; an ETag on it is the content's.
+    fn confirmed(&self, record: &Record<'_>) -> Option<u64> {
+        // Where a log has no digests, ETags stand for them.
+        let by_etag = record.etag.filter(|_| record.body == record.etag);
+        match (record.etag, self.etag) {
+            (Some(now), Some(before)) if now != before => by_etag.filter(|_| self.hash == self.etag),
+            _ => self.hash.or(by_etag),
+        }
+    }
+
     fn compare(self, call: &mut CallRow, record: &Record<'_>) {
         let both = self.hash.zip(call.canonical_hash);
         (call.gap_ms, call.prev_canonical_hash) = (self.gap_ms, self.hash);
@@ -344,6 +386,37 @@ mod tests {
     }
 
     #[test]
+    fn a_304_confirms_what_was_there() {
+        let mut rows = rows(false);
+        let mut at = 0;
+        let mut call = |status, body: Option<u64>, etag: Option<u64>| {
+            at += 1_000_000_000;
+            let record = Record { at_ns: at, status: Some(status), body, etag, ..asks("GET", "/a", "x") };
+            rows.make(&record, &place(), 1, None).unwrap().unwrap().1
+        };
+        // Digests alone.
+        assert_eq!(call(304, Some(7), None).canonical_hash, None, "of what, is not known");
+        assert_eq!(call(200, Some(9), None).changed, None);
+        let confirmed = call(304, Some(7), None);
+        assert_eq!((confirmed.changed, confirmed.canonical_hash, confirmed.body_hash), (Some(false), Some(9), None));
+        assert_eq!(call(200, Some(9), None).changed, Some(false));
+        // Digests and ETags, the latter also without the former.
+        assert_eq!(call(200, Some(9), Some(1)).changed, Some(false));
+        assert_eq!(call(304, Some(7), Some(1)).changed, Some(false));
+        assert_eq!(call(304, Some(1), Some(1)).changed, Some(false));
+        let other = call(304, Some(7), Some(2));
+        assert_eq!((other.canonical_hash, other.prev_canonical_hash, other.changed), (None, None, None), "not shown");
+        assert_eq!(call(200, Some(8), Some(2)).changed, Some(true));
+        // ETags alone stand for digests.
+        assert_eq!(call(200, Some(2), Some(2)).changed, Some(true));
+        assert_eq!(call(304, Some(2), Some(2)).changed, Some(false));
+        assert_eq!(call(304, Some(3), Some(3)).changed, Some(true));
+        assert_eq!(call(200, Some(3), Some(3)).changed, Some(false));
+        // One that names neither.
+        assert_eq!(call(304, None, None).changed, Some(false));
+    }
+
+    #[test]
     fn changes_give_versions_and_no_rows_of_their_own() {
         let mut rows = rows(false);
         let ask = |is_change, status| Record {
@@ -361,6 +434,22 @@ mod tests {
         assert!(a.canonical_hash.is_some() && a.canonical_hash == b.canonical_hash && a.bytes_in == Some(50));
         let written = make(ask(true, Some(201))).unwrap().1;
         assert!(written.canonical_hash != a.canonical_hash);
+    }
+
+    #[test]
+    fn what_an_origin_forbids_many_clients_it_may_allow_one() {
+        use super::super::record::cache_control;
+        for (text, many, one) in [
+            ("private, max-age=60", (Some(60), Some("private")), (Some(60), None)),
+            ("max-age=60, s-maxage=5", (Some(5), None), (Some(60), None)),
+            ("no-store", (None, Some("origin-no-store")), (None, Some("origin-no-store"))),
+        ] {
+            for (private, expected) in [(false, many), (true, one)] {
+                let record = Record { reuse: cache_control(text), ..asks("GET", "/a", "x") };
+                let call = rows(private).make(&record, &place(), 1, None).unwrap().unwrap().1;
+                assert_eq!((call.origin_ttl_s, call.not_stored_reason), expected, "{text} {private}");
+            }
+        }
     }
 
     #[test]

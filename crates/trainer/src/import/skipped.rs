@@ -32,6 +32,8 @@ pub enum Reason {
     Endpoint,
     /// Answered by another cache: no call was made.
     Cached,
+    /// Of a file that another one, or the log, holds already.
+    Twice,
 }
 
 impl Reason {
@@ -50,6 +52,7 @@ impl Reason {
             Self::Json => "not a JSON object",
             Self::Endpoint => "neither URL nor endpoint",
             Self::Cached => "answered by another cache, no call was made",
+            Self::Twice => "of a copy: another file, or the log from before, holds them and what follows",
         }
     }
 }
@@ -82,9 +85,17 @@ impl Skipped {
         }
     }
 
-    /// How many in all, but for those that are no fault of the file ([`Reason::Cached`]).
+    /// Notes all lines of a file at once.
+    pub fn note_all(&mut self, reason: Reason, file: &str, lines: u64) {
+        self.note(reason, (file, 1), b"");
+        if let Some(skips) = self.0.get_mut(&reason) {
+            skips.lines += lines.saturating_sub(1);
+        }
+    }
+
+    /// How many in all, but for those that are no fault of the file ([`Reason::Cached`], [`Reason::Twice`]).
     pub fn faulty(&self) -> u64 {
-        self.0.iter().filter(|(reason, _)| **reason != Reason::Cached).map(|(_, s)| s.lines).sum()
+        self.0.iter().filter(|(reason, _)| !matches!(reason, Reason::Cached | Reason::Twice)).map(|(_, s)| s.lines).sum()
     }
 }
 
@@ -114,6 +125,7 @@ mod tests {
         assert_eq!((shape.lines, shape.first.len(), shape.first[0].1), (10, 3, 1));
         assert_eq!(shape.first[0].2, "GET /a...");
         assert!(skipped.0[&Reason::Cached].first[0].2.len() <= EXAMPLE_BYTES + 3);
-        assert_eq!(skipped.faulty(), 10);
+        skipped.note_all(Reason::Twice, "access.log.bak", 500);
+        assert_eq!((skipped.faulty(), skipped.0[&Reason::Twice].lines), (10, 500));
     }
 }

@@ -1,7 +1,7 @@
 //! The log as the trainer sees it: fetches with the features that were logged for them, and reads.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -9,6 +9,7 @@ use farthing_contract::features::TTL_SPEC;
 use farthing_contract::log::{CallRow, Decision, Request, Row, Table};
 use polars::prelude::{DataFrame, IntoLazy, LazyFrame, PolarsError, col};
 
+use super::asked::Asked;
 use super::columns::Columns;
 use super::files::{self, Files, Opened, Wanted};
 use crate::error::TrainError;
@@ -41,7 +42,7 @@ pub struct Fetch {
     pub call: u64,
 }
 
-/// A client request of a key.
+/// A client request of a key that a cache may answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Read {
     /// When it came, ns.
@@ -61,7 +62,7 @@ pub struct Log {
     pub routes: Vec<String>,
     /// Answers from origins, by time.
     pub fetches: Vec<Fetch>,
-    /// Requests of clients, by time.
+    /// Requests of clients that a cache may answer, by time.
     pub reads: Vec<Read>,
     /// Digest of the files.
     pub digest: String,
@@ -73,6 +74,8 @@ pub struct Log {
     pub repeated: usize,
     /// Rows with times that cannot be; they are left out.
     pub impossible: usize,
+    /// Requests that no cache may answer, as those by POST on most routes; they and what they fetched are left out.
+    pub passed: u64,
 }
 
 const CALLS: &[&str] = &[
@@ -92,7 +95,7 @@ const CALLS: &[&str] = &[
     "cost_nanousd",
 ];
 const DECISIONS: &[&str] = &["decision_id", "kind", "spec_hash", "features"];
-const REQUESTS: &[&str] = &["ts_ns", "request_id", "weight", "route", "key_hash", "outcome"];
+const REQUESTS: &[&str] = &["ts_ns", "request_id", "weight", "route", "method", "key_hash", "outcome", "uncached_reason"];
 
 /// Most routes of a log; the replay numbers them with 16 bits.
 const MAX_ROUTES: usize = 65_535;
@@ -125,6 +128,14 @@ struct Answer {
     decision: Option<u64>,
 }
 
+/// A request before it is known whether its route answers such from a cache.
+struct Question {
+    read: Read,
+    /// Its id, for an order of its own.
+    id: u64,
+    asked: Asked,
+}
+
 /// Rows of the tables as they come, file by file.
 #[derive(Default)]
 struct Gathered {
@@ -133,8 +144,9 @@ struct Gathered {
     /// By call: the last attempt that told something.
     answers: HashMap<u64, Answer>,
     features: HashMap<u64, Vec<f32>>,
-    /// With the request's id, for an order of its own.
-    reads: Vec<(Read, u64)>,
+    reads: Vec<Question>,
+    /// Routes that answer other methods than GET and HEAD from the cache.
+    any_method: HashSet<u32>,
     impossible: usize,
 }
 
@@ -225,6 +237,7 @@ impl Gathered {
         let (at, key, route) = (columns.i64s("ts_ns")?, columns.u64s("key_hash")?, self.route_places(&columns)?);
         let (id, weight, outcome) = (columns.u64s("request_id")?, columns.i64s("weight")?, columns.texts("outcome")?);
         let refused = outcome.0.iter().position(|text| text == "refused").map(|place| place as u32);
+        let asked = Asked::rows(&columns.texts("method")?, &columns.texts("uncached_reason")?);
         self.reads.reserve(frame.height());
         for i in 0..frame.height() {
             let (Some(at_ns), Some(key), Some(route)) = (at[i], key[i], route[i]) else { continue };
@@ -236,7 +249,10 @@ impl Gathered {
                 continue;
             }
             let weight = weight[i].and_then(|w| u32::try_from(w).ok()).unwrap_or(1).max(1);
-            self.reads.push((Read { at_ns, key, route, weight }, id[i].unwrap_or(0)));
+            if asked[i] == Asked::Proof {
+                self.any_method.insert(route);
+            }
+            self.reads.push(Question { read: Read { at_ns, key, route, weight }, id: id[i].unwrap_or(0), asked: asked[i] });
         }
         Ok(())
     }
@@ -257,8 +273,33 @@ impl Gathered {
         place
     }
 
+    /// Takes out the requests that no cache may answer, with what was fetched for them; how many they are.
+    fn leave_out_passed(&mut self) -> u64 {
+        let Self { reads, any_method, answers, .. } = self;
+        let (mut keys, mut passed) = (HashSet::new(), 0);
+        reads.retain(|Question { read, asked, .. }| {
+            let kept = match asked {
+                Asked::Answerable | Asked::Proof => true,
+                Asked::Untold => any_method.contains(&read.route),
+                Asked::Never => false,
+            };
+            if !kept {
+                keys.insert(read.key);
+                passed += u64::from(read.weight);
+            }
+            kept
+        });
+        // A range of an answer that is kept has its key.
+        for Question { read, .. } in reads.iter() {
+            keys.remove(&read.key);
+        }
+        answers.retain(|_, answer| !keys.contains(&answer.fetch.key));
+        passed
+    }
+
     /// All of it in an order that does not depend on how the rows were spread over files: routes by name, the rest by time and id.
-    fn log(self) -> Log {
+    fn log(mut self) -> Log {
+        let passed = self.leave_out_passed();
         let Self { routes, answers, mut features, mut reads, impossible, .. } = self;
         let mut order: Vec<u32> = (0..routes.len() as u32).collect();
         order.sort_by(|a, b| routes[*a as usize].cmp(&routes[*b as usize]));
@@ -266,9 +307,9 @@ impl Gathered {
         for (new, old) in order.iter().enumerate() {
             place[*old as usize] = new as u32;
         }
-        let mut log = Log { routes: order.iter().map(|old| routes[*old as usize].clone()).collect(), impossible, ..Log::default() };
-        reads.sort_unstable_by_key(|(read, id)| (read.at_ns, *id, read.key, read.weight));
-        log.reads = reads.into_iter().map(|(read, _)| Read { route: place[read.route as usize], ..read }).collect();
+        let mut log = Log { routes: order.iter().map(|old| routes[*old as usize].clone()).collect(), impossible, passed, ..Log::default() };
+        reads.sort_unstable_by_key(|Question { read, id, .. }| (read.at_ns, *id, read.key, read.weight));
+        log.reads = reads.into_iter().map(|Question { read, .. }| Read { route: place[read.route as usize], ..read }).collect();
         let mut answers: Vec<Answer> = answers.into_values().collect();
         answers.sort_unstable_by_key(|answer| (answer.fetch.at_ns, answer.fetch.call));
         for Answer { fetch, decision, .. } in answers {
@@ -328,6 +369,12 @@ impl Log {
     pub fn range_ns(&self) -> (i64, i64) {
         let times = || self.fetches.iter().map(|f| f.at_ns).chain(self.reads.iter().map(|r| r.at_ns));
         (times().min().unwrap_or(0), times().max().unwrap_or(0))
+    }
+
+    /// Requests for keys that no fetch tells the content of.
+    pub fn unknown(&self) -> u64 {
+        let known: HashSet<u64> = self.fetches.iter().map(|f| f.key).collect();
+        self.reads.iter().filter(|read| !known.contains(&read.key)).map(|read| u64::from(read.weight)).sum()
     }
 
     /// Gives fetches without logged features those that the log itself gives, where it tells how answers entered the statistics.

@@ -1,11 +1,13 @@
 //! Reads Parquet with polars: the log tables and traces of reads and changes. Nothing of polars leaves this module.
 
+mod asked;
 mod calls;
 mod columns;
 mod decisions;
 mod entered;
 mod files;
 mod foreign;
+mod ids;
 mod latency;
 mod log;
 mod observed;
@@ -20,6 +22,7 @@ pub use entered::{Entered, EnteredLog, Logged, read_entered};
 pub(crate) use files::data_type;
 pub use files::{Files, digest, find};
 pub use foreign::{ForeignColumn, ForeignTable};
+pub use ids::read_request_ids;
 pub use latency::read_latencies;
 pub use log::{Fetch, Log, Read, read_log};
 pub use observed::{Ask, Observed, ObservedRoute, read_observed};

@@ -9,6 +9,7 @@ use farthing_replay::prefetch::{SessionRoute, Sessions, Visited};
 use farthing_types::{Money, Span, Time};
 use polars::prelude::{DataFrame, PolarsError};
 
+use super::asked::is_visit;
 use super::columns::Columns;
 use super::files::{self, Files, Opened, Wanted};
 use crate::error::TrainError;
@@ -39,8 +40,21 @@ const TRACE: [Wanted; 5] = [
     Wanted { name: "is_write", ty: ColumnType::Bool, since: 1 },
 ];
 
-const LOG: [&str; 11] =
-    ["ts_ns", "request_id", "tenant", "team", "service", "tags", "route", "endpoint", "key_hash", "ttl_ms", "base_nanousd"];
+const LOG: [&str; 13] = [
+    "ts_ns",
+    "request_id",
+    "tenant",
+    "team",
+    "service",
+    "tags",
+    "route",
+    "endpoint",
+    "method",
+    "key_hash",
+    "uncached_reason",
+    "ttl_ms",
+    "base_nanousd",
+];
 
 /// Reads a trace with a column `client`; writes are left out.
 ///
@@ -57,7 +71,7 @@ pub fn read_session_trace(path: &Path) -> Result<SessionLog, TrainError> {
     Ok(log)
 }
 
-/// Reads the request tables that `pattern` matches. A session is a tenant with its team, service and tags.
+/// Reads the requests that `pattern` matches and that a prefetcher sees: GETs that a cache may answer. A session is a tenant with its team, service and tags.
 ///
 /// # Errors
 /// When no file matches, or one is not of the log.
@@ -112,11 +126,15 @@ impl SessionLog {
         let (ttl, price) = (columns.i64s("ttl_ms")?, columns.i64s("base_nanousd")?);
         let (names, routes) = columns.texts("route")?;
         let places: Vec<Option<u16>> = names.iter().map(|name| self.route(name)).collect();
+        let visits = is_visit(&columns.texts("method")?, &columns.texts("uncached_reason")?);
         let who = ["tenant", "team", "service", "tags"].map(|name| columns.texts(name));
         let who = who.into_iter().collect::<Result<Vec<_>, _>>()?;
         for i in 0..frame.height() {
             let route = routes[i].and_then(|r| places.get(r as usize).copied().flatten());
             let (Some(at), Some(key), Some(route)) = (at[i], key[i], route) else { continue };
+            if !visits[i] {
+                continue;
+            }
             let session = session(&who, i);
             self.push(Visited { at: Time::from_nanos(at), session, thing: thing_of(0, key), route, params: 0 });
             if let Some(terms) = self.sessions.routes.get_mut(usize::from(route)) {

@@ -115,7 +115,7 @@ impl Source {
         let history = History::of(&log);
         let mut trace = stream::of_log(&log, &[]);
         if trace.events.is_empty() {
-            return Err(TrainError::TooLittle("the log holds no request and no whole answer".to_owned()));
+            return Err(TrainError::TooLittle("the log holds no request whose answers are known".to_owned()));
         }
         for route in &mut trace.routes {
             route.nondeterministic = history.nondeterministic.contains(&route.name);

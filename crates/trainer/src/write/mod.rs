@@ -4,7 +4,7 @@
 
 mod columns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -28,14 +28,31 @@ pub(crate) const HOUR_NS: i64 = 3_600_000_000_000;
 /// Files that were written but have not got their names yet.
 pub struct Parts {
     dir: PathBuf,
-    /// Hidden name now, folder it belongs to, number.
-    written: Vec<(PathBuf, PathBuf, usize)>,
+    written: Vec<Part>,
+    /// Which of what is written apart is written now, and how many files that has.
+    whole: usize,
+    number: usize,
+}
+
+/// A file without its name.
+struct Part {
+    /// Its name now.
+    hidden: PathBuf,
+    folder: PathBuf,
+    /// What it is a part of, and which.
+    whole: usize,
+    number: usize,
 }
 
 impl Parts {
     /// Of a log in `dir`.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf(), written: Vec::new() }
+        Self { dir: dir.to_path_buf(), written: Vec::new(), whole: 0, number: 0 }
+    }
+
+    /// What is written from here on is part of another whole, with a stem of its own.
+    pub fn begin(&mut self, whole: usize) {
+        (self.whole, self.number) = (whole, 0);
     }
 
     /// Writes rows of one hour as one file.
@@ -45,36 +62,66 @@ impl Parts {
     pub fn write<R: Row>(&mut self, hour: i64, rows: &[R]) -> Result<(), TrainError> {
         let folder = self.dir.join(R::TABLE.name).join(partition(hour));
         fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
-        let number = self.written.len();
-        let hidden = folder.join(format!(".part-import-{}-{number:06}.parquet.tmp", std::process::id()));
-        self.written.push((hidden.clone(), folder, number));
+        let hidden = folder.join(format!(".part-import-{}-{:06}.parquet.tmp", std::process::id(), self.written.len()));
+        self.written.push(Part { hidden: hidden.clone(), folder, whole: self.whole, number: self.number });
+        self.number += 1;
         write_file(&hidden, rows)
     }
 
-    /// Gives every file its name: `part-<stem>-<number>.parquet`. What an earlier run under the same stem wrote is replaced.
+    /// Gives every file its name: `part-<stem>-<number>.parquet`. What an earlier run under the same stem wrote is replaced,
+    /// unless there is nothing to put there.
     ///
     /// # Errors
     /// What the system says.
-    pub fn publish(mut self, stem: &str) -> Result<usize, TrainError> {
-        let mine = format!("part-{stem}-");
+    pub fn publish(self, stem: &str) -> Result<usize, TrainError> {
+        self.publish_each(&[(stem.to_owned(), Vec::new())])
+    }
+
+    /// As [`Parts::publish`], for several wholes: each one's stem, and further stems that it takes the place of.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn publish_each(mut self, wholes: &[(String, Vec<String>)]) -> Result<usize, TrainError> {
+        let mut written = std::mem::take(&mut self.written).into_iter();
+        let (mut named, mut filled) = (HashSet::new(), BTreeSet::new());
+        let result = written.try_for_each(|part| {
+            let stem = wholes.get(part.whole).map_or("import", |(stem, _)| stem.as_str());
+            let path = part.folder.join(format!("part-{stem}-{:06}.parquet", part.number));
+            let renamed = fs::rename(&part.hidden, &path).map_err(TrainError::io(&path));
+            filled.insert(part.whole);
+            if renamed.is_err() {
+                self.written.push(part);
+            }
+            renamed.map(|()| {
+                named.insert(path);
+            })
+        });
+        self.written.extend(written);
+        result?;
+        // Rather twice for a moment than not at all when this is broken off: the next run cleans up. What gave nothing takes no place.
+        let filled = wholes.iter().enumerate().filter(|(whole, _)| filled.contains(whole));
+        let stems: BTreeSet<&str> = filled.flat_map(|(_, (stem, more))| std::iter::once(stem).chain(more)).map(String::as_str).collect();
+        self.remove(&stems, &named)?;
+        Ok(named.len())
+    }
+
+    /// Removes the parts under these stems but for the named ones.
+    fn remove(&self, stems: &BTreeSet<&str>, named: &HashSet<PathBuf>) -> Result<(), TrainError> {
         for old in crate::read::find(&self.dir.to_string_lossy()).unwrap_or_default() {
-            if old.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(&mine)) {
+            let name = old.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix("part-"));
+            let stem = name.and_then(|n| n.rsplit_once('-')).map(|(stem, _)| stem);
+            if stem.is_some_and(|stem| stems.contains(stem)) && !named.contains(&old) {
                 fs::remove_file(&old).map_err(TrainError::io(&old))?;
             }
         }
-        let written = std::mem::take(&mut self.written);
-        for (hidden, folder, number) in &written {
-            let path = folder.join(format!("{mine}{number:06}.parquet"));
-            fs::rename(hidden, &path).map_err(TrainError::io(&path))?;
-        }
-        Ok(written.len())
+        Ok(())
     }
 }
 
 impl Drop for Parts {
     fn drop(&mut self) {
-        for (hidden, ..) in &self.written {
-            let _ = fs::remove_file(hidden);
+        for part in &self.written {
+            let _ = fs::remove_file(&part.hidden);
         }
     }
 }
