@@ -1,6 +1,7 @@
 //! What holds whatever the schedule.
 
 use super::*;
+use crate::answer::{Verdict, answers};
 
 #[test]
 fn in_calm_every_window_but_the_first_is_whole() {
@@ -102,6 +103,23 @@ fn what_fails_is_switched_off_everywhere() {
     let doc = sim.board.doc.as_ref().unwrap();
     assert!(doc.published.life.off.iter().any(|off| off.variant == 1), "{:?}", doc.published.life);
     assert!(sim.instances.iter().all(|instance| instance.experiment.as_ref().is_none_or(|e| e.is_off(1))));
+}
+
+/// Its units are left out of the window in which that happens, and the others come in their own shares: the experiment goes on with them.
+#[test]
+fn one_of_several_challengers_is_switched_off_and_the_others_go_on() {
+    let sim = Sim::new(World { windows: 20, units: 400, rate: 40, fails: 0.5, adaptive: false, third: true, ..CALM }).run();
+    let doc = sim.board.doc.as_ref().unwrap();
+    let report = read(&doc.evidence).report();
+    assert_eq!(doc.published.life.off.iter().map(|off| off.variant).collect::<Vec<_>>(), [1]);
+    assert!(report.dropped.mixed > 20 && !report.ratio_alarm && report.ratio_evidence < 20.0, "{report:?}");
+    let answers = answers(&report, &sim.spec);
+    let verdict = |variant: &str| &answers.iter().find(|answer| answer.variant == variant).unwrap().verdict;
+    assert_eq!(verdict("b"), &Verdict::Worse);
+    assert!(matches!(verdict("c"), Verdict::KeepRunning { .. } | Verdict::NoWorthwhileDifference), "{answers:?}");
+    // The units that were left out stand for nobody, so those that were kept stand for them.
+    let (windows, units) = (report.watched as f64, report.population / report.watched as f64);
+    assert!(windows >= 17.0 && (units - 400.0).abs() < 20.0, "{units}");
 }
 
 #[test]
