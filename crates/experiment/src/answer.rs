@@ -91,7 +91,7 @@ pub struct Answer {
     pub line: String,
     /// Money cost per month, challenger minus control, USD; below 0 the challenger saves.
     pub usd_per_month: Option<Interval>,
-    /// The same as a share of control's cost.
+    /// The same as a share of what control would cost all of the units; `None` also where that is nothing.
     pub relative: Option<Interval>,
     /// Staleness, latency and errors against their margins.
     pub guarded: Vec<Guarded>,
@@ -154,10 +154,10 @@ fn verdict(report: &Report, spec: &ExperimentSpec, index: usize) -> Verdict {
         return Verdict::Worse;
     }
     let comparison = &report.comparisons[index];
-    let (Some(effect), Some(relative)) = (comparison.effect_usd, comparison.relative) else {
+    let Some(effect) = comparison.effect_usd else {
         return Verdict::KeepRunning { days: remaining(report, spec, comparison) };
     };
-    if relative.low > -spec.worthwhile && relative.high < spec.worthwhile {
+    if comparison.relative.is_some_and(|relative| relative.low > -spec.worthwhile && relative.high < spec.worthwhile) {
         return Verdict::NoWorthwhileDifference;
     }
     match comparison.differs {

@@ -128,6 +128,18 @@ fn of_several_the_best_comes_first() {
     assert_eq!(lines, [("other".to_owned(), "better".to_owned()), ("model".to_owned(), "worse".to_owned())]);
 }
 
+/// Where control costs nothing there is no share of it, and what costs something is dearer all the same.
+#[test]
+fn a_control_for_nothing_has_no_relative() {
+    let mut free = report(interval(0.002, 0.001), true);
+    free.comparisons[0].relative = None;
+    let answer = only(&free, &spec(0.02));
+    assert_eq!((answer.line.as_str(), answer.relative), ("worse", None));
+    assert!(!answer.text().contains("relative"), "{}", answer.text());
+    free.comparisons[0].differs = false;
+    assert_eq!(only(&free, &spec(0.02)).verdict, Verdict::KeepRunning { days: None });
+}
+
 proptest! {
     #[test]
     fn a_verdict_never_says_more_than_interval_and_bets(point in -0.01f64..0.01, half in 0.0f64..0.01, differs: bool, worthwhile in 0.0f64..0.2, alarm: bool) {

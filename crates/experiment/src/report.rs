@@ -66,7 +66,7 @@ pub struct Comparison {
     pub control: Arc<str>,
     /// Money cost per unit-window, challenger minus control (stabilised weights), USD; below 0 the challenger is cheaper.
     pub effect_usd: Option<Interval>,
-    /// The same as a share of control's mean.
+    /// The same as a share of the mean that all units would have under control, which is taken as known; null also where that is not above zero.
     pub relative: Option<Interval>,
     /// The effect with equal weights for all unit-windows, USD.
     pub unweighted_usd: Option<f64>,
