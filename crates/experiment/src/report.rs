@@ -123,7 +123,7 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// Closed windows.
     pub windows: u64,
-    /// Windows between the first and the last, those without a request included.
+    /// Windows that were measured, those without a request included, and those not that were left out or in which nobody took part.
     pub watched: u64,
     /// Unit-windows of all units, in and outside of the slice, that the measured ones stand for.
     pub population: f64,

@@ -120,6 +120,9 @@ impl Trial {
         }
         self.close_window();
         self.window = whole.window;
+        // Windows in between were left out; one in which nobody asked was watched as well.
+        self.whole_from = whole.window;
+        self.count_watched(whole.window);
         self.calls += whole.counts.calls;
         let dropped = &mut self.dropped;
         dropped.burn_in += whole.counts.burn_in;

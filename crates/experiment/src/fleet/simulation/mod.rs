@@ -392,6 +392,9 @@ impl Sim {
         let next = match due(&self.spec, doc.published.closed, now) {
             Due::Nothing => None,
             Due::Skip(upto) => Some(Doc { published: doc.published.without_upto(upto), ..doc.clone() }),
+            Due::Window { window, .. } if !doc.published.measures(window) => {
+                Some(Doc { published: doc.published.rested(window), ..doc.clone() })
+            }
             Due::Window { window, late } => self.decide(instance, &doc, (window, late)),
         };
         let next = next.or_else(|| {
@@ -462,6 +465,7 @@ impl Sim {
         let Some(doc) = &self.board.doc else { return };
         let numbers: Vec<i64> = doc.windows.iter().map(|(window, _)| *window).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{what}: a window counts once: {numbers:?}");
+        assert_eq!(read(&doc.evidence).report().watched, doc.published.whole, "{what}: what is reckoned by time goes by whole windows");
         let off = !doc.published.life.off.is_empty();
         for (window, members) in doc.windows.iter() {
             let mut given: BTreeMap<KeyHash, BTreeSet<usize>> = BTreeMap::new();

@@ -27,6 +27,26 @@ fn adaptive_shares_are_the_same_everywhere() {
     assert!(lives.windows(2).all(|pair| pair[0] == pair[1]), "{lives:?}");
 }
 
+/// An operator sets traffic to 0 for six windows and lets it go on.
+#[test]
+fn windows_without_traffic_are_none_of_the_experiments() {
+    let (mut sim, mut from) = (Sim::new(World { rate: 12, adaptive: false, ..CALM }), 0);
+    for (upto, share) in [(6 * WINDOW_S + 30, Some(0.0)), (12 * WINDOW_S + 30, Some(1.0)), (20 * WINDOW_S, None)] {
+        (from..upto).for_each(|second| sim.step(second));
+        from = upto;
+        let Some(share) = share else { continue };
+        let (now, doc) = (Time::ZERO + Span::from_secs(upto), sim.board.doc.as_mut().unwrap());
+        let order = Order::Traffic { share: Some(share) };
+        doc.published = doc.published.ordered(&order, &sim.spec, (now, sim.spec.window_at(now))).unwrap();
+        doc.version += 1;
+    }
+    sim.assert_alike("paused");
+    let doc = sim.board.doc.as_ref().unwrap();
+    let numbers: Vec<i64> = doc.windows.iter().map(|(window, _)| *window).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 13, 14, 15, 16, 17, 18], "not the one in which it stopped, nor the one in which it was let go on");
+    assert_eq!((doc.published.whole, doc.published.absent.len()), (11, 0));
+}
+
 /// An instance steers by guardrails alone: of what challengers cost it knows nothing, and must not hold them back by that.
 #[test]
 fn whose_windows_others_count_does_not_restrain_them() {
