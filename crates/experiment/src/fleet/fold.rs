@@ -160,7 +160,7 @@ impl<'a> Folding<'a> {
             } else if self.units.len() < self.spec.max_units {
                 self.units.insert(sum.unit, (*sum, assigned));
             } else {
-                self.counts.overflow += 1;
+                self.counts.overflow += sum.observations();
             }
         }
         Ok(())

@@ -138,7 +138,7 @@ impl Trial {
 
     fn take_unit(&mut self, sum: &Sum, assigned: &Assigned, gone: &[bool; MAX_VARIANTS]) {
         if !self.has_room(sum.unit) {
-            self.dropped.overflow += 1;
+            self.dropped.overflow += sum.observations();
             return;
         }
         self.open = true;
