@@ -136,5 +136,5 @@ pub(crate) const VARIANT: Keys = &[
     ),
     key("ttl", "word", "", "Who chooses the TTL, as in `[routes.NAME]`."),
     key("base_ttl", "time", "", "Base TTL of the rule, between `min_ttl` and `max_ttl` of the route."),
-    key("model_version", "count", "", "Version of the `ttl` predictor; the champion when absent."),
+    key("model_version", "count", "", "Version of the `ttl` predictor, where one chooses the TTL; the champion when absent."),
 ];
