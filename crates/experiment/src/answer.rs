@@ -10,7 +10,7 @@ use crate::report::{Comparison, Interval, Report};
 use crate::spec::{ExperimentSpec, Metric};
 use crate::trial::MIN_ROWS;
 
-/// Share of tested unit-windows above the cap, and of calls without a price, beyond which a read-out is not valid.
+/// Share of tested unit-windows above the cap, of calls without a price, and of observations without room, beyond which a read-out is not valid.
 const MOST_LEFT_OUT: f64 = 0.05;
 const MONTH_S: f64 = 30.0 * 86_400.0;
 const DAY_S: f64 = 86_400.0;
@@ -91,7 +91,7 @@ pub struct Answer {
     pub line: String,
     /// Money cost per month, challenger minus control, USD; below 0 the challenger saves.
     pub usd_per_month: Option<Interval>,
-    /// The same as a share of control's cost.
+    /// The same as a share of what control would cost all of the units; `None` also where that is nothing.
     pub relative: Option<Interval>,
     /// Staleness, latency and errors against their margins.
     pub guarded: Vec<Guarded>,
@@ -147,17 +147,17 @@ fn per_month(report: &Report, spec: &ExperimentSpec) -> f64 {
 }
 
 fn verdict(report: &Report, spec: &ExperimentSpec, index: usize) -> Verdict {
-    if let Some(reason) = invalid(report) {
+    if let Some(reason) = invalid(report, spec) {
         return Verdict::NotValid { reason };
     }
     if report.variants.get(index + 1).is_some_and(|own| own.off.is_some()) {
         return Verdict::Worse;
     }
     let comparison = &report.comparisons[index];
-    let (Some(effect), Some(relative)) = (comparison.effect_usd, comparison.relative) else {
+    let Some(effect) = comparison.effect_usd else {
         return Verdict::KeepRunning { days: remaining(report, spec, comparison) };
     };
-    if relative.low > -spec.worthwhile && relative.high < spec.worthwhile {
+    if comparison.relative.is_some_and(|relative| relative.low > -spec.worthwhile && relative.high < spec.worthwhile) {
         return Verdict::NoWorthwhileDifference;
     }
     match comparison.differs {
@@ -167,7 +167,7 @@ fn verdict(report: &Report, spec: &ExperimentSpec, index: usize) -> Verdict {
     }
 }
 
-fn invalid(report: &Report) -> Option<String> {
+fn invalid(report: &Report, spec: &ExperimentSpec) -> Option<String> {
     let unpriced = report.dropped.unpriced as f64 / (report.calls as f64).max(1.0);
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     if report.ratio_alarm {
@@ -179,11 +179,24 @@ fn invalid(report: &Report) -> Option<String> {
             "{} of the cost belongs to units that nobody asked for in its window: give it a coarser `unit`",
             percent(orphaned(report))
         ))
+    } else if without_room(report) > MOST_LEFT_OUT {
+        Some(format!(
+            "{} of what was seen belongs to units beyond the {} that have room: give a new experiment a smaller `slice`",
+            percent(without_room(report)),
+            spec.max_units
+        ))
     } else if report.capped_share > MOST_LEFT_OUT {
         Some(format!("{} of the unit-windows cost more than the cap", percent(report.capped_share)))
     } else {
         None
     }
+}
+
+/// Share of the observations that are in no unit-window because there was no room for their unit: those that have come first were asked for most.
+fn without_room(report: &Report) -> f64 {
+    let out = report.dropped.overflow as f64;
+    let counted = report.calls + report.variants.iter().map(|v| v.requests).sum::<u64>();
+    out / (out + counted as f64).max(1.0)
 }
 
 /// Share of the cost that is in no unit-window.

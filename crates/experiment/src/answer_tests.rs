@@ -95,6 +95,18 @@ fn the_closed_list() {
     assert_eq!((answer.line.as_str(), answer.guarded[0].stands.as_str()), ("worse", "switched off"), "cheaper does not make up for harm");
 }
 
+/// Effect and dollars would be about the units that were asked for first.
+#[test]
+fn more_units_than_have_room_are_told() {
+    let mut all = report(interval(-0.002, 0.001), true);
+    all.dropped.overflow = 2_000;
+    assert_eq!(only(&all, &spec(0.02)).line, "better", "one in twenty may be left out");
+    all.dropped.overflow = 10_000;
+    let told =
+        "not valid: 20.0 % of what was seen belongs to units beyond the 65536 that have room: give a new experiment a smaller `slice`";
+    assert_eq!(only(&all, &spec(0.02)).line, told);
+}
+
 #[test]
 fn dollars_are_those_of_all_units_in_a_month() {
     let answer = only(&report(interval(-0.002, 0.001), true), &spec(0.02));
@@ -126,6 +138,18 @@ fn of_several_the_best_comes_first() {
     all.comparisons.push(other);
     let lines: Vec<_> = answers(&all, &spec(0.02)).into_iter().map(|a| (a.variant, a.line)).collect();
     assert_eq!(lines, [("other".to_owned(), "better".to_owned()), ("model".to_owned(), "worse".to_owned())]);
+}
+
+/// Where control costs nothing there is no share of it, and what costs something is dearer all the same.
+#[test]
+fn a_control_for_nothing_has_no_relative() {
+    let mut free = report(interval(0.002, 0.001), true);
+    free.comparisons[0].relative = None;
+    let answer = only(&free, &spec(0.02));
+    assert_eq!((answer.line.as_str(), answer.relative), ("worse", None));
+    assert!(!answer.text().contains("relative"), "{}", answer.text());
+    free.comparisons[0].differs = false;
+    assert_eq!(only(&free, &spec(0.02)).verdict, Verdict::KeepRunning { days: None });
 }
 
 proptest! {

@@ -66,7 +66,7 @@ pub struct Comparison {
     pub control: Arc<str>,
     /// Money cost per unit-window, challenger minus control (stabilised weights), USD; below 0 the challenger is cheaper.
     pub effect_usd: Option<Interval>,
-    /// The same as a share of control's mean.
+    /// The same as a share of the mean that all units would have under control, which is taken as known; null also where that is not above zero.
     pub relative: Option<Interval>,
     /// The effect with equal weights for all unit-windows, USD.
     pub unweighted_usd: Option<f64>,
@@ -123,7 +123,7 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// Closed windows.
     pub windows: u64,
-    /// Windows between the first and the last, those without a request included.
+    /// Windows that were measured, those without a request included, and those not that were left out or in which nobody took part.
     pub watched: u64,
     /// Unit-windows of all units, in and outside of the slice, that the measured ones stand for.
     pub population: f64,

@@ -268,6 +268,31 @@ async fn its_traffic_grows_by_itself_or_by_hand() {
     assert!(world.order("e", Order::Traffic { share: Some(1.5) }).unwrap_err().contains("0 to 1"));
 }
 
+/// What a month saves is reckoned by the windows that were measured, not by those in which nobody took part.
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_not_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(config(dir.path(), vec![ttl("e")]), START);
+    world.windows(20).await;
+    for key in 0..30 {
+        tokio::time::advance(WINDOW / 60).await;
+        world.ask(&format!("/things/{key}"), "").await;
+    }
+    world.order("e", Order::Traffic { share: Some(0.0) }).unwrap();
+    let before = world.view("e");
+    assert_eq!((before.report.watched, before.report.windows), (19, 19));
+    assert!(before.report.dropped.partial > 15, "the window in which it stopped is left out: {:?}", before.report.dropped);
+    tokio::time::advance(WINDOW / 2).await;
+    world.windows(10).await;
+    world.order("e", Order::Traffic { share: Some(1.0) }).unwrap();
+    world.windows(4).await;
+    let after = world.view("e");
+    assert_eq!((after.report.watched, after.report.windows), (21, 21), "two more: the first was under way, the last is open");
+    let monthly = |view: &ExperimentView| view.answers[0].usd_per_month.unwrap();
+    let (a, b) = (monthly(&before), monthly(&after));
+    assert!(b.point < 0.0 && (b.point / a.point - 1.0).abs() < 0.15, "{a:?} {b:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_cheaper_gets_more_of_the_slice_from_a_window_that_has_not_begun() {
     let dir = tempfile::tempdir().unwrap();

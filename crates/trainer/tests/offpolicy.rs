@@ -211,3 +211,56 @@ fn the_command_reads_the_log_and_writes_dsjson() {
     let (code, text) = run("best", &[]);
     assert!(code == Some(1) && text.contains("fixed:ACTION"), "{text}");
 }
+
+/// Two experiments on one log, whose second variants have nothing in common: half the price in one, twice in the other.
+#[test]
+fn one_experiment_of_a_log_is_evaluated() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("logs");
+    let at = |i: u64| 1_767_225_600_000_000_000 + 1_000_000_000 * i as i64;
+    let decision = |i: u64| Decision {
+        ts_ns: at(i),
+        decision_id: i + 1,
+        kind: "assignment",
+        eligible_mask: 0b11,
+        pmf: vec![0.5, 0.5],
+        action: (i / 2 % 2) as i32,
+        experiment: Some(if i.is_multiple_of(2) { "cheaper" } else { "dearer" }.into()),
+        unit: Some(i),
+        window: Some(1),
+        ..Decision::default()
+    };
+    let outcome = |i: u64| OutcomeRow {
+        ts_ns: at(i),
+        decision_id: i + 1,
+        opened_ns: at(i),
+        closed_by: "window",
+        paid_nanousd: Some(
+            match (i / 2 % 2, i % 2) {
+                (0, _) => 2_000_000,
+                (_, 0) => 1_000_000,
+                _ => 4_000_000,
+            } + (i % 7) as i64 * 10_000,
+        ),
+        saved_nanousd: Some(0),
+        ..OutcomeRow::default()
+    };
+    common::table(&logs, &(0..4_000).map(decision).collect::<Vec<_>>());
+    common::table(&logs, &(0..4_000).map(outcome).collect::<Vec<_>>());
+    let run = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farthing-train"));
+        command.args(["evaluate", "policy", "--kind", "assignment", "--mature-s", "10", "--target", "fixed:1", "--logs"]);
+        let out = command.arg(&logs).args(more).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
+    };
+    let lines = dir.path().join("decisions.dsjson");
+    let (code, text) = run(&["--dsjson", lines.to_str().unwrap()]);
+    assert!(code == Some(3) && text.contains("several-experiments") && text.contains("cheaper, dearer"), "{text}");
+    assert!(!lines.exists(), "nor are they written as the decisions of one");
+    let (code, text) = run(&["--experiment", "cheaper"]);
+    assert!(code == Some(0) && text.contains("2000 choices") && text.contains("would have been cheaper"), "{text}");
+    let (code, text) = run(&["--experiment", "dearer"]);
+    assert!(code == Some(0) && text.contains("would have been dearer"), "{text}");
+    let (code, text) = run(&["--experiment", "none"]);
+    assert!(code == Some(3) && text.contains("no-choice"), "{text}");
+}

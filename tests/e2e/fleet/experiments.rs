@@ -136,6 +136,7 @@ async fn an_experiment_is_one_over_all_instances_and_outlives_who_decides() {
         absent.iter().any(|of| of[0] == "unreported" && of[1].as_u64() > Some(0)),
         "the window of its death does not count: {shown:#?}"
     );
+    assert_eq!(shown[0]["report"]["watched"], shown[0]["fleet"]["windows"], "what is reckoned by time goes by those that count");
     // It comes back, and knows at once.
     programs.insert(holder, serve(&program, (&origin, &redis), dirs[holder].path(), &copies()).await);
     assert!(windows(&show(&programs[holder]).await) > before, "a new process asks before it serves");

@@ -255,8 +255,22 @@ fn batch_window(value: &DeValue<'_>) -> Result<u64, Bad> {
 
 /// Whether a route can do what a variant asks of it: what is wrong, by key, and the remedy.
 pub(crate) fn unfit(variant: &VariantConfig, route: &Route) -> Vec<(&'static str, String, String)> {
-    let Overrides { batch_window_ms, prefetch_confidence, weights, base_ttl_ms, ttl, .. } = &variant.overrides;
+    let Overrides { batch_window_ms, prefetch_confidence, weights, base_ttl_ms, ttl, model_version, refresh_ahead_ms, .. } =
+        &variant.overrides;
     let (name, mut wrong) = (&route.name, Vec::new());
+    // What is never kept has no TTL, and is not renewed; a variant cannot lift that.
+    let of_copies =
+        [("base_ttl", base_ttl_ms.is_some()), ("model_version", model_version.is_some()), ("refresh_ahead", refresh_ahead_ms.is_some())];
+    for (key, _) in of_copies.into_iter().filter(|(_, given)| *given && !route.cache) {
+        let remedy = "take `cache = false` out of the route, or name other `routes`".to_owned();
+        wrong.push((key, format!("route \"{name}\" caches nothing"), remedy));
+    }
+    let asks_no_model =
+        ttl.as_ref().map_or(matches!(route.ttl, TtlBy::Rule | TtlBy::Fixed(_)), |by| by == "rule" || by.starts_with("fixed:"));
+    if model_version.is_some() && asks_no_model {
+        let remedy = "give the variant ttl = \"model\" or \"table\", too, or take it out".to_owned();
+        wrong.push(("model_version", format!("no predictor chooses the TTL on route \"{name}\""), remedy));
+    }
     if let Some(window) = batch_window_ms {
         // Nobody waits longer than half of the time there is, so what is more would measure nothing.
         let most = millis(route.deadline / 2);

@@ -8,7 +8,8 @@ use crate::read::tests::{good, problems};
 const PROVIDERS: &str = "[providers.one]\nbase_url = \"https://one.test\"\n[providers.two]\nbase_url = \"https://two.test\"\n";
 const ROUTES: &str = "[routes.lists]\nprovider = \"one\"\ndeadline = \"1s\"\nmax_ttl = \"10m\"\n[routes.lists.batch]\nformat = \"rest\"\n\
                       [routes.rates]\n[[routes.rates.providers]]\nprovider = \"one\"\n[[routes.rates.providers]]\nprovider = \"two\"\n\
-                      [routes.ahead]\nprovider = \"two\"\nprice_wait = \"0.001\"\n[routes.kept]\nprovider = \"one\"\nttl = \"fixed:5m\"\n";
+                      [routes.ahead]\nprovider = \"two\"\nprice_wait = \"0.001\"\n[routes.kept]\nprovider = \"one\"\nttl = \"fixed:5m\"\n\
+                      [routes.ruled]\nprovider = \"one\"\nttl = \"rule\"\n[routes.passed]\nprovider = \"one\"\ncache = false\n";
 
 /// An experiment on a route whose second variant says this.
 fn experiment(route: &str, says: &str) -> String {
@@ -24,6 +25,9 @@ fn values_of_variants_are_read() {
     assert_eq!(of("lists", "batch_window = \"20ms\""), Overrides { batch_window_ms: Some(20), ..Overrides::default() });
     assert_eq!(of("lists", "base_ttl = \"90s\""), Overrides { base_ttl_ms: Some(90_000), ..Overrides::default() });
     assert_eq!(of("lists", "refresh_ahead = \"0s\""), Overrides { refresh_ahead_ms: Some(0), ..Overrides::default() });
+    let version = |ttl: Option<&str>| Overrides { model_version: Some(3), ttl: ttl.map(str::to_owned), ..Overrides::default() };
+    assert_eq!(of("lists", "model_version = 3"), version(None), "the route asks one");
+    assert_eq!(of("kept", "model_version = 3\nttl = \"table\""), version(Some("table")));
     assert_eq!(of("ahead", "prefetch_confidence = 0.6"), Overrides { prefetch_confidence: Some(0.6), ..Overrides::default() });
     let low = RoutingWeights { cost: 9.0, reliability: 1.0, ..RoutingWeights::default() };
     let weights = Some(WeightsByPriority { low: Some(low), ..WeightsByPriority::default() });
@@ -51,6 +55,12 @@ fn what_a_route_cannot_do_is_refused_by_name() {
         ("rates", "weights.urgent.cost = 1", "weights: \"urgent\" is no priority", "write \"high\""),
         ("kept", "base_ttl = \"90s\"", "base_ttl: variant \"b\": the TTL of route \"kept\" is fixed", "not fixed"),
         ("lists", "base_ttl = \"1h\"", "base_ttl: variant \"b\": 3600000ms is outside", "write 1000ms to 600000ms"),
+        ("kept", "model_version = 3", "model_version: variant \"b\": no predictor chooses the TTL on route \"kept\"", "ttl = \"model\""),
+        ("ruled", "model_version = 3", "model_version: variant \"b\": no predictor chooses the TTL on route \"ruled\"", "ttl = \"model\""),
+        ("lists", "model_version = 3\nttl = \"rule\"", "model_version: variant \"b\": no predictor chooses the TTL", "take it out"),
+        ("passed", "model_version = 3", "model_version: variant \"b\": route \"passed\" caches nothing", "other `routes`"),
+        ("passed", "refresh_ahead = \"2s\"", "refresh_ahead: variant \"b\": route \"passed\" caches nothing", "other `routes`"),
+        ("passed", "base_ttl = \"90s\"\ncache = true", "base_ttl: variant \"b\": route \"passed\" caches nothing", "other `routes`"),
         ("lists", "base_ttl = \"90s\"\nttl = \"fixed:5m\"", "base_ttl: means nothing beside the `ttl`", "take one"),
     ];
     for (route, says, found, remedy) in cases {

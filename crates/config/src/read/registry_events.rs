@@ -67,7 +67,12 @@ pub(crate) const EXPERIMENT: Keys = &[
     key("layer_from", "share", "", "Where its part of the layer begins; 0 when absent."),
     key("layer_upto", "share", "", "Where its part of the layer ends; 1 when absent."),
     key("window", "time", "\"1h\"", "How long a unit keeps its variant."),
-    key("slice", "share", "0.2", "Share of units that is measured; the rest follows the leader. 1 under `contextual` when absent."),
+    key(
+        "slice",
+        "share",
+        "0.2",
+        "Share of units that is measured, at most 65,536 units at once; the rest follows the leader. 1 under `contextual` when absent.",
+    ),
     key("ramp", "list", "[0.1, 0.5, 1.0]", "Shares of the slice that take part, one after the other."),
     key("ramp_hold", "time", "\"1h\"", "Least time on each step of the ramp."),
     key(
@@ -131,5 +136,5 @@ pub(crate) const VARIANT: Keys = &[
     ),
     key("ttl", "word", "", "Who chooses the TTL, as in `[routes.NAME]`."),
     key("base_ttl", "time", "", "Base TTL of the rule, between `min_ttl` and `max_ttl` of the route."),
-    key("model_version", "count", "", "Version of the `ttl` predictor; the champion when absent."),
+    key("model_version", "count", "", "Version of the `ttl` predictor, where one chooses the TTL; the champion when absent."),
 ];

@@ -29,7 +29,8 @@ pub fn local_alpha(seat: Option<u64>) -> f64 {
     (GUARD_ALPHA - FLEET_ALPHA) / (seat * (seat + 1.0))
 }
 
-fn allocation(life: &Life, window: i64) -> Option<&Allocation> {
+/// By what units are drawn in a window.
+pub(super) fn allocation(life: &Life, window: i64) -> Option<&Allocation> {
     life.allocations.iter().rfind(|allocation| allocation.from <= window).or(life.allocations.first())
 }
 

@@ -98,7 +98,7 @@ pub fn due(spec: &ExperimentSpec, closed: i64, now: Time) -> Due {
 ///
 /// Units are drawn here once more: each part must have the variants that the published allocation gives, so that whoever assigned by another one (it had not
 /// heard, it has another seed) is found out. Units of a variant that was switched off in this window are left out, whether they were asked before that or after:
-/// instances hear of it at different moments, and what is left is drawn as published.
+/// instances hear of it at different moments, and what is left is drawn as published among the other variants.
 #[derive(Debug)]
 pub struct Folding<'a> {
     spec: &'a ExperimentSpec,
@@ -148,7 +148,7 @@ impl<'a> Folding<'a> {
             if !assigned.in_slice || !self.experiment.holds(self.draw, sum.unit, begins) {
                 return Err(of(Absent::OtherAllocation));
             }
-            if self.published.off_since(assigned.variant).is_some_and(|since| since >= self.window) {
+            if self.is_gone(assigned.variant) {
                 self.mixed.insert(sum.unit);
                 continue;
             }
@@ -160,14 +160,21 @@ impl<'a> Folding<'a> {
             } else if self.units.len() < self.spec.max_units {
                 self.units.insert(sum.unit, (*sum, assigned));
             } else {
-                self.counts.overflow += 1;
+                self.counts.overflow += sum.observations();
             }
         }
         Ok(())
     }
 
+    /// Whether a variant was switched off in this window, or later: then its units of this window are left out.
+    fn is_gone(&self, variant: usize) -> bool {
+        self.published.off_since(variant).is_some_and(|since| since >= self.window)
+    }
+
     /// What it adds up to.
     pub fn whole(self) -> WholeWindow {
-        WholeWindow { window: self.window, units: self.units.into_values().collect(), mixed: self.mixed.len() as u64, counts: self.counts }
+        let gone = std::array::from_fn(|variant| self.is_gone(variant));
+        let (units, mixed) = (self.units.into_values().collect(), self.mixed.len() as u64);
+        WholeWindow { window: self.window, units, gone, mixed, counts: self.counts }
     }
 }

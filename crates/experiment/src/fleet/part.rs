@@ -41,6 +41,11 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// How many observations it stands for, at least.
+    pub(crate) fn observations(&self) -> u64 {
+        u64::from(self.requests.max(1))
+    }
+
     /// Adds what the same unit did elsewhere. Whoever adds looks to their variants being the same.
     pub(super) fn add(&mut self, other: &Self) {
         self.mixed |= other.mixed;

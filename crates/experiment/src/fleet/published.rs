@@ -6,6 +6,7 @@ use std::sync::Arc;
 use farthing_types::Time;
 use serde::{Deserialize, Serialize};
 
+use super::collect::allocation;
 use super::fold::Absent;
 use crate::allocation::SharedContexts;
 use crate::contextual::Contexts;
@@ -142,6 +143,17 @@ impl Published {
             Some((why, instance)) => next.leave_out(AbsentWindow { window, why, instance }, 1),
         }
         next
+    }
+
+    /// Whether anybody takes part in a window: not where traffic was set to 0, at once, in it or before.
+    pub fn measures(&self, window: i64) -> bool {
+        allocation(&self.life, window).is_none_or(|allocation| allocation.ramp > 0.0)
+    }
+
+    /// The same, with a window in which nobody takes part: it is none of the experiment's.
+    #[must_use]
+    pub fn rested(&self, window: i64) -> Self {
+        Self { closed: window.max(self.closed), restored_from: None, ..self.clone() }
     }
 
     /// The same, which was `version`, brought back in `window` after what the fleet had published was lost. Nobody knows any more who has been there in windows up to

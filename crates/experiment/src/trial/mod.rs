@@ -5,6 +5,7 @@ mod learning;
 mod parts;
 mod reading;
 mod rows;
+mod spells;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -92,12 +93,13 @@ pub struct Trial {
     max_units: usize,
     cap: Option<f64>,
     window: i64,
-    /// The first window that is measured: the first one that is watched from its beginning.
+    /// The first window that is measured: the first one that is watched from its beginning, since the start or since a pause.
     whole_from: i64,
     /// The first window in which guards take evidence.
     guard_from: i64,
     windows: u64,
     watched: u64,
+    /// The last window that is counted as watched.
     last_whole: i64,
     population: f64,
     calls: u64,
@@ -177,13 +179,6 @@ impl Trial {
             closed: None,
             handed: None,
         }
-    }
-
-    /// The same record, measuring from `window` on: for an experiment that begins in the middle of the window before.
-    #[must_use]
-    pub const fn measuring_from(mut self, window: i64) -> Self {
-        self.whole_from = window;
-        self
     }
 
     /// A record that was kept, taken up again in the middle of `window`. What came between the record and now, and the rest of this
@@ -304,10 +299,7 @@ impl Trial {
             return;
         }
         self.windows += 1;
-        // What lies before the first whole window, or before the process began anew, was not watched.
-        let since = if self.windows > 1 && self.last_whole >= self.whole_from { self.window.saturating_sub(self.last_whole) } else { 1 };
-        self.watched += u64::try_from(since).unwrap_or(1);
-        self.last_whole = self.window;
+        self.count_watched(self.window);
         let mut rows = Vec::with_capacity(open.len());
         let mut lessons: Vec<Lesson> = Vec::new();
         let calibrated_before = self.calibration.len();
@@ -328,14 +320,6 @@ impl Trial {
         self.make_room();
         self.take_rows(calibrated_before, &rows);
         self.learn_contexts(&lessons);
-    }
-
-    /// Ends the record in `window`. One that has not ended is left out for all its units, as the rest of a window after a restart is.
-    pub fn end(&mut self, window: i64) {
-        if self.window >= window {
-            self.whole_from = self.window.saturating_add(1).max(self.whole_from);
-        }
-        self.close_window();
     }
 
     /// Closes the window that is open when it is older than `window`, whose burn-in has ended.

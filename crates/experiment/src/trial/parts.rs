@@ -7,6 +7,7 @@ use super::units::Open;
 use crate::assign::Assigned;
 use crate::fleet::{Part, Sum};
 use crate::guard::{GuardKind, SwitchOff};
+use crate::spec::MAX_VARIANTS;
 
 /// What was left out of a window, and calls in it without a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,10 +42,23 @@ pub struct WholeWindow {
     pub window: i64,
     /// Its units in order, each as it was drawn.
     pub units: Vec<(Sum, Assigned)>,
-    /// Units that were asked while their variant was switched off: they are left out.
+    /// Variants that were switched off in it: all of their units are left out.
+    pub gone: [bool; MAX_VARIANTS],
+    /// How many units these were.
     pub mixed: u64,
     /// What was left out by the instances.
     pub counts: Counts,
+}
+
+/// Probability that a unit is kept where those of variants that are gone are not, and of each variant for one that is: what is left comes in these shares. A comparison of
+/// two variants needs no such thing, for it goes by how likely one of the two is against the other.
+fn among_kept(pmf: &[f32; MAX_VARIANTS], gone: &[bool; MAX_VARIANTS]) -> (f32, [f32; MAX_VARIANTS]) {
+    if !gone.contains(&true) {
+        return (1.0, *pmf);
+    }
+    let of_kept = |variant: usize| if gone[variant] { 0.0 } else { pmf[variant] };
+    let kept: f32 = (0..MAX_VARIANTS).map(of_kept).sum();
+    if kept > 0.0 { (kept, std::array::from_fn(|variant| of_kept(variant) / kept)) } else { (1.0, *pmf) }
 }
 
 impl Trial {
@@ -106,6 +120,9 @@ impl Trial {
         }
         self.close_window();
         self.window = whole.window;
+        // Windows in between were left out; one in which nobody asked was watched as well.
+        self.whole_from = whole.window;
+        self.count_watched(whole.window);
         self.calls += whole.counts.calls;
         let dropped = &mut self.dropped;
         dropped.burn_in += whole.counts.burn_in;
@@ -114,18 +131,20 @@ impl Trial {
         dropped.unpriced += whole.counts.unpriced;
         dropped.mixed += whole.mixed;
         for (sum, assigned) in &whole.units {
-            self.take_unit(sum, assigned);
+            self.take_unit(sum, assigned, &whole.gone);
         }
         self.close_window();
     }
 
-    fn take_unit(&mut self, sum: &Sum, assigned: &Assigned) {
+    fn take_unit(&mut self, sum: &Sum, assigned: &Assigned, gone: &[bool; MAX_VARIANTS]) {
         if !self.has_room(sum.unit) {
-            self.dropped.overflow += 1;
+            self.dropped.overflow += sum.observations();
             return;
         }
         self.open = true;
+        let (kept, shares) = among_kept(&assigned.pmf, gone);
         let open = Open {
+            inclusion: assigned.inclusion * f64::from(kept),
             bill: sum.bill,
             stale: sum.stale,
             stale_usd: sum.stale_usd,
@@ -136,7 +155,7 @@ impl Trial {
             ..Open::new(assigned)
         };
         if open.is_asked() {
-            self.ratio.add(assigned.variant, &assigned.pmf);
+            self.ratio.add(assigned.variant, &shares);
             let share = |count: u32| (f64::from(count) / f64::from(sum.requests)).min(1.0);
             let of = (assigned.variant, &assigned.pmf);
             self.guard(GuardKind::Errors, of, share(sum.errors));

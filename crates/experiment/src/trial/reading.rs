@@ -2,6 +2,7 @@
 
 use super::Trial;
 use crate::ebh::discoveries;
+use crate::effect::Estimate;
 use crate::report::{Comparison, Interval, Report, VariantReport};
 use crate::unit::UnitKind;
 
@@ -71,16 +72,16 @@ impl Trial {
         let enough = units >= u64::from(self.min_units) && rows >= MIN_ROWS && !self.ratio.alarm();
         let cap = self.cap.unwrap_or(0.0);
         let estimate = known.filter(|_| enough);
-        let relative = |value: f64, control: f64| if control > 0.0 { value / control } else { 0.0 };
+        // Nothing is a share of a control that costs nothing.
+        let relative = |e: Estimate| {
+            let control = e.means[0];
+            (control > 0.0).then(|| Interval { point: e.effect / control, low: e.low / control, high: e.high / control })
+        };
         Comparison {
             variant: self.names[challenger].clone(),
             control: self.names[0].clone(),
             effect_usd: estimate.map(|e| Interval { point: e.effect * cap, low: e.low * cap, high: e.high * cap }),
-            relative: estimate.map(|e| Interval {
-                point: relative(e.effect, e.means[0]),
-                low: relative(e.low, e.means[0]),
-                high: relative(e.high, e.means[0]),
-            }),
+            relative: estimate.and_then(relative),
             unweighted_usd: estimate.map(|e| e.unweighted * cap),
             evidence: estimate.map_or(1.0, |e| e.evidence),
             differs: estimate.is_some_and(|e| e.differs),

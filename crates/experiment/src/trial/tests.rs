@@ -96,6 +96,25 @@ fn a_window_in_which_it_ends_is_left_out() {
 }
 
 #[test]
+fn windows_in_which_nobody_takes_part_are_not_watched() {
+    let mut trial = Trial::new(&experiment()).measuring_from(1);
+    (0..6).for_each(|window| feed(&mut trial, window));
+    // In the middle of window 7, after one without a request, until the middle of window 19.
+    feed(&mut trial, 7);
+    trial.ramped((1.0, 0.0), 7);
+    assert_eq!((trial.report().windows, trial.report().watched, trial.report().dropped.partial), (5, 6, 120), "windows 0 and 7 are cut");
+    let mut trial = over_a_restart(&trial);
+    trial.ramped((0.0, 0.5), 19);
+    trial.ramped((0.5, 1.0), 19);
+    feed(&mut trial, 22);
+    trial.close_before(23);
+    assert_eq!((trial.report().windows, trial.report().watched), (6, 9), "and 20 to 22");
+    let late = trial.report();
+    feed(&mut trial, 5);
+    assert_eq!((trial.report().dropped.late, trial.report().windows), (late.dropped.late + 60, 6), "what is over stays over");
+}
+
+#[test]
 fn closed_unit_windows_are_handed_over_once() {
     let mut trial = Trial::new(&experiment()).keeping_rows();
     (0..6).for_each(|window| feed(&mut trial, window));

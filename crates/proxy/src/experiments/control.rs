@@ -45,9 +45,12 @@ impl State {
                 tracing::warn!(experiment = %running.spec.name, by = note.by, "{}", note.what);
                 running.unkept.notes.push(AuditLine { at: now, by: note.by.into(), what: note.what, reason: None });
             }
+            let share = running.life.ramp.share;
             running.life = turn.life;
             if let Some(shared) = &mut running.shared {
                 shared.switched_off(&running.life.off);
+            } else {
+                running.trial.ramped((share, running.life.ramp.share), running.spec.window_at(now));
             }
             running.trial.follow(&running.life.allocations);
             running.unkept.standing = true;

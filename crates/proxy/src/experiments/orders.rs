@@ -139,7 +139,7 @@ impl State {
     pub(super) fn ordered(&self, mut running: Running, order: &Order, now: Time) -> Result<Running, ExperimentError> {
         let window = running.spec.window_at(now);
         let name = running.spec.name.clone();
-        let before = running.life.stage;
+        let (before, share) = (running.life.stage, running.life.ramp.share);
         running.close_ended(now);
         running.life = running.life.step(order, &running.spec, (now, window)).map_err(|source| ExperimentError::Order { name, source })?;
         if before != Stage::Running && running.life.stage == Stage::Running {
@@ -149,6 +149,9 @@ impl State {
             (running.rows_bytes, running.unkept.evidence) = (0, true);
         } else if before == Stage::Running && running.life.stage != Stage::Running {
             running.trial.end(window);
+            running.unkept.evidence = true;
+        } else if before == Stage::Running {
+            running.trial.ramped((share, running.life.ramp.share), window);
             running.unkept.evidence = true;
         }
         running.unkept.standing = true;

@@ -8,6 +8,8 @@ pub mod dsjson;
 mod report;
 mod target;
 
+use std::collections::BTreeSet;
+
 use farthing_experiment::{Logged, OffPolicy, Refusal, off_policy};
 
 pub use report::PolicyReport;
@@ -25,6 +27,8 @@ pub struct Decided {
     pub at_ns: i64,
     /// Its route.
     pub route: String,
+    /// The experiment that drew it; none where it was no experiment.
+    pub experiment: Option<String>,
     /// Hash of the spec of the features.
     pub spec_hash: Option<String>,
     /// Digest of the bundle in use.
@@ -65,6 +69,14 @@ pub struct Decisions {
     pub digest: String,
 }
 
+impl Decisions {
+    /// The experiments that drew them, by name.
+    pub fn experiments(&self) -> Vec<&str> {
+        let names: BTreeSet<&str> = self.rows.iter().filter_map(|row| row.experiment.as_deref()).collect();
+        names.into_iter().collect()
+    }
+}
+
 /// How to evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -100,7 +112,7 @@ pub struct Counts {
 }
 
 /// Why there is no estimate, beyond [`Refusal`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Refused {
     /// The rows say too little about the target.
     Rows(Refusal),
@@ -108,6 +120,8 @@ pub enum Refused {
     Unsettled(f64),
     /// Every decision had one action only, so nothing was drawn.
     NoChoice,
+    /// They are of these experiments: an action of one is no action of another, and nor is its cost.
+    Several(Vec<String>),
 }
 
 impl Refused {
@@ -117,6 +131,7 @@ impl Refused {
             Self::Rows(refusal) => refusal.as_str(),
             Self::Unsettled(_) => "unsettled",
             Self::NoChoice => "no-choice",
+            Self::Several(_) => "several-experiments",
         }
     }
 }
@@ -134,6 +149,7 @@ impl std::fmt::Display for Refused {
                 )
             }
             Self::NoChoice => write!(f, "no decision of this kind was a choice between actions with logged probabilities"),
+            Self::Several(names) => write!(f, "the decisions are of {} experiments: name one of {}", names.len(), names.join(", ")),
         }
     }
 }
@@ -156,6 +172,10 @@ pub fn evaluate(
     counts.unsettled = mature.len() - settled.len();
     if decisions.rows.is_empty() {
         return Ok((counts, Err(Refused::NoChoice)));
+    }
+    let experiments = decisions.experiments();
+    if experiments.len() > 1 {
+        return Ok((counts, Err(Refused::Several(experiments.into_iter().map(str::to_owned).collect()))));
     }
     let unsettled = counts.unsettled as f64 / mature.len().max(1) as f64;
     if unsettled > MAX_UNSETTLED {

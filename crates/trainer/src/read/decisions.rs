@@ -18,6 +18,7 @@ const DECISIONS: &[&str] = &[
     "decision_id",
     "kind",
     "route",
+    "experiment",
     "key_hash",
     "spec_hash",
     "features",
@@ -30,12 +31,12 @@ const DECISIONS: &[&str] = &[
 ];
 const OUTCOMES: &[&str] = &["ts_ns", "decision_id", "paid_nanousd", "saved_nanousd"];
 
-/// Reads the decisions of `kind` among the files that `pattern` matches. Those with fewer than two actions were no choice and are left out. What one has
+/// Reads the decisions of `kind`, and of `experiment` where one is named, among the files that `pattern` matches. Those with fewer than two actions were no choice and are left out. What one has
 /// cost is what was paid less what was saved; of a `strategy` decision it is what was paid while it was in force, as there nothing is saved beside it.
 ///
 /// # Errors
 /// Names the file, and for foreign ones the column, with what to do about it.
-pub fn read_decisions(pattern: &str, kind: &str) -> Result<ope::Decisions, TrainError> {
+pub fn read_decisions(pattern: &str, (kind, experiment): (&str, Option<&str>)) -> Result<ope::Decisions, TrainError> {
     let files = files::find(pattern)?;
     let (mut decisions, mut outcomes): (Vec<DataFrame>, Vec<DataFrame>) = (Vec::new(), Vec::new());
     let remedy = "the file says it is of this log but was changed by another program: restore or remove it";
@@ -52,6 +53,10 @@ pub fn read_decisions(pattern: &str, kind: &str) -> Result<ope::Decisions, Train
     let mut read = ope::Decisions { digest: files::digest(&files)?, ..ope::Decisions::default() };
     let Some(decisions) = stack(decisions) else { return Ok(read) };
     let decisions = decisions.filter(col("kind").eq(lit(kind.to_owned())));
+    let decisions = match experiment {
+        Some(name) => decisions.filter(col("experiment").eq(lit(name.to_owned()))),
+        None => decisions,
+    };
     let joined = with_outcomes(decisions, stack(outcomes));
     let frame = joined.sort(["ts_ns", "decision_id"], SortMultipleOptions::default()).collect().map_err(place)?;
     take(&mut read, (&frame, kind)).map_err(place)?;
@@ -98,6 +103,7 @@ fn take(read: &mut ope::Decisions, (frame, kind): (&DataFrame, &str)) -> Result<
     let (settled, paid, saved) = (columns.i64s("settled_ns")?, columns.i64s("paid_nanousd")?, columns.i64s("saved_nanousd")?);
     let (mut features, mut pmf) = (columns.lists("features")?, columns.lists("pmf")?);
     let (routes, route) = columns.texts("route")?;
+    let (experiments, experiment) = columns.texts("experiment")?;
     let (specs, spec) = columns.texts("spec_hash")?;
     let (digests, digest) = columns.texts("model_digest")?;
     let text = |names: &[String], place: Option<u32>| place.and_then(|p| names.get(p as usize)).cloned();
@@ -114,6 +120,7 @@ fn take(read: &mut ope::Decisions, (frame, kind): (&DataFrame, &str)) -> Result<
             id,
             at_ns,
             route: text(&routes, route[i]).unwrap_or_default(),
+            experiment: text(&experiments, experiment[i]),
             spec_hash: text(&specs, spec[i]),
             model_digest: text(&digests, digest[i]),
             features: features[i].take().unwrap_or_default(),

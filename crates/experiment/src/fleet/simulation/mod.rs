@@ -36,9 +36,11 @@ struct World {
     effect: f64,
     fails: f64,
     adaptive: bool,
+    /// Whether there is a c, which is as a is.
+    third: bool,
 }
 
-const CALM: World = World { seed: 1, windows: 12, units: 40, rate: 6, trouble: 0.0, effect: 1.0, fails: 0.0, adaptive: true };
+const CALM: World = World { seed: 1, windows: 12, units: 40, rate: 6, trouble: 0.0, effect: 1.0, fails: 0.0, adaptive: true, third: false };
 
 /// What the fleet has published, as a version of it travels: the evidence as text, and which windows are in it, which only the test knows.
 #[derive(Clone)]
@@ -142,9 +144,14 @@ fn read(text: &str) -> Trial {
 
 impl Sim {
     fn new(world: World) -> Self {
+        let mut spec = spec(world.adaptive);
+        if world.third {
+            spec.variants.push(Variant { name: "c".into(), overrides: Overrides::default(), share: 0.0 });
+            spec.variants.iter_mut().for_each(|variant| variant.share = 1.0 / 3.0);
+        }
         let mut sim = Self {
             world,
-            spec: spec(world.adaptive),
+            spec,
             rng: StdRng::seed_from_u64(world.seed),
             board: Board::default(),
             instances: Vec::new(),
@@ -385,6 +392,9 @@ impl Sim {
         let next = match due(&self.spec, doc.published.closed, now) {
             Due::Nothing => None,
             Due::Skip(upto) => Some(Doc { published: doc.published.without_upto(upto), ..doc.clone() }),
+            Due::Window { window, .. } if !doc.published.measures(window) => {
+                Some(Doc { published: doc.published.rested(window), ..doc.clone() })
+            }
             Due::Window { window, late } => self.decide(instance, &doc, (window, late)),
         };
         let next = next.or_else(|| {
@@ -455,6 +465,7 @@ impl Sim {
         let Some(doc) = &self.board.doc else { return };
         let numbers: Vec<i64> = doc.windows.iter().map(|(window, _)| *window).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{what}: a window counts once: {numbers:?}");
+        assert_eq!(read(&doc.evidence).report().watched, doc.published.whole, "{what}: what is reckoned by time goes by whole windows");
         let off = !doc.published.life.off.is_empty();
         for (window, members) in doc.windows.iter() {
             let mut given: BTreeMap<KeyHash, BTreeSet<usize>> = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! What holds whatever the schedule.
 
 use super::*;
+use crate::answer::{Verdict, answers};
 
 #[test]
 fn in_calm_every_window_but_the_first_is_whole() {
@@ -24,6 +25,26 @@ fn adaptive_shares_are_the_same_everywhere() {
     assert_eq!(doc.published.absent.len(), 0);
     let lives: Vec<_> = sim.instances.iter().map(|instance| instance.life.allocations.last().map(|a| (a.from, a.pmf))).collect();
     assert!(lives.windows(2).all(|pair| pair[0] == pair[1]), "{lives:?}");
+}
+
+/// An operator sets traffic to 0 for six windows and lets it go on.
+#[test]
+fn windows_without_traffic_are_none_of_the_experiments() {
+    let (mut sim, mut from) = (Sim::new(World { rate: 12, adaptive: false, ..CALM }), 0);
+    for (upto, share) in [(6 * WINDOW_S + 30, Some(0.0)), (12 * WINDOW_S + 30, Some(1.0)), (20 * WINDOW_S, None)] {
+        (from..upto).for_each(|second| sim.step(second));
+        from = upto;
+        let Some(share) = share else { continue };
+        let (now, doc) = (Time::ZERO + Span::from_secs(upto), sim.board.doc.as_mut().unwrap());
+        let order = Order::Traffic { share: Some(share) };
+        doc.published = doc.published.ordered(&order, &sim.spec, (now, sim.spec.window_at(now))).unwrap();
+        doc.version += 1;
+    }
+    sim.assert_alike("paused");
+    let doc = sim.board.doc.as_ref().unwrap();
+    let numbers: Vec<i64> = doc.windows.iter().map(|(window, _)| *window).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 13, 14, 15, 16, 17, 18], "not the one in which it stopped, nor the one in which it was let go on");
+    assert_eq!((doc.published.whole, doc.published.absent.len()), (11, 0));
 }
 
 /// An instance steers by guardrails alone: of what challengers cost it knows nothing, and must not hold them back by that.
@@ -102,6 +123,23 @@ fn what_fails_is_switched_off_everywhere() {
     let doc = sim.board.doc.as_ref().unwrap();
     assert!(doc.published.life.off.iter().any(|off| off.variant == 1), "{:?}", doc.published.life);
     assert!(sim.instances.iter().all(|instance| instance.experiment.as_ref().is_none_or(|e| e.is_off(1))));
+}
+
+/// Its units are left out of the window in which that happens, and the others come in their own shares: the experiment goes on with them.
+#[test]
+fn one_of_several_challengers_is_switched_off_and_the_others_go_on() {
+    let sim = Sim::new(World { windows: 20, units: 400, rate: 40, fails: 0.5, adaptive: false, third: true, ..CALM }).run();
+    let doc = sim.board.doc.as_ref().unwrap();
+    let report = read(&doc.evidence).report();
+    assert_eq!(doc.published.life.off.iter().map(|off| off.variant).collect::<Vec<_>>(), [1]);
+    assert!(report.dropped.mixed > 20 && !report.ratio_alarm && report.ratio_evidence < 20.0, "{report:?}");
+    let answers = answers(&report, &sim.spec);
+    let verdict = |variant: &str| &answers.iter().find(|answer| answer.variant == variant).unwrap().verdict;
+    assert_eq!(verdict("b"), &Verdict::Worse);
+    assert!(matches!(verdict("c"), Verdict::KeepRunning { .. } | Verdict::NoWorthwhileDifference), "{answers:?}");
+    // The units that were left out stand for nobody, so those that were kept stand for them.
+    let (windows, units) = (report.watched as f64, report.population / report.watched as f64);
+    assert!(windows >= 17.0 && (units - 400.0).abs() < 20.0, "{units}");
 }
 
 #[test]

@@ -163,6 +163,9 @@ impl State {
         }
         match due(&running.spec, published.closed, now) {
             Due::Skip(upto) => return Some((shared.version, Step::Becomes(Box::new(published.without_upto(upto))))),
+            Due::Window { window, .. } if !published.measures(window) => {
+                return Some((shared.version, Step::Becomes(Box::new(published.rested(window)))));
+            }
             Due::Window { window, late } => return Some((shared.version, Step::Window(window, late))),
             Due::Nothing => {}
         }

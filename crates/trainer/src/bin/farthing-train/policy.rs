@@ -24,6 +24,9 @@ pub struct EvaluatePolicy {
     /// Kind of the decisions, as in the log.
     #[arg(long, default_value = "strategy")]
     kind: String,
+    /// Experiment whose decisions they are, for `--kind assignment`; needed where the log has several.
+    #[arg(long, value_name = "NAME")]
+    experiment: Option<String>,
     /// What to evaluate: `fixed:2` (always action 2), `uniform`, `logged`, `bundle:models/strategy/3` (the action with the lowest answer of
     /// its model), or `pmf:FILE` (Parquet with `decision_id` and `pmf`).
     #[arg(long, default_value = "logged")]
@@ -45,8 +48,9 @@ pub struct EvaluatePolicy {
 /// Runs the command.
 pub fn evaluate_policy(args: &EvaluatePolicy) -> anyhow::Result<ExitCode> {
     let target = target(&args.target)?;
-    let decisions = read_decisions(&args.logs, &args.kind)?;
-    if let Some(path) = &args.dsjson {
+    let decisions = read_decisions(&args.logs, (&args.kind, args.experiment.as_deref()))?;
+    // Actions of several experiments are not those of one policy.
+    if let Some(path) = args.dsjson.as_ref().filter(|_| decisions.experiments().len() < 2) {
         let lines = write_dsjson(path, &decisions, &args.kind).with_context(|| path.display().to_string())?;
         eprintln!("{lines} decisions written to {}", path.display());
     }
