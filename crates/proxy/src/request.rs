@@ -469,9 +469,11 @@ impl Planned {
     }
 
     /// Headers of a call: end-to-end ones of the client, without ours.
-    pub fn forwarded(&self) -> HeaderMap {
+    pub fn forwarded(&self, state: &State) -> HeaderMap {
         let mut headers = forwarded(&self.headers);
         let route = &self.account.route;
+        // Where one stands in the place of a credential, that is replaced.
+        identify::strip_ours(&state.live().clients, &mut headers);
         // Where the provider wants no credential there is none to put in their place: ours never goes on, and no entry tells the others apart.
         if self.account.identity.swap && route.swap.is_none() {
             identify::strip_credentials(&route.provider, &mut headers);
@@ -480,8 +482,8 @@ impl Planned {
     }
 
     /// Headers of a call under a ticket: without the client's own conditions, which its answer is measured against later.
-    pub fn unconditional(&self) -> HeaderMap {
-        let mut headers = self.forwarded();
+    pub fn unconditional(&self, state: &State) -> HeaderMap {
+        let mut headers = self.forwarded(state);
         conditional::strip_conditions(&mut headers);
         headers
     }

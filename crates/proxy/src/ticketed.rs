@@ -189,7 +189,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let none = farthing_ledger::RequestFacts::default();
     let facts = planned.outbound.facts().unwrap_or(&none);
     let route = planned.account.route.clone();
-    let mut headers = planned.unconditional();
+    let mut headers = planned.unconditional(state);
     // What was purged meanwhile is not to be confirmed: whoever purged it may know better than its validator.
     let previous = wanted.previous.clone().filter(|entry| state.cache.holds(entry));
     let conditional = previous.is_some();
