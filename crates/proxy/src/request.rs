@@ -488,6 +488,12 @@ impl Planned {
         headers
     }
 
+    /// It has waited for a call that was for another request: that was the provider's time, and a call of its own has what is left.
+    pub fn waited_in_vain(&mut self, waited: Span) {
+        self.account.failed += waited;
+        self.deadline = self.deadline.saturating_sub(waited);
+    }
+
     /// Under which terms its call may be made together with others. Nobody waits for one of the background: it has the route's time.
     pub fn batch_terms(&self, purpose: Purpose) -> Option<BatchTerms> {
         let promised = self.account.sla.map_or(self.deadline, |sla| sla.min(self.deadline));
