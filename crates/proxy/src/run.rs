@@ -15,7 +15,7 @@ use farthing_freshness::semantics::{
 use farthing_freshness::{RequestFacts, Rules, Subject};
 use farthing_types::{Body, BodyError, By, Call, Failure, FailureKind, KeyHash, Reply, Span, Time, UncachedReason};
 use farthing_upstream::{Origin, is_grpc};
-use http::header::ETAG;
+use http::header::{CONTENT_ENCODING, ETAG};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
@@ -276,7 +276,8 @@ async fn read_content(job: &Job, (headers, body): (&HeaderMap, &Bytes), (key, at
         state.counters.undigested.fetch_add(1, Ordering::Relaxed);
     }
     let (headers, body) = (headers.clone(), body.clone());
-    let short = body.len() <= canonical::AT_ONCE;
+    // How long a compressed one is when it is read nobody knows.
+    let short = body.len() <= canonical::AT_ONCE && !headers.contains_key(CONTENT_ENCODING);
     let read = move || {
         let digests = canonical::digests(&headers, &body, &route.route.volatile);
         let kept = route.content.may_keep(|| canonical::json(&headers, &body));
