@@ -440,7 +440,7 @@ fn key(state: &State, route: &RouteState, identity: &Identity, request: (&Reques
         route: &route.route.name,
         // A GET entry answers HEAD.
         method: if facts.method == Method::HEAD { &Method::GET } else { &facts.method },
-        authority: route.authority(),
+        authority: &route.place,
         target,
         headers: &headers,
         body,
