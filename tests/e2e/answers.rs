@@ -115,6 +115,28 @@ async fn a_second_principal_never_gets_the_firsts_answer() {
     assert!(client.get("/api/me", &[("authorization", "Bearer sk-a")]).await.is_hit());
 }
 
+/// S1, D2: APIs have their credentials in headers of their own, and proxies in front of Farthing write whom they have signed in.
+#[tokio::test]
+async fn a_second_client_never_gets_the_firsts_answer_wherever_it_shows_itself() {
+    let names = ["xi-api-key", "private-token", "ocp-apim-subscription-key", "x-rapidapi-key", "x-auth-token", "x-forwarded-user"];
+    let origin = Origin::simple(move |seen, _| {
+        ok(names.iter().find_map(|name| seen.headers.get(*name)).map(|value| value.as_bytes().to_vec()).unwrap_or_default())
+    })
+    .await;
+    for profile in [Profile::Http, Profile::Api] {
+        let started = Setup::new(origin.addr).route(|r| r.profile = profile).start().await;
+        for name in names {
+            let path = format!("/api/{name}");
+            for who in ["alice", "bob", "alice", "bob"] {
+                let answer = started.client.get(&path, &[(name, who)]).await;
+                assert_eq!(answer.text(), who, "{name} {profile:?}");
+            }
+            assert!(started.client.get(&path, &[(name, "alice")]).await.is_hit(), "{name} {profile:?}");
+        }
+    }
+    assert_eq!(origin.calls(), 2 * 2 * names.len());
+}
+
 #[tokio::test]
 async fn a_farthing_key_goes_in_and_the_providers_credential_goes_out() {
     let origin = Origin::simple(|seen, _| ok(seen.headers.get("authorization").map(|v| v.as_bytes().to_vec()).unwrap_or_default())).await;
@@ -133,6 +155,13 @@ async fn a_farthing_key_goes_in_and_the_providers_credential_goes_out() {
     assert!(!get(&other).await.is_hit(), "another tenant has a cache of its own");
     assert_eq!(get("fth-000000000000-nonsense").await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(origin.calls(), 2);
+    // Under another scheme it is the same key: S4, it never goes to a provider.
+    for value in [format!("Token {acme}"), format!("Bearer Bearer {acme}")] {
+        let answer = started.client.get("/api/me", &[("authorization", &value)]).await;
+        assert!(answer.is_hit() && answer.text() == "Bearer sk-real", "{value}: {}", answer.text());
+    }
+    let misplaced = started.client.get("/api/other", &[("authorization", "Bearer sk-own"), ("x-auth-token", &acme)]).await;
+    assert_eq!((misplaced.text(), origin.seen()[2].headers.get("x-auth-token")), ("Bearer sk-own".into(), None));
 }
 
 #[tokio::test]

@@ -81,6 +81,25 @@ async fn after_a_restart_the_disk_answers_and_the_provider_is_not_asked() {
     assert!(text.contains("farthing_l2_gets_total{store=\"disk\",outcome=\"hit\"} 100"), "{text}");
 }
 
+/// D2: what the provider has below another path is another API, also for what outlives the process.
+#[tokio::test]
+async fn another_path_of_the_provider_is_not_answered_with_what_stood_below_the_old_one() {
+    let (origin, dir) = (origin().await, tempfile::tempdir().unwrap());
+    let at = async |base: &str| {
+        let url = format!("http://{}{base}", origin.addr).parse().unwrap();
+        let mut setup = Setup::new(origin.addr).provider(|provider| provider.base_url = url);
+        setup.config.l2 = Some(disk(dir.path()));
+        setup.start().await
+    };
+    for (base, asked) in [("/v1", "/v1/items/0"), ("/v2", "/v2/items/0"), ("/V2", "/V2/items/0"), ("/v2/", "/v2/items/0"), ("", "/items/0")]
+    {
+        let proxy = at(base).await;
+        assert_eq!(proxy.client.get(&target(0), &[]).await.text(), format!("answer to {asked}"), "{base}");
+        proxy.proxy.shutdown().await;
+    }
+    assert_eq!(origin.calls(), 4, "a slash at the end changes nothing");
+}
+
 #[tokio::test]
 async fn a_thousand_who_wait_for_what_l2_has_cost_no_call() {
     let (origin, dir) = (origin().await, tempfile::tempdir().unwrap());

@@ -179,6 +179,42 @@ async fn a_write_purges_what_the_rules_of_its_route_say() {
     assert!(text.contains("farthing_rule_purges_unfilled_total{} 2.0") && text.contains("farthing_rule_purges_total{} 4.0"), "{text}");
 }
 
+/// D4: who writes knows the id as it is meant, who reads writes it into a path in one of several ways.
+#[tokio::test]
+async fn a_write_purges_a_path_however_its_reader_spells_it() {
+    let origin = Origin::simple(|_, n| ok(format!("answer {n}"))).await;
+    let template = |text| Template::parse(text, FilledBy::Write).unwrap();
+    let purges =
+        Purges { paths: vec![template("/products/{body:/id}")], prefixes: vec![template("/shops/{body:/id}/")], ..Purges::default() };
+    let rules = vec![WriteRule { methods: Vec::new(), below: "/orders".into(), route: "api".into(), purges }];
+    let proxy = Setup::new(origin.addr).route(|route| route.purges = rules).start().await;
+    let json = [("content-type", "application/json")];
+    for (id, spelled) in [
+        ("sku:42", &["sku:42", "sku%3A42", "sku%3a42"][..]),
+        ("a@b.c", &["a@b.c", "a%40b.c"]),
+        ("a+b,c", &["a+b,c", "a%2Bb%2Cc"]),
+        ("Köln", &["K%c3%b6ln", "K%C3%B6ln"]),
+        ("a/b", &["a%2fb", "a%2Fb"]),
+    ] {
+        let paths: Vec<String> =
+            spelled.iter().flat_map(|id| [format!("/api/products/{id}?q=1"), format!("/api/shops/{id}/opening")]).collect();
+        for path in &paths {
+            proxy.client.get(path, &[]).await;
+            assert!(proxy.client.get(path, &[]).await.is_hit(), "{path}");
+        }
+        proxy.client.send(Method::POST, "/api/orders/1", &json, serde_json::json!({ "id": id }).to_string()).await;
+        for path in &paths {
+            assert!(!proxy.client.get(path, &[]).await.is_hit(), "{path}");
+        }
+    }
+    proxy.client.get("/api/products/a%2Fb", &[]).await;
+    assert!(proxy.client.get("/api/products/a%2Fb", &[]).await.is_hit());
+    let within = |path: &str| Purge::Within { route: "api".into(), tenant: None, path: Some(path.into()), tag: None };
+    assert_eq!(proxy.proxy.purge_dry_run(&within("/products/a/b")), 0, "a slash in an id divides nothing");
+    // Both spellings of its query-less target, and the one with a query.
+    assert_eq!(proxy.proxy.purge_dry_run(&within("/products/a%2fb")), 3);
+}
+
 #[tokio::test]
 async fn what_was_purged_stands_in_for_nothing() {
     let (asked, go) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));

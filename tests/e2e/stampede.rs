@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_config::TtlBy;
-use farthing_tests::origin::ok;
+use farthing_tests::origin::{answer_of, ok};
 use farthing_tests::{Client, Origin, Setup};
 use farthing_types::{Body, BodyError, Outcome};
 use futures_util::future::join_all;
 use futures_util::stream;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::{Notify, Semaphore};
@@ -43,6 +43,12 @@ async fn until_waiting(started: &farthing_tests::Started, origin: &Origin, n: us
     until(|| calls() >= 1 && waiting() >= n, || format!("{} calls, {} waiting", calls(), waiting())).await;
 }
 
+/// Waits until no call is under way: an answer is stored a moment after who asked has it.
+async fn until_stored(started: &farthing_tests::Started) {
+    let flights = || started.proxy.cache_stats().flights;
+    until(|| flights() == 0, || format!("{} flights", flights())).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_cold_requests_are_one_call() {
     let gate = Arc::new(Semaphore::new(0));
@@ -69,6 +75,90 @@ async fn a_hundred_cold_requests_are_one_call() {
     let totals = started.proxy.totals().total;
     assert_eq!(totals.bill_usd.to_string(), "0.002");
     assert_eq!(totals.base_usd.to_string(), "0.202");
+}
+
+/// S1: a wrong key is told so; who waits with a good one is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_reaches_nobody_with_another_credential() {
+    for cookie in [false, true] {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = gate.clone();
+        let origin = Origin::start(Arc::new(move |seen, _| {
+            let held = held.clone();
+            Box::pin(async move {
+                held.acquire().await.unwrap().forget();
+                if seen.headers["x-api-key"] != "bad" {
+                    return answer_of(StatusCode::OK, &[("cache-control", "max-age=60")], "data");
+                }
+                let own: &[(&str, &str)] = if cookie { &[("set-cookie", "session=bad")] } else { &[] };
+                answer_of(StatusCode::UNAUTHORIZED, own, "who is bad?")
+            })
+        }))
+        .await;
+        let started = Setup::new(origin.addr).route(|r| r.shared = true).start().await;
+        let client = started.client;
+        let ask = |key: String| tokio::task::spawn(async move { client.get("/api/doc", &[("x-api-key", &key)]).await });
+        let mut bad = vec![ask("bad".into())];
+        until_waiting(&started, &origin, 1).await;
+        if !cookie {
+            // The same credential would be told the same.
+            bad.push(ask("bad".into()));
+        }
+        let good: Vec<_> = (0..10).map(|n| ask(format!("good-{n}"))).collect();
+        until_waiting(&started, &origin, bad.len() + good.len()).await;
+        gate.add_permits(100);
+        for answer in join_all(bad).await {
+            assert_eq!((answer.as_ref().unwrap().status, &*answer.unwrap().text()), (StatusCode::UNAUTHORIZED, "who is bad?"));
+        }
+        for answer in join_all(good).await {
+            let answer = answer.unwrap();
+            assert_eq!((answer.status, &*answer.text(), answer.header("set-cookie")), (StatusCode::OK, "data", ""));
+        }
+        assert_eq!(origin.calls(), 2, "and the next who led had it for all");
+        until_stored(&started).await;
+        assert!(ask("good-x".into()).await.unwrap().is_hit());
+    }
+}
+
+/// K8: what one client asks for itself costs the others nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_client_asks_for_itself_makes_nobody_else_pay() {
+    for own in [("cache-control", "no-store"), ("authorization", "Bearer own")] {
+        let origin = Origin::simple(|_, _| answer_of(StatusCode::OK, &[("cache-control", "max-age=60")], "data")).await;
+        let started = Setup::new(origin.addr).route(|r| r.shared = true).start().await;
+        started.client.get("/api/doc", &[own]).await;
+        for n in 0..20 {
+            assert_eq!(started.client.get("/api/doc", &[]).await.is_hit(), n > 0, "{own:?} {n}");
+            until_stored(&started).await;
+        }
+        assert_eq!(origin.calls(), 2, "{own:?}");
+    }
+    // Also where it has led them: who waits for what it may not share leads next.
+    let gate = Arc::new(Semaphore::new(0));
+    let origin = held_origin(gate.clone(), || answer_of(StatusCode::OK, &[("cache-control", "max-age=60")], "data")).await;
+    let started = Setup::new(origin.addr).route(|r| r.shared = true).start().await;
+    let client = started.client;
+    let ask = |own: Option<(&'static str, &'static str)>| tokio::task::spawn(async move { client.get("/api/doc", own.as_slice()).await });
+    let leader = ask(Some(("authorization", "Bearer own")));
+    until_waiting(&started, &origin, 1).await;
+    let others: Vec<_> = (0..10).map(|_| ask(None)).collect();
+    until_waiting(&started, &origin, 11).await;
+    gate.add_permits(100);
+    for answer in join_all(others.into_iter().chain([leader])).await {
+        assert_eq!(answer.unwrap().text(), "data");
+    }
+    assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_allows_neither_a_call_nor_a_copy_is_told_so() {
+    let origin = Origin::simple(|_, _| ok("data")).await;
+    let started = Setup::new(origin.addr).start().await;
+    for _ in 0..2 {
+        let answer = started.client.get("/api/doc", &[("cache-control", "no-store, only-if-cached")]).await;
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+    }
+    assert_eq!(origin.calls(), 0);
 }
 
 /// A stream of numbered chunks, each sent when `next` is told.

@@ -9,6 +9,7 @@ use farthing_freshness::entry::KeyStats;
 use farthing_freshness::index::{Index, Walk, Weighed};
 use farthing_freshness::semantics::acceptable;
 use farthing_types::{Failure, FailureKind, KeyHash, Span, Time};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -232,7 +233,7 @@ impl Cache {
         let joinable = |flight: &&Arc<Flight>| !self.0.doubts(flight, join.now);
         if let Some(flight) = shard.flights.get(key).filter(joinable).map(Arc::clone) {
             let slot = |id, rx| Slot::waiting(Arc::clone(&self.0), Arc::clone(&flight), id, rx);
-            match flight.join(join.now, self.0.config.max_followers) {
+            match flight.join((join.now, join.headers.contains_key(AUTHORIZATION)), self.0.config.max_followers) {
                 Found::Slot(id, rx) => return Joined::Follow(slot(id, rx)),
                 Found::Ready(delivered) => return Joined::Follow(Slot::ready(Arc::clone(&self.0), Arc::clone(&flight), delivered)),
                 Found::Alone(reason) => return Joined::Alone(reason),

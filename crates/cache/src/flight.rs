@@ -26,6 +26,7 @@ use crate::stream::{Reader, Stream};
 pub(crate) enum Delivered {
     Share(Arc<SharedHead>, Reader),
     Alone(UncachedReason),
+    Another,
     Failed(Failure),
     Lead(Ticket),
     Again,
@@ -77,10 +78,11 @@ impl Flight {
         Self { key, subject, epoch, mark, begun, elsewhere: AtomicBool::new(false), state: Mutex::new(state), idle: Notify::new() }
     }
 
-    pub(crate) fn join(&self, now: Time, max_readers: usize) -> Found {
+    pub(crate) fn join(&self, (now, authorized): (Time, bool), max_readers: usize) -> Found {
+        let event = if authorized { Event::Join } else { Event::JoinPlain };
         let mut state = self.state.lock();
         loop {
-            match state.core.step(Event::Join, now).pop() {
+            match state.core.step(event, now).pop() {
                 Some(Action::Follow(id)) => return state.register(id),
                 Some(Action::Pass(reason)) => return Found::Alone(reason),
                 Some(Action::Crowded) => return Found::Crowded,
@@ -178,7 +180,7 @@ fn step(inner: &Arc<Inner>, flight: &Arc<Flight>, event: Event, now: Time, told:
             _ => {}
         }
     }
-    let marker = matches!(event, Event::Alone(_)) && state.core.marked_until().is_some();
+    let marker = matches!(event, Event::Alone(_) | Event::OfAsker { .. }) && state.core.marked_until().is_some();
     drop(state);
     // Nothing may be sent under the lock: a follower that just left drops what it gets, and that may be a ticket.
     for (sender, delivered) in sends {
@@ -203,6 +205,7 @@ impl State {
                 Some(Delivered::Share(Arc::clone(head), stream.attach()?))
             }
             Wake::Alone(reason) => Some(Delivered::Alone(reason)),
+            Wake::Another => Some(Delivered::Another),
             Wake::Fail | Wake::LeaderGone => Some(match told {
                 Told::Failed(failure) => Delivered::Failed(failure.clone()),
                 Told::LeaderGone => Delivered::Failed(leader_gone()),
@@ -298,6 +301,20 @@ impl Ticket {
         self.begin(head, None, Event::Alone(reason), now)
     }
 
+    /// The head has come and everyone may have the answer who waits for it by now; whoever comes later asks anew.
+    pub fn share_with_waiting(self, head: SharedHead, now: Time) -> Filling {
+        // It leaves the map before those who wait are told, so that who cannot use it finds no trace of it.
+        step(&self.inner, &self.flight, Event::Purged, now, Told::LeaderGone);
+        self.share(head, now)
+    }
+
+    /// The head has come and is about this request: the own client alone gets it, all others join again. What is stored through the result is refused.
+    /// `authorized`: because the request was authorised, so that others which are make their own calls for a short while.
+    pub fn of_asker(mut self, (reason, authorized): (UncachedReason, bool), head: SharedHead, now: Time) -> Filling {
+        self.lets_others_try();
+        self.begin(head, None, Event::OfAsker { reason, authorized }, now)
+    }
+
     /// The call failed: everyone gets the failure.
     pub fn fail(mut self, failure: Failure) {
         // What a limit here has no room for another instance may be able to send. A provider that fails is not tried by one after the other.
@@ -322,7 +339,7 @@ impl Ticket {
         self.flight.state.lock().live = Some((Arc::new(head), Arc::clone(&stream)));
         step(&self.inner, &self.flight, event, now, Told::LeaderGone);
         let alone = match event {
-            Event::Alone(reason) => {
+            Event::Alone(reason) | Event::OfAsker { reason, .. } => {
                 stream.close();
                 Some(reason)
             }

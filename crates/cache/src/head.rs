@@ -20,13 +20,15 @@ pub struct SharedHead {
     pub tags: Option<Vec<Arc<str>>>,
     /// What else the composer hands to followers, such as the cell into which the price is written at the end.
     pub note: Option<Arc<dyn Any + Send + Sync>>,
+    /// Whose it is, where it is about who asked as much as about what was asked for; `None`: everybody's.
+    pub only: Option<Arc<str>>,
     pub(crate) selected: Option<Selected>,
 }
 
 impl SharedHead {
     /// A head that has no tags and no note.
     pub fn new(status: StatusCode, headers: HeaderMap, call: CallId) -> Self {
-        Self { status, headers, call, tags: Some(Vec::new()), note: None, selected: None }
+        Self { status, headers, call, tags: Some(Vec::new()), note: None, only: None, selected: None }
     }
     /// The request fields the answer was selected by; known once it is shared.
     pub const fn selected(&self) -> Option<&Selected> {

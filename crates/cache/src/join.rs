@@ -51,6 +51,8 @@ pub enum Followed {
     Share(Arc<SharedHead>, Body),
     /// The answer is not for sharing: make a call without a ticket.
     Alone(UncachedReason),
+    /// The answer was about another's request: join again.
+    Another,
     /// The call failed.
     Failed(Failure),
     /// The leader vanished: this request leads now. Its place in the wait is used up; take a new [`Ticket::slot`].
@@ -114,6 +116,7 @@ impl Slot {
             Delivered::Share(head, _) if !self.selects(&head, headers) => Followed::Alone(UncachedReason::Vary),
             Delivered::Share(head, reader) => Followed::Share(head, Body::stream(reader)),
             Delivered::Alone(reason) => Followed::Alone(reason),
+            Delivered::Another => Followed::Another,
             Delivered::Failed(failure) => Followed::Failed(failure),
             Delivered::Again => Followed::Again,
             Delivered::Lead(ticket) => Followed::Lead(ticket.with_request(headers)),

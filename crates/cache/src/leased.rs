@@ -22,6 +22,10 @@ impl Ticket {
     pub fn keeps_nothing(&mut self) {
         FillLease::end_in(&mut self.lease, Ending::Unkept);
     }
+    /// What the call brings says nothing of what others would get: instances that wait for it make it themselves.
+    pub fn lets_others_try(&mut self) {
+        FillLease::end_in(&mut self.lease, Ending::Released);
+    }
     /// The leader waits for another instance's call: so do all who wait for it.
     pub fn waits_elsewhere(&self) {
         self.flight.elsewhere.store(true, Ordering::Relaxed);

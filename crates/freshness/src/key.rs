@@ -67,7 +67,7 @@ pub struct KeyParts<'a> {
     pub route: &'a str,
     /// The method. HEAD has keys of its own: look up with GET first, because a GET entry answers HEAD.
     pub method: &'a Method,
-    /// Host (and port) of the provider or of the client's request: whatever tells targets of a route apart.
+    /// Host (and port) of the provider, and the path below which its targets are: whatever tells the targets of a route apart.
     pub authority: &'a str,
     /// Path and query.
     pub target: &'a Uri,
@@ -156,9 +156,11 @@ fn field(hash: &mut SipHasher13, bytes: &[u8]) {
     hash.write(bytes);
 }
 
+/// Of a host the case means nothing, of a path it does.
 fn authority(hash: &mut SipHasher13, text: &str) {
-    if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        field(hash, text.to_ascii_lowercase().as_bytes());
+    let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+    if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        field(hash, (host.to_ascii_lowercase() + path).as_bytes());
     } else {
         field(hash, text.as_bytes());
     }

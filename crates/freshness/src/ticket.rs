@@ -29,6 +29,8 @@ pub struct Limits {
 pub enum Event {
     /// Someone asks for the key.
     Join,
+    /// Someone asks for the key without `Authorization`: what is only known of authorised requests says nothing of this one.
+    JoinPlain,
     /// A waiting follower went away.
     Leave(Follower),
     /// The leader went away without an outcome (panic, cancel).
@@ -39,6 +41,14 @@ pub enum Event {
     Share,
     /// The head came and the answer is the leader's alone: its own client reads it, nobody else.
     Alone(UncachedReason),
+    /// The head came and is about the leader's request, and says nothing of what others would get: its own client reads it, all others join again. `authorized`:
+    /// because it was authorised, so that requests which are, too, make their own calls for a while.
+    OfAsker {
+        /// Why it is the leader's alone.
+        reason: UncachedReason,
+        /// Whether the leader's `Authorization` is all that makes it so.
+        authorized: bool,
+    },
     /// The call failed.
     Fail,
     /// Byte 0 of the body is held no longer.
@@ -56,6 +66,8 @@ pub enum Wake {
     Share,
     /// Make your own call.
     Alone(UncachedReason),
+    /// The answer was about another's request: join again.
+    Another,
     /// The call failed.
     Fail,
     /// Leaders went away too often.
@@ -108,12 +120,23 @@ pub struct Flight {
     own: Option<Follower>,
     handovers: u32,
     purged: bool,
+    /// What it marks is known of authorised requests only.
+    of_authorized: bool,
 }
 
 impl Flight {
     /// A flight whose leader has just been appointed.
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, phase: Phase::Filling, waiting: BTreeSet::new(), next: 0, own: None, handovers: 0, purged: false }
+        Self {
+            limits,
+            phase: Phase::Filling,
+            waiting: BTreeSet::new(),
+            next: 0,
+            own: None,
+            handovers: 0,
+            purged: false,
+            of_authorized: false,
+        }
     }
 
     /// Followers that wait for the head.
@@ -137,7 +160,8 @@ impl Flight {
     /// Takes an event that happened at `now`; returns what is to be done, in order.
     pub fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
         match event {
-            Event::Join => vec![self.join(now)],
+            Event::JoinPlain if self.of_authorized => vec![Action::Supersede],
+            Event::Join | Event::JoinPlain => vec![self.join(now)],
             Event::Leave(follower) => {
                 self.waiting.remove(&follower);
                 Vec::new()
@@ -149,11 +173,16 @@ impl Flight {
                 self.wake(Wake::Share)
             }
             Event::Alone(reason) if self.phase == Phase::Filling => {
-                self.phase = Phase::Marked(reason, now + self.limits.hit_for_miss);
-                let own = self.own.take().filter(|own| self.waiting.remove(own));
-                let mut actions: Vec<Action> = own.map(|own| Action::Wake(vec![own], Wake::Share)).into_iter().collect();
-                actions.extend(self.wake(Wake::Alone(reason)));
-                if self.purged || self.limits.hit_for_miss.is_zero() {
+                let mut actions = self.wake_own(Wake::Alone(reason));
+                actions.extend(self.mark(reason, now));
+                actions
+            }
+            Event::OfAsker { reason, authorized } if self.phase == Phase::Filling => {
+                let mut actions = self.wake_own(Wake::Another);
+                if authorized {
+                    self.of_authorized = true;
+                    actions.extend(self.mark(reason, now));
+                } else {
                     self.phase = Phase::Over;
                     actions.push(Action::Forget);
                 }
@@ -166,7 +195,7 @@ impl Flight {
             }
             Event::Purged => self.purge(),
             Event::End if !self.is_over() => self.over(Wake::LeaderGone),
-            Event::Share | Event::Alone(_) | Event::Fail | Event::Slid | Event::End => Vec::new(),
+            Event::Share | Event::Alone(_) | Event::OfAsker { .. } | Event::Fail | Event::Slid | Event::End => Vec::new(),
         }
     }
 
@@ -221,6 +250,21 @@ impl Flight {
             self.phase = Phase::Over;
         }
         if first { vec![Action::Forget] } else { Vec::new() }
+    }
+
+    /// Gives the answer to the leader's own client, and tells all others something else.
+    fn wake_own(&mut self, others: Wake) -> Vec<Action> {
+        let own = self.own.take().filter(|own| self.waiting.remove(own));
+        let mut actions: Vec<Action> = own.map(|own| Action::Wake(vec![own], Wake::Share)).into_iter().collect();
+        actions.extend(self.wake(others));
+        actions
+    }
+
+    /// Lets all who come pass for a while, unless nothing is to be remembered.
+    fn mark(&mut self, reason: UncachedReason, now: Time) -> Option<Action> {
+        let forgets = self.purged || self.limits.hit_for_miss.is_zero();
+        self.phase = if forgets { Phase::Over } else { Phase::Marked(reason, now + self.limits.hit_for_miss) };
+        forgets.then_some(Action::Forget)
     }
 
     fn over(&mut self, wake: Wake) -> Vec<Action> {

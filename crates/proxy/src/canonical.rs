@@ -1,11 +1,13 @@
 //! The canonical body: what must differ for an answer to count as changed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use farthing_freshness::content::Pointer;
+use farthing_ledger::usage::plain;
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::Value;
 
 /// Bodies beyond this are compared byte by byte: parsing them would cost more than it tells.
@@ -26,7 +28,9 @@ pub struct Digests {
 /// member of an object or element of an array.
 pub fn digests(headers: &HeaderMap, body: &Bytes, volatile: &[Arc<str>]) -> Digests {
     let exact = first_64(&blake3::hash(body));
-    let canonical = json(headers, body).map_or(exact, |mut value| {
+    // Origins compress equal answers alike: undoing it tells more only where something is to be left out.
+    let as_it_came = volatile.is_empty() && headers.contains_key(CONTENT_ENCODING);
+    let canonical = (!as_it_came).then(|| json(headers, body)).flatten().map_or(exact, |mut value| {
         for pointer in volatile {
             drop_pointer(&mut value, pointer);
         }
@@ -52,9 +56,22 @@ pub fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || essence.ends_with("+json")
 }
 
-/// The body as JSON, where it is said to be that, and short enough to be read.
+/// The body as JSON, where it is said to be that, and short enough to be read; compressed or not.
 pub fn json(headers: &HeaderMap, body: &Bytes) -> Option<Value> {
-    (is_json(headers) && body.len() <= MAX_JSON).then(|| serde_json::from_slice(body).ok()).flatten()
+    serde_json::from_slice(&text(headers, body)?).ok()
+}
+
+/// The text of a body that is said to be JSON, as it was before it was compressed.
+pub fn text<'a>(headers: &HeaderMap, body: &'a Bytes) -> Option<Cow<'a, [u8]>> {
+    if !is_json(headers) {
+        return None;
+    }
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    let encoding = encodings.next().map_or(Some(""), |value| value.to_str().ok())?.trim().to_ascii_lowercase();
+    if encodings.next().is_some() {
+        return None;
+    }
+    plain(&encoding, body, MAX_JSON)
 }
 
 fn first_64(hash: &blake3::Hash) -> u64 {
@@ -123,6 +140,29 @@ mod tests {
         let run = |body| of("application/json", body, &["/id", "/items/*/at", "/list/1"]).canonical;
         assert_eq!(run(r#"{"id":1,"items":[{"at":1,"v":5}],"list":[1,2]}"#), run(r#"{"id":9,"items":[{"at":7,"v":5}],"list":[1,3]}"#));
         assert_ne!(run(r#"{"id":1,"items":[{"at":1,"v":5}]}"#), run(r#"{"id":1,"items":[{"at":1,"v":6}]}"#));
+    }
+
+    #[test]
+    fn a_compressed_body_is_read_within_bounds() {
+        let gzip = |body: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut encoder, body).unwrap();
+            Bytes::from(encoder.finish().unwrap())
+        };
+        let headers = |encoding: &'static str| {
+            let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            HeaderMap::from_iter([json, (CONTENT_ENCODING, HeaderValue::from_static(encoding))])
+        };
+        let (one, other) = (gzip(br#"{"a":1,"id":1}"#), gzip(br#"{"id":2,"a":1}"#));
+        assert_eq!(json(&headers(" GZIP"), &one), Some(serde_json::json!({"a": 1, "id": 1})));
+        for (encoding, body) in
+            [("br", &one), ("gzip, gzip", &one), ("unknown", &one), ("gzip", &one.slice(..20)), ("gzip", &gzip(&[b' '; MAX_JSON + 1]))]
+        {
+            assert_eq!(json(&headers(encoding), body), None, "{encoding}");
+        }
+        let canonical = |body, volatile: &[Arc<str>]| digests(&headers("gzip"), body, volatile).canonical;
+        assert_eq!(canonical(&one, &["/id".into()]), canonical(&other, &["/id".into()]));
+        assert_ne!(canonical(&one, &[]), canonical(&other, &[]));
     }
 
     #[test]

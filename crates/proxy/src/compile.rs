@@ -23,7 +23,7 @@ use crate::pace::Pace;
 use crate::plans::Planning;
 use crate::prefetch;
 use crate::prompts::Prompts;
-use crate::route::{RouteState, credential, credentials, dialect, economics, facts, key_spec, rules, upstream};
+use crate::route::{RouteState, credential, credentials, dialect, economics, facts, key_spec, place_of, rules, upstream};
 use crate::routing::{self, Routing};
 use crate::stats::Numbered;
 use crate::switches::Switches;
@@ -180,6 +180,7 @@ impl Compiling<'_> {
             compress: if route.compress && route.mode != RouteMode::Observe { config.data.compress.clone().into() } else { Arc::default() },
             compress_min: config.data.compress_min,
             key_spec: key_spec(route, &provider),
+            place: place_of(&provider),
             credentials: credentials(&provider),
             rules: rules(route),
             content: content::rules(route, &provider),

@@ -16,6 +16,8 @@ use http::{HeaderMap, HeaderName, Uri};
 pub struct Personal {
     query: Option<Credentials>,
     headers: Vec<HeaderName>,
+    /// An answer may turn out to be personal when its body is there: until then others have it already.
+    in_shared_answers: bool,
 }
 
 impl Personal {
@@ -24,13 +26,17 @@ impl Personal {
         let query: Vec<&str> =
             route.pii.iter().filter_map(|f| if let PersonalField::Query(name) = f { Some(&**name) } else { None }).collect();
         let headers = route.pii.iter().filter_map(|f| if let PersonalField::Header(name) = f { Some(name.clone()) } else { None });
-        Self { query: (!query.is_empty()).then(|| Credentials::new(query)), headers: headers.collect() }
+        let in_shared_answers = route.shared && route.pii.iter().any(|field| matches!(field, PersonalField::Answer(_)));
+        Self { query: (!query.is_empty()).then(|| Credentials::new(query)), headers: headers.collect(), in_shared_answers }
     }
 
-    /// Takes cache, sharing and batches away from a request that has a personal field.
-    pub fn restrict(&self, steps: Steps, (target, headers, body): (&Uri, &HeaderMap, &Bytes), rules: &ContentRules) -> Steps {
+    /// Takes cache, sharing and batches away from a request that has a personal field, and sharing where the answer may have one.
+    pub fn restrict(&self, mut steps: Steps, (target, headers, body): (&Uri, &HeaderMap, &Bytes), rules: &ContentRules) -> Steps {
+        if self.in_shared_answers {
+            steps.dedupe = steps.dedupe.and(Err(UncachedReason::Personal));
+        }
         let none = self.query.is_none() && self.headers.is_empty() && rules.personal_request.is_empty();
-        if none || !(self.is_in(target, headers) || rules.is_personal(|| serde_json::from_slice(body).ok())) {
+        if none || !(self.is_in(target, headers) || rules.is_personal(body)) {
             return steps;
         }
         let off = |step: Result<(), UncachedReason>| step.and(Err(UncachedReason::Personal));
@@ -81,6 +87,22 @@ mod tests {
         let ssn = || vec![PersonalField::Request("/person/ssn".into())];
         assert_eq!(steps(ssn(), "/", r#"{"person":{"ssn":"1"}}"#), off);
         assert_eq!(steps(ssn(), "/", r#"{"person":{}}"#), OPEN);
+        // What cannot be read is not known to have none; no body has none.
+        for (unread, expected) in [("\u{feff}{\"person\":{\"ssn\":\"1\"}}", off), ("person[ssn]=1", off), ("", OPEN)] {
+            assert_eq!(steps(ssn(), "/", unread), expected, "{unread}");
+        }
         assert_eq!(steps(Vec::new(), "/?email=x", "{}"), OPEN);
+    }
+
+    #[test]
+    fn nobody_waits_for_an_answer_that_may_be_anothers() {
+        let pii = vec![PersonalField::Answer("/email".into())];
+        for shared in [false, true] {
+            let route = Route { pii: pii.clone(), shared, ..Route::default() };
+            let rules = rules(&route, &Provider::default());
+            let steps = Personal::of(&route).restrict(OPEN, (&"/".parse().unwrap(), &HeaderMap::new(), &Bytes::new()), &rules);
+            let dedupe = if shared { Err(UncachedReason::Personal) } else { Ok(()) };
+            assert_eq!(steps, Steps { dedupe, ..OPEN });
+        }
     }
 }

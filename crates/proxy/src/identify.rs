@@ -1,5 +1,6 @@
 //! Who asks: the tenant, and whose private cache the request sees.
 
+mod telling;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::clients::{Clients, Grant, IdentityRefusal, refused};
 use crate::problem::Problem;
+use telling::{Digest, in_words, tells_who};
 
 /// Header for a key of ours beside the client's own credential.
 pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-farthing-key");
@@ -139,8 +141,8 @@ fn is_claimed(tenant: &str) -> bool {
 /// `headers` where one of them tells who asks, else none: one look at the names costs less than a search for each.
 fn telling<'a>(headers: &'a HeaderMap, provider: &Provider) -> &'a HeaderMap {
     static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
-    let place = |name: &HeaderName| matches!(&provider.credential_place, CredentialPlace::Header(place) if place == name);
-    let tells = |name: &HeaderName| name.as_str().starts_with("x-farthing-") || CREDENTIAL_HEADERS.contains(name) || place(name);
+    let tells =
+        |name: &HeaderName| name.as_str().starts_with("x-farthing-") || is_credential_place(provider, name) || tells_who(name.as_str());
     if headers.keys().any(tells) { headers } else { &NONE }
 }
 
@@ -166,19 +168,29 @@ pub fn is_ours(clients: &Clients, text: &str) -> bool {
     FarthingKey::id_of(text).is_some() || clients.tokens.are_ours(text)
 }
 
+/// The key or token of ours in a header's value, under whatever scheme.
+pub fn ours_in(clients: &Clients, value: &HeaderValue) -> Option<String> {
+    in_words(value, |word| is_ours(clients, word).then(|| word.to_owned()))
+}
+
 /// Who shows a key or token of ours, whatever is asked for: what its holder may do, or why it is not taken.
 pub fn holder(clients: &Clients, headers: &HeaderMap, now: Time) -> Option<Result<Arc<Grant>, Problem>> {
     let named = headers.get(KEY_HEADER).map(|value| by_name(clients, value, now));
-    let credentials = || CREDENTIAL_HEADERS.iter().flat_map(|name| headers.get_all(name)).filter_map(bare);
-    let shown = named.or_else(|| credentials().find_map(|text| vouched(clients, text, now)));
+    let mut credentials = CREDENTIAL_HEADERS.iter().flat_map(|name| headers.get_all(name));
+    let shown = named.or_else(|| credentials.find_map(|value| vouched_in(clients, value, now)));
     shown.map(|vouched| vouched.map(|vouched| vouched.grant))
 }
 
-/// Takes keys and tokens of ours out of the places where client libraries put a credential.
+/// Takes keys and tokens of ours out of headers that tell who asks: nobody else is to see them.
 pub fn strip_ours(clients: &Clients, headers: &mut HeaderMap) {
-    for name in &CREDENTIAL_HEADERS {
-        if headers.get_all(name).iter().filter_map(bare).any(|text| is_ours(clients, text)) {
-            headers.remove(name);
+    if clients.is_empty() {
+        return;
+    }
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| CREDENTIAL_HEADERS.contains(name) || tells_who(name.as_str())).cloned().collect();
+    for name in names {
+        if headers.get_all(&name).iter().any(|value| ours_in(clients, value).is_some()) {
+            headers.remove(&name);
         }
     }
 }
@@ -198,17 +210,15 @@ struct Shown {
 
 fn shown(deployment: Deployment<'_>, provider: &Provider, headers: &HeaderMap) -> Result<Shown, Problem> {
     let Deployment { clients, now, .. } = deployment;
-    let mut as_credential = None;
-    for text in credential_headers(provider, headers) {
-        if as_credential.is_none()
-            && let Some(vouched) = vouched(clients, text, now)
-        {
-            as_credential = Some(vouched);
-        }
-    }
+    let as_credential = credential_headers(provider, headers).find_map(|value| vouched_in(clients, value, now));
     let named = headers.get(KEY_HEADER).map(|value| by_name(clients, value, now));
     let shown_as_credential = as_credential.is_some();
     Ok(Shown { who: named.or(as_credential).transpose()?, as_credential: shown_as_credential })
+}
+
+/// Who holds the key or token of ours in a header's value, good or not, under whatever scheme it is sent: it must not go on under any.
+fn vouched_in(clients: &Clients, value: &HeaderValue, now: Time) -> Option<Result<Vouched, Problem>> {
+    in_words(value, |word| vouched(clients, word, now))
 }
 
 /// Who holds `text`, where it is a key or token of ours, good or not.
@@ -272,6 +282,7 @@ fn swapped(
     // What looks like a credential but goes out as it came (`token` may be a page's name) is in no key, so it is in the principal.
     let mut digest = Digest::new(deployment.salt);
     digest.query(asked.credentials, query);
+    digest.likely(deployment.clients, provider, headers);
     let digest = digest.text();
     let tenant = who.as_ref().map_or_else(|| named_tenant(headers), |who| who.tenant.clone());
     let principal = principal(&tenant, digest.as_ref());
@@ -285,13 +296,14 @@ fn passed(deployment: Deployment<'_>, asked: Asked<'_>, who: Option<Vouched>, (h
     let mut digest = Digest::new(deployment.salt);
     digest.headers(asked.provider, headers);
     digest.query(asked.credentials, query);
-    let digest = digest.text();
-    let tenant = match (&who, &digest) {
+    let tenant = match (&who, digest.text()) {
         (Some(who), _) => who.tenant.clone(),
-        (None, Some(digest)) => digest.clone(),
+        (None, Some(digest)) => digest,
         (None, None) => named_tenant(headers),
     };
-    let principal = principal(&tenant, digest.as_ref());
+    // What only looks like a credential keeps answers apart; it does not say who pays.
+    digest.likely(deployment.clients, asked.provider, headers);
+    let principal = principal(&tenant, digest.text().as_ref());
     match who {
         Some(who) => who.identity(principal, false),
         None => Identity::plain(tenant, principal, false),
@@ -322,18 +334,14 @@ fn anonymous() -> Tenant {
     NAME.with(Tenant::clone)
 }
 
-/// Every credential in a header, without the scheme.
-fn credential_headers<'a>(provider: &'a Provider, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
-    credential_places(provider).flat_map(|name| headers.get_all(name)).filter_map(bare)
+/// Every value of a header that may hold a credential.
+fn credential_headers<'a>(provider: &'a Provider, headers: &'a HeaderMap) -> impl Iterator<Item = &'a HeaderValue> {
+    credential_places(provider).flat_map(|name| headers.get_all(name))
 }
 
-/// A credential without its scheme.
-fn bare(value: &HeaderValue) -> Option<&str> {
-    let value = value.to_str().ok()?.trim();
-    Some(match value.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
-        _ => value,
-    })
+/// Whether a credential may stand in a header of this name: one that is taken out where the provider's own goes out.
+fn is_credential_place(provider: &Provider, name: &HeaderName) -> bool {
+    CREDENTIAL_HEADERS.contains(name) || matches!(&provider.credential_place, CredentialPlace::Header(place) if place == name)
 }
 
 /// The headers that may hold a credential: where client libraries put one, and where the provider wants it.
@@ -349,46 +357,5 @@ fn credential_places(provider: &Provider) -> impl Iterator<Item = &HeaderName> {
 pub fn strip_credentials(provider: &Provider, headers: &mut HeaderMap) {
     for name in credential_places(provider).chain([&PROXY_AUTHORIZATION]) {
         headers.remove(name);
-    }
-}
-
-/// Keyed digest of every credential that a request carries.
-struct Digest<'a> {
-    salt: &'a [u8; 32],
-    hasher: Option<blake3::Hasher>,
-}
-
-impl<'a> Digest<'a> {
-    const fn new(salt: &'a [u8; 32]) -> Self {
-        Self { salt, hasher: None }
-    }
-
-    fn headers(&mut self, provider: &Provider, headers: &HeaderMap) {
-        for name in credential_places(provider) {
-            for value in headers.get_all(name) {
-                self.add(name.as_str(), value.as_bytes());
-            }
-        }
-    }
-
-    /// The very pairs that a key leaves out, so that none of them is lost between the two.
-    fn query(&mut self, credentials: &Credentials, query: Option<&str>) {
-        for pair in query.into_iter().flat_map(|query| credentials.pairs(query)) {
-            let (name, value) = pair.split_once('=').unwrap_or(("", pair));
-            self.add(name, value.as_bytes());
-        }
-    }
-
-    fn add(&mut self, name: &str, value: &[u8]) {
-        let hasher = self.hasher.get_or_insert_with(|| blake3::Hasher::new_keyed(self.salt));
-        for part in [name.as_bytes(), value] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-    }
-
-    /// `p-` and 16 hexadecimal digits; `None` without any credential.
-    fn text(self) -> Option<Arc<str>> {
-        self.hasher.map(|hasher| format!("p-{}", &hasher.finalize().to_hex()[..16]).into())
     }
 }

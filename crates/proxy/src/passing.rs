@@ -38,7 +38,7 @@ pub async fn bypass(state: &Arc<State>, planned: &mut Planned, reason: UncachedR
 pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: UncachedReason, held: Held) -> Response<Body> {
     let keyed = reason.is_keyed();
     planned.note_led();
-    let mut headers = planned.forwarded();
+    let mut headers = planned.forwarded(state);
     let purpose = if planned.account.holdout { Purpose::Holdout } else { Purpose::User };
     let mut order = order(planned, purpose, reason.as_str());
     order.weighed = weighed(state, planned);

@@ -186,14 +186,7 @@ pub fn of_target(state: &State, route: &Arc<RouteState>, owner: &str, target: &U
 
 /// The key of a GET of `target` by `owner` with these headers.
 pub fn key_of_get(state: &State, route: &RouteState, (owner, target): (&str, &Uri), headers: &HeaderMap) -> KeyHash {
-    let parts = KeyParts {
-        tenant: owner,
-        route: &route.route.name,
-        method: &Method::GET,
-        authority: route.authority(),
-        target,
-        headers,
-        body: &[],
-    };
+    let parts =
+        KeyParts { tenant: owner, route: &route.route.name, method: &Method::GET, authority: &route.place, target, headers, body: &[] };
     state.keyer.primary(&route.key_spec, &parts)
 }

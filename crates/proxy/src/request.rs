@@ -447,7 +447,7 @@ fn key(state: &State, route: &RouteState, identity: &Identity, request: (&Reques
         route: &route.route.name,
         // A GET entry answers HEAD.
         method: if facts.method == Method::HEAD { &Method::GET } else { &facts.method },
-        authority: route.authority(),
+        authority: &route.place,
         target,
         headers: &headers,
         body,
@@ -476,9 +476,11 @@ impl Planned {
     }
 
     /// Headers of a call: end-to-end ones of the client, without ours.
-    pub fn forwarded(&self) -> HeaderMap {
+    pub fn forwarded(&self, state: &State) -> HeaderMap {
         let mut headers = forwarded(&self.headers);
         let route = &self.account.route;
+        // Where one stands in the place of a credential, that is replaced.
+        identify::strip_ours(&state.live().clients, &mut headers);
         // Where the provider wants no credential there is none to put in their place: ours never goes on, and no entry tells the others apart.
         if self.account.identity.swap && route.swap.is_none() {
             identify::strip_credentials(&route.provider, &mut headers);
@@ -487,10 +489,16 @@ impl Planned {
     }
 
     /// Headers of a call under a ticket: without the client's own conditions, which its answer is measured against later.
-    pub fn unconditional(&self) -> HeaderMap {
-        let mut headers = self.forwarded();
+    pub fn unconditional(&self, state: &State) -> HeaderMap {
+        let mut headers = self.forwarded(state);
         conditional::strip_conditions(&mut headers);
         headers
+    }
+
+    /// It has waited for a call that was for another request: that was the provider's time, and a call of its own has what is left.
+    pub fn waited_in_vain(&mut self, waited: Span) {
+        self.account.failed += waited;
+        self.deadline = self.deadline.saturating_sub(waited);
     }
 
     /// Under which terms its call may be made together with others. Nobody waits for one of the background: it has the route's time.

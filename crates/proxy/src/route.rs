@@ -60,6 +60,8 @@ pub struct RouteState {
     pub compress_min: u64,
     /// What enters keys.
     pub key_spec: KeySpec,
+    /// What tells its targets apart beyond the path of a request: see [`place_of`].
+    pub place: Arc<str>,
     /// Query parameters that the principal stands for.
     pub credentials: Credentials,
     /// What may be reused.
@@ -157,6 +159,13 @@ pub fn rules(route: &Route) -> Rules {
         targets: route.targeted.as_ref().map(|fields| Targets::new(fields.iter().map(target))),
         ..Rules::new(mode)
     }
+}
+
+/// Where the targets of a provider are: its authority and the path of its base URL. `/v1/users` and `/v2/users` are two things, also to a store that outlives
+/// the configuration. By which scheme it is reached makes no other API of it.
+pub fn place_of(provider: &Provider) -> Arc<str> {
+    let authority = provider.base_url.authority().map_or("", http::uri::Authority::as_str);
+    format!("{authority}{}", provider.base_url.path().trim_end_matches('/')).into()
 }
 
 /// The query parameter in which the provider wants its credential.
@@ -331,11 +340,6 @@ impl RouteState {
         let down = self.events.as_ref().is_some_and(|source| source.is_down());
         let longest = self.rules.max_age.map_or(self.route.ttl_when_down, |longest| longest.min(self.route.ttl_when_down));
         down.then_some(Rules { max_age: Some(longest), ..self.rules })
-    }
-
-    /// What tells the route's targets apart beyond the path: the provider's authority.
-    pub fn authority(&self) -> &str {
-        self.provider.base_url.authority().map_or("", http::uri::Authority::as_str)
     }
 
     /// Whether requests that carry lists are split.

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use farthing_cache::{Cached, Filling, SharedHead, Ticket};
 use farthing_contract::features::HeadFacts;
 use farthing_freshness::entry::{Entry, Fields};
-use farthing_freshness::semantics::{Facts, Lifetime, Received, answer_noted, conditional, may_replace, may_store, without_unstored};
+use farthing_freshness::semantics::{
+    Bans, Facts, Lifetime, Reach, Received, answer_noted, conditional, may_replace, may_store, reach, without_unstored,
+};
 use farthing_freshness::{RequestFacts, Rules, Subject};
 use farthing_types::{Body, BodyError, By, Call, Failure, FailureKind, KeyHash, Reply, Span, Time, UncachedReason};
 use farthing_upstream::{Origin, is_grpc};
-use http::header::ETAG;
+use http::header::{CONTENT_ENCODING, ETAG};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
@@ -103,6 +105,8 @@ pub struct Job {
     pub template: Template,
     /// Caching facts of the request that ordered it.
     pub request: RequestFacts,
+    /// Whose request it is.
+    pub principal: Arc<str>,
     /// The entry it may confirm.
     pub previous: Option<Arc<Cached>>,
     /// Cancel when nobody reads any more: the bill grows with the answer.
@@ -177,24 +181,32 @@ fn head(flight: &Arc<Flight>, (status, headers): (StatusCode, HeaderMap), tags: 
 async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), UncachedReason>) {
     let state = job.state.clone();
     let storable = may_store(&job.request, &landed.received(), &job.flight.route.rules);
+    let reach = reached(&job, &landed, storable.as_ref().map(|_| ()).map_err(|reason| *reason));
     let stored = job.previous.as_ref().map(|previous| previous.status());
     let tagged = tags::of_answer(&landed.reply.headers, &job.flight.route.provider.base_url);
     let plan = wanted.and(storable.as_ref().map(|_| ()).map_err(|reason| *reason)).and(may_replace(stored, landed.reply.status));
     let plan = plan.and(tagged.as_ref().map(|_| ()).map_err(|reason| *reason)).and(job.flight.stands_in());
     // Whether a call of gRPC has gone well stands in its trailers, which an entry does not give back.
     let plan = if is_grpc(&landed.reply.headers) { plan.and(Err(UncachedReason::PassThrough)) } else { plan };
-    if plan.is_err() {
-        ticket.keeps_nothing();
+    match reach {
+        Reach::Alike | Reach::Asker { .. } => ticket.lets_others_try(),
+        Reach::All | Reach::Alone(_) if plan.is_err() => ticket.keeps_nothing(),
+        Reach::All | Reach::Alone(_) => {}
     }
     let Landed { mut reply, received_at, mut end, .. } = landed;
     state.prompt_began(&job.flight, reply.status);
     let ours = tags::strip(&mut reply.headers, &job.flight.route);
     let strip = state.stripper(&job.flight, &mut reply.headers);
     job.flight.came(Came { status: reply.status, kept: plan });
-    let shared = head(&job.flight, (reply.status, reply.headers.clone()), tagged.clone().ok());
-    let mut filling = match &storable {
-        Err(reason) if !reason.joinable() => ticket.alone(*reason, shared, received_at),
-        _ => ticket.share(shared, received_at),
+    let mut shared = head(&job.flight, (reply.status, reply.headers.clone()), tagged.clone().ok());
+    let mut filling = match reach {
+        Reach::All => ticket.share(shared, received_at),
+        Reach::Alike => {
+            shared.only = Some(job.principal.clone());
+            ticket.share_with_waiting(shared, received_at)
+        }
+        Reach::Asker { reason, authorized } => ticket.of_asker((reason, authorized), shared, received_at),
+        Reach::Alone(reason) => ticket.alone(reason, shared, received_at),
     };
     let key = filling.key();
     let mut meter = Meter::new(&reply.headers, state.reads(&job.flight).as_ref(), false);
@@ -245,6 +257,15 @@ async fn share(job: Job, mut ticket: Ticket, landed: Landed, wanted: Result<(), 
     state.settle_call(&job.flight, &end);
 }
 
+/// Who may have the answer. Where our own credential went out, nobody else would have fared better.
+fn reached(job: &Job, landed: &Landed, kept: Result<(), UncachedReason>) -> Reach {
+    let (received, rules) = (landed.received(), &job.flight.route.rules);
+    match reach((received.status, Bans::read(&received, rules)), kept, rules) {
+        Reach::Alike if job.flight.swap => Reach::All,
+        reach => reach,
+    }
+}
+
 /// What a body tells: its digests, and whether it may be kept.
 type Content = (Digests, Result<(), UncachedReason>);
 
@@ -255,7 +276,8 @@ async fn read_content(job: &Job, (headers, body): (&HeaderMap, &Bytes), (key, at
         state.counters.undigested.fetch_add(1, Ordering::Relaxed);
     }
     let (headers, body) = (headers.clone(), body.clone());
-    let short = body.len() <= canonical::AT_ONCE;
+    // How long a compressed one is when it is read nobody knows.
+    let short = body.len() <= canonical::AT_ONCE && !headers.contains_key(CONTENT_ENCODING);
     let read = move || {
         let digests = canonical::digests(&headers, &body, &route.route.volatile);
         let kept = route.content.may_keep(|| canonical::json(&headers, &body));

@@ -29,7 +29,7 @@ use crate::problem::{Dialect, Problem};
 use crate::promises;
 use crate::purging;
 use crate::reply::{from_entry, own_answer, settled};
-use crate::request::{Asked, Identified, Planned, Received, Refused, Upload, Variant, receive};
+use crate::request::{Asked, CacheControl, Identified, Planned, Received, Refused, Upload, Variant, receive};
 use crate::settle::Account;
 use crate::state::State;
 use crate::switches::OwnPart;
@@ -136,6 +136,7 @@ fn concluded(state: &Arc<State>, mut planned: Planned, found: Found) -> BoxFutur
             from_entry(state, &planned, &usable, None)
         }
         Found::Call { .. } if planned.facts.only_if_cached => not_stored(state, &planned),
+        Found::Bypass(reason) if planned.control != CacheControl::Off && planned.facts.wants_nothing(reason) => not_stored(state, &planned),
         // A HEAD that would be answered from a copy.
         Found::Bypass(_) if planned.facts.only_if_cached && planned.cache.is_ok() => not_stored(state, &planned),
         // A call that failed a moment ago says what another one would: the entry stands in without one.

@@ -189,7 +189,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
     let none = farthing_ledger::RequestFacts::default();
     let facts = planned.outbound.facts().unwrap_or(&none);
     let route = planned.account.route.clone();
-    let mut headers = planned.unconditional();
+    let mut headers = planned.unconditional(state);
     // What was purged meanwhile is not to be confirmed: whoever purged it may know better than its validator.
     let previous = wanted.previous.clone().filter(|entry| state.cache.holds(entry));
     let conditional = previous.is_some();
@@ -228,6 +228,7 @@ pub fn lead(state: &Arc<State>, planned: &mut Planned, wanted: &Wanted, (ticket,
             paces,
         },
         request: planned.facts.clone(),
+        principal: planned.account.identity.principal.clone(),
         previous,
         cancel_idle,
         patience: planned.deadline / 2,
@@ -325,6 +326,17 @@ async fn wait(
                 planned.account.failed += state.real_now().since(since);
                 let failure = Failure::sent(FailureKind::Timeout, format!("no answer within {:?}", planned.deadline));
                 return Ok(failed(state, planned, wanted, &failure));
+            }
+            // About another's credential, not about what both have asked for.
+            Ok(Followed::Share(head, _))
+                if !leading && head.only.as_ref().is_some_and(|whose| *whose != planned.account.identity.principal) =>
+            {
+                planned.waited_in_vain(state.real_now().since(since));
+                return Err((wanted, None));
+            }
+            Ok(Followed::Another) => {
+                planned.waited_in_vain(state.real_now().since(since));
+                return Err((wanted, None));
             }
             Ok(Followed::Share(head, body)) => return Ok(shared(state, planned, wanted, Arrived { head, body, leading, since })),
             Ok(Followed::Alone(reason)) => return Ok(bypass(state, planned, reason).await),

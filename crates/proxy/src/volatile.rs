@@ -158,13 +158,11 @@ impl Volatile {
         (headers, body): (&HeaderMap, &Bytes),
         canonical: u64,
     ) {
-        if body.len() > LONGEST || !canonical::is_json(headers) {
-            return;
-        }
+        let Some(text) = canonical::text(headers, body).filter(|text| text.len() <= LONGEST) else { return };
         // A copy, so that a small body does not keep a large buffer.
-        let before = self.0.lock().held.swap(fetched, canonical, Bytes::copy_from_slice(body));
+        let before = self.0.lock().held.swap(fetched, canonical, Bytes::copy_from_slice(&text));
         let Some((then, old)) = before else { return };
-        let places = (then != canonical).then(|| differing(&old, body, confirmed)).flatten();
+        let places = (then != canonical).then(|| differing(&old, &text, confirmed)).flatten();
         let mut found = self.0.lock();
         if !found.routes.contains_key(route) {
             found.routes.insert(route.to_owned(), Pairs::default());

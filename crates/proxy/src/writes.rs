@@ -180,7 +180,7 @@ fn drop_target(state: &State, planned: &Planned, target: &Uri) -> KeyHash {
     match purge {
         Purge::Key(key) => key,
         // For the log: a reader's headers may differ from the writer's.
-        _ => purging::key_of_get(state, &planned.account.route, (planned.owner(), target), &planned.forwarded()),
+        _ => purging::key_of_get(state, &planned.account.route, (planned.owner(), target), &planned.forwarded(state)),
     }
 }
 

@@ -55,6 +55,10 @@ impl Inner {
             Since::Soft => cached.purge_soft(),
             Since::Untouched => {}
         }
+        // A failure stands for none of the answers among which it would have been chosen, and must not take their place.
+        if cached.status().is_server_error() && matches!(shard.index.peek(key), Some(Node::Varies(_))) {
+            return Err(UncachedReason::Status);
+        }
         // What was noted since the entry was built counts, too.
         let live = match shard.index.peek(key) {
             Some(Node::Entry(old)) => Some(old.stats()),

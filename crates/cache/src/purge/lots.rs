@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use farthing_freshness::entry::Packed;
 use farthing_types::KeyHash;
 
+use super::spelling::spelled;
 use super::{Purge, Several};
 
 /// Where the entries stand that some purges are about.
@@ -71,7 +72,7 @@ pub(crate) fn groups_of(entry: &Packed, each: &mut dyn FnMut(u32)) {
 }
 
 fn group_of_path(route: &str, path: &str) -> u32 {
-    hash((0u8, route, path))
+    hash((0u8, route, &*spelled(path)))
 }
 fn group_of_tag(tag: &str) -> u32 {
     hash((1u8, tag))

@@ -1,6 +1,7 @@
 //! Purging, and the log that keeps an answer under way from bringing back what was purged while it travelled.
 
 mod lots;
+mod spelling;
 mod wire;
 
 use std::collections::VecDeque;
@@ -10,6 +11,8 @@ use farthing_freshness::entry::Named;
 use farthing_freshness::index::KeyMap;
 use farthing_types::{KeyHash, RouteName, Tenant};
 use parking_lot::Mutex;
+
+use spelling::{are_one_path, begins_with};
 
 pub(crate) use lots::{Lot, Target, group_of_variants, groups_of, lots};
 
@@ -21,7 +24,7 @@ const REMEMBERED: usize = 4096;
 pub enum Purge {
     /// One primary key with all its `Vary` variants.
     Key(KeyHash),
-    /// Everything of one path on a route, whatever its query, body and headers.
+    /// Everything of one path on a route, whatever its query, body and headers. However it is written: `/a:b` and `/a%3Ab` are one path.
     Path {
         /// The route.
         route: RouteName,
@@ -75,15 +78,17 @@ impl Purge {
     pub fn matches(&self, answer: &dyn Named) -> bool {
         match self {
             Self::Key(key) => answer.key() == *key,
-            Self::Path { route, tenant, path } => *answer.path() == **path && *answer.route() == **route && *answer.tenant() == **tenant,
+            Self::Path { route, tenant, path } => {
+                *answer.route() == **route && *answer.tenant() == **tenant && are_one_path(answer.path(), path)
+            }
             Self::Tag(tag) => answer.has_tag(tag),
             Self::Within { route, tenant, path, tag } => {
                 *answer.route() == **route
                     && tenant.as_ref().is_none_or(|tenant| *answer.tenant() == **tenant)
-                    && path.as_ref().is_none_or(|path| *answer.path() == **path)
+                    && path.as_ref().is_none_or(|path| are_one_path(answer.path(), path))
                     && tag.as_ref().is_none_or(|tag| answer.has_tag(tag))
             }
-            Self::Prefix { route, path } => route.as_ref().is_none_or(|r| **r == *answer.route()) && answer.path().starts_with(&**path),
+            Self::Prefix { route, path } => route.as_ref().is_none_or(|r| **r == *answer.route()) && begins_with(answer.path(), path),
             Self::Tenant(tenant) => *answer.tenant() == **tenant,
             Self::All => true,
         }

@@ -261,6 +261,26 @@ async fn vary_variants_are_bounded() {
     assert_eq!(ends.reasons(), [EndReason::Evicted; 2]);
 }
 
+#[tokio::test]
+async fn a_failure_does_not_take_the_place_of_all_variants() {
+    let cache = cache(config());
+    let subject = subject(1);
+    let languages = ["a", "b", "c"].map(|l| headers(&[("accept-language", l)]));
+    for language in &languages[..2] {
+        let varying = SharedHead::new(StatusCode::OK, headers(&[("vary", "accept-language")]), CallId(1));
+        let ticket = lead(join_with(&cache, &subject, language, NOW));
+        ticket.share(varying, NOW).finish(None).store(entry(&subject, "x"), NOW).unwrap();
+    }
+    // A provider that fails does not say by what it would have chosen.
+    let failure = Entry { status: StatusCode::SERVICE_UNAVAILABLE, ..entry(&subject, "down") };
+    let failed = SharedHead::new(failure.status, headers(&[("cache-control", "max-age=5")]), CallId(2));
+    let ticket = lead(join_with(&cache, &subject, &languages[2], NOW));
+    let stored = ticket.share(failed, NOW).finish(None).store(failure, NOW);
+    assert_eq!(stored.map(|_| ()), Err(UncachedReason::Status));
+    let held = languages.each_ref().map(|l| cache.peek(subject.key, l).map(|entry| entry.status()));
+    assert_eq!(held, [Some(StatusCode::OK), Some(StatusCode::OK), None]);
+}
+
 #[test]
 fn the_statistics_table_keeps_its_bounds_and_the_recent_keys() {
     let table = StatsTable::new(1 << 20);

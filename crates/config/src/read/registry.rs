@@ -343,7 +343,7 @@ pub(crate) const ROUTE: Keys = &[
         "pii",
         "list",
         "[]",
-        "Personal fields: `query:NAME`, `header:NAME`, `request:/POINTER`, `answer:/POINTER` (JSON pointers into the body). What has one is neither kept nor shared, nor shown as an example. The log holds no query, header or body.",
+        "Personal fields: `query:NAME`, `header:NAME`, `request:/POINTER`, `answer:/POINTER` (JSON pointers into the body). What has one, or a request body in which that cannot be read, is neither kept nor shared, nor shown as an example. The log holds no query, header or body.",
     ),
     table(
         "cacheable_if",

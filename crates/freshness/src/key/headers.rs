@@ -11,7 +11,7 @@ use siphasher::sip128::SipHasher13;
 use super::field;
 
 /// Version of [`NOT_IN_KEY`]; hashed into every key of profile `api`.
-pub const NOT_IN_KEY_VERSION: u8 = 2;
+pub const NOT_IN_KEY_VERSION: u8 = 3;
 
 /// Headers that profile `api` leaves out of the key, each with the reason; a name ending in `*` is a prefix.
 /// Everything else enters: a forgotten header costs a call, a wrongly dropped one a wrong answer.
@@ -60,7 +60,8 @@ pub const NOT_IN_KEY: &[(&str, &str)] = &[
     ("x-correlation-id", "names one sending of a request"),
     ("x-datadog-*", "tracing"),
     ("x-farthing-*", "ours; never forwarded"),
-    ("x-forwarded-*", "path of the request through proxies"),
+    ("x-forwarded-for", "path of the request through proxies; what else begins so may be in the answer: the user, the name of the host"),
+    ("x-forwarded-server", "path of the request through proxies"),
     ("x-goog-api-key", "credential: the tenant stands for it"),
     ("x-real-ip", "path of the request through proxies"),
     ("x-request-id", "names one sending of a request"),

@@ -17,6 +17,7 @@ pub mod invalidation;
 mod noted;
 #[cfg(test)]
 mod oracle;
+mod reach;
 mod request;
 pub mod sf;
 mod store;
@@ -28,6 +29,7 @@ use farthing_types::Span;
 pub use date::parse_date;
 pub use directives::Directives;
 pub use noted::{Bans, CacheControl, Logged, UnknownWord, answer_noted, restrict};
+pub use reach::{Reach, is_about_asker, reach};
 pub use request::{RequestFacts, may_lookup};
 pub use store::{
     Facts, Lifetime, Received, Reuse, is_stood_in_for, may_keep, may_renew, may_replace, may_stand_in, may_store, without_unstored,

@@ -267,9 +267,9 @@ pub fn restrict<E: From<farthing_types::UncachedReason>>(
         return (own(Reason::RequestDirective), own(Reason::RequestDirective));
     }
     let Err(reason) = super::may_lookup(request, rules) else { return (cache, dedupe) };
-    // What the cache must not touch because of its content may still be joined by the same principal; what it does not understand may
-    // not.
-    let alone = matches!(reason, Reason::Method | Reason::PassThrough | Reason::RequestCookie);
+    // What the cache must not touch because of its content may still be joined by the same principal. What it does not understand may not; nor may what would be
+    // nobody else's because of this very request, for whoever waited would have waited in vain.
+    let alone = matches!(reason, Reason::Method | Reason::PassThrough | Reason::RequestCookie | Reason::RequestDirective);
     (cache.and(own(reason)), if alone { dedupe.and(own(reason)) } else { dedupe })
 }
 

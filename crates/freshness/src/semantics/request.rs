@@ -53,6 +53,13 @@ impl RequestFacts {
     }
 }
 
+impl RequestFacts {
+    /// Whether it is to be told that nothing is stored: it allows no call, and its own `no-store` is what keeps it from being answered from a copy.
+    pub fn wants_nothing(&self, kept_out: UncachedReason) -> bool {
+        self.only_if_cached && self.no_store && kept_out == UncachedReason::RequestDirective
+    }
+}
+
 /// Whether the cache (lookup, joining and storing) may be used at all for a request; the reason when it may not.
 ///
 /// # Errors

@@ -201,11 +201,12 @@ pub fn may_store(request: &RequestFacts, received: &Received<'_>, rules: &Rules)
 /// The one reason why it may not be stored.
 pub fn may_keep(request: &RequestFacts, status: StatusCode, (facts, bans): (&Facts, Bans), rules: &Rules) -> Result<(), UncachedReason> {
     super::may_lookup(request, rules)?;
+    // What belongs to one request is no less its own because of the status.
+    may_renew(request, bans, rules)?;
     let storable = storable(status);
     if storable == Storable::Never {
         return Err(UncachedReason::Status);
     }
-    may_renew(request, bans, rules)?;
     let told = match rules.mode {
         Mode::Override => false,
         Mode::Respect => facts.explicit.is_some() || facts.heuristic.is_some(),

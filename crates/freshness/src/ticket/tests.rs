@@ -35,6 +35,7 @@ impl World {
                             match wake {
                                 Wake::Share => "share",
                                 Wake::Alone(_) => "alone",
+                                Wake::Another => "another",
                                 Wake::Fail => "fail",
                                 Wake::LeaderGone => "gone",
                             },
@@ -59,11 +60,13 @@ impl World {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => Just(Event::Join),
+        5 => Just(Event::Join),
+        1 => Just(Event::JoinPlain),
         3 => (0u64..12).prop_map(Event::Leave),
         2 => Just(Event::LeaderGone),
         1 => Just(Event::Share),
         1 => Just(Event::Alone(UncachedReason::Status)),
+        1 => any::<bool>().prop_map(|authorized| Event::OfAsker { reason: UncachedReason::Private, authorized }),
         1 => Just(Event::Fail),
         1 => Just(Event::Slid),
         1 => Just(Event::Purged),
@@ -85,7 +88,7 @@ proptest! {
         for (event, seconds) in events {
             now = now + Span::from_secs(seconds);
             // Only a leader does what leaders do.
-            let leads = matches!(event, Event::LeaderGone | Event::Share | Event::Alone(_) | Event::Fail | Event::End | Event::Slid);
+            let leads = matches!(event, Event::LeaderGone | Event::Share | Event::Alone(_) | Event::OfAsker { .. } | Event::Fail | Event::End | Event::Slid);
             if leads && !world.leader {
                 continue;
             }
@@ -138,6 +141,21 @@ fn joiners_get_what_the_phase_allows() {
     assert_eq!(step(&mut flight, Event::Join), [Action::Pass(UncachedReason::TooLarge)]);
     assert_eq!(step(&mut flight, Event::End), [Action::Forget]);
     assert_eq!(step(&mut flight, Event::Join), [Action::Supersede]);
+}
+
+#[test]
+fn an_answer_about_its_asker_marks_nothing_for_those_who_ask_otherwise() {
+    let of = |authorized| Event::OfAsker { reason: UncachedReason::Private, authorized };
+    for authorized in [false, true] {
+        let mut flight = Flight::new(LIMITS);
+        let own = flight.own_follower();
+        step(&mut flight, Event::Join);
+        let woken = step(&mut flight, of(authorized));
+        assert_eq!(woken[..2], [Action::Wake(vec![own], Wake::Share), Action::Wake(vec![1], Wake::Another)]);
+        assert_eq!(woken.get(2), (!authorized).then_some(&Action::Forget));
+        let passes = if authorized { Action::Pass(UncachedReason::Private) } else { Action::Supersede };
+        assert_eq!((step(&mut flight, Event::Join), step(&mut flight, Event::JoinPlain)), (vec![passes], vec![Action::Supersede]));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Reads along with compressed bodies, within bounds: a bomb ends the reading, never the answer.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 
@@ -134,6 +135,16 @@ impl<R: Reader> Decoder<R> {
         written.map_err(|stopped| stopped.unwrap_or(Stopped::Corrupt))
     }
 
+    fn reader_mut(&mut self) -> &mut R {
+        match self {
+            Self::Plain(reader) => reader,
+            Self::Gzip(decoder) => &mut decoder.get_mut().reader,
+            Self::Deflate(decoder) => &mut decoder.get_mut().reader,
+            Self::Brotli(decoder) => &mut decoder.get_mut().reader,
+            Self::Zstd(decoder) => &mut decoder.get_mut().reader,
+        }
+    }
+
     /// The reader.
     pub(super) fn reader(&self) -> &R {
         match self {
@@ -146,10 +157,37 @@ impl<R: Reader> Decoder<R> {
     }
 }
 
+/// A whole body as it was before its content encoding (lower case; empty: none) was put on it; `None` where that cannot be undone, or comes to more than `most`
+/// bytes.
+pub fn plain<'a>(encoding: &str, body: &'a [u8], most: usize) -> Option<Cow<'a, [u8]>> {
+    if matches!(encoding, "" | "identity") {
+        return (body.len() <= most).then_some(Cow::Borrowed(body));
+    }
+    let mut decoder = Decoder::new(encoding, Whole(Vec::new())).ok()?;
+    // What is too long is noticed within a piece.
+    for piece in body.chunks(STEP) {
+        decoder.push(piece).ok()?;
+        if decoder.reader().0.len() > most {
+            return None;
+        }
+    }
+    Some(Cow::Owned(std::mem::take(&mut decoder.reader_mut().0)))
+}
+
+/// Keeps all that is decoded.
+struct Whole(Vec<u8>);
+
+impl Reader for Whole {
+    fn read(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+/// So little at a time is decoded that no step goes beyond the bounds by much.
+const STEP: usize = 4 << 10;
+
 /// Feeds a decoder and has it hand on whatever it can; the error is the sink's own reason, where it had one.
 fn feed<D: Write, R>(decoder: &mut D, bytes: &[u8], sink: impl Fn(&mut D) -> &mut Sink<R>) -> Result<(), Option<Stopped>> {
-    // So little at a time that no step decodes more than the bounds allow by much.
-    const STEP: usize = 4 << 10;
     for piece in bytes.chunks(STEP) {
         sink(decoder).compressed += piece.len() as u64;
         if decoder.write_all(piece).and_then(|()| decoder.flush()).is_err() {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use farthing_types::Usage;
 
 pub use billing::{Billing, asks_after};
-pub use decode::Stopped;
+pub use decode::{Stopped, plain};
 pub use facts::RequestFacts;
 pub(crate) use scan::Path;
 pub use tap::UsageTap;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use farthing_config::ForwardConfig;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
@@ -44,15 +42,9 @@ pub(super) fn holder(
     }
 }
 
-/// A key or token of ours, as the password or the user of `Basic`, or as `Bearer`.
+/// A key or token of ours, as the password or the user of `Basic`, or under any other scheme.
 fn in_proxy_authorization(clients: &Clients, headers: &HeaderMap) -> Option<HeaderValue> {
-    let (scheme, value) = headers.get(PROXY_AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
-    let value = value.trim();
-    let basic = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(value).ok()).flatten();
-    let basic = basic.and_then(|bytes| String::from_utf8(bytes).ok());
-    let (user, password) = basic.as_deref().and_then(|pair| pair.split_once(':')).unwrap_or_default();
-    let bearer = if scheme.eq_ignore_ascii_case("bearer") { value } else { "" };
-    let text = [password, user, bearer].into_iter().find(|text| identify::is_ours(clients, text))?;
+    let text = identify::ours_in(clients, headers.get(PROXY_AUTHORIZATION)?)?;
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
     Some(value)

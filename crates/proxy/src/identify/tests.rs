@@ -1,3 +1,4 @@
+use base64::Engine;
 use farthing_config::{Config, Rights, Secret};
 use http::StatusCode;
 
@@ -16,6 +17,10 @@ fn run(keys: &[FarthingKey], route: &Route, provider: &Provider, pairs: &[(&'sta
     identify(Deployment { clients: &clients(keys), salt: &[7; 32], now: Time::ZERO }, asked, &headers(pairs), None)
 }
 
+fn basic(pair: &str) -> String {
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+}
+
 #[test]
 fn two_credentials_are_two_principals() {
     let (route, provider) = (Route::default(), Provider::default());
@@ -26,6 +31,77 @@ fn two_credentials_are_two_principals() {
     assert!(!a.swap && !a.principal.contains("sk-a"));
     let none = run(&[], &route, &provider, &[]).unwrap();
     assert_eq!(&*none.tenant, ANONYMOUS);
+}
+
+/// A list of places would always be one short: what the names say decides.
+#[test]
+fn a_credential_or_a_user_in_any_header_is_a_principal_too() {
+    let (route, provider) = (Route::default(), Provider::default());
+    let who = |pairs: &[(&'static str, &str)]| run(&[], &route, &provider, pairs).unwrap();
+    let plain = who(&[]);
+    for name in [
+        "xi-api-key",
+        "private-token",
+        "ocp-apim-subscription-key",
+        "x-rapidapi-key",
+        "x-auth-token",
+        "x-mbx-apikey",
+        "x-cmc_pro_api_key",
+        "x-shopify-access-token",
+        "x-amz-security-token",
+        "x-client-secret",
+        "x-authorization",
+        "token",
+        "x-forwarded-user",
+        "x-forwarded-email",
+        "x-forwarded-groups",
+        "x-forwarded-preferred-username",
+        "x-goog-authenticated-user-email",
+        "cf-access-jwt-assertion",
+        "x-ms-client-principal-id",
+        "x-amzn-oidc-data",
+        "remote-user",
+        "x-user-id",
+        "x-session-id",
+    ] {
+        let (a, b) = (who(&[(name, "a")]), who(&[(name, "b")]));
+        assert!(a.principal != b.principal && a.principal != plain.principal, "{name}");
+        assert_eq!((&a, &*a.tenant), (&who(&[(name, "a")]), ANONYMOUS), "{name}: who pays is as it was");
+    }
+    for name in ["idempotency-key", "x-idempotency-key", "sec-websocket-key", "sec-fetch-user", "x-csrf-token", "surrogate-key", "accept"] {
+        assert_eq!(who(&[(name, "a")]), plain, "{name}");
+    }
+    // Beside a credential of a known place the tenant is that one's digest, and the name that it gave itself stays.
+    let beside = |user: &'static str| who(&[("authorization", "Bearer sk-a"), ("x-forwarded-user", user)]);
+    let alone = who(&[("authorization", "Bearer sk-a")]);
+    assert_eq!(beside("alice").tenant, alone.tenant);
+    assert!(beside("alice").principal != beside("bob").principal && beside("alice").principal != alone.principal);
+    assert_eq!(&*who(&[("x-farthing-tenant", "acme"), ("x-forwarded-user", "alice")]).tenant, "named-acme");
+    assert_eq!(who(&[("x-a-key", "1"), ("x-b-key", "2")]), who(&[("x-b-key", "2"), ("x-a-key", "1")]), "in whatever order");
+    // Also where a Farthing key says who pays: the others go on as they came.
+    let (secret, key) = FarthingKey::generate("acme").unwrap();
+    let provider = Provider { credential: Some(Secret::new("sk-real")), ..Provider::default() };
+    let ours = |pairs: &[(&'static str, &str)]| {
+        let all = [&[("x-api-key", secret.expose())], pairs].concat();
+        run(std::slice::from_ref(&key), &route, &provider, &all).unwrap()
+    };
+    let (alice, bob) = (ours(&[("x-forwarded-user", "alice")]), ours(&[("x-forwarded-user", "bob")]));
+    assert!(alice.swap && alice.principal != bob.principal && alice.tenant == bob.tenant);
+    assert_eq!(ours(&[("x-auth-token", secret.expose())]), ours(&[]), "what is ours has said it already");
+}
+
+#[test]
+fn what_is_ours_goes_on_in_no_header() {
+    let (secret, key) = FarthingKey::generate("acme").unwrap();
+    let known = clients(&[key]);
+    let mut all = headers(&[
+        ("authorization", &basic(&format!("{}:x", secret.expose()))),
+        ("private-token", secret.expose()),
+        ("x-auth-token", "theirs"),
+        ("x-api-key", "sk-own"),
+    ]);
+    strip_ours(&known, &mut all);
+    assert_eq!(all, headers(&[("x-auth-token", "theirs"), ("x-api-key", "sk-own")]));
 }
 
 #[test]
@@ -102,6 +178,14 @@ fn a_key_is_known_wherever_it_stands_and_however_its_scheme_is_spelled() {
         ("x-goog-api-key", secret.expose().to_owned()),
         ("api-key", secret.expose().to_owned()),
         ("x-ours", secret.expose().to_owned()),
+        // As `curl -u KEY:` and others send it; `Bearer` by the library and once more by its user.
+        ("authorization", basic(&format!("{}:", secret.expose()))),
+        ("authorization", basic(&format!("any:{}", secret.expose()))),
+        ("authorization", basic(&format!(":{}", secret.expose())).replace('=', "")),
+        ("authorization", format!("Token {}", secret.expose())),
+        ("authorization", format!("Token token=\"{}\", v=1", secret.expose())),
+        ("authorization", format!("Bearer Bearer {}", secret.expose())),
+        ("x-api-key", format!("ApiKey {}", secret.expose())),
     ] {
         let identity = run(std::slice::from_ref(&key), &Route::default(), &provider, &[(name, &value)]).unwrap();
         assert!(identity.swap && &*identity.tenant == "acme", "{name}: {value}");

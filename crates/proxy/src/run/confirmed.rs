@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use farthing_cache::Ticket;
-use farthing_freshness::semantics::{conditional, may_renew};
+use farthing_freshness::semantics::{Reach, conditional, may_renew, reach};
 use http::StatusCode;
 
 use super::{Job, Landed, Prepared, failed, fetch, head, share};
@@ -24,6 +24,7 @@ pub(super) async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     // What is one client's alone is neither kept nor handed to those who wait: the entry stays as it was.
     let conditional::Renewed { mut headers, facts, bans } = renewed;
     let renewed = may_renew(&job.request, bans, &job.flight.route.rules);
+    let reach = reach((StatusCode::NOT_MODIFIED, bans), renewed, &job.flight.route.rules);
     let tagged = tags::confirmed(previous.tags().map(Arc::from).collect(), &landed.reply.headers, &job.flight.route.provider.base_url);
     let ours = tags::strip(&mut headers, &job.flight.route);
     let state = job.state.clone();
@@ -35,9 +36,10 @@ pub(super) async fn revalidated(mut job: Job, ticket: Ticket, landed: Landed) {
     state.price_call(&job.flight, &end);
     job.flight.came(Came { status: StatusCode::NOT_MODIFIED, kept: renewed });
     let shared = head(&job.flight, (previous.status(), headers.clone()), tagged.clone().ok());
-    let mut filling = match renewed {
-        Ok(()) => ticket.share(shared, received_at),
-        Err(reason) => ticket.alone(reason, shared, received_at),
+    let mut filling = match reach {
+        Reach::All | Reach::Alike => ticket.share(shared, received_at),
+        Reach::Asker { reason, authorized } => ticket.of_asker((reason, authorized), shared, received_at),
+        Reach::Alone(reason) => ticket.alone(reason, shared, received_at),
     };
     let key = filling.key();
     filling.push(previous.body()).await;

@@ -273,6 +273,9 @@ impl<'a> Path<'a> {
             if reason.is_keyed() {
                 self.note_request(row);
             }
+            if planned.control != CacheControl::Off && planned.facts.wants_nothing(reason) {
+                return self.answered(planned.row, Outcome::Refused, Near::default());
+            }
             if planned.dedupe.is_err() || planned.facts.method == Method::HEAD {
                 return self.pass(planned.index, reason, planned.row.at);
             }

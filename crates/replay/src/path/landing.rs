@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farthing_contract::features::{HeadFacts, KeyStats, TtlInput};
 use farthing_freshness::VariantTtl;
 use farthing_freshness::entry::Lately;
-use farthing_freshness::semantics::{Bans, Lifetime, is_stood_in_for, may_keep, may_renew, may_replace};
+use farthing_freshness::semantics::{Bans, Lifetime, Reach, is_stood_in_for, may_keep, may_renew, may_replace, reach};
 use farthing_types::{By, Choice, Money, Outcome, Purpose, Time, UncachedReason};
 use http::StatusCode;
 
@@ -43,13 +43,19 @@ impl Path<'_> {
         let confirmed = status == Some(304) && flight.conditional;
         let Some(status) = status else { return self.failed(slot, &waiting, now) };
         let kept = self.flights.get(slot as usize).and_then(Option::as_ref).map_or(Ok(()), |flight| self.keeps(flight, status));
-        let alone = if confirmed { self.renews(slot).err() } else { kept.err().filter(|reason| !reason.joinable()) };
+        let reach = self.reach(slot, (status, confirmed), kept);
+        let (alone, marks) = match reach {
+            Reach::Alone(reason) => (Some(reason), true),
+            // Who is told to join again makes a call of its own here: whose credential would have fared better the log does not know.
+            Reach::Asker { reason, .. } => (Some(reason), false),
+            Reach::All | Reach::Alike => (None, false),
+        };
         if let Some(Some(flight)) = self.flights.get_mut(slot as usize) {
             flight.phase = if alone.is_some() { Phase::Alone } else { Phase::Streaming };
             let state = &mut self.keys[flight.key as usize];
             state.last_event = Some(now);
             if let (Some(reason), false) = (alone, flight.purged) {
-                (state.flight, state.marker) = (None, Some((reason, now + self.policy.hit_for_miss)));
+                (state.flight, state.marker) = (None, marks.then_some((reason, now + self.policy.hit_for_miss)));
             }
         }
         for (place, waiter) in waiting.iter().enumerate() {
@@ -130,6 +136,18 @@ impl Path<'_> {
         } else if success {
             self.note_unkept(flight.key, flight.route, hash, answer.head);
         }
+    }
+
+    /// Who may have an answer that is kept, or is not for a reason.
+    fn reach(&self, slot: u32, (status, confirmed): (u16, bool), kept: Result<(), UncachedReason>) -> Reach {
+        if confirmed {
+            return self.renews(slot).map_or_else(Reach::Alone, |()| Reach::All);
+        }
+        let alone = || kept.err().filter(|reason| !reason.joinable()).map_or(Reach::All, Reach::Alone);
+        let Some(Some(flight)) = self.flights.get(slot as usize) else { return alone() };
+        let Some(Some(route)) = self.policy.routes.get(usize::from(flight.route)) else { return alone() };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        reach((status, flight.answer.bans), kept, &route.rules)
     }
 
     /// Whether a confirmation may be kept and handed on. What makes an answer shareable the copy has said; the log does not know whether it still does.
