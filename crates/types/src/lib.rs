@@ -9,6 +9,7 @@ pub mod call;
 pub mod coding;
 pub mod draw;
 pub mod ids;
+pub mod json;
 pub mod limit;
 pub mod money;
 pub mod network;
