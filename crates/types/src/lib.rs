@@ -29,7 +29,7 @@ pub use draw::{Draw, DrawKind};
 pub use ids::{CallId, DecisionId, KeyHash, RequestId, RouteName, Tenant};
 pub use limit::{Claim, LimitScope, LimitSpec, LimitWhy, Limited, OnLimit, RateSpec};
 pub use money::{Money, Rate, largest_remainder};
-pub use network::{BadNetwork, Network};
+pub use network::{BadNetwork, Network, neighbours};
 pub use overrides::{Overrides, PlanField, RoutingWeights, WeightsByPriority};
 pub use price::{Currency, Factor, LongContext, Meter, MeterSource, PriceSpec, Tier, TokenRates};
 pub use promise::{SlaOutcome, Spent, sla_outcome};
