@@ -41,6 +41,7 @@ async fn a_confirmed_entry_serves_on() {
     clock.advance(Duration::from_secs(61));
     let confirmed = client.get("/api/doc", &[]).await;
     assert_eq!((confirmed.status, confirmed.text()), (StatusCode::OK, "body".into()));
+    assert_eq!(confirmed.header("x-farthing-cost-usd"), "", "a confirmation has a price of its own");
     assert!(client.get("/api/doc", &[]).await.is_hit());
     assert_eq!(origin.calls(), 2);
     let own = client.get("/api/doc", &[("if-none-match", "\"v1\"")]).await;
