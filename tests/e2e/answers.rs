@@ -231,6 +231,22 @@ async fn one_cache_for_all_takes_answers_to_keys_of_ours() {
     }
 }
 
+/// B1: where the provider takes no credential a key of ours goes no further; where it takes one and none is set, the request is refused.
+#[tokio::test]
+async fn a_key_of_ours_on_a_route_that_passes_credentials() {
+    let origin = Origin::simple(|_, _| ok("{}")).await;
+    for (place, status) in [(CredentialPlace::None, StatusCode::OK), (CredentialPlace::Bearer, StatusCode::UNAUTHORIZED)] {
+        let mut setup = Setup::new(origin.addr).provider(|p| p.credential_place = place.clone());
+        let key = setup.key("acme");
+        let started = setup.start().await;
+        let answer = started.client.get("/api/doc", &[("authorization", &format!("Bearer {key}"))]).await;
+        assert_eq!(answer.status, status, "{place:?}");
+        assert_eq!(answer.text().contains("no-provider-credential"), status != StatusCode::OK, "{}", answer.text());
+    }
+    assert_eq!(origin.calls(), 1);
+    assert!(!origin.seen()[0].headers.contains_key("authorization"));
+}
+
 #[tokio::test]
 async fn observe_changes_nothing_and_logs_all() {
     let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
