@@ -181,6 +181,16 @@ fn a_refusal_shows_nothing_that_may_be_a_secret() {
 }
 
 #[test]
+fn a_credential_that_cannot_be_had_is_one_problem() {
+    let route = "[routes.geo]\nprovider = \"geo\"\ncredential = \"swap\"\n";
+    let place = "credential_place = \"bearer\"\n";
+    let found = problems(&format!("{GEO}{place}credential = {{ env = \"NONE\" }}\n{route}"));
+    assert!(found.len() == 1 && found[0].contains("no variable NONE"), "{found:?}");
+    let found = problems(&format!("{GEO}{place}{route}"));
+    assert!(found.len() == 1 && found[0].contains("the provider has no credential"), "{found:?}");
+}
+
+#[test]
 fn a_configuration_prints_without_its_secrets() {
     let config = good(&format!(
         "salt = {{ env = \"TWO_WORDS\" }}\n[admin]\ntoken = {{ env = \"TOKEN\" }}\n[providers.openai]\ncredential = {{ env = \"OPENAI\" }}\n{GEO}"
