@@ -37,6 +37,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(error) => return Ok(check::refuse(&error)),
     };
+    for hint in config.hints() {
+        tracing::warn!("{hint}");
+    }
     // Records of money would be lost one by one else, long after whoever started this has gone.
     farthing_proxy::check_log(&config)?;
     match config.persist_salt() {
