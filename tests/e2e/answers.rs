@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_config::{CredentialPlace, Mode, PathTemplate, Profile, Secret, TtlBy};
+use farthing_config::{CredentialMode, CredentialPlace, Mode, PathTemplate, Profile, Secret, TtlBy};
 use farthing_tests::origin::{answer_of, ok};
 use farthing_tests::{Origin, Setup};
 use http::{Method, StatusCode};
@@ -41,6 +41,7 @@ async fn a_confirmed_entry_serves_on() {
     clock.advance(Duration::from_secs(61));
     let confirmed = client.get("/api/doc", &[]).await;
     assert_eq!((confirmed.status, confirmed.text()), (StatusCode::OK, "body".into()));
+    assert_eq!(confirmed.header("x-farthing-cost-usd"), "", "a confirmation has a price of its own");
     assert!(client.get("/api/doc", &[]).await.is_hit());
     assert_eq!(origin.calls(), 2);
     let own = client.get("/api/doc", &[("if-none-match", "\"v1\"")]).await;
@@ -228,6 +229,51 @@ async fn every_answer_that_was_read_to_its_end_is_settled_with_its_price() {
         assert_eq!((total.base_usd.to_string(), total.bill_usd.to_string(), total.unpriced), ("0.8".into(), "0.8".into(), 0));
         assert_eq!(total.latency.count, 400);
     }
+}
+
+/// RFC 9111 section 3.5 is about a credential that the provider is sent: one of ours is not, and the provider's own is the same for all.
+#[tokio::test]
+async fn one_cache_for_all_takes_answers_to_keys_of_ours() {
+    let origin = Origin::simple(|_, n| ok(format!("{n}"))).await;
+    for mode in [CredentialMode::Swap, CredentialMode::Pass] {
+        let before = origin.calls();
+        let mut setup = Setup::new(origin.addr)
+            .provider(|p| (p.credential_place, p.credential) = (CredentialPlace::Bearer, Some(Secret::new("sk-real"))))
+            .route(|r| (r.shared, r.credential, r.ttl) = (true, mode, TtlBy::Fixed(Duration::from_secs(60))));
+        let dir = tempfile::tempdir().unwrap();
+        setup.config.jwt = vec![super::identity::issuer_of(dir.path())];
+        let keys = [setup.key("acme"), setup.key("globex"), super::identity::token("/good/RS256")];
+        let started = setup.start().await;
+        let path = format!("/api/doc/{mode:?}");
+        for (n, key) in keys.iter().enumerate() {
+            let answer = started.client.get(&path, &[("authorization", &format!("Bearer {key}"))]).await;
+            assert_eq!((answer.status, answer.is_hit()), (StatusCode::OK, n > 0), "{mode:?} {}", answer.text());
+        }
+        assert_eq!(origin.calls() - before, 1, "{mode:?}");
+        assert_eq!(origin.seen()[before].headers["authorization"], "Bearer sk-real");
+    }
+    // What a client sends the provider itself is nobody else's.
+    let started = Setup::new(origin.addr).route(|r| (r.shared, r.ttl) = (true, TtlBy::Fixed(Duration::from_secs(60)))).start().await;
+    for _ in 0..2 {
+        let answer = started.client.get("/api/own", &[("authorization", "Bearer of-a-client")]).await;
+        assert!(!answer.is_hit() && answer.header("cache-status").contains("private"), "{}", answer.header("cache-status"));
+    }
+}
+
+/// B1: where the provider takes no credential a key of ours goes no further; where it takes one and none is set, the request is refused.
+#[tokio::test]
+async fn a_key_of_ours_on_a_route_that_passes_credentials() {
+    let origin = Origin::simple(|_, _| ok("{}")).await;
+    for (place, status) in [(CredentialPlace::None, StatusCode::OK), (CredentialPlace::Bearer, StatusCode::UNAUTHORIZED)] {
+        let mut setup = Setup::new(origin.addr).provider(|p| p.credential_place = place.clone());
+        let key = setup.key("acme");
+        let started = setup.start().await;
+        let answer = started.client.get("/api/doc", &[("authorization", &format!("Bearer {key}"))]).await;
+        assert_eq!(answer.status, status, "{place:?}");
+        assert_eq!(answer.text().contains("no-provider-credential"), status != StatusCode::OK, "{}", answer.text());
+    }
+    assert_eq!(origin.calls(), 1);
+    assert!(!origin.seen()[0].headers.contains_key("authorization"));
 }
 
 #[tokio::test]

@@ -201,7 +201,10 @@ async fn a_log_that_cannot_be_written_drops_rows_and_no_request() {
     assert!(metrics.last_error.is_some() && !error.is_empty(), "{metrics:?} {error}");
     let parts = started.proxy.parts();
     let log = parts.iter().find(|part| part.name == "log").unwrap();
-    assert!(log.problem.as_ref().is_some_and(|why| why.contains("dropped")), "{parts:?}");
+    assert!(log.problem.as_ref().is_some_and(|why| why.contains("dropped") && why.ends_with("look at log.dir")), "{parts:?}");
+    let journal = parts.iter().find(|part| part.name == "journal").unwrap();
+    let folder = file.join("logs").display().to_string();
+    assert!(journal.problem.as_ref().is_some_and(|why| why.contains(&folder)), "{parts:?}");
     assert!(started.client.get("/api/doc/0", &[]).await.is_hit());
     let left = started.proxy.shutdown().await.unwrap();
     assert!(left.dropped() > metrics.dropped(), "rows after the failure are counted, too: {left:?}");

@@ -95,8 +95,10 @@ pub(crate) async fn guard(State(door): State<Door>, mut request: Request, next: 
 fn with_token(admin: &AdminConfig, request: &Request) -> Result<Right, Problem> {
     let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let scheme_and_token = presented.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let Some((name, role)) = scheme_and_token.and_then(|(_, text)| admin.holder(text.trim())) else {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "send the admin token: Authorization: Bearer ..."));
+    let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+    let Some((_, text)) = scheme_and_token else { return Err(unauthorized("send the admin token: Authorization: Bearer ...")) };
+    let Some((name, role)) = admin.holder(text.trim()) else {
+        return Err(unauthorized("the token that was sent is none of admin.token and [[admin.tokens]]"));
     };
     let needed = needed(request.method(), request.uri().path());
     if role < needed {

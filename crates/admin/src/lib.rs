@@ -5,8 +5,10 @@
 
 mod api;
 mod audit;
+mod brisk;
 mod dashboard;
 mod guard;
+mod places;
 mod problem;
 mod server;
 mod views;
@@ -17,6 +19,8 @@ mod tests;
 mod tests_audit;
 #[cfg(test)]
 mod tests_bypass;
+#[cfg(test)]
+mod tests_connections;
 #[cfg(test)]
 mod tests_dashboard;
 #[cfg(test)]

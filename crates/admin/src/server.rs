@@ -17,18 +17,23 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use crate::brisk::Brisk;
+use crate::places::Places;
 use crate::problem::Problem;
 
 /// Time that running requests get to end after the stop.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Time a client has to send a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time a client has to take 32 KiB of an answer, or what is left of one.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most connections at a time; more wait.
 const MAX_CONNECTIONS: usize = 256;
+/// Most of one address; more are refused.
+const MAX_CONNECTIONS_PER_IP: usize = 64;
 /// Wait after a failed accept: the usual reason is that the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,8 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServeError(#[from] std::io::Error);
 
 /// Serves `router` on `listener`, over TLS where there are certificates, until `stop` resolves; then takes no new connection, lets running requests end, and
-/// returns after a few seconds at the latest. Never more than 256 connections at a time, and none that sends its head
-/// slowly.
+/// returns after a few seconds at the latest. Never more than 256 connections at a time, 64 of one address, and none that sends its head
+/// or takes its answers slowly: anybody could have all of them else, without a token.
 ///
 /// # Errors
 /// When the listener has no address any more.
@@ -51,13 +56,13 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     listener.local_addr()?;
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_IP);
     let mut connections = JoinSet::new();
     let (ending, ended) = tokio::sync::watch::channel(());
     tokio::pin!(stop);
     loop {
         let accept = async {
-            let room = room.clone().acquire_owned().await;
+            let room = places.room().await;
             (room, listener.accept().await)
         };
         tokio::select! {
@@ -66,9 +71,17 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
             (room, accepted) = accept => match accepted {
                 Ok((stream, peer)) => {
+                    let Some(place) = places.of(peer.ip(), room) else {
+                        tracing::debug!(%peer, "an admin connection too many of one address");
+                        if tls.is_none() {
+                            // A new socket takes this whole; a client that cannot be told is just closed.
+                            drop(stream.try_write(&crowded()));
+                        }
+                        continue;
+                    };
                     let (router, watcher, tls, mut ended) = (router.clone(), graceful.watcher(), tls.clone(), ended.clone());
                     connections.spawn(async move {
-                        let _room = room;
+                        let _place = place;
                         let ended = match tls {
                             None => watcher.watch(connection(stream, peer, router)).await,
                             Some(tls) => {
@@ -107,13 +120,24 @@ pub async fn serve(
 
 /// What one is told who speaks plain HTTP to a port that speaks TLS.
 fn plain_http() -> Vec<u8> {
-    let problem = Problem::new(StatusCode::BAD_REQUEST, "plain-http", "this port speaks TLS: write https:// in the URL");
-    let body = serde_json::to_string(&problem.document()).unwrap_or_default(); // texts and a number: this cannot fail
-    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nconnection: close\r\n";
-    format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    wire(&Problem::new(StatusCode::BAD_REQUEST, "plain-http", "this port speaks TLS: write https:// in the URL"))
 }
 
-type Connection<IO> = http1::Connection<TokioIo<IO>, TowerToHyperService<BoxService>>;
+/// What one is told who has too many connections.
+fn crowded() -> Vec<u8> {
+    let detail = format!("your address has {MAX_CONNECTIONS_PER_IP} connections to this port: close some");
+    wire(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", detail))
+}
+
+/// A whole answer that ends the connection.
+fn wire(problem: &Problem) -> Vec<u8> {
+    let document = problem.document();
+    let body = serde_json::to_string(&document).unwrap_or_default(); // texts and a number: this cannot fail
+    let head = "content-type: application/problem+json\r\nconnection: close\r\n";
+    format!("HTTP/1.1 {} {}\r\n{head}content-length: {}\r\n\r\n{body}", document.status, document.title, body.len()).into_bytes()
+}
+
+type Connection<IO> = http1::Connection<TokioIo<Brisk<IO>>, TowerToHyperService<BoxService>>;
 type BoxService = tower::util::BoxCloneSyncService<Request<Incoming>, http::Response<Body>, std::convert::Infallible>;
 
 fn connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(stream: IO, peer: SocketAddr, router: Router) -> Connection<IO> {
@@ -125,5 +149,5 @@ fn connection<IO: AsyncRead + AsyncWrite + Unpin + 'static>(stream: IO, peer: So
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(BoxService::new(service)))
+        .serve_connection(TokioIo::new(Brisk::new(stream, WRITE_TIMEOUT)), TowerToHyperService::new(BoxService::new(service)))
 }

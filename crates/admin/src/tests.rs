@@ -374,7 +374,11 @@ async fn a_token_is_asked_for_from_everybody() {
         ("Basic s3cret", 401),
         ("s3cret", 401),
     ] {
-        assert_eq!(send(&app, with(value)).await.0.as_u16(), expected, "{value}");
+        let (status, _, body) = send(&app, with(value)).await;
+        assert_eq!(status.as_u16(), expected, "{value}");
+        let wrong = value.to_ascii_lowercase().starts_with("bearer ");
+        let says = if wrong { "none of admin.token and [[admin.tokens]]" } else { "send the admin token" };
+        assert!(expected == 200 || body.contains(says), "{value}: {body}");
     }
     for path in ["/api/v1/status", "/metrics", "/openapi.json", "/nothing"] {
         assert_eq!(send(&app, request("GET", path, Value::Null)).await.0, StatusCode::UNAUTHORIZED, "{path}");

@@ -135,6 +135,13 @@ impl Changes {
         self.0.push(Change { key: key.to_owned(), from, to, restart });
     }
 
+    /// A value that must not be shown although its type shows it.
+    fn private<T: PartialEq>(&mut self, key: &str, (old, new): (&T, &T), restart: Option<&'static str>) {
+        if old != new {
+            self.0.push(Change { key: key.to_owned(), from: UNSHOWN.to_owned(), to: UNSHOWN.to_owned(), restart });
+        }
+    }
+
     /// Tables by name: those that came and went, and what changed in the others.
     fn named<'c, T: PartialEq + 'c>(
         &mut self,
@@ -256,8 +263,10 @@ impl Changes {
         self.value("self_cost", (&old.self_cost, &new.self_cost), None);
         fields!(self, AlertsConfig, "alerts", &old.alerts, &new.alerts;
             live: repeat, per_month;
-            restart LISTED => webhook, webhook_key, deadline, floor, memory_bytes;
-            apart: );
+            restart LISTED => webhook_key, deadline, floor, memory_bytes;
+            apart: webhook);
+        // Who has the URL may write there.
+        self.private("alerts.webhook", (&old.alerts.webhook, &new.alerts.webhook), Some(LISTED));
         // The first one starts what keeps them, the last one ends it.
         let budgets = (old.budgets.is_empty() != new.budgets.is_empty()).then_some(LISTED);
         self.named(
@@ -388,6 +397,15 @@ mod tests {
         assert_eq!(changes(more), wanted.map(|(key, restart)| (key.to_owned(), restart)));
         let added = changes("[routes.b]\nprovider = \"geo\"\npath_prefix = \"/b\"\n[overhead]\nlimit = \"9ms\"\n");
         assert_eq!(added, [("overhead.limit".to_owned(), false), ("routes.b".to_owned(), false)]);
+    }
+
+    #[test]
+    fn where_alerts_go_is_not_shown() {
+        let to = |path: &str| config(&format!("{FILE}[alerts]\nwebhook = \"https://hooks.test/{path}\"\n"));
+        for found in [to("T0").changes_to(&to("T1")), config(FILE).changes_to(&to("T1")), to("T0").changes_to(&config(FILE))] {
+            assert!(found.len() == 1 && found[0].key == "alerts.webhook" && found[0].restart.is_some(), "{found:?}");
+            assert!(!format!("{found:?}").contains("hooks.test"), "{found:?}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod fleet;
 mod forward;
+mod hints;
 mod jwt;
 mod key;
 mod l2;

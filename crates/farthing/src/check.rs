@@ -32,6 +32,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(BAD_CONFIG));
             }
             crate::table::out(&describe(&config));
+            config.hints().iter().for_each(|hint| eprintln!("warning: {hint}"));
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Ok(refuse(&error)),

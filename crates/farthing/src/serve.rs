@@ -37,6 +37,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(error) => return Ok(check::refuse(&error)),
     };
+    for hint in config.hints() {
+        tracing::warn!("{hint}");
+    }
+    // Records of money would be lost one by one else, long after whoever started this has gone.
+    farthing_proxy::check_log(&config)?;
     match config.persist_salt() {
         Ok(()) => {}
         Err(error @ ConfigError::Salt { .. }) => tracing::warn!(%error, "digests change with the next start"),

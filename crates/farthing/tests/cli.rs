@@ -1,6 +1,8 @@
 //! The binary as an operator meets it: serve, ask, change, end, look into the log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "cli/starts.rs"]
+mod starts;
 #[path = "cli/switches.rs"]
 mod switches;
 

@@ -35,7 +35,7 @@ pub mod watch;
 
 pub use aggregate::{Aggregates, AggregatesSnapshot, CallSettled, RequestSettled};
 pub use cost::{CostRecord, Paid, SavedBy, Served};
-pub use log::{LogConfig, LogError, LogHandle, LogMetrics, LogWriter, Unwritten};
+pub use log::{LogConfig, LogError, LogHandle, LogMetrics, LogWriter, Unwritten, check_dir, look_at_dir};
 pub use prices::{
     Amount, Amounts, Ask, Billable, Month, PriceBook, PriceError, PriceSpec, Priced, PromptRates, Reads, TokenRates, Unpriced, VolumeKey,
     Volumes,

@@ -263,6 +263,9 @@ fn edge_config(config: &Config) -> EdgeConfig {
 /// # Errors
 /// The first that could not.
 pub fn check_parts(config: &Config) -> Result<(), StartError> {
+    if config.log.enabled {
+        farthing_ledger::look_at_dir(&config.log.dir)?;
+    }
     crate::sinks::check(config)?;
     crate::otlp::check(config)?;
     experiments::check_experiments(config)
@@ -279,6 +282,17 @@ pub fn could_run(config: &Config) -> Result<(), String> {
     let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
     let build = move |spec| farthing_upstream::build(spec, clock.clone());
     compile(config, Around { events: &events::sources(config), hearing: None, before: None, build: &build }).map(drop).map_err(told)
+}
+
+/// Whether the log can be written where it shall be; makes its folder. Where that breaks later, a process serves on without it.
+///
+/// # Errors
+/// What is in the way.
+pub fn check_log(config: &Config) -> Result<(), StartError> {
+    if config.log.enabled {
+        farthing_ledger::check_dir(&config.log.dir)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn open_log(config: &Config, real: &Arc<RealClock>) -> Result<Option<LogWriter>, StartError> {

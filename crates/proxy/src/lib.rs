@@ -92,7 +92,7 @@ use std::sync::Arc;
 
 use farthing_types::RouteName;
 
-pub use assembly::{Proxy, check_parts, could_run};
+pub use assembly::{Proxy, check_log, check_parts, could_run};
 pub use audit::{RouteAudit, Skipped as AuditSkipped};
 pub use batching::BatchReport;
 pub use budgets::{BudgetsReport, FleetReport as FleetBudgetsReport, RaiseError, RefusalReport, WriteOffError};

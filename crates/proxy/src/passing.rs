@@ -15,7 +15,7 @@ use crate::budgets::Held;
 use crate::defer;
 use crate::flight::Flight;
 use crate::prompts;
-use crate::reply::{failed, flat_price_of, respond, settled};
+use crate::reply::{failed, respond, settled};
 use crate::request::Planned;
 use crate::run::{self, Outgoing};
 use crate::state::State;
@@ -82,12 +82,13 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
     writes::obey(state, ruled, grouped).await;
     let overhead = planned.account.ours(state.real_now().since(planned.account.started).saturating_sub(waited));
     let settled = settled(Outcome::Bypass, Some(reason), (status, overhead), Some(flight.id));
+    let money = state.pricing.at_head(&flight);
     let notes = Notes {
         status: CacheStatus { detail: Some(defer::detail(&flight).unwrap_or(reason.as_str())), ..CacheStatus::forward(Fwd::of(reason)) },
         overhead,
         upstream: Some(waited),
-        cost: flat_price_of(state, planned, (&flight, status)),
-        saved: None,
+        cost: money.map(|money| money.cost),
+        saved: money.map(|money| money.base - money.cost),
     };
     respond(planned, (status, headers, body), &notes, (state, settled, flight))
 }

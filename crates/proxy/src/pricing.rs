@@ -297,10 +297,39 @@ impl Pricing {
         self.book.load().price(&billable, &self.volumes.lock()).ok().map(|priced| priced.cost)
     }
 
+    /// What a call has cost when its answer begins, and what it would have without Farthing. `None` where that hangs on what is to come (meters,
+    /// shares of a batch), and of what is no whole answer: an error, or 304, whose worth is that of the entry that it confirms.
+    pub fn at_head(&self, flight: &Flight) -> Option<AtHead> {
+        let (book, reports) = (self.book(), flight.reports());
+        let last = reports.last().filter(|last| last.status.is_some_and(|status| status.is_success()))?;
+        if flight.is_deferred() || reports.iter().any(|report| report.batch.is_some()) {
+            return None;
+        }
+        let (end, volumes) = (CallEnd::default(), Volumes::default());
+        let price = |bills: &Bills<'_>, report: &CallReport| {
+            let is_flat = !report.sent || book.flat(&flight.route.route.name, bills.provider, flight.at).is_some();
+            is_flat.then(|| bills.price(report, None, &volumes).ok().map(|priced| priced.cost)).flatten()
+        };
+        let bills = |report| Bills::of(&book, (flight, None), report, &end);
+        let cost = reports.iter().map(|report| price(&bills(report), report)).sum::<Option<Money>>()?;
+        let routed = last.routed.as_ref().is_some_and(|routed| routed.place > 0);
+        let base = if routed { price(&bills(last).at_the_first(), last)? } else { price(&bills(last), last)? };
+        Some(AtHead { cost, base })
+    }
+
     /// The flat price of a plain call of a route now.
     pub fn flat(&self, route: &str, provider: &str, at: Time) -> Option<Money> {
         self.book.load().flat(route, provider, at)
     }
+}
+
+/// The money of a call as it is known when its answer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtHead {
+    /// Paid for all attempts.
+    pub cost: Money,
+    /// Price of one full answer at the route's first provider.
+    pub base: Money,
 }
 
 /// What an answer that is held tells of its usage, read as its provider gave it.

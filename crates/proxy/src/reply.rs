@@ -155,20 +155,8 @@ pub fn respond(
 
 /// The price of an answer that is known at its head: a flat price per call, of an answer that is billed whatever follows.
 pub fn flat_price(state: &State, planned: &Planned, status: StatusCode) -> Option<Money> {
-    flat_at(state, planned, (&planned.account.route.provider.name, status))
-}
-
-/// The same of the call that answers, by the prices of the provider that did; out of a batch there is none.
-pub fn flat_price_of(state: &State, planned: &Planned, (flight, status): (&Flight, StatusCode)) -> Option<Money> {
-    if flight.is_batched() {
-        return None;
-    }
-    let routed = flight.routed();
-    flat_at(state, planned, (routed.as_ref().map_or(&planned.account.route.provider.name, |routed| &routed.provider), status))
-}
-
-fn flat_at(state: &State, planned: &Planned, (provider, status): (&str, StatusCode)) -> Option<Money> {
-    let flat = state.pricing.flat(&planned.account.route.route.name, provider, planned.account.at);
+    let route = &planned.account.route;
+    let flat = state.pricing.flat(&route.route.name, &route.provider.name, planned.account.at);
     flat.filter(|_| status.is_success())
 }
 

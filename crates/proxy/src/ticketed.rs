@@ -22,8 +22,9 @@ use crate::flight::{Attribution, Came, Flight, Order};
 use crate::lookup::{Found, Usable, judge, judge_as_of};
 use crate::passing::{bypass, pass_on};
 use crate::prefetch::{self, fetch};
+use crate::pricing::AtHead;
 use crate::prompts;
-use crate::reply::{failed, flat_price, flat_price_of, from_entry, respond, settled};
+use crate::reply::{failed, flat_price, from_entry, respond, settled};
 use crate::request::{CacheControl, Planned, Through};
 use crate::routing::Weighed;
 use crate::run::{self, Job, Landing, Template};
@@ -447,7 +448,8 @@ fn shared(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, arrived: Ar
         follows: flight.caused.as_ref().filter(|_| !leading).map(|caused| caused.leader(flight.id)),
         ..settled(outcome, Some(reason), (status, overhead), Some(flight.id))
     };
-    let flat = flat_price_of(state, planned, (&flight, head.status));
+    // Whoever joins a call pays nothing of it.
+    let money = state.pricing.at_head(&flight).map(|money| if leading { money } else { AtHead { cost: Money::ZERO, ..money } });
     let notes = Notes {
         status: CacheStatus {
             collapsed: !leading,
@@ -457,8 +459,8 @@ fn shared(state: &Arc<State>, planned: &mut Planned, wanted: Wanted, arrived: Ar
         },
         overhead,
         upstream: Some(waited),
-        cost: flat.map(|price| if leading { price } else { Money::ZERO }),
-        saved: flat.map(|price| if leading { Money::ZERO } else { price }),
+        cost: money.map(|money| money.cost),
+        saved: money.map(|money| money.base - money.cost),
     };
     respond(planned, (status, head.headers.clone(), body), &notes, (state, settled, flight))
 }

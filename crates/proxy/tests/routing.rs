@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use farthing_config::{Config, Flags, System};
 use farthing_models::{Store, StoreOptions};
 use farthing_proxy::{BypassOrder, Inside};
-use farthing_types::{Body, Call, CallReport, Clock, Failure, FailureKind, Reply, Span, Time};
+use farthing_types::{Body, Call, CallReport, Clock, Failure, FailureKind, Money, Reply, Span, Time};
 use farthing_upstream::{Origin, UpstreamSpec};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -300,6 +300,38 @@ async fn the_saving_is_against_the_first_provider() {
     let route = &totals.routes["w"];
     assert_eq!((route.base_usd.nanos(), route.bill_usd.nanos()), (2 * DEAR, CHEAP));
     assert_eq!((route.saved["route"].usd.nanos(), route.saved["l1"].usd.nanos()), (DEAR - CHEAP, DEAR));
+}
+
+/// J1: what answers say of their money is what the ledger says.
+#[tokio::test(start_paused = true)]
+async fn answers_tell_the_money_of_the_ledger() {
+    let world = World::of(&CONFIG.replacen(
+        "price = \"0.001\"",
+        "prices = { per_call = \"0.001\", errors_billed = true, not_modified = \"0\" }",
+        1,
+    ));
+    let told = |got: &Got| ["x-farthing-cost-usd", "x-farthing-saved-usd"].map(|name| got.header(name).to_owned());
+    let mut sums = [0; 2];
+    let mut add = |got: &Got| {
+        let money = told(got).map(|text| text.parse::<Money>().unwrap().nanos());
+        sums = [sums[0] + money[0], sums[1] + money[1]];
+    };
+    let both = join_all([world.get("/current/oslo"), world.get("/current/oslo")]).await;
+    let hit = world.get("/current/oslo").await;
+    let mut all: Vec<_> = both.iter().chain([&hit]).map(told).collect();
+    all.sort();
+    let wanted = [["0", "0.004"], ["0", "0.004"], ["0.001", "0.003"]];
+    assert_eq!(all, wanted.map(|money| money.map(ToOwned::to_owned)));
+    both.iter().chain([&hit]).for_each(&mut add);
+    // The first attempt is billed, too, and was in vain.
+    world.does(1, Does::Is503);
+    world.providers[1].billed.fetch_add(CHEAP, Ordering::SeqCst);
+    let failover = world.get("/current/rome").await;
+    assert_eq!(told(&failover), ["0.005", "-0.001"]);
+    add(&failover);
+    world.check().await;
+    let total = world.inside.totals().total;
+    assert_eq!(sums, [total.bill_usd, total.base_usd - total.bill_usd].map(Money::nanos));
 }
 
 /// An experiment between variants that say this. By blocks of time, so that what one learns of the providers is not the other's at the same time.

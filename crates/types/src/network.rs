@@ -30,6 +30,12 @@ impl Network {
     }
 }
 
+/// Whose connections are counted together: the address itself, or the /64 network of an IPv6 address, since one host has a whole one.
+pub fn neighbours(addr: IpAddr) -> IpAddr {
+    let addr = addr.to_canonical();
+    if addr.is_ipv4() { addr } else { masked(addr, 64) }
+}
+
 fn masked(addr: IpAddr, bits: u8) -> IpAddr {
     match addr {
         IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from(u32::from(v4) & u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0))),

@@ -9,7 +9,7 @@ use farthing_types::Money;
 use super::presets;
 use super::prices::flat;
 use super::resolve::Draft;
-use super::section::{Document, best};
+use super::section::{Document, best, show_text};
 use super::values::{is_name, parse_base_url};
 use crate::Mode;
 
@@ -83,7 +83,7 @@ fn add_upstream(doc: &Document<'_>, draft: &mut Draft, text: &str) {
             provider.based = true;
         }
         Some(None) => {
-            doc.flag(FLAG, format!("\"{text}\""), "after `=` write a URL with http or https and a host, without query");
+            doc.flag(FLAG, show_text(text), "after `=` write a URL with http or https and a host, without query");
             return;
         }
     }

@@ -219,7 +219,9 @@ fn keys(top: &Section<'_, '_>) -> Vec<FarthingKey> {
         let rights = super::rights::rights(&s);
         let (Some(id), Some(sha256), Some(tenant)) = (id, sha256, tenant) else { continue };
         if id.len() != ID_LEN || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            s.wrong("id", format!("found \"{id}\""), format!("write the {ID_LEN} letters and digits after `fth-`"));
+            // Longer, it may be the whole key.
+            let found = if id.len() > ID_LEN { "found more than an id".to_owned() } else { format!("found \"{id}\"") };
+            s.wrong("id", found, format!("write the {ID_LEN} letters and digits after `fth-`"));
         }
         if !seen.insert(id.clone()) {
             s.wrong("id", format!("\"{id}\" stands here a second time"), "remove one of the two keys");
@@ -256,11 +258,26 @@ fn reference(value: &DeValue<'_>) -> Result<Reference, Bad> {
     }
 }
 
+/// Whether a name is surely no secret that was pasted in its place: variables are written in one case, with few digits.
+fn is_variable(name: &str) -> bool {
+    let of = |letter: fn(&u8) -> bool| name.bytes().all(|b| letter(&b) || b.is_ascii_digit() || b == b'_');
+    let digits = name.bytes().filter(u8::is_ascii_digit).count();
+    name.len() <= 64 && digits <= 4 && (of(u8::is_ascii_uppercase) || of(u8::is_ascii_lowercase))
+}
+
+/// The same of a path: it begins as one, or is a short name with an ending or in a folder.
+fn is_path(name: &str) -> bool {
+    let begins = ["/", "./", "../"].iter().any(|start| name.starts_with(start));
+    begins || (name.len() <= 32 && name.contains(['.', '/', '\\']))
+}
+
 fn resolved(s: &Section<'_, '_>, key: &str, (from_env, name): &Reference) -> Option<Secret> {
     let content = if *from_env {
-        s.doc.surroundings.var(name).ok_or_else(|| format!("the environment has no variable {name}"))
+        let named = if is_variable(name) { name } else { "of that name" };
+        s.doc.surroundings.var(name).ok_or_else(|| format!("the environment has no variable {named}"))
     } else {
-        s.doc.surroundings.file(name).map_err(|e| format!("{name} cannot be read: {e}"))
+        let named = if is_path(name) { name } else { "the file" };
+        s.doc.surroundings.file(name).map_err(|e| format!("{named} cannot be read: {e}"))
     };
     match content.map(|text| text.trim().to_owned()) {
         Ok(text) if text.is_empty() => s.wrong(key, format!("{name} is empty"), "put the secret there"),

@@ -31,7 +31,12 @@ pub(crate) const ADAPTER: Keys = &[
         "{}",
         "Values of the request's JSON body that stand elsewhere there: `{ \"/text\" = \"/input/content\" }`.",
     ),
-    key("set_body", "pairs", "{}", "Values of the request's JSON body: `{ \"/version\" = 2 }`."),
+    key(
+        "set_body",
+        "pairs",
+        "{}",
+        "Values of the request's JSON body: `{ \"/version\" = 2 }`, of each that has one, and of POST, PUT and PATCH.",
+    ),
     key(
         "answer",
         "pairs",

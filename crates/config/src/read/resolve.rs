@@ -158,7 +158,10 @@ pub(super) fn obey(top: &Section<'_, '_>, route: &mut Route, provider: &Provider
     }
     // Of several providers one may need none.
     let needless = route.routing.is_some() && provider.credential_place == CredentialPlace::None;
-    if route.credential == CredentialMode::Swap && provider.credential.is_none() && !needless {
+    // One that is set and cannot be had is a problem of its own, told there.
+    let providers = top.table("providers").and_then(|providers| providers.get(&*provider.name)?.get_ref().as_table());
+    let told = providers.is_some_and(|table| table.contains_key("credential"));
+    if route.credential == CredentialMode::Swap && provider.credential.is_none() && !needless && !told {
         let remedy = format!("set providers.{}.credential, such as {{ env = \"NAME\" }}", provider.name);
         top.doc.problem(None, &key("credential"), "\"swap\", but the provider has no credential", remedy);
     }

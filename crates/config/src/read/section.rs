@@ -253,13 +253,26 @@ impl<'d, 'a> Section<'d, 'a> {
 pub(crate) fn show(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.len() > 60 => "a long text".to_owned(),
-        DeValue::String(text) => format!("\"{text}\""),
+        DeValue::String(text) => show_text(text),
         DeValue::Integer(number) => number.as_str().to_owned(),
         DeValue::Float(number) => number.as_str().to_owned(),
         DeValue::Boolean(flag) => flag.to_string(),
         DeValue::Datetime(time) => time.to_string(),
         DeValue::Array(_) => "an array".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// A text as an error names it. Errors go to logs, alerts and people who may only look: what often holds a credential is not shown.
+pub(crate) fn show_text(text: &str) -> String {
+    let Some((_, rest)) = text.split_once("://") else { return format!("\"{text}\"") };
+    // A password may hold what ends an authority elsewhere.
+    if rest.contains('@') {
+        "a URL with a user or password".to_owned()
+    } else if rest.contains('?') {
+        "a URL with a query".to_owned()
+    } else {
+        format!("\"{text}\"")
     }
 }
 

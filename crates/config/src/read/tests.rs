@@ -148,6 +148,9 @@ fn secrets_come_by_reference_only() {
     for (value, says) in [
         ("\"hunter2\"", "write { env"),
         ("{ env = \"NONE\" }", "no variable NONE"),
+        ("{ env = \"sk-hunter2\" }", "no variable of that name"),
+        ("{ env = \"AIzaSyhunter2\" }", "no variable of that name"),
+        ("{ file = \"fth_hunter2\" }", "the file cannot be read"),
         ("{ env = \"EMPTY\" }", "EMPTY is empty"),
         ("{ env = \"TWO\" }", "more than one line"),
         ("{ file = \"/none\" }", "/none cannot be read"),
@@ -157,6 +160,34 @@ fn secrets_come_by_reference_only() {
         let found = problems(&format!("[admin]\ntoken = {value}\n{GEO}"));
         assert!(found.len() == 1 && found[0].contains(says) && !found[0].contains("hunter2"), "{found:?}");
     }
+}
+
+#[test]
+fn a_refusal_shows_nothing_that_may_be_a_secret() {
+    let key = "[[keys]]\ntenant = \"a\"\n";
+    for (text, says) in [
+        ("[providers.geo]\nbase_url = \"https://user:hunter2@maps.example.com\"\n".to_owned(), "found a URL with a user or password"),
+        ("[providers.geo]\nbase_url = \"https://u:hunter2/x@maps.example.com\"\n".to_owned(), "found a URL with a user or password"),
+        ("[providers.geo]\nbase_url = \"https://maps.example.com?key=hunter2\"\n".to_owned(), "found a URL with a query"),
+        (format!("{GEO}{key}id = \"aaaaaaaaaaaa\"\nsha256 = \"hunter2\"\n"), "found something that is no SHA-256"),
+        (format!("{GEO}{key}id = \"fth-aaaaaaaaaaaahunter2\"\nsha256 = \"{}\"\n", "0".repeat(64)), "found more than an id"),
+    ] {
+        let found = problems(&text).join("\n");
+        assert!(found.contains(says) && !found.contains("hunter2"), "{found}");
+    }
+    let flags = Flags { upstreams: vec!["geo=https://u:hunter2@h?x".to_owned()], ..Flags::default() };
+    let told = Config::parse("", "test.toml", &flags, &fake()).unwrap_err().to_string();
+    assert!(told.contains("a URL with a user") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn a_credential_that_cannot_be_had_is_one_problem() {
+    let route = "[routes.geo]\nprovider = \"geo\"\ncredential = \"swap\"\n";
+    let place = "credential_place = \"bearer\"\n";
+    let found = problems(&format!("{GEO}{place}credential = {{ env = \"NONE\" }}\n{route}"));
+    assert!(found.len() == 1 && found[0].contains("no variable NONE"), "{found:?}");
+    let found = problems(&format!("{GEO}{place}{route}"));
+    assert!(found.len() == 1 && found[0].contains("the provider has no credential"), "{found:?}");
 }
 
 #[test]

@@ -188,7 +188,10 @@ pub(crate) fn parse_base_url(text: &str) -> Option<Uri> {
     let uri: Uri = text.trim_end_matches('/').parse().ok()?;
     let authority = uri.authority()?;
     let scheme_known = matches!(uri.scheme_str(), Some("http" | "https"));
-    (scheme_known && uri.query().is_none() && !authority.as_str().contains('@') && !authority.host().is_empty()).then_some(uri)
+    // A port that is none is what a password with a slash in it is read as.
+    let port_known = authority.as_str() == authority.host() || authority.port_u16().is_some();
+    (scheme_known && port_known && uri.query().is_none() && !authority.as_str().contains('@') && !authority.host().is_empty())
+        .then_some(uri)
 }
 
 /// One of `words`.
@@ -262,7 +265,11 @@ pub(crate) fn digest(value: &DeValue<'_>) -> Parsed<[u8; 32]> {
     let mut digest = [0u8; 32];
     match value.as_str().map(|text| hex::decode_to_slice(text, &mut digest)) {
         Some(Ok(())) => Ok(digest),
-        _ => bad(value, "write the 64 hexadecimal digits that `farthing keys new` printed"),
+        // Not shown: somebody may have written what it is the digest of.
+        _ => Err(Bad {
+            found: "something that is no SHA-256".to_owned(),
+            remedy: "write the 64 hexadecimal digits that `farthing keys new` printed".to_owned(),
+        }),
     }
 }
 

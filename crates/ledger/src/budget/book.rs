@@ -26,8 +26,8 @@ pub struct Book {
     pub(super) kept: Vec<Record>,
     /// Why nothing can be written down, while that is so.
     fault: Option<String>,
-    /// When no room was found for another counter.
-    crowded: Option<Time>,
+    /// When room for more counters was made last.
+    swept: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Book {
     /// A time zone that nobody knows.
     pub fn new(specs: impl IntoIterator<Item = BudgetSpec>) -> Result<Self, UnknownZone> {
         let budgets = specs.into_iter().map(Budget::new).collect::<Result<_, _>>()?;
-        Ok(Self { budgets, max_counters: MAX_COUNTERS, fleet: None, kept: Vec::new(), fault: None, crowded: None })
+        Ok(Self { budgets, max_counters: MAX_COUNTERS, fleet: None, kept: Vec::new(), fault: None, swept: None })
     }
 
     /// The window of a budget, by its place.
@@ -94,12 +94,13 @@ impl Book {
     }
 
     fn hold_with(&mut self, ask: &Ask<'_>, orders: bool) -> Verdict {
+        self.make_room(ask.now);
         let fault = self.fault.is_some() || self.fleet.as_ref().is_some_and(|side| side.is_away(ask.now));
         let closed = self.fleet.as_ref().is_some_and(FleetSide::is_closed);
         let (mut parts, mut fault_of) = (Vec::new(), None);
         for index in 0..self.budgets.len() {
             let Some(unit) = self.budgets[index].unit(&ask.who) else { continue };
-            let full = !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now);
+            let full = !self.budgets[index].counters.contains_key(unit) && !self.has_room();
             let budget = &mut self.budgets[index];
             if full {
                 if budget.spec.holds_back(ask.priority) {
@@ -135,10 +136,11 @@ impl Book {
     /// The counters of a call that was made although nothing was set aside for it: what it has cost is settled with them, whatever room they
     /// have.
     pub fn owed(&mut self, ask: &Ask<'_>) -> Hold {
+        self.make_room(ask.now);
         let mut hold = Hold::default();
         for index in 0..self.budgets.len() {
             let Some(unit) = self.budgets[index].unit(&ask.who) else { continue };
-            if !self.budgets[index].counters.contains_key(unit) && !self.makes_room(ask.now) {
+            if !self.budgets[index].counters.contains_key(unit) && !self.has_room() {
                 continue;
             }
             let budget = &mut self.budgets[index];
@@ -187,6 +189,8 @@ impl Book {
         for grant in grants {
             if let Some(counter) = self.of_grant(grant) {
                 counter.granted = counter.granted.max(grant.total);
+                // Whoever asked may be gone by now: it is looked at whether anything is to be given back.
+                counter.changed |= counter.held() == Money::ZERO;
             }
         }
     }
@@ -256,7 +260,8 @@ impl Book {
         if raise.until <= now {
             return Err(BookError::Past);
         }
-        if !self.budgets[index].counters.contains_key(unit) && !self.makes_room(now) {
+        self.make_room(now);
+        if !self.budgets[index].counters.contains_key(unit) && !self.has_room() {
             return Err(BookError::Full(self.max_counters));
         }
         let Budget { spec, counters, .. } = self.budgets[index].roll(unit, now);
@@ -291,25 +296,29 @@ impl Book {
         views
     }
 
-    /// Whether one more counter may be made; those of windows that are over go first.
-    fn makes_room(&mut self, now: Time) -> bool {
-        let count = |book: &Self| book.budgets.iter().map(|budget| budget.counters.len()).sum::<usize>();
-        if count(self) < self.max_counters {
-            return true;
+    fn has_room(&self) -> bool {
+        self.counters() < self.max_counters
+    }
+
+    fn counters(&self) -> usize {
+        self.budgets.iter().map(|budget| budget.counters.len()).sum()
+    }
+
+    /// Makes room for the counters of a call where there is none: those of windows that are over go, and those that are as new, which units that
+    /// nobody pays for leave behind (made-up credentials). Before any counter of the call is looked at: one that it has found already could
+    /// go. Once a second at most: it looks through all of them.
+    fn make_room(&mut self, now: Time) {
+        if self.counters() + self.budgets.len() <= self.max_counters || self.swept.is_some_and(|at| now.since(at) < Span::from_secs(1)) {
+            return;
         }
-        // Looked through a moment ago.
-        if self.crowded.is_some_and(|at| now.since(at) < Span::from_secs(1)) {
-            return false;
-        }
+        self.swept = Some(now);
         for budget in &mut self.budgets {
-            budget.counters.retain(|_, counter| !counter.window.is_over(now) || counter.reserved > Money::ZERO);
+            let stays = |counter: &Counter| !counter.window.is_over(now) || counter.reserved > Money::ZERO;
+            budget.counters.retain(|_, counter| stays(counter) && !counter.is_as_new());
         }
-        let room = count(self) < self.max_counters;
-        self.crowded = (!room).then_some(now);
-        if !room {
+        if !self.has_room() {
             tracing::warn!(max = self.max_counters, "more units than budgets count: calls of new ones are held back");
         }
-        room
     }
 
     /// Takes over what was written down before the start. What was granted and is not accounted for counts as spent; what was spent since
@@ -330,14 +339,13 @@ impl Book {
             if unit.is_empty() == self.budgets[index].spec.per.is_some() {
                 continue;
             }
-            if !self.budgets[index].counters.contains_key(&unit) && !self.makes_room(now) {
-                continue;
-            }
+            // Without a bound: the file is short, and what it tells of a unit must not be forgotten for want of room.
             if let Some(counter) = self.budgets[index].roll(&unit, now).counters.get_mut(&unit) {
                 record.apply(counter);
             }
         }
         for Budget { spec, counters, .. } in &mut self.budgets {
+            counters.retain(|_, counter| !counter.is_as_new());
             for counter in counters.values_mut() {
                 counter.asked = counter.granted;
                 counter.lost = (counter.granted - counter.spent - counter.uncertain).max(Money::ZERO);

@@ -151,8 +151,21 @@ impl Counter {
         self.changed = true;
     }
 
-    /// Gives back what was granted for calls that then cost less, so that a crash cannot lose it.
+    /// Whether nothing would be missed if it were forgotten: it holds nothing here or in the file, and no call counts with it. Never one that a
+    /// fleet shares: others count what it has told.
+    pub(super) fn is_as_new(&self) -> bool {
+        let none = [self.held(), self.granted, self.asked].iter().all(|money| *money == Money::ZERO);
+        let alone = self.share.is_none() && self.before.is_none();
+        // Calls whose price has no bound set nothing aside, and have its key.
+        none && alone && self.raises.is_empty() && self.told == 0 && !self.changed && Arc::strong_count(&self.key) == 1
+    }
+
+    /// Gives back what was granted for calls that then cost less, so that a crash cannot lose it; all of it where none has cost anything yet.
     pub(super) fn give_back(&mut self, limit: Money) {
+        if self.held() == Money::ZERO && self.share.is_none() {
+            self.lower_to(Money::ZERO);
+            return;
+        }
         let enough = self.held() + slice(limit);
         if self.granted > enough + slice(limit) {
             self.lower_to(enough);

@@ -202,6 +202,46 @@ fn there_is_a_bound_of_counters_and_those_of_past_windows_go_first() {
 }
 
 #[test]
+fn units_that_cost_nothing_leave_their_room_to_those_that_come() {
+    let each = |name: &str| BudgetSpec { name: name.into(), per: Some(BudgetUnit::Tenant), unpriced_ok: true, ..spec("1") };
+    let mut book = Book::new([each("b"), each("c")]).unwrap();
+    book.max_counters = 10;
+    let mut file = Vec::new();
+    let paid = hold(&mut book, &ask("paid", Some("0.1"))).unwrap();
+    book.settle(&paid, spent("0.1"), NOW);
+    let unbounded = hold(&mut book, &ask("unbounded", None)).unwrap();
+    let owed = book.owed(&ask("owed", None));
+    let Verdict::Needs(grants, waits) = book.hold(&ask("gone", Some("0.1"))) else { panic!("nothing was asked for") };
+    book.granted(&grants);
+    drop((grants, waits));
+    let refused = hold(&mut book, &ask("made up", Some("0.1"))).unwrap();
+    book.settle(&refused, Charge::default(), NOW);
+    drop(refused);
+    assert_eq!(hold(&mut book, &ask("new", Some("0.1"))).unwrap_err().why, Why::TooManyUnits, "what was granted is not given back yet");
+    file.extend(book.records(Written::Change, NOW));
+    assert!(hold(&mut book, &ask("new", Some("0.1"))).is_err(), "looked through a moment ago");
+
+    let later = NOW + Span::from_secs(1);
+    let new = hold(&mut book, &Ask { now: later, ..ask("new", Some("0.1")) }).unwrap();
+    assert_eq!(new.parts.len(), 2, "in both budgets");
+    for (hold, cost) in [(&unbounded, "0.2"), (&owed, "0.3"), (&new, "0.1")] {
+        book.settle(hold, spent(cost), later);
+    }
+    let told = |book: &mut Book| {
+        let views = book.views(later).into_iter().filter(|view| &*view.counter.budget == "b");
+        views.map(|view| (view.counter.unit.to_string(), view.used())).collect::<Vec<_>>()
+    };
+    let all = [("new", "0.1"), ("owed", "0.3"), ("paid", "0.1"), ("unbounded", "0.2")].map(|(unit, cost)| (unit.to_owned(), usd(cost)));
+    assert_eq!(told(&mut book), all);
+
+    file.extend(book.records(Written::Closed, later));
+    let mut after = Book::new([each("b"), each("c")]).unwrap();
+    after.max_counters = 4;
+    after.restore(file, later);
+    assert_eq!(told(&mut after), all, "what was spent is never forgotten for want of room");
+}
+
+#[test]
 fn what_is_forgotten_while_a_call_is_under_way_settles_nowhere() {
     let mut book = book(BudgetSpec { per: Some(BudgetUnit::Tenant), ..spec("1") });
     let under_way = hold(&mut book, &ask("a", Some("0.9"))).unwrap();

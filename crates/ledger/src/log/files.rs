@@ -125,7 +125,32 @@ fn of_leftover(path: &Path) -> Option<SegmentId> {
 pub fn check_dir(dir: &Path) -> Result<(), LogError> {
     let probe = dir.join(format!(".probe-{}", std::process::id()));
     let tried = fs::create_dir_all(dir).and_then(|()| File::create(&probe)).and_then(|_| fs::remove_file(&probe));
+    // A disk that is full is a trouble that passes, with space of its own for records of money.
+    let tried = tried.or_else(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(()),
+        _ => Err(error),
+    });
     tried.map_err(|source| LogError::Dir { path: dir.to_owned(), source })
+}
+
+/// Whether a folder could be there, as far as that can be told without making it: what is there already of its path has to be folders.
+///
+/// # Errors
+/// [`LogError::Dir`] with what is in the way.
+pub fn look_at_dir(dir: &Path) -> Result<(), LogError> {
+    let known = |path: &Path| fs::metadata(if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let looked = dir.ancestors().map(known).find(|found| found.as_ref().map_or_else(|error| !is_absent(error), |_| true));
+    let source = match looked {
+        Some(Ok(found)) if !found.is_dir() => io::ErrorKind::NotADirectory.into(),
+        Some(Err(error)) => error,
+        _ => return Ok(()),
+    };
+    Err(LogError::Dir { path: dir.to_owned(), source })
+}
+
+/// Whether nothing is there; what is below a file is not there either.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// The partition folders of a table.

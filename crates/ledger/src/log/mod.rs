@@ -38,8 +38,8 @@ use farthing_types::{Clock, Span};
 use parking_lot::Mutex;
 
 pub(crate) use columns::plain_schema;
-pub use files::check_dir;
 pub(crate) use files::{TEMP_END, list, names, options, partitions, properties};
+pub use files::{check_dir, look_at_dir};
 pub use metrics::{JournalMetrics, LogMetrics, TableMetrics};
 pub use unwritten::Unwritten;
 
@@ -99,7 +99,7 @@ pub enum LogError {
     #[error("cannot start the log's thread")]
     Thread(#[source] std::io::Error),
     /// The folder cannot be written to.
-    #[error("log folder `{}` cannot be written", path.display())]
+    #[error("log folder `{}` cannot be written ({source}): make it writable, or name another in log.dir", path.display())]
     Dir {
         /// The folder.
         path: PathBuf,

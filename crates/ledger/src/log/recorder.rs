@@ -128,7 +128,7 @@ impl Recorder {
         let refused = self.frame(entries, only_billing);
         let appended = match &mut self.writer {
             Some((writer, _)) => writer.append(self.framer.bytes()),
-            None => Err(io::Error::other("no run has begun")),
+            None => Err(io::Error::other(if self.trouble.is_empty() { "no run has begun" } else { &*self.trouble }.to_owned())),
         };
         self.framer.clear();
         match appended {
@@ -196,8 +196,13 @@ impl Recorder {
             match self.folder.claim(&self.config.instance, now) {
                 Ok((run, guard)) => self.writer = Some((Writer::new(self.folder.clone(), run, self.config.journal_reserve), guard)),
                 Err(error) => {
-                    self.trouble = error.to_string();
-                    self.counters.failed(format!("{}: {error}", self.folder.dir.display()));
+                    let trouble = format!("{}: {error}", self.folder.dir.display());
+                    // Once, however often it is tried.
+                    if self.trouble != trouble {
+                        tracing::error!(%error, dir = %self.folder.dir.display(), "the folder log.dir cannot be written: nothing is logged");
+                    }
+                    self.counters.failed(trouble.clone());
+                    self.trouble = trouble;
                     self.counters.journal.set_room(self.room);
                 }
             }

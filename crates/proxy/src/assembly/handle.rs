@@ -439,7 +439,7 @@ impl Proxy {
             Err(problem) => Some(format!("{problem}; tables and rules decide")),
             Ok(()) => wanted_but_not_live(&status).or_else(|| self.no_champion()).or_else(|| self.resting()),
         };
-        let log = self.log_metrics().filter(|m| !m.healthy).map(|m| format!("rows are dropped ({} so far)", m.dropped()));
+        let log = self.log_metrics().filter(|m| !m.healthy).map(|m| crate::journal::dropping(&m));
         let mut parts = vec![part("models", models), part("log", log)];
         parts.extend(
             self.log_metrics().filter(|_| self.config().log.journal).map(|metrics| part("journal", crate::journal::problem(&metrics))),

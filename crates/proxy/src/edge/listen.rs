@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use farthing_tls::{Certificates, Handshake, TlsStream};
-use farthing_types::Span;
+use farthing_types::{Span, neighbours};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -196,7 +196,7 @@ impl Places {
     }
 
     fn of(&self, addr: IpAddr, permit: tokio::sync::OwnedSemaphorePermit) -> Option<Place> {
-        let network = network(addr);
+        let network = neighbours(addr);
         let mut counts = self.by_network.lock();
         let count = counts.entry(network).or_insert(0);
         if *count >= self.per_network {
@@ -216,14 +216,6 @@ impl Drop for Place {
                 counts.remove(&self.network);
             }
         }
-    }
-}
-
-/// The address itself, or the /64 network of an IPv6 address: one host has a whole one.
-fn network(addr: IpAddr) -> IpAddr {
-    match addr.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & (u128::MAX << 64))),
     }
 }
 

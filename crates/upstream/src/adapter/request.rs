@@ -1,8 +1,8 @@
 //! A request of the route as one of its providers wants it.
 
 use bytes::Bytes;
-use http::Uri;
 use http::uri::PathAndQuery;
+use http::{Method, Uri};
 
 use super::tree::{Node, steps};
 use super::{RequestMap, Unfit};
@@ -21,11 +21,11 @@ pub struct Adapted {
 type Fields<'a> = Vec<(&'a str, &'a str)>;
 
 impl RequestMap {
-    /// A request for `target` with `body`, which is `None` where it is not held, as the provider wants it.
+    /// A request for a target with `body`, which is `None` where it is not held, as the provider wants it.
     ///
     /// # Errors
     /// Why this provider cannot be asked.
-    pub fn apply(&self, target: &Uri, body: Option<&Bytes>) -> Result<Adapted, Unfit> {
+    pub fn apply(&self, (method, target): (&Method, &Uri), body: Option<&Bytes>) -> Result<Adapted, Unfit> {
         let (path, query) = (target.path(), target.query().unwrap_or_default());
         let fields = match &self.path {
             Some(template) => matched(template, path).ok_or(Unfit::Path)?,
@@ -38,7 +38,7 @@ impl RequestMap {
         };
         let text = self.query(path, &pairs);
         let target = text.parse::<PathAndQuery>().map_err(|_| Unfit::Target)?;
-        Ok(Adapted { target: Uri::from(target), body: self.body(body)? })
+        Ok(Adapted { target: Uri::from(target), body: self.body(method, body)? })
     }
 
     /// `path` with the query as the provider wants it.
@@ -66,12 +66,14 @@ impl RequestMap {
         self.set_query.iter().fold(text, |text, (name, value)| with_parameter(text, &encoded(name.as_bytes()), value))
     }
 
-    fn body(&self, body: Option<&Bytes>) -> Result<Option<Bytes>, Unfit> {
+    fn body(&self, method: &Method, body: Option<&Bytes>) -> Result<Option<Bytes>, Unfit> {
         if self.rename_body.is_empty() && self.set_body.is_empty() {
             return Ok(None);
         }
         let body = body.ok_or(Unfit::Body)?;
-        if body.is_empty() && self.set_body.is_empty() {
+        // A body where HTTP gives it no meaning is what servers and those between refuse (RFC 9110, 9.3.1).
+        let stays = matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
+        if body.is_empty() && (stays || self.set_body.is_empty()) {
             return Ok(None);
         }
         let text = std::str::from_utf8(body).map_err(|_| Unfit::Body)?;

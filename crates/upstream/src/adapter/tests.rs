@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use proptest::prelude::*;
 
 use super::*;
@@ -20,7 +20,7 @@ fn request() -> RequestMap {
 }
 
 fn asked(map: &RequestMap, target: &str) -> Result<String, Unfit> {
-    map.apply(&target.parse::<Uri>().unwrap(), Some(&Bytes::new())).map(|adapted| adapted.target.to_string())
+    map.apply((&Method::GET, &target.parse::<Uri>().unwrap()), Some(&Bytes::new())).map(|adapted| adapted.target.to_string())
 }
 
 #[test]
@@ -50,13 +50,22 @@ fn a_body_keeps_its_numbers_and_moves_its_members() {
         set_body: pairs(&[("/version", "\"2\""), ("/input/kind", "1")]),
         ..RequestMap::default()
     };
-    let at = |body: &'static str| map.apply(&"/".parse().unwrap(), Some(&Bytes::from(body))).map(|adapted| adapted.body.unwrap());
+    let at = |body: &'static str| {
+        map.apply((&Method::POST, &"/".parse().unwrap()), Some(&Bytes::from(body))).map(|adapted| adapted.body.unwrap())
+    };
     let golden = r#"{"x":1.500,"n":12345678901234567890123,"input":{"content":[1, 2],"kind":1},"version":"2"}"#;
     assert_eq!(at(r#"{"text":[1, 2],"x":1.500,"n":12345678901234567890123,"version":7}"#).unwrap(), golden);
     for body in ["[1]", "text", r#"{"input":3,"text":1}"#, r#"{"a":1,"a":2}"#] {
         assert_eq!(at(body), Err(Unfit::Body), "{body}");
     }
-    assert_eq!(map.apply(&"/".parse().unwrap(), None), Err(Unfit::Body));
+    let sent = |method: Method, body| map.apply((&method, &"/".parse().unwrap()), body).map(|adapted| adapted.body);
+    assert_eq!(sent(Method::POST, None), Err(Unfit::Body));
+    let (empty, none, set) = (Bytes::from("{}"), Bytes::new(), Bytes::from(r#"{"version":"2","input":{"kind":1}}"#));
+    for method in [Method::GET, Method::HEAD, Method::DELETE] {
+        assert_eq!(sent(method.clone(), Some(&none)), Ok(None), "{method}");
+        assert_eq!(sent(method.clone(), Some(&empty)), Ok(Some(set.clone())), "{method}");
+    }
+    assert_eq!(sent(Method::POST, Some(&none)), Ok(Some(set)));
 }
 
 fn answers() -> AnswerMap {
@@ -143,7 +152,7 @@ proptest! {
     #[test]
     fn a_field_stays_in_its_segment(city in "[ -~]{0,20}", country in "[ -~]{0,20}") {
         let target = format!("/current/{}?country={}", crate::target::encoded(city.as_bytes()), crate::target::encoded(country.as_bytes()));
-        if let Ok(adapted) = request().apply(&target.parse().unwrap(), Some(&Bytes::new())) {
+        if let Ok(adapted) = request().apply((&Method::GET, &target.parse().unwrap()), Some(&Bytes::new())) {
             let segments: Vec<&str> = adapted.target.path().split('/').collect();
             prop_assert_eq!(segments.len(), 5);
             prop_assert_eq!((segments[1], segments[4]), ("v2", "now"));

@@ -29,7 +29,7 @@ impl BatchFormat for Embeddings {
         if !call.target.path().ends_with("/embeddings") {
             return Err(Alone::Target);
         }
-        let body = std::str::from_utf8(body).ok().filter(|_| is_json(&call.headers)).ok_or(Alone::Body)?;
+        let body = json::sound(body).filter(|_| is_json(&call.headers)).ok_or(Alone::Body)?;
         let request = Object::read(body).ok_or(Alone::Body)?;
         let (kind, units, inputs) = request.get("input").and_then(|input| inputs(input.get())).ok_or(Alone::Body)?;
         let mut rest: Vec<_> = request.0.iter().filter(|(name, _)| name != "input").collect();

@@ -40,7 +40,7 @@ impl<'a> Posted<'a> {
         if call.method != Method::POST {
             return Err(Alone::Method);
         }
-        let body = std::str::from_utf8(body).ok().filter(|_| is_json(&call.headers)).ok_or(Alone::Body)?;
+        let body = json::sound(body).filter(|_| is_json(&call.headers)).ok_or(Alone::Body)?;
         let request = Object::read(body).ok_or(Alone::Body)?;
         let given = |name: &str| request.get(name).filter(|value| value.get() != "null");
         let texts = |name: &str| given(name).map(|value| serde_json::from_str::<String>(value.get()).map_err(|_| Alone::Body)).transpose();

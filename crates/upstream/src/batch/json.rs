@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use farthing_types::json::Sound;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -42,6 +43,11 @@ impl<'de> Deserialize<'de> for Object<'de> {
         }
         deserializer.deserialize_map(Members)
     }
+}
+
+/// A body as a text that may go into a body with those of others; `None` where a reader could refuse it, and the others with it.
+pub fn sound(body: &[u8]) -> Option<&str> {
+    serde_json::from_slice::<Sound>(body).ok().and_then(|Sound| std::str::from_utf8(body).ok())
 }
 
 /// The elements of an array; `None` when the text is none.
@@ -85,6 +91,15 @@ pub fn string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_reader_could_refuse_is_not_sound() {
+        assert_eq!(sound(b" [1] "), Some(" [1] "));
+        for body in ["[1", "\"\\ud800\"", "{\"a\":{\"\\udfff\":1}}", &("[".repeat(1_000) + &"]".repeat(1_000))] {
+            assert_eq!(sound(body.as_bytes()), None, "{body}");
+        }
+        assert_eq!(sound(b"\"caf\xe9\""), None);
+    }
 
     #[test]
     fn bytes_stay_as_they_are_and_doubles_are_refused() {

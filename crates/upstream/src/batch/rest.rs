@@ -28,8 +28,7 @@ impl BatchFormat for Rest {
         let url = call.target.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let mut part = format!("\"method\":{},\"url\":{}", json::string(call.method.as_str()), json::string(url));
         if !body.is_empty() {
-            let body = std::str::from_utf8(body).ok().filter(|_| is_plain_json(&call.headers));
-            let body = body.filter(|body| serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok()).ok_or(Alone::Body)?;
+            let body = json::sound(body).filter(|_| is_plain_json(&call.headers)).ok_or(Alone::Body)?;
             let _ = write!(part, ",\"body\":{}", body.trim());
         }
         Ok(Part::equal(String::new(), part))

@@ -230,7 +230,7 @@ impl<'a> Round<'a> {
 
     /// The call as this provider wants it.
     fn prepared(&mut self, leg: &Running) -> Result<Call, Unfit> {
-        let adapted = leg.request.apply(&self.call.target, self.body.as_ref())?;
+        let adapted = leg.request.apply((&self.call.method, &self.call.target), self.body.as_ref())?;
         let body = adapted.body.or_else(|| self.body.clone()).map_or_else(|| std::mem::take(&mut self.call.body), Body::full);
         let mut call = self.call.with_body(bytes::Bytes::new());
         (call.body, call.target) = (body, adapted.target);

@@ -6,9 +6,10 @@ mod openai;
 use bytes::{BufMut, Bytes, BytesMut};
 use farthing_config::Dialect;
 use farthing_types::Time;
+use farthing_types::json::Sound;
 use http::StatusCode;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 
 pub use openai::order;
 
@@ -21,9 +22,9 @@ pub enum Wire {
     Anthropic,
 }
 
-/// Whether a body is one JSON object.
+/// Whether a body is one JSON object that every reader can read: a provider refuses a batch as a whole, with the requests of all others in it.
 pub fn is_object(body: &[u8]) -> bool {
-    body.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+    body.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<Sound>(body).is_ok()
 }
 
 /// Appends a body. A line break in JSON is white space, and becomes a space.
@@ -216,6 +217,18 @@ mod tests {
     #[test]
     fn only_objects_go_into_a_file() {
         assert!(is_object(b" {\"a\":1}") && !is_object(b"[1]") && !is_object(b"{\"a\":1} {\"b\":2}") && !is_object(b"{\"a\":"));
+    }
+
+    #[test]
+    fn what_one_reader_could_refuse_goes_into_no_file() {
+        assert!(is_object("{\"a\":[1,-2,3.5,true,null,{\"\u{e9}\\ud83d\\ude00\":\"caf\u{e9}\\u00e9\"}]}".as_bytes()));
+        let latin: [&[u8]; 2] = [b"{\"a\":\"caf\xe9\"}", b"{\"caf\xe9\":1}"];
+        let halves: [&[u8]; 3] = [b"{\"a\":\"\\ud800\"}", b"{\"a\":[\"\\udc00\"]}", b"{\"\\ud800\":1}"];
+        for body in latin.iter().chain(&halves) {
+            assert!(!is_object(body), "{}", body.escape_ascii());
+        }
+        let deep = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert!(is_object(deep(100).as_bytes()) && !is_object(deep(1_000).as_bytes()));
     }
 
     #[test]

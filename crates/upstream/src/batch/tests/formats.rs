@@ -97,7 +97,9 @@ fn an_envelope_that_leaves_a_doubt_is_of_no_use_to_anybody() {
 fn what_an_envelope_cannot_hold_goes_alone() {
     let format = Rest { target: "/batch".parse().unwrap() };
     assert_eq!(alone(&format, Method::HEAD, "/a", ""), Alone::Method);
-    assert_eq!(alone(&format, Method::POST, "/a", "{\"a\":"), Alone::Body);
+    for body in ["{\"a\":", "{\"a\":\"\\ud800\"}", &("[".repeat(1_000) + &"]".repeat(1_000))] {
+        assert_eq!(alone(&format, Method::POST, "/a", body), Alone::Body, "{body}");
+    }
     let (mut call, _) = world(rest()).call(Method::POST, "/a", "{}");
     for media in ["text/plain", "application/merge-patch+json", "application/vnd.x.v2+json"] {
         call.headers.insert("content-type", HeaderValue::from_static(media));
