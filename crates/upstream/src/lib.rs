@@ -108,6 +108,7 @@ pub struct Upstream {
     health: Arc<Health>,
     traffic: Arc<Traffic>,
     clock: Arc<dyn Clock>,
+    gated: bool,
 }
 
 impl Upstream {
@@ -126,6 +127,10 @@ impl Upstream {
     /// How a router reaches it: each call is attempted once.
     pub fn leg(&self) -> &Arc<dyn Origin> {
         &self.leg
+    }
+    /// Whether attempts wait for their turn under limits of the provider.
+    pub const fn is_gated(&self) -> bool {
+        self.gated
     }
     /// What happened towards it.
     pub fn traffic(&self) -> &Arc<Traffic> {
@@ -170,6 +175,7 @@ fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, t
     let breaker = Breaker::new(client, Arc::clone(&spec.name), spec.breaker);
     let health = Arc::clone(breaker.health());
     let mut once: Arc<dyn Origin> = Arc::new(breaker);
+    let gated = spec.gate.is_some();
     if let Some(gated) = spec.gate {
         once = Arc::new(Limiter::new(once, gated, Arc::clone(&clock)));
     }
@@ -181,5 +187,5 @@ fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, t
         None => inner,
     };
     let (origin, leg) = (before(Arc::new(usual)), before(once.clone()));
-    Arc::new(Upstream { name: spec.name, origin, once, again, leg, health, traffic, clock })
+    Arc::new(Upstream { name: spec.name, origin, once, again, leg, health, traffic, clock, gated })
 }
