@@ -103,13 +103,6 @@ impl PriceBook {
         self.schedule((route, provider), at).map(Schedule::of_call).unwrap_or_default()
     }
 
-    /// The most that a plain call of `route` can cost, all its `attempts` together. `None` where [`PriceBook::flat`] is.
-    pub fn most(&self, (route, provider): (&str, &str), attempts: u32, at: Time) -> Option<Money> {
-        let schedule = self.schedule((route, provider), at).ok()?;
-        let billed = if schedule.spec.errors_billed { attempts.max(1) } else { 1 };
-        schedule.flat().map(|price| price.times(i64::from(billed)))
-    }
-
     /// Where meters of a call look into its answer.
     pub fn reads(&self, route: &str, provider: &str) -> Option<&Arc<Reads>> {
         self.prices(route, provider).map(|prices| &prices.reads)
