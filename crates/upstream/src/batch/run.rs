@@ -87,7 +87,7 @@ async fn send(shared: &Arc<Shared>, Flushed { mut members, reason }: Flushed) {
         return;
     }
     shared.stats.flushed(reason, members.len());
-    let mut running = Running::new(shared, members, (shared.ways.once.clone(), shared.timeout));
+    let mut running = Running::new(shared, members, shared.ways.once.clone());
     let ended = running.call().await;
     running.conclude(ended);
 }
@@ -98,8 +98,6 @@ pub struct Running<'a> {
     members: Vec<Member>,
     /// Who is called.
     origin: Arc<dyn Origin>,
-    /// How long the call may take.
-    timeout: Span,
     attempts: Arc<Attempts>,
     /// Of the members, where they are recorded.
     spans: Box<[Option<TraceContext>]>,
@@ -132,11 +130,11 @@ impl CallSink for Attempts {
 }
 
 impl<'a> Running<'a> {
-    /// Before the call, which `origin` answers within `timeout`.
-    pub fn new(shared: &'a Arc<Shared>, members: Vec<Member>, (origin, timeout): (Arc<dyn Origin>, Span)) -> Self {
+    /// Before the call, which `origin` answers.
+    pub fn new(shared: &'a Arc<Shared>, members: Vec<Member>, origin: Arc<dyn Origin>) -> Self {
         let spans: Box<[_]> = members.iter().map(|member| member.call.sink.span()).collect();
         let attempts = Arc::new(Attempts { first: Batch::span(&spans).map(|(_, span)| span), ..Attempts::default() });
-        Self { shared, members, origin, timeout, attempts, spans, answer: None, request_bytes: 0 }
+        Self { shared, members, origin, attempts, spans, answer: None, request_bytes: 0 }
     }
 
     /// Makes the call.
@@ -217,22 +215,21 @@ impl<'a> Running<'a> {
         })
     }
 
-    /// It matters as much as the member that matters most, waits no longer than the least patient, and takes the tokens of all.
+    /// It matters as much as the member that matters most, waits for its turn as long as the most patient, and takes the tokens of all.
     fn claim(&self) -> Claim {
         let claims = || self.members.iter().map(|member| member.call.claim);
         Claim {
             priority: claims().map(|claim| claim.priority).min().unwrap_or(Priority::Medium),
-            patience: claims().map(|claim| claim.patience).min().unwrap_or_default(),
+            patience: claims().map(|claim| claim.patience).max().unwrap_or_default(),
             // What is not told is missing from it, as from a call's own.
             tokens: claims().any(|claim| claim.tokens.is_some()).then(|| claims().filter_map(|claim| claim.tokens).sum()),
         }
     }
 
-    /// How long the call may take: no longer than any member can wait.
+    /// How long the call may take: who cannot wait so long has gone by then, and breaks it off for nobody.
     fn time(&self) -> Span {
-        let ends = self.members.iter().map(|member| member.ends).min();
-        let left = ends.map_or(Span::ZERO, |ends| ends.saturating_duration_since(Instant::now()));
-        self.timeout.min(left)
+        let ends = self.members.iter().map(|member| member.ends.together).max();
+        ends.map_or(Span::ZERO, |ends| ends.saturating_duration_since(Instant::now()))
     }
 
     fn conclude(mut self, ended: Ended) {
