@@ -157,6 +157,9 @@ impl Shared {
         if !well {
             self.stats.failed();
         }
+        if ended.is_about_callers() {
+            return;
+        }
         if self.resting.lock().note(self.now(), well) {
             let why = match ended {
                 Ended::Broken(Broken(reason)) => reason.to_string(),
