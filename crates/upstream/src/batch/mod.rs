@@ -14,6 +14,7 @@ mod headers;
 mod id_list;
 pub(crate) mod json;
 mod list;
+mod reserved;
 mod rest;
 mod run;
 pub(crate) use run::whole;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use farthing_policy::batch::Alone;
 use farthing_types::{
-    Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Reply, Span, TraceContext,
+    Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Reply, Reserved, Span,
+    TraceContext,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
@@ -18,6 +19,7 @@ use super::Shared;
 use super::fate::{Ended, Fate, fates};
 use super::format::{Broken, Joined, Part};
 use super::headers;
+use super::reserved::Share;
 use super::table::{Begun, Flushed, Member, Place};
 use crate::Origin;
 use crate::client::TRACE_PARENT;
@@ -105,13 +107,15 @@ pub struct Running<'a> {
     request_bytes: u64,
 }
 
-/// The reports of a batch call. Tokens that limits reserved for it stay reserved: whose they were is not known when it ends.
+/// The reports of a batch call.
 #[derive(Default)]
 struct Attempts {
     reports: Mutex<Vec<CallReport>>,
     /// The span of the first; `None` where none is recorded.
     first: Option<TraceContext>,
     waited: Mutex<Span>,
+    /// What is to be told the tokens of the last; earlier ones may have used all that was reserved for them.
+    reserved: Mutex<Option<Box<dyn Reserved>>>,
 }
 
 impl CallSink for Attempts {
@@ -121,6 +125,11 @@ impl CallSink for Attempts {
 
     fn waited(&self, span: Span) {
         *self.waited.lock() += span;
+    }
+
+    fn reserved(&self, tokens: Box<dyn Reserved>) {
+        let before = self.reserved.lock().replace(tokens);
+        drop(before);
     }
 
     fn span(&self) -> Option<TraceContext> {
@@ -245,6 +254,8 @@ impl<'a> Running<'a> {
         let attempts: Box<[CallReport]> = std::mem::take(&mut *self.attempts.reports.lock()).into();
         let waited = std::mem::take(&mut *self.attempts.waited.lock());
         let members = std::mem::take(&mut self.members);
+        let reserved = self.attempts.reserved.lock().take();
+        let mut shares = reserved.map(|whole| Share::of(whole, members.len())).unwrap_or_default().into_iter();
         let Some(id) = members.first().map(|member| member.call.id) else { return };
         let weights = members.iter().map(|member| member.part.weight).collect();
         let batch = Batch::new(id, (weights, self.request_bytes), attempts, self.answer.take());
@@ -253,6 +264,9 @@ impl<'a> Running<'a> {
             let Member { call, verdict, .. } = member;
             if !waited.is_zero() {
                 call.sink.waited(waited);
+            }
+            if let Some(share) = shares.next() {
+                call.sink.reserved(Box::new(share));
             }
             report(&call, (&batch, index), fate.status());
             let (reason, way) = match fate {
