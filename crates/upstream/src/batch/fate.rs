@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn what_may_have_been_billed_is_bought_again_only_where_it_may_be_repeated() {
         let may = [true, false];
-        let by = Limited { retry_after: Span::from_secs(1), priority: Priority::Medium, why: LimitWhy::Exceeded };
+        let by = Limited { retry_after: Span::from_secs(1), priority: Priority::Medium, patience: Span::ZERO, why: LimitWhy::Exceeded };
         let limited = Failure { limited: Some(by), ..Failure::unsent(FailureKind::RateLimited, "") };
         let refused = |status| Ended::Refused(StatusCode::from_u16(status).unwrap(), HeaderMap::new(), Bytes::new());
         let rows = [

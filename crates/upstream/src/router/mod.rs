@@ -373,8 +373,8 @@ enum Left {
 }
 
 /// The provider was not asked: its own limit kept the call.
-fn no_turn(leg: &Running, Claim { priority, .. }: Claim) -> Failure {
-    let limited = Limited { retry_after: Span::ZERO, priority, why: LimitWhy::Deadline };
+fn no_turn(leg: &Running, Claim { priority, patience, .. }: Claim) -> Failure {
+    let limited = Limited { retry_after: Span::ZERO, priority, patience, why: LimitWhy::Deadline };
     Failure::limited(limited, format!("provider {}: its limit had no turn for this call while another could be asked", leg.provider))
 }
 
