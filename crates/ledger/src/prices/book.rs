@@ -103,6 +103,11 @@ impl PriceBook {
         self.schedule((route, provider), at).map(Schedule::of_call).unwrap_or_default()
     }
 
+    /// Whether a call that failed is billed.
+    pub fn bills_errors(&self, route: &str, provider: &str, at: Time) -> bool {
+        self.schedule((route, provider), at).is_ok_and(|schedule| schedule.spec.errors_billed)
+    }
+
     /// Where meters of a call look into its answer.
     pub fn reads(&self, route: &str, provider: &str) -> Option<&Arc<Reads>> {
         self.prices(route, provider).map(|prices| &prices.reads)
