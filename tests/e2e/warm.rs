@@ -1,9 +1,10 @@
 //! D6: warming on order: within its money, never what is fresh, one call for a key whoever asks for it, and on its own line of the bill.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use farthing_config::{CredentialMode, CredentialPlace, Secret, TtlBy};
+use farthing_config::{CredentialMode, CredentialPlace, LegConfig, RoutingConfig, Secret, TtlBy};
 use farthing_proxy::{WarmOrder, WarmOutcome, WarmReport};
 use farthing_tests::origin::{answer_of, ok};
 use farthing_tests::skip::skip;
@@ -108,6 +109,62 @@ async fn the_limit_is_a_hard_stop() {
     assert!(report.limit_reached && report.warmed.is_empty() && report.price.unwrap().to_string() == "0.006", "{report:?}");
 }
 
+/// A provider that takes a request and says nothing: it may bill it. How often it was asked.
+async fn silent() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (addr, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = asked.clone();
+    tokio::task::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 1_024];
+            if tokio::io::AsyncReadExt::read(&mut stream, &mut head).await.is_ok_and(|read| read > 0) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    (addr, asked)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_limit_holds_for_attempts_that_get_no_answer() {
+    let (addr, asked) = silent().await;
+    let started = Setup::new(addr).provider(|p| p.upstream.attempts = 3).start().await;
+    let targets: Vec<String> = (0..20).map(|n| format!("/doc/{n}")).collect();
+    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+    let limit: Money = "0.013".parse().unwrap();
+    let report = started.proxy.warm(WarmOrder { limit: Some(limit), ..order(&targets) }).await.unwrap();
+    assert_eq!((report.price.unwrap().to_string(), report.spent.to_string(), report.limit_reached), ("0.006".into(), "0.012".into(), true));
+    assert_eq!((asked.load(Ordering::Relaxed), outcomes(&report)), (6, vec!["failed", "failed"]), "each of them may be billed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_limit_and_the_terms_are_those_of_all_providers() {
+    let origin = origin().await;
+    let several = |limit: &str, prefetch: bool| {
+        let mut setup = setup(&origin).route(|r| {
+            let leg = |provider: &str| LegConfig { provider: provider.into(), quality: 1.0, adapter: None };
+            let providers = vec![leg("origin"), leg("second")];
+            r.routing = Some(RoutingConfig { providers, weights: Default::default(), floor: 0.0, required: Vec::new(), complete: 1.0 });
+        });
+        let mut second = (*setup.config.providers[0]).clone();
+        (second.name, second.terms.prefetch) = ("second".into(), prefetch);
+        second.prices = Some(farthing_config::Prices::per_call("0.05".parse().unwrap()));
+        setup.config.providers.push(Arc::new(second));
+        // The cheap one is down: nobody listens at port 1.
+        setup = setup.provider(|p| p.base_url = "http://127.0.0.1:1".parse().unwrap());
+        let order = WarmOrder { limit: Some(limit.parse().unwrap()), ..order(&["/0", "/1", "/2", "/3", "/4", "/5", "/6"]) };
+        async move { setup.start().await.proxy.warm(order).await }
+    };
+    let report = several("0.008", true).await.unwrap();
+    assert!(report.limit_reached && report.warmed.is_empty() && report.price.unwrap().to_string() == "0.052", "{report:?}");
+    assert_eq!(origin.calls(), 0);
+    let report = several("0.2", true).await.unwrap();
+    assert_eq!((report.spent.to_string(), report.limit_reached, origin.calls()), ("0.15".into(), true, 3));
+    let refused = several("10", false).await.unwrap_err().to_string();
+    assert!(refused.contains("provider `second` forbid to fetch ahead"), "{refused}");
+    assert_eq!(origin.calls(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_meanwhile_shares_the_call() {
     let gate = Arc::new(Semaphore::new(0));
@@ -164,7 +221,7 @@ async fn the_command_warms_the_hottest_within_its_limit() {
     let (origin, dir) = (origin().await, tempfile::tempdir().unwrap());
     let config = format!(
         "[models]\ndir = \"no-models\"\n[holdout]\nshare = 0\n[providers.geo]\nbase_url = \"http://{}\"\nprice = \"0.002\"\n\
-         [routes.geo]\nttl = \"fixed:1h\"\n",
+         [providers.geo.upstream]\nattempts = 1\n[routes.geo]\nttl = \"fixed:1h\"\n",
         origin.addr
     );
     std::fs::write(dir.path().join("farthing.toml"), config).unwrap();

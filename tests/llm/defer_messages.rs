@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 
 use crate::defer::{HOURS, MINUTE, direct, vendor};
-use crate::deferred::{World, messages, speaks_messages};
+use crate::deferred::{World, messages, request, speaks_messages};
 
 #[tokio::test(start_paused = true)]
 async fn messages_at_half_price_errors_as_they_are_and_what_has_not_run_is_called() {
@@ -25,6 +25,31 @@ async fn messages_at_half_price_errors_as_they_are_and_what_has_not_run_is_calle
     assert_eq!((counted.direct, counted.batched, counted.billed), (1, 2, direct(2) + half));
     assert_eq!((logged.bill, logged.cost, logged.saved), (counted.billed, counted.billed, half));
     assert_eq!(std::fs::read_dir(dir.path().join("defer")).unwrap().count(), 0);
+}
+
+/// Its client waits for hours: an error that passes is none for it.
+#[tokio::test(start_paused = true)]
+async fn what_a_batch_was_too_busy_for_is_called_directly() {
+    for of_messages in [true, false] {
+        let (dir, vendor) = (tempfile::tempdir().unwrap(), vendor(Some(MINUTE * 40)));
+        let world = World::new(&vendor, dir.path(), |config, _| {
+            if of_messages {
+                speaks_messages(config)
+            }
+        });
+        let asks = ["good one", "busy one"]
+            .map(|text| world.send(if of_messages { messages(text, Some(HOURS(5))) } else { request(text, Some(HOURS(5)), &[]) }));
+        let got = join_all(asks).await;
+        assert!(got.iter().all(|got| got.status == StatusCode::OK && got.took < HOURS(1)), "{got:?}");
+        assert!(got[0].detail.contains("deferred\"") && got[1].detail.contains("deferred-direct"), "{got:?}");
+        let stats = world.inside.defers().remove(0).stats;
+        assert_eq!((stats.batches, stats.submitted, stats.delivered, stats.unanswered, stats.unsettled), (1, 2, 1, 1, 0));
+        let (counted, logged) = world.end().await;
+        let half = Money::from_nanos(direct(2).nanos() / 2);
+        assert_eq!((counted.direct, counted.batched, counted.billed), (1, 2, direct(2) + half), "the error is not billed");
+        assert_eq!((logged.bill, logged.cost, logged.saved), (counted.billed, counted.billed, half));
+        assert_eq!(std::fs::read_dir(dir.path().join("defer")).unwrap().count(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -161,6 +161,12 @@ impl Vendor {
         if text.starts_with("wrong") {
             return (StatusCode::BAD_REQUEST, json!({"type": "error", "error": {"type": "invalid_request_error", "message": "wrong"}}));
         }
+        if text.starts_with("busy") && parts > 1 {
+            return (
+                StatusCode::from_u16(529).unwrap(),
+                json!({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}),
+            );
+        }
         let (input, output) = (text.split_whitespace().count() as i64, asked["max_tokens"].as_i64().unwrap());
         self.counted.lock().billed += Money::from_nanos((input * INPUT + output * OUTPUT) / parts);
         if of_messages {

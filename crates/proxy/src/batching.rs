@@ -47,8 +47,8 @@ impl Batching {
         let Some(config) = &route.batch else { return Ok(None) };
         let stats = before.map_or_else(Arc::default, |before| before.stats.clone());
         let format = format(&config.format).ok_or_else(|| StartError::Batch { route: route.name.clone() })?;
-        let spec = BatchSpec { format, rule: rule(config), timeout: config.timeout, max_answer: config.max_answer };
-        let in_front = |upstream: &Arc<Upstream>| Arc::new(Batcher::new(upstream.ways(), spec.clone(), stats.clone()));
+        let spec = BatchSpec { format, rule: rule(config), max_answer: config.max_answer };
+        let in_front = |upstream: &Arc<Upstream>| Arc::new(Batcher::new(upstream.ways(config.timeout), spec.clone(), stats.clone()));
         let lists = config.split.then(|| before.and_then(|before| before.lists.clone()).unwrap_or_default());
         Ok(Some(Self { pass: in_front(pass), swap: swap.map(in_front), stats, lists }))
     }

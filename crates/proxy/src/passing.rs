@@ -64,7 +64,9 @@ pub async fn pass_on(state: &Arc<State>, planned: &mut Planned, reason: Uncached
     }
     let head = (planned.account.method.clone(), planned.outbound.target.clone(), headers);
     let (at, since) = (flight.at, state.real_now());
-    let going = Outgoing { head, body, deadline: planned.deadline, keyed, through: planned.through.take() };
+    // A call for many goes on: its client alone is told that its own time is over.
+    let patience = flight.batch.is_some().then_some(planned.deadline);
+    let going = Outgoing { head, body, deadline: planned.deadline, patience, keyed, through: planned.through.take() };
     let passed = run::pass(state, &flight, going).await;
     let waited = state.real_now().since(since);
     let (status, headers, body) = match passed {

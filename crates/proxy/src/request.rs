@@ -509,7 +509,8 @@ impl Planned {
         let patience = if purpose.is_waited_for() { promised } else { self.account.route.route.deadline };
         let own = || self.account.variant.as_ref().and_then(Variant::plan).and_then(|plan| plan.batch_window);
         let window = || own().or_else(|| self.account.route.tuned.batch_window());
-        self.batch.is_ok().then(|| BatchTerms { owner: self.owner().into(), patience, window: window() })
+        let lasts = self.deadline.max(self.account.route.route.deadline);
+        self.batch.is_ok().then(|| BatchTerms { owner: self.owner().into(), patience, lasts, window: window() })
     }
 
     /// The body for a call: a held one can be had again and again, a streaming one once.

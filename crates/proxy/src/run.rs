@@ -439,6 +439,8 @@ pub struct Outgoing {
     pub body: Body,
     /// The longest it may take.
     pub deadline: Span,
+    /// How long its client waits for it at most, where it goes on without: others may wait for the same call.
+    pub patience: Option<Span>,
     /// Whether it belongs to a keyed request.
     pub keyed: bool,
     /// Who answers it instead of the route.
@@ -452,17 +454,25 @@ pub async fn pass(state: &Arc<State>, flight: &Arc<Flight>, going: Outgoing) -> 
     if !flight.finishes {
         return pass_here(state.clone(), flight.clone(), going).await;
     }
+    let patience = going.patience;
     let passing = pass_here(state.clone(), flight.clone(), going);
     let task = state.tasks.spawn(passing);
     let _unsent = GivenUp::of(flight, &task);
-    task.await.unwrap_or_else(|_| {
+    let passed = match patience {
+        None => task.await,
+        Some(patience) => match tokio::time::timeout(patience, task).await {
+            Ok(passed) => passed,
+            Err(_) => return Err(Failure::sent(FailureKind::Timeout, format!("no answer within {patience:?}"))),
+        },
+    };
+    passed.unwrap_or_else(|_| {
         state.counters.panics.fetch_add(1, Ordering::Relaxed);
         Err(Failure::sent(FailureKind::LeaderGone, "the call broke off within Farthing"))
     })
 }
 
 async fn pass_here(state: Arc<State>, flight: Arc<Flight>, going: Outgoing) -> Result<(StatusCode, HeaderMap, Body), Failure> {
-    let Outgoing { head, body, deadline, keyed, through } = going;
+    let Outgoing { head, body, deadline, keyed, through, .. } = going;
     let Through { origin, paces } = Through::or_route(through, &flight.route, flight.swap);
     if paces {
         flight.route.pace.admit(flight.purpose, (deadline, 0)).await;

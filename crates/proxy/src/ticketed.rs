@@ -8,7 +8,7 @@ use farthing_freshness::entry::REFRESH_AGAIN;
 use farthing_freshness::semantics::cache_status::{CacheStatus, Fwd};
 use farthing_freshness::semantics::{conditional, is_stood_in_for};
 use farthing_ledger::Served;
-use farthing_types::{Body, CallId, Failure, FailureKind, KeyHash, Money, Outcome, Purpose, Span, Time, UncachedReason};
+use farthing_types::{Body, CallId, Failure, FailureKind, KeyHash, LimitWhy, Limited, Money, Outcome, Purpose, Span, Time, UncachedReason};
 use futures_util::FutureExt;
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderValue, Response, StatusCode};
@@ -350,8 +350,9 @@ async fn wait(
                 }
                 return Err((wanted, None));
             }
-            // Whoever led mattered less, and was never sent.
-            Ok(Followed::Failed(failure)) if !leading && failure.limited.is_some_and(|by| planned.priority < by.priority) => {
+            Ok(Followed::Failed(failure)) if !leading && failure.limited.is_some_and(|by| may_have_its_turn(planned, by, until)) => {
+                // As of who led: a call of its own has what is left.
+                planned.deadline = until.saturating_duration_since(tokio::time::Instant::now());
                 return Err((wanted, None));
             }
             Ok(Followed::Failed(failure)) => {
@@ -384,6 +385,12 @@ async fn wait(
             }
         }
     }
+}
+
+/// Whether a follower may have a turn that its leader did not get, whose call was never sent: it matters more, or waits longer.
+fn may_have_its_turn(planned: &Planned, by: Limited, until: tokio::time::Instant) -> bool {
+    let left = until.saturating_duration_since(tokio::time::Instant::now());
+    planned.priority < by.priority || (by.why == LimitWhy::Deadline && by.patience < planned.account.route.limits.patience(left))
 }
 
 /// Counts a waiting request for as long as it waits.

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use farthing_config::{CredentialMode, CredentialPlace, is_reserved_tenant};
-use farthing_types::{Money, Purpose, Span, Tenant, UncachedReason};
+use farthing_config::{CredentialMode, CredentialPlace, Provider, is_reserved_tenant};
+use farthing_types::{CallReport, Money, Purpose, Span, Tenant, UncachedReason};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
-use crate::flight::Flight;
+use crate::flight::{Done, Flight};
 use crate::identify::Identity;
 use crate::prefetch::fetch::{self, Left};
 use crate::request::Planned;
@@ -51,7 +51,7 @@ pub struct Warmed {
     pub target: String,
     /// What became of it.
     pub outcome: WarmOutcome,
-    /// What the call cost; `None` without a call, or unpriced.
+    /// What the call cost, with what its attempts may have cost that got no answer; `None` without a call, or unpriced.
     pub cost: Option<Money>,
     /// How often the key is asked for, per second; 0 when nothing is known.
     pub rate: f64,
@@ -96,9 +96,9 @@ impl WarmOutcome {
 pub struct WarmReport {
     /// What became of the targets that were come to: the first ones of the order.
     pub warmed: Vec<Warmed>,
-    /// Spent, with the whole price of calls that had not ended.
+    /// Spent, with all that calls may have cost that had not ended, and attempts that got no answer.
     pub spent: Money,
-    /// Price of a call, the attempts that may be billed included; `None` when unknown.
+    /// The most that a call can cost, with all attempts at all providers of the route; `None` when unknown.
     pub price: Option<Money>,
     /// The next call could have gone beyond the limit.
     pub limit_reached: bool,
@@ -123,8 +123,11 @@ pub async fn warm(state: &Arc<State>, order: WarmOrder) -> Result<WarmReport, Wa
     let found = state.route_named(&order.route);
     let route = found.ok_or_else(|| WarmRefused::NoRoute(order.route.clone()))?;
     let refused = |text: String| Err(WarmRefused::Order(text));
-    let (name, provider) = (&route.route.name, &route.provider);
-    if !provider.terms.prefetch {
+    let name = &route.route.name;
+    // Each of them may be asked.
+    let config = state.config();
+    let forbids = |provider: &&Arc<Provider>| !provider.terms.prefetch && route.route.providers().any(|name| *name == provider.name);
+    if let Some(provider) = config.providers.iter().find(forbids) {
         return refused(format!("the terms of provider `{}` forbid to fetch ahead (prefetch = false)", provider.name));
     }
     let methods = &route.route.matcher.methods;
@@ -134,7 +137,7 @@ pub async fn warm(state: &Arc<State>, order: WarmOrder) -> Result<WarmReport, Wa
     if order.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
         return refused("the rate must be more than 0 calls per second".to_owned());
     }
-    let price = state.pricing.book().most((name, &provider.name), provider.upstream.attempts, state.clock.now());
+    let price = most(state, &route);
     if price.is_none() && (order.limit.is_some() || !order.unpriced_ok) && !order.dry_run {
         return refused(format!(
             "the price of a call on route `{name}` is not known beforehand, so no limit can hold: set a price per call, or order it \
@@ -143,6 +146,13 @@ pub async fn warm(state: &Arc<State>, order: WarmOrder) -> Result<WarmReport, Wa
     }
     let identity = identity(state, &route, order.tenant.as_deref())?;
     Ok(Warming { state: state.clone(), route, identity, order, price }.run().await)
+}
+
+/// The most that a call of a route can cost: each of its providers may be asked in each round, and who does not answer may bill.
+fn most(state: &State, route: &RouteState) -> Option<Money> {
+    let (book, now) = (state.pricing.book(), state.clock.now());
+    let round: Option<Money> = route.route.providers().map(|provider| book.flat(&route.route.name, provider, now)).sum();
+    round.map(|round| round.times(i64::from(route.provider.upstream.attempts.max(1))))
 }
 
 /// Whose copies are warmed.
@@ -213,7 +223,7 @@ impl Warming {
                     next = next.max(Instant::now()) + pause;
                     outcomes.push(None);
                     let until = began + self.order.within.saturating_mul(2);
-                    running.push(ended(outcomes.len() - 1, warmed, flight, until));
+                    running.push(ended(&self.state, (outcomes.len() - 1, warmed), flight, until));
                 }
             }
             index += 1;
@@ -227,9 +237,8 @@ impl Warming {
 
     fn take(&self, end: Option<(usize, Warmed)>, (report, outcomes): (&mut WarmReport, &mut Vec<Option<Warmed>>)) {
         let Some((at, mut warmed)) = end else { return };
-        if warmed.outcome == WarmOutcome::Unfinished {
-            warmed.cost = self.price;
-        }
+        // Where that is not known, it may be all of it.
+        warmed.cost = warmed.cost.or(self.price);
         report.spent += warmed.cost.unwrap_or_default();
         if let Some(slot) = outcomes.get_mut(at) {
             *slot = Some(warmed);
@@ -299,7 +308,7 @@ enum Begun {
 }
 
 /// Waits for a call's end, and says what came of it.
-async fn ended(at: usize, warmed: Warmed, flight: Arc<Flight>, until: Instant) -> (usize, Warmed) {
+async fn ended(state: &State, (at, warmed): (usize, Warmed), flight: Arc<Flight>, until: Instant) -> (usize, Warmed) {
     let (tell, told) = tokio::sync::oneshot::channel();
     flight.on_done(move |done| {
         // Who does not wait any more does not hear it.
@@ -310,10 +319,18 @@ async fn ended(at: usize, warmed: Warmed, flight: Arc<Flight>, until: Instant) -
     let (outcome, cost) = match done {
         Err(_) => (WarmOutcome::Unfinished, None),
         Ok(Err(_)) => (WarmOutcome::Failed, None),
-        Ok(Ok(done)) => match came {
-            Some(came) => (came.kept.map_or_else(WarmOutcome::NotKept, |()| WarmOutcome::Fetched), done.attempts),
-            None => (WarmOutcome::Failed, done.attempts),
-        },
+        Ok(Ok(done)) => {
+            let outcome = came.map_or(WarmOutcome::Failed, |came| came.kept.map_or_else(WarmOutcome::NotKept, |()| WarmOutcome::Fetched));
+            (outcome, may_have_cost(state, &flight, &done))
+        }
     };
     (at, Warmed { outcome, cost, ..warmed })
+}
+
+/// What a call cost, and what those of its attempts may have cost beyond that got no answer.
+fn may_have_cost(state: &State, flight: &Flight, done: &Done) -> Option<Money> {
+    let book = state.pricing.book();
+    let price = |report: &CallReport| book.flat(&flight.route.route.name, flight.provider(report), flight.at);
+    let untold: Option<Money> = flight.reports().iter().filter(|report| report.sent && report.status.is_none()).map(price).sum();
+    Some(done.attempts? + untold?)
 }

@@ -14,8 +14,8 @@ use farthing_models::{Store, StoreOptions};
 use farthing_policy::batch::{Alone, Flush};
 use farthing_proxy::Inside;
 use farthing_types::{
-    Body, BudgetSpec, Call, CallReport, Failure, LimitScope, LimitSpec, Money, OnLimit, Overrides, RateSpec, Reply, Span, Time,
-    VirtualClock,
+    Body, BudgetSpec, Call, CallReport, Failure, FailureKind, LimitScope, LimitSpec, Money, OnLimit, Overrides, RateSpec, Reply, Span,
+    Time, VirtualClock,
 };
 use farthing_upstream::{BatchStats, Origin, UpstreamSpec};
 use futures_util::FutureExt;
@@ -32,7 +32,7 @@ const PRICE: i64 = 1_000_003;
 
 /// A provider of things and of envelopes of them, which bills each call that reaches it.
 #[derive(Default)]
-struct Shop(Mutex<Vec<String>>);
+struct Shop(Mutex<Vec<String>>, Mutex<Span>);
 
 struct Wire(Arc<Shop>);
 
@@ -42,6 +42,13 @@ impl Origin for Wire {
         async move {
             let body: serde_json::Value = serde_json::from_slice(&call.body.as_full().unwrap()).unwrap_or_default();
             shop.0.lock().push(call.target.to_string());
+            let takes = *shop.1.lock();
+            if takes >= call.deadline {
+                tokio::time::sleep(call.deadline).await;
+                call.sink.attempt(CallReport { failure: Some(FailureKind::Timeout), ..CallReport::only(&call, "wire", None) });
+                return Err(Failure::sent(FailureKind::Timeout, "late"));
+            }
+            tokio::time::sleep(takes).await;
             let thing = |url: &str| format!("{{\"is\":\"{url}\"}}");
             let answer = match body["requests"].as_array() {
                 None => thing(&call.target.to_string()),
@@ -126,6 +133,33 @@ impl World {
         let (head, body) = self.inside.ask(builder.body(Body::empty()).unwrap()).await.into_parts();
         assert_eq!(head.status, StatusCode::OK);
         (head.headers, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    }
+
+    /// Nothing is kept or shared, and one limit counts attempts on the provider.
+    fn limited(limit: Option<LimitSpec>) -> Self {
+        Self::new(
+            |mut config| {
+                config.limits.extend(limit.map(|limit| LimitSpec { name: "l".into(), scope: LimitScope::Provider, ..limit }));
+                let route = Route { cache: false, dedupe: false, ..(*config.routes[0]).clone() };
+                config.routes[0] = Arc::new(route);
+                config
+            },
+            0.0,
+        )
+    }
+
+    /// The statuses of so many calls at once, the first of which waits for 400 ms alone; and when each was told.
+    async fn with_one_impatient(&self, calls: usize) -> Vec<(u16, Span)> {
+        let began = tokio::time::Instant::now();
+        let one = |n: usize| async move {
+            let mut builder = Request::builder().uri(format!("/things/{n}")).header("host", "farthing.test");
+            if n == 0 {
+                builder = builder.header("x-farthing-deadline-ms", "400");
+            }
+            let response = self.inside.ask(builder.body(Body::empty()).unwrap()).await;
+            (response.status().as_u16(), began.elapsed())
+        };
+        join_all((0..calls).map(one)).await
     }
 
     fn calls(&self) -> Vec<String> {
@@ -318,6 +352,47 @@ async fn a_member_whose_client_leaves_pays_its_share_all_the_same() {
         _ => panic!("{cells:?}"),
     });
     assert_eq!((shares.len(), shares.iter().sum::<i64>()), (2, PRICE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_not_broken_off_for_the_least_patient() {
+    let world = World::limited(None);
+    *world.shop.1.lock() = Span::from_millis(500);
+    let told = world.with_one_impatient(10).await;
+    assert_eq!(told[0], (504, Span::from_millis(400)), "its own time is over");
+    assert!(told[1..].iter().all(|told| *told == (200, Span::from_millis(700))), "{told:?}");
+    world.inside.settle().await;
+    assert_eq!(world.calls(), ["/batch"]);
+    let totals = &world.inside.totals().routes["shop"];
+    assert_eq!((totals.attempts, totals.bill_usd.nanos()), (1, PRICE), "the impatient one's share is due, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_its_turn_as_long_as_the_most_patient() {
+    let world = World::limited(Some(LimitSpec { concurrency: Some(1), on_limit: [OnLimit::Wait; 3], ..LimitSpec::default() }));
+    *world.shop.1.lock() = Span::from_secs(1);
+    let (_, told) = tokio::join!(world.get("/first", &[("x-farthing-cache", "off")]), world.with_one_impatient(5));
+    assert_eq!(told[0], (504, Span::from_millis(400)));
+    assert!(told[1..].iter().all(|told| *told == (200, Span::from_secs(2))), "{told:?}");
+    assert_eq!(world.calls(), ["/batch", "/first"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_batch_begins_with_its_turn() {
+    let requests = Some(RateSpec { count: 10, period: Span::from_secs(60), burst: 1 });
+    let world = World::limited(Some(LimitSpec { requests, on_limit: [OnLimit::Wait; 3], ..LimitSpec::default() }));
+    world.get("/first", &[("x-farthing-cache", "off")]).await;
+    // The turn comes after six seconds, and a batch may take five.
+    *world.shop.1.lock() = Span::from_secs(3);
+    let began = tokio::time::Instant::now();
+    join_all((0..20).map(|n| async move { n }).map(|n| async { world.get(&format!("/{}", n.await), &[]).await })).await;
+    assert_eq!((began.elapsed(), world.calls()), (Span::from_secs(9), vec!["/batch".to_owned(), "/first".to_owned()]));
+
+    let world = World::limited(Some(LimitSpec { requests, on_limit: [OnLimit::Wait; 3], ..LimitSpec::default() }));
+    *world.shop.1.lock() = Span::from_secs(6);
+    let told = world.with_one_impatient(2).await;
+    assert_eq!((told[1].0, world.calls()[..1].to_vec()), (504, vec!["/batch".to_owned()]), "{told:?}");
+    assert!(told[1].1 <= Span::from_secs(10), "{told:?}");
 }
 
 /// K7: 500 calls a second at random moments, the default configuration.

@@ -15,6 +15,8 @@ pub struct BatchTerms {
     pub owner: Arc<str>,
     /// How long whoever waits for it is ready to wait in all.
     pub patience: Span,
+    /// How long a call that it is a part of may go on, although whoever waits for this part has gone: as long as its route lets calls.
+    pub lasts: Span,
     /// How long the first of a batch waits for others; `None` as its route says.
     pub window: Option<Span>,
 }

@@ -126,6 +126,8 @@ pub struct Limited {
     pub retry_after: Span,
     /// How much the call mattered: one that matters more may be let through.
     pub priority: Priority,
+    /// How long it was ready to wait for its turn: one that waits longer may have it.
+    pub patience: Span,
     /// Why.
     pub why: LimitWhy,
 }

@@ -56,7 +56,7 @@ fn call(n: usize) -> Call {
         ]),
         body: Body::empty(),
         deadline: Span::from_secs(60),
-        batch: Some(BatchTerms { owner: "tenant".into(), patience: Span::from_secs(60), window: None }),
+        batch: Some(BatchTerms { owner: "tenant".into(), patience: Span::from_secs(60), lasts: Span::from_secs(60), window: None }),
         routing: None,
         repeatable: false,
         claim: farthing_types::Claim::default(),
@@ -85,7 +85,7 @@ async fn main() {
     let ways = Ways { usual: straight.clone(), once: straight.clone(), again: None };
     let rule = BatchRule { window: Window::Fixed(Span::from_millis(50)), max_size: SIZE as u32, min_rate: 0.0, ..BatchRule::default() };
     let format = Arc::new(Rest { target: http::Uri::from_static("/batch") });
-    let spec = BatchSpec { format, rule, timeout: Span::from_secs(5), max_answer: 10_000_000 };
+    let spec = BatchSpec { format, rule, max_answer: 10_000_000 };
     let batched = Batcher::new(ways, spec, stats.clone());
     let (mut of_straight, mut of_batched) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

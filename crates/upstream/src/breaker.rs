@@ -166,6 +166,15 @@ impl Health {
         }
         guard.0 = next;
     }
+    /// The call that was to find out whether the upstream is back never reached it: the next tries after another cool-down.
+    pub(crate) fn put_off(&self) {
+        let (now, mut guard) = (Instant::now(), self.state.lock());
+        if let State::Open { until } | State::HalfOpen { until } = &mut guard.0
+            && now >= *until
+        {
+            *until = after(now, self.spec.cool_down);
+        }
+    }
     /// How often it opened.
     pub fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)

@@ -38,10 +38,11 @@ mod spec;
 mod target;
 mod traffic;
 mod tunnel;
+mod within;
 
 use std::sync::Arc;
 
-use farthing_types::{Call, Clock, Failure, Reply};
+use farthing_types::{Call, Clock, Failure, Reply, Span};
 use futures_util::future::BoxFuture;
 
 pub use adapter::{Adapted, Adapter, AnswerMap, ErrorIf, Mapped, RequestMap, Unfit, Unmapped};
@@ -62,6 +63,8 @@ pub use spec::{Protocol, Roots, UpstreamSpec};
 pub use target::without_parameters;
 pub use traffic::{NotRepeated, Squeezed, Traffic};
 pub use tunnel::blind;
+
+use within::Within;
 
 /// Something that answers calls: a provider, or a decorator around one.
 pub trait Origin: Send + Sync {
@@ -103,12 +106,13 @@ pub enum UpstreamError {
 pub struct Upstream {
     name: Arc<str>,
     origin: Arc<dyn Origin>,
-    once: Arc<dyn Origin>,
+    breaker: Arc<dyn Origin>,
     again: Option<Arc<dyn Origin>>,
     leg: Arc<dyn Origin>,
     health: Arc<Health>,
     traffic: Arc<Traffic>,
     clock: Arc<dyn Clock>,
+    gate: Option<Gated>,
 }
 
 impl Upstream {
@@ -120,13 +124,23 @@ impl Upstream {
     pub fn health(&self) -> &Arc<Health> {
         &self.health
     }
-    /// How a batcher reaches it: no call is attempted more often with batches than without.
-    pub fn ways(self: &Arc<Self>) -> Ways {
-        Ways { usual: self.clone(), once: self.once.clone(), again: self.again.clone() }
+    /// How a batcher reaches it: no call is attempted more often with batches than without, and a batch call takes no longer than `timeout` from its
+    /// turn under the provider's limits.
+    pub fn ways(self: &Arc<Self>, timeout: Span) -> Ways {
+        let within = Arc::new(Within::new(self.breaker.clone(), timeout));
+        let once: Arc<dyn Origin> = match &self.gate {
+            Some(gated) => Arc::new(Limiter::new(within, gated.clone(), self.clock.clone())),
+            None => within,
+        };
+        Ways { usual: self.clone(), once, again: self.again.clone() }
     }
     /// How a router reaches it: each call is attempted once.
     pub fn leg(&self) -> &Arc<dyn Origin> {
         &self.leg
+    }
+    /// Whether attempts wait for their turn under limits of the provider.
+    pub const fn is_gated(&self) -> bool {
+        self.gate.is_some()
     }
     /// What happened towards it.
     pub fn traffic(&self) -> &Arc<Traffic> {
@@ -170,10 +184,11 @@ pub fn around(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>
 fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, traffic: Arc<Traffic>) -> Arc<Upstream> {
     let breaker = Breaker::new(client, Arc::clone(&spec.name), spec.breaker);
     let health = Arc::clone(breaker.health());
-    let mut once: Arc<dyn Origin> = Arc::new(breaker);
-    if let Some(gated) = spec.gate {
-        once = Arc::new(Limiter::new(once, gated, Arc::clone(&clock)));
-    }
+    let breaker: Arc<dyn Origin> = Arc::new(breaker);
+    let once = match &spec.gate {
+        Some(gated) => Arc::new(Limiter::new(breaker.clone(), gated.clone(), Arc::clone(&clock))),
+        None => breaker.clone(),
+    };
     let watched = Watched { health: Arc::clone(&health), traffic: Arc::clone(&traffic) };
     let usual = Retry::new(once.clone(), Arc::clone(&spec.name), spec.retry, Arc::clone(&clock), watched);
     let again = usual.again().map(|again| Arc::new(again) as Arc<dyn Origin>);
@@ -181,6 +196,6 @@ fn compose(client: Arc<dyn Origin>, spec: UpstreamSpec, clock: Arc<dyn Clock>, t
         Some(compress) => Arc::new(Compress::new(inner, compress, Arc::clone(&traffic))),
         None => inner,
     };
-    let (origin, leg) = (before(Arc::new(usual)), before(once.clone()));
-    Arc::new(Upstream { name: spec.name, origin, once, again, leg, health, traffic, clock })
+    let (origin, leg) = (before(Arc::new(usual)), before(once));
+    Arc::new(Upstream { name: spec.name, origin, breaker, again, leg, health, traffic, clock, gate: spec.gate })
 }

@@ -46,7 +46,12 @@ pub(crate) const BATCH: Keys = &[
     key("max_size", "count", "100", "Most calls in a batch; inputs, where a call has several. As many as the provider takes."),
     key("max_bytes", "size", "\"1MB\"", "Most bytes of their parts of the request; for `id-list` at most 6000."),
     key("min_rate", "number", "10.0", "Below this many such calls a second nobody waits. 0 where they come in bursts."),
-    key("timeout", "time", "\"5s\"", "How long a batch call may take before its members are made alone, where they may be."),
+    key(
+        "timeout",
+        "time",
+        "\"5s\"",
+        "How long a batch call may take, from its turn under the provider's limits, before its members are made alone, where they may be.",
+    ),
     key("max_answer", "size", "\"32MB\"", "Most bytes of its answer, which is held whole."),
 ];
 

@@ -65,6 +65,8 @@ pub(crate) fn finish(top: &Section<'_, '_>, draft: Draft, flags: &Flags) -> Resu
         super::defer::obey(top, &route, &provider.provider);
         super::upgrade::obey(top, &route, &provider.provider);
         super::warm::obey(top, &route, &provider.provider);
+        let asked = route.providers().filter_map(|name| providers.get(name));
+        asked.for_each(|draft| super::warm::obey_terms(top, &route, &draft.provider));
         super::tune::obey(top, &route);
         if let Some(other) = checked.iter().find(|other| route.matcher.overlaps(&other.matcher)) {
             let key = format!("routes.{}", route.name);

@@ -52,9 +52,6 @@ pub(crate) fn obey(top: &Section<'_, '_>, route: &Route, provider: &Provider) {
     }
     let key = format!("routes.{}.warm", route.name);
     let wrong = |found: String, remedy: &str| top.doc.problem(None, &key, found, remedy);
-    if !provider.terms.prefetch {
-        wrong(format!("the terms of \"{}\" forbid to fetch ahead", provider.name), "take it out");
-    }
     if !route.shared {
         wrong(
             "the route's copies are each client's own".to_owned(),
@@ -67,6 +64,14 @@ pub(crate) fn obey(top: &Section<'_, '_>, route: &Route, provider: &Provider) {
             "the route passes its clients' credentials, and there is none to warm with".to_owned(),
             "set credential = \"swap\" and the provider's credential, or credential_place = \"none\" where it needs none",
         );
+    }
+}
+
+/// The terms of each provider that the route may ask must allow it.
+pub(crate) fn obey_terms(top: &Section<'_, '_>, route: &Route, provider: &Provider) {
+    if route.warm.is_some() && !provider.terms.prefetch {
+        let found = format!("the terms of \"{}\" forbid to fetch ahead", provider.name);
+        top.doc.problem(None, &format!("routes.{}.warm", route.name), found, "take it out");
     }
 }
 
@@ -92,6 +97,16 @@ mod tests {
             let said = with("shared = true", &format!("{PLAIN}\n{} = {}", key.name, key.default));
             assert_eq!(good(&said), good(&with("shared = true", PLAIN)), "{}", key.name);
         }
+    }
+
+    #[test]
+    fn each_provider_of_the_route_must_allow_it() {
+        let text = with("shared = true", PLAIN);
+        let second = "[providers.two]\nbase_url = \"http://127.0.0.1:2\"\ncredential_place = \"none\"\nterms = { prefetch = false }\n";
+        let several = "providers = [{ provider = \"geo\" }, { provider = \"two\" }]";
+        let found = problems(&format!("{second}{}", text.replace("provider = \"geo\"", several))).join("\n");
+        assert!(found.contains("routes.geo.warm: the terms of \"two\" forbid to fetch ahead"), "{found}");
+        good(&format!("{second}{text}"));
     }
 
     #[test]

@@ -103,11 +103,9 @@ impl PriceBook {
         self.schedule((route, provider), at).map(Schedule::of_call).unwrap_or_default()
     }
 
-    /// The most that a plain call of `route` can cost, all its `attempts` together. `None` where [`PriceBook::flat`] is.
-    pub fn most(&self, (route, provider): (&str, &str), attempts: u32, at: Time) -> Option<Money> {
-        let schedule = self.schedule((route, provider), at).ok()?;
-        let billed = if schedule.spec.errors_billed { attempts.max(1) } else { 1 };
-        schedule.flat().map(|price| price.times(i64::from(billed)))
+    /// Whether a call that failed is billed.
+    pub fn bills_errors(&self, route: &str, provider: &str, at: Time) -> bool {
+        self.schedule((route, provider), at).is_ok_and(|schedule| schedule.spec.errors_billed)
     }
 
     /// Where meters of a call look into its answer.

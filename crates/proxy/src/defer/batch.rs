@@ -362,8 +362,14 @@ impl Run {
         let Some((line, Waiter { kept, tell })) = answered.and_then(|(id, line)| Some((line?, rest.left.remove(&id)?))) else {
             return true;
         };
+        let kept_at = Time::from_nanos(kept.at_ns);
         let answer = Answer { line, kept, target: self.kept.target.clone(), took: rest.took };
         let unused = match tell {
+            // Whoever waits for it calls directly: what its error costs, where that is anything, is not in that call's bill.
+            Some(tell) if answer.line.has_not_run() && !tell.is_closed() => {
+                drop(tell);
+                Some(answer).filter(|_| self.state.pricing.book().bills_errors(&self.route.route.name, &self.route.provider.name, kept_at))
+            }
             Some(tell) => tell.send(answer).err(),
             None => Some(answer),
         };

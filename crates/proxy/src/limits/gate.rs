@@ -32,6 +32,7 @@ struct Attempt {
     claim: Claim,
     mood: Mood,
     bytes: usize,
+    patience: Span,
     until: Instant,
 }
 
@@ -47,6 +48,7 @@ impl Gate for ProviderGate {
             // An operator has ordered it, and it comes when there is room.
             mood: if call.purpose == Purpose::Warm { Mood::Waits } else { Mood::Usual },
             bytes: call.body.as_full().map_or(0, |body| body.len()),
+            patience,
             until: now.checked_add(patience).unwrap_or_else(|| now + Span::from_secs(86_400)),
         };
         let rests = self.desk.rests(&self.provider, &call.payer);
@@ -83,7 +85,8 @@ impl Attempt {
 
     /// No figures and no names: how much a provider grants is not the client's business.
     fn refused(&self, refusal: &Refusal) -> Failure {
-        let limited = Limited { retry_after: refusal.retry_after, priority: self.claim.priority, why: refusal.why };
+        let (retry_after, why) = (refusal.retry_after, refusal.why);
+        let limited = Limited { retry_after, priority: self.claim.priority, patience: self.patience, why };
         Failure::limited(limited, format!("provider {}: its limit has no room for this call now ({})", self.provider, refusal.why))
     }
 }

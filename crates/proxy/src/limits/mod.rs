@@ -154,11 +154,16 @@ impl Limits {
         self.usual.note(took);
     }
 
+    /// How long a call may wait for its turn that must have ended after so long.
+    pub fn patience(&self, deadline: Span) -> Span {
+        self.usual.leave(deadline)
+    }
+
     /// What a request's call claims.
     pub fn claim(&self, planned: &Planned, waited_for: bool) -> Claim {
         Claim {
             priority: if waited_for { planned.priority } else { Priority::Low },
-            patience: self.usual.leave(planned.deadline),
+            patience: self.patience(planned.deadline),
             tokens: if self.tokens { tokens(planned) } else { None },
         }
     }

@@ -65,3 +65,26 @@ async fn who_has_its_turn_does_not_wait_for_another_when_the_answer_is_not_share
     assert!(got.iter().all(|got| got.status == StatusCode::OK));
     assert!(began.elapsed() < Span::from_secs(1), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_longer_than_its_leader_has_a_turn_all_the_same() {
+    let one = LimitSpec { requests: None, concurrency: Some(1), on_limit: [OnLimit::Wait; 3], ..limit(LimitScope::Provider, 1, 1) };
+    let world = world(config(vec![one]), Span::from_secs(1), OK);
+    // So it is known how long an answer takes.
+    world.get("/before", &[MEDIUM]).await;
+    let began = Instant::now();
+    let hurried = [MEDIUM, ("x-farthing-deadline-ms", "400")];
+    let (_, leader, follower, hurried, other) = tokio::join!(
+        world.get("/holds", &[MEDIUM]),
+        world.get("/a", &hurried),
+        async {
+            let got = world.get("/a", &[MEDIUM]).await;
+            (got.status, began.elapsed())
+        },
+        world.get("/a", &hurried),
+        world.get("/a", &[MEDIUM])
+    );
+    assert_eq!((leader.status, hurried.status), (StatusCode::TOO_MANY_REQUESTS, StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!((follower, other.status), ((StatusCode::OK, Span::from_secs(2)), StatusCode::OK));
+    assert_eq!(world.provided.arrivals().len(), 3, "one call for all that want the same");
+}

@@ -73,3 +73,38 @@ async fn a_list_that_waited_for_its_turn_asks_again_what_is_missing() {
     assert_eq!((calls.len(), bought), (3, 4), "{calls:?}");
     world.is_billed().await;
 }
+
+/// What is left of a provider's limit of tokens, which gives none back within the test.
+fn left(world: &World) -> u64 {
+    world.inside.limits().unwrap().limits[0].busiest[0].tokens.unwrap().0
+}
+
+/// Each reserves one token for each byte, and uses fewer.
+#[tokio::test(start_paused = true)]
+async fn tokens_that_calls_made_together_have_not_used_are_given_back() {
+    let ask: Vec<String> = (0..5).map(|n| format!("{n}{}", "x".repeat(2_000))).collect();
+    let limited = |split: bool, min_rate: f64| {
+        World::new(move |config| {
+            let tokens = Some(RateSpec { count: 100_000, period: Span::from_secs(86_400 * 365), burst: 100_000 });
+            let limit =
+                LimitSpec { name: "l".into(), scope: LimitScope::Provider, tokens, on_limit: [OnLimit::Refuse; 3], ..LimitSpec::default() };
+            config.limits = vec![limit];
+            let mut route = (*config.routes[0]).clone();
+            let batch = route.batch.as_mut().unwrap();
+            (batch.split, batch.min_rate) = (split, min_rate);
+            config.routes[0] = std::sync::Arc::new(route);
+        })
+    };
+    let used: u64 = ask.iter().map(|input| tokens(input) as u64).sum();
+    for (name, split, min_rate) in [("alone", false, 1e6), ("a batch", false, 0.0), ("a list", true, 1e6)] {
+        let world = limited(split, min_rate);
+        if split {
+            world.list(&refs(&ask)).await.is_of(&refs(&ask));
+        } else {
+            let asks = ask.iter().map(|input| world.ask(&**input, &[]));
+            assert!(futures_util::future::join_all(asks).await.iter().all(|got| got.status == StatusCode::OK), "{name}");
+        }
+        world.is_billed().await;
+        assert_eq!((world.calls().len(), left(&world)), (if name == "alone" { 5 } else { 1 }, 100_000 - used), "{name}");
+    }
+}

@@ -32,6 +32,15 @@ impl Ended {
     pub const fn is_well(&self) -> bool {
         matches!(self, Self::Split(_))
     }
+
+    /// It says nothing of batches: each of its members would have been told the same alone, and many calls be made of one that was too many.
+    pub const fn is_about_callers(&self) -> bool {
+        match self {
+            Self::Refused(status, ..) => matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS),
+            Self::Failed(failure) => failure.limited.is_some(),
+            Self::Split(_) | Self::Broken(_) => false,
+        }
+    }
 }
 
 /// What becomes of a member.
@@ -58,17 +67,15 @@ impl Fate {
 
 /// What becomes of each member; `may_repeat` says for each whether a further attempt is allowed after bytes were sent.
 pub fn fates(ended: Ended, may_repeat: &[bool]) -> Vec<Fate> {
+    let same = ended.is_about_callers();
     match ended {
         Ended::Split(pieces) => split(pieces, may_repeat),
-        // Alone each would be told the same by the limit that refused them together.
-        Ended::Failed(failure) if failure.limited.is_some() => may_repeat.iter().map(|_| Fate::Answer(Err(failure.clone()))).collect(),
+        Ended::Failed(failure) if same => may_repeat.iter().map(|_| Fate::Answer(Err(failure.clone()))).collect(),
         Ended::Failed(failure) if !failure.sent => may_repeat.iter().map(|_| Fate::Fresh).collect(),
         Ended::Failed(failure) => all(may_repeat, || Err(failure.clone())),
         Ended::Broken(Broken(reason)) => all(may_repeat, || Err(unreadable(&reason))),
         Ended::Refused(status, headers, body) => {
             let reply = || Reply { status, headers: headers.clone(), body: Body::full(body.clone()) };
-            // Alone each would be told the same, and many calls would be made of one that was too many.
-            let same = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
             if same { may_repeat.iter().map(|_| Fate::Answer(Ok(reply()))).collect() } else { all(may_repeat, || Ok(reply())) }
         }
     }
@@ -145,7 +152,7 @@ mod tests {
     #[test]
     fn what_may_have_been_billed_is_bought_again_only_where_it_may_be_repeated() {
         let may = [true, false];
-        let by = Limited { retry_after: Span::from_secs(1), priority: Priority::Medium, why: LimitWhy::Exceeded };
+        let by = Limited { retry_after: Span::from_secs(1), priority: Priority::Medium, patience: Span::ZERO, why: LimitWhy::Exceeded };
         let limited = Failure { limited: Some(by), ..Failure::unsent(FailureKind::RateLimited, "") };
         let refused = |status| Ended::Refused(StatusCode::from_u16(status).unwrap(), HeaderMap::new(), Bytes::new());
         let rows = [
@@ -162,6 +169,7 @@ mod tests {
         ];
         for (ended, expected) in rows {
             let name = format!("{ended:?}");
+            assert_eq!(ended.is_about_callers(), matches!(expected, "rate-limited rate-limited" | "429 429" | "401 401"), "{name}");
             assert_eq!(told(fates(ended, &may)), expected, "{name}");
         }
         let pieces = [200, 200, 200, 200, 200, 503].into_iter().map(piece).collect();

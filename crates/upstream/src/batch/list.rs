@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use farthing_policy::batch::{Flush, Whole};
-use farthing_types::{Body, Call, Failure, FailureKind, Reply, Span};
+use farthing_types::{Body, Call, Failure, FailureKind, Reply};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use http::header::ACCEPT_ENCODING;
@@ -20,10 +20,9 @@ use tokio::time::{Instant, timeout_at};
 use super::fate::{Ended, Fate};
 use super::format::{Item, ListFormat, Piece};
 use super::run::{Running, Verdict, whole};
-use super::table::Member;
+use super::table::{Ends, Member};
 use super::{Batcher, Shared, headers};
 use crate::Origin;
-use crate::client::after;
 
 /// What the call for a list's items brought.
 #[derive(Clone, Debug)]
@@ -113,7 +112,7 @@ impl Origin for Seat {
             return ready(Err(Failure::unsent(FailureKind::Refused, "the call is none for an item of a list"))).boxed();
         };
         let (verdict, told) = oneshot::channel();
-        let ends = after(Instant::now(), call.deadline);
+        let ends = Ends::of(&call);
         self.gather.comes(self.index, Some(Member { id: 0, call, part, ends, verdict }));
         async move {
             match told.await {
@@ -164,7 +163,7 @@ async fn send(shared: Arc<Shared>, seats: Vec<Option<Member>>, tell: oneshot::Se
     shared.stats.flushed(Flush::List, members.len());
     let count = members.len();
     // As the client's own call would have been: no shorter time, and its attempts.
-    let mut running = Running::new(&shared, members, (shared.ways.usual.clone(), Span::MAX));
+    let mut running = Running::new(&shared, members, shared.ways.usual.clone());
     let ended = running.call().await;
     match &ended {
         Ended::Split(_) | Ended::Broken(_) => shared.learn(&ended),
@@ -183,7 +182,7 @@ async fn alone(shared: &Shared, member: Member, (taken, tell): (&[bool], oneshot
     let Member { mut call, ends, verdict, .. } = member;
     call.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let answer = match shared.ways.usual.fetch(call).await {
-        Ok(reply) => held(reply, (ends, shared.max_answer)).await,
+        Ok(reply) => held(reply, (ends.alone, shared.max_answer)).await,
         Err(failure) => Err(failure),
     };
     let told = match &answer {

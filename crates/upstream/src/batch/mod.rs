@@ -14,6 +14,7 @@ mod headers;
 mod id_list;
 pub(crate) mod json;
 mod list;
+mod reserved;
 mod rest;
 mod run;
 pub(crate) use run::whole;
@@ -23,7 +24,7 @@ mod table;
 use std::sync::Arc;
 
 use farthing_policy::batch::{Alone, BatchRule, Rest as Resting, Window};
-use farthing_types::{Call, Failure, FailureKind, Reply, Span, Time};
+use farthing_types::{Call, Failure, FailureKind, Reply, Time};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -44,14 +45,14 @@ use crate::Origin;
 use crate::client::after;
 use fate::Ended;
 use run::{Verdict, Way};
-use table::{Coming, Group, Place, Table};
+use table::{Coming, Ends, Group, Place, Table};
 
 /// How a batcher reaches its upstream.
 #[derive(Clone)]
 pub struct Ways {
     /// For a call that is made alone.
     pub usual: Arc<dyn Origin>,
-    /// For a batch call: one attempt.
+    /// For a batch call: one attempt, which takes no longer than a batch may from when limits of the provider have given it its turn.
     pub once: Arc<dyn Origin>,
     /// For a member that is made again after a batch call was sent: the attempts that are left. `None` when there are none.
     pub again: Option<Arc<dyn Origin>>,
@@ -64,8 +65,6 @@ pub struct BatchSpec {
     pub format: Arc<dyn BatchFormat>,
     /// When they are sent.
     pub rule: BatchRule,
-    /// How long a batch call may take before its members are made alone.
-    pub timeout: Span,
     /// Most bytes of its answer.
     pub max_answer: u64,
 }
@@ -77,7 +76,6 @@ struct Shared {
     ways: Ways,
     format: Arc<dyn BatchFormat>,
     rule: BatchRule,
-    timeout: Span,
     max_answer: u64,
     table: Mutex<Table>,
     resting: Mutex<Resting>,
@@ -90,9 +88,9 @@ struct Shared {
 impl Batcher {
     /// A batcher in front of an upstream. What it does is counted in `stats`.
     pub fn new(ways: Ways, spec: BatchSpec, stats: Arc<BatchStats>) -> Self {
-        let BatchSpec { format, rule, timeout, max_answer } = spec;
+        let BatchSpec { format, rule, max_answer } = spec;
         let (table, resting, tasks) = Default::default();
-        Self(Arc::new(Shared { ways, format, rule, timeout, max_answer, table, resting, stats, tasks, zero: Instant::now() }))
+        Self(Arc::new(Shared { ways, format, rule, max_answer, table, resting, stats, tasks, zero: Instant::now() }))
     }
 }
 
@@ -118,7 +116,7 @@ impl Shared {
                 return Err(Box::new(call));
             }
         };
-        let ends = after(Instant::now(), call.deadline);
+        let ends = Ends::of(&call);
         let (sender, verdict) = oneshot::channel();
         let joined = self.table.lock().join(group, &rule, coming, (call, part, ends, sender));
         match joined {
@@ -126,7 +124,7 @@ impl Shared {
                 if let Some(begun) = begun {
                     self.tasks.spawn(run::drive(self.clone(), begun));
                 }
-                Ok(Waiting { shared: self.clone(), place, id, ends, verdict })
+                Ok(Waiting { shared: self.clone(), place, id, ends: ends.alone, verdict })
             }
             Err((reason, call)) => {
                 self.stats.alone(reason);
@@ -159,6 +157,9 @@ impl Shared {
         let well = ended.is_well();
         if !well {
             self.stats.failed();
+        }
+        if ended.is_about_callers() {
+            return;
         }
         if self.resting.lock().note(self.now(), well) {
             let why = match ended {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use farthing_policy::batch::Alone;
 use farthing_types::{
-    Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Reply, Span, TraceContext,
+    Batch, BatchAnswer, BatchPart, Body, Call, CallReport, CallSink, Claim, Failure, FailureKind, Priority, Reply, Reserved, Span,
+    TraceContext,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
@@ -18,6 +19,7 @@ use super::Shared;
 use super::fate::{Ended, Fate, fates};
 use super::format::{Broken, Joined, Part};
 use super::headers;
+use super::reserved::Share;
 use super::table::{Begun, Flushed, Member, Place};
 use crate::Origin;
 use crate::client::TRACE_PARENT;
@@ -87,7 +89,7 @@ async fn send(shared: &Arc<Shared>, Flushed { mut members, reason }: Flushed) {
         return;
     }
     shared.stats.flushed(reason, members.len());
-    let mut running = Running::new(shared, members, (shared.ways.once.clone(), shared.timeout));
+    let mut running = Running::new(shared, members, shared.ways.once.clone());
     let ended = running.call().await;
     running.conclude(ended);
 }
@@ -98,8 +100,6 @@ pub struct Running<'a> {
     members: Vec<Member>,
     /// Who is called.
     origin: Arc<dyn Origin>,
-    /// How long the call may take.
-    timeout: Span,
     attempts: Arc<Attempts>,
     /// Of the members, where they are recorded.
     spans: Box<[Option<TraceContext>]>,
@@ -107,13 +107,15 @@ pub struct Running<'a> {
     request_bytes: u64,
 }
 
-/// The reports of a batch call. Tokens that limits reserved for it stay reserved: whose they were is not known when it ends.
+/// The reports of a batch call.
 #[derive(Default)]
 struct Attempts {
     reports: Mutex<Vec<CallReport>>,
     /// The span of the first; `None` where none is recorded.
     first: Option<TraceContext>,
     waited: Mutex<Span>,
+    /// What is to be told the tokens of the last; earlier ones may have used all that was reserved for them.
+    reserved: Mutex<Option<Box<dyn Reserved>>>,
 }
 
 impl CallSink for Attempts {
@@ -125,6 +127,11 @@ impl CallSink for Attempts {
         *self.waited.lock() += span;
     }
 
+    fn reserved(&self, tokens: Box<dyn Reserved>) {
+        let before = self.reserved.lock().replace(tokens);
+        drop(before);
+    }
+
     fn span(&self) -> Option<TraceContext> {
         let made = self.reports.lock().len();
         Some(self.first?.attempt(u16::try_from(made).unwrap_or(u16::MAX)))
@@ -132,11 +139,11 @@ impl CallSink for Attempts {
 }
 
 impl<'a> Running<'a> {
-    /// Before the call, which `origin` answers within `timeout`.
-    pub fn new(shared: &'a Arc<Shared>, members: Vec<Member>, (origin, timeout): (Arc<dyn Origin>, Span)) -> Self {
+    /// Before the call, which `origin` answers.
+    pub fn new(shared: &'a Arc<Shared>, members: Vec<Member>, origin: Arc<dyn Origin>) -> Self {
         let spans: Box<[_]> = members.iter().map(|member| member.call.sink.span()).collect();
         let attempts = Arc::new(Attempts { first: Batch::span(&spans).map(|(_, span)| span), ..Attempts::default() });
-        Self { shared, members, origin, timeout, attempts, spans, answer: None, request_bytes: 0 }
+        Self { shared, members, origin, attempts, spans, answer: None, request_bytes: 0 }
     }
 
     /// Makes the call.
@@ -217,22 +224,21 @@ impl<'a> Running<'a> {
         })
     }
 
-    /// It matters as much as the member that matters most, waits no longer than the least patient, and takes the tokens of all.
+    /// It matters as much as the member that matters most, waits for its turn as long as the most patient, and takes the tokens of all.
     fn claim(&self) -> Claim {
         let claims = || self.members.iter().map(|member| member.call.claim);
         Claim {
             priority: claims().map(|claim| claim.priority).min().unwrap_or(Priority::Medium),
-            patience: claims().map(|claim| claim.patience).min().unwrap_or_default(),
+            patience: claims().map(|claim| claim.patience).max().unwrap_or_default(),
             // What is not told is missing from it, as from a call's own.
             tokens: claims().any(|claim| claim.tokens.is_some()).then(|| claims().filter_map(|claim| claim.tokens).sum()),
         }
     }
 
-    /// How long the call may take: no longer than any member can wait.
+    /// How long the call may take: who cannot wait so long has gone by then, and breaks it off for nobody.
     fn time(&self) -> Span {
-        let ends = self.members.iter().map(|member| member.ends).min();
-        let left = ends.map_or(Span::ZERO, |ends| ends.saturating_duration_since(Instant::now()));
-        self.timeout.min(left)
+        let ends = self.members.iter().map(|member| member.ends.together).max();
+        ends.map_or(Span::ZERO, |ends| ends.saturating_duration_since(Instant::now()))
     }
 
     fn conclude(mut self, ended: Ended) {
@@ -248,6 +254,8 @@ impl<'a> Running<'a> {
         let attempts: Box<[CallReport]> = std::mem::take(&mut *self.attempts.reports.lock()).into();
         let waited = std::mem::take(&mut *self.attempts.waited.lock());
         let members = std::mem::take(&mut self.members);
+        let reserved = self.attempts.reserved.lock().take();
+        let mut shares = reserved.map(|whole| Share::of(whole, members.len())).unwrap_or_default().into_iter();
         let Some(id) = members.first().map(|member| member.call.id) else { return };
         let weights = members.iter().map(|member| member.part.weight).collect();
         let batch = Batch::new(id, (weights, self.request_bytes), attempts, self.answer.take());
@@ -256,6 +264,9 @@ impl<'a> Running<'a> {
             let Member { call, verdict, .. } = member;
             if !waited.is_zero() {
                 call.sink.waited(waited);
+            }
+            if let Some(share) = shares.next() {
+                call.sink.reserved(Box::new(share));
             }
             report(&call, (&batch, index), fate.status());
             let (reason, way) = match fate {

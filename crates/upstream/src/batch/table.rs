@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::format::Part;
 use super::run::Verdict;
+use crate::client::after;
 
 /// Groups that are told apart; calls of further ones go alone.
 const MAX_GROUPS: usize = 4_096;
@@ -31,10 +32,29 @@ pub struct Member {
     pub call: Call,
     /// What it puts into the batch.
     pub part: Part,
-    /// When it must have ended.
-    pub ends: Instant,
+    /// When it must have ended where it is made alone, and together with others.
+    pub ends: Ends,
     /// Where its verdict goes.
     pub verdict: oneshot::Sender<Verdict>,
+}
+
+/// When a member must have ended.
+#[derive(Clone, Copy)]
+pub struct Ends {
+    /// Made alone: whoever waits for it does not wait longer.
+    pub alone: Instant,
+    /// Made together with others, of whom one may wait longer.
+    pub together: Instant,
+}
+
+impl Ends {
+    /// Of a call that is made now.
+    pub fn of(call: &Call) -> Self {
+        let now = Instant::now();
+        let alone = after(now, call.deadline);
+        let together = call.batch.as_ref().map_or(alone, |terms| after(now, terms.lasts.max(call.deadline)));
+        Self { alone, together }
+    }
 }
 
 /// A batch that was gathered.
@@ -97,7 +117,7 @@ pub struct Coming {
 }
 
 /// A member that is to be added, but for its place.
-pub type Newcomer = (Call, Part, Instant, oneshot::Sender<Verdict>);
+pub type Newcomer = (Call, Part, Ends, oneshot::Sender<Verdict>);
 
 /// Where a member was put: its batch, its id, and what drives the batch when it is the first.
 pub type Joined = (Place, u64, Option<Begun>);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use farthing_policy::routing::{Measured, Measures, Noted, RoutedBy};
 use farthing_types::{CallReport, CallSink, MappedAnswer, Money, Reserved, Routed, Span, Time, TraceContext};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::mapping::Mapping;
 use crate::adapter::{Adapter, RequestMap};
@@ -61,6 +62,8 @@ pub(super) struct Running {
     pub(super) request: RequestMap,
     /// Its answers are read before they are handed on.
     pub(super) reads: bool,
+    /// Its calls wait for their turn under limits of the provider before it is asked.
+    pub(super) gated: bool,
     quality: f64,
     health: Vec<Arc<Health>>,
     measures: Mutex<Measures>,
@@ -76,7 +79,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn new(leg: Leg) -> Self {
         let Leg { provider, upstream, quality, adapter: Adapter { request, answer }, breaker } = leg;
-        let reads = answer.reads();
+        let (reads, gated) = (answer.reads(), upstream.is_gated());
         let mut health = vec![upstream.health().clone()];
         let mut origin = upstream.leg().clone();
         if reads {
@@ -89,6 +92,7 @@ impl Running {
             origin,
             request,
             reads,
+            gated,
             quality,
             health,
             measures: Mutex::default(),
@@ -172,16 +176,23 @@ pub(super) struct LegSink {
     reads: bool,
     held: Mutex<Option<CallReport>>,
     complete: Mutex<Option<f64>>,
+    /// Rung when a limit has given the attempt its turn.
+    turn: Notify,
 }
 
 impl LegSink {
     pub(super) fn new(inner: Arc<dyn CallSink>, routed: Routed, reads: bool) -> Arc<Self> {
-        Arc::new(Self { inner, routed, reads, held: Mutex::default(), complete: Mutex::default() })
+        Arc::new(Self { inner, routed, reads, held: Mutex::default(), complete: Mutex::default(), turn: Notify::new() })
     }
 
     /// The share of required fields that the answer has, where it was looked at.
     pub(super) fn complete(&self) -> Option<f64> {
         *self.complete.lock()
+    }
+
+    /// Resolves, once, when a limit of the provider has given the attempt its turn.
+    pub(super) async fn turn(&self) {
+        self.turn.notified().await;
     }
 
     /// Hands on the report that waits; its answer is not read any more.
@@ -205,6 +216,7 @@ impl CallSink for LegSink {
     }
     fn reserved(&self, tokens: Box<dyn Reserved>) {
         self.inner.reserved(tokens);
+        self.turn.notify_one();
     }
     fn span(&self) -> Option<TraceContext> {
         self.inner.span()

@@ -6,7 +6,9 @@ mod mapping;
 use std::sync::Arc;
 
 use farthing_policy::routing::{self, Candidate, Chosen, Noted, RoutedBy, Weights};
-use farthing_types::{Body, Call, Draw, DrawKind, Failure, FailureKind, Priority, Reply, RouteTerms, Routed, Time};
+use farthing_types::{
+    Body, Call, Claim, Draw, DrawKind, Failure, FailureKind, LimitWhy, Limited, Priority, Reply, RouteTerms, Routed, Span, Time,
+};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, select_all};
 use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
@@ -55,7 +57,8 @@ pub struct RouterReport {
 /// A call that fails goes to the next at once where no byte of it was sent, or where it may be made again. What fails: no answer, 401, 402, 403, 408,
 /// 429, 5xx, and an answer that cannot be brought into the route's shape. Each provider gets a call once. A provider whose breaker is open gets none;
 /// when its cool-down is over one call that may be made again tries it, and waits no longer than three times what it usually takes, two seconds at
-/// most. Who has waited for a provider so long when its breaker opens stops waiting.
+/// most. Who has waited for a provider so long when its breaker opens stops waiting. A provider whose own limit gave no turn in time has not been asked,
+/// and is thought no worse of.
 ///
 /// No credential of a client and no condition on a copy reaches a provider: they are about one, not about several.
 #[derive(Clone)]
@@ -248,7 +251,7 @@ impl<'a> Round<'a> {
         let sink = LegSink::new(self.call.sink.clone(), routed, leg.reads);
         call.sink = sink.clone();
         let began = Instant::now();
-        let result = self.waited(leg, call, chosen.by).await;
+        let result = self.waited(leg, call, (chosen.by, &sink)).await;
         sink.release();
         let took = result.is_ok().then(|| began.elapsed());
         let unmapped = matches!(&result, Err(failure) if failure.kind == FailureKind::Unmapped);
@@ -259,32 +262,65 @@ impl<'a> Round<'a> {
     }
 
     /// Waits for the answer for as long as that makes sense where another provider can be asked.
-    async fn waited(&mut self, leg: &Running, call: Call, by: RoutedBy) -> Result<Reply, Failure> {
-        let began = Instant::now();
+    async fn waited(&mut self, leg: &Running, call: Call, (by, sink): (RoutedBy, &LegSink)) -> Result<Reply, Failure> {
+        let claim = call.claim;
         let fetching = leg.origin.fetch(call);
         let Some(until) = self.until(leg, by) else { return fetching.await };
-        let mut opens: Vec<_> = leg.health().iter().map(|health| Box::pin(health.opens())).collect();
-        opens.iter_mut().for_each(|opens| _ = opens.as_mut().enable());
-        let opened = async {
-            select_all(opens).await;
-            // Who is answered as usual is answered all the same, and paid for.
-            sleep_until(after(began, leg.patience())).await;
-        };
-        let left = {
-            let (mut fetching, opened) = (std::pin::pin!(fetching), std::pin::pin!(opened));
-            tokio::select! {
-                biased;
-                result = &mut fetching => return result,
-                () = opened => false,
-                () = sleep_until(until) => true,
-            }
+        let left = match self.patient(leg, fetching, (by, sink, until)).await {
+            Ok(result) => return result,
+            Err(left) => left,
         };
         // What is given up has no outcome of its own.
-        if left {
-            leg.health().iter().for_each(|health| health.given_up());
-            return Err(Failure::sent(FailureKind::Timeout, format!("provider {}: no answer while another could be asked", leg.provider)));
+        Err(match left {
+            Left::Queue if by == RoutedBy::Trial => {
+                leg.health().iter().for_each(|health| health.put_off());
+                no_turn(leg, claim)
+            }
+            Left::Queue => no_turn(leg, claim),
+            Left::Late => {
+                leg.health().iter().for_each(|health| health.given_up());
+                Failure::sent(FailureKind::Timeout, format!("provider {}: no answer while another could be asked", leg.provider))
+            }
+            Left::Broken => Failure::sent(FailureKind::Broken, format!("provider {}: its breaker opened while it was asked", leg.provider)),
+            Left::Shut => {
+                Failure::unsent(FailureKind::BreakerOpen, format!("provider {}: its breaker opened before it was asked", leg.provider))
+            }
+        })
+    }
+
+    /// The answer, or why it is not waited for. A provider has its time from when its limit has given the call its turn.
+    async fn patient(
+        &mut self,
+        leg: &Running,
+        mut fetching: BoxFuture<'static, Result<Reply, Failure>>,
+        (by, sink, mut until): (RoutedBy, &LegSink, Instant),
+    ) -> Result<Result<Reply, Failure>, Left> {
+        let mut opens: Vec<_> = leg.health().iter().map(|health| Box::pin(health.opens())).collect();
+        opens.iter_mut().for_each(|opens| _ = opens.as_mut().enable());
+        let mut opens = select_all(opens);
+        let (began, mut opened) = (Instant::now(), false);
+        let mut asked = (!leg.gated).then_some(began);
+        loop {
+            let usual = after(asked.unwrap_or(began), leg.patience());
+            tokio::select! {
+                biased;
+                result = &mut fetching => return Ok(result),
+                () = sink.turn(), if asked.is_none() => {
+                    asked = Some(Instant::now());
+                    let Some(later) = self.until(leg, by) else { return Ok(fetching.await) };
+                    until = later;
+                }
+                _ = &mut opens, if !opened => {
+                    opened = true;
+                    if asked.is_none() {
+                        return Err(Left::Shut);
+                    }
+                }
+                // Who is answered as usual is answered all the same, and paid for.
+                () = sleep_until(usual), if opened => return Err(Left::Broken),
+                () = sleep_until(until) => return Err(if asked.is_some() { Left::Late } else { Left::Queue }),
+            }
         }
-        Err(Failure::sent(FailureKind::Broken, format!("provider {}: its breaker opened while it was asked", leg.provider)))
     }
 
     /// Until when this provider is waited for before another is asked; `None` where no other can be.
@@ -322,6 +358,24 @@ fn is_told(result: &Result<Reply, Failure>) -> bool {
         failure.kind,
         FailureKind::BreakerOpen | FailureKind::Refused | FailureKind::RateLimited | FailureKind::RequestBody | FailureKind::LeaderGone
     )
+}
+
+/// Why an answer is not waited for.
+enum Left {
+    /// The provider's own limit had no turn for the call.
+    Queue,
+    /// It was asked and took too long.
+    Late,
+    /// Its breaker opened after it was asked.
+    Broken,
+    /// Its breaker opened before it was asked.
+    Shut,
+}
+
+/// The provider was not asked: its own limit kept the call.
+fn no_turn(leg: &Running, Claim { priority, patience, .. }: Claim) -> Failure {
+    let limited = Limited { retry_after: Span::ZERO, priority, patience, why: LimitWhy::Deadline };
+    Failure::limited(limited, format!("provider {}: its limit had no turn for this call while another could be asked", leg.provider))
 }
 
 fn nobody(route: &str, unfit: Option<Unfit>) -> Failure {

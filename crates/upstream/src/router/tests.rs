@@ -1,13 +1,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use farthing_types::{CallId, CallReport, CallSink, Claim, Money, Purpose, RealClock, Span};
+use farthing_types::{CallId, CallReport, CallSink, Claim, Money, Purpose, RealClock, Reserved, Span};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use super::*;
 use crate::adapter::{Adapter, AnswerMap, RequestMap};
-use crate::{BreakerSpec, UpstreamSpec, around};
+use crate::{BreakerSpec, Gate, Gated, Slot, Turn, UpstreamSpec, around};
 
 /// What a provider does with a call.
 #[derive(Clone, Copy)]
@@ -16,6 +16,8 @@ enum Does {
     Refuses,
     Breaks,
     Hangs,
+    /// Answers after so long.
+    Slow(Span),
 }
 
 struct Fake {
@@ -34,7 +36,7 @@ impl Origin for Wire {
             fake.asked.fetch_add(1, Ordering::Relaxed);
             fake.heads.lock().push((call.target.to_string(), call.headers.clone()));
             let does = *fake.does.lock();
-            sleep(fake.takes).await;
+            sleep(if let Does::Slow(takes) = does { takes } else { fake.takes }).await;
             let told = |status, failure, sent| call.sink.attempt(CallReport { failure, sent, ..CallReport::only(&call, name, status) });
             match does {
                 Does::Answers(status, body) => {
@@ -49,6 +51,10 @@ impl Origin for Wire {
                 Does::Breaks => {
                     told(None, Some(FailureKind::Broken), true);
                     Err(Failure::sent(FailureKind::Broken, "broke"))
+                }
+                Does::Slow(_) => {
+                    told(Some(StatusCode::OK), None, true);
+                    Ok(Reply { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::full("{}") })
                 }
                 Does::Hangs => {
                     sleep(Span::from_secs(3_600)).await;
@@ -72,11 +78,45 @@ struct World {
     fakes: Vec<Arc<Fake>>,
     router: Router,
     reports: Arc<Reports>,
+    /// How long the first provider's limit takes for a turn.
+    line: Arc<Mutex<Span>>,
 }
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
+/// A limit that gives turns one after the other, each after so long.
+struct Narrow(Arc<Mutex<Span>>, Arc<tokio::sync::Mutex<()>>);
+
+struct Nothing;
+
+impl Slot for Nothing {
+    fn unsent(self: Box<Self>) {}
+}
+
+impl Reserved for Nothing {
+    fn used(self: Box<Self>, _tokens: u64) {}
+}
+
+impl Gate for Narrow {
+    fn enter(&self, _call: &Call, patience: Span) -> BoxFuture<'static, Result<Turn, Failure>> {
+        let (takes, line) = (*self.0.lock(), self.1.clone());
+        let turn = async move {
+            let _place = line.lock().await;
+            sleep(takes).await;
+            Turn { slot: Box::new(Nothing), reserved: Box::new(Nothing) }
+        };
+        async move { tokio::time::timeout(patience, turn).await.map_err(|_| Failure::unsent(FailureKind::RateLimited, "no turn")) }.boxed()
+    }
+    fn rest(&self, _payer: Option<&farthing_types::Tenant>, _span: Span) {}
+}
+
 fn world(adapters: Vec<Adapter>) -> World {
+    limited(adapters, None)
+}
+
+/// The first provider has a limit whose turns take so long.
+fn limited(adapters: Vec<Adapter>, takes: Option<Span>) -> World {
+    let (limited, line) = (takes.is_some(), Arc::new(Mutex::new(takes.unwrap_or_default())));
     let fakes: Vec<_> = adapters
         .iter()
         .map(|_| {
@@ -90,7 +130,11 @@ fn world(adapters: Vec<Adapter>) -> World {
         .collect();
     let leg = |(place, adapter): (usize, Adapter)| {
         let name = NAMES[place];
-        let spec = UpstreamSpec::new(name, "http://provider.test".parse().unwrap());
+        let gate = limited
+            .then(|| line.clone())
+            .filter(|_| place == 0)
+            .map(|takes| Gated { gate: Arc::new(Narrow(takes, Arc::default())), by_payer: false });
+        let spec = UpstreamSpec { gate, ..UpstreamSpec::new(name, "http://provider.test".parse().unwrap()) };
         let upstream = around(Arc::new(Wire(fakes[place].clone(), name)), spec, Arc::new(RealClock::default()));
         Leg { provider: name.into(), upstream, quality: 1.0, adapter, breaker: BreakerSpec::default() }
     };
@@ -103,7 +147,7 @@ fn world(adapters: Vec<Adapter>) -> World {
         credential_headers: ["authorization", "x-api-key", "cookie", "x-provider-key"].map(HeaderName::from_static).to_vec(),
         credential_parameters: vec!["appid".into()],
     };
-    World { fakes, router: Router::new(legs, spec), reports: Arc::default() }
+    World { fakes, router: Router::new(legs, spec), reports: Arc::default(), line }
 }
 
 fn plain() -> World {
@@ -215,6 +259,48 @@ async fn nobody_waits_for_a_provider_that_is_left_alone() {
     world.told();
     assert_eq!(world.ask(Method::GET).await, Ok(200));
     assert_eq!(world.told()[0].0, "a", "back after a trial, and thought well of again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_is_thought_no_worse_of_for_who_waits_in_the_line_of_its_limit() {
+    let world = limited(vec![Adapter::default(), Adapter::default()], Some(Span::from_secs(3_600)));
+    let asks = (0..30).map(|_| world.router.fetch(Call { deadline: Span::from_secs(2), ..world.call(Method::GET) }));
+    let came = futures_util::future::join_all(asks).await;
+    assert!(came.iter().all(|came| came.as_ref().is_ok_and(|reply| reply.status == 200)), "{came:?}");
+    assert_eq!(world.asked(), [0, 30]);
+    let leg = &world.router.report().legs[0];
+    assert_eq!((leg.breaker, leg.failed, leg.measured.errors), (crate::BreakerState::Closed, 0, 0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_has_its_time_from_when_its_limit_gives_the_turn() {
+    // Of two seconds one is for another provider. Nobody who has a turn within the first is cut short, though what it takes goes beyond.
+    let world = limited(vec![Adapter::default(), Adapter::default()], Some(Span::from_millis(90)));
+    world.does(0, Does::Slow(Span::from_millis(400)));
+    let asks = (0..30).map(|_| world.router.fetch(Call { deadline: Span::from_secs(2), ..world.call(Method::GET) }));
+    let came = futures_util::future::join_all(asks).await;
+    assert!(came.iter().all(|came| came.as_ref().is_ok_and(|reply| reply.status == 200)), "{came:?}");
+    assert_eq!(world.asked(), [11, 19], "a turn each 90 ms for one second");
+    let leg = &world.router.report().legs[0];
+    assert_eq!((leg.breaker, leg.failed), (crate::BreakerState::Closed, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_its_limit_keeps_waiting_leaves_the_provider_alone_for_another_while() {
+    let world = limited(vec![Adapter::default(), Adapter::default()], Some(Span::from_millis(20)));
+    world.does(0, Does::Refuses);
+    let asks = (0..30).map(|_| world.ask(Method::GET));
+    assert!(futures_util::future::join_all(asks).await.iter().all(|came| *came == Ok(200)));
+    let breaker = |world: &World| world.router.report().legs[0].breaker;
+    assert_eq!(breaker(&world), crate::BreakerState::Open);
+    *world.line.lock() = Span::from_secs(3_600);
+    sleep(Span::from_secs(6)).await;
+    let (before, began) = (world.asked(), Instant::now());
+    for _ in 0..100 {
+        assert_eq!(world.ask(Method::GET).await, Ok(200));
+    }
+    assert_eq!(world.asked()[0], before[0]);
+    assert!(began.elapsed() < Span::from_secs(4), "one of them waited for a turn: {:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

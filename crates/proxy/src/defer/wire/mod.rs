@@ -99,6 +99,13 @@ pub struct Line {
     pub request_id: Option<String>,
 }
 
+impl Line {
+    /// Whether the provider did not come to do what was asked: it may go well a moment later, and nothing was refused.
+    pub fn has_not_run(&self) -> bool {
+        self.status.is_server_error() || matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+    }
+}
+
 /// What goes out first of a batch.
 pub enum First {
     /// A file, to which the [`order`] then points.

@@ -120,3 +120,19 @@ async fn members_that_failed_are_made_again_only_when_they_are_few() {
         assert_eq!(world.provider.calls(), if again { 1 + failing } else { 1 });
     }
 }
+
+/// Else many calls would be made of one that was too many.
+#[tokio::test(start_paused = true)]
+async fn who_is_told_to_slow_down_goes_on_in_batches() {
+    for (status, rests) in [(429, 0), (401, 0), (503, 1)] {
+        let world = World::new(rest(), rule(), 1, Provider::new(move |_, _| Answer::Reply(status, "no".to_owned())));
+        for _ in 0..3 {
+            for told in world.all(&["/0", "/1", "/2", "/3", "/4"]).await {
+                assert_eq!(told, Ok((status, "no".to_owned())));
+            }
+        }
+        assert_eq!((world.provider.targets(), world.stats.rests()), (vec!["/batch".to_owned(); 3], rests), "{status}");
+        world.all(&["/0", "/1", "/2", "/3", "/4"]).await;
+        assert_eq!(world.provider.calls(), if rests == 0 { 4 } else { 8 }, "{status}");
+    }
+}

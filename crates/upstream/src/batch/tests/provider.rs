@@ -171,8 +171,8 @@ impl World {
         };
         let upstream = around(Arc::new(Wire(provider.clone())), spec, Arc::new(RealClock::default()));
         let stats = Arc::new(BatchStats::default());
-        let spec = BatchSpec { format, rule, timeout: Span::from_secs(5), max_answer: 1_000_000 };
-        Self { batcher: Batcher::new(upstream.ways(), spec, stats.clone()), provider, stats, ids: AtomicUsize::new(0) }
+        let spec = BatchSpec { format, rule, max_answer: 1_000_000 };
+        Self { batcher: Batcher::new(upstream.ways(Span::from_secs(5)), spec, stats.clone()), provider, stats, ids: AtomicUsize::new(0) }
     }
 
     /// A call of tenant `t` that may be batched, and where its attempts are reported.
@@ -193,7 +193,7 @@ impl World {
             headers,
             body: Body::full(body.to_owned()),
             deadline: Span::from_secs(60),
-            batch: Some(BatchTerms { owner: "t".into(), patience: Span::from_secs(60), window: None }),
+            batch: Some(BatchTerms { owner: "t".into(), patience: Span::from_secs(60), lasts: Span::from_secs(60), window: None }),
             routing: None,
             repeatable: false,
             claim: farthing_types::Claim::default(),
