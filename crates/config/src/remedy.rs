@@ -55,6 +55,9 @@ pub fn remedy(reason: UncachedReason, route: &Route) -> Remedy {
         UncachedReason::FleetUnheard => none(
             "nothing is heard of the other instances, so answers with tags may have been purged: see farthing status, and fleet.on_partition",
         ),
+        UncachedReason::Doubted => {
+            set("stale_budget", "requests said that answers had changed: a larger budget of stale answers lets copies be doubted later")
+        }
         UncachedReason::Tags => none("the answers have more, longer or other tags than can be purged by: see docs/invalidation.md"),
         UncachedReason::SoftError => set("cacheable_if", "answers did not meet the conditions: widen them where such answers may be kept"),
         UncachedReason::Personal => set("pii", "requests or answers with personal fields are never kept"),

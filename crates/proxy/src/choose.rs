@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TtlInput};
+use farthing_contract::features::{Doubt, HeadFacts, KeyStats, RouteStats, TtlInput};
 use farthing_contract::log;
 use farthing_freshness::entry::{MAX_VARIANTS, VariantTtl};
 use farthing_policy::{Champion, Decided, Plan, TtlDecision};
@@ -22,6 +22,8 @@ pub struct Chosen {
     pub variants: Vec<VariantTtl>,
     /// The logged decision of the variant in force.
     pub decision: Option<DecisionId>,
+    /// When the entry is doubted; never where there are several TTLs, each with a doubt of its own.
+    pub doubt: Doubt,
 }
 
 /// What a choice is made from.
@@ -63,8 +65,9 @@ impl State {
     fn choose_plain(&self, occasion: &Occasion<'_>, plan: &Plan) -> Chosen {
         let decided = self.decide_ttl(occasion, plan, "");
         let challenger = self.score(occasion, &decided);
+        let doubt = if challenger.is_none() { decided.acting.choice.value.doubt } else { Doubt::NEVER };
         let (ttl, decision) = self.note_choice(occasion, decided, "");
-        let mut chosen = Chosen { variants: vec![ttl], decision: Some(decision) };
+        let mut chosen = Chosen { variants: vec![ttl], decision: Some(decision), doubt };
         if let Some((ttl, id)) = challenger {
             chosen.variants.push(ttl);
             let flight = occasion.flight;

@@ -64,7 +64,11 @@ pub fn look_up(state: &State, planned: &mut Planned) -> Found {
     if planned.control == CacheControl::Refresh {
         return missing(planned, Some(entry), UncachedReason::RequestDirective);
     }
-    judge_as_of(planned, entry, silent)
+    let judged = Judged::new(&entry, planned.variant_name(), entry.soft_purged());
+    let verdict = judged_now(route, &planned.facts, (&entry, &judged), (at, silent));
+    // The entry was looked for under the same lock.
+    let verdict = if noted.doubted { verdict.held_back(&judged, &route.rules, UncachedReason::Doubted) } else { verdict };
+    found(planned, entry, verdict)
 }
 
 /// Notes a request that the cache was not asked for; a lookup notes by itself.
@@ -88,16 +92,9 @@ pub fn judged_now(
 ) -> Verdict {
     let verdict = judged_heard(route, facts, judged, at);
     if route.hearing.as_ref().is_some_and(|hearing| hearing.doubts(entry, (at, silent))) {
-        return held_back(route, judged, verdict, UncachedReason::FleetUnheard);
+        return verdict.held_back(judged, &route.rules, UncachedReason::FleetUnheard);
     }
     verdict
-}
-
-/// Nothing that would be served is; only a call that fails may be answered with it.
-fn held_back(route: &RouteState, judged: &Judged<'_>, usual: Verdict, reason: UncachedReason) -> Verdict {
-    let (Verdict::Fresh { age, .. } | Verdict::StaleWhileRevalidate { age, .. }) = usual else { return usual };
-    let stands_in = !route.rules.stale_if_error.is_zero() && !judged.facts.must_revalidate;
-    if stands_in { Verdict::StaleIfError { age, reason } } else { Verdict::Revalidate { reason } }
 }
 
 fn judged_heard(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, at: Time) -> Verdict {
@@ -131,7 +128,7 @@ fn judged_uncut(route: &RouteState, facts: &RequestFacts, judged: &Judged<'_>, a
     let Some(cautious) = route.cautious() else { return usual };
     match (usual, verdict(judged, facts, &cautious, at)) {
         (_, strict @ Verdict::Fresh { .. }) => strict,
-        (usual, _) => held_back(route, judged, usual, UncachedReason::EventsDown),
+        (usual, _) => usual.held_back(judged, &route.rules, UncachedReason::EventsDown),
     }
 }
 
@@ -144,7 +141,12 @@ pub fn judge(planned: &Planned, entry: Arc<Cached>) -> Found {
 /// As [`judge`], of an entry that was looked for after it was asked whether the fleet is silent.
 pub fn judge_as_of(planned: &Planned, entry: Arc<Cached>, silent: bool) -> Found {
     let judged = Judged::new(&entry, planned.variant_name(), entry.soft_purged());
-    match judged_now(&planned.account.route, &planned.facts, (&entry, &judged), (planned.account.at, silent)) {
+    let verdict = judged_now(&planned.account.route, &planned.facts, (&entry, &judged), (planned.account.at, silent));
+    found(planned, entry, verdict)
+}
+
+fn found(planned: &Planned, entry: Arc<Cached>, verdict: Verdict) -> Found {
+    match verdict {
         Verdict::Fresh { age, left } => Found::Usable(Usable { entry, age, left: Ok(left) }),
         Verdict::StaleWhileRevalidate { age, past } => Found::Usable(Usable { entry, age, left: Err(past) }),
         _ if planned.account.method == Method::HEAD => Found::Bypass(UncachedReason::Expired),

@@ -384,6 +384,9 @@ impl State {
             self.exempt(key, &mut learned);
             end.entered = Some(learned.entered);
         }
+        if chosen.doubt.is_possible() {
+            self.set_doubt(key, chosen.doubt, &mut learned);
+        }
         let pays = chosen.variants.is_empty() || chosen.variants.iter().any(|v| !v.ttl.is_zero());
         if !pays && !answer.facts.has_validator() {
             return (Err(UncachedReason::NotWorth), end);

@@ -229,6 +229,9 @@ impl Shortcut {
         let heard = (at, self.account.route.is_silent(at));
         let judged = Judged::new(entry, "", entry.soft_purged());
         let Verdict::Fresh { age, left } = judged_now(&self.account.route, &self.facts, (entry, &judged), heard) else { return None };
+        if self.account.route.would_doubt(&entry.stats(), at) {
+            return None;
+        }
         let usable = Usable { entry: Arc::clone(entry), age, left: Ok(left) };
         (!is_due_ahead(state, &self.account, &usable, left)).then_some(usable)
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use farthing_cache::{CacheEvents, EndReason, EntryEnd};
-use farthing_contract::features::{KeyStats, RouteStats};
+use farthing_contract::features::{Doubt, KeyStats, RouteStats};
 use farthing_types::{KeyHash, Time};
 
 use crate::experiments::expected_stale;
@@ -38,7 +38,7 @@ impl Numbered {
     }
     fn enter(&mut self, key: KeyHash, known: bool) -> Noted {
         self.entered += 1;
-        Noted { seq: self.entered, key, known, place: 0 }
+        Noted { seq: self.entered, key, known, place: 0, doubted: false }
     }
     /// Notes a fetched body. Whoever hands over `stats` holds their lock.
     fn fetched(&mut self, (key, stats): (KeyHash, &mut KeyStats), hash: u64, at: Time) -> (Option<Observed>, Noted) {
@@ -60,6 +60,8 @@ pub struct Noted {
     pub known: bool,
     /// Of a request: its place among those that are seen ([`Seen`]).
     pub place: u64,
+    /// Of a request: whether the key's copy is doubted now.
+    pub doubted: bool,
 }
 
 /// What a fetch taught.
@@ -91,12 +93,16 @@ impl RouteState {
     /// Notes a request in the statistics of the route and of the key. Whoever hands over `stats` holds their lock, so both see
     /// their events in one order.
     pub fn note_request(&self, (key, stats): (KeyHash, &mut KeyStats), (now, how): (Time, How)) -> Noted {
-        let (known, new, before) = (stats.is_known(), stats.fetches() == 0, *stats);
-        stats.on_request(now);
+        let (known, before) = (stats.is_known(), *stats);
         let mut live = self.stats.lock();
-        live.stats.on_request(now, new);
+        let doubted = live.stats.on_request_of(stats, now);
         let place = live.seen.note(now, key, &before, how);
-        Noted { place, ..live.enter(key, known) }
+        Noted { place, doubted, ..live.enter(key, known) }
+    }
+
+    /// Whether a request at `now` would find the copy of these statistics doubted.
+    pub fn would_doubt(&self, stats: &KeyStats, now: Time) -> bool {
+        stats.doubt().is_possible() && self.stats.lock().stats.would_doubt(stats, now)
     }
 }
 
@@ -118,6 +124,17 @@ impl State {
             stats.exempt_from_steering();
             (observed, Entered { noted, at, hash, steers: false })
         })
+    }
+
+    /// When the copy just fetched is doubted, unless another fetch came in between.
+    pub fn set_doubt(&self, key: KeyHash, doubt: Doubt, learned: &mut Learned) {
+        let of = learned.key;
+        learned.key.set_doubt(doubt);
+        self.cache.update_key_stats(key, |stats| {
+            if stats.same_fetch(&of) {
+                stats.set_doubt(doubt);
+            }
+        });
     }
 
     /// Exempts the copy just fetched from steering, unless another fetch came in between.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_contract::features::TtlInput;
+use farthing_contract::features::{Doubt, TtlInput};
 use farthing_policy::{Guarded, Levels, TtlParams};
 use farthing_types::{By, Span, VirtualClock};
 
@@ -19,25 +19,32 @@ pub struct Decided<'a> {
     pub predicted: u64,
     /// Decisions that a rule made.
     pub by_rule: u64,
+    doubt: Doubt,
 }
 
 impl<'a> Decided<'a> {
     /// `params` in the order of the trace's routes. The clock stands still, so nothing is ever late.
     pub fn new(levels: &'a Levels, params: Vec<TtlParams>) -> Self {
         let guarded = Guarded::new(Arc::new(VirtualClock::default()), Span::from_secs(1), Span::from_secs(1));
-        Self { guarded, levels, params, predicted: 0, by_rule: 0 }
+        Self { guarded, levels, params, predicted: 0, by_rule: 0, doubt: Doubt::NEVER }
     }
 }
 
 impl Chooser for Decided<'_> {
     fn ttl(&mut self, event: &Event, input: &TtlInput<'_>) -> Span {
+        self.doubt = Doubt::NEVER;
         let Some(params) = self.params.get(usize::from(event.route)) else { return Span::ZERO };
         let choice = self.guarded.decide(self.levels, params, input).choice;
         match choice.by {
             By::Model(_) | By::Table(_) => self.predicted += 1,
             _ => self.by_rule += 1,
         }
+        self.doubt = choice.value.doubt;
         choice.value.fresh
+    }
+
+    fn doubt(&self) -> Doubt {
+        self.doubt
     }
 }
 

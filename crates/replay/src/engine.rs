@@ -1,6 +1,6 @@
 //! Replays events through the decision code of the proxy, under virtual time.
 
-use farthing_contract::features::{HeadFacts, KeyStats, RouteStats, TtlInput};
+use farthing_contract::features::{Doubt, HeadFacts, KeyStats, RouteStats, TtlInput};
 use farthing_types::{Money, Span, Time};
 
 use crate::event::{Event, EventKind, Trace};
@@ -76,6 +76,11 @@ pub type Count<'a> = dyn FnMut(&Event, Came) + 'a;
 pub trait Chooser {
     /// The TTL; zero to keep nothing.
     fn ttl(&mut self, event: &Event, input: &TtlInput<'_>) -> Span;
+
+    /// When the copy that a TTL was just chosen for is doubted before that is over.
+    fn doubt(&self) -> Doubt {
+        Doubt::NEVER
+    }
 }
 
 impl<F: FnMut(&Event, &TtlInput<'_>) -> Span> Chooser for F {
@@ -162,11 +167,10 @@ impl Engine {
         let index = usize::from(event.route);
         let (key, stats) = (self.keys.get_mut(event.key as usize)?, self.routes.get_mut(index)?);
         let (route, count) = (trace.routes.get(index)?, outcome.routes.get_mut(index)?);
-        stats.on_request(event.at, key.stats.fetches() == 0);
-        key.stats.on_request(event.at);
+        let doubted = stats.on_request_of(&mut key.stats, event.at);
         count.requests += 1;
         count.base += route.price;
-        if key.fresh_until.is_some_and(|until| event.at < until) {
+        if !doubted && key.fresh_until.is_some_and(|until| event.at < until) {
             let stale = route.nondeterministic || key.version != key.held;
             count.stale += u64::from(stale);
             return Some(if stale { Came::Stale } else { Came::Hit });
@@ -180,6 +184,7 @@ impl Engine {
         key.held = key.version;
         let head = HeadFacts { body_bytes: u64::from(key.bytes), ..HeadFacts::default() };
         let ttl = chooser.ttl(event, &TtlInput { key: &key.stats, route: stats, head, now: event.at });
+        key.stats.set_doubt(chooser.doubt());
         if ttl.is_zero() {
             key.stats.exempt_from_steering();
         }

@@ -1,6 +1,6 @@
 //! Training rows from a pass-through run: what the statistics said at each fetch, and when the first change was seen after it.
 
-use farthing_contract::features::{TTL_FEATURES, TTL_OUTPUTS, TtlInput, ttl_features};
+use farthing_contract::features::{Doubt, TTL_FEATURES, TTL_OUTPUTS, TtlInput, ttl_features};
 use farthing_types::{Span, Time};
 
 use crate::engine::{Chooser, Engine};
@@ -115,6 +115,10 @@ impl Chooser for Collector<'_> {
     fn ttl(&mut self, event: &Event, input: &TtlInput<'_>) -> Span {
         self.rows.push(row(&mut self.sightings, event, input));
         self.fetches.ttl(event, input)
+    }
+
+    fn doubt(&self) -> Doubt {
+        self.fetches.doubt()
     }
 }
 

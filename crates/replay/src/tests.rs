@@ -266,3 +266,39 @@ fn blocks_add_up_and_pair_up_under_any_policy() {
     assert_eq!(names(&blocks), names(&others));
     assert!(other.total().bill < total.bill && blocks.iter().map(|b| b.day).collect::<std::collections::BTreeSet<_>>().len() >= 3);
 }
+
+/// Decides as the proxy does, but doubts nothing.
+struct Undoubting<'a>(Decided<'a>);
+
+impl Chooser for Undoubting<'_> {
+    fn ttl(&mut self, event: &Event, input: &farthing_contract::features::TtlInput<'_>) -> Span {
+        self.0.ttl(event, input)
+    }
+}
+
+/// What a short world of one route costs with copies that are doubted, and with none, at the same price of a stale answer; and the stale answers.
+fn doubted_or_not(process: Process) -> [(f64, u64); 2] {
+    let mut recipe = Recipe { duration_s: 864_000.0, ..one_route(process, 60, 0.03) };
+    // A call costs half of what a stale answer does.
+    recipe.stale_price = recipe.routes[0].price.times(2);
+    let trace = recipe.generate(3).unwrap();
+    let (warm, cut) = warmed(&trace);
+    let levels = live();
+    // Money alone decides.
+    let params = || priced(&recipe).into_iter().map(|params| TtlParams { steer: false, ..params }).collect();
+    let (mut with, mut without) = (Decided::new(&levels, params()), Undoubting(Decided::new(&levels, params())));
+    let choosers: [&mut dyn Chooser; 2] = [&mut with, &mut without];
+    choosers.map(|chooser| {
+        let total = warm.clone().run(&trace, &trace.events[cut..], chooser).total();
+        (total.money_cost(recipe.stale_price).as_usd_f64(), total.stale)
+    })
+}
+
+#[test]
+fn where_changes_draw_readers_copies_that_are_doubted_cost_less() {
+    let informative = Process::Informative { mean_interval_s: 43_200.0, sigma: 1.0, reads_per_change: 3.0, delay_s: 180.0 };
+    let [with, without] = doubted_or_not(informative);
+    assert!(with.0 < 0.95 * without.0 && with.1 < without.1, "{with:?} {without:?}");
+    let [with, without] = doubted_or_not(Process::Poisson { mean_interval_s: 43_200.0, sigma: 1.0 });
+    assert_eq!(with, without, "where they draw none, nothing is doubted");
+}

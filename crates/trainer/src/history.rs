@@ -119,9 +119,8 @@ impl Walk {
         let Some(route) = self.routes.get_mut(read.route as usize) else { return };
         let key = self.keys.entry(read.key).or_default();
         let now = Time::from_nanos(read.at_ns);
-        for n in 0..read.weight.min(10_000) {
-            route.on_request(now, n == 0 && key.fetches() == 0);
-            key.on_request(now);
+        for _ in 0..read.weight.min(10_000) {
+            route.on_request_of(key, now);
         }
     }
 

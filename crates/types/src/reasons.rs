@@ -134,6 +134,8 @@ reasons! {
         EventsDown = "events-down",
         /// Nothing is heard of the other instances of the fleet, so that the entry, which has tags, may have been purged.
         FleetUnheard = "fleet-unheard",
+        /// The requests for the entry say that it has changed: people ask because something changed.
+        Doubted = "doubted",
         /// More tags than are kept, or such that cannot be read: a purge could miss the answer.
         Tags = "tags",
         /// The answer says in its body that it is none (`cacheable_if` of the route).

@@ -183,6 +183,8 @@ pub struct Draws {
 /// Steps of the integral of [`Draws::silent`], and how many delays it reaches: beyond, all that a change draws has come.
 const STEPS: u32 = 24;
 const REACH: f64 = 6.0;
+/// What is surer is taken as this sure: minus a log of a probability.
+const MOST_TOLD: f64 = 40.0;
 
 impl Draws {
     /// Share of those that a change draws who have come within a time, seconds.
@@ -193,6 +195,11 @@ impl Draws {
     /// Requests per second that the last change still draws, so many seconds after the fetch.
     pub fn still(&self, seconds: f64) -> f64 {
         self.reads / self.delay_s * (-(self.since_s + seconds) / self.delay_s).exp()
+    }
+
+    /// Requests per second that no change since the fetch has drawn, so many seconds after it.
+    pub(super) fn others(&self, seconds: f64) -> f64 {
+        (self.background + self.still(seconds)).max(1e-12)
     }
 
     /// Probability that a change has drawn nobody within a time, seconds.
@@ -214,9 +221,30 @@ impl Draws {
         expected * self.mean_silent(gap_s) + self.by_reader(expected, gap_s).ln_1p()
     }
 
+    /// For the next request, `gap_s` after the fetch: the odds that it finds a change, where `expected` changes were expected in that time; and if it
+    /// does, how many readers the change still draws in the mean.
+    pub(super) fn newly(&self, expected: f64, gap_s: f64) -> (f64, f64) {
+        let all = self.found(expected, gap_s).min(MOST_TOLD).exp_m1();
+        let by = self.by_reader(expected, gap_s).min(all);
+        let (come, silent) = (self.reads * self.come(gap_s), self.silent(gap_s));
+        // Of one that drew the request, with `u` the readers that would have come: integral of `(m - u) e^-u` over that of `e^-u`.
+        let of_reader = if come > 1e-6 { self.reads - (1.0 - silent * (1.0 + come)) / (1.0 - silent) } else { self.reads };
+        // Of one that drew nobody yet: integral of `(m - u)` over that of 1, both times `e^-u`.
+        let of_silent = if come > 1e-6 { self.delay_s * (1.0 - silent) / (self.mean_silent(gap_s) * gap_s) } else { self.reads };
+        (all, if all > 0.0 { (by * of_reader + (all - by) * of_silent) / all } else { 0.0 })
+    }
+
+    /// Probability that the change came with the last request, where it still draws `coming` readers: as much that with else a change evenly spread
+    /// over the gap as many are to come.
+    pub(super) fn late(&self, coming: f64, gap_s: f64) -> f64 {
+        let spread = self.come(gap_s) * self.delay_s / gap_s.max(1e-3);
+        let late = (-self.first_s() / self.delay_s).exp();
+        ((coming / self.reads - spread) / (late - spread).max(1e-9)).clamp(0.0, 1.0)
+    }
+
     /// Odds that a request that comes `gap_s` after the fetch was drawn by a change since.
     fn by_reader(&self, expected: f64, gap_s: f64) -> f64 {
-        expected / gap_s.max(1.0) * (1.0 - self.silent(gap_s)) / (self.background + self.still(gap_s)).max(1e-12)
+        expected / gap_s.max(1.0) * (1.0 - self.silent(gap_s)) / self.others(gap_s)
     }
 
     /// Probability that the next request, `gap_s` after the fetch, was drawn by the change that it found.
@@ -244,7 +272,7 @@ impl Draws {
 mod tests {
     use farthing_types::{Draw, DrawKind};
 
-    use super::super::{KeyStats, RouteStats};
+    use super::super::{Doubt, KeyStats, RouteStats};
     use super::*;
     use farthing_types::Time;
 
@@ -305,8 +333,7 @@ mod tests {
         all.sort_by(|a, b| a.1.0.total_cmp(&b.1.0));
         for (n, (key, (at, version))) in all.into_iter().enumerate() {
             let (key, now) = (&mut stats[key], Time::from_millis(START_MS + (at * 1e3) as i64));
-            route.on_request(now, key.fetches() == 0);
-            key.on_request(now);
+            route.on_request_of(key, now);
             if key.last_fetch().is_some_and(|last| now.since(last).as_secs_f64() < ttl) {
                 continue;
             }
@@ -343,6 +370,29 @@ mod tests {
     }
 
     #[test]
+    fn a_doubt_can_be_asked_for_before_the_request_is_noted() {
+        let mut dice = Dice(9 << 40);
+        let keys = (0..30).map(|_| reads(&mut dice, 300_000.0, (7_200.0, 2_400.0), (3.0, 0.0, 180.0))).collect();
+        let mut route = play(keys, 0.0, |_, _| ());
+        let (mut key, mut now) = (KeyStats::default(), Time::from_millis(START_MS + 300_000_000));
+        route.on_request_of(&mut key, now);
+        route.on_fetch(&mut key, now, 1);
+        key.set_doubt(Doubt::above(0.5));
+        let mut doubted = 0;
+        for gap_s in [5, 4_000, 20, 30, 9_000, 15, 15] {
+            now = now + farthing_types::Span::from_secs(gap_s);
+            let (kept, told) = ((key, route.clone()), route.would_doubt(&key, now));
+            assert_eq!((key, &route), (kept.0, &kept.1));
+            assert_eq!(route.on_request_of(&mut key, now), told);
+            doubted += u32::from(told);
+            assert!(doubted == 0 || gap_s > 5, "nothing has happened within five seconds");
+        }
+        assert!(doubted > 0);
+        key.set_doubt(Doubt::NEVER);
+        assert!(!route.on_request_of(&mut key, now) && !route.would_doubt(&key, now));
+    }
+
+    #[test]
     fn crowds_that_come_of_themselves_are_not_taken_for_drawn() {
         let mut dice = Dice(1 << 40);
         let keys = (0..30).map(|_| reads(&mut dice, 500_000.0, (7_200.0, 4_800.0), (0.0, 2.0, 120.0))).collect();
@@ -370,7 +420,9 @@ mod tests {
     fn what_comes_at_one_moment_leaves_numbers() {
         let (mut key, mut route, now) = (KeyStats::default(), RouteStats::default(), Time::from_millis(START_MS));
         for version in 0..9 {
-            (0..3).for_each(|_| key.on_request(now));
+            for _ in 0..3 {
+                route.on_request_of(&mut key, now);
+            }
             route.on_fetch(&mut key, now, version);
         }
         assert_eq!(RouteStats::decode(&route.encode()), Some(route));

@@ -1,6 +1,9 @@
-//! What is known about one cache key, in 64 bytes that travel inside the cache entry.
+//! What is known about one cache key, in 64 bytes that travel inside the cache entry, and 8 that stay in memory: a copy is doubted by those who
+//! have seen the requests for it.
 
 use farthing_types::{Span, Time};
+
+use super::suspicion::{Doubt, Kept};
 
 /// Time constant of the fast memory of a key's change rate: follows bursts.
 pub const KEY_FAST_MEMORY: Span = Span::from_secs(3 * 3_600);
@@ -16,6 +19,8 @@ const SHARE_DECAY: f32 = 0.8;
 
 /// Live statistics of one key. Times are kept in milliseconds or whole seconds since the epoch; zero means never.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+// With a lock beside it an entry would else fill the next size of allocators.
+#[repr(Rust, packed(4))]
 pub struct KeyStats {
     pub(super) last_fetch_ms: i64,
     pub(super) hash: u64,
@@ -40,6 +45,10 @@ pub struct KeyStats {
     answers: u16,
     pub(super) fetches: u16,
     pub(super) changes: u16,
+    /// What the requests since the last fetch say of the copy; kept in memory only.
+    pub(super) belief: Kept,
+    /// When the copy is doubted; kept in memory only.
+    doubt: Doubt,
 }
 
 const EXEMPT: u16 = 1 << 15;
@@ -91,6 +100,7 @@ impl KeyStats {
         self.last_fetch_ms = self.last_fetch_ms.max(now_ms);
         self.hash = hash;
         (self.request_ages_s, self.answers) = (0.0, 0);
+        (self.belief, self.doubt) = (Kept::default(), Doubt::NEVER);
         observation
     }
 
@@ -186,6 +196,21 @@ impl KeyStats {
         f64::from(self.slow_events * decay(since, KEY_SLOW_MEMORY)) / (memory * -(-seen / memory).exp_m1()).max(1.0)
     }
 
+    /// When the copy just fetched is doubted before its time is over.
+    pub const fn set_doubt(&mut self, doubt: Doubt) {
+        self.doubt = doubt;
+    }
+
+    /// As [`KeyStats::set_doubt`] had it.
+    pub const fn doubt(&self) -> Doubt {
+        self.doubt
+    }
+
+    /// When the key was last asked for or fetched, milliseconds.
+    pub(super) fn last_seen_ms(&self) -> i64 {
+        self.last_fetch_ms.max(i64::from(self.last_request_s) * 1_000)
+    }
+
     /// Exempts the copy just fetched from steering the operating point: for answers that are not kept, and for variants whose
     /// TTL does not follow it (rule, fixed).
     pub fn exempt_from_steering(&mut self) {
@@ -267,6 +292,8 @@ impl KeyStats {
             answers: u16::from_le_bytes(reader.take()),
             fetches: u16::from_le_bytes(reader.take()),
             changes: u16::from_le_bytes(reader.take()),
+            belief: Kept::default(),
+            doubt: Doubt::NEVER,
         }
     }
 

@@ -20,6 +20,7 @@ mod spec;
 mod steering;
 mod strategy;
 mod strategy_stats;
+mod suspicion;
 mod ttl;
 mod unit;
 
@@ -38,5 +39,6 @@ pub use strategy::{CacheView, KeySeen, STRATEGY_FEATURES, STRATEGY_OUTPUTS, STRA
 pub use strategy_stats::{
     BatchWindow, KeyShares, Latency, LiveShares, STRATEGY_FAST_MEMORY, STRATEGY_SLOW_MEMORY, StrategyMark, StrategyStats,
 };
+pub use suspicion::Doubt;
 pub use ttl::{HeadFacts, TtlInput, rate_of_feature, ttl_features};
 pub use unit::{UNIT_FEATURES, UNIT_SPEC, UnitHabits, UnitSeen, unit_features};

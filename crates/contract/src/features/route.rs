@@ -100,6 +100,41 @@ impl RouteStats {
         self.keys += f64::from(u8::from(new_key));
     }
 
+    /// Notes a client request for `key` at `now`, here and in the key's own statistics; answers whether the key's copy is doubted now: its
+    /// requests say that it has changed, more probably than its [`KeyStats::doubt`] allows.
+    pub fn on_request_of(&mut self, key: &mut KeyStats, now: Time) -> bool {
+        let doubted = self.hear(key, now);
+        self.on_request(now, key.fetches() == 0);
+        key.on_request(now);
+        doubted
+    }
+
+    /// Whether a request for `key` at `now` would find its copy doubted; notes nothing.
+    pub fn would_doubt(&self, key: &KeyStats, now: Time) -> bool {
+        let mut heard = *key;
+        key.doubt().is_possible() && self.hear(&mut heard, now)
+    }
+
+    /// Takes in what a request for `key` at `now` says of its copy, and whether that is doubted. Nothing where changes draw no readers.
+    fn hear(&self, key: &mut KeyStats, now: Time) -> bool {
+        if key.fetches() == 0 {
+            return false;
+        }
+        let last = Time::from_millis(key.last_seen_ms());
+        let Some(draws) = self.draws(key, last) else { return false };
+        let gap_s = seconds_between(last.millis(), now.millis());
+        let expected = self.ahead(key, last).between(0.0, gap_s);
+        key.belief = key.belief.belief().after(&draws, (expected, gap_s), key.requests_since_fetch() > 0).kept();
+        key.doubt().is_raised_by(self.suspicion(key))
+    }
+
+    /// Probability that the copy of `key` has changed, as of the last request for it; zero where changes draw no readers. The odds go with the key's
+    /// factor, which is not known exactly.
+    pub fn suspicion(&self, key: &KeyStats) -> f64 {
+        let shape = self.certainty(key);
+        -(-shape * (key.belief.belief().odds.ln_1p() / shape).ln_1p()).exp_m1()
+    }
+
     /// Notes a complete answer from the origin for a key, here and in the key's own statistics.
     /// The observation goes to the log and to training rows; `None` at the key's first fetch.
     pub fn on_fetch(&mut self, key: &mut KeyStats, now: Time, canonical_hash: u64) -> Option<Observation> {
@@ -130,7 +165,13 @@ impl RouteStats {
         let rate = before.rate(start, self.rate_per_key(start));
         let expected = passed.total() / factor;
         let found = draws.filter(|_| seen.answers == 1);
-        self.likeness.note(before, seen.changed, |factor| found.map_or(expected * factor, |draws| draws.found(expected * factor, gap_s)));
+        // After several requests, the last of which led to this fetch, it is they that foretell what it finds.
+        let belief = Some(before.belief.belief()).filter(|belief| draws.is_some() && seen.answers > 1 && belief.odds > 0.0);
+        self.likeness.note(before, seen.changed, |of| match (&found, &belief) {
+            (Some(draws), _) => draws.found(expected * of, gap_s),
+            (None, Some(belief)) => (belief.odds * of / factor).ln_1p(),
+            (None, None) => expected * of,
+        });
         self.follow(before, (seen, passed), draws.map_or(rate, |draws| draws.background));
         self.pooled.add(now_ms, f64::from(u8::from(seen.changed)), passed.seconds());
         let ahead = self.ahead(before, start).flat();
@@ -143,7 +184,12 @@ impl RouteStats {
             self.informed.note(f64::from(seen.answers), rate * gap_s);
         }
         let drawn = self.informed.drawn();
-        let stale = if seen.changed { plain * (1.0 - drawn) + f64::from(seen.answers.saturating_sub(1)) * drawn } else { plain };
+        let from_copy = f64::from(seen.answers.saturating_sub(1));
+        let stale = match belief {
+            _ if !seen.changed => plain,
+            Some(belief) => belief.stale.min(from_copy),
+            None => plain * (1.0 - drawn) + from_copy * drawn,
+        };
         self.informed.stale(plain, stale);
         if seen.steers {
             self.steering.note(seen.answers, stale);
@@ -337,11 +383,15 @@ impl RouteStats {
     }
 }
 
-/// Probability that the change found after `gap_s` drew the request that found it. With other requests in between it may have drawn any of
-/// them, and nothing is said.
+/// Probability that the change found after `gap_s` drew the request that found it, or, with other requests in between, that it came so lately.
 fn late(draws: Option<&Draws>, key: &KeyStats, ahead: &Ahead<'_>, gap_s: f64) -> f64 {
-    let alone = key.requests_since_fetch() == 1;
-    draws.filter(|_| alone).map_or(0.0, |draws| draws.is_drawn(ahead.between(0.0, gap_s), gap_s))
+    let Some(draws) = draws else { return 0.0 };
+    match (key.requests_since_fetch(), key.belief.belief()) {
+        (0, _) => 0.0,
+        (1, _) => draws.is_drawn(ahead.between(0.0, gap_s), gap_s),
+        (_, belief) if belief.odds > 0.0 => draws.late(belief.coming, gap_s),
+        _ => 0.0,
+    }
 }
 
 fn forget(since_ms: i64, now_ms: i64) -> f64 {

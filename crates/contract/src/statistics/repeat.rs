@@ -90,8 +90,7 @@ impl<'a> Repeat<'a> {
         }
         match entry.what {
             What::Request => {
-                self.route.on_request(entry.at, key.fetches() == 0);
-                key.on_request(entry.at);
+                self.route.on_request_of(key, entry.at);
             }
             What::Answer { hash, steers } => {
                 self.route.on_fetch(key, entry.at, hash);
@@ -135,8 +134,7 @@ mod tests {
             let now = Entry { what: if seq % 3 == 0 { answer(seq as u64 / 9) } else { What::Request }, ..now };
             match now.what {
                 What::Request => {
-                    route.on_request(now.at, key.fetches() == 0);
-                    key.on_request(now.at);
+                    route.on_request_of(&mut key, now.at);
                 }
                 What::Answer { hash, .. } => drop(route.on_fetch(&mut key, now.at, hash)),
             }

@@ -48,9 +48,11 @@ impl Fwd {
     pub const fn of(reason: UncachedReason) -> Self {
         match reason {
             UncachedReason::Cold => Self::UriMiss,
-            UncachedReason::Expired | UncachedReason::Invalidated | UncachedReason::EventsDown | UncachedReason::FleetUnheard => {
-                Self::Stale
-            }
+            UncachedReason::Expired
+            | UncachedReason::Invalidated
+            | UncachedReason::EventsDown
+            | UncachedReason::FleetUnheard
+            | UncachedReason::Doubted => Self::Stale,
             UncachedReason::Method => Self::Method,
             UncachedReason::RequestDirective => Self::Request,
             UncachedReason::Vary => Self::VaryMiss,

@@ -58,6 +58,16 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// For a `reason` that freshness does not know: what would be served is not; only a call that fails may be answered with it.
+    #[must_use]
+    pub fn held_back(self, judged: &Judged<'_>, rules: &Rules, reason: UncachedReason) -> Self {
+        let (Self::Fresh { age, .. } | Self::StaleWhileRevalidate { age, .. }) = self else { return self };
+        let stands_in = !rules.stale_if_error.is_zero() && !judged.facts.must_revalidate;
+        if stands_in { Self::StaleIfError { age, reason } } else { Self::Revalidate { reason } }
+    }
+}
+
 /// Judges a stored answer for a request. The client's directives can shorten what the entry allows; only `max-stale` accepts
 /// more, and only where the origin did not forbid staleness.
 pub fn verdict(judged: &Judged<'_>, request: &RequestFacts, rules: &Rules, now: Time) -> Verdict {

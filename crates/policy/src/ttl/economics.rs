@@ -33,9 +33,7 @@ impl Economics {
         if let Some(draws) = survival.draws() {
             return last_below(survival, cap, |age, changed, area| {
                 let (now, sums) = Reads::of(draws, age, changed, area);
-                let still = draws.still(age);
-                let reads = 1.0 + sums.steady + (draws.still(0.0) - still) * draws.delay_s;
-                now.stale * reads < (now.steady + still) * (self.kappa + sums.stale)
+                now.stale * sums.answers(draws, age) < (now.steady + draws.still(age)) * (self.kappa + sums.stale)
             });
         }
         last_below(survival, cap, |age, changed, area| changed * (1.0 + self.rate * age) - self.rate * area < self.kappa)
@@ -54,6 +52,10 @@ impl Economics {
 
     /// Cost per request of a TTL, in units of one stale answer.
     pub fn cost(&self, survival: &Survival<'_>, ttl: f64) -> f64 {
+        if let Some(draws) = survival.draws() {
+            let (_, sums) = Reads::of(draws, ttl, survival.changed(ttl), survival.changed_area(ttl));
+            return (self.kappa + sums.stale) / sums.answers(draws, ttl);
+        }
         (self.kappa + self.rate * survival.changed_area(ttl)) / (1.0 + self.rate * ttl)
     }
 
@@ -81,6 +83,13 @@ impl Reads {
         let background = draws.background;
         let now = Self { steady: background + drawn, stale: background * changed + drawn };
         (now, Self { steady: background * age + all, stale: background * area + all })
+    }
+}
+
+impl Reads {
+    /// Answers from the fetch to `age`, of which these are sums: with that fetch's own, and those that an earlier change still draws.
+    fn answers(&self, draws: &Draws, age: f64) -> f64 {
+        1.0 + self.steady + (draws.still(0.0) - draws.still(age)) * draws.delay_s
     }
 }
 
@@ -185,6 +194,7 @@ mod tests {
             let (survival, economics) = (Survival::constant(hazard).with_draws(draws), Economics { kappa, rate: background });
             let best = economics.best_ttl(&survival, 86_400.0);
             let cost = |ttl| drawn(hazard, &draws, kappa, ttl).0;
+            assert!((economics.cost(&survival, best) / cost(best) - 1.0).abs() < 0.02, "{hazard} {since_s}");
             for factor in [0.25, 0.5, 0.8, 1.25, 2.0, 4.0] {
                 assert!(cost(best) <= cost(best * factor) * 1.000_1, "{hazard} {since_s}: {best} against {}", best * factor);
             }

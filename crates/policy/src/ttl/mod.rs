@@ -5,7 +5,7 @@ pub mod forecast;
 pub mod rule;
 pub mod survival;
 
-use farthing_contract::features::{TTL_OUTPUTS, TtlInput};
+use farthing_contract::features::{Doubt, TTL_OUTPUTS, TtlInput};
 use farthing_types::Span;
 
 pub use economics::Economics;
@@ -19,11 +19,13 @@ pub struct Ttl {
     pub fresh: Span,
     /// How much longer it may be served while it is refreshed in the background.
     pub stale: Span,
+    /// When it is doubted before that, where its requests tell of changes.
+    pub doubt: Doubt,
 }
 
 impl Ttl {
     /// Keeping the answer does not pay.
-    pub const NONE: Self = Self { fresh: Span::ZERO, stale: Span::ZERO };
+    pub const NONE: Self = Self { fresh: Span::ZERO, stale: Span::ZERO, doubt: Doubt::NEVER };
 
     /// Whether the answer is to be kept at all.
     pub const fn pays(&self) -> bool {
@@ -110,7 +112,14 @@ impl TtlParams {
         // An operating point that is being chosen is bound by nothing else.
         let bound = self.kappa.is_none() || self.steer;
         let within = if bound { economics.longest_within(survival, self.stale_budget * USED, cap) } else { cap };
-        self.bounded(best.min(within))
+        // To go on pays as long as the next answer costs less than answers do on average (Charnov's marginal value theorem): so it is with the age
+        // at which the best TTL ends, and so it is with what requests say before that.
+        let possible = survival.draws().is_some();
+        let doubt = if possible { Doubt::above(economics.cost(survival, best)) } else { Doubt::NEVER };
+        match self.bounded(best.min(within)) {
+            kept if kept.pays() => Ttl { doubt, ..kept },
+            none => none,
+        }
     }
 
     /// The TTL that the live statistics of the copy, corrected by a predictor's outputs, make best.
@@ -139,6 +148,6 @@ impl TtlParams {
         if fresh < self.min {
             return Ttl::NONE;
         }
-        Ttl { fresh, stale: fresh.mul_f64(self.stale_share_of_ttl.clamp(0.0, 10.0)) }
+        Ttl { fresh, stale: fresh.mul_f64(self.stale_share_of_ttl.clamp(0.0, 10.0)), doubt: Doubt::NEVER }
     }
 }

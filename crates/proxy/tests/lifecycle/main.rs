@@ -5,5 +5,6 @@
 mod audits;
 mod beside;
 mod candidates;
+mod doubted;
 mod named;
 mod world;

@@ -44,6 +44,10 @@ impl Documents {
     pub fn version(&self, key: u64, at: Time) -> usize {
         self.0[key as usize].partition_point(|change| *change <= at)
     }
+    /// Seconds from the start.
+    pub fn changes(&self, key: u64) -> impl Iterator<Item = f64> {
+        self.0[key as usize].iter().map(|at| at.since(START).as_secs_f64())
+    }
     pub fn text(&self, key: u64, at: Time) -> String {
         format!("{{\"version\":{}}}", self.version(key, at))
     }

@@ -282,24 +282,20 @@ impl<'a> Path<'a> {
             return self.join(planned, Wanted { previous: None, stale: false, reason });
         }
         self.sweep(key, row.at);
-        self.note_request(row);
+        let doubted = self.note_request(row);
         let Some(copy) = self.keys[key].copy.clone() else { return self.missing(planned, None, UncachedReason::Cold) };
         if planned.control == CacheControl::Refresh {
             return self.missing(planned, Some(copy), UncachedReason::RequestDirective);
         }
-        self.judge(planned, copy);
+        self.judge(planned, copy, doubted);
     }
 
-    fn note_request(&mut self, row: &AskedRow) {
+    /// Whether the key's copy is doubted then.
+    fn note_request(&mut self, row: &AskedRow) -> bool {
         let state = &mut self.keys[row.key as usize];
-        let new = state.stats.fetches() == 0;
+        let Some(route) = self.routes.get_mut(usize::from(row.route)) else { return false };
         // A merged row speaks for as many requests of the same 100 ms.
-        for n in 0..row.weight {
-            if let Some(route) = self.routes.get_mut(usize::from(row.route)) {
-                route.on_request(row.at, new && n == 0);
-            }
-            state.stats.on_request(row.at);
-        }
+        (0..row.weight).fold(false, |_, _| route.on_request_of(&mut state.stats, row.at))
     }
 
     fn sweep(&mut self, key: usize, now: Time) {
@@ -324,7 +320,7 @@ impl<'a> Path<'a> {
         self.pass(planned.index, reason, planned.row.at);
     }
 
-    fn judge(&mut self, planned: &Planned<'a>, copy: Arc<Copy>) {
+    fn judge(&mut self, planned: &Planned<'a>, copy: Arc<Copy>, doubted: bool) {
         let name = planned.route.variant_name(planned.variant);
         let judged = Judged {
             facts: copy.facts.reuse(),
@@ -332,7 +328,9 @@ impl<'a> Path<'a> {
             chosen: copy.variant(name).map(ChosenTtl::from),
             soft_purged: false,
         };
-        match verdict(&judged, planned.facts, &planned.route.rules, planned.row.at) {
+        let rules = &planned.route.rules;
+        let verdict = verdict(&judged, planned.facts, rules, planned.row.at);
+        match if doubted { verdict.held_back(&judged, rules, UncachedReason::Doubted) } else { verdict } {
             Verdict::Fresh { age, left } => {
                 if planned.route.ahead(self.policy.draw).is_due((planned.row.unit, copy.fetched_at), age, left) {
                     self.refresh(planned, &copy);

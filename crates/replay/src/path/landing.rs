@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_contract::features::{HeadFacts, KeyStats, TtlInput};
+use farthing_contract::features::{Doubt, HeadFacts, KeyStats, TtlInput};
 use farthing_freshness::VariantTtl;
 use farthing_freshness::entry::Lately;
 use farthing_freshness::semantics::{Bans, Lifetime, Reach, is_stood_in_for, may_keep, may_renew, may_replace, reach};
@@ -176,10 +176,10 @@ impl Path<'_> {
         let bytes = confirmed.map_or(answer.bytes, |copy| copy.bytes);
         let price = confirmed.map_or(answer.price, |copy| copy.price);
         let facts = answer.facts.clone();
-        let (variants, other_ttl) = match facts.lifetime(route.rules.mode) {
+        let (variants, other_ttl, doubt) = match facts.lifetime(route.rules.mode) {
             Lifetime::Chosen => self.choose(flight, route, (bytes, price)),
-            Lifetime::Explicit(_) | Lifetime::Heuristic(_) => (Vec::new(), false),
-            Lifetime::None if facts.has_validator() => (Vec::new(), false),
+            Lifetime::Explicit(_) | Lifetime::Heuristic(_) => (Vec::new(), false, Doubt::NEVER),
+            Lifetime::None if facts.has_validator() => (Vec::new(), false, Doubt::NEVER),
             Lifetime::None => return,
         };
         let name = route.variant_name(flight.variant);
@@ -187,6 +187,7 @@ impl Path<'_> {
         if !of_flight.is_some_and(|v| matches!(v.by, By::Model(_) | By::Table(_))) {
             self.keys[key].stats.exempt_from_steering();
         }
+        self.keys[key].stats.set_doubt(doubt);
         let pays = variants.is_empty() || variants.iter().any(|v| !v.ttl.is_zero());
         if flight.purged || (!pays && !facts.has_validator()) {
             return;
@@ -214,19 +215,19 @@ impl Path<'_> {
         self.keys[key].copy = Some(Arc::new(copy));
     }
 
-    /// The TTL of each live variant, and whether one differs from the log.
-    fn choose(&mut self, flight: &Flight, route: &RoutePolicy, (bytes, price): (u64, Option<Money>)) -> (Vec<VariantTtl>, bool) {
+    /// The TTL of each live variant, whether one differs from the log, and when the copy is doubted: never where there are several.
+    fn choose(&mut self, flight: &Flight, route: &RoutePolicy, (bytes, price): (u64, Option<Money>)) -> (Vec<VariantTtl>, bool, Doubt) {
         let Some(running) = &route.experiment else {
-            let (ttl, same) = self.choose_one(flight, (route, &route.main, ""), (bytes, price));
-            return (vec![ttl], !same);
+            let (ttl, same, doubt) = self.choose_one(flight, (route, &route.main, ""), (bytes, price));
+            return (vec![ttl], !same, doubt);
         };
         let (mut ttls, mut other) = (Vec::new(), false);
         for (variant, acting) in running.experiment.variants().iter().zip(&running.variants).take(MAX_VARIANTS) {
-            let (ttl, same) = self.choose_one(flight, (route, acting, &variant.name), (bytes, price));
+            let (ttl, same, _) = self.choose_one(flight, (route, acting, &variant.name), (bytes, price));
             ttls.push(ttl);
             other |= !same;
         }
-        (ttls, other)
+        (ttls, other, Doubt::NEVER)
     }
 
     fn choose_one(
@@ -234,7 +235,7 @@ impl Path<'_> {
         flight: &Flight,
         (route, acting, variant): (&RoutePolicy, &Acting, &str),
         (bytes, price): (u64, Option<Money>),
-    ) -> (VariantTtl, bool) {
+    ) -> (VariantTtl, bool, Doubt) {
         let answer = &flight.answer;
         let head = HeadFacts {
             body_bytes: bytes,
@@ -252,7 +253,7 @@ impl Path<'_> {
         }
         let same = answer.logged.and_then(|call| self.comparer.decision(self.log, call, variant, &decided.acting)).unwrap_or(true);
         let Choice { value, by } = decided.acting.choice;
-        (VariantTtl { variant: variant.into(), ttl: value.fresh, stale: value.stale, by }, same)
+        (VariantTtl { variant: variant.into(), ttl: value.fresh, stale: value.stale, by }, same, value.doubt)
     }
 
     fn note_fetch(&mut self, key: u32, route: u16, hash: u64, now: Time) {

@@ -6,7 +6,7 @@ use farthing_contract::features::{
     BatchWindow, CacheView, HeadFacts, KeySeen, KeyStats, RouteStats, StrategyInput, StrategyStats, TtlInput,
 };
 use farthing_policy::strategy::{Mix, Terms};
-use farthing_policy::{Guarded, Levels, TtlParams};
+use farthing_policy::{Guarded, Levels, Ttl, TtlParams};
 use farthing_types::{Money, Span, Time};
 
 /// What came of the requests of a route, or of a part of them.
@@ -167,9 +167,8 @@ impl<'a> Route<'a> {
         self.bill.requests += 1;
         let key = self.keys.entry(number).or_default();
         let seen = KeySeen::of(&key.stats, at);
-        self.stats.on_request(at, key.stats.fetches() == 0);
-        key.stats.on_request(at);
-        if mix.caches() && key.copy.is_some_and(|(_, until)| at < until) {
+        let doubted = self.stats.on_request_of(&mut key.stats, at);
+        if !doubted && mix.caches() && key.copy.is_some_and(|(_, until)| at < until) {
             let stale = self.nondeterministic || key.copy.is_some_and(|(version, _)| version != key.version);
             self.bill.stale += u64::from(stale);
             // The proxy does not see that an answer is stale: it counts what the route's refetches show.
@@ -264,7 +263,8 @@ impl<'a> Route<'a> {
         }
         let head = HeadFacts { body_bytes: u64::from(key.bytes), ..HeadFacts::default() };
         let input = TtlInput { key: &key.stats, route: &self.stats, head, now: at };
-        let ttl = self.ttl.guarded.decide(self.ttl.levels, &self.ttl.params, &input).choice.value.fresh;
+        let Ttl { fresh: ttl, doubt, .. } = self.ttl.guarded.decide(self.ttl.levels, &self.ttl.params, &input).choice.value;
+        key.stats.set_doubt(doubt);
         if ttl.is_zero() || !mix.caches() {
             key.stats.exempt_from_steering();
         }

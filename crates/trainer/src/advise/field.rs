@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use farthing_contract::features::TtlInput;
+use farthing_contract::features::{Doubt, TtlInput};
 use farthing_policy::{Levels, TtlParams, TtlSource};
 use farthing_replay::{Chooser, Decided, Engine, Event, EventKind, Trace, TraceRoute};
 use farthing_types::{Draw, DrawKind, Money, Span, Time, UncachedReason};
@@ -326,7 +326,14 @@ impl Field {
         let mut engine = Engine::new(&self.trace);
         engine.set_stale_budget(stale_budget.max(1e-6));
         let params = settings.iter().map(|s| s.ttl.unwrap_or_default()).collect();
-        let mut chooser = Advised { decided: Decided::new(levels, params), field: self, settings, latency: Span::ZERO, called: false };
+        let mut chooser = Advised {
+            decided: Decided::new(levels, params),
+            field: self,
+            settings,
+            latency: Span::ZERO,
+            called: false,
+            doubt: Doubt::NEVER,
+        };
         let mut read = part.from.1;
         let events = self.trace.events.get(part.from.0..part.to).unwrap_or_default();
         for event in events {
@@ -363,21 +370,31 @@ struct Advised<'a> {
     settings: &'a [Setting],
     latency: Span,
     called: bool,
+    doubt: Doubt,
 }
 
 impl Chooser for Advised<'_> {
     fn ttl(&mut self, event: &Event, input: &TtlInput<'_>) -> Span {
         self.called = true;
+        self.doubt = Doubt::NEVER;
         let Some(setting) = self.settings.get(usize::from(event.route)) else { return Span::ZERO };
         let shared = if setting.dedupe { self.latency } else { Span::ZERO };
         let explicit = self.field.explicit.get(&(event.at.nanos(), event.key)).filter(|_| setting.origin);
         let fresh = match (explicit, setting.ttl) {
             // The proxy keeps nothing for longer than the route's `max_ttl`, whatever the origin says.
             (Some(seconds), _) => Span::from_secs(u64::try_from(*seconds).unwrap_or(0)).min(setting.ttl.unwrap_or_default().max),
-            (None, Some(_)) => self.decided.ttl(event, input),
+            (None, Some(_)) => {
+                let fresh = self.decided.ttl(event, input);
+                self.doubt = self.decided.doubt();
+                fresh
+            }
             (None, None) => Span::ZERO,
         };
         // A copy counts from the arrival of its answer.
         if fresh.is_zero() { shared } else { fresh.saturating_add(self.latency) }
+    }
+
+    fn doubt(&self) -> Doubt {
+        self.doubt
     }
 }

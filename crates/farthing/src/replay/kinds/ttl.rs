@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_contract::features::TtlInput;
+use farthing_contract::features::{Doubt, TtlInput};
 use farthing_models::Kind;
 use farthing_policy::{Guarded, Levels, TtlParams, TtlSource};
 use farthing_replay::{Chooser, Engine, Event, EventKind, PassThroughAll};
@@ -73,21 +73,28 @@ struct Deciding {
     levels: Levels,
     params: Vec<TtlParams>,
     deciders: Deciders,
+    doubt: Doubt,
 }
 
 impl Deciding {
     /// The clock stands still, so no predictor is ever late.
     fn new(levels: Levels, params: Vec<TtlParams>) -> Self {
         let guarded = Guarded::new(Arc::new(VirtualClock::default()), Span::from_secs(1), Span::from_secs(1));
-        Self { guarded, levels, params, deciders: Deciders::default() }
+        Self { guarded, levels, params, deciders: Deciders::default(), doubt: Doubt::NEVER }
     }
 }
 
 impl Chooser for Deciding {
     fn ttl(&mut self, event: &Event, input: &TtlInput<'_>) -> Span {
+        self.doubt = Doubt::NEVER;
         let Some(params) = self.params.get(usize::from(event.route)) else { return Span::ZERO };
         let choice = self.guarded.decide(&self.levels, params, input).choice;
         self.deciders.count(&choice.by);
+        self.doubt = choice.value.doubt;
         choice.value.fresh
+    }
+
+    fn doubt(&self) -> Doubt {
+        self.doubt
     }
 }

@@ -58,7 +58,7 @@ pub struct WorldFound {
     pub to_oracle: Vec<f64>,
     /// Money cost over that of the best fixed TTL per route, per seed.
     pub to_fixed: Vec<f64>,
-    /// What the best TTL of each key by the truth would cost over that of the best fixed TTL per route, per seed: the least that can be reached by TTLs per key.
+    /// What the best TTL of each key by the truth would cost over that of the best fixed TTL per route, per seed: the least that can be reached by TTLs per key alone.
     /// Only where changes draw their readers.
     pub least_to_fixed: Vec<f64>,
     /// Days of routes with enough answers, and those of them over the budget.
@@ -127,7 +127,7 @@ fn least(found: &[WorldFound]) -> String {
     let said = |world: &WorldFound| {
         format!(
             " Where changes draw their readers ({}), the TTL of each key that is cheapest in the long run, chosen with its true rates in ten times as much \
-                time, costs {:.4} of the best fixed TTL per route: one TTL for each key does no better but by luck; ours also differ by what the fetch found.",
+                time, costs {:.4} of the best fixed TTL per route: one TTL for each key does no better but by luck; ours also differ by what the fetch found, and are doubted when requests say that something has changed.",
             world.name,
             mean(&world.least_to_fixed)
         )

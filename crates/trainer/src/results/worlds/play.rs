@@ -1,6 +1,6 @@
 //! One world under one seed: learning, then replay in its ways of service.
 
-use farthing_contract::features::{TTL_OUTPUTS, TtlInput, ttl_features};
+use farthing_contract::features::{Doubt, TTL_OUTPUTS, TtlInput, ttl_features};
 use farthing_policy::ttl::{Economics, Survival};
 use farthing_policy::{Levels, TtlParams};
 use farthing_replay::{Chooser, Decided, Engine, Event, FixedCurves, Outcome, PassThroughAll, Process, Recipe, Trace, World, WorldKey};
@@ -257,6 +257,10 @@ impl Chooser for Watching<'_> {
         let changed = self.world.next_change(key, event.at).is_some_and(|at| at.since(event.at).as_secs_f64() <= age);
         self.judged.push((Survival::corrected(input, &outputs).changed(age), changed));
         self.decided.ttl(event, input)
+    }
+
+    fn doubt(&self) -> Doubt {
+        self.decided.doubt()
     }
 }
 
